@@ -1,0 +1,8 @@
+//! Fencepost keeps a graph of jobs and the datasets they read and write as rows in SQL, refuses every change that
+//! would break the graph's rules, and says in which order jobs must run to produce a dataset.
+//!
+//! `docs/ARCHITECTURE.md` walks one write and one read through these modules. Who may use whom:
+//! `graph` imports nothing of ours; `db` and `lock` know no graph; `store` knows `graph` and `db`; `design` knows
+//! `store` and `lock`; `http`, `import` and `bench` know `design` and `graph`.
+
+pub mod failpoint;
