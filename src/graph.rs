@@ -1,0 +1,39 @@
+//! The pure core: what a job graph is, which changes it accepts, and what can be asked of it.
+//!
+//! [`decide()`] holds all rules; [`apply()`] makes of a graph what a change says, and holds none. Every design runs these two. No
+//! SQL, lock, HTTP, clock or randomness in here, and nothing of Fencepost's other modules; the same input gives the same output, byte
+//! for byte. No recursion over the graph: a chain of a million jobs must not touch the stack.
+
+mod acyclic;
+mod adjacency;
+mod apply;
+mod build;
+mod change;
+mod cycle;
+mod decide;
+mod digest;
+mod draft;
+mod json;
+mod name;
+mod neighbours;
+mod operation;
+mod order;
+mod plan;
+mod reach;
+mod rejection;
+
+pub use adjacency::{Dataset, Graph, Job};
+pub use apply::apply;
+pub use build::{DamagedRows, GraphBuilder};
+pub use change::{Change, DamagedFact, Fact};
+pub use decide::{Decision, decide};
+pub use digest::hex;
+pub use json::{CanonicalJson, JsonError};
+pub use name::{InvalidName, Name};
+pub use operation::{
+    Changeset, ChangesetWire, Command, DatasetWire, InvalidOperation, JobPatch, JobPatchWire, JobSpecification,
+    JobWire, Operation, Precondition, Side, SpecPatch, Step,
+};
+pub use plan::{Plan, PlanRequest, QueryError};
+pub use reach::{Direction, Origin, Reachable};
+pub use rejection::Rejection;

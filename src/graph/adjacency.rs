@@ -1,0 +1,388 @@
+//! The graph in memory: jobs and datasets in slots, edges as sets of slots, names in byte order.
+//!
+//! Every part is a persistent structure. A clone is O(1) and shares all; a change copies the O(log n) nodes of the trees that
+//! lead to it. So a reader keeps the graph that it was given for as long as it likes, a writer works on a clone that nobody
+//! sees until it is committed, and an attempt that fails is dropped. petgraph's algorithms see the jobs through its visitor
+//! traits: an edge x → y where y reads something that x writes.
+
+use std::ops::Bound;
+
+use fixedbitset::FixedBitSet;
+use imbl::{OrdMap, Vector};
+use petgraph::Direction;
+use petgraph::visit::{GraphBase, IntoNeighbors, IntoNeighborsDirected, IntoNodeIdentifiers, Visitable};
+
+use super::json::CanonicalJson;
+use super::name::Name;
+use super::neighbours::{self, Neighbours};
+use super::operation::Side;
+use super::order::{Order, Slot};
+
+/// A job graph at one version. Always legal: acyclic, at most one producer for a dataset.
+#[derive(Clone, Default)]
+pub struct Graph {
+    pub(super) version: u64,
+    pub(super) jobs: Slots<JobNode>,
+    pub(super) datasets: Slots<DatasetNode>,
+    pub(super) job_index: OrdMap<Name, Slot>,
+    pub(super) dataset_index: OrdMap<Name, Slot>,
+    pub(super) order: Order,
+    pub(super) edges: usize,
+}
+
+#[derive(Clone)]
+pub(super) struct JobNode {
+    pub(super) name: Name,
+    pub(super) version: u64,
+    pub(super) spec: CanonicalJson,
+    pub(super) inputs: Neighbours,
+    pub(super) outputs: Neighbours,
+}
+
+#[derive(Clone)]
+pub(super) struct DatasetNode {
+    pub(super) name: Name,
+    /// `None`: implied.
+    pub(super) metadata: Option<CanonicalJson>,
+    pub(super) producer: Option<Slot>,
+    pub(super) consumers: Neighbours,
+}
+
+impl DatasetNode {
+    pub(super) fn mentions(&self) -> usize {
+        usize::from(self.producer.is_some()) + self.consumers.len()
+    }
+}
+
+/// Nodes by slot; a slot that was given back is used again.
+#[derive(Clone)]
+pub(super) struct Slots<T> {
+    nodes: Vector<Option<T>>,
+    free: Vector<Slot>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self { nodes: Vector::new(), free: Vector::new() }
+    }
+}
+
+impl<T: Clone> Slots<T> {
+    pub(super) fn from_nodes(nodes: Vec<Option<T>>) -> Self {
+        let free = nodes.iter().enumerate().rev().filter(|(_, node)| node.is_none()).map(|(slot, _)| slot as Slot);
+        Self { free: free.collect(), nodes: nodes.into_iter().collect() }
+    }
+
+    pub(super) fn insert(&mut self, node: T) -> Slot {
+        if let Some(slot) = self.free.pop_back() {
+            self.nodes[slot as usize] = Some(node);
+            return slot;
+        }
+        let slot = Slot::try_from(self.nodes.len()).expect("fewer than 2^32 jobs and datasets");
+        self.nodes.push_back(Some(node));
+        slot
+    }
+
+    pub(super) fn remove(&mut self, slot: Slot) {
+        self.nodes[slot as usize] = None;
+        self.free.push_back(slot);
+    }
+
+    /// The node of a slot that is taken.
+    #[inline]
+    pub(super) fn get(&self, slot: Slot) -> &T {
+        self.nodes[slot as usize].as_ref().expect("the slot is taken")
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> &mut T {
+        self.nodes[slot as usize].as_mut().expect("the slot is taken")
+    }
+
+    pub(super) fn slots(&self) -> usize {
+        self.nodes.len()
+    }
+}
+
+/// A job of a graph. Reading any part costs O(1), a list of n names O(n).
+#[derive(Clone, Copy)]
+pub struct Job<'g> {
+    pub(super) graph: &'g Graph,
+    pub(super) slot: Slot,
+}
+
+/// A dataset of a graph. Reading any part costs O(1), a list of n names O(n).
+#[derive(Clone, Copy)]
+pub struct Dataset<'g> {
+    pub(super) graph: &'g Graph,
+    pub(super) slot: Slot,
+}
+
+impl Graph {
+    /// How many accepted changesets have made the graph what it is.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// An empty graph at `version`, as after deletion.
+    #[must_use]
+    pub fn empty_at(version: u64) -> Self {
+        Self { version, ..Self::default() }
+    }
+
+    /// How many jobs there are.
+    #[must_use]
+    pub fn job_count(&self) -> usize {
+        self.job_index.len()
+    }
+
+    /// How many datasets there are, declared and implied.
+    #[must_use]
+    pub fn dataset_count(&self) -> usize {
+        self.dataset_index.len()
+    }
+
+    /// How many pairs of a job and a dataset that it reads, and of a job and a dataset that it writes.
+    #[must_use]
+    pub fn edge_count(&self) -> usize {
+        self.edges
+    }
+
+    /// The job of that name. O(log n).
+    #[must_use]
+    pub fn job(&self, name: &str) -> Option<Job<'_>> {
+        self.job_index.get(name).map(|&slot| Job { graph: self, slot })
+    }
+
+    /// The dataset of that name. O(log n).
+    #[must_use]
+    pub fn dataset(&self, name: &str) -> Option<Dataset<'_>> {
+        self.dataset_index.get(name).map(|&slot| Dataset { graph: self, slot })
+    }
+
+    /// The jobs from a name on, in byte order. O(log n) and O(1) for each.
+    pub fn jobs_from(&self, from: Bound<&str>) -> impl Iterator<Item = Job<'_>> {
+        self.job_index.range::<_, str>((from, Bound::Unbounded)).map(|(_, &slot)| Job { graph: self, slot })
+    }
+
+    /// The datasets from a name on, in byte order. O(log n) and O(1) for each.
+    pub fn datasets_from(&self, from: Bound<&str>) -> impl Iterator<Item = Dataset<'_>> {
+        self.dataset_index.range::<_, str>((from, Bound::Unbounded)).map(|(_, &slot)| Dataset { graph: self, slot })
+    }
+
+    /// Whether `job` reads or writes `dataset`. O(log n).
+    #[must_use]
+    pub fn has_edge(&self, job: &Name, side: Side, dataset: &Name) -> bool {
+        let (Some(&job), Some(&dataset)) = (self.job_index.get(job), self.dataset_index.get(dataset)) else {
+            return false;
+        };
+        let node = self.jobs.get(job);
+        match side {
+            Side::Input => node.inputs.contains(dataset),
+            Side::Output => node.outputs.contains(dataset),
+        }
+    }
+
+    /// The jobs that read something that `job` writes; a job may come more than once.
+    #[inline]
+    pub(super) fn successors(&self, job: Slot) -> Successors<'_> {
+        Successors {
+            graph: self,
+            outputs: self.jobs.get(job).outputs.iter(),
+            consumers: neighbours::Iter::Slice([].iter()),
+        }
+    }
+
+    /// The jobs that write something that `job` reads; a job may come more than once.
+    #[inline]
+    pub(super) fn predecessors(&self, job: Slot) -> Predecessors<'_> {
+        Predecessors { graph: self, inputs: self.jobs.get(job).inputs.iter() }
+    }
+
+    /// Sorted names of dataset slots.
+    fn dataset_names<'g>(&'g self, slots: &'g Neighbours) -> Vec<&'g Name> {
+        let mut names: Vec<_> = slots.iter().map(|slot| &self.datasets.get(slot).name).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+impl<'g> Job<'g> {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'g Name {
+        &self.graph.jobs.get(self.slot).name
+    }
+
+    /// A number that is its own among the graph's jobs for as long as it exists, and small: the slot that it is kept in.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.slot
+    }
+
+    /// The graph's version at its last change.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.graph.jobs.get(self.slot).version
+    }
+
+    /// Its specification.
+    #[must_use]
+    pub fn spec(&self) -> &'g CanonicalJson {
+        &self.graph.jobs.get(self.slot).spec
+    }
+
+    /// The datasets that it reads, sorted.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<&'g Name> {
+        self.graph.dataset_names(&self.graph.jobs.get(self.slot).inputs)
+    }
+
+    /// The datasets that it writes, sorted.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<&'g Name> {
+        self.graph.dataset_names(&self.graph.jobs.get(self.slot).outputs)
+    }
+}
+
+impl<'g> Dataset<'g> {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'g Name {
+        &self.graph.datasets.get(self.slot).name
+    }
+
+    /// A number that is its own among the graph's datasets for as long as it exists, and small.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.slot
+    }
+
+    /// Its metadata if a client declared it; `None` if only jobs mention it.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&'g CanonicalJson> {
+        self.graph.datasets.get(self.slot).metadata.as_ref()
+    }
+
+    /// The job that writes it.
+    #[must_use]
+    pub fn producer(&self) -> Option<Job<'g>> {
+        self.graph.datasets.get(self.slot).producer.map(|slot| Job { graph: self.graph, slot })
+    }
+
+    /// How often jobs mention it: once for each that reads it, once for the one that writes it.
+    #[must_use]
+    pub fn mentions(&self) -> usize {
+        self.graph.datasets.get(self.slot).mentions()
+    }
+
+    /// The jobs that read it, sorted.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<&'g Name> {
+        let consumers = self.graph.datasets.get(self.slot).consumers.iter();
+        let mut names: Vec<_> = consumers.map(|slot| &self.graph.jobs.get(slot).name).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+pub(super) struct Successors<'g> {
+    graph: &'g Graph,
+    outputs: neighbours::Iter<'g>,
+    consumers: neighbours::Iter<'g>,
+}
+
+impl Iterator for Successors<'_> {
+    type Item = Slot;
+
+    #[inline]
+    fn next(&mut self) -> Option<Slot> {
+        loop {
+            if let Some(job) = self.consumers.next() {
+                return Some(job);
+            }
+            self.consumers = self.graph.datasets.get(self.outputs.next()?).consumers.iter();
+        }
+    }
+}
+
+pub(super) struct Predecessors<'g> {
+    graph: &'g Graph,
+    inputs: neighbours::Iter<'g>,
+}
+
+impl Iterator for Predecessors<'_> {
+    type Item = Slot;
+
+    #[inline]
+    fn next(&mut self) -> Option<Slot> {
+        let graph = self.graph;
+        self.inputs.by_ref().find_map(|dataset| graph.datasets.get(dataset).producer)
+    }
+}
+
+/// What petgraph walks along.
+pub enum JobNeighbours<'g> {
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "only petgraph's traits name this type; its parts stay inside")]
+    Successors(Successors<'g>),
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "only petgraph's traits name this type; its parts stay inside")]
+    Predecessors(Predecessors<'g>),
+}
+
+impl Iterator for JobNeighbours<'_> {
+    type Item = Slot;
+
+    fn next(&mut self) -> Option<Slot> {
+        match self {
+            Self::Successors(jobs) => jobs.next(),
+            Self::Predecessors(jobs) => jobs.next(),
+        }
+    }
+}
+
+impl GraphBase for Graph {
+    type NodeId = Slot;
+    type EdgeId = (Slot, Slot);
+}
+
+impl<'g> IntoNeighbors for &'g Graph {
+    type Neighbors = JobNeighbours<'g>;
+
+    fn neighbors(self, job: Slot) -> JobNeighbours<'g> {
+        JobNeighbours::Successors(self.successors(job))
+    }
+}
+
+impl<'g> IntoNeighborsDirected for &'g Graph {
+    type NeighborsDirected = JobNeighbours<'g>;
+
+    fn neighbors_directed(self, job: Slot, direction: Direction) -> JobNeighbours<'g> {
+        match direction {
+            Direction::Outgoing => JobNeighbours::Successors(self.successors(job)),
+            Direction::Incoming => JobNeighbours::Predecessors(self.predecessors(job)),
+        }
+    }
+}
+
+impl<'g> IntoNodeIdentifiers for &'g Graph {
+    type NodeIdentifiers = std::iter::Copied<std::vec::IntoIter<&'g Slot>>;
+
+    fn node_identifiers(self) -> Self::NodeIdentifiers {
+        self.job_index.values().collect::<Vec<_>>().into_iter().copied()
+    }
+}
+
+impl Visitable for Graph {
+    type Map = FixedBitSet;
+
+    fn visit_map(&self) -> FixedBitSet {
+        FixedBitSet::with_capacity(self.jobs.slots())
+    }
+
+    fn reset_map(&self, map: &mut FixedBitSet) {
+        map.clear();
+        map.grow(self.jobs.slots());
+    }
+}

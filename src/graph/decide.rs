@@ -1,0 +1,117 @@
+//! `decide`: all rules of a graph, in the order in which they are judged.
+
+use super::adjacency::Graph;
+use super::apply::{apply, link};
+use super::change::{Change, Fact};
+use super::cycle;
+use super::draft::Draft;
+use super::name::Name;
+use super::operation::{Changeset, Command, Operation, Precondition, Side, Step};
+use super::rejection::Rejection;
+
+/// An accepted command.
+pub struct Decision {
+    /// What it changes; empty if nothing.
+    pub change: Change,
+    /// The graph with the change applied, equal to `apply(graph, &change)`; the graph itself if nothing changes.
+    pub next: Graph,
+    /// Whether a job, a dataset or an edge that was asked for by name came to be.
+    pub created: bool,
+}
+
+/// Judges `command` on `graph`. Pure and deterministic.
+///
+/// Preconditions are judged first, all of them, on the graph as it is; then existence, operation by operation; then, on the graph that would result,
+/// datasets that are deleted but in use, second producers, and cycles.
+///
+/// Cost: O(log n) for each name in the command, and for each new edge that goes against the graph's topological order twice the
+/// smaller side of the region between its ends; in all at most one topological sort of the graph.
+///
+/// # Errors
+/// The [`Rejection`] that comes first in that order.
+pub fn decide(graph: &Graph, command: &Command) -> Result<Decision, Rejection> {
+    match command {
+        Command::Changeset(changeset) => decide_changeset(graph, changeset),
+        Command::DeleteGraph { if_version } => {
+            check_version(*if_version, Some(graph.version()), None)?;
+            let change = Change { facts: vec![Fact::GraphDeleted {}] };
+            Ok(Decision { next: apply(graph, &change), change, created: false })
+        }
+    }
+}
+
+fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Rejection> {
+    check_version(changeset.if_version, Some(graph.version()), None)?;
+    for (number, step) in changeset.steps.iter().enumerate() {
+        check_precondition(graph, step, number)?;
+    }
+    let mut draft = Draft::new(graph);
+    for (number, step) in changeset.steps.iter().enumerate() {
+        draft.take_step(&step.operation, number)?;
+    }
+    draft.check_deleted_datasets()?;
+    draft.check_producers()?;
+    let change = draft.change();
+    if change.is_empty() {
+        return Ok(Decision { change, next: graph.clone(), created: false });
+    }
+    match link(graph, &change) {
+        Ok(next) => Ok(Decision { created: draft.created(), change, next }),
+        Err(cyclic) => {
+            let cycle = cycle::shortest(&cyclic);
+            let operation = last_operation(&draft, &cycle);
+            Err(Rejection::Cycle { cycle, operation })
+        }
+    }
+}
+
+fn last_operation(draft: &Draft<'_>, cycle: &[Name]) -> usize {
+    let edges = cycle.windows(2).enumerate().map(|(i, pair)| {
+        // From a job to what it writes, from a dataset to a job that reads it.
+        if i % 2 == 0 { (&pair[0], Side::Output, &pair[1]) } else { (&pair[1], Side::Input, &pair[0]) }
+    });
+    edges.filter_map(|(job, side, dataset)| draft.added_by(job, side, dataset)).max().unwrap_or(0)
+}
+
+fn check_precondition(graph: &Graph, step: &Step, number: usize) -> Result<(), Rejection> {
+    let Some(precondition) = step.precondition else { return Ok(()) };
+    let actual = match &step.operation {
+        Operation::PutJob(job) => graph.job(job.name.as_str()).map(|job| job.version()),
+        Operation::PatchJob { name, .. } | Operation::DeleteJob { name } => {
+            graph.job(name.as_str()).map(|job| job.version())
+        }
+        Operation::AddEdge { job, .. } | Operation::RemoveEdge { job, .. } => {
+            graph.job(job.as_str()).map(|job| job.version())
+        }
+        Operation::PutDataset { name, .. } | Operation::DeleteDataset { name } => {
+            graph.dataset(name.as_str()).map(|_| graph.version())
+        }
+    };
+    match precondition {
+        Precondition::Version(expected) => check_version(Some(expected), actual, Some(number)),
+        Precondition::Exists if actual.is_some() => Ok(()),
+        Precondition::Exists => {
+            Err(Rejection::PreconditionFailed { expected: Some(graph.version()), actual, operation: Some(number) })
+        }
+        Precondition::Absent if is_absent(graph, &step.operation, actual) => Ok(()),
+        Precondition::Absent => Err(Rejection::PreconditionFailed { expected: None, actual, operation: Some(number) }),
+    }
+}
+
+/// `if_absent` of an edge asks for the edge, of all else for the job or dataset.
+fn is_absent(graph: &Graph, operation: &Operation, actual: Option<u64>) -> bool {
+    match operation {
+        Operation::AddEdge { side, job, dataset } | Operation::RemoveEdge { side, job, dataset } => {
+            !graph.has_edge(job, *side, dataset)
+        }
+        _ => actual.is_none(),
+    }
+}
+
+fn check_version(expected: Option<u64>, actual: Option<u64>, operation: Option<usize>) -> Result<(), Rejection> {
+    if expected.is_none() || expected == actual {
+        Ok(())
+    } else {
+        Err(Rejection::PreconditionFailed { expected, actual, operation })
+    }
+}

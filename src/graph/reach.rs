@@ -1,0 +1,125 @@
+//! What lies upstream and downstream of a job or a dataset.
+
+use std::collections::HashSet;
+
+use super::adjacency::Graph;
+use super::name::Name;
+use super::order::Slot;
+use super::plan::QueryError;
+
+/// Where a search begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// At a job.
+    Job(Name),
+    /// At a dataset.
+    Dataset(Name),
+}
+
+/// Which way a search goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Towards what it is made from.
+    Upstream,
+    /// Towards what is made from it.
+    Downstream,
+}
+
+/// All that was reached, the origin itself left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reachable {
+    /// In byte order.
+    pub jobs: Vec<Name>,
+    /// In byte order.
+    pub datasets: Vec<Name>,
+}
+
+impl Graph {
+    /// The jobs and datasets that lie behind at most `depth` jobs, the origin not counted (all if `None`). At most `limit` names. O(r log r)
+    /// for what is reached and its edges.
+    ///
+    /// # Errors
+    /// [`QueryError`] if the origin does not exist or the answer is too large.
+    pub fn reachable(
+        &self,
+        origin: &Origin,
+        direction: Direction,
+        depth: Option<usize>,
+        limit: usize,
+    ) -> Result<Reachable, QueryError> {
+        let mut search = Search { graph: self, direction, jobs: HashSet::new(), datasets: HashSet::new(), limit };
+        let first = match origin {
+            Origin::Job(name) => {
+                let job = self.job(name.as_str()).ok_or_else(|| QueryError::JobNotFound { name: name.clone() })?;
+                search.datasets_of(job.slot)?
+            }
+            Origin::Dataset(name) => {
+                let dataset = self.dataset(name.as_str());
+                vec![dataset.ok_or_else(|| QueryError::DatasetNotFound { name: name.clone() })?.slot]
+            }
+        };
+        search.run(first, depth.unwrap_or(usize::MAX))?;
+        Ok(search.names())
+    }
+}
+
+struct Search<'g> {
+    graph: &'g Graph,
+    direction: Direction,
+    jobs: HashSet<Slot>,
+    datasets: HashSet<Slot>,
+    limit: usize,
+}
+
+impl Search<'_> {
+    /// Breadth first, one round for each job on the way.
+    fn run(&mut self, mut datasets: Vec<Slot>, depth: usize) -> Result<(), QueryError> {
+        for _ in 0..depth {
+            let mut next = Vec::new();
+            for dataset in datasets {
+                for job in self.jobs_of(dataset) {
+                    if self.jobs.insert(job) {
+                        next.extend(self.datasets_of(job)?);
+                    }
+                }
+            }
+            if next.is_empty() {
+                break;
+            }
+            datasets = next;
+        }
+        Ok(())
+    }
+
+    /// The jobs beyond a dataset.
+    fn jobs_of(&self, dataset: Slot) -> Vec<Slot> {
+        let node = self.graph.datasets.get(dataset);
+        match self.direction {
+            Direction::Upstream => node.producer.into_iter().collect(),
+            Direction::Downstream => node.consumers.iter().collect(),
+        }
+    }
+
+    /// The datasets beyond a job that were not reached before.
+    fn datasets_of(&mut self, job: Slot) -> Result<Vec<Slot>, QueryError> {
+        let node = self.graph.jobs.get(job);
+        let beyond = match self.direction {
+            Direction::Upstream => &node.inputs,
+            Direction::Downstream => &node.outputs,
+        };
+        let new: Vec<Slot> = beyond.iter().filter(|&dataset| self.datasets.insert(dataset)).collect();
+        if self.jobs.len() + self.datasets.len() > self.limit {
+            return Err(QueryError::TooLarge { limit: self.limit, what: "names" });
+        }
+        Ok(new)
+    }
+
+    fn names(self) -> Reachable {
+        let mut jobs: Vec<Name> = self.jobs.iter().map(|&slot| self.graph.jobs.get(slot).name.clone()).collect();
+        let mut datasets: Vec<Name> =
+            self.datasets.iter().map(|&slot| self.graph.datasets.get(slot).name.clone()).collect();
+        jobs.sort_unstable();
+        datasets.sort_unstable();
+        Reachable { jobs, datasets }
+    }
+}

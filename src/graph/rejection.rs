@@ -1,0 +1,112 @@
+//! Why a write is refused, or a question has no answer. The same for every design, in a fixed order.
+
+use super::name::Name;
+
+/// Why a changeset was rejected. Nothing of it was applied. `operation` counts from 0.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// A precondition does not hold. Read again and decide anew.
+    #[error("precondition failed: expected {}, found {}", version(*.expected), version(*.actual))]
+    PreconditionFailed {
+        /// The version asked for; `None`: absent.
+        expected: Option<u64>,
+        /// The version found; `None`: absent.
+        actual: Option<u64>,
+        /// The step; `None`: the whole changeset.
+        operation: Option<usize>,
+    },
+    /// The graph does not exist, or was deleted.
+    #[error("there is no graph `{name}`")]
+    GraphNotFound {
+        /// The graph.
+        name: Name,
+    },
+    /// A job that must exist does not.
+    #[error("there is no job `{name}`")]
+    JobNotFound {
+        /// The job.
+        name: Name,
+        /// The step.
+        operation: usize,
+    },
+    /// A dataset that must exist does not.
+    #[error("there is no dataset `{name}`")]
+    DatasetNotFound {
+        /// The dataset.
+        name: Name,
+        /// The step.
+        operation: usize,
+    },
+    /// An edge that must exist does not.
+    #[error("job `{job}` has no such edge to dataset `{dataset}`")]
+    EdgeNotFound {
+        /// The job.
+        job: Name,
+        /// The dataset.
+        dataset: Name,
+        /// The step.
+        operation: usize,
+    },
+    /// An edge that must not exist does.
+    #[error("job `{job}` has that edge to dataset `{dataset}` already")]
+    EdgeExists {
+        /// The job.
+        job: Name,
+        /// The dataset.
+        dataset: Name,
+        /// The step.
+        operation: usize,
+    },
+    /// A dataset's declaration cannot be taken back while a job mentions it.
+    #[error("dataset `{name}` is in use by {}", list(.jobs))]
+    DatasetInUse {
+        /// The dataset.
+        name: Name,
+        /// The first jobs that mention it, at most [`Rejection::JOBS_NAMED`], in byte order.
+        jobs: Vec<Name>,
+        /// The step.
+        operation: usize,
+    },
+    /// Two jobs would write one dataset.
+    #[error("dataset `{dataset}` has a producer already, `{producer}`; `{job}` cannot write it too")]
+    SecondProducer {
+        /// The dataset.
+        dataset: Name,
+        /// The job that writes it.
+        producer: Name,
+        /// The job that was to write it too.
+        job: Name,
+        /// The step that gave it to `job`.
+        operation: usize,
+    },
+    /// A job would depend on itself.
+    #[error("the jobs would form a cycle: {}", path(.cycle))]
+    Cycle {
+        /// The shortest cycle, of these the byte-smallest, from its byte-smallest job: jobs and datasets in turn, the first
+        /// name again at the end.
+        cycle: Vec<Name>,
+        /// The last step that adds an edge of it.
+        operation: usize,
+    },
+}
+
+impl Rejection {
+    /// How many jobs [`Rejection::DatasetInUse`] names.
+    pub const JOBS_NAMED: usize = 10;
+    /// How many names of a cycle a message spells out; the cycle itself is always whole.
+    const CYCLE_NAMES_SPELLED: usize = 21;
+}
+
+fn version(version: Option<u64>) -> String {
+    version.map_or_else(|| "absent".to_owned(), |version| format!("version {version}"))
+}
+
+fn list(names: &[Name]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn path(cycle: &[Name]) -> String {
+    let spelled: Vec<_> = cycle.iter().take(Rejection::CYCLE_NAMES_SPELLED).map(Name::as_str).collect();
+    let rest = cycle.len() - spelled.len();
+    if rest == 0 { spelled.join(" -> ") } else { format!("{} -> … ({rest} more)", spelled.join(" -> ")) }
+}
