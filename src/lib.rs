@@ -5,5 +5,9 @@
 //! `graph` imports nothing of ours; `db` and `lock` know no graph; `store` knows `graph` and `db`; `design` knows
 //! `store` and `lock`; `http`, `import` and `bench` know `design` and `graph`.
 
+pub mod db;
+pub mod design;
 pub mod failpoint;
 pub mod graph;
+pub mod lock;
+pub mod store;

@@ -1,0 +1,221 @@
+//! Connections: the pool, the schema, the settings that durability rests on, and transactions whose outcome is known.
+//!
+//! Knows Diesel and r2d2, and in `dialect.rs` the differences between databases. Knows no graph: rows are `store`'s.
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::r2d2::R2D2Connection;
+
+mod dialect;
+pub mod schema;
+
+pub use dialect::{AnyConnection, DatabaseUrl};
+
+/// What can go wrong between us and the database.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The URL names no database that Fencepost can use.
+    #[error("`{url}` is no database URL: {reason}; give sqlite:PATH")]
+    Url {
+        /// As it was given.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The database cannot be reached or did not answer. Nothing was written. Try again when it is back.
+    #[error("the database is unavailable: {what}")]
+    Unavailable {
+        /// What was tried, and what came of it.
+        what: String,
+    },
+    /// A newer program has migrated the database. Use that program.
+    #[error("the database has schema version {version}, which this program does not know; use a newer fencepost")]
+    NewerSchema {
+        /// The first migration that is not known here.
+        version: String,
+    },
+    /// The schema could not be brought up to date. Nothing was changed.
+    #[error("migrating the database failed: {reason}")]
+    Migration {
+        /// As the database told it.
+        reason: String,
+    },
+    /// The database refused a statement of ours.
+    #[error("the database refused a statement: {0}")]
+    Refused(diesel::result::Error),
+}
+
+impl From<diesel::result::Error> for DbError {
+    fn from(error: diesel::result::Error) -> Self {
+        use diesel::result::{DatabaseErrorKind as Kind, Error};
+        match &error {
+            Error::DatabaseError(
+                Kind::UniqueViolation | Kind::ForeignKeyViolation | Kind::NotNullViolation | Kind::CheckViolation,
+                _,
+            )
+            | Error::DeserializationError(_)
+            | Error::SerializationError(_)
+            | Error::QueryBuilderError(_) => Self::Refused(error),
+            _ => Self::Unavailable { what: error.to_string() },
+        }
+    }
+}
+
+/// How a transaction that was to write ended, if not well.
+#[derive(Debug)]
+pub enum WriteError<E> {
+    /// It was rolled back: nothing is written.
+    RolledBack(E),
+    /// COMMIT was sent and its answer is not known. The connection is thrown away.
+    CommitUnknown(DbError),
+}
+
+/// A pool of connections, all set up alike.
+#[derive(Clone)]
+pub struct Database {
+    url: DatabaseUrl,
+    pool: r2d2::Pool<Manager>,
+}
+
+/// How many connections a process keeps, and how long a request waits for one.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolLimits {
+    /// Connections at most.
+    pub connections: u32,
+    /// The longest wait for one.
+    pub checkout_timeout: Duration,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self { connections: 8, checkout_timeout: Duration::from_secs(5) }
+    }
+}
+
+impl Database {
+    /// Opens the database and brings its schema up to date. Creates an embedded one that is not there.
+    ///
+    /// # Errors
+    /// [`DbError`] says what to do.
+    pub fn open(url: &DatabaseUrl, limits: PoolLimits) -> Result<Self, DbError> {
+        url.connect()?.migrate()?;
+        let pool = r2d2::Pool::builder()
+            .max_size(limits.connections)
+            .min_idle(Some(0))
+            .connection_timeout(limits.checkout_timeout)
+            .test_on_check_out(false)
+            .error_handler(Box::new(LogErrors))
+            .build_unchecked(Manager { url: url.clone() });
+        Ok(Self { url: url.clone(), pool })
+    }
+
+    /// Brings the schema up to date and names what was run; empty if it was.
+    ///
+    /// # Errors
+    /// [`DbError`] says what to do.
+    pub fn migrate(url: &DatabaseUrl) -> Result<Vec<String>, DbError> {
+        url.connect()?.migrate()
+    }
+
+    /// Takes the newest `count` migrations back. What they held is lost.
+    ///
+    /// # Errors
+    /// [`DbError`] says what to do.
+    pub fn revert(url: &DatabaseUrl, count: usize) -> Result<(), DbError> {
+        url.connect()?.revert(count)
+    }
+
+    /// Which database this is.
+    #[must_use]
+    pub fn url(&self) -> &DatabaseUrl {
+        &self.url
+    }
+
+    /// Runs `body` in a transaction that reads one snapshot.
+    ///
+    /// # Errors
+    /// What `body` gives, or that there is no connection.
+    pub fn read<T, E: From<DbError>>(&self, body: impl FnOnce(&mut AnyConnection) -> Result<T, E>) -> Result<T, E> {
+        let mut session = self.session()?;
+        session.connection.begin_read().map_err(DbError::from)?;
+        let outcome = body(&mut session.connection);
+        session.end("ROLLBACK");
+        outcome
+    }
+
+    /// Runs `body` in a transaction that writes, and commits it if `body` succeeds.
+    ///
+    /// # Errors
+    /// [`WriteError`] says whether the outcome is known.
+    pub fn write<T, E: From<DbError>>(
+        &self,
+        body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
+    ) -> Result<T, WriteError<E>> {
+        let rolled_back = |error: DbError| WriteError::RolledBack(E::from(error));
+        let mut session = self.session().map_err(rolled_back)?;
+        session.connection.begin_write().map_err(|error| rolled_back(error.into()))?;
+        match body(&mut session.connection) {
+            Ok(value) => {
+                crate::failpoint::pass("before-commit");
+                if let Err(error) = session.connection.batch_execute("COMMIT") {
+                    session.broken = true;
+                    return Err(WriteError::CommitUnknown(error.into()));
+                }
+                crate::failpoint::pass("after-commit");
+                Ok(value)
+            }
+            Err(error) => {
+                session.end("ROLLBACK");
+                Err(WriteError::RolledBack(error))
+            }
+        }
+    }
+
+    fn session(&self) -> Result<r2d2::PooledConnection<Manager>, DbError> {
+        self.pool.get().map_err(|error| DbError::Unavailable { what: error.to_string() })
+    }
+}
+
+/// Makes connections for the pool.
+struct Manager {
+    url: DatabaseUrl,
+}
+
+/// A pooled connection, and whether it is fit to be used again.
+struct Session {
+    connection: AnyConnection,
+    broken: bool,
+}
+
+impl Session {
+    fn end(&mut self, statement: &str) {
+        self.broken |= self.connection.batch_execute(statement).is_err();
+    }
+}
+
+impl r2d2::ManageConnection for Manager {
+    type Connection = Session;
+    type Error = DbError;
+
+    fn connect(&self) -> Result<Session, DbError> {
+        Ok(Session { connection: self.url.connect()?, broken: false })
+    }
+
+    fn is_valid(&self, session: &mut Session) -> Result<(), DbError> {
+        Ok(session.connection.ping()?)
+    }
+
+    fn has_broken(&self, session: &mut Session) -> bool {
+        session.broken
+    }
+}
+
+#[derive(Debug)]
+struct LogErrors;
+
+impl r2d2::HandleError<DbError> for LogErrors {
+    fn handle_error(&self, error: DbError) {
+        log::warn!("a database connection could not be made: {error}");
+    }
+}

@@ -1,0 +1,86 @@
+//! The tables, as both databases have them. `migrations/` says what they are for.
+#![expect(
+    missing_docs,
+    reason = "Diesel makes a module and a struct for each table and column; the migrations document them"
+)]
+
+diesel::table! {
+    service (id) {
+        id -> BigInt,
+        database_id -> Text,
+        lock_kind -> Nullable<Text>,
+        lock_identity -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    graphs (id) {
+        id -> BigInt,
+        name -> Text,
+        state -> Text,
+        moved_to -> Nullable<Text>,
+        version -> BigInt,
+        fence -> BigInt,
+        epoch -> BigInt,
+        lock_incarnation -> Text,
+        chain -> Binary,
+    }
+}
+
+diesel::table! {
+    jobs (graph_id, id) {
+        graph_id -> BigInt,
+        id -> BigInt,
+        name -> Text,
+        spec -> Text,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    datasets (graph_id, id) {
+        graph_id -> BigInt,
+        id -> BigInt,
+        name -> Text,
+        metadata -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    job_inputs (graph_id, job_id, dataset_id) {
+        graph_id -> BigInt,
+        job_id -> BigInt,
+        dataset_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    job_outputs (graph_id, dataset_id) {
+        graph_id -> BigInt,
+        job_id -> BigInt,
+        dataset_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    changes (graph_id, version) {
+        graph_id -> BigInt,
+        version -> BigInt,
+        change -> Text,
+        chain -> Binary,
+        attempt -> Text,
+        token -> BigInt,
+        committed_at_ms -> BigInt,
+        actor -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    idempotency_keys (graph_id, key) {
+        graph_id -> BigInt,
+        key -> Text,
+        fingerprint -> Text,
+        answer -> Text,
+        created_at_ms -> BigInt,
+    }
+}

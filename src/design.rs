@@ -1,0 +1,500 @@
+//! The service behind every surface: requests wait in line for a turn, a turn brings the image to the store's version, decides, writes
+//! and answers.
+//!
+//! ```text
+//! take a turn                      acquire the lock, get a token
+//! bring the image to the store's version
+//! decide each waiting changeset    one after another, each seeing the accepted ones before it
+//! write: compare version and token, version + k, rows and changes, all in one transaction
+//! publish the image; answer every request of the batch; give the turn back
+//! ```
+//!
+//! Uses `graph`, `store` and `lock`; synchronous; knows no HTTP. What differs between designs is where state lives (the store), how the image is
+//! refreshed and how writers take turns. `crud`: rows, reloaded when the version moved, writers in turn by the lock.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::graph::{Command, Name, Rejection};
+use crate::lock::{DistributedLock, LockError, LockIdentity};
+use crate::store::{CommitError, GraphStore, Head, LockRecord, StoreError, StoredAnswer};
+
+mod image;
+mod lane;
+mod metrics;
+mod read_turn;
+mod workers;
+mod write_turn;
+
+pub use image::Image;
+pub use metrics::Metrics;
+
+use lane::{Lane, PendingRead, PendingWrite, Queued};
+use metrics::observe;
+use workers::Workers;
+
+/// How reads are kept from seeing less than was answered before they began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reads {
+    /// They share the lock while they learn the version.
+    #[default]
+    Lock,
+    /// They take no lock: version and rows come from one snapshot of the database, and a writer is never waited for.
+    Snapshot,
+}
+
+/// Everything that is bounded. What happens at each bound is an error that a person understands.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Threads that take turns: so many graphs are served at once.
+    pub turn_threads: usize,
+    /// Writes that may wait for one graph; one more is refused as contended.
+    pub waiting_writes: usize,
+    /// Reads that may wait for one graph; one more is refused as contended.
+    pub waiting_reads: usize,
+    /// Writes that one turn serves.
+    pub batch_writes: usize,
+    /// Bytes of request bodies that one turn serves, beyond its first request.
+    pub batch_bytes: usize,
+    /// How long a turn waits for the lock.
+    pub lock_wait: Duration,
+    /// How often a turn that was fenced or outrun is taken again.
+    pub turn_retries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            turn_threads: 8,
+            waiting_writes: 1024,
+            waiting_reads: 8192,
+            batch_writes: 128,
+            batch_bytes: 8 << 20,
+            lock_wait: Duration::from_secs(5),
+            turn_retries: 3,
+        }
+    }
+}
+
+/// One write that a client asks for.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// What to do.
+    pub command: Command,
+    /// Only judge it.
+    pub dry_run: bool,
+    /// Who asks, for the change log.
+    pub actor: Option<String>,
+    /// Answer the same to the same key.
+    pub idempotency: Option<IdempotencyKey>,
+    /// How large the request was, in bytes.
+    pub bytes: usize,
+}
+
+impl From<Command> for Write {
+    fn from(command: Command) -> Self {
+        Self { command, dry_run: false, actor: None, idempotency: None, bytes: 0 }
+    }
+}
+
+/// A client's name for a request that it may send again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// As the client sent it.
+    pub key: String,
+    /// SHA-256 of method, path and body.
+    pub fingerprint: String,
+}
+
+/// An accepted write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Accepted {
+    /// The graph's version with it; for a dry run and a write that changes nothing, the version that it was judged at.
+    pub version: u64,
+    /// Whether it changes anything.
+    pub changed: bool,
+    /// Whether something that was asked for by name came to be.
+    pub created: bool,
+}
+
+/// How a write ended.
+pub type Verdict = Result<Accepted, Refusal>;
+
+/// Why a request was not served. Only [`Refusal::OutcomeUnknown`] and [`Refusal::Internal`] leave open whether it was applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The rules forbid it.
+    #[error("{rejection}")]
+    Rejected {
+        /// Why.
+        rejection: Rejection,
+        /// The version that it was decided at.
+        version: u64,
+    },
+    /// There is no such graph.
+    #[error("there is no graph `{graph}`")]
+    GraphNotFound {
+        /// Its name.
+        graph: Name,
+    },
+    /// The graph takes no writes any more.
+    #[error("graph `{graph}` is frozen{}", .moved_to.as_ref().map(|to| format!("; it moved to {to}")).unwrap_or_default())]
+    Frozen {
+        /// Its name.
+        graph: Name,
+        /// Where it went.
+        moved_to: Option<String>,
+    },
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// Too many are waiting, or the turn did not come in time. Try again later.
+    #[error("{what}")]
+    Contended {
+        /// What was waited for.
+        what: String,
+    },
+    /// The lock cannot be reached. Try again when it is back.
+    #[error("the lock is unavailable: {what}")]
+    LockUnavailable {
+        /// As it told it.
+        what: String,
+    },
+    /// The database cannot be reached. Nothing was written. Try again when it is back.
+    #[error("{what}")]
+    DatabaseUnavailable {
+        /// As it told it.
+        what: String,
+    },
+    /// The write may or may not have been applied, and that cannot be learnt now.
+    #[error("{what}")]
+    OutcomeUnknown {
+        /// Why not.
+        what: String,
+    },
+    /// A bug, or damaged data.
+    #[error("{what}")]
+    Internal {
+        /// What was found.
+        what: String,
+    },
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        use crate::db::DbError;
+        let what = error.to_string();
+        match error {
+            StoreError::Database(DbError::Refused(_))
+            | StoreError::DamagedRows { .. }
+            | StoreError::DamagedLog(_)
+            | StoreError::DamagedValue(_) => Self::Internal { what },
+            StoreError::Database(_) => Self::DatabaseUnavailable { what },
+        }
+    }
+}
+
+impl From<LockError> for Refusal {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Timeout { waited } => {
+                Self::Contended { what: format!("the graph's lock did not come free within {waited:.1?}") }
+            }
+            other => Self::LockUnavailable { what: other.to_string() },
+        }
+    }
+}
+
+/// The database is guarded by another lock than the one that was given.
+#[derive(Debug, thiserror::Error)]
+pub enum LockBindingError {
+    /// Two locks guard nothing.
+    #[error(
+        "the database is guarded by the lock {stored}, not by {given}: two locks guard nothing. Use the stored one (leave \
+         --lock-url away), or stop every process that uses it and run `fencepost lock set --lock-url URL`"
+    )]
+    Another {
+        /// The stored one.
+        stored: String,
+        /// The one that was given.
+        given: String,
+    },
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes `lock` the one that guards the database, if none does yet.
+///
+/// # Errors
+/// [`LockBindingError::Another`] if another one does.
+pub fn bind_lock(store: &dyn GraphStore, lock: &LockIdentity) -> Result<(), LockBindingError> {
+    let given = LockRecord { kind: lock.kind.to_owned(), identity: lock.identity.clone() };
+    let bound = match store.lock_record()? {
+        Some(stored) => stored,
+        None => store.set_lock_record(None, &given)?,
+    };
+    if bound == given {
+        return Ok(());
+    }
+    let text = |record: &LockRecord| format!("{}:{}", record.kind, record.identity);
+    Err(LockBindingError::Another { stored: text(&bound), given: text(&given) })
+}
+
+/// Serves graphs from one store under one lock. Cloning shares it.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn GraphStore>,
+    lock: Arc<dyn DistributedLock>,
+    reads: Reads,
+    limits: Limits,
+    metrics: Metrics,
+    lanes: Mutex<HashMap<Name, Arc<Lane>>>,
+    workers: Workers,
+}
+
+impl Service {
+    /// Starts the threads that take turns. The lock must be the database's (see [`bind_lock`]).
+    #[must_use]
+    pub fn new(store: Arc<dyn GraphStore>, lock: Arc<dyn DistributedLock>, reads: Reads, limits: Limits) -> Self {
+        let workers = Workers::start(limits.turn_threads);
+        let (metrics, lanes) = (Metrics::new(), Mutex::default());
+        Self { inner: Arc::new(Inner { store, lock, reads, limits, metrics, lanes, workers }) }
+    }
+
+    /// Judges and applies one write in a turn with others. `reply` is called once, from another thread or at once, and must not block.
+    pub fn write(&self, graph: &Name, write: Write, reply: impl FnOnce(Verdict) + Send + 'static) {
+        let lane = self.inner.lane(graph);
+        let pending = PendingWrite { write, reply: Box::new(reply), since: Instant::now() };
+        match lane.push_write(pending, self.inner.limits.waiting_writes) {
+            Queued::Behind => {}
+            Queued::First => self.inner.start_write_turn(lane),
+            Queued::Full(pending) => {
+                self.inner.metrics.overflows.inc();
+                (pending.reply)(Err(self.inner.overflow("writes", self.inner.limits.waiting_writes)));
+            }
+        }
+    }
+
+    /// The image at a version that was read after this call. `reply` is called once and must not block.
+    pub fn read(&self, graph: &Name, reply: impl FnOnce(Result<Arc<Image>, Refusal>) + Send + 'static) {
+        let lane = self.inner.lane(graph);
+        let pending = PendingRead { reply: Box::new(reply), since: Instant::now() };
+        match lane.push_read(pending, self.inner.limits.waiting_reads) {
+            Queued::Behind => {}
+            Queued::First => self.inner.start_read_turn(lane),
+            Queued::Full(pending) => {
+                self.inner.metrics.overflows.inc();
+                (pending.reply)(Err(self.inner.overflow("reads", self.inner.limits.waiting_reads)));
+            }
+        }
+    }
+
+    /// Creates the graph unless it is there. `reply` is called once and must not block.
+    pub fn create_graph(
+        &self,
+        graph: &Name,
+        idempotency: Option<IdempotencyKey>,
+        reply: impl FnOnce(Verdict) + Send + 'static,
+    ) {
+        let (inner, graph) = (Arc::clone(&self.inner), graph.clone());
+        self.inner.workers.spawn(move || reply(inner.create_graph(&graph, idempotency.as_ref())));
+    }
+
+    /// The graphs whose names begin with `prefix` and come after `after`, in byte order. `reply` is called once and must not block.
+    pub fn graphs(
+        &self,
+        prefix: String,
+        after: Option<String>,
+        limit: usize,
+        reply: impl FnOnce(Result<Vec<Head>, Refusal>) + Send + 'static,
+    ) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.workers.spawn(move || {
+            reply(inner.store.graphs(&prefix, after.as_deref(), limit).map_err(Refusal::from));
+        });
+    }
+
+    /// Whether database and lock answer. `reply` is called once and must not block.
+    pub fn ready(&self, reply: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.workers.spawn(move || {
+            let database = inner.store.ping().map_err(Refusal::from);
+            reply(database.and_then(|()| inner.lock.ping().map_err(Refusal::from)));
+        });
+    }
+
+    /// As [`write`](Self::write), waiting for the verdict.
+    ///
+    /// # Errors
+    /// [`Refusal`] says whether anything was written.
+    pub fn write_and_wait(&self, graph: &Name, write: Write) -> Verdict {
+        wait_for(|reply| self.write(graph, write, reply))
+    }
+
+    /// As [`read`](Self::read), waiting for the image.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why there is none.
+    pub fn read_and_wait(&self, graph: &Name) -> Result<Arc<Image>, Refusal> {
+        wait_for(|reply| self.read(graph, reply))
+    }
+
+    /// As [`create_graph`](Self::create_graph), waiting for the verdict.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why it could not be created.
+    pub fn create_graph_and_wait(&self, graph: &Name) -> Verdict {
+        wait_for(|reply| self.create_graph(graph, None, reply))
+    }
+
+    /// What the turns cost.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// How many writes and reads wait in all lines together.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        let lanes = self.inner.lanes();
+        lanes.values().map(|lane| lane.waiting()).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
+    }
+}
+
+fn wait_for<T: Send + 'static>(ask: impl FnOnce(Box<dyn FnOnce(Result<T, Refusal>) + Send>)) -> Result<T, Refusal> {
+    let (sender, receiver) = mpsc::channel();
+    ask(Box::new(move |answer| drop(sender.send(answer))));
+    receiver.recv().unwrap_or_else(|_| {
+        Err(Refusal::OutcomeUnknown { what: "the turn ended without an answer; see the log".to_owned() })
+    })
+}
+
+impl Inner {
+    fn lanes(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Arc<Lane>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lane(&self, graph: &Name) -> Arc<Lane> {
+        let mut lanes = self.lanes();
+        let lane = lanes.entry(graph.clone()).or_insert_with(|| Arc::new(Lane::new(graph.clone())));
+        let lane = Arc::clone(lane);
+        self.metrics.graphs_held.set(lanes.len() as i64);
+        lane
+    }
+
+    /// Keeps nothing of a name that turned out to be no graph. A request that has the lane already is still served by it.
+    fn forget(&self, lane: &Lane) {
+        let mut lanes = self.lanes();
+        lanes.remove(&lane.name);
+        self.metrics.graphs_held.set(lanes.len() as i64);
+    }
+
+    fn overflow(&self, what: &str, limit: usize) -> Refusal {
+        Refusal::Contended { what: format!("{limit} {what} of this graph are waiting already") }
+    }
+
+    /// The row's id; `None` if there never was such a graph.
+    fn graph_id(&self, lane: &Lane) -> Result<Option<i64>, StoreError> {
+        if let Some(id) = lane.graph_id.get() {
+            return Ok(Some(*id));
+        }
+        let head = self.store.head(&lane.name)?;
+        Ok(head.map(|head| *lane.graph_id.get_or_init(|| head.id)))
+    }
+
+    /// The row and the image at its version, from one snapshot, unless the image in hand is at that version. `None` if there is no such graph.
+    fn refreshed(&self, lane: &Lane) -> Result<Option<(Head, Arc<Image>)>, StoreError> {
+        let began = Instant::now();
+        let known = lane.image.get();
+        let Some((head, graph)) = self.store.refresh(&lane.name, known.as_ref().map(|image| image.key))? else {
+            return Ok(None);
+        };
+        let image = match (graph, known) {
+            (None, Some(image)) => image,
+            (None, None) => unreachable!("the store leaves out only a graph that is known"),
+            (Some(graph), known) => {
+                if let Some(image) = known.filter(|image| image.key.version >= head.version) {
+                    log::warn!(
+                        "graph `{}`: the store is at version {}, behind the image at {} or on another history; was a backup restored? Loading anew",
+                        lane.name,
+                        head.version,
+                        image.key.version
+                    );
+                    self.metrics.images_ahead_of_store.inc();
+                    lane.image.discard(image.key);
+                }
+                self.metrics.image_loads.inc();
+                let image = Arc::new(Image { key: head.key(), graph });
+                lane.image.publish(&image);
+                image
+            }
+        };
+        observe(&self.metrics.refresh, began.elapsed());
+        Ok(Some((head, image)))
+    }
+
+    fn create_graph(&self, graph: &Name, idempotency: Option<&IdempotencyKey>) -> Verdict {
+        let now_ms = now_ms();
+        if let Some(idempotency) = idempotency
+            && let Some(head) = self.store.head(graph)?
+            && let Some(verdict) = self.stored_verdict(&head, idempotency, now_ms)?
+        {
+            return verdict;
+        }
+        let answer = idempotency.map(|key| key.answer(&Accepted { version: 0, changed: true, created: true }));
+        match self.store.create_graph(graph, answer.as_ref(), now_ms) {
+            Ok((head, created)) => Ok(Accepted { version: head.version, changed: created, created }),
+            Err(error) => Err(self.refusal_of(graph, error)),
+        }
+    }
+
+    fn stored_verdict(&self, head: &Head, key: &IdempotencyKey, now_ms: i64) -> Result<Option<Verdict>, StoreError> {
+        let since = now_ms - crate::store::rows::ANSWER_KEPT_MS;
+        let stored = self.store.stored_answers(head.id, &[&key.key], since)?;
+        Ok(stored.first().map(|stored| key.verdict(stored)))
+    }
+
+    fn refusal_of(&self, graph: &Name, error: CommitError) -> Refusal {
+        let what = error.to_string();
+        match error {
+            CommitError::Frozen { moved_to } => Refusal::Frozen { graph: graph.clone(), moved_to },
+            CommitError::Deleted => Refusal::GraphNotFound { graph: graph.clone() },
+            CommitError::Fenced { .. } => Refusal::Contended { what: format!("the turn was lost: {what}") },
+            CommitError::Conflict { .. } => Refusal::Contended { what: format!("other writers were faster: {what}") },
+            CommitError::Refused(_) => Refusal::Internal { what },
+            CommitError::Unavailable(error) => error.into(),
+            CommitError::Unknown { .. } => Refusal::OutcomeUnknown { what },
+        }
+    }
+}
+
+impl IdempotencyKey {
+    fn answer(&self, accepted: &Accepted) -> StoredAnswer {
+        StoredAnswer {
+            key: self.key.clone(),
+            fingerprint: self.fingerprint.clone(),
+            answer: serde_json::to_string(accepted).expect("numbers and booleans are JSON"),
+        }
+    }
+
+    /// What to answer, given what was answered to this key before.
+    fn verdict(&self, stored: &StoredAnswer) -> Verdict {
+        if stored.fingerprint != self.fingerprint {
+            return Err(Refusal::KeyReused);
+        }
+        serde_json::from_str(&stored.answer)
+            .map_err(|error| Refusal::Internal { what: format!("a stored answer is damaged: {error}") })
+    }
+}
+
+/// Milliseconds since 1970: told in the change log, and compared only with others of a day's distance.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

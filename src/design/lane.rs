@@ -1,0 +1,128 @@
+//! The requests that wait for a graph's turns: bounded, in the order in which they came, reads and writes apart.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use super::image::{Image, ImageCell};
+use super::{Refusal, Verdict, Write};
+use crate::graph::Name;
+
+/// Called once with the answer, on the thread that took the turn: it must only hand it on.
+pub(super) type Reply<T> = Box<dyn FnOnce(T) + Send>;
+
+pub(super) struct PendingWrite {
+    pub(super) write: Write,
+    pub(super) reply: Reply<Verdict>,
+    pub(super) since: Instant,
+}
+
+pub(super) struct PendingRead {
+    pub(super) reply: Reply<Result<Arc<Image>, Refusal>>,
+    pub(super) since: Instant,
+}
+
+/// All that this process keeps of one graph.
+pub(super) struct Lane {
+    pub(super) name: Name,
+    /// The row's id, once it is known that there is one; a name has one for ever.
+    pub(super) graph_id: OnceLock<i64>,
+    pub(super) image: ImageCell,
+    writes: Mutex<Line<PendingWrite>>,
+    reads: Mutex<Line<PendingRead>>,
+}
+
+/// Those who wait, and whether a turn that will serve them is under way.
+struct Line<T> {
+    waiting: VecDeque<T>,
+    turn_under_way: bool,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), turn_under_way: false }
+    }
+}
+
+/// What became of a request that was put in line.
+pub(super) enum Queued<T> {
+    /// A turn must be started for it.
+    First,
+    /// A turn will serve it.
+    Behind,
+    /// The line is full; here it is again.
+    Full(T),
+}
+
+impl<T> Line<T> {
+    fn push(&mut self, item: T, limit: usize) -> Queued<T> {
+        if self.waiting.len() >= limit {
+            return Queued::Full(item);
+        }
+        self.waiting.push_back(item);
+        if std::mem::replace(&mut self.turn_under_way, true) { Queued::Behind } else { Queued::First }
+    }
+
+    /// Ends a turn; says whether another must be started.
+    fn end_turn(&mut self) -> bool {
+        self.turn_under_way = !self.waiting.is_empty();
+        self.turn_under_way
+    }
+}
+
+impl Lane {
+    pub(super) fn new(name: Name) -> Self {
+        Self {
+            name,
+            graph_id: OnceLock::new(),
+            image: ImageCell::default(),
+            writes: Mutex::default(),
+            reads: Mutex::default(),
+        }
+    }
+
+    pub(super) fn push_write(&self, write: PendingWrite, limit: usize) -> Queued<PendingWrite> {
+        lock(&self.writes).push(write, limit)
+    }
+
+    pub(super) fn push_read(&self, read: PendingRead, limit: usize) -> Queued<PendingRead> {
+        lock(&self.reads).push(read, limit)
+    }
+
+    /// The next batch of writes: at least one, and then as many as fit both limits.
+    pub(super) fn take_writes(&self, most: usize, most_bytes: usize) -> Vec<PendingWrite> {
+        let mut line = lock(&self.writes);
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = line.waiting.front() {
+            bytes += next.write.bytes;
+            if !batch.is_empty() && (batch.len() >= most || bytes > most_bytes) {
+                break;
+            }
+            batch.extend(line.waiting.pop_front());
+        }
+        batch
+    }
+
+    /// All reads that have arrived by now.
+    pub(super) fn take_reads(&self) -> Vec<PendingRead> {
+        lock(&self.reads).waiting.drain(..).collect()
+    }
+
+    pub(super) fn end_write_turn(&self) -> bool {
+        lock(&self.writes).end_turn()
+    }
+
+    pub(super) fn end_read_turn(&self) -> bool {
+        lock(&self.reads).end_turn()
+    }
+
+    /// How many requests wait, writes and reads.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (lock(&self.writes).waiting.len(), lock(&self.reads).waiting.len())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

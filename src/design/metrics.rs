@@ -1,0 +1,104 @@
+//! What the turns cost and how they end, for `/metrics`.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Counters and histograms of one service, in a registry of its own.
+pub struct Metrics {
+    /// Where they are registered.
+    pub registry: Registry,
+    /// Requests served together, by turn.
+    pub write_batch: Histogram,
+    /// Reads served together, by turn.
+    pub read_batch: Histogram,
+    /// From arrival to the start of the turn.
+    pub queue_wait: Histogram,
+    /// Waiting for the lock.
+    pub lock_wait: Histogram,
+    /// Bringing the image up to date.
+    pub refresh: Histogram,
+    /// Judging a batch.
+    pub decide: Histogram,
+    /// From the conditional update to the acknowledged commit.
+    pub commit: Histogram,
+    /// Images loaded whole.
+    pub image_loads: IntCounter,
+    /// Images thrown away because the store's version was below theirs.
+    pub images_ahead_of_store: IntCounter,
+    /// Conditional writes that did not hold, by reason.
+    pub lost_writes: IntCounterVec,
+    /// Epochs raised for a lock whose state was new or not to be trusted.
+    pub epochs_raised: IntCounter,
+    /// Requests turned away because too many were waiting.
+    pub overflows: IntCounter,
+    /// Graphs that this process keeps something of.
+    pub graphs_held: IntGauge,
+}
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let seconds = |name: &str, help: &str| {
+            let buckets = prometheus::exponential_buckets(0.000_01, 2.5, 16).expect("a fixed list");
+            register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+        };
+        let sizes = |name: &str, help: &str| {
+            let buckets = prometheus::exponential_buckets(1.0, 2.0, 11).expect("a fixed list");
+            register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+        };
+        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help));
+        Self {
+            write_batch: sizes("fencepost_write_batch_requests", "Writes served by one turn"),
+            read_batch: sizes("fencepost_read_batch_requests", "Reads served by one turn"),
+            queue_wait: seconds("fencepost_queue_wait_seconds", "From a request's arrival to its turn"),
+            lock_wait: seconds("fencepost_lock_wait_seconds", "Waiting for the graph's lock"),
+            refresh: seconds("fencepost_refresh_seconds", "Bringing the image to the store's version"),
+            decide: seconds("fencepost_decide_seconds", "Judging a batch"),
+            commit: seconds("fencepost_commit_seconds", "Writing a batch, commit included"),
+            image_loads: counter("fencepost_image_loads_total", "Images loaded whole from the store"),
+            images_ahead_of_store: counter(
+                "fencepost_images_ahead_of_store_total",
+                "Images thrown away because the store went back",
+            ),
+            lost_writes: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new("fencepost_lost_writes_total", "Conditional writes that did not hold"),
+                    &["reason"],
+                ),
+            ),
+            epochs_raised: counter("fencepost_epochs_raised_total", "Epochs raised for a lock with unknown state"),
+            overflows: counter("fencepost_queue_overflows_total", "Requests turned away because too many waited"),
+            graphs_held: register(&registry, IntGauge::new("fencepost_graphs_held", "Graphs kept in memory")),
+            registry,
+        }
+    }
+
+    /// All metrics in Prometheus' text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> C {
+    let collector = collector.expect("the name is valid");
+    registry.register(Box::new(collector.clone())).expect("the name is new");
+    collector
+}
+
+pub(super) fn observe(histogram: &Histogram, duration: Duration) {
+    histogram.observe(duration.as_secs_f64());
+}

@@ -1,0 +1,288 @@
+//! A turn of writes: the lock once, the version once, one transaction for all that wait, each with a verdict of its own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::image::Image;
+use super::lane::{Lane, PendingWrite};
+use super::metrics::observe;
+use super::{Accepted, IdempotencyKey, Inner, Refusal, Verdict, now_ms};
+use crate::failpoint;
+use crate::graph::{Change, Command, Graph, decide, hex};
+use crate::lock::{FencingToken, Guard, LockKey, Mode};
+use crate::store::rows::ANSWER_KEPT_MS;
+use crate::store::{Commit, CommitError, Entry, GraphState, Head, ImageKey, StoredAnswer};
+
+impl Inner {
+    pub(super) fn start_write_turn(self: &Arc<Self>, lane: Arc<Lane>) {
+        let inner = Arc::clone(self);
+        self.workers.spawn(move || {
+            let turn = WriteTurn { inner: &inner, lane: &lane };
+            let batch = lane.take_writes(inner.limits.batch_writes, inner.limits.batch_bytes);
+            let began = Instant::now();
+            inner.metrics.write_batch.observe(batch.len() as f64);
+            for write in &batch {
+                observe(&inner.metrics.queue_wait, began.saturating_duration_since(write.since));
+            }
+            inner.serve(&lane, batch);
+            drop(turn);
+        });
+    }
+
+    /// Takes turns until every write of the batch is answered.
+    fn serve(&self, lane: &Lane, batch: Vec<PendingWrite>) {
+        match self.take_turn(lane, &batch) {
+            // The guard is given back when all are answered.
+            Ok((verdicts, guard)) => {
+                for (write, verdict) in batch.into_iter().zip(verdicts) {
+                    (write.reply)(verdict);
+                }
+                drop(guard);
+            }
+            // One of them may be at fault: no neighbour shall suffer for it.
+            Err(TurnError::Commit(CommitError::Refused(error))) if batch.len() > 1 => {
+                log::error!("graph `{}`: a batch was refused and is taken one by one: {error}", lane.name);
+                for write in batch {
+                    self.serve(lane, vec![write]);
+                }
+            }
+            Err(error) => {
+                let refusal = match error {
+                    TurnError::Refused(refusal) => refusal,
+                    TurnError::Commit(error) => self.refusal_of(&lane.name, error),
+                };
+                for write in batch {
+                    (write.reply)(Err(refusal.clone()));
+                }
+            }
+        }
+    }
+
+    /// Tries again while other writers are faster, up to the limit.
+    fn take_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<(Vec<Verdict>, Option<Guard>), TurnError> {
+        let mut retries = 0;
+        loop {
+            let error = match self.try_turn(lane, batch) {
+                Err(TurnError::Commit(error)) => error,
+                outcome => return outcome,
+            };
+            if let Some(image) = lane.image.get() {
+                lane.image.discard(image.key);
+            }
+            let reason = match error {
+                CommitError::Fenced { .. } => "fenced",
+                CommitError::Conflict { .. } => "conflict",
+                CommitError::Deleted => "deleted",
+                other => return Err(other.into()),
+            };
+            self.metrics.lost_writes.with_label_values(&[reason]).inc();
+            log::warn!("graph `{}`: a write did not hold: {error}", lane.name);
+            if retries == self.limits.turn_retries {
+                return Err(error.into());
+            }
+            retries += 1;
+        }
+    }
+
+    fn try_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<(Vec<Verdict>, Option<Guard>), TurnError> {
+        let not_found = || Refusal::GraphNotFound { graph: lane.name.clone() };
+        let Some(graph_id) = self.graph_id(lane)? else {
+            self.forget(lane);
+            return Ok((vec![Err(not_found()); batch.len()], None));
+        };
+        let began = Instant::now();
+        let key = LockKey::new(self.store.database_id(), graph_id)?;
+        let mut guard = self.lock.acquire(&key, Mode::Exclusive, self.limits.lock_wait)?;
+        observe(&self.metrics.lock_wait, began.elapsed());
+        failpoint::pass("after-acquire");
+
+        let (head, image) = self.refreshed(lane)?.ok_or_else(not_found)?;
+        let (head, token) = self.trusted_token(&mut guard, head)?;
+
+        let began = Instant::now();
+        let now_ms = now_ms();
+        let mut work = Work::new(lane, &head, &image.graph, self.answers_for(&head, batch, now_ms)?);
+        let verdicts: Vec<Verdict> = batch.iter().map(|pending| work.judge(pending)).collect();
+        observe(&self.metrics.decide, began.elapsed());
+
+        if !work.accepted.is_empty() || !work.answers.is_empty() {
+            let began = Instant::now();
+            let image = self.commit(&head, token, &work, now_ms)?;
+            observe(&self.metrics.commit, began.elapsed());
+            lane.image.publish(&image);
+        }
+        Ok((verdicts, Some(guard)))
+    }
+
+    /// The token of this turn, after making sure that it is larger than every one given before: the database is asked whether it knows the run of
+    /// the lock that gave it, and if not, raises its epoch and seals it before anything is written.
+    fn trusted_token(&self, guard: &mut Guard, head: Head) -> Result<(Head, FencingToken), TurnError> {
+        let incarnation = guard.incarnation().unwrap_or_default().to_owned();
+        if let Some(token) = guard.token()
+            && token.epoch() == head.epoch
+            && incarnation == head.lock_incarnation
+            && token.as_i64() > head.fence
+        {
+            return Ok((head, token));
+        }
+        let last = guard.token().map_or(0, FencingToken::epoch).max(head.epoch);
+        let exhausted = || Refusal::Internal { what: "the lock's epochs are used up".to_owned() };
+        let epoch = last + 1;
+        let fence = FencingToken::new(epoch, 0).ok_or_else(exhausted)?;
+        let head = self.store.raise_epoch(&head, epoch, fence.as_i64(), &incarnation)?;
+        let token = guard.seed(epoch)?;
+        self.metrics.epochs_raised.inc();
+        log::info!("graph `{}`: the lock's state was new; its tokens are of epoch {epoch} now", head.name);
+        Ok((head, token))
+    }
+
+    fn answers_for(
+        &self,
+        head: &Head,
+        batch: &[PendingWrite],
+        now_ms: i64,
+    ) -> Result<HashMap<String, StoredAnswer>, TurnError> {
+        let keys = batch.iter().filter_map(|pending| pending.write.idempotency.as_ref());
+        let keys: Vec<&str> = keys.map(|idempotency| idempotency.key.as_str()).collect();
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let stored = self.store.stored_answers(head.id, &keys, now_ms - ANSWER_KEPT_MS)?;
+        Ok(stored.into_iter().map(|answer| (answer.key.clone(), answer)).collect())
+    }
+
+    /// Writes what was accepted; the image that it leads to.
+    fn commit(&self, head: &Head, token: FencingToken, work: &Work<'_>, now_ms: i64) -> Result<Arc<Image>, TurnError> {
+        let attempt = new_attempt()?;
+        let entries: Vec<Entry<'_>> = work
+            .accepted
+            .iter()
+            .map(|accepted| Entry {
+                change: &accepted.change,
+                before: &accepted.before,
+                after: &accepted.after,
+                actor: accepted.actor,
+            })
+            .collect();
+        let chain = self.store.commit(&Commit {
+            read: head,
+            token: token.as_i64(),
+            attempt: &attempt,
+            entries: &entries,
+            answers: &work.answers,
+            deletes_graph: work.deleted && !entries.is_empty(),
+            now_ms,
+        })?;
+        let graph = work.graph.clone();
+        Ok(Arc::new(Image { key: ImageKey { graph_id: head.id, version: graph.version(), chain }, graph }))
+    }
+}
+
+/// A batch being judged: each write sees the accepted ones before it.
+struct Work<'b> {
+    lane: &'b Lane,
+    frozen: Option<Refusal>,
+    graph: Graph,
+    deleted: bool,
+    accepted: Vec<AcceptedChange<'b>>,
+    /// Answers that are kept already, of earlier turns and of this one.
+    kept: HashMap<String, StoredAnswer>,
+    /// Answers to keep.
+    answers: Vec<StoredAnswer>,
+}
+
+struct AcceptedChange<'b> {
+    change: Change,
+    before: Graph,
+    after: Graph,
+    actor: Option<&'b str>,
+}
+
+impl<'b> Work<'b> {
+    fn new(lane: &'b Lane, head: &Head, graph: &Graph, kept: HashMap<String, StoredAnswer>) -> Self {
+        let frozen = (head.state == GraphState::Frozen)
+            .then(|| Refusal::Frozen { graph: lane.name.clone(), moved_to: head.moved_to.clone() });
+        let deleted = head.state == GraphState::Deleted;
+        Self { lane, frozen, graph: graph.clone(), deleted, accepted: Vec::new(), kept, answers: Vec::new() }
+    }
+
+    fn judge(&mut self, pending: &'b PendingWrite) -> Verdict {
+        let write = &pending.write;
+        let key = write.idempotency.as_ref().filter(|_| !write.dry_run);
+        if let Some(key) = key
+            && let Some(stored) = self.kept.get(&key.key)
+        {
+            return key.verdict(stored);
+        }
+        if self.deleted {
+            return Err(Refusal::GraphNotFound { graph: self.lane.name.clone() });
+        }
+        if let Some(frozen) = &self.frozen {
+            return Err(frozen.clone());
+        }
+        let version = self.graph.version();
+        let decision =
+            decide(&self.graph, &write.command).map_err(|rejection| Refusal::Rejected { rejection, version })?;
+        let changed = !decision.change.is_empty();
+        if write.dry_run {
+            return Ok(Accepted { version, changed, created: decision.created });
+        }
+        let accepted = Accepted { version: decision.next.version(), changed, created: decision.created };
+        if changed {
+            let before = std::mem::replace(&mut self.graph, decision.next.clone());
+            self.deleted = matches!(write.command, Command::DeleteGraph { .. });
+            let (after, actor) = (decision.next, write.actor.as_deref());
+            self.accepted.push(AcceptedChange { change: decision.change, before, after, actor });
+        }
+        if let Some(key) = key {
+            self.keep(key, &accepted);
+        }
+        Ok(accepted)
+    }
+
+    fn keep(&mut self, key: &IdempotencyKey, accepted: &Accepted) {
+        let answer = key.answer(accepted);
+        self.kept.insert(key.key.clone(), answer.clone());
+        self.answers.push(answer);
+    }
+}
+
+/// 128 random bits in hex.
+fn new_attempt() -> Result<String, Refusal> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).map_err(|error| Refusal::Internal { what: error.to_string() })?;
+    Ok(hex(&bits))
+}
+
+/// How a turn can fail as a whole.
+enum TurnError {
+    Refused(Refusal),
+    Commit(CommitError),
+}
+
+impl<E: Into<Refusal>> From<E> for TurnError {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl From<CommitError> for TurnError {
+    fn from(error: CommitError) -> Self {
+        Self::Commit(error)
+    }
+}
+
+/// Starts the next turn when this one ends, however it ends.
+struct WriteTurn<'t> {
+    inner: &'t Arc<Inner>,
+    lane: &'t Arc<Lane>,
+}
+
+impl Drop for WriteTurn<'_> {
+    fn drop(&mut self) {
+        if self.lane.end_write_turn() {
+            self.inner.start_write_turn(Arc::clone(self.lane));
+        }
+    }
+}

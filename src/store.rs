@@ -1,0 +1,311 @@
+//! Where a graph's state is kept: loaded in one snapshot, changed by one conditional write.
+//!
+//! Knows `graph` and `db`; knows no lock (a token is a number here), no HTTP, and takes no turns. [`rows`] keeps what is true now as rows, and the change log
+//! beside it in the same transaction.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::db::DbError;
+use crate::graph::{Change, DamagedFact, DamagedRows, Graph, Name, hex};
+
+mod delta;
+pub mod rows;
+
+/// SHA-256 of the previous chain and a change's canonical bytes: two graphs with one chain have one history.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Chain(pub [u8; 32]);
+
+impl Chain {
+    /// Of a graph without changes.
+    pub const START: Self = Self([0; 32]);
+
+    /// The chain after one more change, given as [`Change::canonical_json`].
+    #[must_use]
+    pub fn next(self, canonical_change: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        hash.update(canonical_change);
+        Self(hash.finalize().into())
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+/// Whether a graph takes writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GraphState {
+    /// It does.
+    Open,
+    /// Its name answers that there is no such graph; its versions go on if it is created again.
+    Deleted,
+    /// It has moved elsewhere.
+    Frozen,
+}
+
+/// The graph's row: all that must be known of a graph to know whether an image of it is current, and to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The row's id; a name has one for ever.
+    pub id: i64,
+    /// The graph's name.
+    pub name: Name,
+    /// Whether it takes writes.
+    pub state: GraphState,
+    /// Where it went, if it is frozen.
+    pub moved_to: Option<String>,
+    /// How many changes there were.
+    pub version: u64,
+    /// The largest fencing token that a write has carried.
+    pub fence: i64,
+    /// The epoch of trusted tokens.
+    pub epoch: u32,
+    /// The run of the lock that was seeded with the epoch.
+    pub lock_incarnation: String,
+    /// The hash over all changes.
+    pub chain: Chain,
+}
+
+/// What an image is known by: the same key, the same graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageKey {
+    /// The graph's row id.
+    pub graph_id: i64,
+    /// The version.
+    pub version: u64,
+    /// The chain at that version.
+    pub chain: Chain,
+}
+
+impl Head {
+    /// The key of an image of this very state.
+    #[must_use]
+    pub fn key(&self) -> ImageKey {
+        ImageKey { graph_id: self.id, version: self.version, chain: self.chain }
+    }
+}
+
+/// Which lock guards a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockRecord {
+    /// Such as `file`.
+    pub kind: String,
+    /// Which of that kind.
+    pub identity: String,
+}
+
+/// A change that is to be written, with the graphs on either side of it.
+#[derive(Clone, Copy)]
+pub struct Entry<'e> {
+    /// Not empty.
+    pub change: &'e Change,
+    /// The graph that it was decided on.
+    pub before: &'e Graph,
+    /// The graph that it leads to, one version on.
+    pub after: &'e Graph,
+    /// Who asked for it.
+    pub actor: Option<&'e str>,
+}
+
+/// An answer to be given again to whoever sends the same key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAnswer {
+    /// The client's key.
+    pub key: String,
+    /// SHA-256 of what was asked.
+    pub fingerprint: String,
+    /// What was answered.
+    pub answer: String,
+}
+
+/// One conditional write.
+pub struct Commit<'c> {
+    /// The row as it was read: the write holds only if its version still stands.
+    pub read: &'c Head,
+    /// The fencing token of the turn.
+    pub token: i64,
+    /// Names this attempt in the change log.
+    pub attempt: &'c str,
+    /// In version order, without gaps, from the version read.
+    pub entries: &'c [Entry<'c>],
+    /// Answers to keep.
+    pub answers: &'c [StoredAnswer],
+    /// Whether the last entry deletes the graph.
+    pub deletes_graph: bool,
+    /// Now, in milliseconds since 1970, as the change log tells it.
+    pub now_ms: i64,
+}
+
+/// Why state could not be read or prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// See there.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The rows are no legal graph. Restore them from a backup.
+    #[error("graph `{graph}` cannot be loaded: {reason}")]
+    DamagedRows {
+        /// The graph.
+        graph: Name,
+        /// What is wrong.
+        reason: DamagedRows,
+    },
+    /// The change log cannot be read. Restore it from a backup.
+    #[error(transparent)]
+    DamagedLog(#[from] DamagedFact),
+    /// A column holds what Fencepost never writes.
+    #[error("the database holds a damaged value: {0}")]
+    DamagedValue(String),
+}
+
+impl From<diesel::result::Error> for StoreError {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// Why a write did not happen, or may not have. Only [`CommitError::Unknown`] leaves that open.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The graph has moved. Write there.
+    #[error("the graph is frozen")]
+    Frozen {
+        /// Where it went.
+        moved_to: Option<String>,
+    },
+    /// The graph was deleted since it was read.
+    #[error("the graph was deleted")]
+    Deleted,
+    /// Another holder has a larger token: this one lost its lock without noticing. Acquire it again.
+    #[error("fenced: token {token} is older than {fence}")]
+    Fenced {
+        /// This write's token.
+        token: i64,
+        /// The largest that was seen.
+        fence: i64,
+    },
+    /// Another write came first. Read again and decide anew.
+    #[error("conflict: expected version {expected}, found {actual}")]
+    Conflict {
+        /// The version that was read.
+        expected: u64,
+        /// The version that is there.
+        actual: u64,
+    },
+    /// The database refused the rows: a bug of ours. The image that led to them must be thrown away.
+    #[error("the database refused the rows: {0}")]
+    Refused(DbError),
+    /// Nothing was written.
+    #[error(transparent)]
+    Unavailable(#[from] StoreError),
+    /// COMMIT was sent, its answer was lost, and the change log could not be asked.
+    #[error("the outcome of attempt {attempt} is unknown: {reason}")]
+    Unknown {
+        /// The attempt, as in the change log.
+        attempt: String,
+        /// Why it could not be learnt.
+        reason: String,
+    },
+}
+
+impl From<DbError> for CommitError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Refused(_) => Self::Refused(error),
+            other => Self::Unavailable(other.into()),
+        }
+    }
+}
+
+impl From<diesel::result::Error> for CommitError {
+    fn from(error: diesel::result::Error) -> Self {
+        DbError::from(error).into()
+    }
+}
+
+/// Where state lives. Every call is one transaction.
+pub trait GraphStore: Send + Sync {
+    /// Tells this database from every other: locks are named by it.
+    fn database_id(&self) -> &str;
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`StoreError`] if not.
+    fn ping(&self) -> Result<(), StoreError>;
+
+    /// Which lock guards the database; `None` if none was ever named.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    fn lock_record(&self) -> Result<Option<LockRecord>, StoreError>;
+
+    /// Names the lock that guards the database, if it still is `expected`; says which one does then.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be written.
+    fn set_lock_record(&self, expected: Option<&LockRecord>, new: &LockRecord) -> Result<LockRecord, StoreError>;
+
+    /// The heads of graphs that are not deleted, whose names begin with `prefix` and come after `after`, in byte order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    fn graphs(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, StoreError>;
+
+    /// Creates the graph, or again if it was deleted; says whether it was not there.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be done.
+    fn create_graph(
+        &self,
+        name: &Name,
+        answer: Option<&StoredAnswer>,
+        now_ms: i64,
+    ) -> Result<(Head, bool), CommitError>;
+
+    /// The graph's row, deleted graphs included.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    fn head(&self, name: &Name) -> Result<Option<Head>, StoreError>;
+
+    /// The graph's row and, unless its key is `known`, the graph at that version: both from one snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    fn refresh(&self, name: &Name, known: Option<ImageKey>) -> Result<Option<(Head, Option<Graph>)>, StoreError>;
+
+    /// Raises the epoch to `epoch` and seals `fence`, if the row's epoch still is what was read. Returns the row as it is then.
+    ///
+    /// # Errors
+    /// [`CommitError`]; [`CommitError::Conflict`] if another process was first.
+    fn raise_epoch(&self, read: &Head, epoch: u32, fence: i64, incarnation: &str) -> Result<Head, CommitError>;
+
+    /// Writes, if the version that was read still stands and no larger token was seen. The whole or nothing. Returns the new chain.
+    ///
+    /// # Errors
+    /// [`CommitError`]; all but [`CommitError::Unknown`] mean that nothing was written.
+    fn commit(&self, commit: &Commit<'_>) -> Result<Chain, CommitError>;
+
+    /// The answers kept for `keys` since `since_ms`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    fn stored_answers(&self, graph_id: i64, keys: &[&str], since_ms: i64) -> Result<Vec<StoredAnswer>, StoreError>;
+
+    /// Calls `each` with every change after `after`, in order, until it returns `false`: canonical text and chain.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    fn changes(
+        &self,
+        graph_id: i64,
+        after: u64,
+        each: &mut dyn FnMut(u64, &str, Chain) -> bool,
+    ) -> Result<(), StoreError>;
+}

@@ -1,0 +1,544 @@
+//! State as rows: jobs, datasets and adjacency lists as they are now, and the change log, all changed in one transaction whose first
+//! statement is the conditional update of the graph's row.
+
+use diesel::prelude::*;
+
+use super::delta::RowDelta;
+use super::{
+    Chain, Commit, CommitError, Entry, GraphState, GraphStore, Head, ImageKey, LockRecord, StoreError, StoredAnswer,
+};
+use crate::db::schema::{changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service};
+use crate::db::{AnyConnection, Database, DbError, WriteError};
+use crate::failpoint;
+use crate::graph::{Graph, GraphBuilder, Name};
+
+/// The rows of one database.
+pub struct RowStore {
+    database: Database,
+    database_id: String,
+}
+
+impl RowStore {
+    /// Takes a database whose schema is up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn new(database: Database) -> Result<Self, StoreError> {
+        let database_id = database
+            .read(|connection| Ok::<_, StoreError>(service::table.select(service::database_id).first(connection)?))?;
+        Ok(Self { database, database_id })
+    }
+}
+
+/// As [`Head`], in the database's types.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = graphs)]
+struct HeadRow {
+    id: i64,
+    name: String,
+    state: String,
+    moved_to: Option<String>,
+    version: i64,
+    fence: i64,
+    epoch: i64,
+    lock_incarnation: String,
+    chain: Vec<u8>,
+}
+
+impl HeadRow {
+    fn into_head(self) -> Result<Head, StoreError> {
+        let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of graph {}", self.id));
+        Ok(Head {
+            id: self.id,
+            name: Name::new(&self.name).map_err(|error| StoreError::DamagedValue(error.to_string()))?,
+            state: GraphState::from_column(&self.state).ok_or_else(|| damaged("state"))?,
+            version: u64::try_from(self.version).map_err(|_| damaged("version"))?,
+            epoch: u32::try_from(self.epoch).map_err(|_| damaged("epoch"))?,
+            chain: Chain(self.chain.as_slice().try_into().map_err(|_| damaged("chain"))?),
+            moved_to: self.moved_to,
+            fence: self.fence,
+            lock_incarnation: self.lock_incarnation,
+        })
+    }
+}
+
+impl GraphState {
+    fn column(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Deleted => "deleted",
+            Self::Frozen => "frozen",
+        }
+    }
+
+    fn from_column(text: &str) -> Option<Self> {
+        [Self::Open, Self::Deleted, Self::Frozen].into_iter().find(|state| state.column() == text)
+    }
+}
+
+fn column(number: u64) -> i64 {
+    i64::try_from(number).expect("versions fit 63 bits")
+}
+
+fn read_head(connection: &mut AnyConnection, name: &Name) -> Result<Option<Head>, StoreError> {
+    let row = graphs::table.filter(graphs::name.eq(name.as_str())).select(HeadRow::as_select()).first(connection);
+    row.optional()?.map(HeadRow::into_head).transpose()
+}
+
+fn read_head_by_id(connection: &mut AnyConnection, id: i64) -> Result<Head, StoreError> {
+    graphs::table.find(id).select(HeadRow::as_select()).first(connection)?.into_head()
+}
+
+impl GraphStore for RowStore {
+    fn database_id(&self) -> &str {
+        &self.database_id
+    }
+
+    fn ping(&self) -> Result<(), StoreError> {
+        self.database.read(|connection| {
+            service::table.select(service::id).first::<i64>(connection)?;
+            Ok(())
+        })
+    }
+
+    fn lock_record(&self) -> Result<Option<LockRecord>, StoreError> {
+        self.database.read(read_lock_record)
+    }
+
+    fn set_lock_record(&self, expected: Option<&LockRecord>, new: &LockRecord) -> Result<LockRecord, StoreError> {
+        let written = self.database.write(|connection| {
+            let found = read_lock_record(connection)?;
+            if found.as_ref() != expected {
+                return Ok(found.unwrap_or_else(|| new.clone()));
+            }
+            diesel::update(service::table)
+                .set((service::lock_kind.eq(&new.kind), service::lock_identity.eq(&new.identity)))
+                .execute(connection)?;
+            Ok(new.clone())
+        });
+        written.map_err(known)
+    }
+
+    fn graphs(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, StoreError> {
+        let rows: Vec<HeadRow> = self.database.read(|connection| {
+            let from = after.map_or(prefix, |after| after.max(prefix));
+            let query = graphs::table
+                .filter(graphs::state.ne(GraphState::Deleted.column()))
+                .filter(graphs::name.ge(from))
+                .order(graphs::name)
+                // The last name of the page before may come again.
+                .limit(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
+                .select(HeadRow::as_select());
+            Ok::<_, StoreError>(query.load(connection)?)
+        })?;
+        let heads = rows.into_iter().map(HeadRow::into_head);
+        let wanted = heads.filter(|head| head.as_ref().map_or(true, |head| after != Some(head.name.as_str())));
+        wanted
+            .take(limit)
+            .take_while(|head| head.as_ref().map_or(true, |head| head.name.as_str().starts_with(prefix)))
+            .collect()
+    }
+
+    fn create_graph(
+        &self,
+        name: &Name,
+        answer: Option<&StoredAnswer>,
+        now_ms: i64,
+    ) -> Result<(Head, bool), CommitError> {
+        let written = self.database.write(|connection| {
+            let found = read_head(connection, name)?;
+            let created = match &found {
+                Some(head) if head.state != GraphState::Deleted => false,
+                Some(head) => {
+                    diesel::update(graphs::table.find(head.id))
+                        .set(graphs::state.eq(GraphState::Open.column()))
+                        .execute(connection)?;
+                    true
+                }
+                None => {
+                    let row = (
+                        graphs::name.eq(name.as_str()),
+                        graphs::state.eq(GraphState::Open.column()),
+                        graphs::version.eq(0),
+                        graphs::fence.eq(0),
+                        graphs::epoch.eq(0),
+                        graphs::lock_incarnation.eq(""),
+                        graphs::chain.eq(Chain::START.0.as_slice()),
+                    );
+                    diesel::insert_into(graphs::table).values(row).execute(connection)?;
+                    true
+                }
+            };
+            let head = read_head(connection, name)?
+                .ok_or_else(|| StoreError::DamagedValue(format!("graph `{name}` vanished as it was created")))?;
+            keep_answers(connection, head.id, answer.into_iter(), now_ms)?;
+            Ok::<_, CommitError>((head, created))
+        });
+        written.map_err(|error| match error {
+            WriteError::RolledBack(error) => error,
+            WriteError::CommitUnknown(error) => {
+                CommitError::Unknown { attempt: "of creating the graph".to_owned(), reason: error.to_string() }
+            }
+        })
+    }
+
+    fn head(&self, name: &Name) -> Result<Option<Head>, StoreError> {
+        self.database.read(|connection| read_head(connection, name))
+    }
+
+    fn refresh(&self, name: &Name, known: Option<ImageKey>) -> Result<Option<(Head, Option<Graph>)>, StoreError> {
+        self.database.read(|connection| {
+            let Some(head) = read_head(connection, name)? else { return Ok(None) };
+            let graph = if known == Some(head.key()) { None } else { Some(load(connection, &head)?) };
+            Ok(Some((head, graph)))
+        })
+    }
+
+    fn raise_epoch(&self, read: &Head, epoch: u32, fence: i64, incarnation: &str) -> Result<Head, CommitError> {
+        let written = self.database.write(|connection| {
+            let changed = diesel::update(graphs::table.find(read.id).filter(graphs::epoch.eq(i64::from(read.epoch))))
+                .set((
+                    graphs::epoch.eq(i64::from(epoch)),
+                    graphs::fence.eq(fence),
+                    graphs::lock_incarnation.eq(incarnation),
+                ))
+                .execute(connection)?;
+            let now = read_head_by_id(connection, read.id)?;
+            if changed == 1 {
+                return Ok(now);
+            }
+            Err(CommitError::Conflict { expected: u64::from(read.epoch), actual: u64::from(now.epoch) })
+        });
+        written.map_err(|error| match error {
+            WriteError::RolledBack(error) => error,
+            // Whether or not it was written: the epoch is used for nothing, and the next turn raises it again.
+            WriteError::CommitUnknown(error) => CommitError::from(error),
+        })
+    }
+
+    fn commit(&self, commit: &Commit<'_>) -> Result<Chain, CommitError> {
+        let log = log_rows(commit);
+        match self.database.write(|connection| write(connection, commit, &log)) {
+            Ok(()) => {}
+            Err(WriteError::RolledBack(error)) => return Err(error),
+            Err(WriteError::CommitUnknown(error)) => self.resolve(commit, error)?,
+        }
+        Ok(log.last().map_or(commit.read.chain, |row| row.chain))
+    }
+
+    fn stored_answers(&self, graph_id: i64, keys: &[&str], since_ms: i64) -> Result<Vec<StoredAnswer>, StoreError> {
+        self.database.read(|connection| {
+            let rows: Vec<(String, String, String)> = idempotency_keys::table
+                .filter(idempotency_keys::graph_id.eq(graph_id))
+                .filter(idempotency_keys::key.eq_any(keys))
+                .filter(idempotency_keys::created_at_ms.ge(since_ms))
+                .select((idempotency_keys::key, idempotency_keys::fingerprint, idempotency_keys::answer))
+                .load(connection)?;
+            let answer = |(key, fingerprint, answer)| StoredAnswer { key, fingerprint, answer };
+            Ok(rows.into_iter().map(answer).collect())
+        })
+    }
+
+    fn changes(
+        &self,
+        graph_id: i64,
+        after: u64,
+        each: &mut dyn FnMut(u64, &str, Chain) -> bool,
+    ) -> Result<(), StoreError> {
+        self.database.read(|connection| {
+            let rows = changes::table
+                .filter(changes::graph_id.eq(graph_id))
+                .filter(changes::version.gt(column(after)))
+                .order(changes::version)
+                .select((changes::version, changes::change, changes::chain))
+                .load_iter::<(i64, String, Vec<u8>), _>(connection)?;
+            for row in rows {
+                let (version, change, chain) = row?;
+                let chain = chain.as_slice().try_into();
+                let chain = chain.map_err(|_| StoreError::DamagedValue(format!("chain of version {version}")))?;
+                if !each(version as u64, &change, Chain(chain)) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl RowStore {
+    /// Looks for the attempt's row, since the answer to its COMMIT was lost.
+    fn resolve(&self, commit: &Commit<'_>, lost: DbError) -> Result<(), CommitError> {
+        let unknown = |reason: String| CommitError::Unknown { attempt: commit.attempt.to_owned(), reason };
+        if commit.entries.is_empty() {
+            return Err(unknown(lost.to_string()));
+        }
+        let found = self.database.read(|connection| {
+            let attempts = changes::table
+                .filter(changes::graph_id.eq(commit.read.id))
+                .filter(changes::version.gt(column(commit.read.version)))
+                .filter(changes::attempt.eq(commit.attempt));
+            Ok::<_, StoreError>(attempts.select(changes::version).first::<i64>(connection).optional()?)
+        });
+        match found {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(CommitError::Unavailable(lost.into())),
+            Err(error) => Err(unknown(format!("{lost}; then {error}"))),
+        }
+    }
+}
+
+/// For writes that may safely be taken to have failed.
+fn known(error: WriteError<StoreError>) -> StoreError {
+    match error {
+        WriteError::RolledBack(error) => error,
+        WriteError::CommitUnknown(error) => error.into(),
+    }
+}
+
+fn read_lock_record(connection: &mut AnyConnection) -> Result<Option<LockRecord>, StoreError> {
+    let (kind, identity): (Option<String>, Option<String>) =
+        service::table.select((service::lock_kind, service::lock_identity)).first(connection)?;
+    Ok(kind.zip(identity).map(|(kind, identity)| LockRecord { kind, identity }))
+}
+
+/// All rows of a graph, in the order of their primary keys.
+fn load(connection: &mut AnyConnection, head: &Head) -> Result<Graph, StoreError> {
+    if head.state == GraphState::Deleted {
+        return Ok(Graph::empty_at(head.version));
+    }
+    let damaged = |reason| StoreError::DamagedRows { graph: head.name.clone(), reason };
+    let mut builder = GraphBuilder::default();
+    let rows = datasets::table
+        .filter(datasets::graph_id.eq(head.id))
+        .order(datasets::id)
+        .select((datasets::id, datasets::name, datasets::metadata))
+        .load_iter::<(i64, String, Option<String>), _>(connection)?;
+    for row in rows {
+        let (id, name, metadata) = row?;
+        builder.dataset(id, &name, metadata.as_deref()).map_err(damaged)?;
+    }
+    let rows = jobs::table
+        .filter(jobs::graph_id.eq(head.id))
+        .order(jobs::id)
+        .select((jobs::id, jobs::name, jobs::spec, jobs::version))
+        .load_iter::<(i64, String, String, i64), _>(connection)?;
+    for row in rows {
+        let (id, name, spec, version) = row?;
+        builder.job(id, &name, &spec, version as u64).map_err(damaged)?;
+    }
+    let rows = job_inputs::table
+        .filter(job_inputs::graph_id.eq(head.id))
+        .order((job_inputs::job_id, job_inputs::dataset_id))
+        .select((job_inputs::job_id, job_inputs::dataset_id))
+        .load_iter::<(i64, i64), _>(connection)?;
+    for row in rows {
+        let (job, dataset) = row?;
+        builder.input(job, dataset).map_err(damaged)?;
+    }
+    let rows = job_outputs::table
+        .filter(job_outputs::graph_id.eq(head.id))
+        .order(job_outputs::dataset_id)
+        .select((job_outputs::job_id, job_outputs::dataset_id))
+        .load_iter::<(i64, i64), _>(connection)?;
+    for row in rows {
+        let (job, dataset) = row?;
+        builder.output(job, dataset).map_err(damaged)?;
+    }
+    builder.finish(head.version).map_err(damaged)
+}
+
+/// A change as the log tells it.
+struct LogRow {
+    change: String,
+    chain: Chain,
+}
+
+/// Written out before the transaction begins, to hold the row no longer than need be.
+fn log_rows(commit: &Commit<'_>) -> Vec<LogRow> {
+    let mut chain = commit.read.chain;
+    let row = |entry: &Entry<'_>| {
+        let change = entry.change.canonical_json(entry.after.version());
+        chain = chain.next(&change);
+        LogRow { change, chain }
+    };
+    commit.entries.iter().map(row).collect()
+}
+
+fn write(connection: &mut AnyConnection, commit: &Commit<'_>, log: &[LogRow]) -> Result<(), CommitError> {
+    let graph_id = commit.read.id;
+    failpoint::pass("before-conditional-update");
+    conditional_update(connection, commit, log.last().map_or(commit.read.chain, |row| row.chain))?;
+    failpoint::pass("after-conditional-update");
+
+    let writer = Writer { graph_id };
+    for (entry, LogRow { change, chain }) in commit.entries.iter().zip(log) {
+        writer.write_rows(connection, entry)?;
+        let row = (
+            changes::graph_id.eq(graph_id),
+            changes::version.eq(column(entry.after.version())),
+            changes::change.eq(change),
+            changes::chain.eq(chain.0.as_slice()),
+            changes::attempt.eq(commit.attempt),
+            changes::token.eq(commit.token),
+            changes::committed_at_ms.eq(commit.now_ms),
+            changes::actor.eq(entry.actor),
+        );
+        diesel::insert_into(changes::table).values(row).execute(connection)?;
+    }
+    keep_answers(connection, graph_id, commit.answers.iter(), commit.now_ms)
+}
+
+/// The first statement of the transaction: it holds the row, or the write does not happen. The version comparison keeps the rules;
+/// the fence makes a stale holder known as such.
+fn conditional_update(connection: &mut AnyConnection, commit: &Commit<'_>, chain: Chain) -> Result<(), CommitError> {
+    let read = commit.read;
+    let version = read.version + commit.entries.len() as u64;
+    let state = if commit.deletes_graph { GraphState::Deleted } else { GraphState::Open };
+    let new = (
+        graphs::version.eq(column(version)),
+        graphs::fence.eq(commit.token),
+        graphs::chain.eq(chain.0.as_slice()),
+        graphs::state.eq(state.column()),
+    );
+    // Each comparison can be switched off, only in builds for tests, to show that its test then fails.
+    let (any_version, any_fence) =
+        (i64::from(failpoint::is_off("version-comparison")), i64::from(failpoint::is_off("fence-comparison")));
+    let changed = diesel::update(
+        graphs::table
+            .filter(graphs::id.eq(read.id))
+            .filter(graphs::state.eq(GraphState::Open.column()))
+            .filter(
+                graphs::version.eq(column(read.version)).or(any_version.into_sql::<diesel::sql_types::BigInt>().eq(1)),
+            )
+            .filter(graphs::fence.le(commit.token).or(any_fence.into_sql::<diesel::sql_types::BigInt>().eq(1))),
+    )
+    .set(new)
+    .execute(connection)?;
+    if changed == 1 {
+        return Ok(());
+    }
+    let now = read_head_by_id(connection, read.id)?;
+    Err(match now.state {
+        GraphState::Frozen => CommitError::Frozen { moved_to: now.moved_to },
+        GraphState::Deleted => CommitError::Deleted,
+        GraphState::Open if now.fence > commit.token => CommitError::Fenced { token: commit.token, fence: now.fence },
+        GraphState::Open => CommitError::Conflict { expected: read.version, actual: now.version },
+    })
+}
+
+/// How long an answer is kept, in milliseconds: a day.
+pub const ANSWER_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+
+fn keep_answers<'a>(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    answers: impl Iterator<Item = &'a StoredAnswer>,
+    now_ms: i64,
+) -> Result<(), CommitError> {
+    let mut answers = answers.peekable();
+    if answers.peek().is_none() {
+        return Ok(());
+    }
+    let expired = idempotency_keys::created_at_ms.lt(now_ms - ANSWER_KEPT_MS);
+    diesel::delete(idempotency_keys::table.filter(expired)).execute(connection)?;
+    for answer in answers {
+        let row = (
+            idempotency_keys::graph_id.eq(graph_id),
+            idempotency_keys::key.eq(&answer.key),
+            idempotency_keys::fingerprint.eq(&answer.fingerprint),
+            idempotency_keys::answer.eq(&answer.answer),
+            idempotency_keys::created_at_ms.eq(now_ms),
+        );
+        diesel::insert_into(idempotency_keys::table).values(row).execute(connection)?;
+    }
+    Ok(())
+}
+
+/// Writes the rows of one graph.
+struct Writer {
+    graph_id: i64,
+}
+
+impl Writer {
+    /// What goes, goes first: ids, names and the place of a producer are used again within one change.
+    fn write_rows(&self, connection: &mut AnyConnection, entry: &Entry<'_>) -> Result<(), CommitError> {
+        let delta = RowDelta::of(entry.change, entry.before, entry.after);
+        if delta.deletes_all {
+            return self.delete_all(connection);
+        }
+        let g = self.graph_id;
+        for (job, dataset) in delta.inputs_gone {
+            let row = job_inputs::table.find((g, i64::from(job), i64::from(dataset)));
+            diesel::delete(row).execute(connection)?;
+        }
+        for (_, dataset) in delta.outputs_gone {
+            diesel::delete(job_outputs::table.find((g, i64::from(dataset)))).execute(connection)?;
+        }
+        for job in delta.jobs_gone {
+            diesel::delete(jobs::table.find((g, i64::from(job)))).execute(connection)?;
+        }
+        for dataset in delta.datasets_gone {
+            diesel::delete(datasets::table.find((g, i64::from(dataset)))).execute(connection)?;
+        }
+        for (dataset, metadata) in delta.datasets_changed {
+            diesel::update(datasets::table.find((g, i64::from(dataset))))
+                .set(datasets::metadata.eq(metadata.map(|metadata| metadata.as_str())))
+                .execute(connection)?;
+        }
+        let version = column(entry.after.version());
+        for (job, spec) in delta.jobs_changed {
+            let row = jobs::table.find((g, i64::from(job)));
+            match spec {
+                None => diesel::update(row).set(jobs::version.eq(version)).execute(connection)?,
+                Some(spec) => diesel::update(row)
+                    .set((jobs::version.eq(version), jobs::spec.eq(spec.as_str())))
+                    .execute(connection)?,
+            };
+        }
+        for (id, name, metadata) in delta.datasets_new {
+            let row = (
+                datasets::graph_id.eq(g),
+                datasets::id.eq(i64::from(id)),
+                datasets::name.eq(name.as_str()),
+                datasets::metadata.eq(metadata.map(|metadata| metadata.as_str())),
+            );
+            diesel::insert_into(datasets::table).values(row).execute(connection)?;
+        }
+        for (id, name, spec) in delta.jobs_new {
+            let row = (
+                jobs::graph_id.eq(g),
+                jobs::id.eq(i64::from(id)),
+                jobs::name.eq(name.as_str()),
+                jobs::spec.eq(spec.as_str()),
+                jobs::version.eq(version),
+            );
+            diesel::insert_into(jobs::table).values(row).execute(connection)?;
+        }
+        for (job, dataset) in delta.inputs_new {
+            let row = (
+                job_inputs::graph_id.eq(g),
+                job_inputs::job_id.eq(i64::from(job)),
+                job_inputs::dataset_id.eq(i64::from(dataset)),
+            );
+            diesel::insert_into(job_inputs::table).values(row).execute(connection)?;
+        }
+        for (job, dataset) in delta.outputs_new {
+            let row = (
+                job_outputs::graph_id.eq(g),
+                job_outputs::job_id.eq(i64::from(job)),
+                job_outputs::dataset_id.eq(i64::from(dataset)),
+            );
+            diesel::insert_into(job_outputs::table).values(row).execute(connection)?;
+        }
+        Ok(())
+    }
+
+    fn delete_all(&self, connection: &mut AnyConnection) -> Result<(), CommitError> {
+        let g = self.graph_id;
+        diesel::delete(job_inputs::table.filter(job_inputs::graph_id.eq(g))).execute(connection)?;
+        diesel::delete(job_outputs::table.filter(job_outputs::graph_id.eq(g))).execute(connection)?;
+        diesel::delete(jobs::table.filter(jobs::graph_id.eq(g))).execute(connection)?;
+        diesel::delete(datasets::table.filter(datasets::graph_id.eq(g))).execute(connection)?;
+        Ok(())
+    }
+}
