@@ -9,5 +9,7 @@ pub mod db;
 pub mod design;
 pub mod failpoint;
 pub mod graph;
+pub mod http;
 pub mod lock;
+pub mod node;
 pub mod store;

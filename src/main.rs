@@ -1,1 +1,261 @@
-fn main() {}
+//! The command line: one enum, one short function a command. Results on standard output, all else on standard error. Exits with 0 done,
+//! 1 refused by the rules, bad data or a failed check, 2 wrong usage, 3 a server away.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fencepost::db::{Database, DatabaseUrl, DbError};
+use fencepost::design::{Reads, Refusal, Service};
+use fencepost::http::{self, HttpLimits};
+use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
+
+/// A job-orchestration graph on SQL with a distributed lock.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    node: NodeArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct NodeArgs {
+    /// Where the graphs are: sqlite:PATH
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_DATABASE_URL",
+        default_value = "sqlite:fencepost.db",
+        value_name = "URL"
+    )]
+    database_url: String,
+    /// The lock that guards them: file:DIR. Without it, the one that the database names; at first `file:`, beside the database
+    #[arg(long, global = true, env = "FENCEPOST_LOCK_URL", value_name = "URL")]
+    lock_url: Option<String>,
+    /// How the service is built
+    #[arg(long, global = true, env = "FENCEPOST_DESIGN", default_value = "crud", value_enum)]
+    design: DesignArg,
+    /// Whether reads share the lock, or read one snapshot of the database and never wait for a writer
+    #[arg(long, global = true, env = "FENCEPOST_READS", default_value = "lock", value_enum)]
+    reads: ReadsArg,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DesignArg {
+    /// Rows; the image is reloaded when the version moved; writers take turns by the lock
+    Crud,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ReadsArg {
+    /// Share the lock
+    Lock,
+    /// Take no lock
+    Snapshot,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve HTTP until interrupted
+    Serve(ServeArgs),
+    /// Bring the database's schema up to date
+    Migrate(MigrateArgs),
+    /// Print the OpenAPI document
+    Openapi,
+    /// The lock that guards the database
+    #[command(subcommand)]
+    Lock(LockCommand),
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    address: SocketAddr,
+    /// Listen beyond this machine although anyone who reaches the address may then read and write
+    #[arg(long)]
+    allow_anonymous: bool,
+    /// The largest request body, in bytes
+    #[arg(long, default_value_t = HttpLimits::default().body_bytes, value_name = "BYTES")]
+    body_limit_bytes: u64,
+    /// The largest plan, in jobs
+    #[arg(long, default_value_t = HttpLimits::default().plan_jobs, value_name = "JOBS")]
+    plan_limit_jobs: usize,
+    /// The largest answer of upstream and downstream, in names
+    #[arg(long, default_value_t = HttpLimits::default().reachable_names, value_name = "NAMES")]
+    reachable_limit_names: usize,
+    /// Long computations (plans, digests, lists) at once
+    #[arg(long, default_value_t = HttpLimits::default().computations, value_name = "N")]
+    computations: usize,
+    /// Writes that may wait for one graph
+    #[arg(long, default_value_t = fencepost::design::Limits::default().waiting_writes, value_name = "N")]
+    waiting_writes: usize,
+    /// Reads that may wait for one graph
+    #[arg(long, default_value_t = fencepost::design::Limits::default().waiting_reads, value_name = "N")]
+    waiting_reads: usize,
+    /// Writes that one turn serves
+    #[arg(long, default_value_t = fencepost::design::Limits::default().batch_writes, value_name = "N")]
+    batch_writes: usize,
+    /// How long a turn waits for the lock, in milliseconds
+    #[arg(long, default_value_t = fencepost::design::Limits::default().lock_wait.as_millis() as u64, value_name = "MS")]
+    lock_wait_ms: u64,
+    /// How long a shutdown lets accepted requests finish, in seconds
+    #[arg(long, default_value_t = HttpLimits::default().shutdown_grace.as_secs(), value_name = "S")]
+    shutdown_grace_s: u64,
+}
+
+#[derive(Args)]
+struct MigrateArgs {
+    /// Take the newest N migrations back instead; what they hold is lost
+    #[arg(long, value_name = "N")]
+    revert: Option<usize>,
+}
+
+#[derive(Subcommand)]
+enum LockCommand {
+    /// Make --lock-url the lock that guards the database. No process may be running on the former one
+    Set,
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,rocket=off,_=off")).init();
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("fencepost: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// What the process ends with.
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn refused(message: impl ToString) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+
+    fn usage(message: impl ToString) -> Self {
+        Self { code: 2, message: message.to_string() }
+    }
+
+    fn away(message: impl ToString) -> Self {
+        Self { code: 3, message: message.to_string() }
+    }
+}
+
+impl From<NodeError> for Failure {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::LockUrl(_) | NodeError::Database(DbError::Url { .. }) => Self::usage(error),
+            NodeError::Database(DbError::NewerSchema { .. } | DbError::Migration { .. }) | NodeError::Binding(_) => {
+                Self::refused(error)
+            }
+            NodeError::Database(_) | NodeError::Store(_) | NodeError::Lock(_) => Self::away(error),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Rejected { .. }
+            | Refusal::GraphNotFound { .. }
+            | Refusal::Frozen { .. }
+            | Refusal::KeyReused
+            | Refusal::Internal { .. } => Self::refused(refusal),
+            Refusal::Contended { .. }
+            | Refusal::LockUnavailable { .. }
+            | Refusal::DatabaseUnavailable { .. }
+            | Refusal::OutcomeUnknown { .. } => Self::away(refusal),
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Serve(args) => serve(&cli.node, args),
+        Command::Migrate(args) => migrate(&cli.node, args),
+        Command::Openapi => openapi(),
+        Command::Lock(LockCommand::Set) => lock_set(&cli.node),
+    }
+}
+
+impl NodeArgs {
+    fn options(&self) -> Result<NodeOptions, Failure> {
+        let DesignArg::Crud = self.design;
+        let database = DatabaseUrl::parse(&self.database_url).map_err(NodeError::from)?;
+        let lock_url = self.lock_url.as_deref().map(LockUrl::parse).transpose()?;
+        let reads = match self.reads {
+            ReadsArg::Lock => Reads::Lock,
+            ReadsArg::Snapshot => Reads::Snapshot,
+        };
+        Ok(NodeOptions { lock_url, reads, ..NodeOptions::new(database) })
+    }
+}
+
+fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
+    if !args.address.ip().is_loopback() && !args.allow_anonymous {
+        let message = format!(
+            "{} can be reached from other machines, and nobody is asked who they are: listen on 127.0.0.1, or say --allow-anonymous",
+            args.address
+        );
+        return Err(Failure::usage(message));
+    }
+    let mut options = node.options()?;
+    options.limits.waiting_writes = args.waiting_writes;
+    options.limits.waiting_reads = args.waiting_reads;
+    options.limits.batch_writes = args.batch_writes;
+    options.limits.lock_wait = Duration::from_millis(args.lock_wait_ms);
+    let limits = HttpLimits {
+        body_bytes: args.body_limit_bytes,
+        plan_jobs: args.plan_limit_jobs,
+        reachable_names: args.reachable_limit_names,
+        computations: args.computations,
+        shutdown_grace: Duration::from_secs(args.shutdown_grace_s),
+        ..HttpLimits::default()
+    };
+    let service: Service = node::open(&options)?;
+    let database_url = node.database_url.clone();
+    let ready = move |address| log::info!("serving {database_url} on http://{address}; see http://{address}/docs");
+    http::serve(service, args.address, limits, ready)
+        .map_err(|error| Failure::away(format!("cannot serve on {}: {}", args.address, error.kind())))
+}
+
+fn migrate(node: &NodeArgs, args: &MigrateArgs) -> Result<(), Failure> {
+    let url = node.options()?.database;
+    match args.revert {
+        Some(count) => {
+            Database::revert(&url, count).map_err(NodeError::from)?;
+            println!("took back {count}");
+        }
+        None => {
+            let run = Database::migrate(&url).map_err(NodeError::from)?;
+            println!("ran {}", if run.is_empty() { "nothing: up to date".to_owned() } else { run.join(", ") });
+        }
+    }
+    Ok(())
+}
+
+fn openapi() -> Result<(), Failure> {
+    println!("{:#}", http::openapi::document());
+    Ok(())
+}
+
+fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
+    let options = node.options()?;
+    let Some(url) = &options.lock_url else {
+        return Err(Failure::usage("say which lock: fencepost lock set --lock-url URL"));
+    };
+    let record = node::set_lock(&options, url)?;
+    println!("the database is guarded by {}:{}", record.kind, record.identity);
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! The HTTP surface: Rocket carries the requests, one table of routes says what there is, one place turns refusals into problems.
+//!
+//! Rocket's types and async stay inside this module. A request that waits for its turn holds no thread; whatever computes runs on
+//! the blocking pool, never on Rocket's threads. Rocket's own routing would repair paths (drop empty segments, replace what is not
+//! UTF-8), so one handler takes every request and reads the raw path itself.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{HistogramVec, IntCounterVec};
+use rocket::config::{Ident, LogLevel, Shutdown, Sig};
+use rocket::data::{Data, ToByteUnit};
+use rocket::http::{Header, Method, Status};
+use rocket::route::{Handler, Outcome};
+use rocket::tokio::io::AsyncReadExt;
+use rocket::{Request, Response, Route};
+
+use crate::design::Service;
+
+mod call;
+mod datasets;
+pub mod docs;
+mod graphs;
+mod jobs;
+pub mod openapi;
+mod page;
+mod plans;
+mod problem;
+mod reply;
+mod routes;
+mod service;
+
+pub use plans::{PlanBody, graphviz, mermaid};
+pub use problem::Kind;
+pub use routes::{Body, Class, ROUTES};
+
+use call::Call;
+use problem::Problem;
+use reply::Reply;
+
+/// What the HTTP surface bounds. Beyond each is a problem that names the limit.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpLimits {
+    /// The largest request body, in bytes.
+    pub body_bytes: u64,
+    /// The largest plan, in jobs.
+    pub plan_jobs: usize,
+    /// The largest answer of upstream and downstream, in names.
+    pub reachable_names: usize,
+    /// Long computations at once.
+    pub computations: usize,
+    /// How long `at_least` waits.
+    pub version_wait: Duration,
+    /// How long a shutdown lets requests that were accepted finish.
+    pub shutdown_grace: Duration,
+    /// How long after that it lets answers be read.
+    pub shutdown_mercy: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 16 << 20,
+            plan_jobs: 1_000_000,
+            reachable_names: 1_000_000,
+            computations: 2,
+            version_wait: Duration::from_secs(5),
+            shutdown_grace: Duration::from_secs(10),
+            shutdown_mercy: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What all requests share.
+pub struct App {
+    /// Takes the turns.
+    pub service: Service,
+    /// The bounds.
+    pub limits: HttpLimits,
+    computations: Arc<rocket::tokio::sync::Semaphore>,
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+}
+
+impl App {
+    fn new(service: Service, limits: HttpLimits) -> Self {
+        let registry = &service.metrics().registry;
+        let requests = IntCounterVec::new(
+            prometheus::Opts::new("fencepost_http_requests_total", "Requests answered"),
+            &["route", "status"],
+        )
+        .expect("the name is valid");
+        let buckets = prometheus::exponential_buckets(0.000_1, 2.5, 14).expect("a fixed list");
+        let seconds = HistogramVec::new(
+            prometheus::HistogramOpts::new("fencepost_http_request_seconds", "From head to answer").buckets(buckets),
+            &["route"],
+        )
+        .expect("the name is valid");
+        // Registering fails only for a second server on one service; its requests are then not counted.
+        drop(registry.register(Box::new(requests.clone())));
+        drop(registry.register(Box::new(seconds.clone())));
+        let computations = Arc::new(rocket::tokio::sync::Semaphore::new(limits.computations.max(1)));
+        Self { service, limits, computations, requests, seconds }
+    }
+
+    /// Runs `work` beside Rocket's threads, with at most as many others as the limit says.
+    async fn compute<T: Send + 'static>(
+        self: Arc<Self>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let permit = Arc::clone(&self.computations).acquire_owned().await.expect("the semaphore is never closed");
+        let done = rocket::tokio::task::spawn_blocking(move || {
+            let answer = work();
+            drop(permit);
+            answer
+        });
+        done.await.map_err(|error| Problem::new(Kind::Internal, error.to_string()))
+    }
+
+    fn metrics_text(&self) -> String {
+        let (writes, reads) = self.service.waiting();
+        let waiting = format!(
+            "# HELP fencepost_waiting_requests Requests that wait for a turn\n# TYPE fencepost_waiting_requests gauge\n\
+             fencepost_waiting_requests{{mode=\"write\"}} {writes}\nfencepost_waiting_requests{{mode=\"read\"}} {reads}\n"
+        );
+        self.service.metrics().text() + &waiting
+    }
+}
+
+/// Answers every request.
+#[derive(Clone)]
+struct Dispatcher {
+    app: Arc<App>,
+}
+
+#[rocket::async_trait]
+impl Handler for Dispatcher {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+        let began = std::time::Instant::now();
+        let (route, outcome) = self.answer(request, data).await;
+        let reply = outcome.unwrap_or_else(Reply::from);
+        let status = reply.status.to_string();
+        self.app.requests.with_label_values(&[route, &status]).inc();
+        self.app.seconds.with_label_values(&[route]).observe(began.elapsed().as_secs_f64());
+        Outcome::Success(into_response(reply))
+    }
+}
+
+impl Dispatcher {
+    /// The route's id and the answer.
+    async fn answer(&self, request: &Request<'_>, data: Data<'_>) -> (&'static str, Result<Reply, Problem>) {
+        let found = self.find(request);
+        let (route, parameters, path) = match found {
+            Ok(found) => found,
+            Err(problem) => {
+                discard(data, self.app.limits.body_bytes).await;
+                return ("none", Err(problem));
+            }
+        };
+        let outcome = async {
+            let accepted = call::negotiate(request, route.media_types);
+            let call = Call::new(Arc::clone(&self.app), request, path, parameters, route.query);
+            let body = self.body(request, route, data).await?;
+            let mut call = call?.with_body(body);
+            call.accepted = accepted?;
+            (route.handler)(call).await
+        };
+        (route.id, outcome.await)
+    }
+
+    fn find(
+        &self,
+        request: &Request<'_>,
+    ) -> Result<(&'static routes::Route, Vec<(&'static str, usize)>, Vec<String>), Problem> {
+        let raw = request.uri().path().raw().as_str();
+        let not_found =
+            || Problem::new(Kind::RouteNotFound, "there is nothing here; see /docs").with("name", raw.into());
+        if raw == "/" {
+            return Err(not_found());
+        }
+        let path = call::segments(raw)?;
+        let mut allowed = Vec::new();
+        for route in ROUTES {
+            if let Some(parameters) = route.matches(&path) {
+                if route.method == request.method().as_str() {
+                    return Ok((route, parameters, path));
+                }
+                allowed.push(route.method);
+            }
+        }
+        if allowed.is_empty() {
+            return Err(not_found());
+        }
+        let allow = allowed.join(", ");
+        let problem = Problem::new(Kind::MethodNotAllowed, format!("this path has {allow}"));
+        Err(problem.with("allowed", allowed.into()).allowing(allow))
+    }
+
+    /// The body of a request that may have one, read to its end or refused.
+    async fn body(&self, request: &Request<'_>, route: &routes::Route, data: Data<'_>) -> Result<Vec<u8>, Problem> {
+        let limit = self.app.limits.body_bytes;
+        if route.body == Body::None {
+            discard(data, limit).await;
+            return Ok(Vec::new());
+        }
+        let given = request.headers().get_one("content-type").unwrap_or_default();
+        let media_type = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if !media_type.is_empty() && !route.body_types().contains(&media_type.as_str()) {
+            discard(data, limit).await;
+            let supported = route.body_types();
+            let detail = format!("the body is `{media_type}`; this call takes {}", supported.join(" or "));
+            return Err(Problem::new(Kind::UnsupportedMediaType, detail).with("supported", supported.into()));
+        }
+        let mut stream = data.open(drained(limit).bytes());
+        let mut body = Vec::new();
+        let read = (&mut stream).take(limit + 1).read_to_end(&mut body).await;
+        read.map_err(|error| Problem::malformed("body", format!("the body could not be read: {error}")))?;
+        if body.len() as u64 <= limit {
+            return Ok(body);
+        }
+        drop(rocket::tokio::io::copy(&mut stream, &mut rocket::tokio::io::sink()).await);
+        Err(Problem::new(Kind::TooLarge, format!("the body is larger than {limit} bytes")).with("limit", limit.into()))
+    }
+}
+
+/// How much of a body is read and thrown away, so that the client comes to read the answer. Beyond, the connection is closed.
+fn drained(limit: u64) -> u64 {
+    limit.saturating_mul(16)
+}
+
+async fn discard(data: Data<'_>, limit: u64) {
+    let mut stream = data.open(drained(limit).bytes());
+    drop(rocket::tokio::io::copy(&mut stream, &mut rocket::tokio::io::sink()).await);
+}
+
+fn into_response(reply: Reply) -> Response<'static> {
+    let mut response = Response::build();
+    response.status(Status::new(reply.status));
+    if !reply.media_type.is_empty() {
+        response.raw_header("Content-Type", reply.media_type);
+    }
+    for (name, value) in reply.headers {
+        response.header(Header::new(name, value));
+    }
+    response.sized_body(reply.body.len(), std::io::Cursor::new(reply.body));
+    response.finalize()
+}
+
+/// What Rocket itself refuses, before a route is looked for, and panics.
+#[derive(Clone)]
+struct LastResort;
+
+#[rocket::async_trait]
+impl rocket::catcher::Handler for LastResort {
+    async fn handle<'r>(&self, status: Status, _: &'r Request<'_>) -> rocket::catcher::Result<'r> {
+        let problem = match status.code {
+            400..=499 => Problem::malformed(
+                "request",
+                "this is no HTTP request that can be understood: look at the method and the path",
+            ),
+            _ => Problem::new(Kind::Internal, "the request could not be answered; see the log")
+                .with("outcome", "unknown".into()),
+        };
+        Ok(into_response(problem.into()))
+    }
+}
+
+/// Serves until SIGINT or SIGTERM; then finishes what was accepted. `ready` is called with the address once requests are taken.
+///
+/// # Errors
+/// Rocket's, such as that the address is in use.
+pub fn serve(
+    service: Service,
+    address: SocketAddr,
+    limits: HttpLimits,
+    ready: impl FnOnce(SocketAddr) + Send + Sync + 'static,
+) -> Result<(), Box<rocket::Error>> {
+    let config = rocket::Config {
+        address: address.ip(),
+        port: address.port(),
+        ident: Ident::try_new("Fencepost").expect("a valid header"),
+        log_level: LogLevel::Off,
+        cli_colors: false,
+        shutdown: Shutdown {
+            ctrlc: true,
+            signals: [Sig::Term].into(),
+            grace: limits.shutdown_grace.as_secs() as u32,
+            mercy: limits.shutdown_mercy.as_secs() as u32,
+            force: true,
+            ..Shutdown::default()
+        },
+        ..rocket::Config::release_default()
+    };
+    let dispatcher = Dispatcher { app: Arc::new(App::new(service, limits)) };
+    let methods = [
+        Method::Get,
+        Method::Put,
+        Method::Post,
+        Method::Delete,
+        Method::Options,
+        Method::Trace,
+        Method::Connect,
+        Method::Patch,
+    ];
+    let routes: Vec<Route> =
+        methods.iter().map(|&method| Route::new(method, "/<path..>", dispatcher.clone())).collect();
+    let announce = rocket::fairing::AdHoc::on_liftoff("announce", move |rocket| {
+        let bound = SocketAddr::new(rocket.config().address, rocket.config().port);
+        Box::pin(async move { ready(bound) })
+    });
+    let shield = rocket::shield::Shield::new().enable(rocket::shield::NoSniff::Enable);
+    let catcher = rocket::Catcher::new(None, LastResort);
+    let server = rocket::custom(config).mount("/", routes).register("/", vec![catcher]).attach(announce).attach(shield);
+    rocket::execute(server.launch()).map(drop).map_err(Box::new)
+}

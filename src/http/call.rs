@@ -1,0 +1,374 @@
+//! A request, read strictly: nothing is repaired, nothing that is not understood is passed over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rocket::http::Accept;
+use rocket::http::hyper::header;
+use rocket::http::uri::Origin;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::App;
+use super::problem::{Kind, Problem};
+use crate::design::{Accepted, IdempotencyKey, Image, Refusal, Verdict, Write};
+use crate::graph::{Command, Name, Precondition, hex};
+
+/// What a handler gets.
+pub struct Call {
+    /// The service and its limits.
+    pub app: Arc<App>,
+    /// The media type that is to be answered.
+    pub accepted: &'static str,
+    /// Decoded path segments, and which of them the route's parameters are.
+    pub path: Vec<String>,
+    parameters: Vec<(&'static str, usize)>,
+    query: BTreeMap<String, String>,
+    headers: BTreeMap<&'static str, String>,
+    body: Vec<u8>,
+    method: &'static str,
+}
+
+/// The headers that handlers look at.
+const HEADERS: [&str; 5] = ["if-match", "if-none-match", "idempotency-key", "fencepost-actor", "content-type"];
+
+/// A path's segments, percent-decoded.
+///
+/// # Errors
+/// [`Problem`] for a segment that is empty, badly encoded or not UTF-8 after decoding.
+pub fn segments(raw_path: &str) -> Result<Vec<String>, Problem> {
+    let malformed = |detail: String| Problem::malformed("path", detail);
+    raw_path
+        .strip_prefix('/')
+        .unwrap_or(raw_path)
+        .split('/')
+        .map(|raw| {
+            if raw.is_empty() {
+                return Err(malformed("the path has an empty segment; write a slash in a name as %2F".to_owned()));
+            }
+            decode(raw).map_err(|reason| malformed(format!("the path segment `{raw}` {reason}")))
+        })
+        .collect()
+}
+
+fn decode(raw: &str) -> Result<String, &'static str> {
+    let bytes = raw.as_bytes();
+    let escaped = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%');
+    for (at, _) in escaped {
+        if !bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+            return Err("has a % that is not followed by two hexadecimal digits");
+        }
+    }
+    let decoded = percent_encoding::percent_decode_str(raw).decode_utf8();
+    decoded.map(std::borrow::Cow::into_owned).map_err(|_| "is not UTF-8 after decoding")
+}
+
+impl Call {
+    /// A request to a route with these path parameters that takes these query parameters.
+    ///
+    /// # Errors
+    /// [`Problem`] for a query parameter that is unknown, repeated or badly encoded.
+    pub fn new(
+        app: Arc<App>,
+        request: &rocket::Request<'_>,
+        path: Vec<String>,
+        parameters: Vec<(&'static str, usize)>,
+        known_query: &[&str],
+    ) -> Result<Self, Problem> {
+        let header = |name: &'static str| {
+            let mut values = request.headers().get(name);
+            let value = values.next().map(|value| (name, value.to_owned()));
+            if values.next().is_some() {
+                return Err(Problem::malformed(name, format!("the header {name} is given twice")));
+            }
+            Ok(value)
+        };
+        let headers: Result<Vec<_>, _> = HEADERS.into_iter().map(header).collect();
+        Ok(Self {
+            app,
+            accepted: "application/json",
+            path,
+            parameters,
+            query: read_query(request.uri(), known_query)?,
+            headers: headers?.into_iter().flatten().collect(),
+            body: Vec::new(),
+            method: request.method().as_str(),
+        })
+    }
+
+    /// The same with a body.
+    #[must_use]
+    pub fn with_body(self, body: Vec<u8>) -> Self {
+        Self { body, ..self }
+    }
+
+    /// The name that the path gives as `parameter`.
+    ///
+    /// # Errors
+    /// [`Problem`] if it is no name.
+    pub fn name(&self, parameter: &str) -> Result<Name, Problem> {
+        let (_, index) = self.parameters.iter().find(|(name, _)| *name == parameter).expect("the route has it");
+        Name::new(&self.path[*index]).map_err(|invalid| Problem::invalid_name(parameter, &invalid))
+    }
+
+    /// A query parameter as it is.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+
+    /// A query parameter that is a number.
+    ///
+    /// # Errors
+    /// [`Problem`] if it is none.
+    pub fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
+        let parse = |text: &str| {
+            text.parse().map_err(|_| Problem::malformed(name, format!("`{text}` is no whole number from 0 up")))
+        };
+        self.query(name).map(parse).transpose()
+    }
+
+    /// A query parameter that is `true` or `false`.
+    ///
+    /// # Errors
+    /// [`Problem`] if it is neither.
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.query(name) {
+            None | Some("false") => Ok(false),
+            Some("true" | "") => Ok(true),
+            Some(other) => Err(Problem::malformed(name, format!("`{other}` is neither true nor false"))),
+        }
+    }
+
+    /// The body as JSON of a known form.
+    ///
+    /// # Errors
+    /// [`Problem`] with line and column, or the field.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let text = std::str::from_utf8(&self.body).map_err(|error| {
+            Problem::malformed("body", format!("the body is not UTF-8 after byte {}", error.valid_up_to()))
+        })?;
+        serde_json::from_str(text).map_err(|error| {
+            let problem = Problem::malformed("body", format!("the body is not what this call takes: {error}"));
+            problem.with("line", error.line().into()).with("column", error.column().into())
+        })
+    }
+
+    /// Whether there is a body at all.
+    #[must_use]
+    pub fn has_body(&self) -> bool {
+        !self.body.is_empty()
+    }
+
+    /// The precondition that the headers `If-Match` and `If-None-Match` state.
+    ///
+    /// # Errors
+    /// [`Problem`] for a header that is not understood, or both.
+    pub fn precondition(&self) -> Result<Option<Precondition>, Problem> {
+        match (self.headers.get("if-match"), self.headers.get("if-none-match")) {
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => Err(Problem::malformed("if-match", "if-match and if-none-match exclude each other")),
+            (Some(tag), None) if tag.trim() == "*" => Ok(Some(Precondition::Exists)),
+            (Some(tag), None) => match parse_tag(tag) {
+                Some(version) => Ok(Some(Precondition::Version(version))),
+                None => Err(Problem::malformed(
+                    "if-match",
+                    format!("`{tag}` is no ETag that this service gave; send one, with its quotes, or *"),
+                )),
+            },
+            (None, Some(tag)) if tag.trim() == "*" => Ok(Some(Precondition::Absent)),
+            (None, Some(tag)) => Err(Problem::malformed("if-none-match", format!("a write takes only *, not `{tag}`"))),
+        }
+    }
+
+    /// Whether `If-None-Match` of a read holds this tag: then the client has the answer already.
+    #[must_use]
+    pub fn has_current(&self, version: u64) -> bool {
+        let Some(tags) = self.headers.get("if-none-match") else { return false };
+        tags.split(',').any(|tag| {
+            let tag = tag.trim();
+            tag == "*" || parse_tag(tag.strip_prefix("W/").unwrap_or(tag)) == Some(version)
+        })
+    }
+
+    /// The media type of the body, without parameters.
+    #[must_use]
+    pub fn content_type(&self) -> Option<String> {
+        let header = self.headers.get("content-type")?;
+        Some(header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    }
+
+    /// The image of the path's graph, at a version read after the request came and at least the one asked for.
+    ///
+    /// # Errors
+    /// [`Problem`] if there is none.
+    pub async fn image(&self) -> Result<(Name, Arc<Image>), Problem> {
+        let graph = self.name("graph")?;
+        let at_least = self.number("at_least")?;
+        let deadline = rocket::tokio::time::Instant::now() + self.app.limits.version_wait;
+        let mut pause = VERSION_POLL_FIRST;
+        loop {
+            let image = self.app.image(&graph).await.map_err(|refusal| Problem::refused(&graph, refusal))?;
+            let version = image.key.version;
+            match at_least {
+                Some(wanted) if version < wanted => {
+                    if rocket::tokio::time::Instant::now() + pause > deadline {
+                        let detail = format!("version {wanted} was not reached in time; the graph is at {version}");
+                        return Err(Problem::new(Kind::VersionNotReached, detail).decided_at(&graph, version));
+                    }
+                    rocket::tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(VERSION_POLL_LONGEST);
+                }
+                _ => return Ok((graph, image)),
+            }
+        }
+    }
+
+    /// Asks for a write on the path's graph, as this request's headers have it.
+    ///
+    /// # Errors
+    /// [`Problem`] if it is not accepted.
+    pub async fn write(&self, command: Command, dry_run: bool) -> Result<(Name, Accepted), Problem> {
+        let graph = self.name("graph")?;
+        let write =
+            Write { command, dry_run, actor: self.actor()?, idempotency: self.idempotency()?, bytes: self.body.len() };
+        let verdict = self.app.write(&graph, write).await;
+        self.verdict(graph, verdict)
+    }
+
+    /// An accepted write, or the problem with it.
+    ///
+    /// # Errors
+    /// [`Problem`] if it was refused.
+    pub fn verdict(&self, graph: Name, verdict: Verdict) -> Result<(Name, Accepted), Problem> {
+        match verdict {
+            Ok(accepted) => Ok((graph, accepted)),
+            Err(refusal) => Err(Problem::refused(&graph, refusal)),
+        }
+    }
+
+    /// The `Idempotency-Key` header, with what tells this request from others.
+    ///
+    /// # Errors
+    /// [`Problem`] if the key is empty, too long or not of visible ASCII characters.
+    pub fn idempotency(&self) -> Result<Option<IdempotencyKey>, Problem> {
+        const LONGEST: usize = 255;
+        let Some(key) = self.headers.get("idempotency-key") else { return Ok(None) };
+        if key.is_empty() || key.len() > LONGEST || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            let detail = format!("an idempotency key has 1 to {LONGEST} visible ASCII characters");
+            return Err(Problem::malformed("idempotency-key", detail));
+        }
+        let mut hash = Sha256::new();
+        hash.update(self.method);
+        for segment in &self.path {
+            hash.update("\0/");
+            hash.update(segment);
+        }
+        hash.update("\0");
+        hash.update(&self.body);
+        Ok(Some(IdempotencyKey { key: key.clone(), fingerprint: hex(&hash.finalize()) }))
+    }
+
+    fn actor(&self) -> Result<Option<String>, Problem> {
+        const LONGEST: usize = 255;
+        match self.headers.get("fencepost-actor") {
+            Some(actor) if actor.is_empty() || actor.len() > LONGEST => {
+                Err(Problem::malformed("fencepost-actor", format!("an actor has 1 to {LONGEST} bytes")))
+            }
+            actor => Ok(actor.cloned()),
+        }
+    }
+}
+
+const VERSION_POLL_FIRST: std::time::Duration = std::time::Duration::from_millis(5);
+const VERSION_POLL_LONGEST: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// `"12"` with its quotes.
+fn parse_tag(tag: &str) -> Option<u64> {
+    let digits = tag.trim().strip_prefix('"')?.strip_suffix('"')?;
+    let version: u64 = digits.parse().ok()?;
+    // One way to write each.
+    (version.to_string() == digits).then_some(version)
+}
+
+fn read_query(uri: &Origin<'_>, known: &[&str]) -> Result<BTreeMap<String, String>, Problem> {
+    let mut query = BTreeMap::new();
+    let raw = uri.query().map_or("", |query| query.raw().as_str());
+    for item in raw.split('&').filter(|item| !item.is_empty()) {
+        let (name, value) = item.split_once('=').unwrap_or((item, ""));
+        let decoded = |text: &str| {
+            decode(&text.replace('+', " "))
+                .map_err(|reason| Problem::malformed("query", format!("the query's `{text}` {reason}")))
+        };
+        let (name, value) = (decoded(name)?, decoded(value)?);
+        if !known.contains(&name.as_str()) {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(Problem::malformed(
+                &name,
+                format!("unknown query parameter `{name}`; this call takes {known}"),
+            ));
+        }
+        if query.contains_key(&name) {
+            return Err(Problem::malformed(&name, format!("the query parameter `{name}` is given twice")));
+        }
+        query.insert(name, value);
+    }
+    Ok(query)
+}
+
+/// Which of `available`, the default first, the `Accept` header asks for.
+///
+/// # Errors
+/// [`Problem`] if none, or the header is not understood.
+pub fn negotiate(request: &rocket::Request<'_>, available: &[&'static str]) -> Result<&'static str, Problem> {
+    let headers: Vec<&str> = request.headers().get(header::ACCEPT.as_str()).collect();
+    if headers.is_empty() {
+        return Ok(available[0]);
+    }
+    let accept: Accept =
+        headers.join(",").parse().map_err(|_| Problem::malformed("accept", "the header accept is not understood"))?;
+    let weight = |media_type: &str| {
+        let (top, sub) = media_type.split_once('/').expect("media types have a slash");
+        let matching = accept
+            .iter()
+            .filter(|range| (range.top() == "*" || range.top() == top) && (range.sub() == "*" || range.sub() == sub));
+        // The most exact range decides.
+        let exact =
+            |range: &&rocket::http::QMediaType| usize::from(range.top() != "*") + usize::from(range.sub() != "*");
+        matching.max_by_key(exact).map_or(0.0, |range| range.weight_or(1.0))
+    };
+    let mut best = (available[0], 0.0);
+    for &media_type in available {
+        if weight(media_type) > best.1 {
+            best = (media_type, weight(media_type));
+        }
+    }
+    if best.1 > 0.0 {
+        return Ok(best.0);
+    }
+    let detail = format!("this call answers {}", available.join(", "));
+    Err(Problem::new(Kind::NotAcceptable, detail).with("available", available.into()))
+}
+
+impl App {
+    /// The image at a version read from now on.
+    pub(super) async fn image(&self, graph: &Name) -> Result<Arc<Image>, Refusal> {
+        ask(|reply| self.service.read(graph, reply)).await
+    }
+
+    async fn write(&self, graph: &Name, write: Write) -> Verdict {
+        ask(|reply| self.service.write(graph, write, reply)).await
+    }
+}
+
+/// Waits for a reply from the threads that take turns, holding no thread.
+pub(super) async fn ask<T: Send + 'static>(
+    question: impl FnOnce(Box<dyn FnOnce(Result<T, Refusal>) + Send>),
+) -> Result<T, Refusal> {
+    let (sender, receiver) = rocket::tokio::sync::oneshot::channel();
+    // Nobody listens any more when the client has gone; the write is done all the same.
+    question(Box::new(move |answer| drop(sender.send(answer))));
+    receiver.await.unwrap_or_else(|_| {
+        Err(Refusal::OutcomeUnknown { what: "the turn ended without an answer; see the log".to_owned() })
+    })
+}

@@ -1,0 +1,131 @@
+//! Graphs as a whole.
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::call::{Call, ask};
+use super::page::PageRequest;
+use super::problem::{Kind, Problem};
+use super::reply::Reply;
+use crate::design::{Accepted, Refusal};
+use crate::graph::{ChangesetWire, Command, Name, Precondition};
+use crate::store::Head;
+
+#[derive(Serialize)]
+struct GraphBody<'g> {
+    graph: &'g Name,
+    version: u64,
+    jobs: usize,
+    datasets: usize,
+    edges: usize,
+}
+
+/// `GET /v1/graphs`
+pub async fn list(call: Call) -> Result<Reply, Problem> {
+    let page = PageRequest::new(&call, "graphs")?;
+    let (prefix, after, limit) = (page.prefix.clone(), page.after.clone(), page.limit + 1);
+    let heads: Result<Vec<Head>, Refusal> = ask(|reply| call.app.service.graphs(prefix, after, limit, reply)).await;
+    let heads = heads.map_err(|refusal| Problem::new(Kind::DatabaseUnavailable, refusal.to_string()))?;
+    let show = |head: &Head| json!({"graph": head.name, "version": head.version});
+    Ok(Reply::json(&page.page(heads.iter(), |head| &head.name, show)))
+}
+
+/// `GET /v1/graphs/{graph}`
+pub async fn read(call: Call) -> Result<Reply, Problem> {
+    let (graph, image) = call.image().await?;
+    let version = image.key.version;
+    let counts = &image.graph;
+    Ok(Reply::read(&call, version, version, || {
+        Reply::json(&GraphBody {
+            graph: &graph,
+            version,
+            jobs: counts.job_count(),
+            datasets: counts.dataset_count(),
+            edges: counts.edge_count(),
+        })
+    }))
+}
+
+/// `PUT /v1/graphs/{graph}`
+pub async fn create(call: Call) -> Result<Reply, Problem> {
+    let graph = call.name("graph")?;
+    if call.has_body() {
+        call.json::<NoFields>()?;
+    }
+    let failed = |expected: Option<u64>, actual: Option<u64>, detail: String| {
+        let problem = Problem::new(Kind::PreconditionFailed, detail);
+        problem.with("expected", json!(expected)).with("actual", json!(actual))
+    };
+    let precondition = call.precondition()?;
+    if let Some(Precondition::Version(_) | Precondition::Exists) = precondition {
+        // Creating is out of the question: the graph is there as the client knows it, or the precondition fails.
+        let version = match call.app.image(&graph).await {
+            Ok(image) => Some(image.key.version),
+            Err(Refusal::GraphNotFound { .. }) => None,
+            Err(refusal) => return Err(Problem::refused(&graph, refusal)),
+        };
+        return match (precondition, version) {
+            (Some(Precondition::Version(expected)), actual) if actual != Some(expected) => {
+                let problem = failed(Some(expected), actual, format!("graph `{graph}` is not at version {expected}"));
+                Err(actual.map_or(problem.clone(), |version| problem.decided_at(&graph, version)))
+            }
+            (_, None) => Err(failed(Some(0), None, format!("there is no graph `{graph}`"))),
+            (_, Some(version)) => {
+                Ok(Reply::written(&graph, Accepted { version, changed: false, created: false }, false))
+            }
+        };
+    }
+    let idempotency = call.idempotency()?;
+    let verdict = ask(|reply| call.app.service.create_graph(&graph, idempotency, reply)).await;
+    let (graph, accepted) = call.verdict(graph, verdict)?;
+    if precondition == Some(Precondition::Absent) && !accepted.created {
+        let problem = failed(None, Some(accepted.version), format!("graph `{graph}` exists"));
+        return Err(problem.decided_at(&graph, accepted.version));
+    }
+    Ok(Reply::written(&graph, accepted, false))
+}
+
+/// An object that may not have fields.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoFields {}
+
+/// `DELETE /v1/graphs/{graph}`
+pub async fn delete(call: Call) -> Result<Reply, Problem> {
+    let if_version = version_of_graph(&call)?;
+    let (graph, accepted) = call.write(Command::DeleteGraph { if_version }, false).await?;
+    Ok(Reply::written(&graph, accepted, false))
+}
+
+/// `GET /v1/graphs/{graph}/digest`
+pub async fn digest(call: Call) -> Result<Reply, Problem> {
+    let (graph, image) = call.image().await?;
+    let version = image.key.version;
+    call.app
+        .clone()
+        .compute(move || {
+            Reply::read(&call, version, version, || {
+                Reply::json(&json!({"graph": graph, "version": version, "digest": image.graph.digest()}))
+            })
+        })
+        .await
+}
+
+/// `POST /v1/graphs/{graph}/changesets`
+pub async fn change(call: Call) -> Result<Reply, Problem> {
+    let dry_run = call.flag("dry_run")?;
+    let mut changeset = call.json::<ChangesetWire>()?.into_changeset()?;
+    changeset.if_version = version_of_graph(&call)?;
+    let (graph, accepted) = call.write(Command::Changeset(changeset), dry_run).await?;
+    Ok(Reply::written(&graph, accepted, dry_run))
+}
+
+/// `If-Match` where the graph itself is what is written.
+fn version_of_graph(call: &Call) -> Result<Option<u64>, Problem> {
+    match call.precondition()? {
+        Some(Precondition::Version(version)) => Ok(Some(version)),
+        // A graph that is not there is not found.
+        Some(Precondition::Exists) | None => Ok(None),
+        Some(Precondition::Absent) => Err(Problem::malformed("if-none-match", "the graph must exist; use if-match")),
+    }
+}

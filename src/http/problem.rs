@@ -1,0 +1,284 @@
+//! Problems: the one place where refusals become HTTP statuses. `application/problem+json` for everything that is not an answer.
+
+use serde_json::{Map, Value, json};
+
+use crate::design::Refusal;
+use crate::graph::{InvalidName, InvalidOperation, Name, QueryError, Rejection};
+
+/// Every problem that there is. The name is the last part of its `type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// JSON, types, fields, cursor, header or path.
+    Malformed,
+    /// No such graph.
+    GraphNotFound,
+    /// No such job.
+    JobNotFound,
+    /// No such dataset.
+    DatasetNotFound,
+    /// No such edge.
+    EdgeNotFound,
+    /// No such path.
+    RouteNotFound,
+    /// The path has other methods.
+    MethodNotAllowed,
+    /// The answer has other media types.
+    NotAcceptable,
+    /// The job to create, or the edge to add, is there.
+    AlreadyExists,
+    /// A job would depend on itself.
+    Cycle,
+    /// Two jobs would write one dataset.
+    SecondProducer,
+    /// A job mentions the dataset.
+    DatasetInUse,
+    /// The graph takes no writes any more.
+    Frozen,
+    /// The graph is not what the client thinks.
+    PreconditionFailed,
+    /// The body or the answer is over a limit.
+    TooLarge,
+    /// The body has another media type.
+    UnsupportedMediaType,
+    /// A text that is no name.
+    InvalidName,
+    /// The key was used for another request.
+    IdempotencyKeyReused,
+    /// A bug, or damaged data.
+    Internal,
+    /// Too many wait.
+    Contended,
+    /// The lock is away.
+    LockUnavailable,
+    /// The database is away.
+    DatabaseUnavailable,
+    /// The version asked for did not come in time.
+    VersionNotReached,
+    /// It cannot be learnt whether the write was applied.
+    OutcomeUnknown,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 24] = [
+        Self::Malformed,
+        Self::GraphNotFound,
+        Self::JobNotFound,
+        Self::DatasetNotFound,
+        Self::EdgeNotFound,
+        Self::RouteNotFound,
+        Self::MethodNotAllowed,
+        Self::NotAcceptable,
+        Self::AlreadyExists,
+        Self::Cycle,
+        Self::SecondProducer,
+        Self::DatasetInUse,
+        Self::Frozen,
+        Self::PreconditionFailed,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::InvalidName,
+        Self::IdempotencyKeyReused,
+        Self::Internal,
+        Self::Contended,
+        Self::LockUnavailable,
+        Self::DatabaseUnavailable,
+        Self::VersionNotReached,
+        Self::OutcomeUnknown,
+    ];
+
+    /// Status, name and title.
+    #[must_use]
+    pub fn parts(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::Malformed => (400, "malformed", "The request is malformed"),
+            Self::GraphNotFound => (404, "graph_not_found", "There is no such graph"),
+            Self::JobNotFound => (404, "job_not_found", "There is no such job"),
+            Self::DatasetNotFound => (404, "dataset_not_found", "There is no such dataset"),
+            Self::EdgeNotFound => (404, "edge_not_found", "There is no such edge"),
+            Self::RouteNotFound => (404, "route_not_found", "There is nothing at this path"),
+            Self::MethodNotAllowed => (405, "method_not_allowed", "The path has no such method"),
+            Self::NotAcceptable => (406, "not_acceptable", "No acceptable media type can be given"),
+            Self::AlreadyExists => (409, "already_exists", "It exists already"),
+            Self::Cycle => (409, "cycle", "The jobs would form a cycle"),
+            Self::SecondProducer => (409, "second_producer", "The dataset has a producer already"),
+            Self::DatasetInUse => (409, "dataset_in_use", "The dataset is in use"),
+            Self::Frozen => (409, "frozen", "The graph is frozen"),
+            Self::PreconditionFailed => (412, "precondition_failed", "A precondition failed"),
+            Self::TooLarge => (413, "too_large", "A limit is exceeded"),
+            Self::UnsupportedMediaType => (415, "unsupported_media_type", "The body's media type is not supported"),
+            Self::InvalidName => (422, "invalid_name", "A name is invalid"),
+            Self::IdempotencyKeyReused => (422, "idempotency_key_reused", "The idempotency key was used before"),
+            Self::Internal => (500, "internal", "An internal error"),
+            Self::Contended => (503, "contended", "Too many requests are waiting"),
+            Self::LockUnavailable => (503, "lock_unavailable", "The lock is unavailable"),
+            Self::DatabaseUnavailable => (503, "database_unavailable", "The database is unavailable"),
+            Self::VersionNotReached => (503, "version_not_reached", "The version was not reached in time"),
+            Self::OutcomeUnknown => (503, "outcome_unknown", "The outcome is unknown"),
+        }
+    }
+}
+
+/// One problem, ready to be answered.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// Which.
+    pub kind: Kind,
+    /// The graph and the version that it was decided at.
+    pub decided: Option<(Name, u64)>,
+    /// Methods for the `Allow` header.
+    pub allow: Option<String>,
+    members: Map<String, Value>,
+}
+
+/// How long a client should wait before it tries again, in seconds.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+impl Problem {
+    /// A problem with a sentence that says what is wrong and what to do.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let (status, name, title) = kind.parts();
+        let mut members = Map::new();
+        members.insert("type".to_owned(), json!(format!("urn:fencepost:problem:{name}")));
+        members.insert("title".to_owned(), json!(title));
+        members.insert("status".to_owned(), json!(status));
+        members.insert("detail".to_owned(), json!(detail.into()));
+        let problem = Self { kind, decided: None, allow: None, members };
+        match kind {
+            Kind::OutcomeUnknown => problem.with("outcome", json!("unknown")),
+            _ if status >= 500 => problem.with("outcome", json!("not_applied")),
+            _ => problem,
+        }
+    }
+
+    /// A malformed request; `at` is the place: a header, a parameter, a path into the body.
+    pub fn malformed(at: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(Kind::Malformed, detail).with("at", json!(at.into()))
+    }
+
+    /// Adds a member.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.members.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Adds the graph and the version that it was decided at.
+    #[must_use]
+    pub fn decided_at(self, graph: &Name, version: u64) -> Self {
+        let decided = Some((graph.clone(), version));
+        Self { decided, ..self.with("graph", json!(graph)).with("version", json!(version)) }
+    }
+
+    /// Names the methods that the path has.
+    #[must_use]
+    pub fn allowing(self, methods: String) -> Self {
+        Self { allow: Some(methods), ..self }
+    }
+
+    /// The status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.kind.parts().0
+    }
+
+    /// The value of the `Retry-After` header, in seconds.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u32> {
+        (self.status() == 503).then_some(RETRY_AFTER_SECONDS)
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.members).expect("a map of JSON is JSON")
+    }
+
+    /// A refusal to serve a request on `graph`.
+    pub fn refused(graph: &Name, refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::Rejected { rejection, version } => Self::rejected(rejection).decided_at(graph, version),
+            Refusal::GraphNotFound { graph } => Self::new(Kind::GraphNotFound, detail).with("name", json!(graph)),
+            Refusal::Frozen { moved_to, .. } => {
+                Self::new(Kind::Frozen, detail).with("graph", json!(graph)).with("moved_to", json!(moved_to))
+            }
+            Refusal::KeyReused => Self::new(Kind::IdempotencyKeyReused, detail),
+            Refusal::Contended { .. } => Self::new(Kind::Contended, detail),
+            Refusal::LockUnavailable { .. } => Self::new(Kind::LockUnavailable, detail),
+            Refusal::DatabaseUnavailable { .. } => Self::new(Kind::DatabaseUnavailable, detail),
+            Refusal::OutcomeUnknown { .. } => Self::new(Kind::OutcomeUnknown, detail),
+            Refusal::Internal { .. } => {
+                log::error!("graph `{graph}`: {detail}");
+                Self::new(Kind::Internal, detail)
+            }
+        }
+    }
+
+    fn rejected(rejection: Rejection) -> Self {
+        let detail = rejection.to_string();
+        let of = |kind: Kind| Self::new(kind, detail);
+        match rejection {
+            Rejection::PreconditionFailed { expected, actual, operation } => {
+                let problem = of(Kind::PreconditionFailed).with("expected", json!(expected));
+                let problem = problem.with("actual", json!(actual));
+                operation.map_or(problem.clone(), |operation| problem.with("operation", json!(operation)))
+            }
+            Rejection::GraphNotFound { name } => of(Kind::GraphNotFound).with("name", json!(name)),
+            Rejection::JobNotFound { name, operation } => {
+                of(Kind::JobNotFound).with("name", json!(name)).with("operation", json!(operation))
+            }
+            Rejection::DatasetNotFound { name, operation } => {
+                of(Kind::DatasetNotFound).with("name", json!(name)).with("operation", json!(operation))
+            }
+            Rejection::EdgeNotFound { job, dataset, operation } => of(Kind::EdgeNotFound)
+                .with("name", json!(dataset))
+                .with("job", json!(job))
+                .with("operation", json!(operation)),
+            Rejection::EdgeExists { job, dataset, operation } => of(Kind::AlreadyExists)
+                .with("name", json!(dataset))
+                .with("jobs", json!([job]))
+                .with("operation", json!(operation)),
+            Rejection::DatasetInUse { name, jobs, operation } => of(Kind::DatasetInUse)
+                .with("name", json!(name))
+                .with("jobs", json!(jobs))
+                .with("operation", json!(operation)),
+            Rejection::SecondProducer { dataset, producer, job, operation } => of(Kind::SecondProducer)
+                .with("dataset", json!(dataset))
+                .with("producer", json!(producer))
+                .with("job", json!(job))
+                .with("operation", json!(operation)),
+            Rejection::Cycle { cycle, operation } => {
+                of(Kind::Cycle).with("cycle", json!(cycle)).with("operation", json!(operation))
+            }
+        }
+    }
+
+    /// A question that has no answer at `version` of `graph`.
+    pub fn unanswered(graph: &Name, version: u64, error: QueryError) -> Self {
+        let detail = error.to_string();
+        let problem = match error {
+            QueryError::JobNotFound { name } => Self::new(Kind::JobNotFound, detail).with("name", json!(name)),
+            QueryError::DatasetNotFound { name } => Self::new(Kind::DatasetNotFound, detail).with("name", json!(name)),
+            QueryError::TooLarge { limit, .. } => Self::new(Kind::TooLarge, detail).with("limit", json!(limit)),
+        };
+        problem.decided_at(graph, version)
+    }
+
+    /// A text at `at` that is no name.
+    pub fn invalid_name(at: &str, invalid: &InvalidName) -> Self {
+        Self::new(Kind::InvalidName, format!("{at}: {invalid}")).with("at", json!(at))
+    }
+}
+
+impl From<InvalidOperation> for Problem {
+    fn from(invalid: InvalidOperation) -> Self {
+        match invalid {
+            InvalidOperation::Malformed { at, reason } => {
+                let detail = format!("{at}: {reason}");
+                Self::malformed(at, detail)
+            }
+            InvalidOperation::Name { at, reason } => Self::invalid_name(&at, &reason),
+        }
+    }
+}

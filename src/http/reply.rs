@@ -1,0 +1,92 @@
+//! Answers.
+
+use serde::Serialize;
+
+use super::call::Call;
+use super::problem::Problem;
+use crate::design::Accepted;
+use crate::graph::Name;
+
+/// An answer that is not a problem.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// The body's media type.
+    pub media_type: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+#[derive(Serialize)]
+struct WriteBody<'a> {
+    graph: &'a Name,
+    version: u64,
+    changed: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+}
+
+impl Reply {
+    /// JSON with status 200.
+    pub fn json(body: &impl Serialize) -> Self {
+        Self::text("application/json", serde_json::to_vec(body).expect("answers are JSON"))
+    }
+
+    /// Any text with status 200.
+    #[must_use]
+    pub fn text(media_type: &'static str, body: Vec<u8>) -> Self {
+        Self { status: 200, media_type, body, headers: Vec::new() }
+    }
+
+    /// The answer to a read at `version` with the ETag `tag`; 304 without a body if the client has it.
+    pub fn read(call: &Call, version: u64, tag: u64, body: impl FnOnce() -> Self) -> Self {
+        let reply = if call.has_current(tag) { Self { status: 304, ..Self::text("", Vec::new()) } } else { body() };
+        reply.at_version(version).with("ETag", format!("\"{tag}\""))
+    }
+
+    /// The answer to an accepted write.
+    #[must_use]
+    pub fn written(graph: &Name, accepted: Accepted, dry_run: bool) -> Self {
+        let Accepted { version, changed, created } = accepted;
+        let reply = Self::json(&WriteBody { graph, version, changed, dry_run });
+        let status = if created && !dry_run { 201 } else { 200 };
+        Self { status, ..reply }.at_version(version)
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Adds the version that the answer was computed at.
+    #[must_use]
+    pub fn at_version(self, version: u64) -> Self {
+        self.with("Fencepost-Version", version.to_string())
+    }
+}
+
+impl From<Problem> for Reply {
+    fn from(problem: Problem) -> Self {
+        let mut reply = Self {
+            status: problem.status(),
+            media_type: "application/problem+json",
+            body: problem.body(),
+            headers: Vec::new(),
+        };
+        if let Some((_, version)) = &problem.decided {
+            reply = reply.at_version(*version);
+        }
+        if let Some(seconds) = problem.retry_after() {
+            reply = reply.with("Retry-After", seconds.to_string());
+        }
+        if let Some(allow) = problem.allow {
+            reply = reply.with("Allow", allow);
+        }
+        reply
+    }
+}

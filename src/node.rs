@@ -1,0 +1,141 @@
+//! One process's share of the service: opens the database, opens the lock that guards it, and starts to take turns.
+//!
+//! The one place that knows which kinds of each there are.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::db::{Database, DatabaseUrl, DbError, PoolLimits};
+use crate::design::{self, Limits, LockBindingError, Reads, Service};
+use crate::lock::file::FileLock;
+use crate::lock::{DistributedLock, LockError};
+use crate::store::rows::RowStore;
+use crate::store::{GraphStore, LockRecord, StoreError};
+
+/// What a node is made of.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// Where the state is.
+    pub database: DatabaseUrl,
+    /// Which lock guards it; `None`: the one that the database names, or its default.
+    pub lock_url: Option<LockUrl>,
+    /// How reads are kept from seeing less than was answered.
+    pub reads: Reads,
+    /// Bounds of the turns.
+    pub limits: Limits,
+    /// Bounds of the connections.
+    pub pool: PoolLimits,
+}
+
+impl NodeOptions {
+    /// The defaults on this database.
+    #[must_use]
+    pub fn new(database: DatabaseUrl) -> Self {
+        let (reads, limits, pool) = (Reads::default(), Limits::default(), PoolLimits::default());
+        Self { database, lock_url: None, reads, limits, pool }
+    }
+}
+
+/// Which lock to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockUrl {
+    /// `file:DIR`, or `file:` for the directory beside the database.
+    File(Option<PathBuf>),
+}
+
+/// Why a node could not start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// See there.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// See there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// See there.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// See there.
+    #[error(transparent)]
+    Binding(#[from] LockBindingError),
+    /// The lock's URL names no lock.
+    #[error("`{0}` is no lock URL; give file:DIR, or file: for the directory beside the database")]
+    LockUrl(String),
+}
+
+impl LockUrl {
+    /// Reads `file:DIR`.
+    ///
+    /// # Errors
+    /// [`NodeError::LockUrl`] says which forms there are.
+    pub fn parse(text: &str) -> Result<Self, NodeError> {
+        match text.strip_prefix("file:") {
+            Some("") => Ok(Self::File(None)),
+            Some(directory) => Ok(Self::File(Some(directory.into()))),
+            None => Err(NodeError::LockUrl(text.to_owned())),
+        }
+    }
+}
+
+/// What the database is told about a lock directory beside it: wherever the two are moved together, it is the same lock.
+const BESIDE_DATABASE: &str = "beside-database";
+
+/// Opens the lock that `url` names, for a database in the file `database`.
+fn open_lock(url: &LockUrl, database: &DatabaseUrl) -> Result<Arc<dyn DistributedLock>, NodeError> {
+    let LockUrl::File(directory) = url;
+    let lock = match directory {
+        None => {
+            let mut directory = database.file().into_os_string();
+            directory.push(".locks");
+            FileLock::open(directory.as_ref(), BESIDE_DATABASE.to_owned())?
+        }
+        Some(directory) => {
+            // The path must exist to have links resolved.
+            let opened = FileLock::open(directory, String::new())?;
+            drop(opened);
+            let resolved = directory.canonicalize().unwrap_or_else(|_| directory.clone());
+            FileLock::open(&resolved, resolved.display().to_string())?
+        }
+    };
+    Ok(Arc::new(lock))
+}
+
+fn lock_url_of(record: &LockRecord) -> Result<LockUrl, NodeError> {
+    match (record.kind.as_str(), record.identity.as_str()) {
+        ("file", BESIDE_DATABASE) => Ok(LockUrl::File(None)),
+        ("file", directory) => Ok(LockUrl::File(Some(directory.into()))),
+        (kind, identity) => Err(NodeError::LockUrl(format!("{kind}:{identity}"))),
+    }
+}
+
+fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
+    Ok(RowStore::new(Database::open(&options.database, options.pool)?)?)
+}
+
+/// Opens database and lock and starts the service.
+///
+/// # Errors
+/// [`NodeError`] says what to do.
+pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
+    let store = open_store(options)?;
+    let url = match (&options.lock_url, store.lock_record()?) {
+        (Some(url), _) => url.clone(),
+        (None, Some(record)) => lock_url_of(&record)?,
+        (None, None) => LockUrl::File(None),
+    };
+    let lock = open_lock(&url, &options.database)?;
+    design::bind_lock(&store, &lock.identity())?;
+    Ok(Service::new(Arc::new(store), lock, options.reads, options.limits))
+}
+
+/// Makes `url` the lock that guards the database, whichever did before. No process may be using the former one.
+///
+/// # Errors
+/// [`NodeError`] says what to do.
+pub fn set_lock(options: &NodeOptions, url: &LockUrl) -> Result<LockRecord, NodeError> {
+    let store = open_store(options)?;
+    let identity = open_lock(url, &options.database)?.identity();
+    let new = LockRecord { kind: identity.kind.to_owned(), identity: identity.identity };
+    let stored = store.lock_record()?;
+    Ok(store.set_lock_record(stored.as_ref(), &new)?)
+}
