@@ -10,6 +10,7 @@ pub mod design;
 pub mod failpoint;
 pub mod graph;
 pub mod http;
+pub mod import;
 pub mod lock;
 pub mod node;
 pub mod store;

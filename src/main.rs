@@ -1,14 +1,18 @@
 //! The command line: one enum, one short function a command. Results on standard output, all else on standard error. Exits with 0 done,
 //! 1 refused by the rules, bad data or a failed check, 2 wrong usage, 3 a server away.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fencepost::db::{Database, DatabaseUrl, DbError};
 use fencepost::design::{Reads, Refusal, Service};
+use fencepost::graph::{Name, PlanRequest};
 use fencepost::http::{self, HttpLimits};
+use fencepost::import::{self, Format, ImportError, ImportRequest, Namespace};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
 
 /// A job-orchestration graph on SQL with a distributed lock.
@@ -61,6 +65,10 @@ enum ReadsArg {
 enum Command {
     /// Serve HTTP until interrupted
     Serve(ServeArgs),
+    /// Put jobs from files into a graph, in atomic changesets
+    Import(ImportArgs),
+    /// Print which jobs must run to produce datasets, and in which order
+    Plan(PlanArgs),
     /// Bring the database's schema up to date
     Migrate(MigrateArgs),
     /// Print the OpenAPI document
@@ -105,6 +113,50 @@ struct ServeArgs {
     /// How long a shutdown lets accepted requests finish, in seconds
     #[arg(long, default_value_t = HttpLimits::default().shutdown_grace.as_secs(), value_name = "S")]
     shutdown_grace_s: u64,
+}
+
+#[derive(Args)]
+struct ImportArgs {
+    /// The graph; created if it is not there
+    #[arg(long)]
+    graph: String,
+    /// How the files are read
+    #[arg(long, default_value = "auto", value_enum)]
+    format: Format,
+    /// What the names in WfFormat documents are prefixed with
+    #[arg(long, default_value = "file", value_enum)]
+    namespace: Namespace,
+    /// One changeset, which also deletes the jobs whose names begin with PREFIX and that the files do not hold
+    #[arg(long, value_name = "PREFIX")]
+    sync: Option<String>,
+    /// Files; - is standard input
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+struct PlanArgs {
+    /// The graph
+    #[arg(long)]
+    graph: String,
+    /// How the plan is written
+    #[arg(long, default_value = "text", value_enum)]
+    format: PlanFormat,
+    /// The datasets to produce
+    #[arg(required = true, value_name = "DATASET")]
+    datasets: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PlanFormat {
+    /// One line a job: stage, tab, name
+    Text,
+    /// As over HTTP
+    Json,
+    /// Graphviz
+    Dot,
+    /// Mermaid
+    Mermaid,
 }
 
 #[derive(Args)]
@@ -183,6 +235,8 @@ impl From<Refusal> for Failure {
 fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve(args) => serve(&cli.node, args),
+        Command::Import(args) => import(&cli.node, args),
+        Command::Plan(args) => plan(&cli.node, args),
         Command::Migrate(args) => migrate(&cli.node, args),
         Command::Openapi => openapi(),
         Command::Lock(LockCommand::Set) => lock_set(&cli.node),
@@ -228,6 +282,49 @@ fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
     let ready = move |address| log::info!("serving {database_url} on http://{address}; see http://{address}/docs");
     http::serve(service, args.address, limits, ready)
         .map_err(|error| Failure::away(format!("cannot serve on {}: {}", args.address, error.kind())))
+}
+
+fn name(argument: &str, text: &str) -> Result<Name, Failure> {
+    Name::new(text).map_err(|invalid| Failure::usage(format!("{argument} `{text}`: {invalid}")))
+}
+
+fn import(node: &NodeArgs, args: &ImportArgs) -> Result<(), Failure> {
+    let request = ImportRequest {
+        graph: name("--graph", &args.graph)?,
+        format: args.format,
+        namespace: args.namespace,
+        sync: args.sync.clone(),
+        paths: args.paths.clone(),
+    };
+    let service = node::open(&node.options()?)?;
+    let imported = import::import(&service, &request).map_err(|error| match &error {
+        ImportError::Refused { refusal, .. } => Failure { message: error.to_string(), ..refusal.clone().into() },
+        _ => Failure::refused(error),
+    })?;
+    import::print_result(imported).map_err(Failure::refused)
+}
+
+fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
+    let graph = name("--graph", &args.graph)?;
+    let datasets = args.datasets.iter().map(|text| name("dataset", text)).collect::<Result<_, _>>()?;
+    let image = node::open(&node.options()?)?.read_and_wait(&graph)?;
+    let request = PlanRequest { datasets, ..PlanRequest::default() };
+    let plan = image.graph.plan(&request, usize::MAX).map_err(Failure::refused)?;
+    let text = match args.format {
+        PlanFormat::Text => {
+            let jobs: usize = plan.stages.iter().map(Vec::len).sum();
+            eprintln!("{jobs} jobs in {} stages, at version {}", plan.stages.len(), image.key.version);
+            let stages = plan.stages.iter().enumerate();
+            stages.flat_map(|(number, jobs)| jobs.iter().map(move |job| format!("{number}\t{job}\n"))).collect()
+        }
+        PlanFormat::Json => {
+            let body = http::PlanBody::new(&graph, image.key.version, &plan);
+            serde_json::to_string(&body).map_err(Failure::refused)? + "\n"
+        }
+        PlanFormat::Dot => http::graphviz(&plan),
+        PlanFormat::Mermaid => http::mermaid(&plan),
+    };
+    io::stdout().write_all(text.as_bytes()).map_err(Failure::refused)
 }
 
 fn migrate(node: &NodeArgs, args: &MigrateArgs) -> Result<(), Failure> {

@@ -91,6 +91,22 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// The step that is at fault, counted from 0; `None` if it is the changeset as a whole, or there is no graph.
+    #[must_use]
+    pub fn operation(&self) -> Option<usize> {
+        match self {
+            Self::PreconditionFailed { operation, .. } => *operation,
+            Self::GraphNotFound { .. } => None,
+            Self::JobNotFound { operation, .. }
+            | Self::DatasetNotFound { operation, .. }
+            | Self::EdgeNotFound { operation, .. }
+            | Self::EdgeExists { operation, .. }
+            | Self::DatasetInUse { operation, .. }
+            | Self::SecondProducer { operation, .. }
+            | Self::Cycle { operation, .. } => Some(*operation),
+        }
+    }
+
     /// How many jobs [`Rejection::DatasetInUse`] names.
     pub const JOBS_NAMED: usize = 10;
     /// How many names of a cycle a message spells out; the cycle itself is always whole.

@@ -1,0 +1,56 @@
+//! One job a line.
+
+use std::io::{BufRead, Read};
+use std::path::Path;
+
+use super::{Bad, Item, Place};
+use crate::graph::JobWire;
+
+/// A longer line is refused, not read into memory.
+const LONGEST_LINE_BYTES: u64 = 64 << 20;
+
+pub(super) struct Lines<'p, R> {
+    path: &'p Path,
+    input: R,
+    line: usize,
+    buffer: Vec<u8>,
+}
+
+impl<'p, R: BufRead> Lines<'p, R> {
+    pub(super) fn new(path: &'p Path, input: R) -> Self {
+        Self { path, input, line: 0, buffer: Vec::new() }
+    }
+
+    fn item(&self) -> Result<Item, String> {
+        if self.buffer.len() as u64 > LONGEST_LINE_BYTES {
+            return Err(format!("the line is longer than {LONGEST_LINE_BYTES} bytes"));
+        }
+        let wire: JobWire = serde_json::from_slice(&self.buffer).map_err(|error| {
+            // The line within the line is always 1: it would only confuse.
+            error.to_string().replace(" at line 1 column", " at column")
+        })?;
+        let job = wire.into_job(None).map_err(|invalid| invalid.to_string())?;
+        Ok(Item { place: self.place(), job, bytes: self.buffer.len() })
+    }
+
+    fn place(&self) -> Place {
+        Place { path: self.path.to_owned(), line: self.line }
+    }
+}
+
+impl<R: BufRead> Iterator for Lines<'_, R> {
+    type Item = Result<Item, Bad>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            self.buffer.clear();
+            self.line += 1;
+            match (&mut self.input).take(LONGEST_LINE_BYTES + 1).read_until(b'\n', &mut self.buffer) {
+                Ok(0) => return None,
+                Ok(_) if self.buffer.trim_ascii().is_empty() => {}
+                Ok(_) => return Some(self.item().map_err(|reason| Bad { place: self.place(), reason })),
+                Err(error) => return Some(Err(Bad { place: self.place(), reason: error.to_string() })),
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! WfCommons' workflow JSON (<https://wfcommons.org/format>), schema 1.5 and 1.6: the tasks of a specification as jobs.
+//!
+//! A parent that shares no file with its child gets a control dataset `PARENT->CHILD`, so that the order is kept. A job's `spec` is the task without
+//! what has become names.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Bad, Item, Namespace, Place};
+use crate::graph::{CanonicalJson, JobSpecification, Name};
+
+#[derive(Deserialize)]
+struct Document<'t> {
+    #[serde(rename = "schemaVersion")]
+    schema_version: String,
+    #[serde(borrow)]
+    workflow: Workflow<'t>,
+}
+
+#[derive(Deserialize)]
+struct Workflow<'t> {
+    #[serde(borrow)]
+    specification: Specification<'t>,
+}
+
+#[derive(Deserialize)]
+struct Specification<'t> {
+    #[serde(borrow)]
+    tasks: Vec<&'t RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Links {
+    id: String,
+    #[serde(default)]
+    input_files: Vec<String>,
+    #[serde(default)]
+    output_files: Vec<String>,
+    #[serde(default)]
+    parents: Vec<String>,
+}
+
+/// What of a task is told by names and edges.
+const LINK_FIELDS: [&str; 5] = ["id", "inputFiles", "outputFiles", "parents", "children"];
+
+const SCHEMA_VERSIONS: [&str; 2] = ["1.5", "1.6"];
+
+struct Task {
+    line: usize,
+    bytes: usize,
+    id: String,
+    inputs: BTreeSet<String>,
+    outputs: BTreeSet<String>,
+    parents: Vec<String>,
+    spec: CanonicalJson,
+}
+
+/// The jobs of a document, or the one thing that is wrong with it.
+pub(super) fn read(
+    path: &Path,
+    mut input: Box<dyn Read + '_>,
+    namespace: Namespace,
+) -> io::Result<impl Iterator<Item = Result<Item, Bad>> + use<>> {
+    let mut text = String::new();
+    input.read_to_string(&mut text)?;
+    let items: Vec<Result<Item, Bad>> = match jobs(path, &text, namespace) {
+        Ok(items) => items.into_iter().map(Ok).collect(),
+        Err(bad) => vec![Err(bad)],
+    };
+    Ok(items.into_iter())
+}
+
+fn jobs(path: &Path, text: &str, namespace: Namespace) -> Result<Vec<Item>, Bad> {
+    let place = |line: usize| Place { path: path.to_owned(), line };
+    let document: Document<'_> = serde_json::from_str(text)
+        .map_err(|error| Bad { place: place(error.line()), reason: format!("no WfFormat document: {error}") })?;
+    if !SCHEMA_VERSIONS.contains(&document.schema_version.as_str()) {
+        let reason = format!("schemaVersion is {}, not {}", document.schema_version, SCHEMA_VERSIONS.join(" or "));
+        return Err(Bad { place: place(1), reason });
+    }
+    let mut lines = LineCounter { text, at: 0, line: 1 };
+    let mut tasks = Vec::new();
+    for raw in document.workflow.specification.tasks {
+        let line = lines.line_of(raw.get());
+        tasks.push(read_task(raw, line).map_err(|reason| Bad { place: place(line), reason })?);
+    }
+    link_parents(&mut tasks).map_err(|(line, reason)| Bad { place: place(line), reason })?;
+
+    let prefix = match namespace {
+        Namespace::None => String::new(),
+        Namespace::File => format!("{}/", path.file_stem().unwrap_or_default().to_string_lossy()),
+    };
+    let item = |task: Task| {
+        let name = |text: &String| Name::new(&format!("{prefix}{text}")).map_err(|error| format!("`{text}`: {error}"));
+        let names = |texts: &BTreeSet<String>| texts.iter().map(name).collect::<Result<Vec<_>, _>>();
+        let job = || {
+            let (inputs, outputs) = (names(&task.inputs)?, names(&task.outputs)?);
+            Ok(JobSpecification { name: name(&task.id)?, inputs, outputs, spec: task.spec.clone() })
+        };
+        let place = place(task.line);
+        match job() {
+            Ok(job) => Ok(Item { place, job, bytes: task.bytes }),
+            Err(reason) => Err(Bad { place, reason }),
+        }
+    };
+    tasks.into_iter().map(item).collect()
+}
+
+fn read_task(raw: &RawValue, line: usize) -> Result<Task, String> {
+    let canonical = CanonicalJson::from_raw(raw).map_err(|error| format!("the task is not kept: {error}"))?;
+    let links: Links = serde_json::from_str(canonical.as_str()).map_err(|error| {
+        let text = error.to_string();
+        format!("no task: {}", text.split(" at line").next().unwrap_or(&text))
+    })?;
+    let mut rest: BTreeMap<String, Box<RawValue>> =
+        serde_json::from_str(canonical.as_str()).map_err(|error| error.to_string())?;
+    rest.retain(|field, _| !LINK_FIELDS.contains(&field.as_str()));
+    let spec = serde_json::to_string(&rest).map_err(|error| error.to_string())?;
+    Ok(Task {
+        line,
+        bytes: raw.get().len(),
+        id: links.id,
+        inputs: links.input_files.into_iter().collect(),
+        outputs: links.output_files.into_iter().collect(),
+        parents: links.parents,
+        spec: CanonicalJson::from_canonical(&spec),
+    })
+}
+
+/// Gives every parent without a shared file a control dataset.
+fn link_parents(tasks: &mut [Task]) -> Result<(), (usize, String)> {
+    let mut by_id: HashMap<String, usize> = HashMap::new();
+    for (i, task) in tasks.iter().enumerate() {
+        if by_id.insert(task.id.clone(), i).is_some() {
+            return Err((task.line, format!("the task id `{}` is given twice", task.id)));
+        }
+    }
+    for child in 0..tasks.len() {
+        for parent in tasks[child].parents.clone() {
+            let Some(&before) = by_id.get(&parent) else {
+                return Err((tasks[child].line, format!("the parent `{parent}` is no task of this document")));
+            };
+            if tasks[before].outputs.is_disjoint(&tasks[child].inputs) {
+                let control = format!("{parent}->{}", tasks[child].id);
+                tasks[before].outputs.insert(control.clone());
+                tasks[child].inputs.insert(control);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Counts lines up to parts of a text, in the order in which they come.
+struct LineCounter<'t> {
+    text: &'t str,
+    at: usize,
+    line: usize,
+}
+
+impl LineCounter<'_> {
+    fn line_of(&mut self, part: &str) -> usize {
+        let at = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize).clamp(self.at, self.text.len());
+        self.line += self.text.as_bytes()[self.at..at].iter().filter(|byte| **byte == b'\n').count();
+        self.at = at;
+        self.line
+    }
+}
