@@ -1,0 +1,119 @@
+//! The command line as a person or a script uses it: real processes, real files.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+mod import;
+mod plan;
+
+/// A folder with a database in it, and the program run on it.
+pub struct Shell {
+    folder: TempDir,
+}
+
+impl Shell {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with_input(arguments, "")
+    }
+
+    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fencepost"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_remove("FENCEPOST_DATABASE_URL")
+            .env_remove("FENCEPOST_LOCK_URL")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that refuses its arguments does not read.
+        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+        child.wait_with_output().unwrap().into()
+    }
+
+    /// What the program prints as JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let ran = self.run(arguments);
+        assert_eq!(ran.code, 0, "{}", ran.errors);
+        serde_json::from_str(&ran.result).unwrap()
+    }
+}
+
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub result: String,
+    pub errors: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().expect("not killed"),
+            result: String::from_utf8(output.stdout).unwrap(),
+            errors: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+pub fn fixture(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_what_is_right() {
+    let shell = Shell::new();
+    for (arguments, says) in [
+        (&["frobnicate"][..], "unrecognized subcommand"),
+        (&["plan", "--graph", "g"][..], "<DATASET>"),
+        (&["--database-url", "mysql://x", "plan", "--graph", "g", "d"][..], "give sqlite:PATH"),
+        (&["--database-url", "sqlite::memory:", "plan", "--graph", "g", "d"][..], "another one on every connection"),
+        (&["--lock-url", "zookeeper:", "plan", "--graph", "g", "d"][..], "give file:DIR"),
+        (&["plan", "--graph", "..", "d"][..], "`..` is not a name"),
+        (&["--design", "none", "migrate"][..], "possible values: crud"),
+        (&["lock", "set"][..], "--lock-url"),
+        (&["serve", "--address", "0.0.0.0:0"][..], "--allow-anonymous"),
+    ] {
+        let ran = shell.run(arguments);
+        assert_eq!((ran.code, ran.result.as_str()), (2, ""), "{arguments:?}: {}", ran.errors);
+        assert!(ran.errors.contains(says), "{arguments:?}: {}", ran.errors);
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_exits_with_3_and_is_named() {
+    let ran = Shell::new().run(&["--database-url", "sqlite:no/such/folder/f.db", "plan", "--graph", "g", "d"]);
+    assert_eq!(ran.code, 3, "{}", ran.errors);
+    assert!(ran.errors.contains("no/such/folder/f.db"), "{}", ran.errors);
+}
+
+#[test]
+fn migrations_run_once_and_can_be_taken_back() {
+    let shell = Shell::new();
+    assert!(shell.run(&["migrate"]).result.starts_with("ran 2026"));
+    assert_eq!(shell.run(&["migrate"]).result, "ran nothing: up to date\n");
+    assert_eq!(shell.run(&["migrate", "--revert", "2"]).result, "took back 2\n");
+    assert!(shell.run(&["migrate"]).result.contains(", "), "both run again");
+}
+
+#[test]
+fn the_openapi_document_is_printed_without_a_database() {
+    let shell = Shell::new();
+    assert_eq!(shell.json(&["openapi"])["openapi"], "3.1.0");
+    assert!(!shell.folder.path().join("fencepost.db").exists());
+}
