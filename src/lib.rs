@@ -6,3 +6,4 @@
 //! `store` and `lock`; `http`, `import` and `bench` know `design` and `graph`.
 
 pub mod failpoint;
+pub mod lock;

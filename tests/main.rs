@@ -1,1 +1,3 @@
+//! All integration tests in one binary; what they share is in `support`.
 
+mod lock;

@@ -1,0 +1,4 @@
+//! Tests of the lock.
+
+mod key;
+mod token;
