@@ -1,4 +1,5 @@
 //! Tests of the lock.
 
+mod gate;
 mod key;
 mod token;
