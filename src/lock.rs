@@ -16,6 +16,7 @@
 //! May use: the file system, and later the clients of lock servers. Must never know: a graph (it sees a row id), SQL,
 //! HTTP, or what its holders do under it. Everything here blocks the calling thread; nothing here is async.
 
+pub mod file;
 pub mod gate;
 pub mod token;
 

@@ -1,5 +1,11 @@
-//! Tests of the lock.
+//! Tests of the lock. `conformance` and `processes` are what every implementation must pass, one list for all.
 
+mod child;
+#[macro_use]
+mod conformance;
+mod file;
 mod gate;
 mod key;
+mod processes;
+mod row;
 mod token;
