@@ -5,6 +5,8 @@ mod child;
 mod conformance;
 mod file;
 mod gate;
+#[cfg(feature = "failpoints")]
+mod guards;
 mod key;
 mod processes;
 mod row;
