@@ -122,15 +122,16 @@ pub trait Held: Send {
     /// process, carries the token after it. Called for exclusive grants only.
     ///
     /// # Errors
-    /// [`LockError::Unavailable`]. It is then open whether the lock remembers; either is safe, for `first` was not used.
+    /// [`LockError::Unavailable`]. It is then open whether the lock remembers; either is safe, for `first` was not
+    /// used.
     fn store(&mut self, incarnation: &str, first: FencingToken) -> Result<(), LockError>;
 }
 
 /// A grant of the lock, given back on drop.
 ///
 /// The holder of an exclusive grant compares it with the graph's row before it writes. The token is good when there is
-/// one, its epoch is the row's, and the [incarnation](Guard::incarnation) is the one that the row remembers. If not, the
-/// holder commits a transaction that raises the row's epoch above both, seals it as the fence and remembers the
+/// one, its epoch is the row's, and the [incarnation](Guard::incarnation) is the one that the row remembers. If not,
+/// the holder commits a transaction that raises the row's epoch above both, seals it as the fence and remembers the
 /// incarnation, and then calls [`Guard::seed`].
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct Guard {
@@ -164,8 +165,8 @@ impl Guard {
         self.incarnation.as_deref()
     }
 
-    /// The token of an exclusive grant. `None` when the lock's memory is new, damaged or used up, and must be seeded from
-    /// the database first; always `None` for a shared grant.
+    /// The token of an exclusive grant. `None` when the lock's memory is new, damaged or used up, and must be seeded
+    /// from the database first; always `None` for a shared grant.
     #[must_use]
     pub fn token(&self) -> Option<FencingToken> {
         self.token
@@ -175,8 +176,8 @@ impl Guard {
     /// `epoch` in a committed transaction, never before: the lock would give tokens that the database may forget.
     ///
     /// # Errors
-    /// [`LockError::NotExclusive`], [`LockError::EpochOutOfRange`], or [`LockError::Unavailable`]; after the last the guard
-    /// has no token, and the same epoch may be tried again.
+    /// [`LockError::NotExclusive`], [`LockError::EpochOutOfRange`], or [`LockError::Unavailable`]; after the last the
+    /// guard has no token, and the same epoch may be tried again.
     pub fn seed(&mut self, epoch: u32) -> Result<FencingToken, LockError> {
         let Some(incarnation) = self.incarnation.as_deref() else {
             return Err(LockError::NotExclusive);
@@ -218,8 +219,8 @@ pub enum LockError {
         /// How long the caller waited; not less than it had asked for.
         waited: Duration,
     },
-    /// The lock cannot be reached or used: a directory that is gone or full, a server away. Nothing was done: fail closed,
-    /// and try again later. An operator may have to act on `what` and `source`.
+    /// The lock cannot be reached or used: a directory that is gone or full, a server away. Nothing was done: fail
+    /// closed, and try again later. An operator may have to act on `what` and `source`.
     #[error("the lock is not available: {what}: {source}")]
     Unavailable {
         /// What was being done, and to what.
@@ -236,8 +237,8 @@ pub enum LockError {
     /// A shared grant was to be seeded. A mistake of the caller: only writers have tokens.
     #[error("only an exclusive grant can be seeded")]
     NotExclusive,
-    /// The epoch is not above the one that the lock is in, or beyond the last. The caller raises the database's epoch above
-    /// both its own and the token's first. At the last one a graph can be exported and created anew.
+    /// The epoch is not above the one that the lock is in, or beyond the last. The caller raises the database's epoch
+    /// above both its own and the token's first. At the last one a graph can be exported and created anew.
     #[error("epoch {epoch} is not between {least} and {most}")]
     EpochOutOfRange {
         /// The epoch asked for.

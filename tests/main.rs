@@ -1,3 +1,5 @@
 //! All tests that need more than one module, in one binary: support is compiled once, and so is the program.
 
 mod cli;
+mod lock;
+mod support;

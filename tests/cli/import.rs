@@ -89,7 +89,7 @@ fn a_bad_document_is_named_with_its_line_and_nothing_of_it_is_in() {
         (
             "[\"map_a\", \"map_b\"],\n                    \"children\": [\"notify\"]",
             "[\"nobody\"]",
-            ":34: the parent `nobody`",
+            ":32: the parent `nobody`",
         ),
         ("\"id\": \"map_b\"", "\"id\": \"map_a\"", ":26: the task id `map_a` is given twice"),
         ("\"id\": \"map_b\",", "", ":26: no task: missing field `id`"),

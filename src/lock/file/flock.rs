@@ -1,9 +1,10 @@
 //! `flock` on one named file, with a time limit, by one contender at a time.
 //!
-//! `flock` can try, or wait for ever. So it is tried first; only when that fails does a helper thread wait in the kernel
-//! and report back. A contender whose time is up leaves its helper behind, since nothing can call it back. Such an orphan
-//! gives the lock back the moment that it gets it, and so is in nobody's way; until then the next contender that has to
-//! wait adopts it rather than starting another. So there is at most one helper for each file, however many waits run out.
+//! `flock` can try, or wait for ever. So it is tried first; only when that fails does a helper thread wait in the
+//! kernel and report back. A contender whose time is up leaves its helper behind, since nothing can call it back. Such
+//! an orphan gives the lock back the moment that it gets it, and so is in nobody's way; until then the next contender
+//! that has to wait adopts it rather than starting another. So there is at most one helper for each file, however many
+//! waits run out.
 //!
 //! Knows files and descriptors; knows nothing of keys, tokens or records.
 
@@ -72,8 +73,8 @@ impl LockFile {
         attempt.is_some_and(|attempt| matches!(*lock(&attempt.state), AttemptState::Waiting { .. }))
     }
 
-    /// Takes the lock on the file that is at the path now; `None` when the deadline comes first. The caller sees to it that
-    /// no other thread of this object is in here at the same time.
+    /// Takes the lock on the file that is at the path now; `None` when the deadline comes first. The caller sees to it
+    /// that no other thread of this object is in here at the same time.
     pub(super) fn lock(&self, mode: Mode, deadline: &Deadline) -> Result<Option<OpenFile>, LockError> {
         self.lock_current(mode, deadline).map_err(|source| self.unavailable("cannot lock", source))
     }
@@ -225,8 +226,8 @@ impl Attempt {
         Ok(attempt)
     }
 
-    /// Asks an orphan for the lock in `mode`; false if it comes too late. Any mode will do: `mode` was tried just now and
-    /// would block, so the orphan does not wait for more than the contender would.
+    /// Asks an orphan for the lock in `mode`; false if it comes too late. Any mode will do: `mode` was tried just now
+    /// and would block, so the orphan does not wait for more than the contender would.
     fn adopt(&self, mode: Mode) -> bool {
         match &mut *lock(&self.state) {
             AttemptState::Waiting { wanted } => {

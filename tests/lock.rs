@@ -1,0 +1,13 @@
+//! Tests of the lock. `conformance` and `processes` are what every implementation must pass, one list for all.
+
+mod child;
+#[macro_use]
+mod conformance;
+mod file;
+mod gate;
+#[cfg(feature = "failpoints")]
+mod guards;
+mod key;
+mod processes;
+mod row;
+mod token;

@@ -1,0 +1,51 @@
+//! Shows that the guards are needed: with one switched off, its test goes red. Wants the feature `failpoints`.
+//! Only tests that go red every time are here: a flood that starves somebody leaves a gap by chance on a busy machine.
+
+use std::process::{Command, Stdio};
+
+/// Runs one test by itself and says whether it passed.
+fn passes(test: &str, switched_off: Option<&str>) -> bool {
+    let failpoints = switched_off.map_or(String::new(), |guard| format!("{guard}=off"));
+    let binary = std::env::current_exe().expect("the test binary has a path");
+    let status = Command::new(binary)
+        .args(["--exact", test])
+        .env("FENCEPOST_FAILPOINTS", failpoints)
+        .env("FENCEPOST_TEST_LIMIT_MS", if switched_off.is_some() { "3000" } else { "60000" })
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .expect("the test binary can be run again");
+    status.success()
+}
+
+macro_rules! guards {
+    ($($name:ident: $guard:literal guards $test:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            assert!(passes($test, None), "{} passes with its guard", $test);
+            assert!(!passes($test, Some($guard)), "{} passes without {}", $test, $guard);
+        })*
+    };
+}
+
+guards! {
+    without_the_turnstile_a_waiting_writer_holds_nobody_back:
+        "lock.file.turnstile" guards "lock::file::a_waiting_writer_holds_back_later_readers";
+    without_orphans_letting_go_a_wait_that_ran_out_blocks_all:
+        "lock.file.orphan" guards "lock::file::waits_that_run_out_leave_one_helper_for_each_file_and_that_lets_go";
+    without_looking_at_the_path_two_files_are_locked:
+        "lock.file.replaced" guards "lock::file::a_wiped_directory_is_noticed_while_running";
+    without_looking_at_the_path_a_waiter_gets_the_former_file:
+        "lock.file.replaced" guards "lock::file::who_waits_for_a_file_that_is_replaced_gets_the_new_one";
+    without_the_boot_a_record_from_before_a_crash_is_believed:
+        "lock.file.boot" guards "lock::file::a_record_of_another_boot_wants_seeding";
+    without_the_file_a_copy_is_believed:
+        "lock.file.copied" guards "lock::file::a_copy_that_is_put_in_place_wants_seeding";
+    without_the_checksum_a_damaged_record_is_believed:
+        "lock.file.checksum" guards "lock::file::a_damaged_record_wants_seeding_whichever_bit_it_is";
+    without_counting_tokens_repeat:
+        "lock.file.counter" guards "lock::file::tokens_rise_over_handles_and_seedings";
+    without_counting_tokens_repeat_between_processes:
+        "lock.file.counter" guards "lock::file::writers_in_many_processes_never_overlap";
+}
