@@ -91,8 +91,8 @@ fn a_bad_document_is_named_with_its_line_and_nothing_of_it_is_in() {
             "[\"nobody\"]",
             ":32: the parent `nobody`",
         ),
-        ("\"id\": \"map_b\"", "\"id\": \"map_a\"", ":26: the task id `map_a` is given twice"),
-        ("\"id\": \"map_b\",", "", ":26: no task: missing field `id`"),
+        ("\"id\": \"map_b\"", "\"id\": \"map_a\"", ":24: the task id `map_a` is given twice"),
+        ("\"id\": \"map_b\",", "", ":24: no task: missing field `id`"),
     ] {
         assert!(document.contains(from), "the fixture still holds {from}");
         let file = shell.write("bad.json", &document.replacen(from, to, 1));
