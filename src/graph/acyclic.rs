@@ -29,8 +29,11 @@ pub(super) fn restore_order(
     let first_labels = graph.job_count() == created.len() && !created.is_empty();
     let mut budget = graph.job_count() + graph.edge_count();
     let done = if first_labels {
-        // A graph out of nothing has no order to keep.
-        sort_anew(&mut graph)
+        // A graph out of nothing has no order to keep. Even one that cannot be sorted needs a label for each job.
+        sort_anew(&mut graph) || {
+            graph.order = Order::of(created, graph.jobs.slots());
+            false
+        }
     } else {
         place_created(&mut graph, created);
         violated_by(&graph, added).into_iter().all(|(from, to)| make_consistent(&mut graph, from, to, &mut budget))

@@ -130,12 +130,12 @@ impl GraphBuilder {
     /// # Errors
     /// [`DamagedRows::Cyclic`], or [`DamagedRows::Twice`] for a name that two rows have.
     pub fn finish(mut self, version: u64) -> Result<Graph, DamagedRows> {
-        let edges = self.inputs.len() + self.outputs.len();
         let reversed = |edges: &[(Slot, Slot)]| edges.iter().map(|&(dataset, job)| (job, dataset)).collect::<Vec<_>>();
         let inputs_of = Grouped::new(reversed(&self.inputs), self.jobs.len());
         let outputs_of = Grouped::new(reversed(&self.outputs), self.jobs.len());
         let consumers_of = Grouped::new(std::mem::take(&mut self.inputs), self.datasets.len());
         drop(std::mem::take(&mut self.outputs));
+        let edges = inputs_of.values.len() + outputs_of.values.len();
 
         let sorted = self.sorted(&inputs_of, &outputs_of, &consumers_of).ok_or(DamagedRows::Cyclic)?;
         let order = Order::of(&sorted, self.jobs.len());

@@ -14,7 +14,8 @@ pub(super) struct Draft<'g> {
     base: &'g Graph,
     jobs: BTreeMap<Name, DraftJob<'g>>,
     datasets: BTreeMap<Name, DraftDataset<'g>>,
-    edge_created: bool,
+    /// Edges that were asked for one by one.
+    asked: BTreeSet<(Name, Side, Name)>,
 }
 
 struct DraftJob<'g> {
@@ -46,7 +47,14 @@ struct DraftDataset<'g> {
 }
 
 impl DraftJob<'_> {
-    fn side(&mut self, side: Side) -> &mut EdgeDelta {
+    fn side(&self, side: Side) -> &EdgeDelta {
+        match side {
+            Side::Input => &self.inputs,
+            Side::Output => &self.outputs,
+        }
+    }
+
+    fn side_mut(&mut self, side: Side) -> &mut EdgeDelta {
         match side {
             Side::Input => &mut self.inputs,
             Side::Output => &mut self.outputs,
@@ -56,7 +64,7 @@ impl DraftJob<'_> {
 
 impl<'g> Draft<'g> {
     pub(super) fn new(base: &'g Graph) -> Self {
-        Self { base, jobs: BTreeMap::new(), datasets: BTreeMap::new(), edge_created: false }
+        Self { base, jobs: BTreeMap::new(), datasets: BTreeMap::new(), asked: BTreeSet::new() }
     }
 
     /// Does one operation, judging existence only.
@@ -77,7 +85,7 @@ impl<'g> Draft<'g> {
                     let (job, dataset) = (job.clone(), dataset.clone());
                     return Err(Rejection::EdgeExists { job, dataset, operation: number });
                 }
-                self.edge_created = true;
+                self.asked.insert((job.clone(), *side, dataset.clone()));
             }
             Operation::RemoveEdge { side, job, dataset } => {
                 self.existing_ends(job, dataset, number)?;
@@ -167,7 +175,10 @@ impl<'g> Draft<'g> {
 
     /// Whether something that an operation named came to be: a job, a dataset by declaration, an edge by itself.
     pub(super) fn created(&self) -> bool {
-        self.edge_created
+        let is_new = |(job, side, dataset): &(Name, Side, Name)| {
+            self.jobs.get(job).is_some_and(|job| job.side(*side).added.contains_key(dataset))
+        };
+        self.asked.iter().any(is_new)
             || self.jobs.values().any(|job| job.exists && job.base.is_none())
             || self.datasets.values().any(|dataset| dataset.metadata.is_some() && !dataset.in_base)
     }
@@ -222,11 +233,7 @@ impl<'g> Draft<'g> {
 
     /// The operation that added the edge last, if one of this changeset did.
     pub(super) fn added_by(&self, job: &Name, side: Side, dataset: &Name) -> Option<usize> {
-        let job = self.jobs.get(job)?;
-        let delta = match side {
-            Side::Input => &job.inputs,
-            Side::Output => &job.outputs,
-        };
+        let delta = self.jobs.get(job)?.side(side);
         delta.added.get(dataset).or_else(|| delta.restored.get(dataset)).copied()
     }
 
@@ -280,7 +287,7 @@ impl<'g> Draft<'g> {
     fn edges(&mut self, job: &Name, side: Side) -> Vec<Name> {
         let draft = self.job(job);
         let base = draft.base;
-        let delta = draft.side(side);
+        let delta = draft.side_mut(side);
         let in_base = base.map_or_else(Vec::new, |job| match side {
             Side::Input => job.inputs(),
             Side::Output => job.outputs(),
@@ -293,10 +300,7 @@ impl<'g> Draft<'g> {
         match self.jobs.get(job) {
             None => self.base.has_edge(job, side, dataset),
             Some(draft) => {
-                let delta = match side {
-                    Side::Input => &draft.inputs,
-                    Side::Output => &draft.outputs,
-                };
+                let delta = draft.side(side);
                 delta.added.contains_key(dataset)
                     || (!delta.removed.contains(dataset) && self.base.has_edge(job, side, dataset))
             }
@@ -308,7 +312,7 @@ impl<'g> Draft<'g> {
         if self.has_edge(job, side, dataset) {
             return false;
         }
-        let delta = self.job(job).side(side);
+        let delta = self.job(job).side_mut(side);
         if delta.removed.remove(dataset) {
             delta.restored.insert(dataset.clone(), number);
         } else {
@@ -323,7 +327,7 @@ impl<'g> Draft<'g> {
         if !self.has_edge(job, side, dataset) {
             return false;
         }
-        let delta = self.job(job).side(side);
+        let delta = self.job(job).side_mut(side);
         delta.restored.remove(dataset);
         if delta.added.remove(dataset).is_none() {
             delta.removed.insert(dataset.clone());
