@@ -42,7 +42,9 @@ fn run() {
     let chosen = |shape: &&str| arguments.len() < 2 || arguments.iter().any(|argument| argument == shape);
     let shapes: Vec<&str> = SHAPES.into_iter().filter(chosen).collect();
     table("decide", LARGE_JOBS, &shapes, |jobs, order| inserts(jobs, order, Ours::default()));
-    if std::env::var_os("OURS").is_some() { return building(&shapes); }
+    if std::env::var_os("OURS").is_some() {
+        return building(&shapes);
+    }
     table("petgraph's Acyclic", LARGE_JOBS, &shapes, |jobs, order| inserts(jobs, order, Petgraph::new(jobs.len())));
     table("decide", SMALL_JOBS, &shapes, |jobs, order| inserts(jobs, order, Ours::default()));
     table("petgraph's Acyclic", SMALL_JOBS, &shapes, |jobs, order| inserts(jobs, order, Petgraph::new(jobs.len())));
@@ -75,7 +77,9 @@ fn single_puts(criterion: &mut Criterion) {
         ];
         for (what, graph, command, legal) in measured {
             assert_eq!(decide(graph, command).is_ok(), legal, "{what}");
-            group.bench_function(what, |b| b.iter_batched(|| graph, |graph| decide(graph, command), BatchSize::SmallInput));
+            group.bench_function(what, |b| {
+                b.iter_batched(|| graph, |graph| decide(graph, command), BatchSize::SmallInput)
+            });
         }
     }
 }

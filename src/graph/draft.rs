@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::adjacency::{Graph, Job};
+use super::adjacency::{Dataset, Graph, Job};
 use super::change::{Change, Fact};
 use super::json::CanonicalJson;
 use super::name::Name;
@@ -38,9 +38,8 @@ struct EdgeDelta {
 }
 
 struct DraftDataset<'g> {
-    base_metadata: Option<&'g CanonicalJson>,
+    base: Option<Dataset<'g>>,
     metadata: Option<CanonicalJson>,
-    in_base: bool,
     mentions: usize,
     /// The operation that deleted it last.
     deleted_by: Option<usize>,
@@ -153,7 +152,8 @@ impl<'g> Draft<'g> {
         let mut first: Option<(usize, &Name, &Name, &Name)> = None;
         for (dataset, mut adders) in producers {
             adders.sort_unstable();
-            let kept = self.base.dataset(dataset.as_str()).and_then(|dataset| dataset.producer()).map(|job| job.name());
+            let in_base = self.datasets.get(dataset).and_then(|dataset| dataset.base);
+            let kept = in_base.and_then(|dataset| dataset.producer()).map(|job| job.name());
             let kept = kept.filter(|job| self.has_edge(job, Side::Output, dataset));
             let violation = match (kept, &adders[..]) {
                 (Some(producer), [(operation, job), ..]) => Some((*operation, dataset, producer, *job)),
@@ -180,7 +180,7 @@ impl<'g> Draft<'g> {
         };
         self.asked.iter().any(is_new)
             || self.jobs.values().any(|job| job.exists && job.base.is_none())
-            || self.datasets.values().any(|dataset| dataset.metadata.is_some() && !dataset.in_base)
+            || self.datasets.values().any(|dataset| dataset.metadata.is_some() && dataset.base.is_none())
     }
 
     /// The difference as facts.
@@ -217,7 +217,7 @@ impl<'g> Draft<'g> {
         let (mut undeclared, mut other_metadata, mut declared) = (Vec::new(), Vec::new(), Vec::new());
         for (name, dataset) in &self.datasets {
             let name = name.clone();
-            match (dataset.base_metadata, &dataset.metadata) {
+            match (dataset.base.and_then(|base| base.metadata()), &dataset.metadata) {
                 (Some(_), None) => undeclared.push(Fact::DatasetUndeclared { name }),
                 (Some(before), Some(metadata)) if before != metadata => {
                     other_metadata.push(Fact::DatasetChanged { metadata: metadata.clone(), name });
@@ -297,14 +297,18 @@ impl<'g> Draft<'g> {
     }
 
     fn has_edge(&self, job: &Name, side: Side, dataset: &Name) -> bool {
-        match self.jobs.get(job) {
-            None => self.base.has_edge(job, side, dataset),
-            Some(draft) => {
-                let delta = draft.side(side);
-                delta.added.contains_key(dataset)
-                    || (!delta.removed.contains(dataset) && self.base.has_edge(job, side, dataset))
-            }
+        let Some(draft) = self.jobs.get(job) else { return self.base.has_edge(job, side, dataset) };
+        let delta = draft.side(side);
+        if delta.added.contains_key(dataset) {
+            return true;
         }
+        // Seldom more is needed: a job that is new has no edges, and a dataset that is drafted was looked up before.
+        let Some(base) = draft.base else { return false };
+        let in_base = match self.datasets.get(dataset) {
+            Some(dataset) => dataset.base,
+            None => self.base.dataset(dataset.as_str()),
+        };
+        in_base.is_some_and(|in_base| base.has(side, in_base)) && !delta.removed.contains(dataset)
     }
 
     /// `false` if it is there already.
@@ -357,11 +361,9 @@ impl<'g> Draft<'g> {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let base = self.base.dataset(name.as_str());
-                let base_metadata = base.and_then(|dataset| dataset.metadata());
                 entry.insert(DraftDataset {
-                    base_metadata,
-                    metadata: base_metadata.cloned(),
-                    in_base: base.is_some(),
+                    base,
+                    metadata: base.and_then(|dataset| dataset.metadata()).cloned(),
                     mentions: base.map_or(0, |dataset| dataset.mentions()),
                     deleted_by: None,
                 })
