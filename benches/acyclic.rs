@@ -42,16 +42,13 @@ fn run() {
     let chosen = |shape: &&str| arguments.len() < 2 || arguments.iter().any(|argument| argument == shape);
     let shapes: Vec<&str> = SHAPES.into_iter().filter(chosen).collect();
     table("decide", LARGE_JOBS, &shapes, |jobs, order| inserts(jobs, order, Ours::default()));
-    if std::env::var_os("OURS").is_some() {
-        return building(&shapes);
-    }
+    building(&shapes);
     table("petgraph's Acyclic", LARGE_JOBS, &shapes, |jobs, order| inserts(jobs, order, Petgraph::new(jobs.len())));
     table("decide", SMALL_JOBS, &shapes, |jobs, order| inserts(jobs, order, Ours::default()));
     table("petgraph's Acyclic", SMALL_JOBS, &shapes, |jobs, order| inserts(jobs, order, Petgraph::new(jobs.len())));
     let plain = |check| move |jobs: &[Vec<usize>], order: &[usize]| inserts(jobs, order, Plain::new(jobs.len(), check));
     table("plain depth-first search", SMALL_JOBS, &shapes, plain(Check::Search));
     table("full toposort for each put", SMALL_JOBS, &shapes, plain(Check::Toposort));
-    building(&shapes);
 }
 
 /// A put of a job with three inputs and one output that already has consumers, into graphs of a growing size.

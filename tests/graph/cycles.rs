@@ -34,6 +34,24 @@ fn a_cycle_may_enter_through_one_output_and_leave_through_another() {
     assert_eq!(rejected(&graph, &through_the_other), cycle(&["before", "in", "middle", "right", "before"], 0));
 }
 
+/// The order is searched from both ends, an edge a step; here one end must walk by a hundred others first.
+#[test]
+fn a_cycle_is_found_by_whichever_side_is_shorter() {
+    let others: Vec<String> = (0..100).map(|i| format!("other {i}")).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let before = others.iter().map(|other| put(other, &[], &[other]));
+    let late = put("late", &[&others[..], &["link"]].concat(), &["back"]);
+    let many_inputs = graph_of(before.chain([put("early", &[], &["link"]), late]));
+    let closing = rejected(&many_inputs, &changeset([put("early", &["back"], &["link"])]));
+    assert_eq!(closing, cycle(&["early", "link", "late", "back", "early"], 0));
+
+    let early = put("early", &[], &[&others[..], &["link"]].concat());
+    let after = others.iter().map(|other| put(&format!("reads {other}"), &[other], &[]));
+    let many_outputs = graph_of([early].into_iter().chain(after).chain([put("late", &["link"], &["back"])]));
+    let closing = rejected(&many_outputs, &changeset([put("early", &["back"], &[&others[..], &["link"]].concat())]));
+    assert_eq!(closing, cycle(&["early", "link", "late", "back", "early"], 0));
+}
+
 #[test]
 fn diamonds_are_legal() {
     let graph = graph_of([
