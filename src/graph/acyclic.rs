@@ -29,8 +29,11 @@ pub(super) fn restore_order(
     let first_labels = graph.job_count() == created.len() && !created.is_empty();
     let mut budget = graph.job_count() + graph.edge_count();
     let done = if first_labels {
-        // A graph out of nothing has no order to keep.
-        sort_anew(&mut graph)
+        // A graph out of nothing has no order to keep. Even one that cannot be sorted needs a label for each job.
+        sort_anew(&mut graph) || {
+            graph.order = Order::of(created, graph.jobs.slots());
+            false
+        }
     } else {
         place_created(&mut graph, created);
         violated_by(&graph, added).into_iter().all(|(from, to)| make_consistent(&mut graph, from, to, &mut budget))
@@ -65,11 +68,12 @@ fn place_created(graph: &mut Graph, created: &[Slot]) {
     }
 }
 
-/// The edges between jobs that `added` brings and that go against the order.
+/// The edges between jobs that `added` brings and that go against the order; of a job's the one that goes furthest first, since it
+/// mends most of the others.
 fn violated_by(graph: &Graph, added: &[(Slot, Side, Slot)]) -> Vec<(Slot, Slot)> {
     let mut violated = Vec::new();
     for &(job, side, dataset) in added {
-        let dataset = graph.datasets.get(dataset);
+        let dataset = graph.dataset_edges(dataset);
         let label = graph.order.label(job);
         match side {
             Side::Input => violated.extend(
@@ -80,6 +84,10 @@ fn violated_by(graph: &Graph, added: &[(Slot, Side, Slot)]) -> Vec<(Slot, Slot)>
             ),
         }
     }
+    violated.sort_by_cached_key(|&(from, to)| {
+        let (from, to) = (graph.order.label(from), graph.order.label(to));
+        std::cmp::Reverse(from.saturating_sub(to))
+    });
     violated
 }
 

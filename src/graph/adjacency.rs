@@ -24,6 +24,8 @@ pub struct Graph {
     pub(super) version: u64,
     pub(super) jobs: Slots<JobNode>,
     pub(super) datasets: Slots<DatasetNode>,
+    /// By the slots of `datasets`.
+    dataset_edges: Vector<DatasetEdges>,
     pub(super) job_index: OrdMap<Name, Slot>,
     pub(super) dataset_index: OrdMap<Name, Slot>,
     pub(super) order: Order,
@@ -44,11 +46,26 @@ pub(super) struct DatasetNode {
     pub(super) name: Name,
     /// `None`: implied.
     pub(super) metadata: Option<CanonicalJson>,
+}
+
+impl JobNode {
+    pub(super) fn side(&self, side: Side) -> &Neighbours {
+        match side {
+            Side::Input => &self.inputs,
+            Side::Output => &self.outputs,
+        }
+    }
+}
+
+/// Apart from the names: a change copies a chunk of neighbours with every edge, and counting up the references of 64 names,
+/// each somewhere else in memory, costs more than all the rest of it.
+#[derive(Clone, Default)]
+pub(super) struct DatasetEdges {
     pub(super) producer: Option<Slot>,
     pub(super) consumers: Neighbours,
 }
 
-impl DatasetNode {
+impl DatasetEdges {
     pub(super) fn mentions(&self) -> usize {
         usize::from(self.producer.is_some()) + self.consumers.len()
     }
@@ -176,11 +193,39 @@ impl Graph {
         let (Some(&job), Some(&dataset)) = (self.job_index.get(job), self.dataset_index.get(dataset)) else {
             return false;
         };
-        let node = self.jobs.get(job);
-        match side {
-            Side::Input => node.inputs.contains(dataset),
-            Side::Output => node.outputs.contains(dataset),
+        self.jobs.get(job).side(side).contains(dataset)
+    }
+
+    /// The graph of parts that fit each other.
+    pub(super) fn from_parts(
+        version: u64,
+        jobs: Slots<JobNode>,
+        (datasets, dataset_edges): (Slots<DatasetNode>, Vec<DatasetEdges>),
+        (job_index, dataset_index): (OrdMap<Name, Slot>, OrdMap<Name, Slot>),
+        order: Order,
+        edges: usize,
+    ) -> Self {
+        let dataset_edges = dataset_edges.into_iter().collect();
+        Self { version, jobs, datasets, dataset_edges, job_index, dataset_index, order, edges }
+    }
+
+    /// A dataset that no job mentions yet.
+    pub(super) fn add_dataset(&mut self, name: &Name) -> Slot {
+        let slot = self.datasets.insert(DatasetNode { name: name.clone(), metadata: None });
+        if self.dataset_edges.len() == slot as usize {
+            self.dataset_edges.push_back(DatasetEdges::default());
         }
+        self.dataset_index.insert(name.clone(), slot);
+        slot
+    }
+
+    #[inline]
+    pub(super) fn dataset_edges(&self, dataset: Slot) -> &DatasetEdges {
+        &self.dataset_edges[dataset as usize]
+    }
+
+    pub(super) fn dataset_edges_mut(&mut self, dataset: Slot) -> &mut DatasetEdges {
+        &mut self.dataset_edges[dataset as usize]
     }
 
     /// The jobs that read something that `job` writes; a job may come more than once.
@@ -232,6 +277,11 @@ impl<'g> Job<'g> {
         &self.graph.jobs.get(self.slot).spec
     }
 
+    /// Whether it has that edge to a dataset of the same graph.
+    pub(super) fn has(&self, side: Side, dataset: Dataset<'g>) -> bool {
+        self.graph.jobs.get(self.slot).side(side).contains(dataset.slot)
+    }
+
     /// The datasets that it reads, sorted.
     #[must_use]
     pub fn inputs(&self) -> Vec<&'g Name> {
@@ -267,19 +317,19 @@ impl<'g> Dataset<'g> {
     /// The job that writes it.
     #[must_use]
     pub fn producer(&self) -> Option<Job<'g>> {
-        self.graph.datasets.get(self.slot).producer.map(|slot| Job { graph: self.graph, slot })
+        self.graph.dataset_edges(self.slot).producer.map(|slot| Job { graph: self.graph, slot })
     }
 
     /// How often jobs mention it: once for each that reads it, once for the one that writes it.
     #[must_use]
     pub fn mentions(&self) -> usize {
-        self.graph.datasets.get(self.slot).mentions()
+        self.graph.dataset_edges(self.slot).mentions()
     }
 
     /// The jobs that read it, sorted.
     #[must_use]
     pub fn consumers(&self) -> Vec<&'g Name> {
-        let consumers = self.graph.datasets.get(self.slot).consumers.iter();
+        let consumers = self.graph.dataset_edges(self.slot).consumers.iter();
         let mut names: Vec<_> = consumers.map(|slot| &self.graph.jobs.get(slot).name).collect();
         names.sort_unstable();
         names
@@ -301,7 +351,7 @@ impl Iterator for Successors<'_> {
             if let Some(job) = self.consumers.next() {
                 return Some(job);
             }
-            self.consumers = self.graph.datasets.get(self.outputs.next()?).consumers.iter();
+            self.consumers = self.graph.dataset_edges(self.outputs.next()?).consumers.iter();
         }
     }
 }
@@ -317,7 +367,7 @@ impl Iterator for Predecessors<'_> {
     #[inline]
     fn next(&mut self) -> Option<Slot> {
         let graph = self.graph;
-        self.inputs.by_ref().find_map(|dataset| graph.datasets.get(dataset).producer)
+        self.inputs.by_ref().find_map(|dataset| graph.dataset_edges(dataset).producer)
     }
 }
 

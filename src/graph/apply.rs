@@ -1,7 +1,7 @@
 //! `apply`: what a change makes of a graph. Total, and holds no rule: it does as the facts say.
 
 use super::acyclic::{self, Cyclic};
-use super::adjacency::{DatasetNode, Graph, JobNode};
+use super::adjacency::{Graph, JobNode};
 use super::change::{Change, Fact};
 use super::name::Name;
 use super::neighbours::Neighbours;
@@ -121,7 +121,7 @@ impl Graph {
         linked.sort_unstable();
         linked.dedup();
         for &dataset in &linked {
-            let node = self.datasets.get_mut(dataset);
+            let node = self.dataset_edges_mut(dataset);
             match side {
                 Side::Input => {
                     node.consumers.insert(job);
@@ -156,7 +156,7 @@ impl Graph {
             return;
         }
         self.edges -= 1;
-        let node = self.datasets.get_mut(dataset);
+        let node = self.dataset_edges_mut(dataset);
         match side {
             Side::Input => {
                 node.consumers.remove(job);
@@ -164,27 +164,23 @@ impl Graph {
             Side::Output if node.producer == Some(job) => node.producer = None,
             Side::Output => {}
         }
-        if node.metadata.is_none() && node.mentions() == 0 {
-            edges.maybe_orphans.push(node.name.clone());
+        if node.mentions() == 0 {
+            edges.maybe_orphans.push(self.datasets.get(dataset).name.clone());
         }
     }
 
     /// The dataset's slot, a new one if it is mentioned for the first time.
     fn dataset_slot(&mut self, name: &Name) -> Slot {
-        if let Some(&slot) = self.dataset_index.get(name) {
-            return slot;
+        match self.dataset_index.get(name) {
+            Some(&slot) => slot,
+            None => self.add_dataset(name),
         }
-        let consumers = Neighbours::default();
-        let slot = self.datasets.insert(DatasetNode { name: name.clone(), metadata: None, producer: None, consumers });
-        self.dataset_index.insert(name.clone(), slot);
-        slot
     }
 
     fn drop_orphans(&mut self, names: &[Name]) {
         for name in names {
             let Some(&slot) = self.dataset_index.get(name) else { continue };
-            let node = self.datasets.get(slot);
-            if node.metadata.is_none() && node.mentions() == 0 {
+            if self.datasets.get(slot).metadata.is_none() && self.dataset_edges(slot).mentions() == 0 {
                 self.datasets.remove(slot);
                 self.dataset_index.remove(name);
             }

@@ -1,6 +1,6 @@
 //! Builds a graph from rows, in one pass and without judging operations: what was stored was legal when it was accepted.
 
-use super::adjacency::{DatasetNode, Graph, JobNode, Slots};
+use super::adjacency::{DatasetEdges, DatasetNode, Graph, JobNode, Slots};
 use super::json::CanonicalJson;
 use super::name::{InvalidName, Name};
 use super::neighbours::Neighbours;
@@ -11,6 +11,8 @@ use super::order::{Order, Slot};
 pub struct GraphBuilder {
     jobs: Vec<Option<JobNode>>,
     datasets: Vec<Option<DatasetNode>>,
+    /// As long as `datasets`.
+    dataset_edges: Vec<DatasetEdges>,
     /// Dataset, job.
     inputs: Vec<(Slot, Slot)>,
     outputs: Vec<(Slot, Slot)>,
@@ -84,13 +86,9 @@ impl GraphBuilder {
     /// [`DamagedRows`] if it cannot be one.
     pub fn dataset(&mut self, id: i64, name: &str, metadata: Option<&str>) -> Result<(), DamagedRows> {
         let name = Name::new(name)?;
-        let node = DatasetNode {
-            name: name.clone(),
-            metadata: metadata.map(CanonicalJson::from_canonical),
-            producer: None,
-            consumers: Neighbours::default(),
-        };
+        let node = DatasetNode { name: name.clone(), metadata: metadata.map(CanonicalJson::from_canonical) };
         let new = put(&mut self.datasets, slot(id)?, node);
+        self.dataset_edges.resize_with(self.datasets.len(), DatasetEdges::default);
         if new { Ok(()) } else { Err(DamagedRows::Twice { what: "dataset", name }) }
     }
 
@@ -110,8 +108,8 @@ impl GraphBuilder {
     /// [`DamagedRows`] if an end is not there, or the dataset has a producer.
     pub fn output(&mut self, job: i64, dataset: i64) -> Result<(), DamagedRows> {
         let (dataset, job) = self.edge(job, dataset)?;
-        let node = self.datasets[dataset as usize].as_mut().expect("checked by edge()");
-        if node.producer.replace(job).is_some() {
+        if self.dataset_edges[dataset as usize].producer.replace(job).is_some() {
+            let node = self.datasets[dataset as usize].as_ref().expect("checked by edge()");
             return Err(DamagedRows::Twice { what: "producer of", name: node.name.clone() });
         }
         self.outputs.push((dataset, job));
@@ -130,12 +128,12 @@ impl GraphBuilder {
     /// # Errors
     /// [`DamagedRows::Cyclic`], or [`DamagedRows::Twice`] for a name that two rows have.
     pub fn finish(mut self, version: u64) -> Result<Graph, DamagedRows> {
-        let edges = self.inputs.len() + self.outputs.len();
         let reversed = |edges: &[(Slot, Slot)]| edges.iter().map(|&(dataset, job)| (job, dataset)).collect::<Vec<_>>();
         let inputs_of = Grouped::new(reversed(&self.inputs), self.jobs.len());
         let outputs_of = Grouped::new(reversed(&self.outputs), self.jobs.len());
         let consumers_of = Grouped::new(std::mem::take(&mut self.inputs), self.datasets.len());
         drop(std::mem::take(&mut self.outputs));
+        let edges = inputs_of.values.len() + outputs_of.values.len();
 
         let sorted = self.sorted(&inputs_of, &outputs_of, &consumers_of).ok_or(DamagedRows::Cyclic)?;
         let order = Order::of(&sorted, self.jobs.len());
@@ -145,22 +143,18 @@ impl GraphBuilder {
                 job.outputs = Neighbours::from_sorted(outputs_of.get(slot as Slot));
             }
         }
-        for (slot, dataset) in self.datasets.iter_mut().enumerate() {
-            if let Some(dataset) = dataset {
-                dataset.consumers = Neighbours::from_sorted(consumers_of.get(slot as Slot));
-            }
+        for (slot, dataset) in self.dataset_edges.iter_mut().enumerate() {
+            dataset.consumers = Neighbours::from_sorted(consumers_of.get(slot as Slot));
         }
         let job_index = index("job", self.jobs.iter().map(|job| job.as_ref().map(|job| &job.name)))?;
         let dataset_index = index("dataset", self.datasets.iter().map(|node| node.as_ref().map(|node| &node.name)))?;
-        let (jobs, datasets) = (Slots::from_nodes(self.jobs), Slots::from_nodes(self.datasets));
-        Ok(Graph { version, jobs, datasets, job_index, dataset_index, order, edges })
+        let (jobs, datasets) = (Slots::from_nodes(self.jobs), (Slots::from_nodes(self.datasets), self.dataset_edges));
+        Ok(Graph::from_parts(version, jobs, datasets, (job_index, dataset_index), order, edges))
     }
 
     /// A topological order of the jobs, by A. Kahn's algorithm (1962) on flat arrays; `None` if there is a cycle.
     fn sorted(&self, inputs_of: &Grouped, outputs_of: &Grouped, consumers_of: &Grouped) -> Option<Vec<Slot>> {
-        let produced = |&&dataset: &&Slot| {
-            self.datasets[dataset as usize].as_ref().is_some_and(|dataset| dataset.producer.is_some())
-        };
+        let produced = |&&dataset: &&Slot| self.dataset_edges[dataset as usize].producer.is_some();
         let jobs = || self.jobs.iter().enumerate().filter(|(_, job)| job.is_some()).map(|(slot, _)| slot as Slot);
         let mut waiting_for: Vec<u32> =
             (0..self.jobs.len()).map(|job| inputs_of.get(job as Slot).iter().filter(produced).count() as u32).collect();

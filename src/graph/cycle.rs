@@ -144,8 +144,9 @@ fn spell(graph: &Graph, region: &Region<'_>, start: Slot, length: usize) -> Vec<
     let mut job = start;
     for left in (0..length).rev() {
         let steps = graph.jobs.get(job).outputs.iter().flat_map(|slot| {
-            let dataset = graph.datasets.get(slot);
-            dataset.consumers.iter().filter(|&next| in_time(next, left)).map(move |next| (&dataset.name, next))
+            let dataset = &graph.datasets.get(slot).name;
+            let consumers = graph.dataset_edges(slot).consumers.iter();
+            consumers.filter(|&next| in_time(next, left)).map(move |next| (dataset, next))
         });
         let (dataset, next) = steps
             .min_by_key(|&(dataset, next)| (dataset, &graph.jobs.get(next).name))

@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::adjacency::{Graph, Job};
+use super::adjacency::{Dataset, Graph, Job};
 use super::change::{Change, Fact};
 use super::json::CanonicalJson;
 use super::name::Name;
@@ -14,7 +14,8 @@ pub(super) struct Draft<'g> {
     base: &'g Graph,
     jobs: BTreeMap<Name, DraftJob<'g>>,
     datasets: BTreeMap<Name, DraftDataset<'g>>,
-    edge_created: bool,
+    /// Edges that were asked for one by one.
+    asked: BTreeSet<(Name, Side, Name)>,
 }
 
 struct DraftJob<'g> {
@@ -37,16 +38,22 @@ struct EdgeDelta {
 }
 
 struct DraftDataset<'g> {
-    base_metadata: Option<&'g CanonicalJson>,
+    base: Option<Dataset<'g>>,
     metadata: Option<CanonicalJson>,
-    in_base: bool,
     mentions: usize,
     /// The operation that deleted it last.
     deleted_by: Option<usize>,
 }
 
 impl DraftJob<'_> {
-    fn side(&mut self, side: Side) -> &mut EdgeDelta {
+    fn side(&self, side: Side) -> &EdgeDelta {
+        match side {
+            Side::Input => &self.inputs,
+            Side::Output => &self.outputs,
+        }
+    }
+
+    fn side_mut(&mut self, side: Side) -> &mut EdgeDelta {
         match side {
             Side::Input => &mut self.inputs,
             Side::Output => &mut self.outputs,
@@ -56,7 +63,7 @@ impl DraftJob<'_> {
 
 impl<'g> Draft<'g> {
     pub(super) fn new(base: &'g Graph) -> Self {
-        Self { base, jobs: BTreeMap::new(), datasets: BTreeMap::new(), edge_created: false }
+        Self { base, jobs: BTreeMap::new(), datasets: BTreeMap::new(), asked: BTreeSet::new() }
     }
 
     /// Does one operation, judging existence only.
@@ -77,7 +84,7 @@ impl<'g> Draft<'g> {
                     let (job, dataset) = (job.clone(), dataset.clone());
                     return Err(Rejection::EdgeExists { job, dataset, operation: number });
                 }
-                self.edge_created = true;
+                self.asked.insert((job.clone(), *side, dataset.clone()));
             }
             Operation::RemoveEdge { side, job, dataset } => {
                 self.existing_ends(job, dataset, number)?;
@@ -145,7 +152,8 @@ impl<'g> Draft<'g> {
         let mut first: Option<(usize, &Name, &Name, &Name)> = None;
         for (dataset, mut adders) in producers {
             adders.sort_unstable();
-            let kept = self.base.dataset(dataset.as_str()).and_then(|dataset| dataset.producer()).map(|job| job.name());
+            let in_base = self.datasets.get(dataset).and_then(|dataset| dataset.base);
+            let kept = in_base.and_then(|dataset| dataset.producer()).map(|job| job.name());
             let kept = kept.filter(|job| self.has_edge(job, Side::Output, dataset));
             let violation = match (kept, &adders[..]) {
                 (Some(producer), [(operation, job), ..]) => Some((*operation, dataset, producer, *job)),
@@ -167,9 +175,12 @@ impl<'g> Draft<'g> {
 
     /// Whether something that an operation named came to be: a job, a dataset by declaration, an edge by itself.
     pub(super) fn created(&self) -> bool {
-        self.edge_created
+        let is_new = |(job, side, dataset): &(Name, Side, Name)| {
+            self.jobs.get(job).is_some_and(|job| job.side(*side).added.contains_key(dataset))
+        };
+        self.asked.iter().any(is_new)
             || self.jobs.values().any(|job| job.exists && job.base.is_none())
-            || self.datasets.values().any(|dataset| dataset.metadata.is_some() && !dataset.in_base)
+            || self.datasets.values().any(|dataset| dataset.metadata.is_some() && dataset.base.is_none())
     }
 
     /// The difference as facts.
@@ -206,7 +217,7 @@ impl<'g> Draft<'g> {
         let (mut undeclared, mut other_metadata, mut declared) = (Vec::new(), Vec::new(), Vec::new());
         for (name, dataset) in &self.datasets {
             let name = name.clone();
-            match (dataset.base_metadata, &dataset.metadata) {
+            match (dataset.base.and_then(|base| base.metadata()), &dataset.metadata) {
                 (Some(_), None) => undeclared.push(Fact::DatasetUndeclared { name }),
                 (Some(before), Some(metadata)) if before != metadata => {
                     other_metadata.push(Fact::DatasetChanged { metadata: metadata.clone(), name });
@@ -222,11 +233,7 @@ impl<'g> Draft<'g> {
 
     /// The operation that added the edge last, if one of this changeset did.
     pub(super) fn added_by(&self, job: &Name, side: Side, dataset: &Name) -> Option<usize> {
-        let job = self.jobs.get(job)?;
-        let delta = match side {
-            Side::Input => &job.inputs,
-            Side::Output => &job.outputs,
-        };
+        let delta = self.jobs.get(job)?.side(side);
         delta.added.get(dataset).or_else(|| delta.restored.get(dataset)).copied()
     }
 
@@ -280,7 +287,7 @@ impl<'g> Draft<'g> {
     fn edges(&mut self, job: &Name, side: Side) -> Vec<Name> {
         let draft = self.job(job);
         let base = draft.base;
-        let delta = draft.side(side);
+        let delta = draft.side_mut(side);
         let in_base = base.map_or_else(Vec::new, |job| match side {
             Side::Input => job.inputs(),
             Side::Output => job.outputs(),
@@ -290,17 +297,18 @@ impl<'g> Draft<'g> {
     }
 
     fn has_edge(&self, job: &Name, side: Side, dataset: &Name) -> bool {
-        match self.jobs.get(job) {
-            None => self.base.has_edge(job, side, dataset),
-            Some(draft) => {
-                let delta = match side {
-                    Side::Input => &draft.inputs,
-                    Side::Output => &draft.outputs,
-                };
-                delta.added.contains_key(dataset)
-                    || (!delta.removed.contains(dataset) && self.base.has_edge(job, side, dataset))
-            }
+        let Some(draft) = self.jobs.get(job) else { return self.base.has_edge(job, side, dataset) };
+        let delta = draft.side(side);
+        if delta.added.contains_key(dataset) {
+            return true;
         }
+        // Seldom more is needed: a job that is new has no edges, and a dataset that is drafted was looked up before.
+        let Some(base) = draft.base else { return false };
+        let in_base = match self.datasets.get(dataset) {
+            Some(dataset) => dataset.base,
+            None => self.base.dataset(dataset.as_str()),
+        };
+        in_base.is_some_and(|in_base| base.has(side, in_base)) && !delta.removed.contains(dataset)
     }
 
     /// `false` if it is there already.
@@ -308,7 +316,7 @@ impl<'g> Draft<'g> {
         if self.has_edge(job, side, dataset) {
             return false;
         }
-        let delta = self.job(job).side(side);
+        let delta = self.job(job).side_mut(side);
         if delta.removed.remove(dataset) {
             delta.restored.insert(dataset.clone(), number);
         } else {
@@ -323,7 +331,7 @@ impl<'g> Draft<'g> {
         if !self.has_edge(job, side, dataset) {
             return false;
         }
-        let delta = self.job(job).side(side);
+        let delta = self.job(job).side_mut(side);
         delta.restored.remove(dataset);
         if delta.added.remove(dataset).is_none() {
             delta.removed.insert(dataset.clone());
@@ -353,11 +361,9 @@ impl<'g> Draft<'g> {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let base = self.base.dataset(name.as_str());
-                let base_metadata = base.and_then(|dataset| dataset.metadata());
                 entry.insert(DraftDataset {
-                    base_metadata,
-                    metadata: base_metadata.cloned(),
-                    in_base: base.is_some(),
+                    base,
+                    metadata: base.and_then(|dataset| dataset.metadata()).cloned(),
                     mentions: base.map_or(0, |dataset| dataset.mentions()),
                     deleted_by: None,
                 })

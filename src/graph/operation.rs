@@ -235,6 +235,7 @@ pub struct JobPatchWire {
     inputs: Option<Option<Vec<String>>>,
     #[serde(default, deserialize_with = "present")]
     outputs: Option<Option<Vec<String>>>,
+    #[serde(default, deserialize_with = "present")]
     spec: Option<Box<RawValue>>,
     #[serde(rename = "version")]
     _version: Option<serde::de::IgnoredAny>,

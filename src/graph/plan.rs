@@ -68,7 +68,7 @@ impl Graph {
     /// [`QueryError`] if a target does not exist or the plan is too large.
     pub fn plan(&self, request: &PlanRequest, limit: usize) -> Result<Plan, QueryError> {
         let stop_at = self.dataset_slots(&request.stop_at)?;
-        let producer = |dataset: Slot| self.datasets.get(dataset).producer.filter(|_| !stop_at.contains(&dataset));
+        let producer = |dataset: Slot| self.dataset_edges(dataset).producer.filter(|_| !stop_at.contains(&dataset));
         let wanted_datasets = self.dataset_slots(&request.datasets)?;
         let mut waiting: Vec<Slot> = wanted_datasets.into_iter().filter_map(producer).collect();
         for name in &request.jobs {

@@ -93,7 +93,7 @@ impl Search<'_> {
 
     /// The jobs beyond a dataset.
     fn jobs_of(&self, dataset: Slot) -> Vec<Slot> {
-        let node = self.graph.datasets.get(dataset);
+        let node = self.graph.dataset_edges(dataset);
         match self.direction {
             Direction::Upstream => node.producer.into_iter().collect(),
             Direction::Downstream => node.consumers.iter().collect(),

@@ -1,0 +1,134 @@
+//! What it costs to load an image anew, against a bare Diesel load of the same rows into vectors: 500,000 jobs, 500,000 datasets,
+//! 2,000,000 edges, names of 40 bytes.
+//!
+//! `cargo bench --bench reload`. Prints medians, their ratio, and the memory of the process before, while and after loading.
+
+use std::time::{Duration, Instant};
+
+use diesel::prelude::*;
+use fencepost::db::schema::{datasets, job_inputs, job_outputs, jobs};
+use fencepost::db::{Database, DatabaseUrl, PoolLimits};
+use fencepost::graph::{CanonicalJson, Changeset, Command, JobSpecification, Name, Operation};
+use fencepost::node::{self, NodeOptions};
+use fencepost::store::GraphStore;
+use fencepost::store::rows::RowStore;
+
+const JOBS: usize = 500_000;
+const JOBS_PER_CHANGESET: usize = 10_000;
+const ROUNDS: usize = 5;
+
+fn name(kind: &str, number: usize) -> Name {
+    // Scattered, so that names are not in the order of ids.
+    let scattered = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    Name::new(&format!("{kind:<8}{scattered:016x}{number:016x}").replace(' ', "-")).expect("a name of 40 bytes")
+}
+
+fn job(number: usize) -> JobSpecification {
+    let mut random = number as u64 + 1;
+    let mut inputs: Vec<usize> = Vec::new();
+    while inputs.len() < 3.min(number) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let before = (random % number as u64) as usize;
+        if !inputs.contains(&before) {
+            inputs.push(before);
+        }
+    }
+    let mut inputs: Vec<Name> = inputs.into_iter().map(|before| name("dataset", before)).collect();
+    inputs.sort_unstable();
+    JobSpecification {
+        name: name("job", number),
+        inputs,
+        outputs: vec![name("dataset", number)],
+        spec: CanonicalJson::default(),
+    }
+}
+
+fn resident_mb(field: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
+fn bare_load(path: &str, graph: i64) -> usize {
+    let mut connection = diesel::SqliteConnection::establish(path).expect("the database is there");
+    let jobs: Vec<(i64, String, String, i64)> = jobs::table
+        .filter(jobs::graph_id.eq(graph))
+        .order(jobs::id)
+        .select((jobs::id, jobs::name, jobs::spec, jobs::version))
+        .load(&mut connection)
+        .expect("loads");
+    let datasets: Vec<(i64, String, Option<String>)> = datasets::table
+        .filter(datasets::graph_id.eq(graph))
+        .order(datasets::id)
+        .select((datasets::id, datasets::name, datasets::metadata))
+        .load(&mut connection)
+        .expect("loads");
+    let inputs: Vec<(i64, i64)> = job_inputs::table
+        .filter(job_inputs::graph_id.eq(graph))
+        .order((job_inputs::job_id, job_inputs::dataset_id))
+        .select((job_inputs::job_id, job_inputs::dataset_id))
+        .load(&mut connection)
+        .expect("loads");
+    let outputs: Vec<(i64, i64)> = job_outputs::table
+        .filter(job_outputs::graph_id.eq(graph))
+        .order(job_outputs::dataset_id)
+        .select((job_outputs::job_id, job_outputs::dataset_id))
+        .load(&mut connection)
+        .expect("loads");
+    jobs.len() + datasets.len() + inputs.len() + outputs.len()
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64()
+}
+
+fn main() {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bench.db");
+    let path = path.to_str().expect("UTF-8");
+    let url = DatabaseUrl::parse(&format!("sqlite:{path}")).expect("a URL");
+    let graph = Name::new("bench").expect("a name");
+    {
+        let service = node::open(&NodeOptions::new(url.clone())).expect("a node");
+        service.create_graph_and_wait(&graph).expect("a graph");
+        let began = Instant::now();
+        for first in (0..JOBS).step_by(JOBS_PER_CHANGESET) {
+            let puts = (first..first + JOBS_PER_CHANGESET).map(|number| Operation::PutJob(job(number)));
+            let changeset: Changeset = puts.collect();
+            service.write_and_wait(&graph, Command::Changeset(changeset).into()).expect("accepted");
+        }
+        println!("written: {JOBS} jobs in {:.1} s", began.elapsed().as_secs_f64());
+    }
+    let store = RowStore::new(Database::open(&url, PoolLimits::default()).expect("opens")).expect("opens");
+    let graph_id = store.head(&graph).expect("reads").expect("is there").id;
+    println!("resident before loading: {:.0} MB", resident_mb("VmRSS"));
+
+    let (mut bare, mut ours) = (Vec::new(), Vec::new());
+    let mut image = None;
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        image = store.refresh(&graph, None).expect("loads").and_then(|(_, graph)| graph);
+        ours.push(began.elapsed());
+        if ours.len() == 1 {
+            println!(
+                "resident with one image: {:.0} MB; peak while loading it: {:.0} MB",
+                resident_mb("VmRSS"),
+                resident_mb("VmHWM")
+            );
+        }
+        let began = Instant::now();
+        let rows = bare_load(path, graph_id);
+        bare.push(began.elapsed());
+        assert_eq!(rows, 2 * JOBS + image.as_ref().map_or(0, |graph| graph.edge_count()), "the same rows");
+    }
+    println!("resident peak with two images at once: {:.0} MB", resident_mb("VmHWM"));
+    let (bare, ours) = (median(bare), median(ours));
+    println!("bare Diesel load: {bare:.2} s; image: {ours:.2} s; ratio {:.2} (medians of {ROUNDS})", ours / bare);
+    drop(image);
+}

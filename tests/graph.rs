@@ -1,0 +1,9 @@
+//! The pure core against a naive model, against itself, and in the shapes that break graph code.
+
+mod behaviour;
+mod cycles;
+mod large;
+mod model;
+mod properties;
+mod random;
+mod support;

@@ -1,0 +1,547 @@
+//! A second, naive graph that the real one is compared with. It shares nothing with `src/graph` but the wire format: operations
+//! come as JSON, facts and reasons leave as JSON, and every question is answered by looking at everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    pub version: u64,
+    pub jobs: BTreeMap<String, ModelJob>,
+    /// Declared datasets and their metadata.
+    pub declared: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelJob {
+    pub version: u64,
+    pub spec: Value,
+    pub inputs: BTreeSet<String>,
+    pub outputs: BTreeSet<String>,
+}
+
+/// A command with its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    Accepted { facts: Vec<Value>, created: bool },
+    Rejected(Value),
+}
+
+/// (job, "input" or "output", dataset)
+type Edge = (String, &'static str, String);
+
+/// A model on its way through a changeset.
+struct Attempt {
+    after: Model,
+    /// Edges that this changeset added and that are there, by the operation that added them last.
+    added_by: BTreeMap<Edge, usize>,
+    /// Edges asked for by `add_input` and `add_output`.
+    asked: BTreeSet<Edge>,
+    deleted_by: BTreeMap<String, usize>,
+}
+
+impl Model {
+    /// Every edge.
+    pub fn edges(&self) -> BTreeSet<Edge> {
+        let mut edges = BTreeSet::new();
+        for (name, job) in &self.jobs {
+            edges.extend(job.inputs.iter().map(|dataset| (name.clone(), "input", dataset.clone())));
+            edges.extend(job.outputs.iter().map(|dataset| (name.clone(), "output", dataset.clone())));
+        }
+        edges
+    }
+
+    /// Every dataset, declared or mentioned.
+    pub fn datasets(&self) -> BTreeSet<String> {
+        self.edges().into_iter().map(|(_, _, dataset)| dataset).chain(self.declared.keys().cloned()).collect()
+    }
+
+    fn dataset_exists(&self, dataset: &str) -> bool {
+        self.declared.contains_key(dataset) || self.mentioned_by(dataset).next().is_some()
+    }
+
+    pub fn mentioned_by(&self, dataset: &str) -> impl Iterator<Item = String> {
+        let mentions = |job: &&ModelJob| job.inputs.contains(dataset) || job.outputs.contains(dataset);
+        let jobs: Vec<String> =
+            self.jobs.iter().filter(|(_, job)| mentions(job)).map(|(name, _)| name.clone()).collect();
+        jobs.into_iter()
+    }
+
+    pub fn producers(&self, dataset: &str) -> Vec<String> {
+        self.jobs.iter().filter(|(_, job)| job.outputs.contains(dataset)).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub fn consumers(&self, dataset: &str) -> Vec<String> {
+        self.jobs.iter().filter(|(_, job)| job.inputs.contains(dataset)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Judges a command and, if it is accepted, carries it out. `{"delete_graph": true}` or `{"operations": […]}`, both with an
+    /// optional `if_version`.
+    pub fn decide(&mut self, command: &Value) -> Verdict {
+        let (verdict, after) = self.judge(command);
+        if let Verdict::Accepted { facts, .. } = &verdict
+            && !facts.is_empty()
+        {
+            let version = self.version + 1;
+            let before = std::mem::take(self);
+            *self = after;
+            self.version = version;
+            for (name, job) in &mut self.jobs {
+                let same = before.jobs.get(name).is_some_and(|old| {
+                    (&old.spec, &old.inputs, &old.outputs) == (&job.spec, &job.inputs, &job.outputs)
+                });
+                job.version = if same { before.jobs[name].version } else { version };
+            }
+        }
+        verdict
+    }
+
+    fn judge(&self, command: &Value) -> (Verdict, Self) {
+        let rejected = |reason| (Verdict::Rejected(reason), Self::default());
+        if let Some(expected) = command["if_version"].as_u64()
+            && expected != self.version
+        {
+            return rejected(failed(json!(expected), json!(self.version), Value::Null));
+        }
+        if command["delete_graph"] == json!(true) {
+            let facts = vec![json!({"fact": "graph_deleted"})];
+            return (Verdict::Accepted { facts, created: false }, Self::default());
+        }
+        let operations = command["operations"].as_array().unwrap();
+        for (number, operation) in operations.iter().enumerate() {
+            if let Err(reason) = self.check_precondition(operation, number) {
+                return rejected(reason);
+            }
+        }
+        let mut attempt = Attempt {
+            after: self.clone(),
+            added_by: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            deleted_by: BTreeMap::new(),
+        };
+        for (number, operation) in operations.iter().enumerate() {
+            if let Err(reason) = attempt.take(operation, number) {
+                return rejected(reason);
+            }
+        }
+        if let Some(reason) = attempt.in_use().or_else(|| attempt.second_producer(self)).or_else(|| attempt.cycle()) {
+            return rejected(reason);
+        }
+        let facts = facts(self, &attempt.after);
+        let new_edge = |edge: &Edge| attempt.after.edges().contains(edge) && !self.edges().contains(edge);
+        let created = !facts.is_empty()
+            && (attempt.after.jobs.keys().any(|job| !self.jobs.contains_key(job))
+                || attempt.after.declared.keys().any(|dataset| !self.dataset_exists(dataset))
+                || attempt.asked.iter().any(new_edge));
+        (Verdict::Accepted { facts, created }, attempt.after)
+    }
+
+    fn check_precondition(&self, operation: &Value, number: usize) -> Result<(), Value> {
+        let op = text(operation, "op");
+        let actual = if op.ends_with("dataset") {
+            if self.dataset_exists(&text(operation, "name")) { json!(self.version) } else { Value::Null }
+        } else {
+            let job = if op.ends_with("job") { text(operation, "name") } else { text(operation, "job") };
+            self.jobs.get(&job).map_or(Value::Null, |job| json!(job.version))
+        };
+        if let Some(expected) = operation["if_version"].as_u64()
+            && json!(expected) != actual
+        {
+            return Err(failed(json!(expected), actual, json!(number)));
+        }
+        if operation["if_exists"] == json!(true) && actual.is_null() {
+            return Err(failed(json!(self.version), actual, json!(number)));
+        }
+        let absent = match side(&op) {
+            Some(side) => {
+                let edge = (text(operation, "job"), side, text(operation, "dataset"));
+                !self.edges().contains(&edge)
+            }
+            None => actual.is_null(),
+        };
+        if operation["if_absent"] == json!(true) && !absent {
+            return Err(failed(Value::Null, actual, json!(number)));
+        }
+        Ok(())
+    }
+
+    /// The shortest cycle, of those the byte-smallest, or none: from every job a search of the whole graph.
+    pub fn smallest_cycle(&self) -> Option<Vec<String>> {
+        let mut steps: BTreeMap<&String, Vec<(&String, &String)>> = BTreeMap::new();
+        let mut readers: BTreeMap<&String, Vec<&String>> = BTreeMap::new();
+        for (name, job) in &self.jobs {
+            job.inputs.iter().for_each(|dataset| readers.entry(dataset).or_default().push(name));
+        }
+        for (name, job) in &self.jobs {
+            let of_dataset = |dataset| readers.get(dataset).into_iter().flatten().map(move |next| (dataset, *next));
+            steps.insert(name, job.outputs.iter().flat_map(of_dataset).collect());
+        }
+        let back: Vec<_> = self.jobs.keys().filter_map(|start| Some((way_back(&steps, start)?, start))).collect();
+        let length = back.iter().map(|(length, _)| *length).min()?;
+        let starts = back.iter().filter(|(shortest, _)| *shortest == length).map(|(_, start)| *start);
+        starts.map(|start| smallest_walk_back(&steps, start, length)).min()
+    }
+
+    pub fn digest(&self) -> String {
+        let mut lines = BTreeSet::new();
+        for (name, metadata) in &self.declared {
+            lines.insert(format!("dataset\t{name}\t{}\n", sha256(&metadata.to_string())).into_bytes());
+        }
+        for (name, job) in &self.jobs {
+            lines.insert(format!("job\t{name}\t{}\n", sha256(&job.spec.to_string())).into_bytes());
+            lines.extend(job.inputs.iter().map(|dataset| format!("in\t{name}\t{dataset}\n").into_bytes()));
+            lines.extend(job.outputs.iter().map(|dataset| format!("out\t{name}\t{dataset}\n").into_bytes()));
+        }
+        sha256(&String::from_utf8(lines.into_iter().flatten().collect()).unwrap())
+    }
+
+    /// The plan for these targets, as JSON without the graph's name and version.
+    pub fn plan(&self, datasets: &[String], jobs: &[String], stop_at: &[String]) -> Value {
+        let producer = |dataset: &String| {
+            if stop_at.contains(dataset) { None } else { self.producers(dataset).into_iter().next() }
+        };
+        let mut needed: BTreeSet<String> = jobs.iter().cloned().chain(datasets.iter().filter_map(producer)).collect();
+        loop {
+            let before = needed.len();
+            for job in needed.clone() {
+                needed.extend(self.jobs[&job].inputs.iter().filter_map(producer));
+            }
+            if needed.len() == before {
+                break;
+            }
+        }
+        let mut dependencies: BTreeSet<(String, String)> = BTreeSet::new();
+        let mut sources: BTreeSet<String> = BTreeSet::new();
+        for job in &needed {
+            for dataset in &self.jobs[job].inputs {
+                match producer(dataset) {
+                    Some(before) => drop(dependencies.insert((before, job.clone()))),
+                    None => drop(sources.insert(dataset.clone())),
+                }
+            }
+        }
+        let mut stage_of: BTreeMap<&String, usize> = needed.iter().map(|job| (job, 0)).collect();
+        for _ in 0..needed.len() {
+            for (before, after) in &dependencies {
+                let at_least = stage_of[before] + 1;
+                let stage = stage_of.get_mut(after).unwrap();
+                *stage = at_least.max(*stage);
+            }
+        }
+        let count = stage_of.values().max().map_or(0, |last| last + 1);
+        let stage = |k| needed.iter().filter(|job| stage_of[*job] == k).collect::<Vec<_>>();
+        let stages: Vec<Vec<&String>> = (0..count).map(stage).collect();
+        let mut lines = String::new();
+        for (k, stage) in stages.iter().enumerate() {
+            stage.iter().for_each(|job| lines += &format!("job\t{k}\t{job}\n"));
+        }
+        dependencies.iter().for_each(|(before, after)| lines += &format!("dep\t{before}\t{after}\n"));
+        let targets: BTreeSet<_> = datasets.iter().chain(jobs).collect();
+        json!({"targets": targets, "stages": stages, "dependencies": dependencies, "sources": sources, "digest": sha256(&lines)})
+    }
+
+    /// What is reached from a job or dataset, as (jobs, datasets).
+    pub fn reachable(&self, origin: &str, is_job: bool, upstream: bool, depth: usize) -> Value {
+        let (mut jobs, mut datasets) = (BTreeSet::new(), BTreeSet::new());
+        let beyond_job = |job: &String| {
+            let job = &self.jobs[job];
+            if upstream { job.inputs.clone() } else { job.outputs.clone() }
+        };
+        let mut edge: BTreeSet<String> = if is_job {
+            let direct = beyond_job(&origin.to_owned());
+            datasets.extend(direct.clone());
+            direct
+        } else {
+            BTreeSet::from([origin.to_owned()])
+        };
+        for _ in 0..depth.min(self.jobs.len()) {
+            let next = edge.iter().flat_map(|d| if upstream { self.producers(d) } else { self.consumers(d) });
+            let next: BTreeSet<String> = next.collect();
+            edge = next.iter().flat_map(beyond_job).collect();
+            jobs.extend(next);
+            datasets.extend(edge.clone());
+        }
+        json!({"jobs": jobs, "datasets": datasets})
+    }
+}
+
+impl Attempt {
+    fn take(&mut self, operation: &Value, number: usize) -> Result<(), Value> {
+        let op = text(operation, "op");
+        match op.as_str() {
+            "put_job" => {
+                let name = text(operation, "name");
+                let new = ModelJob { version: 0, spec: json!({}), inputs: BTreeSet::new(), outputs: BTreeSet::new() };
+                let job = self.after.jobs.entry(name.clone()).or_insert(new);
+                job.spec = operation.get("spec").cloned().unwrap_or_else(|| json!({}));
+                self.set_edges(&name, "input", &operation["inputs"], number);
+                self.set_edges(&name, "output", &operation["outputs"], number);
+            }
+            "patch_job" => {
+                let name = text(operation, "name");
+                self.job_must_exist(&name, number)?;
+                let patch = &operation["patch"];
+                let job = self.after.jobs.get_mut(&name).unwrap();
+                match patch.get("spec") {
+                    None => {}
+                    Some(Value::Null) => job.spec = json!({}),
+                    Some(spec) => job.spec = merged(Some(&job.spec), spec),
+                }
+                for (side, field) in [("input", "inputs"), ("output", "outputs")] {
+                    if patch.get(field).is_some() {
+                        self.set_edges(&name, side, &patch[field], number);
+                    }
+                }
+            }
+            "delete_job" => {
+                let name = text(operation, "name");
+                self.job_must_exist(&name, number)?;
+                self.set_edges(&name, "input", &json!([]), number);
+                self.set_edges(&name, "output", &json!([]), number);
+                self.after.jobs.remove(&name);
+            }
+            "put_dataset" => {
+                let metadata = operation.get("metadata").cloned().unwrap_or_else(|| json!({}));
+                self.after.declared.insert(text(operation, "name"), metadata);
+            }
+            "delete_dataset" => {
+                let name = text(operation, "name");
+                if !self.after.dataset_exists(&name) {
+                    return Err(json!({"rejected": "dataset_not_found", "name": name, "operation": number}));
+                }
+                self.after.declared.remove(&name);
+                self.deleted_by.insert(name, number);
+            }
+            _ => {
+                let (job, dataset) = (text(operation, "job"), text(operation, "dataset"));
+                self.job_must_exist(&job, number)?;
+                if !self.after.dataset_exists(&dataset) {
+                    return Err(json!({"rejected": "dataset_not_found", "name": dataset, "operation": number}));
+                }
+                let edge = (job.clone(), side(&op).unwrap(), dataset.clone());
+                let there = self.after.edges().contains(&edge);
+                if op.starts_with("add_") {
+                    if there {
+                        return Err(
+                            json!({"rejected": "edge_exists", "job": job, "dataset": dataset, "operation": number}),
+                        );
+                    }
+                    self.add(edge.clone(), number);
+                    self.asked.insert(edge);
+                } else {
+                    if !there {
+                        return Err(
+                            json!({"rejected": "edge_not_found", "job": job, "dataset": dataset, "operation": number}),
+                        );
+                    }
+                    self.remove(&edge);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn job_must_exist(&self, name: &str, number: usize) -> Result<(), Value> {
+        if self.after.jobs.contains_key(name) {
+            Ok(())
+        } else {
+            Err(json!({"rejected": "job_not_found", "name": name, "operation": number}))
+        }
+    }
+
+    fn set_edges(&mut self, job: &str, side: &'static str, names: &Value, number: usize) {
+        let wanted: BTreeSet<String> =
+            names.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+        let all = self.after.edges();
+        let present: BTreeSet<Edge> = all.into_iter().filter(|(j, s, _)| j == job && *s == side).collect();
+        for edge in &present {
+            if !wanted.contains(&edge.2) {
+                self.remove(edge);
+            }
+        }
+        for dataset in wanted {
+            let edge = (job.to_owned(), side, dataset);
+            if !present.contains(&edge) {
+                self.add(edge, number);
+            }
+        }
+    }
+
+    fn list(&mut self, edge: &Edge) -> &mut BTreeSet<String> {
+        let job = self.after.jobs.get_mut(&edge.0).unwrap();
+        if edge.1 == "input" { &mut job.inputs } else { &mut job.outputs }
+    }
+
+    fn add(&mut self, edge: Edge, number: usize) {
+        self.list(&edge).insert(edge.2.clone());
+        self.added_by.insert(edge, number);
+    }
+
+    fn remove(&mut self, edge: &Edge) {
+        self.list(edge).remove(&edge.2);
+        self.added_by.remove(edge);
+    }
+
+    fn in_use(&self) -> Option<Value> {
+        let broken = self
+            .deleted_by
+            .iter()
+            .filter(|(dataset, _)| !self.after.declared.contains_key(*dataset) && self.after.dataset_exists(dataset));
+        let (operation, name) = broken.map(|(name, operation)| (operation, name)).min()?;
+        let jobs: Vec<String> = self.after.mentioned_by(name).take(10).collect();
+        Some(json!({"rejected": "dataset_in_use", "name": name, "jobs": jobs, "operation": operation}))
+    }
+
+    fn second_producer(&self, base: &Model) -> Option<Value> {
+        let mut violations = Vec::new();
+        for dataset in self.after.datasets() {
+            let producers = self.after.producers(&dataset);
+            let keeps = |job: &&String| base.jobs.get(*job).is_some_and(|job| job.outputs.contains(&dataset));
+            let kept = producers.iter().find(keeps).cloned();
+            let mut adders: Vec<(usize, String)> = producers
+                .iter()
+                .filter(|job| Some(*job) != kept.as_ref())
+                .map(|job| (self.added_by[&(job.clone(), "output", dataset.clone())], job.clone()))
+                .collect();
+            adders.sort();
+            let producer = match kept {
+                Some(kept) => kept,
+                None if adders.is_empty() => continue,
+                None => adders.remove(0).1,
+            };
+            if let Some((operation, job)) = adders.first() {
+                violations.push((*operation, dataset, producer, job.clone()));
+            }
+        }
+        let (operation, dataset, producer, job) = violations.into_iter().min()?;
+        Some(
+            json!({"rejected": "second_producer", "dataset": dataset, "producer": producer, "job": job, "operation": operation}),
+        )
+    }
+
+    fn cycle(&self) -> Option<Value> {
+        let cycle = self.after.smallest_cycle()?;
+        let mut operations: Vec<usize> = Vec::new();
+        for i in (0..cycle.len() - 1).step_by(2) {
+            let (job, dataset, next) = (&cycle[i], &cycle[i + 1], &cycle[i + 2]);
+            operations.extend(self.added_by.get(&(job.clone(), "output", dataset.clone())));
+            operations.extend(self.added_by.get(&(next.clone(), "input", dataset.clone())));
+        }
+        let operation = operations.into_iter().max().expect("the graph had no cycle before");
+        Some(json!({"rejected": "cycle", "cycle": cycle, "operation": operation}))
+    }
+}
+
+type Steps<'m> = BTreeMap<&'m String, Vec<(&'m String, &'m String)>>;
+
+/// How many jobs the shortest walk from `start` back to it passes.
+fn way_back(steps: &Steps<'_>, start: &String) -> Option<usize> {
+    let (mut seen, mut edge, mut length) = (BTreeSet::new(), BTreeSet::from([start]), 0);
+    while !edge.is_empty() {
+        length += 1;
+        let next: BTreeSet<&String> = edge.iter().flat_map(|job| steps[job].iter().map(|(_, next)| *next)).collect();
+        if next.contains(start) {
+            return Some(length);
+        }
+        edge = next.into_iter().filter(|job| seen.insert(*job)).collect();
+    }
+    None
+}
+
+/// The byte-smallest walk of `length` jobs from `start` back to it. Walks of equal length are compared as sequences, so of
+/// all that end at one job only the smallest need be kept.
+fn smallest_walk_back(steps: &Steps<'_>, start: &String, length: usize) -> Vec<String> {
+    let mut walks = BTreeMap::from([(start, vec![start.clone()])]);
+    for _ in 0..length {
+        let mut longer: BTreeMap<&String, Vec<String>> = BTreeMap::new();
+        for (job, walk) in &walks {
+            for &(dataset, next) in &steps[job] {
+                let mut walk = walk.clone();
+                walk.extend([dataset.clone(), next.clone()]);
+                let kept = longer.entry(next).or_insert_with(|| walk.clone());
+                if walk < *kept {
+                    *kept = walk;
+                }
+            }
+        }
+        walks = longer;
+    }
+    walks.remove(start).expect("there is a way back of that length")
+}
+
+/// The difference between two graphs: by kind, then by name.
+fn facts(base: &Model, after: &Model) -> Vec<Value> {
+    let (mut deleted, mut changed, mut created) = (Vec::new(), Vec::new(), Vec::new());
+    for name in base.jobs.keys().chain(after.jobs.keys()).collect::<BTreeSet<_>>() {
+        match (base.jobs.get(name), after.jobs.get(name)) {
+            (Some(_), None) => deleted.push(json!({"fact": "job_deleted", "name": name})),
+            (None, Some(new)) => created.push(json!({
+                "fact": "job_created", "name": name, "inputs": new.inputs, "outputs": new.outputs, "spec": new.spec,
+            })),
+            (Some(old), Some(new)) => {
+                if (&old.spec, &old.inputs, &old.outputs) != (&new.spec, &new.inputs, &new.outputs) {
+                    let minus = |a: &BTreeSet<String>, b: &BTreeSet<String>| json!(a.difference(b).collect::<Vec<_>>());
+                    let mut fact = Map::new();
+                    fact.insert("fact".into(), json!("job_changed"));
+                    fact.insert("name".into(), json!(name));
+                    fact.insert("inputs_added".into(), minus(&new.inputs, &old.inputs));
+                    fact.insert("inputs_removed".into(), minus(&old.inputs, &new.inputs));
+                    fact.insert("outputs_added".into(), minus(&new.outputs, &old.outputs));
+                    fact.insert("outputs_removed".into(), minus(&old.outputs, &new.outputs));
+                    if old.spec != new.spec {
+                        fact.insert("spec".into(), new.spec.clone());
+                    }
+                    changed.push(Value::Object(fact));
+                }
+            }
+            (None, None) => unreachable!(),
+        }
+    }
+    let (mut undeclared, mut other, mut declared) = (Vec::new(), Vec::new(), Vec::new());
+    for name in base.declared.keys().chain(after.declared.keys()).collect::<BTreeSet<_>>() {
+        match (base.declared.get(name), after.declared.get(name)) {
+            (Some(_), None) => undeclared.push(json!({"fact": "dataset_undeclared", "name": name})),
+            (None, Some(new)) => {
+                declared.push(json!({"fact": "dataset_declared", "name": name, "metadata": new}));
+            }
+            (Some(old), Some(new)) if old != new => {
+                other.push(json!({"fact": "dataset_changed", "name": name, "metadata": new}));
+            }
+            _ => {}
+        }
+    }
+    [deleted, changed, created, undeclared, other, declared].concat()
+}
+
+fn failed(expected: Value, actual: Value, operation: Value) -> Value {
+    json!({"rejected": "precondition_failed", "expected": expected, "actual": actual, "operation": operation})
+}
+
+/// RFC 7396, as it is written there.
+fn merged(target: Option<&Value>, patch: &Value) -> Value {
+    let Value::Object(patch) = patch else { return patch.clone() };
+    let mut target = target.and_then(Value::as_object).cloned().unwrap_or_default();
+    for (key, value) in patch {
+        if value.is_null() {
+            target.remove(key);
+        } else {
+            let new = merged(target.get(key), value);
+            target.insert(key.clone(), new);
+        }
+    }
+    Value::Object(target)
+}
+
+fn side(op: &str) -> Option<&'static str> {
+    ["input", "output"].into_iter().find(|side| op.ends_with(side))
+}
+
+fn text(operation: &Value, field: &str) -> String {
+    operation[field].as_str().unwrap().to_owned()
+}
+
+pub fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}

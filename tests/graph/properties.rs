@@ -1,0 +1,162 @@
+//! What must hold for every sequence of commands.
+
+use std::collections::BTreeMap;
+
+use fencepost::graph::{CanonicalJson, Change, Graph, apply, decide};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::model::{Model, Verdict};
+use super::random::{CommandDraw, Universe, commands};
+use super::support::{assert_same, command, plan, reachable, rebuilt, verdict};
+
+/// Carries the commands out on graph and model, comparing all that can be compared after each.
+fn run(universe: &Universe, draws: &[CommandDraw], mut each: impl FnMut(&Verdict)) -> (Graph, Model) {
+    let (mut graph, mut model) = (Graph::default(), Model::default());
+    let mut followers = vec![(Graph::default(), "followed from the start")];
+    let mut kept: Vec<(Graph, Model)> = Vec::new();
+    for (number, draw) in draws.iter().enumerate() {
+        let json = draw.on(universe, &model);
+        let command = command(&json);
+        let before = (graph.clone(), model.clone());
+        let expected = model.decide(&json);
+        assert_eq!(verdict(&graph, &command), expected, "on {json}");
+        if let Ok(decision) = decide(&graph, &command) {
+            let text = decision.change.canonical_json(model.version);
+            assert_eq!(CanonicalJson::parse(&text).unwrap().as_str(), text, "facts are canonical JSON");
+            let (change, version) = Change::from_canonical_json(&text).unwrap();
+            assert_eq!((&change, version), (&decision.change, model.version));
+            if !change.is_empty() {
+                for (follower, _) in &mut followers {
+                    *follower = apply(follower, &change);
+                }
+            }
+            graph = decision.next;
+        }
+        assert_same(&before.0, &before.1);
+        assert_same(&graph, &model);
+        for (follower, how) in &followers {
+            assert_eq!(follower.digest(), graph.digest(), "{how}");
+            assert_same(follower, &model);
+            assert_eq!(verdict(follower, &command), verdict(&graph, &command), "{how}");
+        }
+        kept.push(before);
+        if number == draws.len() / 2 {
+            followers.push((rebuilt(&graph), "built from rows half-way"));
+        }
+        each(&expected);
+    }
+    for (graph, model) in &kept {
+        assert_same(graph, model);
+    }
+    for (follower, _) in followers {
+        assert_answers(&follower, &model);
+    }
+    assert_answers(&rebuilt(&graph), &model);
+    (graph, model)
+}
+
+/// Plans and reachability are the naive ones, for every origin and a few sets of targets.
+fn assert_answers(graph: &Graph, model: &Model) {
+    let datasets: Vec<String> = model.datasets().into_iter().collect();
+    let jobs: Vec<String> = model.jobs.keys().cloned().collect();
+    for (i, dataset) in datasets.iter().enumerate() {
+        let stop_at: Vec<String> = datasets.iter().skip(i % 3).step_by(3).cloned().collect();
+        let some_jobs: Vec<String> = jobs.iter().skip(i).step_by(4).cloned().collect();
+        let alone = std::slice::from_ref(dataset);
+        let requests: [(&[String], &[String], &[String]); 4] =
+            [(alone, &[], &[]), (alone, &some_jobs, &[]), (&datasets, &some_jobs, &stop_at), (alone, &jobs, alone)];
+        for (datasets, jobs, stop_at) in requests {
+            assert_eq!(plan(graph, datasets, jobs, stop_at), model.plan(datasets, jobs, stop_at));
+        }
+    }
+    for (origin, is_job) in jobs.iter().map(|job| (job, true)).chain(datasets.iter().map(|dataset| (dataset, false))) {
+        for (upstream, depth) in [(true, None), (false, None), (true, Some(0)), (false, Some(1)), (true, Some(2))] {
+            assert_eq!(
+                reachable(graph, origin, is_job, upstream, depth),
+                model.reachable(origin, is_job, upstream, depth.unwrap_or(usize::MAX))
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_graph_answers_as_the_naive_model_does(draws in commands(1..40)) {
+        run(&Universe::small(), &draws, |_| {});
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_larger_graph_answers_as_the_naive_model_does(draws in commands(100..140)) {
+        run(&Universe::of(40), &draws, |_| {});
+    }
+}
+
+/// A generator that no longer reaches a case would make the properties above pass for nothing.
+#[test]
+fn random_commands_meet_every_verdict() {
+    let mut met: BTreeMap<String, usize> = BTreeMap::new();
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..200 {
+        let draws = commands(30..40).new_tree(&mut runner).unwrap().current();
+        let count = |verdict: &Verdict| {
+            let mut met = |what: &str| *met.entry(what.to_owned()).or_default() += 1;
+            match verdict {
+                Verdict::Rejected(reason) => {
+                    let kind = reason["rejected"].as_str().unwrap();
+                    met(kind);
+                    match kind {
+                        "precondition_failed" if reason["operation"].is_null() => met("precondition of the whole"),
+                        "precondition_failed" if reason["expected"].is_null() => met("precondition: absent"),
+                        "precondition_failed" if reason["actual"].is_null() => met("precondition: of what is absent"),
+                        "cycle" => met(&format!("cycle of {}", reason["cycle"].as_array().unwrap().len() / 2)),
+                        _ => {}
+                    }
+                }
+                Verdict::Accepted { facts, .. } if facts.is_empty() => met("accepted without a change"),
+                Verdict::Accepted { facts, created } => {
+                    met(if *created { "accepted, created" } else { "accepted, nothing created" });
+                    facts.iter().for_each(|fact| met(fact["fact"].as_str().unwrap()));
+                }
+            }
+        };
+        run(&Universe::small(), &draws, count);
+    }
+    println!("{met:#?}");
+    let expected = [
+        "accepted without a change",
+        "accepted, created",
+        "accepted, nothing created",
+        "cycle",
+        "cycle of 1",
+        "cycle of 2",
+        "cycle of 3",
+        "dataset_changed",
+        "dataset_declared",
+        "dataset_in_use",
+        "dataset_not_found",
+        "dataset_undeclared",
+        "edge_exists",
+        "edge_not_found",
+        "graph_deleted",
+        "job_changed",
+        "job_created",
+        "job_deleted",
+        "job_not_found",
+        "precondition of the whole",
+        "precondition: absent",
+        "precondition: of what is absent",
+        "precondition_failed",
+        "second_producer",
+    ];
+    for what in expected {
+        assert!(met.get(what).is_some_and(|&times| times >= 5), "{what}: {:?}", met.get(what));
+    }
+}
