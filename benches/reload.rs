@@ -1,7 +1,8 @@
 //! What it costs to load an image anew, against a bare Diesel load of the same rows into vectors: 500,000 jobs, 500,000 datasets,
 //! 2,000,000 edges, names of 40 bytes.
 //!
-//! `cargo bench --bench reload`. Prints medians, their ratio, and the memory of the process before, while and after loading.
+//! `cargo bench --bench reload`. Prints medians, their ratio, and the memory of the process before, while and after loading. With `FENCEPOST_BENCH_DB=PATH` the
+//! database is kept there, and used again if it is there.
 
 use std::time::{Duration, Instant};
 
@@ -90,11 +91,12 @@ fn main() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("bench.db");
-    let path = path.to_str().expect("UTF-8");
+    let kept = std::env::var("FENCEPOST_BENCH_DB").ok();
+    let path = kept.unwrap_or_else(|| folder.path().join("bench.db").display().to_string());
+    let path = path.as_str();
     let url = DatabaseUrl::parse(&format!("sqlite:{path}")).expect("a URL");
     let graph = Name::new("bench").expect("a name");
-    {
+    if !std::path::Path::new(path).exists() {
         let service = node::open(&NodeOptions::new(url.clone())).expect("a node");
         service.create_graph_and_wait(&graph).expect("a graph");
         let began = Instant::now();
