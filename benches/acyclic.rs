@@ -18,7 +18,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use shapes::{ORDERS, SHAPES, accepted, build, command, dataset, order, put, shape};
 
 /// Beyond it a row is given up, with what was reached.
-const ROW_TIME_LIMIT: Duration = Duration::from_secs(60);
+const ROW_TIME_LIMIT: Duration = Duration::from_secs(10);
 const LARGE_JOBS: usize = 100_000;
 /// Where a whole search for each operation can still be waited for.
 const SMALL_JOBS: usize = 10_000;

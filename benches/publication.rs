@@ -25,6 +25,9 @@ const WRITES: usize = 2_000;
 const COPYING_WRITES: usize = 200;
 /// A breath between two plans, so that a writer can get in at all.
 const READER_PAUSE: Duration = Duration::from_millis(1);
+/// How long writer and reader meet each other, and how often one writes.
+const BESIDE: Duration = Duration::from_secs(4);
+const WRITER_PAUSE: Duration = Duration::from_millis(1);
 
 /// One way to publish.
 trait Publishes: Sync {
@@ -37,7 +40,7 @@ trait Publishes: Sync {
 fn main() {
     let jobs = shape("scale-free", JOBS);
     println!("{JOBS} jobs, one put a write, one reader that plans them all\n");
-    println!("| how | memory, MiB | p50, µs | p99, µs | max, µs | max beside a reader, µs | a plan, ms |");
+    println!("| how | memory, MiB | p50, µs | p99, µs | p99 beside a reader, µs | longest stall, µs | a plan, ms |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
     measure("persistent: clone, apply, swap", WRITES, || Persistent(Mutex::new(build(&jobs, 2_000))));
     measure("two copies, each write applied to both", WRITES, || TwoCopies {
@@ -52,40 +55,42 @@ fn measure<P: Publishes>(how: &str, writes: usize, build: impl Fn() -> P) {
     let before = resident_mib();
     let published = build();
     let inputs = |i: usize| [i * 7 % JOBS, i * 31 % JOBS, i * 101 % JOBS];
-    let write_all = |first: usize| {
-        let mut nanoseconds = Histogram::<u64>::new(3).unwrap();
-        for i in first..first + writes {
-            let began = Instant::now();
-            published.write(JOBS + i, inputs(i));
-            nanoseconds.record(began.elapsed().as_nanos() as u64).unwrap();
-        }
-        nanoseconds
+    let put = |i: usize, nanoseconds: &mut Histogram<u64>| {
+        let began = Instant::now();
+        published.write(JOBS + i, inputs(i));
+        nanoseconds.record(began.elapsed().as_nanos() as u64).unwrap();
     };
-    let alone = write_all(0);
+    let (mut alone, mut beside) = (Histogram::new(3).unwrap(), Histogram::new(3).unwrap());
+    (0..writes).for_each(|i| put(i, &mut alone));
     let memory = resident_mib() - before;
     let done = AtomicBool::new(false);
-    let (beside, plan) = std::thread::scope(|scope| {
+    let plan = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            let mut longest = Duration::ZERO;
+            let mut nanoseconds = Histogram::<u64>::new(3).unwrap();
             while !done.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 assert!(published.plan() >= JOBS);
-                longest = longest.max(began.elapsed());
+                nanoseconds.record(began.elapsed().as_nanos() as u64).unwrap();
                 std::thread::sleep(READER_PAUSE);
             }
-            longest
+            nanoseconds.value_at_quantile(0.5)
         });
-        std::thread::sleep(Duration::from_millis(20));
-        // As long as a few plans take, so that writes meet them.
-        let beside = write_all(writes);
-        let beside = if beside.max() < 50_000_000 { beside } else { write_all(2 * writes) };
+        let began = Instant::now();
+        for i in writes.. {
+            put(i, &mut beside);
+            std::thread::sleep(WRITER_PAUSE);
+            if began.elapsed() > BESIDE {
+                break;
+            }
+        }
         done.store(true, Ordering::Relaxed);
-        (beside, reader.join().unwrap())
+        reader.join().unwrap()
     });
     let micros = |nanoseconds: u64| format!("{:.1}", nanoseconds as f64 / 1e3);
-    let at = |quantile| micros(alone.value_at_quantile(quantile));
-    let (p50, p99, max, plan) = (at(0.5), at(0.99), micros(alone.max()), plan.as_secs_f64() * 1e3);
-    println!("| {how} | {memory:.0} | {p50} | {p99} | {max} | {} | {plan:.0} |", micros(beside.max()));
+    let at = |quantile: f64| micros(alone.value_at_quantile(quantile));
+    let (p50, p99, plan) = (at(0.5), at(0.99), plan as f64 / 1e6);
+    let (beside_p99, stall) = (micros(beside.value_at_quantile(0.99)), micros(beside.max()));
+    println!("| {how} | {memory:.0} | {p50} | {p99} | {beside_p99} | {stall} | {plan:.0} |");
 }
 
 /// What the process holds, by the kernel's count.

@@ -5,7 +5,7 @@ use fencepost::graph::{
     decide,
 };
 
-use super::support::{accepted, changeset, graph_of, name, names, put, rejected};
+use super::support::{accepted, changeset, graph_of, name, names, put, rebuilt, rejected};
 
 fn delete_job(job: &str) -> Operation {
     Operation::DeleteJob { name: name(job) }
@@ -168,10 +168,12 @@ fn rows_that_are_no_legal_graph_are_refused() {
 #[test]
 fn slots_that_are_free_are_used_again() {
     let graph = graph_of((0..50).map(|i| put(&format!("job {i}"), &[&format!("in {i}")], &[&format!("out {i}")])));
-    let none = accepted(&graph, &changeset((0..50).map(|i| delete_job(&format!("job {i}")))));
-    let again = accepted(&none, &changeset((50..100).map(|i| put(&format!("job {i}"), &["in"], &[]))));
-    let highest = again.jobs_from(std::ops::Bound::Unbounded).map(|job| job.id()).max();
-    assert_eq!(highest, Some(49));
+    let half = accepted(&graph, &changeset((0..50).step_by(2).map(|i| delete_job(&format!("job {i}")))));
+    for graph in [rebuilt(&half), half] {
+        let again = accepted(&graph, &changeset((50..75).map(|i| put(&format!("job {i}"), &["in"], &[]))));
+        let highest = again.jobs_from(std::ops::Bound::Unbounded).map(|job| job.id()).max();
+        assert_eq!((again.job_count(), highest), (50, Some(49)));
+    }
 }
 
 #[test]
