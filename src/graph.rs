@@ -13,6 +13,7 @@ mod cycle;
 mod decide;
 mod digest;
 mod draft;
+mod index;
 mod json;
 mod name;
 mod neighbours;

@@ -8,10 +8,11 @@
 use std::ops::Bound;
 
 use fixedbitset::FixedBitSet;
-use imbl::{OrdMap, Vector};
+use imbl::Vector;
 use petgraph::Direction;
 use petgraph::visit::{GraphBase, IntoNeighbors, IntoNeighborsDirected, IntoNodeIdentifiers, Visitable};
 
+use super::index::NameIndex;
 use super::json::CanonicalJson;
 use super::name::Name;
 use super::neighbours::{self, Neighbours};
@@ -26,8 +27,8 @@ pub struct Graph {
     pub(super) datasets: Slots<DatasetNode>,
     /// By the slots of `datasets`.
     dataset_edges: Vector<DatasetEdges>,
-    pub(super) job_index: OrdMap<Name, Slot>,
-    pub(super) dataset_index: OrdMap<Name, Slot>,
+    pub(super) job_index: NameIndex,
+    pub(super) dataset_index: NameIndex,
     pub(super) order: Order,
     pub(super) edges: usize,
 }
@@ -168,29 +169,30 @@ impl Graph {
     /// The job of that name. O(log n).
     #[must_use]
     pub fn job(&self, name: &str) -> Option<Job<'_>> {
-        self.job_index.get(name).map(|&slot| Job { graph: self, slot })
+        self.job_index.get(name).map(|slot| Job { graph: self, slot })
     }
 
     /// The dataset of that name. O(log n).
     #[must_use]
     pub fn dataset(&self, name: &str) -> Option<Dataset<'_>> {
-        self.dataset_index.get(name).map(|&slot| Dataset { graph: self, slot })
+        self.dataset_index.get(name).map(|slot| Dataset { graph: self, slot })
     }
 
     /// The jobs from a name on, in byte order. O(log n) and O(1) for each.
     pub fn jobs_from(&self, from: Bound<&str>) -> impl Iterator<Item = Job<'_>> {
-        self.job_index.range::<_, str>((from, Bound::Unbounded)).map(|(_, &slot)| Job { graph: self, slot })
+        self.job_index.slots_from(from).map(|slot| Job { graph: self, slot })
     }
 
     /// The datasets from a name on, in byte order. O(log n) and O(1) for each.
     pub fn datasets_from(&self, from: Bound<&str>) -> impl Iterator<Item = Dataset<'_>> {
-        self.dataset_index.range::<_, str>((from, Bound::Unbounded)).map(|(_, &slot)| Dataset { graph: self, slot })
+        self.dataset_index.slots_from(from).map(|slot| Dataset { graph: self, slot })
     }
 
     /// Whether `job` reads or writes `dataset`. O(log n).
     #[must_use]
     pub fn has_edge(&self, job: &Name, side: Side, dataset: &Name) -> bool {
-        let (Some(&job), Some(&dataset)) = (self.job_index.get(job), self.dataset_index.get(dataset)) else {
+        let (Some(job), Some(dataset)) = (self.job_index.get(job.as_str()), self.dataset_index.get(dataset.as_str()))
+        else {
             return false;
         };
         self.jobs.get(job).side(side).contains(dataset)
@@ -201,7 +203,7 @@ impl Graph {
         version: u64,
         jobs: Slots<JobNode>,
         (datasets, dataset_edges): (Slots<DatasetNode>, Vec<DatasetEdges>),
-        (job_index, dataset_index): (OrdMap<Name, Slot>, OrdMap<Name, Slot>),
+        (job_index, dataset_index): (NameIndex, NameIndex),
         order: Order,
         edges: usize,
     ) -> Self {
@@ -215,7 +217,7 @@ impl Graph {
         if self.dataset_edges.len() == slot as usize {
             self.dataset_edges.push_back(DatasetEdges::default());
         }
-        self.dataset_index.insert(name.clone(), slot);
+        self.dataset_index.insert(name, slot);
         slot
     }
 
@@ -417,10 +419,10 @@ impl<'g> IntoNeighborsDirected for &'g Graph {
 }
 
 impl<'g> IntoNodeIdentifiers for &'g Graph {
-    type NodeIdentifiers = std::iter::Copied<std::vec::IntoIter<&'g Slot>>;
+    type NodeIdentifiers = std::vec::IntoIter<Slot>;
 
     fn node_identifiers(self) -> Self::NodeIdentifiers {
-        self.job_index.values().collect::<Vec<_>>().into_iter().copied()
+        self.job_index.slots_from(Bound::Unbounded).collect::<Vec<_>>().into_iter()
     }
 }
 

@@ -49,7 +49,7 @@ impl Graph {
         match fact {
             Fact::GraphDeleted {} => *self = Self::empty_at(self.version),
             Fact::JobDeleted { name } => {
-                let Some(slot) = self.job_index.remove(name) else { return };
+                let Some(slot) = self.job_index.remove(name.as_str()) else { return };
                 let JobNode { inputs, outputs, .. } = self.jobs.get(slot).clone();
                 for dataset in inputs.iter() {
                     self.unlink(slot, Side::Input, dataset, edges);
@@ -61,17 +61,17 @@ impl Graph {
                 self.order.remove(slot);
             }
             Fact::JobChanged { name, inputs_removed, outputs_removed, .. } => {
-                let Some(&slot) = self.job_index.get(name) else { return };
+                let Some(slot) = self.job_index.get(name.as_str()) else { return };
                 for (side, names) in [(Side::Input, inputs_removed), (Side::Output, outputs_removed)] {
                     for name in names {
-                        if let Some(&dataset) = self.dataset_index.get(name) {
+                        if let Some(dataset) = self.dataset_index.get(name.as_str()) {
                             self.unlink(slot, side, dataset, edges);
                         }
                     }
                 }
             }
             Fact::DatasetUndeclared { name } => {
-                if let Some(&slot) = self.dataset_index.get(name) {
+                if let Some(slot) = self.dataset_index.get(name.as_str()) {
                     self.datasets.get_mut(slot).metadata = None;
                     edges.maybe_orphans.push(name.clone());
                 }
@@ -83,7 +83,7 @@ impl Graph {
     fn put_in(&mut self, fact: &Fact, edges: &mut Applied) {
         match fact {
             Fact::JobCreated { name, inputs, outputs, spec } => {
-                if self.job_index.contains_key(name) {
+                if self.job_index.get(name.as_str()).is_some() {
                     return;
                 }
                 let slot = self.jobs.insert(JobNode {
@@ -93,13 +93,13 @@ impl Graph {
                     inputs: Neighbours::default(),
                     outputs: Neighbours::default(),
                 });
-                self.job_index.insert(name.clone(), slot);
+                self.job_index.insert(name, slot);
                 edges.created.push(slot);
                 self.link_all(slot, Side::Input, inputs, edges);
                 self.link_all(slot, Side::Output, outputs, edges);
             }
             Fact::JobChanged { name, inputs_added, outputs_added, spec, .. } => {
-                let Some(&slot) = self.job_index.get(name) else { return };
+                let Some(slot) = self.job_index.get(name.as_str()) else { return };
                 self.link_all(slot, Side::Input, inputs_added, edges);
                 self.link_all(slot, Side::Output, outputs_added, edges);
                 let job = self.jobs.get_mut(slot);
@@ -171,18 +171,18 @@ impl Graph {
 
     /// The dataset's slot, a new one if it is mentioned for the first time.
     fn dataset_slot(&mut self, name: &Name) -> Slot {
-        match self.dataset_index.get(name) {
-            Some(&slot) => slot,
+        match self.dataset_index.get(name.as_str()) {
+            Some(slot) => slot,
             None => self.add_dataset(name),
         }
     }
 
     fn drop_orphans(&mut self, names: &[Name]) {
         for name in names {
-            let Some(&slot) = self.dataset_index.get(name) else { continue };
+            let Some(slot) = self.dataset_index.get(name.as_str()) else { continue };
             if self.datasets.get(slot).metadata.is_none() && self.dataset_edges(slot).mentions() == 0 {
                 self.datasets.remove(slot);
-                self.dataset_index.remove(name);
+                self.dataset_index.remove(name.as_str());
             }
         }
     }

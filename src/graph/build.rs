@@ -1,6 +1,7 @@
 //! Builds a graph from rows, in one pass and without judging operations: what was stored was legal when it was accepted.
 
 use super::adjacency::{DatasetEdges, DatasetNode, Graph, JobNode, Slots};
+use super::index::NameIndex;
 use super::json::CanonicalJson;
 use super::name::{InvalidName, Name};
 use super::neighbours::Neighbours;
@@ -138,8 +139,8 @@ impl GraphBuilder {
         // Three things that need nothing of each other, and take most of the time.
         let (sorted, job_index, dataset_index) = std::thread::scope(|scope| {
             let job_index = scope.spawn(|| index("job", self.jobs.iter().map(|job| job.as_ref().map(|job| &job.name))));
-            let dataset_index = scope
-                .spawn(|| index("dataset", self.datasets.iter().map(|node| node.as_ref().map(|node| &node.name))));
+            let dataset_index =
+                scope.spawn(|| index("dataset", self.datasets.iter().map(|node| node.as_ref().map(|node| &node.name))));
             let sorted = self.sorted(&inputs_of, &outputs_of, &consumers_of);
             (sorted, joined(job_index), joined(dataset_index))
         });
@@ -186,16 +187,13 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn index<'n>(
-    what: &'static str,
-    names: impl Iterator<Item = Option<&'n Name>>,
-) -> Result<imbl::OrdMap<Name, Slot>, DamagedRows> {
+fn index<'n>(what: &'static str, names: impl Iterator<Item = Option<&'n Name>>) -> Result<NameIndex, DamagedRows> {
     let mut index: Vec<(Name, Slot)> =
         names.enumerate().filter_map(|(slot, name)| Some((name?.clone(), slot as Slot))).collect();
     index.sort_unstable();
     match index.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         Some(pair) => Err(DamagedRows::Twice { what, name: pair[0].0.clone() }),
-        None => Ok(index.into_iter().collect()),
+        None => Ok(NameIndex::from_sorted(&index)),
     }
 }
 
