@@ -87,8 +87,10 @@ impl Topology {
         let too_many = TopologyError::TooManyEdges { jobs, datasets };
         let quota = Quota::Total { inputs, jobs, made_good_from: 0, owed: 0 };
         let mut topology = Self::checked(args, outputs, Some(datasets - outputs), quota)?;
+        let collected = if args.shape == Shape::FanIn { FAN_IN } else { 1 };
+        let largest = inputs.div_ceil(jobs.max(1)).saturating_mul(collected);
         let (mut owed, mut job) = (0, 0);
-        while job < jobs && topology.readable(job) < topology.quota(job) + 1 {
+        while job < jobs && topology.readable(job) <= largest {
             owed += topology.quota(job).saturating_sub(topology.readable(job));
             job += 1;
         }
