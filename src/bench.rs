@@ -58,7 +58,7 @@ pub struct DriveArgs {
     #[arg(long, value_name = "N")]
     pub edges: Option<u64>,
     /// load: operations in a changeset
-    #[arg(long, default_value_t = 2_000, value_name = "N")]
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
     pub batch: u64,
     /// register, mixed: the number of the first new job [default: the graph's job count, up to the next block]
     #[arg(long, value_name = "N")]

@@ -28,8 +28,8 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
         return Err(BenchError::Usage("--workload fetch asks a server: give --url".to_owned()));
     }
     let mut connection = target.connect();
-    let initial_version = first_contact(connection.as_mut(), args, about_graph)?;
-    let workload = Workload::prepare(args, connection.as_mut())?;
+    let contact = first_contact(connection.as_mut(), args, about_graph)?;
+    let workload = Workload::prepare(args, contact.jobs, connection.as_mut())?;
     let (writer, recorder) = match &args.history {
         Some(path) => Writer::create(path).map(|(writer, recorder)| (Some(writer), Some(recorder)))?,
         None => (None, None),
@@ -46,7 +46,7 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
             "target": target.describe(),
             "clients": args.clients,
             "clock": clock,
-            "initial_version": initial_version,
+            "initial_version": contact.version,
             "arguments": args,
         }))
     })?;
@@ -81,7 +81,8 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     footer?;
     let loaded = (args.workload == WorkloadName::Load).then(|| operations(&workload));
     let final_version = last["final_version"].as_u64();
-    Ok(Report { args: args.clone(), tally, measured, turns, loaded, final_version, away })
+    let first_read = contact.first_read;
+    Ok(Report { args: args.clone(), tally, measured, first_read, turns, loaded, final_version, away })
 }
 
 fn unix_ms() -> u64 {
@@ -97,19 +98,33 @@ fn operations(workload: &Workload) -> u64 {
         .map_or(0, |last| last * size(workload.request(0, &seen)) + size(workload.request(last, &seen)))
 }
 
-/// Finds out that the server is there; the graph's version.
-fn first_contact(
-    connection: &mut dyn Connection,
-    args: &DriveArgs,
-    about_graph: bool,
-) -> Result<Option<u64>, BenchError> {
-    let request = if about_graph { Request::CreateGraph } else { Request::Fetch(args.path.clone()) };
-    match connection.perform(&request).outcome {
-        Outcome::Accepted(accepted) => Ok(Some(accepted.version)),
-        Outcome::Answered { version, .. } => Ok(version),
+/// What the first answers told.
+struct Contact {
+    /// The graph's version and job count; `None` and 0 where there is no graph.
+    version: Option<u64>,
+    jobs: u64,
+    /// What the first read took: of a service that was just started, the time to load the graph.
+    first_read: Duration,
+}
+
+/// Finds out that the server is there, creates the graph, and has it loaded.
+fn first_contact(connection: &mut dyn Connection, args: &DriveArgs, about_graph: bool) -> Result<Contact, BenchError> {
+    let read = if about_graph { Request::Graph } else { Request::Fetch(args.path.clone()) };
+    if about_graph {
+        first_answer(connection, &Request::CreateGraph)?;
+    }
+    let began = Instant::now();
+    let (version, answer) = first_answer(connection, &read)?;
+    Ok(Contact { version, jobs: answer["jobs"].as_u64().unwrap_or_default(), first_read: began.elapsed() })
+}
+
+fn first_answer(connection: &mut dyn Connection, request: &Request) -> Result<(Option<u64>, Value), BenchError> {
+    match connection.perform(request).outcome {
+        Outcome::Accepted(accepted) => Ok((Some(accepted.version), Value::Null)),
+        Outcome::Answered { version, answer } => Ok((version, answer)),
         Outcome::Unreachable(reason) | Outcome::Unknown { reason, .. } => Err(BenchError::Away(reason)),
         Outcome::Refused { name, .. } => Err(BenchError::Away(format!("the server cannot serve: {name}"))),
-        other => Err(BenchError::Refused(format!("the first request was answered: {other:?}"))),
+        other => Err(BenchError::Refused(format!("the first request was answered: {}", describe(&other)))),
     }
 }
 

@@ -127,6 +127,8 @@ pub struct Report {
     pub(super) tally: Tally,
     /// How long was measured.
     pub(super) measured: Duration,
+    /// What the first read took, before anything was measured.
+    pub(super) first_read: Duration,
     /// Of a target in this process: the turns' means.
     pub(super) turns: Option<(TurnSums, TurnSums)>,
     /// Operations in a request of the load workload, all together.
@@ -196,6 +198,7 @@ impl Report {
         json!({
             "arguments": self.args,
             "measured_seconds": self.measured.as_secs_f64(),
+            "first_read_seconds": self.first_read.as_secs_f64(),
             "count": self.count(),
             "per_second": self.rate(self.count()),
             "sent": self.tally.sent,
@@ -255,7 +258,8 @@ impl Report {
         }
         let version =
             self.final_version.map_or_else(String::new, |version| format!("; the graph is at version {version}"));
-        let _ = write!(text, "measured {:.1} s{version}", self.measured.as_secs_f64());
+        let (measured, first_read) = (self.measured.as_secs_f64(), self.first_read.as_secs_f64());
+        let _ = write!(text, "measured {measured:.1} s, after a first read of {first_read:.3} s{version}");
         text
     }
 }

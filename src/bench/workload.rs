@@ -29,7 +29,9 @@ pub struct Workload {
 pub type Seen = HashMap<Name, u64>;
 
 const BLOCK: u64 = 4_096;
-const PLANS: u64 = 16;
+/// How many plans are tried, and how many of them, the nearest in size, are asked for.
+const PLANS: usize = 64;
+const PLANS_KEPT: usize = 8;
 const LOAD_JOBS: u64 = 500_000;
 const CONFLICT_JOBS: u64 = 8;
 const MIXED_WRITE_PERCENT: u8 = 20;
@@ -42,11 +44,11 @@ impl From<TopologyError> for BenchError {
 }
 
 impl Workload {
-    /// Looks at the graph for what the workload is to work on.
+    /// Looks at the graph, of so many jobs, for what the workload is to work on.
     ///
     /// # Errors
     /// [`BenchError`] if the arguments cannot be met, or the graph cannot be read.
-    pub fn prepare(args: &DriveArgs, connection: &mut dyn Connection) -> Result<Self, BenchError> {
+    pub fn prepare(args: &DriveArgs, jobs_there: u64, connection: &mut dyn Connection) -> Result<Self, BenchError> {
         let (mut topology, mut sources) = (Topology::endless(args)?, 0);
         if args.workload == WorkloadName::Load {
             let jobs = args.jobs.unwrap_or(LOAD_JOBS);
@@ -68,7 +70,7 @@ impl Workload {
             workload.written = workload.known.iter().flat_map(|job| job.outputs.clone()).collect();
         }
         if matches!(args.workload, WorkloadName::Register | WorkloadName::Mixed) && args.first_job.is_none() {
-            workload.first_job = job_count(connection)?.next_multiple_of(BLOCK);
+            workload.first_job = jobs_there.next_multiple_of(BLOCK);
         }
         match args.workload {
             WorkloadName::Reregister if workload.known.is_empty() => Err(nothing_there(args, "no job")),
@@ -253,22 +255,27 @@ impl Workload {
         let mut sized = Vec::new();
         for _ in 0..PLANS {
             let start = start(&mut random);
-            let mut best = (plan(start, 1), plan_size(connection, plan(start, 1))?);
-            let (mut low, mut high) = (1, count);
-            while best.1 != wanted && low <= high {
-                let targets = low.midpoint(high);
-                let request = plan(start, targets);
-                let size = plan_size(connection, request.clone())?;
-                if size.abs_diff(wanted) < best.1.abs_diff(wanted) {
-                    best = (request, size);
-                }
-                if size < wanted { low = targets + 1 } else { high = targets - 1 }
+            let mut size_of = |targets: usize| plan_size(connection, plan(start, targets));
+            let mut best = (1, size_of(1)?);
+            let (mut low, mut high) = (1, 1);
+            // Doubled first: the plan of all targets may be the whole graph.
+            while best.1 < wanted && high < count {
+                (low, high) = (high, (high * 2).min(count));
+                best = (high, size_of(high)?);
             }
-            sized.push(best);
+            while high - low > 1 && best.1 != wanted {
+                let targets = low.midpoint(high);
+                let size = size_of(targets)?;
+                if size.abs_diff(wanted) < best.1.abs_diff(wanted) {
+                    best = (targets, size);
+                }
+                if size < wanted { low = targets } else { high = targets }
+            }
+            sized.push((plan(start, best.0), best.1));
         }
-        // Where single datasets differ much in their plans, the worst half tells nothing about the size that was asked for.
+        // Where single datasets differ much in their plans, the others tell nothing about the size that was asked for.
         sized.sort_by_key(|(_, size)| size.abs_diff(wanted));
-        sized.truncate(PLANS as usize / 2);
+        sized.truncate(PLANS_KEPT);
         let sizes: Vec<usize> = sized.iter().map(|(_, size)| *size).collect();
         log::info!("plans of {sizes:?} jobs");
         Ok(sized.into_iter().map(|(request, _)| request).collect())
@@ -285,13 +292,6 @@ fn plan_size(connection: &mut dyn Connection, request: PlanRequest) -> Result<us
         // Too large for the server: larger than anything that was asked for.
         Outcome::Rejected { name, .. } if name == "too_large" => Ok(usize::MAX),
         other => Err(BenchError::Refused(format!("a plan could not be read: {other:?}"))),
-    }
-}
-
-fn job_count(connection: &mut dyn Connection) -> Result<u64, BenchError> {
-    match connection.perform(&Request::Graph).outcome {
-        Outcome::Answered { answer, .. } => Ok(answer["jobs"].as_u64().unwrap_or_default()),
-        other => Err(BenchError::Refused(format!("the graph could not be read: {other:?}"))),
     }
 }
 

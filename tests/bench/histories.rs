@@ -1,6 +1,6 @@
 //! What a run without faults records is what happened.
 
-use fencepost::bench::Target;
+use fencepost::bench::{Outcome, Request, Target};
 use serde_json::Value;
 
 use super::place::Place;
@@ -13,6 +13,13 @@ fn checked(target: &dyn Target, place: &Place, line: &str) -> Vec<Value> {
     let counted = report.json()["count"].as_u64().expect("a count");
     let setup = usize::from(line.contains("conflict"));
     assert_eq!(counted as usize + setup, calls(&history).len(), "every request is counted");
+    let from_the_rows = place.in_process().connect().perform(&Request::Digest).outcome;
+    let Outcome::Answered { answer, .. } = from_the_rows else { panic!("{from_the_rows:?}") };
+    assert_eq!(
+        answer["digest"],
+        history.last().expect("a last line")["final_digest"],
+        "the rows hold what was answered"
+    );
     history
 }
 
