@@ -32,11 +32,10 @@ mod routes;
 mod service;
 
 pub use plans::{PlanBody, graphviz, mermaid};
-pub use problem::Kind;
+pub use problem::{Kind, Problem};
 pub use routes::{Body, Class, ROUTES};
 
 use call::Call;
-use problem::Problem;
 use reply::Reply;
 
 /// What the HTTP surface bounds. Beyond each is a problem that names the limit.

@@ -3,8 +3,9 @@
 //!
 //! `docs/ARCHITECTURE.md` walks one write and one read through these modules. Who may use whom:
 //! `graph` imports nothing of ours; `db` and `lock` know no graph; `store` knows `graph` and `db`; `design` knows
-//! `store` and `lock`; `http`, `import` and `bench` know `design` and `graph`.
+//! `store` and `lock`; `http`, `import` and `bench` know `design` and `graph`, and `bench` `http`'s problems.
 
+pub mod bench;
 pub mod db;
 pub mod design;
 pub mod failpoint;

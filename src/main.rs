@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fencepost::bench::{self, BenchError, DriveArgs, HttpTarget, InProcess};
 use fencepost::db::{Database, DatabaseUrl, DbError};
 use fencepost::design::{Reads, Refusal, Service};
 use fencepost::graph::{Name, PlanRequest};
@@ -76,6 +77,9 @@ enum Command {
     /// The lock that guards the database
     #[command(subcommand)]
     Lock(LockCommand),
+    /// Measure
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
 
 #[derive(Args)]
@@ -172,6 +176,12 @@ enum LockCommand {
     Set,
 }
 
+#[derive(Subcommand)]
+enum BenchCommand {
+    /// Put load on a server, or on the service in this process, and say what came back and how soon
+    Drive(DriveArgs),
+}
+
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,rocket=off,_=off")).init();
     let cli = Cli::parse();
@@ -232,6 +242,16 @@ impl From<Refusal> for Failure {
     }
 }
 
+impl From<BenchError> for Failure {
+    fn from(error: BenchError) -> Self {
+        match error {
+            BenchError::Usage(_) => Self::usage(error),
+            BenchError::Away(_) => Self::away(error),
+            BenchError::Refused(_) | BenchError::History(_) | BenchError::Undocumented { .. } => Self::refused(error),
+        }
+    }
+}
+
 fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve(args) => serve(&cli.node, args),
@@ -240,6 +260,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Migrate(args) => migrate(&cli.node, args),
         Command::Openapi => openapi(),
         Command::Lock(LockCommand::Set) => lock_set(&cli.node),
+        Command::Bench(BenchCommand::Drive(args)) => bench_drive(&cli.node, args),
     }
 }
 
@@ -355,4 +376,21 @@ fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
     let record = node::set_lock(&options, url)?;
     println!("the database is guarded by {}:{}", record.kind, record.identity);
     Ok(())
+}
+
+fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
+    let graph = Name::new(&args.graph).map_err(|error| Failure::usage(format!("--graph: {error}")))?;
+    let report = match &args.url {
+        Some(url) => {
+            let timeout = Duration::from_secs_f64(args.timeout_seconds);
+            bench::drive(&HttpTarget::new(url, graph, timeout)?, args)?
+        }
+        None => {
+            let options = node.options()?;
+            let description = format!("in process on {}, reads {:?}", node.database_url, options.reads).to_lowercase();
+            bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
+        }
+    };
+    println!("{}", report.render());
+    Ok(report.verdict()?)
 }

@@ -1,6 +1,6 @@
 //! What a change does to rows: the facts with ids for names, and the datasets that come and go with their mentions.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use crate::graph::{CanonicalJson, Change, Fact, Graph, Name};
 
@@ -26,67 +26,102 @@ pub(super) type Edge = (u32, u32);
 impl<'d> RowDelta<'d> {
     /// The rows that tell `before` from `after`. O(log n) for each name in the change.
     pub(super) fn of(change: &'d Change, before: &'d Graph, after: &'d Graph) -> Self {
-        let mut delta = Self::default();
-        let mut mentioned = BTreeSet::new();
+        let (delta, kept, gone) = (Self::default(), HashSet::new(), HashSet::new());
+        let mut comparison = Comparison { before, after, delta, kept, gone };
         for fact in &change.facts {
-            delta.add(fact, before, after, &mut mentioned);
+            comparison.add(fact);
         }
-        for name in mentioned {
-            match (before.dataset(name.as_str()), after.dataset(name.as_str())) {
-                (Some(gone), None) => delta.datasets_gone.push(gone.id()),
-                (None, Some(new)) => delta.datasets_new.push((new.id(), new.name(), new.metadata())),
-                (Some(old), Some(new)) if old.id() != new.id() => {
-                    delta.datasets_gone.push(old.id());
-                    delta.datasets_new.push((new.id(), new.name(), new.metadata()));
-                }
-                (Some(old), Some(new)) if old.metadata() != new.metadata() => {
-                    delta.datasets_changed.push((new.id(), new.metadata()));
-                }
-                (Some(_), Some(_)) | (None, None) => {}
-            }
-        }
-        delta
+        comparison.delta
     }
+}
 
-    fn add(&mut self, fact: &'d Fact, before: &'d Graph, after: &'d Graph, mentioned: &mut BTreeSet<&'d Name>) {
+/// A delta in the making. Looking a name up is most of its cost, so that a dataset is known by its id once it was found.
+struct Comparison<'d> {
+    before: &'d Graph,
+    after: &'d Graph,
+    delta: RowDelta<'d>,
+    /// Ids, in the graph after, of datasets that were compared.
+    kept: HashSet<u32>,
+    /// Ids, in the graph before, of those that are in the graph after no more.
+    gone: HashSet<u32>,
+}
+
+impl<'d> Comparison<'d> {
+    fn add(&mut self, fact: &'d Fact) {
         match fact {
-            Fact::GraphDeleted {} => self.deletes_all = true,
+            Fact::GraphDeleted {} => self.delta.deletes_all = true,
             Fact::JobDeleted { name } => {
-                let job = before.job(name.as_str()).expect("a job that goes was there");
-                let (inputs, outputs) = (job.inputs(), job.outputs());
-                self.inputs_gone.extend(edges(before, job.id(), inputs.iter().copied()));
-                self.outputs_gone.extend(edges(before, job.id(), outputs.iter().copied()));
-                self.jobs_gone.push(job.id());
-                mentioned.extend(inputs);
-                mentioned.extend(outputs);
+                let job = self.before.job(name.as_str()).expect("a job that goes was there");
+                let (inputs, outputs) =
+                    (self.edges_gone(job.id(), job.inputs()), self.edges_gone(job.id(), job.outputs()));
+                self.delta.inputs_gone.extend(inputs);
+                self.delta.outputs_gone.extend(outputs);
+                self.delta.jobs_gone.push(job.id());
             }
             Fact::JobChanged { inputs_added, inputs_removed, name, outputs_added, outputs_removed, spec } => {
-                let job = after.job(name.as_str()).expect("a job that changed is there").id();
-                self.inputs_gone.extend(edges(before, job, inputs_removed));
-                self.outputs_gone.extend(edges(before, job, outputs_removed));
-                self.inputs_new.extend(edges(after, job, inputs_added));
-                self.outputs_new.extend(edges(after, job, outputs_added));
-                self.jobs_changed.push((job, spec.as_ref()));
-                mentioned.extend([inputs_added, inputs_removed, outputs_added, outputs_removed].into_iter().flatten());
+                let job = self.after.job(name.as_str()).expect("a job that changed is there").id();
+                let (inputs, outputs) = (self.edges_gone(job, inputs_removed), self.edges_gone(job, outputs_removed));
+                self.delta.inputs_gone.extend(inputs);
+                self.delta.outputs_gone.extend(outputs);
+                let (inputs, outputs) = (self.edges_new(job, inputs_added), self.edges_new(job, outputs_added));
+                self.delta.inputs_new.extend(inputs);
+                self.delta.outputs_new.extend(outputs);
+                self.delta.jobs_changed.push((job, spec.as_ref()));
             }
             Fact::JobCreated { inputs, name, outputs, spec } => {
-                let job = after.job(name.as_str()).expect("a job that came is there").id();
-                self.inputs_new.extend(edges(after, job, inputs));
-                self.outputs_new.extend(edges(after, job, outputs));
-                self.jobs_new.push((job, name, spec));
-                mentioned.extend(inputs);
-                mentioned.extend(outputs);
+                let job = self.after.job(name.as_str()).expect("a job that came is there").id();
+                let (inputs, outputs) = (self.edges_new(job, inputs), self.edges_new(job, outputs));
+                self.delta.inputs_new.extend(inputs);
+                self.delta.outputs_new.extend(outputs);
+                self.delta.jobs_new.push((job, name, spec));
             }
             Fact::DatasetUndeclared { name }
             | Fact::DatasetChanged { name, .. }
             | Fact::DatasetDeclared { name, .. } => {
-                mentioned.insert(name);
+                self.compare(name);
             }
         }
     }
-}
 
-fn edges<'n>(graph: &Graph, job: u32, datasets: impl IntoIterator<Item = &'n Name>) -> Vec<Edge> {
-    let id = |name: &Name| graph.dataset(name.as_str()).expect("an edge's dataset is there").id();
-    datasets.into_iter().map(|name| (job, id(name))).collect()
+    fn edges_new(&mut self, job: u32, datasets: impl IntoIterator<Item = &'d Name>) -> Vec<Edge> {
+        let id = |name| self.compare(name).expect("a new edge's dataset is there");
+        datasets.into_iter().map(id).map(|dataset| (job, dataset)).collect()
+    }
+
+    fn edges_gone(&mut self, job: u32, datasets: impl IntoIterator<Item = &'d Name>) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        for name in datasets {
+            self.compare(name);
+            edges.push((job, self.before.dataset(name.as_str()).expect("a former edge's dataset was there").id()));
+        }
+        edges
+    }
+
+    /// Compares the dataset's rows, once. Its id in the graph after.
+    fn compare(&mut self, name: &'d Name) -> Option<u32> {
+        let before = || self.before.dataset(name.as_str());
+        let Some(new) = self.after.dataset(name.as_str()) else {
+            if let Some(old) = before()
+                && self.gone.insert(old.id())
+            {
+                self.delta.datasets_gone.push(old.id());
+            }
+            return None;
+        };
+        if !self.kept.insert(new.id()) {
+            return Some(new.id());
+        }
+        match before() {
+            None => self.delta.datasets_new.push((new.id(), new.name(), new.metadata())),
+            Some(old) if old.id() != new.id() => {
+                self.delta.datasets_gone.push(old.id());
+                self.delta.datasets_new.push((new.id(), new.name(), new.metadata()));
+            }
+            Some(old) if old.metadata() != new.metadata() => {
+                self.delta.datasets_changed.push((new.id(), new.metadata()));
+            }
+            Some(_) => {}
+        }
+        Some(new.id())
+    }
 }

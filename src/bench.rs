@@ -1,0 +1,212 @@
+//! The load driver: workloads from a seed, against a server or in process, with latencies and, if wanted, a history that a checker can judge.
+//!
+//! Uses `graph` and `design`, speaks HTTP as any client does, and takes from `http` only the names and bodies of problems, so that both
+//! targets answer in the same words. It must not see a turn from inside: what it measures is what a client sees.
+//!
+//! Request number n is a function of the seed and n: a run is the same requests in the same order of sending, whichever client sends which.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+mod drive;
+mod history;
+mod random;
+mod report;
+mod request;
+mod target;
+mod topology;
+mod workload;
+
+pub use drive::drive;
+pub use history::FORMAT_VERSION;
+pub use random::Random;
+pub use report::Report;
+pub use request::{Outcome, Request};
+pub use target::{Completion, Connection, HttpTarget, InProcess, Target};
+pub use topology::{Topology, TopologyError};
+
+/// What to send, how, and for how long.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct DriveArgs {
+    /// The server, as http://127.0.0.1:8000; without it, the service runs in this process on --database-url
+    #[arg(long)]
+    pub url: Option<String>,
+    /// The graph; it is created if need be
+    #[arg(long, default_value = "bench")]
+    pub graph: String,
+    /// What the requests are
+    #[arg(long, value_enum)]
+    pub workload: WorkloadName,
+    /// register, load: what reads what
+    #[arg(long, value_enum, default_value_t = Shape::Random)]
+    pub shape: Shape,
+    /// register: in which order jobs come, in blocks of 4,096; unless topological, some outputs have consumers already
+    #[arg(long, value_enum, default_value_t = Order::Topological)]
+    pub order: Order,
+    /// Length of the names, in bytes
+    #[arg(long, default_value_t = 40, value_name = "BYTES")]
+    pub name_bytes: usize,
+    /// load: so many jobs in the end [default: 500000]; conflict: jobs and datasets to fight over [default: 8]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<u64>,
+    /// load: so many datasets in the end [default: as many as jobs]
+    #[arg(long, value_name = "N")]
+    pub datasets: Option<u64>,
+    /// load: so many edges in the end [default: four for each job]
+    #[arg(long, value_name = "N")]
+    pub edges: Option<u64>,
+    /// load: operations in a changeset
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub batch: u64,
+    /// register, mixed: the number of the first new job [default: the graph's job count, up to the next block]
+    #[arg(long, value_name = "N")]
+    pub first_job: Option<u64>,
+    /// reregister: how many of a hundred jobs are put with another spec each time
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(..=100), value_name = "PERCENT")]
+    pub changed_percent: u8,
+    /// mixed, conflict: how many of a hundred requests are writes [default: 20 and 70]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(..=100), value_name = "PERCENT")]
+    pub write_percent: Option<u8>,
+    /// mixed: how many of a hundred reads of a job say which version the client has seen
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100), value_name = "PERCENT")]
+    pub revalidate_percent: u8,
+    /// plans: about so many jobs in a plan, where the graph allows; without it, plans of single datasets as they come
+    #[arg(long, value_name = "N")]
+    pub plan_jobs: Option<usize>,
+    /// reregister, plans, mixed: work on the first so many jobs of the graph, in byte order of their names
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub sample: usize,
+    /// fetch: the path to get
+    #[arg(long, default_value = "/", value_name = "PATH")]
+    pub path: String,
+    /// Another seed, other requests
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Requests in flight at once; each client is a thread with one connection
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    pub clients: u32,
+    /// Requests a second, sent whether or not earlier ones were answered in time; latency counts from when a request was due.
+    /// Without it, each client sends its next request when the last was answered
+    #[arg(long, value_parser = positive, value_name = "R")]
+    pub rate: Option<f64>,
+    /// How long to measure, in seconds [default: 10, unless --requests is given]
+    #[arg(long, value_parser = positive, value_name = "S")]
+    pub seconds: Option<f64>,
+    /// End after so many requests, those of the warm-up included
+    #[arg(long, value_name = "N")]
+    pub requests: Option<u64>,
+    /// Requests that are due in the first so many seconds are not measured
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative, value_name = "S")]
+    pub warmup_seconds: f64,
+    /// When an answer over HTTP is given up, its outcome unknown
+    #[arg(long, default_value_t = 30.0, value_parser = positive, value_name = "S")]
+    pub timeout_seconds: f64,
+    /// How long the server may be away before the run is given up
+    #[arg(long, default_value_t = 10.0, value_parser = not_negative, value_name = "S")]
+    pub patience_seconds: f64,
+    /// Record every request and every answer in this file (docs/HISTORY.md)
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub history: Option<PathBuf>,
+    /// How the figures are printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    #[serde(skip)]
+    pub format: Format,
+}
+
+/// What the requests are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkloadName {
+    /// Puts of new jobs
+    Register,
+    /// Puts of jobs that exist, some changed and some not
+    Reregister,
+    /// Plans
+    Plans,
+    /// Reads, with new and changed jobs between
+    Mixed,
+    /// Edges between few jobs, so that cycles and second producers are common
+    Conflict,
+    /// Brings the graph to a size
+    Load,
+    /// GET of one path, of any server
+    Fetch,
+}
+
+/// What reads what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// Each job reads what the one before wrote
+    Chain,
+    /// Each job reads from the layer before, 1,024 jobs a layer
+    Layered,
+    /// Ten thousand jobs read one dataset
+    FanOut,
+    /// One job of a hundred reads what the others wrote
+    FanIn,
+    /// Each job reads what any earlier ones wrote
+    Random,
+    /// As random, but the earlier a job, the more read it
+    ScaleFree,
+}
+
+/// In which order new jobs come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Producers first
+    Topological,
+    /// Consumers first
+    Reverse,
+    /// Mixed up
+    Random,
+}
+
+/// How the figures are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// Why a run did not come to a good end.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The arguments contradict each other, or what they ask for cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// The server cannot be reached, or stayed away.
+    #[error("{0}")]
+    Away(String),
+    /// The server refused what the workload needs to begin.
+    #[error("{0}")]
+    Refused(String),
+    /// The history is not whole; the run was ended.
+    #[error("the history could not be written: {0}")]
+    History(std::io::Error),
+    /// Something was answered that no documentation allows.
+    #[error("{count} answers were no documented verdicts, the first: {first}")]
+    Undocumented {
+        /// How many.
+        count: u64,
+        /// One of them.
+        first: String,
+    },
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    not_negative(text).and_then(|number| if number > 0.0 { Ok(number) } else { Err("must be above 0".to_owned()) })
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=1e9).contains(&number) => Ok(number),
+        _ => Err("must be a number from 0 to 1,000,000,000".to_owned()),
+    }
+}

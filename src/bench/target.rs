@@ -1,0 +1,46 @@
+//! What is measured: a server over HTTP, or the service in this process. Both answer in the same words.
+
+use std::time::Instant;
+
+use super::request::{Outcome, Request};
+use crate::design::Service;
+use crate::graph::JobSpecification;
+
+mod http;
+mod in_process;
+
+pub use http::HttpTarget;
+pub use in_process::InProcess;
+
+/// Something that answers requests.
+pub trait Target: Sync {
+    /// Names it in a history.
+    fn describe(&self) -> String;
+
+    /// One client's way to it. Nothing is sent yet.
+    fn connect(&self) -> Box<dyn Connection>;
+
+    /// The service, if it is in this process.
+    fn service(&self) -> Option<&Service>;
+}
+
+/// How one client asks. Used by one thread.
+pub trait Connection {
+    /// Asks and waits for the answer.
+    fn perform(&mut self, request: &Request) -> Completion;
+
+    /// The first jobs of the graph in byte order of names, at most `limit`.
+    ///
+    /// # Errors
+    /// Says what was answered instead.
+    fn first_jobs(&mut self, limit: usize) -> Result<Vec<JobSpecification>, String>;
+}
+
+/// An answer, or what there was instead.
+#[derive(Debug)]
+pub struct Completion {
+    /// When the last byte was there. What the client makes of it is not counted.
+    pub at: Instant,
+    /// What it is.
+    pub outcome: Outcome,
+}

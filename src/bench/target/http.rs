@@ -1,0 +1,295 @@
+//! A server over HTTP: one keep-alive connection a client, nothing sent twice.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+use ureq::Agent;
+use ureq::http::{Method, Request as HttpRequest, Response};
+
+use super::{Completion, Connection, Target};
+use crate::bench::BenchError;
+use crate::bench::request::{Outcome, Request};
+use crate::design::{Accepted, Service};
+use crate::graph::{JobSpecification, JobWire, Name, Operation, Side, Step};
+
+/// The longest answer that is read, in bytes: a plan of a million jobs with long names.
+const ANSWER_BYTES: u64 = 4 << 30;
+const PAGE_JOBS: usize = 1_000;
+
+/// A server and one of its graphs.
+pub struct HttpTarget {
+    url: String,
+    graph: Name,
+    timeout: Duration,
+}
+
+impl HttpTarget {
+    /// `url` as in `http://127.0.0.1:8000`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] if it is no such URL.
+    pub fn new(url: &str, graph: Name, timeout: Duration) -> Result<Self, BenchError> {
+        let url = url.trim_end_matches('/');
+        let parsed = url.parse::<ureq::http::Uri>().ok();
+        let plain =
+            parsed.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none());
+        if !plain {
+            return Err(BenchError::Usage(format!("`{url}` is no server; give one as http://127.0.0.1:8000")));
+        }
+        Ok(Self { url: url.to_owned(), graph, timeout })
+    }
+}
+
+impl Target for HttpTarget {
+    fn describe(&self) -> String {
+        self.url.clone()
+    }
+
+    fn connect(&self) -> Box<dyn Connection> {
+        // Neither redirects nor proxies: what is measured is this server and nothing else.
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .timeout_global(Some(self.timeout))
+            .build()
+            .new_agent();
+        let graph_url = format!("{}/v1/graphs/{}", self.url, encoded(self.graph.as_str()));
+        Box::new(HttpConnection { agent, url: self.url.clone(), graph_url })
+    }
+
+    fn service(&self) -> Option<&Service> {
+        None
+    }
+}
+
+struct HttpConnection {
+    agent: Agent,
+    url: String,
+    graph_url: String,
+}
+
+/// What goes over the wire.
+struct Message {
+    method: Method,
+    url: String,
+    body: Option<Vec<u8>>,
+    if_none_match: Option<u64>,
+}
+
+impl Message {
+    fn get(url: String) -> Self {
+        Self { method: Method::GET, url, body: None, if_none_match: None }
+    }
+
+    fn with_body(method: Method, url: String, body: &Value) -> Self {
+        Self { method, url, body: Some(body.to_string().into_bytes()), if_none_match: None }
+    }
+
+    fn bare(method: Method, url: String) -> Self {
+        Self { method, url, body: None, if_none_match: None }
+    }
+}
+
+/// An answer as it came.
+struct Raw {
+    at: Instant,
+    status: u16,
+    version: Option<u64>,
+    body: Vec<u8>,
+}
+
+impl Connection for HttpConnection {
+    fn perform(&mut self, request: &Request) -> Completion {
+        let message = self.message(request);
+        match self.exchange(message) {
+            Ok(raw) => Completion { at: raw.at, outcome: understand(request, &raw) },
+            Err(error) => Completion { at: Instant::now(), outcome: without_answer(&error) },
+        }
+    }
+
+    fn first_jobs(&mut self, limit: usize) -> Result<Vec<JobSpecification>, String> {
+        #[derive(Deserialize)]
+        struct Page {
+            items: Vec<JobWire>,
+            next_cursor: Option<String>,
+        }
+        let mut jobs = Vec::new();
+        let mut cursor = String::new();
+        while jobs.len() < limit {
+            let count = PAGE_JOBS.min(limit - jobs.len());
+            let url = format!("{}/jobs?limit={count}{cursor}", self.graph_url);
+            let raw = self.exchange(Message::get(url)).map_err(|error| error.to_string())?;
+            let page: Page = serde_json::from_slice(&raw.body)
+                .map_err(|_| format!("{} {}", raw.status, String::from_utf8_lossy(&raw.body)))?;
+            for job in page.items {
+                jobs.push(job.into_job(None).map_err(|invalid| invalid.to_string())?);
+            }
+            match page.next_cursor {
+                Some(next) => cursor = format!("&cursor={}", encoded(&next)),
+                None => break,
+            }
+        }
+        Ok(jobs)
+    }
+}
+
+impl HttpConnection {
+    fn exchange(&self, message: Message) -> Result<Raw, ureq::Error> {
+        let mut request = HttpRequest::builder().method(message.method).uri(&message.url);
+        if let Some(version) = message.if_none_match {
+            request = request.header("If-None-Match", format!("\"{version}\""));
+        }
+        let mut response = match message.body {
+            Some(body) => {
+                let request = request.header("Content-Type", "application/json").body(body);
+                self.agent.run(request.map_err(ureq::Error::Http)?)?
+            }
+            None => self.agent.run(request.body(()).map_err(ureq::Error::Http)?)?,
+        };
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES).read_to_vec()?;
+        let at = Instant::now();
+        Ok(Raw { at, status: response.status().as_u16(), version: version_of(&response), body })
+    }
+
+    fn message(&self, request: &Request) -> Message {
+        let graph = &self.graph_url;
+        match request {
+            Request::CreateGraph => Message::bare(Method::PUT, graph.clone()),
+            Request::Write(steps) => self.write_message(request.call(), steps),
+            Request::Job { name, if_none_match } => {
+                let message = Message::get(format!("{graph}/jobs/{}", encoded(name.as_str())));
+                Message { if_none_match: *if_none_match, ..message }
+            }
+            Request::Dataset(name) => Message::get(format!("{graph}/datasets/{}", encoded(name.as_str()))),
+            Request::Plan(plan) => {
+                let body = json!({"datasets": plan.datasets, "jobs": plan.jobs, "stop_at": plan.stop_at});
+                Message::with_body(Method::POST, format!("{graph}/plans"), &body)
+            }
+            Request::Digest => Message::get(format!("{graph}/digest")),
+            Request::Graph => Message::get(graph.clone()),
+            Request::Fetch(path) => Message::get(format!("{}{path}", self.url)),
+        }
+    }
+
+    fn write_message(&self, call: &str, steps: &[Step]) -> Message {
+        let graph = &self.graph_url;
+        let single = match steps {
+            [step] if call != "applyChangeset" => Some(&step.operation),
+            _ => None,
+        };
+        let job_url = |name: &Name| format!("{graph}/jobs/{}", encoded(name.as_str()));
+        let dataset_url = |name: &Name| format!("{graph}/datasets/{}", encoded(name.as_str()));
+        let edge_url = |side: Side, job: &Name, dataset: &Name| {
+            let list = if side == Side::Input { "inputs" } else { "outputs" };
+            format!("{}/{list}/{}", job_url(job), encoded(dataset.as_str()))
+        };
+        match single {
+            None => Message::with_body(Method::POST, format!("{graph}/changesets"), &json!({"operations": steps})),
+            Some(Operation::PutJob(job)) => {
+                let body = json!({"inputs": job.inputs, "outputs": job.outputs, "spec": job.spec});
+                Message::with_body(Method::PUT, job_url(&job.name), &body)
+            }
+            Some(Operation::PatchJob { name, patch }) => {
+                Message::with_body(Method::PATCH, job_url(name), &json!(patch))
+            }
+            Some(Operation::DeleteJob { name }) => Message::bare(Method::DELETE, job_url(name)),
+            Some(Operation::AddEdge { side, job, dataset }) => {
+                Message::bare(Method::PUT, edge_url(*side, job, dataset))
+            }
+            Some(Operation::RemoveEdge { side, job, dataset }) => {
+                Message::bare(Method::DELETE, edge_url(*side, job, dataset))
+            }
+            Some(Operation::PutDataset { name, metadata }) => {
+                Message::with_body(Method::PUT, dataset_url(name), &json!({"metadata": metadata}))
+            }
+            Some(Operation::DeleteDataset { name }) => Message::bare(Method::DELETE, dataset_url(name)),
+        }
+    }
+}
+
+fn encoded(name: &str) -> String {
+    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
+}
+
+fn version_of<B>(response: &Response<B>) -> Option<u64> {
+    response.headers().get("Fencepost-Version")?.to_str().ok()?.parse().ok()
+}
+
+fn without_answer(error: &ureq::Error) -> Outcome {
+    let never_sent = match error {
+        ureq::Error::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
+        ureq::Error::Timeout(timeout) => matches!(timeout, ureq::Timeout::Resolve | ureq::Timeout::Connect),
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+        _ => false,
+    };
+    let reason = error.to_string();
+    if never_sent { Outcome::Unreachable(reason) } else { Outcome::Unknown { reason, problem: None } }
+}
+
+fn understand(request: &Request, raw: &Raw) -> Outcome {
+    let answer = match (raw.status, request) {
+        (200..=299, Request::Fetch(_)) => {
+            let answer = json!({"status": raw.status, "bytes": raw.body.len()});
+            return Outcome::Answered { version: None, answer };
+        }
+        (_, Request::Fetch(_)) => None,
+        (200 | 201, request) if request.writes() => accepted(raw),
+        (304, Request::Job { if_none_match: Some(_), .. }) => {
+            raw.version.map(|version| Outcome::NotModified { version })
+        }
+        (200, request) => answered(request, raw),
+        (400.., _) => serde_json::from_slice(&raw.body).ok().map(|problem| Outcome::of_problem(raw.status, problem)),
+        _ => None,
+    };
+    answer.unwrap_or_else(|| {
+        let text: String = String::from_utf8_lossy(&raw.body).chars().take(500).collect();
+        Outcome::Undocumented(format!("{} to {}: {text}", raw.status, request.call()))
+    })
+}
+
+fn accepted(raw: &Raw) -> Option<Outcome> {
+    #[derive(Deserialize)]
+    struct Written {
+        version: u64,
+        changed: bool,
+    }
+    let Written { version, changed } = serde_json::from_slice(&raw.body).ok()?;
+    (raw.version == Some(version)).then_some(())?;
+    Some(Outcome::Accepted(Accepted { version, changed, created: raw.status == 201 }))
+}
+
+fn answered(request: &Request, raw: &Raw) -> Option<Outcome> {
+    let answer = match request {
+        Request::Plan(_) => {
+            // Of a large plan only what is recorded is kept.
+            #[derive(Deserialize)]
+            struct Plan {
+                jobs: Vec<IgnoredAny>,
+                digest: String,
+            }
+            let Plan { jobs, digest } = serde_json::from_slice(&raw.body).ok()?;
+            json!({"digest": digest, "jobs": jobs.len()})
+        }
+        Request::Digest => pick(&raw.body, &["digest"])?,
+        Request::Graph => pick(&raw.body, &["jobs", "datasets", "edges"])?,
+        _ => serde_json::from_slice(&raw.body).ok()?,
+    };
+    Some(Outcome::Answered { version: Some(raw.version?), answer })
+}
+
+fn pick(body: &[u8], fields: &[&str]) -> Option<Value> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    fields
+        .iter()
+        .map(|field| Some(((*field).to_owned(), body.get(field)?.clone())))
+        .collect::<Option<_>>()
+        .map(Value::Object)
+}

@@ -1,0 +1,316 @@
+//! Request number n of each workload.
+
+use std::collections::HashMap;
+
+use super::random::Random;
+use super::request::{Outcome, Request};
+use super::target::Connection;
+use super::topology::{Topology, TopologyError};
+use super::{BenchError, DriveArgs, Order, WorkloadName};
+use crate::graph::{
+    CanonicalJson, Changeset, JobSpecification, Name, Operation, PlanRequest, Precondition, Side, Step,
+};
+
+/// Everything that request n depends on.
+pub struct Workload {
+    args: DriveArgs,
+    topology: Topology,
+    /// Load: how many datasets are declared before the first job.
+    sources: u64,
+    first_job: u64,
+    /// Jobs that existed at the start.
+    known: Vec<JobSpecification>,
+    /// What they write.
+    written: Vec<Name>,
+    plans: Vec<PlanRequest>,
+}
+
+/// What each client has seen of jobs: their versions.
+pub type Seen = HashMap<Name, u64>;
+
+const BLOCK: u64 = 4_096;
+/// How many plans are tried, and how many of them, the nearest in size, are asked for.
+const PLANS: usize = 64;
+const PLANS_KEPT: usize = 8;
+const LOAD_JOBS: u64 = 500_000;
+const CONFLICT_JOBS: u64 = 8;
+const MIXED_WRITE_PERCENT: u8 = 20;
+const CONFLICT_WRITE_PERCENT: u8 = 70;
+
+impl From<TopologyError> for BenchError {
+    fn from(error: TopologyError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl Workload {
+    /// Looks at the graph, of so many jobs, for what the workload is to work on.
+    ///
+    /// # Errors
+    /// [`BenchError`] if the arguments cannot be met, or the graph cannot be read.
+    pub fn prepare(args: &DriveArgs, jobs_there: u64, connection: &mut dyn Connection) -> Result<Self, BenchError> {
+        let (mut topology, mut sources) = (Topology::endless(args)?, 0);
+        if args.workload == WorkloadName::Load {
+            let jobs = args.jobs.unwrap_or(LOAD_JOBS);
+            let datasets = args.datasets.unwrap_or(jobs);
+            topology = Topology::sized(args, jobs, datasets, args.edges.unwrap_or(jobs.saturating_mul(4)))?;
+            sources = datasets.saturating_sub(jobs);
+        }
+        let mut workload = Self {
+            args: args.clone(),
+            topology,
+            sources,
+            first_job: args.first_job.unwrap_or(0),
+            known: Vec::new(),
+            written: Vec::new(),
+            plans: Vec::new(),
+        };
+        if matches!(args.workload, WorkloadName::Reregister | WorkloadName::Plans | WorkloadName::Mixed) {
+            workload.known = connection.first_jobs(args.sample).map_err(BenchError::Refused)?;
+            workload.written = workload.known.iter().flat_map(|job| job.outputs.clone()).collect();
+        }
+        if matches!(args.workload, WorkloadName::Register | WorkloadName::Mixed) && args.first_job.is_none() {
+            workload.first_job = jobs_there.next_multiple_of(BLOCK);
+        }
+        match args.workload {
+            WorkloadName::Reregister if workload.known.is_empty() => Err(nothing_there(args, "no job")),
+            WorkloadName::Plans if workload.written.is_empty() => {
+                Err(nothing_there(args, "no dataset that a job writes"))
+            }
+            WorkloadName::Plans => {
+                workload.plans = workload.choose_plans(connection)?;
+                Ok(workload)
+            }
+            _ => Ok(workload),
+        }
+    }
+
+    /// What must be there before the first request.
+    #[must_use]
+    pub fn setup(&self) -> Vec<Request> {
+        if self.args.workload != WorkloadName::Conflict {
+            return Vec::new();
+        }
+        let dataset = |k| Operation::PutDataset { name: fought_over('d', k), metadata: CanonicalJson::default() };
+        let job = |k| Operation::PutJob(bare_job(fought_over('j', k)));
+        let operations = (0..self.fought_over()).flat_map(|k| [dataset(k), job(k)]);
+        vec![Request::Write(operations.map(Step::from).collect())]
+    }
+
+    /// After how many requests the workload is done; `None` for those that never are.
+    #[must_use]
+    pub fn requests(&self) -> Option<u64> {
+        (self.args.workload == WorkloadName::Load).then(|| self.load_operations().div_ceil(self.args.batch.max(1)))
+    }
+
+    /// Request `number`. O(its size).
+    #[must_use]
+    pub fn request(&self, number: u64, seen: &Seen) -> Request {
+        let mut random = Random::of(&[self.args.seed, 2, number]);
+        match self.args.workload {
+            WorkloadName::Register => self.register(number),
+            WorkloadName::Reregister => self.reregister(number, &mut random),
+            WorkloadName::Plans => Request::Plan(pick(&self.plans, &mut random).cloned().unwrap_or_default()),
+            WorkloadName::Mixed => self.mixed(number, &mut random, seen),
+            WorkloadName::Conflict => self.conflict(&mut random),
+            WorkloadName::Load => self.load(number),
+            WorkloadName::Fetch => Request::Fetch(self.args.path.clone()),
+        }
+    }
+
+    fn register(&self, number: u64) -> Request {
+        let (block, place) = (number / BLOCK * BLOCK, number % BLOCK);
+        let place = match self.args.order {
+            Order::Topological => place,
+            Order::Reverse => BLOCK - 1 - place,
+            // An odd factor: every place of the block comes once.
+            Order::Random => {
+                let mut random = Random::of(&[self.args.seed, 3, block]);
+                (place.wrapping_mul(random.next() | 1).wrapping_add(random.next())) % BLOCK
+            }
+        };
+        put(self.topology.job(self.first_job + block + place))
+    }
+
+    fn reregister(&self, number: u64, random: &mut Random) -> Request {
+        let index = random.below(self.known.len() as u64);
+        let mut job = self.known[index as usize].clone();
+        // Always the same jobs, so that the others stay as they were.
+        if Random::of(&[self.args.seed, 4, index]).percent(self.args.changed_percent) {
+            job.spec = revision(number);
+        }
+        put(job)
+    }
+
+    fn mixed(&self, number: u64, random: &mut Random, seen: &Seen) -> Request {
+        if random.percent(self.args.write_percent.unwrap_or(MIXED_WRITE_PERCENT)) {
+            return match pick(&self.known, random) {
+                Some(job) if random.percent(50) => put(JobSpecification { spec: revision(number), ..job.clone() }),
+                _ => self.register(number),
+            };
+        }
+        // In a graph that was empty: jobs that may have been put by now.
+        let recent = self.first_job + random.below(number + 1);
+        match random.below(10) {
+            0 => Request::Dataset(
+                pick(&self.written, random).cloned().unwrap_or_else(|| self.topology.output_name(recent)),
+            ),
+            1 => {
+                let dataset = pick(&self.written, random).cloned();
+                let datasets = vec![dataset.unwrap_or_else(|| self.topology.output_name(recent))];
+                Request::Plan(PlanRequest { datasets, ..PlanRequest::default() })
+            }
+            _ => {
+                let name =
+                    pick(&self.known, random).map_or_else(|| self.topology.job_name(recent), |job| job.name.clone());
+                let if_none_match =
+                    random.percent(self.args.revalidate_percent).then(|| seen.get(&name).copied()).flatten();
+                Request::Job { name, if_none_match }
+            }
+        }
+    }
+
+    fn fought_over(&self) -> u64 {
+        self.args.jobs.unwrap_or(CONFLICT_JOBS).max(1)
+    }
+
+    fn conflict(&self, random: &mut Random) -> Request {
+        if random.percent(self.args.write_percent.unwrap_or(CONFLICT_WRITE_PERCENT)) {
+            return Request::Write(self.conflict_steps(random));
+        }
+        let number = random.below(self.fought_over());
+        match random.below(8) {
+            0..=2 => Request::Job { name: fought_over('j', number), if_none_match: None },
+            3 | 4 => Request::Dataset(fought_over('d', number)),
+            5 | 6 => {
+                let datasets = vec![fought_over('d', number)];
+                Request::Plan(PlanRequest { datasets, ..PlanRequest::default() })
+            }
+            _ => Request::Digest,
+        }
+    }
+
+    fn conflict_steps(&self, random: &mut Random) -> Vec<Step> {
+        let count = self.fought_over();
+        let mut job = || fought_over('j', random.below(count));
+        let (first, second) = (job(), job());
+        let mut dataset = || fought_over('d', random.below(count));
+        let (one, other) = (dataset(), dataset());
+        let side = if random.percent(60) { Side::Input } else { Side::Output };
+        let step = |operation: Operation| Step::from(operation);
+        match random.below(40) {
+            0..=15 => vec![step(Operation::AddEdge { side, job: first, dataset: one })],
+            16..=25 => vec![step(Operation::RemoveEdge { side, job: first, dataset: one })],
+            26..=30 => {
+                let spec = revision(random.below(4));
+                vec![step(Operation::PutJob(JobSpecification {
+                    name: first,
+                    inputs: vec![one],
+                    outputs: vec![other],
+                    spec,
+                }))]
+            }
+            // An output moves from one job to another: legal only as a whole.
+            31..=34 => vec![
+                step(Operation::RemoveEdge { side: Side::Output, job: first, dataset: one.clone() }),
+                step(Operation::AddEdge { side: Side::Output, job: second, dataset: one }),
+            ],
+            35 => vec![step(Operation::DeleteJob { name: first })],
+            36 | 37 => {
+                vec![Step { operation: Operation::PutJob(bare_job(first)), precondition: Some(Precondition::Absent) }]
+            }
+            _ => vec![
+                step(Operation::DeleteDataset { name: one.clone() }),
+                step(Operation::PutDataset { name: one, metadata: revision(random.below(4)) }),
+            ],
+        }
+    }
+
+    fn load_operations(&self) -> u64 {
+        self.sources + self.args.jobs.unwrap_or(LOAD_JOBS)
+    }
+
+    fn load(&self, number: u64) -> Request {
+        let from = number * self.args.batch.max(1);
+        let to = (from + self.args.batch.max(1)).min(self.load_operations());
+        let operation = |n: u64| match n.checked_sub(self.sources) {
+            Some(job) => Operation::PutJob(self.topology.job(job)),
+            None => Operation::PutDataset { name: self.topology.source_name(n), metadata: CanonicalJson::default() },
+        };
+        Request::Write((from..to).map(operation).collect::<Changeset>().steps)
+    }
+
+    /// Targets whose plans have about the size that was asked for. A plan grows with its targets, so their number is searched for by halves.
+    fn choose_plans(&self, connection: &mut dyn Connection) -> Result<Vec<PlanRequest>, BenchError> {
+        let count = self.written.len();
+        let start = |random: &mut Random| random.below(count as u64) as usize;
+        let plan = |start: usize, targets: usize| {
+            let datasets = (0..targets).map(|i| self.written[(start + i) % count].clone()).collect();
+            PlanRequest { datasets, ..PlanRequest::default() }
+        };
+        let mut random = Random::of(&[self.args.seed, 5]);
+        let Some(wanted) = self.args.plan_jobs else {
+            return Ok((0..self.args.sample).map(|_| plan(start(&mut random), 1)).collect());
+        };
+        let mut sized = Vec::new();
+        for _ in 0..PLANS {
+            let start = start(&mut random);
+            let mut size_of = |targets: usize| plan_size(connection, plan(start, targets));
+            let mut best = (1, size_of(1)?);
+            let (mut low, mut high) = (1, 1);
+            // Doubled first: the plan of all targets may be the whole graph.
+            while best.1 < wanted && high < count {
+                (low, high) = (high, (high * 2).min(count));
+                best = (high, size_of(high)?);
+            }
+            while high - low > 1 && best.1 != wanted {
+                let targets = low.midpoint(high);
+                let size = size_of(targets)?;
+                if size.abs_diff(wanted) < best.1.abs_diff(wanted) {
+                    best = (targets, size);
+                }
+                if size < wanted { low = targets } else { high = targets }
+            }
+            sized.push((plan(start, best.0), best.1));
+        }
+        // Where single datasets differ much in their plans, the others tell nothing about the size that was asked for.
+        sized.sort_by_key(|(_, size)| size.abs_diff(wanted));
+        sized.truncate(PLANS_KEPT);
+        let sizes: Vec<usize> = sized.iter().map(|(_, size)| *size).collect();
+        log::info!("plans of {sizes:?} jobs");
+        Ok(sized.into_iter().map(|(request, _)| request).collect())
+    }
+}
+
+fn nothing_there(args: &DriveArgs, what: &str) -> BenchError {
+    BenchError::Refused(format!("graph `{}` has {what}; fill it first, with --workload load or register", args.graph))
+}
+
+fn plan_size(connection: &mut dyn Connection, request: PlanRequest) -> Result<usize, BenchError> {
+    match connection.perform(&Request::Plan(request)).outcome {
+        Outcome::Answered { answer, .. } => Ok(answer["jobs"].as_u64().unwrap_or_default() as usize),
+        // Too large for the server: larger than anything that was asked for.
+        Outcome::Rejected { name, .. } if name == "too_large" => Ok(usize::MAX),
+        other => Err(BenchError::Refused(format!("a plan could not be read: {other:?}"))),
+    }
+}
+
+fn pick<'a, T>(from: &'a [T], random: &mut Random) -> Option<&'a T> {
+    if from.is_empty() { None } else { Some(&from[random.below(from.len() as u64) as usize]) }
+}
+
+fn put(job: JobSpecification) -> Request {
+    Request::Write(vec![Operation::PutJob(job).into()])
+}
+
+fn revision(number: u64) -> CanonicalJson {
+    CanonicalJson::from_canonical(&format!("{{\"revision\":{number}}}"))
+}
+
+fn fought_over(kind: char, number: u64) -> Name {
+    Name::new(&format!("conflict/{kind}{number}")).expect("letters, digits and a slash")
+}
+
+fn bare_job(name: Name) -> JobSpecification {
+    JobSpecification { name, inputs: Vec::new(), outputs: Vec::new(), spec: CanonicalJson::default() }
+}

@@ -1,0 +1,7 @@
+//! The load driver: short runs whose histories are replayed, so that an answer that is not the state's is found.
+
+mod bounds;
+mod histories;
+mod loss;
+mod place;
+mod replay;

@@ -1,0 +1,124 @@
+//! What a run without faults records is what happened.
+
+use fencepost::bench::{Outcome, Request, Target};
+use serde_json::Value;
+
+use super::place::Place;
+use super::replay::{calls, check, number};
+
+/// Fills a graph and works on it, in one history that begins with the empty graph.
+fn checked(target: &dyn Target, place: &Place, line: &str) -> Vec<Value> {
+    let (report, history) = place.record(target, line);
+    check(&history);
+    let counted = report.json()["count"].as_u64().expect("a count");
+    let setup = usize::from(line.contains("conflict"));
+    assert_eq!(counted as usize + setup, calls(&history).len(), "every request is counted");
+    let from_the_rows = place.in_process().connect().perform(&Request::Digest).outcome;
+    let Outcome::Answered { answer, .. } = from_the_rows else { panic!("{from_the_rows:?}") };
+    assert_eq!(
+        answer["digest"],
+        history.last().expect("a last line")["final_digest"],
+        "the rows hold what was answered"
+    );
+    history
+}
+
+const ON_A_NEW_GRAPH: [&str; 6] = [
+    "--workload register --requests 200",
+    "--workload register --requests 200 --order random --shape scale-free",
+    "--workload register --requests 200 --order reverse --shape chain",
+    "--workload mixed --requests 300 --write-percent 50 --revalidate-percent 50",
+    "--workload conflict --requests 400",
+    "--workload load --jobs 300 --datasets 320 --edges 1100 --batch 50",
+];
+
+#[test]
+fn in_process_every_answer_is_the_state_at_its_version() {
+    for line in ON_A_NEW_GRAPH {
+        let place = Place::new();
+        checked(&place.in_process(), &place, line);
+    }
+}
+
+#[test]
+fn over_http_every_answer_is_the_state_at_its_version() {
+    for line in ON_A_NEW_GRAPH {
+        let place = Place::new();
+        checked(&place.serve().target(), &place, line);
+    }
+}
+
+#[test]
+fn conflicts_are_rejected_for_every_reason_that_they_are_made_for() {
+    let place = Place::new();
+    let history = checked(&place.in_process(), &place, "--workload conflict --requests 600");
+    for reason in ["cycle", "second_producer", "already_exists", "edge_not_found", "precondition_failed"] {
+        let reason = format!("urn:fencepost:problem:{reason}");
+        assert!(history.iter().any(|line| line["problem"]["type"] == reason), "no {reason}");
+    }
+}
+
+#[test]
+fn workloads_on_a_graph_take_what_they_find_there() {
+    let place = Place::new();
+    let server = place.serve();
+    place.record(&server.target(), "--workload load --jobs 500 --batch 100");
+
+    let line = "--workload reregister --requests 100 --changed-percent 50";
+    let (_, history) = place.record(&server.target(), line);
+    let changed = calls(&history).iter().filter(|call| call.end["changed"] == true).count();
+    assert!((1..100).contains(&changed), "{changed} of 100 changed something");
+    assert_eq!(
+        number(&history[0], "initial_version") + changed as u64,
+        number(history.last().unwrap(), "final_version")
+    );
+
+    let (_, history) = place.record(&server.target(), "--workload plans --plan-jobs 100 --requests 40");
+    for call in calls(&history) {
+        let jobs = number(&call.end["answer"], "jobs");
+        assert!((50..=200).contains(&jobs), "a plan of {jobs} jobs");
+    }
+
+    let (report, _) = place.record(&server.target(), "--workload fetch --path /livez --requests 50");
+    assert_eq!(report.json()["requests"][0]["verdict"], "answered");
+    assert_eq!(report.json()["count"], 50);
+}
+
+#[test]
+fn a_load_has_exactly_the_size_that_was_asked_for_and_once_is_enough() {
+    for shape in ["chain", "layered", "fan-out", "fan-in", "random", "scale-free"] {
+        for (jobs, datasets, edges) in [(1_000, 1_000, 4_000), (700, 900, 2_345), (500, 400, 1_400)] {
+            let place = Place::new();
+            let target = place.in_process();
+            let line = format!(
+                "--workload load --shape {shape} --jobs {jobs} --datasets {datasets} --edges {edges} --batch 128 --clients 3"
+            );
+            place.record(&target, &line);
+            let image = target.service().unwrap().read_and_wait(&super::place::graph()).unwrap();
+            let found = (image.graph.job_count(), image.graph.dataset_count(), image.graph.edge_count());
+            assert_eq!(found, (jobs, datasets, edges), "{shape}");
+            let (again, _) = place.record(&target, &line);
+            assert_eq!(again.json()["final_version"], image.key.version, "a second load changes nothing");
+        }
+    }
+}
+
+fn requests(history: &[Value]) -> Vec<(u64, Value)> {
+    let mut requests: Vec<_> =
+        calls(history).iter().map(|call| (number(call.invoke, "id"), call.invoke["request"].clone())).collect();
+    requests.sort_by_key(|(id, _)| *id);
+    requests
+}
+
+#[test]
+fn the_same_seed_gives_the_same_requests_and_another_seed_others() {
+    let run = |line: &str| {
+        let place = Place::new();
+        requests(&place.record(&place.in_process(), line).1)
+    };
+    for workload in ["register --order random", "mixed", "conflict"] {
+        let line = |seed: u64| format!("--workload {workload} --requests 100 --seed {seed}");
+        assert_eq!(run(&line(7)), run(&line(7)));
+        assert_ne!(run(&line(7)), run(&line(8)));
+    }
+}
