@@ -1,0 +1,1 @@
+//! What the database promises: the conditional write, tokens, outcomes, migrations, settings.
