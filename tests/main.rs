@@ -4,6 +4,8 @@
 mod ask;
 #[path = "support/cluster.rs"]
 mod cluster;
+#[path = "support/stages.rs"]
+mod stages;
 #[path = "support/storm.rs"]
 mod storm;
 
