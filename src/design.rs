@@ -401,20 +401,21 @@ impl Inner {
 
     /// The row's id; `None` if there never was such a graph.
     fn graph_id(&self, lane: &Lane) -> Result<Option<i64>, StoreError> {
-        if let Some(id) = lane.graph_id.get() {
-            return Ok(Some(*id));
+        if let Some(id) = lane.graph_id() {
+            return Ok(Some(id));
         }
-        let head = self.store.head(&lane.name)?;
-        Ok(head.map(|head| *lane.graph_id.get_or_init(|| head.id)))
+        let id = self.store.head(&lane.name)?.map(|head| head.id);
+        lane.set_graph_id(id);
+        Ok(id)
     }
 
     /// The row and the image at its version, from one snapshot, unless the image in hand is at that version. `None` if there is no such graph.
     fn refreshed(&self, lane: &Lane) -> Result<Option<(Head, Arc<Image>)>, StoreError> {
         let began = Instant::now();
         let known = lane.image.get();
-        let Some((head, graph)) = self.store.refresh(&lane.name, known.as_ref().map(|image| image.key))? else {
-            return Ok(None);
-        };
+        let refreshed = self.store.refresh(&lane.name, known.as_ref().map(|image| image.key))?;
+        lane.set_graph_id(refreshed.as_ref().map(|(head, _)| head.id));
+        let Some((head, graph)) = refreshed else { return Ok(None) };
         let image = match (graph, known) {
             (None, Some(image)) => image,
             (None, None) => unreachable!("the store leaves out only a graph that is known"),

@@ -59,26 +59,32 @@ fn a_full_disk_refuses_writes_whole_and_lets_them_in_again_when_there_is_room() 
     let site = Site::with_graph();
     let server = serve_with_files_up_to(&site, 400_000);
     let large = "x".repeat(20_000);
-    let put_large = |n: usize| {
+    let put_large = |n: u64| {
         let body = json!({"inputs": ["first"], "outputs": [], "spec": {"large": large}});
         put(&server, &format!("{GRAPH}/jobs/job-{n}"), None, &body)
     };
-    let mut acknowledged = 1;
-    let refused = loop {
-        assert!(acknowledged < 100, "the disk never was full");
-        let answer = put_large(acknowledged as usize);
+    // Refused more than once: room that SQLite finds by tidying its own files does not last.
+    let (mut acknowledged, mut refused) = (1, Vec::new());
+    for n in 0.. {
+        assert!(n < 100, "the disk never was full");
+        let answer = put_large(n);
         if answer.status == 503 {
-            break answer;
+            refused.push(answer);
+        } else {
+            assert_eq!((answer.status, answer.version()), (201, acknowledged + 1), "{answer:?}");
+            acknowledged += 1;
         }
-        assert_eq!((answer.status, answer.version()), (201, acknowledged + 1), "{answer:?}");
-        acknowledged += 1;
-    };
-    assert_eq!(refused.body["type"], "urn:fencepost:problem:database_unavailable", "{refused:?}");
-    assert_eq!(refused.body["outcome"], "not_applied");
-    let detail = refused.body["detail"].as_str().unwrap();
-    assert!(detail.contains("disk"), "it names what is wrong: {detail}");
-    assert!(put_large(50).status == 503);
-    assert_eq!(audit(&site).version, acknowledged, "nothing is half-written, nothing acknowledged is missing");
+        assert_eq!(audit(&site).version, acknowledged, "nothing is half-written, nothing acknowledged is missing");
+        if refused.len() == 5 {
+            break;
+        }
+    }
+    for refused in refused {
+        assert_eq!(refused.body["type"], "urn:fencepost:problem:database_unavailable", "{refused:?}");
+        assert_eq!(refused.body["outcome"], "not_applied");
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.contains("disk"), "it names what is wrong: {detail}");
+    }
     let read = server.get(&format!("/v1/graphs/{GRAPH}/digest")).unwrap();
     assert_eq!((read.status, read.version()), (200, acknowledged), "reads go on");
     let (code, said) = finish({
@@ -87,7 +93,7 @@ fn a_full_disk_refuses_writes_whole_and_lets_them_in_again_when_there_is_room() 
         prlimit
     });
     assert_eq!(code, Some(0), "{said}");
-    let answer = put_large(60);
+    let answer = put_large(1000);
     assert_eq!((answer.status, answer.version()), (201, acknowledged + 1), "{answer:?}");
     assert_eq!(audit(&site).version, acknowledged + 1);
 }

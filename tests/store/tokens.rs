@@ -270,15 +270,15 @@ fn a_lock_that_forgets_or_remembers_wrongly_gives_no_token_twice() {
         let epoch = site.head().epoch;
         lock.remember(memory);
         write(2);
-        assert_eq!(site.head().epoch, epoch + 1, "{why}");
-        assert_eq!(lock.memory().1.unwrap().epoch(), epoch + 1);
+        assert_eq!(site.head().epoch, lock.memory().1.unwrap().epoch());
+        assert!(site.head().epoch > epoch, "{why}");
         audit(&site);
     };
     expect_new_epoch(("run 1".to_owned(), None), "all was forgotten", &mut write);
     let token = |epoch, counter| FencingToken::new(epoch, counter);
     // It may have given more tokens than it wrote down before it went.
     expect_new_epoch(("run 2".to_owned(), lock.memory().1), "another run that loaded a dump", &mut write);
-    expect_new_epoch(("run 2".to_owned(), token(3, 1_000)), "another run, far ahead", &mut write);
+    expect_new_epoch(("run 3".to_owned(), token(9, 1_000)), "another run, far ahead", &mut write);
     expect_new_epoch(first, "the first run's memory", &mut write);
     let (run, now) = lock.memory();
     let (epoch, counter) = (now.unwrap().epoch(), now.unwrap().counter());
