@@ -1,6 +1,7 @@
 //! Every design on every database under every lock passes one suite: a fixture is a line here, a case is a function there.
 
 mod conformance;
+mod crud;
 
 use conformance::Fixture;
 use fencepost::design::{Limits, Reads, Service};

@@ -178,7 +178,7 @@ pub fn a_batch_that_the_database_refuses_is_run_again_one_by_one(fixture: &impl 
         "CREATE TRIGGER refuse BEFORE INSERT ON jobs WHEN NEW.name = 'poison' \
          BEGIN INSERT INTO service (id, database_id) VALUES (1, 'second'); END",
     );
-    let before = node.metrics().write_batch.get_sample_count();
+    let (before, loads) = (node.metrics().write_batch.get_sample_count(), node.metrics().image_loads.get());
     let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
     let first = in_line(&node, GRAPH, [changeset([])]);
     wait_until("the first turn has begun", || node.waiting().0 == 0);
@@ -191,6 +191,7 @@ pub fn a_batch_that_the_database_refuses_is_run_again_one_by_one(fixture: &impl 
     let versions: Vec<_> =
         verdicts.iter().map(|verdict| verdict.as_ref().ok().map(|accepted| accepted.version)).collect();
     assert_eq!(versions, [Some(2), Some(3), None, Some(4)]);
+    assert!(node.metrics().image_loads.get() > loads, "images that led to refused rows are thrown away");
     assert!(
         matches!(verdicts[2], Err(Refusal::Internal { .. })),
         "a bug is never told as a broken rule: {:?}",
