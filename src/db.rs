@@ -7,6 +7,8 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::R2D2Connection;
 
+use crate::failpoint;
+
 mod dialect;
 pub mod schema;
 
@@ -157,12 +159,19 @@ impl Database {
         session.connection.begin_write().map_err(|error| rolled_back(error.into()))?;
         match body(&mut session.connection) {
             Ok(value) => {
-                crate::failpoint::pass("before-commit");
+                failpoint::pass("before-commit");
                 if let Err(error) = session.connection.batch_execute("COMMIT") {
                     session.broken = true;
                     return Err(WriteError::CommitUnknown(error.into()));
                 }
-                crate::failpoint::pass("after-commit");
+                failpoint::pass("after-commit");
+                // As if the connection had broken before COMMIT was answered; only in builds for tests.
+                if failpoint::is_off("commit-answer") {
+                    session.broken = true;
+                    return Err(WriteError::CommitUnknown(DbError::Unavailable {
+                        what: "no answer to COMMIT".to_owned(),
+                    }));
+                }
                 Ok(value)
             }
             Err(error) => {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::graph::{Command, Name, Rejection};
 use crate::lock::{DistributedLock, LockError, LockIdentity};
-use crate::store::{CommitError, GraphStore, Head, LockRecord, StoreError, StoredAnswer};
+use crate::store::{CommitError, Creation, GraphStore, Head, LockRecord, StoreError, StoredAnswer};
 
 mod image;
 mod lane;
@@ -401,20 +401,21 @@ impl Inner {
 
     /// The row's id; `None` if there never was such a graph.
     fn graph_id(&self, lane: &Lane) -> Result<Option<i64>, StoreError> {
-        if let Some(id) = lane.graph_id.get() {
-            return Ok(Some(*id));
+        if let Some(id) = lane.graph_id() {
+            return Ok(Some(id));
         }
-        let head = self.store.head(&lane.name)?;
-        Ok(head.map(|head| *lane.graph_id.get_or_init(|| head.id)))
+        let id = self.store.head(&lane.name)?.map(|head| head.id);
+        lane.set_graph_id(id);
+        Ok(id)
     }
 
     /// The row and the image at its version, from one snapshot, unless the image in hand is at that version. `None` if there is no such graph.
     fn refreshed(&self, lane: &Lane) -> Result<Option<(Head, Arc<Image>)>, StoreError> {
         let began = Instant::now();
         let known = lane.image.get();
-        let Some((head, graph)) = self.store.refresh(&lane.name, known.as_ref().map(|image| image.key))? else {
-            return Ok(None);
-        };
+        let refreshed = self.store.refresh(&lane.name, known.as_ref().map(|image| image.key))?;
+        lane.set_graph_id(refreshed.as_ref().map(|(head, _)| head.id));
+        let Some((head, graph)) = refreshed else { return Ok(None) };
         let image = match (graph, known) {
             (None, Some(image)) => image,
             (None, None) => unreachable!("the store leaves out only a graph that is known"),
@@ -440,24 +441,16 @@ impl Inner {
     }
 
     fn create_graph(&self, graph: &Name, idempotency: Option<&IdempotencyKey>) -> Verdict {
-        let now_ms = now_ms();
-        if let Some(idempotency) = idempotency
-            && let Some(head) = self.store.head(graph)?
-            && let Some(verdict) = self.stored_verdict(&head, idempotency, now_ms)?
-        {
-            return verdict;
+        let accepted = |head: &Head, created| Accepted { version: head.version, changed: created, created };
+        let answer = idempotency.map(|key| move |head: &Head, created: bool| key.answer(&accepted(head, created)));
+        let keep = idempotency.zip(answer.as_ref());
+        let keep = keep.map(|(idempotency, answer)| (idempotency.key.as_str(), answer as &dyn Fn(&Head, bool) -> _));
+        match (self.store.create_graph(graph, keep, now_ms()), idempotency) {
+            (Ok(Creation::There { head, created }), _) => Ok(accepted(&head, created)),
+            (Ok(Creation::Answered(stored)), Some(key)) => key.verdict(&stored),
+            (Ok(Creation::Answered(_)), None) => unreachable!("only a key has an answer"),
+            (Err(error), _) => Err(self.refusal_of(graph, error)),
         }
-        let answer = idempotency.map(|key| key.answer(&Accepted { version: 0, changed: true, created: true }));
-        match self.store.create_graph(graph, answer.as_ref(), now_ms) {
-            Ok((head, created)) => Ok(Accepted { version: head.version, changed: created, created }),
-            Err(error) => Err(self.refusal_of(graph, error)),
-        }
-    }
-
-    fn stored_verdict(&self, head: &Head, key: &IdempotencyKey, now_ms: i64) -> Result<Option<Verdict>, StoreError> {
-        let since = now_ms - crate::store::rows::ANSWER_KEPT_MS;
-        let stored = self.store.stored_answers(head.id, &[&key.key], since)?;
-        Ok(stored.first().map(|stored| key.verdict(stored)))
     }
 
     fn refusal_of(&self, graph: &Name, error: CommitError) -> Refusal {

@@ -123,6 +123,23 @@ pub struct StoredAnswer {
     pub answer: String,
 }
 
+/// A key, and what makes the answer to keep under it from the graph's row and whether the graph was not there.
+pub type Keep<'k> = (&'k str, &'k dyn Fn(&Head, bool) -> StoredAnswer);
+
+/// What became of a wish that a graph be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Creation {
+    /// It is there.
+    There {
+        /// Its row.
+        head: Head,
+        /// Whether it was not there before.
+        created: bool,
+    },
+    /// The key has been used: this is what was answered, if for the same request.
+    Answered(StoredAnswer),
+}
+
 /// One conditional write.
 pub struct Commit<'c> {
     /// The row as it was read: the write holds only if its version still stands.
@@ -257,16 +274,12 @@ pub trait GraphStore: Send + Sync {
     /// [`StoreError`] if they cannot be read.
     fn graphs(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, StoreError>;
 
-    /// Creates the graph, or again if it was deleted; says whether it was not there.
+    /// Creates the graph, or again if it was deleted. With `keep`, does nothing if the graph has an answer under that key already, and
+    /// otherwise keeps what `keep` makes of the outcome.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
-    fn create_graph(
-        &self,
-        name: &Name,
-        answer: Option<&StoredAnswer>,
-        now_ms: i64,
-    ) -> Result<(Head, bool), CommitError>;
+    fn create_graph(&self, name: &Name, keep: Option<Keep<'_>>, now_ms: i64) -> Result<Creation, CommitError>;
 
     /// The graph's row, deleted graphs included.
     ///

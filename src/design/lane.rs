@@ -1,7 +1,7 @@
 //! The requests that wait for a graph's turns: bounded, in the order in which they came, reads and writes apart.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::image::{Image, ImageCell};
@@ -25,8 +25,8 @@ pub(super) struct PendingRead {
 /// All that this process keeps of one graph.
 pub(super) struct Lane {
     pub(super) name: Name,
-    /// The row's id, once it is known that there is one; a name has one for ever.
-    pub(super) graph_id: OnceLock<i64>,
+    /// The row's id as it was last seen. A name has one for ever, unless an older database is put back.
+    graph_id: Mutex<Option<i64>>,
     pub(super) image: ImageCell,
     writes: Mutex<Line<PendingWrite>>,
     reads: Mutex<Line<PendingRead>>,
@@ -74,11 +74,19 @@ impl Lane {
     pub(super) fn new(name: Name) -> Self {
         Self {
             name,
-            graph_id: OnceLock::new(),
+            graph_id: Mutex::default(),
             image: ImageCell::default(),
             writes: Mutex::default(),
             reads: Mutex::default(),
         }
+    }
+
+    pub(super) fn graph_id(&self) -> Option<i64> {
+        *lock(&self.graph_id)
+    }
+
+    pub(super) fn set_graph_id(&self, id: Option<i64>) {
+        *lock(&self.graph_id) = id;
     }
 
     pub(super) fn push_write(&self, write: PendingWrite, limit: usize) -> Queued<PendingWrite> {

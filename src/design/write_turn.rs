@@ -98,6 +98,10 @@ impl Inner {
         failpoint::pass("after-acquire");
 
         let (head, image) = self.refreshed(lane)?.ok_or_else(not_found)?;
+        if head.id != graph_id {
+            // Another database was put in this one's place since the id was learnt: the lock that is held is another graph's.
+            return Err(CommitError::Conflict { expected: head.version, actual: head.version }.into());
+        }
         let (head, token) = self.trusted_token(&mut guard, head)?;
 
         let began = Instant::now();
@@ -130,8 +134,10 @@ impl Inner {
         let exhausted = || Refusal::Internal { what: "the lock's epochs are used up".to_owned() };
         let epoch = last + 1;
         let fence = FencingToken::new(epoch, 0).ok_or_else(exhausted)?;
-        let head = self.store.raise_epoch(&head, epoch, fence.as_i64(), &incarnation)?;
+        let raised = self.store.raise_epoch(&head, epoch, fence.as_i64(), &incarnation)?;
         let token = guard.seed(epoch)?;
+        // The image is of the version that was read: a write that came in between must be found by the comparison.
+        let head = Head { epoch: raised.epoch, fence: raised.fence, lock_incarnation: raised.lock_incarnation, ..head };
         self.metrics.epochs_raised.inc();
         log::info!("graph `{}`: the lock's state was new; its tokens are of epoch {epoch} now", head.name);
         Ok((head, token))

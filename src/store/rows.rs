@@ -5,7 +5,8 @@ use diesel::prelude::*;
 
 use super::delta::RowDelta;
 use super::{
-    Chain, Commit, CommitError, Entry, GraphState, GraphStore, Head, ImageKey, LockRecord, StoreError, StoredAnswer,
+    Chain, Commit, CommitError, Creation, Entry, GraphState, GraphStore, Head, ImageKey, Keep, LockRecord, StoreError,
+    StoredAnswer,
 };
 use crate::db::schema::{changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service};
 use crate::db::{AnyConnection, Database, DbError, WriteError};
@@ -139,14 +140,14 @@ impl GraphStore for RowStore {
             .collect()
     }
 
-    fn create_graph(
-        &self,
-        name: &Name,
-        answer: Option<&StoredAnswer>,
-        now_ms: i64,
-    ) -> Result<(Head, bool), CommitError> {
+    fn create_graph(&self, name: &Name, keep: Option<Keep<'_>>, now_ms: i64) -> Result<Creation, CommitError> {
         let written = self.database.write(|connection| {
             let found = read_head(connection, name)?;
+            if let (Some(head), Some((key, _))) = (&found, keep)
+                && let Some(stored) = read_answers(connection, head.id, &[key], now_ms - ANSWER_KEPT_MS)?.pop()
+            {
+                return Ok(Creation::Answered(stored));
+            }
             let created = match &found {
                 Some(head) if head.state != GraphState::Deleted => false,
                 Some(head) => {
@@ -171,8 +172,9 @@ impl GraphStore for RowStore {
             };
             let head = read_head(connection, name)?
                 .ok_or_else(|| StoreError::DamagedValue(format!("graph `{name}` vanished as it was created")))?;
-            keep_answers(connection, head.id, answer.into_iter(), now_ms)?;
-            Ok::<_, CommitError>((head, created))
+            let answer = keep.map(|(_, answer)| answer(&head, created));
+            keep_answers(connection, head.id, answer.iter(), now_ms)?;
+            Ok::<_, CommitError>(Creation::There { head, created })
         });
         written.map_err(|error| match error {
             WriteError::RolledBack(error) => error,
@@ -227,16 +229,7 @@ impl GraphStore for RowStore {
     }
 
     fn stored_answers(&self, graph_id: i64, keys: &[&str], since_ms: i64) -> Result<Vec<StoredAnswer>, StoreError> {
-        self.database.read(|connection| {
-            let rows: Vec<(String, String, String)> = idempotency_keys::table
-                .filter(idempotency_keys::graph_id.eq(graph_id))
-                .filter(idempotency_keys::key.eq_any(keys))
-                .filter(idempotency_keys::created_at_ms.ge(since_ms))
-                .select((idempotency_keys::key, idempotency_keys::fingerprint, idempotency_keys::answer))
-                .load(connection)?;
-            let answer = |(key, fingerprint, answer)| StoredAnswer { key, fingerprint, answer };
-            Ok(rows.into_iter().map(answer).collect())
-        })
+        self.database.read(|connection| read_answers(connection, graph_id, keys, since_ms))
     }
 
     fn changes(
@@ -428,6 +421,22 @@ fn conditional_update(connection: &mut AnyConnection, commit: &Commit<'_>, chain
 
 /// How long an answer is kept, in milliseconds: a day.
 pub const ANSWER_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+
+fn read_answers(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    keys: &[&str],
+    since_ms: i64,
+) -> Result<Vec<StoredAnswer>, StoreError> {
+    let rows: Vec<(String, String, String)> = idempotency_keys::table
+        .filter(idempotency_keys::graph_id.eq(graph_id))
+        .filter(idempotency_keys::key.eq_any(keys))
+        .filter(idempotency_keys::created_at_ms.ge(since_ms))
+        .select((idempotency_keys::key, idempotency_keys::fingerprint, idempotency_keys::answer))
+        .load(connection)?;
+    let answer = |(key, fingerprint, answer)| StoredAnswer { key, fingerprint, answer };
+    Ok(rows.into_iter().map(answer).collect())
+}
 
 fn keep_answers<'a>(
     connection: &mut AnyConnection,

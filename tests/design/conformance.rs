@@ -1,0 +1,149 @@
+//! What every design must do, whatever it is made of. Cases know a fixture and the words of `ask`, and nothing of how it is built.
+
+use fencepost::design::{Limits, Service};
+
+use crate::cluster::{GRAPH, Site, name};
+
+pub mod batches;
+pub mod changesets;
+pub mod create;
+pub mod datasets;
+pub mod delete;
+pub mod edges;
+pub mod idempotency;
+pub mod nodes;
+pub mod patch;
+pub mod preconditions;
+pub mod put_job;
+pub mod reads;
+
+/// One combination of design, database and lock, on a database of its own.
+pub trait Fixture {
+    /// A node with connections and lock handles of its own.
+    fn node_with(&self, limits: Limits) -> Service;
+
+    /// The database and the lock beside it.
+    fn site(&self) -> &Site;
+
+    fn node(&self) -> Service {
+        self.node_with(Limits::default())
+    }
+
+    /// A node, and the graph [`GRAPH`], empty.
+    fn node_with_graph(&self) -> Service {
+        let node = self.node();
+        node.create_graph_and_wait(&name(GRAPH)).unwrap();
+        node
+    }
+}
+
+/// All cases for one fixture, as tests in a module of that name.
+macro_rules! instantiate {
+    ($name:ident, $fixture:expr) => {
+        mod $name {
+            crate::design::conformance::instantiate! { @cases $fixture;
+                create {
+                    a_new_graph_is_empty_at_version_0,
+                    creating_a_graph_that_is_there_changes_nothing,
+                    an_unknown_graph_answers_not_found_and_is_not_remembered,
+                    a_graph_created_again_continues_its_versions,
+                    two_nodes_create_one_graph,
+                    no_rule_spans_two_graphs,
+                }
+                put_job {
+                    a_job_comes_with_its_edges_and_implied_datasets,
+                    replacing_a_job_drops_its_old_edges_first,
+                    putting_what_is_there_changes_nothing_and_keeps_the_version,
+                    a_job_that_reads_what_it_writes_is_refused,
+                    a_cycle_is_refused_with_its_path,
+                    a_second_producer_is_refused,
+                    a_diamond_is_fine,
+                }
+                patch {
+                    a_patch_changes_only_what_it_names,
+                    a_patch_of_an_absent_job_is_refused,
+                    a_patch_that_changes_nothing_keeps_the_version,
+                    a_patch_may_not_close_a_cycle,
+                }
+                delete {
+                    a_deleted_job_takes_its_edges_and_implied_datasets_along,
+                    deleting_an_absent_job_is_refused,
+                    a_deleted_graph_is_not_found_and_its_versions_go_on,
+                    a_graph_deleted_and_created_again_while_another_node_holds_its_image,
+                    what_was_in_line_behind_a_deletion_finds_no_graph,
+                }
+                edges {
+                    an_edge_needs_both_its_ends,
+                    an_edge_is_added_once_and_removed_once,
+                    an_added_edge_may_not_break_a_rule,
+                    one_edge_of_a_large_job_is_one_small_fact,
+                }
+                datasets {
+                    a_declared_dataset_outlives_its_mentions,
+                    a_dataset_in_use_is_not_deleted,
+                    metadata_is_replaced_and_equal_metadata_changes_nothing,
+                    an_implied_dataset_can_be_declared_and_undeclared,
+                }
+                changesets {
+                    two_jobs_swap_their_outputs_at_once,
+                    one_bad_step_rejects_the_whole,
+                    existence_is_judged_step_by_step,
+                    a_changeset_without_steps_changes_nothing,
+                    a_dry_run_judges_and_changes_nothing,
+                }
+                preconditions {
+                    a_write_at_the_version_of_the_job_holds,
+                    a_write_at_another_version_is_refused,
+                    a_job_that_must_be_absent_is_not_replaced,
+                    a_changeset_at_another_version_of_the_graph_is_refused,
+                    preconditions_are_judged_before_everything_else,
+                    of_writes_at_one_version_only_one_holds,
+                }
+                reads {
+                    a_plan_lists_what_must_run_in_stages,
+                    an_image_stays_as_it_is_while_writes_go_on,
+                    a_rejection_tells_the_version_it_was_decided_at,
+                    the_change_log_replays_to_the_same_digest,
+                }
+                nodes {
+                    each_node_sees_at_once_what_the_other_has_answered,
+                    readers_never_see_a_version_go_back_or_half_a_changeset,
+                    versions_are_dense_and_unique_across_nodes,
+                    writes_that_exclude_each_other_never_both_hold,
+                }
+                batches {
+                    writes_in_line_are_served_together_each_with_its_own_verdict,
+                    a_batch_gives_the_verdicts_that_one_by_one_gives,
+                    no_verdict_of_a_batch_leaves_before_its_commit,
+                    a_full_line_is_refused_and_nothing_else_suffers,
+                    a_thousand_waiting_writes_hold_no_thread,
+                    a_batch_that_the_database_refuses_is_run_again_one_by_one,
+                    a_lock_that_does_not_come_free_is_told_as_contended,
+                    a_frozen_graph_takes_reads_and_no_writes,
+                    reads_in_line_are_served_by_one_look,
+                    a_batch_ends_at_its_limit_of_bytes,
+                }
+                idempotency {
+                    the_same_key_gives_the_same_answer_and_is_done_once,
+                    the_same_key_for_another_request_is_refused,
+                    a_rejection_is_not_kept,
+                    a_write_that_changes_nothing_is_kept_too,
+                    an_answer_is_kept_for_a_day,
+                    a_dry_run_neither_keeps_nor_uses_a_key,
+                    creating_a_graph_again_gives_the_answer_that_was_given,
+                    a_key_is_kept_across_deletion,
+                    one_key_on_two_nodes_at_once_creates_one_graph,
+                }
+            }
+        }
+    };
+    (@cases $fixture:expr; $($verb:ident { $($case:ident,)* })*) => {
+        $(mod $verb {
+            $(#[test]
+            fn $case() {
+                crate::design::conformance::$verb::$case(&$fixture);
+            })*
+        })*
+    };
+}
+pub(crate) use instantiate;

@@ -1,0 +1,279 @@
+//! Writes that wait for one turn are served together, as if one by one.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use fencepost::design::{Accepted, Limits, Refusal, Service, Verdict, Write};
+use fencepost::graph::{Precondition, Rejection};
+use fencepost::lock::Mode;
+
+use super::Fixture;
+use crate::ask::{
+    accepted, changeset, conditional, delete_job, dry_run, in_line, keyed, put_dataset, put_job, rejection_of,
+    verdicts, write,
+};
+use crate::cluster::{GRAPH, LIMIT, name, wait_until};
+use crate::storm::audit;
+
+/// Puts `writes` in line while nobody can take a turn, so that one turn serves them all; says what each was answered.
+fn served_together(fixture: &impl Fixture, node: &Service, writes: Vec<Write>) -> Vec<Verdict> {
+    let count = writes.len();
+    let before = (node.metrics().write_batch.get_sample_count(), node.metrics().write_batch.get_sample_sum());
+    let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
+    // The one that holds up the line is a turn of its own.
+    let first = in_line(node, GRAPH, [changeset([])]);
+    wait_until("the first turn has begun", || node.waiting().0 == 0);
+    let waiting = in_line(node, GRAPH, writes);
+    assert_eq!(node.waiting().0, count);
+    lock.release();
+    verdicts(first)[0].as_ref().unwrap();
+    let verdicts = verdicts(waiting);
+    let turns = node.metrics().write_batch.get_sample_count() - before.0;
+    let served = node.metrics().write_batch.get_sample_sum() - before.1;
+    assert_eq!((turns, served), (2, count as f64 + 1.0), "one turn for the first, one for the rest");
+    verdicts
+}
+
+pub fn writes_in_line_are_served_together_each_with_its_own_verdict(fixture: &impl Fixture) {
+    let node = fixture.node_with_graph();
+    accepted(&node, [put_dataset("d")]);
+    let writes = (0..100).map(|n| changeset([put_job(&format!("job-{n}"), &["d"], &[])])).collect();
+    let verdicts = served_together(fixture, &node, writes);
+    for (n, verdict) in verdicts.into_iter().enumerate() {
+        assert_eq!(verdict, Ok(Accepted { version: n as u64 + 2, changed: true, created: true }));
+    }
+    let audit = audit(fixture.site());
+    assert_eq!(audit.version, 101);
+    for (n, logged) in audit.log[1..].iter().enumerate() {
+        assert!(logged.text.contains(&format!("\"job-{n}\"")), "each has a change row of its own: {}", logged.text);
+        assert_eq!((logged.token, &logged.attempt), (audit.log[1].token, &audit.log[1].attempt), "in one transaction");
+    }
+}
+
+/// Accepted, rejected, changing nothing, judged only, conditional, with a key: each seeing those before it.
+fn of_every_kind() -> Vec<Write> {
+    vec![
+        changeset([put_job("a", &["x"], &["y"])]),
+        changeset([put_job("b", &["y"], &["x"])]),
+        changeset([put_job("a", &["x"], &["y"])]),
+        dry_run([put_job("c", &["y"], &["z"])]),
+        conditional(put_job("a", &["w"], &["y"]), Precondition::Version(2)),
+        conditional(put_job("a", &["w"], &["y"]), Precondition::Version(2)),
+        keyed(changeset([put_job("c", &["y"], &["z"])]), "k", "f"),
+        keyed(changeset([put_job("c", &["y"], &["z"])]), "k", "f"),
+        keyed(changeset([put_dataset("other")]), "k", "g"),
+        keyed(changeset([delete_job("absent")]), "l", "f"),
+        keyed(changeset([put_dataset("d")]), "l", "f"),
+        dry_run([delete_job("absent")]),
+        changeset([put_job("e", &["z"], &["w"])]),
+        changeset([delete_job("c")]),
+        changeset([put_job("e", &["z"], &["w"])]),
+        conditional(put_dataset("d"), Precondition::Absent),
+        changeset([delete_job("a"), delete_job("e")]),
+    ]
+}
+
+pub fn a_batch_gives_the_verdicts_that_one_by_one_gives(fixture: &impl Fixture) {
+    let node = fixture.node_with_graph();
+    accepted(&node, [put_dataset("first")]);
+    let together = served_together(fixture, &node, of_every_kind());
+    let log = audit(fixture.site());
+
+    let alone = name("alone");
+    node.create_graph_and_wait(&alone).unwrap();
+    node.write_and_wait(&alone, changeset([put_dataset("first")])).unwrap();
+    let one_by_one: Vec<_> = of_every_kind().into_iter().map(|write| node.write_and_wait(&alone, write)).collect();
+    assert_eq!(together, one_by_one);
+    let other_log = crate::storm::audit_graph(&mut fixture.site().sql(), "alone");
+    let texts = |audit: &crate::storm::Audit| audit.log.iter().map(|logged| logged.text.clone()).collect::<Vec<_>>();
+    assert_eq!(texts(&log), texts(&other_log));
+
+    let kind = |wanted: fn(&Verdict) -> bool| together.iter().filter(|verdict| wanted(verdict)).count();
+    assert!(kind(|v| matches!(v, Ok(Accepted { changed: true, .. }))) > 3, "{together:?}");
+    assert!(kind(|v| matches!(v, Ok(Accepted { changed: false, .. }))) > 0);
+    assert!(kind(|v| matches!(v, Err(Refusal::KeyReused))) == 1);
+    assert!(kind(|v| matches!(v, Err(Refusal::Rejected { rejection: Rejection::Cycle { .. }, .. }))) > 0);
+}
+
+/// All of a batch is judged, and its transaction cannot begin: nobody may know yet, whatever the verdict.
+pub fn no_verdict_of_a_batch_leaves_before_its_commit(fixture: &impl Fixture) {
+    let node = fixture.node_with_graph();
+    accepted(&node, [put_dataset("d")]);
+    let judged = node.metrics().decide.get_sample_count();
+    let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
+    let first = in_line(&node, GRAPH, [changeset([])]);
+    wait_until("the first turn has begun", || node.waiting().0 == 0);
+    let waiting = in_line(&node, GRAPH, of_every_kind());
+    let mut other_writer = fixture.site().sql();
+    other_writer.batch_execute("BEGIN IMMEDIATE").unwrap();
+    lock.release();
+    wait_until("both batches are judged", || node.metrics().decide.get_sample_count() == judged + 2);
+    for verdict in &waiting {
+        assert_eq!(verdict.try_recv(), Err(mpsc::TryRecvError::Empty), "a verdict left before the commit");
+    }
+    // Nor does a reader see what is not committed.
+    assert_eq!(node.metrics().images_ahead_of_store.get(), 0);
+    other_writer.batch_execute("COMMIT").unwrap();
+    assert!(verdicts(first)[0].is_ok());
+    assert!(verdicts(waiting)[0].is_ok());
+    let image = node.read_and_wait(&name(GRAPH)).unwrap();
+    assert_eq!(image.graph.digest(), audit(fixture.site()).digest);
+    assert_eq!(node.metrics().images_ahead_of_store.get(), 0, "an image was published before its commit");
+}
+
+pub fn a_full_line_is_refused_and_nothing_else_suffers(fixture: &impl Fixture) {
+    let limits = Limits { waiting_writes: 5, waiting_reads: 3, ..Limits::default() };
+    let node = fixture.node_with(limits);
+    node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    node.create_graph_and_wait(&name("other")).unwrap();
+    let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
+    let put = |n: usize| changeset([put_dataset(&format!("d{n}"))]);
+    let first = in_line(&node, GRAPH, [put(0)]);
+    wait_until("the first turn has begun", || node.waiting().0 == 0);
+    let waiting = in_line(&node, GRAPH, (1..=5).map(put));
+    let refused = verdicts(in_line(&node, GRAPH, (6..9).map(put)));
+    for verdict in refused {
+        assert!(matches!(&verdict, Err(Refusal::Contended { what }) if what.contains("5 writes")), "{verdict:?}");
+    }
+    assert_eq!(node.metrics().overflows.get(), 3);
+    // Another graph has a line of its own.
+    let elsewhere = node.write_and_wait(&name("other"), put(0));
+    assert_eq!(elsewhere.map(|accepted| accepted.version), Ok(1));
+    lock.release();
+    let versions: Vec<_> =
+        verdicts(first.into_iter().chain(waiting).collect()).into_iter().map(|v| v.unwrap().version).collect();
+    assert_eq!(versions, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(write(&node, [put_dataset("again")]).map(|accepted| accepted.version), Ok(7));
+}
+
+/// One turn waits for the lock, and so has one of two threads; the thousand behind it have none.
+pub fn a_thousand_waiting_writes_hold_no_thread(fixture: &impl Fixture) {
+    let node = fixture.node_with(Limits { turn_threads: 2, lock_wait: LIMIT, ..Limits::default() });
+    for graph in [GRAPH, "other"] {
+        node.create_graph_and_wait(&name(graph)).unwrap();
+    }
+    let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
+    let first = in_line(&node, GRAPH, [changeset([])]);
+    wait_until("the first turn has begun", || node.waiting().0 == 0);
+    let put = |n: usize| changeset([put_dataset(&format!("dataset-{n}"))]);
+    let waiting = in_line(&node, GRAPH, (0..1000).map(put));
+    assert_eq!(node.waiting().0, 1000);
+    for n in 0..10 {
+        assert_eq!(node.write_and_wait(&name("other"), put(n)).map(|accepted| accepted.version), Ok(n as u64 + 1));
+        assert_eq!(node.read_and_wait(&name("other")).unwrap().key.version, n as u64 + 1);
+    }
+    assert_eq!(node.waiting().0, 1000);
+    lock.release();
+    assert!(verdicts(first)[0].is_ok());
+    let versions: Vec<u64> = verdicts(waiting).into_iter().map(|verdict| verdict.unwrap().version).collect();
+    assert_eq!(versions, (1..=1000).collect::<Vec<u64>>());
+    assert!(node.metrics().write_batch.get_sample_count() < 30, "they were served in batches");
+}
+
+pub fn a_batch_that_the_database_refuses_is_run_again_one_by_one(fixture: &impl Fixture) {
+    let node = fixture.node_with_graph();
+    accepted(&node, [put_dataset("d")]);
+    fixture.site().run_sql(
+        "CREATE TRIGGER refuse BEFORE INSERT ON jobs WHEN NEW.name = 'poison' \
+         BEGIN INSERT INTO service (id, database_id) VALUES (1, 'second'); END",
+    );
+    let (before, loads) = (node.metrics().write_batch.get_sample_count(), node.metrics().image_loads.get());
+    let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
+    let first = in_line(&node, GRAPH, [changeset([])]);
+    wait_until("the first turn has begun", || node.waiting().0 == 0);
+    let writes = ["a", "b", "poison", "c"].map(|job| changeset([put_job(job, &["d"], &[])]));
+    let waiting = in_line(&node, GRAPH, writes);
+    lock.release();
+    verdicts(first)[0].as_ref().unwrap();
+    let verdicts = verdicts(waiting);
+    assert_eq!(node.metrics().write_batch.get_sample_count(), before + 2, "they were in one batch");
+    let versions: Vec<_> =
+        verdicts.iter().map(|verdict| verdict.as_ref().ok().map(|accepted| accepted.version)).collect();
+    assert_eq!(versions, [Some(2), Some(3), None, Some(4)]);
+    assert!(node.metrics().image_loads.get() > loads, "images that led to refused rows are thrown away");
+    assert!(
+        matches!(verdicts[2], Err(Refusal::Internal { .. })),
+        "a bug is never told as a broken rule: {:?}",
+        verdicts[2]
+    );
+    let image = node.read_and_wait(&name(GRAPH)).unwrap();
+    assert!(image.graph.job("poison").is_none());
+    assert_eq!(image.graph.digest(), audit(fixture.site()).digest);
+    // Nothing sticks.
+    fixture.site().run_sql("DROP TRIGGER refuse");
+    assert_eq!(accepted(&node, [put_job("poison", &["d"], &[])]), 5);
+}
+
+pub fn a_lock_that_does_not_come_free_is_told_as_contended(fixture: &impl Fixture) {
+    let node = fixture.node_with(Limits { lock_wait: Duration::from_millis(50), ..Limits::default() });
+    node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
+    let verdict = write(&node, [put_dataset("d")]);
+    assert!(matches!(verdict, Err(Refusal::Contended { .. })), "{verdict:?}");
+    lock.release();
+    assert_eq!(accepted(&node, [put_dataset("d")]), 1);
+}
+
+pub fn a_frozen_graph_takes_reads_and_no_writes(fixture: &impl Fixture) {
+    let node = fixture.node_with_graph();
+    accepted(&node, [put_dataset("d")]);
+    fixture
+        .site()
+        .run_sql(&format!("UPDATE graphs SET state = 'frozen', moved_to = 'elsewhere' WHERE name = '{GRAPH}'"));
+    let frozen = Err(Refusal::Frozen { graph: name(GRAPH), moved_to: Some("elsewhere".to_owned()) });
+    for node in [&node, &fixture.node()] {
+        assert_eq!(write(node, [put_dataset("e")]), frozen);
+        assert_eq!(write(node, [put_dataset("d")]), frozen);
+        assert_eq!(node.write_and_wait(&name(GRAPH), dry_run([put_dataset("e")])), frozen);
+        assert_eq!(node.write_and_wait(&name(GRAPH), crate::ask::delete_graph()), frozen);
+        assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().key.version, 1);
+    }
+    assert_eq!(audit(fixture.site()).version, 1);
+    let created = node.create_graph_and_wait(&name(GRAPH));
+    assert_eq!(created, Ok(Accepted { version: 1, changed: false, created: false }), "it is there");
+    assert_eq!(write(&node, [put_dataset("e")]), frozen);
+}
+
+/// A read is at a version that was read after it came; many that came meanwhile share one look.
+pub fn reads_in_line_are_served_by_one_look(fixture: &impl Fixture) {
+    let node = fixture.node_with(Limits { turn_threads: 1, ..Limits::default() });
+    node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    accepted(&node, [put_dataset("d")]);
+    let before = node.metrics().read_batch.get_sample_count();
+    // The only thread is held, so that all of them come before the turn begins.
+    let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
+    let write = in_line(&node, GRAPH, [changeset([put_dataset("e")])]);
+    wait_until("the write's turn has begun", || node.waiting().0 == 0);
+    let (sender, receiver) = mpsc::channel();
+    for _ in 0..200 {
+        let sender = sender.clone();
+        node.read(&name(GRAPH), move |image| drop(sender.send(image.map(|image| image.key.version))));
+    }
+    lock.release();
+    assert!(verdicts(write)[0].is_ok());
+    for _ in 0..200 {
+        assert_eq!(receiver.recv_timeout(LIMIT).unwrap(), Ok(2));
+    }
+    assert_eq!(node.metrics().read_batch.get_sample_count(), before + 1);
+}
+
+pub fn a_batch_ends_at_its_limit_of_bytes(fixture: &impl Fixture) {
+    let node = fixture.node_with(Limits { batch_bytes: 100, ..Limits::default() });
+    node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    let before = node.metrics().write_batch.get_sample_count();
+    let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
+    let first = in_line(&node, GRAPH, [changeset([])]);
+    wait_until("the first turn has begun", || node.waiting().0 == 0);
+    // 60 + 40 fit, then 200 alone, then the rest.
+    let sizes = [60, 40, 200, 50, 50];
+    let writes =
+        sizes.iter().enumerate().map(|(n, &bytes)| Write { bytes, ..changeset([put_dataset(&format!("d{n}"))]) });
+    let waiting = in_line(&node, GRAPH, writes);
+    lock.release();
+    verdicts(first)[0].as_ref().unwrap();
+    assert!(verdicts(waiting).iter().all(Result::is_ok));
+    assert_eq!(node.metrics().write_batch.get_sample_count(), before + 4);
+    let (_, rejected_at) = rejection_of(write(&node, [delete_job("absent")]));
+    assert_eq!(rejected_at, 5);
+}

@@ -1,0 +1,85 @@
+//! Writes that hold only if the graph is what the client thinks.
+
+use fencepost::graph::{Changeset, Command, Precondition, Rejection};
+
+use super::Fixture;
+use crate::ask::{
+    accepted, conditional, delete_job, in_line, put_dataset, put_job, put_job_with, rejection_of, verdicts,
+};
+use crate::cluster::{GRAPH, name};
+use crate::storm::audit;
+
+fn failed(expected: Option<u64>, actual: Option<u64>) -> Rejection {
+    Rejection::PreconditionFailed { expected, actual, operation: Some(0) }
+}
+
+pub fn a_write_at_the_version_of_the_job_holds(fixture: &impl Fixture) {
+    let (node, other) = (fixture.node_with_graph(), fixture.node());
+    accepted(&node, [put_job("j", &["x"], &[])]);
+    accepted(&node, [put_dataset("unrelated")]);
+    let write = conditional(put_job("j", &["y"], &[]), Precondition::Version(1));
+    assert_eq!(other.write_and_wait(&name(GRAPH), write).unwrap().version, 3);
+}
+
+pub fn a_write_at_another_version_is_refused(fixture: &impl Fixture) {
+    let (node, other) = (fixture.node_with_graph(), fixture.node());
+    accepted(&node, [put_job("j", &["x"], &[])]);
+    accepted(&other, [put_job("j", &["y"], &[])]);
+    for (job, expected, actual) in [("j", 1, Some(2)), ("j", 3, Some(2)), ("absent", 1, None)] {
+        let write = conditional(put_job(job, &["z"], &[]), Precondition::Version(expected));
+        let (rejection, version) = rejection_of(node.write_and_wait(&name(GRAPH), write));
+        assert_eq!((rejection, version), (failed(Some(expected), actual), 2));
+    }
+    assert_eq!(audit(fixture.site()).version, 2);
+}
+
+pub fn a_job_that_must_be_absent_is_not_replaced(fixture: &impl Fixture) {
+    let (node, other) = (fixture.node_with_graph(), fixture.node());
+    let write = || conditional(put_job("j", &["x"], &[]), Precondition::Absent);
+    assert_eq!(node.write_and_wait(&name(GRAPH), write()).unwrap().version, 1);
+    let (rejection, _) = rejection_of(other.write_and_wait(&name(GRAPH), write()));
+    assert_eq!(rejection, failed(None, Some(1)));
+}
+
+pub fn a_changeset_at_another_version_of_the_graph_is_refused(fixture: &impl Fixture) {
+    let (node, other) = (fixture.node_with_graph(), fixture.node());
+    accepted(&node, [put_dataset("d")]);
+    let at = |version| {
+        let steps = vec![put_dataset("e").into()];
+        Command::Changeset(Changeset { if_version: Some(version), steps }).into()
+    };
+    let (rejection, _) = rejection_of(other.write_and_wait(&name(GRAPH), at(0)));
+    assert_eq!(rejection, Rejection::PreconditionFailed { expected: Some(0), actual: Some(1), operation: None });
+    assert_eq!(other.write_and_wait(&name(GRAPH), at(1)).unwrap().version, 2);
+    let deletion = Command::DeleteGraph { if_version: Some(1) };
+    let (rejection, _) = rejection_of(other.write_and_wait(&name(GRAPH), deletion.into()));
+    assert_eq!(rejection, Rejection::PreconditionFailed { expected: Some(1), actual: Some(2), operation: None });
+}
+
+pub fn preconditions_are_judged_before_everything_else(fixture: &impl Fixture) {
+    let node = fixture.node_with_graph();
+    let write = conditional(delete_job("absent"), Precondition::Version(7));
+    let (rejection, _) = rejection_of(node.write_and_wait(&name(GRAPH), write));
+    assert_eq!(rejection, failed(Some(7), None));
+    let write = conditional(put_job("j", &["x"], &["x"]), Precondition::Version(7));
+    let (rejection, _) = rejection_of(node.write_and_wait(&name(GRAPH), write));
+    assert_eq!(rejection, failed(Some(7), None));
+}
+
+pub fn of_writes_at_one_version_only_one_holds(fixture: &impl Fixture) {
+    let nodes = [fixture.node_with_graph(), fixture.node()];
+    accepted(&nodes[0], [put_job("j", &[], &[])]);
+    let waiting = nodes.iter().enumerate().flat_map(|(n, node)| {
+        let write = |k| {
+            let spec = format!(r#"{{"writer":"{n}-{k}"}}"#);
+            conditional(put_job_with("j", &[], &[], &spec), Precondition::Version(1))
+        };
+        in_line(node, GRAPH, (0..20).map(write))
+    });
+    let verdicts = verdicts(waiting.collect());
+    assert_eq!(verdicts.iter().filter(|verdict| verdict.is_ok()).count(), 1);
+    for verdict in verdicts.into_iter().filter(Result::is_err) {
+        assert_eq!(rejection_of(verdict), (failed(Some(1), Some(2)), 2));
+    }
+    assert_eq!(audit(fixture.site()).version, 2);
+}

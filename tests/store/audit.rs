@@ -1,0 +1,41 @@
+//! The check of what a storm leaves behind is checked itself: what is wrong in the rows makes it fail.
+
+use fencepost::graph::Side;
+
+use crate::ask::{accepted, add, put_dataset, put_job};
+use crate::cluster::Site;
+use crate::storm::audit;
+
+fn damaged_by(statements: &str) {
+    let site = Site::with_graph();
+    let node = site.node();
+    accepted(&node, [put_job("a", &["x"], &["y"]), put_job("b", &["y"], &["z"]), put_dataset("declared")]);
+    accepted(&node, [add(Side::Input, "a", "declared")]);
+    accepted(&node, [put_dataset("last")]);
+    assert_eq!(audit(&site).version, 4);
+    site.run_sql(statements);
+    audit(&site);
+}
+
+macro_rules! is_noticed {
+    ($($name:ident: $message:literal, $statements:expr;)*) => {
+        $(#[test]
+        #[should_panic(expected = $message)]
+        fn $name() {
+            damaged_by($statements);
+        })*
+    };
+}
+
+is_noticed! {
+    a_missing_change: "dense", "DELETE FROM changes WHERE version = 3";
+    a_missing_last_change: "ends at the graph's version", "DELETE FROM changes WHERE version = 4";
+    another_text: "the chain is broken at version 2", "UPDATE changes SET change = replace(change, '\"z\"', '\"zz\"') WHERE version = 2";
+    another_chain: "chain", "UPDATE graphs SET chain = zeroblob(32)";
+    a_token_given_twice: "token", "UPDATE changes SET token = (SELECT token FROM changes WHERE version = 2) WHERE version = 3";
+    a_token_that_goes_back: "token", "UPDATE changes SET token = 1 WHERE version = 3";
+    an_edge_that_nobody_put: "the rows are what the log says", "INSERT INTO job_inputs SELECT j.graph_id, j.id, d.id FROM jobs j, datasets d WHERE j.name = 'a' AND d.name = 'z'";
+    an_edge_that_is_gone: "the rows are what the log says", "DELETE FROM job_inputs WHERE dataset_id = (SELECT id FROM datasets WHERE name = 'declared')";
+    another_spec: "the rows are what the log says", "UPDATE jobs SET spec = '{\"a\":1}' WHERE name = 'a'";
+    an_orphan: "orphan", "INSERT INTO datasets SELECT id, 99, 'orphan', NULL FROM graphs";
+}

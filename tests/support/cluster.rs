@@ -1,0 +1,325 @@
+//! A database with its lock on disk, and nodes on it: services in this process, and servers that are processes of their own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+use fencepost::db::{Database, DatabaseUrl, PoolLimits};
+use fencepost::design::Service;
+use fencepost::graph::Name;
+use fencepost::lock::file::FileLock;
+use fencepost::lock::{DistributedLock, Guard, LockKey, Mode};
+use fencepost::node::{self, NodeOptions};
+use fencepost::store::rows::RowStore;
+use fencepost::store::{GraphStore, Head};
+use serde_json::Value;
+
+/// Longer than anything here takes; reached only when something will never come.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < LIMIT, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+pub fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+/// The graph that tests use when they need only one.
+pub const GRAPH: &str = "g";
+
+/// A directory with a database and, beside it, the lock that guards it. Gone when dropped.
+pub struct Site {
+    directory: tempfile::TempDir,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// With an empty graph [`GRAPH`], and a first turn behind it: lock named, epoch seeded, version 1.
+    pub fn with_graph() -> Self {
+        let site = Self::new();
+        let node = site.node();
+        node.create_graph_and_wait(&name(GRAPH)).unwrap();
+        let first = crate::ask::put_dataset("first");
+        crate::ask::write(&node, [first]).unwrap();
+        site
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.path().join(file)
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.path("fencepost.db")
+    }
+
+    pub fn database_url(&self) -> String {
+        format!("sqlite:{}", self.database().display())
+    }
+
+    pub fn options(&self) -> NodeOptions {
+        NodeOptions::new(DatabaseUrl::parse(&self.database_url()).unwrap())
+    }
+
+    /// A node with connections and lock handles of its own.
+    pub fn node(&self) -> Service {
+        node::open(&self.options()).unwrap()
+    }
+
+    pub fn store(&self) -> RowStore {
+        RowStore::new(Database::open(&self.options().database, PoolLimits::default()).unwrap()).unwrap()
+    }
+
+    pub fn head(&self) -> Head {
+        self.store().head(&name(GRAPH)).unwrap().unwrap()
+    }
+
+    /// A connection that goes round everything.
+    pub fn sql(&self) -> SqliteConnection {
+        let mut connection = SqliteConnection::establish(self.database().to_str().unwrap()).unwrap();
+        connection.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON").unwrap();
+        connection
+    }
+
+    pub fn run_sql(&self, statements: &str) {
+        self.sql().batch_execute(statements).unwrap();
+    }
+
+    pub fn lock_directory(&self) -> PathBuf {
+        self.path("fencepost.db.locks")
+    }
+
+    pub fn lock_key(&self, graph: &str) -> LockKey {
+        let store = self.store();
+        let head = store.head(&name(graph)).unwrap().expect("the graph is there");
+        LockKey::new(store.database_id(), head.id).unwrap()
+    }
+
+    /// Holds a graph's lock against every node until dropped.
+    pub fn hold_lock(&self, graph: &str, mode: Mode) -> Guard {
+        let lock = FileLock::open(&self.lock_directory(), "beside-database".to_owned()).unwrap();
+        lock.acquire(&self.lock_key(graph), mode, LIMIT).unwrap()
+    }
+
+    /// The file that counts the tokens of [`GRAPH`].
+    pub fn lock_file(&self) -> PathBuf {
+        let lock = FileLock::open(&self.lock_directory(), "beside-database".to_owned()).unwrap();
+        lock.path(&self.lock_key(GRAPH))
+    }
+
+    /// The command `fencepost` on this database.
+    pub fn fencepost(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fencepost"));
+        for variable in ["DATABASE_URL", "LOCK_URL", "DESIGN", "READS", "FAILPOINTS"] {
+            command.env_remove(format!("FENCEPOST_{variable}"));
+        }
+        command.env_remove("RUST_LOG").env("FENCEPOST_DATABASE_URL", self.database_url()).args(arguments);
+        command
+    }
+
+    pub fn serve(&self) -> Server {
+        Server::start(self.fencepost(&SERVE))
+    }
+
+    /// A server with failpoints armed, see `src/failpoint.rs`.
+    pub fn serve_armed(&self, failpoints: &str, more_arguments: &[&str]) -> Server {
+        let mut command = self.fencepost(&SERVE);
+        command.args(more_arguments).env("FENCEPOST_FAILPOINTS", failpoints);
+        Server::start(command)
+    }
+}
+
+/// The arguments with which a server is started, on a port that is free.
+pub const SERVE: [&str; 3] = ["serve", "--address", "127.0.0.1:0"];
+
+/// What a command printed and how it ended.
+pub fn finish(mut command: Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text.into_owned())
+}
+
+/// A server process. Killed when dropped.
+pub struct Server {
+    child: Child,
+    log: Arc<Log>,
+    /// `http://127.0.0.1:PORT`
+    pub base: String,
+}
+
+#[derive(Default)]
+struct Log {
+    text: Mutex<(String, bool)>,
+    grown: Condvar,
+}
+
+impl Server {
+    /// Starts it and waits until it takes requests.
+    pub fn start(command: Command) -> Self {
+        Self::try_start(command).unwrap_or_else(|log| panic!("the server did not come up:\n{log}"))
+    }
+
+    /// As [`start`](Self::start); what it said instead, if it ended.
+    pub fn try_start(mut command: Command) -> Result<Self, String> {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Log::default());
+        let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                sink.text.lock().unwrap().0.push_str(&(line + "\n"));
+                sink.grown.notify_all();
+            }
+            sink.text.lock().unwrap().1 = true;
+            sink.grown.notify_all();
+        });
+        let mut server = Self { child, log, base: String::new() };
+        let said = server.wait_for_log(|text| text.contains(" on http://"));
+        let Some((_, rest)) = said.split_once(" on http://") else {
+            let _ = server.child.wait();
+            return Err(said);
+        };
+        server.base = format!("http://{}", rest.split(';').next().unwrap());
+        Ok(server)
+    }
+
+    /// Its standard error, once it is as wanted or has ended.
+    pub fn wait_for_log(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let began = Instant::now();
+        let mut log = self.log.text.lock().unwrap();
+        while !wanted(&log.0) && !log.1 {
+            assert!(began.elapsed() < LIMIT, "the server does not say what is waited for:\n{}", log.0);
+            log = self.log.grown.wait_timeout(log, Duration::from_millis(100)).unwrap().0;
+        }
+        log.0.clone()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap()
+    }
+
+    /// Sends a signal, such as `STOP`.
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.id().to_string()]).status().unwrap();
+        assert!(status.success(), "kill -{signal} failed");
+    }
+
+    pub fn put_job(&self, job: &str, inputs: &[&str], outputs: &[&str]) -> Result<Answer, String> {
+        let body = serde_json::json!({"inputs": inputs, "outputs": outputs});
+        Client::new().send(&self.base, "PUT", &format!("/v1/graphs/{GRAPH}/jobs/{job}"), None, Some(&body))
+    }
+
+    pub fn get(&self, path: &str) -> Result<Answer, String> {
+        Client::new().send(&self.base, "GET", path, None, None)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An HTTP client.
+pub struct Client {
+    agent: ureq::Agent,
+}
+
+/// What it was answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn version(&self) -> u64 {
+        self.body["version"].as_u64().unwrap_or_else(|| panic!("no version in {self:?}"))
+    }
+}
+
+impl Client {
+    pub fn new() -> Self {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(LIMIT)).build();
+        Self { agent: config.new_agent() }
+    }
+
+    /// An error means that no answer came: it is not known what happened.
+    pub fn send(
+        &self,
+        base: &str,
+        method: &str,
+        path: &str,
+        idempotency_key: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<Answer, String> {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{base}{path}"));
+        if let Some(key) = idempotency_key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let response = match body {
+            Some(body) => {
+                let request = request.header("Content-Type", "application/json").body(body.to_string()).unwrap();
+                self.agent.run(request)
+            }
+            None => self.agent.run(request.body(()).unwrap()),
+        };
+        let mut response = response.map_err(|error| error.to_string())?;
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
+        Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
+    }
+}
+
+/// Runs `body` in a process of its own with failpoints armed: they are read once in a process. `test` is the calling test's
+/// `module_path!()::name`, whose only statement this is.
+pub fn in_child(test: &str, failpoints: &str, body: impl FnOnce()) {
+    const CHILD: &str = "FENCEPOST_TEST_CHILD";
+    let (_, test) = test.split_once("::").unwrap();
+    if std::env::var_os(CHILD).is_some() {
+        body();
+        println!("the body of {test} has run");
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(CHILD, "1").env("FENCEPOST_FAILPOINTS", failpoints);
+    let (code, output) = finish(command);
+    assert!(code == Some(0) && output.contains(&format!("the body of {test} has run")), "in the child:\n{output}");
+}
+
+/// Copies a database, as it stands, into another file.
+pub fn back_up(site: &Site, to: &Path) {
+    site.run_sql(&format!("VACUUM INTO '{}'", to.display()));
+}
+
+/// Makes the rows in the database, while nodes run on it, what they are in a copy.
+pub fn restore(site: &Site, from: &Path) {
+    const TABLES: [&str; 8] =
+        ["service", "graphs", "datasets", "jobs", "job_inputs", "job_outputs", "changes", "idempotency_keys"];
+    let mut script = format!("ATTACH '{}' AS copy; BEGIN IMMEDIATE;", from.display());
+    for table in TABLES.iter().rev() {
+        script += &format!("DELETE FROM main.{table};");
+    }
+    for table in TABLES {
+        script += &format!("INSERT INTO main.{table} SELECT * FROM copy.{table};");
+    }
+    site.run_sql(&(script + "COMMIT;"));
+}
