@@ -418,7 +418,7 @@ impl<'g> IntoNeighborsDirected for &'g Graph {
     }
 }
 
-impl<'g> IntoNodeIdentifiers for &'g Graph {
+impl IntoNodeIdentifiers for &Graph {
     type NodeIdentifiers = std::vec::IntoIter<Slot>;
 
     fn node_identifiers(self) -> Self::NodeIdentifiers {
