@@ -16,9 +16,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::graph::{Command, Name, Rejection};
+use crate::graph::{Command, Name, Precondition, Rejection};
 use crate::lock::{DistributedLock, LockError, LockIdentity};
-use crate::store::{CommitError, GraphStore, Head, LockRecord, StoreError, StoredAnswer};
+use crate::store::{CommitError, Creation, GraphStore, Head, LockRecord, StoreError, StoredAnswer};
 
 mod image;
 mod lane;
@@ -299,11 +299,12 @@ impl Service {
     pub fn create_graph(
         &self,
         graph: &Name,
+        precondition: Option<Precondition>,
         idempotency: Option<IdempotencyKey>,
         reply: impl FnOnce(Verdict) + Send + 'static,
     ) {
         let (inner, graph) = (Arc::clone(&self.inner), graph.clone());
-        self.inner.workers.spawn(move || reply(inner.create_graph(&graph, idempotency.as_ref())));
+        self.inner.workers.spawn(move || reply(inner.create_graph(&graph, precondition, idempotency.as_ref())));
     }
 
     /// The graphs whose names begin with `prefix` and come after `after`, in byte order. `reply` is called once and must not block.
@@ -350,7 +351,7 @@ impl Service {
     /// # Errors
     /// [`Refusal`] says why it could not be created.
     pub fn create_graph_and_wait(&self, graph: &Name) -> Verdict {
-        wait_for(|reply| self.create_graph(graph, None, reply))
+        wait_for(|reply| self.create_graph(graph, None, None, reply))
     }
 
     /// What the turns cost.
@@ -439,7 +440,12 @@ impl Inner {
         Ok(Some((head, image)))
     }
 
-    fn create_graph(&self, graph: &Name, idempotency: Option<&IdempotencyKey>) -> Verdict {
+    fn create_graph(
+        &self,
+        graph: &Name,
+        precondition: Option<Precondition>,
+        idempotency: Option<&IdempotencyKey>,
+    ) -> Verdict {
         let now_ms = now_ms();
         if let Some(idempotency) = idempotency
             && let Some(head) = self.store.head(graph)?
@@ -447,9 +453,19 @@ impl Inner {
         {
             return verdict;
         }
-        let answer = idempotency.map(|key| key.answer(&Accepted { version: 0, changed: true, created: true }));
-        match self.store.create_graph(graph, answer.as_ref(), now_ms) {
-            Ok((head, created)) => Ok(Accepted { version: head.version, changed: created, created }),
+        let accepted = |head: &Head, created| Accepted { version: head.version, changed: created, created };
+        let answer = |head: &Head, created| idempotency.map(|key| key.answer(&accepted(head, created)));
+        match self.store.create_graph(graph, precondition, &answer, now_ms) {
+            Ok(Creation::Created(head)) => Ok(accepted(&head, true)),
+            Ok(Creation::Found(head)) => Ok(accepted(&head, false)),
+            Ok(Creation::NotAsExpected { actual }) => {
+                let expected = match precondition {
+                    Some(Precondition::Version(version)) => Some(version),
+                    Some(Precondition::Absent | Precondition::Exists) | None => None,
+                };
+                let rejection = Rejection::PreconditionFailed { expected, actual, operation: None };
+                Err(Refusal::Rejected { rejection, version: actual.unwrap_or_default() })
+            }
             Err(error) => Err(self.refusal_of(graph, error)),
         }
     }

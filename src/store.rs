@@ -8,7 +8,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::db::DbError;
-use crate::graph::{Change, DamagedFact, DamagedRows, Graph, Name, hex};
+use crate::graph::{Change, DamagedFact, DamagedRows, Graph, Name, Precondition, hex};
 
 mod delta;
 pub mod rows;
@@ -121,6 +121,20 @@ pub struct StoredAnswer {
     pub fingerprint: String,
     /// What was answered.
     pub answer: String,
+}
+
+/// What came of creating a graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Creation {
+    /// It was not there.
+    Created(Head),
+    /// It was there.
+    Found(Head),
+    /// The precondition does not hold.
+    NotAsExpected {
+        /// The version that it has; `None`: it is not there.
+        actual: Option<u64>,
+    },
 }
 
 /// One conditional write.
@@ -257,16 +271,18 @@ pub trait GraphStore: Send + Sync {
     /// [`StoreError`] if they cannot be read.
     fn graphs(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, StoreError>;
 
-    /// Creates the graph, or again if it was deleted; says whether it was not there.
+    /// Creates the graph, or again if it was deleted, unless it is there or `precondition` forbids it. `answer` makes of what came of it the
+    /// answer to keep.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
     fn create_graph(
         &self,
         name: &Name,
-        answer: Option<&StoredAnswer>,
+        precondition: Option<Precondition>,
+        answer: &dyn Fn(&Head, bool) -> Option<StoredAnswer>,
         now_ms: i64,
-    ) -> Result<(Head, bool), CommitError>;
+    ) -> Result<Creation, CommitError>;
 
     /// The graph's row, deleted graphs included.
     ///

@@ -487,7 +487,7 @@ impl Route {
     /// Every problem that it may answer.
     #[must_use]
     pub fn all_problems(&self) -> Vec<Kind> {
-        let mut kinds = vec![Kind::Malformed, Kind::NotAcceptable, Kind::Internal];
+        let mut kinds = vec![Kind::Malformed, Kind::NotAcceptable, Kind::UnsupportedMediaType, Kind::Internal];
         kinds.extend(self.problems);
         match self.class {
             Class::Service => {}
@@ -505,7 +505,7 @@ impl Route {
             ]);
         }
         if self.body != Body::None {
-            kinds.extend([Kind::TooLarge, Kind::UnsupportedMediaType]);
+            kinds.push(Kind::TooLarge);
         }
         kinds.sort_unstable();
         kinds.dedup();

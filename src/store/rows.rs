@@ -5,12 +5,13 @@ use diesel::prelude::*;
 
 use super::delta::RowDelta;
 use super::{
-    Chain, Commit, CommitError, Entry, GraphState, GraphStore, Head, ImageKey, LockRecord, StoreError, StoredAnswer,
+    Chain, Commit, CommitError, Creation, Entry, GraphState, GraphStore, Head, ImageKey, LockRecord, StoreError,
+    StoredAnswer,
 };
 use crate::db::schema::{changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service};
 use crate::db::{AnyConnection, Database, DbError, WriteError};
 use crate::failpoint;
-use crate::graph::{Graph, GraphBuilder, Name};
+use crate::graph::{Graph, GraphBuilder, Name, Precondition};
 
 /// The rows of one database.
 pub struct RowStore {
@@ -142,11 +143,23 @@ impl GraphStore for RowStore {
     fn create_graph(
         &self,
         name: &Name,
-        answer: Option<&StoredAnswer>,
+        precondition: Option<Precondition>,
+        answer: &dyn Fn(&Head, bool) -> Option<StoredAnswer>,
         now_ms: i64,
-    ) -> Result<(Head, bool), CommitError> {
+    ) -> Result<Creation, CommitError> {
         let written = self.database.write(|connection| {
             let found = read_head(connection, name)?;
+            let there = found.as_ref().filter(|head| head.state != GraphState::Deleted);
+            let actual = there.map(|head| head.version);
+            let holds = match precondition {
+                None => true,
+                Some(Precondition::Absent) => actual.is_none(),
+                Some(Precondition::Exists) => actual.is_some(),
+                Some(Precondition::Version(expected)) => actual == Some(expected),
+            };
+            if !holds {
+                return Ok(Creation::NotAsExpected { actual });
+            }
             let created = match &found {
                 Some(head) if head.state != GraphState::Deleted => false,
                 Some(head) => {
@@ -171,8 +184,19 @@ impl GraphStore for RowStore {
             };
             let head = read_head(connection, name)?
                 .ok_or_else(|| StoreError::DamagedValue(format!("graph `{name}` vanished as it was created")))?;
-            keep_answers(connection, head.id, answer.into_iter(), now_ms)?;
-            Ok::<_, CommitError>((head, created))
+            // Graphs are created without a turn, so another request may have brought the same key meanwhile: the first answer is kept.
+            let answer = answer(&head, created);
+            if let Some(answer) = &answer
+                && idempotency_keys::table
+                    .find((head.id, &answer.key))
+                    .select(idempotency_keys::created_at_ms)
+                    .first::<i64>(connection)
+                    .optional()?
+                    .is_none_or(|kept_at_ms| kept_at_ms < now_ms - ANSWER_KEPT_MS)
+            {
+                keep_answers(connection, head.id, std::iter::once(answer), now_ms)?;
+            }
+            Ok::<_, CommitError>(if created { Creation::Created(head) } else { Creation::Found(head) })
         });
         written.map_err(|error| match error {
             WriteError::RolledBack(error) => error,
