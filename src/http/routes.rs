@@ -156,7 +156,7 @@ pub static ROUTES: &[Route] = &[
         )
     },
     Route {
-        body: Body::Json("Job"),
+        body: Body::Json("NewJob"),
         answers: &[(201, "Written")],
         problems: &[Kind::GraphNotFound, Kind::AlreadyExists, Kind::SecondProducer, Kind::Cycle],
         ..route(
@@ -176,7 +176,7 @@ pub static ROUTES: &[Route] = &[
         })
     },
     Route {
-        body: Body::Json("Job"),
+        body: Body::Json("JobRequest"),
         answers: &[(200, "Written"), (201, "Written")],
         problems: &[Kind::GraphNotFound, Kind::SecondProducer, Kind::Cycle],
         ..route(

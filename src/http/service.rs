@@ -31,5 +31,6 @@ pub async fn openapi(_: Call) -> Result<Reply, Problem> {
 
 /// `GET /docs`
 pub async fn docs(_: Call) -> Result<Reply, Problem> {
-    Ok(Reply::text("text/html; charset=utf-8", docs::page().into_bytes()))
+    let page = Reply::text("text/html; charset=utf-8", docs::page().into_bytes());
+    Ok(page.with("Content-Security-Policy", docs::policy()))
 }
