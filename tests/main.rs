@@ -1,1 +1,4 @@
+//! All tests from outside, in one binary.
 
+mod http;
+mod support;

@@ -122,8 +122,13 @@ impl Call {
     /// # Errors
     /// [`Problem`] if it is none.
     pub fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
+        // Versions fit 63 bits, and so does everything that a client's language may keep in a signed number.
         let parse = |text: &str| {
-            text.parse().map_err(|_| Problem::malformed(name, format!("`{text}` is no whole number from 0 up")))
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse()
+                .ok()
+                .filter(|number| digits && *number <= i64::MAX as u64)
+                .ok_or_else(|| Problem::malformed(name, format!("`{text}` is no whole number from 0 to {}", i64::MAX)))
         };
         self.query(name).map(parse).transpose()
     }

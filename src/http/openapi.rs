@@ -207,7 +207,7 @@ fn parameters() -> Value {
         "cursor": query(
             "cursor",
             "Where the page before ended: its `next_cursor`. It belongs to that list of that graph with that prefix.",
-            json!({"type": "string"}),
+            json!({"type": "string", "minLength": 1}),
         ),
         "limit": query("limit", "Items of a page.", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
         "at_least": query(

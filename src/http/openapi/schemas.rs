@@ -220,10 +220,10 @@ fn answers() -> Value {
             json!({"graph": "main", "version": 7, "changed": true}),
         ),
         "PlanRequest": with_example(
-            object("What to plan for: at least one dataset or job.", &[], json!({
+            at_least_one_target(object("What to plan for: at least one dataset or job.", &[], json!({
                 "datasets": list("Name"), "jobs": list("Name"),
                 "stop_at": {"type": "array", "items": to("Name"), "description": "Datasets that count as sources: their producers are left out."},
-            })),
+            }))),
             json!({"datasets": ["report"], "stop_at": ["sales"]}),
         ),
         "Plan": plan(),
@@ -234,6 +234,12 @@ fn answers() -> Value {
             json!({"jobs": ["load-sales"], "datasets": ["sales"]}),
         ),
     })
+}
+
+fn at_least_one_target(mut request: Value) -> Value {
+    let some = |field: &str| json!({"required": [field], "properties": {field: {"minItems": 1}}});
+    request["anyOf"] = json!([some("datasets"), some("jobs")]);
+    request
 }
 
 fn plan() -> Value {

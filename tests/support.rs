@@ -1,0 +1,4 @@
+//! What tests share.
+
+pub mod contract;
+pub mod server;
