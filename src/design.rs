@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::graph::{Command, Name, Rejection};
+use crate::graph::{Command, Name, Precondition, Rejection};
 use crate::lock::{DistributedLock, LockError, LockIdentity};
 use crate::store::{CommitError, Creation, GraphStore, Head, LockRecord, StoreError, StoredAnswer};
 
@@ -299,11 +299,12 @@ impl Service {
     pub fn create_graph(
         &self,
         graph: &Name,
+        precondition: Option<Precondition>,
         idempotency: Option<IdempotencyKey>,
         reply: impl FnOnce(Verdict) + Send + 'static,
     ) {
         let (inner, graph) = (Arc::clone(&self.inner), graph.clone());
-        self.inner.workers.spawn(move || reply(inner.create_graph(&graph, idempotency.as_ref())));
+        self.inner.workers.spawn(move || reply(inner.create_graph(&graph, precondition, idempotency.as_ref())));
     }
 
     /// The graphs whose names begin with `prefix` and come after `after`, in byte order. `reply` is called once and must not block.
@@ -350,7 +351,7 @@ impl Service {
     /// # Errors
     /// [`Refusal`] says why it could not be created.
     pub fn create_graph_and_wait(&self, graph: &Name) -> Verdict {
-        wait_for(|reply| self.create_graph(graph, None, reply))
+        wait_for(|reply| self.create_graph(graph, None, None, reply))
     }
 
     /// What the turns cost.
@@ -440,13 +441,26 @@ impl Inner {
         Ok(Some((head, image)))
     }
 
-    fn create_graph(&self, graph: &Name, idempotency: Option<&IdempotencyKey>) -> Verdict {
+    fn create_graph(
+        &self,
+        graph: &Name,
+        precondition: Option<Precondition>,
+        idempotency: Option<&IdempotencyKey>,
+    ) -> Verdict {
         let accepted = |head: &Head, created| Accepted { version: head.version, changed: created, created };
         let answer = idempotency.map(|key| move |head: &Head, created: bool| key.answer(&accepted(head, created)));
         let keep = idempotency.zip(answer.as_ref());
         let keep = keep.map(|(idempotency, answer)| (idempotency.key.as_str(), answer as &dyn Fn(&Head, bool) -> _));
-        match (self.store.create_graph(graph, keep, now_ms()), idempotency) {
+        match (self.store.create_graph(graph, precondition, keep, now_ms()), idempotency) {
             (Ok(Creation::There { head, created }), _) => Ok(accepted(&head, created)),
+            (Ok(Creation::NotAsExpected { actual }), _) => {
+                let expected = match precondition {
+                    Some(Precondition::Version(version)) => Some(version),
+                    Some(Precondition::Absent | Precondition::Exists) | None => None,
+                };
+                let rejection = Rejection::PreconditionFailed { expected, actual, operation: None };
+                Err(Refusal::Rejected { rejection, version: actual.unwrap_or_default() })
+            }
             (Ok(Creation::Answered(stored)), Some(key)) => key.verdict(&stored),
             (Ok(Creation::Answered(_)), None) => unreachable!("only a key has an answer"),
             (Err(error), _) => Err(self.refusal_of(graph, error)),

@@ -14,7 +14,7 @@ use rocket::data::{Data, ToByteUnit};
 use rocket::http::{Header, Method, Status};
 use rocket::route::{Handler, Outcome};
 use rocket::tokio::io::AsyncReadExt;
-use rocket::{Request, Response, Route};
+use rocket::{Request, Response};
 
 use crate::design::Service;
 
@@ -33,7 +33,7 @@ mod service;
 
 pub use plans::{PlanBody, graphviz, mermaid};
 pub use problem::{Kind, Problem};
-pub use routes::{Body, Class, ROUTES};
+pub use routes::{Body, Class, ROUTES, Route};
 
 use call::Call;
 use reply::Reply;
@@ -149,7 +149,7 @@ impl Handler for Dispatcher {
 impl Dispatcher {
     /// The route's id and the answer.
     async fn answer(&self, request: &Request<'_>, data: Data<'_>) -> (&'static str, Result<Reply, Problem>) {
-        let found = self.find(request);
+        let found = find(request.uri().path().raw().as_str(), request.method().as_str());
         let (route, parameters, path) = match found {
             Ok(found) => found,
             Err(problem) => {
@@ -168,59 +168,87 @@ impl Dispatcher {
         (route.id, outcome.await)
     }
 
-    fn find(
-        &self,
-        request: &Request<'_>,
-    ) -> Result<(&'static routes::Route, Vec<(&'static str, usize)>, Vec<String>), Problem> {
-        let raw = request.uri().path().raw().as_str();
-        let not_found =
-            || Problem::new(Kind::RouteNotFound, "there is nothing here; see /docs").with("name", raw.into());
-        if raw == "/" {
-            return Err(not_found());
-        }
-        let path = call::segments(raw)?;
-        let mut allowed = Vec::new();
-        for route in ROUTES {
-            if let Some(parameters) = route.matches(&path) {
-                if route.method == request.method().as_str() {
-                    return Ok((route, parameters, path));
-                }
-                allowed.push(route.method);
-            }
-        }
-        if allowed.is_empty() {
-            return Err(not_found());
-        }
-        let allow = allowed.join(", ");
-        let problem = Problem::new(Kind::MethodNotAllowed, format!("this path has {allow}"));
-        Err(problem.with("allowed", allowed.into()).allowing(allow))
-    }
-
     /// The body of a request that may have one, read to its end or refused.
-    async fn body(&self, request: &Request<'_>, route: &routes::Route, data: Data<'_>) -> Result<Vec<u8>, Problem> {
+    async fn body(&self, request: &Request<'_>, route: &Route, mut data: Data<'_>) -> Result<Vec<u8>, Problem> {
         let limit = self.app.limits.body_bytes;
-        if route.body == Body::None {
+        let empty = data.peek(1).await.is_empty();
+        if let Err(problem) = check_media_type(request, route, empty) {
             discard(data, limit).await;
-            return Ok(Vec::new());
-        }
-        let given = request.headers().get_one("content-type").unwrap_or_default();
-        let media_type = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if !media_type.is_empty() && !route.body_types().contains(&media_type.as_str()) {
-            discard(data, limit).await;
-            let supported = route.body_types();
-            let detail = format!("the body is `{media_type}`; this call takes {}", supported.join(" or "));
-            return Err(Problem::new(Kind::UnsupportedMediaType, detail).with("supported", supported.into()));
+            return Err(problem);
         }
         let mut stream = data.open(drained(limit).bytes());
         let mut body = Vec::new();
-        let read = (&mut stream).take(limit + 1).read_to_end(&mut body).await;
+        let read = (&mut stream).take(limit.saturating_add(1)).read_to_end(&mut body).await;
         read.map_err(|error| Problem::malformed("body", format!("the body could not be read: {error}")))?;
         if body.len() as u64 <= limit {
+            check_whole(request, route, &body)?;
             return Ok(body);
         }
         drop(rocket::tokio::io::copy(&mut stream, &mut rocket::tokio::io::sink()).await);
         Err(Problem::new(Kind::TooLarge, format!("the body is larger than {limit} bytes")).with("limit", limit.into()))
     }
+}
+
+/// What is known of a path: its route, the route's parameters as indices of segments, the segments.
+type Found = (&'static Route, Vec<(&'static str, usize)>, Vec<String>);
+
+fn find(raw_path: &str, method: &str) -> Result<Found, Problem> {
+    let not_found =
+        || Problem::new(Kind::RouteNotFound, "there is nothing here; see /docs").with("name", raw_path.into());
+    if raw_path == "/" {
+        return Err(not_found());
+    }
+    let path = call::segments(raw_path)?;
+    let mut allowed = Vec::new();
+    for route in ROUTES {
+        if let Some(parameters) = route.matches(&path) {
+            if route.method == method {
+                return Ok((route, parameters, path));
+            }
+            allowed.push(route.method);
+        }
+    }
+    if allowed.is_empty() {
+        return Err(not_found());
+    }
+    // Rocket answers HEAD as GET, without the body.
+    if allowed.contains(&"GET") {
+        allowed.push("HEAD");
+    }
+    let allow = allowed.join(", ");
+    let problem = Problem::new(Kind::MethodNotAllowed, format!("this path has {allow}"));
+    Err(problem.with("allowed", allowed.into()).allowing(allow))
+}
+
+/// A body must say that it is of a type that the route takes; a route that takes none must get none. This also closes two doors that
+/// browsers leave open to any web page: a POST without a media type, and a form whose field `_method` makes Rocket take it for a DELETE.
+fn check_media_type(request: &Request<'_>, route: &Route, empty: bool) -> Result<(), Problem> {
+    let given = request.headers().get_one("content-type").unwrap_or_default();
+    let media_type = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let supported = route.body_types();
+    let takes = if supported.is_empty() { "no body".to_owned() } else { supported.join(" or ") };
+    let detail = match media_type.as_str() {
+        _ if empty && (supported.is_empty() || media_type.is_empty()) => return Ok(()),
+        media_type if supported.contains(&media_type) => return Ok(()),
+        "" => format!("the body has no content-type; this call takes {takes}"),
+        media_type => format!("the body is `{media_type}`; this call takes {takes}"),
+    };
+    Err(Problem::new(Kind::UnsupportedMediaType, detail).with("supported", supported.into()))
+}
+
+/// A client that dies between head and body must not seem to have sent a shorter body: Rocket looks at a body's beginning for reasons of its
+/// own, and drops the error if it fails there.
+fn check_whole(request: &Request<'_>, route: &Route, body: &[u8]) -> Result<(), Problem> {
+    let announced = request.headers().get_one("content-length").and_then(|length| length.parse::<usize>().ok());
+    let chunked = request.headers().contains("transfer-encoding");
+    let cut_off = match announced {
+        Some(length) => length != body.len(),
+        None => chunked && body.is_empty() && route.body != Body::None,
+    };
+    if cut_off {
+        return Err(Problem::malformed("body", format!("the body ended after {} bytes; was it cut off?", body.len())));
+    }
+    Ok(())
 }
 
 /// How much of a body is read and thrown away, so that the client comes to read the answer. Beyond, the connection is closed.
@@ -246,14 +274,22 @@ fn into_response(reply: Reply) -> Response<'static> {
     response.finalize()
 }
 
+const UNKNOWN_METHOD: &str = "";
+
 /// What Rocket itself refuses, before a route is looked for, and panics.
 #[derive(Clone)]
 struct LastResort;
 
 #[rocket::async_trait]
 impl rocket::catcher::Handler for LastResort {
-    async fn handle<'r>(&self, status: Status, _: &'r Request<'_>) -> rocket::catcher::Result<'r> {
+    async fn handle<'r>(&self, status: Status, request: &'r Request<'_>) -> rocket::catcher::Result<'r> {
+        let raw_path = request.uri().path().raw().as_str();
         let problem = match status.code {
+            // A method that Rocket does not know; of a target that is no path it leaves the root.
+            400 if raw_path != "/" => match find(raw_path, UNKNOWN_METHOD) {
+                Ok(_) => unreachable!("no route has it"),
+                Err(problem) => problem,
+            },
             400..=499 => Problem::malformed(
                 "request",
                 "this is no HTTP request that can be understood: look at the method and the path",
@@ -302,8 +338,8 @@ pub fn serve(
         Method::Connect,
         Method::Patch,
     ];
-    let routes: Vec<Route> =
-        methods.iter().map(|&method| Route::new(method, "/<path..>", dispatcher.clone())).collect();
+    let routes: Vec<rocket::Route> =
+        methods.iter().map(|&method| rocket::Route::new(method, "/<path..>", dispatcher.clone())).collect();
     let announce = rocket::fairing::AdHoc::on_liftoff("announce", move |rocket| {
         let bound = SocketAddr::new(rocket.config().address, rocket.config().port);
         Box::pin(async move { ready(bound) })

@@ -8,7 +8,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::db::DbError;
-use crate::graph::{Change, DamagedFact, DamagedRows, Graph, Name, hex};
+use crate::graph::{Change, DamagedFact, DamagedRows, Graph, Name, Precondition, hex};
 
 mod delta;
 pub mod rows;
@@ -135,6 +135,11 @@ pub enum Creation {
         head: Head,
         /// Whether it was not there before.
         created: bool,
+    },
+    /// The precondition does not hold.
+    NotAsExpected {
+        /// The version that it has; `None`: it is not there.
+        actual: Option<u64>,
     },
     /// The key has been used: this is what was answered, if for the same request.
     Answered(StoredAnswer),
@@ -274,12 +279,18 @@ pub trait GraphStore: Send + Sync {
     /// [`StoreError`] if they cannot be read.
     fn graphs(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, StoreError>;
 
-    /// Creates the graph, or again if it was deleted. With `keep`, does nothing if the graph has an answer under that key already, and
-    /// otherwise keeps what `keep` makes of the outcome.
+    /// Creates the graph, or again if it was deleted, unless `precondition` forbids it. With `keep`, does nothing if the graph has an
+    /// answer under that key already, and otherwise keeps what `keep` makes of the outcome.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
-    fn create_graph(&self, name: &Name, keep: Option<Keep<'_>>, now_ms: i64) -> Result<Creation, CommitError>;
+    fn create_graph(
+        &self,
+        name: &Name,
+        precondition: Option<Precondition>,
+        keep: Option<Keep<'_>>,
+        now_ms: i64,
+    ) -> Result<Creation, CommitError>;
 
     /// The graph's row, deleted graphs included.
     ///

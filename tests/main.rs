@@ -14,6 +14,7 @@ mod cli;
 mod crash;
 mod design;
 mod graph;
+mod http;
 mod lock;
 mod store;
 mod support;

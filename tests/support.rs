@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+pub mod contract;
+pub mod server;
+
 /// How long a test waits for what must happen before it calls that a hang. `FENCEPOST_TEST_LIMIT_MS` makes it shorter,
 /// for runs that are meant to go red.
 pub fn limit() -> Duration {

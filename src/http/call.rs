@@ -122,8 +122,13 @@ impl Call {
     /// # Errors
     /// [`Problem`] if it is none.
     pub fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
+        // Versions fit 63 bits, and so does everything that a client's language may keep in a signed number.
         let parse = |text: &str| {
-            text.parse().map_err(|_| Problem::malformed(name, format!("`{text}` is no whole number from 0 up")))
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse()
+                .ok()
+                .filter(|number| digits && *number <= i64::MAX as u64)
+                .ok_or_else(|| Problem::malformed(name, format!("`{text}` is no whole number from 0 to {}", i64::MAX)))
         };
         self.query(name).map(parse).transpose()
     }
@@ -148,6 +153,11 @@ impl Call {
         let text = std::str::from_utf8(&self.body).map_err(|error| {
             Problem::malformed("body", format!("the body is not UTF-8 after byte {}", error.valid_up_to()))
         })?;
+        // Serde would also take a list of the fields' values for an object.
+        let first = text.trim_start_matches([' ', '\t', '\r', '\n']);
+        if first.starts_with('[') {
+            return Err(Problem::malformed("body", "the body is a list; this call takes an object"));
+        }
         serde_json::from_str(text).map_err(|error| {
             let problem = Problem::malformed("body", format!("the body is not what this call takes: {error}"));
             problem.with("line", error.line().into()).with("column", error.column().into())
@@ -189,13 +199,6 @@ impl Call {
             let tag = tag.trim();
             tag == "*" || parse_tag(tag.strip_prefix("W/").unwrap_or(tag)) == Some(version)
         })
-    }
-
-    /// The media type of the body, without parameters.
-    #[must_use]
-    pub fn content_type(&self) -> Option<String> {
-        let header = self.headers.get("content-type")?;
-        Some(header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
     }
 
     /// The image of the path's graph, at a version read after the request came and at least the one asked for.

@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::call::{Call, ask};
 use super::page::PageRequest;
-use super::problem::{Kind, Problem};
+use super::problem::Problem;
 use super::reply::Reply;
-use crate::design::{Accepted, Refusal};
+use crate::design::Refusal;
 use crate::graph::{ChangesetWire, Command, Name, Precondition};
 use crate::store::Head;
 
@@ -25,7 +25,7 @@ pub async fn list(call: Call) -> Result<Reply, Problem> {
     let page = PageRequest::new(&call, "graphs")?;
     let (prefix, after, limit) = (page.prefix.clone(), page.after.clone(), page.limit + 1);
     let heads: Result<Vec<Head>, Refusal> = ask(|reply| call.app.service.graphs(prefix, after, limit, reply)).await;
-    let heads = heads.map_err(|refusal| Problem::new(Kind::DatabaseUnavailable, refusal.to_string()))?;
+    let heads = heads.map_err(|refusal| Problem::unserved(&refusal))?;
     let show = |head: &Head| json!({"graph": head.name, "version": head.version});
     Ok(Reply::json(&page.page(heads.iter(), |head| &head.name, show)))
 }
@@ -52,36 +52,9 @@ pub async fn create(call: Call) -> Result<Reply, Problem> {
     if call.has_body() {
         call.json::<NoFields>()?;
     }
-    let failed = |expected: Option<u64>, actual: Option<u64>, detail: String| {
-        let problem = Problem::new(Kind::PreconditionFailed, detail);
-        problem.with("expected", json!(expected)).with("actual", json!(actual))
-    };
-    let precondition = call.precondition()?;
-    if let Some(Precondition::Version(_) | Precondition::Exists) = precondition {
-        // Creating is out of the question: the graph is there as the client knows it, or the precondition fails.
-        let version = match call.app.image(&graph).await {
-            Ok(image) => Some(image.key.version),
-            Err(Refusal::GraphNotFound { .. }) => None,
-            Err(refusal) => return Err(Problem::refused(&graph, refusal)),
-        };
-        return match (precondition, version) {
-            (Some(Precondition::Version(expected)), actual) if actual != Some(expected) => {
-                let problem = failed(Some(expected), actual, format!("graph `{graph}` is not at version {expected}"));
-                Err(actual.map_or(problem.clone(), |version| problem.decided_at(&graph, version)))
-            }
-            (_, None) => Err(failed(Some(0), None, format!("there is no graph `{graph}`"))),
-            (_, Some(version)) => {
-                Ok(Reply::written(&graph, Accepted { version, changed: false, created: false }, false))
-            }
-        };
-    }
-    let idempotency = call.idempotency()?;
-    let verdict = ask(|reply| call.app.service.create_graph(&graph, idempotency, reply)).await;
+    let (precondition, idempotency) = (call.precondition()?, call.idempotency()?);
+    let verdict = ask(|reply| call.app.service.create_graph(&graph, precondition, idempotency, reply)).await;
     let (graph, accepted) = call.verdict(graph, verdict)?;
-    if precondition == Some(Precondition::Absent) && !accepted.created {
-        let problem = failed(None, Some(accepted.version), format!("graph `{graph}` exists"));
-        return Err(problem.decided_at(&graph, accepted.version));
-    }
     Ok(Reply::written(&graph, accepted, false))
 }
 

@@ -105,11 +105,12 @@ async fn plan(call: Call, request: PlanRequest) -> Result<Reply, Problem> {
             let version = image.key.version;
             let plan = image.graph.plan(&request, limit);
             let plan = plan.map_err(|error| Problem::unanswered(&graph, version, error))?;
-            Ok(Reply::read(&call, version, version, || match call.accepted {
+            let reply = Reply::read(&call, version, version, || match call.accepted {
                 "text/vnd.graphviz" => Reply::text(call.accepted, graphviz(&plan).into_bytes()),
                 "text/vnd.mermaid" => Reply::text(call.accepted, mermaid(&plan).into_bytes()),
                 _ => Reply::json(&PlanBody::new(&graph, version, &plan)),
-            }))
+            });
+            Ok(reply.with("Vary", "Accept".to_owned()))
         })
         .await?
 }

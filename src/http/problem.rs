@@ -215,6 +215,20 @@ impl Problem {
         }
     }
 
+    /// A refusal to serve a request that is about no one graph.
+    pub fn unserved(refusal: &Refusal) -> Self {
+        let kind = match refusal {
+            Refusal::Contended { .. } => Kind::Contended,
+            Refusal::LockUnavailable { .. } => Kind::LockUnavailable,
+            Refusal::DatabaseUnavailable { .. } => Kind::DatabaseUnavailable,
+            _ => Kind::Internal,
+        };
+        if kind == Kind::Internal {
+            log::error!("{refusal}");
+        }
+        Self::new(kind, refusal.to_string())
+    }
+
     fn rejected(rejection: Rejection) -> Self {
         let detail = rejection.to_string();
         let of = |kind: Kind| Self::new(kind, detail);

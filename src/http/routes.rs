@@ -156,7 +156,7 @@ pub static ROUTES: &[Route] = &[
         )
     },
     Route {
-        body: Body::Json("Job"),
+        body: Body::Json("NewJob"),
         answers: &[(201, "Written")],
         problems: &[Kind::GraphNotFound, Kind::AlreadyExists, Kind::SecondProducer, Kind::Cycle],
         ..route(
@@ -176,7 +176,7 @@ pub static ROUTES: &[Route] = &[
         })
     },
     Route {
-        body: Body::Json("Job"),
+        body: Body::Json("JobRequest"),
         answers: &[(200, "Written"), (201, "Written")],
         problems: &[Kind::GraphNotFound, Kind::SecondProducer, Kind::Cycle],
         ..route(
@@ -487,7 +487,7 @@ impl Route {
     /// Every problem that it may answer.
     #[must_use]
     pub fn all_problems(&self) -> Vec<Kind> {
-        let mut kinds = vec![Kind::Malformed, Kind::NotAcceptable, Kind::Internal];
+        let mut kinds = vec![Kind::Malformed, Kind::NotAcceptable, Kind::UnsupportedMediaType, Kind::Internal];
         kinds.extend(self.problems);
         match self.class {
             Class::Service => {}
@@ -505,7 +505,7 @@ impl Route {
             ]);
         }
         if self.body != Body::None {
-            kinds.extend([Kind::TooLarge, Kind::UnsupportedMediaType]);
+            kinds.push(Kind::TooLarge);
         }
         kinds.sort_unstable();
         kinds.dedup();

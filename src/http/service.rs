@@ -3,10 +3,9 @@
 use serde_json::json;
 
 use super::call::{Call, ask};
-use super::problem::{Kind, Problem};
+use super::problem::Problem;
 use super::reply::Reply;
 use super::{docs, openapi};
-use crate::design::Refusal;
 
 /// `GET /livez`
 pub async fn live(_: Call) -> Result<Reply, Problem> {
@@ -16,11 +15,7 @@ pub async fn live(_: Call) -> Result<Reply, Problem> {
 /// `GET /readyz`
 pub async fn ready(call: Call) -> Result<Reply, Problem> {
     let answer = ask(|reply| call.app.service.ready(reply)).await;
-    let kind = |refusal: &Refusal| match refusal {
-        Refusal::LockUnavailable { .. } => Kind::LockUnavailable,
-        _ => Kind::DatabaseUnavailable,
-    };
-    answer.map_err(|refusal| Problem::new(kind(&refusal), refusal.to_string()))?;
+    answer.map_err(|refusal| Problem::unserved(&refusal))?;
     Ok(Reply::json(&json!({"status": "ready"})))
 }
 
@@ -36,5 +31,6 @@ pub async fn openapi(_: Call) -> Result<Reply, Problem> {
 
 /// `GET /docs`
 pub async fn docs(_: Call) -> Result<Reply, Problem> {
-    Ok(Reply::text("text/html; charset=utf-8", docs::page().into_bytes()))
+    let page = Reply::text("text/html; charset=utf-8", docs::page().into_bytes());
+    Ok(page.with("Content-Security-Policy", docs::policy()))
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::db::schema::{changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service};
 use crate::db::{AnyConnection, Database, DbError, WriteError};
 use crate::failpoint;
-use crate::graph::{Graph, GraphBuilder, Name};
+use crate::graph::{Graph, GraphBuilder, Name, Precondition};
 
 /// The rows of one database.
 pub struct RowStore {
@@ -140,13 +140,30 @@ impl GraphStore for RowStore {
             .collect()
     }
 
-    fn create_graph(&self, name: &Name, keep: Option<Keep<'_>>, now_ms: i64) -> Result<Creation, CommitError> {
+    fn create_graph(
+        &self,
+        name: &Name,
+        precondition: Option<Precondition>,
+        keep: Option<Keep<'_>>,
+        now_ms: i64,
+    ) -> Result<Creation, CommitError> {
         let written = self.database.write(|connection| {
             let found = read_head(connection, name)?;
             if let (Some(head), Some((key, _))) = (&found, keep)
                 && let Some(stored) = read_answers(connection, head.id, &[key], now_ms - ANSWER_KEPT_MS)?.pop()
             {
                 return Ok(Creation::Answered(stored));
+            }
+            let there = found.as_ref().filter(|head| head.state != GraphState::Deleted);
+            let actual = there.map(|head| head.version);
+            let holds = match precondition {
+                None => true,
+                Some(Precondition::Absent) => actual.is_none(),
+                Some(Precondition::Exists) => actual.is_some(),
+                Some(Precondition::Version(expected)) => actual == Some(expected),
+            };
+            if !holds {
+                return Ok(Creation::NotAsExpected { actual });
             }
             let created = match &found {
                 Some(head) if head.state != GraphState::Deleted => false,

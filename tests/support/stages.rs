@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use fencepost::graph::{Graph, Name};
+use fencepost::graph::{Graph, Name, Precondition};
 use fencepost::lock::{DistributedLock, FencingToken, Guard, Held, LockError, LockIdentity, LockKey, Mode};
 use fencepost::store::rows::RowStore;
 use fencepost::store::{
@@ -56,8 +56,14 @@ impl GraphStore for Interrupted {
     fn graphs(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, StoreError> {
         self.store.graphs(prefix, after, limit)
     }
-    fn create_graph(&self, name: &Name, keep: Option<Keep<'_>>, now_ms: i64) -> Result<Creation, CommitError> {
-        self.store.create_graph(name, keep, now_ms)
+    fn create_graph(
+        &self,
+        name: &Name,
+        precondition: Option<Precondition>,
+        keep: Option<Keep<'_>>,
+        now_ms: i64,
+    ) -> Result<Creation, CommitError> {
+        self.store.create_graph(name, precondition, keep, now_ms)
     }
     fn head(&self, name: &Name) -> Result<Option<Head>, StoreError> {
         self.store.head(name)

@@ -79,7 +79,7 @@ pub fn a_dry_run_neither_keeps_nor_uses_a_key(fixture: &impl Fixture) {
 fn create(node: &Service, graph: &str, key: &str) -> mpsc::Receiver<Verdict> {
     let key = IdempotencyKey { key: key.to_owned(), fingerprint: "create".to_owned() };
     let (sender, receiver) = mpsc::channel();
-    node.create_graph(&name(graph), Some(key), move |verdict| drop(sender.send(verdict)));
+    node.create_graph(&name(graph), None, Some(key), move |verdict| drop(sender.send(verdict)));
     receiver
 }
 

@@ -1,0 +1,125 @@
+//! The schema of each problem: what it says beside its type, title, status and detail.
+
+use serde_json::{Map, Value, json};
+
+use crate::http::problem::Kind;
+
+/// A member of a problem, its schema, and whether it is always there.
+type Member = (&'static str, Value, bool);
+
+/// Such as `SecondProducerProblem`.
+pub fn schema_name(kind: Kind) -> String {
+    format!("{kind:?}Problem")
+}
+
+/// Its `type`.
+pub fn urn(kind: Kind) -> String {
+    format!("urn:fencepost:problem:{}", kind.parts().1)
+}
+
+/// Whether it may tell the graph and the version that it was decided at.
+pub fn decided_on_a_graph(kind: Kind) -> bool {
+    members(kind).iter().any(|(name, ..)| *name == "version")
+}
+
+/// Its schema.
+pub fn schema(kind: Kind) -> Value {
+    let (status, _, title) = kind.parts();
+    let mut properties = Map::new();
+    let mut required = vec!["type", "title", "status", "detail"];
+    properties.insert("type".to_owned(), json!({"type": "string", "const": urn(kind)}));
+    properties.insert("title".to_owned(), json!({"type": "string", "const": title}));
+    properties.insert("status".to_owned(), json!({"type": "integer", "const": status}));
+    let detail = json!({"type": "string", "description": "What is wrong here, and what to do."});
+    properties.insert("detail".to_owned(), detail);
+    let outcome = (status >= 500).then(|| ("outcome", outcome(kind), true));
+    for (name, schema, always) in members(kind).into_iter().chain(outcome) {
+        properties.insert(name.to_owned(), schema);
+        if always {
+            required.push(name);
+        }
+    }
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+fn outcome(kind: Kind) -> Value {
+    let outcomes = match kind {
+        Kind::OutcomeUnknown => json!(["unknown"]),
+        Kind::Internal => json!(["not_applied", "unknown"]),
+        _ => json!(["not_applied"]),
+    };
+    json!({"type": "string", "enum": outcomes, "description": "Whether a write may have been applied."})
+}
+
+fn members(kind: Kind) -> Vec<Member> {
+    let name = || json!({"$ref": "#/components/schemas/Name"});
+    let names = || json!({"type": "array", "items": {"$ref": "#/components/schemas/Name"}});
+    let texts = || json!({"type": "array", "items": {"type": "string"}});
+    let number = || json!({"type": "integer", "minimum": 0});
+    let or_null = || json!({"type": ["integer", "null"], "minimum": 0});
+    let at = || json!({"type": "string", "description": "Where: a header, a parameter, a path into the body."});
+    let operation =
+        || json!({"type": "integer", "minimum": 0, "description": "The operation's index in the changeset."});
+    let decided = |always| [("graph", name(), always), ("version", number(), always)];
+    let decided_in = |mut members: Vec<Member>| {
+        members.extend(decided(true));
+        members
+    };
+    let decided_or_not = |mut members: Vec<Member>| {
+        members.extend(decided(false));
+        members
+    };
+    match kind {
+        Kind::Malformed => {
+            let place = |what: &str| json!({"type": "integer", "minimum": 0, "description": what});
+            vec![
+                ("at", at(), true),
+                ("line", place("In the body, from 1."), false),
+                ("column", place("In the line, in bytes."), false),
+            ]
+        }
+        Kind::GraphNotFound => decided_or_not(vec![("name", name(), true)]),
+        Kind::JobNotFound | Kind::DatasetNotFound => {
+            decided_in(vec![("name", name(), true), ("operation", operation(), false)])
+        }
+        Kind::EdgeNotFound => {
+            decided_in(vec![("name", name(), true), ("job", name(), true), ("operation", operation(), true)])
+        }
+        Kind::RouteNotFound => vec![("name", json!({"type": "string"}), true)],
+        Kind::MethodNotAllowed => vec![("allowed", texts(), true)],
+        Kind::NotAcceptable => vec![("available", texts(), true)],
+        Kind::UnsupportedMediaType => vec![("supported", texts(), true)],
+        Kind::AlreadyExists => {
+            decided_in(vec![("name", name(), true), ("jobs", names(), false), ("operation", operation(), false)])
+        }
+        Kind::Cycle => {
+            let what = "Jobs and datasets in turn, from the byte-smallest job; the first name again at the end.";
+            let cycle = json!({"type": "array", "items": name(), "minItems": 3, "description": what});
+            decided_in(vec![("cycle", cycle, true), ("operation", operation(), true)])
+        }
+        Kind::SecondProducer => decided_in(vec![
+            ("dataset", name(), true),
+            ("producer", name(), true),
+            ("job", name(), true),
+            ("operation", operation(), true),
+        ]),
+        Kind::DatasetInUse => {
+            decided_in(vec![("name", name(), true), ("jobs", names(), true), ("operation", operation(), true)])
+        }
+        Kind::Frozen => vec![("graph", name(), true), ("moved_to", json!({"type": ["string", "null"]}), true)],
+        Kind::PreconditionFailed => decided_in(vec![
+            ("expected", or_null(), true),
+            ("actual", or_null(), true),
+            ("operation", operation(), false),
+        ]),
+        Kind::TooLarge => decided_or_not(vec![("limit", number(), true)]),
+        Kind::InvalidName => vec![("at", at(), true)],
+        Kind::VersionNotReached => decided_in(vec![]),
+        Kind::IdempotencyKeyReused
+        | Kind::Internal
+        | Kind::Contended
+        | Kind::LockUnavailable
+        | Kind::DatabaseUnavailable
+        | Kind::OutcomeUnknown => vec![],
+    }
+}

@@ -1,0 +1,303 @@
+//! The real binary, serving a fresh database on a port of its own, and a client that sends just the bytes it is told to: no path is
+//! tidied, no header added unasked. Every answer is held against the OpenAPI document.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::contract;
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// Killed when dropped.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    pub directory: TempDir,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::start_with(&[], &[])
+    }
+
+    /// With more arguments of `serve` and environment variables.
+    pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), arguments, environment)
+    }
+
+    /// With the database that is in `directory`.
+    pub fn start_in(directory: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fencepost"))
+            .args(["serve", "--address", "127.0.0.1:0"])
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (stderr, copy) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                copy.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        let began = Instant::now();
+        let address = loop {
+            let text = log.lock().unwrap().clone();
+            let announced = text.split("http://").nth(1).and_then(|rest| rest.split(';').next()?.parse().ok());
+            if let Some(address) = announced {
+                break address;
+            }
+            assert!(child.try_wait().unwrap().is_none(), "the server ended: {text}");
+            assert!(began.elapsed() < START_LIMIT, "the server did not start: {text}");
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let server = Self { child, address, directory, log };
+        server.get("/readyz").send().expect(200);
+        server
+    }
+
+    /// With a graph `g`.
+    pub fn with_graph() -> Self {
+        let server = Self::start();
+        server.put("/v1/graphs/g").send().expect(201);
+        server
+    }
+
+    pub fn call(&self, method: &str, path: &str) -> Request {
+        Request {
+            address: self.address,
+            method: method.to_owned(),
+            path: path.as_bytes().to_vec(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    pub fn get(&self, path: &str) -> Request {
+        self.call("GET", path)
+    }
+
+    pub fn put(&self, path: &str) -> Request {
+        self.call("PUT", path)
+    }
+
+    pub fn post(&self, path: &str) -> Request {
+        self.call("POST", path)
+    }
+
+    pub fn patch(&self, path: &str) -> Request {
+        self.call("PATCH", path)
+    }
+
+    pub fn delete(&self, path: &str) -> Request {
+        self.call("DELETE", path)
+    }
+
+    /// Puts a job into `g`; its version.
+    pub fn put_job(&self, name: &str, inputs: &[&str], outputs: &[&str]) -> u64 {
+        let job = json!({"inputs": inputs, "outputs": outputs});
+        let answer = self.put(&format!("/v1/graphs/g/jobs/{}", encoded(name))).json(&job).send();
+        assert!(answer.status < 300, "{answer:?}");
+        answer.json()["version"].as_u64().unwrap()
+    }
+
+    /// Applies operations to `g`.
+    pub fn change(&self, operations: &Value) -> Answer {
+        self.post("/v1/graphs/g/changesets").json(&json!({"operations": operations})).send()
+    }
+
+    /// Version and digest of `g`.
+    pub fn state(&self) -> Value {
+        self.get("/v1/graphs/g/digest").send().expect(200).json()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([format!("-{signal}"), self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// The status it ends with, and its directory.
+    pub fn wait(mut self, limit: Duration) -> (ExitStatus, TempDir) {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
+                return (status, directory);
+            }
+            assert!(began.elapsed() < limit, "the server did not end: {}", self.log.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log.lock().unwrap());
+        }
+    }
+}
+
+/// A name as a path segment.
+pub fn encoded(name: &str) -> String {
+    name.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+/// A request that is being put together.
+#[derive(Clone)]
+pub struct Request {
+    address: SocketAddr,
+    method: String,
+    path: Vec<u8>,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        self.body("application/json", body.to_string())
+    }
+
+    pub fn body(mut self, media_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self.header("Content-Type", media_type)
+    }
+
+    pub fn send(self) -> Answer {
+        let mut stream = self.open();
+        // A server that has already refused may close before it has read everything; its answer is what counts.
+        let _ = stream.write_all(&self.body);
+        self.answer(stream)
+    }
+
+    /// The body in chunks, its length never told.
+    pub fn send_chunked(self) -> Answer {
+        let request = Self {
+            headers: [self.headers.clone(), vec![("Transfer-Encoding".into(), "chunked".into())]].concat(),
+            ..self
+        };
+        let mut stream = request.open();
+        for chunk in request.body.chunks(1 << 20) {
+            let head = format!("{:x}\r\n", chunk.len());
+            let sent = [head.as_bytes(), chunk, b"\r\n"].concat();
+            if stream.write_all(&sent).is_err() {
+                break;
+            }
+        }
+        let _ = stream.write_all(b"0\r\n\r\n");
+        request.answer(stream)
+    }
+
+    /// The head is sent; whoever calls sends the body.
+    pub fn open(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(ANSWER_LIMIT)).unwrap();
+        let mut head = self.method.clone().into_bytes();
+        head.push(b' ');
+        head.extend(&self.path);
+        head.extend(b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        let told = |name: &str| self.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
+        if !self.body.is_empty() && !told("transfer-encoding") && !told("content-length") {
+            head.extend(format!("Content-Length: {}\r\n", self.body.len()).bytes());
+        }
+        for (name, value) in &self.headers {
+            head.extend(format!("{name}: {value}\r\n").bytes());
+        }
+        head.extend(b"\r\n");
+        stream.write_all(&head).unwrap();
+        stream
+    }
+
+    /// Reads the answer, and holds it against the document.
+    pub fn answer(&self, stream: TcpStream) -> Answer {
+        let answer = Answer::read(stream);
+        contract::check(&self.method, &self.path, &answer);
+        answer
+    }
+}
+
+/// Sends bytes that may be no HTTP at all; what came back.
+pub fn send_raw(address: SocketAddr, bytes: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(ANSWER_LIMIT)).unwrap();
+    stream.write_all(bytes).unwrap();
+    Answer::read(stream)
+}
+
+/// What the server said.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    fn read(mut stream: TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        let read = stream.read_to_end(&mut bytes);
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.unwrap_or_else(|| panic!("no answer: {read:?} {:?}", String::from_utf8_lossy(&bytes)));
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let header = |line: &str| {
+            let (name, value) = line.split_once(": ").unwrap();
+            (name.to_ascii_lowercase(), value.to_owned())
+        };
+        Self { status, headers: lines.map(header).collect(), body: bytes[end + 4..].to_vec() }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(given, _)| given.eq_ignore_ascii_case(name));
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} is given twice");
+        value
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
+    }
+
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        self
+    }
+
+    /// The problem `name`, which has this status.
+    #[track_caller]
+    pub fn problem(self, status: u16, name: &str) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        let problem = self.json();
+        assert_eq!(problem["type"], format!("urn:fencepost:problem:{name}"), "{problem}");
+        problem
+    }
+}
