@@ -1,1 +1,3 @@
+//! The `fencepost` binary.
+
 fn main() {}

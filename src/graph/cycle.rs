@@ -1,5 +1,6 @@
 //! Finds the cycle to show: the shortest, of these the byte-smallest. Runs only when a change is about to be rejected.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::acyclic::Cyclic;
@@ -123,8 +124,8 @@ impl<'g> Region<'g> {
             for next in step(self.graph, job).filter(|next| self.holds(*next)) {
                 if next == start {
                     back = back.or(Some(distance + 1));
-                } else if !distances.contains_key(&next) {
-                    distances.insert(next, distance + 1);
+                } else if let Entry::Vacant(entry) = distances.entry(next) {
+                    entry.insert(distance + 1);
                     waiting.push_back((next, distance + 1));
                 }
             }
