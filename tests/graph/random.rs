@@ -158,12 +158,12 @@ impl OperationDraw {
     }
 
     /// Mostly an edge that is there.
-    fn removal(&self, model: &Model, job: &String, dataset: &String) -> (&'static str, String) {
+    fn removal(&self, model: &Model, job: &str, dataset: &str) -> (&'static str, String) {
         let there = model.edges().into_iter().filter(|(name, _, _)| name == job);
         let there: Vec<_> = there.map(|(_, side, dataset)| (side, dataset)).collect();
         let (side, dataset) = match there.len() {
-            0 => ("input", dataset.clone()),
-            _ if self.json == 0 => ("output", dataset.clone()),
+            0 => ("input", dataset.to_owned()),
+            _ if self.json == 0 => ("output", dataset.to_owned()),
             count => there[usize::from(self.dataset) % count].clone(),
         };
         (if side == "input" { "remove_input" } else { "remove_output" }, dataset)
