@@ -1,7 +1,8 @@
 //! What it costs to keep a graph acyclic, operation by operation, and what other ways would cost.
 //!
 //! `cargo bench --bench acyclic` runs Criterion on single puts and then prints the tables of all inserts along growing
-//! graphs; `-- tables` prints only these, `-- tables chain random` only some shapes.
+//! graphs; `-- tables` prints only these, `-- tables chain random` only some shapes; `-- decide` and
+//! `-- decide chain random` the same without the other ways.
 
 mod shapes;
 
@@ -34,15 +35,20 @@ fn main() {
 
 fn run() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    if arguments.first().is_none_or(|first| first != "tables") {
+    let only = arguments.first().map(String::as_str).filter(|first| ["tables", "decide"].contains(first));
+    if only.is_none() {
         let mut criterion = Criterion::default().configure_from_args().sample_size(50);
         single_puts(&mut criterion);
         criterion.final_summary();
     }
-    let chosen = |shape: &&str| arguments.len() < 2 || arguments.iter().any(|argument| argument == shape);
+    let chosen =
+        |shape: &&str| only.is_none() || arguments.len() < 2 || arguments.iter().any(|argument| argument == shape);
     let shapes: Vec<&str> = SHAPES.into_iter().filter(chosen).collect();
     table("decide", LARGE_JOBS, &shapes, |jobs, order| inserts(jobs, order, Ours::default()));
     building(&shapes);
+    if only == Some("decide") {
+        return;
+    }
     table("petgraph's Acyclic", LARGE_JOBS, &shapes, |jobs, order| inserts(jobs, order, Petgraph::new(jobs.len())));
     table("decide", SMALL_JOBS, &shapes, |jobs, order| inserts(jobs, order, Ours::default()));
     table("petgraph's Acyclic", SMALL_JOBS, &shapes, |jobs, order| inserts(jobs, order, Petgraph::new(jobs.len())));

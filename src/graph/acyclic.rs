@@ -68,8 +68,7 @@ fn place_created(graph: &mut Graph, created: &[Slot]) {
     }
 }
 
-/// The edges between jobs that `added` brings and that go against the order; of a job's the one that goes furthest first, since it
-/// mends most of the others.
+/// The edges between jobs that `added` brings and that go against the order.
 fn violated_by(graph: &Graph, added: &[(Slot, Side, Slot)]) -> Vec<(Slot, Slot)> {
     let mut violated = Vec::new();
     for &(job, side, dataset) in added {
@@ -84,10 +83,6 @@ fn violated_by(graph: &Graph, added: &[(Slot, Side, Slot)]) -> Vec<(Slot, Slot)>
             ),
         }
     }
-    violated.sort_by_cached_key(|&(from, to)| {
-        let (from, to) = (graph.order.label(from), graph.order.label(to));
-        std::cmp::Reverse(from.saturating_sub(to))
-    });
     violated
 }
 
