@@ -79,11 +79,18 @@ fn one_write_more_than_may_wait_is_refused_as_contended_and_not_applied() {
         let waiters = [put("first"), put("second")].map(|request| scope.spawn(|| request.send()));
         wait_until("two writes wait", || waiting(2));
 
-        let answer = put("over").send();
+        // It is refused at once: it does not wait for the writes before it.
+        let over = scope.spawn(|| put("over").send());
+        let began = Instant::now();
+        while !over.is_finished() && began.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let refused_at_once = over.is_finished();
+        std::fs::remove_file(&file).unwrap();
+        assert!(refused_at_once);
+        let answer = over.join().unwrap();
         assert_eq!(answer.header("retry-after"), Some("1"));
         assert_eq!(answer.problem(503, "contended")["outcome"], "not_applied");
-
-        std::fs::remove_file(&file).unwrap();
         held.join().unwrap().expect(201);
         for waiter in waiters {
             waiter.join().unwrap().expect(201);

@@ -129,7 +129,7 @@ fn upstream_and_downstream_go_as_many_jobs_far_as_depth_says() {
 
     server.get("/v1/graphs/g/jobs/none/upstream").send().problem(404, "job_not_found");
     server.get("/v1/graphs/g/datasets/none/downstream").send().problem(404, "dataset_not_found");
-    for depth in ["-1", "x", "", "+1", "9223372036854775808"] {
+    for depth in ["-1", "x", "", "%2B1", "9223372036854775808"] {
         let problem = server.get(&format!("/v1/graphs/g/jobs/load/upstream?depth={depth}")).send();
         assert_eq!(problem.problem(400, "malformed")["at"], "depth");
     }

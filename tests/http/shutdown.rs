@@ -13,19 +13,22 @@ fn writes_in_flight_are_answered_and_durable_when_the_server_is_told_to_end() {
     server.put("/v1/graphs/g").send().expect(201);
     let requests: Vec<_> = (0..5).map(|i| server.put(&format!("/v1/graphs/g/datasets/d{i}"))).collect();
     let (status, directory) = std::thread::scope(|scope| {
-        let writers: Vec<_> = requests.into_iter().map(|request| scope.spawn(|| request.send())).collect();
-        let waiting = || server.get("/metrics").send().text().contains("fencepost_waiting_requests{mode=\"write\"} 4");
         let began = std::time::Instant::now();
-        while !(file.exists() && waiting()) {
-            assert!(began.elapsed() < Duration::from_secs(30), "the writes never came to wait");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let until = |what: &str, condition: &dyn Fn() -> bool| {
+            while !condition() {
+                assert!(began.elapsed() < Duration::from_secs(30), "it never came true that {what}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        let waiting = || server.get("/metrics").send().text().contains("fencepost_waiting_requests{mode=\"write\"} 4");
+        let mut requests = requests.into_iter();
+        let mut writers: Vec<_> = requests.next().map(|request| scope.spawn(|| request.send())).into_iter().collect();
+        until("the first write holds its turn", &|| file.exists());
+        writers.extend(requests.map(|request| scope.spawn(|| request.send())));
+        until("the others wait for it", &waiting);
         server.signal("TERM");
         // It has stopped listening before the writes are let go on.
-        while std::net::TcpStream::connect(server.address).is_ok() {
-            assert!(began.elapsed() < Duration::from_secs(30), "it goes on listening");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until("it listens no more", &|| std::net::TcpStream::connect(server.address).is_err());
         std::fs::remove_file(&file).unwrap();
         for writer in writers {
             writer.join().unwrap().expect(201);
