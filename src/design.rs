@@ -453,11 +453,7 @@ impl Inner {
         let keep = keep.map(|(idempotency, answer)| (idempotency.key.as_str(), answer as &dyn Fn(&Head, bool) -> _));
         match (self.store.create_graph(graph, precondition, keep, now_ms()), idempotency) {
             (Ok(Creation::There { head, created }), _) => Ok(accepted(&head, created)),
-            (Ok(Creation::NotAsExpected { actual }), _) => {
-                let expected = match precondition {
-                    Some(Precondition::Version(version)) => Some(version),
-                    Some(Precondition::Absent | Precondition::Exists) | None => None,
-                };
+            (Ok(Creation::NotAsExpected { expected, actual }), _) => {
                 let rejection = Rejection::PreconditionFailed { expected, actual, operation: None };
                 Err(Refusal::Rejected { rejection, version: actual.unwrap_or_default() })
             }
