@@ -1,6 +1,7 @@
 //! The image: the graph in memory at one version, published together with that version as one value.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::graph::Graph;
 use crate::store::ImageKey;
@@ -13,34 +14,72 @@ pub struct Image {
     pub graph: Graph,
 }
 
-/// The newest image of one graph. The mutex is held to copy a pointer, never across anything that waits.
+/// The newest image of one graph. The mutex is held to copy a pointer, never across anything that waits for something else than it.
 #[derive(Default)]
-pub(super) struct ImageCell(Mutex<Option<Arc<Image>>>);
+pub(super) struct ImageCell {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    newest: Option<Arc<Image>>,
+    /// Whether a turn of this process is between its conditional write and its image.
+    committing: bool,
+}
 
 impl ImageCell {
     pub(super) fn get(&self) -> Option<Arc<Image>> {
-        self.lock().clone()
+        self.lock().newest.clone()
+    }
+
+    /// The newest image. If it is older than `version` and a commit is under way here, it is most likely that commit which made the
+    /// version: its image is waited for, up to `patience`, as it comes much sooner than a load would.
+    pub(super) fn get_awaiting(&self, version: u64, patience: Duration) -> Option<Arc<Image>> {
+        let older = |state: &mut State| {
+            state.committing && state.newest.as_ref().is_some_and(|newest| newest.key.version < version)
+        };
+        let waited = self.changed.wait_timeout_while(self.lock(), patience, older);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.newest.clone()
+    }
+
+    /// Says that a commit is under way until what is returned is dropped, which must be after its image was published.
+    pub(super) fn committing(&self) -> Committing<'_> {
+        self.lock().committing = true;
+        Committing(self)
     }
 
     /// Makes `image` the newest, unless a newer one of that graph was published meanwhile.
     pub(super) fn publish(&self, image: &Arc<Image>) {
-        let mut newest = self.lock();
-        let older = newest.as_ref().is_none_or(|newest| newest.key.version < image.key.version);
+        let mut state = self.lock();
+        let older = state.newest.as_ref().is_none_or(|newest| newest.key.version < image.key.version);
         if older {
             // The former image is dropped after the mutex is free: it may be the last owner of a whole graph.
-            let former = newest.replace(Arc::clone(image));
-            drop(newest);
+            let former = state.newest.replace(Arc::clone(image));
+            drop(state);
+            self.changed.notify_all();
             drop(former);
         }
     }
 
     /// Forgets `image`, if it still is the newest.
     pub(super) fn discard(&self, image: ImageKey) {
-        let former = self.lock().take_if(|newest| newest.key == image);
+        let former = self.lock().newest.take_if(|newest| newest.key == image);
         drop(former);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Image>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A commit that is under way.
+pub(super) struct Committing<'c>(&'c ImageCell);
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().committing = false;
+        self.0.changed.notify_all();
     }
 }

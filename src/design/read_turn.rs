@@ -1,14 +1,14 @@
 //! A turn of reads: one look at the version serves all that have arrived before it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::image::Image;
 use super::lane::Lane;
 use super::metrics::observe;
 use super::{Inner, Reads, Refusal};
 use crate::lock::{LockKey, Mode};
-use crate::store::GraphState;
+use crate::store::{GraphState, Head, StoreError};
 
 impl Inner {
     pub(super) fn start_read_turn(self: &Arc<Self>, lane: Arc<Lane>) {
@@ -41,21 +41,41 @@ impl Inner {
             self.forget(lane);
             return Err(not_found());
         };
-        let guard = match self.reads {
-            Reads::Snapshot => None,
+        let current = match self.reads {
+            Reads::Snapshot => self.refreshed_beside_writers(lane)?,
             Reads::Lock => {
                 let began = Instant::now();
                 let key = LockKey::new(self.store.database_id(), graph_id)?;
-                let guard = self.lock.acquire(&key, Mode::Shared, self.limits.lock_wait)?;
+                let _guard = self.lock.acquire(&key, Mode::Shared, self.limits.lock_wait)?;
                 observe(&self.metrics.lock_wait, began.elapsed());
-                Some(guard)
+                self.refreshed(lane)?
             }
         };
-        let (head, image) = self.refreshed(lane)?.ok_or_else(not_found)?;
-        drop(guard);
+        let (head, image) = current.ok_or_else(not_found)?;
         if head.state == GraphState::Deleted { Err(not_found()) } else { Ok(image) }
     }
+
+    /// As [`refreshed`](Self::refreshed), without the lock. A version that is newer than the image may have been written here a moment ago, its
+    /// image on the way: to load the whole graph for it would cost every waiting read seconds on a large graph.
+    fn refreshed_beside_writers(&self, lane: &Lane) -> Result<Option<(Head, Arc<Image>)>, StoreError> {
+        for _ in 0..LOOKS {
+            let Some(head) = self.store.head(&lane.name)? else { return Ok(None) };
+            lane.set_graph_id(Some(head.id));
+            match lane.image.get_awaiting(head.version, IMAGE_WAIT) {
+                Some(image) if image.key == head.key() => return Ok(Some((head, image))),
+                // Published since the row was read: the row is newer now, too.
+                Some(image) if image.key.version > head.version => {}
+                Some(_) | None => break,
+            }
+        }
+        self.refreshed(lane)
+    }
 }
+
+/// How often a read looks at the row again because the image was newer than what it had seen.
+const LOOKS: usize = 8;
+/// How long a read waits for the image of a commit that this process has under way.
+const IMAGE_WAIT: Duration = Duration::from_millis(100);
 
 /// Starts the next turn when this one ends, however it ends.
 struct ReadTurn<'t> {

@@ -112,9 +112,11 @@ impl Inner {
 
         if !work.accepted.is_empty() || !work.answers.is_empty() {
             let began = Instant::now();
+            let committing = lane.image.committing();
             let image = self.commit(&head, token, &work, now_ms)?;
             observe(&self.metrics.commit, began.elapsed());
             lane.image.publish(&image);
+            drop(committing);
         }
         Ok((verdicts, Some(guard)))
     }

@@ -34,9 +34,11 @@ fn a_server_that_dies_leaves_unknown_outcomes_and_exit_code_3() {
     let mut server = place.serve();
     let line = "--workload register --seconds 1000 --patience-seconds 0.2";
     let run = drive(&server.url, &place.path("history"), line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let run = run.expect("the driver starts");
+    let mut run = run.expect("the driver starts");
     let mut connection = server.target().connect();
-    while version(connection.as_mut()) < 20 {}
+    while version(connection.as_mut()) < 20 {
+        assert!(run.try_wait().expect("the driver can be asked").is_none(), "the driver ended early");
+    }
     server.kill();
     let (code, log) = code(&run.wait_with_output().expect("the driver ends"));
     assert_eq!(code, Some(3), "{log}");

@@ -93,8 +93,13 @@ impl Message {
         Self { method, url, body: Some(body.to_string().into_bytes()), if_none_match: None }
     }
 
-    fn bare(method: Method, url: String) -> Self {
-        Self { method, url, body: None, if_none_match: None }
+    fn delete(url: String) -> Self {
+        Self { method: Method::DELETE, url, body: None, if_none_match: None }
+    }
+
+    /// A PUT whose path says all. Its empty body is announced as such: without one, ureq would begin a body of unknown length.
+    fn bare_put(url: String) -> Self {
+        Self { method: Method::PUT, url, body: Some(Vec::new()), if_none_match: None }
     }
 }
 
@@ -149,8 +154,9 @@ impl HttpConnection {
         }
         let mut response = match message.body {
             Some(body) => {
-                let request = request.header("Content-Type", "application/json").body(body);
-                self.agent.run(request.map_err(ureq::Error::Http)?)?
+                let request =
+                    if body.is_empty() { request } else { request.header("Content-Type", "application/json") };
+                self.agent.run(request.body(body).map_err(ureq::Error::Http)?)?
             }
             None => self.agent.run(request.body(()).map_err(ureq::Error::Http)?)?,
         };
@@ -162,7 +168,7 @@ impl HttpConnection {
     fn message(&self, request: &Request) -> Message {
         let graph = &self.graph_url;
         match request {
-            Request::CreateGraph => Message::bare(Method::PUT, graph.clone()),
+            Request::CreateGraph => Message::bare_put(graph.clone()),
             Request::Write(steps) => self.write_message(request.call(), steps),
             Request::Job { name, if_none_match } => {
                 let message = Message::get(format!("{graph}/jobs/{}", encoded(name.as_str())));
@@ -200,17 +206,13 @@ impl HttpConnection {
             Some(Operation::PatchJob { name, patch }) => {
                 Message::with_body(Method::PATCH, job_url(name), &json!(patch))
             }
-            Some(Operation::DeleteJob { name }) => Message::bare(Method::DELETE, job_url(name)),
-            Some(Operation::AddEdge { side, job, dataset }) => {
-                Message::bare(Method::PUT, edge_url(*side, job, dataset))
-            }
-            Some(Operation::RemoveEdge { side, job, dataset }) => {
-                Message::bare(Method::DELETE, edge_url(*side, job, dataset))
-            }
+            Some(Operation::DeleteJob { name }) => Message::delete(job_url(name)),
+            Some(Operation::AddEdge { side, job, dataset }) => Message::bare_put(edge_url(*side, job, dataset)),
+            Some(Operation::RemoveEdge { side, job, dataset }) => Message::delete(edge_url(*side, job, dataset)),
             Some(Operation::PutDataset { name, metadata }) => {
                 Message::with_body(Method::PUT, dataset_url(name), &json!({"metadata": metadata}))
             }
-            Some(Operation::DeleteDataset { name }) => Message::bare(Method::DELETE, dataset_url(name)),
+            Some(Operation::DeleteDataset { name }) => Message::delete(dataset_url(name)),
         }
     }
 }
