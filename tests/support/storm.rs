@@ -108,7 +108,6 @@ pub fn client(field: &Field, number: usize, first_server: usize, writes: usize) 
 
 /// One row of the change log.
 pub struct Logged {
-    pub version: u64,
     pub text: String,
     pub attempt: String,
     pub token: i64,
@@ -270,7 +269,7 @@ fn audit_snapshot(connection: &mut SqliteConnection, graph: &str) -> Audit {
             let (last, now) = (before.token, token);
             assert!(if same_turn { now == last } else { now > last }, "token {now} follows {last} at {version}");
         }
-        log.push(Logged { version: version as u64, text, attempt, token });
+        log.push(Logged { text, attempt, token });
     }
     assert_eq!(log.len() as i64, version, "the log ends at the graph's version");
     assert_eq!(hash, chain, "the graph's chain is that of its last change");
