@@ -121,7 +121,7 @@ fn eight_processes_that_start_at_once_on_a_new_file_all_come_up() {
 /// Changing the journal mode of a new file does not wait for others who do the same, unless it is tried again.
 #[test]
 fn many_that_open_a_new_file_at_the_same_moment_all_succeed() {
-    for _ in 0..15 {
+    for _ in 0..200 {
         let site = Site::new();
         let url = site.options().database;
         let together = Barrier::new(12);
