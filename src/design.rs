@@ -389,7 +389,7 @@ impl Inner {
         lane
     }
 
-    /// Keeps nothing of a name that turned out to be no graph. A request that has the lane already is still served by it.
+    /// A request that has the lane already is still served by it.
     fn forget(&self, lane: &Lane) {
         let mut lanes = self.lanes();
         lanes.remove(&lane.name);
@@ -400,14 +400,18 @@ impl Inner {
         Refusal::Contended { what: format!("{limit} {what} of this graph are waiting already") }
     }
 
-    /// The row's id; `None` if there never was such a graph.
+    /// The row's id; `None` if there never was such a graph. Keeps nothing of a name that is not known to be a graph's.
     fn graph_id(&self, lane: &Lane) -> Result<Option<i64>, StoreError> {
         if let Some(id) = lane.graph_id() {
             return Ok(Some(id));
         }
-        let id = self.store.head(&lane.name)?.map(|head| head.id);
-        lane.set_graph_id(id);
-        Ok(id)
+        let head = self.store.head(&lane.name);
+        if let Ok(Some(head)) = &head {
+            lane.set_graph_id(Some(head.id));
+        } else {
+            self.forget(lane);
+        }
+        Ok(head?.map(|head| head.id))
     }
 
     /// The row and the image at its version, from one snapshot, unless the image in hand is at that version. `None` if there is no such graph.

@@ -26,6 +26,10 @@ impl Fixture for CrudSqliteFile {
         node::open(&NodeOptions { reads: self.reads, limits, ..self.site.options() }).unwrap()
     }
 
+    fn reads_wait(&self) -> bool {
+        self.reads == Reads::Lock
+    }
+
     fn site(&self) -> &Site {
         &self.site
     }

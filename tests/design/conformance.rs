@@ -22,6 +22,9 @@ pub trait Fixture {
     /// A node with connections and lock handles of its own.
     fn node_with(&self, limits: Limits) -> Service;
 
+    /// Whether a read waits for a writer that holds the lock.
+    fn reads_wait(&self) -> bool;
+
     /// The database and the lock beside it.
     fn site(&self) -> &Site;
 
