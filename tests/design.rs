@@ -7,7 +7,7 @@ use conformance::Fixture;
 use fencepost::design::{Limits, Reads, Service};
 use fencepost::node::{self, NodeOptions};
 
-use crate::cluster::Site;
+use crate::support::cluster::Site;
 
 /// `crud` on SQLite under `file:`.
 struct CrudSqliteFile {

@@ -2,7 +2,7 @@
 
 use fencepost::design::{Limits, Service};
 
-use crate::cluster::{GRAPH, Site, name};
+use crate::support::cluster::{GRAPH, Site, name};
 
 pub mod batches;
 pub mod changesets;

@@ -10,8 +10,8 @@ use fencepost::lock::file::FileLock;
 use fencepost::node::{self, NodeOptions};
 use fencepost::store::rows::RowStore;
 
-use crate::ask::{accepted, put_dataset};
-use crate::cluster::{GRAPH, LIMIT, Site, name};
+use crate::support::ask::{accepted, put_dataset};
+use crate::support::cluster::{GRAPH, LIMIT, Site, name};
 
 #[test]
 fn an_image_is_loaded_only_when_another_node_has_written() {
@@ -75,7 +75,7 @@ fn a_name_that_cannot_be_looked_up_is_not_remembered() {
         is_busy.recv_timeout(LIMIT).unwrap();
         for n in 0..5 {
             let unknown = name(&format!("unknown-{n}"));
-            let write = crate::ask::changeset([put_dataset("d")]);
+            let write = crate::support::ask::changeset([put_dataset("d")]);
             let verdict = node.write_and_wait(&unknown, write);
             assert!(matches!(verdict, Err(Refusal::DatabaseUnavailable { .. })), "{verdict:?}");
             let image = node.read_and_wait(&unknown).err();

@@ -6,9 +6,9 @@ use std::sync::Barrier;
 
 use fencepost::db::{Database, DbError, PoolLimits};
 
-use crate::ask::{accepted, put_dataset};
-use crate::cluster::{GRAPH, SERVE, Server, Site, finish, name};
-use crate::storm::audit;
+use crate::support::ask::{accepted, put_dataset};
+use crate::support::cluster::{GRAPH, SERVE, Server, Site, finish, name};
+use crate::support::storm::audit;
 
 /// Code and message of a `serve` that must not come up.
 fn refused(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {

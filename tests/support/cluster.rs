@@ -52,8 +52,8 @@ impl Site {
         let site = Self::new();
         let node = site.node();
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
-        let first = crate::ask::put_dataset("first");
-        crate::ask::write(&node, [first]).unwrap();
+        let first = crate::support::ask::put_dataset("first");
+        crate::support::ask::write(&node, [first]).unwrap();
         site
     }
 

@@ -3,11 +3,11 @@
 use fencepost::graph::{Changeset, Command, Precondition, Rejection};
 
 use super::Fixture;
-use crate::ask::{
+use crate::support::ask::{
     accepted, conditional, delete_job, in_line, put_dataset, put_job, put_job_with, rejection_of, verdicts,
 };
-use crate::cluster::{GRAPH, name};
-use crate::storm::audit;
+use crate::support::cluster::{GRAPH, name};
+use crate::support::storm::audit;
 
 fn failed(expected: Precondition, actual: Option<u64>) -> Rejection {
     Rejection::PreconditionFailed { expected, actual, operation: Some(0) }
