@@ -141,8 +141,9 @@ impl Database {
     pub fn read<T, E: From<DbError>>(&self, body: impl FnOnce(&mut AnyConnection) -> Result<T, E>) -> Result<T, E> {
         let mut session = self.session()?;
         session.connection.begin_read().map_err(DbError::from)?;
+        session.in_transaction = true;
         let outcome = body(&mut session.connection);
-        session.end("ROLLBACK");
+        session.roll_back();
         outcome
     }
 
@@ -157,25 +158,22 @@ impl Database {
         let rolled_back = |error: DbError| WriteError::RolledBack(E::from(error));
         let mut session = self.session().map_err(rolled_back)?;
         session.connection.begin_write().map_err(|error| rolled_back(error.into()))?;
+        session.in_transaction = true;
         match body(&mut session.connection) {
             Ok(value) => {
                 failpoint::pass("before-commit");
-                if let Err(error) = session.connection.batch_execute("COMMIT") {
-                    session.broken = true;
-                    return Err(WriteError::CommitUnknown(error.into()));
-                }
+                session.connection.batch_execute("COMMIT").map_err(|error| WriteError::CommitUnknown(error.into()))?;
                 failpoint::pass("after-commit");
                 // As if the connection had broken before COMMIT was answered; only in builds for tests.
                 if failpoint::is_off("commit-answer") {
-                    session.broken = true;
-                    return Err(WriteError::CommitUnknown(DbError::Unavailable {
-                        what: "no answer to COMMIT".to_owned(),
-                    }));
+                    let what = "no answer to COMMIT".to_owned();
+                    return Err(WriteError::CommitUnknown(DbError::Unavailable { what }));
                 }
+                session.in_transaction = false;
                 Ok(value)
             }
             Err(error) => {
-                session.end("ROLLBACK");
+                session.roll_back();
                 Err(WriteError::RolledBack(error))
             }
         }
@@ -191,15 +189,17 @@ struct Manager {
     url: DatabaseUrl,
 }
 
-/// A pooled connection, and whether it is fit to be used again.
+/// A pooled connection.
 struct Session {
     connection: AnyConnection,
-    broken: bool,
+    /// From the beginning of a transaction to its acknowledged end. A connection that comes back to the pool like that, after a lost COMMIT or a
+    /// panic, is thrown away, and the database rolls back.
+    in_transaction: bool,
 }
 
 impl Session {
-    fn end(&mut self, statement: &str) {
-        self.broken |= self.connection.batch_execute(statement).is_err();
+    fn roll_back(&mut self) {
+        self.in_transaction = self.connection.batch_execute("ROLLBACK").is_err();
     }
 }
 
@@ -208,7 +208,7 @@ impl r2d2::ManageConnection for Manager {
     type Error = DbError;
 
     fn connect(&self) -> Result<Session, DbError> {
-        Ok(Session { connection: self.url.connect()?, broken: false })
+        Ok(Session { connection: self.url.connect()?, in_transaction: false })
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), DbError> {
@@ -216,7 +216,7 @@ impl r2d2::ManageConnection for Manager {
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
-        session.broken
+        session.in_transaction
     }
 }
 

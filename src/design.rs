@@ -389,7 +389,7 @@ impl Inner {
         lane
     }
 
-    /// Keeps nothing of a name that turned out to be no graph. A request that has the lane already is still served by it.
+    /// A request that has the lane already is still served by it.
     fn forget(&self, lane: &Lane) {
         let mut lanes = self.lanes();
         lanes.remove(&lane.name);
@@ -400,14 +400,18 @@ impl Inner {
         Refusal::Contended { what: format!("{limit} {what} of this graph are waiting already") }
     }
 
-    /// The row's id; `None` if there never was such a graph.
+    /// The row's id; `None` if there never was such a graph. Keeps nothing of a name that is not known to be a graph's.
     fn graph_id(&self, lane: &Lane) -> Result<Option<i64>, StoreError> {
         if let Some(id) = lane.graph_id() {
             return Ok(Some(id));
         }
-        let id = self.store.head(&lane.name)?.map(|head| head.id);
-        lane.set_graph_id(id);
-        Ok(id)
+        let head = self.store.head(&lane.name);
+        if let Ok(Some(head)) = &head {
+            lane.set_graph_id(Some(head.id));
+        } else {
+            self.forget(lane);
+        }
+        Ok(head?.map(|head| head.id))
     }
 
     /// The row and the image at its version, from one snapshot, unless the image in hand is at that version. `None` if there is no such graph.
@@ -453,11 +457,7 @@ impl Inner {
         let keep = keep.map(|(idempotency, answer)| (idempotency.key.as_str(), answer as &dyn Fn(&Head, bool) -> _));
         match (self.store.create_graph(graph, precondition, keep, now_ms()), idempotency) {
             (Ok(Creation::There { head, created }), _) => Ok(accepted(&head, created)),
-            (Ok(Creation::NotAsExpected { actual }), _) => {
-                let expected = match precondition {
-                    Some(Precondition::Version(version)) => Some(version),
-                    Some(Precondition::Absent | Precondition::Exists) | None => None,
-                };
+            (Ok(Creation::NotAsExpected { expected, actual }), _) => {
                 let rejection = Rejection::PreconditionFailed { expected, actual, operation: None };
                 Err(Refusal::Rejected { rejection, version: actual.unwrap_or_default() })
             }

@@ -138,6 +138,8 @@ pub enum Creation {
     },
     /// The precondition does not hold.
     NotAsExpected {
+        /// What was asked for.
+        expected: Precondition,
         /// The version that it has; `None`: it is not there.
         actual: Option<u64>,
     },

@@ -7,7 +7,7 @@ use conformance::Fixture;
 use fencepost::design::{Limits, Reads, Service};
 use fencepost::node::{self, NodeOptions};
 
-use crate::cluster::Site;
+use crate::support::cluster::Site;
 
 /// `crud` on SQLite under `file:`.
 struct CrudSqliteFile {
@@ -24,6 +24,10 @@ impl CrudSqliteFile {
 impl Fixture for CrudSqliteFile {
     fn node_with(&self, limits: Limits) -> Service {
         node::open(&NodeOptions { reads: self.reads, limits, ..self.site.options() }).unwrap()
+    }
+
+    fn reads_wait(&self) -> bool {
+        self.reads == Reads::Lock
     }
 
     fn site(&self) -> &Site {

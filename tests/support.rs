@@ -2,8 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+pub mod ask;
+pub mod cluster;
 pub mod contract;
 pub mod server;
+pub mod stages;
+pub mod storm;
 
 /// How long a test waits for what must happen before it calls that a hang. `FENCEPOST_TEST_LIMIT_MS` makes it shorter,
 /// for runs that are meant to go red.

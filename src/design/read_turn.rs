@@ -37,10 +37,7 @@ impl Inner {
     /// what is computed from it needs no lock.
     fn current_image(&self, lane: &Lane) -> Result<Arc<Image>, Refusal> {
         let not_found = || Refusal::GraphNotFound { graph: lane.name.clone() };
-        let Some(graph_id) = self.graph_id(lane)? else {
-            self.forget(lane);
-            return Err(not_found());
-        };
+        let Some(graph_id) = self.graph_id(lane)? else { return Err(not_found()) };
         let current = match self.reads {
             Reads::Snapshot => self.refreshed_beside_writers(lane)?,
             Reads::Lock => {

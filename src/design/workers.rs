@@ -50,7 +50,7 @@ impl Shared {
         while let Some(task) = self.next() {
             // The panic's message is printed where it happens; whoever waits for the task is told that it will not answer.
             if catch_unwind(AssertUnwindSafe(task)).is_err() {
-                log::error!("a turn panicked; its requests are answered as internal errors");
+                log::error!("a turn panicked; its requests are told that their outcome is unknown");
             }
         }
     }

@@ -88,7 +88,6 @@ impl Inner {
     fn try_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<(Vec<Verdict>, Option<Guard>), TurnError> {
         let not_found = || Refusal::GraphNotFound { graph: lane.name.clone() };
         let Some(graph_id) = self.graph_id(lane)? else {
-            self.forget(lane);
             return Ok((vec![Err(not_found()); batch.len()], None));
         };
         let began = Instant::now();

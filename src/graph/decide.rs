@@ -33,7 +33,7 @@ pub fn decide(graph: &Graph, command: &Command) -> Result<Decision, Rejection> {
     match command {
         Command::Changeset(changeset) => decide_changeset(graph, changeset),
         Command::DeleteGraph { if_version } => {
-            check_version(*if_version, Some(graph.version()), None)?;
+            check_version(graph, *if_version)?;
             let change = Change { facts: vec![Fact::GraphDeleted {}] };
             Ok(Decision { next: apply(graph, &change), change, created: false })
         }
@@ -41,7 +41,7 @@ pub fn decide(graph: &Graph, command: &Command) -> Result<Decision, Rejection> {
 }
 
 fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Rejection> {
-    check_version(changeset.if_version, Some(graph.version()), None)?;
+    check_version(graph, changeset.if_version)?;
     for (number, step) in changeset.steps.iter().enumerate() {
         check_precondition(graph, step, number)?;
     }
@@ -87,15 +87,15 @@ fn check_precondition(graph: &Graph, step: &Step, number: usize) -> Result<(), R
             graph.dataset(name.as_str()).map(|_| graph.version())
         }
     };
-    match precondition {
-        Precondition::Version(expected) => check_version(Some(expected), actual, Some(number)),
-        Precondition::Exists if actual.is_some() => Ok(()),
-        Precondition::Exists => {
-            Err(Rejection::PreconditionFailed { expected: Some(graph.version()), actual, operation: Some(number) })
-        }
-        Precondition::Absent if is_absent(graph, &step.operation, actual) => Ok(()),
-        Precondition::Absent => Err(Rejection::PreconditionFailed { expected: None, actual, operation: Some(number) }),
+    let holds = match precondition {
+        Precondition::Version(expected) => actual == Some(expected),
+        Precondition::Exists => actual.is_some(),
+        Precondition::Absent => is_absent(graph, &step.operation, actual),
+    };
+    if holds {
+        return Ok(());
     }
+    Err(Rejection::PreconditionFailed { expected: precondition, actual, operation: Some(number) })
 }
 
 /// `if_absent` of an edge asks for the edge, of all else for the job or dataset.
@@ -108,10 +108,13 @@ fn is_absent(graph: &Graph, operation: &Operation, actual: Option<u64>) -> bool 
     }
 }
 
-fn check_version(expected: Option<u64>, actual: Option<u64>, operation: Option<usize>) -> Result<(), Rejection> {
-    if expected.is_none() || expected == actual {
-        Ok(())
-    } else {
-        Err(Rejection::PreconditionFailed { expected, actual, operation })
+/// A precondition of the whole command: the graph's version.
+fn check_version(graph: &Graph, if_version: Option<u64>) -> Result<(), Rejection> {
+    let actual = Some(graph.version());
+    match if_version {
+        Some(expected) if actual != Some(expected) => {
+            Err(Rejection::PreconditionFailed { expected: Precondition::Version(expected), actual, operation: None })
+        }
+        _ => Ok(()),
     }
 }

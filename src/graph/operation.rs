@@ -138,6 +138,17 @@ pub enum Operation {
     },
 }
 
+impl Serialize for Precondition {
+    /// A version as a number, absence as `null`, existence as `"*"`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Version(version) => serializer.serialize_u64(*version),
+            Self::Absent => serializer.serialize_none(),
+            Self::Exists => serializer.serialize_str("*"),
+        }
+    }
+}
+
 impl From<Operation> for Step {
     fn from(operation: Operation) -> Self {
         Self { operation, precondition: None }

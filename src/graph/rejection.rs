@@ -1,15 +1,16 @@
 //! Why a write is refused, or a question has no answer. The same for every design, in a fixed order.
 
 use super::name::Name;
+use super::operation::Precondition;
 
 /// Why a changeset was rejected. Nothing of it was applied. `operation` counts from 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// A precondition does not hold. Read again and decide anew.
-    #[error("precondition failed: expected {}, found {}", version(*.expected), version(*.actual))]
+    #[error("precondition failed: expected {}, found {}", expectation(*.expected), version(*.actual))]
     PreconditionFailed {
-        /// The version asked for; `None`: absent.
-        expected: Option<u64>,
+        /// What was asked for.
+        expected: Precondition,
         /// The version found; `None`: absent.
         actual: Option<u64>,
         /// The step; `None`: the whole changeset.
@@ -111,6 +112,14 @@ impl Rejection {
     pub const JOBS_NAMED: usize = 10;
     /// How many names of a cycle a message spells out; the cycle itself is always whole.
     const CYCLE_NAMES_SPELLED: usize = 21;
+}
+
+fn expectation(expected: Precondition) -> String {
+    match expected {
+        Precondition::Version(expected) => version(Some(expected)),
+        Precondition::Absent => version(None),
+        Precondition::Exists => "any version".to_owned(),
+    }
 }
 
 fn version(version: Option<u64>) -> String {

@@ -156,14 +156,13 @@ impl GraphStore for RowStore {
             }
             let there = found.as_ref().filter(|head| head.state != GraphState::Deleted);
             let actual = there.map(|head| head.version);
-            let holds = match precondition {
-                None => true,
-                Some(Precondition::Absent) => actual.is_none(),
-                Some(Precondition::Exists) => actual.is_some(),
-                Some(Precondition::Version(expected)) => actual == Some(expected),
+            let holds = |precondition: &Precondition| match precondition {
+                Precondition::Absent => actual.is_none(),
+                Precondition::Exists => actual.is_some(),
+                Precondition::Version(expected) => actual == Some(*expected),
             };
-            if !holds {
-                return Ok(Creation::NotAsExpected { actual });
+            if let Some(expected) = precondition.filter(|precondition| !holds(precondition)) {
+                return Ok(Creation::NotAsExpected { expected, actual });
             }
             let created = match &found {
                 Some(head) if head.state != GraphState::Deleted => false,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::cluster::{Answer, Client, GRAPH, Server, Site, wait_until};
-use crate::storm::audit;
+use crate::support::cluster::{Answer, Client, GRAPH, Server, Site, wait_until};
+use crate::support::storm::audit;
 
 /// One write of several rows: two jobs, one of them with a dataset of its own.
 fn put_pair(server: &Server, n: u64) -> Result<Answer, String> {

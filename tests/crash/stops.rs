@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::cluster::{Client, GRAPH, Server, Site, wait_until};
-use crate::storm::audit;
+use crate::support::cluster::{Client, GRAPH, Server, Site, wait_until};
+use crate::support::storm::audit;
 
 #[test]
 fn a_stopped_holder_holds_writers_up_and_misleads_nobody() {

@@ -3,8 +3,8 @@
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::cluster::{GRAPH, Server, Site, name, wait_until};
-use crate::storm::{Choices, Field, Told, audit, check_told, client};
+use crate::support::cluster::{GRAPH, Server, Site, name, wait_until};
+use crate::support::storm::{Choices, Field, Told, audit, check_told, client};
 
 fn field(servers: &[Server]) -> Field {
     let servers = servers.iter().map(|server| server.base.clone()).collect();

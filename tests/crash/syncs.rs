@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::cluster::{SERVE, Server, Site};
-use crate::storm::audit;
+use crate::support::cluster::{SERVE, Server, Site};
+use crate::support::storm::audit;
 
 /// How often the WAL was synced while `writes` writes were acknowledged, one after another.
 fn wal_syncs_during(writes: u64, failpoints: &str) -> usize {

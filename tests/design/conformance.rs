@@ -2,7 +2,7 @@
 
 use fencepost::design::{Limits, Service};
 
-use crate::cluster::{GRAPH, Site, name};
+use crate::support::cluster::{GRAPH, Site, name};
 
 pub mod batches;
 pub mod changesets;
@@ -21,6 +21,9 @@ pub mod reads;
 pub trait Fixture {
     /// A node with connections and lock handles of its own.
     fn node_with(&self, limits: Limits) -> Service;
+
+    /// Whether a read waits for a writer that holds the lock.
+    fn reads_wait(&self) -> bool;
 
     /// The database and the lock beside it.
     fn site(&self) -> &Site;

@@ -1,12 +1,17 @@
 //! What tells `crud` from other designs: its image is reloaded when the version has moved, and only then.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
-use fencepost::design::Reads;
+use fencepost::db::{Database, DbError, PoolLimits};
+use fencepost::design::{Limits, Reads, Refusal, Service};
+use fencepost::lock::file::FileLock;
 use fencepost::node::{self, NodeOptions};
+use fencepost::store::rows::RowStore;
 
-use crate::ask::{accepted, put_dataset};
-use crate::cluster::{GRAPH, Site, name};
+use crate::support::ask::{accepted, put_dataset};
+use crate::support::cluster::{GRAPH, LIMIT, Site, name};
 
 #[test]
 fn an_image_is_loaded_only_when_another_node_has_written() {
@@ -45,4 +50,39 @@ fn a_read_without_the_lock_loads_nothing_for_what_its_own_node_writes_meanwhile(
         done.store(true, Ordering::Relaxed);
     });
     assert_eq!(node.metrics().image_loads.get(), 1);
+}
+
+/// The database is away: requests are refused, and names of which nobody knows whether they are graphs are not kept.
+#[test]
+fn a_name_that_cannot_be_looked_up_is_not_remembered() {
+    let site = Site::with_graph();
+    let limits = PoolLimits { connections: 1, checkout_timeout: Duration::from_millis(20) };
+    let database = Database::open(&site.options().database, limits).unwrap();
+    let store = Arc::new(RowStore::new(database.clone()).unwrap());
+    let lock = Arc::new(FileLock::open(&site.lock_directory(), "beside-database".to_owned()).unwrap());
+    let node = Service::new(store, lock, Reads::Lock, Limits::default());
+    let ((busy, is_busy), (free, is_free)) = (mpsc::channel(), mpsc::channel());
+    std::thread::scope(|scope| {
+        let database = database.clone();
+        scope.spawn(move || {
+            let held = database.read(|_| {
+                busy.send(()).unwrap();
+                is_free.recv_timeout(LIMIT).unwrap();
+                Ok::<_, DbError>(())
+            });
+            held.unwrap();
+        });
+        is_busy.recv_timeout(LIMIT).unwrap();
+        for n in 0..5 {
+            let unknown = name(&format!("unknown-{n}"));
+            let write = crate::support::ask::changeset([put_dataset("d")]);
+            let verdict = node.write_and_wait(&unknown, write);
+            assert!(matches!(verdict, Err(Refusal::DatabaseUnavailable { .. })), "{verdict:?}");
+            let image = node.read_and_wait(&unknown).err();
+            assert!(matches!(image, Some(Refusal::DatabaseUnavailable { .. })), "{image:?}");
+        }
+        assert_eq!(node.metrics().graphs_held.get(), 0);
+        free.send(()).unwrap();
+    });
+    accepted(&node, [put_dataset("d")]);
 }

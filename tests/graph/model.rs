@@ -152,7 +152,7 @@ impl Model {
             return Err(failed(json!(expected), actual, json!(number)));
         }
         if operation["if_exists"] == json!(true) && actual.is_null() {
-            return Err(failed(json!(self.version), actual, json!(number)));
+            return Err(failed(json!("*"), actual, json!(number)));
         }
         let absent = match side(&op) {
             Some(side) => {

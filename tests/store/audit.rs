@@ -2,9 +2,9 @@
 
 use fencepost::graph::Side;
 
-use crate::ask::{accepted, add, put_dataset, put_job};
-use crate::cluster::Site;
-use crate::storm::audit;
+use crate::support::ask::{accepted, add, put_dataset, put_job};
+use crate::support::cluster::Site;
+use crate::support::storm::audit;
 
 fn damaged_by(statements: &str) {
     let site = Site::with_graph();

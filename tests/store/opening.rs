@@ -6,17 +6,22 @@ use std::sync::Barrier;
 
 use fencepost::db::{Database, DbError, PoolLimits};
 
-use crate::ask::{accepted, put_dataset};
-use crate::cluster::{GRAPH, SERVE, Server, Site, finish, name};
-use crate::storm::audit;
+use crate::support::ask::{accepted, put_dataset};
+use crate::support::cluster::{GRAPH, SERVE, Server, Site, finish, name};
+use crate::support::storm::audit;
 
 /// Code and message of a `serve` that must not come up.
 fn refused(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
-    finish({
-        let mut command = site.fencepost(arguments);
-        command.args(SERVE);
-        command
-    })
+    let mut command = site.fencepost(arguments);
+    command.args(SERVE);
+    did_not_come_up(command)
+}
+
+fn did_not_come_up(command: Command) -> (Option<i32>, String) {
+    match Server::try_start(command) {
+        Err(refused) => refused,
+        Ok(server) => panic!("it came up, on {}", server.base),
+    }
 }
 
 #[test]
@@ -66,6 +71,35 @@ fn two_transactions_that_read_before_they_write_wait_for_each_other() {
     assert_eq!(site.head().version, 1 + 25 * threads);
 }
 
+/// A mistake of ours in the midst of a transaction: the connection must not go back to the pool with the file's write lock in hand.
+#[test]
+fn a_transaction_whose_body_panics_is_rolled_back() {
+    use diesel::prelude::*;
+    use fencepost::db::schema::graphs;
+    let site = Site::with_graph();
+    let limits = PoolLimits { connections: 1, ..PoolLimits::default() };
+    let database = Database::open(&site.options().database, limits).unwrap();
+    let in_a_write = std::thread::scope(|scope| {
+        let body = || {
+            database.write(|connection| {
+                diesel::update(graphs::table).set(graphs::version.eq(77)).execute(connection)?;
+                if site.database().exists() { panic!("a mistake") } else { Ok::<_, DbError>(()) }
+            })
+        };
+        scope.spawn(body).join().is_err()
+    });
+    let in_a_read = std::thread::scope(|scope| {
+        scope.spawn(|| database.read(|_| -> Result<(), DbError> { panic!("another") })).join().is_err()
+    });
+    assert!(in_a_write && in_a_read);
+    let read = database.read(|connection| Ok::<i64, DbError>(graphs::table.select(graphs::version).first(connection)?));
+    assert_eq!(read.unwrap(), 1);
+    accepted(&site.node(), [put_dataset("d")]);
+    let written = database.write(|_| Ok::<_, DbError>(()));
+    assert!(written.is_ok(), "{written:?}");
+    audit(&site);
+}
+
 #[test]
 fn eight_processes_that_start_at_once_on_a_new_file_all_come_up() {
     let site = Site::new();
@@ -82,6 +116,26 @@ fn eight_processes_that_start_at_once_on_a_new_file_all_come_up() {
         assert_eq!(server.put_job(&format!("j{n}"), &[], &[]).unwrap().version(), n as u64 + 1);
     }
     assert_eq!(audit(&site).version, 8);
+}
+
+/// Changing the journal mode of a new file does not wait for others who do the same, unless it is tried again.
+#[test]
+fn many_that_open_a_new_file_at_the_same_moment_all_succeed() {
+    for _ in 0..200 {
+        let site = Site::new();
+        let url = site.options().database;
+        let together = Barrier::new(12);
+        std::thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| {
+                    together.wait();
+                    if let Err(error) = Database::open(&url, PoolLimits::default()) {
+                        panic!("{error}");
+                    }
+                });
+            }
+        });
+    }
 }
 
 #[test]
@@ -139,7 +193,7 @@ fn a_file_that_may_not_be_written_is_told() {
         set(site.path(""), directory);
     };
     permissions(0o555, 0o444);
-    let (code, said) = finish(bound_by_permissions(site.fencepost(&SERVE)));
+    let (code, said) = did_not_come_up(bound_by_permissions(site.fencepost(&SERVE)));
     permissions(0o755, 0o644);
     assert!(code == Some(3) && said.contains("fencepost.db"), "{code:?} {said}");
     assert!(said.contains("readonly") || said.contains("unable to open"), "it says what is wrong: {said}");
@@ -235,7 +289,7 @@ fn a_database_guarded_by_another_lock_is_refused_with_the_command_that_changes_i
 #[test]
 fn of_processes_with_different_locks_on_a_new_file_only_one_kind_comes_up() {
     let site = Site::new();
-    let outcomes: Vec<Result<Server, String>> = std::thread::scope(|scope| {
+    let outcomes: Vec<Result<Server, (Option<i32>, String)>> = std::thread::scope(|scope| {
         let start = |n: usize| {
             let mut command = site.fencepost(&SERVE);
             command.args(["--lock-url", &format!("file:{}", site.path(&format!("lock-{}", n % 2)).display())]);
@@ -246,7 +300,7 @@ fn of_processes_with_different_locks_on_a_new_file_only_one_kind_comes_up() {
     });
     let up = |kind: usize| outcomes.iter().skip(kind).step_by(2).filter(|outcome| outcome.is_ok()).count();
     assert!(matches!((up(0), up(1)), (3, 0) | (0, 3)), "{} and {} came up", up(0), up(1));
-    for refused in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
-        assert!(refused.contains("two locks guard nothing"), "{refused}");
+    for (code, said) in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+        assert!(*code == Some(1) && said.contains("two locks guard nothing"), "{code:?} {said}");
     }
 }

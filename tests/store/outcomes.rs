@@ -4,8 +4,8 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::cluster::{Answer, Client, GRAPH, SERVE, Server, Site, finish, wait_until};
-use crate::storm::audit;
+use crate::support::cluster::{Answer, Client, GRAPH, SERVE, Server, Site, finish, wait_until};
+use crate::support::storm::audit;
 
 fn put(server: &Server, path: &str, key: Option<&str>, body: &serde_json::Value) -> Answer {
     Client::new().send(&server.base, "PUT", &format!("/v1/graphs/{path}"), key, Some(body)).unwrap()
@@ -106,11 +106,11 @@ fn a_file_that_another_program_holds_is_told_and_nothing_is_written() {
     let node = site.node();
     let mut other = site.sql();
     other.batch_execute("BEGIN IMMEDIATE").unwrap();
-    let verdict = crate::ask::write(&node, [crate::ask::put_dataset("d")]);
+    let verdict = crate::support::ask::write(&node, [crate::support::ask::put_dataset("d")]);
     let Err(fencepost::design::Refusal::DatabaseUnavailable { what }) = verdict else { panic!("{verdict:?}") };
     assert!(what.contains("locked"), "{what}");
     other.batch_execute("COMMIT").unwrap();
-    assert_eq!(crate::ask::accepted(&node, [crate::ask::put_dataset("d")]), 2);
+    assert_eq!(crate::support::ask::accepted(&node, [crate::support::ask::put_dataset("d")]), 2);
     wait_until("nothing waits", || node.waiting() == (0, 0));
     audit(&site);
 }

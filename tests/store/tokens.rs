@@ -8,10 +8,10 @@ use fencepost::lock::FencingToken;
 use fencepost::lock::file::FileLock;
 use fencepost::store::{CommitError, GraphStore};
 
-use crate::ask::{accepted, put_dataset, put_job, rejected};
-use crate::cluster::{GRAPH, Site, back_up, name, restore};
-use crate::stages::{Forgetful, Interrupted, is_over, set};
-use crate::storm::audit;
+use crate::support::ask::{accepted, put_dataset, put_job, rejected};
+use crate::support::cluster::{GRAPH, Site, back_up, name, restore};
+use crate::support::stages::{Forgetful, Interrupted, is_over, set};
+use crate::support::storm::audit;
 
 #[test]
 fn of_two_that_raise_one_epoch_only_one_wins() {
@@ -160,7 +160,7 @@ fn a_graph_that_a_restored_database_keeps_under_another_id_is_found() {
     back_up(&site, &site.path("copy.db"));
     nodes[0].create_graph_and_wait(&name("moved")).unwrap();
     let put = |node: &Service, dataset: &str| {
-        let write = crate::ask::changeset([put_dataset(dataset)]);
+        let write = crate::support::ask::changeset([put_dataset(dataset)]);
         node.write_and_wait(&name("moved"), write).map(|accepted| accepted.version)
     };
     assert_eq!(put(&nodes[0], "lost"), Ok(1));
@@ -177,18 +177,22 @@ fn a_graph_that_a_restored_database_keeps_under_another_id_is_found() {
         .iter()
         .enumerate()
         .flat_map(|(n, node)| {
-            crate::ask::in_line(node, "moved", [crate::ask::changeset([put_dataset(&format!("b{n}"))])])
+            crate::support::ask::in_line(
+                node,
+                "moved",
+                [crate::support::ask::changeset([put_dataset(&format!("b{n}"))])],
+            )
         })
         .collect();
-    crate::cluster::wait_until("both turns have begun", || nodes.iter().all(|node| node.waiting().0 == 0));
+    crate::support::cluster::wait_until("both turns have begun", || nodes.iter().all(|node| node.waiting().0 == 0));
     assert!(waiting.iter().all(|verdict| verdict.try_recv().is_err()), "a write passed by the lock");
     lock.release();
-    assert!(crate::ask::verdicts(waiting).iter().all(Result::is_ok));
+    assert!(crate::support::ask::verdicts(waiting).iter().all(Result::is_ok));
     for node in &nodes {
         assert_eq!(node.read_and_wait(&name("moved")).unwrap().key.version, 3);
     }
     assert_eq!(site.store().head(&name("moved")).unwrap().unwrap().epoch, 1, "nobody counts elsewhere");
-    crate::storm::audit_graph(&mut site.sql(), "moved");
+    crate::support::storm::audit_graph(&mut site.sql(), "moved");
 }
 
 #[test]
@@ -300,7 +304,7 @@ fn when_epochs_are_used_up_a_write_says_so() {
     let node = site.node();
     let last = i64::from(FencingToken::MAX_EPOCH);
     site.run_sql(&format!("UPDATE graphs SET epoch = {last}, fence = {}", last << 40));
-    let verdict = crate::ask::write(&node, [put_dataset("d")]);
+    let verdict = crate::support::ask::write(&node, [put_dataset("d")]);
     let Err(fencepost::design::Refusal::Internal { what }) = verdict else { panic!("{verdict:?}") };
     assert!(what.contains("epochs are used up"), "{what}");
     assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().key.version, 1, "it can still be read");

@@ -4,9 +4,9 @@ use fencepost::graph::{Graph, Operation, Side, decide};
 use fencepost::store::rows::RowStore;
 use fencepost::store::{Chain, Commit, CommitError, Entry, GraphState, GraphStore, Head, StoreError};
 
-use crate::ask::{accepted, add, changeset, delete_graph, put_dataset, put_job, remove};
-use crate::cluster::{GRAPH, Site, in_child, name};
-use crate::storm::audit;
+use crate::support::ask::{accepted, add, changeset, delete_graph, put_dataset, put_job, remove};
+use crate::support::cluster::{GRAPH, Site, in_child, name};
+use crate::support::storm::audit;
 
 /// What a writer has read before it decides.
 struct Seen {

@@ -7,7 +7,7 @@ use fencepost::graph::{
     CanonicalJson, Changeset, Command, JobPatch, JobSpecification, Operation, Precondition, Rejection, Side, Step,
 };
 
-use crate::cluster::{GRAPH, name};
+use crate::support::cluster::{GRAPH, name};
 
 fn names(texts: &[&str]) -> Vec<fencepost::graph::Name> {
     let mut names: Vec<_> = texts.iter().map(|text| name(text)).collect();
@@ -117,5 +117,5 @@ pub fn in_line(node: &Service, graph: &str, writes: impl IntoIterator<Item = Wri
 }
 
 pub fn verdicts(waiting: Vec<mpsc::Receiver<Verdict>>) -> Vec<Verdict> {
-    waiting.into_iter().map(|verdict| verdict.recv_timeout(crate::cluster::LIMIT).unwrap()).collect()
+    waiting.into_iter().map(|verdict| verdict.recv_timeout(crate::support::cluster::LIMIT).unwrap()).collect()
 }

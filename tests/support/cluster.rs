@@ -52,8 +52,8 @@ impl Site {
         let site = Self::new();
         let node = site.node();
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
-        let first = crate::ask::put_dataset("first");
-        crate::ask::write(&node, [first]).unwrap();
+        let first = crate::support::ask::put_dataset("first");
+        crate::support::ask::write(&node, [first]).unwrap();
         site
     }
 
@@ -168,11 +168,11 @@ struct Log {
 impl Server {
     /// Starts it and waits until it takes requests.
     pub fn start(command: Command) -> Self {
-        Self::try_start(command).unwrap_or_else(|log| panic!("the server did not come up:\n{log}"))
+        Self::try_start(command).unwrap_or_else(|(code, log)| panic!("the server did not come up ({code:?}):\n{log}"))
     }
 
-    /// As [`start`](Self::start); what it said instead, if it ended.
-    pub fn try_start(mut command: Command) -> Result<Self, String> {
+    /// As [`start`](Self::start); its exit code and what it said, if it ended instead.
+    pub fn try_start(mut command: Command) -> Result<Self, (Option<i32>, String)> {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Log::default());
         let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&log));
@@ -187,8 +187,8 @@ impl Server {
         let mut server = Self { child, log, base: String::new() };
         let said = server.wait_for_log(|text| text.contains(" on http://"));
         let Some((_, rest)) = said.split_once(" on http://") else {
-            let _ = server.child.wait();
-            return Err(said);
+            let status = server.child.wait().unwrap();
+            return Err((status.code(), said));
         };
         server.base = format!("http://{}", rest.split(';').next().unwrap());
         Ok(server)

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::cluster::{Client, GRAPH, Site};
+use crate::support::cluster::{Client, GRAPH, Site};
 
 /// Sebastiano Vigna's splitmix64: a fixed seed, the same choices.
 pub struct Choices(pub u64);

@@ -108,7 +108,11 @@ fn members(kind: Kind) -> Vec<Member> {
         }
         Kind::Frozen => vec![("graph", name(), true), ("moved_to", json!({"type": ["string", "null"]}), true)],
         Kind::PreconditionFailed => decided_in(vec![
-            ("expected", or_null(), true),
+            (
+                "expected",
+                json!({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}, {"const": "*"}], "description": "The version asked for; null: that it be absent; `*`: that it be there."}),
+                true,
+            ),
             ("actual", or_null(), true),
             ("operation", operation(), false),
         ]),

@@ -4,9 +4,9 @@ use fencepost::design::Accepted;
 use fencepost::graph::Rejection;
 
 use super::Fixture;
-use crate::ask::{accepted, delete_job, dry_run, put_dataset, put_job, rejected, rejection_of, write};
-use crate::cluster::{GRAPH, name};
-use crate::storm::audit;
+use crate::support::ask::{accepted, delete_job, dry_run, put_dataset, put_job, rejected, rejection_of, write};
+use crate::support::cluster::{GRAPH, name};
+use crate::support::storm::audit;
 
 pub fn two_jobs_swap_their_outputs_at_once(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();

@@ -3,8 +3,8 @@
 use fencepost::design::{Accepted, Refusal};
 
 use super::Fixture;
-use crate::ask::{accepted, delete_graph, put_dataset, put_job, write};
-use crate::cluster::{GRAPH, name};
+use crate::support::ask::{accepted, delete_graph, put_dataset, put_job, write};
+use crate::support::cluster::{GRAPH, name};
 
 pub fn a_new_graph_is_empty_at_version_0(fixture: &impl Fixture) {
     let node = fixture.node();
@@ -41,7 +41,7 @@ pub fn a_graph_created_again_continues_its_versions(fixture: &impl Fixture) {
     assert_eq!(again, Ok(Accepted { version: 2, changed: true, created: true }));
     assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().graph.job_count(), 0);
     assert_eq!(accepted(&node, [put_dataset("d")]), 3);
-    crate::storm::audit(fixture.site());
+    crate::support::storm::audit(fixture.site());
 }
 
 pub fn two_nodes_create_one_graph(fixture: &impl Fixture) {
@@ -61,7 +61,9 @@ pub fn no_rule_spans_two_graphs(fixture: &impl Fixture) {
     let other = name("other");
     node.create_graph_and_wait(&other).unwrap();
     write(&node, [put_job("a", &["x"], &["y"])]).unwrap();
-    let verdict =
-        node.write_and_wait(&other, crate::ask::changeset([put_job("b", &["y"], &["x"]), put_job("c", &[], &["y"])]));
+    let verdict = node.write_and_wait(
+        &other,
+        crate::support::ask::changeset([put_job("b", &["y"], &["x"]), put_job("c", &[], &["y"])]),
+    );
     assert_eq!(verdict, Ok(Accepted { version: 1, changed: true, created: true }));
 }

@@ -4,9 +4,9 @@ use fencepost::design::Accepted;
 use fencepost::graph::{Operation, Rejection};
 
 use super::Fixture;
-use crate::ask::{accepted, delete_dataset, delete_job, json, put_dataset, put_job, rejected, write};
-use crate::cluster::{GRAPH, name};
-use crate::storm::audit;
+use crate::support::ask::{accepted, delete_dataset, delete_job, json, put_dataset, put_job, rejected, write};
+use crate::support::cluster::{GRAPH, name};
+use crate::support::storm::audit;
 
 pub fn a_declared_dataset_outlives_its_mentions(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();

@@ -5,11 +5,11 @@ use fencepost::graph::Rejection;
 use fencepost::lock::Mode;
 
 use super::Fixture;
-use crate::ask::{
+use crate::support::ask::{
     accepted, changeset, delete_graph, delete_job, in_line, put_dataset, put_job, rejected, verdicts, write,
 };
-use crate::cluster::{GRAPH, name, wait_until};
-use crate::storm::audit;
+use crate::support::cluster::{GRAPH, name, wait_until};
+use crate::support::storm::audit;
 
 pub fn a_deleted_job_takes_its_edges_and_implied_datasets_along(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();

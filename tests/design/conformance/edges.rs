@@ -4,9 +4,9 @@ use fencepost::design::Accepted;
 use fencepost::graph::{Rejection, Side};
 
 use super::Fixture;
-use crate::ask::{accepted, add, put_dataset, put_job, rejected, remove, write};
-use crate::cluster::name;
-use crate::storm::audit;
+use crate::support::ask::{accepted, add, put_dataset, put_job, rejected, remove, write};
+use crate::support::cluster::name;
+use crate::support::storm::audit;
 
 pub fn an_edge_needs_both_its_ends(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();

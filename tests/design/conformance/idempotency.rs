@@ -5,9 +5,11 @@ use std::sync::mpsc;
 use fencepost::design::{Accepted, IdempotencyKey, Refusal, Service, Verdict};
 
 use super::Fixture;
-use crate::ask::{changeset, delete_graph, delete_job, dry_run, keyed, put_dataset, put_job, rejection_of, write};
-use crate::cluster::{GRAPH, LIMIT, name};
-use crate::storm::audit;
+use crate::support::ask::{
+    changeset, delete_graph, delete_job, dry_run, keyed, put_dataset, put_job, rejection_of, write,
+};
+use crate::support::cluster::{GRAPH, LIMIT, name};
+use crate::support::storm::audit;
 
 fn ask(node: &Service, write: fencepost::design::Write) -> Verdict {
     node.write_and_wait(&name(GRAPH), write)
@@ -45,7 +47,7 @@ pub fn a_write_that_changes_nothing_is_kept_too(fixture: &impl Fixture) {
     let request = || keyed(changeset([put_dataset("d")]), "k", "f");
     let unchanged = Ok(Accepted { version: 1, changed: false, created: false });
     assert_eq!(ask(&node, request()), unchanged);
-    write(&node, [crate::ask::delete_dataset("d")]).unwrap();
+    write(&node, [crate::support::ask::delete_dataset("d")]).unwrap();
     assert_eq!(ask(&fixture.node(), request()), unchanged);
     assert_eq!(audit(fixture.site()).version, 2);
 }

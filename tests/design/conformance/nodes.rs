@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Fixture;
-use crate::ask::{accepted, put_dataset, put_job, write};
-use crate::cluster::{GRAPH, name};
-use crate::storm::{Choices, audit};
+use crate::support::ask::{accepted, put_dataset, put_job, write};
+use crate::support::cluster::{GRAPH, name};
+use crate::support::storm::{Choices, audit};
 
 pub fn each_node_sees_at_once_what_the_other_has_answered(fixture: &impl Fixture) {
     let nodes = [fixture.node_with_graph(), fixture.node(), fixture.node()];

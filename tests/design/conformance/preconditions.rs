@@ -3,13 +3,13 @@
 use fencepost::graph::{Changeset, Command, Precondition, Rejection};
 
 use super::Fixture;
-use crate::ask::{
+use crate::support::ask::{
     accepted, conditional, delete_job, in_line, put_dataset, put_job, put_job_with, rejection_of, verdicts,
 };
-use crate::cluster::{GRAPH, name};
-use crate::storm::audit;
+use crate::support::cluster::{GRAPH, name};
+use crate::support::storm::audit;
 
-fn failed(expected: Option<u64>, actual: Option<u64>) -> Rejection {
+fn failed(expected: Precondition, actual: Option<u64>) -> Rejection {
     Rejection::PreconditionFailed { expected, actual, operation: Some(0) }
 }
 
@@ -28,7 +28,7 @@ pub fn a_write_at_another_version_is_refused(fixture: &impl Fixture) {
     for (job, expected, actual) in [("j", 1, Some(2)), ("j", 3, Some(2)), ("absent", 1, None)] {
         let write = conditional(put_job(job, &["z"], &[]), Precondition::Version(expected));
         let (rejection, version) = rejection_of(node.write_and_wait(&name(GRAPH), write));
-        assert_eq!((rejection, version), (failed(Some(expected), actual), 2));
+        assert_eq!((rejection, version), (failed(Precondition::Version(expected), actual), 2));
     }
     assert_eq!(audit(fixture.site()).version, 2);
 }
@@ -38,7 +38,7 @@ pub fn a_job_that_must_be_absent_is_not_replaced(fixture: &impl Fixture) {
     let write = || conditional(put_job("j", &["x"], &[]), Precondition::Absent);
     assert_eq!(node.write_and_wait(&name(GRAPH), write()).unwrap().version, 1);
     let (rejection, _) = rejection_of(other.write_and_wait(&name(GRAPH), write()));
-    assert_eq!(rejection, failed(None, Some(1)));
+    assert_eq!(rejection, failed(Precondition::Absent, Some(1)));
 }
 
 pub fn a_changeset_at_another_version_of_the_graph_is_refused(fixture: &impl Fixture) {
@@ -49,21 +49,27 @@ pub fn a_changeset_at_another_version_of_the_graph_is_refused(fixture: &impl Fix
         Command::Changeset(Changeset { if_version: Some(version), steps }).into()
     };
     let (rejection, _) = rejection_of(other.write_and_wait(&name(GRAPH), at(0)));
-    assert_eq!(rejection, Rejection::PreconditionFailed { expected: Some(0), actual: Some(1), operation: None });
+    assert_eq!(
+        rejection,
+        Rejection::PreconditionFailed { expected: Precondition::Version(0), actual: Some(1), operation: None }
+    );
     assert_eq!(other.write_and_wait(&name(GRAPH), at(1)).unwrap().version, 2);
     let deletion = Command::DeleteGraph { if_version: Some(1) };
     let (rejection, _) = rejection_of(other.write_and_wait(&name(GRAPH), deletion.into()));
-    assert_eq!(rejection, Rejection::PreconditionFailed { expected: Some(1), actual: Some(2), operation: None });
+    assert_eq!(
+        rejection,
+        Rejection::PreconditionFailed { expected: Precondition::Version(1), actual: Some(2), operation: None }
+    );
 }
 
 pub fn preconditions_are_judged_before_everything_else(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     let write = conditional(delete_job("absent"), Precondition::Version(7));
     let (rejection, _) = rejection_of(node.write_and_wait(&name(GRAPH), write));
-    assert_eq!(rejection, failed(Some(7), None));
+    assert_eq!(rejection, failed(Precondition::Version(7), None));
     let write = conditional(put_job("j", &["x"], &["x"]), Precondition::Version(7));
     let (rejection, _) = rejection_of(node.write_and_wait(&name(GRAPH), write));
-    assert_eq!(rejection, failed(Some(7), None));
+    assert_eq!(rejection, failed(Precondition::Version(7), None));
 }
 
 pub fn of_writes_at_one_version_only_one_holds(fixture: &impl Fixture) {
@@ -79,7 +85,7 @@ pub fn of_writes_at_one_version_only_one_holds(fixture: &impl Fixture) {
     let verdicts = verdicts(waiting.collect());
     assert_eq!(verdicts.iter().filter(|verdict| verdict.is_ok()).count(), 1);
     for verdict in verdicts.into_iter().filter(Result::is_err) {
-        assert_eq!(rejection_of(verdict), (failed(Some(1), Some(2)), 2));
+        assert_eq!(rejection_of(verdict), (failed(Precondition::Version(1), Some(2)), 2));
     }
     assert_eq!(audit(fixture.site()).version, 2);
 }

@@ -4,8 +4,8 @@ use fencepost::design::Accepted;
 use fencepost::graph::Rejection;
 
 use super::Fixture;
-use crate::ask::{accepted, put_job, put_job_with, rejected, write};
-use crate::cluster::{GRAPH, name};
+use crate::support::ask::{accepted, put_job, put_job_with, rejected, write};
+use crate::support::cluster::{GRAPH, name};
 
 pub fn a_job_comes_with_its_edges_and_implied_datasets(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
@@ -27,7 +27,7 @@ pub fn replacing_a_job_drops_its_old_edges_first(fixture: &impl Fixture) {
     accepted(&node, [put_job("j", &["x"], &["y"])]);
     let verdict = write(&node, [put_job("j", &["y"], &["x"])]);
     assert_eq!(verdict, Ok(Accepted { version: 2, changed: true, created: false }));
-    crate::storm::audit(fixture.site());
+    crate::support::storm::audit(fixture.site());
 }
 
 pub fn putting_what_is_there_changes_nothing_and_keeps_the_version(fixture: &impl Fixture) {
@@ -35,7 +35,7 @@ pub fn putting_what_is_there_changes_nothing_and_keeps_the_version(fixture: &imp
     accepted(&node, [put_job_with("j", &["x", "w"], &["y"], r#"{"a":1,"b":2}"#)]);
     let again = write(&node, [put_job_with("j", &["w", "x"], &["y"], r#"{ "b":2, "a":1 }"#)]);
     assert_eq!(again, Ok(Accepted { version: 1, changed: false, created: false }));
-    assert_eq!(crate::storm::audit(fixture.site()).version, 1);
+    assert_eq!(crate::support::storm::audit(fixture.site()).version, 1);
 }
 
 pub fn a_job_that_reads_what_it_writes_is_refused(fixture: &impl Fixture) {
@@ -52,7 +52,7 @@ pub fn a_cycle_is_refused_with_its_path(fixture: &impl Fixture) {
     let (rejection, version) = rejected(&node, [put_job("a", &["3"], &["1"])]);
     let cycle = ["a", "1", "b", "2", "c", "3", "a"].map(name).to_vec();
     assert_eq!((rejection, version), (Rejection::Cycle { cycle, operation: 0 }, 2));
-    assert_eq!(crate::storm::audit(fixture.site()).version, 2);
+    assert_eq!(crate::support::storm::audit(fixture.site()).version, 2);
 }
 
 pub fn a_second_producer_is_refused(fixture: &impl Fixture) {

@@ -3,9 +3,9 @@
 use fencepost::graph::{Change, Graph, PlanRequest, apply};
 
 use super::Fixture;
-use crate::ask::{accepted, delete_job, put_dataset, put_job, rejected};
-use crate::cluster::{GRAPH, name};
-use crate::storm::audit;
+use crate::support::ask::{accepted, delete_job, put_dataset, put_job, rejected};
+use crate::support::cluster::{GRAPH, name};
+use crate::support::storm::audit;
 
 pub fn a_plan_lists_what_must_run_in_stages(fixture: &impl Fixture) {
     let (node, other) = (fixture.node_with_graph(), fixture.node());
@@ -42,7 +42,7 @@ pub fn the_change_log_replays_to_the_same_digest(fixture: &impl Fixture) {
     accepted(&node, [put_job("a", &["x"], &["y"]), put_dataset("d")]);
     accepted(&node, [put_job("b", &["y", "d"], &["z"])]);
     accepted(&node, [delete_job("a")]);
-    node.write_and_wait(&name(GRAPH), crate::ask::delete_graph()).unwrap();
+    node.write_and_wait(&name(GRAPH), crate::support::ask::delete_graph()).unwrap();
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     accepted(&node, [put_job("c", &["z"], &["y"])]);
     let audit = audit(fixture.site());
