@@ -29,7 +29,7 @@ pub struct Workload {
 pub type Seen = HashMap<Name, u64>;
 
 const BLOCK: u64 = 4_096;
-/// How many plans are tried, and how many of them, the nearest in size, are asked for.
+/// How many plans are tried at most, until so many are within a tenth of the size; the nearest in size are asked for.
 const PLANS: usize = 64;
 const PLANS_KEPT: usize = 8;
 const LOAD_JOBS: u64 = 500_000;
@@ -70,7 +70,7 @@ impl Workload {
             workload.written = workload.known.iter().flat_map(|job| job.outputs.clone()).collect();
         }
         if matches!(args.workload, WorkloadName::Register | WorkloadName::Mixed) && args.first_job.is_none() {
-            workload.first_job = jobs_there.next_multiple_of(BLOCK);
+            workload.first_job = workload.free_block(jobs_there, connection)?;
         }
         match args.workload {
             WorkloadName::Reregister if workload.known.is_empty() => Err(nothing_there(args, "no job")),
@@ -119,8 +119,13 @@ impl Workload {
     }
 
     fn register(&self, number: u64) -> Request {
+        put(self.topology.job(self.first_job + self.arranged(number, self.args.order)))
+    }
+
+    /// The place of request `number` in the order of jobs.
+    fn arranged(&self, number: u64, order: Order) -> u64 {
         let (block, place) = (number / BLOCK * BLOCK, number % BLOCK);
-        let place = match self.args.order {
+        let place = match order {
             Order::Topological => place,
             Order::Reverse => BLOCK - 1 - place,
             // An odd factor: every place of the block comes once.
@@ -129,7 +134,29 @@ impl Workload {
                 (place.wrapping_mul(random.next() | 1).wrapping_add(random.next())) % BLOCK
             }
         };
-        put(self.topology.job(self.first_job + block + place))
+        block + place
+    }
+
+    /// The first block, from as many jobs on as there are, that no earlier run has begun.
+    fn free_block(&self, jobs_there: u64, connection: &mut dyn Connection) -> Result<u64, BenchError> {
+        let mut block = jobs_there.next_multiple_of(BLOCK);
+        loop {
+            let orders = [Order::Topological, Order::Reverse, Order::Random];
+            let first = orders.map(|order| self.topology.job_name(block + self.arranged(0, order)));
+            let mut begun = false;
+            for name in first {
+                let request = Request::Job { name, if_none_match: None };
+                begun |= match connection.perform(&request).outcome {
+                    Outcome::Answered { .. } => true,
+                    Outcome::Rejected { name, .. } if name == "job_not_found" => false,
+                    other => return Err(BenchError::Refused(format!("a job could not be read: {other:?}"))),
+                };
+            }
+            if !begun {
+                return Ok(block);
+            }
+            block += BLOCK;
+        }
     }
 
     fn reregister(&self, number: u64, random: &mut Random) -> Request {
@@ -263,7 +290,7 @@ impl Workload {
                 (low, high) = (high, (high * 2).min(count));
                 best = (high, size_of(high)?);
             }
-            while high - low > 1 && best.1 != wanted {
+            while high - low > 1 && best.1.abs_diff(wanted) > wanted / 100 {
                 let targets = low.midpoint(high);
                 let size = size_of(targets)?;
                 if size.abs_diff(wanted) < best.1.abs_diff(wanted) {
@@ -272,6 +299,10 @@ impl Workload {
                 if size < wanted { low = targets } else { high = targets }
             }
             sized.push((plan(start, best.0), best.1));
+            let near = sized.iter().filter(|(_, size)| size.abs_diff(wanted) <= wanted / 10).count();
+            if near >= PLANS_KEPT {
+                break;
+            }
         }
         // Where single datasets differ much in their plans, the others tell nothing about the size that was asked for.
         sized.sort_by_key(|(_, size)| size.abs_diff(wanted));

@@ -103,6 +103,17 @@ fn a_load_has_exactly_the_size_that_was_asked_for_and_once_is_enough() {
     }
 }
 
+#[test]
+fn runs_that_register_one_after_another_put_no_job_twice() {
+    let place = Place::new();
+    let target = place.in_process();
+    for (order, requests) in [("topological", 20), ("reverse", 30), ("random", 20), ("topological", 20)] {
+        let line = format!("--workload register --order {order} --requests {requests}");
+        let (_, history) = place.record(&target, &line);
+        assert!(calls(&history).iter().all(|call| call.end["created"] == true), "{order}");
+    }
+}
+
 fn requests(history: &[Value]) -> Vec<(u64, Value)> {
     let mut requests: Vec<_> =
         calls(history).iter().map(|call| (number(call.invoke, "id"), call.invoke["request"].clone())).collect();
