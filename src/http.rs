@@ -160,7 +160,7 @@ impl Dispatcher {
         let outcome = async {
             let accepted = call::negotiate(request, route.media_types);
             let call = Call::new(Arc::clone(&self.app), request, path, parameters, route.query);
-            let body = self.body(request, route, data).await?;
+            let body = in_time(self.body(request, route, data)).await?;
             let mut call = call?.with_body(body);
             call.accepted = accepted?;
             (route.handler)(call).await
@@ -258,7 +258,16 @@ fn drained(limit: u64) -> u64 {
 
 async fn discard(data: Data<'_>, limit: u64) {
     let mut stream = data.open(drained(limit).bytes());
-    drop(rocket::tokio::io::copy(&mut stream, &mut rocket::tokio::io::sink()).await);
+    let mut nowhere = rocket::tokio::io::sink();
+    drop(rocket::tokio::time::timeout(BODY_WAIT, rocket::tokio::io::copy(&mut stream, &mut nowhere)).await);
+}
+
+/// How long a body may take to arrive: a client that stalls holds its connection, and a shutdown, no longer than that.
+const BODY_WAIT: Duration = Duration::from_secs(30);
+
+async fn in_time<T>(body: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let late = || Problem::malformed("body", format!("the body did not arrive within {} s", BODY_WAIT.as_secs()));
+    rocket::tokio::time::timeout(BODY_WAIT, body).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn into_response(reply: Reply) -> Response<'static> {

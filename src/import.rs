@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write as _};
+use std::io::{self, BufReader, Read};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -185,6 +185,8 @@ struct Import<'i> {
     graph: &'i Name,
     bar: ProgressBar,
     already: Already,
+    /// Whether the graph is known to be there.
+    created: bool,
 }
 
 impl<'i> Import<'i> {
@@ -200,10 +202,7 @@ impl<'i> Import<'i> {
         let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
         let template = "{elapsed} [{bar:40}] {bytes}/{total_bytes} ({bytes_per_sec}, {eta} left) {msg}";
         bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
-        let already = Already::default();
-        let created = service.create_graph_and_wait(&request.graph);
-        created.map_err(|refusal| ImportError::Refused { refusal, already })?;
-        Ok(Self { service, graph: &request.graph, bar, already })
+        Ok(Self { service, graph: &request.graph, bar, already: Already::default(), created: false })
     }
 
     fn in_chunks(&mut self, request: &ImportRequest) -> Result<Imported, ImportError> {
@@ -229,7 +228,12 @@ impl<'i> Import<'i> {
                     }
                 }
             }
+            let end = match end {
+                Some(Some(bad)) if chunk.is_empty() => return Err(self.bad(bad)),
+                end => end,
+            };
             let may_grow = end.is_none() && chunk.len() < MOST_CHUNKS_TOGETHER * CHUNK_JOBS;
+            self.create_graph()?;
             match self.put(&chunk) {
                 Ok(accepted) => {
                     self.already.jobs += chunk.len();
@@ -252,9 +256,19 @@ impl<'i> Import<'i> {
         }
     }
 
+    /// Not before there is something to put into it: a file that cannot be read leaves no graph behind.
+    fn create_graph(&mut self) -> Result<(), ImportError> {
+        if !self.created {
+            self.service.create_graph_and_wait(self.graph).map_err(|refusal| self.refused(refusal))?;
+            self.created = true;
+        }
+        Ok(())
+    }
+
     fn in_one(&mut self, request: &ImportRequest, prefix: &str) -> Result<Imported, ImportError> {
         let items = Source::new(request, self.bar.clone()).collect::<Result<Vec<_>, _>>();
         let items = items.map_err(|bad| self.bad(bad))?;
+        self.create_graph()?;
         let kept: BTreeSet<&Name> = items.iter().map(|item| &item.job.name).collect();
         let mut retries = 0;
         loop {
@@ -394,17 +408,4 @@ fn detect(input: &mut impl io::BufRead) -> io::Result<Format> {
         Err(_) => line.len() > 1 && !line.trim_ascii().ends_with(b",") && !line.trim_ascii().ends_with(b"{"),
     };
     Ok(if is_job || line.is_empty() { Format::Ndjson } else { Format::Wfformat })
-}
-
-/// Writes a line to standard output at once.
-///
-/// # Errors
-/// If nobody reads it.
-pub fn print_result(imported: Imported) -> io::Result<()> {
-    let Imported { jobs, version, deleted } = imported;
-    let mut out = io::stdout().lock();
-    if deleted > 0 {
-        writeln!(out, "deleted {deleted} jobs")?;
-    }
-    writeln!(out, "imported {jobs} jobs, now version {version}")
 }

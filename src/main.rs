@@ -94,22 +94,22 @@ struct ServeArgs {
     #[arg(long, default_value_t = HttpLimits::default().body_bytes, value_name = "BYTES")]
     body_limit_bytes: u64,
     /// The largest plan, in jobs
-    #[arg(long, default_value_t = HttpLimits::default().plan_jobs, value_name = "JOBS")]
+    #[arg(long, default_value_t = HttpLimits::default().plan_jobs, value_parser = at_least_one, value_name = "JOBS")]
     plan_limit_jobs: usize,
     /// The largest answer of upstream and downstream, in names
-    #[arg(long, default_value_t = HttpLimits::default().reachable_names, value_name = "NAMES")]
+    #[arg(long, default_value_t = HttpLimits::default().reachable_names, value_parser = at_least_one, value_name = "NAMES")]
     reachable_limit_names: usize,
     /// Long computations (plans, digests, lists) at once
-    #[arg(long, default_value_t = HttpLimits::default().computations, value_name = "N")]
+    #[arg(long, default_value_t = HttpLimits::default().computations, value_parser = at_least_one, value_name = "N")]
     computations: usize,
     /// Writes that may wait for one graph
-    #[arg(long, default_value_t = fencepost::design::Limits::default().waiting_writes, value_name = "N")]
+    #[arg(long, default_value_t = fencepost::design::Limits::default().waiting_writes, value_parser = at_least_one, value_name = "N")]
     waiting_writes: usize,
     /// Reads that may wait for one graph
-    #[arg(long, default_value_t = fencepost::design::Limits::default().waiting_reads, value_name = "N")]
+    #[arg(long, default_value_t = fencepost::design::Limits::default().waiting_reads, value_parser = at_least_one, value_name = "N")]
     waiting_reads: usize,
     /// Writes that one turn serves
-    #[arg(long, default_value_t = fencepost::design::Limits::default().batch_writes, value_name = "N")]
+    #[arg(long, default_value_t = fencepost::design::Limits::default().batch_writes, value_parser = at_least_one, value_name = "N")]
     batch_writes: usize,
     /// How long a turn waits for the lock, in milliseconds
     #[arg(long, default_value_t = fencepost::design::Limits::default().lock_wait.as_millis() as u64, value_name = "MS")]
@@ -180,6 +180,15 @@ enum LockCommand {
 enum BenchCommand {
     /// Put load on a server, or on the service in this process, and say what came back and how soon
     Drive(DriveArgs),
+}
+
+/// A limit of 0 would refuse everything.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("is no whole number".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -305,6 +314,15 @@ fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::away(format!("cannot serve on {}: {}", args.address, error.kind())))
 }
 
+/// Writes a result. Whoever stops reading it has had enough of it; any other failure is told.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::refused(error)),
+        _ => Ok(()),
+    }
+}
+
 fn name(argument: &str, text: &str) -> Result<Name, Failure> {
     Name::new(text).map_err(|invalid| Failure::usage(format!("{argument} `{text}`: {invalid}")))
 }
@@ -322,7 +340,8 @@ fn import(node: &NodeArgs, args: &ImportArgs) -> Result<(), Failure> {
         ImportError::Refused { refusal, .. } => Failure { message: error.to_string(), ..refusal.clone().into() },
         _ => Failure::refused(error),
     })?;
-    import::print_result(imported).map_err(Failure::refused)
+    let deleted = if imported.deleted > 0 { format!("deleted {} jobs\n", imported.deleted) } else { String::new() };
+    print(&format!("{deleted}imported {} jobs, now version {}\n", imported.jobs, imported.version))
 }
 
 fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
@@ -345,7 +364,7 @@ fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
         PlanFormat::Dot => http::graphviz(&plan),
         PlanFormat::Mermaid => http::mermaid(&plan),
     };
-    io::stdout().write_all(text.as_bytes()).map_err(Failure::refused)
+    print(&text)
 }
 
 fn migrate(node: &NodeArgs, args: &MigrateArgs) -> Result<(), Failure> {
@@ -353,19 +372,17 @@ fn migrate(node: &NodeArgs, args: &MigrateArgs) -> Result<(), Failure> {
     match args.revert {
         Some(count) => {
             Database::revert(&url, count).map_err(NodeError::from)?;
-            println!("took back {count}");
+            print(&format!("took back {count}\n"))
         }
         None => {
             let run = Database::migrate(&url).map_err(NodeError::from)?;
-            println!("ran {}", if run.is_empty() { "nothing: up to date".to_owned() } else { run.join(", ") });
+            print(&format!("ran {}\n", if run.is_empty() { "nothing: up to date".to_owned() } else { run.join(", ") }))
         }
     }
-    Ok(())
 }
 
 fn openapi() -> Result<(), Failure> {
-    println!("{:#}", http::openapi::document());
-    Ok(())
+    print(&format!("{:#}\n", http::openapi::document()))
 }
 
 fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
@@ -374,8 +391,7 @@ fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
         return Err(Failure::usage("say which lock: fencepost lock set --lock-url URL"));
     };
     let record = node::set_lock(&options, url)?;
-    println!("the database is guarded by {}:{}", record.kind, record.identity);
-    Ok(())
+    print(&format!("the database is guarded by {}:{}\n", record.kind, record.identity))
 }
 
 fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
@@ -391,6 +407,6 @@ fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
             bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
         }
     };
-    println!("{}", report.render());
+    print(&format!("{}\n", report.render()))?;
     Ok(report.verdict()?)
 }

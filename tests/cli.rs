@@ -87,6 +87,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_right() {
         (&["plan", "--graph", "..", "d"][..], "`..` is not a name"),
         (&["--design", "none", "migrate"][..], "possible values: crud"),
         (&["lock", "set"][..], "--lock-url"),
+        (&["serve", "--waiting-writes", "0"][..], "must be at least 1"),
         (&["serve", "--address", "0.0.0.0:0"][..], "--allow-anonymous"),
     ] {
         let ran = shell.run(arguments);
@@ -116,4 +117,20 @@ fn the_openapi_document_is_printed_without_a_database() {
     let shell = Shell::new();
     assert_eq!(shell.json(&["openapi"])["openapi"], "3.1.0");
     assert!(!shell.folder.path().join("fencepost.db").exists());
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_failure_and_a_full_disk_is() {
+    use std::fs::File;
+    let program = || {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_fencepost"));
+        program.arg("openapi").stderr(Stdio::piped());
+        program
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ran = program().stdout(writer).output().unwrap();
+    assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
+    let ran = program().stdout(File::options().write(true).open("/dev/full").unwrap()).output().unwrap();
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
 }

@@ -150,8 +150,12 @@ impl AnyConnection {
     /// Brings the schema up to date, safe when several processes start at once: one of them does it, the others wait.
     pub(super) fn migrate(&mut self) -> Result<Vec<String>, DbError> {
         let Self::Sqlite(connection) = self;
+        // Looked at first without the file's write lock: a reader must not wait for a writer in order to begin.
+        if is_up_to_date(connection)? {
+            return Ok(Vec::new());
+        }
         connection.immediate_transaction(|connection| {
-            refuse_newer_schema(connection)?;
+            is_up_to_date(connection)?;
             let run = connection.run_pending_migrations(SQLITE_MIGRATIONS);
             let run = run.map_err(|error| DbError::Migration { reason: error.to_string() })?;
             Ok(run.iter().map(ToString::to_string).collect())
@@ -177,19 +181,25 @@ struct Count {
     count: i64,
 }
 
-fn refuse_newer_schema(connection: &mut SqliteConnection) -> Result<(), DbError> {
+/// Whether every migration was run.
+///
+/// # Errors
+/// [`DbError::NewerSchema`] if one was run that is not known here.
+fn is_up_to_date(connection: &mut SqliteConnection) -> Result<bool, DbError> {
     let tables = "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'";
     if diesel::sql_query(tables).get_result::<Count>(connection)?.count == 0 {
-        return Ok(());
+        return Ok(false);
     }
-    let applied = connection.applied_migrations().map_err(|error| DbError::Migration { reason: error.to_string() })?;
-    let known: Vec<_> = diesel::migration::MigrationSource::<diesel::sqlite::Sqlite>::migrations(&SQLITE_MIGRATIONS)
-        .map_err(|error| DbError::Migration { reason: error.to_string() })?
-        .iter()
-        .map(|migration| migration.name().version().as_owned())
-        .collect();
-    match applied.into_iter().find(|version| !known.contains(version)) {
-        None => Ok(()),
-        Some(version) => Err(DbError::NewerSchema { version: version.to_string() }),
+    let applied = diesel::sql_query("SELECT version AS value FROM __diesel_schema_migrations");
+    let applied: Vec<String> = applied.load::<Setting>(connection)?.into_iter().map(|row| row.value).collect();
+    let known: Vec<String> =
+        diesel::migration::MigrationSource::<diesel::sqlite::Sqlite>::migrations(&SQLITE_MIGRATIONS)
+            .map_err(|error| DbError::Migration { reason: error.to_string() })?
+            .iter()
+            .map(|migration| migration.name().version().to_string())
+            .collect();
+    match applied.iter().find(|version| !known.contains(version)) {
+        None => Ok(known.iter().all(|version| applied.contains(version))),
+        Some(version) => Err(DbError::NewerSchema { version: version.clone() }),
     }
 }

@@ -25,7 +25,10 @@ impl<'p, R: BufRead> Lines<'p, R> {
         if self.buffer.len() as u64 > LONGEST_LINE_BYTES {
             return Err(format!("the line is longer than {LONGEST_LINE_BYTES} bytes"));
         }
-        let wire: JobWire = serde_json::from_slice(&self.buffer).map_err(|error| {
+        if self.buffer.starts_with(b"\xEF\xBB\xBF") {
+            return Err("the file begins with a byte order mark; save it as UTF-8 without one".to_owned());
+        }
+        let wire: JobWire = serde_json::from_slice(self.buffer.trim_ascii_end()).map_err(|error| {
             // The line within the line is always 1: it would only confuse.
             error.to_string().replace(" at line 1 column", " at column")
         })?;

@@ -151,3 +151,20 @@ fn sync_of_a_bad_file_changes_nothing() {
     assert!(ran.code == 1 && ran.errors.contains("-:2: ") && ran.errors.contains("nothing was imported"), "{ran:?}");
     assert_eq!(jobs_for(&shell, "bread"), ["mill", "knead", "bake"]);
 }
+
+#[test]
+fn a_file_without_a_single_job_leaves_no_graph_behind() {
+    let shell = Shell::new();
+    for (name, text, says) in [("bad", "nonsense", "expected"), ("bom", "\u{feff}{}", "byte order mark")] {
+        let ran = shell.run(&["import", "--graph", name, "--format", "ndjson", &shell.write(name, text)]);
+        assert!(ran.code == 1 && ran.errors.contains(says), "{ran:?}");
+        assert!(shell.run(&["plan", "--graph", name, "d"]).errors.contains("there is no graph"), "{name}");
+    }
+}
+
+#[test]
+fn the_column_of_a_torn_line_is_where_it_ends() {
+    let shell = Shell::new();
+    let ran = shell.run_with_input(&["import", "--graph", "g", "-"], "{\"name\":\"a\",\r\n");
+    assert!(ran.errors.contains("-:1: EOF while parsing") && ran.errors.contains("at column 12"), "{}", ran.errors);
+}

@@ -304,3 +304,17 @@ fn of_processes_with_different_locks_on_a_new_file_only_one_kind_comes_up() {
         assert!(*code == Some(1) && said.contains("two locks guard nothing"), "{code:?} {said}");
     }
 }
+
+#[test]
+fn a_database_is_opened_and_read_while_another_process_writes() {
+    let site = Site::with_graph();
+    let options = site.options();
+    let writer = Database::open(&options.database, PoolLimits::default()).unwrap();
+    let opened = writer.write(|_| {
+        // The file's write lock is held here: opening must not ask for it.
+        let node = fencepost::node::open(&options).map_err(|error| DbError::Unavailable { what: error.to_string() })?;
+        assert!(node.read_and_wait(&name(GRAPH)).is_ok());
+        Ok::<_, DbError>(())
+    });
+    assert!(opened.is_ok(), "{opened:?}");
+}
