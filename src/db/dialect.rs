@@ -101,7 +101,7 @@ fn configure_sqlite(connection: &mut SqliteConnection) -> Result<(), DbError> {
         }
     }
     // Room for the upper pages of every index of a million jobs; of no concern for correctness.
-    connection.batch_execute("PRAGMA cache_size = -65536")?;
+    connection.batch_execute("PRAGMA cache_size = -32768")?;
     // 64 MiB: a page that a load touches in many transactions is copied from the log into the file once for all of them.
     connection.batch_execute("PRAGMA wal_autocheckpoint = 16384")?;
     Ok(())

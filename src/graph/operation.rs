@@ -203,9 +203,13 @@ impl InvalidOperation {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobWire {
+    #[serde(default, deserialize_with = "present")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     inputs: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
     outputs: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
     spec: Option<Box<RawValue>>,
     #[serde(rename = "version")]
     _version: Option<serde::de::IgnoredAny>,
@@ -241,6 +245,7 @@ impl JobWire {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobPatchWire {
+    #[serde(default, deserialize_with = "present")]
     name: Option<String>,
     #[serde(default, deserialize_with = "present")]
     inputs: Option<Option<Vec<String>>>,
@@ -252,7 +257,7 @@ pub struct JobPatchWire {
     _version: Option<serde::de::IgnoredAny>,
 }
 
-/// Tells `null` from absent.
+/// Tells `null` from absent: a precondition of `null`, say, is a mistake and not none.
 fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
 }
@@ -296,17 +301,27 @@ pub struct ChangesetWire {
 #[serde(deny_unknown_fields)]
 struct OperationWire {
     op: String,
+    #[serde(default, deserialize_with = "present")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     inputs: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
     outputs: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
     spec: Option<Box<RawValue>>,
     #[serde(rename = "version")]
     version: Option<serde::de::IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
     patch: Option<JobPatchWire>,
+    #[serde(default, deserialize_with = "present")]
     job: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     dataset: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     metadata: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "present")]
     if_version: Option<u64>,
+    #[serde(default, deserialize_with = "present")]
     if_absent: Option<bool>,
 }
 
@@ -459,7 +474,9 @@ fn object_at(at: &str, raw: &RawValue) -> Result<CanonicalJson, InvalidOperation
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetWire {
+    #[serde(default, deserialize_with = "present")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     metadata: Option<Box<RawValue>>,
     #[serde(rename = "declared")]
     _declared: Option<serde::de::IgnoredAny>,

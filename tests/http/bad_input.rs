@@ -73,6 +73,8 @@ fn wrong_types_and_missing_and_unknown_fields_are_named() {
         json!({"inputs": [["x"]], "outputs": []}),
         json!({"inputs": {"x": 1}, "outputs": []}),
         json!({"inputs": [null], "outputs": []}),
+        json!({"inputs": null, "outputs": []}),
+        json!({"name": null, "inputs": [], "outputs": []}),
         json!({"name": 1, "inputs": [], "outputs": []}),
         json!({"inputs": [], "outputs": [], "input": []}),
     ] {
@@ -82,9 +84,9 @@ fn wrong_types_and_missing_and_unknown_fields_are_named() {
     for (body, at) in [
         (json!({"outputs": []}), "inputs"),
         (json!({"inputs": []}), "outputs"),
-        (json!({"inputs": null, "outputs": []}), "inputs"),
         (json!({"inputs": [], "outputs": [], "spec": []}), "spec"),
         (json!({"inputs": [], "outputs": [], "spec": "x"}), "spec"),
+        (json!({"inputs": [], "outputs": [], "spec": null}), "spec"),
         (json!({"name": "c", "inputs": [], "outputs": []}), "name"),
     ] {
         assert_eq!(graph.refuses(put(body), 400, "malformed")["at"], at);
@@ -107,6 +109,7 @@ fn a_changeset_names_the_operation_that_is_wrong() {
         (json!({"op": "patch_job", "name": "a"}), "operations[1].patch"),
         (json!({"op": "patch_job", "name": "a", "patch": {"inputs": null}}), "operations[1].patch.inputs"),
         (json!({"op": "put_dataset", "name": "e", "metadata": []}), "operations[1].metadata"),
+        (json!({"op": "put_dataset", "name": "e", "metadata": null}), "operations[1].metadata"),
     ] {
         assert_eq!(graph.refuses(change(operation), 400, "malformed")["at"], at);
     }
@@ -115,6 +118,9 @@ fn a_changeset_names_the_operation_that_is_wrong() {
         json!("put_job"),
         json!({"op": "delete_job", "name": "a", "x": 1}),
         json!({"op": "delete_job", "name": "a", "if_version": -1}),
+        // Who sends no version for one means to be careful, and must not be taken to say that any will do.
+        json!({"op": "delete_job", "name": "a", "if_version": null}),
+        json!({"op": "put_job", "name": "a", "inputs": [], "outputs": [], "if_absent": null}),
     ] {
         graph.refuses(change(operation), 400, "malformed");
     }
