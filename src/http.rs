@@ -243,10 +243,12 @@ fn check_whole(request: &Request<'_>, route: &Route, body: &[u8]) -> Result<(), 
     let chunked = request.headers().contains("transfer-encoding");
     let cut_off = match announced {
         Some(length) => length != body.len(),
-        None => chunked && body.is_empty() && route.body != Body::None,
+        // Where a body can say nothing, none is as good.
+        None => chunked && body.is_empty() && !matches!(route.body, Body::None | Body::OptionalJson("NoFields")),
     };
     if cut_off {
-        return Err(Problem::malformed("body", format!("the body ended after {} bytes; was it cut off?", body.len())));
+        let ended = format!("the body ended after {} bytes; was it cut off?", body.len());
+        return Err(Problem::malformed("body", ended + " To send none, say Content-Length: 0"));
     }
     Ok(())
 }

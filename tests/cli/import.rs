@@ -165,6 +165,6 @@ fn a_file_without_a_single_job_leaves_no_graph_behind() {
 #[test]
 fn the_column_of_a_torn_line_is_where_it_ends() {
     let shell = Shell::new();
-    let ran = shell.run_with_input(&["import", "--graph", "g", "-"], "{\"name\":\"a\",\r\n");
+    let ran = shell.run_with_input(&["import", "--graph", "g", "--format", "ndjson", "-"], "{\"name\":\"a\",\r\n");
     assert!(ran.errors.contains("-:1: EOF while parsing") && ran.errors.contains("at column 12"), "{}", ran.errors);
 }

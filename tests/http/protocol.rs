@@ -99,6 +99,12 @@ fn a_chunked_body_is_as_good_as_any() {
 }
 
 #[test]
+fn an_empty_chunked_body_creates_a_graph_as_none_does() {
+    let server = Server::with_graph();
+    server.put("/v1/graphs/h").body("application/json", "").send_chunked().expect(201);
+}
+
+#[test]
 fn a_body_that_was_cut_off_is_not_taken_for_a_shorter_one() {
     let server = Server::with_graph();
     server.put("/v1/graphs/g/datasets/d").json(&json!({"metadata": {"k": 1}})).send().expect(201);
