@@ -12,7 +12,7 @@ use crate::failpoint;
 mod dialect;
 pub mod schema;
 
-pub use dialect::{AnyConnection, DatabaseUrl};
+pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement};
 
 /// What can go wrong between us and the database.
 #[derive(Debug, thiserror::Error)]

@@ -22,6 +22,7 @@ mod order;
 mod plan;
 mod reach;
 mod rejection;
+mod touched;
 
 pub use adjacency::{Dataset, Graph, Job};
 pub use apply::apply;
@@ -38,3 +39,4 @@ pub use operation::{
 pub use plan::{Plan, PlanRequest, QueryError};
 pub use reach::{Direction, Origin, Reachable};
 pub use rejection::Rejection;
+pub use touched::Touched;

@@ -8,7 +8,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::db::DbError;
-use crate::graph::{Change, DamagedFact, DamagedRows, Graph, Name, Precondition, hex};
+use crate::graph::{Change, DamagedFact, DamagedRows, Graph, Name, Precondition, Touched, hex};
 
 mod delta;
 pub mod rows;
@@ -99,15 +99,15 @@ pub struct LockRecord {
     pub identity: String,
 }
 
-/// A change that is to be written, with the graphs on either side of it.
+/// A change that is to be written.
 #[derive(Clone, Copy)]
 pub struct Entry<'e> {
     /// Not empty.
     pub change: &'e Change,
-    /// The graph that it was decided on.
-    pub before: &'e Graph,
-    /// The graph that it leads to, one version on.
-    pub after: &'e Graph,
+    /// The version that it makes.
+    pub version: u64,
+    /// What it touches.
+    pub touched: &'e Touched,
     /// Who asked for it.
     pub actor: Option<&'e str>,
 }
@@ -155,6 +155,10 @@ pub struct Commit<'c> {
     pub token: i64,
     /// Names this attempt in the change log.
     pub attempt: &'c str,
+    /// The graph as it was read.
+    pub before: &'c Graph,
+    /// The graph that all entries lead to.
+    pub after: &'c Graph,
     /// In version order, without gaps, from the version read.
     pub entries: &'c [Entry<'c>],
     /// Answers to keep.

@@ -84,3 +84,17 @@ diesel::table! {
         created_at_ms -> BigInt,
     }
 }
+
+/// A row of the change log.
+#[derive(diesel::Insertable)]
+#[diesel(table_name = changes)]
+pub struct ChangeRow<'r> {
+    pub graph_id: i64,
+    pub version: i64,
+    pub change: &'r str,
+    pub chain: &'r [u8],
+    pub attempt: &'r str,
+    pub token: i64,
+    pub committed_at_ms: i64,
+    pub actor: Option<&'r str>,
+}

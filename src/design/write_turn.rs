@@ -9,7 +9,7 @@ use super::lane::{Lane, PendingWrite};
 use super::metrics::observe;
 use super::{Accepted, IdempotencyKey, Inner, Refusal, Verdict, now_ms};
 use crate::failpoint;
-use crate::graph::{Change, Command, Graph, decide, hex};
+use crate::graph::{Change, Command, Decision, Graph, Touched, decide, hex};
 use crate::lock::{FencingToken, Guard, LockKey, Mode};
 use crate::store::rows::ANSWER_KEPT_MS;
 use crate::store::{Commit, CommitError, Entry, GraphState, Head, ImageKey, StoredAnswer};
@@ -112,7 +112,7 @@ impl Inner {
         if !work.accepted.is_empty() || !work.answers.is_empty() {
             let began = Instant::now();
             let committing = lane.image.committing();
-            let image = self.commit(&head, token, &work, now_ms)?;
+            let image = self.commit(&head, token, &image.graph, &work, now_ms)?;
             observe(&self.metrics.commit, began.elapsed());
             lane.image.publish(&image);
             drop(committing);
@@ -160,15 +160,22 @@ impl Inner {
     }
 
     /// Writes what was accepted; the image that it leads to.
-    fn commit(&self, head: &Head, token: FencingToken, work: &Work<'_>, now_ms: i64) -> Result<Arc<Image>, TurnError> {
+    fn commit(
+        &self,
+        head: &Head,
+        token: FencingToken,
+        before: &Graph,
+        work: &Work<'_>,
+        now_ms: i64,
+    ) -> Result<Arc<Image>, TurnError> {
         let attempt = new_attempt()?;
         let entries: Vec<Entry<'_>> = work
             .accepted
             .iter()
             .map(|accepted| Entry {
                 change: &accepted.change,
-                before: &accepted.before,
-                after: &accepted.after,
+                version: accepted.version,
+                touched: &accepted.touched,
                 actor: accepted.actor,
             })
             .collect();
@@ -176,6 +183,8 @@ impl Inner {
             read: head,
             token: token.as_i64(),
             attempt: &attempt,
+            before,
+            after: &work.graph,
             entries: &entries,
             answers: &work.answers,
             deletes_graph: work.deleted && !entries.is_empty(),
@@ -201,8 +210,8 @@ struct Work<'b> {
 
 struct AcceptedChange<'b> {
     change: Change,
-    before: Graph,
-    after: Graph,
+    version: u64,
+    touched: Touched,
     actor: Option<&'b str>,
 }
 
@@ -237,10 +246,11 @@ impl<'b> Work<'b> {
         }
         let accepted = Accepted { version: decision.next.version(), changed, created: decision.created };
         if changed {
-            let before = std::mem::replace(&mut self.graph, decision.next.clone());
+            let Decision { change, next, touched, .. } = decision;
+            self.graph = next;
             self.deleted = matches!(write.command, Command::DeleteGraph { .. });
-            let (after, actor) = (decision.next, write.actor.as_deref());
-            self.accepted.push(AcceptedChange { change: decision.change, before, after, actor });
+            let (version, actor) = (accepted.version, write.actor.as_deref());
+            self.accepted.push(AcceptedChange { change, version, touched, actor });
         }
         if let Some(key) = key {
             self.keep(key, &accepted);

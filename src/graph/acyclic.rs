@@ -10,22 +10,19 @@
 use std::collections::HashSet;
 
 use super::adjacency::{Graph, Predecessors, Successors};
-use super::operation::Side;
 use super::order::{Order, Slot};
+use super::touched::Touched;
 
-/// A graph whose jobs form a cycle. Every edge is in it; its order holds for the edges that are not `added`.
+/// A graph whose jobs form a cycle. Every edge is in it; its order holds for the edges that were there before.
 pub(super) struct Cyclic {
     pub(super) graph: Graph,
     /// The jobs that got edges in this change: every cycle goes through one of them.
-    pub(super) touched: Vec<Slot>,
+    pub(super) linked: Vec<Slot>,
 }
 
-/// Puts the `created` jobs into the order and makes it true for the `added` edges (job, side, dataset).
-pub(super) fn restore_order(
-    mut graph: Graph,
-    created: &[Slot],
-    added: &[(Slot, Side, Slot)],
-) -> Result<Graph, Box<Cyclic>> {
+/// Puts the jobs that were created into the order and makes it true for the edges that were added.
+pub(super) fn restore_order(mut graph: Graph, touched: &Touched) -> Result<Graph, Box<Cyclic>> {
+    let created = &touched.jobs_created[..];
     let first_labels = graph.job_count() == created.len() && !created.is_empty();
     let mut budget = graph.job_count() + graph.edge_count();
     let done = if first_labels {
@@ -36,15 +33,15 @@ pub(super) fn restore_order(
         }
     } else {
         place_created(&mut graph, created);
-        violated_by(&graph, added).into_iter().all(|(from, to)| make_consistent(&mut graph, from, to, &mut budget))
+        violated_by(&graph, touched).into_iter().all(|(from, to)| make_consistent(&mut graph, from, to, &mut budget))
     };
     if done {
         return Ok(graph);
     }
-    let mut touched: Vec<_> = added.iter().map(|&(job, _, _)| job).collect();
-    touched.sort_unstable();
-    touched.dedup();
-    Err(Box::new(Cyclic { graph, touched }))
+    let mut linked: Vec<_> = touched.inputs_added.iter().chain(&touched.outputs_added).map(|&(job, _)| job).collect();
+    linked.sort_unstable();
+    linked.dedup();
+    Err(Box::new(Cyclic { graph, linked }))
 }
 
 /// Gives each created job a place that suits its neighbours so far, where a glance can tell one.
@@ -68,20 +65,17 @@ fn place_created(graph: &mut Graph, created: &[Slot]) {
     }
 }
 
-/// The edges between jobs that `added` brings and that go against the order.
-fn violated_by(graph: &Graph, added: &[(Slot, Side, Slot)]) -> Vec<(Slot, Slot)> {
+/// The edges between jobs that are new and go against the order.
+fn violated_by(graph: &Graph, touched: &Touched) -> Vec<(Slot, Slot)> {
+    let label = |job| graph.order.label(job);
     let mut violated = Vec::new();
-    for &(job, side, dataset) in added {
-        let dataset = graph.dataset_edges(dataset);
-        let label = graph.order.label(job);
-        match side {
-            Side::Input => violated.extend(
-                dataset.producer.filter(|&before| graph.order.label(before) >= label).map(|before| (before, job)),
-            ),
-            Side::Output => violated.extend(
-                dataset.consumers.iter().filter(|&next| graph.order.label(next) <= label).map(|next| (job, next)),
-            ),
-        }
+    for &(job, dataset) in &touched.inputs_added {
+        let producer = graph.dataset_edges(dataset).producer;
+        violated.extend(producer.filter(|&before| label(before) >= label(job)).map(|before| (before, job)));
+    }
+    for &(job, dataset) in &touched.outputs_added {
+        let consumers = graph.dataset_edges(dataset).consumers.iter();
+        violated.extend(consumers.filter(|&next| label(next) <= label(job)).map(|next| (job, next)));
     }
     violated
 }

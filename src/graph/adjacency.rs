@@ -106,6 +106,10 @@ impl<T: Clone> Slots<T> {
         self.free.push_back(slot);
     }
 
+    pub(super) fn is_taken(&self, slot: Slot) -> bool {
+        self.nodes.get(slot as usize).is_some_and(Option::is_some)
+    }
+
     /// The node of a slot that is taken.
     #[inline]
     pub(super) fn get(&self, slot: Slot) -> &T {
@@ -176,6 +180,18 @@ impl Graph {
     #[must_use]
     pub fn dataset(&self, name: &str) -> Option<Dataset<'_>> {
         self.dataset_index.get(name).map(|slot| Dataset { graph: self, slot })
+    }
+
+    /// The job of that id. O(log n).
+    #[must_use]
+    pub fn job_of_id(&self, id: u32) -> Option<Job<'_>> {
+        self.jobs.is_taken(id).then_some(Job { graph: self, slot: id })
+    }
+
+    /// The dataset of that id. O(log n).
+    #[must_use]
+    pub fn dataset_of_id(&self, id: u32) -> Option<Dataset<'_>> {
+        self.datasets.is_taken(id).then_some(Dataset { graph: self, slot: id })
     }
 
     /// The jobs from a name on, in byte order. O(log n) and O(1) for each.
@@ -279,9 +295,10 @@ impl<'g> Job<'g> {
         &self.graph.jobs.get(self.slot).spec
     }
 
-    /// Whether it has that edge to a dataset of the same graph.
-    pub(super) fn has(&self, side: Side, dataset: Dataset<'g>) -> bool {
-        self.graph.jobs.get(self.slot).side(side).contains(dataset.slot)
+    /// Whether it has an edge on that side to the dataset of that id.
+    #[must_use]
+    pub fn has_edge(&self, side: Side, dataset: u32) -> bool {
+        self.graph.jobs.get(self.slot).side(side).contains(dataset)
     }
 
     /// The datasets that it reads, sorted.

@@ -7,6 +7,7 @@ use super::name::Name;
 use super::neighbours::Neighbours;
 use super::operation::Side;
 use super::order::Slot;
+use super::touched::Touched;
 
 /// The graph after `change`, one version on. O(log n) for each name that the change holds, beyond what the topological order
 /// costs (see [`decide`](super::decide())).
@@ -15,57 +16,51 @@ use super::order::Slot;
 /// that breaks it.
 #[must_use]
 pub fn apply(graph: &Graph, change: &Change) -> Graph {
-    link(graph, change).unwrap_or_else(|cyclic| cyclic.graph)
+    link(graph, change).map_or_else(|cyclic| cyclic.graph, |(graph, _)| graph)
 }
 
-/// As [`apply`], and tells whether the jobs would form a cycle.
-pub(super) fn link(graph: &Graph, change: &Change) -> Result<Graph, Box<Cyclic>> {
+/// As [`apply`], and tells what was touched, or that the jobs would form a cycle.
+pub(super) fn link(graph: &Graph, change: &Change) -> Result<(Graph, Touched), Box<Cyclic>> {
     let mut next = graph.clone();
     next.version += 1;
-    let mut edges = Applied::default();
+    let (mut touched, mut maybe_orphans) = (Touched::default(), Vec::new());
     // What goes, goes first: a dataset may change hands within one change.
     for fact in &change.facts {
-        next.take_out(fact, &mut edges);
+        next.take_out(fact, &mut touched, &mut maybe_orphans);
     }
     for fact in &change.facts {
-        next.put_in(fact, &mut edges);
+        next.put_in(fact, &mut touched);
     }
-    next.drop_orphans(&edges.maybe_orphans);
-    acyclic::restore_order(next, &edges.created, &edges.added)
-}
-
-/// What a change has touched, by slot.
-#[derive(Default)]
-struct Applied {
-    /// Datasets that lost a mention or their declaration.
-    maybe_orphans: Vec<Name>,
-    created: Vec<Slot>,
-    /// Job, side, dataset.
-    added: Vec<(Slot, Side, Slot)>,
+    next.drop_orphans(&maybe_orphans, &mut touched);
+    acyclic::restore_order(next, &touched).map(|graph| (graph, touched))
 }
 
 impl Graph {
-    fn take_out(&mut self, fact: &Fact, edges: &mut Applied) {
+    fn take_out(&mut self, fact: &Fact, touched: &mut Touched, maybe_orphans: &mut Vec<Slot>) {
         match fact {
-            Fact::GraphDeleted {} => *self = Self::empty_at(self.version),
+            Fact::GraphDeleted {} => {
+                *self = Self::empty_at(self.version);
+                touched.all_deleted = true;
+            }
             Fact::JobDeleted { name } => {
                 let Some(slot) = self.job_index.remove(name.as_str()) else { return };
                 let JobNode { inputs, outputs, .. } = self.jobs.get(slot).clone();
                 for dataset in inputs.iter() {
-                    self.unlink(slot, Side::Input, dataset, edges);
+                    self.unlink(slot, Side::Input, dataset, touched, maybe_orphans);
                 }
                 for dataset in outputs.iter() {
-                    self.unlink(slot, Side::Output, dataset, edges);
+                    self.unlink(slot, Side::Output, dataset, touched, maybe_orphans);
                 }
                 self.jobs.remove(slot);
                 self.order.remove(slot);
+                touched.jobs_deleted.push(slot);
             }
             Fact::JobChanged { name, inputs_removed, outputs_removed, .. } => {
                 let Some(slot) = self.job_index.get(name.as_str()) else { return };
                 for (side, names) in [(Side::Input, inputs_removed), (Side::Output, outputs_removed)] {
                     for name in names {
                         if let Some(dataset) = self.dataset_index.get(name.as_str()) {
-                            self.unlink(slot, side, dataset, edges);
+                            self.unlink(slot, side, dataset, touched, maybe_orphans);
                         }
                     }
                 }
@@ -73,14 +68,15 @@ impl Graph {
             Fact::DatasetUndeclared { name } => {
                 if let Some(slot) = self.dataset_index.get(name.as_str()) {
                     self.datasets.get_mut(slot).metadata = None;
-                    edges.maybe_orphans.push(name.clone());
+                    touched.datasets_changed.push(slot);
+                    maybe_orphans.push(slot);
                 }
             }
             Fact::JobCreated { .. } | Fact::DatasetChanged { .. } | Fact::DatasetDeclared { .. } => {}
         }
     }
 
-    fn put_in(&mut self, fact: &Fact, edges: &mut Applied) {
+    fn put_in(&mut self, fact: &Fact, touched: &mut Touched) {
         match fact {
             Fact::JobCreated { name, inputs, outputs, spec } => {
                 if self.job_index.get(name.as_str()).is_some() {
@@ -94,14 +90,15 @@ impl Graph {
                     outputs: Neighbours::default(),
                 });
                 self.job_index.insert(name, slot);
-                edges.created.push(slot);
-                self.link_all(slot, Side::Input, inputs, edges);
-                self.link_all(slot, Side::Output, outputs, edges);
+                touched.jobs_created.push(slot);
+                self.link_all(slot, Side::Input, inputs, touched);
+                self.link_all(slot, Side::Output, outputs, touched);
             }
             Fact::JobChanged { name, inputs_added, outputs_added, spec, .. } => {
                 let Some(slot) = self.job_index.get(name.as_str()) else { return };
-                self.link_all(slot, Side::Input, inputs_added, edges);
-                self.link_all(slot, Side::Output, outputs_added, edges);
+                self.link_all(slot, Side::Input, inputs_added, touched);
+                self.link_all(slot, Side::Output, outputs_added, touched);
+                touched.jobs_changed.push(slot);
                 let job = self.jobs.get_mut(slot);
                 job.version = self.version;
                 if let Some(spec) = spec {
@@ -109,44 +106,44 @@ impl Graph {
                 }
             }
             Fact::DatasetDeclared { name, metadata } | Fact::DatasetChanged { name, metadata } => {
-                let slot = self.dataset_slot(name);
+                let slot = self.dataset_slot(name, touched);
                 self.datasets.get_mut(slot).metadata = Some(metadata.clone());
+                touched.datasets_changed.push(slot);
             }
             Fact::GraphDeleted {} | Fact::JobDeleted { .. } | Fact::DatasetUndeclared { .. } => {}
         }
     }
 
-    fn link_all(&mut self, job: Slot, side: Side, names: &[Name], edges: &mut Applied) {
-        let mut linked: Vec<Slot> = names.iter().map(|name| self.dataset_slot(name)).collect();
+    fn link_all(&mut self, job: Slot, side: Side, names: &[Name], touched: &mut Touched) {
+        let mut linked: Vec<Slot> = names.iter().map(|name| self.dataset_slot(name, touched)).collect();
         linked.sort_unstable();
         linked.dedup();
-        for &dataset in &linked {
+        let list = match side {
+            Side::Input => &mut self.jobs.get_mut(job).inputs,
+            Side::Output => &mut self.jobs.get_mut(job).outputs,
+        };
+        if list.len() == 0 {
+            *list = Neighbours::from_sorted(&linked);
+        } else {
+            linked.retain(|&dataset| list.insert(dataset));
+        }
+        self.edges += linked.len();
+        for dataset in linked {
             let node = self.dataset_edges_mut(dataset);
             match side {
                 Side::Input => {
                     node.consumers.insert(job);
+                    touched.inputs_added.push((job, dataset));
                 }
-                Side::Output => node.producer = Some(job),
-            }
-            edges.added.push((job, side, dataset));
-        }
-        let node = self.jobs.get_mut(job);
-        let list = match side {
-            Side::Input => &mut node.inputs,
-            Side::Output => &mut node.outputs,
-        };
-        let before = list.len();
-        if before == 0 {
-            *list = Neighbours::from_sorted(&linked);
-        } else {
-            for &dataset in &linked {
-                list.insert(dataset);
+                Side::Output => {
+                    node.producer = Some(job);
+                    touched.outputs_added.push((job, dataset));
+                }
             }
         }
-        self.edges += list.len() - before;
     }
 
-    fn unlink(&mut self, job: Slot, side: Side, dataset: Slot, edges: &mut Applied) {
+    fn unlink(&mut self, job: Slot, side: Side, dataset: Slot, touched: &mut Touched, maybe_orphans: &mut Vec<Slot>) {
         let node = self.jobs.get_mut(job);
         let was_there = match side {
             Side::Input => node.inputs.remove(dataset),
@@ -160,29 +157,39 @@ impl Graph {
         match side {
             Side::Input => {
                 node.consumers.remove(job);
+                touched.inputs_removed.push((job, dataset));
             }
-            Side::Output if node.producer == Some(job) => node.producer = None,
-            Side::Output => {}
+            Side::Output => {
+                // Facts that break the rules may have given it another producer since.
+                node.producer = node.producer.filter(|&producer| producer != job);
+                touched.outputs_removed.push((job, dataset));
+            }
         }
         if node.mentions() == 0 {
-            edges.maybe_orphans.push(self.datasets.get(dataset).name.clone());
+            maybe_orphans.push(dataset);
         }
     }
 
     /// The dataset's slot, a new one if it is mentioned for the first time.
-    fn dataset_slot(&mut self, name: &Name) -> Slot {
-        match self.dataset_index.get(name.as_str()) {
-            Some(slot) => slot,
-            None => self.add_dataset(name),
-        }
+    fn dataset_slot(&mut self, name: &Name, touched: &mut Touched) -> Slot {
+        self.dataset_index.get(name.as_str()).unwrap_or_else(|| {
+            let slot = self.add_dataset(name);
+            touched.datasets_created.push(slot);
+            slot
+        })
     }
 
-    fn drop_orphans(&mut self, names: &[Name]) {
-        for name in names {
-            let Some(slot) = self.dataset_index.get(name.as_str()) else { continue };
-            if self.datasets.get(slot).metadata.is_none() && self.dataset_edges(slot).mentions() == 0 {
-                self.datasets.remove(slot);
-                self.dataset_index.remove(name.as_str());
+    /// Takes out those of `datasets` that are neither declared nor mentioned any more; each may be named more than once.
+    fn drop_orphans(&mut self, datasets: &[Slot], touched: &mut Touched) {
+        for &dataset in datasets {
+            if self.dataset_edges(dataset).mentions() > 0 || !self.datasets.is_taken(dataset) {
+                continue;
+            }
+            let node = self.datasets.get(dataset);
+            if node.metadata.is_none() {
+                self.dataset_index.remove(node.name.as_str());
+                self.datasets.remove(dataset);
+                touched.datasets_deleted.push(dataset);
             }
         }
     }

@@ -8,17 +8,17 @@ use super::adjacency::Graph;
 use super::name::Name;
 use super::order::Slot;
 
-/// The shortest cycle of a graph in which every cycle goes through a touched job; of several the byte-smallest, written from
+/// The shortest cycle of a graph in which every cycle goes through a linked job; of several the byte-smallest, written from
 /// its byte-smallest job, jobs and datasets alternating, the first name again at the end.
 ///
-/// Cost: a breadth-first search of the affected region for each touched job that lies on a cycle, and one depth-first search of
-/// the whole graph if more than one job was touched.
+/// Cost: a breadth-first search of the affected region for each linked job that lies on a cycle, and one depth-first search of
+/// the whole graph if more than one job was linked.
 pub(super) fn shortest(cyclic: &Cyclic) -> Vec<Name> {
     let graph = &cyclic.graph;
     let mut region = Region::around(cyclic);
     let mut best: Option<(usize, &Name, Slot)> = None;
     let mut everything = None;
-    for &job in &cyclic.touched {
+    for &job in &cyclic.linked {
         if !region.holds(job) {
             continue;
         }
@@ -31,8 +31,8 @@ pub(super) fn shortest(cyclic: &Cyclic) -> Vec<Name> {
         everything.get_or_insert_with(|| region.clone());
         region.remove(job);
     }
-    let (length, _, start) = best.expect("a cyclic graph has a cycle through a touched job");
-    spell(graph, &everything.expect("a touched job lies on a cycle"), start, length)
+    let (length, _, start) = best.expect("a cyclic graph has a cycle through a linked job");
+    spell(graph, &everything.expect("a linked job lies on a cycle"), start, length)
 }
 
 /// The jobs among which a cycle is looked for.
@@ -45,7 +45,7 @@ struct Region<'g> {
 impl<'g> Region<'g> {
     fn around(cyclic: &'g Cyclic) -> Self {
         let graph = &cyclic.graph;
-        let jobs = match cyclic.touched[..] {
+        let jobs = match cyclic.linked[..] {
             [job] => Self::window(graph, job),
             _ => petgraph::algo::kosaraju_scc(graph)
                 .into_iter()

@@ -1,13 +1,14 @@
 //! `decide`: all rules of a graph, in the order in which they are judged.
 
 use super::adjacency::Graph;
-use super::apply::{apply, link};
+use super::apply::link;
 use super::change::{Change, Fact};
 use super::cycle;
 use super::draft::Draft;
 use super::name::Name;
 use super::operation::{Changeset, Command, Operation, Precondition, Side, Step};
 use super::rejection::Rejection;
+use super::touched::Touched;
 
 /// An accepted command.
 pub struct Decision {
@@ -15,6 +16,8 @@ pub struct Decision {
     pub change: Change,
     /// The graph with the change applied, equal to `apply(graph, &change)`; the graph itself if nothing changes.
     pub next: Graph,
+    /// What that touched, by id.
+    pub touched: Touched,
     /// Whether a job, a dataset or an edge that was asked for by name came to be.
     pub created: bool,
 }
@@ -35,7 +38,9 @@ pub fn decide(graph: &Graph, command: &Command) -> Result<Decision, Rejection> {
         Command::DeleteGraph { if_version } => {
             check_version(graph, *if_version)?;
             let change = Change { facts: vec![Fact::GraphDeleted {}] };
-            Ok(Decision { next: apply(graph, &change), change, created: false })
+            let next = Graph::empty_at(graph.version() + 1);
+            let touched = Touched { all_deleted: true, ..Touched::default() };
+            Ok(Decision { change, next, touched, created: false })
         }
     }
 }
@@ -53,10 +58,10 @@ fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Re
     draft.check_producers()?;
     let change = draft.change();
     if change.is_empty() {
-        return Ok(Decision { change, next: graph.clone(), created: false });
+        return Ok(Decision { change, next: graph.clone(), touched: Touched::default(), created: false });
     }
     match link(graph, &change) {
-        Ok(next) => Ok(Decision { created: draft.created(), change, next }),
+        Ok((next, touched)) => Ok(Decision { created: draft.created(), change, next, touched }),
         Err(cyclic) => {
             let cycle = cycle::shortest(&cyclic);
             let operation = last_operation(&draft, &cycle);

@@ -1,7 +1,7 @@
 //! A changeset at work: what its operations so far make of each job and dataset that they name, as differences from the graph.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::adjacency::{Dataset, Graph, Job};
 use super::change::{Change, Fact};
@@ -12,8 +12,8 @@ use super::rejection::Rejection;
 
 pub(super) struct Draft<'g> {
     base: &'g Graph,
-    jobs: BTreeMap<Name, DraftJob<'g>>,
-    datasets: BTreeMap<Name, DraftDataset<'g>>,
+    jobs: HashMap<Name, DraftJob<'g>>,
+    datasets: HashMap<Name, DraftDataset<'g>>,
     /// Edges that were asked for one by one.
     asked: BTreeSet<(Name, Side, Name)>,
 }
@@ -63,7 +63,7 @@ impl DraftJob<'_> {
 
 impl<'g> Draft<'g> {
     pub(super) fn new(base: &'g Graph) -> Self {
-        Self { base, jobs: BTreeMap::new(), datasets: BTreeMap::new(), asked: BTreeSet::new() }
+        Self { base, jobs: HashMap::new(), datasets: HashMap::new(), asked: BTreeSet::new() }
     }
 
     /// Does one operation, judging existence only.
@@ -143,7 +143,7 @@ impl<'g> Draft<'g> {
     /// Every dataset has at most one producer. Of several violations the one that came to be first, then the byte-smallest
     /// dataset, is told.
     pub(super) fn check_producers(&self) -> Result<(), Rejection> {
-        let mut producers: BTreeMap<&Name, Vec<(usize, &Name)>> = BTreeMap::new();
+        let mut producers: HashMap<&Name, Vec<(usize, &Name)>> = HashMap::new();
         for (job, draft) in &self.jobs {
             for (dataset, &operation) in &draft.outputs.added {
                 producers.entry(dataset).or_default().push((operation, job));
@@ -186,7 +186,7 @@ impl<'g> Draft<'g> {
     /// The difference as facts.
     pub(super) fn change(&self) -> Change {
         let (mut deleted, mut changed, mut created) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, job) in &self.jobs {
+        for (name, job) in in_byte_order(&self.jobs) {
             let name = name.clone();
             let added = |delta: &EdgeDelta| delta.added.keys().cloned().collect::<Vec<_>>();
             let removed = |delta: &EdgeDelta| delta.removed.iter().cloned().collect::<Vec<_>>();
@@ -215,7 +215,7 @@ impl<'g> Draft<'g> {
             }
         }
         let (mut undeclared, mut other_metadata, mut declared) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, dataset) in &self.datasets {
+        for (name, dataset) in in_byte_order(&self.datasets) {
             let name = name.clone();
             match (dataset.base.and_then(|base| base.metadata()), &dataset.metadata) {
                 (Some(_), None) => undeclared.push(Fact::DatasetUndeclared { name }),
@@ -308,7 +308,7 @@ impl<'g> Draft<'g> {
             Some(dataset) => dataset.base,
             None => self.base.dataset(dataset.as_str()),
         };
-        in_base.is_some_and(|in_base| base.has(side, in_base)) && !delta.removed.contains(dataset)
+        in_base.is_some_and(|in_base| base.has_edge(side, in_base.id())) && !delta.removed.contains(dataset)
     }
 
     /// `false` if it is there already.
@@ -370,6 +370,12 @@ impl<'g> Draft<'g> {
             }
         }
     }
+}
+
+fn in_byte_order<T>(drafted: &HashMap<Name, T>) -> Vec<(&Name, &T)> {
+    let mut drafted: Vec<_> = drafted.iter().collect();
+    drafted.sort_unstable_by_key(|&(name, _)| name);
+    drafted
 }
 
 impl DraftDataset<'_> {

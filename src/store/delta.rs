@@ -1,21 +1,23 @@
-//! What a change does to rows: the facts with ids for names, and the datasets that come and go with their mentions.
+//! What a turn does to rows: what tells the graph that it read from the graph that it leads to, looked for only where its changes
+//! touched something. However many changes a turn holds, each table is written at most once a kind of statement.
 
 use std::collections::HashSet;
 
-use crate::graph::{CanonicalJson, Change, Fact, Graph, Name};
+use crate::graph::{CanonicalJson, Dataset, Graph, Job, Side, Touched};
 
-/// Rows by table and by what becomes of them. Ids are the slots of the graphs on either side of the change.
+/// Rows by table and by what becomes of them. Ids are those of the graphs on either side. What goes must go first: ids, names and
+/// the place of a producer are used again.
 #[derive(Default)]
-pub(super) struct RowDelta<'d> {
-    pub(super) deletes_all: bool,
+pub(super) struct RowDelta<'g> {
     pub(super) inputs_gone: Vec<Edge>,
     pub(super) outputs_gone: Vec<Edge>,
     pub(super) jobs_gone: Vec<u32>,
     pub(super) datasets_gone: Vec<u32>,
-    pub(super) datasets_new: Vec<(u32, &'d Name, Option<&'d CanonicalJson>)>,
-    pub(super) datasets_changed: Vec<(u32, Option<&'d CanonicalJson>)>,
-    pub(super) jobs_new: Vec<(u32, &'d Name, &'d CanonicalJson)>,
-    pub(super) jobs_changed: Vec<(u32, Option<&'d CanonicalJson>)>,
+    pub(super) datasets_new: Vec<Dataset<'g>>,
+    pub(super) datasets_changed: Vec<Dataset<'g>>,
+    pub(super) jobs_new: Vec<Job<'g>>,
+    /// With the specification, if it is another.
+    pub(super) jobs_changed: Vec<(Job<'g>, Option<&'g CanonicalJson>)>,
     pub(super) inputs_new: Vec<Edge>,
     pub(super) outputs_new: Vec<Edge>,
 }
@@ -23,105 +25,73 @@ pub(super) struct RowDelta<'d> {
 /// A job's id and a dataset's.
 pub(super) type Edge = (u32, u32);
 
-impl<'d> RowDelta<'d> {
-    /// The rows that tell `before` from `after`. O(log n) for each name in the change.
-    pub(super) fn of(change: &'d Change, before: &'d Graph, after: &'d Graph) -> Self {
-        let (delta, kept, gone) = (Self::default(), HashSet::new(), HashSet::new());
-        let mut comparison = Comparison { before, after, delta, kept, gone };
-        for fact in &change.facts {
-            comparison.add(fact);
-        }
-        comparison.delta
-    }
-}
+impl<'g> RowDelta<'g> {
+    /// The rows that tell `before` from `after`, which the changes that touched `touched` have led to. O(log n) for each id touched.
+    pub(super) fn between(before: &Graph, after: &'g Graph, touched: &[&Touched]) -> Self {
+        let mut delta = Self::default();
+        let (mut replaced_jobs, mut replaced_datasets) = (HashSet::new(), HashSet::new());
 
-/// A delta in the making. Looking a name up is most of its cost, so that a dataset is known by its id once it was found.
-struct Comparison<'d> {
-    before: &'d Graph,
-    after: &'d Graph,
-    delta: RowDelta<'d>,
-    /// Ids, in the graph after, of datasets that were compared.
-    kept: HashSet<u32>,
-    /// Ids, in the graph before, of those that are in the graph after no more.
-    gone: HashSet<u32>,
-}
-
-impl<'d> Comparison<'d> {
-    fn add(&mut self, fact: &'d Fact) {
-        match fact {
-            Fact::GraphDeleted {} => self.delta.deletes_all = true,
-            Fact::JobDeleted { name } => {
-                let job = self.before.job(name.as_str()).expect("a job that goes was there");
-                let (inputs, outputs) =
-                    (self.edges_gone(job.id(), job.inputs()), self.edges_gone(job.id(), job.outputs()));
-                self.delta.inputs_gone.extend(inputs);
-                self.delta.outputs_gone.extend(outputs);
-                self.delta.jobs_gone.push(job.id());
-            }
-            Fact::JobChanged { inputs_added, inputs_removed, name, outputs_added, outputs_removed, spec } => {
-                let job = self.after.job(name.as_str()).expect("a job that changed is there").id();
-                let (inputs, outputs) = (self.edges_gone(job, inputs_removed), self.edges_gone(job, outputs_removed));
-                self.delta.inputs_gone.extend(inputs);
-                self.delta.outputs_gone.extend(outputs);
-                let (inputs, outputs) = (self.edges_new(job, inputs_added), self.edges_new(job, outputs_added));
-                self.delta.inputs_new.extend(inputs);
-                self.delta.outputs_new.extend(outputs);
-                self.delta.jobs_changed.push((job, spec.as_ref()));
-            }
-            Fact::JobCreated { inputs, name, outputs, spec } => {
-                let job = self.after.job(name.as_str()).expect("a job that came is there").id();
-                let (inputs, outputs) = (self.edges_new(job, inputs), self.edges_new(job, outputs));
-                self.delta.inputs_new.extend(inputs);
-                self.delta.outputs_new.extend(outputs);
-                self.delta.jobs_new.push((job, name, spec));
-            }
-            Fact::DatasetUndeclared { name }
-            | Fact::DatasetChanged { name, .. }
-            | Fact::DatasetDeclared { name, .. } => {
-                self.compare(name);
+        let ids =
+            |touched: &&Touched| [&touched.jobs_deleted, &touched.jobs_changed, &touched.jobs_created].map(Vec::clone);
+        for id in sorted(touched.iter().flat_map(ids).flatten()) {
+            match (before.job_of_id(id), after.job_of_id(id)) {
+                (None, None) => {}
+                (Some(_), None) => delta.jobs_gone.push(id),
+                (None, Some(new)) => delta.jobs_new.push(new),
+                (Some(old), Some(new)) if old.name() != new.name() => {
+                    replaced_jobs.insert(id);
+                    delta.jobs_gone.push(id);
+                    delta.jobs_new.push(new);
+                }
+                (Some(old), Some(new)) => {
+                    delta.jobs_changed.push((new, Some(new.spec()).filter(|&spec| spec != old.spec())));
+                }
             }
         }
-    }
 
-    fn edges_new(&mut self, job: u32, datasets: impl IntoIterator<Item = &'d Name>) -> Vec<Edge> {
-        let id = |name| self.compare(name).expect("a new edge's dataset is there");
-        datasets.into_iter().map(id).map(|dataset| (job, dataset)).collect()
-    }
-
-    fn edges_gone(&mut self, job: u32, datasets: impl IntoIterator<Item = &'d Name>) -> Vec<Edge> {
-        let mut edges = Vec::new();
-        for name in datasets {
-            self.compare(name);
-            edges.push((job, self.before.dataset(name.as_str()).expect("a former edge's dataset was there").id()));
-        }
-        edges
-    }
-
-    /// Compares the dataset's rows, once. Its id in the graph after.
-    fn compare(&mut self, name: &'d Name) -> Option<u32> {
-        let before = || self.before.dataset(name.as_str());
-        let Some(new) = self.after.dataset(name.as_str()) else {
-            if let Some(old) = before()
-                && self.gone.insert(old.id())
-            {
-                self.delta.datasets_gone.push(old.id());
-            }
-            return None;
+        let ids = |touched: &&Touched| {
+            [&touched.datasets_deleted, &touched.datasets_changed, &touched.datasets_created].map(Vec::clone)
         };
-        if !self.kept.insert(new.id()) {
-            return Some(new.id());
-        }
-        match before() {
-            None => self.delta.datasets_new.push((new.id(), new.name(), new.metadata())),
-            Some(old) if old.id() != new.id() => {
-                self.delta.datasets_gone.push(old.id());
-                self.delta.datasets_new.push((new.id(), new.name(), new.metadata()));
+        for id in sorted(touched.iter().flat_map(ids).flatten()) {
+            match (before.dataset_of_id(id), after.dataset_of_id(id)) {
+                (None, None) => {}
+                (Some(_), None) => delta.datasets_gone.push(id),
+                (None, Some(new)) => delta.datasets_new.push(new),
+                (Some(old), Some(new)) if old.name() != new.name() => {
+                    replaced_datasets.insert(id);
+                    delta.datasets_gone.push(id);
+                    delta.datasets_new.push(new);
+                }
+                (Some(old), Some(new)) if old.metadata() != new.metadata() => delta.datasets_changed.push(new),
+                (Some(_), Some(_)) => {}
             }
-            Some(old) if old.metadata() != new.metadata() => {
-                self.delta.datasets_changed.push((new.id(), new.metadata()));
-            }
-            Some(_) => {}
         }
-        Some(new.id())
+
+        let edges = |side, touched: Vec<Edge>, gone: &mut Vec<Edge>, new: &mut Vec<Edge>| {
+            for (job, dataset) in sorted(touched.into_iter()) {
+                let has = |graph: &Graph| graph.job_of_id(job).is_some_and(|job| job.has_edge(side, dataset));
+                // The row of an end that is replaced goes, and every edge's row with it.
+                let replaced = replaced_jobs.contains(&job) || replaced_datasets.contains(&dataset);
+                match (has(before), has(after)) {
+                    (true, true) if !replaced => {}
+                    (was_there, is_there) => {
+                        gone.extend(was_there.then_some((job, dataset)));
+                        new.extend(is_there.then_some((job, dataset)));
+                    }
+                }
+            }
+        };
+        let inputs = touched.iter().flat_map(|touched| touched.inputs_removed.iter().chain(&touched.inputs_added));
+        edges(Side::Input, inputs.copied().collect(), &mut delta.inputs_gone, &mut delta.inputs_new);
+        let outputs = touched.iter().flat_map(|touched| touched.outputs_removed.iter().chain(&touched.outputs_added));
+        edges(Side::Output, outputs.copied().collect(), &mut delta.outputs_gone, &mut delta.outputs_new);
+        delta
     }
+}
+
+fn sorted<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all: Vec<T> = all.collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }

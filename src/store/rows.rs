@@ -3,15 +3,17 @@
 
 use diesel::prelude::*;
 
-use super::delta::RowDelta;
+use super::delta::{Edge, RowDelta};
 use super::{
     Chain, Commit, CommitError, Creation, Entry, GraphState, GraphStore, Head, ImageKey, Keep, LockRecord, StoreError,
     StoredAnswer,
 };
-use crate::db::schema::{changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service};
-use crate::db::{AnyConnection, Database, DbError, WriteError};
+use crate::db::schema::{
+    ChangeRow, changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service,
+};
+use crate::db::{AnyConnection, Database, DbError, RowsStatement, WriteError};
 use crate::failpoint;
-use crate::graph::{Graph, GraphBuilder, Name, Precondition};
+use crate::graph::{CanonicalJson, Dataset, Graph, GraphBuilder, Name, Precondition, Touched};
 
 /// The rows of one database.
 pub struct RowStore {
@@ -366,7 +368,7 @@ struct LogRow {
 fn log_rows(commit: &Commit<'_>) -> Vec<LogRow> {
     let mut chain = commit.read.chain;
     let row = |entry: &Entry<'_>| {
-        let change = entry.change.canonical_json(entry.after.version());
+        let change = entry.change.canonical_json(entry.version);
         chain = chain.next(&change);
         LogRow { change, chain }
     };
@@ -379,21 +381,23 @@ fn write(connection: &mut AnyConnection, commit: &Commit<'_>, log: &[LogRow]) ->
     conditional_update(connection, commit, log.last().map_or(commit.read.chain, |row| row.chain))?;
     failpoint::pass("after-conditional-update");
 
-    let writer = Writer { graph_id };
-    for (entry, LogRow { change, chain }) in commit.entries.iter().zip(log) {
-        writer.write_rows(connection, entry)?;
-        let row = (
-            changes::graph_id.eq(graph_id),
-            changes::version.eq(column(entry.after.version())),
-            changes::change.eq(change),
-            changes::chain.eq(chain.0.as_slice()),
-            changes::attempt.eq(commit.attempt),
-            changes::token.eq(commit.token),
-            changes::committed_at_ms.eq(commit.now_ms),
-            changes::actor.eq(entry.actor),
-        );
-        diesel::insert_into(changes::table).values(row).execute(connection)?;
+    if commit.deletes_graph {
+        delete_all(connection, graph_id)?;
+    } else {
+        let touched: Vec<&Touched> = commit.entries.iter().map(|entry| entry.touched).collect();
+        write_rows(connection, graph_id, RowDelta::between(commit.before, commit.after, &touched))?;
     }
+    let rows = commit.entries.iter().zip(log).map(|(entry, row)| ChangeRow {
+        graph_id,
+        version: column(entry.version),
+        change: &row.change,
+        chain: &row.chain.0,
+        attempt: commit.attempt,
+        token: commit.token,
+        committed_at_ms: commit.now_ms,
+        actor: entry.actor,
+    });
+    connection.insert_changes(&rows.collect::<Vec<_>>())?;
     keep_answers(connection, graph_id, commit.answers.iter(), commit.now_ms)
 }
 
@@ -479,91 +483,41 @@ fn keep_answers<'a>(
     Ok(())
 }
 
-/// Writes the rows of one graph.
-struct Writer {
-    graph_id: i64,
+/// What goes, goes first: ids, names and the place of a producer are used again within one turn.
+fn write_rows(connection: &mut AnyConnection, graph_id: i64, delta: RowDelta<'_>) -> Result<(), CommitError> {
+    let packed = |(job, dataset): (u32, u32)| u64::from(job) << 32 | u64::from(dataset);
+    let edges = |connection: &mut AnyConnection, statement, mut edges: Vec<Edge>| {
+        // In the order of datasets, which are all over the table; the jobs of one turn are close to each other.
+        edges.sort_unstable_by_key(|&(job, dataset)| (dataset, job));
+        connection.execute_rows(&statement, graph_id, edges.into_iter().map(packed))
+    };
+    edges(connection, RowsStatement::DELETE_INPUTS, delta.inputs_gone)?;
+    edges(connection, RowsStatement::DELETE_OUTPUTS, delta.outputs_gone)?;
+    connection.execute_rows(&RowsStatement::DELETE_JOBS, graph_id, delta.jobs_gone.into_iter())?;
+    connection.execute_rows(&RowsStatement::DELETE_DATASETS, graph_id, delta.datasets_gone.into_iter())?;
+
+    fn metadata<'g>(dataset: &Dataset<'g>) -> Option<&'g str> {
+        dataset.metadata().map(CanonicalJson::as_str)
+    }
+    let changed = delta.datasets_changed.iter().map(|dataset| (dataset.id(), metadata(dataset)));
+    connection.execute_rows(&RowsStatement::UPDATE_DATASETS, graph_id, changed)?;
+    let changed =
+        delta.jobs_changed.iter().map(|(job, spec)| (job.id(), spec.map(CanonicalJson::as_str), job.version()));
+    connection.execute_rows(&RowsStatement::UPDATE_JOBS, graph_id, changed)?;
+
+    let new = delta.datasets_new.iter().map(|dataset| (dataset.id(), dataset.name().as_str(), metadata(dataset)));
+    connection.execute_rows(&RowsStatement::INSERT_DATASETS, graph_id, new)?;
+    let new = delta.jobs_new.iter().map(|job| (job.id(), job.name().as_str(), job.spec().as_str(), job.version()));
+    connection.execute_rows(&RowsStatement::INSERT_JOBS, graph_id, new)?;
+    edges(connection, RowsStatement::INSERT_INPUTS, delta.inputs_new)?;
+    edges(connection, RowsStatement::INSERT_OUTPUTS, delta.outputs_new)?;
+    Ok(())
 }
 
-impl Writer {
-    /// What goes, goes first: ids, names and the place of a producer are used again within one change.
-    fn write_rows(&self, connection: &mut AnyConnection, entry: &Entry<'_>) -> Result<(), CommitError> {
-        let delta = RowDelta::of(entry.change, entry.before, entry.after);
-        if delta.deletes_all {
-            return self.delete_all(connection);
-        }
-        let g = self.graph_id;
-        for (job, dataset) in delta.inputs_gone {
-            let row = job_inputs::table.find((g, i64::from(job), i64::from(dataset)));
-            diesel::delete(row).execute(connection)?;
-        }
-        for (_, dataset) in delta.outputs_gone {
-            diesel::delete(job_outputs::table.find((g, i64::from(dataset)))).execute(connection)?;
-        }
-        for job in delta.jobs_gone {
-            diesel::delete(jobs::table.find((g, i64::from(job)))).execute(connection)?;
-        }
-        for dataset in delta.datasets_gone {
-            diesel::delete(datasets::table.find((g, i64::from(dataset)))).execute(connection)?;
-        }
-        for (dataset, metadata) in delta.datasets_changed {
-            diesel::update(datasets::table.find((g, i64::from(dataset))))
-                .set(datasets::metadata.eq(metadata.map(|metadata| metadata.as_str())))
-                .execute(connection)?;
-        }
-        let version = column(entry.after.version());
-        for (job, spec) in delta.jobs_changed {
-            let row = jobs::table.find((g, i64::from(job)));
-            match spec {
-                None => diesel::update(row).set(jobs::version.eq(version)).execute(connection)?,
-                Some(spec) => diesel::update(row)
-                    .set((jobs::version.eq(version), jobs::spec.eq(spec.as_str())))
-                    .execute(connection)?,
-            };
-        }
-        for (id, name, metadata) in delta.datasets_new {
-            let row = (
-                datasets::graph_id.eq(g),
-                datasets::id.eq(i64::from(id)),
-                datasets::name.eq(name.as_str()),
-                datasets::metadata.eq(metadata.map(|metadata| metadata.as_str())),
-            );
-            diesel::insert_into(datasets::table).values(row).execute(connection)?;
-        }
-        for (id, name, spec) in delta.jobs_new {
-            let row = (
-                jobs::graph_id.eq(g),
-                jobs::id.eq(i64::from(id)),
-                jobs::name.eq(name.as_str()),
-                jobs::spec.eq(spec.as_str()),
-                jobs::version.eq(version),
-            );
-            diesel::insert_into(jobs::table).values(row).execute(connection)?;
-        }
-        for (job, dataset) in delta.inputs_new {
-            let row = (
-                job_inputs::graph_id.eq(g),
-                job_inputs::job_id.eq(i64::from(job)),
-                job_inputs::dataset_id.eq(i64::from(dataset)),
-            );
-            diesel::insert_into(job_inputs::table).values(row).execute(connection)?;
-        }
-        for (job, dataset) in delta.outputs_new {
-            let row = (
-                job_outputs::graph_id.eq(g),
-                job_outputs::job_id.eq(i64::from(job)),
-                job_outputs::dataset_id.eq(i64::from(dataset)),
-            );
-            diesel::insert_into(job_outputs::table).values(row).execute(connection)?;
-        }
-        Ok(())
-    }
-
-    fn delete_all(&self, connection: &mut AnyConnection) -> Result<(), CommitError> {
-        let g = self.graph_id;
-        diesel::delete(job_inputs::table.filter(job_inputs::graph_id.eq(g))).execute(connection)?;
-        diesel::delete(job_outputs::table.filter(job_outputs::graph_id.eq(g))).execute(connection)?;
-        diesel::delete(jobs::table.filter(jobs::graph_id.eq(g))).execute(connection)?;
-        diesel::delete(datasets::table.filter(datasets::graph_id.eq(g))).execute(connection)?;
-        Ok(())
-    }
+fn delete_all(connection: &mut AnyConnection, graph_id: i64) -> Result<(), CommitError> {
+    diesel::delete(job_inputs::table.filter(job_inputs::graph_id.eq(graph_id))).execute(connection)?;
+    diesel::delete(job_outputs::table.filter(job_outputs::graph_id.eq(graph_id))).execute(connection)?;
+    diesel::delete(jobs::table.filter(jobs::graph_id.eq(graph_id))).execute(connection)?;
+    diesel::delete(datasets::table.filter(datasets::graph_id.eq(graph_id))).execute(connection)?;
+    Ok(())
 }

@@ -21,11 +21,14 @@ fn read(store: &RowStore) -> Seen {
 
 fn write(store: &RowStore, seen: &Seen, token: i64, operation: Operation) -> Result<Chain, CommitError> {
     let decision = decide(&seen.graph, &changeset([operation]).command).expect("no rule forbids it as far as was seen");
-    let entry = Entry { change: &decision.change, before: &seen.graph, after: &decision.next, actor: None };
+    let version = decision.next.version();
+    let entry = Entry { change: &decision.change, version, touched: &decision.touched, actor: None };
     store.commit(&Commit {
         read: &seen.head,
         token,
         attempt: &format!("attempt with token {token}"),
+        before: &seen.graph,
+        after: &decision.next,
         entries: &[entry],
         answers: &[],
         deletes_graph: false,
