@@ -8,6 +8,7 @@ mod acyclic;
 mod adjacency;
 mod apply;
 mod build;
+mod by_name;
 mod change;
 mod cycle;
 mod decide;
