@@ -14,6 +14,7 @@ mod cycle;
 mod decide;
 mod digest;
 mod draft;
+mod grouped;
 mod index;
 mod json;
 mod name;
@@ -23,6 +24,7 @@ mod order;
 mod plan;
 mod reach;
 mod rejection;
+mod slot_map;
 
 pub use adjacency::{Dataset, Graph, Job};
 pub use apply::apply;

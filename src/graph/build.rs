@@ -5,6 +5,7 @@ use std::thread::{self, JoinHandle};
 use fixedbitset::FixedBitSet;
 
 use super::adjacency::{DatasetEdges, DatasetNode, Graph, JobNode, Slots};
+use super::grouped::Grouped;
 use super::index::NameIndex;
 use super::json::CanonicalJson;
 use super::name::{InvalidName, Name};
@@ -207,7 +208,7 @@ impl GraphBuilder {
         let outputs_of = Grouped::new(self.outputs.iter().map(reversed), self.jobs.len());
         let consumers_of = Grouped::new(self.inputs.iter().copied(), self.datasets.len());
         (self.inputs, self.outputs) = (Vec::new(), Vec::new());
-        let edges = inputs_of.values.len() + outputs_of.values.len();
+        let edges = inputs_of.len() + outputs_of.len();
 
         let sorted = self.sorted(&inputs_of, &outputs_of, &consumers_of).ok_or(DamagedRows::Cyclic)?;
         let order = Order::of(&sorted, self.jobs.len());
@@ -249,50 +250,5 @@ impl GraphBuilder {
             }
         }
         (done == self.jobs_there.count_ones(..)).then_some(sorted)
-    }
-}
-
-/// Lists by slot in two flat arrays, each list sorted and without repeats.
-struct Grouped {
-    starts: Vec<u32>,
-    values: Vec<Slot>,
-}
-
-impl Grouped {
-    /// O(n) for n pairs that come in the order of their values, as rows do; otherwise each list is sorted.
-    fn new(pairs: impl Iterator<Item = (Slot, Slot)> + Clone, slots: usize) -> Self {
-        let mut starts = vec![0_u32; slots + 1];
-        for (slot, _) in pairs.clone() {
-            starts[slot as usize + 1] += 1;
-        }
-        for slot in 0..slots {
-            starts[slot + 1] += starts[slot];
-        }
-        let mut ends = starts.clone();
-        let mut values = vec![0; starts[slots] as usize];
-        for (slot, value) in pairs {
-            let end = &mut ends[slot as usize];
-            values[*end as usize] = value;
-            *end += 1;
-        }
-        let mut kept = 0;
-        for slot in 0..slots {
-            let list = starts[slot] as usize..starts[slot + 1] as usize;
-            values[list.clone()].sort_unstable();
-            starts[slot] = kept as u32;
-            for at in list {
-                if kept == starts[slot] as usize || values[kept - 1] != values[at] {
-                    values[kept] = values[at];
-                    kept += 1;
-                }
-            }
-        }
-        starts[slots] = kept as u32;
-        values.truncate(kept);
-        Self { starts, values }
-    }
-
-    fn get(&self, slot: Slot) -> &[Slot] {
-        &self.values[self.starts[slot as usize] as usize..self.starts[slot as usize + 1] as usize]
     }
 }

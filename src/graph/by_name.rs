@@ -1,8 +1,8 @@
 //! Sorting by name without looking at whole names more often than need be.
 //!
-//! Names tend to begin alike, and lie scattered in memory. So what all of them share is skipped, the next eight bytes are sorted as one number, kept beside
-//! the name, and only names with the same eight are looked at again (after J. Bentley and R. Sedgewick, "Fast Algorithms for
-//! Sorting and Searching Strings", 1997).
+//! Names tend to begin alike, and lie scattered in memory. So what all of them share is skipped, the next eight bytes are sorted
+//! as one number, kept beside the name, and only names with the same eight are looked at again (after J. Bentley and
+//! R. Sedgewick, "Fast Algorithms for Sorting and Searching Strings", 1997).
 
 use super::name::Name;
 
