@@ -281,6 +281,8 @@ fn into_response(reply: Reply) -> Response<'static> {
     for (name, value) in reply.headers {
         response.header(Header::new(name, value));
     }
+    // Rocket sends 4 KiB at a time otherwise, and wakes two tasks for each.
+    response.max_chunk_size(reply.body.len().clamp(4 << 10, 64 << 10));
     response.sized_body(reply.body.len(), std::io::Cursor::new(reply.body));
     response.finalize()
 }

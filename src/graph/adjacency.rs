@@ -86,9 +86,16 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T: Clone> Slots<T> {
-    pub(super) fn from_nodes(nodes: Vec<Option<T>>) -> Self {
-        let free = nodes.iter().enumerate().rev().filter(|(_, node)| node.is_none()).map(|(slot, _)| slot as Slot);
-        Self { free: free.collect(), nodes: nodes.into_iter().collect() }
+    pub(super) fn from_nodes(nodes: impl Iterator<Item = Option<T>>) -> Self {
+        let mut free = Vec::new();
+        let note_free = |(slot, node): (usize, Option<T>)| {
+            if node.is_none() {
+                free.push(slot as Slot);
+            }
+            node
+        };
+        let nodes = nodes.enumerate().map(note_free).collect();
+        Self { nodes, free: free.into_iter().rev().collect() }
     }
 
     pub(super) fn insert(&mut self, node: T) -> Slot {
@@ -218,12 +225,11 @@ impl Graph {
     pub(super) fn from_parts(
         version: u64,
         jobs: Slots<JobNode>,
-        (datasets, dataset_edges): (Slots<DatasetNode>, Vec<DatasetEdges>),
+        (datasets, dataset_edges): (Slots<DatasetNode>, Vector<DatasetEdges>),
         (job_index, dataset_index): (NameIndex, NameIndex),
         order: Order,
         edges: usize,
     ) -> Self {
-        let dataset_edges = dataset_edges.into_iter().collect();
         Self { version, jobs, datasets, dataset_edges, job_index, dataset_index, order, edges }
     }
 

@@ -1,6 +1,11 @@
 //! Builds a graph from rows, in one pass and without judging operations: what was stored was legal when it was accepted.
 
+use std::thread::{self, JoinHandle};
+
+use fixedbitset::FixedBitSet;
+
 use super::adjacency::{DatasetEdges, DatasetNode, Graph, JobNode, Slots};
+use super::grouped::Grouped;
 use super::index::NameIndex;
 use super::json::CanonicalJson;
 use super::name::{InvalidName, Name};
@@ -12,11 +17,53 @@ use super::order::{Order, Slot};
 pub struct GraphBuilder {
     jobs: Vec<Option<JobNode>>,
     datasets: Vec<Option<DatasetNode>>,
-    /// As long as `datasets`.
-    dataset_edges: Vec<DatasetEdges>,
+    /// The slots that are taken. Every edge asks for both its ends, and these fit in a cache.
+    jobs_there: FixedBitSet,
+    datasets_there: FixedBitSet,
+    job_names: Names,
+    dataset_names: Names,
+    /// By dataset; as long as the last output asked for.
+    producers: Vec<Option<Slot>>,
     /// Dataset, job.
     inputs: Vec<(Slot, Slot)>,
     outputs: Vec<(Slot, Slot)>,
+}
+
+/// The names of one kind, each with its slot.
+enum Names {
+    Gathered(Vec<(Name, Slot)>),
+    /// In a thread of its own, which needs nothing of what is still to come. If the rows turn out to be damaged, nobody waits for it.
+    Indexing(JoinHandle<Result<NameIndex, Name>>),
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::Gathered(Vec::new())
+    }
+}
+
+impl Names {
+    fn push(&mut self, name: Name, slot: Slot) {
+        match self {
+            Self::Gathered(names) => names.push((name, slot)),
+            Self::Indexing(_) => panic!("the caller said that no more would come"),
+        }
+    }
+
+    fn begin_indexing(&mut self) {
+        if let Self::Gathered(names) = self {
+            let names = std::mem::take(names);
+            *self = Self::Indexing(thread::spawn(move || NameIndex::new(&names)));
+        }
+    }
+
+    fn index(self, what: &'static str) -> Result<NameIndex, DamagedRows> {
+        let index = match self {
+            Self::Gathered(names) => NameIndex::new(&names),
+            Self::Indexing(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        };
+        index.map_err(|name| DamagedRows::Twice { what, name })
+    }
 }
 
 /// Rows that are no legal graph: somebody else wrote them. Restore the database from a backup.
@@ -57,10 +104,14 @@ fn slot(id: i64) -> Result<Slot, DamagedRows> {
 }
 
 fn put<T>(nodes: &mut Vec<Option<T>>, slot: Slot, node: T) -> bool {
-    if nodes.len() <= slot as usize {
-        nodes.resize_with(slot as usize + 1, || None);
+    let slot = slot as usize;
+    // Appended, as rows by rising id are, it is written without being read: reading memory that is new costs a page fault of its own.
+    if nodes.len() <= slot {
+        nodes.resize_with(slot, || None);
+        nodes.push(Some(node));
+        return true;
     }
-    nodes[slot as usize].replace(node).is_none()
+    nodes[slot].replace(node).is_none()
 }
 
 impl GraphBuilder {
@@ -77,7 +128,10 @@ impl GraphBuilder {
             inputs: Neighbours::default(),
             outputs: Neighbours::default(),
         };
-        let new = put(&mut self.jobs, slot(id)?, node);
+        let slot = slot(id)?;
+        let new = put(&mut self.jobs, slot, node);
+        self.jobs_there.grow_and_insert(slot as usize);
+        self.job_names.push(name.clone(), slot);
         if new { Ok(()) } else { Err(DamagedRows::Twice { what: "job", name }) }
     }
 
@@ -88,9 +142,27 @@ impl GraphBuilder {
     pub fn dataset(&mut self, id: i64, name: &str, metadata: Option<&str>) -> Result<(), DamagedRows> {
         let name = Name::new(name)?;
         let node = DatasetNode { name: name.clone(), metadata: metadata.map(CanonicalJson::from_canonical) };
-        let new = put(&mut self.datasets, slot(id)?, node);
-        self.dataset_edges.resize_with(self.datasets.len(), DatasetEdges::default);
+        let slot = slot(id)?;
+        let new = put(&mut self.datasets, slot, node);
+        self.datasets_there.grow_and_insert(slot as usize);
+        self.dataset_names.push(name.clone(), slot);
         if new { Ok(()) } else { Err(DamagedRows::Twice { what: "dataset", name }) }
+    }
+
+    /// Says that all jobs were added, so that their names can be indexed while edges are. Never needed, only faster.
+    ///
+    /// # Panics
+    /// Not here, but in [`job`](Self::job), if it was not true.
+    pub fn no_more_jobs(&mut self) {
+        self.job_names.begin_indexing();
+    }
+
+    /// As [`no_more_jobs`](Self::no_more_jobs), of the datasets.
+    ///
+    /// # Panics
+    /// Not here, but in [`dataset`](Self::dataset), if it was not true.
+    pub fn no_more_datasets(&mut self) {
+        self.dataset_names.begin_indexing();
     }
 
     /// Adds an edge by which `job` reads `dataset`.
@@ -109,7 +181,7 @@ impl GraphBuilder {
     /// [`DamagedRows`] if an end is not there, or the dataset has a producer.
     pub fn output(&mut self, job: i64, dataset: i64) -> Result<(), DamagedRows> {
         let (dataset, job) = self.edge(job, dataset)?;
-        if self.dataset_edges[dataset as usize].producer.replace(job).is_some() {
+        if !put(&mut self.producers, dataset, job) {
             let node = self.datasets[dataset as usize].as_ref().expect("checked by edge()");
             return Err(DamagedRows::Twice { what: "producer of", name: node.name.clone() });
         }
@@ -119,8 +191,7 @@ impl GraphBuilder {
 
     fn edge(&self, job: i64, dataset: i64) -> Result<(Slot, Slot), DamagedRows> {
         let (job, dataset) = (slot(job)?, slot(dataset)?);
-        let there = matches!(self.jobs.get(job as usize), Some(Some(_)))
-            && matches!(self.datasets.get(dataset as usize), Some(Some(_)));
+        let there = self.jobs_there.contains(job as usize) && self.datasets_there.contains(dataset as usize);
         if there { Ok((dataset, job)) } else { Err(DamagedRows::DanglingEdge { job, dataset }) }
     }
 
@@ -129,43 +200,43 @@ impl GraphBuilder {
     /// # Errors
     /// [`DamagedRows::Cyclic`], or [`DamagedRows::Twice`] for a name that two rows have.
     pub fn finish(mut self, version: u64) -> Result<Graph, DamagedRows> {
-        let reversed = |edges: &[(Slot, Slot)]| edges.iter().map(|&(dataset, job)| (job, dataset)).collect::<Vec<_>>();
-        let inputs_of = Grouped::new(reversed(&self.inputs), self.jobs.len());
-        let outputs_of = Grouped::new(reversed(&self.outputs), self.jobs.len());
-        let consumers_of = Grouped::new(std::mem::take(&mut self.inputs), self.datasets.len());
-        drop(std::mem::take(&mut self.outputs));
-        let edges = inputs_of.values.len() + outputs_of.values.len();
+        self.no_more_datasets();
+        self.no_more_jobs();
+        self.producers.resize(self.datasets.len(), None);
+        let reversed = |&(dataset, job): &(Slot, Slot)| (job, dataset);
+        let inputs_of = Grouped::new(self.inputs.iter().map(reversed), self.jobs.len());
+        let outputs_of = Grouped::new(self.outputs.iter().map(reversed), self.jobs.len());
+        let consumers_of = Grouped::new(self.inputs.iter().copied(), self.datasets.len());
+        (self.inputs, self.outputs) = (Vec::new(), Vec::new());
+        let edges = inputs_of.len() + outputs_of.len();
 
-        // Three things that need nothing of each other, and take most of the time.
-        let (sorted, job_index, dataset_index) = std::thread::scope(|scope| {
-            let job_index = scope.spawn(|| index("job", self.jobs.iter().map(|job| job.as_ref().map(|job| &job.name))));
-            let dataset_index =
-                scope.spawn(|| index("dataset", self.datasets.iter().map(|node| node.as_ref().map(|node| &node.name))));
-            let sorted = self.sorted(&inputs_of, &outputs_of, &consumers_of);
-            (sorted, joined(job_index), joined(dataset_index))
-        });
-        let (job_index, dataset_index) = (job_index?, dataset_index?);
-        let order = Order::of(&sorted.ok_or(DamagedRows::Cyclic)?, self.jobs.len());
-        for (slot, job) in self.jobs.iter_mut().enumerate() {
-            if let Some(job) = job {
-                job.inputs = Neighbours::from_sorted(inputs_of.get(slot as Slot));
-                job.outputs = Neighbours::from_sorted(outputs_of.get(slot as Slot));
-            }
-        }
-        for (slot, dataset) in self.dataset_edges.iter_mut().enumerate() {
-            dataset.consumers = Neighbours::from_sorted(consumers_of.get(slot as Slot));
-        }
-        let (jobs, datasets) = (Slots::from_nodes(self.jobs), (Slots::from_nodes(self.datasets), self.dataset_edges));
-        Ok(Graph::from_parts(version, jobs, datasets, (job_index, dataset_index), order, edges))
+        let sorted = self.sorted(&inputs_of, &outputs_of, &consumers_of).ok_or(DamagedRows::Cyclic)?;
+        let order = Order::of(&sorted, self.jobs.len());
+        let with_edges = |(slot, job): (usize, Option<JobNode>)| {
+            job.map(|job| JobNode {
+                inputs: Neighbours::from_sorted(inputs_of.get(slot as Slot)),
+                outputs: Neighbours::from_sorted(outputs_of.get(slot as Slot)),
+                ..job
+            })
+        };
+        let jobs = Slots::from_nodes(self.jobs.into_iter().enumerate().map(with_edges));
+        let edges_of = |(slot, producer)| DatasetEdges {
+            producer,
+            consumers: Neighbours::from_sorted(consumers_of.get(slot as Slot)),
+        };
+        let dataset_edges = self.producers.into_iter().enumerate().map(edges_of).collect();
+        let datasets = Slots::from_nodes(self.datasets.into_iter());
+        let indexes = (self.job_names.index("job")?, self.dataset_names.index("dataset")?);
+        Ok(Graph::from_parts(version, jobs, (datasets, dataset_edges), indexes, order, edges))
     }
 
     /// A topological order of the jobs, by A. Kahn's algorithm (1962) on flat arrays; `None` if there is a cycle.
     fn sorted(&self, inputs_of: &Grouped, outputs_of: &Grouped, consumers_of: &Grouped) -> Option<Vec<Slot>> {
-        let produced = |&&dataset: &&Slot| self.dataset_edges[dataset as usize].producer.is_some();
-        let jobs = || self.jobs.iter().enumerate().filter(|(_, job)| job.is_some()).map(|(slot, _)| slot as Slot);
+        let produced = |&&dataset: &&Slot| self.producers[dataset as usize].is_some();
         let mut waiting_for: Vec<u32> =
             (0..self.jobs.len()).map(|job| inputs_of.get(job as Slot).iter().filter(produced).count() as u32).collect();
-        let mut sorted: Vec<Slot> = jobs().filter(|&job| waiting_for[job as usize] == 0).collect();
+        let mut sorted = Vec::with_capacity(self.jobs.len());
+        sorted.extend(self.jobs_there.ones().filter(|&job| waiting_for[job] == 0).map(|job| job as Slot));
         let mut done = 0;
         while let Some(&job) = sorted.get(done) {
             done += 1;
@@ -178,48 +249,6 @@ impl GraphBuilder {
                 }
             }
         }
-        (done == jobs().count()).then_some(sorted)
-    }
-}
-
-/// What a thread computed; its panic is ours.
-fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-fn index<'n>(what: &'static str, names: impl Iterator<Item = Option<&'n Name>>) -> Result<NameIndex, DamagedRows> {
-    let mut index: Vec<(Name, Slot)> =
-        names.enumerate().filter_map(|(slot, name)| Some((name?.clone(), slot as Slot))).collect();
-    index.sort_unstable();
-    match index.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        Some(pair) => Err(DamagedRows::Twice { what, name: pair[0].0.clone() }),
-        None => Ok(NameIndex::from_sorted(&index)),
-    }
-}
-
-/// Lists by slot in two flat arrays, each list sorted.
-struct Grouped {
-    starts: Vec<u32>,
-    values: Vec<Slot>,
-}
-
-impl Grouped {
-    fn new(mut pairs: Vec<(Slot, Slot)>, slots: usize) -> Self {
-        if !pairs.is_sorted() {
-            pairs.sort_unstable();
-        }
-        pairs.dedup();
-        let mut starts = vec![0; slots + 1];
-        for &(slot, _) in &pairs {
-            starts[slot as usize + 1] += 1;
-        }
-        for slot in 0..slots {
-            starts[slot + 1] += starts[slot];
-        }
-        Self { starts, values: pairs.into_iter().map(|(_, value)| value).collect() }
-    }
-
-    fn get(&self, slot: Slot) -> &[Slot] {
-        &self.values[self.starts[slot as usize] as usize..self.starts[slot as usize + 1] as usize]
+        (done == self.jobs_there.count_ones(..)).then_some(sorted)
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Bound;
 
 use imbl::{HashMap, OrdMap};
 
+use super::by_name::positions_by_name;
 use super::name::Name;
 use super::order::Slot;
 
@@ -18,10 +19,18 @@ pub(super) struct NameIndex {
 }
 
 impl NameIndex {
-    /// From pairs in byte order of names, no name twice.
-    pub(super) fn from_sorted(pairs: &[(Name, Slot)]) -> Self {
-        debug_assert!(pairs.is_sorted_by(|a, b| a.0 < b.0));
-        Self { hashed: pairs.iter().cloned().collect(), ordered: pairs.iter().cloned().collect() }
+    /// From names and their slots, in any order; the name that comes twice, if one does. O(n log n).
+    pub(super) fn new(pairs: &[(Name, Slot)]) -> Result<Self, Name> {
+        let mut index = Self::default();
+        for (name, slot) in pairs {
+            if index.hashed.insert(name.clone(), *slot).is_some() {
+                return Err(name.clone());
+            }
+        }
+        // Put in one after the other, so that all but the last way down the tree is never looked at again.
+        let in_order = positions_by_name(pairs.iter().map(|(name, _)| name));
+        index.ordered = in_order.into_iter().map(|at| pairs[at as usize].clone()).collect();
+        Ok(index)
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Slot> {

@@ -1,13 +1,14 @@
 //! Plans: which jobs must run to produce targets, and in which order.
 
-use std::collections::{HashMap, HashSet};
-
 use sha2::{Digest, Sha256};
 
 use super::adjacency::Graph;
+use super::by_name::positions_by_name;
 use super::digest::hex;
+use super::grouped::Grouped;
 use super::name::Name;
 use super::order::Slot;
+use super::slot_map::{SlotMap, SlotSet};
 
 /// What to plan for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -69,78 +70,80 @@ impl Graph {
     pub fn plan(&self, request: &PlanRequest, limit: usize) -> Result<Plan, QueryError> {
         let stop_at = self.dataset_slots(&request.stop_at)?;
         let producer = |dataset: Slot| self.dataset_edges(dataset).producer.filter(|_| !stop_at.contains(&dataset));
-        let wanted_datasets = self.dataset_slots(&request.datasets)?;
-        let mut waiting: Vec<Slot> = wanted_datasets.into_iter().filter_map(producer).collect();
+        let mut found = Found::default();
+        for dataset in self.dataset_slots(&request.datasets)? {
+            if let Some(job) = producer(dataset) {
+                found.number(job);
+            }
+        }
         for name in &request.jobs {
             let job = self.job(name.as_str()).ok_or_else(|| QueryError::JobNotFound { name: name.clone() })?;
-            waiting.push(job.slot);
+            found.number(job.slot);
         }
-        let mut needed = HashSet::new();
-        let mut sources = HashSet::new();
-        while let Some(job) = waiting.pop() {
-            if !needed.insert(job) {
-                continue;
-            }
-            if needed.len() > limit {
+        let mut sources = SlotSet::default();
+        let mut next = 0;
+        while let Some(&job) = found.jobs.get(next as usize) {
+            if found.jobs.len() > limit {
                 return Err(QueryError::TooLarge { limit, what: "jobs" });
             }
             for dataset in self.jobs.get(job).inputs.iter() {
                 match producer(dataset) {
-                    Some(before) if needed.contains(&before) => {}
-                    Some(before) => waiting.push(before),
+                    Some(before) => {
+                        let before = found.number(before);
+                        found.pairs.push((before, next));
+                    }
                     None => {
                         sources.insert(dataset);
                     }
                 }
             }
+            next += 1;
         }
         let mut targets: Vec<Name> = request.datasets.iter().chain(&request.jobs).cloned().collect();
         targets.sort_unstable();
         targets.dedup();
-        let mut sources: Vec<Name> = sources.into_iter().map(|slot| self.datasets.get(slot).name.clone()).collect();
-        sources.sort_unstable();
-        Ok(self.arrange(needed, producer, targets, sources))
+        Ok(self.arrange(&found, targets, self.names_of_datasets(&sources)))
     }
 
-    fn arrange(
-        &self,
-        needed: HashSet<Slot>,
-        producer: impl Fn(Slot) -> Option<Slot>,
-        targets: Vec<Name>,
-        sources: Vec<Name>,
-    ) -> Plan {
+    fn arrange(&self, found: &Found, targets: Vec<Name>, sources: Vec<Name>) -> Plan {
         // By name once, so that all later sorting is of numbers.
-        let mut by_name: Vec<Slot> = needed.into_iter().collect();
-        by_name.sort_unstable_by_key(|&job| &self.jobs.get(job).name);
-        let rank: HashMap<Slot, u32> = by_name.iter().enumerate().map(|(rank, &job)| (job, rank as u32)).collect();
-
-        let mut in_order: Vec<u32> = (0..by_name.len() as u32).collect();
-        in_order.sort_unstable_by_key(|&rank| self.order.label(by_name[rank as usize]));
-        let mut stage_of = vec![0_u32; by_name.len()];
-        let mut pairs = Vec::new();
-        for &job in &in_order {
-            let mut stage = 0;
-            for before in self.jobs.get(by_name[job as usize]).inputs.iter().filter_map(&producer) {
-                let before = rank[&before];
-                stage = stage.max(stage_of[before as usize] + 1);
-                pairs.push((before, job));
-            }
-            stage_of[job as usize] = stage;
+        let names: Vec<&Name> = found.jobs.iter().map(|&job| &self.jobs.get(job).name).collect();
+        let by_name = positions_by_name(names.iter().copied());
+        let mut rank = vec![0_u32; names.len()];
+        for (place, &number) in by_name.iter().enumerate() {
+            rank[number as usize] = place as u32;
         }
-        pairs.sort_unstable();
-        pairs.dedup();
+        let names: Vec<&Name> = by_name.into_iter().map(|number| names[number as usize]).collect();
+        let ranked = |&(before, after): &(u32, u32)| (rank[before as usize], rank[after as usize]);
+        let followers = Grouped::new(found.pairs.iter().map(ranked), names.len());
 
-        let name = |rank: u32| self.jobs.get(by_name[rank as usize]).name.clone();
+        let stage_of = stages(&followers, names.len());
         let mut stages = vec![Vec::new(); stage_of.iter().max().map_or(0, |&last| last as usize + 1)];
-        for job in 0..by_name.len() as u32 {
-            stages[stage_of[job as usize] as usize].push(name(job));
+        for (name, &stage) in names.iter().zip(&stage_of) {
+            stages[stage as usize].push((*name).clone());
         }
-        let dependencies: Vec<_> = pairs.into_iter().map(|(before, after)| (name(before), name(after))).collect();
+        let mut dependencies = Vec::with_capacity(followers.len());
+        for (before, &name) in names.iter().enumerate() {
+            let after = followers.get(before as u32).iter().map(|&after| names[after as usize]);
+            dependencies.extend(after.map(|after| (name.clone(), after.clone())));
+        }
         let digest = digest(&stages, &dependencies);
         Plan { targets, stages, dependencies, sources, digest }
     }
 
-    fn dataset_slots(&self, names: &[Name]) -> Result<HashSet<Slot>, QueryError> {
+    /// In byte order.
+    pub(super) fn names_of_datasets(&self, slots: &SlotSet) -> Vec<Name> {
+        let names: Vec<&Name> = slots.iter().map(|&slot| &self.datasets.get(slot).name).collect();
+        positions_by_name(names.iter().copied()).into_iter().map(|at| names[at as usize].clone()).collect()
+    }
+
+    /// In byte order.
+    pub(super) fn names_of_jobs(&self, slots: &SlotSet) -> Vec<Name> {
+        let names: Vec<&Name> = slots.iter().map(|&slot| &self.jobs.get(slot).name).collect();
+        positions_by_name(names.iter().copied()).into_iter().map(|at| names[at as usize].clone()).collect()
+    }
+
+    fn dataset_slots(&self, names: &[Name]) -> Result<SlotSet, QueryError> {
         let slot = |name: &Name| match self.dataset(name.as_str()) {
             Some(dataset) => Ok(dataset.slot),
             None => Err(QueryError::DatasetNotFound { name: name.clone() }),
@@ -149,15 +152,60 @@ impl Graph {
     }
 }
 
-fn digest(stages: &[Vec<Name>], dependencies: &[(Name, Name)]) -> String {
-    let mut hash = Sha256::new();
-    for (number, jobs) in stages.iter().enumerate() {
-        for job in jobs {
-            hash.update(format!("job\t{number}\t{job}\n"));
+/// The jobs of a plan, numbered as they were found, so that what is kept for each of them can be kept in arrays.
+#[derive(Default)]
+struct Found {
+    jobs: Vec<Slot>,
+    numbers: SlotMap<u32>,
+    /// Numbers of jobs of which the second reads something that the first writes; a pair may come more than once.
+    pairs: Vec<(u32, u32)>,
+}
+
+impl Found {
+    fn number(&mut self, job: Slot) -> u32 {
+        *self.numbers.entry(job).or_insert_with(|| {
+            self.jobs.push(job);
+            self.jobs.len() as u32 - 1
+        })
+    }
+}
+
+/// For each of `jobs` the length of the longest chain of jobs that leads to it.
+fn stages(followers: &Grouped, jobs: usize) -> Vec<u32> {
+    let mut waiting_for = vec![0_u32; jobs];
+    for job in 0..jobs as u32 {
+        for &after in followers.get(job) {
+            waiting_for[after as usize] += 1;
         }
     }
-    for (before, after) in dependencies {
-        hash.update(format!("dep\t{before}\t{after}\n"));
+    let mut ready: Vec<u32> = (0..jobs as u32).filter(|&job| waiting_for[job as usize] == 0).collect();
+    let mut stage_of = vec![0; jobs];
+    while let Some(job) = ready.pop() {
+        for &after in followers.get(job) {
+            stage_of[after as usize] = stage_of[after as usize].max(stage_of[job as usize] + 1);
+            waiting_for[after as usize] -= 1;
+            if waiting_for[after as usize] == 0 {
+                ready.push(after);
+            }
+        }
     }
+    stage_of
+}
+
+fn digest(stages: &[Vec<Name>], dependencies: &[(Name, Name)]) -> String {
+    let mut hash = Sha256::new();
+    let mut line = Vec::new();
+    let mut add = |kind: &str, first: &str, second: &str| {
+        line.clear();
+        for part in [kind, "\t", first, "\t", second, "\n"] {
+            line.extend_from_slice(part.as_bytes());
+        }
+        hash.update(&line);
+    };
+    for (number, jobs) in stages.iter().enumerate() {
+        let number = number.to_string();
+        jobs.iter().for_each(|job| add("job", &number, job.as_str()));
+    }
+    dependencies.iter().for_each(|(before, after)| add("dep", before.as_str(), after.as_str()));
     hex(&hash.finalize())
 }

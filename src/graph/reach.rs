@@ -1,11 +1,10 @@
 //! What lies upstream and downstream of a job or a dataset.
 
-use std::collections::HashSet;
-
 use super::adjacency::Graph;
 use super::name::Name;
 use super::order::Slot;
 use super::plan::QueryError;
+use super::slot_map::SlotSet;
 
 /// Where a search begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +46,8 @@ impl Graph {
         depth: Option<usize>,
         limit: usize,
     ) -> Result<Reachable, QueryError> {
-        let mut search = Search { graph: self, direction, jobs: HashSet::new(), datasets: HashSet::new(), limit };
+        let mut search =
+            Search { graph: self, direction, jobs: SlotSet::default(), datasets: SlotSet::default(), limit };
         let first = match origin {
             Origin::Job(name) => {
                 let job = self.job(name.as_str()).ok_or_else(|| QueryError::JobNotFound { name: name.clone() })?;
@@ -66,8 +66,8 @@ impl Graph {
 struct Search<'g> {
     graph: &'g Graph,
     direction: Direction,
-    jobs: HashSet<Slot>,
-    datasets: HashSet<Slot>,
+    jobs: SlotSet,
+    datasets: SlotSet,
     limit: usize,
 }
 
@@ -115,11 +115,6 @@ impl Search<'_> {
     }
 
     fn names(self) -> Reachable {
-        let mut jobs: Vec<Name> = self.jobs.iter().map(|&slot| self.graph.jobs.get(slot).name.clone()).collect();
-        let mut datasets: Vec<Name> =
-            self.datasets.iter().map(|&slot| self.graph.datasets.get(slot).name.clone()).collect();
-        jobs.sort_unstable();
-        datasets.sort_unstable();
-        Reachable { jobs, datasets }
+        Reachable { jobs: self.graph.names_of_jobs(&self.jobs), datasets: self.graph.names_of_datasets(&self.datasets) }
     }
 }

@@ -328,6 +328,7 @@ fn load(connection: &mut AnyConnection, head: &Head) -> Result<Graph, StoreError
         let (id, name, metadata) = row?;
         builder.dataset(id, &name, metadata.as_deref()).map_err(damaged)?;
     }
+    builder.no_more_datasets();
     let rows = jobs::table
         .filter(jobs::graph_id.eq(head.id))
         .order(jobs::id)
@@ -337,6 +338,7 @@ fn load(connection: &mut AnyConnection, head: &Head) -> Result<Graph, StoreError
         let (id, name, spec, version) = row?;
         builder.job(id, &name, &spec, version as u64).map_err(damaged)?;
     }
+    builder.no_more_jobs();
     let rows = job_inputs::table
         .filter(job_inputs::graph_id.eq(head.id))
         .order((job_inputs::job_id, job_inputs::dataset_id))
