@@ -1,6 +1,6 @@
 //! Imports: jobs from files, in atomic changesets, while the service runs. Uses `design` as any client would.
 //!
-//! Streams: what is in memory is one changeset, and of a WfFormat document the document. Safe to repeat: a job that is there as the file has it
+//! Streams: what is in memory is the changeset that is being written and the next one, which is read meanwhile, and of a WfFormat document the document. Safe to repeat: a job that is there as the file has it
 //! changes nothing.
 
 use std::collections::BTreeSet;
@@ -8,6 +8,9 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -133,7 +136,7 @@ impl std::fmt::Display for Already {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The file.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// The line, from 1.
     pub line: usize,
 }
@@ -158,11 +161,11 @@ struct Bad {
 }
 
 /// Jobs that go into one changeset, unless it is refused at its border.
-const CHUNK_JOBS: usize = 2_000;
+const CHUNK_JOBS: usize = 10_000;
 /// Bytes that go into one changeset.
 const CHUNK_BYTES: usize = 8 << 20;
 /// How many such chunks one changeset grows to before a refusal is final.
-const MOST_CHUNKS_TOGETHER: usize = 16;
+const MOST_CHUNKS_TOGETHER: usize = 4;
 /// How often a changeset is tried again that came too late, or before `--sync` found the graph unchanged.
 const RETRIES: usize = 8;
 
@@ -205,55 +208,43 @@ impl<'i> Import<'i> {
         Ok(Self { service, graph: &request.graph, bar, already: Already::default(), created: false })
     }
 
+    /// One thread reads and this one writes.
     fn in_chunks(&mut self, request: &ImportRequest) -> Result<Imported, ImportError> {
-        let mut source = Source::new(request, self.bar.clone());
-        let mut chunk: Vec<Item> = Vec::new();
-        loop {
-            let mut bytes = 0;
-            let more = chunk.len() + CHUNK_JOBS;
-            let mut end = None;
-            while chunk.len() < more && bytes < CHUNK_BYTES {
-                match source.next() {
-                    Some(Ok(item)) => {
-                        bytes += item.bytes;
-                        chunk.push(item);
-                    }
-                    Some(Err(bad)) => {
-                        end = Some(Some(bad));
-                        break;
-                    }
-                    None => {
-                        end = Some(None);
-                        break;
-                    }
-                }
-            }
+        let source = Source::new(request, self.bar.clone());
+        let (sender, chunks) = sync_channel(0);
+        thread::scope(|scope| {
+            scope.spawn(move || read_chunks(source, &sender));
+            // Dropped on the way out, whatever came of it: the reader then ends too.
+            self.write_chunks(chunks.into_iter())
+        })
+    }
+
+    fn write_chunks(&mut self, chunks: impl Iterator<Item = Chunk>) -> Result<Imported, ImportError> {
+        let mut waiting: Vec<Item> = Vec::new();
+        for Chunk { items, end } in chunks {
+            waiting.extend(items);
             let end = match end {
-                Some(Some(bad)) if chunk.is_empty() => return Err(self.bad(bad)),
+                End::Bad(bad) if waiting.is_empty() => return Err(self.bad(bad)),
                 end => end,
             };
-            let may_grow = end.is_none() && chunk.len() < MOST_CHUNKS_TOGETHER * CHUNK_JOBS;
+            let may_grow = matches!(end, End::More) && waiting.len() < MOST_CHUNKS_TOGETHER * CHUNK_JOBS;
             self.create_graph()?;
-            match self.put(&chunk) {
+            match self.put(&waiting) {
                 Ok(accepted) => {
-                    self.already.jobs += chunk.len();
+                    self.already.jobs += waiting.len();
                     self.already.version = Some(accepted.version);
                     self.bar.set_message(format!("{} jobs", self.already.jobs));
-                    chunk.clear();
+                    waiting.clear();
                 }
                 // What follows may make it legal: a producer that moved, an edge that went.
                 Err(ImportError::Rejected { .. }) if may_grow => {}
                 Err(error) => return Err(error),
             }
-            match end {
-                None => {}
-                Some(None) => {
-                    let version = self.already.version.unwrap_or_default();
-                    return Ok(Imported { jobs: self.already.jobs, deleted: 0, version });
-                }
-                Some(Some(bad)) => return Err(self.bad(bad)),
+            if let End::Bad(bad) = end {
+                return Err(self.bad(bad));
             }
         }
+        Ok(Imported { jobs: self.already.jobs, deleted: 0, version: self.already.version.unwrap_or_default() })
     }
 
     /// Not before there is something to put into it: a file that cannot be read leaves no graph behind.
@@ -312,7 +303,8 @@ impl<'i> Import<'i> {
                 }
                 Err(Refusal::Rejected { rejection, .. }) => {
                     let item = rejection.operation().and_then(|operation| items.get(operation)).or(items.last());
-                    let at = item.map_or_else(|| Place { path: "-".into(), line: 0 }, |item| item.place.clone());
+                    let at =
+                        item.map_or_else(|| Place { path: Path::new("-").into(), line: 0 }, |item| item.place.clone());
                     return Err(ImportError::Rejected { at, rejection, already: self.already });
                 }
                 outcome => return outcome.map_err(|refusal| self.refused(refusal)),
@@ -346,11 +338,54 @@ fn size(path: &Path) -> Result<Option<u64>, ImportError> {
     Ok(metadata.is_file().then_some(metadata.len()))
 }
 
+/// Jobs that are put together.
+struct Chunk {
+    items: Vec<Item>,
+    end: End,
+}
+
+/// Why a chunk ends where it does.
+enum End {
+    /// It is full.
+    More,
+    /// There is nothing more.
+    Done,
+    /// What follows is no job.
+    Bad(Bad),
+}
+
+/// Reads until the end, or until nobody wants the chunks any more.
+fn read_chunks(mut source: Source<'_>, chunks: &SyncSender<Chunk>) {
+    loop {
+        let (mut items, mut bytes, mut end) = (Vec::new(), 0, End::More);
+        while items.len() < CHUNK_JOBS && bytes < CHUNK_BYTES {
+            match source.next() {
+                Some(Ok(item)) => {
+                    bytes += item.bytes;
+                    items.push(item);
+                }
+                Some(Err(bad)) => {
+                    end = End::Bad(bad);
+                    break;
+                }
+                None => {
+                    end = End::Done;
+                    break;
+                }
+            }
+        }
+        let last = !matches!(end, End::More);
+        if chunks.send(Chunk { items, end }).is_err() || last {
+            return;
+        }
+    }
+}
+
 /// All jobs of all files, in order.
 struct Source<'r> {
     request: &'r ImportRequest,
     waiting: std::slice::Iter<'r, PathBuf>,
-    current: Box<dyn Iterator<Item = Result<Item, Bad>> + 'r>,
+    current: Box<dyn Iterator<Item = Result<Item, Bad>> + Send + 'r>,
     bar: ProgressBar,
 }
 
@@ -359,8 +394,9 @@ impl<'r> Source<'r> {
         Self { request, waiting: request.paths.iter(), current: Box::new(std::iter::empty()), bar }
     }
 
-    fn open(&self, path: &'r Path) -> io::Result<Box<dyn Iterator<Item = Result<Item, Bad>> + 'r>> {
-        let input: Box<dyn Read> = if is_stdin(path) { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+    fn open(&self, path: &'r Path) -> io::Result<Box<dyn Iterator<Item = Result<Item, Bad>> + Send + 'r>> {
+        let input: Box<dyn Read + Send> =
+            if is_stdin(path) { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
         let mut input = BufReader::with_capacity(1 << 20, self.bar.wrap_read(input));
         let format = match self.request.format {
             Format::Auto => detect(&mut input)?,
@@ -385,7 +421,7 @@ impl Iterator for Source<'_> {
             match self.open(path) {
                 Ok(items) => self.current = items,
                 Err(error) => {
-                    let place = Place { path: path.clone(), line: 0 };
+                    let place = Place { path: path.as_path().into(), line: 0 };
                     return Some(Err(Bad { place, reason: error.to_string() }));
                 }
             }

@@ -16,6 +16,10 @@ use fencepost::http::{self, HttpLimits};
 use fencepost::import::{self, Format, ImportError, ImportRequest, Namespace};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
 
+/// Graphs are millions of small shared parts, made by one thread and given back by another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A job-orchestration graph on SQL with a distributed lock.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]

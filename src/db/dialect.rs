@@ -102,12 +102,20 @@ fn configure_sqlite(connection: &mut SqliteConnection) -> Result<(), DbError> {
             return Err(DbError::Unavailable { what });
         }
     }
-    // Room for the upper pages of every index of a million jobs; of no concern for correctness.
-    connection.batch_execute("PRAGMA cache_size = -32768")?;
-    // 64 MiB: a page that a load touches in many transactions is copied from the log into the file once for all of them.
-    connection.batch_execute("PRAGMA wal_autocheckpoint = 16384")?;
+    set_sqlite_cache(connection, 32)?;
+    // 256 MiB: a page that a load touches in many transactions is copied from the log into the file once for all of them.
+    connection.batch_execute("PRAGMA wal_autocheckpoint = 65536")?;
     Ok(())
 }
+
+/// Sets how many MiB of pages a connection keeps: room for the upper pages of every index of a million jobs, or, for a change that touches all of
+/// them, for all that it touches, which would otherwise be written and read again before it is committed. Of no concern for correctness.
+fn set_sqlite_cache(connection: &mut SqliteConnection, mib: u32) -> QueryResult<()> {
+    connection.batch_execute(&format!("PRAGMA cache_size = -{}", mib << 10))
+}
+
+/// A statement over so many rows is that of a load, not of a client's daily work.
+const MANY_ROWS: usize = 5_000;
 
 /// Changing the journal mode does not wait for the busy timeout: when several processes open a new file at once, it is tried again.
 fn set_pragma(connection: &mut SqliteConnection, name: &str, value: &str) -> Result<(), DbError> {
@@ -270,11 +278,17 @@ impl AnyConnection {
         if rows.len() == 0 {
             return Ok(());
         }
+        let many = rows.len() >= MANY_ROWS;
         let rows: Vec<R> = rows.collect();
         let rows =
             serde_json::to_string(&rows).map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
         match self {
-            Self::Sqlite(connection) => Words { text: statement.sqlite, graph_id, rows: &rows }.execute(connection)?,
+            Self::Sqlite(connection) => {
+                if many {
+                    set_sqlite_cache(connection, 256)?;
+                }
+                Words { text: statement.sqlite, graph_id, rows: &rows }.execute(connection)?
+            }
         };
         Ok(())
     }

@@ -16,51 +16,63 @@ use super::touched::Touched;
 /// that breaks it.
 #[must_use]
 pub fn apply(graph: &Graph, change: &Change) -> Graph {
-    link(graph, change).map_or_else(|cyclic| cyclic.graph, |(graph, _)| graph)
+    link(graph, change, &|_| None).map_or_else(|cyclic| cyclic.graph, |(graph, _)| graph)
 }
 
-/// As [`apply`], and tells what was touched, or that the jobs would form a cycle.
-pub(super) fn link(graph: &Graph, change: &Change) -> Result<(Graph, Touched), Box<Cyclic>> {
+/// As [`apply`], and tells what was touched, or that the jobs would form a cycle. `known` is asked for datasets of `graph` before its
+/// index is: whoever has looked them up already can spare that.
+pub(super) fn link(
+    graph: &Graph,
+    change: &Change,
+    known: &dyn Fn(&Name) -> Option<Slot>,
+) -> Result<(Graph, Touched), Box<Cyclic>> {
     let mut next = graph.clone();
     next.version += 1;
-    let (mut touched, mut maybe_orphans) = (Touched::default(), Vec::new());
+    let mut work = Work { touched: Touched::default(), maybe_orphans: Vec::new(), known };
     // What goes, goes first: a dataset may change hands within one change.
     for fact in &change.facts {
-        next.take_out(fact, &mut touched, &mut maybe_orphans);
+        next.take_out(fact, &mut work);
     }
     for fact in &change.facts {
-        next.put_in(fact, &mut touched);
+        next.put_in(fact, &mut work);
     }
-    next.drop_orphans(&maybe_orphans, &mut touched);
-    acyclic::restore_order(next, &touched).map(|graph| (graph, touched))
+    next.drop_orphans(&mut work);
+    acyclic::restore_order(next, &work.touched).map(|graph| (graph, work.touched))
+}
+
+struct Work<'k> {
+    touched: Touched,
+    /// Datasets that lost a mention or their declaration; a dataset may come more than once.
+    maybe_orphans: Vec<Slot>,
+    known: &'k dyn Fn(&Name) -> Option<Slot>,
 }
 
 impl Graph {
-    fn take_out(&mut self, fact: &Fact, touched: &mut Touched, maybe_orphans: &mut Vec<Slot>) {
+    fn take_out(&mut self, fact: &Fact, work: &mut Work<'_>) {
         match fact {
             Fact::GraphDeleted {} => {
                 *self = Self::empty_at(self.version);
-                touched.all_deleted = true;
+                work.touched.all_deleted = true;
             }
             Fact::JobDeleted { name } => {
                 let Some(slot) = self.job_index.remove(name.as_str()) else { return };
                 let JobNode { inputs, outputs, .. } = self.jobs.get(slot).clone();
                 for dataset in inputs.iter() {
-                    self.unlink(slot, Side::Input, dataset, touched, maybe_orphans);
+                    self.unlink(slot, Side::Input, dataset, work);
                 }
                 for dataset in outputs.iter() {
-                    self.unlink(slot, Side::Output, dataset, touched, maybe_orphans);
+                    self.unlink(slot, Side::Output, dataset, work);
                 }
                 self.jobs.remove(slot);
                 self.order.remove(slot);
-                touched.jobs_deleted.push(slot);
+                work.touched.jobs_deleted.push(slot);
             }
             Fact::JobChanged { name, inputs_removed, outputs_removed, .. } => {
                 let Some(slot) = self.job_index.get(name.as_str()) else { return };
                 for (side, names) in [(Side::Input, inputs_removed), (Side::Output, outputs_removed)] {
                     for name in names {
                         if let Some(dataset) = self.dataset_index.get(name.as_str()) {
-                            self.unlink(slot, side, dataset, touched, maybe_orphans);
+                            self.unlink(slot, side, dataset, work);
                         }
                     }
                 }
@@ -68,15 +80,15 @@ impl Graph {
             Fact::DatasetUndeclared { name } => {
                 if let Some(slot) = self.dataset_index.get(name.as_str()) {
                     self.datasets.get_mut(slot).metadata = None;
-                    touched.datasets_changed.push(slot);
-                    maybe_orphans.push(slot);
+                    work.touched.datasets_changed.push(slot);
+                    work.maybe_orphans.push(slot);
                 }
             }
             Fact::JobCreated { .. } | Fact::DatasetChanged { .. } | Fact::DatasetDeclared { .. } => {}
         }
     }
 
-    fn put_in(&mut self, fact: &Fact, touched: &mut Touched) {
+    fn put_in(&mut self, fact: &Fact, work: &mut Work<'_>) {
         match fact {
             Fact::JobCreated { name, inputs, outputs, spec } => {
                 if self.job_index.get(name.as_str()).is_some() {
@@ -90,15 +102,15 @@ impl Graph {
                     outputs: Neighbours::default(),
                 });
                 self.job_index.insert(name, slot);
-                touched.jobs_created.push(slot);
-                self.link_all(slot, Side::Input, inputs, touched);
-                self.link_all(slot, Side::Output, outputs, touched);
+                work.touched.jobs_created.push(slot);
+                self.link_all(slot, Side::Input, inputs, work);
+                self.link_all(slot, Side::Output, outputs, work);
             }
             Fact::JobChanged { name, inputs_added, outputs_added, spec, .. } => {
                 let Some(slot) = self.job_index.get(name.as_str()) else { return };
-                self.link_all(slot, Side::Input, inputs_added, touched);
-                self.link_all(slot, Side::Output, outputs_added, touched);
-                touched.jobs_changed.push(slot);
+                self.link_all(slot, Side::Input, inputs_added, work);
+                self.link_all(slot, Side::Output, outputs_added, work);
+                work.touched.jobs_changed.push(slot);
                 let job = self.jobs.get_mut(slot);
                 job.version = self.version;
                 if let Some(spec) = spec {
@@ -106,16 +118,16 @@ impl Graph {
                 }
             }
             Fact::DatasetDeclared { name, metadata } | Fact::DatasetChanged { name, metadata } => {
-                let slot = self.dataset_slot(name, touched);
+                let slot = self.dataset_slot(name, work);
                 self.datasets.get_mut(slot).metadata = Some(metadata.clone());
-                touched.datasets_changed.push(slot);
+                work.touched.datasets_changed.push(slot);
             }
             Fact::GraphDeleted {} | Fact::JobDeleted { .. } | Fact::DatasetUndeclared { .. } => {}
         }
     }
 
-    fn link_all(&mut self, job: Slot, side: Side, names: &[Name], touched: &mut Touched) {
-        let mut linked: Vec<Slot> = names.iter().map(|name| self.dataset_slot(name, touched)).collect();
+    fn link_all(&mut self, job: Slot, side: Side, names: &[Name], work: &mut Work<'_>) {
+        let mut linked: Vec<Slot> = names.iter().map(|name| self.dataset_slot(name, work)).collect();
         linked.sort_unstable();
         linked.dedup();
         let list = match side {
@@ -133,17 +145,17 @@ impl Graph {
             match side {
                 Side::Input => {
                     node.consumers.insert(job);
-                    touched.inputs_added.push((job, dataset));
+                    work.touched.inputs_added.push((job, dataset));
                 }
                 Side::Output => {
                     node.producer = Some(job);
-                    touched.outputs_added.push((job, dataset));
+                    work.touched.outputs_added.push((job, dataset));
                 }
             }
         }
     }
 
-    fn unlink(&mut self, job: Slot, side: Side, dataset: Slot, touched: &mut Touched, maybe_orphans: &mut Vec<Slot>) {
+    fn unlink(&mut self, job: Slot, side: Side, dataset: Slot, work: &mut Work<'_>) {
         let node = self.jobs.get_mut(job);
         let was_there = match side {
             Side::Input => node.inputs.remove(dataset),
@@ -157,31 +169,30 @@ impl Graph {
         match side {
             Side::Input => {
                 node.consumers.remove(job);
-                touched.inputs_removed.push((job, dataset));
+                work.touched.inputs_removed.push((job, dataset));
             }
             Side::Output => {
                 // Facts that break the rules may have given it another producer since.
                 node.producer = node.producer.filter(|&producer| producer != job);
-                touched.outputs_removed.push((job, dataset));
+                work.touched.outputs_removed.push((job, dataset));
             }
         }
         if node.mentions() == 0 {
-            maybe_orphans.push(dataset);
+            work.maybe_orphans.push(dataset);
         }
     }
 
     /// The dataset's slot, a new one if it is mentioned for the first time.
-    fn dataset_slot(&mut self, name: &Name, touched: &mut Touched) -> Slot {
-        self.dataset_index.get(name.as_str()).unwrap_or_else(|| {
+    fn dataset_slot(&mut self, name: &Name, work: &mut Work<'_>) -> Slot {
+        (work.known)(name).or_else(|| self.dataset_index.get(name.as_str())).unwrap_or_else(|| {
             let slot = self.add_dataset(name);
-            touched.datasets_created.push(slot);
+            work.touched.datasets_created.push(slot);
             slot
         })
     }
 
-    /// Takes out those of `datasets` that are neither declared nor mentioned any more; each may be named more than once.
-    fn drop_orphans(&mut self, datasets: &[Slot], touched: &mut Touched) {
-        for &dataset in datasets {
+    fn drop_orphans(&mut self, work: &mut Work<'_>) {
+        for &dataset in &work.maybe_orphans {
             if self.dataset_edges(dataset).mentions() > 0 || !self.datasets.is_taken(dataset) {
                 continue;
             }
@@ -189,7 +200,7 @@ impl Graph {
             if node.metadata.is_none() {
                 self.dataset_index.remove(node.name.as_str());
                 self.datasets.remove(dataset);
-                touched.datasets_deleted.push(dataset);
+                work.touched.datasets_deleted.push(dataset);
             }
         }
     }

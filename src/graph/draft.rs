@@ -8,6 +8,7 @@ use super::change::{Change, Fact};
 use super::json::CanonicalJson;
 use super::name::Name;
 use super::operation::{JobPatch, JobSpecification, Operation, Side, SpecPatch};
+use super::order::Slot;
 use super::rejection::Rejection;
 
 pub(super) struct Draft<'g> {
@@ -229,6 +230,11 @@ impl<'g> Draft<'g> {
             }
         }
         Change { facts: [deleted, changed, created, undeclared, other_metadata, declared].concat() }
+    }
+
+    /// Where the graph has a dataset that was drafted; `None` if it was not or is new.
+    pub(super) fn slot_of(&self, dataset: &Name) -> Option<Slot> {
+        self.datasets.get(dataset)?.base.map(|base| base.id())
     }
 
     /// The operation that added the edge last, if one of this changeset did.

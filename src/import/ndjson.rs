@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Bad, Item, Place};
 use crate::graph::JobWire;
@@ -9,16 +10,16 @@ use crate::graph::JobWire;
 /// A longer line is refused, not read into memory.
 const LONGEST_LINE_BYTES: u64 = 64 << 20;
 
-pub(super) struct Lines<'p, R> {
-    path: &'p Path,
+pub(super) struct Lines<R> {
+    path: Arc<Path>,
     input: R,
     line: usize,
     buffer: Vec<u8>,
 }
 
-impl<'p, R: BufRead> Lines<'p, R> {
-    pub(super) fn new(path: &'p Path, input: R) -> Self {
-        Self { path, input, line: 0, buffer: Vec::new() }
+impl<R: BufRead> Lines<R> {
+    pub(super) fn new(path: &Path, input: R) -> Self {
+        Self { path: path.into(), input, line: 0, buffer: Vec::new() }
     }
 
     fn item(&self) -> Result<Item, String> {
@@ -37,11 +38,11 @@ impl<'p, R: BufRead> Lines<'p, R> {
     }
 
     fn place(&self) -> Place {
-        Place { path: self.path.to_owned(), line: self.line }
+        Place { path: Arc::clone(&self.path), line: self.line }
     }
 }
 
-impl<R: BufRead> Iterator for Lines<'_, R> {
+impl<R: BufRead> Iterator for Lines<R> {
     type Item = Result<Item, Bad>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -76,7 +77,8 @@ pub(super) fn read(
 }
 
 fn jobs(path: &Path, text: &str, namespace: Namespace) -> Result<Vec<Item>, Bad> {
-    let place = |line: usize| Place { path: path.to_owned(), line };
+    let shared: Arc<Path> = path.into();
+    let place = |line: usize| Place { path: Arc::clone(&shared), line };
     let document: Document<'_> = serde_json::from_str(text)
         .map_err(|error| Bad { place: place(error.line()), reason: format!("no WfFormat document: {error}") })?;
     if !SCHEMA_VERSIONS.contains(&document.schema_version.as_str()) {

@@ -115,15 +115,15 @@ fn a_file_that_is_not_there_is_found_before_anything_is_written() {
 #[test]
 fn a_changeset_refused_at_its_border_is_tried_again_with_the_lines_that_follow() {
     let shell = Shell::new();
-    // The last line of the first 2,000 takes an output from a job that gives it up only after the border.
+    // The last line of the first 10,000 takes an output from a job that gives it up only after the border.
     let first = r#"{"name":"old","inputs":[],"outputs":["shared"]}"#;
     assert_eq!(shell.run_with_input(&["import", "--graph", "g", "-"], first).code, 0);
     let mut lines: Vec<String> =
-        (0..1999).map(|i| format!(r#"{{"name":"job{i}","inputs":[],"outputs":["out{i}"]}}"#)).collect();
+        (0..9_999).map(|i| format!(r#"{{"name":"job{i}","inputs":[],"outputs":["out{i}"]}}"#)).collect();
     lines.push(r#"{"name":"new","inputs":[],"outputs":["shared"]}"#.to_owned());
     lines.push(r#"{"name":"old","inputs":[],"outputs":["other"]}"#.to_owned());
     let ran = shell.run_with_input(&["import", "--graph", "g", "-"], &lines.join("\n"));
-    assert_eq!(ran.result, "imported 2001 jobs, now version 2\n", "{}", ran.errors);
+    assert_eq!(ran.result, "imported 10001 jobs, now version 2\n", "{}", ran.errors);
 }
 
 #[test]
