@@ -18,7 +18,7 @@ pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement};
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
     /// The URL names no database that Fencepost can use.
-    #[error("`{url}` is no database URL: {reason}; give sqlite:PATH")]
+    #[error("`{url}` is no database URL: {reason}; give sqlite:PATH or postgres://USER@HOST/DATABASE")]
     Url {
         /// As it was given.
         url: String,

@@ -32,7 +32,7 @@ struct Cli {
 
 #[derive(Args)]
 struct NodeArgs {
-    /// Where the graphs are: sqlite:PATH
+    /// Where the graphs are: sqlite:PATH, or postgres://USER@HOST/DATABASE
     #[arg(
         long,
         global = true,
@@ -41,7 +41,8 @@ struct NodeArgs {
         value_name = "URL"
     )]
     database_url: String,
-    /// The lock that guards them: file:DIR. Without it, the one that the database names; at first `file:`, beside the database
+    /// The lock that guards them: file:DIR or postgres. Without it, the one that the database names; at first `file:`, beside an SQLite database,
+    /// and `postgres` on Postgres
     #[arg(long, global = true, env = "FENCEPOST_LOCK_URL", value_name = "URL")]
     lock_url: Option<String>,
     /// How the service is built
@@ -230,7 +231,9 @@ impl Failure {
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Self {
         match error {
-            NodeError::LockUrl(_) | NodeError::Database(DbError::Url { .. }) => Self::usage(error),
+            NodeError::LockUrl(_) | NodeError::Senseless { .. } | NodeError::Database(DbError::Url { .. }) => {
+                Self::usage(error)
+            }
             NodeError::Database(DbError::NewerSchema { .. } | DbError::Migration { .. }) | NodeError::Binding(_) => {
                 Self::refused(error)
             }
@@ -312,8 +315,8 @@ fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
         ..HttpLimits::default()
     };
     let service: Service = node::open(&options)?;
-    let database_url = node.database_url.clone();
-    let ready = move |address| log::info!("serving {database_url} on http://{address}; see http://{address}/docs");
+    let database = options.database.clone();
+    let ready = move |address| log::info!("serving {database} on http://{address}; see http://{address}/docs");
     http::serve(service, args.address, limits, ready)
         .map_err(|error| Failure::away(format!("cannot serve on {}: {}", args.address, error.kind())))
 }
@@ -407,7 +410,7 @@ fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
         }
         None => {
             let options = node.options()?;
-            let description = format!("in process on {}, reads {:?}", node.database_url, options.reads).to_lowercase();
+            let description = format!("in process on {}, reads {:?}", options.database, options.reads).to_lowercase();
             bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
         }
     };

@@ -39,8 +39,10 @@ impl NodeOptions {
 /// Which lock to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockUrl {
-    /// `file:DIR`, or `file:` for the directory beside the database.
+    /// `file:DIR`, or `file:` for the directory beside an embedded database.
     File(Option<PathBuf>),
+    /// `postgres`: advisory locks of the database itself.
+    Postgres,
 }
 
 /// Why a node could not start. Each says what to do.
@@ -59,12 +61,24 @@ pub enum NodeError {
     #[error(transparent)]
     Binding(#[from] LockBindingError),
     /// The lock's URL names no lock.
-    #[error("`{0}` is no lock URL; give file:DIR, or file: for the directory beside the database")]
+    #[error(
+        "`{0}` is no lock URL; give file:DIR, file: for the directory beside an SQLite database, or postgres for a Postgres database's own"
+    )]
     LockUrl(String),
+    /// The lock cannot guard this database.
+    #[error("the lock `{lock}` cannot guard {database}: {reason}")]
+    Senseless {
+        /// The lock, as it was asked for.
+        lock: &'static str,
+        /// The database.
+        database: DatabaseUrl,
+        /// Why not, and what to do.
+        reason: &'static str,
+    },
 }
 
 impl LockUrl {
-    /// Reads `file:DIR`.
+    /// Reads `file:DIR`, `file:` or `postgres`.
     ///
     /// # Errors
     /// [`NodeError::LockUrl`] says which forms there are.
@@ -72,7 +86,17 @@ impl LockUrl {
         match text.strip_prefix("file:") {
             Some("") => Ok(Self::File(None)),
             Some(directory) => Ok(Self::File(Some(directory.into()))),
+            None if text == "postgres" => Ok(Self::Postgres),
             None => Err(NodeError::LockUrl(text.to_owned())),
+        }
+    }
+
+    /// The lock of a database that names none yet.
+    #[must_use]
+    pub fn default_for(database: &DatabaseUrl) -> Self {
+        match database {
+            DatabaseUrl::Sqlite(_) => Self::File(None),
+            DatabaseUrl::Postgres(_) => Self::Postgres,
         }
     }
 }
@@ -80,30 +104,37 @@ impl LockUrl {
 /// What the database is told about a lock directory beside it: wherever the two are moved together, it is the same lock.
 const BESIDE_DATABASE: &str = "beside-database";
 
-/// Opens the lock that `url` names, for a database in the file `database`.
-fn open_lock(url: &LockUrl, database: &DatabaseUrl) -> Result<Arc<dyn DistributedLock>, NodeError> {
-    let LockUrl::File(directory) = url;
-    let lock = match directory {
-        None => {
-            let mut directory = database.file().into_os_string();
+/// Opens the lock that `url` names, for this database.
+///
+/// # Errors
+/// [`NodeError`] says what to do.
+pub fn open_lock(url: &LockUrl, database: &DatabaseUrl) -> Result<Arc<dyn DistributedLock>, NodeError> {
+    let senseless = |lock, reason| NodeError::Senseless { lock, database: database.clone(), reason };
+    match (url, database) {
+        (LockUrl::File(None), database) => {
+            let reason = "there is no directory beside a server's database; give file:DIR, if all processes run on this machine, or postgres";
+            let mut directory = database.file().ok_or_else(|| senseless("file:", reason))?.into_os_string();
             directory.push(".locks");
-            FileLock::open(directory.as_ref(), BESIDE_DATABASE.to_owned())?
+            Ok(Arc::new(FileLock::open(directory.as_ref(), BESIDE_DATABASE.to_owned())?))
         }
-        Some(directory) => {
-            // The path must exist to have links resolved.
-            let opened = FileLock::open(directory, String::new())?;
-            drop(opened);
-            let resolved = directory.canonicalize().unwrap_or_else(|_| directory.clone());
-            FileLock::open(&resolved, resolved.display().to_string())?
+        (LockUrl::File(Some(directory)), _) => {
+            // It must exist to have its links resolved.
+            let created = std::fs::create_dir_all(directory).and_then(|()| directory.canonicalize());
+            let resolved = created.unwrap_or_else(|_| directory.clone());
+            Ok(Arc::new(FileLock::open(&resolved, resolved.display().to_string())?))
         }
-    };
-    Ok(Arc::new(lock))
+        (LockUrl::Postgres, DatabaseUrl::Postgres(_)) => Err(senseless("postgres", "not yet")),
+        (LockUrl::Postgres, DatabaseUrl::Sqlite(_)) => {
+            Err(senseless("postgres", "it is a lock of a Postgres database's own; give file:DIR or file:"))
+        }
+    }
 }
 
 fn lock_url_of(record: &LockRecord) -> Result<LockUrl, NodeError> {
     match (record.kind.as_str(), record.identity.as_str()) {
         ("file", BESIDE_DATABASE) => Ok(LockUrl::File(None)),
         ("file", directory) => Ok(LockUrl::File(Some(directory.into()))),
+        ("postgres", _) => Ok(LockUrl::Postgres),
         (kind, identity) => Err(NodeError::LockUrl(format!("{kind}:{identity}"))),
     }
 }
@@ -121,7 +152,7 @@ pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
     let url = match (&options.lock_url, store.lock_record()?) {
         (Some(url), _) => url.clone(),
         (None, Some(record)) => lock_url_of(&record)?,
-        (None, None) => LockUrl::File(None),
+        (None, None) => LockUrl::default_for(&options.database),
     };
     let lock = open_lock(&url, &options.database)?;
     design::bind_lock(&store, &lock.identity())?;

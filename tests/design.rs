@@ -5,23 +5,31 @@ mod crud;
 
 use conformance::Fixture;
 use fencepost::design::{Limits, Reads, Service};
-use fencepost::node::{self, NodeOptions};
+use fencepost::node::{self, LockUrl, NodeOptions};
 
-use crate::support::cluster::Site;
+use crate::support::cluster::{Kind, Site};
 
-/// `crud` on SQLite under `file:`.
-struct CrudSqliteFile {
+/// A design on a database under a lock.
+struct Combination {
     site: Site,
     reads: Reads,
 }
 
-impl CrudSqliteFile {
-    fn new(reads: Reads) -> Self {
-        Self { site: Site::new(), reads }
+impl Combination {
+    /// Under the lock that is the database's default.
+    fn new(kind: Kind, reads: Reads) -> Self {
+        Self { site: Site::on(kind), reads }
+    }
+
+    /// Under a lock in a directory, whatever the database.
+    fn under_files(kind: Kind, reads: Reads) -> Self {
+        let mut site = Site::on(kind);
+        site.lock_url = Some(LockUrl::File(Some(site.path("locks"))));
+        Self { site, reads }
     }
 }
 
-impl Fixture for CrudSqliteFile {
+impl Fixture for Combination {
     fn node_with(&self, limits: Limits) -> Service {
         node::open(&NodeOptions { reads: self.reads, limits, ..self.site.options() }).unwrap()
     }
@@ -37,9 +45,20 @@ impl Fixture for CrudSqliteFile {
 
 conformance::instantiate!(
     crud_sqlite_file_reads_lock,
-    crate::design::CrudSqliteFile::new(fencepost::design::Reads::Lock)
+    crate::design::Combination::new(crate::support::cluster::Kind::Sqlite, fencepost::design::Reads::Lock)
 );
 conformance::instantiate!(
     crud_sqlite_file_reads_snapshot,
-    crate::design::CrudSqliteFile::new(fencepost::design::Reads::Snapshot)
+    crate::design::Combination::new(crate::support::cluster::Kind::Sqlite, fencepost::design::Reads::Snapshot)
+);
+conformance::instantiate!(
+    crud_postgres_file_reads_lock,
+    crate::design::Combination::under_files(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Lock)
+);
+conformance::instantiate!(
+    crud_postgres_file_reads_snapshot,
+    crate::design::Combination::under_files(
+        crate::support::cluster::Kind::Postgres,
+        fencepost::design::Reads::Snapshot
+    )
 );

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 pub mod ask;
 pub mod cluster;
 pub mod contract;
+pub mod postgres;
 pub mod server;
 pub mod stages;
 pub mod storm;

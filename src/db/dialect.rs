@@ -1,20 +1,25 @@
 //! The one file that knows which database it is talking to: how a URL names one, how a connection is set up and checked, how
 //! transactions begin, and how many rows are written by one statement.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use diesel::connection::SimpleConnection;
+use diesel::backend::Backend;
+use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
+use diesel::migration::MigrationSource;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Text};
+use diesel::serialize::ToSql;
+use diesel::sql_types::{BigInt, HasSqlType, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::DbError;
-use super::schema::{ChangeRow, changes};
+use super::schema::{ChangeRow, NewGraphRow, changes, graphs};
 use crate::failpoint;
 
 const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// How long a writer waits for another process's transaction on the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,38 +29,81 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum AnyConnection {
     /// A file, through the library that is compiled in.
     Sqlite(diesel::SqliteConnection),
+    /// A server, through the libpq that is compiled in.
+    Postgres(diesel::PgConnection),
 }
 
-/// Which database to use.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which database to use. Shown without its password.
+#[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
     /// `sqlite:PATH`
     Sqlite(PathBuf),
+    /// `postgres://…` or `postgresql://…`, as libpq takes it.
+    Postgres(String),
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => f.write_str(&without_password(url)),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// `scheme://user:***@host/…`, with a `password=` among the parameters covered too.
+fn without_password(url: &str) -> String {
+    let (address, parameters) = url.split_once('?').map_or((url, None), |(before, after)| (before, Some(after)));
+    let mut shown = address.to_owned();
+    if let Some((scheme, rest)) = address.split_once("://")
+        && let Some((login, place)) = rest.rsplit_once('@')
+        && let Some((user, _)) = login.split_once(':')
+    {
+        shown = format!("{scheme}://{user}:***@{place}");
+    }
+    let covered = |parameter: &str| match parameter.split_once('=') {
+        Some((name, _)) if name.contains("password") => format!("{name}=***"),
+        _ => parameter.to_owned(),
+    };
+    if let Some(parameters) = parameters {
+        shown.push('?');
+        shown.push_str(&parameters.split('&').map(covered).collect::<Vec<_>>().join("&"));
+    }
+    shown
 }
 
 impl DatabaseUrl {
-    /// Reads `sqlite:PATH`.
+    /// Reads `sqlite:PATH`, `postgres://…` or `postgresql://…`.
     ///
     /// # Errors
     /// [`DbError::Url`] says which forms there are.
     pub fn parse(text: &str) -> Result<Self, DbError> {
+        let refused = |reason| Err(DbError::Url { url: without_password(text), reason });
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self::Postgres(text.to_owned()));
+        }
         let path = text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
         match path {
-            Some("") => Err(DbError::Url { url: text.to_owned(), reason: "it names no file" }),
-            Some(":memory:") => Err(DbError::Url {
-                url: text.to_owned(),
-                reason: "a database in memory would be another one on every connection",
-            }),
+            Some("") => refused("it names no file"),
+            Some(":memory:") => refused("a database in memory would be another one on every connection"),
             Some(path) => Ok(Self::Sqlite(path.into())),
-            None => Err(DbError::Url { url: text.to_owned(), reason: "the scheme is not `sqlite:`" }),
+            None => refused("the scheme is neither `sqlite:` nor `postgres:`"),
         }
     }
 
     /// The file of an embedded database, with links resolved once it exists: what a lock beside it is named after.
     #[must_use]
-    pub fn file(&self) -> PathBuf {
-        let Self::Sqlite(path) = self;
-        path.canonicalize().unwrap_or_else(|_| path.clone())
+    pub fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Sqlite(path) => Some(path.canonicalize().unwrap_or_else(|_| path.clone())),
+            Self::Postgres(_) => None,
+        }
     }
 
     /// Opens a connection, set up and checked.
@@ -63,15 +111,80 @@ impl DatabaseUrl {
     /// # Errors
     /// [`DbError::Unavailable`] if that cannot be done.
     pub(super) fn connect(&self) -> Result<AnyConnection, DbError> {
-        let Self::Sqlite(path) = self;
-        let failed = |reason: String| DbError::Unavailable { what: format!("opening {}: {reason}", path.display()) };
-        let text = path.to_str().ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
-        // Diesel would take `file:` for a URI with parameters of its own.
-        let text = if Path::new(text).is_relative() { format!("./{text}") } else { text.to_owned() };
-        let mut connection = SqliteConnection::establish(&text).map_err(|error| failed(error.to_string()))?;
-        configure_sqlite(&mut connection).map_err(|error| failed(error.to_string()))?;
-        Ok(AnyConnection::Sqlite(connection))
+        match self {
+            Self::Sqlite(path) => connect_sqlite(path).map(AnyConnection::Sqlite),
+            Self::Postgres(url) => connect_postgres(url).map(AnyConnection::Postgres),
+        }
     }
+}
+
+fn connect_sqlite(path: &Path) -> Result<SqliteConnection, DbError> {
+    let failed = |reason: String| DbError::Unavailable { what: format!("opening {}: {reason}", path.display()) };
+    let text = path.to_str().ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
+    // Diesel would take `file:` for a URI with parameters of its own.
+    let text = if Path::new(text).is_relative() { format!("./{text}") } else { text.to_owned() };
+    let mut connection = SqliteConnection::establish(&text).map_err(|error| failed(error.to_string()))?;
+    configure_sqlite(&mut connection).map_err(|error| failed(error.to_string()))?;
+    Ok(connection)
+}
+
+/// How libpq is to find a dead or deposed server, unless the URL says otherwise.
+const POSTGRES_PARAMETERS: [(&str, &str); 7] = [
+    ("application_name", "fencepost"),
+    ("connect_timeout", "5"),
+    ("keepalives_idle", "5"),
+    ("keepalives_interval", "2"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "10000"),
+    ("target_session_attrs", "read-write"),
+];
+
+/// What every Postgres session is set to, and must then be found at. A transaction whose client stalls is ended by the server, so that it
+/// does not hold the graph's row for longer than a lease; nobody waits longer than that for a row either.
+const POSTGRES_SETTINGS: [(&str, &str, &str); 6] = [
+    ("synchronous_commit", "on", "on"),
+    ("idle_in_transaction_session_timeout", "5s", "5s"),
+    ("lock_timeout", "5s", "5s"),
+    ("tcp_keepalives_idle", "5", ""),
+    ("tcp_keepalives_interval", "2", ""),
+    ("tcp_keepalives_count", "3", ""),
+];
+
+/// Opens a session on a Postgres server, set up and checked.
+///
+/// # Errors
+/// [`DbError::Unavailable`] if that cannot be done.
+pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
+    let failed = |reason: String| DbError::Unavailable {
+        what: format!("connecting to {}: {}", without_password(url), reason.trim()),
+    };
+    let mut full = url.to_owned();
+    for (name, value) in POSTGRES_PARAMETERS {
+        if !url.contains(&format!("{name}=")) {
+            full.push(if full.contains('?') { '&' } else { '?' });
+            full.push_str(&format!("{name}={value}"));
+        }
+    }
+    let mut connection = PgConnection::establish(&full).map_err(|error| failed(error.to_string()))?;
+    let set = POSTGRES_SETTINGS.map(|(name, value, _)| {
+        let unsafe_commits = name == "synchronous_commit" && failpoint::is_off("synchronous");
+        format!("SET {name} = '{}';", if unsafe_commits { "off" } else { value })
+    });
+    connection.batch_execute(&set.concat()).map_err(|error| failed(error.to_string()))?;
+    let found = postgres_settings(&mut connection).map_err(|error| failed(error.to_string()))?;
+    for ((name, found), (_, _, expected)) in found.into_iter().zip(POSTGRES_SETTINGS) {
+        let expected = if name == "synchronous_commit" && failpoint::is_off("synchronous") { "off" } else { expected };
+        if !expected.is_empty() && found != expected {
+            return Err(failed(format!("{name} is {found} and cannot be set to {expected}")));
+        }
+    }
+    Ok(connection)
+}
+
+fn postgres_settings(connection: &mut PgConnection) -> QueryResult<Vec<(&'static str, String)>> {
+    let each = POSTGRES_SETTINGS.map(|(name, ..)| format!("SELECT current_setting('{name}') AS value"));
+    let values = diesel::sql_query(each.join(" UNION ALL ")).load::<Setting>(connection)?;
+    Ok(POSTGRES_SETTINGS.iter().map(|(name, ..)| *name).zip(values.into_iter().map(|row| row.value)).collect())
 }
 
 /// What every SQLite connection is set to, and must then be found at: a library built otherwise, or a file system without
@@ -141,43 +254,135 @@ impl AnyConnection {
     /// # Errors
     /// [`DbError`] if it does not answer.
     pub fn settings(&mut self) -> Result<Vec<(&'static str, String)>, DbError> {
-        let Self::Sqlite(connection) = self;
-        let names = SQLITE_SETTINGS.iter().map(|(name, ..)| *name);
-        names.map(|name| Ok((name, pragma(connection, name)?))).collect()
+        match self {
+            Self::Sqlite(connection) => {
+                let names = SQLITE_SETTINGS.iter().map(|(name, ..)| *name);
+                names.map(|name| Ok((name, pragma(connection, name)?))).collect()
+            }
+            Self::Postgres(connection) => Ok(postgres_settings(connection)?),
+        }
     }
 
     /// Begins a transaction that sees one snapshot and writes nothing.
     pub(super) fn begin_read(&mut self) -> QueryResult<()> {
-        self.batch_execute("BEGIN DEFERRED")
+        match self {
+            Self::Sqlite(connection) => connection.batch_execute("BEGIN DEFERRED"),
+            Self::Postgres(connection) => connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+        }
     }
 
     /// Begins a transaction that writes. On SQLite it has the file's write lock from the start: a transaction that began as a reader may
-    /// find that it cannot become a writer.
+    /// find that it cannot become a writer. On Postgres each statement sees what was committed before it began, so that the conditional update,
+    /// which may have waited for the row, compares with what is there then.
     pub(super) fn begin_write(&mut self) -> QueryResult<()> {
-        self.batch_execute("BEGIN IMMEDIATE")
+        match self {
+            Self::Sqlite(connection) => connection.batch_execute("BEGIN IMMEDIATE"),
+            Self::Postgres(connection) => connection.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
+        }
+    }
+
+    /// Waits until nobody else is writing the graph's row, and keeps them from it until the transaction ends. On SQLite the transaction that
+    /// writes does that by itself.
+    ///
+    /// # Errors
+    /// What the database says, such as that it took too long.
+    pub fn hold_graph(&mut self, name: &str) -> QueryResult<()> {
+        match self {
+            Self::Sqlite(_) => {}
+            Self::Postgres(connection) => {
+                let row = graphs::table.filter(graphs::name.eq(name)).select(graphs::id).for_update();
+                row.first::<i64>(connection).optional()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a graph's row, open and empty, unless there is one of that name; whether it did. On Postgres another process may be doing the same: then
+    /// this waits for what becomes of that.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn insert_graph(&mut self, row: &NewGraphRow<'_>) -> QueryResult<bool> {
+        let inserted = match self {
+            Self::Sqlite(connection) => {
+                diesel::insert_into(graphs::table).values(row).on_conflict_do_nothing().execute(connection)?
+            }
+            Self::Postgres(connection) => {
+                diesel::insert_into(graphs::table).values(row).on_conflict_do_nothing().execute(connection)?
+            }
+        };
+        Ok(inserted == 1)
+    }
+
+    /// Runs `body` in a transaction that no other process's migration runs beside.
+    fn alone<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T, DbError>) -> Result<T, DbError> {
+        match self {
+            Self::Sqlite(connection) => {
+                AnsiTransactionManager::begin_transaction_sql(connection, "BEGIN IMMEDIATE")?;
+            }
+            Self::Postgres(connection) => {
+                AnsiTransactionManager::begin_transaction_sql(connection, "BEGIN")?;
+                connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))?;
+            }
+        }
+        let outcome = body(self);
+        match (&outcome, self) {
+            (Ok(_), Self::Sqlite(connection)) => AnsiTransactionManager::commit_transaction(connection)?,
+            (Ok(_), Self::Postgres(connection)) => AnsiTransactionManager::commit_transaction(connection)?,
+            (Err(_), Self::Sqlite(connection)) => AnsiTransactionManager::rollback_transaction(connection)?,
+            (Err(_), Self::Postgres(connection)) => AnsiTransactionManager::rollback_transaction(connection)?,
+        }
+        outcome
+    }
+
+    /// Whether every migration was run.
+    ///
+    /// # Errors
+    /// [`DbError::NewerSchema`] if one was run that is not known here.
+    fn is_up_to_date(&mut self) -> Result<bool, DbError> {
+        let table = match self {
+            Self::Sqlite(_) => "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'",
+            Self::Postgres(_) => "SELECT count(to_regclass('__diesel_schema_migrations')) AS count",
+        };
+        if diesel::sql_query(table).get_result::<Count>(self)?.count == 0 {
+            return Ok(false);
+        }
+        let applied = diesel::sql_query("SELECT version AS value FROM __diesel_schema_migrations");
+        let applied: Vec<String> = applied.load::<Setting>(self)?.into_iter().map(|row| row.value).collect();
+        let known = match self {
+            Self::Sqlite(_) => versions::<diesel::sqlite::Sqlite>(&SQLITE_MIGRATIONS),
+            Self::Postgres(_) => versions::<diesel::pg::Pg>(&POSTGRES_MIGRATIONS),
+        }?;
+        match applied.iter().find(|version| !known.contains(version)) {
+            None => Ok(known.iter().all(|version| applied.contains(version))),
+            Some(version) => Err(DbError::NewerSchema { version: version.clone() }),
+        }
     }
 
     /// Brings the schema up to date, safe when several processes start at once: one of them does it, the others wait.
     pub(super) fn migrate(&mut self) -> Result<Vec<String>, DbError> {
-        let Self::Sqlite(connection) = self;
-        // Looked at first without the file's write lock: a reader must not wait for a writer in order to begin.
-        if is_up_to_date(connection)? {
+        // Looked at first without any lock: a reader must not wait for a writer in order to begin.
+        if self.is_up_to_date()? {
             return Ok(Vec::new());
         }
-        connection.immediate_transaction(|connection| {
-            is_up_to_date(connection)?;
-            let run = connection.run_pending_migrations(SQLITE_MIGRATIONS);
-            let run = run.map_err(|error| DbError::Migration { reason: error.to_string() })?;
-            Ok(run.iter().map(ToString::to_string).collect())
+        self.alone(|this| {
+            this.is_up_to_date()?;
+            let run = match this {
+                Self::Sqlite(connection) => connection.run_pending_migrations(SQLITE_MIGRATIONS).map(names_of),
+                Self::Postgres(connection) => connection.run_pending_migrations(POSTGRES_MIGRATIONS).map(names_of),
+            };
+            run.map_err(|error| DbError::Migration { reason: error.to_string() })
         })
     }
 
     /// Takes the newest `count` migrations back.
     pub(super) fn revert(&mut self, count: usize) -> Result<(), DbError> {
-        let Self::Sqlite(connection) = self;
-        connection.immediate_transaction(|connection| {
+        self.alone(|this| {
             for _ in 0..count {
-                let reverted = connection.revert_last_migration(SQLITE_MIGRATIONS);
+                let reverted = match this {
+                    Self::Sqlite(connection) => connection.revert_last_migration(SQLITE_MIGRATIONS).map(drop),
+                    Self::Postgres(connection) => connection.revert_last_migration(POSTGRES_MIGRATIONS).map(drop),
+                };
                 reverted.map_err(|error| DbError::Migration { reason: error.to_string() })?;
             }
             Ok(())
@@ -188,52 +393,82 @@ impl AnyConnection {
 /// A statement over many rows of one graph. The first `?` is the graph's id, the second the rows as a JSON array.
 pub struct RowsStatement {
     sqlite: &'static str,
+    postgres: &'static str,
 }
 
 impl RowsStatement {
     /// Rows: `job << 32 | dataset`.
     pub const INSERT_INPUTS: Self = Self {
-        sqlite: "INSERT INTO job_inputs (graph_id, job_id, dataset_id) SELECT ?, value >> 32, value & 4294967295 FROM json_each(?)",
+        sqlite: "INSERT INTO job_inputs (graph_id, job_id, dataset_id) \
+                 SELECT ?, value >> 32, value & 4294967295 FROM json_each(?)",
+        postgres: "INSERT INTO job_inputs (graph_id, job_id, dataset_id) \
+                   SELECT ?, edge.packed::bigint >> 32, edge.packed::bigint & 4294967295 FROM json_array_elements_text(?::json) AS edge (packed)",
     };
     /// Rows: `job << 32 | dataset`.
     pub const INSERT_OUTPUTS: Self = Self {
-        sqlite: "INSERT INTO job_outputs (graph_id, job_id, dataset_id) SELECT ?, value >> 32, value & 4294967295 FROM json_each(?)",
+        sqlite: "INSERT INTO job_outputs (graph_id, job_id, dataset_id) \
+                 SELECT ?, value >> 32, value & 4294967295 FROM json_each(?)",
+        postgres: "INSERT INTO job_outputs (graph_id, job_id, dataset_id) \
+                   SELECT ?, edge.packed::bigint >> 32, edge.packed::bigint & 4294967295 FROM json_array_elements_text(?::json) AS edge (packed)",
     };
     /// Rows: `job << 32 | dataset`.
     pub const DELETE_INPUTS: Self = Self {
         sqlite: "DELETE FROM job_inputs WHERE graph_id = ? AND (job_id, dataset_id) IN \
                  (SELECT value >> 32, value & 4294967295 FROM json_each(?))",
+        postgres: "DELETE FROM job_inputs WHERE graph_id = ? AND (job_id, dataset_id) IN \
+                   (SELECT edge.packed::bigint >> 32, edge.packed::bigint & 4294967295 FROM json_array_elements_text(?::json) AS edge (packed))",
     };
     /// Rows: `job << 32 | dataset`.
     pub const DELETE_OUTPUTS: Self = Self {
-        sqlite: "DELETE FROM job_outputs WHERE graph_id = ? AND dataset_id IN (SELECT value & 4294967295 FROM json_each(?))",
+        sqlite: "DELETE FROM job_outputs WHERE graph_id = ? AND dataset_id IN \
+                 (SELECT value & 4294967295 FROM json_each(?))",
+        postgres: "DELETE FROM job_outputs WHERE graph_id = ? AND dataset_id IN \
+                   (SELECT edge.packed::bigint & 4294967295 FROM json_array_elements_text(?::json) AS edge (packed))",
     };
     /// Rows: ids.
-    pub const DELETE_JOBS: Self =
-        Self { sqlite: "DELETE FROM jobs WHERE graph_id = ? AND id IN (SELECT value FROM json_each(?))" };
+    pub const DELETE_JOBS: Self = Self {
+        sqlite: "DELETE FROM jobs WHERE graph_id = ? AND id IN (SELECT value FROM json_each(?))",
+        postgres: "DELETE FROM jobs WHERE graph_id = ? AND id IN \
+                   (SELECT gone.id::bigint FROM json_array_elements_text(?::json) AS gone (id))",
+    };
     /// Rows: ids.
-    pub const DELETE_DATASETS: Self =
-        Self { sqlite: "DELETE FROM datasets WHERE graph_id = ? AND id IN (SELECT value FROM json_each(?))" };
+    pub const DELETE_DATASETS: Self = Self {
+        sqlite: "DELETE FROM datasets WHERE graph_id = ? AND id IN (SELECT value FROM json_each(?))",
+        postgres: "DELETE FROM datasets WHERE graph_id = ? AND id IN \
+                   (SELECT gone.id::bigint FROM json_array_elements_text(?::json) AS gone (id))",
+    };
     /// Rows: `[id, name, spec, version]`.
     pub const INSERT_JOBS: Self = Self {
         sqlite: "INSERT INTO jobs (graph_id, id, name, spec, version) \
                  SELECT ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)",
+        postgres: "INSERT INTO jobs (graph_id, id, name, spec, version) \
+                   SELECT ?, (new.value ->> 0)::bigint, new.value ->> 1, new.value ->> 2, (new.value ->> 3)::bigint \
+                   FROM json_array_elements(?::json) AS new (value)",
     };
     /// Rows: `[id, spec, version]`; a specification that is null stays.
     pub const UPDATE_JOBS: Self = Self {
         sqlite: "WITH graph (id) AS (VALUES (?)) \
                  UPDATE jobs SET spec = coalesce(new.value ->> 1, spec), version = new.value ->> 2 \
                  FROM json_each(?) AS new, graph WHERE graph_id = graph.id AND jobs.id = new.value ->> 0",
+        postgres: "WITH graph (id) AS (VALUES (?)) \
+                   UPDATE jobs SET spec = coalesce(new.value ->> 1, spec), version = (new.value ->> 2)::bigint \
+                   FROM json_array_elements(?::json) AS new (value), graph \
+                   WHERE graph_id = graph.id AND jobs.id = (new.value ->> 0)::bigint",
     };
     /// Rows: `[id, name, metadata]`.
     pub const INSERT_DATASETS: Self = Self {
         sqlite: "INSERT INTO datasets (graph_id, id, name, metadata) \
                  SELECT ?, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?)",
+        postgres: "INSERT INTO datasets (graph_id, id, name, metadata) \
+                   SELECT ?, (new.value ->> 0)::bigint, new.value ->> 1, new.value ->> 2 FROM json_array_elements(?::json) AS new (value)",
     };
     /// Rows: `[id, metadata]`.
     pub const UPDATE_DATASETS: Self = Self {
         sqlite: "WITH graph (id) AS (VALUES (?)) UPDATE datasets SET metadata = new.value ->> 1 \
                  FROM json_each(?) AS new, graph WHERE graph_id = graph.id AND datasets.id = new.value ->> 0",
+        postgres: "WITH graph (id) AS (VALUES (?)) UPDATE datasets SET metadata = new.value ->> 1 \
+                   FROM json_array_elements(?::json) AS new (value), graph \
+                   WHERE graph_id = graph.id AND datasets.id = (new.value ->> 0)::bigint",
     };
 }
 
@@ -249,8 +484,13 @@ impl QueryId for Words<'_> {
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-impl QueryFragment<diesel::sqlite::Sqlite> for Words<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, diesel::sqlite::Sqlite>) -> QueryResult<()> {
+impl<DB> QueryFragment<DB> for Words<'_>
+where
+    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text>,
+    i64: ToSql<BigInt, DB>,
+    str: ToSql<Text, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         let (before, rest) = self.text.split_once('?').expect("a place for the graph's id");
         let (between, after) = rest.split_once('?').expect("a place for the rows");
         out.push_sql(before);
@@ -262,7 +502,7 @@ impl QueryFragment<diesel::sqlite::Sqlite> for Words<'_> {
     }
 }
 
-impl RunQueryDsl<SqliteConnection> for Words<'_> {}
+impl<C> RunQueryDsl<C> for Words<'_> {}
 
 impl AnyConnection {
     /// Runs `statement` over `rows` of a graph, in one round trip; does nothing if there are none. O(bytes of the rows) beyond what the database does.
@@ -289,6 +529,9 @@ impl AnyConnection {
                 }
                 Words { text: statement.sqlite, graph_id, rows: &rows }.execute(connection)?
             }
+            Self::Postgres(connection) => {
+                Words { text: statement.postgres, graph_id, rows: &rows }.execute(connection)?
+            }
         };
         Ok(())
     }
@@ -304,6 +547,11 @@ impl AnyConnection {
                     diesel::insert_into(changes::table).values(row).execute(connection)?;
                 }
             }
+            // One row is prepared once, as most turns have one.
+            Self::Postgres(connection) => match rows {
+                [row] => drop(diesel::insert_into(changes::table).values(row).execute(connection)?),
+                rows => drop(diesel::insert_into(changes::table).values(rows).execute(connection)?),
+            },
         }
         Ok(())
     }
@@ -315,25 +563,15 @@ struct Count {
     count: i64,
 }
 
-/// Whether every migration was run.
-///
-/// # Errors
-/// [`DbError::NewerSchema`] if one was run that is not known here.
-fn is_up_to_date(connection: &mut SqliteConnection) -> Result<bool, DbError> {
-    let tables = "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'";
-    if diesel::sql_query(tables).get_result::<Count>(connection)?.count == 0 {
-        return Ok(false);
-    }
-    let applied = diesel::sql_query("SELECT version AS value FROM __diesel_schema_migrations");
-    let applied: Vec<String> = applied.load::<Setting>(connection)?.into_iter().map(|row| row.value).collect();
-    let known: Vec<String> =
-        diesel::migration::MigrationSource::<diesel::sqlite::Sqlite>::migrations(&SQLITE_MIGRATIONS)
-            .map_err(|error| DbError::Migration { reason: error.to_string() })?
-            .iter()
-            .map(|migration| migration.name().version().to_string())
-            .collect();
-    match applied.iter().find(|version| !known.contains(version)) {
-        None => Ok(known.iter().all(|version| applied.contains(version))),
-        Some(version) => Err(DbError::NewerSchema { version: version.clone() }),
-    }
+/// What a migration of any Postgres database holds; any number that nobody else uses.
+const MIGRATION_LOCK: i64 = 0x66656e63_65706f73;
+
+fn names_of<V: ToString>(versions: Vec<V>) -> Vec<String> {
+    versions.iter().map(ToString::to_string).collect()
+}
+
+fn versions<DB: Backend>(migrations: &EmbeddedMigrations) -> Result<Vec<String>, DbError> {
+    let migrations = MigrationSource::<DB>::migrations(migrations);
+    let migrations = migrations.map_err(|error| DbError::Migration { reason: error.to_string() })?;
+    Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
 }

@@ -9,7 +9,7 @@ use super::{
     StoredAnswer,
 };
 use crate::db::schema::{
-    ChangeRow, changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service,
+    ChangeRow, NewGraphRow, changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service,
 };
 use crate::db::{AnyConnection, Database, DbError, RowsStatement, WriteError};
 use crate::failpoint;
@@ -149,50 +149,51 @@ impl GraphStore for RowStore {
         keep: Option<Keep<'_>>,
         now_ms: i64,
     ) -> Result<Creation, CommitError> {
+        let new = NewGraphRow {
+            name: name.as_str(),
+            state: GraphState::Open.column(),
+            version: 0,
+            fence: 0,
+            epoch: 0,
+            lock_incarnation: "",
+            chain: &Chain::START.0,
+        };
         let written = self.database.write(|connection| {
-            let found = read_head(connection, name)?;
-            if let (Some(head), Some((key, _))) = (&found, keep)
-                && let Some(stored) = read_answers(connection, head.id, &[key], now_ms - ANSWER_KEPT_MS)?.pop()
-            {
-                return Ok(Creation::Answered(stored));
-            }
-            let there = found.as_ref().filter(|head| head.state != GraphState::Deleted);
-            let actual = there.map(|head| head.version);
-            let holds = |precondition: &Precondition| match precondition {
-                Precondition::Absent => actual.is_none(),
-                Precondition::Exists => actual.is_some(),
-                Precondition::Version(expected) => actual == Some(*expected),
-            };
-            if let Some(expected) = precondition.filter(|precondition| !holds(precondition)) {
-                return Ok(Creation::NotAsExpected { expected, actual });
-            }
-            let created = match &found {
-                Some(head) if head.state != GraphState::Deleted => false,
-                Some(head) => {
-                    diesel::update(graphs::table.find(head.id))
-                        .set(graphs::state.eq(GraphState::Open.column()))
-                        .execute(connection)?;
-                    true
+            // Again if another process makes the same graph at the same time.
+            loop {
+                connection.hold_graph(name.as_str())?;
+                let found = read_head(connection, name)?;
+                if let (Some(head), Some((key, _))) = (&found, keep)
+                    && let Some(stored) = read_answers(connection, head.id, &[key], now_ms - ANSWER_KEPT_MS)?.pop()
+                {
+                    return Ok(Creation::Answered(stored));
                 }
-                None => {
-                    let row = (
-                        graphs::name.eq(name.as_str()),
-                        graphs::state.eq(GraphState::Open.column()),
-                        graphs::version.eq(0),
-                        graphs::fence.eq(0),
-                        graphs::epoch.eq(0),
-                        graphs::lock_incarnation.eq(""),
-                        graphs::chain.eq(Chain::START.0.as_slice()),
-                    );
-                    diesel::insert_into(graphs::table).values(row).execute(connection)?;
-                    true
+                let there = found.as_ref().filter(|head| head.state != GraphState::Deleted);
+                let actual = there.map(|head| head.version);
+                let holds = |precondition: &Precondition| match precondition {
+                    Precondition::Absent => actual.is_none(),
+                    Precondition::Exists => actual.is_some(),
+                    Precondition::Version(expected) => actual == Some(*expected),
+                };
+                if let Some(expected) = precondition.filter(|precondition| !holds(precondition)) {
+                    return Ok(Creation::NotAsExpected { expected, actual });
                 }
-            };
-            let head = read_head(connection, name)?
-                .ok_or_else(|| StoreError::DamagedValue(format!("graph `{name}` vanished as it was created")))?;
-            let answer = keep.map(|(_, answer)| answer(&head, created));
-            keep_answers(connection, head.id, answer.iter(), now_ms)?;
-            Ok::<_, CommitError>(Creation::There { head, created })
+                let created = match &found {
+                    Some(head) if head.state != GraphState::Deleted => false,
+                    Some(head) => {
+                        diesel::update(graphs::table.find(head.id))
+                            .set(graphs::state.eq(GraphState::Open.column()))
+                            .execute(connection)?;
+                        true
+                    }
+                    None => connection.insert_graph(&new)? || continue,
+                };
+                let head = read_head(connection, name)?
+                    .ok_or_else(|| StoreError::DamagedValue(format!("graph `{name}` vanished as it was created")))?;
+                let answer = keep.map(|(_, answer)| answer(&head, created));
+                keep_answers(connection, head.id, answer.iter(), now_ms)?;
+                return Ok::<_, CommitError>(Creation::There { head, created });
+            }
         });
         written.map_err(|error| match error {
             WriteError::RolledBack(error) => error,

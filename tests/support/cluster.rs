@@ -7,16 +7,18 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, SqliteConnection};
+use diesel::{Connection, PgConnection, SqliteConnection};
 use fencepost::db::{Database, DatabaseUrl, PoolLimits};
 use fencepost::design::Service;
 use fencepost::graph::Name;
 use fencepost::lock::file::FileLock;
-use fencepost::lock::{DistributedLock, Guard, LockKey, Mode};
-use fencepost::node::{self, NodeOptions};
+use fencepost::lock::{Guard, LockKey, Mode};
+use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::store::rows::RowStore;
 use fencepost::store::{GraphStore, Head};
 use serde_json::Value;
+
+use super::postgres::Postgres;
 
 /// Longer than anything here takes; reached only when something will never come.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -37,24 +39,59 @@ pub fn name(text: &str) -> Name {
 /// The graph that tests use when they need only one.
 pub const GRAPH: &str = "g";
 
-/// A directory with a database and, beside it, the lock that guards it. Gone when dropped.
+/// A connection that goes round everything, to either database.
+#[derive(diesel::MultiConnection)]
+pub enum Sql {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+/// Which database a site has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// A database of its own and the lock that guards it: files in a directory that is gone when dropped, or on the Postgres server that tests share.
 pub struct Site {
     directory: tempfile::TempDir,
+    url: String,
+    /// The lock, if it is not the database's default.
+    pub lock_url: Option<LockUrl>,
 }
 
 impl Site {
     pub fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        Self::on(Kind::Sqlite)
+    }
+
+    pub fn on(kind: Kind) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = match kind {
+            Kind::Sqlite => format!("sqlite:{}", directory.path().join("fencepost.db").display()),
+            Kind::Postgres => Postgres::shared().new_database(),
+        };
+        Self { directory, url, lock_url: None }
     }
 
     /// With an empty graph [`GRAPH`], and a first turn behind it: lock named, epoch seeded, version 1.
     pub fn with_graph() -> Self {
-        let site = Self::new();
+        Self::with_graph_on(Kind::Sqlite)
+    }
+
+    pub fn with_graph_on(kind: Kind) -> Self {
+        let site = Self::on(kind);
+        site.begin();
+        site
+    }
+
+    fn begin(&self) {
+        let site = self;
         let node = site.node();
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
         let first = crate::support::ask::put_dataset("first");
         crate::support::ask::write(&node, [first]).unwrap();
-        site
     }
 
     pub fn path(&self, file: &str) -> PathBuf {
@@ -66,11 +103,12 @@ impl Site {
     }
 
     pub fn database_url(&self) -> String {
-        format!("sqlite:{}", self.database().display())
+        self.url.clone()
     }
 
     pub fn options(&self) -> NodeOptions {
-        NodeOptions::new(DatabaseUrl::parse(&self.database_url()).unwrap())
+        let database = DatabaseUrl::parse(&self.url).unwrap();
+        NodeOptions { lock_url: self.lock_url.clone(), ..NodeOptions::new(database) }
     }
 
     /// A node with connections and lock handles of its own.
@@ -87,10 +125,15 @@ impl Site {
     }
 
     /// A connection that goes round everything.
-    pub fn sql(&self) -> SqliteConnection {
-        let mut connection = SqliteConnection::establish(self.database().to_str().unwrap()).unwrap();
-        connection.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON").unwrap();
-        connection
+    pub fn sql(&self) -> Sql {
+        match self.url.strip_prefix("sqlite:") {
+            Some(file) => {
+                let mut connection = SqliteConnection::establish(file).unwrap();
+                connection.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON").unwrap();
+                Sql::Sqlite(connection)
+            }
+            None => Sql::Postgres(PgConnection::establish(&self.url).unwrap()),
+        }
     }
 
     pub fn run_sql(&self, statements: &str) {
@@ -109,8 +152,9 @@ impl Site {
 
     /// Holds a graph's lock against every node until dropped.
     pub fn hold_lock(&self, graph: &str, mode: Mode) -> Guard {
-        let lock = FileLock::open(&self.lock_directory(), "beside-database".to_owned()).unwrap();
-        lock.acquire(&self.lock_key(graph), mode, LIMIT).unwrap()
+        let options = self.options();
+        let url = options.lock_url.unwrap_or_else(|| LockUrl::default_for(&options.database));
+        node::open_lock(&url, &options.database).unwrap().acquire(&self.lock_key(graph), mode, LIMIT).unwrap()
     }
 
     /// The file that counts the tokens of [`GRAPH`].

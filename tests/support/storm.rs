@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::support::cluster::{Client, GRAPH, Site};
+use crate::support::cluster::{Client, GRAPH, Site, Sql};
 
 /// Sebastiano Vigna's splitmix64: a fixed seed, the same choices.
 pub struct Choices(pub u64);
@@ -239,11 +239,11 @@ pub fn audit(site: &Site) -> Audit {
     audit_graph(&mut site.sql(), GRAPH)
 }
 
-pub fn audit_graph(connection: &mut SqliteConnection, graph: &str) -> Audit {
+pub fn audit_graph(connection: &mut Sql, graph: &str) -> Audit {
     connection.transaction(|connection| Ok::<_, diesel::result::Error>(audit_snapshot(connection, graph))).unwrap()
 }
 
-fn audit_snapshot(connection: &mut SqliteConnection, graph: &str) -> Audit {
+fn audit_snapshot(connection: &mut Sql, graph: &str) -> Audit {
     let (id, version, fence, epoch, chain): (i64, i64, i64, i64, Vec<u8>) = graphs::table
         .filter(graphs::name.eq(graph))
         .select((graphs::id, graphs::version, graphs::fence, graphs::epoch, graphs::chain))
@@ -283,7 +283,7 @@ fn audit_snapshot(connection: &mut SqliteConnection, graph: &str) -> Audit {
     Audit { version: version as u64, log, digest: stored.digest() }
 }
 
-fn read_rows(connection: &mut SqliteConnection, id: i64) -> Model {
+fn read_rows(connection: &mut Sql, id: i64) -> Model {
     let mut model = Model::default();
     let mut datasets_by_id = BTreeMap::new();
     let rows: Vec<(i64, String, Option<String>)> = datasets::table

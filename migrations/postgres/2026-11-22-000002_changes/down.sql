@@ -1,0 +1,3 @@
+-- Takes the history back: the graphs stay, who changed what is lost.
+DROP TABLE idempotency_keys;
+DROP TABLE changes;

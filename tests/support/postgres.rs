@@ -1,0 +1,160 @@
+//! Postgres servers that tests start for themselves, on free ports of 127.0.0.1, and databases on them.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
+
+use super::wait_until;
+
+/// Starting takes a second or two, and recovery after a crash as long again.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A server with a directory of its own. Ended at once, without farewell, when dropped or when the test's process dies.
+pub struct Postgres {
+    directory: tempfile::TempDir,
+    port: u16,
+    keeper: Option<Child>,
+}
+
+impl Postgres {
+    /// The one that tests share which do not harm it. Every test takes a database of its own on it.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&[]))
+    }
+
+    /// One that is the caller's own, with more settings such as `max_connections=10`.
+    pub fn start(settings: &[&str]) -> Self {
+        let directory = tempfile::Builder::new().prefix("fencepost-postgres-").tempdir().unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(directory.path()));
+        }
+        let data = directory.path().join("data");
+        let mut initdb = as_postgres(&program("initdb"));
+        run(initdb
+            .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "-D"])
+            .arg(&data));
+        let mut configuration = fs::read_to_string(data.join("postgresql.conf")).unwrap();
+        configuration += "listen_addresses = '127.0.0.1'\nmax_connections = 300\nshared_buffers = '64MB'\n";
+        configuration += &format!("unix_socket_directories = '{}'\n", directory.path().display());
+        for setting in settings {
+            configuration += &format!("{setting}\n");
+        }
+        fs::write(data.join("postgresql.conf"), configuration).unwrap();
+        // Taken from the system and given back: nobody else is given it for a while.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Self { directory, port, keeper: None };
+        server.start_again();
+        server
+    }
+
+    /// Starts the server, which must not be running, on its data as they are, and waits until it takes connections.
+    pub fn start_again(&mut self) {
+        assert!(self.keeper.is_none(), "the server is running");
+        let postgres = as_postgres(&program("postgres"));
+        // The shell ends the server when the test's process has ended, however it did: its standard input is closed then.
+        let script = "\"$@\" >>\"$LOG\" 2>&1 & server=$!; read -r _; kill -QUIT $server; wait $server";
+        let keeper = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(postgres.get_program())
+            .args(postgres.get_args())
+            .arg("-D")
+            .arg(self.data())
+            .args(["-p", &self.port.to_string()])
+            .env("LOG", self.log())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.keeper = Some(keeper);
+        let url = self.url("postgres");
+        wait_until(START_LIMIT, "Postgres takes connections", || PgConnection::establish(&url).is_ok());
+    }
+
+    /// Ends the server as a crash would: what is committed must be found again in its log.
+    pub fn crash(&mut self) {
+        let mut keeper = self.keeper.take().expect("the server is running");
+        drop(keeper.stdin.take());
+        keeper.wait().unwrap();
+    }
+
+    /// The URL of a new and empty database.
+    pub fn new_database(&self) -> String {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.sql().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
+        self.url(&name)
+    }
+
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// A session as superuser that goes round everything.
+    pub fn sql(&self) -> PgConnection {
+        PgConnection::establish(&self.url("postgres")).unwrap()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if self.keeper.is_some() {
+            self.crash();
+        }
+        if std::thread::panicking() {
+            eprintln!("the end of Postgres' log:\n{}", tail(&fs::read_to_string(self.log()).unwrap_or_default()));
+        }
+    }
+}
+
+fn tail(text: &str) -> &str {
+    let lines = text.rmatch_indices('\n').nth(30);
+    lines.map_or(text, |(at, _)| &text[at + 1..])
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// Postgres refuses to run as root.
+fn as_postgres(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.current_dir("/").output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Debian keeps the server's programs of each version in a directory that is on nobody's path.
+fn program(name: &str) -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let newest =
+        versions.map(|entry| entry.path()).filter(|path| path.join("bin").join(name).exists()).max_by_key(number);
+    newest.map_or_else(
+        || panic!("no {name} under /usr/lib/postgresql: install Debian's package postgresql; scripts/test does"),
+        |version| version.join("bin").join(name),
+    )
+}
