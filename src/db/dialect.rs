@@ -445,11 +445,14 @@ impl RowsStatement {
                    SELECT ?, (new.value ->> 0)::bigint, new.value ->> 1, new.value ->> 2, (new.value ->> 3)::bigint \
                    FROM json_array_elements(?::json) AS new (value)",
     };
-    /// Rows: `[id, spec, version]`; a specification that is null stays.
+    /// Rows: `[id, spec, version]`; a specification that is null stays. As an upsert of rows that are there, since `UPDATE … FROM` has SQLite look
+    /// through all jobs of the graph for each.
     pub const UPDATE_JOBS: Self = Self {
-        sqlite: "WITH graph (id) AS (VALUES (?)) \
-                 UPDATE jobs SET spec = coalesce(new.value ->> 1, spec), version = new.value ->> 2 \
-                 FROM json_each(?) AS new, graph WHERE graph_id = graph.id AND jobs.id = new.value ->> 0",
+        sqlite: "INSERT INTO jobs (graph_id, id, name, spec, version) \
+                 SELECT old.graph_id, old.id, old.name, coalesce(new.value ->> 1, old.spec), new.value ->> 2 \
+                 FROM (SELECT ? AS id) AS graph CROSS JOIN json_each(?) AS new \
+                 CROSS JOIN jobs AS old ON old.graph_id = graph.id AND old.id = new.value ->> 0 WHERE true \
+                 ON CONFLICT (graph_id, id) DO UPDATE SET spec = excluded.spec, version = excluded.version",
         postgres: "WITH graph (id) AS (VALUES (?)) \
                    UPDATE jobs SET spec = coalesce(new.value ->> 1, spec), version = (new.value ->> 2)::bigint \
                    FROM json_array_elements(?::json) AS new (value), graph \
@@ -464,8 +467,11 @@ impl RowsStatement {
     };
     /// Rows: `[id, metadata]`.
     pub const UPDATE_DATASETS: Self = Self {
-        sqlite: "WITH graph (id) AS (VALUES (?)) UPDATE datasets SET metadata = new.value ->> 1 \
-                 FROM json_each(?) AS new, graph WHERE graph_id = graph.id AND datasets.id = new.value ->> 0",
+        sqlite: "INSERT INTO datasets (graph_id, id, name, metadata) \
+                 SELECT old.graph_id, old.id, old.name, new.value ->> 1 \
+                 FROM (SELECT ? AS id) AS graph CROSS JOIN json_each(?) AS new \
+                 CROSS JOIN datasets AS old ON old.graph_id = graph.id AND old.id = new.value ->> 0 WHERE true \
+                 ON CONFLICT (graph_id, id) DO UPDATE SET metadata = excluded.metadata",
         postgres: "WITH graph (id) AS (VALUES (?)) UPDATE datasets SET metadata = new.value ->> 1 \
                    FROM json_array_elements(?::json) AS new (value), graph \
                    WHERE graph_id = graph.id AND datasets.id = (new.value ->> 0)::bigint",
@@ -574,4 +580,48 @@ fn versions<DB: Backend>(migrations: &EmbeddedMigrations) -> Result<Vec<String>,
     let migrations = MigrationSource::<DB>::migrations(migrations);
     let migrations = migrations.map_err(|error| DbError::Migration { reason: error.to_string() })?;
     Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(QueryableByName)]
+    struct Step {
+        #[diesel(sql_type = Text)]
+        detail: String,
+    }
+
+    /// A statement over one row must not look at all others.
+    #[test]
+    fn rows_are_found_by_their_keys() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = DatabaseUrl::Sqlite(directory.path().join("plans.db")).connect().unwrap();
+        connection.migrate().unwrap();
+        let AnyConnection::Sqlite(connection) = &mut connection else { unreachable!("the URL was SQLite's") };
+        use RowsStatement as S;
+        let all = [
+            S::INSERT_INPUTS,
+            S::INSERT_OUTPUTS,
+            S::DELETE_INPUTS,
+            S::DELETE_OUTPUTS,
+            S::DELETE_JOBS,
+            S::DELETE_DATASETS,
+            S::INSERT_JOBS,
+            S::UPDATE_JOBS,
+            S::INSERT_DATASETS,
+            S::UPDATE_DATASETS,
+        ];
+        for RowsStatement { sqlite, .. } in all {
+            let plan = format!("EXPLAIN QUERY PLAN {}", sqlite.replacen('?', "1", 1).replacen('?', "'[]'", 1));
+            let steps: Vec<Step> = diesel::sql_query(&plan).load(connection).unwrap();
+            assert!(!steps.is_empty());
+            for Step { detail } in steps {
+                let by_key = detail.starts_with("SEARCH") && detail.contains("id=? AND");
+                let of_a_table =
+                    ["SEARCH", "SCAN job", "SCAN dataset", "SCAN old"].iter().any(|step| detail.starts_with(step));
+                assert!(by_key || !of_a_table, "{sqlite}: {detail}");
+            }
+        }
+    }
 }
