@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use diesel::QueryResult;
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::R2D2Connection;
 
@@ -12,7 +13,7 @@ use crate::failpoint;
 mod dialect;
 pub mod schema;
 
-pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement};
+pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement, RowsWrite, Value};
 
 /// What can go wrong between us and the database.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,12 @@ pub enum DbError {
         /// As the database told it.
         reason: String,
     },
+    /// The server ended the transaction, in favour of another that it could not be served beside. Nothing was written. Try again at once.
+    #[error("the database ended the transaction in favour of another: {what}")]
+    Yielded {
+        /// As the database told it.
+        what: String,
+    },
     /// The database refused a statement of ours.
     #[error("the database refused a statement: {0}")]
     Refused(diesel::result::Error),
@@ -59,6 +66,11 @@ impl From<diesel::result::Error> for DbError {
             | Error::DeserializationError(_)
             | Error::SerializationError(_)
             | Error::QueryBuilderError(_) => Self::Refused(error),
+            Error::DatabaseError(Kind::SerializationFailure, what) => Self::Yielded { what: what.message().to_owned() },
+            // Diesel has no kind for it.
+            Error::DatabaseError(_, what) if what.message().contains("deadlock detected") => {
+                Self::Yielded { what: what.message().to_owned() }
+            }
             _ => Self::Unavailable { what: error.to_string() },
         }
     }
@@ -134,15 +146,38 @@ impl Database {
         &self.url
     }
 
+    /// Runs `body`, which reads with one statement, without a transaction around it: one round trip. Run again if the connection turns out to
+    /// have been lost while nobody used it.
+    ///
+    /// # Errors
+    /// What `body` gives, or that there is no connection.
+    pub fn ask<T>(&self, body: impl Fn(&mut AnyConnection) -> QueryResult<T>) -> Result<T, DbError> {
+        self.on_living_connection(body).map(|(_, answer)| answer)
+    }
+
     /// Runs `body` in a transaction that reads one snapshot.
     ///
     /// # Errors
     /// What `body` gives, or that there is no connection.
     pub fn read<T, E: From<DbError>>(&self, body: impl FnOnce(&mut AnyConnection) -> Result<T, E>) -> Result<T, E> {
-        let mut session = self.session()?;
-        session.connection.begin_read().map_err(DbError::from)?;
-        session.in_transaction = true;
+        let mut session = self.begun(AnyConnection::begin_read)?;
         let outcome = body(&mut session.connection);
+        session.roll_back();
+        outcome
+    }
+
+    /// Runs `body` once nobody else is writing the row of the graph, in a transaction that keeps them from it and writes nothing.
+    ///
+    /// # Errors
+    /// What `body` gives, that there is no connection, or that it took too long.
+    pub fn read_held<T, E: From<DbError>>(
+        &self,
+        graph: &str,
+        body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut session = self.begun(AnyConnection::begin_write)?;
+        let held = session.connection.hold_graph(graph).map_err(|error| E::from(DbError::from(error)));
+        let outcome = held.and_then(|()| body(&mut session.connection));
         session.roll_back();
         outcome
     }
@@ -156,9 +191,7 @@ impl Database {
         body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
     ) -> Result<T, WriteError<E>> {
         let rolled_back = |error: DbError| WriteError::RolledBack(E::from(error));
-        let mut session = self.session().map_err(rolled_back)?;
-        session.connection.begin_write().map_err(|error| rolled_back(error.into()))?;
-        session.in_transaction = true;
+        let mut session = self.begun(AnyConnection::begin_write).map_err(rolled_back)?;
         match body(&mut session.connection) {
             Ok(value) => {
                 failpoint::pass("before-commit");
@@ -179,9 +212,44 @@ impl Database {
         }
     }
 
-    fn session(&self) -> Result<r2d2::PooledConnection<Manager>, DbError> {
-        self.pool.get().map_err(|error| DbError::Unavailable { what: error.to_string() })
+    fn begun(
+        &self,
+        begin: fn(&mut AnyConnection) -> QueryResult<()>,
+    ) -> Result<r2d2::PooledConnection<Manager>, DbError> {
+        let (mut session, ()) = self.on_living_connection(begin)?;
+        session.in_transaction = true;
+        Ok(session)
     }
+
+    /// Runs the first statement on a connection of the pool. One that was lost while it lay there, as all are when a server was started anew, is thrown
+    /// away, and the next one tried: so nobody asks at check-out whether a connection lives, and nobody suffers for one that does not.
+    fn on_living_connection<T>(
+        &self,
+        first: impl Fn(&mut AnyConnection) -> QueryResult<T>,
+    ) -> Result<(r2d2::PooledConnection<Manager>, T), DbError> {
+        loop {
+            let session = self.pool.get().map_err(|error| DbError::Unavailable { what: error.to_string() });
+            let mut session = session?;
+            match first(&mut session.connection) {
+                Ok(value) => {
+                    session.was_used = true;
+                    return Ok((session, value));
+                }
+                Err(error) if is_lost(&error) => {
+                    session.is_lost = true;
+                    if !session.was_used {
+                        return Err(error.into());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn is_lost(error: &diesel::result::Error) -> bool {
+    use diesel::result::{DatabaseErrorKind as Kind, Error};
+    matches!(error, Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _))
 }
 
 /// Makes connections for the pool.
@@ -195,6 +263,10 @@ struct Session {
     /// From the beginning of a transaction to its acknowledged end. A connection that comes back to the pool like that, after a lost COMMIT or a
     /// panic, is thrown away, and the database rolls back.
     in_transaction: bool,
+    /// Whether it has ever answered.
+    was_used: bool,
+    /// Whether it was found closed.
+    is_lost: bool,
 }
 
 impl Session {
@@ -208,7 +280,7 @@ impl r2d2::ManageConnection for Manager {
     type Error = DbError;
 
     fn connect(&self) -> Result<Session, DbError> {
-        Ok(Session { connection: self.url.connect()?, in_transaction: false })
+        Ok(Session { connection: self.url.connect()?, in_transaction: false, was_used: false, is_lost: false })
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), DbError> {
@@ -216,7 +288,7 @@ impl r2d2::ManageConnection for Manager {
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
-        session.in_transaction
+        session.in_transaction || session.is_lost
     }
 }
 

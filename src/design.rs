@@ -473,7 +473,9 @@ impl Inner {
             CommitError::Frozen { moved_to } => Refusal::Frozen { graph: graph.clone(), moved_to },
             CommitError::Deleted => Refusal::GraphNotFound { graph: graph.clone() },
             CommitError::Fenced { .. } => Refusal::Contended { what: format!("the turn was lost: {what}") },
-            CommitError::Conflict { .. } => Refusal::Contended { what: format!("other writers were faster: {what}") },
+            CommitError::Conflict { .. } | CommitError::Yielded(_) => {
+                Refusal::Contended { what: format!("other writers were faster: {what}") }
+            }
             CommitError::Refused(_) => Refusal::Internal { what },
             CommitError::Unavailable(error) => error.into(),
             CommitError::Unknown { .. } => Refusal::OutcomeUnknown { what },

@@ -225,6 +225,9 @@ pub enum CommitError {
         /// The version that is there.
         actual: u64,
     },
+    /// The database ended the transaction in favour of another. Nothing was written. Read again and decide anew.
+    #[error(transparent)]
+    Yielded(DbError),
     /// The database refused the rows: a bug of ours. The image that led to them must be thrown away.
     #[error("the database refused the rows: {0}")]
     Refused(DbError),
@@ -245,6 +248,7 @@ impl From<DbError> for CommitError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Refused(_) => Self::Refused(error),
+            DbError::Yielded { .. } => Self::Yielded(error),
             other => Self::Unavailable(other.into()),
         }
     }

@@ -7,5 +7,6 @@ mod design;
 mod graph;
 mod http;
 mod lock;
+mod on_postgres;
 mod store;
 mod support;

@@ -4,5 +4,6 @@ mod audit;
 mod batches;
 mod opening;
 mod outcomes;
+mod server;
 mod tokens;
 mod writes;

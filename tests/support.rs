@@ -6,6 +6,7 @@ pub mod ask;
 pub mod cluster;
 pub mod contract;
 pub mod postgres;
+pub mod proxy;
 pub mod server;
 pub mod stages;
 pub mod storm;

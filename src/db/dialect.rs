@@ -11,7 +11,7 @@ use diesel::migration::MigrationSource;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, HasSqlType, Text};
+use diesel::sql_types::{BigInt, Binary, HasSqlType, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::DbError;
@@ -140,11 +140,11 @@ const POSTGRES_PARAMETERS: [(&str, &str); 7] = [
 ];
 
 /// What every Postgres session is set to, and must then be found at. A transaction whose client stalls is ended by the server, so that it
-/// does not hold the graph's row for longer than a lease; nobody waits longer than that for a row either.
+/// does not hold the graph's row for longer than a lease; who waits for the row waits a second longer than that.
 const POSTGRES_SETTINGS: [(&str, &str, &str); 6] = [
     ("synchronous_commit", "on", "on"),
     ("idle_in_transaction_session_timeout", "5s", "5s"),
-    ("lock_timeout", "5s", "5s"),
+    ("lock_timeout", "6s", "6s"),
     ("tcp_keepalives_idle", "5", ""),
     ("tcp_keepalives_interval", "2", ""),
     ("tcp_keepalives_count", "3", ""),
@@ -478,11 +478,41 @@ impl RowsStatement {
     };
 }
 
-/// A statement in a database's own words with values between them. Prepared once on a connection, unlike [`diesel::sql_query`]'s.
+/// A statement over rows that are written out, ready to be sent.
+pub struct RowsWrite {
+    statement: RowsStatement,
+    rows: String,
+    many: bool,
+}
+
+impl RowsStatement {
+    /// The statement over `rows`; `None` if there are none. O(bytes of the rows).
+    ///
+    /// # Panics
+    /// If a row cannot be JSON.
+    pub fn over<R: serde::Serialize>(self, rows: impl ExactSizeIterator<Item = R>) -> Option<RowsWrite> {
+        let many = rows.len() >= MANY_ROWS;
+        let rows: Vec<R> = rows.collect();
+        let written = || serde_json::to_string(&rows).expect("rows are numbers and texts");
+        (!rows.is_empty()).then(|| RowsWrite { statement: self, rows: written(), many })
+    }
+}
+
+/// What a statement in our own words is given.
+pub enum Value<'v> {
+    /// For a `BIGINT`.
+    Integer(i64),
+    /// For a `TEXT`.
+    Text(&'v str),
+    /// For a `BLOB` or `BYTEA`.
+    Bytes(&'v [u8]),
+}
+
+/// A statement in our own words with a `?` for each value. Prepared once on a connection, unlike [`diesel::sql_query`]'s and unlike
+/// Diesel's own updates.
 struct Words<'w> {
     text: &'static str,
-    graph_id: i64,
-    rows: &'w str,
+    values: &'w [Value<'w>],
 }
 
 impl QueryId for Words<'_> {
@@ -492,18 +522,22 @@ impl QueryId for Words<'_> {
 
 impl<DB> QueryFragment<DB> for Words<'_>
 where
-    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text>,
+    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text> + HasSqlType<Binary>,
     i64: ToSql<BigInt, DB>,
     str: ToSql<Text, DB>,
+    [u8]: ToSql<Binary, DB>,
 {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        let (before, rest) = self.text.split_once('?').expect("a place for the graph's id");
-        let (between, after) = rest.split_once('?').expect("a place for the rows");
-        out.push_sql(before);
-        out.push_bind_param::<BigInt, _>(&self.graph_id)?;
-        out.push_sql(between);
-        out.push_bind_param::<Text, _>(self.rows)?;
-        out.push_sql(after);
+        let mut parts = self.text.split('?');
+        out.push_sql(parts.next().unwrap_or_default());
+        for (value, part) in self.values.iter().zip(parts) {
+            match value {
+                Value::Integer(value) => out.push_bind_param::<BigInt, _>(value)?,
+                Value::Text(value) => out.push_bind_param::<Text, _>(*value)?,
+                Value::Bytes(value) => out.push_bind_param::<Binary, _>(*value)?,
+            }
+            out.push_sql(part);
+        }
         Ok(())
     }
 }
@@ -511,34 +545,32 @@ where
 impl<C> RunQueryDsl<C> for Words<'_> {}
 
 impl AnyConnection {
-    /// Runs `statement` over `rows` of a graph, in one round trip; does nothing if there are none. O(bytes of the rows) beyond what the database does.
+    /// Runs a statement that both databases understand, with a `?` for each value; how many rows it touched.
     ///
     /// # Errors
     /// What the database says.
-    pub fn execute_rows<R: serde::Serialize>(
-        &mut self,
-        statement: &RowsStatement,
-        graph_id: i64,
-        rows: impl ExactSizeIterator<Item = R>,
-    ) -> QueryResult<()> {
-        if rows.len() == 0 {
-            return Ok(());
-        }
-        let many = rows.len() >= MANY_ROWS;
-        let rows: Vec<R> = rows.collect();
-        let rows =
-            serde_json::to_string(&rows).map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
+    pub fn run(&mut self, text: &'static str, values: &[Value<'_>]) -> QueryResult<usize> {
+        debug_assert_eq!(text.matches('?').count(), values.len());
         match self {
-            Self::Sqlite(connection) => {
-                if many {
-                    set_sqlite_cache(connection, 256)?;
-                }
-                Words { text: statement.sqlite, graph_id, rows: &rows }.execute(connection)?
-            }
-            Self::Postgres(connection) => {
-                Words { text: statement.postgres, graph_id, rows: &rows }.execute(connection)?
-            }
+            Self::Sqlite(connection) => Words { text, values }.execute(connection),
+            Self::Postgres(connection) => Words { text, values }.execute(connection),
+        }
+    }
+
+    /// Writes rows of a graph, in one round trip.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn write_rows(&mut self, graph_id: i64, write: &RowsWrite) -> QueryResult<()> {
+        let RowsWrite { statement, rows, many } = write;
+        if let (true, Self::Sqlite(connection)) = (many, &mut *self) {
+            set_sqlite_cache(connection, 256)?;
+        }
+        let text = match self {
+            Self::Sqlite(_) => statement.sqlite,
+            Self::Postgres(_) => statement.postgres,
         };
+        self.run(text, &[Value::Integer(graph_id), Value::Text(rows)])?;
         Ok(())
     }
 
@@ -548,16 +580,20 @@ impl AnyConnection {
     /// What the database says.
     pub fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> QueryResult<()> {
         match self {
+            // One row is prepared once on a connection, and most turns have one.
+            Self::Postgres(connection) if rows.len() > 1 => {
+                diesel::insert_into(changes::table).values(rows).execute(connection)?;
+            }
+            Self::Postgres(connection) => {
+                for row in rows {
+                    diesel::insert_into(changes::table).values(row).execute(connection)?;
+                }
+            }
             Self::Sqlite(connection) => {
                 for row in rows {
                     diesel::insert_into(changes::table).values(row).execute(connection)?;
                 }
             }
-            // One row is prepared once, as most turns have one.
-            Self::Postgres(connection) => match rows {
-                [row] => drop(diesel::insert_into(changes::table).values(row).execute(connection)?),
-                rows => drop(diesel::insert_into(changes::table).values(rows).execute(connection)?),
-            },
         }
         Ok(())
     }

@@ -87,7 +87,7 @@ diesel::table! {
 
 /// A row of the change log.
 #[derive(diesel::Insertable)]
-#[diesel(table_name = changes)]
+#[diesel(table_name = changes, treat_none_as_default_value = false)]
 pub struct ChangeRow<'r> {
     pub graph_id: i64,
     pub version: i64,

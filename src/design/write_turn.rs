@@ -74,6 +74,7 @@ impl Inner {
                 CommitError::Fenced { .. } => "fenced",
                 CommitError::Conflict { .. } => "conflict",
                 CommitError::Deleted => "deleted",
+                CommitError::Yielded(_) => "yielded",
                 other => return Err(other.into()),
             };
             self.metrics.lost_writes.with_label_values(&[reason]).inc();

@@ -11,9 +11,9 @@ use super::{
 use crate::db::schema::{
     ChangeRow, NewGraphRow, changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service,
 };
-use crate::db::{AnyConnection, Database, DbError, RowsStatement, WriteError};
+use crate::db::{AnyConnection, Database, DbError, RowsStatement, RowsWrite, Value, WriteError};
 use crate::failpoint;
-use crate::graph::{CanonicalJson, Dataset, Graph, GraphBuilder, Name, Precondition, Touched};
+use crate::graph::{CanonicalJson, DamagedRows, Dataset, Graph, GraphBuilder, Name, Precondition, Touched};
 
 /// The rows of one database.
 pub struct RowStore {
@@ -27,8 +27,7 @@ impl RowStore {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub fn new(database: Database) -> Result<Self, StoreError> {
-        let database_id = database
-            .read(|connection| Ok::<_, StoreError>(service::table.select(service::database_id).first(connection)?))?;
+        let database_id = database.ask(|connection| service::table.select(service::database_id).first(connection))?;
         Ok(Self { database, database_id })
     }
 }
@@ -83,9 +82,12 @@ fn column(number: u64) -> i64 {
     i64::try_from(number).expect("versions fit 63 bits")
 }
 
+fn read_head_row(connection: &mut AnyConnection, name: &Name) -> QueryResult<Option<HeadRow>> {
+    graphs::table.filter(graphs::name.eq(name.as_str())).select(HeadRow::as_select()).first(connection).optional()
+}
+
 fn read_head(connection: &mut AnyConnection, name: &Name) -> Result<Option<Head>, StoreError> {
-    let row = graphs::table.filter(graphs::name.eq(name.as_str())).select(HeadRow::as_select()).first(connection);
-    row.optional()?.map(HeadRow::into_head).transpose()
+    read_head_row(connection, name)?.map(HeadRow::into_head).transpose()
 }
 
 fn read_head_by_id(connection: &mut AnyConnection, id: i64) -> Result<Head, StoreError> {
@@ -98,10 +100,8 @@ impl GraphStore for RowStore {
     }
 
     fn ping(&self) -> Result<(), StoreError> {
-        self.database.read(|connection| {
-            service::table.select(service::id).first::<i64>(connection)?;
-            Ok(())
-        })
+        self.database.ask(|connection| service::table.select(service::id).first::<i64>(connection))?;
+        Ok(())
     }
 
     fn lock_record(&self) -> Result<Option<LockRecord>, StoreError> {
@@ -123,7 +123,7 @@ impl GraphStore for RowStore {
     }
 
     fn graphs(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, StoreError> {
-        let rows: Vec<HeadRow> = self.database.read(|connection| {
+        let rows: Vec<HeadRow> = self.database.ask(|connection| {
             let from = after.map_or(prefix, |after| after.max(prefix));
             let query = graphs::table
                 .filter(graphs::state.ne(GraphState::Deleted.column()))
@@ -132,7 +132,7 @@ impl GraphStore for RowStore {
                 // The last name of the page before may come again.
                 .limit(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
                 .select(HeadRow::as_select());
-            Ok::<_, StoreError>(query.load(connection)?)
+            query.load(connection)
         })?;
         let heads = rows.into_iter().map(HeadRow::into_head);
         let wanted = heads.filter(|head| head.as_ref().map_or(true, |head| after != Some(head.name.as_str())));
@@ -204,15 +204,26 @@ impl GraphStore for RowStore {
     }
 
     fn head(&self, name: &Name) -> Result<Option<Head>, StoreError> {
-        self.database.read(|connection| read_head(connection, name))
+        let row = self.database.ask(|connection| read_head_row(connection, name))?;
+        row.map(HeadRow::into_head).transpose()
     }
 
     fn refresh(&self, name: &Name, known: Option<ImageKey>) -> Result<Option<(Head, Option<Graph>)>, StoreError> {
-        self.database.read(|connection| {
-            let Some(head) = read_head(connection, name)? else { return Ok(None) };
-            let graph = if known == Some(head.key()) { None } else { Some(load(connection, &head)?) };
-            Ok(Some((head, graph)))
-        })
+        if known.is_some() {
+            let Some(head) = self.head(name)? else { return Ok(None) };
+            if known == Some(head.key()) {
+                return Ok(Some((head, None)));
+            }
+        }
+        let read = self.database.read(|connection| {
+            let Some(head) = read_head(connection, name)? else { return Ok::<_, StoreError>(None) };
+            let rows = read_rows(connection, &head)?;
+            Ok(Some((head, rows)))
+        })?;
+        // When the transaction is over: the server ends one that does nothing for long.
+        let Some((head, rows)) = read else { return Ok(None) };
+        let graph = rows.finish(head.version).map_err(|reason| damaged(&head, reason))?;
+        Ok(Some((head, Some(graph))))
     }
 
     fn raise_epoch(&self, read: &Head, epoch: u32, fence: i64, incarnation: &str) -> Result<Head, CommitError> {
@@ -238,8 +249,10 @@ impl GraphStore for RowStore {
     }
 
     fn commit(&self, commit: &Commit<'_>) -> Result<Chain, CommitError> {
+        // All is written out before the transaction begins, to hold the row no longer than need be.
         let log = log_rows(commit);
-        match self.database.write(|connection| write(connection, commit, &log)) {
+        let rows = row_writes(commit);
+        match self.database.write(|connection| write(connection, commit, &log, &rows)) {
             Ok(()) => {}
             Err(WriteError::RolledBack(error)) => return Err(error),
             Err(WriteError::CommitUnknown(error)) => self.resolve(commit, error)?,
@@ -248,7 +261,7 @@ impl GraphStore for RowStore {
     }
 
     fn stored_answers(&self, graph_id: i64, keys: &[&str], since_ms: i64) -> Result<Vec<StoredAnswer>, StoreError> {
-        self.database.read(|connection| read_answers(connection, graph_id, keys, since_ms))
+        Ok(self.database.ask(|connection| read_answers(connection, graph_id, keys, since_ms))?)
     }
 
     fn changes(
@@ -284,7 +297,8 @@ impl RowStore {
         if commit.entries.is_empty() {
             return Err(unknown(lost.to_string()));
         }
-        let found = self.database.read(|connection| {
+        // The server may still be at it: whoever has the row then is waited for.
+        let found = self.database.read_held(commit.read.name.as_str(), |connection| {
             let attempts = changes::table
                 .filter(changes::graph_id.eq(commit.read.id))
                 .filter(changes::version.gt(column(commit.read.version)))
@@ -313,12 +327,13 @@ fn read_lock_record(connection: &mut AnyConnection) -> Result<Option<LockRecord>
     Ok(kind.zip(identity).map(|(kind, identity)| LockRecord { kind, identity }))
 }
 
-/// All rows of a graph, in the order of their primary keys.
-fn load(connection: &mut AnyConnection, head: &Head) -> Result<Graph, StoreError> {
-    if head.state == GraphState::Deleted {
-        return Ok(Graph::empty_at(head.version));
-    }
-    let damaged = |reason| StoreError::DamagedRows { graph: head.name.clone(), reason };
+fn damaged(head: &Head, reason: DamagedRows) -> StoreError {
+    StoreError::DamagedRows { graph: head.name.clone(), reason }
+}
+
+/// All rows of a graph, in the order of their primary keys; of a deleted one there are none.
+fn read_rows(connection: &mut AnyConnection, head: &Head) -> Result<GraphBuilder, StoreError> {
+    let damaged = |reason| damaged(head, reason);
     let mut builder = GraphBuilder::default();
     let rows = datasets::table
         .filter(datasets::graph_id.eq(head.id))
@@ -358,7 +373,7 @@ fn load(connection: &mut AnyConnection, head: &Head) -> Result<Graph, StoreError
         let (job, dataset) = row?;
         builder.output(job, dataset).map_err(damaged)?;
     }
-    builder.finish(head.version).map_err(damaged)
+    Ok(builder)
 }
 
 /// A change as the log tells it.
@@ -367,7 +382,6 @@ struct LogRow {
     chain: Chain,
 }
 
-/// Written out before the transaction begins, to hold the row no longer than need be.
 fn log_rows(commit: &Commit<'_>) -> Vec<LogRow> {
     let mut chain = commit.read.chain;
     let row = |entry: &Entry<'_>| {
@@ -378,7 +392,12 @@ fn log_rows(commit: &Commit<'_>) -> Vec<LogRow> {
     commit.entries.iter().map(row).collect()
 }
 
-fn write(connection: &mut AnyConnection, commit: &Commit<'_>, log: &[LogRow]) -> Result<(), CommitError> {
+fn write(
+    connection: &mut AnyConnection,
+    commit: &Commit<'_>,
+    log: &[LogRow],
+    rows: &[RowsWrite],
+) -> Result<(), CommitError> {
     let graph_id = commit.read.id;
     failpoint::pass("before-conditional-update");
     conditional_update(connection, commit, log.last().map_or(commit.read.chain, |row| row.chain))?;
@@ -386,9 +405,9 @@ fn write(connection: &mut AnyConnection, commit: &Commit<'_>, log: &[LogRow]) ->
 
     if commit.deletes_graph {
         delete_all(connection, graph_id)?;
-    } else {
-        let touched: Vec<&Touched> = commit.entries.iter().map(|entry| entry.touched).collect();
-        write_rows(connection, graph_id, RowDelta::between(commit.before, commit.after, &touched))?;
+    }
+    for write in rows {
+        connection.write_rows(graph_id, write)?;
     }
     let rows = commit.entries.iter().zip(log).map(|(entry, row)| ChangeRow {
         graph_id,
@@ -410,26 +429,23 @@ fn conditional_update(connection: &mut AnyConnection, commit: &Commit<'_>, chain
     let read = commit.read;
     let version = read.version + commit.entries.len() as u64;
     let state = if commit.deletes_graph { GraphState::Deleted } else { GraphState::Open };
-    let new = (
-        graphs::version.eq(column(version)),
-        graphs::fence.eq(commit.token),
-        graphs::chain.eq(chain.0.as_slice()),
-        graphs::state.eq(state.column()),
-    );
     // Each comparison can be switched off, only in builds for tests, to show that its test then fails.
-    let (any_version, any_fence) =
-        (i64::from(failpoint::is_off("version-comparison")), i64::from(failpoint::is_off("fence-comparison")));
-    let changed = diesel::update(
-        graphs::table
-            .filter(graphs::id.eq(read.id))
-            .filter(graphs::state.eq(GraphState::Open.column()))
-            .filter(
-                graphs::version.eq(column(read.version)).or(any_version.into_sql::<diesel::sql_types::BigInt>().eq(1)),
-            )
-            .filter(graphs::fence.le(commit.token).or(any_fence.into_sql::<diesel::sql_types::BigInt>().eq(1))),
-    )
-    .set(new)
-    .execute(connection)?;
+    let off = |comparison| Value::Integer(i64::from(failpoint::is_off(comparison)));
+    let changed = connection.run(
+        "UPDATE graphs SET version = ?, fence = ?, chain = ?, state = ? \
+         WHERE id = ? AND state = 'open' AND (version = ? OR ? = 1) AND (fence <= ? OR ? = 1)",
+        &[
+            Value::Integer(column(version)),
+            Value::Integer(commit.token),
+            Value::Bytes(&chain.0),
+            Value::Text(state.column()),
+            Value::Integer(read.id),
+            Value::Integer(column(read.version)),
+            off("version-comparison"),
+            Value::Integer(commit.token),
+            off("fence-comparison"),
+        ],
+    )?;
     if changed == 1 {
         return Ok(());
     }
@@ -450,7 +466,7 @@ fn read_answers(
     graph_id: i64,
     keys: &[&str],
     since_ms: i64,
-) -> Result<Vec<StoredAnswer>, StoreError> {
+) -> QueryResult<Vec<StoredAnswer>> {
     let rows: Vec<(String, String, String)> = idempotency_keys::table
         .filter(idempotency_keys::graph_id.eq(graph_id))
         .filter(idempotency_keys::key.eq_any(keys))
@@ -486,35 +502,40 @@ fn keep_answers<'a>(
     Ok(())
 }
 
-/// What goes, goes first: ids, names and the place of a producer are used again within one turn.
-fn write_rows(connection: &mut AnyConnection, graph_id: i64, delta: RowDelta<'_>) -> Result<(), CommitError> {
-    let packed = |(job, dataset): (u32, u32)| u64::from(job) << 32 | u64::from(dataset);
-    let edges = |connection: &mut AnyConnection, statement, mut edges: Vec<Edge>| {
+/// The rows of all entries together. What goes, goes first: ids, names and the place of a producer are used again within one turn.
+fn row_writes(commit: &Commit<'_>) -> Vec<RowsWrite> {
+    if commit.deletes_graph {
+        return Vec::new();
+    }
+    let touched: Vec<&Touched> = commit.entries.iter().map(|entry| entry.touched).collect();
+    let delta = RowDelta::between(commit.before, commit.after, &touched);
+    let edges = |statement: RowsStatement, mut edges: Vec<Edge>| {
         // In the order of datasets, which are all over the table; the jobs of one turn are close to each other.
         edges.sort_unstable_by_key(|&(job, dataset)| (dataset, job));
-        connection.execute_rows(&statement, graph_id, edges.into_iter().map(packed))
+        statement.over(edges.into_iter().map(|(job, dataset)| u64::from(job) << 32 | u64::from(dataset)))
     };
-    edges(connection, RowsStatement::DELETE_INPUTS, delta.inputs_gone)?;
-    edges(connection, RowsStatement::DELETE_OUTPUTS, delta.outputs_gone)?;
-    connection.execute_rows(&RowsStatement::DELETE_JOBS, graph_id, delta.jobs_gone.into_iter())?;
-    connection.execute_rows(&RowsStatement::DELETE_DATASETS, graph_id, delta.datasets_gone.into_iter())?;
-
     fn metadata<'g>(dataset: &Dataset<'g>) -> Option<&'g str> {
         dataset.metadata().map(CanonicalJson::as_str)
     }
-    let changed = delta.datasets_changed.iter().map(|dataset| (dataset.id(), metadata(dataset)));
-    connection.execute_rows(&RowsStatement::UPDATE_DATASETS, graph_id, changed)?;
-    let changed =
+    let datasets_changed = delta.datasets_changed.iter().map(|dataset| (dataset.id(), metadata(dataset)));
+    let jobs_changed =
         delta.jobs_changed.iter().map(|(job, spec)| (job.id(), spec.map(CanonicalJson::as_str), job.version()));
-    connection.execute_rows(&RowsStatement::UPDATE_JOBS, graph_id, changed)?;
-
-    let new = delta.datasets_new.iter().map(|dataset| (dataset.id(), dataset.name().as_str(), metadata(dataset)));
-    connection.execute_rows(&RowsStatement::INSERT_DATASETS, graph_id, new)?;
-    let new = delta.jobs_new.iter().map(|job| (job.id(), job.name().as_str(), job.spec().as_str(), job.version()));
-    connection.execute_rows(&RowsStatement::INSERT_JOBS, graph_id, new)?;
-    edges(connection, RowsStatement::INSERT_INPUTS, delta.inputs_new)?;
-    edges(connection, RowsStatement::INSERT_OUTPUTS, delta.outputs_new)?;
-    Ok(())
+    let datasets_new =
+        delta.datasets_new.iter().map(|dataset| (dataset.id(), dataset.name().as_str(), metadata(dataset)));
+    let jobs_new = delta.jobs_new.iter().map(|job| (job.id(), job.name().as_str(), job.spec().as_str(), job.version()));
+    let writes = [
+        edges(RowsStatement::DELETE_INPUTS, delta.inputs_gone),
+        edges(RowsStatement::DELETE_OUTPUTS, delta.outputs_gone),
+        RowsStatement::DELETE_JOBS.over(delta.jobs_gone.into_iter()),
+        RowsStatement::DELETE_DATASETS.over(delta.datasets_gone.into_iter()),
+        RowsStatement::UPDATE_DATASETS.over(datasets_changed),
+        RowsStatement::UPDATE_JOBS.over(jobs_changed),
+        RowsStatement::INSERT_DATASETS.over(datasets_new),
+        RowsStatement::INSERT_JOBS.over(jobs_new),
+        edges(RowsStatement::INSERT_INPUTS, delta.inputs_new),
+        edges(RowsStatement::INSERT_OUTPUTS, delta.outputs_new),
+    ];
+    writes.into_iter().flatten().collect()
 }
 
 fn delete_all(connection: &mut AnyConnection, graph_id: i64) -> Result<(), CommitError> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::support::cluster::{Answer, Client, GRAPH, Server, Site, wait_until};
+use crate::support::cluster::{Answer, Client, GRAPH, Server, Site, Sql, wait_until};
 use crate::support::storm::audit;
 
 /// One write of several rows: two jobs, one of them with a dataset of its own.
@@ -86,7 +86,13 @@ fn while_the_lock_is_seeded() {
     for (point, epoch) in [("before-commit", 0), ("after-commit", 1)] {
         let site = Site::with_graph();
         std::fs::remove_dir_all(site.lock_directory()).unwrap();
-        site.run_sql("DELETE FROM changes; DELETE FROM datasets; UPDATE graphs SET version = 0, epoch = 0, fence = 0, chain = zeroblob(32)");
+        let nothing = match site.sql() {
+            Sql::Sqlite(_) => "zeroblob(32)",
+            Sql::Postgres(_) => "decode(repeat('00', 32), 'hex')",
+        };
+        site.run_sql(&format!(
+            "DELETE FROM changes; DELETE FROM datasets; UPDATE graphs SET version = 0, epoch = 0, fence = 0, chain = {nothing}"
+        ));
         let reached = site.path("reached");
         let mut server = site.serve_armed(&format!("{point}=pause:{}@1", reached.display()), &[]);
         std::thread::scope(|scope| {

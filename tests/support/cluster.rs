@@ -53,6 +53,26 @@ pub enum Kind {
     Postgres,
 }
 
+impl Kind {
+    /// Says, in the environment, that tests which are not about one database are to run on Postgres. See `tests/on_postgres.rs`.
+    pub const VARIABLE: &str = "FENCEPOST_TEST_DATABASE";
+
+    pub fn of_this_run() -> Self {
+        match std::env::var(Self::VARIABLE).as_deref() {
+            Ok("postgres") => Self::Postgres,
+            _ => Self::Sqlite,
+        }
+    }
+
+    /// A new database; in a file in `directory`, if it is one in a file.
+    pub fn new_database(self, directory: &Path) -> String {
+        match self {
+            Self::Sqlite => format!("sqlite:{}", directory.join("fencepost.db").display()),
+            Self::Postgres => Postgres::shared().new_database(),
+        }
+    }
+}
+
 /// A database of its own and the lock that guards it: files in a directory that is gone when dropped, or on the Postgres server that tests share.
 pub struct Site {
     directory: tempfile::TempDir,
@@ -62,36 +82,30 @@ pub struct Site {
 }
 
 impl Site {
+    /// On the database that this run of the tests is for.
     pub fn new() -> Self {
-        Self::on(Kind::Sqlite)
+        Self::on(Kind::of_this_run())
     }
 
     pub fn on(kind: Kind) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let url = match kind {
-            Kind::Sqlite => format!("sqlite:{}", directory.path().join("fencepost.db").display()),
-            Kind::Postgres => Postgres::shared().new_database(),
-        };
+        let url = kind.new_database(directory.path());
         Self { directory, url, lock_url: None }
+    }
+
+    /// On a database of that URL.
+    pub fn at(url: String) -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), url, lock_url: None }
     }
 
     /// With an empty graph [`GRAPH`], and a first turn behind it: lock named, epoch seeded, version 1.
     pub fn with_graph() -> Self {
-        Self::with_graph_on(Kind::Sqlite)
-    }
-
-    pub fn with_graph_on(kind: Kind) -> Self {
-        let site = Self::on(kind);
-        site.begin();
-        site
-    }
-
-    fn begin(&self) {
-        let site = self;
+        let site = Self::new();
         let node = site.node();
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
         let first = crate::support::ask::put_dataset("first");
         crate::support::ask::write(&node, [first]).unwrap();
+        site
     }
 
     pub fn path(&self, file: &str) -> PathBuf {
@@ -138,6 +152,35 @@ impl Site {
 
     pub fn run_sql(&self, statements: &str) {
         self.sql().batch_execute(statements).unwrap();
+    }
+
+    /// A transaction that every other writer waits for until it is ended.
+    pub fn hold_back_writers(&self) -> Sql {
+        let mut sql = self.sql();
+        let begin = match sql {
+            Sql::Sqlite(_) => "BEGIN IMMEDIATE",
+            Sql::Postgres(_) => "BEGIN; SELECT id FROM graphs FOR UPDATE",
+        };
+        sql.batch_execute(begin).unwrap();
+        sql
+    }
+
+    /// Has the database refuse a job that the rules allow.
+    pub fn refuse_jobs_named(&self, job: &str) {
+        self.run_sql(&match self.sql() {
+            Sql::Sqlite(_) => format!(
+                "CREATE TRIGGER refuse BEFORE INSERT ON jobs WHEN NEW.name = '{job}' \
+                 BEGIN INSERT INTO service (id, database_id) VALUES (1, 'second'); END"
+            ),
+            Sql::Postgres(_) => format!("ALTER TABLE jobs ADD CONSTRAINT refuse CHECK (name <> '{job}')"),
+        });
+    }
+
+    pub fn refuse_no_jobs(&self) {
+        self.run_sql(match self.sql() {
+            Sql::Sqlite(_) => "DROP TRIGGER refuse",
+            Sql::Postgres(_) => "ALTER TABLE jobs DROP CONSTRAINT refuse",
+        });
     }
 
     pub fn lock_directory(&self) -> PathBuf {

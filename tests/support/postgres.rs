@@ -27,8 +27,19 @@ impl Postgres {
     /// The one that tests share which do not harm it. Every test takes a database of its own on it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(&[]))
+        SHARED.get_or_init(|| match std::env::var(Self::VARIABLE).ok().and_then(|port| port.parse().ok()) {
+            Some(port) => Self { directory: tempfile::tempdir().unwrap(), port, keeper: None },
+            None => Self::start(&[]),
+        })
     }
+
+    /// Has a process that a test starts use the shared server too.
+    pub fn lend_to(command: &mut Command) {
+        command.env(Self::VARIABLE, Self::shared().port.to_string());
+    }
+
+    /// The port of the server that another process has started and shares with this one.
+    const VARIABLE: &str = "FENCEPOST_TEST_POSTGRES_PORT";
 
     /// One that is the caller's own, with more settings such as `max_connections=10`.
     pub fn start(settings: &[&str]) -> Self {
@@ -99,10 +110,33 @@ impl Postgres {
 
     /// A session as superuser that goes round everything.
     pub fn sql(&self) -> PgConnection {
-        PgConnection::establish(&self.url("postgres")).unwrap()
+        self.try_sql().unwrap()
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub fn try_sql(&self) -> Result<PgConnection, diesel::ConnectionError> {
+        PgConnection::establish(&self.url("postgres"))
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The data of a server that is not running, as they are now.
+    pub fn copy(&self) -> PathBuf {
+        assert!(self.keeper.is_none(), "the server is running");
+        let copy = self.directory.path().join("copy");
+        run(Command::new("cp").arg("-a").arg(self.data()).arg(&copy));
+        copy
+    }
+
+    /// Puts a copy in the place of the data of a server that is not running.
+    pub fn replace(&self, copy: &Path) {
+        assert!(self.keeper.is_none(), "the server is running");
+        fs::remove_dir_all(self.data()).unwrap();
+        run(Command::new("cp").arg("-a").arg(copy).arg(self.data()));
+    }
+
+    fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 

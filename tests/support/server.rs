@@ -10,10 +10,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::cluster::Kind;
 use super::contract;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// Where a server's directory says which database it has.
+const URL_FILE: &str = "database-url";
 
 /// Killed when dropped.
 pub struct Server {
@@ -30,14 +34,19 @@ impl Server {
 
     /// With more arguments of `serve` and environment variables.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), arguments, environment)
+        let directory = tempfile::tempdir().unwrap();
+        let url = Kind::of_this_run().new_database(directory.path());
+        std::fs::write(directory.path().join(URL_FILE), url).unwrap();
+        Self::start_in(directory, arguments, environment)
     }
 
-    /// With the database that is in `directory`.
+    /// With the database that `directory` was begun with.
     pub fn start_in(directory: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let url = std::fs::read_to_string(directory.path().join(URL_FILE)).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_fencepost"))
             .args(["serve", "--address", "127.0.0.1:0"])
             .args(arguments)
+            .env("FENCEPOST_DATABASE_URL", url)
             .envs(environment.iter().copied())
             .current_dir(directory.path())
             .stdin(Stdio::null())

@@ -106,8 +106,7 @@ pub fn no_verdict_of_a_batch_leaves_before_its_commit(fixture: &impl Fixture) {
     let first = in_line(&node, GRAPH, [changeset([])]);
     wait_until("the first turn has begun", || node.waiting().0 == 0);
     let waiting = in_line(&node, GRAPH, of_every_kind());
-    let mut other_writer = fixture.site().sql();
-    other_writer.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let mut other_writer = fixture.site().hold_back_writers();
     lock.release();
     wait_until("both batches are judged", || node.metrics().decide.get_sample_count() == judged + 2);
     for verdict in &waiting {
@@ -177,10 +176,7 @@ pub fn a_thousand_waiting_writes_hold_no_thread(fixture: &impl Fixture) {
 pub fn a_batch_that_the_database_refuses_is_run_again_one_by_one(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     accepted(&node, [put_dataset("d")]);
-    fixture.site().run_sql(
-        "CREATE TRIGGER refuse BEFORE INSERT ON jobs WHEN NEW.name = 'poison' \
-         BEGIN INSERT INTO service (id, database_id) VALUES (1, 'second'); END",
-    );
+    fixture.site().refuse_jobs_named("poison");
     let (before, loads) = (node.metrics().write_batch.get_sample_count(), node.metrics().image_loads.get());
     let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
     let first = in_line(&node, GRAPH, [changeset([])]);
@@ -204,7 +200,7 @@ pub fn a_batch_that_the_database_refuses_is_run_again_one_by_one(fixture: &impl 
     assert!(image.graph.job("poison").is_none());
     assert_eq!(image.graph.digest(), audit(fixture.site()).digest);
     // Nothing sticks.
-    fixture.site().run_sql("DROP TRIGGER refuse");
+    fixture.site().refuse_no_jobs();
     assert_eq!(accepted(&node, [put_job("poison", &["d"], &[])]), 5);
 }
 
