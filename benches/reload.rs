@@ -1,8 +1,8 @@
 //! What it costs to load an image anew, against a bare Diesel load of the same rows into vectors: 500,000 jobs, 500,000 datasets,
 //! 2,000,000 edges, names of 40 bytes.
 //!
-//! `cargo bench --bench reload`. Prints medians, their ratio, and the memory of the process before, while and after loading. With `FENCEPOST_BENCH_DB=PATH` the
-//! database is kept there, and used again if it is there.
+//! `cargo bench --bench reload`. Prints medians, their ratio, and the memory of the process before, while and after loading. `FENCEPOST_BENCH_DATABASES` may name
+//! URLs, with spaces between, of databases to use instead of a new file: one that has the graph already is used as it is.
 
 use std::time::{Duration, Instant};
 
@@ -52,33 +52,48 @@ fn resident_mb(field: &str) -> f64 {
     line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 
-fn bare_load(path: &str, graph: i64) -> usize {
-    let mut connection = diesel::SqliteConnection::establish(path).expect("the database is there");
-    let jobs: Vec<(i64, String, String, i64)> = jobs::table
-        .filter(jobs::graph_id.eq(graph))
-        .order(jobs::id)
-        .select((jobs::id, jobs::name, jobs::spec, jobs::version))
-        .load(&mut connection)
-        .expect("loads");
-    let datasets: Vec<(i64, String, Option<String>)> = datasets::table
-        .filter(datasets::graph_id.eq(graph))
-        .order(datasets::id)
-        .select((datasets::id, datasets::name, datasets::metadata))
-        .load(&mut connection)
-        .expect("loads");
-    let inputs: Vec<(i64, i64)> = job_inputs::table
-        .filter(job_inputs::graph_id.eq(graph))
-        .order((job_inputs::job_id, job_inputs::dataset_id))
-        .select((job_inputs::job_id, job_inputs::dataset_id))
-        .load(&mut connection)
-        .expect("loads");
-    let outputs: Vec<(i64, i64)> = job_outputs::table
-        .filter(job_outputs::graph_id.eq(graph))
-        .order(job_outputs::dataset_id)
-        .select((job_outputs::job_id, job_outputs::dataset_id))
-        .load(&mut connection)
-        .expect("loads");
-    jobs.len() + datasets.len() + inputs.len() + outputs.len()
+/// As a function for each kind of connection would be.
+macro_rules! bare_load {
+    ($connection:expr, $graph:expr) => {{
+        let jobs: Vec<(i64, String, String, i64)> = jobs::table
+            .filter(jobs::graph_id.eq($graph))
+            .order(jobs::id)
+            .select((jobs::id, jobs::name, jobs::spec, jobs::version))
+            .load($connection)
+            .expect("loads");
+        let datasets: Vec<(i64, String, Option<String>)> = datasets::table
+            .filter(datasets::graph_id.eq($graph))
+            .order(datasets::id)
+            .select((datasets::id, datasets::name, datasets::metadata))
+            .load($connection)
+            .expect("loads");
+        let inputs: Vec<(i64, i64)> = job_inputs::table
+            .filter(job_inputs::graph_id.eq($graph))
+            .order((job_inputs::job_id, job_inputs::dataset_id))
+            .select((job_inputs::job_id, job_inputs::dataset_id))
+            .load($connection)
+            .expect("loads");
+        let outputs: Vec<(i64, i64)> = job_outputs::table
+            .filter(job_outputs::graph_id.eq($graph))
+            .order(job_outputs::dataset_id)
+            .select((job_outputs::job_id, job_outputs::dataset_id))
+            .load($connection)
+            .expect("loads");
+        jobs.len() + datasets.len() + inputs.len() + outputs.len()
+    }};
+}
+
+fn bare_load(url: &str, graph: i64) -> usize {
+    match url.strip_prefix("sqlite:") {
+        Some(path) => {
+            let mut connection = diesel::SqliteConnection::establish(path).expect("the database is there");
+            bare_load!(&mut connection, graph)
+        }
+        None => {
+            let mut connection = diesel::PgConnection::establish(url).expect("the database is there");
+            bare_load!(&mut connection, graph)
+        }
+    }
 }
 
 fn median(mut times: Vec<Duration>) -> f64 {
@@ -91,13 +106,20 @@ fn main() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let kept = std::env::var("FENCEPOST_BENCH_DB").ok();
-    let path = kept.unwrap_or_else(|| folder.path().join("bench.db").display().to_string());
-    let path = path.as_str();
-    let url = DatabaseUrl::parse(&format!("sqlite:{path}")).expect("a URL");
+    let made = format!("sqlite:{}", folder.path().join("bench.db").display());
+    let urls = std::env::var("FENCEPOST_BENCH_DATABASES").unwrap_or(made);
+    for url in urls.split_whitespace() {
+        measure(url);
+    }
+}
+
+fn measure(url: &str) {
+    let database = DatabaseUrl::parse(url).expect("a URL");
+    println!("{database}");
     let graph = Name::new("bench").expect("a name");
-    if !std::path::Path::new(path).exists() {
-        let service = node::open(&NodeOptions::new(url.clone())).expect("a node");
+    let open = || RowStore::new(Database::open(&database, PoolLimits::default()).expect("opens")).expect("opens");
+    if open().head(&graph).expect("reads").is_none() {
+        let service = node::open(&NodeOptions::new(database.clone())).expect("a node");
         service.create_graph_and_wait(&graph).expect("a graph");
         let began = Instant::now();
         for first in (0..JOBS).step_by(JOBS_PER_CHANGESET) {
@@ -107,7 +129,7 @@ fn main() {
         }
         println!("written: {JOBS} jobs in {:.1} s", began.elapsed().as_secs_f64());
     }
-    let store = RowStore::new(Database::open(&url, PoolLimits::default()).expect("opens")).expect("opens");
+    let store = open();
     let graph_id = store.head(&graph).expect("reads").expect("is there").id;
     println!("resident before loading: {:.0} MB", resident_mb("VmRSS"));
 
@@ -125,7 +147,7 @@ fn main() {
             );
         }
         let began = Instant::now();
-        let rows = bare_load(path, graph_id);
+        let rows = bare_load(url, graph_id);
         bare.push(began.elapsed());
         assert_eq!(rows, 2 * JOBS + image.as_ref().map_or(0, |graph| graph.edge_count()), "the same rows");
     }
