@@ -10,9 +10,10 @@
 //! ```
 //!
 //! Uses `graph`, `store` and `lock`; synchronous; knows no HTTP. What differs between designs is where state lives (the store), how the image is
-//! refreshed and how writers take turns. `crud`: rows, reloaded when the version moved, writers in turn by the lock.
+//! refreshed and how writers take turns: see [`Design`].
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,7 @@ use crate::store::{CommitError, Creation, GraphStore, Head, LockRecord, StoreErr
 mod image;
 mod lane;
 mod metrics;
+mod permits;
 mod read_turn;
 mod workers;
 mod write_turn;
@@ -32,7 +34,65 @@ pub use metrics::Metrics;
 
 use lane::{Lane, PendingRead, PendingWrite, Queued};
 use metrics::observe;
+use permits::{Permit, Permits};
 use workers::Workers;
+
+/// How the service is built. Rules, answers and durability are the same for all; what a request costs is not. With n jobs, datasets and edges
+/// in the graph:
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Design {
+    /// Rows; the image is kept and reloaded when the version moved; writers take turns by the lock, and those that wait share one. A read
+    /// costs a look at the version, a write its own size; O(n) only after another process has written.
+    #[default]
+    Crud,
+    /// Rows; every request takes a turn of its own by the lock, loads the whole graph, and keeps nothing; every write sorts the whole graph to
+    /// see that it has no cycle. Always O(n): what the plainest code that is correct costs, to measure the others against.
+    CrudNaive,
+}
+
+impl Design {
+    /// Whether an image outlives the turn that loaded or made it.
+    #[must_use]
+    pub fn keeps_images(self) -> bool {
+        match self {
+            Self::Crud => true,
+            Self::CrudNaive => false,
+        }
+    }
+
+    /// Whether one turn serves all that wait, within the limits of a batch.
+    #[must_use]
+    pub fn shares_turns(self) -> bool {
+        match self {
+            Self::Crud => true,
+            Self::CrudNaive => false,
+        }
+    }
+
+    /// Whether each turn of writes sorts the whole graph that it leads to.
+    #[must_use]
+    pub fn checks_whole_graph(self) -> bool {
+        match self {
+            Self::Crud => false,
+            Self::CrudNaive => true,
+        }
+    }
+
+    /// At most how many that wait one turn serves, where `limit` is the most that any may.
+    fn turn_size(self, limit: usize) -> usize {
+        if self.shares_turns() { limit } else { 1 }
+    }
+}
+
+/// As on the command line.
+impl fmt::Display for Design {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Crud => "crud",
+            Self::CrudNaive => "crud-naive",
+        })
+    }
+}
 
 /// How reads are kept from seeing less than was answered before they began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,6 +117,9 @@ pub struct Limits {
     pub batch_writes: usize,
     /// Bytes of request bodies that one turn serves, beyond its first request.
     pub batch_bytes: usize,
+    /// Whole graphs that are in memory at once under a design that keeps no image; one more is waited for as long as for the lock, and then
+    /// refused as contended. An image counts until nobody holds it.
+    pub loaded_images: usize,
     /// How long a turn waits for the lock.
     pub lock_wait: Duration,
     /// How often a turn that was fenced or outrun is taken again.
@@ -71,6 +134,7 @@ impl Default for Limits {
             waiting_reads: 8192,
             batch_writes: 128,
             batch_bytes: 8 << 20,
+            loaded_images: 2,
             lock_wait: Duration::from_secs(5),
             turn_retries: 3,
         }
@@ -251,9 +315,12 @@ pub struct Service {
 struct Inner {
     store: Arc<dyn GraphStore>,
     lock: Arc<dyn DistributedLock>,
+    design: Design,
     reads: Reads,
     limits: Limits,
     metrics: Metrics,
+    /// If images are not kept.
+    loads: Option<Arc<Permits>>,
     lanes: Mutex<HashMap<Name, Arc<Lane>>>,
     workers: Workers,
 }
@@ -261,10 +328,18 @@ struct Inner {
 impl Service {
     /// Starts the threads that take turns. The lock must be the database's (see [`bind_lock`]).
     #[must_use]
-    pub fn new(store: Arc<dyn GraphStore>, lock: Arc<dyn DistributedLock>, reads: Reads, limits: Limits) -> Self {
+    pub fn new(
+        store: Arc<dyn GraphStore>,
+        lock: Arc<dyn DistributedLock>,
+        design: Design,
+        reads: Reads,
+        limits: Limits,
+    ) -> Self {
         let workers = Workers::start(limits.turn_threads);
         let (metrics, lanes) = (Metrics::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { store, lock, reads, limits, metrics, lanes, workers }) }
+        let permits = || Permits::new(limits.loaded_images, metrics.loads_held.clone(), metrics.loads_waiting.clone());
+        let loads = (!design.keeps_images()).then(permits);
+        Self { inner: Arc::new(Inner { store, lock, design, reads, limits, metrics, loads, lanes, workers }) }
     }
 
     /// Judges and applies one write in a turn with others. `reply` is called once, from another thread or at once, and must not block.
@@ -383,7 +458,8 @@ impl Inner {
 
     fn lane(&self, graph: &Name) -> Arc<Lane> {
         let mut lanes = self.lanes();
-        let lane = lanes.entry(graph.clone()).or_insert_with(|| Arc::new(Lane::new(graph.clone())));
+        let new = || Arc::new(Lane::new(graph.clone(), self.design.keeps_images()));
+        let lane = lanes.entry(graph.clone()).or_insert_with(new);
         let lane = Arc::clone(lane);
         self.metrics.graphs_held.set(lanes.len() as i64);
         lane
@@ -415,7 +491,8 @@ impl Inner {
     }
 
     /// The row and the image at its version, from one snapshot, unless the image in hand is at that version. `None` if there is no such graph.
-    fn refreshed(&self, lane: &Lane) -> Result<Option<(Head, Arc<Image>)>, StoreError> {
+    fn refreshed(&self, lane: &Lane) -> Result<Option<(Head, Arc<Image>)>, Refusal> {
+        let permit = self.load_permit()?;
         let began = Instant::now();
         let known = lane.image.get();
         let refreshed = self.store.refresh(&lane.name, known.as_ref().map(|image| image.key))?;
@@ -436,13 +513,23 @@ impl Inner {
                     lane.image.discard(image.key);
                 }
                 self.metrics.image_loads.inc();
-                let image = Arc::new(Image { key: head.key(), graph });
+                let image = Arc::new(Image::loaded(head.key(), graph, permit));
                 lane.image.publish(&image);
                 image
             }
         };
         observe(&self.metrics.refresh, began.elapsed());
         Ok(Some((head, image)))
+    }
+
+    /// Leave to have one more graph in memory, if that is counted.
+    fn load_permit(&self) -> Result<Option<Permit>, Refusal> {
+        let Some(loads) = &self.loads else { return Ok(None) };
+        let permit = loads.take(self.limits.lock_wait);
+        let contended = || Refusal::Contended {
+            what: format!("the limit of {} loaded graphs is reached", self.limits.loaded_images),
+        };
+        permit.map(Some).ok_or_else(contended)
     }
 
     fn create_graph(

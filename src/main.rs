@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fencepost::bench::{self, BenchError, DriveArgs, HttpTarget, InProcess};
 use fencepost::db::{Database, DatabaseUrl, DbError};
-use fencepost::design::{Reads, Refusal, Service};
+use fencepost::design::{Design, Reads, Refusal, Service};
 use fencepost::graph::{Name, PlanRequest};
 use fencepost::http::{self, HttpLimits};
 use fencepost::import::{self, Format, ImportError, ImportRequest, Namespace};
@@ -57,6 +57,8 @@ struct NodeArgs {
 enum DesignArg {
     /// Rows; the image is reloaded when the version moved; writers take turns by the lock
     Crud,
+    /// Rows; each request alone takes the lock and loads the whole graph, each write sorts it whole; nothing is kept
+    CrudNaive,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -282,14 +284,17 @@ fn run(cli: &Cli) -> Result<(), Failure> {
 
 impl NodeArgs {
     fn options(&self) -> Result<NodeOptions, Failure> {
-        let DesignArg::Crud = self.design;
+        let design = match self.design {
+            DesignArg::Crud => Design::Crud,
+            DesignArg::CrudNaive => Design::CrudNaive,
+        };
         let database = DatabaseUrl::parse(&self.database_url).map_err(NodeError::from)?;
         let lock_url = self.lock_url.as_deref().map(LockUrl::parse).transpose()?;
         let reads = match self.reads {
             ReadsArg::Lock => Reads::Lock,
             ReadsArg::Snapshot => Reads::Snapshot,
         };
-        Ok(NodeOptions { lock_url, reads, ..NodeOptions::new(database) })
+        Ok(NodeOptions { lock_url, design, reads, ..NodeOptions::new(database) })
     }
 }
 
@@ -315,8 +320,9 @@ fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
         ..HttpLimits::default()
     };
     let service: Service = node::open(&options)?;
-    let database = options.database.clone();
-    let ready = move |address| log::info!("serving {database} on http://{address}; see http://{address}/docs");
+    let (database, design) = (options.database.clone(), options.design);
+    let ready =
+        move |address| log::info!("serving {database} with {design} on http://{address}; see http://{address}/docs");
     http::serve(service, args.address, limits, ready)
         .map_err(|error| Failure::away(format!("cannot serve on {}: {}", args.address, error.kind())))
 }
@@ -410,7 +416,8 @@ fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
         }
         None => {
             let options = node.options()?;
-            let description = format!("in process on {}, reads {:?}", options.database, options.reads).to_lowercase();
+            let reads = format!("{:?}", options.reads).to_lowercase();
+            let description = format!("in process on {}, design {}, reads {reads}", options.database, options.design);
             bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
         }
     };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::db::{Database, DatabaseUrl, DbError, PoolLimits};
-use crate::design::{self, Limits, LockBindingError, Reads, Service};
+use crate::design::{self, Design, Limits, LockBindingError, Reads, Service};
 use crate::lock::file::FileLock;
 use crate::lock::{DistributedLock, LockError};
 use crate::store::rows::RowStore;
@@ -19,6 +19,8 @@ pub struct NodeOptions {
     pub database: DatabaseUrl,
     /// Which lock guards it; `None`: the one that the database names, or its default.
     pub lock_url: Option<LockUrl>,
+    /// How the service is built.
+    pub design: Design,
     /// How reads are kept from seeing less than was answered.
     pub reads: Reads,
     /// Bounds of the turns.
@@ -31,8 +33,9 @@ impl NodeOptions {
     /// The defaults on this database.
     #[must_use]
     pub fn new(database: DatabaseUrl) -> Self {
-        let (reads, limits, pool) = (Reads::default(), Limits::default(), PoolLimits::default());
-        Self { database, lock_url: None, reads, limits, pool }
+        let (design, reads) = (Design::default(), Reads::default());
+        let (limits, pool) = (Limits::default(), PoolLimits::default());
+        Self { database, lock_url: None, design, reads, limits, pool }
     }
 }
 
@@ -156,7 +159,7 @@ pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
     };
     let lock = open_lock(&url, &options.database)?;
     design::bind_lock(&store, &lock.identity())?;
-    Ok(Service::new(Arc::new(store), lock, options.reads, options.limits))
+    Ok(Service::new(Arc::new(store), lock, options.design, options.reads, options.limits))
 }
 
 /// Makes `url` the lock that guards the database, whichever did before. No process may be using the former one.

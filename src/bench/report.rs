@@ -91,7 +91,7 @@ impl Tally {
 }
 
 /// Sums of the turns' histograms at one time.
-pub struct TurnSums([(&'static str, u64, f64); 6]);
+pub struct TurnSums([(&'static str, u64, f64); 7]);
 
 impl TurnSums {
     /// As they are now.
@@ -102,6 +102,7 @@ impl TurnSums {
             ("lock", &metrics.lock_wait),
             ("refresh", &metrics.refresh),
             ("decide", &metrics.decide),
+            ("check", &metrics.whole_check),
             ("commit", &metrics.commit),
             ("batch", &metrics.write_batch),
         ];
@@ -239,7 +240,9 @@ impl Report {
         }
         if let Some((before, after)) = &self.turns {
             let means = after.means_since(before);
-            let means = means.iter().map(|(name, count, mean)| match *name {
+            // Not every design takes every step.
+            let taken = means.iter().filter(|(_, count, _)| *count > 0);
+            let means = taken.map(|(name, count, mean)| match *name {
                 "batch" => format!("{mean:.1} writes a turn ({count} turns)"),
                 name => format!("{name} {mean:.1} µs"),
             });

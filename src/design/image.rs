@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::permits::Permit;
 use crate::graph::Graph;
 use crate::store::ImageKey;
 
@@ -12,11 +13,25 @@ pub struct Image {
     pub key: ImageKey,
     /// The graph at that version.
     pub graph: Graph,
+    /// Given back after the graph.
+    _permit: Option<Permit>,
 }
 
-/// The newest image of one graph. The mutex is held to copy a pointer, never across anything that waits for something else than it.
-#[derive(Default)]
+impl Image {
+    /// From the store.
+    pub(super) fn loaded(key: ImageKey, graph: Graph, permit: Option<Permit>) -> Self {
+        Self { key, graph, _permit: permit }
+    }
+
+    /// From the image before and a change; it shares all that the change left as it was.
+    pub(super) fn derived(key: ImageKey, graph: Graph) -> Self {
+        Self { key, graph, _permit: None }
+    }
+}
+
+/// The newest image of one graph, unless the design keeps none. The mutex is held to copy a pointer, never across anything that waits for something else than it.
 pub(super) struct ImageCell {
+    keeps: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -29,6 +44,10 @@ struct State {
 }
 
 impl ImageCell {
+    pub(super) fn new(keeps: bool) -> Self {
+        Self { keeps, state: Mutex::default(), changed: Condvar::new() }
+    }
+
     pub(super) fn get(&self) -> Option<Arc<Image>> {
         self.lock().newest.clone()
     }
@@ -54,7 +73,7 @@ impl ImageCell {
     pub(super) fn publish(&self, image: &Arc<Image>) {
         let mut state = self.lock();
         let older = state.newest.as_ref().is_none_or(|newest| newest.key.version < image.key.version);
-        if older {
+        if older && self.keeps {
             // The former image is dropped after the mutex is free: it may be the last owner of a whole graph.
             let former = state.newest.replace(Arc::clone(image));
             drop(state);

@@ -71,11 +71,11 @@ impl<T> Line<T> {
 }
 
 impl Lane {
-    pub(super) fn new(name: Name) -> Self {
+    pub(super) fn new(name: Name, keeps_images: bool) -> Self {
         Self {
             name,
             graph_id: Mutex::default(),
-            image: ImageCell::default(),
+            image: ImageCell::new(keeps_images),
             writes: Mutex::default(),
             reads: Mutex::default(),
         }
@@ -112,9 +112,11 @@ impl Lane {
         batch
     }
 
-    /// All reads that have arrived by now.
-    pub(super) fn take_reads(&self) -> Vec<PendingRead> {
-        lock(&self.reads).waiting.drain(..).collect()
+    /// The reads that have arrived by now, the first `most` of them.
+    pub(super) fn take_reads(&self, most: usize) -> Vec<PendingRead> {
+        let waiting = &mut lock(&self.reads).waiting;
+        let most = most.min(waiting.len());
+        waiting.drain(..most).collect()
     }
 
     pub(super) fn end_write_turn(&self) -> bool {

@@ -20,10 +20,16 @@ pub struct Metrics {
     pub refresh: Histogram,
     /// Judging a batch.
     pub decide: Histogram,
+    /// Sorting the whole graph, under a design that does.
+    pub whole_check: Histogram,
     /// From the conditional update to the acknowledged commit.
     pub commit: Histogram,
     /// Images loaded whole.
     pub image_loads: IntCounter,
+    /// Graphs in memory that were loaded for one request each.
+    pub loads_held: IntGauge,
+    /// Turns that wait until one of those is given back.
+    pub loads_waiting: IntGauge,
     /// Images thrown away because the store's version was below theirs.
     pub images_ahead_of_store: IntCounter,
     /// Conditional writes that did not hold, by reason.
@@ -50,6 +56,7 @@ impl Metrics {
             register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
         };
         let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help));
         Self {
             write_batch: sizes("fencepost_write_batch_requests", "Writes served by one turn"),
             read_batch: sizes("fencepost_read_batch_requests", "Reads served by one turn"),
@@ -57,8 +64,14 @@ impl Metrics {
             lock_wait: seconds("fencepost_lock_wait_seconds", "Waiting for the graph's lock"),
             refresh: seconds("fencepost_refresh_seconds", "Bringing the image to the store's version"),
             decide: seconds("fencepost_decide_seconds", "Judging a batch"),
+            whole_check: seconds(
+                "fencepost_whole_check_seconds",
+                "Sorting the whole graph to see that it has no cycle",
+            ),
             commit: seconds("fencepost_commit_seconds", "Writing a batch, commit included"),
             image_loads: counter("fencepost_image_loads_total", "Images loaded whole from the store"),
+            loads_held: gauge("fencepost_loads_held", "Graphs in memory that were loaded for one request each"),
+            loads_waiting: gauge("fencepost_loads_waiting", "Turns that wait until a loaded graph is given back"),
             images_ahead_of_store: counter(
                 "fencepost_images_ahead_of_store_total",
                 "Images thrown away because the store went back",
@@ -72,7 +85,7 @@ impl Metrics {
             ),
             epochs_raised: counter("fencepost_epochs_raised_total", "Epochs raised for a lock with unknown state"),
             overflows: counter("fencepost_queue_overflows_total", "Requests turned away because too many waited"),
-            graphs_held: register(&registry, IntGauge::new("fencepost_graphs_held", "Graphs kept in memory")),
+            graphs_held: gauge("fencepost_graphs_held", "Graphs kept in memory"),
             registry,
         }
     }

@@ -1,4 +1,4 @@
-//! A turn of reads: one look at the version serves all that have arrived before it.
+//! A turn of reads: one look at the version serves all that have arrived before it, if the design shares turns.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use super::lane::Lane;
 use super::metrics::observe;
 use super::{Inner, Reads, Refusal};
 use crate::lock::{LockKey, Mode};
-use crate::store::{GraphState, Head, StoreError};
+use crate::store::{GraphState, Head};
 
 impl Inner {
     pub(super) fn start_read_turn(self: &Arc<Self>, lane: Arc<Lane>) {
@@ -21,7 +21,7 @@ impl Inner {
     }
 
     fn take_read_turn(&self, lane: &Lane) {
-        let batch = lane.take_reads();
+        let batch = lane.take_reads(self.design.turn_size(usize::MAX));
         let began = Instant::now();
         self.metrics.read_batch.observe(batch.len() as f64);
         for read in &batch {
@@ -54,7 +54,10 @@ impl Inner {
 
     /// As [`refreshed`](Self::refreshed), without the lock. A version that is newer than the image may have been written here a moment ago, its
     /// image on the way: to load the whole graph for it would cost every waiting read seconds on a large graph.
-    fn refreshed_beside_writers(&self, lane: &Lane) -> Result<Option<(Head, Arc<Image>)>, StoreError> {
+    fn refreshed_beside_writers(&self, lane: &Lane) -> Result<Option<(Head, Arc<Image>)>, Refusal> {
+        if lane.image.get().is_none() {
+            return self.refreshed(lane);
+        }
         for _ in 0..LOOKS {
             let Some(head) = self.store.head(&lane.name)? else { return Ok(None) };
             lane.set_graph_id(Some(head.id));

@@ -1,6 +1,7 @@
 //! A turn of writes: the lock once, the version once, one transaction for all that wait, each with a verdict of its own.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ impl Inner {
         let inner = Arc::clone(self);
         self.workers.spawn(move || {
             let turn = WriteTurn { inner: &inner, lane: &lane };
-            let batch = lane.take_writes(inner.limits.batch_writes, inner.limits.batch_bytes);
+            let batch = lane.take_writes(inner.design.turn_size(inner.limits.batch_writes), inner.limits.batch_bytes);
             let began = Instant::now();
             inner.metrics.write_batch.observe(batch.len() as f64);
             for write in &batch {
@@ -109,6 +110,9 @@ impl Inner {
         let mut work = Work::new(lane, &head, &image.graph, self.answers_for(&head, batch, now_ms)?);
         let verdicts: Vec<Verdict> = batch.iter().map(|pending| work.judge(pending)).collect();
         observe(&self.metrics.decide, began.elapsed());
+        if self.design.checks_whole_graph() {
+            self.check(&work.graph)?;
+        }
 
         if !work.accepted.is_empty() || !work.answers.is_empty() {
             let began = Instant::now();
@@ -119,6 +123,17 @@ impl Inner {
             drop(committing);
         }
         Ok((verdicts, Some(guard)))
+    }
+
+    /// Sorts the whole graph. It finds no cycle that was not found before: what it is for is its cost.
+    fn check(&self, graph: &Graph) -> Result<(), Refusal> {
+        let began = Instant::now();
+        let acyclic = black_box(graph).is_acyclic();
+        observe(&self.metrics.whole_check, began.elapsed());
+        if acyclic {
+            return Ok(());
+        }
+        Err(Refusal::Internal { what: "a changeset was accepted that closes a cycle".to_owned() })
     }
 
     /// The token of this turn, after making sure that it is larger than every one given before: the database is asked whether it knows the run of
@@ -192,7 +207,7 @@ impl Inner {
             now_ms,
         })?;
         let graph = work.graph.clone();
-        Ok(Arc::new(Image { key: ImageKey { graph_id: head.id, version: graph.version(), chain }, graph }))
+        Ok(Arc::new(Image::derived(ImageKey { graph_id: head.id, version: graph.version(), chain }, graph)))
     }
 }
 

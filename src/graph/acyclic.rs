@@ -114,6 +114,15 @@ fn make_consistent(graph: &mut Graph, from: Slot, to: Slot, budget: &mut usize) 
     }
 }
 
+impl Graph {
+    /// Whether no job depends on itself, found out by sorting all jobs as if nothing were known. Every graph of this crate's is acyclic
+    /// already; this is the check that a design without such knowledge makes. O(jobs + edges between jobs).
+    #[must_use]
+    pub fn is_acyclic(&self) -> bool {
+        petgraph::algo::toposort(self, None).is_ok()
+    }
+}
+
 fn sort_anew(graph: &mut Graph) -> bool {
     let Ok(sorted) = petgraph::algo::toposort(&*graph, None) else { return false };
     graph.order = Order::of(&sorted, graph.jobs.slots());
@@ -165,5 +174,27 @@ fn search(graph: &Graph, from: Slot, to: Slot, budget: &mut usize) -> Outcome {
                 None => return Outcome::Backward(backward),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::neighbours::Neighbours;
+    use super::super::{Changeset, Command, Graph, JobSpecification, Name, Operation, decide};
+
+    #[test]
+    fn a_cycle_is_found_without_the_order() {
+        let name = |text: &str| Name::new(text).unwrap();
+        let job = |job: &str, input: &str, output: &str| {
+            let (inputs, outputs) = (vec![name(input)], vec![name(output)]);
+            Operation::PutJob(JobSpecification { name: name(job), inputs, outputs, spec: Default::default() })
+        };
+        let changeset: Changeset = [job("first", "x", "y"), job("second", "y", "z")].into_iter().collect();
+        let mut graph = decide(&Graph::default(), &Command::Changeset(changeset)).map_err(|_| ()).unwrap().next;
+        assert!(graph.is_acyclic());
+        let [first, z] = [graph.job("first").unwrap().id(), graph.dataset("z").unwrap().id()];
+        graph.jobs.get_mut(first).inputs = Neighbours::from_sorted(&[z]);
+        graph.dataset_edges_mut(z).consumers = Neighbours::from_sorted(&[first]);
+        assert!(!graph.is_acyclic());
     }
 }

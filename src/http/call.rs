@@ -219,6 +219,8 @@ impl Call {
                         let detail = format!("version {wanted} was not reached in time; the graph is at {version}");
                         return Err(Problem::new(Kind::VersionNotReached, detail).decided_at(&graph, version));
                     }
+                    // Nobody needs a graph in memory while nothing is done with it.
+                    drop(image);
                     rocket::tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(VERSION_POLL_LONGEST);
                 }

@@ -25,6 +25,14 @@ pub trait Fixture {
     /// Whether a read waits for a writer that holds the lock.
     fn reads_wait(&self) -> bool;
 
+    /// Whether requests that wait for a graph are served by one turn; if not, each has one of its own.
+    fn shares_turns(&self) -> bool;
+
+    /// How many turns serve so many requests that wait together, within the limits of a batch.
+    fn turns_for(&self, requests: u64) -> u64 {
+        if self.shares_turns() { 1 } else { requests }
+    }
+
     /// The database and the lock beside it.
     fn site(&self) -> &Site;
 

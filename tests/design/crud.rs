@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use fencepost::db::{Database, DbError, PoolLimits};
-use fencepost::design::{Limits, Reads, Refusal, Service};
+use fencepost::design::{Design, Limits, Reads, Refusal, Service};
 use fencepost::lock::file::FileLock;
 use fencepost::node::{self, NodeOptions};
 use fencepost::store::rows::RowStore;
@@ -60,7 +60,7 @@ fn a_name_that_cannot_be_looked_up_is_not_remembered() {
     let database = Database::open(&site.options().database, limits).unwrap();
     let store = Arc::new(RowStore::new(database.clone()).unwrap());
     let lock = Arc::new(FileLock::open(&site.lock_directory(), "beside-database".to_owned()).unwrap());
-    let node = Service::new(store, lock, Reads::Lock, Limits::default());
+    let node = Service::new(store, lock, Design::Crud, Reads::Lock, Limits::default());
     let ((busy, is_busy), (free, is_free)) = (mpsc::channel(), mpsc::channel());
     std::thread::scope(|scope| {
         let database = database.clone();

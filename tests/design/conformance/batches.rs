@@ -1,5 +1,6 @@
-//! Writes that wait for one turn are served together, as if one by one.
+//! Writes that wait for one turn are served together, as if one by one; or one by one, where the design shares no turns.
 
+use std::collections::HashSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::support::ask::{
 use crate::support::cluster::{GRAPH, LIMIT, name, wait_until};
 use crate::support::storm::audit;
 
-/// Puts `writes` in line while nobody can take a turn, so that one turn serves them all; says what each was answered.
+/// Puts `writes` in line while nobody can take a turn, so that one turn serves them all, if turns are shared; says what each was answered.
 fn served_together(fixture: &impl Fixture, node: &Service, writes: Vec<Write>) -> Vec<Verdict> {
     let count = writes.len();
     let before = (node.metrics().write_batch.get_sample_count(), node.metrics().write_batch.get_sample_sum());
@@ -31,7 +32,12 @@ fn served_together(fixture: &impl Fixture, node: &Service, writes: Vec<Write>) -
     let verdicts = verdicts(waiting);
     let turns = node.metrics().write_batch.get_sample_count() - before.0;
     let served = node.metrics().write_batch.get_sample_sum() - before.1;
-    assert_eq!((turns, served), (2, count as f64 + 1.0), "one turn for the first, one for the rest");
+    let for_the_rest = fixture.turns_for(count as u64);
+    assert_eq!(
+        (turns, served),
+        (1 + for_the_rest, count as f64 + 1.0),
+        "one turn for the first, and those for the rest"
+    );
     verdicts
 }
 
@@ -45,10 +51,12 @@ pub fn writes_in_line_are_served_together_each_with_its_own_verdict(fixture: &im
     }
     let audit = audit(fixture.site());
     assert_eq!(audit.version, 101);
+    let mut transactions = HashSet::new();
     for (n, logged) in audit.log[1..].iter().enumerate() {
         assert!(logged.text.contains(&format!("\"job-{n}\"")), "each has a change row of its own: {}", logged.text);
-        assert_eq!((logged.token, &logged.attempt), (audit.log[1].token, &audit.log[1].attempt), "in one transaction");
+        transactions.insert((logged.token, &logged.attempt));
     }
+    assert_eq!(transactions.len() as u64, fixture.turns_for(100), "one transaction for a turn");
 }
 
 /// Accepted, rejected, changing nothing, judged only, conditional, with a key: each seeing those before it.
@@ -170,7 +178,12 @@ pub fn a_thousand_waiting_writes_hold_no_thread(fixture: &impl Fixture) {
     assert!(verdicts(first)[0].is_ok());
     let versions: Vec<u64> = verdicts(waiting).into_iter().map(|verdict| verdict.unwrap().version).collect();
     assert_eq!(versions, (1..=1000).collect::<Vec<u64>>());
-    assert!(node.metrics().write_batch.get_sample_count() < 30, "they were served in batches");
+    let turns = node.metrics().write_batch.get_sample_count();
+    if fixture.shares_turns() {
+        assert!(turns < 30, "they were served in batches, not in {turns}");
+    } else {
+        assert_eq!(turns, 1 + 1000 + 10, "each had a turn of its own");
+    }
 }
 
 pub fn a_batch_that_the_database_refuses_is_run_again_one_by_one(fixture: &impl Fixture) {
@@ -186,7 +199,8 @@ pub fn a_batch_that_the_database_refuses_is_run_again_one_by_one(fixture: &impl 
     lock.release();
     verdicts(first)[0].as_ref().unwrap();
     let verdicts = verdicts(waiting);
-    assert_eq!(node.metrics().write_batch.get_sample_count(), before + 2, "they were in one batch");
+    let turns = node.metrics().write_batch.get_sample_count() - before;
+    assert_eq!(turns, 1 + fixture.turns_for(4), "they were in one batch, if there are batches");
     let versions: Vec<_> =
         verdicts.iter().map(|verdict| verdict.as_ref().ok().map(|accepted| accepted.version)).collect();
     assert_eq!(versions, [Some(2), Some(3), None, Some(4)]);
@@ -234,7 +248,7 @@ pub fn a_frozen_graph_takes_reads_and_no_writes(fixture: &impl Fixture) {
     assert_eq!(write(&node, [put_dataset("e")]), frozen);
 }
 
-/// A read is at a version that was read after it came; many that came meanwhile share one look.
+/// A read is at a version that was read after it came; many that came meanwhile share one look, if the design shares turns.
 pub fn reads_in_line_are_served_by_one_look(fixture: &impl Fixture) {
     let node = fixture.node_with(Limits { turn_threads: 1, ..Limits::default() });
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
@@ -254,7 +268,7 @@ pub fn reads_in_line_are_served_by_one_look(fixture: &impl Fixture) {
     for _ in 0..200 {
         assert_eq!(receiver.recv_timeout(LIMIT).unwrap(), Ok(2));
     }
-    assert_eq!(node.metrics().read_batch.get_sample_count(), before + 1);
+    assert_eq!(node.metrics().read_batch.get_sample_count(), before + fixture.turns_for(200));
 }
 
 pub fn a_batch_ends_at_its_limit_of_bytes(fixture: &impl Fixture) {
@@ -264,7 +278,7 @@ pub fn a_batch_ends_at_its_limit_of_bytes(fixture: &impl Fixture) {
     let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
     let first = in_line(&node, GRAPH, [changeset([])]);
     wait_until("the first turn has begun", || node.waiting().0 == 0);
-    // 60 + 40 fit, then 200 alone, then the rest.
+    // 60 + 40 fit, then 200 alone, then the rest: three turns, if they are shared.
     let sizes = [60, 40, 200, 50, 50];
     let writes =
         sizes.iter().enumerate().map(|(n, &bytes)| Write { bytes, ..changeset([put_dataset(&format!("d{n}"))]) });
@@ -272,7 +286,8 @@ pub fn a_batch_ends_at_its_limit_of_bytes(fixture: &impl Fixture) {
     lock.release();
     verdicts(first)[0].as_ref().unwrap();
     assert!(verdicts(waiting).iter().all(Result::is_ok));
-    assert_eq!(node.metrics().write_batch.get_sample_count(), before + 4);
+    let turns = node.metrics().write_batch.get_sample_count() - before;
+    assert_eq!(turns, 1 + if fixture.shares_turns() { 3 } else { 5 });
     let (_, rejected_at) = rejection_of(write(&node, [delete_job("absent")]));
     assert_eq!(rejected_at, 5);
 }
