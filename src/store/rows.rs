@@ -186,7 +186,8 @@ impl GraphStore for RowStore {
                             .execute(connection)?;
                         true
                     }
-                    None => connection.insert_graph(&new)? || continue,
+                    None if connection.insert_graph(&new)? => true,
+                    None => continue,
                 };
                 let head = read_head(connection, name)?
                     .ok_or_else(|| StoreError::DamagedValue(format!("graph `{name}` vanished as it was created")))?;

@@ -1,0 +1,134 @@
+//! What one write at a time costs against its bare round trips and its commit: the same statements on the same database, sent one after another by a loop
+//! that decides nothing, keeps no image and answers nobody.
+//!
+//! `cargo bench --bench write`. `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, to use instead of a new SQLite file. Prints medians in
+//! microseconds and their ratio. The two take turns, write by write.
+
+use std::time::{Duration, Instant};
+
+use fencepost::db::schema::ChangeRow;
+use fencepost::db::{Database, DatabaseUrl, DbError, PoolLimits, RowsStatement, Value};
+use fencepost::graph::{CanonicalJson, Changeset, Command, JobSpecification, Name, Operation};
+use fencepost::node::{self, NodeOptions};
+use fencepost::store::GraphStore;
+use fencepost::store::rows::RowStore;
+
+const WARM_UP: usize = 50;
+const ROUNDS: usize = 1_000;
+
+fn name(text: String) -> Name {
+    Name::new(&text).expect("a name")
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64() * 1e6
+}
+
+/// The statements of a write of a new job with two inputs that exist and one output that is new.
+struct Bare {
+    database: Database,
+    /// One session; `None` where the lock has no server.
+    lock: Option<Database>,
+    graph_id: i64,
+}
+
+impl Bare {
+    fn lock(&self, statement: &'static str) {
+        if let Some(lock) = &self.lock {
+            lock.ask(|session| session.run(statement, &[Value::Integer(42)])).expect("answers");
+        }
+    }
+
+    fn write(&self, number: i64) {
+        self.lock("SELECT pg_advisory_lock(?)");
+        self.database
+            .ask(|connection| connection.run("SELECT * FROM graphs WHERE id = ?", &[Value::Integer(self.graph_id)]))
+            .expect("answers");
+        let change = format!(r#"{{"facts":[{{"fact":"job_created","inputs":["in0","in1"],"name":"job{number}"}}]}}"#);
+        let (id, first) = (number as u64, 2 + number as u64);
+        let rows = [
+            RowsStatement::INSERT_DATASETS.over([(first, format!("out{number}"), None::<&str>)].into_iter()),
+            RowsStatement::INSERT_JOBS.over([(id, format!("job{number}"), "{}", number)].into_iter()),
+            RowsStatement::INSERT_INPUTS.over([id << 32, id << 32 | 1].into_iter()),
+            RowsStatement::INSERT_OUTPUTS.over([id << 32 | first].into_iter()),
+        ];
+        let written = self.database.write(|connection| {
+            connection.run(
+                "UPDATE graphs SET version = ? WHERE id = ?",
+                &[Value::Integer(number), Value::Integer(self.graph_id)],
+            )?;
+            for write in rows.iter().flatten() {
+                connection.write_rows(self.graph_id, write)?;
+            }
+            connection.insert_changes(&[ChangeRow {
+                graph_id: self.graph_id,
+                version: number,
+                change: &change,
+                chain: &[0; 32],
+                attempt: "0123456789abcdef0123456789abcdef",
+                token: number,
+                committed_at_ms: 0,
+                actor: None,
+            }])?;
+            Ok::<_, DbError>(())
+        });
+        written.expect("is written");
+        self.lock("SELECT 1 WHERE 1 < ?");
+        self.lock("SELECT pg_advisory_unlock(?)");
+    }
+}
+
+fn main() {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = format!("sqlite:{}", folder.path().join("bench.db").display());
+    let urls = std::env::var("FENCEPOST_BENCH_DATABASES").unwrap_or(made);
+    for url in urls.split_whitespace() {
+        measure(&DatabaseUrl::parse(url).expect("a URL"));
+    }
+}
+
+fn measure(url: &DatabaseUrl) {
+    let node = node::open(&NodeOptions::new(url.clone())).expect("a node");
+    let open = |connections| {
+        Database::open(url, PoolLimits { connections, ..PoolLimits::default() }).expect("the database opens")
+    };
+    let stamp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos();
+    let (ours, bare) = (name(format!("ours-{stamp}")), name(format!("bare-{stamp}")));
+    for graph in [&ours, &bare] {
+        node.create_graph_and_wait(graph).expect("a graph");
+    }
+    let head = RowStore::new(open(1)).expect("opens").head(&bare).expect("reads").expect("is there");
+    let lock = matches!(url, DatabaseUrl::Postgres(_)).then(|| open(1));
+    let bare = Bare { database: open(1), lock, graph_id: head.id };
+    let inputs = RowsStatement::INSERT_DATASETS.over([(0, "in0", None::<&str>), (1, "in1", None)].into_iter());
+    let inputs = inputs.expect("rows");
+    let written = bare.database.write(|connection| Ok::<_, DbError>(connection.write_rows(head.id, &inputs)?));
+    written.expect("is written");
+
+    let put = |number: usize| {
+        Operation::PutJob(JobSpecification {
+            name: name(format!("job{number}")),
+            inputs: vec![name("in0".to_owned()), name("in1".to_owned())],
+            outputs: vec![name(format!("out{number}"))],
+            spec: CanonicalJson::default(),
+        })
+    };
+    let (mut bare_times, mut our_times) = (Vec::new(), Vec::new());
+    for number in 1..=WARM_UP + ROUNDS {
+        let changeset: Changeset = [put(number)].into_iter().collect();
+        let command = Command::Changeset(changeset);
+        let began = Instant::now();
+        node.write_and_wait(&ours, command.into()).expect("accepted");
+        our_times.push(began.elapsed());
+        let began = Instant::now();
+        bare.write(number as i64);
+        bare_times.push(began.elapsed());
+    }
+    let (bare, ours) = (median(bare_times.split_off(WARM_UP)), median(our_times.split_off(WARM_UP)));
+    println!("{url}");
+    println!("bare: {bare:.0} µs; a write: {ours:.0} µs; ratio {:.2} (medians of {ROUNDS})", ours / bare);
+}
