@@ -12,6 +12,7 @@ use crate::failpoint;
 mod dialect;
 pub mod schema;
 
+pub(crate) use dialect::connect_postgres;
 pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement};
 
 /// What can go wrong between us and the database.

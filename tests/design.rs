@@ -56,9 +56,10 @@ conformance::instantiate!(
     crate::design::Combination::under_files(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Lock)
 );
 conformance::instantiate!(
-    crud_postgres_file_reads_snapshot,
-    crate::design::Combination::under_files(
-        crate::support::cluster::Kind::Postgres,
-        fencepost::design::Reads::Snapshot
-    )
+    crud_postgres_reads_lock,
+    crate::design::Combination::new(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Lock)
+);
+conformance::instantiate!(
+    crud_postgres_reads_snapshot,
+    crate::design::Combination::new(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Snapshot)
 );
