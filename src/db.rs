@@ -13,6 +13,7 @@ use crate::failpoint;
 mod dialect;
 pub mod schema;
 
+pub(crate) use dialect::connect_postgres;
 pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement, RowsWrite, Value};
 
 /// What can go wrong between us and the database.

@@ -13,11 +13,12 @@
 //! No lock is proof against a holder that stalls, loses its lock unawares, and wakes again. The database compares
 //! versions and tokens in each write and so decides in the end.
 //!
-//! May use: the file system, and later the clients of lock servers. Must never know: a graph (it sees a row id), SQL,
-//! HTTP, or what its holders do under it. Everything here blocks the calling thread; nothing here is async.
+//! May use: the file system and the clients of lock servers, each in the one implementation that needs it. Must never
+//! know: a graph (it sees a row id), HTTP, or what its holders do under it. Everything here blocks the calling thread; nothing here is async.
 
 pub mod file;
 pub mod gate;
+pub mod postgres;
 pub mod token;
 
 use std::fmt;
@@ -125,6 +126,14 @@ pub trait Held: Send {
     /// [`LockError::Unavailable`]. It is then open whether the lock remembers; either is safe, for `first` was not
     /// used.
     fn store(&mut self, incarnation: &str, first: FencingToken) -> Result<(), LockError>;
+
+    /// See [`Guard::check`]. For locks that cannot be lost, nothing.
+    ///
+    /// # Errors
+    /// [`LockError::Unavailable`].
+    fn check(&mut self) -> Result<(), LockError> {
+        Ok(())
+    }
 }
 
 /// A grant of the lock, given back on drop.
@@ -193,6 +202,15 @@ impl Guard {
         self.held.store(incarnation, first)?;
         self.token = Some(first);
         Ok(first)
+    }
+
+    /// Makes sure that the lock has not been lost since it was granted, as far as that can be told: whoever is about to
+    /// commit asks first. At most one round trip.
+    ///
+    /// # Errors
+    /// [`LockError::Unavailable`] when it was, for good: write nothing more under this guard.
+    pub fn check(&mut self) -> Result<(), LockError> {
+        self.held.check()
     }
 
     /// Gives the lock back. The same as dropping the guard, for where that should be seen.

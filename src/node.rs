@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::db::{Database, DatabaseUrl, DbError, PoolLimits};
 use crate::design::{self, Design, Limits, LockBindingError, Reads, Service};
 use crate::lock::file::FileLock;
+use crate::lock::postgres::PostgresLock;
 use crate::lock::{DistributedLock, LockError};
 use crate::store::rows::RowStore;
 use crate::store::{GraphStore, LockRecord, StoreError};
@@ -126,7 +127,7 @@ pub fn open_lock(url: &LockUrl, database: &DatabaseUrl) -> Result<Arc<dyn Distri
             let resolved = created.unwrap_or_else(|_| directory.clone());
             Ok(Arc::new(FileLock::open(&resolved, resolved.display().to_string())?))
         }
-        (LockUrl::Postgres, DatabaseUrl::Postgres(_)) => Err(senseless("postgres", "not yet")),
+        (LockUrl::Postgres, DatabaseUrl::Postgres(url)) => Ok(Arc::new(PostgresLock::open(url)?)),
         (LockUrl::Postgres, DatabaseUrl::Sqlite(_)) => {
             Err(senseless("postgres", "it is a lock of a Postgres database's own; give file:DIR or file:"))
         }

@@ -67,11 +67,12 @@ conformance::instantiate!(
     crate::design::Combination::under_files(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Lock)
 );
 conformance::instantiate!(
-    crud_postgres_file_reads_snapshot,
-    crate::design::Combination::under_files(
-        crate::support::cluster::Kind::Postgres,
-        fencepost::design::Reads::Snapshot
-    )
+    crud_postgres_reads_lock,
+    crate::design::Combination::new(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Lock)
+);
+conformance::instantiate!(
+    crud_postgres_reads_snapshot,
+    crate::design::Combination::new(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Snapshot)
 );
 conformance::instantiate!(
     crud_naive_sqlite_file_reads_lock,
@@ -86,5 +87,30 @@ conformance::instantiate!(
 conformance::instantiate!(
     crud_naive_postgres_file_reads_lock,
     crate::design::Combination::under_files(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Lock)
+        .of(fencepost::design::Design::CrudNaive)
+);
+conformance::instantiate!(
+    crud_postgres_file_reads_snapshot,
+    crate::design::Combination::under_files(
+        crate::support::cluster::Kind::Postgres,
+        fencepost::design::Reads::Snapshot
+    )
+);
+conformance::instantiate!(
+    crud_naive_postgres_file_reads_snapshot,
+    crate::design::Combination::under_files(
+        crate::support::cluster::Kind::Postgres,
+        fencepost::design::Reads::Snapshot
+    )
+    .of(fencepost::design::Design::CrudNaive)
+);
+conformance::instantiate!(
+    crud_naive_postgres_reads_lock,
+    crate::design::Combination::new(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Lock)
+        .of(fencepost::design::Design::CrudNaive)
+);
+conformance::instantiate!(
+    crud_naive_postgres_reads_snapshot,
+    crate::design::Combination::new(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Snapshot)
         .of(fencepost::design::Design::CrudNaive)
 );

@@ -8,6 +8,7 @@ mod gate;
 #[cfg(feature = "failpoints")]
 mod guards;
 mod key;
+mod postgres;
 mod processes;
 mod row;
 mod token;

@@ -115,6 +115,9 @@ impl Inner {
         }
 
         if !work.accepted.is_empty() || !work.answers.is_empty() {
+            if !failpoint::is_off("lock-check") {
+                guard.check()?;
+            }
             let began = Instant::now();
             let committing = lane.image.committing();
             let image = self.commit(&head, token, &image.graph, &work, now_ms)?;

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use fencepost::lock::file::FileLock;
+use fencepost::lock::postgres::PostgresLock;
 use fencepost::lock::{DistributedLock, LockError, Mode};
 
 use super::conformance::{LockFixture, key, take};
@@ -43,12 +44,13 @@ impl Role {
     }
 }
 
-/// The lock at an address: `file:DIR`.
+/// The lock at an address: `file:DIR`, or the `postgres://…` of a database.
 pub fn open(address: &str) -> Arc<dyn DistributedLock> {
     match address.split_once(':') {
         Some(("file", directory)) => {
             Arc::new(FileLock::open(Path::new(directory), directory.to_owned()).expect("the lock can be opened"))
         }
+        Some(("postgres", _)) => Arc::new(PostgresLock::open(address).expect("the lock can be opened")),
         _ => panic!("no lock is known at {address}"),
     }
 }

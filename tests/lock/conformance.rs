@@ -320,13 +320,13 @@ fn flood(mode: Mode, nodes: &[Arc<dyn DistributedLock>], loner: &dyn Distributed
 }
 
 /// So that a flood of readers leaves no gap of its own accord: without fairness no writer would ever find one. Gives up
-/// after a while, for with fairness nobody may come.
+/// after a while, for with fairness nobody may come. Sleeps, for threads that only yield leave a lock server no processor.
 fn hold_until_another_came(turns: &AtomicU64, mine: u64) {
-    for _ in 0..100 {
+    for _ in 0..50 {
         if turns.load(Ordering::SeqCst) > mine {
             return;
         }
-        thread::yield_now();
+        thread::sleep(Duration::from_micros(20));
     }
 }
 

@@ -48,4 +48,18 @@ guards! {
         "lock.file.counter" guards "lock::file::tokens_rise_over_handles_and_seedings";
     without_counting_tokens_repeat_between_processes:
         "lock.file.counter" guards "lock::file::writers_in_many_processes_never_overlap";
+    without_an_age_limit_readers_of_one_process_overtake_a_waiting_writer:
+        "lock.postgres.joined-for" guards "lock::postgres::a_waiting_writer_holds_back_later_readers";
+    without_a_new_session_one_that_ended_while_idle_is_in_the_way:
+        "lock.postgres.new-session" guards "lock::postgres::sessions_that_ended_while_idle_are_replaced";
+    without_being_closed_a_session_keeps_the_lock_that_it_could_not_give_back:
+        "lock.postgres.closed" guards "lock::postgres::a_session_that_could_not_give_the_lock_back_is_closed";
+    without_settings_of_its_own_a_session_is_ended_by_the_databases:
+        "lock.postgres.set-up" guards "lock::postgres::time_limits_of_the_database_do_not_reach_the_lock";
+    without_the_run_a_copy_of_the_database_is_believed:
+        "lock.postgres.run" guards "lock::postgres::a_database_that_was_cloned_wants_seeding";
+    without_renewal_a_lease_ends_under_its_holder:
+        "lock.postgres.renewal" guards "lock::postgres::a_holder_that_works_for_longer_than_a_lease_keeps_the_lock";
+    without_a_limit_every_session_is_kept:
+        "lock.postgres.sessions-kept" guards "lock::postgres::sessions_are_used_again_and_few_are_kept";
 }

@@ -235,18 +235,18 @@ fn migrations_go_down_and_up_again() {
     };
     let before = schema();
     assert!(run(&["migrate"]).1.contains("up to date"));
-    for count in [1, 2] {
+    for count in [1, 2, 3] {
         let (code, said) = run(&["migrate", "--revert", &count.to_string()]);
         assert_eq!(code, Some(0), "{said}");
-        if count == 2 {
+        if count == 3 {
             assert_eq!(schema(), []);
         }
         let (code, said) = run(&["migrate"]);
         assert_eq!(code, Some(0), "{said}");
         assert_eq!(schema(), before);
     }
-    let (code, said) = run(&["migrate", "--revert", "3"]);
-    assert_eq!(code, Some(1), "there are only two: {said}");
+    let (code, said) = run(&["migrate", "--revert", "4"]);
+    assert_eq!(code, Some(1), "there are only three: {said}");
     assert_eq!(schema(), before, "all or nothing");
     let node = site.node();
     node.create_graph_and_wait(&name(GRAPH)).unwrap();

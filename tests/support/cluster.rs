@@ -100,7 +100,11 @@ impl Site {
 
     /// With an empty graph [`GRAPH`], and a first turn behind it: lock named, epoch seeded, version 1.
     pub fn with_graph() -> Self {
-        let site = Self::new();
+        Self::with_graph_on(Kind::of_this_run())
+    }
+
+    pub fn with_graph_on(kind: Kind) -> Self {
+        let site = Self::on(kind);
         let node = site.node();
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
         let first = crate::support::ask::put_dataset("first");

@@ -136,7 +136,7 @@ impl Postgres {
         run(Command::new("cp").arg("-a").arg(copy).arg(self.data()));
     }
 
-    fn data(&self) -> PathBuf {
+    pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 

@@ -1,0 +1,154 @@
+//! One session on the server, and the few statements that the lock is made of. Each is prepared once in a session and is one round trip from then
+//! on. The migrations say what is behind them.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Integer, Text};
+use sha2::{Digest, Sha256};
+
+use crate::db;
+use crate::failpoint;
+use crate::lock::{FencingToken, LockError, LockKey, Mode};
+
+diesel::define_sql_function! {
+    fn take_lock(lock_key: Text, advisory: BigInt, is_exclusive: Bool, wait_ms: Integer, lease_ms: Integer, run: Text) -> Nullable<Array<BigInt>>;
+}
+diesel::define_sql_function! { fn give_lock(advisory: BigInt, is_exclusive: Bool) -> Bool; }
+diesel::define_sql_function! { fn nextval(sequence: Text) -> BigInt; }
+
+diesel::table! {
+    lock_epochs (key) {
+        key -> Text,
+        incarnation -> Text,
+        epoch -> BigInt,
+        base -> BigInt,
+    }
+}
+
+/// What a role or a database may be set to and a session that holds a lock, or waits for one, must not be: ended or cancelled after a while, or
+/// reading the epoch as it was before the wait. Those that a server does not know are not set.
+const SET_UP: &str = "SELECT set_config(name, CASE name \
+        WHEN 'default_transaction_isolation' THEN 'read committed' \
+        WHEN 'application_name' THEN left(setting, 50) || ' lock' \
+        ELSE '0' END, false) AS value \
+    FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout', \
+        'default_transaction_isolation', 'application_name')";
+
+/// The run: which server, which of its timelines, since when it runs, and which of its databases. None can change under a session.
+const RUN: &str = "SELECT concat_ws('-', system_identifier, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), \
+        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, pg_database.oid) AS value \
+    FROM pg_control_system(), pg_database WHERE datname = current_database()";
+
+#[derive(QueryableByName)]
+struct Value {
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+/// A session. After any error it must be dropped: the server then frees what it holds.
+pub(super) struct Session {
+    connection: PgConnection,
+    run: String,
+}
+
+/// What came with the lock.
+pub(super) struct Taken {
+    pub(super) token: Option<FencingToken>,
+}
+
+impl Session {
+    pub(super) fn open(url: &str) -> Result<Self, LockError> {
+        let mut connection = db::connect_postgres(url).map_err(|error| unavailable("cannot open a session", error))?;
+        let failed = |error| unavailable("cannot set up a session", error);
+        if !failpoint::is_off("lock.postgres.set-up") {
+            diesel::sql_query(SET_UP).load::<Value>(&mut connection).map_err(failed)?;
+        }
+        let run = match failpoint::is_off("lock.postgres.run") {
+            true => "any".to_owned(),
+            false => diesel::sql_query(RUN).get_result::<Value>(&mut connection).map_err(failed)?.value,
+        };
+        Ok(Self { connection, run })
+    }
+
+    /// Which run of the server this is.
+    pub(super) fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Takes the lock; `None` when others held it all that time.
+    pub(super) fn take(
+        &mut self,
+        key: &LockKey,
+        mode: Mode,
+        wait: Duration,
+        lease: Duration,
+    ) -> Result<Option<Taken>, LockError> {
+        let exclusive = mode == Mode::Exclusive;
+        let call = take_lock(key.to_string(), advisory(key), exclusive, whole_ms(wait), whole_ms(lease), &self.run);
+        let taken: Option<Vec<i64>> = diesel::select(call)
+            .get_result(&mut self.connection)
+            .map_err(|error| unavailable("cannot take the lock", error))?;
+        Ok(taken.map(|numbers| Taken { token: token_of(&numbers) }))
+    }
+
+    /// Gives the lock back.
+    pub(super) fn give_back(&mut self, key: &LockKey, mode: Mode) -> Result<(), LockError> {
+        let call = give_lock(advisory(key), mode == Mode::Exclusive);
+        let given = diesel::select(call).get_result(&mut self.connection);
+        match given.map_err(|error| unavailable("cannot give the lock back", error))? {
+            true => Ok(()),
+            false => {
+                let reason = "the session did not hold it; is there a pooler that shares sessions?";
+                Err(unavailable("cannot give the lock back", reason))
+            }
+        }
+    }
+
+    /// Remembers that the key's tokens are of this epoch, in this run, from the next number on.
+    pub(super) fn seed(&mut self, key: &LockKey, first: FencingToken) -> Result<(), LockError> {
+        let seeded = (
+            lock_epochs::incarnation.eq(&self.run),
+            lock_epochs::epoch.eq(i64::from(first.epoch())),
+            lock_epochs::base.eq(nextval("lock_tokens")),
+        );
+        diesel::insert_into(lock_epochs::table)
+            .values((lock_epochs::key.eq(key.to_string()), seeded))
+            .on_conflict(lock_epochs::key)
+            .do_update()
+            .set(seeded)
+            .execute(&mut self.connection)
+            .map_err(|error| unavailable("cannot seed the lock", error))?;
+        Ok(())
+    }
+
+    /// Asks for an answer.
+    pub(super) fn ping(&mut self) -> Result<(), LockError> {
+        let answer: Result<i32, _> = diesel::select(1_i32.into_sql::<Integer>()).get_result(&mut self.connection);
+        answer.map(drop).map_err(|error| unavailable("the session was lost", error))
+    }
+}
+
+/// An advisory lock has a number for a name. Two keys with the same number would wait for each other without need, and be none the worse.
+fn advisory(key: &LockKey) -> i64 {
+    let digest = Sha256::digest(key.to_string());
+    i64::from_be_bytes(std::array::from_fn(|at| digest[at]))
+}
+
+/// The wait as `take_lock` wants it: rounded up, and for ever when it is too long for the server to count.
+fn whole_ms(wait: Duration) -> i32 {
+    i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(-1)
+}
+
+fn token_of(numbers: &[i64]) -> Option<FencingToken> {
+    let [epoch, counter] = numbers else {
+        return None;
+    };
+    FencingToken::new(u32::try_from(*epoch).ok()?, u64::try_from(*counter).ok()?)
+}
+
+fn unavailable(what: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> LockError {
+    LockError::Unavailable { what: what.to_owned(), source: io::Error::other(source) }
+}
