@@ -31,7 +31,7 @@ is_noticed! {
     a_missing_change: "dense", "DELETE FROM changes WHERE version = 3";
     a_missing_last_change: "ends at the graph's version", "DELETE FROM changes WHERE version = 4";
     another_text: "the chain is broken at version 2", "UPDATE changes SET change = replace(change, '\"z\"', '\"zz\"') WHERE version = 2";
-    another_chain: "chain", "UPDATE graphs SET chain = zeroblob(32)";
+    another_chain: "chain", "UPDATE graphs SET chain = (SELECT chain FROM changes WHERE version = 1)";
     a_token_given_twice: "token", "UPDATE changes SET token = (SELECT token FROM changes WHERE version = 2) WHERE version = 3";
     a_token_that_goes_back: "token", "UPDATE changes SET token = 1 WHERE version = 3";
     an_edge_that_nobody_put: "the rows are what the log says", "INSERT INTO job_inputs SELECT j.graph_id, j.id, d.id FROM jobs j, datasets d WHERE j.name = 'a' AND d.name = 'z'";

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use fencepost::db::schema::{changes, datasets, graphs, job_inputs, job_outputs, jobs};
 use fencepost::graph::hex;
@@ -240,7 +241,13 @@ pub fn audit(site: &Site) -> Audit {
 }
 
 pub fn audit_graph(connection: &mut Sql, graph: &str) -> Audit {
-    connection.transaction(|connection| Ok::<_, diesel::result::Error>(audit_snapshot(connection, graph))).unwrap()
+    let audited = connection.transaction(|connection| {
+        if let Sql::Postgres(connection) = connection {
+            connection.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
+        }
+        Ok::<_, diesel::result::Error>(audit_snapshot(connection, graph))
+    });
+    audited.unwrap()
 }
 
 fn audit_snapshot(connection: &mut Sql, graph: &str) -> Audit {
