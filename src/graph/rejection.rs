@@ -16,12 +16,6 @@ pub enum Rejection {
         /// The step; `None`: the whole changeset.
         operation: Option<usize>,
     },
-    /// The graph does not exist, or was deleted.
-    #[error("there is no graph `{name}`")]
-    GraphNotFound {
-        /// The graph.
-        name: Name,
-    },
     /// A job that must exist does not.
     #[error("there is no job `{name}`")]
     JobNotFound {
@@ -97,7 +91,6 @@ impl Rejection {
     pub fn operation(&self) -> Option<usize> {
         match self {
             Self::PreconditionFailed { operation, .. } => *operation,
-            Self::GraphNotFound { .. } => None,
             Self::JobNotFound { operation, .. }
             | Self::DatasetNotFound { operation, .. }
             | Self::EdgeNotFound { operation, .. }

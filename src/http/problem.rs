@@ -238,7 +238,6 @@ impl Problem {
                 let problem = problem.with("actual", json!(actual));
                 operation.map_or(problem.clone(), |operation| problem.with("operation", json!(operation)))
             }
-            Rejection::GraphNotFound { name } => of(Kind::GraphNotFound).with("name", json!(name)),
             Rejection::JobNotFound { name, operation } => {
                 of(Kind::JobNotFound).with("name", json!(name)).with("operation", json!(operation))
             }

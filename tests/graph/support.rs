@@ -88,7 +88,6 @@ fn told(rejection: &Rejection) -> Value {
         Rejection::PreconditionFailed { expected, actual, operation } => {
             json!({"rejected": "precondition_failed", "expected": expected, "actual": actual, "operation": operation})
         }
-        Rejection::GraphNotFound { name } => json!({"rejected": "graph_not_found", "name": name}),
         Rejection::JobNotFound { name, operation } => {
             json!({"rejected": "job_not_found", "name": name, "operation": operation})
         }

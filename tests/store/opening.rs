@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use fencepost::db::{Database, DbError, PoolLimits};
 
 use crate::support::ask::{accepted, put_dataset};
-use crate::support::cluster::{GRAPH, SERVE, Server, Site, finish, name};
+use crate::support::cluster::{GRAPH, Kind, SERVE, Server, Site, finish, name};
 use crate::support::storm::audit;
 
 /// Code and message of a `serve` that must not come up.
@@ -153,6 +153,23 @@ fn a_url_that_names_no_database_is_wrong_usage_and_says_which_forms_there_are() 
         let (code, said) = refused(&site, &["--lock-url", url]);
         assert!(code == Some(2) && said.contains("file:DIR"), "{url}: {code:?} {said}");
     }
+}
+
+#[test]
+fn a_lock_that_cannot_guard_the_database_is_refused_with_the_reason() {
+    for (kind, lock, reason) in [
+        (Kind::Sqlite, "postgres", "a lock of a Postgres database's own; give file:DIR or file:"),
+        (Kind::Postgres, "file:", "no directory beside a server's database; give file:DIR"),
+    ] {
+        let site = Site::on(kind);
+        let (code, said) = refused(&site, &["--lock-url", lock]);
+        assert!(code == Some(2) && said.contains(reason), "{code:?} {said}");
+    }
+    // The default is remembered: another is refused from then on.
+    let site = Site::on(Kind::Postgres);
+    drop(site.serve());
+    let (code, said) = refused(&site, &["--lock-url", &format!("file:{}", site.path("locks").display())]);
+    assert!(code == Some(1) && said.contains("fencepost lock set --lock-url"), "{code:?} {said}");
 }
 
 #[test]

@@ -24,12 +24,9 @@ use super::postgres::Postgres;
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < LIMIT, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+#[track_caller]
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    super::wait_until(LIMIT, what, condition);
 }
 
 pub fn name(text: &str) -> Name {
