@@ -137,6 +137,25 @@ fn a_commit_whose_connection_breaks_is_told_as_what_became_of_it() {
     wait_until("the server has committed it", || audit(&site).version == 5);
 }
 
+/// The server is still busy with a COMMIT whose connection has broken: what is not in the change log yet may be there in a moment.
+#[test]
+fn a_commit_that_is_still_under_way_is_waited_for() {
+    let server = Postgres::start(&[]);
+    let site = site_on(&server);
+    let proxy = Proxy::to(server.port());
+    let through = Site::at(site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()));
+    let node = node::open(&NodeOptions { lock_url: site.lock_url.clone(), ..impatient(&through) }).unwrap();
+    assert_eq!(put(&node, "a").unwrap(), 2);
+    site.run_sql(
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON changes DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION dawdle()",
+    );
+    proxy.cut(Cut::Answer);
+    assert_eq!(put(&node, "slowly").unwrap(), 3);
+    assert_eq!((proxy.commits_cut(), audit(&site).version), (1, 3));
+}
+
 /// The row is held by somebody who neither goes on nor ends: the server ends that transaction after a lease, and who waits for the row gets it.
 #[test]
 fn a_writer_stopped_inside_its_transaction_is_put_out() {
