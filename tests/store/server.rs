@@ -111,6 +111,35 @@ fn a_server_that_crashes_around_a_commit_keeps_what_was_acknowledged() {
     }
 }
 
+/// As the documents say, with every statement prepared: the lock, in files here, has its own.
+#[test]
+fn round_trips_are_as_few_as_statements() {
+    let server = Postgres::shared();
+    let site = site_on(server);
+    let proxy = Proxy::to(server.port());
+    let through = Site::at(site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()));
+    let one = PoolLimits { connections: 1, ..PoolLimits::default() };
+    let options = NodeOptions { lock_url: site.lock_url.clone(), pool: one, ..through.options() };
+    let node = node::open(&options).unwrap();
+    let job = |n: usize| put_job(&format!("j{n}"), &["first"], &[&format!("out{n}")]);
+    // Diesel prepares a statement when it is first used.
+    for n in 0..3 {
+        accepted(&node, [job(n)]);
+    }
+    let counted = |jobs: std::ops::Range<usize>| {
+        let before = proxy.requests();
+        node.write_and_wait(&name(GRAPH), changeset(jobs.map(job))).unwrap();
+        proxy.requests() - before
+    };
+    // The row, BEGIN, the update, four tables, the change log, COMMIT.
+    assert_eq!(counted(3..4), 9);
+    assert_eq!(counted(4..200), 9, "however many jobs");
+    assert_eq!(counted(3..4), 1, "there is nothing to write");
+    let before = proxy.requests();
+    node.read_and_wait(&name(GRAPH)).unwrap();
+    assert_eq!(proxy.requests() - before, 1);
+}
+
 /// The change log tells which it was.
 #[test]
 fn a_commit_whose_connection_breaks_is_told_as_what_became_of_it() {

@@ -1,4 +1,4 @@
-//! A wire between a node and a Postgres server that can be cut just when COMMIT is on it.
+//! A wire between a node and a Postgres server that counts what goes over it, and can be cut just when COMMIT is on it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -29,13 +29,18 @@ pub struct Proxy {
 struct State {
     cut: AtomicU8,
     commits_cut: AtomicUsize,
+    requests: AtomicUsize,
 }
 
 impl Proxy {
     /// To the server on `port` of 127.0.0.1.
     pub fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let state = Arc::new(State { cut: AtomicU8::new(Cut::Not as u8), commits_cut: AtomicUsize::new(0) });
+        let state = Arc::new(State {
+            cut: AtomicU8::new(Cut::Not as u8),
+            commits_cut: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+        });
         let proxy = Self { port: listener.local_addr().unwrap().port(), state: Arc::clone(&state) };
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -60,6 +65,11 @@ impl Proxy {
         self.state.cut.store(cut as u8, Ordering::SeqCst);
     }
 
+    /// How often a client has waited for the server so far: round trips.
+    pub fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::SeqCst)
+    }
+
     /// How many COMMITs have met a cut.
     pub fn commits_cut(&self) -> usize {
         self.state.commits_cut.load(Ordering::SeqCst)
@@ -77,9 +87,10 @@ impl State {
             drop(std::io::copy(&mut answers, &mut to_client));
             drop(to_client.shutdown(Shutdown::Both));
         });
-        let mut buffer = [0; 1 << 16];
+        let (mut buffer, mut messages) = ([0; 1 << 16], Messages::default());
         while let Ok(read @ 1..) = client.read(&mut buffer) {
             let bytes = &buffer[..read];
+            self.requests.fetch_add(messages.count(bytes), Ordering::SeqCst);
             if bytes.windows(7).any(|seven| seven == b"COMMIT\0") && !self.is(Cut::Not) {
                 self.commits_cut.fetch_add(1, Ordering::SeqCst);
                 // Nothing more reaches the client from here on.
@@ -101,5 +112,31 @@ impl State {
             }
         }
         drop(server.shutdown(Shutdown::Both));
+    }
+}
+
+/// What a client sends, cut into messages: a first one without a kind, then a byte for the kind, four for the length, and the rest.
+#[derive(Default)]
+struct Messages {
+    pending: Vec<u8>,
+    began: bool,
+}
+
+impl Messages {
+    /// How many messages that the server answers when it has done all before them ended with these bytes: Query and Sync.
+    fn count(&mut self, bytes: &[u8]) -> usize {
+        self.pending.extend_from_slice(bytes);
+        let mut count = 0;
+        loop {
+            let kind = usize::from(self.began);
+            let Some(length) = self.pending.get(kind..kind + 4) else { return count };
+            let end = kind + u32::from_be_bytes(length.try_into().unwrap()) as usize;
+            if self.pending.len() < end {
+                return count;
+            }
+            count += usize::from(self.began && matches!(self.pending[0], b'Q' | b'S'));
+            self.began = true;
+            self.pending.drain(..end);
+        }
     }
 }
