@@ -72,7 +72,8 @@ impl From<diesel::result::Error> for DbError {
             Error::DatabaseError(_, what) if what.message().contains("deadlock detected") => {
                 Self::Yielded { what: what.message().to_owned() }
             }
-            _ => Self::Unavailable { what: error.to_string() },
+            // On one line: libpq explains a lost connection in three.
+            _ => Self::Unavailable { what: error.to_string().split_whitespace().collect::<Vec<_>>().join(" ") },
         }
     }
 }

@@ -135,7 +135,8 @@ impl Default for Limits {
             batch_writes: 128,
             batch_bytes: 8 << 20,
             loaded_images: 2,
-            lock_wait: Duration::from_secs(5),
+            // A second more than the lease of a lock that has one.
+            lock_wait: Duration::from_secs(6),
             turn_retries: 3,
         }
     }
@@ -265,6 +266,7 @@ impl From<LockError> for Refusal {
             LockError::Timeout { waited } => {
                 Self::Contended { what: format!("the graph's lock did not come free within {waited:.1?}") }
             }
+            LockError::Unavailable { what, source } => Self::LockUnavailable { what: format!("{what}: {source}") },
             other => Self::LockUnavailable { what: other.to_string() },
         }
     }

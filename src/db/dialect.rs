@@ -156,7 +156,11 @@ const POSTGRES_SETTINGS: [(&str, &str, &str); 6] = [
 /// [`DbError::Unavailable`] if that cannot be done.
 pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
     let failed = |reason: String| DbError::Unavailable {
-        what: format!("connecting to {}: {}", without_password(url), reason.trim()),
+        what: format!(
+            "connecting to {}: {}",
+            without_password(url),
+            reason.split_whitespace().collect::<Vec<_>>().join(" ")
+        ),
     };
     let mut full = url.to_owned();
     for (name, value) in POSTGRES_PARAMETERS {

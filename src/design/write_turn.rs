@@ -150,16 +150,21 @@ impl Inner {
         {
             return Ok((head, token));
         }
+        // A token that is behind the fence may also be that of a holder who has lost the lock meanwhile: such a one must not raise anything.
+        guard.check()?;
         let last = guard.token().map_or(0, FencingToken::epoch).max(head.epoch);
         let exhausted = || Refusal::Internal { what: "the lock's epochs are used up".to_owned() };
         let epoch = last + 1;
         let fence = FencingToken::new(epoch, 0).ok_or_else(exhausted)?;
         let raised = self.store.raise_epoch(&head, epoch, fence.as_i64(), &incarnation)?;
+        self.metrics.epochs_raised.inc();
+        log::info!(
+            "graph `{}`: the lock's state was new or behind; its tokens are of epoch {epoch} from here on",
+            head.name
+        );
         let token = guard.seed(epoch)?;
         // The image is of the version that was read: a write that came in between must be found by the comparison.
         let head = Head { epoch: raised.epoch, fence: raised.fence, lock_incarnation: raised.lock_incarnation, ..head };
-        self.metrics.epochs_raised.inc();
-        log::info!("graph `{}`: the lock's state was new; its tokens are of epoch {epoch} now", head.name);
         Ok((head, token))
     }
 

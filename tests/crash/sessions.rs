@@ -63,3 +63,29 @@ fn a_writer_stopped_inside_its_transaction_loses_lock_and_row() {
     assert_eq!(holder.put_job("another", &["x"], &["z"]).unwrap().version(), 3);
     assert_eq!(audit(&site).version, 3);
 }
+
+/// Its token has fallen behind what others wrote, as a lock's memory that went back would have it: but it is the holder that is behind, and the
+/// rightful one must not be fenced for that.
+#[test]
+fn a_writer_that_was_stopped_with_the_lock_raises_no_epoch() {
+    let site = Site::with_graph_on(Kind::Postgres);
+    let epoch = site.head().epoch;
+    let held = site.path("held");
+    let holder = site.serve_armed(&format!("after-acquire=pause:{}", held.display()), &[]);
+    let other = site.serve();
+    std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| holder.put_job("stopped", &[], &[]).unwrap());
+        wait_until("the holder has the lock", || held.exists());
+        holder.signal("STOP");
+        std::fs::remove_file(&held).unwrap();
+        for version in 2..5 {
+            assert_eq!(other.put_job(&format!("j{version}"), &[], &[]).unwrap().version(), version);
+        }
+        holder.signal("CONT");
+        let answer = stopped.join().unwrap();
+        assert_eq!((answer.status, answer.body["outcome"].as_str()), (503, Some("not_applied")), "{answer:?}");
+    });
+    assert_eq!(site.head().epoch, epoch);
+    assert_eq!(holder.put_job("stopped", &[], &[]).unwrap().version(), 5);
+    audit(&site);
+}

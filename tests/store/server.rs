@@ -206,6 +206,8 @@ fn a_writer_stopped_inside_its_transaction_is_put_out() {
                 Ok::<_, DbError>(())
             })
         });
+        // Dropped if anything here fails: the other then ends too.
+        let go_on = go_on;
         is_held.recv().unwrap();
         assert_eq!(put(&node, "second").unwrap(), 2, "the first to wait for it gets the row");
         go_on.send(()).unwrap();

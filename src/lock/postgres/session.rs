@@ -1,7 +1,7 @@
 //! One session on the server, and the few statements that the lock is made of. Each is prepared once in a session and is one round trip from then
 //! on. The migrations say what is behind them.
 
-use std::error::Error;
+use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
@@ -149,6 +149,8 @@ fn token_of(numbers: &[i64]) -> Option<FencingToken> {
     FencingToken::new(u32::try_from(*epoch).ok()?, u64::try_from(*counter).ok()?)
 }
 
-fn unavailable(what: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> LockError {
+/// On one line: libpq explains a lost connection in three.
+fn unavailable(what: &str, source: impl Display) -> LockError {
+    let source = source.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     LockError::Unavailable { what: what.to_owned(), source: io::Error::other(source) }
 }
