@@ -229,6 +229,14 @@ impl Site {
     }
 }
 
+impl Drop for Site {
+    fn drop(&mut self) {
+        if self.url.starts_with("postgres:") {
+            Postgres::drop_database(&self.url);
+        }
+    }
+}
+
 /// The arguments with which a server is started, on a port that is free.
 pub const SERVE: [&str; 3] = ["serve", "--address", "127.0.0.1:0"];
 

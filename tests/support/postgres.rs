@@ -1,6 +1,7 @@
 //! Postgres servers that tests start for themselves, on free ports of 127.0.0.1, and databases on them.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -70,8 +71,10 @@ impl Postgres {
     pub fn start_again(&mut self) {
         assert!(self.keeper.is_none(), "the server is running");
         let postgres = as_postgres(&program("postgres"));
-        // The shell ends the server when the test's process has ended, however it did: its standard input is closed then.
-        let script = "\"$@\" >>\"$LOG\" 2>&1 & server=$!; read -r _; kill -QUIT $server; wait $server";
+        // The shell ends the server when it is told to, or when the test's process has ended, however it did: its standard input is closed then, and
+        // nobody else is left to tidy up.
+        let script = "\"$@\" >>\"$LOG\" 2>&1 & server=$!; read -r told; kill -QUIT $server; wait $server; \
+                      [ -n \"$told\" ] || rm -rf \"$DIRECTORY\"";
         let keeper = Command::new("sh")
             .args(["-c", script, "sh"])
             .arg(postgres.get_program())
@@ -80,6 +83,7 @@ impl Postgres {
             .arg(self.data())
             .args(["-p", &self.port.to_string()])
             .env("LOG", self.log())
+            .env("DIRECTORY", self.directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -92,7 +96,7 @@ impl Postgres {
     /// Ends the server as a crash would: what is committed must be found again in its log.
     pub fn crash(&mut self) {
         let mut keeper = self.keeper.take().expect("the server is running");
-        drop(keeper.stdin.take());
+        writeln!(keeper.stdin.take().unwrap(), "crash").unwrap();
         keeper.wait().unwrap();
     }
 
@@ -102,6 +106,14 @@ impl Postgres {
         let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         self.sql().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
         self.url(&name)
+    }
+
+    /// Takes a database back, whoever is still connected to it: a thousand of them would fill a disk. One on a server that is gone is gone too.
+    pub fn drop_database(url: &str) {
+        let (server, name) = url.rsplit_once('/').expect("a URL with a database");
+        if let Ok(mut sql) = PgConnection::establish(&format!("{server}/postgres")) {
+            drop(sql.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")));
+        }
     }
 
     pub fn url(&self, database: &str) -> String {
