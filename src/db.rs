@@ -2,6 +2,7 @@
 //!
 //! Knows Diesel and r2d2, and in `dialect.rs` the differences between databases. Knows no graph: rows are `store`'s.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use diesel::QueryResult;
@@ -72,10 +73,14 @@ impl From<diesel::result::Error> for DbError {
             Error::DatabaseError(_, what) if what.message().contains("deadlock detected") => {
                 Self::Yielded { what: what.message().to_owned() }
             }
-            // On one line: libpq explains a lost connection in three.
-            _ => Self::Unavailable { what: error.to_string().split_whitespace().collect::<Vec<_>>().join(" ") },
+            _ => Self::Unavailable { what: on_one_line(error) },
         }
     }
+}
+
+/// libpq explains a lost connection in three lines.
+pub(crate) fn on_one_line(error: impl Display) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// How a transaction that was to write ended, if not well.

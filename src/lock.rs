@@ -16,6 +16,7 @@
 //! May use: the file system and the clients of lock servers, each in the one implementation that needs it. Must never
 //! know: a graph (it sees a row id), HTTP, or what its holders do under it. Everything here blocks the calling thread; nothing here is async.
 
+mod by_key;
 pub mod file;
 pub mod gate;
 pub mod postgres;

@@ -14,8 +14,8 @@ use diesel::serialize::ToSql;
 use diesel::sql_types::{BigInt, Binary, HasSqlType, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::DbError;
-use super::schema::{ChangeRow, NewGraphRow, changes, graphs};
+use super::schema::{ChangeRow, changes, graphs};
+use super::{DbError, on_one_line};
 use crate::failpoint;
 
 const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -156,11 +156,7 @@ const POSTGRES_SETTINGS: [(&str, &str, &str); 6] = [
 /// [`DbError::Unavailable`] if that cannot be done.
 pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
     let failed = |reason: String| DbError::Unavailable {
-        what: format!(
-            "connecting to {}: {}",
-            without_password(url),
-            reason.split_whitespace().collect::<Vec<_>>().join(" ")
-        ),
+        what: format!("connecting to {}: {}", without_password(url), on_one_line(reason)),
     };
     let mut full = url.to_owned();
     for (name, value) in POSTGRES_PARAMETERS {
@@ -170,14 +166,10 @@ pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
         }
     }
     let mut connection = PgConnection::establish(&full).map_err(|error| failed(error.to_string()))?;
-    let set = POSTGRES_SETTINGS.map(|(name, value, _)| {
-        let unsafe_commits = name == "synchronous_commit" && failpoint::is_off("synchronous");
-        format!("SET {name} = '{}';", if unsafe_commits { "off" } else { value })
-    });
+    let set = POSTGRES_SETTINGS.map(|(name, value, _)| format!("SET {name} = '{value}';"));
     connection.batch_execute(&set.concat()).map_err(|error| failed(error.to_string()))?;
     let found = postgres_settings(&mut connection).map_err(|error| failed(error.to_string()))?;
     for ((name, found), (_, _, expected)) in found.into_iter().zip(POSTGRES_SETTINGS) {
-        let expected = if name == "synchronous_commit" && failpoint::is_off("synchronous") { "off" } else { expected };
         if !expected.is_empty() && found != expected {
             return Err(failed(format!("{name} is {found} and cannot be set to {expected}")));
         }
@@ -299,23 +291,6 @@ impl AnyConnection {
             }
         }
         Ok(())
-    }
-
-    /// Makes a graph's row, open and empty, unless there is one of that name; whether it did. On Postgres another process may be doing the same: then
-    /// this waits for what becomes of that.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub fn insert_graph(&mut self, row: &NewGraphRow<'_>) -> QueryResult<bool> {
-        let inserted = match self {
-            Self::Sqlite(connection) => {
-                diesel::insert_into(graphs::table).values(row).on_conflict_do_nothing().execute(connection)?
-            }
-            Self::Postgres(connection) => {
-                diesel::insert_into(graphs::table).values(row).on_conflict_do_nothing().execute(connection)?
-            }
-        };
-        Ok(inserted == 1)
     }
 
     /// Runs `body` in a transaction that no other process's migration runs beside.
@@ -583,21 +558,13 @@ impl AnyConnection {
     /// # Errors
     /// What the database says.
     pub fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> QueryResult<()> {
-        match self {
-            // One row is prepared once on a connection, and most turns have one.
-            Self::Postgres(connection) if rows.len() > 1 => {
-                diesel::insert_into(changes::table).values(rows).execute(connection)?;
-            }
-            Self::Postgres(connection) => {
-                for row in rows {
-                    diesel::insert_into(changes::table).values(row).execute(connection)?;
-                }
-            }
-            Self::Sqlite(connection) => {
-                for row in rows {
-                    diesel::insert_into(changes::table).values(row).execute(connection)?;
-                }
-            }
+        // One row is prepared once on a connection, and most turns have one.
+        if let (2.., Self::Postgres(connection)) = (rows.len(), &mut *self) {
+            diesel::insert_into(changes::table).values(rows).execute(connection)?;
+            return Ok(());
+        }
+        for row in rows {
+            diesel::insert_into(changes::table).values(row).execute(self)?;
         }
         Ok(())
     }

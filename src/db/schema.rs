@@ -98,16 +98,3 @@ pub struct ChangeRow<'r> {
     pub committed_at_ms: i64,
     pub actor: Option<&'r str>,
 }
-
-/// A graph's row as it begins.
-#[derive(diesel::Insertable)]
-#[diesel(table_name = graphs)]
-pub struct NewGraphRow<'r> {
-    pub name: &'r str,
-    pub state: &'r str,
-    pub version: i64,
-    pub fence: i64,
-    pub epoch: i64,
-    pub lock_incarnation: &'r str,
-    pub chain: &'r [u8],
-}

@@ -50,10 +50,7 @@ struct Work<'k> {
 impl Graph {
     fn take_out(&mut self, fact: &Fact, work: &mut Work<'_>) {
         match fact {
-            Fact::GraphDeleted {} => {
-                *self = Self::empty_at(self.version);
-                work.touched.all_deleted = true;
-            }
+            Fact::GraphDeleted {} => *self = Self::empty_at(self.version),
             Fact::JobDeleted { name } => {
                 let Some(slot) = self.job_index.remove(name.as_str()) else { return };
                 let JobNode { inputs, outputs, .. } = self.jobs.get(slot).clone();

@@ -1,7 +1,7 @@
 //! `decide`: all rules of a graph, in the order in which they are judged.
 
 use super::adjacency::Graph;
-use super::apply::link;
+use super::apply::{apply, link};
 use super::change::{Change, Fact};
 use super::cycle;
 use super::draft::Draft;
@@ -38,9 +38,7 @@ pub fn decide(graph: &Graph, command: &Command) -> Result<Decision, Rejection> {
         Command::DeleteGraph { if_version } => {
             check_version(graph, *if_version)?;
             let change = Change { facts: vec![Fact::GraphDeleted {}] };
-            let next = Graph::empty_at(graph.version() + 1);
-            let touched = Touched { all_deleted: true, ..Touched::default() };
-            Ok(Decision { change, next, touched, created: false })
+            Ok(Decision { next: apply(graph, &change), change, touched: Touched::default(), created: false })
         }
     }
 }

@@ -133,14 +133,12 @@ impl Graph {
 
     /// In byte order.
     pub(super) fn names_of_datasets(&self, slots: &SlotSet) -> Vec<Name> {
-        let names: Vec<&Name> = slots.iter().map(|&slot| &self.datasets.get(slot).name).collect();
-        positions_by_name(names.iter().copied()).into_iter().map(|at| names[at as usize].clone()).collect()
+        in_byte_order(slots.iter().map(|&slot| &self.datasets.get(slot).name).collect())
     }
 
     /// In byte order.
     pub(super) fn names_of_jobs(&self, slots: &SlotSet) -> Vec<Name> {
-        let names: Vec<&Name> = slots.iter().map(|&slot| &self.jobs.get(slot).name).collect();
-        positions_by_name(names.iter().copied()).into_iter().map(|at| names[at as usize].clone()).collect()
+        in_byte_order(slots.iter().map(|&slot| &self.jobs.get(slot).name).collect())
     }
 
     fn dataset_slots(&self, names: &[Name]) -> Result<SlotSet, QueryError> {
@@ -150,6 +148,10 @@ impl Graph {
         };
         names.iter().map(slot).collect()
     }
+}
+
+fn in_byte_order(names: Vec<&Name>) -> Vec<Name> {
+    positions_by_name(names.iter().copied()).into_iter().map(|at| names[at as usize].clone()).collect()
 }
 
 /// The jobs of a plan, numbered as they were found, so that what is kept for each of them can be kept in arrays.

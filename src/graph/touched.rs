@@ -3,11 +3,9 @@
 use super::order::Slot;
 
 /// Ids are those of the graph after the change, of what went those of the graph before. An id may stand in more than one list: it is
-/// used again once it is free.
+/// used again once it is free. Of a graph that was deleted they do not tell: nothing is left to look for.
 #[derive(Debug, Default)]
 pub struct Touched {
-    /// The graph was deleted, and the lists are empty.
-    pub all_deleted: bool,
     /// Jobs that went.
     pub jobs_deleted: Vec<Slot>,
     /// Jobs that are of the new version.

@@ -36,15 +36,15 @@
 mod flock;
 mod record;
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::flock::{LockFile, OpenFile};
 use self::record::Record;
-use super::gate::{Deadline, Gate, lock};
+use super::by_key::ByKey;
+use super::gate::{Deadline, Gate};
 use super::{DistributedLock, FencingToken, Guard, Held, LockError, LockIdentity, LockKey, Mode};
 use crate::failpoint;
 
@@ -53,23 +53,14 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Written at start and opened by each [`FileLock::ping`]: whether files can be made here.
 const PROBE: &str = "probe";
 
-/// Keys whose descriptors are kept open while nobody uses them. With more, those not in use are closed.
-const KEYS_KEPT: usize = 64;
-
 /// The lock in a directory. See the module.
 #[derive(Debug)]
 pub struct FileLock {
     directory: PathBuf,
     identity: String,
     boot: Arc<str>,
-    queues: Mutex<Queues>,
-}
-
-#[derive(Debug)]
-struct Queues {
-    by_key: HashMap<LockKey, Arc<Queue>>,
-    /// The number of keys at which to look for idle ones. Doubles when all are in use, so that looking stays rare.
-    tidy_at: usize,
+    /// Each keeps its files open.
+    queues: ByKey<Queue>,
 }
 
 impl FileLock {
@@ -81,13 +72,8 @@ impl FileLock {
     pub fn open(directory: &Path, identity: String) -> Result<Self, LockError> {
         let boot = std::fs::read_to_string(BOOT_ID)
             .map_err(|source| LockError::Unavailable { what: format!("cannot read {BOOT_ID}"), source })?;
-        let queues = Queues { by_key: HashMap::new(), tidy_at: KEYS_KEPT };
-        let lock = Self {
-            directory: directory.to_owned(),
-            identity,
-            boot: boot.trim_end().into(),
-            queues: Mutex::new(queues),
-        };
+        let lock =
+            Self { directory: directory.to_owned(), identity, boot: boot.trim_end().into(), queues: ByKey::default() };
         lock.ping()?;
         Ok(lock)
     }
@@ -99,19 +85,7 @@ impl FileLock {
     }
 
     fn queue(&self, key: &LockKey) -> Arc<Queue> {
-        // Dropped, and their files closed, after the mutex is given back.
-        let _idle: Vec<(LockKey, Arc<Queue>)>;
-        let mut queues = lock(&self.queues);
-        if let Some(queue) = queues.by_key.get(key) {
-            return Arc::clone(queue);
-        }
-        if queues.by_key.len() >= queues.tidy_at {
-            _idle = queues.by_key.extract_if(|_, queue| queue.is_idle()).collect();
-            queues.tidy_at = KEYS_KEPT.max(2 * queues.by_key.len());
-        }
-        let queue = Arc::new(Queue::new(self.path(key)));
-        queues.by_key.insert(key.clone(), Arc::clone(&queue));
-        queue
+        self.queues.get(key, Queue::has_no_helper, || Queue::new(self.path(key)))
     }
 }
 
@@ -163,10 +137,9 @@ impl Queue {
         Self { gate: Gate::default(), turnstile: LockFile::new(turnstile), main: LockFile::new(path) }
     }
 
-    /// Whether nobody holds or waits; whoever does has a reference of its own. Called under the mutex of the map, so
-    /// that nobody can come in between.
-    fn is_idle(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) == 1 && !self.turnstile.has_helper() && !self.main.has_helper()
+    /// Whether nothing is left of waits that ran out.
+    fn has_no_helper(&self) -> bool {
+        !self.turnstile.has_helper() && !self.main.has_helper()
     }
 
     /// The four steps of the module; `None` when the deadline comes first.

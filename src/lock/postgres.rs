@@ -42,7 +42,6 @@
 
 mod session;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak, mpsc};
@@ -50,6 +49,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::session::Session;
+use super::by_key::ByKey;
 use super::gate::{Deadline, Gate, lock};
 use super::{DistributedLock, FencingToken, Guard, Held, LockError, LockIdentity, LockKey, Mode};
 use crate::failpoint;
@@ -71,24 +71,15 @@ pub const JOINED_FOR: Duration = Duration::from_millis(10);
 /// elsewhere has a processor to ask for the lock with.
 pub const JOINED_BY: u32 = 4;
 
-/// Keys whose queues are kept while nobody is in them.
-const KEYS_KEPT: usize = 64;
-
 /// The lock of a Postgres database. See the module.
 pub struct PostgresLock {
     sessions: Arc<Sessions>,
-    queues: Mutex<Queues>,
+    queues: ByKey<Queue>,
     lease: Duration,
     /// Every grant that was given since it was last looked through.
     holds: Arc<Mutex<Vec<Weak<Hold>>>>,
     /// The thread that renews leases ends when this is dropped.
     _renewal: mpsc::Sender<Infallible>,
-}
-
-struct Queues {
-    by_key: HashMap<LockKey, Arc<Queue>>,
-    /// The number of keys at which to look for idle ones. Doubles when all are in use, so that looking stays rare.
-    tidy_at: usize,
 }
 
 impl PostgresLock {
@@ -116,25 +107,9 @@ impl PostgresLock {
         };
         let thread = thread::Builder::new().name("lock-renewal".to_owned()).spawn(renew);
         thread.map_err(|source| LockError::Unavailable { what: "cannot start a thread".to_owned(), source })?;
-        let queues = Mutex::new(Queues { by_key: HashMap::new(), tidy_at: KEYS_KEPT });
-        let lock = Self { sessions, queues, lease, holds, _renewal };
+        let lock = Self { sessions, queues: ByKey::default(), lease, holds, _renewal };
         lock.ping()?;
         Ok(lock)
-    }
-
-    fn queue(&self, key: &LockKey) -> Arc<Queue> {
-        let mut queues = lock(&self.queues);
-        if let Some(queue) = queues.by_key.get(key) {
-            return Arc::clone(queue);
-        }
-        if queues.by_key.len() >= queues.tidy_at {
-            // Whoever is in a queue has a reference of its own.
-            queues.by_key.retain(|_, queue| Arc::strong_count(queue) > 1);
-            queues.tidy_at = KEYS_KEPT.max(2 * queues.by_key.len());
-        }
-        let queue = Arc::<Queue>::default();
-        queues.by_key.insert(key.clone(), Arc::clone(&queue));
-        queue
     }
 }
 
@@ -147,7 +122,7 @@ impl DistributedLock for PostgresLock {
         key.check()?;
         let deadline = Deadline::after(wait);
         let timeout = || LockError::Timeout { waited: deadline.waited() };
-        let queue = self.queue(key);
+        let queue = self.queues.get(key, |_| true, Queue::default);
         let _place = queue.gate.enter(&deadline).ok_or_else(timeout)?;
         if mode == Mode::Shared
             && let Some(hold) = queue.join_readers()

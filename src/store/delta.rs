@@ -31,9 +31,9 @@ impl<'g> RowDelta<'g> {
         let mut delta = Self::default();
         let (mut replaced_jobs, mut replaced_datasets) = (HashSet::new(), HashSet::new());
 
-        let ids =
-            |touched: &&Touched| [&touched.jobs_deleted, &touched.jobs_changed, &touched.jobs_created].map(Vec::clone);
-        for id in sorted(touched.iter().flat_map(ids).flatten()) {
+        let jobs =
+            touched.iter().flat_map(|touched| [&touched.jobs_deleted, &touched.jobs_changed, &touched.jobs_created]);
+        for id in sorted(jobs) {
             match (before.job_of_id(id), after.job_of_id(id)) {
                 (None, None) => {}
                 (Some(_), None) => delta.jobs_gone.push(id),
@@ -49,10 +49,10 @@ impl<'g> RowDelta<'g> {
             }
         }
 
-        let ids = |touched: &&Touched| {
-            [&touched.datasets_deleted, &touched.datasets_changed, &touched.datasets_created].map(Vec::clone)
-        };
-        for id in sorted(touched.iter().flat_map(ids).flatten()) {
+        let datasets = touched
+            .iter()
+            .flat_map(|touched| [&touched.datasets_deleted, &touched.datasets_changed, &touched.datasets_created]);
+        for id in sorted(datasets) {
             match (before.dataset_of_id(id), after.dataset_of_id(id)) {
                 (None, None) => {}
                 (Some(_), None) => delta.datasets_gone.push(id),
@@ -68,7 +68,7 @@ impl<'g> RowDelta<'g> {
         }
 
         let edges = |side, touched: Vec<Edge>, gone: &mut Vec<Edge>, new: &mut Vec<Edge>| {
-            for (job, dataset) in sorted(touched.into_iter()) {
+            for (job, dataset) in touched {
                 let has = |graph: &Graph| graph.job_of_id(job).is_some_and(|job| job.has_edge(side, dataset));
                 // The row of an end that is replaced goes, and every edge's row with it.
                 let replaced = replaced_jobs.contains(&job) || replaced_datasets.contains(&dataset);
@@ -81,16 +81,17 @@ impl<'g> RowDelta<'g> {
                 }
             }
         };
-        let inputs = touched.iter().flat_map(|touched| touched.inputs_removed.iter().chain(&touched.inputs_added));
-        edges(Side::Input, inputs.copied().collect(), &mut delta.inputs_gone, &mut delta.inputs_new);
-        let outputs = touched.iter().flat_map(|touched| touched.outputs_removed.iter().chain(&touched.outputs_added));
-        edges(Side::Output, outputs.copied().collect(), &mut delta.outputs_gone, &mut delta.outputs_new);
+        let inputs = touched.iter().flat_map(|touched| [&touched.inputs_removed, &touched.inputs_added]);
+        edges(Side::Input, sorted(inputs), &mut delta.inputs_gone, &mut delta.inputs_new);
+        let outputs = touched.iter().flat_map(|touched| [&touched.outputs_removed, &touched.outputs_added]);
+        edges(Side::Output, sorted(outputs), &mut delta.outputs_gone, &mut delta.outputs_new);
         delta
     }
 }
 
-fn sorted<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
-    let mut all: Vec<T> = all.collect();
+/// What is in any of the lists, once.
+fn sorted<'t, T: Ord + Copy + 't>(lists: impl Iterator<Item = &'t Vec<T>>) -> Vec<T> {
+    let mut all: Vec<T> = lists.flatten().copied().collect();
     all.sort_unstable();
     all.dedup();
     all

@@ -9,7 +9,7 @@ use super::{
     StoredAnswer,
 };
 use crate::db::schema::{
-    ChangeRow, NewGraphRow, changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service,
+    ChangeRow, changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service,
 };
 use crate::db::{AnyConnection, Database, DbError, RowsStatement, RowsWrite, Value, WriteError};
 use crate::failpoint;
@@ -90,6 +90,17 @@ fn read_head(connection: &mut AnyConnection, name: &Name) -> Result<Option<Head>
     read_head_row(connection, name)?.map(HeadRow::into_head).transpose()
 }
 
+/// Makes the graph's row, open and empty, unless there is one of that name; whether it did. On Postgres another process may be doing the same: then this
+/// waits for what becomes of that.
+fn insert_graph(connection: &mut AnyConnection, name: &Name) -> QueryResult<bool> {
+    let inserted = connection.run(
+        "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain) \
+         VALUES (?, ?, 0, 0, 0, '', ?) ON CONFLICT (name) DO NOTHING",
+        &[Value::Text(name.as_str()), Value::Text(GraphState::Open.column()), Value::Bytes(&Chain::START.0)],
+    )?;
+    Ok(inserted == 1)
+}
+
 fn read_head_by_id(connection: &mut AnyConnection, id: i64) -> Result<Head, StoreError> {
     graphs::table.find(id).select(HeadRow::as_select()).first(connection)?.into_head()
 }
@@ -105,7 +116,7 @@ impl GraphStore for RowStore {
     }
 
     fn lock_record(&self) -> Result<Option<LockRecord>, StoreError> {
-        self.database.read(read_lock_record)
+        Ok(self.database.ask(read_lock_record)?)
     }
 
     fn set_lock_record(&self, expected: Option<&LockRecord>, new: &LockRecord) -> Result<LockRecord, StoreError> {
@@ -149,15 +160,6 @@ impl GraphStore for RowStore {
         keep: Option<Keep<'_>>,
         now_ms: i64,
     ) -> Result<Creation, CommitError> {
-        let new = NewGraphRow {
-            name: name.as_str(),
-            state: GraphState::Open.column(),
-            version: 0,
-            fence: 0,
-            epoch: 0,
-            lock_incarnation: "",
-            chain: &Chain::START.0,
-        };
         let written = self.database.write(|connection| {
             // Again if another process makes the same graph at the same time.
             loop {
@@ -186,7 +188,7 @@ impl GraphStore for RowStore {
                             .execute(connection)?;
                         true
                     }
-                    None if connection.insert_graph(&new)? => true,
+                    None if insert_graph(connection, name)? => true,
                     None => continue,
                 };
                 let head = read_head(connection, name)?
@@ -322,7 +324,7 @@ fn known(error: WriteError<StoreError>) -> StoreError {
     }
 }
 
-fn read_lock_record(connection: &mut AnyConnection) -> Result<Option<LockRecord>, StoreError> {
+fn read_lock_record(connection: &mut AnyConnection) -> QueryResult<Option<LockRecord>> {
     let (kind, identity): (Option<String>, Option<String>) =
         service::table.select((service::lock_kind, service::lock_identity)).first(connection)?;
     Ok(kind.zip(identity).map(|(kind, identity)| LockRecord { kind, identity }))

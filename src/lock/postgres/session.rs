@@ -149,8 +149,6 @@ fn token_of(numbers: &[i64]) -> Option<FencingToken> {
     FencingToken::new(u32::try_from(*epoch).ok()?, u64::try_from(*counter).ok()?)
 }
 
-/// On one line: libpq explains a lost connection in three.
 fn unavailable(what: &str, source: impl Display) -> LockError {
-    let source = source.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-    LockError::Unavailable { what: what.to_owned(), source: io::Error::other(source) }
+    LockError::Unavailable { what: what.to_owned(), source: io::Error::other(db::on_one_line(source)) }
 }
