@@ -339,6 +339,7 @@ impl Service {
     ) -> Self {
         let workers = Workers::start(limits.turn_threads);
         let (metrics, lanes) = (Metrics::new(), Mutex::default());
+        metrics.register(lock.collectors());
         let permits = || Permits::new(limits.loaded_images, metrics.loads_held.clone(), metrics.loads_waiting.clone());
         let loads = (!design.keeps_images()).then(permits);
         Self { inner: Arc::new(Inner { store, lock, design, reads, limits, metrics, loads, lanes, workers }) }

@@ -20,13 +20,18 @@ mod by_key;
 pub mod file;
 pub mod gate;
 pub mod postgres;
+pub mod redis;
 pub mod token;
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use prometheus::core::Collector;
 pub use token::FencingToken;
+
+/// How long the grants of a lock that has leases last, unless configured otherwise: so long is a holder missed of which nothing is heard.
+pub const LEASE: Duration = Duration::from_secs(5);
 
 /// Whether the holder lets others of its kind in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +40,17 @@ pub enum Mode {
     Shared,
     /// For a writer: alone.
     Exclusive,
+}
+
+impl Mode {
+    /// For labels and messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Exclusive => "exclusive",
+        }
+    }
 }
 
 /// One lock: which database, which graph in it.
@@ -116,6 +132,43 @@ pub trait DistributedLock: Send + Sync {
     /// # Errors
     /// [`LockError::Unavailable`].
     fn ping(&self) -> Result<(), LockError>;
+
+    /// Who holds the lock `key` and who waits for it, as far as can be told without taking it. For people.
+    ///
+    /// # Errors
+    /// [`LockError::Unavailable`].
+    fn inspect(&self, key: &LockKey) -> Result<Inspection, LockError>;
+
+    /// What only this lock can measure.
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        Vec::new()
+    }
+}
+
+/// One lock as a person wants to see it. The moment it is read it may have changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// Who holds it.
+    pub holders: Vec<Participant>,
+    /// Who waits, as far as that can be seen: writers in the order in which they are served.
+    pub waiting: Vec<Participant>,
+    /// The last token that was given.
+    pub token: Option<FencingToken>,
+    /// Which run of the lock's memory this is.
+    pub incarnation: Option<String>,
+    /// What else there is to say.
+    pub notes: Vec<String>,
+}
+
+/// Someone who holds a lock or waits for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Participant {
+    /// How.
+    pub mode: Mode,
+    /// Which process, as far as that can be told.
+    pub who: String,
+    /// When its lease ends if nothing is heard of it, where there is one.
+    pub ends_in: Option<Duration>,
 }
 
 /// What an implementation keeps for one grant. Dropping it gives the grant back.
@@ -131,10 +184,13 @@ pub trait Held: Send {
     /// See [`Guard::check`]. For locks that cannot be lost, nothing.
     ///
     /// # Errors
-    /// [`LockError::Unavailable`].
+    /// [`LockError::Lost`], [`LockError::Unavailable`].
     fn check(&mut self) -> Result<(), LockError> {
         Ok(())
     }
+
+    /// See [`Guard::seal`]. For locks whose grants do not expire, nothing.
+    fn sealed(&mut self) {}
 }
 
 /// A grant of the lock, given back on drop.
@@ -148,18 +204,24 @@ pub struct Guard {
     mode: Mode,
     incarnation: Option<String>,
     token: Option<FencingToken>,
+    after_expiry: bool,
     held: Box<dyn Held>,
 }
 
 impl Guard {
     /// A shared grant. For implementations.
     pub fn shared(held: Box<dyn Held>) -> Self {
-        Self { mode: Mode::Shared, incarnation: None, token: None, held }
+        Self { mode: Mode::Shared, incarnation: None, token: None, after_expiry: false, held }
     }
 
     /// An exclusive grant; without a token, it wants seeding. For implementations.
     pub fn exclusive(held: Box<dyn Held>, incarnation: String, token: Option<FencingToken>) -> Self {
-        Self { mode: Mode::Exclusive, incarnation: Some(incarnation), token, held }
+        Self { mode: Mode::Exclusive, incarnation: Some(incarnation), token, after_expiry: false, held }
+    }
+
+    /// The same, gained because the lease of an earlier holder ran out. For implementations.
+    pub fn after_expiry(self) -> Self {
+        Self { after_expiry: true, ..self }
     }
 
     /// How the lock is held.
@@ -186,7 +248,7 @@ impl Guard {
     /// `epoch` in a committed transaction, never before: the lock would give tokens that the database may forget.
     ///
     /// # Errors
-    /// [`LockError::NotExclusive`], [`LockError::EpochOutOfRange`], or [`LockError::Unavailable`]; after the last the
+    /// [`LockError::NotExclusive`], [`LockError::EpochOutOfRange`], [`LockError::Lost`], or [`LockError::Unavailable`]; after the last the
     /// guard has no token, and the same epoch may be tried again.
     pub fn seed(&mut self, epoch: u32) -> Result<FencingToken, LockError> {
         let Some(incarnation) = self.incarnation.as_deref() else {
@@ -205,11 +267,25 @@ impl Guard {
         Ok(first)
     }
 
+    /// Whether an earlier holder was not heard of until its lease ran out, and nobody has sealed a token in the database since. That holder may
+    /// wake up and write. So the database must be told first, in a committed transaction, that nothing below this guard's token is to be taken any
+    /// more; then call [`sealed`](Self::sealed). Raising the epoch does as well.
+    #[must_use]
+    pub fn must_seal(&self) -> bool {
+        self.after_expiry
+    }
+
+    /// Says that the database has committed this guard's token, or an epoch, as the least that it takes.
+    pub fn sealed(&mut self) {
+        self.after_expiry = false;
+        self.held.sealed();
+    }
+
     /// Makes sure that the lock has not been lost since it was granted, as far as that can be told: whoever is about to
     /// commit asks first. At most one round trip.
     ///
     /// # Errors
-    /// [`LockError::Unavailable`] when it was, for good: write nothing more under this guard.
+    /// [`LockError::Lost`] or [`LockError::Unavailable`] when it was, or may have been, for good: write nothing more under this guard.
     pub fn check(&mut self) -> Result<(), LockError> {
         self.held.check()
     }
@@ -246,6 +322,12 @@ pub enum LockError {
         what: String,
         /// What came of it. Errors of other kinds come wrapped.
         source: io::Error,
+    },
+    /// The lock was granted, and is held no more: its lease ran out, or may have. Nothing was done under it; take it again.
+    #[error("the lock was lost: {what}")]
+    Lost {
+        /// How that is known.
+        what: &'static str,
     },
     /// The key is not one: see [`LockKey`]. A mistake of the caller.
     #[error("`{key}` names no lock: a database is 1 to 64 of 0-9a-f-, a graph is not negative")]

@@ -41,10 +41,20 @@ struct NodeArgs {
         value_name = "URL"
     )]
     database_url: String,
-    /// The lock that guards them: file:DIR or postgres. Without it, the one that the database names; at first `file:`, beside an SQLite database,
-    /// and `postgres` on Postgres
+    /// The lock that guards them: file:DIR, postgres, or redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]. Without it, the one that the database
+    /// names; at first `file:`, beside an SQLite database, and `postgres` on Postgres
     #[arg(long, global = true, env = "FENCEPOST_LOCK_URL", value_name = "URL")]
     lock_url: Option<String>,
+    /// How long a holder of the lock is missed of which nothing is heard, in milliseconds, where the lock has leases. The same for all processes
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_LOCK_LEASE_MS",
+        default_value_t = fencepost::lock::LEASE.as_millis() as u64,
+        value_parser = clap::value_parser!(u64).range(100..=3_600_000),
+        value_name = "MS"
+    )]
+    lock_lease_ms: u64,
     /// How the service is built
     #[arg(long, global = true, env = "FENCEPOST_DESIGN", default_value = "crud", value_enum)]
     design: DesignArg,
@@ -181,6 +191,12 @@ struct MigrateArgs {
 enum LockCommand {
     /// Make --lock-url the lock that guards the database. No process may be running on the former one
     Set,
+    /// Who holds a graph's lock, who waits for it, and what the database knows of it. Takes nothing, changes nothing
+    Inspect {
+        /// The graph
+        #[arg(long)]
+        graph: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -233,12 +249,13 @@ impl Failure {
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Self {
         match error {
-            NodeError::LockUrl(_) | NodeError::Senseless { .. } | NodeError::Database(DbError::Url { .. }) => {
-                Self::usage(error)
-            }
-            NodeError::Database(DbError::NewerSchema { .. } | DbError::Migration { .. }) | NodeError::Binding(_) => {
-                Self::refused(error)
-            }
+            NodeError::LockUrl(_)
+            | NodeError::RedisUrl(_)
+            | NodeError::Senseless { .. }
+            | NodeError::Database(DbError::Url { .. }) => Self::usage(error),
+            NodeError::Database(DbError::NewerSchema { .. } | DbError::Migration { .. })
+            | NodeError::GraphNotFound(_)
+            | NodeError::Binding(_) => Self::refused(error),
             NodeError::Database(_) | NodeError::Store(_) | NodeError::Lock(_) => Self::away(error),
         }
     }
@@ -278,6 +295,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Migrate(args) => migrate(&cli.node, args),
         Command::Openapi => openapi(),
         Command::Lock(LockCommand::Set) => lock_set(&cli.node),
+        Command::Lock(LockCommand::Inspect { graph }) => lock_inspect(&cli.node, graph),
         Command::Bench(BenchCommand::Drive(args)) => bench_drive(&cli.node, args),
     }
 }
@@ -294,7 +312,8 @@ impl NodeArgs {
             ReadsArg::Lock => Reads::Lock,
             ReadsArg::Snapshot => Reads::Snapshot,
         };
-        Ok(NodeOptions { lock_url, design, reads, ..NodeOptions::new(database) })
+        let lease = Duration::from_millis(self.lock_lease_ms);
+        Ok(NodeOptions { lock_url, lease, design, reads, ..NodeOptions::new(database) })
     }
 }
 
@@ -405,6 +424,10 @@ fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
     };
     let record = node::set_lock(&options, url)?;
     print(&format!("the database is guarded by {}:{}\n", record.kind, record.identity))
+}
+
+fn lock_inspect(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
+    print(&node::inspect_lock(&node.options()?, &name("--graph", graph)?)?.to_string())
 }
 
 fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {

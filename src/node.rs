@@ -2,16 +2,20 @@
 //!
 //! The one place that knows which kinds of each there are.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::db::{Database, DatabaseUrl, DbError, PoolLimits};
 use crate::design::{self, Design, Limits, LockBindingError, Reads, Service};
+use crate::graph::Name;
 use crate::lock::file::FileLock;
 use crate::lock::postgres::PostgresLock;
-use crate::lock::{DistributedLock, LockError};
+use crate::lock::redis::{InvalidRedisUrl, RedisLock, RedisUrl, Terms};
+use crate::lock::{self, DistributedLock, FencingToken, Inspection, LockError, LockIdentity, LockKey, Participant};
 use crate::store::rows::RowStore;
-use crate::store::{GraphStore, LockRecord, StoreError};
+use crate::store::{GraphStore, Head, LockRecord, StoreError};
 
 /// What a node is made of.
 #[derive(Debug, Clone)]
@@ -20,6 +24,8 @@ pub struct NodeOptions {
     pub database: DatabaseUrl,
     /// Which lock guards it; `None`: the one that the database names, or its default.
     pub lock_url: Option<LockUrl>,
+    /// How long a holder of the lock is missed of which nothing is heard, where the lock has leases.
+    pub lease: Duration,
     /// How the service is built.
     pub design: Design,
     /// How reads are kept from seeing less than was answered.
@@ -36,7 +42,7 @@ impl NodeOptions {
     pub fn new(database: DatabaseUrl) -> Self {
         let (design, reads) = (Design::default(), Reads::default());
         let (limits, pool) = (Limits::default(), PoolLimits::default());
-        Self { database, lock_url: None, design, reads, limits, pool }
+        Self { database, lock_url: None, lease: lock::LEASE, design, reads, limits, pool }
     }
 }
 
@@ -47,6 +53,8 @@ pub enum LockUrl {
     File(Option<PathBuf>),
     /// `postgres`: advisory locks of the database itself.
     Postgres,
+    /// `redis://…`: a Redis server.
+    Redis(RedisUrl),
 }
 
 /// Why a node could not start. Each says what to do.
@@ -66,9 +74,16 @@ pub enum NodeError {
     Binding(#[from] LockBindingError),
     /// The lock's URL names no lock.
     #[error(
-        "`{0}` is no lock URL; give file:DIR, file: for the directory beside an SQLite database, or postgres for a Postgres database's own"
+        "`{0}` is no lock URL; give file:DIR, file: for the directory beside an SQLite database, postgres for a Postgres database's own, or \
+         redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… for TLS, redis+unix:///PATH"
     )]
     LockUrl(String),
+    /// The lock's URL is one of Redis, and not well-formed. There may be a password in it.
+    #[error("the lock's Redis URL is not well-formed: {0}; give redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]")]
+    RedisUrl(#[from] InvalidRedisUrl),
+    /// There is no such graph, and so no lock of it.
+    #[error("there is no graph `{0}`")]
+    GraphNotFound(Name),
     /// The lock cannot guard this database.
     #[error("the lock `{lock}` cannot guard {database}: {reason}")]
     Senseless {
@@ -82,11 +97,14 @@ pub enum NodeError {
 }
 
 impl LockUrl {
-    /// Reads `file:DIR`, `file:` or `postgres`.
+    /// Reads `file:DIR`, `file:`, `postgres` or `redis://…`.
     ///
     /// # Errors
     /// [`NodeError::LockUrl`] says which forms there are.
     pub fn parse(text: &str) -> Result<Self, NodeError> {
+        if RedisUrl::SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+            return Ok(Self::Redis(RedisUrl::parse(text)?));
+        }
         match text.strip_prefix("file:") {
             Some("") => Ok(Self::File(None)),
             Some(directory) => Ok(Self::File(Some(directory.into()))),
@@ -112,7 +130,11 @@ const BESIDE_DATABASE: &str = "beside-database";
 ///
 /// # Errors
 /// [`NodeError`] says what to do.
-pub fn open_lock(url: &LockUrl, database: &DatabaseUrl) -> Result<Arc<dyn DistributedLock>, NodeError> {
+pub fn open_lock(
+    url: &LockUrl,
+    database: &DatabaseUrl,
+    lease: Duration,
+) -> Result<Arc<dyn DistributedLock>, NodeError> {
     let senseless = |lock, reason| NodeError::Senseless { lock, database: database.clone(), reason };
     match (url, database) {
         (LockUrl::File(None), database) => {
@@ -127,7 +149,8 @@ pub fn open_lock(url: &LockUrl, database: &DatabaseUrl) -> Result<Arc<dyn Distri
             let resolved = created.unwrap_or_else(|_| directory.clone());
             Ok(Arc::new(FileLock::open(&resolved, resolved.display().to_string())?))
         }
-        (LockUrl::Postgres, DatabaseUrl::Postgres(url)) => Ok(Arc::new(PostgresLock::open(url)?)),
+        (LockUrl::Postgres, DatabaseUrl::Postgres(url)) => Ok(Arc::new(PostgresLock::open(url, lease)?)),
+        (LockUrl::Redis(url), _) => Ok(Arc::new(RedisLock::open(url, Terms { lease, ..Terms::default() })?)),
         (LockUrl::Postgres, DatabaseUrl::Sqlite(_)) => {
             Err(senseless("postgres", "it is a lock of a Postgres database's own; give file:DIR or file:"))
         }
@@ -139,6 +162,7 @@ fn lock_url_of(record: &LockRecord) -> Result<LockUrl, NodeError> {
         ("file", BESIDE_DATABASE) => Ok(LockUrl::File(None)),
         ("file", directory) => Ok(LockUrl::File(Some(directory.into()))),
         ("postgres", _) => Ok(LockUrl::Postgres),
+        ("redis", server) => LockUrl::parse(server),
         (kind, identity) => Err(NodeError::LockUrl(format!("{kind}:{identity}"))),
     }
 }
@@ -152,15 +176,75 @@ fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
 /// # Errors
 /// [`NodeError`] says what to do.
 pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
+    let (store, lock) = open_parts(options)?;
+    Ok(Service::new(Arc::new(store), lock, options.design, options.reads, options.limits))
+}
+
+fn open_parts(options: &NodeOptions) -> Result<(RowStore, Arc<dyn DistributedLock>), NodeError> {
     let store = open_store(options)?;
     let url = match (&options.lock_url, store.lock_record()?) {
         (Some(url), _) => url.clone(),
         (None, Some(record)) => lock_url_of(&record)?,
         (None, None) => LockUrl::default_for(&options.database),
     };
-    let lock = open_lock(&url, &options.database)?;
+    let lock = open_lock(&url, &options.database, options.lease)?;
     design::bind_lock(&store, &lock.identity())?;
-    Ok(Service::new(Arc::new(store), lock, options.design, options.reads, options.limits))
+    Ok((store, lock))
+}
+
+/// A graph's lock, and the row that it guards, as they are now.
+///
+/// # Errors
+/// [`NodeError`] says what to do.
+pub fn inspect_lock(options: &NodeOptions, graph: &Name) -> Result<LockReport, NodeError> {
+    let (store, lock) = open_parts(options)?;
+    let head = store.head(graph)?.ok_or_else(|| NodeError::GraphNotFound(graph.clone()))?;
+    let key = LockKey::new(store.database_id(), head.id)?;
+    let inspection = lock.inspect(&key)?;
+    Ok(LockReport { head, key, lock: lock.identity(), inspection })
+}
+
+/// What there is to see of a graph's lock. For people: several lines.
+#[derive(Debug)]
+pub struct LockReport {
+    /// The row that it guards.
+    pub head: Head,
+    /// How the lock knows it.
+    pub key: LockKey,
+    /// Which lock.
+    pub lock: LockIdentity,
+    /// What the lock says.
+    pub inspection: Inspection,
+}
+
+impl fmt::Display for LockReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { head, key, lock, inspection } = self;
+        let token = |token: Option<FencingToken>| token.map_or("none".to_owned(), |token| token.to_string());
+        let run = |run: &str| if run.is_empty() { "none".to_owned() } else { run.to_owned() };
+        writeln!(f, "lock      {lock}, key {key}")?;
+        match inspection.holders.as_slice() {
+            [] => writeln!(f, "held      by nobody")?,
+            holders => holders.iter().try_for_each(|holder| writeln!(f, "held      {}", participant(holder)))?,
+        }
+        inspection.waiting.iter().try_for_each(|waiter| writeln!(f, "waiting   {}", participant(waiter)))?;
+        if let Some(incarnation) = &inspection.incarnation {
+            writeln!(f, "memory    {incarnation}; last token {}", token(inspection.token))?;
+        }
+        let fence = token(FencingToken::from_i64(head.fence));
+        writeln!(
+            f,
+            "database  graph `{}` at version {}, {:?}; fence {fence}, epoch {}",
+            head.name, head.version, head.state, head.epoch
+        )?;
+        writeln!(f, "          seeded for {}", run(&head.lock_incarnation))?;
+        inspection.notes.iter().try_for_each(|note| writeln!(f, "note      {note}"))
+    }
+}
+
+fn participant(participant: &Participant) -> String {
+    let ends = participant.ends_in.map(|ends| format!("; lease ends in {ends:.1?} if nothing is heard"));
+    format!("{} by {}{}", participant.mode.word(), participant.who, ends.unwrap_or_default())
 }
 
 /// Makes `url` the lock that guards the database, whichever did before. No process may be using the former one.
@@ -169,7 +253,7 @@ pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
 /// [`NodeError`] says what to do.
 pub fn set_lock(options: &NodeOptions, url: &LockUrl) -> Result<LockRecord, NodeError> {
     let store = open_store(options)?;
-    let identity = open_lock(url, &options.database)?.identity();
+    let identity = open_lock(url, &options.database, options.lease)?.identity();
     let new = LockRecord { kind: identity.kind.to_owned(), identity: identity.identity };
     let stored = store.lock_record()?;
     Ok(store.set_lock_record(stored.as_ref(), &new)?)

@@ -320,6 +320,12 @@ pub trait GraphStore: Send + Sync {
     /// [`CommitError`]; [`CommitError::Conflict`] if another process was first.
     fn raise_epoch(&self, read: &Head, epoch: u32, fence: i64, incarnation: &str) -> Result<Head, CommitError>;
 
+    /// Has the graph refuse every token below `token` from here on, if the row's epoch still is what was read.
+    ///
+    /// # Errors
+    /// [`CommitError`]; [`CommitError::Fenced`] if a larger one was sealed or used, or the epoch raised.
+    fn seal(&self, read: &Head, token: i64) -> Result<(), CommitError>;
+
     /// Writes, if the version that was read still stands and no larger token was seen. The whole or nothing. Returns the new chain.
     ///
     /// # Errors

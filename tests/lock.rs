@@ -10,5 +10,6 @@ mod guards;
 mod key;
 mod postgres;
 mod processes;
+mod redis;
 mod row;
 mod token;

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod contract;
 pub mod postgres;
 pub mod proxy;
+pub mod redis;
 pub mod server;
 pub mod stages;
 pub mod storm;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{BenchError, DriveArgs, Format, Outcome};
 use crate::design::Metrics;
+use prometheus::Histogram as Timed;
 
 /// Latencies in nanoseconds; three digits are kept.
 pub struct Latencies(Histogram<u64>);
@@ -98,15 +99,18 @@ impl TurnSums {
     #[must_use]
     pub fn of(metrics: &Metrics) -> Self {
         let histograms = [
-            ("queue", &metrics.queue_wait),
-            ("lock", &metrics.lock_wait),
-            ("refresh", &metrics.refresh),
-            ("decide", &metrics.decide),
-            ("check", &metrics.whole_check),
-            ("commit", &metrics.commit),
-            ("batch", &metrics.write_batch),
+            ("queue", &[&metrics.queue_wait] as &[&Timed]),
+            ("lock", &[&metrics.lock_wait.shared, &metrics.lock_wait.exclusive]),
+            ("refresh", &[&metrics.refresh]),
+            ("decide", &[&metrics.decide]),
+            ("check", &[&metrics.whole_check]),
+            ("commit", &[&metrics.commit]),
+            ("batch", &[&metrics.write_batch]),
         ];
-        Self(histograms.map(|(name, histogram)| (name, histogram.get_sample_count(), histogram.get_sample_sum())))
+        Self(histograms.map(|(name, parts)| {
+            let count = parts.iter().map(|part| part.get_sample_count()).sum();
+            (name, count, parts.iter().map(|part| part.get_sample_sum()).sum())
+        }))
     }
 
     /// The means since `earlier`: microseconds, and requests for the batch.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::core::Collector;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::lock::Mode;
 
 /// Counters and histograms of one service, in a registry of its own.
 pub struct Metrics {
@@ -14,8 +17,10 @@ pub struct Metrics {
     pub read_batch: Histogram,
     /// From arrival to the start of the turn.
     pub queue_wait: Histogram,
-    /// Waiting for the lock.
-    pub lock_wait: Histogram,
+    /// Waiting for the lock, until it was granted.
+    pub lock_wait: ByMode,
+    /// From the grant of the lock until it was given back.
+    pub lock_hold: ByMode,
     /// Bringing the image up to date.
     pub refresh: Histogram,
     /// Judging a batch.
@@ -36,6 +41,8 @@ pub struct Metrics {
     pub lost_writes: IntCounterVec,
     /// Epochs raised for a lock whose state was new or not to be trusted.
     pub epochs_raised: IntCounter,
+    /// Turns that began with a token sealed in the database, as a lease had run out.
+    pub seals: IntCounter,
     /// Requests turned away because too many were waiting.
     pub overflows: IntCounter,
     /// Graphs that this process keeps something of.
@@ -47,10 +54,13 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let registry = Registry::new();
-        let seconds = |name: &str, help: &str| {
+        let timed = |name: &str, help: &str| {
             let buckets = prometheus::exponential_buckets(0.000_01, 2.5, 16).expect("a fixed list");
-            register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+            HistogramOpts::new(name, help).buckets(buckets)
         };
+        let seconds = |name: &str, help: &str| register(&registry, Histogram::with_opts(timed(name, help)));
+        let by_mode =
+            |name: &str, help: &str| ByMode::new(&register(&registry, HistogramVec::new(timed(name, help), &["mode"])));
         let sizes = |name: &str, help: &str| {
             let buckets = prometheus::exponential_buckets(1.0, 2.0, 11).expect("a fixed list");
             register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
@@ -61,7 +71,8 @@ impl Metrics {
             write_batch: sizes("fencepost_write_batch_requests", "Writes served by one turn"),
             read_batch: sizes("fencepost_read_batch_requests", "Reads served by one turn"),
             queue_wait: seconds("fencepost_queue_wait_seconds", "From a request's arrival to its turn"),
-            lock_wait: seconds("fencepost_lock_wait_seconds", "Waiting for the graph's lock"),
+            lock_wait: by_mode("fencepost_lock_wait_seconds", "Waiting for the graph's lock"),
+            lock_hold: by_mode("fencepost_lock_hold_seconds", "Holding the graph's lock"),
             refresh: seconds("fencepost_refresh_seconds", "Bringing the image to the store's version"),
             decide: seconds("fencepost_decide_seconds", "Judging a batch"),
             whole_check: seconds(
@@ -84,9 +95,20 @@ impl Metrics {
                 ),
             ),
             epochs_raised: counter("fencepost_epochs_raised_total", "Epochs raised for a lock with unknown state"),
+            seals: counter("fencepost_tokens_sealed_total", "Tokens sealed because a holder's lease had run out"),
             overflows: counter("fencepost_queue_overflows_total", "Requests turned away because too many waited"),
             graphs_held: gauge("fencepost_graphs_held", "Graphs kept in memory"),
             registry,
+        }
+    }
+
+    /// Takes in what others measure.
+    ///
+    /// # Panics
+    /// If there is one of that name already.
+    pub fn register(&self, collectors: Vec<Box<dyn Collector>>) {
+        for collector in collectors {
+            self.registry.register(collector).expect("the name is new");
         }
     }
 
@@ -97,16 +119,28 @@ impl Metrics {
     }
 }
 
+/// One histogram for each way to hold the lock.
+pub struct ByMode {
+    /// For readers.
+    pub shared: Histogram,
+    /// For writers.
+    pub exclusive: Histogram,
+}
+
+impl ByMode {
+    fn new(vector: &HistogramVec) -> Self {
+        let of = |mode: Mode| vector.with_label_values(&[mode.word()]);
+        Self { shared: of(Mode::Shared), exclusive: of(Mode::Exclusive) }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
 }
 
-fn register<C: prometheus::core::Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: prometheus::Result<C>,
-) -> C {
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
     let collector = collector.expect("the name is valid");
     registry.register(Box::new(collector.clone())).expect("the name is new");
     collector

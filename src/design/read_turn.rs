@@ -43,9 +43,13 @@ impl Inner {
             Reads::Lock => {
                 let began = Instant::now();
                 let key = LockKey::new(self.store.database_id(), graph_id)?;
-                let _guard = self.lock.acquire(&key, Mode::Shared, self.limits.lock_wait)?;
-                observe(&self.metrics.lock_wait, began.elapsed());
-                self.refreshed(lane)?
+                let guard = self.lock.acquire(&key, Mode::Shared, self.limits.lock_wait)?;
+                observe(&self.metrics.lock_wait.shared, began.elapsed());
+                let granted = Instant::now();
+                let refreshed = self.refreshed(lane);
+                drop(guard);
+                observe(&self.metrics.lock_hold.shared, granted.elapsed());
+                refreshed?
             }
         };
         let (head, image) = current.ok_or_else(not_found)?;

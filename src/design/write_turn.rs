@@ -5,13 +5,15 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use prometheus::Histogram;
+
 use super::image::Image;
 use super::lane::{Lane, PendingWrite};
 use super::metrics::observe;
 use super::{Accepted, IdempotencyKey, Inner, Refusal, Verdict, now_ms};
 use crate::failpoint;
 use crate::graph::{Change, Command, Decision, Graph, Touched, decide, hex};
-use crate::lock::{FencingToken, Guard, LockKey, Mode};
+use crate::lock::{FencingToken, Guard, LockError, LockKey, Mode};
 use crate::store::rows::ANSWER_KEPT_MS;
 use crate::store::{Commit, CommitError, Entry, GraphState, Head, ImageKey, StoredAnswer};
 
@@ -52,6 +54,7 @@ impl Inner {
                 let refusal = match error {
                     TurnError::Refused(refusal) => refusal,
                     TurnError::Commit(error) => self.refusal_of(&lane.name, error),
+                    TurnError::Lost(what) => Refusal::Contended { what: format!("the turn was lost: {what}") },
                 };
                 for write in batch {
                     (write.reply)(Err(refusal.clone()));
@@ -61,49 +64,56 @@ impl Inner {
     }
 
     /// Tries again while other writers are faster, up to the limit.
-    fn take_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<(Vec<Verdict>, Option<Guard>), TurnError> {
+    fn take_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<Turn<'_>, TurnError> {
         let mut retries = 0;
         loop {
             let error = match self.try_turn(lane, batch) {
-                Err(TurnError::Commit(error)) => error,
+                Err(error @ (TurnError::Commit(_) | TurnError::Lost(_))) => error,
                 outcome => return outcome,
             };
-            if let Some(image) = lane.image.get() {
+            if let (Some(image), TurnError::Commit(_)) = (lane.image.get(), &error) {
                 lane.image.discard(image.key);
             }
-            let reason = match error {
-                CommitError::Fenced { .. } => "fenced",
-                CommitError::Conflict { .. } => "conflict",
-                CommitError::Deleted => "deleted",
-                CommitError::Yielded(_) => "yielded",
-                other => return Err(other.into()),
+            let reason = match &error {
+                TurnError::Lost(_) => "lease",
+                TurnError::Commit(CommitError::Fenced { .. }) => "fenced",
+                TurnError::Commit(CommitError::Conflict { .. }) => "conflict",
+                TurnError::Commit(CommitError::Deleted) => "deleted",
+                TurnError::Commit(CommitError::Yielded(_)) => "yielded",
+                TurnError::Commit(_) | TurnError::Refused(_) => return Err(error),
             };
             self.metrics.lost_writes.with_label_values(&[reason]).inc();
             log::warn!("graph `{}`: a write did not hold: {error}", lane.name);
             if retries == self.limits.turn_retries {
-                return Err(error.into());
+                return Err(error);
             }
             retries += 1;
         }
     }
 
-    fn try_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<(Vec<Verdict>, Option<Guard>), TurnError> {
+    fn try_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<Turn<'_>, TurnError> {
         let not_found = || Refusal::GraphNotFound { graph: lane.name.clone() };
         let Some(graph_id) = self.graph_id(lane)? else {
             return Ok((vec![Err(not_found()); batch.len()], None));
         };
         let began = Instant::now();
         let key = LockKey::new(self.store.database_id(), graph_id)?;
-        let mut guard = self.lock.acquire(&key, Mode::Exclusive, self.limits.lock_wait)?;
-        observe(&self.metrics.lock_wait, began.elapsed());
+        let guard = self.lock.acquire(&key, Mode::Exclusive, self.limits.lock_wait)?;
+        observe(&self.metrics.lock_wait.exclusive, began.elapsed());
+        let mut held = HeldLock { guard, since: Instant::now(), hold: &self.metrics.lock_hold.exclusive };
+        let guard = &mut held.guard;
         failpoint::pass("after-acquire");
 
+        let sealed = self.seal_after_expiry(lane, guard)?;
         let (head, image) = self.refreshed(lane)?.ok_or_else(not_found)?;
         if head.id != graph_id {
             // Another database was put in this one's place since the id was learnt: the lock that is held is another graph's.
             return Err(CommitError::Conflict { expected: head.version, actual: head.version }.into());
         }
-        let (head, token) = self.trusted_token(&mut guard, head)?;
+        let (head, token) = match sealed {
+            Some(token) if head.fence == token.as_i64() => (head, token),
+            _ => self.trusted_token(guard, head)?,
+        };
 
         let began = Instant::now();
         let now_ms = now_ms();
@@ -116,7 +126,7 @@ impl Inner {
 
         if !work.accepted.is_empty() || !work.answers.is_empty() {
             if !failpoint::is_off("lock-check") {
-                guard.check()?;
+                guard.check().map_err(lost)?;
             }
             let began = Instant::now();
             let committing = lane.image.committing();
@@ -125,7 +135,7 @@ impl Inner {
             lane.image.publish(&image);
             drop(committing);
         }
-        Ok((verdicts, Some(guard)))
+        Ok((verdicts, Some(held)))
     }
 
     /// Sorts the whole graph. It finds no cycle that was not found before: what it is for is its cost.
@@ -137,6 +147,23 @@ impl Inner {
             return Ok(());
         }
         Err(Refusal::Internal { what: "a changeset was accepted that closes a cycle".to_owned() })
+    }
+
+    /// A turn that was gained because a holder was not heard of until its lease ran out begins with this: whatever that one still sends is refused
+    /// from here on. Returns the token that was sealed, if that was needed.
+    fn seal_after_expiry(&self, lane: &Lane, guard: &mut Guard) -> Result<Option<FencingToken>, TurnError> {
+        if !guard.must_seal() || failpoint::is_off("seal-on-expiry") {
+            return Ok(None);
+        }
+        let Some(head) = self.store.head(&lane.name)? else { return Ok(None) };
+        let (head, token) = self.trusted_token(guard, head)?;
+        if guard.must_seal() {
+            self.store.seal(&head, token.as_i64())?;
+            guard.sealed();
+        }
+        self.metrics.seals.inc();
+        log::warn!("graph `{}`: a lease ran out; its holder is fenced off by token {token}", lane.name);
+        Ok(Some(token))
     }
 
     /// The token of this turn, after making sure that it is larger than every one given before: the database is asked whether it knows the run of
@@ -151,7 +178,9 @@ impl Inner {
             return Ok((head, token));
         }
         // A token that is behind the fence may also be that of a holder who has lost the lock meanwhile: such a one must not raise anything.
-        guard.check()?;
+        if !failpoint::is_off("lock-check") {
+            guard.check().map_err(lost)?;
+        }
         let last = guard.token().map_or(0, FencingToken::epoch).max(head.epoch);
         let exhausted = || Refusal::Internal { what: "the lock's epochs are used up".to_owned() };
         let epoch = last + 1;
@@ -162,7 +191,8 @@ impl Inner {
             "graph `{}`: the lock's state was new or behind; its tokens are of epoch {epoch} from here on",
             head.name
         );
-        let token = guard.seed(epoch)?;
+        guard.sealed();
+        let token = guard.seed(epoch).map_err(lost)?;
         // The image is of the version that was read: a write that came in between must be found by the comparison.
         let head = Head { epoch: raised.epoch, fence: raised.fence, lock_incarnation: raised.lock_incarnation, ..head };
         Ok((head, token))
@@ -296,10 +326,40 @@ fn new_attempt() -> Result<String, Refusal> {
     Ok(hex(&bits))
 }
 
+/// What a turn came to: the verdicts, and the lock, if it was taken, to be given back when all are answered.
+type Turn<'t> = (Vec<Verdict>, Option<HeldLock<'t>>);
+
+/// The lock of a turn, and how long it is held.
+struct HeldLock<'t> {
+    guard: Guard,
+    since: Instant,
+    hold: &'t Histogram,
+}
+
+impl Drop for HeldLock<'_> {
+    fn drop(&mut self) {
+        observe(self.hold, self.since.elapsed());
+    }
+}
+
 /// How a turn can fail as a whole.
+#[derive(Debug, thiserror::Error)]
 enum TurnError {
+    #[error("{0}")]
     Refused(Refusal),
+    #[error("{0}")]
     Commit(CommitError),
+    /// The lock was lost, and nothing was written.
+    #[error("{0}")]
+    Lost(&'static str),
+}
+
+/// A lock that was lost may be taken again; one that cannot be reached is told.
+fn lost(error: LockError) -> TurnError {
+    match error {
+        LockError::Lost { what } => TurnError::Lost(what),
+        other => other.into(),
+    }
 }
 
 impl<E: Into<Refusal>> From<E> for TurnError {

@@ -41,11 +41,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::flock::{LockFile, OpenFile};
+use self::flock::{FileId, LockFile, OpenFile};
 use self::record::Record;
 use super::by_key::ByKey;
 use super::gate::{Deadline, Gate};
-use super::{DistributedLock, FencingToken, Guard, Held, LockError, LockIdentity, LockKey, Mode};
+use super::{
+    DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode, Participant,
+};
 use crate::failpoint;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -89,6 +91,22 @@ impl FileLock {
     }
 }
 
+/// Who has an exclusive or shared lock on the file, as the kernel lists it: `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1835022 0 EOF`.
+fn holders_of(id: FileId) -> io::Result<Vec<Participant>> {
+    let listed = std::fs::read_to_string("/proc/locks")?;
+    let inode = format!(":{}", id.inode);
+    let holder = |line: &str| {
+        let [_, "FLOCK", _, kind, process, file, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        let mode = if kind == "WRITE" { Mode::Exclusive } else { Mode::Shared };
+        let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        let who = format!("process {process} {}", name.trim_end());
+        file.ends_with(&inode).then_some(Participant { mode, who, ends_in: None })
+    };
+    Ok(listed.lines().filter_map(holder).collect())
+}
+
 impl DistributedLock for FileLock {
     fn identity(&self) -> LockIdentity {
         LockIdentity { kind: "file", identity: self.identity.clone() }
@@ -109,6 +127,29 @@ impl DistributedLock for FileLock {
                 Ok(Guard::exclusive(Box::new(grant), incarnation, token))
             }
         }
+    }
+
+    fn inspect(&self, key: &LockKey) -> Result<Inspection, LockError> {
+        key.check()?;
+        let path = self.path(key);
+        let looked = (|| {
+            let file = match std::fs::File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Inspection { notes: vec!["it was never taken".to_owned()], ..Inspection::default() });
+                }
+                file => file?,
+            };
+            let id = FileId::from(&file.metadata()?);
+            let record = Record::read_trusted(&file, id, &self.boot)?;
+            let mut notes = vec![format!("the lock file is {}", path.display())];
+            if record.is_none() {
+                notes.push("the next writer will seed it: its record is missing, damaged or from elsewhere".to_owned());
+            }
+            notes.push("who waits cannot be seen from outside".to_owned());
+            let (token, incarnation) = record.map(|record| (record.token, record.incarnation)).unzip();
+            Ok(Inspection { holders: holders_of(id)?, waiting: Vec::new(), token, incarnation, notes })
+        })();
+        looked.map_err(|source| LockError::Unavailable { what: format!("cannot inspect {}", path.display()), source })
     }
 
     fn ping(&self) -> Result<(), LockError> {

@@ -17,7 +17,7 @@
 //! server a process.
 //!
 //! **Holders that are gone.** One that dies is freed when the server sees its connection closed. One that is stopped, or whose machine or network is gone,
-//! is freed after a [lease](LEASE): the server ends a session that holds a lock once nothing was heard of it for so long, and a thread of each
+//! is freed after a [lease](super::LEASE): the server ends a session that holds a lock once nothing was heard of it for so long, and a thread of each
 //! process lets the server hear of all its sessions four times as often.
 //!
 //! **Tokens.** A sequence counts the grants of all keys; a table remembers for each key the epoch, where the sequence stood when the key was seeded,
@@ -51,7 +51,7 @@ use std::time::{Duration, Instant};
 use self::session::Session;
 use super::by_key::ByKey;
 use super::gate::{Deadline, Gate, lock};
-use super::{DistributedLock, FencingToken, Guard, Held, LockError, LockIdentity, LockKey, Mode};
+use super::{DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode};
 use crate::failpoint;
 
 /// What the database is told about its own lock: wherever it is moved or restored, the lock moves along and is the same.
@@ -59,9 +59,6 @@ const IDENTITY: &str = "own-database";
 
 /// Sessions that are kept open while nobody uses them.
 pub const SESSIONS_KEPT: usize = 16;
-
-/// How long the server lets a session hold a lock of which nothing is heard.
-pub const LEASE: Duration = Duration::from_secs(5);
 
 /// How long after it was granted a shared grant may be joined by further readers of the process: the longest that they can keep the lock from a writer
 /// elsewhere, beyond the time for which each of them holds it.
@@ -83,19 +80,12 @@ pub struct PostgresLock {
 }
 
 impl PostgresLock {
-    /// Opens the lock of the database at `url`, `postgres://…`. Its schema must be up to date before the lock is taken.
+    /// Opens the lock of the database at `url`, `postgres://…`. Its schema must be up to date before the lock is taken. All processes should have the
+    /// same lease.
     ///
     /// # Errors
     /// [`LockError::Unavailable`] when it cannot be reached.
-    pub fn open(url: &str) -> Result<Self, LockError> {
-        Self::with_lease(url, LEASE)
-    }
-
-    /// As [`open`](Self::open), with another lease. All processes should have the same.
-    ///
-    /// # Errors
-    /// [`LockError::Unavailable`] when it cannot be reached.
-    pub fn with_lease(url: &str, lease: Duration) -> Result<Self, LockError> {
+    pub fn open(url: &str, lease: Duration) -> Result<Self, LockError> {
         let sessions = Arc::new(Sessions { url: url.to_owned(), idle: Mutex::default() });
         let holds = Arc::<Mutex<Vec<Weak<Hold>>>>::default();
         let (_renewal, ends) = mpsc::channel();
@@ -152,6 +142,13 @@ impl DistributedLock for PostgresLock {
             }
             Mode::Exclusive => Ok(Guard::exclusive(Box::new(Grant { hold }), incarnation, taken.token)),
         }
+    }
+
+    fn inspect(&self, key: &LockKey) -> Result<Inspection, LockError> {
+        key.check()?;
+        let (session, inspection) = self.sessions.with(|session| session.inspect(key))?;
+        self.sessions.keep(session);
+        Ok(inspection)
     }
 
     fn ping(&self) -> Result<(), LockError> {

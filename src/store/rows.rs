@@ -251,6 +251,22 @@ impl GraphStore for RowStore {
         })
     }
 
+    fn seal(&self, read: &Head, token: i64) -> Result<(), CommitError> {
+        let sealed = self.database.write(|connection| {
+            let row = graphs::table.find(read.id).filter(graphs::epoch.eq(i64::from(read.epoch)));
+            let changed = diesel::update(row.filter(graphs::fence.le(token))).set(graphs::fence.eq(token));
+            if changed.execute(connection)? == 1 {
+                return Ok(());
+            }
+            Err(CommitError::Fenced { token, fence: read_head_by_id(connection, read.id)?.fence })
+        });
+        sealed.map_err(|error| match error {
+            WriteError::RolledBack(error) => error,
+            // Whether or not it was written: it is no more than the next turn's seal will be.
+            WriteError::CommitUnknown(error) => CommitError::from(error),
+        })
+    }
+
     fn commit(&self, commit: &Commit<'_>) -> Result<Chain, CommitError> {
         // All is written out before the transaction begins, to hold the row no longer than need be.
         let log = log_rows(commit);

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use fencepost::lock::file::FileLock;
 use fencepost::lock::postgres::PostgresLock;
-use fencepost::lock::{DistributedLock, LockError, Mode};
+use fencepost::lock::redis::Terms;
+use fencepost::lock::{DistributedLock, LEASE, LockError, Mode};
 
 use super::conformance::{LockFixture, key, take};
 use super::row::RowFile;
@@ -50,7 +51,8 @@ pub fn open(address: &str) -> Arc<dyn DistributedLock> {
         Some(("file", directory)) => {
             Arc::new(FileLock::open(Path::new(directory), directory.to_owned()).expect("the lock can be opened"))
         }
-        Some(("postgres", _)) => Arc::new(PostgresLock::open(address).expect("the lock can be opened")),
+        Some(("postgres", _)) => Arc::new(PostgresLock::open(address, LEASE).expect("the lock can be opened")),
+        Some(("redis", _)) => Arc::new(super::redis::open(address, Terms::default())),
         _ => panic!("no lock is known at {address}"),
     }
 }

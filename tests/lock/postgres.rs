@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use fencepost::db::{Database, DatabaseUrl};
 use fencepost::lock::postgres::{JOINED_BY, JOINED_FOR, PostgresLock, SESSIONS_KEPT};
-use fencepost::lock::{DistributedLock, LockError, LockKey, Mode};
+use fencepost::lock::{DistributedLock, LEASE, LockError, LockKey, Mode};
 use tempfile::TempDir;
 
 use super::child::open;
@@ -235,9 +235,9 @@ fn sessions_are_used_again_and_few_are_kept() {
 
 #[test]
 fn a_database_that_is_away_or_has_no_schema_is_unavailable() {
-    let error = PostgresLock::open("postgres://postgres@127.0.0.1:1/none").err().expect("nobody is there");
+    let error = PostgresLock::open("postgres://postgres@127.0.0.1:1/none", LEASE).err().expect("nobody is there");
     assert!(matches!(error, LockError::Unavailable { .. }), "{error}");
-    let empty = PostgresLock::open(&Postgres::shared().new_database()).expect("it is there");
+    let empty = PostgresLock::open(&Postgres::shared().new_database(), LEASE).expect("it is there");
     let error = empty.acquire(&key(), Shared, limit()).expect_err("there is no function for it");
     assert!(matches!(error, LockError::Unavailable { .. }), "{error}");
 }
@@ -304,7 +304,7 @@ fn a_database_that_was_cloned_wants_seeding() {
     let (server, name) = fixture.url.rsplit_once('/').expect("a URL");
     wait_until(limit(), "the sessions are closed", || fixture.sessions() == 0);
     Postgres::shared().sql().batch_execute(&format!("CREATE DATABASE {name}_copy TEMPLATE {name}")).expect("a copy");
-    let copy = PostgresLock::open(&format!("{server}/{name}_copy")).expect("it is there");
+    let copy = PostgresLock::open(&format!("{server}/{name}_copy"), LEASE).expect("it is there");
     assert_eq!(take(&copy, Exclusive).token(), None);
     assert!(take(&*fixture.node(), Exclusive).token().is_some());
 }
@@ -346,7 +346,7 @@ fn a_wait_that_ends_as_the_lock_comes_free_leaves_nothing_held() {
 #[test]
 fn a_holder_that_works_for_longer_than_a_lease_keeps_the_lock() {
     let fixture = PostgresFixture::new();
-    let lock = PostgresLock::with_lease(&fixture.url, Duration::from_millis(800)).expect("a lock");
+    let lock = PostgresLock::open(&fixture.url, Duration::from_millis(800)).expect("a lock");
     let mut guard = lock.acquire(&key(), Exclusive, limit()).expect("a grant");
     let mut heard = std::collections::BTreeSet::new();
     // Four times in each lease: three leases are over.

@@ -198,7 +198,10 @@ impl Site {
     pub fn hold_lock(&self, graph: &str, mode: Mode) -> Guard {
         let options = self.options();
         let url = options.lock_url.unwrap_or_else(|| LockUrl::default_for(&options.database));
-        node::open_lock(&url, &options.database).unwrap().acquire(&self.lock_key(graph), mode, LIMIT).unwrap()
+        node::open_lock(&url, &options.database, options.lease)
+            .unwrap()
+            .acquire(&self.lock_key(graph), mode, LIMIT)
+            .unwrap()
     }
 
     /// The file that counts the tokens of [`GRAPH`].

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use fencepost::graph::{Graph, Name, Precondition};
-use fencepost::lock::{DistributedLock, FencingToken, Guard, Held, LockError, LockIdentity, LockKey, Mode};
+use fencepost::lock::{DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode};
 use fencepost::store::rows::RowStore;
 use fencepost::store::{
     Chain, Commit, CommitError, Creation, GraphStore, Head, ImageKey, Keep, LockRecord, StoreError, StoredAnswer,
@@ -75,6 +75,9 @@ impl GraphStore for Interrupted {
         play(&self.before_raise_epoch);
         self.store.raise_epoch(read, epoch, fence, incarnation)
     }
+    fn seal(&self, read: &Head, token: i64) -> Result<(), CommitError> {
+        self.store.seal(read, token)
+    }
     fn commit(&self, commit: &Commit<'_>) -> Result<Chain, CommitError> {
         play(&self.before_commit);
         self.store.commit(commit)
@@ -141,6 +144,10 @@ impl DistributedLock for Forgetful {
 
     fn ping(&self) -> Result<(), LockError> {
         Ok(())
+    }
+
+    fn inspect(&self, _: &LockKey) -> Result<Inspection, LockError> {
+        Ok(Inspection::default())
     }
 }
 

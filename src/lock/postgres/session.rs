@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::db;
 use crate::failpoint;
-use crate::lock::{FencingToken, LockError, LockKey, Mode};
+use crate::lock::{FencingToken, Inspection, LockError, LockKey, Mode, Participant};
 
 diesel::define_sql_function! {
     fn take_lock(lock_key: Text, advisory: BigInt, is_exclusive: Bool, wait_ms: Integer, lease_ms: Integer, run: Text) -> Nullable<Array<BigInt>>;
@@ -41,6 +41,19 @@ const SET_UP: &str = "SELECT set_config(name, CASE name \
 const RUN: &str = "SELECT concat_ws('-', system_identifier, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), \
         (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, pg_database.oid) AS value \
     FROM pg_control_system(), pg_database WHERE datname = current_database()";
+
+/// Who holds an advisory lock or waits for it, longest waiter first. A 64-bit name is listed in two halves.
+const LISTED: &str = "SELECT mode LIKE 'Exclusive%' AS exclusive, granted,         concat_ws(' ', 'process', pid, 'of', coalesce(host(client_addr), 'this machine') || ',', application_name) AS who     FROM pg_locks JOIN pg_stat_activity USING (pid)     WHERE locktype = 'advisory' AND objsubid = 1 AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())         AND (classid::bigint << 32) | objid::bigint = $1 ORDER BY waitstart, pid";
+
+#[derive(QueryableByName)]
+struct Listed {
+    #[diesel(sql_type = Bool)]
+    exclusive: bool,
+    #[diesel(sql_type = Bool)]
+    granted: bool,
+    #[diesel(sql_type = Text)]
+    who: String,
+}
 
 #[derive(QueryableByName)]
 struct Value {
@@ -122,6 +135,28 @@ impl Session {
             .execute(&mut self.connection)
             .map_err(|error| unavailable("cannot seed the lock", error))?;
         Ok(())
+    }
+
+    /// Who holds the lock and who waits. The last token is not known: what counts is shared by all locks.
+    pub(super) fn inspect(&mut self, key: &LockKey) -> Result<Inspection, LockError> {
+        let failed = |error| unavailable("cannot inspect the lock", error);
+        let listed = diesel::sql_query(LISTED).bind::<BigInt, _>(advisory(key));
+        let listed: Vec<Listed> = listed.load(&mut self.connection).map_err(failed)?;
+        let epochs = lock_epochs::table.find(key.to_string()).select(lock_epochs::incarnation);
+        let incarnation: Option<String> = epochs.first(&mut self.connection).optional().map_err(failed)?;
+        let mut notes = Vec::new();
+        if incarnation.as_deref() != Some(self.run.as_str()) {
+            notes.push("the next writer will seed it: its memory is new, or of another run of the server".to_owned());
+        }
+        let (holders, waiting) = listed.into_iter().partition::<Vec<_>, _>(|listed| listed.granted);
+        let participants = |listed: Vec<Listed>| {
+            let mode = |exclusive| if exclusive { Mode::Exclusive } else { Mode::Shared };
+            let each = listed.into_iter();
+            each.map(|Listed { exclusive, who, .. }| Participant { mode: mode(exclusive), who, ends_in: None })
+                .collect()
+        };
+        let (holders, waiting) = (participants(holders), participants(waiting));
+        Ok(Inspection { holders, waiting, token: None, incarnation, notes })
     }
 
     /// Asks for an answer.

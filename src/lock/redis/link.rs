@@ -1,0 +1,170 @@
+//! Connections to the server. A release is sent and its answer read later, before the next one on the same connection: nobody waits for it. A
+//! connection on which an answer was lost, late or not understood is thrown away.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use redis::{Client, Connection, ErrorKind, RedisError, ServerErrorKind, Value};
+
+use super::Terms;
+use super::request::{Request, Requests};
+use super::script::{self, Call, Keys};
+use crate::lock::gate::lock;
+
+/// How long a connection may take to come up, and an answer to come.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Connections that are kept while nobody uses them.
+const LINKS_KEPT: usize = 32;
+
+/// The server, and how it is spoken to.
+pub(super) struct Server {
+    pub(super) client: Client,
+    script: redis::Script,
+    pub(super) terms: Terms,
+}
+
+impl Server {
+    pub(super) fn new(client: Client, terms: Terms) -> Self {
+        Self { client, script: redis::Script::new(&script::text()), terms }
+    }
+
+    /// A new connection that gives up waiting after a while.
+    pub(super) fn connect(&self) -> Result<Connection, RedisError> {
+        let connection = self.client.get_connection_with_timeout(PATIENCE)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.set_write_timeout(Some(PATIENCE))?;
+        Ok(connection)
+    }
+
+    pub(super) fn link(&self) -> Result<Link, RedisError> {
+        let mut connection = self.connect()?;
+        let server: String = redis::cmd("INFO").arg("server").query(&mut connection)?;
+        let run = field(&server, "run_id").unwrap_or_default().to_owned();
+        Ok(Link { connection, run, unread: VecDeque::new() })
+    }
+}
+
+/// The value of a line of what INFO says.
+pub(super) fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+/// A connection. After any error it must be dropped.
+pub(super) struct Link {
+    connection: Connection,
+    /// The run id of the server at its other end.
+    run: String,
+    /// Whose releases were sent on it and not answered yet.
+    unread: VecDeque<Arc<Request>>,
+}
+
+impl Link {
+    /// Asks and waits for the answer.
+    pub(super) fn call(
+        &mut self,
+        server: &Server,
+        requests: &Requests,
+        keys: &Keys,
+        call: Call<'_>,
+    ) -> Result<Value, RedisError> {
+        let command = call.command(server.script.get_hash(), keys, &self.run, &server.terms).get_packed_command();
+        self.connection.send_packed_command(&command)?;
+        self.settle(requests)?;
+        match self.receive() {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                server.script.load(&mut self.connection)?;
+                self.connection.send_packed_command(&command)?;
+                self.receive()
+            }
+            answer => answer,
+        }
+    }
+
+    /// Asks for nothing but an answer.
+    pub(super) fn ping(&mut self, requests: &Requests) -> Result<(), RedisError> {
+        self.connection.send_packed_command(&redis::cmd("PING").get_packed_command())?;
+        self.settle(requests)?;
+        self.receive().map(drop)
+    }
+
+    /// Tells the server that the request is over, and does not wait for what it says.
+    pub(super) fn send_release(
+        &mut self,
+        server: &Server,
+        request: &Arc<Request>,
+        release: Call<'_>,
+    ) -> Result<(), RedisError> {
+        let command = release.command(server.script.get_hash(), &request.keys, &self.run, &server.terms);
+        self.connection.send_packed_command(&command.get_packed_command())?;
+        self.unread.push_back(Arc::clone(request));
+        Ok(())
+    }
+
+    /// Reads the answers that were not waited for. A release that failed stays open and is sent again by the housekeeper.
+    pub(super) fn settle(&mut self, requests: &Requests) -> Result<(), RedisError> {
+        while let Some(request) = self.unread.pop_front() {
+            match self.receive() {
+                Ok(_) => requests.end(&request),
+                // The script is loaded again when it is sent again.
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Value, RedisError> {
+        self.connection.recv_response()?.extract_error()
+    }
+}
+
+/// The connections that nobody uses now.
+#[derive(Default)]
+pub(super) struct Links {
+    idle: Mutex<Vec<Link>>,
+}
+
+impl Links {
+    pub(super) fn take(&self, server: &Server) -> Result<Link, RedisError> {
+        let idle = lock(&self.idle).pop();
+        idle.map_or_else(|| server.link(), Ok)
+    }
+
+    /// Runs `body` on a connection that may have been lost while it lay there: then on a new one, and the other idle ones are dropped too.
+    pub(super) fn with<T>(
+        &self,
+        server: &Server,
+        mut body: impl FnMut(&mut Link) -> Result<T, RedisError>,
+    ) -> Result<T, RedisError> {
+        let mut link = self.take(server)?;
+        let value = body(&mut link).inspect_err(|_| drop(std::mem::take(&mut *lock(&self.idle))))?;
+        self.keep(link);
+        Ok(value)
+    }
+
+    pub(super) fn keep(&self, link: Link) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < LINKS_KEPT {
+            idle.push(link);
+            return;
+        }
+        // Closed after the mutex is given back.
+        drop(idle);
+        drop(link);
+    }
+
+    /// Takes the answers to releases that nobody has come by for.
+    pub(super) fn settle(&self, requests: &Requests) {
+        let owing = {
+            let mut idle = lock(&self.idle);
+            idle.extract_if(.., |link| !link.unread.is_empty()).collect::<Vec<_>>()
+        };
+        for mut link in owing {
+            if link.settle(requests).is_ok() {
+                self.keep(link);
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Requests of this process, from before they are sent until the server has been told that they are over: the one thing that the threads of a
+//! lock share. A request's mutex is held for a few assignments, never across I/O.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Instant;
+
+use super::script::{Keys, WriterGrant};
+use crate::lock::gate::{Deadline, lock};
+use crate::lock::{LockKey, Mode};
+
+/// How a grant came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    /// The lock was free when it was asked for.
+    Free,
+    /// It was handed over, and a message told so.
+    Message,
+    /// It was handed over, and the message was lost: found out by asking.
+    Asked,
+}
+
+/// Where a request stands, as far as this process knows.
+#[derive(Clone, Debug)]
+pub(super) enum Stage {
+    /// It is being asked for, or must be asked for again.
+    Asking,
+    /// It waits at the server.
+    Queued {
+        /// When its place was last renewed.
+        renewed: Instant,
+        /// When those in its way will have expired.
+        free_at: Instant,
+    },
+    /// It was granted.
+    Held(Holding),
+    /// It was granted, and is not held any more. For good.
+    Lost(&'static str),
+    /// The server is being told that it is over.
+    Ending {
+        /// Since when.
+        since: Instant,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Holding {
+    pub(super) path: Path,
+    pub(super) grant: Option<WriterGrant>,
+    pub(super) since: Instant,
+    /// When it was last renewed.
+    pub(super) renewed: Instant,
+    /// Until when it is surely held; `None` while it was handed over and not claimed yet.
+    pub(super) valid_until: Option<Instant>,
+}
+
+pub(super) struct Request {
+    /// `PROCESS#NUMBER`.
+    pub(super) id: String,
+    pub(super) number: u64,
+    pub(super) key: LockKey,
+    pub(super) keys: Keys,
+    pub(super) mode: Mode,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+pub(super) struct State {
+    pub(super) stage: Stage,
+    /// Its token was sealed in the database.
+    pub(super) sealed: bool,
+    /// An answer to it was lost: what was sent may still be on its way.
+    pub(super) again: bool,
+}
+
+impl Request {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Moves it on, if `next` says where to, and wakes who waits for it.
+    pub(super) fn advance(&self, next: impl FnOnce(&State) -> Option<Stage>) -> bool {
+        let mut state = self.state();
+        let Some(stage) = next(&state) else { return false };
+        state.stage = stage;
+        drop(state);
+        self.changed.notify_all();
+        true
+    }
+
+    /// Waits until `ready` makes something of it, or the time is up.
+    pub(super) fn wait_for<T>(&self, deadline: &Deadline, mut ready: impl FnMut(&State) -> Option<T>) -> Option<T> {
+        let (_state, ready) = deadline.wait_for(&self.changed, self.state(), |state| ready(state));
+        ready
+    }
+}
+
+/// All requests that are not over.
+#[derive(Default)]
+pub(super) struct Requests {
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, Arc<Request>>>,
+}
+
+impl Requests {
+    pub(super) fn begin(&self, process: &str, key: &LockKey, mode: Mode) -> Arc<Request> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let request = Arc::new(Request {
+            id: format!("{process}#{number}"),
+            number,
+            key: key.clone(),
+            keys: Keys::of(key),
+            mode,
+            state: Mutex::new(State { stage: Stage::Asking, sealed: false, again: false }),
+            changed: Condvar::new(),
+        });
+        lock(&self.open).insert(number, Arc::clone(&request));
+        request
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<Arc<Request>> {
+        lock(&self.open).get(&number).cloned()
+    }
+
+    /// The server knows that it is over.
+    pub(super) fn end(&self, request: &Request) {
+        lock(&self.open).remove(&request.number);
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Request>> {
+        lock(&self.open).values().cloned().collect()
+    }
+
+    pub(super) fn are_over(&self) -> bool {
+        lock(&self.open).is_empty()
+    }
+}

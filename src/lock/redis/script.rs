@@ -1,0 +1,194 @@
+//! The script in `lock.lua`, as calls and answers with types. Knows the wire, no connection and no thread.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use redis::{Cmd, ErrorKind, RedisError, Value};
+
+use super::Terms;
+use crate::failpoint;
+use crate::lock::{FencingToken, LockKey, Mode};
+
+const TEXT: &str = include_str!("lock.lua");
+
+/// Guards of the script that tests switch off, and the lines that switch them.
+const SWITCHES: [(&str, &str); 5] = [
+    ("lock.redis.memo", "local REMEMBERS_REQUESTS = true"),
+    ("lock.redis.patience", "local PURGES_WAITERS = true"),
+    ("lock.redis.ownership", "local RELEASES_ONLY_ITS_OWN = true"),
+    ("lock.redis.unsealed", "local MARKS_WHAT_EXPIRED = true"),
+    ("lock.redis.run", "local KNOWS_ITS_RUN = true"),
+];
+
+/// The script's text.
+pub(super) fn text() -> Cow<'static, str> {
+    let off = |(name, line): &(&str, &'static str)| failpoint::is_off(name).then_some(*line);
+    SWITCHES
+        .iter()
+        .filter_map(off)
+        .fold(Cow::Borrowed(TEXT), |text, line| Cow::Owned(text.replace(line, &line.replace("true", "false"))))
+}
+
+/// The keys of one graph's lock, all in one slot.
+#[derive(Clone, Debug)]
+pub(super) struct Keys([String; 6]);
+
+impl Keys {
+    pub(super) fn of(key: &LockKey) -> Self {
+        let named = |part| format!("{{fencepost:{key}}}:{part}");
+        Self(["state", "readers", "queue", "patience", "crowd", "ended"].map(named))
+    }
+}
+
+/// What the script is asked to do. The script says what each means.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Call<'c> {
+    Acquire { request: &'c str, mode: Mode, waits: bool, again: bool },
+    Release { request: &'c str, sealed: bool, remember: bool },
+    Renew { requests: &'c [&'c str] },
+    Seed { request: &'c str, incarnation: &'c str, epoch: u32 },
+    Inspect,
+}
+
+impl Call<'_> {
+    /// The command that asks for it: by the script's hash, for the server with this run id.
+    pub(super) fn command(&self, sha: &str, keys: &Keys, run: &str, terms: &Terms) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(sha).arg(keys.0.len()).arg(&keys.0);
+        let mut with = |what: &str| {
+            command.arg(what).arg(run).arg(ms(terms.lease)).arg(ms(terms.claim()));
+        };
+        match *self {
+            Self::Acquire { request, mode, waits, again } => {
+                with("acquire");
+                let mode = if mode == Mode::Shared { "r" } else { "w" };
+                let patience = if waits { ms(terms.patience()) } else { 0 };
+                command.arg(request).arg(mode).arg(patience).arg(u8::from(again));
+            }
+            Self::Release { request, sealed, remember } => {
+                with("release");
+                let remembered = if remember { ms(terms.remembered()) } else { 0 };
+                command.arg(request).arg(u8::from(sealed)).arg(remembered);
+            }
+            Self::Renew { requests } => {
+                with("renew");
+                command.arg(ms(terms.patience())).arg(requests);
+            }
+            Self::Seed { request, incarnation, epoch } => {
+                with("seed");
+                command.arg(request).arg(incarnation).arg(epoch);
+            }
+            Self::Inspect => with("inspect"),
+        }
+        command
+    }
+}
+
+/// At least one: nothing lasts no time.
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 50)
+}
+
+/// What an exclusive grant comes with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WriterGrant {
+    pub(super) incarnation: String,
+    /// `None`: the lock must be seeded.
+    pub(super) token: Option<FencingToken>,
+    /// A lease ran out since a token was last sealed in the database.
+    pub(super) unsealed: bool,
+}
+
+/// What the script says of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It holds the lock; for a writer, with a grant.
+    Held(Option<WriterGrant>),
+    /// It waits. Those in its way will have expired after that time, if nothing is heard of them.
+    Queued(Duration),
+    /// It would have to wait, and was not to.
+    Busy,
+    /// It has ended and gets nothing any more.
+    Ended,
+    /// Nothing is known of it.
+    None,
+}
+
+impl Standing {
+    pub(super) fn read(answer: &Value) -> Result<Self, RedisError> {
+        let Value::Array(items) = answer else { return Err(unexpected(answer)) };
+        let items: Vec<&str> = items.iter().map(text_of).collect::<Result<_, _>>()?;
+        match items.as_slice() {
+            ["held"] => Ok(Self::Held(None)),
+            ["held", epoch, counter, incarnation, unsealed] => {
+                Ok(Self::Held(Some(WriterGrant::read(epoch, counter, incarnation, unsealed))))
+            }
+            ["queued", ms] => Ok(Self::Queued(Duration::from_millis(ms.parse().unwrap_or_default()))),
+            ["busy"] => Ok(Self::Busy),
+            ["ended"] => Ok(Self::Ended),
+            ["none"] => Ok(Self::None),
+            _ => Err(unexpected(answer)),
+        }
+    }
+
+    /// The answer to [`Call::Renew`]: the server's time in microseconds, and one for each request.
+    pub(super) fn read_all(answer: &Value) -> Result<(u64, Vec<Self>), RedisError> {
+        let Value::Array(items) = answer else { return Err(unexpected(answer)) };
+        let [now_us, each @ ..] = items.as_slice() else { return Err(unexpected(answer)) };
+        let now_us = text_of(now_us)?.parse().map_err(|_| unexpected(answer))?;
+        Ok((now_us, each.iter().map(Self::read).collect::<Result<_, _>>()?))
+    }
+}
+
+impl WriterGrant {
+    fn read(epoch: &str, counter: &str, incarnation: &str, unsealed: &str) -> Self {
+        let token = epoch.parse().ok().zip(counter.parse().ok());
+        let token = token.and_then(|(epoch, counter)| FencingToken::new(epoch, counter));
+        Self { incarnation: incarnation.to_owned(), token, unsealed: unsealed == "1" }
+    }
+}
+
+/// A grant that was handed over, as it is told to the waiter's process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HandOver {
+    /// When, by the server's clock, in microseconds.
+    pub(super) at_us: u64,
+    /// The numbers of the requests: one writer, or some readers of one lock.
+    pub(super) requests: Vec<u64>,
+    pub(super) grant: Option<WriterGrant>,
+}
+
+impl HandOver {
+    /// `None` for what is no such message.
+    pub(super) fn read(message: &str) -> Option<Self> {
+        // Split at each space: a token that is missing leaves its place empty.
+        let parts: Vec<&str> = message.split(' ').collect();
+        match parts.as_slice() {
+            ["w", at_us, number, epoch, counter, incarnation, unsealed] => Some(Self {
+                at_us: at_us.parse().ok()?,
+                requests: vec![number.parse().ok()?],
+                grant: Some(WriterGrant::read(epoch, counter, incarnation, unsealed)),
+            }),
+            ["r", at_us, numbers @ ..] => Some(Self {
+                at_us: at_us.parse().ok()?,
+                requests: numbers.iter().map(|number| number.parse().ok()).collect::<Option<_>>()?,
+                grant: None,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// A text within an answer.
+pub(super) fn text_of(value: &Value) -> Result<&str, RedisError> {
+    let text = match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text.as_str()),
+        _ => None,
+    };
+    text.ok_or_else(|| unexpected(value))
+}
+
+pub(super) fn unexpected(answer: &Value) -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "the lock's script answered", format!("{answer:?}")).into()
+}

@@ -1,0 +1,42 @@
+//! The lock on Redis: conformance, and what is its own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fencepost::lock::DistributedLock;
+use fencepost::lock::redis::{RedisLock, RedisUrl, Terms};
+
+use super::conformance::LockFixture;
+use crate::support::redis::Redis;
+
+/// A database of its own on the server that tests share.
+pub struct Fixture {
+    url: String,
+    scratch: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { url: Redis::shared().new_database(), scratch: tempfile::tempdir().expect("a directory") }
+    }
+}
+
+impl LockFixture for Fixture {
+    fn node(&self) -> Arc<dyn DistributedLock> {
+        Arc::new(open(&self.url, Terms::default()))
+    }
+
+    fn address(&self) -> String {
+        self.url.clone()
+    }
+
+    fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+}
+
+pub fn open(url: &str, terms: Terms) -> RedisLock {
+    RedisLock::open(&RedisUrl::parse(url).expect("a URL"), terms).expect("a server")
+}
+
+lock_conformance!(Fixture::new());
