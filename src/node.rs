@@ -54,7 +54,7 @@ pub enum LockUrl {
     /// `postgres`: advisory locks of the database itself.
     Postgres,
     /// `redis://…`: a Redis server.
-    Redis(RedisUrl),
+    Redis(Box<RedisUrl>),
 }
 
 /// Why a node could not start. Each says what to do.
@@ -103,7 +103,7 @@ impl LockUrl {
     /// [`NodeError::LockUrl`] says which forms there are.
     pub fn parse(text: &str) -> Result<Self, NodeError> {
         if RedisUrl::SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
-            return Ok(Self::Redis(RedisUrl::parse(text)?));
+            return Ok(Self::Redis(Box::new(RedisUrl::parse(text)?)));
         }
         match text.strip_prefix("file:") {
             Some("") => Ok(Self::File(None)),

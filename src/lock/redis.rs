@@ -6,8 +6,9 @@
 //! that has waited longest; a writer that waits holds back the readers that come later.
 //!
 //! **What it costs.** A round trip before the lock is held, none after it is given back: the release is sent, and its answer read before the next
-//! request on that connection. Handed over, two messages: the release to the server, the grant from there. The claim that must follow goes on while
-//! the holder works. Waiting costs the server a number of commands for each hand-over that does not depend on how many wait.
+//! request on that connection. Handed over, two messages: the release to the server, the grant from there. A grant that was handed over must be
+//! claimed: one round trip, once its holder [checks](Guard::check) or has held it for a while, and none before it is given back. Waiting costs the
+//! server a number of commands for each hand-over that does not depend on how many wait.
 //!
 //! **Holders that are gone.** A grant has a [lease](Terms::lease), which a thread of each process renews while its holder lives, up to a
 //! [hard maximum](Terms::max_hold). Places in line have shorter ones. The server's clock alone decides when they are over. When a writer's lease runs
@@ -26,10 +27,10 @@
 //!
 //! May use a Redis client and threads. Must never know a graph, SQL or HTTP.
 
+mod ear;
 mod housekeeper;
 mod inspect;
 mod link;
-mod listener;
 mod metrics;
 mod request;
 mod script;
@@ -46,10 +47,11 @@ use prometheus::core::Collector;
 
 pub use self::url::{InvalidRedisUrl, RedisUrl};
 
+use self::ear::{Ear, Subscription};
 use self::link::{Links, Server};
 use self::metrics::Metrics;
-use self::request::{Holding, Path, Request, Requests, Stage};
-use self::script::{Call, Standing, WriterGrant};
+use self::request::{Holding, Path, Request, Requests, Stage, State};
+use self::script::{Call, HandOver, Standing, WriterGrant};
 use super::gate::{Deadline, lock};
 use super::{DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode};
 use crate::db::on_one_line;
@@ -118,6 +120,7 @@ struct Node {
     server: Server,
     links: Links,
     requests: Requests,
+    ear: Ear,
     metrics: Metrics,
     /// The lock was dropped: its threads end when the last request is over.
     closing: AtomicBool,
@@ -141,12 +144,13 @@ impl RedisLock {
             server,
             links: Links::default(),
             requests: Requests::default(),
+            ear: Ear::default(),
             metrics: Metrics::new(),
             closing: AtomicBool::new(false),
             hurry: Mutex::new(false),
             hurried: Condvar::new(),
         });
-        listener::start(&node)?;
+        node.ear.open(Subscription::open(&node.server, &node.process).map_err(failed)?);
         housekeeper::start(&node)?;
         Ok(Self { node, identity: url.to_string() })
     }
@@ -217,18 +221,9 @@ impl Node {
                     return Err(unavailable("cannot take the lock", error));
                 }
             }
-            let next = request.wait_for(deadline, |state| match &state.stage {
-                Stage::Held(holding) => Some(Ok(holding.clone())),
-                // The server has forgotten it.
-                Stage::Asking => Some(Err(None)),
-                // Handed over, and lost before anyone here woke up.
-                Stage::Lost(what) => Some(Err(Some(*what))),
-                Stage::Queued { .. } | Stage::Ending { .. } => None,
-            });
-            match next {
-                Some(Ok(holding)) => return Ok(holding),
-                Some(Err(None)) => {}
-                Some(Err(Some(_))) => {
+            match self.wait(request, deadline) {
+                Some(Waited::Granted(holding)) => return Ok(holding),
+                Some(Waited::Forgotten) => {
                     request.advance(|_| Some(Stage::Asking));
                 }
                 None => {
@@ -236,6 +231,50 @@ impl Node {
                     return Err(timeout());
                 }
             }
+        }
+    }
+
+    /// Waits for what becomes of a request that was asked for, listening for all that wait if nobody does; `None` when the time is up.
+    fn wait(&self, request: &Arc<Request>, deadline: &Deadline) -> Option<Waited> {
+        let become_of = |state: &State| match &state.stage {
+            Stage::Held(holding) => Some(Waited::Granted(holding.clone())),
+            // By the server; or it was handed over, and lost before anyone here woke up.
+            Stage::Asking | Stage::Lost(_) => Some(Waited::Forgotten),
+            Stage::Queued { .. } | Stage::Ending { .. } => None,
+        };
+        if let Some(waited) = become_of(&request.state()) {
+            return Some(waited);
+        }
+        self.ear.join(request);
+        let waited = loop {
+            let remaining = deadline.remaining();
+            if let Some(waited) = become_of(&request.state()) {
+                break Some(waited);
+            }
+            if remaining.is_zero() {
+                break None;
+            }
+            let listened = self.ear.listen(remaining, |hand_over| self.hear(hand_over));
+            if let Err(error) = &listened {
+                log::warn!("the lock hears nothing from Redis: {}", on_one_line(error));
+                self.hurry();
+            }
+            if !matches!(listened, Ok(true)) {
+                // Until something becomes of it, or it is called to listen.
+                let is_over = |state: &mut State| become_of(state).is_some() || std::mem::take(&mut state.called);
+                request.wait_for(deadline, |state| is_over(state).then_some(()));
+            }
+        };
+        self.ear.leave(request);
+        waited
+    }
+
+    fn hear(&self, hand_over: &HandOver) {
+        let requests = hand_over.requests.iter().filter_map(|number| self.requests.get(*number));
+        let given = requests.filter(|request| hand_over.give_to(request)).count();
+        if given > 0 {
+            let mode = if hand_over.grant.is_some() { Mode::Exclusive } else { Mode::Shared };
+            self.metrics.observe_hand_off(mode, hand_over.at_us);
         }
     }
 
@@ -349,6 +388,13 @@ impl Node {
     }
 }
 
+/// What became of a request that waited.
+enum Waited {
+    Granted(Holding),
+    /// The server does not know of it any more: it must be asked for again.
+    Forgotten,
+}
+
 /// One grant.
 struct Grant {
     node: Arc<Node>,
@@ -374,21 +420,22 @@ impl Held for Grant {
         if failpoint::is_off("lock.redis.validity") {
             return Ok(());
         }
-        let deadline = Deadline::after(self.node.server.terms.claim());
-        let checked = self.request.wait_for(&deadline, |state| match &state.stage {
-            Stage::Held(Holding { valid_until: Some(valid_until), .. }) => {
-                Some(if Instant::now() < *valid_until { Ok(()) } else { Err("its lease may have run out") })
+        let is_claimed = |state: &State| !matches!(&state.stage, Stage::Held(Holding { valid_until: None, .. }));
+        if !is_claimed(&self.request.state()) {
+            let node = &self.node;
+            let requests = [Arc::clone(&self.request)];
+            let claimed = node.links.with(&node.server, |link| node.renew(link, &requests));
+            claimed.map_err(|error| unavailable("cannot claim the lock", error))?;
+        }
+        let what = match &self.request.state().stage {
+            Stage::Held(Holding { valid_until: Some(valid_until), .. }) if Instant::now() < *valid_until => {
+                return Ok(());
             }
-            // The claim is on its way.
-            Stage::Held(Holding { valid_until: None, .. }) => None,
-            Stage::Lost(what) => Some(Err(what)),
-            Stage::Asking | Stage::Queued { .. } | Stage::Ending { .. } => Some(Err("it was given back")),
-        });
-        let checked = checked.unwrap_or(Err("it was handed over and could not be claimed"));
-        checked.map_err(|what| {
-            self.node.lose(&self.request, what);
-            LockError::Lost { what }
-        })
+            Stage::Lost(what) => what,
+            _ => "its lease may have run out",
+        };
+        self.node.lose(&self.request, what);
+        Err(LockError::Lost { what })
     }
 
     fn sealed(&mut self) {

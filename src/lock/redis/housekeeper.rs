@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use redis::RedisError;
 
 use super::Node;
+use super::ear::Subscription;
 use super::link::Link;
 use super::request::{Request, Stage};
 use super::script::{Call, Standing};
@@ -46,11 +47,12 @@ impl Node {
     fn look_around(&self, link: &mut Option<Link>) -> Duration {
         let terms = &self.server.terms;
         self.links.settle(&self.requests);
+        let reopened = self.ear.is_deaf() && self.open_ear();
         let now = Instant::now();
         let mut renewals: HashMap<LockKey, Vec<Arc<Request>>> = HashMap::new();
         let mut next = terms.tick();
         for request in self.requests.all() {
-            match self.due(&request, now, &mut next) {
+            match self.due(&request, now, reopened, &mut next) {
                 Due::Renewal => renewals.entry(request.key.clone()).or_default().push(request),
                 Due::Release => self.release_again(&request, link),
                 Due::Loss => self.lose(&request, "it was held for longer than the maximum"),
@@ -65,7 +67,8 @@ impl Node {
         jittered(next)
     }
 
-    fn due(&self, request: &Request, now: Instant, next: &mut Duration) -> Due {
+    /// `reopened`: messages may have been missed.
+    fn due(&self, request: &Request, now: Instant, reopened: bool, next: &mut Duration) -> Due {
         let terms = &self.server.terms;
         let state = request.state();
         match &state.stage {
@@ -75,6 +78,7 @@ impl Node {
             Stage::Held(holding) if now.duration_since(holding.since) > terms.max_hold => Due::Loss,
             Stage::Held(holding) if holding.valid_until.is_none() => Due::Renewal,
             Stage::Held(holding) if now.duration_since(holding.renewed) >= terms.lease / 4 => Due::Renewal,
+            Stage::Queued { .. } if reopened => Due::Renewal,
             Stage::Queued { renewed, free_at } => {
                 if now >= *free_at || now.duration_since(*renewed) >= terms.patience() / 3 {
                     return Due::Renewal;
@@ -84,6 +88,21 @@ impl Node {
             }
             Stage::Ending { since } if now.duration_since(*since) >= terms.tick() => Due::Release,
             Stage::Held(_) | Stage::Asking | Stage::Lost(_) | Stage::Ending { .. } => Due::Nothing,
+        }
+    }
+
+    /// Listens on a new connection; whether that was possible.
+    fn open_ear(&self) -> bool {
+        match Subscription::open(&self.server, &self.process) {
+            Ok(subscription) => {
+                self.ear.open(subscription);
+                log::info!("the lock listens to Redis on a new connection");
+                true
+            }
+            Err(error) => {
+                log::debug!("the lock cannot listen to Redis: {}", on_one_line(error));
+                false
+            }
         }
     }
 

@@ -63,9 +63,11 @@ local function purge()
 end
 
 -- Which memory this is: of a server that was started, or made a primary, anew, it may have gone back.
+local this_memory
 local function incarnation()
     if not KNOWS_ITS_RUN then return 'any' end
-    return run .. '-' .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
+    this_memory = this_memory or run .. '-' .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
+    return this_memory
 end
 
 -- What a writer is told with its grant: epoch and counter of its token, both empty if the lock must be seeded first.

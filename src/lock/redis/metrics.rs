@@ -1,6 +1,6 @@
 //! What only this lock can tell, for `/metrics`. How long is waited and held is measured for all locks alike, by whoever uses them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
@@ -23,7 +23,7 @@ impl Metrics {
         let buckets = prometheus::exponential_buckets(0.000_01, 2.5, 16).expect("a fixed list");
         let hand_off = HistogramOpts::new(
             "fencepost_lock_hand_off_seconds",
-            "From the release that handed the lock over to the claim, by the server's clock",
+            "From the release that handed the lock over until its new holder knew, as far as the clocks of server and client agree",
         );
         let lost = "Leases that ran out under their holders, or may have";
         Self {
@@ -46,7 +46,10 @@ impl Metrics {
         self.grants.with_label_values(&[mode.word(), path]).inc();
     }
 
-    pub(super) fn observe_hand_off(&self, mode: Mode, time: Duration) {
+    /// Observes a hand-over, made at that time of the server's clock and known now.
+    pub(super) fn observe_hand_off(&self, mode: Mode, at_us: u64) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = now.saturating_sub(Duration::from_micros(at_us));
         self.hand_off.with_label_values(&[mode.word()]).observe(time.as_secs_f64());
     }
 }

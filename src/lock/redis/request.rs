@@ -72,11 +72,19 @@ pub(super) struct State {
     pub(super) sealed: bool,
     /// An answer to it was lost: what was sent may still be on its way.
     pub(super) again: bool,
+    /// Nobody listens, and it shall.
+    pub(super) called: bool,
 }
 
 impl Request {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Has whoever waits for it listen to what the server tells this process.
+    pub(super) fn call(&self) {
+        self.state().called = true;
+        self.changed.notify_all();
     }
 
     /// Moves it on, if `next` says where to, and wakes who waits for it.
@@ -90,8 +98,8 @@ impl Request {
     }
 
     /// Waits until `ready` makes something of it, or the time is up.
-    pub(super) fn wait_for<T>(&self, deadline: &Deadline, mut ready: impl FnMut(&State) -> Option<T>) -> Option<T> {
-        let (_state, ready) = deadline.wait_for(&self.changed, self.state(), |state| ready(state));
+    pub(super) fn wait_for<T>(&self, deadline: &Deadline, ready: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+        let (_state, ready) = deadline.wait_for(&self.changed, self.state(), ready);
         ready
     }
 }
@@ -112,7 +120,7 @@ impl Requests {
             key: key.clone(),
             keys: Keys::of(key),
             mode,
-            state: Mutex::new(State { stage: Stage::Asking, sealed: false, again: false }),
+            state: Mutex::new(State { stage: Stage::Asking, sealed: false, again: false, called: false }),
             changed: Condvar::new(),
         });
         lock(&self.open).insert(number, Arc::clone(&request));
