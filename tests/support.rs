@@ -11,6 +11,7 @@ pub mod redis;
 pub mod server;
 pub mod stages;
 pub mod storm;
+pub mod wire;
 
 /// How long a test waits for what must happen before it calls that a hang. `FENCEPOST_TEST_LIMIT_MS` makes it shorter,
 /// for runs that are meant to go red.

@@ -284,8 +284,7 @@ impl Node {
         loop {
             let mut sent = Instant::now();
             let asked = self.links.with(&self.server, |link| {
-                let again = request.state().again;
-                let acquire = Call::Acquire { request: &request.id, mode: request.mode, waits, again };
+                let acquire = Call::Acquire { request: &request.id, mode: request.mode, waits };
                 sent = Instant::now();
                 let answer = link.call(&self.server, &self.requests, &request.keys, acquire)?;
                 Standing::read(&answer)
@@ -298,7 +297,7 @@ impl Node {
                 Err(error) if began.elapsed() >= TRY_AGAIN_FOR => return Err(error),
                 Err(error) => {
                     // What was sent may still be on its way.
-                    request.state().again = true;
+                    request.state().may_stray = true;
                     log::debug!("lock {}: asked again, as {}", request.key, on_one_line(error));
                     thread::sleep(TRY_AGAIN_AFTER);
                 }
@@ -343,7 +342,7 @@ impl Node {
     /// Tells the server that the request is over, and waits for the answer: it is then in nobody's way. If that fails, the housekeeper goes on trying.
     fn give_up(&self, request: &Arc<Request>) {
         request.advance(|_| Some(Stage::Ending { since: Instant::now() }));
-        let remember = request.state().again;
+        let remember = request.state().may_stray;
         let release = Call::Release { request: &request.id, sealed: false, remember };
         let told =
             self.links.with(&self.server, |link| link.call(&self.server, &self.requests, &request.keys, release));
@@ -358,7 +357,7 @@ impl Node {
         request.advance(|_| Some(Stage::Ending { since: Instant::now() }));
         let (sealed, remember) = {
             let state = request.state();
-            (state.sealed, state.again)
+            (state.sealed, state.may_stray)
         };
         let release = Call::Release { request: &request.id, sealed, remember };
         let sent = self.links.with(&self.server, |link| link.send_release(&self.server, request, release));

@@ -85,6 +85,12 @@ impl Running {
     }
 
     /// SIGKILL, at once.
+    /// Stops it where it is.
+    pub fn stop(&self) {
+        let status = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "it can be stopped");
+    }
+
     pub fn kill(mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it has ended");

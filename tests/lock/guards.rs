@@ -58,6 +58,26 @@ guards! {
         "lock.postgres.set-up" guards "lock::postgres::time_limits_of_the_database_do_not_reach_the_lock";
     without_the_run_a_copy_of_the_database_is_believed:
         "lock.postgres.run" guards "lock::postgres::a_database_that_was_cloned_wants_seeding";
+    without_a_memory_of_requests_a_lost_answer_is_waited_for:
+        "lock.redis.memo" guards "lock::redis::faults::an_answer_that_is_lost_is_asked_for_again_and_is_the_same";
+    without_a_memory_of_requests_a_late_one_is_granted:
+        "lock.redis.memo" guards "lock::redis::faults::a_request_that_arrives_after_its_end_is_not_granted";
+    without_leases_of_waiters_a_dead_one_holds_back_all:
+        "lock.redis.patience" guards "lock::redis::faults::a_writer_that_died_while_waiting_holds_back_nobody";
+    without_ownership_a_late_release_frees_another:
+        "lock.redis.ownership" guards "lock::redis::faults::a_release_that_comes_after_its_lease_frees_nobody";
+    without_a_mark_nobody_seals_after_an_expiry:
+        "lock.redis.unsealed" guards "lock::redis::faults::whoever_gains_by_expiry_must_seal_until_one_has";
+    without_its_run_an_older_dump_is_believed:
+        "lock.redis.run" guards "lock::redis::faults::tokens_rise_over_an_older_dump";
+    without_its_run_a_lagging_replica_is_believed:
+        "lock.redis.run" guards "lock::redis::faults::tokens_rise_over_a_lagging_replica_that_is_promoted_and_demoted_again";
+    without_renewal_a_holder_on_redis_loses_the_lock:
+        "lock.redis.renewal" guards "lock::redis::faults::a_holder_that_works_for_longer_than_a_lease_keeps_the_lock";
+    without_its_own_clock_a_holder_does_not_know_that_it_is_cut_off:
+        "lock.redis.validity" guards "lock::redis::faults::a_holder_that_is_cut_off_knows_it_for_good";
+    without_messages_a_hand_over_is_found_out_later:
+        "lock.redis.messages" guards "lock::redis::faults::what_is_handed_over_is_told_by_a_message";
     without_renewal_a_lease_ends_under_its_holder:
         "lock.postgres.renewal" guards "lock::postgres::a_holder_that_works_for_longer_than_a_lease_keeps_the_lock";
     without_a_limit_every_session_is_kept:

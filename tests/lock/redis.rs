@@ -1,5 +1,8 @@
 //! The lock on Redis: conformance, and what is its own.
 
+mod faults;
+mod urls;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +11,7 @@ use fencepost::lock::redis::{RedisLock, RedisUrl, Terms};
 
 use super::conformance::LockFixture;
 use crate::support::redis::Redis;
+use crate::support::wire::Wire;
 
 /// A database of its own on the server that tests share.
 pub struct Fixture {
@@ -18,6 +22,12 @@ pub struct Fixture {
 impl Fixture {
     fn new() -> Self {
         Self { url: Redis::shared().new_database(), scratch: tempfile::tempdir().expect("a directory") }
+    }
+
+    /// The same database, through a wire.
+    fn through(&self, wire: &Wire) -> String {
+        let (_, database) = self.url.rsplit_once('/').expect("a URL with a database");
+        format!("{}/{database}", wire.url())
     }
 }
 

@@ -67,7 +67,11 @@ impl Redis {
             !log().contains("not found"),
             "no redis-server: install Debian's package redis-server; scripts/test does"
         );
-        wait_until(START_LIMIT, "Redis answers", || self.try_command(&["PING"]).is_ok());
+        let answers = || match self.try_command(&["PING"]) {
+            Ok(_) => true,
+            Err(error) => error.code() == Some("NOAUTH"),
+        };
+        wait_until(START_LIMIT, "Redis answers", answers);
     }
 
     /// Kills the server: what it has not written is lost.

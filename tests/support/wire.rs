@@ -2,10 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use super::{limit, wait_until};
 
@@ -32,6 +31,8 @@ struct State {
     open: Mutex<Vec<TcpStream>>,
     held_up: Mutex<Vec<(TcpStream, Vec<u8>)>>,
     struck: AtomicBool,
+    /// Answers that nobody got.
+    late_answers: AtomicUsize,
 }
 
 impl Wire {
@@ -44,6 +45,7 @@ impl Wire {
             open: Mutex::default(),
             held_up: Mutex::default(),
             struck: AtomicBool::new(false),
+            late_answers: AtomicUsize::new(0),
         });
         let wire = Self { port: listener.local_addr().unwrap().port(), state: Arc::clone(&state) };
         thread::spawn(move || {
@@ -77,8 +79,10 @@ impl Wire {
     /// Gives the server what was held up, and waits until it has answered.
     pub fn let_go(&self) {
         for (mut server, command) in std::mem::take(&mut *self.state.held_up.lock().unwrap()) {
+            let before = self.state.late_answers.load(Ordering::SeqCst);
             server.write_all(&command).unwrap();
-            read_some(&mut server);
+            let answered = || self.state.late_answers.load(Ordering::SeqCst) > before;
+            wait_until(limit(), "the server has done what was held up", answered);
         }
     }
 
@@ -91,21 +95,19 @@ impl Wire {
     }
 }
 
-fn read_some(stream: &mut TcpStream) {
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    assert!(stream.read(&mut [0; 4096]).unwrap() > 0, "the server answers");
-}
-
 impl State {
-    fn pass(&self, mut client: TcpStream, mut server: TcpStream) {
+    fn pass(self: &Arc<Self>, mut client: TcpStream, mut server: TcpStream) {
         let mut buffer = [0; 1 << 16];
         let (mut answers, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
         let muted = Arc::new(AtomicBool::new(false));
-        let is_muted = Arc::clone(&muted);
+        let (is_muted, state) = (Arc::clone(&muted), Arc::clone(self));
         thread::spawn(move || {
             let mut buffer = [0; 1 << 16];
             while let Ok(read @ 1..) = answers.read(&mut buffer) {
-                if is_muted.load(Ordering::SeqCst) || to_client.write_all(&buffer[..read]).is_err() {
+                if is_muted.load(Ordering::SeqCst) {
+                    state.late_answers.fetch_add(1, Ordering::SeqCst);
+                    drop(to_client.shutdown(Shutdown::Both));
+                } else if to_client.write_all(&buffer[..read]).is_err() {
                     break;
                 }
             }
@@ -124,9 +126,10 @@ impl State {
                 }
                 Some(Fate::HeldUp) => {
                     muted.store(true, Ordering::SeqCst);
-                    let another = TcpStream::connect(server.peer_addr().unwrap()).unwrap();
-                    self.held_up.lock().unwrap().push((another, bytes.to_vec()));
+                    self.held_up.lock().unwrap().push((server, bytes.to_vec()));
                     drop(client.shutdown(Shutdown::Both));
+                    self.struck.store(true, Ordering::SeqCst);
+                    return;
                 }
             }
             self.struck.store(true, Ordering::SeqCst);

@@ -80,7 +80,7 @@ impl Node {
             Stage::Held(holding) if now.duration_since(holding.renewed) >= terms.lease / 4 => Due::Renewal,
             Stage::Queued { .. } if reopened => Due::Renewal,
             Stage::Queued { renewed, free_at } => {
-                if now >= *free_at || now.duration_since(*renewed) >= terms.patience() / 3 {
+                if now >= *free_at || now.duration_since(*renewed) >= terms.claim() / 2 {
                     return Due::Renewal;
                 }
                 *next = (*next).min(free_at.saturating_duration_since(now));

@@ -155,13 +155,13 @@ local function renewed(request, mode)
     end
 end
 
--- REQUEST MODE PATIENCE_MS AGAIN: takes the lock, or waits in line with a lease of that length; with 0, does neither. AGAIN is 1 if an earlier
--- answer to this request may have been lost.
-local function acquire(request, mode, patience_ms, again)
+-- REQUEST MODE PATIENCE_MS: takes the lock, or waits in line with a lease of that length; with 0, does neither. The same request may come twice, if
+-- an answer was lost, and late, after its release.
+local function acquire(request, mode, patience_ms)
     purge()
     hand_over()
     if REMEMBERS_REQUESTS then
-        if again == '1' and redis.call('ZSCORE', ended, request) then return { 'ended' } end
+        if others and redis.call('ZSCORE', ended, request) then return { 'ended' } end
         local grant = renewed(request, mode)
         if grant then return grant end
     end
@@ -246,7 +246,7 @@ local function inspect()
     return { string.format('%.0f', now), incarnation(), redis.call('HGETALL', state), some(readers), some(queue), some(patience), some(crowd), some(ended) }
 end
 
-if what == 'acquire' then return acquire(ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]) end
+if what == 'acquire' then return acquire(ARGV[5], ARGV[6], tonumber(ARGV[7])) end
 if what == 'release' then return release(ARGV[5], ARGV[6], tonumber(ARGV[7])) end
 if what == 'renew' then return renew(tonumber(ARGV[5]), 6) end
 if what == 'seed' then return seed(ARGV[5], ARGV[6], ARGV[7]) end

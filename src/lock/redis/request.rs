@@ -71,7 +71,7 @@ pub(super) struct State {
     /// Its token was sealed in the database.
     pub(super) sealed: bool,
     /// An answer to it was lost: what was sent may still be on its way.
-    pub(super) again: bool,
+    pub(super) may_stray: bool,
     /// Nobody listens, and it shall.
     pub(super) called: bool,
 }
@@ -120,7 +120,7 @@ impl Requests {
             key: key.clone(),
             keys: Keys::of(key),
             mode,
-            state: Mutex::new(State { stage: Stage::Asking, sealed: false, again: false, called: false }),
+            state: Mutex::new(State { stage: Stage::Asking, sealed: false, may_stray: false, called: false }),
             changed: Condvar::new(),
         });
         lock(&self.open).insert(number, Arc::clone(&request));

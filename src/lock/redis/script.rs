@@ -43,7 +43,7 @@ impl Keys {
 /// What the script is asked to do. The script says what each means.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Call<'c> {
-    Acquire { request: &'c str, mode: Mode, waits: bool, again: bool },
+    Acquire { request: &'c str, mode: Mode, waits: bool },
     Release { request: &'c str, sealed: bool, remember: bool },
     Renew { requests: &'c [&'c str] },
     Seed { request: &'c str, incarnation: &'c str, epoch: u32 },
@@ -59,11 +59,11 @@ impl Call<'_> {
             command.arg(what).arg(run).arg(ms(terms.lease)).arg(ms(terms.claim()));
         };
         match *self {
-            Self::Acquire { request, mode, waits, again } => {
+            Self::Acquire { request, mode, waits } => {
                 with("acquire");
                 let mode = if mode == Mode::Shared { "r" } else { "w" };
                 let patience = if waits { ms(terms.patience()) } else { 0 };
-                command.arg(request).arg(mode).arg(patience).arg(u8::from(again));
+                command.arg(request).arg(mode).arg(patience);
             }
             Self::Release { request, sealed, remember } => {
                 with("release");
