@@ -9,6 +9,7 @@ use fencepost::design::{Design, Limits, Reads, Service};
 use fencepost::node::{self, LockUrl, NodeOptions};
 
 use crate::support::cluster::{Kind, Site};
+use crate::support::redis::Redis;
 
 /// A design on a database under a lock.
 struct Combination {
@@ -17,22 +18,25 @@ struct Combination {
     reads: Reads,
 }
 
+/// Which lock guards it.
+enum Lock {
+    /// The one that is the database's default.
+    Default,
+    /// One in a directory, whatever the database.
+    Files,
+    /// A database of its own on a Redis server.
+    Redis,
+}
+
 impl Combination {
-    /// Under the lock that is the database's default.
-    fn new(kind: Kind, reads: Reads) -> Self {
-        Self { site: Site::on(kind), design: Design::Crud, reads }
-    }
-
-    /// Under a lock in a directory, whatever the database.
-    fn under_files(kind: Kind, reads: Reads) -> Self {
+    fn new(design: Design, kind: Kind, lock: Lock, reads: Reads) -> Self {
         let mut site = Site::on(kind);
-        site.lock_url = Some(LockUrl::File(Some(site.path("locks"))));
-        Self { site, design: Design::Crud, reads }
-    }
-
-    /// The same of another design than `crud`.
-    fn of(self, design: Design) -> Self {
-        Self { design, ..self }
+        site.lock_url = match lock {
+            Lock::Default => None,
+            Lock::Files => Some(LockUrl::File(Some(site.path("locks")))),
+            Lock::Redis => Some(LockUrl::parse(&Redis::shared().new_database()).unwrap()),
+        };
+        Self { site, design, reads }
     }
 }
 
@@ -54,63 +58,35 @@ impl Fixture for Combination {
     }
 }
 
-conformance::instantiate!(
-    crud_sqlite_file_reads_lock,
-    crate::design::Combination::new(crate::support::cluster::Kind::Sqlite, fencepost::design::Reads::Lock)
-);
-conformance::instantiate!(
-    crud_sqlite_file_reads_snapshot,
-    crate::design::Combination::new(crate::support::cluster::Kind::Sqlite, fencepost::design::Reads::Snapshot)
-);
-conformance::instantiate!(
-    crud_postgres_file_reads_lock,
-    crate::design::Combination::under_files(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Lock)
-);
-conformance::instantiate!(
-    crud_postgres_reads_lock,
-    crate::design::Combination::new(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Lock)
-);
-conformance::instantiate!(
-    crud_postgres_reads_snapshot,
-    crate::design::Combination::new(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Snapshot)
-);
-conformance::instantiate!(
-    crud_naive_sqlite_file_reads_lock,
-    crate::design::Combination::new(crate::support::cluster::Kind::Sqlite, fencepost::design::Reads::Lock)
-        .of(fencepost::design::Design::CrudNaive)
-);
-conformance::instantiate!(
-    crud_naive_sqlite_file_reads_snapshot,
-    crate::design::Combination::new(crate::support::cluster::Kind::Sqlite, fencepost::design::Reads::Snapshot)
-        .of(fencepost::design::Design::CrudNaive)
-);
-conformance::instantiate!(
-    crud_naive_postgres_file_reads_lock,
-    crate::design::Combination::under_files(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Lock)
-        .of(fencepost::design::Design::CrudNaive)
-);
-conformance::instantiate!(
-    crud_postgres_file_reads_snapshot,
-    crate::design::Combination::under_files(
-        crate::support::cluster::Kind::Postgres,
-        fencepost::design::Reads::Snapshot
-    )
-);
-conformance::instantiate!(
-    crud_naive_postgres_file_reads_snapshot,
-    crate::design::Combination::under_files(
-        crate::support::cluster::Kind::Postgres,
-        fencepost::design::Reads::Snapshot
-    )
-    .of(fencepost::design::Design::CrudNaive)
-);
-conformance::instantiate!(
-    crud_naive_postgres_reads_lock,
-    crate::design::Combination::new(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Lock)
-        .of(fencepost::design::Design::CrudNaive)
-);
-conformance::instantiate!(
-    crud_naive_postgres_reads_snapshot,
-    crate::design::Combination::new(crate::support::cluster::Kind::Postgres, fencepost::design::Reads::Snapshot)
-        .of(fencepost::design::Design::CrudNaive)
-);
+macro_rules! combinations {
+    ($($name:ident: $design:ident, $kind:ident, $lock:ident, $reads:ident;)*) => {
+        $(conformance::instantiate!(
+            $name,
+            crate::design::Combination::new(
+                fencepost::design::Design::$design,
+                crate::support::cluster::Kind::$kind,
+                crate::design::Lock::$lock,
+                fencepost::design::Reads::$reads
+            )
+        );)*
+    };
+}
+
+combinations! {
+    crud_sqlite_file_reads_lock: Crud, Sqlite, Default, Lock;
+    crud_sqlite_file_reads_snapshot: Crud, Sqlite, Default, Snapshot;
+    crud_sqlite_redis_reads_lock: Crud, Sqlite, Redis, Lock;
+    crud_postgres_file_reads_lock: Crud, Postgres, Files, Lock;
+    crud_postgres_file_reads_snapshot: Crud, Postgres, Files, Snapshot;
+    crud_postgres_reads_lock: Crud, Postgres, Default, Lock;
+    crud_postgres_reads_snapshot: Crud, Postgres, Default, Snapshot;
+    crud_postgres_redis_reads_lock: Crud, Postgres, Redis, Lock;
+    crud_postgres_redis_reads_snapshot: Crud, Postgres, Redis, Snapshot;
+    crud_naive_sqlite_file_reads_lock: CrudNaive, Sqlite, Default, Lock;
+    crud_naive_sqlite_file_reads_snapshot: CrudNaive, Sqlite, Default, Snapshot;
+    crud_naive_postgres_file_reads_lock: CrudNaive, Postgres, Files, Lock;
+    crud_naive_postgres_file_reads_snapshot: CrudNaive, Postgres, Files, Snapshot;
+    crud_naive_postgres_reads_lock: CrudNaive, Postgres, Default, Lock;
+    crud_naive_postgres_reads_snapshot: CrudNaive, Postgres, Default, Snapshot;
+    crud_naive_postgres_redis_reads_lock: CrudNaive, Postgres, Redis, Lock;
+}

@@ -22,19 +22,8 @@ impl Redis {
     /// The one that tests share which do not harm it. Every test takes a database of its own on it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Redis> = OnceLock::new();
-        SHARED.get_or_init(|| match std::env::var(Self::VARIABLE).ok().and_then(|port| port.parse().ok()) {
-            Some(port) => Self { directory: tempfile::tempdir().unwrap(), port, settings: Vec::new(), keeper: None },
-            None => Self::start(&["--databases", "4096"]),
-        })
+        SHARED.get_or_init(|| Self::start(&["--databases", "4096"]))
     }
-
-    /// Has a process that a test starts use the shared server too.
-    pub fn lend_to(command: &mut Command) {
-        command.env(Self::VARIABLE, Self::shared().port.to_string());
-    }
-
-    /// The port of the server that another process has started and shares with this one.
-    const VARIABLE: &str = "FENCEPOST_TEST_REDIS_PORT";
 
     /// One that is the caller's own, which keeps nothing over a restart unless `settings` say so.
     pub fn start(settings: &[&str]) -> Self {
