@@ -5,10 +5,11 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fencepost::bench::{self, BenchError, DriveArgs, HttpTarget, InProcess};
+use fencepost::check::{self, CheckArgs, CheckError, FetchError, Verdict};
 use fencepost::db::{Database, DatabaseUrl, DbError};
 use fencepost::design::{Design, Reads, Refusal, Service};
 use fencepost::graph::{Name, PlanRequest};
@@ -87,6 +88,8 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Check that recorded answers are those of one graph, changed one step after another
+    Check(CheckArgs),
 }
 
 #[derive(Args)]
@@ -270,6 +273,15 @@ impl From<BenchError> for Failure {
     }
 }
 
+impl From<CheckError> for Failure {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Fetch(FetchError::Node(error)) => error.into(),
+            CheckError::Fetch(FetchError::Damaged { .. }) | CheckError::Input(_) => Self::refused(error),
+        }
+    }
+}
+
 fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve(args) => serve(&cli.node, args),
@@ -279,6 +291,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Openapi => openapi(),
         Command::Lock(LockCommand::Set) => lock_set(&cli.node),
         Command::Bench(BenchCommand::Drive(args)) => bench_drive(&cli.node, args),
+        Command::Check(args) => check(&cli.node, args),
     }
 }
 
@@ -423,4 +436,20 @@ fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
     };
     print(&format!("{}\n", report.render()))?;
     Ok(report.verdict()?)
+}
+
+fn check(node: &NodeArgs, args: &CheckArgs) -> Result<(), Failure> {
+    let began = Instant::now();
+    let verdict = check::check(args, &node.options()?)?;
+    print(&match (args.format, &verdict) {
+        (check::Format::Json, verdict) => format!("{}\n", verdict.json()),
+        (check::Format::Text, Verdict::Valid(summary)) => {
+            format!("{summary}, {:.1} s\n", began.elapsed().as_secs_f64())
+        }
+        (check::Format::Text, Verdict::Found(finding)) => format!("{finding}\n"),
+    })?;
+    match verdict {
+        Verdict::Valid(_) => Ok(()),
+        Verdict::Found(_) => Err(Failure::refused("the histories are not shown to be right")),
+    }
 }
