@@ -422,17 +422,14 @@ fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
 
 fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
     let graph = Name::new(&args.graph).map_err(|error| Failure::usage(format!("--graph: {error}")))?;
-    let report = match &args.url {
-        Some(url) => {
-            let timeout = Duration::from_secs_f64(args.timeout_seconds);
-            bench::drive(&HttpTarget::new(url, graph, timeout)?, args)?
-        }
-        None => {
-            let options = node.options()?;
-            let reads = format!("{:?}", options.reads).to_lowercase();
-            let description = format!("in process on {}, design {}, reads {reads}", options.database, options.design);
-            bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
-        }
+    let report = if args.url.is_empty() {
+        let options = node.options()?;
+        let reads = format!("{:?}", options.reads).to_lowercase();
+        let description = format!("in process on {}, design {}, reads {reads}", options.database, options.design);
+        bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
+    } else {
+        let timeout = Duration::from_secs_f64(args.timeout_seconds);
+        bench::drive(&HttpTarget::new(&args.url, graph, timeout)?, args)?
     };
     print(&format!("{}\n", report.render()))?;
     Ok(report.verdict()?)

@@ -1,6 +1,6 @@
 //! What a read must be answered, from the state at its version.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::changeset::Rejection;
 use super::json::canonical;
-use super::model::{State, sha256};
+use super::model::{Job, State, sha256};
 use super::request::{Request, Text};
 
 /// A plan: how many jobs, and the digest of stages and dependencies.
@@ -119,7 +119,7 @@ fn dataset_not_found(name: &Text) -> Box<Rejection> {
     Rejection::new(404, "dataset_not_found", json!({"name": name}))
 }
 
-/// The plan for datasets and jobs; nothing is planned to produce what is in `stop_at`. O(p log n) for p jobs and edges of the plan.
+/// The plan for datasets and jobs; nothing is planned to produce what is in `stop_at`. O(p log p) for p jobs and edges of the plan.
 ///
 /// # Errors
 /// The problem of the first name that is not there: of `stop_at`, then of the datasets, then of the jobs.
@@ -133,49 +133,60 @@ pub fn plan(state: &State, datasets: &[Text], jobs: &[Text], stop_at: &[Text]) -
     let producer = |dataset: &Text| {
         if stop_at.contains(dataset) { None } else { state.datasets.get(dataset)?.producers.first() }
     };
-    // Who must wait for whom, among all that are needed.
-    let mut waits_for: BTreeMap<&Text, BTreeSet<&Text>> = BTreeMap::new();
-    let mut waiting: Vec<&Text> = jobs.iter().chain(datasets.iter().filter_map(producer)).collect();
-    while let Some(job) = waiting.pop() {
-        if let Some((job, job_there)) = state.jobs.get_key_value(job)
-            && !waits_for.contains_key(job)
-        {
-            let before: BTreeSet<&Text> = job_there.inputs.iter().filter_map(producer).collect();
-            waiting.extend(before.iter().copied());
-            waits_for.insert(job, before);
-        }
+    // Found first, by number in the order in which they were found; by name after, all of them being known.
+    let mut found: Vec<(&Text, &Job)> = Vec::new();
+    let mut numbers: HashMap<&Text, usize> = HashMap::new();
+    let mut waits_for: Vec<(usize, usize)> = Vec::new();
+    let mut number = |found: &mut Vec<_>, name| {
+        let (name, job) = state.jobs.get_key_value(name).expect("a producer is there");
+        *numbers.entry(name).or_insert_with(|| {
+            found.push((name, job));
+            found.len() - 1
+        })
+    };
+    for job in jobs.iter().chain(datasets.iter().filter_map(producer)) {
+        number(&mut found, job);
     }
-    let mut dependencies: BTreeSet<(&Text, &Text)> = BTreeSet::new();
-    let mut followers: BTreeMap<&Text, Vec<&Text>> = BTreeMap::new();
-    for (job, before) in &waits_for {
-        for before in before {
-            dependencies.insert((before, job));
-            followers.entry(before).or_default().push(job);
+    let mut next = 0;
+    while let Some((_, job)) = found.get(next) {
+        for before in job.inputs.iter().filter_map(producer) {
+            waits_for.push((number(&mut found, before), next));
         }
+        next += 1;
     }
-    // Wave by wave: who waits for nobody is in this stage.
-    let mut left: BTreeMap<&Text, usize> = waits_for.iter().map(|(job, before)| (*job, before.len())).collect();
-    let mut stage: BTreeSet<&Text> = left.iter().filter(|(_, left)| **left == 0).map(|(job, _)| *job).collect();
+    let mut by_name: Vec<usize> = (0..found.len()).collect();
+    by_name.sort_unstable_by_key(|&number| found[number].0);
+    let mut place = vec![0; found.len()];
+    by_name.iter().enumerate().for_each(|(at, &number)| place[number] = at);
+    let name = |place: usize| found[by_name[place]].0;
+    let mut dependencies: Vec<_> = waits_for.iter().map(|&(before, after)| (place[before], place[after])).collect();
+    dependencies.sort_unstable();
+    dependencies.dedup();
+
+    // Wave by wave: who waits for nobody any more is in the next stage.
+    let mut left = vec![0; found.len()];
+    dependencies.iter().for_each(|&(_, after)| left[after] += 1);
+    let mut stage: Vec<usize> = (0..found.len()).filter(|&job| left[job] == 0).collect();
     let mut lines = String::new();
-    for number in 0.. {
-        if stage.is_empty() {
-            break;
-        }
-        let mut next = BTreeSet::new();
+    let mut stage_number = 0;
+    while !stage.is_empty() {
+        let mut following = Vec::new();
         for job in stage {
-            writeln!(lines, "job\t{number}\t{job}").expect("a String takes all");
-            for follower in followers.get(job).into_iter().flatten() {
-                let left = left.get_mut(follower).expect("followers are of the plan");
-                *left -= 1;
-                if *left == 0 {
-                    next.insert(*follower);
+            writeln!(lines, "job\t{stage_number}\t{}", name(job)).expect("a String takes all");
+            let from = dependencies.partition_point(|&(before, _)| before < job);
+            for &(_, after) in dependencies[from..].iter().take_while(|(before, _)| *before == job) {
+                left[after] -= 1;
+                if left[after] == 0 {
+                    following.push(after);
                 }
             }
         }
-        stage = next;
+        following.sort_unstable();
+        stage = following;
+        stage_number += 1;
     }
     for (before, after) in dependencies {
-        writeln!(lines, "dep\t{before}\t{after}").expect("a String takes all");
+        writeln!(lines, "dep\t{}\t{}", name(before), name(after)).expect("a String takes all");
     }
-    Ok(Plan { jobs: waits_for.len(), digest: sha256(lines.as_bytes()) })
+    Ok(Plan { jobs: found.len(), digest: sha256(lines.as_bytes()) })
 }

@@ -1,8 +1,8 @@
-//! The naive graph that answers are held against: ordered maps of jobs and datasets, and what can be read of them.
+//! The naive graph that answers are held against: a map of jobs, a map of datasets, and each mentions the other by name.
 //!
 //! Shares nothing with the service's own graph. Holds no rules: `changeset` judges, this does as facts say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use sha2::{Digest, Sha256};
 
@@ -15,9 +15,9 @@ pub struct State {
     /// How many changes there were.
     pub version: u64,
     /// By name.
-    pub jobs: BTreeMap<Text, Job>,
+    pub jobs: HashMap<Text, Job>,
     /// By name; declared, or mentioned by a job.
-    pub datasets: BTreeMap<Text, Dataset>,
+    pub datasets: HashMap<Text, Dataset>,
     /// How many.
     pub edges: usize,
 }
@@ -77,7 +77,7 @@ impl Dataset {
 }
 
 impl State {
-    /// Does what the facts say, and goes one version on. O(log n) for each name.
+    /// Does what the facts say, and goes one version on. O(log n) for each edge.
     ///
     /// # Errors
     /// Says which fact cannot be: the state is then of no use any more.

@@ -156,9 +156,10 @@ impl<'h> Replay<'h> {
         }
         let none = BTreeMap::new();
         let all = self.state.jobs.keys().collect();
-        let contested = self.state.datasets.iter().find(|(_, dataset)| dataset.producers.len() > 1);
+        let datasets = self.state.datasets.iter();
+        let contested = datasets.filter(|(_, dataset)| dataset.producers.len() > 1).map(|(name, _)| name).min();
         let why = match contested {
-            Some((name, _)) => format!("`{name}` has two producers before the history begins"),
+            Some(name) => format!("`{name}` has two producers before the history begins"),
             None if cycle::any_through(&View::new(&self.state, &none), &all) => {
                 "jobs form a cycle before the history begins".to_owned()
             }
@@ -529,12 +530,12 @@ impl<'h> Replay<'h> {
             return differs(format!("version {} and chain {}", state.version, hex(&self.chain)), why);
         }
         let jobs = state.jobs.keys().chain(stored.jobs.keys());
-        if let Some(name) = jobs.into_iter().find(|name| state.jobs.get(*name) != stored.jobs.get(*name)) {
+        if let Some(name) = jobs.filter(|name| state.jobs.get(*name) != stored.jobs.get(*name)).min() {
             let why = format!("the rows have {:?}", stored.jobs.get(name));
             return differs(format!("job `{name}`: {:?}", state.jobs.get(name)), why);
         }
         let datasets = state.datasets.keys().chain(stored.datasets.keys());
-        if let Some(name) = datasets.into_iter().find(|name| state.datasets.get(*name) != stored.datasets.get(*name)) {
+        if let Some(name) = datasets.filter(|name| state.datasets.get(*name) != stored.datasets.get(*name)).min() {
             let why = format!("the rows have {:?}", stored.datasets.get(name));
             return differs(format!("dataset `{name}`: {:?}", state.datasets.get(name)), why);
         }

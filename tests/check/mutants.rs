@@ -74,7 +74,10 @@ fn a_version_read_before_its_rows_is_caught() {
 
 #[test]
 fn a_write_after_an_expired_lock_without_fence_and_comparison_is_caught() {
-    catches(Mutant::NoFenceNoComparison, &[Kind::DuplicateVersion, Kind::LostWrite, Kind::WrongAnswer]);
+    catches(
+        Mutant::NoFenceNoComparison,
+        &[Kind::DuplicateVersion, Kind::LostWrite, Kind::WrongAnswer, Kind::WrongRejection, Kind::FinalDigest],
+    );
 }
 
 #[test]

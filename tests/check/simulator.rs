@@ -130,7 +130,7 @@ enum WriteTurn {
 enum ReadTurn {
     Idle,
     VersionRead { version: u64, reads: Vec<Pending> },
-    Answering { image: Image, reads: Vec<Pending> },
+    Answering { image: Box<Image>, reads: Vec<Pending> },
 }
 
 struct Node {
@@ -368,8 +368,11 @@ impl World {
             // Nothing is written.
         } else {
             self.fence = self.fence.max(token);
-            // Without fence and comparison, what came between is written over.
+            // Without fence and comparison, what came between is written over, and the version goes on.
             self.store.graph = before;
+            while self.store.graph.version() < self.store.version {
+                self.store.graph = apply(&self.store.graph, &Change::default());
+            }
             for (id, change) in &changes {
                 self.store.version += 1;
                 self.store.graph = apply(&self.store.graph, change);
@@ -415,16 +418,16 @@ impl World {
                 self.nodes[node].read_turn = if self.is(Mutant::VersionBeforeRows) {
                     ReadTurn::VersionRead { version: self.store.version, reads }
                 } else if back {
-                    ReadTurn::Answering { image: self.nodes[node].previous.clone(), reads }
+                    ReadTurn::Answering { image: Box::new(self.nodes[node].previous.clone()), reads }
                 } else {
                     if !from_image {
                         self.nodes[node].publish(self.store.clone());
                     }
-                    ReadTurn::Answering { image: self.nodes[node].image.clone(), reads }
+                    ReadTurn::Answering { image: Box::new(self.nodes[node].image.clone()), reads }
                 };
             }
             ReadTurn::VersionRead { version, reads } => {
-                let image = Image { version, graph: self.store.graph.clone() };
+                let image = Box::new(Image { version, graph: self.store.graph.clone() });
                 self.nodes[node].read_turn = ReadTurn::Answering { image, reads };
             }
             ReadTurn::Answering { image, mut reads } => {
