@@ -444,3 +444,30 @@ fn files_of_one_graph_are_judged_together_each_by_its_own_clock() {
     let again = Script::new().call(0, [1, 2], put_job("c", &[], &[]), created(1)).text();
     assert_eq!(found(judge(&[&first, &again], None).unwrap()).kind, Kind::DuplicateVersion);
 }
+
+#[test]
+fn json_counts_as_canonical_text_and_numbers_by_their_digits() {
+    let put = json!({"call": "putJob", "operations": [
+        {"op": "put_job", "name": "a", "inputs": [], "outputs": [], "spec": {"z": 2.5, "b": {"k": [1, null]}, "a": "\u{e9}\n"}},
+    ]});
+    let patch = json!({"call": "patchJob", "operations": [
+        {"op": "patch_job", "name": "a", "patch": {"spec": {"a": null, "b": {"l": {}, "k": null}}}},
+    ]});
+    let read = |version: u64, spec: Value| {
+        answered(version, json!({"name": "a", "inputs": [], "outputs": [], "spec": spec, "version": version}))
+    };
+    let text = Script::new()
+        .call(0, [1, 2], put, created(1))
+        .call(0, [3, 4], read_job("a"), read(1, json!({"a": "\u{e9}\n", "b": {"k": [1, null]}, "z": 2.5})))
+        .call(0, [5, 6], patch, changed(2))
+        .call(0, [7, 8], read_job("a"), read(2, json!({"b": {"l": {}}, "z": 2.5})))
+        .text();
+    valid(judge(&[&text], None).unwrap());
+    valid(judge(&[&text.replace("2.5", "2.50")], None).unwrap());
+    valid(judge(&[&text.replacen("\u{e9}\\n", "\\u00e9\\u000a", 1)], None).unwrap());
+    let finding = found(judge(&[&text.replacen("2.5", "2.50", 1)], None).unwrap());
+    assert_eq!((finding.kind, finding.version), (Kind::WrongAnswer, Some(1)), "{finding}");
+    let twice = text.replacen("\"z\":2.5", "\"z\":2.5,\"z\":2.5", 1);
+    let error = judge(&[&twice], None).expect_err("a duplicate key").to_string();
+    assert_eq!(error, "1.ndjson:2: request: operations[0]: spec: duplicate key `z`");
+}
