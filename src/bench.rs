@@ -30,9 +30,10 @@ pub use topology::{Topology, TopologyError};
 /// What to send, how, and for how long.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct DriveArgs {
-    /// The server, as http://127.0.0.1:8000; without it, the service runs in this process on --database-url
+    /// The server, as http://127.0.0.1:8000; without it, the service runs in this process on --database-url. Given several times, these are the nodes
+    /// of one service: clients are spread over them, and one whose request is not answered goes on to the next node
     #[arg(long)]
-    pub url: Option<String>,
+    pub url: Vec<String>,
     /// The graph; it is created if need be
     #[arg(long, default_value = "bench")]
     pub graph: String,

@@ -3,9 +3,11 @@
 //!
 //! `docs/ARCHITECTURE.md` walks one write and one read through these modules. Who may use whom:
 //! `graph` imports nothing of ours; `db` and `lock` know no graph; `store` knows `graph` and `db`; `design` knows
-//! `store` and `lock`; `http`, `import` and `bench` know `design` and `graph`, and `bench` `http`'s problems.
+//! `store` and `lock`; `http`, `import` and `bench` know `design` and `graph`, and `bench` `http`'s problems. `check` knows none of them, but for
+//! fetching what it is to judge.
 
 pub mod bench;
+pub mod check;
 pub mod db;
 pub mod design;
 pub mod failpoint;

@@ -5,10 +5,11 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fencepost::bench::{self, BenchError, DriveArgs, HttpTarget, InProcess};
+use fencepost::check::{self, CheckArgs, CheckError, FetchError, Verdict};
 use fencepost::db::{Database, DatabaseUrl, DbError};
 use fencepost::design::{Design, Reads, Refusal, Service};
 use fencepost::graph::{Name, PlanRequest};
@@ -97,6 +98,8 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Check that recorded answers are those of one graph, changed one step after another
+    Check(CheckArgs),
 }
 
 #[derive(Args)]
@@ -287,6 +290,15 @@ impl From<BenchError> for Failure {
     }
 }
 
+impl From<CheckError> for Failure {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Fetch(FetchError::Node(error)) => error.into(),
+            CheckError::Fetch(FetchError::Damaged { .. }) | CheckError::Input(_) => Self::refused(error),
+        }
+    }
+}
+
 fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve(args) => serve(&cli.node, args),
@@ -297,6 +309,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Lock(LockCommand::Set) => lock_set(&cli.node),
         Command::Lock(LockCommand::Inspect { graph }) => lock_inspect(&cli.node, graph),
         Command::Bench(BenchCommand::Drive(args)) => bench_drive(&cli.node, args),
+        Command::Check(args) => check(&cli.node, args),
     }
 }
 
@@ -432,18 +445,31 @@ fn lock_inspect(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
 
 fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
     let graph = Name::new(&args.graph).map_err(|error| Failure::usage(format!("--graph: {error}")))?;
-    let report = match &args.url {
-        Some(url) => {
-            let timeout = Duration::from_secs_f64(args.timeout_seconds);
-            bench::drive(&HttpTarget::new(url, graph, timeout)?, args)?
-        }
-        None => {
-            let options = node.options()?;
-            let reads = format!("{:?}", options.reads).to_lowercase();
-            let description = format!("in process on {}, design {}, reads {reads}", options.database, options.design);
-            bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
-        }
+    let report = if args.url.is_empty() {
+        let options = node.options()?;
+        let reads = format!("{:?}", options.reads).to_lowercase();
+        let description = format!("in process on {}, design {}, reads {reads}", options.database, options.design);
+        bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
+    } else {
+        let timeout = Duration::from_secs_f64(args.timeout_seconds);
+        bench::drive(&HttpTarget::new(&args.url, graph, timeout)?, args)?
     };
     print(&format!("{}\n", report.render()))?;
     Ok(report.verdict()?)
+}
+
+fn check(node: &NodeArgs, args: &CheckArgs) -> Result<(), Failure> {
+    let began = Instant::now();
+    let verdict = check::check(args, &node.options()?)?;
+    print(&match (args.format, &verdict) {
+        (check::Format::Json, verdict) => format!("{}\n", verdict.json()),
+        (check::Format::Text, Verdict::Valid(summary)) => {
+            format!("{summary}, {:.1} s\n", began.elapsed().as_secs_f64())
+        }
+        (check::Format::Text, Verdict::Found(finding)) => format!("{finding}\n"),
+    })?;
+    match verdict {
+        Verdict::Valid(_) => Ok(()),
+        Verdict::Found(_) => Err(Failure::refused("the histories are not shown to be right")),
+    }
 }

@@ -1,6 +1,7 @@
 //! All tests that need more than one module, in one binary: support is compiled once, and so is the program.
 
 mod bench;
+mod check;
 mod cli;
 mod crash;
 mod design;

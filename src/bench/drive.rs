@@ -28,7 +28,8 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
         return Err(BenchError::Usage("--workload fetch asks a server: give --url".to_owned()));
     }
     let mut connection = target.connect();
-    let contact = first_contact(connection.as_mut(), args, about_graph)?;
+    let nodes = target.nodes();
+    let contact = first_contact(connection.as_mut(), nodes, args, about_graph)?;
     let workload = Workload::prepare(args, contact.jobs, connection.as_mut())?;
     let (writer, recorder) = match &args.history {
         Some(path) => Writer::create(path).map(|(writer, recorder)| (Some(writer), Some(recorder)))?,
@@ -71,7 +72,7 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     run.bar.finish_and_clear();
     tally.add(counted);
 
-    let last = if about_graph { last_look(connection.as_mut(), args.history.is_some()) } else { Ok(json!({})) };
+    let last = if about_graph { last_look(connection.as_mut(), nodes, args.history.is_some()) } else { Ok(json!({})) };
     let away = last.as_ref().err().cloned().or_else(|| run.gave_up());
     let last = last.unwrap_or_else(|_| json!({}));
     let footer = record(run.recorder.as_ref(), || run.footer(&tally, &last));
@@ -108,18 +109,40 @@ struct Contact {
 }
 
 /// Finds out that the server is there, creates the graph, and has it loaded.
-fn first_contact(connection: &mut dyn Connection, args: &DriveArgs, about_graph: bool) -> Result<Contact, BenchError> {
+fn first_contact(
+    connection: &mut dyn Connection,
+    nodes: usize,
+    args: &DriveArgs,
+    about_graph: bool,
+) -> Result<Contact, BenchError> {
     let read = if about_graph { Request::Graph } else { Request::Fetch(args.path.clone()) };
     if about_graph {
-        first_answer(connection, &Request::CreateGraph)?;
+        first_answer(connection, nodes, &Request::CreateGraph)?;
     }
     let began = Instant::now();
-    let (version, answer) = first_answer(connection, &read)?;
+    let (version, answer) = first_answer(connection, nodes, &read)?;
     Ok(Contact { version, jobs: answer["jobs"].as_u64().unwrap_or_default(), first_read: began.elapsed() })
 }
 
-fn first_answer(connection: &mut dyn Connection, request: &Request) -> Result<(Option<u64>, Value), BenchError> {
-    match connection.perform(request).outcome {
+/// The answer of the first node that gives one. For what may be asked twice.
+fn ask(connection: &mut dyn Connection, nodes: usize, request: &Request) -> Outcome {
+    let mut outcome = connection.perform(request).outcome;
+    for _ in 1..nodes {
+        if !matches!(outcome, Outcome::Unreachable(_) | Outcome::Unknown { .. } | Outcome::Refused { .. }) {
+            break;
+        }
+        connection.move_on();
+        outcome = connection.perform(request).outcome;
+    }
+    outcome
+}
+
+fn first_answer(
+    connection: &mut dyn Connection,
+    nodes: usize,
+    request: &Request,
+) -> Result<(Option<u64>, Value), BenchError> {
+    match ask(connection, nodes, request) {
         Outcome::Accepted(accepted) => Ok((Some(accepted.version), Value::Null)),
         Outcome::Answered { version, answer } => Ok((version, answer)),
         Outcome::Unreachable(reason) | Outcome::Unknown { reason, .. } => Err(BenchError::Away(reason)),
@@ -129,9 +152,9 @@ fn first_answer(connection: &mut dyn Connection, request: &Request) -> Result<(O
 }
 
 /// The graph's version in the end, and for a history its digest.
-fn last_look(connection: &mut dyn Connection, digest: bool) -> Result<Value, String> {
+fn last_look(connection: &mut dyn Connection, nodes: usize, digest: bool) -> Result<Value, String> {
     let request = if digest { Request::Digest } else { Request::Graph };
-    match connection.perform(&request).outcome {
+    match ask(connection, nodes, &request) {
         Outcome::Answered { version, answer } => {
             Ok(json!({"final_version": version, "final_digest": answer.get("digest")}))
         }
@@ -384,6 +407,7 @@ impl<'r> Client<'r> {
         match &outcome {
             Outcome::Unreachable(_) => {
                 self.run.lose_patience();
+                self.connection.move_on();
                 std::thread::sleep(RECONNECT_PAUSE);
             }
             Outcome::Unknown { problem: None, .. } => self.run.lose_patience(),
@@ -392,7 +416,7 @@ impl<'r> Client<'r> {
         if outcome.event() == "info" {
             // Jepsen's convention: the operation may still be under way, so whoever goes on is somebody else.
             self.process += u64::from(self.run.args.clients);
-            self.connection = self.run.target.connect();
+            self.connection.move_on();
         }
         if let (Request::Job { name, .. }, Outcome::Answered { answer, .. }) = (request, &outcome)
             && self.run.args.revalidate_percent > 0

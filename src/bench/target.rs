@@ -17,8 +17,11 @@ pub trait Target: Sync {
     /// Names it in a history.
     fn describe(&self) -> String;
 
-    /// One client's way to it. Nothing is sent yet.
+    /// One client's way to it; those of several clients are spread over its nodes. Nothing is sent yet.
     fn connect(&self) -> Box<dyn Connection>;
+
+    /// How many nodes it has.
+    fn nodes(&self) -> usize;
 
     /// The service, if it is in this process.
     fn service(&self) -> Option<&Service>;
@@ -28,6 +31,9 @@ pub trait Target: Sync {
 pub trait Connection {
     /// Asks and waits for the answer.
     fn perform(&mut self, request: &Request) -> Completion;
+
+    /// Leaves the connection, on which something may still be under way, for a new one to the next node.
+    fn move_on(&mut self);
 
     /// The first jobs of the graph in byte order of names, at most `limit`.
     ///

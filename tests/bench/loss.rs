@@ -7,6 +7,9 @@ use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fencepost::bench::{Connection, Outcome, Request, Target};
+use fencepost::check::{Evidence, Verdict};
+use fencepost::db::DatabaseUrl;
+use fencepost::node::NodeOptions;
 
 use super::place::{Place, fencepost, graph};
 use super::replay::{calls, number};
@@ -58,6 +61,37 @@ fn a_server_that_dies_leaves_unknown_outcomes_and_exit_code_3() {
     let image = service.service().expect("in process").read_and_wait(&graph()).expect("the graph is there");
     assert!(accepted.iter().all(|&version| version <= image.key.version));
     assert!((accepted.len() as u64..=accepted.len() as u64 + unknown).contains(&image.key.version));
+}
+
+#[test]
+fn clients_of_a_node_that_dies_go_on_at_the_next_one() {
+    let place = Place::new();
+    let (mut first, second) = (place.serve(), place.serve());
+    let line = format!("--url {} --workload conflict --requests 3000 --clients 8", second.url);
+    let run = drive(&first.url, &place.path("history"), &line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut run = run.expect("the driver starts");
+    let mut connection = second.target().connect();
+    while version(connection.as_mut()) < 20 {
+        assert!(run.try_wait().expect("the driver can be asked").is_none(), "the driver ended early");
+    }
+    first.kill();
+    let (code, log) = code(&run.wait_with_output().expect("the driver ends"));
+    assert_eq!(code, Some(0), "{log}");
+
+    let history = place.history();
+    assert_eq!(history[0]["target"], format!("{}, {}", first.url, second.url));
+    assert!(history.last().expect("a last line")["final_version"].is_u64(), "the second node tells how it ended");
+    let calls = calls(&history);
+    let lost = calls.iter().filter(|call| call.end["verdict"] == "unknown").count();
+    assert!((1..=8).contains(&lost), "{lost} requests were lost: each client loses its node once");
+    let mut evidence = Evidence::default();
+    let lines: String = history.iter().map(|line| format!("{line}\n")).collect();
+    evidence.history("history", lines.as_bytes()).expect("a whole history");
+    let database = DatabaseUrl::parse(&place.database_url()).expect("the URL is right");
+    evidence.stored(&NodeOptions::new(database)).expect("the database can be read");
+    if let Verdict::Found(finding) = evidence.judge() {
+        panic!("{finding}");
+    }
 }
 
 #[test]

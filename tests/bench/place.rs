@@ -96,7 +96,7 @@ impl Server {
     }
 
     pub fn target(&self) -> HttpTarget {
-        HttpTarget::new(&self.url, graph(), Duration::from_secs(60)).expect("the URL is right")
+        HttpTarget::new(std::slice::from_ref(&self.url), graph(), Duration::from_secs(60)).expect("the URL is right")
     }
 
     pub fn kill(&mut self) {

@@ -1,6 +1,7 @@
-//! A server over HTTP: one keep-alive connection a client, nothing sent twice.
+//! A service over HTTP, of one node or several: one keep-alive connection a client, nothing sent twice.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -20,49 +21,52 @@ use crate::graph::{JobSpecification, JobWire, Name, Operation, Side, Step};
 const ANSWER_BYTES: u64 = 4 << 30;
 const PAGE_JOBS: usize = 1_000;
 
-/// A server and one of its graphs.
+/// The nodes of a service and one of its graphs.
 pub struct HttpTarget {
-    url: String,
+    urls: Vec<String>,
     graph: Name,
     timeout: Duration,
+    /// How many connections there were.
+    connected: AtomicUsize,
 }
 
 impl HttpTarget {
-    /// `url` as in `http://127.0.0.1:8000`. Nothing is sent yet.
+    /// `urls` as in `http://127.0.0.1:8000`, at least one. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`BenchError::Usage`] if it is no such URL.
-    pub fn new(url: &str, graph: Name, timeout: Duration) -> Result<Self, BenchError> {
-        let url = url.trim_end_matches('/');
-        let parsed = url.parse::<ureq::http::Uri>().ok();
-        let plain =
-            parsed.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none());
-        if !plain {
-            return Err(BenchError::Usage(format!("`{url}` is no server; give one as http://127.0.0.1:8000")));
+    /// [`BenchError::Usage`] if one is no such URL.
+    pub fn new(urls: &[String], graph: Name, timeout: Duration) -> Result<Self, BenchError> {
+        let urls: Vec<String> = urls.iter().map(|url| server_url(url)).collect::<Result<_, _>>()?;
+        if urls.is_empty() {
+            return Err(BenchError::Usage("a service has at least one node".to_owned()));
         }
-        Ok(Self { url: url.to_owned(), graph, timeout })
+        Ok(Self { urls, graph, timeout, connected: AtomicUsize::new(0) })
     }
+}
+
+fn server_url(url: &str) -> Result<String, BenchError> {
+    let url = url.trim_end_matches('/');
+    let parsed = url.parse::<ureq::http::Uri>().ok();
+    let plain =
+        parsed.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none());
+    if !plain {
+        return Err(BenchError::Usage(format!("`{url}` is no server; give one as http://127.0.0.1:8000")));
+    }
+    Ok(url.to_owned())
 }
 
 impl Target for HttpTarget {
     fn describe(&self) -> String {
-        self.url.clone()
+        self.urls.join(", ")
     }
 
     fn connect(&self) -> Box<dyn Connection> {
-        // Neither redirects nor proxies: what is measured is this server and nothing else.
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .max_idle_connections(1)
-            .max_idle_connections_per_host(1)
-            .timeout_global(Some(self.timeout))
-            .build()
-            .new_agent();
-        let graph_url = format!("{}/v1/graphs/{}", self.url, encoded(self.graph.as_str()));
-        Box::new(HttpConnection { agent, url: self.url.clone(), graph_url })
+        let node = self.connected.fetch_add(1, Ordering::Relaxed);
+        Box::new(HttpConnection::new(self.urls.clone(), node, self.graph.clone(), self.timeout))
+    }
+
+    fn nodes(&self) -> usize {
+        self.urls.len()
     }
 
     fn service(&self) -> Option<&Service> {
@@ -72,8 +76,14 @@ impl Target for HttpTarget {
 
 struct HttpConnection {
     agent: Agent,
+    /// Of the node that is asked.
     url: String,
     graph_url: String,
+    /// All nodes, and how many were gone through so far.
+    urls: Vec<String>,
+    node: usize,
+    graph: Name,
+    timeout: Duration,
 }
 
 /// What goes over the wire.
@@ -112,6 +122,10 @@ struct Raw {
 }
 
 impl Connection for HttpConnection {
+    fn move_on(&mut self) {
+        *self = Self::new(std::mem::take(&mut self.urls), self.node + 1, self.graph.clone(), self.timeout);
+    }
+
     fn perform(&mut self, request: &Request) -> Completion {
         let message = self.message(request);
         match self.exchange(message) {
@@ -147,6 +161,24 @@ impl Connection for HttpConnection {
 }
 
 impl HttpConnection {
+    /// To node `node`, counted on after the last from the first again.
+    fn new(urls: Vec<String>, node: usize, graph: Name, timeout: Duration) -> Self {
+        // Neither redirects nor proxies: what is measured is this server and nothing else.
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .timeout_global(Some(timeout))
+            .build()
+            .new_agent();
+        let url = urls[node % urls.len()].clone();
+        let graph_url = format!("{url}/v1/graphs/{}", encoded(graph.as_str()));
+        Self { agent, url, graph_url, urls, node, graph, timeout }
+    }
+
     fn exchange(&self, message: Message) -> Result<Raw, ureq::Error> {
         let mut request = HttpRequest::builder().method(message.method).uri(&message.url);
         if let Some(version) = message.if_none_match {

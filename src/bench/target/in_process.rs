@@ -38,6 +38,10 @@ impl Target for InProcess {
         Box::new(ServiceConnection { service: self.service.clone(), graph: self.graph.clone() })
     }
 
+    fn nodes(&self) -> usize {
+        1
+    }
+
     fn service(&self) -> Option<&Service> {
         Some(&self.service)
     }
@@ -49,6 +53,8 @@ struct ServiceConnection {
 }
 
 impl Connection for ServiceConnection {
+    fn move_on(&mut self) {}
+
     fn perform(&mut self, request: &Request) -> Completion {
         match request {
             Request::CreateGraph => self.written(self.service.create_graph_and_wait(&self.graph)),

@@ -1,0 +1,136 @@
+//! The history checker: says whether what clients were answered is what one graph, changed one step after another, would have answered.
+//!
+//! Everything that judges is pure and on its own: a second, naive implementation of the rules, of canonical JSON, digests and plans. It must
+//! never use `graph`, `design` or `store`, or it would find right whatever they do wrong. [`stored`](self) fetches a log and rows
+//! through `store` and judges nothing. docs/CHECKER.md says what is checked, and why that is enough.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+mod answer;
+mod changeset;
+mod cycle;
+mod facts;
+mod finding;
+mod history;
+mod json;
+mod log;
+mod model;
+mod order;
+mod replay;
+mod request;
+mod stored;
+mod unknown;
+
+pub use finding::{Finding, Involved, Kind, Summary, Verdict};
+pub use history::InputError;
+pub use stored::FetchError;
+
+use crate::node::NodeOptions;
+
+/// What to check, and against what.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Read the graph's change log and rows from --database-url, and check them too
+    #[arg(long, conflicts_with = "changes")]
+    pub stored: bool,
+    /// The graph's change log from its first change on, a line each: {"version":N,"facts":[…]}
+    #[arg(long, value_name = "FILE")]
+    pub changes: Option<PathBuf>,
+    /// How the verdict is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Histories of one graph (docs/HISTORY.md); several are judged together, whether one was written after the other or beside it
+    #[arg(required = true, value_name = "HISTORY")]
+    pub histories: Vec<PathBuf>,
+}
+
+/// How the verdict is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines for a person
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// A file is not what it must be.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The database could not be read.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+}
+
+/// Checks the histories in files, with a log from a file or a database.
+///
+/// # Errors
+/// [`CheckError`] if they cannot be read: then nothing is judged.
+pub fn check(args: &CheckArgs, options: &NodeOptions) -> Result<Verdict, CheckError> {
+    let mut evidence = Evidence::default();
+    for path in &args.histories {
+        evidence.history(&path.display().to_string(), open(path)?)?;
+    }
+    if let Some(path) = &args.changes {
+        evidence.changes(&path.display().to_string(), open(path)?)?;
+    }
+    if args.stored {
+        evidence.stored(options)?;
+    }
+    Ok(evidence.judge())
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, InputError> {
+    let failed = |error: std::io::Error| InputError::File { file: path.display().to_string(), what: error.to_string() };
+    Ok(BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?))
+}
+
+/// All that is known of one graph: histories, and what it was left with.
+#[derive(Default)]
+pub struct Evidence {
+    texts: request::Texts,
+    histories: history::Histories,
+    log: Option<log::Log>,
+    rows: Option<log::Rows>,
+}
+
+impl Evidence {
+    /// Adds a history; `name` is how findings name it.
+    ///
+    /// # Errors
+    /// [`InputError`] with the line that is wrong.
+    pub fn history(&mut self, name: &str, lines: impl BufRead) -> Result<(), InputError> {
+        self.histories.read(name, lines, &mut self.texts)
+    }
+
+    /// Adds the change log.
+    ///
+    /// # Errors
+    /// [`InputError`] with the line that is wrong.
+    pub fn changes(&mut self, name: &str, lines: impl BufRead) -> Result<(), InputError> {
+        self.log = Some(log::Log::read(name, lines, &mut self.texts)?);
+        Ok(())
+    }
+
+    /// Adds the change log and the rows of the histories' graph, from its database.
+    ///
+    /// # Errors
+    /// [`FetchError`] if they cannot be read.
+    pub fn stored(&mut self, options: &NodeOptions) -> Result<(), FetchError> {
+        let (log, rows) = stored::fetch(options, &self.histories.graph, &mut self.texts)?;
+        (self.log, self.rows) = (Some(log), Some(rows));
+        Ok(())
+    }
+
+    /// Says what all of it is worth.
+    #[must_use]
+    pub fn judge(&self) -> Verdict {
+        replay::judge(&self.histories, self.log.as_ref(), self.rows.as_ref())
+    }
+}

@@ -1,0 +1,192 @@
+//! What a read must be answered, from the state at its version.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::changeset::Rejection;
+use super::json::canonical;
+use super::model::{Job, State, sha256};
+use super::request::{Request, Text};
+
+/// A plan: how many jobs, and the digest of stages and dependencies.
+pub struct Plan {
+    /// How many.
+    pub jobs: usize,
+    /// Lower-case hex SHA-256.
+    pub digest: String,
+}
+
+/// What `request`, a read, must be answered; of a plan and a digest what is recorded. For showing: comparing is quicker.
+///
+/// # Errors
+/// The problem, if it has no answer.
+pub fn expected(state: &State, digest: &str, request: &Request) -> Result<Value, Box<Rejection>> {
+    let raw = |text: &Text| serde_json::from_str::<Value>(text).expect("canonical text is JSON");
+    Ok(match request {
+        Request::Job { name, .. } => {
+            let job = state.jobs.get(name).ok_or_else(|| job_not_found(name))?;
+            json!({"name": name, "inputs": job.inputs, "outputs": job.outputs, "spec": raw(&job.spec), "version": job.version})
+        }
+        Request::Dataset(name) => {
+            let dataset = state.datasets.get(name).ok_or_else(|| dataset_not_found(name))?;
+            let metadata = dataset.metadata.as_ref().map_or_else(|| json!({}), raw);
+            json!({
+                "name": name,
+                "declared": dataset.metadata.is_some(),
+                "producer": dataset.producers.first(),
+                "consumers": dataset.consumers,
+                "metadata": metadata,
+            })
+        }
+        Request::Plan { datasets, jobs, stop_at } => {
+            let plan = plan(state, datasets, jobs, stop_at)?;
+            json!({"digest": plan.digest, "jobs": plan.jobs})
+        }
+        Request::Digest => json!({"digest": digest}),
+        Request::Graph => json!({"jobs": state.jobs.len(), "datasets": state.datasets.len(), "edges": state.edges}),
+        Request::Write(_) | Request::Fetch => unreachable!("not a read of the graph"),
+    })
+}
+
+#[derive(Deserialize)]
+struct JobWire<'a> {
+    name: String,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    #[serde(borrow)]
+    spec: &'a RawValue,
+    version: u64,
+}
+
+#[derive(Deserialize)]
+struct DatasetWire<'a> {
+    name: String,
+    declared: bool,
+    producer: Option<String>,
+    consumers: Vec<String>,
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+}
+
+/// Whether `answer` is what the read must be answered. Lists count in their order, JSON as canonical text.
+pub fn is_right(state: &State, digest: &str, request: &Request, answer: &str) -> bool {
+    let same = |stated: &[String], names: &BTreeSet<Text>| {
+        stated.iter().map(String::as_str).eq(names.iter().map(|name| &**name))
+    };
+    let same_json = |raw: &RawValue, text: &str| raw.get() == text || canonical(raw).is_ok_and(|given| given == text);
+    match request {
+        Request::Job { name, .. } => {
+            let (Some(job), Ok(given)) = (state.jobs.get(name), serde_json::from_str::<JobWire<'_>>(answer)) else {
+                return false;
+            };
+            given.name == **name
+                && given.version == job.version
+                && same(&given.inputs, &job.inputs)
+                && same(&given.outputs, &job.outputs)
+                && same_json(given.spec, &job.spec)
+        }
+        Request::Dataset(name) => {
+            let (Some(dataset), Ok(given)) =
+                (state.datasets.get(name), serde_json::from_str::<DatasetWire<'_>>(answer))
+            else {
+                return false;
+            };
+            given.name == **name
+                && given.declared == dataset.metadata.is_some()
+                && given.producer.as_deref() == dataset.producers.first().map(|producer| &**producer)
+                && same(&given.consumers, &dataset.consumers)
+                && same_json(given.metadata, dataset.metadata.as_deref().unwrap_or("{}"))
+        }
+        _ => {
+            let given = serde_json::from_str::<Value>(answer).ok();
+            let (Ok(Value::Object(expected)), Some(given)) = (expected(state, digest, request), given) else {
+                return false;
+            };
+            expected.iter().all(|(field, value)| given.get(field) == Some(value))
+        }
+    }
+}
+
+fn job_not_found(name: &Text) -> Box<Rejection> {
+    Rejection::new(404, "job_not_found", json!({"name": name}))
+}
+
+fn dataset_not_found(name: &Text) -> Box<Rejection> {
+    Rejection::new(404, "dataset_not_found", json!({"name": name}))
+}
+
+/// The plan for datasets and jobs; nothing is planned to produce what is in `stop_at`. O(p log p) for p jobs and edges of the plan.
+///
+/// # Errors
+/// The problem of the first name that is not there: of `stop_at`, then of the datasets, then of the jobs.
+pub fn plan(state: &State, datasets: &[Text], jobs: &[Text], stop_at: &[Text]) -> Result<Plan, Box<Rejection>> {
+    if let Some(absent) = stop_at.iter().chain(datasets).find(|name| !state.datasets.contains_key(*name)) {
+        return Err(dataset_not_found(absent));
+    }
+    if let Some(absent) = jobs.iter().find(|name| !state.jobs.contains_key(*name)) {
+        return Err(job_not_found(absent));
+    }
+    let producer = |dataset: &Text| {
+        if stop_at.contains(dataset) { None } else { state.datasets.get(dataset)?.producers.first() }
+    };
+    // Found first, by number in the order in which they were found; by name after, all of them being known.
+    let mut found: Vec<(&Text, &Job)> = Vec::new();
+    let mut numbers: HashMap<&Text, usize> = HashMap::new();
+    let mut waits_for: Vec<(usize, usize)> = Vec::new();
+    let mut number = |found: &mut Vec<_>, name| {
+        let (name, job) = state.jobs.get_key_value(name).expect("a producer is there");
+        *numbers.entry(name).or_insert_with(|| {
+            found.push((name, job));
+            found.len() - 1
+        })
+    };
+    for job in jobs.iter().chain(datasets.iter().filter_map(producer)) {
+        number(&mut found, job);
+    }
+    let mut next = 0;
+    while let Some((_, job)) = found.get(next) {
+        for before in job.inputs.iter().filter_map(producer) {
+            waits_for.push((number(&mut found, before), next));
+        }
+        next += 1;
+    }
+    let mut by_name: Vec<usize> = (0..found.len()).collect();
+    by_name.sort_unstable_by_key(|&number| found[number].0);
+    let mut place = vec![0; found.len()];
+    by_name.iter().enumerate().for_each(|(at, &number)| place[number] = at);
+    let name = |place: usize| found[by_name[place]].0;
+    let mut dependencies: Vec<_> = waits_for.iter().map(|&(before, after)| (place[before], place[after])).collect();
+    dependencies.sort_unstable();
+    dependencies.dedup();
+
+    // Wave by wave: who waits for nobody any more is in the next stage.
+    let mut left = vec![0; found.len()];
+    dependencies.iter().for_each(|&(_, after)| left[after] += 1);
+    let mut stage: Vec<usize> = (0..found.len()).filter(|&job| left[job] == 0).collect();
+    let mut lines = String::new();
+    let mut stage_number = 0;
+    while !stage.is_empty() {
+        let mut following = Vec::new();
+        for job in stage {
+            writeln!(lines, "job\t{stage_number}\t{}", name(job)).expect("a String takes all");
+            let from = dependencies.partition_point(|&(before, _)| before < job);
+            for &(_, after) in dependencies[from..].iter().take_while(|(before, _)| *before == job) {
+                left[after] -= 1;
+                if left[after] == 0 {
+                    following.push(after);
+                }
+            }
+        }
+        following.sort_unstable();
+        stage = following;
+        stage_number += 1;
+    }
+    for (before, after) in dependencies {
+        writeln!(lines, "dep\t{}\t{}", name(before), name(after)).expect("a String takes all");
+    }
+    Ok(Plan { jobs: found.len(), digest: sha256(lines.as_bytes()) })
+}

@@ -1,0 +1,234 @@
+//! What the checker says: that all is well, or the first thing that is not, as a person wants to see it.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::history::{Call, End, Histories};
+
+/// What a history is worth.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Everything that was answered is what one graph, changed step by step, would have answered.
+    Valid(Summary),
+    /// Something is not, or cannot be decided.
+    Found(Box<Finding>),
+}
+
+/// What was judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// How many requests.
+    pub operations: usize,
+    /// The version that the first history begins at.
+    pub first_version: u64,
+    /// The version of the last change.
+    pub last_version: u64,
+    /// How many writes had an unknown outcome.
+    pub unknown: usize,
+    /// How many of them were applied.
+    pub unknown_applied: usize,
+}
+
+/// What can be wrong. The names are what is printed, in kebab case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Several runs of events would explain the history: give the change log.
+    Undecided,
+    /// The change log breaks off, repeats itself, or tells what cannot be.
+    DamagedLog,
+    /// Two writes say that they made one version.
+    DuplicateVersion,
+    /// An answer at a version that nothing made.
+    PhantomVersion,
+    /// A version that nothing made lies below one that was answered.
+    VersionGap,
+    /// A change in the log that nobody asked for.
+    PhantomChange,
+    /// A change in the log whose client was told that nothing was changed.
+    RefusedButApplied,
+    /// An accepted write is not in the log, or the log has another change in its place.
+    LostWrite,
+    /// Accepted against the rules.
+    IllegalAccept,
+    /// `changed` is wrong.
+    WrongChanged,
+    /// `created` is wrong.
+    WrongCreated,
+    /// Rejected although legal, or for another reason.
+    WrongRejection,
+    /// A read is not the state at its version.
+    WrongAnswer,
+    /// An answer that no documentation allows.
+    UndocumentedAnswer,
+    /// An answer at a version below one that had been answered before it was asked for.
+    StaleAnswer,
+    /// A write made a version below one that had been answered before it was asked for.
+    WriteOutOfOrder,
+    /// An answer at a version whose write was asked for only later.
+    AnswerBeforeItsWrite,
+    /// A process saw an older version after a newer one.
+    SessionWentBack,
+    /// The version at the end is not that of the last change.
+    FinalVersion,
+    /// The digest at the end is not that of the replay.
+    FinalDigest,
+    /// A line of the stored log is not written as it must be.
+    LogDiffers,
+    /// A line of the stored log has another chain.
+    ChainBroken,
+    /// The stored rows are not what the changes lead to.
+    RowsDiffer,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// The first thing that is wrong.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// What.
+    pub kind: Kind,
+    /// The version at which it shows.
+    pub version: Option<u64>,
+    /// Who was involved; of two that are out of order the one that ended first.
+    pub operations: Vec<Involved>,
+    /// What was expected.
+    pub expected: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A request as it is shown.
+#[derive(Debug, Serialize)]
+pub struct Involved {
+    /// File and line.
+    pub at: String,
+    /// Who asked.
+    pub process: u64,
+    /// Its name in the file.
+    pub id: u64,
+    /// When it was sent, in milliseconds since the start.
+    pub from_ms: f64,
+    /// When its answer was there.
+    pub to_ms: f64,
+    /// What was asked.
+    pub request: Box<str>,
+    /// What was answered.
+    pub answer: String,
+}
+
+impl Finding {
+    /// A finding about some requests.
+    pub fn new(
+        kind: Kind,
+        version: impl Into<Option<u64>>,
+        operations: Vec<Involved>,
+        expected: impl Into<String>,
+        why: impl Into<String>,
+    ) -> Box<Self> {
+        Box::new(Self { kind, version: version.into(), operations, expected: expected.into(), why: why.into() })
+    }
+}
+
+impl Histories {
+    /// The call as it is shown.
+    pub fn involved(&self, call: &Call) -> Involved {
+        let name = |file: usize| self.files.get(file).map_or("", |file| &file.name);
+        Involved {
+            at: format!("{}:{}", name(call.file), call.invoke_line),
+            process: call.process,
+            id: call.id,
+            from_ms: call.invoke_ns as f64 / 1e6,
+            to_ms: call.end_ns as f64 / 1e6,
+            request: (&*call.asked.text).into(),
+            answer: describe(&call.end),
+        }
+    }
+}
+
+fn describe(end: &End) -> String {
+    let at = |version: &Option<u64>| version.map_or_else(String::new, |version| format!(" at version {version}"));
+    match end {
+        End::Accepted { version, changed: true, created } => {
+            format!("accepted as version {version}{}", if *created { ", created" } else { "" })
+        }
+        End::Accepted { version, created, .. } => {
+            format!("accepted at version {version}, changed nothing{}", if *created { ", created" } else { "" })
+        }
+        End::Answered { version, answer } => format!("answered{}: {answer}", at(version)),
+        End::NotModified { version } => format!("not modified at version {version}"),
+        End::Rejected { version, problem } => format!("rejected{}: {problem}", at(version)),
+        End::NotServed { verdict, why } => format!("{verdict}: {why}"),
+        End::Unknown { why } => format!("unknown: {why}"),
+        End::Undocumented { why } => format!("undocumented: {why}"),
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what =
+            if self.kind == Kind::Undecided { "undecided".to_owned() } else { format!("anomaly: {}", self.kind) };
+        let at = self.version.map_or_else(String::new, |version| format!(" at version {version}"));
+        writeln!(f, "{what}{at}")?;
+        for involved in &self.operations {
+            let Involved { at, process, id, from_ms, to_ms, request, answer } = involved;
+            writeln!(f, "  {at}  process {process}, id {id}, {from_ms:.3} ms to {to_ms:.3} ms")?;
+            writeln!(f, "    asked     {request}")?;
+            writeln!(f, "    answered  {answer}")?;
+        }
+        writeln!(f, "  expected    {}", self.expected)?;
+        write!(f, "  because     {}", self.why)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operations, first_version, last_version, unknown, unknown_applied } = self;
+        write!(
+            f,
+            "valid: {} operations, versions {} to {}",
+            grouped(*operations as u64),
+            grouped(*first_version),
+            grouped(*last_version)
+        )?;
+        match unknown {
+            0 => Ok(()),
+            _ => write!(
+                f,
+                ", {} unknown outcomes resolved ({} applied)",
+                grouped(*unknown as u64),
+                grouped(*unknown_applied as u64)
+            ),
+        }
+    }
+}
+
+impl Verdict {
+    /// One JSON object.
+    pub fn json(&self) -> Value {
+        match self {
+            Self::Valid(summary) => json!({"verdict": "valid", "summary": summary}),
+            Self::Found(finding) => {
+                let verdict = if finding.kind == Kind::Undecided { "undecided" } else { "anomaly" };
+                json!({"verdict": verdict, "finding": finding})
+            }
+        }
+    }
+}
+
+/// A number with a comma after each three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let groups = [&digits[..first]]
+        .into_iter()
+        .map(str::to_owned)
+        .chain((first..digits.len()).step_by(3).map(|at| digits[at..at + 3].to_owned()));
+    groups.filter(|group| !group.is_empty()).collect::<Vec<_>>().join(",")
+}

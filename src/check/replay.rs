@@ -1,0 +1,555 @@
+//! The replay: every change in the order of versions, through the naive model, and at each version all that was answered at it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::answer;
+use super::changeset::{Accepted, Rejection, decide};
+use super::cycle::{self, View};
+use super::facts::{Fact, canonical_change, hex, next_chain};
+use super::finding::{Finding, Kind, Summary, Verdict};
+use super::history::{Call, End, Histories};
+use super::log::{Log, Logged, Rows};
+use super::model::State;
+use super::order::{Floors, check_sessions};
+use super::request::{Request, Step, Text};
+use super::unknown::{Unknowns, settle};
+
+type Found = Box<Finding>;
+
+/// Judges histories of one graph, with the change log and the rows that it was left with, if they are at hand.
+///
+/// O(n log n) in the number of requests, but for what plans and digests cost by their size.
+#[must_use]
+pub fn judge(histories: &Histories, log: Option<&Log>, rows: Option<&Rows>) -> Verdict {
+    match Replay::new(histories, log).run(rows) {
+        Ok(summary) => Verdict::Valid(summary),
+        Err(finding) => Verdict::Found(finding),
+    }
+}
+
+struct Replay<'h> {
+    histories: &'h Histories,
+    log: Option<&'h Log>,
+    floors: Floors,
+    unknowns: Unknowns<'h>,
+    state: State,
+    chain: [u8; 32],
+    /// The state's digest, once it was asked for.
+    digest: Option<String>,
+    /// Versions of the log that no accepted write explains, each with the unknown writes that could.
+    orphans: Vec<(u64, Vec<usize>)>,
+    /// What is told only if nothing worse is found.
+    late: Option<Found>,
+}
+
+impl<'h> Replay<'h> {
+    fn new(histories: &'h Histories, log: Option<&'h Log>) -> Self {
+        Self {
+            histories,
+            log,
+            floors: Floors::of(histories),
+            unknowns: Unknowns::of(histories),
+            state: State::default(),
+            chain: [0; 32],
+            digest: None,
+            orphans: Vec::new(),
+            late: None,
+        }
+    }
+
+    fn run(mut self, rows: Option<&Rows>) -> Result<Summary, Found> {
+        let first_version = self.histories.files.iter().map(|file| file.initial_version).min().unwrap_or_default();
+        self.check_log()?;
+        self.reach(first_version)?;
+        let writers = self.writers(first_version)?;
+        let last_version = self.last_version();
+        self.check_reached(last_version)?;
+        let mut rest = self.others().into_iter().peekable();
+        loop {
+            let version = self.state.version;
+            while let Some(call) = rest.next_if(|&at| self.call(at).version() <= Some(version)) {
+                // What is answered below the first version is stale, and is told as that.
+                if self.call(call).version() == Some(version) {
+                    self.check_other(self.call(call))?;
+                }
+            }
+            self.check_ends_at(version);
+            if version == last_version {
+                break;
+            }
+            self.step(writers.get(&(version + 1)).copied())?;
+        }
+        let applied = self.unknowns_applied()?;
+        self.check_unversioned()?;
+        self.floors.check(self.histories)?;
+        check_sessions(self.histories)?;
+        self.check_last_looks(last_version)?;
+        if let Some(finding) = self.late.take() {
+            return Err(finding);
+        }
+        self.check_rows(rows)?;
+        Ok(Summary {
+            operations: self.histories.calls.len(),
+            first_version,
+            last_version,
+            unknown: self.unknowns.count(),
+            unknown_applied: applied,
+        })
+    }
+
+    fn call(&self, at: usize) -> &'h Call {
+        &self.histories.calls[at]
+    }
+
+    fn found(
+        &self,
+        kind: Kind,
+        version: u64,
+        calls: &[usize],
+        expected: impl Into<String>,
+        why: impl Into<String>,
+    ) -> Found {
+        let involved = calls.iter().map(|&at| self.histories.involved(self.call(at)));
+        Finding::new(kind, version, involved.collect(), expected, why)
+    }
+
+    /// Versions of the log are 1, 2, 3 and so on.
+    fn check_log(&self) -> Result<(), Found> {
+        let Some(log) = self.log else { return Ok(()) };
+        match log.changes.iter().zip(1..).find(|(change, version)| change.version != *version) {
+            None => Ok(()),
+            Some((change, version)) => {
+                let why = format!("{} has version {} in its place", log.name, change.version);
+                Err(self.found(Kind::DamagedLog, version, &[], format!("a change of version {version}"), why))
+            }
+        }
+    }
+
+    /// Brings the graph to where the histories begin.
+    fn reach(&mut self, first_version: u64) -> Result<(), Found> {
+        if first_version == 0 {
+            return Ok(());
+        }
+        let Some(log) = self.log else {
+            let why = format!("the history begins at version {first_version}, and does not tell what was before");
+            return Err(self.found(
+                Kind::Undecided,
+                first_version,
+                &[],
+                "the change log: --stored or --changes FILE",
+                why,
+            ));
+        };
+        let Some(before) = log.changes.get(..first_version as usize) else {
+            let why = format!(
+                "the history begins at version {first_version}, and {} ends at {}",
+                log.name,
+                log.changes.len()
+            );
+            return Err(self.found(Kind::DamagedLog, first_version, &[], "a change log that reaches further", why));
+        };
+        for change in before {
+            self.apply(&change.facts)?;
+            self.check_stored(change);
+        }
+        let none = BTreeMap::new();
+        let all = self.state.jobs.keys().collect();
+        let datasets = self.state.datasets.iter();
+        let contested = datasets.filter(|(_, dataset)| dataset.producers.len() > 1).map(|(name, _)| name).min();
+        let why = match contested {
+            Some(name) => format!("`{name}` has two producers before the history begins"),
+            None if cycle::any_through(&View::new(&self.state, &none), &all) => {
+                "jobs form a cycle before the history begins".to_owned()
+            }
+            None => return Ok(()),
+        };
+        Err(self.found(Kind::DamagedLog, first_version, &[], "a change log that keeps the rules", why))
+    }
+
+    /// Who made which version, as they were told.
+    fn writers(&self, first_version: u64) -> Result<BTreeMap<u64, usize>, Found> {
+        let mut writers: Vec<usize> =
+            (0..self.histories.calls.len()).filter(|&at| self.call(at).made_its_version()).collect();
+        writers.sort_by_key(|&at| (self.call(at).version(), self.call(at).end_ns));
+        let mut by_version: BTreeMap<u64, usize> = BTreeMap::new();
+        for at in writers {
+            let version = self.call(at).version().unwrap_or_default();
+            if version <= first_version {
+                let why = format!("the history begins at version {first_version}: its writes make later ones");
+                return Err(self.found(Kind::PhantomVersion, version, &[at], "a version of its own", why));
+            }
+            if let Some(other) = by_version.insert(version, at) {
+                let why = "each accepted change has a version of its own";
+                return Err(self.found(Kind::DuplicateVersion, version, &[other, at], "two versions", why));
+            }
+        }
+        Ok(by_version)
+    }
+
+    /// The last version that there was; without a log the last that anyone saw.
+    fn last_version(&self) -> u64 {
+        let seen = || {
+            let answered = self.histories.calls.iter().filter_map(Call::version);
+            answered.chain(self.histories.files.iter().filter_map(|file| file.final_version)).max()
+        };
+        self.log.map_or_else(|| seen().unwrap_or_default(), |log| log.changes.len() as u64).max(self.state.version)
+    }
+
+    /// With a log, nobody saw more than what is in it.
+    fn check_reached(&self, last_version: u64) -> Result<(), Found> {
+        let beyond = |at: &usize| self.call(*at).version() > Some(last_version);
+        let all = 0..self.histories.calls.len();
+        let Some(first) = all.filter(beyond).min_by_key(|&at| (self.call(at).version(), self.call(at).end_ns)) else {
+            return Ok(());
+        };
+        let version = self.call(first).version().unwrap_or_default();
+        let why = format!("the change log ends at version {last_version}");
+        Err(if self.call(first).made_its_version() {
+            self.found(Kind::LostWrite, version, &[first], "the accepted change in the log", why)
+        } else {
+            self.found(Kind::PhantomVersion, version, &[first], "an answer at a version that there was", why)
+        })
+    }
+
+    /// All that was answered at a version and did not make it, in the order of versions.
+    fn others(&self) -> Vec<usize> {
+        let others = |at: &usize| self.call(*at).version().is_some() && !self.call(*at).made_its_version();
+        let mut others: Vec<usize> = (0..self.histories.calls.len()).filter(others).collect();
+        others.sort_unstable_by_key(|&at| (self.call(at).version(), self.call(at).end_ns));
+        others
+    }
+
+    fn apply(&mut self, facts: &[Fact]) -> Result<(), Found> {
+        self.digest = None;
+        let applied = self.state.apply(facts);
+        applied.map_err(|why| self.found(Kind::DamagedLog, self.state.version, &[], "a change that can follow", why))
+    }
+
+    /// Goes one version on.
+    fn step(&mut self, writer: Option<usize>) -> Result<(), Found> {
+        let logged = self.log.map(|log| &log.changes[self.state.version as usize]);
+        let facts = match (writer, logged) {
+            (Some(writer), logged) => self.accepted(writer, logged)?,
+            (None, Some(logged)) => self.orphan(logged)?,
+            (None, None) => self.unlogged()?,
+        };
+        self.apply(&facts)?;
+        if let Some(logged) = logged {
+            self.check_stored(logged);
+        }
+        Ok(())
+    }
+
+    /// What an accepted write did, if it could.
+    fn accepted(&self, writer: usize, logged: Option<&Logged>) -> Result<Vec<Fact>, Found> {
+        let version = self.state.version + 1;
+        let decided = decide(&self.state, steps(self.call(writer)));
+        let Accepted { facts, created } = decided.map_err(|rejection| {
+            let why = format!("that is what the rules say at version {}", self.state.version);
+            self.found(Kind::IllegalAccept, version, &[writer], format!("rejected: {}", told(&rejection)), why)
+        })?;
+        if facts.is_empty() {
+            let why = format!("it changes nothing in the graph of version {}", self.state.version);
+            return Err(self.found(Kind::WrongChanged, version, &[writer], "changed: false", why));
+        }
+        if let Some(logged) = logged.filter(|logged| logged.facts != facts) {
+            let why = format!("the change log has {} in its place", canonical_change(&logged.facts, version));
+            let expected = canonical_change(&facts, version);
+            return Err(self.found(Kind::LostWrite, version, &[writer], expected, why));
+        }
+        self.check_created(writer, created)?;
+        Ok(facts)
+    }
+
+    fn check_created(&self, at: usize, expected: bool) -> Result<(), Found> {
+        match self.call(at).end {
+            End::Accepted { version, created, .. } if created != expected => {
+                let why = if expected { "what it names was not there" } else { "what it names was there" };
+                Err(self.found(Kind::WrongCreated, version, &[at], format!("created: {expected}"), why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A change of the log that no accepted write made: an unknown one may have.
+    fn orphan(&mut self, logged: &Logged) -> Result<Vec<Fact>, Found> {
+        let version = logged.version;
+        let could = |at: &usize| {
+            let decided = || decide(&self.state, steps(self.call(*at))).map(|accepted| accepted.facts);
+            self.floors.allow_write(*at, version) && decided().is_ok_and(|facts| facts == logged.facts)
+        };
+        let candidates: Vec<usize> = self.unknowns.about(&logged.facts).filter(could).collect();
+        if !candidates.is_empty() {
+            self.orphans.push((version, candidates));
+            return Ok(logged.facts.clone());
+        }
+        let change = canonical_change(&logged.facts, version);
+        let told = self.unknowns.told_otherwise(self.histories, &logged.facts).find(could);
+        Err(match told {
+            Some(at) => {
+                let why = format!("the change log has {change}");
+                self.found(Kind::RefusedButApplied, version, &[at], "nothing of it in the change log", why)
+            }
+            None => {
+                let why = "no accepted write made this version, and no write of unknown outcome could have";
+                self.found(Kind::PhantomChange, version, &[], format!("no such change: {change}"), why)
+            }
+        })
+    }
+
+    /// Without a log: a version that no accepted write made is an unknown one's, if only one fits.
+    fn unlogged(&mut self) -> Result<Vec<Fact>, Found> {
+        let version = self.state.version + 1;
+        let mut fitting: Vec<(usize, Vec<Fact>)> = Vec::new();
+        for at in self.unknowns.free().filter(|&at| self.floors.allow_write(at, version)) {
+            match decide(&self.state, steps(self.call(at))) {
+                Ok(accepted) if !accepted.facts.is_empty() => fitting.push((at, accepted.facts)),
+                _ => {}
+            }
+        }
+        let Some((first, facts)) = fitting.first() else {
+            let why =
+                "no accepted write made this version, no write of unknown outcome could have, and there are later ones";
+            return Err(self.found(
+                Kind::VersionGap,
+                version,
+                &[],
+                format!("a write that made version {version}"),
+                why,
+            ));
+        };
+        let asked = |at: usize| &self.call(at).asked.text;
+        // Which of two that ask for the same was applied makes no difference: whatever the one fits later, the other does.
+        if let Some((other, _)) = fitting.iter().find(|(at, _)| asked(*at) != asked(*first)) {
+            let why = "several writes of unknown outcome could have made this version, two of them these";
+            let expected = "the change log: --stored or --changes FILE";
+            return Err(self.found(Kind::Undecided, version, &[*first, *other], expected, why));
+        }
+        self.unknowns.take(*first);
+        Ok(facts.clone())
+    }
+
+    /// How many unknown writes were applied.
+    fn unknowns_applied(&self) -> Result<usize, Found> {
+        if self.log.is_none() {
+            return Ok(self.unknowns.taken());
+        }
+        match settle(&self.orphans) {
+            Ok(()) => Ok(self.orphans.len()),
+            Err(version) => {
+                let candidates = self.orphans.iter().find(|(orphan, _)| *orphan == version);
+                let candidates = candidates.map_or(&[][..], |(_, candidates)| candidates);
+                let why = "each write is applied once, and there are fewer writes of unknown outcome than changes of this kind";
+                Err(self.found(Kind::PhantomChange, version, candidates, "a write for each change", why))
+            }
+        }
+    }
+
+    /// A read, a rejection, or a write that changed nothing, at the version that the state has.
+    fn check_other(&mut self, call: &Call) -> Result<(), Found> {
+        let version = self.state.version;
+        let at = |replay: &Self, kind, expected: String, why: &str| {
+            let involved = vec![replay.histories.involved(call)];
+            Err(Finding::new(kind, version, involved, expected, format!("{why} version {version}")))
+        };
+        match (&call.asked.request, &call.end) {
+            (Request::Write(steps), End::Accepted { created, .. }) => match decide(&self.state, steps) {
+                Err(rejection) => at(
+                    self,
+                    Kind::IllegalAccept,
+                    format!("rejected: {}", told(&rejection)),
+                    "that is what the rules say at",
+                ),
+                Ok(accepted) if !accepted.facts.is_empty() => {
+                    let expected = format!("changed: true, and version {}", version + 1);
+                    at(self, Kind::WrongChanged, expected, "it changes something in the graph of")
+                }
+                Ok(_) if *created => at(self, Kind::WrongCreated, "created: false".to_owned(), "nothing came to be at"),
+                Ok(_) => Ok(()),
+            },
+            (Request::Write(steps), End::Rejected { problem, .. }) => match decide(&self.state, steps) {
+                Ok(_) => at(self, Kind::WrongRejection, "accepted".to_owned(), "the rules allow it at"),
+                Err(rejection) => self.check_problem(call, problem, &rejection),
+            },
+            (request, End::Rejected { problem, .. }) => {
+                if self.is_too_large(request, problem) {
+                    return Ok(());
+                }
+                let digest = String::new();
+                match answer::expected(&self.state, &digest, request) {
+                    Ok(answer) => {
+                        let expected = format!("answered: {answer}");
+                        at(self, Kind::WrongRejection, expected, "there is an answer at")
+                    }
+                    Err(rejection) => self.check_problem(call, problem, &rejection),
+                }
+            }
+            (request, End::Answered { answer, .. }) => {
+                let asks_digest = matches!(request, Request::Digest);
+                let digest = if asks_digest { self.digest().to_owned() } else { String::new() };
+                if answer::is_right(&self.state, &digest, request, answer) {
+                    return Ok(());
+                }
+                let expected = match answer::expected(&self.state, &digest, request) {
+                    Ok(answer) => answer.to_string(),
+                    Err(rejection) => format!("rejected: {}", told(&rejection)),
+                };
+                at(self, Kind::WrongAnswer, expected, "that is the graph at")
+            }
+            (Request::Job { name, if_none_match: Some(stated) }, End::NotModified { .. }) => {
+                match self.state.jobs.get(name).map(|job| job.version) {
+                    Some(version) if version == *stated => Ok(()),
+                    Some(version) => {
+                        let expected = format!("the job, which is of version {version}");
+                        at(self, Kind::WrongAnswer, expected, "that is the graph at")
+                    }
+                    None => at(self, Kind::WrongAnswer, "job_not_found".to_owned(), "that is the graph at"),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The whole problem, but for its prose.
+    fn check_problem(&self, call: &Call, problem: &Text, expected: &Rejection) -> Result<(), Found> {
+        let version = self.state.version;
+        let given: Value = serde_json::from_str(problem).unwrap_or_default();
+        let decided = |field: &str, value: Value| given.get(field).is_none_or(|given| *given == value);
+        let same_place = decided("graph", self.histories.graph.as_str().into()) && decided("version", version.into());
+        if same_place && expected.is_told_by(&given) {
+            return Ok(());
+        }
+        let why = format!("that is what the rules say at version {version} of graph `{}`", self.histories.graph);
+        let involved = vec![self.histories.involved(call)];
+        Err(Finding::new(Kind::WrongRejection, version, involved, format!("rejected: {}", told(expected)), why))
+    }
+
+    /// A plan may be refused for its size, if it has that size.
+    fn is_too_large(&self, request: &Request, problem: &Text) -> bool {
+        let given: Value = serde_json::from_str(problem).unwrap_or_default();
+        let Request::Plan { datasets, jobs, stop_at } = request else { return false };
+        let Some(limit) = given["limit"].as_u64().filter(|_| given["type"] == "urn:fencepost:problem:too_large") else {
+            return false;
+        };
+        answer::plan(&self.state, datasets, jobs, stop_at).is_ok_and(|plan| plan.jobs as u64 > limit)
+    }
+
+    fn digest(&mut self) -> &str {
+        self.digest.get_or_insert_with(|| self.state.digest())
+    }
+
+    /// What was answered without a version: that a body is too large says nothing about the graph, all else does.
+    fn check_unversioned(&self) -> Result<(), Found> {
+        for (at, call) in self.histories.calls.iter().enumerate() {
+            match &call.end {
+                End::Undocumented { .. } => {
+                    let involved = vec![self.histories.involved(self.call(at))];
+                    let expected = "an answer that is documented";
+                    return Err(Finding::new(
+                        Kind::UndocumentedAnswer,
+                        None,
+                        involved,
+                        expected,
+                        "the driver knew of none such",
+                    ));
+                }
+                End::Rejected { version: None, problem }
+                    if !problem.contains("\"urn:fencepost:problem:too_large\"") =>
+                {
+                    let involved = vec![self.histories.involved(self.call(at))];
+                    let why = "the graph is there as long as the history lasts, and takes writes";
+                    return Err(Finding::new(Kind::WrongRejection, None, involved, "a verdict at a version", why));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers a digest at the end of a file that is not the state's.
+    fn check_ends_at(&mut self, version: u64) {
+        let histories = self.histories;
+        let ends = |file: &&super::history::FileEnds| file.final_version == Some(version);
+        for file in histories.files.iter().filter(ends) {
+            let digest = self.digest().to_owned();
+            if file.final_digest.as_ref() != Some(&digest) {
+                let told = file.final_digest.as_deref().unwrap_or("nothing");
+                let why = format!("that is the digest of the replay; {}:{} says {told}", file.name, file.lines);
+                self.keep(Finding::new(Kind::FinalDigest, version, Vec::new(), digest, why));
+            }
+        }
+    }
+
+    fn keep(&mut self, finding: Found) {
+        self.late.get_or_insert(finding);
+    }
+
+    /// The version at the end of a file is not below what was answered before, and one that there was.
+    fn check_last_looks(&self, last_version: u64) -> Result<(), Found> {
+        for (number, file) in self.histories.files.iter().enumerate() {
+            let Some(version) = file.final_version else { continue };
+            let of_file = (0..self.histories.calls.len()).filter(|&at| self.call(at).file == number);
+            let newest = of_file.max_by_key(|&at| self.call(at).version());
+            let newest = newest.filter(|&at| self.call(at).version() > Some(version));
+            if newest.is_some() || version > last_version || version < file.initial_version {
+                let calls: Vec<usize> = newest.into_iter().collect();
+                let least = newest.and_then(|at| self.call(at).version()).unwrap_or(file.initial_version);
+                let why = format!("{}:{} says that the graph ended at version {version}", file.name, file.lines);
+                let expected = format!("a version from {least} to {last_version}");
+                return Err(self.found(Kind::FinalVersion, version, &calls, expected, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers a row of the stored log that is not what the change, which has just been applied, must be stored as.
+    fn check_stored(&mut self, logged: &Logged) {
+        let Some(stored) = &logged.stored else { return };
+        let version = logged.version;
+        let text = canonical_change(&logged.facts, version);
+        self.chain = next_chain(self.chain, &text);
+        if *stored.text != *text {
+            let why = format!("the stored text is {}", stored.text);
+            self.keep(Finding::new(Kind::LogDiffers, version, Vec::new(), text, why));
+        } else if stored.chain != self.chain {
+            let why = format!("the stored chain is {}", hex(&stored.chain));
+            self.keep(Finding::new(Kind::ChainBroken, version, Vec::new(), hex(&self.chain), why));
+        }
+    }
+
+    /// The stored rows are the state that the replay ended with.
+    fn check_rows(&self, rows: Option<&Rows>) -> Result<(), Found> {
+        let Some(rows) = rows else { return Ok(()) };
+        let (state, stored) = (&self.state, &rows.state);
+        let differs =
+            |expected: String, why: String| Err(self.found(Kind::RowsDiffer, state.version, &[], expected, why));
+        if stored.version != state.version || rows.chain != self.chain {
+            let why = format!("the graph's row has version {} and chain {}", stored.version, hex(&rows.chain));
+            return differs(format!("version {} and chain {}", state.version, hex(&self.chain)), why);
+        }
+        let jobs = state.jobs.keys().chain(stored.jobs.keys());
+        if let Some(name) = jobs.filter(|name| state.jobs.get(*name) != stored.jobs.get(*name)).min() {
+            let why = format!("the rows have {:?}", stored.jobs.get(name));
+            return differs(format!("job `{name}`: {:?}", state.jobs.get(name)), why);
+        }
+        let datasets = state.datasets.keys().chain(stored.datasets.keys());
+        if let Some(name) = datasets.filter(|name| state.datasets.get(*name) != stored.datasets.get(*name)).min() {
+            let why = format!("the rows have {:?}", stored.datasets.get(name));
+            return differs(format!("dataset `{name}`: {:?}", state.datasets.get(name)), why);
+        }
+        Ok(())
+    }
+}
+
+fn steps(call: &Call) -> &[Step] {
+    match &call.asked.request {
+        Request::Write(steps) => steps,
+        _ => unreachable!("only writes are accepted"),
+    }
+}
+
+fn told(rejection: &Rejection) -> String {
+    Value::Object(rejection.members.clone()).to_string()
+}

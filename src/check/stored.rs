@@ -1,0 +1,86 @@
+//! Fetches a graph's change log and rows from a database, and nothing more: what they are worth is judged elsewhere.
+
+use std::collections::BTreeSet;
+
+use super::facts::read_change;
+use super::log::{Log, Logged, Rows, StoredChange};
+use super::model::{Dataset, Job, State};
+use super::request::{Text, Texts};
+use crate::db::Database;
+use crate::graph::{Graph, Name};
+use crate::node::{NodeError, NodeOptions};
+use crate::store::rows::RowStore;
+use crate::store::{GraphStore, StoreError};
+
+/// Why a graph could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The database cannot be read.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The rows are no graph, or the log is no log.
+    #[error("graph `{graph}`: {what}")]
+    Damaged {
+        /// The graph.
+        graph: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// The change log and the rows of `graph`, both at the version that the rows have. O(size of both).
+///
+/// # Errors
+/// [`FetchError`] if there is no such graph, or it cannot be read.
+pub fn fetch(options: &NodeOptions, graph: &str, texts: &mut Texts) -> Result<(Log, Rows), FetchError> {
+    let damaged = |what: String| FetchError::Damaged { graph: graph.to_owned(), what };
+    let database = Database::open(&options.database, options.pool).map_err(NodeError::from)?;
+    let store = RowStore::new(database).map_err(NodeError::from)?;
+    let name = Name::new(graph).map_err(|error| damaged(error.to_string()))?;
+    let found = store.refresh(&name, None).map_err(|error| match error {
+        StoreError::Database(error) => NodeError::from(error).into(),
+        StoreError::DamagedRows { reason, .. } => damaged(reason.to_string()),
+        other => damaged(other.to_string()),
+    })?;
+    let (head, Some(rows)) = found.ok_or_else(|| damaged("is not in the database".to_owned()))? else {
+        unreachable!("an image that is not known is loaded")
+    };
+    let mut log = Log { name: options.database.to_string(), changes: Vec::new() };
+    let mut unreadable = None;
+    let read = store.changes(head.id, 0, &mut |version, text, chain| {
+        // A change that came after the rows were read is left out.
+        if version > head.version {
+            return false;
+        }
+        let change = read_change(text, texts);
+        match change {
+            Ok((_, facts)) => {
+                let stored = Some(StoredChange { text: text.into(), chain: chain.0 });
+                log.changes.push(Logged { version, facts, stored });
+            }
+            Err(error) => unreadable = Some(damaged(format!("change {version}: {error}"))),
+        }
+        unreadable.is_none()
+    });
+    read.map_err(NodeError::from)?;
+    unreadable.map_or(Ok(()), Err)?;
+    Ok((log, Rows { state: state_of(&rows, head.version, texts), chain: head.chain.0 }))
+}
+
+fn state_of(rows: &Graph, version: u64, texts: &mut Texts) -> State {
+    let mut state = State { version, ..State::default() };
+    let mut set = |names: Vec<&Name>| names.iter().map(|name| texts.share(name.as_str())).collect::<BTreeSet<Text>>();
+    for job in rows.jobs_from(std::ops::Bound::Unbounded) {
+        let (inputs, outputs) = (set(job.inputs()), set(job.outputs()));
+        let job_there = Job { version: job.version(), spec: job.spec().as_str().into(), inputs, outputs };
+        state.edges += job_there.inputs.len() + job_there.outputs.len();
+        state.jobs.insert(job.name().as_str().into(), job_there);
+    }
+    for dataset in rows.datasets_from(std::ops::Bound::Unbounded) {
+        let producers = set(dataset.producer().iter().map(|job| job.name()).collect());
+        let consumers = set(dataset.consumers());
+        let metadata = dataset.metadata().map(|metadata| metadata.as_str().into());
+        state.datasets.insert(dataset.name().as_str().into(), Dataset { metadata, producers, consumers });
+    }
+    state
+}

@@ -1,0 +1,10 @@
+//! The history checker, and what checks it: histories written by hand, a simulated service with mistakes built in, and another judge.
+
+mod agreement;
+mod anomalies;
+mod bad_files;
+mod command;
+mod mutants;
+mod script;
+mod simulator;
+mod truth;
