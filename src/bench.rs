@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 mod drive;
-mod history;
+pub mod history;
 mod random;
 mod report;
 mod request;

@@ -106,11 +106,16 @@ pub struct PoolLimits {
     pub connections: u32,
     /// The longest wait for one.
     pub checkout_timeout: Duration,
+    /// How long a server lets a transaction stand still: no longer than a lease of the lock, and no longer than [`STALL_MAX`].
+    pub stall: Duration,
 }
+
+/// How long a server lets a transaction stand still unless told to be less patient.
+pub const STALL_MAX: Duration = Duration::from_secs(5);
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        Self { connections: 8, checkout_timeout: Duration::from_secs(5) }
+        Self { connections: 8, checkout_timeout: Duration::from_secs(5), stall: STALL_MAX }
     }
 }
 
@@ -127,7 +132,7 @@ impl Database {
             .connection_timeout(limits.checkout_timeout)
             .test_on_check_out(false)
             .error_handler(Box::new(LogErrors))
-            .build_unchecked(Manager { url: url.clone() });
+            .build_unchecked(Manager { url: url.clone(), stall: limits.stall });
         Ok(Self { url: url.clone(), pool })
     }
 
@@ -262,6 +267,7 @@ fn is_lost(error: &diesel::result::Error) -> bool {
 /// Makes connections for the pool.
 struct Manager {
     url: DatabaseUrl,
+    stall: Duration,
 }
 
 /// A pooled connection.
@@ -287,7 +293,11 @@ impl r2d2::ManageConnection for Manager {
     type Error = DbError;
 
     fn connect(&self) -> Result<Session, DbError> {
-        Ok(Session { connection: self.url.connect()?, in_transaction: false, was_used: false, is_lost: false })
+        let mut connection = self.url.connect()?;
+        if self.stall < STALL_MAX {
+            connection.limit_stalls(self.stall)?;
+        }
+        Ok(Session { connection, in_transaction: false, was_used: false, is_lost: false })
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), DbError> {

@@ -168,7 +168,9 @@ fn lock_url_of(record: &LockRecord) -> Result<LockUrl, NodeError> {
 }
 
 fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
-    Ok(RowStore::new(Database::open(&options.database, options.pool)?)?)
+    // Who stalls in a transaction must not hold the row for longer than the lock.
+    let pool = PoolLimits { stall: options.pool.stall.min(options.lease), ..options.pool };
+    Ok(RowStore::new(Database::open(&options.database, pool)?)?)
 }
 
 /// Opens database and lock and starts the service.

@@ -3,5 +3,5 @@
 mod bounds;
 mod histories;
 mod loss;
-mod place;
+pub mod place;
 mod replay;

@@ -140,7 +140,7 @@ const POSTGRES_PARAMETERS: [(&str, &str); 7] = [
 ];
 
 /// What every Postgres session is set to, and must then be found at. A transaction whose client stalls is ended by the server, so that it
-/// does not hold the graph's row for longer than a lease; who waits for the row waits a second longer than that.
+/// does not hold the graph's row for longer than a lease of the usual length; who waits for the row waits a second longer than that.
 const POSTGRES_SETTINGS: [(&str, &str, &str); 6] = [
     ("synchronous_commit", "on", "on"),
     ("idle_in_transaction_session_timeout", "5s", "5s"),
@@ -245,6 +245,20 @@ fn pragma(connection: &mut SqliteConnection, name: &str) -> Result<String, DbErr
 }
 
 impl AnyConnection {
+    /// Has the server end a transaction whose client stalls for longer than `stall`, and its waits for rows a second later. Nothing in an embedded
+    /// database.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] if that cannot be set.
+    pub(super) fn limit_stalls(&mut self, stall: Duration) -> Result<(), DbError> {
+        let Self::Postgres(connection) = self else { return Ok(()) };
+        let (stall_ms, wait_ms) = (stall.as_millis(), (stall + Duration::from_secs(1)).as_millis());
+        connection.batch_execute(&format!(
+            "SET idle_in_transaction_session_timeout = '{stall_ms}ms'; SET lock_timeout = '{wait_ms}ms'"
+        ))?;
+        Ok(())
+    }
+
     /// What the connection's settings are, by name, as the database tells them now.
     ///
     /// # Errors

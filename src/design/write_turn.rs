@@ -105,6 +105,7 @@ impl Inner {
         failpoint::pass("after-acquire");
 
         let sealed = self.seal_after_expiry(lane, guard)?;
+        failpoint::pass("after-seal");
         let (head, image) = self.refreshed(lane)?.ok_or_else(not_found)?;
         if head.id != graph_id {
             // Another database was put in this one's place since the id was learnt: the lock that is held is another graph's.
@@ -128,6 +129,7 @@ impl Inner {
             if !failpoint::is_off("lock-check") {
                 guard.check().map_err(lost)?;
             }
+            failpoint::pass("after-check");
             let began = Instant::now();
             let committing = lane.image.committing();
             let image = self.commit(&head, token, &image.graph, &work, now_ms)?;

@@ -28,7 +28,7 @@ fn site_on(server: &Postgres) -> Site {
 
 /// Few connections, and no long wait for one.
 fn impatient(site: &Site) -> NodeOptions {
-    let pool = PoolLimits { connections: 2, checkout_timeout: Duration::from_millis(500) };
+    let pool = PoolLimits { connections: 2, checkout_timeout: Duration::from_millis(500), ..PoolLimits::default() };
     NodeOptions { pool, ..site.options() }
 }
 

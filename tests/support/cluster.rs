@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection, SqliteConnection};
+use diesel::{Connection, PgConnection, RunQueryDsl, SqliteConnection};
 use fencepost::db::{Database, DatabaseUrl, PoolLimits};
 use fencepost::design::Service;
 use fencepost::graph::Name;
@@ -182,6 +182,13 @@ impl Site {
             Sql::Sqlite(_) => "DROP TRIGGER refuse",
             Sql::Postgres(_) => "ALTER TABLE jobs DROP CONSTRAINT refuse",
         });
+    }
+
+    /// Has a Postgres server end every session on this database, and says how many those were.
+    pub fn end_sessions(&self) -> usize {
+        let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        diesel::sql_query(sessions).execute(&mut self.sql()).unwrap()
     }
 
     pub fn lock_directory(&self) -> PathBuf {

@@ -1,0 +1,212 @@
+//! Where it happens: a database, a Redis server behind a wire, nodes, and clients whose every request is recorded.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fencepost::bench::history::{Ending, Event, FORMAT_VERSION, Invocation, Recorder, Writer};
+use fencepost::bench::{DriveArgs, HttpTarget, Outcome, Request, Target, drive};
+use fencepost::check::{CheckArgs, Finding, Format, Summary, Verdict, check};
+use fencepost::graph::{CanonicalJson, JobSpecification, Operation, Step};
+use fencepost::lock::redis::RedisUrl;
+use fencepost::node::LockUrl;
+use serde_json::json;
+
+use crate::bench::place::arguments;
+use crate::support::cluster::{GRAPH, Kind, LIMIT, SERVE, Server, Site, name, wait_until};
+use crate::support::redis::Redis;
+use crate::support::wire::Wire;
+
+/// Short, so that it runs out while a test looks on; long enough for a busy machine.
+const LEASE: Duration = Duration::from_millis(1500);
+
+pub struct Field {
+    pub site: Site,
+    pub redis: Redis,
+    pub wire: Wire,
+    recording: Recording,
+    loads: AtomicU64,
+}
+
+impl Field {
+    /// An empty graph on Postgres, with a lock that is named and not seeded yet.
+    pub fn new() -> Self {
+        let redis = Redis::start(&[]);
+        let wire = Wire::to(redis.port());
+        let mut site = Site::on(Kind::Postgres);
+        let url = RedisUrl::parse(&wire.url()).unwrap();
+        site.lock_url = Some(LockUrl::Redis(Box::new(url)));
+        site.node().create_graph_and_wait(&name(GRAPH)).unwrap();
+        let recording = Recording::new(site.path("recorded.ndjson"));
+        Self { site, redis, wire, recording, loads: AtomicU64::new(0) }
+    }
+
+    /// A node; `failpoints` may be empty.
+    pub fn node(&self, failpoints: &str) -> Server {
+        let mut command = self.site.fencepost(&SERVE);
+        // Whoever waits longer than a second beyond a lease is refused.
+        let wait = LEASE + Duration::from_secs(1);
+        command.args(["--lock-url", &self.wire.url(), "--lock-lease-ms", &LEASE.as_millis().to_string()]);
+        command.args(["--lock-wait-ms", &wait.as_millis().to_string()]).env("FENCEPOST_FAILPOINTS", failpoints);
+        Server::start(command)
+    }
+
+    /// A file that a failpoint makes, and the failpoint.
+    pub fn pause_at(&self, point: &str) -> (PathBuf, String) {
+        let file = self.site.path(point);
+        // The first transaction raises the epoch.
+        let passage = if point.ends_with("-commit") { 2 } else { 1 };
+        (file.clone(), format!("{point}=pause:{}@{passage}", file.display()))
+    }
+
+    /// Puts a job on a node; recorded.
+    pub fn put(&self, node: &Server, job: &str, input: &str, output: &str) -> Outcome {
+        let job = JobSpecification {
+            name: name(job),
+            inputs: [name(input)].into(),
+            outputs: [name(output)].into(),
+            spec: CanonicalJson::default(),
+        };
+        let step = Step { operation: Operation::PutJob(job), precondition: None };
+        self.ask(node, Request::Write(vec![step]))
+    }
+
+    /// Asks a node; recorded.
+    pub fn ask(&self, node: &Server, request: Request) -> Outcome {
+        let target = HttpTarget::new(&[node.base.clone()], name(GRAPH), LIMIT).unwrap();
+        self.recording.ask(&target, request)
+    }
+
+    /// Puts load on the nodes until `fault` is over and has been followed by more writes; recorded.
+    pub fn under_load<T>(&self, nodes: &[&Server], fault: impl FnOnce() -> T) -> T {
+        let over = AtomicBool::new(false);
+        let target =
+            HttpTarget::new(&nodes.iter().map(|node| node.base.clone()).collect::<Vec<_>>(), name(GRAPH), LIMIT);
+        let target = target.unwrap();
+        thread::scope(|scope| {
+            let load = scope.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    let round = self.loads.fetch_add(1, Ordering::SeqCst);
+                    let mut args = self.load(round);
+                    args.history = Some(self.loaded(round));
+                    let report = drive(&target, &args).unwrap();
+                    report.verdict().unwrap();
+                }
+            });
+            self.wait_for_writes(20);
+            let outcome = fault();
+            self.wait_for_writes(20);
+            over.store(true, Ordering::SeqCst);
+            load.join().unwrap();
+            outcome
+        })
+    }
+
+    fn load(&self, round: u64) -> DriveArgs {
+        arguments(&format!(
+            "--graph {GRAPH} --workload conflict --clients 6 --requests 500 --patience-seconds 60 --seed {round}"
+        ))
+    }
+
+    fn loaded(&self, round: u64) -> PathBuf {
+        self.site.path(&format!("load-{round}.ndjson"))
+    }
+
+    fn wait_for_writes(&self, count: u64) {
+        let before = self.site.head().version;
+        wait_until("the load writes", || self.site.head().version >= before + count);
+    }
+
+    /// Ends the recording and has the checker judge all of it.
+    pub fn verdict(self, node: &Server) -> Verdict {
+        let target = HttpTarget::new(&[node.base.clone()], name(GRAPH), LIMIT).unwrap();
+        let mut histories: Vec<PathBuf> =
+            (0..self.loads.load(Ordering::SeqCst)).map(|round| self.loaded(round)).collect();
+        histories.extend(self.recording.end(&target));
+        let args = CheckArgs { stored: true, changes: None, format: Format::Text, histories };
+        check(&args, &self.site.options()).unwrap()
+    }
+
+    /// As [`verdict`](Self::verdict): valid.
+    #[track_caller]
+    pub fn is_valid(self, node: &Server) -> Summary {
+        match self.verdict(node) {
+            Verdict::Valid(summary) => summary,
+            Verdict::Found(finding) => panic!("{finding}"),
+        }
+    }
+
+    /// As [`verdict`](Self::verdict): not valid.
+    #[track_caller]
+    pub fn is_found(self, node: &Server) -> Box<Finding> {
+        match self.verdict(node) {
+            Verdict::Valid(summary) => panic!("the checker found nothing: {summary:?}"),
+            Verdict::Found(finding) => finding,
+        }
+    }
+}
+
+/// A count on a node's `/metrics`, over all labels that hold `label`.
+pub fn count(node: &Server, metric: &str, label: &str) -> u64 {
+    let mut response = ureq::get(&format!("{}/metrics", node.base)).call().unwrap();
+    let text = response.body_mut().read_to_string().unwrap();
+    let lines = text.lines().filter(|line| line.starts_with(metric) && line.contains(label));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+}
+
+/// What single clients ask.
+struct Recording {
+    path: PathBuf,
+    began: Instant,
+    recorder: Recorder,
+    writer: Writer,
+    next: AtomicU64,
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Recording {
+    fn new(path: PathBuf) -> Self {
+        let (writer, recorder) = Writer::create(&path).unwrap();
+        let start = json!({
+            "format": FORMAT_VERSION, "fencepost": "", "graph": GRAPH, "workload": "faults", "seed": 0, "clients": 1, "target": "",
+            "clock": {"unit": "ns", "kind": "monotonic", "zero_unix_ms": 0}, "initial_version": 0, "arguments": {},
+        });
+        recorder.send(Event::Start(start)).unwrap();
+        Self { path, began: Instant::now(), recorder, writer, next: AtomicU64::new(0), counts: Mutex::default() }
+    }
+
+    /// Each request has a process of its own: it may end in nobody knows what.
+    fn ask(&self, target: &dyn Target, request: Request) -> Outcome {
+        let id = self.next.fetch_add(1, Ordering::SeqCst);
+        let since = |at: Instant| (at - self.began).as_nanos() as u64;
+        let time_ns = since(Instant::now());
+        let invocation = Invocation { process: id, id, time_ns, due_ns: None, request: request.clone() };
+        self.recorder.send(Event::Invoke(invocation)).unwrap();
+        let completion = target.connect().perform(&request);
+        let outcome = completion.outcome.clone();
+        *self.counts.lock().unwrap().entry(outcome.event()).or_default() += 1;
+        let ending = Ending { process: id, id, time_ns: since(completion.at), outcome };
+        self.recorder.send(Event::Complete(ending)).unwrap();
+        completion.outcome
+    }
+
+    /// The file, if anything is in it.
+    fn end(self, target: &dyn Target) -> Option<PathBuf> {
+        let last = target.connect().perform(&Request::Digest).outcome;
+        let Outcome::Answered { version, answer } = last else { panic!("{last:?}") };
+        let counts = self.counts.lock().unwrap().clone();
+        let count = |event| counts.get(event).copied().unwrap_or_default();
+        let asked = self.next.load(Ordering::SeqCst);
+        let end = json!({
+            "time_ns": self.began.elapsed().as_nanos() as u64, "final_version": version, "final_digest": answer["digest"],
+            "invoke": asked, "ok": count("ok"), "fail": count("fail"), "info": count("info"),
+        });
+        self.recorder.send(Event::End(end)).unwrap();
+        drop(self.recorder);
+        self.writer.finish().unwrap();
+        (asked > 0).then_some(self.path)
+    }
+}
