@@ -1,7 +1,7 @@
 //! The history checker: says whether what clients were answered is what one graph, changed one step after another, would have answered.
 //!
 //! Everything that judges is pure and on its own: a second, naive implementation of the rules, of canonical JSON, digests and plans. It must
-//! never use `graph`, `design` or `store`, or it would find right whatever they do wrong. [`stored`](self) fetches a log and rows
+//! never use `graph`, `design` or `store`, or it would find right whatever they do wrong. `stored.rs` fetches a log and rows
 //! through `store` and judges nothing. docs/CHECKER.md says what is checked, and why that is enough.
 
 use std::fs::File;

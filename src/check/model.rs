@@ -190,7 +190,9 @@ impl State {
             lines.extend(job.outputs.iter().map(|dataset| format!("out\t{name}\t{dataset}\n")));
         }
         lines.sort_unstable();
-        sha256(lines.concat().as_bytes())
+        let mut hash = Sha256::new();
+        lines.iter().for_each(|line| hash.update(line));
+        hex(&hash.finalize())
     }
 }
 

@@ -349,67 +349,70 @@ impl<'h> Replay<'h> {
 
     /// A read, a rejection, or a write that changed nothing, at the version that the state has.
     fn check_other(&mut self, call: &Call) -> Result<(), Found> {
-        let version = self.state.version;
-        let at = |replay: &Self, kind, expected: String, why: &str| {
-            let involved = vec![replay.histories.involved(call)];
-            Err(Finding::new(kind, version, involved, expected, format!("{why} version {version}")))
-        };
         match (&call.asked.request, &call.end) {
-            (Request::Write(steps), End::Accepted { created, .. }) => match decide(&self.state, steps) {
-                Err(rejection) => at(
-                    self,
-                    Kind::IllegalAccept,
-                    format!("rejected: {}", told(&rejection)),
-                    "that is what the rules say at",
-                ),
-                Ok(accepted) if !accepted.facts.is_empty() => {
-                    let expected = format!("changed: true, and version {}", version + 1);
-                    at(self, Kind::WrongChanged, expected, "it changes something in the graph of")
-                }
-                Ok(_) if *created => at(self, Kind::WrongCreated, "created: false".to_owned(), "nothing came to be at"),
-                Ok(_) => Ok(()),
-            },
+            (Request::Write(steps), End::Accepted { created, .. }) => self.check_unchanged(call, steps, *created),
             (Request::Write(steps), End::Rejected { problem, .. }) => match decide(&self.state, steps) {
-                Ok(_) => at(self, Kind::WrongRejection, "accepted".to_owned(), "the rules allow it at"),
+                Ok(_) => Err(self.wrong(call, Kind::WrongRejection, "accepted", "the rules allow it at")),
                 Err(rejection) => self.check_problem(call, problem, &rejection),
             },
-            (request, End::Rejected { problem, .. }) => {
-                if self.is_too_large(request, problem) {
-                    return Ok(());
-                }
-                let digest = String::new();
-                match answer::expected(&self.state, &digest, request) {
-                    Ok(answer) => {
-                        let expected = format!("answered: {answer}");
-                        at(self, Kind::WrongRejection, expected, "there is an answer at")
-                    }
-                    Err(rejection) => self.check_problem(call, problem, &rejection),
-                }
-            }
-            (request, End::Answered { answer, .. }) => {
-                let asks_digest = matches!(request, Request::Digest);
-                let digest = if asks_digest { self.digest().to_owned() } else { String::new() };
-                if answer::is_right(&self.state, &digest, request, answer) {
-                    return Ok(());
-                }
-                let expected = match answer::expected(&self.state, &digest, request) {
-                    Ok(answer) => answer.to_string(),
-                    Err(rejection) => format!("rejected: {}", told(&rejection)),
+            (request, End::Rejected { problem, .. }) => self.check_unanswered(call, request, problem),
+            (request, End::Answered { answer, .. }) => self.check_answer(call, request, answer),
+            (Request::Job { name, if_none_match }, End::NotModified { .. }) => {
+                let expected = match self.state.jobs.get(name).map(|job| job.version) {
+                    version if version == *if_none_match => return Ok(()),
+                    Some(version) => format!("the job, which is of version {version}"),
+                    None => "job_not_found".to_owned(),
                 };
-                at(self, Kind::WrongAnswer, expected, "that is the graph at")
-            }
-            (Request::Job { name, if_none_match: Some(stated) }, End::NotModified { .. }) => {
-                match self.state.jobs.get(name).map(|job| job.version) {
-                    Some(version) if version == *stated => Ok(()),
-                    Some(version) => {
-                        let expected = format!("the job, which is of version {version}");
-                        at(self, Kind::WrongAnswer, expected, "that is the graph at")
-                    }
-                    None => at(self, Kind::WrongAnswer, "job_not_found".to_owned(), "that is the graph at"),
-                }
+                Err(self.wrong(call, Kind::WrongAnswer, expected, "that is the graph at"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// `why` goes before the version.
+    fn wrong(&self, call: &Call, kind: Kind, expected: impl Into<String>, why: &str) -> Found {
+        let version = self.state.version;
+        let involved = vec![self.histories.involved(call)];
+        Finding::new(kind, version, involved, expected, format!("{why} version {version}"))
+    }
+
+    fn check_unchanged(&self, call: &Call, steps: &[Step], created: bool) -> Result<(), Found> {
+        match decide(&self.state, steps) {
+            Err(rejection) => {
+                let expected = format!("rejected: {}", told(&rejection));
+                Err(self.wrong(call, Kind::IllegalAccept, expected, "that is what the rules say at"))
+            }
+            Ok(accepted) if !accepted.facts.is_empty() => {
+                let expected = format!("changed: true, and version {}", self.state.version + 1);
+                Err(self.wrong(call, Kind::WrongChanged, expected, "it changes something in the graph of"))
+            }
+            Ok(_) if created => Err(self.wrong(call, Kind::WrongCreated, "created: false", "nothing came to be at")),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn check_unanswered(&self, call: &Call, request: &Request, problem: &Text) -> Result<(), Found> {
+        if self.is_too_large(request, problem) {
+            return Ok(());
+        }
+        match answer::expected(&self.state, "", request) {
+            Ok(answer) => {
+                Err(self.wrong(call, Kind::WrongRejection, format!("answered: {answer}"), "there is an answer at"))
+            }
+            Err(rejection) => self.check_problem(call, problem, &rejection),
+        }
+    }
+
+    fn check_answer(&mut self, call: &Call, request: &Request, answer: &Text) -> Result<(), Found> {
+        let digest = if matches!(request, Request::Digest) { self.digest().to_owned() } else { String::new() };
+        if answer::is_right(&self.state, &digest, request, answer) {
+            return Ok(());
+        }
+        let expected = match answer::expected(&self.state, &digest, request) {
+            Ok(answer) => answer.to_string(),
+            Err(rejection) => format!("rejected: {}", told(&rejection)),
+        };
+        Err(self.wrong(call, Kind::WrongAnswer, expected, "that is the graph at"))
     }
 
     /// The whole problem, but for its prose.
