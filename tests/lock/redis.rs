@@ -1,6 +1,9 @@
 //! The lock on Redis: conformance, and what is its own.
 
+mod exploration;
 mod faults;
+mod scripts;
+mod specification;
 mod urls;
 
 use std::path::Path;

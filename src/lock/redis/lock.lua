@@ -233,6 +233,7 @@ end
 -- REQUEST INCARNATION EPOCH: the tokens are of this epoch from here on. The writer's own is the first.
 local function seed(request, of_incarnation, of_epoch)
     purge()
+    hand_over()
     if writer ~= request then return 'none' end
     redis.call('HSET', state, 'incarnation', of_incarnation, 'epoch', of_epoch, 'counter', 1)
     return 'held'
