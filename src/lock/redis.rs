@@ -207,6 +207,11 @@ impl Node {
         loop {
             match self.ask(request, waits) {
                 Ok(Standing::Held(_) | Standing::Queued(_)) => {}
+                // What was sent before may still come to be granted.
+                Ok(Standing::Busy) if request.state().may_stray => {
+                    self.give_up(request);
+                    return Err(timeout());
+                }
                 Ok(Standing::Busy) => {
                     self.requests.end(request);
                     return Err(timeout());
@@ -294,10 +299,12 @@ impl Node {
                     self.note(request, &standing, sent);
                     return Ok(standing);
                 }
-                Err(error) if began.elapsed() >= TRY_AGAIN_FOR => return Err(error),
                 Err(error) => {
                     // What was sent may still be on its way.
                     request.state().may_stray = true;
+                    if began.elapsed() >= TRY_AGAIN_FOR {
+                        return Err(error);
+                    }
                     log::debug!("lock {}: asked again, as {}", request.key, on_one_line(error));
                     thread::sleep(TRY_AGAIN_AFTER);
                 }

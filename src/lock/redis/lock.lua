@@ -143,13 +143,13 @@ local function until_free()
 end
 
 -- The grant of a request that holds the lock, renewed; nil of one that does not.
-local function renewed(request, mode)
-    if mode ~= 'r' and writer == request then
+local function renewed(request)
+    if writer == request then
         ends = now + lease_ms
         redis.call('HSET', state, 'ends', ends)
         return writer_holds()
     end
-    if mode ~= 'w' and others and redis.call('ZSCORE', readers, request) then
+    if others and redis.call('ZSCORE', readers, request) then
         redis.call('ZADD', readers, now + lease_ms, request)
         return { 'held' }
     end
@@ -162,7 +162,7 @@ local function acquire(request, mode, patience_ms)
     hand_over()
     if REMEMBERS_REQUESTS then
         if others and redis.call('ZSCORE', ended, request) then return { 'ended' } end
-        local grant = renewed(request, mode)
+        local grant = renewed(request)
         if grant then return grant end
     end
     if mode == 'r' and not writer and not (others and redis.call('EXISTS', queue) == 1) then
@@ -216,7 +216,7 @@ local function renew(patience_ms, from)
     local answers = { string.format('%.0f', now_us) }
     for at = from, #ARGV do
         local request = ARGV[at]
-        local answer = renewed(request, 'either')
+        local answer = renewed(request)
         if answer then
         elseif others and redis.call('ZSCORE', queue, request) then
             redis.call('ZADD', patience, now + patience_ms, request)
