@@ -225,7 +225,7 @@ pub fn a_lock_that_does_not_come_free_is_told_as_contended(fixture: &impl Fixtur
     let verdict = write(&node, [put_dataset("d")]);
     assert!(matches!(verdict, Err(Refusal::Contended { .. })), "{verdict:?}");
     lock.release();
-    assert_eq!(accepted(&node, [put_dataset("d")]), 1);
+    assert_eq!(accepted(&fixture.node(), [put_dataset("d")]), 1);
 }
 
 pub fn a_frozen_graph_takes_reads_and_no_writes(fixture: &impl Fixture) {
