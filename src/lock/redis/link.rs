@@ -2,7 +2,8 @@
 //! connection on which an answer was lost, late or not understood is thrown away.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{Client, Connection, ErrorKind, RedisError, ServerErrorKind, Value};
@@ -15,8 +16,8 @@ use crate::lock::gate::lock;
 /// How long a connection may take to come up, and an answer to come.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Connections that are kept while nobody uses them.
-const LINKS_KEPT: usize = 32;
+/// Connections of a process at most, beside those of its housekeeper and its ear.
+const LINKS_MAX: usize = 32;
 
 /// The server, and how it is spoken to.
 pub(super) struct Server {
@@ -120,51 +121,68 @@ impl Link {
     }
 }
 
-/// The connections that nobody uses now.
+/// The connections of a process, a bounded number: however many threads ask at once, each needs one for a round trip only.
 #[derive(Default)]
 pub(super) struct Links {
-    idle: Mutex<Vec<Link>>,
+    state: Mutex<Open>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct Open {
+    /// Those that nobody uses now.
+    idle: Vec<Link>,
+    in_use: usize,
 }
 
 impl Links {
-    pub(super) fn take(&self, server: &Server) -> Result<Link, RedisError> {
-        let idle = lock(&self.idle).pop();
-        idle.map_or_else(|| server.link(), Ok)
-    }
-
-    /// Runs `body` on a connection that may have been lost while it lay there: then on a new one, and the other idle ones are dropped too.
+    /// Runs `body` on a connection. If it fails, the idle ones are dropped too: they may have been lost with it.
     pub(super) fn with<T>(
         &self,
         server: &Server,
-        mut body: impl FnMut(&mut Link) -> Result<T, RedisError>,
+        body: impl FnOnce(&mut Link) -> Result<T, RedisError>,
     ) -> Result<T, RedisError> {
-        let mut link = self.take(server)?;
-        let value = body(&mut link).inspect_err(|_| drop(std::mem::take(&mut *lock(&self.idle))))?;
-        self.keep(link);
+        let (idle, _place) = self.take()?;
+        let mut link = idle.map_or_else(|| server.link(), Ok)?;
+        let value = body(&mut link).inspect_err(|_| drop(self.take_idle(|_| true)))?;
+        lock(&self.state).idle.push(link);
         Ok(value)
-    }
-
-    pub(super) fn keep(&self, link: Link) {
-        let mut idle = lock(&self.idle);
-        if idle.len() < LINKS_KEPT {
-            idle.push(link);
-            return;
-        }
-        // Closed after the mutex is given back.
-        drop(idle);
-        drop(link);
     }
 
     /// Takes the answers to releases that nobody has come by for.
     pub(super) fn settle(&self, requests: &Requests) {
-        let owing = {
-            let mut idle = lock(&self.idle);
-            idle.extract_if(.., |link| !link.unread.is_empty()).collect::<Vec<_>>()
-        };
-        for mut link in owing {
+        for mut link in self.take_idle(|link| !link.unread.is_empty()) {
             if link.settle(requests).is_ok() {
-                self.keep(link);
+                lock(&self.state).idle.push(link);
             }
         }
+    }
+
+    /// Leave to use a connection until the place is dropped, and an idle one if there is one.
+    fn take(&self) -> Result<(Option<Link>, Place<'_>), RedisError> {
+        let is_full = |state: &mut Open| state.in_use >= LINKS_MAX;
+        let waited = self.returned.wait_timeout_while(lock(&self.state), PATIENCE, is_full);
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "all connections to Redis are in use").into());
+        }
+        state.in_use += 1;
+        Ok((state.idle.pop(), Place { links: self }))
+    }
+
+    fn take_idle(&self, wanted: impl Fn(&Link) -> bool) -> Vec<Link> {
+        lock(&self.state).idle.extract_if(.., |link| wanted(link)).collect()
+    }
+}
+
+/// One more connection is in use until this is dropped.
+struct Place<'l> {
+    links: &'l Links,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        lock(&self.links.state).in_use -= 1;
+        self.links.returned.notify_one();
     }
 }
