@@ -64,16 +64,14 @@ fn a_writer_stopped_inside_its_transaction_loses_lock_and_row() {
     assert_eq!(audit(&site).version, 3);
 }
 
-/// Its token has fallen behind what others wrote, as a lock's memory that went back would have it: but it is the holder that is behind, and the
-/// rightful one must not be fenced for that.
-#[test]
-fn a_writer_that_was_stopped_with_the_lock_raises_no_epoch() {
+/// Stopped with the lock until others have written; `more` failpoints are armed in it. What it was answered, and by how much the epoch rose.
+fn stopped_with_the_lock(more: &str) -> (Answer, u32) {
     let site = Site::with_graph_on(Kind::Postgres);
     let epoch = site.head().epoch;
     let held = site.path("held");
-    let holder = site.serve_armed(&format!("after-acquire=pause:{}", held.display()), &[]);
+    let holder = site.serve_armed(&format!("after-acquire=pause:{},{more}", held.display()), &[]);
     let other = site.serve();
-    std::thread::scope(|scope| {
+    let answer = std::thread::scope(|scope| {
         let stopped = scope.spawn(|| holder.put_job("stopped", &[], &[]).unwrap());
         wait_until("the holder has the lock", || held.exists());
         holder.signal("STOP");
@@ -82,10 +80,25 @@ fn a_writer_that_was_stopped_with_the_lock_raises_no_epoch() {
             assert_eq!(other.put_job(&format!("j{version}"), &[], &[]).unwrap().version(), version);
         }
         holder.signal("CONT");
-        let answer = stopped.join().unwrap();
-        assert_eq!((answer.status, answer.body["outcome"].as_str()), (503, Some("not_applied")), "{answer:?}");
+        stopped.join().unwrap()
     });
-    assert_eq!(site.head().epoch, epoch);
-    assert_eq!(holder.put_job("stopped", &[], &[]).unwrap().version(), 5);
+    assert_eq!(holder.put_job("next", &[], &[]).unwrap().status, 201);
     audit(&site);
+    (answer, site.head().epoch - epoch)
+}
+
+/// Its token has fallen behind what others wrote, as a lock's memory that went back would have it: but it is the holder that is behind, and the
+/// rightful one must not be fenced for that.
+#[test]
+fn a_writer_that_was_stopped_with_the_lock_raises_no_epoch() {
+    let (answer, raised) = stopped_with_the_lock("");
+    assert_eq!((answer.status, answer.body["outcome"].as_str()), (503, Some("not_applied")), "{answer:?}");
+    assert_eq!(raised, 0);
+}
+
+/// The negative control.
+#[test]
+fn without_a_look_at_the_lock_a_writer_that_was_stopped_raises_the_epoch() {
+    let (_, raised) = stopped_with_the_lock("lock-check=off");
+    assert!(raised > 0, "the look was not needed");
 }

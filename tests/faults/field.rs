@@ -76,7 +76,7 @@ impl Field {
 
     /// Asks a node; recorded.
     pub fn ask(&self, node: &Server, request: Request) -> Outcome {
-        let target = HttpTarget::new(&[node.base.clone()], name(GRAPH), LIMIT).unwrap();
+        let target = HttpTarget::new(std::slice::from_ref(&node.base), name(GRAPH), LIMIT).unwrap();
         self.recording.ask(&target, request)
     }
 
@@ -122,7 +122,7 @@ impl Field {
 
     /// Ends the recording and has the checker judge all of it, with what is `stored`, or without.
     fn verdict(self, node: &Server, stored: bool) -> Verdict {
-        let target = HttpTarget::new(&[node.base.clone()], name(GRAPH), LIMIT).unwrap();
+        let target = HttpTarget::new(std::slice::from_ref(&node.base), name(GRAPH), LIMIT).unwrap();
         let mut histories: Vec<PathBuf> =
             (0..self.loads.load(Ordering::SeqCst)).map(|round| self.loaded(round)).collect();
         histories.extend(self.recording.end(&target));
@@ -132,7 +132,7 @@ impl Field {
 
     /// Ends the recording; all that was asked, the change log and the rows are valid.
     #[track_caller]
-    pub fn is_valid(self, node: &Server) -> Summary {
+    pub fn expect_valid(self, node: &Server) -> Summary {
         match self.verdict(node, true) {
             Verdict::Valid(summary) => summary,
             Verdict::Found(finding) => panic!("{finding}"),
@@ -141,7 +141,7 @@ impl Field {
 
     /// Ends the recording; what clients were told is not valid. The rows may be no graph any more.
     #[track_caller]
-    pub fn is_found(self, node: &Server) -> Box<Finding> {
+    pub fn expect_anomaly(self, node: &Server) -> Box<Finding> {
         match self.verdict(node, false) {
             Verdict::Valid(summary) => panic!("the checker found nothing: {summary:?}"),
             Verdict::Found(finding) => finding,

@@ -57,7 +57,7 @@ fn stopped_until_another_wrote(point: &str) {
     assert!(lost > 0 || !before_transaction, "the holder lost nothing");
     let next = version(&field.put(&holder, "next", "a", "b"));
     assert_eq!(next, 2);
-    field.is_valid(&other);
+    field.expect_valid(&other);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_holder_that_wakes_before_its_successor_writes_is_fenced() {
     let (field, holder, other) = wakes_before_its_successor_writes("");
     assert_eq!(count(&holder, "fencepost_lost_writes_total", "fenced"), 1);
     assert_eq!(count(&other, "fencepost_lost_writes_total", ""), 0, "its successor had to try again");
-    field.is_valid(&other);
+    field.expect_valid(&other);
 }
 
 /// The negative control: the rules hold without the seal, for the versions are compared; but the former holder is not fenced.
@@ -130,7 +130,7 @@ fn without_the_seal_a_former_holder_writes_before_its_successor() {
     let (field, holder, other) = wakes_before_its_successor_writes("seal-on-expiry=off");
     assert_eq!(count(&holder, "fencepost_lost_writes_total", "fenced"), 0);
     assert_eq!(count(&other, "fencepost_tokens_sealed_total", ""), 0);
-    field.is_valid(&other);
+    field.expect_valid(&other);
 }
 
 /// The holder is past all its own checks and wakes after its successor has written.
@@ -162,20 +162,20 @@ fn wakes_after_its_successor_wrote(more: &str) -> (Field, Server, Server) {
 fn without_the_version_comparison_the_fence_refuses_a_former_holder() {
     let (field, holder, other) = wakes_after_its_successor_wrote("version-comparison=off");
     assert_eq!(count(&holder, "fencepost_lost_writes_total", "fenced"), 1);
-    field.is_valid(&other);
+    field.expect_valid(&other);
 }
 
 #[test]
 fn without_the_fence_the_version_comparison_refuses_a_former_holder() {
     let (field, holder, other) = wakes_after_its_successor_wrote("fence-comparison=off");
     assert_eq!(count(&holder, "fencepost_lost_writes_total", ""), 1);
-    field.is_valid(&other);
+    field.expect_valid(&other);
 }
 
 #[test]
 fn without_fence_and_version_comparison_the_checker_finds_two_writes_of_one_version() {
     let (field, _holder, other) = wakes_after_its_successor_wrote("version-comparison=off,fence-comparison=off");
-    let finding = field.is_found(&other).to_string();
+    let finding = field.expect_anomaly(&other).to_string();
     assert!(finding.contains("duplicate-version"), "{finding}");
 }
 
@@ -200,7 +200,7 @@ fn a_holder_that_is_killed_delays_the_others_by_no_more_than_its_lease_and_a_sec
             _ => assert_eq!(version(&field.put(&other, "other", "y", "x")), 1),
         }
         assert_eq!(count(&other, "fencepost_tokens_sealed_total", ""), 1);
-        let summary = field.is_valid(&other);
+        let summary = field.expect_valid(&other);
         assert_eq!((summary.unknown, summary.unknown_applied), (1, usize::from(point == "after-commit")));
     }
 }

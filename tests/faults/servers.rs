@@ -57,7 +57,7 @@ fn redis_forgets_everything_in_every_way() {
         redis.start_again();
     });
     assert!(epochs(&nodes) > before, "an older dump");
-    field.is_valid(&nodes[0]);
+    field.expect_valid(&nodes[0]);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_lagging_replica_is_promoted_and_demoted_again() {
         field.under_load(&all(&nodes), || field.wire.lead_to(port));
         assert!(epochs(&nodes) > before, "{what}");
     }
-    field.is_valid(&nodes[0]);
+    field.expect_valid(&nodes[0]);
 }
 
 /// How long Redis is away: for the long form as long as an operator needs.
@@ -102,7 +102,7 @@ fn redis_is_away_and_nothing_is_half_written() {
         thread::sleep(away());
         field.wire.lead_to(field.redis.port());
     });
-    field.is_valid(&nodes[0]);
+    field.expect_valid(&nodes[0]);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn answers_and_releases_are_lost() {
         }
         field.wire.let_go();
     });
-    field.is_valid(&nodes[0]);
+    field.expect_valid(&nodes[0]);
 }
 
 #[test]
@@ -137,5 +137,5 @@ fn postgres_ends_every_session_in_the_middle_of_writes() {
         ended
     });
     assert!(ended > 0, "no session was ended");
-    field.is_valid(&nodes[0]);
+    field.expect_valid(&nodes[0]);
 }
