@@ -25,18 +25,21 @@ local lease_ms, claim_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local MOST_AT_ONCE = 100
 local LAST_COUNTER = 1099511627775
+local NEVER = 9007199254740992
 
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 
-local held = redis.call('HMGET', state, 'writer', 'ends', 'incarnation', 'epoch', 'counter', 'unsealed', 'last')
+local held = redis.call('HMGET', state, 'writer', 'ends', 'incarnation', 'epoch', 'counter', 'unsealed', 'last', 'soonest')
 local writer, ends = held[1], tonumber(held[2] or 0)
 local seeded, epoch, counter = held[3], held[4], tonumber(held[5] or 0)
 -- Whether a writer's lease has run out since a writer has last sealed its token in the database.
 local unsealed = held[6] == '1'
 -- Whom the lock was last granted to, a reader or a writer.
 local last = held[7]
+-- Before then nothing expires but a writer's lease; nothing known means now. It saves looking at four sets each time.
+local soonest = tonumber(held[8] or 0)
 if writer == '' then writer = false end
 
 -- Whether there is anyone beside a writer. Most often there is not, and much need not be looked at.
@@ -48,18 +51,32 @@ local function purge()
         unsealed = MARKS_WHAT_EXPIRED
         redis.call('HSET', state, 'writer', '', 'unsealed', unsealed and 1 or 0)
     end
-    if not others then return end
+    if not others or now < soonest then return end
     redis.call('ZREMRANGEBYSCORE', readers, '-inf', now)
     redis.call('ZREMRANGEBYSCORE', ended, '-inf', now)
-    if not PURGES_WAITERS then return end
-    redis.call('ZREMRANGEBYSCORE', crowd, '-inf', now)
-    repeat
-        local gone = redis.call('ZRANGEBYSCORE', patience, '-inf', now, 'LIMIT', 0, MOST_AT_ONCE)
-        if #gone > 0 then
-            redis.call('ZREM', patience, unpack(gone))
-            redis.call('ZREM', queue, unpack(gone))
-        end
-    until #gone < MOST_AT_ONCE
+    if PURGES_WAITERS then
+        redis.call('ZREMRANGEBYSCORE', crowd, '-inf', now)
+        repeat
+            local gone = redis.call('ZRANGEBYSCORE', patience, '-inf', now, 'LIMIT', 0, MOST_AT_ONCE)
+            if #gone > 0 then
+                redis.call('ZREM', patience, unpack(gone))
+                redis.call('ZREM', queue, unpack(gone))
+            end
+        until #gone < MOST_AT_ONCE
+    end
+    soonest = NEVER
+    for _, key in ipairs({ readers, patience, crowd, ended }) do
+        soonest = math.min(soonest, tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or NEVER))
+    end
+    redis.call('HSET', state, 'soonest', soonest)
+end
+
+-- Notes that something will expire then.
+local function expects(expiry)
+    if expiry < soonest then
+        soonest = expiry
+        redis.call('HSET', state, 'soonest', soonest)
+    end
 end
 
 -- Which memory this is: of a server that was started, or made a primary, anew, it may have gone back.
@@ -107,6 +124,7 @@ local function admit_crowd()
         end
         if #some > 0 then
             redis.call('ZADD', readers, unpack(until_claimed))
+            expects(now + claim_ms)
             redis.call('ZREM', crowd, unpack(some))
             for process, numbers in pairs(told) do
                 tell(process, string.format('r %.0f', now_us) .. numbers)
@@ -142,15 +160,16 @@ local function until_free()
     return longest and tonumber(longest) - now or 0
 end
 
--- The grant of a request that holds the lock, renewed; nil of one that does not.
-local function renewed(request)
+-- The grant of a request that holds the lock, renewed; nil of one that does not, or not in that mode.
+local function renewed(request, mode)
     if writer == request then
         ends = now + lease_ms
         redis.call('HSET', state, 'ends', ends)
         return writer_holds()
     end
-    if others and redis.call('ZSCORE', readers, request) then
+    if mode ~= 'w' and others and redis.call('ZSCORE', readers, request) then
         redis.call('ZADD', readers, now + lease_ms, request)
+        expects(now + lease_ms)
         return { 'held' }
     end
 end
@@ -162,11 +181,12 @@ local function acquire(request, mode, patience_ms)
     hand_over()
     if REMEMBERS_REQUESTS then
         if others and redis.call('ZSCORE', ended, request) then return { 'ended' } end
-        local grant = renewed(request)
+        local grant = renewed(request, mode)
         if grant then return grant end
     end
     if mode == 'r' and not writer and not (others and redis.call('EXISTS', queue) == 1) then
         redis.call('ZADD', readers, now + lease_ms, request)
+        expects(now + lease_ms)
         if last ~= 'r' then redis.call('HSET', state, 'last', 'r') end
         return { 'held' }
     end
@@ -178,11 +198,11 @@ local function acquire(request, mode, patience_ms)
     if mode == 'r' then
         redis.call('ZADD', crowd, now + patience_ms, request)
     else
-        if not redis.call('ZSCORE', queue, request) then
-            redis.call('ZADD', queue, redis.call('HINCRBY', state, 'tickets', 1), request)
-        end
+        -- A ticket that it has already, it keeps.
+        redis.call('ZADD', queue, 'NX', redis.call('HINCRBY', state, 'tickets', 1), request)
         redis.call('ZADD', patience, now + patience_ms, request)
     end
+    expects(now + patience_ms)
     return { 'queued', tostring(until_free()) }
 end
 
@@ -190,11 +210,13 @@ end
 -- REMEMBER_MS, it is not granted for so long even if an `acquire` of it arrives only now.
 local function release(request, sealed, remember_ms)
     purge()
-    local was = 'none'
+    local was, freed = 'none', false
     if writer and (writer == request or not RELEASES_ONLY_ITS_OWN) then
-        writer, was = false, 'held'
-        if sealed == '1' then unsealed = false end
-        redis.call('HSET', state, 'writer', '', 'unsealed', unsealed and 1 or 0)
+        writer, was, freed = false, 'held', true
+        if sealed == '1' then
+            unsealed = false
+            redis.call('HSET', state, 'unsealed', 0)
+        end
     elseif others and redis.call('ZREM', readers, request) == 1 then
         was = 'held'
     elseif others and redis.call('ZREM', crowd, request) == 1 then
@@ -203,8 +225,13 @@ local function release(request, sealed, remember_ms)
         redis.call('ZREM', patience, request)
         was = 'queued'
     end
-    if remember_ms > 0 then redis.call('ZADD', ended, now + remember_ms, request) end
+    if remember_ms > 0 then
+        redis.call('ZADD', ended, now + remember_ms, request)
+        expects(now + remember_ms)
+    end
     hand_over()
+    -- Unless somebody else is written there by now.
+    if freed and not writer then redis.call('HSET', state, 'writer', '') end
     return was
 end
 
@@ -216,13 +243,15 @@ local function renew(patience_ms, from)
     local answers = { string.format('%.0f', now_us) }
     for at = from, #ARGV do
         local request = ARGV[at]
-        local answer = renewed(request)
+        local answer = renewed(request, 'either')
         if answer then
         elseif others and redis.call('ZSCORE', queue, request) then
             redis.call('ZADD', patience, now + patience_ms, request)
+            expects(now + patience_ms)
             answer = { 'queued', tostring(until_free()) }
         elseif others and redis.call('ZSCORE', crowd, request) then
             redis.call('ZADD', crowd, now + patience_ms, request)
+            expects(now + patience_ms)
             answer = { 'queued', tostring(until_free()) }
         end
         answers[#answers + 1] = answer or { 'none' }

@@ -378,7 +378,9 @@ impl Scripted {
     /// Puts back all ends that are kept.
     fn pass(&mut self, time: Ms) {
         const PUT_BACK: &str = "
-            if redis.call('HEXISTS', KEYS[1], 'ends') == 1 then redis.call('HINCRBY', KEYS[1], 'ends', -ARGV[1]) end
+            for _, field in ipairs({ 'ends', 'soonest' }) do
+                if redis.call('HEXISTS', KEYS[1], field) == 1 then redis.call('HINCRBY', KEYS[1], field, -ARGV[1]) end
+            end
             for _, at in ipairs({ 2, 4, 5, 6 }) do
                 for _, member in ipairs(redis.call('ZRANGE', KEYS[at], 0, -1)) do
                     redis.call('ZINCRBY', KEYS[at], -ARGV[1], member)

@@ -348,10 +348,13 @@ impl Lock {
     fn wait(&mut self, request: Request, mode: Mode, ends: Ms) {
         if mode == Mode::Shared {
             self.crowd.insert(request, ends);
-        } else if let Some(place) = self.queue.values_mut().find(|place| place.request == request) {
+            return;
+        }
+        // One more, whether it is used or not.
+        self.tickets += 1;
+        if let Some(place) = self.queue.values_mut().find(|place| place.request == request) {
             place.ends = ends;
         } else {
-            self.tickets += 1;
             self.queue.insert(self.tickets, Leased { request, ends });
         }
     }
