@@ -149,9 +149,15 @@ fn a_url_that_names_no_database_is_wrong_usage_and_says_which_forms_there_are() 
         );
         assert!(!said.contains("secret"), "{said}");
     }
-    for url in ["redis:/x", "somewhere", ""] {
+    for url in ["somewhere", "", "redis", "http://host"] {
         let (code, said) = refused(&site, &["--lock-url", url]);
-        assert!(code == Some(2) && said.contains("file:DIR"), "{url}: {code:?} {said}");
+        let forms = ["file:DIR", "postgres", "redis://"].map(|form| said.contains(form));
+        assert!(code == Some(2) && forms == [true; 3], "{url}: {code:?} {said}");
+    }
+    for url in ["redis:/x", "redis://user:secret@host/x", "rediss://"] {
+        let (code, said) = refused(&site, &["--lock-url", url]);
+        assert!(code == Some(2) && said.contains("redis://[USER:PASSWORD@]HOST"), "{url}: {code:?} {said}");
+        assert!(!said.contains("secret"), "{said}");
     }
 }
 

@@ -24,8 +24,12 @@ impl RedisUrl {
     /// # Errors
     /// [`InvalidRedisUrl`] says what is wrong.
     pub fn parse(text: &str) -> Result<Self, InvalidRedisUrl> {
-        let info = text.into_connection_info().map_err(|error| InvalidRedisUrl(error.to_string()))?;
-        Ok(Self { info })
+        let invalid = |error: RedisError| {
+            // Without the client's name for the kind of error.
+            let text = error.to_string();
+            InvalidRedisUrl(text.split(" - ").next().unwrap_or_default().to_owned())
+        };
+        Ok(Self { info: text.into_connection_info().map_err(invalid)? })
     }
 
     pub(super) fn client(&self) -> Result<Client, RedisError> {
