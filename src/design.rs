@@ -296,23 +296,45 @@ pub enum LockBindingError {
 /// # Errors
 /// [`LockBindingError::Another`] if another one does.
 pub fn bind_lock(store: &dyn GraphStore, lock: &LockIdentity) -> Result<(), LockBindingError> {
-    let given = LockRecord { kind: lock.kind.to_owned(), identity: lock.identity.clone() };
-    let bound = match store.lock_record()? {
-        Some(stored) => stored,
-        None => store.set_lock_record(None, &given)?,
-    };
-    if bound == given {
-        return Ok(());
+    if store.lock_record()?.is_none() {
+        store.set_lock_record(None, &record_of(lock))?;
     }
+    check_lock(store, lock)
+}
+
+fn record_of(lock: &LockIdentity) -> LockRecord {
+    LockRecord { kind: lock.kind.to_owned(), identity: lock.identity.clone() }
+}
+
+/// Makes sure that `lock` is the one that guards the database, if any does; changes nothing.
+///
+/// # Errors
+/// [`LockBindingError::Another`] if another one does.
+pub fn check_lock(store: &dyn GraphStore, lock: &LockIdentity) -> Result<(), LockBindingError> {
+    let given = record_of(lock);
+    let Some(bound) = store.lock_record()?.filter(|bound| *bound != given) else { return Ok(()) };
     let text = |record: &LockRecord| format!("{}:{}", record.kind, record.identity);
     Err(LockBindingError::Another { stored: text(&bound), given: text(&given) })
 }
 
-/// Serves graphs from one store under one lock. Cloning shares it.
+/// Serves graphs from one store under one lock. Cloning shares it. A turn answers before it gives the lock back: when the last clone is dropped,
+/// turns that are under way get a moment to end, so that a process that exits leaves no lock behind.
 #[derive(Clone)]
 pub struct Service {
     inner: Arc<Inner>,
+    _closing: Arc<Closing>,
 }
+
+struct Closing(Arc<Inner>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.workers.wait_until_idle(CLOSING_PATIENCE);
+    }
+}
+
+/// How long turns that are under way are waited for in the end.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 
 struct Inner {
     store: Arc<dyn GraphStore>,
@@ -342,7 +364,8 @@ impl Service {
         metrics.register(lock.collectors());
         let permits = || Permits::new(limits.loaded_images, metrics.loads_held.clone(), metrics.loads_waiting.clone());
         let loads = (!design.keeps_images()).then(permits);
-        Self { inner: Arc::new(Inner { store, lock, design, reads, limits, metrics, loads, lanes, workers }) }
+        let inner = Arc::new(Inner { store, lock, design, reads, limits, metrics, loads, lanes, workers });
+        Self { _closing: Arc::new(Closing(Arc::clone(&inner))), inner }
     }
 
     /// Judges and applies one write in a turn with others. `reply` is called once, from another thread or at once, and must not block.

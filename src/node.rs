@@ -102,14 +102,19 @@ impl LockUrl {
     /// # Errors
     /// [`NodeError::LockUrl`] says which forms there are.
     pub fn parse(text: &str) -> Result<Self, NodeError> {
-        if RedisUrl::SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+        let scheme = text.split_inclusive(':').next().unwrap_or_default().to_ascii_lowercase();
+        if RedisUrl::SCHEMES.contains(&scheme.as_str()) {
             return Ok(Self::Redis(Box::new(RedisUrl::parse(text)?)));
         }
         match text.strip_prefix("file:") {
             Some("") => Ok(Self::File(None)),
             Some(directory) => Ok(Self::File(Some(directory.into()))),
             None if text == "postgres" => Ok(Self::Postgres),
-            None => Err(NodeError::LockUrl(text.to_owned())),
+            // Whatever it is, there may be a password in it.
+            None => Err(NodeError::LockUrl(match text.split_once("://") {
+                Some((scheme, _)) => format!("{scheme}://…"),
+                None => text.to_owned(),
+            })),
         }
     }
 
@@ -178,11 +183,13 @@ fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
 /// # Errors
 /// [`NodeError`] says what to do.
 pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
-    let (store, lock) = open_parts(options)?;
+    let (store, lock) = parts(options)?;
+    design::bind_lock(&store, &lock.identity())?;
     Ok(Service::new(Arc::new(store), lock, options.design, options.reads, options.limits))
 }
 
-fn open_parts(options: &NodeOptions) -> Result<(RowStore, Arc<dyn DistributedLock>), NodeError> {
+/// The store, and the lock that was asked for, or else is the database's.
+fn parts(options: &NodeOptions) -> Result<(RowStore, Arc<dyn DistributedLock>), NodeError> {
     let store = open_store(options)?;
     let url = match (&options.lock_url, store.lock_record()?) {
         (Some(url), _) => url.clone(),
@@ -190,7 +197,6 @@ fn open_parts(options: &NodeOptions) -> Result<(RowStore, Arc<dyn DistributedLoc
         (None, None) => LockUrl::default_for(&options.database),
     };
     let lock = open_lock(&url, &options.database, options.lease)?;
-    design::bind_lock(&store, &lock.identity())?;
     Ok((store, lock))
 }
 
@@ -199,7 +205,8 @@ fn open_parts(options: &NodeOptions) -> Result<(RowStore, Arc<dyn DistributedLoc
 /// # Errors
 /// [`NodeError`] says what to do.
 pub fn inspect_lock(options: &NodeOptions, graph: &Name) -> Result<LockReport, NodeError> {
-    let (store, lock) = open_parts(options)?;
+    let (store, lock) = parts(options)?;
+    design::check_lock(&store, &lock.identity())?;
     let head = store.head(graph)?.ok_or_else(|| NodeError::GraphNotFound(graph.clone()))?;
     let key = LockKey::new(store.database_id(), head.id)?;
     let inspection = lock.inspect(&key)?;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 type Task = Box<dyn FnOnce() + Send>;
 
@@ -16,17 +17,21 @@ pub(super) struct Workers {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Nothing is left to do.
+    idle: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     tasks: VecDeque<Task>,
+    /// How many are being worked on.
+    under_way: usize,
     closing: bool,
 }
 
 impl Workers {
     pub(super) fn start(threads: usize) -> Self {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), idle: Condvar::new() });
         let thread = |number| {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("turn-{number}"));
@@ -38,6 +43,16 @@ impl Workers {
     pub(super) fn spawn(&self, task: impl FnOnce() + Send + 'static) {
         self.shared.lock().tasks.push_back(Box::new(task));
         self.shared.changed.notify_one();
+    }
+
+    /// Waits until nothing is left to do, at most `patience`. Not to be called by a worker, which would wait for itself.
+    pub(super) fn wait_until_idle(&self, patience: Duration) {
+        let this = std::thread::current().id();
+        if self.threads.iter().any(|thread| thread.thread().id() == this) {
+            return;
+        }
+        let busy = |state: &mut State| state.under_way > 0 || !state.tasks.is_empty();
+        drop(self.shared.idle.wait_timeout_while(self.shared.lock(), patience, busy));
     }
 }
 
@@ -52,6 +67,8 @@ impl Shared {
             if catch_unwind(AssertUnwindSafe(task)).is_err() {
                 log::error!("a turn panicked; its requests are told that their outcome is unknown");
             }
+            self.lock().under_way -= 1;
+            self.idle.notify_all();
         }
     }
 
@@ -59,6 +76,7 @@ impl Shared {
         let mut state = self.lock();
         loop {
             if let Some(task) = state.tasks.pop_front() {
+                state.under_way += 1;
                 return Some(task);
             }
             if state.closing {

@@ -47,7 +47,7 @@ use prometheus::core::Collector;
 
 pub use self::url::{InvalidRedisUrl, RedisUrl};
 
-use self::ear::{Ear, Subscription};
+use self::ear::{Ear, Listened, Subscription};
 use self::link::{Links, Server};
 use self::metrics::Metrics;
 use self::request::{Holding, Path, Request, Requests, Stage, State};
@@ -152,7 +152,9 @@ impl RedisLock {
         });
         node.ear.open(Subscription::open(&node.server, &node.process).map_err(failed)?);
         housekeeper::start(&node)?;
-        Ok(Self { node, identity: url.to_string() })
+        let lock = Self { node, identity: url.to_string() };
+        lock.ping()?;
+        Ok(lock)
     }
 }
 
@@ -184,10 +186,16 @@ impl DistributedLock for RedisLock {
         }
     }
 
+    /// Takes and gives back a lock that is nobody's, as a reader: so a server that answers and may not be written to is found out.
     fn ping(&self) -> Result<(), LockError> {
-        let node = &self.node;
-        let pinged = node.links.with(&node.server, |link| link.ping(&node.requests));
-        pinged.map_err(|error| unavailable("Redis does not answer", error))
+        let probe = LockKey::new("0", 0)?;
+        let request = self.node.requests.begin(&self.node.process, &probe, Mode::Shared);
+        match self.node.obtain(&request, &Deadline::after(Duration::ZERO), false) {
+            Ok(_) => self.node.give_up(&request),
+            Err(LockError::Timeout { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
@@ -260,11 +268,16 @@ impl Node {
                 break None;
             }
             let listened = self.ear.listen(remaining, |hand_over| self.hear(hand_over));
-            if let Err(error) = &listened {
-                log::warn!("the lock hears nothing from Redis: {}", on_one_line(error));
-                self.hurry();
+            match &listened {
+                Err(error) => {
+                    log::warn!("the lock hears nothing from Redis: {}", reason(error));
+                    self.hurry();
+                }
+                // Heard, if anything can be: whoever listens next finds it.
+                Ok(Listened::Silence) => self.send_sign_of_life(),
+                Ok(Listened::Heard | Listened::Not) => {}
             }
-            if !matches!(listened, Ok(true)) {
+            if !matches!(listened, Ok(Listened::Heard | Listened::Silence)) {
                 // Until something becomes of it, or it is called to listen.
                 let is_over = |state: &mut State| become_of(state).is_some() || std::mem::take(&mut state.called);
                 request.wait_for(deadline, |state| is_over(state).then_some(()));
@@ -272,6 +285,14 @@ impl Node {
         };
         self.ear.leave(request);
         waited
+    }
+
+    /// Publishes to this very process.
+    fn send_sign_of_life(&self) {
+        let sent = self.links.with(&self.server, |link| link.publish(&self.requests, &ear::channel(&self.process)));
+        if let Err(error) = sent {
+            log::debug!("no sign of life could be sent: {}", reason(&error));
+        }
     }
 
     fn hear(&self, hand_over: &HandOver) {
@@ -305,7 +326,7 @@ impl Node {
                     if began.elapsed() >= TRY_AGAIN_FOR {
                         return Err(error);
                     }
-                    log::debug!("lock {}: asked again, as {}", request.key, on_one_line(error));
+                    log::debug!("lock {}: asked again, as {}", request.key, reason(&error));
                     thread::sleep(TRY_AGAIN_AFTER);
                 }
             }
@@ -355,7 +376,7 @@ impl Node {
             self.links.with(&self.server, |link| link.call(&self.server, &self.requests, &request.keys, release));
         match told {
             Ok(_) => self.requests.end(request),
-            Err(error) => log::debug!("lock {}: will be told later, as {}", request.key, on_one_line(error)),
+            Err(error) => log::debug!("lock {}: will be told later, as {}", request.key, reason(&error)),
         }
     }
 
@@ -369,7 +390,7 @@ impl Node {
         let release = Call::Release { request: &request.id, sealed, remember };
         let sent = self.links.with(&self.server, |link| link.send_release(&self.server, request, release));
         if let Err(error) = sent {
-            log::debug!("lock {}: will be given back later, as {}", request.key, on_one_line(error));
+            log::debug!("lock {}: will be given back later, as {}", request.key, reason(&error));
             self.hurry();
         }
     }
@@ -467,5 +488,10 @@ fn process_name() -> Result<String, LockError> {
 }
 
 fn unavailable(what: &str, error: RedisError) -> LockError {
-    LockError::Unavailable { what: what.to_owned(), source: io::Error::other(on_one_line(error)) }
+    LockError::Unavailable { what: what.to_owned(), source: io::Error::other(reason(&error)) }
+}
+
+/// What went wrong, in the words of a person rather than of a socket.
+fn reason(error: &RedisError) -> String {
+    if error.is_timeout() { "Redis did not answer in time".to_owned() } else { on_one_line(error) }
 }

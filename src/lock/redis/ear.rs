@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redis::{Connection, FromRedisValue, RedisError};
+use redis::{Connection, RedisError};
 
 use super::link::Server;
 use super::request::{Holding, Path, Request, Stage};
@@ -17,6 +17,9 @@ use crate::lock::gate::lock;
 
 /// How long a thread listens before it looks up: the housekeeper may have found out what no message told.
 const LISTENS_FOR: Duration = Duration::from_millis(250);
+
+/// How often in a row nothing may be heard, though a sign of life was sent each time, before the connection is given up.
+const SILENCES_MAX: u32 = 4;
 
 /// See the module.
 #[derive(Default)]
@@ -36,18 +39,34 @@ pub(super) struct Subscription {
     connection: Connection,
     /// How long a read waits now.
     timeout: Duration,
-    /// It was silent for long, and was asked for a sign of life.
-    pinged: bool,
+    /// How often in a row nothing was heard.
+    silences: u32,
+}
+
+/// What came of listening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listened {
+    /// Somebody else listens, or nobody can.
+    Not,
+    /// Something was heard, or the caller had little time.
+    Heard,
+    /// Nothing for long: a sign of life is due.
+    Silence,
+}
+
+/// Where a process is told.
+pub(super) fn channel(process: &str) -> String {
+    format!("fencepost:lock:{process}")
 }
 
 impl Subscription {
     pub(super) fn open(server: &Server, process: &str) -> Result<Self, RedisError> {
         let mut connection = server.connect()?;
-        let subscribe = redis::cmd("SUBSCRIBE").arg(format!("fencepost:lock:{process}")).get_packed_command();
+        let subscribe = redis::cmd("SUBSCRIBE").arg(channel(process)).get_packed_command();
         connection.send_packed_command(&subscribe)?;
         connection.recv_response()?.extract_error()?;
         connection.set_read_timeout(Some(LISTENS_FOR))?;
-        Ok(Self { connection, timeout: LISTENS_FOR, pinged: false })
+        Ok(Self { connection, timeout: LISTENS_FOR, silences: 0 })
     }
 
     /// The next message; `None` if there was none in time.
@@ -57,24 +76,23 @@ impl Subscription {
             self.connection.set_read_timeout(Some(wait))?;
             self.timeout = wait;
         }
-        let message = match self.connection.recv_response() {
-            Err(error) if error.is_timeout() && self.pinged && wait == LISTENS_FOR => return Err(error),
+        // Not as the answer to a command: the client would skip the next message for each that did not come in time.
+        let mut messages = self.connection.as_pubsub();
+        let message = messages.get_message();
+        // Dropped, it would unsubscribe. It holds nothing.
+        std::mem::forget(messages);
+        match message {
+            Err(error) if error.is_timeout() && self.silences == SILENCES_MAX => Err(error),
             Err(error) if error.is_timeout() => {
-                if wait == LISTENS_FOR {
-                    self.connection.send_packed_command(&redis::cmd("PING").get_packed_command())?;
-                    self.pinged = true;
-                }
-                return Ok(None);
+                self.silences += u32::from(wait == LISTENS_FOR);
+                Ok(None)
             }
-            message => message?,
-        };
-        self.pinged = false;
-        let words: Vec<String> = FromRedisValue::from_redis_value(message)?;
-        match words.as_slice() {
-            [kind, _, text] if kind == "message" && !failpoint::is_off("lock.redis.messages") => {
-                Ok(HandOver::read(text))
+            Err(error) => Err(error),
+            Ok(message) => {
+                self.silences = 0;
+                let text: String = message.get_payload()?;
+                Ok(HandOver::read(&text).filter(|_| !failpoint::is_off("lock.redis.messages")))
             }
-            _ => Ok(None),
         }
     }
 }
@@ -113,13 +131,15 @@ impl Ear {
         }
     }
 
-    /// Listens for one message, if nobody else does; returns at once if somebody does. Whoever is granted something is woken.
+    /// Listens for one message, if nobody else does; returns at once if somebody does.
     ///
     /// # Errors
     /// The connection was lost: the ear is deaf until it is opened anew.
-    pub(super) fn listen(&self, wait: Duration, heard: impl FnOnce(&HandOver)) -> Result<bool, RedisError> {
-        let Some(mut subscription) = lock(&self.0).subscription.take() else { return Ok(false) };
+    pub(super) fn listen(&self, wait: Duration, heard: impl FnOnce(&HandOver)) -> Result<Listened, RedisError> {
+        let Some(mut subscription) = lock(&self.0).subscription.take() else { return Ok(Listened::Not) };
+        let before = subscription.silences;
         let message = subscription.next(wait);
+        let silent = subscription.silences > before;
         let mut state = lock(&self.0);
         state.is_deaf = message.is_err();
         state.subscription = Some(subscription).filter(|_| message.is_ok());
@@ -127,7 +147,7 @@ impl Ear {
         if let Some(hand_over) = message? {
             heard(&hand_over);
         }
-        Ok(true)
+        Ok(if silent { Listened::Silence } else { Listened::Heard })
     }
 }
 

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use redis::RedisError;
 
-use super::Node;
 use super::ear::Subscription;
 use super::link::Link;
 use super::request::{Request, Stage};
 use super::script::{Call, Standing};
-use crate::db::on_one_line;
+use super::{Node, reason};
 use crate::failpoint;
 use crate::lock::{LockError, LockKey};
 
@@ -61,7 +60,7 @@ impl Node {
         }
         for requests in renewals.values().flat_map(|requests| requests.chunks(RENEWED_AT_ONCE)) {
             if let Err(error) = self.on_own_link(link, |node, link| node.renew(link, requests)) {
-                log::warn!("lock {}: leases could not be renewed: {}", requests[0].key, on_one_line(error));
+                log::warn!("lock {}: leases could not be renewed: {}", requests[0].key, reason(&error));
             }
         }
         jittered(next)
@@ -100,7 +99,7 @@ impl Node {
                 true
             }
             Err(error) => {
-                log::debug!("the lock cannot listen to Redis: {}", on_one_line(error));
+                log::debug!("the lock cannot listen to Redis: {}", reason(&error));
                 false
             }
         }

@@ -25,6 +25,12 @@ pub(super) fn check_server(server: &Server) -> Result<(), LockError> {
         let what = "cannot open the Redis lock".to_owned();
         return Err(LockError::Unavailable { what, source: io::Error::other(reason) });
     }
+    let replication = info(&mut connection, "replication")?;
+    if field(&replication, "role") != Some("master") {
+        let reason = "the server is a replica, which takes no writes; give its primary's address".to_owned();
+        let what = "cannot open the Redis lock".to_owned();
+        return Err(LockError::Unavailable { what, source: io::Error::other(reason) });
+    }
     let memory = info(&mut connection, "memory")?;
     let policy = field(&memory, "maxmemory_policy").unwrap_or_default();
     let limited = field(&memory, "maxmemory").is_some_and(|most| most != "0");

@@ -83,9 +83,9 @@ impl Link {
         }
     }
 
-    /// Asks for nothing but an answer.
-    pub(super) fn ping(&mut self, requests: &Requests) -> Result<(), RedisError> {
-        self.connection.send_packed_command(&redis::cmd("PING").get_packed_command())?;
+    /// Publishes a message that says nothing.
+    pub(super) fn publish(&mut self, requests: &Requests, channel: &str) -> Result<(), RedisError> {
+        self.connection.send_packed_command(&redis::cmd("PUBLISH").arg(channel).arg("").get_packed_command())?;
         self.settle(requests)?;
         self.receive().map(drop)
     }

@@ -26,8 +26,15 @@ impl Metrics {
             "From the release that handed the lock over until its new holder knew, as far as the clocks of server and client agree",
         );
         let lost = "Leases that ran out under their holders, or may have";
+        let grants = IntCounterVec::new(grants, &["mode", "path"]).expect("the names are valid");
+        for mode in [Mode::Shared, Mode::Exclusive] {
+            // There from the start, at zero.
+            for path in ["free", "message", "asked"] {
+                grants.with_label_values(&[mode.word(), path]);
+            }
+        }
         Self {
-            grants: IntCounterVec::new(grants, &["mode", "path"]).expect("the names are valid"),
+            grants,
             hand_off: HistogramVec::new(hand_off.buckets(buckets), &["mode"]).expect("the names are valid"),
             leases_lost: IntCounter::new("fencepost_lock_leases_lost_total", lost).expect("the name is valid"),
         }

@@ -243,6 +243,22 @@ fn a_grant_whose_message_is_lost_is_found_out_by_asking() {
     );
 }
 
+/// The message comes long after the last one, and is not lost for that.
+#[test]
+fn a_message_that_comes_after_a_long_silence_is_heard() {
+    let fixture = Fixture::new();
+    let nodes = [open(&fixture.url, Terms::default()), open(&fixture.url, Terms::default())];
+    let (guard, _) = counted(&nodes[0]);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| take(&nodes[1], Exclusive).release());
+        let began = Instant::now();
+        wait_until(limit(), "there was silence for a while", || began.elapsed() > Duration::from_secs(2));
+        guard.release();
+        waiter.join().expect("no panic");
+    });
+    assert_eq!(["free", "message", "asked"].map(|path| grants(&nodes[1], Exclusive, path)), [0, 1, 0]);
+}
+
 #[test]
 fn what_is_handed_over_is_told_by_a_message() {
     let fixture = Fixture::new();

@@ -53,11 +53,15 @@ fn a_password_and_a_user_are_given_in_the_url() {
     take(&open(&with_password, Terms::default()), Mode::Exclusive).release();
     let mut admin =
         redis::Client::open(with_password).and_then(|client| client.get_connection()).expect("a connection");
-    let () = redis::cmd("ACL")
-        .arg(&["SETUSER", "fencepost", "on", ">other", "~{fencepost:*", "&fencepost:*", "+@all"])
-        .query(&mut admin)
-        .expect("a user");
+    // As docs/LOCK.md has it.
+    let document = include_str!("../../../docs/LOCK.md");
+    let line = document.lines().find(|line| line.contains("ACL SETUSER")).expect("a line to copy");
+    let words = line.trim().replace("PASSWORD", "other");
+    let words: Vec<&str> = words.split(' ').collect();
+    let () = redis::cmd(words[0]).arg(&words[1..]).query(&mut admin).expect("a user");
     take(&open(&format!("redis://fencepost:other@127.0.0.1:{port}"), Terms::default()), Mode::Exclusive).release();
+    let () = redis::cmd("ACL").arg(&["SETUSER", "fencepost", "-zadd"]).query(&mut admin).expect("a user");
+    assert!(is_refused(&format!("redis://fencepost:other@127.0.0.1:{port}")).contains("can't run"));
     for wrong in ["", ":wrong@", "nobody:other@"] {
         let told = is_refused(&format!("redis://{wrong}127.0.0.1:{port}"));
         assert!(!told.contains("wrong") && !told.contains("other"), "{told}");
@@ -72,6 +76,13 @@ fn a_unix_socket_is_given_by_its_path() {
     let guard = take(&near, Mode::Exclusive);
     assert!(matches!(far.acquire(&key(), Mode::Shared, std::time::Duration::ZERO), Err(LockError::Timeout { .. })));
     guard.release();
+}
+
+#[test]
+fn a_replica_is_no_lock() {
+    let (primary, replica) = (Redis::start(&[]), Redis::start(&[]));
+    replica.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+    assert!(is_refused(&replica.url()).contains("replica"));
 }
 
 #[test]
