@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod import;
+mod lock;
 mod plan;
 
 /// A folder with a database in it, and the program run on it.

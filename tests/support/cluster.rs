@@ -321,10 +321,24 @@ impl Server {
         self.child.wait().unwrap()
     }
 
-    /// Sends a signal, such as `STOP`.
+    /// Sends a signal, such as `STOP`: then every thread has stopped when this returns, and not a moment later.
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([&format!("-{signal}"), &self.id().to_string()]).status().unwrap();
         assert!(status.success(), "kill -{signal} failed");
+        if signal == "STOP" {
+            wait_until("every thread has stopped", || self.threads().iter().all(|state| *state == 'T'));
+        }
+    }
+
+    /// The states of its threads, as the kernel tells them.
+    fn threads(&self) -> Vec<char> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        let state = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+            // After the name, which is in brackets and may hold anything.
+            stat.rsplit_once(") ")?.1.chars().next()
+        };
+        tasks.flatten().filter_map(state).collect()
     }
 
     pub fn put_job(&self, job: &str, inputs: &[&str], outputs: &[&str]) -> Result<Answer, String> {
