@@ -189,7 +189,7 @@ pub trait Held: Send {
         Ok(())
     }
 
-    /// See [`Guard::seal`]. For locks whose grants do not expire, nothing.
+    /// See [`Guard::sealed`]. For locks whose grants do not expire, nothing.
     fn sealed(&mut self) {}
 }
 

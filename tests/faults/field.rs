@@ -96,10 +96,11 @@ impl Field {
                     report.verdict().unwrap();
                 }
             });
+            let ends_load = Ends(&over);
             self.wait_for_writes(20);
             let outcome = fault();
             self.wait_for_writes(20);
-            over.store(true, Ordering::SeqCst);
+            drop(ends_load);
             load.join().unwrap();
             outcome
         })
@@ -146,6 +147,15 @@ impl Field {
             Verdict::Valid(summary) => panic!("the checker found nothing: {summary:?}"),
             Verdict::Found(finding) => finding,
         }
+    }
+}
+
+/// Ends the load when dropped, also by a test that fails.
+struct Ends<'o>(&'o AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 
