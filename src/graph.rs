@@ -28,7 +28,7 @@ mod slot_map;
 mod touched;
 
 pub use adjacency::{Dataset, Graph, Job};
-pub use apply::apply;
+pub use apply::{apply, apply_all};
 pub use build::{DamagedRows, GraphBuilder};
 pub use change::{Change, DamagedFact, Fact};
 pub use decide::{Decision, decide};

@@ -8,7 +8,7 @@
 use std::ops::Bound;
 
 use fixedbitset::FixedBitSet;
-use imbl::Vector;
+use imbl::{OrdSet, Vector};
 use petgraph::Direction;
 use petgraph::visit::{GraphBase, IntoNeighbors, IntoNeighborsDirected, IntoNodeIdentifiers, Visitable};
 
@@ -72,34 +72,60 @@ impl DatasetEdges {
     }
 }
 
-/// Nodes by slot; a slot that was given back is used again.
+/// Nodes by slot. A new node gets the smallest slot that is not taken: which one depends on nothing but which are taken, so that every process gives the
+/// same id, whether it loaded the graph or has followed its changes.
 #[derive(Clone)]
 pub(super) struct Slots<T> {
     nodes: Vector<Option<T>>,
-    free: Vector<Slot>,
+    /// Below the length of `nodes`.
+    free: OrdSet<Slot>,
+    /// Of all nodes.
+    text_bytes: usize,
+}
+
+/// What has texts of its own.
+pub(super) trait Texts {
+    /// Their length, in bytes.
+    fn text_bytes(&self) -> usize;
+}
+
+impl Texts for JobNode {
+    fn text_bytes(&self) -> usize {
+        self.name.as_str().len() + self.spec.as_str().len()
+    }
+}
+
+impl Texts for DatasetNode {
+    fn text_bytes(&self) -> usize {
+        self.name.as_str().len() + self.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len())
+    }
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { nodes: Vector::new(), free: Vector::new() }
+        Self { nodes: Vector::new(), free: OrdSet::new(), text_bytes: 0 }
     }
 }
 
-impl<T: Clone> Slots<T> {
+impl<T: Clone + Texts> Slots<T> {
     pub(super) fn from_nodes(nodes: impl Iterator<Item = Option<T>>) -> Self {
         let mut free = Vec::new();
-        let note_free = |(slot, node): (usize, Option<T>)| {
-            if node.is_none() {
-                free.push(slot as Slot);
+        let mut text_bytes = 0;
+        let note = |(slot, node): (usize, Option<T>)| {
+            match &node {
+                Some(node) => text_bytes += node.text_bytes(),
+                None => free.push(slot as Slot),
             }
             node
         };
-        let nodes = nodes.enumerate().map(note_free).collect();
-        Self { nodes, free: free.into_iter().rev().collect() }
+        let nodes = nodes.enumerate().map(note).collect();
+        Self { nodes, free: free.into(), text_bytes }
     }
 
     pub(super) fn insert(&mut self, node: T) -> Slot {
-        if let Some(slot) = self.free.pop_back() {
+        self.text_bytes += node.text_bytes();
+        if let Some(slot) = self.free.get_min().copied() {
+            self.free.remove(&slot);
             self.nodes[slot as usize] = Some(node);
             return slot;
         }
@@ -109,8 +135,9 @@ impl<T: Clone> Slots<T> {
     }
 
     pub(super) fn remove(&mut self, slot: Slot) {
-        self.nodes[slot as usize] = None;
-        self.free.push_back(slot);
+        let gone = self.nodes[slot as usize].take();
+        self.text_bytes -= gone.map_or(0, |node| node.text_bytes());
+        self.free.insert(slot);
     }
 
     pub(super) fn is_taken(&self, slot: Slot) -> bool {
@@ -123,14 +150,30 @@ impl<T: Clone> Slots<T> {
         self.nodes[slot as usize].as_ref().expect("the slot is taken")
     }
 
+    /// The node of a slot that is taken, to change anything but its texts.
     pub(super) fn get_mut(&mut self, slot: Slot) -> &mut T {
         self.nodes[slot as usize].as_mut().expect("the slot is taken")
+    }
+
+    /// Changes the texts of the node of a slot that is taken.
+    pub(super) fn change_texts(&mut self, slot: Slot, change: impl FnOnce(&mut T)) {
+        let node = self.get_mut(slot);
+        let before = node.text_bytes();
+        change(node);
+        let after = node.text_bytes();
+        self.text_bytes = self.text_bytes - before + after;
     }
 
     pub(super) fn slots(&self) -> usize {
         self.nodes.len()
     }
 }
+
+/// What a graph takes in memory beside its texts, in bytes.
+const GRAPH_BYTES: usize = 16 << 10;
+const JOB_BYTES: usize = 200;
+const DATASET_BYTES: usize = 150;
+const EDGE_BYTES: usize = 40;
 
 /// A job of a graph. Reading any part costs O(1), a list of n names O(n).
 #[derive(Clone, Copy)]
@@ -175,6 +218,18 @@ impl Graph {
     #[must_use]
     pub fn edge_count(&self) -> usize {
         self.edges
+    }
+
+    /// About how many bytes of memory it takes, if it shares none with another: its texts, and for everything else what a load of many graphs, small and
+    /// large, was measured to take (`benches/README.md`). O(1).
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let texts = self.jobs.text_bytes + self.datasets.text_bytes;
+        GRAPH_BYTES
+            + texts
+            + self.job_count() * JOB_BYTES
+            + self.dataset_count() * DATASET_BYTES
+            + self.edges * EDGE_BYTES
     }
 
     /// The job of that name. O(log n).

@@ -16,17 +16,25 @@ use super::touched::Touched;
 /// that breaks it.
 #[must_use]
 pub fn apply(graph: &Graph, change: &Change) -> Graph {
-    link(graph, change, &|_| None).map_or_else(|cyclic| cyclic.graph, |(graph, _)| graph)
+    apply_all(graph, [change])
 }
 
-/// As [`apply`], and tells what was touched, or that the jobs would form a cycle. `known` is asked for datasets of `graph` before its
+/// The graph after all of `changes`, one version on for each. As [`apply()`] of one after another, but what one has copied the next changes in place.
+#[must_use]
+pub fn apply_all<'c>(graph: &Graph, changes: impl IntoIterator<Item = &'c Change>) -> Graph {
+    changes.into_iter().fold(graph.clone(), |graph, change| {
+        link(graph, change, &|_| None).map_or_else(|cyclic| cyclic.graph, |(graph, _)| graph)
+    })
+}
+
+/// As [`apply()`], and tells what was touched, or that the jobs would form a cycle. `known` is asked for datasets of `graph` before its
 /// index is: whoever has looked them up already can spare that.
 pub(super) fn link(
-    graph: &Graph,
+    graph: Graph,
     change: &Change,
     known: &dyn Fn(&Name) -> Option<Slot>,
 ) -> Result<(Graph, Touched), Box<Cyclic>> {
-    let mut next = graph.clone();
+    let mut next = graph;
     next.version += 1;
     let mut work = Work { touched: Touched::default(), maybe_orphans: Vec::new(), known };
     // What goes, goes first: a dataset may change hands within one change.
@@ -76,7 +84,7 @@ impl Graph {
             }
             Fact::DatasetUndeclared { name } => {
                 if let Some(slot) = self.dataset_index.get(name.as_str()) {
-                    self.datasets.get_mut(slot).metadata = None;
+                    self.datasets.change_texts(slot, |dataset| dataset.metadata = None);
                     work.touched.datasets_changed.push(slot);
                     work.maybe_orphans.push(slot);
                 }
@@ -108,15 +116,14 @@ impl Graph {
                 self.link_all(slot, Side::Input, inputs_added, work);
                 self.link_all(slot, Side::Output, outputs_added, work);
                 work.touched.jobs_changed.push(slot);
-                let job = self.jobs.get_mut(slot);
-                job.version = self.version;
+                self.jobs.get_mut(slot).version = self.version;
                 if let Some(spec) = spec {
-                    job.spec = spec.clone();
+                    self.jobs.change_texts(slot, |job| job.spec = spec.clone());
                 }
             }
             Fact::DatasetDeclared { name, metadata } | Fact::DatasetChanged { name, metadata } => {
                 let slot = self.dataset_slot(name, work);
-                self.datasets.get_mut(slot).metadata = Some(metadata.clone());
+                self.datasets.change_texts(slot, |dataset| dataset.metadata = Some(metadata.clone()));
                 work.touched.datasets_changed.push(slot);
             }
             Fact::GraphDeleted {} | Fact::JobDeleted { .. } | Fact::DatasetUndeclared { .. } => {}

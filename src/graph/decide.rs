@@ -58,7 +58,7 @@ fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Re
     if change.is_empty() {
         return Ok(Decision { change, next: graph.clone(), touched: Touched::default(), created: false });
     }
-    match link(graph, &change, &|dataset| draft.slot_of(dataset)) {
+    match link(graph.clone(), &change, &|dataset| draft.slot_of(dataset)) {
         Ok((next, touched)) => Ok(Decision { created: draft.created(), change, next, touched }),
         Err(cyclic) => {
             let cycle = cycle::shortest(&cyclic);

@@ -1,8 +1,9 @@
 //! What must hold for every sequence of commands.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
-use fencepost::graph::{CanonicalJson, Change, Graph, apply, decide};
+use fencepost::graph::{CanonicalJson, Change, Graph, apply, apply_all, decide};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -16,6 +17,7 @@ fn run(universe: &Universe, draws: &[CommandDraw], mut each: impl FnMut(&Verdict
     let (mut graph, mut model) = (Graph::default(), Model::default());
     let mut followers = vec![(Graph::default(), "followed from the start")];
     let mut kept: Vec<(Graph, Model)> = Vec::new();
+    let mut changes = Vec::new();
     for (number, draw) in draws.iter().enumerate() {
         let json = draw.on(universe, &model);
         let command = command(&json);
@@ -31,6 +33,7 @@ fn run(universe: &Universe, draws: &[CommandDraw], mut each: impl FnMut(&Verdict
                 for (follower, _) in &mut followers {
                     *follower = apply(follower, &change);
                 }
+                changes.push(change);
             }
             graph = decision.next;
         }
@@ -39,6 +42,8 @@ fn run(universe: &Universe, draws: &[CommandDraw], mut each: impl FnMut(&Verdict
         for (follower, how) in &followers {
             assert_eq!(follower.digest(), graph.digest(), "{how}");
             assert_same(follower, &model);
+            assert_eq!(ids(follower), ids(&graph), "{how}: rows are found by the ids that another process gave");
+            assert_eq!(follower.memory_bytes(), graph.memory_bytes(), "{how}");
             assert_eq!(verdict(follower, &command), verdict(&graph, &command), "{how}");
         }
         kept.push(before);
@@ -50,11 +55,20 @@ fn run(universe: &Universe, draws: &[CommandDraw], mut each: impl FnMut(&Verdict
     for (graph, model) in &kept {
         assert_same(graph, model);
     }
-    for (follower, _) in followers {
+    followers.push((apply_all(&Graph::default(), &changes), "followed all at once"));
+    for (follower, how) in followers {
+        assert_eq!((follower.digest(), ids(&follower)), (graph.digest(), ids(&graph)), "{how}");
         assert_answers(&follower, &model);
     }
     assert_answers(&rebuilt(&graph), &model);
     (graph, model)
+}
+
+/// The ids of all jobs and datasets by name.
+fn ids(graph: &Graph) -> (BTreeMap<&str, u32>, BTreeMap<&str, u32>) {
+    let jobs = graph.jobs_from(Bound::Unbounded).map(|job| (job.name().as_str(), job.id()));
+    let datasets = graph.datasets_from(Bound::Unbounded).map(|dataset| (dataset.name().as_str(), dataset.id()));
+    (jobs.collect(), datasets.collect())
 }
 
 /// Plans and reachability are the naive ones, for every origin and a few sets of targets.
