@@ -12,6 +12,7 @@ use serde::Serialize;
 
 mod drive;
 pub mod history;
+mod phases;
 mod random;
 mod report;
 mod request;

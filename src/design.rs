@@ -12,17 +12,19 @@
 //! Uses `graph`, `store` and `lock`; synchronous; knows no HTTP. What differs between designs is where state lives (the store), how the image is
 //! refreshed and how writers take turns: see [`Design`].
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::graph::{Command, Name, Precondition, Rejection};
+use prometheus::Histogram;
+
+use crate::graph::{Command, Name, Precondition, Rejection, apply_all};
 use crate::lock::{DistributedLock, LockError, LockIdentity};
-use crate::store::{CommitError, Creation, GraphStore, Head, LockRecord, StoreError, StoredAnswer};
+use crate::store::{CatchUp, CommitError, Creation, GraphStore, Head, LockRecord, Refresh, StoreError, StoredAnswer};
 
 mod image;
 mod lane;
+mod lanes;
 mod metrics;
 mod permits;
 mod read_turn;
@@ -33,6 +35,7 @@ pub use image::Image;
 pub use metrics::Metrics;
 
 use lane::{Lane, PendingRead, PendingWrite, Queued};
+use lanes::Lanes;
 use metrics::observe;
 use permits::{Permit, Permits};
 use workers::Workers;
@@ -45,42 +48,51 @@ pub enum Design {
     /// costs a look at the version, a write its own size; O(n) only after another process has written.
     #[default]
     Crud,
+    /// As `crud`, but what another process has written since is learnt from the change log: O(what changed), whatever the size of the graph.
+    CrudDelta,
+    /// As `crud-delta`, but without a lock: who finds at the conditional write that another was faster reads what that one did and judges again, a bounded
+    /// number of times. Reads take one snapshot of the database, whichever [`Reads`] are asked for.
+    CrudOptimistic,
     /// Rows; every request takes a turn of its own by the lock, loads the whole graph, and keeps nothing; every write sorts the whole graph to
     /// see that it has no cycle. Always O(n): what the plainest code that is correct costs, to measure the others against.
     CrudNaive,
 }
 
 impl Design {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Crud, Self::CrudDelta, Self::CrudOptimistic, Self::CrudNaive];
+
     /// Whether an image outlives the turn that loaded or made it.
     #[must_use]
     pub fn keeps_images(self) -> bool {
-        match self {
-            Self::Crud => true,
-            Self::CrudNaive => false,
-        }
+        self != Self::CrudNaive
     }
 
     /// Whether one turn serves all that wait, within the limits of a batch.
     #[must_use]
     pub fn shares_turns(self) -> bool {
-        match self {
-            Self::Crud => true,
-            Self::CrudNaive => false,
-        }
+        self != Self::CrudNaive
     }
 
     /// Whether each turn of writes sorts the whole graph that it leads to.
     #[must_use]
     pub fn checks_whole_graph(self) -> bool {
-        match self {
-            Self::Crud => false,
-            Self::CrudNaive => true,
-        }
+        self == Self::CrudNaive
     }
 
-    /// At most how many that wait one turn serves, where `limit` is the most that any may.
-    fn turn_size(self, limit: usize) -> usize {
-        if self.shares_turns() { limit } else { 1 }
+    /// Whether turns are taken by the lock.
+    #[must_use]
+    pub fn takes_lock(self) -> bool {
+        self != Self::CrudOptimistic
+    }
+
+    /// How an image learns what others wrote.
+    #[must_use]
+    pub fn catches_up_by(self) -> CatchUp {
+        match self {
+            Self::Crud | Self::CrudNaive => CatchUp::Reload,
+            Self::CrudDelta | Self::CrudOptimistic => CatchUp::Changes,
+        }
     }
 }
 
@@ -89,6 +101,8 @@ impl fmt::Display for Design {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Crud => "crud",
+            Self::CrudDelta => "crud-delta",
+            Self::CrudOptimistic => "crud-optimistic",
             Self::CrudNaive => "crud-naive",
         })
     }
@@ -107,7 +121,10 @@ pub enum Reads {
 /// Everything that is bounded. What happens at each bound is an error that a person understands.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Threads that take turns: so many graphs are served at once.
+    /// Whether those who wait share a turn, where the design has it so. Only for measuring what it is worth.
+    pub share_turns: bool,
+    /// Turns at once, in a thread each, those included that wait for a lock held by another process. A graph has at most one of writes and one
+    /// of reads.
     pub turn_threads: usize,
     /// Writes that may wait for one graph; one more is refused as contended.
     pub waiting_writes: usize,
@@ -117,6 +134,15 @@ pub struct Limits {
     pub batch_writes: usize,
     /// Bytes of request bodies that one turn serves, beyond its first request.
     pub batch_bytes: usize,
+    /// How long a turn judges writes, beyond its first; the others are the first of the next turn.
+    pub batch_time: Duration,
+    /// Reads that one turn serves.
+    pub batch_reads: usize,
+    /// Turns of reads of one graph at once where turns are not shared.
+    pub unshared_reads: usize,
+    /// What is kept of all graphs, in bytes, as [`Graph::memory_bytes`](crate::graph::Graph::memory_bytes) counts it: beyond, graphs that nobody uses
+    /// leave memory, the one that was used longest ago first, and are loaded again when they are asked for.
+    pub graph_bytes: usize,
     /// Whole graphs that are in memory at once under a design that keeps no image; one more is waited for as long as for the lock, and then
     /// refused as contended. An image counts until nobody holds it.
     pub loaded_images: usize,
@@ -124,20 +150,28 @@ pub struct Limits {
     pub lock_wait: Duration,
     /// How often a turn that was fenced or outrun is taken again.
     pub turn_retries: usize,
+    /// The same without a lock, where to be outrun is nothing unusual.
+    pub optimistic_retries: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            turn_threads: 8,
+            share_turns: true,
+            turn_threads: 256,
             waiting_writes: 1024,
             waiting_reads: 8192,
             batch_writes: 128,
             batch_bytes: 8 << 20,
+            batch_time: Duration::from_millis(20),
+            batch_reads: 8192,
+            unshared_reads: 8,
+            graph_bytes: 2 << 30,
             loaded_images: 2,
             // A second more than the lease of a lock that has one.
             lock_wait: Duration::from_secs(6),
             turn_retries: 3,
+            optimistic_retries: 32,
         }
     }
 }
@@ -338,30 +372,38 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 
 struct Inner {
     store: Arc<dyn GraphStore>,
-    lock: Arc<dyn DistributedLock>,
+    /// If the design takes one.
+    lock: Option<Arc<dyn DistributedLock>>,
     design: Design,
     reads: Reads,
     limits: Limits,
     metrics: Metrics,
     /// If images are not kept.
     loads: Option<Arc<Permits>>,
-    lanes: Mutex<HashMap<Name, Arc<Lane>>>,
+    lanes: Lanes,
     workers: Workers,
 }
 
 impl Service {
-    /// Starts the threads that take turns. The lock must be the database's (see [`bind_lock`]).
+    /// The lock must be the database's (see [`bind_lock`]), and there if the design takes one; of one that does not it is left aside.
+    ///
+    /// # Panics
+    /// If the design takes a lock and there is none.
     #[must_use]
     pub fn new(
         store: Arc<dyn GraphStore>,
-        lock: Arc<dyn DistributedLock>,
+        lock: Option<Arc<dyn DistributedLock>>,
         design: Design,
         reads: Reads,
         limits: Limits,
     ) -> Self {
-        let workers = Workers::start(limits.turn_threads);
-        let (metrics, lanes) = (Metrics::new(), Mutex::default());
-        metrics.register(lock.collectors());
+        let lock = lock.filter(|_| design.takes_lock());
+        assert!(lock.is_some() || !design.takes_lock(), "{design} takes a lock");
+        let workers = Workers::new(limits.turn_threads);
+        let metrics = Metrics::new();
+        let (held, bytes) = (metrics.graphs_held.clone(), metrics.graph_bytes.clone());
+        let lanes = Lanes::new(limits.graph_bytes, held, bytes, metrics.graphs_evicted.clone());
+        metrics.register(lock.as_ref().map_or_else(Vec::new, |lock| lock.collectors()));
         let permits = || Permits::new(limits.loaded_images, metrics.loads_held.clone(), metrics.loads_waiting.clone());
         let loads = (!design.keeps_images()).then(permits);
         let inner = Arc::new(Inner { store, lock, design, reads, limits, metrics, loads, lanes, workers });
@@ -427,7 +469,8 @@ impl Service {
         let inner = Arc::clone(&self.inner);
         self.inner.workers.spawn(move || {
             let database = inner.store.ping().map_err(Refusal::from);
-            reply(database.and_then(|()| inner.lock.ping().map_err(Refusal::from)));
+            let lock = || inner.lock.as_ref().map_or(Ok(()), |lock| lock.ping()).map_err(Refusal::from);
+            reply(database.and_then(|()| lock()));
         });
     }
 
@@ -464,8 +507,7 @@ impl Service {
     /// How many writes and reads wait in all lines together.
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
-        let lanes = self.inner.lanes();
-        lanes.values().map(|lane| lane.waiting()).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
+        self.inner.lanes.waiting()
     }
 }
 
@@ -478,24 +520,18 @@ fn wait_for<T: Send + 'static>(ask: impl FnOnce(Box<dyn FnOnce(Result<T, Refusal
 }
 
 impl Inner {
-    fn lanes(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Arc<Lane>>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn lane(&self, graph: &Name) -> Arc<Lane> {
-        let mut lanes = self.lanes();
-        let new = || Arc::new(Lane::new(graph.clone(), self.design.keeps_images()));
-        let lane = lanes.entry(graph.clone()).or_insert_with(new);
-        let lane = Arc::clone(lane);
-        self.metrics.graphs_held.set(lanes.len() as i64);
-        lane
+        let read_turns = if self.shares_turns() { 1 } else { self.limits.unshared_reads.max(1) };
+        self.lanes.get(graph, || Lane::new(graph.clone(), self.design.keeps_images(), read_turns))
     }
 
-    /// A request that has the lane already is still served by it.
-    fn forget(&self, lane: &Lane) {
-        let mut lanes = self.lanes();
-        lanes.remove(&lane.name);
-        self.metrics.graphs_held.set(lanes.len() as i64);
+    fn shares_turns(&self) -> bool {
+        self.design.shares_turns() && self.limits.share_turns
+    }
+
+    /// At most how many that wait one turn serves, where `limit` is the most that any may.
+    fn turn_size(&self, limit: usize) -> usize {
+        if self.shares_turns() { limit } else { 1 }
     }
 
     fn overflow(&self, what: &str, limit: usize) -> Refusal {
@@ -511,23 +547,32 @@ impl Inner {
         if let Ok(Some(head)) = &head {
             lane.set_graph_id(Some(head.id));
         } else {
-            self.forget(lane);
+            self.lanes.forget(&lane.name);
         }
         Ok(head?.map(|head| head.id))
     }
 
-    /// The row and the image at its version, from one snapshot, unless the image in hand is at that version. `None` if there is no such graph.
-    fn refreshed(&self, lane: &Lane) -> Result<Option<(Head, Arc<Image>)>, Refusal> {
+    /// The row and the image at its version, which were read in one snapshot. `None` if there is no such graph.
+    fn refreshed(&self, lane: &Lane, timed: &Histogram) -> Result<Option<(Head, Arc<Image>)>, Refusal> {
         let permit = self.load_permit()?;
         let began = Instant::now();
         let known = lane.image.get();
-        let refreshed = self.store.refresh(&lane.name, known.as_ref().map(|image| image.key))?;
+        let by = self.design.catches_up_by();
+        let refreshed = self.store.refresh(&lane.name, known.as_ref().map(|image| image.key), by)?;
         lane.set_graph_id(refreshed.as_ref().map(|(head, _)| head.id));
-        let Some((head, graph)) = refreshed else { return Ok(None) };
-        let image = match (graph, known) {
-            (None, Some(image)) => image,
-            (None, None) => unreachable!("the store leaves out only a graph that is known"),
-            (Some(graph), known) => {
+        let Some((head, refresh)) = refreshed else { return Ok(None) };
+        let image = match (refresh, known) {
+            (Refresh::Current, Some(image)) => image,
+            (Refresh::Changes(changes), Some(image)) => {
+                self.metrics.image_catch_ups.inc();
+                self.metrics.changes_applied.inc_by(changes.len() as u64);
+                let image = Arc::new(Image::derived(head.key(), apply_all(&image.graph, &changes)));
+                lane.image.publish(&image);
+                self.lanes.settle(lane);
+                image
+            }
+            (Refresh::Current | Refresh::Changes(_), None) => unreachable!("the store was told of no image"),
+            (Refresh::Whole(graph), known) => {
                 if let Some(image) = known.filter(|image| image.key.version >= head.version) {
                     log::warn!(
                         "graph `{}`: the store is at version {}, behind the image at {} or on another history; was a backup restored? Loading anew",
@@ -541,10 +586,11 @@ impl Inner {
                 self.metrics.image_loads.inc();
                 let image = Arc::new(Image::loaded(head.key(), graph, permit));
                 lane.image.publish(&image);
+                self.lanes.settle(lane);
                 image
             }
         };
-        observe(&self.metrics.refresh, began.elapsed());
+        observe(timed, began.elapsed());
         Ok(Some((head, image)))
     }
 

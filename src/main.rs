@@ -62,12 +62,36 @@ struct NodeArgs {
     /// Whether reads share the lock, or read one snapshot of the database and never wait for a writer
     #[arg(long, global = true, env = "FENCEPOST_READS", default_value = "lock", value_enum)]
     reads: ReadsArg,
+    /// Whether requests that wait for a graph share its next turn, as far as the design does that; off to measure what it is worth
+    #[arg(long, global = true, env = "FENCEPOST_SHARING", default_value = "on", value_enum)]
+    sharing: Sharing,
+    /// Memory for graphs, in MiB: beyond, those that were used longest ago are let go, and loaded again when asked for
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_GRAPH_MEMORY_MIB",
+        default_value_t = fencepost::design::Limits::default().graph_bytes >> 20,
+        value_name = "MIB"
+    )]
+    graph_memory_mib: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sharing {
+    /// One turn serves all that wait, within its limits
+    On,
+    /// A turn for each request
+    Off,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum DesignArg {
     /// Rows; the image is reloaded when the version moved; writers take turns by the lock
     Crud,
+    /// As crud, but what others wrote since is learnt from the change log
+    CrudDelta,
+    /// As crud-delta, but without a lock: whoever was outrun judges again. Reads are as with --reads snapshot
+    CrudOptimistic,
     /// Rows; each request alone takes the lock and loads the whole graph, each write sorts it whole; nothing is kept
     CrudNaive,
 }
@@ -131,6 +155,12 @@ struct ServeArgs {
     /// Writes that one turn serves
     #[arg(long, default_value_t = fencepost::design::Limits::default().batch_writes, value_parser = at_least_one, value_name = "N")]
     batch_writes: usize,
+    /// Bytes of request bodies that one turn of writes serves, beyond its first request
+    #[arg(long, default_value_t = fencepost::design::Limits::default().batch_bytes, value_parser = at_least_one, value_name = "BYTES")]
+    batch_bytes: usize,
+    /// How long a turn judges writes, in milliseconds, before it leaves the others to the next
+    #[arg(long, default_value_t = fencepost::design::Limits::default().batch_time.as_millis() as u64, value_name = "MS")]
+    batch_time_ms: u64,
     /// How long a turn waits for the lock, in milliseconds
     #[arg(long, default_value_t = fencepost::design::Limits::default().lock_wait.as_millis() as u64, value_name = "MS")]
     lock_wait_ms: u64,
@@ -317,6 +347,8 @@ impl NodeArgs {
     fn options(&self) -> Result<NodeOptions, Failure> {
         let design = match self.design {
             DesignArg::Crud => Design::Crud,
+            DesignArg::CrudDelta => Design::CrudDelta,
+            DesignArg::CrudOptimistic => Design::CrudOptimistic,
             DesignArg::CrudNaive => Design::CrudNaive,
         };
         let database = DatabaseUrl::parse(&self.database_url).map_err(NodeError::from)?;
@@ -326,7 +358,10 @@ impl NodeArgs {
             ReadsArg::Snapshot => Reads::Snapshot,
         };
         let lease = Duration::from_millis(self.lock_lease_ms);
-        Ok(NodeOptions { lock_url, lease, design, reads, ..NodeOptions::new(database) })
+        let mut options = NodeOptions { lock_url, lease, design, reads, ..NodeOptions::new(database) };
+        options.limits.share_turns = self.sharing == Sharing::On;
+        options.limits.graph_bytes = self.graph_memory_mib.saturating_mul(1 << 20);
+        Ok(options)
     }
 }
 
@@ -342,6 +377,8 @@ fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
     options.limits.waiting_writes = args.waiting_writes;
     options.limits.waiting_reads = args.waiting_reads;
     options.limits.batch_writes = args.batch_writes;
+    options.limits.batch_bytes = args.batch_bytes;
+    options.limits.batch_time = Duration::from_millis(args.batch_time_ms);
     options.limits.lock_wait = Duration::from_millis(args.lock_wait_ms);
     let limits = HttpLimits {
         body_bytes: args.body_limit_bytes,

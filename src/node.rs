@@ -183,8 +183,13 @@ fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
 /// # Errors
 /// [`NodeError`] says what to do.
 pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
-    let (store, lock) = parts(options)?;
-    design::bind_lock(&store, &lock.identity())?;
+    let (store, lock) = if options.design.takes_lock() {
+        let (store, lock) = parts(options)?;
+        design::bind_lock(&store, &lock.identity())?;
+        (store, Some(lock))
+    } else {
+        (open_store(options)?, None)
+    };
     Ok(Service::new(Arc::new(store), lock, options.design, options.reads, options.limits))
 }
 

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::db::DbError;
 use crate::graph::{Change, DamagedFact, DamagedRows, Graph, Name, Precondition, Touched, hex};
 
+mod catch_up;
 mod delta;
 pub mod rows;
 
@@ -80,6 +81,25 @@ pub struct ImageKey {
     pub version: u64,
     /// The chain at that version.
     pub chain: Chain,
+}
+
+/// How an image that is behind is to be brought up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatchUp {
+    /// By the whole graph.
+    Reload,
+    /// By the changes since, as long as the log has them, they are of the image's history, and they are not too many.
+    Changes,
+}
+
+/// What brings an image to the version of a [`Head`].
+pub enum Refresh {
+    /// Nothing: it is there.
+    Current,
+    /// These, one after another, with [`apply_all`](crate::graph::apply_all). At least one; they lead from the image's chain to the head's.
+    Changes(Vec<Change>),
+    /// This instead.
+    Whole(Graph),
 }
 
 impl Head {
@@ -308,11 +328,25 @@ pub trait GraphStore: Send + Sync {
     /// [`StoreError`] if it cannot be read.
     fn head(&self, name: &Name) -> Result<Option<Head>, StoreError>;
 
-    /// The graph's row and, unless its key is `known`, the graph at that version: both from one snapshot.
+    /// The graph's row and, unless its key is `known`, what makes of the graph that is known the graph at that version: both from one snapshot.
+    /// [`CatchUp::Changes`] costs what was changed since, [`CatchUp::Reload`] the whole graph.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
-    fn refresh(&self, name: &Name, known: Option<ImageKey>) -> Result<Option<(Head, Option<Graph>)>, StoreError>;
+    fn refresh(&self, name: &Name, known: Option<ImageKey>, by: CatchUp)
+    -> Result<Option<(Head, Refresh)>, StoreError>;
+
+    /// The graph's row and the whole graph at its version, from one snapshot. O(size of the graph).
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    fn load(&self, name: &Name) -> Result<Option<(Head, Graph)>, StoreError> {
+        let read = self.refresh(name, None, CatchUp::Reload)?;
+        Ok(read.map(|(head, refresh)| match refresh {
+            Refresh::Whole(graph) => (head, graph),
+            Refresh::Current | Refresh::Changes(_) => unreachable!("nothing was known"),
+        }))
+    }
 
     /// Raises the epoch to `epoch` and seals `fence`, if the row's epoch still is what was read. Returns the row as it is then.
     ///

@@ -7,7 +7,8 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::history::{Ending, Event, FORMAT_VERSION, Invocation, Recorder, Writer};
-use super::report::{Report, Tally, TurnSums};
+use super::phases::Phases;
+use super::report::{Report, Tally};
 use super::request::{Outcome, Request};
 use super::target::{Connection, Target};
 use super::workload::{Seen, Workload};
@@ -67,7 +68,7 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     };
     let mut tally = run.set_up(connection.as_mut())?;
     let start = Instant::now();
-    let (counted, turns) = run.clients(start);
+    let (counted, phases) = run.clients(start);
     let measured = start.elapsed().saturating_sub(run.schedule.warmup);
     run.bar.finish_and_clear();
     tally.add(counted);
@@ -83,7 +84,7 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     let loaded = (args.workload == WorkloadName::Load).then(|| operations(&workload));
     let final_version = last["final_version"].as_u64();
     let first_read = contact.first_read;
-    Ok(Report { args: args.clone(), tally, measured, first_read, turns, loaded, final_version, away })
+    Ok(Report { args: args.clone(), tally, measured, first_read, phases, loaded, final_version, away })
 }
 
 fn unix_ms() -> u64 {
@@ -247,22 +248,26 @@ impl Run<'_> {
         Ok(tally)
     }
 
-    /// All clients, and the turns' sums at the beginning and the end of what is measured.
-    fn clients(&self, start: Instant) -> (Tally, Option<(TurnSums, TurnSums)>) {
-        let turns = || self.target.service().map(|service| TurnSums::of(service.metrics()));
+    /// All clients, and what the service says of its turns at the beginning and the end of what is measured.
+    fn clients(&self, start: Instant) -> (Tally, (Phases, Phases)) {
+        let phases = || {
+            let mut phases = Phases::default();
+            self.target.metrics().iter().for_each(|text| phases.add(text));
+            phases
+        };
         self.touch();
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..self.args.clients)
                 .map(|client| scope.spawn(move || Client::new(self, client, start).run()))
                 .collect();
             std::thread::sleep(self.schedule.warmup.saturating_sub(start.elapsed()));
-            let before = turns();
+            let before = phases();
             let mut tally = Tally::default();
             for client in clients {
                 tally.add(client.join().expect("a client does not panic"));
             }
             tally.unsent = self.schedule.due_before_end().saturating_sub(tally.sent);
-            (tally, before.zip(turns()))
+            (tally, (before, phases()))
         })
     }
 

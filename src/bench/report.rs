@@ -7,9 +7,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use super::phases::Phases;
 use super::{BenchError, DriveArgs, Format, Outcome};
-use crate::design::Metrics;
-use prometheus::Histogram as Timed;
 
 /// Latencies in nanoseconds; three digits are kept.
 pub struct Latencies(Histogram<u64>);
@@ -91,41 +90,6 @@ impl Tally {
     }
 }
 
-/// Sums of the turns' histograms at one time.
-pub struct TurnSums([(&'static str, u64, f64); 7]);
-
-impl TurnSums {
-    /// As they are now.
-    #[must_use]
-    pub fn of(metrics: &Metrics) -> Self {
-        let histograms = [
-            ("queue", &[&metrics.queue_wait] as &[&Timed]),
-            ("lock", &[&metrics.lock_wait.shared, &metrics.lock_wait.exclusive]),
-            ("refresh", &[&metrics.refresh]),
-            ("decide", &[&metrics.decide]),
-            ("check", &[&metrics.whole_check]),
-            ("commit", &[&metrics.commit]),
-            ("batch", &[&metrics.write_batch]),
-        ];
-        Self(histograms.map(|(name, parts)| {
-            let count = parts.iter().map(|part| part.get_sample_count()).sum();
-            (name, count, parts.iter().map(|part| part.get_sample_sum()).sum())
-        }))
-    }
-
-    /// The means since `earlier`: microseconds, and requests for the batch.
-    fn means_since(&self, earlier: &Self) -> Vec<(&'static str, u64, f64)> {
-        let pairs = self.0.iter().zip(&earlier.0);
-        pairs
-            .map(|(now, then)| {
-                let (count, sum) = (now.1 - then.1, now.2 - then.2);
-                let scale = if now.0 == "batch" { 1.0 } else { 1e6 };
-                (now.0, count, if count == 0 { 0.0 } else { sum / count as f64 * scale })
-            })
-            .collect()
-    }
-}
-
 /// A whole run.
 pub struct Report {
     pub(super) args: DriveArgs,
@@ -134,8 +98,8 @@ pub struct Report {
     pub(super) measured: Duration,
     /// What the first read took, before anything was measured.
     pub(super) first_read: Duration,
-    /// Of a target in this process: the turns' means.
-    pub(super) turns: Option<(TurnSums, TurnSums)>,
+    /// What the service says of its turns, before and after what was measured.
+    pub(super) phases: (Phases, Phases),
     /// Operations in a request of the load workload, all together.
     pub(super) loaded: Option<u64>,
     /// The graph's version in the end.
@@ -194,12 +158,6 @@ impl Report {
                 json!({"call": call, "verdict": verdict, "count": count, "per_second": rate, "latency": latency})
             })
             .collect();
-        let turns = self.turns.as_ref().map(|(before, after)| {
-            let means = after.means_since(before).into_iter();
-            means
-                .map(|(name, count, mean)| (name.to_owned(), json!({"count": count, "mean": mean})))
-                .collect::<serde_json::Map<_, _>>()
-        });
         json!({
             "arguments": self.args,
             "measured_seconds": self.measured.as_secs_f64(),
@@ -210,7 +168,7 @@ impl Report {
             "unsent": self.tally.unsent,
             "undocumented": self.tally.undocumented.as_ref().map_or(0, |(count, _)| *count),
             "requests": requests,
-            "turns": turns,
+            "phases": self.phases.1.json(&self.phases.0),
             "beyond_commit": self.beyond_commit().map(Latencies::json),
             "operations_per_second": self.loaded.map(|operations| self.rate(operations)),
             "final_version": self.final_version,
@@ -242,16 +200,7 @@ impl Report {
         if let Some(beyond) = self.beyond_commit() {
             row(&mut text, "beyond commit", "writes less their commit", beyond.0.len(), beyond);
         }
-        if let Some((before, after)) = &self.turns {
-            let means = after.means_since(before);
-            // Not every design takes every step.
-            let taken = means.iter().filter(|(_, count, _)| *count > 0);
-            let means = taken.map(|(name, count, mean)| match *name {
-                "batch" => format!("{mean:.1} writes a turn ({count} turns)"),
-                name => format!("{name} {mean:.1} µs"),
-            });
-            let _ = writeln!(text, "means of turns: {}", means.collect::<Vec<_>>().join(", "));
-        }
+        text += &self.phases.1.table(&self.phases.0);
         if let Some(operations) = self.loaded {
             let (seconds, rate) = (self.measured.as_secs_f64(), self.rate(operations));
             let _ = writeln!(text, "loaded: {operations} operations in {seconds:.1} s, {rate:.0} a second");

@@ -37,14 +37,12 @@ pub fn fetch(options: &NodeOptions, graph: &str, texts: &mut Texts) -> Result<(L
     let database = Database::open(&options.database, options.pool).map_err(NodeError::from)?;
     let store = RowStore::new(database).map_err(NodeError::from)?;
     let name = Name::new(graph).map_err(|error| damaged(error.to_string()))?;
-    let found = store.refresh(&name, None).map_err(|error| match error {
+    let found = store.load(&name).map_err(|error| match error {
         StoreError::Database(error) => NodeError::from(error).into(),
         StoreError::DamagedRows { reason, .. } => damaged(reason.to_string()),
         other => damaged(other.to_string()),
     })?;
-    let (head, Some(rows)) = found.ok_or_else(|| damaged("is not in the database".to_owned()))? else {
-        unreachable!("an image that is not known is loaded")
-    };
+    let (head, rows) = found.ok_or_else(|| damaged("is not in the database".to_owned()))?;
     let mut log = Log { name: options.database.to_string(), changes: Vec::new() };
     let mut unreadable = None;
     let read = store.changes(head.id, 0, &mut |version, text, chain| {

@@ -85,6 +85,8 @@ diesel::table! {
     }
 }
 
+diesel::allow_tables_to_appear_in_same_query!(graphs, changes);
+
 /// A row of the change log.
 #[derive(diesel::Insertable)]
 #[diesel(table_name = changes, treat_none_as_default_value = false)]

@@ -82,6 +82,11 @@ impl ImageCell {
         }
     }
 
+    /// What the newest image takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().newest.as_ref().map_or(0, |newest| newest.graph.memory_bytes())
+    }
+
     /// Forgets `image`, if it still is the newest.
     pub(super) fn discard(&self, image: ImageKey) {
         let former = self.lock().newest.take_if(|newest| newest.key == image);

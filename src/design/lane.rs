@@ -32,16 +32,12 @@ pub(super) struct Lane {
     reads: Mutex<Line<PendingRead>>,
 }
 
-/// Those who wait, and whether a turn that will serve them is under way.
+/// Those who wait, and how many turns that will serve them are under way.
 struct Line<T> {
     waiting: VecDeque<T>,
-    turn_under_way: bool,
-}
-
-impl<T> Default for Line<T> {
-    fn default() -> Self {
-        Self { waiting: VecDeque::new(), turn_under_way: false }
-    }
+    turns: usize,
+    /// Turns at once.
+    most_turns: usize,
 }
 
 /// What became of a request that was put in line.
@@ -55,29 +51,39 @@ pub(super) enum Queued<T> {
 }
 
 impl<T> Line<T> {
+    fn new(most_turns: usize) -> Self {
+        Self { waiting: VecDeque::new(), turns: 0, most_turns }
+    }
+
     fn push(&mut self, item: T, limit: usize) -> Queued<T> {
         if self.waiting.len() >= limit {
             return Queued::Full(item);
         }
         self.waiting.push_back(item);
-        if std::mem::replace(&mut self.turn_under_way, true) { Queued::Behind } else { Queued::First }
+        if self.turns == self.most_turns {
+            return Queued::Behind;
+        }
+        self.turns += 1;
+        Queued::First
     }
 
     /// Ends a turn; says whether another must be started.
     fn end_turn(&mut self) -> bool {
-        self.turn_under_way = !self.waiting.is_empty();
-        self.turn_under_way
+        let goes_on = !self.waiting.is_empty();
+        self.turns -= usize::from(!goes_on);
+        goes_on
     }
 }
 
 impl Lane {
-    pub(super) fn new(name: Name, keeps_images: bool) -> Self {
+    /// Writes take one turn after another, reads up to `read_turns` at once.
+    pub(super) fn new(name: Name, keeps_images: bool, read_turns: usize) -> Self {
         Self {
             name,
             graph_id: Mutex::default(),
             image: ImageCell::new(keeps_images),
-            writes: Mutex::default(),
-            reads: Mutex::default(),
+            writes: Mutex::new(Line::new(1)),
+            reads: Mutex::new(Line::new(read_turns)),
         }
     }
 
@@ -110,6 +116,14 @@ impl Lane {
             batch.extend(line.waiting.pop_front());
         }
         batch
+    }
+
+    /// Puts writes that a turn took and did not come to before all others.
+    pub(super) fn put_back(&self, writes: Vec<PendingWrite>) {
+        let mut line = lock(&self.writes);
+        for write in writes.into_iter().rev() {
+            line.waiting.push_front(write);
+        }
     }
 
     /// The reads that have arrived by now, the first `most` of them.

@@ -15,22 +15,38 @@ pub struct Metrics {
     pub write_batch: Histogram,
     /// Reads served together, by turn.
     pub read_batch: Histogram,
-    /// From arrival to the start of the turn.
-    pub queue_wait: Histogram,
+    /// From a request's arrival until its answer was handed on, computing a read's answer not included.
+    pub request: ByKind,
+    /// Of that, until its turn began.
+    pub queue_wait: ByKind,
+    /// From the start of a turn until all that it served were answered.
+    pub turn: ByKind,
     /// Waiting for the lock, until it was granted.
     pub lock_wait: ByMode,
     /// From the grant of the lock until it was given back.
     pub lock_hold: ByMode,
-    /// Bringing the image up to date.
-    pub refresh: Histogram,
+    /// Looking at the version, and bringing the image up to date.
+    pub refresh: ByKind,
     /// Judging a batch.
     pub decide: Histogram,
     /// Sorting the whole graph, under a design that does.
     pub whole_check: Histogram,
     /// From the conditional update to the acknowledged commit.
     pub commit: Histogram,
+    /// Making the image the newest, and dropping the former.
+    pub publish: Histogram,
+    /// Handing on the answers of a turn.
+    pub answer: ByKind,
     /// Images loaded whole.
     pub image_loads: IntCounter,
+    /// Images brought up to date by the changes since.
+    pub image_catch_ups: IntCounter,
+    /// Changes that were applied for that.
+    pub changes_applied: IntCounter,
+    /// Images and all else that was kept of a graph, let go to stay within the budget.
+    pub graphs_evicted: IntCounter,
+    /// What is kept of all graphs, in bytes.
+    pub graph_bytes: IntGauge,
     /// Graphs in memory that were loaded for one request each.
     pub loads_held: IntGauge,
     /// Turns that wait until one of those is given back.
@@ -39,6 +55,8 @@ pub struct Metrics {
     pub images_ahead_of_store: IntCounter,
     /// Conditional writes that did not hold, by reason.
     pub lost_writes: IntCounterVec,
+    /// Verdicts on single requests that were thrown away with them.
+    pub wasted_decisions: IntCounter,
     /// Epochs raised for a lock whose state was new or not to be trusted.
     pub epochs_raised: IntCounter,
     /// Turns that began with a token sealed in the database, as a lease had run out.
@@ -61,6 +79,8 @@ impl Metrics {
         let seconds = |name: &str, help: &str| register(&registry, Histogram::with_opts(timed(name, help)));
         let by_mode =
             |name: &str, help: &str| ByMode::new(&register(&registry, HistogramVec::new(timed(name, help), &["mode"])));
+        let by_kind =
+            |name: &str, help: &str| ByKind::new(&register(&registry, HistogramVec::new(timed(name, help), &["kind"])));
         let sizes = |name: &str, help: &str| {
             let buckets = prometheus::exponential_buckets(1.0, 2.0, 11).expect("a fixed list");
             register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
@@ -70,16 +90,24 @@ impl Metrics {
         Self {
             write_batch: sizes("fencepost_write_batch_requests", "Writes served by one turn"),
             read_batch: sizes("fencepost_read_batch_requests", "Reads served by one turn"),
-            queue_wait: seconds("fencepost_queue_wait_seconds", "From a request's arrival to its turn"),
+            request: by_kind("fencepost_request_seconds", "From a request's arrival in its line to its answer"),
+            queue_wait: by_kind("fencepost_queue_wait_seconds", "From a request's arrival to its turn"),
+            turn: by_kind("fencepost_turn_seconds", "A turn, all of it"),
             lock_wait: by_mode("fencepost_lock_wait_seconds", "Waiting for the graph's lock"),
             lock_hold: by_mode("fencepost_lock_hold_seconds", "Holding the graph's lock"),
-            refresh: seconds("fencepost_refresh_seconds", "Bringing the image to the store's version"),
+            refresh: by_kind("fencepost_refresh_seconds", "Bringing the image to the store's version"),
             decide: seconds("fencepost_decide_seconds", "Judging a batch"),
             whole_check: seconds(
                 "fencepost_whole_check_seconds",
                 "Sorting the whole graph to see that it has no cycle",
             ),
             commit: seconds("fencepost_commit_seconds", "Writing a batch, commit included"),
+            publish: seconds("fencepost_publish_seconds", "Making an image the newest"),
+            answer: by_kind("fencepost_answer_seconds", "Handing on the answers of a turn"),
+            image_catch_ups: counter("fencepost_image_catch_ups_total", "Images brought up to date by changes"),
+            changes_applied: counter("fencepost_changes_applied_total", "Changes applied to images that were behind"),
+            graphs_evicted: counter("fencepost_graphs_evicted_total", "Graphs let go to stay within the memory budget"),
+            graph_bytes: gauge("fencepost_graph_bytes", "Memory that all kept graphs take, about"),
             image_loads: counter("fencepost_image_loads_total", "Images loaded whole from the store"),
             loads_held: gauge("fencepost_loads_held", "Graphs in memory that were loaded for one request each"),
             loads_waiting: gauge("fencepost_loads_waiting", "Turns that wait until a loaded graph is given back"),
@@ -93,6 +121,10 @@ impl Metrics {
                     Opts::new("fencepost_lost_writes_total", "Conditional writes that did not hold"),
                     &["reason"],
                 ),
+            ),
+            wasted_decisions: counter(
+                "fencepost_wasted_decisions_total",
+                "Verdicts thrown away because their turn's write did not hold",
             ),
             epochs_raised: counter("fencepost_epochs_raised_total", "Epochs raised for a lock with unknown state"),
             seals: counter("fencepost_tokens_sealed_total", "Tokens sealed because a holder's lease had run out"),
@@ -116,6 +148,20 @@ impl Metrics {
     #[must_use]
     pub fn text(&self) -> String {
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+/// One histogram for reads, one for writes.
+pub struct ByKind {
+    /// Of reads.
+    pub read: Histogram,
+    /// Of writes.
+    pub write: Histogram,
+}
+
+impl ByKind {
+    fn new(vector: &HistogramVec) -> Self {
+        Self { read: vector.with_label_values(&["read"]), write: vector.with_label_values(&["write"]) }
     }
 }
 

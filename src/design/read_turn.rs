@@ -21,16 +21,22 @@ impl Inner {
     }
 
     fn take_read_turn(&self, lane: &Lane) {
-        let batch = lane.take_reads(self.design.turn_size(usize::MAX));
+        let batch = lane.take_reads(self.turn_size(self.limits.batch_reads));
+        // Of several turns at once another may have been quicker.
+        if batch.is_empty() {
+            return;
+        }
         let began = Instant::now();
         self.metrics.read_batch.observe(batch.len() as f64);
-        for read in &batch {
-            observe(&self.metrics.queue_wait, began.saturating_duration_since(read.since));
-        }
         let image = self.current_image(lane);
+        let answering = Instant::now();
         for read in batch {
+            observe(&self.metrics.queue_wait.read, began.saturating_duration_since(read.since));
+            observe(&self.metrics.request.read, answering.saturating_duration_since(read.since));
             (read.reply)(image.clone());
         }
+        observe(&self.metrics.answer.read, answering.elapsed());
+        observe(&self.metrics.turn.read, began.elapsed());
     }
 
     /// The image at the store's version now. The lock is held only while that version is learnt: an image never changes, so
@@ -38,15 +44,15 @@ impl Inner {
     fn current_image(&self, lane: &Lane) -> Result<Arc<Image>, Refusal> {
         let not_found = || Refusal::GraphNotFound { graph: lane.name.clone() };
         let Some(graph_id) = self.graph_id(lane)? else { return Err(not_found()) };
-        let current = match self.reads {
-            Reads::Snapshot => self.refreshed_beside_writers(lane)?,
-            Reads::Lock => {
+        let current = match (self.reads, &self.lock) {
+            (Reads::Snapshot, _) | (_, None) => self.refreshed_beside_writers(lane)?,
+            (Reads::Lock, Some(lock)) => {
                 let began = Instant::now();
                 let key = LockKey::new(self.store.database_id(), graph_id)?;
-                let guard = self.lock.acquire(&key, Mode::Shared, self.limits.lock_wait)?;
+                let guard = lock.acquire(&key, Mode::Shared, self.limits.lock_wait)?;
                 observe(&self.metrics.lock_wait.shared, began.elapsed());
                 let granted = Instant::now();
-                let refreshed = self.refreshed(lane);
+                let refreshed = self.refreshed(lane, &self.metrics.refresh.read);
                 drop(guard);
                 observe(&self.metrics.lock_hold.shared, granted.elapsed());
                 refreshed?
@@ -60,19 +66,23 @@ impl Inner {
     /// image on the way: to load the whole graph for it would cost every waiting read seconds on a large graph.
     fn refreshed_beside_writers(&self, lane: &Lane) -> Result<Option<(Head, Arc<Image>)>, Refusal> {
         if lane.image.get().is_none() {
-            return self.refreshed(lane);
+            return self.refreshed(lane, &self.metrics.refresh.read);
         }
+        let began = Instant::now();
         for _ in 0..LOOKS {
             let Some(head) = self.store.head(&lane.name)? else { return Ok(None) };
             lane.set_graph_id(Some(head.id));
             match lane.image.get_awaiting(head.version, IMAGE_WAIT) {
-                Some(image) if image.key == head.key() => return Ok(Some((head, image))),
+                Some(image) if image.key == head.key() => {
+                    observe(&self.metrics.refresh.read, began.elapsed());
+                    return Ok(Some((head, image)));
+                }
                 // Published since the row was read: the row is newer now, too.
                 Some(image) if image.key.version > head.version => {}
                 Some(_) | None => break,
             }
         }
-        self.refreshed(lane)
+        self.refreshed(lane, &self.metrics.refresh.read)
     }
 }
 

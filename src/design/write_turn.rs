@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::slice;
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use prometheus::Histogram;
 
@@ -22,56 +24,79 @@ impl Inner {
         let inner = Arc::clone(self);
         self.workers.spawn(move || {
             let turn = WriteTurn { inner: &inner, lane: &lane };
-            let batch = lane.take_writes(inner.design.turn_size(inner.limits.batch_writes), inner.limits.batch_bytes);
+            let batch = lane.take_writes(inner.turn_size(inner.limits.batch_writes), inner.limits.batch_bytes);
             let began = Instant::now();
-            inner.metrics.write_batch.observe(batch.len() as f64);
-            for write in &batch {
-                observe(&inner.metrics.queue_wait, began.saturating_duration_since(write.since));
-            }
-            inner.serve(&lane, batch);
+            inner.serve(&lane, batch, began);
+            observe(&inner.metrics.turn.write, began.elapsed());
             drop(turn);
         });
     }
 
-    /// Takes turns until every write of the batch is answered.
-    fn serve(&self, lane: &Lane, batch: Vec<PendingWrite>) {
-        match self.take_turn(lane, &batch) {
-            // The guard is given back when all are answered.
-            Ok((verdicts, guard)) => {
-                for (write, verdict) in batch.into_iter().zip(verdicts) {
-                    (write.reply)(verdict);
-                }
-                drop(guard);
-            }
+    /// Takes turns until every write of the batch is answered, or, if its time is up, put back to be the first of the next turn.
+    fn serve(&self, lane: &Lane, batch: Vec<PendingWrite>, began: Instant) {
+        let outcome = self.take_turn(lane, &batch);
+        let served = outcome.as_ref().map_or(batch.len(), |(verdicts, _)| verdicts.len());
+        self.metrics.write_batch.observe(served as f64);
+        match outcome {
             // One of them may be at fault: no neighbour shall suffer for it.
             Err(TurnError::Commit(CommitError::Refused(error))) if batch.len() > 1 => {
                 log::error!("graph `{}`: a batch was refused and is taken one by one: {error}", lane.name);
                 for write in batch {
-                    self.serve(lane, vec![write]);
+                    let outcome = self.take_turn(lane, slice::from_ref(&write));
+                    self.conclude(lane, vec![write], outcome, began);
                 }
             }
-            Err(error) => {
-                let refusal = match error {
-                    TurnError::Refused(refusal) => refusal,
-                    TurnError::Commit(error) => self.refusal_of(&lane.name, error),
-                    TurnError::Lost(what) => Refusal::Contended { what: format!("the turn was lost: {what}") },
-                };
-                for write in batch {
-                    (write.reply)(Err(refusal.clone()));
-                }
-            }
+            outcome => self.conclude(lane, batch, outcome, began),
         }
     }
 
-    /// Tries again while other writers are faster, up to the limit.
+    fn conclude(
+        &self,
+        lane: &Lane,
+        mut batch: Vec<PendingWrite>,
+        outcome: Result<Turn<'_>, TurnError>,
+        began: Instant,
+    ) {
+        let error = match outcome {
+            // The guard is given back when all are answered.
+            Ok((verdicts, guard)) => {
+                lane.put_back(batch.split_off(verdicts.len()));
+                self.answer(batch, verdicts, began);
+                drop(guard);
+                return;
+            }
+            Err(error) => error,
+        };
+        let refusal = match error {
+            TurnError::Refused(refusal) => refusal,
+            TurnError::Commit(error) => self.refusal_of(&lane.name, error),
+            TurnError::Lost(what) => Refusal::Contended { what: format!("the turn was lost: {what}") },
+        };
+        let verdicts = vec![Err(refusal); batch.len()];
+        self.answer(batch, verdicts, began);
+    }
+
+    fn answer(&self, batch: Vec<PendingWrite>, verdicts: Vec<Verdict>, began: Instant) {
+        let answering = Instant::now();
+        for (write, verdict) in batch.into_iter().zip(verdicts) {
+            observe(&self.metrics.queue_wait.write, began.saturating_duration_since(write.since));
+            observe(&self.metrics.request.write, answering.saturating_duration_since(write.since));
+            (write.reply)(verdict);
+        }
+        observe(&self.metrics.answer.write, answering.elapsed());
+    }
+
+    /// Tries again while other writers are faster, up to the limit. Without a lock nobody makes room for whoever lost, so that each time it waits a
+    /// little longer, by chance, to come at another moment than the others.
     fn take_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<Turn<'_>, TurnError> {
+        let most = if self.lock.is_some() { self.limits.turn_retries } else { self.limits.optimistic_retries };
         let mut retries = 0;
         loop {
             let error = match self.try_turn(lane, batch) {
                 Err(error @ (TurnError::Commit(_) | TurnError::Lost(_))) => error,
                 outcome => return outcome,
             };
-            if let (Some(image), TurnError::Commit(_)) = (lane.image.get(), &error) {
+            if let (Some(image), TurnError::Commit(CommitError::Refused(_))) = (lane.image.get(), &error) {
                 lane.image.discard(image.key);
             }
             let reason = match &error {
@@ -83,61 +108,92 @@ impl Inner {
                 TurnError::Commit(_) | TurnError::Refused(_) => return Err(error),
             };
             self.metrics.lost_writes.with_label_values(&[reason]).inc();
-            log::warn!("graph `{}`: a write did not hold: {error}", lane.name);
-            if retries == self.limits.turn_retries {
+            self.metrics.wasted_decisions.inc_by(batch.len() as u64);
+            if self.lock.is_some() {
+                log::warn!("graph `{}`: a write did not hold: {error}", lane.name);
+            }
+            if retries == most {
                 return Err(error);
+            }
+            if self.lock.is_none() {
+                thread::sleep(backoff(retries)?);
             }
             retries += 1;
         }
     }
 
+    /// Verdicts for the first of the batch, as many as the time for judging allows.
     fn try_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<Turn<'_>, TurnError> {
         let not_found = || Refusal::GraphNotFound { graph: lane.name.clone() };
         let Some(graph_id) = self.graph_id(lane)? else {
             return Ok((vec![Err(not_found()); batch.len()], None));
         };
-        let began = Instant::now();
-        let key = LockKey::new(self.store.database_id(), graph_id)?;
-        let guard = self.lock.acquire(&key, Mode::Exclusive, self.limits.lock_wait)?;
-        observe(&self.metrics.lock_wait.exclusive, began.elapsed());
-        let mut held = HeldLock { guard, since: Instant::now(), hold: &self.metrics.lock_hold.exclusive };
-        let guard = &mut held.guard;
-        failpoint::pass("after-acquire");
-
-        let sealed = self.seal_after_expiry(lane, guard)?;
+        let mut held = self.take_exclusively(graph_id)?;
+        let sealed = match &mut held {
+            Some(held) => self.seal_after_expiry(lane, &mut held.guard)?,
+            None => None,
+        };
         failpoint::pass("after-seal");
-        let (head, image) = self.refreshed(lane)?.ok_or_else(not_found)?;
+        let (head, image) = self.refreshed(lane, &self.metrics.refresh.write)?.ok_or_else(not_found)?;
         if head.id != graph_id {
             // Another database was put in this one's place since the id was learnt: the lock that is held is another graph's.
             return Err(CommitError::Conflict { expected: head.version, actual: head.version }.into());
         }
-        let (head, token) = match sealed {
-            Some(token) if head.fence == token.as_i64() => (head, token),
-            _ => self.trusted_token(guard, head)?,
+        let (head, token) = match (&mut held, sealed) {
+            (Some(_), Some(token)) if head.fence == token.as_i64() => (head, token.as_i64()),
+            (Some(held), _) => {
+                let (head, token) = self.trusted_token(&mut held.guard, head)?;
+                (head, token.as_i64())
+            }
+            // Nobody was granted anything: as good as whoever wrote last, and behind whoever is granted something from now on.
+            (None, _) => (head.clone(), head.fence),
         };
 
         let began = Instant::now();
         let now_ms = now_ms();
         let mut work = Work::new(lane, &head, &image.graph, self.answers_for(&head, batch, now_ms)?);
-        let verdicts: Vec<Verdict> = batch.iter().map(|pending| work.judge(pending)).collect();
+        let mut verdicts: Vec<Verdict> = Vec::with_capacity(batch.len());
+        for pending in batch {
+            if !verdicts.is_empty() && began.elapsed() > self.limits.batch_time {
+                break;
+            }
+            verdicts.push(work.judge(pending));
+        }
         observe(&self.metrics.decide, began.elapsed());
         if self.design.checks_whole_graph() {
             self.check(&work.graph)?;
         }
 
         if !work.accepted.is_empty() || !work.answers.is_empty() {
-            if !failpoint::is_off("lock-check") {
-                guard.check().map_err(lost)?;
+            if let Some(held) = &mut held
+                && !failpoint::is_off("lock-check")
+            {
+                held.guard.check().map_err(lost)?;
             }
             failpoint::pass("after-check");
             let began = Instant::now();
             let committing = lane.image.committing();
             let image = self.commit(&head, token, &image.graph, &work, now_ms)?;
             observe(&self.metrics.commit, began.elapsed());
+            let began = Instant::now();
             lane.image.publish(&image);
+            self.lanes.settle(lane);
             drop(committing);
+            observe(&self.metrics.publish, began.elapsed());
         }
-        Ok((verdicts, Some(held)))
+        Ok((verdicts, held))
+    }
+
+    /// The graph's lock, unless the design has none.
+    fn take_exclusively(&self, graph_id: i64) -> Result<Option<HeldLock<'_>>, TurnError> {
+        let Some(lock) = &self.lock else { return Ok(None) };
+        let began = Instant::now();
+        let key = LockKey::new(self.store.database_id(), graph_id)?;
+        let guard = lock.acquire(&key, Mode::Exclusive, self.limits.lock_wait)?;
+        observe(&self.metrics.lock_wait.exclusive, began.elapsed());
+        let held = HeldLock { guard, since: Instant::now(), hold: &self.metrics.lock_hold.exclusive };
+        failpoint::pass("after-acquire");
+        Ok(Some(held))
     }
 
     /// Sorts the whole graph. It finds no cycle that was not found before: what it is for is its cost.
@@ -219,7 +275,7 @@ impl Inner {
     fn commit(
         &self,
         head: &Head,
-        token: FencingToken,
+        token: i64,
         before: &Graph,
         work: &Work<'_>,
         now_ms: i64,
@@ -237,7 +293,7 @@ impl Inner {
             .collect();
         let chain = self.store.commit(&Commit {
             read: head,
-            token: token.as_i64(),
+            token,
             attempt: &attempt,
             before,
             after: &work.graph,
@@ -319,6 +375,17 @@ impl<'b> Work<'b> {
         self.kept.insert(key.key.clone(), answer.clone());
         self.answers.push(answer);
     }
+}
+
+/// How long whoever lost the race for the `retries`-th time waits: anything up to a bound that doubles each time, so that those who race come
+/// apart.
+fn backoff(retries: usize) -> Result<Duration, Refusal> {
+    const FIRST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = Duration::from_millis(64);
+    let mut chance = [0; 4];
+    getrandom::fill(&mut chance).map_err(|error| Refusal::Internal { what: error.to_string() })?;
+    let part = f64::from(u32::from_le_bytes(chance)) / f64::from(u32::MAX);
+    Ok(LONGEST.min(FIRST * (1 << retries.min(10))).mul_f64(part))
 }
 
 /// 128 random bits in hex.

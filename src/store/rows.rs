@@ -3,17 +3,18 @@
 
 use diesel::prelude::*;
 
+use super::catch_up::{CaughtUp, catch_up};
 use super::delta::{Edge, RowDelta};
 use super::{
-    Chain, Commit, CommitError, Creation, Entry, GraphState, GraphStore, Head, ImageKey, Keep, LockRecord, StoreError,
-    StoredAnswer,
+    CatchUp, Chain, Commit, CommitError, Creation, Entry, GraphState, GraphStore, Head, ImageKey, Keep, LockRecord,
+    Refresh, StoreError, StoredAnswer,
 };
 use crate::db::schema::{
     ChangeRow, changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service,
 };
 use crate::db::{AnyConnection, Database, DbError, RowsStatement, RowsWrite, Value, WriteError};
 use crate::failpoint;
-use crate::graph::{CanonicalJson, DamagedRows, Dataset, Graph, GraphBuilder, Name, Precondition, Touched};
+use crate::graph::{CanonicalJson, DamagedRows, Dataset, GraphBuilder, Name, Precondition, Touched};
 
 /// The rows of one database.
 pub struct RowStore {
@@ -35,7 +36,7 @@ impl RowStore {
 /// As [`Head`], in the database's types.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = graphs)]
-struct HeadRow {
+pub(super) struct HeadRow {
     id: i64,
     name: String,
     state: String,
@@ -48,7 +49,7 @@ struct HeadRow {
 }
 
 impl HeadRow {
-    fn into_head(self) -> Result<Head, StoreError> {
+    pub(super) fn into_head(self) -> Result<Head, StoreError> {
         let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of graph {}", self.id));
         Ok(Head {
             id: self.id,
@@ -211,12 +212,28 @@ impl GraphStore for RowStore {
         row.map(HeadRow::into_head).transpose()
     }
 
-    fn refresh(&self, name: &Name, known: Option<ImageKey>) -> Result<Option<(Head, Option<Graph>)>, StoreError> {
-        if known.is_some() {
-            let Some(head) = self.head(name)? else { return Ok(None) };
-            if known == Some(head.key()) {
-                return Ok(Some((head, None)));
+    fn refresh(
+        &self,
+        name: &Name,
+        known: Option<ImageKey>,
+        by: CatchUp,
+    ) -> Result<Option<(Head, Refresh)>, StoreError> {
+        match (known, by) {
+            (None, _) => {}
+            (Some(known), CatchUp::Reload) => {
+                let Some(head) = self.head(name)? else { return Ok(None) };
+                if known == head.key() {
+                    return Ok(Some((head, Refresh::Current)));
+                }
             }
+            (Some(known), CatchUp::Changes) => match catch_up(&self.database, name, known)? {
+                None => return Ok(None),
+                Some((head, CaughtUp::Changes(changes))) if changes.is_empty() => {
+                    return Ok(Some((head, Refresh::Current)));
+                }
+                Some((head, CaughtUp::Changes(changes))) => return Ok(Some((head, Refresh::Changes(changes)))),
+                Some((_, CaughtUp::Whole(why))) => log::info!("graph `{name}` is read anew: {why}"),
+            },
         }
         let read = self.database.read(|connection| {
             let Some(head) = read_head(connection, name)? else { return Ok::<_, StoreError>(None) };
@@ -226,7 +243,7 @@ impl GraphStore for RowStore {
         // When the transaction is over: the server ends one that does nothing for long.
         let Some((head, rows)) = read else { return Ok(None) };
         let graph = rows.finish(head.version).map_err(|reason| damaged(&head, reason))?;
-        Ok(Some((head, Some(graph))))
+        Ok(Some((head, Refresh::Whole(graph))))
     }
 
     fn raise_epoch(&self, read: &Head, epoch: u32, fence: i64, incarnation: &str) -> Result<Head, CommitError> {

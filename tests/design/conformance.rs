@@ -1,8 +1,12 @@
 //! What every design must do, whatever it is made of. Cases know a fixture and the words of `ask`, and nothing of how it is built.
 
-use fencepost::design::{Limits, Service};
+use std::sync::mpsc;
 
-use crate::support::cluster::{GRAPH, Site, name};
+use fencepost::design::{Limits, Service, Verdict};
+use fencepost::lock::Mode;
+
+use crate::support::ask::{changeset, in_line, keyed, verdicts};
+use crate::support::cluster::{GRAPH, Site, name, wait_until};
 
 pub mod batches;
 pub mod changesets;
@@ -25,6 +29,27 @@ pub trait Fixture {
     /// Whether a read waits for a writer that holds the lock.
     fn reads_wait(&self) -> bool;
 
+    /// Whether turns are taken by the lock.
+    fn takes_lock(&self) -> bool;
+
+    /// Has the next commit of any node of a design without a lock wait until it is told to go on. Returns when the first to wait is there.
+    fn hold_up_a_commit(&self, cause: impl FnOnce()) -> mpsc::Sender<()>;
+
+    /// Keeps `node` from serving the writes of [`GRAPH`]: the first in line has a turn of its own that does not end until this is released.
+    fn hold_up(&self, node: &Service) -> HeldUp {
+        if self.takes_lock() {
+            let lock = self.site().hold_lock(GRAPH, Mode::Exclusive);
+            let first = in_line(node, GRAPH, [changeset([])]);
+            wait_until("the first turn has begun", || node.waiting().0 == 0);
+            return HeldUp { first, release: Box::new(|| lock.release()) };
+        }
+        let mut first = Vec::new();
+        // It changes nothing and yet has something to commit.
+        let kept = || keyed(changeset([]), "the first in line", "f");
+        let go_on = self.hold_up_a_commit(|| first = in_line(node, GRAPH, [kept()]));
+        HeldUp { first, release: Box::new(move || go_on.send(()).unwrap()) }
+    }
+
     /// Whether requests that wait for a graph are served by one turn; if not, each has one of its own.
     fn shares_turns(&self) -> bool;
 
@@ -45,6 +70,20 @@ pub trait Fixture {
         let node = self.node();
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
         node
+    }
+}
+
+/// A turn that does not end.
+pub struct HeldUp {
+    first: Vec<mpsc::Receiver<Verdict>>,
+    release: Box<dyn FnOnce()>,
+}
+
+impl HeldUp {
+    /// Lets it end, and waits until it has.
+    pub fn release(self) {
+        (self.release)();
+        verdicts(self.first)[0].as_ref().unwrap();
     }
 }
 

@@ -60,7 +60,7 @@ fn a_name_that_cannot_be_looked_up_is_not_remembered() {
     let database = Database::open(&site.options().database, limits).unwrap();
     let store = Arc::new(RowStore::new(database.clone()).unwrap());
     let lock = Arc::new(FileLock::open(&site.lock_directory(), "beside-database".to_owned()).unwrap());
-    let node = Service::new(store, lock, Design::Crud, Reads::Lock, Limits::default());
+    let node = Service::new(store, Some(lock), Design::Crud, Reads::Lock, Limits::default());
     let ((busy, is_busy), (free, is_free)) = (mpsc::channel(), mpsc::channel());
     std::thread::scope(|scope| {
         let database = database.clone();

@@ -217,7 +217,7 @@ fn a_writer_that_lost_its_lock_is_stopped_and_takes_another_turn() {
     let site = Site::with_graph();
     let store = Arc::new(Interrupted::new(site.store()));
     let lock = Arc::new(FileLock::open(&site.lock_directory(), "beside-database".to_owned()).unwrap());
-    let stalled = Service::new(Arc::clone(&store) as _, lock, Design::Crud, Reads::Lock, Limits::default());
+    let stalled = Service::new(Arc::clone(&store) as _, Some(lock), Design::Crud, Reads::Lock, Limits::default());
     let (successor, directory) = (site.node(), site.lock_directory());
     set(&store.before_commit, move || {
         std::fs::remove_dir_all(&directory).unwrap();
@@ -239,7 +239,8 @@ fn a_write_that_comes_before_an_epoch_is_raised_is_not_overlooked() {
     let site = Site::with_graph();
     let store = Arc::new(Interrupted::new(site.store()));
     let lock = Forgetful::default();
-    let late = Service::new(Arc::clone(&store) as _, Arc::new(lock), Design::Crud, Reads::Lock, Limits::default());
+    let late =
+        Service::new(Arc::clone(&store) as _, Some(Arc::new(lock)), Design::Crud, Reads::Lock, Limits::default());
     let quick = site.node();
     set(&store.before_raise_epoch, move || {
         accepted(&quick, [put_job("a", &["x"], &["y"])]);
@@ -256,8 +257,13 @@ fn a_write_that_comes_before_an_epoch_is_raised_is_not_overlooked() {
 fn a_lock_that_forgets_or_remembers_wrongly_gives_no_token_twice() {
     let site = Site::new();
     let lock = Forgetful::default();
-    let node =
-        Service::new(Arc::new(site.store()), Arc::new(lock.clone()), Design::Crud, Reads::Lock, Limits::default());
+    let node = Service::new(
+        Arc::new(site.store()),
+        Some(Arc::new(lock.clone())),
+        Design::Crud,
+        Reads::Lock,
+        Limits::default(),
+    );
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     let mut written = 0;
     let mut write = |times: usize| {

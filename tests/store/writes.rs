@@ -15,8 +15,8 @@ struct Seen {
 }
 
 fn read(store: &RowStore) -> Seen {
-    let (head, graph) = store.refresh(&name(GRAPH), None).unwrap().unwrap();
-    Seen { head, graph: graph.unwrap() }
+    let (head, graph) = store.load(&name(GRAPH)).unwrap().unwrap();
+    Seen { head, graph }
 }
 
 fn write(store: &RowStore, seen: &Seen, token: i64, operation: Operation) -> Result<Chain, CommitError> {
@@ -166,7 +166,7 @@ fn without_the_version_comparison_and_that_key_the_rows_end_in_a_cycle() {
             );
             let [a, b] = read_check_write_race(&site);
             assert!(a.is_ok() && b.is_ok(), "{a:?} {b:?}");
-            let loaded = site.store().refresh(&name(GRAPH), None);
+            let loaded = site.store().load(&name(GRAPH));
             let Err(StoreError::DamagedRows { reason, .. }) = loaded else { panic!("the rows are a legal graph") };
             assert_eq!(reason.to_string(), "the stored jobs form a cycle");
         },

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use fencepost::graph::{Graph, Name, Precondition};
+use fencepost::graph::{Name, Precondition};
 use fencepost::lock::{DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode};
 use fencepost::store::rows::RowStore;
 use fencepost::store::{
-    Chain, Commit, CommitError, Creation, GraphStore, Head, ImageKey, Keep, LockRecord, StoreError, StoredAnswer,
+    CatchUp, Chain, Commit, CommitError, Creation, GraphStore, Head, ImageKey, Keep, LockRecord, Refresh, StoreError,
+    StoredAnswer,
 };
 
 type Interlude = Mutex<Option<Box<dyn FnOnce() + Send>>>;
@@ -68,8 +69,13 @@ impl GraphStore for Interrupted {
     fn head(&self, name: &Name) -> Result<Option<Head>, StoreError> {
         self.store.head(name)
     }
-    fn refresh(&self, name: &Name, known: Option<ImageKey>) -> Result<Option<(Head, Option<Graph>)>, StoreError> {
-        self.store.refresh(name, known)
+    fn refresh(
+        &self,
+        name: &Name,
+        known: Option<ImageKey>,
+        by: CatchUp,
+    ) -> Result<Option<(Head, Refresh)>, StoreError> {
+        self.store.refresh(name, known, by)
     }
     fn raise_epoch(&self, read: &Head, epoch: u32, fence: i64, incarnation: &str) -> Result<Head, CommitError> {
         play(&self.before_raise_epoch);

@@ -69,6 +69,15 @@ impl Target for HttpTarget {
         self.urls.len()
     }
 
+    fn metrics(&self) -> Vec<String> {
+        let ask = |node: usize| {
+            let connection = HttpConnection::new(self.urls.clone(), node, self.graph.clone(), self.timeout);
+            let raw = connection.exchange(Message::get(format!("{}/metrics", self.urls[node]))).ok()?;
+            String::from_utf8(raw.body).ok().filter(|_| raw.status == 200)
+        };
+        (0..self.urls.len()).filter_map(ask).collect()
+    }
+
     fn service(&self) -> Option<&Service> {
         None
     }

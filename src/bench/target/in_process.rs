@@ -42,6 +42,10 @@ impl Target for InProcess {
         1
     }
 
+    fn metrics(&self) -> Vec<String> {
+        vec![self.service.metrics().text()]
+    }
+
     fn service(&self) -> Option<&Service> {
         Some(&self.service)
     }

@@ -1,0 +1,94 @@
+//! How an image that is behind learns what happened since: the head and the changes after the image's version, from one snapshot.
+
+use diesel::prelude::*;
+
+use super::rows::HeadRow;
+use super::{Chain, Head, ImageKey, StoreError};
+use crate::db::schema::{changes, graphs};
+use crate::db::{AnyConnection, Database};
+use crate::graph::{Change, Name};
+
+/// Changes read by one statement. One that finds as many is followed by another, each with a snapshot of its own.
+const PAGE: i64 = 256;
+/// Beyond so many versions, or bytes of changes, the whole graph is read instead: it is bounded by what is true now, the log is not.
+const FURTHEST: u64 = 16_384;
+const MOST_BYTES: usize = 64 << 20;
+
+/// What there is to read for whoever knows a graph at some version.
+pub(super) enum CaughtUp {
+    /// Changes from there to the head, in order, each with the chain as the log has it. None if nothing happened.
+    Changes(Vec<Change>),
+    /// The changes since are not there, too many, or of another history: only the whole graph will do. For people, why.
+    Whole(String),
+}
+
+type LoggedRow = (i64, String, Vec<u8>);
+
+/// The head of the graph of that name, and what leads from `known` to it. One round trip for each page of changes.
+pub(super) fn catch_up(
+    database: &Database,
+    name: &Name,
+    known: ImageKey,
+) -> Result<Option<(Head, CaughtUp)>, StoreError> {
+    let (mut at, mut found, mut bytes) = (known, Vec::new(), 0);
+    loop {
+        let rows = database.ask(|connection| read_page(connection, name, at.version))?;
+        let page = rows.len();
+        let mut rows = rows.into_iter();
+        let Some((head, first)) = rows.next() else { return Ok(None) };
+        let head = head.into_head()?;
+        let whole = |why: String| Ok(Some((head.clone(), CaughtUp::Whole(why))));
+        if head.id != at.graph_id || head.version < at.version {
+            return whole("the store is on another history".to_owned());
+        }
+        if head.version - at.version > FURTHEST {
+            return whole(format!("{} changes since", head.version - at.version));
+        }
+        for (version, text, chain) in first.into_iter().chain(rows.filter_map(|(_, change)| change)) {
+            bytes += text.len();
+            at = match follow(at, version, &text, &chain) {
+                Ok(next) => next,
+                Err(why) => return whole(why),
+            };
+            match Change::from_canonical_json(&text) {
+                Ok((change, _)) => found.push(change),
+                Err(damaged) => return whole(damaged.to_string()),
+            }
+        }
+        if at == head.key() {
+            return Ok(Some((head, CaughtUp::Changes(found))));
+        }
+        if page < PAGE as usize || bytes > MOST_BYTES {
+            return whole(format!("the change log has {bytes} bytes after it, and ends at version {}", at.version));
+        }
+    }
+}
+
+/// The key one change on, if the log is dense and its chain that of the change's bytes.
+fn follow(at: ImageKey, version: i64, text: &str, chain: &[u8]) -> Result<ImageKey, String> {
+    let next = at.version + 1;
+    if u64::try_from(version) != Ok(next) {
+        return Err(format!("the change log goes on at version {version}, not {next}"));
+    }
+    let expected = at.chain.next(text);
+    if Chain(chain.try_into().map_err(|_| format!("the chain of version {next} is damaged"))?) != expected {
+        return Err(format!("version {next} is of another history"));
+    }
+    Ok(ImageKey { version: next, chain: expected, ..at })
+}
+
+/// The head, once for each change after `version`, and once without if there is none. One statement sees one snapshot.
+fn read_page(
+    connection: &mut AnyConnection,
+    name: &Name,
+    version: u64,
+) -> QueryResult<Vec<(HeadRow, Option<LoggedRow>)>> {
+    let since = changes::graph_id.eq(graphs::id).and(changes::version.gt(version as i64));
+    graphs::table
+        .left_join(changes::table.on(since))
+        .filter(graphs::name.eq(name.as_str()))
+        .order(changes::version)
+        .limit(PAGE)
+        .select((HeadRow::as_select(), (changes::version, changes::change, changes::chain).nullable()))
+        .load(connection)
+}
