@@ -1,6 +1,7 @@
 //! A service over HTTP, of one node or several: one keep-alive connection a client, nothing sent twice.
 
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use ureq::Agent;
-use ureq::http::{Method, Request as HttpRequest, Response};
+use ureq::config::Config;
+use ureq::http::{Method, Request as HttpRequest, Response, Uri};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::{Completion, Connection, Target};
 use crate::bench::BenchError;
@@ -46,7 +50,7 @@ impl HttpTarget {
 
 fn server_url(url: &str) -> Result<String, BenchError> {
     let url = url.trim_end_matches('/');
-    let parsed = url.parse::<ureq::http::Uri>().ok();
+    let parsed = url.parse::<Uri>().ok();
     let plain =
         parsed.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none());
     if !plain {
@@ -80,6 +84,24 @@ impl Target for HttpTarget {
 
     fn service(&self) -> Option<&Service> {
         None
+    }
+}
+
+/// Looks a server's name up once; for an agent that asks one server only. ureq's own starts a thread for every request, even on a connection that is
+/// open: on processors that driver and server share, it took more of them than a server that reads.
+#[derive(Debug, Default)]
+struct OnceResolver {
+    resolver: DefaultResolver,
+    found: OnceLock<ResolvedSocketAddrs>,
+}
+
+impl Resolver for OnceResolver {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        if let Some(found) = self.found.get() {
+            return Ok(found.clone());
+        }
+        let found = self.resolver.resolve(uri, config, timeout)?;
+        Ok(self.found.get_or_init(|| found).clone())
     }
 }
 
@@ -173,7 +195,7 @@ impl HttpConnection {
     /// To node `node`, counted on after the last from the first again.
     fn new(urls: Vec<String>, node: usize, graph: Name, timeout: Duration) -> Self {
         // Neither redirects nor proxies: what is measured is this server and nothing else.
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -181,8 +203,8 @@ impl HttpConnection {
             .max_idle_connections(1)
             .max_idle_connections_per_host(1)
             .timeout_global(Some(timeout))
-            .build()
-            .new_agent();
+            .build();
+        let agent = Agent::with_parts(config, DefaultConnector::new(), OnceResolver::default());
         let url = urls[node % urls.len()].clone();
         let graph_url = format!("{url}/v1/graphs/{}", encoded(graph.as_str()));
         Self { agent, url, graph_url, urls, node, graph, timeout }
