@@ -7,8 +7,9 @@
 //! The jobs are those of `fencepost bench drive --workload load --jobs 100000`, and then those that `--workload register` puts. Its tables are in the schema
 //! `plain` of that database; what an earlier run left there is dropped.
 //!
-//! It is written as one would by hand for speed: a write is a single message to the server, so that nobody waits for a client that has the lock; its
-//! statements are prepared; each table takes all its rows from one array. The lock is held until the commit is on disk, as it must be: whoever looks
+//! A write is BEGIN, the lock, one statement that inserts all rows, one that looks for a cycle, and COMMIT, each prepared, each a round trip as client
+//! libraries have it. With `--one-message` all five go to the server at once, so that nobody waits for a client that has the lock: as quick as it can be
+//! made by hand, where no answer is needed to know what to send next. The lock is held until the commit is on disk, as it must be: whoever looks
 //! for a cycle must see every edge before. So commits are never flushed together, however many clients there are.
 //!
 //! What it leaves out, and the service does: HTTP and JSON, replacing, changing and deleting, versions and preconditions, a log of changes, fencing,
@@ -96,6 +97,9 @@ struct Cli {
     /// Connections, each with a thread
     #[arg(long, default_value_t = 64)]
     clients: usize,
+    /// Send each write as one message
+    #[arg(long)]
+    one_message: bool,
     /// How long to measure, in seconds
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
@@ -160,7 +164,7 @@ fn load(cli: &Cli, topology: &Topology) -> Result<(), Failure> {
 fn try_rules(url: &str) -> Result<(), Failure> {
     let mut connection = connected(url)?;
     let mut put = |name: &str, input: &str, output: &str| {
-        write(&mut connection, &message(TRIAL_GRAPH, name, &[input], &[output], "{}"))
+        write(&mut connection, &statements(TRIAL_GRAPH, name, &[input], &[output], "{}"))
     };
     let chain = [put("1", "a", "b")?, put("2", "b", "c")?];
     let second_producer = put("3", "a", "c")?;
@@ -193,9 +197,10 @@ fn client(cli: &Cli, topology: &Topology, next: &AtomicU64, ready: &Barrier) -> 
     let mut run = Run { accepted: Vec::new(), rejected: 0 };
     while Instant::now() < end {
         let job = topology.job(next.fetch_add(1, Ordering::Relaxed));
-        let message = message(GRAPH, &job.name, &job.inputs, &job.outputs, "{}");
+        let statements = statements(GRAPH, &job.name, &job.inputs, &job.outputs, "{}");
+        let one_message = [statements.join(";")];
         let sent = Instant::now();
-        match write(&mut connection, &message)? {
+        match write(&mut connection, if cli.one_message { &one_message } else { &statements })? {
             Verdict::Accepted => run.accepted.push(sent.elapsed()),
             Verdict::Rejected => run.rejected += 1,
         }
@@ -210,23 +215,26 @@ enum Verdict {
 }
 
 /// A whole transaction. Each statement sees what was committed before it began, so those after the lock see all that its last holder wrote.
-fn message(
+fn statements(
     graph: u64,
     job: impl AsRef<str>,
     inputs: &[impl AsRef<str>],
     outputs: &[impl AsRef<str>],
     spec: &str,
-) -> String {
+) -> [String; 5] {
     let (job, spec) = (literal(job.as_ref()), literal(spec));
     let (inputs, outputs) = (array(inputs), array(outputs));
-    format!(
-        "BEGIN; SELECT pg_advisory_xact_lock({graph}); EXECUTE put_job({graph}, {job}, {inputs}, {outputs}, {spec}); \
-         EXECUTE reject_cycle({graph}, {job}); COMMIT"
-    )
+    [
+        "BEGIN".to_owned(),
+        format!("SELECT pg_advisory_xact_lock({graph})"),
+        format!("EXECUTE put_job({graph}, {job}, {inputs}, {outputs}, {spec})"),
+        format!("EXECUTE reject_cycle({graph}, {job})"),
+        "COMMIT".to_owned(),
+    ]
 }
 
-fn write(connection: &mut PgConnection, message: &str) -> Result<Verdict, Error> {
-    match connection.batch_execute(message) {
+fn write(connection: &mut PgConnection, messages: &[String]) -> Result<Verdict, Error> {
+    match messages.iter().try_for_each(|message| connection.batch_execute(message)) {
         Ok(()) => Ok(Verdict::Accepted),
         Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::CheckViolation, _)) => {
             connection.batch_execute("ROLLBACK")?;
