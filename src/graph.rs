@@ -24,6 +24,7 @@ mod order;
 mod plan;
 mod reach;
 mod rejection;
+mod series;
 mod slot_map;
 mod touched;
 
@@ -42,4 +43,5 @@ pub use operation::{
 pub use plan::{Plan, PlanRequest, QueryError};
 pub use reach::{Direction, Origin, Reachable};
 pub use rejection::Rejection;
+pub use series::{AcceptedCommand, Effect, Series};
 pub use touched::Touched;

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use diesel::backend::Backend;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::migration::MigrationSource;
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, Binary, HasSqlType, Text};
+use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::schema::{ChangeRow, changes, graphs};
@@ -501,41 +502,75 @@ pub enum Value<'v> {
     Bytes(&'v [u8]),
 }
 
-/// A statement in our own words with a `?` for each value. Prepared once on a connection, unlike [`diesel::sql_query`]'s and unlike
-/// Diesel's own updates.
-struct Words<'w> {
-    text: &'static str,
-    values: &'w [Value<'w>],
+/// What a statement for Postgres in our own words is given.
+enum PostgresValue<'v> {
+    Integer(i64),
+    Text(&'v str),
+    Integers(Vec<i64>),
+    Texts(Vec<&'v str>),
+    OptionalTexts(Vec<Option<&'v str>>),
+    BytesEach(Vec<&'v [u8]>),
 }
 
-impl QueryId for Words<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
+/// A value that a statement can be given.
+trait Bind<DB: Backend> {
+    fn push<'b>(&'b self, out: &mut AstPass<'_, 'b, DB>) -> QueryResult<()>;
 }
 
-impl<DB> QueryFragment<DB> for Words<'_>
+impl<DB> Bind<DB> for Value<'_>
 where
     DB: Backend + HasSqlType<BigInt> + HasSqlType<Text> + HasSqlType<Binary>,
     i64: ToSql<BigInt, DB>,
     str: ToSql<Text, DB>,
     [u8]: ToSql<Binary, DB>,
 {
+    fn push<'b>(&'b self, out: &mut AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        match self {
+            Value::Integer(value) => out.push_bind_param::<BigInt, _>(value),
+            Value::Text(value) => out.push_bind_param::<Text, _>(*value),
+            Value::Bytes(value) => out.push_bind_param::<Binary, _>(*value),
+        }
+    }
+}
+
+impl Bind<Pg> for PostgresValue<'_> {
+    fn push<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        match self {
+            PostgresValue::Integer(value) => out.push_bind_param::<BigInt, _>(value),
+            PostgresValue::Text(value) => out.push_bind_param::<Text, _>(*value),
+            PostgresValue::Integers(values) => out.push_bind_param::<Array<BigInt>, _>(values),
+            PostgresValue::Texts(values) => out.push_bind_param::<Array<Text>, _>(values),
+            PostgresValue::OptionalTexts(values) => out.push_bind_param::<Array<Nullable<Text>>, _>(values),
+            PostgresValue::BytesEach(values) => out.push_bind_param::<Array<Binary>, _>(values),
+        }
+    }
+}
+
+/// A statement in our own words with a `?` for each value. Prepared once on a connection, unlike [`diesel::sql_query`]'s and unlike
+/// Diesel's own updates and inserts of several rows.
+struct Words<'w, V> {
+    text: &'static str,
+    values: &'w [V],
+}
+
+impl<V> QueryId for Words<'_, V> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<V: Bind<DB>, DB: Backend> QueryFragment<DB> for Words<'_, V> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         let mut parts = self.text.split('?');
         out.push_sql(parts.next().unwrap_or_default());
         for (value, part) in self.values.iter().zip(parts) {
-            match value {
-                Value::Integer(value) => out.push_bind_param::<BigInt, _>(value)?,
-                Value::Text(value) => out.push_bind_param::<Text, _>(*value)?,
-                Value::Bytes(value) => out.push_bind_param::<Binary, _>(*value)?,
-            }
+            value.push(&mut out)?;
             out.push_sql(part);
         }
         Ok(())
     }
 }
 
-impl<C> RunQueryDsl<C> for Words<'_> {}
+impl<C, V> RunQueryDsl<C> for Words<'_, V> {}
 
 impl AnyConnection {
     /// Runs a statement that both databases understand, with a `?` for each value; how many rows it touched.
@@ -567,21 +602,44 @@ impl AnyConnection {
         Ok(())
     }
 
-    /// Writes rows of the change log.
+    /// Writes rows of the change log, all of one graph and one turn.
     ///
     /// # Errors
     /// What the database says.
     pub fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> QueryResult<()> {
-        // One row is prepared once on a connection, and most turns have one.
-        if let (2.., Self::Postgres(connection)) = (rows.len(), &mut *self) {
-            diesel::insert_into(changes::table).values(rows).execute(connection)?;
-            return Ok(());
-        }
-        for row in rows {
-            diesel::insert_into(changes::table).values(row).execute(self)?;
+        match self {
+            Self::Sqlite(connection) => {
+                for row in rows {
+                    diesel::insert_into(changes::table).values(row).execute(connection)?;
+                }
+            }
+            Self::Postgres(connection) => insert_changes_at_once(connection, rows)?,
         }
         Ok(())
     }
+}
+
+/// One statement, prepared once however many rows there are.
+fn insert_changes_at_once(connection: &mut PgConnection, rows: &[ChangeRow<'_>]) -> QueryResult<()> {
+    use PostgresValue as V;
+    let Some(of_all) = rows.first() else { return Ok(()) };
+    let statement = Words {
+        text: "INSERT INTO changes (graph_id, version, change, chain, attempt, token, committed_at_ms, actor) \
+               SELECT ?, new.version, new.change, new.chain, ?, ?, ?, new.actor \
+               FROM unnest(?::bigint[], ?::text[], ?::bytea[], ?::text[]) AS new (version, change, chain, actor)",
+        values: &[
+            V::Integer(of_all.graph_id),
+            V::Text(of_all.attempt),
+            V::Integer(of_all.token),
+            V::Integer(of_all.committed_at_ms),
+            V::Integers(rows.iter().map(|row| row.version).collect()),
+            V::Texts(rows.iter().map(|row| row.change).collect()),
+            V::BytesEach(rows.iter().map(|row| row.chain).collect()),
+            V::OptionalTexts(rows.iter().map(|row| row.actor).collect()),
+        ],
+    };
+    statement.execute(connection)?;
+    Ok(())
 }
 
 #[derive(QueryableByName)]

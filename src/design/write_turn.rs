@@ -14,7 +14,7 @@ use super::lane::{Lane, PendingWrite};
 use super::metrics::observe;
 use super::{Accepted, IdempotencyKey, Inner, Refusal, Verdict, now_ms};
 use crate::failpoint;
-use crate::graph::{Change, Command, Decision, Graph, Touched, decide, hex};
+use crate::graph::{Command, Effect, Graph, Series, hex};
 use crate::lock::{FencingToken, Guard, LockError, LockKey, Mode};
 use crate::store::rows::ANSWER_KEPT_MS;
 use crate::store::{Commit, CommitError, Entry, GraphState, Head, ImageKey, StoredAnswer};
@@ -161,10 +161,10 @@ impl Inner {
         }
         observe(&self.metrics.decide, began.elapsed());
         if self.design.checks_whole_graph() {
-            self.check(&work.graph)?;
+            self.check(work.series.graph())?;
         }
 
-        if !work.accepted.is_empty() || !work.answers.is_empty() {
+        if work.has_something_to_commit() {
             if let Some(held) = &mut held
                 && !failpoint::is_off("lock-check")
             {
@@ -173,7 +173,7 @@ impl Inner {
             failpoint::pass("after-check");
             let began = Instant::now();
             let committing = lane.image.committing();
-            let image = self.commit(&head, token, &image.graph, &work, now_ms)?;
+            let image = self.commit(&head, token, &work, now_ms)?;
             observe(&self.metrics.commit, began.elapsed());
             let began = Instant::now();
             lane.image.publish(&image);
@@ -272,37 +272,29 @@ impl Inner {
     }
 
     /// Writes what was accepted; the image that it leads to.
-    fn commit(
-        &self,
-        head: &Head,
-        token: i64,
-        before: &Graph,
-        work: &Work<'_>,
-        now_ms: i64,
-    ) -> Result<Arc<Image>, TurnError> {
+    fn commit(&self, head: &Head, token: i64, work: &Work<'_>, now_ms: i64) -> Result<Arc<Image>, TurnError> {
         let attempt = new_attempt()?;
-        let entries: Vec<Entry<'_>> = work
-            .accepted
-            .iter()
-            .map(|accepted| Entry {
+        let accepted = work.series.accepted().iter().zip(&work.actors);
+        let entries: Vec<Entry<'_>> = accepted
+            .map(|(accepted, actor)| Entry {
                 change: &accepted.change,
                 version: accepted.version,
                 touched: &accepted.touched,
-                actor: accepted.actor,
+                actor: *actor,
             })
             .collect();
         let chain = self.store.commit(&Commit {
             read: head,
             token,
             attempt: &attempt,
-            before,
-            after: &work.graph,
+            before: work.series.base(),
+            after: work.series.graph(),
             entries: &entries,
             answers: &work.answers,
             deletes_graph: work.deleted && !entries.is_empty(),
             now_ms,
         })?;
-        let graph = work.graph.clone();
+        let graph = work.series.graph().clone();
         Ok(Arc::new(Image::derived(ImageKey { graph_id: head.id, version: graph.version(), chain }, graph)))
     }
 }
@@ -311,20 +303,14 @@ impl Inner {
 struct Work<'b> {
     lane: &'b Lane,
     frozen: Option<Refusal>,
-    graph: Graph,
+    series: Series,
+    /// Who asked for each that was accepted.
+    actors: Vec<Option<&'b str>>,
     deleted: bool,
-    accepted: Vec<AcceptedChange<'b>>,
     /// Answers that are kept already, of earlier turns and of this one.
     kept: HashMap<String, StoredAnswer>,
     /// Answers to keep.
     answers: Vec<StoredAnswer>,
-}
-
-struct AcceptedChange<'b> {
-    change: Change,
-    version: u64,
-    touched: Touched,
-    actor: Option<&'b str>,
 }
 
 impl<'b> Work<'b> {
@@ -332,7 +318,11 @@ impl<'b> Work<'b> {
         let frozen = (head.state == GraphState::Frozen)
             .then(|| Refusal::Frozen { graph: lane.name.clone(), moved_to: head.moved_to.clone() });
         let deleted = head.state == GraphState::Deleted;
-        Self { lane, frozen, graph: graph.clone(), deleted, accepted: Vec::new(), kept, answers: Vec::new() }
+        Self { lane, frozen, series: Series::on(graph), actors: Vec::new(), deleted, kept, answers: Vec::new() }
+    }
+
+    fn has_something_to_commit(&self) -> bool {
+        !self.actors.is_empty() || !self.answers.is_empty()
     }
 
     fn judge(&mut self, pending: &'b PendingWrite) -> Verdict {
@@ -349,21 +339,18 @@ impl<'b> Work<'b> {
         if let Some(frozen) = &self.frozen {
             return Err(frozen.clone());
         }
-        let version = self.graph.version();
-        let decision =
-            decide(&self.graph, &write.command).map_err(|rejection| Refusal::Rejected { rejection, version })?;
-        let changed = !decision.change.is_empty();
+        let version = self.series.graph().version();
+        let rejected = |rejection| Refusal::Rejected { rejection, version };
+        let accepted = |effect: Effect, version| Accepted { version, changed: effect.changed, created: effect.created };
         if write.dry_run {
-            return Ok(Accepted { version, changed, created: decision.created });
+            return self.series.try_out(&write.command).map(|effect| accepted(effect, version)).map_err(rejected);
         }
-        let accepted = Accepted { version: decision.next.version(), changed, created: decision.created };
-        if changed {
-            let Decision { change, next, touched, .. } = decision;
-            self.graph = next;
+        let effect = self.series.decide(&write.command).map_err(rejected)?;
+        if effect.changed {
+            self.actors.push(write.actor.as_deref());
             self.deleted = matches!(write.command, Command::DeleteGraph { .. });
-            let (version, actor) = (accepted.version, write.actor.as_deref());
-            self.accepted.push(AcceptedChange { change, version, touched, actor });
         }
+        let accepted = accepted(effect, self.series.graph().version());
         if let Some(key) = key {
             self.keep(key, &accepted);
         }

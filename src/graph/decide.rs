@@ -44,17 +44,7 @@ pub fn decide(graph: &Graph, command: &Command) -> Result<Decision, Rejection> {
 }
 
 fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Rejection> {
-    check_version(graph, changeset.if_version)?;
-    for (number, step) in changeset.steps.iter().enumerate() {
-        check_precondition(graph, step, number)?;
-    }
-    let mut draft = Draft::new(graph);
-    for (number, step) in changeset.steps.iter().enumerate() {
-        draft.take_step(&step.operation, number)?;
-    }
-    draft.check_deleted_datasets()?;
-    draft.check_producers()?;
-    let change = draft.change();
+    let (draft, change) = judge_changeset(graph, changeset)?;
     if change.is_empty() {
         return Ok(Decision { change, next: graph.clone(), touched: Touched::default(), created: false });
     }
@@ -66,6 +56,22 @@ fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Re
             Err(Rejection::Cycle { cycle, operation })
         }
     }
+}
+
+/// All rules but that there be no cycle: what the changeset makes of the graph, and the change that this is.
+pub(super) fn judge_changeset<'g>(graph: &'g Graph, changeset: &Changeset) -> Result<(Draft<'g>, Change), Rejection> {
+    check_version(graph, changeset.if_version)?;
+    for (number, step) in changeset.steps.iter().enumerate() {
+        check_precondition(graph, step, number)?;
+    }
+    let mut draft = Draft::new(graph);
+    for (number, step) in changeset.steps.iter().enumerate() {
+        draft.take_step(&step.operation, number)?;
+    }
+    draft.check_deleted_datasets()?;
+    draft.check_producers()?;
+    let change = draft.change();
+    Ok((draft, change))
 }
 
 fn last_operation(draft: &Draft<'_>, cycle: &[Name]) -> usize {

@@ -237,6 +237,12 @@ impl<'g> Draft<'g> {
         self.datasets.get(dataset)?.base.map(|base| base.id())
     }
 
+    /// The same of all drafted datasets, without the graph.
+    pub(super) fn into_slots(self) -> HashMap<Name, Slot> {
+        let slots = self.datasets.into_iter().filter_map(|(name, dataset)| Some((name, dataset.base?.id())));
+        slots.collect()
+    }
+
     /// The operation that added the edge last, if one of this changeset did.
     pub(super) fn added_by(&self, job: &Name, side: Side, dataset: &Name) -> Option<usize> {
         let delta = self.jobs.get(job)?.side(side);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use fencepost::graph::{CanonicalJson, Change, Graph, apply, apply_all, decide};
+use fencepost::graph::{CanonicalJson, Change, Effect, Graph, Series, apply, apply_all, decide};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -18,13 +18,27 @@ fn run(universe: &Universe, draws: &[CommandDraw], mut each: impl FnMut(&Verdict
     let mut followers = vec![(Graph::default(), "followed from the start")];
     let mut kept: Vec<(Graph, Model)> = Vec::new();
     let mut changes = Vec::new();
+    let mut series = Series::on(&graph);
     for (number, draw) in draws.iter().enumerate() {
         let json = draw.on(universe, &model);
         let command = command(&json);
         let before = (graph.clone(), model.clone());
         let expected = model.decide(&json);
         assert_eq!(verdict(&graph, &command), expected, "on {json}");
-        if let Ok(decision) = decide(&graph, &command) {
+        let alone = decide(&graph, &command);
+        let told = alone.as_ref().map(|decision| (!decision.change.is_empty(), decision.created));
+        let effect = |effect: Effect| (effect.changed, effect.created);
+        assert_eq!(
+            series.try_out(&command).map(effect).as_ref(),
+            told.as_ref().map_err(|rejection| *rejection),
+            "on {json}"
+        );
+        assert_eq!(
+            series.decide(&command).map(effect).as_ref(),
+            told.as_ref().map_err(|rejection| *rejection),
+            "on {json}"
+        );
+        if let Ok(decision) = alone {
             let text = decision.change.canonical_json(model.version);
             assert_eq!(CanonicalJson::parse(&text).unwrap().as_str(), text, "facts are canonical JSON");
             let (change, version) = Change::from_canonical_json(&text).unwrap();
@@ -36,6 +50,15 @@ fn run(universe: &Universe, draws: &[CommandDraw], mut each: impl FnMut(&Verdict
                 changes.push(change);
             }
             graph = decision.next;
+        }
+        assert_eq!(
+            (series.graph().digest(), ids(series.graph())),
+            (graph.digest(), ids(&graph)),
+            "in a series, on {json}"
+        );
+        // Long and short ones: what one has copied the next changes in place.
+        if number % 13 == 12 {
+            series = Series::on(&graph);
         }
         assert_same(&before.0, &before.1);
         assert_same(&graph, &model);
