@@ -170,10 +170,10 @@ impl<T: Clone + Texts> Slots<T> {
 }
 
 /// What a graph takes in memory beside its texts, in bytes.
-const GRAPH_BYTES: usize = 16 << 10;
+const GRAPH_BYTES: usize = 8 << 10;
 const JOB_BYTES: usize = 200;
 const DATASET_BYTES: usize = 150;
-const EDGE_BYTES: usize = 40;
+const EDGE_BYTES: usize = 60;
 
 /// A job of a graph. Reading any part costs O(1), a list of n names O(n).
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! From names to slots, twice: hashed, to find one, and in byte order, to list them.
 //!
-//! A name is looked up several times for every edge that mentions it. In a tree that is some twenty comparisons of names, each somewhere else in memory;
-//! hashed it is one.
+//! A name is looked up several times for every edge that mentions it. In a tree of many that is some twenty comparisons of names, each somewhere else in
+//! memory; hashed it is one. Of few names a tree is as quick, and takes a fraction of the memory.
 
 use std::ops::Bound;
 
@@ -11,44 +11,67 @@ use super::by_name::positions_by_name;
 use super::name::Name;
 use super::order::Slot;
 
+/// Up to so many names are not hashed.
+const FEW: usize = 512;
+
 /// Persistent: cloning is O(1), a change copies O(log n).
 #[derive(Clone, Default)]
 pub(super) struct NameIndex {
-    hashed: HashMap<Name, Slot>,
     ordered: OrdMap<Name, Slot>,
+    /// The same, once there were many.
+    hashed: Option<HashMap<Name, Slot>>,
 }
 
 impl NameIndex {
     /// From names and their slots, in any order; the name that comes twice, if one does. O(n log n).
     pub(super) fn new(pairs: &[(Name, Slot)]) -> Result<Self, Name> {
-        let mut index = Self::default();
-        for (name, slot) in pairs {
-            if index.hashed.insert(name.clone(), *slot).is_some() {
-                return Err(name.clone());
+        let mut index = Self { ordered: OrdMap::new(), hashed: (pairs.len() > FEW).then(HashMap::new) };
+        if let Some(hashed) = &mut index.hashed {
+            for (name, slot) in pairs {
+                if hashed.insert(name.clone(), *slot).is_some() {
+                    return Err(name.clone());
+                }
             }
         }
         // Put in one after the other, so that all but the last way down the tree is never looked at again.
-        let in_order = positions_by_name(pairs.iter().map(|(name, _)| name));
-        index.ordered = in_order.into_iter().map(|at| pairs[at as usize].clone()).collect();
+        for at in positions_by_name(pairs.iter().map(|(name, _)| name)) {
+            let (name, slot) = &pairs[at as usize];
+            if index.ordered.insert(name.clone(), *slot).is_some() {
+                return Err(name.clone());
+            }
+        }
         Ok(index)
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Slot> {
-        self.hashed.get(name).copied()
+        match &self.hashed {
+            Some(hashed) => hashed.get(name).copied(),
+            None => self.ordered.get(name).copied(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.hashed.len()
+        self.ordered.len()
     }
 
     pub(super) fn insert(&mut self, name: &Name, slot: Slot) {
-        self.hashed.insert(name.clone(), slot);
         self.ordered.insert(name.clone(), slot);
+        match &mut self.hashed {
+            Some(hashed) => {
+                hashed.insert(name.clone(), slot);
+            }
+            None if self.ordered.len() > FEW => {
+                self.hashed = Some(self.ordered.iter().map(|(name, slot)| (name.clone(), *slot)).collect());
+            }
+            None => {}
+        }
     }
 
     pub(super) fn remove(&mut self, name: &str) -> Option<Slot> {
-        self.ordered.remove(name);
-        self.hashed.remove(name)
+        if let Some(hashed) = &mut self.hashed {
+            hashed.remove(name);
+        }
+        self.ordered.remove(name)
     }
 
     /// The slots of the names from `from` on, in byte order of names.
