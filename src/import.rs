@@ -53,6 +53,8 @@ pub struct ImportRequest {
     pub namespace: Namespace,
     /// If given: one changeset, which also deletes the jobs whose names begin so and that the files do not hold.
     pub sync: Option<String>,
+    /// Jobs that go into one changeset, unless it is refused at its border; at least 1.
+    pub chunk_jobs: usize,
     /// Files; `-` is standard input.
     pub paths: Vec<PathBuf>,
 }
@@ -160,12 +162,12 @@ struct Bad {
     reason: String,
 }
 
-/// Jobs that go into one changeset, unless it is refused at its border.
-const CHUNK_JOBS: usize = 10_000;
+/// How many jobs one changeset holds unless something else is asked for: the quickest.
+pub const CHUNK_JOBS: usize = 10_000;
 /// Bytes that go into one changeset.
 const CHUNK_BYTES: usize = 8 << 20;
-/// How many such chunks one changeset grows to before a refusal is final.
-const MOST_CHUNKS_TOGETHER: usize = 4;
+/// How many jobs one changeset grows to before a refusal is final.
+const MOST_JOBS: usize = 40_000;
 /// How often a changeset is tried again that came too late, or before `--sync` found the graph unchanged.
 const RETRIES: usize = 8;
 
@@ -213,7 +215,7 @@ impl<'i> Import<'i> {
         let source = Source::new(request, self.bar.clone());
         let (sender, chunks) = sync_channel(0);
         thread::scope(|scope| {
-            scope.spawn(move || read_chunks(source, &sender));
+            scope.spawn(move || read_chunks(source, request.chunk_jobs, &sender));
             // Dropped on the way out, whatever came of it: the reader then ends too.
             self.write_chunks(chunks.into_iter())
         })
@@ -221,13 +223,18 @@ impl<'i> Import<'i> {
 
     fn write_chunks(&mut self, chunks: impl Iterator<Item = Chunk>) -> Result<Imported, ImportError> {
         let mut waiting: Vec<Item> = Vec::new();
+        // A changeset that was refused is tried again when it is twice as long, or can become no longer.
+        let mut worth_a_try = 0;
         for Chunk { items, end } in chunks {
             waiting.extend(items);
             let end = match end {
                 End::Bad(bad) if waiting.is_empty() => return Err(self.bad(bad)),
                 end => end,
             };
-            let may_grow = matches!(end, End::More) && waiting.len() < MOST_CHUNKS_TOGETHER * CHUNK_JOBS;
+            let may_grow = matches!(end, End::More) && waiting.len() < MOST_JOBS;
+            if may_grow && waiting.len() < worth_a_try {
+                continue;
+            }
             self.create_graph()?;
             match self.put(&waiting) {
                 Ok(accepted) => {
@@ -235,9 +242,10 @@ impl<'i> Import<'i> {
                     self.already.version = Some(accepted.version);
                     self.bar.set_message(format!("{} jobs", self.already.jobs));
                     waiting.clear();
+                    worth_a_try = 0;
                 }
                 // What follows may make it legal: a producer that moved, an edge that went.
-                Err(ImportError::Rejected { .. }) if may_grow => {}
+                Err(ImportError::Rejected { .. }) if may_grow => worth_a_try = 2 * waiting.len(),
                 Err(error) => return Err(error),
             }
             if let End::Bad(bad) = end {
@@ -355,10 +363,10 @@ enum End {
 }
 
 /// Reads until the end, or until nobody wants the chunks any more.
-fn read_chunks(mut source: Source<'_>, chunks: &SyncSender<Chunk>) {
+fn read_chunks(mut source: Source<'_>, most: usize, chunks: &SyncSender<Chunk>) {
     loop {
         let (mut items, mut bytes, mut end) = (Vec::new(), 0, End::More);
-        while items.len() < CHUNK_JOBS && bytes < CHUNK_BYTES {
+        while items.len() < most && bytes < CHUNK_BYTES {
             match source.next() {
                 Some(Ok(item)) => {
                     bytes += item.bytes;

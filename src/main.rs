@@ -183,6 +183,9 @@ struct ImportArgs {
     /// One changeset, which also deletes the jobs whose names begin with PREFIX and that the files do not hold
     #[arg(long, value_name = "PREFIX")]
     sync: Option<String>,
+    /// Jobs in one changeset. Fewer, and other requests to the graph wait less for each; more, and all are in sooner
+    #[arg(long, default_value_t = import::CHUNK_JOBS, value_parser = at_least_one, conflicts_with = "sync", value_name = "N")]
+    chunk_jobs: usize,
     /// Files; - is standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -415,6 +418,7 @@ fn import(node: &NodeArgs, args: &ImportArgs) -> Result<(), Failure> {
         format: args.format,
         namespace: args.namespace,
         sync: args.sync.clone(),
+        chunk_jobs: args.chunk_jobs,
         paths: args.paths.clone(),
     };
     let service = node::open(&node.options()?)?;

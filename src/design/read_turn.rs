@@ -1,6 +1,7 @@
 //! A turn of reads: one look at the version serves all that have arrived before it, if the design shares turns.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::image::Image;
@@ -21,6 +22,9 @@ impl Inner {
     }
 
     fn take_read_turn(&self, lane: &Lane) {
+        if self.shares_turns() {
+            gather(lane);
+        }
         let batch = lane.take_reads(self.turn_size(self.limits.batch_reads));
         // Of several turns at once another may have been quicker.
         if batch.is_empty() {
@@ -86,6 +90,21 @@ impl Inner {
     }
 }
 
+/// Where more threads want to run than there are processors, lets those run that are about to ask, for as long as that brings others along: fewer turns, each
+/// for more. Elsewhere it is over at once.
+fn gather(lane: &Lane) {
+    let (_, mut waiting) = lane.waiting();
+    for _ in 0..GATHERINGS {
+        thread::yield_now();
+        let before = std::mem::replace(&mut waiting, lane.waiting().1);
+        if waiting <= before {
+            return;
+        }
+    }
+}
+
+/// How often a read turn lets others come along.
+const GATHERINGS: usize = 16;
 /// How often a read looks at the row again because the image was newer than what it had seen.
 const LOOKS: usize = 8;
 /// How long a read waits for the image of a commit that this process has under way.
