@@ -1,15 +1,17 @@
 //! What one write at a time costs against its bare round trips and its commit: the same statements on the same database, sent one after another by a loop
 //! that decides nothing, keeps no image and answers nobody.
 //!
-//! `cargo bench --bench write`. `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, to use instead of a new SQLite file. Prints medians in
-//! microseconds and their ratio. The two take turns, write by write.
+//! `cargo bench --bench write`. `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, to use instead of a new SQLite file, and `FENCEPOST_BENCH_REDIS` a Redis
+//! server to take the lock from, `FENCEPOST_BENCH_DESIGN` another design than `crud`. Prints medians in microseconds and their ratio. The two take turns, write by write.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use fencepost::db::schema::ChangeRow;
 use fencepost::db::{Database, DatabaseUrl, DbError, PoolLimits, RowsStatement, Value};
+use fencepost::design::Design;
 use fencepost::graph::{CanonicalJson, Changeset, Command, JobSpecification, Name, Operation};
-use fencepost::node::{self, NodeOptions};
+use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::store::GraphStore;
 use fencepost::store::rows::RowStore;
 
@@ -28,20 +30,37 @@ fn median(mut times: Vec<Duration>) -> f64 {
 /// The statements of a write of a new job with two inputs that exist and one output that is new.
 struct Bare {
     database: Database,
-    /// One session; `None` where the lock has no server.
-    lock: Option<Database>,
+    lock: Lock,
     graph_id: i64,
 }
 
+/// Whom the lock is asked of.
+enum Lock {
+    /// No server.
+    Files,
+    /// One session, three round trips.
+    Postgres(Database),
+    /// One round trip, to take it: what gives it back is sent and not waited for.
+    Redis(Mutex<redis::Connection>, redis::Script),
+}
+
 impl Bare {
-    fn lock(&self, statement: &'static str) {
-        if let Some(lock) = &self.lock {
+    fn ask_postgres(&self, statement: &'static str) {
+        if let Lock::Postgres(lock) = &self.lock {
             lock.ask(|session| session.run(statement, &[Value::Integer(42)])).expect("answers");
         }
     }
 
+    fn ask_redis(&self) {
+        if let Lock::Redis(connection, script) = &self.lock {
+            let connection = &mut *connection.lock().expect("nobody panics");
+            let _: i64 = script.key("bare").invoke(connection).expect("answers");
+        }
+    }
+
     fn write(&self, number: i64) {
-        self.lock("SELECT pg_advisory_lock(?)");
+        self.ask_postgres("SELECT pg_advisory_lock(?)");
+        self.ask_redis();
         self.database
             .ask(|connection| connection.run("SELECT * FROM graphs WHERE id = ?", &[Value::Integer(self.graph_id)]))
             .expect("answers");
@@ -74,8 +93,8 @@ impl Bare {
             Ok::<_, DbError>(())
         });
         written.expect("is written");
-        self.lock("SELECT 1 WHERE 1 < ?");
-        self.lock("SELECT pg_advisory_unlock(?)");
+        self.ask_postgres("SELECT 1 WHERE 1 < ?");
+        self.ask_postgres("SELECT pg_advisory_unlock(?)");
     }
 }
 
@@ -92,7 +111,11 @@ fn main() {
 }
 
 fn measure(url: &DatabaseUrl) {
-    let node = node::open(&NodeOptions::new(url.clone())).expect("a node");
+    let redis = std::env::var("FENCEPOST_BENCH_REDIS").ok();
+    let lock_url = redis.as_deref().map(|redis| LockUrl::parse(redis).expect("a lock"));
+    let wanted = std::env::var("FENCEPOST_BENCH_DESIGN").unwrap_or_default();
+    let design = Design::ALL.into_iter().find(|design| design.to_string() == wanted).unwrap_or_default();
+    let node = node::open(&NodeOptions { lock_url, design, ..NodeOptions::new(url.clone()) }).expect("a node");
     let open = |connections| {
         Database::open(url, PoolLimits { connections, ..PoolLimits::default() }).expect("the database opens")
     };
@@ -102,7 +125,16 @@ fn measure(url: &DatabaseUrl) {
         node.create_graph_and_wait(graph).expect("a graph");
     }
     let head = RowStore::new(open(1)).expect("opens").head(&bare).expect("reads").expect("is there");
-    let lock = matches!(url, DatabaseUrl::Postgres(_)).then(|| open(1));
+    let lock = match (&redis, url) {
+        _ if !design.takes_lock() => Lock::Files,
+        (Some(redis), _) => {
+            let client = redis::Client::open(redis.as_str()).expect("a Redis URL");
+            let connection = client.get_connection().expect("Redis answers");
+            Lock::Redis(Mutex::new(connection), redis::Script::new("return 1"))
+        }
+        (None, DatabaseUrl::Postgres(_)) => Lock::Postgres(open(1)),
+        (None, DatabaseUrl::Sqlite(_)) => Lock::Files,
+    };
     let bare = Bare { database: open(1), lock, graph_id: head.id };
     let inputs = RowsStatement::INSERT_DATASETS.over([(0, "in0", None::<&str>), (1, "in1", None)].into_iter());
     let inputs = inputs.expect("rows");
@@ -129,6 +161,6 @@ fn measure(url: &DatabaseUrl) {
         bare_times.push(began.elapsed());
     }
     let (bare, ours) = (median(bare_times.split_off(WARM_UP)), median(our_times.split_off(WARM_UP)));
-    println!("{url}");
+    println!("{url}, {design}{}", redis.map(|redis| format!(", lock at {redis}")).unwrap_or_default());
     println!("bare: {bare:.0} µs; a write: {ours:.0} µs; ratio {:.2} (medians of {ROUNDS})", ours / bare);
 }

@@ -1,0 +1,118 @@
+//! What a write costs where another node wrote before: two nodes in turn at 1,000 and at 1,000,000 jobs, and three at 100,000, each design against `crud`.
+//!
+//! `FENCEPOST_BENCH_DATABASE=postgres://… FENCEPOST_BENCH_REDIS=redis://… cargo bench --bench nodes [-- SIZE…]`; without them a new SQLite file and a lock of files.
+//! Graphs that an earlier run has left in the database are used again. The nodes are services in one process, with connections and locks of their own.
+//! Prints medians.
+
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use fencepost::bench::{DriveArgs, Topology};
+use fencepost::db::DatabaseUrl;
+use fencepost::design::{Design, Service};
+use fencepost::graph::{Changeset, Command, Name, Operation};
+use fencepost::node::{self, LockUrl, NodeOptions};
+
+/// The same as the program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const JOBS_PER_CHANGESET: u64 = 10_000;
+/// New jobs begin at a multiple of this.
+const BLOCK_JOBS: u64 = 4_096;
+/// Where an image is loaded anew for each write, so many are enough.
+const SLOW_ROUNDS: usize = 21;
+const ROUNDS: usize = 300;
+const WARM_UP: usize = 6;
+
+/// What `fencepost bench drive` takes, to have its jobs.
+#[derive(Parser)]
+struct Drive {
+    #[command(flatten)]
+    args: DriveArgs,
+}
+
+struct Field {
+    options: NodeOptions,
+    args: DriveArgs,
+    /// The number of the next new job.
+    next: u64,
+}
+
+impl Field {
+    fn node(&self, design: Design) -> Service {
+        node::open(&NodeOptions { design, ..self.options.clone() }).expect("a node")
+    }
+
+    /// The graph of `jobs` jobs, made if it is not there.
+    fn graph(&mut self, jobs: u64) -> Name {
+        let graph = Name::new(&format!("nodes-{jobs}")).expect("a name");
+        let node = self.node(Design::Crud);
+        node.create_graph_and_wait(&graph).expect("a graph");
+        let there = node.read_and_wait(&graph).expect("an image").graph.job_count() as u64;
+        if there < jobs {
+            let topology = Topology::sized(&self.args, jobs, jobs, jobs * 4).expect("a topology");
+            for first in (0..jobs).step_by(JOBS_PER_CHANGESET as usize) {
+                let numbers = first..(first + JOBS_PER_CHANGESET).min(jobs);
+                let puts: Changeset = numbers.map(|number| Operation::PutJob(topology.job(number))).collect();
+                node.write_and_wait(&graph, Command::Changeset(puts).into()).expect("accepted");
+            }
+        }
+        self.next = (there.max(jobs) + BLOCK_JOBS).next_multiple_of(BLOCK_JOBS);
+        graph
+    }
+
+    /// `nodes` of them write in turn, one new job each time; the median of a write.
+    fn in_turn(&mut self, graph: &Name, design: Design, nodes: usize, rounds: usize) -> Duration {
+        let topology = Topology::endless(&self.args).expect("a topology");
+        let nodes: Vec<Service> = (0..nodes).map(|_| self.node(design)).collect();
+        let mut times = Vec::new();
+        for round in 0..WARM_UP + rounds {
+            let put: Changeset = [Operation::PutJob(topology.job(self.next))].into_iter().collect();
+            self.next += 1;
+            let began = Instant::now();
+            nodes[round % nodes.len()].write_and_wait(graph, Command::Changeset(put).into()).expect("accepted");
+            times.push(began.elapsed());
+        }
+        let mut times = times.split_off(WARM_UP);
+        times.sort_unstable();
+        times[times.len() / 2]
+    }
+}
+
+fn main() {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = format!("sqlite:{}", folder.path().join("bench.db").display());
+    let url = std::env::var("FENCEPOST_BENCH_DATABASE").unwrap_or(made);
+    let database = DatabaseUrl::parse(&url).expect("a URL");
+    println!("{database}");
+    let redis = std::env::var("FENCEPOST_BENCH_REDIS").ok();
+    let lock_url = redis.map(|redis| LockUrl::parse(&redis).expect("a lock"));
+    let Drive { args } = Drive::parse_from(["drive", "--workload", "register"]);
+    let mut field = Field { options: NodeOptions { lock_url, ..NodeOptions::new(database) }, args, next: 0 };
+
+    let wanted: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    for jobs in [1_000, 100_000, 1_000_000] {
+        if !wanted.is_empty() && !wanted.contains(&jobs) {
+            continue;
+        }
+        let graph = field.graph(jobs);
+        for design in [Design::CrudDelta, Design::CrudOptimistic, Design::Crud] {
+            let reloads = design == Design::Crud;
+            let rounds = if reloads && jobs > 1_000 { SLOW_ROUNDS } else { ROUNDS };
+            let alone = field.in_turn(&graph, design, 1, ROUNDS);
+            let two = field.in_turn(&graph, design, 2, rounds);
+            let three = field.in_turn(&graph, design, 3, rounds);
+            println!(
+                "{jobs:>9} jobs, {design:<16} a write alone {:>7.0} µs; two nodes in turn {:>9.0} µs; three {:>9.0} µs",
+                us(alone),
+                us(two),
+                us(three)
+            );
+        }
+    }
+}
