@@ -2,6 +2,7 @@
 
 mod conformance;
 mod crud;
+mod crud_delta;
 mod crud_naive;
 
 use std::sync::{Arc, Mutex, mpsc};
