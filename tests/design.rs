@@ -4,6 +4,7 @@ mod conformance;
 mod crud;
 mod crud_delta;
 mod crud_naive;
+mod crud_optimistic;
 
 use std::sync::{Arc, Mutex, mpsc};
 
