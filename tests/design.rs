@@ -5,6 +5,7 @@ mod crud;
 mod crud_delta;
 mod crud_naive;
 mod crud_optimistic;
+mod lanes;
 
 use std::sync::{Arc, Mutex, mpsc};
 
