@@ -2,7 +2,11 @@
 
 mod conformance;
 mod crud;
+mod crud_delta;
 mod crud_naive;
+mod crud_optimistic;
+mod lanes;
+mod turns;
 
 use std::sync::{Arc, Mutex, mpsc};
 

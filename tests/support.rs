@@ -8,6 +8,7 @@ pub mod contract;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;
+pub mod requests;
 pub mod server;
 pub mod stages;
 pub mod storm;

@@ -1,12 +1,13 @@
 //! What every design must do, whatever it is made of. Cases know a fixture and the words of `ask`, and nothing of how it is built.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use fencepost::design::{Limits, Service, Verdict};
 use fencepost::lock::Mode;
 
 use crate::support::ask::{changeset, in_line, keyed, verdicts};
-use crate::support::cluster::{GRAPH, Site, name, wait_until};
+use crate::support::cluster::{GRAPH, LIMIT, Site, name, wait_until};
 
 pub mod batches;
 pub mod changesets;
@@ -44,9 +45,10 @@ pub trait Fixture {
             return HeldUp { first, release: Box::new(|| lock.release()) };
         }
         let mut first = Vec::new();
-        // It changes nothing and yet has something to commit.
-        let kept = || keyed(changeset([]), "the first in line", "f");
-        let go_on = self.hold_up_a_commit(|| first = in_line(node, GRAPH, [kept()]));
+        // It changes nothing and yet has something to commit: the answer to a key that is new each time.
+        static KEYS: AtomicU64 = AtomicU64::new(0);
+        let key = format!("first in line {}", KEYS.fetch_add(1, Ordering::Relaxed));
+        let go_on = self.hold_up_a_commit(|| first = in_line(node, GRAPH, [keyed(changeset([]), &key, "f")]));
         HeldUp { first, release: Box::new(move || go_on.send(()).unwrap()) }
     }
 
@@ -62,7 +64,7 @@ pub trait Fixture {
     fn site(&self) -> &Site;
 
     fn node(&self) -> Service {
-        self.node_with(Limits::default())
+        self.node_with(unhurried())
     }
 
     /// A node, and the graph [`GRAPH`], empty.
@@ -71,6 +73,11 @@ pub trait Fixture {
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
         node
     }
+}
+
+/// The default, but for the time that a turn judges: how many it serves must not depend on how quick the machine is.
+pub fn unhurried() -> Limits {
+    Limits { batch_time: LIMIT, ..Limits::default() }
 }
 
 /// A turn that does not end.
@@ -163,7 +170,7 @@ macro_rules! instantiate {
                 }
                 batches {
                     writes_in_line_are_served_together_each_with_its_own_verdict,
-                    a_batch_gives_the_verdicts_that_one_by_one_gives,
+                    batches_of_any_requests_give_the_verdicts_that_one_by_one_gives,
                     no_verdict_of_a_batch_leaves_before_its_commit,
                     a_full_line_is_refused_and_nothing_else_suffers,
                     a_thousand_waiting_writes_hold_no_thread,

@@ -1,21 +1,22 @@
 //! Writes that wait for one turn are served together, as if one by one; or one by one, where the design shares no turns.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use fencepost::design::{Accepted, Limits, Refusal, Service, Verdict, Write};
-use fencepost::graph::{Precondition, Rejection};
+use fencepost::design::{Accepted, IdempotencyKey, Limits, Refusal, Service, Verdict, Write};
+use fencepost::graph::{Changeset, Command, Precondition, Rejection};
 use fencepost::lock::Mode;
 
-use super::Fixture;
+use super::{Fixture, unhurried};
 use crate::support::ask::{
     accepted, changeset, conditional, delete_job, dry_run, in_line, keyed, put_dataset, put_job, rejection_of,
     verdicts, write,
 };
 use crate::support::cluster::{GRAPH, LIMIT, name, wait_until};
-use crate::support::storm::audit;
+use crate::support::requests::Requests;
+use crate::support::storm::{audit, audit_graph};
 
 /// Puts `writes` in line while nobody can take a turn, so that one turn serves them all, if turns are shared; says what each was answered.
 fn served_together(fixture: &impl Fixture, node: &Service, writes: Vec<Write>) -> Vec<Verdict> {
@@ -79,27 +80,139 @@ fn of_every_kind() -> Vec<Write> {
     ]
 }
 
-pub fn a_batch_gives_the_verdicts_that_one_by_one_gives(fixture: &impl Fixture) {
+/// With deletions of the graph in between, which is then created again after the batch.
+pub fn batches_of_any_requests_give_the_verdicts_that_one_by_one_gives(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
-    accepted(&node, [put_dataset("first")]);
-    let together = served_together(fixture, &node, of_every_kind());
-    let log = audit(fixture.site());
+    let mut requests = Requests::new(9);
+    let mut batches = Vec::new();
+    while batches.iter().map(Vec::len).sum::<usize>() < 140 {
+        let size = 1 + requests.choices.below(40);
+        let mut batch: Vec<Write> = (0..size).map(|_| requests.next()).collect();
+        if requests.choices.below(4) == 0 {
+            let before_the_last = size - 1;
+            batch.insert(before_the_last, requests.deletion());
+        }
+        batches.push(batch);
+    }
+    let mut together = Vec::new();
+    for batch in &batches {
+        together.push(served_together(fixture, &node, batch.clone()));
+        node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    }
 
     let alone = name("alone");
+    let nodes = [&node, &fixture.node()];
     node.create_graph_and_wait(&alone).unwrap();
-    node.write_and_wait(&alone, changeset([put_dataset("first")])).unwrap();
-    let one_by_one: Vec<_> = of_every_kind().into_iter().map(|write| node.write_and_wait(&alone, write)).collect();
-    assert_eq!(together, one_by_one);
-    let other_log = crate::support::storm::audit_graph(&mut fixture.site().sql(), "alone");
-    let texts =
-        |audit: &crate::support::storm::Audit| audit.log.iter().map(|logged| logged.text.clone()).collect::<Vec<_>>();
-    assert_eq!(texts(&log), texts(&other_log));
+    for (batch, together) in batches.iter().zip(&together) {
+        for (n, (write, together)) in batch.iter().zip(together).enumerate() {
+            let verdict = match nodes[n % 2].write_and_wait(&alone, write.clone()) {
+                Err(Refusal::GraphNotFound { .. }) => Err(Refusal::GraphNotFound { graph: name(GRAPH) }),
+                other => other,
+            };
+            assert_eq!(verdict, *together, "{write:?}");
+        }
+        node.create_graph_and_wait(&alone).unwrap();
+    }
+    let logs = [GRAPH, "alone"].map(|graph| audit_graph(&mut fixture.site().sql(), graph));
+    let [together_log, alone_log] = logs.each_ref().map(|audit| audit.log.iter().map(|logged| &logged.text));
+    assert!(together_log.eq(alone_log), "the change logs differ");
+    for graph in [GRAPH, "alone"] {
+        let image = node.read_and_wait(&name(graph)).unwrap();
+        assert_eq!((image.key.version, image.graph.digest()), (logs[0].version, logs[0].digest.clone()));
+    }
+    assert_eq!(kinds_of(&batches, &together), EVERY_KIND.into());
+}
 
-    let kind = |wanted: fn(&Verdict) -> bool| together.iter().filter(|verdict| wanted(verdict)).count();
-    assert!(kind(|v| matches!(v, Ok(Accepted { changed: true, .. }))) > 3, "{together:?}");
-    assert!(kind(|v| matches!(v, Ok(Accepted { changed: false, .. }))) > 0);
-    assert!(kind(|v| matches!(v, Err(Refusal::KeyReused))) == 1);
-    assert!(kind(|v| matches!(v, Err(Refusal::Rejected { rejection: Rejection::Cycle { .. }, .. }))) > 0);
+/// What a request can come to, each at least once.
+const EVERY_KIND: [&str; 21] = [
+    "accepted",
+    "accepted at its version",
+    "answered again",
+    "answered again within its batch",
+    "created",
+    "cycle",
+    "dataset in use",
+    "dataset not found",
+    "dry run accepted",
+    "dry run rejected",
+    "edge exists",
+    "edge not found",
+    "graph deleted",
+    "graph not found",
+    "job not found",
+    "judged again after its rejection",
+    "key reused",
+    "precondition of a step failed",
+    "precondition of the whole failed",
+    "second producer",
+    "unchanged",
+];
+
+/// The kinds that were met. A key that was answered once must have the same answer ever after.
+fn kinds_of(batches: &[Vec<Write>], verdicts: &[Vec<Verdict>]) -> BTreeSet<&'static str> {
+    let mut kinds = BTreeSet::new();
+    // The batch in which a key was first used, and what was answered and kept.
+    let mut keys: HashMap<&str, (usize, Option<(&IdempotencyKey, &Verdict)>)> = HashMap::new();
+    for (number, (batch, verdicts)) in batches.iter().zip(verdicts).enumerate() {
+        for (write, verdict) in batch.iter().zip(verdicts) {
+            if let (Some(key), false) = (&write.idempotency, write.dry_run) {
+                match keys.get(key.key.as_str()) {
+                    Some((first, Some((kept, answer)))) if *kept == key => {
+                        assert_eq!(verdict, *answer, "another answer to {key:?}");
+                        kinds.insert("answered again");
+                        if *first == number {
+                            kinds.insert("answered again within its batch");
+                        }
+                    }
+                    Some((_, Some(_))) => {
+                        assert_eq!(*verdict, Err(Refusal::KeyReused), "{key:?}");
+                    }
+                    Some((_, None)) => {
+                        kinds.insert("judged again after its rejection");
+                    }
+                    None => {}
+                }
+                let used = keys.entry(&key.key).or_insert((number, None));
+                if used.1.is_none() && verdict.is_ok() {
+                    *used = (number, Some((key, verdict)));
+                }
+            }
+            kinds.insert(kind_of(write, verdict));
+        }
+    }
+    kinds
+}
+
+fn kind_of(write: &Write, verdict: &Verdict) -> &'static str {
+    let is_conditional = match &write.command {
+        Command::Changeset(Changeset { if_version, steps }) => {
+            if_version.is_some() || steps.iter().any(|step| step.precondition.is_some())
+        }
+        Command::DeleteGraph { .. } => false,
+    };
+    match verdict {
+        Err(Refusal::Rejected { .. }) if write.dry_run => "dry run rejected",
+        Ok(_) if write.dry_run => "dry run accepted",
+        Ok(_) if matches!(write.command, Command::DeleteGraph { .. }) => "graph deleted",
+        Ok(_) if is_conditional => "accepted at its version",
+        Ok(Accepted { created: true, .. }) => "created",
+        Ok(Accepted { changed: true, .. }) => "accepted",
+        Ok(_) => "unchanged",
+        Err(Refusal::GraphNotFound { .. }) => "graph not found",
+        Err(Refusal::KeyReused) => "key reused",
+        Err(Refusal::Rejected { rejection, .. }) => match rejection {
+            Rejection::PreconditionFailed { operation: None, .. } => "precondition of the whole failed",
+            Rejection::PreconditionFailed { .. } => "precondition of a step failed",
+            Rejection::JobNotFound { .. } => "job not found",
+            Rejection::DatasetNotFound { .. } => "dataset not found",
+            Rejection::EdgeNotFound { .. } => "edge not found",
+            Rejection::EdgeExists { .. } => "edge exists",
+            Rejection::DatasetInUse { .. } => "dataset in use",
+            Rejection::SecondProducer { .. } => "second producer",
+            Rejection::Cycle { .. } => "cycle",
+        },
+        other => panic!("{other:?} to {write:?}"),
+    }
 }
 
 /// All of a batch is judged, and its transaction cannot begin: nobody may know yet, whatever the verdict.
@@ -245,7 +358,7 @@ pub fn a_frozen_graph_takes_reads_and_no_writes(fixture: &impl Fixture) {
 
 /// A read is at a version that was read after it came; many that came meanwhile share one look, if the design shares turns.
 pub fn reads_in_line_are_served_by_one_look(fixture: &impl Fixture) {
-    let node = fixture.node_with(Limits { turn_threads: 1, ..Limits::default() });
+    let node = fixture.node_with(Limits { turn_threads: 1, ..unhurried() });
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     accepted(&node, [put_dataset("d")]);
     let before = node.metrics().read_batch.get_sample_count();
@@ -264,7 +377,7 @@ pub fn reads_in_line_are_served_by_one_look(fixture: &impl Fixture) {
 }
 
 pub fn a_batch_ends_at_its_limit_of_bytes(fixture: &impl Fixture) {
-    let node = fixture.node_with(Limits { batch_bytes: 100, ..Limits::default() });
+    let node = fixture.node_with(Limits { batch_bytes: 100, ..unhurried() });
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     let before = node.metrics().write_batch.get_sample_count();
     let held_up = fixture.hold_up(&node);

@@ -1,0 +1,135 @@
+//! How turns are given out: each graph's beside the others', in the order in which requests came, and one for each request if none are shared.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use fencepost::design::{Limits, Service, Write};
+use fencepost::lock::{LockKey, Mode};
+use fencepost::node::{self, LockUrl, NodeOptions};
+use fencepost::store::GraphStore;
+
+use crate::support::ask::{accepted, changeset, in_line, put_dataset, verdicts};
+use crate::support::cluster::{GRAPH, LIMIT, Site, name, wait_until};
+use crate::support::limit;
+use crate::support::requests::Requests;
+use crate::support::storm::{audit, audit_graph};
+
+fn node_with(site: &Site, limits: Limits) -> Service {
+    node::open(&NodeOptions { limits, ..site.options() }).unwrap()
+}
+
+#[test]
+fn graphs_whose_lock_is_held_elsewhere_do_not_keep_a_free_one_waiting() {
+    const HELD: usize = 40;
+    let site = Site::with_graph();
+    let node = node_with(&site, Limits { lock_wait: 2 * limit(), ..Limits::default() });
+    let (options, store) = (site.options(), site.store());
+    let url = LockUrl::default_for(&options.database);
+    let lock = node::open_lock(&url, &options.database, options.lease).unwrap();
+    let held: Vec<_> = (0..HELD).map(|n| format!("held-{n}")).collect();
+    let guards: Vec<_> = held
+        .iter()
+        .map(|graph| {
+            node.create_graph_and_wait(&name(graph)).unwrap();
+            let id = store.head(&name(graph)).unwrap().unwrap().id;
+            let key = LockKey::new(store.database_id(), id).unwrap();
+            lock.acquire(&key, Mode::Exclusive, LIMIT).unwrap()
+        })
+        .collect();
+    let one = || [changeset([put_dataset("d")])];
+    let waiting: Vec<_> = held.iter().flat_map(|graph| in_line(&node, graph, one())).collect();
+    let free = in_line(&node, GRAPH, one()).pop().unwrap();
+    let verdict = free.recv_timeout(limit()).expect("it waits for nobody");
+    assert_eq!(verdict.map(|accepted| accepted.version), Ok(2));
+    assert!(waiting.iter().all(|verdict| verdict.try_recv().is_err()), "a lock was not held");
+    guards.into_iter().for_each(fencepost::lock::Guard::release);
+    assert!(verdicts(waiting).iter().all(Result::is_ok));
+}
+
+#[test]
+fn who_was_not_come_to_in_a_turn_is_the_first_in_the_next() {
+    const WRITES: usize = 20;
+    let site = Site::with_graph();
+    // Each turn takes five, has time for one, and puts four back before those that wait.
+    let limits = Limits { batch_time: Duration::ZERO, batch_writes: 5, lock_wait: 2 * LIMIT, ..Limits::default() };
+    let node = node_with(&site, limits);
+    let lock = site.hold_lock(GRAPH, Mode::Exclusive);
+    let first = in_line(&node, GRAPH, [changeset([put_dataset("d")])]);
+    wait_until("the first turn has begun", || node.waiting().0 == 0);
+    let (sender, answers) = mpsc::channel();
+    for n in 0..WRITES {
+        let sender = sender.clone();
+        let write = changeset([put_dataset(&format!("d-{n}"))]);
+        node.write(&name(GRAPH), write, move |verdict| {
+            let _ = sender.send((n, verdict.unwrap().version));
+        });
+    }
+    lock.release();
+    assert!(verdicts(first)[0].is_ok());
+    let answered: Vec<_> = (0..WRITES).map(|_| answers.recv_timeout(LIMIT).unwrap()).collect();
+    assert_eq!(answered, (0..WRITES).map(|n| (n, n as u64 + 3)).collect::<Vec<_>>());
+    let batches = &node.metrics().write_batch;
+    assert_eq!((batches.get_sample_count(), batches.get_sample_sum()), (1 + WRITES as u64, 1.0 + WRITES as f64));
+    audit(&site);
+}
+
+#[test]
+fn each_write_and_each_read_has_its_own_turn_if_none_are_shared_and_the_verdicts_are_the_same() {
+    const READS: u64 = 50;
+    let site = Site::with_graph();
+    let unshared = node_with(&site, Limits { share_turns: false, ..Limits::default() });
+    let shared = site.node();
+    shared.create_graph_and_wait(&name("shared")).unwrap();
+    shared.write_and_wait(&name("shared"), changeset([put_dataset("first")])).unwrap();
+    let mut requests = Requests::new(3);
+    let writes: Vec<Write> = (0..100).map(|_| requests.next()).collect();
+    let answers = verdicts(in_line(&unshared, GRAPH, writes.clone()));
+    assert_eq!(answers, verdicts(in_line(&shared, "shared", writes)));
+    let batches = &unshared.metrics().write_batch;
+    assert_eq!((batches.get_sample_count(), batches.get_sample_sum()), (100, 100.0));
+    assert!(shared.metrics().write_batch.get_sample_count() < 50, "the other shares them");
+    let logs = [GRAPH, "shared"].map(|graph| audit_graph(&mut site.sql(), graph));
+    let [one, other] = logs.each_ref().map(|audit| audit.log.iter().map(|logged| &logged.text));
+    assert!(one.eq(other), "the change logs differ");
+
+    let (sender, images) = mpsc::channel();
+    for _ in 0..READS {
+        let sender = sender.clone();
+        unshared.read(&name(GRAPH), move |image| {
+            let _ = sender.send(image.unwrap().key.version);
+        });
+    }
+    for _ in 0..READS {
+        assert_eq!(images.recv_timeout(LIMIT).unwrap(), logs[0].version);
+    }
+    let batches = &unshared.metrics().read_batch;
+    assert_eq!((batches.get_sample_count(), batches.get_sample_sum()), (READS, READS as f64));
+}
+
+/// As many as the limit says wait for the lock, the others in line; a write still has one turn at a time.
+#[test]
+fn so_many_reads_have_a_turn_at_once_if_none_are_shared() {
+    let site = Site::with_graph();
+    let limits = Limits { share_turns: false, unshared_reads: 3, lock_wait: 2 * limit(), ..Limits::default() };
+    let node = node_with(&site, limits);
+    node.create_graph_and_wait(&name("beside")).unwrap();
+    accepted(&node, [put_dataset("d")]);
+    let lock = site.hold_lock(GRAPH, Mode::Exclusive);
+    let (sender, images) = mpsc::channel();
+    for _ in 0..20 {
+        let sender = sender.clone();
+        node.read(&name(GRAPH), move |image| {
+            let _ = sender.send(image.unwrap().key.version);
+        });
+    }
+    let writes = in_line(&node, GRAPH, (0..5).map(|n| changeset([put_dataset(&format!("e-{n}"))])));
+    wait_until("turns have begun", || node.waiting() == (4, 17));
+    // Whatever turns there are have begun before this one.
+    assert_eq!(node.read_and_wait(&name("beside")).unwrap().key.version, 0);
+    assert_eq!(node.waiting(), (4, 17));
+    lock.release();
+    for _ in 0..20 {
+        assert!((2..=7).contains(&images.recv_timeout(LIMIT).unwrap()));
+    }
+    assert!(verdicts(writes).iter().all(Result::is_ok));
+}
