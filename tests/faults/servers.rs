@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fencepost::bench::Outcome;
 
-use super::field::{Field, count};
+use super::field::Field;
 use crate::support::cluster::{Server, wait_until};
 use crate::support::redis::Redis;
 use crate::support::wire::Fate;
@@ -19,7 +19,7 @@ fn all(nodes: &[Server; 3]) -> [&Server; 3] {
 }
 
 fn counted(nodes: &[Server; 3], metric: &str, label: &str) -> u64 {
-    nodes.iter().map(|node| count(node, metric, label)).sum()
+    nodes.iter().map(|node| node.count(metric, label)).sum()
 }
 
 fn epochs(nodes: &[Server; 3]) -> u64 {
