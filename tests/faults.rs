@@ -3,5 +3,6 @@
 
 mod designs;
 mod field;
+mod floods;
 mod holders;
 mod servers;
