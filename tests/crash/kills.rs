@@ -51,7 +51,7 @@ fn killed_at(point: &str, outlives: bool) {
     assert_eq!(site.head().epoch, epoch, "the lock's memory outlives a process");
 }
 
-fn is_at(file: &Path, point: &str) -> bool {
+pub(super) fn is_at(file: &Path, point: &str) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text == point)
 }
 

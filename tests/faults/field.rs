@@ -8,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fencepost::bench::history::{Ending, Event, FORMAT_VERSION, Invocation, Recorder, Writer};
-use fencepost::bench::{DriveArgs, HttpTarget, Outcome, Request, Target, drive};
+use fencepost::bench::{BenchError, HttpTarget, Outcome, Request, Target, drive};
 use fencepost::check::{CheckArgs, Finding, Format, Summary, Verdict, check};
+use fencepost::design::{Design, Reads};
 use fencepost::graph::{CanonicalJson, JobSpecification, Operation, Step};
 use fencepost::lock::redis::RedisUrl;
 use fencepost::node::LockUrl;
@@ -27,6 +28,8 @@ pub struct Field {
     pub site: Site,
     pub redis: Redis,
     pub wire: Wire,
+    design: Design,
+    reads: Reads,
     recording: Recording,
     loads: AtomicU64,
 }
@@ -34,14 +37,22 @@ pub struct Field {
 impl Field {
     /// An empty graph on Postgres, with a lock that is named and not seeded yet.
     pub fn new() -> Self {
+        Self::of(Design::default(), Reads::default())
+    }
+
+    /// The same for nodes of that design. One that takes no lock leaves the named one aside.
+    pub fn of(design: Design, reads: Reads) -> Self {
+        Self::on(Site::on(Kind::Postgres), design, reads)
+    }
+
+    pub fn on(mut site: Site, design: Design, reads: Reads) -> Self {
         let redis = Redis::start(&[]);
         let wire = Wire::to(redis.port());
-        let mut site = Site::on(Kind::Postgres);
         let url = RedisUrl::parse(&wire.url()).unwrap();
         site.lock_url = Some(LockUrl::Redis(Box::new(url)));
         site.node().create_graph_and_wait(&name(GRAPH)).unwrap();
         let recording = Recording::new(site.path("recorded.ndjson"));
-        Self { site, redis, wire, recording, loads: AtomicU64::new(0) }
+        Self { site, redis, wire, design, reads, recording, loads: AtomicU64::new(0) }
     }
 
     /// A node; `failpoints` may be empty.
@@ -51,6 +62,11 @@ impl Field {
         let wait = LEASE + Duration::from_secs(1);
         command.args(["--lock-url", &self.wire.url(), "--lock-lease-ms", &LEASE.as_millis().to_string()]);
         command.args(["--lock-wait-ms", &wait.as_millis().to_string()]).env("FENCEPOST_FAILPOINTS", failpoints);
+        let reads = match self.reads {
+            Reads::Lock => "lock",
+            Reads::Snapshot => "snapshot",
+        };
+        command.args(["--design", &self.design.to_string(), "--reads", reads]);
         Server::start(command)
     }
 
@@ -82,18 +98,21 @@ impl Field {
 
     /// Puts load on the nodes until `fault` is over and has been followed by more writes; recorded.
     pub fn under_load<T>(&self, nodes: &[&Server], fault: impl FnOnce() -> T) -> T {
+        self.under("--clients 6 --requests 500", nodes, fault)
+    }
+
+    /// The same under another load, for which these arguments of the driver stand.
+    pub fn under<T>(&self, load: &str, nodes: &[&Server], fault: impl FnOnce() -> T) -> T {
         let over = AtomicBool::new(false);
-        let target =
-            HttpTarget::new(&nodes.iter().map(|node| node.base.clone()).collect::<Vec<_>>(), name(GRAPH), LIMIT);
-        let target = target.unwrap();
         thread::scope(|scope| {
             let load = scope.spawn(|| {
                 while !over.load(Ordering::SeqCst) {
-                    let round = self.loads.fetch_add(1, Ordering::SeqCst);
-                    let mut args = self.load(round);
-                    args.history = Some(self.loaded(round));
-                    let report = drive(&target, &args).unwrap();
-                    report.verdict().unwrap();
+                    match self.load(load, nodes) {
+                        Ok(()) => {}
+                        // Nobody could serve when it was to begin, or at its end.
+                        Err(BenchError::Away(_) | BenchError::Refused(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
                 }
             });
             let ends_load = Ends(&over);
@@ -106,17 +125,27 @@ impl Field {
         })
     }
 
-    fn load(&self, round: u64) -> DriveArgs {
-        arguments(&format!(
-            "--graph {GRAPH} --workload conflict --clients 6 --requests 500 --patience-seconds 60 --seed {round}"
-        ))
+    /// One run of the driver against the nodes; recorded.
+    pub fn load(&self, load: &str, nodes: &[&Server]) -> Result<(), BenchError> {
+        let nodes: Vec<_> = nodes.iter().map(|node| node.base.clone()).collect();
+        let target = HttpTarget::new(&nodes, name(GRAPH), LIMIT).unwrap();
+        let seed = self.loads.load(Ordering::SeqCst);
+        let mut args =
+            arguments(&format!("--graph {GRAPH} --workload conflict --patience-seconds 60 --seed {seed} {load}"));
+        args.history = Some(self.loaded(seed));
+        let report = drive(&target, &args)?;
+        // One that did not begin left no history.
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        report.verdict()
     }
 
     fn loaded(&self, round: u64) -> PathBuf {
         self.site.path(&format!("load-{round}.ndjson"))
     }
 
-    fn wait_for_writes(&self, count: u64) {
+    /// Waits until so many more writes have been applied.
+    #[track_caller]
+    pub fn wait_for_writes(&self, count: u64) {
         let before = self.site.head().version;
         wait_until("the load writes", || self.site.head().version >= before + count);
     }
@@ -157,14 +186,6 @@ impl Drop for Ends<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
-}
-
-/// A count on a node's `/metrics`, over all labels that hold `label`.
-pub fn count(node: &Server, metric: &str, label: &str) -> u64 {
-    let mut response = ureq::get(&format!("{}/metrics", node.base)).call().unwrap();
-    let text = response.body_mut().read_to_string().unwrap();
-    let lines = text.lines().filter(|line| line.starts_with(metric) && line.contains(label));
-    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
 }
 
 /// What single clients ask.

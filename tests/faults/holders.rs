@@ -5,7 +5,7 @@ use std::thread;
 
 use fencepost::bench::Outcome;
 
-use super::field::{Field, count};
+use super::field::Field;
 use crate::support::cluster::{Server, wait_until};
 
 #[track_caller]
@@ -41,7 +41,7 @@ fn stopped_until_another_wrote(point: &str) {
         } else {
             assert_eq!(version(&told), 1);
         }
-        assert_eq!(count(&other, "fencepost_tokens_sealed_total", ""), 1, "the lease of the holder did not run out");
+        assert_eq!(other.count("fencepost_tokens_sealed_total", ""), 1, "the lease of the holder did not run out");
         holder.signal("CONT");
         let told = stopped.join().unwrap();
         match was_written {
@@ -51,8 +51,7 @@ fn stopped_until_another_wrote(point: &str) {
             false => assert_eq!(rejected_for(&told), "cycle"),
         }
     });
-    let lost =
-        count(&holder, "fencepost_lost_writes_total", "") + count(&holder, "fencepost_lock_leases_lost_total", "");
+    let lost = holder.count("fencepost_lost_writes_total", "") + holder.count("fencepost_lock_leases_lost_total", "");
     let before_transaction = ["after-acquire", "after-check"].contains(&point);
     assert!(lost > 0 || !before_transaction, "the holder lost nothing");
     let next = version(&field.put(&holder, "next", "a", "b"));
@@ -107,7 +106,7 @@ fn wakes_before_its_successor_writes(more: &str) -> (Field, Server, Server) {
         holder.signal("CONT");
         // The holder has been refused or has written.
         wait_until("the holder is through with its write", || {
-            count(&holder, "fencepost_lost_writes_total", "") > 0 || field.site.head().version > 0
+            holder.count("fencepost_lost_writes_total", "") > 0 || field.site.head().version > 0
         });
         fs::remove_file(&sealed).unwrap();
         successor.join().unwrap();
@@ -119,8 +118,8 @@ fn wakes_before_its_successor_writes(more: &str) -> (Field, Server, Server) {
 #[test]
 fn a_holder_that_wakes_before_its_successor_writes_is_fenced() {
     let (field, holder, other) = wakes_before_its_successor_writes("");
-    assert_eq!(count(&holder, "fencepost_lost_writes_total", "fenced"), 1);
-    assert_eq!(count(&other, "fencepost_lost_writes_total", ""), 0, "its successor had to try again");
+    assert_eq!(holder.count("fencepost_lost_writes_total", "fenced"), 1);
+    assert_eq!(other.count("fencepost_lost_writes_total", ""), 0, "its successor had to try again");
     field.expect_valid(&other);
 }
 
@@ -128,8 +127,8 @@ fn a_holder_that_wakes_before_its_successor_writes_is_fenced() {
 #[test]
 fn without_the_seal_a_former_holder_writes_before_its_successor() {
     let (field, holder, other) = wakes_before_its_successor_writes("seal-on-expiry=off");
-    assert_eq!(count(&holder, "fencepost_lost_writes_total", "fenced"), 0);
-    assert_eq!(count(&other, "fencepost_tokens_sealed_total", ""), 0);
+    assert_eq!(holder.count("fencepost_lost_writes_total", "fenced"), 0);
+    assert_eq!(other.count("fencepost_tokens_sealed_total", ""), 0);
     field.expect_valid(&other);
 }
 
@@ -161,14 +160,14 @@ fn wakes_after_its_successor_wrote(more: &str) -> (Field, Server, Server) {
 #[test]
 fn without_the_version_comparison_the_fence_refuses_a_former_holder() {
     let (field, holder, other) = wakes_after_its_successor_wrote("version-comparison=off");
-    assert_eq!(count(&holder, "fencepost_lost_writes_total", "fenced"), 1);
+    assert_eq!(holder.count("fencepost_lost_writes_total", "fenced"), 1);
     field.expect_valid(&other);
 }
 
 #[test]
 fn without_the_fence_the_version_comparison_refuses_a_former_holder() {
     let (field, holder, other) = wakes_after_its_successor_wrote("fence-comparison=off");
-    assert_eq!(count(&holder, "fencepost_lost_writes_total", ""), 1);
+    assert_eq!(holder.count("fencepost_lost_writes_total", ""), 1);
     field.expect_valid(&other);
 }
 
@@ -199,7 +198,7 @@ fn a_holder_that_is_killed_delays_the_others_by_no_more_than_its_lease_and_a_sec
             "after-commit" => assert_eq!(rejected_for(&field.put(&other, "other", "y", "x")), "cycle"),
             _ => assert_eq!(version(&field.put(&other, "other", "y", "x")), 1),
         }
-        assert_eq!(count(&other, "fencepost_tokens_sealed_total", ""), 1);
+        assert_eq!(other.count("fencepost_tokens_sealed_total", ""), 1);
         let summary = field.expect_valid(&other);
         assert_eq!((summary.unknown, summary.unknown_applied), (1, usize::from(point == "after-commit")));
     }

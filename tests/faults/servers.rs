@@ -1,12 +1,15 @@
 //! What becomes of Redis and Postgres while three nodes are under load.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use fencepost::bench::Outcome;
+use fencepost::design::{Design, Reads};
 
-use super::field::{Field, count};
-use crate::support::cluster::{Server, wait_until};
+use super::field::Field;
+use crate::support::cluster::{Server, Site, wait_until};
+use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
 use crate::support::wire::Fate;
 
@@ -19,7 +22,7 @@ fn all(nodes: &[Server; 3]) -> [&Server; 3] {
 }
 
 fn counted(nodes: &[Server; 3], metric: &str, label: &str) -> u64 {
-    nodes.iter().map(|node| count(node, metric, label)).sum()
+    nodes.iter().map(|node| node.count(metric, label)).sum()
 }
 
 fn epochs(nodes: &[Server; 3]) -> u64 {
@@ -137,5 +140,28 @@ fn postgres_ends_every_session_in_the_middle_of_writes() {
         ended
     });
     assert!(ended > 0, "no session was ended");
+    field.expect_valid(&nodes[0]);
+}
+
+/// What was answered before is found again in the server's own log; what was under way is known, or known to be unknown.
+#[test]
+fn postgres_crashes_in_the_middle_of_writes() {
+    let mut postgres = Postgres::start(&[]);
+    let field = Field::on(Site::at(postgres.new_database()), Design::default(), Reads::default());
+    let nodes = three(&field);
+    field.under_load(&all(&nodes), || {
+        let (reached, armed) = field.pause_at("before-commit");
+        let writer = field.node(&armed);
+        field.put(&writer, "before", "x", "y");
+        thread::scope(|scope| {
+            let put = scope.spawn(|| field.put(&writer, "meanwhile", "y", "z"));
+            wait_until("its rows are written, and not committed", || reached.exists());
+            postgres.crash();
+            fs::remove_file(&reached).unwrap();
+            postgres.start_again();
+            let told = put.join().unwrap();
+            assert!(matches!(told, Outcome::Refused { .. } | Outcome::Unknown { .. }), "{told:?}");
+        });
+    });
     field.expect_valid(&nodes[0]);
 }

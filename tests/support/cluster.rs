@@ -349,6 +349,14 @@ impl Server {
     pub fn get(&self, path: &str) -> Result<Answer, String> {
         Client::new().send(&self.base, "GET", path, None, None)
     }
+
+    /// A count on its `/metrics`, over all labels that hold `label`.
+    pub fn count(&self, metric: &str, label: &str) -> u64 {
+        let mut response = ureq::get(&format!("{}/metrics", self.base)).call().unwrap();
+        let text = response.body_mut().read_to_string().unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(metric) && line.contains(label));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+    }
 }
 
 impl Drop for Server {
