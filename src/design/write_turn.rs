@@ -26,16 +26,18 @@ impl Inner {
             let turn = WriteTurn { inner: &inner, lane: &lane };
             let batch = lane.take_writes(inner.turn_size(inner.limits.batch_writes), inner.limits.batch_bytes);
             let began = Instant::now();
-            inner.serve(&lane, batch, began);
+            let spent = inner.serve(&lane, batch, began);
             observe(&inner.metrics.turn.write, began.elapsed());
             drop(turn);
+            // When the next turn is under way.
+            drop(spent);
         });
     }
 
     /// Takes turns until every write of the batch is answered, or, if its time is up, put back to be the first of the next turn.
-    fn serve(&self, lane: &Lane, batch: Vec<PendingWrite>, began: Instant) {
+    fn serve(&self, lane: &Lane, batch: Vec<PendingWrite>, began: Instant) -> Option<Spent> {
         let outcome = self.take_turn(lane, &batch);
-        let served = outcome.as_ref().map_or(batch.len(), |(verdicts, _)| verdicts.len());
+        let served = outcome.as_ref().map_or(batch.len(), |turn| turn.verdicts.len());
         self.metrics.write_batch.observe(served as f64);
         match outcome {
             // One of them may be at fault: no neighbour shall suffer for it.
@@ -45,6 +47,7 @@ impl Inner {
                     let outcome = self.take_turn(lane, slice::from_ref(&write));
                     self.conclude(lane, vec![write], outcome, began);
                 }
+                None
             }
             outcome => self.conclude(lane, batch, outcome, began),
         }
@@ -56,14 +59,13 @@ impl Inner {
         mut batch: Vec<PendingWrite>,
         outcome: Result<Turn<'_>, TurnError>,
         began: Instant,
-    ) {
+    ) -> Option<Spent> {
         let error = match outcome {
-            // The guard is given back when all are answered.
-            Ok((verdicts, guard)) => {
+            Ok(Turn { verdicts, held, spent }) => {
                 lane.put_back(batch.split_off(verdicts.len()));
                 self.answer(batch, verdicts, began);
-                drop(guard);
-                return;
+                drop(held);
+                return spent;
             }
             Err(error) => error,
         };
@@ -74,6 +76,7 @@ impl Inner {
         };
         let verdicts = vec![Err(refusal); batch.len()];
         self.answer(batch, verdicts, began);
+        None
     }
 
     fn answer(&self, batch: Vec<PendingWrite>, verdicts: Vec<Verdict>, began: Instant) {
@@ -126,7 +129,7 @@ impl Inner {
     fn try_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<Turn<'_>, TurnError> {
         let not_found = || Refusal::GraphNotFound { graph: lane.name.clone() };
         let Some(graph_id) = self.graph_id(lane)? else {
-            return Ok((vec![Err(not_found()); batch.len()], None));
+            return Ok(Turn { verdicts: vec![Err(not_found()); batch.len()], held: None, spent: None });
         };
         let mut held = self.take_exclusively(graph_id)?;
         let sealed = match &mut held {
@@ -173,15 +176,15 @@ impl Inner {
             failpoint::pass("after-check");
             let began = Instant::now();
             let committing = lane.image.committing();
-            let image = self.commit(&head, token, &work, now_ms)?;
+            let next = self.commit(&head, token, &work, now_ms)?;
             observe(&self.metrics.commit, began.elapsed());
             let began = Instant::now();
-            lane.image.publish(&image);
+            lane.image.publish(&next);
             self.lanes.settle(lane);
             drop(committing);
             observe(&self.metrics.publish, began.elapsed());
         }
-        Ok((verdicts, held))
+        Ok(Turn { verdicts, held, spent: Some(Spent { _series: work.series, _image: image }) })
     }
 
     /// The graph's lock, unless the design has none.
@@ -382,8 +385,20 @@ fn new_attempt() -> Result<String, Refusal> {
     Ok(hex(&bits))
 }
 
-/// What a turn came to: the verdicts, and the lock, if it was taken, to be given back when all are answered.
-type Turn<'t> = (Vec<Verdict>, Option<HeldLock<'t>>);
+/// What a turn came to.
+struct Turn<'t> {
+    /// Of the first of the batch.
+    verdicts: Vec<Verdict>,
+    /// The lock, if it was taken, to be given back when all are answered.
+    held: Option<HeldLock<'t>>,
+    spent: Option<Spent>,
+}
+
+/// What is left of a turn. To free it takes as long as part of the judging did, and nobody need wait for that.
+struct Spent {
+    _series: Series,
+    _image: Arc<Image>,
+}
 
 /// The lock of a turn, and how long it is held.
 struct HeldLock<'t> {
