@@ -34,7 +34,7 @@ mod write_turn;
 pub use image::Image;
 pub use metrics::Metrics;
 
-use lane::{Lane, PendingRead, PendingWrite, Queued};
+use lane::{Lane, PendingRead, PendingWrite, Queued, Reply};
 use lanes::Lanes;
 use metrics::observe;
 use permits::{Permit, Permits};
@@ -412,28 +412,42 @@ impl Service {
 
     /// Judges and applies one write in a turn with others. `reply` is called once, from another thread or at once, and must not block.
     pub fn write(&self, graph: &Name, write: Write, reply: impl FnOnce(Verdict) + Send + 'static) {
-        let lane = self.inner.lane(graph);
-        let pending = PendingWrite { write, reply: Box::new(reply), since: Instant::now() };
-        match lane.push_write(pending, self.inner.limits.waiting_writes) {
-            Queued::Behind => {}
-            Queued::First => self.inner.start_write_turn(lane),
-            Queued::Full(pending) => {
-                self.inner.metrics.overflows.inc();
-                (pending.reply)(Err(self.inner.overflow("writes", self.inner.limits.waiting_writes)));
-            }
+        if let Some(lane) = self.put_write_in_line(graph, write, Box::new(reply)) {
+            self.inner.start_write_turn(lane);
         }
     }
 
     /// The image at a version that was read after this call. `reply` is called once and must not block.
     pub fn read(&self, graph: &Name, reply: impl FnOnce(Result<Arc<Image>, Refusal>) + Send + 'static) {
+        if let Some(lane) = self.put_read_in_line(graph, Box::new(reply)) {
+            self.inner.start_read_turn(lane);
+        }
+    }
+
+    /// The lane, if a turn must be started for it.
+    fn put_write_in_line(&self, graph: &Name, write: Write, reply: Reply<Verdict>) -> Option<Arc<Lane>> {
         let lane = self.inner.lane(graph);
-        let pending = PendingRead { reply: Box::new(reply), since: Instant::now() };
-        match lane.push_read(pending, self.inner.limits.waiting_reads) {
-            Queued::Behind => {}
-            Queued::First => self.inner.start_read_turn(lane),
+        let limit = self.inner.limits.waiting_writes;
+        match lane.push_write(PendingWrite { write, reply, since: Instant::now() }, limit) {
+            Queued::Behind => None,
+            Queued::First => Some(lane),
             Queued::Full(pending) => {
-                self.inner.metrics.overflows.inc();
-                (pending.reply)(Err(self.inner.overflow("reads", self.inner.limits.waiting_reads)));
+                (pending.reply)(Err(self.inner.overflow("writes", limit)));
+                None
+            }
+        }
+    }
+
+    /// The same for a read.
+    fn put_read_in_line(&self, graph: &Name, reply: Reply<Result<Arc<Image>, Refusal>>) -> Option<Arc<Lane>> {
+        let lane = self.inner.lane(graph);
+        let limit = self.inner.limits.waiting_reads;
+        match lane.push_read(PendingRead { reply, since: Instant::now() }, limit) {
+            Queued::Behind => None,
+            Queued::First => Some(lane),
+            Queued::Full(pending) => {
+                (pending.reply)(Err(self.inner.overflow("reads", limit)));
+                None
             }
         }
     }
@@ -474,20 +488,29 @@ impl Service {
         });
     }
 
-    /// As [`write`](Self::write), waiting for the verdict.
+    /// As [`write`](Self::write), waiting for the verdict. A turn that must be started is taken on this thread: to wake another costs more than much of
+    /// the turn does.
     ///
     /// # Errors
     /// [`Refusal`] says whether anything was written.
     pub fn write_and_wait(&self, graph: &Name, write: Write) -> Verdict {
-        wait_for(|reply| self.write(graph, write, reply))
+        wait_for(|reply| {
+            if let Some(lane) = self.put_write_in_line(graph, write, reply) {
+                workers::run(|| self.inner.take_write_turn(&lane));
+            }
+        })
     }
 
-    /// As [`read`](Self::read), waiting for the image.
+    /// As [`read`](Self::read), waiting for the image, and as [`write_and_wait`](Self::write_and_wait).
     ///
     /// # Errors
     /// [`Refusal`] says why there is none.
     pub fn read_and_wait(&self, graph: &Name) -> Result<Arc<Image>, Refusal> {
-        wait_for(|reply| self.read(graph, reply))
+        wait_for(|reply| {
+            if let Some(lane) = self.put_read_in_line(graph, reply) {
+                workers::run(|| self.inner.take_read_turn(&lane));
+            }
+        })
     }
 
     /// As [`create_graph`](Self::create_graph), waiting for the verdict.
@@ -535,6 +558,7 @@ impl Inner {
     }
 
     fn overflow(&self, what: &str, limit: usize) -> Refusal {
+        self.metrics.overflows.inc();
         Refusal::Contended { what: format!("{limit} {what} of this graph are waiting already") }
     }
 

@@ -14,14 +14,16 @@ use crate::store::{GraphState, Head};
 impl Inner {
     pub(super) fn start_read_turn(self: &Arc<Self>, lane: Arc<Lane>) {
         let inner = Arc::clone(self);
-        self.workers.spawn(move || {
-            let turn = ReadTurn { inner: &inner, lane: &lane };
-            inner.take_read_turn(&lane);
-            drop(turn);
-        });
+        self.workers.spawn(move || inner.take_read_turn(&lane));
     }
 
-    fn take_read_turn(&self, lane: &Lane) {
+    pub(super) fn take_read_turn(self: &Arc<Self>, lane: &Arc<Lane>) {
+        let turn = ReadTurn { inner: self, lane };
+        self.serve_reads(lane);
+        drop(turn);
+    }
+
+    fn serve_reads(&self, lane: &Lane) {
         if self.shares_turns() {
             gather(lane);
         }
@@ -119,7 +121,8 @@ struct ReadTurn<'t> {
 impl Drop for ReadTurn<'_> {
     fn drop(&mut self) {
         if self.lane.end_read_turn() {
-            self.inner.start_read_turn(Arc::clone(self.lane));
+            let (inner, lane) = (Arc::clone(self.inner), Arc::clone(self.lane));
+            self.inner.workers.spawn_as_next(move || inner.take_read_turn(&lane));
         }
     }
 }

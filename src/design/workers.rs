@@ -20,6 +20,14 @@ thread_local! {
     static WORKS_FOR: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Does `task` on this thread, as a worker does.
+pub(super) fn run(task: impl FnOnce()) {
+    // The panic's message is printed where it happens; whoever waits for the task is told that it will not answer.
+    if catch_unwind(AssertUnwindSafe(task)).is_err() {
+        log::error!("a turn panicked; its requests are told that their outcome is unknown");
+    }
+}
+
 /// A first-in first-out list of tasks and the threads that do them. Dropping it finishes what was spawned.
 pub(super) struct Workers {
     shared: Arc<Shared>,
@@ -78,6 +86,16 @@ impl Workers {
         }
     }
 
+    /// As [`spawn`](Self::spawn), by a worker that has done what it was at and will look for the next task at once: no other is woken. Elsewhere the
+    /// same as that.
+    pub(super) fn spawn_as_next(&self, task: impl FnOnce() + Send + 'static) {
+        if self.shared.is_this_thread() {
+            self.shared.lock().tasks.push_back(Box::new(task));
+        } else {
+            self.spawn(task);
+        }
+    }
+
     /// Waits until nothing is left to do, at most `patience`. Not to be called by a worker, which would wait for itself.
     pub(super) fn wait_until_idle(&self, patience: Duration) {
         if self.shared.is_this_thread() {
@@ -100,10 +118,7 @@ impl Shared {
     fn work(&self) {
         WORKS_FOR.set(std::ptr::from_ref(self).addr());
         while let Some(task) = self.next() {
-            // The panic's message is printed where it happens; whoever waits for the task is told that it will not answer.
-            if catch_unwind(AssertUnwindSafe(task)).is_err() {
-                log::error!("a turn panicked; its requests are told that their outcome is unknown");
-            }
+            run(task);
         }
     }
 
