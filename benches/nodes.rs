@@ -2,9 +2,9 @@
 //!
 //! `FENCEPOST_BENCH_DATABASE=postgres://… FENCEPOST_BENCH_REDIS=redis://… cargo bench --bench nodes [-- SIZE…]`; without them a new SQLite file and a lock of files.
 //! Graphs that an earlier run has left in the database are used again. The nodes are services in one process, with connections and locks of their own.
-//! Prints medians.
+//! Prints medians, and means of the refresh.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Parser;
 use fencepost::bench::{DriveArgs, Topology};
@@ -63,12 +63,16 @@ impl Field {
         graph
     }
 
-    /// `nodes` of them write in turn, one new job each time; the median of a write.
-    fn in_turn(&mut self, graph: &Name, design: Design, nodes: usize, rounds: usize) -> Duration {
+    /// `nodes` of them write in turn, one new job each time: the median of a write, and the mean of bringing the image up to date in it; microseconds.
+    fn in_turn(&mut self, graph: &Name, design: Design, nodes: usize, rounds: usize) -> (f64, f64) {
         let topology = Topology::endless(&self.args).expect("a topology");
         let nodes: Vec<Service> = (0..nodes).map(|_| self.node(design)).collect();
-        let mut times = Vec::new();
+        let refreshed = || nodes.iter().map(|node| node.metrics().refresh.write.get_sample_sum()).sum::<f64>();
+        let (mut times, mut before) = (Vec::new(), 0.0);
         for round in 0..WARM_UP + rounds {
+            if round == WARM_UP {
+                before = refreshed();
+            }
             let put: Changeset = [Operation::PutJob(topology.job(self.next))].into_iter().collect();
             self.next += 1;
             let began = Instant::now();
@@ -77,7 +81,7 @@ impl Field {
         }
         let mut times = times.split_off(WARM_UP);
         times.sort_unstable();
-        times[times.len() / 2]
+        (times[times.len() / 2].as_secs_f64() * 1e6, (refreshed() - before) / rounds as f64 * 1e6)
     }
 }
 
@@ -96,7 +100,6 @@ fn main() {
     let mut field = Field { options: NodeOptions { lock_url, ..NodeOptions::new(database) }, args, next: 0 };
 
     let wanted: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    let us = |time: Duration| time.as_secs_f64() * 1e6;
     for jobs in [1_000, 100_000, 1_000_000] {
         if !wanted.is_empty() && !wanted.contains(&jobs) {
             continue;
@@ -112,12 +115,12 @@ fn main() {
             let alone = field.in_turn(&graph, design, 1, ROUNDS);
             let two = field.in_turn(&graph, design, 2, rounds);
             let three = field.in_turn(&graph, design, 3, rounds);
-            println!(
-                "{jobs:>9} jobs, {design:<16} a write alone {:>7.0} µs; two nodes in turn {:>9.0} µs; three {:>9.0} µs",
-                us(alone),
-                us(two),
-                us(three)
-            );
+            println!("{jobs:>9} jobs, {design}");
+            for (who, (write, refresh)) in [("one node alone", alone), ("two in turn", two), ("three in turn", three)] {
+                println!(
+                    "    {who:<15} a write {write:>9.0} µs, of which the look at the version and the refresh {refresh:>9.0} µs"
+                );
+            }
         }
     }
 }

@@ -90,7 +90,7 @@ impl App {
             &["route", "status"],
         )
         .expect("the name is valid");
-        let buckets = prometheus::exponential_buckets(0.000_1, 2.5, 14).expect("a fixed list");
+        let buckets = prometheus::exponential_buckets(0.000_01, 2.0, 22).expect("a fixed list");
         let seconds = HistogramVec::new(
             prometheus::HistogramOpts::new("fencepost_http_request_seconds", "From head to answer").buckets(buckets),
             &["route"],

@@ -65,7 +65,7 @@ struct NodeArgs {
     /// Whether requests that wait for a graph share its next turn, as far as the design does that; off to measure what it is worth
     #[arg(long, global = true, env = "FENCEPOST_SHARING", default_value = "on", value_enum)]
     sharing: Sharing,
-    /// Memory for graphs, in MiB: beyond, those that were used longest ago are let go, and loaded again when asked for
+    /// Memory for graphs, in MiB: beyond, those that were used longest ago are let go, and loaded again when asked for. One in use stays, however large
     #[arg(
         long,
         global = true,
@@ -183,7 +183,8 @@ struct ImportArgs {
     /// One changeset, which also deletes the jobs whose names begin with PREFIX and that the files do not hold
     #[arg(long, value_name = "PREFIX")]
     sync: Option<String>,
-    /// Jobs in one changeset. Fewer, and other requests to the graph wait less for each; more, and all are in sooner
+    /// Jobs in one changeset. Fewer, and other requests to the graph wait less for each; more, and all are in sooner. One that the rules refuse grows by those that
+    /// follow until it is legal, up to 40,000
     #[arg(long, default_value_t = import::CHUNK_JOBS, value_parser = at_least_one, conflicts_with = "sync", value_name = "N")]
     chunk_jobs: usize,
     /// Files; - is standard input

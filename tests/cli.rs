@@ -90,7 +90,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_right() {
         (&["--database-url", "sqlite::memory:", "plan", "--graph", "g", "d"][..], "another one on every connection"),
         (&["--lock-url", "zookeeper:", "plan", "--graph", "g", "d"][..], "give file:DIR"),
         (&["plan", "--graph", "..", "d"][..], "`..` is not a name"),
-        (&["--design", "none", "migrate"][..], "possible values: crud, crud-naive"),
+        (&["--design", "none", "migrate"][..], "possible values: crud, crud-delta, crud-optimistic, crud-naive"),
         (&["lock", "set"][..], "--lock-url"),
         (&["serve", "--waiting-writes", "0"][..], "must be at least 1"),
         (&["serve", "--address", "0.0.0.0:0"][..], "--allow-anonymous"),

@@ -249,25 +249,20 @@ impl Run<'_> {
     }
 
     /// All clients, and what the service says of its turns at the beginning and the end of what is measured.
-    fn clients(&self, start: Instant) -> (Tally, (Phases, Phases)) {
-        let phases = || {
-            let mut phases = Phases::default();
-            self.target.metrics().iter().for_each(|text| phases.add(text));
-            phases
-        };
+    fn clients(&self, start: Instant) -> (Tally, Phases) {
         self.touch();
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..self.args.clients)
                 .map(|client| scope.spawn(move || Client::new(self, client, start).run()))
                 .collect();
             std::thread::sleep(self.schedule.warmup.saturating_sub(start.elapsed()));
-            let before = phases();
+            let before = self.target.metrics();
             let mut tally = Tally::default();
             for client in clients {
                 tally.add(client.join().expect("a client does not panic"));
             }
             tally.unsent = self.schedule.due_before_end().saturating_sub(tally.sent);
-            (tally, (before, phases()))
+            (tally, Phases::between(&before, &self.target.metrics()))
         })
     }
 

@@ -5,9 +5,18 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-/// Histograms by name and labels, as in `name{kind="read"}`.
+/// What the nodes have observed between two looks.
 #[derive(Default)]
-pub struct Phases(BTreeMap<String, Observed>);
+pub struct Phases {
+    of_all: Histograms,
+    /// Nodes that were there, with what they had counted, at both looks.
+    told: usize,
+    nodes: usize,
+}
+
+/// By name and labels, as in `name{kind="read"}`.
+#[derive(Default)]
+struct Histograms(BTreeMap<String, Observed>);
 
 /// One histogram.
 #[derive(Default)]
@@ -44,9 +53,10 @@ const TURN: &str = "turn";
 /// Not a time.
 const BATCH: &str = "batch";
 
-impl Phases {
-    /// Adds what one node's `/metrics` say. Routes are added up.
-    pub fn add(&mut self, text: &str) {
+impl Histograms {
+    /// What a node's `/metrics` say. Routes are added up.
+    fn read(text: &str) -> Self {
+        let mut histograms = Self::default();
         for line in text.lines().filter(|line| line.starts_with("fencepost_")) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
@@ -62,7 +72,7 @@ impl Phases {
             let Some((histogram, part)) = name.rsplit_once('_') else { continue };
             let labels = if kept.is_empty() { String::new() } else { format!("{{{}}}", kept.join(",")) };
             let Ok(value) = value.parse::<f64>() else { continue };
-            let observed = self.0.entry(histogram.to_owned() + &labels).or_default();
+            let observed = histograms.0.entry(histogram.to_owned() + &labels).or_default();
             match (part, bound) {
                 ("count", _) => observed.count += value,
                 ("sum", _) => observed.sum += value,
@@ -70,24 +80,60 @@ impl Phases {
                 _ => {}
             }
         }
+        histograms
     }
 
-    /// What was observed since `earlier`, of what is told; whose it is, what it is, and the figures.
-    fn since<'p>(&'p self, earlier: &'p Self) -> Vec<(&'static str, &'static str, Observed)> {
-        let found = TOLD.iter().filter_map(|&(whose, what, histogram)| {
-            let now = self.0.get(histogram)?;
-            let observed = now.since(earlier.0.get(histogram));
-            (observed.count > 0.0).then_some((whose, what, observed))
-        });
-        found.collect()
+    /// What was observed since `earlier`; `None` if there is less than there was: the process was started anew in between.
+    fn since(&self, earlier: &Self) -> Option<Self> {
+        let nothing = Observed::default();
+        let since = |(name, now): (&String, &Observed)| {
+            let before = earlier.0.get(name).unwrap_or(&nothing);
+            (now.count >= before.count).then(|| (name.clone(), now.since(before)))
+        };
+        self.0.iter().map(since).collect::<Option<_>>().map(Self)
+    }
+
+    fn add(&mut self, other: Self) {
+        for (name, other) in other.0 {
+            let observed = self.0.entry(name).or_default();
+            observed.count += other.count;
+            observed.sum += other.sum;
+            other.buckets.into_iter().for_each(|(bound, count)| observed.add_bucket(bound, count));
+        }
+    }
+}
+
+impl Phases {
+    /// From what each node said of itself at two times. A node that was away at either, or was started anew, tells nothing.
+    pub fn between(before: &[Option<String>], after: &[Option<String>]) -> Self {
+        let mut phases = Self { nodes: after.len(), ..Self::default() };
+        for (before, after) in before.iter().zip(after) {
+            let Some((before, after)) = before.as_deref().zip(after.as_deref()) else { continue };
+            if let Some(observed) = Histograms::read(after).since(&Histograms::read(before)) {
+                phases.of_all.add(observed);
+                phases.told += 1;
+            }
+        }
+        phases
+    }
+
+    /// Of what is told, what was observed at all: whose it is, what it is, and the figures.
+    fn rows(&self) -> Vec<(&'static str, &'static str, &Observed)> {
+        let found =
+            TOLD.iter().filter_map(|&(whose, what, histogram)| Some((whose, what, self.of_all.0.get(histogram)?)));
+        found.filter(|(.., observed)| observed.count > 0.0).collect()
     }
 
     /// As a table, with what part of its turns each phase takes; empty if nothing was observed.
-    pub fn table(&self, earlier: &Self) -> String {
-        let rows = self.since(earlier);
+    pub fn table(&self) -> String {
+        let rows = self.rows();
         let mut text = String::new();
         if rows.is_empty() {
             return text;
+        }
+        if self.told < self.nodes {
+            let _ =
+                writeln!(text, "of {} of {} nodes only: the others were away, or began anew", self.told, self.nodes);
         }
         let _ = writeln!(
             text,
@@ -117,13 +163,13 @@ impl Phases {
     }
 
     /// The same as JSON: microseconds, but the batches in requests.
-    pub fn json(&self, earlier: &Self) -> Value {
-        let row = |(whose, what, observed): (&str, &str, Observed)| {
+    pub fn json(&self) -> Value {
+        let row = |(whose, what, observed): (&str, &str, &Observed)| {
             let scale = if what == BATCH { 1.0 } else { 1e6 };
             let [mean, p50, p99] = [observed.mean(), observed.quantile(0.5), observed.quantile(0.99)];
             json!({"of": whose, "phase": what, "count": observed.count, "mean": mean * scale, "p50": p50 * scale, "p99": p99 * scale})
         };
-        self.since(earlier).into_iter().map(row).collect()
+        self.rows().into_iter().map(row).collect()
     }
 }
 
@@ -135,9 +181,7 @@ impl Observed {
         }
     }
 
-    fn since(&self, earlier: Option<&Self>) -> Self {
-        let nothing = Self::default();
-        let earlier = earlier.unwrap_or(&nothing);
+    fn since(&self, earlier: &Self) -> Self {
         let before =
             |bound: f64| earlier.buckets.iter().find(|bucket| bucket.0 == bound).map_or(0.0, |bucket| bucket.1);
         let buckets = self.buckets.iter().map(|&(bound, count)| (bound, count - before(bound))).collect();
@@ -191,32 +235,36 @@ fencepost_http_request_seconds_count{route=\"putJob\"} 4
 fencepost_graphs_held 1
 ";
 
-    fn of(texts: &[&str]) -> Phases {
-        let mut phases = Phases::default();
-        texts.iter().for_each(|text| phases.add(text));
-        phases
+    fn between(nodes: &[(Option<&str>, Option<&str>)]) -> Phases {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let (before, after): (Vec<_>, Vec<_>) =
+            nodes.iter().map(|(before, after)| (owned(*before), owned(*after))).unzip();
+        Phases::between(&before, &after)
     }
 
     #[test]
     fn what_was_observed_in_between_is_told() {
-        let (before, after) = (of(&[BEFORE]), of(&[AFTER]));
-        let found = after.since(&before);
+        let phases = between(&[(Some(BEFORE), Some(AFTER))]);
+        let found = phases.rows();
         let figures: Vec<_> = found.iter().map(|(whose, what, observed)| (*whose, *what, observed.count)).collect();
         assert_eq!(figures, [("http", "request", 7.0), ("write", TURN, 4.0), ("write", "decide", 4.0)]);
-        let decide = &found[2].2;
+        let decide = found[2].2;
         assert!((decide.mean() - 0.0015).abs() < 1e-9);
         // All four lie between 1 and 2 ms.
         assert!((decide.quantile(0.5) - 0.0015).abs() < 1e-9 && (decide.quantile(0.25) - 0.00125).abs() < 1e-9);
-        assert!(
-            after.table(&before).contains("write decide                  4      1500.0     1500.0     1990.0   50.0 %")
-        );
+        let row = "write decide                  4      1500.0     1500.0     1990.0   50.0 %";
+        assert!(phases.table().contains(row) && !phases.table().contains("nodes only"));
     }
 
     #[test]
-    fn nodes_are_added_up() {
-        let both = of(&[AFTER, AFTER]);
-        let found = both.since(&of(&[BEFORE, BEFORE]));
-        assert_eq!(found[0].2.count, 14.0);
-        assert!((found[2].2.quantile(0.5) - 0.0015).abs() < 1e-9);
+    fn nodes_are_added_up_but_for_those_that_were_away_or_began_anew() {
+        let node = (Some(BEFORE), Some(AFTER));
+        let both = between(&[node, node]);
+        assert_eq!(both.rows()[0].2.count, 14.0);
+        assert!((both.rows()[2].2.quantile(0.5) - 0.0015).abs() < 1e-9);
+        let one_left = between(&[node, (Some(BEFORE), None), (None, Some(AFTER)), (Some(AFTER), Some(BEFORE))]);
+        assert_eq!(one_left.rows()[0].2.count, 7.0);
+        assert!(one_left.table().starts_with("of 1 of 4 nodes only"));
+        assert_eq!(between(&[(None, None)]).table(), "");
     }
 }

@@ -98,8 +98,8 @@ pub struct Report {
     pub(super) measured: Duration,
     /// What the first read took, before anything was measured.
     pub(super) first_read: Duration,
-    /// What the service says of its turns, before and after what was measured.
-    pub(super) phases: (Phases, Phases),
+    /// What the service says of its turns while this was measured.
+    pub(super) phases: Phases,
     /// Operations in a request of the load workload, all together.
     pub(super) loaded: Option<u64>,
     /// The graph's version in the end.
@@ -168,7 +168,7 @@ impl Report {
             "unsent": self.tally.unsent,
             "undocumented": self.tally.undocumented.as_ref().map_or(0, |(count, _)| *count),
             "requests": requests,
-            "phases": self.phases.1.json(&self.phases.0),
+            "phases": self.phases.json(),
             "beyond_commit": self.beyond_commit().map(Latencies::json),
             "operations_per_second": self.loaded.map(|operations| self.rate(operations)),
             "final_version": self.final_version,
@@ -200,7 +200,7 @@ impl Report {
         if let Some(beyond) = self.beyond_commit() {
             row(&mut text, "beyond commit", "writes less their commit", beyond.0.len(), beyond);
         }
-        text += &self.phases.1.table(&self.phases.0);
+        text += &self.phases.table();
         if let Some(operations) = self.loaded {
             let (seconds, rate) = (self.measured.as_secs_f64(), self.rate(operations));
             let _ = writeln!(text, "loaded: {operations} operations in {seconds:.1} s, {rate:.0} a second");

@@ -23,8 +23,8 @@ pub trait Target: Sync {
     /// How many nodes it has.
     fn nodes(&self) -> usize;
 
-    /// What each node says of itself, in Prometheus' text format; nothing of one that cannot be asked or says nothing.
-    fn metrics(&self) -> Vec<String>;
+    /// What each node says of itself, in Prometheus' text format; `None` of one that cannot be asked or says nothing. A node that was named twice is there once.
+    fn metrics(&self) -> Vec<Option<String>>;
 
     /// The service, if it is in this process.
     fn service(&self) -> Option<&Service>;

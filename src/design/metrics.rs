@@ -73,7 +73,7 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let timed = |name: &str, help: &str| {
-            let buckets = prometheus::exponential_buckets(0.000_01, 2.5, 16).expect("a fixed list");
+            let buckets = prometheus::exponential_buckets(0.000_001, 2.0, 26).expect("a fixed list");
             HistogramOpts::new(name, help).buckets(buckets)
         };
         let seconds = |name: &str, help: &str| register(&registry, Histogram::with_opts(timed(name, help)));

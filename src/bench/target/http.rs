@@ -73,13 +73,14 @@ impl Target for HttpTarget {
         self.urls.len()
     }
 
-    fn metrics(&self) -> Vec<String> {
-        let ask = |node: usize| {
-            let connection = HttpConnection::new(self.urls.clone(), node, self.graph.clone(), self.timeout);
-            let raw = connection.exchange(Message::get(format!("{}/metrics", self.urls[node]))).ok()?;
+    fn metrics(&self) -> Vec<Option<String>> {
+        let ask = |url: &String| {
+            let connection = HttpConnection::new(vec![url.clone()], 0, self.graph.clone(), self.timeout);
+            let raw = connection.exchange(Message::get(format!("{url}/metrics"))).ok()?;
             String::from_utf8(raw.body).ok().filter(|_| raw.status == 200)
         };
-        (0..self.urls.len()).filter_map(ask).collect()
+        let named_first = |(at, url): &(usize, &String)| !self.urls[..*at].contains(url);
+        self.urls.iter().enumerate().filter(named_first).map(|(_, url)| ask(url)).collect()
     }
 
     fn service(&self) -> Option<&Service> {

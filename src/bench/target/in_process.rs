@@ -42,8 +42,8 @@ impl Target for InProcess {
         1
     }
 
-    fn metrics(&self) -> Vec<String> {
-        vec![self.service.metrics().text()]
+    fn metrics(&self) -> Vec<Option<String>> {
+        vec![Some(self.service.metrics().text())]
     }
 
     fn service(&self) -> Option<&Service> {
