@@ -608,7 +608,7 @@ impl Inner {
                     lane.image.discard(image.key);
                 }
                 self.metrics.image_loads.inc();
-                let image = Arc::new(Image::loaded(head.key(), graph, permit));
+                let image = Arc::new(Image::loaded(head.key(), *graph, permit));
                 lane.image.publish(&image);
                 self.lanes.settle(lane);
                 image

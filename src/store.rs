@@ -99,7 +99,7 @@ pub enum Refresh {
     /// These, one after another, with [`apply_all`](crate::graph::apply_all). At least one; they lead from the image's chain to the head's.
     Changes(Vec<Change>),
     /// This instead.
-    Whole(Graph),
+    Whole(Box<Graph>),
 }
 
 impl Head {
@@ -343,7 +343,7 @@ pub trait GraphStore: Send + Sync {
     fn load(&self, name: &Name) -> Result<Option<(Head, Graph)>, StoreError> {
         let read = self.refresh(name, None, CatchUp::Reload)?;
         Ok(read.map(|(head, refresh)| match refresh {
-            Refresh::Whole(graph) => (head, graph),
+            Refresh::Whole(graph) => (head, *graph),
             Refresh::Current | Refresh::Changes(_) => unreachable!("nothing was known"),
         }))
     }

@@ -243,7 +243,7 @@ impl GraphStore for RowStore {
         // When the transaction is over: the server ends one that does nothing for long.
         let Some((head, rows)) = read else { return Ok(None) };
         let graph = rows.finish(head.version).map_err(|reason| damaged(&head, reason))?;
-        Ok(Some((head, Refresh::Whole(graph))))
+        Ok(Some((head, Refresh::Whole(Box::new(graph)))))
     }
 
     fn raise_epoch(&self, read: &Head, epoch: u32, fence: i64, incarnation: &str) -> Result<Head, CommitError> {

@@ -32,9 +32,9 @@ impl Holding {
 
     /// Runs each of the requests in a thread of its own, all in one turn after that of the job `first`. When that turn is at the point, `then` looks on;
     /// the turn goes on after it. What was answered.
-    fn batch<R: Send>(&self, requests: Vec<R>, then: impl FnOnce(&dyn Fn() -> usize)) -> Vec<Result<Answer, String>>
+    fn batch<R>(&self, requests: Vec<R>, then: impl FnOnce(&dyn Fn() -> usize)) -> Vec<Result<Answer, String>>
     where
-        R: FnOnce(&str) -> Result<Answer, String>,
+        R: FnOnce(&str) -> Result<Answer, String> + Send,
     {
         let base = self.server.base.as_str();
         let (first, batch) = (self.site.path("first"), self.site.path("batch"));
@@ -78,7 +78,7 @@ fn mark(client: usize) -> String {
 /// Every fourth client wants to be the one that writes `contested`; each has a key of its own.
 fn write_of(client: usize) -> impl Fn(&str) -> Result<Answer, String> + Send {
     move |base| {
-        let output = if client % 4 == 0 { "contested".to_owned() } else { format!("out-{client}") };
+        let output = if client.is_multiple_of(4) { "contested".to_owned() } else { format!("out-{client}") };
         let body = json!({"inputs": ["first"], "outputs": [output], "spec": {"mark": mark(client)}});
         put_job(base, &format!("job-{client}"), Some(&mark(client)), &body)
     }

@@ -148,11 +148,13 @@ const EVERY_KIND: [&str; 21] = [
     "unchanged",
 ];
 
+/// The batch in which a key was first used, and what was answered and kept.
+type FirstUse<'w> = (usize, Option<(&'w IdempotencyKey, &'w Verdict)>);
+
 /// The kinds that were met. A key that was answered once must have the same answer ever after.
 fn kinds_of(batches: &[Vec<Write>], verdicts: &[Vec<Verdict>]) -> BTreeSet<&'static str> {
     let mut kinds = BTreeSet::new();
-    // The batch in which a key was first used, and what was answered and kept.
-    let mut keys: HashMap<&str, (usize, Option<(&IdempotencyKey, &Verdict)>)> = HashMap::new();
+    let mut keys: HashMap<&str, FirstUse<'_>> = HashMap::new();
     for (number, (batch, verdicts)) in batches.iter().zip(verdicts).enumerate() {
         for (write, verdict) in batch.iter().zip(verdicts) {
             if let (Some(key), false) = (&write.idempotency, write.dry_run) {
