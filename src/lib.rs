@@ -10,6 +10,8 @@ pub mod bench;
 pub mod check;
 pub mod db;
 pub mod design;
+pub mod event;
+pub mod export;
 pub mod failpoint;
 pub mod graph;
 pub mod http;

@@ -6,13 +6,19 @@
 use std::fmt;
 
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::db::DbError;
 use crate::graph::{Change, DamagedFact, DamagedRows, Graph, Name, Precondition, Touched, hex};
 
 mod catch_up;
+mod consumers;
 mod delta;
+mod feed;
 pub mod rows;
+
+pub use consumers::{Acknowledgement, Consumer};
+pub use feed::{Feed, Logged};
 
 /// SHA-256 of the previous chain and a change's canonical bytes: two graphs with one chain have one history.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,6 +76,10 @@ pub struct Head {
     pub lock_incarnation: String,
     /// The hash over all changes.
     pub chain: Chain,
+    /// What the graph's history is called everywhere: events are named after it.
+    pub uuid: Uuid,
+    /// The oldest change that the log still has; where it has none, the next one.
+    pub oldest: u64,
 }
 
 /// What an image is known by: the same key, the same graph.
@@ -371,6 +381,38 @@ pub trait GraphStore: Send + Sync {
     /// # Errors
     /// [`StoreError`] if they cannot be read.
     fn stored_answers(&self, graph_id: i64, keys: &[&str], since_ms: i64) -> Result<Vec<StoredAnswer>, StoreError>;
+
+    /// The graph's row, deleted graphs included, and the changes after `after` up to its version, as many as fit `most` and some megabytes, but
+    /// at least one if there is one. Look at [`Head::oldest`] first: of what was pruned nothing is told.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read, or the log has a gap.
+    fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError>;
+
+    /// The graph's row and who reads its log, in byte order of names.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    fn consumers(&self, name: &Name) -> Result<Option<(Head, Vec<Consumer>)>, StoreError>;
+
+    /// Notes that `consumer` needs no change up to `version`; registers it if it is new. What was acknowledged once stays so: a smaller version than
+    /// before changes nothing.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be written.
+    fn acknowledge(
+        &self,
+        name: &Name,
+        consumer: &Name,
+        version: u64,
+        now_ms: i64,
+    ) -> Result<Acknowledgement, CommitError>;
+
+    /// Takes the consumer off the list; whether it was on it. `None` if there is no such graph.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be written.
+    fn forget_consumer(&self, name: &Name, consumer: &Name) -> Result<Option<bool>, CommitError>;
 
     /// Calls `each` with every change after `after`, in order, until it returns `false`: canonical text and chain.
     ///

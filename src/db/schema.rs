@@ -24,6 +24,8 @@ diesel::table! {
         epoch -> BigInt,
         lock_incarnation -> Text,
         chain -> Binary,
+        uuid -> Text,
+        oldest -> BigInt,
     }
 }
 
@@ -83,6 +85,36 @@ diesel::table! {
         answer -> Text,
         created_at_ms -> BigInt,
     }
+}
+
+diesel::table! {
+    consumers (graph_id, name) {
+        graph_id -> BigInt,
+        name -> Text,
+        acknowledged -> BigInt,
+        acknowledged_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    snapshots (graph_id) {
+        graph_id -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    snapshot_parts (graph_id, version, part) {
+        graph_id -> BigInt,
+        version -> BigInt,
+        part -> BigInt,
+        lines -> Text,
+    }
+}
+
+diesel::define_sql_function! {
+    /// How many bytes a text has, without reading it.
+    fn octet_length(text: diesel::sql_types::Text) -> diesel::sql_types::Integer;
 }
 
 diesel::allow_tables_to_appear_in_same_query!(graphs, changes);

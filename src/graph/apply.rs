@@ -7,6 +7,7 @@ use super::name::Name;
 use super::neighbours::Neighbours;
 use super::operation::Side;
 use super::order::Slot;
+use super::replay::{Breach, Wrong};
 use super::touched::Touched;
 
 /// The graph after `change`, one version on. O(log n) for each name that the change holds, beyond what the topological order
@@ -34,9 +35,20 @@ pub(super) fn link(
     change: &Change,
     known: &dyn Fn(&Name) -> Option<Slot>,
 ) -> Result<(Graph, Touched), Box<Cyclic>> {
+    let mut breach = None;
+    link_and_note(graph, change, known, &mut breach)
+}
+
+/// As [`link`], and notes the first fact that `decide` would never have given.
+pub(super) fn link_and_note(
+    graph: Graph,
+    change: &Change,
+    known: &dyn Fn(&Name) -> Option<Slot>,
+    breach: &mut Option<Breach>,
+) -> Result<(Graph, Touched), Box<Cyclic>> {
     let mut next = graph;
     next.version += 1;
-    let mut work = Work { touched: Touched::default(), maybe_orphans: Vec::new(), known };
+    let mut work = Work { touched: Touched::default(), maybe_orphans: Vec::new(), known, breach };
     // What goes, goes first: a dataset may change hands within one change.
     for fact in &change.facts {
         next.take_out(fact, &mut work);
@@ -53,6 +65,14 @@ struct Work<'k> {
     /// Datasets that lost a mention or their declaration; a dataset may come more than once.
     maybe_orphans: Vec<Slot>,
     known: &'k dyn Fn(&Name) -> Option<Slot>,
+    breach: &'k mut Option<Breach>,
+}
+
+impl Work<'_> {
+    /// Notes a fact that does not fit the graph, unless another was noted before.
+    fn note(&mut self, name: &Name, wrong: Wrong) {
+        self.breach.get_or_insert_with(|| Breach { name: name.clone(), wrong });
+    }
 }
 
 impl Graph {
@@ -60,7 +80,7 @@ impl Graph {
         match fact {
             Fact::GraphDeleted {} => *self = Self::empty_at(self.version),
             Fact::JobDeleted { name } => {
-                let Some(slot) = self.job_index.remove(name.as_str()) else { return };
+                let Some(slot) = self.job_index.remove(name.as_str()) else { return work.note(name, Wrong::JobAbsent) };
                 let JobNode { inputs, outputs, .. } = self.jobs.get(slot).clone();
                 for dataset in inputs.iter() {
                     self.unlink(slot, Side::Input, dataset, work);
@@ -73,20 +93,26 @@ impl Graph {
                 work.touched.jobs_deleted.push(slot);
             }
             Fact::JobChanged { name, inputs_removed, outputs_removed, .. } => {
-                let Some(slot) = self.job_index.get(name.as_str()) else { return };
+                let Some(slot) = self.job_index.get(name.as_str()) else { return work.note(name, Wrong::JobAbsent) };
                 for (side, names) in [(Side::Input, inputs_removed), (Side::Output, outputs_removed)] {
                     for name in names {
-                        if let Some(dataset) = self.dataset_index.get(name.as_str()) {
-                            self.unlink(slot, side, dataset, work);
+                        let dataset = self.dataset_index.get(name.as_str());
+                        if !dataset.is_some_and(|dataset| self.unlink(slot, side, dataset, work)) {
+                            work.note(name, Wrong::EdgeAbsent);
                         }
                     }
                 }
             }
             Fact::DatasetUndeclared { name } => {
                 if let Some(slot) = self.dataset_index.get(name.as_str()) {
+                    if self.datasets.get(slot).metadata.is_none() {
+                        work.note(name, Wrong::Undeclared);
+                    }
                     self.datasets.change_texts(slot, |dataset| dataset.metadata = None);
                     work.touched.datasets_changed.push(slot);
                     work.maybe_orphans.push(slot);
+                } else {
+                    work.note(name, Wrong::Undeclared);
                 }
             }
             Fact::JobCreated { .. } | Fact::DatasetChanged { .. } | Fact::DatasetDeclared { .. } => {}
@@ -97,7 +123,7 @@ impl Graph {
         match fact {
             Fact::JobCreated { name, inputs, outputs, spec } => {
                 if self.job_index.get(name.as_str()).is_some() {
-                    return;
+                    return work.note(name, Wrong::JobThere);
                 }
                 let slot = self.jobs.insert(JobNode {
                     name: name.clone(),
@@ -112,7 +138,7 @@ impl Graph {
                 self.link_all(slot, Side::Output, outputs, work);
             }
             Fact::JobChanged { name, inputs_added, outputs_added, spec, .. } => {
-                let Some(slot) = self.job_index.get(name.as_str()) else { return };
+                let Some(slot) = self.job_index.get(name.as_str()) else { return work.note(name, Wrong::JobAbsent) };
                 self.link_all(slot, Side::Input, inputs_added, work);
                 self.link_all(slot, Side::Output, outputs_added, work);
                 work.touched.jobs_changed.push(slot);
@@ -123,6 +149,12 @@ impl Graph {
             }
             Fact::DatasetDeclared { name, metadata } | Fact::DatasetChanged { name, metadata } => {
                 let slot = self.dataset_slot(name, work);
+                let was_declared = self.datasets.get(slot).metadata.is_some();
+                match (fact, was_declared) {
+                    (Fact::DatasetDeclared { .. }, true) => work.note(name, Wrong::Declared),
+                    (Fact::DatasetChanged { .. }, false) => work.note(name, Wrong::Undeclared),
+                    _ => {}
+                }
                 self.datasets.change_texts(slot, |dataset| dataset.metadata = Some(metadata.clone()));
                 work.touched.datasets_changed.push(slot);
             }
@@ -134,6 +166,9 @@ impl Graph {
         let mut linked: Vec<Slot> = names.iter().map(|name| self.dataset_slot(name, work)).collect();
         linked.sort_unstable();
         linked.dedup();
+        if linked.len() < names.len() {
+            work.note(&names[0], Wrong::EdgeThere);
+        }
         let list = match side {
             Side::Input => &mut self.jobs.get_mut(job).inputs,
             Side::Output => &mut self.jobs.get_mut(job).outputs,
@@ -141,7 +176,11 @@ impl Graph {
         if list.len() == 0 {
             *list = Neighbours::from_sorted(&linked);
         } else {
+            let asked = linked.len();
             linked.retain(|&dataset| list.insert(dataset));
+            if linked.len() < asked {
+                work.note(&names[0], Wrong::EdgeThere);
+            }
         }
         self.edges += linked.len();
         for dataset in linked {
@@ -152,21 +191,27 @@ impl Graph {
                     work.touched.inputs_added.push((job, dataset));
                 }
                 Side::Output => {
+                    let second = node.producer.is_some();
                     node.producer = Some(job);
+                    if second {
+                        let name = self.datasets.get(dataset).name.clone();
+                        work.note(&name, Wrong::SecondProducer);
+                    }
                     work.touched.outputs_added.push((job, dataset));
                 }
             }
         }
     }
 
-    fn unlink(&mut self, job: Slot, side: Side, dataset: Slot, work: &mut Work<'_>) {
+    /// Whether there was such an edge.
+    fn unlink(&mut self, job: Slot, side: Side, dataset: Slot, work: &mut Work<'_>) -> bool {
         let node = self.jobs.get_mut(job);
         let was_there = match side {
             Side::Input => node.inputs.remove(dataset),
             Side::Output => node.outputs.remove(dataset),
         };
         if !was_there {
-            return;
+            return false;
         }
         self.edges -= 1;
         let node = self.dataset_edges_mut(dataset);
@@ -184,6 +229,7 @@ impl Graph {
         if node.mentions() == 0 {
             work.maybe_orphans.push(dataset);
         }
+        true
     }
 
     /// The dataset's slot, a new one if it is mentioned for the first time.

@@ -1,5 +1,7 @@
 //! What an accepted changeset did, as facts: the change log's rows, and what a follower applies.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -96,51 +98,84 @@ impl Change {
         serde_json::to_string(&Data { facts: &self.facts, version }).expect("facts are always JSON")
     }
 
+    /// The same for a part of an import: what is so at `version`, where the job is of `job_version`.
+    #[must_use]
+    pub fn imported_json(&self, job_version: Option<u64>, version: u64) -> String {
+        #[derive(Serialize)]
+        struct Data<'c> {
+            facts: &'c [Fact],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            job_version: Option<u64>,
+            version: u64,
+        }
+        serde_json::to_string(&Data { facts: &self.facts, job_version, version }).expect("facts are always JSON")
+    }
+
+    /// Reads what [`canonical_json`](Self::canonical_json) or [`imported_json`](Self::imported_json) wrote: the change, its version, and the job's.
+    ///
+    /// # Errors
+    /// [`DamagedFact`] if the text is anything else.
+    pub fn from_event_json(text: &str) -> Result<(Self, u64, Option<u64>), DamagedFact> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Data<'t> {
+            #[serde(borrow)]
+            facts: Vec<FactWire<'t>>,
+            job_version: Option<u64>,
+            version: u64,
+        }
+        let data: Data<'_> = serde_json::from_str(text).map_err(|error| DamagedFact(error.to_string()))?;
+        let facts = data.facts.into_iter().map(FactWire::into_fact).collect::<Result<_, _>>()?;
+        Ok((Self { facts }, data.version, data.job_version))
+    }
+
     /// Reads what [`canonical_json`](Self::canonical_json) wrote: the change and its version.
     ///
     /// # Errors
     /// [`DamagedFact`] if the text is anything else.
     pub fn from_canonical_json(text: &str) -> Result<(Self, u64), DamagedFact> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Data {
-            facts: Vec<FactWire>,
-            version: u64,
+        match Self::from_event_json(text)? {
+            (change, version, None) => Ok((change, version)),
+            _ => Err(DamagedFact("it is a part of an import".to_owned())),
         }
-        let data: Data = serde_json::from_str(text).map_err(|error| DamagedFact(error.to_string()))?;
-        let facts = data.facts.into_iter().map(FactWire::into_fact).collect::<Result<_, _>>()?;
-        Ok((Self { facts }, data.version))
     }
 }
 
 /// All fields of all facts: `serde`'s tagged enums cannot hold raw JSON.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FactWire {
-    fact: String,
-    name: Option<String>,
-    inputs: Option<Vec<String>>,
-    outputs: Option<Vec<String>>,
-    inputs_added: Option<Vec<String>>,
-    inputs_removed: Option<Vec<String>>,
-    outputs_added: Option<Vec<String>>,
-    outputs_removed: Option<Vec<String>>,
-    spec: Option<Box<RawValue>>,
-    metadata: Option<Box<RawValue>>,
+struct FactWire<'t> {
+    #[serde(borrow)]
+    fact: Cow<'t, str>,
+    name: Option<Text<'t>>,
+    inputs: Option<Vec<Text<'t>>>,
+    outputs: Option<Vec<Text<'t>>>,
+    inputs_added: Option<Vec<Text<'t>>>,
+    inputs_removed: Option<Vec<Text<'t>>>,
+    outputs_added: Option<Vec<Text<'t>>>,
+    outputs_removed: Option<Vec<Text<'t>>>,
+    #[serde(borrow)]
+    spec: Option<&'t RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'t RawValue>,
 }
 
-impl FactWire {
+/// Of the text that is read, if nothing in it is escaped.
+#[derive(Deserialize)]
+struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
+
+impl FactWire<'_> {
     fn into_fact(self) -> Result<Fact, DamagedFact> {
         let json = |raw: &RawValue| CanonicalJson::from_raw(raw).map_err(|error| DamagedFact(error.to_string()));
-        let object = |field: Option<Box<RawValue>>| match field {
-            Some(raw) => json(&raw),
+        let object = |field: Option<&RawValue>| match field {
+            Some(raw) => json(raw),
             None => Err(DamagedFact("an object is missing".to_owned())),
         };
         if self.fact == "graph_deleted" {
             return Ok(Fact::GraphDeleted {});
         }
         let name = name(&self.name.ok_or_else(|| DamagedFact("a name is missing".to_owned()))?)?;
-        Ok(match self.fact.as_str() {
+        Ok(match &*self.fact {
             "job_deleted" => Fact::JobDeleted { name },
             "job_changed" => Fact::JobChanged {
                 inputs_added: names(self.inputs_added)?,
@@ -148,7 +183,7 @@ impl FactWire {
                 name,
                 outputs_added: names(self.outputs_added)?,
                 outputs_removed: names(self.outputs_removed)?,
-                spec: self.spec.as_deref().map(json).transpose()?,
+                spec: self.spec.map(json).transpose()?,
             },
             "job_created" => Fact::JobCreated {
                 inputs: names(self.inputs)?,
@@ -164,10 +199,10 @@ impl FactWire {
     }
 }
 
-fn name(text: &str) -> Result<Name, DamagedFact> {
-    Name::new(text).map_err(|error| DamagedFact(error.to_string()))
+fn name(text: &Text<'_>) -> Result<Name, DamagedFact> {
+    Name::new(&text.0).map_err(|error| DamagedFact(error.to_string()))
 }
 
-fn names(texts: Option<Vec<String>>) -> Result<Vec<Name>, DamagedFact> {
-    texts.ok_or_else(|| DamagedFact("a list is missing".to_owned()))?.iter().map(|text| name(text)).collect()
+fn names(texts: Option<Vec<Text<'_>>>) -> Result<Vec<Name>, DamagedFact> {
+    texts.ok_or_else(|| DamagedFact("a list is missing".to_owned()))?.iter().map(name).collect()
 }

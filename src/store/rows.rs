@@ -2,12 +2,13 @@
 //! statement is the conditional update of the graph's row.
 
 use diesel::prelude::*;
+use uuid::Uuid;
 
 use super::catch_up::{CaughtUp, catch_up};
 use super::delta::{Edge, RowDelta};
 use super::{
-    CatchUp, Chain, Commit, CommitError, Creation, Entry, GraphState, GraphStore, Head, ImageKey, Keep, LockRecord,
-    Refresh, StoreError, StoredAnswer,
+    Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, Entry, Feed, GraphState, GraphStore,
+    Head, ImageKey, Keep, LockRecord, Refresh, StoreError, StoredAnswer,
 };
 use crate::db::schema::{
     ChangeRow, changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service,
@@ -18,7 +19,7 @@ use crate::graph::{CanonicalJson, DamagedRows, Dataset, GraphBuilder, Name, Prec
 
 /// The rows of one database.
 pub struct RowStore {
-    database: Database,
+    pub(super) database: Database,
     database_id: String,
 }
 
@@ -46,6 +47,8 @@ pub(super) struct HeadRow {
     epoch: i64,
     lock_incarnation: String,
     chain: Vec<u8>,
+    uuid: String,
+    oldest: i64,
 }
 
 impl HeadRow {
@@ -58,6 +61,8 @@ impl HeadRow {
             version: u64::try_from(self.version).map_err(|_| damaged("version"))?,
             epoch: u32::try_from(self.epoch).map_err(|_| damaged("epoch"))?,
             chain: Chain(self.chain.as_slice().try_into().map_err(|_| damaged("chain"))?),
+            uuid: Uuid::parse_str(&self.uuid).map_err(|_| damaged("uuid"))?,
+            oldest: u64::try_from(self.oldest).map_err(|_| damaged("oldest"))?,
             moved_to: self.moved_to,
             fence: self.fence,
             lock_incarnation: self.lock_incarnation,
@@ -79,7 +84,7 @@ impl GraphState {
     }
 }
 
-fn column(number: u64) -> i64 {
+pub(super) fn column(number: u64) -> i64 {
     i64::try_from(number).expect("versions fit 63 bits")
 }
 
@@ -87,7 +92,7 @@ fn read_head_row(connection: &mut AnyConnection, name: &Name) -> QueryResult<Opt
     graphs::table.filter(graphs::name.eq(name.as_str())).select(HeadRow::as_select()).first(connection).optional()
 }
 
-fn read_head(connection: &mut AnyConnection, name: &Name) -> Result<Option<Head>, StoreError> {
+pub(super) fn read_head(connection: &mut AnyConnection, name: &Name) -> Result<Option<Head>, StoreError> {
     read_head_row(connection, name)?.map(HeadRow::into_head).transpose()
 }
 
@@ -95,9 +100,14 @@ fn read_head(connection: &mut AnyConnection, name: &Name) -> Result<Option<Head>
 /// waits for what becomes of that.
 fn insert_graph(connection: &mut AnyConnection, name: &Name) -> QueryResult<bool> {
     let inserted = connection.run(
-        "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain) \
-         VALUES (?, ?, 0, 0, 0, '', ?) ON CONFLICT (name) DO NOTHING",
-        &[Value::Text(name.as_str()), Value::Text(GraphState::Open.column()), Value::Bytes(&Chain::START.0)],
+        "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, uuid) \
+         VALUES (?, ?, 0, 0, 0, '', ?, ?) ON CONFLICT (name) DO NOTHING",
+        &[
+            Value::Text(name.as_str()),
+            Value::Text(GraphState::Open.column()),
+            Value::Bytes(&Chain::START.0),
+            Value::Text(&Uuid::new_v4().to_string()),
+        ],
     )?;
     Ok(inserted == 1)
 }
@@ -298,6 +308,28 @@ impl GraphStore for RowStore {
 
     fn stored_answers(&self, graph_id: i64, keys: &[&str], since_ms: i64) -> Result<Vec<StoredAnswer>, StoreError> {
         Ok(self.database.ask(|connection| read_answers(connection, graph_id, keys, since_ms))?)
+    }
+
+    fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError> {
+        self.read_feed(name, after, most)
+    }
+
+    fn consumers(&self, name: &Name) -> Result<Option<(Head, Vec<Consumer>)>, StoreError> {
+        self.read_consumers(name)
+    }
+
+    fn acknowledge(
+        &self,
+        name: &Name,
+        consumer: &Name,
+        version: u64,
+        now_ms: i64,
+    ) -> Result<Acknowledgement, CommitError> {
+        self.write_acknowledgement(name, consumer, version, now_ms)
+    }
+
+    fn forget_consumer(&self, name: &Name, consumer: &Name) -> Result<Option<bool>, CommitError> {
+        self.delete_consumer(name, consumer)
     }
 
     fn changes(

@@ -7,8 +7,8 @@ use fencepost::graph::{Name, Precondition};
 use fencepost::lock::{DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode};
 use fencepost::store::rows::RowStore;
 use fencepost::store::{
-    CatchUp, Chain, Commit, CommitError, Creation, GraphStore, Head, ImageKey, Keep, LockRecord, Refresh, StoreError,
-    StoredAnswer,
+    Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, Feed, GraphStore, Head, ImageKey, Keep,
+    LockRecord, Refresh, StoreError, StoredAnswer,
 };
 
 type Interlude = Mutex<Option<Box<dyn FnOnce() + Send>>>;
@@ -90,6 +90,24 @@ impl GraphStore for Interrupted {
     }
     fn stored_answers(&self, graph_id: i64, keys: &[&str], since_ms: i64) -> Result<Vec<StoredAnswer>, StoreError> {
         self.store.stored_answers(graph_id, keys, since_ms)
+    }
+    fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError> {
+        self.store.feed(name, after, most)
+    }
+    fn consumers(&self, name: &Name) -> Result<Option<(Head, Vec<Consumer>)>, StoreError> {
+        self.store.consumers(name)
+    }
+    fn acknowledge(
+        &self,
+        name: &Name,
+        consumer: &Name,
+        version: u64,
+        now_ms: i64,
+    ) -> Result<Acknowledgement, CommitError> {
+        self.store.acknowledge(name, consumer, version, now_ms)
+    }
+    fn forget_consumer(&self, name: &Name, consumer: &Name) -> Result<Option<bool>, CommitError> {
+        self.store.forget_consumer(name, consumer)
     }
     fn changes(
         &self,

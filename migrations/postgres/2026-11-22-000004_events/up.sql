@@ -1,0 +1,30 @@
+-- Changes leave the database: what a graph is called everywhere, who reads its log, and what stands in for a log's beginning once that was pruned.
+
+-- A name for the graph's history that no other graph has, here or elsewhere; events are named after it.
+ALTER TABLE graphs ADD COLUMN uuid TEXT NOT NULL DEFAULT '';
+UPDATE graphs SET uuid = gen_random_uuid()::text;
+-- The oldest change that the log still has, or, where it has none, the next.
+ALTER TABLE graphs ADD COLUMN oldest BIGINT NOT NULL DEFAULT 1;
+
+-- Whoever reads the log and has said how far: pruning does not overtake it.
+CREATE TABLE consumers (
+    graph_id           BIGINT NOT NULL REFERENCES graphs (id),
+    name               TEXT COLLATE "C" NOT NULL,
+    acknowledged       BIGINT NOT NULL CHECK (acknowledged >= 0),
+    acknowledged_at_ms BIGINT NOT NULL,
+    PRIMARY KEY (graph_id, name)
+);
+
+-- The graph at a version that is not older than the change before the oldest, as the events that build it. One a graph; in parts, since it may be large.
+CREATE TABLE snapshots (
+    graph_id BIGINT NOT NULL PRIMARY KEY REFERENCES graphs (id),
+    version  BIGINT NOT NULL
+);
+CREATE TABLE snapshot_parts (
+    graph_id BIGINT NOT NULL REFERENCES graphs (id),
+    version  BIGINT NOT NULL,
+    part     BIGINT NOT NULL,
+    -- Whole lines.
+    lines    TEXT   NOT NULL,
+    PRIMARY KEY (graph_id, version, part)
+);

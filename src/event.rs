@@ -1,0 +1,349 @@
+//! The change log as events, in the form of CloudEvents 1.0: what leaves the service, over HTTP and into other logs.
+//!
+//! An event has one spelling. Its reader writes what it has read anew and compares the bytes, so that whatever was altered on the way is found, also where
+//! no hash covers it. A log of a graph is either its changes from the first on, or an *import* (the graph at one version, part by part) and the changes
+//! after it; a snapshot is an import and nothing after it.
+//!
+//! Uses `graph`, and of `store` what a chain is. Knows no database, no HTTP and no sink.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::graph::{Name, hex};
+use crate::store::{Chain, Head, Logged};
+
+mod import;
+mod replay;
+
+pub use import::{Contents, Importing};
+pub use replay::{Replay, ReplayError, Replayed};
+
+/// What an event tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A graph is told from here on as it is at one version.
+    ImportBegun,
+    /// A job or a declared dataset of it.
+    Imported,
+    /// All of it was told.
+    ImportEnded,
+    /// A change made the next version.
+    Changed,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::ImportBegun, Self::Imported, Self::ImportEnded, Self::Changed];
+
+    /// The event's `type`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ImportBegun => "dev.fencepost.import.begun.v1",
+            Self::Imported => "dev.fencepost.imported.v1",
+            Self::ImportEnded => "dev.fencepost.import.ended.v1",
+            Self::Changed => "dev.fencepost.changed.v1",
+        }
+    }
+}
+
+/// Where an event stands in its graph's log: changes at ordinal 0 of the version that they made, parts of an import one after another at the version of
+/// the import. Positions rise along a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The graph's version.
+    pub version: u64,
+    /// Among the events of that version.
+    pub ordinal: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version {}", self.version)?;
+        if self.ordinal > 0 { write!(f, ", ordinal {}", self.ordinal) } else { Ok(()) }
+    }
+}
+
+/// One event, without what all events of a graph have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event<'e> {
+    /// What it tells.
+    pub kind: Kind,
+    /// Where it stands.
+    pub position: Position,
+    /// For a change, and for the beginning and the end of an import, the graph's chain at that version. For a part of an import, the hash over the chain
+    /// at its beginning and the data of all parts up to this one.
+    pub chain: Chain,
+    /// When the version was committed, in milliseconds since 1970. A graph that was never changed has no such time.
+    pub committed_at_ms: Option<i64>,
+    /// Who asked for the change.
+    pub actor: Option<Cow<'e, str>>,
+    /// Canonical JSON.
+    pub data: Cow<'e, str>,
+}
+
+impl<'e> Event<'e> {
+    /// The event of a change.
+    #[must_use]
+    pub fn changed(logged: &'e Logged) -> Self {
+        Self {
+            kind: Kind::Changed,
+            position: Position { version: logged.version, ordinal: 0 },
+            chain: logged.chain,
+            committed_at_ms: Some(logged.committed_at_ms),
+            actor: logged.actor.as_deref().map(Cow::Borrowed),
+            data: Cow::Borrowed(&logged.change),
+        }
+    }
+}
+
+/// The log of one graph: what all its events have in common.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// The graph's name.
+    pub graph: Name,
+    /// What its history is called everywhere.
+    pub uuid: Uuid,
+    /// Ready to be written: the name as JSON, and what stands between an event's id and its type.
+    name_json: String,
+    source_json: String,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.uuid, self.graph)
+    }
+}
+
+/// The latest time that four digits of a year can tell, in milliseconds.
+const LATEST_MS: u64 = 253_402_300_799_999;
+
+impl Stream {
+    /// Of a graph of that name and history.
+    #[must_use]
+    pub fn new(graph: Name, uuid: Uuid) -> Self {
+        let name_json = serde_json::to_string(&graph).expect("a name is a JSON string");
+        let source_json = format!(r#"","source":"urn:fencepost:graph:{uuid}","type":""#);
+        Self { graph, uuid, name_json, source_json }
+    }
+
+    /// Of the graph of that row.
+    #[must_use]
+    pub fn of(head: &Head) -> Self {
+        Self::new(head.name.clone(), head.uuid)
+    }
+
+    /// UUIDv5, named by version and ordinal in the graph's own name space.
+    #[must_use]
+    pub fn id(&self, position: Position) -> Uuid {
+        Uuid::new_v5(&self.uuid, format!("{}/{}", position.version, position.ordinal).as_bytes())
+    }
+
+    /// Writes the event as JSON, without a line feed. O(its length).
+    pub fn write(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+        let Event { kind, position, chain, committed_at_ms, actor, data } = event;
+        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+        let id: &str = self.id(*position).hyphenated().encode_lower(&mut id);
+        let mut digits = [0; 64];
+        let chain = hex_into(&chain.0, &mut digits);
+        let time = committed_at_ms.map(rfc3339).unwrap_or_default();
+        let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
+        put(r#"{"specversion":"1.0","id":""#);
+        put(id);
+        put(&self.source_json);
+        put(kind.word());
+        put(r#"","subject":"#);
+        put(&self.name_json);
+        if !time.is_empty() {
+            put(r#","time":""#);
+            put(&time);
+            put("\"");
+        }
+        put(r#","datacontenttype":"application/json","sequence":""#);
+        let version = position.version.to_string();
+        put(&"00000000000000000000"[version.len()..]);
+        put(&version);
+        put(r#"","partitionkey":"#);
+        put(&self.name_json);
+        put(r#","graphversion":"#);
+        put(&version);
+        put(r#","ordinal":"#);
+        put(&position.ordinal.to_string());
+        put(r#","chainhash":""#);
+        put(chain);
+        if let Some(actor) = actor {
+            put(r#"","actor":"#);
+            put(&serde_json::to_string(actor).expect("a string is JSON"));
+            put(r#","checksum":""#);
+        } else {
+            put(r#"","checksum":""#);
+        }
+        let mut digits = [0; CHECKSUM_DIGITS];
+        put(checksum(id, &time, chain, actor.as_deref(), &mut digits));
+        put(r#"","data":"#);
+        put(data);
+        put("}");
+    }
+
+    /// The event as one line.
+    #[must_use]
+    pub fn line(&self, event: &Event<'_>) -> Vec<u8> {
+        let mut line = Vec::with_capacity(640 + event.data.len());
+        self.write(event, &mut line);
+        line.push(b'\n');
+        line
+    }
+}
+
+fn rfc3339(ms: i64) -> String {
+    let ms = u64::try_from(ms).unwrap_or_default().min(LATEST_MS);
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+}
+
+const CHECKSUM_DIGITS: usize = 16;
+
+/// Over what no other hash covers: when, and by whom. The beginning of SHA-256 in hex.
+fn checksum<'d>(
+    id: &str,
+    time: &str,
+    chain: &str,
+    actor: Option<&str>,
+    digits: &'d mut [u8; CHECKSUM_DIGITS],
+) -> &'d str {
+    let mut hash = Sha256::new();
+    for part in [id, "\n", time, "\n", chain, "\n", actor.unwrap_or_default()] {
+        hash.update(part);
+    }
+    hex_into(&hash.finalize()[..CHECKSUM_DIGITS / 2], digits)
+}
+
+fn hex_into<'d>(bytes: &[u8], digits: &'d mut [u8]) -> &'d str {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, pair) in bytes.iter().zip(digits.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    std::str::from_utf8(digits).expect("digits are ASCII")
+}
+
+fn chain_from_hex(text: &str) -> Option<Chain> {
+    let mut chain = [0; 32];
+    if text.len() != 2 * chain.len() || !text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    for (at, byte) in chain.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(Chain(chain))
+}
+
+/// Why a text is no event of ours. The log is damaged there, or not one of Fencepost's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DamagedEvent {
+    /// It is no JSON, or not of an event's form.
+    #[error("it is no event of Fencepost's: {0}")]
+    NoEvent(String),
+    /// Read and written anew, it is another text.
+    #[error("it was altered: read and written anew it differs from byte {at} on")]
+    Altered {
+        /// The first byte that differs, from 0.
+        at: usize,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire<'l> {
+    #[serde(borrow, rename = "specversion")]
+    _specversion: Cow<'l, str>,
+    #[serde(borrow, rename = "id")]
+    _id: Cow<'l, str>,
+    #[serde(borrow)]
+    source: Cow<'l, str>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'l, str>,
+    #[serde(borrow)]
+    subject: Cow<'l, str>,
+    #[serde(borrow)]
+    time: Option<Cow<'l, str>>,
+    #[serde(borrow, rename = "datacontenttype")]
+    _datacontenttype: Cow<'l, str>,
+    #[serde(borrow, rename = "sequence")]
+    _sequence: Cow<'l, str>,
+    #[serde(borrow, rename = "partitionkey")]
+    _partitionkey: Cow<'l, str>,
+    graphversion: u64,
+    ordinal: u64,
+    #[serde(borrow)]
+    chainhash: Cow<'l, str>,
+    #[serde(borrow)]
+    actor: Option<Cow<'l, str>>,
+    #[serde(borrow, rename = "checksum")]
+    _checksum: Cow<'l, str>,
+    #[serde(borrow)]
+    data: &'l RawValue,
+}
+
+/// Reads events, strictly. Keeps what they have in common, so that a log of one graph costs little more than its bytes.
+#[derive(Default)]
+pub struct Reader {
+    last: Option<Stream>,
+    written: Vec<u8>,
+}
+
+impl Reader {
+    /// The event that `text`, without a line feed, is, and the stream that it is of. O(length).
+    ///
+    /// # Errors
+    /// [`DamagedEvent`] if it is none, or not spelled as [`Stream::write`] would.
+    pub fn read<'r, 'l>(&'r mut self, text: &'l str) -> Result<(&'r Stream, Event<'l>), DamagedEvent> {
+        let no_event = |what: &str| DamagedEvent::NoEvent(what.to_owned());
+        let wire: Wire<'l> = serde_json::from_str(text)
+            .map_err(|error| DamagedEvent::NoEvent(error.to_string().replace(" at line 1 column", " at column")))?;
+        let uuid = wire.source.strip_prefix("urn:fencepost:graph:").and_then(|uuid| Uuid::parse_str(uuid).ok());
+        let uuid = uuid.ok_or_else(|| no_event("its source names no graph"))?;
+        let known = self.last.as_ref().is_some_and(|last| last.uuid == uuid && last.graph.as_str() == wire.subject);
+        if !known {
+            let graph = Name::new(&wire.subject).map_err(|error| DamagedEvent::NoEvent(error.to_string()))?;
+            self.last = Some(Stream::new(graph, uuid));
+        }
+        let kind = Kind::ALL.into_iter().find(|kind| kind.word() == wire.kind);
+        let time_ms = |text: &str| {
+            let since = humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            i64::try_from(since.as_millis()).ok()
+        };
+        let committed_at_ms = match &wire.time {
+            Some(text) => Some(time_ms(text).ok_or_else(|| no_event("its time is none"))?),
+            None => None,
+        };
+        let event = Event {
+            kind: kind.ok_or_else(|| DamagedEvent::NoEvent(format!("its type is `{}`", wire.kind)))?,
+            position: Position { version: wire.graphversion, ordinal: wire.ordinal },
+            chain: chain_from_hex(&wire.chainhash).ok_or_else(|| no_event("its chainhash is none"))?,
+            committed_at_ms,
+            actor: wire.actor,
+            data: Cow::Borrowed(wire.data.get()),
+        };
+        let stream = self.last.as_ref().expect("set above");
+        self.written.clear();
+        stream.write(&event, &mut self.written);
+        if self.written != text.as_bytes() {
+            let at = self.written.iter().zip(text.as_bytes()).take_while(|(ours, theirs)| ours == theirs).count();
+            return Err(DamagedEvent::Altered { at });
+        }
+        Ok((stream, event))
+    }
+}
+
+/// A chain as events and people read it.
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}

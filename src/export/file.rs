@@ -1,0 +1,161 @@
+//! A file, one event a line. An exclusive lock on it, which the kernel frees when its holder ends, keeps it to one exporter; a line that a crash has torn is cut
+//! off; what is synced is in the file, and the file in its directory.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use super::sink::{Batch, Purpose, Sink, SinkError};
+use crate::failpoint;
+
+/// A longer line is no event.
+const LONGEST_LINE_BYTES: u64 = 256 << 20;
+
+/// A log in a file.
+pub struct FileSink {
+    path: PathBuf,
+    file: File,
+    /// Where this exporter has written to.
+    end: u64,
+    /// Whether its directory may not know of it yet.
+    new: bool,
+}
+
+impl FileSink {
+    /// Opens the file; to append, it is made if need be, and locked.
+    ///
+    /// # Errors
+    /// [`SinkError`] if another exporter has it, or it cannot be opened.
+    pub fn open(path: &Path, purpose: Purpose) -> Result<Self, SinkError> {
+        let sink = format!("file:{}", path.display());
+        let new = !path.exists();
+        let opened = match purpose {
+            Purpose::Append => OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path),
+            Purpose::Read => File::open(path),
+        };
+        let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SinkError::NotThere { sink: sink.clone(), what: String::new() },
+            _ => SinkError::Away { sink: sink.clone(), what: error.to_string() },
+        })?;
+        let what = |error: io::Error| SinkError::Away { sink: sink.clone(), what: error.to_string() };
+        if !file.metadata().map_err(what)?.is_file() {
+            return Err(SinkError::Damaged { sink, what: "it is no file".to_owned() });
+        }
+        if purpose == Purpose::Append && !failpoint::is_off("sink-guard") {
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let what = "it is locked. End that exporter first, or follow to another file".to_owned();
+                    return Err(SinkError::Superseded { sink, what });
+                }
+                Err(TryLockError::Error(error)) => return Err(what(error)),
+            }
+        }
+        Ok(Self { path: path.to_owned(), file, end: 0, new })
+    }
+
+    fn name(&self) -> String {
+        format!("file:{}", self.path.display())
+    }
+
+    fn away(&self, error: io::Error) -> SinkError {
+        SinkError::Away { sink: self.name(), what: error.to_string() }
+    }
+
+    /// Where the last line feed before `end` is, plus one; 0 if there is none.
+    fn line_begin(&mut self, end: u64) -> io::Result<u64> {
+        const STEP: u64 = 64 << 10;
+        let mut to = end;
+        let mut buffer = vec![0; STEP as usize];
+        while to > 0 {
+            let from = to.saturating_sub(STEP);
+            let part = &mut buffer[..(to - from) as usize];
+            self.file.seek(SeekFrom::Start(from))?;
+            self.file.read_exact(part)?;
+            if let Some(at) = part.iter().rposition(|byte| *byte == b'\n') {
+                return Ok(from + at as u64 + 1);
+            }
+            to = from;
+        }
+        Ok(0)
+    }
+
+    /// Cuts off what follows the last line feed; the last line.
+    fn mend(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let length = self.file.metadata()?.len();
+        let whole = self.line_begin(length)?;
+        if whole < length {
+            log::warn!("{}: the last line was torn after {} bytes, and is cut off", self.name(), length - whole);
+            self.file.set_len(whole)?;
+            self.file.sync_all()?;
+        }
+        self.end = whole;
+        if whole == 0 {
+            return Ok(None);
+        }
+        let begin = self.line_begin(whole - 1)?;
+        let mut line = vec![0; (whole - 1 - begin) as usize];
+        self.file.seek(SeekFrom::Start(begin))?;
+        self.file.read_exact(&mut line)?;
+        Ok(Some(line))
+    }
+}
+
+impl Sink for FileSink {
+    fn last(&mut self) -> Result<Option<String>, SinkError> {
+        let Some(line) = self.mend().map_err(|error| self.away(error))? else { return Ok(None) };
+        let no_text = |_| SinkError::Damaged { sink: self.name(), what: "its last line is no UTF-8".to_owned() };
+        String::from_utf8(line).map(Some).map_err(no_text)
+    }
+
+    fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        let length = self.file.metadata().map_err(|error| self.away(error))?.len();
+        if length != self.end && !failpoint::is_off("sink-guard") {
+            let what = format!("it has {length} bytes, not the {} that were written", self.end);
+            return Err(SinkError::Superseded { sink: self.name(), what });
+        }
+        self.file.seek(SeekFrom::Start(self.end)).map_err(|error| self.away(error))?;
+        self.file.write_all(&batch.text).map_err(|error| self.away(error))?;
+        self.end += batch.text.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), SinkError> {
+        self.file.sync_data().map_err(|error| self.away(error))?;
+        if std::mem::take(&mut self.new) {
+            let directory =
+                self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| self.away(error))?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), SinkError> {
+        let name = self.name();
+        let away = |error: io::Error| SinkError::Away { sink: name.clone(), what: error.to_string() };
+        let damaged =
+            |line: u64, what: String| SinkError::Damaged { sink: name.clone(), what: format!("line {line} {what}") };
+        let mut input = BufReader::with_capacity(1 << 20, &self.file);
+        let mut buffer = Vec::new();
+        for line in 1.. {
+            buffer.clear();
+            let read = (&mut input).take(LONGEST_LINE_BYTES).read_until(b'\n', &mut buffer).map_err(away)?;
+            if read == 0 {
+                return Ok(());
+            }
+            if buffer.pop() != Some(b'\n') {
+                let what = format!(
+                    "is torn after {read} bytes: its writer is at it, or was killed; exporting there again cuts it off and goes on"
+                );
+                return Err(damaged(line, what));
+            }
+            let text =
+                std::str::from_utf8(&buffer).map_err(|_| damaged(line, "is no UTF-8: it was altered".to_owned()))?;
+            if each(text).is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! Where a log can be kept: one trait, one file for each engine. A sink knows lines and positions, and nothing of what is in them.
+//!
+//! Each keeps its log from two dangers with whatever its engine has for it. *Duplicates*: an append that was not acknowledged may have happened; whoever is
+//! not sure asks [`Sink::last`] and goes on from there. *Zombies*: an older exporter that is still running, or wakes, must not write between or after what a
+//! newer one has written: an append holds only if the sink's last event still is the one that this exporter saw last.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use crate::event::{Position, Stream};
+
+use super::file::FileSink;
+use super::stdout::StandardOutput;
+
+/// Events that are appended together: whole lines, and where each stands.
+#[derive(Default)]
+pub struct Batch {
+    /// The lines, each ended by LF.
+    pub text: Vec<u8>,
+    /// Of each line, its position and where in `text` it ends, its LF included.
+    pub ends: Vec<(Position, usize)>,
+}
+
+impl Batch {
+    /// The events without their line feeds.
+    pub fn events(&self) -> impl Iterator<Item = (Position, &str)> {
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        begins.zip(&self.ends).map(|(begin, (position, end))| {
+            let line = &self.text[begin..*end - 1];
+            (*position, std::str::from_utf8(line).expect("events are written as UTF-8"))
+        })
+    }
+
+    /// Where its last event stands.
+    #[must_use]
+    pub fn last(&self) -> Option<Position> {
+        self.ends.last().map(|(position, _)| *position)
+    }
+
+    /// Takes all events out.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+}
+
+/// Why a sink did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The URL names no sink.
+    #[error(
+        "`{given}` names no sink: {reason}; give file:PATH, - for standard output, redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/STREAM, \
+         nats://[USER:PASSWORD@]HOST[:PORT]/STREAM, or postgres://USER@HOST/DATABASE/TABLE"
+    )]
+    Url {
+        /// As it was given, without a password.
+        given: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It cannot be reached, or did not answer. What was appended last may or may not be there: ask it.
+    #[error("{sink} is unavailable: {what}")]
+    Away {
+        /// Which.
+        sink: String,
+        /// What was tried, and what came of it.
+        what: String,
+    },
+    /// Somebody else has written to it since this exporter looked, or holds it. Nothing of this append is there, unless it is as it would have been.
+    #[error("{sink} has another exporter: {what}")]
+    Superseded {
+        /// Which.
+        sink: String,
+        /// What shows it.
+        what: String,
+    },
+    /// There is nothing of that name.
+    #[error("{sink} is not there{}", if .what.is_empty() { String::new() } else { format!(": {what}") })]
+    NotThere {
+        /// Which.
+        sink: String,
+        /// What is there instead.
+        what: String,
+    },
+    /// What it holds is no log.
+    #[error("{sink}: {what}")]
+    Damaged {
+        /// Which.
+        sink: String,
+        /// What is wrong, where, and what to do.
+        what: String,
+    },
+}
+
+/// What a sink is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To append; it is made if it is not there.
+    Append,
+    /// To read; nothing is made or mended.
+    Read,
+}
+
+/// One graph's log in some engine.
+pub trait Sink: Send {
+    /// The last event that it has, as it was appended; `None` if it has none. Throws away what a crash left half written, if the engine leaves that. From
+    /// here on, appends hold only after this event.
+    ///
+    /// # Errors
+    /// [`SinkError`] if it cannot be learnt.
+    fn last(&mut self) -> Result<Option<String>, SinkError>;
+
+    /// Appends events after the last one, all or the first few. They outlive this process when this returns, and the engine's machine after [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// [`SinkError`]; after [`SinkError::Away`] ask [`last`](Self::last) how far it got.
+    fn append(&mut self, batch: &Batch) -> Result<(), SinkError>;
+
+    /// Returns when all that was appended is as durable as the engine makes it.
+    ///
+    /// # Errors
+    /// [`SinkError`] if that is not known.
+    fn sync(&mut self) -> Result<(), SinkError>;
+
+    /// Calls `each` with every event, in order, until it breaks. Must be called before anything else on a sink that was opened to read, and only on such.
+    ///
+    /// # Errors
+    /// [`SinkError`] if they cannot be read, or the last one is torn.
+    fn read(&mut self, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), SinkError>;
+}
+
+/// Which sink. Shown without its password.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SinkUrl {
+    /// `file:PATH`: one event a line.
+    File(PathBuf),
+    /// `-`: one event a line; cannot be resumed.
+    StandardOutput,
+    /// `redis://…/STREAM`
+    Redis(String),
+    /// `nats://…/STREAM`
+    Nats(String),
+    /// `postgres://…/TABLE`
+    Postgres(String),
+}
+
+impl SinkUrl {
+    /// Reads a sink's name.
+    ///
+    /// # Errors
+    /// [`SinkError::Url`] says which forms there are.
+    pub fn parse(text: &str) -> Result<Self, SinkError> {
+        let wrong = |reason: &str| SinkError::Url { given: without_login(text), reason: reason.to_owned() };
+        if text == "-" {
+            return Ok(Self::StandardOutput);
+        }
+        if let Some(path) = text.strip_prefix("file:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return if path.is_empty() { Err(wrong("it names no file")) } else { Ok(Self::File(path.into())) };
+        }
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        match scheme {
+            Some("redis" | "rediss" | "redis+unix") => Ok(Self::Redis(text.to_owned())),
+            Some("nats" | "tls") => Ok(Self::Nats(text.to_owned())),
+            Some("postgres" | "postgresql") => Ok(Self::Postgres(text.to_owned())),
+            Some(_) => Err(wrong("the scheme is of no engine that Fencepost writes to")),
+            None => Err(wrong("it is no URL")),
+        }
+    }
+
+    /// Opens it for the log of `stream`.
+    ///
+    /// # Errors
+    /// [`SinkError`] says what to do.
+    pub fn open(&self, stream: &Stream, purpose: Purpose) -> Result<Box<dyn Sink>, SinkError> {
+        let _ = stream;
+        match self {
+            Self::File(path) => Ok(Box::new(FileSink::open(path, purpose)?)),
+            Self::StandardOutput => Ok(Box::new(StandardOutput::open(purpose)?)),
+            Self::Redis(_) | Self::Nats(_) | Self::Postgres(_) => {
+                Err(SinkError::Url { given: self.to_string(), reason: "not yet".to_owned() })
+            }
+        }
+    }
+}
+
+/// A URL without its user and password.
+pub(super) fn without_login(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
+            let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+            let path = path.split(['?', '#']).next().unwrap_or_default();
+            format!("{scheme}://{place}/{path}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+impl fmt::Display for SinkUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::StandardOutput => f.write_str("standard output"),
+            Self::Redis(url) | Self::Nats(url) | Self::Postgres(url) => f.write_str(&without_login(url)),
+        }
+    }
+}
+
+impl fmt::Debug for SinkUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}

@@ -1,0 +1,86 @@
+//! The change log from a version on, as it leaves the database. Each page is bounded in changes and in bytes, since one change may be as large as a request.
+
+use diesel::prelude::*;
+
+use super::rows::{RowStore, column};
+use super::{Chain, GraphStore, Head, StoreError};
+use crate::db::schema::{changes, octet_length};
+use crate::graph::Name;
+
+/// Bytes of changes in one page, beyond its first.
+const PAGE_BYTES: i64 = 4 << 20;
+
+/// A change as the log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// The version that it made.
+    pub version: u64,
+    /// As [`Change::canonical_json`](crate::graph::Change::canonical_json).
+    pub change: String,
+    /// The hash over all changes up to it.
+    pub chain: Chain,
+    /// When it was written, in milliseconds since 1970.
+    pub committed_at_ms: i64,
+    /// Who asked for it.
+    pub actor: Option<String>,
+}
+
+/// A graph's row, and a page of its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feed {
+    /// The row, as it was at some time after the call and not after the last of these changes was read.
+    pub head: Head,
+    /// Dense, from the version after the one that was asked for, none beyond the head's. Empty if that was pruned.
+    pub changes: Vec<Logged>,
+}
+
+type LoggedRow = (i64, String, Vec<u8>, i64, Option<String>);
+
+impl RowStore {
+    /// One round trip where nothing happened since, three where something did.
+    pub(super) fn read_feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError> {
+        let Some(head) = self.head(name)? else { return Ok(None) };
+        if head.version <= after || after + 1 < head.oldest {
+            return Ok(Some(Feed { head, changes: Vec::new() }));
+        }
+        let last = head.version.min(after.saturating_add(most.max(1) as u64));
+        let range = || {
+            changes::table
+                .filter(changes::graph_id.eq(head.id))
+                .filter(changes::version.gt(column(after)))
+                .filter(changes::version.le(column(last)))
+                .order(changes::version)
+        };
+        let sizes: Vec<(i64, i32)> = self
+            .database
+            .ask(|connection| range().select((changes::version, octet_length(changes::change))).load(connection))?;
+        let mut bytes = 0;
+        let fits = sizes.iter().enumerate().take_while(|(at, (_, size))| {
+            bytes += i64::from(*size);
+            *at == 0 || bytes <= PAGE_BYTES
+        });
+        let last = fits.last().map_or(after, |(_, (version, _))| *version as u64);
+        let rows: Vec<LoggedRow> = self.database.ask(|connection| {
+            let columns = (changes::version, changes::change, changes::chain, changes::committed_at_ms, changes::actor);
+            range().filter(changes::version.le(column(last))).select(columns).load(connection)
+        })?;
+        let dense = rows.iter().zip(after + 1..).all(|(row, expected)| row.0 as u64 == expected);
+        if rows.is_empty() || !dense {
+            // It may have been pruned meanwhile.
+            let Some(head) = self.head(name)? else { return Ok(None) };
+            if after + 1 < head.oldest {
+                return Ok(Some(Feed { head, changes: Vec::new() }));
+            }
+            return Err(StoreError::DamagedValue(format!(
+                "a gap in the change log of graph `{name}` after version {after}"
+            )));
+        }
+        let logged = |(version, change, chain, committed_at_ms, actor): LoggedRow| {
+            let chain = chain.as_slice().try_into();
+            let chain = chain.map_err(|_| StoreError::DamagedValue(format!("chain of version {version}")))?;
+            Ok(Logged { version: version as u64, change, chain: Chain(chain), committed_at_ms, actor })
+        };
+        let changes = rows.into_iter().map(logged).collect::<Result<_, StoreError>>()?;
+        Ok(Some(Feed { head, changes }))
+    }
+}
