@@ -12,10 +12,13 @@ use fencepost::bench::{self, BenchError, DriveArgs, HttpTarget, InProcess};
 use fencepost::check::{self, CheckArgs, CheckError, FetchError, Verdict};
 use fencepost::db::{Database, DatabaseUrl, DbError};
 use fencepost::design::{Design, Reads, Refusal, Service};
+use fencepost::export::sink::{SinkError, SinkUrl};
+use fencepost::export::{self, ExportError, ExportRequest, FreezeError, VerifyError};
 use fencepost::graph::{Name, PlanRequest};
 use fencepost::http::{self, HttpLimits};
 use fencepost::import::{self, Format, ImportError, ImportRequest, Namespace};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
+use fencepost::store::{CommitError, GraphStore, Head, StoreError};
 
 /// Graphs are millions of small shared parts, made by one thread and given back by another.
 #[global_allocator]
@@ -112,6 +115,18 @@ enum Command {
     Import(ImportArgs),
     /// Print which jobs must run to produce datasets, and in which order
     Plan(PlanArgs),
+    /// Write a graph's log, the graph itself first, to another engine, while it is served
+    Export(ExportArgs),
+    /// Replay an exported log, and compare it with the database
+    Verify(VerifyArgs),
+    /// Close a graph for good: no write of any node holds from then on. Waits until a sink has all that there is, and verifies it
+    Freeze(FreezeArgs),
+    /// Open a graph that was frozen
+    Thaw {
+        /// The graph
+        #[arg(long)]
+        graph: String,
+    },
     /// Bring the database's schema up to date
     Migrate(MigrateArgs),
     /// Print the OpenAPI document
@@ -218,6 +233,57 @@ enum PlanFormat {
 }
 
 #[derive(Args)]
+struct ExportArgs {
+    /// The graph
+    #[arg(long)]
+    graph: String,
+    /// Where to: file:PATH, - for standard output, redis://HOST/STREAM, nats://HOST/STREAM, or postgres://HOST/DATABASE/TABLE. What is there already is gone on with
+    #[arg(long, value_name = "SINK")]
+    to: String,
+    /// Into an empty sink, only the changes after version N, without the graph before them
+    #[arg(long, value_name = "N")]
+    after: Option<u64>,
+    /// Go on with what is written from now on, until interrupted
+    #[arg(long)]
+    follow: bool,
+    /// The name by which the export is a consumer of the graph, which pruning does not overtake [default: `export to SINK`]
+    #[arg(long, value_name = "NAME", conflicts_with = "no_consumer")]
+    consumer: Option<String>,
+    /// Do not register as a consumer: if the log is pruned meanwhile, the export cannot be gone on with
+    #[arg(long)]
+    no_consumer: bool,
+}
+
+#[derive(Args)]
+struct VerifyArgs {
+    /// The graph
+    #[arg(long)]
+    graph: String,
+    /// Where the log is
+    #[arg(long, value_name = "SINK")]
+    from: String,
+    /// Only up to version V
+    #[arg(long, value_name = "V")]
+    at: Option<u64>,
+}
+
+#[derive(Args)]
+struct FreezeArgs {
+    /// The graph
+    #[arg(long)]
+    graph: String,
+    /// Where it went: told to whoever still writes
+    #[arg(long, value_name = "URL")]
+    moved_to: Option<String>,
+    /// Wait until this sink has the last version, and verify its log
+    #[arg(long, value_name = "SINK")]
+    sink: Option<String>,
+    /// How long to wait for that, in seconds
+    #[arg(long, default_value_t = 60, value_name = "S")]
+    wait_seconds: u64,
+}
+
+#[derive(Args)]
 struct MigrateArgs {
     /// Take the newest N migrations back instead; what they hold is lost
     #[arg(long, value_name = "N")]
@@ -314,6 +380,74 @@ impl From<Refusal> for Failure {
     }
 }
 
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database(_) => Self::away(error),
+            StoreError::DamagedRows { .. } | StoreError::DamagedLog(_) | StoreError::DamagedValue(_) => {
+                Self::refused(error)
+            }
+        }
+    }
+}
+
+impl From<CommitError> for Failure {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Unavailable(error) => error.into(),
+            CommitError::Yielded(_) | CommitError::Unknown { .. } => Self::away(error),
+            other => Self::refused(other),
+        }
+    }
+}
+
+impl From<SinkError> for Failure {
+    fn from(error: SinkError) -> Self {
+        match error {
+            SinkError::Url { .. } => Self::usage(error),
+            SinkError::Away { .. } => Self::away(error),
+            SinkError::Superseded { .. } | SinkError::NotThere { .. } | SinkError::Damaged { .. } => {
+                Self::refused(error)
+            }
+        }
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Store(error) => error.into(),
+            ExportError::Sink(error) => error.into(),
+            ExportError::Unregistered { consumer, reason } => {
+                let message = format!("the consumer `{consumer}` could not be registered: {reason}");
+                Self { message, ..reason.into() }
+            }
+            other => Self::refused(other),
+        }
+    }
+}
+
+impl From<VerifyError> for Failure {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Store(error) => error.into(),
+            VerifyError::Sink(error) => error.into(),
+            other => Self::refused(other),
+        }
+    }
+}
+
+impl From<FreezeError> for Failure {
+    fn from(error: FreezeError) -> Self {
+        let message = error.to_string();
+        match error {
+            FreezeError::Wrong(error) => Self { message, ..error.into() },
+            FreezeError::Sink(error) => Self { message, ..error.into() },
+            FreezeError::Behind { .. } => Self::refused(message),
+        }
+    }
+}
+
 impl From<BenchError> for Failure {
     fn from(error: BenchError) -> Self {
         match error {
@@ -338,6 +472,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve(&cli.node, args),
         Command::Import(args) => import(&cli.node, args),
         Command::Plan(args) => plan(&cli.node, args),
+        Command::Export(args) => export(&cli.node, args),
+        Command::Verify(args) => verify(&cli.node, args),
+        Command::Freeze(args) => freeze(&cli.node, args),
+        Command::Thaw { graph } => thaw(&cli.node, graph),
         Command::Migrate(args) => migrate(&cli.node, args),
         Command::Openapi => openapi(),
         Command::Lock(LockCommand::Set) => lock_set(&cli.node),
@@ -452,6 +590,61 @@ fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
         PlanFormat::Mermaid => http::mermaid(&plan),
     };
     print(&text)
+}
+
+fn export(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
+    let to = SinkUrl::parse(&args.to)?;
+    let consumer = match &args.consumer {
+        Some(consumer) => Some(name("--consumer", consumer)?),
+        // Nothing can be asked of standard output, and so nothing gone on with.
+        None if args.no_consumer || to == SinkUrl::StandardOutput => None,
+        None => Some(
+            ExportRequest::consumer_of(&to).ok_or_else(|| Failure::usage("give the export a name: --consumer NAME"))?,
+        ),
+    };
+    let graph = name("--graph", &args.graph)?;
+    let request = ExportRequest { graph, to, after: args.after, follow: args.follow, consumer };
+    let exported = export::export(&node::open_store(&node.options()?)?, &request)?;
+    let done = format!("exported {} events to {}, now version {}\n", exported.events, request.to, exported.version);
+    if request.to == SinkUrl::StandardOutput {
+        eprint!("{done}");
+        return Ok(());
+    }
+    print(&done)
+}
+
+fn verify(node: &NodeArgs, args: &VerifyArgs) -> Result<(), Failure> {
+    let (graph, from) = (name("--graph", &args.graph)?, SinkUrl::parse(&args.from)?);
+    let verified = export::verify(&node::open_store(&node.options()?)?, &graph, &from, args.at)?;
+    print(&format!("{verified}\n"))
+}
+
+fn freeze(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
+    let graph = name("--graph", &args.graph)?;
+    let sink = args.sink.as_deref().map(SinkUrl::parse).transpose()?;
+    let store = node::open_store(&node.options()?)?;
+    let frozen = of_graph(&graph, store.freeze(&graph, args.moved_to.as_deref())?)?;
+    print(&format!("graph `{graph}` is frozen at version {}\n", frozen.version))?;
+    match sink {
+        Some(sink) => {
+            let patience = Duration::from_secs(args.wait_seconds);
+            print(&format!("{}\n", export::await_sink(&store, &frozen, &sink, patience)?))
+        }
+        None => {
+            let loaded = store.load(&graph)?.ok_or_else(|| Failure::refused(format!("there is no graph `{graph}`")))?;
+            print(&format!("digest {}\n", loaded.1.digest()))
+        }
+    }
+}
+
+fn thaw(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
+    let graph = name("--graph", graph)?;
+    let thawed = of_graph(&graph, node::open_store(&node.options()?)?.thaw(&graph)?)?;
+    print(&format!("graph `{graph}` takes writes again, at version {}\n", thawed.version))
+}
+
+fn of_graph(graph: &Name, head: Option<Head>) -> Result<Head, Failure> {
+    head.ok_or_else(|| Failure::refused(format!("there is no graph `{graph}`")))
 }
 
 fn migrate(node: &NodeArgs, args: &MigrateArgs) -> Result<(), Failure> {

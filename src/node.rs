@@ -172,7 +172,11 @@ fn lock_url_of(record: &LockRecord) -> Result<LockUrl, NodeError> {
     }
 }
 
-fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
+/// The rows alone, for what needs no turn: of a design's lock nothing is asked.
+///
+/// # Errors
+/// [`NodeError`] says what to do.
+pub fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
     // Who stalls in a transaction must not hold the row for longer than the lock.
     let pool = PoolLimits { stall: options.pool.stall.min(options.lease), ..options.pool };
     Ok(RowStore::new(Database::open(&options.database, pool)?)?)

@@ -15,6 +15,7 @@ mod catch_up;
 mod consumers;
 mod delta;
 mod feed;
+mod freeze;
 pub mod rows;
 
 pub use consumers::{Acknowledgement, Consumer};

@@ -71,6 +71,8 @@ pub enum Kind {
     AnswerBeforeItsWrite,
     /// A process saw an older version after a newer one.
     SessionWentBack,
+    /// A write was sent after another had been told that the graph is frozen, and made a version.
+    WriteAfterFreeze,
     /// The version at the end is not that of the last change.
     FinalVersion,
     /// The digest at the end is not that of the replay.

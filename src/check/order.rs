@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::finding::{Finding, Kind};
-use super::history::{Call, Histories};
+use super::history::{Call, End, Histories};
 
 /// For each call the largest version that had been answered before it was sent.
 pub struct Floors(Vec<Floor>);
@@ -102,4 +102,28 @@ pub fn check_sessions(histories: &Histories) -> Result<(), Box<Finding>> {
     let (seen, version) = (before.version().unwrap_or_default(), call.version());
     let expected = format!("a version {} {seen}", if call.made_its_version() { "above" } else { "not below" });
     Err(Finding::new(Kind::SessionWentBack, version, operations, expected, "the same process had seen that before"))
+}
+
+/// Whether the problem says that the graph takes no writes any more.
+pub fn is_frozen(problem: &str) -> bool {
+    problem.contains("\"urn:fencepost:problem:frozen\"")
+}
+
+/// What is frozen stays so: no write that was sent after another had been told so makes a version.
+pub fn check_freeze(histories: &Histories) -> Result<(), Box<Finding>> {
+    let told = |call: &&Call| matches!(&call.end, End::Rejected { version: None, problem } if is_frozen(problem));
+    let mut first: HashMap<usize, &Call> = HashMap::new();
+    for call in histories.calls.iter().filter(told) {
+        let earliest = first.entry(call.file).or_insert(call);
+        if call.end_ns < earliest.end_ns {
+            *earliest = call;
+        }
+    }
+    let later = |call: &&Call| {
+        call.made_its_version() && first.get(&call.file).is_some_and(|told| told.end_ns < call.invoke_ns)
+    };
+    let Some(write) = histories.calls.iter().filter(later).min_by_key(|call| call.version()) else { return Ok(()) };
+    let operations = vec![histories.involved(first[&write.file]), histories.involved(write)];
+    let why = "the first had been told that before the second was sent; a history in which a graph is thawed cannot be judged";
+    Err(Finding::new(Kind::WriteAfterFreeze, write.version(), operations, "frozen", why))
 }

@@ -12,7 +12,7 @@ use super::finding::{Finding, Kind, Summary, Verdict};
 use super::history::{Call, End, Histories};
 use super::log::{Log, Logged, Rows};
 use super::model::State;
-use super::order::{Floors, check_sessions};
+use super::order::{Floors, check_freeze, check_sessions, is_frozen};
 use super::request::{Request, Step, Text};
 use super::unknown::{Unknowns, settle};
 
@@ -85,6 +85,7 @@ impl<'h> Replay<'h> {
         self.check_unversioned()?;
         self.floors.check(self.histories)?;
         check_sessions(self.histories)?;
+        check_freeze(self.histories)?;
         self.check_last_looks(last_version)?;
         if let Some(finding) = self.late.take() {
             return Err(finding);
@@ -443,7 +444,8 @@ impl<'h> Replay<'h> {
         self.digest.get_or_insert_with(|| self.state.digest())
     }
 
-    /// What was answered without a version: that a body is too large says nothing about the graph, all else does.
+    /// What was answered without a version: that a body is too large says nothing about the graph, and that it is frozen is held against the other writes
+    /// (see [`check_freeze`]); all else does.
     fn check_unversioned(&self) -> Result<(), Found> {
         for (at, call) in self.histories.calls.iter().enumerate() {
             match &call.end {
@@ -459,10 +461,11 @@ impl<'h> Replay<'h> {
                     ));
                 }
                 End::Rejected { version: None, problem }
-                    if !problem.contains("\"urn:fencepost:problem:too_large\"") =>
+                    if !problem.contains("\"urn:fencepost:problem:too_large\"")
+                        && !(is_frozen(problem) && matches!(call.asked.request, Request::Write(_))) =>
                 {
                     let involved = vec![self.histories.involved(self.call(at))];
-                    let why = "the graph is there as long as the history lasts, and takes writes";
+                    let why = "the graph is there as long as the history lasts";
                     return Err(Finding::new(Kind::WrongRejection, None, involved, "a verdict at a version", why));
                 }
                 _ => {}

@@ -116,6 +116,8 @@ impl Inner {
                 TurnError::Commit(CommitError::Fenced { .. }) => "fenced",
                 TurnError::Commit(CommitError::Conflict { .. }) => "conflict",
                 TurnError::Commit(CommitError::Deleted) => "deleted",
+                // What was accepted before is answered again all the same.
+                TurnError::Commit(CommitError::Frozen { .. }) => "frozen",
                 TurnError::Commit(CommitError::Yielded(_)) => "yielded",
                 TurnError::Commit(_) | TurnError::Refused(_) => return Err(error),
             };

@@ -108,6 +108,12 @@ impl Importing {
         false
     }
 
+    /// Whether only the end is left to be written.
+    #[must_use]
+    pub fn is_about_to_end(&self) -> bool {
+        self.told == self.contents.events + 1
+    }
+
     /// Writes further events, each as a line, until `out` is as long as `bytes` or all are written. Returns how many, and the position of the last; `None`
     /// if there are no more.
     pub fn write_some(&mut self, bytes: usize, out: &mut Vec<u8>) -> Option<(u64, Position)> {

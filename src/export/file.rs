@@ -20,6 +20,7 @@ pub struct FileSink {
     end: u64,
     /// Whether its directory may not know of it yet.
     new: bool,
+    purpose: Purpose,
 }
 
 impl FileSink {
@@ -52,7 +53,7 @@ impl FileSink {
                 Err(TryLockError::Error(error)) => return Err(what(error)),
             }
         }
-        Ok(Self { path: path.to_owned(), file, end: 0, new })
+        Ok(Self { path: path.to_owned(), file, end: 0, new, purpose })
     }
 
     fn name(&self) -> String {
@@ -81,11 +82,11 @@ impl FileSink {
         Ok(0)
     }
 
-    /// Cuts off what follows the last line feed; the last line.
+    /// The last line. To append, what follows its line feed is cut off.
     fn mend(&mut self) -> io::Result<Option<Vec<u8>>> {
         let length = self.file.metadata()?.len();
         let whole = self.line_begin(length)?;
-        if whole < length {
+        if whole < length && self.purpose == Purpose::Append {
             log::warn!("{}: the last line was torn after {} bytes, and is cut off", self.name(), length - whole);
             self.file.set_len(whole)?;
             self.file.sync_all()?;

@@ -71,7 +71,7 @@ impl HeadRow {
 }
 
 impl GraphState {
-    fn column(self) -> &'static str {
+    pub(super) fn column(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Deleted => "deleted",

@@ -228,6 +228,26 @@ fn a_rejection_that_was_not_decided_on_the_graph() {
 }
 
 #[test]
+fn a_write_that_was_accepted_after_the_graph_was_said_to_be_frozen() {
+    let mut frozen = rejected(0, 409, "frozen", json!({"moved_to": null}));
+    frozen.as_object_mut().unwrap().remove("version");
+    let told = |write: [u64; 2]| {
+        Script::new()
+            .call(0, [1, 2], put_job("a", &[], &[]), created(1))
+            .call(1, [3, 6], put_job("b", &[], &[]), frozen.clone())
+            .call(2, write, put_job("c", &[], &[]), created(2))
+    };
+    let finding = told([7, 8]).found();
+    let because = "the first had been told that before the second was sent; a history in which a graph is thawed cannot be judged";
+    says(&finding, Kind::WriteAfterFreeze, 2, &[1, 2], "frozen", because);
+    // One that was under way meanwhile may have come first.
+    told([5, 8]).valid();
+    // Nobody is told that of a read.
+    let finding = Script::new().call(0, [1, 2], read_job("a"), frozen).found();
+    assert_eq!(finding.kind, Kind::WrongRejection, "{finding}");
+}
+
+#[test]
 fn a_plan_that_is_too_large_must_be() {
     let plan = json!({"call": "planMany", "datasets": ["y"], "jobs": [], "stop_at": []});
     let refused = |limit: u64| rejected(1, 413, "too_large", json!({"limit": limit}));

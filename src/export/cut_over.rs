@@ -1,0 +1,81 @@
+//! The last step of leaving: a graph that takes no more writes, and a log that has all of them.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::sink::{Purpose, SinkError, SinkUrl};
+use super::verify::{Verified, VerifyError, verify};
+use crate::event::{Kind, Reader, Stream};
+use crate::store::{GraphStore, Head};
+
+/// How often a sink is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Why a frozen graph's log is not known to be whole. The graph stays frozen.
+#[derive(Debug, thiserror::Error)]
+pub enum FreezeError {
+    /// Nobody has written the last version there.
+    #[error(
+        "graph `{graph}` is frozen at version {sealed}, and after {waited:.0?} {sink} {}: is an exporter following? Let \
+         `fencepost export` write the rest, then freeze again; or `fencepost thaw`",
+        .version.map_or("has nothing whole".to_owned(), |version| format!("has version {version}"))
+    )]
+    Behind {
+        /// The graph.
+        graph: String,
+        /// The last version that there will be.
+        sealed: u64,
+        /// Where it was looked for.
+        sink: SinkUrl,
+        /// What is there.
+        version: Option<u64>,
+        /// For how long it was looked for.
+        waited: Duration,
+    },
+    /// It is all there, and not right.
+    #[error("the graph is frozen, and its log is not right: {0}")]
+    Wrong(#[from] VerifyError),
+    /// See there.
+    #[error("the graph is frozen; {0}")]
+    Sink(#[from] SinkError),
+}
+
+/// Waits until the sink has the frozen graph's last version, and verifies the whole log.
+///
+/// # Errors
+/// [`FreezeError`] if it does not come, or is not right.
+pub fn await_sink(
+    store: &dyn GraphStore,
+    frozen: &Head,
+    sink: &SinkUrl,
+    patience: Duration,
+) -> Result<Verified, FreezeError> {
+    let began = Instant::now();
+    loop {
+        let version = match version_in(sink, &Stream::of(frozen)) {
+            Ok(version) => version,
+            Err(error @ SinkError::Url { .. }) => return Err(error.into()),
+            Err(error) if began.elapsed() >= patience => return Err(error.into()),
+            Err(_) => None,
+        };
+        if version.is_some_and(|version| version >= frozen.version) {
+            return Ok(verify(store, &frozen.name, sink, Some(frozen.version))?);
+        }
+        if began.elapsed() >= patience {
+            let (graph, sealed, sink) = (frozen.name.to_string(), frozen.version, sink.clone());
+            return Err(FreezeError::Behind { graph, sealed, sink, version, waited: patience });
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// The version that the sink is whole at; `None` if at none.
+fn version_in(sink: &SinkUrl, stream: &Stream) -> Result<Option<u64>, SinkError> {
+    let Some(last) = sink.open(stream, Purpose::Read)?.last()? else { return Ok(None) };
+    let mut reader = Reader::default();
+    let read = reader.read(&last);
+    let (found, event) =
+        read.map_err(|error| SinkError::Damaged { sink: sink.to_string(), what: format!("its last event: {error}") })?;
+    let whole = matches!(event.kind, Kind::Changed | Kind::ImportEnded) && found == stream;
+    Ok(whole.then_some(event.position.version))
+}
