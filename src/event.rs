@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
@@ -22,7 +23,7 @@ mod import;
 mod replay;
 
 pub use import::{Contents, Importing};
-pub use replay::{Replay, ReplayError, Replayed};
+pub use replay::{Parsed, Parser, Replay, ReplayError, Replayed};
 
 /// What an event tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,7 +294,7 @@ struct Wire<'l> {
 /// Reads events, strictly. Keeps what they have in common, so that a log of one graph costs little more than its bytes.
 #[derive(Default)]
 pub struct Reader {
-    last: Option<Stream>,
+    last: Option<Arc<Stream>>,
     written: Vec<u8>,
 }
 
@@ -302,7 +303,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`DamagedEvent`] if it is none, or not spelled as [`Stream::write`] would.
-    pub fn read<'r, 'l>(&'r mut self, text: &'l str) -> Result<(&'r Stream, Event<'l>), DamagedEvent> {
+    pub fn read<'l>(&mut self, text: &'l str) -> Result<(&Arc<Stream>, Event<'l>), DamagedEvent> {
         let no_event = |what: &str| DamagedEvent::NoEvent(what.to_owned());
         let wire: Wire<'l> = serde_json::from_str(text)
             .map_err(|error| DamagedEvent::NoEvent(error.to_string().replace(" at line 1 column", " at column")))?;
@@ -311,7 +312,7 @@ impl Reader {
         let known = self.last.as_ref().is_some_and(|last| last.uuid == uuid && last.graph.as_str() == wire.subject);
         if !known {
             let graph = Name::new(&wire.subject).map_err(|error| DamagedEvent::NoEvent(error.to_string()))?;
-            self.last = Some(Stream::new(graph, uuid));
+            self.last = Some(Arc::new(Stream::new(graph, uuid)));
         }
         let kind = Kind::ALL.into_iter().find(|kind| kind.word() == wire.kind);
         let time_ms = |text: &str| {

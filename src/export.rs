@@ -2,6 +2,7 @@
 //!
 //! Uses `event` and `store`, and takes no lock: it reads snapshots, and what writers have committed. Writers never wait for it.
 
+use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +20,7 @@ mod stdout;
 mod verify;
 
 pub use cut_over::{FreezeError, await_sink};
-pub use verify::{Verified, VerifyError, verify};
+pub use verify::{Verified, VerifyError, replay_from, verify};
 
 use sink::{Batch, Purpose, Sink, SinkError, SinkUrl};
 
@@ -152,8 +153,10 @@ impl ExportError {
 
 /// Changes read at once.
 const PAGE_CHANGES: usize = 1000;
-/// Bytes of an import that are appended at once.
+/// Bytes of an import that are appended at once, about.
 const IMPORT_BATCH_BYTES: usize = 1 << 20;
+/// What an event has beside its data, about.
+const ENVELOPE_BYTES: usize = 560;
 /// Batches of an import that are ready to be appended.
 const IMPORT_BATCHES_AHEAD: usize = 2;
 /// How often whoever follows looks whether something was written: a fifth of the lag that is allowed.
@@ -236,7 +239,7 @@ impl Export<'_> {
         let mut reader = Reader::default();
         let read = reader.read(&last).map_err(|reason| ExportError::Damaged { sink: to(), reason });
         let (stream, event) = read?;
-        if *stream != self.stream {
+        if **stream != self.stream {
             let named = |stream: &Stream| format!("`{}` ({})", stream.graph, stream.uuid);
             let (found, expected) = (named(stream), named(&self.stream));
             return Err(ExportError::OtherGraph { sink: to(), found, expected });
@@ -281,29 +284,33 @@ impl Export<'_> {
         Ok((head.version, Some(head.chain)))
     }
 
-    /// One thread puts the events into words, and this one appends them.
+    /// One thread makes the events, one puts them into words, and this one appends them.
     fn write_import(&mut self, importing: impl FnOnce() -> Importing + Send) -> Result<(), ExportError> {
         let bar = ProgressBar::no_length();
         let template = "{elapsed} [{bar:40}] {pos}/{len} events ({per_sec}, {eta} left)";
         bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
-        let (sender, batches) = std::sync::mpsc::sync_channel::<Batch>(IMPORT_BATCHES_AHEAD);
-        let length = bar.clone();
+        let (made, to_write) = sync_channel::<Vec<Event<'static>>>(IMPORT_BATCHES_AHEAD);
+        let (written, batches) = sync_channel::<Batch>(IMPORT_BATCHES_AHEAD);
+        // Batches go round: what one thread takes from the system and another gives back comes home late.
+        let (give_back, used) = channel::<Batch>();
+        let (length, stream) = (bar.clone(), self.stream.clone());
         let outcome = thread::scope(|scope| {
             scope.spawn(move || {
                 let mut importing = importing();
                 length.set_length(importing.len());
                 loop {
-                    let mut batch = Batch::default();
-                    while batch.text.len() < IMPORT_BATCH_BYTES {
-                        // The end comes alone: see below.
-                        if importing.is_about_to_end() && !batch.ends.is_empty() {
-                            break;
-                        }
-                        let Some(position) = importing.write_next(&mut batch.text) else { break };
-                        batch.text.push(b'\n');
-                        batch.ends.push((position, batch.text.len()));
+                    let events = make_batch(&mut importing);
+                    if events.is_empty() || made.send(events).is_err() {
+                        return;
                     }
-                    if batch.ends.is_empty() || sender.send(batch).is_err() {
+                }
+            });
+            scope.spawn(move || {
+                for events in to_write {
+                    let mut batch = used.try_recv().unwrap_or_default();
+                    batch.clear();
+                    events.iter().for_each(|event| batch.push(&stream, event));
+                    if written.send(batch).is_err() {
                         return;
                     }
                 }
@@ -319,6 +326,8 @@ impl Export<'_> {
                 self.events += batch.ends.len() as u64;
                 bar.inc(batch.ends.len() as u64);
                 failpoint::pass("export-import-appended");
+                // Nobody takes it any more once all is written.
+                drop(give_back.send(batch));
             }
             self.sink.sync()
         });
@@ -354,9 +363,7 @@ impl Export<'_> {
                     });
                 }
                 chain = Some(change.chain);
-                self.stream.write(&Event::changed(change), &mut batch.text);
-                batch.text.push(b'\n');
-                batch.ends.push((Position { version: change.version, ordinal: 0 }, batch.text.len()));
+                batch.push(&self.stream, &Event::changed(change));
             }
             failpoint::pass("export-before-append");
             self.sink.append(&batch)?;
@@ -408,6 +415,17 @@ impl Export<'_> {
         self.acknowledged = Some((version, Instant::now()));
         Ok(())
     }
+}
+
+/// The next events of an import that are appended together, none if there are no more. The end comes alone.
+fn make_batch(importing: &mut Importing) -> Vec<Event<'static>> {
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while bytes < IMPORT_BATCH_BYTES && !(importing.is_about_to_end() && !events.is_empty()) {
+        let Some(event) = importing.next_event() else { break };
+        bytes += ENVELOPE_BYTES + event.data.len();
+        events.push(event);
+    }
+    events
 }
 
 /// When the head's version was committed, if the log still has it.

@@ -7,6 +7,7 @@
 mod acyclic;
 mod adjacency;
 mod apply;
+mod assembly;
 mod build;
 mod by_name;
 mod change;
@@ -14,10 +15,10 @@ mod cycle;
 mod decide;
 mod digest;
 mod draft;
-mod generations;
 mod grouped;
 mod index;
 mod json;
+mod listing;
 mod name;
 mod neighbours;
 mod operation;
@@ -32,11 +33,13 @@ mod touched;
 
 pub use adjacency::{Dataset, Graph, Job};
 pub use apply::{apply, apply_all};
+pub use assembly::Assembly;
 pub use build::{DamagedRows, GraphBuilder};
 pub use change::{Change, DamagedFact, Fact};
 pub use decide::{Decision, decide};
 pub use digest::hex;
 pub use json::{CanonicalJson, JsonError};
+pub use listing::Listing;
 pub use name::{InvalidName, Name};
 pub use operation::{
     Changeset, ChangesetWire, Command, DatasetWire, InvalidOperation, JobPatch, JobPatchWire, JobSpecification,
@@ -45,6 +48,6 @@ pub use operation::{
 pub use plan::{Plan, PlanRequest, QueryError};
 pub use reach::{Direction, Origin, Reachable};
 pub use rejection::Rejection;
-pub use replay::{Breach, Illegal, Wrong, replay, replay_imported};
+pub use replay::{Breach, Illegal, Wrong, replay};
 pub use series::{AcceptedCommand, Effect, Series};
 pub use touched::Touched;

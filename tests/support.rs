@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 pub mod ask;
 pub mod cluster;
 pub mod contract;
+pub mod event_log;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;

@@ -1,11 +1,12 @@
 //! A graph at one version as events: the beginning of an exported log, and what a snapshot is.
 
 use std::borrow::Cow;
+use std::thread;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Event, Kind, Position, Stream};
-use crate::graph::{Change, Fact, Graph, Name};
+use crate::graph::{Graph, Listing};
 use crate::store::Chain;
 
 /// What an import tells of the whole graph, at its beginning and at its end. Fields stand in the byte order of their names.
@@ -36,13 +37,12 @@ pub struct Contents {
 /// could stand at one place in byte order. So every prefix is a legal graph, and equal graphs give equal bytes.
 pub struct Importing {
     stream: Stream,
-    graph: Graph,
-    /// The chain, and when the version was committed.
+    listing: Listing,
+    /// Of the graph, and when its version was committed.
     chain: Chain,
     committed_at_ms: Option<i64>,
     contents: Contents,
-    /// Ids, in the order in which they are told.
-    datasets: Vec<u32>,
+    /// In the order in which they are told.
     jobs: Vec<u32>,
     /// How many events were told.
     told: u64,
@@ -51,26 +51,28 @@ pub struct Importing {
 }
 
 impl Importing {
-    /// The graph as it was at its version, whose chain and time these are. O(n log n) for n jobs, datasets and edges; keeps 4 bytes for each job and
-    /// each declared dataset.
+    /// The graph as it was at its version, whose chain and time these are. O(n log n) for n jobs, datasets and edges; takes a [`Listing`] and lets go of the
+    /// graph.
     #[must_use]
     pub fn new(stream: Stream, graph: Graph, chain: Chain, committed_at_ms: Option<i64>) -> Self {
-        let datasets = graph.datasets_from(std::ops::Bound::Unbounded);
-        let datasets: Vec<u32> =
-            datasets.filter(|dataset| dataset.metadata().is_some()).map(|dataset| dataset.id()).collect();
-        let jobs = graph.jobs_by_generation();
+        let listing = Listing::of(&graph);
+        drop(graph);
+        let (digest, jobs) = thread::scope(|scope| {
+            let jobs = scope.spawn(|| listing.jobs_by_generation());
+            (listing.digest(), jobs.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
         let contents = Contents {
             abandons: None,
-            datasets: graph.dataset_count() as u64,
-            digest: graph.digest(),
-            edges: graph.edge_count() as u64,
-            events: (datasets.len() + jobs.len()) as u64,
+            datasets: listing.dataset_count() as u64,
+            digest,
+            edges: listing.edge_count() as u64,
+            events: (listing.declared_count() + jobs.len()) as u64,
             imported: None,
             jobs: jobs.len() as u64,
-            version: graph.version(),
+            version: listing.version(),
         };
         let (told, first_ordinal, running) = (0, 0, chain);
-        Self { stream, graph, chain, committed_at_ms, contents, datasets, jobs, told, first_ordinal, running }
+        Self { stream, listing, chain, committed_at_ms, contents, jobs, told, first_ordinal, running }
     }
 
     /// The same after an import that was left unfinished at `last`, to be forgotten.
@@ -130,6 +132,13 @@ impl Importing {
 
     /// Writes the next event, without a line feed.
     pub fn write_next(&mut self, out: &mut Vec<u8>) -> Option<Position> {
+        let event = self.next_event()?;
+        self.stream.write(&event, out);
+        Some(event.position)
+    }
+
+    /// The next event; `None` after the last.
+    pub fn next_event(&mut self) -> Option<Event<'static>> {
         let position = Position { version: self.contents.version, ordinal: self.first_ordinal + self.told };
         let contents = |contents: &Contents| serde_json::to_string(contents).expect("texts and numbers are JSON");
         let (kind, chain, data) = match self.told {
@@ -146,25 +155,17 @@ impl Importing {
             }
             _ => return None,
         };
-        let event =
-            Event { kind, position, chain, committed_at_ms: self.committed_at_ms, actor: None, data: Cow::Owned(data) };
-        self.stream.write(&event, out);
         self.told += 1;
-        Some(position)
+        let (committed_at_ms, data) = (self.committed_at_ms, Cow::Owned(data));
+        Some(Event { kind, position, chain, committed_at_ms, actor: None, data })
     }
 
     fn part(&self, index: usize) -> String {
-        let version = self.contents.version;
-        if let Some(&id) = self.datasets.get(index) {
-            let dataset = self.graph.dataset_of_id(id).expect("it was listed");
-            let metadata = dataset.metadata().expect("only declared ones were listed").clone();
-            let fact = Fact::DatasetDeclared { metadata, name: dataset.name().clone() };
-            return Change { facts: vec![fact] }.imported_json(None, version);
+        let mut data = Vec::with_capacity(256);
+        match index.checked_sub(self.listing.declared_count()) {
+            None => self.listing.write_declaration(index, &mut data),
+            Some(job) => self.listing.write_job(self.jobs[job], &mut data),
         }
-        let job = self.graph.job_of_id(self.jobs[index - self.datasets.len()]).expect("it was listed");
-        let owned = |names: Vec<&Name>| names.into_iter().cloned().collect();
-        let (inputs, outputs) = (owned(job.inputs()), owned(job.outputs()));
-        let fact = Fact::JobCreated { inputs, name: job.name().clone(), outputs, spec: job.spec().clone() };
-        Change { facts: vec![fact] }.imported_json(Some(job.version()), version)
+        String::from_utf8(data).expect("names and JSON are UTF-8")
     }
 }

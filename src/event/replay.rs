@@ -1,7 +1,9 @@
 //! A log replayed through the pure core: is it whole, unaltered, and every prefix of it a legal graph?
 
+use std::sync::Arc;
+
 use super::{Contents, DamagedEvent, Event, Kind, Position, Reader, Stream};
-use crate::graph::{Change, Graph, Illegal, replay, replay_imported};
+use crate::graph::{Assembly, Change, Graph, Illegal, replay};
 use crate::store::Chain;
 
 /// What is wrong with a log, at one event.
@@ -99,20 +101,67 @@ pub struct Replayed {
     pub events: u64,
 }
 
+/// An event that was read, without its text: all that [`Replay::follow`] needs.
+pub struct Parsed {
+    stream: Arc<Stream>,
+    kind: Kind,
+    position: Position,
+    chain: Chain,
+    /// Whether its hash is that of its data and the hash of the event before it.
+    chain_holds: bool,
+    content: Content,
+}
+
+enum Content {
+    Whole(Contents),
+    Change { change: Change, version: u64, job_version: Option<u64> },
+}
+
+/// The part of a replay that looks at each event by itself, and so can run ahead of the part that needs the graph.
+#[derive(Default)]
+pub struct Parser {
+    reader: Reader,
+    last: Option<Chain>,
+}
+
+impl Parser {
+    /// Reads the next event, without its line feed.
+    ///
+    /// # Errors
+    /// [`ReplayError`] if it is no event, or its data is none.
+    pub fn parse<'l>(&mut self, text: &'l str) -> Result<(Parsed, Event<'l>), ReplayError> {
+        let (stream, event) = self.reader.read(text)?;
+        let data = |error: &dyn std::fmt::Display| ReplayError::Data(error.to_string());
+        let (content, chain_holds) = match event.kind {
+            Kind::ImportBegun | Kind::ImportEnded => (Content::Whole(contents_of(&event)?), true),
+            Kind::Imported | Kind::Changed => {
+                let (change, version, job_version) =
+                    Change::from_event_json(&event.data).map_err(|error| data(&error))?;
+                let before = self.last.unwrap_or(Chain::START);
+                (Content::Change { change, version, job_version }, before.next(&event.data) == event.chain)
+            }
+        };
+        self.last = Some(event.chain);
+        let (stream, kind, position, chain) = (Arc::clone(stream), event.kind, event.position, event.chain);
+        Ok((Parsed { stream, kind, position, chain, chain_holds, content }, event))
+    }
+}
+
 enum Phase {
     Nothing,
-    Importing { contents: Contents, events: u64, running: Chain },
+    Importing { contents: Contents, events: u64, assembly: Box<Assembly> },
     Following,
 }
 
 /// Replays a log, event by event. O(size of the log), keeps the graph.
 pub struct Replay {
-    reader: Reader,
-    stream: Option<Stream>,
+    parser: Parser,
+    stream: Option<Arc<Stream>>,
     phase: Phase,
     graph: Graph,
+    /// Of the graph.
     chain: Chain,
-    last: Option<Position>,
+    last: Option<(Position, Chain)>,
     first_version: u64,
     events: u64,
 }
@@ -128,8 +177,8 @@ impl Replay {
     #[must_use]
     pub fn of(stream: Option<Stream>) -> Self {
         Self {
-            reader: Reader::default(),
-            stream,
+            parser: Parser::default(),
+            stream: stream.map(Arc::new),
             phase: Phase::Nothing,
             graph: Graph::default(),
             chain: Chain::START,
@@ -148,7 +197,7 @@ impl Replay {
     /// Where the log has come to; `None` before its first event.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
-        self.last
+        self.last.map(|(position, _)| position)
     }
 
     /// Whether the graph is whole: not within an import.
@@ -157,7 +206,7 @@ impl Replay {
         matches!(self.phase, Phase::Following)
     }
 
-    /// The graph as it is now.
+    /// The graph as it is now; within an import, not yet.
     #[must_use]
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -174,104 +223,127 @@ impl Replay {
     /// # Errors
     /// [`ReplayError`] says what is wrong with it; the log is of no use from there on.
     pub fn take<'l>(&mut self, text: &'l str) -> Result<Event<'l>, ReplayError> {
-        let (stream, event) = self.reader.read(text)?;
-        match &self.stream {
-            Some(expected) if expected != stream => {
-                let named = |stream: &Stream| match expected.graph == stream.graph || stream.graph == expected.graph {
-                    true => format!("{} ({})", stream.graph, stream.uuid),
-                    false => stream.graph.to_string(),
-                };
-                return Err(ReplayError::OtherGraph { found: named(stream), expected: named(expected) });
-            }
-            Some(_) => {}
-            None => self.stream = Some(stream.clone()),
-        }
-        self.follow(&event)?;
-        self.last = Some(event.position);
-        self.events += 1;
+        let (parsed, event) = self.parser.parse(text)?;
+        self.follow(parsed)?;
         Ok(event)
     }
 
+    /// The same for an event that a [`Parser`] has read, which must have read all before it.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn follow(&mut self, parsed: Parsed) -> Result<(), ReplayError> {
+        match &self.stream {
+            Some(expected) if Arc::ptr_eq(expected, &parsed.stream) => {}
+            Some(expected) if *expected != parsed.stream => {
+                let named = |stream: &Stream| match expected.graph == parsed.stream.graph {
+                    true => format!("{} ({})", stream.graph, stream.uuid),
+                    false => stream.graph.to_string(),
+                };
+                return Err(ReplayError::OtherGraph { found: named(&parsed.stream), expected: named(expected) });
+            }
+            // From here on one look is enough to know it again.
+            _ => self.stream = Some(Arc::clone(&parsed.stream)),
+        }
+        let (position, chain) = (parsed.position, parsed.chain);
+        match (parsed.kind, parsed.content) {
+            (Kind::ImportBegun, Content::Whole(contents)) => self.begin(position, chain, contents)?,
+            (Kind::ImportEnded, Content::Whole(told)) => self.end(position, chain, &told)?,
+            (kind, Content::Change { change, version, job_version }) => {
+                self.check_place(kind, position)?;
+                if !parsed.chain_holds {
+                    return Err(ReplayError::Chain);
+                }
+                if version != position.version {
+                    return Err(ReplayError::Data(format!("it is of version {version}")));
+                }
+                match (&mut self.phase, &change.facts[..], job_version) {
+                    (Phase::Importing { events, assembly, .. }, [fact], job_version) => {
+                        assembly.add(fact, job_version)?;
+                        *events += 1;
+                    }
+                    (Phase::Importing { .. }, ..) => return Err(Illegal::NoPart.into()),
+                    (_, _, Some(_)) => return Err(ReplayError::Data("it is a part of an import".to_owned())),
+                    (_, _, None) => {
+                        self.graph = replay(std::mem::take(&mut self.graph), &change)?;
+                        self.chain = chain;
+                    }
+                }
+            }
+            (kind, Content::Whole(_)) => return Err(self.unexpected(kind)),
+        }
+        self.last = Some((position, chain));
+        self.events += 1;
+        Ok(())
+    }
+
     fn last(&self) -> String {
-        self.last.map_or_else(|| "nothing".to_owned(), |last| last.to_string())
+        self.last.map_or_else(|| "nothing".to_owned(), |(last, _)| last.to_string())
     }
 
-    fn follow(&mut self, event: &Event<'_>) -> Result<(), ReplayError> {
-        match event.kind {
-            Kind::ImportBegun => self.begin(event),
-            Kind::Imported => self.import(event),
-            Kind::ImportEnded => self.end(event),
-            Kind::Changed => self.change(event),
-        }
-    }
-
-    fn begin(&mut self, event: &Event<'_>) -> Result<(), ReplayError> {
+    fn begin(&mut self, found: Position, chain: Chain, contents: Contents) -> Result<(), ReplayError> {
         if matches!(self.phase, Phase::Following) {
-            return Err(self.unexpected(event));
+            return Err(self.unexpected(Kind::ImportBegun));
         }
-        if self.last.is_some_and(|last| event.position <= last) {
-            return Err(ReplayError::Order { last: self.last(), found: event.position });
+        let last = self.position();
+        if last.is_some_and(|last| found <= last) {
+            return Err(ReplayError::Order { last: self.last(), found });
         }
-        let contents = contents_of(event)?;
-        let abandons = self.last.map(|last| last.version);
-        if contents.abandons != abandons {
-            return Err(self.unexpected(event));
+        if contents.abandons != last.map(|last| last.version) {
+            return Err(self.unexpected(Kind::ImportBegun));
         }
         // What was abandoned at another version took none of this one's ordinals.
-        let first = self.last.filter(|last| last.version == event.position.version).map_or(0, |last| last.ordinal + 1);
-        if event.position.ordinal != first || contents.version != event.position.version {
+        let first = last.filter(|last| last.version == found.version).map_or(0, |last| last.ordinal + 1);
+        if found.ordinal != first || contents.version != found.version {
             return Err(ReplayError::Data("its version or ordinal is not that of a beginning".to_owned()));
         }
-        self.graph = Graph::empty_at(contents.version);
-        (self.chain, self.first_version) = (event.chain, contents.version);
-        self.phase = Phase::Importing { contents, events: 0, running: event.chain };
+        (self.chain, self.first_version) = (chain, contents.version);
+        self.phase = Phase::Importing { contents, events: 0, assembly: Box::default() };
         Ok(())
     }
 
-    /// The event must be the next one of the import.
-    fn next_part(&self, event: &Event<'_>) -> Result<(), ReplayError> {
-        let Some(last) = self.last else { return Err(ReplayError::NoBeginning { found: event.position }) };
-        let expected = Position { ordinal: last.ordinal + 1, ..last };
-        if event.position == expected {
+    /// The event must be the next one.
+    fn check_place(&mut self, kind: Kind, found: Position) -> Result<(), ReplayError> {
+        let expected = match (kind, &self.phase, self.position()) {
+            (Kind::Changed, Phase::Nothing, _) if found.version == 1 && found.ordinal == 0 => {
+                self.phase = Phase::Following;
+                self.first_version = 1;
+                return Ok(());
+            }
+            (_, Phase::Nothing, _) | (_, _, None) => return Err(ReplayError::NoBeginning { found }),
+            (Kind::Changed, Phase::Following, Some(last)) => Position { version: last.version + 1, ordinal: 0 },
+            (Kind::Imported | Kind::ImportEnded, Phase::Importing { .. }, Some(last)) => {
+                Position { ordinal: last.ordinal + 1, ..last }
+            }
+            (_, _, Some(last)) if found <= last => return Err(ReplayError::Order { last: last.to_string(), found }),
+            _ => return Err(self.unexpected(kind)),
+        };
+        if found == expected {
             return Ok(());
         }
-        let found = event.position;
-        if found.version == last.version && found > expected {
-            let missing = found.ordinal - expected.ordinal;
-            return Err(ReplayError::Gap { last: last.to_string(), found, missing });
+        let last = self.last();
+        if found < expected || (kind != Kind::Changed && found.version > expected.version) {
+            return Err(ReplayError::Order { last, found });
         }
-        Err(ReplayError::Order { last: last.to_string(), found })
-    }
-
-    fn import(&mut self, event: &Event<'_>) -> Result<(), ReplayError> {
-        let Phase::Importing { contents, events, running } = &mut self.phase else {
-            return Err(match self.last {
-                None => ReplayError::NoBeginning { found: event.position },
-                Some(_) => self.unexpected(event),
-            });
+        let missing = match kind {
+            Kind::Changed => found.version - expected.version,
+            _ => found.ordinal - expected.ordinal,
         };
-        let (version, next) = (contents.version, running.next(&event.data));
-        *running = next;
-        *events += 1;
-        self.next_part(event)?;
-        if next != event.chain {
-            return Err(ReplayError::Chain);
+        if missing == 0 {
+            Err(ReplayError::Order { last, found })
+        } else {
+            Err(ReplayError::Gap { last, found, missing })
         }
-        let read = Change::from_event_json(&event.data).map_err(|error| ReplayError::Data(error.to_string()))?;
-        let (change, at, job_version) = read;
-        if at != version {
-            return Err(ReplayError::Data(format!("it is of version {at}")));
-        }
-        self.graph = replay_imported(std::mem::take(&mut self.graph), &change, job_version, version)?;
-        Ok(())
     }
 
-    fn end(&mut self, event: &Event<'_>) -> Result<(), ReplayError> {
-        self.next_part(event)?;
-        let Phase::Importing { contents, events, running } = &self.phase else { return Err(self.unexpected(event)) };
-        let told = contents_of(event)?;
+    fn end(&mut self, found: Position, chain: Chain, told: &Contents) -> Result<(), ReplayError> {
+        self.check_place(Kind::ImportEnded, found)?;
+        let Phase::Importing { contents, events, assembly } = std::mem::replace(&mut self.phase, Phase::Nothing) else {
+            return Err(self.unexpected(Kind::ImportEnded));
+        };
+        self.graph = assembly.finish(contents.version)?;
         let found = [
-            ("events", *events, told.events, contents.events),
+            ("events", events, told.events, contents.events),
             ("jobs", self.graph.job_count() as u64, told.jobs, contents.jobs),
             ("datasets", self.graph.dataset_count() as u64, told.datasets, contents.datasets),
             ("edges", self.graph.edge_count() as u64, told.edges, contents.edges),
@@ -289,45 +361,16 @@ impl Replay {
                 return Err(ReplayError::Contents { what: "digest", found: digest, told: told.clone() });
             }
         }
-        if told.imported != Some(running.to_string()) || event.chain != self.chain {
+        let running = self.last.map(|(_, chain)| chain.to_string());
+        if told.imported != running || chain != self.chain {
             return Err(ReplayError::Chain);
         }
         self.phase = Phase::Following;
         Ok(())
     }
 
-    fn change(&mut self, event: &Event<'_>) -> Result<(), ReplayError> {
-        let found = event.position;
-        match self.phase {
-            Phase::Nothing if found.version == 1 => self.phase = Phase::Following,
-            Phase::Nothing => return Err(ReplayError::NoBeginning { found }),
-            Phase::Importing { .. } => return Err(self.unexpected(event)),
-            Phase::Following => {}
-        }
-        let next = self.graph.version() + 1;
-        if found.version > next {
-            let missing = found.version - next;
-            return Err(ReplayError::Gap { last: self.last(), found, missing });
-        }
-        if found.version < next || found.ordinal != 0 {
-            return Err(ReplayError::Order { last: self.last(), found });
-        }
-        let chain = self.chain.next(&event.data);
-        if chain != event.chain {
-            return Err(ReplayError::Chain);
-        }
-        let read = Change::from_canonical_json(&event.data).map_err(|error| ReplayError::Data(error.to_string()))?;
-        let (change, version) = read;
-        if version != found.version {
-            return Err(ReplayError::Data(format!("it is of version {version}")));
-        }
-        self.graph = replay(std::mem::take(&mut self.graph), &change)?;
-        self.chain = chain;
-        Ok(())
-    }
-
-    fn unexpected(&self, event: &Event<'_>) -> ReplayError {
-        ReplayError::Unexpected { kind: event.kind.word(), last: self.last() }
+    fn unexpected(&self, kind: Kind) -> ReplayError {
+        ReplayError::Unexpected { kind: kind.word(), last: self.last() }
     }
 
     /// What the whole log comes to.
@@ -340,7 +383,7 @@ impl Replay {
                 Err(ReplayError::Unfinished { events, of: contents.events })
             }
             (Phase::Following, Some(stream)) => Ok(Replayed {
-                stream,
+                stream: Stream::clone(&stream),
                 graph: self.graph,
                 chain: self.chain,
                 first_version: self.first_version,

@@ -76,6 +76,6 @@ fn version_in(sink: &SinkUrl, stream: &Stream) -> Result<Option<u64>, SinkError>
     let read = reader.read(&last);
     let (found, event) =
         read.map_err(|error| SinkError::Damaged { sink: sink.to_string(), what: format!("its last event: {error}") })?;
-    let whole = matches!(event.kind, Kind::Changed | Kind::ImportEnded) && found == stream;
+    let whole = matches!(event.kind, Kind::Changed | Kind::ImportEnded) && **found == *stream;
     Ok(whole.then_some(event.position.version))
 }

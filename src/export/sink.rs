@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use crate::event::{Position, Stream};
+use crate::event::{Event, Position, Stream};
 
 use super::file::FileSink;
 use super::stdout::StandardOutput;
@@ -23,6 +23,13 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Adds an event of that stream.
+    pub fn push(&mut self, stream: &Stream, event: &Event<'_>) {
+        stream.write(event, &mut self.text);
+        self.text.push(b'\n');
+        self.ends.push((event.position, self.text.len()));
+    }
+
     /// The events without their line feeds.
     pub fn events(&self) -> impl Iterator<Item = (Position, &str)> {
         let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));

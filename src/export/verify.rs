@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 
-use super::sink::{Purpose, SinkError, SinkUrl};
-use crate::event::{Kind, Position, Replay, ReplayError, Stream};
+use super::sink::{Purpose, Sink, SinkError, SinkUrl};
+use crate::event::{Parsed, Parser, Position, Replay, ReplayError, Stream};
 use crate::graph::Name;
 use crate::store::{Chain, GraphStore, StoreError};
 
@@ -111,22 +113,7 @@ impl fmt::Display for After {
 /// [`VerifyError`] says what is wrong and where.
 pub fn verify(store: &dyn GraphStore, graph: &Name, from: &SinkUrl, at: Option<u64>) -> Result<Verified, VerifyError> {
     let head = store.head(graph)?.ok_or_else(|| VerifyError::GraphNotFound(graph.clone()))?;
-    let stream = Stream::of(&head);
-    let mut sink = from.open(&stream, Purpose::Read)?;
-    let mut replay = Replay::of(Some(stream));
-    let mut wrong = None;
-    sink.read(&mut |text| {
-        match replay.take(text) {
-            Err(reason) => {
-                wrong = Some(reason);
-                return ControlFlow::Break(());
-            }
-            Ok(event) if event.kind != Kind::Changed && event.kind != Kind::ImportEnded => {}
-            Ok(event) if at.is_some_and(|at| event.position.version >= at) => return ControlFlow::Break(()),
-            Ok(_) => {}
-        }
-        ControlFlow::Continue(())
-    })?;
+    let (replay, wrong) = replay_from(from, Stream::of(&head), at)?;
     let (events, position) = (replay.events(), replay.position());
     let log = |reason| VerifyError::Log { event: events + 1, position: position.map(After), reason };
     if let Some(reason) = wrong {
@@ -152,6 +139,75 @@ pub fn verify(store: &dyn GraphStore, graph: &Name, from: &SinkUrl, at: Option<u
         return Err(differs("digest", digest, found_digest));
     }
     Ok(Verified { graph: graph.clone(), events, versions: (first, version), chain, digest })
+}
+
+/// Bytes of events that are handed on together.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Chunks that wait for the next thread.
+const CHUNKS_AHEAD: usize = 4;
+
+/// Replays what the sink has of that stream, up to the version `at`: one thread fetches, one reads, one applies. With what is wrong with the event after the last that was
+/// replayed, if anything is.
+///
+/// # Errors
+/// [`SinkError`] if it cannot be read.
+pub fn replay_from(
+    from: &SinkUrl,
+    stream: Stream,
+    at: Option<u64>,
+) -> Result<(Replay, Option<ReplayError>), SinkError> {
+    let mut sink = from.open(&stream, Purpose::Read)?;
+    let mut replay = Replay::of(Some(stream));
+    let (lines, fetched) = sync_channel::<String>(CHUNKS_AHEAD);
+    let (parsed, read) = sync_channel::<Vec<Result<Parsed, ReplayError>>>(CHUNKS_AHEAD);
+    thread::scope(|scope| {
+        let fetching = scope.spawn(move || fetch(&mut *sink, &lines));
+        scope.spawn(move || {
+            let mut parser = Parser::default();
+            for chunk in fetched {
+                let events = chunk.split_terminator('\n').map(|line| parser.parse(line).map(|(parsed, _)| parsed));
+                if parsed.send(events.collect()).is_err() {
+                    return;
+                }
+            }
+        });
+        let wrong = follow(&mut replay, read, at);
+        fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((replay, wrong))
+    })
+}
+
+/// Hands on what the sink has, until nobody wants more.
+fn fetch(sink: &mut dyn Sink, lines: &SyncSender<String>) -> Result<(), SinkError> {
+    let mut chunk = String::new();
+    sink.read(&mut |text| {
+        chunk.push_str(text);
+        chunk.push('\n');
+        if chunk.len() >= CHUNK_BYTES && lines.send(std::mem::take(&mut chunk)).is_err() {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    // Nobody may want it.
+    drop(lines.send(chunk));
+    Ok(())
+}
+
+fn follow(
+    replay: &mut Replay,
+    read: Receiver<Vec<Result<Parsed, ReplayError>>>,
+    at: Option<u64>,
+) -> Option<ReplayError> {
+    for event in read.into_iter().flatten() {
+        if let Err(wrong) = event.and_then(|event| replay.follow(event)) {
+            return Some(wrong);
+        }
+        let version = replay.position().map(|position| position.version);
+        if at.is_some() && replay.is_whole() && version >= at {
+            return None;
+        }
+    }
+    None
 }
 
 /// Chain and digest of the graph at that version, as the database has it.

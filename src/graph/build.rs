@@ -120,11 +120,22 @@ impl GraphBuilder {
     /// # Errors
     /// [`DamagedRows`] if it cannot be one.
     pub fn job(&mut self, id: i64, name: &str, spec: &str, version: u64) -> Result<(), DamagedRows> {
-        let name = Name::new(name)?;
+        self.named_job(id, &Name::new(name)?, CanonicalJson::from_canonical(spec), version)
+    }
+
+    /// The same of parts that are checked already.
+    pub(super) fn named_job(
+        &mut self,
+        id: i64,
+        name: &Name,
+        spec: CanonicalJson,
+        version: u64,
+    ) -> Result<(), DamagedRows> {
+        let name = name.clone();
         let node = JobNode {
             name: name.clone(),
             version,
-            spec: CanonicalJson::from_canonical(spec),
+            spec,
             inputs: Neighbours::default(),
             outputs: Neighbours::default(),
         };
@@ -140,8 +151,18 @@ impl GraphBuilder {
     /// # Errors
     /// [`DamagedRows`] if it cannot be one.
     pub fn dataset(&mut self, id: i64, name: &str, metadata: Option<&str>) -> Result<(), DamagedRows> {
-        let name = Name::new(name)?;
-        let node = DatasetNode { name: name.clone(), metadata: metadata.map(CanonicalJson::from_canonical) };
+        self.named_dataset(id, &Name::new(name)?, metadata.map(CanonicalJson::from_canonical))
+    }
+
+    /// The same of parts that are checked already.
+    pub(super) fn named_dataset(
+        &mut self,
+        id: i64,
+        name: &Name,
+        metadata: Option<CanonicalJson>,
+    ) -> Result<(), DamagedRows> {
+        let name = name.clone();
+        let node = DatasetNode { name: name.clone(), metadata };
         let slot = slot(id)?;
         let new = put(&mut self.datasets, slot, node);
         self.datasets_there.grow_and_insert(slot as usize);

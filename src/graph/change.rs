@@ -98,20 +98,7 @@ impl Change {
         serde_json::to_string(&Data { facts: &self.facts, version }).expect("facts are always JSON")
     }
 
-    /// The same for a part of an import: what is so at `version`, where the job is of `job_version`.
-    #[must_use]
-    pub fn imported_json(&self, job_version: Option<u64>, version: u64) -> String {
-        #[derive(Serialize)]
-        struct Data<'c> {
-            facts: &'c [Fact],
-            #[serde(skip_serializing_if = "Option::is_none")]
-            job_version: Option<u64>,
-            version: u64,
-        }
-        serde_json::to_string(&Data { facts: &self.facts, job_version, version }).expect("facts are always JSON")
-    }
-
-    /// Reads what [`canonical_json`](Self::canonical_json) or [`imported_json`](Self::imported_json) wrote: the change, its version, and the job's.
+    /// Reads what [`canonical_json`](Self::canonical_json) or a [`Listing`](super::Listing) wrote: the change, its version, and the job's.
     ///
     /// # Errors
     /// [`DamagedFact`] if the text is anything else.

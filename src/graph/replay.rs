@@ -63,6 +63,20 @@ pub enum Illegal {
     /// A fact does not fit.
     #[error("{0}")]
     Fact(Breach),
+    /// A part of an import that is none: neither a declaration, all of which come first, nor a job with its version.
+    #[error("it is no part of an import: a dataset's declaration, ahead of all jobs, or a job")]
+    NoPart,
+    /// In an import, a job comes after one that reads what it writes. That may be a cycle.
+    #[error("job `{job}` writes dataset `{dataset}`, which it or a job before it reads")]
+    OutOfOrder {
+        /// The job.
+        job: Name,
+        /// The dataset.
+        dataset: Name,
+    },
+    /// There is more than fits a graph.
+    #[error("{0}")]
+    Damaged(String),
     /// The jobs would form a cycle.
     #[error("the jobs form a cycle: {}", .0.iter().map(Name::as_str).collect::<Vec<_>>().join(" -> "))]
     Cycle(Vec<Name>),
@@ -91,21 +105,5 @@ pub fn replay(graph: Graph, change: &Change) -> Result<Graph, Illegal> {
             return Err(Illegal::Fact(Breach { name: name.clone(), wrong: Wrong::InUse }));
         }
     }
-    Ok(next)
-}
-
-/// As [`replay`], for a part of a graph that is built at `version`: the version stays, and a job that is created is of `job_version`.
-///
-/// # Errors
-/// As [`replay`].
-pub fn replay_imported(
-    mut graph: Graph,
-    change: &Change,
-    job_version: Option<u64>,
-    version: u64,
-) -> Result<Graph, Illegal> {
-    graph.version = job_version.unwrap_or(version).saturating_sub(1);
-    let mut next = replay(graph, change)?;
-    next.version = version;
     Ok(next)
 }

@@ -1,17 +1,18 @@
 //! How turns are given out: each graph's beside the others', in the order in which requests came, and one for each request if none are shared.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use fencepost::design::{Limits, Service, Write};
+use fencepost::design::{Design, Limits, Reads, Refusal, Service, Write};
 use fencepost::lock::{LockKey, Mode};
 use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::store::GraphStore;
 
-use crate::support::ask::{accepted, changeset, in_line, put_dataset, verdicts};
+use crate::support::ask::{accepted, changeset, in_line, keyed, put_dataset, verdicts};
 use crate::support::cluster::{GRAPH, LIMIT, Site, name, wait_until};
 use crate::support::limit;
 use crate::support::requests::Requests;
+use crate::support::stages::{self, Interrupted};
 use crate::support::storm::{audit, audit_graph};
 
 fn node_with(site: &Site, limits: Limits) -> Service {
@@ -132,4 +133,29 @@ fn so_many_reads_have_a_turn_at_once_if_none_are_shared() {
         assert!((2..=7).contains(&images.recv_timeout(LIMIT).unwrap()));
     }
     assert!(verdicts(writes).iter().all(Result::is_ok));
+}
+
+/// Judged on an open graph, and frozen before the commit.
+#[test]
+fn a_batch_that_is_overtaken_by_a_freeze_answers_again_what_was_accepted_before() {
+    let site = Site::with_graph();
+    let store = Arc::new(Interrupted::new(site.store()));
+    let lock = node::open_lock(&LockUrl::File(None), &site.options().database, site.options().lease).unwrap();
+    let node = Service::new(store.clone(), Some(lock), Design::Crud, Reads::Lock, Limits::default());
+    let first = keyed(changeset([put_dataset("d")]), "key", "f");
+    let told = node.write_and_wait(&name(GRAPH), first.clone());
+    assert!(told.is_ok(), "{told:?}");
+    let held = site.hold_lock(GRAPH, Mode::Exclusive);
+    let opener = in_line(&node, GRAPH, [changeset([put_dataset("d")])]);
+    wait_until("the first turn has begun", || node.waiting().0 == 0);
+    let waiting = in_line(&node, GRAPH, [changeset([put_dataset("e")]), first, changeset([put_dataset("d")])]);
+    let freezing = site.store();
+    stages::set(&store.before_commit, move || {
+        freezing.freeze(&name(GRAPH), Some("https://new.example")).unwrap().unwrap();
+    });
+    held.release();
+    verdicts(opener).remove(0).unwrap();
+    let frozen = Err(Refusal::Frozen { graph: name(GRAPH), moved_to: Some("https://new.example".to_owned()) });
+    assert_eq!(verdicts(waiting), [frozen.clone(), told, frozen]);
+    assert!(stages::is_over(&store.before_commit));
 }

@@ -152,21 +152,21 @@ struct FactText<'t> {
 }
 
 #[derive(Default, PartialEq, Eq, Debug)]
-struct JobModel {
+pub(super) struct JobModel {
     inputs: BTreeSet<String>,
     outputs: BTreeSet<String>,
     spec: String,
-    version: i64,
+    pub(super) version: i64,
 }
 
 #[derive(Default, PartialEq, Eq, Debug)]
-struct Model {
-    jobs: BTreeMap<String, JobModel>,
+pub(super) struct Model {
+    pub(super) jobs: BTreeMap<String, JobModel>,
     declared: BTreeMap<String, String>,
 }
 
 impl Model {
-    fn replay(&mut self, text: &str) -> u64 {
+    pub(super) fn replay(&mut self, text: &str) -> u64 {
         let change: ChangeText<'_> = serde_json::from_str(text).unwrap();
         assert!(!change.facts.is_empty(), "a change without facts");
         for fact in change.facts {
@@ -200,7 +200,7 @@ impl Model {
         change.version
     }
 
-    fn digest(&self) -> String {
+    pub(super) fn digest(&self) -> String {
         let sha = |text: &str| hex(&Sha256::digest(text));
         let mut lines: Vec<String> =
             self.declared.iter().map(|(name, metadata)| format!("dataset\t{name}\t{}\n", sha(metadata))).collect();
@@ -214,7 +214,7 @@ impl Model {
     }
 
     /// At most one producer, and jobs can be taken away one after another until none is left.
-    fn check_rules(&self) {
+    pub(super) fn check_rules(&self) {
         let mut producer = HashMap::new();
         for (name, job) in &self.jobs {
             for dataset in &job.outputs {

@@ -340,22 +340,29 @@ pub fn a_lock_that_does_not_come_free_is_told_as_contended(fixture: &impl Fixtur
 
 pub fn a_frozen_graph_takes_reads_and_no_writes(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
-    accepted(&node, [put_dataset("d")]);
-    fixture
-        .site()
-        .run_sql(&format!("UPDATE graphs SET state = 'frozen', moved_to = 'elsewhere' WHERE name = '{GRAPH}'"));
+    let first = keyed(changeset([put_dataset("d")]), "key", "f");
+    let told = node.write_and_wait(&name(GRAPH), first.clone());
+    assert_eq!(told, Ok(Accepted { version: 1, changed: true, created: true }));
+    let store = fixture.site().store();
+    let head = store.freeze(&name(GRAPH), Some("elsewhere")).unwrap().unwrap();
+    assert_eq!(head.version, 1);
     let frozen = Err(Refusal::Frozen { graph: name(GRAPH), moved_to: Some("elsewhere".to_owned()) });
     for node in [&node, &fixture.node()] {
         assert_eq!(write(node, [put_dataset("e")]), frozen);
         assert_eq!(write(node, [put_dataset("d")]), frozen);
         assert_eq!(node.write_and_wait(&name(GRAPH), dry_run([put_dataset("e")])), frozen);
         assert_eq!(node.write_and_wait(&name(GRAPH), crate::support::ask::delete_graph()), frozen);
+        assert_eq!(node.write_and_wait(&name(GRAPH), first.clone()), told, "what was accepted is answered again");
+        let another = keyed(changeset([put_dataset("e")]), "another key", "f");
+        assert_eq!(node.write_and_wait(&name(GRAPH), another), frozen);
         assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().key.version, 1);
     }
     assert_eq!(audit(fixture.site()).version, 1);
     let created = node.create_graph_and_wait(&name(GRAPH));
     assert_eq!(created, Ok(Accepted { version: 1, changed: false, created: false }), "it is there");
     assert_eq!(write(&node, [put_dataset("e")]), frozen);
+    store.thaw(&name(GRAPH)).unwrap();
+    assert_eq!(accepted(&node, [put_dataset("e")]), 2);
 }
 
 /// A read is at a version that was read after it came; many that came meanwhile share one look, if the design shares turns.
