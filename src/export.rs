@@ -2,6 +2,8 @@
 //!
 //! Uses `event` and `store`, and takes no lock: it reads snapshots, and what writers have committed.
 
+mod address;
 mod file;
+mod redis;
 pub mod sink;
 mod stdout;
