@@ -4,6 +4,7 @@
 
 mod address;
 mod file;
+mod postgres;
 mod redis;
 pub mod sink;
 mod stdout;

@@ -12,6 +12,7 @@ use crate::event::{Position, Stream};
 
 use super::address::{Address, without_login};
 use super::file::FileSink;
+use super::postgres::{self, PostgresSink};
 use super::redis::{self, RedisSink};
 use super::stdout::StandardOutput;
 
@@ -182,7 +183,7 @@ impl SinkUrl {
         match address.scheme.as_str() {
             "redis" | "rediss" => redis::check(&address).map(|_| Self::Redis(address.clone())),
             "nats" | "tls" => Ok(Self::Nats(address)),
-            "postgres" | "postgresql" => Ok(Self::Postgres(address)),
+            "postgres" | "postgresql" => postgres::check(&address).map(|_| Self::Postgres(address.clone())),
             _ => Err("the scheme is of no engine that Fencepost writes to"),
         }
         .map_err(wrong)
@@ -197,10 +198,10 @@ impl SinkUrl {
             Self::File(path) => Box::new(FileSink::open(path, purpose)?),
             Self::StandardOutput => Box::new(StandardOutput::open(purpose)?),
             Self::Redis(address) => Box::new(RedisSink::open(address, purpose)?),
-            Self::Nats(_) | Self::Postgres(_) => {
-                let _ = stream;
+            Self::Nats(_) => {
                 return Err(SinkError::Url { given: self.to_string(), reason: "not yet".to_owned() });
             }
+            Self::Postgres(address) => Box::new(PostgresSink::open(address, stream, purpose)?),
         })
     }
 }
