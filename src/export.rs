@@ -4,6 +4,7 @@
 
 mod address;
 mod file;
+mod nats;
 mod postgres;
 mod redis;
 pub mod sink;

@@ -12,6 +12,7 @@ use crate::event::{Position, Stream};
 
 use super::address::{Address, without_login};
 use super::file::FileSink;
+use super::nats::{self, NatsSink};
 use super::postgres::{self, PostgresSink};
 use super::redis::{self, RedisSink};
 use super::stdout::StandardOutput;
@@ -182,7 +183,7 @@ impl SinkUrl {
         let address = Address::parse(text).map_err(wrong)?;
         match address.scheme.as_str() {
             "redis" | "rediss" => redis::check(&address).map(|_| Self::Redis(address.clone())),
-            "nats" | "tls" => Ok(Self::Nats(address)),
+            "nats" | "tls" => nats::check(&address).map(|_| Self::Nats(address.clone())),
             "postgres" | "postgresql" => postgres::check(&address).map(|_| Self::Postgres(address.clone())),
             _ => Err("the scheme is of no engine that Fencepost writes to"),
         }
@@ -198,9 +199,7 @@ impl SinkUrl {
             Self::File(path) => Box::new(FileSink::open(path, purpose)?),
             Self::StandardOutput => Box::new(StandardOutput::open(purpose)?),
             Self::Redis(address) => Box::new(RedisSink::open(address, purpose)?),
-            Self::Nats(_) => {
-                return Err(SinkError::Url { given: self.to_string(), reason: "not yet".to_owned() });
-            }
+            Self::Nats(address) => Box::new(NatsSink::open(address, purpose)?),
             Self::Postgres(address) => Box::new(PostgresSink::open(address, stream, purpose)?),
         })
     }
