@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod crash;
 mod design;
+mod export;
 mod faults;
 mod graph;
 mod http;

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 pub mod ask;
 pub mod cluster;
 pub mod contract;
+pub mod guards;
+pub mod nats;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;
