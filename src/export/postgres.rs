@@ -301,6 +301,8 @@ impl Sink for PostgresSink {
              ) AS page WHERE bytes_before < $5 ORDER BY version, ordinal",
             self.table
         );
+        // Before it has statistics of a table, the planner would rather sort all that follows, for each page, than go along the primary key.
+        self.ask(|connection| connection.batch_execute("SET enable_sort = off; SET enable_bitmapscan = off"))?;
         let mut after = (-1, -1);
         loop {
             let graph = &self.graph.clone();
