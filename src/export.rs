@@ -13,8 +13,12 @@ use crate::failpoint;
 use crate::graph::Name;
 use crate::store::{Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError};
 
+mod address;
 mod cut_over;
 mod file;
+mod nats;
+mod postgres;
+mod redis;
 pub mod sink;
 mod stdout;
 mod verify;

@@ -6,6 +6,7 @@ mod cli;
 mod crash;
 mod design;
 mod event;
+mod export;
 mod faults;
 mod graph;
 mod http;

@@ -6,6 +6,8 @@ pub mod ask;
 pub mod cluster;
 pub mod contract;
 pub mod event_log;
+pub mod guards;
+pub mod nats;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;

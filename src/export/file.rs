@@ -118,6 +118,7 @@ impl Sink for FileSink {
         }
         self.file.seek(SeekFrom::Start(self.end)).map_err(|error| self.away(error))?;
         self.file.write_all(&batch.text).map_err(|error| self.away(error))?;
+        failpoint::pass("sink-appended");
         self.end += batch.text.len() as u64;
         Ok(())
     }

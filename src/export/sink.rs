@@ -10,7 +10,11 @@ use std::path::PathBuf;
 
 use crate::event::{Event, Position, Stream};
 
+use super::address::{Address, without_login};
 use super::file::FileSink;
+use super::nats::{self, NatsSink};
+use super::postgres::{self, PostgresSink};
+use super::redis::{self, RedisSink};
 use super::stdout::StandardOutput;
 
 /// Events that are appended together: whole lines, and where each stands.
@@ -39,6 +43,23 @@ impl Batch {
         })
     }
 
+    /// The events in parts of so many events and bytes at most. One that is larger is a part by itself.
+    pub(super) fn parts(&self, events_max: usize, bytes_max: usize) -> Vec<Vec<(Position, &str)>> {
+        let (mut parts, mut bytes) = (vec![Vec::new()], 0);
+        for (position, event) in self.events() {
+            let part = parts.last_mut().expect("there is one from the start");
+            if part.len() == events_max || (bytes + event.len() > bytes_max && !part.is_empty()) {
+                parts.push(vec![(position, event)]);
+                bytes = event.len();
+            } else {
+                part.push((position, event));
+                bytes += event.len();
+            }
+        }
+        parts.retain(|part| !part.is_empty());
+        parts
+    }
+
     /// Where its last event stands.
     #[must_use]
     pub fn last(&self) -> Option<Position> {
@@ -58,7 +79,7 @@ pub enum SinkError {
     /// The URL names no sink.
     #[error(
         "`{given}` names no sink: {reason}; give file:PATH, - for standard output, redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/STREAM, \
-         nats://[USER:PASSWORD@]HOST[:PORT]/STREAM, or postgres://USER@HOST/DATABASE/TABLE"
+         nats://[USER:PASSWORD@]HOST[:PORT]/STREAM, or postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE/TABLE"
     )]
     Url {
         /// As it was given, without a password.
@@ -145,11 +166,11 @@ pub enum SinkUrl {
     /// `-`: one event a line; cannot be resumed.
     StandardOutput,
     /// `redis://…/STREAM`
-    Redis(String),
+    Redis(Address),
     /// `nats://…/STREAM`
-    Nats(String),
+    Nats(Address),
     /// `postgres://…/TABLE`
-    Postgres(String),
+    Postgres(Address),
 }
 
 impl SinkUrl {
@@ -166,14 +187,14 @@ impl SinkUrl {
             let path = path.strip_prefix("//").unwrap_or(path);
             return if path.is_empty() { Err(wrong("it names no file")) } else { Ok(Self::File(path.into())) };
         }
-        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-        match scheme {
-            Some("redis" | "rediss" | "redis+unix") => Ok(Self::Redis(text.to_owned())),
-            Some("nats" | "tls") => Ok(Self::Nats(text.to_owned())),
-            Some("postgres" | "postgresql") => Ok(Self::Postgres(text.to_owned())),
-            Some(_) => Err(wrong("the scheme is of no engine that Fencepost writes to")),
-            None => Err(wrong("it is no URL")),
+        let address = Address::parse(text).map_err(wrong)?;
+        match address.scheme.as_str() {
+            "redis" | "rediss" => redis::check(&address).map(|_| Self::Redis(address.clone())),
+            "nats" | "tls" => nats::check(&address).map(|_| Self::Nats(address.clone())),
+            "postgres" | "postgresql" => postgres::check(&address).map(|_| Self::Postgres(address.clone())),
+            _ => Err("the scheme is of no engine that Fencepost writes to"),
         }
+        .map_err(wrong)
     }
 
     /// Opens it for the log of `stream`.
@@ -181,27 +202,13 @@ impl SinkUrl {
     /// # Errors
     /// [`SinkError`] says what to do.
     pub fn open(&self, stream: &Stream, purpose: Purpose) -> Result<Box<dyn Sink>, SinkError> {
-        let _ = stream;
-        match self {
-            Self::File(path) => Ok(Box::new(FileSink::open(path, purpose)?)),
-            Self::StandardOutput => Ok(Box::new(StandardOutput::open(purpose)?)),
-            Self::Redis(_) | Self::Nats(_) | Self::Postgres(_) => {
-                Err(SinkError::Url { given: self.to_string(), reason: "not yet".to_owned() })
-            }
-        }
-    }
-}
-
-/// A URL without its user and password.
-pub(super) fn without_login(url: &str) -> String {
-    match url.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
-            let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-            let path = path.split(['?', '#']).next().unwrap_or_default();
-            format!("{scheme}://{place}/{path}")
-        }
-        None => url.to_owned(),
+        Ok(match self {
+            Self::File(path) => Box::new(FileSink::open(path, purpose)?),
+            Self::StandardOutput => Box::new(StandardOutput::open(purpose)?),
+            Self::Redis(address) => Box::new(RedisSink::open(address, purpose)?),
+            Self::Nats(address) => Box::new(NatsSink::open(address, purpose)?),
+            Self::Postgres(address) => Box::new(PostgresSink::open(address, stream, purpose)?),
+        })
     }
 }
 
@@ -210,7 +217,7 @@ impl fmt::Display for SinkUrl {
         match self {
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::StandardOutput => f.write_str("standard output"),
-            Self::Redis(url) | Self::Nats(url) | Self::Postgres(url) => f.write_str(&without_login(url)),
+            Self::Redis(address) | Self::Nats(address) | Self::Postgres(address) => write!(f, "{address}"),
         }
     }
 }

@@ -1,23 +1,7 @@
 //! Shows that the guards are needed: with one switched off, its test goes red. Wants the feature `failpoints`.
 //! Only tests that go red every time are here: a flood that starves somebody leaves a gap by chance on a busy machine.
 
-use std::process::{Command, Stdio};
-
-/// Runs one test by itself and says whether it passed.
-fn passes(test: &str, switched_off: Option<&str>) -> bool {
-    let failpoints = switched_off.map_or(String::new(), |guard| format!("{guard}=off"));
-    let binary = std::env::current_exe().expect("the test binary has a path");
-    let status = Command::new(binary)
-        .args(["--exact", test])
-        .env("FENCEPOST_FAILPOINTS", failpoints)
-        .env("FENCEPOST_TEST_LIMIT_MS", if switched_off.is_some() { "3000" } else { "60000" })
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .expect("the test binary can be run again");
-    status.success()
-}
+use crate::support::guards::passes;
 
 macro_rules! guards {
     ($($name:ident: $guard:literal guards $test:literal;)*) => {

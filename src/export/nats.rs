@@ -1,0 +1,400 @@
+//! `nats://[USER:PASSWORD@ or TOKEN@]HOST[:PORT]/STREAM`, or `tls://…`: a JetStream stream for each graph, with the one subject `fencepost.STREAM`.
+//!
+//! **Against zombies.** The first message of an append says which number the stream's last message must have. Those after it are sent before it is
+//! acknowledged, and numbers alone would not do for them: had somebody else put one message there, the first would be refused, and the second, which expects one
+//! message more, would be taken. So each message has a name that is never used again, and those after the first say too which name the last message must have:
+//! if one is refused, all after it are.
+//!
+//! **Durability.** The server writes to files and acknowledges before it syncs them, which it does every `sync_interval`: two minutes unless configured
+//! otherwise. When the server is killed nothing is lost; when its machine loses power, what was acknowledged within that time may be, unless the server (2.10 or
+//! newer) has `sync_interval: always`, or the stream replicas elsewhere. Nothing more can be asked of it, so `sync` has nothing to do. An exporter that comes
+//! back goes on from what is there.
+//!
+//! **Cost.** A round trip for [`PIPELINED_EVENTS_MAX`] events or [`PIPELINED_BYTES_MAX`] bytes. Reading is one stream of messages from the server.
+//!
+//! The one file that knows that the client is async: it has a thread of its own, which also answers the server while nothing is exported.
+
+use std::fmt::Display;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
+use async_nats::jetstream::context::{
+    ContextBuilder, GetStreamError, GetStreamErrorKind, PublishAckFuture, PublishError, PublishErrorKind,
+};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, Info, LastRawMessageErrorKind, RetentionPolicy, StorageType,
+};
+use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::{Client, ConnectOptions, connection};
+use futures_util::StreamExt;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::address::Address;
+use super::sink::{Batch, Purpose, Sink, SinkError};
+use crate::db::on_one_line;
+use crate::failpoint;
+
+/// How long a connection may take to come up, and an answer to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Events that are sent before their acknowledgements are awaited, at most.
+const PIPELINED_EVENTS_MAX: usize = 256;
+
+/// Bytes of such events at most, unless one event alone has more.
+const PIPELINED_BYTES_MAX: usize = 4 << 20;
+
+/// More than the headers of a message take. They count as payload.
+const HEADERS_BYTES_MAX: usize = 512;
+
+/// How long the server looks out for names that come twice. They never do: they are there for the next message.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
+
+/// A log in a JetStream stream.
+pub struct NatsSink {
+    link: Link,
+    connected: Option<Connected>,
+    last_sequence: u64,
+    /// Names this exporter in its messages.
+    exporter: Uuid,
+    /// Messages that were sent.
+    sent: u64,
+    /// Dropped last: what it drives must be gone.
+    runtime: Runtime,
+}
+
+/// Which stream, and how to get there.
+struct Link {
+    name: String,
+    /// Without the login.
+    server: String,
+    login: Option<(String, Option<String>)>,
+    stream: String,
+}
+
+#[derive(Clone)]
+struct Connected {
+    client: Client,
+    context: Context,
+}
+
+/// The stream's name.
+///
+/// # Errors
+/// What is wrong with the address.
+pub(super) fn check(address: &Address) -> Result<String, &'static str> {
+    let path = address.path()?;
+    let [stream] = path.as_slice() else {
+        return Err(if path.is_empty() { "it names no stream" } else { "its path is not one stream's name" });
+    };
+    if stream.is_empty() {
+        return Err("it names no stream");
+    }
+    if !stream.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
+        return Err("its stream's name is not of letters, digits, _ and -");
+    }
+    if !address.tail.is_empty() {
+        return Err("it takes no parameters");
+    }
+    address.login()?;
+    Ok(stream.clone())
+}
+
+impl NatsSink {
+    /// Connects to the server, and makes the stream if it is to append and there is none.
+    ///
+    /// # Errors
+    /// [`SinkError`] if it cannot be reached, or the stream is another.
+    pub fn open(address: &Address, purpose: Purpose) -> Result<Self, SinkError> {
+        let wrong = |reason: &str| SinkError::Url { given: address.to_string(), reason: reason.to_owned() };
+        let stream = check(address).map_err(wrong)?;
+        let login = address.login().map_err(wrong)?;
+        let server = format!("{}://{}", address.scheme, address.place);
+        let link = Link { name: address.to_string(), server, login, stream };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(|error| link.away(error))?;
+        let connected = runtime.block_on(link.connect())?;
+        runtime.block_on(link.prepare(&connected, purpose))?;
+        let (connected, exporter) = (Some(connected), Uuid::new_v4());
+        Ok(Self { link, connected, last_sequence: 0, exporter, sent: 0, runtime })
+    }
+
+    /// The connection, a new one if that there was failed.
+    fn connected(&mut self) -> Result<Connected, SinkError> {
+        let lives = |connected: &Connected| connected.client.connection_state() == connection::State::Connected;
+        if let Some(connected) = self.connected.take().filter(lives) {
+            return Ok(self.connected.insert(connected).clone());
+        }
+        let connected = self.runtime.block_on(self.link.connect())?;
+        Ok(self.connected.insert(connected).clone())
+    }
+
+    /// Sends events and waits until all are stored, for so long in all. All acknowledgements are awaited, whatever the first says: what is still on its way
+    /// when the last message is asked for would pass for another exporter's.
+    fn append_part(&mut self, context: &Context, events: &[&str]) -> Result<(), SinkError> {
+        let subject = self.link.subject();
+        let (link, exporter, unguarded) = (&self.link, self.exporter.simple(), failpoint::is_off("sink-guard"));
+        let (first, expected) = (self.sent, self.last_sequence);
+        self.sent += events.len() as u64;
+        let messages = events.iter().zip(0_u64..).map(|(event, at)| {
+            let message = PublishMessage::build().payload(event.as_bytes().to_vec().into());
+            let message = message.message_id(format!("{exporter}.{}", first + at));
+            if unguarded {
+                return message;
+            }
+            let message = message.expected_last_sequence(expected + at);
+            if at == 0 || failpoint::is_off("sink-names") {
+                message
+            } else {
+                message.expected_last_message_id(format!("{exporter}.{}", first + at - 1))
+            }
+        });
+        let all = async {
+            let mut sent: Vec<Result<PublishAckFuture, PublishError>> = Vec::with_capacity(events.len());
+            for message in messages {
+                sent.push(context.send_publish(subject.clone(), message).await);
+            }
+            let mut outcome = Ok(None);
+            for sent in sent {
+                let acknowledged = match sent {
+                    Ok(acknowledgement) => acknowledgement.await,
+                    Err(error) => Err(error),
+                };
+                outcome = outcome.and_then(|_| acknowledged.map(|acknowledged| Some(acknowledged.sequence)));
+            }
+            outcome
+        };
+        let outcome = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, all).await });
+        let outcome = outcome.map_err(|_| link.away("it did not answer in time"))?;
+        let last = outcome.map_err(|error| link.not_published(error))?;
+        failpoint::pass("sink-appended");
+        self.last_sequence = last.unwrap_or(expected);
+        Ok(())
+    }
+}
+
+impl Link {
+    fn subject(&self) -> String {
+        format!("fencepost.{}", self.stream)
+    }
+
+    fn away(&self, error: impl Display) -> SinkError {
+        SinkError::Away { sink: self.name.clone(), what: on_one_line(error) }
+    }
+
+    fn damaged(&self, what: impl Into<String>) -> SinkError {
+        SinkError::Damaged { sink: self.name.clone(), what: what.into() }
+    }
+
+    fn not_published(&self, error: PublishError) -> SinkError {
+        match error.kind() {
+            PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId => {
+                let what = format!(
+                    "its last message is not the one that this exporter left there ({}). See to it that one exporter writes there; started again, it goes on \
+                     from what is there",
+                    on_one_line(error)
+                );
+                SinkError::Superseded { sink: self.name.clone(), what }
+            }
+            _ => self.away(error),
+        }
+    }
+
+    async fn connect(&self) -> Result<Connected, SinkError> {
+        let mut options = ConnectOptions::new()
+            .name("fencepost")
+            .connection_timeout(PATIENCE)
+            .request_timeout(Some(PATIENCE))
+            // A connection that is lost is told, and a new one made when the sink is asked again.
+            .max_reconnects(1);
+        options = match self.login.clone() {
+            None => options,
+            Some((token, None)) => options.token(token),
+            Some((user, Some(password))) => options.user_and_password(user, password),
+        };
+        let client = options.connect(&self.server).await.map_err(|error| self.away(error))?;
+        let context = ContextBuilder::new().timeout(PATIENCE).build(client.clone());
+        Ok(Connected { client, context })
+    }
+
+    /// What the server says of the stream.
+    async fn info(&self, connected: &Connected) -> Result<Option<Info>, SinkError> {
+        match connected.context.get_stream(&self.stream).await {
+            Ok(stream) => Ok(Some(stream.cached_info().clone())),
+            Err(error) if is_not_found(&error) => Ok(None),
+            Err(error) if !connected.client.server_info().jetstream => Err(self.damaged(format!(
+                "the server has no JetStream: start it with `jetstream {{ store_dir: … }}` in its configuration, or with --jetstream ({})",
+                on_one_line(error)
+            ))),
+            Err(error) => Err(self.away(error)),
+        }
+    }
+
+    async fn prepare(&self, connected: &Connected, purpose: Purpose) -> Result<(), SinkError> {
+        match (self.info(connected).await?, purpose) {
+            (Some(_), Purpose::Read) => Ok(()),
+            (None, Purpose::Read) => Err(self.not_there("")),
+            (Some(info), Purpose::Append) => self.check(&info.config),
+            (None, Purpose::Append) => {
+                let made = connected.context.create_stream(self.config()).await.map_err(|error| self.away(error))?;
+                self.check(&made.cached_info().config)
+            }
+        }
+    }
+
+    fn not_there(&self, what: &str) -> SinkError {
+        SinkError::NotThere { sink: self.name.clone(), what: what.to_owned() }
+    }
+
+    /// Of a stream that keeps all it is given.
+    fn config(&self) -> Config {
+        Config {
+            name: self.stream.clone(),
+            subjects: vec![self.subject()],
+            description: Some("the log of one graph, by Fencepost".to_owned()),
+            storage: StorageType::File,
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::New,
+            max_bytes: -1,
+            max_messages: -1,
+            max_messages_per_subject: -1,
+            max_message_size: -1,
+            max_consumers: -1,
+            num_replicas: 1,
+            duplicate_window: DUPLICATE_WINDOW,
+            deny_delete: true,
+            deny_purge: true,
+            allow_direct: true,
+            ..Config::default()
+        }
+    }
+
+    /// Refuses a stream that might lose events, or hold others' messages.
+    fn check(&self, config: &Config) -> Result<(), SinkError> {
+        let subject = self.subject();
+        let limits = [
+            ("max_bytes", config.max_bytes > 0),
+            ("max_msgs", config.max_messages > 0),
+            ("max_msgs_per_subject", config.max_messages_per_subject > 0),
+            ("max_msg_size", config.max_message_size > 0),
+            ("max_age", !config.max_age.is_zero()),
+        ];
+        let reason = if config.subjects != [subject.as_str()] || config.mirror.is_some() || config.sources.is_some() {
+            format!("it is another stream: its one subject is not {subject}")
+        } else if config.storage != StorageType::File {
+            "it is in memory, and gone when the server ends".to_owned()
+        } else if config.retention != RetentionPolicy::Limits {
+            "it drops messages that were consumed: its retention is not `limits`".to_owned()
+        } else if let Some((limit, _)) = limits.into_iter().find(|(_, limited)| *limited) {
+            format!("it cannot keep all events: it has the limit {limit}")
+        } else if config.sealed || config.no_ack {
+            "it is sealed, or acknowledges nothing".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(self.damaged(format!("{reason}. Name a stream that is not there yet, and it is made as it must be")))
+    }
+
+    /// Whether the server takes messages of such a size.
+    fn check_sizes(&self, connected: &Connected, batch: &Batch) -> Result<(), SinkError> {
+        let most = connected.client.server_info().max_payload;
+        let too_large = batch.events().find(|(_, event)| event.len() + HEADERS_BYTES_MAX > most);
+        let Some((position, event)) = too_large else { return Ok(()) };
+        Err(self.damaged(format!(
+            "the event at {position} has {} bytes, and the server takes messages of {most}, headers included: raise max_payload in its configuration \
+             (at most 64 MB) and export again; nothing of this append was written",
+            event.len()
+        )))
+    }
+
+    async fn last(&self, connected: &Connected) -> Result<(u64, Option<String>), SinkError> {
+        let Some(info) = self.info(connected).await? else {
+            return Err(self.not_there("it was deleted. Start again to make a new one"));
+        };
+        let last = info.state.last_sequence;
+        if last == 0 {
+            return Ok((0, None));
+        }
+        let stream = connected.context.get_stream_no_info(&self.stream).await.map_err(|error| self.away(error))?;
+        match stream.get_raw_message(last).await {
+            Ok(message) => Ok((last, Some(self.text(last, &message.payload)?))),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                let what = "its last message was deleted or purged, so that nobody knows where it ended: export to another stream";
+                Err(self.damaged(what))
+            }
+            Err(error) => Err(self.away(error)),
+        }
+    }
+
+    fn text(&self, sequence: u64, payload: &[u8]) -> Result<String, SinkError> {
+        let text = std::str::from_utf8(payload);
+        text.map(str::to_owned).map_err(|_| self.damaged(format!("its message {sequence} is no UTF-8: it is no log")))
+    }
+
+    async fn read(
+        &self,
+        connected: &Connected,
+        each: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), SinkError> {
+        let Some(info) = self.info(connected).await? else { return Err(self.not_there("it was deleted")) };
+        if info.state.messages == 0 {
+            return Ok(());
+        }
+        let mut messages = self.messages(connected).await?;
+        loop {
+            let next = tokio::time::timeout(PATIENCE, messages.next()).await;
+            let message = match next.map_err(|_| self.away("it sent nothing for a while"))? {
+                Some(message) => message.map_err(|error| self.away(error))?,
+                None => return Err(self.away("it ended the stream of messages")),
+            };
+            let (sequence, pending) =
+                message.info().map(|info| (info.stream_sequence, info.pending)).map_err(|error| self.away(error))?;
+            let text = self.text(sequence, &message.payload)?;
+            // What came since this began is not waited for.
+            if each(&text).is_break() || pending == 0 || sequence >= info.state.last_sequence {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn messages(&self, connected: &Connected) -> Result<Ordered, SinkError> {
+        let stream = connected.context.get_stream_no_info(&self.stream).await.map_err(|error| self.away(error))?;
+        let consumer = stream.create_consumer(OrderedConfig::default()).await.map_err(|error| self.away(error))?;
+        consumer.messages().await.map_err(|error| self.away(error))
+    }
+}
+
+fn is_not_found(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+impl Sink for NatsSink {
+    fn last(&mut self) -> Result<Option<String>, SinkError> {
+        let connected = self.connected()?;
+        let asked = self.runtime.block_on(self.link.last(&connected));
+        let (sequence, text) = asked.inspect_err(|_| self.connected = None)?;
+        self.last_sequence = sequence;
+        Ok(text)
+    }
+
+    fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        let connected = self.connected()?;
+        self.link.check_sizes(&connected, batch)?;
+        for part in batch.parts(PIPELINED_EVENTS_MAX, PIPELINED_BYTES_MAX) {
+            let events: Vec<&str> = part.into_iter().map(|(_, event)| event).collect();
+            self.append_part(&connected.context, &events).inspect_err(|_| self.connected = None)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn read(&mut self, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), SinkError> {
+        let connected = self.connected()?;
+        self.runtime.block_on(self.link.read(&connected, each))
+    }
+}

@@ -1,0 +1,325 @@
+//! `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE/[SCHEMA.]TABLE`: a row an event, many graphs in one table. It may be another server than the service's.
+//!
+//! **Against zombies.** An append is a transaction (READ COMMITTED) that first takes an advisory lock of this table and graph, and then inserts its rows on the
+//! condition that the graph's last row still is the one that this exporter saw last. Comparing alone would not do: each statement sees what was committed
+//! before it began, so two appenders might both pass, neither seeing the other's rows. If both write the same version, the primary key stops the second. But two
+//! that begin an import, of which one took its snapshot earlier than the other, write different versions, and the earlier one's rows would come to stand before a
+//! beginning that does not know of them. With the lock, the statement that compares begins when the other transaction has ended, and sees what it wrote.
+//! [`PostgresSink::last`] takes the lock too: a transaction whose answer was lost is over when it looks.
+//!
+//! **Durability.** `synchronous_commit=on`, asserted: what is acknowledged is on the server's disk, and on those of the standbys that it waits for.
+//!
+//! **Cost.** Four round trips for [`PART_EVENTS_MAX`] events or [`PART_BYTES_MAX`] bytes.
+
+use std::ops::ControlFlow;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bool, Text};
+
+use super::address::Address;
+use super::sink::{Batch, Purpose, Sink, SinkError};
+use crate::db::{self, DbError, on_one_line};
+use crate::event::{Position, Stream};
+use crate::failpoint;
+
+/// Events that one transaction appends at most.
+const PART_EVENTS_MAX: usize = 1_000;
+
+/// Bytes that one transaction appends at most, unless one event alone has more.
+const PART_BYTES_MAX: usize = 4 << 20;
+
+/// Rows of a page that is read, at most.
+const PAGE_ROWS_MAX: i64 = 2_000;
+
+/// Bytes of a page that is read, beyond its first row.
+const PAGE_BYTES: i64 = 8 << 20;
+
+/// What Postgres keeps of a name.
+const IDENTIFIER_BYTES_MAX: usize = 63;
+
+/// A log in a table.
+pub struct PostgresSink {
+    name: String,
+    url: String,
+    /// With its quotes.
+    table: String,
+    graph: String,
+    connection: Option<PgConnection>,
+    /// Version and ordinal of the row that this exporter saw last.
+    last: Option<(i64, i64)>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = BigInt)]
+    ordinal: i64,
+    #[diesel(sql_type = Text)]
+    event: String,
+}
+
+/// What the server says of a table.
+#[derive(QueryableByName)]
+struct Form {
+    #[diesel(sql_type = Bool)]
+    lasts: bool,
+    #[diesel(sql_type = Text)]
+    columns: String,
+    #[diesel(sql_type = Text)]
+    key: String,
+    #[diesel(sql_type = Text)]
+    encoding: String,
+}
+
+/// The columns that it must have, by name; more may be there.
+const COLUMNS: &str = "event text,graph text,ordinal bigint,version bigint";
+
+/// Its primary key.
+const KEY: &str = "graph,version,ordinal";
+
+/// The database's URL, and the table's name with its quotes.
+///
+/// # Errors
+/// What is wrong with the address.
+pub(super) fn check(address: &Address) -> Result<(String, String), &'static str> {
+    let path = address.path()?;
+    let [database, table] = path.as_slice() else {
+        return Err("its path is not DATABASE/TABLE");
+    };
+    if database.is_empty() {
+        return Err("it names no database");
+    }
+    let is_identifier = |name: &str| {
+        let mut bytes = name.bytes();
+        name.len() <= IDENTIFIER_BYTES_MAX
+            && bytes.next().is_some_and(|first| matches!(first, b'a'..=b'z' | b'_'))
+            && bytes.all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+    };
+    let parts: Vec<&str> = table.split('.').collect();
+    if parts.len() > 2 || !parts.iter().all(|part| is_identifier(part)) {
+        return Err(
+            "its table is not TABLE or SCHEMA.TABLE of lower-case letters, digits and _, not beginning with a digit, 63 bytes each at most",
+        );
+    }
+    let quoted: Vec<String> = parts.iter().map(|part| format!("\"{part}\"")).collect();
+    Ok((address.server(1), quoted.join(".")))
+}
+
+impl PostgresSink {
+    /// Connects to the database, and makes the table if it is to append and there is none.
+    ///
+    /// # Errors
+    /// [`SinkError`] if it cannot be reached, or the table is another.
+    pub fn open(address: &Address, stream: &Stream, purpose: Purpose) -> Result<Self, SinkError> {
+        let wrong = |reason: &str| SinkError::Url { given: address.to_string(), reason: reason.to_owned() };
+        let (url, table) = check(address).map_err(wrong)?;
+        let (name, graph) = (address.to_string(), stream.graph.to_string());
+        let mut sink = Self { name, url, table, graph, connection: None, last: None };
+        let form = match (sink.form()?, purpose) {
+            (Some(form), _) => form,
+            (None, Purpose::Read) => return Err(sink.not_there("there is no such table")),
+            (None, Purpose::Append) => sink.create()?,
+        };
+        sink.check_form(&form)?;
+        Ok(sink)
+    }
+
+    fn not_there(&self, what: &str) -> SinkError {
+        SinkError::NotThere { sink: self.name.clone(), what: what.to_owned() }
+    }
+
+    fn away(&self, what: String) -> SinkError {
+        SinkError::Away { sink: self.name.clone(), what }
+    }
+
+    fn superseded(&self, what: &str) -> SinkError {
+        let what =
+            format!("{what}. See to it that one exporter writes there; started again, it goes on from what is there");
+        SinkError::Superseded { sink: self.name.clone(), what }
+    }
+
+    /// Runs statements on the connection, a new one if there is none. One on which something failed is thrown away, and the server rolls back.
+    fn ask<T>(&mut self, body: impl FnOnce(&mut PgConnection) -> QueryResult<T>) -> Result<T, SinkError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => db::connect_postgres(&self.url).map_err(|error| match error {
+                DbError::Unavailable { what } => self.away(what),
+                other => self.away(other.to_string()),
+            })?,
+        };
+        match body(&mut connection) {
+            Ok(value) => {
+                self.connection = Some(connection);
+                Ok(value)
+            }
+            Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+                Err(self.superseded("it already has one of the events that were to be appended"))
+            }
+            Err(error) => Err(self.away(on_one_line(error))),
+        }
+    }
+
+    fn form(&mut self) -> Result<Option<Form>, SinkError> {
+        let statement = "
+            SELECT t.relkind IN ('r', 'p') AND t.relpersistence = 'p' AS lasts,
+                   current_setting('server_encoding') AS encoding,
+                   coalesce((SELECT string_agg(c.attname || ' ' || format_type(c.atttypid, c.atttypmod), ',' ORDER BY c.attname)
+                             FROM pg_attribute c
+                             WHERE c.attrelid = t.oid AND c.attnum > 0 AND NOT c.attisdropped
+                               AND c.attname IN ('graph', 'version', 'ordinal', 'event')), '') AS columns,
+                   coalesce((SELECT string_agg(c.attname, ',' ORDER BY k.place)
+                             FROM pg_index i
+                             CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place)
+                             JOIN pg_attribute c ON c.attrelid = t.oid AND c.attnum = k.number
+                             WHERE i.indrelid = t.oid AND i.indisprimary), '') AS key
+            FROM pg_class t WHERE t.oid = to_regclass($1)";
+        let table = self.table.clone();
+        self.ask(|connection| sql_query(statement).bind::<Text, _>(table).get_result(connection).optional())
+    }
+
+    /// Makes the table. Of two who do so at once, one finds the other's.
+    fn create(&mut self) -> Result<Form, SinkError> {
+        let statement = format!(
+            "CREATE TABLE IF NOT EXISTS {} (graph text COLLATE \"C\" NOT NULL, version bigint NOT NULL, ordinal bigint NOT NULL, \
+             event text NOT NULL, PRIMARY KEY (graph, version, ordinal))",
+            self.table
+        );
+        let created = self.ask(|connection| connection.batch_execute(&statement));
+        match (self.form()?, created) {
+            (Some(form), _) => Ok(form),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Err(self.not_there("it was dropped as soon as it was made")),
+        }
+    }
+
+    fn check_form(&self, form: &Form) -> Result<(), SinkError> {
+        let reason = if form.columns != COLUMNS || form.key != KEY {
+            format!("is another table: it wants {COLUMNS} and PRIMARY KEY ({KEY}). Name one that is not there yet")
+        } else if !form.lasts {
+            "is a view, or a table that a crash would empty. Name one that is not there yet, or SET it LOGGED"
+                .to_owned()
+        } else if form.encoding != "UTF8" {
+            format!("is in a database of encoding {}. Give it one of UTF8", form.encoding)
+        } else {
+            return Ok(());
+        };
+        Err(SinkError::Damaged { sink: self.name.clone(), what: format!("{} {reason}", self.table) })
+    }
+
+    /// Begins a transaction that no other of this table and graph runs beside.
+    fn begin_alone(&self) -> impl Fn(&mut PgConnection) -> QueryResult<()> + use<> {
+        let (table, graph) = (self.table.clone(), self.graph.clone());
+        move |connection| {
+            connection.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")?;
+            sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1, to_regclass($2)::oid::bigint))")
+                .bind::<Text, _>(&graph)
+                .bind::<Text, _>(&table)
+                .execute(connection)?;
+            Ok(())
+        }
+    }
+
+    fn append_part(&mut self, part: &[(Position, &str)]) -> Result<(), SinkError> {
+        let number = |number: u64| i64::try_from(number).expect("versions and ordinals are below 2^63");
+        let versions: Vec<i64> = part.iter().map(|(position, _)| number(position.version)).collect();
+        let ordinals: Vec<i64> = part.iter().map(|(position, _)| number(position.ordinal)).collect();
+        let events: Vec<&str> = part.iter().map(|(_, event)| *event).collect();
+        let unguarded = failpoint::is_off("sink-guard");
+        let statement = format!(
+            "INSERT INTO {table} (graph, version, ordinal, event)
+             SELECT $1, new.version, new.ordinal, new.event
+             FROM unnest($2, $3, $4) AS new (version, ordinal, event)
+             WHERE coalesce((SELECT (version, ordinal) FROM {table} WHERE graph = $1 ORDER BY version DESC, ordinal DESC LIMIT 1), (-1::bigint, -1::bigint))
+                   = ($5, $6) OR $7",
+            table = self.table
+        );
+        let (begin, graph, last) = (self.begin_alone(), self.graph.clone(), self.last.unwrap_or((-1, -1)));
+        let new_last = versions.last().copied().zip(ordinals.last().copied());
+        let appended = self.ask(|connection| {
+            if unguarded || failpoint::is_off("sink-lock") {
+                connection.batch_execute("BEGIN")?;
+            } else {
+                begin(connection)?;
+            }
+            let inserted = sql_query(statement)
+                .bind::<Text, _>(graph)
+                .bind::<Array<BigInt>, _>(versions)
+                .bind::<Array<BigInt>, _>(ordinals)
+                .bind::<Array<Text>, _>(events)
+                .bind::<BigInt, _>(last.0)
+                .bind::<BigInt, _>(last.1)
+                .bind::<Bool, _>(unguarded)
+                .execute(connection)?;
+            connection.batch_execute("COMMIT")?;
+            Ok(inserted > 0)
+        })?;
+        if !appended {
+            return Err(self.superseded("its last event is not the one that this exporter left there"));
+        }
+        failpoint::pass("sink-appended");
+        self.last = new_last;
+        Ok(())
+    }
+}
+
+impl Sink for PostgresSink {
+    fn last(&mut self) -> Result<Option<String>, SinkError> {
+        let (begin, graph) = (self.begin_alone(), self.graph.clone());
+        let statement = format!(
+            "SELECT version, ordinal, event FROM {} WHERE graph = $1 ORDER BY version DESC, ordinal DESC LIMIT 1",
+            self.table
+        );
+        let row = self.ask(|connection| {
+            begin(connection)?;
+            let row = sql_query(statement).bind::<Text, _>(graph).get_result::<Row>(connection).optional()?;
+            connection.batch_execute("COMMIT")?;
+            Ok(row)
+        })?;
+        self.last = row.as_ref().map(|row| (row.version, row.ordinal));
+        Ok(row.map(|row| row.event))
+    }
+
+    fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        batch.parts(PART_EVENTS_MAX, PART_BYTES_MAX).iter().try_for_each(|part| self.append_part(part))
+    }
+
+    fn sync(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn read(&mut self, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), SinkError> {
+        let statement = format!(
+            "SELECT version, ordinal, event FROM (
+                 SELECT version, ordinal, event,
+                        sum(octet_length(event)) OVER (ORDER BY version, ordinal) - octet_length(event) AS bytes_before
+                 FROM (SELECT version, ordinal, event FROM {} WHERE graph = $1 AND (version, ordinal) > ($2, $3)
+                       ORDER BY version, ordinal LIMIT $4) AS following
+             ) AS page WHERE bytes_before < $5 ORDER BY version, ordinal",
+            self.table
+        );
+        // Before it has statistics of a table, the planner would rather sort all that follows, for each page, than go along the primary key.
+        self.ask(|connection| connection.batch_execute("SET enable_sort = off; SET enable_bitmapscan = off"))?;
+        let mut after = (-1, -1);
+        loop {
+            let graph = &self.graph.clone();
+            let page: Vec<Row> = self.ask(|connection| {
+                sql_query(&statement)
+                    .bind::<Text, _>(graph)
+                    .bind::<BigInt, _>(after.0)
+                    .bind::<BigInt, _>(after.1)
+                    .bind::<BigInt, _>(PAGE_ROWS_MAX)
+                    .bind::<BigInt, _>(PAGE_BYTES)
+                    .load(connection)
+            })?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = (last.version, last.ordinal);
+            if page.iter().any(|row| each(&row.event).is_break()) {
+                return Ok(());
+            }
+        }
+    }
+}

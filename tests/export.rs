@@ -1,0 +1,3 @@
+//! The way out: a graph's log in other engines.
+
+mod sinks;
