@@ -177,7 +177,7 @@ impl Replay {
         let (stream, event) = self.reader.read(text)?;
         match &self.stream {
             Some(expected) if expected != stream => {
-                let named = |stream: &Stream| match expected.graph == stream.graph || stream.graph == expected.graph {
+                let named = |stream: &Stream| match expected.graph == stream.graph {
                     true => format!("{} ({})", stream.graph, stream.uuid),
                     false => stream.graph.to_string(),
                 };
