@@ -58,7 +58,8 @@ pub struct HttpLimits {
     pub computations: usize,
     /// Streams that are open at once: live tails, change logs and snapshots.
     pub streams: usize,
-    /// After how long a live tail that has nothing to tell says that it is there.
+    /// After how long a live tail that has nothing to tell says that it is there. No later than that it is noticed that a client has gone: nothing but writing to it
+    /// shows that.
     pub heartbeat: Duration,
     /// How long `at_least` waits.
     pub version_wait: Duration,
