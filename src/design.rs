@@ -22,9 +22,11 @@ use crate::graph::{Command, Name, Precondition, Rejection, apply_all};
 use crate::lock::{DistributedLock, LockError, LockIdentity};
 use crate::store::{CatchUp, CommitError, Creation, GraphStore, Head, LockRecord, Refresh, StoreError, StoredAnswer};
 
+mod feed;
 mod image;
 mod lane;
 mod lanes;
+mod listeners;
 mod metrics;
 mod permits;
 mod read_turn;
@@ -32,10 +34,12 @@ mod workers;
 mod write_turn;
 
 pub use image::Image;
+pub use listeners::Listening;
 pub use metrics::Metrics;
 
 use lane::{Lane, PendingRead, PendingWrite, Queued, Reply};
 use lanes::Lanes;
+use listeners::Listeners;
 use metrics::observe;
 use permits::{Permit, Permits};
 use workers::Workers;
@@ -381,6 +385,7 @@ struct Inner {
     /// If images are not kept.
     loads: Option<Arc<Permits>>,
     lanes: Lanes,
+    listeners: Arc<Listeners>,
     workers: Workers,
 }
 
@@ -406,7 +411,8 @@ impl Service {
         metrics.register(lock.as_ref().map_or_else(Vec::new, |lock| lock.collectors()));
         let permits = || Permits::new(limits.loaded_images, metrics.loads_held.clone(), metrics.loads_waiting.clone());
         let loads = (!design.keeps_images()).then(permits);
-        let inner = Arc::new(Inner { store, lock, design, reads, limits, metrics, loads, lanes, workers });
+        let listeners = Arc::default();
+        let inner = Arc::new(Inner { store, lock, design, reads, limits, metrics, loads, lanes, listeners, workers });
         Self { _closing: Arc::new(Closing(Arc::clone(&inner))), inner }
     }
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{HistogramVec, IntCounterVec};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use rocket::config::{Ident, LogLevel, Shutdown, Sig};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::{Header, Method, Status};
@@ -19,6 +19,8 @@ use rocket::{Request, Response};
 use crate::design::Service;
 
 mod call;
+mod changes;
+mod consumers;
 mod datasets;
 pub mod docs;
 mod graphs;
@@ -30,13 +32,18 @@ mod problem;
 mod reply;
 mod routes;
 mod service;
+mod snapshot;
+mod stream;
+mod tail;
 
 pub use plans::{PlanBody, graphviz, mermaid};
 pub use problem::{Kind, Problem};
 pub use routes::{Body, Class, ROUTES, Route};
 
 use call::Call;
-use reply::Reply;
+use reply::{Content, Reply};
+use stream::Open;
+use tail::Tails;
 
 /// What the HTTP surface bounds. Beyond each is a problem that names the limit.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +56,11 @@ pub struct HttpLimits {
     pub reachable_names: usize,
     /// Long computations at once.
     pub computations: usize,
+    /// Streams that are open at once: live tails, change logs and snapshots.
+    pub streams: usize,
+    /// After how long a live tail that has nothing to tell says that it is there. No later than that it is noticed that a client has gone: nothing but writing to it
+    /// shows that.
+    pub heartbeat: Duration,
     /// How long `at_least` waits.
     pub version_wait: Duration,
     /// How long a shutdown lets requests that were accepted finish.
@@ -64,6 +76,8 @@ impl Default for HttpLimits {
             plan_jobs: 1_000_000,
             reachable_names: 1_000_000,
             computations: 2,
+            streams: 4096,
+            heartbeat: Duration::from_secs(10),
             version_wait: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(10),
             shutdown_mercy: Duration::from_secs(5),
@@ -78,29 +92,63 @@ pub struct App {
     /// The bounds.
     pub limits: HttpLimits,
     computations: Arc<rocket::tokio::sync::Semaphore>,
+    streams: Arc<rocket::tokio::sync::Semaphore>,
+    tails: Tails,
+    metrics: Metrics,
+}
+
+/// What is counted here.
+struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
+    /// By what they tell.
+    streams: IntGaugeVec,
+    /// Graphs whose tail is read.
+    tails: IntGauge,
+    tail_reads: IntCounter,
+}
+
+impl Metrics {
+    fn new(registry: &prometheus::Registry) -> Self {
+        let buckets = prometheus::exponential_buckets(0.000_01, 2.0, 22).expect("a fixed list");
+        let opts = prometheus::Opts::new;
+        let seconds = prometheus::HistogramOpts::new("fencepost_http_request_seconds", "From head to answer");
+        let requests = opts("fencepost_http_requests_total", "Requests answered");
+        let streams = opts("fencepost_http_streams", "Answers that are being sent bit by bit");
+        let metrics = Self {
+            requests: IntCounterVec::new(requests, &["route", "status"]).expect("the name is valid"),
+            seconds: HistogramVec::new(seconds.buckets(buckets), &["route"]).expect("the name is valid"),
+            streams: IntGaugeVec::new(streams, &["of"]).expect("the name is valid"),
+            tails: IntGauge::new("fencepost_tails", "Graphs whose changes are followed").expect("the name is valid"),
+            tail_reads: IntCounter::new("fencepost_tail_reads_total", "Looks at the store for those who follow")
+                .expect("the name is valid"),
+        };
+        // Registering fails only for a second server on one service; its requests are then not counted.
+        drop(registry.register(Box::new(metrics.requests.clone())));
+        drop(registry.register(Box::new(metrics.seconds.clone())));
+        drop(registry.register(Box::new(metrics.streams.clone())));
+        drop(registry.register(Box::new(metrics.tails.clone())));
+        drop(registry.register(Box::new(metrics.tail_reads.clone())));
+        metrics
+    }
 }
 
 impl App {
     fn new(service: Service, limits: HttpLimits) -> Self {
-        let registry = &service.metrics().registry;
-        let requests = IntCounterVec::new(
-            prometheus::Opts::new("fencepost_http_requests_total", "Requests answered"),
-            &["route", "status"],
-        )
-        .expect("the name is valid");
-        let buckets = prometheus::exponential_buckets(0.000_01, 2.0, 22).expect("a fixed list");
-        let seconds = HistogramVec::new(
-            prometheus::HistogramOpts::new("fencepost_http_request_seconds", "From head to answer").buckets(buckets),
-            &["route"],
-        )
-        .expect("the name is valid");
-        // Registering fails only for a second server on one service; its requests are then not counted.
-        drop(registry.register(Box::new(requests.clone())));
-        drop(registry.register(Box::new(seconds.clone())));
-        let computations = Arc::new(rocket::tokio::sync::Semaphore::new(limits.computations.max(1)));
-        Self { service, limits, computations, requests, seconds }
+        let metrics = Metrics::new(&service.metrics().registry);
+        let semaphore = |permits: usize| Arc::new(rocket::tokio::sync::Semaphore::new(permits.max(1)));
+        let (computations, streams) = (semaphore(limits.computations), semaphore(limits.streams));
+        Self { service, limits, computations, streams, tails: Tails::default(), metrics }
+    }
+
+    /// Counts one more stream of what `of` says for as long as it is open.
+    ///
+    /// # Errors
+    /// [`Problem`] if there are as many as the limit says.
+    fn open_stream(&self, of: &str) -> Result<Open, Problem> {
+        let full = |_| Problem::new(Kind::Contended, format!("{} streams are open already", self.limits.streams));
+        let permit = Arc::clone(&self.streams).try_acquire_owned().map_err(full)?;
+        Ok(Open::new(self.metrics.streams.with_label_values(&[of]), permit))
     }
 
     /// Runs `work` beside Rocket's threads, with at most as many others as the limit says.
@@ -117,6 +165,23 @@ impl App {
         done.await.map_err(|error| Problem::new(Kind::Internal, error.to_string()))
     }
 
+    /// Rocket looks once whether connections are left, and if there are, waits for the whole grace: live tails, which end as soon as a shutdown begins, get a
+    /// moment to be gone by then. One that its client does not read is left to the grace.
+    async fn see_tails_off(self: Arc<Self>) {
+        let open = self.metrics.streams.with_label_values(&[TAIL]);
+        if open.get() == 0 {
+            return;
+        }
+        let gone = async {
+            while open.get() > 0 {
+                rocket::tokio::time::sleep(TAILS_LOOK).await;
+            }
+        };
+        drop(rocket::tokio::time::timeout(TAILS_PATIENCE, gone).await);
+        // The last bytes are on their way.
+        rocket::tokio::time::sleep(10 * TAILS_LOOK).await;
+    }
+
     fn metrics_text(&self) -> String {
         let (writes, reads) = self.service.waiting();
         let waiting = format!(
@@ -126,6 +191,12 @@ impl App {
         self.service.metrics().text() + &waiting
     }
 }
+
+/// What live tails are counted as.
+const TAIL: &str = "tail";
+/// How long a shutdown lets live tails end before it looks at all else.
+const TAILS_PATIENCE: Duration = Duration::from_secs(1);
+const TAILS_LOOK: Duration = Duration::from_millis(5);
 
 /// Answers every request.
 #[derive(Clone)]
@@ -140,8 +211,8 @@ impl Handler for Dispatcher {
         let (route, outcome) = self.answer(request, data).await;
         let reply = outcome.unwrap_or_else(Reply::from);
         let status = reply.status.to_string();
-        self.app.requests.with_label_values(&[route, &status]).inc();
-        self.app.seconds.with_label_values(&[route]).observe(began.elapsed().as_secs_f64());
+        self.app.metrics.requests.with_label_values(&[route, &status]).inc();
+        self.app.metrics.seconds.with_label_values(&[route]).observe(began.elapsed().as_secs_f64());
         Outcome::Success(into_response(reply))
     }
 }
@@ -272,6 +343,9 @@ async fn in_time<T>(body: impl Future<Output = Result<T, Problem>>) -> Result<T,
     rocket::tokio::time::timeout(BODY_WAIT, body).await.unwrap_or_else(|_| Err(late()))
 }
 
+/// What a stream's connection holds, however little is sent.
+const STREAM_CHUNK_BYTES: usize = 16 << 10;
+
 fn into_response(reply: Reply) -> Response<'static> {
     let mut response = Response::build();
     response.status(Status::new(reply.status));
@@ -281,9 +355,17 @@ fn into_response(reply: Reply) -> Response<'static> {
     for (name, value) in reply.headers {
         response.header(Header::new(name, value));
     }
-    // Rocket sends 4 KiB at a time otherwise, and wakes two tasks for each.
-    response.max_chunk_size(reply.body.len().clamp(4 << 10, 64 << 10));
-    response.sized_body(reply.body.len(), std::io::Cursor::new(reply.body));
+    match reply.body {
+        Content::Whole(body) => {
+            // Rocket sends 4 KiB at a time otherwise, and wakes two tasks for each.
+            response.max_chunk_size(body.len().clamp(4 << 10, 64 << 10));
+            response.sized_body(body.len(), std::io::Cursor::new(body));
+        }
+        Content::Streamed(body) => {
+            response.max_chunk_size(STREAM_CHUNK_BYTES);
+            response.streamed_body(body);
+        }
+    }
     response.finalize()
 }
 
@@ -340,7 +422,8 @@ pub fn serve(
         },
         ..rocket::Config::release_default()
     };
-    let dispatcher = Dispatcher { app: Arc::new(App::new(service, limits)) };
+    let app = Arc::new(App::new(service, limits));
+    let dispatcher = Dispatcher { app: Arc::clone(&app) };
     let methods = [
         Method::Get,
         Method::Put,
@@ -357,8 +440,14 @@ pub fn serve(
         let bound = SocketAddr::new(rocket.config().address, rocket.config().port);
         Box::pin(async move { ready(bound) })
     });
+    let leave = rocket::fairing::AdHoc::on_shutdown("end live tails", move |_| Box::pin(app.see_tails_off()));
     let shield = rocket::shield::Shield::new().enable(rocket::shield::NoSniff::Enable);
     let catcher = rocket::Catcher::new(None, LastResort);
-    let server = rocket::custom(config).mount("/", routes).register("/", vec![catcher]).attach(announce).attach(shield);
+    let server = rocket::custom(config)
+        .mount("/", routes)
+        .register("/", vec![catcher])
+        .attach(announce)
+        .attach(leave)
+        .attach(shield);
     rocket::execute(server.launch()).map(drop).map_err(Box::new)
 }

@@ -179,6 +179,17 @@ struct ServeArgs {
     /// How long a turn waits for the lock, in milliseconds
     #[arg(long, default_value_t = fencepost::design::Limits::default().lock_wait.as_millis() as u64, value_name = "MS")]
     lock_wait_ms: u64,
+    /// Streams that are open at once: live tails, change logs and snapshots
+    #[arg(long, default_value_t = HttpLimits::default().streams, value_parser = at_least_one, value_name = "N")]
+    streams: usize,
+    /// After how long a live tail that has nothing to tell says that it is there, in milliseconds
+    #[arg(
+        long,
+        default_value_t = HttpLimits::default().heartbeat.as_millis() as u64,
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "MS"
+    )]
+    heartbeat_ms: u64,
     /// How long a shutdown lets accepted requests finish, in seconds
     #[arg(long, default_value_t = HttpLimits::default().shutdown_grace.as_secs(), value_name = "S")]
     shutdown_grace_s: u64,
@@ -527,6 +538,8 @@ fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
         plan_jobs: args.plan_limit_jobs,
         reachable_names: args.reachable_limit_names,
         computations: args.computations,
+        streams: args.streams,
+        heartbeat: Duration::from_millis(args.heartbeat_ms),
         shutdown_grace: Duration::from_secs(args.shutdown_grace_s),
         ..HttpLimits::default()
     };

@@ -390,6 +390,12 @@ pub trait GraphStore: Send + Sync {
     /// [`StoreError`] if they cannot be read, or the log has a gap.
     fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError>;
 
+    /// When a version was committed, in milliseconds since 1970; `None` if the log has no such change.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    fn committed_at(&self, graph_id: i64, version: u64) -> Result<Option<i64>, StoreError>;
+
     /// The graph's row and who reads its log, in byte order of names.
     ///
     /// # Errors

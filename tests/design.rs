@@ -6,6 +6,7 @@ mod crud_delta;
 mod crud_naive;
 mod crud_optimistic;
 mod lanes;
+mod listeners;
 mod turns;
 
 use std::sync::{Arc, Mutex, mpsc};

@@ -1,7 +1,9 @@
 //! The HTTP surface, asked of the real binary over TCP.
 
 mod bad_input;
+mod changes;
 mod changesets;
+mod consumers;
 mod datasets;
 mod document;
 mod graphs;
@@ -16,4 +18,5 @@ mod preconditions;
 mod protocol;
 mod service;
 mod shutdown;
+mod snapshot;
 mod versions;

@@ -15,6 +15,7 @@ pub mod requests;
 pub mod server;
 pub mod stages;
 pub mod storm;
+pub mod tail;
 pub mod wire;
 
 /// How long a test waits for what must happen before it calls that a hang. `FENCEPOST_TEST_LIMIT_MS` makes it shorter,

@@ -194,6 +194,7 @@ impl Inner {
             self.lanes.settle(lane);
             drop(committing);
             observe(&self.metrics.publish, began.elapsed());
+            self.listeners.notify(&lane.name);
         }
         Ok(Turn { verdicts, held, spent: Some(Spent { _series: work.series, _image: image }) })
     }

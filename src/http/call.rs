@@ -20,6 +20,8 @@ pub struct Call {
     pub app: Arc<App>,
     /// The media type that is to be answered.
     pub accepted: &'static str,
+    /// Comes when the server is to end.
+    pub shutdown: rocket::Shutdown,
     /// Decoded path segments, and which of them the route's parameters are.
     pub path: Vec<String>,
     parameters: Vec<(&'static str, usize)>,
@@ -30,7 +32,8 @@ pub struct Call {
 }
 
 /// The headers that handlers look at.
-const HEADERS: [&str; 5] = ["if-match", "if-none-match", "idempotency-key", "fencepost-actor", "content-type"];
+const HEADERS: [&str; 6] =
+    ["if-match", "if-none-match", "idempotency-key", "fencepost-actor", "content-type", "last-event-id"];
 
 /// A path's segments, percent-decoded.
 ///
@@ -87,6 +90,7 @@ impl Call {
         Ok(Self {
             app,
             accepted: "application/json",
+            shutdown: request.rocket().shutdown(),
             path,
             parameters,
             query: read_query(request.uri(), known_query)?,
@@ -122,15 +126,15 @@ impl Call {
     /// # Errors
     /// [`Problem`] if it is none.
     pub fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
-        // Versions fit 63 bits, and so does everything that a client's language may keep in a signed number.
-        let parse = |text: &str| {
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            text.parse()
-                .ok()
-                .filter(|number| digits && *number <= i64::MAX as u64)
-                .ok_or_else(|| Problem::malformed(name, format!("`{text}` is no whole number from 0 to {}", i64::MAX)))
-        };
-        self.query(name).map(parse).transpose()
+        self.query(name).map(|text| number(name, text)).transpose()
+    }
+
+    /// The version that a client has seen last of a live tail, if it says so.
+    ///
+    /// # Errors
+    /// [`Problem`] if it is no number.
+    pub fn last_event_id(&self) -> Result<Option<u64>, Problem> {
+        self.headers.get("last-event-id").map(|text| number("last-event-id", text)).transpose()
     }
 
     /// A query parameter that is `true` or `false`.
@@ -207,24 +211,39 @@ impl Call {
     /// [`Problem`] if there is none.
     pub async fn image(&self) -> Result<(Name, Arc<Image>), Problem> {
         let graph = self.name("graph")?;
+        let look = || async { self.app.image(&graph).await.map_err(|refusal| Problem::refused(&graph, refusal)) };
+        let image = self.at_least(&graph, look, |image| image.key.version).await?;
+        Ok((graph, image))
+    }
+
+    /// What `look` finds, once its version is at least the one asked for.
+    ///
+    /// # Errors
+    /// [`Problem`] if it finds nothing, or that version does not come in time.
+    pub async fn at_least<T, F: Future<Output = Result<T, Problem>>>(
+        &self,
+        graph: &Name,
+        look: impl Fn() -> F,
+        version_of: impl Fn(&T) -> u64,
+    ) -> Result<T, Problem> {
         let at_least = self.number("at_least")?;
         let deadline = rocket::tokio::time::Instant::now() + self.app.limits.version_wait;
         let mut pause = VERSION_POLL_FIRST;
         loop {
-            let image = self.app.image(&graph).await.map_err(|refusal| Problem::refused(&graph, refusal))?;
-            let version = image.key.version;
+            let found = look().await?;
+            let version = version_of(&found);
             match at_least {
                 Some(wanted) if version < wanted => {
                     if rocket::tokio::time::Instant::now() + pause > deadline {
                         let detail = format!("version {wanted} was not reached in time; the graph is at {version}");
-                        return Err(Problem::new(Kind::VersionNotReached, detail).decided_at(&graph, version));
+                        return Err(Problem::new(Kind::VersionNotReached, detail).decided_at(graph, version));
                     }
                     // Nobody needs a graph in memory while nothing is done with it.
-                    drop(image);
+                    drop(found);
                     rocket::tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(VERSION_POLL_LONGEST);
                 }
-                _ => return Ok((graph, image)),
+                _ => return Ok(found),
             }
         }
     }
@@ -283,6 +302,13 @@ impl Call {
             actor => Ok(actor.cloned()),
         }
     }
+}
+
+/// A whole number, as `at` has it. Versions fit 63 bits, and so does everything that a client's language may keep in a signed number.
+fn number(at: &str, text: &str) -> Result<u64, Problem> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && *number <= i64::MAX as u64);
+    number.ok_or_else(|| Problem::malformed(at, format!("`{text}` is no whole number from 0 to {}", i64::MAX)))
 }
 
 const VERSION_POLL_FIRST: std::time::Duration = std::time::Duration::from_millis(5);

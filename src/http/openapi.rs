@@ -54,12 +54,13 @@ const DESCRIPTION: &str = "Names in paths are percent-encoded, a slash as `%2F`;
     problem, `application/problem+json`: a path that is not here answers `RouteNotFound`, another method `MethodNotAllowed` with the header \
     `Allow`. HEAD is answered wherever GET is. Unknown query parameters and unknown fields are refused.";
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("Graphs", "Independent graphs, each with a version that grows by one with each accepted change."),
     ("Changesets", "Several operations at once, accepted whole or rejected whole."),
     ("Jobs", "Jobs, what they read and what they write."),
     ("Datasets", "Datasets, declared or only mentioned by jobs."),
     ("Plans", "In which order jobs must run, and what depends on what."),
+    ("Change log", "How a graph came to be, for those who follow it: events in the form of CloudEvents 1.0."),
     ("Service", "The service itself."),
 ];
 
@@ -68,6 +69,7 @@ fn tag(route: &Route) -> &'static str {
     match route.path {
         _ if matches!(last, "plan" | "plans" | "upstream" | "downstream") => "Plans",
         _ if last == "changesets" => "Changesets",
+        path if last == "changes" || last == "snapshot" || path.contains("/consumers") => "Change log",
         path if path.contains("/jobs") => "Jobs",
         path if path.contains("/datasets") => "Datasets",
         path if path.starts_with("/v1/graphs") => "Graphs",
@@ -106,7 +108,8 @@ fn operation(route: &Route) -> Value {
 /// The request headers that a route looks at.
 fn header_parameters(route: &Route) -> Vec<&'static str> {
     let preconditions: &[&str] = match (route.class, route.id) {
-        (Class::Service | Class::List, _) | (Class::Write, "createJob") => &[],
+        (Class::Service | Class::List | Class::Consumers, _) | (Class::Write, "createJob") => &[],
+        (Class::Read, "readChanges") => &["If-None-Match-Read", "Last-Event-ID"],
         (Class::Read, _) => &["If-None-Match-Read"],
         (Class::Write, "deleteGraph" | "applyChangeset") => &["If-Match"],
         (Class::Write, _) => &["If-Match", "If-None-Match-Write"],
@@ -122,7 +125,7 @@ fn responses(route: &Route) -> Map<String, Value> {
     match route.class {
         Class::Service | Class::List => {}
         Class::Read => drop((header("Fencepost-Version"), header("ETag"))),
-        Class::Write => drop(header("Fencepost-Version")),
+        Class::Write | Class::Consumers => drop(header("Fencepost-Version")),
     }
     if route.class == Class::Read && route.media_types.len() > 1 {
         header("Vary");
@@ -162,7 +165,12 @@ fn response_name(kinds: &[Kind]) -> String {
 }
 
 fn answer(media_type: &str, schema: &str) -> (String, Value) {
-    let schema = if media_type == "application/json" { schema } else { "Text" };
+    let schema = match media_type {
+        "application/json" => schema,
+        "application/x-ndjson" => "EventLines",
+        "text/event-stream" => "EventStream",
+        _ => "Text",
+    };
     (media_type.to_owned(), json!({"schema": reference("schemas", schema)}))
 }
 
@@ -203,13 +211,15 @@ fn parameters() -> Value {
         "graph": name("graph", "The graph."),
         "job": name("job", "The job."),
         "dataset": name("dataset", "The dataset."),
+        "consumer": name("consumer", "What the reader of the log calls itself."),
+        "after": query("after", "Changes that made later versions than this one.", json!({"type": "integer", "minimum": 0, "maximum": i64::MAX, "default": 0})),
         "prefix": query("prefix", "Only names that begin with this.", json!({"type": "string", "default": ""})),
         "cursor": query(
             "cursor",
             "Where the page before ended: its `next_cursor`. It belongs to that list of that graph with that prefix.",
             json!({"type": "string", "minLength": 1}),
         ),
-        "limit": query("limit", "Items of a page.", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
+        "limit": query("limit", "Items of a page. A stream of lines ends after so many if it is given; a live tail takes none.", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
         "at_least": query(
             "at_least",
             "Waits up to 5 seconds for this version of the graph; then `version_not_reached`.",
@@ -236,6 +246,11 @@ fn parameters() -> Value {
             "ETags, separated by commas: 304 without a body if one of them is current.",
             json!({"type": "string", "examples": ["\"7\""]}),
         ),
+        "Last-Event-ID": header(
+            "Last-Event-ID",
+            "Of a live tail: the version that was seen last, as browsers send it when they connect again. It goes before `after`.",
+            number(0),
+        ),
         "Idempotency-Key": header(
             "Idempotency-Key",
             "Names this request, so that it can be sent again: an accepted write's answer is kept for a day and given again. \
@@ -255,7 +270,7 @@ fn headers() -> Value {
     let number = || json!({"type": "integer", "minimum": 0});
     json!({
         "Fencepost-Version": header("The graph's version that this was computed at.", number()),
-        "ETag": header("A job's version; of all else the graph's.", json!({"type": "string", "examples": ["\"7\""]})),
+        "ETag": header("A job's version; of all else the graph's. A live tail has none.", json!({"type": "string", "examples": ["\"7\""]})),
         "Location": header("Where the job is.", json!({"type": "string", "format": "uri-reference"})),
         "Vary": header("The answer depends on `Accept`.", json!({"type": "string", "const": "Accept"})),
         "Retry-After": header("When to try again, in seconds.", number()),

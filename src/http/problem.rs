@@ -18,6 +18,8 @@ pub enum Kind {
     DatasetNotFound,
     /// No such edge.
     EdgeNotFound,
+    /// Nobody reads the log under that name.
+    ConsumerNotFound,
     /// No such path.
     RouteNotFound,
     /// The path has other methods.
@@ -34,6 +36,8 @@ pub enum Kind {
     DatasetInUse,
     /// The graph takes no writes any more.
     Frozen,
+    /// The log no longer has that change.
+    Pruned,
     /// The graph is not what the client thinks.
     PreconditionFailed,
     /// The body or the answer is over a limit.
@@ -60,12 +64,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Malformed,
         Self::GraphNotFound,
         Self::JobNotFound,
         Self::DatasetNotFound,
         Self::EdgeNotFound,
+        Self::ConsumerNotFound,
         Self::RouteNotFound,
         Self::MethodNotAllowed,
         Self::NotAcceptable,
@@ -74,6 +79,7 @@ impl Kind {
         Self::SecondProducer,
         Self::DatasetInUse,
         Self::Frozen,
+        Self::Pruned,
         Self::PreconditionFailed,
         Self::TooLarge,
         Self::UnsupportedMediaType,
@@ -96,6 +102,7 @@ impl Kind {
             Self::JobNotFound => (404, "job_not_found", "There is no such job"),
             Self::DatasetNotFound => (404, "dataset_not_found", "There is no such dataset"),
             Self::EdgeNotFound => (404, "edge_not_found", "There is no such edge"),
+            Self::ConsumerNotFound => (404, "consumer_not_found", "There is no such consumer"),
             Self::RouteNotFound => (404, "route_not_found", "There is nothing at this path"),
             Self::MethodNotAllowed => (405, "method_not_allowed", "The path has no such method"),
             Self::NotAcceptable => (406, "not_acceptable", "No acceptable media type can be given"),
@@ -104,6 +111,7 @@ impl Kind {
             Self::SecondProducer => (409, "second_producer", "The dataset has a producer already"),
             Self::DatasetInUse => (409, "dataset_in_use", "The dataset is in use"),
             Self::Frozen => (409, "frozen", "The graph is frozen"),
+            Self::Pruned => (410, "pruned", "The log no longer has that change"),
             Self::PreconditionFailed => (412, "precondition_failed", "A precondition failed"),
             Self::TooLarge => (413, "too_large", "A limit is exceeded"),
             Self::UnsupportedMediaType => (415, "unsupported_media_type", "The body's media type is not supported"),
@@ -192,6 +200,12 @@ impl Problem {
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         serde_json::to_vec(&self.members).expect("a map of JSON is JSON")
+    }
+
+    /// There is no such graph.
+    #[must_use]
+    pub fn graph_not_found(graph: &Name) -> Self {
+        Self::refused(graph, Refusal::GraphNotFound { graph: graph.clone() })
     }
 
     /// A refusal to serve a request on `graph`.

@@ -4,18 +4,26 @@ use serde::Serialize;
 
 use super::call::Call;
 use super::problem::Problem;
+use super::stream::Streamed;
 use crate::design::Accepted;
 use crate::graph::Name;
 
+/// A body.
+pub enum Content {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// As it comes.
+    Streamed(Streamed),
+}
+
 /// An answer that is not a problem.
-#[derive(Debug)]
 pub struct Reply {
     /// The status code.
     pub status: u16,
     /// The body's media type.
     pub media_type: &'static str,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Content,
     /// Further headers.
     pub headers: Vec<(&'static str, String)>,
 }
@@ -38,7 +46,13 @@ impl Reply {
     /// Any text with status 200.
     #[must_use]
     pub fn text(media_type: &'static str, body: Vec<u8>) -> Self {
-        Self { status: 200, media_type, body, headers: Vec::new() }
+        Self { status: 200, media_type, body: Content::Whole(body), headers: Vec::new() }
+    }
+
+    /// A stream with status 200.
+    #[must_use]
+    pub fn streamed(media_type: &'static str, body: Streamed) -> Self {
+        Self { status: 200, media_type, body: Content::Streamed(body), headers: Vec::new() }
     }
 
     /// The answer to a read at `version` with the ETag `tag`; 304 without a body if the client has it.
@@ -75,7 +89,7 @@ impl From<Problem> for Reply {
         let mut reply = Self {
             status: problem.status(),
             media_type: "application/problem+json",
-            body: problem.body(),
+            body: Content::Whole(problem.body()),
             headers: Vec::new(),
         };
         if let Some((_, version)) = &problem.decided {

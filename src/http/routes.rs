@@ -6,7 +6,7 @@ use std::pin::Pin;
 use super::call::Call;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
-use super::{datasets, graphs, jobs, plans, service};
+use super::{changes, consumers, datasets, graphs, jobs, plans, service, snapshot};
 use crate::graph::{Direction, Side};
 
 /// What a handler is.
@@ -62,6 +62,8 @@ pub enum Class {
     Read,
     /// Writes a graph.
     Write,
+    /// About who reads a graph's change log: beside the graph, at no version of it, in no turn.
+    Consumers,
 }
 
 const JSON: &[&str] = &["application/json"];
@@ -141,6 +143,68 @@ pub static ROUTES: &[Route] = &[
             "A hash that is equal for equal graphs.",
             Class::Read,
             |call| Box::pin(graphs::digest(call)),
+        )
+    },
+    Route {
+        query: &["after", "limit", "at_least"],
+        answers: &[(200, "ChangePage")],
+        media_types: &changes::MEDIA_TYPES,
+        problems: &[Kind::Pruned],
+        ..route(
+            "GET",
+            "/v1/graphs/{graph}/changes",
+            "readChanges",
+            "What was changed after a version: a page as JSON, all of it as NDJSON, or live as server-sent events.",
+            Class::Read,
+            |call| Box::pin(changes::read(call)),
+        )
+    },
+    Route {
+        answers: &[(200, "EventLines")],
+        media_types: &[changes::LINES],
+        ..route(
+            "GET",
+            "/v1/graphs/{graph}/snapshot",
+            "readSnapshot",
+            "The whole graph at one version, as the events that build it.",
+            Class::Read,
+            |call| Box::pin(snapshot::read(call)),
+        )
+    },
+    Route {
+        answers: &[(200, "ConsumerList")],
+        ..route(
+            "GET",
+            "/v1/graphs/{graph}/consumers",
+            "listConsumers",
+            "Who reads the change log, and how far they are, in byte order of names.",
+            Class::Consumers,
+            |call| Box::pin(consumers::list(call)),
+        )
+    },
+    Route {
+        body: Body::Json("ConsumerRequest"),
+        answers: &[(200, "Acknowledged"), (201, "Acknowledged")],
+        problems: &[Kind::PreconditionFailed, Kind::Pruned],
+        ..route(
+            "PUT",
+            "/v1/graphs/{graph}/consumers/{consumer}",
+            "acknowledge",
+            "Notes up to which version a consumer has the changes, and registers it if it is new. Pruning leaves what it has not.",
+            Class::Consumers,
+            |call| Box::pin(consumers::acknowledge(call)),
+        )
+    },
+    Route {
+        answers: &[(200, "Forgotten")],
+        problems: &[Kind::ConsumerNotFound],
+        ..route(
+            "DELETE",
+            "/v1/graphs/{graph}/consumers/{consumer}",
+            "forgetConsumer",
+            "Takes a consumer off the list: pruning no longer waits for it.",
+            Class::Consumers,
+            |call| Box::pin(consumers::forget(call)),
         )
     },
     Route {
@@ -494,6 +558,13 @@ impl Route {
             Class::List => kinds.push(Kind::DatabaseUnavailable),
             Class::Read => kinds.extend([Kind::GraphNotFound, Kind::VersionNotReached]),
             Class::Write => kinds.extend([Kind::PreconditionFailed, Kind::IdempotencyKeyReused, Kind::Frozen]),
+            Class::Consumers => kinds.extend([
+                Kind::GraphNotFound,
+                Kind::InvalidName,
+                Kind::Contended,
+                Kind::DatabaseUnavailable,
+                Kind::OutcomeUnknown,
+            ]),
         }
         if matches!(self.class, Class::Read | Class::Write) {
             kinds.extend([

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use super::rows::{RowStore, column, read_head};
 use super::{CommitError, GraphState, Head, StoreError};
 use crate::db::schema::consumers;
-use crate::db::{DbError, Value, WriteError};
+use crate::db::{Value, WriteError};
 use crate::graph::Name;
 
 /// Somebody who reads the log.
@@ -115,6 +115,6 @@ impl RowStore {
 pub(super) fn repeatable(error: WriteError<CommitError>) -> CommitError {
     match error {
         WriteError::RolledBack(error) => error,
-        WriteError::CommitUnknown(error) => CommitError::from(DbError::from(error)),
+        WriteError::CommitUnknown(error) => CommitError::from(error),
     }
 }

@@ -83,4 +83,10 @@ impl RowStore {
         let changes = rows.into_iter().map(logged).collect::<Result<_, StoreError>>()?;
         Ok(Some(Feed { head, changes }))
     }
+
+    /// One row by its primary key.
+    pub(super) fn read_committed_at(&self, graph_id: i64, version: u64) -> Result<Option<i64>, StoreError> {
+        let row = changes::table.find((graph_id, column(version))).select(changes::committed_at_ms);
+        Ok(self.database.ask(|connection| row.first(connection).optional())?)
+    }
 }

@@ -314,6 +314,10 @@ impl GraphStore for RowStore {
         self.read_feed(name, after, most)
     }
 
+    fn committed_at(&self, graph_id: i64, version: u64) -> Result<Option<i64>, StoreError> {
+        self.read_committed_at(graph_id, version)
+    }
+
     fn consumers(&self, name: &Name) -> Result<Option<(Head, Vec<Consumer>)>, StoreError> {
         self.read_consumers(name)
     }

@@ -318,7 +318,12 @@ fn unknown_and_repeated_query_parameters_are_refused() {
     let graph = Refusing::new();
     let known = |route: &fencepost::http::Route| !route.query.is_empty();
     for route in fencepost::http::ROUTES {
-        let path = route.path.replace("{graph}", "g").replace("{job}", "a").replace("{dataset}", "y");
+        let path = route
+            .path
+            .replace("{graph}", "g")
+            .replace("{job}", "a")
+            .replace("{dataset}", "y")
+            .replace("{consumer}", "c");
         let send = |query: &str| {
             let request = graph.server.call(route.method, &format!("{path}?{query}"));
             let request = if route.body_types().is_empty() { request } else { request.json(&json!({})) };

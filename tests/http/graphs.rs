@@ -31,12 +31,18 @@ fn what_is_not_there_answers_404_graph_not_found_on_every_route() {
         if route.id == "createGraph" {
             continue;
         }
-        let path = route.path.replace("{graph}", "none").replace("{job}", "a").replace("{dataset}", "d");
+        let path = route
+            .path
+            .replace("{graph}", "none")
+            .replace("{job}", "a")
+            .replace("{dataset}", "d")
+            .replace("{consumer}", "c");
         let body = match route.id {
             "applyChangeset" => json!({"operations": []}),
             "planMany" => json!({"datasets": ["d"]}),
             "createJob" => json!({"name": "a", "inputs": [], "outputs": []}),
             "putJob" => json!({"inputs": [], "outputs": []}),
+            "acknowledge" => json!({"acknowledged": 0}),
             _ => json!({}),
         };
         let request = server.call(route.method, &path);

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::server::{Request, Server};
 
 fn path(route: &fencepost::http::Route) -> String {
-    route.path.replace("{graph}", "g").replace("{job}", "a").replace("{dataset}", "y")
+    route.path.replace("{graph}", "g").replace("{job}", "a").replace("{dataset}", "y").replace("{consumer}", "c")
 }
 
 fn server() -> Server {

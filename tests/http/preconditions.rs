@@ -10,7 +10,12 @@ fn a_read_of_what_the_client_has_answers_304_without_a_body() {
     server.put_job("a", &["x"], &["y"]);
     server.put_job("b", &["y"], &[]);
     for route in fencepost::http::ROUTES.iter().filter(|route| route.class == fencepost::http::Class::Read) {
-        let path = route.path.replace("{graph}", "g").replace("{job}", "a").replace("{dataset}", "y");
+        let path = route
+            .path
+            .replace("{graph}", "g")
+            .replace("{job}", "a")
+            .replace("{dataset}", "y")
+            .replace("{consumer}", "c");
         let request = server.call(route.method, &path);
         let request = if route.method == "POST" { request.json(&json!({"datasets": ["y"]})) } else { request };
         let fresh = request.clone().send().expect(200);

@@ -11,7 +11,12 @@ fn a_version_that_is_there_is_not_waited_for() {
     let server = Server::with_graph();
     server.put_job("a", &["x"], &["y"]);
     for route in fencepost::http::ROUTES.iter().filter(|route| route.query.contains(&"at_least")) {
-        let path = route.path.replace("{graph}", "g").replace("{job}", "a").replace("{dataset}", "y");
+        let path = route
+            .path
+            .replace("{graph}", "g")
+            .replace("{job}", "a")
+            .replace("{dataset}", "y")
+            .replace("{consumer}", "c");
         for version in [0, 1] {
             let request = server.call(route.method, &format!("{path}?at_least={version}"));
             let request = if route.method == "POST" { request.json(&json!({"jobs": ["a"]})) } else { request };

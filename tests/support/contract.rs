@@ -33,9 +33,14 @@ pub fn check(method: &str, raw_path: &[u8], answer: &Answer) {
     let operation = &DOCUMENT["paths"][route.path][route.method.to_ascii_lowercase()];
     let response = follow(&operation["responses"][answer.status.to_string()]);
     assert!(response.is_object(), "{place} is not documented: {answer:?}");
+    let media_type = answer.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default();
     let documented = response["headers"].as_object().cloned().unwrap_or_default();
     for header in ["Fencepost-Version", "ETag", "Location", "Vary", "Retry-After", "Allow"] {
         let given = answer.header(header);
+        // Of what does not end there is no version that a client could have.
+        if header == "ETag" && media_type == "text/event-stream" {
+            continue;
+        }
         assert!(given.is_none() || documented.contains_key(header), "{place}: {header} is not documented");
         // Only problems may leave one out: not each is decided on a graph.
         assert!(
@@ -47,12 +52,28 @@ pub fn check(method: &str, raw_path: &[u8], answer: &Answer) {
         assert!(answer.body.is_empty(), "{place} has a body");
         return;
     }
-    let media_type = answer.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default();
     let content = &response["content"][media_type];
     assert!(content.is_object(), "{place}: the media type `{media_type}` is not documented");
-    let value = if media_type.ends_with("json") { answer.json() } else { Value::String(answer.text()) };
+    let is_json = media_type == "application/json" || media_type.ends_with("+json");
+    let value = if is_json { answer.json() } else { Value::String(answer.text()) };
     if let Err(error) = validate(&content["schema"], &value, "") {
         panic!("{place}: {error}: {value}");
+    }
+    if media_type == "application/x-ndjson" {
+        check_lines(&place, &answer.text());
+    }
+}
+
+/// Every line is an event, but for the last, which may be a problem.
+fn check_lines(place: &str, text: &str) {
+    assert!(text.is_empty() || text.ends_with('\n'), "{place}: the last line has no end");
+    let schema = |name: &str| &DOCUMENT["components"]["schemas"][name];
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (i, line) in lines.iter().enumerate() {
+        let is_problem = line["type"].as_str().is_some_and(|kind| kind.starts_with("urn:fencepost:problem:"));
+        if !(is_problem && i + 1 == lines.len()) {
+            validate(schema("CloudEvent"), line, "").unwrap_or_else(|error| panic!("{place}: line {i}: {error}"));
+        }
     }
 }
 

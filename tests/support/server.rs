@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::cluster::Kind;
 use super::contract;
+use super::tail::Chunked;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
@@ -85,13 +86,7 @@ impl Server {
     }
 
     pub fn call(&self, method: &str, path: &str) -> Request {
-        Request {
-            address: self.address,
-            method: method.to_owned(),
-            path: path.as_bytes().to_vec(),
-            headers: Vec::new(),
-            body: Vec::new(),
-        }
+        Request::new(self.address, method, path)
     }
 
     pub fn get(&self, path: &str) -> Request {
@@ -180,6 +175,11 @@ pub struct Request {
 }
 
 impl Request {
+    pub fn new(address: SocketAddr, method: &str, path: &str) -> Self {
+        let (method, path) = (method.to_owned(), path.as_bytes().to_vec());
+        Self { address, method, path, headers: Vec::new(), body: Vec::new() }
+    }
+
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -276,7 +276,14 @@ impl Answer {
             let (name, value) = line.split_once(": ").unwrap();
             (name.to_ascii_lowercase(), value.to_owned())
         };
-        Self { status, headers: lines.map(header).collect(), body: bytes[end + 4..].to_vec() }
+        let mut answer = Self { status, headers: lines.map(header).collect(), body: bytes[end + 4..].to_vec() };
+        if answer.header("transfer-encoding") == Some("chunked") {
+            let mut chunked = Chunked::default();
+            let raw = std::mem::take(&mut answer.body);
+            chunked.feed(&raw, &mut answer.body);
+            assert!(chunked.ended, "the answer was cut off");
+        }
+        answer
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

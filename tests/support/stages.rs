@@ -94,6 +94,9 @@ impl GraphStore for Interrupted {
     fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError> {
         self.store.feed(name, after, most)
     }
+    fn committed_at(&self, graph_id: i64, version: u64) -> Result<Option<i64>, StoreError> {
+        self.store.committed_at(graph_id, version)
+    }
     fn consumers(&self, name: &Name) -> Result<Option<(Head, Vec<Consumer>)>, StoreError> {
         self.store.consumers(name)
     }

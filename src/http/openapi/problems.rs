@@ -85,6 +85,7 @@ fn members(kind: Kind) -> Vec<Member> {
         Kind::EdgeNotFound => {
             decided_in(vec![("name", name(), true), ("job", name(), true), ("operation", operation(), true)])
         }
+        Kind::ConsumerNotFound => decided_in(vec![("name", name(), true)]),
         Kind::RouteNotFound => vec![("name", json!({"type": "string"}), true)],
         Kind::MethodNotAllowed => vec![("allowed", texts(), true)],
         Kind::NotAcceptable => vec![("available", texts(), true)],
@@ -107,6 +108,11 @@ fn members(kind: Kind) -> Vec<Member> {
             decided_in(vec![("name", name(), true), ("jobs", names(), true), ("operation", operation(), true)])
         }
         Kind::Frozen => vec![("graph", name(), true), ("moved_to", json!({"type": ["string", "null"]}), true)],
+        Kind::Pruned => {
+            let what = "The oldest change that the log still has; where it has none, the next one.";
+            let oldest = json!({"type": "integer", "minimum": 1, "description": what});
+            decided_or_not(vec![("oldest", oldest, true)])
+        }
         Kind::PreconditionFailed => decided_in(vec![
             (
                 "expected",

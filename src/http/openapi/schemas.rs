@@ -2,10 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::event::Kind;
+
 /// All of them by name.
 pub fn all() -> Map<String, Value> {
     let mut schemas = Map::new();
-    for part in [values(), jobs(), operations(), answers(), service()] {
+    for part in [values(), jobs(), operations(), answers(), events(), consumers(), service()] {
         let Value::Object(part) = part else { unreachable!("each part is an object") };
         schemas.extend(part);
     }
@@ -261,6 +263,98 @@ fn plan() -> Value {
         "digest": "0f2b43a1c5ee7ac3e1d0a9b8c7d6e5f40312233445566778899aabbccddeeff0",
     });
     with_example(object("The jobs that must run, and their order.", &required, properties), example)
+}
+
+fn events() -> Value {
+    let text = |what: &str| json!({"type": "string", "description": what});
+    let constant = |value: &str| json!({"type": "string", "const": value});
+    let required = [
+        "specversion",
+        "id",
+        "source",
+        "type",
+        "subject",
+        "datacontenttype",
+        "sequence",
+        "partitionkey",
+        "graphversion",
+        "ordinal",
+        "chainhash",
+        "checksum",
+        "data",
+    ];
+    let properties = json!({
+        "specversion": constant("1.0"),
+        "id": {"type": "string", "format": "uuid", "description": "The same wherever and whenever the event is told."},
+        "source": text("The graph's history: `urn:fencepost:graph:` and a UUID."),
+        "type": {"type": "string", "enum": Kind::ALL.map(Kind::word), "description": "A change; or, of a snapshot: its beginning, a part of it, its end."},
+        "subject": to("Name"),
+        "time": {"type": "string", "format": "date-time", "description": "When the version was committed, if that is known."},
+        "datacontenttype": constant("application/json"),
+        "sequence": text("The version with leading zeros, so that it sorts as text."),
+        "partitionkey": to("Name"),
+        "graphversion": to("Version"),
+        "ordinal": {"type": "integer", "minimum": 0, "description": "Among the events of that version."},
+        "chainhash": to("Sha256"),
+        "actor": text("Who asked for the change, if they said so."),
+        "checksum": text("Over id, time, chainhash and actor: the beginning of their SHA-256."),
+        "data": {"type": "object", "description": "Of a change, canonical JSON: its facts and its version. `chainhash` is SHA-256 of the one before and these bytes."},
+    });
+    let example = json!({
+        "specversion": "1.0", "id": "0e5f9f0a-9a2c-5a53-b0b4-7f3d2c1a9e88",
+        "source": "urn:fencepost:graph:6a1f3b52-8c5e-4d0e-9f57-3d2b1c0a9e77", "type": "dev.fencepost.changed.v1", "subject": "main",
+        "time": "2026-11-22T09:30:00.000Z", "datacontenttype": "application/json", "sequence": "00000000000000000007", "partitionkey": "main",
+        "graphversion": 7, "ordinal": 0, "chainhash": "0f2b43a1c5ee7ac3e1d0a9b8c7d6e5f40312233445566778899aabbccddeeff0",
+        "checksum": "1f0e2d3c4b5a6978", "data": {"facts": [{"fact": "job_deleted", "name": "report"}], "version": 7},
+    });
+    json!({
+        "CloudEvent": with_example(object("An event in the form of CloudEvents 1.0. Its fields stand in this order, and it has one spelling.", &required, properties), example),
+        "ChangePage": object(
+            "Changes one after another. Large ones make a page shorter than was asked for: there are more as long as `next_after` is below `version`.",
+            &["graph", "version", "items", "next_after"],
+            json!({
+                "graph": to("Name"), "version": to("Version"), "items": list("CloudEvent"),
+                "next_after": {"type": "integer", "minimum": 0, "description": "To ask for what comes after this page."},
+            }),
+        ),
+        "EventLines": text("A `CloudEvent` a line. Where the stream cannot be continued, its last line is a problem instead."),
+        "EventStream": text(
+            "Server-sent events: `id` is the version, `event` the type, `data` a `CloudEvent`. Comments tell that the connection lives. Where the \
+             tail cannot be continued, the last event is `problem`, its data a problem. It ends with the deletion of the graph and with the server."
+        ),
+    })
+}
+
+fn consumers() -> Value {
+    let acknowledged =
+        || json!({"type": "integer", "minimum": 0, "description": "The consumer has all changes up to this version."});
+    let consumer = object(
+        "Who reads the change log.",
+        &["name", "acknowledged", "acknowledged_at"],
+        json!({
+            "name": to("Name"), "acknowledged": acknowledged(), "acknowledged_at": {"type": "string", "format": "date-time"},
+        }),
+    );
+    let example = json!({"name": "search-index", "acknowledged": 7, "acknowledged_at": "2026-11-22T09:30:00.000Z"});
+    let noted =
+        json!({"graph": to("Name"), "version": to("Version"), "consumer": to("Name"), "acknowledged": acknowledged()});
+    let forgotten = json!({"graph": to("Name"), "version": to("Version"), "consumer": to("Name")});
+    json!({
+        "Consumer": with_example(consumer, example),
+        "ConsumerList": object("In byte order of names.", &["graph", "version", "items"], json!({
+            "graph": to("Name"), "version": to("Version"), "items": list("Consumer"),
+        })),
+        "ConsumerRequest": with_example(
+            object("How far the consumer is.", &["acknowledged"], json!({"acknowledged": acknowledged()})),
+            json!({"acknowledged": 7}),
+        ),
+        "Acknowledged": object(
+            "What is noted now: never less than before.",
+            &["graph", "version", "consumer", "acknowledged"],
+            noted,
+        ),
+        "Forgotten": object("The consumer is off the list.", &["graph", "version", "consumer"], forgotten),
+    })
 }
 
 fn service() -> Value {

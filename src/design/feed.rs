@@ -1,0 +1,102 @@
+//! What the service gives to those who read a graph's change log: none of it takes a turn or a lock. The log grows by commits alone, so that what is read of
+//! it beside them is true, and whatever was answered before is in it.
+
+use std::sync::Arc;
+
+use super::listeners::Listening;
+use super::{Inner, Refusal, Service, now_ms};
+use crate::graph::Name;
+use crate::store::{Acknowledgement, Consumer, Feed, GraphState, Head};
+
+impl Service {
+    /// The graph's row as it is now, deleted graphs included, and a page of its changes after `after`, at most `most`; what `show` makes of them. `show`
+    /// runs on the thread that read them, `reply` is called once; neither may block.
+    pub fn feed<T: 'static>(
+        &self,
+        graph: &Name,
+        after: u64,
+        most: usize,
+        show: impl FnOnce(Feed) -> T + Send + 'static,
+        reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
+    ) {
+        self.aside(graph, reply, move |inner, graph| {
+            let feed = inner.store.feed(graph, after, most)?;
+            feed.map(show).ok_or_else(|| not_found(graph))
+        });
+    }
+
+    /// What a snapshot at `version` tells beside the graph: its row, deleted graphs included, and when the version was committed, in milliseconds since
+    /// 1970, if that is known. `reply` is called once and must not block.
+    pub fn origin(
+        &self,
+        graph: &Name,
+        version: u64,
+        reply: impl FnOnce(Result<(Head, Option<i64>), Refusal>) + Send + 'static,
+    ) {
+        self.aside(graph, reply, move |inner, graph| {
+            let head = inner.store.head(graph)?.ok_or_else(|| not_found(graph))?;
+            let committed_at_ms = inner.store.committed_at(head.id, version)?;
+            Ok((head, committed_at_ms))
+        });
+    }
+
+    /// The graph's row, and who reads its log, in byte order of names. `reply` is called once and must not block.
+    pub fn consumers(&self, graph: &Name, reply: impl FnOnce(Result<(Head, Vec<Consumer>), Refusal>) + Send + 'static) {
+        self.aside(graph, reply, |inner, graph| {
+            let found = inner.store.consumers(graph)?.filter(|(head, _)| head.state != GraphState::Deleted);
+            found.ok_or_else(|| not_found(graph))
+        });
+    }
+
+    /// Notes that the consumer needs no change up to `version`, and registers it if it is new. `reply` is called once and must not block.
+    pub fn acknowledge(
+        &self,
+        graph: &Name,
+        consumer: &Name,
+        version: u64,
+        reply: impl FnOnce(Result<Acknowledgement, Refusal>) + Send + 'static,
+    ) {
+        let consumer = consumer.clone();
+        self.aside(graph, reply, move |inner, graph| {
+            let noted = inner.store.acknowledge(graph, &consumer, version, now_ms());
+            noted.map_err(|error| inner.refusal_of(graph, error))
+        });
+    }
+
+    /// Takes the consumer off the list; the graph's row, and whether the consumer was on it. `reply` is called once and must not block.
+    pub fn forget_consumer(
+        &self,
+        graph: &Name,
+        consumer: &Name,
+        reply: impl FnOnce(Result<(Head, bool), Refusal>) + Send + 'static,
+    ) {
+        let consumer = consumer.clone();
+        self.aside(graph, reply, move |inner, graph| {
+            let forgotten = inner.store.forget_consumer(graph, &consumer);
+            let was_there = forgotten.map_err(|error| inner.refusal_of(graph, error))?;
+            let head = inner.store.head(graph)?;
+            head.zip(was_there).ok_or_else(|| not_found(graph))
+        });
+    }
+
+    /// Calls `callback` soon after each write of this process to the graph, on the thread that took the turn, until what is returned is dropped. It must
+    /// not block. A hint: of what other processes write nothing is heard.
+    pub fn listen(&self, graph: &Name, callback: impl Fn() + Send + Sync + 'static) -> Listening {
+        self.inner.listeners.add(graph, Arc::new(callback))
+    }
+
+    /// Does `work`, which asks the store, on a worker.
+    fn aside<T: 'static>(
+        &self,
+        graph: &Name,
+        reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
+        work: impl FnOnce(&Inner, &Name) -> Result<T, Refusal> + Send + 'static,
+    ) {
+        let (inner, graph) = (Arc::clone(&self.inner), graph.clone());
+        self.inner.workers.spawn(move || reply(work(&inner, &graph)));
+    }
+}
+
+fn not_found(graph: &Name) -> Refusal {
+    Refusal::GraphNotFound { graph: graph.clone() }
+}

@@ -1,0 +1,259 @@
+//! The change log as it leaves over HTTP: a page as JSON, all of it as lines, or live as server-sent events. Each change is an event with one spelling,
+//! the same in all three.
+
+use std::sync::Arc;
+
+use rocket::tokio;
+use rocket::tokio::time::Instant;
+use serde_json::json;
+
+use super::call::{Call, ask};
+use super::problem::{Kind, Problem};
+use super::reply::Reply;
+use super::stream::{Form, Gone, Pieces, stream};
+use super::tail::{End, Taken};
+use super::{App, TAIL};
+use crate::event::{self, Event, Stream};
+use crate::graph::Name;
+use crate::store::{Feed, GraphState, Head, Logged};
+
+/// The media types of the change log, the default first.
+pub const MEDIA_TYPES: [&str; 3] = ["application/json", LINES, EVENTS];
+/// JSON texts, one a line.
+pub const LINES: &str = "application/x-ndjson";
+/// Server-sent events.
+pub const EVENTS: &str = "text/event-stream";
+
+/// Items a page has if the client does not say.
+const DEFAULT_ITEMS: usize = 100;
+/// Items a page has at most.
+const MOST_ITEMS: u64 = 1000;
+/// Changes that a stream reads at once.
+pub const PAGE_CHANGES: usize = 500;
+/// How long a client waits before it connects again, in milliseconds.
+const RETRY_MS: u32 = 1000;
+
+/// A part of the log, written out.
+pub struct Page {
+    /// The graph's row.
+    pub head: Head,
+    /// Changes one after another, from the version after the one that was asked for.
+    pub events: Vec<Vec<u8>>,
+}
+
+/// How one change is written.
+type Write = fn(&Stream, &Logged) -> Vec<u8>;
+
+/// As JSON.
+fn object(stream: &Stream, logged: &Logged) -> Vec<u8> {
+    let mut line = line(stream, logged);
+    line.pop();
+    line
+}
+
+/// As JSON and a line feed.
+fn line(stream: &Stream, logged: &Logged) -> Vec<u8> {
+    stream.line(&Event::changed(logged))
+}
+
+/// As a server-sent event, whose id is the version.
+pub fn event(stream: &Stream, logged: &Logged) -> Vec<u8> {
+    let head = format!("id: {}\nevent: {}\ndata: ", logged.version, event::Kind::Changed.word());
+    let mut event = Vec::with_capacity(head.len() + 640 + logged.change.len());
+    event.extend_from_slice(head.as_bytes());
+    stream.write(&Event::changed(logged), &mut event);
+    event.extend_from_slice(b"\n\n");
+    event
+}
+
+impl App {
+    /// What the log has after `after`, at most `most` changes, of deleted graphs too.
+    ///
+    /// # Errors
+    /// [`Problem`] if there never was such a graph, the next change was pruned, or the database does not answer.
+    pub(super) async fn log_page(&self, graph: &Name, after: u64, most: usize, write: Write) -> Result<Page, Problem> {
+        let show = move |Feed { head, changes }| {
+            let stream = Stream::of(&head);
+            let events = changes.iter().map(|logged| write(&stream, logged)).collect();
+            Page { head, events }
+        };
+        let page: Result<Page, _> = ask(|reply| self.service.feed(graph, after, most, show, reply)).await;
+        let page = page.map_err(|refusal| Problem::refused(graph, refusal))?;
+        if after.saturating_add(1) < page.head.oldest { Err(pruned(&page.head)) } else { Ok(page) }
+    }
+}
+
+/// The change after the version asked for is gone.
+fn pruned(head: &Head) -> Problem {
+    let (oldest, version) = (head.oldest, head.version);
+    let detail = format!(
+        "the log no longer has this change; the oldest that it has is {oldest}. The snapshot has the whole graph: read it, and go on after its version"
+    );
+    Problem::new(Kind::Pruned, detail).with("oldest", json!(oldest)).decided_at(&head.name, version)
+}
+
+impl Call {
+    /// The first page of what was asked for, of a graph that is there.
+    async fn first_page(&self, after: u64, most: usize, write: Write) -> Result<Page, Problem> {
+        let graph = self.name("graph")?;
+        let look = || async {
+            let page = self.app.log_page(&graph, after, most, write).await;
+            page.and_then(|page| match page.head.state {
+                GraphState::Deleted => Err(Problem::graph_not_found(&graph)),
+                GraphState::Open | GraphState::Frozen => Ok(page),
+            })
+        };
+        self.at_least(&graph, look, |page| page.head.version).await
+    }
+}
+
+/// A change that was told once is not there any more.
+pub fn went_back(graph: &Name, from: u64, to: u64) -> Problem {
+    let detail = format!(
+        "graph `{graph}` went back from version {from} to {to}: was a backup restored? Read its snapshot, and go on after its version"
+    );
+    Problem::new(Kind::Internal, detail)
+}
+
+/// `GET /v1/graphs/{graph}/changes`
+pub async fn read(call: Call) -> Result<Reply, Problem> {
+    let reply = match call.accepted {
+        LINES => lines(call).await,
+        EVENTS => events(call).await,
+        _ => page(call).await,
+    };
+    reply.map(|reply| reply.with("Vary", "Accept".to_owned()))
+}
+
+async fn page(call: Call) -> Result<Reply, Problem> {
+    let after = call.number("after")?.unwrap_or(0);
+    let limit = limit(&call)?.map_or(DEFAULT_ITEMS, |limit| limit as usize);
+    let Page { head, events } = call.first_page(after, limit, object).await?;
+    let version = head.version;
+    Ok(Reply::read(&call, version, version, || {
+        let name = serde_json::to_string(&head.name).expect("a name is a JSON string");
+        let mut body = format!(r#"{{"graph":{name},"version":{version},"items":["#).into_bytes();
+        body.extend(events.join(&b','));
+        body.extend_from_slice(format!(r#"],"next_after":{}}}"#, after + events.len() as u64).as_bytes());
+        Reply::text(call.accepted, body)
+    }))
+}
+
+fn limit(call: &Call) -> Result<Option<u64>, Problem> {
+    match call.number("limit")? {
+        Some(limit) if !(1..=MOST_ITEMS).contains(&limit) => {
+            Err(Problem::malformed("limit", format!("at most {MOST_ITEMS} changes can be asked for, and at least 1")))
+        }
+        limit => Ok(limit),
+    }
+}
+
+/// All changes that there were when the request came.
+async fn lines(call: Call) -> Result<Reply, Problem> {
+    let after = call.number("after")?.unwrap_or(0);
+    let limit = limit(&call)?;
+    let most = limit.map_or(PAGE_CHANGES, |limit| PAGE_CHANGES.min(limit as usize));
+    let first = call.first_page(after, most, line).await?;
+    let version = first.head.version;
+    if call.has_current(version) {
+        return Ok(Reply::read(&call, version, version, || unreachable!("the client has it")));
+    }
+    let last = limit.map_or(version, |limit| version.min(after.saturating_add(limit)));
+    let (pieces, streamed) = stream(Form::Lines, call.app.open_stream("changes")?);
+    tokio::spawn(send_lines(Arc::clone(&call.app), pieces, first, after, last));
+    Ok(Reply::read(&call, version, version, || Reply::streamed(LINES, streamed)))
+}
+
+/// Sends the changes after `after` up to the one that made version `last`.
+async fn send_lines(app: Arc<App>, pieces: Pieces, first: Page, mut after: u64, last: u64) {
+    let graph = first.head.name.clone();
+    let mut page = Ok(first);
+    loop {
+        let events = match page {
+            Ok(Page { events, head }) if events.is_empty() && after < last => {
+                return pieces.fail(&went_back(&graph, last, head.version)).await;
+            }
+            Ok(Page { events, .. }) => events,
+            Err(problem) => return pieces.fail(&problem).await,
+        };
+        after += events.len() as u64;
+        if pieces.send(events.concat()).await.is_err() {
+            return;
+        }
+        if after >= last {
+            return pieces.end().await;
+        }
+        let most = PAGE_CHANGES.min(usize::try_from(last - after).unwrap_or(PAGE_CHANGES));
+        page = app.log_page(&graph, after, most, line).await;
+    }
+}
+
+/// The live tail.
+async fn events(call: Call) -> Result<Reply, Problem> {
+    if call.query("limit").is_some() {
+        return Err(Problem::malformed("limit", "a live tail does not end; leave the limit away, or ask for JSON"));
+    }
+    let after = match call.last_event_id()? {
+        Some(last) => last,
+        None => call.number("after")?.unwrap_or(0),
+    };
+    let first = call.first_page(after, PAGE_CHANGES, event).await?;
+    let version = first.head.version;
+    let (pieces, streamed) = stream(Form::Events, call.app.open_stream(TAIL)?);
+    let (app, shutdown) = (Arc::clone(&call.app), call.shutdown.clone());
+    tokio::spawn(async move {
+        let outcome = tokio::select! {
+            biased;
+            () = shutdown => Ok(None),
+            outcome = follow(&app, &pieces, first, after) => outcome,
+        };
+        match outcome {
+            Ok(None) => pieces.end().await,
+            Ok(Some(problem)) => pieces.fail(&problem).await,
+            Err(Gone) => {}
+        }
+    });
+    let reply = Reply::streamed(EVENTS, streamed).at_version(version);
+    Ok(reply.with("Cache-Control", "no-store".to_owned()))
+}
+
+/// Sends the changes after `after` as they come, until the graph is deleted, the client goes, or there is a problem.
+async fn follow(app: &Arc<App>, pieces: &Pieces, first: Page, mut after: u64) -> Result<Option<Problem>, Gone> {
+    let tail = app.tail(&first);
+    let mut grown = tail.subscribe();
+    let graph = first.head.name;
+    pieces.send([format!("retry: {RETRY_MS}\n\n").into_bytes(), first.events.concat()].concat()).await?;
+    after += first.events.len() as u64;
+    let mut spoke = Instant::now();
+    loop {
+        grown.mark_unchanged();
+        match tail.take(after) {
+            Taken::Events(events, last) => {
+                pieces.send(events.concat()).await?;
+                (after, spoke) = (last, Instant::now());
+            }
+            Taken::Behind => {
+                let page = match app.log_page(&graph, after, PAGE_CHANGES, event).await {
+                    Ok(page) if page.events.is_empty() => {
+                        return Ok(Some(went_back(&graph, after + 1, page.head.version)));
+                    }
+                    Ok(page) => page,
+                    Err(problem) => return Ok(Some(problem)),
+                };
+                after += page.events.len() as u64;
+                pieces.send(page.events.concat()).await?;
+                spoke = Instant::now();
+            }
+            Taken::End(End::Deleted) => return Ok(None),
+            Taken::End(End::Failed(problem)) => return Ok(Some(problem)),
+            Taken::Nothing => tokio::select! {
+                _ = grown.changed() => {}
+                () = pieces.gone() => return Err(Gone),
+                () = tokio::time::sleep_until(spoke + app.limits.heartbeat) => {
+                    pieces.send(b":\n\n".to_vec()).await?;
+                    spoke = Instant::now();
+                }
+            },
+        }
+    }
+}
