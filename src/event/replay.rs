@@ -4,6 +4,9 @@ use super::{Contents, DamagedEvent, Event, Kind, Position, Reader, Stream};
 use crate::graph::{Change, Graph, Illegal, replay, replay_imported};
 use crate::store::Chain;
 
+/// Versions are kept in 63 bits; no graph has come as far as an import beyond this would claim.
+const LAST_IMPORTED: u64 = 1 << 62;
+
 /// What is wrong with a log, at one event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
@@ -177,7 +180,7 @@ impl Replay {
         let (stream, event) = self.reader.read(text)?;
         match &self.stream {
             Some(expected) if expected != stream => {
-                let named = |stream: &Stream| match expected.graph == stream.graph || stream.graph == expected.graph {
+                let named = |stream: &Stream| match expected.graph == stream.graph {
                     true => format!("{} ({})", stream.graph, stream.uuid),
                     false => stream.graph.to_string(),
                 };
@@ -219,7 +222,10 @@ impl Replay {
         }
         // What was abandoned at another version took none of this one's ordinals.
         let first = self.last.filter(|last| last.version == event.position.version).map_or(0, |last| last.ordinal + 1);
-        if event.position.ordinal != first || contents.version != event.position.version {
+        if event.position.ordinal != first
+            || contents.version != event.position.version
+            || contents.version > LAST_IMPORTED
+        {
             return Err(ReplayError::Data("its version or ordinal is not that of a beginning".to_owned()));
         }
         self.graph = Graph::empty_at(contents.version);
@@ -261,6 +267,11 @@ impl Replay {
         let (change, at, job_version) = read;
         if at != version {
             return Err(ReplayError::Data(format!("it is of version {at}")));
+        }
+        if let Some(job_version) = job_version
+            && !(1..=version).contains(&job_version)
+        {
+            return Err(ReplayError::Data(format!("it tells of a job of version {job_version}")));
         }
         self.graph = replay_imported(std::mem::take(&mut self.graph), &change, job_version, version)?;
         Ok(())
