@@ -15,10 +15,14 @@ mod catch_up;
 mod consumers;
 mod delta;
 mod feed;
+mod kept;
+mod restore;
 pub mod rows;
 
 pub use consumers::{Acknowledgement, Consumer};
 pub use feed::{Feed, Logged};
+pub use kept::Kept;
+pub use restore::{Restoration, Restored, Target};
 
 /// SHA-256 of the previous chain and a change's canonical bytes: two graphs with one chain have one history.
 #[derive(Clone, Copy, PartialEq, Eq)]
