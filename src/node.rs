@@ -172,7 +172,11 @@ fn lock_url_of(record: &LockRecord) -> Result<LockUrl, NodeError> {
     }
 }
 
-fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
+/// Opens the database alone: for what reads or tends it without a turn.
+///
+/// # Errors
+/// [`NodeError`] says what to do.
+pub fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
     // Who stalls in a transaction must not hold the row for longer than the lock.
     let pool = PoolLimits { stall: options.pool.stall.min(options.lease), ..options.pool };
     Ok(RowStore::new(Database::open(&options.database, pool)?)?)
