@@ -8,6 +8,7 @@ mod design;
 mod faults;
 mod graph;
 mod http;
+mod keep;
 mod lock;
 mod on_postgres;
 mod store;
