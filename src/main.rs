@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fencepost::bench::{self, BenchError, DriveArgs, HttpTarget, InProcess};
 use fencepost::check::{self, CheckArgs, CheckError, FetchError, Verdict};
-use fencepost::db::{Database, DatabaseUrl, DbError};
+use fencepost::db::{Database, DatabaseUrl, DbError, STALL_MAX};
 use fencepost::design::{self, Design, Reads, Refusal, Service};
 use fencepost::event;
 use fencepost::graph::{Name, PlanRequest};
@@ -597,7 +597,9 @@ fn restore(node: &NodeArgs, args: &ImportArgs, graph: &Name) -> Result<(), Failu
     let [path] = args.paths.as_slice() else {
         return Err(Failure::usage("a log of events is in one file: give one PATH, or - for standard input"));
     };
-    let restored = events::restore(&node::open_store(&node.options()?)?, graph, path)?;
+    // No lock is held meanwhile: however short its lease, the transaction may stand still for as long as any.
+    let options = NodeOptions { lease: STALL_MAX, ..node.options()? };
+    let restored = events::restore(&node::open_store(&options)?, graph, path)?;
     if !restored.same_uuid {
         log::info!(
             "another graph of this database is of the same history: `{graph}` has a UUID of its own, {}",
