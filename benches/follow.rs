@@ -64,9 +64,10 @@ impl Place {
         let mut command = fencepost(&url, &["serve", "--address", "127.0.0.1:0"]);
         let mut server = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
         let mut lines = BufReader::new(server.stderr.take().expect("is piped")).lines();
-        let base = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            Some(format!("http://{}", line.split("http://").nth(1)?.split(';').next()?))
-        });
+        let base = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| Some(format!("http://{}", line.split("http://").nth(1)?.split(';').next()?)));
         thread::spawn(move || lines.for_each(drop));
         Self { url, base: base.expect("the server says where it is"), _server: Running(server) }
     }
@@ -74,7 +75,8 @@ impl Place {
     /// Runs the driver; writes a second.
     fn drive(&self, graph: &str, seed: u64, seconds: u64, more: &[&str]) -> f64 {
         let (seed, seconds) = (seed.to_string(), seconds.to_string());
-        let arguments = ["bench", "drive", "--url", &self.base, "--graph", graph, "--workload", "register", "--seed", &seed];
+        let arguments =
+            ["bench", "drive", "--url", &self.base, "--graph", graph, "--workload", "register", "--seed", &seed];
         let mut command = fencepost(&self.url, &arguments);
         command.args(["--seconds", &seconds, "--format", "json", "--clients", CLIENTS]).args(more);
         let output = command.output().expect("runs");
@@ -204,14 +206,20 @@ fn pair(place: &Place, number: usize) -> f64 {
             assert!(read as f64 > written * 3.0, "{read} events were read of {written} four times");
         }
     }
-    println!("pair {number}: {:.0} writes a second without tails, {:.0} with four, ratio {:.3}", rates[0], rates[1], rates[1] / rates[0]);
+    println!(
+        "pair {number}: {:.0} writes a second without tails, {:.0} with four, ratio {:.3}",
+        rates[0],
+        rates[1],
+        rates[1] / rates[0]
+    );
     rates[1] / rates[0]
 }
 
 fn main() {
     let directory = tempfile::tempdir().expect("a directory");
     let database = std::env::var("FENCEPOST_BENCH_DATABASE");
-    let place = Place::new(database.unwrap_or_else(|_| format!("sqlite:{}", directory.path().join("bench.db").display())));
+    let place =
+        Place::new(database.unwrap_or_else(|_| format!("sqlite:{}", directory.path().join("bench.db").display())));
     let rate = RATE.to_string();
 
     let over = AtomicBool::new(false);

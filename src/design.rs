@@ -692,7 +692,8 @@ impl IdempotencyKey {
 }
 
 /// Milliseconds since 1970: told in the change log, and compared only with others of a day's distance.
-fn now_ms() -> i64 {
+#[must_use]
+pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

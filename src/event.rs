@@ -202,7 +202,9 @@ impl Stream {
     }
 }
 
-fn rfc3339(ms: i64) -> String {
+/// A time as events and people read it. What is before 1970 or after 9999 is told as the nearest that is not.
+#[must_use]
+pub fn rfc3339(ms: i64) -> String {
     let ms = u64::try_from(ms).unwrap_or_default().min(LATEST_MS);
     humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)).to_string()
 }

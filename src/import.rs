@@ -17,19 +17,22 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::design::{Accepted, Refusal, Service};
 use crate::graph::{Changeset, Command, JobSpecification, Name, Operation, Rejection};
 
+pub mod events;
 mod ndjson;
 mod wfformat;
 
 /// How files are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// By the first line of each file: a job, or the beginning of a WfFormat document.
+    /// By the first line of each file: a job, an event, or the beginning of a WfFormat document.
     #[default]
     Auto,
     /// One job a line: `{"name","inputs","outputs","spec"}`.
     Ndjson,
     /// WfCommons' workflow JSON, schema 1.5 or 1.6.
     Wfformat,
+    /// A log of changes or a snapshot, one event a line: restored with all its versions, into a graph that was never written.
+    Events,
 }
 
 /// What WfFormat names are prefixed with.
@@ -204,10 +207,7 @@ impl<'i> Import<'i> {
                 _ => None,
             };
         }
-        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
-        let template = "{elapsed} [{bar:40}] {bytes}/{total_bytes} ({bytes_per_sec}, {eta} left) {msg}";
-        bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
-        Ok(Self { service, graph: &request.graph, bar, already: Already::default(), created: false })
+        Ok(Self { service, graph: &request.graph, bar: bar_over(total), already: Already::default(), created: false })
     }
 
     /// One thread reads and this one writes.
@@ -329,6 +329,13 @@ impl<'i> Import<'i> {
     }
 }
 
+fn bar_over(bytes: Option<u64>) -> ProgressBar {
+    let bar = bytes.map_or_else(ProgressBar::no_length, ProgressBar::new);
+    let template = "{elapsed} [{bar:40}] {bytes}/{total_bytes} ({bytes_per_sec}, {eta} left) {msg}";
+    bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
+    bar
+}
+
 fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
@@ -413,6 +420,9 @@ impl<'r> Source<'r> {
         Ok(match format {
             Format::Wfformat => Box::new(wfformat::read(path, Box::new(input), self.request.namespace)?),
             Format::Ndjson | Format::Auto => Box::new(ndjson::Lines::new(path, input)),
+            Format::Events => {
+                return Err(io::Error::other("is a log of events: it is imported alone, without other files"));
+            }
         })
     }
 }
@@ -437,15 +447,21 @@ impl Iterator for Source<'_> {
     }
 }
 
-/// A document in WfFormat has no whole object on its first line, or one with a workflow in it. Looks only at what is buffered.
+/// An event names its specification. A document in WfFormat has no whole object on its first line, or one with a workflow in it. Looks only at what is
+/// buffered.
 fn detect(input: &mut impl io::BufRead) -> io::Result<Format> {
     #[derive(serde::Deserialize)]
     struct FirstLine {
         workflow: Option<serde::de::IgnoredAny>,
+        specversion: Option<serde::de::IgnoredAny>,
     }
     let buffered = input.fill_buf()?;
     let line = buffered.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
     let whole = serde_json::from_slice::<FirstLine>(line);
+    let is_event = |first: &FirstLine| first.specversion.is_some() && first.workflow.is_none();
+    if line.starts_with(br#"{"specversion":"#) || whole.as_ref().is_ok_and(is_event) {
+        return Ok(Format::Events);
+    }
     let is_job = match whole {
         Ok(first) => first.workflow.is_none(),
         // A line longer than the buffer, or a bad one: a document's first line is a lone bracket, or a field after it.

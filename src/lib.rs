@@ -2,8 +2,9 @@
 //! would break the graph's rules, and says in which order jobs must run to produce a dataset.
 //!
 //! `docs/ARCHITECTURE.md` walks one write and one read through these modules. Who may use whom:
-//! `graph` imports nothing of ours; `db` and `lock` know no graph; `store` knows `graph` and `db`; `design` knows
-//! `store` and `lock`; `http`, `import` and `bench` know `design` and `graph`, and `bench` `http`'s problems. `check` knows none of them, but for
+//! `graph` imports nothing of ours; `db` and `lock` know no graph; `store` knows `graph` and `db`; `event` knows `graph`, and of
+//! `store` what a chain is; `keep` knows `event` and `store`; `design` knows `store` and `lock`; `http`, `import` and `bench` know `design` and `graph`,
+//! `import` `keep` too, and `bench` `http`'s problems. `check` knows none of them, but for
 //! fetching what it is to judge.
 
 pub mod bench;
@@ -16,6 +17,7 @@ pub mod failpoint;
 pub mod graph;
 pub mod http;
 pub mod import;
+pub mod keep;
 pub mod lock;
 pub mod node;
 pub mod store;

@@ -10,15 +10,18 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fencepost::bench::{self, BenchError, DriveArgs, HttpTarget, InProcess};
 use fencepost::check::{self, CheckArgs, CheckError, FetchError, Verdict};
-use fencepost::db::{Database, DatabaseUrl, DbError};
-use fencepost::design::{Design, Reads, Refusal, Service};
+use fencepost::db::{Database, DatabaseUrl, DbError, STALL_MAX};
+use fencepost::design::{self, Design, Reads, Refusal, Service};
+use fencepost::event;
 use fencepost::export::sink::{SinkError, SinkUrl};
 use fencepost::export::{self, ExportError, ExportRequest, FreezeError, VerifyError};
 use fencepost::graph::{Name, PlanRequest};
 use fencepost::http::{self, HttpLimits};
+use fencepost::import::events::{self, LogFileError};
 use fencepost::import::{self, Format, ImportError, ImportRequest, Namespace};
+use fencepost::keep::{self, HistoryError, Listing, ListingError, ListingFormat, PruneError, RestoreError};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
-use fencepost::store::{CommitError, GraphStore, Head, StoreError};
+use fencepost::store::{Acknowledgement, CommitError, Consumer, GraphStore, Head, StoreError};
 
 /// Graphs are millions of small shared parts, made by one thread and given back by another.
 #[global_allocator]
@@ -127,6 +130,13 @@ enum Command {
         #[arg(long)]
         graph: String,
     },
+    /// Print who changed what in a graph, and when, oldest first
+    Log(LogArgs),
+    /// Have a graph's log begin at a later version: changes before it go, a snapshot at it is kept
+    Prune(PruneArgs),
+    /// Those who read a graph's log, whom pruning does not overtake
+    #[command(subcommand)]
+    Consumer(ConsumerCommand),
     /// Bring the database's schema up to date
     Migrate(MigrateArgs),
     /// Print the OpenAPI document
@@ -203,17 +213,17 @@ struct ImportArgs {
     /// How the files are read
     #[arg(long, default_value = "auto", value_enum)]
     format: Format,
-    /// What the names in WfFormat documents are prefixed with
-    #[arg(long, default_value = "file", value_enum)]
-    namespace: Namespace,
+    /// What the names in WfFormat documents are prefixed with; the file's name, unless told otherwise
+    #[arg(long, value_enum)]
+    namespace: Option<Namespace>,
     /// One changeset, which also deletes the jobs whose names begin with PREFIX and that the files do not hold
     #[arg(long, value_name = "PREFIX")]
     sync: Option<String>,
     /// Jobs in one changeset. Fewer, and other requests to the graph wait less for each; more, and all are in sooner. One that the rules refuse grows by those that
-    /// follow until it is legal, up to 40,000
-    #[arg(long, default_value_t = import::CHUNK_JOBS, value_parser = at_least_one, conflicts_with = "sync", value_name = "N")]
-    chunk_jobs: usize,
-    /// Files; - is standard input
+    /// follow until it is legal, up to 40,000. Unless told otherwise, 10,000
+    #[arg(long, value_parser = at_least_one, conflicts_with = "sync", value_name = "N")]
+    chunk_jobs: Option<usize>,
+    /// Files; - is standard input. Of events, one
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
@@ -292,6 +302,75 @@ struct FreezeArgs {
     /// How long to wait for that, in seconds
     #[arg(long, default_value_t = 60, value_name = "S")]
     wait_seconds: u64,
+}
+
+#[derive(Args)]
+struct LogArgs {
+    /// The graph; deleted ones have a log too
+    #[arg(long)]
+    graph: String,
+    /// Only changes of this job, in detail
+    #[arg(long)]
+    job: Option<String>,
+    /// Only changes after this version
+    #[arg(long, default_value_t = 0, value_parser = version_from::<0>, value_name = "VERSION")]
+    after: u64,
+    /// So many changes at most
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// How the log is written
+    #[arg(long, default_value = "text", value_enum)]
+    format: ListingFormat,
+}
+
+#[derive(Args)]
+struct PruneArgs {
+    /// The graph; deleted ones have a log too
+    #[arg(long)]
+    graph: String,
+    /// The version at which the log begins from then on
+    #[arg(long, value_parser = version_from::<1>, value_name = "VERSION")]
+    before: u64,
+}
+
+#[derive(Subcommand)]
+enum ConsumerCommand {
+    /// Print the consumers of a graph: name, acknowledged version, versions behind, and time of the last word, with tabs between
+    List {
+        /// The graph
+        #[arg(long)]
+        graph: String,
+    },
+    /// Note that a consumer needs no change up to a version; registers it if it is new
+    #[command(disable_version_flag = true)]
+    Ack {
+        /// The graph
+        #[arg(long)]
+        graph: String,
+        /// What the consumer calls itself
+        #[arg(long)]
+        name: String,
+        /// The version
+        #[arg(long, value_parser = version_from::<0>)]
+        version: u64,
+    },
+    /// Take a consumer off the list: pruning waits for it no longer
+    Remove {
+        /// The graph
+        #[arg(long)]
+        graph: String,
+        /// What the consumer calls itself
+        #[arg(long)]
+        name: String,
+    },
+}
+
+/// Versions fit 63 bits.
+fn version_from<const LEAST: u64>(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(version) if (LEAST..i64::MAX as u64).contains(&version) => Ok(version),
+        _ => Err(format!("is no version from {LEAST} on")),
+    }
 }
 
 #[derive(Args)]
@@ -394,7 +473,7 @@ impl From<Refusal> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Database(_) => Self::away(error),
+            StoreError::Database(error) => NodeError::from(error).into(),
             StoreError::DamagedRows { .. } | StoreError::DamagedLog(_) | StoreError::DamagedValue(_) => {
                 Self::refused(error)
             }
@@ -407,7 +486,11 @@ impl From<CommitError> for Failure {
         match error {
             CommitError::Unavailable(error) => error.into(),
             CommitError::Yielded(_) | CommitError::Unknown { .. } => Self::away(error),
-            other => Self::refused(other),
+            CommitError::Frozen { .. }
+            | CommitError::Deleted
+            | CommitError::Fenced { .. }
+            | CommitError::Conflict { .. }
+            | CommitError::Refused(_) => Self::refused(error),
         }
     }
 }
@@ -418,6 +501,37 @@ impl From<SinkError> for Failure {
             SinkError::Url { .. } => Self::usage(error),
             SinkError::Away { .. } => Self::away(error),
             SinkError::Superseded { .. } | SinkError::NotThere { .. } | SinkError::Damaged { .. } => {
+                Self::refused(error)
+            }
+        }
+    }
+}
+
+impl From<PruneError> for Failure {
+    fn from(error: PruneError) -> Self {
+        match error {
+            PruneError::Store(error) | PruneError::History(HistoryError::Store(error)) => error.into(),
+            PruneError::Write(_) => Self { message: error.to_string(), ..Self::away("") },
+            PruneError::History(_) | PruneError::NeededBy { .. } | PruneError::Outrun(_) => Self::refused(error),
+        }
+    }
+}
+
+impl From<ListingError> for Failure {
+    fn from(error: ListingError) -> Self {
+        match error {
+            ListingError::Store(error) => error.into(),
+            ListingError::GraphNotFound(_) | ListingError::Damaged { .. } => Self::refused(error),
+        }
+    }
+}
+
+impl From<LogFileError> for Failure {
+    fn from(error: LogFileError) -> Self {
+        match error {
+            LogFileError::Restore(RestoreError::Store(error)) => error.into(),
+            LogFileError::Restore(RestoreError::Write(error)) => error.into(),
+            LogFileError::Unreadable(_) | LogFileError::BadLine { .. } | LogFileError::Restore(_) => {
                 Self::refused(error)
             }
         }
@@ -487,6 +601,13 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Verify(args) => verify(&cli.node, args),
         Command::Freeze(args) => freeze(&cli.node, args),
         Command::Thaw { graph } => thaw(&cli.node, graph),
+        Command::Log(args) => log_of(&cli.node, args),
+        Command::Prune(args) => prune(&cli.node, args),
+        Command::Consumer(ConsumerCommand::List { graph }) => consumer_list(&cli.node, graph),
+        Command::Consumer(ConsumerCommand::Ack { graph, name, version }) => {
+            consumer_ack(&cli.node, graph, name, *version)
+        }
+        Command::Consumer(ConsumerCommand::Remove { graph, name }) => consumer_remove(&cli.node, graph, name),
         Command::Migrate(args) => migrate(&cli.node, args),
         Command::Openapi => openapi(),
         Command::Lock(LockCommand::Set) => lock_set(&cli.node),
@@ -553,10 +674,16 @@ fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
 
 /// Writes a result. Whoever stops reading it has had enough of it; any other failure is told.
 fn print(text: &str) -> Result<(), Failure> {
+    print_some(text).map(drop)
+}
+
+/// Writes a part of a result; whether anybody reads on.
+fn print_some(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::refused(error)),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::refused(error)),
     }
 }
 
@@ -565,12 +692,16 @@ fn name(argument: &str, text: &str) -> Result<Name, Failure> {
 }
 
 fn import(node: &NodeArgs, args: &ImportArgs) -> Result<(), Failure> {
+    let graph = name("--graph", &args.graph)?;
+    if events::is_log(args.format, &args.paths).map_err(Failure::refused)? {
+        return restore(node, args, &graph);
+    }
     let request = ImportRequest {
-        graph: name("--graph", &args.graph)?,
+        graph,
         format: args.format,
-        namespace: args.namespace,
+        namespace: args.namespace.unwrap_or_default(),
         sync: args.sync.clone(),
-        chunk_jobs: args.chunk_jobs,
+        chunk_jobs: args.chunk_jobs.unwrap_or(import::CHUNK_JOBS),
         paths: args.paths.clone(),
     };
     let service = node::open(&node.options()?)?;
@@ -580,6 +711,106 @@ fn import(node: &NodeArgs, args: &ImportArgs) -> Result<(), Failure> {
     })?;
     let deleted = if imported.deleted > 0 { format!("deleted {} jobs\n", imported.deleted) } else { String::new() };
     print(&format!("{deleted}imported {} jobs, now version {}\n", imported.jobs, imported.version))
+}
+
+fn restore(node: &NodeArgs, args: &ImportArgs, graph: &Name) -> Result<(), Failure> {
+    let senseless = [
+        ("--namespace", args.namespace.is_some()),
+        ("--sync", args.sync.is_some()),
+        ("--chunk-jobs", args.chunk_jobs.is_some()),
+    ];
+    if let Some((argument, _)) = senseless.into_iter().find(|(_, given)| *given) {
+        let why = "events are restored as they are, with their versions";
+        return Err(Failure::usage(format!("{argument} makes no sense with a log of events: {why}")));
+    }
+    let [path] = args.paths.as_slice() else {
+        return Err(Failure::usage("a log of events is in one file: give one PATH, or - for standard input"));
+    };
+    // No lock is held meanwhile: however short its lease, the transaction may stand still for as long as any.
+    let options = NodeOptions { lease: STALL_MAX, ..node.options()? };
+    let restored = events::restore(&node::open_store(&options)?, graph, path)?;
+    if !restored.same_uuid {
+        log::info!(
+            "another graph of this database is of the same history: `{graph}` has a UUID of its own, {}",
+            restored.uuid
+        );
+    }
+    if restored.deleted {
+        log::info!(
+            "the log ends with the deletion of the graph: `{graph}` is deleted, and its versions go on if it is created"
+        );
+    }
+    print(&format!("imported {} jobs, now version {}\n", restored.jobs, restored.version))
+}
+
+fn log_of(node: &NodeArgs, args: &LogArgs) -> Result<(), Failure> {
+    let listing = Listing {
+        graph: name("--graph", &args.graph)?,
+        job: args.job.as_deref().map(|job| name("--job", job)).transpose()?,
+        after: args.after,
+        limit: args.limit.unwrap_or(u64::MAX),
+        format: args.format,
+    };
+    let mut printed = Ok(true);
+    let pruned = &mut |oldest| eprintln!("the log was pruned: it begins at version {oldest}");
+    keep::list(&node::open_store(&node.options()?)?, &listing, pruned, &mut |lines| {
+        printed = print_some(lines);
+        matches!(printed, Ok(true))
+    })?;
+    printed.map(drop)
+}
+
+fn prune(node: &NodeArgs, args: &PruneArgs) -> Result<(), Failure> {
+    let (graph, before) = (name("--graph", &args.graph)?, args.before);
+    let pruned = keep::prune(&node::open_store(&node.options()?)?, &graph, before)?;
+    print(&if pruned.already {
+        format!("graph {graph}: nothing to do, changes before {before} are gone\n")
+    } else {
+        let count = pruned.changes;
+        format!(
+            "pruned graph {graph}: changes before {before} are gone, {count} of them; a snapshot at {before} is kept\n"
+        )
+    })
+}
+
+fn consumer_list(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
+    let graph = name("--graph", graph)?;
+    let found = node::open_store(&node.options()?)?.consumers(&graph)?;
+    let (head, consumers) = found.ok_or(NodeError::GraphNotFound(graph))?;
+    let line = |consumer: &Consumer| {
+        let behind = head.version.saturating_sub(consumer.acknowledged);
+        let time = event::rfc3339(consumer.acknowledged_at_ms);
+        format!("{}\t{}\t{behind}\t{time}\n", consumer.name, consumer.acknowledged)
+    };
+    print(&consumers.iter().map(line).collect::<String>())
+}
+
+fn consumer_ack(node: &NodeArgs, graph: &str, consumer: &str, version: u64) -> Result<(), Failure> {
+    let (graph, consumer) = (name("--graph", graph)?, name("--name", consumer)?);
+    let store = node::open_store(&node.options()?)?;
+    match store.acknowledge(&graph, &consumer, version, design::now_ms())? {
+        Acknowledgement::Noted { acknowledged, registered, .. } => {
+            let new = if registered { ", and is new" } else { "" };
+            print(&format!("consumer {consumer} of graph {graph} has acknowledged version {acknowledged}{new}\n"))
+        }
+        Acknowledgement::GraphNotFound => Err(NodeError::GraphNotFound(graph).into()),
+        Acknowledgement::Ahead { version: is_at } => {
+            Err(Failure::refused(format!("graph `{graph}` is at version {is_at}: {version} cannot have been read")))
+        }
+        Acknowledgement::Pruned { oldest } => Err(Failure::refused(format!(
+            "graph `{graph}` was pruned: the oldest change is {oldest}. A new consumer begins with a snapshot, and acknowledges at least version {}",
+            oldest - 1
+        ))),
+    }
+}
+
+fn consumer_remove(node: &NodeArgs, graph: &str, consumer: &str) -> Result<(), Failure> {
+    let (graph, consumer) = (name("--graph", graph)?, name("--name", consumer)?);
+    match node::open_store(&node.options()?)?.forget_consumer(&graph, &consumer)? {
+        Some(true) => print(&format!("removed consumer {consumer} of graph {graph}\n")),
+        Some(false) => Err(Failure::refused(format!("graph `{graph}` has no consumer `{consumer}`"))),
+        None => Err(NodeError::GraphNotFound(graph).into()),
+    }
 }
 
 fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {

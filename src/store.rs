@@ -16,10 +16,14 @@ mod consumers;
 mod delta;
 mod feed;
 mod freeze;
+mod kept;
+mod restore;
 pub mod rows;
 
 pub use consumers::{Acknowledgement, Consumer};
 pub use feed::{Feed, Logged};
+pub use kept::Kept;
+pub use restore::{Restoration, Restored, Target};
 
 /// SHA-256 of the previous chain and a change's canonical bytes: two graphs with one chain have one history.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod export;
 mod faults;
 mod graph;
 mod http;
+mod keep;
 mod lock;
 mod on_postgres;
 mod store;

@@ -308,6 +308,19 @@ impl AnyConnection {
         Ok(())
     }
 
+    /// Waits until no other transaction holds the same text, and holds it until the transaction ends. On SQLite the transaction that writes is alone
+    /// by itself.
+    ///
+    /// # Errors
+    /// What the database says, such as that it took too long.
+    pub fn hold_text(&mut self, text: &str) -> QueryResult<()> {
+        if let Self::Postgres(connection) = self {
+            let hold = diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))");
+            hold.bind::<Text, _>(text).execute(connection)?;
+        }
+        Ok(())
+    }
+
     /// Runs `body` in a transaction that no other process's migration runs beside.
     fn alone<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T, DbError>) -> Result<T, DbError> {
         match self {
@@ -602,7 +615,7 @@ impl AnyConnection {
         Ok(())
     }
 
-    /// Writes rows of the change log, all of one graph and one turn.
+    /// Writes rows of the change log, all of one graph, attempt and token.
     ///
     /// # Errors
     /// What the database says.
@@ -625,16 +638,17 @@ fn insert_changes_at_once(connection: &mut PgConnection, rows: &[ChangeRow<'_>])
     let Some(of_all) = rows.first() else { return Ok(()) };
     let statement = Words {
         text: "INSERT INTO changes (graph_id, version, change, chain, attempt, token, committed_at_ms, actor) \
-               SELECT ?, new.version, new.change, new.chain, ?, ?, ?, new.actor \
-               FROM unnest(?::bigint[], ?::text[], ?::bytea[], ?::text[]) AS new (version, change, chain, actor)",
+               SELECT ?, new.version, new.change, new.chain, ?, ?, new.committed_at_ms, new.actor \
+               FROM unnest(?::bigint[], ?::text[], ?::bytea[], ?::bigint[], ?::text[]) \
+               AS new (version, change, chain, committed_at_ms, actor)",
         values: &[
             V::Integer(of_all.graph_id),
             V::Text(of_all.attempt),
             V::Integer(of_all.token),
-            V::Integer(of_all.committed_at_ms),
             V::Integers(rows.iter().map(|row| row.version).collect()),
             V::Texts(rows.iter().map(|row| row.change).collect()),
             V::BytesEach(rows.iter().map(|row| row.chain).collect()),
+            V::Integers(rows.iter().map(|row| row.committed_at_ms).collect()),
             V::OptionalTexts(rows.iter().map(|row| row.actor).collect()),
         ],
     };

@@ -86,6 +86,12 @@ impl Importing {
         self
     }
 
+    /// The same of another stream; before anything is written.
+    #[must_use]
+    pub fn named(self, stream: Stream) -> Self {
+        Self { stream, ..self }
+    }
+
     /// What it tells of the whole graph.
     #[must_use]
     pub fn contents(&self) -> &Contents {

@@ -6,6 +6,9 @@ use super::{Contents, DamagedEvent, Event, Kind, Position, Reader, Stream};
 use crate::graph::{Assembly, Change, Graph, Illegal, replay};
 use crate::store::Chain;
 
+/// Versions are kept in 63 bits; no graph has come as far as an import beyond this would claim.
+const LAST_IMPORTED: u64 = 1 << 62;
+
 /// What is wrong with a log, at one event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
@@ -257,6 +260,9 @@ impl Replay {
                 if version != position.version {
                     return Err(ReplayError::Data(format!("it is of version {version}")));
                 }
+                if let Some(job_version) = job_version.filter(|of_job| !(1..=version).contains(of_job)) {
+                    return Err(ReplayError::Data(format!("it tells of a job of version {job_version}")));
+                }
                 match (&mut self.phase, &change.facts[..], job_version) {
                     (Phase::Importing { events, assembly, .. }, [fact], job_version) => {
                         assembly.add(fact, job_version)?;
@@ -294,7 +300,7 @@ impl Replay {
         }
         // What was abandoned at another version took none of this one's ordinals.
         let first = last.filter(|last| last.version == found.version).map_or(0, |last| last.ordinal + 1);
-        if found.ordinal != first || contents.version != found.version {
+        if found.ordinal != first || contents.version != found.version || found.version > LAST_IMPORTED {
             return Err(ReplayError::Data("its version or ordinal is not that of a beginning".to_owned()));
         }
         (self.chain, self.first_version) = (chain, contents.version);

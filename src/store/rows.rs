@@ -98,7 +98,7 @@ pub(super) fn read_head(connection: &mut AnyConnection, name: &Name) -> Result<O
 
 /// Makes the graph's row, open and empty, unless there is one of that name; whether it did. On Postgres another process may be doing the same: then this
 /// waits for what becomes of that.
-fn insert_graph(connection: &mut AnyConnection, name: &Name) -> QueryResult<bool> {
+pub(super) fn insert_graph(connection: &mut AnyConnection, name: &Name) -> QueryResult<bool> {
     let inserted = connection.run(
         "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, uuid) \
          VALUES (?, ?, 0, 0, 0, '', ?, ?) ON CONFLICT (name) DO NOTHING",
@@ -375,11 +375,16 @@ impl RowStore {
                 .filter(changes::graph_id.eq(commit.read.id))
                 .filter(changes::version.gt(column(commit.read.version)))
                 .filter(changes::attempt.eq(commit.attempt));
-            Ok::<_, StoreError>(attempts.select(changes::version).first::<i64>(connection).optional()?)
+            let found: Option<i64> = attempts.select(changes::version).first(connection).optional()?;
+            Ok::<_, StoreError>((found, read_head_by_id(connection, commit.read.id)?.oldest))
         });
         match found {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(CommitError::Unavailable(lost.into())),
+            Ok((Some(_), _)) => Ok(()),
+            // Where it would be found, there is nothing any more.
+            Ok((None, oldest)) if oldest > commit.read.version + 1 && !failpoint::is_off("pruned-attempt") => {
+                Err(unknown(format!("{lost}; the change log was pruned since, up to version {oldest}")))
+            }
+            Ok((None, _)) => Err(CommitError::Unavailable(lost.into())),
             Err(error) => Err(unknown(format!("{lost}; then {error}"))),
         }
     }

@@ -1,10 +1,13 @@
 //! How a database is opened: settings, migrations, and what is refused with a word on what to do.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::Barrier;
 
 use fencepost::db::{Database, DbError, PoolLimits};
+use fencepost::store::GraphStore;
+use uuid::Uuid;
 
 use crate::support::ask::{accepted, put_dataset};
 use crate::support::cluster::{GRAPH, Kind, SERVE, Server, Site, finish, name};
@@ -258,22 +261,44 @@ fn migrations_go_down_and_up_again() {
     };
     let before = schema();
     assert!(run(&["migrate"]).1.contains("up to date"));
-    for count in [1, 2, 3] {
+    for count in [1, 2, 3, 4] {
         let (code, said) = run(&["migrate", "--revert", &count.to_string()]);
         assert_eq!(code, Some(0), "{said}");
-        if count == 3 {
+        if count == 4 {
             assert_eq!(schema(), []);
         }
         let (code, said) = run(&["migrate"]);
         assert_eq!(code, Some(0), "{said}");
         assert_eq!(schema(), before);
     }
-    let (code, said) = run(&["migrate", "--revert", "4"]);
-    assert_eq!(code, Some(1), "there are only three: {said}");
+    let (code, said) = run(&["migrate", "--revert", "5"]);
+    assert_eq!(code, Some(1), "there are only four: {said}");
     assert_eq!(schema(), before, "all or nothing");
     let node = site.node();
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     accepted(&node, [put_dataset("d")]);
+}
+
+/// Events are named by it, so that no two histories may share one.
+#[test]
+fn graphs_that_were_there_before_get_uuids_of_their_own() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let site = Site::on(kind);
+        let node = site.node();
+        for n in 0..40 {
+            node.create_graph_and_wait(&name(&format!("graph-{n}"))).unwrap();
+        }
+        drop(node);
+        for arguments in [&["migrate", "--revert", "1"][..], &["migrate"]] {
+            let (code, said) = finish(site.fencepost(arguments));
+            assert_eq!(code, Some(0), "{said}");
+        }
+        let heads = site.store().graphs("", None, 100).unwrap();
+        let uuids: BTreeSet<Uuid> = heads.iter().map(|head| head.uuid).collect();
+        assert_eq!((heads.len(), uuids.len()), (40, 40), "on {kind:?}");
+        assert!(uuids.iter().all(|uuid| uuid.get_version_num() == 4), "on {kind:?}: {uuids:?}");
+        assert!(heads.iter().all(|head| head.oldest == 1 && head.version == 0));
+    }
 }
 
 #[test]

@@ -440,8 +440,19 @@ pub fn back_up(site: &Site, to: &Path) {
 
 /// Makes the rows in the database, while nodes run on it, what they are in a copy.
 pub fn restore(site: &Site, from: &Path) {
-    const TABLES: [&str; 8] =
-        ["service", "graphs", "datasets", "jobs", "job_inputs", "job_outputs", "changes", "idempotency_keys"];
+    const TABLES: [&str; 11] = [
+        "service",
+        "graphs",
+        "datasets",
+        "jobs",
+        "job_inputs",
+        "job_outputs",
+        "changes",
+        "idempotency_keys",
+        "consumers",
+        "snapshots",
+        "snapshot_parts",
+    ];
     let mut script = format!("ATTACH '{}' AS copy; BEGIN IMMEDIATE;", from.display());
     for table in TABLES.iter().rev() {
         script += &format!("DELETE FROM main.{table};");

@@ -1,0 +1,18 @@
+//! What is kept of a graph's past, and how it comes back: the graph at an earlier version, the log cut off at its beginning with a snapshot in its place, a
+//! graph restored from a log or a snapshot, and the log as people read it.
+//!
+//! Uses `event`, `graph` and the rows of `store`. Takes no lock and no turn: the past does not change, and what is written here holds only if the graph's row
+//! is as it must be.
+
+mod history;
+mod listing;
+mod prune;
+mod restore;
+
+pub use history::{HistoryError, Past, graph_at};
+pub use listing::{Listing, ListingError, ListingFormat, list};
+pub use prune::{PruneError, Pruned, prune};
+pub use restore::{RestoreError, RestoredGraph, Restorer};
+
+/// Bytes of one part of a kept snapshot, beyond which no further event goes into it.
+const PART_BYTES: usize = 1 << 20;

@@ -1,0 +1,209 @@
+//! A graph at an earlier version: from the snapshot that is kept, or the empty graph, and the changes after it.
+
+use crate::event::{Importing, Replay, ReplayError, Stream};
+use crate::graph::{Change, Graph, Name, replay};
+use crate::store::rows::RowStore;
+use crate::store::{Chain, GraphStore, Head, Logged, StoreError};
+
+/// Changes that are read at once.
+const PAGE_CHANGES: usize = 1_000;
+/// How often it is begun anew when somebody writes or prunes meanwhile.
+const TRIES: usize = 8;
+
+/// A graph as it was.
+#[derive(Clone)]
+pub struct Past {
+    /// The graph's row; its version may be a later one.
+    pub head: Head,
+    /// The graph.
+    pub graph: Graph,
+    /// The chain at that version.
+    pub chain: Chain,
+    /// When the version was committed, in milliseconds since 1970; `None` of version 0.
+    pub committed_at_ms: Option<i64>,
+}
+
+impl Past {
+    /// The same as events: a snapshot.
+    #[must_use]
+    pub fn importing(self) -> Importing {
+        Importing::new(Stream::of(&self.head), self.graph, self.chain, self.committed_at_ms)
+    }
+}
+
+/// Why a graph cannot be had as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// There is no such graph, and never was.
+    #[error("there is no graph `{0}`")]
+    GraphNotFound(Name),
+    /// It has not come to that version.
+    #[error("graph `{graph}` is at version {version}: it has not come to version {asked}")]
+    Ahead {
+        /// The graph.
+        graph: Name,
+        /// The version that it has.
+        version: u64,
+        /// What was asked for.
+        asked: u64,
+    },
+    /// That is no longer known.
+    #[error("graph `{graph}` was pruned: the oldest version that can be had is {oldest}, not {asked}")]
+    Pruned {
+        /// The graph.
+        graph: Name,
+        /// The version of the kept snapshot.
+        oldest: u64,
+        /// What was asked for.
+        asked: u64,
+    },
+    /// The log or the snapshot is not what was written. Restore the database from a backup.
+    #[error("the past of graph `{graph}` is damaged: {what}")]
+    Damaged {
+        /// The graph.
+        graph: Name,
+        /// What is wrong.
+        what: String,
+    },
+    /// The graph was written or pruned each time that it was read. Try again.
+    #[error("graph `{0}` was written or pruned each time that it was read; try again")]
+    Outrun(Name),
+    /// See there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The graph as it was at `version`, its chain held against the log's. O(size of the graph) for the version that it has; for an earlier one, O(size of
+/// the kept snapshot and of all changes between).
+///
+/// # Errors
+/// [`HistoryError`] says why there is none.
+pub fn graph_at(store: &RowStore, name: &Name, version: u64) -> Result<Past, HistoryError> {
+    for _ in 0..TRIES {
+        let head = store.head(name)?.ok_or_else(|| HistoryError::GraphNotFound(name.clone()))?;
+        if version > head.version {
+            return Err(HistoryError::Ahead { graph: name.clone(), version: head.version, asked: version });
+        }
+        let found = if version == head.version { present(store, &head)? } else { past(store, head, version)? };
+        if let Some(found) = found {
+            return Ok(found);
+        }
+    }
+    Err(HistoryError::Outrun(name.clone()))
+}
+
+/// From the rows; `None` if they are of a later version meanwhile.
+fn present(store: &RowStore, read: &Head) -> Result<Option<Past>, HistoryError> {
+    let Some((head, graph)) = store.load(&read.name)?.filter(|(head, _)| head.version == read.version) else {
+        return Ok(None);
+    };
+    let chain = head.chain;
+    let last = change_of(store, &head, head.version)?;
+    if last.as_ref().is_some_and(|last| last.chain != chain) {
+        return Err(damaged(&head, "the chain of its last change is not that of its row"));
+    }
+    let committed_at_ms = match (last, store.snapshot_version(head.id)?) {
+        (Some(last), _) => Some(last.committed_at_ms),
+        (None, Some(kept)) if kept == head.version => begun_at(store, &head, kept)?,
+        (None, _) => None,
+    };
+    Ok(Some(Past { head, graph, chain, committed_at_ms }))
+}
+
+/// From the snapshot and the log; `None` if they were pruned meanwhile.
+fn past(store: &RowStore, head: Head, version: u64) -> Result<Option<Past>, HistoryError> {
+    let start = match store.snapshot_version(head.id)? {
+        Some(kept) if kept <= version => snapshot(store, head, kept)?,
+        Some(oldest) => return Err(HistoryError::Pruned { graph: head.name, oldest, asked: version }),
+        None if head.oldest > 1 => return Err(damaged(&head, "it was pruned, and no snapshot is kept")),
+        None => Some(Past { head, graph: Graph::default(), chain: Chain::START, committed_at_ms: None }),
+    };
+    start.map_or(Ok(None), |start| follow(store, start, version))
+}
+
+/// The kept snapshot; `None` if another one took its place meanwhile.
+fn snapshot(store: &RowStore, head: Head, kept: u64) -> Result<Option<Past>, HistoryError> {
+    let mut replay = Replay::of(Some(Stream::of(&head)));
+    let taken = take_parts(store, &head, kept, &mut replay)?;
+    let replayed = taken.and_then(|committed_at_ms| Ok((committed_at_ms, replay.finish()?)));
+    if store.snapshot_version(head.id)? != Some(kept) {
+        return Ok(None);
+    }
+    let wrong = |what: &dyn std::fmt::Display| damaged(&head, &format!("the snapshot at version {kept}: {what}"));
+    let (committed_at_ms, replayed) = replayed.map_err(|error| wrong(&error))?;
+    if replayed.graph.version() != kept {
+        return Err(wrong(&format!("it is of version {}", replayed.graph.version())));
+    }
+    if change_of(store, &head, kept)?.is_some_and(|change| change.chain != replayed.chain) {
+        return Err(wrong(&"its chain is not the log's"));
+    }
+    Ok(Some(Past { head, graph: replayed.graph, chain: replayed.chain, committed_at_ms }))
+}
+
+/// Replays the parts of a snapshot; says when its version was committed.
+fn take_parts(
+    store: &RowStore,
+    head: &Head,
+    kept: u64,
+    replay: &mut Replay,
+) -> Result<Result<Option<i64>, ReplayError>, HistoryError> {
+    let (mut from, mut committed_at_ms) = (0, None);
+    loop {
+        let parts = store.snapshot_parts(head.id, kept, from)?;
+        if parts.is_empty() {
+            return Ok(Ok(committed_at_ms));
+        }
+        from += parts.len() as u64;
+        for line in parts.iter().flat_map(|part| part.split_terminator('\n')) {
+            match replay.take(line) {
+                Ok(event) => committed_at_ms = event.committed_at_ms,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+}
+
+/// When the version of the kept snapshot was committed, by its first event.
+fn begun_at(store: &RowStore, head: &Head, kept: u64) -> Result<Option<i64>, HistoryError> {
+    let parts = store.snapshot_parts(head.id, kept, 0)?;
+    let Some(first) = parts.first().and_then(|part| part.split_terminator('\n').next()) else { return Ok(None) };
+    let begun = Replay::of(Some(Stream::of(head))).take(first).map(|event| event.committed_at_ms);
+    begun.map_err(|error| damaged(head, &format!("the snapshot at version {kept}: {error}")))
+}
+
+/// Brings the graph to `version`; `None` if the log was pruned meanwhile.
+fn follow(store: &RowStore, start: Past, version: u64) -> Result<Option<Past>, HistoryError> {
+    let Past { head, mut graph, mut chain, mut committed_at_ms } = start;
+    while graph.version() < version {
+        let most = usize::try_from(version - graph.version()).unwrap_or(PAGE_CHANGES).min(PAGE_CHANGES);
+        let page = store.feed(&head.name, graph.version(), most)?.map(|feed| feed.changes).unwrap_or_default();
+        if page.is_empty() {
+            return Ok(None);
+        }
+        for logged in page {
+            let at = |what: String| damaged(&head, &format!("change {}: {what}", logged.version));
+            chain = chain.next(&logged.change);
+            if chain != logged.chain {
+                return Err(at("the chain of hashes breaks".to_owned()));
+            }
+            let (change, told) = Change::from_canonical_json(&logged.change).map_err(|error| at(error.to_string()))?;
+            graph = replay(graph, &change).map_err(|error| at(error.to_string()))?;
+            if told != logged.version || graph.version() != told {
+                return Err(at(format!("it tells of version {told}")));
+            }
+            committed_at_ms = Some(logged.committed_at_ms);
+        }
+    }
+    Ok(Some(Past { head, graph, chain, committed_at_ms }))
+}
+
+/// The change that made the version, if the log has it.
+fn change_of(store: &RowStore, head: &Head, version: u64) -> Result<Option<Logged>, HistoryError> {
+    let Some(before) = version.checked_sub(1) else { return Ok(None) };
+    let page = store.feed(&head.name, before, 1)?;
+    Ok(page.and_then(|feed| feed.changes.into_iter().next()))
+}
+
+fn damaged(head: &Head, what: &str) -> HistoryError {
+    HistoryError::Damaged { graph: head.name.clone(), what: what.to_owned() }
+}

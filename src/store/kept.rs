@@ -1,0 +1,220 @@
+//! What stands in for the beginning of a pruned log: the snapshot that is kept, in parts, and how changes leave. What a part says is not known here.
+
+use diesel::dsl::min;
+use diesel::prelude::*;
+
+use super::consumers::repeatable;
+use super::rows::{RowStore, column, read_head};
+use super::{CommitError, Head, StoreError};
+use crate::db::schema::{changes, consumers, octet_length, snapshot_parts, snapshots};
+use crate::db::{AnyConnection, Value};
+use crate::failpoint;
+use crate::graph::Name;
+
+/// Changes that one transaction deletes.
+const DELETED_CHANGES: i64 = 1_000;
+/// Parts that one transaction deletes.
+const DELETED_PARTS: i64 = 16;
+/// Parts that are read at once.
+const READ_PARTS: i64 = 4;
+
+/// What became of a wish that a snapshot be the log's beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It is: from here on the log begins at its version.
+    Yes,
+    /// Another one of that version or a later one was there before.
+    Already,
+    /// Somebody has not acknowledged the change before.
+    NeededBy {
+        /// Who.
+        consumer: String,
+        /// What it has acknowledged.
+        acknowledged: u64,
+    },
+    /// Its parts are not those that were written: somebody else is pruning.
+    Outrun,
+    /// There is no such graph, or it has not come to that version.
+    NotThere,
+}
+
+impl RowStore {
+    /// The version of the snapshot that is kept of the graph, if one is. One round trip.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn snapshot_version(&self, graph_id: i64) -> Result<Option<u64>, StoreError> {
+        let kept = self.database.ask(|connection| read_snapshot_version(connection, graph_id))?;
+        Ok(kept.map(|version| version as u64))
+    }
+
+    /// The next few parts of a snapshot from part `from` on, each whole lines. Empty after the last, and where there is no such snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn snapshot_parts(&self, graph_id: i64, version: u64, from: u64) -> Result<Vec<String>, StoreError> {
+        let rows: Vec<(i64, String)> = self.database.ask(|connection| {
+            snapshot_parts::table
+                .filter(snapshot_parts::graph_id.eq(graph_id))
+                .filter(snapshot_parts::version.eq(column(version)))
+                .filter(snapshot_parts::part.ge(column(from)))
+                .order(snapshot_parts::part)
+                .limit(READ_PARTS)
+                .select((snapshot_parts::part, snapshot_parts::lines))
+                .load(connection)
+        })?;
+        let dense = rows.into_iter().zip(from..).take_while(|((part, _), expected)| *part as u64 == *expected);
+        Ok(dense.map(|((_, lines), _)| lines).collect())
+    }
+
+    /// Writes a part of a snapshot that nobody reads yet. Written again, it is the same. One transaction.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be done.
+    pub fn write_snapshot_part(&self, graph_id: i64, version: u64, part: u64, lines: &str) -> Result<(), CommitError> {
+        let written = self.database.write(|connection| {
+            insert_part(connection, graph_id, version, part, lines)?;
+            Ok::<_, CommitError>(())
+        });
+        written.map_err(repeatable)
+    }
+
+    /// Makes the snapshot of `version`, whose parts have these sizes in bytes, what stands in for all before it, unless somebody still reads there. One
+    /// short transaction, which holds the graph's row: so does whoever registers to read.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be done.
+    pub fn keep_snapshot(&self, name: &Name, version: u64, sizes: &[usize]) -> Result<Kept, CommitError> {
+        let written = self.database.write(|connection| {
+            connection.hold_graph(name.as_str())?;
+            let found = read_head(connection, name)?.filter(|head| version <= head.version);
+            let Some(head) = found else { return Ok(Kept::NotThere) };
+            let kept = read_snapshot_version(connection, head.id)?;
+            if kept.is_some_and(|kept| kept >= column(version)) {
+                return Ok(Kept::Already);
+            }
+            if let Some((consumer, acknowledged)) = behind(connection, &head, version)? {
+                return Ok(Kept::NeededBy { consumer, acknowledged });
+            }
+            if !parts_are(connection, &head, version, sizes)? {
+                return Ok(Kept::Outrun);
+            }
+            let values = [Value::Integer(head.id), Value::Integer(column(version))];
+            keep(connection, values)?;
+            connection.run(
+                "UPDATE graphs SET oldest = ? WHERE id = ?",
+                &[Value::Integer(column(version.max(head.oldest))), Value::Integer(head.id)],
+            )?;
+            Ok::<_, CommitError>(Kept::Yes)
+        });
+        written.map_err(repeatable)
+    }
+
+    /// Deletes what the kept snapshot stands in for, and what is left of snapshots that never were or no longer are: some rows in each transaction. How many
+    /// changes went.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be done; what was deleted until then stays so.
+    pub fn delete_pruned(&self, name: &Name) -> Result<u64, CommitError> {
+        let mut deleted = 0;
+        while let Some(some) =
+            self.database.write(|connection| delete_some_changes(connection, name)).map_err(repeatable)?
+        {
+            deleted += some as u64;
+        }
+        while self.database.write(|connection| delete_some_parts(connection, name)).map_err(repeatable)? {}
+        Ok(deleted)
+    }
+}
+
+fn read_snapshot_version(connection: &mut AnyConnection, graph_id: i64) -> QueryResult<Option<i64>> {
+    snapshots::table.find(graph_id).select(snapshots::version).first(connection).optional()
+}
+
+pub(super) fn insert_part(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    version: u64,
+    part: u64,
+    lines: &str,
+) -> QueryResult<()> {
+    connection.run(
+        "INSERT INTO snapshot_parts (graph_id, version, part, lines) VALUES (?, ?, ?, ?) \
+         ON CONFLICT (graph_id, version, part) DO UPDATE SET lines = excluded.lines",
+        &[Value::Integer(graph_id), Value::Integer(column(version)), Value::Integer(column(part)), Value::Text(lines)],
+    )?;
+    Ok(())
+}
+
+/// Given the graph's id and the snapshot's version.
+pub(super) fn keep(connection: &mut AnyConnection, values: [Value<'_>; 2]) -> QueryResult<()> {
+    connection.run(
+        "INSERT INTO snapshots (graph_id, version) VALUES (?, ?) \
+         ON CONFLICT (graph_id) DO UPDATE SET version = excluded.version",
+        &values,
+    )?;
+    Ok(())
+}
+
+/// The consumer that is furthest behind, if it needs a change before `version`.
+fn behind(connection: &mut AnyConnection, head: &Head, version: u64) -> Result<Option<(String, u64)>, CommitError> {
+    if failpoint::is_off("prune-consumers") {
+        return Ok(None);
+    }
+    let found: Option<(String, i64)> = consumers::table
+        .filter(consumers::graph_id.eq(head.id))
+        .filter(consumers::acknowledged.lt(column(version) - 1))
+        .order((consumers::acknowledged, consumers::name))
+        .select((consumers::name, consumers::acknowledged))
+        .first(connection)
+        .optional()?;
+    Ok(found.map(|(name, acknowledged)| (name, acknowledged as u64)))
+}
+
+/// Whether the parts are those of these sizes. What an earlier attempt left beyond them goes.
+fn parts_are(connection: &mut AnyConnection, head: &Head, version: u64, sizes: &[usize]) -> Result<bool, CommitError> {
+    let of_version = snapshot_parts::graph_id.eq(head.id).and(snapshot_parts::version.eq(column(version)));
+    let beyond = snapshot_parts::part.ge(column(sizes.len() as u64));
+    diesel::delete(snapshot_parts::table.filter(of_version.and(beyond))).execute(connection)?;
+    let found: Vec<(i64, i32)> = snapshot_parts::table
+        .filter(of_version)
+        .order(snapshot_parts::part)
+        .select((snapshot_parts::part, octet_length(snapshot_parts::lines)))
+        .load(connection)?;
+    let expected = (0..).zip(sizes.iter().map(|size| i32::try_from(*size).unwrap_or(i32::MAX)));
+    Ok(found.into_iter().eq(expected))
+}
+
+/// Some of the oldest changes that were pruned; how many, and `None` if there were none.
+fn delete_some_changes(connection: &mut AnyConnection, name: &Name) -> Result<Option<usize>, CommitError> {
+    let Some(head) = read_head(connection, name)? else { return Ok(None) };
+    let oldest = column(head.oldest);
+    let pruned = changes::graph_id.eq(head.id).and(changes::version.lt(oldest));
+    let first: Option<i64> = changes::table.filter(pruned).select(min(changes::version)).first(connection)?;
+    let Some(first) = first else { return Ok(None) };
+    let some = changes::version.lt(oldest.min(first + DELETED_CHANGES));
+    let gone = changes::table.filter(changes::graph_id.eq(head.id).and(some));
+    Ok(Some(diesel::delete(gone).execute(connection)?))
+}
+
+/// Some parts of snapshots other than the kept one; whether there were any.
+fn delete_some_parts(connection: &mut AnyConnection, name: &Name) -> Result<bool, CommitError> {
+    // Or else another snapshot might become the kept one meanwhile.
+    connection.hold_graph(name.as_str())?;
+    let Some(head) = read_head(connection, name)? else { return Ok(false) };
+    let Some(kept) = read_snapshot_version(connection, head.id)? else { return Ok(false) };
+    let others = snapshot_parts::graph_id.eq(head.id).and(snapshot_parts::version.ne(kept));
+    let first: Option<(i64, i64)> = snapshot_parts::table
+        .filter(others)
+        .order((snapshot_parts::version, snapshot_parts::part))
+        .select((snapshot_parts::version, snapshot_parts::part))
+        .first(connection)
+        .optional()?;
+    let Some((version, part)) = first else { return Ok(false) };
+    let some = snapshot_parts::graph_id
+        .eq(head.id)
+        .and(snapshot_parts::version.eq(version))
+        .and(snapshot_parts::part.lt(part + DELETED_PARTS));
+    diesel::delete(snapshot_parts::table.filter(some)).execute(connection)?;
+    Ok(true)
+}

@@ -1,0 +1,237 @@
+//! A graph that comes from elsewhere: all its rows, its log and its snapshot, in one transaction, into a graph that was never written.
+
+use std::ops::Bound;
+
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use super::kept;
+use super::rows::{RowStore, column, insert_graph, read_head};
+use super::{Chain, CommitError, GraphState, GraphStore, Head, Logged, StoreError};
+use crate::db::schema::{ChangeRow, graphs};
+use crate::db::{AnyConnection, DbError, RowsStatement, RowsWrite, Value, WriteError};
+use crate::failpoint;
+use crate::graph::{CanonicalJson, Dataset, Graph, Job, Name};
+
+/// Rows, and bytes of them, that one statement writes.
+const CHUNK_ROWS: usize = 5_000;
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// What a graph's row becomes.
+#[derive(Debug, Clone)]
+pub struct Target<'t> {
+    /// Which graph; made if it is not there.
+    pub name: &'t Name,
+    /// What its history is called where it comes from. Taken over, unless another graph of this database has it.
+    pub uuid: Uuid,
+    /// Its version.
+    pub version: u64,
+    /// The chain at that version.
+    pub chain: Chain,
+    /// The oldest change that the log will have, or the next one.
+    pub oldest: u64,
+    /// Whether its last change deleted it.
+    pub deleted: bool,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restored {
+    /// It is there, and has this UUID.
+    As(Uuid),
+    /// Nothing was written: the graph was written before, deleted or frozen. This is its row.
+    InTheWay(Box<Head>),
+}
+
+/// A graph that is being written.
+pub struct Restoration<'c> {
+    connection: &'c mut AnyConnection,
+    graph_id: i64,
+    uuid: Uuid,
+}
+
+impl RowStore {
+    /// Makes an empty graph what `target` says, and has `fill` write all else. One transaction: the whole or nothing, and on SQLite no other write
+    /// meanwhile. `fill` must not pause for longer than a server lets a transaction stand still.
+    ///
+    /// # Errors
+    /// What `fill` gives, or [`CommitError`]; all but [`CommitError::Unknown`] mean that nothing was written.
+    pub fn restore<E: From<DbError> + From<CommitError>>(
+        &self,
+        target: &Target<'_>,
+        fill: impl FnOnce(&mut Restoration<'_>) -> Result<(), E>,
+    ) -> Result<Restored, E> {
+        let mut uuid = target.uuid;
+        let written = self.database.write(|connection| {
+            let begun = begin(connection, target).map_err(E::from)?;
+            let mut restoration = match begun {
+                Ok((graph_id, chosen)) => Restoration { connection, graph_id, uuid: chosen },
+                Err(in_the_way) => return Ok(Restored::InTheWay(in_the_way)),
+            };
+            uuid = restoration.uuid;
+            fill(&mut restoration)?;
+            Ok(Restored::As(uuid))
+        });
+        written.or_else(|error| match error {
+            WriteError::RolledBack(error) => Err(error),
+            WriteError::CommitUnknown(lost) => self.find_restored(target, uuid, lost).map_err(E::from),
+        })
+    }
+
+    /// Looks whether the graph is there, since the answer to COMMIT was lost.
+    fn find_restored(&self, target: &Target<'_>, uuid: Uuid, lost: DbError) -> Result<Restored, CommitError> {
+        let found = self.database.read_held(target.name.as_str(), |connection| read_head(connection, target.name));
+        let unknown =
+            |reason: String| CommitError::Unknown { attempt: format!("of restoring `{}`", target.name), reason };
+        match found {
+            Ok(Some(head)) if head.chain == target.chain && head.uuid == uuid => Ok(Restored::As(uuid)),
+            Ok(None) => Err(CommitError::Unavailable(lost.into())),
+            Ok(Some(head)) if head.version == 0 => Err(CommitError::Unavailable(lost.into())),
+            Ok(Some(_)) => Err(unknown(lost.to_string())),
+            Err(error) => Err(unknown(format!("{lost}; then {error}"))),
+        }
+    }
+
+    /// Whether nothing was ever written to the graph: it is not there, or open and at version 0. Otherwise its row.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn in_the_way(&self, name: &Name) -> Result<Option<Head>, StoreError> {
+        Ok(self.head(name)?.filter(|head| head.version > 0 || head.state != GraphState::Open))
+    }
+}
+
+/// The graph's id and UUID, or what is in the way. Nothing is written before the conditional update but an empty graph.
+fn begin(connection: &mut AnyConnection, target: &Target<'_>) -> Result<Result<(i64, Uuid), Box<Head>>, CommitError> {
+    let wanted = target.uuid.to_string();
+    // Whoever restores the same log under another name at the same time waits here.
+    connection.hold_text(&wanted)?;
+    insert_graph(connection, target.name)?;
+    connection.hold_graph(target.name.as_str())?;
+    let vanished = || StoreError::DamagedValue(format!("graph `{}` vanished", target.name));
+    let head = read_head(connection, target.name)?.ok_or_else(vanished)?;
+    let others = graphs::table.filter(graphs::uuid.eq(&wanted)).filter(graphs::id.ne(head.id));
+    let taken: i64 = others.count().get_result(connection)?;
+    let uuid = if taken == 0 { target.uuid } else { head.uuid };
+    let state = if target.deleted { GraphState::Deleted } else { GraphState::Open };
+    let off = Value::Integer(i64::from(failpoint::is_off("restore-empty")));
+    let changed = connection.run(
+        "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ? \
+         WHERE id = ? AND ((state = 'open' AND version = 0) OR ? = 1)",
+        &[
+            Value::Integer(column(target.version)),
+            Value::Bytes(&target.chain.0),
+            Value::Text(&uuid.to_string()),
+            Value::Integer(column(target.oldest)),
+            Value::Text(state.column()),
+            Value::Integer(head.id),
+            off,
+        ],
+    )?;
+    if changed == 1 { Ok(Ok((head.id, uuid))) } else { Ok(Err(Box::new(head))) }
+}
+
+impl Restoration<'_> {
+    /// What the graph's history is called here.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// Writes a part of the snapshot that is to be kept.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn snapshot_part(&mut self, version: u64, part: u64, lines: &str) -> Result<(), CommitError> {
+        Ok(kept::insert_part(self.connection, self.graph_id, version, part, lines)?)
+    }
+
+    /// Makes the snapshot whose parts were written the kept one.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn keep_snapshot(&mut self, version: u64) -> Result<(), CommitError> {
+        Ok(kept::keep(self.connection, [Value::Integer(self.graph_id), Value::Integer(column(version))])?)
+    }
+
+    /// Writes changes into the log, as those of one attempt with the smallest of tokens.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn changes(&mut self, logged: &[Logged]) -> Result<(), CommitError> {
+        let attempt = format!("restored {}", self.uuid);
+        let rows = logged.iter().map(|logged| ChangeRow {
+            graph_id: self.graph_id,
+            version: column(logged.version),
+            change: &logged.change,
+            chain: &logged.chain.0,
+            attempt: &attempt,
+            token: 0,
+            committed_at_ms: logged.committed_at_ms,
+            actor: logged.actor.as_deref(),
+        });
+        Ok(self.connection.insert_changes(&rows.collect::<Vec<_>>())?)
+    }
+
+    /// Writes all rows of the graph as it is now, in the order of their keys, some thousands at once. O(size of the graph).
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn rows(&mut self, graph: &Graph) -> Result<(), CommitError> {
+        let mut datasets: Vec<Dataset<'_>> = graph.datasets_from(Bound::Unbounded).collect();
+        datasets.sort_unstable_by_key(Dataset::id);
+        let bytes = |dataset: &Dataset<'_>| dataset.metadata().map_or(0, |metadata| metadata.as_str().len());
+        for some in chunks(&datasets, bytes) {
+            self.write(RowsStatement::INSERT_DATASETS.over(some.iter().map(dataset_row)))?;
+        }
+        let mut jobs: Vec<Job<'_>> = graph.jobs_from(Bound::Unbounded).collect();
+        jobs.sort_unstable_by_key(Job::id);
+        for some in chunks(&jobs, |job| job.spec().as_str().len()) {
+            self.write(RowsStatement::INSERT_JOBS.over(some.iter().map(job_row)))?;
+            for edges in edges(graph, some, Job::inputs).chunks(CHUNK_ROWS) {
+                self.write(RowsStatement::INSERT_INPUTS.over(edges.iter()))?;
+            }
+            for edges in edges(graph, some, Job::outputs).chunks(CHUNK_ROWS) {
+                self.write(RowsStatement::INSERT_OUTPUTS.over(edges.iter()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, rows: Option<RowsWrite>) -> Result<(), CommitError> {
+        rows.map_or(Ok(()), |rows| Ok(self.connection.write_rows(self.graph_id, &rows)?))
+    }
+}
+
+fn dataset_row<'g>(dataset: &Dataset<'g>) -> (u32, &'g str, Option<&'g str>) {
+    (dataset.id(), dataset.name().as_str(), dataset.metadata().map(CanonicalJson::as_str))
+}
+
+fn job_row<'g>(job: &Job<'g>) -> (u32, &'g str, &'g str, u64) {
+    (job.id(), job.name().as_str(), job.spec().as_str(), job.version())
+}
+
+/// The edges of one side as rows: `job << 32 | dataset`.
+fn edges<'g>(graph: &'g Graph, jobs: &[Job<'g>], names: fn(&Job<'g>) -> Vec<&'g Name>) -> Vec<u64> {
+    let mut edges = Vec::new();
+    for job in jobs {
+        let ids = names(job).into_iter().filter_map(|name| graph.dataset(name.as_str())).map(|dataset| dataset.id());
+        edges.extend(ids.map(|dataset| u64::from(job.id()) << 32 | u64::from(dataset)));
+    }
+    edges
+}
+
+/// Cut where there are enough rows or bytes, but never empty.
+fn chunks<T>(mut rows: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let fits = rows.iter().take(CHUNK_ROWS).take_while(|row| {
+            let fits = sum < CHUNK_BYTES;
+            sum += bytes(row);
+            fits
+        });
+        let (some, rest) = rows.split_at(fits.count());
+        rows = rest;
+        (!some.is_empty()).then_some(some)
+    })
+}
