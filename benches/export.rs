@@ -15,7 +15,7 @@ use fencepost::event::{Event, Importing, Replay, Stream};
 use fencepost::export::sink::SinkUrl;
 use fencepost::export::{ExportRequest, export, replay_from, verify};
 use fencepost::graph::{
-    CanonicalJson, Change, Changeset, Command, Fact, Graph, JobSpecification, Listing, Name, Operation, Side, decide,
+    CanonicalJson, Change, Changeset, Command, Fact, FlatGraph, Graph, JobSpecification, Name, Operation, Side, decide,
 };
 use fencepost::node::{self, NodeOptions};
 use fencepost::store::rows::RowStore;
@@ -225,10 +225,10 @@ fn main() {
     let small_count = small_events(&small);
     for round in 1..=ROUNDS {
         let ((head, loaded), load) = timed(|| store.load(&graph).expect("is loaded").expect("is there"));
-        let (listing, flat) = timed(|| Listing::of(&loaded));
-        let (_, order) = timed(|| black_box(listing.jobs_by_generation()));
-        let (_, digest) = timed(|| black_box(listing.digest()));
-        drop(listing);
+        let (flat_graph, flat) = timed(|| FlatGraph::of(&loaded));
+        let (_, order) = timed(|| black_box(flat_graph.jobs_by_generation()));
+        let (_, digest) = timed(|| black_box(flat_graph.digest()));
+        drop(flat_graph);
         let mut importing = Importing::new(Stream::of(&head), loaded, head.chain, None);
         let ((events, bytes), words) = timed(|| {
             let (mut line, mut events, mut bytes) = (Vec::new(), 0_u64, 0);

@@ -14,13 +14,15 @@
 
 use std::fmt;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use prometheus::Histogram;
 
 use crate::graph::{Command, Name, Precondition, Rejection, apply_all};
 use crate::lock::{DistributedLock, LockError, LockIdentity};
-use crate::store::{CatchUp, CommitError, Creation, GraphStore, Head, LockRecord, Refresh, StoreError, StoredAnswer};
+use crate::store::{
+    CatchUp, CommitError, Creation, GraphStore, Head, LockRecord, Refresh, StoreError, StoredAnswer, now_ms,
+};
 
 mod feed;
 mod image;
@@ -689,11 +691,4 @@ impl IdempotencyKey {
         serde_json::from_str(&stored.answer)
             .map_err(|error| Refusal::Internal { what: format!("a stored answer is damaged: {error}") })
     }
-}
-
-/// Milliseconds since 1970: told in the change log, and compared only with others of a day's distance.
-#[must_use]
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,17 +1,17 @@
 //! The way out: a graph's log written to other engines while it is served, held against the database, and the cut-over.
 //!
-//! Uses `event` and `store`, and takes no lock: it reads snapshots, and what writers have committed. Writers never wait for it.
+//! Uses `event`, `keep` and `store`, and takes no lock: it reads snapshots, and what writers have committed. Writers never wait for it.
 
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::event::{DamagedEvent, Event, Importing, Kind, Position, Reader, Stream};
 use crate::failpoint;
 use crate::graph::Name;
-use crate::store::{Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError};
+use crate::store::{Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError, now_ms};
 
 mod address;
 mod cut_over;
@@ -274,7 +274,7 @@ impl Export<'_> {
         if head.state == GraphState::Deleted {
             return Err(not_found());
         }
-        let committed_at_ms = committed_at(self.store, &head)?;
+        let committed_at_ms = self.store.committed_at(head.id, head.version)?;
         log::info!("writing graph `{}` at version {} to {}", head.name, head.version, self.request.to);
         let (stream, chain) = (self.stream.clone(), head.chain);
         let importing = move || {
@@ -405,9 +405,7 @@ impl Export<'_> {
         if !due {
             return Ok(());
         }
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        let noted = self.store.acknowledge(&self.request.graph, consumer, version, now_ms);
+        let noted = self.store.acknowledge(&self.request.graph, consumer, version, now_ms());
         match noted.map_err(|reason| ExportError::Unregistered { consumer: consumer.clone(), reason })? {
             Acknowledgement::Noted { .. } | Acknowledgement::GraphNotFound => {}
             Acknowledgement::Ahead { version: actual } => {
@@ -430,13 +428,4 @@ fn make_batch(importing: &mut Importing) -> Vec<Event<'static>> {
         events.push(event);
     }
     events
-}
-
-/// When the head's version was committed, if the log still has it.
-fn committed_at(store: &dyn GraphStore, head: &Head) -> Result<Option<i64>, StoreError> {
-    if head.version == 0 || head.version < head.oldest {
-        return Ok(None);
-    }
-    let feed = store.feed(&head.name, head.version - 1, 1)?;
-    Ok(feed.and_then(|feed| feed.changes.first().map(|change| change.committed_at_ms)))
 }

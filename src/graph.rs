@@ -15,10 +15,11 @@ mod cycle;
 mod decide;
 mod digest;
 mod draft;
+mod flat;
 mod grouped;
 mod index;
 mod json;
-mod listing;
+
 mod name;
 mod neighbours;
 mod operation;
@@ -38,8 +39,8 @@ pub use build::{DamagedRows, GraphBuilder};
 pub use change::{Change, DamagedFact, Fact};
 pub use decide::{Decision, decide};
 pub use digest::hex;
+pub use flat::FlatGraph;
 pub use json::{CanonicalJson, JsonError};
-pub use listing::Listing;
 pub use name::{InvalidName, Name};
 pub use operation::{
     Changeset, ChangesetWire, Command, DatasetWire, InvalidOperation, JobPatch, JobPatchWire, JobSpecification,

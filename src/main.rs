@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fencepost::bench::{self, BenchError, DriveArgs, HttpTarget, InProcess};
 use fencepost::check::{self, CheckArgs, CheckError, FetchError, Verdict};
 use fencepost::db::{Database, DatabaseUrl, DbError, STALL_MAX};
-use fencepost::design::{self, Design, Reads, Refusal, Service};
+use fencepost::design::{Design, Reads, Refusal, Service};
 use fencepost::event;
 use fencepost::export::sink::{SinkError, SinkUrl};
 use fencepost::export::{self, ExportError, ExportRequest, FreezeError, VerifyError};
@@ -21,7 +21,7 @@ use fencepost::import::events::{self, LogFileError};
 use fencepost::import::{self, Format, ImportError, ImportRequest, Namespace};
 use fencepost::keep::{self, HistoryError, Listing, ListingError, ListingFormat, PruneError, RestoreError};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
-use fencepost::store::{Acknowledgement, CommitError, Consumer, GraphStore, Head, StoreError};
+use fencepost::store::{Acknowledgement, CommitError, Consumer, GraphStore, Head, StoreError, now_ms};
 
 /// Graphs are millions of small shared parts, made by one thread and given back by another.
 #[global_allocator]
@@ -788,7 +788,7 @@ fn consumer_list(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
 fn consumer_ack(node: &NodeArgs, graph: &str, consumer: &str, version: u64) -> Result<(), Failure> {
     let (graph, consumer) = (name("--graph", graph)?, name("--name", consumer)?);
     let store = node::open_store(&node.options()?)?;
-    match store.acknowledge(&graph, &consumer, version, design::now_ms())? {
+    match store.acknowledge(&graph, &consumer, version, now_ms())? {
         Acknowledgement::Noted { acknowledged, registered, .. } => {
             let new = if registered { ", and is new" } else { "" };
             print(&format!("consumer {consumer} of graph {graph} has acknowledged version {acknowledged}{new}\n"))

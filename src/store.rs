@@ -4,6 +4,7 @@
 //! beside it in the same transaction.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -295,6 +296,13 @@ impl From<diesel::result::Error> for CommitError {
     }
 }
 
+/// Milliseconds since 1970: told in the change log, and compared only with others of a day's distance.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Where state lives. Every call is one transaction.
 pub trait GraphStore: Send + Sync {
     /// Tells this database from every other: locks are named by it.
@@ -394,7 +402,7 @@ pub trait GraphStore: Send + Sync {
     /// [`StoreError`] if they cannot be read, or the log has a gap.
     fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError>;
 
-    /// When a version was committed, in milliseconds since 1970; `None` if the log has no such change.
+    /// When a version was committed, in milliseconds since 1970; `None` if neither the log nor the kept snapshot has it.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.

@@ -100,6 +100,7 @@ diesel::table! {
     snapshots (graph_id) {
         graph_id -> BigInt,
         version -> BigInt,
+        committed_at_ms -> Nullable<BigInt>,
     }
 }
 

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::listeners::Listening;
-use super::{Inner, Refusal, Service, now_ms};
+use super::{Inner, Refusal, Service};
 use crate::graph::Name;
-use crate::store::{Acknowledgement, Consumer, Feed, GraphState, Head};
+use crate::store::{Acknowledgement, Consumer, Feed, GraphState, Head, now_ms};
 
 impl Service {
     /// The graph's row as it is now, deleted graphs included, and a page of its changes after `after`, at most `most`; what `show` makes of them. `show`

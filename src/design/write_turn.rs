@@ -12,12 +12,12 @@ use prometheus::Histogram;
 use super::image::Image;
 use super::lane::{Lane, PendingWrite};
 use super::metrics::observe;
-use super::{Accepted, IdempotencyKey, Inner, Refusal, Verdict, now_ms};
+use super::{Accepted, IdempotencyKey, Inner, Refusal, Verdict};
 use crate::failpoint;
 use crate::graph::{Command, Effect, Graph, Series, hex};
 use crate::lock::{FencingToken, Guard, LockError, LockKey, Mode};
 use crate::store::rows::ANSWER_KEPT_MS;
-use crate::store::{Commit, CommitError, Entry, GraphState, Head, ImageKey, StoredAnswer};
+use crate::store::{Commit, CommitError, Entry, GraphState, Head, ImageKey, StoredAnswer, now_ms};
 
 impl Inner {
     pub(super) fn start_write_turn(self: &Arc<Self>, lane: Arc<Lane>) {

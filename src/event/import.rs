@@ -6,7 +6,7 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 
 use super::{Event, Kind, Position, Stream};
-use crate::graph::{Graph, Listing};
+use crate::graph::{FlatGraph, Graph};
 use crate::store::Chain;
 
 /// What an import tells of the whole graph, at its beginning and at its end. Fields stand in the byte order of their names.
@@ -37,7 +37,7 @@ pub struct Contents {
 /// could stand at one place in byte order. So every prefix is a legal graph, and equal graphs give equal bytes.
 pub struct Importing {
     stream: Stream,
-    listing: Listing,
+    flat: FlatGraph,
     /// Of the graph, and when its version was committed.
     chain: Chain,
     committed_at_ms: Option<i64>,
@@ -51,28 +51,28 @@ pub struct Importing {
 }
 
 impl Importing {
-    /// The graph as it was at its version, whose chain and time these are. O(n log n) for n jobs, datasets and edges; takes a [`Listing`] and lets go of the
+    /// The graph as it was at its version, whose chain and time these are. O(n log n) for n jobs, datasets and edges; takes a [`FlatGraph`] and lets go of the
     /// graph.
     #[must_use]
     pub fn new(stream: Stream, graph: Graph, chain: Chain, committed_at_ms: Option<i64>) -> Self {
-        let listing = Listing::of(&graph);
+        let flat = FlatGraph::of(&graph);
         drop(graph);
         let (digest, jobs) = thread::scope(|scope| {
-            let jobs = scope.spawn(|| listing.jobs_by_generation());
-            (listing.digest(), jobs.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            let jobs = scope.spawn(|| flat.jobs_by_generation());
+            (flat.digest(), jobs.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let contents = Contents {
             abandons: None,
-            datasets: listing.dataset_count() as u64,
+            datasets: flat.dataset_count() as u64,
             digest,
-            edges: listing.edge_count() as u64,
-            events: (listing.declared_count() + jobs.len()) as u64,
+            edges: flat.edge_count() as u64,
+            events: (flat.declared_count() + jobs.len()) as u64,
             imported: None,
             jobs: jobs.len() as u64,
-            version: listing.version(),
+            version: flat.version(),
         };
         let (told, first_ordinal, running) = (0, 0, chain);
-        Self { stream, listing, chain, committed_at_ms, contents, jobs, told, first_ordinal, running }
+        Self { stream, flat, chain, committed_at_ms, contents, jobs, told, first_ordinal, running }
     }
 
     /// The same after an import that was left unfinished at `last`, to be forgotten.
@@ -114,6 +114,12 @@ impl Importing {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         false
+    }
+
+    /// When the version was committed, in milliseconds since 1970; version 0 never was.
+    #[must_use]
+    pub fn committed_at_ms(&self) -> Option<i64> {
+        self.committed_at_ms
     }
 
     /// Whether only the end is left to be written.
@@ -168,9 +174,9 @@ impl Importing {
 
     fn part(&self, index: usize) -> String {
         let mut data = Vec::with_capacity(256);
-        match index.checked_sub(self.listing.declared_count()) {
-            None => self.listing.write_declaration(index, &mut data),
-            Some(job) => self.listing.write_job(self.jobs[job], &mut data),
+        match index.checked_sub(self.flat.declared_count()) {
+            None => self.flat.write_declaration(index, &mut data),
+            Some(job) => self.flat.write_job(self.jobs[job], &mut data),
         }
         String::from_utf8(data).expect("names and JSON are UTF-8")
     }

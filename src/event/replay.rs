@@ -1,5 +1,6 @@
 //! A log replayed through the pure core: is it whole, unaltered, and every prefix of it a legal graph?
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Contents, DamagedEvent, Event, Kind, Position, Reader, Stream};
@@ -113,6 +114,12 @@ pub struct Parsed {
     /// Whether its hash is that of its data and the hash of the event before it.
     chain_holds: bool,
     content: Content,
+}
+
+impl fmt::Debug for Replayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at version {}", self.stream, self.graph.version())
+    }
 }
 
 enum Content {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::sink::{Purpose, SinkError, SinkUrl};
 use super::verify::{Verified, VerifyError, verify};
 use crate::event::{Kind, Reader, Stream};
-use crate::store::{GraphStore, Head};
+use crate::store::Head;
+use crate::store::rows::RowStore;
 
 /// How often a sink is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -45,7 +46,7 @@ pub enum FreezeError {
 /// # Errors
 /// [`FreezeError`] if it does not come, or is not right.
 pub fn await_sink(
-    store: &dyn GraphStore,
+    store: &RowStore,
     frozen: &Head,
     sink: &SinkUrl,
     patience: Duration,

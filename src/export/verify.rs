@@ -8,6 +8,8 @@ use std::thread;
 use super::sink::{Purpose, Sink, SinkError, SinkUrl};
 use crate::event::{Parsed, Parser, Position, Replay, ReplayError, Stream};
 use crate::graph::Name;
+use crate::keep::{HistoryError, graph_at};
+use crate::store::rows::RowStore;
 use crate::store::{Chain, GraphStore, StoreError};
 
 /// A log that was found to be right.
@@ -91,6 +93,9 @@ pub enum VerifyError {
     /// See there.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database does not have the graph at that version any more, or its own log is damaged.
+    #[error("{0}")]
+    History(HistoryError),
     /// There is no such graph to compare with.
     #[error("there is no graph `{0}` in the database to compare the log with")]
     GraphNotFound(Name),
@@ -111,7 +116,7 @@ impl fmt::Display for After {
 ///
 /// # Errors
 /// [`VerifyError`] says what is wrong and where.
-pub fn verify(store: &dyn GraphStore, graph: &Name, from: &SinkUrl, at: Option<u64>) -> Result<Verified, VerifyError> {
+pub fn verify(store: &RowStore, graph: &Name, from: &SinkUrl, at: Option<u64>) -> Result<Verified, VerifyError> {
     let head = store.head(graph)?.ok_or_else(|| VerifyError::GraphNotFound(graph.clone()))?;
     let (replay, wrong) = replay_from(from, Stream::of(&head), at)?;
     let (events, position) = (replay.events(), replay.position());
@@ -211,11 +216,12 @@ fn follow(
 }
 
 /// Chain and digest of the graph at that version, as the database has it.
-fn in_database(store: &dyn GraphStore, graph: &Name, version: u64) -> Result<(Chain, String), VerifyError> {
-    let loaded = store.load(graph)?;
-    let (head, loaded) = loaded.ok_or_else(|| VerifyError::GraphNotFound(graph.clone()))?;
-    if head.version < version {
-        return Err(VerifyError::Ahead { version, actual: head.version });
-    }
-    Ok((head.chain, loaded.digest()))
+fn in_database(store: &RowStore, graph: &Name, version: u64) -> Result<(Chain, String), VerifyError> {
+    let past = graph_at(store, graph, version).map_err(|error| match error {
+        HistoryError::Ahead { version: actual, .. } => VerifyError::Ahead { version, actual },
+        HistoryError::GraphNotFound(graph) => VerifyError::GraphNotFound(graph),
+        HistoryError::Store(error) => VerifyError::Store(error),
+        other => VerifyError::History(other),
+    })?;
+    Ok((past.chain, past.graph.digest()))
 }

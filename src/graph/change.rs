@@ -98,7 +98,7 @@ impl Change {
         serde_json::to_string(&Data { facts: &self.facts, version }).expect("facts are always JSON")
     }
 
-    /// Reads what [`canonical_json`](Self::canonical_json) or a [`Listing`](super::Listing) wrote: the change, its version, and the job's.
+    /// Reads what [`canonical_json`](Self::canonical_json) or a [`FlatGraph`](super::FlatGraph) wrote: the change, its version, and the job's.
     ///
     /// # Errors
     /// [`DamagedFact`] if the text is anything else.

@@ -1,7 +1,7 @@
 //! The digest of a graph: equal for equal graphs, whatever their history.
 
 use super::adjacency::Graph;
-use super::listing::Listing;
+use super::flat::FlatGraph;
 
 /// Lower-case hex.
 #[must_use]
@@ -20,6 +20,6 @@ impl Graph {
     /// O(n) for n jobs, datasets and edges. Names hold no byte as small as TAB, so lines in the order of names are sorted.
     #[must_use]
     pub fn digest(&self) -> String {
-        Listing::of(self).digest()
+        FlatGraph::of(self).digest()
     }
 }

@@ -102,11 +102,7 @@ fn present(store: &RowStore, read: &Head) -> Result<Option<Past>, HistoryError> 
     if last.as_ref().is_some_and(|last| last.chain != chain) {
         return Err(damaged(&head, "the chain of its last change is not that of its row"));
     }
-    let committed_at_ms = match (last, store.snapshot_version(head.id)?) {
-        (Some(last), _) => Some(last.committed_at_ms),
-        (None, Some(kept)) if kept == head.version => begun_at(store, &head, kept)?,
-        (None, _) => None,
-    };
+    let committed_at_ms = store.committed_at(head.id, head.version)?;
     Ok(Some(Past { head, graph, chain, committed_at_ms }))
 }
 
@@ -161,14 +157,6 @@ fn take_parts(
             }
         }
     }
-}
-
-/// When the version of the kept snapshot was committed, by its first event.
-fn begun_at(store: &RowStore, head: &Head, kept: u64) -> Result<Option<i64>, HistoryError> {
-    let parts = store.snapshot_parts(head.id, kept, 0)?;
-    let Some(first) = parts.first().and_then(|part| part.split_terminator('\n').next()) else { return Ok(None) };
-    let begun = Replay::of(Some(Stream::of(head))).take(first).map(|event| event.committed_at_ms);
-    begun.map_err(|error| damaged(head, &format!("the snapshot at version {kept}: {error}")))
 }
 
 /// Brings the graph to `version`; `None` if the log was pruned meanwhile.

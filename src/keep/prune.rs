@@ -77,7 +77,7 @@ pub fn prune(store: &RowStore, name: &Name, before: u64) -> Result<Pruned, Prune
 
 fn keep_snapshot(store: &RowStore, name: &Name, version: u64) -> Result<(), PruneError> {
     let past = graph_at(store, name, version)?;
-    let graph_id = past.head.id;
+    let (graph_id, committed_at_ms) = (past.head.id, past.committed_at_ms);
     let mut importing = past.importing();
     let (mut sizes, mut part) = (Vec::new(), Vec::with_capacity(PART_BYTES));
     while importing.write_some(PART_BYTES, &mut part).is_some() {
@@ -87,7 +87,7 @@ fn keep_snapshot(store: &RowStore, name: &Name, version: u64) -> Result<(), Prun
         part.clear();
     }
     failpoint::pass("prune-snapshot-written");
-    match store.keep_snapshot(name, version, &sizes)? {
+    match store.keep_snapshot(name, version, committed_at_ms, &sizes)? {
         Kept::Yes | Kept::Already => Ok(()),
         Kept::NeededBy { consumer, acknowledged } => Err(needed_by(name, consumer, acknowledged)),
         Kept::Outrun => Err(PruneError::Outrun(name.clone())),

@@ -184,7 +184,7 @@ fn fill(
 }
 
 fn write_snapshot(into: &mut Restoration<'_>, mut importing: Importing) -> Result<(), RestoreError> {
-    let version = importing.contents().version;
+    let (version, committed_at_ms) = (importing.contents().version, importing.committed_at_ms());
     let (mut number, mut part) = (0, Vec::with_capacity(PART_BYTES));
     while importing.write_some(PART_BYTES, &mut part).is_some() {
         let lines = std::str::from_utf8(&part).expect("events are written as UTF-8");
@@ -192,7 +192,7 @@ fn write_snapshot(into: &mut Restoration<'_>, mut importing: Importing) -> Resul
         number += 1;
         part.clear();
     }
-    Ok(into.keep_snapshot(version)?)
+    Ok(into.keep_snapshot(version, committed_at_ms)?)
 }
 
 /// They were judged when they were taken.

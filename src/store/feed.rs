@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::rows::{RowStore, column};
 use super::{Chain, GraphStore, Head, StoreError};
-use crate::db::schema::{changes, octet_length};
+use crate::db::schema::{changes, octet_length, snapshots};
 use crate::graph::Name;
 
 /// Bytes of changes in one page, beyond its first.
@@ -84,9 +84,14 @@ impl RowStore {
         Ok(Some(Feed { head, changes }))
     }
 
-    /// One row by its primary key.
+    /// One row by its primary key, or two.
     pub(super) fn read_committed_at(&self, graph_id: i64, version: u64) -> Result<Option<i64>, StoreError> {
-        let row = changes::table.find((graph_id, column(version))).select(changes::committed_at_ms);
-        Ok(self.database.ask(|connection| row.first(connection).optional())?)
+        let change = changes::table.find((graph_id, column(version))).select(changes::committed_at_ms);
+        if let Some(logged) = self.database.ask(|connection| change.first(connection).optional())? {
+            return Ok(Some(logged));
+        }
+        let kept = snapshots::table.find(graph_id).filter(snapshots::version.eq(column(version)));
+        let kept = kept.select(snapshots::committed_at_ms);
+        Ok(self.database.ask(|connection| kept.first(connection).optional())?.flatten())
     }
 }

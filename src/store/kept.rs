@@ -79,12 +79,18 @@ impl RowStore {
         written.map_err(repeatable)
     }
 
-    /// Makes the snapshot of `version`, whose parts have these sizes in bytes, what stands in for all before it, unless somebody still reads there. One
+    /// Makes the snapshot of `version`, committed then and whose parts have these sizes in bytes, what stands in for all before it, unless somebody still reads there. One
     /// short transaction, which holds the graph's row: so does whoever registers to read.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
-    pub fn keep_snapshot(&self, name: &Name, version: u64, sizes: &[usize]) -> Result<Kept, CommitError> {
+    pub fn keep_snapshot(
+        &self,
+        name: &Name,
+        version: u64,
+        committed_at_ms: Option<i64>,
+        sizes: &[usize],
+    ) -> Result<Kept, CommitError> {
         let written = self.database.write(|connection| {
             connection.hold_graph(name.as_str())?;
             let found = read_head(connection, name)?.filter(|head| version <= head.version);
@@ -99,8 +105,7 @@ impl RowStore {
             if !parts_are(connection, &head, version, sizes)? {
                 return Ok(Kept::Outrun);
             }
-            let values = [Value::Integer(head.id), Value::Integer(column(version))];
-            keep(connection, values)?;
+            keep(connection, head.id, version, committed_at_ms)?;
             connection.run(
                 "UPDATE graphs SET oldest = ? WHERE id = ?",
                 &[Value::Integer(column(version.max(head.oldest))), Value::Integer(head.id)],
@@ -146,13 +151,15 @@ pub(super) fn insert_part(
     Ok(())
 }
 
-/// Given the graph's id and the snapshot's version.
-pub(super) fn keep(connection: &mut AnyConnection, values: [Value<'_>; 2]) -> QueryResult<()> {
-    connection.run(
-        "INSERT INTO snapshots (graph_id, version) VALUES (?, ?) \
-         ON CONFLICT (graph_id) DO UPDATE SET version = excluded.version",
-        &values,
-    )?;
+pub(super) fn keep(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    version: u64,
+    committed_at_ms: Option<i64>,
+) -> QueryResult<()> {
+    let row = (snapshots::version.eq(column(version)), snapshots::committed_at_ms.eq(committed_at_ms));
+    diesel::delete(snapshots::table.find(graph_id)).execute(connection)?;
+    diesel::insert_into(snapshots::table).values((snapshots::graph_id.eq(graph_id), row)).execute(connection)?;
     Ok(())
 }
 

@@ -150,8 +150,8 @@ impl Restoration<'_> {
     ///
     /// # Errors
     /// What the database says.
-    pub fn keep_snapshot(&mut self, version: u64) -> Result<(), CommitError> {
-        Ok(kept::keep(self.connection, [Value::Integer(self.graph_id), Value::Integer(column(version))])?)
+    pub fn keep_snapshot(&mut self, version: u64, committed_at_ms: Option<i64>) -> Result<(), CommitError> {
+        Ok(kept::keep(self.connection, self.graph_id, version, committed_at_ms)?)
     }
 
     /// Writes changes into the log, as those of one attempt with the smallest of tokens.

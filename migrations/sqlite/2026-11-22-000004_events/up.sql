@@ -20,8 +20,10 @@ CREATE TABLE consumers (
 
 -- The graph at a version that is not older than the change before the oldest, as the events that build it. One a graph; in parts, since it may be large.
 CREATE TABLE snapshots (
-    graph_id BIGINT NOT NULL PRIMARY KEY REFERENCES graphs (id),
-    version  BIGINT NOT NULL
+    graph_id        BIGINT NOT NULL PRIMARY KEY REFERENCES graphs (id),
+    version         BIGINT NOT NULL,
+    -- When the version was; null of version 0.
+    committed_at_ms BIGINT
 );
 CREATE TABLE snapshot_parts (
     graph_id BIGINT NOT NULL REFERENCES graphs (id),

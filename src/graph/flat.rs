@@ -11,7 +11,7 @@ use super::json::CanonicalJson;
 use super::name::Name;
 
 /// All of a graph at one version. Takes about 30 bytes for each job and each dataset, and 4 for each edge; the texts are shared with the graph.
-pub struct Listing {
+pub struct FlatGraph {
     version: u64,
     /// In byte order. A dataset's or job's place in its list is its number here.
     datasets: Vec<Name>,
@@ -50,7 +50,7 @@ impl Lists {
     }
 }
 
-impl Listing {
+impl FlatGraph {
     /// O(n log d) for n jobs, datasets and edges, and at most d edges at one job.
     #[must_use]
     pub fn of(graph: &Graph) -> Self {
@@ -63,7 +63,7 @@ impl Listing {
             datasets.push(node.name.clone());
             declared.extend(node.metadata.clone().map(|metadata| (number, metadata)));
         }
-        let mut listing = Self {
+        let mut flat = Self {
             version: graph.version(),
             datasets,
             declared,
@@ -73,12 +73,12 @@ impl Listing {
         };
         for slot in graph.job_index.slots_from(Bound::Unbounded) {
             let node = graph.jobs.get(slot);
-            listing.inputs.push(node.inputs.iter().map(|dataset| numbers[dataset as usize]));
-            listing.outputs.push(node.outputs.iter().map(|dataset| numbers[dataset as usize]));
+            flat.inputs.push(node.inputs.iter().map(|dataset| numbers[dataset as usize]));
+            flat.outputs.push(node.outputs.iter().map(|dataset| numbers[dataset as usize]));
             let (name, spec, label) = (node.name.clone(), node.spec.clone(), graph.order.label(slot));
-            listing.jobs.push(ListedJob { name, spec, version: node.version, label });
+            flat.jobs.push(ListedJob { name, spec, version: node.version, label });
         }
-        listing
+        flat
     }
 
     /// The graph's version.
