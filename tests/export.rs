@@ -1,3 +1,83 @@
 //! The way out: a graph's log in other engines.
 
+mod cut_over;
+mod kills;
+mod places;
 mod sinks;
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use fencepost::event::Stream;
+use fencepost::export::sink::{Purpose, SinkUrl};
+use uuid::Uuid;
+
+use crate::support::cluster::name;
+use crate::support::nats::Nats;
+use crate::support::postgres::Postgres;
+use crate::support::redis::Redis;
+
+/// Where a test keeps a log: nobody else knows of it.
+pub struct Place {
+    pub url: String,
+    pub stream: Stream,
+    _directory: Option<tempfile::TempDir>,
+}
+
+/// A log's name that no other test has.
+fn fresh() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("log_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+impl Place {
+    pub fn at(url: String) -> Self {
+        Self { url, stream: Stream::new(name("kitchen"), Uuid::from_u128(7)), _directory: None }
+    }
+
+    pub fn file() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("file:{}", directory.path().join("log.ndjson").display());
+        Self { _directory: Some(directory), ..Self::at(url) }
+    }
+
+    pub fn redis() -> Self {
+        Self::at(format!("{}/{}", Redis::shared().new_database(), fresh()))
+    }
+
+    pub fn nats() -> Self {
+        Self::at(format!("{}/{}", Nats::shared().url(), fresh()))
+    }
+
+    pub fn postgres() -> Self {
+        Self::at(format!("{}/{}", Postgres::shared().url("postgres"), fresh()))
+    }
+
+    /// A place of the same kind.
+    pub fn another(&self) -> Self {
+        match self.url.split(':').next().unwrap() {
+            "file" => Self::file(),
+            "redis" => Self::redis(),
+            "nats" => Self::nats(),
+            _ => Self::postgres(),
+        }
+    }
+
+    /// The version of its last event, if it can be had.
+    pub fn version(&self) -> Option<u64> {
+        let mut sink = SinkUrl::parse(&self.url).unwrap().open(&self.stream, Purpose::Read).ok()?;
+        let last: serde_json::Value = serde_json::from_str(&sink.last().ok()??).ok()?;
+        last["graphversion"].as_u64()
+    }
+
+    #[track_caller]
+    pub fn events(&self) -> Vec<String> {
+        let mut events = Vec::new();
+        let mut each = |event: &str| {
+            events.push(event.to_owned());
+            ControlFlow::Continue(())
+        };
+        SinkUrl::parse(&self.url).unwrap().open(&self.stream, Purpose::Read).unwrap().read(&mut each).unwrap();
+        events
+    }
+}

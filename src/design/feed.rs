@@ -72,10 +72,11 @@ impl Service {
     ) {
         let consumer = consumer.clone();
         self.aside(graph, reply, move |inner, graph| {
+            let head = inner.store.head(graph)?.filter(|head| head.state != GraphState::Deleted);
+            let head = head.ok_or_else(|| not_found(graph))?;
             let forgotten = inner.store.forget_consumer(graph, &consumer);
             let was_there = forgotten.map_err(|error| inner.refusal_of(graph, error))?;
-            let head = inner.store.head(graph)?;
-            head.zip(was_there).ok_or_else(|| not_found(graph))
+            was_there.map(|was_there| (head, was_there)).ok_or_else(|| not_found(graph))
         });
     }
 

@@ -7,7 +7,6 @@ mod refused;
 
 use std::ops::ControlFlow;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use fencepost::event::{Position, Stream};
@@ -15,46 +14,9 @@ use fencepost::export::sink::{Batch, Purpose, Sink, SinkError, SinkUrl};
 use fencepost::graph::Name;
 use uuid::Uuid;
 
-use crate::support::nats::Nats;
-use crate::support::postgres::Postgres;
-use crate::support::redis::Redis;
-
-/// Where a test keeps a log: nobody else knows of it.
-struct Place {
-    url: String,
-    stream: Stream,
-    _directory: Option<tempfile::TempDir>,
-}
-
-/// A log's name that no other test has.
-fn fresh() -> String {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    format!("log_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
-}
+use super::{Place, fresh};
 
 impl Place {
-    fn at(url: String) -> Self {
-        Self { url, stream: stream("kitchen"), _directory: None }
-    }
-
-    fn file() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let url = format!("file:{}", directory.path().join("log.ndjson").display());
-        Self { _directory: Some(directory), ..Self::at(url) }
-    }
-
-    fn redis() -> Self {
-        Self::at(format!("{}/{}", Redis::shared().new_database(), fresh()))
-    }
-
-    fn nats() -> Self {
-        Self::at(format!("{}/{}", Nats::shared().url(), fresh()))
-    }
-
-    fn postgres() -> Self {
-        Self::at(format!("{}/{}", Postgres::shared().url("postgres"), fresh()))
-    }
-
     fn open(&self, purpose: Purpose) -> Result<Box<dyn Sink>, SinkError> {
         SinkUrl::parse(&self.url)?.open(&self.stream, purpose)
     }
@@ -65,17 +27,6 @@ impl Place {
         let mut sink = self.open(Purpose::Append).unwrap();
         sink.last().unwrap();
         sink
-    }
-
-    #[track_caller]
-    fn events(&self) -> Vec<String> {
-        let mut events = Vec::new();
-        let mut each = |event: &str| {
-            events.push(event.to_owned());
-            ControlFlow::Continue(())
-        };
-        self.open(Purpose::Read).unwrap().read(&mut each).unwrap();
-        events
     }
 }
 

@@ -135,6 +135,12 @@ impl Site {
         RowStore::new(Database::open(&self.options().database, PoolLimits::default()).unwrap()).unwrap()
     }
 
+    /// Who reads the log of [`GRAPH`], and how far.
+    pub fn store_consumers(&self) -> Vec<(Name, u64)> {
+        let (_, consumers) = self.store().consumers(&name(GRAPH)).unwrap().unwrap();
+        consumers.into_iter().map(|consumer| (consumer.name, consumer.acknowledged)).collect()
+    }
+
     pub fn head(&self) -> Head {
         self.store().head(&name(GRAPH)).unwrap().unwrap()
     }
