@@ -116,12 +116,10 @@ fn watch_file(path: &Path, over: &AtomicBool) -> Vec<f64> {
     let mut file = None;
     while !over.load(Ordering::Relaxed) || quiet_since.elapsed() < Duration::from_secs(1) {
         thread::sleep(Duration::from_millis(1));
-        let Some(file) = file.as_mut().or_else(|| {
+        if file.is_none() {
             file = std::fs::File::open(path).ok();
-            file.as_mut()
-        }) else {
-            continue;
-        };
+        }
+        let Some(file) = &mut file else { continue };
         if file.read_to_string(&mut text).expect("is read") == 0 {
             continue;
         }
@@ -139,19 +137,19 @@ fn watch_redis(url: &str, stream: &str, over: &AtomicBool) -> Vec<f64> {
     let mut connection = redis::Client::open(url).expect("a URL").get_connection().expect("Redis answers");
     let (mut late, mut last) = (Vec::new(), "0".to_owned());
     loop {
-        let read: Option<redis::streams::StreamReadReply> = redis::cmd("XREAD")
+        // Of each stream its name and entries, of each entry its id, fields and values.
+        type Entries = Vec<(String, Vec<String>)>;
+        let read: Option<Vec<(String, Entries)>> = redis::cmd("XREAD")
             .arg(&["COUNT", "1000", "BLOCK", "1000", "STREAMS", stream, &last])
             .query(&mut connection)
             .expect("is read");
-        let ids = read.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
         let mut found = false;
-        for id in ids {
+        for (id, fields) in read.into_iter().flatten().flat_map(|(_, entries)| entries) {
             found = true;
-            let event: String = id.get("event").expect("an event");
-            if event.contains("dev.fencepost.changed.v1") {
-                late.push(lateness(&event).0);
+            if fields[1].contains("dev.fencepost.changed.v1") {
+                late.push(lateness(&fields[1]).0);
             }
-            last = id.id;
+            last = id;
         }
         if !found && over.load(Ordering::Relaxed) {
             return late;

@@ -44,10 +44,14 @@ pub struct ExportRequest {
 }
 
 impl ExportRequest {
-    /// What an export to that sink is called among the consumers of a graph.
+    /// What an export to that sink is called among the consumers of a graph. A file by its whole path: in another directory the same name is another file.
     #[must_use]
     pub fn consumer_of(sink: &SinkUrl) -> Option<Name> {
-        Name::new(&format!("export to {sink}")).ok()
+        let whole = match sink {
+            SinkUrl::File(path) => format!("file:{}", std::path::absolute(path).ok()?.display()),
+            other => other.to_string(),
+        };
+        Name::new(&format!("export to {whole}")).ok()
     }
 }
 
@@ -76,7 +80,7 @@ pub enum ExportError {
     #[error("the last event of {sink} is damaged: {reason}. `fencepost verify` says where the log is still good")]
     Damaged {
         /// The sink.
-        sink: SinkUrl,
+        sink: String,
         /// What is wrong.
         reason: DamagedEvent,
     },
@@ -84,7 +88,7 @@ pub enum ExportError {
     #[error("{sink} holds the log of graph {found}, not of {expected}; export to another place")]
     OtherGraph {
         /// The sink.
-        sink: SinkUrl,
+        sink: String,
         /// Name and UUID.
         found: String,
         /// Name and UUID.
@@ -96,7 +100,7 @@ pub enum ExportError {
     )]
     OtherHistory {
         /// The sink.
-        sink: SinkUrl,
+        sink: String,
         /// The last version that the sink has.
         version: u64,
     },
@@ -104,7 +108,7 @@ pub enum ExportError {
     #[error("{sink} has version {sink_version}, the database only {version}: was an older backup restored?")]
     Ahead {
         /// The sink.
-        sink: SinkUrl,
+        sink: String,
         /// The sink's version.
         sink_version: u64,
         /// The database's.
@@ -126,7 +130,7 @@ pub enum ExportError {
     )]
     Gap {
         /// The sink.
-        sink: SinkUrl,
+        sink: String,
         /// The last version that the sink has.
         version: u64,
         /// The one that was asked for.
@@ -229,7 +233,7 @@ struct Export<'x> {
 impl Export<'_> {
     /// Asks the sink: it alone knows what it has.
     fn place(&mut self, head: &Head) -> Result<Place, ExportError> {
-        let to = || self.request.to.clone();
+        let to = || self.request.to.to_string();
         let last = self.sink.last()?;
         let Some(last) = last else {
             return Ok(match self.request.after {
@@ -362,7 +366,7 @@ impl Export<'_> {
                     && before.next(&change.change) != change.chain
                 {
                     return Err(ExportError::OtherHistory {
-                        sink: self.request.to.clone(),
+                        sink: self.request.to.to_string(),
                         version: change.version - 1,
                     });
                 }
@@ -381,7 +385,7 @@ impl Export<'_> {
 
     /// Whether the log that the sink has up to `at` can be the beginning of the database's.
     fn check_place(&self, head: &Head, at: u64, chain: Option<Chain>) -> Result<(), ExportError> {
-        let sink = || self.request.to.clone();
+        let sink = || self.request.to.to_string();
         if head.uuid != self.stream.uuid || (head.version == at && chain.is_some_and(|chain| chain != head.chain)) {
             return Err(ExportError::OtherHistory { sink: sink(), version: at });
         }
@@ -409,7 +413,7 @@ impl Export<'_> {
         match noted.map_err(|reason| ExportError::Unregistered { consumer: consumer.clone(), reason })? {
             Acknowledgement::Noted { .. } | Acknowledgement::GraphNotFound => {}
             Acknowledgement::Ahead { version: actual } => {
-                let sink = self.request.to.clone();
+                let sink = self.request.to.to_string();
                 return Err(ExportError::Ahead { sink, sink_version: version, version: actual });
             }
             Acknowledgement::Pruned { oldest } => return Err(ExportError::Pruned { after: version, oldest }),

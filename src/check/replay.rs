@@ -460,10 +460,7 @@ impl<'h> Replay<'h> {
                         "the driver knew of none such",
                     ));
                 }
-                End::Rejected { version: None, problem }
-                    if !problem.contains("\"urn:fencepost:problem:too_large\"")
-                        && !(is_frozen(problem) && matches!(call.asked.request, Request::Write(_))) =>
-                {
+                End::Rejected { version: None, problem } if !says_nothing_of_the_graph(call, problem) => {
                     let involved = vec![self.histories.involved(self.call(at))];
                     let why = "the graph is there as long as the history lasts";
                     return Err(Finding::new(Kind::WrongRejection, None, involved, "a verdict at a version", why));
@@ -558,4 +555,10 @@ fn steps(call: &Call) -> &[Step] {
 
 fn told(rejection: &Rejection) -> String {
     Value::Object(rejection.members.clone()).to_string()
+}
+
+/// A body that is too large, or a write to a graph that is frozen.
+fn says_nothing_of_the_graph(call: &Call, problem: &str) -> bool {
+    problem.contains("\"urn:fencepost:problem:too_large\"")
+        || is_frozen(problem) && matches!(call.asked.request, Request::Write(_))
 }

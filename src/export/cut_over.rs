@@ -27,7 +27,7 @@ pub enum FreezeError {
         /// The last version that there will be.
         sealed: u64,
         /// Where it was looked for.
-        sink: SinkUrl,
+        sink: String,
         /// What is there.
         version: Option<u64>,
         /// For how long it was looked for.
@@ -63,7 +63,7 @@ pub fn await_sink(
             return Ok(verify(store, &frozen.name, sink, Some(frozen.version))?);
         }
         if began.elapsed() >= patience {
-            let (graph, sealed, sink) = (frozen.name.to_string(), frozen.version, sink.clone());
+            let (graph, sealed, sink) = (frozen.name.to_string(), frozen.version, sink.to_string());
             return Err(FreezeError::Behind { graph, sealed, sink, version, waited: patience });
         }
         thread::sleep(LOOK_EVERY);

@@ -24,7 +24,12 @@ struct Exporter {
 impl Exporter {
     fn start(site: &Site, place: &Place, more: &[&str], failpoints: &str) -> Self {
         let mut command = export(site, place, more);
-        command.env("FENCEPOST_FAILPOINTS", failpoints).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What is switched off in this process is switched off in that one.
+        let off = std::env::var("FENCEPOST_FAILPOINTS").unwrap_or_default();
+        command
+            .env("FENCEPOST_FAILPOINTS", format!("{off},{failpoints}"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         Self { child: command.spawn().unwrap() }
     }
 
