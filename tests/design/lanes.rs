@@ -116,10 +116,12 @@ fn what_is_kept_stays_within_the_budget_however_many_graphs_are_used() {
         if site.database_url().starts_with("sqlite:") { "zeroblob(32)" } else { "decode(repeat('00', 32), 'hex')" };
     site.store();
     let names = (0..1000).map(|n| format!("graph-{n:03}"));
-    let rows = names.clone().map(|graph| format!("('{graph}', 'open', 0, 0, 0, '', {zeros})"));
+    let uuid = |n: u128| uuid::Uuid::from_u128(n);
+    let rows =
+        (0..).zip(names.clone()).map(|(n, graph)| format!("('{graph}', 'open', 0, 0, 0, '', {zeros}, '{}')", uuid(n)));
     let rows: Vec<_> = rows.collect();
     site.run_sql(&format!(
-        "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain) VALUES {}",
+        "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, uuid) VALUES {}",
         rows.join(", ")
     ));
     let design = Design::CrudOptimistic;

@@ -249,6 +249,10 @@ fn a_damaged_log_is_refused_with_the_line_and_nothing_is_written() {
     };
     let forged = |facts| [log.concat(), forged(&stream, facts, &logged(&store, GRAPH, 0))].concat();
     let time = &log[1].split("\"time\":\"").nth(1).unwrap()[..24];
+    // Of several changes in one millisecond only this one.
+    let retimed = [&log[0], &log[1].replacen(time, "2020-01-01T00:00:00.000Z", 1), &log[2..].concat()]
+        .map(String::as_str)
+        .concat();
     let cases: Vec<(&str, String, &[&str])> = vec![
         ("empty", String::new(), &["the log is empty"]),
         ("beginning dropped", without(&log, 0), &[":1: ", "what the graph was before is not in it"]),
@@ -256,7 +260,7 @@ fn a_damaged_log_is_refused_with_the_line_and_nothing_is_written() {
         ("doubled", twice(2), &[":4: ", "events come twice or in another order"]),
         ("swapped", swapped, &[":2: ", "missing"]),
         ("mixed", mixed, &[":4: ", "logs of several graphs are mixed"]),
-        ("time", altered(time, "2020-01-01T00:00:00.000Z"), &[":2: ", "it was altered"]),
+        ("time", retimed, &[":2: ", "it was altered"]),
         ("data", altered("\"j3\"", "\"k3\""), &[":3: ", "the chain of hashes breaks"]),
         ("torn", log.concat().trim_end().to_owned(), &[":5: ", "torn"]),
         ("torn within", log.concat()[..log.concat().len() - 40].to_owned(), &[":5: ", "torn"]),
