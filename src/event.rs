@@ -143,17 +143,33 @@ impl Stream {
     /// UUIDv5, named by version and ordinal in the graph's own name space.
     #[must_use]
     pub fn id(&self, position: Position) -> Uuid {
-        Uuid::new_v5(&self.uuid, format!("{}/{}", position.version, position.ordinal).as_bytes())
+        let (mut version, mut ordinal) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (version, ordinal) = (version.format(position.version), ordinal.format(position.ordinal));
+        let mut name = [b'/'; 41];
+        name[..version.len()].copy_from_slice(version.as_bytes());
+        let length = version.len() + 1 + ordinal.len();
+        name[version.len() + 1..length].copy_from_slice(ordinal.as_bytes());
+        Uuid::new_v5(&self.uuid, &name[..length])
     }
 
     /// Writes the event as JSON, without a line feed. O(its length).
     pub fn write(&self, event: &Event<'_>, out: &mut Vec<u8>) {
-        let Event { kind, position, chain, committed_at_ms, actor, data } = event;
+        let mut time = String::new();
+        if let Some(ms) = event.committed_at_ms {
+            time = rfc3339(ms);
+        }
+        self.write_at(event, &time, out);
+    }
+
+    /// The same where the time is in words already; empty if there is none.
+    fn write_at(&self, event: &Event<'_>, time: &str, out: &mut Vec<u8>) {
+        let Event { kind, position, chain, actor, data, .. } = event;
         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
         let id: &str = self.id(*position).hyphenated().encode_lower(&mut id);
+        let (mut version, mut ordinal) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (version, ordinal) = (version.format(position.version), ordinal.format(position.ordinal));
         let mut digits = [0; 64];
         let chain = hex_into(&chain.0, &mut digits);
-        let time = committed_at_ms.map(rfc3339).unwrap_or_default();
         let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
         put(r#"{"specversion":"1.0","id":""#);
         put(id);
@@ -163,19 +179,18 @@ impl Stream {
         put(&self.name_json);
         if !time.is_empty() {
             put(r#","time":""#);
-            put(&time);
+            put(time);
             put("\"");
         }
         put(r#","datacontenttype":"application/json","sequence":""#);
-        let version = position.version.to_string();
         put(&"00000000000000000000"[version.len()..]);
-        put(&version);
+        put(version);
         put(r#"","partitionkey":"#);
         put(&self.name_json);
         put(r#","graphversion":"#);
-        put(&version);
+        put(version);
         put(r#","ordinal":"#);
-        put(&position.ordinal.to_string());
+        put(ordinal);
         put(r#","chainhash":""#);
         put(chain);
         if let Some(actor) = actor {
@@ -186,7 +201,7 @@ impl Stream {
             put(r#"","checksum":""#);
         }
         let mut digits = [0; CHECKSUM_DIGITS];
-        put(checksum(id, &time, chain, actor.as_deref(), &mut digits));
+        put(checksum(id, time, chain, actor.as_deref(), &mut digits));
         put(r#"","data":"#);
         put(data);
         put("}");
@@ -246,6 +261,28 @@ fn chain_from_hex(text: &str) -> Option<Chain> {
     Some(Chain(chain))
 }
 
+/// Writes events of one stream one after another: many of one time have it put into words once.
+pub struct Writer<'s> {
+    stream: &'s Stream,
+    time: (Option<i64>, String),
+}
+
+impl<'s> Writer<'s> {
+    /// Has written none yet.
+    #[must_use]
+    pub fn new(stream: &'s Stream) -> Self {
+        Self { stream, time: (None, String::new()) }
+    }
+
+    /// As [`Stream::write`].
+    pub fn write(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+        if self.time.0 != event.committed_at_ms {
+            self.time = (event.committed_at_ms, event.committed_at_ms.map(rfc3339).unwrap_or_default());
+        }
+        self.stream.write_at(event, &self.time.1, out);
+    }
+}
+
 /// Why a text is no event of ours. The log is damaged there, or not one of Fencepost's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DamagedEvent {
@@ -297,6 +334,8 @@ struct Wire<'l> {
 #[derive(Default)]
 pub struct Reader {
     last: Option<Arc<Stream>>,
+    /// The last time, in words and in milliseconds.
+    time: (String, i64),
     written: Vec<u8>,
 }
 
@@ -317,12 +356,8 @@ impl Reader {
             self.last = Some(Arc::new(Stream::new(graph, uuid)));
         }
         let kind = Kind::ALL.into_iter().find(|kind| kind.word() == wire.kind);
-        let time_ms = |text: &str| {
-            let since = humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-            i64::try_from(since.as_millis()).ok()
-        };
         let committed_at_ms = match &wire.time {
-            Some(text) => Some(time_ms(text).ok_or_else(|| no_event("its time is none"))?),
+            Some(text) => Some(self.time_ms(text).ok_or_else(|| no_event("its time is none"))?),
             None => None,
         };
         let event = Event {
@@ -335,12 +370,22 @@ impl Reader {
         };
         let stream = self.last.as_ref().expect("set above");
         self.written.clear();
-        stream.write(&event, &mut self.written);
+        stream.write_at(&event, if committed_at_ms.is_some() { &self.time.0 } else { "" }, &mut self.written);
         if self.written != text.as_bytes() {
             let at = self.written.iter().zip(text.as_bytes()).take_while(|(ours, theirs)| ours == theirs).count();
             return Err(DamagedEvent::Altered { at });
         }
         Ok((stream, event))
+    }
+
+    /// Milliseconds of a time, if it is spelled as we would. Many events are of one time.
+    fn time_ms(&mut self, text: &str) -> Option<i64> {
+        if self.time.0 != text {
+            let since = humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            let ms = i64::try_from(since.as_millis()).ok()?;
+            self.time = (rfc3339(ms), ms);
+        }
+        Some(self.time.1)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::event::{DamagedEvent, Event, Importing, Kind, Position, Reader, Stream};
+use crate::event::{DamagedEvent, Event, Importing, Kind, Position, Reader, Stream, Writer};
 use crate::failpoint;
 use crate::graph::Name;
 use crate::store::{Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError, now_ms};
@@ -314,10 +314,11 @@ impl Export<'_> {
                 }
             });
             scope.spawn(move || {
+                let mut writer = Writer::new(&stream);
                 for events in to_write {
                     let mut batch = used.try_recv().unwrap_or_default();
                     batch.clear();
-                    events.iter().for_each(|event| batch.push(&stream, event));
+                    events.iter().for_each(|event| batch.push(&mut writer, event));
                     if written.send(batch).is_err() {
                         return;
                     }
@@ -371,7 +372,7 @@ impl Export<'_> {
                     });
                 }
                 chain = Some(change.chain);
-                batch.push(&self.stream, &Event::changed(change));
+                batch.push(&mut Writer::new(&self.stream), &Event::changed(change));
             }
             failpoint::pass("export-before-append");
             self.sink.append(&batch)?;
@@ -426,7 +427,10 @@ impl Export<'_> {
 /// The next events of an import that are appended together, none if there are no more. The end comes alone.
 fn make_batch(importing: &mut Importing) -> Vec<Event<'static>> {
     let (mut events, mut bytes) = (Vec::new(), 0);
-    while bytes < IMPORT_BATCH_BYTES && !(importing.is_about_to_end() && !events.is_empty()) {
+    while bytes < IMPORT_BATCH_BYTES {
+        if importing.is_about_to_end() && !events.is_empty() {
+            break;
+        }
         let Some(event) = importing.next_event() else { break };
         bytes += ENVELOPE_BYTES + event.data.len();
         events.push(event);

@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use crate::event::{Event, Position, Stream};
+use crate::event::{Event, Position, Stream, Writer};
 
 use super::address::{Address, without_login};
 use super::file::FileSink;
@@ -27,9 +27,9 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds an event of that stream.
-    pub fn push(&mut self, stream: &Stream, event: &Event<'_>) {
-        stream.write(event, &mut self.text);
+    /// Adds an event.
+    pub fn push(&mut self, writer: &mut Writer<'_>, event: &Event<'_>) {
+        writer.write(event, &mut self.text);
         self.text.push(b'\n');
         self.ends.push((event.position, self.text.len()));
     }

@@ -1,7 +1,7 @@
 //! A graph put together job by job, as an import tells it: each job after those that produce what it reads. Every prefix is then a legal graph, and that it is
 //! costs one look at each name: a cycle would need a job that comes before what it reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::adjacency::Graph;
 use super::build::{DamagedRows, GraphBuilder};
@@ -14,7 +14,7 @@ use super::replay::{Breach, Illegal, Wrong};
 #[derive(Default)]
 pub struct Assembly {
     builder: GraphBuilder,
-    jobs: HashMap<Name, ()>,
+    jobs: HashSet<Name>,
     datasets: HashMap<Name, Told>,
 }
 
@@ -48,14 +48,15 @@ impl Assembly {
         if self.datasets.contains_key(name) {
             return Err(Illegal::Fact(Breach { name: name.clone(), wrong: Wrong::Declared }));
         }
-        self.dataset(name, Some(metadata)).map(drop)
+        let told = self.dataset(name, Some(metadata))?;
+        self.datasets.insert(name.clone(), told);
+        Ok(())
     }
 
-    /// A dataset that was not told before.
+    /// A dataset that was not told before, and that the caller remembers.
     fn dataset(&mut self, name: &Name, metadata: Option<&CanonicalJson>) -> Result<Told, Illegal> {
         let told = Told { id: self.datasets.len() as i64, read: false, produced: false };
         self.builder.named_dataset(told.id, name, metadata.cloned()).map_err(damaged)?;
-        self.datasets.insert(name.clone(), told);
         Ok(told)
     }
 
@@ -69,7 +70,7 @@ impl Assembly {
     ) -> Result<(), Illegal> {
         let wrong = |name: &Name, wrong| Illegal::Fact(Breach { name: name.clone(), wrong });
         let id = self.jobs.len() as i64;
-        if self.jobs.insert(name.clone(), ()).is_some() {
+        if !self.jobs.insert(name.clone()) {
             return Err(wrong(name, Wrong::JobThere));
         }
         self.builder.named_job(id, name, spec.clone(), version).map_err(damaged)?;
@@ -79,31 +80,34 @@ impl Assembly {
             }
         }
         for name in inputs {
-            let told = self.known(name)?;
-            if !told.read {
-                self.datasets.insert(name.clone(), Told { read: true, ..told });
-            }
-            self.builder.input(id, told.id).map_err(damaged)?;
+            let before = self.mark(name, |told| told.read = true)?;
+            self.builder.input(id, before.id).map_err(damaged)?;
         }
         for dataset in outputs {
-            let told = self.known(dataset)?;
-            if told.produced {
+            let before = self.mark(dataset, |told| told.produced = true)?;
+            if before.produced {
                 return Err(wrong(dataset, Wrong::SecondProducer));
             }
-            if told.read {
+            if before.read {
                 return Err(Illegal::OutOfOrder { job: name.clone(), dataset: dataset.clone() });
             }
-            self.datasets.insert(dataset.clone(), Told { produced: true, ..told });
-            self.builder.output(id, told.id).map_err(damaged)?;
+            self.builder.output(id, before.id).map_err(damaged)?;
         }
         Ok(())
     }
 
-    fn known(&mut self, name: &Name) -> Result<Told, Illegal> {
-        match self.datasets.get(name) {
-            Some(told) => Ok(*told),
-            None => self.dataset(name, None),
+    /// What was known of the dataset, which is made if it was not told before; then marks it.
+    fn mark(&mut self, name: &Name, mark: impl Fn(&mut Told)) -> Result<Told, Illegal> {
+        if let Some(told) = self.datasets.get_mut(name) {
+            let before = *told;
+            mark(told);
+            return Ok(before);
         }
+        let mut new = self.dataset(name, None)?;
+        let before = new;
+        mark(&mut new);
+        self.datasets.insert(name.clone(), new);
+        Ok(before)
     }
 
     /// The graph at `version`. O(n log n).

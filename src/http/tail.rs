@@ -29,7 +29,7 @@ const TAKEN_BYTES: usize = 64 << 10;
 /// How often the store is looked at if nothing is heard.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often it is looked at however much is heard.
-const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(10);
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 
 /// Of all graphs that are followed.
 #[derive(Default)]
