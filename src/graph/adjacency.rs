@@ -167,6 +167,11 @@ impl<T: Clone + Texts> Slots<T> {
     pub(super) fn slots(&self) -> usize {
         self.nodes.len()
     }
+
+    /// Of all nodes.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text_bytes
+    }
 }
 
 /// What a graph takes in memory beside its texts, in bytes.

@@ -33,7 +33,6 @@ struct ListedJob {
 }
 
 /// Names one after another, in one piece of memory.
-#[derive(Default)]
 struct Names {
     text: String,
     ends: Vec<usize>,
@@ -42,6 +41,11 @@ struct Names {
 }
 
 impl Names {
+    /// With room for as many, of as many bytes. Room that is not used takes no memory.
+    fn with_room(count: usize, bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes), ends: Vec::with_capacity(count), escaped: false }
+    }
+
     fn push(&mut self, name: &Name) {
         let name = name.as_str();
         self.text.push_str(name);
@@ -78,7 +82,6 @@ impl Names {
 }
 
 /// A sorted list of datasets for each job.
-#[derive(Default)]
 struct Lists {
     ends: Vec<u32>,
     values: Vec<u32>,
@@ -105,7 +108,6 @@ impl Lists {
 }
 
 /// Of some jobs.
-#[derive(Default)]
 struct Jobs {
     jobs: Vec<ListedJob>,
     names: Names,
@@ -114,8 +116,11 @@ struct Jobs {
 }
 
 impl Jobs {
-    fn of(graph: &Graph, slots: &[Slot], numbers: &[u32]) -> Self {
-        let mut all = Self::default();
+    /// With room for so many jobs.
+    fn of(graph: &Graph, slots: &[Slot], numbers: &[u32], room: usize) -> Self {
+        let lists = || Lists { ends: Vec::with_capacity(room), values: Vec::with_capacity(graph.edge_count()) };
+        let names = Names::with_room(room, graph.jobs.text_bytes());
+        let mut all = Self { jobs: Vec::with_capacity(room), names, inputs: lists(), outputs: lists() };
         for &slot in slots {
             let node = graph.jobs.get(slot);
             all.inputs.push(node.inputs.iter().map(|dataset| numbers[dataset as usize]));
@@ -144,7 +149,7 @@ impl FlatGraph {
     #[must_use]
     pub fn of(graph: &Graph) -> Self {
         let mut numbers = vec![0; graph.datasets.slots()];
-        let mut datasets = Names::default();
+        let mut datasets = Names::with_room(graph.dataset_count(), graph.datasets.text_bytes());
         let mut declared = Vec::new();
         for slot in graph.dataset_index.slots_from(Bound::Unbounded) {
             let (number, node) = (datasets.len() as u32, graph.datasets.get(slot));
@@ -156,8 +161,8 @@ impl FlatGraph {
         let half = if slots.len() > LARGE_JOBS { slots.len() / 2 } else { 0 };
         let (first, second) = slots.split_at(half);
         let Jobs { jobs, names: job_names, inputs, outputs } = thread::scope(|scope| {
-            let first = (half > 0).then(|| scope.spawn(|| Jobs::of(graph, first, &numbers)));
-            let second = Jobs::of(graph, second, &numbers);
+            let first = (half > 0).then(|| scope.spawn(|| Jobs::of(graph, first, &numbers, slots.len())));
+            let second = Jobs::of(graph, second, &numbers, second.len());
             match first {
                 Some(first) => first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).with(second),
                 None => second,
