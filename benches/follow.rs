@@ -185,7 +185,7 @@ fn tail(base: &str, graph: &str, count: Arc<AtomicU64>, over: Arc<AtomicBool>) {
 fn pair(place: &Place, number: usize) -> f64 {
     let mut rates = [0.0; 2];
     for turn in 0..2 {
-        let with_tails = (turn + number) % 2 == 0;
+        let with_tails = (turn + number).is_multiple_of(2);
         let graph = format!("pair-{number}-{turn}");
         create(place, &graph);
         let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

@@ -23,7 +23,7 @@ pub mod sink;
 mod stdout;
 mod verify;
 
-pub use cut_over::{FreezeError, await_sink};
+pub use cut_over::{FreezeError, await_sink, check_sink};
 pub use verify::{Verified, VerifyError, replay_from, verify};
 
 use sink::{Batch, Purpose, Sink, SinkError, SinkUrl};
@@ -116,7 +116,7 @@ pub enum ExportError {
     },
     /// The changes that come next are gone.
     #[error(
-        "the changes after version {after} were pruned, the oldest is {oldest}; export to another place, which begins with the whole graph"
+        "the changes after version {after} were pruned, the oldest is {oldest}; export to another place, without --after: it begins with the whole graph"
     )]
     Pruned {
         /// The last version that the sink has.
@@ -135,6 +135,14 @@ pub enum ExportError {
         version: u64,
         /// The one that was asked for.
         after: u64,
+    },
+    /// The version to begin after has not been reached.
+    #[error("--after {after} is beyond the graph, which is at version {version}")]
+    Beyond {
+        /// What was asked for.
+        after: u64,
+        /// What there is.
+        version: u64,
     },
     /// The consumer that keeps the log from being pruned could not be registered.
     #[error("the consumer `{consumer}` could not be registered: {reason}")]
@@ -201,10 +209,13 @@ pub fn export(store: &dyn GraphStore, request: &ExportRequest) -> Result<Exporte
 fn export_once(store: &dyn GraphStore, request: &ExportRequest) -> Result<Exported, ExportError> {
     let not_found = || ExportError::GraphNotFound(request.graph.clone());
     let head = store.head(&request.graph)?.ok_or_else(not_found)?;
+    if let Some(after) = request.after.filter(|after| *after > head.version) {
+        return Err(ExportError::Beyond { after, version: head.version });
+    }
     let stream = Stream::of(&head);
     let sink = request.to.open(&stream, Purpose::Append)?;
     let mut export = Export { store, request, stream, sink, events: 0, acknowledged: None };
-    let (at, chain) = match export.place(&head)? {
+    let (at, chain) = match export.place()? {
         Place::Import { abandoned } => export.import(abandoned)?,
         Place::After { version, chain } => (version, chain),
     };
@@ -232,15 +243,12 @@ struct Export<'x> {
 
 impl Export<'_> {
     /// Asks the sink: it alone knows what it has.
-    fn place(&mut self, head: &Head) -> Result<Place, ExportError> {
+    fn place(&mut self) -> Result<Place, ExportError> {
         let to = || self.request.to.to_string();
         let last = self.sink.last()?;
         let Some(last) = last else {
             return Ok(match self.request.after {
                 None => Place::Import { abandoned: None },
-                Some(version) if version > head.version => {
-                    return Err(ExportError::Ahead { sink: to(), sink_version: version, version: head.version });
-                }
                 Some(version) => Place::After { version, chain: None },
             });
         };

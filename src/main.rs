@@ -752,7 +752,11 @@ fn log_of(node: &NodeArgs, args: &LogArgs) -> Result<(), Failure> {
         format: args.format,
     };
     let mut printed = Ok(true);
-    let pruned = &mut |oldest| eprintln!("the log was pruned: it begins at version {oldest}");
+    let pruned = &mut |oldest| {
+        eprintln!(
+            "the log begins at version {oldest}: what was before was pruned, or stayed where the graph was restored from"
+        )
+    };
     keep::list(&node::open_store(&node.options()?)?, &listing, pruned, &mut |lines| {
         printed = print_some(lines);
         matches!(printed, Ok(true))
@@ -867,6 +871,10 @@ fn freeze(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
     let graph = name("--graph", &args.graph)?;
     let sink = args.sink.as_deref().map(SinkUrl::parse).transpose()?;
     let store = node::open_store(&node.options()?)?;
+    // A mistyped sink must not stop anybody.
+    if let Some(sink) = &sink {
+        export::check_sink(&of_graph(&graph, store.head(&graph)?)?, sink)?;
+    }
     let frozen = of_graph(&graph, store.freeze(&graph, args.moved_to.as_deref())?)?;
     print(&format!("graph `{graph}` is frozen at version {}\n", frozen.version))?;
     match sink {

@@ -17,7 +17,9 @@ pub enum ReplayError {
     #[error(transparent)]
     Damaged(#[from] DamagedEvent),
     /// It is of another graph than the events before it, or than was asked for.
-    #[error("it is of graph `{found}`, not of `{expected}`: logs of several graphs are mixed")]
+    #[error(
+        "it is of graph `{found}`, not of `{expected}`: it is another graph's log, or logs of several graphs are mixed"
+    )]
     OtherGraph {
         /// What it is of.
         found: String,

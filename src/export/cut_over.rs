@@ -70,6 +70,23 @@ pub fn await_sink(
     }
 }
 
+/// Makes sure, before a graph is frozen for it, that the sink can be read and holds the graph's log.
+///
+/// # Errors
+/// [`SinkError`] says what to do.
+pub fn check_sink(head: &Head, sink: &SinkUrl) -> Result<(), SinkError> {
+    let stream = Stream::of(head);
+    let damaged = |what: String| SinkError::Damaged { sink: sink.to_string(), what };
+    let last = sink.open(&stream, Purpose::Read)?.last()?;
+    let last = last.ok_or_else(|| damaged("it is empty: export first".to_owned()))?;
+    let mut reader = Reader::default();
+    let (found, _) = reader.read(&last).map_err(|error| damaged(format!("its last event: {error}")))?;
+    if **found != stream {
+        return Err(damaged(format!("it holds the log of graph `{}` ({}), not of this one", found.graph, found.uuid)));
+    }
+    Ok(())
+}
+
 /// The version that the sink is whole at; `None` if at none.
 fn version_in(sink: &SinkUrl, stream: &Stream) -> Result<Option<u64>, SinkError> {
     let Some(last) = sink.open(stream, Purpose::Read)?.last()? else { return Ok(None) };

@@ -4,11 +4,14 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::sink::{Batch, Purpose, Sink, SinkError};
 use crate::failpoint;
 
+/// What every event begins with.
+const EVENT_BEGINS: &[u8] = br#"{"specversion":"1.0","id":""#;
 /// A longer line is no event.
 const LONGEST_LINE_BYTES: u64 = 256 << 20;
 
@@ -36,6 +39,9 @@ impl FileSink {
             Purpose::Read => File::open(path),
         };
         let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound if purpose == Purpose::Append => {
+                SinkError::NotThere { sink: sink.clone(), what: "its directory does not exist".to_owned() }
+            }
             io::ErrorKind::NotFound => SinkError::NotThere { sink: sink.clone(), what: String::new() },
             _ => SinkError::Away { sink: sink.clone(), what: error.to_string() },
         })?;
@@ -53,7 +59,37 @@ impl FileSink {
                 Err(TryLockError::Error(error)) => return Err(what(error)),
             }
         }
-        Ok(Self { path: path.to_owned(), file, end: 0, new, purpose })
+        let mut sink = Self { path: path.to_owned(), file, end: 0, new, purpose };
+        if purpose == Purpose::Append {
+            sink.check_first_line()?;
+        }
+        Ok(sink)
+    }
+
+    /// A file that is something else is left as it is: what would be cut off or written over is not ours.
+    fn check_first_line(&mut self) -> Result<(), SinkError> {
+        let mut first = Vec::new();
+        let input = BufReader::new(&self.file).take(LONGEST_LINE_BYTES).read_until(b'\n', &mut first);
+        input.map_err(|error| self.away(error))?;
+        // Nothing yet, events, or a first one that was torn.
+        let torn = !first.ends_with(b"\n") && EVENT_BEGINS.starts_with(&first);
+        let is_ours = torn || first.starts_with(EVENT_BEGINS);
+        if is_ours {
+            return Ok(());
+        }
+        let what = "it holds something else than events and is left as it is: export to a new file".to_owned();
+        Err(SinkError::Damaged { sink: self.name(), what })
+    }
+
+    /// Whether the path still leads to the file that is written to.
+    fn check_path(&self) -> Result<(), SinkError> {
+        let ours = self.file.metadata().map_err(|error| self.away(error))?;
+        let there = std::fs::metadata(&self.path);
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            return Ok(());
+        }
+        let what = "it was moved or removed while it was written; put it back, or export to a new file".to_owned();
+        Err(SinkError::NotThere { sink: self.name(), what })
     }
 
     fn name(&self) -> String {
@@ -113,7 +149,10 @@ impl Sink for FileSink {
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let length = self.file.metadata().map_err(|error| self.away(error))?.len();
         if length != self.end && !failpoint::is_off("sink-guard") {
-            let what = format!("it has {length} bytes, not the {} that were written", self.end);
+            let what = format!(
+                "somebody else wrote to it (it has {length} bytes, not the {} of this export); start the export again, it goes on with what is there",
+                self.end
+            );
             return Err(SinkError::Superseded { sink: self.name(), what });
         }
         self.file.seek(SeekFrom::Start(self.end)).map_err(|error| self.away(error))?;
@@ -124,6 +163,7 @@ impl Sink for FileSink {
     }
 
     fn sync(&mut self) -> Result<(), SinkError> {
+        self.check_path()?;
         self.file.sync_data().map_err(|error| self.away(error))?;
         if std::mem::take(&mut self.new) {
             let directory =
@@ -148,9 +188,14 @@ impl Sink for FileSink {
             }
             if buffer.pop() != Some(b'\n') {
                 let what = format!(
-                    "is torn after {read} bytes: its writer is at it, or was killed; exporting there again cuts it off and goes on"
+                    "is torn after {read} bytes: its writer is at it, or was killed; if this is an export's, exporting there again cuts it off and goes on"
                 );
                 return Err(damaged(line, what));
+            }
+            if buffer.is_empty() || buffer.ends_with(b"\r") || buffer.starts_with(b"\xEF\xBB\xBF") {
+                let what =
+                    "is empty, ends in CR LF or begins with a byte order mark: a program that changes texts was at it";
+                return Err(damaged(line, what.to_owned()));
             }
             let text =
                 std::str::from_utf8(&buffer).map_err(|_| damaged(line, "is no UTF-8: it was altered".to_owned()))?;

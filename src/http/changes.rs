@@ -199,6 +199,13 @@ async fn events(call: Call) -> Result<Reply, Problem> {
     };
     let first = call.first_page(after, PAGE_CHANGES, event).await?;
     let version = first.head.version;
+    if let Some(seen) = call.last_event_id()?.filter(|seen| *seen > version) {
+        let detail = format!(
+            "version {seen} was told once and is not there any more, the graph is at {version}: was a backup restored? Read the snapshot, and go on after its version"
+        );
+        let problem = Problem::new(Kind::PreconditionFailed, detail).decided_at(&first.head.name, version);
+        return Err(problem.with("expected", seen.into()).with("actual", version.into()));
+    }
     let (pieces, streamed) = stream(Form::Events, call.app.open_stream(TAIL)?);
     let (app, shutdown) = (Arc::clone(&call.app), call.shutdown.clone());
     tokio::spawn(async move {

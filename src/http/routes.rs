@@ -149,7 +149,7 @@ pub static ROUTES: &[Route] = &[
         query: &["after", "limit", "at_least"],
         answers: &[(200, "ChangePage")],
         media_types: &changes::MEDIA_TYPES,
-        problems: &[Kind::Pruned],
+        problems: &[Kind::Pruned, Kind::PreconditionFailed],
         ..route(
             "GET",
             "/v1/graphs/{graph}/changes",

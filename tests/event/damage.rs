@@ -95,7 +95,11 @@ fn logs_of_two_graphs_that_were_mixed() {
     let (mut log, first_change) = log();
     let other = History::of("h", 11, 20);
     log[first_change] = other.changes(11).remove(0);
-    refused(&log, first_change + 1, "it is of graph `h`, not of `g`: logs of several graphs are mixed");
+    refused(
+        &log,
+        first_change + 1,
+        "it is of graph `h`, not of `g`: it is another graph's log, or logs of several graphs are mixed",
+    );
     // The same name, and another history.
     let other = History::of("g", 12, 20);
     log[first_change] = other.changes(11).remove(0);

@@ -4,6 +4,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Place;
+use crate::support::ask::{accepted, put_dataset};
 use crate::support::cluster::{Client, GRAPH, Kind, SERVE, Server, Site, finish, name, wait_until};
 use crate::support::storm::{Field, Told, audit, check_told, client};
 
@@ -92,13 +93,25 @@ fn a_frozen_graph_whose_log_does_not_come_stays_frozen_and_says_so() {
     let (site, place) = (Site::with_graph(), Place::file());
     let freeze = |more: &[&str]| finish(site.fencepost(&[&["freeze", "--graph", GRAPH], more].concat()));
     let waited = ["--sink", &place.url, "--wait-seconds", "0"];
+    let export = || finish(site.fencepost(&["export", "--graph", GRAPH, "--to", &place.url]));
+    // A sink that was mistyped stops nobody.
     let (code, said) = freeze(&waited);
-    assert!(code == Some(1) && said.contains("is frozen") && said.contains("is not there"), "{said}");
-    let (code, said) = finish(site.fencepost(&["export", "--graph", GRAPH, "--to", &place.url]));
+    assert!(code == Some(1) && said.contains("is not there"), "{said}");
+    assert_eq!(freeze(&["--sink", "-"]).0, Some(2));
+    let another = Place::file();
+    finish(Site::with_graph().fencepost(&["export", "--graph", GRAPH, "--to", &another.url]));
+    let (code, said) = freeze(&["--sink", &another.url]);
+    assert!(code == Some(1) && said.contains("holds the log of graph `g` ("), "{said}");
+    assert_eq!(export().0, Some(0));
+    accepted(&site.node(), [put_dataset("late")]);
+    let (code, said) = freeze(&waited);
+    assert!(code == Some(1) && said.contains("is frozen at version 2, and after 0ns"), "{said}");
+    assert!(said.contains("has version 1: is an exporter following?"), "{said}");
+    let (code, said) = export();
     assert_eq!(code, Some(0), "a frozen graph is exported: {said}");
     // Again, and to somewhere else.
     let (code, said) = freeze(&[&waited[..], &["--moved-to", "elsewhere"]].concat());
-    assert!(code == Some(0) && said.contains("valid: 3 events of graph `g`"), "{said}");
+    assert!(code == Some(0) && said.contains("valid: 4 events of graph `g`"), "{said}");
     assert_eq!(site.head().moved_to.as_deref(), Some("elsewhere"));
     let (code, said) = freeze(&[]);
     assert!(code == Some(0) && said.contains("digest "), "{said}");

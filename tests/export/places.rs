@@ -115,8 +115,11 @@ fn a_log_that_cannot_be_this_graphs_beginning_is_not_gone_on_with() {
     // Changes would be missing between.
     let place = Place::file();
     finish(export(&site, &place, &["--after", "1"]));
+    accepted(&node, [put_dataset("fifth")]);
     refused(export(&site, &place, &["--after", "5"]), 1, "with --after 5 changes between them would be missing");
-    refused(export(&site, &Place::file(), &["--after", "5"]), 1, "has version 5, the database only 4");
+    let empty = Place::file();
+    refused(export(&site, &empty, &["--after", "6"]), 1, "--after 6 is beyond the graph, which is at version 5");
+    assert!(!std::path::Path::new(empty.url.strip_prefix("file:").unwrap()).exists());
     refused(
         site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]),
         1,
@@ -188,4 +191,67 @@ fn a_follower_outlives_its_engine() {
     follower.wait().unwrap();
     let all = events(&site, &mut place);
     assert_eq!(event_log::replay(GRAPH, all.iter().map(String::as_str)).version, 6);
+}
+
+/// Whatever was there before, it is not cut off, written over or followed.
+#[test]
+fn a_file_that_is_no_log_is_left_as_it_is() {
+    let (site, place) = (Site::with_graph(), Place::file());
+    let path = place.url.strip_prefix("file:").unwrap();
+    let event = String::from_utf8(site.fencepost(&["export", "--graph", GRAPH, "--to", "-"]).output().unwrap().stdout);
+    let event = event.unwrap();
+    let broken = event.replacen("specversion", "specversiom", 1);
+    for there in
+        ["{\"name\":\"precious\"}", "line\nno line feed", "\0\n\0", "\n", "{\"a\":1}\n{\"specversion", &broken, " "]
+    {
+        std::fs::write(path, there).unwrap();
+        refused(export(&site, &place, &[]), 1, "it holds something else than events and is left as it is");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), there);
+    }
+    // What is left of a first line that was torn is ours, and so is nothing.
+    for torn in ["", "{", &event[..200]] {
+        std::fs::write(path, torn).unwrap();
+        assert_eq!(finish(export(&site, &place, &[])).0, Some(0), "{torn}");
+    }
+    if let Some(database) = site.database_url().strip_prefix("sqlite:") {
+        let before = std::fs::read(database).unwrap();
+        refused(
+            site.fencepost(&["export", "--graph", GRAPH, "--to", &format!("file:{database}"), "--no-consumer"]),
+            1,
+            "left as it is",
+        );
+        assert_eq!(std::fs::read(database).unwrap(), before);
+    }
+}
+
+#[test]
+fn a_follower_whose_file_was_moved_ends_and_acknowledges_no_more() {
+    let (site, place) = (Site::with_graph(), Place::file());
+    let node = site.node();
+    let mut command = export(&site, &place, &["--follow"]);
+    let mut follower = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    wait_until("the graph is exported", || place.version() == Some(1));
+    let path = place.url.strip_prefix("file:").unwrap();
+    std::fs::rename(path, format!("{path}.1")).unwrap();
+    accepted(&node, [put_dataset("unseen")]);
+    let mut ended = None;
+    wait_until("the follower ends", || {
+        ended = follower.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().code(), Some(1));
+    assert_eq!(site.store_consumers()[0].1, 1);
+}
+
+#[test]
+fn lines_that_another_program_has_changed_are_named() {
+    let (site, place) = (Site::with_graph(), Place::file());
+    finish(export(&site, &place, &[]));
+    let path = place.url.strip_prefix("file:").unwrap();
+    let log = std::fs::read_to_string(path).unwrap();
+    for changed in [log.replace('\n', "\r\n"), format!("{log}\n"), format!("\u{feff}{log}")] {
+        std::fs::write(path, changed).unwrap();
+        let verify = site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]);
+        refused(verify, 1, "is empty, ends in CR LF or begins with a byte order mark");
+    }
 }

@@ -38,7 +38,7 @@ fn stream(graph: &str) -> Stream {
 fn events(version: u64, ordinals: std::ops::Range<u64>, writer: &str) -> Vec<(Position, String)> {
     let event = |ordinal| {
         let text = format!(
-            r#"{{"at":"{version}/{ordinal}","by":"{writer}","odd":["NULL",'it''s',{{$1}},"\\\"\u0000 é 🦀	,"]}}"#
+            r#"{{"specversion":"1.0","id":"{version}/{ordinal}","by":"{writer}","odd":["NULL",'it''s',{{$1}},"\\\"\u0000 é 🦀	,"]}}"#
         );
         (Position { version, ordinal }, text)
     };

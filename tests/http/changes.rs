@@ -224,6 +224,16 @@ fn a_live_tail_tells_what_there_was_and_then_what_comes_each_as_it_stands_in_the
     assert_eq!(resumed("?after=3&at_least=5", Some(0)), 1);
 }
 
+/// Only a backup that was restored makes that so.
+#[test]
+fn a_tail_after_an_event_that_is_not_there_any_more_is_refused() {
+    let server = Server::with_graph();
+    server.put_job("j1", &[], &[]);
+    let resumed = server.get(CHANGES).header("Accept", "text/event-stream").header("Last-Event-ID", "2").send();
+    let problem = resumed.problem(412, "precondition_failed");
+    assert_eq!((&problem["expected"], &problem["actual"]), (&json!(2), &json!(1)));
+}
+
 #[test]
 fn a_tail_from_beyond_the_head_waits_until_the_graph_is_there() {
     let server = Server::with_graph();
