@@ -77,7 +77,9 @@ pub enum ExportError {
     #[error("there is no graph `{0}`")]
     GraphNotFound(Name),
     /// The last event of the sink cannot be read.
-    #[error("the last event of {sink} is damaged: {reason}. `fencepost verify` says where the log is still good")]
+    #[error(
+        "the last event of {sink} is damaged: {reason}. `fencepost verify` says up to where the log is good: cut it off there, or export to a new place"
+    )]
     Damaged {
         /// The sink.
         sink: String,

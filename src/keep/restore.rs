@@ -37,6 +37,19 @@ pub enum RestoreError {
         /// Its row.
         head: Box<Head>,
     },
+    /// Somebody registered to read the empty graph from its first change on.
+    #[error(
+        "consumer `{consumer}` of graph `{graph}` waits for changes that the log does not have, it begins at {oldest}: remove the consumer, and let it begin \
+         with a snapshot"
+    )]
+    NeededBy {
+        /// The graph.
+        graph: Name,
+        /// Who.
+        consumer: String,
+        /// The oldest change that there would be.
+        oldest: u64,
+    },
     /// The file in which changes wait could not be written or read. Nothing was restored. Make room, or set TMPDIR.
     #[error(
         "a temporary file in {} cannot be written or read: {error}; make room there, or set TMPDIR",
@@ -154,6 +167,7 @@ impl Restorer {
         let changes = rewound(waiting).map_err(|error| RestoreError::Waiting { error })?;
         match store.restore(&target, |into| fill(into, name, importing, changes, &replayed))? {
             Restored::InTheWay(head) => Err(RestoreError::InTheWay { graph: name.clone(), head }),
+            Restored::NeededBy(consumer) => Err(RestoreError::NeededBy { graph: name.clone(), consumer, oldest }),
             Restored::As(given) => {
                 let jobs = replayed.graph.job_count();
                 Ok(RestoredGraph { jobs, version, uuid: given, same_uuid: given == uuid, deleted })

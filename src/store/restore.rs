@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::kept;
 use super::rows::{RowStore, column, insert_graph, read_head};
 use super::{Chain, CommitError, GraphState, GraphStore, Head, Logged, StoreError};
-use crate::db::schema::{ChangeRow, graphs};
+use crate::db::schema::{ChangeRow, consumers, graphs};
 use crate::db::{AnyConnection, DbError, RowsStatement, RowsWrite, Value, WriteError};
 use crate::failpoint;
 use crate::graph::{CanonicalJson, Dataset, Graph, Job, Name};
@@ -41,6 +41,8 @@ pub enum Restored {
     As(Uuid),
     /// Nothing was written: the graph was written before, deleted or frozen. This is its row.
     InTheWay(Box<Head>),
+    /// Nothing was written: this consumer of the empty graph waits for its first changes, which the log does not have.
+    NeededBy(String),
 }
 
 /// A graph that is being written.
@@ -66,7 +68,7 @@ impl RowStore {
             let begun = begin(connection, target).map_err(E::from)?;
             let mut restoration = match begun {
                 Ok((graph_id, chosen)) => Restoration { connection, graph_id, uuid: chosen },
-                Err(in_the_way) => return Ok(Restored::InTheWay(in_the_way)),
+                Err(refused) => return Ok(refused),
             };
             uuid = restoration.uuid;
             fill(&mut restoration)?;
@@ -102,7 +104,7 @@ impl RowStore {
 }
 
 /// The graph's id and UUID, or what is in the way. Nothing is written before the conditional update but an empty graph.
-fn begin(connection: &mut AnyConnection, target: &Target<'_>) -> Result<Result<(i64, Uuid), Box<Head>>, CommitError> {
+fn begin(connection: &mut AnyConnection, target: &Target<'_>) -> Result<Result<(i64, Uuid), Restored>, CommitError> {
     let wanted = target.uuid.to_string();
     // Whoever restores the same log under another name at the same time waits here.
     connection.hold_text(&wanted)?;
@@ -114,6 +116,11 @@ fn begin(connection: &mut AnyConnection, target: &Target<'_>) -> Result<Result<(
     let taken: i64 = others.count().get_result(connection)?;
     let uuid = if taken == 0 { target.uuid } else { head.uuid };
     let state = if target.deleted { GraphState::Deleted } else { GraphState::Open };
+    let waiting = consumers::table.filter(consumers::graph_id.eq(head.id));
+    let waiting = waiting.filter(consumers::acknowledged.lt(column(target.oldest) - 1)).select(consumers::name);
+    if let Some(consumer) = waiting.first(connection).optional()? {
+        return Ok(Err(Restored::NeededBy(consumer)));
+    }
     let off = Value::Integer(i64::from(failpoint::is_off("restore-empty")));
     let changed = connection.run(
         "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ? \
@@ -128,7 +135,7 @@ fn begin(connection: &mut AnyConnection, target: &Target<'_>) -> Result<Result<(
             off,
         ],
     )?;
-    if changed == 1 { Ok(Ok((head.id, uuid))) } else { Ok(Err(Box::new(head))) }
+    if changed == 1 { Ok(Ok((head.id, uuid))) } else { Ok(Err(Restored::InTheWay(Box::new(head)))) }
 }
 
 impl Restoration<'_> {

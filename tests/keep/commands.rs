@@ -78,7 +78,7 @@ fn a_pruned_log_says_where_it_begins() {
     assert_eq!((ran.code, ran.result.as_str()), (0, "graph g: nothing to do, changes before 3 are gone\n"));
     let ran = shell.run(&["log", "--graph", "g"]);
     assert_eq!(ran.result.lines().map(|line| &line[..1]).collect::<String>(), "45");
-    assert!(ran.errors.contains("it begins at version 4"), "{}", ran.errors);
+    assert!(ran.errors.contains("the log begins at version 4: "), "{}", ran.errors);
     assert_eq!(shell.run(&["log", "--graph", "g", "--after", "3"]).errors, "");
     for (before, code, says) in [("6", 1, "is at version 5"), ("0", 2, "no version from 1 on"), ("x", 2, "no version")]
     {

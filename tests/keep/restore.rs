@@ -340,3 +340,24 @@ fn a_restore_that_is_killed_before_its_commit_has_written_nothing() {
         assert_eq!(audit(&other).version, 5);
     }
 }
+
+#[test]
+fn a_consumer_of_the_empty_graph_is_not_overtaken() {
+    for kind in KINDS {
+        let site = Site::on(kind);
+        plain(&site, 5);
+        let (snapshot, log) = (snapshot(&site.store(), 5).concat(), tail(&site.store(), 0).concat());
+        let other = Site::on(kind);
+        other.node().create_graph_and_wait(&name(GRAPH)).unwrap();
+        let store = other.store();
+        store.acknowledge(&name(GRAPH), &name("early"), 0, 0).unwrap();
+        let refused = restored(&other, GRAPH, &snapshot).unwrap_err();
+        assert!(
+            refused.contains("consumer `early` of graph `g` waits for changes that the log does not have"),
+            "{refused}"
+        );
+        assert_eq!(other.head().version, 0);
+        // A log that has them all is welcome.
+        assert_eq!(restored(&other, GRAPH, &log).unwrap().version, 5);
+    }
+}
