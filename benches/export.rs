@@ -20,7 +20,8 @@ use fencepost::graph::{
 use fencepost::node::{self, NodeOptions};
 use fencepost::store::rows::RowStore;
 use fencepost::store::{Chain, GraphStore, Logged};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 /// The same as the program's.
 #[global_allocator]
@@ -32,7 +33,7 @@ const JOBS: usize = 100_000;
 const CHUNK: usize = 10_000;
 
 /// An event as any program would write it.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct CloudEvent {
     specversion: String,
     id: String,
@@ -48,6 +49,7 @@ struct CloudEvent {
     ordinal: u64,
     chainhash: String,
     checksum: String,
+    #[serde(deserialize_with = "data")]
     data: Data,
 }
 
@@ -63,49 +65,11 @@ enum Data {
     },
 }
 
-#[derive(Deserialize)]
-struct Read {
-    specversion: String,
-    id: String,
-    source: String,
-    r#type: String,
-    subject: String,
-    time: Option<String>,
-    datacontenttype: String,
-    sequence: String,
-    partitionkey: String,
-    graphversion: u64,
-    ordinal: u64,
-    chainhash: String,
-    checksum: String,
-    data: Box<serde_json::value::RawValue>,
-}
-
-impl CloudEvent {
-    fn of(line: &str) -> Self {
-        let read: Read = serde_json::from_str(line).expect("an event");
-        let data = match Change::from_event_json(read.data.get()) {
-            Ok((change, version, job_version)) => Data::Facts { facts: change.facts, job_version, version },
-            Err(_) => Data::Import(serde_json::from_str(read.data.get()).expect("JSON")),
-        };
-        let Read { specversion, id, source, r#type, subject, time, datacontenttype, .. } = read;
-        let Read { sequence, partitionkey, graphversion, ordinal, chainhash, checksum, .. } = read;
-        Self {
-            specversion,
-            id,
-            source,
-            r#type,
-            subject,
-            time,
-            datacontenttype,
-            sequence,
-            partitionkey,
-            graphversion,
-            ordinal,
-            chainhash,
-            checksum,
-            data,
-        }
+fn data<'de, D: Deserializer<'de>>(from: D) -> Result<Data, D::Error> {
+    let raw = Box::<RawValue>::deserialize(from)?;
+    match Change::from_event_json(raw.get()) {
+        Ok((change, version, job_version)) => Ok(Data::Facts { facts: change.facts, job_version, version }),
+        Err(_) => serde_json::from_str(raw.get()).map(Data::Import).map_err(serde::de::Error::custom),
     }
 }
 
@@ -145,8 +109,11 @@ fn written_by_serde(log: &Path, to: &Path) -> Duration {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(to).expect("is created"));
     let mut spent = Duration::ZERO;
     loop {
-        let chunk: Vec<CloudEvent> =
-            lines.by_ref().take(CHUNK).map(|line| CloudEvent::of(&line.expect("is read"))).collect();
+        let chunk: Vec<CloudEvent> = lines
+            .by_ref()
+            .take(CHUNK)
+            .map(|line| serde_json::from_str(&line.expect("is read")).expect("an event"))
+            .collect();
         if chunk.is_empty() {
             break;
         }
