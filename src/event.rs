@@ -154,14 +154,10 @@ impl Stream {
 
     /// Writes the event as JSON, without a line feed. O(its length).
     pub fn write(&self, event: &Event<'_>, out: &mut Vec<u8>) {
-        let mut time = String::new();
-        if let Some(ms) = event.committed_at_ms {
-            time = rfc3339(ms);
-        }
-        self.write_at(event, &time, out);
+        Writer::new(self).write(event, out);
     }
 
-    /// The same where the time is in words already; empty if there is none.
+    /// Where the time is in words already; empty if there is none.
     fn write_at(&self, event: &Event<'_>, time: &str, out: &mut Vec<u8>) {
         let Event { kind, position, chain, actor, data, .. } = event;
         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
@@ -193,13 +189,12 @@ impl Stream {
         put(ordinal);
         put(r#","chainhash":""#);
         put(chain);
+        put("\"");
         if let Some(actor) = actor {
-            put(r#"","actor":"#);
+            put(r#","actor":"#);
             put(&serde_json::to_string(actor).expect("a string is JSON"));
-            put(r#","checksum":""#);
-        } else {
-            put(r#"","checksum":""#);
         }
+        put(r#","checksum":""#);
         let mut digits = [0; CHECKSUM_DIGITS];
         put(checksum(id, time, chain, actor.as_deref(), &mut digits));
         put(r#"","data":"#);

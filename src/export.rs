@@ -372,6 +372,7 @@ impl Export<'_> {
                 continue;
             }
             batch.clear();
+            let mut writer = Writer::new(&self.stream);
             for change in &changes {
                 if let Some(before) = chain
                     && before.next(&change.change) != change.chain
@@ -382,7 +383,7 @@ impl Export<'_> {
                     });
                 }
                 chain = Some(change.chain);
-                batch.push(&mut Writer::new(&self.stream), &Event::changed(change));
+                batch.push(&mut writer, &Event::changed(change));
             }
             failpoint::pass("export-before-append");
             self.sink.append(&batch)?;

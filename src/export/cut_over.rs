@@ -1,5 +1,6 @@
 //! The last step of leaving: a graph that takes no more writes, and a log that has all of them.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -75,25 +76,32 @@ pub fn await_sink(
 /// # Errors
 /// [`SinkError`] says what to do.
 pub fn check_sink(head: &Head, sink: &SinkUrl) -> Result<(), SinkError> {
-    let stream = Stream::of(head);
-    let damaged = |what: String| SinkError::Damaged { sink: sink.to_string(), what };
-    let last = sink.open(&stream, Purpose::Read)?.last()?;
-    let last = last.ok_or_else(|| damaged("it is empty: export first".to_owned()))?;
-    let mut reader = Reader::default();
-    let (found, _) = reader.read(&last).map_err(|error| damaged(format!("its last event: {error}")))?;
-    if **found != stream {
-        return Err(damaged(format!("it holds the log of graph `{}` ({}), not of this one", found.graph, found.uuid)));
+    let expected = Stream::of(head);
+    match last_event(sink, &expected)? {
+        None => Err(damaged(sink, "it is empty: export first".to_owned())),
+        Some((found, ..)) if *found != expected => {
+            let what = format!("it holds the log of graph `{}` ({}), not of this one", found.graph, found.uuid);
+            Err(damaged(sink, what))
+        }
+        Some(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// The version that the sink is whole at; `None` if at none.
 fn version_in(sink: &SinkUrl, stream: &Stream) -> Result<Option<u64>, SinkError> {
+    let Some((found, kind, version)) = last_event(sink, stream)? else { return Ok(None) };
+    let whole = matches!(kind, Kind::Changed | Kind::ImportEnded) && *found == *stream;
+    Ok(whole.then_some(version))
+}
+
+/// Of the sink's last event, whose log it is, what it tells, and its version.
+fn last_event(sink: &SinkUrl, stream: &Stream) -> Result<Option<(Arc<Stream>, Kind, u64)>, SinkError> {
     let Some(last) = sink.open(stream, Purpose::Read)?.last()? else { return Ok(None) };
     let mut reader = Reader::default();
-    let read = reader.read(&last);
-    let (found, event) =
-        read.map_err(|error| SinkError::Damaged { sink: sink.to_string(), what: format!("its last event: {error}") })?;
-    let whole = matches!(event.kind, Kind::Changed | Kind::ImportEnded) && **found == *stream;
-    Ok(whole.then_some(event.position.version))
+    let read = reader.read(&last).map_err(|error| damaged(sink, format!("its last event: {error}")));
+    read.map(|(found, event)| Some((Arc::clone(found), event.kind, event.position.version)))
+}
+
+fn damaged(sink: &SinkUrl, what: String) -> SinkError {
+    SinkError::Damaged { sink: sink.to_string(), what }
 }
