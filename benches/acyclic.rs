@@ -34,25 +34,36 @@ fn main() {
 }
 
 fn run() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let only = arguments.first().map(String::as_str).filter(|first| ["tables", "decide"].contains(first));
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let only =
+        arguments.first().map(String::as_str).filter(|first| ["tables", "decide"].contains(first));
     if only.is_none() {
         let mut criterion = Criterion::default().configure_from_args().sample_size(50);
         single_puts(&mut criterion);
         criterion.final_summary();
     }
-    let chosen =
-        |shape: &&str| only.is_none() || arguments.len() < 2 || arguments.iter().any(|argument| argument == shape);
+    let chosen = |shape: &&str| {
+        only.is_none() || arguments.len() < 2 || arguments.iter().any(|argument| argument == shape)
+    };
     let shapes: Vec<&str> = SHAPES.into_iter().filter(chosen).collect();
     table("decide", LARGE_JOBS, &shapes, |jobs, order| inserts(jobs, order, Ours::default()));
     building(&shapes);
     if only == Some("decide") {
         return;
     }
-    table("petgraph's Acyclic", LARGE_JOBS, &shapes, |jobs, order| inserts(jobs, order, Petgraph::new(jobs.len())));
+    table("petgraph's Acyclic", LARGE_JOBS, &shapes, |jobs, order| {
+        inserts(jobs, order, Petgraph::new(jobs.len()))
+    });
     table("decide", SMALL_JOBS, &shapes, |jobs, order| inserts(jobs, order, Ours::default()));
-    table("petgraph's Acyclic", SMALL_JOBS, &shapes, |jobs, order| inserts(jobs, order, Petgraph::new(jobs.len())));
-    let plain = |check| move |jobs: &[Vec<usize>], order: &[usize]| inserts(jobs, order, Plain::new(jobs.len(), check));
+    table("petgraph's Acyclic", SMALL_JOBS, &shapes, |jobs, order| {
+        inserts(jobs, order, Petgraph::new(jobs.len()))
+    });
+    let plain = |check| {
+        move |jobs: &[Vec<usize>], order: &[usize]| {
+            inserts(jobs, order, Plain::new(jobs.len(), check))
+        }
+    };
     table("plain depth-first search", SMALL_JOBS, &shapes, plain(Check::Search));
     table("full toposort for each put", SMALL_JOBS, &shapes, plain(Check::Toposort));
 }
@@ -70,8 +81,13 @@ fn single_puts(criterion: &mut Criterion) {
         let writer = command([job("writer", &early, &["unwritten"])]);
         let written = accepted(&graph, &writer);
         let own = accepted(&graph, &command([job("alone", &early, &[])]));
-        let other = command([job("alone", &[dataset(10), dataset(jobs / 4), dataset(jobs / 2 + 1)], &[])]);
-        let closing = command([job("writer", &[dataset(10), dataset(jobs / 4), name("read 7")], &["unwritten"])]);
+        let other =
+            command([job("alone", &[dataset(10), dataset(jobs / 4), dataset(jobs / 2 + 1)], &[])]);
+        let closing = command([job(
+            "writer",
+            &[dataset(10), dataset(jobs / 4), name("read 7")],
+            &["unwritten"],
+        )]);
         let measured = [
             ("a new job between producers and 100 consumers", &graph, &writer, true),
             ("one input replaced", &own, &other, true),
@@ -95,7 +111,12 @@ fn job(job: &str, inputs: &[Name], outputs: &[&str]) -> Operation {
     let mut inputs = inputs.to_vec();
     inputs.sort_unstable();
     let outputs = outputs.iter().map(|output| name(output)).collect();
-    Operation::PutJob(JobSpecification { name: name(job), inputs, outputs, spec: Default::default() })
+    Operation::PutJob(JobSpecification {
+        name: name(job),
+        inputs,
+        outputs,
+        spec: Default::default(),
+    })
 }
 
 /// One way to take a job in, with all edges to jobs that are there.
@@ -115,7 +136,9 @@ struct Outcome {
 
 fn inserts(jobs: &[Vec<usize>], order: &[usize], mut into: impl Inserts) -> Outcome {
     let mut readers_of: Vec<Vec<usize>> = vec![Vec::new(); jobs.len()];
-    jobs.iter().enumerate().for_each(|(i, inputs)| inputs.iter().for_each(|&input| readers_of[input].push(i)));
+    jobs.iter()
+        .enumerate()
+        .for_each(|(i, inputs)| inputs.iter().for_each(|&input| readers_of[input].push(i)));
     let mut nanoseconds = Histogram::new(3).unwrap();
     let (began, mut inserted, mut total) = (Instant::now(), 0, Duration::ZERO);
     for &job in order {
@@ -129,7 +152,12 @@ fn inserts(jobs: &[Vec<usize>], order: &[usize], mut into: impl Inserts) -> Outc
     Outcome { nanoseconds, toposort: into.toposort(), inserted, total }
 }
 
-fn table(how: &str, jobs: usize, shapes: &[&str], run: impl Fn(&[Vec<usize>], &[usize]) -> Outcome) {
+fn table(
+    how: &str,
+    jobs: usize,
+    shapes: &[&str],
+    run: impl Fn(&[Vec<usize>], &[usize]) -> Outcome,
+) {
     println!("\n{how}, {jobs} jobs, one put each; µs\n");
     println!("| shape | order | p50 | p99 | max | all, s | one toposort |");
     println!("|---|---|---:|---:|---:|---:|---:|");
@@ -145,7 +173,9 @@ fn table(how: &str, jobs: usize, shapes: &[&str], run: impl Fn(&[Vec<usize>], &[
                 some => format!("gave up at {some}"),
             };
             let toposort = micros(outcome.toposort.as_nanos() as u64);
-            println!("| {shape_name} | {order_name} | {p50} | {p99} | {max} | {all} | {toposort} |");
+            println!(
+                "| {shape_name} | {order_name} | {p50} | {p99} | {max} | {all} | {toposort} |"
+            );
         }
     }
 }
@@ -261,15 +291,23 @@ impl Inserts for Plain {
 }
 
 fn building(shapes: &[&str]) {
-    println!("\n{BUILT_JOBS} jobs in changesets of {BUILT_CHANGESET_JOBS} puts, topological order; s\n");
+    println!(
+        "\n{BUILT_JOBS} jobs in changesets of {BUILT_CHANGESET_JOBS} puts, topological order; s\n"
+    );
     println!("| shape | all | a put, µs |");
     println!("|---|---:|---:|");
-    for shape_name in shapes.iter().filter(|shape| ["chain", "random", "scale-free"].contains(shape)) {
+    for shape_name in
+        shapes.iter().filter(|shape| ["chain", "random", "scale-free"].contains(shape))
+    {
         let jobs = shape(shape_name, BUILT_JOBS);
         let began = Instant::now();
         let graph = build(&jobs, BUILT_CHANGESET_JOBS);
         let took = began.elapsed();
         assert_eq!(graph.job_count(), BUILT_JOBS);
-        println!("| {shape_name} | {:.1} | {:.1} |", took.as_secs_f64(), took.as_secs_f64() * 1e6 / BUILT_JOBS as f64);
+        println!(
+            "| {shape_name} | {:.1} | {:.1} |",
+            took.as_secs_f64(),
+            took.as_secs_f64() * 1e6 / BUILT_JOBS as f64
+        );
     }
 }

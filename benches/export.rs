@@ -15,7 +15,8 @@ use fencepost::event::{Event, Importing, Replay, Stream};
 use fencepost::export::sink::SinkUrl;
 use fencepost::export::{ExportRequest, export, replay_from, verify};
 use fencepost::graph::{
-    CanonicalJson, Change, Changeset, Command, Fact, FlatGraph, Graph, JobSpecification, Name, Operation, Side, decide,
+    CanonicalJson, Change, Changeset, Command, Fact, FlatGraph, Graph, JobSpecification, Name,
+    Operation, Side, decide,
 };
 use fencepost::node::{self, NodeOptions};
 use fencepost::store::rows::RowStore;
@@ -68,8 +69,12 @@ enum Data {
 fn data<'de, D: Deserializer<'de>>(from: D) -> Result<Data, D::Error> {
     let raw = Box::<RawValue>::deserialize(from)?;
     match Change::from_event_json(raw.get()) {
-        Ok((change, version, job_version)) => Ok(Data::Facts { facts: change.facts, job_version, version }),
-        Err(_) => serde_json::from_str(raw.get()).map(Data::Import).map_err(serde::de::Error::custom),
+        Ok((change, version, job_version)) => {
+            Ok(Data::Facts { facts: change.facts, job_version, version })
+        }
+        Err(_) => {
+            serde_json::from_str(raw.get()).map(Data::Import).map_err(serde::de::Error::custom)
+        }
     }
 }
 
@@ -89,13 +94,21 @@ fn fill(options: &NodeOptions, graph: &Name) {
     node.create_graph_and_wait(graph).expect("is created");
     let job = |number: usize| {
         let mut random = Random::of(&[number as u64]);
-        let inputs = (0..4).map(|_| random.below(number.max(1) as u64)).filter(|before| (*before as usize) < number);
-        let mut inputs: Vec<Name> = inputs.map(|before| name(format!("dataset/of/some/length/{before:08}"))).collect();
+        let inputs = (0..4)
+            .map(|_| random.below(number.max(1) as u64))
+            .filter(|before| (*before as usize) < number);
+        let mut inputs: Vec<Name> =
+            inputs.map(|before| name(format!("dataset/of/some/length/{before:08}"))).collect();
         inputs.sort_unstable();
         inputs.dedup();
         let outputs = vec![name(format!("dataset/of/some/length/{number:08}"))];
         let name = name(format!("job/of/some/length/{number:08}"));
-        Operation::PutJob(JobSpecification { name, inputs, outputs, spec: CanonicalJson::default() })
+        Operation::PutJob(JobSpecification {
+            name,
+            inputs,
+            outputs,
+            spec: CanonicalJson::default(),
+        })
     };
     for first in (0..JOBS).step_by(CHUNK) {
         let changeset: Changeset = (first..first + CHUNK).map(job).collect();
@@ -125,8 +138,12 @@ fn written_by_serde(log: &Path, to: &Path) -> Duration {
         });
         spent += took;
     }
-    let ((), took) = timed(|| out.into_inner().expect("is written").sync_data().expect("is synced"));
-    assert_eq!(File::open(log).unwrap().metadata().unwrap().len(), File::open(to).unwrap().metadata().unwrap().len());
+    let ((), took) =
+        timed(|| out.into_inner().expect("is written").sync_data().expect("is synced"));
+    assert_eq!(
+        File::open(log).unwrap().metadata().unwrap().len(),
+        File::open(to).unwrap().metadata().unwrap().len()
+    );
     spent + took
 }
 
@@ -149,7 +166,12 @@ fn small_events(to: &Path) -> u64 {
         let operation = if events < GRAPH_JOBS {
             let spec = CanonicalJson::default();
             let inputs = if events == 0 { vec![] } else { vec![dataset(random.below(events))] };
-            Operation::PutJob(JobSpecification { name: job(events), inputs, outputs: vec![dataset(events)], spec })
+            Operation::PutJob(JobSpecification {
+                name: job(events),
+                inputs,
+                outputs: vec![dataset(events)],
+                spec,
+            })
         } else {
             let number = 1 + random.below(GRAPH_JOBS - 1);
             let (job, dataset) = (job(number), dataset(random.below(number)));
@@ -168,7 +190,8 @@ fn small_events(to: &Path) -> u64 {
         let change = decision.change.canonical_json(graph.version());
         chain = chain.next(&change);
         let committed_at_ms = 1_750_000_000_000 + events as i64;
-        let logged = Logged { version: graph.version(), change, chain, committed_at_ms, actor: None };
+        let logged =
+            Logged { version: graph.version(), change, chain, committed_at_ms, actor: None };
         out.write_all(&stream.line(&Event::changed(&logged))).expect("is written");
         events += 1;
     }
@@ -179,7 +202,9 @@ fn small_events(to: &Path) -> u64 {
 fn main() {
     let directory = tempfile::tempdir().expect("a directory");
     let given = std::env::var("FENCEPOST_BENCH_DATABASE").ok();
-    let url = given.clone().unwrap_or_else(|| format!("sqlite:{}", directory.path().join("bench.db").display()));
+    let url = given
+        .clone()
+        .unwrap_or_else(|| format!("sqlite:{}", directory.path().join("bench.db").display()));
     let graph = name(std::env::var("FENCEPOST_BENCH_GRAPH").unwrap_or_else(|_| "bench".to_owned()));
     let options = NodeOptions::new(DatabaseUrl::parse(&url).expect("a URL"));
     if given.is_none() {
@@ -191,7 +216,8 @@ fn main() {
     let small = directory.path().join("small.ndjson");
     let small_count = small_events(&small);
     for round in 1..=ROUNDS {
-        let ((head, loaded), load) = timed(|| store.load(&graph).expect("is loaded").expect("is there"));
+        let ((head, loaded), load) =
+            timed(|| store.load(&graph).expect("is loaded").expect("is there"));
         let (flat_graph, flat) = timed(|| FlatGraph::of(&loaded));
         let (_, order) = timed(|| black_box(flat_graph.jobs_by_generation()));
         let (_, digest) = timed(|| black_box(flat_graph.digest()));
@@ -209,8 +235,13 @@ fn main() {
         drop(importing);
         drop(std::fs::remove_file(&log));
         let to = SinkUrl::File(log.clone());
-        let request =
-            ExportRequest { graph: graph.clone(), to: to.clone(), after: None, follow: false, consumer: None };
+        let request = ExportRequest {
+            graph: graph.clone(),
+            to: to.clone(),
+            after: None,
+            follow: false,
+            consumer: None,
+        };
         let (exported, export) = timed(|| export(&store, &request).expect("is exported"));
         assert_eq!(exported.events, events);
         let serde = written_by_serde(&log, &copy);
@@ -232,7 +263,8 @@ fn main() {
         );
         let (_, alone) = timed(|| {
             let mut replay = Replay::default();
-            for line in BufReader::with_capacity(1 << 20, File::open(&log).expect("opens")).lines() {
+            for line in BufReader::with_capacity(1 << 20, File::open(&log).expect("opens")).lines()
+            {
                 replay.take(&line.expect("is read")).expect("is legal");
             }
             black_box(replay.finish().map(|replayed| replayed.chain)).expect("is whole")
@@ -246,7 +278,8 @@ fn main() {
             seconds(verified.saturating_sub(load + digest)),
             per_second(verified.saturating_sub(load + digest)),
         );
-        let (outcome, took) = timed(|| replay_from(&SinkUrl::File(small.clone()), small_stream(), None));
+        let (outcome, took) =
+            timed(|| replay_from(&SinkUrl::File(small.clone()), small_stream(), None));
         let (replay, wrong) = outcome.expect("is read");
         assert!(wrong.is_none() && replay.events() == small_count);
         println!(

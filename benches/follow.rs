@@ -33,7 +33,10 @@ struct Time {
 /// Milliseconds from the time that the event tells until now, and its version.
 fn lateness(event: &str) -> (f64, u64) {
     let Time { time, graphversion } = serde_json::from_str(event).expect("an event");
-    let told = humantime::parse_rfc3339(&time).expect("a time").duration_since(UNIX_EPOCH).expect("since 1970");
+    let told = humantime::parse_rfc3339(&time)
+        .expect("a time")
+        .duration_since(UNIX_EPOCH)
+        .expect("since 1970");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("since 1970");
     ((now.as_secs_f64() - told.as_secs_f64()) * 1e3, graphversion)
 }
@@ -55,19 +58,22 @@ struct Place {
 
 fn fencepost(url: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(arguments).env("FENCEPOST_DATABASE_URL", url).env("RUST_LOG", "warn,fencepost=info");
+    command
+        .args(arguments)
+        .env("FENCEPOST_DATABASE_URL", url)
+        .env("RUST_LOG", "warn,fencepost=info");
     command
 }
 
 impl Place {
     fn new(url: String) -> Self {
         let mut command = fencepost(&url, &["serve", "--address", "127.0.0.1:0"]);
-        let mut server = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+        let mut server =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
         let mut lines = BufReader::new(server.stderr.take().expect("is piped")).lines();
-        let base = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| Some(format!("http://{}", line.split("http://").nth(1)?.split(';').next()?)));
+        let base = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            Some(format!("http://{}", line.split("http://").nth(1)?.split(';').next()?))
+        });
         thread::spawn(move || lines.for_each(drop));
         Self { url, base: base.expect("the server says where it is"), _server: Running(server) }
     }
@@ -75,8 +81,18 @@ impl Place {
     /// Runs the driver; writes a second.
     fn drive(&self, graph: &str, seed: u64, seconds: u64, more: &[&str]) -> f64 {
         let (seed, seconds) = (seed.to_string(), seconds.to_string());
-        let arguments =
-            ["bench", "drive", "--url", &self.base, "--graph", graph, "--workload", "register", "--seed", &seed];
+        let arguments = [
+            "bench",
+            "drive",
+            "--url",
+            &self.base,
+            "--graph",
+            graph,
+            "--workload",
+            "register",
+            "--seed",
+            &seed,
+        ];
         let mut command = fencepost(&self.url, &arguments);
         command.args(["--seconds", &seconds, "--format", "json", "--clients", CLIENTS]).args(more);
         let output = command.output().expect("runs");
@@ -86,7 +102,8 @@ impl Place {
     }
 
     fn export(&self, graph: &str, to: &str) -> Running {
-        let mut command = fencepost(&self.url, &["export", "--graph", graph, "--follow", "--to", to]);
+        let mut command =
+            fencepost(&self.url, &["export", "--graph", graph, "--follow", "--to", to]);
         Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts"))
     }
 }
@@ -134,7 +151,8 @@ fn watch_file(path: &Path, over: &AtomicBool) -> Vec<f64> {
 }
 
 fn watch_redis(url: &str, stream: &str, over: &AtomicBool) -> Vec<f64> {
-    let mut connection = redis::Client::open(url).expect("a URL").get_connection().expect("Redis answers");
+    let mut connection =
+        redis::Client::open(url).expect("a URL").get_connection().expect("Redis answers");
     let (mut late, mut last) = (Vec::new(), "0".to_owned());
     loop {
         // Of each stream its name and entries, of each entry its id, fields and values.
@@ -158,13 +176,15 @@ fn watch_redis(url: &str, stream: &str, over: &AtomicBool) -> Vec<f64> {
 }
 
 fn create(place: &Place, graph: &str) {
-    let answer = ureq::put(&format!("{}/v1/graphs/{graph}", place.base)).send_empty().expect("is created");
+    let answer =
+        ureq::put(&format!("{}/v1/graphs/{graph}", place.base)).send_empty().expect("is created");
     assert!(answer.status().is_success());
 }
 
 /// A live tail, read until the server ends it; how many events came is counted.
 fn tail(base: &str, graph: &str, count: Arc<AtomicU64>, over: Arc<AtomicBool>) {
-    let mut stream = TcpStream::connect(base.strip_prefix("http://").expect("http")).expect("connects");
+    let mut stream =
+        TcpStream::connect(base.strip_prefix("http://").expect("http")).expect("connects");
     stream.set_read_timeout(Some(Duration::from_millis(200))).expect("is set");
     write!(stream, "GET /v1/graphs/{graph}/changes HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
         .expect("is sent");
@@ -191,7 +211,8 @@ fn pair(place: &Place, number: usize) -> f64 {
         let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let tails: Vec<_> = (0..if with_tails { TAILS } else { 0 })
             .map(|_| {
-                let (base, graph, count, over) = (place.base.clone(), graph.clone(), count.clone(), over.clone());
+                let (base, graph, count, over) =
+                    (place.base.clone(), graph.clone(), count.clone(), over.clone());
                 thread::spawn(move || tail(&base, &graph, count, over))
             })
             .collect();
@@ -216,8 +237,10 @@ fn pair(place: &Place, number: usize) -> f64 {
 fn main() {
     let directory = tempfile::tempdir().expect("a directory");
     let database = std::env::var("FENCEPOST_BENCH_DATABASE");
-    let place =
-        Place::new(database.unwrap_or_else(|_| format!("sqlite:{}", directory.path().join("bench.db").display())));
+    let place = Place::new(
+        database
+            .unwrap_or_else(|_| format!("sqlite:{}", directory.path().join("bench.db").display())),
+    );
     let rate = RATE.to_string();
 
     let over = AtomicBool::new(false);
@@ -248,7 +271,8 @@ fn main() {
     let ratios: Vec<f64> = (0..PAIRS).map(|number| pair(&place, number)).collect();
     let logs: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
-    let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (logs.len() - 1) as f64;
+    let variance =
+        logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (logs.len() - 1) as f64;
     // Student's t for eleven degrees of freedom.
     let half = 2.201 * (variance / logs.len() as f64).sqrt();
     println!(

@@ -25,8 +25,11 @@ fn name(text: &str) -> Name {
 
 fn job(graph: usize, number: usize) -> Operation {
     let mut random = Random::of(&[graph as u64, number as u64]);
-    let inputs = (0..3).map(|_| random.below(number.max(1) as u64)).filter(|before| (*before as usize) < number);
-    let mut inputs: Vec<Name> = inputs.map(|before| name(&format!("dataset/{graph}/{before}"))).collect();
+    let inputs = (0..3)
+        .map(|_| random.below(number.max(1) as u64))
+        .filter(|before| (*before as usize) < number);
+    let mut inputs: Vec<Name> =
+        inputs.map(|before| name(&format!("dataset/{graph}/{before}"))).collect();
     inputs.sort_unstable();
     inputs.dedup();
     let outputs = vec![name(&format!("dataset/{graph}/{number}"))];
@@ -68,7 +71,9 @@ fn main() {
     for graph in 0..GRAPHS {
         writer.create_graph_and_wait(&graph_name(graph)).expect("a graph");
         let changeset: Changeset = (0..JOBS).map(|number| job(graph, number)).collect();
-        writer.write_and_wait(&graph_name(graph), Command::Changeset(changeset).into()).expect("accepted");
+        writer
+            .write_and_wait(&graph_name(graph), Command::Changeset(changeset).into())
+            .expect("accepted");
     }
     drop(writer);
     for (what, bound) in [("a bound of 128 MiB", BOUND), ("no bound", usize::MAX)] {

@@ -50,7 +50,9 @@ fn main() {
         println!("  {waiters:>4} waiters     {:>8.1}", commands(url, waiters));
     }
     println!("turns of a flood that passed while one of the other kind waited");
-    for (name, mode) in [("8 readers, 1 writer", Mode::Shared), ("8 writers, 1 reader", Mode::Exclusive)] {
+    for (name, mode) in
+        [("8 readers, 1 writer", Mode::Shared), ("8 writers, 1 reader", Mode::Exclusive)]
+    {
         let mut passed = flood(url, mode);
         passed.sort_unstable();
         let (p50, p99) = (passed[passed.len() / 2], passed[passed.len() * 99 / 100]);
@@ -69,10 +71,22 @@ impl Server {
         if let Ok(url) = std::env::var("FENCEPOST_BENCH_REDIS") {
             return Self { url, child: None, _directory: None };
         }
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|free| free.local_addr())
+            .expect("a port")
+            .port();
         let directory = tempfile::tempdir().expect("a directory");
         let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
             .current_dir(directory.path())
             .stdout(Stdio::null())
             .spawn()
@@ -100,7 +114,9 @@ fn connect(url: &str) -> redis::Connection {
 }
 
 fn open(url: &str) -> Arc<RedisLock> {
-    Arc::new(RedisLock::open(&RedisUrl::parse(url).expect("a URL"), Terms::default()).expect("a lock"))
+    Arc::new(
+        RedisLock::open(&RedisUrl::parse(url).expect("a URL"), Terms::default()).expect("a lock"),
+    )
 }
 
 fn key() -> LockKey {
@@ -153,7 +169,10 @@ fn uncontended(url: &str) -> f64 {
     println!("  bare round trip    {bare:>8.1}");
     for (name, times) in [("exclusive", &mut exclusive), ("shared", &mut shared)] {
         let pair = percentile(times, 50);
-        println!("  {name:<10} pair    {pair:>8.1}  = {:.2} x two bare round trips", pair / (2.0 * bare));
+        println!(
+            "  {name:<10} pair    {pair:>8.1}  = {:.2} x two bare round trips",
+            pair / (2.0 * bare)
+        );
     }
     bare
 }
@@ -177,7 +196,8 @@ fn contend(url: &str) {
 
 /// Token, and times of the system's clock in nanoseconds: of the grant, and before the release.
 fn contended(lock: &RedisLock, over: &AtomicBool) -> Vec<(i64, u64, u64)> {
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+    let now =
+        || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
     let mut turns = Vec::new();
     while !over.load(Ordering::SeqCst) {
         let guard = take(lock, Mode::Exclusive);
@@ -212,9 +232,16 @@ fn hand_offs(url: &str, bare: f64) {
             let number_of = |field: &str| field.parse::<u64>().expect("a number");
             match line.split(' ').collect::<Vec<_>>()[..] {
                 ["turn", token, granted, given_back] => {
-                    turns.push((number_of(token), number_of(granted), number_of(given_back), number));
+                    turns.push((
+                        number_of(token),
+                        number_of(granted),
+                        number_of(given_back),
+                        number,
+                    ));
                 }
-                ["path", path, count] => *paths.entry(path.to_owned()).or_default() += number_of(count),
+                ["path", path, count] => {
+                    *paths.entry(path.to_owned()).or_default() += number_of(count)
+                }
                 _ => panic!("{line}?"),
             }
         }
@@ -222,7 +249,8 @@ fn hand_offs(url: &str, bare: f64) {
     }
     turns.sort_unstable();
     let pairs = turns.windows(2).filter(|pair| pair[0].3 != pair[1].3);
-    let mut times: Vec<f64> = pairs.map(|pair| pair[1].1.saturating_sub(pair[0].2) as f64 / 1e3).collect();
+    let mut times: Vec<f64> =
+        pairs.map(|pair| pair[1].1.saturating_sub(pair[0].2) as f64 / 1e3).collect();
     let (count, p50) = (times.len(), percentile(&mut times, 50));
     println!(
         "  {count} of {} turns; p50 {p50:.1} = {:.2} x a bare round trip; p99 {:.1}",
@@ -265,8 +293,11 @@ fn turns(url: &str, contenders: usize) -> f64 {
 
 /// How often the server ran any command so far, those within scripts included.
 fn calls(url: &str) -> u64 {
-    let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut connect(url)).expect("an answer");
-    let calls = stats.lines().filter_map(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok());
+    let stats: String =
+        redis::cmd("INFO").arg("commandstats").query(&mut connect(url)).expect("an answer");
+    let calls = stats
+        .lines()
+        .filter_map(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok());
     calls.sum()
 }
 

@@ -54,7 +54,8 @@ impl Field {
             let topology = Topology::sized(&self.args, jobs, jobs, jobs * 4).expect("a topology");
             for first in (0..jobs).step_by(JOBS_PER_CHANGESET as usize) {
                 let numbers = first..(first + JOBS_PER_CHANGESET).min(jobs);
-                let puts: Changeset = numbers.map(|number| Operation::PutJob(topology.job(number))).collect();
+                let puts: Changeset =
+                    numbers.map(|number| Operation::PutJob(topology.job(number))).collect();
                 node.write_and_wait(&graph, Command::Changeset(puts).into()).expect("accepted");
             }
         }
@@ -67,7 +68,8 @@ impl Field {
     fn in_turn(&mut self, graph: &Name, design: Design, nodes: usize, rounds: usize) -> (f64, f64) {
         let topology = Topology::endless(&self.args).expect("a topology");
         let nodes: Vec<Service> = (0..nodes).map(|_| self.node(design)).collect();
-        let refreshed = || nodes.iter().map(|node| node.metrics().refresh.write.get_sample_sum()).sum::<f64>();
+        let refreshed =
+            || nodes.iter().map(|node| node.metrics().refresh.write.get_sample_sum()).sum::<f64>();
         let (mut times, mut before) = (Vec::new(), 0.0);
         for round in 0..WARM_UP + rounds {
             if round == WARM_UP {
@@ -76,7 +78,9 @@ impl Field {
             let put: Changeset = [Operation::PutJob(topology.job(self.next))].into_iter().collect();
             self.next += 1;
             let began = Instant::now();
-            nodes[round % nodes.len()].write_and_wait(graph, Command::Changeset(put).into()).expect("accepted");
+            nodes[round % nodes.len()]
+                .write_and_wait(graph, Command::Changeset(put).into())
+                .expect("accepted");
             times.push(began.elapsed());
         }
         let mut times = times.split_off(WARM_UP);
@@ -97,7 +101,8 @@ fn main() {
     let redis = std::env::var("FENCEPOST_BENCH_REDIS").ok();
     let lock_url = redis.map(|redis| LockUrl::parse(&redis).expect("a lock"));
     let Drive { args } = Drive::parse_from(["drive", "--workload", "register"]);
-    let mut field = Field { options: NodeOptions { lock_url, ..NodeOptions::new(database) }, args, next: 0 };
+    let mut field =
+        Field { options: NodeOptions { lock_url, ..NodeOptions::new(database) }, args, next: 0 };
 
     let wanted: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     for jobs in [1_000, 100_000, 1_000_000] {
@@ -116,7 +121,9 @@ fn main() {
             let two = field.in_turn(&graph, design, 2, rounds);
             let three = field.in_turn(&graph, design, 3, rounds);
             println!("{jobs:>9} jobs, {design}");
-            for (who, (write, refresh)) in [("one node alone", alone), ("two in turn", two), ("three in turn", three)] {
+            for (who, (write, refresh)) in
+                [("one node alone", alone), ("two in turn", two), ("three in turn", three)]
+            {
                 println!(
                     "    {who:<15} a write {write:>9.0} µs, of which the look at the version and the refresh {refresh:>9.0} µs"
                 );

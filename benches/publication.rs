@@ -40,14 +40,20 @@ trait Publishes: Sync {
 fn main() {
     let jobs = shape("scale-free", JOBS);
     println!("{JOBS} jobs, one put a write, one reader that plans them all\n");
-    println!("| how | memory, MiB | p50, µs | p99, µs | p99 beside a reader, µs | longest stall, µs | a plan, ms |");
+    println!(
+        "| how | memory, MiB | p50, µs | p99, µs | p99 beside a reader, µs | longest stall, µs | a plan, ms |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|");
-    measure("persistent: clone, apply, swap", WRITES, || Persistent(Mutex::new(build(&jobs, 2_000))));
+    measure("persistent: clone, apply, swap", WRITES, || {
+        Persistent(Mutex::new(build(&jobs, 2_000)))
+    });
     measure("two copies, each write applied to both", WRITES, || TwoCopies {
         copies: [RwLock::new(Arena::new(&jobs)), RwLock::new(Arena::new(&jobs))],
         read_second: AtomicBool::new(false),
     });
-    measure("a full copy for each write", COPYING_WRITES, || FullCopy(Mutex::new(Arc::new(Arena::new(&jobs)))));
+    measure("a full copy for each write", COPYING_WRITES, || {
+        FullCopy(Mutex::new(Arc::new(Arena::new(&jobs))))
+    });
     measure("one copy under a read-write lock", WRITES, || Locked(RwLock::new(Arena::new(&jobs))));
 }
 
@@ -106,14 +112,17 @@ struct Persistent(Mutex<Graph>);
 impl Publishes for Persistent {
     fn write(&self, job: usize, inputs: [usize; 3]) {
         let graph = self.0.lock().unwrap().clone();
-        let decision = decide(&graph, &command([put(job, &sorted(inputs))])).map_err(|r| r.to_string()).unwrap();
+        let decision = decide(&graph, &command([put(job, &sorted(inputs))]))
+            .map_err(|r| r.to_string())
+            .unwrap();
         let former = std::mem::replace(&mut *self.0.lock().unwrap(), decision.next);
         drop(former);
     }
 
     fn plan(&self) -> usize {
         let graph = self.0.lock().unwrap().clone();
-        let jobs: Vec<Name> = graph.jobs_from(std::ops::Bound::Unbounded).map(|job| job.name().clone()).collect();
+        let jobs: Vec<Name> =
+            graph.jobs_from(std::ops::Bound::Unbounded).map(|job| job.name().clone()).collect();
         let plan = graph.plan(&PlanRequest { jobs, ..PlanRequest::default() }, usize::MAX).unwrap();
         plan.stages.iter().map(Vec::len).sum()
     }
@@ -137,14 +146,18 @@ impl Arena {
             graph.add_node(format!("team/job {i:07}"));
         }
         for (i, inputs) in jobs.iter().enumerate() {
-            graph.extend_with_edges(inputs.iter().map(|&input| (NodeIndex::new(input), NodeIndex::new(i))));
+            graph.extend_with_edges(
+                inputs.iter().map(|&input| (NodeIndex::new(input), NodeIndex::new(i))),
+            );
         }
         Self(graph)
     }
 
     fn put(&mut self, job: usize, inputs: [usize; 3]) {
         let node = self.0.add_node(format!("team/job {job:07}"));
-        self.0.extend_with_edges(sorted(inputs).into_iter().map(|input| (NodeIndex::new(input), node)));
+        self.0.extend_with_edges(
+            sorted(inputs).into_iter().map(|input| (NodeIndex::new(input), node)),
+        );
     }
 
     /// As bare as a plan can be: order, stages, sorted names.
@@ -152,10 +165,14 @@ impl Arena {
         let order = toposort(&self.0, None).unwrap();
         let mut stage_of = vec![0_usize; self.0.node_count()];
         for &job in &order {
-            let before = self.0.neighbors_directed(job, Direction::Incoming).map(|before| stage_of[before.index()] + 1);
+            let before = self
+                .0
+                .neighbors_directed(job, Direction::Incoming)
+                .map(|before| stage_of[before.index()] + 1);
             stage_of[job.index()] = before.max().unwrap_or(0);
         }
-        let mut jobs: Vec<(usize, &String)> = order.iter().map(|&job| (stage_of[job.index()], &self.0[job])).collect();
+        let mut jobs: Vec<(usize, &String)> =
+            order.iter().map(|&job| (stage_of[job.index()], &self.0[job])).collect();
         jobs.sort_unstable();
         jobs.iter().map(|(_, name)| *name).collect::<HashSet<_>>().len()
     }

@@ -21,7 +21,8 @@ const ROUNDS: usize = 5;
 fn name(kind: &str, number: usize) -> Name {
     // Scattered, so that names are not in the order of ids.
     let scattered = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    Name::new(&format!("{kind:<8}{scattered:016x}{number:016x}").replace(' ', "-")).expect("a name of 40 bytes")
+    Name::new(&format!("{kind:<8}{scattered:016x}{number:016x}").replace(' ', "-"))
+        .expect("a name of 40 bytes")
 }
 
 fn job(number: usize) -> JobSpecification {
@@ -86,11 +87,13 @@ macro_rules! bare_load {
 fn bare_load(url: &str, graph: i64) -> usize {
     match url.strip_prefix("sqlite:") {
         Some(path) => {
-            let mut connection = diesel::SqliteConnection::establish(path).expect("the database is there");
+            let mut connection =
+                diesel::SqliteConnection::establish(path).expect("the database is there");
             bare_load!(&mut connection, graph)
         }
         None => {
-            let mut connection = diesel::PgConnection::establish(url).expect("the database is there");
+            let mut connection =
+                diesel::PgConnection::establish(url).expect("the database is there");
             bare_load!(&mut connection, graph)
         }
     }
@@ -117,13 +120,17 @@ fn measure(url: &str) {
     let database = DatabaseUrl::parse(url).expect("a URL");
     println!("{database}");
     let graph = Name::new("bench").expect("a name");
-    let open = || RowStore::new(Database::open(&database, PoolLimits::default()).expect("opens")).expect("opens");
+    let open = || {
+        RowStore::new(Database::open(&database, PoolLimits::default()).expect("opens"))
+            .expect("opens")
+    };
     if open().head(&graph).expect("reads").is_none() {
         let service = node::open(&NodeOptions::new(database.clone())).expect("a node");
         service.create_graph_and_wait(&graph).expect("a graph");
         let began = Instant::now();
         for first in (0..JOBS).step_by(JOBS_PER_CHANGESET) {
-            let puts = (first..first + JOBS_PER_CHANGESET).map(|number| Operation::PutJob(job(number)));
+            let puts =
+                (first..first + JOBS_PER_CHANGESET).map(|number| Operation::PutJob(job(number)));
             let changeset: Changeset = puts.collect();
             service.write_and_wait(&graph, Command::Changeset(changeset).into()).expect("accepted");
         }
@@ -149,10 +156,17 @@ fn measure(url: &str) {
         let began = Instant::now();
         let rows = bare_load(url, graph_id);
         bare.push(began.elapsed());
-        assert_eq!(rows, 2 * JOBS + image.as_ref().map_or(0, |graph| graph.edge_count()), "the same rows");
+        assert_eq!(
+            rows,
+            2 * JOBS + image.as_ref().map_or(0, |graph| graph.edge_count()),
+            "the same rows"
+        );
     }
     println!("resident peak with two images at once: {:.0} MB", resident_mb("VmHWM"));
     let (bare, ours) = (median(bare), median(ours));
-    println!("bare Diesel load: {bare:.2} s; image: {ours:.2} s; ratio {:.2} (medians of {ROUNDS})", ours / bare);
+    println!(
+        "bare Diesel load: {bare:.2} s; image: {ours:.2} s; ratio {:.2} (medians of {ROUNDS})",
+        ours / bare
+    );
     drop(image);
 }

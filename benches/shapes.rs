@@ -1,7 +1,9 @@
 //! Job graphs of known shapes, for the benchmarks: each job is the list of jobs that it reads from, numbered along one
 //! topological order; job i writes dataset i.
 
-use fencepost::graph::{CanonicalJson, Changeset, Command, Graph, JobSpecification, Name, Operation, decide};
+use fencepost::graph::{
+    CanonicalJson, Changeset, Command, Graph, JobSpecification, Name, Operation, decide,
+};
 
 pub const SHAPES: [&str; 6] = ["chain", "layered", "fan-out", "fan-in", "random", "scale-free"];
 pub const ORDERS: [&str; 3] = ["topological", "reverse", "random"];
@@ -38,7 +40,8 @@ pub fn shape(shape: &str, jobs: usize) -> Vec<Vec<usize>> {
         "random" => (0..INPUTS).map(|_| dice.below(i.max(1))).collect(),
         "scale-free" => {
             // Preferential attachment: a job is read from as often as it was mentioned before (Barabási, Albert 1999).
-            let picked: Vec<usize> = (0..INPUTS).map(|_| mentioned[dice.below(mentioned.len())]).collect();
+            let picked: Vec<usize> =
+                (0..INPUTS).map(|_| mentioned[dice.below(mentioned.len())]).collect();
             mentioned.extend(&picked);
             mentioned.push(i);
             picked
@@ -75,7 +78,12 @@ pub fn dataset(i: usize) -> Name {
 pub fn put(i: usize, inputs: &[usize]) -> Operation {
     let name = Name::new(&format!("team/job {i:07}")).unwrap();
     let inputs = inputs.iter().map(|&input| dataset(input)).collect();
-    Operation::PutJob(JobSpecification { name, inputs, outputs: vec![dataset(i)], spec: CanonicalJson::default() })
+    Operation::PutJob(JobSpecification {
+        name,
+        inputs,
+        outputs: vec![dataset(i)],
+        spec: CanonicalJson::default(),
+    })
 }
 
 pub fn command(operations: impl IntoIterator<Item = Operation>) -> Command {
@@ -83,7 +91,10 @@ pub fn command(operations: impl IntoIterator<Item = Operation>) -> Command {
 }
 
 pub fn accepted(graph: &Graph, command: &Command) -> Graph {
-    decide(graph, command).map_err(|rejection| rejection.to_string()).expect("the shapes are legal").next
+    decide(graph, command)
+        .map_err(|rejection| rejection.to_string())
+        .expect("the shapes are legal")
+        .next
 }
 
 /// The graph, built in changesets.

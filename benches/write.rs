@@ -62,13 +62,20 @@ impl Bare {
         self.ask_postgres("SELECT pg_advisory_lock(?)");
         self.ask_redis();
         self.database
-            .ask(|connection| connection.run("SELECT * FROM graphs WHERE id = ?", &[Value::Integer(self.graph_id)]))
+            .ask(|connection| {
+                connection
+                    .run("SELECT * FROM graphs WHERE id = ?", &[Value::Integer(self.graph_id)])
+            })
             .expect("answers");
-        let change = format!(r#"{{"facts":[{{"fact":"job_created","inputs":["in0","in1"],"name":"job{number}"}}]}}"#);
+        let change = format!(
+            r#"{{"facts":[{{"fact":"job_created","inputs":["in0","in1"],"name":"job{number}"}}]}}"#
+        );
         let (id, first) = (number as u64, 2 + number as u64);
         let rows = [
-            RowsStatement::INSERT_DATASETS.over([(first, format!("out{number}"), None::<&str>)].into_iter()),
-            RowsStatement::INSERT_JOBS.over([(id, format!("job{number}"), "{}", number)].into_iter()),
+            RowsStatement::INSERT_DATASETS
+                .over([(first, format!("out{number}"), None::<&str>)].into_iter()),
+            RowsStatement::INSERT_JOBS
+                .over([(id, format!("job{number}"), "{}", number)].into_iter()),
             RowsStatement::INSERT_INPUTS.over([id << 32, id << 32 | 1].into_iter()),
             RowsStatement::INSERT_OUTPUTS.over([id << 32 | first].into_iter()),
         ];
@@ -114,17 +121,24 @@ fn measure(url: &DatabaseUrl) {
     let redis = std::env::var("FENCEPOST_BENCH_REDIS").ok();
     let lock_url = redis.as_deref().map(|redis| LockUrl::parse(redis).expect("a lock"));
     let wanted = std::env::var("FENCEPOST_BENCH_DESIGN").unwrap_or_default();
-    let design = Design::ALL.into_iter().find(|design| design.to_string() == wanted).unwrap_or_default();
-    let node = node::open(&NodeOptions { lock_url, design, ..NodeOptions::new(url.clone()) }).expect("a node");
+    let design =
+        Design::ALL.into_iter().find(|design| design.to_string() == wanted).unwrap_or_default();
+    let node = node::open(&NodeOptions { lock_url, design, ..NodeOptions::new(url.clone()) })
+        .expect("a node");
     let open = |connections| {
-        Database::open(url, PoolLimits { connections, ..PoolLimits::default() }).expect("the database opens")
+        Database::open(url, PoolLimits { connections, ..PoolLimits::default() })
+            .expect("the database opens")
     };
-    let stamp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos();
+    let stamp = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a clock")
+        .as_nanos();
     let (ours, bare) = (name(format!("ours-{stamp}")), name(format!("bare-{stamp}")));
     for graph in [&ours, &bare] {
         node.create_graph_and_wait(graph).expect("a graph");
     }
-    let head = RowStore::new(open(1)).expect("opens").head(&bare).expect("reads").expect("is there");
+    let head =
+        RowStore::new(open(1)).expect("opens").head(&bare).expect("reads").expect("is there");
     let lock = match (&redis, url) {
         _ if !design.takes_lock() => Lock::Files,
         (Some(redis), _) => {
@@ -136,9 +150,12 @@ fn measure(url: &DatabaseUrl) {
         (None, DatabaseUrl::Sqlite(_)) => Lock::Files,
     };
     let bare = Bare { database: open(1), lock, graph_id: head.id };
-    let inputs = RowsStatement::INSERT_DATASETS.over([(0, "in0", None::<&str>), (1, "in1", None)].into_iter());
+    let inputs = RowsStatement::INSERT_DATASETS
+        .over([(0, "in0", None::<&str>), (1, "in1", None)].into_iter());
     let inputs = inputs.expect("rows");
-    let written = bare.database.write(|connection| Ok::<_, DbError>(connection.write_rows(head.id, &inputs)?));
+    let written = bare
+        .database
+        .write(|connection| Ok::<_, DbError>(connection.write_rows(head.id, &inputs)?));
     written.expect("is written");
 
     let put = |number: usize| {
@@ -160,7 +177,14 @@ fn measure(url: &DatabaseUrl) {
         bare.write(number as i64);
         bare_times.push(began.elapsed());
     }
-    let (bare, ours) = (median(bare_times.split_off(WARM_UP)), median(our_times.split_off(WARM_UP)));
-    println!("{url}, {design}{}", redis.map(|redis| format!(", lock at {redis}")).unwrap_or_default());
-    println!("bare: {bare:.0} µs; a write: {ours:.0} µs; ratio {:.2} (medians of {ROUNDS})", ours / bare);
+    let (bare, ours) =
+        (median(bare_times.split_off(WARM_UP)), median(our_times.split_off(WARM_UP)));
+    println!(
+        "{url}, {design}{}",
+        redis.map(|redis| format!(", lock at {redis}")).unwrap_or_default()
+    );
+    println!(
+        "bare: {bare:.0} µs; a write: {ours:.0} µs; ratio {:.2} (medians of {ROUNDS})",
+        ours / bare
+    );
 }

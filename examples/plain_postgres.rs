@@ -123,12 +123,15 @@ fn main() -> Result<(), Failure> {
     let next = AtomicU64::new(cli.jobs.next_multiple_of(BLOCK_JOBS));
     let ready = Barrier::new(cli.clients + 1);
     let (runs, measured) = std::thread::scope(|scope| {
-        let clients: Vec<_> =
-            (0..cli.clients).map(|_| scope.spawn(|| client(&cli, &topology, &next, &ready))).collect();
+        let clients: Vec<_> = (0..cli.clients)
+            .map(|_| scope.spawn(|| client(&cli, &topology, &next, &ready)))
+            .collect();
         ready.wait();
         let began = Instant::now();
-        let runs: Result<Vec<Run>, Failure> =
-            clients.into_iter().map(|client| client.join().expect("a client does not panic")).collect();
+        let runs: Result<Vec<Run>, Failure> = clients
+            .into_iter()
+            .map(|client| client.join().expect("a client does not panic"))
+            .collect();
         runs.map(|runs| (runs, began.elapsed()))
     })?;
     print_line(&cli, runs, measured);
@@ -171,8 +174,16 @@ fn try_rules(url: &str) -> Result<(), Failure> {
     let cycle = put("3", "c", "a")?;
     let itself = put("3", "d", "d")?;
     let rest = put("3", "c", "d")?;
-    assert_eq!((chain, rest), ([Verdict::Accepted; 2], Verdict::Accepted), "jobs that break no rule");
-    assert_eq!([second_producer, cycle, itself], [Verdict::Rejected; 3], "a second producer, and two cycles");
+    assert_eq!(
+        (chain, rest),
+        ([Verdict::Accepted; 2], Verdict::Accepted),
+        "jobs that break no rule"
+    );
+    assert_eq!(
+        [second_producer, cycle, itself],
+        [Verdict::Rejected; 3],
+        "a second producer, and two cycles"
+    );
     Ok(())
 }
 
@@ -188,7 +199,12 @@ struct Run {
     rejected: usize,
 }
 
-fn client(cli: &Cli, topology: &Topology, next: &AtomicU64, ready: &Barrier) -> Result<Run, Failure> {
+fn client(
+    cli: &Cli,
+    topology: &Topology,
+    next: &AtomicU64,
+    ready: &Barrier,
+) -> Result<Run, Failure> {
     let connection = connected(&cli.url);
     // Before any error is returned: the others wait for all.
     ready.wait();
@@ -236,7 +252,10 @@ fn statements(
 fn write(connection: &mut PgConnection, messages: &[String]) -> Result<Verdict, Error> {
     match messages.iter().try_for_each(|message| connection.batch_execute(message)) {
         Ok(()) => Ok(Verdict::Accepted),
-        Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::CheckViolation, _)) => {
+        Err(Error::DatabaseError(
+            DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::CheckViolation,
+            _,
+        )) => {
             connection.batch_execute("ROLLBACK")?;
             Ok(Verdict::Rejected)
         }
@@ -262,7 +281,9 @@ fn print_line(cli: &Cli, runs: Vec<Run>, measured: Duration) {
     let mut accepted: Vec<Duration> = runs.into_iter().flat_map(|run| run.accepted).collect();
     accepted.sort_unstable();
     let percentile = |percent: usize| {
-        accepted.get(accepted.len() * percent / 100).map_or(0.0, |latency| latency.as_secs_f64() * 1e6)
+        accepted
+            .get(accepted.len() * percent / 100)
+            .map_or(0.0, |latency| latency.as_secs_f64() * 1e6)
     };
     println!(
         "{} jobs before, {} clients: {:.0} writes/s, p50 {:.0} µs, p99 {:.0} µs, {rejected} rejected",

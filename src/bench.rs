@@ -203,7 +203,9 @@ pub enum BenchError {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    not_negative(text).and_then(|number| if number > 0.0 { Ok(number) } else { Err("must be above 0".to_owned()) })
+    not_negative(text).and_then(|number| {
+        if number > 0.0 { Ok(number) } else { Err("must be above 0".to_owned()) }
+    })
 }
 
 fn not_negative(text: &str) -> Result<f64, String> {

@@ -87,7 +87,10 @@ pub fn check(args: &CheckArgs, options: &NodeOptions) -> Result<Verdict, CheckEr
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, InputError> {
-    let failed = |error: std::io::Error| InputError::File { file: path.display().to_string(), what: error.to_string() };
+    let failed = |error: std::io::Error| InputError::File {
+        file: path.display().to_string(),
+        what: error.to_string(),
+    };
     Ok(BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?))
 }
 

@@ -21,7 +21,9 @@ pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement, RowsWrite, Value};
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
     /// The URL names no database that Fencepost can use.
-    #[error("`{url}` is no database URL: {reason}; give sqlite:PATH or postgres://USER@HOST/DATABASE")]
+    #[error(
+        "`{url}` is no database URL: {reason}; give sqlite:PATH or postgres://USER@HOST/DATABASE"
+    )]
     Url {
         /// As it was given.
         url: String,
@@ -35,7 +37,9 @@ pub enum DbError {
         what: String,
     },
     /// A newer program has migrated the database. Use that program.
-    #[error("the database has schema version {version}, which this program does not know; use a newer fencepost")]
+    #[error(
+        "the database has schema version {version}, which this program does not know; use a newer fencepost"
+    )]
     NewerSchema {
         /// The first migration that is not known here.
         version: String,
@@ -62,13 +66,18 @@ impl From<diesel::result::Error> for DbError {
         use diesel::result::{DatabaseErrorKind as Kind, Error};
         match &error {
             Error::DatabaseError(
-                Kind::UniqueViolation | Kind::ForeignKeyViolation | Kind::NotNullViolation | Kind::CheckViolation,
+                Kind::UniqueViolation
+                | Kind::ForeignKeyViolation
+                | Kind::NotNullViolation
+                | Kind::CheckViolation,
                 _,
             )
             | Error::DeserializationError(_)
             | Error::SerializationError(_)
             | Error::QueryBuilderError(_) => Self::Refused(error),
-            Error::DatabaseError(Kind::SerializationFailure, what) => Self::Yielded { what: what.message().to_owned() },
+            Error::DatabaseError(Kind::SerializationFailure, what) => {
+                Self::Yielded { what: what.message().to_owned() }
+            }
             // Diesel has no kind for it.
             Error::DatabaseError(_, what) if what.message().contains("deadlock detected") => {
                 Self::Yielded { what: what.message().to_owned() }
@@ -163,7 +172,10 @@ impl Database {
     ///
     /// # Errors
     /// What `body` gives, or that there is no connection.
-    pub fn ask<T>(&self, body: impl Fn(&mut AnyConnection) -> QueryResult<T>) -> Result<T, DbError> {
+    pub fn ask<T>(
+        &self,
+        body: impl Fn(&mut AnyConnection) -> QueryResult<T>,
+    ) -> Result<T, DbError> {
         self.on_living_connection(body).map(|(_, answer)| answer)
     }
 
@@ -171,7 +183,10 @@ impl Database {
     ///
     /// # Errors
     /// What `body` gives, or that there is no connection.
-    pub fn read<T, E: From<DbError>>(&self, body: impl FnOnce(&mut AnyConnection) -> Result<T, E>) -> Result<T, E> {
+    pub fn read<T, E: From<DbError>>(
+        &self,
+        body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut session = self.begun(AnyConnection::begin_read)?;
         let outcome = body(&mut session.connection);
         session.roll_back();
@@ -188,7 +203,8 @@ impl Database {
         body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut session = self.begun(AnyConnection::begin_write)?;
-        let held = session.connection.hold_graph(graph).map_err(|error| E::from(DbError::from(error)));
+        let held =
+            session.connection.hold_graph(graph).map_err(|error| E::from(DbError::from(error)));
         let outcome = held.and_then(|()| body(&mut session.connection));
         session.roll_back();
         outcome
@@ -207,7 +223,10 @@ impl Database {
         match body(&mut session.connection) {
             Ok(value) => {
                 failpoint::pass("before-commit");
-                session.connection.batch_execute("COMMIT").map_err(|error| WriteError::CommitUnknown(error.into()))?;
+                session
+                    .connection
+                    .batch_execute("COMMIT")
+                    .map_err(|error| WriteError::CommitUnknown(error.into()))?;
                 failpoint::pass("after-commit");
                 // As if the connection had broken before COMMIT was answered; only in builds for tests.
                 if failpoint::is_off("commit-answer") {
@@ -240,7 +259,8 @@ impl Database {
         first: impl Fn(&mut AnyConnection) -> QueryResult<T>,
     ) -> Result<(r2d2::PooledConnection<Manager>, T), DbError> {
         loop {
-            let session = self.pool.get().map_err(|error| DbError::Unavailable { what: error.to_string() });
+            let session =
+                self.pool.get().map_err(|error| DbError::Unavailable { what: error.to_string() });
             let mut session = session?;
             match first(&mut session.connection) {
                 Ok(value) => {

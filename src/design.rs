@@ -21,7 +21,8 @@ use prometheus::Histogram;
 use crate::graph::{Command, Name, Precondition, Rejection, apply_all};
 use crate::lock::{DistributedLock, LockError, LockIdentity};
 use crate::store::{
-    CatchUp, CommitError, Creation, GraphStore, Head, LockRecord, Refresh, StoreError, StoredAnswer, now_ms,
+    CatchUp, CommitError, Creation, GraphStore, Head, LockRecord, Refresh, StoreError,
+    StoredAnswer, now_ms,
 };
 
 mod feed;
@@ -303,10 +304,12 @@ impl From<StoreError> for Refusal {
 impl From<LockError> for Refusal {
     fn from(error: LockError) -> Self {
         match error {
-            LockError::Timeout { waited } => {
-                Self::Contended { what: format!("the graph's lock did not come free within {waited:.1?}") }
+            LockError::Timeout { waited } => Self::Contended {
+                what: format!("the graph's lock did not come free within {waited:.1?}"),
+            },
+            LockError::Unavailable { what, source } => {
+                Self::LockUnavailable { what: format!("{what}: {source}") }
             }
-            LockError::Unavailable { what, source } => Self::LockUnavailable { what: format!("{what}: {source}") },
             other => Self::LockUnavailable { what: other.to_string() },
         }
     }
@@ -411,10 +414,27 @@ impl Service {
         let (held, bytes) = (metrics.graphs_held.clone(), metrics.graph_bytes.clone());
         let lanes = Lanes::new(limits.graph_bytes, held, bytes, metrics.graphs_evicted.clone());
         metrics.register(lock.as_ref().map_or_else(Vec::new, |lock| lock.collectors()));
-        let permits = || Permits::new(limits.loaded_images, metrics.loads_held.clone(), metrics.loads_waiting.clone());
+        let permits = || {
+            Permits::new(
+                limits.loaded_images,
+                metrics.loads_held.clone(),
+                metrics.loads_waiting.clone(),
+            )
+        };
         let loads = (!design.keeps_images()).then(permits);
         let listeners = Arc::default();
-        let inner = Arc::new(Inner { store, lock, design, reads, limits, metrics, loads, lanes, listeners, workers });
+        let inner = Arc::new(Inner {
+            store,
+            lock,
+            design,
+            reads,
+            limits,
+            metrics,
+            loads,
+            lanes,
+            listeners,
+            workers,
+        });
         Self { _closing: Arc::new(Closing(Arc::clone(&inner))), inner }
     }
 
@@ -426,14 +446,23 @@ impl Service {
     }
 
     /// The image at a version that was read after this call. `reply` is called once and must not block.
-    pub fn read(&self, graph: &Name, reply: impl FnOnce(Result<Arc<Image>, Refusal>) + Send + 'static) {
+    pub fn read(
+        &self,
+        graph: &Name,
+        reply: impl FnOnce(Result<Arc<Image>, Refusal>) + Send + 'static,
+    ) {
         if let Some(lane) = self.put_read_in_line(graph, Box::new(reply)) {
             self.inner.start_read_turn(lane);
         }
     }
 
     /// The lane, if a turn must be started for it.
-    fn put_write_in_line(&self, graph: &Name, write: Write, reply: Reply<Verdict>) -> Option<Arc<Lane>> {
+    fn put_write_in_line(
+        &self,
+        graph: &Name,
+        write: Write,
+        reply: Reply<Verdict>,
+    ) -> Option<Arc<Lane>> {
         let lane = self.inner.lane(graph);
         let limit = self.inner.limits.waiting_writes;
         match lane.push_write(PendingWrite { write, reply, since: Instant::now() }, limit) {
@@ -447,7 +476,11 @@ impl Service {
     }
 
     /// The same for a read.
-    fn put_read_in_line(&self, graph: &Name, reply: Reply<Result<Arc<Image>, Refusal>>) -> Option<Arc<Lane>> {
+    fn put_read_in_line(
+        &self,
+        graph: &Name,
+        reply: Reply<Result<Arc<Image>, Refusal>>,
+    ) -> Option<Arc<Lane>> {
         let lane = self.inner.lane(graph);
         let limit = self.inner.limits.waiting_reads;
         match lane.push_read(PendingRead { reply, since: Instant::now() }, limit) {
@@ -469,7 +502,9 @@ impl Service {
         reply: impl FnOnce(Verdict) + Send + 'static,
     ) {
         let (inner, graph) = (Arc::clone(&self.inner), graph.clone());
-        self.inner.workers.spawn(move || reply(inner.create_graph(&graph, precondition, idempotency.as_ref())));
+        self.inner
+            .workers
+            .spawn(move || reply(inner.create_graph(&graph, precondition, idempotency.as_ref())));
     }
 
     /// The graphs whose names begin with `prefix` and come after `after`, in byte order. `reply` is called once and must not block.
@@ -491,7 +526,8 @@ impl Service {
         let inner = Arc::clone(&self.inner);
         self.inner.workers.spawn(move || {
             let database = inner.store.ping().map_err(Refusal::from);
-            let lock = || inner.lock.as_ref().map_or(Ok(()), |lock| lock.ping()).map_err(Refusal::from);
+            let lock =
+                || inner.lock.as_ref().map_or(Ok(()), |lock| lock.ping()).map_err(Refusal::from);
             reply(database.and_then(|()| lock()));
         });
     }
@@ -542,11 +578,15 @@ impl Service {
     }
 }
 
-fn wait_for<T: Send + 'static>(ask: impl FnOnce(Box<dyn FnOnce(Result<T, Refusal>) + Send>)) -> Result<T, Refusal> {
+fn wait_for<T: Send + 'static>(
+    ask: impl FnOnce(Box<dyn FnOnce(Result<T, Refusal>) + Send>),
+) -> Result<T, Refusal> {
     let (sender, receiver) = mpsc::channel();
     ask(Box::new(move |answer| drop(sender.send(answer))));
     receiver.recv().unwrap_or_else(|_| {
-        Err(Refusal::OutcomeUnknown { what: "the turn ended without an answer; see the log".to_owned() })
+        Err(Refusal::OutcomeUnknown {
+            what: "the turn ended without an answer; see the log".to_owned(),
+        })
     })
 }
 
@@ -585,12 +625,17 @@ impl Inner {
     }
 
     /// The row and the image at its version, which were read in one snapshot. `None` if there is no such graph.
-    fn refreshed(&self, lane: &Lane, timed: &Histogram) -> Result<Option<(Head, Arc<Image>)>, Refusal> {
+    fn refreshed(
+        &self,
+        lane: &Lane,
+        timed: &Histogram,
+    ) -> Result<Option<(Head, Arc<Image>)>, Refusal> {
         let permit = self.load_permit()?;
         let began = Instant::now();
         let known = lane.image.get();
         let by = self.design.catches_up_by();
-        let refreshed = self.store.refresh(&lane.name, known.as_ref().map(|image| image.key), by)?;
+        let refreshed =
+            self.store.refresh(&lane.name, known.as_ref().map(|image| image.key), by)?;
         lane.set_graph_id(refreshed.as_ref().map(|(head, _)| head.id));
         let Some((head, refresh)) = refreshed else { return Ok(None) };
         let image = match (refresh, known) {
@@ -603,7 +648,9 @@ impl Inner {
                 self.lanes.settle(lane);
                 image
             }
-            (Refresh::Current | Refresh::Changes(_), None) => unreachable!("the store was told of no image"),
+            (Refresh::Current | Refresh::Changes(_), None) => {
+                unreachable!("the store was told of no image")
+            }
             (Refresh::Whole(graph), known) => {
                 if let Some(image) = known.filter(|image| image.key.version >= head.version) {
                     log::warn!(
@@ -642,10 +689,14 @@ impl Inner {
         precondition: Option<Precondition>,
         idempotency: Option<&IdempotencyKey>,
     ) -> Verdict {
-        let accepted = |head: &Head, created| Accepted { version: head.version, changed: created, created };
-        let answer = idempotency.map(|key| move |head: &Head, created: bool| key.answer(&accepted(head, created)));
+        let accepted =
+            |head: &Head, created| Accepted { version: head.version, changed: created, created };
+        let answer = idempotency
+            .map(|key| move |head: &Head, created: bool| key.answer(&accepted(head, created)));
         let keep = idempotency.zip(answer.as_ref());
-        let keep = keep.map(|(idempotency, answer)| (idempotency.key.as_str(), answer as &dyn Fn(&Head, bool) -> _));
+        let keep = keep.map(|(idempotency, answer)| {
+            (idempotency.key.as_str(), answer as &dyn Fn(&Head, bool) -> _)
+        });
         match (self.store.create_graph(graph, precondition, keep, now_ms()), idempotency) {
             (Ok(Creation::There { head, created }), _) => Ok(accepted(&head, created)),
             (Ok(Creation::NotAsExpected { expected, actual }), _) => {
@@ -663,7 +714,9 @@ impl Inner {
         match error {
             CommitError::Frozen { moved_to } => Refusal::Frozen { graph: graph.clone(), moved_to },
             CommitError::Deleted => Refusal::GraphNotFound { graph: graph.clone() },
-            CommitError::Fenced { .. } => Refusal::Contended { what: format!("the turn was lost: {what}") },
+            CommitError::Fenced { .. } => {
+                Refusal::Contended { what: format!("the turn was lost: {what}") }
+            }
             CommitError::Conflict { .. } | CommitError::Yielded(_) => {
                 Refusal::Contended { what: format!("other writers were faster: {what}") }
             }
@@ -688,7 +741,8 @@ impl IdempotencyKey {
         if stored.fingerprint != self.fingerprint {
             return Err(Refusal::KeyReused);
         }
-        serde_json::from_str(&stored.answer)
-            .map_err(|error| Refusal::Internal { what: format!("a stored answer is damaged: {error}") })
+        serde_json::from_str(&stored.answer).map_err(|error| Refusal::Internal {
+            what: format!("a stored answer is damaged: {error}"),
+        })
     }
 }

@@ -40,7 +40,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::ImportBegun, Self::Imported, Self::ImportEnded, Self::Changed];
+    pub const ALL: [Self; 4] =
+        [Self::ImportBegun, Self::Imported, Self::ImportEnded, Self::Changed];
 
     /// The event's `type`.
     #[must_use]
@@ -144,7 +145,8 @@ impl Stream {
     #[must_use]
     pub fn id(&self, position: Position) -> Uuid {
         let (mut version, mut ordinal) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let (version, ordinal) = (version.format(position.version), ordinal.format(position.ordinal));
+        let (version, ordinal) =
+            (version.format(position.version), ordinal.format(position.ordinal));
         let mut name = [b'/'; 41];
         name[..version.len()].copy_from_slice(version.as_bytes());
         let length = version.len() + 1 + ordinal.len();
@@ -163,7 +165,8 @@ impl Stream {
         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
         let id: &str = self.id(*position).hyphenated().encode_lower(&mut id);
         let (mut version, mut ordinal) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let (version, ordinal) = (version.format(position.version), ordinal.format(position.ordinal));
+        let (version, ordinal) =
+            (version.format(position.version), ordinal.format(position.ordinal));
         let mut digits = [0; 64];
         let chain = hex_into(&chain.0, &mut digits);
         let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
@@ -247,7 +250,9 @@ fn hex_into<'d>(bytes: &[u8], digits: &'d mut [u8]) -> &'d str {
 
 fn chain_from_hex(text: &str) -> Option<Chain> {
     let mut chain = [0; 32];
-    if text.len() != 2 * chain.len() || !text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+    if text.len() != 2 * chain.len()
+        || !text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    {
         return None;
     }
     for (at, byte) in chain.iter_mut().enumerate() {
@@ -272,7 +277,8 @@ impl<'s> Writer<'s> {
     /// As [`Stream::write`].
     pub fn write(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
         if self.time.0 != event.committed_at_ms {
-            self.time = (event.committed_at_ms, event.committed_at_ms.map(rfc3339).unwrap_or_default());
+            self.time =
+                (event.committed_at_ms, event.committed_at_ms.map(rfc3339).unwrap_or_default());
         }
         self.stream.write_at(event, &self.time.1, out);
     }
@@ -341,13 +347,21 @@ impl Reader {
     /// [`DamagedEvent`] if it is none, or not spelled as [`Stream::write`] would.
     pub fn read<'l>(&mut self, text: &'l str) -> Result<(&Arc<Stream>, Event<'l>), DamagedEvent> {
         let no_event = |what: &str| DamagedEvent::NoEvent(what.to_owned());
-        let wire: Wire<'l> = serde_json::from_str(text)
-            .map_err(|error| DamagedEvent::NoEvent(error.to_string().replace(" at line 1 column", " at column")))?;
-        let uuid = wire.source.strip_prefix("urn:fencepost:graph:").and_then(|uuid| Uuid::parse_str(uuid).ok());
+        let wire: Wire<'l> = serde_json::from_str(text).map_err(|error| {
+            DamagedEvent::NoEvent(error.to_string().replace(" at line 1 column", " at column"))
+        })?;
+        let uuid = wire
+            .source
+            .strip_prefix("urn:fencepost:graph:")
+            .and_then(|uuid| Uuid::parse_str(uuid).ok());
         let uuid = uuid.ok_or_else(|| no_event("its source names no graph"))?;
-        let known = self.last.as_ref().is_some_and(|last| last.uuid == uuid && last.graph.as_str() == wire.subject);
+        let known = self
+            .last
+            .as_ref()
+            .is_some_and(|last| last.uuid == uuid && last.graph.as_str() == wire.subject);
         if !known {
-            let graph = Name::new(&wire.subject).map_err(|error| DamagedEvent::NoEvent(error.to_string()))?;
+            let graph = Name::new(&wire.subject)
+                .map_err(|error| DamagedEvent::NoEvent(error.to_string()))?;
             self.last = Some(Arc::new(Stream::new(graph, uuid)));
         }
         let kind = Kind::ALL.into_iter().find(|kind| kind.word() == wire.kind);
@@ -356,18 +370,29 @@ impl Reader {
             None => None,
         };
         let event = Event {
-            kind: kind.ok_or_else(|| DamagedEvent::NoEvent(format!("its type is `{}`", wire.kind)))?,
+            kind: kind
+                .ok_or_else(|| DamagedEvent::NoEvent(format!("its type is `{}`", wire.kind)))?,
             position: Position { version: wire.graphversion, ordinal: wire.ordinal },
-            chain: chain_from_hex(&wire.chainhash).ok_or_else(|| no_event("its chainhash is none"))?,
+            chain: chain_from_hex(&wire.chainhash)
+                .ok_or_else(|| no_event("its chainhash is none"))?,
             committed_at_ms,
             actor: wire.actor,
             data: Cow::Borrowed(wire.data.get()),
         };
         let stream = self.last.as_ref().expect("set above");
         self.written.clear();
-        stream.write_at(&event, if committed_at_ms.is_some() { &self.time.0 } else { "" }, &mut self.written);
+        stream.write_at(
+            &event,
+            if committed_at_ms.is_some() { &self.time.0 } else { "" },
+            &mut self.written,
+        );
         if self.written != text.as_bytes() {
-            let at = self.written.iter().zip(text.as_bytes()).take_while(|(ours, theirs)| ours == theirs).count();
+            let at = self
+                .written
+                .iter()
+                .zip(text.as_bytes())
+                .take_while(|(ours, theirs)| ours == theirs)
+                .count();
             return Err(DamagedEvent::Altered { at });
         }
         Ok((stream, event))
@@ -376,7 +401,8 @@ impl Reader {
     /// Milliseconds of a time, if it is spelled as we would. Many events are of one time.
     fn time_ms(&mut self, text: &str) -> Option<i64> {
         if self.time.0 != text {
-            let since = humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            let since =
+                humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
             let ms = i64::try_from(since.as_millis()).ok()?;
             self.time = (rfc3339(ms), ms);
         }

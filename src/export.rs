@@ -11,7 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::event::{DamagedEvent, Event, Importing, Kind, Position, Reader, Stream, Writer};
 use crate::failpoint;
 use crate::graph::Name;
-use crate::store::{Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError, now_ms};
+use crate::store::{
+    Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError, now_ms,
+};
 
 mod address;
 mod cut_over;
@@ -107,7 +109,9 @@ pub enum ExportError {
         version: u64,
     },
     /// The sink is further than the database.
-    #[error("{sink} has version {sink_version}, the database only {version}: was an older backup restored?")]
+    #[error(
+        "{sink} has version {sink_version}, the database only {version}: was an older backup restored?"
+    )]
     Ahead {
         /// The sink.
         sink: String,
@@ -162,7 +166,10 @@ impl ExportError {
         match self {
             Self::Sink(SinkError::Away { .. }) | Self::Store(StoreError::Database(_)) => true,
             Self::Unregistered { reason, .. } => {
-                matches!(reason, CommitError::Unavailable(StoreError::Database(_)) | CommitError::Yielded(_))
+                matches!(
+                    reason,
+                    CommitError::Unavailable(StoreError::Database(_)) | CommitError::Yielded(_)
+                )
             }
             _ => false,
         }
@@ -268,7 +275,11 @@ impl Export<'_> {
         }
         match event.kind {
             Kind::ImportBegun | Kind::Imported => {
-                log::warn!("{} ends within an import, at {}: it is begun anew after it", to(), event.position);
+                log::warn!(
+                    "{} ends within an import, at {}: it is begun anew after it",
+                    to(),
+                    event.position
+                );
                 Ok(Place::Import { abandoned: Some(event.position) })
             }
             Kind::ImportEnded | Kind::Changed => {
@@ -289,7 +300,12 @@ impl Export<'_> {
             return Err(not_found());
         }
         let committed_at_ms = self.store.committed_at(head.id, head.version)?;
-        log::info!("writing graph `{}` at version {} to {}", head.name, head.version, self.request.to);
+        log::info!(
+            "writing graph `{}` at version {} to {}",
+            head.name,
+            head.version,
+            self.request.to
+        );
         let (stream, chain) = (self.stream.clone(), head.chain);
         let importing = move || {
             let importing = Importing::new(stream, graph, chain, committed_at_ms);
@@ -303,7 +319,10 @@ impl Export<'_> {
     }
 
     /// One thread makes the events, one puts them into words, and this one appends them.
-    fn write_import(&mut self, importing: impl FnOnce() -> Importing + Send) -> Result<(), ExportError> {
+    fn write_import(
+        &mut self,
+        importing: impl FnOnce() -> Importing + Send,
+    ) -> Result<(), ExportError> {
         let bar = ProgressBar::no_length();
         let template = "{elapsed} [{bar:40}] {pos}/{len} events ({per_sec}, {eta} left)";
         bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
@@ -360,7 +379,8 @@ impl Export<'_> {
         let mut batch = Batch::default();
         loop {
             let feed = self.store.feed(graph, at, PAGE_CHANGES)?;
-            let Feed { head, changes } = feed.ok_or_else(|| ExportError::GraphNotFound(graph.clone()))?;
+            let Feed { head, changes } =
+                feed.ok_or_else(|| ExportError::GraphNotFound(graph.clone()))?;
             self.check_place(&head, at, chain)?;
             if changes.is_empty() {
                 if !self.request.follow {
@@ -398,11 +418,17 @@ impl Export<'_> {
     /// Whether the log that the sink has up to `at` can be the beginning of the database's.
     fn check_place(&self, head: &Head, at: u64, chain: Option<Chain>) -> Result<(), ExportError> {
         let sink = || self.request.to.to_string();
-        if head.uuid != self.stream.uuid || (head.version == at && chain.is_some_and(|chain| chain != head.chain)) {
+        if head.uuid != self.stream.uuid
+            || (head.version == at && chain.is_some_and(|chain| chain != head.chain))
+        {
             return Err(ExportError::OtherHistory { sink: sink(), version: at });
         }
         if head.version < at {
-            return Err(ExportError::Ahead { sink: sink(), sink_version: at, version: head.version });
+            return Err(ExportError::Ahead {
+                sink: sink(),
+                sink_version: at,
+                version: head.version,
+            });
         }
         if at + 1 < head.oldest {
             return Err(ExportError::Pruned { after: at, oldest: head.oldest });
@@ -422,13 +448,17 @@ impl Export<'_> {
             return Ok(());
         }
         let noted = self.store.acknowledge(&self.request.graph, consumer, version, now_ms());
-        match noted.map_err(|reason| ExportError::Unregistered { consumer: consumer.clone(), reason })? {
+        match noted
+            .map_err(|reason| ExportError::Unregistered { consumer: consumer.clone(), reason })?
+        {
             Acknowledgement::Noted { .. } | Acknowledgement::GraphNotFound => {}
             Acknowledgement::Ahead { version: actual } => {
                 let sink = self.request.to.to_string();
                 return Err(ExportError::Ahead { sink, sink_version: version, version: actual });
             }
-            Acknowledgement::Pruned { oldest } => return Err(ExportError::Pruned { after: version, oldest }),
+            Acknowledgement::Pruned { oldest } => {
+                return Err(ExportError::Pruned { after: version, oldest });
+            }
         }
         self.acknowledged = Some((version, Instant::now()));
         Ok(())

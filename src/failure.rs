@@ -72,9 +72,9 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Database(error) => NodeError::from(error).into(),
-            StoreError::DamagedRows { .. } | StoreError::DamagedLog(_) | StoreError::DamagedValue(_) => {
-                Self::refused(error)
-            }
+            StoreError::DamagedRows { .. }
+            | StoreError::DamagedLog(_)
+            | StoreError::DamagedValue(_) => Self::refused(error),
         }
     }
 }
@@ -98,9 +98,9 @@ impl From<SinkError> for Failure {
         match error {
             SinkError::Url { .. } => Self::usage(error),
             SinkError::Away { .. } => Self::away(error),
-            SinkError::Superseded { .. } | SinkError::NotThere { .. } | SinkError::Damaged { .. } => {
-                Self::refused(error)
-            }
+            SinkError::Superseded { .. }
+            | SinkError::NotThere { .. }
+            | SinkError::Damaged { .. } => Self::refused(error),
         }
     }
 }
@@ -108,9 +108,13 @@ impl From<SinkError> for Failure {
 impl From<PruneError> for Failure {
     fn from(error: PruneError) -> Self {
         match error {
-            PruneError::Store(error) | PruneError::History(HistoryError::Store(error)) => error.into(),
+            PruneError::Store(error) | PruneError::History(HistoryError::Store(error)) => {
+                error.into()
+            }
             PruneError::Write(_) => Self { message: error.to_string(), ..Self::away("") },
-            PruneError::History(_) | PruneError::NeededBy { .. } | PruneError::Outrun(_) => Self::refused(error),
+            PruneError::History(_) | PruneError::NeededBy { .. } | PruneError::Outrun(_) => {
+                Self::refused(error)
+            }
         }
     }
 }
@@ -129,9 +133,9 @@ impl From<LogFileError> for Failure {
         match error {
             LogFileError::Restore(RestoreError::Store(error)) => error.into(),
             LogFileError::Restore(RestoreError::Write(error)) => error.into(),
-            LogFileError::Unreadable(_) | LogFileError::BadLine { .. } | LogFileError::Restore(_) => {
-                Self::refused(error)
-            }
+            LogFileError::Unreadable(_)
+            | LogFileError::BadLine { .. }
+            | LogFileError::Restore(_) => Self::refused(error),
         }
     }
 }
@@ -142,7 +146,8 @@ impl From<ExportError> for Failure {
             ExportError::Store(error) => error.into(),
             ExportError::Sink(error) => error.into(),
             ExportError::Unregistered { consumer, reason } => {
-                let message = format!("the consumer `{consumer}` could not be registered: {reason}");
+                let message =
+                    format!("the consumer `{consumer}` could not be registered: {reason}");
                 Self { message, ..reason.into() }
             }
             other => Self::refused(other),
@@ -176,7 +181,9 @@ impl From<BenchError> for Failure {
         match error {
             BenchError::Usage(_) => Self::usage(error),
             BenchError::Away(_) => Self::away(error),
-            BenchError::Refused(_) | BenchError::History(_) | BenchError::Undocumented { .. } => Self::refused(error),
+            BenchError::Refused(_) | BenchError::History(_) | BenchError::Undocumented { .. } => {
+                Self::refused(error)
+            }
         }
     }
 }
@@ -185,7 +192,9 @@ impl From<CheckError> for Failure {
     fn from(error: CheckError) -> Self {
         match error {
             CheckError::Fetch(FetchError::Node(error)) => error.into(),
-            CheckError::Fetch(FetchError::Damaged { .. }) | CheckError::Input(_) => Self::refused(error),
+            CheckError::Fetch(FetchError::Damaged { .. }) | CheckError::Input(_) => {
+                Self::refused(error)
+            }
         }
     }
 }

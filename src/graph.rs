@@ -43,8 +43,8 @@ pub use flat::FlatGraph;
 pub use json::{CanonicalJson, JsonError};
 pub use name::{InvalidName, Name};
 pub use operation::{
-    Changeset, ChangesetWire, Command, DatasetWire, InvalidOperation, JobPatch, JobPatchWire, JobSpecification,
-    JobWire, Operation, Precondition, Side, SpecPatch, Step,
+    Changeset, ChangesetWire, Command, DatasetWire, InvalidOperation, JobPatch, JobPatchWire,
+    JobSpecification, JobWire, Operation, Precondition, Side, SpecPatch, Step,
 };
 pub use plan::{Plan, PlanRequest, QueryError};
 pub use reach::{Direction, Origin, Reachable};

@@ -112,16 +112,23 @@ impl Metrics {
     fn new(registry: &prometheus::Registry) -> Self {
         let buckets = prometheus::exponential_buckets(0.000_01, 2.0, 22).expect("a fixed list");
         let opts = prometheus::Opts::new;
-        let seconds = prometheus::HistogramOpts::new("fencepost_http_request_seconds", "From head to answer");
+        let seconds =
+            prometheus::HistogramOpts::new("fencepost_http_request_seconds", "From head to answer");
         let requests = opts("fencepost_http_requests_total", "Requests answered");
         let streams = opts("fencepost_http_streams", "Answers that are being sent bit by bit");
         let metrics = Self {
-            requests: IntCounterVec::new(requests, &["route", "status"]).expect("the name is valid"),
-            seconds: HistogramVec::new(seconds.buckets(buckets), &["route"]).expect("the name is valid"),
-            streams: IntGaugeVec::new(streams, &["of"]).expect("the name is valid"),
-            tails: IntGauge::new("fencepost_tails", "Graphs whose changes are followed").expect("the name is valid"),
-            tail_reads: IntCounter::new("fencepost_tail_reads_total", "Looks at the store for those who follow")
+            requests: IntCounterVec::new(requests, &["route", "status"])
                 .expect("the name is valid"),
+            seconds: HistogramVec::new(seconds.buckets(buckets), &["route"])
+                .expect("the name is valid"),
+            streams: IntGaugeVec::new(streams, &["of"]).expect("the name is valid"),
+            tails: IntGauge::new("fencepost_tails", "Graphs whose changes are followed")
+                .expect("the name is valid"),
+            tail_reads: IntCounter::new(
+                "fencepost_tail_reads_total",
+                "Looks at the store for those who follow",
+            )
+            .expect("the name is valid"),
         };
         // Registering fails only for a second server on one service; its requests are then not counted.
         drop(registry.register(Box::new(metrics.requests.clone())));
@@ -136,7 +143,8 @@ impl Metrics {
 impl App {
     fn new(service: Service, limits: HttpLimits) -> Self {
         let metrics = Metrics::new(&service.metrics().registry);
-        let semaphore = |permits: usize| Arc::new(rocket::tokio::sync::Semaphore::new(permits.max(1)));
+        let semaphore =
+            |permits: usize| Arc::new(rocket::tokio::sync::Semaphore::new(permits.max(1)));
         let (computations, streams) = (semaphore(limits.computations), semaphore(limits.streams));
         Self { service, limits, computations, streams, tails: Tails::default(), metrics }
     }
@@ -146,7 +154,12 @@ impl App {
     /// # Errors
     /// [`Problem`] if there are as many as the limit says.
     fn open_stream(&self, of: &str) -> Result<Open, Problem> {
-        let full = |_| Problem::new(Kind::Contended, format!("{} streams are open already", self.limits.streams));
+        let full = |_| {
+            Problem::new(
+                Kind::Contended,
+                format!("{} streams are open already", self.limits.streams),
+            )
+        };
         let permit = Arc::clone(&self.streams).try_acquire_owned().map_err(full)?;
         Ok(Open::new(self.metrics.streams.with_label_values(&[of]), permit))
     }
@@ -156,7 +169,10 @@ impl App {
         self: Arc<Self>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let permit = Arc::clone(&self.computations).acquire_owned().await.expect("the semaphore is never closed");
+        let permit = Arc::clone(&self.computations)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         let done = rocket::tokio::task::spawn_blocking(move || {
             let answer = work();
             drop(permit);
@@ -219,7 +235,11 @@ impl Handler for Dispatcher {
 
 impl Dispatcher {
     /// The route's id and the answer.
-    async fn answer(&self, request: &Request<'_>, data: Data<'_>) -> (&'static str, Result<Reply, Problem>) {
+    async fn answer(
+        &self,
+        request: &Request<'_>,
+        data: Data<'_>,
+    ) -> (&'static str, Result<Reply, Problem>) {
         let found = find(request.uri().path().raw().as_str(), request.method().as_str());
         let (route, parameters, path) = match found {
             Ok(found) => found,
@@ -240,7 +260,12 @@ impl Dispatcher {
     }
 
     /// The body of a request that may have one, read to its end or refused.
-    async fn body(&self, request: &Request<'_>, route: &Route, mut data: Data<'_>) -> Result<Vec<u8>, Problem> {
+    async fn body(
+        &self,
+        request: &Request<'_>,
+        route: &Route,
+        mut data: Data<'_>,
+    ) -> Result<Vec<u8>, Problem> {
         let limit = self.app.limits.body_bytes;
         let empty = data.peek(1).await.is_empty();
         if let Err(problem) = check_media_type(request, route, empty) {
@@ -250,13 +275,16 @@ impl Dispatcher {
         let mut stream = data.open(drained(limit).bytes());
         let mut body = Vec::new();
         let read = (&mut stream).take(limit.saturating_add(1)).read_to_end(&mut body).await;
-        read.map_err(|error| Problem::malformed("body", format!("the body could not be read: {error}")))?;
+        read.map_err(|error| {
+            Problem::malformed("body", format!("the body could not be read: {error}"))
+        })?;
         if body.len() as u64 <= limit {
             check_whole(request, route, &body)?;
             return Ok(body);
         }
         drop(rocket::tokio::io::copy(&mut stream, &mut rocket::tokio::io::sink()).await);
-        Err(Problem::new(Kind::TooLarge, format!("the body is larger than {limit} bytes")).with("limit", limit.into()))
+        Err(Problem::new(Kind::TooLarge, format!("the body is larger than {limit} bytes"))
+            .with("limit", limit.into()))
     }
 }
 
@@ -264,8 +292,10 @@ impl Dispatcher {
 type Found = (&'static Route, Vec<(&'static str, usize)>, Vec<String>);
 
 fn find(raw_path: &str, method: &str) -> Result<Found, Problem> {
-    let not_found =
-        || Problem::new(Kind::RouteNotFound, "there is nothing here; see /docs").with("name", raw_path.into());
+    let not_found = || {
+        Problem::new(Kind::RouteNotFound, "there is nothing here; see /docs")
+            .with("name", raw_path.into())
+    };
     if raw_path == "/" {
         return Err(not_found());
     }
@@ -310,12 +340,17 @@ fn check_media_type(request: &Request<'_>, route: &Route, empty: bool) -> Result
 /// A client that dies between head and body must not seem to have sent a shorter body: Rocket looks at a body's beginning for reasons of its
 /// own, and drops the error if it fails there.
 fn check_whole(request: &Request<'_>, route: &Route, body: &[u8]) -> Result<(), Problem> {
-    let announced = request.headers().get_one("content-length").and_then(|length| length.parse::<usize>().ok());
+    let announced =
+        request.headers().get_one("content-length").and_then(|length| length.parse::<usize>().ok());
     let chunked = request.headers().contains("transfer-encoding");
     let cut_off = match announced {
         Some(length) => length != body.len(),
         // Where a body can say nothing, none is as good.
-        None => chunked && body.is_empty() && !matches!(route.body, Body::None | Body::OptionalJson("NoFields")),
+        None => {
+            chunked
+                && body.is_empty()
+                && !matches!(route.body, Body::None | Body::OptionalJson("NoFields"))
+        }
     };
     if cut_off {
         let ended = format!("the body ended after {} bytes; was it cut off?", body.len());
@@ -332,14 +367,22 @@ fn drained(limit: u64) -> u64 {
 async fn discard(data: Data<'_>, limit: u64) {
     let mut stream = data.open(drained(limit).bytes());
     let mut nowhere = rocket::tokio::io::sink();
-    drop(rocket::tokio::time::timeout(BODY_WAIT, rocket::tokio::io::copy(&mut stream, &mut nowhere)).await);
+    drop(
+        rocket::tokio::time::timeout(BODY_WAIT, rocket::tokio::io::copy(&mut stream, &mut nowhere))
+            .await,
+    );
 }
 
 /// How long a body may take to arrive: a client that stalls holds its connection, and a shutdown, no longer than that.
 const BODY_WAIT: Duration = Duration::from_secs(30);
 
 async fn in_time<T>(body: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    let late = || Problem::malformed("body", format!("the body did not arrive within {} s", BODY_WAIT.as_secs()));
+    let late = || {
+        Problem::malformed(
+            "body",
+            format!("the body did not arrive within {} s", BODY_WAIT.as_secs()),
+        )
+    };
     rocket::tokio::time::timeout(BODY_WAIT, body).await.unwrap_or_else(|_| Err(late()))
 }
 
@@ -377,7 +420,11 @@ struct LastResort;
 
 #[rocket::async_trait]
 impl rocket::catcher::Handler for LastResort {
-    async fn handle<'r>(&self, status: Status, request: &'r Request<'_>) -> rocket::catcher::Result<'r> {
+    async fn handle<'r>(
+        &self,
+        status: Status,
+        request: &'r Request<'_>,
+    ) -> rocket::catcher::Result<'r> {
         let raw_path = request.uri().path().raw().as_str();
         let problem = match status.code {
             // A method that Rocket does not know; of a target that is no path it leaves the root.
@@ -434,13 +481,17 @@ pub fn serve(
         Method::Connect,
         Method::Patch,
     ];
-    let routes: Vec<rocket::Route> =
-        methods.iter().map(|&method| rocket::Route::new(method, "/<path..>", dispatcher.clone())).collect();
+    let routes: Vec<rocket::Route> = methods
+        .iter()
+        .map(|&method| rocket::Route::new(method, "/<path..>", dispatcher.clone()))
+        .collect();
     let announce = rocket::fairing::AdHoc::on_liftoff("announce", move |rocket| {
         let bound = SocketAddr::new(rocket.config().address, rocket.config().port);
         Box::pin(async move { ready(bound) })
     });
-    let leave = rocket::fairing::AdHoc::on_shutdown("end live tails", move |_| Box::pin(app.see_tails_off()));
+    let leave = rocket::fairing::AdHoc::on_shutdown("end live tails", move |_| {
+        Box::pin(app.see_tails_off())
+    });
     let shield = rocket::shield::Shield::new().enable(rocket::shield::NoSniff::Enable);
     let catcher = rocket::Catcher::new(None, LastResort);
     let server = rocket::custom(config)

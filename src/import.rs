@@ -207,7 +207,13 @@ impl<'i> Import<'i> {
                 _ => None,
             };
         }
-        Ok(Self { service, graph: &request.graph, bar: bar_over(total), already: Already::default(), created: false })
+        Ok(Self {
+            service,
+            graph: &request.graph,
+            bar: bar_over(total),
+            already: Already::default(),
+            created: false,
+        })
     }
 
     /// One thread reads and this one writes.
@@ -221,7 +227,10 @@ impl<'i> Import<'i> {
         })
     }
 
-    fn write_chunks(&mut self, chunks: impl Iterator<Item = Chunk>) -> Result<Imported, ImportError> {
+    fn write_chunks(
+        &mut self,
+        chunks: impl Iterator<Item = Chunk>,
+    ) -> Result<Imported, ImportError> {
         let mut waiting: Vec<Item> = Vec::new();
         // A changeset that was refused is tried again when it is twice as long, or can become no longer.
         let mut worth_a_try = 0;
@@ -252,13 +261,19 @@ impl<'i> Import<'i> {
                 return Err(self.bad(bad));
             }
         }
-        Ok(Imported { jobs: self.already.jobs, deleted: 0, version: self.already.version.unwrap_or_default() })
+        Ok(Imported {
+            jobs: self.already.jobs,
+            deleted: 0,
+            version: self.already.version.unwrap_or_default(),
+        })
     }
 
     /// Not before there is something to put into it: a file that cannot be read leaves no graph behind.
     fn create_graph(&mut self) -> Result<(), ImportError> {
         if !self.created {
-            self.service.create_graph_and_wait(self.graph).map_err(|refusal| self.refused(refusal))?;
+            self.service
+                .create_graph_and_wait(self.graph)
+                .map_err(|refusal| self.refused(refusal))?;
             self.created = true;
         }
         Ok(())
@@ -271,7 +286,8 @@ impl<'i> Import<'i> {
         let kept: BTreeSet<&Name> = items.iter().map(|item| &item.job.name).collect();
         let mut retries = 0;
         loop {
-            let image = self.service.read_and_wait(self.graph).map_err(|refusal| self.refused(refusal))?;
+            let image =
+                self.service.read_and_wait(self.graph).map_err(|refusal| self.refused(refusal))?;
             let under = image.graph.jobs_from(Bound::Included(prefix)).map(|job| job.name());
             let gone: Vec<Name> = under
                 .take_while(|name| name.as_str().starts_with(prefix))
@@ -284,11 +300,14 @@ impl<'i> Import<'i> {
             let mut changeset: Changeset = puts.chain(deletes).collect();
             changeset.if_version = Some(image.key.version);
             match self.write(changeset, &items) {
-                Ok(accepted) => return Ok(Imported { jobs: items.len(), deleted, version: accepted.version }),
+                Ok(accepted) => {
+                    return Ok(Imported { jobs: items.len(), deleted, version: accepted.version });
+                }
                 // Somebody else wrote since: find anew what is gone.
-                Err(ImportError::Rejected { rejection: Rejection::PreconditionFailed { .. }, .. })
-                    if retries < RETRIES =>
-                {
+                Err(ImportError::Rejected {
+                    rejection: Rejection::PreconditionFailed { .. },
+                    ..
+                }) if retries < RETRIES => {
                     retries += 1;
                 }
                 Err(error) => return Err(error),
@@ -310,9 +329,14 @@ impl<'i> Import<'i> {
                     log::warn!("trying again: {what}");
                 }
                 Err(Refusal::Rejected { rejection, .. }) => {
-                    let item = rejection.operation().and_then(|operation| items.get(operation)).or(items.last());
-                    let at =
-                        item.map_or_else(|| Place { path: Path::new("-").into(), line: 0 }, |item| item.place.clone());
+                    let item = rejection
+                        .operation()
+                        .and_then(|operation| items.get(operation))
+                        .or(items.last());
+                    let at = item.map_or_else(
+                        || Place { path: Path::new("-").into(), line: 0 },
+                        |item| item.place.clone(),
+                    );
                     return Err(ImportError::Rejected { at, rejection, already: self.already });
                 }
                 outcome => return outcome.map_err(|refusal| self.refused(refusal)),
@@ -344,9 +368,14 @@ fn size(path: &Path) -> Result<Option<u64>, ImportError> {
     if is_stdin(path) {
         return Ok(None);
     }
-    let unreadable =
-        |reason: String| ImportError::Unreadable { path: path.to_owned(), reason, already: Already::default() };
-    let metadata = File::open(path).and_then(|file| file.metadata()).map_err(|error| unreadable(error.to_string()))?;
+    let unreadable = |reason: String| ImportError::Unreadable {
+        path: path.to_owned(),
+        reason,
+        already: Already::default(),
+    };
+    let metadata = File::open(path)
+        .and_then(|file| file.metadata())
+        .map_err(|error| unreadable(error.to_string()))?;
     if metadata.is_dir() {
         return Err(unreadable("is a directory; name its files".to_owned()));
     }
@@ -409,7 +438,10 @@ impl<'r> Source<'r> {
         Self { request, waiting: request.paths.iter(), current: Box::new(std::iter::empty()), bar }
     }
 
-    fn open(&self, path: &'r Path) -> io::Result<Box<dyn Iterator<Item = Result<Item, Bad>> + Send + 'r>> {
+    fn open(
+        &self,
+        path: &'r Path,
+    ) -> io::Result<Box<dyn Iterator<Item = Result<Item, Bad>> + Send + 'r>> {
         let input: Box<dyn Read + Send> =
             if is_stdin(path) { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
         let mut input = BufReader::with_capacity(1 << 20, self.bar.wrap_read(input));
@@ -418,10 +450,14 @@ impl<'r> Source<'r> {
             given => given,
         };
         Ok(match format {
-            Format::Wfformat => Box::new(wfformat::read(path, Box::new(input), self.request.namespace)?),
+            Format::Wfformat => {
+                Box::new(wfformat::read(path, Box::new(input), self.request.namespace)?)
+            }
             Format::Ndjson | Format::Auto => Box::new(ndjson::Lines::new(path, input)),
             Format::Events => {
-                return Err(io::Error::other("is a log of events: it is imported alone, without other files"));
+                return Err(io::Error::other(
+                    "is a log of events: it is imported alone, without other files",
+                ));
             }
         })
     }
@@ -456,7 +492,10 @@ fn detect(input: &mut impl io::BufRead) -> io::Result<Format> {
         specversion: Option<serde::de::IgnoredAny>,
     }
     let buffered = input.fill_buf()?;
-    let line = buffered.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
+    let line = buffered
+        .split(|byte| *byte == b'\n')
+        .find(|line| !line.trim_ascii().is_empty())
+        .unwrap_or_default();
     let whole = serde_json::from_slice::<FirstLine>(line);
     let is_event = |first: &FirstLine| first.specversion.is_some() && first.workflow.is_none();
     if line.starts_with(br#"{"specversion":"#) || whole.as_ref().is_ok_and(is_event) {
@@ -465,7 +504,11 @@ fn detect(input: &mut impl io::BufRead) -> io::Result<Format> {
     let is_job = match whole {
         Ok(first) => first.workflow.is_none(),
         // A line longer than the buffer, or a bad one: a document's first line is a lone bracket, or a field after it.
-        Err(_) => line.len() > 1 && !line.trim_ascii().ends_with(b",") && !line.trim_ascii().ends_with(b"{"),
+        Err(_) => {
+            line.len() > 1
+                && !line.trim_ascii().ends_with(b",")
+                && !line.trim_ascii().ends_with(b"{")
+        }
     };
     Ok(if is_job || line.is_empty() { Format::Ndjson } else { Format::Wfformat })
 }

@@ -215,8 +215,18 @@ impl Guard {
     }
 
     /// An exclusive grant; without a token, it wants seeding. For implementations.
-    pub fn exclusive(held: Box<dyn Held>, incarnation: String, token: Option<FencingToken>) -> Self {
-        Self { mode: Mode::Exclusive, incarnation: Some(incarnation), token, after_expiry: false, held }
+    pub fn exclusive(
+        held: Box<dyn Held>,
+        incarnation: String,
+        token: Option<FencingToken>,
+    ) -> Self {
+        Self {
+            mode: Mode::Exclusive,
+            incarnation: Some(incarnation),
+            token,
+            after_expiry: false,
+            held,
+        }
     }
 
     /// The same, gained because the lease of an earlier holder ran out. For implementations.
@@ -255,11 +265,9 @@ impl Guard {
             return Err(LockError::NotExclusive);
         };
         let least = self.token.map_or(0, |token| token.epoch() + 1);
-        let first = FencingToken::new(epoch, 1).filter(|_| epoch >= least).ok_or(LockError::EpochOutOfRange {
-            epoch,
-            least,
-            most: FencingToken::MAX_EPOCH,
-        })?;
+        let first = FencingToken::new(epoch, 1)
+            .filter(|_| epoch >= least)
+            .ok_or(LockError::EpochOutOfRange { epoch, least, most: FencingToken::MAX_EPOCH })?;
         // The database has moved on: whatever the lock answers, the former token is not to be used any more.
         self.token = None;
         self.held.store(incarnation, first)?;

@@ -412,7 +412,10 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,rocket=off,_=off")).init();
+    env_logger::Builder::from_env(
+        env_logger::Env::default().default_filter_or("info,rocket=off,_=off"),
+    )
+    .init();
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -438,7 +441,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Consumer(ConsumerCommand::Ack { graph, name, version }) => {
             consumer_ack(&cli.node, graph, name, *version)
         }
-        Command::Consumer(ConsumerCommand::Remove { graph, name }) => consumer_remove(&cli.node, graph, name),
+        Command::Consumer(ConsumerCommand::Remove { graph, name }) => {
+            consumer_remove(&cli.node, graph, name)
+        }
         Command::Migrate(args) => migrate(&cli.node, args),
         Command::Openapi => openapi(),
         Command::Lock(LockCommand::Set) => lock_set(&cli.node),
@@ -463,7 +468,8 @@ impl NodeArgs {
             ReadsArg::Snapshot => Reads::Snapshot,
         };
         let lease = Duration::from_millis(self.lock_lease_ms);
-        let mut options = NodeOptions { lock_url, lease, design, reads, ..NodeOptions::new(database) };
+        let mut options =
+            NodeOptions { lock_url, lease, design, reads, ..NodeOptions::new(database) };
         options.limits.share_turns = self.sharing == Sharing::On;
         options.limits.graph_bytes = self.graph_memory_mib.saturating_mul(1 << 20);
         Ok(options)
@@ -497,10 +503,14 @@ fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
     };
     let service: Service = node::open(&options)?;
     let (database, design) = (options.database.clone(), options.design);
-    let ready =
-        move |address| log::info!("serving {database} with {design} on http://{address}; see http://{address}/docs");
-    http::serve(service, args.address, limits, ready)
-        .map_err(|error| Failure::away(format!("cannot serve on {}: {}", args.address, error.kind())))
+    let ready = move |address| {
+        log::info!(
+            "serving {database} with {design} on http://{address}; see http://{address}/docs"
+        )
+    };
+    http::serve(service, args.address, limits, ready).map_err(|error| {
+        Failure::away(format!("cannot serve on {}: {}", args.address, error.kind()))
+    })
 }
 
 /// Writes a result. Whoever stops reading it has had enough of it; any other failure is told.
@@ -537,10 +547,16 @@ fn import(node: &NodeArgs, args: &ImportArgs) -> Result<(), Failure> {
     };
     let service = node::open(&node.options()?)?;
     let imported = import::import(&service, &request).map_err(|error| match &error {
-        ImportError::Refused { refusal, .. } => Failure { message: error.to_string(), ..refusal.clone().into() },
+        ImportError::Refused { refusal, .. } => {
+            Failure { message: error.to_string(), ..refusal.clone().into() }
+        }
         _ => Failure::refused(error),
     })?;
-    let deleted = if imported.deleted > 0 { format!("deleted {} jobs\n", imported.deleted) } else { String::new() };
+    let deleted = if imported.deleted > 0 {
+        format!("deleted {} jobs\n", imported.deleted)
+    } else {
+        String::new()
+    };
     print(&format!("{deleted}imported {} jobs, now version {}\n", imported.jobs, imported.version))
 }
 
@@ -552,10 +568,14 @@ fn restore(node: &NodeArgs, args: &ImportArgs, graph: &Name) -> Result<(), Failu
     ];
     if let Some((argument, _)) = senseless.into_iter().find(|(_, given)| *given) {
         let why = "events are restored as they are, with their versions";
-        return Err(Failure::usage(format!("{argument} makes no sense with a log of events: {why}")));
+        return Err(Failure::usage(format!(
+            "{argument} makes no sense with a log of events: {why}"
+        )));
     }
     let [path] = args.paths.as_slice() else {
-        return Err(Failure::usage("a log of events is in one file: give one PATH, or - for standard input"));
+        return Err(Failure::usage(
+            "a log of events is in one file: give one PATH, or - for standard input",
+        ));
     };
     // No lock is held meanwhile: however short its lease, the transaction may stand still for as long as any.
     let options = NodeOptions { lease: STALL_MAX, ..node.options()? };
@@ -626,12 +646,14 @@ fn consumer_ack(node: &NodeArgs, graph: &str, consumer: &str, version: u64) -> R
     match store.acknowledge(&graph, &consumer, version, now_ms())? {
         Acknowledgement::Noted { acknowledged, registered, .. } => {
             let new = if registered { ", and is new" } else { "" };
-            print(&format!("consumer {consumer} of graph {graph} has acknowledged version {acknowledged}{new}\n"))
+            print(&format!(
+                "consumer {consumer} of graph {graph} has acknowledged version {acknowledged}{new}\n"
+            ))
         }
         Acknowledgement::GraphNotFound => Err(NodeError::GraphNotFound(graph).into()),
-        Acknowledgement::Ahead { version: is_at } => {
-            Err(Failure::refused(format!("graph `{graph}` is at version {is_at}: {version} cannot have been read")))
-        }
+        Acknowledgement::Ahead { version: is_at } => Err(Failure::refused(format!(
+            "graph `{graph}` is at version {is_at}: {version} cannot have been read"
+        ))),
         Acknowledgement::Pruned { oldest } => Err(Failure::refused(format!(
             "graph `{graph}` was pruned: the oldest change is {oldest}. A new consumer begins with a snapshot, and acknowledges at least version {}",
             oldest - 1
@@ -643,23 +665,32 @@ fn consumer_remove(node: &NodeArgs, graph: &str, consumer: &str) -> Result<(), F
     let (graph, consumer) = (name("--graph", graph)?, name("--name", consumer)?);
     match node::open_store(&node.options()?)?.forget_consumer(&graph, &consumer)? {
         Some(true) => print(&format!("removed consumer {consumer} of graph {graph}\n")),
-        Some(false) => Err(Failure::refused(format!("graph `{graph}` has no consumer `{consumer}`"))),
+        Some(false) => {
+            Err(Failure::refused(format!("graph `{graph}` has no consumer `{consumer}`")))
+        }
         None => Err(NodeError::GraphNotFound(graph).into()),
     }
 }
 
 fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
     let graph = name("--graph", &args.graph)?;
-    let datasets = args.datasets.iter().map(|text| name("dataset", text)).collect::<Result<_, _>>()?;
+    let datasets =
+        args.datasets.iter().map(|text| name("dataset", text)).collect::<Result<_, _>>()?;
     let image = node::open(&node.options()?)?.read_and_wait(&graph)?;
     let request = PlanRequest { datasets, ..PlanRequest::default() };
     let plan = image.graph.plan(&request, usize::MAX).map_err(Failure::refused)?;
     let text = match args.format {
         PlanFormat::Text => {
             let jobs: usize = plan.stages.iter().map(Vec::len).sum();
-            eprintln!("{jobs} jobs in {} stages, at version {}", plan.stages.len(), image.key.version);
+            eprintln!(
+                "{jobs} jobs in {} stages, at version {}",
+                plan.stages.len(),
+                image.key.version
+            );
             let stages = plan.stages.iter().enumerate();
-            stages.flat_map(|(number, jobs)| jobs.iter().map(move |job| format!("{number}\t{job}\n"))).collect()
+            stages
+                .flat_map(|(number, jobs)| jobs.iter().map(move |job| format!("{number}\t{job}\n")))
+                .collect()
         }
         PlanFormat::Json => {
             let body = http::PlanBody::new(&graph, image.key.version, &plan);
@@ -678,13 +709,17 @@ fn export(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
         // Nothing can be asked of standard output, and so nothing gone on with.
         None if args.no_consumer || to == SinkUrl::StandardOutput => None,
         None => Some(
-            ExportRequest::consumer_of(&to).ok_or_else(|| Failure::usage("give the export a name: --consumer NAME"))?,
+            ExportRequest::consumer_of(&to)
+                .ok_or_else(|| Failure::usage("give the export a name: --consumer NAME"))?,
         ),
     };
     let graph = name("--graph", &args.graph)?;
     let request = ExportRequest { graph, to, after: args.after, follow: args.follow, consumer };
     let exported = export::export(&node::open_store(&node.options()?)?, &request)?;
-    let done = format!("exported {} events to {}, now version {}\n", exported.events, request.to, exported.version);
+    let done = format!(
+        "exported {} events to {}, now version {}\n",
+        exported.events, request.to, exported.version
+    );
     if request.to == SinkUrl::StandardOutput {
         eprint!("{done}");
         return Ok(());
@@ -714,7 +749,9 @@ fn freeze(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
             print(&format!("{}\n", export::await_sink(&store, &frozen, &sink, patience)?))
         }
         None => {
-            let loaded = store.load(&graph)?.ok_or_else(|| Failure::refused(format!("there is no graph `{graph}`")))?;
+            let loaded = store
+                .load(&graph)?
+                .ok_or_else(|| Failure::refused(format!("there is no graph `{graph}`")))?;
             print(&format!("digest {}\n", loaded.1.digest()))
         }
     }
@@ -739,7 +776,10 @@ fn migrate(node: &NodeArgs, args: &MigrateArgs) -> Result<(), Failure> {
         }
         None => {
             let run = Database::migrate(&url).map_err(NodeError::from)?;
-            print(&format!("ran {}\n", if run.is_empty() { "nothing: up to date".to_owned() } else { run.join(", ") }))
+            print(&format!(
+                "ran {}\n",
+                if run.is_empty() { "nothing: up to date".to_owned() } else { run.join(", ") }
+            ))
         }
     }
 }
@@ -762,11 +802,13 @@ fn lock_inspect(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
 }
 
 fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
-    let graph = Name::new(&args.graph).map_err(|error| Failure::usage(format!("--graph: {error}")))?;
+    let graph =
+        Name::new(&args.graph).map_err(|error| Failure::usage(format!("--graph: {error}")))?;
     let report = if args.url.is_empty() {
         let options = node.options()?;
         let reads = format!("{:?}", options.reads).to_lowercase();
-        let description = format!("in process on {}, design {}, reads {reads}", options.database, options.design);
+        let description =
+            format!("in process on {}, design {}, reads {reads}", options.database, options.design);
         bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
     } else {
         let timeout = Duration::from_secs_f64(args.timeout_seconds);

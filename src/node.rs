@@ -13,7 +13,9 @@ use crate::graph::Name;
 use crate::lock::file::FileLock;
 use crate::lock::postgres::PostgresLock;
 use crate::lock::redis::{InvalidRedisUrl, RedisLock, RedisUrl, Terms};
-use crate::lock::{self, DistributedLock, FencingToken, Inspection, LockError, LockIdentity, LockKey, Participant};
+use crate::lock::{
+    self, DistributedLock, FencingToken, Inspection, LockError, LockIdentity, LockKey, Participant,
+};
 use crate::store::rows::RowStore;
 use crate::store::{GraphStore, Head, LockRecord, StoreError};
 
@@ -79,7 +81,9 @@ pub enum NodeError {
     )]
     LockUrl(String),
     /// The lock's URL is one of Redis, and not well-formed. There may be a password in it.
-    #[error("the lock's Redis URL is not well-formed: {0}; give redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]")]
+    #[error(
+        "the lock's Redis URL is not well-formed: {0}; give redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
+    )]
     RedisUrl(#[from] InvalidRedisUrl),
     /// There is no such graph, and so no lock of it.
     #[error("there is no graph `{0}`")]
@@ -140,25 +144,33 @@ pub fn open_lock(
     database: &DatabaseUrl,
     lease: Duration,
 ) -> Result<Arc<dyn DistributedLock>, NodeError> {
-    let senseless = |lock, reason| NodeError::Senseless { lock, database: database.clone(), reason };
+    let senseless =
+        |lock, reason| NodeError::Senseless { lock, database: database.clone(), reason };
     match (url, database) {
         (LockUrl::File(None), database) => {
             let reason = "there is no directory beside a server's database; give file:DIR, if all processes run on this machine, or postgres";
-            let mut directory = database.file().ok_or_else(|| senseless("file:", reason))?.into_os_string();
+            let mut directory =
+                database.file().ok_or_else(|| senseless("file:", reason))?.into_os_string();
             directory.push(".locks");
             Ok(Arc::new(FileLock::open(directory.as_ref(), BESIDE_DATABASE.to_owned())?))
         }
         (LockUrl::File(Some(directory)), _) => {
             // It must exist to have its links resolved.
-            let created = std::fs::create_dir_all(directory).and_then(|()| directory.canonicalize());
+            let created =
+                std::fs::create_dir_all(directory).and_then(|()| directory.canonicalize());
             let resolved = created.unwrap_or_else(|_| directory.clone());
             Ok(Arc::new(FileLock::open(&resolved, resolved.display().to_string())?))
         }
-        (LockUrl::Postgres, DatabaseUrl::Postgres(url)) => Ok(Arc::new(PostgresLock::open(url, lease)?)),
-        (LockUrl::Redis(url), _) => Ok(Arc::new(RedisLock::open(url, Terms { lease, ..Terms::default() })?)),
-        (LockUrl::Postgres, DatabaseUrl::Sqlite(_)) => {
-            Err(senseless("postgres", "it is a lock of a Postgres database's own; give file:DIR or file:"))
+        (LockUrl::Postgres, DatabaseUrl::Postgres(url)) => {
+            Ok(Arc::new(PostgresLock::open(url, lease)?))
         }
+        (LockUrl::Redis(url), _) => {
+            Ok(Arc::new(RedisLock::open(url, Terms { lease, ..Terms::default() })?))
+        }
+        (LockUrl::Postgres, DatabaseUrl::Sqlite(_)) => Err(senseless(
+            "postgres",
+            "it is a lock of a Postgres database's own; give file:DIR or file:",
+        )),
     }
 }
 
@@ -238,14 +250,21 @@ pub struct LockReport {
 impl fmt::Display for LockReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { head, key, lock, inspection } = self;
-        let token = |token: Option<FencingToken>| token.map_or("none".to_owned(), |token| token.to_string());
+        let token = |token: Option<FencingToken>| {
+            token.map_or("none".to_owned(), |token| token.to_string())
+        };
         let run = |run: &str| if run.is_empty() { "none".to_owned() } else { run.to_owned() };
         writeln!(f, "lock      {lock}, key {key}")?;
         match inspection.holders.as_slice() {
             [] => writeln!(f, "held      by nobody")?,
-            holders => holders.iter().try_for_each(|holder| writeln!(f, "held      {}", participant(holder)))?,
+            holders => holders
+                .iter()
+                .try_for_each(|holder| writeln!(f, "held      {}", participant(holder)))?,
         }
-        inspection.waiting.iter().try_for_each(|waiter| writeln!(f, "waiting   {}", participant(waiter)))?;
+        inspection
+            .waiting
+            .iter()
+            .try_for_each(|waiter| writeln!(f, "waiting   {}", participant(waiter)))?;
         if let Some(incarnation) = &inspection.incarnation {
             writeln!(f, "memory    {incarnation}; last token {}", token(inspection.token))?;
         }
@@ -261,7 +280,8 @@ impl fmt::Display for LockReport {
 }
 
 fn participant(participant: &Participant) -> String {
-    let ends = participant.ends_in.map(|ends| format!("; lease ends in {ends:.1?} if nothing is heard"));
+    let ends =
+        participant.ends_in.map(|ends| format!("; lease ends in {ends:.1?} if nothing is heard"));
     format!("{} by {}{}", participant.mode.word(), participant.who, ends.unwrap_or_default())
 }
 

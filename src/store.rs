@@ -324,13 +324,22 @@ pub trait GraphStore: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`] if that cannot be written.
-    fn set_lock_record(&self, expected: Option<&LockRecord>, new: &LockRecord) -> Result<LockRecord, StoreError>;
+    fn set_lock_record(
+        &self,
+        expected: Option<&LockRecord>,
+        new: &LockRecord,
+    ) -> Result<LockRecord, StoreError>;
 
     /// The heads of graphs that are not deleted, whose names begin with `prefix` and come after `after`, in byte order, at most `limit`.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
-    fn graphs(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, StoreError>;
+    fn graphs(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Head>, StoreError>;
 
     /// Creates the graph, or again if it was deleted, unless `precondition` forbids it. With `keep`, does nothing if the graph has an
     /// answer under that key already, and otherwise keeps what `keep` makes of the outcome.
@@ -356,8 +365,12 @@ pub trait GraphStore: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
-    fn refresh(&self, name: &Name, known: Option<ImageKey>, by: CatchUp)
-    -> Result<Option<(Head, Refresh)>, StoreError>;
+    fn refresh(
+        &self,
+        name: &Name,
+        known: Option<ImageKey>,
+        by: CatchUp,
+    ) -> Result<Option<(Head, Refresh)>, StoreError>;
 
     /// The graph's row and the whole graph at its version, from one snapshot. O(size of the graph).
     ///
@@ -375,7 +388,13 @@ pub trait GraphStore: Send + Sync {
     ///
     /// # Errors
     /// [`CommitError`]; [`CommitError::Conflict`] if another process was first.
-    fn raise_epoch(&self, read: &Head, epoch: u32, fence: i64, incarnation: &str) -> Result<Head, CommitError>;
+    fn raise_epoch(
+        &self,
+        read: &Head,
+        epoch: u32,
+        fence: i64,
+        incarnation: &str,
+    ) -> Result<Head, CommitError>;
 
     /// Has the graph refuse every token below `token` from here on, if the row's epoch still is what was read.
     ///
@@ -393,7 +412,12 @@ pub trait GraphStore: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
-    fn stored_answers(&self, graph_id: i64, keys: &[&str], since_ms: i64) -> Result<Vec<StoredAnswer>, StoreError>;
+    fn stored_answers(
+        &self,
+        graph_id: i64,
+        keys: &[&str],
+        since_ms: i64,
+    ) -> Result<Vec<StoredAnswer>, StoreError>;
 
     /// The graph's row, deleted graphs included, and the changes after `after` up to its version, as many as fit `most` and some megabytes, but
     /// at least one if there is one. Look at [`Head::oldest`] first: of what was pruned nothing is told.

@@ -77,7 +77,12 @@ impl From<Output> for Ran {
 }
 
 pub fn fixture(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).to_str().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+        .to_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
@@ -87,10 +92,16 @@ fn wrong_usage_exits_with_2_and_says_what_is_right() {
         (&["frobnicate"][..], "unrecognized subcommand"),
         (&["plan", "--graph", "g"][..], "<DATASET>"),
         (&["--database-url", "mysql://x", "plan", "--graph", "g", "d"][..], "give sqlite:PATH"),
-        (&["--database-url", "sqlite::memory:", "plan", "--graph", "g", "d"][..], "another one on every connection"),
+        (
+            &["--database-url", "sqlite::memory:", "plan", "--graph", "g", "d"][..],
+            "another one on every connection",
+        ),
         (&["--lock-url", "zookeeper:", "plan", "--graph", "g", "d"][..], "give file:DIR"),
         (&["plan", "--graph", "..", "d"][..], "`..` is not a name"),
-        (&["--design", "none", "migrate"][..], "possible values: crud, crud-delta, crud-optimistic, crud-naive"),
+        (
+            &["--design", "none", "migrate"][..],
+            "possible values: crud, crud-delta, crud-optimistic, crud-naive",
+        ),
         (&["lock", "set"][..], "--lock-url"),
         (&["serve", "--waiting-writes", "0"][..], "must be at least 1"),
         (&["serve", "--address", "0.0.0.0:0"][..], "--allow-anonymous"),
@@ -103,7 +114,14 @@ fn wrong_usage_exits_with_2_and_says_what_is_right() {
 
 #[test]
 fn a_database_that_cannot_be_opened_exits_with_3_and_is_named() {
-    let ran = Shell::new().run(&["--database-url", "sqlite:no/such/folder/f.db", "plan", "--graph", "g", "d"]);
+    let ran = Shell::new().run(&[
+        "--database-url",
+        "sqlite:no/such/folder/f.db",
+        "plan",
+        "--graph",
+        "g",
+        "d",
+    ]);
     assert_eq!(ran.code, 3, "{}", ran.errors);
     assert!(ran.errors.contains("no/such/folder/f.db"), "{}", ran.errors);
 }
@@ -136,6 +154,7 @@ fn a_reader_that_has_had_enough_is_no_failure_and_a_full_disk_is() {
     drop(reader);
     let ran = program().stdout(writer).output().unwrap();
     assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
-    let ran = program().stdout(File::options().write(true).open("/dev/full").unwrap()).output().unwrap();
+    let ran =
+        program().stdout(File::options().write(true).open("/dev/full").unwrap()).output().unwrap();
     assert_eq!(ran.status.code(), Some(1), "{ran:?}");
 }

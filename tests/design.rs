@@ -52,7 +52,8 @@ impl Combination {
 
 impl Fixture for Combination {
     fn node_with(&self, limits: Limits) -> Service {
-        let options = NodeOptions { design: self.design, reads: self.reads, limits, ..self.site.options() };
+        let options =
+            NodeOptions { design: self.design, reads: self.reads, limits, ..self.site.options() };
         if self.design.takes_lock() {
             return node::open(&options).unwrap();
         }

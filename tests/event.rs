@@ -23,7 +23,8 @@ impl History {
     /// At random from a seed, of so many versions.
     pub fn of(graph: &str, seed: u64, versions: usize) -> Self {
         let mut requests = Requests::new(seed);
-        let (mut logged, mut graphs, mut chain) = (Vec::new(), vec![Graph::default()], Chain::START);
+        let (mut logged, mut graphs, mut chain) =
+            (Vec::new(), vec![Graph::default()], Chain::START);
         while logged.len() < versions {
             let write = requests.next();
             let Ok(decision) = decide(&graphs[logged.len()], &write.command) else { continue };
@@ -34,10 +35,20 @@ impl History {
             let change = decision.change.canonical_json(version);
             chain = chain.next(&change);
             let actor = (version % 3 == 0).then(|| format!("actor \"{version}\" é"));
-            logged.push(Logged { version, change, chain, committed_at_ms: 1_767_225_600_000 + version as i64, actor });
+            logged.push(Logged {
+                version,
+                change,
+                chain,
+                committed_at_ms: 1_767_225_600_000 + version as i64,
+                actor,
+            });
             graphs.push(decision.next);
         }
-        Self { stream: Stream::new(name(graph), uuid::Uuid::from_u128(u128::from(seed) + 1)), logged, graphs }
+        Self {
+            stream: Stream::new(name(graph), uuid::Uuid::from_u128(u128::from(seed) + 1)),
+            logged,
+            graphs,
+        }
     }
 
     /// The graph at `version` as an import.

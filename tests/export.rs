@@ -77,7 +77,12 @@ impl Place {
             events.push(event.to_owned());
             ControlFlow::Continue(())
         };
-        SinkUrl::parse(&self.url).unwrap().open(&self.stream, Purpose::Read).unwrap().read(&mut each).unwrap();
+        SinkUrl::parse(&self.url)
+            .unwrap()
+            .open(&self.stream, Purpose::Read)
+            .unwrap()
+            .read(&mut each)
+            .unwrap();
         events
     }
 }

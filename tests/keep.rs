@@ -42,8 +42,8 @@ impl Known {
     }
 
     fn at(store: &RowStore, version: u64) -> Self {
-        let Past { graph, chain, .. } =
-            graph_at(store, &name(GRAPH), version).unwrap_or_else(|error| panic!("version {version}: {error}"));
+        let Past { graph, chain, .. } = graph_at(store, &name(GRAPH), version)
+            .unwrap_or_else(|error| panic!("version {version}: {error}"));
         Self::of(&graph, chain)
     }
 }
@@ -58,7 +58,10 @@ fn grown(site: &Site, seed: u64, versions: u64) -> Vec<Known> {
         let at = known.len();
         let write = match at as u64 == versions / 2 {
             true => delete_graph(),
-            false => Write { actor: (at % 3 > 0).then(|| format!("actor \"{at}\"\n")), ..requests.next() },
+            false => Write {
+                actor: (at % 3 > 0).then(|| format!("actor \"{at}\"\n")),
+                ..requests.next()
+            },
         };
         let _ = node.write_and_wait(&name(GRAPH), write);
         let now = Known::now(&store);

@@ -15,9 +15,15 @@ fn run(group: &str, at_least: usize, about_files: &[&str]) {
     }
     Postgres::lend_to(&mut command);
     let (code, output) = finish(command);
-    let passed = output.split("test result: ok. ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let passed = output
+        .split("test result: ok. ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next()?.parse().ok());
     assert!(code == Some(0), "{output}");
-    assert!(passed.is_some_and(|passed: usize| passed >= at_least), "fewer than {at_least}: {output}");
+    assert!(
+        passed.is_some_and(|passed: usize| passed >= at_least),
+        "fewer than {at_least}: {output}"
+    );
 }
 
 #[test]

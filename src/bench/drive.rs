@@ -33,7 +33,9 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     let contact = first_contact(connection.as_mut(), nodes, args, about_graph)?;
     let workload = Workload::prepare(args, contact.jobs, connection.as_mut())?;
     let (writer, recorder) = match &args.history {
-        Some(path) => Writer::create(path).map(|(writer, recorder)| (Some(writer), Some(recorder)))?,
+        Some(path) => {
+            Writer::create(path).map(|(writer, recorder)| (Some(writer), Some(recorder)))?
+        }
         None => (None, None),
     };
     let began = Instant::now();
@@ -73,7 +75,11 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     run.bar.finish_and_clear();
     tally.add(counted);
 
-    let last = if about_graph { last_look(connection.as_mut(), nodes, args.history.is_some()) } else { Ok(json!({})) };
+    let last = if about_graph {
+        last_look(connection.as_mut(), nodes, args.history.is_some())
+    } else {
+        Ok(json!({}))
+    };
     let away = last.as_ref().err().cloned().or_else(|| run.gave_up());
     let last = last.unwrap_or_else(|_| json!({}));
     let footer = record(run.recorder.as_ref(), || run.footer(&tally, &last));
@@ -84,7 +90,16 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     let loaded = (args.workload == WorkloadName::Load).then(|| operations(&workload));
     let final_version = last["final_version"].as_u64();
     let first_read = contact.first_read;
-    Ok(Report { args: args.clone(), tally, measured, first_read, phases, loaded, final_version, away })
+    Ok(Report {
+        args: args.clone(),
+        tally,
+        measured,
+        first_read,
+        phases,
+        loaded,
+        final_version,
+        away,
+    })
 }
 
 fn unix_ms() -> u64 {
@@ -93,11 +108,12 @@ fn unix_ms() -> u64 {
 
 fn operations(workload: &Workload) -> u64 {
     let requests = workload.requests().unwrap_or_default();
-    let size = |request: Request| if let Request::Write(steps) = request { steps.len() as u64 } else { 1 };
+    let size =
+        |request: Request| if let Request::Write(steps) = request { steps.len() as u64 } else { 1 };
     let seen = Seen::new();
-    requests
-        .checked_sub(1)
-        .map_or(0, |last| last * size(workload.request(0, &seen)) + size(workload.request(last, &seen)))
+    requests.checked_sub(1).map_or(0, |last| {
+        last * size(workload.request(0, &seen)) + size(workload.request(last, &seen))
+    })
 }
 
 /// What the first answers told.
@@ -122,14 +138,21 @@ fn first_contact(
     }
     let began = Instant::now();
     let (version, answer) = first_answer(connection, nodes, &read)?;
-    Ok(Contact { version, jobs: answer["jobs"].as_u64().unwrap_or_default(), first_read: began.elapsed() })
+    Ok(Contact {
+        version,
+        jobs: answer["jobs"].as_u64().unwrap_or_default(),
+        first_read: began.elapsed(),
+    })
 }
 
 /// The answer of the first node that gives one. For what may be asked twice.
 fn ask(connection: &mut dyn Connection, nodes: usize, request: &Request) -> Outcome {
     let mut outcome = connection.perform(request).outcome;
     for _ in 1..nodes {
-        if !matches!(outcome, Outcome::Unreachable(_) | Outcome::Unknown { .. } | Outcome::Refused { .. }) {
+        if !matches!(
+            outcome,
+            Outcome::Unreachable(_) | Outcome::Unknown { .. } | Outcome::Refused { .. }
+        ) {
             break;
         }
         connection.move_on();
@@ -146,9 +169,16 @@ fn first_answer(
     match ask(connection, nodes, request) {
         Outcome::Accepted(accepted) => Ok((Some(accepted.version), Value::Null)),
         Outcome::Answered { version, answer } => Ok((version, answer)),
-        Outcome::Unreachable(reason) | Outcome::Unknown { reason, .. } => Err(BenchError::Away(reason)),
-        Outcome::Refused { name, .. } => Err(BenchError::Away(format!("the server cannot serve: {name}"))),
-        other => Err(BenchError::Refused(format!("the first request was answered: {}", describe(&other)))),
+        Outcome::Unreachable(reason) | Outcome::Unknown { reason, .. } => {
+            Err(BenchError::Away(reason))
+        }
+        Outcome::Refused { name, .. } => {
+            Err(BenchError::Away(format!("the server cannot serve: {name}")))
+        }
+        other => Err(BenchError::Refused(format!(
+            "the first request was answered: {}",
+            describe(&other)
+        ))),
     }
 }
 
@@ -165,9 +195,9 @@ fn last_look(connection: &mut dyn Connection, nodes: usize, digest: bool) -> Res
 
 fn describe(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Unreachable(reason) | Outcome::Unknown { reason, .. } | Outcome::Undocumented(reason) => {
-            reason.clone()
-        }
+        Outcome::Unreachable(reason)
+        | Outcome::Unknown { reason, .. }
+        | Outcome::Undocumented(reason) => reason.clone(),
         other => other.label(),
     }
 }
@@ -175,7 +205,9 @@ fn describe(outcome: &Outcome) -> String {
 fn record(recorder: Option<&Recorder>, event: impl FnOnce() -> Event) -> Result<(), BenchError> {
     let Some(recorder) = recorder else { return Ok(()) };
     // The writer has gone only if it failed; what failed is told when it is waited for.
-    recorder.send(event()).map_err(|_| BenchError::History(std::io::Error::other("the writer stopped")))
+    recorder
+        .send(event())
+        .map_err(|_| BenchError::History(std::io::Error::other("the writer stopped")))
 }
 
 /// When requests are due, and when there are no more.
@@ -242,7 +274,10 @@ impl Run<'_> {
             let (outcome, _, _) = self.exchange(connection, 0, id as u64, None, request);
             tally.count(request.call(), &outcome, None);
             if !matches!(outcome, Outcome::Accepted(_)) {
-                return Err(BenchError::Refused(format!("the workload cannot begin: {}", describe(&outcome))));
+                return Err(BenchError::Refused(format!(
+                    "the workload cannot begin: {}",
+                    describe(&outcome)
+                )));
             }
         }
         Ok(tally)
@@ -292,7 +327,9 @@ impl Run<'_> {
         if let Some(recorder) = &self.recorder {
             let time_ns = self.ns(completion.at);
             let outcome = completion.outcome.clone();
-            self.keep(recorder.send(Event::Complete(Ending { process, id, time_ns, outcome })).is_ok());
+            self.keep(
+                recorder.send(Event::Complete(Ending { process, id, time_ns, outcome })).is_ok(),
+            );
         }
         (completion.outcome, sent, completion.at)
     }
@@ -314,15 +351,22 @@ impl Run<'_> {
 
     /// Ends the run when the server has been away for longer than anyone would wait.
     fn lose_patience(&self) {
-        let silent = self.ns(Instant::now()).saturating_sub(self.last_contact_ns.load(Ordering::Relaxed));
+        let silent =
+            self.ns(Instant::now()).saturating_sub(self.last_contact_ns.load(Ordering::Relaxed));
         if Duration::from_nanos(silent) >= Duration::from_secs_f64(self.args.patience_seconds) {
             self.ended.store(true, Ordering::Relaxed);
         }
     }
 
     fn gave_up(&self) -> Option<String> {
-        let gave_up = self.ended.load(Ordering::Relaxed) && !self.history_lost.load(Ordering::Relaxed);
-        gave_up.then(|| format!("the server was away for {} s; the run was given up", self.args.patience_seconds))
+        let gave_up =
+            self.ended.load(Ordering::Relaxed) && !self.history_lost.load(Ordering::Relaxed);
+        gave_up.then(|| {
+            format!(
+                "the server was away for {} s; the run was given up",
+                self.args.patience_seconds
+            )
+        })
     }
 
     fn footer(&self, tally: &Tally, last: &Value) -> Event {
@@ -356,7 +400,9 @@ impl<'r> Client<'r> {
     }
 
     fn run(mut self) -> Tally {
-        while !self.run.ended.load(Ordering::Relaxed) && !self.run.schedule.is_over(self.start.elapsed()) {
+        while !self.run.ended.load(Ordering::Relaxed)
+            && !self.run.schedule.is_over(self.start.elapsed())
+        {
             let number = self.run.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.run.schedule.requests {
                 break;
@@ -377,7 +423,8 @@ impl<'r> Client<'r> {
     fn send(&mut self, number: u64, request: &Request, due: Option<Instant>) {
         let commits = self.commits();
         let id = self.run.setup.len() as u64 + number;
-        let (outcome, sent, answered) = self.run.exchange(self.connection.as_mut(), self.process, id, due, request);
+        let (outcome, sent, answered) =
+            self.run.exchange(self.connection.as_mut(), self.process, id, due, request);
         self.run.bar.inc(1);
         // With a rate, a late start counts as latency: the client that was due would have waited.
         let intended = due.unwrap_or(sent);

@@ -108,7 +108,8 @@ impl Serialize for Event {
             Self::Start(rest) => Line { event: "start", rest }.serialize(serializer),
             Self::Invoke(rest) => Line { event: "invoke", rest }.serialize(serializer),
             Self::Complete(rest) => {
-                Line { event: rest.outcome.event(), rest: &Completed::from(rest) }.serialize(serializer)
+                Line { event: rest.outcome.event(), rest: &Completed::from(rest) }
+                    .serialize(serializer)
             }
             Self::End(rest) => Line { event: "end", rest }.serialize(serializer),
         }
@@ -158,8 +159,12 @@ impl<'e> From<&'e Ending> for Completed<'e> {
                 created: Some(accepted.created),
                 ..of("accepted")
             },
-            Outcome::Answered { version, answer } => Self { version: *version, answer: Some(answer), ..of("answered") },
-            Outcome::NotModified { version } => Self { version: Some(*version), ..of("not_modified") },
+            Outcome::Answered { version, answer } => {
+                Self { version: *version, answer: Some(answer), ..of("answered") }
+            }
+            Outcome::NotModified { version } => {
+                Self { version: Some(*version), ..of("not_modified") }
+            }
             Outcome::Rejected { version, problem, .. } => {
                 Self { version: *version, problem: Some(problem), ..of("rejected") }
             }

@@ -60,7 +60,8 @@ impl Histograms {
         for line in text.lines().filter(|line| line.starts_with("fencepost_")) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-            let labels = labels.trim_end_matches('}').split(',').filter_map(|label| label.split_once('='));
+            let labels =
+                labels.trim_end_matches('}').split(',').filter_map(|label| label.split_once('='));
             let (mut bound, mut kept) = (None, Vec::new());
             for (label, value) in labels {
                 match label {
@@ -70,13 +71,16 @@ impl Histograms {
                 }
             }
             let Some((histogram, part)) = name.rsplit_once('_') else { continue };
-            let labels = if kept.is_empty() { String::new() } else { format!("{{{}}}", kept.join(",")) };
+            let labels =
+                if kept.is_empty() { String::new() } else { format!("{{{}}}", kept.join(",")) };
             let Ok(value) = value.parse::<f64>() else { continue };
             let observed = histograms.0.entry(histogram.to_owned() + &labels).or_default();
             match (part, bound) {
                 ("count", _) => observed.count += value,
                 ("sum", _) => observed.sum += value,
-                ("bucket", Some(bound)) => observed.add_bucket(bound.parse().unwrap_or(f64::INFINITY), value),
+                ("bucket", Some(bound)) => {
+                    observed.add_bucket(bound.parse().unwrap_or(f64::INFINITY), value)
+                }
                 _ => {}
             }
         }
@@ -119,8 +123,9 @@ impl Phases {
 
     /// Of what is told, what was observed at all: whose it is, what it is, and the figures.
     fn rows(&self) -> Vec<(&'static str, &'static str, &Observed)> {
-        let found =
-            TOLD.iter().filter_map(|&(whose, what, histogram)| Some((whose, what, self.of_all.0.get(histogram)?)));
+        let found = TOLD.iter().filter_map(|&(whose, what, histogram)| {
+            Some((whose, what, self.of_all.0.get(histogram)?))
+        });
         found.filter(|(.., observed)| observed.count > 0.0).collect()
     }
 
@@ -132,8 +137,11 @@ impl Phases {
             return text;
         }
         if self.told < self.nodes {
-            let _ =
-                writeln!(text, "of {} of {} nodes only: the others were away, or began anew", self.told, self.nodes);
+            let _ = writeln!(
+                text,
+                "of {} of {} nodes only: the others were away, or began anew",
+                self.told, self.nodes
+            );
         }
         let _ = writeln!(
             text,
@@ -145,9 +153,12 @@ impl Phases {
                 let _ = writeln!(text, "{whose}s a turn{:>22.1}", observed.mean());
                 continue;
             }
-            let turns = rows.iter().find(|row| row.0 == *whose && row.1 == TURN).map(|row| row.2.sum);
+            let turns =
+                rows.iter().find(|row| row.0 == *whose && row.1 == TURN).map(|row| row.2.sum);
             let of_turn = !matches!(*what, "request" | "queue" | TURN);
-            let share = turns.filter(|_| of_turn).map(|turns| format!("{:.1} %", 100.0 * observed.sum / turns));
+            let share = turns
+                .filter(|_| of_turn)
+                .map(|turns| format!("{:.1} %", 100.0 * observed.sum / turns));
             let _ = writeln!(
                 text,
                 "{:<21} {:>9} {:>11.1} {:>10.1} {:>10.1} {:>8}",
@@ -166,7 +177,8 @@ impl Phases {
     pub fn json(&self) -> Value {
         let row = |(whose, what, observed): (&str, &str, &Observed)| {
             let scale = if what == BATCH { 1.0 } else { 1e6 };
-            let [mean, p50, p99] = [observed.mean(), observed.quantile(0.5), observed.quantile(0.99)];
+            let [mean, p50, p99] =
+                [observed.mean(), observed.quantile(0.5), observed.quantile(0.99)];
             json!({"of": whose, "phase": what, "count": observed.count, "mean": mean * scale, "p50": p50 * scale, "p99": p99 * scale})
         };
         self.rows().into_iter().map(row).collect()
@@ -182,9 +194,11 @@ impl Observed {
     }
 
     fn since(&self, earlier: &Self) -> Self {
-        let before =
-            |bound: f64| earlier.buckets.iter().find(|bucket| bucket.0 == bound).map_or(0.0, |bucket| bucket.1);
-        let buckets = self.buckets.iter().map(|&(bound, count)| (bound, count - before(bound))).collect();
+        let before = |bound: f64| {
+            earlier.buckets.iter().find(|bucket| bucket.0 == bound).map_or(0.0, |bucket| bucket.1)
+        };
+        let buckets =
+            self.buckets.iter().map(|&(bound, count)| (bound, count - before(bound))).collect();
         Self { count: self.count - earlier.count, sum: self.sum - earlier.sum, buckets }
     }
 
@@ -199,7 +213,11 @@ impl Observed {
         for &(bound, count) in &self.buckets {
             if count >= rank && bound.is_finite() {
                 let inside = count - below;
-                return if inside > 0.0 { low + (bound - low) * (rank - below) / inside } else { low };
+                return if inside > 0.0 {
+                    low + (bound - low) * (rank - below) / inside
+                } else {
+                    low
+                };
             }
             if bound.is_finite() {
                 (low, below) = (bound, count);
@@ -246,12 +264,19 @@ fencepost_graphs_held 1
     fn what_was_observed_in_between_is_told() {
         let phases = between(&[(Some(BEFORE), Some(AFTER))]);
         let found = phases.rows();
-        let figures: Vec<_> = found.iter().map(|(whose, what, observed)| (*whose, *what, observed.count)).collect();
-        assert_eq!(figures, [("http", "request", 7.0), ("write", TURN, 4.0), ("write", "decide", 4.0)]);
+        let figures: Vec<_> =
+            found.iter().map(|(whose, what, observed)| (*whose, *what, observed.count)).collect();
+        assert_eq!(
+            figures,
+            [("http", "request", 7.0), ("write", TURN, 4.0), ("write", "decide", 4.0)]
+        );
         let decide = found[2].2;
         assert!((decide.mean() - 0.0015).abs() < 1e-9);
         // All four lie between 1 and 2 ms.
-        assert!((decide.quantile(0.5) - 0.0015).abs() < 1e-9 && (decide.quantile(0.25) - 0.00125).abs() < 1e-9);
+        assert!(
+            (decide.quantile(0.5) - 0.0015).abs() < 1e-9
+                && (decide.quantile(0.25) - 0.00125).abs() < 1e-9
+        );
         let row = "write decide                  4      1500.0     1500.0     1990.0   50.0 %";
         assert!(phases.table().contains(row) && !phases.table().contains("nodes only"));
     }
@@ -262,7 +287,12 @@ fencepost_graphs_held 1
         let both = between(&[node, node]);
         assert_eq!(both.rows()[0].2.count, 14.0);
         assert!((both.rows()[2].2.quantile(0.5) - 0.0015).abs() < 1e-9);
-        let one_left = between(&[node, (Some(BEFORE), None), (None, Some(AFTER)), (Some(AFTER), Some(BEFORE))]);
+        let one_left = between(&[
+            node,
+            (Some(BEFORE), None),
+            (None, Some(AFTER)),
+            (Some(AFTER), Some(BEFORE)),
+        ]);
         assert_eq!(one_left.rows()[0].2.count, 7.0);
         assert!(one_left.table().starts_with("of 1 of 4 nodes only"));
         assert_eq!(between(&[(None, None)]).table(), "");

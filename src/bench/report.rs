@@ -178,7 +178,11 @@ impl Report {
 
     fn text(&self) -> String {
         let mut text = String::new();
-        let row = |text: &mut String, name: &str, verdict: &str, count: u64, latencies: &Latencies| {
+        let row = |text: &mut String,
+                   name: &str,
+                   verdict: &str,
+                   count: u64,
+                   latencies: &Latencies| {
             let [p50, p90, p99, p999, max] = latencies.quantiles_us();
             let rate = self.rate(count);
             let _ = writeln!(
@@ -189,7 +193,15 @@ impl Report {
         let _ = writeln!(
             text,
             "{:<15} {:<29} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10} {:>11}",
-            "call", "verdict", "count", "per second", "p50 µs", "p90 µs", "p99 µs", "p99.9 µs", "max µs"
+            "call",
+            "verdict",
+            "count",
+            "per second",
+            "p50 µs",
+            "p90 µs",
+            "p99 µs",
+            "p99.9 µs",
+            "max µs"
         );
         let mut all = Latencies::default();
         for ((call, verdict), latencies) in &self.tally.latencies {
@@ -203,7 +215,10 @@ impl Report {
         text += &self.phases.table();
         if let Some(operations) = self.loaded {
             let (seconds, rate) = (self.measured.as_secs_f64(), self.rate(operations));
-            let _ = writeln!(text, "loaded: {operations} operations in {seconds:.1} s, {rate:.0} a second");
+            let _ = writeln!(
+                text,
+                "loaded: {operations} operations in {seconds:.1} s, {rate:.0} a second"
+            );
         }
         if self.tally.unsent > 0 {
             let _ = writeln!(
@@ -212,10 +227,14 @@ impl Report {
                 self.tally.unsent
             );
         }
-        let version =
-            self.final_version.map_or_else(String::new, |version| format!("; the graph is at version {version}"));
+        let version = self
+            .final_version
+            .map_or_else(String::new, |version| format!("; the graph is at version {version}"));
         let (measured, first_read) = (self.measured.as_secs_f64(), self.first_read.as_secs_f64());
-        let _ = write!(text, "measured {measured:.1} s, after a first read of {first_read:.3} s{version}");
+        let _ = write!(
+            text,
+            "measured {measured:.1} s, after a first read of {first_read:.3} s{version}"
+        );
         text
     }
 }

@@ -160,14 +160,16 @@ const REJECTIONS: [&str; 11] = [
 ];
 
 /// Problems of a server that cannot serve now.
-const REFUSALS: [&str; 4] = ["contended", "lock_unavailable", "database_unavailable", "version_not_reached"];
+const REFUSALS: [&str; 4] =
+    ["contended", "lock_unavailable", "database_unavailable", "version_not_reached"];
 
 impl Outcome {
     /// What a problem means to the client. Its well-formed requests are never to be called malformed, nor to find a bug.
     #[must_use]
     pub fn of_problem(status: u16, problem: Value) -> Self {
         let text = |field: &str| problem.get(field).and_then(Value::as_str).unwrap_or_default();
-        let name = text("type").strip_prefix("urn:fencepost:problem:").unwrap_or_default().to_owned();
+        let name =
+            text("type").strip_prefix("urn:fencepost:problem:").unwrap_or_default().to_owned();
         let documented = crate::http::Kind::ALL.iter().any(|kind| {
             let (kind_status, kind_name, _) = kind.parts();
             (kind_status, kind_name) == (status, name.as_str())

@@ -79,7 +79,12 @@ impl Topology {
     ///
     /// # Errors
     /// [`TopologyError`] says which number cannot be.
-    pub fn sized(args: &DriveArgs, jobs: u64, datasets: u64, edges: u64) -> Result<Self, TopologyError> {
+    pub fn sized(
+        args: &DriveArgs,
+        jobs: u64,
+        datasets: u64,
+        edges: u64,
+    ) -> Result<Self, TopologyError> {
         let outputs = jobs.min(datasets);
         let Some(inputs) = edges.checked_sub(outputs) else {
             return Err(TopologyError::TooFewEdges { jobs, outputs, edges });
@@ -101,19 +106,33 @@ impl Topology {
         Ok(topology)
     }
 
-    fn checked(args: &DriveArgs, producers: u64, sources: Option<u64>, quota: Quota) -> Result<Self, TopologyError> {
+    fn checked(
+        args: &DriveArgs,
+        producers: u64,
+        sources: Option<u64>,
+        quota: Quota,
+    ) -> Result<Self, TopologyError> {
         if !(24..=Name::MAX_BYTES).contains(&args.name_bytes) {
             return Err(TopologyError::NameBytes(args.name_bytes));
         }
-        Ok(Self { shape: args.shape, name_bytes: args.name_bytes, seed: args.seed, producers, sources, quota })
+        Ok(Self {
+            shape: args.shape,
+            name_bytes: args.name_bytes,
+            seed: args.seed,
+            producers,
+            sources,
+            quota,
+        })
     }
 
     /// Job `number`, which reads only what jobs of lower numbers write.
     #[must_use]
     pub fn job(&self, number: u64) -> JobSpecification {
-        let mut inputs: Vec<Name> = self.inputs(number).into_iter().map(|dataset| self.dataset_name(dataset)).collect();
+        let mut inputs: Vec<Name> =
+            self.inputs(number).into_iter().map(|dataset| self.dataset_name(dataset)).collect();
         inputs.sort_unstable();
-        let outputs = (number < self.producers).then(|| self.dataset_name(Dataset::OutputOf(number)));
+        let outputs =
+            (number < self.producers).then(|| self.dataset_name(Dataset::OutputOf(number)));
         JobSpecification {
             name: self.job_name(number),
             inputs,
@@ -151,7 +170,8 @@ impl Topology {
     fn name(&self, kind: char, number: u64) -> Name {
         let hash = Random::of(&[self.seed, u64::from(kind), number]).next() as u32;
         let text = format!("{kind}/{hash:08x}/{number}");
-        Name::new(&format!("{text:.<width$}", width = self.name_bytes)).expect("letters, digits, slashes and dots")
+        Name::new(&format!("{text:.<width$}", width = self.name_bytes))
+            .expect("letters, digits, slashes and dots")
     }
 
     /// How many datasets job `number` could read.
@@ -168,7 +188,9 @@ impl Topology {
     }
 
     fn share(&self, inputs: u64, jobs: u64, number: u64) -> u64 {
-        let before = |number: u64| (u128::from(number) * u128::from(inputs) / u128::from(jobs.max(1))) as u64;
+        let before = |number: u64| {
+            (u128::from(number) * u128::from(inputs) / u128::from(jobs.max(1))) as u64
+        };
         if self.shape != Shape::FanIn {
             return before(number + 1) - before(number);
         }
@@ -178,8 +200,12 @@ impl Topology {
 
     fn inputs(&self, number: u64) -> Vec<Dataset> {
         let count = match self.quota {
-            Quota::Each(_) if self.shape == Shape::FanIn && number % FAN_IN == FAN_IN - 1 => FAN_IN - 1,
-            Quota::Total { made_good_from, owed, .. } if (made_good_from..made_good_from + owed).contains(&number) => {
+            Quota::Each(_) if self.shape == Shape::FanIn && number % FAN_IN == FAN_IN - 1 => {
+                FAN_IN - 1
+            }
+            Quota::Total { made_good_from, owed, .. }
+                if (made_good_from..made_good_from + owed).contains(&number) =>
+            {
                 self.quota(number) + 1
             }
             Quota::Each(_) | Quota::Total { .. } => self.quota(number),
@@ -214,7 +240,8 @@ impl Topology {
         let earlier = number.min(self.producers);
         let output = |number: u64| (number < earlier).then_some(Dataset::OutputOf(number));
         let source = |random: &mut Random| {
-            let sources = self.sources.map_or(number / 4 + 8, |sources| sources.min(number / 4 + 8));
+            let sources =
+                self.sources.map_or(number / 4 + 8, |sources| sources.min(number / 4 + 8));
             if sources > 0 {
                 Some(Dataset::Source(random.below(sources)))
             } else {
@@ -223,11 +250,17 @@ impl Topology {
         };
         match self.shape {
             Shape::Chain if place == 0 && number > 0 => output(number - 1),
-            Shape::Layered if number >= LAYER => output((number / LAYER - 1) * LAYER + random.below(LAYER)),
+            Shape::Layered if number >= LAYER => {
+                output((number / LAYER - 1) * LAYER + random.below(LAYER))
+            }
             Shape::FanOut if place == 0 && number > 0 => output((number - 1) / FAN_OUT * FAN_OUT),
-            Shape::FanIn if number % FAN_IN == FAN_IN - 1 => output(number - 1 - place % (FAN_IN - 1)),
+            Shape::FanIn if number % FAN_IN == FAN_IN - 1 => {
+                output(number - 1 - place % (FAN_IN - 1))
+            }
             Shape::Random if earlier >= INPUTS => output(random.below(earlier)),
-            Shape::ScaleFree if earlier >= INPUTS => output((earlier as f64 * random.unit().powi(3)) as u64),
+            Shape::ScaleFree if earlier >= INPUTS => {
+                output((earlier as f64 * random.unit().powi(3)) as u64)
+            }
             _ => source(random),
         }
     }

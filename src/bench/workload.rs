@@ -8,7 +8,8 @@ use super::target::Connection;
 use super::topology::{Topology, TopologyError};
 use super::{BenchError, DriveArgs, Order, WorkloadName};
 use crate::graph::{
-    CanonicalJson, Changeset, JobSpecification, Name, Operation, PlanRequest, Precondition, Side, Step,
+    CanonicalJson, Changeset, JobSpecification, Name, Operation, PlanRequest, Precondition, Side,
+    Step,
 };
 
 /// Everything that request n depends on.
@@ -48,12 +49,21 @@ impl Workload {
     ///
     /// # Errors
     /// [`BenchError`] if the arguments cannot be met, or the graph cannot be read.
-    pub fn prepare(args: &DriveArgs, jobs_there: u64, connection: &mut dyn Connection) -> Result<Self, BenchError> {
+    pub fn prepare(
+        args: &DriveArgs,
+        jobs_there: u64,
+        connection: &mut dyn Connection,
+    ) -> Result<Self, BenchError> {
         let (mut topology, mut sources) = (Topology::endless(args)?, 0);
         if args.workload == WorkloadName::Load {
             let jobs = args.jobs.unwrap_or(LOAD_JOBS);
             let datasets = args.datasets.unwrap_or(jobs);
-            topology = Topology::sized(args, jobs, datasets, args.edges.unwrap_or(jobs.saturating_mul(4)))?;
+            topology = Topology::sized(
+                args,
+                jobs,
+                datasets,
+                args.edges.unwrap_or(jobs.saturating_mul(4)),
+            )?;
             sources = datasets.saturating_sub(jobs);
         }
         let mut workload = Self {
@@ -65,15 +75,22 @@ impl Workload {
             written: Vec::new(),
             plans: Vec::new(),
         };
-        if matches!(args.workload, WorkloadName::Reregister | WorkloadName::Plans | WorkloadName::Mixed) {
+        if matches!(
+            args.workload,
+            WorkloadName::Reregister | WorkloadName::Plans | WorkloadName::Mixed
+        ) {
             workload.known = connection.first_jobs(args.sample).map_err(BenchError::Refused)?;
             workload.written = workload.known.iter().flat_map(|job| job.outputs.clone()).collect();
         }
-        if matches!(args.workload, WorkloadName::Register | WorkloadName::Mixed) && args.first_job.is_none() {
+        if matches!(args.workload, WorkloadName::Register | WorkloadName::Mixed)
+            && args.first_job.is_none()
+        {
             workload.first_job = workload.free_block(jobs_there, connection)?;
         }
         match args.workload {
-            WorkloadName::Reregister if workload.known.is_empty() => Err(nothing_there(args, "no job")),
+            WorkloadName::Reregister if workload.known.is_empty() => {
+                Err(nothing_there(args, "no job"))
+            }
             WorkloadName::Plans if workload.written.is_empty() => {
                 Err(nothing_there(args, "no dataset that a job writes"))
             }
@@ -91,7 +108,10 @@ impl Workload {
         if self.args.workload != WorkloadName::Conflict {
             return Vec::new();
         }
-        let dataset = |k| Operation::PutDataset { name: fought_over('d', k), metadata: CanonicalJson::default() };
+        let dataset = |k| Operation::PutDataset {
+            name: fought_over('d', k),
+            metadata: CanonicalJson::default(),
+        };
         let job = |k| Operation::PutJob(bare_job(fought_over('j', k)));
         let operations = (0..self.fought_over()).flat_map(|k| [dataset(k), job(k)]);
         vec![Request::Write(operations.map(Step::from).collect())]
@@ -100,7 +120,8 @@ impl Workload {
     /// After how many requests the workload is done; `None` for those that never are.
     #[must_use]
     pub fn requests(&self) -> Option<u64> {
-        (self.args.workload == WorkloadName::Load).then(|| self.load_operations().div_ceil(self.args.batch.max(1)))
+        (self.args.workload == WorkloadName::Load)
+            .then(|| self.load_operations().div_ceil(self.args.batch.max(1)))
     }
 
     /// Request `number`. O(its size).
@@ -110,7 +131,9 @@ impl Workload {
         match self.args.workload {
             WorkloadName::Register => self.register(number),
             WorkloadName::Reregister => self.reregister(number, &mut random),
-            WorkloadName::Plans => Request::Plan(pick(&self.plans, &mut random).cloned().unwrap_or_default()),
+            WorkloadName::Plans => {
+                Request::Plan(pick(&self.plans, &mut random).cloned().unwrap_or_default())
+            }
             WorkloadName::Mixed => self.mixed(number, &mut random, seen),
             WorkloadName::Conflict => self.conflict(&mut random),
             WorkloadName::Load => self.load(number),
@@ -138,7 +161,11 @@ impl Workload {
     }
 
     /// The first block, from as many jobs on as there are, that no earlier run has begun.
-    fn free_block(&self, jobs_there: u64, connection: &mut dyn Connection) -> Result<u64, BenchError> {
+    fn free_block(
+        &self,
+        jobs_there: u64,
+        connection: &mut dyn Connection,
+    ) -> Result<u64, BenchError> {
         let mut block = jobs_there.next_multiple_of(BLOCK);
         loop {
             let orders = [Order::Topological, Order::Reverse, Order::Random];
@@ -149,7 +176,11 @@ impl Workload {
                 begun |= match connection.perform(&request).outcome {
                     Outcome::Answered { .. } => true,
                     Outcome::Rejected { name, .. } if name == "job_not_found" => false,
-                    other => return Err(BenchError::Refused(format!("a job could not be read: {other:?}"))),
+                    other => {
+                        return Err(BenchError::Refused(format!(
+                            "a job could not be read: {other:?}"
+                        )));
+                    }
                 };
             }
             if !begun {
@@ -172,7 +203,9 @@ impl Workload {
     fn mixed(&self, number: u64, random: &mut Random, seen: &Seen) -> Request {
         if random.percent(self.args.write_percent.unwrap_or(MIXED_WRITE_PERCENT)) {
             return match pick(&self.known, random) {
-                Some(job) if random.percent(50) => put(JobSpecification { spec: revision(number), ..job.clone() }),
+                Some(job) if random.percent(50) => {
+                    put(JobSpecification { spec: revision(number), ..job.clone() })
+                }
                 _ => self.register(number),
             };
         }
@@ -180,7 +213,9 @@ impl Workload {
         let recent = self.first_job + random.below(number + 1);
         match random.below(10) {
             0 => Request::Dataset(
-                pick(&self.written, random).cloned().unwrap_or_else(|| self.topology.output_name(recent)),
+                pick(&self.written, random)
+                    .cloned()
+                    .unwrap_or_else(|| self.topology.output_name(recent)),
             ),
             1 => {
                 let dataset = pick(&self.written, random).cloned();
@@ -188,10 +223,12 @@ impl Workload {
                 Request::Plan(PlanRequest { datasets, ..PlanRequest::default() })
             }
             _ => {
-                let name =
-                    pick(&self.known, random).map_or_else(|| self.topology.job_name(recent), |job| job.name.clone());
-                let if_none_match =
-                    random.percent(self.args.revalidate_percent).then(|| seen.get(&name).copied()).flatten();
+                let name = pick(&self.known, random)
+                    .map_or_else(|| self.topology.job_name(recent), |job| job.name.clone());
+                let if_none_match = random
+                    .percent(self.args.revalidate_percent)
+                    .then(|| seen.get(&name).copied())
+                    .flatten();
                 Request::Job { name, if_none_match }
             }
         }
@@ -239,12 +276,19 @@ impl Workload {
             }
             // An output moves from one job to another: legal only as a whole.
             31..=34 => vec![
-                step(Operation::RemoveEdge { side: Side::Output, job: first, dataset: one.clone() }),
+                step(Operation::RemoveEdge {
+                    side: Side::Output,
+                    job: first,
+                    dataset: one.clone(),
+                }),
                 step(Operation::AddEdge { side: Side::Output, job: second, dataset: one }),
             ],
             35 => vec![step(Operation::DeleteJob { name: first })],
             36 | 37 => {
-                vec![Step { operation: Operation::PutJob(bare_job(first)), precondition: Some(Precondition::Absent) }]
+                vec![Step {
+                    operation: Operation::PutJob(bare_job(first)),
+                    precondition: Some(Precondition::Absent),
+                }]
             }
             _ => vec![
                 step(Operation::DeleteDataset { name: one.clone() }),
@@ -262,17 +306,24 @@ impl Workload {
         let to = (from + self.args.batch.max(1)).min(self.load_operations());
         let operation = |n: u64| match n.checked_sub(self.sources) {
             Some(job) => Operation::PutJob(self.topology.job(job)),
-            None => Operation::PutDataset { name: self.topology.source_name(n), metadata: CanonicalJson::default() },
+            None => Operation::PutDataset {
+                name: self.topology.source_name(n),
+                metadata: CanonicalJson::default(),
+            },
         };
         Request::Write((from..to).map(operation).collect::<Changeset>().steps)
     }
 
     /// Targets whose plans have about the size that was asked for. A plan grows with its targets, so their number is searched for by halves.
-    fn choose_plans(&self, connection: &mut dyn Connection) -> Result<Vec<PlanRequest>, BenchError> {
+    fn choose_plans(
+        &self,
+        connection: &mut dyn Connection,
+    ) -> Result<Vec<PlanRequest>, BenchError> {
         let count = self.written.len();
         let start = |random: &mut Random| random.below(count as u64) as usize;
         let plan = |start: usize, targets: usize| {
-            let datasets = (0..targets).map(|i| self.written[(start + i) % count].clone()).collect();
+            let datasets =
+                (0..targets).map(|i| self.written[(start + i) % count].clone()).collect();
             PlanRequest { datasets, ..PlanRequest::default() }
         };
         let mut random = Random::of(&[self.args.seed, 5]);
@@ -299,7 +350,8 @@ impl Workload {
                 if size < wanted { low = targets } else { high = targets }
             }
             sized.push((plan(start, best.0), best.1));
-            let near = sized.iter().filter(|(_, size)| size.abs_diff(wanted) <= wanted / 10).count();
+            let near =
+                sized.iter().filter(|(_, size)| size.abs_diff(wanted) <= wanted / 10).count();
             if near >= PLANS_KEPT {
                 break;
             }
@@ -314,12 +366,17 @@ impl Workload {
 }
 
 fn nothing_there(args: &DriveArgs, what: &str) -> BenchError {
-    BenchError::Refused(format!("graph `{}` has {what}; fill it first, with --workload load or register", args.graph))
+    BenchError::Refused(format!(
+        "graph `{}` has {what}; fill it first, with --workload load or register",
+        args.graph
+    ))
 }
 
 fn plan_size(connection: &mut dyn Connection, request: PlanRequest) -> Result<usize, BenchError> {
     match connection.perform(&Request::Plan(request)).outcome {
-        Outcome::Answered { answer, .. } => Ok(answer["jobs"].as_u64().unwrap_or_default() as usize),
+        Outcome::Answered { answer, .. } => {
+            Ok(answer["jobs"].as_u64().unwrap_or_default() as usize)
+        }
         // Too large for the server: larger than anything that was asked for.
         Outcome::Rejected { name, .. } if name == "too_large" => Ok(usize::MAX),
         other => Err(BenchError::Refused(format!("a plan could not be read: {other:?}"))),
@@ -343,5 +400,10 @@ fn fought_over(kind: char, number: u64) -> Name {
 }
 
 fn bare_job(name: Name) -> JobSpecification {
-    JobSpecification { name, inputs: Vec::new(), outputs: Vec::new(), spec: CanonicalJson::default() }
+    JobSpecification {
+        name,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        spec: CanonicalJson::default(),
+    }
 }

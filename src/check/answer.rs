@@ -47,7 +47,9 @@ pub fn expected(state: &State, digest: &str, request: &Request) -> Result<Value,
             json!({"digest": plan.digest, "jobs": plan.jobs})
         }
         Request::Digest => json!({"digest": digest}),
-        Request::Graph => json!({"jobs": state.jobs.len(), "datasets": state.datasets.len(), "edges": state.edges}),
+        Request::Graph => {
+            json!({"jobs": state.jobs.len(), "datasets": state.datasets.len(), "edges": state.edges})
+        }
         Request::Write(_) | Request::Fetch => unreachable!("not a read of the graph"),
     })
 }
@@ -77,10 +79,14 @@ pub fn is_right(state: &State, digest: &str, request: &Request, answer: &str) ->
     let same = |stated: &[String], names: &BTreeSet<Text>| {
         stated.iter().map(String::as_str).eq(names.iter().map(|name| &**name))
     };
-    let same_json = |raw: &RawValue, text: &str| raw.get() == text || canonical(raw).is_ok_and(|given| given == text);
+    let same_json = |raw: &RawValue, text: &str| {
+        raw.get() == text || canonical(raw).is_ok_and(|given| given == text)
+    };
     match request {
         Request::Job { name, .. } => {
-            let (Some(job), Ok(given)) = (state.jobs.get(name), serde_json::from_str::<JobWire<'_>>(answer)) else {
+            let (Some(job), Ok(given)) =
+                (state.jobs.get(name), serde_json::from_str::<JobWire<'_>>(answer))
+            else {
                 return false;
             };
             given.name == **name
@@ -97,13 +103,16 @@ pub fn is_right(state: &State, digest: &str, request: &Request, answer: &str) ->
             };
             given.name == **name
                 && given.declared == dataset.metadata.is_some()
-                && given.producer.as_deref() == dataset.producers.first().map(|producer| &**producer)
+                && given.producer.as_deref()
+                    == dataset.producers.first().map(|producer| &**producer)
                 && same(&given.consumers, &dataset.consumers)
                 && same_json(given.metadata, dataset.metadata.as_deref().unwrap_or("{}"))
         }
         _ => {
             let given = serde_json::from_str::<Value>(answer).ok();
-            let (Ok(Value::Object(expected)), Some(given)) = (expected(state, digest, request), given) else {
+            let (Ok(Value::Object(expected)), Some(given)) =
+                (expected(state, digest, request), given)
+            else {
                 return false;
             };
             expected.iter().all(|(field, value)| given.get(field) == Some(value))
@@ -123,15 +132,26 @@ fn dataset_not_found(name: &Text) -> Box<Rejection> {
 ///
 /// # Errors
 /// The problem of the first name that is not there: of `stop_at`, then of the datasets, then of the jobs.
-pub fn plan(state: &State, datasets: &[Text], jobs: &[Text], stop_at: &[Text]) -> Result<Plan, Box<Rejection>> {
-    if let Some(absent) = stop_at.iter().chain(datasets).find(|name| !state.datasets.contains_key(*name)) {
+pub fn plan(
+    state: &State,
+    datasets: &[Text],
+    jobs: &[Text],
+    stop_at: &[Text],
+) -> Result<Plan, Box<Rejection>> {
+    if let Some(absent) =
+        stop_at.iter().chain(datasets).find(|name| !state.datasets.contains_key(*name))
+    {
         return Err(dataset_not_found(absent));
     }
     if let Some(absent) = jobs.iter().find(|name| !state.jobs.contains_key(*name)) {
         return Err(job_not_found(absent));
     }
     let producer = |dataset: &Text| {
-        if stop_at.contains(dataset) { None } else { state.datasets.get(dataset)?.producers.first() }
+        if stop_at.contains(dataset) {
+            None
+        } else {
+            state.datasets.get(dataset)?.producers.first()
+        }
     };
     // Found first, by number in the order in which they were found; by name after, all of them being known.
     let mut found: Vec<(&Text, &Job)> = Vec::new();
@@ -159,7 +179,8 @@ pub fn plan(state: &State, datasets: &[Text], jobs: &[Text], stop_at: &[Text]) -
     let mut place = vec![0; found.len()];
     by_name.iter().enumerate().for_each(|(at, &number)| place[number] = at);
     let name = |place: usize| found[by_name[place]].0;
-    let mut dependencies: Vec<_> = waits_for.iter().map(|&(before, after)| (place[before], place[after])).collect();
+    let mut dependencies: Vec<_> =
+        waits_for.iter().map(|&(before, after)| (place[before], place[after])).collect();
     dependencies.sort_unstable();
     dependencies.dedup();
 
@@ -174,7 +195,8 @@ pub fn plan(state: &State, datasets: &[Text], jobs: &[Text], stop_at: &[Text]) -
         for job in stage {
             writeln!(lines, "job\t{stage_number}\t{}", name(job)).expect("a String takes all");
             let from = dependencies.partition_point(|&(before, _)| before < job);
-            for &(_, after) in dependencies[from..].iter().take_while(|(before, _)| *before == job) {
+            for &(_, after) in dependencies[from..].iter().take_while(|(before, _)| *before == job)
+            {
                 left[after] -= 1;
                 if left[after] == 0 {
                     following.push(after);

@@ -77,7 +77,9 @@ fn check_precondition(state: &State, step: &Step, number: usize) -> Result<(), B
     };
     let holds = match (precondition, &step.operation) {
         (Precondition::Version(expected), _) => actual == Some(expected),
-        (Precondition::Absent, Operation::AddEdge(edge) | Operation::RemoveEdge(edge)) => !state.has_edge(edge),
+        (Precondition::Absent, Operation::AddEdge(edge) | Operation::RemoveEdge(edge)) => {
+            !state.has_edge(edge)
+        }
         (Precondition::Absent, _) => actual.is_none(),
     };
     if holds {
@@ -151,7 +153,8 @@ impl<'s> Attempt<'s> {
             Operation::AddEdge(edge) => {
                 self.existing_ends(edge, number)?;
                 if !self.add(edge, number) {
-                    let adds = json!({"name": edge.dataset, "jobs": [edge.job], "operation": number});
+                    let adds =
+                        json!({"name": edge.dataset, "jobs": [edge.job], "operation": number});
                     return Err(Rejection::new(409, "already_exists", adds));
                 }
                 self.asked.insert(edge.clone());
@@ -181,7 +184,8 @@ impl<'s> Attempt<'s> {
     }
 
     fn existing_job(&mut self, name: &Text, number: usize) -> Result<&mut Job, Box<Rejection>> {
-        let absent = || Rejection::new(404, "job_not_found", json!({"name": name, "operation": number}));
+        let absent =
+            || Rejection::new(404, "job_not_found", json!({"name": name, "operation": number}));
         self.job(name).as_mut().ok_or_else(absent)
     }
 
@@ -212,7 +216,8 @@ impl<'s> Attempt<'s> {
     /// Makes `names` all that the job has on that side.
     fn set_edges(&mut self, job: &Text, side: Side, names: &[Text], number: usize) {
         let wanted: BTreeSet<Text> = names.iter().cloned().collect();
-        let present = self.job(job).as_ref().map_or_else(BTreeSet::new, |job| job.side(side).clone());
+        let present =
+            self.job(job).as_ref().map_or_else(BTreeSet::new, |job| job.side(side).clone());
         let edge = |dataset: &Text| Edge { job: job.clone(), side, dataset: dataset.clone() };
         for gone in present.difference(&wanted) {
             self.remove(&edge(gone));
@@ -246,22 +251,31 @@ impl<'s> Attempt<'s> {
 
     fn has(&self, edge: &Edge) -> bool {
         match self.jobs.get(&edge.job) {
-            Some(job) => job.as_ref().is_some_and(|job| job.side(edge.side).contains(&edge.dataset)),
+            Some(job) => {
+                job.as_ref().is_some_and(|job| job.side(edge.side).contains(&edge.dataset))
+            }
             None => self.state.has_edge(edge),
         }
     }
 
     /// A deleted dataset is not mentioned in the end. Of several that are, the one that was deleted first.
     fn check_in_use(&self) -> Result<(), Box<Rejection>> {
-        let in_use = |(name, _): &(&Text, &usize)| self.metadata_of(name).is_none() && self.mentions_of(name) > 0;
-        let Some((name, number)) = self.deleted_by.iter().filter(in_use).min_by_key(|&(name, number)| (number, name))
+        let in_use = |(name, _): &(&Text, &usize)| {
+            self.metadata_of(name).is_none() && self.mentions_of(name) > 0
+        };
+        let Some((name, number)) =
+            self.deleted_by.iter().filter(in_use).min_by_key(|&(name, number)| (number, name))
         else {
             return Ok(());
         };
         let view = View::new(self.state, &self.jobs);
         let users: BTreeSet<&Text> = view.producers(name).chain(view.consumers(name)).collect();
         let users: Vec<&Text> = users.into_iter().take(JOBS_NAMED).collect();
-        Err(Rejection::new(409, "dataset_in_use", json!({"name": name, "jobs": users, "operation": number})))
+        Err(Rejection::new(
+            409,
+            "dataset_in_use",
+            json!({"name": name, "jobs": users, "operation": number}),
+        ))
     }
 
     /// Every dataset has one producer at most. Of several that have more, the one that came to be first.
@@ -276,17 +290,25 @@ impl<'s> Attempt<'s> {
         let mut first = None;
         for (dataset, mut adders) in adders {
             adders.sort_unstable();
-            let before = self.state.datasets.get(dataset).into_iter().flat_map(|dataset| &dataset.producers);
-            let still =
-                |job: &&Text| self.has(&Edge { job: (*job).clone(), side: Side::Output, dataset: dataset.clone() });
-            let mut producers = before.filter(still).map(|job| (0, job)).chain(adders.iter().copied());
+            let before =
+                self.state.datasets.get(dataset).into_iter().flat_map(|dataset| &dataset.producers);
+            let still = |job: &&Text| {
+                self.has(&Edge {
+                    job: (*job).clone(),
+                    side: Side::Output,
+                    dataset: dataset.clone(),
+                })
+            };
+            let mut producers =
+                before.filter(still).map(|job| (0, job)).chain(adders.iter().copied());
             if let Some(((_, producer), (number, job))) = producers.next().zip(producers.next()) {
                 let violation = (number, dataset, producer, job);
                 first = Some(first.map_or(violation, |first| violation.min(first)));
             }
         }
         let Some((number, dataset, producer, job)) = first else { return Ok(()) };
-        let adds = json!({"dataset": dataset, "producer": producer, "job": job, "operation": number});
+        let adds =
+            json!({"dataset": dataset, "producer": producer, "job": job, "operation": number});
         Err(Rejection::new(409, "second_producer", adds))
     }
 
@@ -318,9 +340,11 @@ impl<'s> Attempt<'s> {
                     spec: job.spec.clone(),
                 }),
                 (Some(old), Some(new))
-                    if (&old.spec, &old.inputs, &old.outputs) == (&new.spec, &new.inputs, &new.outputs) => {}
+                    if (&old.spec, &old.inputs, &old.outputs)
+                        == (&new.spec, &new.inputs, &new.outputs) => {}
                 (Some(old), Some(new)) => {
-                    let minus = |a: &BTreeSet<Text>, b: &BTreeSet<Text>| a.difference(b).cloned().collect();
+                    let minus =
+                        |a: &BTreeSet<Text>, b: &BTreeSet<Text>| a.difference(b).cloned().collect();
                     facts.push(Fact::JobChanged(JobChange {
                         name: name.clone(),
                         inputs_added: minus(&new.inputs, &old.inputs),
@@ -333,11 +357,15 @@ impl<'s> Attempt<'s> {
             }
         }
         for (name, after) in &self.metadata {
-            let (before, name) =
-                (self.state.datasets.get(name).and_then(|dataset| dataset.metadata.as_ref()), name.clone());
+            let (before, name) = (
+                self.state.datasets.get(name).and_then(|dataset| dataset.metadata.as_ref()),
+                name.clone(),
+            );
             match (before, after) {
                 (Some(_), None) => facts.push(Fact::DatasetUndeclared(name)),
-                (None, Some(new)) => facts.push(Fact::DatasetDeclared { name, metadata: new.clone() }),
+                (None, Some(new)) => {
+                    facts.push(Fact::DatasetDeclared { name, metadata: new.clone() })
+                }
                 (Some(old), Some(new)) if old != new => {
                     facts.push(Fact::DatasetChanged { name, metadata: new.clone() });
                 }
@@ -350,7 +378,10 @@ impl<'s> Attempt<'s> {
 
     fn created(&self) -> bool {
         self.jobs.iter().any(|(name, job)| job.is_some() && !self.state.jobs.contains_key(name))
-            || self.metadata.iter().any(|(name, new)| new.is_some() && !self.state.datasets.contains_key(name))
+            || self
+                .metadata
+                .iter()
+                .any(|(name, new)| new.is_some() && !self.state.datasets.contains_key(name))
             || self.asked.iter().any(|edge| self.has(edge) && !self.state.has_edge(edge))
     }
 }

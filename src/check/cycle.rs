@@ -19,7 +19,8 @@ type Names<'v> = Box<dyn Iterator<Item = &'v Text> + 'v>;
 impl<'v> View<'v> {
     /// `state` with `jobs` in place of its own, `None` for those that are gone.
     pub fn new(state: &'v State, jobs: &'v BTreeMap<Text, Option<Job>>) -> Self {
-        let (mut readers, mut writers) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
+        let (mut readers, mut writers) =
+            (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
         for (name, job) in jobs.iter().filter_map(|(name, job)| Some((name, job.as_ref()?))) {
             job.inputs.iter().for_each(|dataset| readers.entry(dataset).or_default().push(name));
             job.outputs.iter().for_each(|dataset| writers.entry(dataset).or_default().push(name));
@@ -29,14 +30,16 @@ impl<'v> View<'v> {
 
     /// Who writes a dataset.
     pub fn producers(&'v self, dataset: &'v Text) -> Names<'v> {
-        let before = self.state.datasets.get(dataset).into_iter().flat_map(|dataset| &dataset.producers);
+        let before =
+            self.state.datasets.get(dataset).into_iter().flat_map(|dataset| &dataset.producers);
         let now = self.writers.get(dataset).into_iter().flatten().copied();
         Box::new(before.filter(|job| !self.jobs.contains_key(*job)).chain(now))
     }
 
     /// Who reads a dataset.
     pub fn consumers(&'v self, dataset: &'v Text) -> Names<'v> {
-        let before = self.state.datasets.get(dataset).into_iter().flat_map(|dataset| &dataset.consumers);
+        let before =
+            self.state.datasets.get(dataset).into_iter().flat_map(|dataset| &dataset.consumers);
         let now = self.readers.get(dataset).into_iter().flatten().copied();
         Box::new(before.filter(|job| !self.jobs.contains_key(*job)).chain(now))
     }
@@ -48,8 +51,12 @@ impl<'v> View<'v> {
 
     fn next(&'v self, job: &Text, direction: Direction) -> Names<'v> {
         match direction {
-            Direction::Down => Box::new(self.job(job).outputs.iter().flat_map(|dataset| self.consumers(dataset))),
-            Direction::Up => Box::new(self.job(job).inputs.iter().flat_map(|dataset| self.producers(dataset))),
+            Direction::Down => {
+                Box::new(self.job(job).outputs.iter().flat_map(|dataset| self.consumers(dataset)))
+            }
+            Direction::Up => {
+                Box::new(self.job(job).inputs.iter().flat_map(|dataset| self.producers(dataset)))
+            }
         }
     }
 }
@@ -63,7 +70,8 @@ enum Direction {
 /// Whether any of `jobs` depends on itself. Searches both ways in step and stops when either has seen all: the cost is twice that of
 /// the smaller of what lies above and what lies below.
 pub fn any_through(view: &View<'_>, jobs: &BTreeSet<&Text>) -> bool {
-    let (mut down, mut up) = (Search::new(view, jobs, Direction::Down), Search::new(view, jobs, Direction::Up));
+    let (mut down, mut up) =
+        (Search::new(view, jobs, Direction::Down), Search::new(view, jobs, Direction::Up));
     loop {
         if let Some(found) = down.step().or_else(|| up.step()) {
             return found;
@@ -83,7 +91,13 @@ struct Search<'v> {
 
 impl<'v> Search<'v> {
     fn new(view: &'v View<'v>, from: &BTreeSet<&'v Text>, direction: Direction) -> Self {
-        Self { view, direction, waiting: from.iter().copied().collect(), path: Vec::new(), seen: HashMap::new() }
+        Self {
+            view,
+            direction,
+            waiting: from.iter().copied().collect(),
+            path: Vec::new(),
+            seen: HashMap::new(),
+        }
     }
 
     /// `Some` at the end: whether there is a cycle.
@@ -118,11 +132,21 @@ pub fn smallest_through(view: &View<'_>, jobs: &BTreeSet<&Text>) -> Vec<Text> {
     let mut best: Option<(usize, &Text)> = None;
     for &job in jobs {
         let (after, back) = distances(view, job, Direction::Down);
-        let Some(length) = back.filter(|length| best.is_none_or(|(best, _)| *length <= best)) else { continue };
+        let Some(length) = back.filter(|length| best.is_none_or(|(best, _)| *length <= best))
+        else {
+            continue;
+        };
         let (before, _) = distances(view, job, Direction::Up);
-        let on_cycle =
-            |(name, distance): &(&&Text, &usize)| before.get(*name).is_some_and(|rest| **distance + rest == length);
-        let smallest = after.iter().filter(on_cycle).map(|(name, _)| *name).chain([job]).min().expect("the job itself");
+        let on_cycle = |(name, distance): &(&&Text, &usize)| {
+            before.get(*name).is_some_and(|rest| **distance + rest == length)
+        };
+        let smallest = after
+            .iter()
+            .filter(on_cycle)
+            .map(|(name, _)| *name)
+            .chain([job])
+            .min()
+            .expect("the job itself");
         let candidate = (length, smallest);
         best = Some(best.map_or(candidate, |best| best.min(candidate)));
     }
@@ -131,10 +155,13 @@ pub fn smallest_through(view: &View<'_>, jobs: &BTreeSet<&Text>) -> Vec<Text> {
     let mut names = vec![start.clone()];
     let mut job = start;
     for left in (0..length).rev() {
-        let in_time = |next: &&Text| if left == 0 { *next == start } else { to_start.get(*next) == Some(&left) };
+        let in_time = |next: &&Text| {
+            if left == 0 { *next == start } else { to_start.get(*next) == Some(&left) }
+        };
         let outputs = view.job(job).outputs.iter();
-        let steps =
-            outputs.flat_map(|dataset| view.consumers(dataset).filter(in_time).map(move |next| (dataset, next)));
+        let steps = outputs.flat_map(|dataset| {
+            view.consumers(dataset).filter(in_time).map(move |next| (dataset, next))
+        });
         let (dataset, next) = steps.min().expect("the way back was found before");
         names.extend([dataset.clone(), next.clone()]);
         job = next;

@@ -58,14 +58,25 @@ impl Fact {
     }
 
     fn canonical(&self) -> String {
-        let list =
-            |names: &[Text]| format!("[{}]", names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(","));
+        let list = |names: &[Text]| {
+            format!("[{}]", names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(","))
+        };
         match self {
             Self::GraphDeleted => r#"{"fact":"graph_deleted"}"#.to_owned(),
-            Self::JobDeleted(name) => format!(r#"{{"fact":"job_deleted","name":{}}}"#, quoted(name)),
+            Self::JobDeleted(name) => {
+                format!(r#"{{"fact":"job_deleted","name":{}}}"#, quoted(name))
+            }
             Self::JobChanged(change) => {
-                let JobChange { name, inputs_added, inputs_removed, outputs_added, outputs_removed, spec } = change;
-                let spec = spec.as_ref().map_or_else(String::new, |spec| format!(r#","spec":{spec}"#));
+                let JobChange {
+                    name,
+                    inputs_added,
+                    inputs_removed,
+                    outputs_added,
+                    outputs_removed,
+                    spec,
+                } = change;
+                let spec =
+                    spec.as_ref().map_or_else(String::new, |spec| format!(r#","spec":{spec}"#));
                 format!(
                     r#"{{"fact":"job_changed","inputs_added":{},"inputs_removed":{},"name":{},"outputs_added":{},"outputs_removed":{}{spec}}}"#,
                     list(inputs_added),
@@ -81,12 +92,20 @@ impl Fact {
                 quoted(name),
                 list(outputs),
             ),
-            Self::DatasetUndeclared(name) => format!(r#"{{"fact":"dataset_undeclared","name":{}}}"#, quoted(name)),
+            Self::DatasetUndeclared(name) => {
+                format!(r#"{{"fact":"dataset_undeclared","name":{}}}"#, quoted(name))
+            }
             Self::DatasetChanged { name, metadata } => {
-                format!(r#"{{"fact":"dataset_changed","metadata":{metadata},"name":{}}}"#, quoted(name))
+                format!(
+                    r#"{{"fact":"dataset_changed","metadata":{metadata},"name":{}}}"#,
+                    quoted(name)
+                )
             }
             Self::DatasetDeclared { name, metadata } => {
-                format!(r#"{{"fact":"dataset_declared","metadata":{metadata},"name":{}}}"#, quoted(name))
+                format!(
+                    r#"{{"fact":"dataset_declared","metadata":{metadata},"name":{}}}"#,
+                    quoted(name)
+                )
             }
         }
     }
@@ -146,7 +165,8 @@ struct FactWire<'l> {
 /// Says what cannot be understood.
 pub fn read_change(text: &str, texts: &mut Texts) -> Result<(u64, Vec<Fact>), String> {
     let wire: ChangeWire<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let mut facts = wire.facts.into_iter().map(|fact| fact.into_fact(texts)).collect::<Result<Vec<_>, _>>()?;
+    let mut facts =
+        wire.facts.into_iter().map(|fact| fact.into_fact(texts)).collect::<Result<Vec<_>, _>>()?;
     facts.sort_unstable();
     Ok((wire.version, facts))
 }
@@ -156,8 +176,10 @@ impl FactWire<'_> {
         if self.fact == "graph_deleted" {
             return Ok(Fact::GraphDeleted);
         }
-        let name = texts.share(&self.name.ok_or_else(|| format!("a `{}` without a name", self.fact))?);
-        let object = |raw: &RawValue, texts: &mut Texts| canonical(raw).map(|text| texts.share(&text));
+        let name =
+            texts.share(&self.name.ok_or_else(|| format!("a `{}` without a name", self.fact))?);
+        let object =
+            |raw: &RawValue, texts: &mut Texts| canonical(raw).map(|text| texts.share(&text));
         let needed = |raw: Option<&RawValue>, texts: &mut Texts| match raw {
             Some(raw) => object(raw, texts),
             None => Err(format!("a `{}` without its object", self.fact)),
@@ -179,8 +201,12 @@ impl FactWire<'_> {
                 spec: needed(self.spec, texts)?,
             },
             "dataset_undeclared" => Fact::DatasetUndeclared(name),
-            "dataset_changed" => Fact::DatasetChanged { name, metadata: needed(self.metadata, texts)? },
-            "dataset_declared" => Fact::DatasetDeclared { name, metadata: needed(self.metadata, texts)? },
+            "dataset_changed" => {
+                Fact::DatasetChanged { name, metadata: needed(self.metadata, texts)? }
+            }
+            "dataset_declared" => {
+                Fact::DatasetDeclared { name, metadata: needed(self.metadata, texts)? }
+            }
             unknown => return Err(format!("nothing is known of the fact `{unknown}`")),
         })
     }

@@ -134,7 +134,13 @@ impl Finding {
         expected: impl Into<String>,
         why: impl Into<String>,
     ) -> Box<Self> {
-        Box::new(Self { kind, version: version.into(), operations, expected: expected.into(), why: why.into() })
+        Box::new(Self {
+            kind,
+            version: version.into(),
+            operations,
+            expected: expected.into(),
+            why: why.into(),
+        })
     }
 }
 
@@ -155,13 +161,18 @@ impl Histories {
 }
 
 fn describe(end: &End) -> String {
-    let at = |version: &Option<u64>| version.map_or_else(String::new, |version| format!(" at version {version}"));
+    let at = |version: &Option<u64>| {
+        version.map_or_else(String::new, |version| format!(" at version {version}"))
+    };
     match end {
         End::Accepted { version, changed: true, created } => {
             format!("accepted as version {version}{}", if *created { ", created" } else { "" })
         }
         End::Accepted { version, created, .. } => {
-            format!("accepted at version {version}, changed nothing{}", if *created { ", created" } else { "" })
+            format!(
+                "accepted at version {version}, changed nothing{}",
+                if *created { ", created" } else { "" }
+            )
         }
         End::Answered { version, answer } => format!("answered{}: {answer}", at(version)),
         End::NotModified { version } => format!("not modified at version {version}"),
@@ -174,8 +185,11 @@ fn describe(end: &End) -> String {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what =
-            if self.kind == Kind::Undecided { "undecided".to_owned() } else { format!("anomaly: {}", self.kind) };
+        let what = if self.kind == Kind::Undecided {
+            "undecided".to_owned()
+        } else {
+            format!("anomaly: {}", self.kind)
+        };
         let at = self.version.map_or_else(String::new, |version| format!(" at version {version}"));
         writeln!(f, "{what}{at}")?;
         for involved in &self.operations {

@@ -127,13 +127,16 @@ impl Call {
 
     /// Whether it is a write that may or may not have been applied.
     pub fn may_have_written(&self) -> bool {
-        self.asked.request.writes() && matches!(self.end, End::Unknown { .. } | End::Undocumented { .. })
+        self.asked.request.writes()
+            && matches!(self.end, End::Unknown { .. } | End::Undocumented { .. })
     }
 
     /// Whether it is a write whose client was told that nothing was changed by it.
     pub fn told_not_applied(&self) -> bool {
-        let not_applied =
-            matches!(self.end, End::Rejected { .. } | End::NotServed { .. } | End::Accepted { changed: false, .. });
+        let not_applied = matches!(
+            self.end,
+            End::Rejected { .. } | End::NotServed { .. } | End::Accepted { changed: false, .. }
+        );
         self.asked.request.writes() && not_applied
     }
 }
@@ -189,7 +192,12 @@ impl Histories {
     ///
     /// # Errors
     /// [`InputError`] with the line that is wrong.
-    pub fn read(&mut self, name: &str, file: impl BufRead, texts: &mut Texts) -> Result<(), InputError> {
+    pub fn read(
+        &mut self,
+        name: &str,
+        file: impl BufRead,
+        texts: &mut Texts,
+    ) -> Result<(), InputError> {
         let mut reader = Reader {
             histories: self,
             texts,
@@ -207,12 +215,13 @@ impl Histories {
         loop {
             text.clear();
             let read = file.read_line(&mut text);
-            let at = |what: String| InputError::Line { file: name.to_owned(), line: number + 1, what };
+            let at =
+                |what: String| InputError::Line { file: name.to_owned(), line: number + 1, what };
             if read.map_err(|error| at(error.to_string()))? == 0 {
                 break;
             }
-            let line: Line<'_> =
-                serde_json::from_str(&text).map_err(|error| at(format!("no line of a history: {error}")))?;
+            let line: Line<'_> = serde_json::from_str(&text)
+                .map_err(|error| at(format!("no line of a history: {error}")))?;
             match (&mut ends, line.event) {
                 _ if ended => return Err(at("the history goes on after its end".to_owned())),
                 (None, Event::Start) => ends = Some(reader.start(name, line).map_err(at)?),
@@ -229,7 +238,8 @@ impl Histories {
         }
         let cut_off = || InputError::File {
             file: name.to_owned(),
-            what: "has no last line: the run was cut off, and nothing can be judged by it".to_owned(),
+            what: "has no last line: the run was cut off, and nothing can be judged by it"
+                .to_owned(),
         };
         let ends = ends.filter(|_| ended).ok_or_else(cut_off)?;
         self.files.push(FileEnds { lines: number, ..ends });
@@ -272,7 +282,9 @@ impl Reader<'_> {
     fn start(&mut self, name: &str, line: Line<'_>) -> Result<FileEnds, String> {
         let format = needed("format", line.format)?;
         if format != FORMAT {
-            return Err(format!("format {format} is not known; this program reads format {FORMAT}"));
+            return Err(format!(
+                "format {format} is not known; this program reads format {FORMAT}"
+            ));
         }
         if line.clock.is_some_and(|clock| clock.unit != "ns") {
             return Err("the clock's unit is not ns".to_owned());
@@ -281,21 +293,36 @@ impl Reader<'_> {
         if self.histories.files.is_empty() {
             self.histories.graph = graph;
         } else if self.histories.graph != graph {
-            return Err(format!("is about graph `{graph}`, the files before about `{}`", self.histories.graph));
+            return Err(format!(
+                "is about graph `{graph}`, the files before about `{}`",
+                self.histories.graph
+            ));
         }
         let initial_version = needed("initial_version", line.initial_version)?;
-        Ok(FileEnds { name: name.to_owned(), initial_version, final_version: None, final_digest: None, lines: 0 })
+        Ok(FileEnds {
+            name: name.to_owned(),
+            initial_version,
+            final_version: None,
+            final_digest: None,
+            lines: 0,
+        })
     }
 
     fn invoke(&mut self, number: u64, line: &Line<'_>) -> Result<(), String> {
         self.counts[0] += 1;
-        let (id, process, time_ns) =
-            (needed("id", line.id)?, needed("process", line.process)?, needed("time_ns", line.time_ns)?);
+        let (id, process, time_ns) = (
+            needed("id", line.id)?,
+            needed("process", line.process)?,
+            needed("time_ns", line.time_ns)?,
+        );
         let text = needed("request", line.request)?.get();
         let asked = match self.asked.get(text) {
             Some(asked) => asked.clone(),
             None => {
-                let asked = Arc::new(Asked { text: text.into(), request: Request::read(text, self.texts)? });
+                let asked = Arc::new(Asked {
+                    text: text.into(),
+                    request: Request::read(text, self.texts)?,
+                });
                 self.asked.insert(asked.text.clone(), asked.clone());
                 asked
             }
@@ -318,8 +345,11 @@ impl Reader<'_> {
     }
 
     fn complete(&mut self, line: &Line<'_>) -> Result<(), String> {
-        let (id, process, time_ns) =
-            (needed("id", line.id)?, needed("process", line.process)?, needed("time_ns", line.time_ns)?);
+        let (id, process, time_ns) = (
+            needed("id", line.id)?,
+            needed("process", line.process)?,
+            needed("time_ns", line.time_ns)?,
+        );
         let slot = self.open.get_mut(&id).ok_or_else(|| format!("id {id} ends and never began"))?;
         let begun = slot.take().ok_or_else(|| format!("id {id} ends twice"))?;
         if begun.process != process {
@@ -353,7 +383,9 @@ impl Reader<'_> {
 
     fn ending(&mut self, line: &Line<'_>, request: &Request) -> Result<End, String> {
         let verdict = line.verdict.as_deref().ok_or("verdict is missing")?;
-        let mut share = |field: &str, raw: Option<&RawValue>| needed(field, raw).map(|raw| self.texts.share(raw.get()));
+        let mut share = |field: &str, raw: Option<&RawValue>| {
+            needed(field, raw).map(|raw| self.texts.share(raw.get()))
+        };
         let why = line.problem.or(line.reason);
         Ok(match (line.event, verdict) {
             (Event::Ok, "accepted") if request.writes() => End::Accepted {
@@ -363,21 +395,30 @@ impl Reader<'_> {
             },
             (Event::Ok, "answered") if !request.writes() => {
                 let about_graph = !matches!(request, Request::Fetch);
-                let version = if about_graph { Some(needed("version", line.version)?) } else { None };
+                let version =
+                    if about_graph { Some(needed("version", line.version)?) } else { None };
                 End::Answered { version, answer: share("answer", line.answer)? }
             }
-            (Event::Ok, "not_modified") if matches!(request, Request::Job { if_none_match: Some(_), .. }) => {
+            (Event::Ok, "not_modified")
+                if matches!(request, Request::Job { if_none_match: Some(_), .. }) =>
+            {
                 End::NotModified { version: needed("version", line.version)? }
             }
             (Event::Fail, "rejected") => {
                 End::Rejected { version: line.version, problem: share("problem", line.problem)? }
             }
-            (Event::Fail, "refused") => End::NotServed { verdict: "refused", why: share("problem", why)? },
-            (Event::Fail, "unreachable") => End::NotServed { verdict: "unreachable", why: share("reason", why)? },
+            (Event::Fail, "refused") => {
+                End::NotServed { verdict: "refused", why: share("problem", why)? }
+            }
+            (Event::Fail, "unreachable") => {
+                End::NotServed { verdict: "unreachable", why: share("reason", why)? }
+            }
             (Event::Info, "unknown") => End::Unknown { why: share("reason", why)? },
             (Event::Info, "undocumented") => End::Undocumented { why: share("reason", why)? },
             (event, verdict) => {
-                return Err(format!("`{verdict}` is no verdict of an event {event:?} that ends this call"));
+                return Err(format!(
+                    "`{verdict}` is no verdict of an event {event:?} that ends this call"
+                ));
             }
         })
     }
@@ -387,9 +428,14 @@ impl Reader<'_> {
             return Err(format!("id {id} has no end"));
         }
         let told = [line.invoke, line.ok, line.fail, line.info];
-        for ((event, told), counted) in ["invoke", "ok", "fail", "info"].into_iter().zip(told).zip(self.counts) {
+        for ((event, told), counted) in
+            ["invoke", "ok", "fail", "info"].into_iter().zip(told).zip(self.counts)
+        {
             if needed(event, told)? != counted {
-                return Err(format!("there are {counted} lines of {event}, and not {}", told.unwrap_or_default()));
+                return Err(format!(
+                    "there are {counted} lines of {event}, and not {}",
+                    told.unwrap_or_default()
+                ));
             }
         }
         if needed("time_ns", line.time_ns)? < self.latest_ns {

@@ -69,7 +69,9 @@ fn read(raw: &RawValue, depth: usize) -> Result<Json, String> {
             let mut members = BTreeMap::new();
             for (key, value) in serde_json::from_str::<Members<'_>>(raw.get()).map_err(fail)?.0 {
                 match members.entry(key) {
-                    Entry::Occupied(entry) => return Err(format!("duplicate key `{}`", entry.key())),
+                    Entry::Occupied(entry) => {
+                        return Err(format!("duplicate key `{}`", entry.key()));
+                    }
                     Entry::Vacant(entry) => drop(entry.insert(read(value, depth + 1)?)),
                 }
             }
@@ -77,10 +79,14 @@ fn read(raw: &RawValue, depth: usize) -> Result<Json, String> {
         }
         b'[' => {
             let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(fail)?;
-            Ok(Json::Array(items.into_iter().map(|item| read(item, depth + 1)).collect::<Result<_, _>>()?))
+            Ok(Json::Array(
+                items.into_iter().map(|item| read(item, depth + 1)).collect::<Result<_, _>>()?,
+            ))
         }
         // Written anew: of two spellings of a string only one is the shortest.
-        b'"' => serde_json::from_str(raw.get()).map(|string: String| Json::Scalar(quoted(&string))).map_err(fail),
+        b'"' => serde_json::from_str(raw.get())
+            .map(|string: String| Json::Scalar(quoted(&string)))
+            .map_err(fail),
         _ => Ok(Json::Scalar(raw.get().to_owned())),
     }
 }
@@ -120,7 +126,8 @@ fn text(json: &Json) -> String {
         Json::Scalar(scalar) => scalar.clone(),
         Json::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(",")),
         Json::Object(members) => {
-            let members = members.iter().map(|(key, value)| format!("{}:{}", quoted(key), text(value)));
+            let members =
+                members.iter().map(|(key, value)| format!("{}:{}", quoted(key), text(value)));
             format!("{{{}}}", members.collect::<Vec<_>>().join(","))
         }
     }

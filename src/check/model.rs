@@ -95,18 +95,24 @@ impl State {
                     let job = Job { version: self.version, ..Job::new(spec.clone()) };
                     let edges = [(Side::Input, inputs), (Side::Output, outputs)];
                     self.jobs.insert(name.clone(), job).is_none()
-                        && edges
-                            .into_iter()
-                            .all(|(side, names)| names.iter().all(|dataset| self.link(name, side, dataset)))
+                        && edges.into_iter().all(|(side, names)| {
+                            names.iter().all(|dataset| self.link(name, side, dataset))
+                        })
                 }
                 Fact::DatasetUndeclared(name) => {
-                    let was = self.datasets.get_mut(name).and_then(|dataset| dataset.metadata.take()).is_some();
+                    let was = self
+                        .datasets
+                        .get_mut(name)
+                        .and_then(|dataset| dataset.metadata.take())
+                        .is_some();
                     self.drop_unless_mentioned(name);
                     was
                 }
                 Fact::DatasetChanged { name, metadata } => {
-                    let old =
-                        self.datasets.get_mut(name).and_then(|dataset| dataset.metadata.replace(metadata.clone()));
+                    let old = self
+                        .datasets
+                        .get_mut(name)
+                        .and_then(|dataset| dataset.metadata.replace(metadata.clone()));
                     old.is_some_and(|old| old != *metadata)
                 }
                 Fact::DatasetDeclared { name, metadata } => {
@@ -132,7 +138,8 @@ impl State {
     }
 
     fn change_job(&mut self, change: &JobChange) -> bool {
-        let JobChange { name, inputs_added, inputs_removed, outputs_added, outputs_removed, spec } = change;
+        let JobChange { name, inputs_added, inputs_removed, outputs_added, outputs_removed, spec } =
+            change;
         let Some(job) = self.jobs.get_mut(name) else { return false };
         job.version = self.version;
         if let Some(spec) = spec {
@@ -140,7 +147,10 @@ impl State {
         }
         let (removed, added) = ([inputs_removed, outputs_removed], [inputs_added, outputs_added]);
         let sides = [Side::Input, Side::Output];
-        sides.into_iter().zip(removed).all(|(side, names)| names.iter().all(|dataset| self.unlink(name, side, dataset)))
+        sides
+            .into_iter()
+            .zip(removed)
+            .all(|(side, names)| names.iter().all(|dataset| self.unlink(name, side, dataset)))
             && sides
                 .into_iter()
                 .zip(added)
@@ -150,14 +160,19 @@ impl State {
     fn link(&mut self, job: &Text, side: Side, dataset: &Text) -> bool {
         self.edges += 1;
         let of_dataset = self.datasets.entry(dataset.clone()).or_default();
-        let list = if side == Side::Input { &mut of_dataset.consumers } else { &mut of_dataset.producers };
+        let list =
+            if side == Side::Input { &mut of_dataset.consumers } else { &mut of_dataset.producers };
         list.insert(job.clone())
-            && self.jobs.get_mut(job).is_some_and(|of_job| of_job.side_mut(side).insert(dataset.clone()))
+            && self
+                .jobs
+                .get_mut(job)
+                .is_some_and(|of_job| of_job.side_mut(side).insert(dataset.clone()))
     }
 
     fn unlink(&mut self, job: &Text, side: Side, dataset: &Text) -> bool {
         let Some(of_dataset) = self.datasets.get_mut(dataset) else { return false };
-        let list = if side == Side::Input { &mut of_dataset.consumers } else { &mut of_dataset.producers };
+        let list =
+            if side == Side::Input { &mut of_dataset.consumers } else { &mut of_dataset.producers };
         let there = list.remove(job);
         self.edges -= usize::from(there);
         self.drop_unless_mentioned(dataset);
@@ -166,7 +181,11 @@ impl State {
 
     /// An implied dataset goes with its last mention.
     fn drop_unless_mentioned(&mut self, name: &Text) {
-        if self.datasets.get(name).is_some_and(|dataset| dataset.metadata.is_none() && dataset.mentions() == 0) {
+        if self
+            .datasets
+            .get(name)
+            .is_some_and(|dataset| dataset.metadata.is_none() && dataset.mentions() == 0)
+        {
             self.datasets.remove(name);
         }
     }
@@ -181,7 +200,10 @@ impl State {
         let mut lines = Vec::new();
         for (name, dataset) in &self.datasets {
             lines.extend(
-                dataset.metadata.as_ref().map(|text| format!("dataset\t{name}\t{}\n", sha256(text.as_bytes()))),
+                dataset
+                    .metadata
+                    .as_ref()
+                    .map(|text| format!("dataset\t{name}\t{}\n", sha256(text.as_bytes()))),
             );
         }
         for (name, job) in &self.jobs {

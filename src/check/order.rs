@@ -21,19 +21,24 @@ impl Floors {
     /// O(n log n).
     pub fn of(histories: &Histories) -> Self {
         let calls = &histories.calls;
-        let start = |file: usize| Floor { version: histories.files[file].initial_version, by: None };
+        let start =
+            |file: usize| Floor { version: histories.files[file].initial_version, by: None };
         let mut floors: Vec<Floor> = calls.iter().map(|call| start(call.file)).collect();
         let mut sent: Vec<usize> = (0..calls.len()).collect();
         sent.sort_unstable_by_key(|&at| (calls[at].file, calls[at].invoke_ns));
-        let mut ended: Vec<usize> = (0..calls.len()).filter(|&at| calls[at].version().is_some()).collect();
+        let mut ended: Vec<usize> =
+            (0..calls.len()).filter(|&at| calls[at].version().is_some()).collect();
         ended.sort_unstable_by_key(|&at| (calls[at].file, calls[at].end_ns));
         let mut ended = ended.into_iter().peekable();
         let mut floor: Option<(usize, Floor)> = None;
         for at in sent {
             let call = &calls[at];
-            let mut now =
-                floor.filter(|(file, _)| *file == call.file).map_or_else(|| start(call.file), |(_, floor)| floor);
-            let before = |other: &usize| (calls[*other].file, calls[*other].end_ns) < (call.file, call.invoke_ns);
+            let mut now = floor
+                .filter(|(file, _)| *file == call.file)
+                .map_or_else(|| start(call.file), |(_, floor)| floor);
+            let before = |other: &usize| {
+                (calls[*other].file, calls[*other].end_ns) < (call.file, call.invoke_ns)
+            };
             while let Some(other) = ended.next_if(before) {
                 let version = calls[other].version().unwrap_or_default();
                 if calls[other].file == call.file && version > now.version {
@@ -56,9 +61,15 @@ impl Floors {
         let calls = &histories.calls;
         let falls_below = |at: &usize| {
             let Some(version) = calls[*at].version() else { return false };
-            if calls[*at].made_its_version() { !self.allow_write(*at, version) } else { version < self.0[*at].version }
+            if calls[*at].made_its_version() {
+                !self.allow_write(*at, version)
+            } else {
+                version < self.0[*at].version
+            }
         };
-        let first = (0..calls.len()).filter(falls_below).min_by_key(|&at| (calls[at].version(), calls[at].invoke_ns));
+        let first = (0..calls.len())
+            .filter(falls_below)
+            .min_by_key(|&at| (calls[at].version(), calls[at].invoke_ns));
         first.map_or(Ok(()), |at| Err(self.finding(histories, at)))
     }
 
@@ -68,7 +79,10 @@ impl Floors {
         let (kind, expected) = if !call.made_its_version() {
             (Kind::StaleAnswer, format!("an answer at version {} or later", floor.version))
         } else if version == floor.version {
-            (Kind::AnswerBeforeItsWrite, format!("version {version} not to be seen before its write was sent"))
+            (
+                Kind::AnswerBeforeItsWrite,
+                format!("version {version} not to be seen before its write was sent"),
+            )
         } else {
             (Kind::WriteOutOfOrder, format!("a version above {}", floor.version))
         };
@@ -79,7 +93,8 @@ impl Floors {
                 floor.version
             ),
         };
-        let operations = floor.by.into_iter().chain([at]).map(|at| histories.involved(&histories.calls[at]));
+        let operations =
+            floor.by.into_iter().chain([at]).map(|at| histories.involved(&histories.calls[at]));
         Finding::new(kind, version, operations.collect(), expected, why)
     }
 }
@@ -90,9 +105,11 @@ pub fn check_sessions(histories: &Histories) -> Result<(), Box<Finding>> {
     let mut first: Option<(&Call, &Call)> = None;
     for call in histories.calls.iter().filter(|call| call.version().is_some()) {
         let Some(before) = last.insert((call.file, call.process), call) else { continue };
-        let back = call.version() < before.version() || call.made_its_version() && call.version() == before.version();
-        let earlier =
-            first.is_none_or(|(_, found)| (call.version(), call.invoke_ns) < (found.version(), found.invoke_ns));
+        let back = call.version() < before.version()
+            || call.made_its_version() && call.version() == before.version();
+        let earlier = first.is_none_or(|(_, found)| {
+            (call.version(), call.invoke_ns) < (found.version(), found.invoke_ns)
+        });
         if back && earlier {
             first = Some((before, call));
         }
@@ -100,8 +117,15 @@ pub fn check_sessions(histories: &Histories) -> Result<(), Box<Finding>> {
     let Some((before, call)) = first else { return Ok(()) };
     let operations = vec![histories.involved(before), histories.involved(call)];
     let (seen, version) = (before.version().unwrap_or_default(), call.version());
-    let expected = format!("a version {} {seen}", if call.made_its_version() { "above" } else { "not below" });
-    Err(Finding::new(Kind::SessionWentBack, version, operations, expected, "the same process had seen that before"))
+    let expected =
+        format!("a version {} {seen}", if call.made_its_version() { "above" } else { "not below" });
+    Err(Finding::new(
+        Kind::SessionWentBack,
+        version,
+        operations,
+        expected,
+        "the same process had seen that before",
+    ))
 }
 
 /// Whether the problem says that the graph takes no writes any more.
@@ -120,9 +144,12 @@ pub fn check_freeze(histories: &Histories) -> Result<(), Box<Finding>> {
         }
     }
     let later = |call: &&Call| {
-        call.made_its_version() && first.get(&call.file).is_some_and(|told| told.end_ns < call.invoke_ns)
+        call.made_its_version()
+            && first.get(&call.file).is_some_and(|told| told.end_ns < call.invoke_ns)
     };
-    let Some(write) = histories.calls.iter().filter(later).min_by_key(|call| call.version()) else { return Ok(()) };
+    let Some(write) = histories.calls.iter().filter(later).min_by_key(|call| call.version()) else {
+        return Ok(());
+    };
     let operations = vec![histories.involved(first[&write.file]), histories.involved(write)];
     let why = "the first had been told that before the second was sent; a history in which a graph is thawed cannot be judged";
     Err(Finding::new(Kind::WriteAfterFreeze, write.version(), operations, "frozen", why))

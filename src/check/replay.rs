@@ -60,7 +60,8 @@ impl<'h> Replay<'h> {
     }
 
     fn run(mut self, rows: Option<&Rows>) -> Result<Summary, Found> {
-        let first_version = self.histories.files.iter().map(|file| file.initial_version).min().unwrap_or_default();
+        let first_version =
+            self.histories.files.iter().map(|file| file.initial_version).min().unwrap_or_default();
         self.check_log()?;
         self.reach(first_version)?;
         let writers = self.writers(first_version)?;
@@ -123,7 +124,13 @@ impl<'h> Replay<'h> {
             None => Ok(()),
             Some((change, version)) => {
                 let why = format!("{} has version {} in its place", log.name, change.version);
-                Err(self.found(Kind::DamagedLog, version, &[], format!("a change of version {version}"), why))
+                Err(self.found(
+                    Kind::DamagedLog,
+                    version,
+                    &[],
+                    format!("a change of version {version}"),
+                    why,
+                ))
             }
         }
     }
@@ -134,7 +141,9 @@ impl<'h> Replay<'h> {
             return Ok(());
         }
         let Some(log) = self.log else {
-            let why = format!("the history begins at version {first_version}, and does not tell what was before");
+            let why = format!(
+                "the history begins at version {first_version}, and does not tell what was before"
+            );
             return Err(self.found(
                 Kind::Undecided,
                 first_version,
@@ -149,7 +158,13 @@ impl<'h> Replay<'h> {
                 log.name,
                 log.changes.len()
             );
-            return Err(self.found(Kind::DamagedLog, first_version, &[], "a change log that reaches further", why));
+            return Err(self.found(
+                Kind::DamagedLog,
+                first_version,
+                &[],
+                "a change log that reaches further",
+                why,
+            ));
         };
         for change in before {
             self.apply(&change.facts)?;
@@ -158,7 +173,8 @@ impl<'h> Replay<'h> {
         let none = BTreeMap::new();
         let all = self.state.jobs.keys().collect();
         let datasets = self.state.datasets.iter();
-        let contested = datasets.filter(|(_, dataset)| dataset.producers.len() > 1).map(|(name, _)| name).min();
+        let contested =
+            datasets.filter(|(_, dataset)| dataset.producers.len() > 1).map(|(name, _)| name).min();
         let why = match contested {
             Some(name) => format!("`{name}` has two producers before the history begins"),
             None if cycle::any_through(&View::new(&self.state, &none), &all) => {
@@ -166,24 +182,45 @@ impl<'h> Replay<'h> {
             }
             None => return Ok(()),
         };
-        Err(self.found(Kind::DamagedLog, first_version, &[], "a change log that keeps the rules", why))
+        Err(self.found(
+            Kind::DamagedLog,
+            first_version,
+            &[],
+            "a change log that keeps the rules",
+            why,
+        ))
     }
 
     /// Who made which version, as they were told.
     fn writers(&self, first_version: u64) -> Result<BTreeMap<u64, usize>, Found> {
-        let mut writers: Vec<usize> =
-            (0..self.histories.calls.len()).filter(|&at| self.call(at).made_its_version()).collect();
+        let mut writers: Vec<usize> = (0..self.histories.calls.len())
+            .filter(|&at| self.call(at).made_its_version())
+            .collect();
         writers.sort_by_key(|&at| (self.call(at).version(), self.call(at).end_ns));
         let mut by_version: BTreeMap<u64, usize> = BTreeMap::new();
         for at in writers {
             let version = self.call(at).version().unwrap_or_default();
             if version <= first_version {
-                let why = format!("the history begins at version {first_version}: its writes make later ones");
-                return Err(self.found(Kind::PhantomVersion, version, &[at], "a version of its own", why));
+                let why = format!(
+                    "the history begins at version {first_version}: its writes make later ones"
+                );
+                return Err(self.found(
+                    Kind::PhantomVersion,
+                    version,
+                    &[at],
+                    "a version of its own",
+                    why,
+                ));
             }
             if let Some(other) = by_version.insert(version, at) {
                 let why = "each accepted change has a version of its own";
-                return Err(self.found(Kind::DuplicateVersion, version, &[other, at], "two versions", why));
+                return Err(self.found(
+                    Kind::DuplicateVersion,
+                    version,
+                    &[other, at],
+                    "two versions",
+                    why,
+                ));
             }
         }
         Ok(by_version)
@@ -195,14 +232,18 @@ impl<'h> Replay<'h> {
             let answered = self.histories.calls.iter().filter_map(Call::version);
             answered.chain(self.histories.files.iter().filter_map(|file| file.final_version)).max()
         };
-        self.log.map_or_else(|| seen().unwrap_or_default(), |log| log.changes.len() as u64).max(self.state.version)
+        self.log
+            .map_or_else(|| seen().unwrap_or_default(), |log| log.changes.len() as u64)
+            .max(self.state.version)
     }
 
     /// With a log, nobody saw more than what is in it.
     fn check_reached(&self, last_version: u64) -> Result<(), Found> {
         let beyond = |at: &usize| self.call(*at).version() > Some(last_version);
         let all = 0..self.histories.calls.len();
-        let Some(first) = all.filter(beyond).min_by_key(|&at| (self.call(at).version(), self.call(at).end_ns)) else {
+        let Some(first) =
+            all.filter(beyond).min_by_key(|&at| (self.call(at).version(), self.call(at).end_ns))
+        else {
             return Ok(());
         };
         let version = self.call(first).version().unwrap_or_default();
@@ -210,13 +251,20 @@ impl<'h> Replay<'h> {
         Err(if self.call(first).made_its_version() {
             self.found(Kind::LostWrite, version, &[first], "the accepted change in the log", why)
         } else {
-            self.found(Kind::PhantomVersion, version, &[first], "an answer at a version that there was", why)
+            self.found(
+                Kind::PhantomVersion,
+                version,
+                &[first],
+                "an answer at a version that there was",
+                why,
+            )
         })
     }
 
     /// All that was answered at a version and did not make it, in the order of versions.
     fn others(&self) -> Vec<usize> {
-        let others = |at: &usize| self.call(*at).version().is_some() && !self.call(*at).made_its_version();
+        let others =
+            |at: &usize| self.call(*at).version().is_some() && !self.call(*at).made_its_version();
         let mut others: Vec<usize> = (0..self.histories.calls.len()).filter(others).collect();
         others.sort_unstable_by_key(|&at| (self.call(at).version(), self.call(at).end_ns));
         others
@@ -225,7 +273,9 @@ impl<'h> Replay<'h> {
     fn apply(&mut self, facts: &[Fact]) -> Result<(), Found> {
         self.digest = None;
         let applied = self.state.apply(facts);
-        applied.map_err(|why| self.found(Kind::DamagedLog, self.state.version, &[], "a change that can follow", why))
+        applied.map_err(|why| {
+            self.found(Kind::DamagedLog, self.state.version, &[], "a change that can follow", why)
+        })
     }
 
     /// Goes one version on.
@@ -249,14 +299,23 @@ impl<'h> Replay<'h> {
         let decided = decide(&self.state, steps(self.call(writer)));
         let Accepted { facts, created } = decided.map_err(|rejection| {
             let why = format!("that is what the rules say at version {}", self.state.version);
-            self.found(Kind::IllegalAccept, version, &[writer], format!("rejected: {}", told(&rejection)), why)
+            self.found(
+                Kind::IllegalAccept,
+                version,
+                &[writer],
+                format!("rejected: {}", told(&rejection)),
+                why,
+            )
         })?;
         if facts.is_empty() {
             let why = format!("it changes nothing in the graph of version {}", self.state.version);
             return Err(self.found(Kind::WrongChanged, version, &[writer], "changed: false", why));
         }
         if let Some(logged) = logged.filter(|logged| logged.facts != facts) {
-            let why = format!("the change log has {} in its place", canonical_change(&logged.facts, version));
+            let why = format!(
+                "the change log has {} in its place",
+                canonical_change(&logged.facts, version)
+            );
             let expected = canonical_change(&facts, version);
             return Err(self.found(Kind::LostWrite, version, &[writer], expected, why));
         }
@@ -267,8 +326,18 @@ impl<'h> Replay<'h> {
     fn check_created(&self, at: usize, expected: bool) -> Result<(), Found> {
         match self.call(at).end {
             End::Accepted { version, created, .. } if created != expected => {
-                let why = if expected { "what it names was not there" } else { "what it names was there" };
-                Err(self.found(Kind::WrongCreated, version, &[at], format!("created: {expected}"), why))
+                let why = if expected {
+                    "what it names was not there"
+                } else {
+                    "what it names was there"
+                };
+                Err(self.found(
+                    Kind::WrongCreated,
+                    version,
+                    &[at],
+                    format!("created: {expected}"),
+                    why,
+                ))
             }
             _ => Ok(()),
         }
@@ -278,8 +347,10 @@ impl<'h> Replay<'h> {
     fn orphan(&mut self, logged: &Logged) -> Result<Vec<Fact>, Found> {
         let version = logged.version;
         let could = |at: &usize| {
-            let decided = || decide(&self.state, steps(self.call(*at))).map(|accepted| accepted.facts);
-            self.floors.allow_write(*at, version) && decided().is_ok_and(|facts| facts == logged.facts)
+            let decided =
+                || decide(&self.state, steps(self.call(*at))).map(|accepted| accepted.facts);
+            self.floors.allow_write(*at, version)
+                && decided().is_ok_and(|facts| facts == logged.facts)
         };
         let candidates: Vec<usize> = self.unknowns.about(&logged.facts).filter(could).collect();
         if !candidates.is_empty() {
@@ -291,11 +362,23 @@ impl<'h> Replay<'h> {
         Err(match told {
             Some(at) => {
                 let why = format!("the change log has {change}");
-                self.found(Kind::RefusedButApplied, version, &[at], "nothing of it in the change log", why)
+                self.found(
+                    Kind::RefusedButApplied,
+                    version,
+                    &[at],
+                    "nothing of it in the change log",
+                    why,
+                )
             }
             None => {
                 let why = "no accepted write made this version, and no write of unknown outcome could have";
-                self.found(Kind::PhantomChange, version, &[], format!("no such change: {change}"), why)
+                self.found(
+                    Kind::PhantomChange,
+                    version,
+                    &[],
+                    format!("no such change: {change}"),
+                    why,
+                )
             }
         })
     }
@@ -311,8 +394,7 @@ impl<'h> Replay<'h> {
             }
         }
         let Some((first, facts)) = fitting.first() else {
-            let why =
-                "no accepted write made this version, no write of unknown outcome could have, and there are later ones";
+            let why = "no accepted write made this version, no write of unknown outcome could have, and there are later ones";
             return Err(self.found(
                 Kind::VersionGap,
                 version,
@@ -324,7 +406,8 @@ impl<'h> Replay<'h> {
         let asked = |at: usize| &self.call(at).asked.text;
         // Which of two that ask for the same was applied makes no difference: whatever the one fits later, the other does.
         if let Some((other, _)) = fitting.iter().find(|(at, _)| asked(*at) != asked(*first)) {
-            let why = "several writes of unknown outcome could have made this version, two of them these";
+            let why =
+                "several writes of unknown outcome could have made this version, two of them these";
             let expected = "the change log: --stored or --changes FILE";
             return Err(self.found(Kind::Undecided, version, &[*first, *other], expected, why));
         }
@@ -343,7 +426,13 @@ impl<'h> Replay<'h> {
                 let candidates = self.orphans.iter().find(|(orphan, _)| *orphan == version);
                 let candidates = candidates.map_or(&[][..], |(_, candidates)| candidates);
                 let why = "each write is applied once, and there are fewer writes of unknown outcome than changes of this kind";
-                Err(self.found(Kind::PhantomChange, version, candidates, "a write for each change", why))
+                Err(self.found(
+                    Kind::PhantomChange,
+                    version,
+                    candidates,
+                    "a write for each change",
+                    why,
+                ))
             }
         }
     }
@@ -351,12 +440,23 @@ impl<'h> Replay<'h> {
     /// A read, a rejection, or a write that changed nothing, at the version that the state has.
     fn check_other(&mut self, call: &Call) -> Result<(), Found> {
         match (&call.asked.request, &call.end) {
-            (Request::Write(steps), End::Accepted { created, .. }) => self.check_unchanged(call, steps, *created),
-            (Request::Write(steps), End::Rejected { problem, .. }) => match decide(&self.state, steps) {
-                Ok(_) => Err(self.wrong(call, Kind::WrongRejection, "accepted", "the rules allow it at")),
-                Err(rejection) => self.check_problem(call, problem, &rejection),
-            },
-            (request, End::Rejected { problem, .. }) => self.check_unanswered(call, request, problem),
+            (Request::Write(steps), End::Accepted { created, .. }) => {
+                self.check_unchanged(call, steps, *created)
+            }
+            (Request::Write(steps), End::Rejected { problem, .. }) => {
+                match decide(&self.state, steps) {
+                    Ok(_) => Err(self.wrong(
+                        call,
+                        Kind::WrongRejection,
+                        "accepted",
+                        "the rules allow it at",
+                    )),
+                    Err(rejection) => self.check_problem(call, problem, &rejection),
+                }
+            }
+            (request, End::Rejected { problem, .. }) => {
+                self.check_unanswered(call, request, problem)
+            }
             (request, End::Answered { answer, .. }) => self.check_answer(call, request, answer),
             (Request::Job { name, if_none_match }, End::NotModified { .. }) => {
                 let expected = match self.state.jobs.get(name).map(|job| job.version) {
@@ -381,31 +481,55 @@ impl<'h> Replay<'h> {
         match decide(&self.state, steps) {
             Err(rejection) => {
                 let expected = format!("rejected: {}", told(&rejection));
-                Err(self.wrong(call, Kind::IllegalAccept, expected, "that is what the rules say at"))
+                Err(self.wrong(
+                    call,
+                    Kind::IllegalAccept,
+                    expected,
+                    "that is what the rules say at",
+                ))
             }
             Ok(accepted) if !accepted.facts.is_empty() => {
                 let expected = format!("changed: true, and version {}", self.state.version + 1);
-                Err(self.wrong(call, Kind::WrongChanged, expected, "it changes something in the graph of"))
+                Err(self.wrong(
+                    call,
+                    Kind::WrongChanged,
+                    expected,
+                    "it changes something in the graph of",
+                ))
             }
-            Ok(_) if created => Err(self.wrong(call, Kind::WrongCreated, "created: false", "nothing came to be at")),
+            Ok(_) if created => {
+                Err(self.wrong(call, Kind::WrongCreated, "created: false", "nothing came to be at"))
+            }
             Ok(_) => Ok(()),
         }
     }
 
-    fn check_unanswered(&self, call: &Call, request: &Request, problem: &Text) -> Result<(), Found> {
+    fn check_unanswered(
+        &self,
+        call: &Call,
+        request: &Request,
+        problem: &Text,
+    ) -> Result<(), Found> {
         if self.is_too_large(request, problem) {
             return Ok(());
         }
         match answer::expected(&self.state, "", request) {
-            Ok(answer) => {
-                Err(self.wrong(call, Kind::WrongRejection, format!("answered: {answer}"), "there is an answer at"))
-            }
+            Ok(answer) => Err(self.wrong(
+                call,
+                Kind::WrongRejection,
+                format!("answered: {answer}"),
+                "there is an answer at",
+            )),
             Err(rejection) => self.check_problem(call, problem, &rejection),
         }
     }
 
     fn check_answer(&mut self, call: &Call, request: &Request, answer: &Text) -> Result<(), Found> {
-        let digest = if matches!(request, Request::Digest) { self.digest().to_owned() } else { String::new() };
+        let digest = if matches!(request, Request::Digest) {
+            self.digest().to_owned()
+        } else {
+            String::new()
+        };
         if answer::is_right(&self.state, &digest, request, answer) {
             return Ok(());
         }
@@ -417,27 +541,46 @@ impl<'h> Replay<'h> {
     }
 
     /// The whole problem, but for its prose.
-    fn check_problem(&self, call: &Call, problem: &Text, expected: &Rejection) -> Result<(), Found> {
+    fn check_problem(
+        &self,
+        call: &Call,
+        problem: &Text,
+        expected: &Rejection,
+    ) -> Result<(), Found> {
         let version = self.state.version;
         let given: Value = serde_json::from_str(problem).unwrap_or_default();
-        let decided = |field: &str, value: Value| given.get(field).is_none_or(|given| *given == value);
-        let same_place = decided("graph", self.histories.graph.as_str().into()) && decided("version", version.into());
+        let decided =
+            |field: &str, value: Value| given.get(field).is_none_or(|given| *given == value);
+        let same_place = decided("graph", self.histories.graph.as_str().into())
+            && decided("version", version.into());
         if same_place && expected.is_told_by(&given) {
             return Ok(());
         }
-        let why = format!("that is what the rules say at version {version} of graph `{}`", self.histories.graph);
+        let why = format!(
+            "that is what the rules say at version {version} of graph `{}`",
+            self.histories.graph
+        );
         let involved = vec![self.histories.involved(call)];
-        Err(Finding::new(Kind::WrongRejection, version, involved, format!("rejected: {}", told(expected)), why))
+        Err(Finding::new(
+            Kind::WrongRejection,
+            version,
+            involved,
+            format!("rejected: {}", told(expected)),
+            why,
+        ))
     }
 
     /// A plan may be refused for its size, if it has that size.
     fn is_too_large(&self, request: &Request, problem: &Text) -> bool {
         let given: Value = serde_json::from_str(problem).unwrap_or_default();
         let Request::Plan { datasets, jobs, stop_at } = request else { return false };
-        let Some(limit) = given["limit"].as_u64().filter(|_| given["type"] == "urn:fencepost:problem:too_large") else {
+        let Some(limit) =
+            given["limit"].as_u64().filter(|_| given["type"] == "urn:fencepost:problem:too_large")
+        else {
             return false;
         };
-        answer::plan(&self.state, datasets, jobs, stop_at).is_ok_and(|plan| plan.jobs as u64 > limit)
+        answer::plan(&self.state, datasets, jobs, stop_at)
+            .is_ok_and(|plan| plan.jobs as u64 > limit)
     }
 
     fn digest(&mut self) -> &str {
@@ -460,10 +603,18 @@ impl<'h> Replay<'h> {
                         "the driver knew of none such",
                     ));
                 }
-                End::Rejected { version: None, problem } if !says_nothing_of_the_graph(call, problem) => {
+                End::Rejected { version: None, problem }
+                    if !says_nothing_of_the_graph(call, problem) =>
+                {
                     let involved = vec![self.histories.involved(self.call(at))];
                     let why = "the graph is there as long as the history lasts";
-                    return Err(Finding::new(Kind::WrongRejection, None, involved, "a verdict at a version", why));
+                    return Err(Finding::new(
+                        Kind::WrongRejection,
+                        None,
+                        involved,
+                        "a verdict at a version",
+                        why,
+                    ));
                 }
                 _ => {}
             }
@@ -479,7 +630,10 @@ impl<'h> Replay<'h> {
             let digest = self.digest().to_owned();
             if file.final_digest.as_ref() != Some(&digest) {
                 let told = file.final_digest.as_deref().unwrap_or("nothing");
-                let why = format!("that is the digest of the replay; {}:{} says {told}", file.name, file.lines);
+                let why = format!(
+                    "that is the digest of the replay; {}:{} says {told}",
+                    file.name, file.lines
+                );
                 self.keep(Finding::new(Kind::FinalDigest, version, Vec::new(), digest, why));
             }
         }
@@ -493,13 +647,18 @@ impl<'h> Replay<'h> {
     fn check_last_looks(&self, last_version: u64) -> Result<(), Found> {
         for (number, file) in self.histories.files.iter().enumerate() {
             let Some(version) = file.final_version else { continue };
-            let of_file = (0..self.histories.calls.len()).filter(|&at| self.call(at).file == number);
+            let of_file =
+                (0..self.histories.calls.len()).filter(|&at| self.call(at).file == number);
             let newest = of_file.max_by_key(|&at| self.call(at).version());
             let newest = newest.filter(|&at| self.call(at).version() > Some(version));
             if newest.is_some() || version > last_version || version < file.initial_version {
                 let calls: Vec<usize> = newest.into_iter().collect();
-                let least = newest.and_then(|at| self.call(at).version()).unwrap_or(file.initial_version);
-                let why = format!("{}:{} says that the graph ended at version {version}", file.name, file.lines);
+                let least =
+                    newest.and_then(|at| self.call(at).version()).unwrap_or(file.initial_version);
+                let why = format!(
+                    "{}:{} says that the graph ended at version {version}",
+                    file.name, file.lines
+                );
                 let expected = format!("a version from {least} to {last_version}");
                 return Err(self.found(Kind::FinalVersion, version, &calls, expected, why));
             }
@@ -526,19 +685,31 @@ impl<'h> Replay<'h> {
     fn check_rows(&self, rows: Option<&Rows>) -> Result<(), Found> {
         let Some(rows) = rows else { return Ok(()) };
         let (state, stored) = (&self.state, &rows.state);
-        let differs =
-            |expected: String, why: String| Err(self.found(Kind::RowsDiffer, state.version, &[], expected, why));
+        let differs = |expected: String, why: String| {
+            Err(self.found(Kind::RowsDiffer, state.version, &[], expected, why))
+        };
         if stored.version != state.version || rows.chain != self.chain {
-            let why = format!("the graph's row has version {} and chain {}", stored.version, hex(&rows.chain));
-            return differs(format!("version {} and chain {}", state.version, hex(&self.chain)), why);
+            let why = format!(
+                "the graph's row has version {} and chain {}",
+                stored.version,
+                hex(&rows.chain)
+            );
+            return differs(
+                format!("version {} and chain {}", state.version, hex(&self.chain)),
+                why,
+            );
         }
         let jobs = state.jobs.keys().chain(stored.jobs.keys());
-        if let Some(name) = jobs.filter(|name| state.jobs.get(*name) != stored.jobs.get(*name)).min() {
+        if let Some(name) =
+            jobs.filter(|name| state.jobs.get(*name) != stored.jobs.get(*name)).min()
+        {
             let why = format!("the rows have {:?}", stored.jobs.get(name));
             return differs(format!("job `{name}`: {:?}", state.jobs.get(name)), why);
         }
         let datasets = state.datasets.keys().chain(stored.datasets.keys());
-        if let Some(name) = datasets.filter(|name| state.datasets.get(*name) != stored.datasets.get(*name)).min() {
+        if let Some(name) =
+            datasets.filter(|name| state.datasets.get(*name) != stored.datasets.get(*name)).min()
+        {
             let why = format!("the rows have {:?}", stored.datasets.get(name));
             return differs(format!("dataset `{name}`: {:?}", state.datasets.get(name)), why);
         }

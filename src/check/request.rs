@@ -76,7 +76,12 @@ pub enum Operation {
     /// Creates or replaces a job.
     PutJob { name: Text, inputs: Vec<Text>, outputs: Vec<Text>, spec: Text },
     /// Changes a job. A `spec` of `Some(None)` takes it back to `{}`.
-    PatchJob { name: Text, inputs: Option<Vec<Text>>, outputs: Option<Vec<Text>>, spec: Option<Option<Text>> },
+    PatchJob {
+        name: Text,
+        inputs: Option<Vec<Text>>,
+        outputs: Option<Vec<Text>>,
+        spec: Option<Option<Text>>,
+    },
     /// Deletes a job.
     DeleteJob { name: Text },
     /// Adds an edge.
@@ -134,7 +139,9 @@ impl Texts {
     fn share_json(&mut self, field: &str, raw: Option<&RawValue>) -> Result<Text, String> {
         match raw {
             None => Ok(self.share("{}")),
-            Some(raw) => Ok(self.share(&json::canonical(raw).map_err(|error| format!("{field}: {error}"))?)),
+            Some(raw) => {
+                Ok(self.share(&json::canonical(raw).map_err(|error| format!("{field}: {error}"))?))
+            }
         }
     }
 }
@@ -189,14 +196,17 @@ impl Request {
     /// # Errors
     /// Says what cannot be understood.
     pub fn read(text: &str, texts: &mut Texts) -> Result<Self, String> {
-        let wire: RequestWire<'_> = serde_json::from_str(text).map_err(|error| format!("request: {error}"))?;
+        let wire: RequestWire<'_> =
+            serde_json::from_str(text).map_err(|error| format!("request: {error}"))?;
         let needs = |field: &str| format!("request: {field} is missing");
         Ok(match wire.call.as_str() {
-            "putJob" | "patchJob" | "deleteJob" | "addInput" | "addOutput" | "removeInput" | "removeOutput"
-            | "putDataset" | "deleteDataset" | "applyChangeset" => {
+            "putJob" | "patchJob" | "deleteJob" | "addInput" | "addOutput" | "removeInput"
+            | "removeOutput" | "putDataset" | "deleteDataset" | "applyChangeset" => {
                 let operations = wire.operations.ok_or_else(|| needs("operations"))?;
                 let steps = operations.into_iter().enumerate().map(|(number, operation)| {
-                    operation.into_step(texts).map_err(|error| format!("request: operations[{number}]: {error}"))
+                    operation
+                        .into_step(texts)
+                        .map_err(|error| format!("request: operations[{number}]: {error}"))
                 });
                 Self::Write(steps.collect::<Result<_, _>>()?)
             }
@@ -204,7 +214,9 @@ impl Request {
                 let name = texts.share(&wire.job.ok_or_else(|| needs("job"))?);
                 Self::Job { name, if_none_match: wire.if_none_match }
             }
-            "readDataset" => Self::Dataset(texts.share(&wire.dataset.ok_or_else(|| needs("dataset"))?)),
+            "readDataset" => {
+                Self::Dataset(texts.share(&wire.dataset.ok_or_else(|| needs("dataset"))?))
+            }
             "planMany" => Self::Plan {
                 datasets: texts.share_list(wire.datasets),
                 jobs: texts.share_list(wire.jobs),
@@ -264,11 +276,18 @@ impl OperationWire<'_> {
                 name: texts.share(&needed("name", self.name)?),
                 metadata: texts.share_json("metadata", self.metadata)?,
             },
-            "delete_dataset" => Operation::DeleteDataset { name: texts.share(&needed("name", self.name)?) },
+            "delete_dataset" => {
+                Operation::DeleteDataset { name: texts.share(&needed("name", self.name)?) }
+            }
             "add_input" | "add_output" | "remove_input" | "remove_output" => {
                 let job = texts.share(&needed("job", self.job)?);
-                let edge = Edge { job, side, dataset: texts.share(&needed("dataset", self.dataset)?) };
-                if self.op.starts_with("add") { Operation::AddEdge(edge) } else { Operation::RemoveEdge(edge) }
+                let edge =
+                    Edge { job, side, dataset: texts.share(&needed("dataset", self.dataset)?) };
+                if self.op.starts_with("add") {
+                    Operation::AddEdge(edge)
+                } else {
+                    Operation::RemoveEdge(edge)
+                }
             }
             unknown => return Err(format!("no rules are known for the operation `{unknown}`")),
         })

@@ -32,7 +32,11 @@ pub enum FetchError {
 ///
 /// # Errors
 /// [`FetchError`] if there is no such graph, or it cannot be read.
-pub fn fetch(options: &NodeOptions, graph: &str, texts: &mut Texts) -> Result<(Log, Rows), FetchError> {
+pub fn fetch(
+    options: &NodeOptions,
+    graph: &str,
+    texts: &mut Texts,
+) -> Result<(Log, Rows), FetchError> {
     let damaged = |what: String| FetchError::Damaged { graph: graph.to_owned(), what };
     let database = Database::open(&options.database, options.pool).map_err(NodeError::from)?;
     let store = RowStore::new(database).map_err(NodeError::from)?;
@@ -67,10 +71,13 @@ pub fn fetch(options: &NodeOptions, graph: &str, texts: &mut Texts) -> Result<(L
 
 fn state_of(rows: &Graph, version: u64, texts: &mut Texts) -> State {
     let mut state = State { version, ..State::default() };
-    let mut set = |names: Vec<&Name>| names.iter().map(|name| texts.share(name.as_str())).collect::<BTreeSet<Text>>();
+    let mut set = |names: Vec<&Name>| {
+        names.iter().map(|name| texts.share(name.as_str())).collect::<BTreeSet<Text>>()
+    };
     for job in rows.jobs_from(std::ops::Bound::Unbounded) {
         let (inputs, outputs) = (set(job.inputs()), set(job.outputs()));
-        let job_there = Job { version: job.version(), spec: job.spec().as_str().into(), inputs, outputs };
+        let job_there =
+            Job { version: job.version(), spec: job.spec().as_str().into(), inputs, outputs };
         state.edges += job_there.inputs.len() + job_there.outputs.len();
         state.jobs.insert(job.name().as_str().into(), job_there);
     }
@@ -78,7 +85,9 @@ fn state_of(rows: &Graph, version: u64, texts: &mut Texts) -> State {
         let producers = set(dataset.producer().iter().map(|job| job.name()).collect());
         let consumers = set(dataset.consumers());
         let metadata = dataset.metadata().map(|metadata| metadata.as_str().into());
-        state.datasets.insert(dataset.name().as_str().into(), Dataset { metadata, producers, consumers });
+        state
+            .datasets
+            .insert(dataset.name().as_str().into(), Dataset { metadata, producers, consumers });
     }
     state
 }

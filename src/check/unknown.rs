@@ -18,11 +18,14 @@ impl<'h> Unknowns<'h> {
     /// O(n log n).
     pub fn of(histories: &'h Histories) -> Self {
         let calls = &histories.calls;
-        let mut all: Vec<usize> = (0..calls.len()).filter(|&at| calls[at].may_have_written()).collect();
+        let mut all: Vec<usize> =
+            (0..calls.len()).filter(|&at| calls[at].may_have_written()).collect();
         all.sort_unstable_by_key(|&at| calls[at].invoke_ns);
         let mut by_target: HashMap<&Text, Vec<usize>> = HashMap::new();
         for &at in &all {
-            targets(&calls[at].asked.request).into_iter().for_each(|name| by_target.entry(name).or_default().push(at));
+            targets(&calls[at].asked.request)
+                .into_iter()
+                .for_each(|name| by_target.entry(name).or_default().push(at));
         }
         Self { all, taken: HashSet::new(), by_target }
     }
@@ -54,11 +57,17 @@ impl<'h> Unknowns<'h> {
     }
 
     /// Writes about the same whose clients were told that nothing was changed. O(n): asked once, when all is lost.
-    pub fn told_otherwise(&self, histories: &'h Histories, facts: &'h [Fact]) -> impl Iterator<Item = usize> {
+    pub fn told_otherwise(
+        &self,
+        histories: &'h Histories,
+        facts: &'h [Fact],
+    ) -> impl Iterator<Item = usize> {
         let name = facts.first().and_then(Fact::name);
         let calls = histories.calls.iter().enumerate();
         let about = move |request| name.is_some_and(|name| targets(request).contains(name));
-        calls.filter(move |(_, call)| call.told_not_applied() && about(&call.asked.request)).map(|(at, _)| at)
+        calls
+            .filter(move |(_, call)| call.told_not_applied() && about(&call.asked.request))
+            .map(|(at, _)| at)
     }
 }
 
@@ -99,7 +108,8 @@ pub fn settle(orphans: &[(u64, Vec<usize>)]) -> Result<(), u64> {
         let mut candidate = free.ok_or(*version)?;
         loop {
             let orphan = reached_from[&candidate];
-            let held = orphans[orphan].1.iter().copied().find(|other| holder.get(other) == Some(&orphan));
+            let held =
+                orphans[orphan].1.iter().copied().find(|other| holder.get(other) == Some(&orphan));
             holder.insert(candidate, orphan);
             match held {
                 // It gave up what it held, to whoever wanted that.

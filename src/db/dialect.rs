@@ -60,7 +60,8 @@ impl fmt::Debug for DatabaseUrl {
 
 /// `scheme://user:***@host/…`, with a `password=` among the parameters covered too.
 fn without_password(url: &str) -> String {
-    let (address, parameters) = url.split_once('?').map_or((url, None), |(before, after)| (before, Some(after)));
+    let (address, parameters) =
+        url.split_once('?').map_or((url, None), |(before, after)| (before, Some(after)));
     let mut shown = address.to_owned();
     if let Some((scheme, rest)) = address.split_once("://")
         && let Some((login, place)) = rest.rsplit_once('@')
@@ -92,7 +93,9 @@ impl DatabaseUrl {
         let path = text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
         match path {
             Some("") => refused("it names no file"),
-            Some(":memory:") => refused("a database in memory would be another one on every connection"),
+            Some(":memory:") => {
+                refused("a database in memory would be another one on every connection")
+            }
             Some(path) => Ok(Self::Sqlite(path.into())),
             None => refused("the scheme is neither `sqlite:` nor `postgres:`"),
         }
@@ -120,11 +123,14 @@ impl DatabaseUrl {
 }
 
 fn connect_sqlite(path: &Path) -> Result<SqliteConnection, DbError> {
-    let failed = |reason: String| DbError::Unavailable { what: format!("opening {}: {reason}", path.display()) };
+    let failed = |reason: String| DbError::Unavailable {
+        what: format!("opening {}: {reason}", path.display()),
+    };
     let text = path.to_str().ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
     // Diesel would take `file:` for a URI with parameters of its own.
     let text = if Path::new(text).is_relative() { format!("./{text}") } else { text.to_owned() };
-    let mut connection = SqliteConnection::establish(&text).map_err(|error| failed(error.to_string()))?;
+    let mut connection =
+        SqliteConnection::establish(&text).map_err(|error| failed(error.to_string()))?;
     configure_sqlite(&mut connection).map_err(|error| failed(error.to_string()))?;
     Ok(connection)
 }
@@ -166,7 +172,8 @@ pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
             full.push_str(&format!("{name}={value}"));
         }
     }
-    let mut connection = PgConnection::establish(&full).map_err(|error| failed(error.to_string()))?;
+    let mut connection =
+        PgConnection::establish(&full).map_err(|error| failed(error.to_string()))?;
     let set = POSTGRES_SETTINGS.map(|(name, value, _)| format!("SET {name} = '{value}';"));
     connection.batch_execute(&set.concat()).map_err(|error| failed(error.to_string()))?;
     let found = postgres_settings(&mut connection).map_err(|error| failed(error.to_string()))?;
@@ -179,9 +186,14 @@ pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
 }
 
 fn postgres_settings(connection: &mut PgConnection) -> QueryResult<Vec<(&'static str, String)>> {
-    let each = POSTGRES_SETTINGS.map(|(name, ..)| format!("SELECT current_setting('{name}') AS value"));
+    let each =
+        POSTGRES_SETTINGS.map(|(name, ..)| format!("SELECT current_setting('{name}') AS value"));
     let values = diesel::sql_query(each.join(" UNION ALL ")).load::<Setting>(connection)?;
-    Ok(POSTGRES_SETTINGS.iter().map(|(name, ..)| *name).zip(values.into_iter().map(|row| row.value)).collect())
+    Ok(POSTGRES_SETTINGS
+        .iter()
+        .map(|(name, ..)| *name)
+        .zip(values.into_iter().map(|row| row.value))
+        .collect())
 }
 
 /// What every SQLite connection is set to, and must then be found at: a library built otherwise, or a file system without
@@ -278,7 +290,9 @@ impl AnyConnection {
     pub(super) fn begin_read(&mut self) -> QueryResult<()> {
         match self {
             Self::Sqlite(connection) => connection.batch_execute("BEGIN DEFERRED"),
-            Self::Postgres(connection) => connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+            Self::Postgres(connection) => {
+                connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            }
         }
     }
 
@@ -288,7 +302,9 @@ impl AnyConnection {
     pub(super) fn begin_write(&mut self) -> QueryResult<()> {
         match self {
             Self::Sqlite(connection) => connection.batch_execute("BEGIN IMMEDIATE"),
-            Self::Postgres(connection) => connection.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
+            Self::Postgres(connection) => {
+                connection.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            }
         }
     }
 
@@ -301,7 +317,8 @@ impl AnyConnection {
         match self {
             Self::Sqlite(_) => {}
             Self::Postgres(connection) => {
-                let row = graphs::table.filter(graphs::name.eq(name)).select(graphs::id).for_update();
+                let row =
+                    graphs::table.filter(graphs::name.eq(name)).select(graphs::id).for_update();
                 row.first::<i64>(connection).optional()?;
             }
         }
@@ -322,22 +339,34 @@ impl AnyConnection {
     }
 
     /// Runs `body` in a transaction that no other process's migration runs beside.
-    fn alone<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T, DbError>) -> Result<T, DbError> {
+    fn alone<T>(
+        &mut self,
+        body: impl FnOnce(&mut Self) -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
         match self {
             Self::Sqlite(connection) => {
                 AnsiTransactionManager::begin_transaction_sql(connection, "BEGIN IMMEDIATE")?;
             }
             Self::Postgres(connection) => {
                 AnsiTransactionManager::begin_transaction_sql(connection, "BEGIN")?;
-                connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))?;
+                connection
+                    .batch_execute(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))?;
             }
         }
         let outcome = body(self);
         match (&outcome, self) {
-            (Ok(_), Self::Sqlite(connection)) => AnsiTransactionManager::commit_transaction(connection)?,
-            (Ok(_), Self::Postgres(connection)) => AnsiTransactionManager::commit_transaction(connection)?,
-            (Err(_), Self::Sqlite(connection)) => AnsiTransactionManager::rollback_transaction(connection)?,
-            (Err(_), Self::Postgres(connection)) => AnsiTransactionManager::rollback_transaction(connection)?,
+            (Ok(_), Self::Sqlite(connection)) => {
+                AnsiTransactionManager::commit_transaction(connection)?
+            }
+            (Ok(_), Self::Postgres(connection)) => {
+                AnsiTransactionManager::commit_transaction(connection)?
+            }
+            (Err(_), Self::Sqlite(connection)) => {
+                AnsiTransactionManager::rollback_transaction(connection)?
+            }
+            (Err(_), Self::Postgres(connection)) => {
+                AnsiTransactionManager::rollback_transaction(connection)?
+            }
         }
         outcome
     }
@@ -348,14 +377,17 @@ impl AnyConnection {
     /// [`DbError::NewerSchema`] if one was run that is not known here.
     fn is_up_to_date(&mut self) -> Result<bool, DbError> {
         let table = match self {
-            Self::Sqlite(_) => "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'",
+            Self::Sqlite(_) => {
+                "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'"
+            }
             Self::Postgres(_) => "SELECT count(to_regclass('__diesel_schema_migrations')) AS count",
         };
         if diesel::sql_query(table).get_result::<Count>(self)?.count == 0 {
             return Ok(false);
         }
         let applied = diesel::sql_query("SELECT version AS value FROM __diesel_schema_migrations");
-        let applied: Vec<String> = applied.load::<Setting>(self)?.into_iter().map(|row| row.value).collect();
+        let applied: Vec<String> =
+            applied.load::<Setting>(self)?.into_iter().map(|row| row.value).collect();
         let known = match self {
             Self::Sqlite(_) => versions::<diesel::sqlite::Sqlite>(&SQLITE_MIGRATIONS),
             Self::Postgres(_) => versions::<diesel::pg::Pg>(&POSTGRES_MIGRATIONS),
@@ -375,8 +407,12 @@ impl AnyConnection {
         self.alone(|this| {
             this.is_up_to_date()?;
             let run = match this {
-                Self::Sqlite(connection) => connection.run_pending_migrations(SQLITE_MIGRATIONS).map(names_of),
-                Self::Postgres(connection) => connection.run_pending_migrations(POSTGRES_MIGRATIONS).map(names_of),
+                Self::Sqlite(connection) => {
+                    connection.run_pending_migrations(SQLITE_MIGRATIONS).map(names_of)
+                }
+                Self::Postgres(connection) => {
+                    connection.run_pending_migrations(POSTGRES_MIGRATIONS).map(names_of)
+                }
             };
             run.map_err(|error| DbError::Migration { reason: error.to_string() })
         })
@@ -387,8 +423,12 @@ impl AnyConnection {
         self.alone(|this| {
             for _ in 0..count {
                 let reverted = match this {
-                    Self::Sqlite(connection) => connection.revert_last_migration(SQLITE_MIGRATIONS).map(drop),
-                    Self::Postgres(connection) => connection.revert_last_migration(POSTGRES_MIGRATIONS).map(drop),
+                    Self::Sqlite(connection) => {
+                        connection.revert_last_migration(SQLITE_MIGRATIONS).map(drop)
+                    }
+                    Self::Postgres(connection) => {
+                        connection.revert_last_migration(POSTGRES_MIGRATIONS).map(drop)
+                    }
                 };
                 reverted.map_err(|error| DbError::Migration { reason: error.to_string() })?;
             }
@@ -497,7 +537,10 @@ impl RowsStatement {
     ///
     /// # Panics
     /// If a row cannot be JSON.
-    pub fn over<R: serde::Serialize>(self, rows: impl ExactSizeIterator<Item = R>) -> Option<RowsWrite> {
+    pub fn over<R: serde::Serialize>(
+        self,
+        rows: impl ExactSizeIterator<Item = R>,
+    ) -> Option<RowsWrite> {
         let many = rows.len() >= MANY_ROWS;
         let rows: Vec<R> = rows.collect();
         let written = || serde_json::to_string(&rows).expect("rows are numbers and texts");
@@ -553,7 +596,9 @@ impl Bind<Pg> for PostgresValue<'_> {
             PostgresValue::Text(value) => out.push_bind_param::<Text, _>(*value),
             PostgresValue::Integers(values) => out.push_bind_param::<Array<BigInt>, _>(values),
             PostgresValue::Texts(values) => out.push_bind_param::<Array<Text>, _>(values),
-            PostgresValue::OptionalTexts(values) => out.push_bind_param::<Array<Nullable<Text>>, _>(values),
+            PostgresValue::OptionalTexts(values) => {
+                out.push_bind_param::<Array<Nullable<Text>>, _>(values)
+            }
             PostgresValue::BytesEach(values) => out.push_bind_param::<Array<Binary>, _>(values),
         }
     }
@@ -633,7 +678,10 @@ impl AnyConnection {
 }
 
 /// One statement, prepared once however many rows there are.
-fn insert_changes_at_once(connection: &mut PgConnection, rows: &[ChangeRow<'_>]) -> QueryResult<()> {
+fn insert_changes_at_once(
+    connection: &mut PgConnection,
+    rows: &[ChangeRow<'_>],
+) -> QueryResult<()> {
     use PostgresValue as V;
     let Some(of_all) = rows.first() else { return Ok(()) };
     let statement = Words {
@@ -671,7 +719,8 @@ fn names_of<V: ToString>(versions: Vec<V>) -> Vec<String> {
 
 fn versions<DB: Backend>(migrations: &EmbeddedMigrations) -> Result<Vec<String>, DbError> {
     let migrations = MigrationSource::<DB>::migrations(migrations);
-    let migrations = migrations.map_err(|error| DbError::Migration { reason: error.to_string() })?;
+    let migrations =
+        migrations.map_err(|error| DbError::Migration { reason: error.to_string() })?;
     Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
 }
 
@@ -689,9 +738,12 @@ mod tests {
     #[test]
     fn rows_are_found_by_their_keys() {
         let directory = tempfile::tempdir().unwrap();
-        let mut connection = DatabaseUrl::Sqlite(directory.path().join("plans.db")).connect().unwrap();
+        let mut connection =
+            DatabaseUrl::Sqlite(directory.path().join("plans.db")).connect().unwrap();
         connection.migrate().unwrap();
-        let AnyConnection::Sqlite(connection) = &mut connection else { unreachable!("the URL was SQLite's") };
+        let AnyConnection::Sqlite(connection) = &mut connection else {
+            unreachable!("the URL was SQLite's")
+        };
         use RowsStatement as S;
         let all = [
             S::INSERT_INPUTS,
@@ -706,13 +758,17 @@ mod tests {
             S::UPDATE_DATASETS,
         ];
         for RowsStatement { sqlite, .. } in all {
-            let plan = format!("EXPLAIN QUERY PLAN {}", sqlite.replacen('?', "1", 1).replacen('?', "'[]'", 1));
+            let plan = format!(
+                "EXPLAIN QUERY PLAN {}",
+                sqlite.replacen('?', "1", 1).replacen('?', "'[]'", 1)
+            );
             let steps: Vec<Step> = diesel::sql_query(&plan).load(connection).unwrap();
             assert!(!steps.is_empty());
             for Step { detail } in steps {
                 let by_key = detail.starts_with("SEARCH") && detail.contains("id=? AND");
-                let of_a_table =
-                    ["SEARCH", "SCAN job", "SCAN dataset", "SCAN old"].iter().any(|step| detail.starts_with(step));
+                let of_a_table = ["SEARCH", "SCAN job", "SCAN dataset", "SCAN old"]
+                    .iter()
+                    .any(|step| detail.starts_with(step));
                 assert!(by_key || !of_a_table, "{sqlite}: {detail}");
             }
         }

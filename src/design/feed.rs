@@ -41,9 +41,14 @@ impl Service {
     }
 
     /// The graph's row, and who reads its log, in byte order of names. `reply` is called once and must not block.
-    pub fn consumers(&self, graph: &Name, reply: impl FnOnce(Result<(Head, Vec<Consumer>), Refusal>) + Send + 'static) {
+    pub fn consumers(
+        &self,
+        graph: &Name,
+        reply: impl FnOnce(Result<(Head, Vec<Consumer>), Refusal>) + Send + 'static,
+    ) {
         self.aside(graph, reply, |inner, graph| {
-            let found = inner.store.consumers(graph)?.filter(|(head, _)| head.state != GraphState::Deleted);
+            let found =
+                inner.store.consumers(graph)?.filter(|(head, _)| head.state != GraphState::Deleted);
             found.ok_or_else(|| not_found(graph))
         });
     }

@@ -56,7 +56,8 @@ impl ImageCell {
     /// version: its image is waited for, up to `patience`, as it comes much sooner than a load would.
     pub(super) fn get_awaiting(&self, version: u64, patience: Duration) -> Option<Arc<Image>> {
         let older = |state: &mut State| {
-            state.committing && state.newest.as_ref().is_some_and(|newest| newest.key.version < version)
+            state.committing
+                && state.newest.as_ref().is_some_and(|newest| newest.key.version < version)
         };
         let waited = self.changed.wait_timeout_while(self.lock(), patience, older);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +73,8 @@ impl ImageCell {
     /// Makes `image` the newest, unless a newer one of that graph was published meanwhile.
     pub(super) fn publish(&self, image: &Arc<Image>) {
         let mut state = self.lock();
-        let older = state.newest.as_ref().is_none_or(|newest| newest.key.version < image.key.version);
+        let older =
+            state.newest.as_ref().is_none_or(|newest| newest.key.version < image.key.version);
         if older && self.keeps {
             // The former image is dropped after the mutex is free: it may be the last owner of a whole graph.
             let former = state.newest.replace(Arc::clone(image));

@@ -70,13 +70,18 @@ impl Lanes {
         let mut state = self.lock();
         let counted = state.lanes.peek_mut(&lane.name);
         // After it was forgotten there may be another of that name.
-        let Some(counted) = counted.filter(|counted| std::ptr::eq(Arc::as_ptr(&counted.lane), lane)) else { return };
+        let Some(counted) =
+            counted.filter(|counted| std::ptr::eq(Arc::as_ptr(&counted.lane), lane))
+        else {
+            return;
+        };
         let bytes = LANE_BYTES + lane.name.as_str().len() + lane.image.bytes();
         let before = std::mem::replace(&mut counted.bytes, bytes);
         state.bytes = state.bytes - before + bytes;
         while state.bytes > self.budget {
             // Under this mutex nobody else can come to have a lane that only the cache has.
-            let idle = state.lanes.iter().rev().find(|(_, counted)| Arc::strong_count(&counted.lane) == 1);
+            let idle =
+                state.lanes.iter().rev().find(|(_, counted)| Arc::strong_count(&counted.lane) == 1);
             let Some(name) = idle.map(|(name, _)| name.clone()) else { break };
             let Some(counted) = state.lanes.pop(&name) else { break };
             state.bytes -= counted.bytes;

@@ -34,8 +34,13 @@ impl Listeners {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let callbacks: Vec<Callback> =
-            self.lock().get(graph).into_iter().flatten().map(|(_, callback)| Arc::clone(callback)).collect();
+        let callbacks: Vec<Callback> = self
+            .lock()
+            .get(graph)
+            .into_iter()
+            .flatten()
+            .map(|(_, callback)| Arc::clone(callback))
+            .collect();
         callbacks.iter().for_each(|callback| callback());
     }
 

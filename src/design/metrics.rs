@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
 
 use crate::lock::Mode;
 
@@ -73,29 +75,45 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let timed = |name: &str, help: &str| {
-            let buckets = prometheus::exponential_buckets(0.000_001, 2.0, 26).expect("a fixed list");
+            let buckets =
+                prometheus::exponential_buckets(0.000_001, 2.0, 26).expect("a fixed list");
             HistogramOpts::new(name, help).buckets(buckets)
         };
-        let seconds = |name: &str, help: &str| register(&registry, Histogram::with_opts(timed(name, help)));
-        let by_mode =
-            |name: &str, help: &str| ByMode::new(&register(&registry, HistogramVec::new(timed(name, help), &["mode"])));
-        let by_kind =
-            |name: &str, help: &str| ByKind::new(&register(&registry, HistogramVec::new(timed(name, help), &["kind"])));
+        let seconds =
+            |name: &str, help: &str| register(&registry, Histogram::with_opts(timed(name, help)));
+        let by_mode = |name: &str, help: &str| {
+            ByMode::new(&register(&registry, HistogramVec::new(timed(name, help), &["mode"])))
+        };
+        let by_kind = |name: &str, help: &str| {
+            ByKind::new(&register(&registry, HistogramVec::new(timed(name, help), &["kind"])))
+        };
         let sizes = |name: &str, help: &str| {
             let buckets = prometheus::exponential_buckets(1.0, 2.0, 11).expect("a fixed list");
-            register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+            register(
+                &registry,
+                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)),
+            )
         };
         let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help));
         let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help));
         Self {
             write_batch: sizes("fencepost_write_batch_requests", "Writes served by one turn"),
             read_batch: sizes("fencepost_read_batch_requests", "Reads served by one turn"),
-            request: by_kind("fencepost_request_seconds", "From a request's arrival in its line to its answer"),
-            queue_wait: by_kind("fencepost_queue_wait_seconds", "From a request's arrival to its turn"),
+            request: by_kind(
+                "fencepost_request_seconds",
+                "From a request's arrival in its line to its answer",
+            ),
+            queue_wait: by_kind(
+                "fencepost_queue_wait_seconds",
+                "From a request's arrival to its turn",
+            ),
             turn: by_kind("fencepost_turn_seconds", "A turn, all of it"),
             lock_wait: by_mode("fencepost_lock_wait_seconds", "Waiting for the graph's lock"),
             lock_hold: by_mode("fencepost_lock_hold_seconds", "Holding the graph's lock"),
-            refresh: by_kind("fencepost_refresh_seconds", "Bringing the image to the store's version"),
+            refresh: by_kind(
+                "fencepost_refresh_seconds",
+                "Bringing the image to the store's version",
+            ),
             decide: seconds("fencepost_decide_seconds", "Judging a batch"),
             whole_check: seconds(
                 "fencepost_whole_check_seconds",
@@ -104,13 +122,31 @@ impl Metrics {
             commit: seconds("fencepost_commit_seconds", "Writing a batch, commit included"),
             publish: seconds("fencepost_publish_seconds", "Making an image the newest"),
             answer: by_kind("fencepost_answer_seconds", "Handing on the answers of a turn"),
-            image_catch_ups: counter("fencepost_image_catch_ups_total", "Images brought up to date by changes"),
-            changes_applied: counter("fencepost_changes_applied_total", "Changes applied to images that were behind"),
-            graphs_evicted: counter("fencepost_graphs_evicted_total", "Graphs let go to stay within the memory budget"),
+            image_catch_ups: counter(
+                "fencepost_image_catch_ups_total",
+                "Images brought up to date by changes",
+            ),
+            changes_applied: counter(
+                "fencepost_changes_applied_total",
+                "Changes applied to images that were behind",
+            ),
+            graphs_evicted: counter(
+                "fencepost_graphs_evicted_total",
+                "Graphs let go to stay within the memory budget",
+            ),
             graph_bytes: gauge("fencepost_graph_bytes", "Memory that all kept graphs take, about"),
-            image_loads: counter("fencepost_image_loads_total", "Images loaded whole from the store"),
-            loads_held: gauge("fencepost_loads_held", "Graphs in memory that were loaded for one request each"),
-            loads_waiting: gauge("fencepost_loads_waiting", "Turns that wait until a loaded graph is given back"),
+            image_loads: counter(
+                "fencepost_image_loads_total",
+                "Images loaded whole from the store",
+            ),
+            loads_held: gauge(
+                "fencepost_loads_held",
+                "Graphs in memory that were loaded for one request each",
+            ),
+            loads_waiting: gauge(
+                "fencepost_loads_waiting",
+                "Turns that wait until a loaded graph is given back",
+            ),
             images_ahead_of_store: counter(
                 "fencepost_images_ahead_of_store_total",
                 "Images thrown away because the store went back",
@@ -118,7 +154,10 @@ impl Metrics {
             lost_writes: register(
                 &registry,
                 IntCounterVec::new(
-                    Opts::new("fencepost_lost_writes_total", "Conditional writes that did not hold"),
+                    Opts::new(
+                        "fencepost_lost_writes_total",
+                        "Conditional writes that did not hold",
+                    ),
                     &["reason"],
                 ),
             ),
@@ -126,9 +165,18 @@ impl Metrics {
                 "fencepost_wasted_decisions_total",
                 "Verdicts thrown away because their turn's write did not hold",
             ),
-            epochs_raised: counter("fencepost_epochs_raised_total", "Epochs raised for a lock with unknown state"),
-            seals: counter("fencepost_tokens_sealed_total", "Tokens sealed because a holder's lease had run out"),
-            overflows: counter("fencepost_queue_overflows_total", "Requests turned away because too many waited"),
+            epochs_raised: counter(
+                "fencepost_epochs_raised_total",
+                "Epochs raised for a lock with unknown state",
+            ),
+            seals: counter(
+                "fencepost_tokens_sealed_total",
+                "Tokens sealed because a holder's lease had run out",
+            ),
+            overflows: counter(
+                "fencepost_queue_overflows_total",
+                "Requests turned away because too many waited",
+            ),
             graphs_held: gauge("fencepost_graphs_held", "Graphs kept in memory"),
             registry,
         }
@@ -161,7 +209,10 @@ pub struct ByKind {
 
 impl ByKind {
     fn new(vector: &HistogramVec) -> Self {
-        Self { read: vector.with_label_values(&["read"]), write: vector.with_label_values(&["write"]) }
+        Self {
+            read: vector.with_label_values(&["read"]),
+            write: vector.with_label_values(&["write"]),
+        }
     }
 }
 
@@ -186,7 +237,10 @@ impl Default for Metrics {
     }
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> C {
     let collector = collector.expect("the name is valid");
     registry.register(Box::new(collector.clone())).expect("the name is new");
     collector

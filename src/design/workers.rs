@@ -137,7 +137,8 @@ impl Shared {
             }
             state.waiting += 1;
             self.idle.notify_all();
-            let (next, waited) = self.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            let (next, waited) =
+                self.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
             state = next;
             state.waiting -= 1;
             overdue = waited.timed_out();

@@ -27,7 +27,8 @@ impl Inner {
 
     pub(super) fn take_write_turn(self: &Arc<Self>, lane: &Arc<Lane>) {
         let mut turn = WriteTurn { inner: self, lane, ends_here: false };
-        let batch = lane.take_writes(self.turn_size(self.limits.batch_writes), self.limits.batch_bytes);
+        let batch =
+            lane.take_writes(self.turn_size(self.limits.batch_writes), self.limits.batch_bytes);
         let began = Instant::now();
         let light = batch.len() <= LIGHT;
         let spent = self.serve(lane, batch, began);
@@ -51,7 +52,10 @@ impl Inner {
         match outcome {
             // One of them may be at fault: no neighbour shall suffer for it.
             Err(TurnError::Commit(CommitError::Refused(error))) if batch.len() > 1 => {
-                log::error!("graph `{}`: a batch was refused and is taken one by one: {error}", lane.name);
+                log::error!(
+                    "graph `{}`: a batch was refused and is taken one by one: {error}",
+                    lane.name
+                );
                 for write in batch {
                     let outcome = self.take_turn(lane, slice::from_ref(&write));
                     self.conclude(lane, vec![write], outcome, began);
@@ -81,7 +85,9 @@ impl Inner {
         let refusal = match error {
             TurnError::Refused(refusal) => refusal,
             TurnError::Commit(error) => self.refusal_of(&lane.name, error),
-            TurnError::Lost(what) => Refusal::Contended { what: format!("the turn was lost: {what}") },
+            TurnError::Lost(what) => {
+                Refusal::Contended { what: format!("the turn was lost: {what}") }
+            }
         };
         let verdicts = vec![Err(refusal); batch.len()];
         self.answer(batch, verdicts, began);
@@ -101,14 +107,20 @@ impl Inner {
     /// Tries again while other writers are faster, up to the limit. Without a lock nobody makes room for whoever lost, so that each time it waits a
     /// little longer, by chance, to come at another moment than the others.
     fn take_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<Turn<'_>, TurnError> {
-        let most = if self.lock.is_some() { self.limits.turn_retries } else { self.limits.optimistic_retries };
+        let most = if self.lock.is_some() {
+            self.limits.turn_retries
+        } else {
+            self.limits.optimistic_retries
+        };
         let mut retries = 0;
         loop {
             let error = match self.try_turn(lane, batch) {
                 Err(error @ (TurnError::Commit(_) | TurnError::Lost(_))) => error,
                 outcome => return outcome,
             };
-            if let (Some(image), TurnError::Commit(CommitError::Refused(_))) = (lane.image.get(), &error) {
+            if let (Some(image), TurnError::Commit(CommitError::Refused(_))) =
+                (lane.image.get(), &error)
+            {
                 lane.image.discard(image.key);
             }
             let reason = match &error {
@@ -140,7 +152,11 @@ impl Inner {
     fn try_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<Turn<'_>, TurnError> {
         let not_found = || Refusal::GraphNotFound { graph: lane.name.clone() };
         let Some(graph_id) = self.graph_id(lane)? else {
-            return Ok(Turn { verdicts: vec![Err(not_found()); batch.len()], held: None, spent: None });
+            return Ok(Turn {
+                verdicts: vec![Err(not_found()); batch.len()],
+                held: None,
+                spent: None,
+            });
         };
         let mut held = self.take_exclusively(graph_id)?;
         let sealed = match &mut held {
@@ -148,10 +164,13 @@ impl Inner {
             None => None,
         };
         failpoint::pass("after-seal");
-        let (head, image) = self.refreshed(lane, &self.metrics.refresh.write)?.ok_or_else(not_found)?;
+        let (head, image) =
+            self.refreshed(lane, &self.metrics.refresh.write)?.ok_or_else(not_found)?;
         if head.id != graph_id {
             // Another database was put in this one's place since the id was learnt: the lock that is held is another graph's.
-            return Err(CommitError::Conflict { expected: head.version, actual: head.version }.into());
+            return Err(
+                CommitError::Conflict { expected: head.version, actual: head.version }.into()
+            );
         }
         let (head, token) = match (&mut held, sealed) {
             (Some(_), Some(token)) if head.fence == token.as_i64() => (head, token.as_i64()),
@@ -165,7 +184,8 @@ impl Inner {
 
         let began = Instant::now();
         let now_ms = now_ms();
-        let mut work = Work::new(lane, &head, &image.graph, self.answers_for(&head, batch, now_ms)?);
+        let mut work =
+            Work::new(lane, &head, &image.graph, self.answers_for(&head, batch, now_ms)?);
         let mut verdicts: Vec<Verdict> = Vec::with_capacity(batch.len());
         for pending in batch {
             if !verdicts.is_empty() && began.elapsed() > self.limits.batch_time {
@@ -206,7 +226,8 @@ impl Inner {
         let key = LockKey::new(self.store.database_id(), graph_id)?;
         let guard = lock.acquire(&key, Mode::Exclusive, self.limits.lock_wait)?;
         observe(&self.metrics.lock_wait.exclusive, began.elapsed());
-        let held = HeldLock { guard, since: Instant::now(), hold: &self.metrics.lock_hold.exclusive };
+        let held =
+            HeldLock { guard, since: Instant::now(), hold: &self.metrics.lock_hold.exclusive };
         failpoint::pass("after-acquire");
         Ok(Some(held))
     }
@@ -224,7 +245,11 @@ impl Inner {
 
     /// A turn that was gained because a holder was not heard of until its lease ran out begins with this: whatever that one still sends is refused
     /// from here on. Returns the token that was sealed, if that was needed.
-    fn seal_after_expiry(&self, lane: &Lane, guard: &mut Guard) -> Result<Option<FencingToken>, TurnError> {
+    fn seal_after_expiry(
+        &self,
+        lane: &Lane,
+        guard: &mut Guard,
+    ) -> Result<Option<FencingToken>, TurnError> {
         if !guard.must_seal() || failpoint::is_off("seal-on-expiry") {
             return Ok(None);
         }
@@ -235,13 +260,20 @@ impl Inner {
             guard.sealed();
         }
         self.metrics.seals.inc();
-        log::warn!("graph `{}`: a lease ran out; its holder is fenced off by token {token}", lane.name);
+        log::warn!(
+            "graph `{}`: a lease ran out; its holder is fenced off by token {token}",
+            lane.name
+        );
         Ok(Some(token))
     }
 
     /// The token of this turn, after making sure that it is larger than every one given before: the database is asked whether it knows the run of
     /// the lock that gave it, and if not, raises its epoch and seals it before anything is written.
-    fn trusted_token(&self, guard: &mut Guard, head: Head) -> Result<(Head, FencingToken), TurnError> {
+    fn trusted_token(
+        &self,
+        guard: &mut Guard,
+        head: Head,
+    ) -> Result<(Head, FencingToken), TurnError> {
         let incarnation = guard.incarnation().unwrap_or_default().to_owned();
         if let Some(token) = guard.token()
             && token.epoch() == head.epoch
@@ -267,7 +299,12 @@ impl Inner {
         guard.sealed();
         let token = guard.seed(epoch).map_err(lost)?;
         // The image is of the version that was read: a write that came in between must be found by the comparison.
-        let head = Head { epoch: raised.epoch, fence: raised.fence, lock_incarnation: raised.lock_incarnation, ..head };
+        let head = Head {
+            epoch: raised.epoch,
+            fence: raised.fence,
+            lock_incarnation: raised.lock_incarnation,
+            ..head
+        };
         Ok((head, token))
     }
 
@@ -287,7 +324,13 @@ impl Inner {
     }
 
     /// Writes what was accepted; the image that it leads to.
-    fn commit(&self, head: &Head, token: i64, work: &Work<'_>, now_ms: i64) -> Result<Arc<Image>, TurnError> {
+    fn commit(
+        &self,
+        head: &Head,
+        token: i64,
+        work: &Work<'_>,
+        now_ms: i64,
+    ) -> Result<Arc<Image>, TurnError> {
         let attempt = new_attempt()?;
         let accepted = work.series.accepted().iter().zip(&work.actors);
         let entries: Vec<Entry<'_>> = accepted
@@ -310,7 +353,10 @@ impl Inner {
             now_ms,
         })?;
         let graph = work.series.graph().clone();
-        Ok(Arc::new(Image::derived(ImageKey { graph_id: head.id, version: graph.version(), chain }, graph)))
+        Ok(Arc::new(Image::derived(
+            ImageKey { graph_id: head.id, version: graph.version(), chain },
+            graph,
+        )))
     }
 }
 
@@ -329,11 +375,24 @@ struct Work<'b> {
 }
 
 impl<'b> Work<'b> {
-    fn new(lane: &'b Lane, head: &Head, graph: &Graph, kept: HashMap<String, StoredAnswer>) -> Self {
+    fn new(
+        lane: &'b Lane,
+        head: &Head,
+        graph: &Graph,
+        kept: HashMap<String, StoredAnswer>,
+    ) -> Self {
         let frozen = (head.state == GraphState::Frozen)
             .then(|| Refusal::Frozen { graph: lane.name.clone(), moved_to: head.moved_to.clone() });
         let deleted = head.state == GraphState::Deleted;
-        Self { lane, frozen, series: Series::on(graph), actors: Vec::new(), deleted, kept, answers: Vec::new() }
+        Self {
+            lane,
+            frozen,
+            series: Series::on(graph),
+            actors: Vec::new(),
+            deleted,
+            kept,
+            answers: Vec::new(),
+        }
     }
 
     fn has_something_to_commit(&self) -> bool {
@@ -356,9 +415,17 @@ impl<'b> Work<'b> {
         }
         let version = self.series.graph().version();
         let rejected = |rejection| Refusal::Rejected { rejection, version };
-        let accepted = |effect: Effect, version| Accepted { version, changed: effect.changed, created: effect.created };
+        let accepted = |effect: Effect, version| Accepted {
+            version,
+            changed: effect.changed,
+            created: effect.created,
+        };
         if write.dry_run {
-            return self.series.try_out(&write.command).map(|effect| accepted(effect, version)).map_err(rejected);
+            return self
+                .series
+                .try_out(&write.command)
+                .map(|effect| accepted(effect, version))
+                .map_err(rejected);
         }
         let effect = self.series.decide(&write.command).map_err(rejected)?;
         if effect.changed {
@@ -475,6 +542,10 @@ impl Drop for WriteTurn<'_> {
         }
         let (inner, lane) = (Arc::clone(self.inner), Arc::clone(self.lane));
         let next = move || inner.take_write_turn(&lane);
-        if self.ends_here { self.inner.workers.spawn_as_next(next) } else { self.inner.workers.spawn(next) }
+        if self.ends_here {
+            self.inner.workers.spawn_as_next(next)
+        } else {
+            self.inner.workers.spawn(next)
+        }
     }
 }

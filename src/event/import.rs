@@ -151,8 +151,11 @@ impl Importing {
 
     /// The next event; `None` after the last.
     pub fn next_event(&mut self) -> Option<Event<'static>> {
-        let position = Position { version: self.contents.version, ordinal: self.first_ordinal + self.told };
-        let contents = |contents: &Contents| serde_json::to_string(contents).expect("texts and numbers are JSON");
+        let position =
+            Position { version: self.contents.version, ordinal: self.first_ordinal + self.told };
+        let contents = |contents: &Contents| {
+            serde_json::to_string(contents).expect("texts and numbers are JSON")
+        };
         let (kind, chain, data) = match self.told {
             0 => (Kind::ImportBegun, self.chain, contents(&self.contents)),
             told if told <= self.contents.events => {

@@ -150,11 +150,15 @@ impl Parser {
                 let (change, version, job_version) =
                     Change::from_event_json(&event.data).map_err(|error| data(&error))?;
                 let before = self.last.unwrap_or(Chain::START);
-                (Content::Change { change, version, job_version }, before.next(&event.data) == event.chain)
+                (
+                    Content::Change { change, version, job_version },
+                    before.next(&event.data) == event.chain,
+                )
             }
         };
         self.last = Some(event.chain);
-        let (stream, kind, position, chain) = (Arc::clone(stream), event.kind, event.position, event.chain);
+        let (stream, kind, position, chain) =
+            (Arc::clone(stream), event.kind, event.position, event.chain);
         Ok((Parsed { stream, kind, position, chain, chain_holds, content }, event))
     }
 }
@@ -252,14 +256,19 @@ impl Replay {
                     true => format!("{} ({})", stream.graph, stream.uuid),
                     false => stream.graph.to_string(),
                 };
-                return Err(ReplayError::OtherGraph { found: named(&parsed.stream), expected: named(expected) });
+                return Err(ReplayError::OtherGraph {
+                    found: named(&parsed.stream),
+                    expected: named(expected),
+                });
             }
             // From here on one look is enough to know it again.
             _ => self.stream = Some(Arc::clone(&parsed.stream)),
         }
         let (position, chain) = (parsed.position, parsed.chain);
         match (parsed.kind, parsed.content) {
-            (Kind::ImportBegun, Content::Whole(contents)) => self.begin(position, chain, contents)?,
+            (Kind::ImportBegun, Content::Whole(contents)) => {
+                self.begin(position, chain, contents)?
+            }
             (Kind::ImportEnded, Content::Whole(told)) => self.end(position, chain, &told)?,
             (kind, Content::Change { change, version, job_version }) => {
                 self.check_place(kind, position)?;
@@ -269,8 +278,12 @@ impl Replay {
                 if version != position.version {
                     return Err(ReplayError::Data(format!("it is of version {version}")));
                 }
-                if let Some(job_version) = job_version.filter(|of_job| !(1..=version).contains(of_job)) {
-                    return Err(ReplayError::Data(format!("it tells of a job of version {job_version}")));
+                if let Some(job_version) =
+                    job_version.filter(|of_job| !(1..=version).contains(of_job))
+                {
+                    return Err(ReplayError::Data(format!(
+                        "it tells of a job of version {job_version}"
+                    )));
                 }
                 match (&mut self.phase, &change.facts[..], job_version) {
                     (Phase::Importing { events, assembly, .. }, [fact], job_version) => {
@@ -278,7 +291,9 @@ impl Replay {
                         *events += 1;
                     }
                     (Phase::Importing { .. }, ..) => return Err(Illegal::NoPart.into()),
-                    (_, _, Some(_)) => return Err(ReplayError::Data("it is a part of an import".to_owned())),
+                    (_, _, Some(_)) => {
+                        return Err(ReplayError::Data("it is a part of an import".to_owned()));
+                    }
                     (_, _, None) => {
                         self.graph = replay(std::mem::take(&mut self.graph), &change)?;
                         self.chain = chain;
@@ -296,7 +311,12 @@ impl Replay {
         self.last.map_or_else(|| "nothing".to_owned(), |(last, _)| last.to_string())
     }
 
-    fn begin(&mut self, found: Position, chain: Chain, contents: Contents) -> Result<(), ReplayError> {
+    fn begin(
+        &mut self,
+        found: Position,
+        chain: Chain,
+        contents: Contents,
+    ) -> Result<(), ReplayError> {
         if matches!(self.phase, Phase::Following) {
             return Err(self.unexpected(Kind::ImportBegun));
         }
@@ -308,9 +328,15 @@ impl Replay {
             return Err(self.unexpected(Kind::ImportBegun));
         }
         // What was abandoned at another version took none of this one's ordinals.
-        let first = last.filter(|last| last.version == found.version).map_or(0, |last| last.ordinal + 1);
-        if found.ordinal != first || contents.version != found.version || found.version > LAST_IMPORTED {
-            return Err(ReplayError::Data("its version or ordinal is not that of a beginning".to_owned()));
+        let first =
+            last.filter(|last| last.version == found.version).map_or(0, |last| last.ordinal + 1);
+        if found.ordinal != first
+            || contents.version != found.version
+            || found.version > LAST_IMPORTED
+        {
+            return Err(ReplayError::Data(
+                "its version or ordinal is not that of a beginning".to_owned(),
+            ));
         }
         (self.chain, self.first_version) = (chain, contents.version);
         self.phase = Phase::Importing { contents, events: 0, assembly: Box::default() };
@@ -325,12 +351,18 @@ impl Replay {
                 self.first_version = 1;
                 return Ok(());
             }
-            (_, Phase::Nothing, _) | (_, _, None) => return Err(ReplayError::NoBeginning { found }),
-            (Kind::Changed, Phase::Following, Some(last)) => Position { version: last.version + 1, ordinal: 0 },
+            (_, Phase::Nothing, _) | (_, _, None) => {
+                return Err(ReplayError::NoBeginning { found });
+            }
+            (Kind::Changed, Phase::Following, Some(last)) => {
+                Position { version: last.version + 1, ordinal: 0 }
+            }
             (Kind::Imported | Kind::ImportEnded, Phase::Importing { .. }, Some(last)) => {
                 Position { ordinal: last.ordinal + 1, ..last }
             }
-            (_, _, Some(last)) if found <= last => return Err(ReplayError::Order { last: last.to_string(), found }),
+            (_, _, Some(last)) if found <= last => {
+                return Err(ReplayError::Order { last: last.to_string(), found });
+            }
             _ => return Err(self.unexpected(kind)),
         };
         if found == expected {
@@ -353,7 +385,9 @@ impl Replay {
 
     fn end(&mut self, found: Position, chain: Chain, told: &Contents) -> Result<(), ReplayError> {
         self.check_place(Kind::ImportEnded, found)?;
-        let Phase::Importing { contents, events, assembly } = std::mem::replace(&mut self.phase, Phase::Nothing) else {
+        let Phase::Importing { contents, events, assembly } =
+            std::mem::replace(&mut self.phase, Phase::Nothing)
+        else {
             return Err(self.unexpected(Kind::ImportEnded));
         };
         self.graph = assembly.finish(contents.version)?;
@@ -367,13 +401,21 @@ impl Replay {
         for (what, found, at_end, at_beginning) in found {
             let told = if found == at_end { at_beginning } else { at_end };
             if found != told {
-                return Err(ReplayError::Contents { what, found: found.to_string(), told: told.to_string() });
+                return Err(ReplayError::Contents {
+                    what,
+                    found: found.to_string(),
+                    told: told.to_string(),
+                });
             }
         }
         let digest = self.graph.digest();
         for told in [&told.digest, &contents.digest] {
             if *told != digest {
-                return Err(ReplayError::Contents { what: "digest", found: digest, told: told.clone() });
+                return Err(ReplayError::Contents {
+                    what: "digest",
+                    found: digest,
+                    told: told.clone(),
+                });
             }
         }
         let running = self.last.map(|(_, chain)| chain.to_string());
@@ -410,7 +452,12 @@ impl Replay {
 }
 
 fn contents_of(event: &Event<'_>) -> Result<Contents, ReplayError> {
-    let contents: Contents = serde_json::from_str(&event.data).map_err(|error| ReplayError::Data(error.to_string()))?;
+    let contents: Contents =
+        serde_json::from_str(&event.data).map_err(|error| ReplayError::Data(error.to_string()))?;
     let canonical = serde_json::to_string(&contents).expect("texts and numbers are JSON");
-    if canonical != event.data { Err(ReplayError::Data("it is not canonical".to_owned())) } else { Ok(contents) }
+    if canonical != event.data {
+        Err(ReplayError::Data("it is not canonical".to_owned()))
+    } else {
+        Ok(contents)
+    }
 }

@@ -40,7 +40,8 @@ impl Address {
                 "its port is no number from 1 to 65535; in a user or password, : is written %3A, / %2F, ? %3F and # %23",
             );
         }
-        let path = if path.is_empty() { Vec::new() } else { path.split('/').map(str::to_owned).collect() };
+        let path =
+            if path.is_empty() { Vec::new() } else { path.split('/').map(str::to_owned).collect() };
         let [scheme, login, place, tail] = [scheme, login, place, tail].map(str::to_owned);
         Ok(Self { scheme, login, place, path, tail })
     }
@@ -59,7 +60,8 @@ impl Address {
     /// What is wrong with one.
     pub(super) fn login(&self) -> Result<Option<(String, Option<String>)>, &'static str> {
         let Some(login) = self.login.strip_suffix('@') else { return Ok(None) };
-        let (user, password) = login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
+        let (user, password) =
+            login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
         Ok(Some((decoded(user)?, password.map(decoded).transpose()?)))
     }
 
@@ -83,7 +85,9 @@ fn is_escaped_well(text: &str) -> bool {
 fn has_good_port(place: &str) -> bool {
     // The colons of an IPv6 address are within its brackets.
     let after_host = place.rfind(']').map_or(place, |end| &place[end..]);
-    after_host.split_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+    after_host
+        .split_once(':')
+        .is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 impl fmt::Display for Address {

@@ -80,7 +80,10 @@ pub fn check_sink(head: &Head, sink: &SinkUrl) -> Result<(), SinkError> {
     match last_event(sink, &expected)? {
         None => Err(damaged(sink, "it is empty: export first".to_owned())),
         Some((found, ..)) if *found != expected => {
-            let what = format!("it holds the log of graph `{}` ({}), not of this one", found.graph, found.uuid);
+            let what = format!(
+                "it holds the log of graph `{}` ({}), not of this one",
+                found.graph, found.uuid
+            );
             Err(damaged(sink, what))
         }
         Some(_) => Ok(()),
@@ -95,10 +98,14 @@ fn version_in(sink: &SinkUrl, stream: &Stream) -> Result<Option<u64>, SinkError>
 }
 
 /// Of the sink's last event, whose log it is, what it tells, and its version.
-fn last_event(sink: &SinkUrl, stream: &Stream) -> Result<Option<(Arc<Stream>, Kind, u64)>, SinkError> {
+fn last_event(
+    sink: &SinkUrl,
+    stream: &Stream,
+) -> Result<Option<(Arc<Stream>, Kind, u64)>, SinkError> {
     let Some(last) = sink.open(stream, Purpose::Read)?.last()? else { return Ok(None) };
     let mut reader = Reader::default();
-    let read = reader.read(&last).map_err(|error| damaged(sink, format!("its last event: {error}")));
+    let read =
+        reader.read(&last).map_err(|error| damaged(sink, format!("its last event: {error}")));
     read.map(|(found, event)| Some((Arc::clone(found), event.kind, event.position.version)))
 }
 

@@ -35,17 +35,23 @@ impl FileSink {
         let sink = format!("file:{}", path.display());
         let new = !path.exists();
         let opened = match purpose {
-            Purpose::Append => OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path),
+            Purpose::Append => {
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+            }
             Purpose::Read => File::open(path),
         };
         let file = opened.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound if purpose == Purpose::Append => {
-                SinkError::NotThere { sink: sink.clone(), what: "its directory does not exist".to_owned() }
+            io::ErrorKind::NotFound if purpose == Purpose::Append => SinkError::NotThere {
+                sink: sink.clone(),
+                what: "its directory does not exist".to_owned(),
+            },
+            io::ErrorKind::NotFound => {
+                SinkError::NotThere { sink: sink.clone(), what: String::new() }
             }
-            io::ErrorKind::NotFound => SinkError::NotThere { sink: sink.clone(), what: String::new() },
             _ => SinkError::Away { sink: sink.clone(), what: error.to_string() },
         })?;
-        let what = |error: io::Error| SinkError::Away { sink: sink.clone(), what: error.to_string() };
+        let what =
+            |error: io::Error| SinkError::Away { sink: sink.clone(), what: error.to_string() };
         if !file.metadata().map_err(what)?.is_file() {
             return Err(SinkError::Damaged { sink, what: "it is no file".to_owned() });
         }
@@ -53,7 +59,8 @@ impl FileSink {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let what = "it is locked. End that exporter first, or follow to another file".to_owned();
+                    let what = "it is locked. End that exporter first, or follow to another file"
+                        .to_owned();
                     return Err(SinkError::Superseded { sink, what });
                 }
                 Err(TryLockError::Error(error)) => return Err(what(error)),
@@ -69,7 +76,8 @@ impl FileSink {
     /// A file that is something else is left as it is: what would be cut off or written over is not ours.
     fn check_first_line(&mut self) -> Result<(), SinkError> {
         let mut first = Vec::new();
-        let input = BufReader::new(&self.file).take(LONGEST_LINE_BYTES).read_until(b'\n', &mut first);
+        let input =
+            BufReader::new(&self.file).take(LONGEST_LINE_BYTES).read_until(b'\n', &mut first);
         input.map_err(|error| self.away(error))?;
         // Nothing yet, events, or a first one that was torn.
         let torn = !first.ends_with(b"\n") && EVENT_BEGINS.starts_with(&first);
@@ -77,7 +85,8 @@ impl FileSink {
         if is_ours {
             return Ok(());
         }
-        let what = "it holds something else than events and is left as it is: export to a new file".to_owned();
+        let what = "it holds something else than events and is left as it is: export to a new file"
+            .to_owned();
         Err(SinkError::Damaged { sink: self.name(), what })
     }
 
@@ -88,7 +97,9 @@ impl FileSink {
         if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
             return Ok(());
         }
-        let what = "it was moved or removed while it was written; put it back, or export to a new file".to_owned();
+        let what =
+            "it was moved or removed while it was written; put it back, or export to a new file"
+                .to_owned();
         Err(SinkError::NotThere { sink: self.name(), what })
     }
 
@@ -123,7 +134,11 @@ impl FileSink {
         let length = self.file.metadata()?.len();
         let whole = self.line_begin(length)?;
         if whole < length && self.purpose == Purpose::Append {
-            log::warn!("{}: the last line was torn after {} bytes, and is cut off", self.name(), length - whole);
+            log::warn!(
+                "{}: the last line was torn after {} bytes, and is cut off",
+                self.name(),
+                length - whole
+            );
             self.file.set_len(whole)?;
             self.file.sync_all()?;
         }
@@ -142,7 +157,10 @@ impl FileSink {
 impl Sink for FileSink {
     fn last(&mut self) -> Result<Option<String>, SinkError> {
         let Some(line) = self.mend().map_err(|error| self.away(error))? else { return Ok(None) };
-        let no_text = |_| SinkError::Damaged { sink: self.name(), what: "its last line is no UTF-8".to_owned() };
+        let no_text = |_| SinkError::Damaged {
+            sink: self.name(),
+            what: "its last line is no UTF-8".to_owned(),
+        };
         String::from_utf8(line).map(Some).map_err(no_text)
     }
 
@@ -166,23 +184,34 @@ impl Sink for FileSink {
         self.check_path()?;
         self.file.sync_data().map_err(|error| self.away(error))?;
         if std::mem::take(&mut self.new) {
-            let directory =
-                self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| self.away(error))?;
+            let directory = self
+                .path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
+            File::open(directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(|error| self.away(error))?;
         }
         Ok(())
     }
 
     fn read(&mut self, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), SinkError> {
         let name = self.name();
-        let away = |error: io::Error| SinkError::Away { sink: name.clone(), what: error.to_string() };
-        let damaged =
-            |line: u64, what: String| SinkError::Damaged { sink: name.clone(), what: format!("line {line} {what}") };
+        let away =
+            |error: io::Error| SinkError::Away { sink: name.clone(), what: error.to_string() };
+        let damaged = |line: u64, what: String| SinkError::Damaged {
+            sink: name.clone(),
+            what: format!("line {line} {what}"),
+        };
         let mut input = BufReader::with_capacity(1 << 20, &self.file);
         let mut buffer = Vec::new();
         for line in 1.. {
             buffer.clear();
-            let read = (&mut input).take(LONGEST_LINE_BYTES).read_until(b'\n', &mut buffer).map_err(away)?;
+            let read = (&mut input)
+                .take(LONGEST_LINE_BYTES)
+                .read_until(b'\n', &mut buffer)
+                .map_err(away)?;
             if read == 0 {
                 return Ok(());
             }
@@ -193,12 +222,11 @@ impl Sink for FileSink {
                 return Err(damaged(line, what));
             }
             if buffer.is_empty() || buffer.ends_with(b"\r") || buffer.starts_with(b"\xEF\xBB\xBF") {
-                let what =
-                    "is empty, ends in CR LF or begins with a byte order mark: a program that changes texts was at it";
+                let what = "is empty, ends in CR LF or begins with a byte order mark: a program that changes texts was at it";
                 return Err(damaged(line, what.to_owned()));
             }
-            let text =
-                std::str::from_utf8(&buffer).map_err(|_| damaged(line, "is no UTF-8: it was altered".to_owned()))?;
+            let text = std::str::from_utf8(&buffer)
+                .map_err(|_| damaged(line, "is no UTF-8: it was altered".to_owned()))?;
             if each(text).is_break() {
                 return Ok(());
             }

@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::context::{
-    ContextBuilder, GetStreamError, GetStreamErrorKind, PublishAckFuture, PublishError, PublishErrorKind,
+    ContextBuilder, GetStreamError, GetStreamErrorKind, PublishAckFuture, PublishError,
+    PublishErrorKind,
 };
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
@@ -87,7 +88,11 @@ struct Connected {
 pub(super) fn check(address: &Address) -> Result<String, &'static str> {
     let path = address.path()?;
     let [stream] = path.as_slice() else {
-        return Err(if path.is_empty() { "it names no stream" } else { "its path is not one stream's name" });
+        return Err(if path.is_empty() {
+            "it names no stream"
+        } else {
+            "its path is not one stream's name"
+        });
     };
     if stream.is_empty() {
         return Err("it names no stream");
@@ -108,12 +113,14 @@ impl NatsSink {
     /// # Errors
     /// [`SinkError`] if it cannot be reached, or the stream is another.
     pub fn open(address: &Address, purpose: Purpose) -> Result<Self, SinkError> {
-        let wrong = |reason: &str| SinkError::Url { given: address.to_string(), reason: reason.to_owned() };
+        let wrong =
+            |reason: &str| SinkError::Url { given: address.to_string(), reason: reason.to_owned() };
         let stream = check(address).map_err(wrong)?;
         let login = address.login().map_err(wrong)?;
         let server = format!("{}://{}", address.scheme, address.place);
         let link = Link { name: address.to_string(), server, login, stream };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| link.away(error))?;
         let connected = runtime.block_on(link.connect())?;
         runtime.block_on(link.prepare(&connected, purpose))?;
@@ -123,7 +130,9 @@ impl NatsSink {
 
     /// The connection, a new one if that there was failed.
     fn connected(&mut self) -> Result<Connected, SinkError> {
-        let lives = |connected: &Connected| connected.client.connection_state() == connection::State::Connected;
+        let lives = |connected: &Connected| {
+            connected.client.connection_state() == connection::State::Connected
+        };
         if let Some(connected) = self.connected.take().filter(lives) {
             return Ok(self.connected.insert(connected).clone());
         }
@@ -135,7 +144,8 @@ impl NatsSink {
     /// when the last message is asked for would pass for another exporter's.
     fn append_part(&mut self, context: &Context, events: &[&str]) -> Result<(), SinkError> {
         let subject = self.link.subject();
-        let (link, exporter, unguarded) = (&self.link, self.exporter.simple(), failpoint::is_off("sink-guard"));
+        let (link, exporter, unguarded) =
+            (&self.link, self.exporter.simple(), failpoint::is_off("sink-guard"));
         let (first, expected) = (self.sent, self.last_sequence);
         self.sent += events.len() as u64;
         let messages = events.iter().zip(0_u64..).map(|(event, at)| {
@@ -152,7 +162,8 @@ impl NatsSink {
             }
         });
         let all = async {
-            let mut sent: Vec<Result<PublishAckFuture, PublishError>> = Vec::with_capacity(events.len());
+            let mut sent: Vec<Result<PublishAckFuture, PublishError>> =
+                Vec::with_capacity(events.len());
             for message in messages {
                 sent.push(context.send_publish(subject.clone(), message).await);
             }
@@ -162,7 +173,8 @@ impl NatsSink {
                     Ok(acknowledgement) => acknowledgement.await,
                     Err(error) => Err(error),
                 };
-                outcome = outcome.and_then(|_| acknowledged.map(|acknowledged| Some(acknowledged.sequence)));
+                outcome = outcome
+                    .and_then(|_| acknowledged.map(|acknowledged| Some(acknowledged.sequence)));
             }
             outcome
         };
@@ -238,7 +250,11 @@ impl Link {
             (None, Purpose::Read) => Err(self.not_there("")),
             (Some(info), Purpose::Append) => self.check(&info.config),
             (None, Purpose::Append) => {
-                let made = connected.context.create_stream(self.config()).await.map_err(|error| self.away(error))?;
+                let made = connected
+                    .context
+                    .create_stream(self.config())
+                    .await
+                    .map_err(|error| self.away(error))?;
                 self.check(&made.cached_info().config)
             }
         }
@@ -281,7 +297,10 @@ impl Link {
             ("max_msg_size", config.max_message_size > 0),
             ("max_age", !config.max_age.is_zero()),
         ];
-        let reason = if config.subjects != [subject.as_str()] || config.mirror.is_some() || config.sources.is_some() {
+        let reason = if config.subjects != [subject.as_str()]
+            || config.mirror.is_some()
+            || config.sources.is_some()
+        {
             format!("it is another stream: its one subject is not {subject}")
         } else if config.storage != StorageType::File {
             "it is in memory, and gone when the server ends".to_owned()
@@ -294,7 +313,9 @@ impl Link {
         } else {
             return Ok(());
         };
-        Err(self.damaged(format!("{reason}. Name a stream that is not there yet, and it is made as it must be")))
+        Err(self.damaged(format!(
+            "{reason}. Name a stream that is not there yet, and it is made as it must be"
+        )))
     }
 
     /// Whether the server takes messages of such a size.
@@ -317,7 +338,11 @@ impl Link {
         if last == 0 {
             return Ok((0, None));
         }
-        let stream = connected.context.get_stream_no_info(&self.stream).await.map_err(|error| self.away(error))?;
+        let stream = connected
+            .context
+            .get_stream_no_info(&self.stream)
+            .await
+            .map_err(|error| self.away(error))?;
         match stream.get_raw_message(last).await {
             Ok(message) => Ok((last, Some(self.text(last, &message.payload)?))),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
@@ -330,7 +355,8 @@ impl Link {
 
     fn text(&self, sequence: u64, payload: &[u8]) -> Result<String, SinkError> {
         let text = std::str::from_utf8(payload);
-        text.map(str::to_owned).map_err(|_| self.damaged(format!("its message {sequence} is no UTF-8: it is no log")))
+        text.map(str::to_owned)
+            .map_err(|_| self.damaged(format!("its message {sequence} is no UTF-8: it is no log")))
     }
 
     async fn read(
@@ -338,7 +364,9 @@ impl Link {
         connected: &Connected,
         each: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), SinkError> {
-        let Some(info) = self.info(connected).await? else { return Err(self.not_there("it was deleted")) };
+        let Some(info) = self.info(connected).await? else {
+            return Err(self.not_there("it was deleted"));
+        };
         if info.state.messages == 0 {
             return Ok(());
         }
@@ -349,8 +377,10 @@ impl Link {
                 Some(message) => message.map_err(|error| self.away(error))?,
                 None => return Err(self.away("it ended the stream of messages")),
             };
-            let (sequence, pending) =
-                message.info().map(|info| (info.stream_sequence, info.pending)).map_err(|error| self.away(error))?;
+            let (sequence, pending) = message
+                .info()
+                .map(|info| (info.stream_sequence, info.pending))
+                .map_err(|error| self.away(error))?;
             let text = self.text(sequence, &message.payload)?;
             // What came since this began is not waited for.
             if each(&text).is_break() || pending == 0 || sequence >= info.state.last_sequence {
@@ -360,8 +390,15 @@ impl Link {
     }
 
     async fn messages(&self, connected: &Connected) -> Result<Ordered, SinkError> {
-        let stream = connected.context.get_stream_no_info(&self.stream).await.map_err(|error| self.away(error))?;
-        let consumer = stream.create_consumer(OrderedConfig::default()).await.map_err(|error| self.away(error))?;
+        let stream = connected
+            .context
+            .get_stream_no_info(&self.stream)
+            .await
+            .map_err(|error| self.away(error))?;
+        let consumer = stream
+            .create_consumer(OrderedConfig::default())
+            .await
+            .map_err(|error| self.away(error))?;
         consumer.messages().await.map_err(|error| self.away(error))
     }
 }

@@ -115,7 +115,8 @@ impl PostgresSink {
     /// # Errors
     /// [`SinkError`] if it cannot be reached, or the table is another.
     pub fn open(address: &Address, stream: &Stream, purpose: Purpose) -> Result<Self, SinkError> {
-        let wrong = |reason: &str| SinkError::Url { given: address.to_string(), reason: reason.to_owned() };
+        let wrong =
+            |reason: &str| SinkError::Url { given: address.to_string(), reason: reason.to_owned() };
         let (url, table) = check(address).map_err(wrong)?;
         let (name, graph) = (address.to_string(), stream.graph.to_string());
         let mut sink = Self { name, url, table, graph, connection: None, last: None };
@@ -137,13 +138,17 @@ impl PostgresSink {
     }
 
     fn superseded(&self, what: &str) -> SinkError {
-        let what =
-            format!("{what}. See to it that one exporter writes there; started again, it goes on from what is there");
+        let what = format!(
+            "{what}. See to it that one exporter writes there; started again, it goes on from what is there"
+        );
         SinkError::Superseded { sink: self.name.clone(), what }
     }
 
     /// Runs statements on the connection, a new one if there is none. One on which something failed is thrown away, and the server rolls back.
-    fn ask<T>(&mut self, body: impl FnOnce(&mut PgConnection) -> QueryResult<T>) -> Result<T, SinkError> {
+    fn ask<T>(
+        &mut self,
+        body: impl FnOnce(&mut PgConnection) -> QueryResult<T>,
+    ) -> Result<T, SinkError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => db::connect_postgres(&self.url).map_err(|error| match error {
@@ -178,7 +183,9 @@ impl PostgresSink {
                              WHERE i.indrelid = t.oid AND i.indisprimary), '') AS key
             FROM pg_class t WHERE t.oid = to_regclass($1)";
         let table = self.table.clone();
-        self.ask(|connection| sql_query(statement).bind::<Text, _>(table).get_result(connection).optional())
+        self.ask(|connection| {
+            sql_query(statement).bind::<Text, _>(table).get_result(connection).optional()
+        })
     }
 
     /// Makes the table. Of two who do so at once, one finds the other's.
@@ -198,7 +205,9 @@ impl PostgresSink {
 
     fn check_form(&self, form: &Form) -> Result<(), SinkError> {
         let reason = if form.columns != COLUMNS || form.key != KEY {
-            format!("is another table: it wants {COLUMNS} and PRIMARY KEY ({KEY}). Name one that is not there yet")
+            format!(
+                "is another table: it wants {COLUMNS} and PRIMARY KEY ({KEY}). Name one that is not there yet"
+            )
         } else if !form.lasts {
             "is a view, or a table that a crash would empty. Name one that is not there yet, or SET it LOGGED"
                 .to_owned()
@@ -207,7 +216,10 @@ impl PostgresSink {
         } else {
             return Ok(());
         };
-        Err(SinkError::Damaged { sink: self.name.clone(), what: format!("{} {reason}", self.table) })
+        Err(SinkError::Damaged {
+            sink: self.name.clone(),
+            what: format!("{} {reason}", self.table),
+        })
     }
 
     /// Begins a transaction that no other of this table and graph runs beside.
@@ -215,18 +227,23 @@ impl PostgresSink {
         let (table, graph) = (self.table.clone(), self.graph.clone());
         move |connection| {
             connection.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")?;
-            sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1, to_regclass($2)::oid::bigint))")
-                .bind::<Text, _>(&graph)
-                .bind::<Text, _>(&table)
-                .execute(connection)?;
+            sql_query(
+                "SELECT pg_advisory_xact_lock(hashtextextended($1, to_regclass($2)::oid::bigint))",
+            )
+            .bind::<Text, _>(&graph)
+            .bind::<Text, _>(&table)
+            .execute(connection)?;
             Ok(())
         }
     }
 
     fn append_part(&mut self, part: &[(Position, &str)]) -> Result<(), SinkError> {
-        let number = |number: u64| i64::try_from(number).expect("versions and ordinals are below 2^63");
-        let versions: Vec<i64> = part.iter().map(|(position, _)| number(position.version)).collect();
-        let ordinals: Vec<i64> = part.iter().map(|(position, _)| number(position.ordinal)).collect();
+        let number =
+            |number: u64| i64::try_from(number).expect("versions and ordinals are below 2^63");
+        let versions: Vec<i64> =
+            part.iter().map(|(position, _)| number(position.version)).collect();
+        let ordinals: Vec<i64> =
+            part.iter().map(|(position, _)| number(position.ordinal)).collect();
         let events: Vec<&str> = part.iter().map(|(_, event)| *event).collect();
         let unguarded = failpoint::is_off("sink-guard");
         let statement = format!(
@@ -237,7 +254,8 @@ impl PostgresSink {
                    = ($5, $6) OR $7",
             table = self.table
         );
-        let (begin, graph, last) = (self.begin_alone(), self.graph.clone(), self.last.unwrap_or((-1, -1)));
+        let (begin, graph, last) =
+            (self.begin_alone(), self.graph.clone(), self.last.unwrap_or((-1, -1)));
         let new_last = versions.last().copied().zip(ordinals.last().copied());
         let appended = self.ask(|connection| {
             if unguarded || failpoint::is_off("sink-lock") {
@@ -258,7 +276,9 @@ impl PostgresSink {
             Ok(inserted > 0)
         })?;
         if !appended {
-            return Err(self.superseded("its last event is not the one that this exporter left there"));
+            return Err(
+                self.superseded("its last event is not the one that this exporter left there")
+            );
         }
         failpoint::pass("sink-appended");
         self.last = new_last;
@@ -275,7 +295,10 @@ impl Sink for PostgresSink {
         );
         let row = self.ask(|connection| {
             begin(connection)?;
-            let row = sql_query(statement).bind::<Text, _>(graph).get_result::<Row>(connection).optional()?;
+            let row = sql_query(statement)
+                .bind::<Text, _>(graph)
+                .get_result::<Row>(connection)
+                .optional()?;
             connection.batch_execute("COMMIT")?;
             Ok(row)
         })?;
@@ -284,7 +307,10 @@ impl Sink for PostgresSink {
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
-        batch.parts(PART_EVENTS_MAX, PART_BYTES_MAX).iter().try_for_each(|part| self.append_part(part))
+        batch
+            .parts(PART_EVENTS_MAX, PART_BYTES_MAX)
+            .iter()
+            .try_for_each(|part| self.append_part(part))
     }
 
     fn sync(&mut self) -> Result<(), SinkError> {
@@ -302,7 +328,9 @@ impl Sink for PostgresSink {
             self.table
         );
         // Before it has statistics of a table, the planner would rather sort all that follows, for each page, than go along the primary key.
-        self.ask(|connection| connection.batch_execute("SET enable_sort = off; SET enable_bitmapscan = off"))?;
+        self.ask(|connection| {
+            connection.batch_execute("SET enable_sort = off; SET enable_bitmapscan = off")
+        })?;
         let mut after = (-1, -1);
         loop {
             let graph = &self.graph.clone();

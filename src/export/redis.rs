@@ -94,18 +94,22 @@ impl RedisSink {
     /// # Errors
     /// [`SinkError`] if it cannot be reached, or what is there is no stream.
     pub fn open(address: &Address, purpose: Purpose) -> Result<Self, SinkError> {
-        let wrong = |reason: &str| SinkError::Url { given: address.to_string(), reason: reason.to_owned() };
+        let wrong =
+            |reason: &str| SinkError::Url { given: address.to_string(), reason: reason.to_owned() };
         let (server, key) = check(address).map_err(wrong)?;
         // Whoever was first has chosen the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client =
-            Client::open(server).map_err(|_| wrong("its host, port or parameters are not what Redis takes"))?;
-        let mut sink = Self { name: address.to_string(), client, key, connection: None, last: String::new() };
+        let client = Client::open(server)
+            .map_err(|_| wrong("its host, port or parameters are not what Redis takes"))?;
+        let mut sink =
+            Self { name: address.to_string(), client, key, connection: None, last: String::new() };
         let key = sink.key.clone();
         let kind: String = sink.ask(|connection| cmd("TYPE").arg(&key).query(connection))?;
         match (kind.as_str(), purpose) {
             ("stream", _) | ("none", Purpose::Append) => {}
-            ("none", Purpose::Read) => return Err(SinkError::NotThere { sink: sink.name, what: String::new() }),
+            ("none", Purpose::Read) => {
+                return Err(SinkError::NotThere { sink: sink.name, what: String::new() });
+            }
             (kind, _) => return Err(sink.no_stream(&format!("the key holds a {kind}"))),
         }
         if purpose == Purpose::Append {
@@ -115,12 +119,16 @@ impl RedisSink {
     }
 
     fn no_stream(&self, what: &str) -> SinkError {
-        let what = format!("{what}, no log: name another key, or delete this one if nobody needs it");
+        let what =
+            format!("{what}, no log: name another key, or delete this one if nobody needs it");
         SinkError::Damaged { sink: self.name.clone(), what }
     }
 
     /// Runs commands on the connection, a new one if there is none. One that failed is thrown away.
-    fn ask<T>(&mut self, body: impl FnOnce(&mut Connection) -> Result<T, RedisError>) -> Result<T, SinkError> {
+    fn ask<T>(
+        &mut self,
+        body: impl FnOnce(&mut Connection) -> Result<T, RedisError>,
+    ) -> Result<T, SinkError> {
         let asked = match self.connection.take() {
             Some(connection) => Ok(connection),
             None => connect(&self.client),
@@ -134,10 +142,16 @@ impl RedisSink {
                 self.connection = Some(connection);
                 Ok(value)
             }
-            Err(error) if error.code() == Some("WRONGTYPE") => Err(self.no_stream("the key holds no stream")),
+            Err(error) if error.code() == Some("WRONGTYPE") => {
+                Err(self.no_stream("the key holds no stream"))
+            }
             Err(error) => {
                 let timed_out = error.is_timeout();
-                let what = if timed_out { "it did not answer in time".to_owned() } else { on_one_line(error) };
+                let what = if timed_out {
+                    "it did not answer in time".to_owned()
+                } else {
+                    on_one_line(error)
+                };
                 Err(SinkError::Away { sink: self.name.clone(), what })
             }
         }
@@ -146,7 +160,8 @@ impl RedisSink {
     /// A server that says nothing of its settings is not warned of.
     fn warn_of_settings(&mut self) {
         let mut info = |section: &str| {
-            self.ask(|connection| cmd("INFO").arg(section).query::<String>(connection)).unwrap_or_default()
+            self.ask(|connection| cmd("INFO").arg(section).query::<String>(connection))
+                .unwrap_or_default()
         };
         let (persistence, memory) = (info("persistence"), info("memory"));
         if field(&persistence, "aof_enabled") == Some("0") {
@@ -168,9 +183,8 @@ impl RedisSink {
 
     fn text_of(&self, (id, fields): Entry) -> Result<String, SinkError> {
         match <[Vec<u8>; 2]>::try_from(fields) {
-            Ok([name, event]) if name == b"event" => {
-                String::from_utf8(event).map_err(|_| self.no_stream(&format!("its entry {id} is no UTF-8")))
-            }
+            Ok([name, event]) if name == b"event" => String::from_utf8(event)
+                .map_err(|_| self.no_stream(&format!("its entry {id} is no UTF-8"))),
             _ => Err(self.no_stream(&format!("its entry {id} has other fields than `event`"))),
         }
     }
@@ -178,29 +192,43 @@ impl RedisSink {
     fn append_part(&mut self, part: &[(Position, &str)]) -> Result<(), SinkError> {
         let id = |position: Position| format!("{}-{}", position.version, position.ordinal + 1);
         let mut call = SCRIPT.prepare_invoke();
-        call.key(&self.key).arg(if failpoint::is_off("sink-guard") { "unguarded" } else { &self.last });
+        call.key(&self.key).arg(if failpoint::is_off("sink-guard") {
+            "unguarded"
+        } else {
+            &self.last
+        });
         for (position, event) in part {
             call.arg(id(*position)).arg(*event);
         }
         let answer = self.ask(|connection| match call.invoke(connection) {
             // An answer like any other: the connection is whole.
-            Err(error) if error.to_string().contains("equal or smaller") => Ok(vec![TAKEN.to_owned()]),
+            Err(error) if error.to_string().contains("equal or smaller") => {
+                Ok(vec![TAKEN.to_owned()])
+            }
             answer => answer,
         })?;
-        let of = |id: &str| if id.is_empty() { "nothing".to_owned() } else { format!("the entry {id}") };
+        let of =
+            |id: &str| if id.is_empty() { "nothing".to_owned() } else { format!("the entry {id}") };
         let what = match answer.first().map(String::as_str) {
             None => {
                 self.last = part.last().map_or_else(String::new, |(position, _)| id(*position));
                 failpoint::pass("sink-appended");
                 return Ok(());
             }
-            Some(TAKEN) => "the stream has had these entries, or later ones that were deleted".to_owned(),
+            Some(TAKEN) => {
+                "the stream has had these entries, or later ones that were deleted".to_owned()
+            }
             Some(found) => {
-                format!("the stream ends with {}, not with {} as this one left it", of(found), of(&self.last))
+                format!(
+                    "the stream ends with {}, not with {} as this one left it",
+                    of(found),
+                    of(&self.last)
+                )
             }
         };
-        let what =
-            format!("{what}. See to it that one exporter writes there; started again, it goes on from what is there");
+        let what = format!(
+            "{what}. See to it that one exporter writes there; started again, it goes on from what is there"
+        );
         Err(SinkError::Superseded { sink: self.name.clone(), what })
     }
 }
@@ -208,8 +236,9 @@ impl RedisSink {
 impl Sink for RedisSink {
     fn last(&mut self) -> Result<Option<String>, SinkError> {
         let key = self.key.clone();
-        let newest: Vec<Entry> =
-            self.ask(|connection| cmd("XREVRANGE").arg(&key).arg("+").arg("-").arg("COUNT").arg(1).query(connection))?;
+        let newest: Vec<Entry> = self.ask(|connection| {
+            cmd("XREVRANGE").arg(&key).arg("+").arg("-").arg("COUNT").arg(1).query(connection)
+        })?;
         let Some(entry) = newest.into_iter().next() else {
             self.last.clear();
             return Ok(None);
@@ -219,7 +248,10 @@ impl Sink for RedisSink {
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
-        batch.parts(SCRIPT_EVENTS_MAX, SCRIPT_BYTES_MAX).iter().try_for_each(|part| self.append_part(part))
+        batch
+            .parts(SCRIPT_EVENTS_MAX, SCRIPT_BYTES_MAX)
+            .iter()
+            .try_for_each(|part| self.append_part(part))
     }
 
     fn sync(&mut self) -> Result<(), SinkError> {
@@ -230,7 +262,13 @@ impl Sink for RedisSink {
         let (key, mut after, mut count) = (self.key.clone(), "-".to_owned(), FIRST_PAGE_ENTRIES);
         loop {
             let page: Vec<Entry> = self.ask(|connection| {
-                cmd("XRANGE").arg(&key).arg(&after).arg("+").arg("COUNT").arg(count).query(connection)
+                cmd("XRANGE")
+                    .arg(&key)
+                    .arg(&after)
+                    .arg("+")
+                    .arg("COUNT")
+                    .arg(count)
+                    .query(connection)
             })?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = format!("({last}");

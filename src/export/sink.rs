@@ -179,19 +179,26 @@ impl SinkUrl {
     /// # Errors
     /// [`SinkError::Url`] says which forms there are.
     pub fn parse(text: &str) -> Result<Self, SinkError> {
-        let wrong = |reason: &str| SinkError::Url { given: without_login(text), reason: reason.to_owned() };
+        let wrong =
+            |reason: &str| SinkError::Url { given: without_login(text), reason: reason.to_owned() };
         if text == "-" {
             return Ok(Self::StandardOutput);
         }
         if let Some(path) = text.strip_prefix("file:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() { Err(wrong("it names no file")) } else { Ok(Self::File(path.into())) };
+            return if path.is_empty() {
+                Err(wrong("it names no file"))
+            } else {
+                Ok(Self::File(path.into()))
+            };
         }
         let address = Address::parse(text).map_err(wrong)?;
         match address.scheme.as_str() {
             "redis" | "rediss" => redis::check(&address).map(|_| Self::Redis(address.clone())),
             "nats" | "tls" => nats::check(&address).map(|_| Self::Nats(address.clone())),
-            "postgres" | "postgresql" => postgres::check(&address).map(|_| Self::Postgres(address.clone())),
+            "postgres" | "postgresql" => {
+                postgres::check(&address).map(|_| Self::Postgres(address.clone()))
+            }
             _ => Err("the scheme is of no engine that Fencepost writes to"),
         }
         .map_err(wrong)
@@ -217,7 +224,9 @@ impl fmt::Display for SinkUrl {
         match self {
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::StandardOutput => f.write_str("standard output"),
-            Self::Redis(address) | Self::Nats(address) | Self::Postgres(address) => write!(f, "{address}"),
+            Self::Redis(address) | Self::Nats(address) | Self::Postgres(address) => {
+                write!(f, "{address}")
+            }
         }
     }
 }

@@ -16,18 +16,20 @@ impl StandardOutput {
     pub fn open(purpose: Purpose) -> Result<Self, SinkError> {
         match purpose {
             Purpose::Append => Ok(Self),
-            Purpose::Read => {
-                Err(SinkError::Url { given: "-".to_owned(), reason: "standard output cannot be read".to_owned() })
-            }
+            Purpose::Read => Err(SinkError::Url {
+                given: "-".to_owned(),
+                reason: "standard output cannot be read".to_owned(),
+            }),
         }
     }
 }
 
 fn away(error: io::Error) -> SinkError {
     match error.kind() {
-        io::ErrorKind::BrokenPipe => {
-            SinkError::NotThere { sink: "standard output".to_owned(), what: "its reader has ended".to_owned() }
-        }
+        io::ErrorKind::BrokenPipe => SinkError::NotThere {
+            sink: "standard output".to_owned(),
+            what: "its reader has ended".to_owned(),
+        },
         _ => SinkError::Away { sink: "standard output".to_owned(), what: error.to_string() },
     }
 }

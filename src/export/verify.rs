@@ -68,7 +68,9 @@ pub enum VerifyError {
         asked: u64,
     },
     /// The log goes on beyond the database.
-    #[error("the log has version {version}, the database only {actual}: was an older backup restored?")]
+    #[error(
+        "the log has version {version}, the database only {actual}: was an older backup restored?"
+    )]
     Ahead {
         /// The log's.
         version: u64,
@@ -116,11 +118,17 @@ impl fmt::Display for After {
 ///
 /// # Errors
 /// [`VerifyError`] says what is wrong and where.
-pub fn verify(store: &RowStore, graph: &Name, from: &SinkUrl, at: Option<u64>) -> Result<Verified, VerifyError> {
+pub fn verify(
+    store: &RowStore,
+    graph: &Name,
+    from: &SinkUrl,
+    at: Option<u64>,
+) -> Result<Verified, VerifyError> {
     let head = store.head(graph)?.ok_or_else(|| VerifyError::GraphNotFound(graph.clone()))?;
     let (replay, wrong) = replay_from(from, Stream::of(&head), at)?;
     let (events, position) = (replay.events(), replay.position());
-    let log = |reason| VerifyError::Log { event: events + 1, position: position.map(After), reason };
+    let log =
+        |reason| VerifyError::Log { event: events + 1, position: position.map(After), reason };
     if let Some(reason) = wrong {
         return Err(log(reason));
     }
@@ -135,7 +143,8 @@ pub fn verify(store: &RowStore, graph: &Name, from: &SinkUrl, at: Option<u64>) -
     let (events, first) = (replayed.events, replayed.first_version);
     // Two graphs need not be in memory together.
     drop(replayed.graph);
-    let differs = |what, log: String, database: String| VerifyError::Differs { version, what, log, database };
+    let differs =
+        |what, log: String, database: String| VerifyError::Differs { version, what, log, database };
     let (found_chain, found_digest) = in_database(store, graph, version)?;
     if found_chain != chain {
         return Err(differs("chain", chain.to_string(), found_chain.to_string()));
@@ -170,7 +179,9 @@ pub fn replay_from(
         scope.spawn(move || {
             let mut parser = Parser::default();
             for chunk in fetched {
-                let events = chunk.split_terminator('\n').map(|line| parser.parse(line).map(|(parsed, _)| parsed));
+                let events = chunk
+                    .split_terminator('\n')
+                    .map(|line| parser.parse(line).map(|(parsed, _)| parsed));
                 if parsed.send(events.collect()).is_err() {
                     return;
                 }
@@ -216,7 +227,11 @@ fn follow(
 }
 
 /// Chain and digest of the graph at that version, as the database has it.
-fn in_database(store: &RowStore, graph: &Name, version: u64) -> Result<(Chain, String), VerifyError> {
+fn in_database(
+    store: &RowStore,
+    graph: &Name,
+    version: u64,
+) -> Result<(Chain, String), VerifyError> {
     let past = graph_at(store, graph, version).map_err(|error| match error {
         HistoryError::Ahead { version: actual, .. } => VerifyError::Ahead { version, actual },
         HistoryError::GraphNotFound(graph) => VerifyError::GraphNotFound(graph),

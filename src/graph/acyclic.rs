@@ -33,12 +33,15 @@ pub(super) fn restore_order(mut graph: Graph, touched: &Touched) -> Result<Graph
         }
     } else {
         place_created(&mut graph, created);
-        violated_by(&graph, touched).into_iter().all(|(from, to)| make_consistent(&mut graph, from, to, &mut budget))
+        violated_by(&graph, touched)
+            .into_iter()
+            .all(|(from, to)| make_consistent(&mut graph, from, to, &mut budget))
     };
     if done {
         return Ok(graph);
     }
-    let mut linked: Vec<_> = touched.inputs_added.iter().chain(&touched.outputs_added).map(|&(job, _)| job).collect();
+    let mut linked: Vec<_> =
+        touched.inputs_added.iter().chain(&touched.outputs_added).map(|&(job, _)| job).collect();
     linked.sort_unstable();
     linked.dedup();
     Err(Box::new(Cyclic { graph, linked }))
@@ -49,7 +52,8 @@ fn place_created(graph: &mut Graph, created: &[Slot]) {
     let mut waiting: HashSet<Slot> = created.iter().copied().collect();
     for &job in created {
         waiting.remove(&job);
-        let has_successor = graph.successors(job).any(|next| next != job && !waiting.contains(&next));
+        let has_successor =
+            graph.successors(job).any(|next| next != job && !waiting.contains(&next));
         let last_predecessor = graph
             .predecessors(job)
             .filter(|before| *before != job && !waiting.contains(before))
@@ -71,11 +75,14 @@ fn violated_by(graph: &Graph, touched: &Touched) -> Vec<(Slot, Slot)> {
     let mut violated = Vec::new();
     for &(job, dataset) in &touched.inputs_added {
         let producer = graph.dataset_edges(dataset).producer;
-        violated.extend(producer.filter(|&before| label(before) >= label(job)).map(|before| (before, job)));
+        violated.extend(
+            producer.filter(|&before| label(before) >= label(job)).map(|before| (before, job)),
+        );
     }
     for &(job, dataset) in &touched.outputs_added {
         let consumers = graph.dataset_edges(dataset).consumers.iter();
-        violated.extend(consumers.filter(|&next| label(next) <= label(job)).map(|next| (job, next)));
+        violated
+            .extend(consumers.filter(|&next| label(next) <= label(job)).map(|next| (job, next)));
     }
     violated
 }
@@ -131,8 +138,10 @@ fn sort_anew(graph: &mut Graph) -> bool {
 
 fn search(graph: &Graph, from: Slot, to: Slot, budget: &mut usize) -> Outcome {
     let (low, high) = (graph.order.label(to), graph.order.label(from));
-    let (mut forward, mut ahead, mut next) = (HashSet::from([to]), vec![to], None::<(u64, Successors<'_>)>);
-    let (mut backward, mut behind, mut former) = (HashSet::from([from]), vec![from], None::<(u64, Predecessors<'_>)>);
+    let (mut forward, mut ahead, mut next) =
+        (HashSet::from([to]), vec![to], None::<(u64, Successors<'_>)>);
+    let (mut backward, mut behind, mut former) =
+        (HashSet::from([from]), vec![from], None::<(u64, Predecessors<'_>)>);
     loop {
         if *budget == 0 {
             return Outcome::OutOfBudget;
@@ -187,10 +196,17 @@ mod tests {
         let name = |text: &str| Name::new(text).unwrap();
         let job = |job: &str, input: &str, output: &str| {
             let (inputs, outputs) = (vec![name(input)], vec![name(output)]);
-            Operation::PutJob(JobSpecification { name: name(job), inputs, outputs, spec: Default::default() })
+            Operation::PutJob(JobSpecification {
+                name: name(job),
+                inputs,
+                outputs,
+                spec: Default::default(),
+            })
         };
-        let changeset: Changeset = [job("first", "x", "y"), job("second", "y", "z")].into_iter().collect();
-        let mut graph = decide(&Graph::default(), &Command::Changeset(changeset)).map_err(|_| ()).unwrap().next;
+        let changeset: Changeset =
+            [job("first", "x", "y"), job("second", "y", "z")].into_iter().collect();
+        let mut graph =
+            decide(&Graph::default(), &Command::Changeset(changeset)).map_err(|_| ()).unwrap().next;
         assert!(graph.is_acyclic());
         let [first, z] = [graph.job("first").unwrap().id(), graph.dataset("z").unwrap().id()];
         graph.jobs.get_mut(first).inputs = Neighbours::from_sorted(&[z]);

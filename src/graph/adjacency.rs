@@ -10,7 +10,9 @@ use std::ops::Bound;
 use fixedbitset::FixedBitSet;
 use imbl::{OrdSet, Vector};
 use petgraph::Direction;
-use petgraph::visit::{GraphBase, IntoNeighbors, IntoNeighborsDirected, IntoNodeIdentifiers, Visitable};
+use petgraph::visit::{
+    GraphBase, IntoNeighbors, IntoNeighborsDirected, IntoNodeIdentifiers, Visitable,
+};
 
 use super::index::NameIndex;
 use super::json::CanonicalJson;
@@ -97,7 +99,8 @@ impl Texts for JobNode {
 
 impl Texts for DatasetNode {
     fn text_bytes(&self) -> usize {
-        self.name.as_str().len() + self.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len())
+        self.name.as_str().len()
+            + self.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len())
     }
 }
 
@@ -274,7 +277,8 @@ impl Graph {
     /// Whether `job` reads or writes `dataset`. O(log n).
     #[must_use]
     pub fn has_edge(&self, job: &Name, side: Side, dataset: &Name) -> bool {
-        let (Some(job), Some(dataset)) = (self.job_index.get(job.as_str()), self.dataset_index.get(dataset.as_str()))
+        let (Some(job), Some(dataset)) =
+            (self.job_index.get(job.as_str()), self.dataset_index.get(dataset.as_str()))
         else {
             return false;
         };
@@ -459,10 +463,16 @@ impl Iterator for Predecessors<'_> {
 /// What petgraph walks along.
 pub enum JobNeighbours<'g> {
     #[doc(hidden)]
-    #[expect(private_interfaces, reason = "only petgraph's traits name this type; its parts stay inside")]
+    #[expect(
+        private_interfaces,
+        reason = "only petgraph's traits name this type; its parts stay inside"
+    )]
     Successors(Successors<'g>),
     #[doc(hidden)]
-    #[expect(private_interfaces, reason = "only petgraph's traits name this type; its parts stay inside")]
+    #[expect(
+        private_interfaces,
+        reason = "only petgraph's traits name this type; its parts stay inside"
+    )]
     Predecessors(Predecessors<'g>),
 }
 

@@ -80,7 +80,9 @@ impl Graph {
         match fact {
             Fact::GraphDeleted {} => *self = Self::empty_at(self.version),
             Fact::JobDeleted { name } => {
-                let Some(slot) = self.job_index.remove(name.as_str()) else { return work.note(name, Wrong::JobAbsent) };
+                let Some(slot) = self.job_index.remove(name.as_str()) else {
+                    return work.note(name, Wrong::JobAbsent);
+                };
                 let JobNode { inputs, outputs, .. } = self.jobs.get(slot).clone();
                 for dataset in inputs.iter() {
                     self.unlink(slot, Side::Input, dataset, work);
@@ -93,8 +95,12 @@ impl Graph {
                 work.touched.jobs_deleted.push(slot);
             }
             Fact::JobChanged { name, inputs_removed, outputs_removed, .. } => {
-                let Some(slot) = self.job_index.get(name.as_str()) else { return work.note(name, Wrong::JobAbsent) };
-                for (side, names) in [(Side::Input, inputs_removed), (Side::Output, outputs_removed)] {
+                let Some(slot) = self.job_index.get(name.as_str()) else {
+                    return work.note(name, Wrong::JobAbsent);
+                };
+                for (side, names) in
+                    [(Side::Input, inputs_removed), (Side::Output, outputs_removed)]
+                {
                     for name in names {
                         let dataset = self.dataset_index.get(name.as_str());
                         if !dataset.is_some_and(|dataset| self.unlink(slot, side, dataset, work)) {
@@ -115,7 +121,9 @@ impl Graph {
                     work.note(name, Wrong::Undeclared);
                 }
             }
-            Fact::JobCreated { .. } | Fact::DatasetChanged { .. } | Fact::DatasetDeclared { .. } => {}
+            Fact::JobCreated { .. }
+            | Fact::DatasetChanged { .. }
+            | Fact::DatasetDeclared { .. } => {}
         }
     }
 
@@ -138,7 +146,9 @@ impl Graph {
                 self.link_all(slot, Side::Output, outputs, work);
             }
             Fact::JobChanged { name, inputs_added, outputs_added, spec, .. } => {
-                let Some(slot) = self.job_index.get(name.as_str()) else { return work.note(name, Wrong::JobAbsent) };
+                let Some(slot) = self.job_index.get(name.as_str()) else {
+                    return work.note(name, Wrong::JobAbsent);
+                };
                 self.link_all(slot, Side::Input, inputs_added, work);
                 self.link_all(slot, Side::Output, outputs_added, work);
                 work.touched.jobs_changed.push(slot);
@@ -155,7 +165,8 @@ impl Graph {
                     (Fact::DatasetChanged { .. }, false) => work.note(name, Wrong::Undeclared),
                     _ => {}
                 }
-                self.datasets.change_texts(slot, |dataset| dataset.metadata = Some(metadata.clone()));
+                self.datasets
+                    .change_texts(slot, |dataset| dataset.metadata = Some(metadata.clone()));
                 work.touched.datasets_changed.push(slot);
             }
             Fact::GraphDeleted {} | Fact::JobDeleted { .. } | Fact::DatasetUndeclared { .. } => {}
@@ -163,7 +174,8 @@ impl Graph {
     }
 
     fn link_all(&mut self, job: Slot, side: Side, names: &[Name], work: &mut Work<'_>) {
-        let mut linked: Vec<Slot> = names.iter().map(|name| self.dataset_slot(name, work)).collect();
+        let mut linked: Vec<Slot> =
+            names.iter().map(|name| self.dataset_slot(name, work)).collect();
         linked.sort_unstable();
         linked.dedup();
         if linked.len() < names.len() {

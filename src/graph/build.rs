@@ -60,7 +60,9 @@ impl Names {
     fn index(self, what: &'static str) -> Result<NameIndex, DamagedRows> {
         let index = match self {
             Self::Gathered(names) => NameIndex::new(&names),
-            Self::Indexing(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Self::Indexing(thread) => {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
         };
         index.map_err(|name| DamagedRows::Twice { what, name })
     }
@@ -119,7 +121,13 @@ impl GraphBuilder {
     ///
     /// # Errors
     /// [`DamagedRows`] if it cannot be one.
-    pub fn job(&mut self, id: i64, name: &str, spec: &str, version: u64) -> Result<(), DamagedRows> {
+    pub fn job(
+        &mut self,
+        id: i64,
+        name: &str,
+        spec: &str,
+        version: u64,
+    ) -> Result<(), DamagedRows> {
         self.named_job(id, &Name::new(name)?, CanonicalJson::from_canonical(spec), version)
     }
 
@@ -150,7 +158,12 @@ impl GraphBuilder {
     ///
     /// # Errors
     /// [`DamagedRows`] if it cannot be one.
-    pub fn dataset(&mut self, id: i64, name: &str, metadata: Option<&str>) -> Result<(), DamagedRows> {
+    pub fn dataset(
+        &mut self,
+        id: i64,
+        name: &str,
+        metadata: Option<&str>,
+    ) -> Result<(), DamagedRows> {
         self.named_dataset(id, &Name::new(name)?, metadata.map(CanonicalJson::from_canonical))
     }
 
@@ -212,7 +225,8 @@ impl GraphBuilder {
 
     fn edge(&self, job: i64, dataset: i64) -> Result<(Slot, Slot), DamagedRows> {
         let (job, dataset) = (slot(job)?, slot(dataset)?);
-        let there = self.jobs_there.contains(job as usize) && self.datasets_there.contains(dataset as usize);
+        let there = self.jobs_there.contains(job as usize)
+            && self.datasets_there.contains(dataset as usize);
         if there { Ok((dataset, job)) } else { Err(DamagedRows::DanglingEdge { job, dataset }) }
     }
 
@@ -231,7 +245,8 @@ impl GraphBuilder {
         (self.inputs, self.outputs) = (Vec::new(), Vec::new());
         let edges = inputs_of.len() + outputs_of.len();
 
-        let sorted = self.sorted(&inputs_of, &outputs_of, &consumers_of).ok_or(DamagedRows::Cyclic)?;
+        let sorted =
+            self.sorted(&inputs_of, &outputs_of, &consumers_of).ok_or(DamagedRows::Cyclic)?;
         let order = Order::of(&sorted, self.jobs.len());
         let with_edges = |(slot, job): (usize, Option<JobNode>)| {
             job.map(|job| JobNode {
@@ -252,12 +267,20 @@ impl GraphBuilder {
     }
 
     /// A topological order of the jobs, by A. Kahn's algorithm (1962) on flat arrays; `None` if there is a cycle.
-    fn sorted(&self, inputs_of: &Grouped, outputs_of: &Grouped, consumers_of: &Grouped) -> Option<Vec<Slot>> {
+    fn sorted(
+        &self,
+        inputs_of: &Grouped,
+        outputs_of: &Grouped,
+        consumers_of: &Grouped,
+    ) -> Option<Vec<Slot>> {
         let produced = |&&dataset: &&Slot| self.producers[dataset as usize].is_some();
-        let mut waiting_for: Vec<u32> =
-            (0..self.jobs.len()).map(|job| inputs_of.get(job as Slot).iter().filter(produced).count() as u32).collect();
+        let mut waiting_for: Vec<u32> = (0..self.jobs.len())
+            .map(|job| inputs_of.get(job as Slot).iter().filter(produced).count() as u32)
+            .collect();
         let mut sorted = Vec::with_capacity(self.jobs.len());
-        sorted.extend(self.jobs_there.ones().filter(|&job| waiting_for[job] == 0).map(|job| job as Slot));
+        sorted.extend(
+            self.jobs_there.ones().filter(|&job| waiting_for[job] == 0).map(|job| job as Slot),
+        );
         let mut done = 0;
         while let Some(&job) = sorted.get(done) {
             done += 1;

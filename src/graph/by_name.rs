@@ -34,7 +34,9 @@ fn sort(names: &mut [Keyed<'_>], shared: usize) {
         return names.sort_unstable_by_key(|name| &name.name[shared..]);
     }
     let first = &names[0].name[shared..];
-    let alike = |name: &Keyed<'_>| first.iter().zip(&name.name[shared..]).take_while(|(a, b)| a == b).count();
+    let alike = |name: &Keyed<'_>| {
+        first.iter().zip(&name.name[shared..]).take_while(|(a, b)| a == b).count()
+    };
     let shared = shared + names.iter().map(alike).min().unwrap_or(0);
     for name in &mut *names {
         name.key = key(&name.name[shared..]);

@@ -111,7 +111,8 @@ impl Change {
             job_version: Option<u64>,
             version: u64,
         }
-        let data: Data<'_> = serde_json::from_str(text).map_err(|error| DamagedFact(error.to_string()))?;
+        let data: Data<'_> =
+            serde_json::from_str(text).map_err(|error| DamagedFact(error.to_string()))?;
         let facts = data.facts.into_iter().map(FactWire::into_fact).collect::<Result<_, _>>()?;
         Ok((Self { facts }, data.version, data.job_version))
     }
@@ -153,7 +154,9 @@ struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
 
 impl FactWire<'_> {
     fn into_fact(self) -> Result<Fact, DamagedFact> {
-        let json = |raw: &RawValue| CanonicalJson::from_raw(raw).map_err(|error| DamagedFact(error.to_string()));
+        let json = |raw: &RawValue| {
+            CanonicalJson::from_raw(raw).map_err(|error| DamagedFact(error.to_string()))
+        };
         let object = |field: Option<&RawValue>| match field {
             Some(raw) => json(raw),
             None => Err(DamagedFact("an object is missing".to_owned())),

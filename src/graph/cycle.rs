@@ -50,7 +50,8 @@ impl<'g> Region<'g> {
             _ => petgraph::algo::kosaraju_scc(graph)
                 .into_iter()
                 .filter(|component| {
-                    component.len() > 1 || graph.successors(component[0]).any(|job| job == component[0])
+                    component.len() > 1
+                        || graph.successors(component[0]).any(|job| job == component[0])
                 })
                 .flatten()
                 .collect(),
@@ -60,7 +61,8 @@ impl<'g> Region<'g> {
 
     /// If all new edges are of one job, all others rise, and a cycle stays below the job's last predecessor.
     fn window(graph: &Graph, job: Slot) -> HashSet<Slot> {
-        let last = graph.predecessors(job).map(|before| graph.order.label(before)).max().unwrap_or(0);
+        let last =
+            graph.predecessors(job).map(|before| graph.order.label(before)).max().unwrap_or(0);
         let mut seen = HashSet::from([job]);
         let mut waiting = vec![job];
         while let Some(at) = waiting.pop() {
@@ -99,10 +101,13 @@ impl<'g> Region<'g> {
         let (after, length) = self.distances(job, limit, Graph::successors);
         let length = length?;
         let (before, _) = self.distances(job, length, Graph::predecessors);
-        let on_cycle =
-            after.iter().filter(|(job, distance)| before.get(job).is_some_and(|rest| *distance + rest == length));
-        let smallest =
-            on_cycle.map(|(&other, _)| other).chain([job]).min_by_key(|&other| &self.graph.jobs.get(other).name);
+        let on_cycle = after.iter().filter(|(job, distance)| {
+            before.get(job).is_some_and(|rest| *distance + rest == length)
+        });
+        let smallest = on_cycle
+            .map(|(&other, _)| other)
+            .chain([job])
+            .min_by_key(|&other| &self.graph.jobs.get(other).name);
         smallest.map(|smallest| (length, smallest))
     }
 

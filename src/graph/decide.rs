@@ -38,7 +38,12 @@ pub fn decide(graph: &Graph, command: &Command) -> Result<Decision, Rejection> {
         Command::DeleteGraph { if_version } => {
             check_version(graph, *if_version)?;
             let change = Change { facts: vec![Fact::GraphDeleted {}] };
-            Ok(Decision { next: apply(graph, &change), change, touched: Touched::default(), created: false })
+            Ok(Decision {
+                next: apply(graph, &change),
+                change,
+                touched: Touched::default(),
+                created: false,
+            })
         }
     }
 }
@@ -46,7 +51,12 @@ pub fn decide(graph: &Graph, command: &Command) -> Result<Decision, Rejection> {
 fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Rejection> {
     let (draft, change) = judge_changeset(graph, changeset)?;
     if change.is_empty() {
-        return Ok(Decision { change, next: graph.clone(), touched: Touched::default(), created: false });
+        return Ok(Decision {
+            change,
+            next: graph.clone(),
+            touched: Touched::default(),
+            created: false,
+        });
     }
     match link(graph.clone(), &change, &|dataset| draft.slot_of(dataset)) {
         Ok((next, touched)) => Ok(Decision { created: draft.created(), change, next, touched }),
@@ -59,7 +69,10 @@ fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Re
 }
 
 /// All rules but that there be no cycle: what the changeset makes of the graph, and the change that this is.
-pub(super) fn judge_changeset<'g>(graph: &'g Graph, changeset: &Changeset) -> Result<(Draft<'g>, Change), Rejection> {
+pub(super) fn judge_changeset<'g>(
+    graph: &'g Graph,
+    changeset: &Changeset,
+) -> Result<(Draft<'g>, Change), Rejection> {
     check_version(graph, changeset.if_version)?;
     for (number, step) in changeset.steps.iter().enumerate() {
         check_precondition(graph, step, number)?;
@@ -77,7 +90,11 @@ pub(super) fn judge_changeset<'g>(graph: &'g Graph, changeset: &Changeset) -> Re
 fn last_operation(draft: &Draft<'_>, cycle: &[Name]) -> usize {
     let edges = cycle.windows(2).enumerate().map(|(i, pair)| {
         // From a job to what it writes, from a dataset to a job that reads it.
-        if i % 2 == 0 { (&pair[0], Side::Output, &pair[1]) } else { (&pair[1], Side::Input, &pair[0]) }
+        if i % 2 == 0 {
+            (&pair[0], Side::Output, &pair[1])
+        } else {
+            (&pair[1], Side::Input, &pair[0])
+        }
     });
     edges.filter_map(|(job, side, dataset)| draft.added_by(job, side, dataset)).max().unwrap_or(0)
 }
@@ -110,9 +127,8 @@ fn check_precondition(graph: &Graph, step: &Step, number: usize) -> Result<(), R
 /// `if_absent` of an edge asks for the edge, of all else for the job or dataset.
 fn is_absent(graph: &Graph, operation: &Operation, actual: Option<u64>) -> bool {
     match operation {
-        Operation::AddEdge { side, job, dataset } | Operation::RemoveEdge { side, job, dataset } => {
-            !graph.has_edge(job, *side, dataset)
-        }
+        Operation::AddEdge { side, job, dataset }
+        | Operation::RemoveEdge { side, job, dataset } => !graph.has_edge(job, *side, dataset),
         _ => actual.is_none(),
     }
 }
@@ -121,9 +137,11 @@ fn is_absent(graph: &Graph, operation: &Operation, actual: Option<u64>) -> bool 
 fn check_version(graph: &Graph, if_version: Option<u64>) -> Result<(), Rejection> {
     let actual = Some(graph.version());
     match if_version {
-        Some(expected) if actual != Some(expected) => {
-            Err(Rejection::PreconditionFailed { expected: Precondition::Version(expected), actual, operation: None })
-        }
+        Some(expected) if actual != Some(expected) => Err(Rejection::PreconditionFailed {
+            expected: Precondition::Version(expected),
+            actual,
+            operation: None,
+        }),
         _ => Ok(()),
     }
 }

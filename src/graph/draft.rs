@@ -68,7 +68,11 @@ impl<'g> Draft<'g> {
     }
 
     /// Does one operation, judging existence only.
-    pub(super) fn take_step(&mut self, operation: &Operation, number: usize) -> Result<(), Rejection> {
+    pub(super) fn take_step(
+        &mut self,
+        operation: &Operation,
+        number: usize,
+    ) -> Result<(), Rejection> {
         match operation {
             Operation::PutJob(job) => self.put_job(job, number),
             Operation::PatchJob { name, patch } => self.patch_job(name, patch, number)?,
@@ -94,11 +98,16 @@ impl<'g> Draft<'g> {
                     return Err(Rejection::EdgeNotFound { job, dataset, operation: number });
                 }
             }
-            Operation::PutDataset { name, metadata } => self.dataset(name).metadata = Some(metadata.clone()),
+            Operation::PutDataset { name, metadata } => {
+                self.dataset(name).metadata = Some(metadata.clone())
+            }
             Operation::DeleteDataset { name } => {
                 let dataset = self.dataset(name);
                 if !dataset.exists() {
-                    return Err(Rejection::DatasetNotFound { name: name.clone(), operation: number });
+                    return Err(Rejection::DatasetNotFound {
+                        name: name.clone(),
+                        operation: number,
+                    });
                 }
                 dataset.metadata = None;
                 dataset.deleted_by = Some(number);
@@ -117,9 +126,11 @@ impl<'g> Draft<'g> {
             .min();
         match in_use {
             None => Ok(()),
-            Some((operation, name)) => {
-                Err(Rejection::DatasetInUse { name: name.clone(), jobs: self.users_of(name), operation })
-            }
+            Some((operation, name)) => Err(Rejection::DatasetInUse {
+                name: name.clone(),
+                jobs: self.users_of(name),
+                operation,
+            }),
         }
     }
 
@@ -127,13 +138,13 @@ impl<'g> Draft<'g> {
     fn users_of(&self, dataset: &Name) -> Vec<Name> {
         let mut users: Vec<Name> = Vec::new();
         if let Some(in_base) = self.base.dataset(dataset.as_str()) {
-            let jobs = in_base.consumers().into_iter().chain(in_base.producer().map(|job| job.name()));
+            let jobs =
+                in_base.consumers().into_iter().chain(in_base.producer().map(|job| job.name()));
             users.extend(jobs.filter(|job| !self.jobs.contains_key(*job)).cloned());
         }
-        let drafted = self
-            .jobs
-            .keys()
-            .filter(|job| [Side::Input, Side::Output].into_iter().any(|side| self.has_edge(job, side, dataset)));
+        let drafted = self.jobs.keys().filter(|job| {
+            [Side::Input, Side::Output].into_iter().any(|side| self.has_edge(job, side, dataset))
+        });
         users.extend(drafted.cloned());
         users.sort_unstable();
         users.dedup();
@@ -157,8 +168,12 @@ impl<'g> Draft<'g> {
             let kept = in_base.and_then(|dataset| dataset.producer()).map(|job| job.name());
             let kept = kept.filter(|job| self.has_edge(job, Side::Output, dataset));
             let violation = match (kept, &adders[..]) {
-                (Some(producer), [(operation, job), ..]) => Some((*operation, dataset, producer, *job)),
-                (None, [(_, producer), (operation, job), ..]) => Some((*operation, dataset, *producer, *job)),
+                (Some(producer), [(operation, job), ..]) => {
+                    Some((*operation, dataset, producer, *job))
+                }
+                (None, [(_, producer), (operation, job), ..]) => {
+                    Some((*operation, dataset, *producer, *job))
+                }
                 (None, _) | (Some(_), []) => None,
             };
             first = [first, violation].into_iter().flatten().min();
@@ -181,7 +196,10 @@ impl<'g> Draft<'g> {
         };
         self.asked.iter().any(is_new)
             || self.jobs.values().any(|job| job.exists && job.base.is_none())
-            || self.datasets.values().any(|dataset| dataset.metadata.is_some() && dataset.base.is_none())
+            || self
+                .datasets
+                .values()
+                .any(|dataset| dataset.metadata.is_some() && dataset.base.is_none())
     }
 
     /// The difference as facts.
@@ -215,7 +233,8 @@ impl<'g> Draft<'g> {
                 }
             }
         }
-        let (mut undeclared, mut other_metadata, mut declared) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut undeclared, mut other_metadata, mut declared) =
+            (Vec::new(), Vec::new(), Vec::new());
         for (name, dataset) in in_byte_order(&self.datasets) {
             let name = name.clone();
             match (dataset.base.and_then(|base| base.metadata()), &dataset.metadata) {
@@ -239,7 +258,10 @@ impl<'g> Draft<'g> {
 
     /// The same of all drafted datasets, without the graph.
     pub(super) fn into_slots(self) -> HashMap<Name, Slot> {
-        let slots = self.datasets.into_iter().filter_map(|(name, dataset)| Some((name, dataset.base?.id())));
+        let slots = self
+            .datasets
+            .into_iter()
+            .filter_map(|(name, dataset)| Some((name, dataset.base?.id())));
         slots.collect()
     }
 
@@ -274,10 +296,19 @@ impl<'g> Draft<'g> {
     }
 
     fn existing_job(&mut self, name: &Name, operation: usize) -> Result<(), Rejection> {
-        if self.job(name).exists { Ok(()) } else { Err(Rejection::JobNotFound { name: name.clone(), operation }) }
+        if self.job(name).exists {
+            Ok(())
+        } else {
+            Err(Rejection::JobNotFound { name: name.clone(), operation })
+        }
     }
 
-    fn existing_ends(&mut self, job: &Name, dataset: &Name, operation: usize) -> Result<(), Rejection> {
+    fn existing_ends(
+        &mut self,
+        job: &Name,
+        dataset: &Name,
+        operation: usize,
+    ) -> Result<(), Rejection> {
         self.existing_job(job, operation)?;
         if self.dataset(dataset).exists() {
             Ok(())
@@ -288,7 +319,9 @@ impl<'g> Draft<'g> {
 
     /// Makes `names`, sorted, all the edges that the job has on that side.
     fn set_edges(&mut self, job: &Name, side: Side, names: &[Name], number: usize) {
-        for gone in self.edges(job, side).into_iter().filter(|name| names.binary_search(name).is_err()) {
+        for gone in
+            self.edges(job, side).into_iter().filter(|name| names.binary_search(name).is_err())
+        {
             self.remove_edge(job, side, &gone);
         }
         for name in names {
@@ -320,7 +353,8 @@ impl<'g> Draft<'g> {
             Some(dataset) => dataset.base,
             None => self.base.dataset(dataset.as_str()),
         };
-        in_base.is_some_and(|in_base| base.has_edge(side, in_base.id())) && !delta.removed.contains(dataset)
+        in_base.is_some_and(|in_base| base.has_edge(side, in_base.id()))
+            && !delta.removed.contains(dataset)
     }
 
     /// `false` if it is there already.

@@ -118,9 +118,13 @@ struct Jobs {
 impl Jobs {
     /// With room for so many jobs.
     fn of(graph: &Graph, slots: &[Slot], numbers: &[u32], room: usize) -> Self {
-        let lists = || Lists { ends: Vec::with_capacity(room), values: Vec::with_capacity(graph.edge_count()) };
+        let lists = || Lists {
+            ends: Vec::with_capacity(room),
+            values: Vec::with_capacity(graph.edge_count()),
+        };
         let names = Names::with_room(room, graph.jobs.text_bytes());
-        let mut all = Self { jobs: Vec::with_capacity(room), names, inputs: lists(), outputs: lists() };
+        let mut all =
+            Self { jobs: Vec::with_capacity(room), names, inputs: lists(), outputs: lists() };
         for &slot in slots {
             let node = graph.jobs.get(slot);
             all.inputs.push(node.inputs.iter().map(|dataset| numbers[dataset as usize]));
@@ -161,10 +165,14 @@ impl FlatGraph {
         let half = if slots.len() > LARGE_JOBS { slots.len() / 2 } else { 0 };
         let (first, second) = slots.split_at(half);
         let Jobs { jobs, names: job_names, inputs, outputs } = thread::scope(|scope| {
-            let first = (half > 0).then(|| scope.spawn(|| Jobs::of(graph, first, &numbers, slots.len())));
+            let first =
+                (half > 0).then(|| scope.spawn(|| Jobs::of(graph, first, &numbers, slots.len())));
             let second = Jobs::of(graph, second, &numbers, second.len());
             match first {
-                Some(first) => first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).with(second),
+                Some(first) => first
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    .with(second),
                 None => second,
             }
         });
@@ -207,11 +215,18 @@ impl FlatGraph {
         let (full, to_hash) = sync_channel::<Vec<u8>>(LINES_AHEAD);
         thread::scope(|scope| {
             // Hashing takes as long as finding the names.
-            let hashed = (self.jobs.len() > LARGE_JOBS).then(|| scope.spawn(move || hash_all(to_hash)));
-            let lines = Lines { waiting: Vec::new(), hash: Sha256::new(), full: hashed.is_some().then_some(full) };
+            let hashed =
+                (self.jobs.len() > LARGE_JOBS).then(|| scope.spawn(move || hash_all(to_hash)));
+            let lines = Lines {
+                waiting: Vec::new(),
+                hash: Sha256::new(),
+                full: hashed.is_some().then_some(full),
+            };
             let hash = self.hash_lines(lines);
             match hashed {
-                Some(hashed) => hashed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Some(hashed) => {
+                    hashed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                }
                 None => hash,
             }
         })
@@ -224,7 +239,8 @@ impl FlatGraph {
         self.add_edges(&mut lines, "in\t", &self.inputs);
         let empty = of_json(&CanonicalJson::default());
         for (number, job) in (0..).zip(&self.jobs) {
-            let spec = if job.spec == CanonicalJson::default() { &empty } else { &of_json(&job.spec) };
+            let spec =
+                if job.spec == CanonicalJson::default() { &empty } else { &of_json(&job.spec) };
             lines.add(&["job\t", self.job_names.get(number), "\t", spec, "\n"]);
         }
         self.add_edges(&mut lines, "out\t", &self.outputs);
@@ -234,7 +250,13 @@ impl FlatGraph {
     fn add_edges(&self, lines: &mut Lines, word: &str, lists: &Lists) {
         for number in 0..self.jobs.len() as u32 {
             for dataset in lists.get(number) {
-                lines.add(&[word, self.job_names.get(number), "\t", self.datasets.get(*dataset), "\n"]);
+                lines.add(&[
+                    word,
+                    self.job_names.get(number),
+                    "\t",
+                    self.datasets.get(*dataset),
+                    "\n",
+                ]);
             }
         }
     }
@@ -256,7 +278,9 @@ impl FlatGraph {
         let mut sizes: Vec<usize> = Vec::new();
         for (_, job) in sorted {
             let before = self.inputs.get(job).iter().map(|dataset| producers[*dataset as usize]);
-            let before = before.filter(|producer| *producer != NONE).map(|producer| generations[producer as usize] + 1);
+            let before = before
+                .filter(|producer| *producer != NONE)
+                .map(|producer| generations[producer as usize] + 1);
             let generation = before.max().unwrap_or(0);
             generations[job as usize] = generation;
             if sizes.len() <= generation as usize {
@@ -357,7 +381,8 @@ impl Lines {
         match &self.full {
             Some(full) => {
                 let next = Vec::with_capacity(Self::WAITING_BYTES + 2048);
-                full.send(std::mem::replace(&mut self.waiting, next)).expect("the other thread hashes until the end");
+                full.send(std::mem::replace(&mut self.waiting, next))
+                    .expect("the other thread hashes until the end");
             }
             None => {
                 self.hash.update(&self.waiting);

@@ -25,7 +25,8 @@ pub(super) struct NameIndex {
 impl NameIndex {
     /// From names and their slots, in any order; the name that comes twice, if one does. O(n log n).
     pub(super) fn new(pairs: &[(Name, Slot)]) -> Result<Self, Name> {
-        let mut index = Self { ordered: OrdMap::new(), hashed: (pairs.len() > FEW).then(HashMap::new) };
+        let mut index =
+            Self { ordered: OrdMap::new(), hashed: (pairs.len() > FEW).then(HashMap::new) };
         if let Some(hashed) = &mut index.hashed {
             for (name, slot) in pairs {
                 if hashed.insert(name.clone(), *slot).is_some() {
@@ -61,7 +62,8 @@ impl NameIndex {
                 hashed.insert(name.clone(), slot);
             }
             None if self.ordered.len() > FEW => {
-                self.hashed = Some(self.ordered.iter().map(|(name, slot)| (name.clone(), *slot)).collect());
+                self.hashed =
+                    Some(self.ordered.iter().map(|(name, slot)| (name.clone(), *slot)).collect());
             }
             None => {}
         }

@@ -40,7 +40,9 @@ impl CanonicalJson {
     /// # Errors
     /// [`JsonError`] says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, JsonError> {
-        Self::from_raw(serde_json::from_str(text).map_err(|error| JsonError::Syntax(error.to_string()))?)
+        Self::from_raw(
+            serde_json::from_str(text).map_err(|error| JsonError::Syntax(error.to_string()))?,
+        )
     }
 
     /// As [`parse`](Self::parse), for a value that `serde_json` has already found to be JSON.
@@ -69,7 +71,8 @@ impl CanonicalJson {
     /// This object changed by `patch` as RFC 7396 (JSON merge patch) says: objects merge, `null` removes, all else replaces.
     #[must_use]
     pub fn merge_patch(&self, patch: &Self) -> Self {
-        let (Ok(Json::Object(mut members)), Ok(Json::Object(patch))) = (read(self.as_str()), read(patch.as_str()))
+        let (Ok(Json::Object(mut members)), Ok(Json::Object(patch))) =
+            (read(self.as_str()), read(patch.as_str()))
         else {
             unreachable!("canonical text is an object");
         };
@@ -95,7 +98,8 @@ impl fmt::Debug for CanonicalJson {
 
 impl Serialize for CanonicalJson {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw: &RawValue = serde_json::from_str(self.as_str()).map_err(serde::ser::Error::custom)?;
+        let raw: &RawValue =
+            serde_json::from_str(self.as_str()).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
     }
 }
@@ -262,7 +266,8 @@ mod tests {
     #[test]
     fn keys_are_sorted_and_numbers_keep_their_digits() {
         let text = r#" { "b" : [ 1.0, 1E5 , -0, 12345678901234567890123 ], "a":{"é":null, "A" : true} , "" : "x" } "#;
-        let expected = r#"{"":"x","a":{"A":true,"é":null},"b":[1.0,1E5,-0,12345678901234567890123]}"#;
+        let expected =
+            r#"{"":"x","a":{"A":true,"é":null},"b":[1.0,1E5,-0,12345678901234567890123]}"#;
         assert_eq!(canonical(text).unwrap(), expected);
         assert_eq!(canonical(expected).unwrap(), expected);
     }
@@ -276,7 +281,10 @@ mod tests {
     #[test]
     fn what_is_not_kept_says_why() {
         assert_eq!(canonical("[]"), Err(JsonError::NotAnObject));
-        assert_eq!(canonical(r#"{"a":{"b":1,"\u0062":2}}"#), Err(JsonError::DuplicateKey("b".into())));
+        assert_eq!(
+            canonical(r#"{"a":{"b":1,"\u0062":2}}"#),
+            Err(JsonError::DuplicateKey("b".into()))
+        );
         assert!(matches!(canonical(r#"{"a":"\ud800"}"#), Err(JsonError::Syntax(_))));
         assert!(matches!(canonical(r#"{"a":1"#), Err(JsonError::Syntax(_))));
         assert!(matches!(canonical(r#"{"a":1} x"#), Err(JsonError::Syntax(_))));
@@ -284,7 +292,8 @@ mod tests {
 
     #[test]
     fn depth_is_limited_and_does_not_touch_the_stack() {
-        let nested = |depth: usize| format!("{}{}", r#"{"a":"#.repeat(depth - 1) + "{", "}".repeat(depth));
+        let nested =
+            |depth: usize| format!("{}{}", r#"{"a":"#.repeat(depth - 1) + "{", "}".repeat(depth));
         assert!(canonical(&nested(64)).is_ok());
         assert_eq!(canonical(&nested(65)), Err(JsonError::TooDeep));
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
@@ -294,13 +303,17 @@ mod tests {
     #[test]
     fn merge_patch_follows_the_examples_of_its_rfc() {
         let patched = |target: &str, patch: &str| {
-            let (target, patch) = (CanonicalJson::parse(target).unwrap(), CanonicalJson::parse(patch).unwrap());
+            let (target, patch) =
+                (CanonicalJson::parse(target).unwrap(), CanonicalJson::parse(patch).unwrap());
             target.merge_patch(&patch).as_str().to_owned()
         };
         assert_eq!(patched(r#"{"a":"b"}"#, r#"{"a":"c"}"#), r#"{"a":"c"}"#);
         assert_eq!(patched(r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#), r#"{"b":"c"}"#);
         assert_eq!(patched(r#"{"a":["b"]}"#, r#"{"a":"c"}"#), r#"{"a":"c"}"#);
-        assert_eq!(patched(r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#), r#"{"a":{"b":"d"}}"#);
+        assert_eq!(
+            patched(r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#),
+            r#"{"a":{"b":"d"}}"#
+        );
         assert_eq!(patched(r#"{"e":null}"#, r#"{"a":1}"#), r#"{"a":1,"e":null}"#);
         assert_eq!(patched("{}", r#"{"a":{"bb":{"ccc":null}}}"#), r#"{"a":{"bb":{}}}"#);
     }

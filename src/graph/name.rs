@@ -103,7 +103,18 @@ mod tests {
 
     #[test]
     fn ordinary_texts_are_names() {
-        for text in ["a", "a/b", "a%2Fb", "日本", "jobs", "s3://b/k?x=1#y", "...", " ", "\"", &"x".repeat(512)] {
+        for text in [
+            "a",
+            "a/b",
+            "a%2Fb",
+            "日本",
+            "jobs",
+            "s3://b/k?x=1#y",
+            "...",
+            " ",
+            "\"",
+            &"x".repeat(512),
+        ] {
             assert_eq!(Name::new(text).unwrap().as_str(), text);
         }
     }
@@ -114,7 +125,13 @@ mod tests {
         assert_eq!(Name::new("."), Err(InvalidName::Dots(".".into())));
         assert_eq!(Name::new(".."), Err(InvalidName::Dots("..".into())));
         assert_eq!(Name::new(&"é".repeat(257)), Err(InvalidName::TooLong { bytes: 514 }));
-        assert_eq!(Name::new("a\tb"), Err(InvalidName::ControlCharacter { character: '\t', at_byte: 1 }));
-        assert_eq!(Name::new("\u{85}"), Err(InvalidName::ControlCharacter { character: '\u{85}', at_byte: 0 }));
+        assert_eq!(
+            Name::new("a\tb"),
+            Err(InvalidName::ControlCharacter { character: '\t', at_byte: 1 })
+        );
+        assert_eq!(
+            Name::new("\u{85}"),
+            Err(InvalidName::ControlCharacter { character: '\u{85}', at_byte: 0 })
+        );
     }
 }

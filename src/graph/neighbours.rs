@@ -57,7 +57,9 @@ impl Neighbours {
     pub(super) fn iter(&self) -> Iter<'_> {
         match self {
             Self::Tree(slots) => Iter::Tree(slots.iter()),
-            Self::Inline { .. } | Self::Listed(_) => Iter::Slice(self.as_slice().unwrap_or_default().iter()),
+            Self::Inline { .. } | Self::Listed(_) => {
+                Iter::Slice(self.as_slice().unwrap_or_default().iter())
+            }
         }
     }
 

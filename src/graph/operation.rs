@@ -190,7 +190,8 @@ impl InvalidOperation {
     /// The same, told from further outside: `prefix` is put before the path.
     #[must_use]
     pub fn within(self, prefix: &str) -> Self {
-        let join = |at: String| if at.is_empty() { prefix.to_owned() } else { format!("{prefix}.{at}") };
+        let join =
+            |at: String| if at.is_empty() { prefix.to_owned() } else { format!("{prefix}.{at}") };
         match self {
             Self::Malformed { at, reason } => Self::Malformed { at: join(at), reason },
             Self::Name { at, reason } => Self::Name { at: join(at), reason },
@@ -225,7 +226,10 @@ impl JobWire {
             (Some(text), path_name) => {
                 let name = name_at("name", &text)?;
                 if path_name.is_some_and(|expected| *expected != name) {
-                    return Err(InvalidOperation::malformed("name", "does not match the name in the path"));
+                    return Err(InvalidOperation::malformed(
+                        "name",
+                        "does not match the name in the path",
+                    ));
                 }
                 name
             }
@@ -258,7 +262,9 @@ pub struct JobPatchWire {
 }
 
 /// Tells `null` from absent: a precondition of `null`, say, is a mistake and not none.
-fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
 }
 
@@ -269,11 +275,16 @@ impl JobPatchWire {
     /// [`InvalidOperation`] with the path of the field.
     pub fn into_patch(self, name: &Name) -> Result<JobPatch, InvalidOperation> {
         if self.name.is_some_and(|text| text != name.as_str()) {
-            return Err(InvalidOperation::malformed("name", "does not match the job: a job cannot be renamed"));
+            return Err(InvalidOperation::malformed(
+                "name",
+                "does not match the job: a job cannot be renamed",
+            ));
         }
         let list = |at: &str, field: Option<Option<Vec<String>>>| match field {
             None => Ok(None),
-            Some(None) => Err(InvalidOperation::malformed(at, "cannot be removed; give an empty list")),
+            Some(None) => {
+                Err(InvalidOperation::malformed(at, "cannot be removed; give an empty list"))
+            }
             Some(Some(names)) => names_at(at, names).map(Some),
         };
         Ok(JobPatch {
@@ -345,7 +356,10 @@ impl OperationWire {
     fn into_step(mut self) -> Result<Step, InvalidOperation> {
         let precondition = match (self.if_version.take(), self.if_absent.take()) {
             (Some(_), Some(true)) => {
-                return Err(InvalidOperation::malformed("if_absent", "contradicts if_version; give one of them"));
+                return Err(InvalidOperation::malformed(
+                    "if_absent",
+                    "contradicts if_version; give one of them",
+                ));
             }
             (Some(version), _) => Some(Precondition::Version(version)),
             (None, Some(true)) => Some(Precondition::Absent),
@@ -370,7 +384,10 @@ impl OperationWire {
             "patch_job" => {
                 let name = self.take_name()?;
                 let patch = required("patch", self.patch.take())?;
-                Operation::PatchJob { patch: patch.into_patch(&name).map_err(|e| e.within("patch"))?, name }
+                Operation::PatchJob {
+                    patch: patch.into_patch(&name).map_err(|e| e.within("patch"))?,
+                    name,
+                }
             }
             "delete_job" => Operation::DeleteJob { name: self.take_name()? },
             "put_dataset" => Operation::PutDataset {
@@ -381,26 +398,29 @@ impl OperationWire {
                 },
             },
             "delete_dataset" => Operation::DeleteDataset { name: self.take_name()? },
-            "add_input" => {
-                self.take_edge(Side::Input, |side, job, dataset| Operation::AddEdge { side, job, dataset })?
-            }
-            "add_output" => {
-                self.take_edge(Side::Output, |side, job, dataset| Operation::AddEdge { side, job, dataset })?
-            }
-            "remove_input" => {
-                self.take_edge(Side::Input, |side, job, dataset| Operation::RemoveEdge { side, job, dataset })?
-            }
-            "remove_output" => {
-                self.take_edge(Side::Output, |side, job, dataset| Operation::RemoveEdge { side, job, dataset })?
-            }
+            "add_input" => self.take_edge(Side::Input, |side, job, dataset| {
+                Operation::AddEdge { side, job, dataset }
+            })?,
+            "add_output" => self.take_edge(Side::Output, |side, job, dataset| {
+                Operation::AddEdge { side, job, dataset }
+            })?,
+            "remove_input" => self.take_edge(Side::Input, |side, job, dataset| {
+                Operation::RemoveEdge { side, job, dataset }
+            })?,
+            "remove_output" => self.take_edge(Side::Output, |side, job, dataset| {
+                Operation::RemoveEdge { side, job, dataset }
+            })?,
             unknown => {
-                let reason = format!("unknown operation `{unknown}`; known are {}", Self::KNOWN.join(", "));
+                let reason =
+                    format!("unknown operation `{unknown}`; known are {}", Self::KNOWN.join(", "));
                 return Err(InvalidOperation::malformed("op", reason));
             }
         };
         match self.left_over() {
             None => Ok(operation),
-            Some(field) => Err(InvalidOperation::malformed(field, format!("is not a field of {op}"))),
+            Some(field) => {
+                Err(InvalidOperation::malformed(field, format!("is not a field of {op}")))
+            }
         }
     }
 
@@ -456,10 +476,10 @@ fn name_at(at: &str, text: &str) -> Result<Name, InvalidOperation> {
 }
 
 fn names_at(at: &str, texts: Vec<String>) -> Result<Vec<Name>, InvalidOperation> {
-    let checked = texts
-        .iter()
-        .enumerate()
-        .map(|(i, text)| Name::new(text).map_err(|reason| InvalidOperation::Name { at: format!("{at}[{i}]"), reason }));
+    let checked = texts.iter().enumerate().map(|(i, text)| {
+        Name::new(text)
+            .map_err(|reason| InvalidOperation::Name { at: format!("{at}[{i}]"), reason })
+    });
     let mut names = checked.collect::<Result<Vec<_>, _>>()?;
     names.sort_unstable();
     names.dedup();
@@ -467,7 +487,8 @@ fn names_at(at: &str, texts: Vec<String>) -> Result<Vec<Name>, InvalidOperation>
 }
 
 fn object_at(at: &str, raw: &RawValue) -> Result<CanonicalJson, InvalidOperation> {
-    CanonicalJson::from_raw(raw).map_err(|error: JsonError| InvalidOperation::malformed(at, error.to_string()))
+    CanonicalJson::from_raw(raw)
+        .map_err(|error: JsonError| InvalidOperation::malformed(at, error.to_string()))
 }
 
 /// Reads the body of a dataset: `{"metadata":{…}}`, with what else `GET` gives ignored where it cannot be set.

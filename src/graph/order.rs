@@ -65,7 +65,10 @@ impl Order {
     pub(super) fn move_after(&mut self, pivot: Slot, group: &mut [Slot]) {
         self.lift(group);
         let low = self.label(pivot);
-        let high = self.by_label.range((std::ops::Bound::Excluded(low), std::ops::Bound::Unbounded)).next();
+        let high = self
+            .by_label
+            .range((std::ops::Bound::Excluded(low), std::ops::Bound::Unbounded))
+            .next();
         let high = high.map_or(HIGHEST, |(label, _)| *label);
         self.place(low, high, pivot, &[], group);
     }
@@ -123,9 +126,17 @@ impl Order {
 
     /// Spreads all jobs between the labels `low` and `high`, both left out, evenly, with the group beside the pivot or, without
     /// one, at the ends.
-    fn spread(&mut self, low: u64, high: u64, pivot: Option<Slot>, before: &[Slot], after: &[Slot]) {
+    fn spread(
+        &mut self,
+        low: u64,
+        high: u64,
+        pivot: Option<Slot>,
+        before: &[Slot],
+        after: &[Slot],
+    ) {
         use std::ops::Bound::Excluded;
-        let members: Vec<Slot> = self.by_label.range((Excluded(low), Excluded(high))).map(|(_, job)| *job).collect();
+        let members: Vec<Slot> =
+            self.by_label.range((Excluded(low), Excluded(high))).map(|(_, job)| *job).collect();
         let mut all = Vec::with_capacity(members.len() + before.len() + after.len());
         match pivot {
             None => {

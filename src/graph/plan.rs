@@ -69,7 +69,9 @@ impl Graph {
     /// [`QueryError`] if a target does not exist or the plan is too large.
     pub fn plan(&self, request: &PlanRequest, limit: usize) -> Result<Plan, QueryError> {
         let stop_at = self.dataset_slots(&request.stop_at)?;
-        let producer = |dataset: Slot| self.dataset_edges(dataset).producer.filter(|_| !stop_at.contains(&dataset));
+        let producer = |dataset: Slot| {
+            self.dataset_edges(dataset).producer.filter(|_| !stop_at.contains(&dataset))
+        };
         let mut found = Found::default();
         for dataset in self.dataset_slots(&request.datasets)? {
             if let Some(job) = producer(dataset) {
@@ -77,7 +79,9 @@ impl Graph {
             }
         }
         for name in &request.jobs {
-            let job = self.job(name.as_str()).ok_or_else(|| QueryError::JobNotFound { name: name.clone() })?;
+            let job = self
+                .job(name.as_str())
+                .ok_or_else(|| QueryError::JobNotFound { name: name.clone() })?;
             found.number(job.slot);
         }
         let mut sources = SlotSet::default();
@@ -99,7 +103,8 @@ impl Graph {
             }
             next += 1;
         }
-        let mut targets: Vec<Name> = request.datasets.iter().chain(&request.jobs).cloned().collect();
+        let mut targets: Vec<Name> =
+            request.datasets.iter().chain(&request.jobs).cloned().collect();
         targets.sort_unstable();
         targets.dedup();
         Ok(self.arrange(&found, targets, self.names_of_datasets(&sources)))
@@ -118,7 +123,8 @@ impl Graph {
         let followers = Grouped::new(found.pairs.iter().map(ranked), names.len());
 
         let stage_of = stages(&followers, names.len());
-        let mut stages = vec![Vec::new(); stage_of.iter().max().map_or(0, |&last| last as usize + 1)];
+        let mut stages =
+            vec![Vec::new(); stage_of.iter().max().map_or(0, |&last| last as usize + 1)];
         for (name, &stage) in names.iter().zip(&stage_of) {
             stages[stage as usize].push((*name).clone());
         }
@@ -151,7 +157,10 @@ impl Graph {
 }
 
 fn in_byte_order(names: Vec<&Name>) -> Vec<Name> {
-    positions_by_name(names.iter().copied()).into_iter().map(|at| names[at as usize].clone()).collect()
+    positions_by_name(names.iter().copied())
+        .into_iter()
+        .map(|at| names[at as usize].clone())
+        .collect()
 }
 
 /// The jobs of a plan, numbered as they were found, so that what is kept for each of them can be kept in arrays.
@@ -180,7 +189,8 @@ fn stages(followers: &Grouped, jobs: usize) -> Vec<u32> {
             waiting_for[after as usize] += 1;
         }
     }
-    let mut ready: Vec<u32> = (0..jobs as u32).filter(|&job| waiting_for[job as usize] == 0).collect();
+    let mut ready: Vec<u32> =
+        (0..jobs as u32).filter(|&job| waiting_for[job as usize] == 0).collect();
     let mut stage_of = vec![0; jobs];
     while let Some(job) = ready.pop() {
         for &after in followers.get(job) {

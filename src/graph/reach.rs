@@ -46,16 +46,25 @@ impl Graph {
         depth: Option<usize>,
         limit: usize,
     ) -> Result<Reachable, QueryError> {
-        let mut search =
-            Search { graph: self, direction, jobs: SlotSet::default(), datasets: SlotSet::default(), limit };
+        let mut search = Search {
+            graph: self,
+            direction,
+            jobs: SlotSet::default(),
+            datasets: SlotSet::default(),
+            limit,
+        };
         let first = match origin {
             Origin::Job(name) => {
-                let job = self.job(name.as_str()).ok_or_else(|| QueryError::JobNotFound { name: name.clone() })?;
+                let job = self
+                    .job(name.as_str())
+                    .ok_or_else(|| QueryError::JobNotFound { name: name.clone() })?;
                 search.datasets_of(job.slot)?
             }
             Origin::Dataset(name) => {
                 let dataset = self.dataset(name.as_str());
-                vec![dataset.ok_or_else(|| QueryError::DatasetNotFound { name: name.clone() })?.slot]
+                vec![
+                    dataset.ok_or_else(|| QueryError::DatasetNotFound { name: name.clone() })?.slot,
+                ]
             }
         };
         search.run(first, depth.unwrap_or(usize::MAX))?;
@@ -107,7 +116,8 @@ impl Search<'_> {
             Direction::Upstream => &node.inputs,
             Direction::Downstream => &node.outputs,
         };
-        let new: Vec<Slot> = beyond.iter().filter(|&dataset| self.datasets.insert(dataset)).collect();
+        let new: Vec<Slot> =
+            beyond.iter().filter(|&dataset| self.datasets.insert(dataset)).collect();
         if self.jobs.len() + self.datasets.len() > self.limit {
             return Err(QueryError::TooLarge { limit: self.limit, what: "names" });
         }
@@ -115,6 +125,9 @@ impl Search<'_> {
     }
 
     fn names(self) -> Reachable {
-        Reachable { jobs: self.graph.names_of_jobs(&self.jobs), datasets: self.graph.names_of_datasets(&self.datasets) }
+        Reachable {
+            jobs: self.graph.names_of_jobs(&self.jobs),
+            datasets: self.graph.names_of_datasets(&self.datasets),
+        }
     }
 }

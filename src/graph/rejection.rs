@@ -63,7 +63,9 @@ pub enum Rejection {
         operation: usize,
     },
     /// Two jobs would write one dataset.
-    #[error("dataset `{dataset}` has a producer already, `{producer}`; `{job}` cannot write it too")]
+    #[error(
+        "dataset `{dataset}` has a producer already, `{producer}`; `{job}` cannot write it too"
+    )]
     SecondProducer {
         /// The dataset.
         dataset: Name,
@@ -124,7 +126,12 @@ fn list(names: &[Name]) -> String {
 }
 
 fn path(cycle: &[Name]) -> String {
-    let spelled: Vec<_> = cycle.iter().take(Rejection::CYCLE_NAMES_SPELLED).map(Name::as_str).collect();
+    let spelled: Vec<_> =
+        cycle.iter().take(Rejection::CYCLE_NAMES_SPELLED).map(Name::as_str).collect();
     let rest = cycle.len() - spelled.len();
-    if rest == 0 { spelled.join(" -> ") } else { format!("{} -> … ({rest} more)", spelled.join(" -> ")) }
+    if rest == 0 {
+        spelled.join(" -> ")
+    } else {
+        format!("{} -> … ({rest} more)", spelled.join(" -> "))
+    }
 }

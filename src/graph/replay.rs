@@ -45,7 +45,9 @@ impl fmt::Display for Breach {
             Wrong::JobAbsent => write!(f, "there is no job `{name}`"),
             Wrong::JobThere => write!(f, "job `{name}` is there already"),
             Wrong::EdgeAbsent => write!(f, "an edge to dataset `{name}` goes that was not there"),
-            Wrong::EdgeThere => write!(f, "an edge to dataset `{name}` comes that is there already"),
+            Wrong::EdgeThere => {
+                write!(f, "an edge to dataset `{name}` comes that is there already")
+            }
             Wrong::SecondProducer => write!(f, "dataset `{name}` has a producer already"),
             Wrong::Undeclared => write!(f, "dataset `{name}` is not declared"),
             Wrong::Declared => write!(f, "dataset `{name}` is declared already"),
@@ -93,7 +95,11 @@ pub fn replay(graph: Graph, change: &Change) -> Result<Graph, Illegal> {
     let mut breach = None;
     let next = match link_and_note(graph, change, &|_| None, &mut breach) {
         Ok((next, _)) => next,
-        Err(cyclic) => return Err(breach.map_or_else(|| Illegal::Cycle(cycle::shortest(&cyclic)), Illegal::Fact)),
+        Err(cyclic) => {
+            return Err(
+                breach.map_or_else(|| Illegal::Cycle(cycle::shortest(&cyclic)), Illegal::Fact)
+            );
+        }
     };
     if let Some(breach) = breach {
         return Err(Illegal::Fact(breach));

@@ -83,7 +83,9 @@ impl Series {
                     return Ok(Effect { changed: false, created: false });
                 }
                 let (created, slots) = (draft.created(), draft.into_slots());
-                match link(std::mem::take(&mut self.graph), &change, &|dataset| slots.get(dataset).copied()) {
+                match link(std::mem::take(&mut self.graph), &change, &|dataset| {
+                    slots.get(dataset).copied()
+                }) {
                     Ok((next, touched)) => Decision { change, next, touched, created },
                     Err(_) => return Err(self.taken_back(command)),
                 }

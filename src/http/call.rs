@@ -32,8 +32,14 @@ pub struct Call {
 }
 
 /// The headers that handlers look at.
-const HEADERS: [&str; 6] =
-    ["if-match", "if-none-match", "idempotency-key", "fencepost-actor", "content-type", "last-event-id"];
+const HEADERS: [&str; 6] = [
+    "if-match",
+    "if-none-match",
+    "idempotency-key",
+    "fencepost-actor",
+    "content-type",
+    "last-event-id",
+];
 
 /// A path's segments, percent-decoded.
 ///
@@ -47,7 +53,9 @@ pub fn segments(raw_path: &str) -> Result<Vec<String>, Problem> {
         .split('/')
         .map(|raw| {
             if raw.is_empty() {
-                return Err(malformed("the path has an empty segment; write a slash in a name as %2F".to_owned()));
+                return Err(malformed(
+                    "the path has an empty segment; write a slash in a name as %2F".to_owned(),
+                ));
             }
             decode(raw).map_err(|reason| malformed(format!("the path segment `{raw}` {reason}")))
         })
@@ -58,7 +66,8 @@ fn decode(raw: &str) -> Result<String, &'static str> {
     let bytes = raw.as_bytes();
     let escaped = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%');
     for (at, _) in escaped {
-        if !bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+        if !bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        {
             return Err("has a % that is not followed by two hexadecimal digits");
         }
     }
@@ -111,7 +120,8 @@ impl Call {
     /// # Errors
     /// [`Problem`] if it is no name.
     pub fn name(&self, parameter: &str) -> Result<Name, Problem> {
-        let (_, index) = self.parameters.iter().find(|(name, _)| *name == parameter).expect("the route has it");
+        let (_, index) =
+            self.parameters.iter().find(|(name, _)| *name == parameter).expect("the route has it");
         Name::new(&self.path[*index]).map_err(|invalid| Problem::invalid_name(parameter, &invalid))
     }
 
@@ -145,7 +155,9 @@ impl Call {
         match self.query(name) {
             None | Some("false") => Ok(false),
             Some("true" | "") => Ok(true),
-            Some(other) => Err(Problem::malformed(name, format!("`{other}` is neither true nor false"))),
+            Some(other) => {
+                Err(Problem::malformed(name, format!("`{other}` is neither true nor false")))
+            }
         }
     }
 
@@ -155,15 +167,24 @@ impl Call {
     /// [`Problem`] with line and column, or the field.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let text = std::str::from_utf8(&self.body).map_err(|error| {
-            Problem::malformed("body", format!("the body is not UTF-8 after byte {}", error.valid_up_to()))
+            Problem::malformed(
+                "body",
+                format!("the body is not UTF-8 after byte {}", error.valid_up_to()),
+            )
         })?;
         // Serde would also take a list of the fields' values for an object.
         let first = text.trim_start_matches([' ', '\t', '\r', '\n']);
         if first.starts_with('[') {
-            return Err(Problem::malformed("body", "the body is a list; this call takes an object"));
+            return Err(Problem::malformed(
+                "body",
+                "the body is a list; this call takes an object",
+            ));
         }
         serde_json::from_str(text).map_err(|error| {
-            let problem = Problem::malformed("body", format!("the body is not what this call takes: {error}"));
+            let problem = Problem::malformed(
+                "body",
+                format!("the body is not what this call takes: {error}"),
+            );
             problem.with("line", error.line().into()).with("column", error.column().into())
         })
     }
@@ -181,17 +202,24 @@ impl Call {
     pub fn precondition(&self) -> Result<Option<Precondition>, Problem> {
         match (self.headers.get("if-match"), self.headers.get("if-none-match")) {
             (None, None) => Ok(None),
-            (Some(_), Some(_)) => Err(Problem::malformed("if-match", "if-match and if-none-match exclude each other")),
+            (Some(_), Some(_)) => {
+                Err(Problem::malformed("if-match", "if-match and if-none-match exclude each other"))
+            }
             (Some(tag), None) if tag.trim() == "*" => Ok(Some(Precondition::Exists)),
             (Some(tag), None) => match parse_tag(tag) {
                 Some(version) => Ok(Some(Precondition::Version(version))),
                 None => Err(Problem::malformed(
                     "if-match",
-                    format!("`{tag}` is no ETag that this service gave; send one, with its quotes, or *"),
+                    format!(
+                        "`{tag}` is no ETag that this service gave; send one, with its quotes, or *"
+                    ),
                 )),
             },
             (None, Some(tag)) if tag.trim() == "*" => Ok(Some(Precondition::Absent)),
-            (None, Some(tag)) => Err(Problem::malformed("if-none-match", format!("a write takes only *, not `{tag}`"))),
+            (None, Some(tag)) => Err(Problem::malformed(
+                "if-none-match",
+                format!("a write takes only *, not `{tag}`"),
+            )),
         }
     }
 
@@ -211,7 +239,9 @@ impl Call {
     /// [`Problem`] if there is none.
     pub async fn image(&self) -> Result<(Name, Arc<Image>), Problem> {
         let graph = self.name("graph")?;
-        let look = || async { self.app.image(&graph).await.map_err(|refusal| Problem::refused(&graph, refusal)) };
+        let look = || async {
+            self.app.image(&graph).await.map_err(|refusal| Problem::refused(&graph, refusal))
+        };
         let image = self.at_least(&graph, look, |image| image.key.version).await?;
         Ok((graph, image))
     }
@@ -235,8 +265,11 @@ impl Call {
             match at_least {
                 Some(wanted) if version < wanted => {
                     if rocket::tokio::time::Instant::now() + pause > deadline {
-                        let detail = format!("version {wanted} was not reached in time; the graph is at {version}");
-                        return Err(Problem::new(Kind::VersionNotReached, detail).decided_at(graph, version));
+                        let detail = format!(
+                            "version {wanted} was not reached in time; the graph is at {version}"
+                        );
+                        return Err(Problem::new(Kind::VersionNotReached, detail)
+                            .decided_at(graph, version));
                     }
                     // Nobody needs a graph in memory while nothing is done with it.
                     drop(found);
@@ -252,10 +285,19 @@ impl Call {
     ///
     /// # Errors
     /// [`Problem`] if it is not accepted.
-    pub async fn write(&self, command: Command, dry_run: bool) -> Result<(Name, Accepted), Problem> {
+    pub async fn write(
+        &self,
+        command: Command,
+        dry_run: bool,
+    ) -> Result<(Name, Accepted), Problem> {
         let graph = self.name("graph")?;
-        let write =
-            Write { command, dry_run, actor: self.actor()?, idempotency: self.idempotency()?, bytes: self.body.len() };
+        let write = Write {
+            command,
+            dry_run,
+            actor: self.actor()?,
+            idempotency: self.idempotency()?,
+            bytes: self.body.len(),
+        };
         let verdict = self.app.write(&graph, write).await;
         self.verdict(graph, verdict)
     }
@@ -278,7 +320,10 @@ impl Call {
     pub fn idempotency(&self) -> Result<Option<IdempotencyKey>, Problem> {
         const LONGEST: usize = 255;
         let Some(key) = self.headers.get("idempotency-key") else { return Ok(None) };
-        if key.is_empty() || key.len() > LONGEST || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        if key.is_empty()
+            || key.len() > LONGEST
+            || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        {
             let detail = format!("an idempotency key has 1 to {LONGEST} visible ASCII characters");
             return Err(Problem::malformed("idempotency-key", detail));
         }
@@ -296,9 +341,10 @@ impl Call {
     fn actor(&self) -> Result<Option<String>, Problem> {
         const LONGEST: usize = 255;
         match self.headers.get("fencepost-actor") {
-            Some(actor) if actor.is_empty() || actor.len() > LONGEST => {
-                Err(Problem::malformed("fencepost-actor", format!("an actor has 1 to {LONGEST} bytes")))
-            }
+            Some(actor) if actor.is_empty() || actor.len() > LONGEST => Err(Problem::malformed(
+                "fencepost-actor",
+                format!("an actor has 1 to {LONGEST} bytes"),
+            )),
             actor => Ok(actor.cloned()),
         }
     }
@@ -308,7 +354,9 @@ impl Call {
 fn number(at: &str, text: &str) -> Result<u64, Problem> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|number| digits && *number <= i64::MAX as u64);
-    number.ok_or_else(|| Problem::malformed(at, format!("`{text}` is no whole number from 0 to {}", i64::MAX)))
+    number.ok_or_else(|| {
+        Problem::malformed(at, format!("`{text}` is no whole number from 0 to {}", i64::MAX))
+    })
 }
 
 const VERSION_POLL_FIRST: std::time::Duration = std::time::Duration::from_millis(5);
@@ -328,8 +376,9 @@ fn read_query(uri: &Origin<'_>, known: &[&str]) -> Result<BTreeMap<String, Strin
     for item in raw.split('&').filter(|item| !item.is_empty()) {
         let (name, value) = item.split_once('=').unwrap_or((item, ""));
         let decoded = |text: &str| {
-            decode(&text.replace('+', " "))
-                .map_err(|reason| Problem::malformed("query", format!("the query's `{text}` {reason}")))
+            decode(&text.replace('+', " ")).map_err(|reason| {
+                Problem::malformed("query", format!("the query's `{text}` {reason}"))
+            })
         };
         let (name, value) = (decoded(name)?, decoded(value)?);
         if !known.contains(&name.as_str()) {
@@ -340,7 +389,10 @@ fn read_query(uri: &Origin<'_>, known: &[&str]) -> Result<BTreeMap<String, Strin
             ));
         }
         if query.contains_key(&name) {
-            return Err(Problem::malformed(&name, format!("the query parameter `{name}` is given twice")));
+            return Err(Problem::malformed(
+                &name,
+                format!("the query parameter `{name}` is given twice"),
+            ));
         }
         query.insert(name, value);
     }
@@ -351,21 +403,27 @@ fn read_query(uri: &Origin<'_>, known: &[&str]) -> Result<BTreeMap<String, Strin
 ///
 /// # Errors
 /// [`Problem`] if none, or the header is not understood.
-pub fn negotiate(request: &rocket::Request<'_>, available: &[&'static str]) -> Result<&'static str, Problem> {
+pub fn negotiate(
+    request: &rocket::Request<'_>,
+    available: &[&'static str],
+) -> Result<&'static str, Problem> {
     let headers: Vec<&str> = request.headers().get(header::ACCEPT.as_str()).collect();
     if headers.is_empty() {
         return Ok(available[0]);
     }
-    let accept: Accept =
-        headers.join(",").parse().map_err(|_| Problem::malformed("accept", "the header accept is not understood"))?;
+    let accept: Accept = headers
+        .join(",")
+        .parse()
+        .map_err(|_| Problem::malformed("accept", "the header accept is not understood"))?;
     let weight = |media_type: &str| {
         let (top, sub) = media_type.split_once('/').expect("media types have a slash");
-        let matching = accept
-            .iter()
-            .filter(|range| (range.top() == "*" || range.top() == top) && (range.sub() == "*" || range.sub() == sub));
+        let matching = accept.iter().filter(|range| {
+            (range.top() == "*" || range.top() == top) && (range.sub() == "*" || range.sub() == sub)
+        });
         // The most exact range decides.
-        let exact =
-            |range: &&rocket::http::QMediaType| usize::from(range.top() != "*") + usize::from(range.sub() != "*");
+        let exact = |range: &&rocket::http::QMediaType| {
+            usize::from(range.top() != "*") + usize::from(range.sub() != "*")
+        };
         matching.max_by_key(exact).map_or(0.0, |range| range.weight_or(1.0))
     };
     let mut best = (available[0], 0.0);
@@ -400,6 +458,8 @@ pub(super) async fn ask<T: Send + 'static>(
     // Nobody listens any more when the client has gone; the write is done all the same.
     question(Box::new(move |answer| drop(sender.send(answer))));
     receiver.await.unwrap_or_else(|_| {
-        Err(Refusal::OutcomeUnknown { what: "the turn ended without an answer; see the log".to_owned() })
+        Err(Refusal::OutcomeUnknown {
+            what: "the turn ended without an answer; see the log".to_owned(),
+        })
     })
 }

@@ -71,13 +71,20 @@ impl App {
     ///
     /// # Errors
     /// [`Problem`] if there never was such a graph, the next change was pruned, or the database does not answer.
-    pub(super) async fn log_page(&self, graph: &Name, after: u64, most: usize, write: Write) -> Result<Page, Problem> {
+    pub(super) async fn log_page(
+        &self,
+        graph: &Name,
+        after: u64,
+        most: usize,
+        write: Write,
+    ) -> Result<Page, Problem> {
         let show = move |Feed { head, changes }| {
             let stream = Stream::of(&head);
             let events = changes.iter().map(|logged| write(&stream, logged)).collect();
             Page { head, events }
         };
-        let page: Result<Page, _> = ask(|reply| self.service.feed(graph, after, most, show, reply)).await;
+        let page: Result<Page, _> =
+            ask(|reply| self.service.feed(graph, after, most, show, reply)).await;
         let page = page.map_err(|refusal| Problem::refused(graph, refusal))?;
         if after.saturating_add(1) < page.head.oldest { Err(pruned(&page.head)) } else { Ok(page) }
     }
@@ -134,16 +141,19 @@ async fn page(call: Call) -> Result<Reply, Problem> {
         let name = serde_json::to_string(&head.name).expect("a name is a JSON string");
         let mut body = format!(r#"{{"graph":{name},"version":{version},"items":["#).into_bytes();
         body.extend(events.join(&b','));
-        body.extend_from_slice(format!(r#"],"next_after":{}}}"#, after + events.len() as u64).as_bytes());
+        body.extend_from_slice(
+            format!(r#"],"next_after":{}}}"#, after + events.len() as u64).as_bytes(),
+        );
         Reply::text(call.accepted, body)
     }))
 }
 
 fn limit(call: &Call) -> Result<Option<u64>, Problem> {
     match call.number("limit")? {
-        Some(limit) if !(1..=MOST_ITEMS).contains(&limit) => {
-            Err(Problem::malformed("limit", format!("at most {MOST_ITEMS} changes can be asked for, and at least 1")))
-        }
+        Some(limit) if !(1..=MOST_ITEMS).contains(&limit) => Err(Problem::malformed(
+            "limit",
+            format!("at most {MOST_ITEMS} changes can be asked for, and at least 1"),
+        )),
         limit => Ok(limit),
     }
 }
@@ -191,7 +201,10 @@ async fn send_lines(app: Arc<App>, pieces: Pieces, first: Page, mut after: u64, 
 /// The live tail.
 async fn events(call: Call) -> Result<Reply, Problem> {
     if call.query("limit").is_some() {
-        return Err(Problem::malformed("limit", "a live tail does not end; leave the limit away, or ask for JSON"));
+        return Err(Problem::malformed(
+            "limit",
+            "a live tail does not end; leave the limit away, or ask for JSON",
+        ));
     }
     let after = match call.last_event_id()? {
         Some(last) => last,
@@ -203,7 +216,8 @@ async fn events(call: Call) -> Result<Reply, Problem> {
         let detail = format!(
             "version {seen} was told once and is not there any more, the graph is at {version}: was a backup restored? Read the snapshot, and go on after its version"
         );
-        let problem = Problem::new(Kind::PreconditionFailed, detail).decided_at(&first.head.name, version);
+        let problem =
+            Problem::new(Kind::PreconditionFailed, detail).decided_at(&first.head.name, version);
         return Err(problem.with("expected", seen.into()).with("actual", version.into()));
     }
     let (pieces, streamed) = stream(Form::Events, call.app.open_stream(TAIL)?);
@@ -225,11 +239,18 @@ async fn events(call: Call) -> Result<Reply, Problem> {
 }
 
 /// Sends the changes after `after` as they come, until the graph is deleted, the client goes, or there is a problem.
-async fn follow(app: &Arc<App>, pieces: &Pieces, first: Page, mut after: u64) -> Result<Option<Problem>, Gone> {
+async fn follow(
+    app: &Arc<App>,
+    pieces: &Pieces,
+    first: Page,
+    mut after: u64,
+) -> Result<Option<Problem>, Gone> {
     let tail = app.tail(&first);
     let mut grown = tail.subscribe();
     let graph = first.head.name;
-    pieces.send([format!("retry: {RETRY_MS}\n\n").into_bytes(), first.events.concat()].concat()).await?;
+    pieces
+        .send([format!("retry: {RETRY_MS}\n\n").into_bytes(), first.events.concat()].concat())
+        .await?;
     after += first.events.len() as u64;
     let mut spoke = Instant::now();
     loop {

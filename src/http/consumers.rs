@@ -20,8 +20,10 @@ struct ConsumerBody<'c> {
 
 impl<'c> ConsumerBody<'c> {
     fn new(consumer: &'c Consumer) -> Self {
-        let since = Duration::from_millis(u64::try_from(consumer.acknowledged_at_ms).unwrap_or_default());
-        let acknowledged_at = humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since).to_string();
+        let since =
+            Duration::from_millis(u64::try_from(consumer.acknowledged_at_ms).unwrap_or_default());
+        let acknowledged_at =
+            humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since).to_string();
         Self { name: &consumer.name, acknowledged: consumer.acknowledged, acknowledged_at }
     }
 }
@@ -49,16 +51,19 @@ pub async fn acknowledge(call: Call) -> Result<Reply, Problem> {
     let noted = ask(|reply| call.app.service.acknowledge(&graph, &consumer, asked, reply)).await;
     match noted.map_err(|refusal| Problem::refused(&graph, refusal))? {
         Acknowledgement::Noted { head, acknowledged, registered } => {
-            let body =
-                json!({"graph": graph, "version": head.version, "consumer": consumer, "acknowledged": acknowledged});
+            let body = json!({"graph": graph, "version": head.version, "consumer": consumer, "acknowledged": acknowledged});
             let status = if registered { 201 } else { 200 };
             Ok(Reply { status, ..Reply::json(&body) }.at_version(head.version))
         }
         Acknowledgement::GraphNotFound => Err(Problem::graph_not_found(&graph)),
         Acknowledgement::Ahead { version } => {
-            let detail = format!("the graph is at version {version}: version {asked} cannot have been read");
+            let detail =
+                format!("the graph is at version {version}: version {asked} cannot have been read");
             let problem = Problem::new(Kind::PreconditionFailed, detail);
-            Err(problem.with("expected", json!(asked)).with("actual", json!(version)).decided_at(&graph, version))
+            Err(problem
+                .with("expected", json!(asked))
+                .with("actual", json!(version))
+                .decided_at(&graph, version))
         }
         Acknowledgement::Pruned { oldest } => {
             let detail = format!(
@@ -75,7 +80,8 @@ pub async fn forget(call: Call) -> Result<Reply, Problem> {
     let forgotten = ask(|reply| call.app.service.forget_consumer(&graph, &consumer, reply)).await;
     let (head, was_there) = forgotten.map_err(|refusal| Problem::refused(&graph, refusal))?;
     if !was_there {
-        let problem = Problem::new(Kind::ConsumerNotFound, format!("nobody reads the log as `{consumer}`"));
+        let problem =
+            Problem::new(Kind::ConsumerNotFound, format!("nobody reads the log as `{consumer}`"));
         return Err(problem.with("name", json!(consumer)).decided_at(&graph, head.version));
     }
     let body = json!({"graph": graph, "version": head.version, "consumer": consumer});

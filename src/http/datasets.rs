@@ -54,11 +54,13 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
     let name = call.name("dataset")?;
     let (graph, image) = call.image().await?;
     let version = image.key.version;
-    let quick = image.graph.dataset(name.as_str()).is_none_or(|dataset| dataset.mentions() <= QUICK_NAMES);
+    let quick =
+        image.graph.dataset(name.as_str()).is_none_or(|dataset| dataset.mentions() <= QUICK_NAMES);
     let app = call.app.clone();
     let answer = move || {
         let Some(dataset) = image.graph.dataset(name.as_str()) else {
-            let problem = Problem::new(Kind::DatasetNotFound, format!("there is no dataset `{name}`"));
+            let problem =
+                Problem::new(Kind::DatasetNotFound, format!("there is no dataset `{name}`"));
             return Err(problem.with("name", serde_json::json!(name)).decided_at(&graph, version));
         };
         Ok(Reply::read(&call, version, version, || Reply::json(&DatasetBody::from(dataset))))
@@ -69,8 +71,11 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
 /// `PUT …/datasets/{dataset}`
 pub async fn put(call: Call) -> Result<Reply, Problem> {
     let name = call.name("dataset")?;
-    let metadata =
-        if call.has_body() { call.json::<DatasetWire>()?.into_metadata(&name)? } else { CanonicalJson::default() };
+    let metadata = if call.has_body() {
+        call.json::<DatasetWire>()?.into_metadata(&name)?
+    } else {
+        CanonicalJson::default()
+    };
     let precondition = call.precondition()?;
     one_step(&call, Operation::PutDataset { name, metadata }, precondition).await
 }

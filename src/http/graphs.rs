@@ -24,7 +24,8 @@ struct GraphBody<'g> {
 pub async fn list(call: Call) -> Result<Reply, Problem> {
     let page = PageRequest::new(&call, "graphs")?;
     let (prefix, after, limit) = (page.prefix.clone(), page.after.clone(), page.limit + 1);
-    let heads: Result<Vec<Head>, Refusal> = ask(|reply| call.app.service.graphs(prefix, after, limit, reply)).await;
+    let heads: Result<Vec<Head>, Refusal> =
+        ask(|reply| call.app.service.graphs(prefix, after, limit, reply)).await;
     let heads = heads.map_err(|refusal| Problem::unserved(&refusal))?;
     let show = |head: &Head| json!({"graph": head.name, "version": head.version});
     Ok(Reply::json(&page.page(heads.iter(), |head| &head.name, show)))
@@ -53,7 +54,8 @@ pub async fn create(call: Call) -> Result<Reply, Problem> {
         call.json::<NoFields>()?;
     }
     let (precondition, idempotency) = (call.precondition()?, call.idempotency()?);
-    let verdict = ask(|reply| call.app.service.create_graph(&graph, precondition, idempotency, reply)).await;
+    let verdict =
+        ask(|reply| call.app.service.create_graph(&graph, precondition, idempotency, reply)).await;
     let (graph, accepted) = call.verdict(graph, verdict)?;
     Ok(Reply::written(&graph, accepted, false))
 }
@@ -78,7 +80,9 @@ pub async fn digest(call: Call) -> Result<Reply, Problem> {
         .clone()
         .compute(move || {
             Reply::read(&call, version, version, || {
-                Reply::json(&json!({"graph": graph, "version": version, "digest": image.graph.digest()}))
+                Reply::json(
+                    &json!({"graph": graph, "version": version, "digest": image.graph.digest()}),
+                )
             })
         })
         .await
@@ -99,6 +103,8 @@ fn version_of_graph(call: &Call) -> Result<Option<u64>, Problem> {
         Some(Precondition::Version(version)) => Ok(Some(version)),
         // A graph that is not there is not found.
         Some(Precondition::Exists) | None => Ok(None),
-        Some(Precondition::Absent) => Err(Problem::malformed("if-none-match", "the graph must exist; use if-match")),
+        Some(Precondition::Absent) => {
+            Err(Problem::malformed("if-none-match", "the graph must exist; use if-match"))
+        }
     }
 }

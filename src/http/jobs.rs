@@ -7,7 +7,8 @@ use super::page::PageRequest;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
 use crate::graph::{
-    CanonicalJson, Changeset, Command, Job, JobPatchWire, JobWire, Name, Operation, Precondition, Side, Step,
+    CanonicalJson, Changeset, Command, Job, JobPatchWire, JobWire, Name, Operation, Precondition,
+    Side, Step,
 };
 
 #[derive(Serialize)]
@@ -64,19 +65,30 @@ pub async fn create(call: Call) -> Result<Reply, Problem> {
     let job = call.json::<JobWire>()?.into_job(None)?;
     let name = job.name.clone();
     if call.precondition()?.is_some() {
-        return Err(Problem::malformed("if-match", "POST only ever creates; use PUT for a conditional write"));
+        return Err(Problem::malformed(
+            "if-match",
+            "POST only ever creates; use PUT for a conditional write",
+        ));
     }
     let outcome = one_step(&call, Operation::PutJob(job), Some(Precondition::Absent)).await;
     let reply = outcome.map_err(|problem| match (problem.kind, problem.decided.clone()) {
         (Kind::PreconditionFailed, Some((graph, version))) => {
-            let exists = Problem::new(Kind::AlreadyExists, format!("job `{name}` exists; replace it with PUT"));
+            let exists = Problem::new(
+                Kind::AlreadyExists,
+                format!("job `{name}` exists; replace it with PUT"),
+            );
             exists.with("name", serde_json::json!(name)).decided_at(&graph, version)
         }
         _ => problem,
     })?;
-    let encoded =
-        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-    let location = format!("/v1/graphs/{}/jobs/{}", encoded(call.name("graph")?.as_str()), encoded(name.as_str()));
+    let encoded = |text: &str| {
+        percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+    };
+    let location = format!(
+        "/v1/graphs/{}/jobs/{}",
+        encoded(call.name("graph")?.as_str()),
+        encoded(name.as_str())
+    );
     Ok(reply.with("Location", location))
 }
 

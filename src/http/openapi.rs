@@ -16,14 +16,20 @@ mod schemas;
 pub fn document() -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for route in ROUTES {
-        paths.entry(route.path).or_default().insert(route.method.to_ascii_lowercase(), operation(route));
+        paths
+            .entry(route.path)
+            .or_default()
+            .insert(route.method.to_ascii_lowercase(), operation(route));
     }
-    let tag = |(name, description): &(&str, &str)| json!({"name": name, "description": description});
+    let tag =
+        |(name, description): &(&str, &str)| json!({"name": name, "description": description});
     let mut schemas = schemas::all();
     schemas.extend(Kind::ALL.map(|kind| (problems::schema_name(kind), problems::schema(kind))));
     let mut responses = Map::new();
-    for kinds in
-        ROUTES.iter().flat_map(problems_by_status).chain([vec![Kind::RouteNotFound], vec![Kind::MethodNotAllowed]])
+    for kinds in ROUTES
+        .iter()
+        .flat_map(problems_by_status)
+        .chain([vec![Kind::RouteNotFound], vec![Kind::MethodNotAllowed]])
     {
         responses.entry(response_name(&kinds)).or_insert_with(|| problem_response(&kinds));
     }
@@ -55,12 +61,18 @@ const DESCRIPTION: &str = "Names in paths are percent-encoded, a slash as `%2F`;
     `Allow`. HEAD is answered wherever GET is. Unknown query parameters and unknown fields are refused.";
 
 const TAGS: [(&str, &str); 7] = [
-    ("Graphs", "Independent graphs, each with a version that grows by one with each accepted change."),
+    (
+        "Graphs",
+        "Independent graphs, each with a version that grows by one with each accepted change.",
+    ),
     ("Changesets", "Several operations at once, accepted whole or rejected whole."),
     ("Jobs", "Jobs, what they read and what they write."),
     ("Datasets", "Datasets, declared or only mentioned by jobs."),
     ("Plans", "In which order jobs must run, and what depends on what."),
-    ("Change log", "How a graph came to be, for those who follow it: events in the form of CloudEvents 1.0."),
+    (
+        "Change log",
+        "How a graph came to be, for those who follow it: events in the form of CloudEvents 1.0.",
+    ),
     ("Service", "The service itself."),
 ];
 
@@ -69,7 +81,9 @@ fn tag(route: &Route) -> &'static str {
     match route.path {
         _ if matches!(last, "plan" | "plans" | "upstream" | "downstream") => "Plans",
         _ if last == "changesets" => "Changesets",
-        path if last == "changes" || last == "snapshot" || path.contains("/consumers") => "Change log",
+        path if last == "changes" || last == "snapshot" || path.contains("/consumers") => {
+            "Change log"
+        }
         path if path.contains("/jobs") => "Jobs",
         path if path.contains("/datasets") => "Datasets",
         path if path.starts_with("/v1/graphs") => "Graphs",
@@ -82,7 +96,8 @@ fn reference(kind: &str, name: &str) -> Value {
 }
 
 fn operation(route: &Route) -> Value {
-    let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let in_path =
+        route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let names = in_path.chain(route.query.iter().copied()).chain(header_parameters(route));
     let mut operation = json!({
         "operationId": route.id,
@@ -99,7 +114,9 @@ fn operation(route: &Route) -> Value {
     let content: Map<String, Value> = route
         .body_types()
         .iter()
-        .map(|media_type| ((*media_type).to_owned(), json!({"schema": reference("schemas", schema)})))
+        .map(|media_type| {
+            ((*media_type).to_owned(), json!({"schema": reference("schemas", schema)}))
+        })
         .collect();
     operation["requestBody"] = json!({"required": required, "content": content});
     operation
@@ -114,7 +131,8 @@ fn header_parameters(route: &Route) -> Vec<&'static str> {
         (Class::Write, "deleteGraph" | "applyChangeset") => &["If-Match"],
         (Class::Write, _) => &["If-Match", "If-None-Match-Write"],
     };
-    let writes: &[&str] = if route.class == Class::Write { &["Idempotency-Key", "Fencepost-Actor"] } else { &[] };
+    let writes: &[&str] =
+        if route.class == Class::Write { &["Idempotency-Key", "Fencepost-Actor"] } else { &[] };
     [preconditions, writes].concat()
 }
 
@@ -141,7 +159,8 @@ fn responses(route: &Route) -> Map<String, Value> {
         responses.insert(status.to_string(), response);
     }
     if route.class == Class::Read {
-        let response = json!({"description": "The client has the answer already.", "headers": headers});
+        let response =
+            json!({"description": "The client has the answer already.", "headers": headers});
         responses.insert("304".to_owned(), response);
     }
     responses.extend(problems_by_status(route).into_iter().map(|kinds| {
@@ -176,11 +195,15 @@ fn answer(media_type: &str, schema: &str) -> (String, Value) {
 
 /// One status, whichever of `kinds` it may be.
 fn problem_response(kinds: &[Kind]) -> Value {
-    let references: Vec<Value> = kinds.iter().map(|&kind| reference("schemas", &problems::schema_name(kind))).collect();
+    let references: Vec<Value> =
+        kinds.iter().map(|&kind| reference("schemas", &problems::schema_name(kind))).collect();
     let schema = match &references[..] {
         [only] => only.clone(),
         _ => {
-            let mapping = kinds.iter().zip(&references).map(|(kind, to)| (problems::urn(*kind), to["$ref"].clone()));
+            let mapping = kinds
+                .iter()
+                .zip(&references)
+                .map(|(kind, to)| (problems::urn(*kind), to["$ref"].clone()));
             let mapping: Map<String, Value> = mapping.collect();
             json!({"oneOf": references, "discriminator": {"propertyName": "type", "mapping": mapping}})
         }

@@ -42,7 +42,9 @@ impl PageRequest {
             Some(limit) => usize::try_from(limit)
                 .ok()
                 .filter(|limit| (1..=MOST_ITEMS).contains(limit))
-                .ok_or_else(|| Problem::malformed("limit", format!("a page has 1 to {MOST_ITEMS} items")))?,
+                .ok_or_else(|| {
+                    Problem::malformed("limit", format!("a page has 1 to {MOST_ITEMS} items"))
+                })?,
         };
         let list = format!("{list}\0{prefix}");
         let after = call.query("cursor").map(|cursor| open_cursor(cursor, &list)).transpose()?;
@@ -65,7 +67,8 @@ impl PageRequest {
         name: impl Fn(&T) -> &Name,
         show: impl Fn(T) -> U,
     ) -> Page<U> {
-        let mut matching = items.take_while(|item| name(item).as_str().starts_with(&self.prefix)).peekable();
+        let mut matching =
+            items.take_while(|item| name(item).as_str().starts_with(&self.prefix)).peekable();
         let mut page = Page { items: Vec::new(), next_cursor: None };
         while let Some(item) = matching.next() {
             let last = page.items.len() + 1 == self.limit;

@@ -118,7 +118,8 @@ async fn plan(call: Call, request: PlanRequest) -> Result<Reply, Problem> {
 /// The plan in Graphviz' DOT language.
 #[must_use]
 pub fn graphviz(plan: &Plan) -> String {
-    let quote = |name: &Name| format!("\"{}\"", name.as_str().replace('\\', "\\\\").replace('"', "\\\""));
+    let quote =
+        |name: &Name| format!("\"{}\"", name.as_str().replace('\\', "\\\\").replace('"', "\\\""));
     let mut text = "digraph plan {\n  rankdir=LR;\n  node [shape=box];\n".to_owned();
     for stage in &plan.stages {
         let jobs: Vec<String> = stage.iter().map(quote).collect();
@@ -144,7 +145,8 @@ pub fn mermaid(plan: &Plan) -> String {
         })
     };
     let jobs = plan.stages.iter().flatten().enumerate();
-    let number: std::collections::HashMap<&Name, usize> = jobs.clone().map(|(number, job)| (job, number)).collect();
+    let number: std::collections::HashMap<&Name, usize> =
+        jobs.clone().map(|(number, job)| (job, number)).collect();
     let mut text = "flowchart LR\n".to_owned();
     for (number, job) in jobs {
         let _ = writeln!(text, "  j{number}[\"{}\"]", label(job));
@@ -181,8 +183,11 @@ async fn reach(call: Call, origin: Origin, direction: Direction) -> Result<Reply
         .compute(move || {
             let version = image.key.version;
             let reached = image.graph.reachable(&origin, direction, depth, limit);
-            let Reachable { jobs, datasets } = reached.map_err(|error| Problem::unanswered(&graph, version, error))?;
-            Ok(Reply::read(&call, version, version, || Reply::json(&ReachBody { jobs: &jobs, datasets: &datasets })))
+            let Reachable { jobs, datasets } =
+                reached.map_err(|error| Problem::unanswered(&graph, version, error))?;
+            Ok(Reply::read(&call, version, version, || {
+                Reply::json(&ReachBody { jobs: &jobs, datasets: &datasets })
+            }))
         })
         .await?
 }

@@ -114,14 +114,22 @@ impl Kind {
             Self::Pruned => (410, "pruned", "The log no longer has that change"),
             Self::PreconditionFailed => (412, "precondition_failed", "A precondition failed"),
             Self::TooLarge => (413, "too_large", "A limit is exceeded"),
-            Self::UnsupportedMediaType => (415, "unsupported_media_type", "The body's media type is not supported"),
+            Self::UnsupportedMediaType => {
+                (415, "unsupported_media_type", "The body's media type is not supported")
+            }
             Self::InvalidName => (422, "invalid_name", "A name is invalid"),
-            Self::IdempotencyKeyReused => (422, "idempotency_key_reused", "The idempotency key was used before"),
+            Self::IdempotencyKeyReused => {
+                (422, "idempotency_key_reused", "The idempotency key was used before")
+            }
             Self::Internal => (500, "internal", "An internal error"),
             Self::Contended => (503, "contended", "Too many requests are waiting"),
             Self::LockUnavailable => (503, "lock_unavailable", "The lock is unavailable"),
-            Self::DatabaseUnavailable => (503, "database_unavailable", "The database is unavailable"),
-            Self::VersionNotReached => (503, "version_not_reached", "The version was not reached in time"),
+            Self::DatabaseUnavailable => {
+                (503, "database_unavailable", "The database is unavailable")
+            }
+            Self::VersionNotReached => {
+                (503, "version_not_reached", "The version was not reached in time")
+            }
             Self::OutcomeUnknown => (503, "outcome_unknown", "The outcome is unknown"),
         }
     }
@@ -212,11 +220,15 @@ impl Problem {
     pub fn refused(graph: &Name, refusal: Refusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
-            Refusal::Rejected { rejection, version } => Self::rejected(rejection).decided_at(graph, version),
-            Refusal::GraphNotFound { graph } => Self::new(Kind::GraphNotFound, detail).with("name", json!(graph)),
-            Refusal::Frozen { moved_to, .. } => {
-                Self::new(Kind::Frozen, detail).with("graph", json!(graph)).with("moved_to", json!(moved_to))
+            Refusal::Rejected { rejection, version } => {
+                Self::rejected(rejection).decided_at(graph, version)
             }
+            Refusal::GraphNotFound { graph } => {
+                Self::new(Kind::GraphNotFound, detail).with("name", json!(graph))
+            }
+            Refusal::Frozen { moved_to, .. } => Self::new(Kind::Frozen, detail)
+                .with("graph", json!(graph))
+                .with("moved_to", json!(moved_to)),
             Refusal::KeyReused => Self::new(Kind::IdempotencyKeyReused, detail),
             Refusal::Contended { .. } => Self::new(Kind::Contended, detail),
             Refusal::LockUnavailable { .. } => Self::new(Kind::LockUnavailable, detail),
@@ -250,14 +262,16 @@ impl Problem {
             Rejection::PreconditionFailed { expected, actual, operation } => {
                 let problem = of(Kind::PreconditionFailed).with("expected", json!(expected));
                 let problem = problem.with("actual", json!(actual));
-                operation.map_or(problem.clone(), |operation| problem.with("operation", json!(operation)))
+                operation.map_or(problem.clone(), |operation| {
+                    problem.with("operation", json!(operation))
+                })
             }
             Rejection::JobNotFound { name, operation } => {
                 of(Kind::JobNotFound).with("name", json!(name)).with("operation", json!(operation))
             }
-            Rejection::DatasetNotFound { name, operation } => {
-                of(Kind::DatasetNotFound).with("name", json!(name)).with("operation", json!(operation))
-            }
+            Rejection::DatasetNotFound { name, operation } => of(Kind::DatasetNotFound)
+                .with("name", json!(name))
+                .with("operation", json!(operation)),
             Rejection::EdgeNotFound { job, dataset, operation } => of(Kind::EdgeNotFound)
                 .with("name", json!(dataset))
                 .with("job", json!(job))
@@ -270,11 +284,13 @@ impl Problem {
                 .with("name", json!(name))
                 .with("jobs", json!(jobs))
                 .with("operation", json!(operation)),
-            Rejection::SecondProducer { dataset, producer, job, operation } => of(Kind::SecondProducer)
-                .with("dataset", json!(dataset))
-                .with("producer", json!(producer))
-                .with("job", json!(job))
-                .with("operation", json!(operation)),
+            Rejection::SecondProducer { dataset, producer, job, operation } => {
+                of(Kind::SecondProducer)
+                    .with("dataset", json!(dataset))
+                    .with("producer", json!(producer))
+                    .with("job", json!(job))
+                    .with("operation", json!(operation))
+            }
             Rejection::Cycle { cycle, operation } => {
                 of(Kind::Cycle).with("cycle", json!(cycle)).with("operation", json!(operation))
             }
@@ -285,9 +301,15 @@ impl Problem {
     pub fn unanswered(graph: &Name, version: u64, error: QueryError) -> Self {
         let detail = error.to_string();
         let problem = match error {
-            QueryError::JobNotFound { name } => Self::new(Kind::JobNotFound, detail).with("name", json!(name)),
-            QueryError::DatasetNotFound { name } => Self::new(Kind::DatasetNotFound, detail).with("name", json!(name)),
-            QueryError::TooLarge { limit, .. } => Self::new(Kind::TooLarge, detail).with("limit", json!(limit)),
+            QueryError::JobNotFound { name } => {
+                Self::new(Kind::JobNotFound, detail).with("name", json!(name))
+            }
+            QueryError::DatasetNotFound { name } => {
+                Self::new(Kind::DatasetNotFound, detail).with("name", json!(name))
+            }
+            QueryError::TooLarge { limit, .. } => {
+                Self::new(Kind::TooLarge, detail).with("limit", json!(limit))
+            }
         };
         problem.decided_at(graph, version)
     }

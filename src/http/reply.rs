@@ -57,7 +57,11 @@ impl Reply {
 
     /// The answer to a read at `version` with the ETag `tag`; 304 without a body if the client has it.
     pub fn read(call: &Call, version: u64, tag: u64, body: impl FnOnce() -> Self) -> Self {
-        let reply = if call.has_current(tag) { Self { status: 304, ..Self::text("", Vec::new()) } } else { body() };
+        let reply = if call.has_current(tag) {
+            Self { status: 304, ..Self::text("", Vec::new()) }
+        } else {
+            body()
+        };
         reply.at_version(version).with("ETag", format!("\"{tag}\""))
     }
 

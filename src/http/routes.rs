@@ -101,15 +101,25 @@ pub static ROUTES: &[Route] = &[
     Route {
         query: &["prefix", "cursor", "limit"],
         answers: &[(200, "GraphPage")],
-        ..route("GET", "/v1/graphs", "listGraphs", "A page of graphs, in byte order of names.", Class::List, |call| {
-            Box::pin(graphs::list(call))
-        })
+        ..route(
+            "GET",
+            "/v1/graphs",
+            "listGraphs",
+            "A page of graphs, in byte order of names.",
+            Class::List,
+            |call| Box::pin(graphs::list(call)),
+        )
     },
     Route {
         answers: &[(200, "Graph")],
-        ..route("GET", "/v1/graphs/{graph}", "readGraph", "A graph's version and counts.", Class::Read, |call| {
-            Box::pin(graphs::read(call))
-        })
+        ..route(
+            "GET",
+            "/v1/graphs/{graph}",
+            "readGraph",
+            "A graph's version and counts.",
+            Class::Read,
+            |call| Box::pin(graphs::read(call)),
+        )
     },
     Route {
         body: Body::OptionalJson("NoFields"),
@@ -277,7 +287,13 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         answers: &[(201, "Written")],
-        problems: &[Kind::GraphNotFound, Kind::JobNotFound, Kind::DatasetNotFound, Kind::AlreadyExists, Kind::Cycle],
+        problems: &[
+            Kind::GraphNotFound,
+            Kind::JobNotFound,
+            Kind::DatasetNotFound,
+            Kind::AlreadyExists,
+            Kind::Cycle,
+        ],
         ..route(
             "PUT",
             "/v1/graphs/{graph}/jobs/{job}/inputs/{dataset}",
@@ -288,7 +304,12 @@ pub static ROUTES: &[Route] = &[
         )
     },
     Route {
-        problems: &[Kind::GraphNotFound, Kind::JobNotFound, Kind::DatasetNotFound, Kind::EdgeNotFound],
+        problems: &[
+            Kind::GraphNotFound,
+            Kind::JobNotFound,
+            Kind::DatasetNotFound,
+            Kind::EdgeNotFound,
+        ],
         ..route(
             "DELETE",
             "/v1/graphs/{graph}/jobs/{job}/inputs/{dataset}",
@@ -318,7 +339,12 @@ pub static ROUTES: &[Route] = &[
         )
     },
     Route {
-        problems: &[Kind::GraphNotFound, Kind::JobNotFound, Kind::DatasetNotFound, Kind::EdgeNotFound],
+        problems: &[
+            Kind::GraphNotFound,
+            Kind::JobNotFound,
+            Kind::DatasetNotFound,
+            Kind::EdgeNotFound,
+        ],
         ..route(
             "DELETE",
             "/v1/graphs/{graph}/jobs/{job}/outputs/{dataset}",
@@ -407,9 +433,14 @@ pub static ROUTES: &[Route] = &[
         answers: &[(200, "Plan")],
         media_types: &plans::MEDIA_TYPES,
         problems: &[Kind::JobNotFound, Kind::DatasetNotFound, Kind::TooLarge],
-        ..route("POST", "/v1/graphs/{graph}/plans", "planMany", "One plan for several targets.", Class::Read, |call| {
-            Box::pin(plans::of_many(call))
-        })
+        ..route(
+            "POST",
+            "/v1/graphs/{graph}/plans",
+            "planMany",
+            "One plan for several targets.",
+            Class::Read,
+            |call| Box::pin(plans::of_many(call)),
+        )
     },
     Route {
         query: REACH,
@@ -495,16 +526,26 @@ pub static ROUTES: &[Route] = &[
     Route {
         answers: &[(200, "Ready")],
         problems: &[Kind::LockUnavailable, Kind::DatabaseUnavailable],
-        ..route("GET", "/readyz", "readyz", "Whether database and lock answer.", Class::Service, |call| {
-            Box::pin(service::ready(call))
-        })
+        ..route(
+            "GET",
+            "/readyz",
+            "readyz",
+            "Whether database and lock answer.",
+            Class::Service,
+            |call| Box::pin(service::ready(call)),
+        )
     },
     Route {
         answers: &[(200, "Text")],
         media_types: &["text/plain"],
-        ..route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format.", Class::Service, |call| {
-            Box::pin(service::metrics(call))
-        })
+        ..route(
+            "GET",
+            "/metrics",
+            "metrics",
+            "Metrics in Prometheus' text format.",
+            Class::Service,
+            |call| Box::pin(service::metrics(call)),
+        )
     },
     Route {
         answers: &[(200, "OpenApi")],
@@ -551,13 +592,16 @@ impl Route {
     /// Every problem that it may answer.
     #[must_use]
     pub fn all_problems(&self) -> Vec<Kind> {
-        let mut kinds = vec![Kind::Malformed, Kind::NotAcceptable, Kind::UnsupportedMediaType, Kind::Internal];
+        let mut kinds =
+            vec![Kind::Malformed, Kind::NotAcceptable, Kind::UnsupportedMediaType, Kind::Internal];
         kinds.extend(self.problems);
         match self.class {
             Class::Service => {}
             Class::List => kinds.push(Kind::DatabaseUnavailable),
             Class::Read => kinds.extend([Kind::GraphNotFound, Kind::VersionNotReached]),
-            Class::Write => kinds.extend([Kind::PreconditionFailed, Kind::IdempotencyKeyReused, Kind::Frozen]),
+            Class::Write => {
+                kinds.extend([Kind::PreconditionFailed, Kind::IdempotencyKeyReused, Kind::Frozen])
+            }
             Class::Consumers => kinds.extend([
                 Kind::GraphNotFound,
                 Kind::InvalidName,

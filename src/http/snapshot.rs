@@ -21,15 +21,21 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
     let (graph, image) = call.image().await?;
     let key = image.key;
     if call.has_current(key.version) {
-        return Ok(Reply::read(&call, key.version, key.version, || unreachable!("the client has it")));
+        return Ok(Reply::read(&call, key.version, key.version, || {
+            unreachable!("the client has it")
+        }));
     }
     let open = call.app.open_stream("snapshot")?;
     let origin = ask(|reply| call.app.service.origin(&graph, key.version, reply)).await;
     let (head, committed_at_ms) = origin.map_err(|refusal| Problem::refused(&graph, refusal))?;
     if head.id != key.graph_id {
-        return Err(Problem::new(Kind::Contended, "another graph has taken this one's place meanwhile; ask again"));
+        return Err(Problem::new(
+            Kind::Contended,
+            "another graph has taken this one's place meanwhile; ask again",
+        ));
     }
-    let begin = move || Importing::new(Stream::of(&head), image.graph.clone(), key.chain, committed_at_ms);
+    let begin =
+        move || Importing::new(Stream::of(&head), image.graph.clone(), key.chain, committed_at_ms);
     let importing = Arc::clone(&call.app).compute(begin).await?;
     let (pieces, streamed) = stream(Form::Lines, open);
     tokio::spawn(send(Arc::clone(&call.app), importing, pieces));

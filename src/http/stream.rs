@@ -115,7 +115,8 @@ impl Drop for Open {
 #[must_use]
 pub fn stream(form: Form, open: Open) -> (Pieces, Streamed) {
     let (sender, receiver) = mpsc::channel(PIECES_WAITING);
-    let streamed = Streamed { receiver, form, current: Vec::new(), read: 0, ended: false, _open: open };
+    let streamed =
+        Streamed { receiver, form, current: Vec::new(), read: 0, ended: false, _open: open };
     (Pieces { sender, form }, streamed)
 }
 
@@ -134,7 +135,8 @@ impl Streamed {
             }
             Poll::Ready(None) => {
                 self.ended = true;
-                let problem = Problem::new(Kind::Internal, "the answer could not be continued; see the log");
+                let problem =
+                    Problem::new(Kind::Internal, "the answer could not be continued; see the log");
                 Poll::Ready(Some(self.form.problem(&problem)))
             }
         }
@@ -142,7 +144,11 @@ impl Streamed {
 }
 
 impl AsyncRead for Streamed {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while this.read == this.current.len() {
             match this.poll_piece(context) {
@@ -171,9 +177,12 @@ mod tests {
 
     async fn read(make: impl AsyncFnOnce(Pieces)) -> String {
         let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let (pieces, mut streamed) = stream(Form::Lines, Open::new(IntGauge::new("n", "n").unwrap(), permit));
+        let (pieces, mut streamed) =
+            stream(Form::Lines, Open::new(IntGauge::new("n", "n").unwrap(), permit));
         let mut text = String::new();
-        rocket::tokio::join!(make(pieces), async { streamed.read_to_string(&mut text).await.unwrap() });
+        rocket::tokio::join!(make(pieces), async {
+            streamed.read_to_string(&mut text).await.unwrap()
+        });
         text
     }
 
@@ -186,7 +195,8 @@ mod tests {
             pieces.end().await;
         }));
         assert_eq!(whole, "a\nb\n");
-        let cut = runtime.block_on(read(async |pieces: Pieces| pieces.send(b"a\n".to_vec()).await.unwrap()));
+        let cut = runtime
+            .block_on(read(async |pieces: Pieces| pieces.send(b"a\n".to_vec()).await.unwrap()));
         let (first, last) = cut.split_once('\n').unwrap();
         assert_eq!(first, "a");
         assert!(last.contains("urn:fencepost:problem:internal") && last.ends_with('\n'), "{last}");

@@ -103,7 +103,8 @@ impl Ring {
         self.bytes += event.len();
         self.last += 1;
         self.events.push_back(event);
-        while self.events.len() > 1 && (self.events.len() > RING_EVENTS || self.bytes > RING_BYTES) {
+        while self.events.len() > 1 && (self.events.len() > RING_EVENTS || self.bytes > RING_BYTES)
+        {
             self.bytes -= self.events.pop_front().map_or(0, |event| event.len());
         }
     }
@@ -163,22 +164,38 @@ impl App {
     pub(super) fn tail(self: &Arc<Self>, page: &Page) -> Arc<Tail> {
         let (graph, version) = (&page.head.name, page.head.version);
         let mut by_graph = self.tails.lock();
-        let running = by_graph.get(graph).and_then(Weak::upgrade).filter(|tail| tail.lock().end.is_none());
+        let running =
+            by_graph.get(graph).and_then(Weak::upgrade).filter(|tail| tail.lock().end.is_none());
         if let Some(tail) = running {
             return tail;
         }
         let wake = Arc::new(Notify::new());
         let ring = Ring { events: VecDeque::new(), bytes: 0, last: version, end: None };
-        let tail = Arc::new(Tail { ring: Mutex::new(ring), grown: watch::Sender::new(()), wake: Arc::clone(&wake) });
+        let tail = Arc::new(Tail {
+            ring: Mutex::new(ring),
+            grown: watch::Sender::new(()),
+            wake: Arc::clone(&wake),
+        });
         by_graph.insert(graph.clone(), Arc::downgrade(&tail));
         drop(by_graph);
-        let following = Arc::clone(self).extend_tail(graph.clone(), page.head.uuid, Arc::downgrade(&tail), wake);
+        let following = Arc::clone(self).extend_tail(
+            graph.clone(),
+            page.head.uuid,
+            Arc::downgrade(&tail),
+            wake,
+        );
         tokio::spawn(following);
         tail
     }
 
     /// Reads what is new for as long as anybody follows.
-    async fn extend_tail(self: Arc<Self>, graph: Name, uuid: Uuid, tail: Weak<Tail>, wake: Arc<Notify>) {
+    async fn extend_tail(
+        self: Arc<Self>,
+        graph: Name,
+        uuid: Uuid,
+        tail: Weak<Tail>,
+        wake: Arc<Notify>,
+    ) {
         self.metrics.tails.inc();
         let heard = Arc::clone(&wake);
         let listening = self.service.listen(&graph, move || heard.notify_one());
@@ -238,7 +255,9 @@ mod tests {
             after = last;
         }
         assert_eq!(taken, sizes);
-        assert!(matches!(ring.take(after), Taken::Nothing) && matches!(ring.take(99), Taken::Nothing));
+        assert!(
+            matches!(ring.take(after), Taken::Nothing) && matches!(ring.take(99), Taken::Nothing)
+        );
         assert!(matches!(ring.take(9), Taken::Behind));
     }
 

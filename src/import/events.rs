@@ -38,11 +38,15 @@ pub enum LogFileError {
 /// # Errors
 /// [`ImportError::Unreadable`] if the first file is.
 pub fn is_log(format: Format, paths: &[PathBuf]) -> Result<bool, ImportError> {
-    let (Format::Auto, Some(path)) = (format, paths.first()) else { return Ok(format == Format::Events) };
+    let (Format::Auto, Some(path)) = (format, paths.first()) else {
+        return Ok(format == Format::Events);
+    };
     size(path)?;
     let detected = match is_stdin(path) {
         true => detect(&mut io::stdin().lock()),
-        false => File::open(path).and_then(|file| detect(&mut BufReader::with_capacity(1 << 20, file))),
+        false => {
+            File::open(path).and_then(|file| detect(&mut BufReader::with_capacity(1 << 20, file)))
+        }
     };
     // What cannot be read is told where it is read.
     Ok(detected.is_ok_and(|format| format == Format::Events))
@@ -72,10 +76,15 @@ fn restore_showing(
         RestoreError::Log(error) => bad(at, error.to_string()),
         error => LogFileError::Restore(error),
     };
-    let opened: io::Result<Box<dyn Read>> =
-        if is_stdin(path) { Ok(Box::new(io::stdin())) } else { File::open(path).map(|file| Box::new(file) as _) };
-    let mut input =
-        BufReader::with_capacity(1 << 20, bar.wrap_read(opened.map_err(|error| bad(&place, error.to_string()))?));
+    let opened: io::Result<Box<dyn Read>> = if is_stdin(path) {
+        Ok(Box::new(io::stdin()))
+    } else {
+        File::open(path).map(|file| Box::new(file) as _)
+    };
+    let mut input = BufReader::with_capacity(
+        1 << 20,
+        bar.wrap_read(opened.map_err(|error| bad(&place, error.to_string()))?),
+    );
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -97,7 +106,10 @@ fn whole_line(line: &[u8]) -> Result<&str, String> {
         return Err(if line.len() as u64 == LONGEST_LINE_BYTES {
             format!("the line is longer than {LONGEST_LINE_BYTES} bytes")
         } else {
-            format!("the line is torn after {} bytes: its writer is at it, or was killed", line.len())
+            format!(
+                "the line is torn after {} bytes: its writer is at it, or was killed",
+                line.len()
+            )
         });
     };
     std::str::from_utf8(text).map_err(|_| "the line is no UTF-8: it was altered".to_owned())

@@ -27,12 +27,15 @@ impl<R: BufRead> Lines<R> {
             return Err(format!("the line is longer than {LONGEST_LINE_BYTES} bytes"));
         }
         if self.buffer.starts_with(b"\xEF\xBB\xBF") {
-            return Err("the file begins with a byte order mark; save it as UTF-8 without one".to_owned());
+            return Err(
+                "the file begins with a byte order mark; save it as UTF-8 without one".to_owned()
+            );
         }
-        let wire: JobWire = serde_json::from_slice(self.buffer.trim_ascii_end()).map_err(|error| {
-            // The line within the line is always 1: it would only confuse.
-            error.to_string().replace(" at line 1 column", " at column")
-        })?;
+        let wire: JobWire =
+            serde_json::from_slice(self.buffer.trim_ascii_end()).map_err(|error| {
+                // The line within the line is always 1: it would only confuse.
+                error.to_string().replace(" at line 1 column", " at column")
+            })?;
         let job = wire.into_job(None).map_err(|invalid| invalid.to_string())?;
         Ok(Item { place: self.place(), job, bytes: self.buffer.len() })
     }
@@ -49,11 +52,16 @@ impl<R: BufRead> Iterator for Lines<R> {
         loop {
             self.buffer.clear();
             self.line += 1;
-            match (&mut self.input).take(LONGEST_LINE_BYTES + 1).read_until(b'\n', &mut self.buffer) {
+            match (&mut self.input).take(LONGEST_LINE_BYTES + 1).read_until(b'\n', &mut self.buffer)
+            {
                 Ok(0) => return None,
                 Ok(_) if self.buffer.trim_ascii().is_empty() => {}
-                Ok(_) => return Some(self.item().map_err(|reason| Bad { place: self.place(), reason })),
-                Err(error) => return Some(Err(Bad { place: self.place(), reason: error.to_string() })),
+                Ok(_) => {
+                    return Some(self.item().map_err(|reason| Bad { place: self.place(), reason }));
+                }
+                Err(error) => {
+                    return Some(Err(Bad { place: self.place(), reason: error.to_string() }));
+                }
             }
         }
     }

@@ -79,10 +79,16 @@ pub(super) fn read(
 fn jobs(path: &Path, text: &str, namespace: Namespace) -> Result<Vec<Item>, Bad> {
     let shared: Arc<Path> = path.into();
     let place = |line: usize| Place { path: Arc::clone(&shared), line };
-    let document: Document<'_> = serde_json::from_str(text)
-        .map_err(|error| Bad { place: place(error.line()), reason: format!("no WfFormat document: {error}") })?;
+    let document: Document<'_> = serde_json::from_str(text).map_err(|error| Bad {
+        place: place(error.line()),
+        reason: format!("no WfFormat document: {error}"),
+    })?;
     if !SCHEMA_VERSIONS.contains(&document.schema_version.as_str()) {
-        let reason = format!("schemaVersion is {}, not {}", document.schema_version, SCHEMA_VERSIONS.join(" or "));
+        let reason = format!(
+            "schemaVersion is {}, not {}",
+            document.schema_version,
+            SCHEMA_VERSIONS.join(" or ")
+        );
         return Err(Bad { place: place(1), reason });
     }
     let mut lines = LineCounter { text, at: 0, line: 1 };
@@ -98,8 +104,11 @@ fn jobs(path: &Path, text: &str, namespace: Namespace) -> Result<Vec<Item>, Bad>
         Namespace::File => format!("{}/", path.file_stem().unwrap_or_default().to_string_lossy()),
     };
     let item = |task: Task| {
-        let name = |text: &String| Name::new(&format!("{prefix}{text}")).map_err(|error| format!("`{text}`: {error}"));
-        let names = |texts: &BTreeSet<String>| texts.iter().map(name).collect::<Result<Vec<_>, _>>();
+        let name = |text: &String| {
+            Name::new(&format!("{prefix}{text}")).map_err(|error| format!("`{text}`: {error}"))
+        };
+        let names =
+            |texts: &BTreeSet<String>| texts.iter().map(name).collect::<Result<Vec<_>, _>>();
         let job = || {
             let (inputs, outputs) = (names(&task.inputs)?, names(&task.outputs)?);
             Ok(JobSpecification { name: name(&task.id)?, inputs, outputs, spec: task.spec.clone() })
@@ -114,7 +123,8 @@ fn jobs(path: &Path, text: &str, namespace: Namespace) -> Result<Vec<Item>, Bad>
 }
 
 fn read_task(raw: &RawValue, line: usize) -> Result<Task, String> {
-    let canonical = CanonicalJson::from_raw(raw).map_err(|error| format!("the task is not kept: {error}"))?;
+    let canonical =
+        CanonicalJson::from_raw(raw).map_err(|error| format!("the task is not kept: {error}"))?;
     let links: Links = serde_json::from_str(canonical.as_str()).map_err(|error| {
         let text = error.to_string();
         format!("no task: {}", text.split(" at line").next().unwrap_or(&text))
@@ -145,7 +155,10 @@ fn link_parents(tasks: &mut [Task]) -> Result<(), (usize, String)> {
     for child in 0..tasks.len() {
         for parent in tasks[child].parents.clone() {
             let Some(&before) = by_id.get(&parent) else {
-                return Err((tasks[child].line, format!("the parent `{parent}` is no task of this document")));
+                return Err((
+                    tasks[child].line,
+                    format!("the parent `{parent}` is no task of this document"),
+                ));
             };
             if tasks[before].outputs.is_disjoint(&tasks[child].inputs) {
                 let control = format!("{parent}->{}", tasks[child].id);
@@ -166,8 +179,11 @@ struct LineCounter<'t> {
 
 impl LineCounter<'_> {
     fn line_of(&mut self, part: &str) -> usize {
-        let at = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize).clamp(self.at, self.text.len());
-        self.line += self.text.as_bytes()[self.at..at].iter().filter(|byte| **byte == b'\n').count();
+        let at = (part.as_ptr() as usize)
+            .saturating_sub(self.text.as_ptr() as usize)
+            .clamp(self.at, self.text.len());
+        self.line +=
+            self.text.as_bytes()[self.at..at].iter().filter(|byte| **byte == b'\n').count();
         self.at = at;
         self.line
     }

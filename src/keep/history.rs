@@ -48,7 +48,9 @@ pub enum HistoryError {
         asked: u64,
     },
     /// That is no longer known.
-    #[error("graph `{graph}` was pruned: the oldest version that can be had is {oldest}, not {asked}")]
+    #[error(
+        "graph `{graph}` was pruned: the oldest version that can be had is {oldest}, not {asked}"
+    )]
     Pruned {
         /// The graph.
         graph: Name,
@@ -82,9 +84,17 @@ pub fn graph_at(store: &RowStore, name: &Name, version: u64) -> Result<Past, His
     for _ in 0..TRIES {
         let head = store.head(name)?.ok_or_else(|| HistoryError::GraphNotFound(name.clone()))?;
         if version > head.version {
-            return Err(HistoryError::Ahead { graph: name.clone(), version: head.version, asked: version });
+            return Err(HistoryError::Ahead {
+                graph: name.clone(),
+                version: head.version,
+                asked: version,
+            });
         }
-        let found = if version == head.version { present(store, &head)? } else { past(store, head, version)? };
+        let found = if version == head.version {
+            present(store, &head)?
+        } else {
+            past(store, head, version)?
+        };
         if let Some(found) = found {
             return Ok(found);
         }
@@ -94,7 +104,9 @@ pub fn graph_at(store: &RowStore, name: &Name, version: u64) -> Result<Past, His
 
 /// From the rows; `None` if they are of a later version meanwhile.
 fn present(store: &RowStore, read: &Head) -> Result<Option<Past>, HistoryError> {
-    let Some((head, graph)) = store.load(&read.name)?.filter(|(head, _)| head.version == read.version) else {
+    let Some((head, graph)) =
+        store.load(&read.name)?.filter(|(head, _)| head.version == read.version)
+    else {
         return Ok(None);
     };
     let chain = head.chain;
@@ -110,9 +122,15 @@ fn present(store: &RowStore, read: &Head) -> Result<Option<Past>, HistoryError> 
 fn past(store: &RowStore, head: Head, version: u64) -> Result<Option<Past>, HistoryError> {
     let start = match store.snapshot_version(head.id)? {
         Some(kept) if kept <= version => snapshot(store, head, kept)?,
-        Some(oldest) => return Err(HistoryError::Pruned { graph: head.name, oldest, asked: version }),
-        None if head.oldest > 1 => return Err(damaged(&head, "it was pruned, and no snapshot is kept")),
-        None => Some(Past { head, graph: Graph::default(), chain: Chain::START, committed_at_ms: None }),
+        Some(oldest) => {
+            return Err(HistoryError::Pruned { graph: head.name, oldest, asked: version });
+        }
+        None if head.oldest > 1 => {
+            return Err(damaged(&head, "it was pruned, and no snapshot is kept"));
+        }
+        None => {
+            Some(Past { head, graph: Graph::default(), chain: Chain::START, committed_at_ms: None })
+        }
     };
     start.map_or(Ok(None), |start| follow(store, start, version))
 }
@@ -125,7 +143,9 @@ fn snapshot(store: &RowStore, head: Head, kept: u64) -> Result<Option<Past>, His
     if store.snapshot_version(head.id)? != Some(kept) {
         return Ok(None);
     }
-    let wrong = |what: &dyn std::fmt::Display| damaged(&head, &format!("the snapshot at version {kept}: {what}"));
+    let wrong = |what: &dyn std::fmt::Display| {
+        damaged(&head, &format!("the snapshot at version {kept}: {what}"))
+    };
     let (committed_at_ms, replayed) = replayed.map_err(|error| wrong(&error))?;
     if replayed.graph.version() != kept {
         return Err(wrong(&format!("it is of version {}", replayed.graph.version())));
@@ -163,8 +183,12 @@ fn take_parts(
 fn follow(store: &RowStore, start: Past, version: u64) -> Result<Option<Past>, HistoryError> {
     let Past { head, mut graph, mut chain, mut committed_at_ms } = start;
     while graph.version() < version {
-        let most = usize::try_from(version - graph.version()).unwrap_or(PAGE_CHANGES).min(PAGE_CHANGES);
-        let page = store.feed(&head.name, graph.version(), most)?.map(|feed| feed.changes).unwrap_or_default();
+        let most =
+            usize::try_from(version - graph.version()).unwrap_or(PAGE_CHANGES).min(PAGE_CHANGES);
+        let page = store
+            .feed(&head.name, graph.version(), most)?
+            .map(|feed| feed.changes)
+            .unwrap_or_default();
         if page.is_empty() {
             return Ok(None);
         }
@@ -174,7 +198,8 @@ fn follow(store: &RowStore, start: Past, version: u64) -> Result<Option<Past>, H
             if chain != logged.chain {
                 return Err(at("the chain of hashes breaks".to_owned()));
             }
-            let (change, told) = Change::from_canonical_json(&logged.change).map_err(|error| at(error.to_string()))?;
+            let (change, told) = Change::from_canonical_json(&logged.change)
+                .map_err(|error| at(error.to_string()))?;
             graph = replay(graph, &change).map_err(|error| at(error.to_string()))?;
             if told != logged.version || graph.version() != told {
                 return Err(at(format!("it tells of version {told}")));

@@ -104,7 +104,11 @@ pub fn list(
 
 /// Whether there was something to tell.
 fn tell(listing: &Listing, logged: &Logged, out: &mut String) -> Result<bool, ListingError> {
-    let damaged = |reason| ListingError::Damaged { graph: listing.graph.clone(), version: logged.version, reason };
+    let damaged = |reason| ListingError::Damaged {
+        graph: listing.graph.clone(),
+        version: logged.version,
+        reason,
+    };
     let (change, _) = Change::from_canonical_json(&logged.change).map_err(damaged)?;
     let is_told = |fact: &&Fact| listing.job.as_ref().is_none_or(|job| is_about(fact, job));
     let facts: Vec<&Fact> = change.facts.iter().filter(is_told).collect();
@@ -139,8 +143,12 @@ struct Line<'l> {
 fn is_about(fact: &Fact, job: &Name) -> bool {
     match fact {
         Fact::GraphDeleted {} => true,
-        Fact::JobDeleted { name } | Fact::JobChanged { name, .. } | Fact::JobCreated { name, .. } => name == job,
-        Fact::DatasetUndeclared { .. } | Fact::DatasetChanged { .. } | Fact::DatasetDeclared { .. } => false,
+        Fact::JobDeleted { name }
+        | Fact::JobChanged { name, .. }
+        | Fact::JobCreated { name, .. } => name == job,
+        Fact::DatasetUndeclared { .. }
+        | Fact::DatasetChanged { .. }
+        | Fact::DatasetDeclared { .. } => false,
     }
 }
 
@@ -149,7 +157,9 @@ fn on_one_line(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
     for char in text.chars() {
         match char {
-            char if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}') => told.extend(char.escape_default()),
+            char if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}') => {
+                told.extend(char.escape_default())
+            }
             char => told.push(char),
         }
     }
@@ -168,22 +178,37 @@ fn short(fact: &Fact) -> String {
     match fact {
         Fact::GraphDeleted {} => "graph deleted".to_owned(),
         Fact::JobDeleted { name } => format!("job {name} deleted"),
-        Fact::JobChanged { name, inputs_added, inputs_removed, outputs_added, outputs_removed, spec } => {
-            let edges = |what: &str, added: &[Name], removed: &[Name]| match (added.len(), removed.len()) {
-                (0, 0) => None,
-                (added, 0) => Some(format!("{what} +{added}")),
-                (0, removed) => Some(format!("{what} -{removed}")),
-                (added, removed) => Some(format!("{what} +{added} -{removed}")),
-            };
+        Fact::JobChanged {
+            name,
+            inputs_added,
+            inputs_removed,
+            outputs_added,
+            outputs_removed,
+            spec,
+        } => {
+            let edges =
+                |what: &str, added: &[Name], removed: &[Name]| match (added.len(), removed.len()) {
+                    (0, 0) => None,
+                    (added, 0) => Some(format!("{what} +{added}")),
+                    (0, removed) => Some(format!("{what} -{removed}")),
+                    (added, removed) => Some(format!("{what} +{added} -{removed}")),
+                };
             let parts = [
                 edges("inputs", inputs_added, inputs_removed),
                 edges("outputs", outputs_added, outputs_removed),
                 spec.as_ref().map(|_| "spec".to_owned()),
             ];
-            format!("job {name} changed ({})", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+            format!(
+                "job {name} changed ({})",
+                parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+            )
         }
         Fact::JobCreated { name, inputs, outputs, .. } => {
-            format!("job {name} created ({}, {})", counted(inputs.len(), "input"), counted(outputs.len(), "output"))
+            format!(
+                "job {name} created ({}, {})",
+                counted(inputs.len(), "input"),
+                counted(outputs.len(), "output")
+            )
         }
         Fact::DatasetUndeclared { name } => format!("dataset {name} undeclared"),
         Fact::DatasetChanged { name, .. } => format!("dataset {name} changed"),
@@ -202,16 +227,32 @@ fn in_detail(facts: &[&Fact]) -> String {
 /// With the names of the datasets.
 fn detailed(fact: &Fact) -> String {
     match fact {
-        Fact::JobChanged { name, inputs_added, inputs_removed, outputs_added, outputs_removed, spec } => {
+        Fact::JobChanged {
+            name,
+            inputs_added,
+            inputs_removed,
+            outputs_added,
+            outputs_removed,
+            spec,
+        } => {
             let spec = spec.as_ref().map(|_| "spec changed".to_owned());
-            let parts =
-                [edges("inputs", inputs_added, inputs_removed), edges("outputs", outputs_added, outputs_removed), spec];
-            format!("job {name} changed: {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+            let parts = [
+                edges("inputs", inputs_added, inputs_removed),
+                edges("outputs", outputs_added, outputs_removed),
+                spec,
+            ];
+            format!(
+                "job {name} changed: {}",
+                parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+            )
         }
         Fact::JobCreated { name, inputs, outputs, .. } => {
             let parts = [edges("inputs", inputs, &[]), edges("outputs", outputs, &[])];
             let told = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
-            format!("job {name} created: {}", if told.is_empty() { "no inputs, no outputs" } else { &told })
+            format!(
+                "job {name} created: {}",
+                if told.is_empty() { "no inputs, no outputs" } else { &told }
+            )
         }
         other => short(other),
     }
@@ -223,7 +264,8 @@ fn edges(what: &str, added: &[Name], removed: &[Name]) -> Option<String> {
 }
 
 fn signed(sign: char, names: &[Name]) -> Vec<String> {
-    let mut told: Vec<String> = names.iter().take(TOLD_NAMES).map(|name| format!("{sign}{name}")).collect();
+    let mut told: Vec<String> =
+        names.iter().take(TOLD_NAMES).map(|name| format!("{sign}{name}")).collect();
     if names.len() > TOLD_NAMES {
         told.push(format!("{sign}{} more", names.len() - TOLD_NAMES));
     }

@@ -58,12 +58,18 @@ pub fn prune(store: &RowStore, name: &Name, before: u64) -> Result<Pruned, Prune
     let not_found = || HistoryError::GraphNotFound(name.clone());
     let (head, consumers) = store.consumers(name)?.ok_or_else(not_found)?;
     if before > head.version {
-        return Err(HistoryError::Ahead { graph: name.clone(), version: head.version, asked: before }.into());
+        return Err(HistoryError::Ahead {
+            graph: name.clone(),
+            version: head.version,
+            asked: before,
+        }
+        .into());
     }
     let already = before <= head.oldest && store.snapshot_version(head.id)?.is_some();
     if !already {
         // Looked at before the work, and again when it counts.
-        if let Some(behind) = consumers.into_iter().find(|consumer| consumer.acknowledged + 1 < before)
+        if let Some(behind) =
+            consumers.into_iter().find(|consumer| consumer.acknowledged + 1 < before)
             && !failpoint::is_off("prune-looks-first")
         {
             return Err(needed_by(name, behind.name.to_string(), behind.acknowledged));
@@ -102,5 +108,9 @@ fn needed_by(name: &Name, consumer: String, acknowledged: u64) -> PruneError {
 /// As a shell takes it back: names may hold anything but control characters.
 fn shell_word(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
-    if text.bytes().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if text.bytes().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }

@@ -14,7 +14,9 @@ use crate::db::DbError;
 use crate::event::{Event, Importing, Kind, Reader, Replay, ReplayError, Replayed, Stream};
 use crate::graph::{Graph, Name};
 use crate::store::rows::RowStore;
-use crate::store::{Chain, CommitError, GraphState, Head, Logged, Restoration, Restored, StoreError, Target};
+use crate::store::{
+    Chain, CommitError, GraphState, Head, Logged, Restoration, Restored, StoreError, Target,
+};
 
 /// Changes, and bytes of them, that are written at once.
 const CHUNK_CHANGES: usize = 1_000;
@@ -76,7 +78,9 @@ impl From<DbError> for RestoreError {
 fn in_the_way(head: &Head) -> String {
     match head.state {
         GraphState::Open => format!("is at version {}", head.version),
-        GraphState::Deleted => format!("was deleted at version {}, and its versions would go on", head.version),
+        GraphState::Deleted => {
+            format!("was deleted at version {}, and its versions would go on", head.version)
+        }
         GraphState::Frozen => "is frozen".to_owned(),
     }
 }
@@ -135,7 +139,8 @@ impl Restorer {
             Kind::ImportBegun | Kind::Imported => Ok(()),
             Kind::ImportEnded => {
                 let (graph, chain) = (self.replay.graph().clone(), self.replay.chain());
-                self.imported = Some(Imported { graph, chain, committed_at_ms: event.committed_at_ms });
+                self.imported =
+                    Some(Imported { graph, chain, committed_at_ms: event.committed_at_ms });
                 Ok(())
             }
             Kind::Changed if event.committed_at_ms.is_none() => {
@@ -143,7 +148,10 @@ impl Restorer {
             }
             Kind::Changed => {
                 self.deleted = event.data.starts_with(r#"{"facts":[{"fact":"graph_deleted""#);
-                let written = self.waiting.write_all(text.as_bytes()).and_then(|()| self.waiting.write_all(b"\n"));
+                let written = self
+                    .waiting
+                    .write_all(text.as_bytes())
+                    .and_then(|()| self.waiting.write_all(b"\n"));
                 written.map_err(|error| RestoreError::Waiting { error })
             }
         }
@@ -167,7 +175,9 @@ impl Restorer {
         let changes = rewound(waiting).map_err(|error| RestoreError::Waiting { error })?;
         match store.restore(&target, |into| fill(into, name, importing, changes, &replayed))? {
             Restored::InTheWay(head) => Err(RestoreError::InTheWay { graph: name.clone(), head }),
-            Restored::NeededBy(consumer) => Err(RestoreError::NeededBy { graph: name.clone(), consumer, oldest }),
+            Restored::NeededBy(consumer) => {
+                Err(RestoreError::NeededBy { graph: name.clone(), consumer, oldest })
+            }
             Restored::As(given) => {
                 let jobs = replayed.graph.job_count();
                 Ok(RestoredGraph { jobs, version, uuid: given, same_uuid: given == uuid, deleted })
@@ -197,7 +207,10 @@ fn fill(
     write_changes(into, changes)
 }
 
-fn write_snapshot(into: &mut Restoration<'_>, mut importing: Importing) -> Result<(), RestoreError> {
+fn write_snapshot(
+    into: &mut Restoration<'_>,
+    mut importing: Importing,
+) -> Result<(), RestoreError> {
     let (version, committed_at_ms) = (importing.contents().version, importing.committed_at_ms());
     let (mut number, mut part) = (0, Vec::with_capacity(PART_BYTES));
     while importing.write_some(PART_BYTES, &mut part).is_some() {
@@ -210,7 +223,10 @@ fn write_snapshot(into: &mut Restoration<'_>, mut importing: Importing) -> Resul
 }
 
 /// They were judged when they were taken.
-fn write_changes(into: &mut Restoration<'_>, mut waiting: BufReader<File>) -> Result<(), RestoreError> {
+fn write_changes(
+    into: &mut Restoration<'_>,
+    mut waiting: BufReader<File>,
+) -> Result<(), RestoreError> {
     let mut reader = Reader::default();
     let (mut chunk, mut bytes, mut line) = (Vec::new(), 0, String::new());
     loop {

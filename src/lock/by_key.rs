@@ -27,7 +27,12 @@ impl<Q> Default for ByKey<Q> {
 
 impl<Q> ByKey<Q> {
     /// What is kept for `key`, made by `new` if nothing is. Whoever uses it has a reference of its own; with none, it may be dropped if `is_idle` agrees.
-    pub(super) fn get(&self, key: &LockKey, is_idle: impl Fn(&Q) -> bool, new: impl FnOnce() -> Q) -> Arc<Q> {
+    pub(super) fn get(
+        &self,
+        key: &LockKey,
+        is_idle: impl Fn(&Q) -> bool,
+        new: impl FnOnce() -> Q,
+    ) -> Arc<Q> {
         // Dropped, with whatever they have open, after the mutex is given back.
         let _idle: Vec<(LockKey, Arc<Q>)>;
         let mut kept = lock(&self.0);
@@ -36,7 +41,10 @@ impl<Q> ByKey<Q> {
         }
         if kept.queues.len() >= kept.tidy_at {
             // Nobody can come in between: references are given under the mutex.
-            _idle = kept.queues.extract_if(|_, queue| Arc::strong_count(queue) == 1 && is_idle(queue)).collect();
+            _idle = kept
+                .queues
+                .extract_if(|_, queue| Arc::strong_count(queue) == 1 && is_idle(queue))
+                .collect();
             kept.tidy_at = KEYS_KEPT.max(2 * kept.queues.len());
         }
         let queue = Arc::new(new());

@@ -46,7 +46,8 @@ use self::record::Record;
 use super::by_key::ByKey;
 use super::gate::{Deadline, Gate};
 use super::{
-    DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode, Participant,
+    DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
+    Participant,
 };
 use crate::failpoint;
 
@@ -72,10 +73,16 @@ impl FileLock {
     /// [`LockError::Unavailable`] when files cannot be created there, or when the machine does not say which boot this
     /// is.
     pub fn open(directory: &Path, identity: String) -> Result<Self, LockError> {
-        let boot = std::fs::read_to_string(BOOT_ID)
-            .map_err(|source| LockError::Unavailable { what: format!("cannot read {BOOT_ID}"), source })?;
-        let lock =
-            Self { directory: directory.to_owned(), identity, boot: boot.trim_end().into(), queues: ByKey::default() };
+        let boot = std::fs::read_to_string(BOOT_ID).map_err(|source| LockError::Unavailable {
+            what: format!("cannot read {BOOT_ID}"),
+            source,
+        })?;
+        let lock = Self {
+            directory: directory.to_owned(),
+            identity,
+            boot: boot.trim_end().into(),
+            queues: ByKey::default(),
+        };
         lock.ping()?;
         Ok(lock)
     }
@@ -96,7 +103,9 @@ fn holders_of(id: FileId) -> io::Result<Vec<Participant>> {
     let listed = std::fs::read_to_string("/proc/locks")?;
     let inode = format!(":{}", id.inode);
     let holder = |line: &str| {
-        let [_, "FLOCK", _, kind, process, file, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+        let [_, "FLOCK", _, kind, process, file, ..] =
+            line.split_whitespace().collect::<Vec<_>>()[..]
+        else {
             return None;
         };
         let mode = if kind == "WRITE" { Mode::Exclusive } else { Mode::Shared };
@@ -135,7 +144,10 @@ impl DistributedLock for FileLock {
         let looked = (|| {
             let file = match std::fs::File::open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Ok(Inspection { notes: vec!["it was never taken".to_owned()], ..Inspection::default() });
+                    return Ok(Inspection {
+                        notes: vec!["it was never taken".to_owned()],
+                        ..Inspection::default()
+                    });
                 }
                 file => file?,
             };
@@ -146,10 +158,20 @@ impl DistributedLock for FileLock {
                 notes.push("the next writer will seed it: its record is missing, damaged or from elsewhere".to_owned());
             }
             notes.push("who waits cannot be seen from outside".to_owned());
-            let (token, incarnation) = record.map(|record| (record.token, record.incarnation)).unzip();
-            Ok(Inspection { holders: holders_of(id)?, waiting: Vec::new(), token, incarnation, notes })
+            let (token, incarnation) =
+                record.map(|record| (record.token, record.incarnation)).unzip();
+            Ok(Inspection {
+                holders: holders_of(id)?,
+                waiting: Vec::new(),
+                token,
+                incarnation,
+                notes,
+            })
         })();
-        looked.map_err(|source| LockError::Unavailable { what: format!("cannot inspect {}", path.display()), source })
+        looked.map_err(|source| LockError::Unavailable {
+            what: format!("cannot inspect {}", path.display()),
+            source,
+        })
     }
 
     fn ping(&self) -> Result<(), LockError> {
@@ -157,7 +179,10 @@ impl DistributedLock for FileLock {
         match flock::open_or_create(&probe) {
             Ok(_) => Ok(()),
             Err(source) => {
-                let what = format!("cannot create files in the lock directory {}", self.directory.display());
+                let what = format!(
+                    "cannot create files in the lock directory {}",
+                    self.directory.display()
+                );
                 Err(LockError::Unavailable { what, source })
             }
         }
@@ -175,7 +200,11 @@ struct Queue {
 impl Queue {
     fn new(path: PathBuf) -> Self {
         let turnstile = path.with_extension("turnstile");
-        Self { gate: Gate::default(), turnstile: LockFile::new(turnstile), main: LockFile::new(path) }
+        Self {
+            gate: Gate::default(),
+            turnstile: LockFile::new(turnstile),
+            main: LockFile::new(path),
+        }
     }
 
     /// Whether nothing is left of waits that ran out.
@@ -238,9 +267,15 @@ impl Grant {
 impl Held for Grant {
     fn store(&mut self, incarnation: &str, first: FencingToken) -> Result<(), LockError> {
         let OpenFile { file, id } = self.open();
-        let record =
-            Record { incarnation: incarnation.to_owned(), boot: self.boot.to_string(), file: *id, token: first };
-        record.write_afresh(file).map_err(|source| self.queue.main.unavailable("cannot seed", source))
+        let record = Record {
+            incarnation: incarnation.to_owned(),
+            boot: self.boot.to_string(),
+            file: *id,
+            token: first,
+        };
+        record
+            .write_afresh(file)
+            .map_err(|source| self.queue.main.unavailable("cannot seed", source))
     }
 }
 

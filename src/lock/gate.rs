@@ -53,7 +53,8 @@ impl Deadline {
             if remaining.is_zero() {
                 return (guard, None);
             }
-            guard = changed.wait_timeout(guard, remaining).unwrap_or_else(PoisonError::into_inner).0;
+            guard =
+                changed.wait_timeout(guard, remaining).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

@@ -51,7 +51,9 @@ use std::time::{Duration, Instant};
 use self::session::Session;
 use super::by_key::ByKey;
 use super::gate::{Deadline, Gate, lock};
-use super::{DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode};
+use super::{
+    DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
+};
 use crate::failpoint;
 
 /// What the database is told about its own lock: wherever it is moved or restored, the lock moves along and is the same.
@@ -96,7 +98,10 @@ impl PostgresLock {
             }
         };
         let thread = thread::Builder::new().name("lock-renewal".to_owned()).spawn(renew);
-        thread.map_err(|source| LockError::Unavailable { what: "cannot start a thread".to_owned(), source })?;
+        thread.map_err(|source| LockError::Unavailable {
+            what: "cannot start a thread".to_owned(),
+            source,
+        })?;
         let lock = Self { sessions, queues: ByKey::default(), lease, holds, _renewal };
         lock.ping()?;
         Ok(lock)
@@ -119,8 +124,9 @@ impl DistributedLock for PostgresLock {
         {
             return Ok(Guard::shared(Box::new(Grant { hold })));
         }
-        let (session, taken) =
-            self.sessions.with(|session| session.take(key, mode, deadline.remaining(), self.lease))?;
+        let (session, taken) = self
+            .sessions
+            .with(|session| session.take(key, mode, deadline.remaining(), self.lease))?;
         let Some(taken) = taken else {
             self.sessions.keep(session);
             return Err(timeout());
@@ -140,7 +146,9 @@ impl DistributedLock for PostgresLock {
                 *lock(&queue.readers) = Arc::downgrade(&hold);
                 Ok(Guard::shared(Box::new(Grant { hold })))
             }
-            Mode::Exclusive => Ok(Guard::exclusive(Box::new(Grant { hold }), incarnation, taken.token)),
+            Mode::Exclusive => {
+                Ok(Guard::exclusive(Box::new(Grant { hold }), incarnation, taken.token))
+            }
         }
     }
 
@@ -188,7 +196,8 @@ impl Queue {
     /// Joins the readers' grant, if it may be joined.
     fn join_readers(&self) -> Option<Arc<Hold>> {
         let hold = lock(&self.readers).upgrade()?;
-        let young = hold.since.elapsed() < JOINED_FOR && hold.joined.fetch_add(1, Ordering::Relaxed) < JOINED_BY;
+        let young = hold.since.elapsed() < JOINED_FOR
+            && hold.joined.fetch_add(1, Ordering::Relaxed) < JOINED_BY;
         (young || failpoint::is_off("lock.postgres.joined-for")).then_some(hold)
     }
 }
@@ -201,7 +210,10 @@ struct Sessions {
 
 impl Sessions {
     /// Runs `body` on an idle session or a new one. Where an idle one turns out to have ended meanwhile, all are dropped, and a new one is used.
-    fn with<T>(&self, mut body: impl FnMut(&mut Session) -> Result<T, LockError>) -> Result<(Session, T), LockError> {
+    fn with<T>(
+        &self,
+        mut body: impl FnMut(&mut Session) -> Result<T, LockError>,
+    ) -> Result<(Session, T), LockError> {
         let idle = lock(&self.idle).pop();
         if let Some(mut session) = idle {
             match body(&mut session) {

@@ -53,7 +53,9 @@ use self::metrics::Metrics;
 use self::request::{Holding, Path, Request, Requests, Stage, State};
 use self::script::{Call, HandOver, Standing, WriterGrant};
 use super::gate::{Deadline, lock};
-use super::{DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode};
+use super::{
+    DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
+};
 use crate::db::on_one_line;
 use crate::failpoint;
 
@@ -210,7 +212,12 @@ impl DistributedLock for RedisLock {
 
 impl Node {
     /// Gets the lock for the request; without it, the request is over or will be.
-    fn obtain(&self, request: &Arc<Request>, deadline: &Deadline, waits: bool) -> Result<Holding, LockError> {
+    fn obtain(
+        &self,
+        request: &Arc<Request>,
+        deadline: &Deadline,
+        waits: bool,
+    ) -> Result<Holding, LockError> {
         let timeout = || LockError::Timeout { waited: deadline.waited() };
         loop {
             match self.ask(request, waits) {
@@ -227,7 +234,10 @@ impl Node {
                 Ok(Standing::Ended | Standing::None) => {
                     self.give_up(request);
                     let reason = io::Error::other("the server says that the request has ended");
-                    return Err(LockError::Unavailable { what: "cannot take the lock".to_owned(), source: reason });
+                    return Err(LockError::Unavailable {
+                        what: "cannot take the lock".to_owned(),
+                        source: reason,
+                    });
                 }
                 Err(error) => {
                     self.give_up(request);
@@ -279,7 +289,9 @@ impl Node {
             }
             if !matches!(listened, Ok(Listened::Heard | Listened::Silence)) {
                 // Until something becomes of it, or it is called to listen.
-                let is_over = |state: &mut State| become_of(state).is_some() || std::mem::take(&mut state.called);
+                let is_over = |state: &mut State| {
+                    become_of(state).is_some() || std::mem::take(&mut state.called)
+                };
                 request.wait_for(deadline, |state| is_over(state).then_some(()));
             }
         };
@@ -289,7 +301,9 @@ impl Node {
 
     /// Publishes to this very process.
     fn send_sign_of_life(&self) {
-        let sent = self.links.with(&self.server, |link| link.publish(&self.requests, &ear::channel(&self.process)));
+        let sent = self
+            .links
+            .with(&self.server, |link| link.publish(&self.requests, &ear::channel(&self.process)));
         if let Err(error) = sent {
             log::debug!("no sign of life could be sent: {}", reason(&error));
         }
@@ -338,7 +352,13 @@ impl Node {
         let terms = &self.server.terms;
         let valid_until = Some(sent + terms.lease - terms.margin());
         let held = |path, grant: &Option<WriterGrant>| {
-            Some(Stage::Held(Holding { path, grant: grant.clone(), since: sent, renewed: sent, valid_until }))
+            Some(Stage::Held(Holding {
+                path,
+                grant: grant.clone(),
+                since: sent,
+                renewed: sent,
+                valid_until,
+            }))
         };
         let advanced = request.advance(|state| match (standing, &state.stage) {
             (Standing::Held(grant), Stage::Asking) => held(Path::Free, grant),
@@ -361,7 +381,9 @@ impl Node {
 
     /// Notes that the request does not hold the lock any more, if it did. For good, whatever the server still believes.
     fn lose(&self, request: &Request, what: &'static str) {
-        if request.advance(|state| matches!(state.stage, Stage::Held(_)).then_some(Stage::Lost(what))) {
+        if request
+            .advance(|state| matches!(state.stage, Stage::Held(_)).then_some(Stage::Lost(what)))
+        {
             self.metrics.leases_lost.inc();
             log::warn!("lock {}: lost: {what}", request.key);
         }
@@ -372,11 +394,14 @@ impl Node {
         request.advance(|_| Some(Stage::Ending { since: Instant::now() }));
         let remember = request.state().may_stray;
         let release = Call::Release { request: &request.id, sealed: false, remember };
-        let told =
-            self.links.with(&self.server, |link| link.call(&self.server, &self.requests, &request.keys, release));
+        let told = self.links.with(&self.server, |link| {
+            link.call(&self.server, &self.requests, &request.keys, release)
+        });
         match told {
             Ok(_) => self.requests.end(request),
-            Err(error) => log::debug!("lock {}: will be told later, as {}", request.key, reason(&error)),
+            Err(error) => {
+                log::debug!("lock {}: will be told later, as {}", request.key, reason(&error))
+            }
         }
     }
 
@@ -388,7 +413,8 @@ impl Node {
             (state.sealed, state.may_stray)
         };
         let release = Call::Release { request: &request.id, sealed, remember };
-        let sent = self.links.with(&self.server, |link| link.send_release(&self.server, request, release));
+        let sent =
+            self.links.with(&self.server, |link| link.send_release(&self.server, request, release));
         if let Err(error) = sent {
             log::debug!("lock {}: will be given back later, as {}", request.key, reason(&error));
             self.hurry();
@@ -438,7 +464,9 @@ impl Held for Grant {
         });
         match seeded {
             Ok(true) => Ok(()),
-            Ok(false) => Err(LockError::Lost { what: "its lease ran out before the lock was seeded" }),
+            Ok(false) => {
+                Err(LockError::Lost { what: "its lease ran out before the lock was seeded" })
+            }
             Err(error) => Err(unavailable("cannot seed the lock", error)),
         }
     }
@@ -447,7 +475,8 @@ impl Held for Grant {
         if failpoint::is_off("lock.redis.validity") {
             return Ok(());
         }
-        let is_claimed = |state: &State| !matches!(&state.stage, Stage::Held(Holding { valid_until: None, .. }));
+        let is_claimed =
+            |state: &State| !matches!(&state.stage, Stage::Held(Holding { valid_until: None, .. }));
         if !is_claimed(&self.request.state()) {
             let node = &self.node;
             let requests = [Arc::clone(&self.request)];
@@ -455,7 +484,9 @@ impl Held for Grant {
             claimed.map_err(|error| unavailable("cannot claim the lock", error))?;
         }
         let what = match &self.request.state().stage {
-            Stage::Held(Holding { valid_until: Some(valid_until), .. }) if Instant::now() < *valid_until => {
+            Stage::Held(Holding { valid_until: Some(valid_until), .. })
+                if Instant::now() < *valid_until =>
+            {
                 return Ok(());
             }
             Stage::Lost(what) => what,
@@ -479,11 +510,17 @@ impl Drop for Grant {
 /// `HOST:PID:RANDOM`, without what would be read as something else.
 fn process_name() -> Result<String, LockError> {
     let mut random = [0; 8];
-    let failed = |error| LockError::Unavailable { what: "cannot name this process".to_owned(), source: error };
+    let failed = |error| LockError::Unavailable {
+        what: "cannot name this process".to_owned(),
+        source: error,
+    };
     getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error)))?;
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".to_owned());
-    let host: String =
-        host.chars().filter(|letter| letter.is_ascii_alphanumeric() || "-._".contains(*letter)).collect();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .unwrap_or_else(|_| "unknown".to_owned());
+    let host: String = host
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric() || "-._".contains(*letter))
+        .collect();
     Ok(format!("{host}:{}:{:016x}", std::process::id(), u64::from_be_bytes(random)))
 }
 

@@ -44,7 +44,8 @@ pub(super) fn catch_up(
         if head.version - at.version > FURTHEST {
             return whole(format!("{} changes since", head.version - at.version));
         }
-        for (version, text, chain) in first.into_iter().chain(rows.filter_map(|(_, change)| change)) {
+        for (version, text, chain) in first.into_iter().chain(rows.filter_map(|(_, change)| change))
+        {
             bytes += text.len();
             at = match follow(at, version, &text, &chain) {
                 Ok(next) => next,
@@ -59,7 +60,10 @@ pub(super) fn catch_up(
             return Ok(Some((head, CaughtUp::Changes(found))));
         }
         if page < PAGE as usize || bytes > MOST_BYTES {
-            return whole(format!("the change log has {bytes} bytes after it, and ends at version {}", at.version));
+            return whole(format!(
+                "the change log has {bytes} bytes after it, and ends at version {}",
+                at.version
+            ));
         }
     }
 }
@@ -71,7 +75,9 @@ fn follow(at: ImageKey, version: i64, text: &str, chain: &[u8]) -> Result<ImageK
         return Err(format!("the change log goes on at version {version}, not {next}"));
     }
     let expected = at.chain.next(text);
-    if Chain(chain.try_into().map_err(|_| format!("the chain of version {next} is damaged"))?) != expected {
+    if Chain(chain.try_into().map_err(|_| format!("the chain of version {next} is damaged"))?)
+        != expected
+    {
         return Err(format!("version {next} is of another history"));
     }
     Ok(ImageKey { version: next, chain: expected, ..at })
@@ -89,6 +95,9 @@ fn read_page(
         .filter(graphs::name.eq(name.as_str()))
         .order(changes::version)
         .limit(PAGE)
-        .select((HeadRow::as_select(), (changes::version, changes::change, changes::chain).nullable()))
+        .select((
+            HeadRow::as_select(),
+            (changes::version, changes::change, changes::chain).nullable(),
+        ))
         .load(connection)
 }

@@ -46,7 +46,10 @@ pub enum Acknowledgement {
 }
 
 impl RowStore {
-    pub(super) fn read_consumers(&self, name: &Name) -> Result<Option<(Head, Vec<Consumer>)>, StoreError> {
+    pub(super) fn read_consumers(
+        &self,
+        name: &Name,
+    ) -> Result<Option<(Head, Vec<Consumer>)>, StoreError> {
         self.database.read(|connection| {
             let Some(head) = read_head(connection, name)? else { return Ok(None) };
             let rows: Vec<(String, i64, i64)> = consumers::table
@@ -55,7 +58,8 @@ impl RowStore {
                 .select((consumers::name, consumers::acknowledged, consumers::acknowledged_at_ms))
                 .load(connection)?;
             let consumer = |(name, acknowledged, acknowledged_at_ms): (String, i64, i64)| {
-                let name = Name::new(&name).map_err(|error| StoreError::DamagedValue(error.to_string()))?;
+                let name = Name::new(&name)
+                    .map_err(|error| StoreError::DamagedValue(error.to_string()))?;
                 Ok(Consumer { name, acknowledged: acknowledged as u64, acknowledged_at_ms })
             };
             let found = rows.into_iter().map(consumer).collect::<Result<_, StoreError>>()?;
@@ -100,7 +104,11 @@ impl RowStore {
         written.map_err(repeatable)
     }
 
-    pub(super) fn delete_consumer(&self, name: &Name, consumer: &Name) -> Result<Option<bool>, CommitError> {
+    pub(super) fn delete_consumer(
+        &self,
+        name: &Name,
+        consumer: &Name,
+    ) -> Result<Option<bool>, CommitError> {
         let written = self.database.write(|connection| {
             // Of a deleted graph too: its log can be pruned, unless somebody is in the way.
             let Some(head) = read_head(connection, name)? else { return Ok(None) };

@@ -31,8 +31,9 @@ impl<'g> RowDelta<'g> {
         let mut delta = Self::default();
         let (mut replaced_jobs, mut replaced_datasets) = (HashSet::new(), HashSet::new());
 
-        let jobs =
-            touched.iter().flat_map(|touched| [&touched.jobs_deleted, &touched.jobs_changed, &touched.jobs_created]);
+        let jobs = touched.iter().flat_map(|touched| {
+            [&touched.jobs_deleted, &touched.jobs_changed, &touched.jobs_created]
+        });
         for id in sorted(jobs) {
             match (before.job_of_id(id), after.job_of_id(id)) {
                 (None, None) => {}
@@ -44,14 +45,16 @@ impl<'g> RowDelta<'g> {
                     delta.jobs_new.push(new);
                 }
                 (Some(old), Some(new)) => {
-                    delta.jobs_changed.push((new, Some(new.spec()).filter(|&spec| spec != old.spec())));
+                    delta
+                        .jobs_changed
+                        .push((new, Some(new.spec()).filter(|&spec| spec != old.spec())));
                 }
             }
         }
 
-        let datasets = touched
-            .iter()
-            .flat_map(|touched| [&touched.datasets_deleted, &touched.datasets_changed, &touched.datasets_created]);
+        let datasets = touched.iter().flat_map(|touched| {
+            [&touched.datasets_deleted, &touched.datasets_changed, &touched.datasets_created]
+        });
         for id in sorted(datasets) {
             match (before.dataset_of_id(id), after.dataset_of_id(id)) {
                 (None, None) => {}
@@ -62,14 +65,18 @@ impl<'g> RowDelta<'g> {
                     delta.datasets_gone.push(id);
                     delta.datasets_new.push(new);
                 }
-                (Some(old), Some(new)) if old.metadata() != new.metadata() => delta.datasets_changed.push(new),
+                (Some(old), Some(new)) if old.metadata() != new.metadata() => {
+                    delta.datasets_changed.push(new)
+                }
                 (Some(_), Some(_)) => {}
             }
         }
 
         let edges = |side, touched: Vec<Edge>, gone: &mut Vec<Edge>, new: &mut Vec<Edge>| {
             for (job, dataset) in touched {
-                let has = |graph: &Graph| graph.job_of_id(job).is_some_and(|job| job.has_edge(side, dataset));
+                let has = |graph: &Graph| {
+                    graph.job_of_id(job).is_some_and(|job| job.has_edge(side, dataset))
+                };
                 // The row of an end that is replaced goes, and every edge's row with it.
                 let replaced = replaced_jobs.contains(&job) || replaced_datasets.contains(&dataset);
                 match (has(before), has(after)) {
@@ -81,9 +88,11 @@ impl<'g> RowDelta<'g> {
                 }
             }
         };
-        let inputs = touched.iter().flat_map(|touched| [&touched.inputs_removed, &touched.inputs_added]);
+        let inputs =
+            touched.iter().flat_map(|touched| [&touched.inputs_removed, &touched.inputs_added]);
         edges(Side::Input, sorted(inputs), &mut delta.inputs_gone, &mut delta.inputs_new);
-        let outputs = touched.iter().flat_map(|touched| [&touched.outputs_removed, &touched.outputs_added]);
+        let outputs =
+            touched.iter().flat_map(|touched| [&touched.outputs_removed, &touched.outputs_added]);
         edges(Side::Output, sorted(outputs), &mut delta.outputs_gone, &mut delta.outputs_new);
         delta
     }

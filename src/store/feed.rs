@@ -38,7 +38,12 @@ type LoggedRow = (i64, String, Vec<u8>, i64, Option<String>);
 
 impl RowStore {
     /// One round trip where nothing happened since, three where something did.
-    pub(super) fn read_feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError> {
+    pub(super) fn read_feed(
+        &self,
+        name: &Name,
+        after: u64,
+        most: usize,
+    ) -> Result<Option<Feed>, StoreError> {
         let Some(head) = self.head(name)? else { return Ok(None) };
         if head.version <= after || after + 1 < head.oldest {
             return Ok(Some(Feed { head, changes: Vec::new() }));
@@ -51,9 +56,9 @@ impl RowStore {
                 .filter(changes::version.le(column(last)))
                 .order(changes::version)
         };
-        let sizes: Vec<(i64, i32)> = self
-            .database
-            .ask(|connection| range().select((changes::version, octet_length(changes::change))).load(connection))?;
+        let sizes: Vec<(i64, i32)> = self.database.ask(|connection| {
+            range().select((changes::version, octet_length(changes::change))).load(connection)
+        })?;
         let mut bytes = 0;
         let fits = sizes.iter().enumerate().take_while(|(at, (_, size))| {
             bytes += i64::from(*size);
@@ -61,7 +66,13 @@ impl RowStore {
         });
         let last = fits.last().map_or(after, |(_, (version, _))| *version as u64);
         let rows: Vec<LoggedRow> = self.database.ask(|connection| {
-            let columns = (changes::version, changes::change, changes::chain, changes::committed_at_ms, changes::actor);
+            let columns = (
+                changes::version,
+                changes::change,
+                changes::chain,
+                changes::committed_at_ms,
+                changes::actor,
+            );
             range().filter(changes::version.le(column(last))).select(columns).load(connection)
         })?;
         let dense = rows.iter().zip(after + 1..).all(|(row, expected)| row.0 as u64 == expected);
@@ -77,16 +88,28 @@ impl RowStore {
         }
         let logged = |(version, change, chain, committed_at_ms, actor): LoggedRow| {
             let chain = chain.as_slice().try_into();
-            let chain = chain.map_err(|_| StoreError::DamagedValue(format!("chain of version {version}")))?;
-            Ok(Logged { version: version as u64, change, chain: Chain(chain), committed_at_ms, actor })
+            let chain = chain
+                .map_err(|_| StoreError::DamagedValue(format!("chain of version {version}")))?;
+            Ok(Logged {
+                version: version as u64,
+                change,
+                chain: Chain(chain),
+                committed_at_ms,
+                actor,
+            })
         };
         let changes = rows.into_iter().map(logged).collect::<Result<_, StoreError>>()?;
         Ok(Some(Feed { head, changes }))
     }
 
     /// One row by its primary key, or two.
-    pub(super) fn read_committed_at(&self, graph_id: i64, version: u64) -> Result<Option<i64>, StoreError> {
-        let change = changes::table.find((graph_id, column(version))).select(changes::committed_at_ms);
+    pub(super) fn read_committed_at(
+        &self,
+        graph_id: i64,
+        version: u64,
+    ) -> Result<Option<i64>, StoreError> {
+        let change =
+            changes::table.find((graph_id, column(version))).select(changes::committed_at_ms);
         if let Some(logged) = self.database.ask(|connection| change.first(connection).optional())? {
             return Ok(Some(logged));
         }

@@ -26,7 +26,12 @@ impl RowStore {
         self.set_state(name, GraphState::Open, None)
     }
 
-    fn set_state(&self, name: &Name, state: GraphState, moved_to: Option<&str>) -> Result<Option<Head>, CommitError> {
+    fn set_state(
+        &self,
+        name: &Name,
+        state: GraphState,
+        moved_to: Option<&str>,
+    ) -> Result<Option<Head>, CommitError> {
         let written = self.database.write(|connection| {
             // A write that has the row is waited for; one that comes later finds the new state.
             connection.hold_graph(name.as_str())?;

@@ -52,7 +52,12 @@ impl RowStore {
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
-    pub fn snapshot_parts(&self, graph_id: i64, version: u64, from: u64) -> Result<Vec<String>, StoreError> {
+    pub fn snapshot_parts(
+        &self,
+        graph_id: i64,
+        version: u64,
+        from: u64,
+    ) -> Result<Vec<String>, StoreError> {
         let rows: Vec<(i64, String)> = self.database.ask(|connection| {
             snapshot_parts::table
                 .filter(snapshot_parts::graph_id.eq(graph_id))
@@ -63,7 +68,10 @@ impl RowStore {
                 .select((snapshot_parts::part, snapshot_parts::lines))
                 .load(connection)
         })?;
-        let dense = rows.into_iter().zip(from..).take_while(|((part, _), expected)| *part as u64 == *expected);
+        let dense = rows
+            .into_iter()
+            .zip(from..)
+            .take_while(|((part, _), expected)| *part as u64 == *expected);
         Ok(dense.map(|((_, lines), _)| lines).collect())
     }
 
@@ -71,7 +79,13 @@ impl RowStore {
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
-    pub fn write_snapshot_part(&self, graph_id: i64, version: u64, part: u64, lines: &str) -> Result<(), CommitError> {
+    pub fn write_snapshot_part(
+        &self,
+        graph_id: i64,
+        version: u64,
+        part: u64,
+        lines: &str,
+    ) -> Result<(), CommitError> {
         let written = self.database.write(|connection| {
             insert_part(connection, graph_id, version, part, lines)?;
             Ok::<_, CommitError>(())
@@ -122,17 +136,26 @@ impl RowStore {
     /// [`CommitError`] if that cannot be done; what was deleted until then stays so.
     pub fn delete_pruned(&self, name: &Name) -> Result<u64, CommitError> {
         let mut deleted = 0;
-        while let Some(some) =
-            self.database.write(|connection| delete_some_changes(connection, name)).map_err(repeatable)?
+        while let Some(some) = self
+            .database
+            .write(|connection| delete_some_changes(connection, name))
+            .map_err(repeatable)?
         {
             deleted += some as u64;
         }
-        while self.database.write(|connection| delete_some_parts(connection, name)).map_err(repeatable)? {}
+        while self
+            .database
+            .write(|connection| delete_some_parts(connection, name))
+            .map_err(repeatable)?
+        {}
         Ok(deleted)
     }
 }
 
-fn read_snapshot_version(connection: &mut AnyConnection, graph_id: i64) -> QueryResult<Option<i64>> {
+fn read_snapshot_version(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+) -> QueryResult<Option<i64>> {
     snapshots::table.find(graph_id).select(snapshots::version).first(connection).optional()
 }
 
@@ -146,7 +169,12 @@ pub(super) fn insert_part(
     connection.run(
         "INSERT INTO snapshot_parts (graph_id, version, part, lines) VALUES (?, ?, ?, ?) \
          ON CONFLICT (graph_id, version, part) DO UPDATE SET lines = excluded.lines",
-        &[Value::Integer(graph_id), Value::Integer(column(version)), Value::Integer(column(part)), Value::Text(lines)],
+        &[
+            Value::Integer(graph_id),
+            Value::Integer(column(version)),
+            Value::Integer(column(part)),
+            Value::Text(lines),
+        ],
     )?;
     Ok(())
 }
@@ -157,14 +185,21 @@ pub(super) fn keep(
     version: u64,
     committed_at_ms: Option<i64>,
 ) -> QueryResult<()> {
-    let row = (snapshots::version.eq(column(version)), snapshots::committed_at_ms.eq(committed_at_ms));
+    let row =
+        (snapshots::version.eq(column(version)), snapshots::committed_at_ms.eq(committed_at_ms));
     diesel::delete(snapshots::table.find(graph_id)).execute(connection)?;
-    diesel::insert_into(snapshots::table).values((snapshots::graph_id.eq(graph_id), row)).execute(connection)?;
+    diesel::insert_into(snapshots::table)
+        .values((snapshots::graph_id.eq(graph_id), row))
+        .execute(connection)?;
     Ok(())
 }
 
 /// The consumer that is furthest behind, if it needs a change before `version`.
-fn behind(connection: &mut AnyConnection, head: &Head, version: u64) -> Result<Option<(String, u64)>, CommitError> {
+fn behind(
+    connection: &mut AnyConnection,
+    head: &Head,
+    version: u64,
+) -> Result<Option<(String, u64)>, CommitError> {
     if failpoint::is_off("prune-consumers") {
         return Ok(None);
     }
@@ -179,8 +214,14 @@ fn behind(connection: &mut AnyConnection, head: &Head, version: u64) -> Result<O
 }
 
 /// Whether the parts are those of these sizes. What an earlier attempt left beyond them goes.
-fn parts_are(connection: &mut AnyConnection, head: &Head, version: u64, sizes: &[usize]) -> Result<bool, CommitError> {
-    let of_version = snapshot_parts::graph_id.eq(head.id).and(snapshot_parts::version.eq(column(version)));
+fn parts_are(
+    connection: &mut AnyConnection,
+    head: &Head,
+    version: u64,
+    sizes: &[usize],
+) -> Result<bool, CommitError> {
+    let of_version =
+        snapshot_parts::graph_id.eq(head.id).and(snapshot_parts::version.eq(column(version)));
     let beyond = snapshot_parts::part.ge(column(sizes.len() as u64));
     diesel::delete(snapshot_parts::table.filter(of_version.and(beyond))).execute(connection)?;
     let found: Vec<(i64, i32)> = snapshot_parts::table
@@ -193,11 +234,15 @@ fn parts_are(connection: &mut AnyConnection, head: &Head, version: u64, sizes: &
 }
 
 /// Some of the oldest changes that were pruned; how many, and `None` if there were none.
-fn delete_some_changes(connection: &mut AnyConnection, name: &Name) -> Result<Option<usize>, CommitError> {
+fn delete_some_changes(
+    connection: &mut AnyConnection,
+    name: &Name,
+) -> Result<Option<usize>, CommitError> {
     let Some(head) = read_head(connection, name)? else { return Ok(None) };
     let oldest = column(head.oldest);
     let pruned = changes::graph_id.eq(head.id).and(changes::version.lt(oldest));
-    let first: Option<i64> = changes::table.filter(pruned).select(min(changes::version)).first(connection)?;
+    let first: Option<i64> =
+        changes::table.filter(pruned).select(min(changes::version)).first(connection)?;
     let Some(first) = first else { return Ok(None) };
     let some = changes::version.lt(oldest.min(first + DELETED_CHANGES));
     let gone = changes::table.filter(changes::graph_id.eq(head.id).and(some));

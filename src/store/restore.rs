@@ -76,17 +76,30 @@ impl RowStore {
         });
         written.or_else(|error| match error {
             WriteError::RolledBack(error) => Err(error),
-            WriteError::CommitUnknown(lost) => self.find_restored(target, uuid, lost).map_err(E::from),
+            WriteError::CommitUnknown(lost) => {
+                self.find_restored(target, uuid, lost).map_err(E::from)
+            }
         })
     }
 
     /// Looks whether the graph is there, since the answer to COMMIT was lost.
-    fn find_restored(&self, target: &Target<'_>, uuid: Uuid, lost: DbError) -> Result<Restored, CommitError> {
-        let found = self.database.read_held(target.name.as_str(), |connection| read_head(connection, target.name));
-        let unknown =
-            |reason: String| CommitError::Unknown { attempt: format!("of restoring `{}`", target.name), reason };
+    fn find_restored(
+        &self,
+        target: &Target<'_>,
+        uuid: Uuid,
+        lost: DbError,
+    ) -> Result<Restored, CommitError> {
+        let found = self
+            .database
+            .read_held(target.name.as_str(), |connection| read_head(connection, target.name));
+        let unknown = |reason: String| CommitError::Unknown {
+            attempt: format!("of restoring `{}`", target.name),
+            reason,
+        };
         match found {
-            Ok(Some(head)) if head.chain == target.chain && head.uuid == uuid => Ok(Restored::As(uuid)),
+            Ok(Some(head)) if head.chain == target.chain && head.uuid == uuid => {
+                Ok(Restored::As(uuid))
+            }
             Ok(None) => Err(CommitError::Unavailable(lost.into())),
             Ok(Some(head)) if head.version == 0 => Err(CommitError::Unavailable(lost.into())),
             Ok(Some(_)) => Err(unknown(lost.to_string())),
@@ -104,7 +117,10 @@ impl RowStore {
 }
 
 /// The graph's id and UUID, or what is in the way. Nothing is written before the conditional update but an empty graph.
-fn begin(connection: &mut AnyConnection, target: &Target<'_>) -> Result<Result<(i64, Uuid), Restored>, CommitError> {
+fn begin(
+    connection: &mut AnyConnection,
+    target: &Target<'_>,
+) -> Result<Result<(i64, Uuid), Restored>, CommitError> {
     let wanted = target.uuid.to_string();
     // Whoever restores the same log under another name at the same time waits here.
     connection.hold_text(&wanted)?;
@@ -117,7 +133,9 @@ fn begin(connection: &mut AnyConnection, target: &Target<'_>) -> Result<Result<(
     let uuid = if taken == 0 { target.uuid } else { head.uuid };
     let state = if target.deleted { GraphState::Deleted } else { GraphState::Open };
     let waiting = consumers::table.filter(consumers::graph_id.eq(head.id));
-    let waiting = waiting.filter(consumers::acknowledged.lt(column(target.oldest) - 1)).select(consumers::name);
+    let waiting = waiting
+        .filter(consumers::acknowledged.lt(column(target.oldest) - 1))
+        .select(consumers::name);
     if let Some(consumer) = waiting.first(connection).optional()? {
         return Ok(Err(Restored::NeededBy(consumer)));
     }
@@ -149,7 +167,12 @@ impl Restoration<'_> {
     ///
     /// # Errors
     /// What the database says.
-    pub fn snapshot_part(&mut self, version: u64, part: u64, lines: &str) -> Result<(), CommitError> {
+    pub fn snapshot_part(
+        &mut self,
+        version: u64,
+        part: u64,
+        lines: &str,
+    ) -> Result<(), CommitError> {
         Ok(kept::insert_part(self.connection, self.graph_id, version, part, lines)?)
     }
 
@@ -157,7 +180,11 @@ impl Restoration<'_> {
     ///
     /// # Errors
     /// What the database says.
-    pub fn keep_snapshot(&mut self, version: u64, committed_at_ms: Option<i64>) -> Result<(), CommitError> {
+    pub fn keep_snapshot(
+        &mut self,
+        version: u64,
+        committed_at_ms: Option<i64>,
+    ) -> Result<(), CommitError> {
         Ok(kept::keep(self.connection, self.graph_id, version, committed_at_ms)?)
     }
 
@@ -187,7 +214,9 @@ impl Restoration<'_> {
     pub fn rows(&mut self, graph: &Graph) -> Result<(), CommitError> {
         let mut datasets: Vec<Dataset<'_>> = graph.datasets_from(Bound::Unbounded).collect();
         datasets.sort_unstable_by_key(Dataset::id);
-        let bytes = |dataset: &Dataset<'_>| dataset.metadata().map_or(0, |metadata| metadata.as_str().len());
+        let bytes = |dataset: &Dataset<'_>| {
+            dataset.metadata().map_or(0, |metadata| metadata.as_str().len())
+        };
         for some in chunks(&datasets, bytes) {
             self.write(RowsStatement::INSERT_DATASETS.over(some.iter().map(dataset_row)))?;
         }
@@ -222,7 +251,10 @@ fn job_row<'g>(job: &Job<'g>) -> (u32, &'g str, &'g str, u64) {
 fn edges<'g>(graph: &'g Graph, jobs: &[Job<'g>], names: fn(&Job<'g>) -> Vec<&'g Name>) -> Vec<u64> {
     let mut edges = Vec::new();
     for job in jobs {
-        let ids = names(job).into_iter().filter_map(|name| graph.dataset(name.as_str())).map(|dataset| dataset.id());
+        let ids = names(job)
+            .into_iter()
+            .filter_map(|name| graph.dataset(name.as_str()))
+            .map(|dataset| dataset.id());
         edges.extend(ids.map(|dataset| u64::from(job.id()) << 32 | u64::from(dataset)));
     }
     edges

@@ -7,15 +7,17 @@ use uuid::Uuid;
 use super::catch_up::{CaughtUp, catch_up};
 use super::delta::{Edge, RowDelta};
 use super::{
-    Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, Entry, Feed, GraphState, GraphStore,
-    Head, ImageKey, Keep, LockRecord, Refresh, StoreError, StoredAnswer,
+    Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, Entry, Feed,
+    GraphState, GraphStore, Head, ImageKey, Keep, LockRecord, Refresh, StoreError, StoredAnswer,
 };
 use crate::db::schema::{
     ChangeRow, changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service,
 };
 use crate::db::{AnyConnection, Database, DbError, RowsStatement, RowsWrite, Value, WriteError};
 use crate::failpoint;
-use crate::graph::{CanonicalJson, DamagedRows, Dataset, GraphBuilder, Name, Precondition, Touched};
+use crate::graph::{
+    CanonicalJson, DamagedRows, Dataset, GraphBuilder, Name, Precondition, Touched,
+};
 
 /// The rows of one database.
 pub struct RowStore {
@@ -29,7 +31,8 @@ impl RowStore {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub fn new(database: Database) -> Result<Self, StoreError> {
-        let database_id = database.ask(|connection| service::table.select(service::database_id).first(connection))?;
+        let database_id = database
+            .ask(|connection| service::table.select(service::database_id).first(connection))?;
         Ok(Self { database, database_id })
     }
 }
@@ -56,7 +59,8 @@ impl HeadRow {
         let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of graph {}", self.id));
         Ok(Head {
             id: self.id,
-            name: Name::new(&self.name).map_err(|error| StoreError::DamagedValue(error.to_string()))?,
+            name: Name::new(&self.name)
+                .map_err(|error| StoreError::DamagedValue(error.to_string()))?,
             state: GraphState::from_column(&self.state).ok_or_else(|| damaged("state"))?,
             version: u64::try_from(self.version).map_err(|_| damaged("version"))?,
             epoch: u32::try_from(self.epoch).map_err(|_| damaged("epoch"))?,
@@ -89,10 +93,17 @@ pub(super) fn column(number: u64) -> i64 {
 }
 
 fn read_head_row(connection: &mut AnyConnection, name: &Name) -> QueryResult<Option<HeadRow>> {
-    graphs::table.filter(graphs::name.eq(name.as_str())).select(HeadRow::as_select()).first(connection).optional()
+    graphs::table
+        .filter(graphs::name.eq(name.as_str()))
+        .select(HeadRow::as_select())
+        .first(connection)
+        .optional()
 }
 
-pub(super) fn read_head(connection: &mut AnyConnection, name: &Name) -> Result<Option<Head>, StoreError> {
+pub(super) fn read_head(
+    connection: &mut AnyConnection,
+    name: &Name,
+) -> Result<Option<Head>, StoreError> {
     read_head_row(connection, name)?.map(HeadRow::into_head).transpose()
 }
 
@@ -122,7 +133,8 @@ impl GraphStore for RowStore {
     }
 
     fn ping(&self) -> Result<(), StoreError> {
-        self.database.ask(|connection| service::table.select(service::id).first::<i64>(connection))?;
+        self.database
+            .ask(|connection| service::table.select(service::id).first::<i64>(connection))?;
         Ok(())
     }
 
@@ -130,7 +142,11 @@ impl GraphStore for RowStore {
         Ok(self.database.ask(read_lock_record)?)
     }
 
-    fn set_lock_record(&self, expected: Option<&LockRecord>, new: &LockRecord) -> Result<LockRecord, StoreError> {
+    fn set_lock_record(
+        &self,
+        expected: Option<&LockRecord>,
+        new: &LockRecord,
+    ) -> Result<LockRecord, StoreError> {
         let written = self.database.write(|connection| {
             let found = read_lock_record(connection)?;
             if found.as_ref() != expected {
@@ -144,7 +160,12 @@ impl GraphStore for RowStore {
         written.map_err(known)
     }
 
-    fn graphs(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, StoreError> {
+    fn graphs(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Head>, StoreError> {
         let rows: Vec<HeadRow> = self.database.ask(|connection| {
             let from = after.map_or(prefix, |after| after.max(prefix));
             let query = graphs::table
@@ -157,10 +178,13 @@ impl GraphStore for RowStore {
             query.load(connection)
         })?;
         let heads = rows.into_iter().map(HeadRow::into_head);
-        let wanted = heads.filter(|head| head.as_ref().map_or(true, |head| after != Some(head.name.as_str())));
+        let wanted = heads
+            .filter(|head| head.as_ref().map_or(true, |head| after != Some(head.name.as_str())));
         wanted
             .take(limit)
-            .take_while(|head| head.as_ref().map_or(true, |head| head.name.as_str().starts_with(prefix)))
+            .take_while(|head| {
+                head.as_ref().map_or(true, |head| head.name.as_str().starts_with(prefix))
+            })
             .collect()
     }
 
@@ -177,7 +201,8 @@ impl GraphStore for RowStore {
                 connection.hold_graph(name.as_str())?;
                 let found = read_head(connection, name)?;
                 if let (Some(head), Some((key, _))) = (&found, keep)
-                    && let Some(stored) = read_answers(connection, head.id, &[key], now_ms - ANSWER_KEPT_MS)?.pop()
+                    && let Some(stored) =
+                        read_answers(connection, head.id, &[key], now_ms - ANSWER_KEPT_MS)?.pop()
                 {
                     return Ok(Creation::Answered(stored));
                 }
@@ -202,8 +227,9 @@ impl GraphStore for RowStore {
                     None if insert_graph(connection, name)? => true,
                     None => continue,
                 };
-                let head = read_head(connection, name)?
-                    .ok_or_else(|| StoreError::DamagedValue(format!("graph `{name}` vanished as it was created")))?;
+                let head = read_head(connection, name)?.ok_or_else(|| {
+                    StoreError::DamagedValue(format!("graph `{name}` vanished as it was created"))
+                })?;
                 let answer = keep.map(|(_, answer)| answer(&head, created));
                 keep_answers(connection, head.id, answer.iter(), now_ms)?;
                 return Ok::<_, CommitError>(Creation::There { head, created });
@@ -211,9 +237,10 @@ impl GraphStore for RowStore {
         });
         written.map_err(|error| match error {
             WriteError::RolledBack(error) => error,
-            WriteError::CommitUnknown(error) => {
-                CommitError::Unknown { attempt: "of creating the graph".to_owned(), reason: error.to_string() }
-            }
+            WriteError::CommitUnknown(error) => CommitError::Unknown {
+                attempt: "of creating the graph".to_owned(),
+                reason: error.to_string(),
+            },
         })
     }
 
@@ -241,7 +268,9 @@ impl GraphStore for RowStore {
                 Some((head, CaughtUp::Changes(changes))) if changes.is_empty() => {
                     return Ok(Some((head, Refresh::Current)));
                 }
-                Some((head, CaughtUp::Changes(changes))) => return Ok(Some((head, Refresh::Changes(changes)))),
+                Some((head, CaughtUp::Changes(changes))) => {
+                    return Ok(Some((head, Refresh::Changes(changes))));
+                }
                 Some((_, CaughtUp::Whole(why))) => log::info!("graph `{name}` is read anew: {why}"),
             },
         }
@@ -256,20 +285,31 @@ impl GraphStore for RowStore {
         Ok(Some((head, Refresh::Whole(Box::new(graph)))))
     }
 
-    fn raise_epoch(&self, read: &Head, epoch: u32, fence: i64, incarnation: &str) -> Result<Head, CommitError> {
+    fn raise_epoch(
+        &self,
+        read: &Head,
+        epoch: u32,
+        fence: i64,
+        incarnation: &str,
+    ) -> Result<Head, CommitError> {
         let written = self.database.write(|connection| {
-            let changed = diesel::update(graphs::table.find(read.id).filter(graphs::epoch.eq(i64::from(read.epoch))))
-                .set((
-                    graphs::epoch.eq(i64::from(epoch)),
-                    graphs::fence.eq(fence),
-                    graphs::lock_incarnation.eq(incarnation),
-                ))
-                .execute(connection)?;
+            let changed = diesel::update(
+                graphs::table.find(read.id).filter(graphs::epoch.eq(i64::from(read.epoch))),
+            )
+            .set((
+                graphs::epoch.eq(i64::from(epoch)),
+                graphs::fence.eq(fence),
+                graphs::lock_incarnation.eq(incarnation),
+            ))
+            .execute(connection)?;
             let now = read_head_by_id(connection, read.id)?;
             if changed == 1 {
                 return Ok(now);
             }
-            Err(CommitError::Conflict { expected: u64::from(read.epoch), actual: u64::from(now.epoch) })
+            Err(CommitError::Conflict {
+                expected: u64::from(read.epoch),
+                actual: u64::from(now.epoch),
+            })
         });
         written.map_err(|error| match error {
             WriteError::RolledBack(error) => error,
@@ -281,7 +321,8 @@ impl GraphStore for RowStore {
     fn seal(&self, read: &Head, token: i64) -> Result<(), CommitError> {
         let sealed = self.database.write(|connection| {
             let row = graphs::table.find(read.id).filter(graphs::epoch.eq(i64::from(read.epoch)));
-            let changed = diesel::update(row.filter(graphs::fence.le(token))).set(graphs::fence.eq(token));
+            let changed =
+                diesel::update(row.filter(graphs::fence.le(token))).set(graphs::fence.eq(token));
             if changed.execute(connection)? == 1 {
                 return Ok(());
             }
@@ -306,7 +347,12 @@ impl GraphStore for RowStore {
         Ok(log.last().map_or(commit.read.chain, |row| row.chain))
     }
 
-    fn stored_answers(&self, graph_id: i64, keys: &[&str], since_ms: i64) -> Result<Vec<StoredAnswer>, StoreError> {
+    fn stored_answers(
+        &self,
+        graph_id: i64,
+        keys: &[&str],
+        since_ms: i64,
+    ) -> Result<Vec<StoredAnswer>, StoreError> {
         Ok(self.database.ask(|connection| read_answers(connection, graph_id, keys, since_ms))?)
     }
 
@@ -352,7 +398,8 @@ impl GraphStore for RowStore {
             for row in rows {
                 let (version, change, chain) = row?;
                 let chain = chain.as_slice().try_into();
-                let chain = chain.map_err(|_| StoreError::DamagedValue(format!("chain of version {version}")))?;
+                let chain = chain
+                    .map_err(|_| StoreError::DamagedValue(format!("chain of version {version}")))?;
                 if !each(version as u64, &change, Chain(chain)) {
                     break;
                 }
@@ -365,7 +412,8 @@ impl GraphStore for RowStore {
 impl RowStore {
     /// Looks for the attempt's row, since the answer to its COMMIT was lost.
     fn resolve(&self, commit: &Commit<'_>, lost: DbError) -> Result<(), CommitError> {
-        let unknown = |reason: String| CommitError::Unknown { attempt: commit.attempt.to_owned(), reason };
+        let unknown =
+            |reason: String| CommitError::Unknown { attempt: commit.attempt.to_owned(), reason };
         if commit.entries.is_empty() {
             return Err(unknown(lost.to_string()));
         }
@@ -375,14 +423,19 @@ impl RowStore {
                 .filter(changes::graph_id.eq(commit.read.id))
                 .filter(changes::version.gt(column(commit.read.version)))
                 .filter(changes::attempt.eq(commit.attempt));
-            let found: Option<i64> = attempts.select(changes::version).first(connection).optional()?;
+            let found: Option<i64> =
+                attempts.select(changes::version).first(connection).optional()?;
             Ok::<_, StoreError>((found, read_head_by_id(connection, commit.read.id)?.oldest))
         });
         match found {
             Ok((Some(_), _)) => Ok(()),
             // Where it would be found, there is nothing any more.
-            Ok((None, oldest)) if oldest > commit.read.version + 1 && !failpoint::is_off("pruned-attempt") => {
-                Err(unknown(format!("{lost}; the change log was pruned since, up to version {oldest}")))
+            Ok((None, oldest))
+                if oldest > commit.read.version + 1 && !failpoint::is_off("pruned-attempt") =>
+            {
+                Err(unknown(format!(
+                    "{lost}; the change log was pruned since, up to version {oldest}"
+                )))
             }
             Ok((None, _)) => Err(CommitError::Unavailable(lost.into())),
             Err(error) => Err(unknown(format!("{lost}; then {error}"))),
@@ -502,7 +555,11 @@ fn write(
 
 /// The first statement of the transaction: it holds the row, or the write does not happen. The version comparison keeps the rules;
 /// the fence makes a stale holder known as such.
-fn conditional_update(connection: &mut AnyConnection, commit: &Commit<'_>, chain: Chain) -> Result<(), CommitError> {
+fn conditional_update(
+    connection: &mut AnyConnection,
+    commit: &Commit<'_>,
+    chain: Chain,
+) -> Result<(), CommitError> {
     let read = commit.read;
     let version = read.version + commit.entries.len() as u64;
     let state = if commit.deletes_graph { GraphState::Deleted } else { GraphState::Open };
@@ -530,7 +587,9 @@ fn conditional_update(connection: &mut AnyConnection, commit: &Commit<'_>, chain
     Err(match now.state {
         GraphState::Frozen => CommitError::Frozen { moved_to: now.moved_to },
         GraphState::Deleted => CommitError::Deleted,
-        GraphState::Open if now.fence > commit.token => CommitError::Fenced { token: commit.token, fence: now.fence },
+        GraphState::Open if now.fence > commit.token => {
+            CommitError::Fenced { token: commit.token, fence: now.fence }
+        }
         GraphState::Open => CommitError::Conflict { expected: read.version, actual: now.version },
     })
 }
@@ -589,17 +648,26 @@ fn row_writes(commit: &Commit<'_>) -> Vec<RowsWrite> {
     let edges = |statement: RowsStatement, mut edges: Vec<Edge>| {
         // In the order of datasets, which are all over the table; the jobs of one turn are close to each other.
         edges.sort_unstable_by_key(|&(job, dataset)| (dataset, job));
-        statement.over(edges.into_iter().map(|(job, dataset)| u64::from(job) << 32 | u64::from(dataset)))
+        statement
+            .over(edges.into_iter().map(|(job, dataset)| u64::from(job) << 32 | u64::from(dataset)))
     };
     fn metadata<'g>(dataset: &Dataset<'g>) -> Option<&'g str> {
         dataset.metadata().map(CanonicalJson::as_str)
     }
-    let datasets_changed = delta.datasets_changed.iter().map(|dataset| (dataset.id(), metadata(dataset)));
-    let jobs_changed =
-        delta.jobs_changed.iter().map(|(job, spec)| (job.id(), spec.map(CanonicalJson::as_str), job.version()));
-    let datasets_new =
-        delta.datasets_new.iter().map(|dataset| (dataset.id(), dataset.name().as_str(), metadata(dataset)));
-    let jobs_new = delta.jobs_new.iter().map(|job| (job.id(), job.name().as_str(), job.spec().as_str(), job.version()));
+    let datasets_changed =
+        delta.datasets_changed.iter().map(|dataset| (dataset.id(), metadata(dataset)));
+    let jobs_changed = delta
+        .jobs_changed
+        .iter()
+        .map(|(job, spec)| (job.id(), spec.map(CanonicalJson::as_str), job.version()));
+    let datasets_new = delta
+        .datasets_new
+        .iter()
+        .map(|dataset| (dataset.id(), dataset.name().as_str(), metadata(dataset)));
+    let jobs_new = delta
+        .jobs_new
+        .iter()
+        .map(|job| (job.id(), job.name().as_str(), job.spec().as_str(), job.version()));
     let writes = [
         edges(RowsStatement::DELETE_INPUTS, delta.inputs_gone),
         edges(RowsStatement::DELETE_OUTPUTS, delta.outputs_gone),
@@ -616,8 +684,10 @@ fn row_writes(commit: &Commit<'_>) -> Vec<RowsWrite> {
 }
 
 fn delete_all(connection: &mut AnyConnection, graph_id: i64) -> Result<(), CommitError> {
-    diesel::delete(job_inputs::table.filter(job_inputs::graph_id.eq(graph_id))).execute(connection)?;
-    diesel::delete(job_outputs::table.filter(job_outputs::graph_id.eq(graph_id))).execute(connection)?;
+    diesel::delete(job_inputs::table.filter(job_inputs::graph_id.eq(graph_id)))
+        .execute(connection)?;
+    diesel::delete(job_outputs::table.filter(job_outputs::graph_id.eq(graph_id)))
+        .execute(connection)?;
     diesel::delete(jobs::table.filter(jobs::graph_id.eq(graph_id))).execute(connection)?;
     diesel::delete(datasets::table.filter(datasets::graph_id.eq(graph_id))).execute(connection)?;
     Ok(())

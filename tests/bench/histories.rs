@@ -52,7 +52,9 @@ fn over_http_every_answer_is_the_state_at_its_version() {
 fn conflicts_are_rejected_for_every_reason_that_they_are_made_for() {
     let place = Place::new();
     let history = checked(&place.in_process(), &place, "--workload conflict --requests 600");
-    for reason in ["cycle", "second_producer", "already_exists", "edge_not_found", "precondition_failed"] {
+    for reason in
+        ["cycle", "second_producer", "already_exists", "edge_not_found", "precondition_failed"]
+    {
         let reason = format!("urn:fencepost:problem:{reason}");
         assert!(history.iter().any(|line| line["problem"]["type"] == reason), "no {reason}");
     }
@@ -73,13 +75,15 @@ fn workloads_on_a_graph_take_what_they_find_there() {
         number(history.last().unwrap(), "final_version")
     );
 
-    let (_, history) = place.record(&server.target(), "--workload plans --plan-jobs 100 --requests 40");
+    let (_, history) =
+        place.record(&server.target(), "--workload plans --plan-jobs 100 --requests 40");
     for call in calls(&history) {
         let jobs = number(&call.end["answer"], "jobs");
         assert!((50..=200).contains(&jobs), "a plan of {jobs} jobs");
     }
 
-    let (report, _) = place.record(&server.target(), "--workload fetch --path /livez --requests 50");
+    let (report, _) =
+        place.record(&server.target(), "--workload fetch --path /livez --requests 50");
     assert_eq!(report.json()["requests"][0]["verdict"], "answered");
     assert_eq!(report.json()["count"], 50);
 }
@@ -87,7 +91,8 @@ fn workloads_on_a_graph_take_what_they_find_there() {
 #[test]
 fn a_load_has_exactly_the_size_that_was_asked_for_and_once_is_enough() {
     for shape in ["chain", "layered", "fan-out", "fan-in", "random", "scale-free"] {
-        for (jobs, datasets, edges) in [(1_000, 1_000, 4_000), (700, 900, 2_345), (500, 400, 1_400)] {
+        for (jobs, datasets, edges) in [(1_000, 1_000, 4_000), (700, 900, 2_345), (500, 400, 1_400)]
+        {
             let place = Place::new();
             let target = place.in_process();
             let line = format!(
@@ -95,10 +100,15 @@ fn a_load_has_exactly_the_size_that_was_asked_for_and_once_is_enough() {
             );
             place.record(&target, &line);
             let image = target.service().unwrap().read_and_wait(&super::place::graph()).unwrap();
-            let found = (image.graph.job_count(), image.graph.dataset_count(), image.graph.edge_count());
+            let found =
+                (image.graph.job_count(), image.graph.dataset_count(), image.graph.edge_count());
             assert_eq!(found, (jobs, datasets, edges), "{shape}");
             let (again, _) = place.record(&target, &line);
-            assert_eq!(again.json()["final_version"], image.key.version, "a second load changes nothing");
+            assert_eq!(
+                again.json()["final_version"],
+                image.key.version,
+                "a second load changes nothing"
+            );
         }
     }
 }
@@ -107,7 +117,9 @@ fn a_load_has_exactly_the_size_that_was_asked_for_and_once_is_enough() {
 fn runs_that_register_one_after_another_put_no_job_twice() {
     let place = Place::new();
     let target = place.in_process();
-    for (order, requests) in [("topological", 20), ("reverse", 30), ("random", 20), ("topological", 20)] {
+    for (order, requests) in
+        [("topological", 20), ("reverse", 30), ("random", 20), ("topological", 20)]
+    {
         let line = format!("--workload register --order {order} --requests {requests}");
         let (_, history) = place.record(&target, &line);
         assert!(calls(&history).iter().all(|call| call.end["created"] == true), "{order}");
@@ -115,8 +127,10 @@ fn runs_that_register_one_after_another_put_no_job_twice() {
 }
 
 fn requests(history: &[Value]) -> Vec<(u64, Value)> {
-    let mut requests: Vec<_> =
-        calls(history).iter().map(|call| (number(call.invoke, "id"), call.invoke["request"].clone())).collect();
+    let mut requests: Vec<_> = calls(history)
+        .iter()
+        .map(|call| (number(call.invoke, "id"), call.invoke["request"].clone()))
+        .collect();
     requests.sort_by_key(|(id, _)| *id);
     requests
 }

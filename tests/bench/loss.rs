@@ -16,7 +16,10 @@ use super::replay::{calls, number};
 
 fn drive(url: &str, history: &Path, line: &str) -> std::process::Command {
     let mut command = fencepost();
-    command.args(["bench", "drive", "--url", url, "--history"]).arg(history).args(line.split_whitespace());
+    command
+        .args(["bench", "drive", "--url", url, "--history"])
+        .arg(history)
+        .args(line.split_whitespace());
     command
 }
 
@@ -36,11 +39,17 @@ fn a_server_that_dies_leaves_unknown_outcomes_and_exit_code_3() {
     let place = Place::new();
     let mut server = place.serve();
     let line = "--workload register --seconds 1000 --patience-seconds 0.2";
-    let run = drive(&server.url, &place.path("history"), line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let run = drive(&server.url, &place.path("history"), line)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut run = run.expect("the driver starts");
     let mut connection = server.target().connect();
     while version(connection.as_mut()) < 20 {
-        assert!(run.try_wait().expect("the driver can be asked").is_none(), "the driver ended early");
+        assert!(
+            run.try_wait().expect("the driver can be asked").is_none(),
+            "the driver ended early"
+        );
     }
     server.kill();
     let (code, log) = code(&run.wait_with_output().expect("the driver ends"));
@@ -52,13 +61,17 @@ fn a_server_that_dies_leaves_unknown_outcomes_and_exit_code_3() {
     assert!(unknown > 0, "requests were under way");
     assert!(history.last().expect("a last line")["final_version"].is_null());
     let process = |call: &super::replay::Call<'_>| number(call.invoke, "process");
-    assert!(calls.iter().any(|call| process(call) >= 8), "after an unknown outcome a client is another process");
+    assert!(
+        calls.iter().any(|call| process(call) >= 8),
+        "after an unknown outcome a client is another process"
+    );
 
     // What was accepted is there, and what is there beyond it was unknown.
     let accepted = calls.iter().filter(|call| call.end["changed"] == true);
     let accepted: Vec<u64> = accepted.map(|call| number(call.end, "version")).collect();
     let service = place.in_process();
-    let image = service.service().expect("in process").read_and_wait(&graph()).expect("the graph is there");
+    let image =
+        service.service().expect("in process").read_and_wait(&graph()).expect("the graph is there");
     assert!(accepted.iter().all(|&version| version <= image.key.version));
     assert!((accepted.len() as u64..=accepted.len() as u64 + unknown).contains(&image.key.version));
 }
@@ -68,11 +81,17 @@ fn clients_of_a_node_that_dies_go_on_at_the_next_one() {
     let place = Place::new();
     let (mut first, second) = (place.serve(), place.serve());
     let line = format!("--url {} --workload conflict --requests 3000 --clients 8", second.url);
-    let run = drive(&first.url, &place.path("history"), &line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let run = drive(&first.url, &place.path("history"), &line)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut run = run.expect("the driver starts");
     let mut connection = second.target().connect();
     while version(connection.as_mut()) < 20 {
-        assert!(run.try_wait().expect("the driver can be asked").is_none(), "the driver ended early");
+        assert!(
+            run.try_wait().expect("the driver can be asked").is_none(),
+            "the driver ended early"
+        );
     }
     first.kill();
     let (code, log) = code(&run.wait_with_output().expect("the driver ends"));
@@ -80,7 +99,10 @@ fn clients_of_a_node_that_dies_go_on_at_the_next_one() {
 
     let history = place.history();
     assert_eq!(history[0]["target"], format!("{}, {}", first.url, second.url));
-    assert!(history.last().expect("a last line")["final_version"].is_u64(), "the second node tells how it ended");
+    assert!(
+        history.last().expect("a last line")["final_version"].is_u64(),
+        "the second node tells how it ended"
+    );
     let calls = calls(&history);
     let lost = calls.iter().filter(|call| call.end["verdict"] == "unknown").count();
     assert!((1..=8).contains(&lost), "{lost} requests were lost: each client loses its node once");
@@ -97,8 +119,11 @@ fn clients_of_a_node_that_dies_go_on_at_the_next_one() {
 #[test]
 fn a_server_that_is_away_at_the_start_is_exit_code_3() {
     let place = Place::new();
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-    let output = drive(&format!("http://{free}"), &place.path("history"), "--workload register").output();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port");
+    let output =
+        drive(&format!("http://{free}"), &place.path("history"), "--workload register").output();
     let (code, log) = code(&output.expect("the driver runs"));
     assert_eq!(code, Some(3), "{log}");
 }
@@ -141,9 +166,13 @@ fn an_answer_that_is_no_documented_verdict_is_exit_code_1() {
             }
         });
     });
-    let output = drive(&url, &place.path("history"), "--workload fetch --requests 3 --clients 1").output();
+    let output =
+        drive(&url, &place.path("history"), "--workload fetch --requests 3 --clients 1").output();
     let (code, log) = code(&output.expect("the driver runs"));
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("3 answers were no documented verdicts"), "{log}");
-    assert_eq!(calls(&place.history()).iter().filter(|call| call.end["verdict"] == "undocumented").count(), 3);
+    assert_eq!(
+        calls(&place.history()).iter().filter(|call| call.end["verdict"] == "undocumented").count(),
+        3
+    );
 }

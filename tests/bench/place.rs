@@ -20,7 +20,9 @@ struct Line {
 }
 
 pub fn arguments(line: &str) -> DriveArgs {
-    Line::try_parse_from(std::iter::once("drive").chain(line.split_whitespace())).expect("the arguments are right").args
+    Line::try_parse_from(std::iter::once("drive").chain(line.split_whitespace()))
+        .expect("the arguments are right")
+        .args
 }
 
 pub struct Place {
@@ -96,7 +98,8 @@ impl Server {
     }
 
     pub fn target(&self) -> HttpTarget {
-        HttpTarget::new(std::slice::from_ref(&self.url), graph(), Duration::from_secs(60)).expect("the URL is right")
+        HttpTarget::new(std::slice::from_ref(&self.url), graph(), Duration::from_secs(60))
+            .expect("the URL is right")
     }
 
     pub fn kill(&mut self) {

@@ -13,7 +13,8 @@ pub struct Call<'h> {
 
 /// Pairs every invocation with its one completion, and checks what holds of every history.
 pub fn calls(history: &[Value]) -> Vec<Call<'_>> {
-    let (start, end) = (history.first().expect("a first line"), history.last().expect("a last line"));
+    let (start, end) =
+        (history.first().expect("a first line"), history.last().expect("a last line"));
     assert_eq!((start["event"].as_str(), end["event"].as_str()), (Some("start"), Some("end")));
     assert_eq!(start["format"], fencepost::bench::FORMAT_VERSION);
     let mut open: HashMap<u64, &Value> = HashMap::new();
@@ -43,7 +44,11 @@ pub fn calls(history: &[Value]) -> Vec<Call<'_>> {
     }
     assert!(open.is_empty(), "{} requests have no completion", open.len());
     for event in ["invoke", "ok", "fail", "info"] {
-        assert_eq!(number(end, event), counts.get(event).copied().unwrap_or_default(), "count of {event}");
+        assert_eq!(
+            number(end, event),
+            counts.get(event).copied().unwrap_or_default(),
+            "count of {event}"
+        );
     }
     calls
 }

@@ -37,7 +37,8 @@ impl SequentialSpec for OneGraph {
                     let changed = !change.is_empty();
                     let version = next.version();
                     if changed {
-                        self.log.push(serde_json::from_str(&change.canonical_json(version)).unwrap());
+                        self.log
+                            .push(serde_json::from_str(&change.canonical_json(version)).unwrap());
                     }
                     self.graph = next;
                     json!({"event": "ok", "verdict": "accepted", "version": version, "changed": changed, "created": created})
@@ -65,7 +66,9 @@ fn by_search(run: &Run) -> bool {
     events.sort_by_key(|line| line["time_ns"].as_u64());
     let not_served = |id: &Value| {
         run.history.iter().any(|line| {
-            line["id"] == *id && ["refused", "unreachable"].contains(&line["verdict"].as_str().unwrap_or_default())
+            line["id"] == *id
+                && ["refused", "unreachable"]
+                    .contains(&line["verdict"].as_str().unwrap_or_default())
         })
     };
     for line in events {
@@ -101,7 +104,8 @@ fn by_us(run: &Run) -> Result<bool, String> {
 
 /// Changes something that a service might get wrong.
 fn corrupt(run: &mut Run, choices: &mut Choices) {
-    let ends: Vec<usize> = (0..run.history.len()).filter(|&at| run.history[at]["version"].is_u64()).collect();
+    let ends: Vec<usize> =
+        (0..run.history.len()).filter(|&at| run.history[at]["version"].is_u64()).collect();
     if ends.is_empty() {
         return;
     }
@@ -109,7 +113,10 @@ fn corrupt(run: &mut Run, choices: &mut Choices) {
     let (one, other) = (some(), some());
     match choices.below(7) {
         0 => run.history[one]["version"] = json!(run.history[one]["version"].as_u64().unwrap() + 1),
-        1 => run.history[one]["version"] = json!(run.history[one]["version"].as_u64().unwrap().saturating_sub(1)),
+        1 => {
+            run.history[one]["version"] =
+                json!(run.history[one]["version"].as_u64().unwrap().saturating_sub(1))
+        }
         2 if run.history[one]["verdict"] == run.history[other]["verdict"] => {
             for field in ["version", "answer", "changed", "created", "problem"] {
                 let kept = run.history[one][field].clone();
@@ -154,7 +161,13 @@ fn on_small_histories_the_checker_says_what_a_search_of_all_orders_says() {
         }
         // A history that is not well formed has no verdict.
         let Ok(ours) = by_us(&run) else { continue };
-        assert_eq!(ours, by_search(&run), "seed {seed}\n{}\n{}", lines(&run.history), lines(&run.log));
+        assert_eq!(
+            ours,
+            by_search(&run),
+            "seed {seed}\n{}\n{}",
+            lines(&run.history),
+            lines(&run.log)
+        );
         if ours { valid += 1 } else { invalid += 1 }
     }
     assert!(valid > 100 && invalid > 100, "{valid} valid, {invalid} invalid");

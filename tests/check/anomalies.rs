@@ -9,7 +9,11 @@ use super::script::*;
 #[track_caller]
 fn says(finding: &Finding, kind: Kind, version: u64, ids: &[u64], expected: &str, because: &str) {
     let involved: Vec<u64> = finding.operations.iter().map(|operation| operation.id).collect();
-    assert_eq!((finding.kind, finding.version, &involved[..]), (kind, Some(version), ids), "{finding}");
+    assert_eq!(
+        (finding.kind, finding.version, &involved[..]),
+        (kind, Some(version), ids),
+        "{finding}"
+    );
     let text = finding.to_string();
     let told = format!("  expected    {expected}\n  because     {because}");
     assert!(text.ends_with(&told), "{text}\n\nand not\n\n{told}");
@@ -33,7 +37,10 @@ fn a_finding_shows_who_asked_what_and_when() {
   because     that is the graph at version 1"#;
     assert_eq!(finding.to_string(), expected);
     let json = serde_json::to_value(&finding).unwrap();
-    assert_eq!((&json["kind"], &json["operations"][0]["from_ms"]), (&json!("wrong-answer"), &json!(3.0)));
+    assert_eq!(
+        (&json["kind"], &json["operations"][0]["from_ms"]),
+        (&json!("wrong-answer"), &json!(3.0))
+    );
 }
 
 #[test]
@@ -42,7 +49,14 @@ fn a_version_that_two_writes_made() {
         .call(0, [1, 4], put_job("a", &[], &[]), created(1))
         .call(1, [2, 5], put_job("b", &[], &[]), created(1))
         .found();
-    says(&finding, Kind::DuplicateVersion, 1, &[0, 1], "two versions", "each accepted change has a version of its own");
+    says(
+        &finding,
+        Kind::DuplicateVersion,
+        1,
+        &[0, 1],
+        "two versions",
+        "each accepted change has a version of its own",
+    );
 }
 
 #[test]
@@ -51,16 +65,17 @@ fn a_version_that_no_write_made() {
         .call(0, [1, 2], put_job("a", &[], &[]), created(1))
         .call(0, [3, 4], put_job("b", &[], &[]), created(3))
         .found();
-    let because =
-        "no accepted write made this version, no write of unknown outcome could have, and there are later ones";
+    let because = "no accepted write made this version, no write of unknown outcome could have, and there are later ones";
     says(&finding, Kind::VersionGap, 2, &[], "a write that made version 2", because);
 }
 
 #[test]
 fn a_write_and_an_answer_at_versions_that_cannot_be() {
     let log = [logged_job(1, "a")];
-    let finding =
-        Script::new().beginning_at(1).call(0, [1, 2], put_job("b", &[], &[]), created(1)).found_with_log(&log);
+    let finding = Script::new()
+        .beginning_at(1)
+        .call(0, [1, 2], put_job("b", &[], &[]), created(1))
+        .found_with_log(&log);
     let because = "the history begins at version 1: its writes make later ones";
     says(&finding, Kind::PhantomVersion, 1, &[0], "a version of its own", because);
     let finding = Script::new()
@@ -104,7 +119,14 @@ fn an_accepted_write_that_the_log_does_not_have() {
         created(2),
     );
     let finding = script.found_with_log(&[logged_job(1, "a")]);
-    says(&finding, Kind::LostWrite, 2, &[1], "the accepted change in the log", "the change log ends at version 1");
+    says(
+        &finding,
+        Kind::LostWrite,
+        2,
+        &[1],
+        "the accepted change in the log",
+        "the change log ends at version 1",
+    );
 
     let finding = script.found_with_log(&[logged_job(1, "a"), logged_job(2, "c")]);
     let change = |name| {
@@ -120,7 +142,14 @@ fn an_accepted_write_that_the_log_does_not_have() {
 fn a_log_that_breaks_off_repeats_itself_or_tells_what_cannot_be() {
     let script = Script::new().beginning_at(1).call(0, [1, 2], put_job("b", &[], &[]), created(2));
     let finding = script.found_with_log(&[logged_job(1, "a"), logged_job(3, "b")]);
-    says(&finding, Kind::DamagedLog, 2, &[], "a change of version 2", "log.ndjson has version 3 in its place");
+    says(
+        &finding,
+        Kind::DamagedLog,
+        2,
+        &[],
+        "a change of version 2",
+        "log.ndjson has version 3 in its place",
+    );
     let finding = script.found_with_log(&[]);
     let because = "the history begins at version 1, and log.ndjson ends at 0";
     says(&finding, Kind::DamagedLog, 1, &[], "a change log that reaches further", because);
@@ -150,13 +179,26 @@ fn a_write_that_was_accepted_against_the_rules() {
         .call(0, [1, 2], put_job("a", &["x"], &["y"]), created(1))
         .call(0, [3, 4], put_job("b", &["y"], &["x"]), created(2))
         .found();
-    let expected =
-        r#"rejected: {"cycle":["a","y","b","x","a"],"operation":0,"status":409,"type":"urn:fencepost:problem:cycle"}"#;
-    says(&finding, Kind::IllegalAccept, 2, &[1], expected, "that is what the rules say at version 1");
+    let expected = r#"rejected: {"cycle":["a","y","b","x","a"],"operation":0,"status":409,"type":"urn:fencepost:problem:cycle"}"#;
+    says(
+        &finding,
+        Kind::IllegalAccept,
+        2,
+        &[1],
+        expected,
+        "that is what the rules say at version 1",
+    );
 
     let finding = Script::new().call(0, [1, 2], delete_job("a"), unchanged(0)).found();
     let expected = r#"rejected: {"name":"a","operation":0,"status":404,"type":"urn:fencepost:problem:job_not_found"}"#;
-    says(&finding, Kind::IllegalAccept, 0, &[0], expected, "that is what the rules say at version 0");
+    says(
+        &finding,
+        Kind::IllegalAccept,
+        0,
+        &[0],
+        expected,
+        "that is what the rules say at version 0",
+    );
 }
 
 #[test]
@@ -184,12 +226,20 @@ fn a_write_that_says_wrongly_whether_it_created_something() {
     end["created"] = json!(true);
     let script = Script::new().call(0, [1, 2], put_job("a", &[], &[]), created(1));
     let finding = script.call(0, [3, 4], put_job("a", &[], &[]), end).found();
-    says(&finding, Kind::WrongCreated, 1, &[1], "created: false", "nothing came to be at version 1");
+    says(
+        &finding,
+        Kind::WrongCreated,
+        1,
+        &[1],
+        "created: false",
+        "nothing came to be at version 1",
+    );
 }
 
 #[test]
 fn a_rejection_of_what_is_legal_or_for_another_reason() {
-    let absent = |name: &str| rejected(0, 404, "job_not_found", json!({"name": name, "operation": 0}));
+    let absent =
+        |name: &str| rejected(0, 404, "job_not_found", json!({"name": name, "operation": 0}));
     let finding = Script::new().call(0, [1, 2], put_job("a", &[], &[]), absent("a")).found();
     says(&finding, Kind::WrongRejection, 0, &[0], "accepted", "the rules allow it at version 0");
 
@@ -288,7 +338,10 @@ fn an_answer_that_is_older_than_one_before_it() {
     script().call(1, [2, 5], read_graph(), counts(1, 1, 0, 0)).valid();
 
     let log = [logged_job(1, "a")];
-    let finding = Script::new().beginning_at(1).call(0, [1, 2], read_graph(), counts(0, 0, 0, 0)).found_with_log(&log);
+    let finding = Script::new()
+        .beginning_at(1)
+        .call(0, [1, 2], read_graph(), counts(0, 0, 0, 0))
+        .found_with_log(&log);
     let because = "the history begins at version 1";
     says(&finding, Kind::StaleAnswer, 0, &[0], "an answer at version 1 or later", because);
 }
@@ -342,7 +395,8 @@ fn an_end_that_is_not_where_the_changes_lead() {
     says(&finding, Kind::FinalDigest, 1, &[], &digest, because);
     script().ending_with(1, &digest).valid();
 
-    let finding = script().ending_with(0, &Script::new().ending_with(0, "").found().expected).found();
+    let finding =
+        script().ending_with(0, &Script::new().ending_with(0, "").found().expected).found();
     let because = "1.ndjson:4 says that the graph ended at version 0";
     says(&finding, Kind::FinalVersion, 0, &[0], "a version from 1 to 1", because);
     let finding = script().ending_with(2, "abc").found_with_log(&[logged_job(1, "a")]);
@@ -370,9 +424,14 @@ fn an_unknown_write_may_or_may_not_have_been_applied() {
     let summary = script().call(1, [3, 4], read_graph(), counts(1, 1, 0, 0)).valid();
     assert_eq!((summary.unknown, summary.unknown_applied, summary.last_version), (1, 1, 1));
     // It may be applied long after the last answer.
-    let summary = script().call(1, [3, 4], read_graph(), counts(0, 0, 0, 0)).valid_with_log(&[logged_job(1, "a")]);
+    let summary = script()
+        .call(1, [3, 4], read_graph(), counts(0, 0, 0, 0))
+        .valid_with_log(&[logged_job(1, "a")]);
     assert_eq!((summary.unknown_applied, summary.last_version), (1, 1));
-    assert_eq!(summary.to_string(), "valid: 2 operations, versions 0 to 1, 1 unknown outcomes resolved (1 applied)");
+    assert_eq!(
+        summary.to_string(),
+        "valid: 2 operations, versions 0 to 1, 1 unknown outcomes resolved (1 applied)"
+    );
 }
 
 #[test]
@@ -392,13 +451,18 @@ fn an_unknown_write_is_applied_once() {
     let script = || Script::new().call(0, [1, 2], put_dataset("x", json!({})), unknown());
     let declared = |version: u64| json!({"version": version, "facts": [{"fact": "dataset_declared", "name": "x", "metadata": {}}]});
     let gone = |version: u64| json!({"version": version, "facts": [{"fact": "dataset_undeclared", "name": "x"}]});
-    let delete = json!({"call": "deleteDataset", "operations": [{"op": "delete_dataset", "name": "x"}]});
+    let delete =
+        json!({"call": "deleteDataset", "operations": [{"op": "delete_dataset", "name": "x"}]});
     let once = script().call(1, [3, 4], delete.clone(), changed(2));
     once.valid_with_log(&[declared(1), gone(2)]);
     let finding = once.found_with_log(&[declared(1), gone(2), declared(3)]);
     let because = "each write is applied once, and there are fewer writes of unknown outcome than changes of this kind";
     says(&finding, Kind::PhantomChange, 3, &[0], "a write for each change", because);
-    once.call(2, [1, 9], put_dataset("x", json!({})), unknown()).valid_with_log(&[declared(1), gone(2), declared(3)]);
+    once.call(2, [1, 9], put_dataset("x", json!({})), unknown()).valid_with_log(&[
+        declared(1),
+        gone(2),
+        declared(3),
+    ]);
 }
 
 #[test]
@@ -407,8 +471,7 @@ fn what_only_one_write_can_have_done_is_left_to_it() {
     let write = |operations: &[Value]| json!({"call": "applyChangeset", "operations": operations});
     let delete = |name: &str| write(&[json!({"op": "delete_dataset", "name": name})]);
     let declared = |version: u64, name: &str| json!({"version": version, "facts": [{"fact": "dataset_declared", "name": name, "metadata": {}}]});
-    let gone =
-        |version: u64, name: &str| json!({"version": version, "facts": [{"fact": "dataset_undeclared", "name": name}]});
+    let gone = |version: u64, name: &str| json!({"version": version, "facts": [{"fact": "dataset_undeclared", "name": name}]});
     // Both unknown writes can have made version 2, and only the first version 5: there `y` would come with `x`.
     let summary = Script::new()
         .call(9, [1, 2], write(&[put("y")]), created(1))
@@ -416,7 +479,13 @@ fn what_only_one_write_can_have_done_is_left_to_it() {
         .call(1, [3, 4], write(&[put("x"), put("y")]), unknown())
         .call(9, [5, 6], delete("y"), changed(3))
         .call(9, [7, 8], delete("x"), changed(4))
-        .valid_with_log(&[declared(1, "y"), declared(2, "x"), gone(3, "y"), gone(4, "x"), declared(5, "x")]);
+        .valid_with_log(&[
+            declared(1, "y"),
+            declared(2, "x"),
+            gone(3, "y"),
+            gone(4, "x"),
+            declared(5, "x"),
+        ]);
     assert_eq!((summary.unknown, summary.unknown_applied), (2, 2));
 }
 
@@ -429,7 +498,8 @@ fn several_unknown_writes_that_fit_leave_it_undecided_without_a_log() {
             .call(2, [3, 4], read_graph(), counts(1, 1, 0, 0))
     };
     let finding = script("b").found();
-    let because = "several writes of unknown outcome could have made this version, two of them these";
+    let because =
+        "several writes of unknown outcome could have made this version, two of them these";
     let expected = "the change log: --stored or --changes FILE";
     says(&finding, Kind::Undecided, 1, &[0, 1], expected, because);
     assert!(finding.to_string().starts_with("undecided at version 1\n"));
@@ -458,9 +528,14 @@ fn files_of_one_graph_are_judged_together_each_by_its_own_clock() {
     assert_eq!((summary.operations, summary.last_version), (3, 2));
     assert_eq!(found(judge(&[&beside], None).unwrap()).kind, Kind::VersionGap);
     // What began at version 1 cannot see version 0.
-    let after = Script::new().beginning_at(1).call(0, [1, 2], read_graph(), counts(0, 0, 0, 0)).text();
+    let after =
+        Script::new().beginning_at(1).call(0, [1, 2], read_graph(), counts(0, 0, 0, 0)).text();
     let finding = found(judge(&[&first, &after], None).unwrap());
-    assert_eq!((finding.kind, &*finding.operations[0].at), (Kind::StaleAnswer, "2.ndjson:2"), "{finding}");
+    assert_eq!(
+        (finding.kind, &*finding.operations[0].at),
+        (Kind::StaleAnswer, "2.ndjson:2"),
+        "{finding}"
+    );
     let again = Script::new().call(0, [1, 2], put_job("c", &[], &[]), created(1)).text();
     assert_eq!(found(judge(&[&first, &again], None).unwrap()).kind, Kind::DuplicateVersion);
 }
@@ -474,11 +549,19 @@ fn json_counts_as_canonical_text_and_numbers_by_their_digits() {
         {"op": "patch_job", "name": "a", "patch": {"spec": {"a": null, "b": {"l": {}, "k": null}}}},
     ]});
     let read = |version: u64, spec: Value| {
-        answered(version, json!({"name": "a", "inputs": [], "outputs": [], "spec": spec, "version": version}))
+        answered(
+            version,
+            json!({"name": "a", "inputs": [], "outputs": [], "spec": spec, "version": version}),
+        )
     };
     let text = Script::new()
         .call(0, [1, 2], put, created(1))
-        .call(0, [3, 4], read_job("a"), read(1, json!({"a": "\u{e9}\n", "b": {"k": [1, null]}, "z": 2.5})))
+        .call(
+            0,
+            [3, 4],
+            read_job("a"),
+            read(1, json!({"a": "\u{e9}\n", "b": {"k": [1, null]}, "z": 2.5})),
+        )
         .call(0, [5, 6], patch, changed(2))
         .call(0, [7, 8], read_job("a"), read(2, json!({"b": {"l": {}}, "z": 2.5})))
         .text();

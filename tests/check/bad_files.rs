@@ -12,7 +12,8 @@ fn two_calls() -> Script {
 /// What is said of the history after `change` to its lines.
 #[track_caller]
 fn refusal(change: impl FnOnce(&mut Vec<Value>)) -> String {
-    let mut changed: Vec<Value> = two_calls().text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut changed: Vec<Value> =
+        two_calls().text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     change(&mut changed);
     judge(&[&lines(&changed)], None).expect_err("a bad file").to_string()
 }
@@ -20,28 +21,49 @@ fn refusal(change: impl FnOnce(&mut Vec<Value>)) -> String {
 #[test]
 fn a_history_that_is_not_whole_is_refused() {
     two_calls().valid();
-    let cut_off = "1.ndjson: has no last line: the run was cut off, and nothing can be judged by it";
+    let cut_off =
+        "1.ndjson: has no last line: the run was cut off, and nothing can be judged by it";
     assert_eq!(refusal(|lines| drop(lines.pop())), cut_off);
     assert_eq!(refusal(Vec::clear), cut_off);
     assert_eq!(refusal(|lines| drop(lines.remove(0))), "1.ndjson:1: a history begins with `start`");
-    assert_eq!(refusal(|lines| drop(lines.remove(2))), "1.ndjson:3: process 0 has two requests under way");
+    assert_eq!(
+        refusal(|lines| drop(lines.remove(2))),
+        "1.ndjson:3: process 0 has two requests under way"
+    );
     assert_eq!(refusal(|lines| drop(lines.remove(1))), "1.ndjson:2: id 0 ends and never began");
     assert_eq!(refusal(|lines| drop(lines.remove(4))), "1.ndjson:5: id 1 has no end");
     assert_eq!(refusal(|lines| lines.insert(3, lines[2].clone())), "1.ndjson:4: id 0 ends twice");
-    assert_eq!(refusal(|lines| lines.push(lines[1].clone())), "1.ndjson:7: the history goes on after its end");
-    assert_eq!(refusal(|lines| lines.insert(1, lines[0].clone())), "1.ndjson:2: a history begins once");
-    assert_eq!(refusal(|lines| lines[5]["ok"] = json!(3)), "1.ndjson:6: there are 2 lines of ok, and not 3");
-    assert_eq!(refusal(|lines| lines[5]["time_ns"] = json!(1)), "1.ndjson:6: the end comes before the last answer");
+    assert_eq!(
+        refusal(|lines| lines.push(lines[1].clone())),
+        "1.ndjson:7: the history goes on after its end"
+    );
+    assert_eq!(
+        refusal(|lines| lines.insert(1, lines[0].clone())),
+        "1.ndjson:2: a history begins once"
+    );
+    assert_eq!(
+        refusal(|lines| lines[5]["ok"] = json!(3)),
+        "1.ndjson:6: there are 2 lines of ok, and not 3"
+    );
+    assert_eq!(
+        refusal(|lines| lines[5]["time_ns"] = json!(1)),
+        "1.ndjson:6: the end comes before the last answer"
+    );
 }
 
 #[test]
 fn lines_that_contradict_each_other_are_refused() {
     assert_eq!(refusal(|lines| lines[3]["id"] = json!(0)), "1.ndjson:4: id 0 comes twice");
     assert_eq!(refusal(|lines| lines[2]["process"] = json!(7)), "1.ndjson:3: id 0 is of process 0");
-    assert_eq!(refusal(|lines| lines[2]["time_ns"] = json!(7)), "1.ndjson:3: id 0 ends before it begins");
-    assert_eq!(refusal(|lines| lines[3]["time_ns"] = json!(7)), "1.ndjson:4: process 0 goes back in time");
-    let gone =
-        json!({"event": "info", "process": 0, "id": 0, "time_ns": 2_000_000, "verdict": "unknown", "reason": ""});
+    assert_eq!(
+        refusal(|lines| lines[2]["time_ns"] = json!(7)),
+        "1.ndjson:3: id 0 ends before it begins"
+    );
+    assert_eq!(
+        refusal(|lines| lines[3]["time_ns"] = json!(7)),
+        "1.ndjson:4: process 0 goes back in time"
+    );
+    let gone = json!({"event": "info", "process": 0, "id": 0, "time_ns": 2_000_000, "verdict": "unknown", "reason": ""});
     assert_eq!(refusal(|lines| lines[2] = gone), "1.ndjson:4: process 0 goes on after an `info`");
     let other = Script::new().text().replace("\"g\"", "\"h\"");
     let error = judge(&[&two_calls().text(), &other], None).expect_err("another graph").to_string();
@@ -51,12 +73,24 @@ fn lines_that_contradict_each_other_are_refused() {
 #[test]
 fn lines_that_are_not_understood_are_refused() {
     let mixed = "`accepted` is no verdict of an event Ok that ends this call";
-    assert_eq!(refusal(|lines| lines[4]["verdict"] = json!("accepted")), format!("1.ndjson:5: {mixed}"));
-    assert_eq!(refusal(|lines| lines[2]["created"] = Value::Null), "1.ndjson:3: created is missing");
-    assert_eq!(refusal(|lines| lines[4]["version"] = Value::Null), "1.ndjson:5: version is missing");
+    assert_eq!(
+        refusal(|lines| lines[4]["verdict"] = json!("accepted")),
+        format!("1.ndjson:5: {mixed}")
+    );
+    assert_eq!(
+        refusal(|lines| lines[2]["created"] = Value::Null),
+        "1.ndjson:3: created is missing"
+    );
+    assert_eq!(
+        refusal(|lines| lines[4]["version"] = Value::Null),
+        "1.ndjson:5: version is missing"
+    );
     let format = "1.ndjson:1: format 2 is not known; this program reads format 1";
     assert_eq!(refusal(|lines| lines[0]["format"] = json!(2)), format);
-    assert_eq!(refusal(|lines| lines[0]["clock"] = json!({"unit": "us"})), "1.ndjson:1: the clock's unit is not ns");
+    assert_eq!(
+        refusal(|lines| lines[0]["clock"] = json!({"unit": "us"})),
+        "1.ndjson:1: the clock's unit is not ns"
+    );
     let no_graph = "1.ndjson:1: the history is about no graph: there is nothing to check";
     assert_eq!(refusal(|lines| lines[0]["graph"] = Value::Null), no_graph);
     assert!(
@@ -66,7 +100,8 @@ fn lines_that_are_not_understood_are_refused() {
     let request = |change: fn(&mut Value)| refusal(|lines| change(&mut lines[1]["request"]));
     let unknown = "1.ndjson:2: request: no rules are known for the call `mergeJob`";
     assert_eq!(request(|request| request["call"] = json!("mergeJob")), unknown);
-    let unknown = "1.ndjson:2: request: operations[0]: no rules are known for the operation `merge_job`";
+    let unknown =
+        "1.ndjson:2: request: operations[0]: no rules are known for the operation `merge_job`";
     assert_eq!(request(|request| request["operations"][0]["op"] = json!("merge_job")), unknown);
     let missing = "1.ndjson:2: request: operations[0]: inputs is missing";
     assert_eq!(request(|request| request["operations"][0]["inputs"] = Value::Null), missing);
@@ -76,7 +111,8 @@ fn lines_that_are_not_understood_are_refused() {
 
 #[test]
 fn a_change_log_that_is_not_understood_is_refused() {
-    let refusal = |log: &str| judge(&[&two_calls().text()], Some(log)).expect_err("a bad log").to_string();
+    let refusal =
+        |log: &str| judge(&[&two_calls().text()], Some(log)).expect_err("a bad log").to_string();
     let unknown = r#"{"version":1,"facts":[{"fact":"job_moved","name":"a"}]}"#;
     assert_eq!(refusal(unknown), "log.ndjson:1: nothing is known of the fact `job_moved`");
     assert!(refusal("{}").starts_with("log.ndjson:1: missing field `version`"));

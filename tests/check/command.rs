@@ -11,7 +11,8 @@ const DATABASE: [&str; 2] = ["--database-url", "sqlite:graphs.db"];
 
 fn drive(shell: &Shell, history: &str, workload: &str) {
     let bench = ["bench", "drive", "--graph", "g", "--history", history, "--workload"];
-    let ran = shell.run(&[&DATABASE[..], &bench, &workload.split(' ').collect::<Vec<_>>()].concat());
+    let ran =
+        shell.run(&[&DATABASE[..], &bench, &workload.split(' ').collect::<Vec<_>>()].concat());
     assert_eq!(ran.code, 0, "{}", ran.errors);
 }
 
@@ -35,9 +36,14 @@ fn what_was_recorded_is_valid_and_is_what_is_stored() {
     // And the first alone does not explain all that is stored.
     let ran = check(&shell, &["--stored", "first"]);
     assert_eq!((ran.code, ran.result.starts_with("anomaly: phantom-change")), (1, true), "{ran:?}");
-    let verdict = shell.run(&[&DATABASE[..], &["check", "--format", "json", "--stored", "first"]].concat()).result;
+    let verdict = shell
+        .run(&[&DATABASE[..], &["check", "--format", "json", "--stored", "first"]].concat())
+        .result;
     let verdict: Value = serde_json::from_str(&verdict).unwrap();
-    assert_eq!((&verdict["verdict"], &verdict["finding"]["kind"]), (&json!("anomaly"), &json!("phantom-change")));
+    assert_eq!(
+        (&verdict["verdict"], &verdict["finding"]["kind"]),
+        (&json!("anomaly"), &json!("phantom-change"))
+    );
 }
 
 #[test]
@@ -48,7 +54,8 @@ fn what_is_stored_must_be_what_was_answered_to_the_byte() {
     let kind = |shell: &Shell| check(shell, &["--stored", "history"]).result;
     assert!(kind(&shell).starts_with("valid: 20 operations"));
 
-    let spec = jobs::table.select((jobs::id, jobs::spec)).first::<(i64, String)>(&mut connection).unwrap();
+    let spec =
+        jobs::table.select((jobs::id, jobs::spec)).first::<(i64, String)>(&mut connection).unwrap();
     let update = diesel::update(jobs::table.filter(jobs::id.eq(spec.0)));
     update.set(jobs::spec.eq("{\"other\":1}")).execute(&mut connection).unwrap();
     assert!(kind(&shell).starts_with("anomaly: rows-differ at version 20"), "{}", kind(&shell));
@@ -73,7 +80,9 @@ fn what_is_stored_must_be_what_was_answered_to_the_byte() {
     other[0] ^= 1;
     diesel::update(row).set(changes::chain.eq(other)).execute(&mut connection).unwrap();
     assert!(kind(&shell).starts_with("anomaly: chain-broken at version 7"), "{}", kind(&shell));
-    diesel::delete(changes::table.filter(changes::version.eq(20))).execute(&mut connection).unwrap();
+    diesel::delete(changes::table.filter(changes::version.eq(20)))
+        .execute(&mut connection)
+        .unwrap();
     assert!(kind(&shell).starts_with("anomaly: lost-write at version 20"), "{}", kind(&shell));
 }
 

@@ -10,7 +10,8 @@ use super::simulator::{Mutant, Run, Size, simulate};
 const SIZE: Size = Size { nodes: 3, clients: 5, requests: 60 };
 
 fn verdict(run: &Run) -> Verdict {
-    judge(&[&lines(&run.history)], Some(&lines(&run.log))).expect("the simulator writes whole histories")
+    judge(&[&lines(&run.history)], Some(&lines(&run.log)))
+        .expect("the simulator writes whole histories")
 }
 
 #[test]
@@ -20,14 +21,21 @@ fn a_service_without_mistakes_is_valid_under_hundreds_of_schedules() {
         let run = simulate(seed, &SIZE, None);
         match verdict(&run) {
             Verdict::Valid(Summary { unknown, unknown_applied, .. }) => {
-                assert_eq!((unknown, unknown_applied), (run.unknown, run.unknown_applied), "seed {seed}");
+                assert_eq!(
+                    (unknown, unknown_applied),
+                    (run.unknown, run.unknown_applied),
+                    "seed {seed}"
+                );
             }
             Verdict::Found(finding) => panic!("seed {seed}: {finding}"),
         }
         unknown += run.unknown;
         applied += run.unknown_applied;
     }
-    assert!(applied > 100 && unknown - applied > 100, "{applied} of {unknown} unknown writes were applied");
+    assert!(
+        applied > 100 && unknown - applied > 100,
+        "{applied} of {unknown} unknown writes were applied"
+    );
 }
 
 #[test]
@@ -59,7 +67,10 @@ fn catches(mutant: Mutant, names: &[Kind]) {
             caught += 1;
         }
     }
-    assert!(caught * 8 >= SEEDS, "{mutant:?} was caught in {caught} of {SEEDS} schedules, as {seen:?}");
+    assert!(
+        caught * 8 >= SEEDS,
+        "{mutant:?} was caught in {caught} of {SEEDS} schedules, as {seen:?}"
+    );
 }
 
 #[test]
@@ -76,7 +87,13 @@ fn a_version_read_before_its_rows_is_caught() {
 fn a_write_after_an_expired_lock_without_fence_and_comparison_is_caught() {
     catches(
         Mutant::NoFenceNoComparison,
-        &[Kind::DuplicateVersion, Kind::LostWrite, Kind::WrongAnswer, Kind::WrongRejection, Kind::FinalDigest],
+        &[
+            Kind::DuplicateVersion,
+            Kind::LostWrite,
+            Kind::WrongAnswer,
+            Kind::WrongRejection,
+            Kind::FinalDigest,
+        ],
     );
 }
 
@@ -89,7 +106,13 @@ fn a_lost_race_that_is_told_as_a_rejection_is_caught() {
 fn an_append_that_was_answered_and_never_stored_is_caught() {
     catches(
         Mutant::SwallowedAppend,
-        &[Kind::LostWrite, Kind::DuplicateVersion, Kind::PhantomVersion, Kind::WrongAnswer, Kind::WrongRejection],
+        &[
+            Kind::LostWrite,
+            Kind::DuplicateVersion,
+            Kind::PhantomVersion,
+            Kind::WrongAnswer,
+            Kind::WrongRejection,
+        ],
     );
 }
 

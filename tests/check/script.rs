@@ -162,6 +162,7 @@ pub fn unreachable() -> Value {
 
 /// A line of a change log: a job without edges that came to be.
 pub fn logged_job(version: u64, name: &str) -> Value {
-    let fact = json!({"fact": "job_created", "name": name, "inputs": [], "outputs": [], "spec": {}});
+    let fact =
+        json!({"fact": "job_created", "name": name, "inputs": [], "outputs": [], "spec": {}});
     json!({"version": version, "facts": [fact]})
 }

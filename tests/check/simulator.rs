@@ -232,17 +232,30 @@ impl World {
             .push(json!({"event": "invoke", "process": process, "id": id, "time_ns": time_ns, "request": request}));
         self.clients[client].waits_for = Some((id, request.clone()));
         match self.choices.below(60) {
-            0 => self.answer(client, id, json!({"event": "fail", "verdict": "unreachable", "reason": "refused"})),
+            0 => self.answer(
+                client,
+                id,
+                json!({"event": "fail", "verdict": "unreachable", "reason": "refused"}),
+            ),
             1 => {
-                let problem = json!({"type": "urn:fencepost:problem:contended", "outcome": "not_applied"});
-                self.answer(client, id, json!({"event": "fail", "verdict": "refused", "problem": problem}));
+                let problem =
+                    json!({"type": "urn:fencepost:problem:contended", "outcome": "not_applied"});
+                self.answer(
+                    client,
+                    id,
+                    json!({"event": "fail", "verdict": "refused", "problem": problem}),
+                );
             }
             _ => {
                 let node = self.choices.below(self.nodes.len());
                 let pending = Pending { id, client, request };
                 let node = &mut self.nodes[node];
-                if truth::writes(&pending.request) { &mut node.waiting_writes } else { &mut node.waiting_reads }
-                    .push(pending);
+                if truth::writes(&pending.request) {
+                    &mut node.waiting_writes
+                } else {
+                    &mut node.waiting_reads
+                }
+                .push(pending);
             }
         }
     }
@@ -253,7 +266,8 @@ impl World {
             return;
         }
         let time_ns = self.tick();
-        let mut line = json!({"process": self.clients[client].process, "id": id, "time_ns": time_ns});
+        let mut line =
+            json!({"process": self.clients[client].process, "id": id, "time_ns": time_ns});
         line.as_object_mut().unwrap().extend(end.as_object().unwrap().clone());
         self.history.push(line);
         self.clients[client].waits_for = None;
@@ -262,21 +276,31 @@ impl World {
     fn lose(&mut self, client: usize, id: u64) {
         if self.clients[client].waits_for.as_ref().is_some_and(|(waits_for, _)| *waits_for == id) {
             self.unknown.push(id);
-            self.answer(client, id, json!({"event": "info", "verdict": "unknown", "reason": "no answer"}));
+            self.answer(
+                client,
+                id,
+                json!({"event": "info", "verdict": "unknown", "reason": "no answer"}),
+            );
             self.clients[client].process += self.clients.len() as u64;
         }
     }
 
     fn step_node(&mut self) {
         let node = self.choices.below(self.nodes.len());
-        if self.choices.below(2) == 0 { self.step_write_turn(node) } else { self.step_read_turn(node) }
+        if self.choices.below(2) == 0 {
+            self.step_write_turn(node)
+        } else {
+            self.step_read_turn(node)
+        }
     }
 
     fn step_write_turn(&mut self, node: usize) {
         match std::mem::replace(&mut self.nodes[node].write_turn, WriteTurn::Idle) {
             WriteTurn::Idle => {
                 // Now and then a lease runs out under its holder.
-                if self.nodes[node].waiting_writes.is_empty() || self.holder.is_some() && !self.seldom(4) {
+                if self.nodes[node].waiting_writes.is_empty()
+                    || self.holder.is_some() && !self.seldom(4)
+                {
                     return;
                 }
                 self.holder = Some(node);
@@ -284,7 +308,8 @@ impl World {
                 self.nodes[node].write_turn = WriteTurn::Began { token: self.tokens };
             }
             WriteTurn::Began { token } if self.is(Mutant::VersionBeforeRows) => {
-                self.nodes[node].write_turn = WriteTurn::VersionRead { token, version: self.store.version };
+                self.nodes[node].write_turn =
+                    WriteTurn::VersionRead { token, version: self.store.version };
             }
             WriteTurn::Began { token } => {
                 if self.is(Mutant::ImageBeforeVersion) {
@@ -346,7 +371,8 @@ impl World {
             verdicts.rotate_left(by);
             ends.iter_mut().zip(verdicts).for_each(|((_, end), verdict)| *end = verdict);
         }
-        let decided = Decided { token, base: image.version, before: image.graph, next, changes, ends };
+        let decided =
+            Decided { token, base: image.version, before: image.graph, next, changes, ends };
         self.nodes[node].write_turn = WriteTurn::Decided(Box::new(decided));
     }
 
@@ -376,7 +402,9 @@ impl World {
             for (id, change) in &changes {
                 self.store.version += 1;
                 self.store.graph = apply(&self.store.graph, change);
-                self.log.push(serde_json::from_str(&change.canonical_json(self.store.version)).unwrap());
+                self.log.push(
+                    serde_json::from_str(&change.canonical_json(self.store.version)).unwrap(),
+                );
                 self.log_writers.push(*id);
             }
         }
@@ -399,7 +427,8 @@ impl World {
                 "expected": base, "actual": actual, "operation": 0, "graph": "g", "version": actual,
             });
             let end = json!({"event": "fail", "verdict": "rejected", "version": actual, "problem": problem});
-            ends.into_iter().for_each(|(pending, _)| self.answer(pending.client, pending.id, end.clone()));
+            ends.into_iter()
+                .for_each(|(pending, _)| self.answer(pending.client, pending.id, end.clone()));
             return;
         }
         let again = ends.into_iter().map(|(pending, _)| pending);
@@ -418,7 +447,10 @@ impl World {
                 self.nodes[node].read_turn = if self.is(Mutant::VersionBeforeRows) {
                     ReadTurn::VersionRead { version: self.store.version, reads }
                 } else if back {
-                    ReadTurn::Answering { image: Box::new(self.nodes[node].previous.clone()), reads }
+                    ReadTurn::Answering {
+                        image: Box::new(self.nodes[node].previous.clone()),
+                        reads,
+                    }
                 } else {
                     if !from_image {
                         self.nodes[node].publish(self.store.clone());
@@ -446,26 +478,31 @@ impl World {
         let spec = json!({"n": self.choices.below(3)});
         let version = self.choices.below(1 + self.store.version as usize);
         let one = |call: &str, operation: Value| json!({"call": call, "operations": [operation]});
-        let (from, to) = (format!("d{}", self.choices.below(3)), format!("d{}", self.choices.below(3)));
+        let (from, to) =
+            (format!("d{}", self.choices.below(3)), format!("d{}", self.choices.below(3)));
         match self.choices.below(22) {
-            0..=3 => {
-                one("putJob", json!({"op": "put_job", "name": job, "inputs": [from], "outputs": [to], "spec": spec}))
-            }
+            0..=3 => one(
+                "putJob",
+                json!({"op": "put_job", "name": job, "inputs": [from], "outputs": [to], "spec": spec}),
+            ),
             4 => one(
                 "patchJob",
                 json!({"op": "patch_job", "name": job, "patch": {"outputs": [to], "spec": {"n": null, "m": 1.50}}}),
             ),
             5 => one("deleteJob", json!({"op": "delete_job", "name": job})),
-            6 | 7 => one("putDataset", json!({"op": "put_dataset", "name": dataset, "metadata": spec})),
+            6 | 7 => {
+                one("putDataset", json!({"op": "put_dataset", "name": dataset, "metadata": spec}))
+            }
             8 => one("deleteDataset", json!({"op": "delete_dataset", "name": dataset})),
             9 | 10 => one("addInput", json!({"op": "add_input", "job": job, "dataset": dataset})),
             11 => one("addOutput", json!({"op": "add_output", "job": job, "dataset": dataset})),
             12 => one("removeInput", json!({"op": "remove_input", "job": job, "dataset": dataset})),
-            13 => one("removeOutput", json!({"op": "remove_output", "job": job, "dataset": dataset})),
+            13 => {
+                one("removeOutput", json!({"op": "remove_output", "job": job, "dataset": dataset}))
+            }
             14 => {
                 let put = json!({"op": "put_dataset", "name": dataset, "if_absent": true});
-                let patch =
-                    json!({"op": "patch_job", "name": job, "patch": {"spec": {"k": "\u{e9}"}}, "if_version": version});
+                let patch = json!({"op": "patch_job", "name": job, "patch": {"spec": {"k": "\u{e9}"}}, "if_version": version});
                 json!({"call": "applyChangeset", "operations": [put, patch]})
             }
             15 => {

@@ -1,7 +1,9 @@
 //! What the service's own graph answers, in the words of a history.
 
 use fencepost::design::Refusal;
-use fencepost::graph::{ChangesetWire, Command, Decision, Graph, Name, PlanRequest, Rejection, decide};
+use fencepost::graph::{
+    ChangesetWire, Command, Decision, Graph, Name, PlanRequest, Rejection, decide,
+};
 use fencepost::http::Problem;
 use serde_json::{Value, json};
 
@@ -65,10 +67,18 @@ pub fn read(graph: &Graph, version: u64, request: &Value) -> Value {
                 let names = request[field].as_array().unwrap().iter();
                 names.map(|name| Name::new(name.as_str().unwrap()).unwrap()).collect()
             };
-            let request = PlanRequest { datasets: names("datasets"), jobs: names("jobs"), stop_at: names("stop_at") };
+            let request = PlanRequest {
+                datasets: names("datasets"),
+                jobs: names("jobs"),
+                stop_at: names("stop_at"),
+            };
             match graph.plan(&request, usize::MAX) {
-                Ok(plan) => json!({"digest": plan.digest, "jobs": plan.stages.iter().map(Vec::len).sum::<usize>()}),
-                Err(error) => return problem(Problem::unanswered(&graph_name(), version, error), version),
+                Ok(plan) => {
+                    json!({"digest": plan.digest, "jobs": plan.stages.iter().map(Vec::len).sum::<usize>()})
+                }
+                Err(error) => {
+                    return problem(Problem::unanswered(&graph_name(), version, error), version);
+                }
             }
         }
         "readDigest" => json!({"digest": graph.digest()}),

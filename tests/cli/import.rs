@@ -13,9 +13,17 @@ fn ndjson_is_imported_and_can_be_imported_again() {
     let shell = Shell::new();
     let file = fixture("bakery.ndjson");
     let ran = shell.run(&["import", "--graph", "g", &file]);
-    assert_eq!((ran.code, ran.result.as_str()), (0, "imported 3 jobs, now version 1\n"), "{}", ran.errors);
+    assert_eq!(
+        (ran.code, ran.result.as_str()),
+        (0, "imported 3 jobs, now version 1\n"),
+        "{}",
+        ran.errors
+    );
     assert_eq!(jobs_for(&shell, "bread"), ["mill", "knead", "bake"]);
-    assert_eq!(shell.run(&["import", "--graph", "g", &file]).result, "imported 3 jobs, now version 1\n");
+    assert_eq!(
+        shell.run(&["import", "--graph", "g", &file]).result,
+        "imported 3 jobs, now version 1\n"
+    );
 }
 
 #[test]
@@ -31,8 +39,19 @@ fn wfformat_names_are_prefixed_and_parents_without_a_file_get_a_control_dataset(
     let shell = Shell::new();
     let ran = shell.run(&["import", "--graph", "g", &fixture("align.json")]);
     assert_eq!(ran.result, "imported 5 jobs, now version 1\n", "{}", ran.errors);
-    let plan = shell.json(&["plan", "--graph", "g", "--format", "json", "align/all.bam", "align/merge->notify"]);
-    assert_eq!(plan["jobs"], serde_json::json!(["align/split_1", "align/map_a", "align/map_b", "align/merge"]));
+    let plan = shell.json(&[
+        "plan",
+        "--graph",
+        "g",
+        "--format",
+        "json",
+        "align/all.bam",
+        "align/merge->notify",
+    ]);
+    assert_eq!(
+        plan["jobs"],
+        serde_json::json!(["align/split_1", "align/map_a", "align/map_b", "align/merge"])
+    );
     assert_eq!(plan["sources"], serde_json::json!(["align/genome.fa", "align/reads.fq"]));
 
     let bare = Shell::new();
@@ -47,7 +66,10 @@ fn the_format_is_told_by_the_file_whatever_it_is_called() {
     let one_line: serde_json::Value = serde_json::from_str(&document).unwrap();
     for (name, text) in [("odd.txt", document), ("line.ndjson", one_line.to_string())] {
         let file = shell.write(name, &text);
-        assert!(shell.run(&["import", "--graph", name, &file]).result.starts_with("imported 5 jobs"), "{name}");
+        assert!(
+            shell.run(&["import", "--graph", name, &file]).result.starts_with("imported 5 jobs"),
+            "{name}"
+        );
     }
     let jobs = shell.write("jobs.json", r#"{"name":"a","inputs":[],"outputs":["d"]}"#);
     assert!(shell.run(&["import", "--graph", "g", &jobs]).result.starts_with("imported 1 jobs"));
@@ -73,8 +95,10 @@ fn the_first_bad_line_is_named_with_what_is_already_in() {
         assert!(ran.errors.contains(&format!("{file}:3: ")), "{line}: {}", ran.errors);
         assert!(ran.errors.contains(reason), "{line}: {}", ran.errors);
     }
-    let good_then_bad = format!("{}\nnonsense\n", r#"{"name":"first","inputs":[],"outputs":["first.out"]}"#);
-    let ran = shell.run(&["import", "--graph", "fresh", &shell.write("half.ndjson", &good_then_bad)]);
+    let good_then_bad =
+        format!("{}\nnonsense\n", r#"{"name":"first","inputs":[],"outputs":["first.out"]}"#);
+    let ran =
+        shell.run(&["import", "--graph", "fresh", &shell.write("half.ndjson", &good_then_bad)]);
     assert!(ran.errors.contains("the 1 jobs before it are in, now version 1"), "{}", ran.errors);
     let ran = shell.run(&["plan", "--graph", "fresh", "first.out"]);
     assert_eq!(ran.result, "0\tfirst\n", "what was said to be in is in");
@@ -108,7 +132,11 @@ fn a_file_that_is_not_there_is_found_before_anything_is_written() {
     let shell = Shell::new();
     let ran = shell.run(&["import", "--graph", "g", &fixture("bakery.ndjson"), "absent.ndjson"]);
     assert_eq!(ran.code, 1);
-    assert!(ran.errors.contains("absent.ndjson") && ran.errors.contains("nothing was imported"), "{}", ran.errors);
+    assert!(
+        ran.errors.contains("absent.ndjson") && ran.errors.contains("nothing was imported"),
+        "{}",
+        ran.errors
+    );
     assert!(shell.run(&["plan", "--graph", "g", "bread"]).errors.contains("there is no graph `g`"));
 }
 
@@ -118,8 +146,9 @@ fn a_changeset_refused_at_its_border_is_tried_again_with_the_lines_that_follow()
     // The last line of the first 10,000 takes an output from a job that gives it up only after the border.
     let first = r#"{"name":"old","inputs":[],"outputs":["shared"]}"#;
     assert_eq!(shell.run_with_input(&["import", "--graph", "g", "-"], first).code, 0);
-    let mut lines: Vec<String> =
-        (0..9_999).map(|i| format!(r#"{{"name":"job{i}","inputs":[],"outputs":["out{i}"]}}"#)).collect();
+    let mut lines: Vec<String> = (0..9_999)
+        .map(|i| format!(r#"{{"name":"job{i}","inputs":[],"outputs":["out{i}"]}}"#))
+        .collect();
     lines.push(r#"{"name":"new","inputs":[],"outputs":["shared"]}"#.to_owned());
     lines.push(r#"{"name":"old","inputs":[],"outputs":["other"]}"#.to_owned());
     let ran = shell.run_with_input(&["import", "--graph", "g", "-"], &lines.join("\n"));
@@ -129,13 +158,16 @@ fn a_changeset_refused_at_its_border_is_tried_again_with_the_lines_that_follow()
 #[test]
 fn sync_deletes_under_its_prefix_what_the_files_no_longer_hold_and_nothing_else() {
     let shell = Shell::new();
-    let job = |name: &str| format!(r#"{{"name":"{name}","inputs":[],"outputs":["{name}.out"]}}"#) + "\n";
+    let job =
+        |name: &str| format!(r#"{{"name":"{name}","inputs":[],"outputs":["{name}.out"]}}"#) + "\n";
     let all = ["team/a", "team/b", "team/c", "other/a", "team"].map(job).concat();
     shell.run_with_input(&["import", "--graph", "g", "-"], &all);
     let kept = ["team/a", "team/d"].map(job).concat();
     let ran = shell.run_with_input(&["import", "--graph", "g", "--sync", "team/", "-"], &kept);
     assert_eq!(ran.result, "deleted 2 jobs\nimported 2 jobs, now version 2\n", "{}", ran.errors);
-    for (dataset, there) in [("team/a.out", true), ("team/b.out", false), ("other/a.out", true), ("team.out", true)] {
+    for (dataset, there) in
+        [("team/a.out", true), ("team/b.out", false), ("other/a.out", true), ("team.out", true)]
+    {
         assert_eq!(shell.run(&["plan", "--graph", "g", dataset]).code == 0, there, "{dataset}");
     }
     let ran = shell.run_with_input(&["import", "--graph", "g", "--sync", "team/", "-"], &kept);
@@ -148,23 +180,41 @@ fn sync_of_a_bad_file_changes_nothing() {
     shell.run(&["import", "--graph", "g", &fixture("bakery.ndjson")]);
     let input = "{\"name\":\"x\",\"inputs\":[],\"outputs\":[]}\nnonsense\n";
     let ran = shell.run_with_input(&["import", "--graph", "g", "--sync", "", "-"], input);
-    assert!(ran.code == 1 && ran.errors.contains("-:2: ") && ran.errors.contains("nothing was imported"), "{ran:?}");
+    assert!(
+        ran.code == 1
+            && ran.errors.contains("-:2: ")
+            && ran.errors.contains("nothing was imported"),
+        "{ran:?}"
+    );
     assert_eq!(jobs_for(&shell, "bread"), ["mill", "knead", "bake"]);
 }
 
 #[test]
 fn a_file_without_a_single_job_leaves_no_graph_behind() {
     let shell = Shell::new();
-    for (name, text, says) in [("bad", "nonsense", "expected"), ("bom", "\u{feff}{}", "byte order mark")] {
-        let ran = shell.run(&["import", "--graph", name, "--format", "ndjson", &shell.write(name, text)]);
+    for (name, text, says) in
+        [("bad", "nonsense", "expected"), ("bom", "\u{feff}{}", "byte order mark")]
+    {
+        let ran =
+            shell.run(&["import", "--graph", name, "--format", "ndjson", &shell.write(name, text)]);
         assert!(ran.code == 1 && ran.errors.contains(says), "{ran:?}");
-        assert!(shell.run(&["plan", "--graph", name, "d"]).errors.contains("there is no graph"), "{name}");
+        assert!(
+            shell.run(&["plan", "--graph", name, "d"]).errors.contains("there is no graph"),
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn the_column_of_a_torn_line_is_where_it_ends() {
     let shell = Shell::new();
-    let ran = shell.run_with_input(&["import", "--graph", "g", "--format", "ndjson", "-"], "{\"name\":\"a\",\r\n");
-    assert!(ran.errors.contains("-:1: EOF while parsing") && ran.errors.contains("at column 12"), "{}", ran.errors);
+    let ran = shell.run_with_input(
+        &["import", "--graph", "g", "--format", "ndjson", "-"],
+        "{\"name\":\"a\",\r\n",
+    );
+    assert!(
+        ran.errors.contains("-:1: EOF while parsing") && ran.errors.contains("at column 12"),
+        "{}",
+        ran.errors
+    );
 }

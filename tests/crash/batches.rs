@@ -25,21 +25,27 @@ impl Holding {
     fn at(point: &'static str) -> Self {
         let site = Site::with_graph();
         let (first, batch) = (site.path("first"), site.path("batch"));
-        let armed = format!("after-acquire=pause:{},{point}=pause:{}@2", first.display(), batch.display());
+        let armed =
+            format!("after-acquire=pause:{},{point}=pause:{}@2", first.display(), batch.display());
         let server = site.serve_armed(&armed, &["--reads", "snapshot"]);
         Self { site, server, point }
     }
 
     /// Runs each of the requests in a thread of its own, all in one turn after that of the job `first`. When that turn is at the point, `then` looks on;
     /// the turn goes on after it. What was answered.
-    fn batch<R>(&self, requests: Vec<R>, then: impl FnOnce(&dyn Fn() -> usize)) -> Vec<Result<Answer, String>>
+    fn batch<R>(
+        &self,
+        requests: Vec<R>,
+        then: impl FnOnce(&dyn Fn() -> usize),
+    ) -> Vec<Result<Answer, String>>
     where
         R: FnOnce(&str) -> Result<Answer, String> + Send,
     {
         let base = self.server.base.as_str();
         let (first, batch) = (self.site.path("first"), self.site.path("batch"));
         std::thread::scope(|scope| {
-            let ahead = scope.spawn(|| self.server.put_job("first", &["first"], &["made"]).unwrap());
+            let ahead =
+                scope.spawn(|| self.server.put_job("first", &["first"], &["made"]).unwrap());
             wait_until("the first turn has the lock", || is_at(&first, "after-acquire"));
             let waiting = || self.server.count("fencepost_waiting_requests", "write");
             let put_in_line = |(n, request): (usize, R)| {
@@ -78,8 +84,10 @@ fn mark(client: usize) -> String {
 /// Every fourth client wants to be the one that writes `contested`; each has a key of its own.
 fn write_of(client: usize) -> impl Fn(&str) -> Result<Answer, String> + Send {
     move |base| {
-        let output = if client.is_multiple_of(4) { "contested".to_owned() } else { format!("out-{client}") };
-        let body = json!({"inputs": ["first"], "outputs": [output], "spec": {"mark": mark(client)}});
+        let output =
+            if client.is_multiple_of(4) { "contested".to_owned() } else { format!("out-{client}") };
+        let body =
+            json!({"inputs": ["first"], "outputs": [output], "spec": {"mark": mark(client)}});
         put_job(base, &format!("job-{client}"), Some(&mark(client)), &body)
     }
 }
@@ -96,7 +104,8 @@ fn killed_with_a_batch(point: &'static str, outlives: bool) {
 
     let found = audit(&site);
     assert_eq!(found.version, if outlives { 2 + ACCEPTED } else { 2 });
-    let attempts: HashSet<_> = found.log[2..].iter().map(|logged| logged.attempt.as_str()).collect();
+    let attempts: HashSet<_> =
+        found.log[2..].iter().map(|logged| logged.attempt.as_str()).collect();
     assert_eq!(attempts.len(), usize::from(outlives), "the batch was one turn");
 
     let next = site.serve();
@@ -128,12 +137,28 @@ fn killed_after_its_commit_a_batch_is_there_and_sent_again_is_not_applied_twice(
 fn nobody_is_answered_before_the_batch_is_committed() {
     type Ask = Box<dyn FnOnce(&str) -> Result<Answer, String> + Send>;
     fn put(job: &'static str, outputs: &'static [&str]) -> Ask {
-        Box::new(move |base| put_job(base, job, None, &json!({"inputs": ["first"], "outputs": outputs})))
+        Box::new(move |base| {
+            put_job(base, job, None, &json!({"inputs": ["first"], "outputs": outputs}))
+        })
     }
-    fn send(method: &'static str, path: &'static str, key: Option<&'static str>, body: Value) -> Ask {
-        Box::new(move |base| Client::new().send(base, method, &format!("/v1/graphs/{GRAPH}/{path}"), key, Some(&body)))
+    fn send(
+        method: &'static str,
+        path: &'static str,
+        key: Option<&'static str>,
+        body: Value,
+    ) -> Ask {
+        Box::new(move |base| {
+            Client::new().send(
+                base,
+                method,
+                &format!("/v1/graphs/{GRAPH}/{path}"),
+                key,
+                Some(&body),
+            )
+        })
     }
-    let dry = json!({"operations": [{"op": "put_job", "name": "dry", "inputs": [], "outputs": ["own"]}]});
+    let dry =
+        json!({"operations": [{"op": "put_job", "name": "dry", "inputs": [], "outputs": ["own"]}]});
     let keyed = json!({"inputs": [], "outputs": []});
     let requests: Vec<(u16, Ask)> = vec![
         (201, put("new", &["own"])),
@@ -161,6 +186,10 @@ fn nobody_is_answered_before_the_batch_is_committed() {
     let answers: Vec<Answer> = answers.into_iter().map(Result::unwrap).collect();
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, expected, "{answers:?}");
-    assert_eq!(server.count("fencepost_write_batch_requests_count", ""), 2, "all of it was one batch");
+    assert_eq!(
+        server.count("fencepost_write_batch_requests_count", ""),
+        2,
+        "all of it was one batch"
+    );
     assert_eq!(audit(&holding.site).version, 4);
 }

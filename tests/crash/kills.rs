@@ -11,7 +11,13 @@ use crate::support::storm::audit;
 fn put_pair(server: &Server, n: u64) -> Result<Answer, String> {
     let job = |side: &str| json!({"op": "put_job", "name": format!("{side}-{n}"), "inputs": ["first"], "outputs": [format!("{side}-out-{n}")]});
     let body = json!({"operations": [job("left"), job("right")]});
-    Client::new().send(&server.base, "POST", &format!("/v1/graphs/{GRAPH}/changesets"), None, Some(&body))
+    Client::new().send(
+        &server.base,
+        "POST",
+        &format!("/v1/graphs/{GRAPH}/changesets"),
+        None,
+        Some(&body),
+    )
 }
 
 /// Kills a server as it passes `point` for the third time, in its third write; `outlives` says whether that write is to be found.
@@ -25,7 +31,10 @@ fn killed_at(point: &str, outlives: bool) {
     std::thread::scope(|scope| {
         let lost = scope.spawn(|| put_pair(&server, 4));
         wait_until(&format!("{point} is reached"), || is_at(&reached, point));
-        let killed = std::process::Command::new("kill").args(["-KILL", &server.id().to_string()]).status().unwrap();
+        let killed = std::process::Command::new("kill")
+            .args(["-KILL", &server.id().to_string()])
+            .status()
+            .unwrap();
         assert!(killed.success());
         let answer = lost.join().unwrap();
         assert!(answer.is_err(), "answered before it was done: {answer:?}");

@@ -9,7 +9,8 @@ const END_THE_HOLDER: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_lo
 /// Writes a job while the lock's session is ended under it.
 fn write_without_the_lock(site: &Site, failpoints: &str) -> Answer {
     let held = site.path("held");
-    let server = site.serve_armed(&format!("after-acquire=pause:{},{failpoints}", held.display()), &[]);
+    let server =
+        site.serve_armed(&format!("after-acquire=pause:{},{failpoints}", held.display()), &[]);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| server.put_job("lost", &[], &[]).unwrap());
         wait_until("the writer has the lock", || held.exists());
@@ -27,7 +28,11 @@ fn write_without_the_lock(site: &Site, failpoints: &str) -> Answer {
 fn a_writer_whose_lock_was_lost_writes_nothing() {
     let site = Site::with_graph_on(Kind::Postgres);
     let refused = write_without_the_lock(&site, "");
-    assert_eq!((refused.status, refused.body["outcome"].as_str()), (503, Some("not_applied")), "{refused:?}");
+    assert_eq!(
+        (refused.status, refused.body["outcome"].as_str()),
+        (503, Some("not_applied")),
+        "{refused:?}"
+    );
     assert_eq!(audit(&site).version, 2);
 }
 
@@ -45,7 +50,8 @@ fn without_the_check_a_writer_whose_lock_was_lost_writes() {
 fn a_writer_stopped_inside_its_transaction_loses_lock_and_row() {
     let site = Site::with_graph_on(Kind::Postgres);
     let held = site.path("held");
-    let holder = site.serve_armed(&format!("after-conditional-update=pause:{}", held.display()), &[]);
+    let holder =
+        site.serve_armed(&format!("after-conditional-update=pause:{}", held.display()), &[]);
     let other = site.serve_armed("", &["--lock-wait-ms", "20000"]);
     std::thread::scope(|scope| {
         let stopped = scope.spawn(|| holder.put_job("stopped", &["x"], &["y"]).unwrap());
@@ -56,7 +62,11 @@ fn a_writer_stopped_inside_its_transaction_loses_lock_and_row() {
         assert_eq!((answer.status, answer.version()), (201, 2), "{answer:?}");
         holder.signal("CONT");
         let answer = stopped.join().unwrap();
-        assert_eq!((answer.status, answer.body["outcome"].as_str()), (503, Some("not_applied")), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.body["outcome"].as_str()),
+            (503, Some("not_applied")),
+            "{answer:?}"
+        );
     });
     let refused = holder.put_job("stopped", &["x"], &["y"]).unwrap();
     assert_eq!((refused.status, refused.version()), (409, 2), "{refused:?}");
@@ -92,7 +102,11 @@ fn stopped_with_the_lock(more: &str) -> (Answer, u32) {
 #[test]
 fn a_writer_that_was_stopped_with_the_lock_raises_no_epoch() {
     let (answer, raised) = stopped_with_the_lock("");
-    assert_eq!((answer.status, answer.body["outcome"].as_str()), (503, Some("not_applied")), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.body["outcome"].as_str()),
+        (503, Some("not_applied")),
+        "{answer:?}"
+    );
     assert_eq!(raised, 0);
 }
 

@@ -9,7 +9,8 @@ use crate::support::storm::audit;
 fn a_stopped_holder_holds_writers_up_and_misleads_nobody() {
     let site = Site::with_graph();
     let held = site.path("held");
-    let holder = site.serve_armed(&format!("after-conditional-update=pause:{}", held.display()), &[]);
+    let holder =
+        site.serve_armed(&format!("after-conditional-update=pause:{}", held.display()), &[]);
     let other = site.serve_armed("", &["--lock-wait-ms", "100"]);
     let snapshots = site.serve_armed("", &["--lock-wait-ms", "100", "--reads", "snapshot"]);
     std::thread::scope(|scope| {
@@ -20,7 +21,11 @@ fn a_stopped_holder_holds_writers_up_and_misleads_nobody() {
         for _ in 0..3 {
             for server in [&other, &snapshots] {
                 let answer = server.put_job("other", &["y"], &["x"]).unwrap();
-                assert_eq!((answer.status, answer.body["outcome"].as_str()), (503, Some("not_applied")), "{answer:?}");
+                assert_eq!(
+                    (answer.status, answer.body["outcome"].as_str()),
+                    (503, Some("not_applied")),
+                    "{answer:?}"
+                );
                 assert_eq!(answer.body["type"], "urn:fencepost:problem:contended");
             }
             // Who reads under the lock waits for the holder as well; who reads a snapshot sees what was committed.
@@ -30,8 +35,14 @@ fn a_stopped_holder_holds_writers_up_and_misleads_nobody() {
             assert_eq!((seen.status, seen.version()), (200, 1), "{seen:?}");
         }
         // The file's own lock is held too, under another graph.
-        let create = Client::new().send(&other.base, "PUT", "/v1/graphs/another", None, Some(&json!({}))).unwrap();
-        assert_eq!((create.status, create.body["outcome"].as_str()), (503, Some("not_applied")), "{create:?}");
+        let create = Client::new()
+            .send(&other.base, "PUT", "/v1/graphs/another", None, Some(&json!({})))
+            .unwrap();
+        assert_eq!(
+            (create.status, create.body["outcome"].as_str()),
+            (503, Some("not_applied")),
+            "{create:?}"
+        );
         assert!(!stopped.is_finished());
         holder.signal("CONT");
         let answer = stopped.join().unwrap().unwrap();

@@ -20,11 +20,16 @@ fn eight_processes_write_to_one_file() {
     let field = field(&servers);
     let told: Vec<Told> = std::thread::scope(|scope| {
         let field = &field;
-        let clients: Vec<_> = (0..8).map(|n| scope.spawn(move || client(field, n, n, WRITES))).collect();
+        let clients: Vec<_> =
+            (0..8).map(|n| scope.spawn(move || client(field, n, n, WRITES))).collect();
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     for told in &told {
-        assert_eq!((told.lost, told.accepted.len() + told.rejected.len()), (0, WRITES), "each write has a verdict");
+        assert_eq!(
+            (told.lost, told.accepted.len() + told.rejected.len()),
+            (0, WRITES),
+            "each write has a verdict"
+        );
     }
     let told = Told::merge(told);
     assert!(
@@ -38,7 +43,10 @@ fn eight_processes_write_to_one_file() {
     check_told(&told, &audit);
     for server in &servers {
         let digest = server.get(&format!("/v1/graphs/{GRAPH}/digest")).unwrap();
-        assert_eq!((digest.version(), digest.body["digest"].as_str()), (audit.version, Some(audit.digest.as_str())));
+        assert_eq!(
+            (digest.version(), digest.body["digest"].as_str()),
+            (audit.version, Some(audit.digest.as_str()))
+        );
     }
 }
 
@@ -54,11 +62,14 @@ fn servers_are_killed_at_random_in_a_storm() {
     let mut choices = Choices(20190523);
     let told = std::thread::scope(|scope| {
         let field = &field;
-        let clients: Vec<_> = (0..CLIENTS).map(|n| scope.spawn(move || client(field, n, n, WRITES))).collect();
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|n| scope.spawn(move || client(field, n, n, WRITES))).collect();
         for round in 1..=KILLS {
             // Spread over the storm, at a point that a dice chooses.
             let due = round * CLIENTS * WRITES / (KILLS + 2) + choices.below(20);
-            wait_until("the storm has come so far", || field.answered.load(Ordering::SeqCst) >= due);
+            wait_until("the storm has come so far", || {
+                field.answered.load(Ordering::SeqCst) >= due
+            });
             let victim = 2 * round % servers.len();
             servers[victim].kill();
             audit(&site);
@@ -67,7 +78,11 @@ fn servers_are_killed_at_random_in_a_storm() {
         }
         Told::merge(clients.into_iter().map(|client| client.join().unwrap()))
     });
-    assert_eq!(told.accepted.len() + told.rejected.len(), CLIENTS * WRITES, "each write has a verdict in the end");
+    assert_eq!(
+        told.accepted.len() + told.rejected.len(),
+        CLIENTS * WRITES,
+        "each write has a verdict in the end"
+    );
     assert!(told.lost > 0, "no kill met a request under way");
     assert!(told.accepted.len() > 20 && told.rejected.len() > 20);
     let audit = audit(&site);

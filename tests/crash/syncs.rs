@@ -8,7 +8,10 @@ use crate::support::storm::audit;
 /// How often the WAL was synced while `writes` writes were acknowledged, one after another.
 fn wal_syncs_during(writes: u64, failpoints: &str) -> usize {
     let strace = Command::new("strace").arg("-V").output();
-    assert!(strace.is_ok_and(|output| output.status.success()), "this test needs `strace`: apt-get install strace");
+    assert!(
+        strace.is_ok_and(|output| output.status.success()),
+        "this test needs `strace`: apt-get install strace"
+    );
     let site = Site::with_graph();
     let trace = site.path("trace");
     let fencepost = site.fencepost(&SERVE);
@@ -16,7 +19,9 @@ fn wal_syncs_during(writes: u64, failpoints: &str) -> usize {
     // -D: the server is our own child, so that it is what gets killed; -y: calls tell the paths of their descriptors.
     command.args(["-D", "-f", "-y", "-e", "trace=fsync,fdatasync", "-o"]).arg(&trace);
     command.arg(fencepost.get_program()).args(fencepost.get_args());
-    command.env("FENCEPOST_DATABASE_URL", site.database_url()).env("FENCEPOST_FAILPOINTS", failpoints);
+    command
+        .env("FENCEPOST_DATABASE_URL", site.database_url())
+        .env("FENCEPOST_FAILPOINTS", failpoints);
     let server = Server::start(command);
     let syncs = || {
         let text = std::fs::read_to_string(&trace).unwrap_or_default();

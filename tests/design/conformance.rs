@@ -48,7 +48,8 @@ pub trait Fixture {
         // It changes nothing and yet has something to commit: the answer to a key that is new each time.
         static KEYS: AtomicU64 = AtomicU64::new(0);
         let key = format!("first in line {}", KEYS.fetch_add(1, Ordering::Relaxed));
-        let go_on = self.hold_up_a_commit(|| first = in_line(node, GRAPH, [keyed(changeset([]), &key, "f")]));
+        let go_on = self
+            .hold_up_a_commit(|| first = in_line(node, GRAPH, [keyed(changeset([]), &key, "f")]));
         HeldUp { first, release: Box::new(move || go_on.send(()).unwrap()) }
     }
 

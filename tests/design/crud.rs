@@ -56,10 +56,15 @@ fn a_read_without_the_lock_loads_nothing_for_what_its_own_node_writes_meanwhile(
 #[test]
 fn a_name_that_cannot_be_looked_up_is_not_remembered() {
     let site = Site::with_graph();
-    let limits = PoolLimits { connections: 1, checkout_timeout: Duration::from_millis(20), ..PoolLimits::default() };
+    let limits = PoolLimits {
+        connections: 1,
+        checkout_timeout: Duration::from_millis(20),
+        ..PoolLimits::default()
+    };
     let database = Database::open(&site.options().database, limits).unwrap();
     let store = Arc::new(RowStore::new(database.clone()).unwrap());
-    let lock = Arc::new(FileLock::open(&site.lock_directory(), "beside-database".to_owned()).unwrap());
+    let lock =
+        Arc::new(FileLock::open(&site.lock_directory(), "beside-database".to_owned()).unwrap());
     let node = Service::new(store, Some(lock), Design::Crud, Reads::Lock, Limits::default());
     let ((busy, is_busy), (free, is_free)) = (mpsc::channel(), mpsc::channel());
     std::thread::scope(|scope| {

@@ -9,8 +9,8 @@ use fencepost::node::{self, NodeOptions};
 use fencepost::store::{Chain, GraphStore};
 
 use crate::support::ask::{
-    accepted, add, changeset, delete_dataset, delete_graph, delete_job, in_line, put_dataset, put_job, rejected,
-    verdicts, write,
+    accepted, add, changeset, delete_dataset, delete_graph, delete_job, in_line, put_dataset,
+    put_job, rejected, verdicts, write,
 };
 use crate::support::cluster::{GRAPH, Kind, Site, back_up, name, restore};
 use crate::support::storm::{Choices, audit};
@@ -47,7 +47,14 @@ fn what_another_node_has_written_is_followed_and_nothing_loaded_for_it() {
         let mut foreign = 0;
         for n in 0..5_u64 {
             for k in 0..=n {
-                accepted(&other, [put_job(&format!("job-{n}-{k}"), &[&format!("in-{n}")], &[&format!("out-{n}-{k}")])]);
+                accepted(
+                    &other,
+                    [put_job(
+                        &format!("job-{n}-{k}"),
+                        &[&format!("in-{n}")],
+                        &[&format!("out-{n}-{k}")],
+                    )],
+                );
                 foreign += 1;
             }
             // A write follows as a read does, and what it writes itself it knows.
@@ -106,13 +113,17 @@ fn a_log_without_some_of_the_changes_is_not_followed() {
     let some = ["version = 2", "version = 3", "version = 5", "version < 5", "version <= 5"];
     for (kind, some) in [(Kind::Sqlite, &some[..]), (Kind::Postgres, &some[1..2])] {
         for gone in some {
-            is_read_anew_after(kind, gone, |site| site.run_sql(&format!("DELETE FROM changes WHERE {gone}")));
+            is_read_anew_after(kind, gone, |site| {
+                site.run_sql(&format!("DELETE FROM changes WHERE {gone}"))
+            });
         }
     }
 }
 
 fn logged(site: &Site, version: i64) -> (String, Chain) {
-    let row = changes::table.filter(changes::version.eq(version)).select((changes::change, changes::chain));
+    let row = changes::table
+        .filter(changes::version.eq(version))
+        .select((changes::change, changes::chain));
     let (text, chain): (String, Vec<u8>) = row.first(&mut site.sql()).unwrap();
     (text, Chain(chain.try_into().unwrap()))
 }
@@ -138,18 +149,29 @@ fn a_log_of_another_history_is_not_followed() {
         for &version in versions {
             is_read_anew_after(kind, "the chain of one change is another", |site| {
                 let zeros = "00".repeat(32);
-                let zeros = if kind == Kind::Sqlite { format!("x'{zeros}'") } else { format!("'\\x{zeros}'") };
-                site.run_sql(&format!("UPDATE changes SET chain = {zeros} WHERE version = {version}"));
+                let zeros = if kind == Kind::Sqlite {
+                    format!("x'{zeros}'")
+                } else {
+                    format!("'\\x{zeros}'")
+                };
+                site.run_sql(&format!(
+                    "UPDATE changes SET chain = {zeros} WHERE version = {version}"
+                ));
             });
             is_read_anew_after(kind, "one change is another", |site| {
                 site.run_sql(&format!(
                     "UPDATE changes SET change = replace(change, 'out-', 'other-') WHERE version = {version}"
                 ));
             });
-            is_read_anew_after(kind, "all changes from one on are others, with their chain", |site| {
-                let texts: Vec<_> = (version..=5).map(|version| another(site, version)).collect();
-                write_another_history(site, version, &texts);
-            });
+            is_read_anew_after(
+                kind,
+                "all changes from one on are others, with their chain",
+                |site| {
+                    let texts: Vec<_> =
+                        (version..=5).map(|version| another(site, version)).collect();
+                    write_another_history(site, version, &texts);
+                },
+            );
         }
     }
 }
@@ -172,7 +194,9 @@ fn go_on(site: &Site, count: u64) {
     let (id, mut chain, last) = (head.id, head.chain, head.version + count);
     let mut script = "BEGIN;".to_owned();
     for version in head.version + 1..=last {
-        let fact = format!("{{\"fact\":\"dataset_changed\",\"metadata\":{{\"n\":{version}}},\"name\":\"first\"}}");
+        let fact = format!(
+            "{{\"fact\":\"dataset_changed\",\"metadata\":{{\"n\":{version}}},\"name\":\"first\"}}"
+        );
         let change = format!("{{\"facts\":[{fact}],\"version\":{version}}}");
         chain = chain.next(&change);
         script += &format!(
@@ -221,7 +245,10 @@ fn a_database_put_back_to_an_older_copy_is_read_anew() {
             restore(&site, &site.path("copy.db"));
             let fresh = node_of(&site, design);
             for n in 0..writes_since {
-                accepted(&fresh, [put_job(&format!("new-{n}"), &[&format!("z-{n}")], &[&format!("w-{n}")])]);
+                accepted(
+                    &fresh,
+                    [put_job(&format!("new-{n}"), &[&format!("z-{n}")], &[&format!("w-{n}")])],
+                );
             }
             // What is judged rests on what is there.
             rejected(&nodes[0], [delete_job("lost-0")]);
@@ -245,7 +272,9 @@ fn a_graph_that_another_node_deletes_and_creates_again_is_followed() {
     for design in FOLLOWERS {
         let site = Site::on(Kind::of_this_run());
         let (node, other) = (node_of(&site, design), node_of(&site, design));
-        let put = |version| assert_eq!(accepted(&other, [put_job("j", &["x"], &["y"]), put_dataset("d")]), version);
+        let put = |version| {
+            assert_eq!(accepted(&other, [put_job("j", &["x"], &["y"]), put_dataset("d")]), version)
+        };
         other.create_graph_and_wait(&name(GRAPH)).unwrap();
         put(1);
         read_right(&node, &site);

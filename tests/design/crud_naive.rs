@@ -9,7 +9,8 @@ use fencepost::lock::Mode;
 use fencepost::node::{self, NodeOptions};
 
 use crate::support::ask::{
-    accepted, changeset, delete_job, dry_run, in_line, put_dataset, put_job, rejected, verdicts, write,
+    accepted, changeset, delete_job, dry_run, in_line, put_dataset, put_job, rejected, verdicts,
+    write,
 };
 use crate::support::cluster::{GRAPH, LIMIT, SERVE, Server, Site, name, wait_until};
 
@@ -44,7 +45,11 @@ fn every_request_loads_the_graph_and_every_write_sorts_it() {
             for _ in 0..2 {
                 node.read_and_wait(&name(GRAPH)).unwrap();
             }
-            assert_eq!((loads(&node), checks(&node)), (6 * n + 6, 4 * n + 4), "a read sorts nothing");
+            assert_eq!(
+                (loads(&node), checks(&node)),
+                (6 * n + 6, 4 * n + 4),
+                "a read sorts nothing"
+            );
             nothing_is_kept(&node);
         }
     }
@@ -62,11 +67,17 @@ fn requests_that_wait_together_load_the_graph_once_each() {
         let lock = site.hold_lock(GRAPH, Mode::Exclusive);
         let first = in_line(&node, GRAPH, [changeset([])]);
         wait_until("the first turn has begun", || node.waiting().0 == 0);
-        let writes = in_line(&node, GRAPH, (0..30).map(|n| changeset([put_dataset(&format!("{reads:?}-{n}"))])));
+        let writes = in_line(
+            &node,
+            GRAPH,
+            (0..30).map(|n| changeset([put_dataset(&format!("{reads:?}-{n}"))])),
+        );
         let (sender, images) = mpsc::channel();
         for _ in 0..50 {
             let sender = sender.clone();
-            node.read(&name(GRAPH), move |image| drop(sender.send(image.map(|image| image.key.version))));
+            node.read(&name(GRAPH), move |image| {
+                drop(sender.send(image.map(|image| image.key.version)))
+            });
         }
         assert_eq!(node.waiting(), (30, 50));
         lock.release();
@@ -100,7 +111,8 @@ fn so_many_graphs_are_in_memory_at_once_and_the_others_wait() {
             wait_until("as many are loaded as may be", || {
                 held.extend(images.try_iter());
                 let loaded_all = held.len() == limit.min(left + 1);
-                held.len() > limit || loaded_all && node.metrics().loads_waiting.get() == waiting as i64
+                held.len() > limit
+                    || loaded_all && node.metrics().loads_waiting.get() == waiting as i64
             });
             assert!(held.len() <= limit, "{} graphs are in memory at once, of {limit}", held.len());
             for image in held.drain(..).skip(1) {
@@ -115,7 +127,11 @@ fn so_many_graphs_are_in_memory_at_once_and_the_others_wait() {
 #[test]
 fn a_write_waits_for_a_loaded_graph_to_be_given_back() {
     let site = Site::with_graph();
-    let node = naive(&site, Reads::Lock, Limits { loaded_images: 1, lock_wait: LIMIT, ..Limits::default() });
+    let node = naive(
+        &site,
+        Reads::Lock,
+        Limits { loaded_images: 1, lock_wait: LIMIT, ..Limits::default() },
+    );
     let image = node.read_and_wait(&name(GRAPH)).unwrap();
     let write = in_line(&node, GRAPH, [changeset([put_dataset("d")])]);
     let gave_up_waiting = || write[0].try_recv().is_ok();
@@ -128,10 +144,12 @@ fn a_write_waits_for_a_loaded_graph_to_be_given_back() {
 #[test]
 fn waiting_too_long_for_a_loaded_graph_to_be_given_back_is_told_as_contended() {
     let site = Site::with_graph();
-    let limits = Limits { loaded_images: 1, lock_wait: Duration::from_millis(50), ..Limits::default() };
+    let limits =
+        Limits { loaded_images: 1, lock_wait: Duration::from_millis(50), ..Limits::default() };
     let node = naive(&site, Reads::Lock, limits);
     let image = node.read_and_wait(&name(GRAPH)).unwrap();
-    let contended = Refusal::Contended { what: "the limit of 1 loaded graphs is reached".to_owned() };
+    let contended =
+        Refusal::Contended { what: "the limit of 1 loaded graphs is reached".to_owned() };
     assert_eq!(node.read_and_wait(&name(GRAPH)).err(), Some(contended.clone()));
     assert_eq!(node.write_and_wait(&name(GRAPH), changeset([put_dataset("d")])), Err(contended));
     drop(image);
@@ -149,10 +167,13 @@ fn a_server_is_told_its_design_by_an_option_or_the_environment() {
             command.env("FENCEPOST_DESIGN", "crud-naive");
         }
         let server = Server::start(command);
-        assert!(server.wait_for_log(|text| text.contains("http://")).contains(" with crud-naive on "));
+        assert!(
+            server.wait_for_log(|text| text.contains("http://")).contains(" with crud-naive on ")
+        );
         let job = format!("job-{by_option}");
         let version = server.put_job(&job, &["x"], &[]).unwrap().version();
-        let read = server.get(&format!("/v1/graphs/{GRAPH}/jobs/{job}?at_least={version}")).unwrap();
+        let read =
+            server.get(&format!("/v1/graphs/{GRAPH}/jobs/{job}?at_least={version}")).unwrap();
         assert_eq!((read.status, read.version()), (200, version));
     }
 }

@@ -9,7 +9,8 @@ use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::store::GraphStore;
 
 use crate::support::ask::{
-    accepted, changeset, conditional, delete_job, in_line, put_dataset, put_job, rejection_of, verdicts, write,
+    accepted, changeset, conditional, delete_job, in_line, put_dataset, put_job, rejection_of,
+    verdicts, write,
 };
 use crate::support::cluster::{GRAPH, Kind, LIMIT, Site, name, wait_until};
 use crate::support::redis::Redis;
@@ -23,7 +24,8 @@ fn optimistic(site: &Site) -> Service {
 /// A node that a test can come in between, and another that does; and the graph, at version 1.
 fn raced(site: &Site, limits: Limits) -> (Arc<Interrupted>, Service, Arc<Service>) {
     let store = Arc::new(Interrupted::new(site.store()));
-    let slow = Service::new(Arc::clone(&store) as _, None, Design::CrudOptimistic, Reads::Lock, limits);
+    let slow =
+        Service::new(Arc::clone(&store) as _, None, Design::CrudOptimistic, Reads::Lock, limits);
     let quick = Arc::new(optimistic(site));
     quick.create_graph_and_wait(&name(GRAPH)).unwrap();
     accepted(&quick, [put_dataset("first")]);
@@ -85,7 +87,8 @@ fn no_verdict_of_an_attempt_that_was_outrun_is_answered() {
     let decisions = slow.metrics().decide.get_sample_count();
     go_on.send(()).unwrap();
     assert!(verdicts(first)[0].is_ok());
-    let versions: Vec<_> = verdicts(waiting).into_iter().map(|verdict| verdict.unwrap().version).collect();
+    let versions: Vec<_> =
+        verdicts(waiting).into_iter().map(|verdict| verdict.unwrap().version).collect();
     // Version 3 is the other's. On the version before it, the first and the last would have been accepted, the others rejected.
     assert_eq!(versions, [4, 5, 6, 7]);
     let batches = slow.metrics().decide.get_sample_count() - decisions;
@@ -108,16 +111,24 @@ fn outrun(store: &Arc<Interrupted>, node: Arc<Service>, commits: u64) {
 fn who_is_outrun_each_time_gives_up_after_so_many_and_has_written_nothing() {
     const RETRIES: usize = 4;
     let site = Site::on(Kind::of_this_run());
-    let (store, slow, quick) = raced(&site, Limits { optimistic_retries: RETRIES, ..Limits::default() });
+    let (store, slow, quick) =
+        raced(&site, Limits { optimistic_retries: RETRIES, ..Limits::default() });
     let attempts = RETRIES as u64 + 1;
     outrun(&store, quick, attempts + 1);
     let verdict = write(&slow, [put_dataset("slow")]);
-    assert!(matches!(&verdict, Err(Refusal::Contended { what }) if what.contains("faster")), "{verdict:?}");
+    assert!(
+        matches!(&verdict, Err(Refusal::Contended { what }) if what.contains("faster")),
+        "{verdict:?}"
+    );
     assert_eq!(lost(&slow), (attempts, attempts));
     let left = audit(&site);
     assert_eq!(left.version, 1 + attempts);
     assert!(left.log.iter().all(|logged| !logged.text.contains("slow")));
-    assert_eq!(accepted(&slow, [put_dataset("slow")]), 3 + attempts, "outrun once more, it has its turn");
+    assert_eq!(
+        accepted(&slow, [put_dataset("slow")]),
+        3 + attempts,
+        "outrun once more, it has its turn"
+    );
 }
 
 #[test]
@@ -135,8 +146,12 @@ fn of_two_nodes_that_race_each_write_has_its_verdict() {
                 scope.spawn(move || {
                     let mut choices = Choices(seed);
                     let mut dataset = || format!("dataset-{}", choices.below(6));
-                    let one =
-                        |n: usize| write(node, [put_job(&format!("job-{}", n % 5), &[&dataset()], &[&dataset()])]);
+                    let one = |n: usize| {
+                        write(
+                            node,
+                            [put_job(&format!("job-{}", n % 5), &[&dataset()], &[&dataset()])],
+                        )
+                    };
                     (0..WRITES).map(one).collect::<Vec<_>>()
                 })
             });
@@ -152,11 +167,15 @@ fn of_two_nodes_that_race_each_write_has_its_verdict() {
         }
         versions.sort_unstable();
         let audit = audit(&site);
-        let theirs: Vec<u64> =
-            (2..=audit.version).filter(|version| !is_ahead(&audit.log[*version as usize - 1].text)).collect();
+        let theirs: Vec<u64> = (2..=audit.version)
+            .filter(|version| !is_ahead(&audit.log[*version as usize - 1].text))
+            .collect();
         assert_eq!(versions, theirs, "each version was told to one of them");
         let (conflicts, wasted) = lost(&slow);
-        assert!(conflicts > 0 && wasted >= conflicts, "{conflicts} conflicts, {wasted} verdicts thrown away");
+        assert!(
+            conflicts > 0 && wasted >= conflicts,
+            "{conflicts} conflicts, {wasted} verdicts thrown away"
+        );
     }
 }
 
@@ -176,10 +195,14 @@ fn a_rejection_is_answered_at_a_version_read_after_its_request_came() {
         for n in 1..10 {
             let version = accepted(&quick, [put_job("j", &[&format!("d-{n}")], &[])]);
             let before = Precondition::Version(version - 1);
-            let verdict = slow.write_and_wait(&name(GRAPH), conditional(put_job("j", &[], &[]), before));
+            let verdict =
+                slow.write_and_wait(&name(GRAPH), conditional(put_job("j", &[], &[]), before));
             let (rejection, rejected_at) = rejection_of(verdict);
             let found = matches!(rejection, Rejection::PreconditionFailed { actual, .. } if actual == Some(version));
-            assert!(found && rejected_at == version, "{rejection:?} at {rejected_at}, not {version}");
+            assert!(
+                found && rejected_at == version,
+                "{rejection:?} at {rejected_at}, not {version}"
+            );
             assert_eq!(rejection_of(write(&slow, [delete_job("absent")])).1, version);
             assert_eq!(slow.read_and_wait(&name(GRAPH)).unwrap().key.version, version);
         }
@@ -198,7 +221,10 @@ fn it_serves_while_the_lock_server_is_away() {
     let node = optimistic(&site);
     server.kill();
     let refused = write(&locked, [put_dataset("d")]);
-    assert!(matches!(refused, Err(Refusal::LockUnavailable { .. })), "the server is there: {refused:?}");
+    assert!(
+        matches!(refused, Err(Refusal::LockUnavailable { .. })),
+        "the server is there: {refused:?}"
+    );
     for node in [node, optimistic(&site)] {
         accepted(&node, [put_dataset(&format!("without the lock {}", site.head().version))]);
         assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().key.version, site.head().version);
@@ -223,11 +249,14 @@ fn it_makes_no_lock_names_none_and_measures_none() {
     assert_eq!((site.head().epoch, site.head().fence), (0, 0));
     let text = node.metrics().text();
     let of_the_lock = ["fencepost_lock_", "fencepost_epochs_", "fencepost_tokens_"];
-    let measured = text.lines().filter(|line| of_the_lock.iter().any(|prefix| line.starts_with(prefix)));
+    let measured =
+        text.lines().filter(|line| of_the_lock.iter().any(|prefix| line.starts_with(prefix)));
     let not_zero: Vec<_> = measured.filter(|line| !line.ends_with(" 0")).collect();
     assert!(not_zero.is_empty(), "{not_zero:?}");
     // A node with a lock measures that it waits for it, under these names.
     let locked = site.node();
     accepted(&locked, [put_dataset("d")]);
-    assert!(locked.metrics().text().contains("fencepost_lock_wait_seconds_count{mode=\"exclusive\"} 1"));
+    assert!(
+        locked.metrics().text().contains("fencepost_lock_wait_seconds_count{mode=\"exclusive\"} 1")
+    );
 }

@@ -19,7 +19,9 @@ fn fill(site: &Site, graphs: &[&str]) -> usize {
     for graph in graphs {
         node.create_graph_and_wait(&name(graph)).unwrap();
         let spec = format!("{{\"of\":\"{graph}\"}}");
-        let jobs = (0..30).map(|n| put_job_with(&format!("job-{n:02}"), &["in"], &[&format!("out-{n:02}")], &spec));
+        let jobs = (0..30).map(|n| {
+            put_job_with(&format!("job-{n:02}"), &["in"], &[&format!("out-{n:02}")], &spec)
+        });
         node.write_and_wait(&name(graph), changeset(jobs)).unwrap();
     }
     assert_eq!(node.metrics().graphs_held.get() as usize, graphs.len());
@@ -91,7 +93,8 @@ fn a_graph_in_use_stays_even_if_it_alone_is_over_the_budget() {
 fn a_graph_with_a_request_in_its_line_is_not_let_go() {
     let site = Site::with_graph();
     fill(&site, &["a", "b", "c"]);
-    let limits = Limits { graph_bytes: 1, lock_wait: 2 * crate::support::limit(), ..Limits::default() };
+    let limits =
+        Limits { graph_bytes: 1, lock_wait: 2 * crate::support::limit(), ..Limits::default() };
     let node = node::open(&NodeOptions { limits, ..site.options() }).unwrap();
     node.read_and_wait(&name(GRAPH)).unwrap();
     let lock = site.hold_lock(GRAPH, Mode::Exclusive);
@@ -103,7 +106,8 @@ fn a_graph_with_a_request_in_its_line_is_not_let_go() {
         assert_eq!(node.waiting().0, n + 1, "its line is lost");
     }
     lock.release();
-    let versions: Vec<_> = verdicts(waiting).into_iter().map(|verdict| verdict.unwrap().version).collect();
+    let versions: Vec<_> =
+        verdicts(waiting).into_iter().map(|verdict| verdict.unwrap().version).collect();
     assert_eq!(versions, [2, 3, 4, 5]);
     assert_eq!(node.metrics().image_loads.get(), 4, "its image was there");
 }
@@ -112,13 +116,17 @@ fn a_graph_with_a_request_in_its_line_is_not_let_go() {
 fn what_is_kept_stays_within_the_budget_however_many_graphs_are_used() {
     const KEPT: usize = 50;
     let site = Site::new();
-    let zeros =
-        if site.database_url().starts_with("sqlite:") { "zeroblob(32)" } else { "decode(repeat('00', 32), 'hex')" };
+    let zeros = if site.database_url().starts_with("sqlite:") {
+        "zeroblob(32)"
+    } else {
+        "decode(repeat('00', 32), 'hex')"
+    };
     site.store();
     let names = (0..1000).map(|n| format!("graph-{n:03}"));
     let uuid = |n: u128| uuid::Uuid::from_u128(n);
-    let rows =
-        (0..).zip(names.clone()).map(|(n, graph)| format!("('{graph}', 'open', 0, 0, 0, '', {zeros}, '{}')", uuid(n)));
+    let rows = (0..)
+        .zip(names.clone())
+        .map(|(n, graph)| format!("('{graph}', 'open', 0, 0, 0, '', {zeros}, '{}')", uuid(n)));
     let rows: Vec<_> = rows.collect();
     site.run_sql(&format!(
         "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, uuid) VALUES {}",
@@ -141,7 +149,10 @@ fn what_is_kept_stays_within_the_budget_however_many_graphs_are_used() {
     // Names that are no graph's take nothing, and drive nobody out.
     for n in 0..100 {
         let unknown = name(&format!("unknown-{n}"));
-        assert_eq!(node.read_and_wait(&unknown).err(), Some(Refusal::GraphNotFound { graph: unknown }));
+        assert_eq!(
+            node.read_and_wait(&unknown).err(),
+            Some(Refusal::GraphNotFound { graph: unknown })
+        );
     }
     assert_eq!(kept(&node), (KEPT as i64, 1000 - KEPT as u64, 1000));
     assert_eq!(node.metrics().graph_bytes.get() as usize, KEPT * each);

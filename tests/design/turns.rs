@@ -52,7 +52,12 @@ fn who_was_not_come_to_in_a_turn_is_the_first_in_the_next() {
     const WRITES: usize = 20;
     let site = Site::with_graph();
     // Each turn takes five, has time for one, and puts four back before those that wait.
-    let limits = Limits { batch_time: Duration::ZERO, batch_writes: 5, lock_wait: 2 * LIMIT, ..Limits::default() };
+    let limits = Limits {
+        batch_time: Duration::ZERO,
+        batch_writes: 5,
+        lock_wait: 2 * LIMIT,
+        ..Limits::default()
+    };
     let node = node_with(&site, limits);
     let lock = site.hold_lock(GRAPH, Mode::Exclusive);
     let first = in_line(&node, GRAPH, [changeset([put_dataset("d")])]);
@@ -70,7 +75,10 @@ fn who_was_not_come_to_in_a_turn_is_the_first_in_the_next() {
     let answered: Vec<_> = (0..WRITES).map(|_| answers.recv_timeout(LIMIT).unwrap()).collect();
     assert_eq!(answered, (0..WRITES).map(|n| (n, n as u64 + 3)).collect::<Vec<_>>());
     let batches = &node.metrics().write_batch;
-    assert_eq!((batches.get_sample_count(), batches.get_sample_sum()), (1 + WRITES as u64, 1.0 + WRITES as f64));
+    assert_eq!(
+        (batches.get_sample_count(), batches.get_sample_sum()),
+        (1 + WRITES as u64, 1.0 + WRITES as f64)
+    );
     audit(&site);
 }
 
@@ -111,7 +119,12 @@ fn each_write_and_each_read_has_its_own_turn_if_none_are_shared_and_the_verdicts
 #[test]
 fn so_many_reads_have_a_turn_at_once_if_none_are_shared() {
     let site = Site::with_graph();
-    let limits = Limits { share_turns: false, unshared_reads: 3, lock_wait: 2 * limit(), ..Limits::default() };
+    let limits = Limits {
+        share_turns: false,
+        unshared_reads: 3,
+        lock_wait: 2 * limit(),
+        ..Limits::default()
+    };
     let node = node_with(&site, limits);
     node.create_graph_and_wait(&name("beside")).unwrap();
     accepted(&node, [put_dataset("d")]);
@@ -140,22 +153,32 @@ fn so_many_reads_have_a_turn_at_once_if_none_are_shared() {
 fn a_batch_that_is_overtaken_by_a_freeze_answers_again_what_was_accepted_before() {
     let site = Site::with_graph();
     let store = Arc::new(Interrupted::new(site.store()));
-    let lock = node::open_lock(&LockUrl::File(None), &site.options().database, site.options().lease).unwrap();
-    let node = Service::new(store.clone(), Some(lock), Design::Crud, Reads::Lock, Limits::default());
+    let lock =
+        node::open_lock(&LockUrl::File(None), &site.options().database, site.options().lease)
+            .unwrap();
+    let node =
+        Service::new(store.clone(), Some(lock), Design::Crud, Reads::Lock, Limits::default());
     let first = keyed(changeset([put_dataset("d")]), "key", "f");
     let told = node.write_and_wait(&name(GRAPH), first.clone());
     assert!(told.is_ok(), "{told:?}");
     let held = site.hold_lock(GRAPH, Mode::Exclusive);
     let opener = in_line(&node, GRAPH, [changeset([put_dataset("d")])]);
     wait_until("the first turn has begun", || node.waiting().0 == 0);
-    let waiting = in_line(&node, GRAPH, [changeset([put_dataset("e")]), first, changeset([put_dataset("d")])]);
+    let waiting = in_line(
+        &node,
+        GRAPH,
+        [changeset([put_dataset("e")]), first, changeset([put_dataset("d")])],
+    );
     let freezing = site.store();
     stages::set(&store.before_commit, move || {
         freezing.freeze(&name(GRAPH), Some("https://new.example")).unwrap().unwrap();
     });
     held.release();
     verdicts(opener).remove(0).unwrap();
-    let frozen = Err(Refusal::Frozen { graph: name(GRAPH), moved_to: Some("https://new.example".to_owned()) });
+    let frozen = Err(Refusal::Frozen {
+        graph: name(GRAPH),
+        moved_to: Some("https://new.example".to_owned()),
+    });
     assert_eq!(verdicts(waiting), [frozen.clone(), told, frozen]);
     assert!(stages::is_over(&store.before_commit));
 }

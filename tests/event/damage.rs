@@ -37,14 +37,32 @@ fn an_event_that_was_dropped() {
     refused(
         &without(first_change),
         first_change,
-        &format!("version 12 follows version 10, ordinal {}: 1 event is missing between them", first_change - 2),
+        &format!(
+            "version 12 follows version 10, ordinal {}: 1 event is missing between them",
+            first_change - 2
+        ),
     );
-    refused(&without(3), 3, "version 10, ordinal 3 follows version 10, ordinal 1: 1 event is missing between them");
-    refused(&without(1), 1, "the log begins at version 10, ordinal 1: what the graph was before is not in it");
+    refused(
+        &without(3),
+        3,
+        "version 10, ordinal 3 follows version 10, ordinal 1: 1 event is missing between them",
+    );
+    refused(
+        &without(1),
+        1,
+        "the log begins at version 10, ordinal 1: what the graph was before is not in it",
+    );
     let ended = first_change - 1;
-    let reason = format!("`dev.fencepost.changed.v1` cannot follow version 10, ordinal {}", first_change - 3);
+    let reason = format!(
+        "`dev.fencepost.changed.v1` cannot follow version 10, ordinal {}",
+        first_change - 3
+    );
     refused(&without(ended), ended, &reason);
-    refused(&log[first_change..], 1, "the log begins at version 12: what the graph was before is not in it");
+    refused(
+        &log[first_change..],
+        1,
+        "the log begins at version 12: what the graph was before is not in it",
+    );
     refused(&[], 1, "the log is empty");
 }
 
@@ -104,8 +122,7 @@ fn logs_of_two_graphs_that_were_mixed() {
     let other = History::of("g", 12, 20);
     log[first_change] = other.changes(11).remove(0);
     let (event, error) = replayed(&log).err().unwrap();
-    let expected =
-        "it is of graph `g (00000000-0000-0000-0000-00000000000d)`, not of `g (00000000-0000-0000-0000-00000000000c)`";
+    let expected = "it is of graph `g (00000000-0000-0000-0000-00000000000d)`, not of `g (00000000-0000-0000-0000-00000000000c)`";
     assert!(event == first_change + 1 && error.to_string().starts_with(expected), "{error}");
 }
 
@@ -138,7 +155,8 @@ fn changes_that_break_a_rule() {
         outputs_removed: vec![],
         spec: None,
     };
-    let declared = |dataset: &str| Fact::DatasetDeclared { metadata: Default::default(), name: name(dataset) };
+    let declared =
+        |dataset: &str| Fact::DatasetDeclared { metadata: Default::default(), name: name(dataset) };
     let begin = || vec![job("a", "x", "y")];
     let cases: [(Vec<Fact>, &str); 12] = [
         (vec![], "it changes nothing"),
@@ -151,14 +169,29 @@ fn changes_that_break_a_rule() {
         (vec![changed("a", &["x"], &[])], "an edge to dataset `x` comes that is there already"),
         (vec![changed("a", &[], &["z"])], "an edge to dataset `z` goes that was not there"),
         (vec![Fact::DatasetUndeclared { name: name("x") }], "dataset `x` is not declared"),
-        (vec![Fact::DatasetChanged { metadata: Default::default(), name: name("x") }], "dataset `x` is not declared"),
+        (
+            vec![Fact::DatasetChanged { metadata: Default::default(), name: name("x") }],
+            "dataset `x` is not declared",
+        ),
         (vec![declared("n"), declared("n")], "dataset `n` is declared already"),
     ];
     for (facts, reason) in cases {
-        refused(&forged(&stream, &[(1, begin()), (2, facts)]), 2, &format!("it breaks a rule: {reason}"));
+        refused(
+            &forged(&stream, &[(1, begin()), (2, facts)]),
+            2,
+            &format!("it breaks a rule: {reason}"),
+        );
     }
-    let undeclared = [(1, vec![declared("x")]), (2, begin()), (3, vec![Fact::DatasetUndeclared { name: name("x") }])];
-    refused(&forged(&stream, &undeclared), 3, "it breaks a rule: dataset `x` is undeclared while a job mentions it");
+    let undeclared = [
+        (1, vec![declared("x")]),
+        (2, begin()),
+        (3, vec![Fact::DatasetUndeclared { name: name("x") }]),
+    ];
+    refused(
+        &forged(&stream, &undeclared),
+        3,
+        "it breaks a rule: dataset `x` is undeclared while a job mentions it",
+    );
     // What is legal is taken.
     let legal = [(1, begin()), (2, vec![Fact::JobDeleted { name: name("a") }, job("a", "y", "x")])];
     assert_eq!(replayed(&forged(&stream, &legal)).unwrap().graph.version(), 2);
@@ -173,7 +206,8 @@ fn imports_that_break_a_rule() {
     let before = r#"{"facts":[{"fact":"job_created","inputs":["w"],"name":"b","outputs":["x"],"spec":{}}],"job_version":1,"version":1}"#;
     let second = before.replace("\"x\"", "\"y\"");
     let again = a.replace("\"y\"", "\"z\"");
-    let declared = r#"{"facts":[{"fact":"dataset_declared","metadata":{},"name":"n"}],"version":1}"#;
+    let declared =
+        r#"{"facts":[{"fact":"dataset_declared","metadata":{},"name":"n"}],"version":1}"#;
     let cases = [
         (
             vec![part(a), part(before)],
@@ -182,7 +216,11 @@ fn imports_that_break_a_rule() {
         ),
         (vec![part(a), second], 3, "it breaks a rule: dataset `y` has a producer already"),
         (vec![part(a), again], 3, "it breaks a rule: job `a` is there already"),
-        (vec![part(declared), part(declared)], 3, "it breaks a rule: dataset `n` is declared already"),
+        (
+            vec![part(declared), part(declared)],
+            3,
+            "it breaks a rule: dataset `n` is declared already",
+        ),
         (
             vec![part(a), part(declared)],
             3,
@@ -216,5 +254,8 @@ fn forged_import(stream: &Stream, parts: &[String]) -> Vec<String> {
         chain = chain.next(data);
         events.push(event(Kind::Imported, position(ordinal), chain, data));
     }
-    events.iter().map(|event| String::from_utf8(stream.line(event)).unwrap().trim_end().to_owned()).collect()
+    events
+        .iter()
+        .map(|event| String::from_utf8(stream.line(event)).unwrap().trim_end().to_owned())
+        .collect()
 }

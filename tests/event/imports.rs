@@ -25,13 +25,19 @@ fn a_log_replays_to_the_graph_with_its_versions() {
             assert_eq!((came_to.graph.version(), came_to.first_version), (25, version as u64));
             assert_eq!(came_to.graph.digest(), last.digest());
             for job in last.jobs_from(std::ops::Bound::Unbounded) {
-                assert_eq!(came_to.graph.job(job.name().as_str()).unwrap().version(), job.version());
+                assert_eq!(
+                    came_to.graph.job(job.name().as_str()).unwrap().version(),
+                    job.version()
+                );
             }
             let told = event_log::replay("g", log.iter().map(String::as_str));
             assert_eq!((told.version, told.digest), (25, last.digest()));
         }
         // Without a graph at the beginning.
-        assert_eq!(replayed(&history.changes(0)).unwrap().graph.digest(), history.graphs[25].digest());
+        assert_eq!(
+            replayed(&history.changes(0)).unwrap().graph.digest(),
+            history.graphs[25].digest()
+        );
     }
 }
 
@@ -54,12 +60,16 @@ fn a_job_comes_after_those_that_produce_what_it_reads_and_otherwise_in_byte_orde
     let history = History::of("g", 8, 60);
     let graph = &history.graphs[60];
     let flat = FlatGraph::of(graph);
-    let names: Vec<&str> = graph.jobs_from(std::ops::Bound::Unbounded).map(|job| job.name().as_str()).collect();
-    let told: Vec<&str> = flat.jobs_by_generation().iter().map(|job| names[*job as usize]).collect();
+    let names: Vec<&str> =
+        graph.jobs_from(std::ops::Bound::Unbounded).map(|job| job.name().as_str()).collect();
+    let told: Vec<&str> =
+        flat.jobs_by_generation().iter().map(|job| names[*job as usize]).collect();
     assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), names.len());
     let stage = |name: &str| -> usize {
-        let request =
-            fencepost::graph::PlanRequest { jobs: vec![crate::support::cluster::name(name)], ..Default::default() };
+        let request = fencepost::graph::PlanRequest {
+            jobs: vec![crate::support::cluster::name(name)],
+            ..Default::default()
+        };
         graph.plan(&request, usize::MAX).unwrap().stages.len()
     };
     let mut expected = names.clone();
@@ -75,7 +85,8 @@ fn equal_graphs_give_equal_bytes_however_they_came_to_be() {
     let again = replayed(&first).unwrap().graph;
     let chain = history.logged[49].chain;
     let time = Some(history.logged[49].committed_at_ms);
-    let second = lines(fencepost::event::Importing::new(history.stream.clone(), again, chain, time));
+    let second =
+        lines(fencepost::event::Importing::new(history.stream.clone(), again, chain, time));
     assert_eq!(first, second);
 }
 
@@ -90,7 +101,10 @@ fn an_import_that_was_left_unfinished_is_begun_anew_and_counts_no_more() {
             log.extend(lines(history.import(version).abandoning(last)));
             log.extend(history.changes(version));
             let came_to = replayed(&log).unwrap();
-            assert_eq!((came_to.graph.digest(), came_to.first_version), (history.graphs[30].digest(), version as u64));
+            assert_eq!(
+                (came_to.graph.digest(), came_to.first_version),
+                (history.graphs[30].digest(), version as u64)
+            );
             let told = event_log::replay("g", log.iter().map(String::as_str));
             assert_eq!((told.imports, told.digest), (2, history.graphs[30].digest()));
             // Whoever reads it must not take the two for one.

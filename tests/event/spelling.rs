@@ -30,10 +30,17 @@ fn an_event_is_a_cloud_event_with_these_attributes() {
     ];
     assert_eq!(attributes, expected);
     // Names of extensions are lower-case letters and digits.
-    assert!(attributes.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())));
+    assert!(
+        attributes.iter().all(|name| name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()))
+    );
     assert_eq!(event["source"], "urn:fencepost:graph:00000000-0000-0000-0000-000000000004");
     assert_eq!(event["sequence"], "00000000000000000003");
-    assert_eq!((event["subject"].as_str(), event["partitionkey"].as_str()), (Some("team/graph"), Some("team/graph")));
+    assert_eq!(
+        (event["subject"].as_str(), event["partitionkey"].as_str()),
+        (Some("team/graph"), Some("team/graph"))
+    );
     assert_eq!(event["time"], "2026-01-01T00:00:00.003Z");
     assert_eq!(event["data"]["version"], 3);
     // UUIDv5 of version and ordinal in the graph's name space.
@@ -74,7 +81,11 @@ fn any_byte_that_was_altered_is_found_in_the_event_itself_or_by_the_chain() {
                 let mut log = log.clone();
                 log[number] = altered;
                 let refused = super::replayed(&log).err().map(|(event, _)| event);
-                assert!(refused.is_some_and(|event| event <= log.len()), "event {number}, byte {at}: {}", log[number]);
+                assert!(
+                    refused.is_some_and(|event| event <= log.len()),
+                    "event {number}, byte {at}: {}",
+                    log[number]
+                );
                 found += 1;
             }
         }
@@ -89,10 +100,16 @@ fn other_spellings_of_the_same_are_refused() {
     assert_eq!(reader.read(&line).unwrap().1.kind, Kind::Changed);
     let value: serde_json::Value = serde_json::from_str(&line).unwrap();
     let told = reader.read(&value.to_string()).unwrap_err().to_string();
-    assert!(told.starts_with("it was altered: read and written anew it differs from byte "), "{told}");
-    for other in [line.replacen(':', ": ", 1), line.replace("\"g\"", "\"\\u0067\""), format!("{line} ")] {
+    assert!(
+        told.starts_with("it was altered: read and written anew it differs from byte "),
+        "{told}"
+    );
+    for other in
+        [line.replacen(':', ": ", 1), line.replace("\"g\"", "\"\\u0067\""), format!("{line} ")]
+    {
         reader.read(&other).unwrap_err();
     }
-    let told = reader.read("{\"name\":\"mill\",\"inputs\":[],\"outputs\":[]}").unwrap_err().to_string();
+    let told =
+        reader.read("{\"name\":\"mill\",\"inputs\":[],\"outputs\":[]}").unwrap_err().to_string();
     assert!(told.starts_with("it is no event of Fencepost's: unknown field `name`"), "{told}");
 }

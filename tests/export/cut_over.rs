@@ -25,15 +25,27 @@ fn frozen_in_a_storm(designs: [&str; 3]) {
     let servers: Vec<Server> = designs.iter().map(|design| serve(&site, design)).collect();
     let bases = servers.iter().map(|server| server.base.clone()).collect();
     let field = Field { servers: RwLock::new(bases), answered: AtomicUsize::new(0) };
-    let mut follower = site.fencepost(&["export", "--graph", GRAPH, "--to", &place.url, "--follow"]).spawn().unwrap();
+    let mut follower = site
+        .fencepost(&["export", "--graph", GRAPH, "--to", &place.url, "--follow"])
+        .spawn()
+        .unwrap();
     let (sealed, told) = std::thread::scope(|scope| {
         let field = &field;
-        let clients: Vec<_> = (0..CLIENTS).map(|n| scope.spawn(move || client(field, n, n, WRITES))).collect();
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|n| scope.spawn(move || client(field, n, n, WRITES))).collect();
         wait_until("the storm is on", || field.answered.load(Ordering::SeqCst) > 100);
         let freeze = ["freeze", "--graph", GRAPH, "--moved-to", MOVED_TO, "--sink", &place.url];
         let (code, said) = finish(site.fencepost(&freeze));
         assert_eq!(code, Some(0), "{said}");
-        let sealed: u64 = said.split("frozen at version ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+        let sealed: u64 = said
+            .split("frozen at version ")
+            .nth(1)
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
         assert!(said.contains(&format!(" to {sealed}, digest ")), "{said}");
         let told = Told::merge(clients.into_iter().map(|client| client.join().unwrap()));
         (sealed, told)
@@ -48,7 +60,11 @@ fn frozen_in_a_storm(designs: [&str; 3]) {
 
     for server in &servers {
         let refused = server.put_job("late", &[], &[]).unwrap();
-        assert_eq!((refused.status, refused.body["moved_to"].as_str()), (409, Some(MOVED_TO)), "{refused:?}");
+        assert_eq!(
+            (refused.status, refused.body["moved_to"].as_str()),
+            (409, Some(MOVED_TO)),
+            "{refused:?}"
+        );
         assert_eq!(refused.body["type"], "urn:fencepost:problem:frozen");
         // What was answered before is answered again.
         let (version, mark) = told.accepted.last().unwrap();
@@ -58,7 +74,10 @@ fn frozen_in_a_storm(designs: [&str; 3]) {
     let (code, said) = finish(site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]));
     assert!(code == Some(0) && said.contains(&audit.digest), "{said}");
     let (code, said) = finish(site.fencepost(&["thaw", "--graph", GRAPH]));
-    assert!(code == Some(0) && said.contains(&format!("takes writes again, at version {sealed}")), "{said}");
+    assert!(
+        code == Some(0) && said.contains(&format!("takes writes again, at version {sealed}")),
+        "{said}"
+    );
     assert_eq!(servers[0].put_job("late", &[], &[]).unwrap().version(), sealed + 1);
 }
 
@@ -66,7 +85,13 @@ fn frozen_in_a_storm(designs: [&str; 3]) {
 fn replay(server: &Server, mark: &str) -> Option<u64> {
     let client = Client::new();
     let body = serde_json::json!({"inputs": [], "outputs": [], "spec": {"mark": mark}});
-    let answer = client.send(&server.base, "PUT", &format!("/v1/graphs/{GRAPH}/jobs/job-0"), Some(mark), Some(&body));
+    let answer = client.send(
+        &server.base,
+        "PUT",
+        &format!("/v1/graphs/{GRAPH}/jobs/job-0"),
+        Some(mark),
+        Some(&body),
+    );
     let answer = answer.unwrap();
     // Of another request, since the body is another: but looked up, and not called frozen.
     assert_ne!(answer.status, 409, "{answer:?}");
@@ -91,7 +116,8 @@ fn a_freeze_seals_a_version_where_no_lock_is_taken() {
 #[test]
 fn a_frozen_graph_whose_log_does_not_come_stays_frozen_and_says_so() {
     let (site, place) = (Site::with_graph(), Place::file());
-    let freeze = |more: &[&str]| finish(site.fencepost(&[&["freeze", "--graph", GRAPH], more].concat()));
+    let freeze =
+        |more: &[&str]| finish(site.fencepost(&[&["freeze", "--graph", GRAPH], more].concat()));
     let waited = ["--sink", &place.url, "--wait-seconds", "0"];
     let export = || finish(site.fencepost(&["export", "--graph", GRAPH, "--to", &place.url]));
     // A sink that was mistyped stops nobody.
@@ -122,13 +148,19 @@ fn a_frozen_graph_whose_log_does_not_come_stays_frozen_and_says_so() {
 #[test]
 fn a_frozen_graph_with_a_log_that_was_altered_is_not_called_moved() {
     let (site, place) = (Site::with_graph(), Place::file());
-    assert_eq!(finish(site.fencepost(&["export", "--graph", GRAPH, "--to", &place.url])).0, Some(0));
+    assert_eq!(
+        finish(site.fencepost(&["export", "--graph", GRAPH, "--to", &place.url])).0,
+        Some(0)
+    );
     let path = place.url.strip_prefix("file:").unwrap();
     let log = std::fs::read_to_string(path).unwrap();
     std::fs::write(path, log.replacen("dataset_declared", "dataset_declareb", 1)).unwrap();
     let (code, said) = finish(site.fencepost(&["freeze", "--graph", GRAPH, "--sink", &place.url]));
     assert!(
-        code == Some(1) && said.contains("the graph is frozen, and its log is not right: event 2 (after version 1)"),
+        code == Some(1)
+            && said.contains(
+                "the graph is frozen, and its log is not right: event 2 (after version 1)"
+            ),
         "{said}"
     );
 }

@@ -34,7 +34,10 @@ impl Exporter {
     }
 
     fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -83,7 +86,15 @@ fn fill(node: &Service, jobs: usize) {
     for n in 0..jobs {
         let (input, output) = (format!("of {}", n.saturating_sub(1)), format!("of {n}"));
         let inputs: &[&str] = if n == 0 { &[] } else { &[&input] };
-        accepted(node, [put_job_with(&format!("filler {n}"), inputs, &[&output], &format!("{{\"x\":\"{filler}\"}}"))]);
+        accepted(
+            node,
+            [put_job_with(
+                &format!("filler {n}"),
+                inputs,
+                &[&output],
+                &format!("{{\"x\":\"{filler}\"}}"),
+            )],
+        );
     }
 }
 
@@ -94,7 +105,10 @@ fn is_whole(site: &Site, place: &mut Place) -> event_log::Told {
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = finish(site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]));
     let audit = audit(site);
-    assert!(code == Some(0) && said.contains(&format!("digest {} as in the database", audit.digest)), "{said}");
+    assert!(
+        code == Some(0) && said.contains(&format!("digest {} as in the database", audit.digest)),
+        "{said}"
+    );
     place.stream = Stream::of(&site.head());
     let events = place.events();
     let told = event_log::replay(GRAPH, events.iter().map(String::as_str));
@@ -116,7 +130,8 @@ impl Drop for Writing<'_> {
 fn write_at_random(node: &Service, seed: u64, over: &AtomicBool, written: &AtomicU64) {
     let mut requests = Requests::new(seed);
     while !over.load(Ordering::SeqCst) {
-        if node.write_and_wait(&name(GRAPH), requests.next()).is_ok_and(|accepted| accepted.changed) {
+        if node.write_and_wait(&name(GRAPH), requests.next()).is_ok_and(|accepted| accepted.changed)
+        {
             written.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -137,7 +152,12 @@ fn killed_at_random_while_clients_write(place: &mut Place) {
         // In the first part, and then behind the writers.
         for round in 0..10 {
             let points = if round < 4 {
-                ["export-import-appended", "export-before-end", "sink-appended", "export-import-appended"]
+                [
+                    "export-import-appended",
+                    "export-before-end",
+                    "sink-appended",
+                    "export-import-appended",
+                ]
             } else {
                 ["sink-appended", "export-before-append", "export-appended", "sink-appended"]
             };
@@ -163,9 +183,12 @@ fn killed_at_every_point(place: &mut Place) {
     let node = site.node();
     fill(&node, 80);
     let mut imports = 0;
-    for (point, passage) in
-        [("export-import-appended", 1), ("sink-appended", 2), ("export-before-end", 1), ("export-import-appended", 2)]
-    {
+    for (point, passage) in [
+        ("export-import-appended", 1),
+        ("sink-appended", 2),
+        ("export-before-end", 1),
+        ("export-import-appended", 2),
+    ] {
         let (reached, armed) = pause(&site, point, passage);
         let mut exporter = Exporter::start(&site, place, &[], &armed);
         wait_until(&format!("{point} is reached"), || reached.exists());
@@ -181,7 +204,10 @@ fn killed_at_every_point(place: &mut Place) {
     assert_eq!(is_whole(&site, place).imports, imports + 1);
 
     for point in ["export-before-append", "sink-appended", "export-appended"] {
-        accepted(&node, [put_job_with("tail", &[], &[], &format!("{{\"killed at\":\"{point}\"}}"))]);
+        accepted(
+            &node,
+            [put_job_with("tail", &[], &[], &format!("{{\"killed at\":\"{point}\"}}"))],
+        );
         let (reached, armed) = pause(&site, point, 1);
         let mut exporter = Exporter::start(&site, place, &[], &armed);
         wait_until(&format!("{point} is reached"), || reached.exists());
@@ -276,8 +302,7 @@ every_engine! { file redis nats postgres }
 /// Redis would still refuse ids that are not above its last.
 #[test]
 fn without_the_comparison_an_older_exporter_is_not_told() {
-    let test =
-        "export::kills::postgres::an_older_exporter_that_wakes_within_the_first_part_cannot_write_into_a_newer_one";
+    let test = "export::kills::postgres::an_older_exporter_that_wakes_within_the_first_part_cannot_write_into_a_newer_one";
     assert!(passes(test, None));
     assert!(!passes(test, Some("sink-guard")));
 }

@@ -56,7 +56,10 @@ fn standard_output_gets_the_whole_graph_each_time_and_nothing_else() {
     assert!(first.status.success() && first.stdout == second.stdout);
     let text = String::from_utf8(first.stdout).unwrap();
     assert_eq!(event_log::replay(GRAPH, text.lines()).version, 1);
-    let run = site.fencepost(&["export", "--graph", GRAPH, "--to", "-", "--after", "0"]).output().unwrap();
+    let run = site
+        .fencepost(&["export", "--graph", GRAPH, "--to", "-", "--after", "0"])
+        .output()
+        .unwrap();
     let text = String::from_utf8(run.stdout).unwrap();
     assert_eq!(event_log::replay(GRAPH, text.lines()).changes, [1]);
     assert!(site.store_consumers().is_empty(), "what cannot be gone on with is not waited for");
@@ -97,7 +100,11 @@ fn a_log_that_cannot_be_this_graphs_beginning_is_not_gone_on_with() {
     accepted(&node, [put_dataset("third")]);
     finish(export(&site, &place, &[]));
     site.run_sql("UPDATE graphs SET version = (SELECT version FROM backup), chain = (SELECT chain FROM backup); DELETE FROM changes WHERE version = 3");
-    refused(export(&site, &place, &[]), 1, "has version 3, the database only 2: was an older backup restored?");
+    refused(
+        export(&site, &place, &[]),
+        1,
+        "has version 3, the database only 2: was an older backup restored?",
+    );
     let verify = || site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]);
     refused(verify(), 1, "the log has version 3, the database only 2");
     // Which was then written on otherwise.
@@ -116,16 +123,28 @@ fn a_log_that_cannot_be_this_graphs_beginning_is_not_gone_on_with() {
     let place = Place::file();
     finish(export(&site, &place, &["--after", "1"]));
     accepted(&node, [put_dataset("fifth")]);
-    refused(export(&site, &place, &["--after", "5"]), 1, "with --after 5 changes between them would be missing");
+    refused(
+        export(&site, &place, &["--after", "5"]),
+        1,
+        "with --after 5 changes between them would be missing",
+    );
     let empty = Place::file();
-    refused(export(&site, &empty, &["--after", "6"]), 1, "--after 6 is beyond the graph, which is at version 5");
+    refused(
+        export(&site, &empty, &["--after", "6"]),
+        1,
+        "--after 6 is beyond the graph, which is at version 5",
+    );
     assert!(!std::path::Path::new(empty.url.strip_prefix("file:").unwrap()).exists());
     refused(
         site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]),
         1,
         "what the graph was before is not in it",
     );
-    refused(site.fencepost(&["export", "--graph", "nowhere", "--to", &place.url]), 1, "there is no graph `nowhere`");
+    refused(
+        site.fencepost(&["export", "--graph", "nowhere", "--to", &place.url]),
+        1,
+        "there is no graph `nowhere`",
+    );
 }
 
 #[test]
@@ -146,9 +165,15 @@ fn an_export_is_a_consumer_and_is_not_overtaken_by_pruning() {
     assert_eq!(code, Some(0), "{said}");
     let verify = site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]);
     assert_eq!(finish(verify).0, Some(0));
-    refused(export(&site, &unregistered, &[]), 1, "the changes after version 1 were pruned, the oldest is 5");
+    refused(
+        export(&site, &unregistered, &[]),
+        1,
+        "the changes after version 1 were pruned, the oldest is 5",
+    );
     // The database still has these versions, and no others.
-    let at = |version: &str| site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url, "--at", version]);
+    let at = |version: &str| {
+        site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url, "--at", version])
+    };
     assert_eq!(finish(at("6")).0, Some(0));
     refused(at("3"), 1, "was pruned: the oldest version that can be had is 5, not 3");
     refused(at("9"), 1, "the log ends at version 7, before version 9: export first");
@@ -198,14 +223,26 @@ fn a_follower_outlives_its_engine() {
 fn a_file_that_is_no_log_is_left_as_it_is() {
     let (site, place) = (Site::with_graph(), Place::file());
     let path = place.url.strip_prefix("file:").unwrap();
-    let event = String::from_utf8(site.fencepost(&["export", "--graph", GRAPH, "--to", "-"]).output().unwrap().stdout);
+    let event = String::from_utf8(
+        site.fencepost(&["export", "--graph", GRAPH, "--to", "-"]).output().unwrap().stdout,
+    );
     let event = event.unwrap();
     let broken = event.replacen("specversion", "specversiom", 1);
-    for there in
-        ["{\"name\":\"precious\"}", "line\nno line feed", "\0\n\0", "\n", "{\"a\":1}\n{\"specversion", &broken, " "]
-    {
+    for there in [
+        "{\"name\":\"precious\"}",
+        "line\nno line feed",
+        "\0\n\0",
+        "\n",
+        "{\"a\":1}\n{\"specversion",
+        &broken,
+        " ",
+    ] {
         std::fs::write(path, there).unwrap();
-        refused(export(&site, &place, &[]), 1, "it holds something else than events and is left as it is");
+        refused(
+            export(&site, &place, &[]),
+            1,
+            "it holds something else than events and is left as it is",
+        );
         assert_eq!(std::fs::read_to_string(path).unwrap(), there);
     }
     // What is left of a first line that was torn is ours, and so is nothing.
@@ -216,7 +253,14 @@ fn a_file_that_is_no_log_is_left_as_it_is() {
     if let Some(database) = site.database_url().strip_prefix("sqlite:") {
         let before = std::fs::read(database).unwrap();
         refused(
-            site.fencepost(&["export", "--graph", GRAPH, "--to", &format!("file:{database}"), "--no-consumer"]),
+            site.fencepost(&[
+                "export",
+                "--graph",
+                GRAPH,
+                "--to",
+                &format!("file:{database}"),
+                "--no-consumer",
+            ]),
             1,
             "left as it is",
         );

@@ -100,7 +100,8 @@ fn an_empty_log_has_no_last_event(place: &Place) {
 
 fn what_was_appended_is_read_back_byte_for_byte_and_in_order(place: &Place) {
     let mut sink = place.exporter();
-    let written = [events(0, 0..3, "first"), events(1, 0..1, "first"), events(2, 0..1, "first")].concat();
+    let written =
+        [events(0, 0..3, "first"), events(1, 0..1, "first"), events(2, 0..1, "first")].concat();
     sink.append(&batch(&written[..4])).unwrap();
     sink.append(&batch(&[])).unwrap();
     sink.append(&batch(&written[4..])).unwrap();
@@ -145,8 +146,12 @@ fn an_event_of_two_mebibytes_is_kept(place: &Place) {
 }
 
 fn positions_are_told_apart_whatever_their_digits(place: &Place) {
-    let written =
-        [events(9, 0..1, "few"), events(9, 9..11, "few"), events(10, 0..1, "few"), events(1 << 40, 0..1, "few")];
+    let written = [
+        events(9, 0..1, "few"),
+        events(9, 9..11, "few"),
+        events(10, 0..1, "few"),
+        events(1 << 40, 0..1, "few"),
+    ];
     let mut sink = place.exporter();
     written.iter().for_each(|written| sink.append(&batch(written)).unwrap());
     assert_eq!(sink.last().unwrap().as_ref(), Some(&written[3][0].1));
@@ -239,7 +244,8 @@ fn of_two_that_begin_at_once_one_is_told(place: &Place) {
             let threads = writes.each_ref().map(|events| {
                 let both = &both;
                 scope.spawn(move || {
-                    let opened = place.open(Purpose::Append).and_then(|mut sink| sink.last().map(|_| sink));
+                    let opened =
+                        place.open(Purpose::Append).and_then(|mut sink| sink.last().map(|_| sink));
                     both.wait();
                     opened?.append(&batch(events))
                 })
@@ -268,17 +274,26 @@ mod guards {
     #[test]
     fn without_the_comparison_an_overtaken_exporter_writes() {
         for engine in ["a_file", "a_redis_stream", "a_nats_stream", "a_postgres_table"] {
-            assert_guarded(&format!("{engine}::an_exporter_that_was_overtaken_writes_nothing"), "sink-guard");
+            assert_guarded(
+                &format!("{engine}::an_exporter_that_was_overtaken_writes_nothing"),
+                "sink-guard",
+            );
         }
     }
 
     #[test]
     fn without_names_a_message_that_was_sent_ahead_takes_the_place_of_another() {
-        assert_guarded("a_nats_stream::an_exporter_that_was_overtaken_writes_nothing", "sink-names");
+        assert_guarded(
+            "a_nats_stream::an_exporter_that_was_overtaken_writes_nothing",
+            "sink-names",
+        );
     }
 
     #[test]
     fn without_a_lock_transactions_beside_each_other_both_write() {
-        assert_guarded("postgres::two_that_begin_in_transactions_beside_each_other_do_not_mix", "sink-lock");
+        assert_guarded(
+            "postgres::two_that_begin_in_transactions_beside_each_other_do_not_mix",
+            "sink-lock",
+        );
     }
 }

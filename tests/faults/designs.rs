@@ -98,7 +98,10 @@ fn with_faults(design: Design, reads: Reads) {
         again
     });
     let lost = ["fencepost_lost_writes_total", "fencepost_lock_leases_lost_total"];
-    assert!(lost.iter().any(|metric| stopped.count(metric, "") > 0), "it was not stopped for long enough");
+    assert!(
+        lost.iter().any(|metric| stopped.count(metric, "") > 0),
+        "it was not stopped for long enough"
+    );
     field.expect_valid(&stopped);
 }
 

@@ -60,8 +60,15 @@ impl Field {
         let mut command = self.site.fencepost(&SERVE);
         // Whoever waits longer than a second beyond a lease is refused.
         let wait = LEASE + Duration::from_secs(1);
-        command.args(["--lock-url", &self.wire.url(), "--lock-lease-ms", &LEASE.as_millis().to_string()]);
-        command.args(["--lock-wait-ms", &wait.as_millis().to_string()]).env("FENCEPOST_FAILPOINTS", failpoints);
+        command.args([
+            "--lock-url",
+            &self.wire.url(),
+            "--lock-lease-ms",
+            &LEASE.as_millis().to_string(),
+        ]);
+        command
+            .args(["--lock-wait-ms", &wait.as_millis().to_string()])
+            .env("FENCEPOST_FAILPOINTS", failpoints);
         let reads = match self.reads {
             Reads::Lock => "lock",
             Reads::Snapshot => "snapshot",
@@ -130,8 +137,9 @@ impl Field {
         let nodes: Vec<_> = nodes.iter().map(|node| node.base.clone()).collect();
         let target = HttpTarget::new(&nodes, name(GRAPH), LIMIT).unwrap();
         let seed = self.loads.load(Ordering::SeqCst);
-        let mut args =
-            arguments(&format!("--graph {GRAPH} --workload conflict --patience-seconds 60 --seed {seed} {load}"));
+        let mut args = arguments(&format!(
+            "--graph {GRAPH} --workload conflict --patience-seconds 60 --seed {seed} {load}"
+        ));
         args.history = Some(self.loaded(seed));
         let report = drive(&target, &args)?;
         // One that did not begin left no history.
@@ -206,7 +214,14 @@ impl Recording {
             "clock": {"unit": "ns", "kind": "monotonic", "zero_unix_ms": 0}, "initial_version": 0, "arguments": {},
         });
         recorder.send(Event::Start(start)).unwrap();
-        Self { path, began: Instant::now(), recorder, writer, next: AtomicU64::new(0), counts: Mutex::default() }
+        Self {
+            path,
+            began: Instant::now(),
+            recorder,
+            writer,
+            next: AtomicU64::new(0),
+            counts: Mutex::default(),
+        }
     }
 
     /// Each request has a process of its own: it may end in nobody knows what.
@@ -214,7 +229,8 @@ impl Recording {
         let id = self.next.fetch_add(1, Ordering::SeqCst);
         let since = |at: Instant| (at - self.began).as_nanos() as u64;
         let time_ns = since(Instant::now());
-        let invocation = Invocation { process: id, id, time_ns, due_ns: None, request: request.clone() };
+        let invocation =
+            Invocation { process: id, id, time_ns, due_ns: None, request: request.clone() };
         self.recorder.send(Event::Invoke(invocation)).unwrap();
         let completion = target.connect().perform(&request);
         let outcome = completion.outcome.clone();

@@ -24,7 +24,8 @@ fn flooded(design: Design) -> ([u64; 2], u64) {
     let lone_client = |node: &Server, number: usize| -> u64 {
         let write = |n| {
             let before = turns(flooded);
-            let told = field.put(node, &format!("lone-{number}-{n}"), "x", &format!("y-{number}-{n}"));
+            let told =
+                field.put(node, &format!("lone-{number}-{n}"), "x", &format!("y-{number}-{n}"));
             assert!(matches!(told, Outcome::Accepted(_)), "{told:?}");
             turns(flooded) - before
         };
@@ -33,12 +34,17 @@ fn flooded(design: Design) -> ([u64; 2], u64) {
     let load = "--clients 64 --requests 1000 --write-percent 100";
     let meanwhile = field.under(load, &[flooded], || {
         thread::scope(|scope| {
-            let clients: Vec<_> = (0..lone.len()).map(|n| scope.spawn(move || lone_client(&lone[n], n))).collect();
+            let clients: Vec<_> =
+                (0..lone.len()).map(|n| scope.spawn(move || lone_client(&lone[n], n))).collect();
             clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
         })
     });
     let served = flooded.count("fencepost_write_batch_requests_sum", "");
-    assert!(served > 8 * turns(flooded), "{served} requests in {} turns are no flood", turns(flooded));
+    assert!(
+        served > 8 * turns(flooded),
+        "{served} requests in {} turns are no flood",
+        turns(flooded)
+    );
     let lost = nodes.iter().map(|node| node.count("fencepost_lost_writes_total", "conflict")).sum();
     field.expect_valid(flooded);
     (meanwhile.try_into().unwrap(), lost)
@@ -49,7 +55,10 @@ fn flooded(design: Design) -> ([u64; 2], u64) {
 fn under_the_lock_a_flooded_node_takes_few_turns_for_each_of_a_lone_client() {
     let (meanwhile, lost) = flooded(Design::CrudDelta);
     for turns in meanwhile {
-        assert!(turns <= 3 * WRITES, "{turns} turns of the flooded node while a lone client made {WRITES} writes");
+        assert!(
+            turns <= 3 * WRITES,
+            "{turns} turns of the flooded node while a lone client made {WRITES} writes"
+        );
     }
     assert_eq!(lost, 0);
 }

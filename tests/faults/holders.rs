@@ -41,7 +41,11 @@ fn stopped_until_another_wrote(point: &str) {
         } else {
             assert_eq!(version(&told), 1);
         }
-        assert_eq!(other.count("fencepost_tokens_sealed_total", ""), 1, "the lease of the holder did not run out");
+        assert_eq!(
+            other.count("fencepost_tokens_sealed_total", ""),
+            1,
+            "the lease of the holder did not run out"
+        );
         holder.signal("CONT");
         let told = stopped.join().unwrap();
         match was_written {
@@ -51,7 +55,8 @@ fn stopped_until_another_wrote(point: &str) {
             false => assert_eq!(rejected_for(&told), "cycle"),
         }
     });
-    let lost = holder.count("fencepost_lost_writes_total", "") + holder.count("fencepost_lock_leases_lost_total", "");
+    let lost = holder.count("fencepost_lost_writes_total", "")
+        + holder.count("fencepost_lock_leases_lost_total", "");
     let before_transaction = ["after-acquire", "after-check"].contains(&point);
     assert!(lost > 0 || !before_transaction, "the holder lost nothing");
     let next = version(&field.put(&holder, "next", "a", "b"));
@@ -173,16 +178,21 @@ fn without_the_fence_the_version_comparison_refuses_a_former_holder() {
 
 #[test]
 fn without_fence_and_version_comparison_the_checker_finds_two_writes_of_one_version() {
-    let (field, _holder, other) = wakes_after_its_successor_wrote("version-comparison=off,fence-comparison=off");
+    let (field, _holder, other) =
+        wakes_after_its_successor_wrote("version-comparison=off,fence-comparison=off");
     let finding = field.expect_anomaly(&other).to_string();
     assert!(finding.contains("duplicate-version"), "{finding}");
 }
 
 #[test]
 fn a_holder_that_is_killed_delays_the_others_by_no_more_than_its_lease_and_a_second() {
-    for point in
-        ["after-acquire", "after-check", "before-conditional-update", "after-conditional-update", "after-commit"]
-    {
+    for point in [
+        "after-acquire",
+        "after-check",
+        "before-conditional-update",
+        "after-conditional-update",
+        "after-commit",
+    ] {
         let field = Field::new();
         let (reached, armed) = field.pause_at(point);
         let (mut holder, other) = (field.node(&armed), field.node(""));
@@ -195,11 +205,16 @@ fn a_holder_that_is_killed_delays_the_others_by_no_more_than_its_lease_and_a_sec
         });
         holder.kill();
         match point {
-            "after-commit" => assert_eq!(rejected_for(&field.put(&other, "other", "y", "x")), "cycle"),
+            "after-commit" => {
+                assert_eq!(rejected_for(&field.put(&other, "other", "y", "x")), "cycle")
+            }
             _ => assert_eq!(version(&field.put(&other, "other", "y", "x")), 1),
         }
         assert_eq!(other.count("fencepost_tokens_sealed_total", ""), 1);
         let summary = field.expect_valid(&other);
-        assert_eq!((summary.unknown, summary.unknown_applied), (1, usize::from(point == "after-commit")));
+        assert_eq!(
+            (summary.unknown, summary.unknown_applied),
+            (1, usize::from(point == "after-commit"))
+        );
     }
 }

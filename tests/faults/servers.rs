@@ -36,11 +36,16 @@ fn redis_forgets_everything_in_every_way() {
     let others: [(&str, &[&[&str]]); 3] = [
         ("FLUSHALL", &[&["FLUSHALL"]]),
         ("SCRIPT FLUSH", &[&["SCRIPT", "FLUSH"]]),
-        ("CLIENT KILL", &[&["CLIENT", "KILL", "TYPE", "pubsub"], &["CLIENT", "KILL", "TYPE", "normal"]]),
+        (
+            "CLIENT KILL",
+            &[&["CLIENT", "KILL", "TYPE", "pubsub"], &["CLIENT", "KILL", "TYPE", "normal"]],
+        ),
     ];
     for (what, commands) in others {
         let before = epochs(&nodes);
-        field.under_load(&all(&nodes), || commands.iter().for_each(|command| drop(field.redis.command(command))));
+        field.under_load(&all(&nodes), || {
+            commands.iter().for_each(|command| drop(field.redis.command(command)))
+        });
         assert_eq!(epochs(&nodes) > before, what == "FLUSHALL", "{what}");
     }
     let before = epochs(&nodes);
@@ -71,7 +76,8 @@ fn a_lagging_replica_is_promoted_and_demoted_again() {
     field.under_load(&all(&nodes), || {
         replica.command(&["REPLICAOF", "127.0.0.1", &field.redis.port().to_string()]);
         wait_until("it has copied", || {
-            let info: String = redis::from_redis_value(replica.command(&["INFO", "replication"])).unwrap();
+            let info: String =
+                redis::from_redis_value(replica.command(&["INFO", "replication"])).unwrap();
             info.contains("master_link_status:up")
         });
         replica.command(&["REPLICAOF", "NO", "ONE"]);

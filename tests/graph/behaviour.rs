@@ -1,8 +1,8 @@
 //! Single cases that a reader would look up.
 
 use fencepost::graph::{
-    CanonicalJson, Change, Fact, Graph, GraphBuilder, Operation, PlanRequest, QueryError, Rejection, Side, apply,
-    decide,
+    CanonicalJson, Change, Fact, Graph, GraphBuilder, Operation, PlanRequest, QueryError,
+    Rejection, Side, apply, decide,
 };
 
 use super::support::{accepted, changeset, graph_of, name, names, put, rebuilt, rejected};
@@ -34,7 +34,10 @@ fn two_jobs_swap_their_outputs_in_one_changeset() {
     let (dataset, producer, job) = (name("y"), name("two"), name("one"));
     assert_eq!(first_alone, Rejection::SecondProducer { dataset, producer, job, operation: 0 });
 
-    let swapped = accepted(&graph, &changeset([put("one", &["source"], &["y"]), put("two", &["source"], &["x"])]));
+    let swapped = accepted(
+        &graph,
+        &changeset([put("one", &["source"], &["y"]), put("two", &["source"], &["x"])]),
+    );
     assert_eq!(swapped.dataset("x").unwrap().producer().unwrap().name().as_str(), "two");
     assert_eq!(swapped.dataset("y").unwrap().producer().unwrap().name().as_str(), "one");
 }
@@ -42,8 +45,12 @@ fn two_jobs_swap_their_outputs_in_one_changeset() {
 #[test]
 fn jobs_that_change_places_are_no_cycle() {
     let graph = graph_of([put("one", &["a"], &["b"]), put("two", &["b"], &["c"])]);
-    let turned = accepted(&graph, &changeset([put("one", &["b"], &["c"]), put("two", &["a"], &["b"])]));
-    assert!(matches!(rejected(&turned, &changeset([put("two", &["c"], &["b"])])), Rejection::Cycle { .. }));
+    let turned =
+        accepted(&graph, &changeset([put("one", &["b"], &["c"]), put("two", &["a"], &["b"])]));
+    assert!(matches!(
+        rejected(&turned, &changeset([put("two", &["c"], &["b"])])),
+        Rejection::Cycle { .. }
+    ));
 }
 
 #[test]
@@ -59,7 +66,8 @@ fn an_implied_dataset_goes_with_its_last_mention() {
 #[test]
 fn a_declared_dataset_outlives_its_mentions() {
     let graph = graph_of([put_dataset("kept"), put("one", &["kept"], &[])]);
-    let in_use = Rejection::DatasetInUse { name: name("kept"), jobs: names(&["one"]), operation: 0 };
+    let in_use =
+        Rejection::DatasetInUse { name: name("kept"), jobs: names(&["one"]), operation: 0 };
     assert_eq!(rejected(&graph, &changeset([delete_dataset("kept")])), in_use);
     let without_job = accepted(&graph, &changeset([delete_job("one")]));
     assert!(without_job.dataset("kept").is_some());
@@ -71,15 +79,18 @@ fn a_declared_dataset_outlives_its_mentions() {
 fn a_dataset_in_use_by_many_names_the_first_ten() {
     let jobs: Vec<String> = (10..40).map(|i| format!("job {i}")).collect();
     let graph = graph_of(jobs.iter().map(|job| put(job, &["d"], &[])));
-    let expected = Rejection::DatasetInUse { name: name("d"), jobs: names(&jobs[..10]), operation: 0 };
+    let expected =
+        Rejection::DatasetInUse { name: name("d"), jobs: names(&jobs[..10]), operation: 0 };
     assert_eq!(rejected(&graph, &changeset([delete_dataset("d")])), expected);
 }
 
 #[test]
 fn what_was_deleted_and_made_again_alike_has_not_changed() {
     let graph = graph_of([put_dataset("a"), put("one", &["a"], &["b"])]);
-    let again = [delete_job("one"), delete_dataset("a"), put_dataset("a"), put("one", &["a"], &["b"])];
-    let decision = decide(&graph, &changeset(again)).map_err(|rejection| rejection.to_string()).unwrap();
+    let again =
+        [delete_job("one"), delete_dataset("a"), put_dataset("a"), put("one", &["a"], &["b"])];
+    let decision =
+        decide(&graph, &changeset(again)).map_err(|rejection| rejection.to_string()).unwrap();
     assert!(decision.change.is_empty() && !decision.created);
     assert_eq!(decision.next.version(), graph.version());
 }
@@ -87,7 +98,8 @@ fn what_was_deleted_and_made_again_alike_has_not_changed() {
 #[test]
 fn an_edge_added_and_removed_again_has_not_come_to_be() {
     let graph = graph_of([put_dataset("a"), put("one", &[], &["b"])]);
-    let command = changeset([add_input("one", "a"), remove_input("one", "a"), put("one", &[], &["b", "c"])]);
+    let command =
+        changeset([add_input("one", "a"), remove_input("one", "a"), put("one", &[], &["b", "c"])]);
     let decision = decide(&graph, &command).map_err(|rejection| rejection.to_string()).unwrap();
     assert!(!decision.change.is_empty() && !decision.created);
 }
@@ -103,7 +115,10 @@ fn a_job_and_a_dataset_may_have_one_name() {
 fn a_deleted_graph_keeps_its_version_and_nothing_else() {
     let graph = graph_of([put("one", &["a"], &["b"]), put_dataset("c")]);
     let deleted = apply(&graph, &Change { facts: vec![Fact::GraphDeleted {}] });
-    assert_eq!((deleted.version(), deleted.job_count(), deleted.dataset_count(), deleted.edge_count()), (3, 0, 0, 0));
+    assert_eq!(
+        (deleted.version(), deleted.job_count(), deleted.dataset_count(), deleted.edge_count()),
+        (3, 0, 0, 0)
+    );
     assert_eq!(deleted.digest(), Graph::default().digest());
     let again = accepted(&deleted, &changeset([put("one", &["b"], &["a"])]));
     assert_eq!((again.version(), again.edge_count()), (4, 2));
@@ -119,15 +134,21 @@ fn apply_takes_facts_that_break_the_rules() {
         spec: CanonicalJson::default(),
     };
     let gone = |job: &str| Change { facts: vec![Fact::JobDeleted { name: name(job) }] };
-    let illegal =
-        [created("one", "a", "b"), created("two", "b", "a"), created("three", "c", "c"), created("four", "x", "a")];
+    let illegal = [
+        created("one", "a", "b"),
+        created("two", "b", "a"),
+        created("three", "c", "c"),
+        created("four", "x", "a"),
+    ];
     let at_once = apply(&Graph::default(), &Change { facts: illegal.to_vec() });
-    let one_by_one =
-        illegal.iter().fold(Graph::default(), |graph, fact| apply(&graph, &Change { facts: vec![fact.clone()] }));
+    let one_by_one = illegal
+        .iter()
+        .fold(Graph::default(), |graph, fact| apply(&graph, &Change { facts: vec![fact.clone()] }));
     for graph in [at_once, one_by_one] {
         assert_eq!((graph.job_count(), graph.edge_count()), (4, 8));
         let graph = apply(&apply(&graph, &gone("three")), &gone("nobody"));
-        let graph = ["one", "two", "four"].into_iter().fold(graph, |graph, job| apply(&graph, &gone(job)));
+        let graph =
+            ["one", "two", "four"].into_iter().fold(graph, |graph, job| apply(&graph, &gone(job)));
         assert_eq!((graph.job_count(), graph.dataset_count(), graph.edge_count()), (0, 0, 0));
     }
 }
@@ -156,21 +177,31 @@ fn rows_that_are_no_legal_graph_are_refused() {
     assert!(wild.output(7, 3).is_err(), "a second producer");
     assert!(wild.input(1, 3).is_err() && wild.input(0, 0).is_err(), "an edge that leads nowhere");
     assert!(wild.job(-1, "x", "{}", 1).is_err() && wild.job(i64::MAX, "x", "{}", 1).is_err());
-    assert!(wild.job(7, "x", "{}", 1).is_err() && wild.dataset(3, "x", None).is_err(), "an id that is taken");
+    assert!(
+        wild.job(7, "x", "{}", 1).is_err() && wild.dataset(3, "x", None).is_err(),
+        "an id that is taken"
+    );
     assert!(wild.job(9, "..", "{}", 1).is_err());
     let mut repeated = builder();
     repeated.input(7, 3).unwrap();
     repeated.input(7, 3).unwrap();
     let graph = repeated.finish(5).unwrap();
-    assert_eq!((graph.version(), graph.edge_count(), graph.dataset("a").unwrap().mentions()), (5, 1, 1));
+    assert_eq!(
+        (graph.version(), graph.edge_count(), graph.dataset("a").unwrap().mentions()),
+        (5, 1, 1)
+    );
 }
 
 #[test]
 fn slots_that_are_free_are_used_again() {
-    let graph = graph_of((0..50).map(|i| put(&format!("job {i}"), &[&format!("in {i}")], &[&format!("out {i}")])));
-    let half = accepted(&graph, &changeset((0..50).step_by(2).map(|i| delete_job(&format!("job {i}")))));
+    let graph = graph_of(
+        (0..50).map(|i| put(&format!("job {i}"), &[&format!("in {i}")], &[&format!("out {i}")])),
+    );
+    let half =
+        accepted(&graph, &changeset((0..50).step_by(2).map(|i| delete_job(&format!("job {i}")))));
     for graph in [rebuilt(&half), half] {
-        let again = accepted(&graph, &changeset((50..75).map(|i| put(&format!("job {i}"), &["in"], &[]))));
+        let again =
+            accepted(&graph, &changeset((50..75).map(|i| put(&format!("job {i}"), &["in"], &[]))));
         let highest = again.jobs_from(std::ops::Bound::Unbounded).map(|job| job.id()).max();
         assert_eq!((again.job_count(), highest), (50, Some(49)));
     }
@@ -178,7 +209,9 @@ fn slots_that_are_free_are_used_again() {
 
 #[test]
 fn an_answer_beyond_its_limit_is_refused() {
-    let graph = graph_of((0..10).map(|i| put(&format!("job {i}"), &[&format!("d{i}")], &[&format!("d{}", i + 1)])));
+    let graph = graph_of(
+        (0..10).map(|i| put(&format!("job {i}"), &[&format!("d{i}")], &[&format!("d{}", i + 1)])),
+    );
     let request = PlanRequest { datasets: names(&["d10"]), ..PlanRequest::default() };
     assert_eq!(graph.plan(&request, 10).unwrap().stages.len(), 10);
     assert_eq!(graph.plan(&request, 9), Err(QueryError::TooLarge { limit: 9, what: "jobs" }));

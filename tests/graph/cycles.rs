@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::model::{Model, Verdict};
 use super::support::{
-    accepted, assert_same, changeset, command, decided, graph_of, name, names, put, rejected, verdict,
+    accepted, assert_same, changeset, command, decided, graph_of, name, names, put, rejected,
+    verdict,
 };
 
 fn cycle(names: &[&str], operation: usize) -> Rejection {
@@ -27,11 +28,15 @@ fn a_job_that_reads_what_it_writes_is_a_cycle() {
 
 #[test]
 fn a_cycle_may_enter_through_one_output_and_leave_through_another() {
-    let graph = graph_of([put("middle", &["in"], &["left", "right"]), put("after", &["left"], &["end"])]);
+    let graph =
+        graph_of([put("middle", &["in"], &["left", "right"]), put("after", &["left"], &["end"])]);
     let closing = changeset([put("middle", &["end"], &["left", "right"])]);
     assert_eq!(rejected(&graph, &closing), cycle(&["after", "end", "middle", "left", "after"], 0));
     let through_the_other = changeset([put("before", &["right"], &["in"])]);
-    assert_eq!(rejected(&graph, &through_the_other), cycle(&["before", "in", "middle", "right", "before"], 0));
+    assert_eq!(
+        rejected(&graph, &through_the_other),
+        cycle(&["before", "in", "middle", "right", "before"], 0)
+    );
 }
 
 /// The order is searched from both ends, an edge a step; here one end must walk by a hundred others first.
@@ -47,8 +52,12 @@ fn a_cycle_is_found_by_whichever_side_is_shorter() {
 
     let early = put("early", &[], &[&others[..], &["link"]].concat());
     let after = others.iter().map(|other| put(&format!("reads {other}"), &[other], &[]));
-    let many_outputs = graph_of([early].into_iter().chain(after).chain([put("late", &["link"], &["back"])]));
-    let closing = rejected(&many_outputs, &changeset([put("early", &["back"], &[&others[..], &["link"]].concat())]));
+    let many_outputs =
+        graph_of([early].into_iter().chain(after).chain([put("late", &["link"], &["back"])]));
+    let closing = rejected(
+        &many_outputs,
+        &changeset([put("early", &["back"], &[&others[..], &["link"]].concat())]),
+    );
     assert_eq!(closing, cycle(&["early", "link", "late", "back", "early"], 0));
 }
 
@@ -82,9 +91,15 @@ fn of_several_cycles_the_shortest_and_then_the_smallest_is_told() {
     let x = put("x", &["from b", "from c", "also from c", "from d"], &["to b", "to c"]);
     assert_eq!(rejected(&graph, &changeset([x])), cycle(&["b", "from b", "x", "to b", "b"], 0));
     let x = put("x", &["from c", "also from c", "from d"], &["to b", "to c"]);
-    assert_eq!(rejected(&graph, &changeset([x])), cycle(&["c", "also from c", "x", "to c", "c"], 0));
+    assert_eq!(
+        rejected(&graph, &changeset([x])),
+        cycle(&["c", "also from c", "x", "to c", "c"], 0)
+    );
     let x = put("x", &["from d"], &["to b", "to c"]);
-    assert_eq!(rejected(&graph, &changeset([x])), cycle(&["c", "from c", "d", "from d", "x", "to c", "c"], 0));
+    assert_eq!(
+        rejected(&graph, &changeset([x])),
+        cycle(&["c", "from c", "d", "from d", "x", "to c", "c"], 0)
+    );
 }
 
 #[test]
@@ -116,7 +131,8 @@ fn link(i: usize, length: usize) -> Operation {
 }
 
 fn round(length: usize) -> Vec<Name> {
-    let job_and_dataset = |i: usize| [name(&format!("job {i:06}")), name(&format!("d {:06}", (i + 1) % length))];
+    let job_and_dataset =
+        |i: usize| [name(&format!("job {i:06}")), name(&format!("d {:06}", (i + 1) % length))];
     (0..length).flat_map(job_and_dataset).chain([name("job 000000")]).collect()
 }
 
@@ -136,7 +152,10 @@ fn five_thousand_puts_close_a_cycle_only_together() {
     let elsewhere = graph_of([put("unrelated", &["u"], &["v"])]);
     assert_eq!(rejected(&elsewhere, &whole), expected);
     // The jobs are there, their edges are what the changeset brings.
-    let bare = accepted(&Graph::default(), &changeset((0..5_000).map(|i| put(&format!("job {i:06}"), &[], &[]))));
+    let bare = accepted(
+        &Graph::default(),
+        &changeset((0..5_000).map(|i| put(&format!("job {i:06}"), &[], &[]))),
+    );
     assert_eq!(rejected(&bare, &whole), expected);
 }
 
@@ -191,7 +210,8 @@ fn the_order_is_kept_through_random_edges() {
                 Verdict::Accepted { .. } => *met.entry("accepted").or_default() += 1,
                 Verdict::Rejected(reason) => {
                     let jobs = reason["cycle"].as_array().unwrap().len() / 2;
-                    *met.entry(if jobs > 3 { "long cycle" } else { "short cycle" }).or_default() += 1;
+                    *met.entry(if jobs > 3 { "long cycle" } else { "short cycle" }).or_default() +=
+                        1;
                 }
             }
             graph = decided(&graph, &command);
@@ -210,16 +230,29 @@ fn a_changeset_that_turns_the_whole_order_round_is_sorted_anew() {
     let hidden = dice.shuffled(COUNT);
     let job = |i: usize| format!("job {:05}", hidden[i]);
     let of = |i: usize| format!("of {:05}", hidden[i]);
-    let graph = accepted(&Graph::default(), &changeset((0..COUNT).map(|i| put(&job(i), &[], &[&of(i)]))));
-    let chain = |i: usize| Operation::AddEdge { side: Side::Input, job: name(&job(i + 1)), dataset: name(&of(i)) };
+    let graph =
+        accepted(&Graph::default(), &changeset((0..COUNT).map(|i| put(&job(i), &[], &[&of(i)]))));
+    let chain = |i: usize| Operation::AddEdge {
+        side: Side::Input,
+        job: name(&job(i + 1)),
+        dataset: name(&of(i)),
+    };
     let chained = accepted(&graph, &changeset((0..COUNT - 1).map(chain)));
-    let back = |i: usize| Operation::AddEdge { side: Side::Input, job: name(&job(i)), dataset: name(&of(COUNT - 1)) };
+    let back = |i: usize| Operation::AddEdge {
+        side: Side::Input,
+        job: name(&job(i)),
+        dataset: name(&of(COUNT - 1)),
+    };
     for i in (0..COUNT - 1).step_by(97) {
-        let Rejection::Cycle { cycle, .. } = rejected(&chained, &changeset([back(i)])) else { panic!("a cycle") };
+        let Rejection::Cycle { cycle, .. } = rejected(&chained, &changeset([back(i)])) else {
+            panic!("a cycle")
+        };
         assert_eq!(cycle.len(), 2 * (COUNT - i) + 1);
     }
     let closing = changeset((0..COUNT - 1).map(chain).chain([back(0)]));
-    let Rejection::Cycle { cycle, operation } = rejected(&graph, &closing) else { panic!("a cycle") };
+    let Rejection::Cycle { cycle, operation } = rejected(&graph, &closing) else {
+        panic!("a cycle")
+    };
     assert_eq!((cycle.len(), operation), (2 * COUNT + 1, COUNT - 1));
     assert_eq!(names(&cycle.iter().map(Name::as_str).collect::<Vec<_>>()).len(), 2 * COUNT);
 }

@@ -16,21 +16,28 @@ fn link(i: usize) -> Operation {
 }
 
 fn chain(order: &[usize], changeset_jobs: usize) -> Graph {
-    order
-        .chunks(changeset_jobs)
-        .fold(Graph::default(), |graph, chunk| accepted(&graph, &changeset(chunk.iter().map(|&i| link(i)))))
+    order.chunks(changeset_jobs).fold(Graph::default(), |graph, chunk| {
+        accepted(&graph, &changeset(chunk.iter().map(|&i| link(i))))
+    })
 }
 
 fn use_chain(graph: Graph, length: usize) {
     let end = format!("d {length:07}");
-    let plan = graph.plan(&PlanRequest { datasets: names(&[&end]), ..PlanRequest::default() }, NO_LIMIT).unwrap();
+    let plan = graph
+        .plan(&PlanRequest { datasets: names(&[&end]), ..PlanRequest::default() }, NO_LIMIT)
+        .unwrap();
     assert_eq!((plan.stages.len(), plan.dependencies.len()), (length, length - 1));
-    assert!(plan.stages.iter().enumerate().all(|(i, jobs)| jobs[..] == [name(&format!("job {i:07}"))]));
+    assert!(
+        plan.stages.iter().enumerate().all(|(i, jobs)| jobs[..] == [name(&format!("job {i:07}"))])
+    );
     drop(plan);
     let reached = reachable(&graph, "d 0000000", false, false, None);
     assert_eq!(reached["jobs"].as_array().unwrap().len(), length);
-    let back = Operation::AddEdge { side: Side::Input, job: name("job 0000000"), dataset: name(&end) };
-    let Rejection::Cycle { cycle, .. } = rejected(&graph, &changeset([back])) else { panic!("a cycle") };
+    let back =
+        Operation::AddEdge { side: Side::Input, job: name("job 0000000"), dataset: name(&end) };
+    let Rejection::Cycle { cycle, .. } = rejected(&graph, &changeset([back])) else {
+        panic!("a cycle")
+    };
     assert_eq!(cycle.len(), 2 * length + 1);
     let gone = Operation::DeleteJob { name: name(&format!("job {:07}", length / 2)) };
     assert_eq!(accepted(&graph, &changeset([gone])).job_count(), length - 1);
@@ -67,7 +74,8 @@ fn a_chain_grows_in_any_order() {
 fn a_chain_grows_job_by_job_in_any_order() {
     in_little_stack(|| {
         const LENGTH: usize = 20_000;
-        for order in [(0..LENGTH).collect(), (0..LENGTH).rev().collect(), Dice(5).shuffled(LENGTH)] {
+        for order in [(0..LENGTH).collect(), (0..LENGTH).rev().collect(), Dice(5).shuffled(LENGTH)]
+        {
             use_chain(chain(&order, 1), LENGTH);
         }
     });
@@ -78,13 +86,22 @@ fn a_chain_grows_job_by_job_in_any_order() {
 fn a_kept_graph_does_not_move() {
     let kept = chain(&(0..2_000).collect::<Vec<_>>(), 500);
     let (digest, end) = (kept.digest(), names(&["d 0002000"]));
-    let plan = |graph: &Graph| graph.plan(&PlanRequest { datasets: end.clone(), ..PlanRequest::default() }, NO_LIMIT);
+    let plan = |graph: &Graph| {
+        graph.plan(&PlanRequest { datasets: end.clone(), ..PlanRequest::default() }, NO_LIMIT)
+    };
     let before = plan(&kept).unwrap();
     let mut graph = kept.clone();
     for i in (0..2_000).rev() {
-        let refused = put(&format!("job {i:07}"), &[&format!("d {:07}", i + 1)], &[&format!("d {:07}", i + 1)]);
+        let refused = put(
+            &format!("job {i:07}"),
+            &[&format!("d {:07}", i + 1)],
+            &[&format!("d {:07}", i + 1)],
+        );
         assert!(decide(&graph, &changeset([refused])).is_err());
-        graph = accepted(&graph, &changeset([Operation::DeleteJob { name: name(&format!("job {i:07}")) }]));
+        graph = accepted(
+            &graph,
+            &changeset([Operation::DeleteJob { name: name(&format!("job {i:07}")) }]),
+        );
     }
     assert_eq!((graph.job_count(), graph.dataset_count()), (0, 0));
     assert_eq!((kept.digest(), kept.edge_count()), (digest, 4_000));

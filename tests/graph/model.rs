@@ -48,14 +48,20 @@ impl Model {
         let mut edges = BTreeSet::new();
         for (name, job) in &self.jobs {
             edges.extend(job.inputs.iter().map(|dataset| (name.clone(), "input", dataset.clone())));
-            edges.extend(job.outputs.iter().map(|dataset| (name.clone(), "output", dataset.clone())));
+            edges.extend(
+                job.outputs.iter().map(|dataset| (name.clone(), "output", dataset.clone())),
+            );
         }
         edges
     }
 
     /// Every dataset, declared or mentioned.
     pub fn datasets(&self) -> BTreeSet<String> {
-        self.edges().into_iter().map(|(_, _, dataset)| dataset).chain(self.declared.keys().cloned()).collect()
+        self.edges()
+            .into_iter()
+            .map(|(_, _, dataset)| dataset)
+            .chain(self.declared.keys().cloned())
+            .collect()
     }
 
     fn dataset_exists(&self, dataset: &str) -> bool {
@@ -63,18 +69,31 @@ impl Model {
     }
 
     pub fn mentioned_by(&self, dataset: &str) -> impl Iterator<Item = String> {
-        let mentions = |job: &&ModelJob| job.inputs.contains(dataset) || job.outputs.contains(dataset);
-        let jobs: Vec<String> =
-            self.jobs.iter().filter(|(_, job)| mentions(job)).map(|(name, _)| name.clone()).collect();
+        let mentions =
+            |job: &&ModelJob| job.inputs.contains(dataset) || job.outputs.contains(dataset);
+        let jobs: Vec<String> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| mentions(job))
+            .map(|(name, _)| name.clone())
+            .collect();
         jobs.into_iter()
     }
 
     pub fn producers(&self, dataset: &str) -> Vec<String> {
-        self.jobs.iter().filter(|(_, job)| job.outputs.contains(dataset)).map(|(name, _)| name.clone()).collect()
+        self.jobs
+            .iter()
+            .filter(|(_, job)| job.outputs.contains(dataset))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     pub fn consumers(&self, dataset: &str) -> Vec<String> {
-        self.jobs.iter().filter(|(_, job)| job.inputs.contains(dataset)).map(|(name, _)| name.clone()).collect()
+        self.jobs
+            .iter()
+            .filter(|(_, job)| job.inputs.contains(dataset))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Judges a command and, if it is accepted, carries it out. `{"delete_graph": true}` or `{"operations": […]}`, both with an
@@ -126,11 +145,14 @@ impl Model {
                 return rejected(reason);
             }
         }
-        if let Some(reason) = attempt.in_use().or_else(|| attempt.second_producer(self)).or_else(|| attempt.cycle()) {
+        if let Some(reason) =
+            attempt.in_use().or_else(|| attempt.second_producer(self)).or_else(|| attempt.cycle())
+        {
             return rejected(reason);
         }
         let facts = facts(self, &attempt.after);
-        let new_edge = |edge: &Edge| attempt.after.edges().contains(edge) && !self.edges().contains(edge);
+        let new_edge =
+            |edge: &Edge| attempt.after.edges().contains(edge) && !self.edges().contains(edge);
         let created = !facts.is_empty()
             && (attempt.after.jobs.keys().any(|job| !self.jobs.contains_key(job))
                 || attempt.after.declared.keys().any(|dataset| !self.dataset_exists(dataset))
@@ -141,9 +163,14 @@ impl Model {
     fn check_precondition(&self, operation: &Value, number: usize) -> Result<(), Value> {
         let op = text(operation, "op");
         let actual = if op.ends_with("dataset") {
-            if self.dataset_exists(&text(operation, "name")) { json!(self.version) } else { Value::Null }
+            if self.dataset_exists(&text(operation, "name")) {
+                json!(self.version)
+            } else {
+                Value::Null
+            }
         } else {
-            let job = if op.ends_with("job") { text(operation, "name") } else { text(operation, "job") };
+            let job =
+                if op.ends_with("job") { text(operation, "name") } else { text(operation, "job") };
             self.jobs.get(&job).map_or(Value::Null, |job| json!(job.version))
         };
         if let Some(expected) = operation["if_version"].as_u64()
@@ -175,24 +202,34 @@ impl Model {
             job.inputs.iter().for_each(|dataset| readers.entry(dataset).or_default().push(name));
         }
         for (name, job) in &self.jobs {
-            let of_dataset = |dataset| readers.get(dataset).into_iter().flatten().map(move |next| (dataset, *next));
+            let of_dataset = |dataset| {
+                readers.get(dataset).into_iter().flatten().map(move |next| (dataset, *next))
+            };
             steps.insert(name, job.outputs.iter().flat_map(of_dataset).collect());
         }
-        let back: Vec<_> = self.jobs.keys().filter_map(|start| Some((way_back(&steps, start)?, start))).collect();
+        let back: Vec<_> =
+            self.jobs.keys().filter_map(|start| Some((way_back(&steps, start)?, start))).collect();
         let length = back.iter().map(|(length, _)| *length).min()?;
-        let starts = back.iter().filter(|(shortest, _)| *shortest == length).map(|(_, start)| *start);
+        let starts =
+            back.iter().filter(|(shortest, _)| *shortest == length).map(|(_, start)| *start);
         starts.map(|start| smallest_walk_back(&steps, start, length)).min()
     }
 
     pub fn digest(&self) -> String {
         let mut lines = BTreeSet::new();
         for (name, metadata) in &self.declared {
-            lines.insert(format!("dataset\t{name}\t{}\n", sha256(&metadata.to_string())).into_bytes());
+            lines.insert(
+                format!("dataset\t{name}\t{}\n", sha256(&metadata.to_string())).into_bytes(),
+            );
         }
         for (name, job) in &self.jobs {
             lines.insert(format!("job\t{name}\t{}\n", sha256(&job.spec.to_string())).into_bytes());
-            lines.extend(job.inputs.iter().map(|dataset| format!("in\t{name}\t{dataset}\n").into_bytes()));
-            lines.extend(job.outputs.iter().map(|dataset| format!("out\t{name}\t{dataset}\n").into_bytes()));
+            lines.extend(
+                job.inputs.iter().map(|dataset| format!("in\t{name}\t{dataset}\n").into_bytes()),
+            );
+            lines.extend(
+                job.outputs.iter().map(|dataset| format!("out\t{name}\t{dataset}\n").into_bytes()),
+            );
         }
         sha256(&String::from_utf8(lines.into_iter().flatten().collect()).unwrap())
     }
@@ -200,9 +237,14 @@ impl Model {
     /// The plan for these targets, as JSON without the graph's name and version.
     pub fn plan(&self, datasets: &[String], jobs: &[String], stop_at: &[String]) -> Value {
         let producer = |dataset: &String| {
-            if stop_at.contains(dataset) { None } else { self.producers(dataset).into_iter().next() }
+            if stop_at.contains(dataset) {
+                None
+            } else {
+                self.producers(dataset).into_iter().next()
+            }
         };
-        let mut needed: BTreeSet<String> = jobs.iter().cloned().chain(datasets.iter().filter_map(producer)).collect();
+        let mut needed: BTreeSet<String> =
+            jobs.iter().cloned().chain(datasets.iter().filter_map(producer)).collect();
         loop {
             let before = needed.len();
             for job in needed.clone() {
@@ -237,7 +279,9 @@ impl Model {
         for (k, stage) in stages.iter().enumerate() {
             stage.iter().for_each(|job| lines += &format!("job\t{k}\t{job}\n"));
         }
-        dependencies.iter().for_each(|(before, after)| lines += &format!("dep\t{before}\t{after}\n"));
+        dependencies
+            .iter()
+            .for_each(|(before, after)| lines += &format!("dep\t{before}\t{after}\n"));
         let targets: BTreeSet<_> = datasets.iter().chain(jobs).collect();
         json!({"targets": targets, "stages": stages, "dependencies": dependencies, "sources": sources, "digest": sha256(&lines)})
     }
@@ -257,7 +301,9 @@ impl Model {
             BTreeSet::from([origin.to_owned()])
         };
         for _ in 0..depth.min(self.jobs.len()) {
-            let next = edge.iter().flat_map(|d| if upstream { self.producers(d) } else { self.consumers(d) });
+            let next = edge
+                .iter()
+                .flat_map(|d| if upstream { self.producers(d) } else { self.consumers(d) });
             let next: BTreeSet<String> = next.collect();
             edge = next.iter().flat_map(beyond_job).collect();
             jobs.extend(next);
@@ -273,7 +319,12 @@ impl Attempt {
         match op.as_str() {
             "put_job" => {
                 let name = text(operation, "name");
-                let new = ModelJob { version: 0, spec: json!({}), inputs: BTreeSet::new(), outputs: BTreeSet::new() };
+                let new = ModelJob {
+                    version: 0,
+                    spec: json!({}),
+                    inputs: BTreeSet::new(),
+                    outputs: BTreeSet::new(),
+                };
                 let job = self.after.jobs.entry(name.clone()).or_insert(new);
                 job.spec = operation.get("spec").cloned().unwrap_or_else(|| json!({}));
                 self.set_edges(&name, "input", &operation["inputs"], number);
@@ -309,7 +360,9 @@ impl Attempt {
             "delete_dataset" => {
                 let name = text(operation, "name");
                 if !self.after.dataset_exists(&name) {
-                    return Err(json!({"rejected": "dataset_not_found", "name": name, "operation": number}));
+                    return Err(
+                        json!({"rejected": "dataset_not_found", "name": name, "operation": number}),
+                    );
                 }
                 self.after.declared.remove(&name);
                 self.deleted_by.insert(name, number);
@@ -318,7 +371,9 @@ impl Attempt {
                 let (job, dataset) = (text(operation, "job"), text(operation, "dataset"));
                 self.job_must_exist(&job, number)?;
                 if !self.after.dataset_exists(&dataset) {
-                    return Err(json!({"rejected": "dataset_not_found", "name": dataset, "operation": number}));
+                    return Err(
+                        json!({"rejected": "dataset_not_found", "name": dataset, "operation": number}),
+                    );
                 }
                 let edge = (job.clone(), side(&op).unwrap(), dataset.clone());
                 let there = self.after.edges().contains(&edge);
@@ -352,10 +407,15 @@ impl Attempt {
     }
 
     fn set_edges(&mut self, job: &str, side: &'static str, names: &Value, number: usize) {
-        let wanted: BTreeSet<String> =
-            names.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+        let wanted: BTreeSet<String> = names
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect();
         let all = self.after.edges();
-        let present: BTreeSet<Edge> = all.into_iter().filter(|(j, s, _)| j == job && *s == side).collect();
+        let present: BTreeSet<Edge> =
+            all.into_iter().filter(|(j, s, _)| j == job && *s == side).collect();
         for edge in &present {
             if !wanted.contains(&edge.2) {
                 self.remove(edge);
@@ -385,20 +445,23 @@ impl Attempt {
     }
 
     fn in_use(&self) -> Option<Value> {
-        let broken = self
-            .deleted_by
-            .iter()
-            .filter(|(dataset, _)| !self.after.declared.contains_key(*dataset) && self.after.dataset_exists(dataset));
+        let broken = self.deleted_by.iter().filter(|(dataset, _)| {
+            !self.after.declared.contains_key(*dataset) && self.after.dataset_exists(dataset)
+        });
         let (operation, name) = broken.map(|(name, operation)| (operation, name)).min()?;
         let jobs: Vec<String> = self.after.mentioned_by(name).take(10).collect();
-        Some(json!({"rejected": "dataset_in_use", "name": name, "jobs": jobs, "operation": operation}))
+        Some(
+            json!({"rejected": "dataset_in_use", "name": name, "jobs": jobs, "operation": operation}),
+        )
     }
 
     fn second_producer(&self, base: &Model) -> Option<Value> {
         let mut violations = Vec::new();
         for dataset in self.after.datasets() {
             let producers = self.after.producers(&dataset);
-            let keeps = |job: &&String| base.jobs.get(*job).is_some_and(|job| job.outputs.contains(&dataset));
+            let keeps = |job: &&String| {
+                base.jobs.get(*job).is_some_and(|job| job.outputs.contains(&dataset))
+            };
             let kept = producers.iter().find(keeps).cloned();
             let mut adders: Vec<(usize, String)> = producers
                 .iter()
@@ -441,7 +504,8 @@ fn way_back(steps: &Steps<'_>, start: &String) -> Option<usize> {
     let (mut seen, mut edge, mut length) = (BTreeSet::new(), BTreeSet::from([start]), 0);
     while !edge.is_empty() {
         length += 1;
-        let next: BTreeSet<&String> = edge.iter().flat_map(|job| steps[job].iter().map(|(_, next)| *next)).collect();
+        let next: BTreeSet<&String> =
+            edge.iter().flat_map(|job| steps[job].iter().map(|(_, next)| *next)).collect();
         if next.contains(start) {
             return Some(length);
         }

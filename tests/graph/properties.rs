@@ -13,7 +13,11 @@ use super::random::{CommandDraw, Universe, commands};
 use super::support::{assert_same, command, plan, reachable, rebuilt, verdict};
 
 /// Carries the commands out on graph and model, comparing all that can be compared after each.
-fn run(universe: &Universe, draws: &[CommandDraw], mut each: impl FnMut(&Verdict)) -> (Graph, Model) {
+fn run(
+    universe: &Universe,
+    draws: &[CommandDraw],
+    mut each: impl FnMut(&Verdict),
+) -> (Graph, Model) {
     let (mut graph, mut model) = (Graph::default(), Model::default());
     let mut followers = vec![(Graph::default(), "followed from the start")];
     let mut kept: Vec<(Graph, Model)> = Vec::new();
@@ -40,7 +44,11 @@ fn run(universe: &Universe, draws: &[CommandDraw], mut each: impl FnMut(&Verdict
         );
         if let Ok(decision) = alone {
             let text = decision.change.canonical_json(model.version);
-            assert_eq!(CanonicalJson::parse(&text).unwrap().as_str(), text, "facts are canonical JSON");
+            assert_eq!(
+                CanonicalJson::parse(&text).unwrap().as_str(),
+                text,
+                "facts are canonical JSON"
+            );
             let (change, version) = Change::from_canonical_json(&text).unwrap();
             assert_eq!((&change, version), (&decision.change, model.version));
             if !change.is_empty() {
@@ -65,7 +73,11 @@ fn run(universe: &Universe, draws: &[CommandDraw], mut each: impl FnMut(&Verdict
         for (follower, how) in &followers {
             assert_eq!(follower.digest(), graph.digest(), "{how}");
             assert_same(follower, &model);
-            assert_eq!(ids(follower), ids(&graph), "{how}: rows are found by the ids that another process gave");
+            assert_eq!(
+                ids(follower),
+                ids(&graph),
+                "{how}: rows are found by the ids that another process gave"
+            );
             assert_eq!(follower.memory_bytes(), graph.memory_bytes(), "{how}");
             assert_eq!(verdict(follower, &command), verdict(&graph, &command), "{how}");
         }
@@ -90,7 +102,9 @@ fn run(universe: &Universe, draws: &[CommandDraw], mut each: impl FnMut(&Verdict
 /// The ids of all jobs and datasets by name.
 fn ids(graph: &Graph) -> (BTreeMap<&str, u32>, BTreeMap<&str, u32>) {
     let jobs = graph.jobs_from(Bound::Unbounded).map(|job| (job.name().as_str(), job.id()));
-    let datasets = graph.datasets_from(Bound::Unbounded).map(|dataset| (dataset.name().as_str(), dataset.id()));
+    let datasets = graph
+        .datasets_from(Bound::Unbounded)
+        .map(|dataset| (dataset.name().as_str(), dataset.id()));
     (jobs.collect(), datasets.collect())
 }
 
@@ -102,14 +116,22 @@ fn assert_answers(graph: &Graph, model: &Model) {
         let stop_at: Vec<String> = datasets.iter().skip(i % 3).step_by(3).cloned().collect();
         let some_jobs: Vec<String> = jobs.iter().skip(i).step_by(4).cloned().collect();
         let alone = std::slice::from_ref(dataset);
-        let requests: [(&[String], &[String], &[String]); 4] =
-            [(alone, &[], &[]), (alone, &some_jobs, &[]), (&datasets, &some_jobs, &stop_at), (alone, &jobs, alone)];
+        let requests: [(&[String], &[String], &[String]); 4] = [
+            (alone, &[], &[]),
+            (alone, &some_jobs, &[]),
+            (&datasets, &some_jobs, &stop_at),
+            (alone, &jobs, alone),
+        ];
         for (datasets, jobs, stop_at) in requests {
             assert_eq!(plan(graph, datasets, jobs, stop_at), model.plan(datasets, jobs, stop_at));
         }
     }
-    for (origin, is_job) in jobs.iter().map(|job| (job, true)).chain(datasets.iter().map(|dataset| (dataset, false))) {
-        for (upstream, depth) in [(true, None), (false, None), (true, Some(0)), (false, Some(1)), (true, Some(2))] {
+    for (origin, is_job) in
+        jobs.iter().map(|job| (job, true)).chain(datasets.iter().map(|dataset| (dataset, false)))
+    {
+        for (upstream, depth) in
+            [(true, None), (false, None), (true, Some(0)), (false, Some(1)), (true, Some(2))]
+        {
             assert_eq!(
                 reachable(graph, origin, is_job, upstream, depth),
                 model.reachable(origin, is_job, upstream, depth.unwrap_or(usize::MAX))
@@ -150,14 +172,25 @@ fn random_commands_meet_every_verdict() {
                     let kind = reason["rejected"].as_str().unwrap();
                     met(kind);
                     match kind {
-                        "precondition_failed" if reason["operation"].is_null() => met("precondition of the whole"),
-                        "precondition_failed" if reason["expected"].is_null() => met("precondition: absent"),
-                        "precondition_failed" if reason["actual"].is_null() => met("precondition: of what is absent"),
-                        "cycle" => met(&format!("cycle of {}", reason["cycle"].as_array().unwrap().len() / 2)),
+                        "precondition_failed" if reason["operation"].is_null() => {
+                            met("precondition of the whole")
+                        }
+                        "precondition_failed" if reason["expected"].is_null() => {
+                            met("precondition: absent")
+                        }
+                        "precondition_failed" if reason["actual"].is_null() => {
+                            met("precondition: of what is absent")
+                        }
+                        "cycle" => met(&format!(
+                            "cycle of {}",
+                            reason["cycle"].as_array().unwrap().len() / 2
+                        )),
                         _ => {}
                     }
                 }
-                Verdict::Accepted { facts, .. } if facts.is_empty() => met("accepted without a change"),
+                Verdict::Accepted { facts, .. } if facts.is_empty() => {
+                    met("accepted without a change")
+                }
                 Verdict::Accepted { facts, created } => {
                     met(if *created { "accepted, created" } else { "accepted, nothing created" });
                     facts.iter().for_each(|fact| met(fact["fact"].as_str().unwrap()));

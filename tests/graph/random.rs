@@ -89,7 +89,8 @@ pub fn commands(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Comm
 impl CommandDraw {
     /// The command as JSON, as [`Model::decide`] takes it.
     pub fn on(&self, universe: &Universe, model: &Model) -> Value {
-        let operations: Vec<Value> = self.operations.iter().map(|draw| draw.on(universe, model)).collect();
+        let operations: Vec<Value> =
+            self.operations.iter().map(|draw| draw.on(universe, model)).collect();
         let mut command = json!({"operations": operations});
         match self.kind {
             0 => command = json!({"delete_graph": true}),
@@ -107,15 +108,25 @@ impl OperationDraw {
         let (job, dataset) = (universe.job(self.job), universe.dataset(self.dataset));
         // Seldom what the job writes itself: the shortest cycle would hide the longer ones.
         let own = self.job_index(universe);
-        let foreign = |&&number: &&u16| self.json == 0 || universe.dataset(number) != universe.dataset(own);
-        let inputs: Vec<&String> = self.inputs.iter().filter(foreign).map(|&number| universe.dataset(number)).collect();
+        let foreign =
+            |&&number: &&u16| self.json == 0 || universe.dataset(number) != universe.dataset(own);
+        let inputs: Vec<&String> =
+            self.inputs.iter().filter(foreign).map(|&number| universe.dataset(number)).collect();
         // Mostly a dataset that is the job's own, so that few puts end at a second producer and many at a cycle.
-        let output = |&number: &u16| universe.dataset(if number % 16 == 0 { number / 16 } else { own });
+        let output =
+            |&number: &u16| universe.dataset(if number % 16 == 0 { number / 16 } else { own });
         let outputs: Vec<&String> = self.outputs.iter().map(output).collect();
-        let spec = [json!({}), json!({"a": 1}), json!({"a": {"b": null, "é": [1, "x"]}}), json!({"z": "\"\n", "a": 2})];
+        let spec = [
+            json!({}),
+            json!({"a": 1}),
+            json!({"a": {"b": null, "é": [1, "x"]}}),
+            json!({"z": "\"\n", "a": 2}),
+        ];
         let spec = &spec[usize::from(self.json) % spec.len()];
         let mut operation = match self.kind {
-            0..50 => json!({"op": "put_job", "name": job, "inputs": inputs, "outputs": outputs, "spec": spec}),
+            0..50 => {
+                json!({"op": "put_job", "name": job, "inputs": inputs, "outputs": outputs, "spec": spec})
+            }
             50..59 => {
                 let mut patch = json!({});
                 if self.json & 1 == 1 {
@@ -124,8 +135,12 @@ impl OperationDraw {
                 if self.json & 2 == 2 {
                     patch["outputs"] = json!(outputs);
                 }
-                let specs =
-                    [json!({"a": {"b": 1, "c": null}}), Value::Null, json!({"a": null}), json!({"a": {"é": 7}})];
+                let specs = [
+                    json!({"a": {"b": 1, "c": null}}),
+                    Value::Null,
+                    json!({"a": null}),
+                    json!({"a": {"é": 7}}),
+                ];
                 if self.json & 4 == 4 {
                     patch["spec"] = specs[usize::from(self.precondition) % specs.len()].clone();
                 }
@@ -142,7 +157,11 @@ impl OperationDraw {
             _ => json!({"op": "delete_dataset", "name": dataset}),
         };
         let of_dataset = operation["op"].as_str().is_some_and(|op| op.ends_with("_dataset"));
-        let version = if of_dataset { Some(model.version) } else { model.jobs.get(job).map(|job| job.version) };
+        let version = if of_dataset {
+            Some(model.version)
+        } else {
+            model.jobs.get(job).map(|job| job.version)
+        };
         match self.precondition {
             0..3 if version.is_some() => operation["if_version"] = json!(version),
             3 => operation["if_version"] = json!(version.unwrap_or(0) + 1),

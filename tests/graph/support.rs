@@ -3,8 +3,8 @@
 use std::ops::Bound;
 
 use fencepost::graph::{
-    CanonicalJson, Changeset, ChangesetWire, Command, Direction, Graph, GraphBuilder, JobSpecification, Name,
-    Operation, Origin, PlanRequest, Precondition, Rejection, decide,
+    CanonicalJson, Changeset, ChangesetWire, Command, Direction, Graph, GraphBuilder,
+    JobSpecification, Name, Operation, Origin, PlanRequest, Precondition, Rejection, decide,
 };
 use serde_json::{Value, json};
 
@@ -26,7 +26,12 @@ pub fn names<S: AsRef<str>>(texts: &[S]) -> Vec<Name> {
 /// `put("job", &["read", …], &["written", …])`
 pub fn put(job: &str, inputs: &[&str], outputs: &[&str]) -> Operation {
     let (inputs, outputs) = (names(inputs), names(outputs));
-    Operation::PutJob(JobSpecification { name: name(job), inputs, outputs, spec: CanonicalJson::default() })
+    Operation::PutJob(JobSpecification {
+        name: name(job),
+        inputs,
+        outputs,
+        spec: CanonicalJson::default(),
+    })
 }
 
 pub fn changeset(operations: impl IntoIterator<Item = Operation>) -> Command {
@@ -35,7 +40,9 @@ pub fn changeset(operations: impl IntoIterator<Item = Operation>) -> Command {
 
 /// The graph after operations that must all be accepted, each in a changeset of its own.
 pub fn graph_of(operations: impl IntoIterator<Item = Operation>) -> Graph {
-    operations.into_iter().fold(Graph::default(), |graph, operation| accepted(&graph, &changeset([operation])))
+    operations
+        .into_iter()
+        .fold(Graph::default(), |graph, operation| accepted(&graph, &changeset([operation])))
 }
 
 pub fn accepted(graph: &Graph, command: &Command) -> Graph {
@@ -59,9 +66,12 @@ pub fn command(json: &Value) -> Command {
         return Command::DeleteGraph { if_version };
     }
     let mut operations = json["operations"].as_array().unwrap().clone();
-    let must_exist: Vec<bool> =
-        operations.iter_mut().map(|op| op.as_object_mut().unwrap().remove("if_exists").is_some()).collect();
-    let wire: ChangesetWire = serde_json::from_str(&json!({"operations": operations}).to_string()).unwrap();
+    let must_exist: Vec<bool> = operations
+        .iter_mut()
+        .map(|op| op.as_object_mut().unwrap().remove("if_exists").is_some())
+        .collect();
+    let wire: ChangesetWire =
+        serde_json::from_str(&json!({"operations": operations}).to_string()).unwrap();
     let Changeset { mut steps, .. } = wire.into_changeset().unwrap();
     for (step, must_exist) in steps.iter_mut().zip(must_exist) {
         if must_exist {
@@ -76,7 +86,10 @@ pub fn verdict(graph: &Graph, command: &Command) -> Verdict {
         Ok(decision) => {
             let text = decision.change.canonical_json(0);
             let data: Value = serde_json::from_str(&text).unwrap();
-            Verdict::Accepted { facts: data["facts"].as_array().unwrap().clone(), created: decision.created }
+            Verdict::Accepted {
+                facts: data["facts"].as_array().unwrap().clone(),
+                created: decision.created,
+            }
         }
         Err(rejection) => Verdict::Rejected(told(&rejection)),
     }
@@ -106,7 +119,9 @@ fn told(rejection: &Rejection) -> Value {
         Rejection::SecondProducer { dataset, producer, job, operation } => {
             json!({"rejected": "second_producer", "dataset": dataset, "producer": producer, "job": job, "operation": operation})
         }
-        Rejection::Cycle { cycle, operation } => json!({"rejected": "cycle", "cycle": cycle, "operation": operation}),
+        Rejection::Cycle { cycle, operation } => {
+            json!({"rejected": "cycle", "cycle": cycle, "operation": operation})
+        }
     }
 }
 
@@ -129,8 +144,16 @@ pub fn assert_same(graph: &Graph, model: &Model) {
             dataset.metadata().map(CanonicalJson::as_str),
             model.declared.get(&name).map(Value::to_string).as_deref()
         );
-        assert!(dataset.producer().iter().map(|job| job.name().as_str()).eq(model.producers(&name).iter()));
-        assert!(dataset.consumers().into_iter().map(Name::as_str).eq(model.consumers(&name).iter()));
+        assert!(
+            dataset
+                .producer()
+                .iter()
+                .map(|job| job.name().as_str())
+                .eq(model.producers(&name).iter())
+        );
+        assert!(
+            dataset.consumers().into_iter().map(Name::as_str).eq(model.consumers(&name).iter())
+        );
         assert_eq!(dataset.mentions(), model.producers(&name).len() + model.consumers(&name).len());
     }
 }
@@ -139,7 +162,9 @@ pub fn assert_same(graph: &Graph, model: &Model) {
 pub fn rebuilt(graph: &Graph) -> Graph {
     let mut builder = GraphBuilder::default();
     for job in graph.jobs_from(Bound::Unbounded) {
-        builder.job(job.id().into(), job.name().as_str(), job.spec().as_str(), job.version()).unwrap();
+        builder
+            .job(job.id().into(), job.name().as_str(), job.spec().as_str(), job.version())
+            .unwrap();
     }
     for dataset in graph.datasets_from(Bound::Unbounded) {
         let metadata = dataset.metadata().map(CanonicalJson::as_str);
@@ -147,8 +172,12 @@ pub fn rebuilt(graph: &Graph) -> Graph {
     }
     for job in graph.jobs_from(Bound::Unbounded) {
         let id = |name: &Name| i64::from(graph.dataset(name.as_str()).unwrap().id());
-        job.inputs().into_iter().for_each(|dataset| builder.input(job.id().into(), id(dataset)).unwrap());
-        job.outputs().into_iter().for_each(|dataset| builder.output(job.id().into(), id(dataset)).unwrap());
+        job.inputs()
+            .into_iter()
+            .for_each(|dataset| builder.input(job.id().into(), id(dataset)).unwrap());
+        job.outputs()
+            .into_iter()
+            .for_each(|dataset| builder.output(job.id().into(), id(dataset)).unwrap());
     }
     builder.finish(graph.version()).unwrap()
 }
@@ -156,7 +185,11 @@ pub fn rebuilt(graph: &Graph) -> Graph {
 /// The plan as the model writes it.
 pub fn plan(graph: &Graph, datasets: &[String], jobs: &[String], stop_at: &[String]) -> Value {
     let as_asked = |texts: &[String]| texts.iter().map(|text| name(text)).collect();
-    let request = PlanRequest { datasets: as_asked(datasets), jobs: as_asked(jobs), stop_at: as_asked(stop_at) };
+    let request = PlanRequest {
+        datasets: as_asked(datasets),
+        jobs: as_asked(jobs),
+        stop_at: as_asked(stop_at),
+    };
     let plan = graph.plan(&request, NO_LIMIT).unwrap();
     json!({
         "targets": plan.targets, "stages": plan.stages, "dependencies": plan.dependencies, "sources": plan.sources,
@@ -165,7 +198,13 @@ pub fn plan(graph: &Graph, datasets: &[String], jobs: &[String], stop_at: &[Stri
 }
 
 /// What is reached, as the model writes it.
-pub fn reachable(graph: &Graph, origin: &str, is_job: bool, upstream: bool, depth: Option<usize>) -> Value {
+pub fn reachable(
+    graph: &Graph,
+    origin: &str,
+    is_job: bool,
+    upstream: bool,
+    depth: Option<usize>,
+) -> Value {
     let origin = if is_job { Origin::Job(name(origin)) } else { Origin::Dataset(name(origin)) };
     let direction = if upstream { Direction::Upstream } else { Direction::Downstream };
     let reached = graph.reachable(&origin, direction, depth, NO_LIMIT).unwrap();

@@ -14,7 +14,11 @@ impl Refusing {
     fn new() -> Self {
         let server = Server::with_graph();
         server.put_job("a", &["x"], &["y"]);
-        server.put("/v1/graphs/g/datasets/d").json(&json!({"metadata": {"k": 1}})).send().expect(201);
+        server
+            .put("/v1/graphs/g/datasets/d")
+            .json(&json!({"metadata": {"k": 1}}))
+            .send()
+            .expect(201);
         let before = server.state();
         Self { server, before }
     }
@@ -49,7 +53,11 @@ fn malformed_json_is_told_with_line_and_column() {
         ("{\"inputs\": [], \"outputs\": [], \"spec\": {\"a\": 01}}", 1, 45),
         ("{\"inputs\": [], \"outputs\": [], \"spec\": {\"a\": NaN}}", 1, 45),
     ] {
-        let answer = if body.is_empty() { graph.server.put("/v1/graphs/g/jobs/b").send() } else { graph.put(body) };
+        let answer = if body.is_empty() {
+            graph.server.put("/v1/graphs/g/jobs/b").send()
+        } else {
+            graph.put(body)
+        };
         let problem = graph.refuses(answer, 400, "malformed");
         assert_eq!((&problem["at"], &problem["line"]), (&json!("body"), &json!(line)), "{body}");
         let told = problem["column"].as_u64().unwrap();
@@ -107,7 +115,10 @@ fn a_changeset_names_the_operation_that_is_wrong() {
         (json!({"op": "delete_job", "name": "a", "spec": {}}), "operations[1].spec"),
         (json!({"op": "add_input", "job": "a"}), "operations[1].dataset"),
         (json!({"op": "patch_job", "name": "a"}), "operations[1].patch"),
-        (json!({"op": "patch_job", "name": "a", "patch": {"inputs": null}}), "operations[1].patch.inputs"),
+        (
+            json!({"op": "patch_job", "name": "a", "patch": {"inputs": null}}),
+            "operations[1].patch.inputs",
+        ),
         (json!({"op": "put_dataset", "name": "e", "metadata": []}), "operations[1].metadata"),
         (json!({"op": "put_dataset", "name": "e", "metadata": null}), "operations[1].metadata"),
     ] {
@@ -124,9 +135,15 @@ fn a_changeset_names_the_operation_that_is_wrong() {
     ] {
         graph.refuses(change(operation), 400, "malformed");
     }
-    let problem = graph.refuses(change(json!({"op": "delete_job", "name": ""})), 422, "invalid_name");
+    let problem =
+        graph.refuses(change(json!({"op": "delete_job", "name": ""})), 422, "invalid_name");
     assert_eq!(problem["at"], "operations[1].name");
-    let bodies = [json!({}), json!({"operations": {}}), json!({"operations": [], "dry_run": true}), json!([[]])];
+    let bodies = [
+        json!({}),
+        json!({"operations": {}}),
+        json!({"operations": [], "dry_run": true}),
+        json!([[]]),
+    ];
     for body in bodies {
         let answer = graph.server.post("/v1/graphs/g/changesets").json(&body).send();
         graph.refuses(answer, 400, "malformed");
@@ -149,7 +166,8 @@ fn duplicate_keys_are_refused_wherever_they_are() {
     let put = graph.server.put("/v1/graphs/g/datasets/d").body("application/json", metadata).send();
     assert_eq!(graph.refuses(put, 400, "malformed")["at"], "metadata");
     let changeset = r#"{"operations":[],"operations":[]}"#;
-    let post = graph.server.post("/v1/graphs/g/changesets").body("application/json", changeset).send();
+    let post =
+        graph.server.post("/v1/graphs/g/changesets").body("application/json", changeset).send();
     graph.refuses(post, 400, "malformed");
 }
 
@@ -169,8 +187,11 @@ fn json_is_64_levels_deep_at_most() {
         let deep = format!(r#"{{"inputs":[],"outputs":[],"{field}":{}"#, "[".repeat(100_000));
         graph.refuses(graph.put(deep), 400, "malformed");
     }
-    let objects =
-        format!(r#"{{"inputs":[],"outputs":[],"spec":{}1{}}}"#, r#"{"k":"#.repeat(100_000), "}".repeat(100_000));
+    let objects = format!(
+        r#"{{"inputs":[],"outputs":[],"spec":{}1{}}}"#,
+        r#"{"k":"#.repeat(100_000),
+        "}".repeat(100_000)
+    );
     graph.refuses(graph.put(objects), 400, "malformed");
     graph.put(nested(64)).expect(201);
 }
@@ -184,7 +205,11 @@ fn a_body_that_is_not_utf_8_is_refused() {
     let problem = graph.refuses(graph.put(body), 400, "malformed");
     assert!(problem["detail"].as_str().unwrap().contains(&format!("byte {at}")), "{problem}");
     graph.refuses(graph.put(r#"{"inputs":["\ud800"],"outputs":[]}"#), 400, "malformed");
-    graph.refuses(graph.put(r#"{"inputs":[],"outputs":[],"spec":{"k":"\ud800"}}"#), 400, "malformed");
+    graph.refuses(
+        graph.put(r#"{"inputs":[],"outputs":[],"spec":{"k":"\ud800"}}"#),
+        400,
+        "malformed",
+    );
 }
 
 #[test]
@@ -198,7 +223,8 @@ fn a_job_that_reads_what_it_writes_is_refused() {
     assert_eq!(graph.refuses(edge, 409, "cycle")["cycle"], json!(["a", "y", "a"]));
     let edge = graph.send(graph.server.put("/v1/graphs/g/jobs/a/outputs/x"));
     assert_eq!(graph.refuses(edge, 409, "cycle")["cycle"], json!(["a", "x", "a"]));
-    let patch = graph.send(graph.server.patch("/v1/graphs/g/jobs/a").json(&json!({"inputs": ["y"]})));
+    let patch =
+        graph.send(graph.server.patch("/v1/graphs/g/jobs/a").json(&json!({"inputs": ["y"]})));
     assert_eq!(graph.refuses(patch, 409, "cycle")["cycle"], json!(["a", "y", "a"]));
 }
 
@@ -226,7 +252,10 @@ fn a_cycle_through_5000_jobs_is_refused_and_told_whole() {
     let problem = server.put("/v1/graphs/g/jobs/4999").json(&last).send().problem(409, "cycle");
     let cycle = problem["cycle"].as_array().unwrap();
     assert_eq!(cycle.len(), 10_001);
-    assert_eq!((&cycle[0], &cycle[1], &cycle[10_000]), (&json!("0000"), &json!("d0001"), &json!("0000")));
+    assert_eq!(
+        (&cycle[0], &cycle[1], &cycle[10_000]),
+        (&json!("0000"), &json!("d0001"), &json!("0000"))
+    );
     assert!(problem["detail"].as_str().unwrap().len() < 1000);
     assert_eq!(server.state(), before);
 }
@@ -234,8 +263,11 @@ fn a_cycle_through_5000_jobs_is_refused_and_told_whole() {
 #[test]
 fn a_second_producer_is_refused() {
     let graph = Refusing::new();
-    let problem =
-        graph.refuses(graph.put(json!({"inputs": [], "outputs": ["y", "z"]}).to_string()), 409, "second_producer");
+    let problem = graph.refuses(
+        graph.put(json!({"inputs": [], "outputs": ["y", "z"]}).to_string()),
+        409,
+        "second_producer",
+    );
     let told = (&problem["dataset"], &problem["producer"], &problem["job"], &problem["operation"]);
     assert_eq!(told, (&json!("y"), &json!("a"), &json!("b"), &json!(0)));
     assert_eq!(problem["version"], 2);
@@ -252,7 +284,11 @@ fn names_that_are_none_are_refused_in_bodies() {
             (json!({"inputs": [], "outputs": [name]}), "outputs[0]"),
             (json!({"name": name, "inputs": [], "outputs": []}), "name"),
         ] {
-            assert_eq!(graph.refuses(graph.put(body.to_string()), 422, "invalid_name")["at"], at, "{name:?}");
+            assert_eq!(
+                graph.refuses(graph.put(body.to_string()), 422, "invalid_name")["at"],
+                at,
+                "{name:?}"
+            );
         }
     }
 }
@@ -261,7 +297,9 @@ fn names_that_are_none_are_refused_in_bodies() {
 fn names_that_are_none_are_refused_in_paths() {
     let graph = Refusing::new();
     let long = "x".repeat(513);
-    for segment in [".", "..", "%2e", "%2E%2e", ".%2e", "%00", "a%0Ab", "%7F", "%C2%85", long.as_str()] {
+    for segment in
+        [".", "..", "%2e", "%2E%2e", ".%2e", "%00", "a%0Ab", "%7F", "%C2%85", long.as_str()]
+    {
         for (method, path, at) in [
             ("DELETE", format!("/v1/graphs/{segment}"), "graph"),
             ("PUT", format!("/v1/graphs/{segment}"), "graph"),
@@ -326,7 +364,8 @@ fn unknown_and_repeated_query_parameters_are_refused() {
             .replace("{consumer}", "c");
         let send = |query: &str| {
             let request = graph.server.call(route.method, &format!("{path}?{query}"));
-            let request = if route.body_types().is_empty() { request } else { request.json(&json!({})) };
+            let request =
+                if route.body_types().is_empty() { request } else { request.json(&json!({})) };
             request.send().problem(400, "malformed")
         };
         assert_eq!(send("nonsense=1")["at"], "nonsense", "{}", route.id);
@@ -334,7 +373,12 @@ fn unknown_and_repeated_query_parameters_are_refused() {
         send("%FF=1");
         if known(route) {
             let parameter = route.query[0];
-            assert_eq!(send(&format!("{parameter}=1&{parameter}=1"))["at"], parameter, "{}", route.id);
+            assert_eq!(
+                send(&format!("{parameter}=1&{parameter}=1"))["at"],
+                parameter,
+                "{}",
+                route.id
+            );
         }
     }
     assert_eq!(graph.server.state(), graph.before);
@@ -344,9 +388,21 @@ fn unknown_and_repeated_query_parameters_are_refused() {
 fn edges_and_patches_of_what_is_not_there_are_refused() {
     let graph = Refusing::new();
     graph.refuses(graph.server.put("/v1/graphs/g/jobs/none/inputs/x").send(), 404, "job_not_found");
-    graph.refuses(graph.server.put("/v1/graphs/g/jobs/a/inputs/none").send(), 404, "dataset_not_found");
-    graph.refuses(graph.server.delete("/v1/graphs/g/jobs/a/outputs/x").send(), 404, "edge_not_found");
-    graph.refuses(graph.server.patch("/v1/graphs/g/jobs/none").json(&json!({})).send(), 404, "job_not_found");
+    graph.refuses(
+        graph.server.put("/v1/graphs/g/jobs/a/inputs/none").send(),
+        404,
+        "dataset_not_found",
+    );
+    graph.refuses(
+        graph.server.delete("/v1/graphs/g/jobs/a/outputs/x").send(),
+        404,
+        "edge_not_found",
+    );
+    graph.refuses(
+        graph.server.patch("/v1/graphs/g/jobs/none").json(&json!({})).send(),
+        404,
+        "job_not_found",
+    );
     graph.refuses(graph.server.delete("/v1/graphs/g/datasets/x").send(), 409, "dataset_in_use");
     let change = graph.server.change(&json!([{"op": "add_input", "job": "a", "dataset": "none"}]));
     graph.refuses(change, 404, "dataset_not_found");
@@ -356,8 +412,14 @@ fn edges_and_patches_of_what_is_not_there_are_refused() {
 fn an_actor_of_no_or_too_many_bytes_is_refused() {
     let graph = Refusing::new();
     for actor in ["", &"a".repeat(256)] {
-        let put = graph.server.delete("/v1/graphs/g/jobs/a").header("Fencepost-Actor", actor).send();
+        let put =
+            graph.server.delete("/v1/graphs/g/jobs/a").header("Fencepost-Actor", actor).send();
         assert_eq!(graph.refuses(put, 400, "malformed")["at"], "fencepost-actor");
     }
-    graph.server.delete("/v1/graphs/g/jobs/a").header("Fencepost-Actor", "jürgen").send().expect(200);
+    graph
+        .server
+        .delete("/v1/graphs/g/jobs/a")
+        .header("Fencepost-Actor", "jürgen")
+        .send()
+        .expect(200);
 }

@@ -71,11 +71,13 @@ fn pages_are_dense_whichever_way_they_are_cut_and_the_lines_are_their_items_byte
     for limit in [1, 2, 7, version, 1000] {
         let (mut after, mut found) = (0, Vec::new());
         while after < version {
-            let answer = server.get(&format!("{CHANGES}?after={after}&limit={limit}")).send().expect(200);
+            let answer =
+                server.get(&format!("{CHANGES}?after={after}&limit={limit}")).send().expect(200);
             assert_eq!(answer.header("fencepost-version"), Some(version.to_string().as_str()));
             let page = answer.json();
             let items = page["items"].as_array().unwrap();
-            let versions: Vec<u64> = items.iter().map(|item| item["graphversion"].as_u64().unwrap()).collect();
+            let versions: Vec<u64> =
+                items.iter().map(|item| item["graphversion"].as_u64().unwrap()).collect();
             let next = page["next_after"].as_u64().unwrap();
             assert_eq!(versions, (after + 1..=next).collect::<Vec<_>>());
             assert_eq!(items.len() as u64, limit.min(version - after));
@@ -87,11 +89,17 @@ fn pages_are_dense_whichever_way_they_are_cut_and_the_lines_are_their_items_byte
     let beyond = server.get(&format!("{CHANGES}?after={}", version + 5)).send().expect(200).json();
     assert_eq!((&beyond["items"], &beyond["next_after"]), (&json!([]), &json!(version + 5)));
     let from = |query: &str| {
-        let answer = server.get(&format!("{CHANGES}?{query}")).header("Accept", "application/x-ndjson").send();
+        let answer = server
+            .get(&format!("{CHANGES}?{query}"))
+            .header("Accept", "application/x-ndjson")
+            .send();
         answer.expect(200).text()
     };
     assert_eq!(from("limit=3"), lines.split_inclusive('\n').take(3).collect::<String>());
-    assert_eq!(from("after=5&limit=3"), lines.split_inclusive('\n').skip(5).take(3).collect::<String>());
+    assert_eq!(
+        from("after=5&limit=3"),
+        lines.split_inclusive('\n').skip(5).take(3).collect::<String>()
+    );
     assert_eq!(from(&format!("after={version}")), "");
     assert_eq!(from("after=9223372036854775807&limit=1000"), "");
 }
@@ -154,7 +162,9 @@ fn large_changes_make_a_page_shorter_and_are_all_reached() {
 fn what_cannot_be_meant_is_refused() {
     let server = Server::with_graph();
     let live = || server.get(CHANGES).header("Accept", "text/event-stream");
-    for query in ["limit=0", "limit=1001", "limit=x", "after=-1", "after=9223372036854775808", "after="] {
+    for query in
+        ["limit=0", "limit=1001", "limit=x", "after=-1", "after=9223372036854775808", "after="]
+    {
         let at = query.split('=').next().unwrap();
         for accept in ["application/json", "application/x-ndjson"] {
             let request = server.get(&format!("{CHANGES}?{query}")).header("Accept", accept);
@@ -170,7 +180,8 @@ fn what_cannot_be_meant_is_refused() {
     server.delete("/v1/graphs/g").send().expect(200);
     for accept in ["application/json", "application/x-ndjson", "text/event-stream"] {
         for graph in ["g", "none"] {
-            let request = server.get(&format!("/v1/graphs/{graph}/changes")).header("Accept", accept);
+            let request =
+                server.get(&format!("/v1/graphs/{graph}/changes")).header("Accept", accept);
             assert_eq!(request.send().problem(404, "graph_not_found")["name"], graph);
         }
     }
@@ -182,7 +193,10 @@ fn head_answers_in_every_form_and_leaves_nothing_running() {
     for accept in ["application/json", "application/x-ndjson", "text/event-stream"] {
         let request = server.call("HEAD", CHANGES).header("Accept", accept);
         let answer = request.send().expect(200);
-        assert_eq!(answer.header("content-type").map(|given| given.starts_with(accept)), Some(true));
+        assert_eq!(
+            answer.header("content-type").map(|given| given.starts_with(accept)),
+            Some(true)
+        );
     }
     nothing_is_open(&server);
 }
@@ -191,7 +205,9 @@ fn head_answers_in_every_form_and_leaves_nothing_running() {
 fn nothing_is_open(server: &Server) {
     wait_until("every stream and every tail has ended", || {
         let text = server.get("/metrics").send().text();
-        let open = |line: &&str| line.starts_with("fencepost_http_streams{") || line.starts_with("fencepost_tails ");
+        let open = |line: &&str| {
+            line.starts_with("fencepost_http_streams{") || line.starts_with("fencepost_tails ")
+        };
         text.lines().filter(open).all(|line| line.ends_with(" 0"))
     });
 }
@@ -217,7 +233,8 @@ fn a_live_tail_tells_what_there_was_and_then_what_comes_each_as_it_stands_in_the
     told.extend(tail.events((after - before) as usize));
     assert_eq!(told.join("\n") + "\n", lines(&server));
     // Where it is told twice, the header wins: a browser keeps the address that it began with.
-    let resumed = |query: &str, last| Tail::open(server.get(&format!("{CHANGES}{query}")), last).event().0;
+    let resumed =
+        |query: &str, last| Tail::open(server.get(&format!("{CHANGES}{query}")), last).event().0;
     assert_eq!(resumed("", Some(3)), 4);
     assert_eq!(resumed("?after=3", None), 4);
     assert_eq!(resumed("?after=3", Some(10)), 11);
@@ -229,7 +246,11 @@ fn a_live_tail_tells_what_there_was_and_then_what_comes_each_as_it_stands_in_the
 fn a_tail_after_an_event_that_is_not_there_any_more_is_refused() {
     let server = Server::with_graph();
     server.put_job("j1", &[], &[]);
-    let resumed = server.get(CHANGES).header("Accept", "text/event-stream").header("Last-Event-ID", "2").send();
+    let resumed = server
+        .get(CHANGES)
+        .header("Accept", "text/event-stream")
+        .header("Last-Event-ID", "2")
+        .send();
     let problem = resumed.problem(412, "precondition_failed");
     assert_eq!((&problem["expected"], &problem["actual"]), (&json!(2), &json!(1)));
 }
@@ -250,7 +271,8 @@ fn follow_with_breaks(address: SocketAddr, until: u64, mut chance: Chance) -> Ve
     let mut connections = 0;
     while (told.len() as u64) < until {
         let last = told.len() as u64;
-        let mut tail = Tail::open(Request::new(address, "GET", CHANGES), (last > 0).then_some(last));
+        let mut tail =
+            Tail::open(Request::new(address, "GET", CHANGES), (last > 0).then_some(last));
         connections += 1;
         let mut budget = 1 + chance.below(6000);
         while budget > 0 && (told.len() as u64) < until {
@@ -275,8 +297,11 @@ fn a_reader_that_hangs_up_at_any_byte_and_comes_again_misses_nothing_and_is_told
     const CHANGED: u64 = 120;
     let told: Vec<Vec<String>> = thread::scope(|scope| {
         let address = server.address;
-        let readers: Vec<_> =
-            (1..=3).map(|seed| scope.spawn(move || follow_with_breaks(address, CHANGED, Chance(seed * 77)))).collect();
+        let readers: Vec<_> = (1..=3)
+            .map(|seed| {
+                scope.spawn(move || follow_with_breaks(address, CHANGED, Chance(seed * 77)))
+            })
+            .collect();
         for writer in 0..4 {
             let server = &server;
             scope.spawn(move || {
@@ -304,7 +329,10 @@ fn one_look_at_the_store_serves_all_who_follow_and_the_last_who_goes_ends_it() {
         server.put_job(&format!("j{i}"), &[], &[]);
     }
     for tail in &mut tails {
-        assert_eq!((1..=10).map(|_| tail.event().0).collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+        assert_eq!(
+            (1..=10).map(|_| tail.event().0).collect::<Vec<_>>(),
+            (1..=10).collect::<Vec<_>>()
+        );
     }
     drop(tails);
     nothing_is_open(&server);
@@ -320,7 +348,10 @@ fn a_reader_that_reads_nothing_holds_up_nobody_and_gets_all_when_it_reads_again(
         put_large(&server, &format!("j{i}"), 1 << 20);
         assert_eq!(reading.event().0, i);
     }
-    assert_eq!((1..=40).map(|_| stalled.event().0).collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
+    assert_eq!(
+        (1..=40).map(|_| stalled.event().0).collect::<Vec<_>>(),
+        (1..=40).collect::<Vec<_>>()
+    );
     server.put_job("after", &[], &[]);
     assert_eq!((stalled.event().0, reading.event().0), (41, 41));
 }
@@ -449,7 +480,12 @@ fn a_tail_that_pruning_overtakes_ends_with_that_problem() {
 fn a_stream_that_cannot_be_continued_ends_with_a_problem_and_is_never_merely_short() {
     let altered = Altered::with_jobs(4, 3 << 20);
     altered.site.run_sql("DELETE FROM changes WHERE version = 3");
-    let text = altered.call("GET", CHANGES).header("Accept", "application/x-ndjson").send().expect(200).text();
+    let text = altered
+        .call("GET", CHANGES)
+        .header("Accept", "application/x-ndjson")
+        .send()
+        .expect(200)
+        .text();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.last().unwrap()["type"], "urn:fencepost:problem:internal");
     assert_eq!(lines.len(), 3);
@@ -497,11 +533,19 @@ fn followers_of_two_nodes_are_told_the_same_while_both_write() {
     let tails = nodes.each_ref().map(|node| Tail::open(request(node, "GET", CHANGES), None));
     let told = thread::scope(|scope| {
         for (n, node) in nodes.iter().enumerate() {
-            scope.spawn(move || (0..40).for_each(|i| drop(node.put_job(&format!("{n}-{i}"), &[], &[]).unwrap())));
+            scope.spawn(move || {
+                (0..40).for_each(|i| drop(node.put_job(&format!("{n}-{i}"), &[], &[]).unwrap()))
+            });
         }
-        tails.map(|mut tail| scope.spawn(move || tail.events(80))).map(|reader| reader.join().unwrap())
+        tails
+            .map(|mut tail| scope.spawn(move || tail.events(80)))
+            .map(|reader| reader.join().unwrap())
     });
-    let lines = request(&nodes[1], "GET", CHANGES).header("Accept", "application/x-ndjson").send().expect(200).text();
+    let lines = request(&nodes[1], "GET", CHANGES)
+        .header("Accept", "application/x-ndjson")
+        .send()
+        .expect(200)
+        .text();
     for told in told {
         assert_eq!(told.join("\n") + "\n", lines);
     }
@@ -514,7 +558,9 @@ fn actors_and_names_come_as_they_were_given() {
     let mut expected = BTreeMap::new();
     for (i, name) in NAMES.iter().enumerate() {
         let actor = actors[i % actors.len()];
-        let put = server.put(&format!("/v1/graphs/g/datasets/{}", encoded(name))).header("Fencepost-Actor", actor);
+        let put = server
+            .put(&format!("/v1/graphs/g/datasets/{}", encoded(name)))
+            .header("Fencepost-Actor", actor);
         put.send().expect(201);
         expected.insert(i as u64 + 1, (actor.to_owned(), (*name).to_owned()));
     }
@@ -522,12 +568,16 @@ fn actors_and_names_come_as_they_were_given() {
     for (version, (actor, name)) in expected {
         let (told, data) = tail.event();
         let event: Value = serde_json::from_str(&data).unwrap();
-        assert_eq!((told, &event["actor"], &event["data"]["facts"][0]["name"]), (version, &json!(actor), &json!(name)));
+        assert_eq!(
+            (told, &event["actor"], &event["data"]["facts"][0]["name"]),
+            (version, &json!(actor), &json!(name))
+        );
     }
     let graph = "a/b \"c\" 日本";
     server.put(&format!("/v1/graphs/{}", encoded(graph))).send().expect(201);
     server.put(&format!("/v1/graphs/{}/datasets/d", encoded(graph))).send().expect(201);
-    let page = server.get(&format!("/v1/graphs/{}/changes", encoded(graph))).send().expect(200).json();
+    let page =
+        server.get(&format!("/v1/graphs/{}/changes", encoded(graph))).send().expect(200).json();
     assert_eq!((&page["graph"], &page["items"][0]["subject"]), (&json!(graph), &json!(graph)));
 }
 
@@ -542,6 +592,9 @@ fn the_change_log_is_a_read_like_any_other() {
         request.header("If-None-Match", &tag).send().expect(304);
     }
     let route = ROUTES.iter().find(|route| route.id == "readChanges").unwrap();
-    assert_eq!(route.media_types, ["application/json", "application/x-ndjson", "text/event-stream"]);
+    assert_eq!(
+        route.media_types,
+        ["application/json", "application/x-ndjson", "text/event-stream"]
+    );
     nothing_is_open(&server);
 }

@@ -23,11 +23,13 @@ fn every_operation_can_be_sent_in_one_changeset() {
     ]));
     assert_eq!(changed.expect(201).json(), json!({"graph": "g", "version": 1, "changed": true}));
     let jobs = server.get("/v1/graphs/g/jobs").send().expect(200).json();
-    let a = json!({"name": "a", "inputs": [], "outputs": [], "spec": {"k": 1, "l": 2}, "version": 1});
+    let a =
+        json!({"name": "a", "inputs": [], "outputs": [], "spec": {"k": 1, "l": 2}, "version": 1});
     let b = json!({"name": "b", "inputs": ["y"], "outputs": ["d"], "spec": {}, "version": 1});
     assert_eq!(jobs["items"], json!([a, b]));
     let names = server.get("/v1/graphs/g/datasets").send().expect(200).json();
-    let names: Vec<_> = names["items"].as_array().unwrap().iter().map(|dataset| dataset["name"].clone()).collect();
+    let names: Vec<_> =
+        names["items"].as_array().unwrap().iter().map(|dataset| dataset["name"].clone()).collect();
     assert_eq!(names, ["d", "y"]);
 }
 
@@ -41,7 +43,10 @@ fn one_refused_operation_refuses_the_whole() {
         {"op": "delete_job", "name": "none"},
     ]));
     let problem = problem.problem(404, "job_not_found");
-    assert_eq!((&problem["operation"], &problem["name"], &problem["version"]), (&json!(1), &json!("none"), &json!(1)));
+    assert_eq!(
+        (&problem["operation"], &problem["name"], &problem["version"]),
+        (&json!(1), &json!("none"), &json!(1))
+    );
     assert_eq!(server.state(), before);
 }
 
@@ -64,7 +69,10 @@ fn two_jobs_swap_their_outputs_in_one_changeset() {
 #[test]
 fn an_empty_changeset_changes_nothing() {
     let server = Server::with_graph();
-    assert_eq!(server.change(&json!([])).expect(200).json(), json!({"graph": "g", "version": 0, "changed": false}));
+    assert_eq!(
+        server.change(&json!([])).expect(200).json(),
+        json!({"graph": "g", "version": 0, "changed": false})
+    );
 }
 
 #[test]
@@ -105,11 +113,14 @@ fn operations_carry_preconditions_of_their_own() {
         json!([{"op": "put_dataset", "name": "d"}, operation])
     };
     let problem = server.change(&put(json!({"if_version": 2}))).problem(412, "precondition_failed");
-    let told = (&problem["expected"], &problem["actual"], &problem["operation"], &problem["version"]);
+    let told =
+        (&problem["expected"], &problem["actual"], &problem["operation"], &problem["version"]);
     assert_eq!(told, (&json!(2), &json!(1), &json!(1), &json!(2)));
-    let problem = server.change(&put(json!({"if_absent": true}))).problem(412, "precondition_failed");
+    let problem =
+        server.change(&put(json!({"if_absent": true}))).problem(412, "precondition_failed");
     assert_eq!((&problem["expected"], &problem["actual"]), (&json!(null), &json!(1)));
-    let both = server.change(&put(json!({"if_absent": true, "if_version": 1}))).problem(400, "malformed");
+    let both =
+        server.change(&put(json!({"if_absent": true, "if_version": 1}))).problem(400, "malformed");
     assert_eq!(both["at"], "operations[1].if_absent");
     assert_eq!(server.state(), before);
     server.change(&put(json!({"if_version": 1, "if_absent": false}))).expect(201);

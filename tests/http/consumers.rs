@@ -24,26 +24,41 @@ fn with_jobs(jobs: usize) -> Server {
 fn listed(server: &Server) -> Vec<(String, u64)> {
     let list = server.get(CONSUMERS).send().expect(200).json();
     let items = list["items"].as_array().unwrap();
-    items.iter().map(|one| (one["name"].as_str().unwrap().to_owned(), one["acknowledged"].as_u64().unwrap())).collect()
+    items
+        .iter()
+        .map(|one| {
+            (one["name"].as_str().unwrap().to_owned(), one["acknowledged"].as_u64().unwrap())
+        })
+        .collect()
 }
 
 #[test]
 fn a_consumer_is_registered_acknowledges_and_is_forgotten() {
     let server = with_jobs(3);
-    assert_eq!(server.get(CONSUMERS).send().expect(200).json(), json!({"graph": "g", "version": 3, "items": []}));
+    assert_eq!(
+        server.get(CONSUMERS).send().expect(200).json(),
+        json!({"graph": "g", "version": 3, "items": []})
+    );
     let first = acknowledge(&server, "b", 1).expect(201);
-    assert_eq!(first.json(), json!({"graph": "g", "version": 3, "consumer": "b", "acknowledged": 1}));
+    assert_eq!(
+        first.json(),
+        json!({"graph": "g", "version": 3, "consumer": "b", "acknowledged": 1})
+    );
     assert_eq!(first.header("fencepost-version"), Some("3"));
     acknowledge(&server, "a/日本 \"x\"", 0).expect(201);
     assert_eq!(acknowledge(&server, "b", 3).expect(200).json()["acknowledged"], 3);
     // What was acknowledged once stays so.
     assert_eq!(acknowledge(&server, "b", 2).expect(200).json()["acknowledged"], 3);
     assert_eq!(listed(&server), [("a/日本 \"x\"".to_owned(), 0), ("b".to_owned(), 3)]);
-    let at = server.get(CONSUMERS).send().json()["items"][0]["acknowledged_at"].as_str().unwrap().to_owned();
+    let at = server.get(CONSUMERS).send().json()["items"][0]["acknowledged_at"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(at.ends_with('Z') && at.len() == "2026-11-22T09:30:00.000Z".len(), "{at}");
     let forgotten = server.delete(&format!("{CONSUMERS}/b")).send().expect(200);
     assert_eq!(forgotten.json(), json!({"graph": "g", "version": 3, "consumer": "b"}));
-    let problem = server.delete(&format!("{CONSUMERS}/b")).send().problem(404, "consumer_not_found");
+    let problem =
+        server.delete(&format!("{CONSUMERS}/b")).send().problem(404, "consumer_not_found");
     assert_eq!((&problem["name"], &problem["version"]), (&json!("b"), &json!(3)));
     assert_eq!(listed(&server).len(), 1);
     // They are beside the graph, not of it.
@@ -91,7 +106,9 @@ fn nobody_registers_for_what_was_pruned_and_who_was_there_may_still_acknowledge(
     call("PUT", "/v1/graphs/g").send().expect(201);
     (0..6).for_each(|i| drop(server.put_job(&format!("j{i}"), &[], &[]).unwrap()));
     let put = |consumer: &str, version: u64| {
-        call("PUT", &format!("{CONSUMERS}/{consumer}")).json(&json!({"acknowledged": version})).send()
+        call("PUT", &format!("{CONSUMERS}/{consumer}"))
+            .json(&json!({"acknowledged": version}))
+            .send()
     };
     put("old", 1).expect(201);
     site.run_sql("DELETE FROM changes WHERE version < 5; UPDATE graphs SET oldest = 5");

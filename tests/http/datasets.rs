@@ -22,7 +22,11 @@ fn a_dataset_is_implied_by_jobs_and_declared_by_clients() {
     let read = server.get("/v1/graphs/g/datasets/d").send().expect(200);
     assert_eq!(read.json()["metadata"], body["metadata"]);
     assert_eq!(read.json()["declared"], true);
-    let back = server.put("/v1/graphs/g/datasets/d").body("application/json", read.body).send().expect(200);
+    let back = server
+        .put("/v1/graphs/g/datasets/d")
+        .body("application/json", read.body)
+        .send()
+        .expect(200);
     assert_eq!(back.json()["changed"], false);
 }
 
@@ -31,13 +35,19 @@ fn a_declared_dataset_stays_when_no_job_mentions_it() {
     let server = Server::with_graph();
     server.put("/v1/graphs/g/datasets/d").send().expect(201);
     let read = server.get("/v1/graphs/g/datasets/d").send().expect(200).json();
-    assert_eq!(read, json!({"name": "d", "declared": true, "producer": null, "consumers": [], "metadata": {}}));
+    assert_eq!(
+        read,
+        json!({"name": "d", "declared": true, "producer": null, "consumers": [], "metadata": {}})
+    );
     server.put_job("a", &["d"], &[]);
     server.delete("/v1/graphs/g/jobs/a").send().expect(200);
     server.get("/v1/graphs/g/datasets/d").send().expect(200);
     server.delete("/v1/graphs/g/datasets/d").send().expect(200);
     server.get("/v1/graphs/g/datasets/d").send().problem(404, "dataset_not_found");
-    assert_eq!(server.delete("/v1/graphs/g/datasets/d").send().problem(404, "dataset_not_found")["name"], "d");
+    assert_eq!(
+        server.delete("/v1/graphs/g/datasets/d").send().problem(404, "dataset_not_found")["name"],
+        "d"
+    );
 }
 
 #[test]

@@ -24,13 +24,15 @@ fn the_document_is_the_one_that_was_reviewed() {
 
 #[test]
 fn it_has_every_route_and_nothing_more() {
-    let routes: BTreeSet<(String, String)> =
-        ROUTES.iter().map(|route| (route.path.to_owned(), route.method.to_ascii_lowercase())).collect();
+    let routes: BTreeSet<(String, String)> = ROUTES
+        .iter()
+        .map(|route| (route.path.to_owned(), route.method.to_ascii_lowercase()))
+        .collect();
     assert_eq!(routes.len(), ROUTES.len(), "a route is there twice");
     let paths = DOCUMENT["paths"].as_object().unwrap();
-    let described = paths
-        .iter()
-        .flat_map(|(path, methods)| methods.as_object().unwrap().keys().map(|method| (path.clone(), method.clone())));
+    let described = paths.iter().flat_map(|(path, methods)| {
+        methods.as_object().unwrap().keys().map(|method| (path.clone(), method.clone()))
+    });
     assert_eq!(described.collect::<BTreeSet<_>>(), routes);
     let ids: BTreeSet<&str> = ROUTES.iter().map(|route| route.id).collect();
     assert_eq!(ids.len(), ROUTES.len());
@@ -59,7 +61,8 @@ fn every_reference_leads_somewhere_and_every_component_is_referred_to() {
         assert!(DOCUMENT.pointer(&reference[1..]).is_some(), "{reference} leads nowhere");
     }
     // What belongs to no route: there is none for it.
-    let mut of_no_route = vec!["#/components/responses/RouteNotFound", "#/components/responses/MethodNotAllowed"];
+    let mut of_no_route =
+        vec!["#/components/responses/RouteNotFound", "#/components/responses/MethodNotAllowed"];
     of_no_route.extend(["#/components/headers/Allow"]);
     found.extend(of_no_route);
     for (kind, components) in DOCUMENT["components"].as_object().unwrap() {
@@ -85,16 +88,21 @@ fn it_has_every_problem_and_nothing_more() {
 fn parameters_are_those_of_the_route() {
     for route in ROUTES {
         let operation = &DOCUMENT["paths"][route.path][route.method.to_ascii_lowercase()];
-        let parameters: Vec<&Value> = operation["parameters"].as_array().unwrap().iter().map(follow).collect();
+        let parameters: Vec<&Value> =
+            operation["parameters"].as_array().unwrap().iter().map(follow).collect();
         let of = |place: &str| -> BTreeSet<&str> {
             let there = parameters.iter().filter(|one| one["in"] == place);
             there.map(|one| one["name"].as_str().unwrap()).collect()
         };
-        let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let in_path =
+            route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         assert_eq!(of("path"), in_path.collect(), "{}", route.id);
         assert_eq!(of("query"), route.query.iter().copied().collect(), "{}", route.id);
-        let body: Vec<&String> =
-            operation["requestBody"]["content"].as_object().into_iter().flat_map(|all| all.keys()).collect();
+        let body: Vec<&String> = operation["requestBody"]["content"]
+            .as_object()
+            .into_iter()
+            .flat_map(|all| all.keys())
+            .collect();
         assert_eq!(body.len(), route.body_types().len(), "{}", route.id);
     }
 }

@@ -19,7 +19,10 @@ fn a_graph_tells_its_version_and_counts() {
     let server = Server::with_graph();
     server.put_job("a", &["x", "y"], &["z"]);
     let answer = server.get("/v1/graphs/g").send().expect(200);
-    assert_eq!(answer.json(), json!({"graph": "g", "version": 1, "jobs": 1, "datasets": 3, "edges": 3}));
+    assert_eq!(
+        answer.json(),
+        json!({"graph": "g", "version": 1, "jobs": 1, "datasets": 3, "edges": 3})
+    );
     assert_eq!(answer.header("etag"), Some("\"1\""));
     assert_eq!(answer.header("fencepost-version"), Some("1"));
 }
@@ -27,7 +30,9 @@ fn a_graph_tells_its_version_and_counts() {
 #[test]
 fn what_is_not_there_answers_404_graph_not_found_on_every_route() {
     let server = Server::start();
-    for route in fencepost::http::ROUTES.iter().filter(|route| route.path.starts_with("/v1/graphs/{graph}")) {
+    for route in
+        fencepost::http::ROUTES.iter().filter(|route| route.path.starts_with("/v1/graphs/{graph}"))
+    {
         if route.id == "createGraph" {
             continue;
         }

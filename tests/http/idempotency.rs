@@ -29,11 +29,17 @@ fn the_same_key_gives_the_same_answer_and_writes_once() {
         server.put("/v1/graphs/g/datasets/d").json(&json!({"metadata": {"k": 1}})),
         server.delete("/v1/graphs/g/datasets/d"),
         server.delete("/v1/graphs/g/jobs/b"),
-        server.post("/v1/graphs/g/changesets").json(&json!({"operations": [{"op": "put_dataset", "name": "e"}]})),
+        server
+            .post("/v1/graphs/g/changesets")
+            .json(&json!({"operations": [{"op": "put_dataset", "name": "e"}]})),
     ];
     for (i, request) in writes.iter().enumerate() {
         let (_, answer) = sent_twice(request, &format!("key {i}"));
-        assert_eq!((&answer["version"], &answer["changed"]), (&json!(i + 1), &json!(true)), "write {i}");
+        assert_eq!(
+            (&answer["version"], &answer["changed"]),
+            (&json!(i + 1), &json!(true)),
+            "write {i}"
+        );
     }
     assert_eq!(server.state()["version"], writes.len());
     // Long after, all the same.
@@ -45,16 +51,28 @@ fn the_same_key_gives_the_same_answer_and_writes_once() {
 fn a_key_on_creating_and_deleting_a_graph_survives_both() {
     let server = Server::start();
     let (create, delete) = (server.put("/v1/graphs/g"), server.delete("/v1/graphs/g"));
-    assert_eq!(sent_twice(&create, "create"), (201, json!({"graph": "g", "version": 0, "changed": true})));
+    assert_eq!(
+        sent_twice(&create, "create"),
+        (201, json!({"graph": "g", "version": 0, "changed": true}))
+    );
     server.put_job("a", &[], &[]);
     // It was there: that is what is kept, not that it was created.
-    assert_eq!(sent_twice(&create, "create again"), (200, json!({"graph": "g", "version": 1, "changed": false})));
-    assert_eq!(sent_twice(&delete, "delete"), (200, json!({"graph": "g", "version": 2, "changed": true})));
+    assert_eq!(
+        sent_twice(&create, "create again"),
+        (200, json!({"graph": "g", "version": 1, "changed": false}))
+    );
+    assert_eq!(
+        sent_twice(&delete, "delete"),
+        (200, json!({"graph": "g", "version": 2, "changed": true}))
+    );
     server.get("/v1/graphs/g").send().problem(404, "graph_not_found");
     // Answered from what is kept, and not created anew.
     create.clone().header("Idempotency-Key", "create").send().expect(201);
     server.get("/v1/graphs/g").send().problem(404, "graph_not_found");
-    assert_eq!(sent_twice(&create, "re-create"), (201, json!({"graph": "g", "version": 2, "changed": true})));
+    assert_eq!(
+        sent_twice(&create, "re-create"),
+        (201, json!({"graph": "g", "version": 2, "changed": true}))
+    );
     // The deletion's answer too, and the graph that came after stays.
     assert_eq!(sent_twice(&delete, "delete").1["version"], 2);
     server.get("/v1/graphs/g").send().expect(200);
@@ -64,7 +82,8 @@ fn a_key_on_creating_and_deleting_a_graph_survives_both() {
 #[test]
 fn creating_a_graph_that_may_not_be_there_keeps_no_rejection() {
     let server = Server::with_graph();
-    let create = server.put("/v1/graphs/g").header("If-None-Match", "*").header("Idempotency-Key", "k");
+    let create =
+        server.put("/v1/graphs/g").header("If-None-Match", "*").header("Idempotency-Key", "k");
     create.clone().send().problem(412, "precondition_failed");
     create.clone().send().problem(412, "precondition_failed");
     server.delete("/v1/graphs/g").send().expect(200);
@@ -145,12 +164,16 @@ fn a_dry_run_neither_uses_nor_takes_a_key() {
 #[test]
 fn a_key_is_1_to_255_visible_characters() {
     let server = Server::with_graph();
-    let with = |key: &str| server.put("/v1/graphs/g/datasets/d").header("Idempotency-Key", key).send();
+    let with =
+        |key: &str| server.put("/v1/graphs/g/datasets/d").header("Idempotency-Key", key).send();
     for key in ["", &"k".repeat(256), "ü", "a\tb"] {
         assert_eq!(with(key).problem(400, "malformed")["at"], "idempotency-key", "{key:?}");
     }
     with(&"k".repeat(255)).expect(201);
-    let twice = server.put("/v1/graphs/g/datasets/e").header("Idempotency-Key", "a").header("Idempotency-Key", "b");
+    let twice = server
+        .put("/v1/graphs/g/datasets/e")
+        .header("Idempotency-Key", "a")
+        .header("Idempotency-Key", "b");
     twice.send().problem(400, "malformed");
 }
 
@@ -162,6 +185,11 @@ fn answers_are_kept_across_a_restart() {
     server.signal("TERM");
     let (_, directory) = server.wait(std::time::Duration::from_secs(30));
     let server = Server::start_in(directory, &[], &[]);
-    let again = server.put("/v1/graphs/g/jobs/a").json(&job).header("Idempotency-Key", "k").send().expect(201);
+    let again = server
+        .put("/v1/graphs/g/jobs/a")
+        .json(&job)
+        .header("Idempotency-Key", "k")
+        .send()
+        .expect(201);
     assert_eq!(again.json(), json!({"graph": "g", "version": 1, "changed": true}));
 }

@@ -11,7 +11,8 @@ fn a_job_is_created_with_201_and_replaced_with_200() {
     let put = server.put("/v1/graphs/g/jobs/a").json(&job).send().expect(201);
     assert_eq!(put.json(), json!({"graph": "g", "version": 1, "changed": true}));
     let read = server.get("/v1/graphs/g/jobs/a").send().expect(200);
-    let expected = r#"{"name":"a","inputs":["x","y"],"outputs":["z"],"spec":{"a":[true],"b":1},"version":1}"#;
+    let expected =
+        r#"{"name":"a","inputs":["x","y"],"outputs":["z"],"spec":{"a":[true],"b":1},"version":1}"#;
     assert_eq!(read.text(), expected);
     assert_eq!(read.header("etag"), Some("\"1\""));
 
@@ -19,7 +20,10 @@ fn a_job_is_created_with_201_and_replaced_with_200() {
     let put = server.put("/v1/graphs/g/jobs/a").json(&job).send().expect(200);
     assert_eq!(put.json()["version"], 2);
     let read = server.get("/v1/graphs/g/jobs/a").send().expect(200).json();
-    assert_eq!(read, json!({"name": "a", "inputs": [], "outputs": ["z"], "spec": {}, "version": 2}));
+    assert_eq!(
+        read,
+        json!({"name": "a", "inputs": [], "outputs": ["z"], "spec": {}, "version": 2})
+    );
 }
 
 #[test]
@@ -27,7 +31,8 @@ fn a_job_that_was_read_can_be_put_back_and_changes_nothing() {
     let server = Server::with_graph();
     server.put_job("a", &["x"], &["y"]);
     let read = server.get("/v1/graphs/g/jobs/a").send().expect(200);
-    let put = server.put("/v1/graphs/g/jobs/a").body("application/json", read.body).send().expect(200);
+    let put =
+        server.put("/v1/graphs/g/jobs/a").body("application/json", read.body).send().expect(200);
     assert_eq!(put.json(), json!({"graph": "g", "version": 1, "changed": false}));
 }
 
@@ -51,10 +56,17 @@ fn post_creates_only_and_says_where() {
     assert_eq!(location, "/v1/graphs/g/jobs/a%2Fb");
     assert_eq!(server.get(&location).send().expect(200).json()["name"], "a/b");
     let problem = server.post("/v1/graphs/g/jobs").json(&job).send().problem(409, "already_exists");
-    assert_eq!((&problem["name"], &problem["graph"], &problem["version"]), (&json!("a/b"), &json!("g"), &json!(1)));
+    assert_eq!(
+        (&problem["name"], &problem["graph"], &problem["version"]),
+        (&json!("a/b"), &json!("g"), &json!(1))
+    );
     let nameless = json!({"inputs": [], "outputs": []});
-    assert_eq!(server.post("/v1/graphs/g/jobs").json(&nameless).send().problem(400, "malformed")["at"], "name");
-    let conditional = server.post("/v1/graphs/g/jobs").json(&job).header("If-Match", "\"1\"").send();
+    assert_eq!(
+        server.post("/v1/graphs/g/jobs").json(&nameless).send().problem(400, "malformed")["at"],
+        "name"
+    );
+    let conditional =
+        server.post("/v1/graphs/g/jobs").json(&job).header("If-Match", "\"1\"").send();
     assert_eq!(conditional.problem(400, "malformed")["at"], "if-match");
 }
 
@@ -69,13 +81,17 @@ fn a_merge_patch_changes_what_it_names() {
     }
     let spec = json!({"keep": 1, "deep": {"a": 1, "b": 3}, "new": []});
     let read = server.get("/v1/graphs/g/jobs/a").send().expect(200).json();
-    assert_eq!(read, json!({"name": "a", "inputs": ["w"], "outputs": ["y"], "spec": spec, "version": 2}));
+    assert_eq!(
+        read,
+        json!({"name": "a", "inputs": ["w"], "outputs": ["y"], "spec": spec, "version": 2})
+    );
     // Nothing mentions it any more.
     server.get("/v1/graphs/g/datasets/x").send().problem(404, "dataset_not_found");
 
     let unchanged = server.patch("/v1/graphs/g/jobs/a").json(&json!({})).send().expect(200).json();
     assert_eq!(unchanged, json!({"graph": "g", "version": 2, "changed": false}));
-    let problem = server.patch("/v1/graphs/g/jobs/b").json(&json!({})).send().problem(404, "job_not_found");
+    let problem =
+        server.patch("/v1/graphs/g/jobs/b").json(&json!({})).send().problem(404, "job_not_found");
     assert_eq!(problem["name"], "b");
     let renamed = server.patch("/v1/graphs/g/jobs/a").json(&json!({"name": "b"})).send();
     assert_eq!(renamed.problem(400, "malformed")["at"], "name");
@@ -105,14 +121,21 @@ fn an_edge_needs_both_ends_and_must_not_be_there() {
         server.put(&edge).send().expect(201);
         let problem = server.put(&edge).send().problem(409, "already_exists");
         assert_eq!((&problem["name"], &problem["jobs"]), (&json!("d"), &json!(["a"])));
-        assert!(server.get("/v1/graphs/g/jobs/a").send().json()[side].as_array().unwrap().contains(&json!("d")));
+        assert!(
+            server.get("/v1/graphs/g/jobs/a").send().json()[side]
+                .as_array()
+                .unwrap()
+                .contains(&json!("d"))
+        );
         server.delete(&edge).send().expect(200);
 
         let other = |job: &str, dataset: &str| format!("/v1/graphs/g/jobs/{job}/{side}/{dataset}");
         for method in ["PUT", "DELETE"] {
-            let problem = server.call(method, &other("none", "d")).send().problem(404, "job_not_found");
+            let problem =
+                server.call(method, &other("none", "d")).send().problem(404, "job_not_found");
             assert_eq!(problem["name"], "none");
-            let problem = server.call(method, &other("a", "none")).send().problem(404, "dataset_not_found");
+            let problem =
+                server.call(method, &other("a", "none")).send().problem(404, "dataset_not_found");
             assert_eq!(problem["name"], "none");
         }
     }

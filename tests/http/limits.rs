@@ -34,7 +34,10 @@ fn a_plan_over_the_limit_is_refused_not_cut() {
         server.post("/v1/graphs/g/plans").json(&json!({"datasets": ["d4"]})),
     ] {
         let problem = request.send().problem(413, "too_large");
-        assert_eq!((&problem["limit"], &problem["graph"], &problem["version"]), (&json!(3), &json!("g"), &json!(1)));
+        assert_eq!(
+            (&problem["limit"], &problem["graph"], &problem["version"]),
+            (&json!(3), &json!("g"), &json!(1))
+        );
     }
     let plan = server.get("/v1/graphs/g/datasets/d3/plan").send().expect(200).json();
     assert_eq!(plan["jobs"].as_array().unwrap().len(), 3);
@@ -44,7 +47,9 @@ fn a_plan_over_the_limit_is_refused_not_cut() {
 fn a_reachable_set_over_the_limit_is_refused_not_cut() {
     let server = Server::start_with(&["--reachable-limit-names", "4"], &[]);
     chain(&server, 4);
-    for path in ["datasets/d4/upstream", "datasets/d0/downstream", "jobs/j3/upstream", "jobs/j0/downstream"] {
+    for path in
+        ["datasets/d4/upstream", "datasets/d0/downstream", "jobs/j3/upstream", "jobs/j0/downstream"]
+    {
         let problem = server.get(&format!("/v1/graphs/g/{path}")).send().problem(413, "too_large");
         assert_eq!((&problem["limit"], &problem["version"]), (&json!(4), &json!(1)), "{path}");
     }
@@ -66,7 +71,8 @@ fn one_write_more_than_may_wait_is_refused_as_contended_and_not_applied() {
     let pause = tempfile::tempdir().unwrap();
     let file = pause.path().join("held");
     let failpoint = format!("after-acquire=pause:{}", file.display());
-    let server = Server::start_with(&["--waiting-writes", "2"], &[("FENCEPOST_FAILPOINTS", &failpoint)]);
+    let server =
+        Server::start_with(&["--waiting-writes", "2"], &[("FENCEPOST_FAILPOINTS", &failpoint)]);
     server.put("/v1/graphs/g").send().expect(201);
     let put = |name: &str| server.put(&format!("/v1/graphs/g/datasets/{name}"));
     let waiting = |count: usize| {

@@ -4,8 +4,22 @@ use serde_json::json;
 
 use crate::support::server::{Server, encoded};
 
-const NAMES: [&str; 14] =
-    ["a/b", "a%2Fb", "日本", "jobs", "s3://b/k?x=1#y", " ", "\"", "plan", "a+b", "...", "\\", "{job}", "é", "e\u{301}"];
+const NAMES: [&str; 14] = [
+    "a/b",
+    "a%2Fb",
+    "日本",
+    "jobs",
+    "s3://b/k?x=1#y",
+    " ",
+    "\"",
+    "plan",
+    "a+b",
+    "...",
+    "\\",
+    "{job}",
+    "é",
+    "e\u{301}",
+];
 
 #[test]
 fn any_name_that_is_one_comes_back_byte_for_byte() {
@@ -27,7 +41,8 @@ fn any_name_that_is_one_comes_back_byte_for_byte() {
         assert_eq!((&dataset["name"], &dataset["consumers"]), (&json!(name), &json!([name])));
         let plan = server.get(&format!("{graph}/jobs/{segment}/plan")).send().expect(200).json();
         assert_eq!((&plan["jobs"], &plan["sources"]), (&json!([name]), &json!([name])));
-        let downstream = server.get(&format!("{graph}/datasets/{segment}/downstream")).send().expect(200).json();
+        let downstream =
+            server.get(&format!("{graph}/datasets/{segment}/downstream")).send().expect(200).json();
         assert_eq!(downstream["jobs"], json!([name]));
         let page = server.get(&format!("{graph}/jobs?prefix={segment}")).send().expect(200).json();
         assert_eq!(page["items"], json!([read]));
@@ -42,7 +57,10 @@ fn any_name_that_is_one_comes_back_byte_for_byte() {
 fn an_escape_that_was_not_needed_is_the_same_name() {
     let server = Server::with_graph();
     server.put_job("job", &[], &[]);
-    assert_eq!(server.get("/v1/graphs/%67/%6Aobs/%6a%6F%62").send().expect(200).json()["name"], "job");
+    assert_eq!(
+        server.get("/v1/graphs/%67/%6Aobs/%6a%6F%62").send().expect(200).json()["name"],
+        "job"
+    );
     // In a path a plus is a plus; in a query it is a space.
     server.put_job("a+b", &[], &[]);
     server.put_job("a b", &[], &[]);

@@ -6,7 +6,12 @@ use serde_json::json;
 use crate::support::server::{Request, Server};
 
 fn path(route: &fencepost::http::Route) -> String {
-    route.path.replace("{graph}", "g").replace("{job}", "a").replace("{dataset}", "y").replace("{consumer}", "c")
+    route
+        .path
+        .replace("{graph}", "g")
+        .replace("{job}", "a")
+        .replace("{dataset}", "y")
+        .replace("{consumer}", "c")
 }
 
 fn server() -> Server {
@@ -20,13 +25,18 @@ fn a_method_that_the_path_has_not_answers_405_with_what_it_has() {
     let server = server();
     let before = server.state();
     for route in ROUTES {
-        let mut has: Vec<&str> =
-            ROUTES.iter().filter(|other| other.path == route.path).map(|other| other.method).collect();
+        let mut has: Vec<&str> = ROUTES
+            .iter()
+            .filter(|other| other.path == route.path)
+            .map(|other| other.method)
+            .collect();
         if has.contains(&"GET") {
             has.push("HEAD");
         }
-        for method in ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "QUERY", "get"]
-        {
+        for method in [
+            "GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND",
+            "QUERY", "get",
+        ] {
             if has.contains(&method) {
                 continue;
             }
@@ -51,9 +61,14 @@ fn an_answer_in_no_acceptable_media_type_is_406_and_nothing_is_done() {
     for route in ROUTES {
         let request = |accept: &str| {
             let request = server.call(route.method, &path(route)).header("Accept", accept);
-            if route.body_types().is_empty() { request } else { request.json(&json!({"operations": []})) }
+            if route.body_types().is_empty() {
+                request
+            } else {
+                request.json(&json!({"operations": []}))
+            }
         };
-        for accept in ["image/png", "application/jso", "*/*;q=0", "image/*, text/vnd.graphviz;q=0"] {
+        for accept in ["image/png", "application/jso", "*/*;q=0", "image/*, text/vnd.graphviz;q=0"]
+        {
             let problem = request(accept).send().problem(406, "not_acceptable");
             assert_eq!(problem["available"], json!(route.media_types), "{}", route.id);
         }
@@ -73,15 +88,21 @@ fn a_body_of_another_media_type_or_of_none_is_415_and_nothing_is_done() {
             let problem = request.send().problem(415, "unsupported_media_type");
             assert_eq!(problem["supported"], supported, "{}", route.id);
         };
-        for media_type in
-            ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml"]
-        {
+        for media_type in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "application/xml",
+        ] {
             refused(request().body(media_type, "{}"));
         }
         let bare = request().header("Content-Length", "2");
         let mut stream = bare.open();
         std::io::Write::write_all(&mut stream, b"{}").unwrap();
-        assert_eq!(bare.answer(stream).problem(415, "unsupported_media_type")["supported"], supported);
+        assert_eq!(
+            bare.answer(stream).problem(415, "unsupported_media_type")["supported"],
+            supported
+        );
         if route.body_types().is_empty() {
             refused(request().json(&json!({})));
         }

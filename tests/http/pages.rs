@@ -9,7 +9,13 @@ fn walk(server: &Server, path: &str, query: &str, name: &str) -> (Vec<String>, u
     let (mut names, mut pages, mut cursor) = (Vec::new(), 0, String::new());
     loop {
         let page = server.get(&format!("{path}?{query}{cursor}")).send().expect(200).json();
-        names.extend(page["items"].as_array().unwrap().iter().map(|item| item[name].as_str().unwrap().to_owned()));
+        names.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|item| item[name].as_str().unwrap().to_owned()),
+        );
         pages += 1;
         match page["next_cursor"].as_str() {
             None => return (names, pages),
@@ -85,7 +91,10 @@ fn a_page_has_100_items_unless_asked_and_1000_at_most() {
     };
     assert_eq!((count(""), count("?limit=1000")), (100, 1000));
     for limit in ["0", "1001", "-1", "x", "", "1e2", "18446744073709551616"] {
-        let problem = server.get(&format!("/v1/graphs/g/jobs?limit={limit}")).send().problem(400, "malformed");
+        let problem = server
+            .get(&format!("/v1/graphs/g/jobs?limit={limit}"))
+            .send()
+            .problem(400, "malformed");
         assert_eq!(problem["at"], "limit");
     }
 }
@@ -96,7 +105,8 @@ fn a_cursor_holds_while_its_name_is_deleted() {
     put_jobs(&server, &["a", "b", "c"]);
     let page = server.get("/v1/graphs/g/jobs?limit=2").send().expect(200).json();
     server.delete("/v1/graphs/g/jobs/b").send().expect(200);
-    let next = format!("/v1/graphs/g/jobs?limit=2&cursor={}", page["next_cursor"].as_str().unwrap());
+    let next =
+        format!("/v1/graphs/g/jobs?limit=2&cursor={}", page["next_cursor"].as_str().unwrap());
     assert_eq!(server.get(&next).send().expect(200).json()["items"][0]["name"], "c");
 }
 
@@ -105,7 +115,10 @@ fn a_cursor_of_another_list_or_made_up_is_refused() {
     let server = Server::with_graph();
     server.put("/v1/graphs/h").send().expect(201);
     put_jobs(&server, &["a", "ab", "b"]);
-    let cursor = server.get("/v1/graphs/g/jobs?limit=1").send().json()["next_cursor"].as_str().unwrap().to_owned();
+    let cursor = server.get("/v1/graphs/g/jobs?limit=1").send().json()["next_cursor"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     server.get(&format!("/v1/graphs/g/jobs?cursor={cursor}")).send().expect(200);
     let made_up = format!("{}0", &cursor[..cursor.len() - 1]);
     for path in [
@@ -116,7 +129,8 @@ fn a_cursor_of_another_list_or_made_up_is_refused() {
         format!("/v1/graphs/g/jobs?cursor={made_up}"),
         "/v1/graphs/g/jobs?cursor=".to_owned(),
         "/v1/graphs/g/jobs?cursor=b".to_owned(),
-        "/v1/graphs/g/jobs?cursor=%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5".to_owned(),
+        "/v1/graphs/g/jobs?cursor=%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5%E6%97%A5"
+            .to_owned(),
     ] {
         assert_eq!(server.get(&path).send().problem(400, "malformed")["at"], "cursor", "{path}");
     }

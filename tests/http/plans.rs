@@ -55,7 +55,10 @@ fn the_plan_of_a_job_ends_with_the_job() {
 fn a_source_needs_no_job() {
     let server = diamond();
     let plan = server.get("/v1/graphs/g/datasets/raw/plan").send().expect(200).json();
-    assert_eq!((&plan["jobs"], &plan["stages"], &plan["sources"]), (&json!([]), &json!([]), &json!([])));
+    assert_eq!(
+        (&plan["jobs"], &plan["stages"], &plan["sources"]),
+        (&json!([]), &json!([]), &json!([]))
+    );
 }
 
 #[test]
@@ -72,30 +75,48 @@ fn a_plan_for_many_targets_can_stop_at_datasets() {
 #[test]
 fn a_plan_for_what_is_not_there_is_refused() {
     let server = diamond();
-    let missing = server.get("/v1/graphs/g/datasets/none/plan").send().problem(404, "dataset_not_found");
+    let missing =
+        server.get("/v1/graphs/g/datasets/none/plan").send().problem(404, "dataset_not_found");
     assert_eq!((&missing["name"], &missing["version"]), (&json!("none"), &json!(1)));
     server.get("/v1/graphs/g/jobs/none/plan").send().problem(404, "job_not_found");
-    plan_of(&server, &json!({"datasets": ["end"], "stop_at": ["none"]})).problem(404, "dataset_not_found");
+    plan_of(&server, &json!({"datasets": ["end"], "stop_at": ["none"]}))
+        .problem(404, "dataset_not_found");
     plan_of(&server, &json!({"jobs": ["end"]})).problem(404, "job_not_found");
-    assert_eq!(plan_of(&server, &json!({"stop_at": ["end"]})).problem(400, "malformed")["at"], "datasets");
-    assert_eq!(plan_of(&server, &json!({"jobs": [".."]})).problem(422, "invalid_name")["at"], "jobs[0]");
+    assert_eq!(
+        plan_of(&server, &json!({"stop_at": ["end"]})).problem(400, "malformed")["at"],
+        "datasets"
+    );
+    assert_eq!(
+        plan_of(&server, &json!({"jobs": [".."]})).problem(422, "invalid_name")["at"],
+        "jobs[0]"
+    );
 }
 
 #[test]
 fn a_plan_is_drawn_in_the_language_that_accept_asks_for() {
     let server = diamond();
     let drawn = |accept: &str| {
-        let answer = server.get("/v1/graphs/g/datasets/end/plan").header("Accept", accept).send().expect(200);
+        let answer = server
+            .get("/v1/graphs/g/datasets/end/plan")
+            .header("Accept", accept)
+            .send()
+            .expect(200);
         assert_eq!(answer.header("fencepost-version"), Some("1"));
         let media_type = answer.header("content-type").unwrap().to_owned();
         (media_type, answer.text())
     };
     let (media_type, dot) = drawn("text/vnd.graphviz");
     assert_eq!(media_type, "text/vnd.graphviz");
-    assert!(dot.starts_with("digraph plan {\n") && dot.contains("\"load\" -> \"score \\\"1\\\"\";\n"), "{dot}");
+    assert!(
+        dot.starts_with("digraph plan {\n") && dot.contains("\"load\" -> \"score \\\"1\\\"\";\n"),
+        "{dot}"
+    );
     let (media_type, mermaid) = drawn("text/vnd.mermaid");
     assert_eq!(media_type, "text/vnd.mermaid");
-    assert!(mermaid.starts_with("flowchart LR\n") && mermaid.contains("[\"score #34;1#34;\"]"), "{mermaid}");
+    assert!(
+        mermaid.starts_with("flowchart LR\n") && mermaid.contains("[\"score #34;1#34;\"]"),
+        "{mermaid}"
+    );
     for (accept, expected) in [
         ("text/vnd.graphviz;q=0.4, text/vnd.mermaid;q=0.5", "text/vnd.mermaid"),
         ("text/*;q=0.9, application/json;q=0.1", "text/vnd.graphviz"),
@@ -112,19 +133,28 @@ fn a_plan_is_drawn_in_the_language_that_accept_asks_for() {
 #[test]
 fn upstream_and_downstream_go_as_many_jobs_far_as_depth_says() {
     let server = diamond();
-    let reached = |path: &str| server.get(&format!("/v1/graphs/g/{path}")).send().expect(200).json();
+    let reached =
+        |path: &str| server.get(&format!("/v1/graphs/g/{path}")).send().expect(200).json();
     let both = |jobs: Value, datasets: Value| json!({"jobs": jobs, "datasets": datasets});
-    let all = both(json!(["final", "load", "report", "score \"1\""]), json!(["clean", "extra", "r", "raw", "s"]));
+    let all = both(
+        json!(["final", "load", "report", "score \"1\""]),
+        json!(["clean", "extra", "r", "raw", "s"]),
+    );
     assert_eq!(reached("datasets/end/upstream"), all);
     assert_eq!(reached("datasets/end/upstream?depth=0"), both(json!([]), json!([])));
     assert_eq!(reached("datasets/end/upstream?depth=1"), both(json!(["final"]), json!(["r", "s"])));
-    let far =
-        both(json!(["apart", "final", "load", "report", "score \"1\""]), json!(["clean", "end", "other", "r", "s"]));
+    let far = both(
+        json!(["apart", "final", "load", "report", "score \"1\""]),
+        json!(["clean", "end", "other", "r", "s"]),
+    );
     assert_eq!(reached("datasets/raw/downstream"), far);
     assert_eq!(reached("jobs/load/downstream?depth=0"), both(json!([]), json!(["clean"])));
     let near = both(json!(["report", "score \"1\""]), json!(["clean", "r", "s"]));
     assert_eq!(reached("jobs/load/downstream?depth=1"), near);
-    assert_eq!(reached("jobs/report/upstream"), both(json!(["load"]), json!(["clean", "extra", "raw"])));
+    assert_eq!(
+        reached("jobs/report/upstream"),
+        both(json!(["load"]), json!(["clean", "extra", "raw"]))
+    );
     assert_eq!(reached("jobs/final/downstream"), both(json!([]), json!(["end"])));
 
     server.get("/v1/graphs/g/jobs/none/upstream").send().problem(404, "job_not_found");

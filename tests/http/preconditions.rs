@@ -9,7 +9,9 @@ fn a_read_of_what_the_client_has_answers_304_without_a_body() {
     let server = Server::with_graph();
     server.put_job("a", &["x"], &["y"]);
     server.put_job("b", &["y"], &[]);
-    for route in fencepost::http::ROUTES.iter().filter(|route| route.class == fencepost::http::Class::Read) {
+    for route in
+        fencepost::http::ROUTES.iter().filter(|route| route.class == fencepost::http::Class::Read)
+    {
         let path = route
             .path
             .replace("{graph}", "g")
@@ -17,7 +19,11 @@ fn a_read_of_what_the_client_has_answers_304_without_a_body() {
             .replace("{dataset}", "y")
             .replace("{consumer}", "c");
         let request = server.call(route.method, &path);
-        let request = if route.method == "POST" { request.json(&json!({"datasets": ["y"]})) } else { request };
+        let request = if route.method == "POST" {
+            request.json(&json!({"datasets": ["y"]}))
+        } else {
+            request
+        };
         let fresh = request.clone().send().expect(200);
         let tag = fresh.header("etag").unwrap().to_owned();
         assert_eq!(tag, if route.id == "readJob" { "\"1\"" } else { "\"2\"" }, "{}", route.id);
@@ -67,14 +73,20 @@ fn a_write_with_a_current_if_match_is_done() {
     server.put_job("a", &[], &["y"]);
     let tag = |path: &str| server.get(path).send().header("etag").unwrap().to_owned();
     let job = "/v1/graphs/g/jobs/a";
-    server.put(job).json(&json!({"inputs": ["x"], "outputs": []})).header("If-Match", &tag(job)).send().expect(200);
+    server
+        .put(job)
+        .json(&json!({"inputs": ["x"], "outputs": []}))
+        .header("If-Match", &tag(job))
+        .send()
+        .expect(200);
     server.patch(job).json(&json!({"outputs": ["z"]})).header("If-Match", "*").send().expect(200);
     server.put("/v1/graphs/g/datasets/d").header("If-None-Match", "*").send().expect(201);
     let dataset = "/v1/graphs/g/datasets/d";
     let metadata = json!({"metadata": {"k": 1}});
     server.put(dataset).json(&metadata).header("If-Match", &tag(dataset)).send().expect(200);
     server.put("/v1/graphs/g/jobs/a/inputs/d").header("If-Match", &tag(job)).send().expect(201);
-    let put = server.put("/v1/graphs/g").header("If-Match", &tag("/v1/graphs/g")).send().expect(200);
+    let put =
+        server.put("/v1/graphs/g").header("If-Match", &tag("/v1/graphs/g")).send().expect(200);
     assert_eq!(put.json(), json!({"graph": "g", "version": 6, "changed": false}));
     let changeset = json!({"operations": [{"op": "delete_job", "name": "a"}]});
     let request = server.post("/v1/graphs/g/changesets").json(&changeset);
@@ -134,12 +146,24 @@ fn preconditions_that_are_not_understood_are_refused() {
         ("If-Match", ""),
         ("If-None-Match", "\"1\""),
     ] {
-        let problem = server.delete("/v1/graphs/g/jobs/a").header(name, value).send().problem(400, "malformed");
+        let problem = server
+            .delete("/v1/graphs/g/jobs/a")
+            .header(name, value)
+            .send()
+            .problem(400, "malformed");
         assert_eq!(problem["at"], name.to_ascii_lowercase(), "{value}");
     }
-    let both = server.delete("/v1/graphs/g/jobs/a").header("If-Match", "*").header("If-None-Match", "*").send();
+    let both = server
+        .delete("/v1/graphs/g/jobs/a")
+        .header("If-Match", "*")
+        .header("If-None-Match", "*")
+        .send();
     both.problem(400, "malformed");
-    let twice = server.delete("/v1/graphs/g/jobs/a").header("If-Match", "\"1\"").header("If-Match", "\"2\"").send();
+    let twice = server
+        .delete("/v1/graphs/g/jobs/a")
+        .header("If-Match", "\"1\"")
+        .header("If-Match", "\"2\"")
+        .send();
     twice.problem(400, "malformed");
     server.delete("/v1/graphs/g").header("If-None-Match", "*").send().problem(400, "malformed");
     assert_eq!(server.state(), before);

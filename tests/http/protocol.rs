@@ -9,8 +9,11 @@ use crate::support::server::{Server, send_raw};
 #[test]
 fn head_answers_as_get_without_the_body() {
     let server = Server::with_graph();
-    for (path, status) in [("/v1/graphs/g", 200), ("/livez", 200), ("/docs", 200), ("/v1/graphs/none", 404)] {
-        let (head, get) = (server.call("HEAD", path).send().expect(status), server.get(path).send());
+    for (path, status) in
+        [("/v1/graphs/g", 200), ("/livez", 200), ("/docs", 200), ("/v1/graphs/none", 404)]
+    {
+        let (head, get) =
+            (server.call("HEAD", path).send().expect(status), server.get(path).send());
         for header in ["content-type", "etag", "fencepost-version", "content-length"] {
             assert_eq!(head.header(header), get.header(header), "{path} {header}");
         }
@@ -21,7 +24,15 @@ fn head_answers_as_get_without_the_body() {
 #[test]
 fn unknown_paths_answer_a_problem() {
     let server = Server::start();
-    for path in ["/", "/v2/graphs", "/v1", "/v1/graphs/g/nothing", "/favicon.ico", "/v1/graphs/g/jobs/a/b", "*"] {
+    for path in [
+        "/",
+        "/v2/graphs",
+        "/v1",
+        "/v1/graphs/g/nothing",
+        "/favicon.ico",
+        "/v1/graphs/g/jobs/a/b",
+        "*",
+    ] {
         for method in ["GET", "POST", "DELETE", "OPTIONS", "PATCH"] {
             let problem = server.call(method, path).send().problem(404, "route_not_found");
             assert_eq!(problem["name"], path);
@@ -39,7 +50,8 @@ fn requests_that_are_none_never_give_a_foreign_page() {
         assert_eq!(problem["at"], "request");
     }
     let long = format!("GET /{} {close}", "a".repeat(100_000));
-    let heads = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "a".repeat(2_000_000));
+    let heads =
+        format!("GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "a".repeat(2_000_000));
     for request in [
         "GARBAGE\r\n\r\n",
         "GET livez HTTP/1.1\r\n\r\n",
@@ -56,7 +68,10 @@ fn requests_that_are_none_never_give_a_foreign_page() {
         let mut answer = Vec::new();
         let _ = std::io::Read::read_to_end(&mut stream, &mut answer);
         let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4") && !answer.contains("<html"), "{answer}");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4") && !answer.contains("<html"),
+            "{answer}"
+        );
     }
     let raw = [b"GET /v1/graphs/\xff ".as_slice(), close.as_bytes()].concat();
     assert_eq!(send_raw(server.address, &raw).status, 400);
@@ -86,7 +101,11 @@ fn a_body_that_is_too_large_is_refused_and_the_client_gets_to_read_it() {
         .body("application/json", vec![b' '; 20_000_000])
         .send()
         .problem(415, "unsupported_media_type");
-    server.post("/nothing").body("text/plain", vec![b' '; 20_000_000]).send().problem(404, "route_not_found");
+    server
+        .post("/nothing")
+        .body("text/plain", vec![b' '; 20_000_000])
+        .send()
+        .problem(404, "route_not_found");
     assert_eq!(server.state(), before);
 }
 
@@ -111,7 +130,8 @@ fn a_body_that_was_cut_off_is_not_taken_for_a_shorter_one() {
     let before = server.state();
     let put = server.put("/v1/graphs/g/datasets/d");
     for (length, sent) in [("20", ""), ("20", "{}"), ("3", "{}")] {
-        let request = put.clone().header("Content-Type", "application/json").header("Content-Length", length);
+        let request =
+            put.clone().header("Content-Type", "application/json").header("Content-Length", length);
         let mut stream = request.open();
         stream.write_all(sent.as_bytes()).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -119,7 +139,8 @@ fn a_body_that_was_cut_off_is_not_taken_for_a_shorter_one() {
         drop(std::io::copy(&mut stream, &mut std::io::sink()));
         assert_eq!(server.state(), before, "{length} {sent}");
     }
-    let request = put.header("Content-Type", "application/json").header("Transfer-Encoding", "chunked");
+    let request =
+        put.header("Content-Type", "application/json").header("Transfer-Encoding", "chunked");
     let mut stream = request.open();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     drop(std::io::copy(&mut stream, &mut std::io::sink()));

@@ -31,7 +31,11 @@ fn metrics_count_requests_by_route_and_status() {
 #[test]
 fn the_page_for_people_asks_for_nothing_from_elsewhere() {
     let server = Server::start();
-    let answer = server.get("/docs").header("Accept", "text/html,application/xhtml+xml,*/*;q=0.8").send().expect(200);
+    let answer = server
+        .get("/docs")
+        .header("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+        .send()
+        .expect(200);
     assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
     let policy = answer.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");

@@ -11,18 +11,29 @@ fn writes_in_flight_are_answered_and_durable_when_the_server_is_told_to_end() {
     let failpoint = format!("after-acquire=pause:{}", file.display());
     let server = Server::start_with(&[], &[("FENCEPOST_FAILPOINTS", &failpoint)]);
     server.put("/v1/graphs/g").send().expect(201);
-    let requests: Vec<_> = (0..5).map(|i| server.put(&format!("/v1/graphs/g/datasets/d{i}"))).collect();
+    let requests: Vec<_> =
+        (0..5).map(|i| server.put(&format!("/v1/graphs/g/datasets/d{i}"))).collect();
     let (status, directory) = std::thread::scope(|scope| {
         let began = std::time::Instant::now();
         let until = |what: &str, condition: &dyn Fn() -> bool| {
             while !condition() {
-                assert!(began.elapsed() < Duration::from_secs(30), "it never came true that {what}");
+                assert!(
+                    began.elapsed() < Duration::from_secs(30),
+                    "it never came true that {what}"
+                );
                 std::thread::sleep(Duration::from_millis(5));
             }
         };
-        let waiting = || server.get("/metrics").send().text().contains("fencepost_waiting_requests{mode=\"write\"} 4");
+        let waiting = || {
+            server
+                .get("/metrics")
+                .send()
+                .text()
+                .contains("fencepost_waiting_requests{mode=\"write\"} 4")
+        };
         let mut requests = requests.into_iter();
-        let mut writers: Vec<_> = requests.next().map(|request| scope.spawn(|| request.send())).into_iter().collect();
+        let mut writers: Vec<_> =
+            requests.next().map(|request| scope.spawn(|| request.send())).into_iter().collect();
         until("the first write holds its turn", &|| file.exists());
         writers.extend(requests.map(|request| scope.spawn(|| request.send())));
         until("the others wait for it", &waiting);

@@ -28,7 +28,11 @@ fn a_snapshot_replays_to_the_graph_that_the_service_has() {
     for name in ["a/b", "\"quoted\"", "日本語"] {
         server.put_job(name, &["x", "y z"], &[&format!("of {name}")]);
     }
-    server.put("/v1/graphs/g/datasets/d").json(&json!({"metadata": {"k": 1.50}})).send().expect(201);
+    server
+        .put("/v1/graphs/g/datasets/d")
+        .json(&json!({"metadata": {"k": 1.50}}))
+        .send()
+        .expect(201);
     let snapshot = server.get(SNAPSHOT).send().expect(200);
     assert_eq!(state_of(&snapshot), server.state());
     assert_eq!(server.get(SNAPSHOT).send().body, snapshot.body);
@@ -44,7 +48,11 @@ fn the_changes_after_a_snapshot_continue_it() {
     let snapshot = server.get(SNAPSHOT).send().expect(200).text();
     server.delete("/v1/graphs/g/jobs/b").send().expect(200);
     server.put_job("c", &["y"], &[]);
-    let tail = server.get("/v1/graphs/g/changes?after=2").header("Accept", "application/x-ndjson").send().expect(200);
+    let tail = server
+        .get("/v1/graphs/g/changes?after=2")
+        .header("Accept", "application/x-ndjson")
+        .send()
+        .expect(200);
     let mut replay = Replay::default();
     for line in snapshot.lines().chain(tail.text().lines()) {
         replay.take(line).unwrap();
@@ -59,7 +67,11 @@ fn snapshots_of_one_version_are_the_same_bytes_on_every_node() {
     let site = Site::new();
     let nodes = [site.serve(), site.serve()];
     let call = |node: usize, method: &str, path: &str| {
-        Request::new(nodes[node].base.strip_prefix("http://").unwrap().parse().unwrap(), method, path)
+        Request::new(
+            nodes[node].base.strip_prefix("http://").unwrap().parse().unwrap(),
+            method,
+            path,
+        )
     };
     call(0, "PUT", "/v1/graphs/g").send().expect(201);
     for i in 0..20 {
@@ -70,7 +82,10 @@ fn snapshots_of_one_version_are_the_same_bytes_on_every_node() {
     }
     let restarted = site.serve();
     let address = restarted.base.strip_prefix("http://").unwrap().parse().unwrap();
-    assert_eq!(Request::new(address, "GET", SNAPSHOT).send().body, call(0, "GET", SNAPSHOT).send().body);
+    assert_eq!(
+        Request::new(address, "GET", SNAPSHOT).send().body,
+        call(0, "GET", SNAPSHOT).send().body
+    );
 }
 
 #[test]
@@ -111,7 +126,10 @@ fn a_client_that_stops_reading_a_large_snapshot_keeps_no_computation_waiting() {
 fn a_snapshot_takes_no_query_but_at_least_and_waits_for_it() {
     let server = Server::with_graph();
     server.put_job("a", &[], &[]);
-    assert_eq!(server.get(&format!("{SNAPSHOT}?at_least=1")).send().expect(200).header("etag"), Some("\"1\""));
+    assert_eq!(
+        server.get(&format!("{SNAPSHOT}?at_least=1")).send().expect(200).header("etag"),
+        Some("\"1\"")
+    );
     server.get(&format!("{SNAPSHOT}?after=1")).send().problem(400, "malformed");
     server.get(SNAPSHOT).header("Accept", "application/json").send().problem(406, "not_acceptable");
 }

@@ -19,12 +19,24 @@ fn a_version_that_is_there_is_not_waited_for() {
             .replace("{consumer}", "c");
         for version in [0, 1] {
             let request = server.call(route.method, &format!("{path}?at_least={version}"));
-            let request = if route.method == "POST" { request.json(&json!({"jobs": ["a"]})) } else { request };
-            assert_eq!(request.send().expect(200).header("fencepost-version"), Some("1"), "{}", route.id);
+            let request = if route.method == "POST" {
+                request.json(&json!({"jobs": ["a"]}))
+            } else {
+                request
+            };
+            assert_eq!(
+                request.send().expect(200).header("fencepost-version"),
+                Some("1"),
+                "{}",
+                route.id
+            );
         }
     }
-    let reads = fencepost::http::ROUTES.iter().filter(|route| route.class == fencepost::http::Class::Read);
-    assert!(reads.clone().count() > 0 && reads.clone().all(|route| route.query.contains(&"at_least")));
+    let reads =
+        fencepost::http::ROUTES.iter().filter(|route| route.class == fencepost::http::Class::Read);
+    assert!(
+        reads.clone().count() > 0 && reads.clone().all(|route| route.query.contains(&"at_least"))
+    );
 }
 
 #[test]
@@ -53,7 +65,10 @@ fn a_version_that_does_not_come_answers_503_version_not_reached() {
         (&json!(0), &json!("g"), &json!("not_applied"))
     );
     for version in ["-1", "x", "", "9223372036854775808"] {
-        let problem = server.get(&format!("/v1/graphs/g?at_least={version}")).send().problem(400, "malformed");
+        let problem = server
+            .get(&format!("/v1/graphs/g?at_least={version}"))
+            .send()
+            .problem(400, "malformed");
         assert_eq!(problem["at"], "at_least");
     }
 }
@@ -64,7 +79,11 @@ fn every_write_tells_its_version_without_gap_or_repeat() {
     let versions: Vec<u64> = std::thread::scope(|scope| {
         let write = |writer: usize| {
             let server = &server;
-            move || (0..10).map(|i| server.put_job(&format!("{writer}-{i}"), &[], &[])).collect::<Vec<_>>()
+            move || {
+                (0..10)
+                    .map(|i| server.put_job(&format!("{writer}-{i}"), &[], &[]))
+                    .collect::<Vec<_>>()
+            }
         };
         let writers: Vec<_> = (0..8).map(|writer| scope.spawn(write(writer))).collect();
         writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()

@@ -17,7 +17,11 @@ fn a_graph_at_every_version_is_what_it_was_before_and_after_its_log_is_pruned() 
             }
             for (version, known) in (0..).zip(&known) {
                 if version >= begins_at {
-                    assert_eq!(Known::at(&store, version), *known, "on {kind:?}, pruned to {begins_at}");
+                    assert_eq!(
+                        Known::at(&store, version),
+                        *known,
+                        "on {kind:?}, pruned to {begins_at}"
+                    );
                     continue;
                 }
                 match graph_at(&store, &name(GRAPH), version) {
@@ -48,7 +52,11 @@ fn a_past_that_was_altered_is_told_and_not_believed() {
         prune(&site.store(), &name(GRAPH), 4).unwrap();
         assert_eq!(found(&site, 6), "nothing");
         site.run_sql("UPDATE changes SET change = replace(change, 'd6', 'd7') WHERE version = 6");
-        assert!(found(&site, 7).contains("change 6: the chain of hashes breaks"), "{}", found(&site, 7));
+        assert!(
+            found(&site, 7).contains("change 6: the chain of hashes breaks"),
+            "{}",
+            found(&site, 7)
+        );
         assert_eq!(found(&site, 5), "nothing", "what is before is as it was");
         site.run_sql("UPDATE snapshot_parts SET lines = replace(lines, 'd2', 'd3')");
         assert!(found(&site, 5).contains("the snapshot at version 4: "), "{}", found(&site, 5));

@@ -35,20 +35,28 @@ fn a_log_is_not_pruned_past_a_consumer_and_is_when_it_has_read_on_or_was_removed
         store.acknowledge(&name(GRAPH), &name("ahead"), 9, 0).unwrap();
         let refused = prune(&store, &name(GRAPH), 5).unwrap_err().to_string();
         assert!(refused.contains("`read er` of graph `g` has acknowledged version 3"), "{refused}");
-        assert!(refused.contains("fencepost consumer remove --graph g --name 'read er'"), "{refused}");
+        assert!(
+            refused.contains("fencepost consumer remove --graph g --name 'read er'"),
+            "{refused}"
+        );
         assert_eq!(kept(&site), (Some(1), Some(9), vec![]));
         // Change 4 is the next that it needs.
         assert_eq!(prune(&store, &name(GRAPH), 4).unwrap().changes, 3);
         assert_eq!(kept(&site), (Some(4), Some(9), vec![4]));
         store.acknowledge(&name(GRAPH), &reader, 6, 0).unwrap();
-        assert!(matches!(prune(&store, &name(GRAPH), 8), Err(PruneError::NeededBy { acknowledged: 6, .. })));
+        assert!(matches!(
+            prune(&store, &name(GRAPH), 8),
+            Err(PruneError::NeededBy { acknowledged: 6, .. })
+        ));
         assert_eq!(prune(&store, &name(GRAPH), 7).unwrap().changes, 3);
         assert_eq!(store.forget_consumer(&name(GRAPH), &reader).unwrap(), Some(true));
         assert_eq!(prune(&store, &name(GRAPH), 9).unwrap().changes, 2);
         let again = prune(&store, &name(GRAPH), 5).unwrap();
         assert!(again.already && again.changes == 0, "{again:?}");
         assert_eq!(kept(&site), (Some(9), Some(9), vec![9]));
-        assert!(prune(&store, &name(GRAPH), 10).unwrap_err().to_string().contains("is at version 9"));
+        assert!(
+            prune(&store, &name(GRAPH), 10).unwrap_err().to_string().contains("is at version 9")
+        );
         // Whoever comes too late is told.
         let late = store.acknowledge(&name(GRAPH), &name("late"), 7, 0).unwrap();
         assert_eq!(late, Acknowledgement::Pruned { oldest: 9 });
@@ -101,13 +109,22 @@ fn what_a_killed_prune_leaves_is_whole_and_the_next_one_tidies_up() {
                 assert_eq!(oldest, if flipped { 40 } else { 10 });
                 assert_eq!(kept(&site).0, Some(10), "nothing is deleted yet");
                 for version in oldest..=50 {
-                    assert_eq!(Known::at(&store, version), known[version as usize], "killed at {point} on {kind:?}");
+                    assert_eq!(
+                        Known::at(&store, version),
+                        known[version as usize],
+                        "killed at {point} on {kind:?}"
+                    );
                 }
                 accepted(&site.node(), [put_job("one more", &[], &["one more"])]);
-                let run = site.fencepost(&["prune", "--graph", GRAPH, "--before", next]).output().unwrap();
+                let run = site
+                    .fencepost(&["prune", "--graph", GRAPH, "--before", next])
+                    .output()
+                    .unwrap();
                 let said = String::from_utf8(run.stdout).unwrap();
                 let gone = next.parse::<usize>().unwrap() - 10;
-                let expected = format!("changes before {next} are gone, {gone} of them; a snapshot at {next} is kept");
+                let expected = format!(
+                    "changes before {next} are gone, {gone} of them; a snapshot at {next} is kept"
+                );
                 assert!(run.status.success() && said.contains(&expected), "{said}");
                 let at: i64 = next.parse().unwrap();
                 assert_eq!(kept(&site), (Some(at), Some(51), vec![at]));
@@ -164,7 +181,11 @@ fn a_storm_of_writers_consumers_and_prunes_loses_nothing() {
                             let version = store.head(&name(GRAPH)).unwrap().unwrap().version;
                             match prune(&store, &name(GRAPH), version - 1) {
                                 Ok(done) => drop(pruned.fetch_add(done.changes, Ordering::SeqCst)),
-                                Err(PruneError::NeededBy { .. } | PruneError::Outrun(_) | PruneError::History(_)) => {}
+                                Err(
+                                    PruneError::NeededBy { .. }
+                                    | PruneError::Outrun(_)
+                                    | PruneError::History(_),
+                                ) => {}
                                 // Whoever waits for the file for longer than it may is told so.
                                 Err(PruneError::Write(CommitError::Unavailable(_))) => {}
                                 Err(other) => panic!("{other}"),
@@ -187,7 +208,8 @@ fn a_storm_of_writers_consumers_and_prunes_loses_nothing() {
                             let noted = store.acknowledge(&name(GRAPH), &consumer, at, 0);
                             if matches!(noted, Ok(Acknowledgement::Noted { .. })) {
                                 rounds.fetch_add(1, Ordering::SeqCst);
-                                let next = store.feed(&name(GRAPH), at, 10).unwrap().unwrap().changes;
+                                let next =
+                                    store.feed(&name(GRAPH), at, 10).unwrap().unwrap().changes;
                                 assert_eq!(
                                     next.first().map(|change| change.version),
                                     Some(at + 1),
@@ -209,7 +231,9 @@ fn a_storm_of_writers_consumers_and_prunes_loses_nothing() {
                     Err(Refusal::DatabaseUnavailable { .. } | Refusal::Contended { .. }) => {}
                     Err(other) => panic!("{other}"),
                 }
-                writes >= 150 && pruned.load(Ordering::SeqCst) > 10 && rounds.load(Ordering::SeqCst) > 10
+                writes >= 150
+                    && pruned.load(Ordering::SeqCst) > 10
+                    && rounds.load(Ordering::SeqCst) > 10
             });
             drop(ends);
             pruners.into_iter().for_each(|pruner| pruner.join().unwrap());
@@ -235,7 +259,8 @@ fn an_image_whose_next_change_was_pruned_is_loaded_anew() {
     for kind in KINDS {
         let site = Site::on(kind);
         plain(&site, 3);
-        let node = node::open(&NodeOptions { design: Design::CrudDelta, ..site.options() }).unwrap();
+        let node =
+            node::open(&NodeOptions { design: Design::CrudDelta, ..site.options() }).unwrap();
         node.read_and_wait(&name(GRAPH)).unwrap();
         let other = site.node();
         for n in 0..6 {
@@ -259,11 +284,16 @@ fn a_commit_whose_answer_is_lost_and_whose_change_was_pruned_is_unknown() {
     let answer = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| server.put_job("lost", &[], &[]));
         wait_until("it is committed", || held.exists());
-        let node = node::open(&NodeOptions { design: Design::CrudOptimistic, ..site.options() }).unwrap();
+        let node =
+            node::open(&NodeOptions { design: Design::CrudOptimistic, ..site.options() }).unwrap();
         assert_eq!(accepted(&node, [put_dataset("d")]), 3);
         assert_eq!(prune(&site.store(), &name(GRAPH), 3).unwrap().changes, 2);
         std::fs::remove_file(&held).unwrap();
         waiting.join().unwrap().unwrap()
     });
-    assert_eq!((answer.status, answer.body["outcome"].as_str()), (503, Some("unknown")), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.body["outcome"].as_str()),
+        (503, Some("unknown")),
+        "{answer:?}"
+    );
 }

@@ -44,12 +44,17 @@ fn a_snapshot_that_was_restored_gives_the_same_snapshot_from_any_database_to_any
         for to in KINDS {
             let other = Site::on(to);
             let done = restored(&other, GRAPH, &text).unwrap();
-            assert!(done.same_uuid && done.version == 40 && done.jobs == known[40].job_versions.len());
+            assert!(
+                done.same_uuid && done.version == 40 && done.jobs == known[40].job_versions.len()
+            );
             let store = other.store();
             assert_eq!(snapshot(&store, 40).concat(), text, "from {from:?} to {to:?}");
             assert_eq!(Known::now(&store), known[40]);
             assert_eq!(store.head(&name(GRAPH)).unwrap().unwrap().oldest, 41);
-            assert!(matches!(graph_at(&store, &name(GRAPH), 39), Err(HistoryError::Pruned { oldest: 40, .. })));
+            assert!(matches!(
+                graph_at(&store, &name(GRAPH), 39),
+                Err(HistoryError::Pruned { oldest: 40, .. })
+            ));
             assert_eq!(accepted(&other.node(), [put_job("new", &[], &["new"])]), 41);
             assert_eq!(snapshot(&store, 40).concat(), text, "also when the graph has gone on");
         }
@@ -74,7 +79,10 @@ fn a_log_that_was_restored_is_the_same_log_and_is_served_by_nodes_that_knew_the_
         let store = other.store();
         assert_eq!(logged(&store, GRAPH, 0), logged(&source, GRAPH, 0), "times and actors too");
         let (head, was) = (other.head(), site.head());
-        assert_eq!((head.version, head.chain, head.uuid, head.oldest), (60, was.chain, was.uuid, 1));
+        assert_eq!(
+            (head.version, head.chain, head.uuid, head.oldest),
+            (60, was.chain, was.uuid, 1)
+        );
         for node in &nodes {
             let image = node.read_and_wait(&name(GRAPH)).unwrap();
             assert_eq!(Known::of(&image.graph, image.key.chain), known[60], "on {to:?}");
@@ -83,7 +91,10 @@ fn a_log_that_was_restored_is_the_same_log_and_is_served_by_nodes_that_knew_the_
             assert_eq!(Known::at(&store, known.version), *known);
         }
         for (n, node) in (61..).zip(nodes.iter().chain(&nodes)) {
-            assert_eq!(accepted(node, [put_job(&format!("job-{}", n % 6), &["x"], &[&format!("y{n}")])]), n);
+            assert_eq!(
+                accepted(node, [put_job(&format!("job-{}", n % 6), &["x"], &[&format!("y{n}")])]),
+                n
+            );
         }
         audit(&other);
     }
@@ -103,7 +114,8 @@ fn a_log_that_begins_with_an_import_is_restored_with_it_and_what_was_abandoned_i
             .abandoning(fencepost::event::Position { version: 10, ordinal: 1 });
         let mut import = Vec::new();
         while anew.write_some(usize::MAX, &mut import).is_some() {}
-        let text = [begun.concat(), String::from_utf8(import).unwrap(), tail(&store, 25).concat()].concat();
+        let text = [begun.concat(), String::from_utf8(import).unwrap(), tail(&store, 25).concat()]
+            .concat();
         let other = Site::on(kind);
         restored(&other, GRAPH, &text).unwrap();
         let there = other.store();
@@ -112,7 +124,10 @@ fn a_log_that_begins_with_an_import_is_restored_with_it_and_what_was_abandoned_i
         }
         assert_eq!(snapshot(&there, 25), snapshot(&store, 25));
         assert_eq!(logged(&there, GRAPH, 25), logged(&store, GRAPH, 25));
-        assert!(matches!(graph_at(&there, &name(GRAPH), 24), Err(HistoryError::Pruned { oldest: 25, .. })));
+        assert!(matches!(
+            graph_at(&there, &name(GRAPH), 24),
+            Err(HistoryError::Pruned { oldest: 25, .. })
+        ));
         assert_eq!(prune(&there, &name(GRAPH), 30).unwrap().changes, 4);
         assert_eq!(Known::at(&there, 33), known[33]);
     }
@@ -148,7 +163,9 @@ fn logs_restored_at_the_same_moment_share_no_uuid() {
         let uuids: BTreeSet<_> = std::thread::scope(|scope| {
             let restore = |n| {
                 let (other, file) = (&other, &file);
-                scope.spawn(move || events::restore(&other.store(), &name(&format!("copy-{n}")), file).unwrap().uuid)
+                scope.spawn(move || {
+                    events::restore(&other.store(), &name(&format!("copy-{n}")), file).unwrap().uuid
+                })
             };
             let restoring: Vec<_> = (0..4).map(restore).collect();
             restoring.into_iter().map(|restoring| restoring.join().unwrap()).collect()
@@ -250,12 +267,17 @@ fn a_damaged_log_is_refused_with_the_line_and_nothing_is_written() {
     let forged = |facts| [log.concat(), forged(&stream, facts, &logged(&store, GRAPH, 0))].concat();
     let time = &log[1].split("\"time\":\"").nth(1).unwrap()[..24];
     // Of several changes in one millisecond only this one.
-    let retimed = [&log[0], &log[1].replacen(time, "2020-01-01T00:00:00.000Z", 1), &log[2..].concat()]
-        .map(String::as_str)
-        .concat();
+    let retimed =
+        [&log[0], &log[1].replacen(time, "2020-01-01T00:00:00.000Z", 1), &log[2..].concat()]
+            .map(String::as_str)
+            .concat();
     let cases: Vec<(&str, String, &[&str])> = vec![
         ("empty", String::new(), &["the log is empty"]),
-        ("beginning dropped", without(&log, 0), &[":1: ", "what the graph was before is not in it"]),
+        (
+            "beginning dropped",
+            without(&log, 0),
+            &[":1: ", "what the graph was before is not in it"],
+        ),
         ("dropped", without(&log, 2), &[":3: ", "1 event is missing"]),
         ("doubled", twice(2), &[":4: ", "events come twice or in another order"]),
         ("swapped", swapped, &[":2: ", "missing"]),
@@ -264,7 +286,11 @@ fn a_damaged_log_is_refused_with_the_line_and_nothing_is_written() {
         ("data", altered("\"j3\"", "\"k3\""), &[":3: ", "the chain of hashes breaks"]),
         ("torn", log.concat().trim_end().to_owned(), &[":5: ", "torn"]),
         ("torn within", log.concat()[..log.concat().len() - 40].to_owned(), &[":5: ", "torn"]),
-        ("unfinished", without(&part, part.len() - 1), &["ends within an import, after 5 of 5 parts"]),
+        (
+            "unfinished",
+            without(&part, part.len() - 1),
+            &["ends within an import, after 5 of 5 parts"],
+        ),
         ("part dropped", without(&part, 2), &[":3: ", "1 event is missing"]),
         (
             "no event",
@@ -282,7 +308,10 @@ fn a_damaged_log_is_refused_with_the_line_and_nothing_is_written() {
         for (what, text, expected) in &cases {
             let refused = restored(&other, GRAPH, text).expect_err(what);
             assert!(expected.iter().all(|part| refused.contains(part)), "{what}: {refused}");
-            assert!(refused.contains("log:") && refused.contains("nothing was restored"), "{what}: {refused}");
+            assert!(
+                refused.contains("log:") && refused.contains("nothing was restored"),
+                "{what}: {refused}"
+            );
             assert_eq!(rows(&other), 0, "{what}");
         }
         // Nothing of them is in the way of the right one.
@@ -295,7 +324,8 @@ fn no_byte_of_a_log_or_a_snapshot_can_be_another() {
     let site = Site::new();
     let node = site.node();
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
-    let mut write = crate::support::ask::changeset([put_job("a", &["x"], &["y"]), put_dataset("x")]);
+    let mut write =
+        crate::support::ask::changeset([put_job("a", &["x"], &["y"]), put_dataset("x")]);
     write.actor = Some("who \"é\"".to_owned());
     node.write_and_wait(&name(GRAPH), write).unwrap();
     accepted(&node, [put_job("b", &["y"], &["z"])]);
@@ -310,9 +340,14 @@ fn no_byte_of_a_log_or_a_snapshot_can_be_another() {
                 bytes[at] ^= flip;
                 std::fs::write(&file, &bytes).unwrap();
                 let outcome = events::restore(&there, &name(GRAPH), &file);
-                let shown =
-                    String::from_utf8_lossy(&bytes[at.saturating_sub(30)..(at + 30).min(bytes.len())]).into_owned();
-                assert!(outcome.is_err(), "byte {at} was flipped by {flip}, and nobody noticed: …{shown}…");
+                let shown = String::from_utf8_lossy(
+                    &bytes[at.saturating_sub(30)..(at + 30).min(bytes.len())],
+                )
+                .into_owned();
+                assert!(
+                    outcome.is_err(),
+                    "byte {at} was flipped by {flip}, and nobody noticed: …{shown}…"
+                );
             }
         }
     }
@@ -346,14 +381,17 @@ fn a_consumer_of_the_empty_graph_is_not_overtaken() {
     for kind in KINDS {
         let site = Site::on(kind);
         plain(&site, 5);
-        let (snapshot, log) = (snapshot(&site.store(), 5).concat(), tail(&site.store(), 0).concat());
+        let (snapshot, log) =
+            (snapshot(&site.store(), 5).concat(), tail(&site.store(), 0).concat());
         let other = Site::on(kind);
         other.node().create_graph_and_wait(&name(GRAPH)).unwrap();
         let store = other.store();
         store.acknowledge(&name(GRAPH), &name("early"), 0, 0).unwrap();
         let refused = restored(&other, GRAPH, &snapshot).unwrap_err();
         assert!(
-            refused.contains("consumer `early` of graph `g` waits for changes that the log does not have"),
+            refused.contains(
+                "consumer `early` of graph `g` waits for changes that the log does not have"
+            ),
             "{refused}"
         );
         assert_eq!(other.head().version, 0);

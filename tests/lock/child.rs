@@ -48,10 +48,13 @@ impl Role {
 /// The lock at an address: `file:DIR`, or the `postgres://…` of a database.
 pub fn open(address: &str) -> Arc<dyn DistributedLock> {
     match address.split_once(':') {
-        Some(("file", directory)) => {
-            Arc::new(FileLock::open(Path::new(directory), directory.to_owned()).expect("the lock can be opened"))
+        Some(("file", directory)) => Arc::new(
+            FileLock::open(Path::new(directory), directory.to_owned())
+                .expect("the lock can be opened"),
+        ),
+        Some(("postgres", _)) => {
+            Arc::new(PostgresLock::open(address, LEASE).expect("the lock can be opened"))
         }
-        Some(("postgres", _)) => Arc::new(PostgresLock::open(address, LEASE).expect("the lock can be opened")),
         Some(("redis", _)) => Arc::new(super::redis::open(address, Terms::default())),
         _ => panic!("no lock is known at {address}"),
     }
@@ -131,8 +134,11 @@ impl Journal {
     }
 
     pub fn write(&self, line: &str) {
-        let mut file =
-            OpenOptions::new().append(true).create(true).open(&self.path).expect("the journal can be opened");
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.path)
+            .expect("the journal can be opened");
         // One write, so that lines of different processes never mix.
         file.write_all(format!("{line}\n").as_bytes()).expect("the journal can be written");
     }
@@ -153,7 +159,9 @@ fn child() {
     match role.split_once(' ') {
         None if role == "holder" => hold(&*lock, &journal, &row),
         None if role == "gives-up" => give_up(&*lock, &journal),
-        Some(("writer", turns)) => write(&*lock, &journal, &row, turns.parse().expect("a number of turns")),
+        Some(("writer", turns)) => {
+            write(&*lock, &journal, &row, turns.parse().expect("a number of turns"))
+        }
         _ => panic!("no child can be a {role}"),
     }
 }
@@ -209,6 +217,7 @@ fn give_up(lock: &dyn DistributedLock, journal: &Journal) {
 /// Threads of this process that wait in `flock`.
 fn helper_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("a process can see its threads");
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|name| name.trim_end() == "flock").count()
 }

@@ -129,7 +129,10 @@ pub fn shared_shares_and_excludes_exclusive(fixture: &impl LockFixture) {
     assert!(guards.iter().all(|guard| guard.mode() == Shared));
     while let Some(guard) = guards.pop() {
         for node in &nodes {
-            assert!(matches!(node.acquire(&key(), Exclusive, Duration::ZERO), Err(LockError::Timeout { .. })));
+            assert!(matches!(
+                node.acquire(&key(), Exclusive, Duration::ZERO),
+                Err(LockError::Timeout { .. })
+            ));
         }
         guard.release();
     }
@@ -143,11 +146,18 @@ pub fn graphs_and_databases_do_not_interfere(fixture: &impl LockFixture) {
         // More than an implementation is likely to keep at hand.
         for graph in (0..50).chain([i64::MAX]) {
             let key = LockKey::new(database, graph).expect("a key");
-            guards.push(nodes[guards.len() % 2].acquire(&key, Exclusive, limit()).expect("nobody else has this one"));
+            guards.push(
+                nodes[guards.len() % 2]
+                    .acquire(&key, Exclusive, limit())
+                    .expect("nobody else has this one"),
+            );
         }
     }
     let taken = LockKey::new("a-1", 1).expect("a key");
-    assert!(matches!(nodes[0].acquire(&taken, Shared, Duration::ZERO), Err(LockError::Timeout { .. })));
+    assert!(matches!(
+        nodes[0].acquire(&taken, Shared, Duration::ZERO),
+        Err(LockError::Timeout { .. })
+    ));
     drop(guards);
     nodes[0].acquire(&taken, Exclusive, limit()).expect("given back").release();
 }
@@ -203,8 +213,9 @@ pub fn the_longest_wait_is_a_wait(fixture: &impl LockFixture) {
     let nodes = [fixture.node(), fixture.node()];
     let guard = take(&*nodes[0], Exclusive);
     thread::scope(|scope| {
-        let waiters =
-            nodes.each_ref().map(|node| scope.spawn(|| node.acquire(&key(), Exclusive, Duration::MAX).map(drop)));
+        let waiters = nodes
+            .each_ref()
+            .map(|node| scope.spawn(|| node.acquire(&key(), Exclusive, Duration::MAX).map(drop)));
         assert_held_back(&*nodes[1], Exclusive);
         guard.release();
         for waiter in waiters {
@@ -241,7 +252,9 @@ pub fn a_writers_release_lets_all_waiting_readers_in(fixture: &impl LockFixture)
                 coming.fetch_add(1, Ordering::SeqCst);
                 let guard = take(&**node, Shared);
                 inside.fetch_add(1, Ordering::SeqCst);
-                wait_until(limit(), "all readers are in together", || inside.load(Ordering::SeqCst) == READERS);
+                wait_until(limit(), "all readers are in together", || {
+                    inside.load(Ordering::SeqCst) == READERS
+                });
                 guard.release();
             });
         }
@@ -303,7 +316,9 @@ fn flood(mode: Mode, nodes: &[Arc<dyn DistributedLock>], loner: &dyn Distributed
         let passed: Vec<u64> = (0..10)
             .map(|_| {
                 let before = turns.load(Ordering::SeqCst);
-                wait_until(limit(), "the flood goes on", || turns.load(Ordering::SeqCst) > before + 10);
+                wait_until(limit(), "the flood goes on", || {
+                    turns.load(Ordering::SeqCst) > before + 10
+                });
                 let before = turns.load(Ordering::SeqCst);
                 let other = if mode == Shared { Exclusive } else { Shared };
                 let guard = loner.acquire(&key(), other, limit());
@@ -315,7 +330,11 @@ fn flood(mode: Mode, nodes: &[Arc<dyn DistributedLock>], loner: &dyn Distributed
             .take_while(|passed| *passed <= FLOOD_TURNS_MAX)
             .collect();
         over.store(true, Ordering::SeqCst);
-        assert_eq!(passed.len(), 10, "more than {FLOOD_TURNS_MAX} turns of the flood passed before the other got in");
+        assert_eq!(
+            passed.len(),
+            10,
+            "more than {FLOOD_TURNS_MAX} turns of the flood passed before the other got in"
+        );
     });
 }
 
@@ -398,7 +417,9 @@ pub fn what_must_not_be_seeded_is_refused(fixture: &impl LockFixture) {
 
     let mut writer = take(&*node, Exclusive);
     let too_large = FencingToken::MAX_EPOCH + 1;
-    assert!(matches!(writer.seed(too_large), Err(LockError::EpochOutOfRange { epoch, .. }) if epoch == too_large));
+    assert!(
+        matches!(writer.seed(too_large), Err(LockError::EpochOutOfRange { epoch, .. }) if epoch == too_large)
+    );
     assert_eq!(writer.token(), None);
     let token = writer.seed(5).expect("a first epoch");
     for epoch in [0, 4, 5] {
@@ -448,7 +469,11 @@ pub fn hundreds_of_threads_count_right(fixture: &impl LockFixture) {
                     let reader = take(&**node, Shared);
                     let seen = counter.load(Ordering::Relaxed);
                     thread::yield_now();
-                    assert_eq!(counter.load(Ordering::Relaxed), seen, "a writer was let in beside a reader");
+                    assert_eq!(
+                        counter.load(Ordering::Relaxed),
+                        seen,
+                        "a writer was let in beside a reader"
+                    );
                     reader.release();
 
                     let mut writer = take(&**node, Exclusive);
@@ -462,7 +487,11 @@ pub fn hundreds_of_threads_count_right(fixture: &impl LockFixture) {
         }
     });
     assert_eq!(counter.load(Ordering::Relaxed), THREADS as u64 * TURNS);
-    assert_eq!(row.into_inner().expect("no panic").seedings, 1, "a lock that nothing befell is seeded once");
+    assert_eq!(
+        row.into_inner().expect("no panic").seedings,
+        1,
+        "a lock that nothing befell is seeded once"
+    );
 }
 
 pub fn keys_that_are_none_are_refused(fixture: &impl LockFixture) {
@@ -473,7 +502,10 @@ pub fn keys_that_are_none_are_refused(fixture: &impl LockFixture) {
         assert!(matches!(refused, Err(LockError::InvalidKey { .. })), "{database:?}: {refused:?}");
     }
     let negative = LockKey { database: "a".to_owned(), graph: -1 };
-    assert!(matches!(node.acquire(&negative, Shared, Duration::ZERO), Err(LockError::InvalidKey { .. })));
+    assert!(matches!(
+        node.acquire(&negative, Shared, Duration::ZERO),
+        Err(LockError::InvalidKey { .. })
+    ));
 }
 
 pub fn all_nodes_name_the_same_lock_and_answer_pings(fixture: &impl LockFixture) {

@@ -73,12 +73,15 @@ fn with_field(record: &[u8], name: &str, change: impl Fn(&str) -> String) -> Vec
     let mut changed = String::new();
     for line in body.lines() {
         match line.split_once(' ') {
-            Some((field, value)) if field == name => changed.push_str(&format!("{name} {}\n", change(value))),
+            Some((field, value)) if field == name => {
+                changed.push_str(&format!("{name} {}\n", change(value)))
+            }
             _ => changed.push_str(&format!("{line}\n")),
         }
     }
     assert_ne!(changed, body, "there is a field {name}, and it changed");
-    let checksum: String = Sha256::digest(changed.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let checksum: String =
+        Sha256::digest(changed.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{changed}sha256 {checksum}\n").into_bytes()
 }
 
@@ -111,7 +114,13 @@ fn a_truncated_or_lengthened_record_wants_seeding() {
     let cut = (0..whole.len()).map(|length| whole[..length].to_vec());
     for content in cut.chain([longer(1), longer(10_000), b"\xff\xfe".to_vec()]) {
         fs::write(fixture.lock_file(), &content).expect("writable");
-        assert_eq!(fixture.next_token(), None, "{} bytes instead of {}", content.len(), whole.len());
+        assert_eq!(
+            fixture.next_token(),
+            None,
+            "{} bytes instead of {}",
+            content.len(),
+            whole.len()
+        );
     }
     let lengthened = longer(10_000);
     fs::write(fixture.lock_file(), lengthened).expect("writable");
@@ -124,7 +133,8 @@ fn a_truncated_or_lengthened_record_wants_seeding() {
 fn a_record_of_another_boot_wants_seeding() {
     let fixture = FileFixture::new();
     let mut row = fixture.seeded();
-    fs::write(fixture.lock_file(), with_field(&fixture.record(), "boot", next_boot)).expect("writable");
+    fs::write(fixture.lock_file(), with_field(&fixture.record(), "boot", next_boot))
+        .expect("writable");
     assert_eq!(fixture.next_token(), None);
     row.token_for(&mut take(&*fixture.node(), Exclusive));
     assert_eq!(row.seedings, 2);
@@ -135,8 +145,11 @@ fn a_record_of_another_boot_wants_seeding() {
 fn a_record_of_another_format_wants_seeding() {
     let fixture = FileFixture::new();
     fixture.seeded();
-    fs::write(fixture.lock_file(), with_field(&fixture.record(), "fencepost-lock", |_| "2".to_owned()))
-        .expect("writable");
+    fs::write(
+        fixture.lock_file(),
+        with_field(&fixture.record(), "fencepost-lock", |_| "2".to_owned()),
+    )
+    .expect("writable");
     assert_eq!(fixture.next_token(), None);
 }
 
@@ -145,7 +158,8 @@ fn a_used_up_epoch_wants_seeding() {
     let fixture = FileFixture::new();
     let mut row = fixture.seeded();
     let last_but_one = |_: &str| format!("{:013}", FencingToken::MAX_COUNTER - 1);
-    fs::write(fixture.lock_file(), with_field(&fixture.record(), "counter", last_but_one)).expect("writable");
+    fs::write(fixture.lock_file(), with_field(&fixture.record(), "counter", last_but_one))
+        .expect("writable");
     let last = row.token_for(&mut take(&*fixture.node(), Exclusive));
     assert_eq!((last.counter(), row.seedings), (FencingToken::MAX_COUNTER, 1));
     assert_eq!(fixture.next_token(), None);
@@ -262,9 +276,14 @@ fn an_orphan_on_a_file_that_is_gone_is_not_waited_for() {
     let current = take(&*fixture.node(), Exclusive);
     thread::scope(|scope| {
         let waiter = scope.spawn(|| take(&*node, Exclusive));
-        wait_until(limit(), "it waits for the file that is there", || waiters_for(&fixture.lock_file()) == 1);
+        wait_until(limit(), "it waits for the file that is there", || {
+            waiters_for(&fixture.lock_file()) == 1
+        });
         current.release();
-        waiter.join().expect("it is let in, though the holder of the former file is still there").release();
+        waiter
+            .join()
+            .expect("it is let in, though the holder of the former file is still there")
+            .release();
     });
     former.release();
     take(&*node, Exclusive).release();
@@ -314,14 +333,20 @@ fn waits_that_run_out_leave_one_helper_for_each_file_and_that_lets_go() {
     let mut helpers_after = |told: &str, steps: usize| {
         child.tell(told);
         wait_until(limit(), "the child has given up", || journal.lines().len() == steps);
-        journal.lines().pop().and_then(|line| line.strip_prefix("helpers ")?.parse::<usize>().ok()).expect("a number")
+        journal
+            .lines()
+            .pop()
+            .and_then(|line| line.strip_prefix("helpers ")?.parse::<usize>().ok())
+            .expect("a number")
     };
 
     let reader = take(&*nodes[0], Shared);
     assert!(helpers_after("wait for the file", 1) <= 1);
     thread::scope(|scope| {
         let writer = scope.spawn(|| take(&*nodes[1], Exclusive));
-        wait_until(limit(), "the writer waits", || nodes[2].acquire(&key(), Shared, Duration::ZERO).is_err());
+        wait_until(limit(), "the writer waits", || {
+            nodes[2].acquire(&key(), Shared, Duration::ZERO).is_err()
+        });
         assert!(helpers_after("wait for the turnstile", 2) <= 2);
         reader.release();
         writer.join().expect("the writer is let in").release();
@@ -349,8 +374,10 @@ fn lock_files_stay_and_their_descriptors_are_few() {
 
 fn descriptors_on(path: &Path) -> usize {
     let open = fs::read_dir("/proc/self/fd").expect("a process can see its descriptors");
-    open.filter(|entry| entry.as_ref().is_ok_and(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == path)))
-        .count()
+    open.filter(|entry| {
+        entry.as_ref().is_ok_and(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == path))
+    })
+    .count()
 }
 
 #[test]
@@ -359,8 +386,14 @@ fn a_directory_that_cannot_be_written_is_a_clear_error() {
     let file = scratch.path().join("file");
     fs::write(&file, "").expect("writable");
     // Even root can create nothing in /proc.
-    for directory in [file.clone(), file.join("below"), PathBuf::from("/proc"), PathBuf::from("/proc/self/locks")] {
-        let error = FileLock::open(&directory, "x".to_owned()).expect_err("nothing can be created there");
+    for directory in [
+        file.clone(),
+        file.join("below"),
+        PathBuf::from("/proc"),
+        PathBuf::from("/proc/self/locks"),
+    ] {
+        let error =
+            FileLock::open(&directory, "x".to_owned()).expect_err("nothing can be created there");
         assert!(matches!(error, LockError::Unavailable { .. }));
         let said = error.to_string();
         assert!(said.contains("cannot create files in the lock directory"), "{said}");
@@ -385,7 +418,8 @@ fn a_directory_that_goes_bad_is_unavailable_and_may_recover() {
 #[test]
 fn the_identity_is_the_one_given() {
     let fixture = FileFixture::new();
-    let lock = FileLock::open(fixture.locks.path(), "my-locks".to_owned()).expect("it can be opened");
+    let lock =
+        FileLock::open(fixture.locks.path(), "my-locks".to_owned()).expect("it can be opened");
     assert_eq!(lock.identity().to_string(), "file:my-locks");
     assert_eq!(lock.path(&key()), fixture.lock_file());
 }

@@ -33,9 +33,12 @@ fn who_leaves_holds_nobody_up() {
     let gate = Gate::default();
     let place = gate.enter(&Deadline::after(limit())).expect("nobody is here");
     thread::scope(|scope| {
-        let leaver = scope.spawn(|| gate.enter(&Deadline::after(Duration::from_millis(50))).is_none());
+        let leaver =
+            scope.spawn(|| gate.enter(&Deadline::after(Duration::from_millis(50))).is_none());
         // Behind the other, unless that one is gone already.
-        wait_until(limit(), "the first stands in line", || gate.waiting() == 1 || leaver.is_finished());
+        wait_until(limit(), "the first stands in line", || {
+            gate.waiting() == 1 || leaver.is_finished()
+        });
         let last = scope.spawn(|| gate.enter(&Deadline::after(limit())).is_some());
         assert!(leaver.join().expect("no panic"), "its time ran out");
         wait_until(limit(), "the one behind moves up", || gate.waiting() == 1);

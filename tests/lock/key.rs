@@ -8,16 +8,22 @@ fn a_key_is_checked_when_it_is_made() {
     for database in ["0", "deadbeef", "5eed-0f-a-da7aba5e", &longest] {
         assert_eq!(LockKey::new(database, 0).expect("a key").database, database);
     }
-    for (database, graph) in [("", 1), ("x", 1), ("A", 1), ("a\0", 1), ("a", -1), (&*format!("{longest}0"), 1)] {
-        assert!(matches!(LockKey::new(database, graph), Err(LockError::InvalidKey { .. })), "{database:?} {graph}");
+    for (database, graph) in
+        [("", 1), ("x", 1), ("A", 1), ("a\0", 1), ("a", -1), (&*format!("{longest}0"), 1)]
+    {
+        assert!(
+            matches!(LockKey::new(database, graph), Err(LockError::InvalidKey { .. })),
+            "{database:?} {graph}"
+        );
     }
 }
 
 #[test]
 fn keys_are_written_apart() {
     let keys = [("a", 5), ("a-", 5), ("a-5", 5), ("a", 55), ("a-5", 55)];
-    let mut written: Vec<String> =
-        keys.map(|(database, graph)| LockKey::new(database, graph).expect("a key").to_string()).into();
+    let mut written: Vec<String> = keys
+        .map(|(database, graph)| LockKey::new(database, graph).expect("a key").to_string())
+        .into();
     written.sort();
     written.dedup();
     assert_eq!(written.len(), keys.len());

@@ -58,7 +58,9 @@ impl PostgresFixture {
     }
 
     fn end_sessions(&self) {
-        self.run_sql(&format!("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE {LOCK_SESSIONS}"));
+        self.run_sql(&format!(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE {LOCK_SESSIONS}"
+        ));
     }
 
     /// How many hold the lock, each for itself and those who joined.
@@ -68,14 +70,15 @@ impl PostgresFixture {
 
     /// How many wait for it.
     fn waiters(&self) -> i64 {
-        self.number(&format!("SELECT count(*) FROM pg_locks WHERE {ADVISORY_LOCKS} AND NOT granted"))
+        self.number(&format!(
+            "SELECT count(*) FROM pg_locks WHERE {ADVISORY_LOCKS} AND NOT granted"
+        ))
     }
 }
 
 const LOCK_SESSIONS: &str = "datname = current_database() AND application_name = 'fencepost lock'";
 
-const ADVISORY_LOCKS: &str =
-    "locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+const ADVISORY_LOCKS: &str = "locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 #[derive(QueryableByName)]
 struct Number {
@@ -163,8 +166,9 @@ fn a_waiter_whose_session_is_ended_tries_again() {
     thread::scope(|scope| {
         let waiter = scope.spawn(|| take(&*node, Exclusive));
         wait_until(limit(), "it waits", || fixture.waiters() == 1);
-        let end =
-            format!("SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE {ADVISORY_LOCKS} AND NOT granted");
+        let end = format!(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE {ADVISORY_LOCKS} AND NOT granted"
+        );
         fixture.run_sql(&end);
         wait_until(limit(), "it waits again", || fixture.waiters() == 1);
         holder.release();
@@ -220,7 +224,8 @@ fn sessions_are_used_again_and_few_are_kept() {
     let fixture = PostgresFixture::new();
     let node = fixture.node();
     let acquire = |graph| {
-        node.acquire(&LockKey::new("ab", graph).expect("a key"), Exclusive, limit()).expect("nobody else has this one")
+        node.acquire(&LockKey::new("ab", graph).expect("a key"), Exclusive, limit())
+            .expect("nobody else has this one")
     };
     (0..200).for_each(|graph| acquire(graph).release());
     assert_eq!(fixture.sessions(), 1, "one for all who come one after another");
@@ -235,7 +240,9 @@ fn sessions_are_used_again_and_few_are_kept() {
 
 #[test]
 fn a_database_that_is_away_or_has_no_schema_is_unavailable() {
-    let error = PostgresLock::open("postgres://postgres@127.0.0.1:1/none", LEASE).err().expect("nobody is there");
+    let error = PostgresLock::open("postgres://postgres@127.0.0.1:1/none", LEASE)
+        .err()
+        .expect("nobody is there");
     assert!(matches!(error, LockError::Unavailable { .. }), "{error}");
     let empty = PostgresLock::open(&Postgres::shared().new_database(), LEASE).expect("it is there");
     let error = empty.acquire(&key(), Shared, limit()).expect_err("there is no function for it");
@@ -274,7 +281,8 @@ fn crash(server: &mut Postgres) {
 
 fn shut_down(server: &mut Postgres) {
     server.sql().batch_execute("CHECKPOINT").expect("it can be written");
-    let postmaster = std::fs::read_to_string(server.data().join("postmaster.pid")).expect("the server runs");
+    let postmaster =
+        std::fs::read_to_string(server.data().join("postmaster.pid")).expect("the server runs");
     signal("INT", postmaster.lines().next().expect("its first line is the process"));
     wait_until(limit(), "the server has ended", || !server.data().join("postmaster.pid").exists());
     server.crash();
@@ -285,7 +293,8 @@ fn shut_down(server: &mut Postgres) {
 fn kill_a_backend(server: &mut Postgres) {
     let (mut victim, mut witness) = (server.sql(), server.sql());
     let query = "SELECT pg_backend_pid()::bigint AS number";
-    let backend = diesel::sql_query(query).get_result::<Number>(&mut victim).expect("it answers").number;
+    let backend =
+        diesel::sql_query(query).get_result::<Number>(&mut victim).expect("it answers").number;
     signal("KILL", &backend.to_string());
     wait_until(limit(), "all sessions have ended", || witness.batch_execute("SELECT 1").is_err());
     let url = server.url("postgres");
@@ -293,7 +302,13 @@ fn kill_a_backend(server: &mut Postgres) {
 }
 
 fn signal(name: &str, process: &str) {
-    assert!(Command::new("kill").args([&format!("-{name}"), process]).status().expect("it can be run").success());
+    assert!(
+        Command::new("kill")
+            .args([&format!("-{name}"), process])
+            .status()
+            .expect("it can be run")
+            .success()
+    );
 }
 
 /// A copy of the database that takes its place may not know the last tokens.
@@ -303,7 +318,10 @@ fn a_database_that_was_cloned_wants_seeding() {
     Row::default().token_for(&mut take(&*fixture.node(), Exclusive));
     let (server, name) = fixture.url.rsplit_once('/').expect("a URL");
     wait_until(limit(), "the sessions are closed", || fixture.sessions() == 0);
-    Postgres::shared().sql().batch_execute(&format!("CREATE DATABASE {name}_copy TEMPLATE {name}")).expect("a copy");
+    Postgres::shared()
+        .sql()
+        .batch_execute(&format!("CREATE DATABASE {name}_copy TEMPLATE {name}"))
+        .expect("a copy");
     let copy = PostgresLock::open(&format!("{server}/{name}_copy"), LEASE).expect("it is there");
     assert_eq!(take(&copy, Exclusive).token(), None);
     assert!(take(&*fixture.node(), Exclusive).token().is_some());
@@ -332,7 +350,8 @@ fn a_wait_that_ends_as_the_lock_comes_free_leaves_nothing_held() {
     for round in 0..2000 {
         let holder = take(&*other, Exclusive);
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| node.acquire(&key(), Exclusive, Duration::from_millis(1)).map(drop));
+            let waiter =
+                scope.spawn(|| node.acquire(&key(), Exclusive, Duration::from_millis(1)).map(drop));
             thread::sleep(Duration::from_micros(700 + round % 600));
             holder.release();
             match waiter.join().expect("no panic") {

@@ -31,7 +31,8 @@ pub fn a_killed_holder_frees_the_lock(fixture: &impl LockFixture) {
 pub fn writers_in_many_processes_never_overlap(fixture: &impl LockFixture) {
     const CHILDREN: usize = 4;
     const TURNS: u32 = 50;
-    let mut children: Vec<Running> = (0..CHILDREN).map(|_| Running::start(fixture, Role::Writer(TURNS))).collect();
+    let mut children: Vec<Running> =
+        (0..CHILDREN).map(|_| Running::start(fixture, Role::Writer(TURNS))).collect();
     children.iter_mut().for_each(Running::join);
     let lines = Journal::new(fixture.scratch()).lines();
     assert_eq!(assert_one_after_another(&lines), 0);
@@ -41,7 +42,8 @@ pub fn writers_in_many_processes_never_overlap(fixture: &impl LockFixture) {
 pub fn writers_killed_at_any_moment_leave_rising_tokens(fixture: &impl LockFixture) {
     const KILLED: usize = 12;
     let journal = Journal::new(fixture.scratch());
-    let mut children: Vec<Running> = (0..3).map(|_| Running::start(fixture, Role::Writer(u32::MAX))).collect();
+    let mut children: Vec<Running> =
+        (0..3).map(|_| Running::start(fixture, Role::Writer(u32::MAX))).collect();
     for _ in 0..KILLED {
         let before = journal.lines().len();
         wait_until(limit(), "the writers go on", || journal.lines().len() > before + 10);
@@ -66,11 +68,16 @@ fn assert_one_after_another(lines: &[String]) -> usize {
     for line in lines {
         match line.split_once(' ').expect("a whole line") {
             ("begin", turn) => unfinished += usize::from(open.replace(turn).is_some()),
-            ("end", turn) => assert_eq!(open.take(), Some(turn), "a turn ended in the middle of another"),
+            ("end", turn) => {
+                assert_eq!(open.take(), Some(turn), "a turn ended in the middle of another")
+            }
             _ => panic!("{line}?"),
         }
     }
     let tokens = grants(lines);
-    assert!(tokens.is_sorted_by(|one, next| one < next), "tokens were not given in rising order: {tokens:?}");
+    assert!(
+        tokens.is_sorted_by(|one, next| one < next),
+        "tokens were not given in rising order: {tokens:?}"
+    );
     unfinished + usize::from(open.is_some())
 }

@@ -24,7 +24,10 @@ pub struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self { url: Redis::shared().new_database(), scratch: tempfile::tempdir().expect("a directory") }
+        Self {
+            url: Redis::shared().new_database(),
+            scratch: tempfile::tempdir().expect("a directory"),
+        }
     }
 
     /// The same database, through a wire.

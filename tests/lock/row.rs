@@ -25,7 +25,8 @@ impl Row {
             _ => {
                 self.epoch = guard.token().map_or(0, FencingToken::epoch).max(self.epoch) + 1;
                 self.incarnation = guard.incarnation().map(str::to_owned);
-                self.fence = FencingToken::new(self.epoch, 0).expect("an epoch below the last").as_i64();
+                self.fence =
+                    FencingToken::new(self.epoch, 0).expect("an epoch below the last").as_i64();
                 self.seedings += 1;
                 guard.seed(self.epoch).expect("a raised epoch can be stored")
             }
@@ -51,7 +52,8 @@ impl RowFile {
         let token = row.token_for(guard);
         let next = self.path.with_extension("next");
         let incarnation = row.incarnation.expect("a row that gave a token has been seeded");
-        fs::write(&next, format!("{} {} {incarnation}", row.epoch, row.fence)).expect("the row can be written");
+        fs::write(&next, format!("{} {} {incarnation}", row.epoch, row.fence))
+            .expect("the row can be written");
         fs::rename(&next, &self.path).expect("the row can be replaced");
         token
     }

@@ -4,10 +4,16 @@ use fencepost::lock::FencingToken;
 use proptest::prelude::*;
 
 fn parts() -> impl Strategy<Value = (u32, u64)> {
-    let epoch =
-        prop_oneof![0..4_u32, FencingToken::MAX_EPOCH - 4..=FencingToken::MAX_EPOCH, 0..=FencingToken::MAX_EPOCH];
-    let counter =
-        prop_oneof![0..4_u64, FencingToken::MAX_COUNTER - 4..=FencingToken::MAX_COUNTER, 0..=FencingToken::MAX_COUNTER];
+    let epoch = prop_oneof![
+        0..4_u32,
+        FencingToken::MAX_EPOCH - 4..=FencingToken::MAX_EPOCH,
+        0..=FencingToken::MAX_EPOCH
+    ];
+    let counter = prop_oneof![
+        0..4_u64,
+        FencingToken::MAX_COUNTER - 4..=FencingToken::MAX_COUNTER,
+        0..=FencingToken::MAX_COUNTER
+    ];
     (epoch, counter)
 }
 

@@ -9,7 +9,10 @@ use crate::support::storm::audit;
 fn damaged_by(statements: &str) {
     let site = Site::with_graph();
     let node = site.node();
-    accepted(&node, [put_job("a", &["x"], &["y"]), put_job("b", &["y"], &["z"]), put_dataset("declared")]);
+    accepted(
+        &node,
+        [put_job("a", &["x"], &["y"]), put_job("b", &["y"], &["z"]), put_dataset("declared")],
+    );
     accepted(&node, [add(Side::Input, "a", "declared")]);
     accepted(&node, [put_dataset("last")]);
     assert_eq!(audit(&site).version, 4);

@@ -19,7 +19,12 @@ fn any_operation(random: &mut Choices) -> Operation {
     let mut pick = || NAMES[random.below(NAMES.len())];
     let (job, one, two) = (pick(), pick(), pick());
     match random.below(9) {
-        0..3 => put_job_with(job, &[one], &[two], if random.below(2) == 0 { "{}" } else { r#"{"n":1}"# }),
+        0..3 => put_job_with(
+            job,
+            &[one],
+            &[two],
+            if random.below(2) == 0 { "{}" } else { r#"{"n":1}"# },
+        ),
         3 => delete_job(job),
         4 => put_dataset(one),
         5 => delete_dataset(one),
@@ -75,14 +80,23 @@ fn rows_are_those_of_the_last_graph_of_a_batch() {
         };
         store.commit(&commit).unwrap();
         let (head, after) = store.load(&name(GRAPH)).unwrap().unwrap();
-        assert_eq!((head.version, after.digest()), (last.next.version(), last.next.digest()), "round {round}");
-        let is_replaced = |job: &Job<'_>| last.next.job_of_id(job.id()).is_some_and(|after| after.name() != job.name());
+        assert_eq!(
+            (head.version, after.digest()),
+            (last.next.version(), last.next.digest()),
+            "round {round}"
+        );
+        let is_replaced = |job: &Job<'_>| {
+            last.next.job_of_id(job.id()).is_some_and(|after| after.name() != job.name())
+        };
         replaced += before.jobs_from(Bound::Unbounded).filter(is_replaced).count();
         largest = largest.max(batch.len());
         if round % 20 == 0 {
             audit(&site);
         }
     }
-    assert!(replaced > 20 && largest > 5, "ids were hardly used again: {replaced}, and batches were small: {largest}");
+    assert!(
+        replaced > 20 && largest > 5,
+        "ids were hardly used again: {replaced}, and batches were small: {largest}"
+    );
     audit(&site);
 }

@@ -41,9 +41,16 @@ fn every_pooled_connection_is_set_up_for_durability() {
                     all_open.wait();
                     connection.settings()
                 });
-                let expected =
-                    [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1"), ("temp_store", "2")];
-                assert_eq!(settings.unwrap(), expected.map(|(name, value)| (name, value.to_owned())));
+                let expected = [
+                    ("journal_mode", "wal"),
+                    ("synchronous", "2"),
+                    ("foreign_keys", "1"),
+                    ("temp_store", "2"),
+                ];
+                assert_eq!(
+                    settings.unwrap(),
+                    expected.map(|(name, value)| (name, value.to_owned()))
+                );
             });
         }
     });
@@ -63,7 +70,9 @@ fn two_transactions_that_read_before_they_write_wait_for_each_other() {
                     use fencepost::db::schema::graphs;
                     let written = database.write(|connection| {
                         let read: i64 = graphs::table.select(graphs::version).first(connection)?;
-                        diesel::update(graphs::table).set(graphs::version.eq(read + 1)).execute(connection)?;
+                        diesel::update(graphs::table)
+                            .set(graphs::version.eq(read + 1))
+                            .execute(connection)?;
                         Ok::<_, DbError>(())
                     });
                     assert!(written.is_ok(), "{written:?}");
@@ -92,10 +101,15 @@ fn a_transaction_whose_body_panics_is_rolled_back() {
         scope.spawn(body).join().is_err()
     });
     let in_a_read = std::thread::scope(|scope| {
-        scope.spawn(|| database.read(|_| -> Result<(), DbError> { panic!("another") })).join().is_err()
+        scope
+            .spawn(|| database.read(|_| -> Result<(), DbError> { panic!("another") }))
+            .join()
+            .is_err()
     });
     assert!(in_a_write && in_a_read);
-    let read = database.read(|connection| Ok::<i64, DbError>(graphs::table.select(graphs::version).first(connection)?));
+    let read = database.read(|connection| {
+        Ok::<i64, DbError>(graphs::table.select(graphs::version).first(connection)?)
+    });
     assert_eq!(read.unwrap(), 1);
     accepted(&site.node(), [put_dataset("d")]);
     let written = database.write(|_| Ok::<_, DbError>(()));
@@ -159,7 +173,10 @@ fn a_url_that_names_no_database_is_wrong_usage_and_says_which_forms_there_are() 
     }
     for url in ["redis:/x", "redis://user:secret@host/x", "rediss://"] {
         let (code, said) = refused(&site, &["--lock-url", url]);
-        assert!(code == Some(2) && said.contains("redis://[USER:PASSWORD@]HOST"), "{url}: {code:?} {said}");
+        assert!(
+            code == Some(2) && said.contains("redis://[USER:PASSWORD@]HOST"),
+            "{url}: {code:?} {said}"
+        );
         assert!(!said.contains("secret"), "{said}");
     }
 }
@@ -177,7 +194,8 @@ fn a_lock_that_cannot_guard_the_database_is_refused_with_the_reason() {
     // The default is remembered: another is refused from then on.
     let site = Site::on(Kind::Postgres);
     drop(site.serve());
-    let (code, said) = refused(&site, &["--lock-url", &format!("file:{}", site.path("locks").display())]);
+    let (code, said) =
+        refused(&site, &["--lock-url", &format!("file:{}", site.path("locks").display())]);
     assert!(code == Some(1) && said.contains("fencepost lock set --lock-url"), "{code:?} {said}");
 }
 
@@ -185,10 +203,14 @@ fn a_lock_that_cannot_guard_the_database_is_refused_with_the_reason() {
 fn a_database_that_cannot_be_opened_names_its_path() {
     let site = Site::new();
     let missing = site.path("missing/fencepost.db");
-    let (code, said) = refused(&site, &["--database-url", &format!("sqlite:{}", missing.display())]);
+    let (code, said) =
+        refused(&site, &["--database-url", &format!("sqlite:{}", missing.display())]);
     assert!(code == Some(3) && said.contains(missing.to_str().unwrap()), "{code:?} {said}");
-    std::fs::write(site.database(), "this is a text and no database, and it is long enough to be looked at".repeat(20))
-        .unwrap();
+    std::fs::write(
+        site.database(),
+        "this is a text and no database, and it is long enough to be looked at".repeat(20),
+    )
+    .unwrap();
     let (code, said) = refused(&site, &[]);
     assert!(code == Some(3) && said.contains("not a database"), "{code:?} {said}");
 }
@@ -204,7 +226,10 @@ fn bound_by_permissions(command: Command) -> Command {
         return command;
     }
     let mut bound = Command::new("setpriv");
-    bound.args(["--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]);
+    bound.args([
+        "--bounding-set=-dac_override,-dac_read_search",
+        "--inh-caps=-dac_override,-dac_read_search",
+    ]);
     bound.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         if let Some(value) = value {
@@ -218,7 +243,9 @@ fn bound_by_permissions(command: Command) -> Command {
 fn a_file_that_may_not_be_written_is_told() {
     let site = Site::with_graph();
     let permissions = |directory, file| {
-        let set = |path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let set = |path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+        };
         set(site.database(), file);
         set(site.path(""), directory);
     };
@@ -226,7 +253,10 @@ fn a_file_that_may_not_be_written_is_told() {
     let (code, said) = did_not_come_up(bound_by_permissions(site.fencepost(&SERVE)));
     permissions(0o755, 0o644);
     assert!(code == Some(3) && said.contains("fencepost.db"), "{code:?} {said}");
-    assert!(said.contains("readonly") || said.contains("unable to open"), "it says what is wrong: {said}");
+    assert!(
+        said.contains("readonly") || said.contains("unable to open"),
+        "it says what is wrong: {said}"
+    );
     accepted(&site.node(), [put_dataset("d")]);
     audit(&site);
 }
@@ -236,7 +266,10 @@ fn a_database_of_a_newer_program_is_refused() {
     let site = Site::with_graph();
     site.run_sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('29991231000000')");
     let (code, said) = refused(&site, &[]);
-    assert!(code == Some(1) && said.contains("29991231000000") && said.contains("newer fencepost"), "{code:?} {said}");
+    assert!(
+        code == Some(1) && said.contains("29991231000000") && said.contains("newer fencepost"),
+        "{code:?} {said}"
+    );
     site.run_sql("DELETE FROM __diesel_schema_migrations WHERE version = '29991231000000'");
     site.serve();
 }
@@ -246,7 +279,10 @@ fn migrations_go_down_and_up_again() {
     let site = Site::new();
     let run = |arguments: &[&str]| finish(site.fencepost(arguments));
     let (code, said) = run(&["migrate"]);
-    assert!(code == Some(0) && said.contains("000001") && said.contains("000002"), "{code:?} {said}");
+    assert!(
+        code == Some(0) && said.contains("000001") && said.contains("000002"),
+        "{code:?} {said}"
+    );
     let schema = || {
         use diesel::prelude::*;
         #[derive(diesel::QueryableByName, PartialEq, Debug)]
@@ -308,7 +344,10 @@ fn a_database_guarded_by_another_lock_is_refused_with_the_command_that_changes_i
     let url = format!("file:{}", elsewhere.display());
     let (code, said) = refused(&site, &["--lock-url", &url]);
     assert!(code == Some(1) && said.contains("fencepost lock set --lock-url"), "{code:?} {said}");
-    assert!(said.contains("beside-database") && said.contains(elsewhere.to_str().unwrap()), "{said}");
+    assert!(
+        said.contains("beside-database") && said.contains(elsewhere.to_str().unwrap()),
+        "{said}"
+    );
 
     let (code, said) = finish(site.fencepost(&["lock", "set", "--lock-url", &url]));
     assert_eq!(code, Some(0), "{said}");
@@ -344,13 +383,18 @@ fn of_processes_with_different_locks_on_a_new_file_only_one_kind_comes_up() {
     let outcomes: Vec<Result<Server, (Option<i32>, String)>> = std::thread::scope(|scope| {
         let start = |n: usize| {
             let mut command = site.fencepost(&SERVE);
-            command.args(["--lock-url", &format!("file:{}", site.path(&format!("lock-{}", n % 2)).display())]);
+            command.args([
+                "--lock-url",
+                &format!("file:{}", site.path(&format!("lock-{}", n % 2)).display()),
+            ]);
             scope.spawn(|| Server::try_start(command))
         };
         let starting: Vec<_> = (0..6).map(start).collect();
         starting.into_iter().map(|server| server.join().unwrap()).collect()
     });
-    let up = |kind: usize| outcomes.iter().skip(kind).step_by(2).filter(|outcome| outcome.is_ok()).count();
+    let up = |kind: usize| {
+        outcomes.iter().skip(kind).step_by(2).filter(|outcome| outcome.is_ok()).count()
+    };
     assert!(matches!((up(0), up(1)), (3, 0) | (0, 3)), "{} and {} came up", up(0), up(1));
     for (code, said) in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
         assert!(*code == Some(1) && said.contains("two locks guard nothing"), "{code:?} {said}");
@@ -364,7 +408,8 @@ fn a_database_is_opened_and_read_while_another_process_writes() {
     let writer = Database::open(&options.database, PoolLimits::default()).unwrap();
     let opened = writer.write(|_| {
         // The file's write lock is held here: opening must not ask for it.
-        let node = fencepost::node::open(&options).map_err(|error| DbError::Unavailable { what: error.to_string() })?;
+        let node = fencepost::node::open(&options)
+            .map_err(|error| DbError::Unavailable { what: error.to_string() })?;
         assert!(node.read_and_wait(&name(GRAPH)).is_ok());
         Ok::<_, DbError>(())
     });

@@ -32,13 +32,21 @@ fn an_outcome_that_cannot_be_learnt_is_told_as_unknown() {
     let server = site.serve_armed("commit-answer=off", &[]);
     let unchanged = json!({});
     let answer = put(&server, &format!("{GRAPH}/datasets/first"), Some("key"), &unchanged);
-    assert_eq!((answer.status, answer.body["outcome"].as_str()), (503, Some("unknown")), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.body["outcome"].as_str()),
+        (503, Some("unknown")),
+        "{answer:?}"
+    );
     assert_eq!(answer.body["type"], "urn:fencepost:problem:outcome_unknown");
     // It was written, and sending it again tells so.
     let again = put(&server, &format!("{GRAPH}/datasets/first"), Some("key"), &unchanged);
     assert_eq!((again.status, again.body["changed"].as_bool()), (200, Some(false)), "{again:?}");
     let created = put(&server, "other", None, &json!({}));
-    assert_eq!((created.status, created.body["outcome"].as_str()), (503, Some("unknown")), "{created:?}");
+    assert_eq!(
+        (created.status, created.body["outcome"].as_str()),
+        (503, Some("unknown")),
+        "{created:?}"
+    );
     let again = put(&server, "other", None, &json!({}));
     assert_ne!(again.status, 201, "it was created");
     assert_eq!(audit(&site).version, 1);
@@ -48,7 +56,11 @@ fn an_outcome_that_cannot_be_learnt_is_told_as_unknown() {
 fn serve_with_files_up_to(site: &Site, bytes: u64) -> Server {
     let fencepost = site.fencepost(&SERVE);
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("trap '' XFSZ; exec prlimit --fsize={bytes}:unlimited \"$@\""), "sh"]);
+    command.args([
+        "-c",
+        &format!("trap '' XFSZ; exec prlimit --fsize={bytes}:unlimited \"$@\""),
+        "sh",
+    ]);
     command.arg(fencepost.get_program()).args(fencepost.get_args());
     command.env("FENCEPOST_DATABASE_URL", site.database_url());
     Server::start(command)
@@ -74,13 +86,20 @@ fn a_full_disk_refuses_writes_whole_and_lets_them_in_again_when_there_is_room() 
             assert_eq!((answer.status, answer.version()), (201, acknowledged + 1), "{answer:?}");
             acknowledged += 1;
         }
-        assert_eq!(audit(&site).version, acknowledged, "nothing is half-written, nothing acknowledged is missing");
+        assert_eq!(
+            audit(&site).version,
+            acknowledged,
+            "nothing is half-written, nothing acknowledged is missing"
+        );
         if refused.len() == 5 {
             break;
         }
     }
     for refused in refused {
-        assert_eq!(refused.body["type"], "urn:fencepost:problem:database_unavailable", "{refused:?}");
+        assert_eq!(
+            refused.body["type"], "urn:fencepost:problem:database_unavailable",
+            "{refused:?}"
+        );
         assert_eq!(refused.body["outcome"], "not_applied");
         let detail = refused.body["detail"].as_str().unwrap();
         assert!(detail.contains("disk"), "it names what is wrong: {detail}");
@@ -107,7 +126,9 @@ fn a_file_that_another_program_holds_is_told_and_nothing_is_written() {
     let mut other = site.sql();
     other.batch_execute("BEGIN IMMEDIATE").unwrap();
     let verdict = crate::support::ask::write(&node, [crate::support::ask::put_dataset("d")]);
-    let Err(fencepost::design::Refusal::DatabaseUnavailable { what }) = verdict else { panic!("{verdict:?}") };
+    let Err(fencepost::design::Refusal::DatabaseUnavailable { what }) = verdict else {
+        panic!("{verdict:?}")
+    };
     assert!(what.contains("locked"), "{what}");
     other.batch_execute("COMMIT").unwrap();
     assert_eq!(crate::support::ask::accepted(&node, [crate::support::ask::put_dataset("d")]), 2);

@@ -28,12 +28,17 @@ fn site_on(server: &Postgres) -> Site {
 
 /// Few connections, and no long wait for one.
 fn impatient(site: &Site) -> NodeOptions {
-    let pool = PoolLimits { connections: 2, checkout_timeout: Duration::from_millis(500), ..PoolLimits::default() };
+    let pool = PoolLimits {
+        connections: 2,
+        checkout_timeout: Duration::from_millis(500),
+        ..PoolLimits::default()
+    };
     NodeOptions { pool, ..site.options() }
 }
 
 fn put(node: &Service, dataset: &str) -> Result<u64, Refusal> {
-    node.write_and_wait(&name(GRAPH), changeset([put_dataset(dataset)])).map(|accepted| accepted.version)
+    node.write_and_wait(&name(GRAPH), changeset([put_dataset(dataset)]))
+        .map(|accepted| accepted.version)
 }
 
 #[test]
@@ -92,7 +97,8 @@ fn a_server_that_crashes_around_a_commit_keeps_what_was_acknowledged() {
         let reached = site.path("reached");
         let lock = site.path("locks");
         let lock = format!("file:{}", lock.display());
-        let process = site.serve_armed(&format!("{point}=pause:{}", reached.display()), &["--lock-url", &lock]);
+        let process = site
+            .serve_armed(&format!("{point}=pause:{}", reached.display()), &["--lock-url", &lock]);
         let answer = std::thread::scope(|scope| {
             let under_way = scope.spawn(|| process.put_job("j", &["x"], &["y"]));
             wait_until("the point is reached", || reached.exists());
@@ -104,7 +110,11 @@ fn a_server_that_crashes_around_a_commit_keeps_what_was_acknowledged() {
         if outlives {
             assert_eq!((answer.status, answer.version()), (201, 2), "{answer:?}");
         } else {
-            assert_eq!((answer.status, answer.body["outcome"].as_str()), (503, Some("not_applied")), "{answer:?}");
+            assert_eq!(
+                (answer.status, answer.body["outcome"].as_str()),
+                (503, Some("not_applied")),
+                "{answer:?}"
+            );
         }
         assert_eq!(audit(&site).version, if outlives { 2 } else { 1 });
         assert_eq!(process.put_job("k", &[], &[]).unwrap().version(), if outlives { 3 } else { 2 });
@@ -117,7 +127,9 @@ fn round_trips_are_as_few_as_statements() {
     let server = Postgres::shared();
     let site = site_on(server);
     let proxy = Proxy::to(server.port());
-    let through = Site::at(site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()));
+    let through = Site::at(
+        site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()),
+    );
     let one = PoolLimits { connections: 1, ..PoolLimits::default() };
     let options = NodeOptions { lock_url: site.lock_url.clone(), pool: one, ..through.options() };
     let node = node::open(&options).unwrap();
@@ -146,8 +158,11 @@ fn a_commit_whose_connection_breaks_is_told_as_what_became_of_it() {
     let server = Postgres::start(&[]);
     let site = site_on(&server);
     let proxy = Proxy::to(server.port());
-    let through = Site::at(site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()));
-    let node = node::open(&NodeOptions { lock_url: site.lock_url.clone(), ..impatient(&through) }).unwrap();
+    let through = Site::at(
+        site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()),
+    );
+    let node = node::open(&NodeOptions { lock_url: site.lock_url.clone(), ..impatient(&through) })
+        .unwrap();
     assert_eq!(put(&node, "a").unwrap(), 2);
 
     proxy.cut(Cut::Answer);
@@ -172,8 +187,11 @@ fn a_commit_that_is_still_under_way_is_waited_for() {
     let server = Postgres::start(&[]);
     let site = site_on(&server);
     let proxy = Proxy::to(server.port());
-    let through = Site::at(site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()));
-    let node = node::open(&NodeOptions { lock_url: site.lock_url.clone(), ..impatient(&through) }).unwrap();
+    let through = Site::at(
+        site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()),
+    );
+    let node = node::open(&NodeOptions { lock_url: site.lock_url.clone(), ..impatient(&through) })
+        .unwrap();
     assert_eq!(put(&node, "a").unwrap(), 2);
     site.run_sql(
         "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
@@ -212,7 +230,10 @@ fn a_writer_stopped_inside_its_transaction_is_put_out() {
         assert_eq!(put(&node, "second").unwrap(), 2, "the first to wait for it gets the row");
         go_on.send(()).unwrap();
         let outcome = stopped.join().unwrap();
-        assert!(matches!(outcome, Err(WriteError::RolledBack(DbError::Unavailable { .. }))), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(WriteError::RolledBack(DbError::Unavailable { .. }))),
+            "{outcome:?}"
+        );
     });
 }
 
@@ -268,8 +289,9 @@ fn a_real_deadlock_is_known_as_one() {
         });
         writers.map(|writer| writer.join().unwrap())
     });
-    let yielded =
-        outcomes.iter().filter(|outcome| matches!(outcome, Err(WriteError::RolledBack(DbError::Yielded { .. }))));
+    let yielded = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Err(WriteError::RolledBack(DbError::Yielded { .. }))));
     assert_eq!(yielded.count(), 1, "{outcomes:?}");
 }
 
@@ -329,10 +351,19 @@ fn a_password_is_not_told() {
     let log = server.wait_for_log(|log| log.contains("serving"));
     assert!(log.contains("postgres:***@") && !log.contains("very-secret"), "{log}");
     let body = json!({});
-    assert!(Client::new().send(&server.base, "PUT", "/v1/graphs/x", None, Some(&body)).unwrap().status < 300);
-    let nobody =
-        site.fencepost(&["serve", "--database-url", "postgres://me:very-secret@127.0.0.1:1/x?password=very-secret"]);
+    assert!(
+        Client::new().send(&server.base, "PUT", "/v1/graphs/x", None, Some(&body)).unwrap().status
+            < 300
+    );
+    let nobody = site.fencepost(&[
+        "serve",
+        "--database-url",
+        "postgres://me:very-secret@127.0.0.1:1/x?password=very-secret",
+    ]);
     let (code, said) = crate::support::cluster::finish(nobody);
-    assert!(code == Some(3) && said.contains("me:***@") && !said.contains("very-secret"), "{code:?} {said}");
+    assert!(
+        code == Some(3) && said.contains("me:***@") && !said.contains("very-secret"),
+        "{code:?} {said}"
+    );
     assert!(matches!(site.sql(), Sql::Postgres(_)));
 }

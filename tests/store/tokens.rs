@@ -184,14 +184,23 @@ fn a_graph_that_a_restored_database_keeps_under_another_id_is_found() {
             )
         })
         .collect();
-    crate::support::cluster::wait_until("both turns have begun", || nodes.iter().all(|node| node.waiting().0 == 0));
-    assert!(waiting.iter().all(|verdict| verdict.try_recv().is_err()), "a write passed by the lock");
+    crate::support::cluster::wait_until("both turns have begun", || {
+        nodes.iter().all(|node| node.waiting().0 == 0)
+    });
+    assert!(
+        waiting.iter().all(|verdict| verdict.try_recv().is_err()),
+        "a write passed by the lock"
+    );
     lock.release();
     assert!(crate::support::ask::verdicts(waiting).iter().all(Result::is_ok));
     for node in &nodes {
         assert_eq!(node.read_and_wait(&name("moved")).unwrap().key.version, 3);
     }
-    assert_eq!(site.store().head(&name("moved")).unwrap().unwrap().epoch, 1, "nobody counts elsewhere");
+    assert_eq!(
+        site.store().head(&name("moved")).unwrap().unwrap().epoch,
+        1,
+        "nobody counts elsewhere"
+    );
     crate::support::storm::audit_graph(&mut site.sql(), "moved");
 }
 
@@ -216,8 +225,15 @@ fn a_database_restored_while_nobody_runs_is_served() {
 fn a_writer_that_lost_its_lock_is_stopped_and_takes_another_turn() {
     let site = Site::with_graph();
     let store = Arc::new(Interrupted::new(site.store()));
-    let lock = Arc::new(FileLock::open(&site.lock_directory(), "beside-database".to_owned()).unwrap());
-    let stalled = Service::new(Arc::clone(&store) as _, Some(lock), Design::Crud, Reads::Lock, Limits::default());
+    let lock =
+        Arc::new(FileLock::open(&site.lock_directory(), "beside-database".to_owned()).unwrap());
+    let stalled = Service::new(
+        Arc::clone(&store) as _,
+        Some(lock),
+        Design::Crud,
+        Reads::Lock,
+        Limits::default(),
+    );
     let (successor, directory) = (site.node(), site.lock_directory());
     set(&store.before_commit, move || {
         std::fs::remove_dir_all(&directory).unwrap();
@@ -225,7 +241,10 @@ fn a_writer_that_lost_its_lock_is_stopped_and_takes_another_turn() {
     });
     // Decided on the version before; it would close a cycle.
     let (rejection, version) = rejected(&stalled, [put_job("b", &["y"], &["x"])]);
-    assert!(matches!(rejection, Rejection::Cycle { .. }) && version == 2, "{rejection:?} at {version}");
+    assert!(
+        matches!(rejection, Rejection::Cycle { .. }) && version == 2,
+        "{rejection:?} at {version}"
+    );
     assert!(is_over(&store.before_commit));
     let fenced = stalled.metrics().lost_writes.with_label_values(&["fenced"]).get();
     assert_eq!(fenced, 1, "it is known as a stale holder");
@@ -239,14 +258,22 @@ fn a_write_that_comes_before_an_epoch_is_raised_is_not_overlooked() {
     let site = Site::with_graph();
     let store = Arc::new(Interrupted::new(site.store()));
     let lock = Forgetful::default();
-    let late =
-        Service::new(Arc::clone(&store) as _, Some(Arc::new(lock)), Design::Crud, Reads::Lock, Limits::default());
+    let late = Service::new(
+        Arc::clone(&store) as _,
+        Some(Arc::new(lock)),
+        Design::Crud,
+        Reads::Lock,
+        Limits::default(),
+    );
     let quick = site.node();
     set(&store.before_raise_epoch, move || {
         accepted(&quick, [put_job("a", &["x"], &["y"])]);
     });
     let (rejection, version) = rejected(&late, [put_job("b", &["y"], &["x"])]);
-    assert!(matches!(rejection, Rejection::Cycle { .. }) && version == 2, "{rejection:?} at {version}");
+    assert!(
+        matches!(rejection, Rejection::Cycle { .. }) && version == 2,
+        "{rejection:?} at {version}"
+    );
     assert!(is_over(&store.before_raise_epoch));
     accepted(&late, [put_dataset("d")]);
     audit(&site);
@@ -288,13 +315,25 @@ fn a_lock_that_forgets_or_remembers_wrongly_gives_no_token_twice() {
     expect_new_epoch(("run 1".to_owned(), None), "all was forgotten", &mut write);
     let token = |epoch, counter| FencingToken::new(epoch, counter);
     // It may have given more tokens than it wrote down before it went.
-    expect_new_epoch(("run 2".to_owned(), lock.memory().1), "another run that loaded a dump", &mut write);
+    expect_new_epoch(
+        ("run 2".to_owned(), lock.memory().1),
+        "another run that loaded a dump",
+        &mut write,
+    );
     expect_new_epoch(("run 3".to_owned(), token(9, 1_000)), "another run, far ahead", &mut write);
     expect_new_epoch(first, "the first run's memory", &mut write);
     let (run, now) = lock.memory();
     let (epoch, counter) = (now.unwrap().epoch(), now.unwrap().counter());
-    expect_new_epoch((run.clone(), token(epoch, counter - 1)), "one token back in the same run", &mut write);
-    expect_new_epoch((run.clone(), token(epoch + 1, 0)), "all tokens of the epoch forgotten", &mut write);
+    expect_new_epoch(
+        (run.clone(), token(epoch, counter - 1)),
+        "one token back in the same run",
+        &mut write,
+    );
+    expect_new_epoch(
+        (run.clone(), token(epoch + 1, 0)),
+        "all tokens of the epoch forgotten",
+        &mut write,
+    );
     // The database went back: the lock's epoch is above the row's, in the same run.
     back_up(&site, &site.path("copy.db"));
     let before = site.head().epoch;

@@ -2,7 +2,9 @@
 
 use fencepost::graph::{Graph, Operation, Side, decide};
 use fencepost::store::rows::RowStore;
-use fencepost::store::{Chain, Commit, CommitError, Entry, GraphState, GraphStore, Head, StoreError};
+use fencepost::store::{
+    Chain, Commit, CommitError, Entry, GraphState, GraphStore, Head, StoreError,
+};
 
 use crate::support::ask::{accepted, add, changeset, delete_graph, put_dataset, put_job, remove};
 use crate::support::cluster::{GRAPH, Site, in_child, name};
@@ -19,10 +21,17 @@ fn read(store: &RowStore) -> Seen {
     Seen { head, graph }
 }
 
-fn write(store: &RowStore, seen: &Seen, token: i64, operation: Operation) -> Result<Chain, CommitError> {
-    let decision = decide(&seen.graph, &changeset([operation]).command).expect("no rule forbids it as far as was seen");
+fn write(
+    store: &RowStore,
+    seen: &Seen,
+    token: i64,
+    operation: Operation,
+) -> Result<Chain, CommitError> {
+    let decision = decide(&seen.graph, &changeset([operation]).command)
+        .expect("no rule forbids it as far as was seen");
     let version = decision.next.version();
-    let entry = Entry { change: &decision.change, version, touched: &decision.touched, actor: None };
+    let entry =
+        Entry { change: &decision.change, version, touched: &decision.touched, actor: None };
     store.commit(&Commit {
         read: &seen.head,
         token,
@@ -40,7 +49,10 @@ fn write(store: &RowStore, seen: &Seen, token: i64, operation: Operation) -> Res
 fn two_jobs() -> Site {
     let site = Site::with_graph();
     let node = site.node();
-    accepted(&node, [put_job("a", &[], &["x"]), put_job("b", &[], &["y"]), put_dataset("x"), put_dataset("y")]);
+    accepted(
+        &node,
+        [put_job("a", &[], &["x"]), put_job("b", &[], &["y"]), put_dataset("x"), put_dataset("y")],
+    );
     accepted(&node, [put_dataset("third")]);
     site
 }
@@ -82,7 +94,10 @@ fn a_stale_holder_is_told_that_it_is_fenced() {
     write(&store, &read(&store), fence + 5, a).unwrap();
     // It has read the right version, and yet holds no lock any more.
     let lost = write(&store, &read(&store), fence + 4, put_dataset("d"));
-    assert!(matches!(lost, Err(CommitError::Fenced { token, fence: sealed }) if token + 1 == sealed), "{lost:?}");
+    assert!(
+        matches!(lost, Err(CommitError::Fenced { token, fence: sealed }) if token + 1 == sealed),
+        "{lost:?}"
+    );
     // Version and token are both old: the token tells more.
     let old = Seen { head: Head { version: 3, ..read(&store).head }, ..read(&store) };
     let lost = write(&store, &old, fence + 4, remove(Side::Output, "b", "y"));
@@ -98,7 +113,10 @@ fn a_frozen_graph_and_a_deleted_one_are_told_apart() {
     let seen = read(&store);
     site.run_sql("UPDATE graphs SET state = 'frozen', moved_to = 'elsewhere'");
     let lost = write(&store, &seen, seen.head.fence + 1, put_dataset("d"));
-    assert!(matches!(&lost, Err(CommitError::Frozen { moved_to: Some(to) }) if to == "elsewhere"), "{lost:?}");
+    assert!(
+        matches!(&lost, Err(CommitError::Frozen { moved_to: Some(to) }) if to == "elsewhere"),
+        "{lost:?}"
+    );
     site.run_sql("UPDATE graphs SET state = 'open', moved_to = NULL");
     site.node().write_and_wait(&name(GRAPH), delete_graph()).unwrap();
     let lost = write(&store, &seen, seen.head.fence + 9, put_dataset("d"));
@@ -142,7 +160,10 @@ fn the_version_comparison_stops_the_second_of_two_writers_that_the_fence_lets_th
 #[test]
 fn without_the_version_comparison_the_key_of_the_change_log_still_refuses() {
     in_child(
-        concat!(module_path!(), "::without_the_version_comparison_the_key_of_the_change_log_still_refuses"),
+        concat!(
+            module_path!(),
+            "::without_the_version_comparison_the_key_of_the_change_log_still_refuses"
+        ),
         "version-comparison=off",
         || {
             let site = two_jobs();
@@ -157,7 +178,10 @@ fn without_the_version_comparison_the_key_of_the_change_log_still_refuses() {
 #[test]
 fn without_the_version_comparison_and_that_key_the_rows_end_in_a_cycle() {
     in_child(
-        concat!(module_path!(), "::without_the_version_comparison_and_that_key_the_rows_end_in_a_cycle"),
+        concat!(
+            module_path!(),
+            "::without_the_version_comparison_and_that_key_the_rows_end_in_a_cycle"
+        ),
         "version-comparison=off",
         || {
             let site = two_jobs();
@@ -167,7 +191,9 @@ fn without_the_version_comparison_and_that_key_the_rows_end_in_a_cycle() {
             let [a, b] = read_check_write_race(&site);
             assert!(a.is_ok() && b.is_ok(), "{a:?} {b:?}");
             let loaded = site.store().load(&name(GRAPH));
-            let Err(StoreError::DamagedRows { reason, .. }) = loaded else { panic!("the rows are a legal graph") };
+            let Err(StoreError::DamagedRows { reason, .. }) = loaded else {
+                panic!("the rows are a legal graph")
+            };
             assert_eq!(reason.to_string(), "the stored jobs form a cycle");
         },
     );
@@ -176,15 +202,20 @@ fn without_the_version_comparison_and_that_key_the_rows_end_in_a_cycle() {
 /// The negative control: a holder whose lock has passed to another writes in between, and tokens in the log go back.
 #[test]
 fn without_the_fence_a_stale_holder_writes() {
-    in_child(concat!(module_path!(), "::without_the_fence_a_stale_holder_writes"), "fence-comparison=off", || {
-        let site = two_jobs();
-        let store = site.store();
-        let fence = read(&store).head.fence;
-        write(&store, &read(&store), fence + 5, put_dataset("d")).unwrap();
-        write(&store, &read(&store), fence + 4, put_dataset("e")).expect("nothing stops the stale holder");
-        let found = std::panic::catch_unwind(|| audit(&site));
-        assert!(found.is_err(), "the audit is to notice that tokens went back");
-    });
+    in_child(
+        concat!(module_path!(), "::without_the_fence_a_stale_holder_writes"),
+        "fence-comparison=off",
+        || {
+            let site = two_jobs();
+            let store = site.store();
+            let fence = read(&store).head.fence;
+            write(&store, &read(&store), fence + 5, put_dataset("d")).unwrap();
+            write(&store, &read(&store), fence + 4, put_dataset("e"))
+                .expect("nothing stops the stale holder");
+            let found = std::panic::catch_unwind(|| audit(&site));
+            assert!(found.is_err(), "the audit is to notice that tokens went back");
+        },
+    );
 }
 
 /// A mistake of ours that only the database notices: the writer is told, and nothing of the transaction stays.

@@ -4,7 +4,8 @@ use std::sync::mpsc;
 
 use fencepost::design::{Accepted, IdempotencyKey, Refusal, Service, Verdict, Write};
 use fencepost::graph::{
-    CanonicalJson, Changeset, Command, JobPatch, JobSpecification, Operation, Precondition, Rejection, Side, Step,
+    CanonicalJson, Changeset, Command, JobPatch, JobSpecification, Operation, Precondition,
+    Rejection, Side, Step,
 };
 
 use crate::support::cluster::{GRAPH, name};
@@ -94,7 +95,10 @@ pub fn accepted(node: &Service, operations: impl IntoIterator<Item = Operation>)
 
 /// Why a changeset was rejected, and at which version.
 #[track_caller]
-pub fn rejected(node: &Service, operations: impl IntoIterator<Item = Operation>) -> (Rejection, u64) {
+pub fn rejected(
+    node: &Service,
+    operations: impl IntoIterator<Item = Operation>,
+) -> (Rejection, u64) {
     rejection_of(write(node, operations))
 }
 
@@ -107,7 +111,11 @@ pub fn rejection_of(verdict: Verdict) -> (Rejection, u64) {
 }
 
 /// Puts writes in line without waiting; their verdicts come in the order in which they are asked for.
-pub fn in_line(node: &Service, graph: &str, writes: impl IntoIterator<Item = Write>) -> Vec<mpsc::Receiver<Verdict>> {
+pub fn in_line(
+    node: &Service,
+    graph: &str,
+    writes: impl IntoIterator<Item = Write>,
+) -> Vec<mpsc::Receiver<Verdict>> {
     let send = |write| {
         let (sender, receiver) = mpsc::channel();
         node.write(&name(graph), write, move |verdict| drop(sender.send(verdict)));
@@ -117,5 +125,8 @@ pub fn in_line(node: &Service, graph: &str, writes: impl IntoIterator<Item = Wri
 }
 
 pub fn verdicts(waiting: Vec<mpsc::Receiver<Verdict>>) -> Vec<Verdict> {
-    waiting.into_iter().map(|verdict| verdict.recv_timeout(crate::support::cluster::LIMIT).unwrap()).collect()
+    waiting
+        .into_iter()
+        .map(|verdict| verdict.recv_timeout(crate::support::cluster::LIMIT).unwrap())
+        .collect()
 }

@@ -132,7 +132,8 @@ impl Site {
     }
 
     pub fn store(&self) -> RowStore {
-        RowStore::new(Database::open(&self.options().database, PoolLimits::default()).unwrap()).unwrap()
+        RowStore::new(Database::open(&self.options().database, PoolLimits::default()).unwrap())
+            .unwrap()
     }
 
     /// Who reads the log of [`GRAPH`], and how far.
@@ -150,7 +151,9 @@ impl Site {
         match self.url.strip_prefix("sqlite:") {
             Some(file) => {
                 let mut connection = SqliteConnection::establish(file).unwrap();
-                connection.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON").unwrap();
+                connection
+                    .batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON")
+                    .unwrap();
                 Sql::Sqlite(connection)
             }
             None => Sql::Postgres(PgConnection::establish(&self.url).unwrap()),
@@ -179,7 +182,9 @@ impl Site {
                 "CREATE TRIGGER refuse BEFORE INSERT ON jobs WHEN NEW.name = '{job}' \
                  BEGIN INSERT INTO service (id, database_id) VALUES (1, 'second'); END"
             ),
-            Sql::Postgres(_) => format!("ALTER TABLE jobs ADD CONSTRAINT refuse CHECK (name <> '{job}')"),
+            Sql::Postgres(_) => {
+                format!("ALTER TABLE jobs ADD CONSTRAINT refuse CHECK (name <> '{job}')")
+            }
         });
     }
 
@@ -229,7 +234,10 @@ impl Site {
         for variable in ["DATABASE_URL", "LOCK_URL", "DESIGN", "READS", "FAILPOINTS"] {
             command.env_remove(format!("FENCEPOST_{variable}"));
         }
-        command.env_remove("RUST_LOG").env("FENCEPOST_DATABASE_URL", self.database_url()).args(arguments);
+        command
+            .env_remove("RUST_LOG")
+            .env("FENCEPOST_DATABASE_URL", self.database_url())
+            .args(arguments);
         command
     }
 
@@ -280,7 +288,8 @@ struct Log {
 impl Server {
     /// Starts it and waits until it takes requests.
     pub fn start(command: Command) -> Self {
-        Self::try_start(command).unwrap_or_else(|(code, log)| panic!("the server did not come up ({code:?}):\n{log}"))
+        Self::try_start(command)
+            .unwrap_or_else(|(code, log)| panic!("the server did not come up ({code:?}):\n{log}"))
     }
 
     /// As [`start`](Self::start); its exit code and what it said, if it ended instead.
@@ -311,7 +320,11 @@ impl Server {
         let began = Instant::now();
         let mut log = self.log.text.lock().unwrap();
         while !wanted(&log.0) && !log.1 {
-            assert!(began.elapsed() < LIMIT, "the server does not say what is waited for:\n{}", log.0);
+            assert!(
+                began.elapsed() < LIMIT,
+                "the server does not say what is waited for:\n{}",
+                log.0
+            );
             log = self.log.grown.wait_timeout(log, Duration::from_millis(100)).unwrap().0;
         }
         log.0.clone()
@@ -329,10 +342,15 @@ impl Server {
 
     /// Sends a signal, such as `STOP`: then every thread has stopped when this returns, and not a moment later.
     pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([&format!("-{signal}"), &self.id().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args([&format!("-{signal}"), &self.id().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success(), "kill -{signal} failed");
         if signal == "STOP" {
-            wait_until("every thread has stopped", || self.threads().iter().all(|state| *state == 'T'));
+            wait_until("every thread has stopped", || {
+                self.threads().iter().all(|state| *state == 'T')
+            });
         }
     }
 
@@ -349,7 +367,13 @@ impl Server {
 
     pub fn put_job(&self, job: &str, inputs: &[&str], outputs: &[&str]) -> Result<Answer, String> {
         let body = serde_json::json!({"inputs": inputs, "outputs": outputs});
-        Client::new().send(&self.base, "PUT", &format!("/v1/graphs/{GRAPH}/jobs/{job}"), None, Some(&body))
+        Client::new().send(
+            &self.base,
+            "PUT",
+            &format!("/v1/graphs/{GRAPH}/jobs/{job}"),
+            None,
+            Some(&body),
+        )
     }
 
     pub fn get(&self, path: &str) -> Result<Answer, String> {
@@ -392,7 +416,10 @@ impl Answer {
 
 impl Client {
     pub fn new() -> Self {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(LIMIT)).build();
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(LIMIT))
+            .build();
         Self { agent: config.new_agent() }
     }
 
@@ -405,13 +432,17 @@ impl Client {
         idempotency_key: Option<&str>,
         body: Option<&Value>,
     ) -> Result<Answer, String> {
-        let mut request = ureq::http::Request::builder().method(method).uri(format!("{base}{path}"));
+        let mut request =
+            ureq::http::Request::builder().method(method).uri(format!("{base}{path}"));
         if let Some(key) = idempotency_key {
             request = request.header("Idempotency-Key", key);
         }
         let response = match body {
             Some(body) => {
-                let request = request.header("Content-Type", "application/json").body(body.to_string()).unwrap();
+                let request = request
+                    .header("Content-Type", "application/json")
+                    .body(body.to_string())
+                    .unwrap();
                 self.agent.run(request)
             }
             None => self.agent.run(request.body(()).unwrap()),
@@ -434,9 +465,15 @@ pub fn in_child(test: &str, failpoints: &str, body: impl FnOnce()) {
         return;
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(CHILD, "1").env("FENCEPOST_FAILPOINTS", failpoints);
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .env("FENCEPOST_FAILPOINTS", failpoints);
     let (code, output) = finish(command);
-    assert!(code == Some(0) && output.contains(&format!("the body of {test} has run")), "in the child:\n{output}");
+    assert!(
+        code == Some(0) && output.contains(&format!("the body of {test} has run")),
+        "in the child:\n{output}"
+    );
 }
 
 /// Copies a database, as it stands, into another file.

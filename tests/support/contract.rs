@@ -21,7 +21,9 @@ pub fn check(method: &str, raw_path: &[u8], answer: &Answer) {
         .map(|segment| percent_decode(segment).decode_utf8_lossy().into_owned())
         .collect();
     let routed = if method == "HEAD" { "GET" } else { method };
-    let Some(route) = ROUTES.iter().find(|route| route.method == routed && route.matches(&segments).is_some()) else {
+    let Some(route) =
+        ROUTES.iter().find(|route| route.method == routed && route.matches(&segments).is_some())
+    else {
         // 415: a form that names another method, which Rocket takes for the request's own.
         assert!(
             [400, 404, 405, 415].contains(&answer.status),
@@ -33,7 +35,8 @@ pub fn check(method: &str, raw_path: &[u8], answer: &Answer) {
     let operation = &DOCUMENT["paths"][route.path][route.method.to_ascii_lowercase()];
     let response = follow(&operation["responses"][answer.status.to_string()]);
     assert!(response.is_object(), "{place} is not documented: {answer:?}");
-    let media_type = answer.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default();
+    let media_type =
+        answer.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default();
     let documented = response["headers"].as_object().cloned().unwrap_or_default();
     for header in ["Fencepost-Version", "ETag", "Location", "Vary", "Retry-After", "Allow"] {
         let given = answer.header(header);
@@ -41,7 +44,10 @@ pub fn check(method: &str, raw_path: &[u8], answer: &Answer) {
         if header == "ETag" && media_type == "text/event-stream" {
             continue;
         }
-        assert!(given.is_none() || documented.contains_key(header), "{place}: {header} is not documented");
+        assert!(
+            given.is_none() || documented.contains_key(header),
+            "{place}: {header} is not documented"
+        );
         // Only problems may leave one out: not each is decided on a graph.
         assert!(
             given.is_some() || !documented.contains_key(header) || answer.status >= 400,
@@ -70,9 +76,11 @@ fn check_lines(place: &str, text: &str) {
     let schema = |name: &str| &DOCUMENT["components"]["schemas"][name];
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (i, line) in lines.iter().enumerate() {
-        let is_problem = line["type"].as_str().is_some_and(|kind| kind.starts_with("urn:fencepost:problem:"));
+        let is_problem =
+            line["type"].as_str().is_some_and(|kind| kind.starts_with("urn:fencepost:problem:"));
         if !(is_problem && i + 1 == lines.len()) {
-            validate(schema("CloudEvent"), line, "").unwrap_or_else(|error| panic!("{place}: line {i}: {error}"));
+            validate(schema("CloudEvent"), line, "")
+                .unwrap_or_else(|error| panic!("{place}: line {i}: {error}"));
         }
     }
 }
@@ -103,14 +111,23 @@ pub fn validate(schema: &'static Value, value: &Value, at: &str) -> Result<(), S
             "enum" => rule.as_array().unwrap().contains(value),
             "minimum" => value.as_i64().is_none_or(|number| number >= rule.as_i64().unwrap()),
             "maximum" => value.as_i64().is_none_or(|number| number <= rule.as_i64().unwrap()),
-            "minLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 >= rule.as_u64().unwrap()),
-            "maxLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 <= rule.as_u64().unwrap()),
-            "minItems" => value.as_array().is_none_or(|items| items.len() as u64 >= rule.as_u64().unwrap()),
-            "maxItems" => value.as_array().is_none_or(|items| items.len() as u64 <= rule.as_u64().unwrap()),
+            "minLength" => value
+                .as_str()
+                .is_none_or(|text| text.chars().count() as u64 >= rule.as_u64().unwrap()),
+            "maxLength" => value
+                .as_str()
+                .is_none_or(|text| text.chars().count() as u64 <= rule.as_u64().unwrap()),
+            "minItems" => {
+                value.as_array().is_none_or(|items| items.len() as u64 >= rule.as_u64().unwrap())
+            }
+            "maxItems" => {
+                value.as_array().is_none_or(|items| items.len() as u64 <= rule.as_u64().unwrap())
+            }
             "pattern" => match (rule.as_str().unwrap(), value.as_str()) {
                 (_, None) => true,
                 ("^[0-9a-f]{64}$", Some(text)) => {
-                    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+                    text.len() == 64
+                        && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
                 }
                 (_, Some(text)) => fencepost::graph::Name::new(text).is_ok(),
             },
@@ -120,7 +137,11 @@ pub fn validate(schema: &'static Value, value: &Value, at: &str) -> Result<(), S
                 }
                 true
             }
-            "required" => rule.as_array().unwrap().iter().all(|name| value.get(name.as_str().unwrap()).is_some()),
+            "required" => rule
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|name| value.get(name.as_str().unwrap()).is_some()),
             "properties" => {
                 for (name, schema) in rule.as_object().unwrap() {
                     if let Some(member) = value.get(name) {
@@ -132,7 +153,9 @@ pub fn validate(schema: &'static Value, value: &Value, at: &str) -> Result<(), S
             "additionalProperties" => {
                 assert_eq!(*rule, Value::Bool(false));
                 let known = &schema["properties"];
-                value.as_object().is_none_or(|members| members.keys().all(|name| known.get(name).is_some()))
+                value
+                    .as_object()
+                    .is_none_or(|members| members.keys().all(|name| known.get(name).is_some()))
             }
             "oneOf" => {
                 let fits = rule.as_array().unwrap().iter().map(|one| validate(one, value, at));
@@ -145,7 +168,9 @@ pub fn validate(schema: &'static Value, value: &Value, at: &str) -> Result<(), S
             }
             "anyOf" => rule.as_array().unwrap().iter().any(|one| validate(one, value, at).is_ok()),
             "not" => validate(rule, value, at).is_err(),
-            "description" | "examples" | "discriminator" | "readOnly" | "format" | "default" => true,
+            "description" | "examples" | "discriminator" | "readOnly" | "format" | "default" => {
+                true
+            }
             unknown => panic!("{at}: the validator does not know `{unknown}`"),
         };
         if !fits {

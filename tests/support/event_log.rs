@@ -52,7 +52,8 @@ pub fn replay<'l>(graph: &str, lines: impl IntoIterator<Item = &'l str>) -> Told
     let (mut changes, mut imports, mut parts) = (Vec::new(), 0, None);
     let mut ids = std::collections::HashSet::new();
     for (at, line) in lines.into_iter().enumerate() {
-        let event: CloudEvent<'_> = serde_json::from_str(line).unwrap_or_else(|error| panic!("event {at}: {error}"));
+        let event: CloudEvent<'_> =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("event {at}: {error}"));
         let data: Data = serde_json::from_str(event.data.get()).unwrap();
         assert_eq!((event.specversion.as_str(), event.subject.as_str()), ("1.0", graph));
         assert_eq!(event.partitionkey, graph);
@@ -101,6 +102,7 @@ pub fn replay<'l>(graph: &str, lines: impl IntoIterator<Item = &'l str>) -> Told
 }
 
 fn next(chain: &str, data: &str) -> String {
-    let bytes: Vec<u8> = (0..32).map(|at| u8::from_str_radix(&chain[2 * at..2 * at + 2], 16).unwrap()).collect();
+    let bytes: Vec<u8> =
+        (0..32).map(|at| u8::from_str_radix(&chain[2 * at..2 * at + 2], 16).unwrap()).collect();
     fencepost::graph::hex(&Sha256::digest([&bytes, data.as_bytes()].concat()))
 }

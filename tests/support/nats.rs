@@ -29,7 +29,8 @@ impl Nats {
     pub fn start(configuration: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = tempfile::Builder::new().prefix("fencepost-nats-").tempdir().unwrap();
-        let text = format!("listen: 127.0.0.1:{port}\njetstream {{ store_dir: data }}\n{configuration}\n");
+        let text =
+            format!("listen: 127.0.0.1:{port}\njetstream {{ store_dir: data }}\n{configuration}\n");
         fs::write(directory.path().join("nats.conf"), text).unwrap();
         let mut server = Self { directory, port, keeper: None };
         server.start_again();

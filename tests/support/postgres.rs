@@ -28,9 +28,11 @@ impl Postgres {
     /// The one that tests share which do not harm it. Every test takes a database of its own on it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
-        SHARED.get_or_init(|| match std::env::var(Self::VARIABLE).ok().and_then(|port| port.parse().ok()) {
-            Some(port) => Self { directory: tempfile::tempdir().unwrap(), port, keeper: None },
-            None => Self::start(&[]),
+        SHARED.get_or_init(|| {
+            match std::env::var(Self::VARIABLE).ok().and_then(|port| port.parse().ok()) {
+                Some(port) => Self { directory: tempfile::tempdir().unwrap(), port, keeper: None },
+                None => Self::start(&[]),
+            }
         })
     }
 
@@ -51,10 +53,18 @@ impl Postgres {
         let data = directory.path().join("data");
         let mut initdb = as_postgres(&program("initdb"));
         run(initdb
-            .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "-D"])
+            .args([
+                "--no-sync",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--username=postgres",
+                "-D",
+            ])
             .arg(&data));
         let mut configuration = fs::read_to_string(data.join("postgresql.conf")).unwrap();
-        configuration += "listen_addresses = '127.0.0.1'\nmax_connections = 300\nshared_buffers = '64MB'\n";
+        configuration +=
+            "listen_addresses = '127.0.0.1'\nmax_connections = 300\nshared_buffers = '64MB'\n";
         configuration += &format!("unix_socket_directories = '{}'\n", directory.path().display());
         for setting in settings {
             configuration += &format!("{setting}\n");
@@ -90,7 +100,9 @@ impl Postgres {
             .unwrap();
         self.keeper = Some(keeper);
         let url = self.url("postgres");
-        wait_until(START_LIMIT, "Postgres takes connections", || PgConnection::establish(&url).is_ok());
+        wait_until(START_LIMIT, "Postgres takes connections", || {
+            PgConnection::establish(&url).is_ok()
+        });
     }
 
     /// Ends the server as a crash would: what is committed must be found again in its log.
@@ -103,7 +115,8 @@ impl Postgres {
     /// The URL of a new and empty database.
     pub fn new_database(&self) -> String {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         self.sql().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
         self.url(&name)
     }
@@ -163,7 +176,10 @@ impl Drop for Postgres {
             self.crash();
         }
         if std::thread::panicking() {
-            eprintln!("the end of Postgres' log:\n{}", tail(&fs::read_to_string(self.log()).unwrap_or_default()));
+            eprintln!(
+                "the end of Postgres' log:\n{}",
+                tail(&fs::read_to_string(self.log()).unwrap_or_default())
+            );
         }
     }
 }
@@ -189,7 +205,8 @@ fn as_postgres(program: &Path) -> Command {
 }
 
 fn run(command: &mut Command) {
-    let output = command.current_dir("/").output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output =
+        command.current_dir("/").output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -197,8 +214,10 @@ fn run(command: &mut Command) {
 fn program(name: &str) -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let newest =
-        versions.map(|entry| entry.path()).filter(|path| path.join("bin").join(name).exists()).max_by_key(number);
+    let newest = versions
+        .map(|entry| entry.path())
+        .filter(|path| path.join("bin").join(name).exists())
+        .max_by_key(number);
     newest.map_or_else(
         || panic!("no {name} under /usr/lib/postgresql: install Debian's package postgresql; scripts/test does"),
         |version| version.join("bin").join(name),

@@ -82,7 +82,8 @@ impl State {
     }
 
     fn pass(&self, mut client: TcpStream, mut server: TcpStream) {
-        let (mut answers, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        let (mut answers, mut to_client) =
+            (server.try_clone().unwrap(), client.try_clone().unwrap());
         thread::spawn(move || {
             drop(std::io::copy(&mut answers, &mut to_client));
             drop(to_client.shutdown(Shutdown::Both));

@@ -2,10 +2,13 @@
 
 use fencepost::design::Write;
 use fencepost::graph::{
-    Changeset, Command, Graph, JobPatch, Operation, Precondition, Side, SpecPatch, Step, apply, decide,
+    Changeset, Command, Graph, JobPatch, Operation, Precondition, Side, SpecPatch, Step, apply,
+    decide,
 };
 
-use super::ask::{add, delete_dataset, delete_job, json, keyed, patch_inputs, patch_job, put_job_with, remove};
+use super::ask::{
+    add, delete_dataset, delete_job, json, keyed, patch_inputs, patch_job, put_job_with, remove,
+};
 use super::cluster::name;
 use super::storm::Choices;
 
@@ -118,8 +121,14 @@ impl Requests {
             0..5 => put_job_with(&job, &[&dataset], &[&other], &spec),
             5 => put_job_with(&job, inputs, &[], &spec),
             6 => patch_inputs(&job, inputs),
-            7 => patch_job(&job, JobPatch { outputs: Some(vec![name(&other)]), ..JobPatch::default() }),
-            8 => patch_job(&job, JobPatch { spec: Some(SpecPatch::Merge(json(&spec))), ..JobPatch::default() }),
+            7 => patch_job(
+                &job,
+                JobPatch { outputs: Some(vec![name(&other)]), ..JobPatch::default() },
+            ),
+            8 => patch_job(
+                &job,
+                JobPatch { spec: Some(SpecPatch::Merge(json(&spec))), ..JobPatch::default() },
+            ),
             9 => delete_job(&job),
             10 => add(side, &job, self.dataset_of(&job, side).as_ref().unwrap_or(&dataset)),
             11 => remove(side, &job, &dataset),

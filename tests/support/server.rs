@@ -65,7 +65,8 @@ impl Server {
         let began = Instant::now();
         let address = loop {
             let text = log.lock().unwrap().clone();
-            let announced = text.split("http://").nth(1).and_then(|rest| rest.split(';').next()?.parse().ok());
+            let announced =
+                text.split("http://").nth(1).and_then(|rest| rest.split(';').next()?.parse().ok());
             if let Some(address) = announced {
                 break address;
             }
@@ -128,7 +129,10 @@ impl Server {
     }
 
     pub fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([format!("-{signal}"), self.child.id().to_string()]).status().unwrap();
+        let done = Command::new("kill")
+            .args([format!("-{signal}"), self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(done.success());
     }
 
@@ -137,7 +141,8 @@ impl Server {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
+                let directory =
+                    std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
                 return (status, directory);
             }
             assert!(began.elapsed() < limit, "the server did not end");
@@ -160,7 +165,13 @@ impl Drop for Server {
 /// A name as a path segment.
 pub fn encoded(name: &str) -> String {
     name.bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
         .collect()
 }
 
@@ -204,7 +215,8 @@ impl Request {
     /// The body in chunks, its length never told.
     pub fn send_chunked(self) -> Answer {
         let request = Self {
-            headers: [self.headers.clone(), vec![("Transfer-Encoding".into(), "chunked".into())]].concat(),
+            headers: [self.headers.clone(), vec![("Transfer-Encoding".into(), "chunked".into())]]
+                .concat(),
             ..self
         };
         let mut stream = request.open();
@@ -227,7 +239,8 @@ impl Request {
         head.push(b' ');
         head.extend(&self.path);
         head.extend(b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
-        let told = |name: &str| self.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
+        let told =
+            |name: &str| self.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
         if !self.body.is_empty() && !told("transfer-encoding") && !told("content-length") {
             head.extend(format!("Content-Length: {}\r\n", self.body.len()).bytes());
         }
@@ -268,7 +281,8 @@ impl Answer {
         let mut bytes = Vec::new();
         let read = stream.read_to_end(&mut bytes);
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-        let end = end.unwrap_or_else(|| panic!("no answer: {read:?} {:?}", String::from_utf8_lossy(&bytes)));
+        let end = end
+            .unwrap_or_else(|| panic!("no answer: {read:?} {:?}", String::from_utf8_lossy(&bytes)));
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
@@ -276,7 +290,8 @@ impl Answer {
             let (name, value) = line.split_once(": ").unwrap();
             (name.to_ascii_lowercase(), value.to_owned())
         };
-        let mut answer = Self { status, headers: lines.map(header).collect(), body: bytes[end + 4..].to_vec() };
+        let mut answer =
+            Self { status, headers: lines.map(header).collect(), body: bytes[end + 4..].to_vec() };
         if answer.header("transfer-encoding") == Some("chunked") {
             let mut chunked = Chunked::default();
             let raw = std::mem::take(&mut answer.body);
@@ -298,7 +313,8 @@ impl Answer {
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }
 
     #[track_caller]

@@ -4,11 +4,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use fencepost::graph::{Name, Precondition};
-use fencepost::lock::{DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode};
+use fencepost::lock::{
+    DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
+};
 use fencepost::store::rows::RowStore;
 use fencepost::store::{
-    Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, Feed, GraphStore, Head, ImageKey, Keep,
-    LockRecord, Refresh, StoreError, StoredAnswer,
+    Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, Feed, GraphStore,
+    Head, ImageKey, Keep, LockRecord, Refresh, StoreError, StoredAnswer,
 };
 
 type Interlude = Mutex<Option<Box<dyn FnOnce() + Send>>>;
@@ -51,10 +53,19 @@ impl GraphStore for Interrupted {
     fn lock_record(&self) -> Result<Option<LockRecord>, StoreError> {
         self.store.lock_record()
     }
-    fn set_lock_record(&self, expected: Option<&LockRecord>, new: &LockRecord) -> Result<LockRecord, StoreError> {
+    fn set_lock_record(
+        &self,
+        expected: Option<&LockRecord>,
+        new: &LockRecord,
+    ) -> Result<LockRecord, StoreError> {
         self.store.set_lock_record(expected, new)
     }
-    fn graphs(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, StoreError> {
+    fn graphs(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Head>, StoreError> {
         self.store.graphs(prefix, after, limit)
     }
     fn create_graph(
@@ -77,7 +88,13 @@ impl GraphStore for Interrupted {
     ) -> Result<Option<(Head, Refresh)>, StoreError> {
         self.store.refresh(name, known, by)
     }
-    fn raise_epoch(&self, read: &Head, epoch: u32, fence: i64, incarnation: &str) -> Result<Head, CommitError> {
+    fn raise_epoch(
+        &self,
+        read: &Head,
+        epoch: u32,
+        fence: i64,
+        incarnation: &str,
+    ) -> Result<Head, CommitError> {
         play(&self.before_raise_epoch);
         self.store.raise_epoch(read, epoch, fence, incarnation)
     }
@@ -88,7 +105,12 @@ impl GraphStore for Interrupted {
         play(&self.before_commit);
         self.store.commit(commit)
     }
-    fn stored_answers(&self, graph_id: i64, keys: &[&str], since_ms: i64) -> Result<Vec<StoredAnswer>, StoreError> {
+    fn stored_answers(
+        &self,
+        graph_id: i64,
+        keys: &[&str],
+        since_ms: i64,
+    ) -> Result<Vec<StoredAnswer>, StoreError> {
         self.store.stored_answers(graph_id, keys, since_ms)
     }
     fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError> {
@@ -155,7 +177,8 @@ impl DistributedLock for Forgetful {
 
     fn acquire(&self, _: &LockKey, mode: Mode, wait: Duration) -> Result<Guard, LockError> {
         let held = self.0.held.lock().unwrap();
-        let (mut held, timeout) = self.0.freed.wait_timeout_while(held, wait, |held| *held).unwrap();
+        let (mut held, timeout) =
+            self.0.freed.wait_timeout_while(held, wait, |held| *held).unwrap();
         if timeout.timed_out() {
             return Err(LockError::Timeout { waited: wait });
         }

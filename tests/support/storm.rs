@@ -73,8 +73,7 @@ pub fn client(field: &Field, number: usize, first_server: usize, writes: usize) 
         let mark = format!("client-{number}-write-{n}");
         let path = format!("/v1/graphs/{GRAPH}/jobs/job-{}", choices.below(JOBS));
         let mut dataset = || format!("dataset-{}", choices.below(DATASETS));
-        let body =
-            serde_json::json!({"inputs": [dataset(), dataset()], "outputs": [dataset()], "spec": {"mark": mark}});
+        let body = serde_json::json!({"inputs": [dataset(), dataset()], "outputs": [dataset()], "spec": {"mark": mark}});
         loop {
             assert!(told.lost + told.refused < 100 * writes, "the servers never answer");
             let base = {
@@ -173,10 +172,18 @@ impl Model {
             let (name, version) = (fact.name, change.version as i64);
             match fact.fact.as_str() {
                 "graph_deleted" => *self = Self::default(),
-                "job_deleted" => assert!(self.jobs.remove(&name).is_some(), "deleted job `{name}` was not there"),
+                "job_deleted" => {
+                    assert!(self.jobs.remove(&name).is_some(), "deleted job `{name}` was not there")
+                }
                 "job_created" => {
-                    let (inputs, outputs) = (fact.inputs.into_iter().collect(), fact.outputs.into_iter().collect());
-                    let job = JobModel { inputs, outputs, spec: fact.spec.unwrap().get().to_owned(), version };
+                    let (inputs, outputs) =
+                        (fact.inputs.into_iter().collect(), fact.outputs.into_iter().collect());
+                    let job = JobModel {
+                        inputs,
+                        outputs,
+                        spec: fact.spec.unwrap().get().to_owned(),
+                        version,
+                    };
                     assert!(self.jobs.insert(name, job).is_none(), "a created job was there");
                 }
                 "job_changed" => {
@@ -202,8 +209,11 @@ impl Model {
 
     pub(super) fn digest(&self) -> String {
         let sha = |text: &str| hex(&Sha256::digest(text));
-        let mut lines: Vec<String> =
-            self.declared.iter().map(|(name, metadata)| format!("dataset\t{name}\t{}\n", sha(metadata))).collect();
+        let mut lines: Vec<String> = self
+            .declared
+            .iter()
+            .map(|(name, metadata)| format!("dataset\t{name}\t{}\n", sha(metadata)))
+            .collect();
         for (name, job) in &self.jobs {
             lines.push(format!("job\t{name}\t{}\n", sha(&job.spec)));
             lines.extend(job.inputs.iter().map(|dataset| format!("in\t{name}\t{dataset}\n")));
@@ -225,7 +235,10 @@ impl Model {
         let mut left: BTreeSet<&String> = self.jobs.keys().collect();
         while !left.is_empty() {
             let waits = |name: &String| {
-                self.jobs[name].inputs.iter().any(|input| producer.get(input).is_some_and(|job| left.contains(job)))
+                self.jobs[name]
+                    .inputs
+                    .iter()
+                    .any(|input| producer.get(input).is_some_and(|job| left.contains(job)))
             };
             let ready: Vec<_> = left.iter().copied().filter(|name| !waits(name)).collect();
             assert!(!ready.is_empty(), "the rows hold a cycle among {left:?}");
@@ -259,7 +272,13 @@ fn audit_snapshot(connection: &mut Sql, graph: &str) -> Audit {
     let rows: Vec<(i64, String, Vec<u8>, String, i64)> = changes::table
         .filter(changes::graph_id.eq(id))
         .order(changes::version)
-        .select((changes::version, changes::change, changes::chain, changes::attempt, changes::token))
+        .select((
+            changes::version,
+            changes::change,
+            changes::chain,
+            changes::attempt,
+            changes::token,
+        ))
         .load(connection)
         .unwrap();
 
@@ -329,14 +348,27 @@ fn read_rows(connection: &mut Sql, id: i64) -> Model {
     let mut mentioned = BTreeSet::new();
     for (job, dataset) in inputs {
         mentioned.insert(dataset);
-        model.jobs.get_mut(&jobs_by_id[&job]).unwrap().inputs.insert(datasets_by_id[&dataset].clone());
+        model
+            .jobs
+            .get_mut(&jobs_by_id[&job])
+            .unwrap()
+            .inputs
+            .insert(datasets_by_id[&dataset].clone());
     }
     for (job, dataset) in outputs {
         mentioned.insert(dataset);
-        model.jobs.get_mut(&jobs_by_id[&job]).unwrap().outputs.insert(datasets_by_id[&dataset].clone());
+        model
+            .jobs
+            .get_mut(&jobs_by_id[&job])
+            .unwrap()
+            .outputs
+            .insert(datasets_by_id[&dataset].clone());
     }
     for (id, name) in &datasets_by_id {
-        assert!(mentioned.contains(id) || model.declared.contains_key(name), "dataset `{name}` is an orphan");
+        assert!(
+            mentioned.contains(id) || model.declared.contains_key(name),
+            "dataset `{name}` is an orphan"
+        );
     }
     model
 }
@@ -357,7 +389,11 @@ pub fn check_told(told: &Told, audit: &Audit) {
     assert_eq!(versions.len(), told.accepted.len(), "no version was given twice");
     let everything: String = audit.log.iter().map(|logged| logged.text.as_str()).collect();
     for (_, mark) in &told.accepted {
-        assert_eq!(everything.matches(&format!("\"{mark}\"")).count(), 1, "{mark} was applied once");
+        assert_eq!(
+            everything.matches(&format!("\"{mark}\"")).count(),
+            1,
+            "{mark} was applied once"
+        );
     }
     for mark in &told.rejected {
         assert!(!everything.contains(&format!("\"{mark}\"")), "{mark} was rejected and is there");

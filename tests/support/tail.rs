@@ -30,7 +30,9 @@ impl Chunked {
             } else if self.left > 0 {
                 (at, self.left) = (at + 1, self.left - 1);
             } else {
-                let Some(end) = self.raw[at..].windows(2).position(|two| two == b"\r\n") else { break };
+                let Some(end) = self.raw[at..].windows(2).position(|two| two == b"\r\n") else {
+                    break;
+                };
                 let size = std::str::from_utf8(&self.raw[at..at + end]).unwrap();
                 let size = usize::from_str_radix(size, 16).unwrap();
                 (at, self.left, self.ended) = (at + end + 2, size + 2, size == 0);
@@ -53,11 +55,14 @@ impl Frame {
     fn parse(text: &str) -> Self {
         let mut frame = Self::default();
         for line in text.split('\n').filter(|line| !line.starts_with(':')) {
-            let (field, value) = line.split_once(": ").unwrap_or_else(|| panic!("no field: {line}"));
+            let (field, value) =
+                line.split_once(": ").unwrap_or_else(|| panic!("no field: {line}"));
             match field {
                 "id" => frame.id = Some(value.parse().unwrap()),
                 "event" => frame.event = Some(value.to_owned()),
-                "data" => assert!(frame.data.replace(value.to_owned()).is_none(), "data in two lines"),
+                "data" => {
+                    assert!(frame.data.replace(value.to_owned()).is_none(), "data in two lines")
+                }
                 "retry" => frame.retry = Some(value.parse().unwrap()),
                 other => panic!("an unknown field: {other}"),
             }
@@ -110,7 +115,10 @@ impl Tail {
     /// Reads at most so many bytes; whether there may be more.
     pub fn read(&mut self, most: usize) -> bool {
         let mut buffer = vec![0; most];
-        let read = self.stream.read(&mut buffer).unwrap_or_else(|error| panic!("the tail is silent: {error}"));
+        let read = self
+            .stream
+            .read(&mut buffer)
+            .unwrap_or_else(|error| panic!("the tail is silent: {error}"));
         self.chunked.feed(&buffer[..read], &mut self.body);
         assert!(read > 0 || self.chunked.ended, "the tail was cut off");
         read > 0 && !self.chunked.ended

@@ -53,7 +53,11 @@ impl Wire {
                 let target = state.target.load(Ordering::SeqCst);
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 let state = Arc::clone(&state);
-                state.open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+                state
+                    .open
+                    .lock()
+                    .unwrap()
+                    .extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
                 thread::spawn(move || state.pass(client, server));
             }
         });
@@ -98,7 +102,8 @@ impl Wire {
 impl State {
     fn pass(self: &Arc<Self>, mut client: TcpStream, mut server: TcpStream) {
         let mut buffer = [0; 1 << 16];
-        let (mut answers, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        let (mut answers, mut to_client) =
+            (server.try_clone().unwrap(), client.try_clone().unwrap());
         let muted = Arc::new(AtomicBool::new(false));
         let (is_muted, state) = (Arc::clone(&muted), Arc::clone(self));
         thread::spawn(move || {

@@ -66,7 +66,11 @@ impl Outcome {
             least: turns().min().unwrap_or_default(),
             most: turns().max().unwrap_or_default(),
             contenders: plan.contenders,
-            longest_wait: contenders.iter().map(|contender| contender.longest_wait).max().unwrap_or_default(),
+            longest_wait: contenders
+                .iter()
+                .map(|contender| contender.longest_wait)
+                .max()
+                .unwrap_or_default(),
             entered: contenders.iter().map(|contender| contender.entered).sum(),
             counted: section.counted.load(Relaxed),
         }
@@ -86,7 +90,13 @@ impl Section {
     fn new(plan: Plan) -> Self {
         let zero = || AtomicU64::new(0);
         let over = Instant::now() + plan.time;
-        Self { stay: plan.stay, over, counted: zero(), changes: zero(), last: AtomicUsize::new(usize::MAX) }
+        Self {
+            stay: plan.stay,
+            over,
+            counted: zero(),
+            changes: zero(),
+            last: AtomicUsize::new(usize::MAX),
+        }
     }
 
     fn pass(&self, who: usize) {
@@ -148,7 +158,11 @@ pub fn threads<L: Blocking>(plan: Plan, open: impl Fn() -> L) -> Outcome {
 }
 
 /// A task for each handle.
-pub fn tasks<L: Awaited>(plan: Plan, runtime: &tokio::runtime::Runtime, open: impl AsyncFn() -> L) -> Outcome {
+pub fn tasks<L: Awaited>(
+    plan: Plan,
+    runtime: &tokio::runtime::Runtime,
+    open: impl AsyncFn() -> L,
+) -> Outcome {
     runtime.block_on(async {
         let mut handles = Vec::new();
         for _ in 0..plan.contenders {

@@ -87,7 +87,8 @@ impl Subject {
     }
 
     pub fn setting(&self) -> String {
-        let retry = self.retry.map_or("default".to_owned(), |retry| format!("{} ms", retry.as_millis()));
+        let retry =
+            self.retry.map_or("default".to_owned(), |retry| format!("{} ms", retry.as_millis()));
         match (self.lock, self.runtime) {
             (Lock::Fencepost, _) => "none".to_owned(),
             (_, Runtime::Threads) => retry,
@@ -101,11 +102,13 @@ impl Subject {
             Lock::Fencepost => threads(plan, || Fencepost::open(url)),
             Lock::Rslock => tasks(plan, &self.runtime.build(), async || Rslock::open(url, retry)),
             Lock::DistkitMutex => {
-                let open = async || DistkitMutex(distkit::lock::Mutex::new(distkit(url, retry).await));
+                let open =
+                    async || DistkitMutex(distkit::lock::Mutex::new(distkit(url, retry).await));
                 tasks(plan, &self.runtime.build(), open)
             }
             Lock::DistkitWrite => {
-                let open = async || DistkitWrite(distkit::lock::RwLock::new(distkit(url, retry).await));
+                let open =
+                    async || DistkitWrite(distkit::lock::RwLock::new(distkit(url, retry).await));
                 tasks(plan, &self.runtime.build(), open)
             }
             Lock::RlockMutex | Lock::RlockWrite => {
@@ -116,7 +119,9 @@ impl Subject {
                 let writes = self.lock == Lock::RlockSyncWrite;
                 threads(plan, || RlockSync::open(url, retry, writes))
             }
-            Lock::RdsWrite => tasks(plan, &self.runtime.build(), async || RdsWrite::open(url, retry).await),
+            Lock::RdsWrite => {
+                tasks(plan, &self.runtime.build(), async || RdsWrite::open(url, retry).await)
+            }
         }
     }
 }
@@ -224,11 +229,13 @@ impl Awaited for Rlock {
     async fn turn(&mut self, inside: impl FnOnce() + Send) {
         let options = self.options.clone();
         if self.writes {
-            let mut guard = self.lock.acquire_write_with_options(KEY, options).await.expect("the lock");
+            let mut guard =
+                self.lock.acquire_write_with_options(KEY, options).await.expect("the lock");
             inside();
             guard.release().await.expect("it was held");
         } else {
-            let mut guard = self.lock.acquire_mutex_with_options(KEY, options).await.expect("the lock");
+            let mut guard =
+                self.lock.acquire_mutex_with_options(KEY, options).await.expect("the lock");
             inside();
             guard.release().await.expect("it was held");
         }
@@ -271,7 +278,8 @@ struct RdsWrite {
 impl RdsWrite {
     async fn open(url: &str, retry: Option<Duration>) -> Self {
         let client = redis_0_32::Client::open(url).expect("a URL");
-        let connection = redis_0_32::aio::ConnectionManager::new(client).await.expect("a connection");
+        let connection =
+            redis_0_32::aio::ConnectionManager::new(client).await.expect("a connection");
         Self { connection, retry }
     }
 }
@@ -279,7 +287,8 @@ impl RdsWrite {
 impl Awaited for RdsWrite {
     async fn turn(&mut self, inside: impl FnOnce() + Send) {
         // Waits as long as it takes, as the others do.
-        let locker = rds_lock::Locker::new(self.connection.clone()).to(LEASE.as_millis() as u64).rty_to(-1);
+        let locker =
+            rds_lock::Locker::new(self.connection.clone()).to(LEASE.as_millis() as u64).rty_to(-1);
         let locker = match self.retry {
             Some(retry) => locker.rty_int(retry.as_millis() as u64),
             None => locker,

@@ -49,8 +49,13 @@ fn plan(contenders: usize, time: Duration) -> Plan {
 
 /// What is compared: the crates as they come, and with what [`sweep`] has shown to be best: for the number of hand-offs, and for those to another.
 fn subjects() -> Vec<Subject> {
-    let on =
-        |runtime| move |lock, retry: Option<u64>| Subject { lock, retry: retry.map(Duration::from_millis), runtime };
+    let on = |runtime| {
+        move |lock, retry: Option<u64>| Subject {
+            lock,
+            retry: retry.map(Duration::from_millis),
+            runtime,
+        }
+    };
     let (threads, one_thread) = (on(Runtime::Threads), on(Runtime::OneThread));
     vec![
         threads(Lock::Fencepost, None),
@@ -79,7 +84,8 @@ fn compare(server: &Server) {
     for subject in &subjects {
         run(server, subject, Plan { contenders: 16, time: Duration::from_millis(500), stay: STAY });
     }
-    let mut outcomes: Vec<[Vec<Outcome>; 3]> = subjects.iter().map(|_| Default::default()).collect();
+    let mut outcomes: Vec<[Vec<Outcome>; 3]> =
+        subjects.iter().map(|_| Default::default()).collect();
     for _ in 0..ROUNDS {
         for (subject, [alone, two, sixteen]) in subjects.iter().zip(&mut outcomes) {
             alone.push(run(server, subject, plan(1, UNCONTENDED_FOR)));
@@ -107,7 +113,8 @@ fn compare(server: &Server) {
         );
     }
     let fastest = |of: fn(&Outcome) -> f64, at: usize| {
-        let best = outcomes[1..].iter().map(|by_crowd| median(&by_crowd[at], of)).fold(f64::MIN, f64::max);
+        let best =
+            outcomes[1..].iter().map(|by_crowd| median(&by_crowd[at], of)).fold(f64::MIN, f64::max);
         median(&outcomes[0][at], of) / best
     };
     println!("\nFencepost to the best of the others:");

@@ -13,15 +13,28 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|free| free.local_addr())
+            .expect("a port")
+            .port();
         let directory = tempfile::tempdir().expect("a directory");
         let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
             .current_dir(directory.path())
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
-        let server = Self { url: format!("redis://127.0.0.1:{port}"), child, _directory: directory };
+        let server =
+            Self { url: format!("redis://127.0.0.1:{port}"), child, _directory: directory };
         while server.client().get_connection().is_err() {
             thread::sleep(Duration::from_millis(10));
         }

@@ -51,10 +51,13 @@ impl HttpTarget {
 fn server_url(url: &str) -> Result<String, BenchError> {
     let url = url.trim_end_matches('/');
     let parsed = url.parse::<Uri>().ok();
-    let plain =
-        parsed.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none());
+    let plain = parsed.is_some_and(|uri| {
+        uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none()
+    });
     if !plain {
-        return Err(BenchError::Usage(format!("`{url}` is no server; give one as http://127.0.0.1:8000")));
+        return Err(BenchError::Usage(format!(
+            "`{url}` is no server; give one as http://127.0.0.1:8000"
+        )));
     }
     Ok(url.to_owned())
 }
@@ -75,7 +78,8 @@ impl Target for HttpTarget {
 
     fn metrics(&self) -> Vec<Option<String>> {
         let ask = |url: &String| {
-            let connection = HttpConnection::new(vec![url.clone()], 0, self.graph.clone(), self.timeout);
+            let connection =
+                HttpConnection::new(vec![url.clone()], 0, self.graph.clone(), self.timeout);
             let raw = connection.exchange(Message::get(format!("{url}/metrics"))).ok()?;
             String::from_utf8(raw.body).ok().filter(|_| raw.status == 200)
         };
@@ -97,7 +101,12 @@ struct OnceResolver {
 }
 
 impl Resolver for OnceResolver {
-    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         if let Some(found) = self.found.get() {
             return Ok(found.clone());
         }
@@ -155,7 +164,12 @@ struct Raw {
 
 impl Connection for HttpConnection {
     fn move_on(&mut self) {
-        *self = Self::new(std::mem::take(&mut self.urls), self.node + 1, self.graph.clone(), self.timeout);
+        *self = Self::new(
+            std::mem::take(&mut self.urls),
+            self.node + 1,
+            self.graph.clone(),
+            self.timeout,
+        );
     }
 
     fn perform(&mut self, request: &Request) -> Completion {
@@ -218,8 +232,11 @@ impl HttpConnection {
         }
         let mut response = match message.body {
             Some(body) => {
-                let request =
-                    if body.is_empty() { request } else { request.header("Content-Type", "application/json") };
+                let request = if body.is_empty() {
+                    request
+                } else {
+                    request.header("Content-Type", "application/json")
+                };
                 self.agent.run(request.body(body).map_err(ureq::Error::Http)?)?
             }
             None => self.agent.run(request.body(()).map_err(ureq::Error::Http)?)?,
@@ -238,9 +255,12 @@ impl HttpConnection {
                 let message = Message::get(format!("{graph}/jobs/{}", encoded(name.as_str())));
                 Message { if_none_match: *if_none_match, ..message }
             }
-            Request::Dataset(name) => Message::get(format!("{graph}/datasets/{}", encoded(name.as_str()))),
+            Request::Dataset(name) => {
+                Message::get(format!("{graph}/datasets/{}", encoded(name.as_str())))
+            }
             Request::Plan(plan) => {
-                let body = json!({"datasets": plan.datasets, "jobs": plan.jobs, "stop_at": plan.stop_at});
+                let body =
+                    json!({"datasets": plan.datasets, "jobs": plan.jobs, "stop_at": plan.stop_at});
                 Message::with_body(Method::POST, format!("{graph}/plans"), &body)
             }
             Request::Digest => Message::get(format!("{graph}/digest")),
@@ -262,7 +282,11 @@ impl HttpConnection {
             format!("{}/{list}/{}", job_url(job), encoded(dataset.as_str()))
         };
         match single {
-            None => Message::with_body(Method::POST, format!("{graph}/changesets"), &json!({"operations": steps})),
+            None => Message::with_body(
+                Method::POST,
+                format!("{graph}/changesets"),
+                &json!({"operations": steps}),
+            ),
             Some(Operation::PutJob(job)) => {
                 let body = json!({"inputs": job.inputs, "outputs": job.outputs, "spec": job.spec});
                 Message::with_body(Method::PUT, job_url(&job.name), &body)
@@ -271,8 +295,12 @@ impl HttpConnection {
                 Message::with_body(Method::PATCH, job_url(name), &json!(patch))
             }
             Some(Operation::DeleteJob { name }) => Message::delete(job_url(name)),
-            Some(Operation::AddEdge { side, job, dataset }) => Message::bare_put(edge_url(*side, job, dataset)),
-            Some(Operation::RemoveEdge { side, job, dataset }) => Message::delete(edge_url(*side, job, dataset)),
+            Some(Operation::AddEdge { side, job, dataset }) => {
+                Message::bare_put(edge_url(*side, job, dataset))
+            }
+            Some(Operation::RemoveEdge { side, job, dataset }) => {
+                Message::delete(edge_url(*side, job, dataset))
+            }
             Some(Operation::PutDataset { name, metadata }) => {
                 Message::with_body(Method::PUT, dataset_url(name), &json!({"metadata": metadata}))
             }
@@ -292,12 +320,18 @@ fn version_of<B>(response: &Response<B>) -> Option<u64> {
 fn without_answer(error: &ureq::Error) -> Outcome {
     let never_sent = match error {
         ureq::Error::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
-        ureq::Error::Timeout(timeout) => matches!(timeout, ureq::Timeout::Resolve | ureq::Timeout::Connect),
+        ureq::Error::Timeout(timeout) => {
+            matches!(timeout, ureq::Timeout::Resolve | ureq::Timeout::Connect)
+        }
         ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
         _ => false,
     };
     let reason = error.to_string();
-    if never_sent { Outcome::Unreachable(reason) } else { Outcome::Unknown { reason, problem: None } }
+    if never_sent {
+        Outcome::Unreachable(reason)
+    } else {
+        Outcome::Unknown { reason, problem: None }
+    }
 }
 
 fn understand(request: &Request, raw: &Raw) -> Outcome {
@@ -312,7 +346,9 @@ fn understand(request: &Request, raw: &Raw) -> Outcome {
             raw.version.map(|version| Outcome::NotModified { version })
         }
         (200, request) => answered(request, raw),
-        (400.., _) => serde_json::from_slice(&raw.body).ok().map(|problem| Outcome::of_problem(raw.status, problem)),
+        (400.., _) => serde_json::from_slice(&raw.body)
+            .ok()
+            .map(|problem| Outcome::of_problem(raw.status, problem)),
         _ => None,
     };
     answer.unwrap_or_else(|| {

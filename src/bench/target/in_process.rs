@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::{Completion, Connection, Target};
 use crate::bench::request::{Outcome, Request};
 use crate::design::{Image, Service, Verdict, Write};
-use crate::graph::{Changeset, Command, Job, JobSpecification, Name, Plan, PlanRequest, QueryError, Step};
+use crate::graph::{
+    Changeset, Command, Job, JobSpecification, Name, Plan, PlanRequest, QueryError, Step,
+};
 use crate::http::Problem;
 
 /// The largest plan, in jobs: the server's default.
@@ -63,20 +65,27 @@ impl Connection for ServiceConnection {
         match request {
             Request::CreateGraph => self.written(self.service.create_graph_and_wait(&self.graph)),
             Request::Write(steps) => self.write(steps),
-            Request::Job { name, if_none_match } => self.read(|image| job_answer(image, name, *if_none_match)),
+            Request::Job { name, if_none_match } => {
+                self.read(|image| job_answer(image, name, *if_none_match))
+            }
             Request::Dataset(name) => self.read(|image| dataset_answer(image, name)),
             Request::Plan(request) => self.plan(request),
-            Request::Digest => self.read(|image| Ok(Read::Answer(json!({"digest": image.graph.digest()})))),
+            Request::Digest => {
+                self.read(|image| Ok(Read::Answer(json!({"digest": image.graph.digest()}))))
+            }
             Request::Graph => self.read(|image| Ok(Read::Answer(counts(image)))),
             Request::Fetch(_) => Completion {
                 at: Instant::now(),
-                outcome: Outcome::Undocumented("a path can be fetched over HTTP only; give --url".to_owned()),
+                outcome: Outcome::Undocumented(
+                    "a path can be fetched over HTTP only; give --url".to_owned(),
+                ),
             },
         }
     }
 
     fn first_jobs(&mut self, limit: usize) -> Result<Vec<JobSpecification>, String> {
-        let image = self.service.read_and_wait(&self.graph).map_err(|refusal| refusal.to_string())?;
+        let image =
+            self.service.read_and_wait(&self.graph).map_err(|refusal| refusal.to_string())?;
         Ok(image.graph.jobs_from(Bound::Unbounded).take(limit).map(specification).collect())
     }
 }
@@ -108,7 +117,10 @@ impl ServiceConnection {
             Ok(image) => image,
             Err(refusal) => {
                 let at = Instant::now();
-                return Completion { at, outcome: outcome_of(&Problem::refused(&self.graph, refusal)) };
+                return Completion {
+                    at,
+                    outcome: outcome_of(&Problem::refused(&self.graph, refusal)),
+                };
             }
         };
         let version = image.key.version;
@@ -123,7 +135,9 @@ impl ServiceConnection {
     }
 
     fn plan(&self, request: &PlanRequest) -> Completion {
-        self.read(|image| image.graph.plan(request, PLAN_JOBS).map(|plan| Read::Answer(plan_answer(&plan))))
+        self.read(|image| {
+            image.graph.plan(request, PLAN_JOBS).map(|plan| Read::Answer(plan_answer(&plan)))
+        })
     }
 }
 

@@ -58,8 +58,7 @@ fn members(kind: Kind) -> Vec<Member> {
     let number = || json!({"type": "integer", "minimum": 0});
     let or_null = || json!({"type": ["integer", "null"], "minimum": 0});
     let at = || json!({"type": "string", "description": "Where: a header, a parameter, a path into the body."});
-    let operation =
-        || json!({"type": "integer", "minimum": 0, "description": "The operation's index in the changeset."});
+    let operation = || json!({"type": "integer", "minimum": 0, "description": "The operation's index in the changeset."});
     let decided = |always| [("graph", name(), always), ("version", number(), always)];
     let decided_in = |mut members: Vec<Member>| {
         members.extend(decided(true));
@@ -82,20 +81,25 @@ fn members(kind: Kind) -> Vec<Member> {
         Kind::JobNotFound | Kind::DatasetNotFound => {
             decided_in(vec![("name", name(), true), ("operation", operation(), false)])
         }
-        Kind::EdgeNotFound => {
-            decided_in(vec![("name", name(), true), ("job", name(), true), ("operation", operation(), true)])
-        }
+        Kind::EdgeNotFound => decided_in(vec![
+            ("name", name(), true),
+            ("job", name(), true),
+            ("operation", operation(), true),
+        ]),
         Kind::ConsumerNotFound => decided_in(vec![("name", name(), true)]),
         Kind::RouteNotFound => vec![("name", json!({"type": "string"}), true)],
         Kind::MethodNotAllowed => vec![("allowed", texts(), true)],
         Kind::NotAcceptable => vec![("available", texts(), true)],
         Kind::UnsupportedMediaType => vec![("supported", texts(), true)],
-        Kind::AlreadyExists => {
-            decided_in(vec![("name", name(), true), ("jobs", names(), false), ("operation", operation(), false)])
-        }
+        Kind::AlreadyExists => decided_in(vec![
+            ("name", name(), true),
+            ("jobs", names(), false),
+            ("operation", operation(), false),
+        ]),
         Kind::Cycle => {
             let what = "Jobs and datasets in turn, from the byte-smallest job; the first name again at the end.";
-            let cycle = json!({"type": "array", "items": name(), "minItems": 3, "description": what});
+            let cycle =
+                json!({"type": "array", "items": name(), "minItems": 3, "description": what});
             decided_in(vec![("cycle", cycle, true), ("operation", operation(), true)])
         }
         Kind::SecondProducer => decided_in(vec![
@@ -104,10 +108,14 @@ fn members(kind: Kind) -> Vec<Member> {
             ("job", name(), true),
             ("operation", operation(), true),
         ]),
-        Kind::DatasetInUse => {
-            decided_in(vec![("name", name(), true), ("jobs", names(), true), ("operation", operation(), true)])
+        Kind::DatasetInUse => decided_in(vec![
+            ("name", name(), true),
+            ("jobs", names(), true),
+            ("operation", operation(), true),
+        ]),
+        Kind::Frozen => {
+            vec![("graph", name(), true), ("moved_to", json!({"type": ["string", "null"]}), true)]
         }
-        Kind::Frozen => vec![("graph", name(), true), ("moved_to", json!({"type": ["string", "null"]}), true)],
         Kind::Pruned => {
             let what = "The oldest change that the log still has; where it has none, the next one.";
             let oldest = json!({"type": "integer", "minimum": 1, "description": what});

@@ -116,7 +116,13 @@ fn operations() -> Value {
     });
     let (of_name, of_edge): (&[&str], &[&str]) = (&["name"], &["job", "dataset"]);
     let kinds: [(&str, &str, &str, &[&str], Value); 9] = [
-        ("PutJob", "put_job", "Creates the job or replaces it.", &["name", "inputs", "outputs"], put_job),
+        (
+            "PutJob",
+            "put_job",
+            "Creates the job or replaces it.",
+            &["name", "inputs", "outputs"],
+            put_job,
+        ),
         (
             "PatchJob",
             "patch_job",
@@ -164,7 +170,8 @@ fn operations() -> Value {
             "type": "integer", "minimum": 0,
             "description": "Only if the job has this version; for a dataset: the graph. Excludes `if_absent`.",
         });
-        properties["if_absent"] = json!({"type": "boolean", "description": "`true`: only if it is not there."});
+        properties["if_absent"] =
+            json!({"type": "boolean", "description": "`true`: only if it is not there."});
         let required = [&["op"], required].concat();
         let mut schema = object(what, &required, properties);
         schema["not"] = json!({"required": ["if_version", "if_absent"], "properties": {"if_absent": {"const": true}}});
@@ -173,8 +180,10 @@ fn operations() -> Value {
         schemas.insert(name.to_owned(), schema);
     }
     let discriminator = json!({"propertyName": "op", "mapping": mapping});
-    schemas.insert("Operation".to_owned(), json!({"oneOf": choices, "discriminator": discriminator}));
-    let what = "Existence is judged operation by operation, the rules of the graph on what results.";
+    schemas
+        .insert("Operation".to_owned(), json!({"oneOf": choices, "discriminator": discriminator}));
+    let what =
+        "Existence is judged operation by operation, the rules of the graph on what results.";
     let changeset = object(what, &["operations"], json!({"operations": list("Operation")}));
     let example = json!({"operations": [
         {"op": "put_job", "name": "load-sales", "inputs": [], "outputs": ["sales"]},
@@ -245,9 +254,11 @@ fn at_least_one_target(mut request: Value) -> Value {
 }
 
 fn plan() -> Value {
-    let described = |what: &str, items: Value| json!({"type": "array", "description": what, "items": items});
+    let described =
+        |what: &str, items: Value| json!({"type": "array", "description": what, "items": items});
     let pair = json!({"type": "array", "items": to("Name"), "minItems": 2, "maxItems": 2});
-    let required = ["graph", "version", "targets", "jobs", "stages", "dependencies", "sources", "digest"];
+    let required =
+        ["graph", "version", "targets", "jobs", "stages", "dependencies", "sources", "digest"];
     let properties = json!({
         "graph": to("Name"), "version": to("Version"),
         "targets": described("What was planned for, sorted.", to("Name")),
@@ -326,8 +337,7 @@ fn events() -> Value {
 }
 
 fn consumers() -> Value {
-    let acknowledged =
-        || json!({"type": "integer", "minimum": 0, "description": "The consumer has all changes up to this version."});
+    let acknowledged = || json!({"type": "integer", "minimum": 0, "description": "The consumer has all changes up to this version."});
     let consumer = object(
         "Who reads the change log.",
         &["name", "acknowledged", "acknowledged_at"],
@@ -336,8 +346,7 @@ fn consumers() -> Value {
         }),
     );
     let example = json!({"name": "search-index", "acknowledged": 7, "acknowledged_at": "2026-11-22T09:30:00.000Z"});
-    let noted =
-        json!({"graph": to("Name"), "version": to("Version"), "consumer": to("Name"), "acknowledged": acknowledged()});
+    let noted = json!({"graph": to("Name"), "version": to("Version"), "consumer": to("Name"), "acknowledged": acknowledged()});
     let forgotten = json!({"graph": to("Name"), "version": to("Version"), "consumer": to("Name")});
     json!({
         "Consumer": with_example(consumer, example),
@@ -358,7 +367,9 @@ fn consumers() -> Value {
 }
 
 fn service() -> Value {
-    let status = |text: &str| object("All is well.", &["status"], json!({"status": {"type": "string", "const": text}}));
+    let status = |text: &str| {
+        object("All is well.", &["status"], json!({"status": {"type": "string", "const": text}}))
+    };
     json!({
         "Live": status("live"),
         "Ready": status("ready"),

@@ -75,7 +75,11 @@ impl LockFile {
 
     /// Takes the lock on the file that is at the path now; `None` when the deadline comes first. The caller sees to it
     /// that no other thread of this object is in here at the same time.
-    pub(super) fn lock(&self, mode: Mode, deadline: &Deadline) -> Result<Option<OpenFile>, LockError> {
+    pub(super) fn lock(
+        &self,
+        mode: Mode,
+        deadline: &Deadline,
+    ) -> Result<Option<OpenFile>, LockError> {
         self.lock_current(mode, deadline).map_err(|source| self.unavailable("cannot lock", source))
     }
 
@@ -84,7 +88,9 @@ impl LockFile {
         // Not left to closing: a child that is just being started may still have a copy of the descriptor.
         match open.file.unlock() {
             Ok(()) => self.keep(open),
-            Err(error) => log::warn!("cannot unlock {}, closing it instead: {error}", self.path.display()),
+            Err(error) => {
+                log::warn!("cannot unlock {}, closing it instead: {error}", self.path.display())
+            }
         }
     }
 
@@ -122,8 +128,15 @@ impl LockFile {
     }
 
     /// Waits for a helper: the orphan of an earlier wait, if there is one on the same file, or a new one.
-    fn wait_for(&self, open: OpenFile, mode: Mode, deadline: &Deadline) -> io::Result<Option<OpenFile>> {
-        let orphan = lock(&self.attempt).clone().filter(|attempt| attempt.id == open.id && attempt.adopt(mode));
+    fn wait_for(
+        &self,
+        open: OpenFile,
+        mode: Mode,
+        deadline: &Deadline,
+    ) -> io::Result<Option<OpenFile>> {
+        let orphan = lock(&self.attempt)
+            .clone()
+            .filter(|attempt| attempt.id == open.id && attempt.adopt(mode));
         let attempt = match orphan {
             Some(orphan) => {
                 self.keep(open);
@@ -240,16 +253,15 @@ impl Attempt {
 
     /// The contender's side: what the helper reports, or `None` when the deadline comes first.
     fn wait(&self, deadline: &Deadline) -> Option<io::Result<OpenFile>> {
-        let (mut state, report) =
-            deadline.wait_for(&self.reported, lock(&self.state), |state| {
-                match std::mem::replace(state, AttemptState::Over) {
-                    AttemptState::Reported(report) => Some(report),
-                    waiting => {
-                        *state = waiting;
-                        None
-                    }
+        let (mut state, report) = deadline.wait_for(&self.reported, lock(&self.state), |state| {
+            match std::mem::replace(state, AttemptState::Over) {
+                AttemptState::Reported(report) => Some(report),
+                waiting => {
+                    *state = waiting;
+                    None
                 }
-            });
+            }
+        });
         if report.is_none() {
             *state = AttemptState::Waiting { wanted: None };
         }

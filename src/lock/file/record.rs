@@ -54,7 +54,10 @@ impl Record {
         let text = self.render();
         let written = file.write_at(text.as_bytes(), 0)?;
         if written != text.len() {
-            return Err(io::Error::new(io::ErrorKind::WriteZero, "only part of the record was written"));
+            return Err(io::Error::new(
+                io::ErrorKind::WriteZero,
+                "only part of the record was written",
+            ));
         }
         Ok(())
     }
@@ -76,7 +79,10 @@ impl Record {
                 inode: field("inode")?.parse().ok()?,
                 born_ns: field("born_ns")?.parse().ok()?,
             },
-            token: FencingToken::new(field("epoch")?.parse().ok()?, field("counter")?.parse().ok()?)?,
+            token: FencingToken::new(
+                field("epoch")?.parse().ok()?,
+                field("counter")?.parse().ok()?,
+            )?,
         };
         // What is not what would have been written is damaged: the first line, the checksum and the end included.
         (record.render() == text || failpoint::is_off("lock.file.checksum")).then_some(record)

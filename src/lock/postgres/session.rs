@@ -74,14 +74,17 @@ pub(super) struct Taken {
 
 impl Session {
     pub(super) fn open(url: &str) -> Result<Self, LockError> {
-        let mut connection = db::connect_postgres(url).map_err(|error| unavailable("cannot open a session", error))?;
+        let mut connection = db::connect_postgres(url)
+            .map_err(|error| unavailable("cannot open a session", error))?;
         let failed = |error| unavailable("cannot set up a session", error);
         if !failpoint::is_off("lock.postgres.set-up") {
             diesel::sql_query(SET_UP).load::<Value>(&mut connection).map_err(failed)?;
         }
         let run = match failpoint::is_off("lock.postgres.run") {
             true => "any".to_owned(),
-            false => diesel::sql_query(RUN).get_result::<Value>(&mut connection).map_err(failed)?.value,
+            false => {
+                diesel::sql_query(RUN).get_result::<Value>(&mut connection).map_err(failed)?.value
+            }
         };
         Ok(Self { connection, run })
     }
@@ -100,7 +103,14 @@ impl Session {
         lease: Duration,
     ) -> Result<Option<Taken>, LockError> {
         let exclusive = mode == Mode::Exclusive;
-        let call = take_lock(key.to_string(), advisory(key), exclusive, whole_ms(wait), whole_ms(lease), &self.run);
+        let call = take_lock(
+            key.to_string(),
+            advisory(key),
+            exclusive,
+            whole_ms(wait),
+            whole_ms(lease),
+            &self.run,
+        );
         let taken: Option<Vec<i64>> = diesel::select(call)
             .get_result(&mut self.connection)
             .map_err(|error| unavailable("cannot take the lock", error))?;
@@ -143,17 +153,25 @@ impl Session {
         let listed = diesel::sql_query(LISTED).bind::<BigInt, _>(advisory(key));
         let listed: Vec<Listed> = listed.load(&mut self.connection).map_err(failed)?;
         let epochs = lock_epochs::table.find(key.to_string()).select(lock_epochs::incarnation);
-        let incarnation: Option<String> = epochs.first(&mut self.connection).optional().map_err(failed)?;
+        let incarnation: Option<String> =
+            epochs.first(&mut self.connection).optional().map_err(failed)?;
         let mut notes = Vec::new();
         if incarnation.as_deref() != Some(self.run.as_str()) {
-            notes.push("the next writer will seed it: its memory is new, or of another run of the server".to_owned());
+            notes.push(
+                "the next writer will seed it: its memory is new, or of another run of the server"
+                    .to_owned(),
+            );
         }
         let (holders, waiting) = listed.into_iter().partition::<Vec<_>, _>(|listed| listed.granted);
         let participants = |listed: Vec<Listed>| {
             let mode = |exclusive| if exclusive { Mode::Exclusive } else { Mode::Shared };
             let each = listed.into_iter();
-            each.map(|Listed { exclusive, who, .. }| Participant { mode: mode(exclusive), who, ends_in: None })
-                .collect()
+            each.map(|Listed { exclusive, who, .. }| Participant {
+                mode: mode(exclusive),
+                who,
+                ends_in: None,
+            })
+            .collect()
         };
         let (holders, waiting) = (participants(holders), participants(waiting));
         Ok(Inspection { holders, waiting, token: None, incarnation, notes })
@@ -161,7 +179,8 @@ impl Session {
 
     /// Asks for an answer.
     pub(super) fn ping(&mut self) -> Result<(), LockError> {
-        let answer: Result<i32, _> = diesel::select(1_i32.into_sql::<Integer>()).get_result(&mut self.connection);
+        let answer: Result<i32, _> =
+            diesel::select(1_i32.into_sql::<Integer>()).get_result(&mut self.connection);
         answer.map(drop).map_err(|error| unavailable("the session was lost", error))
     }
 }
@@ -185,5 +204,8 @@ fn token_of(numbers: &[i64]) -> Option<FencingToken> {
 }
 
 fn unavailable(what: &str, source: impl Display) -> LockError {
-    LockError::Unavailable { what: what.to_owned(), source: io::Error::other(db::on_one_line(source)) }
+    LockError::Unavailable {
+        what: what.to_owned(),
+        source: io::Error::other(db::on_one_line(source)),
+    }
 }

@@ -135,8 +135,14 @@ impl Ear {
     ///
     /// # Errors
     /// The connection was lost: the ear is deaf until it is opened anew.
-    pub(super) fn listen(&self, wait: Duration, heard: impl FnOnce(&HandOver)) -> Result<Listened, RedisError> {
-        let Some(mut subscription) = lock(&self.0).subscription.take() else { return Ok(Listened::Not) };
+    pub(super) fn listen(
+        &self,
+        wait: Duration,
+        heard: impl FnOnce(&HandOver),
+    ) -> Result<Listened, RedisError> {
+        let Some(mut subscription) = lock(&self.0).subscription.take() else {
+            return Ok(Listened::Not);
+        };
         let before = subscription.silences;
         let message = subscription.next(wait);
         let silent = subscription.silences > before;
@@ -158,7 +164,13 @@ impl HandOver {
             Stage::Asking | Stage::Queued { .. } => {
                 let now = Instant::now();
                 let (path, grant) = (Path::Message, self.grant.clone());
-                Some(Stage::Held(Holding { path, grant, since: now, renewed: now, valid_until: None }))
+                Some(Stage::Held(Holding {
+                    path,
+                    grant,
+                    since: now,
+                    renewed: now,
+                    valid_until: None,
+                }))
             }
             Stage::Held(_) | Stage::Lost(_) | Stage::Ending { .. } => None,
         })

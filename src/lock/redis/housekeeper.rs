@@ -29,7 +29,10 @@ pub(super) fn start(node: &Arc<Node>) -> Result<(), LockError> {
         }
     };
     let thread = thread::Builder::new().name("lock-housekeeper".to_owned()).spawn(keep_house);
-    thread.map(drop).map_err(|source| LockError::Unavailable { what: "cannot start a thread".to_owned(), source })
+    thread.map(drop).map_err(|source| LockError::Unavailable {
+        what: "cannot start a thread".to_owned(),
+        source,
+    })
 }
 
 /// What is to be done for a request now.
@@ -60,7 +63,11 @@ impl Node {
         }
         for requests in renewals.values().flat_map(|requests| requests.chunks(RENEWED_AT_ONCE)) {
             if let Err(error) = self.on_own_link(link, |node, link| node.renew(link, requests)) {
-                log::warn!("lock {}: leases could not be renewed: {}", requests[0].key, reason(&error));
+                log::warn!(
+                    "lock {}: leases could not be renewed: {}",
+                    requests[0].key,
+                    reason(&error)
+                );
             }
         }
         jittered(next)
@@ -71,12 +78,16 @@ impl Node {
         let terms = &self.server.terms;
         let state = request.state();
         match &state.stage {
-            Stage::Held(holding) if failpoint::is_off("lock.redis.renewal") && holding.valid_until.is_some() => {
+            Stage::Held(holding)
+                if failpoint::is_off("lock.redis.renewal") && holding.valid_until.is_some() =>
+            {
                 Due::Nothing
             }
             Stage::Held(holding) if now.duration_since(holding.since) > terms.max_hold => Due::Loss,
             Stage::Held(holding) if holding.valid_until.is_none() => Due::Renewal,
-            Stage::Held(holding) if now.duration_since(holding.renewed) >= terms.lease / 4 => Due::Renewal,
+            Stage::Held(holding) if now.duration_since(holding.renewed) >= terms.lease / 4 => {
+                Due::Renewal
+            }
             Stage::Queued { .. } if reopened => Due::Renewal,
             Stage::Queued { renewed, free_at } => {
                 if now >= *free_at || now.duration_since(*renewed) >= terms.claim() / 2 {
@@ -106,10 +117,19 @@ impl Node {
     }
 
     /// Renews what the requests, all of one lock, hold, or their places in line, and notes what is said of each. The server's time in microseconds.
-    pub(super) fn renew(&self, link: &mut Link, requests: &[Arc<Request>]) -> Result<u64, RedisError> {
+    pub(super) fn renew(
+        &self,
+        link: &mut Link,
+        requests: &[Arc<Request>],
+    ) -> Result<u64, RedisError> {
         let ids: Vec<&str> = requests.iter().map(|request| request.id.as_str()).collect();
         let sent = Instant::now();
-        let answer = link.call(&self.server, &self.requests, &requests[0].keys, Call::Renew { requests: &ids })?;
+        let answer = link.call(
+            &self.server,
+            &self.requests,
+            &requests[0].keys,
+            Call::Renew { requests: &ids },
+        )?;
         let (now_us, standings) = Standing::read_all(&answer)?;
         for (request, standing) in requests.iter().zip(&standings) {
             self.note(request, standing, sent);
@@ -122,7 +142,9 @@ impl Node {
         let Stage::Ending { since } = request.state().stage else { return };
         let sealed = request.state().sealed;
         let release = Call::Release { request: &request.id, sealed, remember: true };
-        let told = self.on_own_link(link, |node, link| link.call(&node.server, &node.requests, &request.keys, release));
+        let told = self.on_own_link(link, |node, link| {
+            link.call(&node.server, &node.requests, &request.keys, release)
+        });
         if told.is_ok() || since.elapsed() > 2 * self.server.terms.lease {
             self.requests.end(request);
         }

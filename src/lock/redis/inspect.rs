@@ -19,15 +19,19 @@ pub(super) fn check_server(server: &Server) -> Result<(), LockError> {
     };
     let about = info(&mut connection, "server")?;
     let version = field(&about, "redis_version").unwrap_or_default();
-    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
+    let major: u32 =
+        version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
     if major < 7 && field(&about, "valkey_version").is_none() {
-        let reason = format!("the server says that it is Redis {version}; the lock needs Redis 7 or newer, or Valkey");
+        let reason = format!(
+            "the server says that it is Redis {version}; the lock needs Redis 7 or newer, or Valkey"
+        );
         let what = "cannot open the Redis lock".to_owned();
         return Err(LockError::Unavailable { what, source: io::Error::other(reason) });
     }
     let replication = info(&mut connection, "replication")?;
     if field(&replication, "role") != Some("master") {
-        let reason = "the server is a replica, which takes no writes; give its primary's address".to_owned();
+        let reason =
+            "the server is a replica, which takes no writes; give its primary's address".to_owned();
         let what = "cannot open the Redis lock".to_owned();
         return Err(LockError::Unavailable { what, source: io::Error::other(reason) });
     }
@@ -54,12 +58,15 @@ pub(super) fn inspect(node: &Node, key: &LockKey) -> Result<Inspection, LockErro
 
 fn read(answer: &Value) -> Result<Inspection, RedisError> {
     let Value::Array(parts) = answer else { return Err(unexpected(answer)) };
-    let [now, incarnation, state, readers, queue, patience, crowd, _ended] = parts.as_slice() else {
+    let [now, incarnation, state, readers, queue, patience, crowd, _ended] = parts.as_slice()
+    else {
         return Err(unexpected(answer));
     };
     let now: i64 = text_of(now)?.parse().map_err(|_| unexpected(answer))?;
     let state = Vec::<(String, String)>::from_redis_value_ref(state)?;
-    let of = |name: &str| state.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
+    let of = |name: &str| {
+        state.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str())
+    };
     let left = |ends: f64| Some(Duration::from_millis((ends as i64 - now).max(0) as u64));
     let some = |part: &Value| {
         let (count, some) = <(u64, Vec<(String, f64)>)>::from_redis_value_ref(part)?;
@@ -71,21 +78,35 @@ fn read(answer: &Value) -> Result<Inspection, RedisError> {
     let (crowding, crowd) = some(crowd)?;
     let participant = |mode, who: String, ends_in| Participant { mode, who, ends_in };
     let writer = Some(of("writer")).filter(|writer| !writer.is_empty());
-    let writer = writer
-        .map(|writer| participant(Mode::Exclusive, writer.to_owned(), left(of("ends").parse().unwrap_or_default())));
-    let ends = |who: &str| patience.iter().find(|(other, _)| other == who).and_then(|(_, ends)| left(*ends));
+    let writer = writer.map(|writer| {
+        participant(
+            Mode::Exclusive,
+            writer.to_owned(),
+            left(of("ends").parse().unwrap_or_default()),
+        )
+    });
+    let ends = |who: &str| {
+        patience.iter().find(|(other, _)| other == who).and_then(|(_, ends)| left(*ends))
+    };
     let readers = readers.into_iter().map(|(who, ends)| participant(Mode::Shared, who, left(ends)));
-    let queue = queue.into_iter().map(|(who, _)| participant(Mode::Exclusive, who.clone(), ends(&who)));
+    let queue =
+        queue.into_iter().map(|(who, _)| participant(Mode::Exclusive, who.clone(), ends(&who)));
     let crowd = crowd.into_iter().map(|(who, ends)| participant(Mode::Shared, who, left(ends)));
     let incarnation = text_of(incarnation)?.to_owned();
     let token = of("epoch").parse().ok().zip(of("counter").parse().ok());
     let token = token.and_then(|(epoch, counter)| FencingToken::new(epoch, counter));
     let mut notes = Vec::new();
     if of("incarnation") != incarnation || token.is_none_or(|token| token.counter() == 0) {
-        notes.push("the next writer will seed it: this memory is new, or of another run of the server".to_owned());
+        notes.push(
+            "the next writer will seed it: this memory is new, or of another run of the server"
+                .to_owned(),
+        );
     }
     if of("unsealed") == "1" {
-        notes.push("a writer's lease ran out: the next writer will seal its token in the database first".to_owned());
+        notes.push(
+            "a writer's lease ran out: the next writer will seal its token in the database first"
+                .to_owned(),
+        );
     }
     let listed = (readers.len() + queue.len() + crowd.len()) as u64;
     let more = (reading + queued + crowding).saturating_sub(listed);
@@ -93,5 +114,11 @@ fn read(answer: &Value) -> Result<Inspection, RedisError> {
         notes.push(format!("and {more} more"));
     }
     let holders = writer.into_iter().chain(readers).collect();
-    Ok(Inspection { holders, waiting: queue.chain(crowd).collect(), token, incarnation: Some(incarnation), notes })
+    Ok(Inspection {
+        holders,
+        waiting: queue.chain(crowd).collect(),
+        token,
+        incarnation: Some(incarnation),
+        notes,
+    })
 }

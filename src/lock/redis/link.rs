@@ -70,7 +70,9 @@ impl Link {
         keys: &Keys,
         call: Call<'_>,
     ) -> Result<Value, RedisError> {
-        let command = call.command(server.script.get_hash(), keys, &self.run, &server.terms).get_packed_command();
+        let command = call
+            .command(server.script.get_hash(), keys, &self.run, &server.terms)
+            .get_packed_command();
         self.connection.send_packed_command(&command)?;
         self.settle(requests)?;
         match self.receive() {
@@ -85,7 +87,9 @@ impl Link {
 
     /// Publishes a message that says nothing.
     pub(super) fn publish(&mut self, requests: &Requests, channel: &str) -> Result<(), RedisError> {
-        self.connection.send_packed_command(&redis::cmd("PUBLISH").arg(channel).arg("").get_packed_command())?;
+        self.connection.send_packed_command(
+            &redis::cmd("PUBLISH").arg(channel).arg("").get_packed_command(),
+        )?;
         self.settle(requests)?;
         self.receive().map(drop)
     }
@@ -97,7 +101,8 @@ impl Link {
         request: &Arc<Request>,
         release: Call<'_>,
     ) -> Result<(), RedisError> {
-        let command = release.command(server.script.get_hash(), &request.keys, &self.run, &server.terms);
+        let command =
+            release.command(server.script.get_hash(), &request.keys, &self.run, &server.terms);
         self.connection.send_packed_command(&command.get_packed_command())?;
         self.unread.push_back(Arc::clone(request));
         Ok(())
@@ -164,7 +169,11 @@ impl Links {
         let waited = self.returned.wait_timeout_while(lock(&self.state), PATIENCE, is_full);
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "all connections to Redis are in use").into());
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "all connections to Redis are in use",
+            )
+            .into());
         }
         state.in_use += 1;
         Ok((state.idle.pop(), Place { links: self }))

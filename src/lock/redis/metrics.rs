@@ -35,13 +35,19 @@ impl Metrics {
         }
         Self {
             grants,
-            hand_off: HistogramVec::new(hand_off.buckets(buckets), &["mode"]).expect("the names are valid"),
-            leases_lost: IntCounter::new("fencepost_lock_leases_lost_total", lost).expect("the name is valid"),
+            hand_off: HistogramVec::new(hand_off.buckets(buckets), &["mode"])
+                .expect("the names are valid"),
+            leases_lost: IntCounter::new("fencepost_lock_leases_lost_total", lost)
+                .expect("the name is valid"),
         }
     }
 
     pub(super) fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        vec![Box::new(self.grants.clone()), Box::new(self.hand_off.clone()), Box::new(self.leases_lost.clone())]
+        vec![
+            Box::new(self.grants.clone()),
+            Box::new(self.hand_off.clone()),
+            Box::new(self.leases_lost.clone()),
+        ]
     }
 
     pub(super) fn count_grant(&self, mode: Mode, path: Path) {

@@ -98,7 +98,11 @@ impl Request {
     }
 
     /// Waits until `ready` makes something of it, or the time is up.
-    pub(super) fn wait_for<T>(&self, deadline: &Deadline, ready: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+    pub(super) fn wait_for<T>(
+        &self,
+        deadline: &Deadline,
+        ready: impl FnMut(&mut State) -> Option<T>,
+    ) -> Option<T> {
         let (_state, ready) = deadline.wait_for(&self.changed, self.state(), ready);
         ready
     }
@@ -120,7 +124,12 @@ impl Requests {
             key: key.clone(),
             keys: Keys::of(key),
             mode,
-            state: Mutex::new(State { stage: Stage::Asking, sealed: false, may_stray: false, called: false }),
+            state: Mutex::new(State {
+                stage: Stage::Asking,
+                sealed: false,
+                may_stray: false,
+                called: false,
+            }),
             changed: Condvar::new(),
         });
         lock(&self.open).insert(number, Arc::clone(&request));

@@ -23,10 +23,9 @@ const SWITCHES: [(&str, &str); 5] = [
 /// The script's text.
 pub(super) fn text() -> Cow<'static, str> {
     let off = |(name, line): &(&str, &'static str)| failpoint::is_off(name).then_some(*line);
-    SWITCHES
-        .iter()
-        .filter_map(off)
-        .fold(Cow::Borrowed(TEXT), |text, line| Cow::Owned(text.replace(line, &line.replace("true", "false"))))
+    SWITCHES.iter().filter_map(off).fold(Cow::Borrowed(TEXT), |text, line| {
+        Cow::Owned(text.replace(line, &line.replace("true", "false")))
+    })
 }
 
 /// The keys of one graph's lock, all in one slot.
@@ -123,7 +122,9 @@ impl Standing {
             ["held", epoch, counter, incarnation, unsealed] => {
                 Ok(Self::Held(Some(WriterGrant::read(epoch, counter, incarnation, unsealed))))
             }
-            ["queued", ms] => Ok(Self::Queued(Duration::from_millis(ms.parse().unwrap_or_default()))),
+            ["queued", ms] => {
+                Ok(Self::Queued(Duration::from_millis(ms.parse().unwrap_or_default())))
+            }
             ["busy"] => Ok(Self::Busy),
             ["ended"] => Ok(Self::Ended),
             ["none"] => Ok(Self::None),
@@ -171,7 +172,10 @@ impl HandOver {
             }),
             ["r", at_us, numbers @ ..] => Some(Self {
                 at_us: at_us.parse().ok()?,
-                requests: numbers.iter().map(|number| number.parse().ok()).collect::<Option<_>>()?,
+                requests: numbers
+                    .iter()
+                    .map(|number| number.parse().ok())
+                    .collect::<Option<_>>()?,
                 grant: None,
             }),
             _ => None,

@@ -58,11 +58,18 @@ impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let database = self.info.redis_settings().db();
         // An address of IPv6 needs its brackets.
-        let bracketed = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let bracketed =
+            |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         match self.info.addr() {
-            ConnectionAddr::TcpTls { host, port, .. } => write!(f, "rediss://{}:{port}/{database}", bracketed(host)),
-            ConnectionAddr::Unix(path) => write!(f, "redis+unix://{}?db={database}", path.display()),
-            ConnectionAddr::Tcp(host, port) => write!(f, "redis://{}:{port}/{database}", bracketed(host)),
+            ConnectionAddr::TcpTls { host, port, .. } => {
+                write!(f, "rediss://{}:{port}/{database}", bracketed(host))
+            }
+            ConnectionAddr::Unix(path) => {
+                write!(f, "redis+unix://{}?db={database}", path.display())
+            }
+            ConnectionAddr::Tcp(host, port) => {
+                write!(f, "redis://{}:{port}/{database}", bracketed(host))
+            }
             other => write!(f, "redis://{other}/{database}"),
         }
     }

@@ -11,8 +11,8 @@ use fencepost::lock::Mode;
 
 use super::{Fixture, unhurried};
 use crate::support::ask::{
-    accepted, changeset, conditional, delete_job, dry_run, in_line, keyed, put_dataset, put_job, rejection_of,
-    verdicts, write,
+    accepted, changeset, conditional, delete_job, dry_run, in_line, keyed, put_dataset, put_job,
+    rejection_of, verdicts, write,
 };
 use crate::support::cluster::{GRAPH, LIMIT, name, wait_until};
 use crate::support::requests::Requests;
@@ -21,7 +21,10 @@ use crate::support::storm::{audit, audit_graph};
 /// Puts `writes` in line while nobody can take a turn, so that one turn serves them all, if turns are shared; says what each was answered.
 fn served_together(fixture: &impl Fixture, node: &Service, writes: Vec<Write>) -> Vec<Verdict> {
     let count = writes.len();
-    let before = (node.metrics().write_batch.get_sample_count(), node.metrics().write_batch.get_sample_sum());
+    let before = (
+        node.metrics().write_batch.get_sample_count(),
+        node.metrics().write_batch.get_sample_sum(),
+    );
     // The one that holds up the line is a turn of its own.
     let held_up = fixture.hold_up(node);
     let waiting = in_line(node, GRAPH, writes);
@@ -51,7 +54,11 @@ pub fn writes_in_line_are_served_together_each_with_its_own_verdict(fixture: &im
     assert_eq!(audit.version, 101);
     let mut transactions = HashSet::new();
     for (n, logged) in audit.log[1..].iter().enumerate() {
-        assert!(logged.text.contains(&format!("\"job-{n}\"")), "each has a change row of its own: {}", logged.text);
+        assert!(
+            logged.text.contains(&format!("\"job-{n}\"")),
+            "each has a change row of its own: {}",
+            logged.text
+        );
         transactions.insert((logged.token, &logged.attempt));
     }
     assert_eq!(transactions.len() as u64, fixture.turns_for(100), "one transaction for a turn");
@@ -106,7 +113,9 @@ pub fn batches_of_any_requests_give_the_verdicts_that_one_by_one_gives(fixture: 
     for (batch, together) in batches.iter().zip(&together) {
         for (n, (write, together)) in batch.iter().zip(together).enumerate() {
             let verdict = match nodes[n % 2].write_and_wait(&alone, write.clone()) {
-                Err(Refusal::GraphNotFound { .. }) => Err(Refusal::GraphNotFound { graph: name(GRAPH) }),
+                Err(Refusal::GraphNotFound { .. }) => {
+                    Err(Refusal::GraphNotFound { graph: name(GRAPH) })
+                }
                 other => other,
             };
             assert_eq!(verdict, *together, "{write:?}");
@@ -114,11 +123,15 @@ pub fn batches_of_any_requests_give_the_verdicts_that_one_by_one_gives(fixture: 
         node.create_graph_and_wait(&alone).unwrap();
     }
     let logs = [GRAPH, "alone"].map(|graph| audit_graph(&mut fixture.site().sql(), graph));
-    let [together_log, alone_log] = logs.each_ref().map(|audit| audit.log.iter().map(|logged| &logged.text));
+    let [together_log, alone_log] =
+        logs.each_ref().map(|audit| audit.log.iter().map(|logged| &logged.text));
     assert!(together_log.eq(alone_log), "the change logs differ");
     for graph in [GRAPH, "alone"] {
         let image = node.read_and_wait(&name(graph)).unwrap();
-        assert_eq!((image.key.version, image.graph.digest()), (logs[0].version, logs[0].digest.clone()));
+        assert_eq!(
+            (image.key.version, image.graph.digest()),
+            (logs[0].version, logs[0].digest.clone())
+        );
     }
     assert_eq!(kinds_of(&batches, &together), EVERY_KIND.into());
 }
@@ -203,7 +216,9 @@ fn kind_of(write: &Write, verdict: &Verdict) -> &'static str {
         Err(Refusal::GraphNotFound { .. }) => "graph not found",
         Err(Refusal::KeyReused) => "key reused",
         Err(Refusal::Rejected { rejection, .. }) => match rejection {
-            Rejection::PreconditionFailed { operation: None, .. } => "precondition of the whole failed",
+            Rejection::PreconditionFailed { operation: None, .. } => {
+                "precondition of the whole failed"
+            }
             Rejection::PreconditionFailed { .. } => "precondition of a step failed",
             Rejection::JobNotFound { .. } => "job not found",
             Rejection::DatasetNotFound { .. } => "dataset not found",
@@ -232,9 +247,15 @@ pub fn no_verdict_of_a_batch_leaves_before_its_commit(fixture: &impl Fixture) {
         let go_on = fixture.hold_up_a_commit(|| held_up.release());
         Box::new(move || go_on.send(()).unwrap())
     };
-    wait_until("both batches are judged", || node.metrics().decide.get_sample_count() == judged + 2);
+    wait_until("both batches are judged", || {
+        node.metrics().decide.get_sample_count() == judged + 2
+    });
     for verdict in &waiting {
-        assert_eq!(verdict.try_recv(), Err(mpsc::TryRecvError::Empty), "a verdict left before the commit");
+        assert_eq!(
+            verdict.try_recv(),
+            Err(mpsc::TryRecvError::Empty),
+            "a verdict left before the commit"
+        );
     }
     if !fixture.reads_wait() {
         let image = node.read_and_wait(&name(GRAPH)).unwrap();
@@ -244,7 +265,11 @@ pub fn no_verdict_of_a_batch_leaves_before_its_commit(fixture: &impl Fixture) {
     assert!(verdicts(waiting)[0].is_ok());
     let image = node.read_and_wait(&name(GRAPH)).unwrap();
     assert_eq!(image.graph.digest(), audit(fixture.site()).digest);
-    assert_eq!(node.metrics().images_ahead_of_store.get(), 0, "an image was published before its commit");
+    assert_eq!(
+        node.metrics().images_ahead_of_store.get(),
+        0,
+        "an image was published before its commit"
+    );
 }
 
 pub fn a_full_line_is_refused_and_nothing_else_suffers(fixture: &impl Fixture) {
@@ -257,7 +282,10 @@ pub fn a_full_line_is_refused_and_nothing_else_suffers(fixture: &impl Fixture) {
     let waiting = in_line(&node, GRAPH, (1..=5).map(put));
     let refused = verdicts(in_line(&node, GRAPH, (6..9).map(put)));
     for verdict in refused {
-        assert!(matches!(&verdict, Err(Refusal::Contended { what }) if what.contains("5 writes")), "{verdict:?}");
+        assert!(
+            matches!(&verdict, Err(Refusal::Contended { what }) if what.contains("5 writes")),
+            "{verdict:?}"
+        );
     }
     assert_eq!(node.metrics().overflows.get(), 3);
     // Another graph has a line of its own.
@@ -280,12 +308,16 @@ pub fn a_thousand_waiting_writes_hold_no_thread(fixture: &impl Fixture) {
     let waiting = in_line(&node, GRAPH, (0..1000).map(put));
     assert_eq!(node.waiting().0, 1000);
     for n in 0..10 {
-        assert_eq!(node.write_and_wait(&name("other"), put(n)).map(|accepted| accepted.version), Ok(n as u64 + 1));
+        assert_eq!(
+            node.write_and_wait(&name("other"), put(n)).map(|accepted| accepted.version),
+            Ok(n as u64 + 1)
+        );
         assert_eq!(node.read_and_wait(&name("other")).unwrap().key.version, n as u64 + 1);
     }
     assert_eq!(node.waiting().0, 1000);
     held_up.release();
-    let versions: Vec<u64> = verdicts(waiting).into_iter().map(|verdict| verdict.unwrap().version).collect();
+    let versions: Vec<u64> =
+        verdicts(waiting).into_iter().map(|verdict| verdict.unwrap().version).collect();
     assert_eq!(versions, (1..=1000).collect::<Vec<u64>>());
     let turns = node.metrics().write_batch.get_sample_count();
     if fixture.shares_turns() {
@@ -299,7 +331,8 @@ pub fn a_batch_that_the_database_refuses_is_run_again_one_by_one(fixture: &impl 
     let node = fixture.node_with_graph();
     accepted(&node, [put_dataset("d")]);
     fixture.site().refuse_jobs_named("poison");
-    let (before, loads) = (node.metrics().write_batch.get_sample_count(), node.metrics().image_loads.get());
+    let (before, loads) =
+        (node.metrics().write_batch.get_sample_count(), node.metrics().image_loads.get());
     let held_up = fixture.hold_up(&node);
     let writes = ["a", "b", "poison", "c"].map(|job| changeset([put_job(job, &["d"], &[])]));
     let waiting = in_line(&node, GRAPH, writes);
@@ -307,10 +340,15 @@ pub fn a_batch_that_the_database_refuses_is_run_again_one_by_one(fixture: &impl 
     let verdicts = verdicts(waiting);
     let turns = node.metrics().write_batch.get_sample_count() - before;
     assert_eq!(turns, 1 + fixture.turns_for(4), "they were in one batch, if there are batches");
-    let versions: Vec<_> =
-        verdicts.iter().map(|verdict| verdict.as_ref().ok().map(|accepted| accepted.version)).collect();
+    let versions: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| verdict.as_ref().ok().map(|accepted| accepted.version))
+        .collect();
     assert_eq!(versions, [Some(2), Some(3), None, Some(4)]);
-    assert!(node.metrics().image_loads.get() > loads, "images that led to refused rows are thrown away");
+    assert!(
+        node.metrics().image_loads.get() > loads,
+        "images that led to refused rows are thrown away"
+    );
     assert!(
         matches!(verdicts[2], Err(Refusal::Internal { .. })),
         "a bug is never told as a broken rule: {:?}",
@@ -325,7 +363,8 @@ pub fn a_batch_that_the_database_refuses_is_run_again_one_by_one(fixture: &impl 
 }
 
 pub fn a_lock_that_does_not_come_free_is_told_as_contended(fixture: &impl Fixture) {
-    let node = fixture.node_with(Limits { lock_wait: Duration::from_millis(50), ..Limits::default() });
+    let node =
+        fixture.node_with(Limits { lock_wait: Duration::from_millis(50), ..Limits::default() });
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
     let verdict = write(&node, [put_dataset("d")]);
@@ -346,13 +385,18 @@ pub fn a_frozen_graph_takes_reads_and_no_writes(fixture: &impl Fixture) {
     let store = fixture.site().store();
     let head = store.freeze(&name(GRAPH), Some("elsewhere")).unwrap().unwrap();
     assert_eq!(head.version, 1);
-    let frozen = Err(Refusal::Frozen { graph: name(GRAPH), moved_to: Some("elsewhere".to_owned()) });
+    let frozen =
+        Err(Refusal::Frozen { graph: name(GRAPH), moved_to: Some("elsewhere".to_owned()) });
     for node in [&node, &fixture.node()] {
         assert_eq!(write(node, [put_dataset("e")]), frozen);
         assert_eq!(write(node, [put_dataset("d")]), frozen);
         assert_eq!(node.write_and_wait(&name(GRAPH), dry_run([put_dataset("e")])), frozen);
         assert_eq!(node.write_and_wait(&name(GRAPH), crate::support::ask::delete_graph()), frozen);
-        assert_eq!(node.write_and_wait(&name(GRAPH), first.clone()), told, "what was accepted is answered again");
+        assert_eq!(
+            node.write_and_wait(&name(GRAPH), first.clone()),
+            told,
+            "what was accepted is answered again"
+        );
         let another = keyed(changeset([put_dataset("e")]), "another key", "f");
         assert_eq!(node.write_and_wait(&name(GRAPH), another), frozen);
         assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().key.version, 1);
@@ -376,7 +420,9 @@ pub fn reads_in_line_are_served_by_one_look(fixture: &impl Fixture) {
     let (sender, receiver) = mpsc::channel();
     for _ in 0..200 {
         let sender = sender.clone();
-        node.read(&name(GRAPH), move |image| drop(sender.send(image.map(|image| image.key.version))));
+        node.read(&name(GRAPH), move |image| {
+            drop(sender.send(image.map(|image| image.key.version)))
+        });
     }
     held_up.release();
     for _ in 0..200 {
@@ -392,8 +438,10 @@ pub fn a_batch_ends_at_its_limit_of_bytes(fixture: &impl Fixture) {
     let held_up = fixture.hold_up(&node);
     // 60 + 40 fit, then 200 alone, then the rest: three turns, if they are shared.
     let sizes = [60, 40, 200, 50, 50];
-    let writes =
-        sizes.iter().enumerate().map(|(n, &bytes)| Write { bytes, ..changeset([put_dataset(&format!("d{n}"))]) });
+    let writes = sizes
+        .iter()
+        .enumerate()
+        .map(|(n, &bytes)| Write { bytes, ..changeset([put_dataset(&format!("d{n}"))]) });
     let waiting = in_line(&node, GRAPH, writes);
     held_up.release();
     assert!(verdicts(waiting).iter().all(Result::is_ok));

@@ -4,7 +4,9 @@ use fencepost::design::Accepted;
 use fencepost::graph::Rejection;
 
 use super::Fixture;
-use crate::support::ask::{accepted, delete_job, dry_run, put_dataset, put_job, rejected, rejection_of, write};
+use crate::support::ask::{
+    accepted, delete_job, dry_run, put_dataset, put_job, rejected, rejection_of, write,
+};
 use crate::support::cluster::{GRAPH, name};
 use crate::support::storm::audit;
 
@@ -20,7 +22,8 @@ pub fn two_jobs_swap_their_outputs_at_once(fixture: &impl Fixture) {
 pub fn one_bad_step_rejects_the_whole(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     let before = audit(fixture.site()).digest;
-    let (rejection, version) = rejected(&node, [put_job("a", &[], &["x"]), put_job("b", &[], &["x"])]);
+    let (rejection, version) =
+        rejected(&node, [put_job("a", &[], &["x"]), put_job("b", &[], &["x"])]);
     assert!(matches!(rejection, Rejection::SecondProducer { operation: 1, .. }), "{rejection:?}");
     assert_eq!((version, audit(fixture.site()).digest), (0, before));
 }
@@ -43,8 +46,14 @@ pub fn a_dry_run_judges_and_changes_nothing(fixture: &impl Fixture) {
     accepted(&node, [put_job("a", &["x"], &["y"])]);
     let before = audit(fixture.site()).digest;
     let ask = |operations| node.write_and_wait(&name(GRAPH), dry_run(operations));
-    assert_eq!(ask(vec![put_dataset("d")]), Ok(Accepted { version: 1, changed: true, created: true }));
-    assert_eq!(ask(vec![put_job("a", &["x"], &["y"])]), Ok(Accepted { version: 1, changed: false, created: false }));
+    assert_eq!(
+        ask(vec![put_dataset("d")]),
+        Ok(Accepted { version: 1, changed: true, created: true })
+    );
+    assert_eq!(
+        ask(vec![put_job("a", &["x"], &["y"])]),
+        Ok(Accepted { version: 1, changed: false, created: false })
+    );
     let (rejection, version) = rejection_of(ask(vec![put_job("b", &["y"], &["x"])]));
     assert!(matches!(rejection, Rejection::Cycle { .. }) && version == 1, "{rejection:?}");
     let after = audit(fixture.site());

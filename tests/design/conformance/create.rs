@@ -11,7 +11,10 @@ pub fn a_new_graph_is_empty_at_version_0(fixture: &impl Fixture) {
     let verdict = node.create_graph_and_wait(&name(GRAPH));
     assert_eq!(verdict, Ok(Accepted { version: 0, changed: true, created: true }));
     let image = node.read_and_wait(&name(GRAPH)).unwrap();
-    assert_eq!((image.key.version, image.graph.job_count(), image.graph.dataset_count()), (0, 0, 0));
+    assert_eq!(
+        (image.key.version, image.graph.job_count(), image.graph.dataset_count()),
+        (0, 0, 0)
+    );
 }
 
 pub fn creating_a_graph_that_is_there_changes_nothing(fixture: &impl Fixture) {
@@ -49,7 +52,9 @@ pub fn two_nodes_create_one_graph(fixture: &impl Fixture) {
     for n in 0..20 {
         let graph = name(&format!("graph-{n}"));
         let created = std::thread::scope(|scope| {
-            let creating = nodes.each_ref().map(|node| scope.spawn(|| node.create_graph_and_wait(&graph).unwrap()));
+            let creating = nodes
+                .each_ref()
+                .map(|node| scope.spawn(|| node.create_graph_and_wait(&graph).unwrap()));
             creating.map(|thread| thread.join().unwrap().created)
         });
         assert_eq!(created.iter().filter(|created| **created).count(), 1, "one of them created it");

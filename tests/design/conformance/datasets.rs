@@ -4,7 +4,9 @@ use fencepost::design::Accepted;
 use fencepost::graph::{Operation, Rejection};
 
 use super::Fixture;
-use crate::support::ask::{accepted, delete_dataset, delete_job, json, put_dataset, put_job, rejected, write};
+use crate::support::ask::{
+    accepted, delete_dataset, delete_job, json, put_dataset, put_job, rejected, write,
+};
 use crate::support::cluster::{GRAPH, name};
 use crate::support::storm::audit;
 
@@ -20,7 +22,10 @@ pub fn a_dataset_in_use_is_not_deleted(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     accepted(&node, [put_dataset("d"), put_job("j", &["d"], &[])]);
     let (rejection, _) = rejected(&node, [delete_dataset("d")]);
-    assert_eq!(rejection, Rejection::DatasetInUse { name: name("d"), jobs: vec![name("j")], operation: 0 });
+    assert_eq!(
+        rejection,
+        Rejection::DatasetInUse { name: name("d"), jobs: vec![name("j")], operation: 0 }
+    );
     accepted(&node, [delete_dataset("d"), delete_job("j")]);
     assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().graph.dataset_count(), 0);
 }
@@ -29,7 +34,10 @@ pub fn metadata_is_replaced_and_equal_metadata_changes_nothing(fixture: &impl Fi
     let node = fixture.node_with_graph();
     let put = |metadata: &str| Operation::PutDataset { name: name("d"), metadata: json(metadata) };
     accepted(&node, [put(r#"{"a":1}"#)]);
-    assert_eq!(write(&node, [put(r#"{ "a": 1 }"#)]), Ok(Accepted { version: 1, changed: false, created: false }));
+    assert_eq!(
+        write(&node, [put(r#"{ "a": 1 }"#)]),
+        Ok(Accepted { version: 1, changed: false, created: false })
+    );
     assert_eq!(accepted(&node, [put("{}")]), 2);
     let image = fixture.node().read_and_wait(&name(GRAPH)).unwrap();
     assert_eq!(image.graph.dataset("d").unwrap().metadata().unwrap().as_str(), "{}");

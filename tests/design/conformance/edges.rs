@@ -23,10 +23,16 @@ pub fn an_edge_is_added_once_and_removed_once(fixture: &impl Fixture) {
     let verdict = write(&node, [add(Side::Input, "j", "d")]);
     assert_eq!(verdict, Ok(Accepted { version: 2, changed: true, created: true }));
     let (rejection, _) = rejected(&node, [add(Side::Input, "j", "d")]);
-    assert_eq!(rejection, Rejection::EdgeExists { job: name("j"), dataset: name("d"), operation: 0 });
+    assert_eq!(
+        rejection,
+        Rejection::EdgeExists { job: name("j"), dataset: name("d"), operation: 0 }
+    );
     assert_eq!(accepted(&node, [remove(Side::Input, "j", "d")]), 3);
     let (rejection, _) = rejected(&node, [remove(Side::Input, "j", "d")]);
-    assert_eq!(rejection, Rejection::EdgeNotFound { job: name("j"), dataset: name("d"), operation: 0 });
+    assert_eq!(
+        rejection,
+        Rejection::EdgeNotFound { job: name("j"), dataset: name("d"), operation: 0 }
+    );
     assert_eq!(audit(fixture.site()).version, 3);
 }
 

@@ -29,7 +29,10 @@ pub fn the_same_key_gives_the_same_answer_and_is_done_once(fixture: &impl Fixtur
 pub fn the_same_key_for_another_request_is_refused(fixture: &impl Fixture) {
     let (node, other) = (fixture.node_with_graph(), fixture.node());
     ask(&node, keyed(changeset([put_dataset("d")]), "k", "f")).unwrap();
-    assert_eq!(ask(&other, keyed(changeset([put_dataset("e")]), "k", "g")), Err(Refusal::KeyReused));
+    assert_eq!(
+        ask(&other, keyed(changeset([put_dataset("e")]), "k", "g")),
+        Err(Refusal::KeyReused)
+    );
     assert_eq!(audit(fixture.site()).version, 1);
 }
 
@@ -67,7 +70,11 @@ pub fn an_answer_is_kept_for_a_day(fixture: &impl Fixture) {
     age("new", 24 * 60 - 1);
     assert!(ask(&node, request("new")).unwrap().version == 1);
     let again = ask(&node, request("old"));
-    assert_eq!(again, Ok(Accepted { version: 1, changed: false, created: false }), "judged anew after a day");
+    assert_eq!(
+        again,
+        Ok(Accepted { version: 1, changed: false, created: false }),
+        "judged anew after a day"
+    );
 }
 
 pub fn a_dry_run_neither_keeps_nor_uses_a_key(fixture: &impl Fixture) {
@@ -114,14 +121,18 @@ pub fn a_key_is_kept_across_deletion(fixture: &impl Fixture) {
     assert_eq!(ask(&node, deletion()), deleted);
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     assert_eq!(ask(&fixture.node(), deletion()), deleted);
-    assert!(node.read_and_wait(&name(GRAPH)).is_ok(), "the second deletion was the first one's answer");
+    assert!(
+        node.read_and_wait(&name(GRAPH)).is_ok(),
+        "the second deletion was the first one's answer"
+    );
 }
 
 pub fn one_key_on_two_nodes_at_once_creates_one_graph(fixture: &impl Fixture) {
     let nodes = [fixture.node(), fixture.node()];
     for n in 0..30 {
         let graph = format!("graph-{n}");
-        let waiting = [&nodes[0], &nodes[1], &nodes[0], &nodes[1]].map(|node| create(node, &graph, "k"));
+        let waiting =
+            [&nodes[0], &nodes[1], &nodes[0], &nodes[1]].map(|node| create(node, &graph, "k"));
         for verdict in waiting.map(|waiting| waiting.recv_timeout(LIMIT).unwrap()) {
             assert_eq!(verdict, Ok(Accepted { version: 0, changed: true, created: true }));
         }

@@ -38,10 +38,21 @@ pub fn readers_never_see_a_version_go_back_or_half_a_changeset(fixture: &impl Fi
                     let before = answered.load(Ordering::SeqCst);
                     let image = node.read_and_wait(&name(GRAPH)).unwrap();
                     let version = image.key.version;
-                    assert!(version >= before, "version {version} was read after {before} was answered");
+                    assert!(
+                        version >= before,
+                        "version {version} was read after {before} was answered"
+                    );
                     assert!(version >= last, "version {version} was read after {last}");
-                    let inputs =
-                        |job: &str| image.graph.job(job).unwrap().inputs().into_iter().cloned().collect::<Vec<_>>();
+                    let inputs = |job: &str| {
+                        image
+                            .graph
+                            .job(job)
+                            .unwrap()
+                            .inputs()
+                            .into_iter()
+                            .cloned()
+                            .collect::<Vec<_>>()
+                    };
                     assert_eq!(inputs("left"), inputs("right"));
                     assert_eq!(inputs("left"), [name(&format!("d{}", version - 1))]);
                     last = version;
@@ -91,12 +102,19 @@ pub fn writes_that_exclude_each_other_never_both_hold(fixture: &impl Fixture) {
                 for _ in 0..30 {
                     let [a, b] = [0; 2].map(|_| format!("d{}", choices.below(6)));
                     let job = format!("j{}", choices.below(6));
-                    let count = if write(node, [put_job(&job, &[&a], &[&b])]).is_ok() { accepted } else { rejected };
+                    let count = if write(node, [put_job(&job, &[&a], &[&b])]).is_ok() {
+                        accepted
+                    } else {
+                        rejected
+                    };
                     count.fetch_add(1, Ordering::SeqCst);
                 }
             });
         }
     });
-    assert!(accepted.into_inner() > 0 && rejected.into_inner() > 0, "the writes were to get in each other's way");
+    assert!(
+        accepted.into_inner() > 0 && rejected.into_inner() > 0,
+        "the writes were to get in each other's way"
+    );
     audit(fixture.site());
 }

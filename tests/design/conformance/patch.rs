@@ -4,7 +4,9 @@ use fencepost::design::Accepted;
 use fencepost::graph::{JobPatch, Rejection, SpecPatch};
 
 use super::Fixture;
-use crate::support::ask::{accepted, json, patch_inputs, patch_job, put_job, put_job_with, rejected, write};
+use crate::support::ask::{
+    accepted, json, patch_inputs, patch_job, put_job, put_job_with, rejected, write,
+};
 use crate::support::cluster::{GRAPH, name};
 
 pub fn a_patch_changes_only_what_it_names(fixture: &impl Fixture) {

@@ -4,7 +4,8 @@ use fencepost::graph::{Changeset, Command, Precondition, Rejection};
 
 use super::Fixture;
 use crate::support::ask::{
-    accepted, conditional, delete_job, in_line, put_dataset, put_job, put_job_with, rejection_of, verdicts,
+    accepted, conditional, delete_job, in_line, put_dataset, put_job, put_job_with, rejection_of,
+    verdicts,
 };
 use crate::support::cluster::{GRAPH, name};
 use crate::support::storm::audit;
@@ -51,14 +52,22 @@ pub fn a_changeset_at_another_version_of_the_graph_is_refused(fixture: &impl Fix
     let (rejection, _) = rejection_of(other.write_and_wait(&name(GRAPH), at(0)));
     assert_eq!(
         rejection,
-        Rejection::PreconditionFailed { expected: Precondition::Version(0), actual: Some(1), operation: None }
+        Rejection::PreconditionFailed {
+            expected: Precondition::Version(0),
+            actual: Some(1),
+            operation: None
+        }
     );
     assert_eq!(other.write_and_wait(&name(GRAPH), at(1)).unwrap().version, 2);
     let deletion = Command::DeleteGraph { if_version: Some(1) };
     let (rejection, _) = rejection_of(other.write_and_wait(&name(GRAPH), deletion.into()));
     assert_eq!(
         rejection,
-        Rejection::PreconditionFailed { expected: Precondition::Version(1), actual: Some(2), operation: None }
+        Rejection::PreconditionFailed {
+            expected: Precondition::Version(1),
+            actual: Some(2),
+            operation: None
+        }
     );
 }
 

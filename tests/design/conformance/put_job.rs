@@ -9,7 +9,10 @@ use crate::support::cluster::{GRAPH, name};
 
 pub fn a_job_comes_with_its_edges_and_implied_datasets(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
-    let verdict = write(&node, [put_job_with("j/1 \"q\" 日本", &["b", "a"], &["c"], r#"{"z":1.0,"a":[null]}"#)]);
+    let verdict = write(
+        &node,
+        [put_job_with("j/1 \"q\" 日本", &["b", "a"], &["c"], r#"{"z":1.0,"a":[null]}"#)],
+    );
     assert_eq!(verdict, Ok(Accepted { version: 1, changed: true, created: true }));
     let image = fixture.node().read_and_wait(&name(GRAPH)).unwrap();
     let job = image.graph.job("j/1 \"q\" 日本").unwrap();
@@ -66,5 +69,8 @@ pub fn a_second_producer_is_refused(fixture: &impl Fixture) {
 pub fn a_diamond_is_fine(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     accepted(&node, [put_job("top", &[], &["l", "r"]), put_job("left", &["l"], &["l2"])]);
-    accepted(&node, [put_job("right", &["r"], &["r2"]), put_job("bottom", &["l2", "r2"], &["end"])]);
+    accepted(
+        &node,
+        [put_job("right", &["r"], &["r2"]), put_job("bottom", &["l2", "r2"], &["end"])],
+    );
 }

@@ -9,8 +9,17 @@ use crate::support::storm::audit;
 
 pub fn a_plan_lists_what_must_run_in_stages(fixture: &impl Fixture) {
     let (node, other) = (fixture.node_with_graph(), fixture.node());
-    accepted(&node, [put_job("extract", &["source"], &["raw"]), put_job("clean", &["raw"], &["clean"])]);
-    accepted(&node, [put_job("report", &["clean", "raw"], &["report"]), put_job("unrelated", &["raw"], &["other"])]);
+    accepted(
+        &node,
+        [put_job("extract", &["source"], &["raw"]), put_job("clean", &["raw"], &["clean"])],
+    );
+    accepted(
+        &node,
+        [
+            put_job("report", &["clean", "raw"], &["report"]),
+            put_job("unrelated", &["raw"], &["other"]),
+        ],
+    );
     let request = PlanRequest { datasets: vec![name("report")], ..PlanRequest::default() };
     let image = other.read_and_wait(&name(GRAPH)).unwrap();
     let plan = image.graph.plan(&request, 100).unwrap();
@@ -46,10 +55,9 @@ pub fn the_change_log_replays_to_the_same_digest(fixture: &impl Fixture) {
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     accepted(&node, [put_job("c", &["z"], &["y"])]);
     let audit = audit(fixture.site());
-    let replayed = audit
-        .log
-        .iter()
-        .fold(Graph::default(), |graph, logged| apply(&graph, &Change::from_canonical_json(&logged.text).unwrap().0));
+    let replayed = audit.log.iter().fold(Graph::default(), |graph, logged| {
+        apply(&graph, &Change::from_canonical_json(&logged.text).unwrap().0)
+    });
     assert_eq!((replayed.version(), replayed.digest()), (audit.version, audit.digest.clone()));
     assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().graph.digest(), audit.digest);
 }

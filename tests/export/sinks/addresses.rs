@@ -85,7 +85,16 @@ fn a_password_is_not_shown_even_of_what_is_no_url() {
     ];
     for login in logins {
         for rest in ["there/log", "there/database/journal", "there", "there:port/3/log", "/log"] {
-            for scheme in ["redis://", "rediss://", "nats://", "tls://", "postgres://", "mysql://", "redis:", ""] {
+            for scheme in [
+                "redis://",
+                "rediss://",
+                "nats://",
+                "tls://",
+                "postgres://",
+                "mysql://",
+                "redis:",
+                "",
+            ] {
                 match SinkUrl::parse(&format!("{scheme}{login}@{rest}")) {
                     Ok(url) => assert_hidden(url),
                     Err(error) => assert_hidden(error),
@@ -93,8 +102,13 @@ fn a_password_is_not_shown_even_of_what_is_no_url() {
             }
         }
     }
-    assert_hidden(SinkUrl::parse("postgres://there/database/journal?user=u&password=hemlock").unwrap());
-    assert_hidden(SinkUrl::parse("postgres://there/Database/Journal?user=u&password=hemlock@hemlock").unwrap_err());
+    assert_hidden(
+        SinkUrl::parse("postgres://there/database/journal?user=u&password=hemlock").unwrap(),
+    );
+    assert_hidden(
+        SinkUrl::parse("postgres://there/Database/Journal?user=u&password=hemlock@hemlock")
+            .unwrap_err(),
+    );
 }
 
 /// Nobody listens there: every client library says so in its own words.
@@ -125,7 +139,8 @@ fn assert_lets_in(good: &str, bad: &str) {
     place.exporter().append(&batch(&events(1, 0..1, "known"))).unwrap();
     assert_eq!(place.events().len(), 1);
     assert_hidden(SinkUrl::parse(good).unwrap());
-    let error = Place::at(bad.to_owned()).open(Purpose::Append).err().expect("the password is wrong");
+    let error =
+        Place::at(bad.to_owned()).open(Purpose::Append).err().expect("the password is wrong");
     assert!(matches!(error, SinkError::Away { .. }), "{error:?}");
     assert_hidden(error);
 }

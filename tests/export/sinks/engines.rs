@@ -8,7 +8,12 @@ use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
 
 /// Whatever is told while the engine is away, nothing is lost or doubled when the exporter asks and goes on.
-fn an_exporter_outlives_its_engine<E>(place: &Place, mut engine: E, kill: fn(&mut E), start: fn(&mut E)) {
+fn an_exporter_outlives_its_engine<E>(
+    place: &Place,
+    mut engine: E,
+    kill: fn(&mut E),
+    start: fn(&mut E),
+) {
     let written = events(1, 0..3, "killed");
     let mut sink = place.exporter();
     sink.append(&batch(&written[..1])).unwrap();
@@ -31,7 +36,11 @@ fn an_exporter_outlives_its_engine<E>(place: &Place, mut engine: E, kill: fn(&mu
     if let Err(error) = sink.append(&batch(&written[2..])) {
         assert!(matches!(error, SinkError::Away { .. }), "{error}");
         let last = sink.last().unwrap();
-        next = written.iter().position(|(_, event)| Some(event) == last.as_ref()).expect("it is one of them") + 1;
+        next = written
+            .iter()
+            .position(|(_, event)| Some(event) == last.as_ref())
+            .expect("it is one of them")
+            + 1;
     } else {
         next += 1;
     }
@@ -83,7 +92,10 @@ fn an_event_that_nats_does_not_take_is_told_before_anything_is_written() {
     written[2].1 = format!("{{\"large\":\"{}\"}}", "fence".repeat((2 << 20) / 5));
     let mut sink = place.exporter();
     let error = sink.append(&batch(&written)).unwrap_err().to_string();
-    assert!(error.contains("version 1, ordinal 2") && error.contains("raise max_payload"), "{error}");
+    assert!(
+        error.contains("version 1, ordinal 2") && error.contains("raise max_payload"),
+        "{error}"
+    );
     assert_eq!(place.events(), Vec::<String>::new());
     // And the smaller ones still go.
     sink.append(&batch(&written[..2])).unwrap();

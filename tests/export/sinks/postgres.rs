@@ -36,7 +36,9 @@ fn two_that_begin_in_transactions_beside_each_other_do_not_mix() {
     let wait_for = |sql: &mut PgConnection, waiting: i64, what: &str| {
         let count = "SELECT count(*) AS count FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        wait_until(limit(), what, || diesel::sql_query(count).get_result::<Count>(sql).unwrap().count == waiting);
+        wait_until(limit(), what, || {
+            diesel::sql_query(count).get_result::<Count>(sql).unwrap().count == waiting
+        });
     };
     let written = events(9, 0..3, "high");
     let (first, second) = thread::scope(|scope| {
@@ -55,7 +57,8 @@ fn two_that_begin_in_transactions_beside_each_other_do_not_mix() {
 #[test]
 fn what_was_committed_without_an_answer_is_found_when_it_is_asked_for() {
     let proxy = Proxy::to(Postgres::shared().port());
-    let place = Place::at(format!("postgres://postgres@127.0.0.1:{}/postgres/{}", proxy.port(), fresh()));
+    let place =
+        Place::at(format!("postgres://postgres@127.0.0.1:{}/postgres/{}", proxy.port(), fresh()));
     let written = events(1, 0..3, "unanswered");
     let mut sink = place.exporter();
     sink.append(&batch(&written[..1])).unwrap();

@@ -66,22 +66,36 @@ fn nats_streams_that_would_lose_events_or_hold_others() {
     let cases = [
         (r#""subjects":["fencepost.NAME"],"storage":"memory""#, "in memory"),
         (r#""subjects":["fencepost.NAME"],"storage":"file","max_msgs":10"#, "the limit max_msgs"),
-        (r#""subjects":["fencepost.NAME"],"storage":"file","max_bytes":1000"#, "the limit max_bytes"),
-        (r#""subjects":["fencepost.NAME"],"storage":"file","max_age":1000000000"#, "the limit max_age"),
+        (
+            r#""subjects":["fencepost.NAME"],"storage":"file","max_bytes":1000"#,
+            "the limit max_bytes",
+        ),
+        (
+            r#""subjects":["fencepost.NAME"],"storage":"file","max_age":1000000000"#,
+            "the limit max_age",
+        ),
         (
             r#""subjects":["fencepost.NAME"],"storage":"file","max_msgs_per_subject":1"#,
             "the limit max_msgs_per_subject",
         ),
-        (r#""subjects":["fencepost.NAME"],"storage":"file","max_msg_size":100"#, "the limit max_msg_size"),
+        (
+            r#""subjects":["fencepost.NAME"],"storage":"file","max_msg_size":100"#,
+            "the limit max_msg_size",
+        ),
         (r#""subjects":["fencepost.NAME"],"storage":"file","retention":"workqueue""#, "retention"),
         (r#""subjects":["NAME.>"],"storage":"file""#, "its one subject is not fencepost.NAME"),
-        (r#""subjects":["fencepost.NAME","NAME.too"],"storage":"file""#, "its one subject is not fencepost.NAME"),
+        (
+            r#""subjects":["fencepost.NAME","NAME.too"],"storage":"file""#,
+            "its one subject is not fencepost.NAME",
+        ),
     ];
     for (settings, what) in cases {
         let name = fresh();
         let settings = settings.replace("NAME", &name);
-        let answer =
-            nats.request(&format!("$JS.API.STREAM.CREATE.{name}"), &format!(r#"{{"name":"{name}",{settings}}}"#));
+        let answer = nats.request(
+            &format!("$JS.API.STREAM.CREATE.{name}"),
+            &format!(r#"{{"name":"{name}",{settings}}}"#),
+        );
         assert!(!answer.contains("\"error\""), "{answer}");
         assert_refused(&Place::at(format!("{}/{name}", nats.url())), &what.replace("NAME", &name));
     }
@@ -91,7 +105,8 @@ fn nats_streams_that_would_lose_events_or_hold_others() {
 fn nats_streams_that_were_made_in_advance_are_taken_if_they_keep_all() {
     let nats = Nats::shared();
     let name = fresh();
-    let settings = format!(r#"{{"name":"{name}","subjects":["fencepost.{name}"],"storage":"file"}}"#);
+    let settings =
+        format!(r#"{{"name":"{name}","subjects":["fencepost.{name}"],"storage":"file"}}"#);
     let answer = nats.request(&format!("$JS.API.STREAM.CREATE.{name}"), &settings);
     assert!(!answer.contains("\"error\""), "{answer}");
     let place = Place::at(format!("{}/{name}", nats.url()));
@@ -116,7 +131,10 @@ fn to_delete_from_a_nats_stream() {
 #[test]
 fn a_nats_server_without_jetstream() {
     let nats = Nats::start("jetstream: disabled");
-    assert_refused(&Place::at(format!("{}/{}", nats.url(), fresh())), "the server has no JetStream");
+    assert_refused(
+        &Place::at(format!("{}/{}", nats.url(), fresh())),
+        "the server has no JetStream",
+    );
 }
 
 #[test]
@@ -146,6 +164,12 @@ fn tables_that_would_lose_events_or_are_others() {
 fn a_database_that_cannot_keep_every_text() {
     let name = fresh();
     let mut sql = Postgres::shared().sql();
-    sql.batch_execute(&format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")).unwrap();
-    assert_refused(&Place::at(format!("{}/journal", Postgres::shared().url(&name))), "of encoding LATIN1");
+    sql.batch_execute(&format!(
+        "CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+    ))
+    .unwrap();
+    assert_refused(
+        &Place::at(format!("{}/journal", Postgres::shared().url(&name))),
+        "of encoding LATIN1",
+    );
 }

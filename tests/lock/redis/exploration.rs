@@ -15,7 +15,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use fencepost::lock::{FencingToken, Mode};
 
-use super::specification::{Answer, Grant, HandOver, Incarnation, Lock, Ms, Request, Rule, Seeding, Server};
+use super::specification::{
+    Answer, Grant, HandOver, Incarnation, Lock, Ms, Request, Rule, Seeding, Server,
+};
 
 const LEASE: Ms = 3;
 const CLAIM: Ms = 1;
@@ -138,7 +140,8 @@ struct Row {
 
 impl Row {
     fn trusts(&self, scope: &Scope, grant: &Grant) -> Option<FencingToken> {
-        let known = !scope.has(Guard::ComparesTheRun) || self.incarnation == Some(grant.incarnation);
+        let known =
+            !scope.has(Guard::ComparesTheRun) || self.incarnation == Some(grant.incarnation);
         grant.token.filter(|token| token.epoch() == self.epoch && known && *token > self.fence)
     }
 }
@@ -224,7 +227,11 @@ impl World {
             overtaken: 0,
             patience: 0,
         };
-        let incarnation = if scope.without.contains(&Rule::KnowsItsRun) { Incarnation::ANY } else { Incarnation(0) };
+        let incarnation = if scope.without.contains(&Rule::KnowsItsRun) {
+            Incarnation::ANY
+        } else {
+            Incarnation(0)
+        };
         let first = FencingToken::new(1, 1).expect("a token");
         let seeding = Seeding { incarnation, epoch: 1, counter: 1 };
         Self {
@@ -242,7 +249,13 @@ impl World {
     }
 
     fn server(&self, scope: &Scope) -> Server {
-        Server { now: 0, incarnation: self.incarnation, lease: LEASE, claim: CLAIM, without: scope.without }
+        Server {
+            now: 0,
+            incarnation: self.incarnation,
+            lease: LEASE,
+            claim: CLAIM,
+            without: scope.without,
+        }
     }
 
     /// All that can happen next.
@@ -351,7 +364,11 @@ impl World {
                 .iter()
                 .chain(lock.queue.values())
                 .any(|leased| leased.request == client.request && is_last(&leased.ends));
-            let reading = lock.readers.get(&client.request).or(lock.crowd.get(&client.request)).is_some_and(is_last);
+            let reading = lock
+                .readers
+                .get(&client.request)
+                .or(lock.crowd.get(&client.request))
+                .is_some_and(is_last);
             client.stage != Stage::Crashed && (leased || reading)
         });
         self.lock.pass(1);
@@ -377,14 +394,17 @@ impl World {
                 }
                 let (request, mode) = (client.request, client.mode);
                 let server = self.server(scope);
-                let answer = self.on_server(&server, |lock| lock.acquire(&server, request, mode, Some(PATIENCE)))?;
+                let answer = self.on_server(&server, |lock| {
+                    lock.acquire(&server, request, mode, Some(PATIENCE))
+                })?;
                 self.is_answered(who, answer, answered);
             }
             Event::Renews { answered } => {
                 let request = client.request;
                 let heeds = scope.has(Guard::HeedsAnswers) || client.stage != Stage::Queued;
                 let server = self.server(scope);
-                let answers = self.on_server(&server, |lock| lock.renew(&server, &[request], PATIENCE))?;
+                let answers =
+                    self.on_server(&server, |lock| lock.renew(&server, &[request], PATIENCE))?;
                 if heeds {
                     self.is_answered(who, answers[0], answered);
                 }
@@ -426,10 +446,13 @@ impl World {
         let before = self.lock.clone();
         let (value, told) = call(&mut self.lock);
         for HandOver { process, numbers, grant } in told {
-            self.mail.extend(numbers.into_iter().map(|number| (Request { process, number }, grant)));
+            self.mail
+                .extend(numbers.into_iter().map(|number| (Request { process, number }, grant)));
         }
         let lock = &self.lock;
-        let writer_came = lock.writer.is_some_and(|new| before.writer.is_none_or(|old| old.request != new.request));
+        let writer_came = lock
+            .writer
+            .is_some_and(|new| before.writer.is_none_or(|old| old.request != new.request));
         if let Some(token) = lock.writer_grant(server).token.filter(|_| writer_came) {
             if token <= self.given {
                 return Err(TOKEN_REPEATED);
@@ -437,9 +460,12 @@ impl World {
             self.given = token;
         }
         let readers_came = lock.readers.keys().any(|reader| !before.readers.contains_key(reader));
-        let place = |lock: &Lock, request| lock.queue.values().position(|place| place.request == request);
+        let place =
+            |lock: &Lock, request| lock.queue.values().position(|place| place.request == request);
         let is_over = |ends: Ms| ends <= 0;
-        let kept_place = |request| before.queue.values().any(|place| place.request == request && !is_over(place.ends));
+        let kept_place = |request| {
+            before.queue.values().any(|place| place.request == request && !is_over(place.ends))
+        };
         let kept_crowd = |request| before.crowd.get(&request).is_some_and(|ends| !is_over(*ends));
         for client in &mut self.clients {
             if !client.waits() {
@@ -448,14 +474,19 @@ impl World {
             }
             let request = client.request;
             let (waited, waits, came) = match client.mode {
-                Mode::Shared => (kept_crowd(request), lock.crowd.contains_key(&request), writer_came),
-                Mode::Exclusive => (kept_place(request), place(lock, request).is_some(), readers_came),
+                Mode::Shared => {
+                    (kept_crowd(request), lock.crowd.contains_key(&request), writer_came)
+                }
+                Mode::Exclusive => {
+                    (kept_place(request), place(lock, request).is_some(), readers_came)
+                }
             };
             if !waits {
                 (client.overtaken, client.patience) = (0, 0);
             } else if !waited {
                 // Once, and for a writer once more for each that is served before it.
-                (client.overtaken, client.patience) = (0, 1 + place(lock, request).unwrap_or(0) as u8);
+                (client.overtaken, client.patience) =
+                    (0, 1 + place(lock, request).unwrap_or(0) as u8);
             } else if came {
                 client.overtaken += 1;
                 if client.overtaken > client.patience {
@@ -467,11 +498,16 @@ impl World {
         if somebody_waits && lock.writer.is_none() && lock.readers.is_empty() {
             return Err(FREE_AND_WAITED_FOR);
         }
-        if !lock.crowd.is_empty() && lock.writer.is_none() && lock.queue.values().all(|place| is_over(place.ends)) {
+        if !lock.crowd.is_empty()
+            && lock.writer.is_none()
+            && lock.queue.values().all(|place| is_over(place.ends))
+        {
             return Err(HELD_BACK_BY_NOBODY);
         }
         let waits = |request| place(lock, request).is_some() || lock.crowd.contains_key(&request);
-        if lock.writer.is_some_and(|writer| waits(writer.request)) || lock.readers.keys().any(|reader| waits(*reader)) {
+        if lock.writer.is_some_and(|writer| waits(writer.request))
+            || lock.readers.keys().any(|reader| waits(*reader))
+        {
             return Err(WAITS_FOR_ITSELF);
         }
         Ok(value)
@@ -494,13 +530,16 @@ impl World {
             Answer::Queued { .. } | Answer::Unknown if client.holds() => client.end(),
             Answer::Queued { .. } => client.stage = Stage::Queued,
             Answer::Unknown => client.stage = Stage::Asking,
-            Answer::Busy | Answer::Ended => unreachable!("everyone waits, and nobody asks for what has ended"),
+            Answer::Busy | Answer::Ended => {
+                unreachable!("everyone waits, and nobody asks for what has ended")
+            }
         }
     }
 
     fn is_told(&mut self, who: usize, heard: bool) {
         let client = &mut self.clients[who];
-        let mine = |(request, _): &&(Request, Option<Grant>)| request.process == client.request.process;
+        let mine =
+            |(request, _): &&(Request, Option<Grant>)| request.process == client.request.process;
         let message = *self.mail.iter().find(mine).expect("a message");
         self.mail.remove(&message);
         let (request, grant) = message;
@@ -519,7 +558,8 @@ impl World {
             Stage::Sealed(token) => (None, (row.fence == token).then_some(token)),
             _ => unreachable!("it looks once"),
         };
-        let unsealed = grant.is_some_and(|grant| grant.unsealed) && scope.has(Guard::SealsAfterExpiry);
+        let unsealed =
+            grant.is_some_and(|grant| grant.unsealed) && scope.has(Guard::SealsAfterExpiry);
         client.stage = match (token, grant) {
             (Some(token), _) if unsealed => {
                 row.fence = token;
@@ -563,10 +603,13 @@ impl World {
 
     fn seed(&mut self, scope: &Scope, who: usize, answered: bool) -> Result<(), Wrong> {
         let client = &self.clients[who];
-        let Stage::Seeding { version, epoch, incarnation } = client.stage else { unreachable!("it seeds") };
+        let Stage::Seeding { version, epoch, incarnation } = client.stage else {
+            unreachable!("it seeds")
+        };
         let request = client.request;
         let server = self.server(scope);
-        let seeded = self.on_server(&server, |lock| lock.seed(&server, request, incarnation, epoch))?;
+        let seeded =
+            self.on_server(&server, |lock| lock.seed(&server, request, incarnation, epoch))?;
         let token = FencingToken::new(epoch, 1).expect("a token");
         if seeded {
             // The same again if an answer was lost.
@@ -585,7 +628,9 @@ impl World {
 
     fn write(&mut self, scope: &Scope, who: usize) -> Result<(), Wrong> {
         let row = &mut self.row;
-        let Stage::Ready { version, token } = self.clients[who].stage else { unreachable!("it writes") };
+        let Stage::Ready { version, token } = self.clients[who].stage else {
+            unreachable!("it writes")
+        };
         self.clients[who].end();
         let is_of_version = row.version == version || !scope.has(Guard::ComparesVersions);
         let is_above_fence = row.fence <= token || !scope.has(Guard::ComparesTokens);
@@ -612,7 +657,9 @@ impl World {
         self.lock.queue = (1..).zip(places).collect();
         // Nobody listens to other messages any more.
         let clients = &self.clients;
-        self.mail.retain(|(request, _)| clients.iter().any(|client| client.request == *request && client.waits()));
+        self.mail.retain(|(request, _)| {
+            clients.iter().any(|client| client.request == *request && client.waits())
+        });
     }
 
     /// Gives the clients of one kind their numbers in an order of their own: which of two did something makes no difference.
@@ -622,12 +669,18 @@ impl World {
         let order = |client: &Client| {
             let request = client.request;
             let place = lock.queue.values().position(|place| place.request == request);
-            let leased = lock.writer.iter().chain(lock.queue.values()).find(|leased| leased.request == request);
+            let leased = lock
+                .writer
+                .iter()
+                .chain(lock.queue.values())
+                .find(|leased| leased.request == request);
             let ends = lock.readers.get(&request).or(lock.crowd.get(&request)).copied();
             let ends = (place, ends.or(leased.map(|leased| leased.ends)));
             let mine = |(of, _): &&(Request, Option<Grant>)| *of == request;
-            let mail: Vec<Option<Grant>> = self.mail.iter().filter(mine).map(|(_, grant)| *grant).collect();
-            let of_itself = (client.stage, client.hold, client.asks_left, request.number, client.sealed);
+            let mail: Vec<Option<Grant>> =
+                self.mail.iter().filter(mine).map(|(_, grant)| *grant).collect();
+            let of_itself =
+                (client.stage, client.hold, client.asks_left, request.number, client.sealed);
             (client.mode == Mode::Shared, of_itself, client.overtaken, client.patience, ends, mail)
         };
         if self.clients.is_sorted_by_key(order) {
@@ -639,16 +692,22 @@ impl World {
             number[usize::from(client.request.process)] = new as u8;
             client.request.process = new as u8;
         }
-        let renumbered = |request: Request| Request { process: number[usize::from(request.process)], ..request };
+        let renumbered =
+            |request: Request| Request { process: number[usize::from(request.process)], ..request };
         let lock = &mut self.lock;
         for leased in lock.writer.iter_mut().chain(lock.queue.values_mut()) {
             leased.request = renumbered(leased.request);
         }
         for leases in [&mut lock.readers, &mut lock.crowd] {
-            *leases = std::mem::take(leases).into_iter().map(|(request, ends)| (renumbered(request), ends)).collect();
+            *leases = std::mem::take(leases)
+                .into_iter()
+                .map(|(request, ends)| (renumbered(request), ends))
+                .collect();
         }
-        self.mail =
-            std::mem::take(&mut self.mail).into_iter().map(|(request, grant)| (renumbered(request), grant)).collect();
+        self.mail = std::mem::take(&mut self.mail)
+            .into_iter()
+            .map(|(request, grant)| (renumbered(request), grant))
+            .collect();
     }
 
     fn check(&self) -> Result<(), Wrong> {
@@ -658,7 +717,9 @@ impl World {
         };
         let sure: Vec<_> = self.clients.iter().filter_map(sure).collect();
         let clash = |(at, one): (usize, &(Mode, u8))| {
-            sure[at + 1..].iter().any(|other| other.1 == one.1 && (other.0, one.0) != (Mode::Shared, Mode::Shared))
+            sure[at + 1..]
+                .iter()
+                .any(|other| other.1 == one.1 && (other.0, one.0) != (Mode::Shared, Mode::Shared))
         };
         if sure.iter().enumerate().any(clash) { Err(NOT_ALONE) } else { Ok(()) }
     }
@@ -670,15 +731,22 @@ impl World {
     /// What comes next if all that live go on, and nothing is lost.
     fn is_fair(&self, step: Step) -> bool {
         match step {
-            Step::Client(_, Event::Asks { answered } | Event::Renews { answered } | Event::Seeds { answered }) => {
-                answered
-            }
-            Step::Client(_, Event::Releases { answered: flows } | Event::IsTold { heard: flows }) => flows,
+            Step::Client(
+                _,
+                Event::Asks { answered } | Event::Renews { answered } | Event::Seeds { answered },
+            ) => answered,
+            Step::Client(
+                _,
+                Event::Releases { answered: flows } | Event::IsTold { heard: flows },
+            ) => flows,
             Step::Client(_, Event::LooksAtTheRow | Event::RaisesTheEpoch | Event::Writes) => true,
             // Who waits does so for as long as it takes.
             Step::Client(who, Event::Ends) => self.clients[who].stage == Stage::Reading,
             Step::Client(_, Event::Crashes) => false,
-            Step::TimePasses | Step::ServerForgets | Step::ServerWritesDown | Step::ServerGoesBack => false,
+            Step::TimePasses
+            | Step::ServerForgets
+            | Step::ServerWritesDown
+            | Step::ServerGoesBack => false,
         }
     }
 
@@ -770,9 +838,10 @@ struct Explored {
 impl Explored {
     /// The steps that lead there.
     fn way_to(&self, state: usize) -> Vec<Step> {
-        let mut way: Vec<Step> = std::iter::successors(self.states[state].from, |(from, _)| self.states[*from].from)
-            .map(|(_, step)| step)
-            .collect();
+        let mut way: Vec<Step> =
+            std::iter::successors(self.states[state].from, |(from, _)| self.states[*from].from)
+                .map(|(_, step)| step)
+                .collect();
         way.reverse();
         way
     }
@@ -781,7 +850,11 @@ impl Explored {
         let state = self.states.len();
         if let Entry::Vacant(place) = self.places.entry(world.mark()) {
             place.insert(state);
-            self.states.push(Reached { from, fair: Vec::new(), somebody_waits: world.somebody_waits() });
+            self.states.push(Reached {
+                from,
+                fair: Vec::new(),
+                somebody_waits: world.somebody_waits(),
+            });
             return Some(state);
         }
         None
@@ -806,7 +879,8 @@ impl Explored {
                     steps_left[state] = Some(ON_THE_WAY);
                 }
                 let Some(next) = reached.fair.get(tried) else {
-                    let after = reached.fair.iter().filter_map(|next| steps_left[self.places[next]]).max();
+                    let after =
+                        reached.fair.iter().filter_map(|next| steps_left[self.places[next]]).max();
                     steps_left[state] = Some(after.map_or(0, |after| after + 1));
                     continue;
                 };
@@ -825,7 +899,8 @@ impl Explored {
 
 /// Looks at every state within the scope, nearest first, until something is wrong.
 fn explore(scope: &Scope) -> Explored {
-    let mut explored = Explored { states: Vec::new(), places: HashMap::new(), wrong: None, longest: 0 };
+    let mut explored =
+        Explored { states: Vec::new(), places: HashMap::new(), wrong: None, longest: 0 };
     let first = World::new(scope);
     let mut ahead = VecDeque::from_iter(explored.reach(&first, None).map(|state| (state, first)));
     while let Some((state, world)) = ahead.pop_front() {
@@ -872,14 +947,18 @@ fn all_is_well(name: &str, scope: &Scope) {
         panic!("{name}: {wrong}:\n{}", listed(&way));
     }
     let (states, longest) = (explored.states.len(), explored.longest);
-    println!("{name}: {states} states; if all goes well, nobody waits after {longest} steps at most");
+    println!(
+        "{name}: {states} states; if all goes well, nobody waits after {longest} steps at most"
+    );
 }
 
 /// Explores until this is wrong.
 #[track_caller]
 fn goes_wrong(scope: &Scope, expected: Wrong) {
     let explored = explore(scope);
-    let Some((wrong, way)) = explored.wrong else { panic!("nothing is wrong in {} states", explored.states.len()) };
+    let Some((wrong, way)) = explored.wrong else {
+        panic!("nothing is wrong in {} states", explored.states.len())
+    };
     println!("{wrong}, after {} states:\n{}", explored.states.len(), listed(&way));
     assert_eq!(wrong, expected);
 }
@@ -902,17 +981,26 @@ const ALL: Scope = Scope { readers: &[1, 1], ..WRITERS };
 
 #[test]
 fn two_writers_and_two_readers_take_turns_whatever_fails_once() {
-    all_is_well("two writers and two readers, one fault", &Scope { faults: 1, forgets: true, ..ALL });
+    all_is_well(
+        "two writers and two readers, one fault",
+        &Scope { faults: 1, forgets: true, ..ALL },
+    );
 }
 
 #[test]
 fn two_writers_and_a_reader_take_turns_whatever_fails_twice() {
-    all_is_well("two writers and a reader, two faults", &Scope { readers: &[1], forgets: true, ..ALL });
+    all_is_well(
+        "two writers and a reader, two faults",
+        &Scope { readers: &[1], forgets: true, ..ALL },
+    );
 }
 
 #[test]
 fn clients_that_come_again_take_turns() {
-    all_is_well("writers and a reader that come twice", &Scope { writers: &[2, 1], readers: &[2], faults: 0, ..ALL });
+    all_is_well(
+        "writers and a reader that come twice",
+        &Scope { writers: &[2, 1], readers: &[2], faults: 0, ..ALL },
+    );
 }
 
 #[test]
@@ -922,12 +1010,18 @@ fn writers_that_come_again_are_told_from_what_they_were() {
 
 #[test]
 fn tokens_rise_over_servers_that_forget_or_go_back() {
-    all_is_well("two writers, a server that goes back", &Scope { forgets: true, goes_back: true, ..WRITERS });
+    all_is_well(
+        "two writers, a server that goes back",
+        &Scope { forgets: true, goes_back: true, ..WRITERS },
+    );
 }
 
 #[test]
 fn a_seal_after_expiry_or_the_comparison_of_versions_is_enough_while_the_server_remembers() {
-    all_is_well("without versions", &Scope { without_guards: &[Guard::ComparesVersions], ..WRITERS });
+    all_is_well(
+        "without versions",
+        &Scope { without_guards: &[Guard::ComparesVersions], ..WRITERS },
+    );
     all_is_well("without seals", &Scope { without_guards: &[Guard::SealsAfterExpiry], ..WRITERS });
     all_is_well("without marks", &Scope { without: &[Rule::MarksWhatExpired], ..WRITERS });
 }
@@ -935,7 +1029,10 @@ fn a_seal_after_expiry_or_the_comparison_of_versions_is_enough_while_the_server_
 #[test]
 fn the_lock_compares_runs_itself_and_its_client_need_not() {
     let scope = Scope { goes_back: true, ..WRITERS };
-    all_is_well("runs not compared by clients", &Scope { without_guards: &[Guard::ComparesTheRun], ..scope });
+    all_is_well(
+        "runs not compared by clients",
+        &Scope { without_guards: &[Guard::ComparesTheRun], ..scope },
+    );
 }
 
 macro_rules! wrong {

@@ -63,9 +63,16 @@ fn an_answer_that_is_lost_is_asked_for_again_and_is_the_same() {
         wire.strike("acquire", Fate::AnswerLost);
         let guard = take(&far, mode);
         wire.wait_until_struck();
-        assert_eq!(guard.token().map(|token| token.counter()), (mode == Exclusive).then_some(before + 1));
+        assert_eq!(
+            guard.token().map(|token| token.counter()),
+            (mode == Exclusive).then_some(before + 1)
+        );
         assert!(!guard.must_seal(), "it waited for its own lease to run out");
-        assert_eq!(near.inspect(&key()).expect("an answer").holders.len(), 1, "it was granted twice");
+        assert_eq!(
+            near.inspect(&key()).expect("an answer").holders.len(),
+            1,
+            "it was granted twice"
+        );
         guard.release();
         let (next, counter) = counted(&near);
         assert_eq!(counter, before + 1 + u64::from(mode == Exclusive));
@@ -197,7 +204,9 @@ fn a_grant_that_was_handed_over_and_not_claimed_goes_on_to_the_next() {
     let holder = open(&fixture.url, short());
     let (guard, _) = counted(&holder);
     let child = Running::start(&fixture, Role::Writer(1));
-    wait_until(limit(), "the child waits", || !holder.inspect(&key()).expect("an answer").waiting.is_empty());
+    wait_until(limit(), "the child waits", || {
+        !holder.inspect(&key()).expect("an answer").waiting.is_empty()
+    });
     // It keeps its connection, and hears nothing any more.
     child.stop();
     guard.release();
@@ -212,7 +221,9 @@ fn a_writer_that_died_while_waiting_holds_back_nobody() {
     let node = open(&fixture.url, Terms::default());
     let reader = take(&node, Shared);
     let child = Running::start(&fixture, Role::Writer(1));
-    wait_until(limit(), "a writer waits", || !node.inspect(&key()).expect("an answer").waiting.is_empty());
+    wait_until(limit(), "a writer waits", || {
+        !node.inspect(&key()).expect("an answer").waiting.is_empty()
+    });
     child.kill();
     take(&node, Shared).release();
     reader.release();
@@ -252,11 +263,16 @@ fn a_message_that_comes_after_a_long_silence_is_heard() {
     thread::scope(|scope| {
         let waiter = scope.spawn(|| take(&nodes[1], Exclusive).release());
         let began = Instant::now();
-        wait_until(limit(), "there was silence for a while", || began.elapsed() > Duration::from_secs(2));
+        wait_until(limit(), "there was silence for a while", || {
+            began.elapsed() > Duration::from_secs(2)
+        });
         guard.release();
         waiter.join().expect("no panic");
     });
-    assert_eq!(["free", "message", "asked"].map(|path| grants(&nodes[1], Exclusive, path)), [0, 1, 0]);
+    assert_eq!(
+        ["free", "message", "asked"].map(|path| grants(&nodes[1], Exclusive, path)),
+        [0, 1, 0]
+    );
 }
 
 #[test]
@@ -267,7 +283,9 @@ fn what_is_handed_over_is_told_by_a_message() {
         let (guard, _) = counted(&nodes[0]);
         thread::scope(|scope| {
             let waiter = scope.spawn(|| take(&nodes[1], mode).release());
-            wait_until(limit(), "it waits", || !nodes[0].inspect(&key()).expect("an answer").waiting.is_empty());
+            wait_until(limit(), "it waits", || {
+                !nodes[0].inspect(&key()).expect("an answer").waiting.is_empty()
+            });
             guard.release();
             waiter.join().expect("no panic");
         });
@@ -280,8 +298,10 @@ fn a_hand_over_costs_as_many_commands_however_many_wait() {
     let mut server = Redis::start(&[]);
     let lock = open(&server.url(), Terms::default());
     let calls = |server: &Redis| {
-        let stats: String = redis::from_redis_value(server.command(&["INFO", "commandstats"])).expect("a text");
-        let calls = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
+        let stats: String =
+            redis::from_redis_value(server.command(&["INFO", "commandstats"])).expect("a text");
+        let calls =
+            |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
         stats.lines().filter_map(calls).sum::<u64>()
     };
     let for_each = |waiters: u64| {
@@ -290,8 +310,10 @@ fn a_hand_over_costs_as_many_commands_however_many_wait() {
             for _ in 0..waiters {
                 scope.spawn(|| take(&lock, Exclusive).release());
             }
-            let all =
-                || redis::from_redis_value::<u64>(server.command(&["ZCARD", &state_key("queue")])).expect("a number");
+            let all = || {
+                redis::from_redis_value::<u64>(server.command(&["ZCARD", &state_key("queue")]))
+                    .expect("a number")
+            };
             wait_until(limit(), "all wait", || all() == waiters);
             let before = calls(&server);
             guard.release();
@@ -300,7 +322,10 @@ fn a_hand_over_costs_as_many_commands_however_many_wait() {
         (calls(&server) - before) / waiters
     };
     let (few, many) = (for_each(20), for_each(400));
-    assert!(many <= few + few / 5, "{few} commands for each of 20 hand-overs, {many} for each of 400");
+    assert!(
+        many <= few + few / 5,
+        "{few} commands for each of 20 hand-overs, {many} for each of 400"
+    );
     server.kill();
 }
 
@@ -332,9 +357,11 @@ fn tokens_rise_over_a_server_that_forgets() {
     server.kill();
     server.start_again();
     assert!(turns(&lock, &mut row), "started anew");
-    for harmless in
-        [&["SCRIPT", "FLUSH"] as &[&str], &["CLIENT", "KILL", "TYPE", "pubsub"], &["CLIENT", "KILL", "TYPE", "normal"]]
-    {
+    for harmless in [
+        &["SCRIPT", "FLUSH"] as &[&str],
+        &["CLIENT", "KILL", "TYPE", "pubsub"],
+        &["CLIENT", "KILL", "TYPE", "normal"],
+    ] {
         server.command(harmless);
         assert!(!turns(&lock, &mut row), "{harmless:?}");
     }
@@ -350,7 +377,11 @@ fn tokens_rise_over_an_older_dump() {
     turns(&lock, &mut row);
     server.kill();
     server.start_again();
-    assert_ne!(server.command(&["EXISTS", &state_key("state")]), redis::Value::Int(0), "the dump was loaded");
+    assert_ne!(
+        server.command(&["EXISTS", &state_key("state")]),
+        redis::Value::Int(0),
+        "the dump was loaded"
+    );
     assert!(turns(&lock, &mut row));
 }
 
@@ -364,7 +395,8 @@ fn tokens_rise_over_a_lagging_replica_that_is_promoted_and_demoted_again() {
     let follow = |follower: &Redis, leader: &Redis| {
         follower.command(&["REPLICAOF", "127.0.0.1", &leader.port().to_string()]);
         wait_until(limit(), "it has copied", || {
-            let info: String = redis::from_redis_value(follower.command(&["INFO", "replication"])).expect("a text");
+            let info: String = redis::from_redis_value(follower.command(&["INFO", "replication"]))
+                .expect("a text");
             info.contains("master_link_status:up") && info.contains("master_sync_in_progress:0")
         });
     };
@@ -413,7 +445,9 @@ fn those_who_wait_are_served_after_the_server_forgot_them() {
                 })
             })
             .into();
-        wait_until(limit(), "they wait", || lock.inspect(&key()).expect("an answer").waiting.len() == 3);
+        wait_until(limit(), "they wait", || {
+            lock.inspect(&key()).expect("an answer").waiting.len() == 3
+        });
         server.command(&["FLUSHALL"]);
         for waiter in waiters {
             waiter.join().expect("no panic");
@@ -437,13 +471,21 @@ fn a_person_sees_who_holds_and_who_waits() {
                 move || take(lock, mode).release()
             });
         }
-        wait_until(limit(), "they wait", || lock.inspect(&key()).expect("an answer").waiting.len() == 2);
+        wait_until(limit(), "they wait", || {
+            lock.inspect(&key()).expect("an answer").waiting.len() == 2
+        });
         let seen = lock.inspect(&key()).expect("an answer");
         assert_eq!(seen.token.map(|token| token.counter()), Some(counter));
         assert_eq!(seen.holders.len(), 1);
-        assert_eq!((seen.holders[0].mode, seen.incarnation.as_deref()), (Exclusive, guard.incarnation()));
+        assert_eq!(
+            (seen.holders[0].mode, seen.incarnation.as_deref()),
+            (Exclusive, guard.incarnation())
+        );
         assert!(seen.holders[0].who.contains(&std::process::id().to_string()), "{seen:?}");
-        assert!(seen.holders[0].ends_in.is_some_and(|ends| ends <= Terms::default().lease), "{seen:?}");
+        assert!(
+            seen.holders[0].ends_in.is_some_and(|ends| ends <= Terms::default().lease),
+            "{seen:?}"
+        );
         guard.release();
     });
 }

@@ -196,20 +196,37 @@ impl Scripted {
         let mut connection = client.get_connection().expect("a server");
         let mut messages = client.get_connection().expect("a server");
         let name = format!("{}-", url.replace([':', '/'], "-"));
-        let subscribe = redis::cmd("PSUBSCRIBE").arg(format!("fencepost:lock:{name}*")).get_packed_command();
+        let subscribe =
+            redis::cmd("PSUBSCRIBE").arg(format!("fencepost:lock:{name}*")).get_packed_command();
         messages.send_packed_command(&subscribe).expect("sent");
         messages.recv_response().expect("subscribed");
-        let about: String = redis::cmd("INFO").arg("replication").query(&mut connection).expect("information");
-        let replication = about.lines().find_map(|line| line.strip_prefix("master_replid:")).expect("an id").to_owned();
+        let about: String =
+            redis::cmd("INFO").arg("replication").query(&mut connection).expect("information");
+        let replication = about
+            .lines()
+            .find_map(|line| line.strip_prefix("master_replid:"))
+            .expect("an id")
+            .to_owned();
         let key = LockKey::new("0", 1).expect("a key");
         let named = |part| format!("{{fencepost:{key}}}:{part}");
         let keys = ["state", "readers", "queue", "patience", "crowd", "ended"].map(named).to_vec();
-        Self { script, connection, messages, name, replication, keys, began: 0, passed: 0, looks: 0 }
+        Self {
+            script,
+            connection,
+            messages,
+            name,
+            replication,
+            keys,
+            began: 0,
+            passed: 0,
+            looks: 0,
+        }
     }
 
     fn begin(&mut self) {
         redis::cmd("FLUSHDB").exec(&mut self.connection).expect("flushed");
-        let (seconds, micros): (Ms, Ms) = redis::cmd("TIME").query(&mut self.connection).expect("the time");
+        let (seconds, micros): (Ms, Ms) =
+            redis::cmd("TIME").query(&mut self.connection).expect("the time");
         (self.began, self.passed) = (seconds * 1000 + micros / 1000, 0);
     }
 
@@ -223,7 +240,9 @@ impl Scripted {
     }
 
     fn process(&self, name: &str) -> u8 {
-        name.strip_prefix(&self.name).and_then(|number| number.parse().ok()).expect("a process of ours")
+        name.strip_prefix(&self.name)
+            .and_then(|number| number.parse().ok())
+            .expect("a process of ours")
     }
 
     fn run(incarnation: Incarnation) -> String {
@@ -243,14 +262,24 @@ impl Scripted {
         }
         let (run, replication) = name.split_once('-').expect("an incarnation");
         assert_eq!(replication, self.replication, "the incarnation has the id of the replication");
-        Incarnation(run.strip_prefix("run").and_then(|number| number.parse().ok()).expect("a run of ours"))
+        Incarnation(
+            run.strip_prefix("run").and_then(|number| number.parse().ok()).expect("a run of ours"),
+        )
     }
 
     /// Asks the script, and then for what it keeps and what it has sent.
-    fn call(&mut self, incarnation: Incarnation, arguments: &[String]) -> (Value, Vec<HandOver>, Lock) {
+    fn call(
+        &mut self,
+        incarnation: Incarnation,
+        arguments: &[String],
+    ) -> (Value, Vec<HandOver>, Lock) {
         let mut call = redis::cmd("EVAL");
         call.arg(&self.script).arg(self.keys.len()).arg(&self.keys);
-        call.arg(&arguments[0]).arg(Self::run(incarnation)).arg(LEASE).arg(CLAIM).arg(&arguments[1..]);
+        call.arg(&arguments[0])
+            .arg(Self::run(incarnation))
+            .arg(LEASE)
+            .arg(CLAIM)
+            .arg(&arguments[1..]);
         let mut commands = redis::pipe();
         commands.add_command(call);
         let (value, lock) = self.then_look(commands);
@@ -283,14 +312,22 @@ impl Scripted {
         let mut patience = by_request(patience);
         let mut place = |(name, ticket): &(String, f64)| {
             let request = self.request(name);
-            (*ticket as u64, Leased { request, ends: patience.remove(&request).expect("who waits has patience") })
+            (
+                *ticket as u64,
+                Leased {
+                    request,
+                    ends: patience.remove(&request).expect("who waits has patience"),
+                },
+            )
         };
         let queue = queue.iter().map(&mut place).collect();
         assert!(patience.is_empty(), "who has patience waits: {patience:?}");
         let writer = Some(field("writer")).filter(|name| !name.is_empty());
         Lock {
-            writer: writer
-                .map(|name| Leased { request: self.request(name), ends: number("ends") - self.began + self.passed }),
+            writer: writer.map(|name| Leased {
+                request: self.request(name),
+                ends: number("ends") - self.began + self.passed,
+            }),
             readers: by_request(readers),
             queue,
             crowd: by_request(crowd),
@@ -331,7 +368,9 @@ impl Scripted {
             }
             let parts: Vec<&str> = text.split(' ').collect();
             let (numbers, grant) = match parts.as_slice() {
-                ["w", at_us, number, grant @ ..] if self.is_now(at_us) => (vec![*number], Some(self.grant(grant))),
+                ["w", at_us, number, grant @ ..] if self.is_now(at_us) => {
+                    (vec![*number], Some(self.grant(grant)))
+                }
                 ["r", at_us, numbers @ ..] if self.is_now(at_us) => (numbers.to_vec(), None),
                 _ => panic!("not a message of the lock: {text}"),
             };
@@ -346,7 +385,9 @@ impl Scripted {
     }
 
     fn grant(&self, parts: &[&str]) -> Grant {
-        let [epoch, counter, incarnation, unsealed] = parts else { panic!("not a writer's grant: {parts:?}") };
+        let [epoch, counter, incarnation, unsealed] = parts else {
+            panic!("not a writer's grant: {parts:?}")
+        };
         let token = epoch.parse().ok().zip(counter.parse().ok());
         let token = token.and_then(|(epoch, counter)| FencingToken::new(epoch, counter));
         Grant { token, incarnation: self.incarnation(incarnation), unsealed: *unsealed == "1" }
@@ -358,7 +399,9 @@ impl Scripted {
         match parts.as_slice() {
             ["held"] => Answer::Held(None),
             ["held", grant @ ..] => Answer::Held(Some(self.grant(grant))),
-            ["queued", free_in] => Answer::Queued { free_in: free_in.parse().expect("milliseconds") },
+            ["queued", free_in] => {
+                Answer::Queued { free_in: free_in.parse().expect("milliseconds") }
+            }
             ["busy"] => Answer::Busy,
             ["ended"] => Answer::Ended,
             ["none"] => Answer::Unknown,
@@ -368,9 +411,15 @@ impl Scripted {
 
     fn inspected(&self, value: &Value) -> Reply {
         let Value::Array(parts) = value else { panic!("not an inspection: {value:?}") };
-        let [now, incarnation, state, sets @ ..] = parts.as_slice() else { panic!("not an inspection: {value:?}") };
-        assert!(self.is_now(&format!("{}000", read::<String>(now))), "the answer begins with the time");
-        let sets: Vec<_> = sets.iter().map(|set| read::<(u64, Vec<(String, f64)>)>(set).1).collect();
+        let [now, incarnation, state, sets @ ..] = parts.as_slice() else {
+            panic!("not an inspection: {value:?}")
+        };
+        assert!(
+            self.is_now(&format!("{}000", read::<String>(now))),
+            "the answer begins with the time"
+        );
+        let sets: Vec<_> =
+            sets.iter().map(|set| read::<(u64, Vec<(String, f64)>)>(set).1).collect();
         let lock = self.lock(&read(state), &sets);
         Reply::Inspected { incarnation: self.incarnation(&read::<String>(incarnation)), lock }
     }
@@ -408,7 +457,8 @@ struct Pair<'s> {
 impl<'s> Pair<'s> {
     fn new(scripted: &'s mut Scripted, without: &'static [Rule]) -> Self {
         scripted.begin();
-        let server = Server { now: 0, incarnation: Incarnation(1), lease: LEASE, claim: CLAIM, without };
+        let server =
+            Server { now: 0, incarnation: Incarnation(1), lease: LEASE, claim: CLAIM, without };
         Self { scripted, lock: Lock::default(), server, crashed: BTreeSet::new() }
     }
 
@@ -432,18 +482,25 @@ impl<'s> Pair<'s> {
         let (reply, told, arguments) = match step {
             Step::Acquire { who, waits } => {
                 let request = self.find(*who)?;
-                let (mode, letter) =
-                    if mode_of(request) == Mode::Shared { (Mode::Shared, "r") } else { (Mode::Exclusive, "w") };
-                let (answer, told) = self.lock.acquire(server, request, mode, waits.then_some(PATIENCE));
+                let (mode, letter) = if mode_of(request) == Mode::Shared {
+                    (Mode::Shared, "r")
+                } else {
+                    (Mode::Exclusive, "w")
+                };
+                let (answer, told) =
+                    self.lock.acquire(server, request, mode, waits.then_some(PATIENCE));
                 let patience = if *waits { PATIENCE } else { 0 };
-                let arguments = vec!["acquire".into(), name(request), letter.into(), patience.to_string()];
+                let arguments =
+                    vec!["acquire".into(), name(request), letter.into(), patience.to_string()];
                 (Reply::Acquired(answer), told, arguments)
             }
             Step::Release { who, sealed, remember } => {
                 let request = self.find(*who)?;
-                let (was, told) = self.lock.release(server, request, *sealed, remember.then_some(REMEMBERED));
+                let (was, told) =
+                    self.lock.release(server, request, *sealed, remember.then_some(REMEMBERED));
                 let remembered = if *remember { REMEMBERED } else { 0 };
-                let arguments = vec!["release".into(), name(request), flag(*sealed), remembered.to_string()];
+                let arguments =
+                    vec!["release".into(), name(request), flag(*sealed), remembered.to_string()];
                 (Reply::Released(was), told, arguments)
             }
             Step::Renew(who) => {
@@ -462,10 +519,17 @@ impl<'s> Pair<'s> {
                 (Reply::Seeded(seeded), told, arguments)
             }
             Step::Inspect => {
-                let reply = Reply::Inspected { incarnation: server.seen_incarnation(), lock: self.lock.clone() };
+                let reply = Reply::Inspected {
+                    incarnation: server.seen_incarnation(),
+                    lock: self.lock.clone(),
+                };
                 (reply, Vec::new(), vec!["inspect".into()])
             }
-            Step::Pass { .. } | Step::Crash { .. } | Step::Forget | Step::Restart | Step::UseUpTokens { .. } => {
+            Step::Pass { .. }
+            | Step::Crash { .. }
+            | Step::Forget
+            | Step::Restart
+            | Step::UseUpTokens { .. } => {
                 self.happen(step);
                 (Reply::Nothing, Vec::new(), Vec::new())
             }
@@ -501,7 +565,8 @@ impl<'s> Pair<'s> {
                 if let Some(seeding) = &mut self.lock.seeding {
                     seeding.counter = FencingToken::MAX_COUNTER - left;
                     let state = &self.scripted.keys[0];
-                    let set: redis::RedisResult<()> = self.scripted.connection.hset(state, "counter", seeding.counter);
+                    let set: redis::RedisResult<()> =
+                        self.scripted.connection.hset(state, "counter", seeding.counter);
                     set.expect("set");
                 }
             }
@@ -521,7 +586,10 @@ impl<'s> Pair<'s> {
             }),
             Reply::Renewed(_) => {
                 let Value::Array(parts) = value else { panic!("not answers: {value:?}") };
-                assert!(self.scripted.is_now(&read::<String>(&parts[0])), "the answer begins with the time");
+                assert!(
+                    self.scripted.is_now(&read::<String>(&parts[0])),
+                    "the answer begins with the time"
+                );
                 Reply::Renewed(parts[1..].iter().map(|part| self.scripted.answer(part)).collect())
             }
             Reply::Seeded(_) => Reply::Seeded(match text().as_str() {
@@ -541,11 +609,18 @@ fn merged(told: Vec<HandOver>) -> Vec<HandOver> {
     for HandOver { process, numbers, grant } in told {
         merged.entry((process, grant)).or_default().extend(numbers);
     }
-    merged.into_iter().map(|((process, grant), numbers)| HandOver { process, numbers, grant }).collect()
+    merged
+        .into_iter()
+        .map(|((process, grant), numbers)| HandOver { process, numbers, grant })
+        .collect()
 }
 
 /// Takes the steps, until one differs.
-fn compare(scripted: &mut Scripted, without: &'static [Rule], steps: &[Step]) -> Result<(), TestCaseError> {
+fn compare(
+    scripted: &mut Scripted,
+    without: &'static [Rule],
+    steps: &[Step],
+) -> Result<(), TestCaseError> {
     let mut pair = Pair::new(scripted, without);
     for (at, step) in steps.iter().enumerate() {
         if let Some((expected, actual)) = pair.take(step)
@@ -559,18 +634,27 @@ fn compare(scripted: &mut Scripted, without: &'static [Rule], steps: &[Step]) ->
 }
 
 /// Compares in random cases, the same each time.
-fn compare_in(cases: u32, script: &str, without: &'static [Rule]) -> Result<(), TestError<Vec<Step>>> {
-    let config = Config { cases, max_shrink_iters: 0, failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+fn compare_in(
+    cases: u32,
+    script: &str,
+    without: &'static [Rule],
+) -> Result<(), TestError<Vec<Step>>> {
+    let config =
+        Config { cases, max_shrink_iters: 0, failure_persistence: None, ..Config::default() };
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let scripted = RefCell::new(Scripted::new(script.to_owned()));
     runner.run(&steps(), |steps| compare(&mut scripted.borrow_mut(), without, &steps))
 }
 
 #[test]
 fn the_script_does_what_is_specified() {
-    let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
     let scripted = RefCell::new(Scripted::new(SCRIPT.to_owned()));
-    if let Err(error) = runner.run(&steps(), |steps| compare(&mut scripted.borrow_mut(), &[], &steps)) {
+    if let Err(error) =
+        runner.run(&steps(), |steps| compare(&mut scripted.borrow_mut(), &[], &steps))
+    {
         panic!("{error}");
     }
 }
@@ -579,13 +663,22 @@ fn the_script_does_what_is_specified() {
 fn crowds_that_are_handled_in_parts_are_no_exception() {
     let of = |number| Request { process: (number % 3) as u8, number };
     let acquire = |number| Step::Acquire { who: Who::Somebody(of(number)), waits: true };
-    let release = |number| Step::Release { who: Who::Somebody(of(number)), sealed: false, remember: false };
+    let release =
+        |number| Step::Release { who: Who::Somebody(of(number)), sealed: false, remember: false };
     let mut all = vec![acquire(0)];
     all.extend((1..=2 * MANY).map(acquire));
     // All readers that wait, then a writer, and no reader after it.
-    all.extend([release(0), Step::Renew((1..=2 * MANY).map(|number| Who::Somebody(of(number))).collect())]);
+    all.extend([
+        release(0),
+        Step::Renew((1..=2 * MANY).map(|number| Who::Somebody(of(number))).collect()),
+    ]);
     // All that wait are gone, and the readers are not.
-    all.extend([Step::Pass { minutes: 36 }, Step::Renew(vec![]), Step::Pass { minutes: 24 }, acquire(0)]);
+    all.extend([
+        Step::Pass { minutes: 36 },
+        Step::Renew(vec![]),
+        Step::Pass { minutes: 24 },
+        acquire(0),
+    ]);
     let compared = compare(&mut Scripted::new(SCRIPT.to_owned()), &[], &all);
     assert!(compared.is_ok(), "{}", compared.unwrap_err());
 }

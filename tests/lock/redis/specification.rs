@@ -202,7 +202,12 @@ impl Lock {
     }
 
     /// Prolongs what the requests hold, which claims what was handed over to them; or their places in line, by `patience`.
-    pub fn renew(&mut self, server: &Server, requests: &[Request], patience: Ms) -> (Vec<Answer>, Vec<HandOver>) {
+    pub fn renew(
+        &mut self,
+        server: &Server,
+        requests: &[Request],
+        patience: Ms,
+    ) -> (Vec<Answer>, Vec<HandOver>) {
         let told = self.settle(server);
         let mut renew = |request| {
             self.prolong(server, request).unwrap_or_else(|| match self.waiting_end(request) {
@@ -240,8 +245,10 @@ impl Lock {
 
     /// All that ends some time.
     pub fn ends(&mut self) -> impl Iterator<Item = &mut Ms> {
-        let leased = self.writer.iter_mut().chain(self.queue.values_mut()).map(|leased| &mut leased.ends);
-        let others = self.readers.values_mut().chain(self.crowd.values_mut()).chain(self.ended.values_mut());
+        let leased =
+            self.writer.iter_mut().chain(self.queue.values_mut()).map(|leased| &mut leased.ends);
+        let others =
+            self.readers.values_mut().chain(self.crowd.values_mut()).chain(self.ended.values_mut());
         leased.chain(others)
     }
 
@@ -277,7 +284,11 @@ impl Lock {
                 let request = first.remove().request;
                 self.grant(server, request, Mode::Exclusive, server.claim);
                 let grant = Some(self.writer_grant(server));
-                vec![HandOver { process: request.process, numbers: BTreeSet::from([request.number]), grant }]
+                vec![HandOver {
+                    process: request.process,
+                    numbers: BTreeSet::from([request.number]),
+                    grant,
+                }]
             }
             Some(_) if !self.readers.is_empty() => Vec::new(),
             _ => self.admit_crowd(server),
@@ -290,13 +301,18 @@ impl Lock {
             self.grant(server, request, Mode::Shared, server.claim);
             told.entry(request.process).or_default().insert(request.number);
         }
-        told.into_iter().map(|(process, numbers)| HandOver { process, numbers, grant: None }).collect()
+        told.into_iter()
+            .map(|(process, numbers)| HandOver { process, numbers, grant: None })
+            .collect()
     }
 
     /// Whether the lock is free for who comes now.
     fn admits(&self, server: &Server, mode: Mode) -> bool {
         match mode {
-            Mode::Shared => self.writer.is_none() && (self.queue.is_empty() || !server.has(Rule::HoldsBackReaders)),
+            Mode::Shared => {
+                self.writer.is_none()
+                    && (self.queue.is_empty() || !server.has(Rule::HoldsBackReaders))
+            }
             Mode::Exclusive => self.writer.is_none() && self.readers.is_empty(),
         }
     }
@@ -324,7 +340,9 @@ impl Lock {
     /// What the writer that holds it is told.
     pub fn writer_grant(&self, server: &Server) -> Grant {
         let incarnation = server.seen_incarnation();
-        let trusted = self.seeding.filter(|seeding| seeding.incarnation == incarnation && seeding.counter > 0);
+        let trusted = self
+            .seeding
+            .filter(|seeding| seeding.incarnation == incarnation && seeding.counter > 0);
         let token = trusted.and_then(|seeding| FencingToken::new(seeding.epoch, seeding.counter));
         Grant { token, incarnation, unsealed: self.unsealed }
     }
@@ -360,12 +378,18 @@ impl Lock {
     }
 
     fn waiting_end(&mut self, request: Request) -> Option<&mut Ms> {
-        let writer = self.queue.values_mut().find(|place| place.request == request).map(|place| &mut place.ends);
+        let writer = self
+            .queue
+            .values_mut()
+            .find(|place| place.request == request)
+            .map(|place| &mut place.ends);
         writer.or_else(|| self.crowd.get_mut(&request))
     }
 
     fn remove(&mut self, server: &Server, request: Request, sealed: bool) -> Was {
-        let is_its_own = |writer: &mut Leased| writer.request == request || !server.has(Rule::ReleasesOnlyItsOwn);
+        let is_its_own = |writer: &mut Leased| {
+            writer.request == request || !server.has(Rule::ReleasesOnlyItsOwn)
+        };
         if self.writer.take_if(is_its_own).is_some() {
             self.unsealed &= !sealed;
             Was::Holder

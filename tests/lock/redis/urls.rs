@@ -51,16 +51,24 @@ fn a_password_and_a_user_are_given_in_the_url() {
     let port = server.port();
     let with_password = format!("redis://:s3cret@127.0.0.1:{port}");
     take(&open(&with_password, Terms::default()), Mode::Exclusive).release();
-    let mut admin =
-        redis::Client::open(with_password).and_then(|client| client.get_connection()).expect("a connection");
+    let mut admin = redis::Client::open(with_password)
+        .and_then(|client| client.get_connection())
+        .expect("a connection");
     // As docs/LOCK.md has it.
     let document = include_str!("../../../docs/LOCK.md");
     let line = document.lines().find(|line| line.contains("ACL SETUSER")).expect("a line to copy");
     let words = line.trim().replace("PASSWORD", "other");
     let words: Vec<&str> = words.split(' ').collect();
     let () = redis::cmd(words[0]).arg(&words[1..]).query(&mut admin).expect("a user");
-    take(&open(&format!("redis://fencepost:other@127.0.0.1:{port}"), Terms::default()), Mode::Exclusive).release();
-    let () = redis::cmd("ACL").arg(&["SETUSER", "fencepost", "-zadd"]).query(&mut admin).expect("a user");
+    take(
+        &open(&format!("redis://fencepost:other@127.0.0.1:{port}"), Terms::default()),
+        Mode::Exclusive,
+    )
+    .release();
+    let () = redis::cmd("ACL")
+        .arg(&["SETUSER", "fencepost", "-zadd"])
+        .query(&mut admin)
+        .expect("a user");
     assert!(is_refused(&format!("redis://fencepost:other@127.0.0.1:{port}")).contains("can't run"));
     for wrong in ["", ":wrong@", "nobody:other@"] {
         let told = is_refused(&format!("redis://{wrong}127.0.0.1:{port}"));
@@ -74,7 +82,10 @@ fn a_unix_socket_is_given_by_its_path() {
     let url = format!("redis+unix://{}", server.directory().join("redis.socket").display());
     let (near, far) = (open(&url, Terms::default()), open(&server.url(), Terms::default()));
     let guard = take(&near, Mode::Exclusive);
-    assert!(matches!(far.acquire(&key(), Mode::Shared, std::time::Duration::ZERO), Err(LockError::Timeout { .. })));
+    assert!(matches!(
+        far.acquire(&key(), Mode::Shared, std::time::Duration::ZERO),
+        Err(LockError::Timeout { .. })
+    ));
     guard.release();
 }
 
@@ -98,16 +109,36 @@ fn a_server_is_reached_over_tls() {
     let file = |name: &str| directory.path().join(name).display().to_string();
     let (certificate, secret) = (file("certificate.pem"), file("key.pem"));
     let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+        ])
+        .args([
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ])
         .args(["-keyout", &secret, "-out", &certificate])
         .output()
         .expect("openssl is installed: scripts/test does that");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|free| free.local_addr())
+        .expect("a port")
+        .port();
     let tls_port = port.to_string();
     let tls = ["--tls-port", &tls_port, "--tls-cert-file", &certificate, "--tls-key-file", &secret];
-    let server = Redis::start(&[&tls[..], &["--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"]].concat());
+    let server = Redis::start(
+        &[&tls[..], &["--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"]].concat(),
+    );
     let url = format!("rediss://localhost:{port}");
     // Nobody vouches for it.
     assert!(is_refused(&url).contains("certificate"), "{}", is_refused(&url));
