@@ -1,8 +1,8 @@
 //! What it costs to keep a graph acyclic, operation by operation, and what other ways would cost.
 //!
-//! `cargo bench --bench acyclic` runs Criterion on single puts and then prints the tables of all inserts along growing
-//! graphs; `-- tables` prints only these, `-- tables chain random` only some shapes; `-- decide` and
-//! `-- decide chain random` the same without the other ways.
+//! `cargo bench --bench acyclic` runs Criterion on single puts and then prints the tables of all
+//! inserts along growing graphs; `-- tables` prints only these, `-- tables chain random` only some
+//! shapes; `-- decide` and `-- decide chain random` the same without the other ways.
 
 mod shapes;
 
@@ -68,7 +68,8 @@ fn run() {
     table("full toposort for each put", SMALL_JOBS, &shapes, plain(Check::Toposort));
 }
 
-/// A put of a job with three inputs and one output that already has consumers, into graphs of a growing size.
+/// A put of a job with three inputs and one output that already has consumers, into graphs of a
+/// growing size.
 fn single_puts(criterion: &mut Criterion) {
     for jobs in [10_000, 100_000, 500_000] {
         let mut group = criterion.benchmark_group(format!("put into {jobs} jobs"));
@@ -200,7 +201,8 @@ impl Inserts for Ours {
     }
 }
 
-/// The jobs as nodes, an edge for each pair of a writer and a reader; by D. Pearce and P. Kelly's algorithm (2006).
+/// The jobs as nodes, an edge for each pair of a writer and a reader; by D. Pearce and P. Kelly's
+/// algorithm (2006).
 struct Petgraph {
     graph: Acyclic<DiGraph<(), ()>>,
     nodes: Vec<Option<NodeIndex>>,
@@ -239,7 +241,8 @@ enum Check {
     Toposort,
 }
 
-/// No order is kept: each put is followed by a search for a way from the new job back to itself, or by sorting everything.
+/// No order is kept: each put is followed by a search for a way from the new job back to itself, or
+/// by sorting everything.
 struct Plain {
     graph: DiGraph<(), ()>,
     nodes: Vec<Option<NodeIndex>>,

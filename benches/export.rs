@@ -1,7 +1,10 @@
-//! What leaving costs: an export to a file against serde writing the same bytes to a file, and the replay of what was exported.
+//! What leaving costs: an export to a file against serde writing the same bytes to a file, and the
+//! replay of what was exported.
 //!
-//! `cargo bench --bench export`. Without more it exports a graph of 100,000 jobs of its own from a new SQLite file; `FENCEPOST_BENCH_DATABASE` names a
-//! database to use instead, and `FENCEPOST_BENCH_GRAPH` a graph on it. Prints, for each of three rounds, seconds and rates, and the parts of both.
+//! `cargo bench --bench export`. Without more it exports a graph of 100,000 jobs of its own from a
+//! new SQLite file; `FENCEPOST_BENCH_DATABASE` names a database to use instead, and
+//! `FENCEPOST_BENCH_GRAPH` a graph on it. Prints, for each of three rounds, seconds and rates, and
+//! the parts of both.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -151,7 +154,8 @@ fn small_stream() -> Stream {
     Stream::new(name("small".to_owned()), Default::default())
 }
 
-/// A log of small changes on a graph of 10,000 jobs: edges that come and go, specifications that change, jobs that are put and deleted.
+/// A log of small changes on a graph of 10,000 jobs: edges that come and go, specifications that
+/// change, jobs that are put and deleted.
 fn small_events(to: &Path) -> u64 {
     const GRAPH_JOBS: u64 = 10_000;
     const CHANGES: u64 = 600_000;

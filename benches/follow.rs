@@ -1,9 +1,13 @@
-//! Following a graph's log while it is written: how late a follower is, and what four of them cost the writers.
+//! Following a graph's log while it is written: how late a follower is, and what four of them cost
+//! the writers.
 //!
-//! `cargo bench --bench follow`. Runs the program itself: a server on a new SQLite file (`FENCEPOST_BENCH_DATABASE` names another database, on which it makes
-//! graphs), `fencepost export --follow`, and `fencepost bench drive`. Lateness is from the time that the event tells, which is taken before its commit, to
-//! when an observer finds it in the file or the stream (`FENCEPOST_BENCH_REDIS` names a Redis server for the latter). Four live tails are server-sent events,
-//! each read by a thread of this process. With and without them the driver writes in pairs of runs, in turns.
+//! `cargo bench --bench follow`. Runs the program itself: a server on a new SQLite file
+//! (`FENCEPOST_BENCH_DATABASE` names another database, on which it makes graphs), `fencepost export
+//! --follow`, and `fencepost bench drive`. Lateness is from the time that the event tells, which is
+//! taken before its commit, to when an observer finds it in the file or the stream
+//! (`FENCEPOST_BENCH_REDIS` names a Redis server for the latter). Four live tails are server-sent
+//! events, each read by a thread of this process. With and without them the driver writes in pairs
+//! of runs, in turns.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -1,7 +1,9 @@
-//! What many small graphs take in one process: 10,000 graphs of 100 jobs each, 100 datasets and about 400 edges, names of 40 bytes.
+//! What many small graphs take in one process: 10,000 graphs of 100 jobs each, 100 datasets and
+//! about 400 edges, names of 40 bytes.
 //!
-//! `cargo bench --bench graphs`. Prints the memory of the process when all were read, without a bound and with one, how much of it the service counts, and
-//! what it takes to read a graph that is in memory and one that is not. SQLite, in a file that is gone afterwards.
+//! `cargo bench --bench graphs`. Prints the memory of the process when all were read, without a
+//! bound and with one, how much of it the service counts, and what it takes to read a graph that is
+//! in memory and one that is not. SQLite, in a file that is gone afterwards.
 
 use std::time::{Duration, Instant};
 

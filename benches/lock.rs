@@ -1,11 +1,14 @@
 //! What the Redis lock costs against bare round trips to the same server, in one run.
 //!
-//! `cargo bench --bench lock`. Starts a Redis of its own (`redis-server` must be installed), or uses the one that `FENCEPOST_BENCH_REDIS` names, whose
-//! database is emptied. Times are microseconds.
+//! `cargo bench --bench lock`. Starts a Redis of its own (`redis-server` must be installed), or
+//! uses the one that `FENCEPOST_BENCH_REDIS` names, whose database is emptied. Times are
+//! microseconds.
 //!
 //! - *bare*: `EVALSHA` of a script that returns 1, sent and answered, by one client.
-//! - *uncontended*: the lock taken and given back again and again by one thread. The bare round trips are measured in turn with it.
-//! - *hand-off*: two processes that do nothing but take and give back: from before the one's release to the other's being granted.
+//! - *uncontended*: the lock taken and given back again and again by one thread. The bare round
+//!   trips are measured in turn with it.
+//! - *hand-off*: two processes that do nothing but take and give back: from before the one's
+//!   release to the other's being granted.
 //! - *turns*: how many grants a second there are among so many contenders.
 //! - *waiters*: how many commands the server ran for each hand-off while a crowd waited.
 //! - *floods*: how many turns of a flood passed while one of the other kind waited.

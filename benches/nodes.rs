@@ -1,8 +1,10 @@
-//! What a write costs where another node wrote before: two nodes in turn at 1,000 and at 1,000,000 jobs, and three at 100,000, each design against `crud`.
+//! What a write costs where another node wrote before: two nodes in turn at 1,000 and at 1,000,000
+//! jobs, and three at 100,000, each design against `crud`.
 //!
-//! `FENCEPOST_BENCH_DATABASE=postgres://… FENCEPOST_BENCH_REDIS=redis://… cargo bench --bench nodes [-- SIZE…]`; without them a new SQLite file and a lock of files.
-//! Graphs that an earlier run has left in the database are used again. The nodes are services in one process, with connections and locks of their own.
-//! Prints medians, and means of the refresh.
+//! `FENCEPOST_BENCH_DATABASE=postgres://… FENCEPOST_BENCH_REDIS=redis://… cargo bench --bench nodes
+//! [-- SIZE…]`; without them a new SQLite file and a lock of files. Graphs that an earlier run has
+//! left in the database are used again. The nodes are services in one process, with connections and
+//! locks of their own. Prints medians, and means of the refresh.
 
 use std::time::Instant;
 
@@ -64,7 +66,8 @@ impl Field {
         graph
     }
 
-    /// `nodes` of them write in turn, one new job each time: the median of a write, and the mean of bringing the image up to date in it; microseconds.
+    /// `nodes` of them write in turn, one new job each time: the median of a write, and the mean of
+    /// bringing the image up to date in it; microseconds.
     fn in_turn(&mut self, graph: &Name, design: Design, nodes: usize, rounds: usize) -> (f64, f64) {
         let topology = Topology::endless(&self.args).expect("a topology");
         let nodes: Vec<Service> = (0..nodes).map(|_| self.node(design)).collect();

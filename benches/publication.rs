@@ -1,7 +1,9 @@
-//! Why the graph is persistent: what a write costs, and whom it holds up, under four ways to let readers see it.
+//! Why the graph is persistent: what a write costs, and whom it holds up, under four ways to let
+//! readers see it.
 //!
-//! `cargo bench --bench publication` prints one table. A reader plans nearly all jobs of the graph, over and over, while a
-//! writer puts one job a write; the writer's stall is what it waits for that reader.
+//! `cargo bench --bench publication` prints one table. A reader plans nearly all jobs of the graph,
+//! over and over, while a writer puts one job a write; the writer's stall is what it waits for that
+//! reader.
 
 #[expect(dead_code, reason = "this benchmark needs one shape and one order")]
 mod shapes;
@@ -135,7 +137,8 @@ fn sorted(inputs: [usize; 3]) -> Vec<usize> {
     inputs
 }
 
-/// A graph that is changed in place: job names as node weights, an edge for each pair of a writer and a reader.
+/// A graph that is changed in place: job names as node weights, an edge for each pair of a writer
+/// and a reader.
 #[derive(Clone)]
 struct Arena(StableDiGraph<String, ()>);
 
@@ -178,7 +181,8 @@ impl Arena {
     }
 }
 
-/// As `left-right` and `evmap` do it: readers hold one copy while the writer works on the other, which must wait for them.
+/// As `left-right` and `evmap` do it: readers hold one copy while the writer works on the other,
+/// which must wait for them.
 struct TwoCopies {
     copies: [RwLock<Arena>; 2],
     read_second: AtomicBool,

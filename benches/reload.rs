@@ -1,8 +1,9 @@
-//! What it costs to load an image anew, against a bare Diesel load of the same rows into vectors: 500,000 jobs, 500,000 datasets,
-//! 2,000,000 edges, names of 40 bytes.
+//! What it costs to load an image anew, against a bare Diesel load of the same rows into vectors:
+//! 500,000 jobs, 500,000 datasets, 2,000,000 edges, names of 40 bytes.
 //!
-//! `cargo bench --bench reload`. Prints medians, their ratio, and the memory of the process before, while and after loading. `FENCEPOST_BENCH_DATABASES` may name
-//! URLs, with spaces between, of databases to use instead of a new file: one that has the graph already is used as it is.
+//! `cargo bench --bench reload`. Prints medians, their ratio, and the memory of the process before,
+//! while and after loading. `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, of
+//! databases to use instead of a new file: one that has the graph already is used as it is.
 
 use std::time::{Duration, Instant};
 

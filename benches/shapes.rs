@@ -1,5 +1,5 @@
-//! Job graphs of known shapes, for the benchmarks: each job is the list of jobs that it reads from, numbered along one
-//! topological order; job i writes dataset i.
+//! Job graphs of known shapes, for the benchmarks: each job is the list of jobs that it reads from,
+//! numbered along one topological order; job i writes dataset i.
 
 use fencepost::graph::{
     CanonicalJson, Changeset, Command, Graph, JobSpecification, Name, Operation, decide,
@@ -7,7 +7,8 @@ use fencepost::graph::{
 
 pub const SHAPES: [&str; 6] = ["chain", "layered", "fan-out", "fan-in", "random", "scale-free"];
 pub const ORDERS: [&str; 3] = ["topological", "reverse", "random"];
-/// How many jobs stand side by side in a layer of the layered graph; each reads all of the layer before.
+/// How many jobs stand side by side in a layer of the layered graph; each reads all of the layer
+/// before.
 const LAYER_JOBS: usize = 30;
 /// How many others a job of the random and of the scale-free graph reads from.
 const INPUTS: usize = 3;
@@ -39,7 +40,8 @@ pub fn shape(shape: &str, jobs: usize) -> Vec<Vec<usize>> {
         "fan-in" => vec![],
         "random" => (0..INPUTS).map(|_| dice.below(i.max(1))).collect(),
         "scale-free" => {
-            // Preferential attachment: a job is read from as often as it was mentioned before (Barabási, Albert 1999).
+            // Preferential attachment: a job is read from as often as it was mentioned before
+            // (Barabási, Albert 1999).
             let picked: Vec<usize> =
                 (0..INPUTS).map(|_| mentioned[dice.below(mentioned.len())]).collect();
             mentioned.extend(&picked);

@@ -1,8 +1,11 @@
-//! What one write at a time costs against its bare round trips and its commit: the same statements on the same database, sent one after another by a loop
-//! that decides nothing, keeps no image and answers nobody.
+//! What one write at a time costs against its bare round trips and its commit: the same statements
+//! on the same database, sent one after another by a loop that decides nothing, keeps no image and
+//! answers nobody.
 //!
-//! `cargo bench --bench write`. `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, to use instead of a new SQLite file, and `FENCEPOST_BENCH_REDIS` a Redis
-//! server to take the lock from, `FENCEPOST_BENCH_DESIGN` another design than `crud`. Prints medians in microseconds and their ratio. The two take turns, write by write.
+//! `cargo bench --bench write`. `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, to
+//! use instead of a new SQLite file, and `FENCEPOST_BENCH_REDIS` a Redis server to take the lock
+//! from, `FENCEPOST_BENCH_DESIGN` another design than `crud`. Prints medians in microseconds and
+//! their ratio. The two take turns, write by write.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

@@ -1,19 +1,24 @@
-//! A plain Postgres client, to compare writes with: it takes an advisory lock, inserts a job's rows, and looks for a cycle by recursive SQL.
+//! A plain Postgres client, to compare writes with: it takes an advisory lock, inserts a job's
+//! rows, and looks for a cycle by recursive SQL.
 //!
 //! ```text
 //! cargo run --release --example plain_postgres -- postgres://postgres@127.0.0.1/peer --jobs 100000 --clients 64 --seconds 10
 //! ```
 //!
-//! The jobs are those of `fencepost bench drive --workload load --jobs 100000`, and then those that `--workload register` puts. Its tables are in the schema
-//! `plain` of that database; what an earlier run left there is dropped.
+//! The jobs are those of `fencepost bench drive --workload load --jobs 100000`, and then those that
+//! `--workload register` puts. Its tables are in the schema `plain` of that database; what an
+//! earlier run left there is dropped.
 //!
-//! A write is BEGIN, the lock, one statement that inserts all rows, one that looks for a cycle, and COMMIT, each prepared, each a round trip as client
-//! libraries have it. With `--one-message` all five go to the server at once, so that nobody waits for a client that has the lock: as quick as it can be
-//! made by hand, where no answer is needed to know what to send next. The lock is held until the commit is on disk, as it must be: whoever looks
-//! for a cycle must see every edge before. So commits are never flushed together, however many clients there are.
+//! A write is BEGIN, the lock, one statement that inserts all rows, one that looks for a cycle, and
+//! COMMIT, each prepared, each a round trip as client libraries have it. With `--one-message` all
+//! five go to the server at once, so that nobody waits for a client that has the lock: as quick as
+//! it can be made by hand, where no answer is needed to know what to send next. The lock is held
+//! until the commit is on disk, as it must be: whoever looks for a cycle must see every edge
+//! before. So commits are never flushed together, however many clients there are.
 //!
-//! What it leaves out, and the service does: HTTP and JSON, replacing, changing and deleting, versions and preconditions, a log of changes, fencing,
-//! idempotency keys, several changes in one, plans, and any answer but yes or no.
+//! What it leaves out, and the service does: HTTP and JSON, replacing, changing and deleting,
+//! versions and preconditions, a log of changes, fencing, idempotency keys, several changes in one,
+//! plans, and any answer but yes or no.
 
 use std::fmt::Write;
 use std::sync::Barrier;
@@ -27,7 +32,8 @@ use diesel::{Connection, PgConnection};
 use fencepost::bench::{DriveArgs, Topology};
 use fencepost::graph::JobSpecification;
 
-/// Tables without constraints, to be filled. Names are compared as bytes. They are keys themselves: a write then needs no lookup of ids.
+/// Tables without constraints, to be filled. Names are compared as bytes. They are keys themselves:
+/// a write then needs no lookup of ids.
 const TABLES: &str = r#"
 DROP SCHEMA IF EXISTS plain CASCADE;
 CREATE SCHEMA plain;
@@ -43,7 +49,8 @@ BEGIN
 END $$;
 "#;
 
-/// The primary key of outputs is the rule that a dataset has one producer. An index alone answers which jobs read a dataset, or which datasets a job writes.
+/// The primary key of outputs is the rule that a dataset has one producer. An index alone answers
+/// which jobs read a dataset, or which datasets a job writes.
 const CONSTRAINTS: &str = "
 INSERT INTO plain.datasets SELECT graph, dataset FROM plain.outputs UNION SELECT graph, dataset FROM plain.inputs;
 ALTER TABLE plain.jobs ADD PRIMARY KEY (graph, name);
@@ -59,7 +66,8 @@ CREATE INDEX ON plain.outputs (graph, job, dataset);
 /// Outside a transaction, and before anything is measured.
 const TIDY: &str = "VACUUM ANALYZE plain.jobs, plain.datasets, plain.inputs, plain.outputs";
 
-/// `$1` is the graph, `$2` the job. The search visits each job once, and ends as soon as it is back.
+/// `$1` is the graph, `$2` the job. The search visits each job once, and ends as soon as it is
+/// back.
 const PREPARED: &str = "
 SET synchronous_commit = on;
 SET plan_cache_mode = force_generic_plan;
@@ -230,7 +238,8 @@ enum Verdict {
     Rejected,
 }
 
-/// A whole transaction. Each statement sees what was committed before it began, so those after the lock see all that its last holder wrote.
+/// A whole transaction. Each statement sees what was committed before it began, so those after the
+/// lock see all that its last holder wrote.
 fn statements(
     graph: u64,
     job: impl AsRef<str>,

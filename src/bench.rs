@@ -1,9 +1,12 @@
-//! The load driver: workloads from a seed, against a server or in process, with latencies and, if wanted, a history that a checker can judge.
+//! The load driver: workloads from a seed, against a server or in process, with latencies and, if
+//! wanted, a history that a checker can judge.
 //!
-//! Uses `graph` and `design`, speaks HTTP as any client does, and takes from `http` only the names and bodies of problems, so that both
-//! targets answer in the same words. It must not see a turn from inside: what it measures is what a client sees.
+//! Uses `graph` and `design`, speaks HTTP as any client does, and takes from `http` only the names
+//! and bodies of problems, so that both targets answer in the same words. It must not see a turn
+//! from inside: what it measures is what a client sees.
 //!
-//! Request number n is a function of the seed and n: a run is the same requests in the same order of sending, whichever client sends which.
+//! Request number n is a function of the seed and n: a run is the same requests in the same order
+//! of sending, whichever client sends which.
 
 use std::path::PathBuf;
 
@@ -31,8 +34,9 @@ pub use topology::{Topology, TopologyError};
 /// What to send, how, and for how long.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct DriveArgs {
-    /// The server, as http://127.0.0.1:8000; without it, the service runs in this process on --database-url. Given several times, these are the nodes
-    /// of one service: clients are spread over them, and one whose request is not answered goes on to the next node
+    /// The server, as http://127.0.0.1:8000; without it, the service runs in this process on
+    /// --database-url. Given several times, these are the nodes of one service: clients are spread
+    /// over them, and one whose request is not answered goes on to the next node
     #[arg(long)]
     pub url: Vec<String>,
     /// The graph; it is created if need be
@@ -44,13 +48,15 @@ pub struct DriveArgs {
     /// register, load: what reads what
     #[arg(long, value_enum, default_value_t = Shape::Random)]
     pub shape: Shape,
-    /// register: in which order jobs come, in blocks of 4,096; unless topological, some outputs have consumers already
+    /// register: in which order jobs come, in blocks of 4,096; unless topological, some outputs
+    /// have consumers already
     #[arg(long, value_enum, default_value_t = Order::Topological)]
     pub order: Order,
     /// Length of the names, in bytes
     #[arg(long, default_value_t = 40, value_name = "BYTES")]
     pub name_bytes: usize,
-    /// load: so many jobs in the end [default: 500000]; conflict: jobs and datasets to fight over [default: 8]
+    /// load: so many jobs in the end [default: 500000]; conflict: jobs and datasets to fight over
+    /// [default: 8]
     #[arg(long, value_name = "N")]
     pub jobs: Option<u64>,
     /// load: so many datasets in the end [default: as many as jobs]
@@ -62,7 +68,8 @@ pub struct DriveArgs {
     /// load: operations in a changeset
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     pub batch: u64,
-    /// register, mixed: the number of the first new job [default: the graph's job count, up to the next block]
+    /// register, mixed: the number of the first new job [default: the graph's job count, up to the
+    /// next block]
     #[arg(long, value_name = "N")]
     pub first_job: Option<u64>,
     /// reregister: how many of a hundred jobs are put with another spec each time
@@ -74,10 +81,12 @@ pub struct DriveArgs {
     /// mixed: how many of a hundred reads of a job say which version the client has seen
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100), value_name = "PERCENT")]
     pub revalidate_percent: u8,
-    /// plans: about so many jobs in a plan, where the graph allows; without it, plans of single datasets as they come
+    /// plans: about so many jobs in a plan, where the graph allows; without it, plans of single
+    /// datasets as they come
     #[arg(long, value_name = "N")]
     pub plan_jobs: Option<usize>,
-    /// reregister, plans, mixed: work on the first so many jobs of the graph, in byte order of their names
+    /// reregister, plans, mixed: work on the first so many jobs of the graph, in byte order of
+    /// their names
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     pub sample: usize,
     /// fetch: the path to get
@@ -89,8 +98,9 @@ pub struct DriveArgs {
     /// Requests in flight at once; each client is a thread with one connection
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     pub clients: u32,
-    /// Requests a second, sent whether or not earlier ones were answered in time; latency counts from when a request was due.
-    /// Without it, each client sends its next request when the last was answered
+    /// Requests a second, sent whether or not earlier ones were answered in time; latency counts
+    /// from when a request was due. Without it, each client sends its next request when the last
+    /// was answered
     #[arg(long, value_parser = positive, value_name = "R")]
     pub rate: Option<f64>,
     /// How long to measure, in seconds [default: 10, unless --requests is given]

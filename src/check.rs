@@ -1,8 +1,10 @@
-//! The history checker: says whether what clients were answered is what one graph, changed one step after another, would have answered.
+//! The history checker: says whether what clients were answered is what one graph, changed one step
+//! after another, would have answered.
 //!
-//! Everything that judges is pure and on its own: a second, naive implementation of the rules, of canonical JSON, digests and plans. It must
-//! never use `graph`, `design` or `store`, or it would find right whatever they do wrong. `stored.rs` fetches a log and rows
-//! through `store` and judges nothing. docs/CHECKER.md says what is checked, and why that is enough.
+//! Everything that judges is pure and on its own: a second, naive implementation of the rules, of
+//! canonical JSON, digests and plans. It must never use `graph`, `design` or `store`, or it would
+//! find right whatever they do wrong. `stored.rs` fetches a log and rows through `store` and judges
+//! nothing. docs/CHECKER.md says what is checked, and why that is enough.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -43,7 +45,8 @@ pub struct CheckArgs {
     /// How the verdict is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// Histories of one graph (docs/HISTORY.md); several are judged together, whether one was written after the other or beside it
+    /// Histories of one graph (docs/HISTORY.md); several are judged together, whether one was
+    /// written after the other or beside it
     #[arg(required = true, value_name = "HISTORY")]
     pub histories: Vec<PathBuf>,
 }

@@ -1,6 +1,8 @@
-//! Connections: the pool, the schema, the settings that durability rests on, and transactions whose outcome is known.
+//! Connections: the pool, the schema, the settings that durability rests on, and transactions whose
+//! outcome is known.
 //!
-//! Knows Diesel and r2d2, and in `dialect.rs` the differences between databases. Knows no graph: rows are `store`'s.
+//! Knows Diesel and r2d2, and in `dialect.rs` the differences between databases. Knows no graph:
+//! rows are `store`'s.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -30,7 +32,8 @@ pub enum DbError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The database cannot be reached or did not answer. Nothing was written. Try again when it is back.
+    /// The database cannot be reached or did not answer. Nothing was written. Try again when it is
+    /// back.
     #[error("the database is unavailable: {what}")]
     Unavailable {
         /// What was tried, and what came of it.
@@ -50,7 +53,8 @@ pub enum DbError {
         /// As the database told it.
         reason: String,
     },
-    /// The server ended the transaction, in favour of another that it could not be served beside. Nothing was written. Try again at once.
+    /// The server ended the transaction, in favour of another that it could not be served beside.
+    /// Nothing was written. Try again at once.
     #[error("the database ended the transaction in favour of another: {what}")]
     Yielded {
         /// As the database told it.
@@ -115,7 +119,8 @@ pub struct PoolLimits {
     pub connections: u32,
     /// The longest wait for one.
     pub checkout_timeout: Duration,
-    /// How long a server lets a transaction stand still: no longer than a lease of the lock, and no longer than [`STALL_MAX`].
+    /// How long a server lets a transaction stand still: no longer than a lease of the lock, and no
+    /// longer than [`STALL_MAX`].
     pub stall: Duration,
 }
 
@@ -129,7 +134,8 @@ impl Default for PoolLimits {
 }
 
 impl Database {
-    /// Opens the database and brings its schema up to date. Creates an embedded one that is not there.
+    /// Opens the database and brings its schema up to date. Creates an embedded one that is not
+    /// there.
     ///
     /// # Errors
     /// [`DbError`] says what to do.
@@ -167,8 +173,8 @@ impl Database {
         &self.url
     }
 
-    /// Runs `body`, which reads with one statement, without a transaction around it: one round trip. Run again if the connection turns out to
-    /// have been lost while nobody used it.
+    /// Runs `body`, which reads with one statement, without a transaction around it: one round
+    /// trip. Run again if the connection turns out to have been lost while nobody used it.
     ///
     /// # Errors
     /// What `body` gives, or that there is no connection.
@@ -193,7 +199,8 @@ impl Database {
         outcome
     }
 
-    /// Runs `body` once nobody else is writing the row of the graph, in a transaction that keeps them from it and writes nothing.
+    /// Runs `body` once nobody else is writing the row of the graph, in a transaction that keeps
+    /// them from it and writes nothing.
     ///
     /// # Errors
     /// What `body` gives, that there is no connection, or that it took too long.
@@ -228,7 +235,8 @@ impl Database {
                     .batch_execute("COMMIT")
                     .map_err(|error| WriteError::CommitUnknown(error.into()))?;
                 failpoint::pass("after-commit");
-                // As if the connection had broken before COMMIT was answered; only in builds for tests.
+                // As if the connection had broken before COMMIT was answered; only in builds for
+                // tests.
                 if failpoint::is_off("commit-answer") {
                     let what = "no answer to COMMIT".to_owned();
                     return Err(WriteError::CommitUnknown(DbError::Unavailable { what }));
@@ -252,8 +260,9 @@ impl Database {
         Ok(session)
     }
 
-    /// Runs the first statement on a connection of the pool. One that was lost while it lay there, as all are when a server was started anew, is thrown
-    /// away, and the next one tried: so nobody asks at check-out whether a connection lives, and nobody suffers for one that does not.
+    /// Runs the first statement on a connection of the pool. One that was lost while it lay there,
+    /// as all are when a server was started anew, is thrown away, and the next one tried: so nobody
+    /// asks at check-out whether a connection lives, and nobody suffers for one that does not.
     fn on_living_connection<T>(
         &self,
         first: impl Fn(&mut AnyConnection) -> QueryResult<T>,
@@ -293,8 +302,9 @@ struct Manager {
 /// A pooled connection.
 struct Session {
     connection: AnyConnection,
-    /// From the beginning of a transaction to its acknowledged end. A connection that comes back to the pool like that, after a lost COMMIT or a
-    /// panic, is thrown away, and the database rolls back.
+    /// From the beginning of a transaction to its acknowledged end. A connection that comes back to
+    /// the pool like that, after a lost COMMIT or a panic, is thrown away, and the database rolls
+    /// back.
     in_transaction: bool,
     /// Whether it has ever answered.
     was_used: bool,

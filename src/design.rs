@@ -1,5 +1,5 @@
-//! The service behind every surface: requests wait in line for a turn, a turn brings the image to the store's version, decides, writes
-//! and answers.
+//! The service behind every surface: requests wait in line for a turn, a turn brings the image to
+//! the store's version, decides, writes and answers.
 //!
 //! ```text
 //! take a turn                      acquire the lock, get a token
@@ -9,8 +9,9 @@
 //! publish the image; answer every request of the batch; give the turn back
 //! ```
 //!
-//! Uses `graph`, `store` and `lock`; synchronous; knows no HTTP. What differs between designs is where state lives (the store), how the image is
-//! refreshed and how writers take turns: see [`Design`].
+//! Uses `graph`, `store` and `lock`; synchronous; knows no HTTP. What differs between designs is
+//! where state lives (the store), how the image is refreshed and how writers take turns: see
+//! [`Design`].
 
 use std::fmt;
 use std::sync::{Arc, mpsc};
@@ -47,21 +48,25 @@ use metrics::observe;
 use permits::{Permit, Permits};
 use workers::Workers;
 
-/// How the service is built. Rules, answers and durability are the same for all; what a request costs is not. With n jobs, datasets and edges
-/// in the graph:
+/// How the service is built. Rules, answers and durability are the same for all; what a request
+/// costs is not. With n jobs, datasets and edges in the graph:
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Design {
-    /// Rows; the image is kept and reloaded when the version moved; writers take turns by the lock, and those that wait share one. A read
-    /// costs a look at the version, a write its own size; O(n) only after another process has written.
+    /// Rows; the image is kept and reloaded when the version moved; writers take turns by the lock,
+    /// and those that wait share one. A read costs a look at the version, a write its own size;
+    /// O(n) only after another process has written.
     #[default]
     Crud,
-    /// As `crud`, but what another process has written since is learnt from the change log: O(what changed), whatever the size of the graph.
+    /// As `crud`, but what another process has written since is learnt from the change log: O(what
+    /// changed), whatever the size of the graph.
     CrudDelta,
-    /// As `crud-delta`, but without a lock: who finds at the conditional write that another was faster reads what that one did and judges again, a bounded
-    /// number of times. Reads take one snapshot of the database, whichever [`Reads`] are asked for.
+    /// As `crud-delta`, but without a lock: who finds at the conditional write that another was
+    /// faster reads what that one did and judges again, a bounded number of times. Reads take one
+    /// snapshot of the database, whichever [`Reads`] are asked for.
     CrudOptimistic,
-    /// Rows; every request takes a turn of its own by the lock, loads the whole graph, and keeps nothing; every write sorts the whole graph to
-    /// see that it has no cycle. Always O(n): what the plainest code that is correct costs, to measure the others against.
+    /// Rows; every request takes a turn of its own by the lock, loads the whole graph, and keeps
+    /// nothing; every write sorts the whole graph to see that it has no cycle. Always O(n): what
+    /// the plainest code that is correct costs, to measure the others against.
     CrudNaive,
 }
 
@@ -121,17 +126,19 @@ pub enum Reads {
     /// They share the lock while they learn the version.
     #[default]
     Lock,
-    /// They take no lock: version and rows come from one snapshot of the database, and a writer is never waited for.
+    /// They take no lock: version and rows come from one snapshot of the database, and a writer is
+    /// never waited for.
     Snapshot,
 }
 
 /// Everything that is bounded. What happens at each bound is an error that a person understands.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Whether those who wait share a turn, where the design has it so. Only for measuring what it is worth.
+    /// Whether those who wait share a turn, where the design has it so. Only for measuring what it
+    /// is worth.
     pub share_turns: bool,
-    /// Turns at once, in a thread each, those included that wait for a lock held by another process. A graph has at most one of writes and one
-    /// of reads.
+    /// Turns at once, in a thread each, those included that wait for a lock held by another
+    /// process. A graph has at most one of writes and one of reads.
     pub turn_threads: usize,
     /// Writes that may wait for one graph; one more is refused as contended.
     pub waiting_writes: usize,
@@ -147,11 +154,14 @@ pub struct Limits {
     pub batch_reads: usize,
     /// Turns of reads of one graph at once where turns are not shared.
     pub unshared_reads: usize,
-    /// What is kept of all graphs, in bytes, as [`Graph::memory_bytes`](crate::graph::Graph::memory_bytes) counts it: beyond, graphs that nobody uses
-    /// leave memory, the one that was used longest ago first, and are loaded again when they are asked for.
+    /// What is kept of all graphs, in bytes, as
+    /// [`Graph::memory_bytes`](crate::graph::Graph::memory_bytes) counts it: beyond, graphs that
+    /// nobody uses leave memory, the one that was used longest ago first, and are loaded again when
+    /// they are asked for.
     pub graph_bytes: usize,
-    /// Whole graphs that are in memory at once under a design that keeps no image; one more is waited for as long as for the lock, and then
-    /// refused as contended. An image counts until nobody holds it.
+    /// Whole graphs that are in memory at once under a design that keeps no image; one more is
+    /// waited for as long as for the lock, and then refused as contended. An image counts until
+    /// nobody holds it.
     pub loaded_images: usize,
     /// How long a turn waits for the lock.
     pub lock_wait: Duration,
@@ -216,7 +226,8 @@ pub struct IdempotencyKey {
 /// An accepted write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Accepted {
-    /// The graph's version with it; for a dry run and a write that changes nothing, the version that it was judged at.
+    /// The graph's version with it; for a dry run and a write that changes nothing, the version
+    /// that it was judged at.
     pub version: u64,
     /// Whether it changes anything.
     pub changed: bool,
@@ -227,7 +238,8 @@ pub struct Accepted {
 /// How a write ended.
 pub type Verdict = Result<Accepted, Refusal>;
 
-/// Why a request was not served. Only [`Refusal::OutcomeUnknown`] and [`Refusal::Internal`] leave open whether it was applied.
+/// Why a request was not served. Only [`Refusal::OutcomeUnknown`] and [`Refusal::Internal`] leave
+/// open whether it was applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The rules forbid it.
@@ -360,8 +372,9 @@ pub fn check_lock(store: &dyn GraphStore, lock: &LockIdentity) -> Result<(), Loc
     Err(LockBindingError::Another { stored: text(&bound), given: text(&given) })
 }
 
-/// Serves graphs from one store under one lock. Cloning shares it. A turn answers before it gives the lock back: when the last clone is dropped,
-/// turns that are under way get a moment to end, so that a process that exits leaves no lock behind.
+/// Serves graphs from one store under one lock. Cloning shares it. A turn answers before it gives
+/// the lock back: when the last clone is dropped, turns that are under way get a moment to end, so
+/// that a process that exits leaves no lock behind.
 #[derive(Clone)]
 pub struct Service {
     inner: Arc<Inner>,
@@ -395,7 +408,8 @@ struct Inner {
 }
 
 impl Service {
-    /// The lock must be the database's (see [`bind_lock`]), and there if the design takes one; of one that does not it is left aside.
+    /// The lock must be the database's (see [`bind_lock`]), and there if the design takes one; of
+    /// one that does not it is left aside.
     ///
     /// # Panics
     /// If the design takes a lock and there is none.
@@ -438,14 +452,16 @@ impl Service {
         Self { _closing: Arc::new(Closing(Arc::clone(&inner))), inner }
     }
 
-    /// Judges and applies one write in a turn with others. `reply` is called once, from another thread or at once, and must not block.
+    /// Judges and applies one write in a turn with others. `reply` is called once, from another
+    /// thread or at once, and must not block.
     pub fn write(&self, graph: &Name, write: Write, reply: impl FnOnce(Verdict) + Send + 'static) {
         if let Some(lane) = self.put_write_in_line(graph, write, Box::new(reply)) {
             self.inner.start_write_turn(lane);
         }
     }
 
-    /// The image at a version that was read after this call. `reply` is called once and must not block.
+    /// The image at a version that was read after this call. `reply` is called once and must not
+    /// block.
     pub fn read(
         &self,
         graph: &Name,
@@ -507,7 +523,8 @@ impl Service {
             .spawn(move || reply(inner.create_graph(&graph, precondition, idempotency.as_ref())));
     }
 
-    /// The graphs whose names begin with `prefix` and come after `after`, in byte order. `reply` is called once and must not block.
+    /// The graphs whose names begin with `prefix` and come after `after`, in byte order. `reply` is
+    /// called once and must not block.
     pub fn graphs(
         &self,
         prefix: String,
@@ -532,8 +549,8 @@ impl Service {
         });
     }
 
-    /// As [`write`](Self::write), waiting for the verdict. A turn that must be started is taken on this thread: to wake another costs more than much of
-    /// the turn does.
+    /// As [`write`](Self::write), waiting for the verdict. A turn that must be started is taken on
+    /// this thread: to wake another costs more than much of the turn does.
     ///
     /// # Errors
     /// [`Refusal`] says whether anything was written.
@@ -545,7 +562,8 @@ impl Service {
         })
     }
 
-    /// As [`read`](Self::read), waiting for the image, and as [`write_and_wait`](Self::write_and_wait).
+    /// As [`read`](Self::read), waiting for the image, and as
+    /// [`write_and_wait`](Self::write_and_wait).
     ///
     /// # Errors
     /// [`Refusal`] says why there is none.
@@ -610,7 +628,8 @@ impl Inner {
         Refusal::Contended { what: format!("{limit} {what} of this graph are waiting already") }
     }
 
-    /// The row's id; `None` if there never was such a graph. Keeps nothing of a name that is not known to be a graph's.
+    /// The row's id; `None` if there never was such a graph. Keeps nothing of a name that is not
+    /// known to be a graph's.
     fn graph_id(&self, lane: &Lane) -> Result<Option<i64>, StoreError> {
         if let Some(id) = lane.graph_id() {
             return Ok(Some(id));
@@ -624,7 +643,8 @@ impl Inner {
         Ok(head?.map(|head| head.id))
     }
 
-    /// The row and the image at its version, which were read in one snapshot. `None` if there is no such graph.
+    /// The row and the image at its version, which were read in one snapshot. `None` if there is no
+    /// such graph.
     fn refreshed(
         &self,
         lane: &Lane,

@@ -1,8 +1,10 @@
-//! The change log as events, in the form of CloudEvents 1.0: what leaves the service, over HTTP and into other logs.
+//! The change log as events, in the form of CloudEvents 1.0: what leaves the service, over HTTP and
+//! into other logs.
 //!
-//! An event has one spelling. Its reader writes what it has read anew and compares the bytes, so that whatever was altered on the way is found, also where
-//! no hash covers it. A log of a graph is either its changes from the first on, or an *import* (the graph at one version, part by part) and the changes
-//! after it; a snapshot is an import and nothing after it.
+//! An event has one spelling. Its reader writes what it has read anew and compares the bytes, so
+//! that whatever was altered on the way is found, also where no hash covers it. A log of a graph is
+//! either its changes from the first on, or an *import* (the graph at one version, part by part)
+//! and the changes after it; a snapshot is an import and nothing after it.
 //!
 //! Uses `graph`, and of `store` what a chain is. Knows no database, no HTTP and no sink.
 
@@ -55,8 +57,8 @@ impl Kind {
     }
 }
 
-/// Where an event stands in its graph's log: changes at ordinal 0 of the version that they made, parts of an import one after another at the version of
-/// the import. Positions rise along a log.
+/// Where an event stands in its graph's log: changes at ordinal 0 of the version that they made,
+/// parts of an import one after another at the version of the import. Positions rise along a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The graph's version.
@@ -79,10 +81,12 @@ pub struct Event<'e> {
     pub kind: Kind,
     /// Where it stands.
     pub position: Position,
-    /// For a change, and for the beginning and the end of an import, the graph's chain at that version. For a part of an import, the hash over the chain
-    /// at its beginning and the data of all parts up to this one.
+    /// For a change, and for the beginning and the end of an import, the graph's chain at that
+    /// version. For a part of an import, the hash over the chain at its beginning and the data of
+    /// all parts up to this one.
     pub chain: Chain,
-    /// When the version was committed, in milliseconds since 1970. A graph that was never changed has no such time.
+    /// When the version was committed, in milliseconds since 1970. A graph that was never changed
+    /// has no such time.
     pub committed_at_ms: Option<i64>,
     /// Who asked for the change.
     pub actor: Option<Cow<'e, str>>,
@@ -215,7 +219,8 @@ impl Stream {
     }
 }
 
-/// A time as events and people read it. What is before 1970 or after 9999 is told as the nearest that is not.
+/// A time as events and people read it. What is before 1970 or after 9999 is told as the nearest
+/// that is not.
 #[must_use]
 pub fn rfc3339(ms: i64) -> String {
     let ms = u64::try_from(ms).unwrap_or_default().min(LATEST_MS);
@@ -331,7 +336,8 @@ struct Wire<'l> {
     data: &'l RawValue,
 }
 
-/// Reads events, strictly. Keeps what they have in common, so that a log of one graph costs little more than its bytes.
+/// Reads events, strictly. Keeps what they have in common, so that a log of one graph costs little
+/// more than its bytes.
 #[derive(Default)]
 pub struct Reader {
     last: Option<Arc<Stream>>,

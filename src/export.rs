@@ -1,6 +1,8 @@
-//! The way out: a graph's log written to other engines while it is served, held against the database, and the cut-over.
+//! The way out: a graph's log written to other engines while it is served, held against the
+//! database, and the cut-over.
 //!
-//! Uses `event`, `keep` and `store`, and takes no lock: it reads snapshots, and what writers have committed. Writers never wait for it.
+//! Uses `event`, `keep` and `store`, and takes no lock: it reads snapshots, and what writers have
+//! committed. Writers never wait for it.
 
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
@@ -37,16 +39,19 @@ pub struct ExportRequest {
     pub graph: Name,
     /// Where its log goes.
     pub to: SinkUrl,
-    /// If given, a sink that is empty gets the changes after this version, and not the graph before them.
+    /// If given, a sink that is empty gets the changes after this version, and not the graph before
+    /// them.
     pub after: Option<u64>,
     /// Whether to go on with what is written from now on, until the process is ended.
     pub follow: bool,
-    /// The name under which the export is registered as a consumer, so that pruning does not overtake it; `None`: not at all.
+    /// The name under which the export is registered as a consumer, so that pruning does not
+    /// overtake it; `None`: not at all.
     pub consumer: Option<Name>,
 }
 
 impl ExportRequest {
-    /// What an export to that sink is called among the consumers of a graph. A file by its whole path: in another directory the same name is another file.
+    /// What an export to that sink is called among the consumers of a graph. A file by its whole
+    /// path: in another directory the same name is another file.
     #[must_use]
     pub fn consumer_of(sink: &SinkUrl) -> Option<Name> {
         let whole = match sink {
@@ -98,7 +103,8 @@ pub enum ExportError {
         /// Name and UUID.
         expected: String,
     },
-    /// The sink's log and the database's are not one history: a backup was restored, or somebody else wrote to one of them.
+    /// The sink's log and the database's are not one history: a backup was restored, or somebody
+    /// else wrote to one of them.
     #[error(
         "{sink} is of another history: at version {version} its chain of hashes is not that of the database; export to another place"
     )]
@@ -184,7 +190,8 @@ const IMPORT_BATCH_BYTES: usize = 1 << 20;
 const ENVELOPE_BYTES: usize = 560;
 /// Batches of an import that are ready to be appended.
 const IMPORT_BATCHES_AHEAD: usize = 2;
-/// How often whoever follows looks whether something was written: a fifth of the lag that is allowed.
+/// How often whoever follows looks whether something was written: a fifth of the lag that is
+/// allowed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often a follower tells how far it is.
 const ACKNOWLEDGE_EVERY: Duration = Duration::from_secs(1);
@@ -192,8 +199,9 @@ const ACKNOWLEDGE_EVERY: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
-/// Writes the graph's log to the sink, from where the sink is: the whole graph first, if it is empty. Memory: the graph while it is written first, and some
-/// megabytes. Following, it returns only to tell an error that does not pass.
+/// Writes the graph's log to the sink, from where the sink is: the whole graph first, if it is
+/// empty. Memory: the graph while it is written first, and some megabytes. Following, it returns
+/// only to tell an error that does not pass.
 ///
 /// # Errors
 /// [`ExportError`] says what to do.
@@ -328,7 +336,8 @@ impl Export<'_> {
         bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
         let (made, to_write) = sync_channel::<Vec<Event<'static>>>(IMPORT_BATCHES_AHEAD);
         let (written, batches) = sync_channel::<Batch>(IMPORT_BATCHES_AHEAD);
-        // Batches go round: what one thread takes from the system and another gives back comes home late.
+        // Batches go round: what one thread takes from the system and another gives back comes home
+        // late.
         let (give_back, used) = channel::<Batch>();
         let (length, stream) = (bar.clone(), self.stream.clone());
         let outcome = thread::scope(|scope| {
@@ -353,7 +362,8 @@ impl Export<'_> {
                     }
                 }
             });
-            // Each is looked at one behind: the last one is the end, and whatever comes before it must be durable when it is there.
+            // Each is looked at one behind: the last one is the end, and whatever comes before it
+            // must be durable when it is there.
             let mut batches = batches.into_iter().peekable();
             while let Some(batch) = batches.next() {
                 if batches.peek().is_none() {
@@ -465,7 +475,8 @@ impl Export<'_> {
     }
 }
 
-/// The next events of an import that are appended together, none if there are no more. The end comes alone.
+/// The next events of an import that are appended together, none if there are no more. The end
+/// comes alone.
 fn make_batch(importing: &mut Importing) -> Vec<Event<'static>> {
     let (mut events, mut bytes) = (Vec::new(), 0);
     while bytes < IMPORT_BATCH_BYTES {

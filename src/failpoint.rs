@@ -1,11 +1,13 @@
-//! Named points in the code at which a test can hold a process still, to kill or stop it there, and switches that take
-//! one guard out, to show that its test then goes red. Compiled to nothing without the cargo feature `failpoints`.
-//! Knows nothing of the rest; anything may call it.
+//! Named points in the code at which a test can hold a process still, to kill or stop it there, and
+//! switches that take one guard out, to show that its test then goes red. Compiled to nothing
+//! without the cargo feature `failpoints`. Knows nothing of the rest; anything may call it.
 //!
-//! `FENCEPOST_FAILPOINTS=NAME=pause:FILE[@N],NAME=off,…`: the N-th passage (from 1, default 1) of `NAME` creates `FILE` and then
-//! waits until `FILE` is gone again; `off` is asked for by [`is_off`].
+//! `FENCEPOST_FAILPOINTS=NAME=pause:FILE[@N],NAME=off,…`: the N-th passage (from 1, default 1) of
+//! `NAME` creates `FILE` and then waits until `FILE` is gone again; `off` is asked for by
+//! [`is_off`].
 
-/// Holds the caller still if a test has armed the point `name`. Costs one atomic load when nothing is armed.
+/// Holds the caller still if a test has armed the point `name`. Costs one atomic load when nothing
+/// is armed.
 #[inline]
 pub fn pass(name: &str) {
     #[cfg(feature = "failpoints")]

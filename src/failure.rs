@@ -1,5 +1,5 @@
-//! How the program ends if not well: every error becomes an exit code and a sentence in one place. 1 refused by the rules, bad data or a failed check, 2 wrong
-//! usage, 3 a server away.
+//! How the program ends if not well: every error becomes an exit code and a sentence in one place.
+//! 1 refused by the rules, bad data or a failed check, 2 wrong usage, 3 a server away.
 
 use fencepost::bench::BenchError;
 use fencepost::check::{CheckError, FetchError};

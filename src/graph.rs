@@ -1,8 +1,9 @@
 //! The pure core: what a job graph is, which changes it accepts, and what can be asked of it.
 //!
-//! [`decide()`] holds all rules; [`apply()`] makes of a graph what a change says, and holds none. Every design runs these two. No
-//! SQL, lock, HTTP, clock or randomness in here, and nothing of Fencepost's other modules; the same input gives the same output, byte
-//! for byte. No recursion over the graph: a chain of a million jobs must not touch the stack.
+//! [`decide()`] holds all rules; [`apply()`] makes of a graph what a change says, and holds none.
+//! Every design runs these two. No SQL, lock, HTTP, clock or randomness in here, and nothing of
+//! Fencepost's other modules; the same input gives the same output, byte for byte. No recursion
+//! over the graph: a chain of a million jobs must not touch the stack.
 
 mod acyclic;
 mod adjacency;

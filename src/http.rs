@@ -1,8 +1,10 @@
-//! The HTTP surface: Rocket carries the requests, one table of routes says what there is, one place turns refusals into problems.
+//! The HTTP surface: Rocket carries the requests, one table of routes says what there is, one place
+//! turns refusals into problems.
 //!
-//! Rocket's types and async stay inside this module. A request that waits for its turn holds no thread; whatever computes runs on
-//! the blocking pool, never on Rocket's threads. Rocket's own routing would repair paths (drop empty segments, replace what is not
-//! UTF-8), so one handler takes every request and reads the raw path itself.
+//! Rocket's types and async stay inside this module. A request that waits for its turn holds no
+//! thread; whatever computes runs on the blocking pool, never on Rocket's threads. Rocket's own
+//! routing would repair paths (drop empty segments, replace what is not UTF-8), so one handler
+//! takes every request and reads the raw path itself.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,8 +60,8 @@ pub struct HttpLimits {
     pub computations: usize,
     /// Streams that are open at once: live tails, change logs and snapshots.
     pub streams: usize,
-    /// After how long a live tail that has nothing to tell says that it is there. No later than that it is noticed that a client has gone: nothing but writing to it
-    /// shows that.
+    /// After how long a live tail that has nothing to tell says that it is there. No later than
+    /// that it is noticed that a client has gone: nothing but writing to it shows that.
     pub heartbeat: Duration,
     /// How long `at_least` waits.
     pub version_wait: Duration,
@@ -130,7 +132,8 @@ impl Metrics {
             )
             .expect("the name is valid"),
         };
-        // Registering fails only for a second server on one service; its requests are then not counted.
+        // Registering fails only for a second server on one service; its requests are then not
+        // counted.
         drop(registry.register(Box::new(metrics.requests.clone())));
         drop(registry.register(Box::new(metrics.seconds.clone())));
         drop(registry.register(Box::new(metrics.streams.clone())));
@@ -181,8 +184,9 @@ impl App {
         done.await.map_err(|error| Problem::new(Kind::Internal, error.to_string()))
     }
 
-    /// Rocket looks once whether connections are left, and if there are, waits for the whole grace: live tails, which end as soon as a shutdown begins, get a
-    /// moment to be gone by then. One that its client does not read is left to the grace.
+    /// Rocket looks once whether connections are left, and if there are, waits for the whole grace:
+    /// live tails, which end as soon as a shutdown begins, get a moment to be gone by then. One
+    /// that its client does not read is left to the grace.
     async fn see_tails_off(self: Arc<Self>) {
         let open = self.metrics.streams.with_label_values(&[TAIL]);
         if open.get() == 0 {
@@ -321,8 +325,9 @@ fn find(raw_path: &str, method: &str) -> Result<Found, Problem> {
     Err(problem.with("allowed", allowed.into()).allowing(allow))
 }
 
-/// A body must say that it is of a type that the route takes; a route that takes none must get none. This also closes two doors that
-/// browsers leave open to any web page: a POST without a media type, and a form whose field `_method` makes Rocket take it for a DELETE.
+/// A body must say that it is of a type that the route takes; a route that takes none must get
+/// none. This also closes two doors that browsers leave open to any web page: a POST without a
+/// media type, and a form whose field `_method` makes Rocket take it for a DELETE.
 fn check_media_type(request: &Request<'_>, route: &Route, empty: bool) -> Result<(), Problem> {
     let given = request.headers().get_one("content-type").unwrap_or_default();
     let media_type = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -337,8 +342,8 @@ fn check_media_type(request: &Request<'_>, route: &Route, empty: bool) -> Result
     Err(Problem::new(Kind::UnsupportedMediaType, detail).with("supported", supported.into()))
 }
 
-/// A client that dies between head and body must not seem to have sent a shorter body: Rocket looks at a body's beginning for reasons of its
-/// own, and drops the error if it fails there.
+/// A client that dies between head and body must not seem to have sent a shorter body: Rocket looks
+/// at a body's beginning for reasons of its own, and drops the error if it fails there.
 fn check_whole(request: &Request<'_>, route: &Route, body: &[u8]) -> Result<(), Problem> {
     let announced =
         request.headers().get_one("content-length").and_then(|length| length.parse::<usize>().ok());
@@ -359,7 +364,8 @@ fn check_whole(request: &Request<'_>, route: &Route, body: &[u8]) -> Result<(), 
     Ok(())
 }
 
-/// How much of a body is read and thrown away, so that the client comes to read the answer. Beyond, the connection is closed.
+/// How much of a body is read and thrown away, so that the client comes to read the answer. Beyond,
+/// the connection is closed.
 fn drained(limit: u64) -> u64 {
     limit.saturating_mul(16)
 }
@@ -373,7 +379,8 @@ async fn discard(data: Data<'_>, limit: u64) {
     );
 }
 
-/// How long a body may take to arrive: a client that stalls holds its connection, and a shutdown, no longer than that.
+/// How long a body may take to arrive: a client that stalls holds its connection, and a shutdown,
+/// no longer than that.
 const BODY_WAIT: Duration = Duration::from_secs(30);
 
 async fn in_time<T>(body: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
@@ -443,7 +450,8 @@ impl rocket::catcher::Handler for LastResort {
     }
 }
 
-/// Serves until SIGINT or SIGTERM; then finishes what was accepted. `ready` is called with the address once requests are taken.
+/// Serves until SIGINT or SIGTERM; then finishes what was accepted. `ready` is called with the
+/// address once requests are taken.
 ///
 /// # Errors
 /// Rocket's, such as that the address is in use.

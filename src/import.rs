@@ -1,7 +1,9 @@
-//! Imports: jobs from files, in atomic changesets, while the service runs. Uses `design` as any client would.
+//! Imports: jobs from files, in atomic changesets, while the service runs. Uses `design` as any
+//! client would.
 //!
-//! Streams: what is in memory is the changeset that is being written and the next one, which is read meanwhile, and of a WfFormat document the document. Safe to repeat: a job that is there as the file has it
-//! changes nothing.
+//! Streams: what is in memory is the changeset that is being written and the next one, which is
+//! read meanwhile, and of a WfFormat document the document. Safe to repeat: a job that is there as
+//! the file has it changes nothing.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -31,7 +33,8 @@ pub enum Format {
     Ndjson,
     /// WfCommons' workflow JSON, schema 1.5 or 1.6.
     Wfformat,
-    /// A log of changes or a snapshot, one event a line: restored with all its versions, into a graph that was never written.
+    /// A log of changes or a snapshot, one event a line: restored with all its versions, into a
+    /// graph that was never written.
     Events,
 }
 
@@ -54,7 +57,8 @@ pub struct ImportRequest {
     pub format: Format,
     /// How names of WfFormat documents are made.
     pub namespace: Namespace,
-    /// If given: one changeset, which also deletes the jobs whose names begin so and that the files do not hold.
+    /// If given: one changeset, which also deletes the jobs whose names begin so and that the files
+    /// do not hold.
     pub sync: Option<String>,
     /// Jobs that go into one changeset, unless it is refused at its border; at least 1.
     pub chunk_jobs: usize,
@@ -171,7 +175,8 @@ pub const CHUNK_JOBS: usize = 10_000;
 const CHUNK_BYTES: usize = 8 << 20;
 /// How many jobs one changeset grows to before a refusal is final.
 const MOST_JOBS: usize = 40_000;
-/// How often a changeset is tried again that came too late, or before `--sync` found the graph unchanged.
+/// How often a changeset is tried again that came too late, or before `--sync` found the graph
+/// unchanged.
 const RETRIES: usize = 8;
 
 /// Imports what `request` names. Shows a bar on standard error if that is a terminal.
@@ -232,7 +237,8 @@ impl<'i> Import<'i> {
         chunks: impl Iterator<Item = Chunk>,
     ) -> Result<Imported, ImportError> {
         let mut waiting: Vec<Item> = Vec::new();
-        // A changeset that was refused is tried again when it is twice as long, or can become no longer.
+        // A changeset that was refused is tried again when it is twice as long, or can become no
+        // longer.
         let mut worth_a_try = 0;
         for Chunk { items, end } in chunks {
             waiting.extend(items);
@@ -268,7 +274,8 @@ impl<'i> Import<'i> {
         })
     }
 
-    /// Not before there is something to put into it: a file that cannot be read leaves no graph behind.
+    /// Not before there is something to put into it: a file that cannot be read leaves no graph
+    /// behind.
     fn create_graph(&mut self) -> Result<(), ImportError> {
         if !self.created {
             self.service
@@ -483,8 +490,8 @@ impl Iterator for Source<'_> {
     }
 }
 
-/// An event names its specification. A document in WfFormat has no whole object on its first line, or one with a workflow in it. Looks only at what is
-/// buffered.
+/// An event names its specification. A document in WfFormat has no whole object on its first line,
+/// or one with a workflow in it. Looks only at what is buffered.
 fn detect(input: &mut impl io::BufRead) -> io::Result<Format> {
     #[derive(serde::Deserialize)]
     struct FirstLine {
@@ -503,7 +510,8 @@ fn detect(input: &mut impl io::BufRead) -> io::Result<Format> {
     }
     let is_job = match whole {
         Ok(first) => first.workflow.is_none(),
-        // A line longer than the buffer, or a bad one: a document's first line is a lone bracket, or a field after it.
+        // A line longer than the buffer, or a bad one: a document's first line is a lone bracket,
+        // or a field after it.
         Err(_) => {
             line.len() > 1
                 && !line.trim_ascii().ends_with(b",")

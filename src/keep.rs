@@ -1,8 +1,9 @@
-//! What is kept of a graph's past, and how it comes back: the graph at an earlier version, the log cut off at its beginning with a snapshot in its place, a
-//! graph restored from a log or a snapshot, and the log as people read it.
+//! What is kept of a graph's past, and how it comes back: the graph at an earlier version, the log
+//! cut off at its beginning with a snapshot in its place, a graph restored from a log or a
+//! snapshot, and the log as people read it.
 //!
-//! Uses `event`, `graph` and the rows of `store`. Takes no lock and no turn: the past does not change, and what is written here holds only if the graph's row
-//! is as it must be.
+//! Uses `event`, `graph` and the rows of `store`. Takes no lock and no turn: the past does not
+//! change, and what is written here holds only if the graph's row is as it must be.
 
 mod history;
 mod listing;

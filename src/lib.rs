@@ -1,10 +1,12 @@
-//! Fencepost keeps a graph of jobs and the datasets they read and write as rows in SQL, refuses every change that
-//! would break the graph's rules, and says in which order jobs must run to produce a dataset.
+//! Fencepost keeps a graph of jobs and the datasets they read and write as rows in SQL, refuses
+//! every change that would break the graph's rules, and says in which order jobs must run to
+//! produce a dataset.
 //!
 //! `docs/ARCHITECTURE.md` walks one write and one read through these modules. Who may use whom:
-//! `graph` imports nothing of ours; `db` and `lock` know no graph; `store` knows `graph` and `db`; `event` knows `graph`, and of
-//! `store` what a chain and a row of the log are; `keep` knows `event` and `store`; `export` knows those three; `design` knows
-//! `store` and `lock`; `http`, `import` and `bench` know `design` and `graph`, `http` `event` too, `import` `keep`, and `bench`
+//! `graph` imports nothing of ours; `db` and `lock` know no graph; `store` knows `graph` and `db`;
+//! `event` knows `graph`, and of `store` what a chain and a row of the log are; `keep` knows
+//! `event` and `store`; `export` knows those three; `design` knows `store` and `lock`; `http`,
+//! `import` and `bench` know `design` and `graph`, `http` `event` too, `import` `keep`, and `bench`
 //! `http`'s problems. `check` knows none of them, but for fetching what it is to judge.
 
 pub mod bench;

@@ -1,20 +1,21 @@
 //! Taking turns: a lock for each graph, shared or exclusive, with a time limit and a fencing token.
 //!
-//! This file holds what every lock promises; each implementation is a file beside it and says how it takes turns and
-//! what that costs. All of them pass one conformance suite.
+//! This file holds what every lock promises; each implementation is a file beside it and says how
+//! it takes turns and what that costs. All of them pass one conformance suite.
 //!
 //! - **Exclusive excludes; shared shares.** Locks of different keys never meet.
-//! - **Neither side starves.** A waiting writer holds back the readers that come after it. A writer's release lets
-//!   readers in that waited.
+//! - **Neither side starves.** A waiting writer holds back the readers that come after it. A
+//!   writer's release lets readers in that waited.
 //! - **A wait ends.** The caller says how long it will wait, and is told when that is over.
 //! - **A guard is released on drop**, and when its process dies.
 //! - **Tokens only rise.** The database is the authority, not the lock: see [`Guard::token`].
 //!
-//! No lock is proof against a holder that stalls, loses its lock unawares, and wakes again. The database compares
-//! versions and tokens in each write and so decides in the end.
+//! No lock is proof against a holder that stalls, loses its lock unawares, and wakes again. The
+//! database compares versions and tokens in each write and so decides in the end.
 //!
-//! May use: the file system and the clients of lock servers, each in the one implementation that needs it. Must never
-//! know: a graph (it sees a row id), HTTP, or what its holders do under it. Everything here blocks the calling thread; nothing here is async.
+//! May use: the file system and the clients of lock servers, each in the one implementation that
+//! needs it. Must never know: a graph (it sees a row id), HTTP, or what its holders do under it.
+//! Everything here blocks the calling thread; nothing here is async.
 
 mod by_key;
 pub mod file;
@@ -30,7 +31,8 @@ use std::time::Duration;
 use prometheus::core::Collector;
 pub use token::FencingToken;
 
-/// How long the grants of a lock that has leases last, unless configured otherwise: so long is a holder missed of which nothing is heard.
+/// How long the grants of a lock that has leases last, unless configured otherwise: so long is a
+/// holder missed of which nothing is heard.
 pub const LEASE: Duration = Duration::from_secs(5);
 
 /// Whether the holder lets others of its kind in.
@@ -55,7 +57,8 @@ impl Mode {
 
 /// One lock: which database, which graph in it.
 ///
-/// The database's own identity is part of the key, so that two databases that share a lock server do not share locks.
+/// The database's own identity is part of the key, so that two databases that share a lock server
+/// do not share locks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LockKey {
     /// The identity that the database gave itself: 1 to 64 of `0-9a-f-`.
@@ -78,8 +81,8 @@ impl LockKey {
         Ok(key)
     }
 
-    /// Refuses a key that is not safe in a file name or a server's key. The fields are open, so every implementation
-    /// asks before it uses one.
+    /// Refuses a key that is not safe in a file name or a server's key. The fields are open, so
+    /// every implementation asks before it uses one.
     ///
     /// # Errors
     /// [`LockError::InvalidKey`].
@@ -99,7 +102,8 @@ impl fmt::Display for LockKey {
     }
 }
 
-/// Which lock this is, as the database remembers it: two processes with different identities do not exclude each other.
+/// Which lock this is, as the database remembers it: two processes with different identities do not
+/// exclude each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LockIdentity {
     /// The implementation: `file`, `postgres`, `redis`.
@@ -120,11 +124,13 @@ pub trait DistributedLock: Send + Sync {
     /// Which lock this is.
     fn identity(&self) -> LockIdentity;
 
-    /// Takes the lock `key` in `mode`, waiting at most `wait`; with a `wait` of zero, takes it only if it is free.
+    /// Takes the lock `key` in `mode`, waiting at most `wait`; with a `wait` of zero, takes it only
+    /// if it is free.
     ///
     /// # Errors
-    /// [`LockError::Timeout`] when others held it all that time; [`LockError::Unavailable`] when the lock cannot be
-    /// reached or cannot be trusted. After either, the caller holds nothing and is in nobody's way.
+    /// [`LockError::Timeout`] when others held it all that time; [`LockError::Unavailable`] when
+    /// the lock cannot be reached or cannot be trusted. After either, the caller holds nothing and
+    /// is in nobody's way.
     fn acquire(&self, key: &LockKey, mode: Mode, wait: Duration) -> Result<Guard, LockError>;
 
     /// Whether the lock could be taken now, as far as can be told cheaply. For readiness probes.
@@ -133,7 +139,8 @@ pub trait DistributedLock: Send + Sync {
     /// [`LockError::Unavailable`].
     fn ping(&self) -> Result<(), LockError>;
 
-    /// Who holds the lock `key` and who waits for it, as far as can be told without taking it. For people.
+    /// Who holds the lock `key` and who waits for it, as far as can be told without taking it. For
+    /// people.
     ///
     /// # Errors
     /// [`LockError::Unavailable`].
@@ -173,12 +180,12 @@ pub struct Participant {
 
 /// What an implementation keeps for one grant. Dropping it gives the grant back.
 pub trait Held: Send {
-    /// Makes the lock remember `incarnation` and that `first` was given, so that the next exclusive grant, in whatever
-    /// process, carries the token after it. Called for exclusive grants only.
+    /// Makes the lock remember `incarnation` and that `first` was given, so that the next exclusive
+    /// grant, in whatever process, carries the token after it. Called for exclusive grants only.
     ///
     /// # Errors
-    /// [`LockError::Unavailable`]. It is then open whether the lock remembers; either is safe, for `first` was not
-    /// used.
+    /// [`LockError::Unavailable`]. It is then open whether the lock remembers; either is safe, for
+    /// `first` was not used.
     fn store(&mut self, incarnation: &str, first: FencingToken) -> Result<(), LockError>;
 
     /// See [`Guard::check`]. For locks that cannot be lost, nothing.
@@ -195,10 +202,10 @@ pub trait Held: Send {
 
 /// A grant of the lock, given back on drop.
 ///
-/// The holder of an exclusive grant compares it with the graph's row before it writes. The token is good when there is
-/// one, its epoch is the row's, and the [incarnation](Guard::incarnation) is the one that the row remembers. If not,
-/// the holder commits a transaction that raises the row's epoch above both, seals it as the fence and remembers the
-/// incarnation, and then calls [`Guard::seed`].
+/// The holder of an exclusive grant compares it with the graph's row before it writes. The token is
+/// good when there is one, its epoch is the row's, and the [incarnation](Guard::incarnation) is the
+/// one that the row remembers. If not, the holder commits a transaction that raises the row's epoch
+/// above both, seals it as the fence and remembers the incarnation, and then calls [`Guard::seed`].
 #[must_use = "the lock is given back as soon as its guard is dropped"]
 pub struct Guard {
     mode: Mode,
@@ -240,26 +247,28 @@ impl Guard {
         self.mode
     }
 
-    /// Which run of the lock's own memory gave this grant; `None` for a shared one. The database remembers the run that
-    /// it has seeded: another one may have forgotten tokens.
+    /// Which run of the lock's own memory gave this grant; `None` for a shared one. The database
+    /// remembers the run that it has seeded: another one may have forgotten tokens.
     #[must_use]
     pub fn incarnation(&self) -> Option<&str> {
         self.incarnation.as_deref()
     }
 
-    /// The token of an exclusive grant. `None` when the lock's memory is new, damaged or used up, and must be seeded
-    /// from the database first; always `None` for a shared grant.
+    /// The token of an exclusive grant. `None` when the lock's memory is new, damaged or used up,
+    /// and must be seeded from the database first; always `None` for a shared grant.
     #[must_use]
     pub fn token(&self) -> Option<FencingToken> {
         self.token
     }
 
-    /// Opens `epoch` in the lock and returns its first token. Call it after the database has raised its own epoch to
-    /// `epoch` in a committed transaction, never before: the lock would give tokens that the database may forget.
+    /// Opens `epoch` in the lock and returns its first token. Call it after the database has raised
+    /// its own epoch to `epoch` in a committed transaction, never before: the lock would give
+    /// tokens that the database may forget.
     ///
     /// # Errors
-    /// [`LockError::NotExclusive`], [`LockError::EpochOutOfRange`], [`LockError::Lost`], or [`LockError::Unavailable`]; after the last the
-    /// guard has no token, and the same epoch may be tried again.
+    /// [`LockError::NotExclusive`], [`LockError::EpochOutOfRange`], [`LockError::Lost`], or
+    /// [`LockError::Unavailable`]; after the last the guard has no token, and the same epoch may be
+    /// tried again.
     pub fn seed(&mut self, epoch: u32) -> Result<FencingToken, LockError> {
         let Some(incarnation) = self.incarnation.as_deref() else {
             return Err(LockError::NotExclusive);
@@ -268,32 +277,36 @@ impl Guard {
         let first = FencingToken::new(epoch, 1)
             .filter(|_| epoch >= least)
             .ok_or(LockError::EpochOutOfRange { epoch, least, most: FencingToken::MAX_EPOCH })?;
-        // The database has moved on: whatever the lock answers, the former token is not to be used any more.
+        // The database has moved on: whatever the lock answers, the former token is not to be used
+        // any more.
         self.token = None;
         self.held.store(incarnation, first)?;
         self.token = Some(first);
         Ok(first)
     }
 
-    /// Whether an earlier holder was not heard of until its lease ran out, and nobody has sealed a token in the database since. That holder may
-    /// wake up and write. So the database must be told first, in a committed transaction, that nothing below this guard's token is to be taken any
+    /// Whether an earlier holder was not heard of until its lease ran out, and nobody has sealed a
+    /// token in the database since. That holder may wake up and write. So the database must be told
+    /// first, in a committed transaction, that nothing below this guard's token is to be taken any
     /// more; then call [`sealed`](Self::sealed). Raising the epoch does as well.
     #[must_use]
     pub fn must_seal(&self) -> bool {
         self.after_expiry
     }
 
-    /// Says that the database has committed this guard's token, or an epoch, as the least that it takes.
+    /// Says that the database has committed this guard's token, or an epoch, as the least that it
+    /// takes.
     pub fn sealed(&mut self) {
         self.after_expiry = false;
         self.held.sealed();
     }
 
-    /// Makes sure that the lock has not been lost since it was granted, as far as that can be told: whoever is about to
-    /// commit asks first. At most one round trip.
+    /// Makes sure that the lock has not been lost since it was granted, as far as that can be told:
+    /// whoever is about to commit asks first. At most one round trip.
     ///
     /// # Errors
-    /// [`LockError::Lost`] or [`LockError::Unavailable`] when it was, or may have been, for good: write nothing more under this guard.
+    /// [`LockError::Lost`] or [`LockError::Unavailable`] when it was, or may have been, for good:
+    /// write nothing more under this guard.
     pub fn check(&mut self) -> Result<(), LockError> {
         self.held.check()
     }
@@ -315,15 +328,16 @@ impl fmt::Debug for Guard {
 /// Why a lock was not granted, or could not be seeded.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Others held the lock for the whole time that the caller was ready to wait. Nothing was done: tell the client to
-    /// come back later.
+    /// Others held the lock for the whole time that the caller was ready to wait. Nothing was done:
+    /// tell the client to come back later.
     #[error("the lock was not free within {} ms", waited.as_millis())]
     Timeout {
         /// How long the caller waited; not less than it had asked for.
         waited: Duration,
     },
-    /// The lock cannot be reached or used: a directory that is gone or full, a server away. Nothing was done: fail
-    /// closed, and try again later. An operator may have to act on `what` and `source`.
+    /// The lock cannot be reached or used: a directory that is gone or full, a server away. Nothing
+    /// was done: fail closed, and try again later. An operator may have to act on `what` and
+    /// `source`.
     #[error("the lock is not available: {what}: {source}")]
     Unavailable {
         /// What was being done, and to what.
@@ -331,7 +345,8 @@ pub enum LockError {
         /// What came of it. Errors of other kinds come wrapped.
         source: io::Error,
     },
-    /// The lock was granted, and is held no more: its lease ran out, or may have. Nothing was done under it; take it again.
+    /// The lock was granted, and is held no more: its lease ran out, or may have. Nothing was done
+    /// under it; take it again.
     #[error("the lock was lost: {what}")]
     Lost {
         /// How that is known.
@@ -346,8 +361,9 @@ pub enum LockError {
     /// A shared grant was to be seeded. A mistake of the caller: only writers have tokens.
     #[error("only an exclusive grant can be seeded")]
     NotExclusive,
-    /// The epoch is not above the one that the lock is in, or beyond the last. The caller raises the database's epoch
-    /// above both its own and the token's first. At the last one a graph can be exported and created anew.
+    /// The epoch is not above the one that the lock is in, or beyond the last. The caller raises
+    /// the database's epoch above both its own and the token's first. At the last one a graph can
+    /// be exported and created anew.
     #[error("epoch {epoch} is not between {least} and {most}")]
     EpochOutOfRange {
         /// The epoch asked for.

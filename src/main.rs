@@ -1,5 +1,6 @@
-//! The command line: one enum, one short function a command. Results on standard output, all else on standard error. Exits with 0 done,
-//! 1 refused by the rules, bad data or a failed check, 2 wrong usage, 3 a server away.
+//! The command line: one enum, one short function a command. Results on standard output, all else
+//! on standard error. Exits with 0 done, 1 refused by the rules, bad data or a failed check, 2
+//! wrong usage, 3 a server away.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -52,11 +53,13 @@ struct NodeArgs {
         value_name = "URL"
     )]
     database_url: String,
-    /// The lock that guards them: file:DIR, postgres, or redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]. Without it, the one that the database
-    /// names; at first `file:`, beside an SQLite database, and `postgres` on Postgres
+    /// The lock that guards them: file:DIR, postgres, or
+    /// redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]. Without it, the one that the database names;
+    /// at first `file:`, beside an SQLite database, and `postgres` on Postgres
     #[arg(long, global = true, env = "FENCEPOST_LOCK_URL", value_name = "URL")]
     lock_url: Option<String>,
-    /// How long a holder of the lock is missed of which nothing is heard, in milliseconds, where the lock has leases. The same for all processes
+    /// How long a holder of the lock is missed of which nothing is heard, in milliseconds, where
+    /// the lock has leases. The same for all processes
     #[arg(
         long,
         global = true,
@@ -69,13 +72,16 @@ struct NodeArgs {
     /// How the service is built
     #[arg(long, global = true, env = "FENCEPOST_DESIGN", default_value = "crud", value_enum)]
     design: DesignArg,
-    /// Whether reads share the lock, or read one snapshot of the database and never wait for a writer
+    /// Whether reads share the lock, or read one snapshot of the database and never wait for a
+    /// writer
     #[arg(long, global = true, env = "FENCEPOST_READS", default_value = "lock", value_enum)]
     reads: ReadsArg,
-    /// Whether requests that wait for a graph share its next turn, as far as the design does that; off to measure what it is worth
+    /// Whether requests that wait for a graph share its next turn, as far as the design does that;
+    /// off to measure what it is worth
     #[arg(long, global = true, env = "FENCEPOST_SHARING", default_value = "on", value_enum)]
     sharing: Sharing,
-    /// Memory for graphs, in MiB: beyond, those that were used longest ago are let go, and loaded again when asked for. One in use stays, however large
+    /// Memory for graphs, in MiB: beyond, those that were used longest ago are let go, and loaded
+    /// again when asked for. One in use stays, however large
     #[arg(
         long,
         global = true,
@@ -100,9 +106,11 @@ enum DesignArg {
     Crud,
     /// As crud, but what others wrote since is learnt from the change log
     CrudDelta,
-    /// As crud-delta, but without a lock: whoever was outrun judges again. Reads are as with --reads snapshot
+    /// As crud-delta, but without a lock: whoever was outrun judges again. Reads are as with
+    /// --reads snapshot
     CrudOptimistic,
-    /// Rows; each request alone takes the lock and loads the whole graph, each write sorts it whole; nothing is kept
+    /// Rows; each request alone takes the lock and loads the whole graph, each write sorts it
+    /// whole; nothing is kept
     CrudNaive,
 }
 
@@ -126,7 +134,8 @@ enum Command {
     Export(ExportArgs),
     /// Replay an exported log, and compare it with the database
     Verify(VerifyArgs),
-    /// Close a graph for good: no write of any node holds from then on. Waits until a sink has all that there is, and verifies it
+    /// Close a graph for good: no write of any node holds from then on. Waits until a sink has all
+    /// that there is, and verifies it
     Freeze(FreezeArgs),
     /// Open a graph that was frozen
     Thaw {
@@ -217,14 +226,17 @@ struct ImportArgs {
     /// How the files are read
     #[arg(long, default_value = "auto", value_enum)]
     format: Format,
-    /// What the names in WfFormat documents are prefixed with; the file's name, unless told otherwise
+    /// What the names in WfFormat documents are prefixed with; the file's name, unless told
+    /// otherwise
     #[arg(long, value_enum)]
     namespace: Option<Namespace>,
-    /// One changeset, which also deletes the jobs whose names begin with PREFIX and that the files do not hold
+    /// One changeset, which also deletes the jobs whose names begin with PREFIX and that the files
+    /// do not hold
     #[arg(long, value_name = "PREFIX")]
     sync: Option<String>,
-    /// Jobs in one changeset. Fewer, and other requests to the graph wait less for each; more, and all are in sooner. One that the rules refuse grows by those that
-    /// follow until it is legal, up to 40,000. Unless told otherwise, 10,000
+    /// Jobs in one changeset. Fewer, and other requests to the graph wait less for each; more, and
+    /// all are in sooner. One that the rules refuse grows by those that follow until it is legal,
+    /// up to 40,000. Unless told otherwise, 10,000
     #[arg(long, value_parser = at_least_one, conflicts_with = "sync", value_name = "N")]
     chunk_jobs: Option<usize>,
     /// Files; - is standard input. Of events, one
@@ -262,7 +274,8 @@ struct ExportArgs {
     /// The graph
     #[arg(long)]
     graph: String,
-    /// Where to: file:PATH, - for standard output, redis://HOST/STREAM, nats://HOST/STREAM, or postgres://HOST/DATABASE/TABLE. What is there already is gone on with
+    /// Where to: file:PATH, - for standard output, redis://HOST/STREAM, nats://HOST/STREAM, or
+    /// postgres://HOST/DATABASE/TABLE. What is there already is gone on with
     #[arg(long, value_name = "SINK")]
     to: String,
     /// Into an empty sink, only the changes after version N, without the graph before them
@@ -271,10 +284,12 @@ struct ExportArgs {
     /// Go on with what is written from now on, until interrupted
     #[arg(long)]
     follow: bool,
-    /// The name by which the export is a consumer of the graph, which pruning does not overtake [default: `export to SINK`]
+    /// The name by which the export is a consumer of the graph, which pruning does not overtake
+    /// [default: `export to SINK`]
     #[arg(long, value_name = "NAME", conflicts_with = "no_consumer")]
     consumer: Option<String>,
-    /// Do not register as a consumer: if the log is pruned meanwhile, the export cannot be gone on with
+    /// Do not register as a consumer: if the log is pruned meanwhile, the export cannot be gone on
+    /// with
     #[arg(long)]
     no_consumer: bool,
 }
@@ -339,7 +354,8 @@ struct PruneArgs {
 
 #[derive(Subcommand)]
 enum ConsumerCommand {
-    /// Print the consumers of a graph: name, acknowledged version, versions behind, and time of the last word, with tabs between
+    /// Print the consumers of a graph: name, acknowledged version, versions behind, and time of the
+    /// last word, with tabs between
     List {
         /// The graph
         #[arg(long)]
@@ -386,9 +402,11 @@ struct MigrateArgs {
 
 #[derive(Subcommand)]
 enum LockCommand {
-    /// Make --lock-url the lock that guards the database. No process may be running on the former one
+    /// Make --lock-url the lock that guards the database. No process may be running on the former
+    /// one
     Set,
-    /// Who holds a graph's lock, who waits for it, and what the database knows of it. Takes nothing, changes nothing
+    /// Who holds a graph's lock, who waits for it, and what the database knows of it. Takes
+    /// nothing, changes nothing
     Inspect {
         /// The graph
         #[arg(long)]
@@ -577,7 +595,8 @@ fn restore(node: &NodeArgs, args: &ImportArgs, graph: &Name) -> Result<(), Failu
             "a log of events is in one file: give one PATH, or - for standard input",
         ));
     };
-    // No lock is held meanwhile: however short its lease, the transaction may stand still for as long as any.
+    // No lock is held meanwhile: however short its lease, the transaction may stand still for as
+    // long as any.
     let options = NodeOptions { lease: STALL_MAX, ..node.options()? };
     let restored = events::restore(&node::open_store(&options)?, graph, path)?;
     if !restored.same_uuid {

@@ -1,4 +1,5 @@
-//! One process's share of the service: opens the database, opens the lock that guards it, and starts to take turns.
+//! One process's share of the service: opens the database, opens the lock that guards it, and
+//! starts to take turns.
 //!
 //! The one place that knows which kinds of each there are.
 
@@ -26,7 +27,8 @@ pub struct NodeOptions {
     pub database: DatabaseUrl,
     /// Which lock guards it; `None`: the one that the database names, or its default.
     pub lock_url: Option<LockUrl>,
-    /// How long a holder of the lock is missed of which nothing is heard, where the lock has leases.
+    /// How long a holder of the lock is missed of which nothing is heard, where the lock has
+    /// leases.
     pub lease: Duration,
     /// How the service is built.
     pub design: Design,
@@ -132,7 +134,8 @@ impl LockUrl {
     }
 }
 
-/// What the database is told about a lock directory beside it: wherever the two are moved together, it is the same lock.
+/// What the database is told about a lock directory beside it: wherever the two are moved together,
+/// it is the same lock.
 const BESIDE_DATABASE: &str = "beside-database";
 
 /// Opens the lock that `url` names, for this database.
@@ -285,7 +288,8 @@ fn participant(participant: &Participant) -> String {
     format!("{} by {}{}", participant.mode.word(), participant.who, ends.unwrap_or_default())
 }
 
-/// Makes `url` the lock that guards the database, whichever did before. No process may be using the former one.
+/// Makes `url` the lock that guards the database, whichever did before. No process may be using the
+/// former one.
 ///
 /// # Errors
 /// [`NodeError`] says what to do.

@@ -1,7 +1,7 @@
 //! Where a graph's state is kept: loaded in one snapshot, changed by one conditional write.
 //!
-//! Knows `graph` and `db`; knows no lock (a token is a number here), no HTTP, and takes no turns. [`rows`] keeps what is true now as rows, and the change log
-//! beside it in the same transaction.
+//! Knows `graph` and `db`; knows no lock (a token is a number here), no HTTP, and takes no turns.
+//! [`rows`] keeps what is true now as rows, and the change log beside it in the same transaction.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,7 +26,8 @@ pub use feed::{Feed, Logged};
 pub use kept::Kept;
 pub use restore::{Restoration, Restored, Target};
 
-/// SHA-256 of the previous chain and a change's canonical bytes: two graphs with one chain have one history.
+/// SHA-256 of the previous chain and a change's canonical bytes: two graphs with one chain have one
+/// history.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Chain(pub [u8; 32]);
 
@@ -61,7 +62,8 @@ pub enum GraphState {
     Frozen,
 }
 
-/// The graph's row: all that must be known of a graph to know whether an image of it is current, and to write.
+/// The graph's row: all that must be known of a graph to know whether an image of it is current,
+/// and to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// The row's id; a name has one for ever.
@@ -104,7 +106,8 @@ pub struct ImageKey {
 pub enum CatchUp {
     /// By the whole graph.
     Reload,
-    /// By the changes since, as long as the log has them, they are of the image's history, and they are not too many.
+    /// By the changes since, as long as the log has them, they are of the image's history, and they
+    /// are not too many.
     Changes,
 }
 
@@ -112,7 +115,8 @@ pub enum CatchUp {
 pub enum Refresh {
     /// Nothing: it is there.
     Current,
-    /// These, one after another, with [`apply_all`](crate::graph::apply_all). At least one; they lead from the image's chain to the head's.
+    /// These, one after another, with [`apply_all`](crate::graph::apply_all). At least one; they
+    /// lead from the image's chain to the head's.
     Changes(Vec<Change>),
     /// This instead.
     Whole(Box<Graph>),
@@ -159,7 +163,8 @@ pub struct StoredAnswer {
     pub answer: String,
 }
 
-/// A key, and what makes the answer to keep under it from the graph's row and whether the graph was not there.
+/// A key, and what makes the answer to keep under it from the graph's row and whether the graph was
+/// not there.
 pub type Keep<'k> = (&'k str, &'k dyn Fn(&Head, bool) -> StoredAnswer);
 
 /// What became of a wish that a graph be there.
@@ -245,7 +250,8 @@ pub enum CommitError {
     /// The graph was deleted since it was read.
     #[error("the graph was deleted")]
     Deleted,
-    /// Another holder has a larger token: this one lost its lock without noticing. Acquire it again.
+    /// Another holder has a larger token: this one lost its lock without noticing. Acquire it
+    /// again.
     #[error("fenced: token {token} is older than {fence}")]
     Fenced {
         /// This write's token.
@@ -261,10 +267,12 @@ pub enum CommitError {
         /// The version that is there.
         actual: u64,
     },
-    /// The database ended the transaction in favour of another. Nothing was written. Read again and decide anew.
+    /// The database ended the transaction in favour of another. Nothing was written. Read again and
+    /// decide anew.
     #[error(transparent)]
     Yielded(DbError),
-    /// The database refused the rows: a bug of ours. The image that led to them must be thrown away.
+    /// The database refused the rows: a bug of ours. The image that led to them must be thrown
+    /// away.
     #[error("the database refused the rows: {0}")]
     Refused(DbError),
     /// Nothing was written.
@@ -296,7 +304,8 @@ impl From<diesel::result::Error> for CommitError {
     }
 }
 
-/// Milliseconds since 1970: told in the change log, and compared only with others of a day's distance.
+/// Milliseconds since 1970: told in the change log, and compared only with others of a day's
+/// distance.
 #[must_use]
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -320,7 +329,8 @@ pub trait GraphStore: Send + Sync {
     /// [`StoreError`] if that cannot be read.
     fn lock_record(&self) -> Result<Option<LockRecord>, StoreError>;
 
-    /// Names the lock that guards the database, if it still is `expected`; says which one does then.
+    /// Names the lock that guards the database, if it still is `expected`; says which one does
+    /// then.
     ///
     /// # Errors
     /// [`StoreError`] if that cannot be written.
@@ -330,7 +340,8 @@ pub trait GraphStore: Send + Sync {
         new: &LockRecord,
     ) -> Result<LockRecord, StoreError>;
 
-    /// The heads of graphs that are not deleted, whose names begin with `prefix` and come after `after`, in byte order, at most `limit`.
+    /// The heads of graphs that are not deleted, whose names begin with `prefix` and come after
+    /// `after`, in byte order, at most `limit`.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
@@ -341,8 +352,9 @@ pub trait GraphStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Head>, StoreError>;
 
-    /// Creates the graph, or again if it was deleted, unless `precondition` forbids it. With `keep`, does nothing if the graph has an
-    /// answer under that key already, and otherwise keeps what `keep` makes of the outcome.
+    /// Creates the graph, or again if it was deleted, unless `precondition` forbids it. With
+    /// `keep`, does nothing if the graph has an answer under that key already, and otherwise keeps
+    /// what `keep` makes of the outcome.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
@@ -360,8 +372,9 @@ pub trait GraphStore: Send + Sync {
     /// [`StoreError`] if it cannot be read.
     fn head(&self, name: &Name) -> Result<Option<Head>, StoreError>;
 
-    /// The graph's row and, unless its key is `known`, what makes of the graph that is known the graph at that version: both from one snapshot.
-    /// [`CatchUp::Changes`] costs what was changed since, [`CatchUp::Reload`] the whole graph.
+    /// The graph's row and, unless its key is `known`, what makes of the graph that is known the
+    /// graph at that version: both from one snapshot. [`CatchUp::Changes`] costs what was changed
+    /// since, [`CatchUp::Reload`] the whole graph.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
@@ -384,7 +397,8 @@ pub trait GraphStore: Send + Sync {
         }))
     }
 
-    /// Raises the epoch to `epoch` and seals `fence`, if the row's epoch still is what was read. Returns the row as it is then.
+    /// Raises the epoch to `epoch` and seals `fence`, if the row's epoch still is what was read.
+    /// Returns the row as it is then.
     ///
     /// # Errors
     /// [`CommitError`]; [`CommitError::Conflict`] if another process was first.
@@ -396,13 +410,16 @@ pub trait GraphStore: Send + Sync {
         incarnation: &str,
     ) -> Result<Head, CommitError>;
 
-    /// Has the graph refuse every token below `token` from here on, if the row's epoch still is what was read.
+    /// Has the graph refuse every token below `token` from here on, if the row's epoch still is
+    /// what was read.
     ///
     /// # Errors
-    /// [`CommitError`]; [`CommitError::Fenced`] if a larger one was sealed or used, or the epoch raised.
+    /// [`CommitError`]; [`CommitError::Fenced`] if a larger one was sealed or used, or the epoch
+    /// raised.
     fn seal(&self, read: &Head, token: i64) -> Result<(), CommitError>;
 
-    /// Writes, if the version that was read still stands and no larger token was seen. The whole or nothing. Returns the new chain.
+    /// Writes, if the version that was read still stands and no larger token was seen. The whole or
+    /// nothing. Returns the new chain.
     ///
     /// # Errors
     /// [`CommitError`]; all but [`CommitError::Unknown`] mean that nothing was written.
@@ -419,14 +436,16 @@ pub trait GraphStore: Send + Sync {
         since_ms: i64,
     ) -> Result<Vec<StoredAnswer>, StoreError>;
 
-    /// The graph's row, deleted graphs included, and the changes after `after` up to its version, as many as fit `most` and some megabytes, but
-    /// at least one if there is one. Look at [`Head::oldest`] first: of what was pruned nothing is told.
+    /// The graph's row, deleted graphs included, and the changes after `after` up to its version,
+    /// as many as fit `most` and some megabytes, but at least one if there is one. Look at
+    /// [`Head::oldest`] first: of what was pruned nothing is told.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read, or the log has a gap.
     fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError>;
 
-    /// When a version was committed, in milliseconds since 1970; `None` if neither the log nor the kept snapshot has it.
+    /// When a version was committed, in milliseconds since 1970; `None` if neither the log nor the
+    /// kept snapshot has it.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
@@ -438,8 +457,8 @@ pub trait GraphStore: Send + Sync {
     /// [`StoreError`] if they cannot be read.
     fn consumers(&self, name: &Name) -> Result<Option<(Head, Vec<Consumer>)>, StoreError>;
 
-    /// Notes that `consumer` needs no change up to `version`; registers it if it is new. What was acknowledged once stays so: a smaller version than
-    /// before changes nothing.
+    /// Notes that `consumer` needs no change up to `version`; registers it if it is new. What was
+    /// acknowledged once stays so: a smaller version than before changes nothing.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be written.
@@ -457,7 +476,8 @@ pub trait GraphStore: Send + Sync {
     /// [`CommitError`] if that cannot be written.
     fn forget_consumer(&self, name: &Name, consumer: &Name) -> Result<Option<bool>, CommitError>;
 
-    /// Calls `each` with every change after `after`, in order, until it returns `false`: canonical text and chain.
+    /// Calls `each` with every change after `after`, in order, until it returns `false`: canonical
+    /// text and chain.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.

@@ -1,4 +1,5 @@
-//! The load driver: short runs whose histories are replayed, so that an answer that is not the state's is found.
+//! The load driver: short runs whose histories are replayed, so that an answer that is not the
+//! state's is found.
 
 mod bounds;
 mod histories;

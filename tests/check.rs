@@ -1,4 +1,5 @@
-//! The history checker, and what checks it: histories written by hand, a simulated service with mistakes built in, and another judge.
+//! The history checker, and what checks it: histories written by hand, a simulated service with
+//! mistakes built in, and another judge.
 
 mod agreement;
 mod anomalies;

@@ -1,4 +1,5 @@
-//! Processes that are killed, stopped, and let loose on one file. Real ones: `kill -9` takes whatever was not yet written.
+//! Processes that are killed, stopped, and let loose on one file. Real ones: `kill -9` takes
+//! whatever was not yet written.
 
 mod batches;
 mod kills;

@@ -1,4 +1,5 @@
-//! Every design on every database under every lock passes one suite: a fixture is a line here, a case is a function there.
+//! Every design on every database under every lock passes one suite: a fixture is a line here, a
+//! case is a function there.
 
 mod conformance;
 mod crud;

@@ -1,4 +1,5 @@
-//! Events: how they are spelled, and what becomes of a log in which something is not as it was written.
+//! Events: how they are spelled, and what becomes of a log in which something is not as it was
+//! written.
 
 mod damage;
 mod imports;
@@ -86,7 +87,8 @@ fn text(line: Vec<u8>) -> String {
     String::from_utf8(line).unwrap().trim_end_matches('\n').to_owned()
 }
 
-/// The number of the event that is wrong, from 1, or one more than there are if it is the end, and what is wrong.
+/// The number of the event that is wrong, from 1, or one more than there are if it is the end, and
+/// what is wrong.
 pub fn replayed(log: &[String]) -> Result<Replayed, (usize, ReplayError)> {
     let mut replay = Replay::default();
     for (number, line) in (1..).zip(log) {

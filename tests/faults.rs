@@ -1,5 +1,6 @@
-//! Several nodes on one Postgres and one Redis, all real processes, and what befalls them. Every test ends with the checker, which reads all that was
-//! asked and answered, the change log and the rows; and with a look at whether the fault has hit at all.
+//! Several nodes on one Postgres and one Redis, all real processes, and what befalls them. Every
+//! test ends with the checker, which reads all that was asked and answered, the change log and the
+//! rows; and with a look at whether the fault has hit at all.
 
 mod designs;
 mod field;

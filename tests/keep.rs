@@ -1,4 +1,5 @@
-//! What is kept of a graph's past and how it comes back: graphs at earlier versions, pruning, restoring, and the commands for it.
+//! What is kept of a graph's past and how it comes back: graphs at earlier versions, pruning,
+//! restoring, and the commands for it.
 
 use std::ops::Bound;
 
@@ -48,7 +49,8 @@ impl Known {
     }
 }
 
-/// A graph with a random history, in which it is deleted once; what it was at each version, as the rows told it then.
+/// A graph with a random history, in which it is deleted once; what it was at each version, as the
+/// rows told it then.
 fn grown(site: &Site, seed: u64, versions: u64) -> Vec<Known> {
     let (node, store) = (site.node(), site.store());
     node.create_graph_and_wait(&name(GRAPH)).unwrap();

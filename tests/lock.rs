@@ -1,4 +1,5 @@
-//! Tests of the lock. `conformance` and `processes` are what every implementation must pass, one list for all.
+//! Tests of the lock. `conformance` and `processes` are what every implementation must pass, one
+//! list for all.
 
 mod child;
 #[macro_use]

@@ -1,4 +1,5 @@
-//! All tests that need more than one module, in one binary: support is compiled once, and so is the program.
+//! All tests that need more than one module, in one binary: support is compiled once, and so is the
+//! program.
 
 mod bench;
 mod check;

@@ -1,12 +1,14 @@
-//! The tests that are not about one database, once more on Postgres: each group in a process of its own, which `Site` and `Server` then give
-//! Postgres to. What is about a file is named here, so that a test which is left out is left out on purpose.
+//! The tests that are not about one database, once more on Postgres: each group in a process of its
+//! own, which `Site` and `Server` then give Postgres to. What is about a file is named here, so
+//! that a test which is left out is left out on purpose.
 
 use std::process::Command;
 
 use crate::support::cluster::{Kind, finish};
 use crate::support::postgres::Postgres;
 
-/// Runs the tests whose names contain `group` on Postgres, but for `about_files`, and wants at least `at_least` of them.
+/// Runs the tests whose names contain `group` on Postgres, but for `about_files`, and wants at
+/// least `at_least` of them.
 fn run(group: &str, at_least: usize, about_files: &[&str]) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg(group).env(Kind::VARIABLE, "postgres");

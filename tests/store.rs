@@ -1,4 +1,5 @@
-//! What the database promises: the conditional write, tokens that only rise, outcomes that are told, and how it is opened.
+//! What the database promises: the conditional write, tokens that only rise, outcomes that are
+//! told, and how it is opened.
 
 mod audit;
 mod batches;

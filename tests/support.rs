@@ -18,8 +18,8 @@ pub mod storm;
 pub mod tail;
 pub mod wire;
 
-/// How long a test waits for what must happen before it calls that a hang. `FENCEPOST_TEST_LIMIT_MS` makes it shorter,
-/// for runs that are meant to go red.
+/// How long a test waits for what must happen before it calls that a hang.
+/// `FENCEPOST_TEST_LIMIT_MS` makes it shorter, for runs that are meant to go red.
 pub fn limit() -> Duration {
     let set = std::env::var("FENCEPOST_TEST_LIMIT_MS").ok().and_then(|ms| ms.parse().ok());
     set.map_or(Duration::from_secs(60), Duration::from_millis)

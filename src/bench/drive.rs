@@ -22,7 +22,8 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 /// Runs the workload against the target.
 ///
 /// # Errors
-/// [`BenchError`] if the run could not begin, or its history not be written. How it ended is the report's verdict.
+/// [`BenchError`] if the run could not begin, or its history not be written. How it ended is the
+/// report's verdict.
 pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError> {
     let about_graph = args.workload != WorkloadName::Fetch;
     if !about_graph && target.service().is_some() {
@@ -283,7 +284,8 @@ impl Run<'_> {
         Ok(tally)
     }
 
-    /// All clients, and what the service says of its turns at the beginning and the end of what is measured.
+    /// All clients, and what the service says of its turns at the beginning and the end of what is
+    /// measured.
     fn clients(&self, start: Instant) -> (Tally, Phases) {
         self.touch();
         std::thread::scope(|scope| {
@@ -437,7 +439,8 @@ impl<'r> Client<'r> {
         self.learn(request, outcome);
     }
 
-    /// The time spent in commits so far, where it can be told whose they were: one client in this process.
+    /// The time spent in commits so far, where it can be told whose they were: one client in this
+    /// process.
     fn commits(&self) -> Option<f64> {
         let service = self.run.target.service().filter(|_| self.run.args.clients == 1)?;
         Some(service.metrics().commit.get_sample_sum())
@@ -461,7 +464,8 @@ impl<'r> Client<'r> {
             _ => self.run.touch(),
         }
         if outcome.event() == "info" {
-            // Jepsen's convention: the operation may still be under way, so whoever goes on is somebody else.
+            // Jepsen's convention: the operation may still be under way, so whoever goes on is
+            // somebody else.
             self.process += u64::from(self.run.args.clients);
             self.connection.move_on();
         }

@@ -1,4 +1,5 @@
-//! The history of a run: every request and every answer as one line of JSON, written beside the measurement (docs/HISTORY.md).
+//! The history of a run: every request and every answer as one line of JSON, written beside the
+//! measurement (docs/HISTORY.md).
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -15,7 +16,8 @@ use super::request::{Outcome, Request};
 /// What a reader of histories must know of.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Events that may wait to be written. A client that finds the line full waits, between its requests.
+/// Events that may wait to be written. A client that finds the line full waits, between its
+/// requests.
 const WAITING_EVENTS: usize = 65_536;
 
 /// One line.

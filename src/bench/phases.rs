@@ -1,4 +1,5 @@
-//! Where the time of requests and turns goes, as the service itself has measured it: its histograms in Prometheus' text format, before and after.
+//! Where the time of requests and turns goes, as the service itself has measured it: its histograms
+//! in Prometheus' text format, before and after.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -28,7 +29,8 @@ struct Observed {
     buckets: Vec<(f64, f64)>,
 }
 
-/// What is told: whose it is, what it is called, and which histogram it is, its labels in byte order.
+/// What is told: whose it is, what it is called, and which histogram it is, its labels in byte
+/// order.
 const TOLD: [(&str, &str, &str); 18] = [
     ("http", "request", "fencepost_http_request_seconds"),
     ("write", "request", "fencepost_request_seconds{kind=\"write\"}"),
@@ -87,7 +89,8 @@ impl Histograms {
         histograms
     }
 
-    /// What was observed since `earlier`; `None` if there is less than there was: the process was started anew in between.
+    /// What was observed since `earlier`; `None` if there is less than there was: the process was
+    /// started anew in between.
     fn since(&self, earlier: &Self) -> Option<Self> {
         let nothing = Observed::default();
         let since = |(name, now): (&String, &Observed)| {
@@ -108,7 +111,8 @@ impl Histograms {
 }
 
 impl Phases {
-    /// From what each node said of itself at two times. A node that was away at either, or was started anew, tells nothing.
+    /// From what each node said of itself at two times. A node that was away at either, or was
+    /// started anew, tells nothing.
     pub fn between(before: &[Option<String>], after: &[Option<String>]) -> Self {
         let mut phases = Self { nodes: after.len(), ..Self::default() };
         for (before, after) in before.iter().zip(after) {
@@ -206,7 +210,8 @@ impl Observed {
         self.sum / self.count
     }
 
-    /// Within the bucket that it falls into, as if all of the bucket were spread evenly; of the last, which has no end, its beginning.
+    /// Within the bucket that it falls into, as if all of the bucket were spread evenly; of the
+    /// last, which has no end, its beginning.
     fn quantile(&self, quantile: f64) -> f64 {
         let rank = quantile * self.count;
         let (mut low, mut below) = (0.0, 0.0);

@@ -1,7 +1,7 @@
 //! Numbers from a seed, the same on every machine and in every version.
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014). Good enough to choose requests by, and
-/// cheap to start anew for each of them.
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014). Good
+/// enough to choose requests by, and cheap to start anew for each of them.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 

@@ -164,7 +164,8 @@ const REFUSALS: [&str; 4] =
     ["contended", "lock_unavailable", "database_unavailable", "version_not_reached"];
 
 impl Outcome {
-    /// What a problem means to the client. Its well-formed requests are never to be called malformed, nor to find a bug.
+    /// What a problem means to the client. Its well-formed requests are never to be called
+    /// malformed, nor to find a bug.
     #[must_use]
     pub fn of_problem(status: u16, problem: Value) -> Self {
         let text = |field: &str| problem.get(field).and_then(Value::as_str).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! What is measured: a server over HTTP, or the service in this process. Both answer in the same words.
+//! What is measured: a server over HTTP, or the service in this process. Both answer in the same
+//! words.
 
 use std::time::Instant;
 
@@ -17,13 +18,15 @@ pub trait Target: Sync {
     /// Names it in a history.
     fn describe(&self) -> String;
 
-    /// One client's way to it; those of several clients are spread over its nodes. Nothing is sent yet.
+    /// One client's way to it; those of several clients are spread over its nodes. Nothing is sent
+    /// yet.
     fn connect(&self) -> Box<dyn Connection>;
 
     /// How many nodes it has.
     fn nodes(&self) -> usize;
 
-    /// What each node says of itself, in Prometheus' text format; `None` of one that cannot be asked or says nothing. A node that was named twice is there once.
+    /// What each node says of itself, in Prometheus' text format; `None` of one that cannot be
+    /// asked or says nothing. A node that was named twice is there once.
     fn metrics(&self) -> Vec<Option<String>>;
 
     /// The service, if it is in this process.
@@ -35,7 +38,8 @@ pub trait Connection {
     /// Asks and waits for the answer.
     fn perform(&mut self, request: &Request) -> Completion;
 
-    /// Leaves the connection, on which something may still be under way, for a new one to the next node.
+    /// Leaves the connection, on which something may still be under way, for a new one to the next
+    /// node.
     fn move_on(&mut self);
 
     /// The first jobs of the graph in byte order of names, at most `limit`.

@@ -22,7 +22,8 @@ pub struct Topology {
 enum Quota {
     /// So many, and one collector of a [`FAN_IN`] block all of its block.
     Each(u64),
-    /// Together exactly `inputs` over `jobs`. The first jobs find too few datasets; those from `made_good_from` on read one more, `owed` times.
+    /// Together exactly `inputs` over `jobs`. The first jobs find too few datasets; those from
+    /// `made_good_from` on read one more, `owed` times.
     Total { inputs: u64, jobs: u64, made_good_from: u64, owed: u64 },
 }
 
@@ -166,7 +167,8 @@ impl Topology {
         }
     }
 
-    /// Begins with a hash, so that neighbours by number are none by name, as with the names that people and programs give.
+    /// Begins with a hash, so that neighbours by number are none by name, as with the names that
+    /// people and programs give.
     fn name(&self, kind: char, number: u64) -> Name {
         let hash = Random::of(&[self.seed, u64::from(kind), number]).next() as u32;
         let text = format!("{kind}/{hash:08x}/{number}");

@@ -30,7 +30,8 @@ pub struct Workload {
 pub type Seen = HashMap<Name, u64>;
 
 const BLOCK: u64 = 4_096;
-/// How many plans are tried at most, until so many are within a tenth of the size; the nearest in size are asked for.
+/// How many plans are tried at most, until so many are within a tenth of the size; the nearest in
+/// size are asked for.
 const PLANS: usize = 64;
 const PLANS_KEPT: usize = 8;
 const LOAD_JOBS: u64 = 500_000;
@@ -314,7 +315,8 @@ impl Workload {
         Request::Write((from..to).map(operation).collect::<Changeset>().steps)
     }
 
-    /// Targets whose plans have about the size that was asked for. A plan grows with its targets, so their number is searched for by halves.
+    /// Targets whose plans have about the size that was asked for. A plan grows with its targets,
+    /// so their number is searched for by halves.
     fn choose_plans(
         &self,
         connection: &mut dyn Connection,
@@ -356,7 +358,8 @@ impl Workload {
                 break;
             }
         }
-        // Where single datasets differ much in their plans, the others tell nothing about the size that was asked for.
+        // Where single datasets differ much in their plans, the others tell nothing about the size
+        // that was asked for.
         sized.sort_by_key(|(_, size)| size.abs_diff(wanted));
         sized.truncate(PLANS_KEPT);
         let sizes: Vec<usize> = sized.iter().map(|(_, size)| *size).collect();

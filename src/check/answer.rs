@@ -20,7 +20,8 @@ pub struct Plan {
     pub digest: String,
 }
 
-/// What `request`, a read, must be answered; of a plan and a digest what is recorded. For showing: comparing is quicker.
+/// What `request`, a read, must be answered; of a plan and a digest what is recorded. For showing:
+/// comparing is quicker.
 ///
 /// # Errors
 /// The problem, if it has no answer.
@@ -74,7 +75,8 @@ struct DatasetWire<'a> {
     metadata: &'a RawValue,
 }
 
-/// Whether `answer` is what the read must be answered. Lists count in their order, JSON as canonical text.
+/// Whether `answer` is what the read must be answered. Lists count in their order, JSON as
+/// canonical text.
 pub fn is_right(state: &State, digest: &str, request: &Request, answer: &str) -> bool {
     let same = |stated: &[String], names: &BTreeSet<Text>| {
         stated.iter().map(String::as_str).eq(names.iter().map(|name| &**name))
@@ -128,10 +130,12 @@ fn dataset_not_found(name: &Text) -> Box<Rejection> {
     Rejection::new(404, "dataset_not_found", json!({"name": name}))
 }
 
-/// The plan for datasets and jobs; nothing is planned to produce what is in `stop_at`. O(p log p) for p jobs and edges of the plan.
+/// The plan for datasets and jobs; nothing is planned to produce what is in `stop_at`. O(p log p)
+/// for p jobs and edges of the plan.
 ///
 /// # Errors
-/// The problem of the first name that is not there: of `stop_at`, then of the datasets, then of the jobs.
+/// The problem of the first name that is not there: of `stop_at`, then of the datasets, then of the
+/// jobs.
 pub fn plan(
     state: &State,
     datasets: &[Text],
@@ -153,7 +157,8 @@ pub fn plan(
             state.datasets.get(dataset)?.producers.first()
         }
     };
-    // Found first, by number in the order in which they were found; by name after, all of them being known.
+    // Found first, by number in the order in which they were found; by name after, all of them
+    // being known.
     let mut found: Vec<(&Text, &Job)> = Vec::new();
     let mut numbers: HashMap<&Text, usize> = HashMap::new();
     let mut waits_for: Vec<(usize, usize)> = Vec::new();

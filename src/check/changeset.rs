@@ -1,7 +1,8 @@
 //! The rules, written a second time: what a changeset does to a graph, or why it is rejected.
 //!
-//! Preconditions come first, all of them; then existence, operation by operation; then, on the graph that would result, datasets that are
-//! deleted but in use, second producers, and cycles. Judges on a naive model; must never know how the service judges.
+//! Preconditions come first, all of them; then existence, operation by operation; then, on the
+//! graph that would result, datasets that are deleted but in use, second producers, and cycles.
+//! Judges on a naive model; must never know how the service judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +48,8 @@ impl Rejection {
     }
 }
 
-/// Judges a changeset on `state`. O(log n) for each name in it and for each job that lies between its new edges' ends.
+/// Judges a changeset on `state`. O(log n) for each name in it and for each job that lies between
+/// its new edges' ends.
 ///
 /// # Errors
 /// The rejection that comes first.
@@ -258,7 +260,8 @@ impl<'s> Attempt<'s> {
         }
     }
 
-    /// A deleted dataset is not mentioned in the end. Of several that are, the one that was deleted first.
+    /// A deleted dataset is not mentioned in the end. Of several that are, the one that was deleted
+    /// first.
     fn check_in_use(&self) -> Result<(), Box<Rejection>> {
         let in_use = |(name, _): &(&Text, &usize)| {
             self.metadata_of(name).is_none() && self.mentions_of(name) > 0
@@ -278,7 +281,8 @@ impl<'s> Attempt<'s> {
         ))
     }
 
-    /// Every dataset has one producer at most. Of several that have more, the one that came to be first.
+    /// Every dataset has one producer at most. Of several that have more, the one that came to be
+    /// first.
     fn check_producers(&self) -> Result<(), Box<Rejection>> {
         let mut adders: BTreeMap<&Text, Vec<(usize, &Text)>> = BTreeMap::new();
         for (edge, &number) in &self.added_by {

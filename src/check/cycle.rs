@@ -1,4 +1,5 @@
-//! Whether jobs depend on themselves, and by which way: plain searches in the graph as a changeset would leave it.
+//! Whether jobs depend on themselves, and by which way: plain searches in the graph as a changeset
+//! would leave it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -67,8 +68,8 @@ enum Direction {
     Up,
 }
 
-/// Whether any of `jobs` depends on itself. Searches both ways in step and stops when either has seen all: the cost is twice that of
-/// the smaller of what lies above and what lies below.
+/// Whether any of `jobs` depends on itself. Searches both ways in step and stops when either has
+/// seen all: the cost is twice that of the smaller of what lies above and what lies below.
 pub fn any_through(view: &View<'_>, jobs: &BTreeSet<&Text>) -> bool {
     let (mut down, mut up) =
         (Search::new(view, jobs, Direction::Down), Search::new(view, jobs, Direction::Up));
@@ -126,8 +127,9 @@ impl<'v> Search<'v> {
     }
 }
 
-/// The shortest cycle, of these the byte-smallest: from its byte-smallest job, jobs and datasets in turn, the first name again at the end.
-/// Every cycle of the graph goes through one of `jobs`, and there is one.
+/// The shortest cycle, of these the byte-smallest: from its byte-smallest job, jobs and datasets in
+/// turn, the first name again at the end. Every cycle of the graph goes through one of `jobs`, and
+/// there is one.
 pub fn smallest_through(view: &View<'_>, jobs: &BTreeSet<&Text>) -> Vec<Text> {
     let mut best: Option<(usize, &Text)> = None;
     for &job in jobs {

@@ -1,4 +1,5 @@
-//! Facts: what a change did, as a change log tells it. Read from a log, written as canonical text, compared.
+//! Facts: what a change did, as a change log tells it. Read from a log, written as canonical text,
+//! compared.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -7,7 +8,8 @@ use sha2::{Digest, Sha256};
 use super::json::{canonical, quoted};
 use super::request::{Text, Texts};
 
-/// One thing that became so. The order of the variants, then of the names, is the order within a change.
+/// One thing that became so. The order of the variants, then of the names, is the order within a
+/// change.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fact {
     /// The graph went with all that it held.

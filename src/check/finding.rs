@@ -1,4 +1,5 @@
-//! What the checker says: that all is well, or the first thing that is not, as a person wants to see it.
+//! What the checker says: that all is well, or the first thing that is not, as a person wants to
+//! see it.
 
 use std::fmt;
 

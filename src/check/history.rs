@@ -1,4 +1,5 @@
-//! Reads histories (docs/HISTORY.md), and refuses those that are not whole: by a bad file nothing can be judged.
+//! Reads histories (docs/HISTORY.md), and refuses those that are not whole: by a bad file nothing
+//! can be judged.
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -188,7 +189,8 @@ struct Clock {
 }
 
 impl Histories {
-    /// Reads one more history. O(length); what is kept is a fraction of the file, since equal texts are kept once.
+    /// Reads one more history. O(length); what is kept is a fraction of the file, since equal texts
+    /// are kept once.
     ///
     /// # Errors
     /// [`InputError`] with the line that is wrong.

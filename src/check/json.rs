@@ -1,7 +1,8 @@
 //! Canonical JSON, written a second time: how specifications and metadata are compared and hashed.
 //!
-//! Keys sorted by bytes, no white space, the shortest escapes, numbers with the digits that they came with. May use serde_json for
-//! what JSON is; must never know the service's own canonical form.
+//! Keys sorted by bytes, no white space, the shortest escapes, numbers with the digits that they
+//! came with. May use serde_json for what JSON is; must never know the service's own canonical
+//! form.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -35,7 +36,8 @@ pub fn canonical(object: &RawValue) -> Result<String, String> {
     }
 }
 
-/// The canonical `target` changed by the canonical `patch` as RFC 7396 says: objects merge, `null` removes, all else replaces.
+/// The canonical `target` changed by the canonical `patch` as RFC 7396 says: objects merge, `null`
+/// removes, all else replaces.
 pub fn merge_patch(target: &str, patch: &str) -> String {
     let parse = |text: &str| {
         let raw = serde_json::from_str(text).expect("canonical text is JSON");

@@ -1,6 +1,8 @@
-//! The naive graph that answers are held against: a map of jobs, a map of datasets, and each mentions the other by name.
+//! The naive graph that answers are held against: a map of jobs, a map of datasets, and each
+//! mentions the other by name.
 //!
-//! Shares nothing with the service's own graph. Holds no rules: `changeset` judges, this does as facts say.
+//! Shares nothing with the service's own graph. Holds no rules: `changeset` judges, this does as
+//! facts say.
 
 use std::collections::{BTreeSet, HashMap};
 

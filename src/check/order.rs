@@ -1,4 +1,5 @@
-//! Real time: what began after another had ended must see it. Only within one file: each has a clock of its own.
+//! Real time: what began after another had ended must see it. Only within one file: each has a
+//! clock of its own.
 
 use std::collections::HashMap;
 
@@ -51,7 +52,8 @@ impl Floors {
         Self(floors)
     }
 
-    /// Whether the call may have made `version`: nothing as new had been answered before it was sent.
+    /// Whether the call may have made `version`: nothing as new had been answered before it was
+    /// sent.
     pub fn allow_write(&self, call: usize, version: u64) -> bool {
         self.0[call].version < version
     }
@@ -99,7 +101,8 @@ impl Floors {
     }
 }
 
-/// Each process sees versions rise. What real time does not catch: requests of one process between which no time passed.
+/// Each process sees versions rise. What real time does not catch: requests of one process between
+/// which no time passed.
 pub fn check_sessions(histories: &Histories) -> Result<(), Box<Finding>> {
     let mut last: HashMap<(usize, u64), &Call> = HashMap::new();
     let mut first: Option<(&Call, &Call)> = None;

@@ -1,4 +1,5 @@
-//! The replay: every change in the order of versions, through the naive model, and at each version all that was answered at it.
+//! The replay: every change in the order of versions, through the naive model, and at each version
+//! all that was answered at it.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,8 @@ use super::unknown::{Unknowns, settle};
 
 type Found = Box<Finding>;
 
-/// Judges histories of one graph, with the change log and the rows that it was left with, if they are at hand.
+/// Judges histories of one graph, with the change log and the rows that it was left with, if they
+/// are at hand.
 ///
 /// O(n log n) in the number of requests, but for what plans and digests cost by their size.
 #[must_use]
@@ -38,7 +40,8 @@ struct Replay<'h> {
     chain: [u8; 32],
     /// The state's digest, once it was asked for.
     digest: Option<String>,
-    /// Versions of the log that no accepted write explains, each with the unknown writes that could.
+    /// Versions of the log that no accepted write explains, each with the unknown writes that
+    /// could.
     orphans: Vec<(u64, Vec<usize>)>,
     /// What is told only if nothing worse is found.
     late: Option<Found>,
@@ -404,7 +407,8 @@ impl<'h> Replay<'h> {
             ));
         };
         let asked = |at: usize| &self.call(at).asked.text;
-        // Which of two that ask for the same was applied makes no difference: whatever the one fits later, the other does.
+        // Which of two that ask for the same was applied makes no difference: whatever the one fits
+        // later, the other does.
         if let Some((other, _)) = fitting.iter().find(|(at, _)| asked(*at) != asked(*first)) {
             let why =
                 "several writes of unknown outcome could have made this version, two of them these";
@@ -587,8 +591,9 @@ impl<'h> Replay<'h> {
         self.digest.get_or_insert_with(|| self.state.digest())
     }
 
-    /// What was answered without a version: that a body is too large says nothing about the graph, and that it is frozen is held against the other writes
-    /// (see [`check_freeze`]); all else does.
+    /// What was answered without a version: that a body is too large says nothing about the graph,
+    /// and that it is frozen is held against the other writes (see [`check_freeze`]); all else
+    /// does.
     fn check_unversioned(&self) -> Result<(), Found> {
         for (at, call) in self.histories.calls.iter().enumerate() {
             match &call.end {
@@ -643,7 +648,8 @@ impl<'h> Replay<'h> {
         self.late.get_or_insert(finding);
     }
 
-    /// The version at the end of a file is not below what was answered before, and one that there was.
+    /// The version at the end of a file is not below what was answered before, and one that there
+    /// was.
     fn check_last_looks(&self, last_version: u64) -> Result<(), Found> {
         for (number, file) in self.histories.files.iter().enumerate() {
             let Some(version) = file.final_version else { continue };
@@ -666,7 +672,8 @@ impl<'h> Replay<'h> {
         Ok(())
     }
 
-    /// Remembers a row of the stored log that is not what the change, which has just been applied, must be stored as.
+    /// Remembers a row of the stored log that is not what the change, which has just been applied,
+    /// must be stored as.
     fn check_stored(&mut self, logged: &Logged) {
         let Some(stored) = &logged.stored else { return };
         let version = logged.version;

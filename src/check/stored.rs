@@ -1,4 +1,5 @@
-//! Fetches a graph's change log and rows from a database, and nothing more: what they are worth is judged elsewhere.
+//! Fetches a graph's change log and rows from a database, and nothing more: what they are worth is
+//! judged elsewhere.
 
 use std::collections::BTreeSet;
 

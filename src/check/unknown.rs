@@ -56,7 +56,8 @@ impl<'h> Unknowns<'h> {
         name.and_then(|name| self.by_target.get(name)).into_iter().flatten().copied()
     }
 
-    /// Writes about the same whose clients were told that nothing was changed. O(n): asked once, when all is lost.
+    /// Writes about the same whose clients were told that nothing was changed. O(n): asked once,
+    /// when all is lost.
     pub fn told_otherwise(
         &self,
         histories: &'h Histories,
@@ -78,8 +79,9 @@ fn targets(request: &Request) -> BTreeSet<&Text> {
     }
 }
 
-/// Whether each version can have an unknown write of its own, of those that could have made it: a matching, by augmenting paths.
-/// O(versions · candidates) at worst; where most have one candidate, O(candidates).
+/// Whether each version can have an unknown write of its own, of those that could have made it: a
+/// matching, by augmenting paths. O(versions · candidates) at worst; where most have one candidate,
+/// O(candidates).
 ///
 /// # Errors
 /// The first version for which none is left.

@@ -1,5 +1,5 @@
-//! The one file that knows which database it is talking to: how a URL names one, how a connection is set up and checked, how
-//! transactions begin, and how many rows are written by one statement.
+//! The one file that knows which database it is talking to: how a URL names one, how a connection
+//! is set up and checked, how transactions begin, and how many rows are written by one statement.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -101,7 +101,8 @@ impl DatabaseUrl {
         }
     }
 
-    /// The file of an embedded database, with links resolved once it exists: what a lock beside it is named after.
+    /// The file of an embedded database, with links resolved once it exists: what a lock beside it
+    /// is named after.
     #[must_use]
     pub fn file(&self) -> Option<PathBuf> {
         match self {
@@ -146,8 +147,9 @@ const POSTGRES_PARAMETERS: [(&str, &str); 7] = [
     ("target_session_attrs", "read-write"),
 ];
 
-/// What every Postgres session is set to, and must then be found at. A transaction whose client stalls is ended by the server, so that it
-/// does not hold the graph's row for longer than a lease of the usual length; who waits for the row waits a second longer than that.
+/// What every Postgres session is set to, and must then be found at. A transaction whose client
+/// stalls is ended by the server, so that it does not hold the graph's row for longer than a lease
+/// of the usual length; who waits for the row waits a second longer than that.
 const POSTGRES_SETTINGS: [(&str, &str, &str); 6] = [
     ("synchronous_commit", "on", "on"),
     ("idle_in_transaction_session_timeout", "5s", "5s"),
@@ -196,8 +198,8 @@ fn postgres_settings(connection: &mut PgConnection) -> QueryResult<Vec<(&'static
         .collect())
 }
 
-/// What every SQLite connection is set to, and must then be found at: a library built otherwise, or a file system without
-/// shared memory, would take a setting silently back.
+/// What every SQLite connection is set to, and must then be found at: a library built otherwise, or
+/// a file system without shared memory, would take a setting silently back.
 const SQLITE_SETTINGS: [(&str, &str, &str); 4] = [
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", "2"),
@@ -225,13 +227,15 @@ fn configure_sqlite(connection: &mut SqliteConnection) -> Result<(), DbError> {
         }
     }
     set_sqlite_cache(connection, 32)?;
-    // 256 MiB: a page that a load touches in many transactions is copied from the log into the file once for all of them.
+    // 256 MiB: a page that a load touches in many transactions is copied from the log into the file
+    // once for all of them.
     connection.batch_execute("PRAGMA wal_autocheckpoint = 65536")?;
     Ok(())
 }
 
-/// Sets how many MiB of pages a connection keeps: room for the upper pages of every index of a million jobs, or, for a change that touches all of
-/// them, for all that it touches, which would otherwise be written and read again before it is committed. Of no concern for correctness.
+/// Sets how many MiB of pages a connection keeps: room for the upper pages of every index of a
+/// million jobs, or, for a change that touches all of them, for all that it touches, which would
+/// otherwise be written and read again before it is committed. Of no concern for correctness.
 fn set_sqlite_cache(connection: &mut SqliteConnection, mib: u32) -> QueryResult<()> {
     connection.batch_execute(&format!("PRAGMA cache_size = -{}", mib << 10))
 }
@@ -239,7 +243,8 @@ fn set_sqlite_cache(connection: &mut SqliteConnection, mib: u32) -> QueryResult<
 /// A statement over so many rows is that of a load, not of a client's daily work.
 const MANY_ROWS: usize = 5_000;
 
-/// Changing the journal mode does not wait for the busy timeout: when several processes open a new file at once, it is tried again.
+/// Changing the journal mode does not wait for the busy timeout: when several processes open a new
+/// file at once, it is tried again.
 fn set_pragma(connection: &mut SqliteConnection, name: &str, value: &str) -> Result<(), DbError> {
     let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {
@@ -258,8 +263,8 @@ fn pragma(connection: &mut SqliteConnection, name: &str) -> Result<String, DbErr
 }
 
 impl AnyConnection {
-    /// Has the server end a transaction whose client stalls for longer than `stall`, and its waits for rows a second later. Nothing in an embedded
-    /// database.
+    /// Has the server end a transaction whose client stalls for longer than `stall`, and its waits
+    /// for rows a second later. Nothing in an embedded database.
     ///
     /// # Errors
     /// [`DbError::Unavailable`] if that cannot be set.
@@ -296,9 +301,10 @@ impl AnyConnection {
         }
     }
 
-    /// Begins a transaction that writes. On SQLite it has the file's write lock from the start: a transaction that began as a reader may
-    /// find that it cannot become a writer. On Postgres each statement sees what was committed before it began, so that the conditional update,
-    /// which may have waited for the row, compares with what is there then.
+    /// Begins a transaction that writes. On SQLite it has the file's write lock from the start: a
+    /// transaction that began as a reader may find that it cannot become a writer. On Postgres each
+    /// statement sees what was committed before it began, so that the conditional update, which may
+    /// have waited for the row, compares with what is there then.
     pub(super) fn begin_write(&mut self) -> QueryResult<()> {
         match self {
             Self::Sqlite(connection) => connection.batch_execute("BEGIN IMMEDIATE"),
@@ -308,8 +314,8 @@ impl AnyConnection {
         }
     }
 
-    /// Waits until nobody else is writing the graph's row, and keeps them from it until the transaction ends. On SQLite the transaction that
-    /// writes does that by itself.
+    /// Waits until nobody else is writing the graph's row, and keeps them from it until the
+    /// transaction ends. On SQLite the transaction that writes does that by itself.
     ///
     /// # Errors
     /// What the database says, such as that it took too long.
@@ -325,8 +331,8 @@ impl AnyConnection {
         Ok(())
     }
 
-    /// Waits until no other transaction holds the same text, and holds it until the transaction ends. On SQLite the transaction that writes is alone
-    /// by itself.
+    /// Waits until no other transaction holds the same text, and holds it until the transaction
+    /// ends. On SQLite the transaction that writes is alone by itself.
     ///
     /// # Errors
     /// What the database says, such as that it took too long.
@@ -398,7 +404,8 @@ impl AnyConnection {
         }
     }
 
-    /// Brings the schema up to date, safe when several processes start at once: one of them does it, the others wait.
+    /// Brings the schema up to date, safe when several processes start at once: one of them does
+    /// it, the others wait.
     pub(super) fn migrate(&mut self) -> Result<Vec<String>, DbError> {
         // Looked at first without any lock: a reader must not wait for a writer in order to begin.
         if self.is_up_to_date()? {
@@ -437,7 +444,8 @@ impl AnyConnection {
     }
 }
 
-/// A statement over many rows of one graph. The first `?` is the graph's id, the second the rows as a JSON array.
+/// A statement over many rows of one graph. The first `?` is the graph's id, the second the rows as
+/// a JSON array.
 pub struct RowsStatement {
     sqlite: &'static str,
     postgres: &'static str,
@@ -492,8 +500,8 @@ impl RowsStatement {
                    SELECT ?, (new.value ->> 0)::bigint, new.value ->> 1, new.value ->> 2, (new.value ->> 3)::bigint \
                    FROM json_array_elements(?::json) AS new (value)",
     };
-    /// Rows: `[id, spec, version]`; a specification that is null stays. As an upsert of rows that are there, since `UPDATE … FROM` has SQLite look
-    /// through all jobs of the graph for each.
+    /// Rows: `[id, spec, version]`; a specification that is null stays. As an upsert of rows that
+    /// are there, since `UPDATE … FROM` has SQLite look through all jobs of the graph for each.
     pub const UPDATE_JOBS: Self = Self {
         sqlite: "INSERT INTO jobs (graph_id, id, name, spec, version) \
                  SELECT old.graph_id, old.id, old.name, coalesce(new.value ->> 1, old.spec), new.value ->> 2 \
@@ -604,8 +612,8 @@ impl Bind<Pg> for PostgresValue<'_> {
     }
 }
 
-/// A statement in our own words with a `?` for each value. Prepared once on a connection, unlike [`diesel::sql_query`]'s and unlike
-/// Diesel's own updates and inserts of several rows.
+/// A statement in our own words with a `?` for each value. Prepared once on a connection, unlike
+/// [`diesel::sql_query`]'s and unlike Diesel's own updates and inserts of several rows.
 struct Words<'w, V> {
     text: &'static str,
     values: &'w [V],
@@ -631,7 +639,8 @@ impl<V: Bind<DB>, DB: Backend> QueryFragment<DB> for Words<'_, V> {
 impl<C, V> RunQueryDsl<C> for Words<'_, V> {}
 
 impl AnyConnection {
-    /// Runs a statement that both databases understand, with a `?` for each value; how many rows it touched.
+    /// Runs a statement that both databases understand, with a `?` for each value; how many rows it
+    /// touched.
     ///
     /// # Errors
     /// What the database says.

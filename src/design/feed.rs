@@ -1,5 +1,6 @@
-//! What the service gives to those who read a graph's change log: none of it takes a turn or a lock. The log grows by commits alone, so that what is read of
-//! it beside them is true, and whatever was answered before is in it.
+//! What the service gives to those who read a graph's change log: none of it takes a turn or a
+//! lock. The log grows by commits alone, so that what is read of it beside them is true, and
+//! whatever was answered before is in it.
 
 use std::sync::Arc;
 
@@ -9,8 +10,9 @@ use crate::graph::Name;
 use crate::store::{Acknowledgement, Consumer, Feed, GraphState, Head, now_ms};
 
 impl Service {
-    /// The graph's row as it is now, deleted graphs included, and a page of its changes after `after`, at most `most`; what `show` makes of them. `show`
-    /// runs on the thread that read them, `reply` is called once; neither may block.
+    /// The graph's row as it is now, deleted graphs included, and a page of its changes after
+    /// `after`, at most `most`; what `show` makes of them. `show` runs on the thread that read
+    /// them, `reply` is called once; neither may block.
     pub fn feed<T: 'static>(
         &self,
         graph: &Name,
@@ -25,8 +27,9 @@ impl Service {
         });
     }
 
-    /// What a snapshot at `version` tells beside the graph: its row, deleted graphs included, and when the version was committed, in milliseconds since
-    /// 1970, if that is known. `reply` is called once and must not block.
+    /// What a snapshot at `version` tells beside the graph: its row, deleted graphs included, and
+    /// when the version was committed, in milliseconds since 1970, if that is known. `reply` is
+    /// called once and must not block.
     pub fn origin(
         &self,
         graph: &Name,
@@ -40,7 +43,8 @@ impl Service {
         });
     }
 
-    /// The graph's row, and who reads its log, in byte order of names. `reply` is called once and must not block.
+    /// The graph's row, and who reads its log, in byte order of names. `reply` is called once and
+    /// must not block.
     pub fn consumers(
         &self,
         graph: &Name,
@@ -53,7 +57,8 @@ impl Service {
         });
     }
 
-    /// Notes that the consumer needs no change up to `version`, and registers it if it is new. `reply` is called once and must not block.
+    /// Notes that the consumer needs no change up to `version`, and registers it if it is new.
+    /// `reply` is called once and must not block.
     pub fn acknowledge(
         &self,
         graph: &Name,
@@ -68,7 +73,8 @@ impl Service {
         });
     }
 
-    /// Takes the consumer off the list; the graph's row, and whether the consumer was on it. `reply` is called once and must not block.
+    /// Takes the consumer off the list; the graph's row, and whether the consumer was on it.
+    /// `reply` is called once and must not block.
     pub fn forget_consumer(
         &self,
         graph: &Name,
@@ -85,8 +91,9 @@ impl Service {
         });
     }
 
-    /// Calls `callback` soon after each write of this process to the graph, on the thread that took the turn, until what is returned is dropped. It must
-    /// not block. A hint: of what other processes write nothing is heard.
+    /// Calls `callback` soon after each write of this process to the graph, on the thread that took
+    /// the turn, until what is returned is dropped. It must not block. A hint: of what other
+    /// processes write nothing is heard.
     pub fn listen(&self, graph: &Name, callback: impl Fn() + Send + Sync + 'static) -> Listening {
         self.inner.listeners.add(graph, Arc::new(callback))
     }

@@ -1,4 +1,5 @@
-//! The image: the graph in memory at one version, published together with that version as one value.
+//! The image: the graph in memory at one version, published together with that version as one
+//! value.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,7 +8,8 @@ use super::permits::Permit;
 use crate::graph::Graph;
 use crate::store::ImageKey;
 
-/// A graph and what it is known by. Never changes; whoever holds one sees one state for as long as it likes.
+/// A graph and what it is known by. Never changes; whoever holds one sees one state for as long as
+/// it likes.
 pub struct Image {
     /// Graph, version and chain.
     pub key: ImageKey,
@@ -29,7 +31,8 @@ impl Image {
     }
 }
 
-/// The newest image of one graph, unless the design keeps none. The mutex is held to copy a pointer, never across anything that waits for something else than it.
+/// The newest image of one graph, unless the design keeps none. The mutex is held to copy a
+/// pointer, never across anything that waits for something else than it.
 pub(super) struct ImageCell {
     keeps: bool,
     state: Mutex<State>,
@@ -52,8 +55,9 @@ impl ImageCell {
         self.lock().newest.clone()
     }
 
-    /// The newest image. If it is older than `version` and a commit is under way here, it is most likely that commit which made the
-    /// version: its image is waited for, up to `patience`, as it comes much sooner than a load would.
+    /// The newest image. If it is older than `version` and a commit is under way here, it is most
+    /// likely that commit which made the version: its image is waited for, up to `patience`, as it
+    /// comes much sooner than a load would.
     pub(super) fn get_awaiting(&self, version: u64, patience: Duration) -> Option<Arc<Image>> {
         let older = |state: &mut State| {
             state.committing
@@ -64,7 +68,8 @@ impl ImageCell {
         state.newest.clone()
     }
 
-    /// Says that a commit is under way until what is returned is dropped, which must be after its image was published.
+    /// Says that a commit is under way until what is returned is dropped, which must be after its
+    /// image was published.
     pub(super) fn committing(&self) -> Committing<'_> {
         self.lock().committing = true;
         Committing(self)
@@ -76,7 +81,8 @@ impl ImageCell {
         let older =
             state.newest.as_ref().is_none_or(|newest| newest.key.version < image.key.version);
         if older && self.keeps {
-            // The former image is dropped after the mutex is free: it may be the last owner of a whole graph.
+            // The former image is dropped after the mutex is free: it may be the last owner of a
+            // whole graph.
             let former = state.newest.replace(Arc::clone(image));
             drop(state);
             self.changed.notify_all();

@@ -1,4 +1,5 @@
-//! The requests that wait for a graph's turns: bounded, in the order in which they came, reads and writes apart.
+//! The requests that wait for a graph's turns: bounded, in the order in which they came, reads and
+//! writes apart.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,8 @@ pub(super) struct PendingRead {
 /// All that this process keeps of one graph.
 pub(super) struct Lane {
     pub(super) name: Name,
-    /// The row's id as it was last seen. A name has one for ever, unless an older database is put back.
+    /// The row's id as it was last seen. A name has one for ever, unless an older database is put
+    /// back.
     graph_id: Mutex<Option<i64>>,
     pub(super) image: ImageCell,
     writes: Mutex<Line<PendingWrite>>,

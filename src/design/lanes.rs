@@ -1,4 +1,5 @@
-//! All graphs that this process keeps something of: those that were used last, as many as fit into the memory that images may take.
+//! All graphs that this process keeps something of: those that were used last, as many as fit into
+//! the memory that images may take.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -32,7 +33,8 @@ struct Counted {
 }
 
 impl Lanes {
-    /// None yet. The gauges tell how many there are and how many bytes they take, the counter how many were let go to stay within `budget` bytes.
+    /// None yet. The gauges tell how many there are and how many bytes they take, the counter how
+    /// many were let go to stay within `budget` bytes.
     pub(super) fn new(budget: usize, held: IntGauge, bytes: IntGauge, evicted: IntCounter) -> Self {
         let state = Mutex::new(State { lanes: LruCache::unbounded(), bytes: 0 });
         Self { budget, state, held, bytes, evicted }
@@ -63,8 +65,9 @@ impl Lanes {
         drop(gone);
     }
 
-    /// Counts the image that `lane` has now, and lets go of the lanes that were used longest ago until all fit. One that a turn or a request
-    /// has is never among them, whatever it takes: it would come back at once.
+    /// Counts the image that `lane` has now, and lets go of the lanes that were used longest ago
+    /// until all fit. One that a turn or a request has is never among them, whatever it takes: it
+    /// would come back at once.
     pub(super) fn settle(&self, lane: &Lane) {
         let mut gone = Vec::new();
         let mut state = self.lock();

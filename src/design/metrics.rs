@@ -17,7 +17,8 @@ pub struct Metrics {
     pub write_batch: Histogram,
     /// Reads served together, by turn.
     pub read_batch: Histogram,
-    /// From a request's arrival until its answer was handed on, computing a read's answer not included.
+    /// From a request's arrival until its answer was handed on, computing a read's answer not
+    /// included.
     pub request: ByKind,
     /// Of that, until its turn began.
     pub queue_wait: ByKind,

@@ -1,6 +1,7 @@
 //! How many graphs are in memory at once under a design that loads one for each request.
 //!
-//! A turn takes its permit when it has the lock, and who holds a permit waits for no lock: so the wait ends when an answer has been made.
+//! A turn takes its permit when it has the lock, and who holds a permit waits for no lock: so the
+//! wait ends when an answer has been made.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,8 @@ pub(super) struct Permits {
 }
 
 impl Permits {
-    /// `count` permits, at least one, and the gauges that tell how many are held and how many threads wait for one.
+    /// `count` permits, at least one, and the gauges that tell how many are held and how many
+    /// threads wait for one.
     pub(super) fn new(count: usize, held: IntGauge, waiting: IntGauge) -> Arc<Self> {
         Arc::new(Self { free: Mutex::new(count.max(1)), returned: Condvar::new(), held, waiting })
     }

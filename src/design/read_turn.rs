@@ -1,4 +1,5 @@
-//! A turn of reads: one look at the version serves all that have arrived before it, if the design shares turns.
+//! A turn of reads: one look at the version serves all that have arrived before it, if the design
+//! shares turns.
 
 use std::sync::Arc;
 use std::thread;
@@ -45,8 +46,8 @@ impl Inner {
         observe(&self.metrics.turn.read, began.elapsed());
     }
 
-    /// The image at the store's version now. The lock is held only while that version is learnt: an image never changes, so
-    /// what is computed from it needs no lock.
+    /// The image at the store's version now. The lock is held only while that version is learnt: an
+    /// image never changes, so what is computed from it needs no lock.
     fn current_image(&self, lane: &Lane) -> Result<Arc<Image>, Refusal> {
         let not_found = || Refusal::GraphNotFound { graph: lane.name.clone() };
         let Some(graph_id) = self.graph_id(lane)? else { return Err(not_found()) };
@@ -68,8 +69,9 @@ impl Inner {
         if head.state == GraphState::Deleted { Err(not_found()) } else { Ok(image) }
     }
 
-    /// As [`refreshed`](Self::refreshed), without the lock. A version that is newer than the image may have been written here a moment ago, its
-    /// image on the way: to load the whole graph for it would cost every waiting read seconds on a large graph.
+    /// As [`refreshed`](Self::refreshed), without the lock. A version that is newer than the image
+    /// may have been written here a moment ago, its image on the way: to load the whole graph for
+    /// it would cost every waiting read seconds on a large graph.
     fn refreshed_beside_writers(&self, lane: &Lane) -> Result<Option<(Head, Arc<Image>)>, Refusal> {
         if lane.image.get().is_none() {
             return self.refreshed(lane, &self.metrics.refresh.read);
@@ -92,8 +94,9 @@ impl Inner {
     }
 }
 
-/// Where more threads want to run than there are processors, lets those run that are about to ask, for as long as that brings others along: fewer turns, each
-/// for more. Elsewhere it is over at once.
+/// Where more threads want to run than there are processors, lets those run that are about to ask,
+/// for as long as that brings others along: fewer turns, each for more. Elsewhere it is over at
+/// once.
 fn gather(lane: &Lane) {
     let (_, mut waiting) = lane.waiting();
     for _ in 0..GATHERINGS {

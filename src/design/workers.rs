@@ -1,7 +1,8 @@
-//! The threads that take turns. A request that waits holds none of them; a turn holds one for as long as it lasts, its wait for the lock included.
+//! The threads that take turns. A request that waits holds none of them; a turn holds one for as
+//! long as it lasts, its wait for the lock included.
 //!
-//! A thread is started when there is work and none is idle, up to the limit, and ends when it has been idle for a while: graphs whose lock is
-//! held elsewhere must not keep the others waiting.
+//! A thread is started when there is work and none is idle, up to the limit, and ends when it has
+//! been idle for a while: graphs whose lock is held elsewhere must not keep the others waiting.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -22,13 +23,15 @@ thread_local! {
 
 /// Does `task` on this thread, as a worker does.
 pub(super) fn run(task: impl FnOnce()) {
-    // The panic's message is printed where it happens; whoever waits for the task is told that it will not answer.
+    // The panic's message is printed where it happens; whoever waits for the task is told that it
+    // will not answer.
     if catch_unwind(AssertUnwindSafe(task)).is_err() {
         log::error!("a turn panicked; its requests are told that their outcome is unknown");
     }
 }
 
-/// A first-in first-out list of tasks and the threads that do them. Dropping it finishes what was spawned.
+/// A first-in first-out list of tasks and the threads that do them. Dropping it finishes what was
+/// spawned.
 pub(super) struct Workers {
     shared: Arc<Shared>,
     /// Threads at most.
@@ -86,8 +89,8 @@ impl Workers {
         }
     }
 
-    /// As [`spawn`](Self::spawn), by a worker that has done what it was at and will look for the next task at once: no other is woken. Elsewhere the
-    /// same as that.
+    /// As [`spawn`](Self::spawn), by a worker that has done what it was at and will look for the
+    /// next task at once: no other is woken. Elsewhere the same as that.
     pub(super) fn spawn_as_next(&self, task: impl FnOnce() + Send + 'static) {
         if self.shared.is_this_thread() {
             self.shared.lock().tasks.push_back(Box::new(task));
@@ -96,7 +99,8 @@ impl Workers {
         }
     }
 
-    /// Waits until nothing is left to do, at most `patience`. Not to be called by a worker, which would wait for itself.
+    /// Waits until nothing is left to do, at most `patience`. Not to be called by a worker, which
+    /// would wait for itself.
     pub(super) fn wait_until_idle(&self, patience: Duration) {
         if self.shared.is_this_thread() {
             return;

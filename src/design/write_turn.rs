@@ -1,4 +1,5 @@
-//! A turn of writes: the lock once, the version once, one transaction for all that wait, each with a verdict of its own.
+//! A turn of writes: the lock once, the version once, one transaction for all that wait, each with
+//! a verdict of its own.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -44,7 +45,8 @@ impl Inner {
         }
     }
 
-    /// Takes turns until every write of the batch is answered, or, if its time is up, put back to be the first of the next turn.
+    /// Takes turns until every write of the batch is answered, or, if its time is up, put back to
+    /// be the first of the next turn.
     fn serve(&self, lane: &Lane, batch: Vec<PendingWrite>, began: Instant) -> Option<Spent> {
         let outcome = self.take_turn(lane, &batch);
         let served = outcome.as_ref().map_or(batch.len(), |turn| turn.verdicts.len());
@@ -104,8 +106,9 @@ impl Inner {
         observe(&self.metrics.answer.write, answering.elapsed());
     }
 
-    /// Tries again while other writers are faster, up to the limit. Without a lock nobody makes room for whoever lost, so that each time it waits a
-    /// little longer, by chance, to come at another moment than the others.
+    /// Tries again while other writers are faster, up to the limit. Without a lock nobody makes
+    /// room for whoever lost, so that each time it waits a little longer, by chance, to come at
+    /// another moment than the others.
     fn take_turn(&self, lane: &Lane, batch: &[PendingWrite]) -> Result<Turn<'_>, TurnError> {
         let most = if self.lock.is_some() {
             self.limits.turn_retries
@@ -167,7 +170,8 @@ impl Inner {
         let (head, image) =
             self.refreshed(lane, &self.metrics.refresh.write)?.ok_or_else(not_found)?;
         if head.id != graph_id {
-            // Another database was put in this one's place since the id was learnt: the lock that is held is another graph's.
+            // Another database was put in this one's place since the id was learnt: the lock that
+            // is held is another graph's.
             return Err(
                 CommitError::Conflict { expected: head.version, actual: head.version }.into()
             );
@@ -178,7 +182,8 @@ impl Inner {
                 let (head, token) = self.trusted_token(&mut held.guard, head)?;
                 (head, token.as_i64())
             }
-            // Nobody was granted anything: as good as whoever wrote last, and behind whoever is granted something from now on.
+            // Nobody was granted anything: as good as whoever wrote last, and behind whoever is
+            // granted something from now on.
             (None, _) => (head.clone(), head.fence),
         };
 
@@ -232,7 +237,8 @@ impl Inner {
         Ok(Some(held))
     }
 
-    /// Sorts the whole graph. It finds no cycle that was not found before: what it is for is its cost.
+    /// Sorts the whole graph. It finds no cycle that was not found before: what it is for is its
+    /// cost.
     fn check(&self, graph: &Graph) -> Result<(), Refusal> {
         let began = Instant::now();
         let acyclic = black_box(graph).is_acyclic();
@@ -243,8 +249,9 @@ impl Inner {
         Err(Refusal::Internal { what: "a changeset was accepted that closes a cycle".to_owned() })
     }
 
-    /// A turn that was gained because a holder was not heard of until its lease ran out begins with this: whatever that one still sends is refused
-    /// from here on. Returns the token that was sealed, if that was needed.
+    /// A turn that was gained because a holder was not heard of until its lease ran out begins with
+    /// this: whatever that one still sends is refused from here on. Returns the token that was
+    /// sealed, if that was needed.
     fn seal_after_expiry(
         &self,
         lane: &Lane,
@@ -267,8 +274,9 @@ impl Inner {
         Ok(Some(token))
     }
 
-    /// The token of this turn, after making sure that it is larger than every one given before: the database is asked whether it knows the run of
-    /// the lock that gave it, and if not, raises its epoch and seals it before anything is written.
+    /// The token of this turn, after making sure that it is larger than every one given before: the
+    /// database is asked whether it knows the run of the lock that gave it, and if not, raises its
+    /// epoch and seals it before anything is written.
     fn trusted_token(
         &self,
         guard: &mut Guard,
@@ -282,7 +290,8 @@ impl Inner {
         {
             return Ok((head, token));
         }
-        // A token that is behind the fence may also be that of a holder who has lost the lock meanwhile: such a one must not raise anything.
+        // A token that is behind the fence may also be that of a holder who has lost the lock
+        // meanwhile: such a one must not raise anything.
         if !failpoint::is_off("lock-check") {
             guard.check().map_err(lost)?;
         }
@@ -298,7 +307,8 @@ impl Inner {
         );
         guard.sealed();
         let token = guard.seed(epoch).map_err(lost)?;
-        // The image is of the version that was read: a write that came in between must be found by the comparison.
+        // The image is of the version that was read: a write that came in between must be found by
+        // the comparison.
         let head = Head {
             epoch: raised.epoch,
             fence: raised.fence,
@@ -446,8 +456,8 @@ impl<'b> Work<'b> {
     }
 }
 
-/// How long whoever lost the race for the `retries`-th time waits: anything up to a bound that doubles each time, so that those who race come
-/// apart.
+/// How long whoever lost the race for the `retries`-th time waits: anything up to a bound that
+/// doubles each time, so that those who race come apart.
 fn backoff(retries: usize) -> Result<Duration, Refusal> {
     const FIRST: Duration = Duration::from_millis(1);
     const LONGEST: Duration = Duration::from_millis(64);
@@ -473,7 +483,8 @@ struct Turn<'t> {
     spent: Option<Spent>,
 }
 
-/// What is left of a turn. To free it takes as long as part of the judging did, and nobody need wait for that.
+/// What is left of a turn. To free it takes as long as part of the judging did, and nobody need
+/// wait for that.
 struct Spent {
     _series: Series,
     _image: Arc<Image>,

@@ -9,11 +9,13 @@ use super::{Event, Kind, Position, Stream};
 use crate::graph::{FlatGraph, Graph};
 use crate::store::Chain;
 
-/// What an import tells of the whole graph, at its beginning and at its end. Fields stand in the byte order of their names.
+/// What an import tells of the whole graph, at its beginning and at its end. Fields stand in the
+/// byte order of their names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contents {
-    /// An import that this one begins anew, and that is to be forgotten: where it got to. Only at a beginning.
+    /// An import that this one begins anew, and that is to be forgotten: where it got to. Only at a
+    /// beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub abandons: Option<u64>,
     /// Datasets, declared and implied.
@@ -33,8 +35,9 @@ pub struct Contents {
     pub version: u64,
 }
 
-/// Writes a graph as an import, piece by piece: declared datasets in byte order, then jobs, each after those that produce what it reads, and among those that
-/// could stand at one place in byte order. So every prefix is a legal graph, and equal graphs give equal bytes.
+/// Writes a graph as an import, piece by piece: declared datasets in byte order, then jobs, each
+/// after those that produce what it reads, and among those that could stand at one place in byte
+/// order. So every prefix is a legal graph, and equal graphs give equal bytes.
 pub struct Importing {
     stream: Stream,
     flat: FlatGraph,
@@ -51,8 +54,8 @@ pub struct Importing {
 }
 
 impl Importing {
-    /// The graph as it was at its version, whose chain and time these are. O(n log n) for n jobs, datasets and edges; takes a [`FlatGraph`] and lets go of the
-    /// graph.
+    /// The graph as it was at its version, whose chain and time these are. O(n log n) for n jobs,
+    /// datasets and edges; takes a [`FlatGraph`] and lets go of the graph.
     #[must_use]
     pub fn new(stream: Stream, graph: Graph, chain: Chain, committed_at_ms: Option<i64>) -> Self {
         let flat = FlatGraph::of(&graph);
@@ -128,8 +131,8 @@ impl Importing {
         self.told == self.contents.events + 1
     }
 
-    /// Writes further events, each as a line, until `out` is as long as `bytes` or all are written. Returns how many, and the position of the last; `None`
-    /// if there are no more.
+    /// Writes further events, each as a line, until `out` is as long as `bytes` or all are written.
+    /// Returns how many, and the position of the last; `None` if there are no more.
     pub fn write_some(&mut self, bytes: usize, out: &mut Vec<u8>) -> Option<(u64, Position)> {
         let mut count = 0;
         let mut last = None;

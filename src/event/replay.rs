@@ -1,4 +1,5 @@
-//! A log replayed through the pure core: is it whole, unaltered, and every prefix of it a legal graph?
+//! A log replayed through the pure core: is it whole, unaltered, and every prefix of it a legal
+//! graph?
 
 use std::fmt;
 use std::sync::Arc;
@@ -129,7 +130,8 @@ enum Content {
     Change { change: Change, version: u64, job_version: Option<u64> },
 }
 
-/// The part of a replay that looks at each event by itself, and so can run ahead of the part that needs the graph.
+/// The part of a replay that looks at each event by itself, and so can run ahead of the part that
+/// needs the graph.
 #[derive(Default)]
 pub struct Parser {
     reader: Reader,

@@ -1,4 +1,5 @@
-//! The URL of an engine, taken apart before any client library sees it: their complaints about a URL may quote the password in it.
+//! The URL of an engine, taken apart before any client library sees it: their complaints about a
+//! URL may quote the password in it.
 
 use std::fmt;
 

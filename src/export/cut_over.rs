@@ -71,7 +71,8 @@ pub fn await_sink(
     }
 }
 
-/// Makes sure, before a graph is frozen for it, that the sink can be read and holds the graph's log.
+/// Makes sure, before a graph is frozen for it, that the sink can be read and holds the graph's
+/// log.
 ///
 /// # Errors
 /// [`SinkError`] says what to do.

@@ -1,5 +1,6 @@
-//! A file, one event a line. An exclusive lock on it, which the kernel frees when its holder ends, keeps it to one exporter; a line that a crash has torn is cut
-//! off; what is synced is in the file, and the file in its directory.
+//! A file, one event a line. An exclusive lock on it, which the kernel frees when its holder ends,
+//! keeps it to one exporter; a line that a crash has torn is cut off; what is synced is in the
+//! file, and the file in its directory.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -73,7 +74,8 @@ impl FileSink {
         Ok(sink)
     }
 
-    /// A file that is something else is left as it is: what would be cut off or written over is not ours.
+    /// A file that is something else is left as it is: what would be cut off or written over is not
+    /// ours.
     fn check_first_line(&mut self) -> Result<(), SinkError> {
         let mut first = Vec::new();
         let input =

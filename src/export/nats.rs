@@ -1,18 +1,25 @@
-//! `nats://[USER:PASSWORD@ or TOKEN@]HOST[:PORT]/STREAM`, or `tls://…`: a JetStream stream for each graph, with the one subject `fencepost.STREAM`.
+//! `nats://[USER:PASSWORD@ or TOKEN@]HOST[:PORT]/STREAM`, or `tls://…`: a JetStream stream for each
+//! graph, with the one subject `fencepost.STREAM`.
 //!
-//! **Against zombies.** The first message of an append says which number the stream's last message must have. Those after it are sent before it is
-//! acknowledged, and numbers alone would not do for them: had somebody else put one message there, the first would be refused, and the second, which expects one
-//! message more, would be taken. So each message has a name that is never used again, and those after the first say too which name the last message must have:
-//! if one is refused, all after it are.
+//! **Against zombies.** The first message of an append says which number the stream's last message
+//! must have. Those after it are sent before it is acknowledged, and numbers alone would not do for
+//! them: had somebody else put one message there, the first would be refused, and the second, which
+//! expects one message more, would be taken. So each message has a name that is never used again,
+//! and those after the first say too which name the last message must have: if one is refused, all
+//! after it are.
 //!
-//! **Durability.** The server writes to files and acknowledges before it syncs them, which it does every `sync_interval`: two minutes unless configured
-//! otherwise. When the server is killed nothing is lost; when its machine loses power, what was acknowledged within that time may be, unless the server (2.10 or
-//! newer) has `sync_interval: always`, or the stream replicas elsewhere. Nothing more can be asked of it, so `sync` has nothing to do. An exporter that comes
-//! back goes on from what is there.
+//! **Durability.** The server writes to files and acknowledges before it syncs them, which it does
+//! every `sync_interval`: two minutes unless configured otherwise. When the server is killed
+//! nothing is lost; when its machine loses power, what was acknowledged within that time may be,
+//! unless the server (2.10 or newer) has `sync_interval: always`, or the stream replicas elsewhere.
+//! Nothing more can be asked of it, so `sync` has nothing to do. An exporter that comes back goes
+//! on from what is there.
 //!
-//! **Cost.** A round trip for [`PIPELINED_EVENTS_MAX`] events or [`PIPELINED_BYTES_MAX`] bytes. Reading is one stream of messages from the server.
+//! **Cost.** A round trip for [`PIPELINED_EVENTS_MAX`] events or [`PIPELINED_BYTES_MAX`] bytes.
+//! Reading is one stream of messages from the server.
 //!
-//! The one file that knows that the client is async: it has a thread of its own, which also answers the server while nothing is exported.
+//! The one file that knows that the client is async: it has a thread of its own, which also answers
+//! the server while nothing is exported.
 
 use std::fmt::Display;
 use std::ops::ControlFlow;
@@ -50,7 +57,8 @@ const PIPELINED_BYTES_MAX: usize = 4 << 20;
 /// More than the headers of a message take. They count as payload.
 const HEADERS_BYTES_MAX: usize = 512;
 
-/// How long the server looks out for names that come twice. They never do: they are there for the next message.
+/// How long the server looks out for names that come twice. They never do: they are there for the
+/// next message.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// A log in a JetStream stream.
@@ -140,8 +148,9 @@ impl NatsSink {
         Ok(self.connected.insert(connected).clone())
     }
 
-    /// Sends events and waits until all are stored, for so long in all. All acknowledgements are awaited, whatever the first says: what is still on its way
-    /// when the last message is asked for would pass for another exporter's.
+    /// Sends events and waits until all are stored, for so long in all. All acknowledgements are
+    /// awaited, whatever the first says: what is still on its way when the last message is asked
+    /// for would pass for another exporter's.
     fn append_part(&mut self, context: &Context, events: &[&str]) -> Result<(), SinkError> {
         let subject = self.link.subject();
         let (link, exporter, unguarded) =

@@ -1,13 +1,19 @@
-//! `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE/[SCHEMA.]TABLE`: a row an event, many graphs in one table. It may be another server than the service's.
+//! `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE/[SCHEMA.]TABLE`: a row an event, many graphs in
+//! one table. It may be another server than the service's.
 //!
-//! **Against zombies.** An append is a transaction (READ COMMITTED) that first takes an advisory lock of this table and graph, and then inserts its rows on the
-//! condition that the graph's last row still is the one that this exporter saw last. Comparing alone would not do: each statement sees what was committed
-//! before it began, so two appenders might both pass, neither seeing the other's rows. If both write the same version, the primary key stops the second. But two
-//! that begin an import, of which one took its snapshot earlier than the other, write different versions, and the earlier one's rows would come to stand before a
-//! beginning that does not know of them. With the lock, the statement that compares begins when the other transaction has ended, and sees what it wrote.
-//! [`PostgresSink::last`] takes the lock too: a transaction whose answer was lost is over when it looks.
+//! **Against zombies.** An append is a transaction (READ COMMITTED) that first takes an advisory
+//! lock of this table and graph, and then inserts its rows on the condition that the graph's last
+//! row still is the one that this exporter saw last. Comparing alone would not do: each statement
+//! sees what was committed before it began, so two appenders might both pass, neither seeing the
+//! other's rows. If both write the same version, the primary key stops the second. But two that
+//! begin an import, of which one took its snapshot earlier than the other, write different
+//! versions, and the earlier one's rows would come to stand before a beginning that does not know
+//! of them. With the lock, the statement that compares begins when the other transaction has ended,
+//! and sees what it wrote. [`PostgresSink::last`] takes the lock too: a transaction whose answer
+//! was lost is over when it looks.
 //!
-//! **Durability.** `synchronous_commit=on`, asserted: what is acknowledged is on the server's disk, and on those of the standbys that it waits for.
+//! **Durability.** `synchronous_commit=on`, asserted: what is acknowledged is on the server's disk,
+//! and on those of the standbys that it waits for.
 //!
 //! **Cost.** Four round trips for [`PART_EVENTS_MAX`] events or [`PART_BYTES_MAX`] bytes.
 
@@ -144,7 +150,8 @@ impl PostgresSink {
         SinkError::Superseded { sink: self.name.clone(), what }
     }
 
-    /// Runs statements on the connection, a new one if there is none. One on which something failed is thrown away, and the server rolls back.
+    /// Runs statements on the connection, a new one if there is none. One on which something failed
+    /// is thrown away, and the server rolls back.
     fn ask<T>(
         &mut self,
         body: impl FnOnce(&mut PgConnection) -> QueryResult<T>,
@@ -327,7 +334,8 @@ impl Sink for PostgresSink {
              ) AS page WHERE bytes_before < $5 ORDER BY version, ordinal",
             self.table
         );
-        // Before it has statistics of a table, the planner would rather sort all that follows, for each page, than go along the primary key.
+        // Before it has statistics of a table, the planner would rather sort all that follows, for
+        // each page, than go along the primary key.
         self.ask(|connection| {
             connection.batch_execute("SET enable_sort = off; SET enable_bitmapscan = off")
         })?;

@@ -1,14 +1,19 @@
-//! `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/STREAM`, or `rediss://…`: a Redis stream, one entry an event, with the one field `event`.
+//! `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/STREAM`, or `rediss://…`: a Redis stream, one
+//! entry an event, with the one field `event`.
 //!
-//! **Against zombies**, twice. A script compares the stream's last entry with the one that this exporter saw last and appends only if it still is; nothing
-//! runs beside a script. And each entry's id is told by its position, `VERSION-(ORDINAL + 1)`: Redis itself refuses an id that is not above all that the
-//! stream ever had.
+//! **Against zombies**, twice. A script compares the stream's last entry with the one that this
+//! exporter saw last and appends only if it still is; nothing runs beside a script. And each
+//! entry's id is told by its position, `VERSION-(ORDINAL + 1)`: Redis itself refuses an id that is
+//! not above all that the stream ever had.
 //!
-//! **Durability.** Redis acknowledges what is in its memory. What a crash leaves depends on its settings: with `appendonly yes` and `appendfsync always` all
-//! that was acknowledged, with `everysec`, the default, all but about the last second. Without an append-only file, what came after the last snapshot is lost.
-//! Nothing more can be asked of it, so `sync` has nothing to do; opening warns. An exporter that comes back goes on from what is there.
+//! **Durability.** Redis acknowledges what is in its memory. What a crash leaves depends on its
+//! settings: with `appendonly yes` and `appendfsync always` all that was acknowledged, with
+//! `everysec`, the default, all but about the last second. Without an append-only file, what came
+//! after the last snapshot is lost. Nothing more can be asked of it, so `sync` has nothing to do;
+//! opening warns. An exporter that comes back goes on from what is there.
 //!
-//! **Cost.** A round trip for [`SCRIPT_EVENTS_MAX`] events or [`SCRIPT_BYTES_MAX`] bytes. The server does nothing else meanwhile: about a millisecond.
+//! **Cost.** A round trip for [`SCRIPT_EVENTS_MAX`] events or [`SCRIPT_BYTES_MAX`] bytes. The
+//! server does nothing else meanwhile: about a millisecond.
 
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
@@ -40,7 +45,8 @@ const PAGE_ENTRIES_MAX: usize = 5_000;
 /// Entries of the first page, of which the size is not known.
 const FIRST_PAGE_ENTRIES: usize = 16;
 
-/// Appends entries, given as id and event, if the last one's id is the one given first. Answers with the last one's id if it is not.
+/// Appends entries, given as id and event, if the last one's id is the one given first. Answers
+/// with the last one's id if it is not.
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "

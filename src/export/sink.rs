@@ -1,8 +1,11 @@
-//! Where a log can be kept: one trait, one file for each engine. A sink knows lines and positions, and nothing of what is in them.
+//! Where a log can be kept: one trait, one file for each engine. A sink knows lines and positions,
+//! and nothing of what is in them.
 //!
-//! Each keeps its log from two dangers with whatever its engine has for it. *Duplicates*: an append that was not acknowledged may have happened; whoever is
-//! not sure asks [`Sink::last`] and goes on from there. *Zombies*: an older exporter that is still running, or wakes, must not write between or after what a
-//! newer one has written: an append holds only if the sink's last event still is the one that this exporter saw last.
+//! Each keeps its log from two dangers with whatever its engine has for it. *Duplicates*: an append
+//! that was not acknowledged may have happened; whoever is not sure asks [`Sink::last`] and goes on
+//! from there. *Zombies*: an older exporter that is still running, or wakes, must not write between
+//! or after what a newer one has written: an append holds only if the sink's last event still is
+//! the one that this exporter saw last.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -43,7 +46,8 @@ impl Batch {
         })
     }
 
-    /// The events in parts of so many events and bytes at most. One that is larger is a part by itself.
+    /// The events in parts of so many events and bytes at most. One that is larger is a part by
+    /// itself.
     pub(super) fn parts(&self, events_max: usize, bytes_max: usize) -> Vec<Vec<(Position, &str)>> {
         let (mut parts, mut bytes) = (vec![Vec::new()], 0);
         for (position, event) in self.events() {
@@ -87,7 +91,8 @@ pub enum SinkError {
         /// What is wrong with it.
         reason: String,
     },
-    /// It cannot be reached, or did not answer. What was appended last may or may not be there: ask it.
+    /// It cannot be reached, or did not answer. What was appended last may or may not be there: ask
+    /// it.
     #[error("{sink} is unavailable: {what}")]
     Away {
         /// Which.
@@ -95,7 +100,8 @@ pub enum SinkError {
         /// What was tried, and what came of it.
         what: String,
     },
-    /// Somebody else has written to it since this exporter looked, or holds it. Nothing of this append is there, unless it is as it would have been.
+    /// Somebody else has written to it since this exporter looked, or holds it. Nothing of this
+    /// append is there, unless it is as it would have been.
     #[error("{sink} has another exporter: {what}")]
     Superseded {
         /// Which.
@@ -132,14 +138,16 @@ pub enum Purpose {
 
 /// One graph's log in some engine.
 pub trait Sink: Send {
-    /// The last event that it has, as it was appended; `None` if it has none. Throws away what a crash left half written, if the engine leaves that. From
-    /// here on, appends hold only after this event.
+    /// The last event that it has, as it was appended; `None` if it has none. Throws away what a
+    /// crash left half written, if the engine leaves that. From here on, appends hold only after
+    /// this event.
     ///
     /// # Errors
     /// [`SinkError`] if it cannot be learnt.
     fn last(&mut self) -> Result<Option<String>, SinkError>;
 
-    /// Appends events after the last one, all or the first few. They outlive this process when this returns, and the engine's machine after [`sync`](Self::sync).
+    /// Appends events after the last one, all or the first few. They outlive this process when this
+    /// returns, and the engine's machine after [`sync`](Self::sync).
     ///
     /// # Errors
     /// [`SinkError`]; after [`SinkError::Away`] ask [`last`](Self::last) how far it got.
@@ -151,7 +159,8 @@ pub trait Sink: Send {
     /// [`SinkError`] if that is not known.
     fn sync(&mut self) -> Result<(), SinkError>;
 
-    /// Calls `each` with every event, in order, until it breaks. Must be called before anything else on a sink that was opened to read, and only on such.
+    /// Calls `each` with every event, in order, until it breaks. Must be called before anything
+    /// else on a sink that was opened to read, and only on such.
     ///
     /// # Errors
     /// [`SinkError`] if they cannot be read, or the last one is torn.

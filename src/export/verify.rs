@@ -1,4 +1,5 @@
-//! Whether a log is the graph's: replayed from its beginning, every prefix judged, and in the end held against the database.
+//! Whether a log is the graph's: replayed from its beginning, every prefix judged, and in the end
+//! held against the database.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -113,8 +114,8 @@ impl fmt::Display for After {
     }
 }
 
-/// Replays the log of `graph` that `from` holds, up to version `at` or its end, and compares it with the database at that version. O(size of the log);
-/// memory: the graph, once.
+/// Replays the log of `graph` that `from` holds, up to version `at` or its end, and compares it
+/// with the database at that version. O(size of the log); memory: the graph, once.
 ///
 /// # Errors
 /// [`VerifyError`] says what is wrong and where.
@@ -160,8 +161,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks that wait for the next thread.
 const CHUNKS_AHEAD: usize = 4;
 
-/// Replays what the sink has of that stream, up to the version `at`: one thread fetches, one reads, one applies. With what is wrong with the event after the last that was
-/// replayed, if anything is.
+/// Replays what the sink has of that stream, up to the version `at`: one thread fetches, one reads,
+/// one applies. With what is wrong with the event after the last that was replayed, if anything is.
 ///
 /// # Errors
 /// [`SinkError`] if it cannot be read.

@@ -1,11 +1,14 @@
-//! Keeps the topological order true when edges are added, and finds out on the way whether they close a cycle.
+//! Keeps the topological order true when edges are added, and finds out on the way whether they
+//! close a cycle.
 //!
-//! An edge u → v is *consistent* if u comes before v. A new edge that is consistent costs nothing. For one that is not, two
-//! searches run towards each other in turn, one edge a step, and look only at jobs between v and u in the order: forward
-//! from v, backward from u, along consistent edges. If they meet, there is a cycle. If one of them runs out, what it has found is
-//! the smaller side, and moves past the other end. So an edge costs at most twice the smaller of the two sides of the affected region (the two-way
-//! search of B. Haeupler et al., "Incremental Cycle Detection, Topological Ordering, and Strong Component Maintenance", 2012).
-//! When a change's searches together have cost as much as sorting the whole graph, it is sorted instead: the worst case.
+//! An edge u → v is *consistent* if u comes before v. A new edge that is consistent costs nothing.
+//! For one that is not, two searches run towards each other in turn, one edge a step, and look only
+//! at jobs between v and u in the order: forward from v, backward from u, along consistent edges.
+//! If they meet, there is a cycle. If one of them runs out, what it has found is the smaller side,
+//! and moves past the other end. So an edge costs at most twice the smaller of the two sides of the
+//! affected region (the two-way search of B. Haeupler et al., "Incremental Cycle Detection,
+//! Topological Ordering, and Strong Component Maintenance", 2012). When a change's searches
+//! together have cost as much as sorting the whole graph, it is sorted instead: the worst case.
 
 use std::collections::HashSet;
 
@@ -13,7 +16,8 @@ use super::adjacency::{Graph, Predecessors, Successors};
 use super::order::{Order, Slot};
 use super::touched::Touched;
 
-/// A graph whose jobs form a cycle. Every edge is in it; its order holds for the edges that were there before.
+/// A graph whose jobs form a cycle. Every edge is in it; its order holds for the edges that were
+/// there before.
 pub(super) struct Cyclic {
     pub(super) graph: Graph,
     /// The jobs that got edges in this change: every cycle goes through one of them.
@@ -26,7 +30,8 @@ pub(super) fn restore_order(mut graph: Graph, touched: &Touched) -> Result<Graph
     let first_labels = graph.job_count() == created.len() && !created.is_empty();
     let mut budget = graph.job_count() + graph.edge_count();
     let done = if first_labels {
-        // A graph out of nothing has no order to keep. Even one that cannot be sorted needs a label for each job.
+        // A graph out of nothing has no order to keep. Even one that cannot be sorted needs a label
+        // for each job.
         sort_anew(&mut graph) || {
             graph.order = Order::of(created, graph.jobs.slots());
             false
@@ -122,8 +127,9 @@ fn make_consistent(graph: &mut Graph, from: Slot, to: Slot, budget: &mut usize) 
 }
 
 impl Graph {
-    /// Whether no job depends on itself, found out by sorting all jobs as if nothing were known. Every graph of this crate's is acyclic
-    /// already; this is the check that a design without such knowledge makes. O(jobs + edges between jobs).
+    /// Whether no job depends on itself, found out by sorting all jobs as if nothing were known.
+    /// Every graph of this crate's is acyclic already; this is the check that a design without such
+    /// knowledge makes. O(jobs + edges between jobs).
     #[must_use]
     pub fn is_acyclic(&self) -> bool {
         petgraph::algo::toposort(self, None).is_ok()

@@ -1,9 +1,10 @@
 //! The graph in memory: jobs and datasets in slots, edges as sets of slots, names in byte order.
 //!
-//! Every part is a persistent structure. A clone is O(1) and shares all; a change copies the O(log n) nodes of the trees that
-//! lead to it. So a reader keeps the graph that it was given for as long as it likes, a writer works on a clone that nobody
-//! sees until it is committed, and an attempt that fails is dropped. petgraph's algorithms see the jobs through its visitor
-//! traits: an edge x → y where y reads something that x writes.
+//! Every part is a persistent structure. A clone is O(1) and shares all; a change copies the O(log
+//! n) nodes of the trees that lead to it. So a reader keeps the graph that it was given for as long
+//! as it likes, a writer works on a clone that nobody sees until it is committed, and an attempt
+//! that fails is dropped. petgraph's algorithms see the jobs through its visitor traits: an edge x
+//! → y where y reads something that x writes.
 
 use std::ops::Bound;
 
@@ -60,8 +61,8 @@ impl JobNode {
     }
 }
 
-/// Apart from the names: a change copies a chunk of neighbours with every edge, and counting up the references of 64 names,
-/// each somewhere else in memory, costs more than all the rest of it.
+/// Apart from the names: a change copies a chunk of neighbours with every edge, and counting up the
+/// references of 64 names, each somewhere else in memory, costs more than all the rest of it.
 #[derive(Clone, Default)]
 pub(super) struct DatasetEdges {
     pub(super) producer: Option<Slot>,
@@ -74,8 +75,9 @@ impl DatasetEdges {
     }
 }
 
-/// Nodes by slot. A new node gets the smallest slot that is not taken: which one depends on nothing but which are taken, so that every process gives the
-/// same id, whether it loaded the graph or has followed its changes.
+/// Nodes by slot. A new node gets the smallest slot that is not taken: which one depends on nothing
+/// but which are taken, so that every process gives the same id, whether it loaded the graph or has
+/// followed its changes.
 #[derive(Clone)]
 pub(super) struct Slots<T> {
     nodes: Vector<Option<T>>,
@@ -222,14 +224,16 @@ impl Graph {
         self.dataset_index.len()
     }
 
-    /// How many pairs of a job and a dataset that it reads, and of a job and a dataset that it writes.
+    /// How many pairs of a job and a dataset that it reads, and of a job and a dataset that it
+    /// writes.
     #[must_use]
     pub fn edge_count(&self) -> usize {
         self.edges
     }
 
-    /// About how many bytes of memory it takes, if it shares none with another: its texts, and for everything else what a load of many graphs, small and
-    /// large, was measured to take (`benches/README.md`). O(1).
+    /// About how many bytes of memory it takes, if it shares none with another: its texts, and for
+    /// everything else what a load of many graphs, small and large, was measured to take
+    /// (`benches/README.md`). O(1).
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let texts = self.jobs.text_bytes + self.datasets.text_bytes;
@@ -347,7 +351,8 @@ impl<'g> Job<'g> {
         &self.graph.jobs.get(self.slot).name
     }
 
-    /// A number that is its own among the graph's jobs for as long as it exists, and small: the slot that it is kept in.
+    /// A number that is its own among the graph's jobs for as long as it exists, and small: the
+    /// slot that it is kept in.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.slot

@@ -10,17 +10,18 @@ use super::order::Slot;
 use super::replay::{Breach, Wrong};
 use super::touched::Touched;
 
-/// The graph after `change`, one version on. O(log n) for each name that the change holds, beyond what the topological order
-/// costs (see [`decide`](super::decide())).
+/// The graph after `change`, one version on. O(log n) for each name that the change holds, beyond
+/// what the topological order costs (see [`decide`](super::decide())).
 ///
-/// Total: a fact about something that is not there is passed over. Facts that break a rule, which `decide` never gives, leave a graph
-/// that breaks it.
+/// Total: a fact about something that is not there is passed over. Facts that break a rule, which
+/// `decide` never gives, leave a graph that breaks it.
 #[must_use]
 pub fn apply(graph: &Graph, change: &Change) -> Graph {
     apply_all(graph, [change])
 }
 
-/// The graph after all of `changes`, one version on for each. As [`apply()`] of one after another, but what one has copied the next changes in place.
+/// The graph after all of `changes`, one version on for each. As [`apply()`] of one after another,
+/// but what one has copied the next changes in place.
 #[must_use]
 pub fn apply_all<'c>(graph: &Graph, changes: impl IntoIterator<Item = &'c Change>) -> Graph {
     changes.into_iter().fold(graph.clone(), |graph, change| {
@@ -28,8 +29,9 @@ pub fn apply_all<'c>(graph: &Graph, changes: impl IntoIterator<Item = &'c Change
     })
 }
 
-/// As [`apply()`], and tells what was touched, or that the jobs would form a cycle. `known` is asked for datasets of `graph` before its
-/// index is: whoever has looked them up already can spare that.
+/// As [`apply()`], and tells what was touched, or that the jobs would form a cycle. `known` is
+/// asked for datasets of `graph` before its index is: whoever has looked them up already can spare
+/// that.
 pub(super) fn link(
     graph: Graph,
     change: &Change,

@@ -1,5 +1,6 @@
-//! A graph put together job by job, as an import tells it: each job after those that produce what it reads. Every prefix is then a legal graph, and that it is
-//! costs one look at each name: a cycle would need a job that comes before what it reads.
+//! A graph put together job by job, as an import tells it: each job after those that produce what
+//! it reads. Every prefix is then a legal graph, and that it is costs one look at each name: a
+//! cycle would need a job that comes before what it reads.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,7 +28,8 @@ struct Told {
 }
 
 impl Assembly {
-    /// Adds a declared dataset, before all jobs, or a job, which is of `job_version`. O(1) for each name.
+    /// Adds a declared dataset, before all jobs, or a job, which is of `job_version`. O(1) for each
+    /// name.
     ///
     /// # Errors
     /// [`Illegal`] if it does not fit what was told before.

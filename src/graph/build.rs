@@ -1,4 +1,5 @@
-//! Builds a graph from rows, in one pass and without judging operations: what was stored was legal when it was accepted.
+//! Builds a graph from rows, in one pass and without judging operations: what was stored was legal
+//! when it was accepted.
 
 use std::thread::{self, JoinHandle};
 
@@ -32,7 +33,8 @@ pub struct GraphBuilder {
 /// The names of one kind, each with its slot.
 enum Names {
     Gathered(Vec<(Name, Slot)>),
-    /// In a thread of its own, which needs nothing of what is still to come. If the rows turn out to be damaged, nobody waits for it.
+    /// In a thread of its own, which needs nothing of what is still to come. If the rows turn out
+    /// to be damaged, nobody waits for it.
     Indexing(JoinHandle<Result<NameIndex, Name>>),
 }
 
@@ -98,7 +100,8 @@ pub enum DamagedRows {
     Cyclic,
 }
 
-/// Ids are slots; far beyond any graph that fits in memory, a wild id is refused before it is used as a length.
+/// Ids are slots; far beyond any graph that fits in memory, a wild id is refused before it is used
+/// as a length.
 const MAX_ID: i64 = 1 << 28;
 
 fn slot(id: i64) -> Result<Slot, DamagedRows> {
@@ -107,7 +110,8 @@ fn slot(id: i64) -> Result<Slot, DamagedRows> {
 
 fn put<T>(nodes: &mut Vec<Option<T>>, slot: Slot, node: T) -> bool {
     let slot = slot as usize;
-    // Appended, as rows by rising id are, it is written without being read: reading memory that is new costs a page fault of its own.
+    // Appended, as rows by rising id are, it is written without being read: reading memory that is
+    // new costs a page fault of its own.
     if nodes.len() <= slot {
         nodes.resize_with(slot, || None);
         nodes.push(Some(node));
@@ -183,7 +187,8 @@ impl GraphBuilder {
         if new { Ok(()) } else { Err(DamagedRows::Twice { what: "dataset", name }) }
     }
 
-    /// Says that all jobs were added, so that their names can be indexed while edges are. Never needed, only faster.
+    /// Says that all jobs were added, so that their names can be indexed while edges are. Never
+    /// needed, only faster.
     ///
     /// # Panics
     /// Not here, but in [`job`](Self::job), if it was not true.
@@ -266,7 +271,8 @@ impl GraphBuilder {
         Ok(Graph::from_parts(version, jobs, (datasets, dataset_edges), indexes, order, edges))
     }
 
-    /// A topological order of the jobs, by A. Kahn's algorithm (1962) on flat arrays; `None` if there is a cycle.
+    /// A topological order of the jobs, by A. Kahn's algorithm (1962) on flat arrays; `None` if
+    /// there is a cycle.
     fn sorted(
         &self,
         inputs_of: &Grouped,

@@ -1,8 +1,9 @@
 //! Sorting by name without looking at whole names more often than need be.
 //!
-//! Names tend to begin alike, and lie scattered in memory. So what all of them share is skipped, the next eight bytes are sorted
-//! as one number, kept beside the name, and only names with the same eight are looked at again (after J. Bentley and
-//! R. Sedgewick, "Fast Algorithms for Sorting and Searching Strings", 1997).
+//! Names tend to begin alike, and lie scattered in memory. So what all of them share is skipped,
+//! the next eight bytes are sorted as one number, kept beside the name, and only names with the
+//! same eight are looked at again (after J. Bentley and R. Sedgewick, "Fast Algorithms for Sorting
+//! and Searching Strings", 1997).
 
 use super::name::Name;
 
@@ -28,7 +29,8 @@ pub(super) fn positions_by_name<'n>(names: impl Iterator<Item = &'n Name>) -> Ve
     names.into_iter().map(|name| name.position).collect()
 }
 
-/// All `names` have the same first `shared` bytes. Calls itself once for every eight bytes of a name at most.
+/// All `names` have the same first `shared` bytes. Calls itself once for every eight bytes of a
+/// name at most.
 fn sort(names: &mut [Keyed<'_>], shared: usize) {
     if names.len() <= FEW {
         return names.sort_unstable_by_key(|name| &name.name[shared..]);
@@ -43,7 +45,8 @@ fn sort(names: &mut [Keyed<'_>], shared: usize) {
     }
     names.sort_unstable_by_key(|name| name.key);
     for same in names.chunk_by_mut(|a, b| a.key == b.key) {
-        // No name holds a zero byte: where the key ends in one, the names end before it, and are the same.
+        // No name holds a zero byte: where the key ends in one, the names end before it, and are
+        // the same.
         if same.len() > 1 && same[0].key.to_be_bytes()[KEY_BYTES - 1] != 0 {
             sort(same, shared + KEY_BYTES);
         }

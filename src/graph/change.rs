@@ -15,8 +15,9 @@ pub struct Change {
     pub facts: Vec<Fact>,
 }
 
-/// One thing that became so. Deltas, so that an edge of a job with a thousand inputs costs one name. Fields stand in the byte
-/// order of their names, so that what serde writes is canonical JSON.
+/// One thing that became so. Deltas, so that an edge of a job with a thousand inputs costs one
+/// name. Fields stand in the byte order of their names, so that what serde writes is canonical
+/// JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
 pub enum Fact {
@@ -98,7 +99,8 @@ impl Change {
         serde_json::to_string(&Data { facts: &self.facts, version }).expect("facts are always JSON")
     }
 
-    /// Reads what [`canonical_json`](Self::canonical_json) or a [`FlatGraph`](super::FlatGraph) wrote: the change, its version, and the job's.
+    /// Reads what [`canonical_json`](Self::canonical_json) or a [`FlatGraph`](super::FlatGraph)
+    /// wrote: the change, its version, and the job's.
     ///
     /// # Errors
     /// [`DamagedFact`] if the text is anything else.

@@ -1,4 +1,5 @@
-//! Finds the cycle to show: the shortest, of these the byte-smallest. Runs only when a change is about to be rejected.
+//! Finds the cycle to show: the shortest, of these the byte-smallest. Runs only when a change is
+//! about to be rejected.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -8,11 +9,12 @@ use super::adjacency::Graph;
 use super::name::Name;
 use super::order::Slot;
 
-/// The shortest cycle of a graph in which every cycle goes through a linked job; of several the byte-smallest, written from
-/// its byte-smallest job, jobs and datasets alternating, the first name again at the end.
+/// The shortest cycle of a graph in which every cycle goes through a linked job; of several the
+/// byte-smallest, written from its byte-smallest job, jobs and datasets alternating, the first name
+/// again at the end.
 ///
-/// Cost: a breadth-first search of the affected region for each linked job that lies on a cycle, and one depth-first search of
-/// the whole graph if more than one job was linked.
+/// Cost: a breadth-first search of the affected region for each linked job that lies on a cycle,
+/// and one depth-first search of the whole graph if more than one job was linked.
 pub(super) fn shortest(cyclic: &Cyclic) -> Vec<Name> {
     let graph = &cyclic.graph;
     let mut region = Region::around(cyclic);
@@ -59,7 +61,8 @@ impl<'g> Region<'g> {
         Self { graph, jobs }
     }
 
-    /// If all new edges are of one job, all others rise, and a cycle stays below the job's last predecessor.
+    /// If all new edges are of one job, all others rise, and a cycle stays below the job's last
+    /// predecessor.
     fn window(graph: &Graph, job: Slot) -> HashSet<Slot> {
         let last =
             graph.predecessors(job).map(|before| graph.order.label(before)).max().unwrap_or(0);
@@ -95,8 +98,8 @@ impl<'g> Region<'g> {
         }
     }
 
-    /// The length in jobs of the shortest cycle through `job`, if it is at most `limit`, and the byte-smallest job on any of
-    /// that length.
+    /// The length in jobs of the shortest cycle through `job`, if it is at most `limit`, and the
+    /// byte-smallest job on any of that length.
     fn smallest_on_shortest_through(&self, job: Slot, limit: usize) -> Option<(usize, Slot)> {
         let (after, length) = self.distances(job, limit, Graph::successors);
         let length = length?;
@@ -111,8 +114,8 @@ impl<'g> Region<'g> {
         smallest.map(|smallest| (length, smallest))
     }
 
-    /// Breadth first from `start`: the distance to every other job of the region that is nearer than `limit`, and the length of
-    /// the shortest way back to `start` itself.
+    /// Breadth first from `start`: the distance to every other job of the region that is nearer
+    /// than `limit`, and the length of the shortest way back to `start` itself.
     fn distances<I: Iterator<Item = Slot>>(
         &self,
         start: Slot,
@@ -139,8 +142,9 @@ impl<'g> Region<'g> {
     }
 }
 
-/// The byte-smallest cycle of `length` jobs from `start`, which is the smallest job on any of that length: at each step the
-/// smallest dataset, then the smallest job, from which `start` can still be reached in time.
+/// The byte-smallest cycle of `length` jobs from `start`, which is the smallest job on any of that
+/// length: at each step the smallest dataset, then the smallest job, from which `start` can still
+/// be reached in time.
 fn spell(graph: &Graph, region: &Region<'_>, start: Slot, length: usize) -> Vec<Name> {
     let (to_start, _) = region.distances(start, length, Graph::predecessors);
     let in_time = |job: Slot, left: usize| {

@@ -14,7 +14,8 @@ use super::touched::Touched;
 pub struct Decision {
     /// What it changes; empty if nothing.
     pub change: Change,
-    /// The graph with the change applied, equal to `apply(graph, &change)`; the graph itself if nothing changes.
+    /// The graph with the change applied, equal to `apply(graph, &change)`; the graph itself if
+    /// nothing changes.
     pub next: Graph,
     /// What that touched, by id.
     pub touched: Touched,
@@ -24,11 +25,13 @@ pub struct Decision {
 
 /// Judges `command` on `graph`. Pure and deterministic.
 ///
-/// Preconditions are judged first, all of them, on the graph as it is; then existence, operation by operation; then, on the graph that would result,
-/// datasets that are deleted but in use, second producers, and cycles.
+/// Preconditions are judged first, all of them, on the graph as it is; then existence, operation by
+/// operation; then, on the graph that would result, datasets that are deleted but in use, second
+/// producers, and cycles.
 ///
-/// Cost: O(log n) for each name in the command, and for each new edge that goes against the graph's topological order twice the
-/// smaller side of the region between its ends; in all at most one topological sort of the graph.
+/// Cost: O(log n) for each name in the command, and for each new edge that goes against the graph's
+/// topological order twice the smaller side of the region between its ends; in all at most one
+/// topological sort of the graph.
 ///
 /// # Errors
 /// The [`Rejection`] that comes first in that order.
@@ -68,7 +71,8 @@ fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Re
     }
 }
 
-/// All rules but that there be no cycle: what the changeset makes of the graph, and the change that this is.
+/// All rules but that there be no cycle: what the changeset makes of the graph, and the change that
+/// this is.
 pub(super) fn judge_changeset<'g>(
     graph: &'g Graph,
     changeset: &Changeset,

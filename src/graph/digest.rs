@@ -14,10 +14,12 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 impl Graph {
-    /// Lower-case hex SHA-256 over one line for each declared dataset, job and edge, sorted as bytes, each ended by LF:
-    /// `dataset TAB name TAB sha256(metadata)`, `in TAB job TAB dataset`, `job TAB name TAB sha256(spec)`, `out TAB job TAB dataset`.
+    /// Lower-case hex SHA-256 over one line for each declared dataset, job and edge, sorted as
+    /// bytes, each ended by LF: `dataset TAB name TAB sha256(metadata)`, `in TAB job TAB dataset`,
+    /// `job TAB name TAB sha256(spec)`, `out TAB job TAB dataset`.
     ///
-    /// O(n) for n jobs, datasets and edges. Names hold no byte as small as TAB, so lines in the order of names are sorted.
+    /// O(n) for n jobs, datasets and edges. Names hold no byte as small as TAB, so lines in the
+    /// order of names are sorted.
     #[must_use]
     pub fn digest(&self) -> String {
         FlatGraph::of(self).digest()

@@ -1,4 +1,5 @@
-//! A changeset at work: what its operations so far make of each job and dataset that they name, as differences from the graph.
+//! A changeset at work: what its operations so far make of each job and dataset that they name, as
+//! differences from the graph.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -152,8 +153,8 @@ impl<'g> Draft<'g> {
         users
     }
 
-    /// Every dataset has at most one producer. Of several violations the one that came to be first, then the byte-smallest
-    /// dataset, is told.
+    /// Every dataset has at most one producer. Of several violations the one that came to be first,
+    /// then the byte-smallest dataset, is told.
     pub(super) fn check_producers(&self) -> Result<(), Rejection> {
         let mut producers: HashMap<&Name, Vec<(usize, &Name)>> = HashMap::new();
         for (job, draft) in &self.jobs {
@@ -189,7 +190,8 @@ impl<'g> Draft<'g> {
         }
     }
 
-    /// Whether something that an operation named came to be: a job, a dataset by declaration, an edge by itself.
+    /// Whether something that an operation named came to be: a job, a dataset by declaration, an
+    /// edge by itself.
     pub(super) fn created(&self) -> bool {
         let is_new = |(job, side, dataset): &(Name, Side, Name)| {
             self.jobs.get(job).is_some_and(|job| job.side(*side).added.contains_key(dataset))
@@ -347,7 +349,8 @@ impl<'g> Draft<'g> {
         if delta.added.contains_key(dataset) {
             return true;
         }
-        // Seldom more is needed: a job that is new has no edges, and a dataset that is drafted was looked up before.
+        // Seldom more is needed: a job that is new has no edges, and a dataset that is drafted was
+        // looked up before.
         let Some(base) = draft.base else { return false };
         let in_base = match self.datasets.get(dataset) {
             Some(dataset) => dataset.base,

@@ -1,5 +1,6 @@
-//! A graph laid out flat, in byte order of names: what is written or hashed whole is taken from here. A walk over the graph itself looks somewhere else in memory for
-//! every edge and every name, and sorts names anew at every job; here that is done once, and sorts numbers.
+//! A graph laid out flat, in byte order of names: what is written or hashed whole is taken from
+//! here. A walk over the graph itself looks somewhere else in memory for every edge and every name,
+//! and sorts names anew at every job; here that is done once, and sorts numbers.
 
 use std::ops::Bound;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,7 +14,8 @@ use super::json::CanonicalJson;
 use super::name::Name;
 use super::order::Slot;
 
-/// All of a graph at one version. Takes the names, 40 bytes for each job, 8 for each dataset and 4 for each edge.
+/// All of a graph at one version. Takes the names, 40 bytes for each job, 8 for each dataset and 4
+/// for each edge.
 pub struct FlatGraph {
     version: u64,
     /// In byte order. A dataset's or job's place in its list is its number here.
@@ -149,7 +151,8 @@ impl Jobs {
 const LARGE_JOBS: usize = 10_000;
 
 impl FlatGraph {
-    /// O(n log d) for n jobs, datasets and edges, and at most d edges at one job; of a large graph, in two threads.
+    /// O(n log d) for n jobs, datasets and edges, and at most d edges at one job; of a large graph,
+    /// in two threads.
     #[must_use]
     pub fn of(graph: &Graph) -> Self {
         let mut numbers = vec![0; graph.datasets.slots()];
@@ -261,8 +264,9 @@ impl FlatGraph {
         }
     }
 
-    /// The numbers of all jobs by topological generation: the length of the longest chain of producing jobs before each, and within one generation in byte order.
-    /// Depends on nothing but the graph. O(n log n) for n jobs, and O(edges).
+    /// The numbers of all jobs by topological generation: the length of the longest chain of
+    /// producing jobs before each, and within one generation in byte order. Depends on nothing but
+    /// the graph. O(n log n) for n jobs, and O(edges).
     #[must_use]
     pub fn jobs_by_generation(&self) -> Vec<u32> {
         const NONE: u32 = u32::MAX;
@@ -299,7 +303,8 @@ impl FlatGraph {
         placed
     }
 
-    /// Writes the declaration with that number among the declared datasets, as canonical JSON: `{"facts":[…],"version":N}`.
+    /// Writes the declaration with that number among the declared datasets, as canonical JSON:
+    /// `{"facts":[…],"version":N}`.
     pub fn write_declaration(&self, index: usize, out: &mut Vec<u8>) {
         let (dataset, metadata) = &self.declared[index];
         out.extend_from_slice(br#"{"facts":[{"fact":"dataset_declared","metadata":"#);
@@ -310,7 +315,8 @@ impl FlatGraph {
         self.write_version(out);
     }
 
-    /// Writes the job of that number as canonical JSON: `{"facts":[…],"job_version":N,"version":N}`.
+    /// Writes the job of that number as canonical JSON:
+    /// `{"facts":[…],"job_version":N,"version":N}`.
     pub fn write_job(&self, number: u32, out: &mut Vec<u8>) {
         let job = &self.jobs[number as usize];
         out.extend_from_slice(br#"{"facts":[{"fact":"job_created","inputs":"#);

@@ -1,4 +1,5 @@
-//! Many short lists in two flat arrays, for a graph that is built or searched once and does not change meanwhile.
+//! Many short lists in two flat arrays, for a graph that is built or searched once and does not
+//! change meanwhile.
 
 /// Lists of numbers, one for each number below a bound; each list sorted and without repeats.
 pub(super) struct Grouped {
@@ -7,7 +8,8 @@ pub(super) struct Grouped {
 }
 
 impl Grouped {
-    /// The values of each `pair.0` below `slots`. O(n) for n pairs that come in the order of their values, as rows do; otherwise each list is sorted.
+    /// The values of each `pair.0` below `slots`. O(n) for n pairs that come in the order of their
+    /// values, as rows do; otherwise each list is sorted.
     pub(super) fn new(pairs: impl Iterator<Item = (u32, u32)> + Clone, slots: usize) -> Self {
         let mut starts = vec![0_u32; slots + 1];
         for (slot, _) in pairs.clone() {

@@ -1,7 +1,8 @@
 //! From names to slots, twice: hashed, to find one, and in byte order, to list them.
 //!
-//! A name is looked up several times for every edge that mentions it. In a tree of many that is some twenty comparisons of names, each somewhere else in
-//! memory; hashed it is one. Of few names a tree is as quick, and takes a fraction of the memory.
+//! A name is looked up several times for every edge that mentions it. In a tree of many that is
+//! some twenty comparisons of names, each somewhere else in memory; hashed it is one. Of few names
+//! a tree is as quick, and takes a fraction of the memory.
 
 use std::ops::Bound;
 
@@ -23,7 +24,8 @@ pub(super) struct NameIndex {
 }
 
 impl NameIndex {
-    /// From names and their slots, in any order; the name that comes twice, if one does. O(n log n).
+    /// From names and their slots, in any order; the name that comes twice, if one does. O(n log
+    /// n).
     pub(super) fn new(pairs: &[(Name, Slot)]) -> Result<Self, Name> {
         let mut index =
             Self { ordered: OrdMap::new(), hashed: (pairs.len() > FEW).then(HashMap::new) };
@@ -34,7 +36,8 @@ impl NameIndex {
                 }
             }
         }
-        // Put in one after the other, so that all but the last way down the tree is never looked at again.
+        // Put in one after the other, so that all but the last way down the tree is never looked at
+        // again.
         for at in positions_by_name(pairs.iter().map(|(name, _)| name)) {
             let (name, slot) = &pairs[at as usize];
             if index.ordered.insert(name.clone(), *slot).is_some() {

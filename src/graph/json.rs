@@ -1,7 +1,9 @@
-//! Canonical JSON objects: how a job's `spec` and a dataset's `metadata` are kept, compared and hashed.
+//! Canonical JSON objects: how a job's `spec` and a dataset's `metadata` are kept, compared and
+//! hashed.
 //!
-//! Canonical means: keys sorted by bytes, no white space, the shortest escapes, numbers with the digits they came with. The
-//! text is the value; nothing of it is turned into a binary number on the way, so nothing is rounded.
+//! Canonical means: keys sorted by bytes, no white space, the shortest escapes, numbers with the
+//! digits they came with. The text is the value; nothing of it is turned into a binary number on
+//! the way, so nothing is rounded.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,7 +58,8 @@ impl CanonicalJson {
         }
     }
 
-    /// Takes text that this type has written before, such as a database's column, without checking it again.
+    /// Takes text that this type has written before, such as a database's column, without checking
+    /// it again.
     #[must_use]
     pub fn from_canonical(text: &str) -> Self {
         if text == "{}" { Self(None) } else { Self(Some(text.into())) }
@@ -68,7 +71,8 @@ impl CanonicalJson {
         self.0.as_deref().unwrap_or("{}")
     }
 
-    /// This object changed by `patch` as RFC 7396 (JSON merge patch) says: objects merge, `null` removes, all else replaces.
+    /// This object changed by `patch` as RFC 7396 (JSON merge patch) says: objects merge, `null`
+    /// removes, all else replaces.
     #[must_use]
     pub fn merge_patch(&self, patch: &Self) -> Self {
         let (Ok(Json::Object(mut members)), Ok(Json::Object(patch))) =
@@ -111,8 +115,8 @@ enum Json {
     Scalar(String),
 }
 
-/// Reads text that is known to be JSON: the scanner relies on it, and checks only what JSON itself allows (duplicate keys,
-/// depth, escapes that are half a surrogate pair).
+/// Reads text that is known to be JSON: the scanner relies on it, and checks only what JSON itself
+/// allows (duplicate keys, depth, escapes that are half a surrogate pair).
 fn read(text: &str) -> Result<Json, JsonError> {
     Reader { text, at: 0 }.value(1)
 }
@@ -186,7 +190,8 @@ impl Reader<'_> {
         rest[..end].to_owned()
     }
 
-    /// The next byte that is not white space. A closing bracket always follows inside a value, so there is one.
+    /// The next byte that is not white space. A closing bracket always follows inside a value, so
+    /// there is one.
     fn peek(&mut self) -> u8 {
         let rest = &self.text.as_bytes()[self.at..];
         self.at += rest.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-/// A checked name: 1 to 512 bytes of UTF-8 without control characters, not `.` or `..`. Ordered byte by byte. Cloning is
-/// O(1) and shares the text.
+/// A checked name: 1 to 512 bytes of UTF-8 without control characters, not `.` or `..`. Ordered
+/// byte by byte. Cloning is O(1) and shares the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 

@@ -1,4 +1,5 @@
-//! A set of slots, as small as it can be: most jobs and datasets have a handful of neighbours, a few have a million.
+//! A set of slots, as small as it can be: most jobs and datasets have a handful of neighbours, a
+//! few have a million.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ const INLINE: usize = 5;
 /// Above this a change copies part of a tree instead of the whole list.
 const LISTED: usize = 256;
 
-/// Sorted, without repeats. Cloning is O(1). Adding or removing one costs O(n) up to [`LISTED`], O(log n) above.
+/// Sorted, without repeats. Cloning is O(1). Adding or removing one costs O(n) up to [`LISTED`],
+/// O(log n) above.
 #[derive(Clone)]
 pub(super) enum Neighbours {
     Inline { len: u8, slots: [Slot; INLINE] },

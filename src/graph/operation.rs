@@ -1,4 +1,5 @@
-//! What a client can ask of a graph. HTTP routes, imports and changesets are all spelled in these operations.
+//! What a client can ask of a graph. HTTP routes, imports and changesets are all spelled in these
+//! operations.
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -199,8 +200,8 @@ impl InvalidOperation {
     }
 }
 
-/// The JSON of a job in requests and imports: `{"name","inputs","outputs","spec"}`; `version` is ignored, so that what was
-/// read can be put back.
+/// The JSON of a job in requests and imports: `{"name","inputs","outputs","spec"}`; `version` is
+/// ignored, so that what was read can be put back.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobWire {
@@ -217,7 +218,8 @@ pub struct JobWire {
 }
 
 impl JobWire {
-    /// The job, checked. `path_name` is the name that the request's path gives: it may stand for the field and must equal it.
+    /// The job, checked. `path_name` is the name that the request's path gives: it may stand for
+    /// the field and must equal it.
     ///
     /// # Errors
     /// [`InvalidOperation`] with the path of the field.
@@ -306,8 +308,8 @@ pub struct ChangesetWire {
     operations: Vec<OperationWire>,
 }
 
-/// One operation, `"op"` naming it. Every field that some operation has; which of them this one needs is checked after, so
-/// that the message can name the operation.
+/// One operation, `"op"` naming it. Every field that some operation has; which of them this one
+/// needs is checked after, so that the message can name the operation.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OperationWire {
@@ -491,7 +493,8 @@ fn object_at(at: &str, raw: &RawValue) -> Result<CanonicalJson, InvalidOperation
         .map_err(|error: JsonError| InvalidOperation::malformed(at, error.to_string()))
 }
 
-/// Reads the body of a dataset: `{"metadata":{…}}`, with what else `GET` gives ignored where it cannot be set.
+/// Reads the body of a dataset: `{"metadata":{…}}`, with what else `GET` gives ignored where it
+/// cannot be set.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetWire {

@@ -1,9 +1,10 @@
 //! A topological order of the jobs that is kept up while edges come and go.
 //!
-//! Every job has a label, a 64-bit number; along every edge labels rise. The labels are sparse, so that a job can be put between
-//! two others without touching the rest; where they have grown dense, a window of them is spread out again (M. Bender et
-//! al., "Two Simplified Algorithms for Maintaining Order in a List", 2002: amortised O(log n) a move). Persistent like the
-//! graph: cloning is O(1), a change copies O(log n).
+//! Every job has a label, a 64-bit number; along every edge labels rise. The labels are sparse, so
+//! that a job can be put between two others without touching the rest; where they have grown dense,
+//! a window of them is spread out again (M. Bender et al., "Two Simplified Algorithms for
+//! Maintaining Order in a List", 2002: amortised O(log n) a move). Persistent like the graph:
+//! cloning is O(1), a change copies O(log n).
 
 use imbl::{OrdMap, Vector};
 
@@ -20,7 +21,8 @@ pub(super) struct Order {
 /// Labels are between these, both left out.
 const LOWEST: u64 = 0;
 const HIGHEST: u64 = u64::MAX;
-/// How far apart neighbours are put where there is room: 2^31 jobs can be appended on either side of the first.
+/// How far apart neighbours are put where there is room: 2^31 jobs can be appended on either side
+/// of the first.
 const STRIDE: u64 = 1 << 32;
 /// By how much a window twice as wide may be less dense.
 const SPARSER_PER_BIT: f64 = 1.4;
@@ -93,21 +95,24 @@ impl Order {
         }
     }
 
-    /// Puts `before` before and `after` after `pivot`, one of them empty, between the labels `low` and `high`.
+    /// Puts `before` before and `after` after `pivot`, one of them empty, between the labels `low`
+    /// and `high`.
     fn place(&mut self, low: u64, high: u64, pivot: Slot, before: &[Slot], after: &[Slot]) {
         let group = if before.is_empty() { after } else { before };
         let step = ((high - low) / (group.len() as u64 + 1)).min(STRIDE);
         if step == 0 {
             return self.make_room(pivot, before, after);
         }
-        // Close to the pivot's side of the gap where the gap is wide, so that the rest of it stays whole.
+        // Close to the pivot's side of the gap where the gap is wide, so that the rest of it stays
+        // whole.
         let start = if before.is_empty() { low } else { high - step * (group.len() as u64 + 1) };
         for (i, &job) in group.iter().enumerate() {
             self.set(job, start + step * (i as u64 + 1));
         }
     }
 
-    /// Finds the smallest window around the pivot that is sparse enough with the group in it, and spreads it.
+    /// Finds the smallest window around the pivot that is sparse enough with the group in it, and
+    /// spreads it.
     fn make_room(&mut self, pivot: Slot, before: &[Slot], after: &[Slot]) {
         let group = before.len() + after.len();
         let at = self.label(pivot);
@@ -124,8 +129,8 @@ impl Order {
         self.spread(LOWEST, HIGHEST, Some(pivot), before, after);
     }
 
-    /// Spreads all jobs between the labels `low` and `high`, both left out, evenly, with the group beside the pivot or, without
-    /// one, at the ends.
+    /// Spreads all jobs between the labels `low` and `high`, both left out, evenly, with the group
+    /// beside the pivot or, without one, at the ends.
     fn spread(
         &mut self,
         low: u64,

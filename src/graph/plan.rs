@@ -26,9 +26,11 @@ pub struct PlanRequest {
 pub struct Plan {
     /// What was planned for, sorted.
     pub targets: Vec<Name>,
-    /// Stage k holds the jobs whose longest chain of producing jobs inside the plan has length k, in byte order.
+    /// Stage k holds the jobs whose longest chain of producing jobs inside the plan has length k,
+    /// in byte order.
     pub stages: Vec<Vec<Name>>,
-    /// Every pair of plan jobs of which the second reads something that the first writes, sorted by name.
+    /// Every pair of plan jobs of which the second reads something that the first writes, sorted by
+    /// name.
     pub dependencies: Vec<(Name, Name)>,
     /// The datasets that the plan reads and does not produce, sorted.
     pub sources: Vec<Name>,
@@ -62,8 +64,8 @@ pub enum QueryError {
 }
 
 impl Graph {
-    /// The plan for `request`, of at most `limit` jobs. O(p log p) for p jobs, datasets and edges of the plan; the rest of the
-    /// graph is not looked at.
+    /// The plan for `request`, of at most `limit` jobs. O(p log p) for p jobs, datasets and edges
+    /// of the plan; the rest of the graph is not looked at.
     ///
     /// # Errors
     /// [`QueryError`] if a target does not exist or the plan is too large.
@@ -163,12 +165,14 @@ fn in_byte_order(names: Vec<&Name>) -> Vec<Name> {
         .collect()
 }
 
-/// The jobs of a plan, numbered as they were found, so that what is kept for each of them can be kept in arrays.
+/// The jobs of a plan, numbered as they were found, so that what is kept for each of them can be
+/// kept in arrays.
 #[derive(Default)]
 struct Found {
     jobs: Vec<Slot>,
     numbers: SlotMap<u32>,
-    /// Numbers of jobs of which the second reads something that the first writes; a pair may come more than once.
+    /// Numbers of jobs of which the second reads something that the first writes; a pair may come
+    /// more than once.
     pairs: Vec<(u32, u32)>,
 }
 

@@ -34,8 +34,8 @@ pub struct Reachable {
 }
 
 impl Graph {
-    /// The jobs and datasets that lie behind at most `depth` jobs, the origin not counted (all if `None`). At most `limit` names. O(r log r)
-    /// for what is reached and its edges.
+    /// The jobs and datasets that lie behind at most `depth` jobs, the origin not counted (all if
+    /// `None`). At most `limit` names. O(r log r) for what is reached and its edges.
     ///
     /// # Errors
     /// [`QueryError`] if the origin does not exist or the answer is too large.

@@ -1,4 +1,5 @@
-//! Why a write is refused, or a question has no answer. The same for every design, in a fixed order.
+//! Why a write is refused, or a question has no answer. The same for every design, in a fixed
+//! order.
 
 use super::name::Name;
 use super::operation::Precondition;
@@ -79,8 +80,8 @@ pub enum Rejection {
     /// A job would depend on itself.
     #[error("the jobs would form a cycle: {}", path(.cycle))]
     Cycle {
-        /// The shortest cycle, of these the byte-smallest, from its byte-smallest job: jobs and datasets in turn, the first
-        /// name again at the end.
+        /// The shortest cycle, of these the byte-smallest, from its byte-smallest job: jobs and
+        /// datasets in turn, the first name again at the end.
         cycle: Vec<Name>,
         /// The last step that adds an edge of it.
         operation: usize,
@@ -88,7 +89,8 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// The step that is at fault, counted from 0; `None` if it is the changeset as a whole, or there is no graph.
+    /// The step that is at fault, counted from 0; `None` if it is the changeset as a whole, or
+    /// there is no graph.
     #[must_use]
     pub fn operation(&self) -> Option<usize> {
         match self {

@@ -1,4 +1,5 @@
-//! Changes taken from a log, as somebody else may have written them: applied, and judged. What [`decide`](super::decide()) would never have given is told.
+//! Changes taken from a log, as somebody else may have written them: applied, and judged. What
+//! [`decide`](super::decide()) would never have given is told.
 
 use std::fmt;
 
@@ -65,7 +66,8 @@ pub enum Illegal {
     /// A fact does not fit.
     #[error("{0}")]
     Fact(Breach),
-    /// A part of an import that is none: neither a declaration, all of which come first, nor a job with its version.
+    /// A part of an import that is none: neither a declaration, all of which come first, nor a job
+    /// with its version.
     #[error("it is no part of an import: a dataset's declaration, ahead of all jobs, or a job")]
     NoPart,
     /// In an import, a job comes after one that reads what it writes. That may be a cycle.
@@ -84,7 +86,8 @@ pub enum Illegal {
     Cycle(Vec<Name>),
 }
 
-/// The graph after `change`, one version on, if all rules hold. Cost as of [`apply()`](super::apply()).
+/// The graph after `change`, one version on, if all rules hold. Cost as of
+/// [`apply()`](super::apply()).
 ///
 /// # Errors
 /// [`Illegal`] says which rule does not; the graph is then gone.

@@ -8,14 +8,16 @@ use super::operation::Command;
 use super::rejection::Rejection;
 use super::touched::Touched;
 
-/// As [`decide()`] on each graph in turn, with the same verdicts, for less: what one command has copied of the graph that all began with, the next
-/// changes in place. Nobody else sees the graph until all are decided.
+/// As [`decide()`] on each graph in turn, with the same verdicts, for less: what one command has
+/// copied of the graph that all began with, the next changes in place. Nobody else sees the graph
+/// until all are decided.
 pub struct Series {
     base: Graph,
     graph: Graph,
     accepted: Vec<AcceptedCommand>,
-    /// Until a command closes a cycle, which is found when the graph has its edges already: to get the graph back, all that was accepted is applied
-    /// again, and so that this happens once, commands get a copy from then on.
+    /// Until a command closes a cycle, which is found when the graph has its edges already: to get
+    /// the graph back, all that was accepted is applied again, and so that this happens once,
+    /// commands get a copy from then on.
     in_place: bool,
 }
 
@@ -100,7 +102,8 @@ impl Series {
         Ok(effect)
     }
 
-    /// Takes the graph back to what it was before `command`, and tells the cycle that it would close.
+    /// Takes the graph back to what it was before `command`, and tells the cycle that it would
+    /// close.
     fn taken_back(&mut self, command: &Command) -> Rejection {
         self.in_place = false;
         self.graph = apply_all(&self.base, self.accepted.iter().map(|accepted| &accepted.change));

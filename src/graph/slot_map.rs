@@ -8,8 +8,9 @@ use super::order::Slot;
 pub(super) type SlotMap<T> = HashMap<Slot, T, BuildHasherDefault<SlotHasher>>;
 pub(super) type SlotSet = HashSet<Slot, BuildHasherDefault<SlotHasher>>;
 
-/// Fibonacci hashing (D. Knuth, "The Art of Computer Programming", vol. 3, 6.4): one multiplication. Slots are small numbers of our
-/// own, so that no client can choose such as collide.
+/// Fibonacci hashing (D. Knuth, "The Art of Computer Programming", vol. 3, 6.4): one
+/// multiplication. Slots are small numbers of our own, so that no client can choose such as
+/// collide.
 #[derive(Default)]
 pub(super) struct SlotHasher(u64);
 

@@ -1,9 +1,11 @@
-//! What a change touched, by id: where a store has to look for rows to write, without looking a single name up again.
+//! What a change touched, by id: where a store has to look for rows to write, without looking a
+//! single name up again.
 
 use super::order::Slot;
 
-/// Ids are those of the graph after the change, of what went those of the graph before. An id may stand in more than one list: it is
-/// used again once it is free. Of a graph that was deleted they do not tell: nothing is left to look for.
+/// Ids are those of the graph after the change, of what went those of the graph before. An id may
+/// stand in more than one list: it is used again once it is free. Of a graph that was deleted they
+/// do not tell: nothing is left to look for.
 #[derive(Debug, Default)]
 pub struct Touched {
     /// Jobs that went.

@@ -233,7 +233,8 @@ impl Call {
         })
     }
 
-    /// The image of the path's graph, at a version read after the request came and at least the one asked for.
+    /// The image of the path's graph, at a version read after the request came and at least the one
+    /// asked for.
     ///
     /// # Errors
     /// [`Problem`] if there is none.
@@ -350,7 +351,8 @@ impl Call {
     }
 }
 
-/// A whole number, as `at` has it. Versions fit 63 bits, and so does everything that a client's language may keep in a signed number.
+/// A whole number, as `at` has it. Versions fit 63 bits, and so does everything that a client's
+/// language may keep in a signed number.
 fn number(at: &str, text: &str) -> Result<u64, Problem> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|number| digits && *number <= i64::MAX as u64);

@@ -1,5 +1,5 @@
-//! The change log as it leaves over HTTP: a page as JSON, all of it as lines, or live as server-sent events. Each change is an event with one spelling,
-//! the same in all three.
+//! The change log as it leaves over HTTP: a page as JSON, all of it as lines, or live as
+//! server-sent events. Each change is an event with one spelling, the same in all three.
 
 use std::sync::Arc;
 
@@ -70,7 +70,8 @@ impl App {
     /// What the log has after `after`, at most `most` changes, of deleted graphs too.
     ///
     /// # Errors
-    /// [`Problem`] if there never was such a graph, the next change was pruned, or the database does not answer.
+    /// [`Problem`] if there never was such a graph, the next change was pruned, or the database
+    /// does not answer.
     pub(super) async fn log_page(
         &self,
         graph: &Name,
@@ -238,7 +239,8 @@ async fn events(call: Call) -> Result<Reply, Problem> {
     Ok(reply.with("Cache-Control", "no-store".to_owned()))
 }
 
-/// Sends the changes after `after` as they come, until the graph is deleted, the client goes, or there is a problem.
+/// Sends the changes after `after` as they come, until the graph is deleted, the client goes, or
+/// there is a problem.
 async fn follow(
     app: &Arc<App>,
     pieces: &Pieces,

@@ -46,7 +46,8 @@ pub async fn list(call: Call) -> Result<Reply, Problem> {
         .await
 }
 
-/// So many names are written out on the spot. More are computed beside the turns, where one that is quick would wait behind plans.
+/// So many names are written out on the spot. More are computed beside the turns, where one that is
+/// quick would wait behind plans.
 const QUICK_NAMES: usize = 1_000;
 
 /// `GET …/datasets/{dataset}`

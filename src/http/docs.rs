@@ -1,4 +1,5 @@
-//! The document for people: one page that holds all it needs, style, script and document, and asks for nothing from anywhere else.
+//! The document for people: one page that holds all it needs, style, script and document, and asks
+//! for nothing from anywhere else.
 
 use std::sync::LazyLock;
 
@@ -34,7 +35,8 @@ pub fn page() -> String {
     PAGE.clone()
 }
 
-/// The `Content-Security-Policy` that the page works under: its own style and script by their hashes, this service, and nothing else.
+/// The `Content-Security-Policy` that the page works under: its own style and script by their
+/// hashes, this service, and nothing else.
 #[must_use]
 pub fn policy() -> String {
     POLICY.clone()

@@ -1,5 +1,6 @@
-//! The OpenAPI 3.1 document, made from the table of routes and the list of problems: what is answered and what is described have one source.
-//! Schemas of bodies are in `schemas`, those of problems in `problems`.
+//! The OpenAPI 3.1 document, made from the table of routes and the list of problems: what is
+//! answered and what is described have one source. Schemas of bodies are in `schemas`, those of
+//! problems in `problems`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Lists in pages, in byte order of names. A cursor is the last name of the page before, bound to the list that it came from.
+//! Lists in pages, in byte order of names. A cursor is the last name of the page before, bound to
+//! the list that it came from.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -31,7 +32,8 @@ pub struct Page<T> {
 }
 
 impl PageRequest {
-    /// Reads `prefix`, `cursor` and `limit`. `list` names the list, so that a cursor of another one is refused.
+    /// Reads `prefix`, `cursor` and `limit`. `list` names the list, so that a cursor of another one
+    /// is refused.
     ///
     /// # Errors
     /// [`Problem`] if one of them is not understood.

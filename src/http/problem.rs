@@ -1,4 +1,5 @@
-//! Problems: the one place where refusals become HTTP statuses. `application/problem+json` for everything that is not an answer.
+//! Problems: the one place where refusals become HTTP statuses. `application/problem+json` for
+//! everything that is not an answer.
 
 use serde_json::{Map, Value, json};
 

@@ -55,7 +55,8 @@ impl Reply {
         Self { status: 200, media_type, body: Content::Streamed(body), headers: Vec::new() }
     }
 
-    /// The answer to a read at `version` with the ETag `tag`; 304 without a body if the client has it.
+    /// The answer to a read at `version` with the ETag `tag`; 304 without a body if the client has
+    /// it.
     pub fn read(call: &Call, version: u64, tag: u64, body: impl FnOnce() -> Self) -> Self {
         let reply = if call.has_current(tag) {
             Self { status: 304, ..Self::text("", Vec::new()) }

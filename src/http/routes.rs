@@ -1,4 +1,5 @@
-//! The routes: one table from which requests are dispatched and the OpenAPI document is made, so that the two cannot differ.
+//! The routes: one table from which requests are dispatched and the OpenAPI document is made, so
+//! that the two cannot differ.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -42,7 +42,8 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
     Ok(Reply::read(&call, key.version, key.version, || Reply::streamed(LINES, streamed)))
 }
 
-/// Computes one chunk after another, each when there is room for it: a client that reads slowly holds no thread and keeps no computation waiting.
+/// Computes one chunk after another, each when there is room for it: a client that reads slowly
+/// holds no thread and keeps no computation waiting.
 async fn send(app: Arc<App>, mut importing: Importing, pieces: Pieces) {
     loop {
         let next = move || {

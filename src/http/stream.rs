@@ -1,7 +1,9 @@
-//! Answers that come bit by bit: whoever makes them hands on one piece after another through a short channel, and waits where the client reads slowly.
+//! Answers that come bit by bit: whoever makes them hands on one piece after another through a
+//! short channel, and waits where the client reads slowly.
 //!
-//! Rocket takes a body that fails for one that has ended, and the client would take a part for the whole. So an answer that cannot be continued says so
-//! itself: its last words are a problem, in the answer's own form.
+//! Rocket takes a body that fails for one that has ended, and the client would take a part for the
+//! whole. So an answer that cannot be continued says so itself: its last words are a problem, in
+//! the answer's own form.
 
 use std::io;
 use std::pin::Pin;
@@ -46,7 +48,8 @@ enum Piece {
 #[derive(Debug)]
 pub struct Gone;
 
-/// Where the pieces of an answer are handed on. Dropped before its end was told, it leaves an answer that ends with a problem.
+/// Where the pieces of an answer are handed on. Dropped before its end was told, it leaves an
+/// answer that ends with a problem.
 pub struct Pieces {
     sender: mpsc::Sender<Piece>,
     form: Form,

@@ -1,9 +1,10 @@
 //! The end of a graph's change log, for those who follow it as it grows.
 //!
-//! However many follow a graph, its new changes are read once, written out once, and kept in a ring of the last ones. Nothing is pushed: each follower takes
-//! from the ring at its own pace, and one that the ring has overtaken reads pages of the log by itself until it is back. So whoever reads slowly holds up
-//! neither a writer nor another reader. The tail looks at the store as soon as this process has written, and now and then for what others have; it goes
-//! with its last follower.
+//! However many follow a graph, its new changes are read once, written out once, and kept in a ring
+//! of the last ones. Nothing is pushed: each follower takes from the ring at its own pace, and one
+//! that the ring has overtaken reads pages of the log by itself until it is back. So whoever reads
+//! slowly holds up neither a writer nor another reader. The tail looks at the store as soon as this
+//! process has written, and now and then for what others have; it goes with its last follower.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -50,7 +51,8 @@ struct Ring {
     /// The last changes, dense, written as server-sent events.
     events: VecDeque<Arc<[u8]>>,
     bytes: usize,
-    /// The version that the last of them made; before there is one, the version that the tail began at.
+    /// The version that the last of them made; before there is one, the version that the tail began
+    /// at.
     last: u64,
     /// What comes after the last of them, if nothing else will.
     end: Option<End>,

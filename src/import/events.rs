@@ -1,4 +1,5 @@
-//! A log of changes or a snapshot, one event a line: a graph comes back with all its versions. No changesets, and no turn: see `keep`.
+//! A log of changes or a snapshot, one event a line: a graph comes back with all its versions. No
+//! changesets, and no turn: see `keep`.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -52,7 +53,8 @@ pub fn is_log(format: Format, paths: &[PathBuf]) -> Result<bool, ImportError> {
     Ok(detected.is_ok_and(|format| format == Format::Events))
 }
 
-/// Restores the log in the file, or on standard input, as `graph`. Shows a bar on standard error if that is a terminal.
+/// Restores the log in the file, or on standard input, as `graph`. Shows a bar on standard error if
+/// that is a terminal.
 ///
 /// # Errors
 /// [`LogFileError`] names the first bad line; nothing is written then.

@@ -1,7 +1,8 @@
-//! WfCommons' workflow JSON (<https://wfcommons.org/format>), schema 1.5 and 1.6: the tasks of a specification as jobs.
+//! WfCommons' workflow JSON (<https://wfcommons.org/format>), schema 1.5 and 1.6: the tasks of a
+//! specification as jobs.
 //!
-//! A parent that shares no file with its child gets a control dataset `PARENT->CHILD`, so that the order is kept. A job's `spec` is the task without
-//! what has become names.
+//! A parent that shares no file with its child gets a control dataset `PARENT->CHILD`, so that the
+//! order is kept. A job's `spec` is the task without what has become names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};

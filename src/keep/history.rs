@@ -1,4 +1,5 @@
-//! A graph at an earlier version: from the snapshot that is kept, or the empty graph, and the changes after it.
+//! A graph at an earlier version: from the snapshot that is kept, or the empty graph, and the
+//! changes after it.
 
 use crate::event::{Importing, Replay, ReplayError, Stream};
 use crate::graph::{Change, Graph, Name, replay};
@@ -75,8 +76,9 @@ pub enum HistoryError {
     Store(#[from] StoreError),
 }
 
-/// The graph as it was at `version`, its chain held against the log's. O(size of the graph) for the version that it has; for an earlier one, O(size of
-/// the kept snapshot and of all changes between).
+/// The graph as it was at `version`, its chain held against the log's. O(size of the graph) for the
+/// version that it has; for an earlier one, O(size of the kept snapshot and of all changes
+/// between).
 ///
 /// # Errors
 /// [`HistoryError`] says why there is none.

@@ -11,7 +11,8 @@ use crate::store::{GraphStore, Logged, StoreError};
 const PAGE_CHANGES: usize = 1_000;
 /// Facts that a line of text tells, before it says how many more there are.
 const TOLD_FACTS: usize = 3;
-/// Datasets that a line tells of what was added to a job, or removed, before it says how many more there are.
+/// Datasets that a line tells of what was added to a job, or removed, before it says how many more
+/// there are.
 const TOLD_NAMES: usize = 8;
 
 /// How the log is written.
@@ -60,9 +61,10 @@ pub enum ListingError {
     Store(#[from] StoreError),
 }
 
-/// Calls `each` with some lines at a time, oldest first, until it returns `false` or the log is told up to the version that the graph had at the beginning.
-/// Calls `pruned` with the oldest change that there is, if what was asked for begins before it. A deleted graph has a log too. O(what is read), some megabytes
-/// in memory.
+/// Calls `each` with some lines at a time, oldest first, until it returns `false` or the log is
+/// told up to the version that the graph had at the beginning. Calls `pruned` with the oldest
+/// change that there is, if what was asked for begins before it. A deleted graph has a log too.
+/// O(what is read), some megabytes in memory.
 ///
 /// # Errors
 /// [`ListingError`] if the log cannot be read.

@@ -1,8 +1,10 @@
-//! Pruning: changes before a version leave the log, and a snapshot at that version is kept in their place.
+//! Pruning: changes before a version leave the log, and a snapshot at that version is kept in their
+//! place.
 //!
-//! In three steps, so that a kill at any point loses nothing and holds nobody up. The snapshot is written, part by part, where nobody reads it yet. One short
-//! transaction, which holds the graph's row, makes it the log's beginning, unless a consumer still needs what is before. Then what it stands in for is deleted,
-//! some rows at a time. What a killed one leaves, the next one tidies up.
+//! In three steps, so that a kill at any point loses nothing and holds nobody up. The snapshot is
+//! written, part by part, where nobody reads it yet. One short transaction, which holds the graph's
+//! row, makes it the log's beginning, unless a consumer still needs what is before. Then what it
+//! stands in for is deleted, some rows at a time. What a killed one leaves, the next one tidies up.
 
 use super::PART_BYTES;
 use super::history::{HistoryError, graph_at};
@@ -50,7 +52,8 @@ pub enum PruneError {
     Store(#[from] StoreError),
 }
 
-/// Has the log begin at `before`: changes before it go, and a snapshot at it is kept. O(size of the graph at that version, and of what goes).
+/// Has the log begin at `before`: changes before it go, and a snapshot at it is kept. O(size of the
+/// graph at that version, and of what goes).
 ///
 /// # Errors
 /// [`PruneError`] says what to do. Nothing that a consumer needs is gone.

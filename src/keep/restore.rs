@@ -1,7 +1,7 @@
 //! A graph from a log or a snapshot: the same versions, chain and times as where it comes from.
 //!
-//! The whole log is replayed before anything is written. Its changes wait in a file without a name; then one transaction writes all, and nothing in it waits
-//! for whoever sends the log.
+//! The whole log is replayed before anything is written. Its changes wait in a file without a name;
+//! then one transaction writes all, and nothing in it waits for whoever sends the log.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -52,7 +52,8 @@ pub enum RestoreError {
         /// The oldest change that there would be.
         oldest: u64,
     },
-    /// The file in which changes wait could not be written or read. Nothing was restored. Make room, or set TMPDIR.
+    /// The file in which changes wait could not be written or read. Nothing was restored. Make
+    /// room, or set TMPDIR.
     #[error(
         "a temporary file in {} cannot be written or read: {error}; make room there, or set TMPDIR",
         std::env::temp_dir().display()
@@ -61,7 +62,8 @@ pub enum RestoreError {
         /// What came of it.
         error: io::Error,
     },
-    /// The database did not do it. Only [`CommitError::Unknown`] leaves open whether the graph is there.
+    /// The database did not do it. Only [`CommitError::Unknown`] leaves open whether the graph is
+    /// there.
     #[error(transparent)]
     Write(#[from] CommitError),
     /// The database cannot be read.
@@ -119,7 +121,8 @@ impl Restorer {
     /// For the graph `name`, which must be free.
     ///
     /// # Errors
-    /// [`RestoreError::InTheWay`] if it is not; [`RestoreError::Waiting`] if there is no place for a temporary file.
+    /// [`RestoreError::InTheWay`] if it is not; [`RestoreError::Waiting`] if there is no place for
+    /// a temporary file.
     pub fn new(store: &RowStore, name: &Name) -> Result<Self, RestoreError> {
         if let Some(head) = store.in_the_way(name)? {
             return Err(RestoreError::InTheWay { graph: name.clone(), head: Box::new(head) });

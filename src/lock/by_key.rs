@@ -15,7 +15,8 @@ pub(super) struct ByKey<Q>(Mutex<Kept<Q>>);
 #[derive(Debug)]
 struct Kept<Q> {
     queues: HashMap<LockKey, Arc<Q>>,
-    /// The number of keys at which to look for idle ones. Doubles when all are in use, so that looking stays rare.
+    /// The number of keys at which to look for idle ones. Doubles when all are in use, so that
+    /// looking stays rare.
     tidy_at: usize,
 }
 
@@ -26,7 +27,8 @@ impl<Q> Default for ByKey<Q> {
 }
 
 impl<Q> ByKey<Q> {
-    /// What is kept for `key`, made by `new` if nothing is. Whoever uses it has a reference of its own; with none, it may be dropped if `is_idle` agrees.
+    /// What is kept for `key`, made by `new` if nothing is. Whoever uses it has a reference of its
+    /// own; with none, it may be dropped if `is_idle` agrees.
     pub(super) fn get(
         &self,
         key: &LockKey,

@@ -1,37 +1,42 @@
 //! `file:DIR`: many processes on one machine take turns with `flock`.
 //!
-//! **How it takes turns.** Each key has a lock file, and beside it a turnstile file. Whoever wants the lock
+//! **How it takes turns.** Each key has a lock file, and beside it a turnstile file. Whoever wants
+//! the lock
 //!
 //! 1. waits in this process's queue for the key ([`Gate`]);
 //! 2. at the front of it, takes the turnstile, exclusively;
 //! 3. holding the turnstile, takes the lock file, shared or exclusive;
 //! 4. gives the turnstile back, and then its place to the next in the queue.
 //!
-//! Plain `flock` lets readers in as long as any reader holds it, and so starves writers. Here a writer that waits holds
-//! the turnstile, and the readers that come after it wait behind that; its release lets them in, one quickly after
-//! another. Within a process the order is that of arrival. Between processes it is the kernel's, which wakes all that
-//! wait for the turnstile and lets the quickest have it: chance, not order, but nobody stands apart and starves.
-//! Neither file is ever unlinked. If something else replaces one, that is noticed before a grant.
+//! Plain `flock` lets readers in as long as any reader holds it, and so starves writers. Here a
+//! writer that waits holds the turnstile, and the readers that come after it wait behind that; its
+//! release lets them in, one quickly after another. Within a process the order is that of arrival.
+//! Between processes it is the kernel's, which wakes all that wait for the turnstile and lets the
+//! quickest have it: chance, not order, but nobody stands apart and starves. Neither file is ever
+//! unlinked. If something else replaces one, that is noticed before a grant.
 //!
-//! **What it costs.** Uncontended, two tries of `flock`, two `stat`s and two unlocks; a writer also reads and writes
-//! one record in the page cache. Nothing is synced. Contended, a helper thread for each wait that the kernel has to do,
-//! at most one for each file.
+//! **What it costs.** Uncontended, two tries of `flock`, two `stat`s and two unlocks; a writer also
+//! reads and writes one record in the page cache. Nothing is synced. Contended, a helper thread for
+//! each wait that the kernel has to do, at most one for each file.
 //!
-//! **Tokens.** The lock file holds a record of the last token given. It is written before a grant returns. A killed
-//! process takes nothing of it along, for the page cache is the kernel's. A crash of the machine may, and the record
-//! names the boot it was written in; a copy that is put back may be old, and the record names the file it was written
-//! in. A record that is missing, damaged or from elsewhere is not trusted: the grant has no token and wants seeding.
+//! **Tokens.** The lock file holds a record of the last token given. It is written before a grant
+//! returns. A killed process takes nothing of it along, for the page cache is the kernel's. A crash
+//! of the machine may, and the record names the boot it was written in; a copy that is put back may
+//! be old, and the record names the file it was written in. A record that is missing, damaged or
+//! from elsewhere is not trusted: the grant has no token and wants seeding.
 //!
 //! **What it does not do.**
-//! - It does not time out a holder. One that dies is freed by the kernel; one that is stopped (SIGSTOP, a debugger)
-//!   holds everyone on the machine until it goes on or is killed.
-//! - It does not reach beyond one machine. On a network file system `flock` may be local, or missing: do not use it
-//!   there.
-//! - Whoever removes or replaces a lock file lets a second holder in beside one that has the old file. A new file wants
-//!   seeding, so the epoch rises and the database refuses the former holder. Who overwrites a lock file in place with
-//!   an older record of the same boot and file is not noticed; the comparison of versions still holds.
+//! - It does not time out a holder. One that dies is freed by the kernel; one that is stopped
+//!   (SIGSTOP, a debugger) holds everyone on the machine until it goes on or is killed.
+//! - It does not reach beyond one machine. On a network file system `flock` may be local, or
+//!   missing: do not use it there.
+//! - Whoever removes or replaces a lock file lets a second holder in beside one that has the old
+//!   file. A new file wants seeding, so the epoch rises and the database refuses the former holder.
+//!   Who overwrites a lock file in place with an older record of the same boot and file is not
+//!   noticed; the comparison of versions still holds.
 //!
-//! Linux only: it wants a boot id. May use the file system and threads. Must never know a graph, SQL or HTTP.
+//! Linux only: it wants a boot id. May use the file system and threads. Must never know a graph,
+//! SQL or HTTP.
 
 mod flock;
 mod record;
@@ -67,11 +72,12 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Opens the lock in `directory`, creating it if need be. `identity` is what the database will remember it by.
+    /// Opens the lock in `directory`, creating it if need be. `identity` is what the database will
+    /// remember it by.
     ///
     /// # Errors
-    /// [`LockError::Unavailable`] when files cannot be created there, or when the machine does not say which boot this
-    /// is.
+    /// [`LockError::Unavailable`] when files cannot be created there, or when the machine does not
+    /// say which boot this is.
     pub fn open(directory: &Path, identity: String) -> Result<Self, LockError> {
         let boot = std::fs::read_to_string(BOOT_ID).map_err(|source| LockError::Unavailable {
             what: format!("cannot read {BOOT_ID}"),
@@ -98,7 +104,8 @@ impl FileLock {
     }
 }
 
-/// Who has an exclusive or shared lock on the file, as the kernel lists it: `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1835022 0 EOF`.
+/// Who has an exclusive or shared lock on the file, as the kernel lists it: `1: FLOCK ADVISORY
+/// WRITE 4711 fd:01:1835022 0 EOF`.
 fn holders_of(id: FileId) -> io::Result<Vec<Participant>> {
     let listed = std::fs::read_to_string("/proc/locks")?;
     let inode = format!(":{}", id.inode);

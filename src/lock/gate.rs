@@ -1,9 +1,11 @@
-//! An in-process queue: threads pass one at a time, in the order in which they came, or leave when their time is up.
+//! An in-process queue: threads pass one at a time, in the order in which they came, or leave when
+//! their time is up.
 //!
-//! A lock puts one in front of whatever it shares with other processes, so that each process has a single contender
-//! there, whichever thread that is. The gate only orders; what excludes is the lock itself. Its mutex guards the list
-//! of those who wait, and nobody waits for anything else while holding it. The queue holds threads of the caller and so
-//! is as long as the caller has threads. Knows nothing of locks, files or servers.
+//! A lock puts one in front of whatever it shares with other processes, so that each process has a
+//! single contender there, whichever thread that is. The gate only orders; what excludes is the
+//! lock itself. Its mutex guards the list of those who wait, and nobody waits for anything else
+//! while holding it. The queue holds threads of the caller and so is as long as the caller has
+//! threads. Knows nothing of locks, files or servers.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -37,8 +39,8 @@ impl Deadline {
         self.started.elapsed()
     }
 
-    /// Waits on `changed` until `ready` makes something of the value behind `guard`, or the time is up. What is ready
-    /// at the last moment still counts.
+    /// Waits on `changed` until `ready` makes something of the value behind `guard`, or the time is
+    /// up. What is ready at the last moment still counts.
     pub(crate) fn wait_for<'a, T, R>(
         &self,
         changed: &Condvar,
@@ -59,7 +61,8 @@ impl Deadline {
     }
 }
 
-/// Takes a mutex whose value is whole between any two statements, so that a panic elsewhere cannot have broken it.
+/// Takes a mutex whose value is whole between any two statements, so that a panic elsewhere cannot
+/// have broken it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

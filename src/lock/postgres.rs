@@ -1,42 +1,57 @@
-//! `postgres`: many machines take turns with session advisory locks of the very database that is guarded.
+//! `postgres`: many machines take turns with session advisory locks of the very database that is
+//! guarded.
 //!
 //! **How it takes turns.** Whoever wants the lock
 //!
 //! 1. waits in this process's queue for the key ([`Gate`]);
-//! 2. at the front of it, waits in the server's queue, on a session that nobody else uses meanwhile;
+//! 2. at the front of it, waits in the server's queue, on a session that nobody else uses
+//!    meanwhile;
 //! 3. once the lock is granted, gives its place to the next in the queue.
 //!
-//! The server serves in order of arrival, and lets nobody overtake a waiter that it would hold up: a waiting writer holds back later readers, and its
-//! release lets in all readers up to the next writer. Readers of one process share a grant, but only [so many](JOINED_BY) and only while it is
-//! [young](JOINED_FOR): who joins overtakes the queue, and readers who keep joining would hold up another process's writer for ever.
+//! The server serves in order of arrival, and lets nobody overtake a waiter that it would hold up:
+//! a waiting writer holds back later readers, and its release lets in all readers up to the next
+//! writer. Readers of one process share a grant, but only [so many](JOINED_BY) and only while it is
+//! [young](JOINED_FOR): who joins overtakes the queue, and readers who keep joining would hold up
+//! another process's writer for ever.
 //!
-//! **What it costs.** A round trip to take the lock, token included, and one to give it back; one more for a [`check`](Held::check). A reader that
-//! joins costs none. Nothing is synced but the sequence that counts tokens, once in 33 grants and after each checkpoint. A grant and a wait each have a
-//! session of their own: for a graph in use, one for its writer, one for the grant that readers share, or several when a read is long, and one for
-//! who waits next. Idle ones are kept for the next to come, whatever its key, up to [`SESSIONS_KEPT`]. Opening one takes four round trips and the
-//! server a process.
+//! **What it costs.** A round trip to take the lock, token included, and one to give it back; one
+//! more for a [`check`](Held::check). A reader that joins costs none. Nothing is synced but the
+//! sequence that counts tokens, once in 33 grants and after each checkpoint. A grant and a wait
+//! each have a session of their own: for a graph in use, one for its writer, one for the grant that
+//! readers share, or several when a read is long, and one for who waits next. Idle ones are kept
+//! for the next to come, whatever its key, up to [`SESSIONS_KEPT`]. Opening one takes four round
+//! trips and the server a process.
 //!
-//! **Holders that are gone.** One that dies is freed when the server sees its connection closed. One that is stopped, or whose machine or network is gone,
-//! is freed after a [lease](super::LEASE): the server ends a session that holds a lock once nothing was heard of it for so long, and a thread of each
-//! process lets the server hear of all its sessions four times as often.
+//! **Holders that are gone.** One that dies is freed when the server sees its connection closed.
+//! One that is stopped, or whose machine or network is gone, is freed after a
+//! [lease](super::LEASE): the server ends a session that holds a lock once nothing was heard of it
+//! for so long, and a thread of each process lets the server hear of all its sessions four times as
+//! often.
 //!
-//! **Tokens.** A sequence counts the grants of all keys; a table remembers for each key the epoch, where the sequence stood when the key was seeded,
-//! and the run of the server. A number is taken after the lock is granted, and so a key's tokens rise. They cannot come again:
-//! - A sequence is logged 32 numbers ahead. The log may be lost in a crash only if nothing that was written later was committed; a token that has
-//!   reached the database therefore stays behind the sequence for ever.
-//! - A token that was given and has not reached the database may be given again after a crash. The table is not logged, so that a crash, also one
-//!   after which the server picks itself up, a standby that takes over and a restored backup empty it: the database raises the epoch.
-//! - The run tells apart what is not a crash: a server that was shut down and copied, or put back, and a database that was dumped or cloned.
+//! **Tokens.** A sequence counts the grants of all keys; a table remembers for each key the epoch,
+//! where the sequence stood when the key was seeded, and the run of the server. A number is taken
+//! after the lock is granted, and so a key's tokens rise. They cannot come again:
+//! - A sequence is logged 32 numbers ahead. The log may be lost in a crash only if nothing that was
+//!   written later was committed; a token that has reached the database therefore stays behind the
+//!   sequence for ever.
+//! - A token that was given and has not reached the database may be given again after a crash. The
+//!   table is not logged, so that a crash, also one after which the server picks itself up, a
+//!   standby that takes over and a restored backup empty it: the database raises the epoch.
+//! - The run tells apart what is not a crash: a server that was shut down and copied, or put back,
+//!   and a database that was dumped or cloned.
 //!
 //! **What it does not do.**
-//! - It does not time out a holder that lives and works on, however long: a thread of the process keeps its sessions awake.
-//! - A holder whose session has ended (the server restarted, an operator ended it) holds the lock no more and need not know. It [checks](Held::check)
-//!   before it commits; in the moment between the two, the comparison of versions decides.
-//! - It ends a wait by the server's clock. A server that takes requests and does not answer makes everyone wait until it does; opening a session
-//!   may take 5 s whatever the wait.
-//! - A pooler that lends one server session to several clients breaks it. Whoever gives the lock back is told, in the log; do not use one.
-//! - A token may come again if someone sets the sequence back by hand, or moves rows of the table between databases; the comparison of versions still
-//!   holds.
+//! - It does not time out a holder that lives and works on, however long: a thread of the process
+//!   keeps its sessions awake.
+//! - A holder whose session has ended (the server restarted, an operator ended it) holds the lock
+//!   no more and need not know. It [checks](Held::check) before it commits; in the moment between
+//!   the two, the comparison of versions decides.
+//! - It ends a wait by the server's clock. A server that takes requests and does not answer makes
+//!   everyone wait until it does; opening a session may take 5 s whatever the wait.
+//! - A pooler that lends one server session to several clients breaks it. Whoever gives the lock
+//!   back is told, in the log; do not use one.
+//! - A token may come again if someone sets the sequence back by hand, or moves rows of the table
+//!   between databases; the comparison of versions still holds.
 //!
 //! May use connections and SQL. Must never know a graph or HTTP.
 
@@ -56,18 +71,21 @@ use super::{
 };
 use crate::failpoint;
 
-/// What the database is told about its own lock: wherever it is moved or restored, the lock moves along and is the same.
+/// What the database is told about its own lock: wherever it is moved or restored, the lock moves
+/// along and is the same.
 const IDENTITY: &str = "own-database";
 
 /// Sessions that are kept open while nobody uses them.
 pub const SESSIONS_KEPT: usize = 16;
 
-/// How long after it was granted a shared grant may be joined by further readers of the process: the longest that they can keep the lock from a writer
-/// elsewhere, beyond the time for which each of them holds it.
+/// How long after it was granted a shared grant may be joined by further readers of the process:
+/// the longest that they can keep the lock from a writer elsewhere, beyond the time for which each
+/// of them holds it.
 pub const JOINED_FOR: Duration = Duration::from_millis(10);
 
-/// How many readers join a grant at most, beside the one who took it. Joining is so quick that on a busy machine thousands could, before a writer
-/// elsewhere has a processor to ask for the lock with.
+/// How many readers join a grant at most, beside the one who took it. Joining is so quick that on a
+/// busy machine thousands could, before a writer elsewhere has a processor to ask for the lock
+/// with.
 pub const JOINED_BY: u32 = 4;
 
 /// The lock of a Postgres database. See the module.
@@ -82,8 +100,8 @@ pub struct PostgresLock {
 }
 
 impl PostgresLock {
-    /// Opens the lock of the database at `url`, `postgres://…`. Its schema must be up to date before the lock is taken. All processes should have the
-    /// same lease.
+    /// Opens the lock of the database at `url`, `postgres://…`. Its schema must be up to date
+    /// before the lock is taken. All processes should have the same lease.
     ///
     /// # Errors
     /// [`LockError::Unavailable`] when it cannot be reached.
@@ -209,7 +227,8 @@ struct Sessions {
 }
 
 impl Sessions {
-    /// Runs `body` on an idle session or a new one. Where an idle one turns out to have ended meanwhile, all are dropped, and a new one is used.
+    /// Runs `body` on an idle session or a new one. Where an idle one turns out to have ended
+    /// meanwhile, all are dropped, and a new one is used.
     fn with<T>(
         &self,
         mut body: impl FnMut(&mut Session) -> Result<T, LockError>,

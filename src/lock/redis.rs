@@ -1,29 +1,39 @@
-//! `redis://…`: many machines take turns by a script on a Redis server. `docs/LOCK.md` has the protocol, what each failure does, and the argument.
+//! `redis://…`: many machines take turns by a script on a Redis server. `docs/LOCK.md` has the
+//! protocol, what each failure does, and the argument.
 //!
-//! **How it takes turns.** All that is known of a graph's lock is in six keys on the server, and one script changes them. Who asks for the lock gets
-//! it with the answer, or a place in line. Who gives it back hands it over to the next in line, and the server tells that one's process in a
-//! message: nobody asks again and again, and nobody is woken in vain. The order is phase-fair: after a writer all readers that wait, then the writer
-//! that has waited longest; a writer that waits holds back the readers that come later.
+//! **How it takes turns.** All that is known of a graph's lock is in six keys on the server, and
+//! one script changes them. Who asks for the lock gets it with the answer, or a place in line. Who
+//! gives it back hands it over to the next in line, and the server tells that one's process in a
+//! message: nobody asks again and again, and nobody is woken in vain. The order is phase-fair:
+//! after a writer all readers that wait, then the writer that has waited longest; a writer that
+//! waits holds back the readers that come later.
 //!
-//! **What it costs.** A round trip before the lock is held, none after it is given back: the release is sent, and its answer read before the next
-//! request on that connection. Handed over, two messages: the release to the server, the grant from there. A grant that was handed over must be
-//! claimed: one round trip, once its holder [checks](Guard::check) or has held it for a while, and none before it is given back. Waiting costs the
-//! server a number of commands for each hand-over that does not depend on how many wait.
+//! **What it costs.** A round trip before the lock is held, none after it is given back: the
+//! release is sent, and its answer read before the next request on that connection. Handed over,
+//! two messages: the release to the server, the grant from there. A grant that was handed over must
+//! be claimed: one round trip, once its holder [checks](Guard::check) or has held it for a while,
+//! and none before it is given back. Waiting costs the server a number of commands for each
+//! hand-over that does not depend on how many wait.
 //!
-//! **Holders that are gone.** A grant has a [lease](Terms::lease), which a thread of each process renews while its holder lives, up to a
-//! [hard maximum](Terms::max_hold). Places in line have shorter ones. The server's clock alone decides when they are over. When a writer's lease runs
-//! out, the next writers are told so until one has sealed its token in the database ([`Guard::must_seal`]): the former one, should it wake up, is
-//! then refused. A holder knows until when its lease surely lasts and stops by itself ([`Guard::check`]).
+//! **Holders that are gone.** A grant has a [lease](Terms::lease), which a thread of each process
+//! renews while its holder lives, up to a [hard maximum](Terms::max_hold). Places in line have
+//! shorter ones. The server's clock alone decides when they are over. When a writer's lease runs
+//! out, the next writers are told so until one has sealed its token in the database
+//! ([`Guard::must_seal`]): the former one, should it wake up, is then refused. A holder knows until
+//! when its lease surely lasts and stops by itself ([`Guard::check`]).
 //!
-//! **Messages are hints.** What is true is on the server. Places in line are renewed several times within their lease, and the answer tells of a
-//! grant whose message was lost. A connection on which an answer was lost is thrown away, and the request sent again under its own name: the server
-//! knows what it has given it, and gives nothing to a request that has ended.
+//! **Messages are hints.** What is true is on the server. Places in line are renewed several times
+//! within their lease, and the answer tells of a grant whose message was lost. A connection on
+//! which an answer was lost is thrown away, and the request sent again under its own name: the
+//! server knows what it has given it, and gives nothing to a request that has ended.
 //!
-//! **Tokens.** The server counts within an epoch that the database has raised for this very run of it (`run_id` and `master_replid`, compared at
-//! each grant). One that was started anew, restored, or made a primary again has another run, or another memory, and wants seeding.
+//! **Tokens.** The server counts within an epoch that the database has raised for this very run of
+//! it (`run_id` and `master_replid`, compared at each grant). One that was started anew, restored,
+//! or made a primary again has another run, or another memory, and wants seeding.
 //!
-//! **What it does not do.** It cannot make a lease exclude: see `docs/LOCK.md`. It speaks to one server: not to Sentinel, whose address may change,
-//! and not to Cluster. Single keys that are put back by hand into a running server are believed.
+//! **What it does not do.** It cannot make a lease exclude: see `docs/LOCK.md`. It speaks to one
+//! server: not to Sentinel, whose address may change, and not to Cluster. Single keys that are put
+//! back by hand into a running server are believed.
 //!
 //! May use a Redis client and threads. Must never know a graph, SQL or HTTP.
 
@@ -188,7 +198,8 @@ impl DistributedLock for RedisLock {
         }
     }
 
-    /// Takes and gives back a lock that is nobody's, as a reader: so a server that answers and may not be written to is found out.
+    /// Takes and gives back a lock that is nobody's, as a reader: so a server that answers and may
+    /// not be written to is found out.
     fn ping(&self) -> Result<(), LockError> {
         let probe = LockKey::new("0", 0)?;
         let request = self.node.requests.begin(&self.node.process, &probe, Mode::Shared);
@@ -257,7 +268,8 @@ impl Node {
         }
     }
 
-    /// Waits for what becomes of a request that was asked for, listening for all that wait if nobody does; `None` when the time is up.
+    /// Waits for what becomes of a request that was asked for, listening for all that wait if
+    /// nobody does; `None` when the time is up.
     fn wait(&self, request: &Arc<Request>, deadline: &Deadline) -> Option<Waited> {
         let become_of = |state: &State| match &state.stage {
             Stage::Held(holding) => Some(Waited::Granted(holding.clone())),
@@ -379,7 +391,8 @@ impl Node {
         }
     }
 
-    /// Notes that the request does not hold the lock any more, if it did. For good, whatever the server still believes.
+    /// Notes that the request does not hold the lock any more, if it did. For good, whatever the
+    /// server still believes.
     fn lose(&self, request: &Request, what: &'static str) {
         if request
             .advance(|state| matches!(state.stage, Stage::Held(_)).then_some(Stage::Lost(what)))
@@ -389,7 +402,8 @@ impl Node {
         }
     }
 
-    /// Tells the server that the request is over, and waits for the answer: it is then in nobody's way. If that fails, the housekeeper goes on trying.
+    /// Tells the server that the request is over, and waits for the answer: it is then in nobody's
+    /// way. If that fails, the housekeeper goes on trying.
     fn give_up(&self, request: &Arc<Request>) {
         request.advance(|_| Some(Stage::Ending { since: Instant::now() }));
         let remember = request.state().may_stray;

@@ -1,5 +1,5 @@
-//! Fencing tokens: the number that tells a newer holder of a lock from an older one. Plain arithmetic; knows no lock,
-//! no file and no database.
+//! Fencing tokens: the number that tells a newer holder of a lock from an older one. Plain
+//! arithmetic; knows no lock, no file and no database.
 
 use std::fmt;
 
@@ -7,20 +7,21 @@ const COUNTER_BITS: u32 = 40;
 
 /// A number given with each grant of an exclusive lock, larger than every one given before.
 ///
-/// 63 bits: 23 of epoch above 40 of counter, so that it fits a signed 64-bit column and is ordered there as it is here.
-/// The database raises the epoch; the lock counts within it. A lock that lost its memory goes on in a new epoch, above
-/// all that it ever gave.
+/// 63 bits: 23 of epoch above 40 of counter, so that it fits a signed 64-bit column and is ordered
+/// there as it is here. The database raises the epoch; the lock counts within it. A lock that lost
+/// its memory goes on in a new epoch, above all that it ever gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FencingToken(i64);
 
 impl FencingToken {
-    /// The largest epoch: at one a second, 97 days of a lock server that forgets everything each time.
+    /// The largest epoch: at one a second, 97 days of a lock server that forgets everything each
+    /// time.
     pub const MAX_EPOCH: u32 = (1 << (63 - COUNTER_BITS)) - 1;
     /// The largest counter: at a million grants a second, 12 days in one epoch.
     pub const MAX_COUNTER: u64 = (1 << COUNTER_BITS) - 1;
 
-    /// The token `counter` of `epoch`; `None` if either is beyond its largest. Counter 0 is never given with a grant:
-    /// it is what the database seals when it opens the epoch.
+    /// The token `counter` of `epoch`; `None` if either is beyond its largest. Counter 0 is never
+    /// given with a grant: it is what the database seals when it opens the epoch.
     #[must_use]
     pub const fn new(epoch: u32, counter: u64) -> Option<Self> {
         if epoch > Self::MAX_EPOCH || counter > Self::MAX_COUNTER {
@@ -53,7 +54,8 @@ impl FencingToken {
         self.0 as u64 & Self::MAX_COUNTER
     }
 
-    /// The next token of the same epoch; `None` when the epoch is used up and the database must open another.
+    /// The next token of the same epoch; `None` when the epoch is used up and the database must
+    /// open another.
     #[must_use]
     pub const fn next(self) -> Option<Self> {
         Self::new(self.epoch(), self.counter() + 1)

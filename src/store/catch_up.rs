@@ -1,4 +1,5 @@
-//! How an image that is behind learns what happened since: the head and the changes after the image's version, from one snapshot.
+//! How an image that is behind learns what happened since: the head and the changes after the
+//! image's version, from one snapshot.
 
 use diesel::prelude::*;
 
@@ -8,23 +9,28 @@ use crate::db::schema::{changes, graphs};
 use crate::db::{AnyConnection, Database};
 use crate::graph::{Change, Name};
 
-/// Changes read by one statement. One that finds as many is followed by another, each with a snapshot of its own.
+/// Changes read by one statement. One that finds as many is followed by another, each with a
+/// snapshot of its own.
 const PAGE: i64 = 256;
-/// Beyond so many versions, or bytes of changes, the whole graph is read instead: it is bounded by what is true now, the log is not.
+/// Beyond so many versions, or bytes of changes, the whole graph is read instead: it is bounded by
+/// what is true now, the log is not.
 const FURTHEST: u64 = 16_384;
 const MOST_BYTES: usize = 64 << 20;
 
 /// What there is to read for whoever knows a graph at some version.
 pub(super) enum CaughtUp {
-    /// Changes from there to the head, in order, each with the chain as the log has it. None if nothing happened.
+    /// Changes from there to the head, in order, each with the chain as the log has it. None if
+    /// nothing happened.
     Changes(Vec<Change>),
-    /// The changes since are not there, too many, or of another history: only the whole graph will do. For people, why.
+    /// The changes since are not there, too many, or of another history: only the whole graph will
+    /// do. For people, why.
     Whole(String),
 }
 
 type LoggedRow = (i64, String, Vec<u8>);
 
-/// The head of the graph of that name, and what leads from `known` to it. One round trip for each page of changes.
+/// The head of the graph of that name, and what leads from `known` to it. One round trip for each
+/// page of changes.
 pub(super) fn catch_up(
     database: &Database,
     name: &Name,
@@ -83,7 +89,8 @@ fn follow(at: ImageKey, version: i64, text: &str, chain: &[u8]) -> Result<ImageK
     Ok(ImageKey { version: next, chain: expected, ..at })
 }
 
-/// The head, once for each change after `version`, and once without if there is none. One statement sees one snapshot.
+/// The head, once for each change after `version`, and once without if there is none. One statement
+/// sees one snapshot.
 fn read_page(
     connection: &mut AnyConnection,
     name: &Name,

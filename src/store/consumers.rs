@@ -75,7 +75,8 @@ impl RowStore {
         now_ms: i64,
     ) -> Result<Acknowledgement, CommitError> {
         let written = self.database.write(|connection| {
-            // Whoever prunes holds the row too: either it sees this consumer, or this sees what it left.
+            // Whoever prunes holds the row too: either it sees this consumer, or this sees what it
+            // left.
             connection.hold_graph(name.as_str())?;
             let found = read_head(connection, name)?.filter(|head| head.state != GraphState::Deleted);
             let Some(head) = found else { return Ok(Acknowledgement::GraphNotFound) };

@@ -1,12 +1,13 @@
-//! What a turn does to rows: what tells the graph that it read from the graph that it leads to, looked for only where its changes
-//! touched something. However many changes a turn holds, each table is written at most once a kind of statement.
+//! What a turn does to rows: what tells the graph that it read from the graph that it leads to,
+//! looked for only where its changes touched something. However many changes a turn holds, each
+//! table is written at most once a kind of statement.
 
 use std::collections::HashSet;
 
 use crate::graph::{CanonicalJson, Dataset, Graph, Job, Side, Touched};
 
-/// Rows by table and by what becomes of them. Ids are those of the graphs on either side. What goes must go first: ids, names and
-/// the place of a producer are used again.
+/// Rows by table and by what becomes of them. Ids are those of the graphs on either side. What goes
+/// must go first: ids, names and the place of a producer are used again.
 #[derive(Default)]
 pub(super) struct RowDelta<'g> {
     pub(super) inputs_gone: Vec<Edge>,
@@ -26,7 +27,8 @@ pub(super) struct RowDelta<'g> {
 pub(super) type Edge = (u32, u32);
 
 impl<'g> RowDelta<'g> {
-    /// The rows that tell `before` from `after`, which the changes that touched `touched` have led to. O(log n) for each id touched.
+    /// The rows that tell `before` from `after`, which the changes that touched `touched` have led
+    /// to. O(log n) for each id touched.
     pub(super) fn between(before: &Graph, after: &'g Graph, touched: &[&Touched]) -> Self {
         let mut delta = Self::default();
         let (mut replaced_jobs, mut replaced_datasets) = (HashSet::new(), HashSet::new());

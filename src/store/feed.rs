@@ -1,4 +1,5 @@
-//! The change log from a version on, as it leaves the database. Each page is bounded in changes and in bytes, since one change may be as large as a request.
+//! The change log from a version on, as it leaves the database. Each page is bounded in changes and
+//! in bytes, since one change may be as large as a request.
 
 use diesel::prelude::*;
 
@@ -28,9 +29,11 @@ pub struct Logged {
 /// A graph's row, and a page of its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feed {
-    /// The row, as it was at some time after the call and not after the last of these changes was read.
+    /// The row, as it was at some time after the call and not after the last of these changes was
+    /// read.
     pub head: Head,
-    /// Dense, from the version after the one that was asked for, none beyond the head's. Empty if that was pruned.
+    /// Dense, from the version after the one that was asked for, none beyond the head's. Empty if
+    /// that was pruned.
     pub changes: Vec<Logged>,
 }
 

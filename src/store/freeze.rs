@@ -1,5 +1,6 @@
-//! Closing a graph, and opening it again. The state is in the row that every write's first statement compares: from the commit of a freeze on no write of
-//! any node, design or lock holds, and the version that this read is the last.
+//! Closing a graph, and opening it again. The state is in the row that every write's first
+//! statement compares: from the commit of a freeze on no write of any node, design or lock holds,
+//! and the version that this read is the last.
 
 use diesel::prelude::*;
 
@@ -10,7 +11,8 @@ use crate::db::schema::graphs;
 use crate::graph::Name;
 
 impl RowStore {
-    /// Closes the graph, or, if it is closed, says anew where it went. Its row as it is then; `None` if there is no such graph. May be repeated.
+    /// Closes the graph, or, if it is closed, says anew where it went. Its row as it is then;
+    /// `None` if there is no such graph. May be repeated.
     ///
     /// # Errors
     /// [`CommitError`] if it is not known to be closed.
@@ -18,7 +20,8 @@ impl RowStore {
         self.set_state(name, GraphState::Frozen, moved_to)
     }
 
-    /// Opens the graph again. Its row as it is then; `None` if there is no such graph. May be repeated.
+    /// Opens the graph again. Its row as it is then; `None` if there is no such graph. May be
+    /// repeated.
     ///
     /// # Errors
     /// [`CommitError`] if it is not known to be open.

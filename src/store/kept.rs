@@ -1,4 +1,5 @@
-//! What stands in for the beginning of a pruned log: the snapshot that is kept, in parts, and how changes leave. What a part says is not known here.
+//! What stands in for the beginning of a pruned log: the snapshot that is kept, in parts, and how
+//! changes leave. What a part says is not known here.
 
 use diesel::dsl::min;
 use diesel::prelude::*;
@@ -48,7 +49,8 @@ impl RowStore {
         Ok(kept.map(|version| version as u64))
     }
 
-    /// The next few parts of a snapshot from part `from` on, each whole lines. Empty after the last, and where there is no such snapshot.
+    /// The next few parts of a snapshot from part `from` on, each whole lines. Empty after the
+    /// last, and where there is no such snapshot.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
@@ -75,7 +77,8 @@ impl RowStore {
         Ok(dense.map(|((_, lines), _)| lines).collect())
     }
 
-    /// Writes a part of a snapshot that nobody reads yet. Written again, it is the same. One transaction.
+    /// Writes a part of a snapshot that nobody reads yet. Written again, it is the same. One
+    /// transaction.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
@@ -93,8 +96,9 @@ impl RowStore {
         written.map_err(repeatable)
     }
 
-    /// Makes the snapshot of `version`, committed then and whose parts have these sizes in bytes, what stands in for all before it, unless somebody still reads there. One
-    /// short transaction, which holds the graph's row: so does whoever registers to read.
+    /// Makes the snapshot of `version`, committed then and whose parts have these sizes in bytes,
+    /// what stands in for all before it, unless somebody still reads there. One short transaction,
+    /// which holds the graph's row: so does whoever registers to read.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
@@ -129,8 +133,8 @@ impl RowStore {
         written.map_err(repeatable)
     }
 
-    /// Deletes what the kept snapshot stands in for, and what is left of snapshots that never were or no longer are: some rows in each transaction. How many
-    /// changes went.
+    /// Deletes what the kept snapshot stands in for, and what is left of snapshots that never were
+    /// or no longer are: some rows in each transaction. How many changes went.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done; what was deleted until then stays so.

@@ -1,4 +1,5 @@
-//! A graph that comes from elsewhere: all its rows, its log and its snapshot, in one transaction, into a graph that was never written.
+//! A graph that comes from elsewhere: all its rows, its log and its snapshot, in one transaction,
+//! into a graph that was never written.
 
 use std::ops::Bound;
 
@@ -22,7 +23,8 @@ const CHUNK_BYTES: usize = 8 << 20;
 pub struct Target<'t> {
     /// Which graph; made if it is not there.
     pub name: &'t Name,
-    /// What its history is called where it comes from. Taken over, unless another graph of this database has it.
+    /// What its history is called where it comes from. Taken over, unless another graph of this
+    /// database has it.
     pub uuid: Uuid,
     /// Its version.
     pub version: u64,
@@ -41,7 +43,8 @@ pub enum Restored {
     As(Uuid),
     /// Nothing was written: the graph was written before, deleted or frozen. This is its row.
     InTheWay(Box<Head>),
-    /// Nothing was written: this consumer of the empty graph waits for its first changes, which the log does not have.
+    /// Nothing was written: this consumer of the empty graph waits for its first changes, which the
+    /// log does not have.
     NeededBy(String),
 }
 
@@ -53,11 +56,13 @@ pub struct Restoration<'c> {
 }
 
 impl RowStore {
-    /// Makes an empty graph what `target` says, and has `fill` write all else. One transaction: the whole or nothing, and on SQLite no other write
-    /// meanwhile. `fill` must not pause for longer than a server lets a transaction stand still.
+    /// Makes an empty graph what `target` says, and has `fill` write all else. One transaction: the
+    /// whole or nothing, and on SQLite no other write meanwhile. `fill` must not pause for longer
+    /// than a server lets a transaction stand still.
     ///
     /// # Errors
-    /// What `fill` gives, or [`CommitError`]; all but [`CommitError::Unknown`] mean that nothing was written.
+    /// What `fill` gives, or [`CommitError`]; all but [`CommitError::Unknown`] mean that nothing
+    /// was written.
     pub fn restore<E: From<DbError> + From<CommitError>>(
         &self,
         target: &Target<'_>,
@@ -107,7 +112,8 @@ impl RowStore {
         }
     }
 
-    /// Whether nothing was ever written to the graph: it is not there, or open and at version 0. Otherwise its row.
+    /// Whether nothing was ever written to the graph: it is not there, or open and at version 0.
+    /// Otherwise its row.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
@@ -116,7 +122,8 @@ impl RowStore {
     }
 }
 
-/// The graph's id and UUID, or what is in the way. Nothing is written before the conditional update but an empty graph.
+/// The graph's id and UUID, or what is in the way. Nothing is written before the conditional update
+/// but an empty graph.
 fn begin(
     connection: &mut AnyConnection,
     target: &Target<'_>,
@@ -207,7 +214,8 @@ impl Restoration<'_> {
         Ok(self.connection.insert_changes(&rows.collect::<Vec<_>>())?)
     }
 
-    /// Writes all rows of the graph as it is now, in the order of their keys, some thousands at once. O(size of the graph).
+    /// Writes all rows of the graph as it is now, in the order of their keys, some thousands at
+    /// once. O(size of the graph).
     ///
     /// # Errors
     /// What the database says.

@@ -1,5 +1,5 @@
-//! State as rows: jobs, datasets and adjacency lists as they are now, and the change log, all changed in one transaction whose first
-//! statement is the conditional update of the graph's row.
+//! State as rows: jobs, datasets and adjacency lists as they are now, and the change log, all
+//! changed in one transaction whose first statement is the conditional update of the graph's row.
 
 use diesel::prelude::*;
 use uuid::Uuid;
@@ -107,8 +107,8 @@ pub(super) fn read_head(
     read_head_row(connection, name)?.map(HeadRow::into_head).transpose()
 }
 
-/// Makes the graph's row, open and empty, unless there is one of that name; whether it did. On Postgres another process may be doing the same: then this
-/// waits for what becomes of that.
+/// Makes the graph's row, open and empty, unless there is one of that name; whether it did. On
+/// Postgres another process may be doing the same: then this waits for what becomes of that.
 pub(super) fn insert_graph(connection: &mut AnyConnection, name: &Name) -> QueryResult<bool> {
     let inserted = connection.run(
         "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, uuid) \
@@ -313,7 +313,8 @@ impl GraphStore for RowStore {
         });
         written.map_err(|error| match error {
             WriteError::RolledBack(error) => error,
-            // Whether or not it was written: the epoch is used for nothing, and the next turn raises it again.
+            // Whether or not it was written: the epoch is used for nothing, and the next turn
+            // raises it again.
             WriteError::CommitUnknown(error) => CommitError::from(error),
         })
     }
@@ -553,8 +554,8 @@ fn write(
     keep_answers(connection, graph_id, commit.answers.iter(), commit.now_ms)
 }
 
-/// The first statement of the transaction: it holds the row, or the write does not happen. The version comparison keeps the rules;
-/// the fence makes a stale holder known as such.
+/// The first statement of the transaction: it holds the row, or the write does not happen. The
+/// version comparison keeps the rules; the fence makes a stale holder known as such.
 fn conditional_update(
     connection: &mut AnyConnection,
     commit: &Commit<'_>,
@@ -563,7 +564,8 @@ fn conditional_update(
     let read = commit.read;
     let version = read.version + commit.entries.len() as u64;
     let state = if commit.deletes_graph { GraphState::Deleted } else { GraphState::Open };
-    // Each comparison can be switched off, only in builds for tests, to show that its test then fails.
+    // Each comparison can be switched off, only in builds for tests, to show that its test then
+    // fails.
     let off = |comparison| Value::Integer(i64::from(failpoint::is_off(comparison)));
     let changed = connection.run(
         "UPDATE graphs SET version = ?, fence = ?, chain = ?, state = ? \
@@ -638,7 +640,8 @@ fn keep_answers<'a>(
     Ok(())
 }
 
-/// The rows of all entries together. What goes, goes first: ids, names and the place of a producer are used again within one turn.
+/// The rows of all entries together. What goes, goes first: ids, names and the place of a producer
+/// are used again within one turn.
 fn row_writes(commit: &Commit<'_>) -> Vec<RowsWrite> {
     if commit.deletes_graph {
         return Vec::new();
@@ -646,7 +649,8 @@ fn row_writes(commit: &Commit<'_>) -> Vec<RowsWrite> {
     let touched: Vec<&Touched> = commit.entries.iter().map(|entry| entry.touched).collect();
     let delta = RowDelta::between(commit.before, commit.after, &touched);
     let edges = |statement: RowsStatement, mut edges: Vec<Edge>| {
-        // In the order of datasets, which are all over the table; the jobs of one turn are close to each other.
+        // In the order of datasets, which are all over the table; the jobs of one turn are close to
+        // each other.
         edges.sort_unstable_by_key(|&(job, dataset)| (dataset, job));
         statement
             .over(edges.into_iter().map(|(job, dataset)| u64::from(job) << 32 | u64::from(dataset)))

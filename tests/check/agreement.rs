@@ -1,7 +1,8 @@
-//! On small histories the checker and stateright's linearizability tester, which searches all orders and is told no version to order by, say the same.
+//! On small histories the checker and stateright's linearizability tester, which searches all
+//! orders and is told no version to order by, say the same.
 //!
-//! Ours is stricter in two ways: versions are dense, and each answer names its own. So what the sequential specification returns holds the version,
-//! and last of all the whole change log.
+//! Ours is stricter in two ways: versions are dense, and each answer names its own. So what the
+//! sequential specification returns holds the version, and last of all the whole change log.
 
 use fencepost::check::Verdict;
 use fencepost::graph::{Decision, Graph};

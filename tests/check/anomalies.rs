@@ -472,7 +472,8 @@ fn what_only_one_write_can_have_done_is_left_to_it() {
     let delete = |name: &str| write(&[json!({"op": "delete_dataset", "name": name})]);
     let declared = |version: u64, name: &str| json!({"version": version, "facts": [{"fact": "dataset_declared", "name": name, "metadata": {}}]});
     let gone = |version: u64, name: &str| json!({"version": version, "facts": [{"fact": "dataset_undeclared", "name": name}]});
-    // Both unknown writes can have made version 2, and only the first version 5: there `y` would come with `x`.
+    // Both unknown writes can have made version 2, and only the first version 5: there `y` would
+    // come with `x`.
     let summary = Script::new()
         .call(9, [1, 2], write(&[put("y")]), created(1))
         .call(0, [3, 4], write(&[put("x")]), unknown())

@@ -1,4 +1,5 @@
-//! A service without mistakes is found valid, whatever the schedule; each mistake is found within a few schedules, and named.
+//! A service without mistakes is found valid, whatever the schedule; each mistake is found within a
+//! few schedules, and named.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
-//! A service in miniature: nodes that take turns as `src/design` does, over a store in memory, each step a choice of a seeded scheduler. With a
-//! [`Mutant`] one step is done wrong. What it rests on, deciding and applying, is the real thing.
+//! A service in miniature: nodes that take turns as `src/design` does, over a store in memory, each
+//! step a choice of a seeded scheduler. With a [`Mutant`] one step is done wrong. What it rests on,
+//! deciding and applying, is the real thing.
 
 use fencepost::graph::{Change, Decision, Graph, apply};
 use serde_json::{Value, json};
@@ -394,7 +395,8 @@ impl World {
             // Nothing is written.
         } else {
             self.fence = self.fence.max(token);
-            // Without fence and comparison, what came between is written over, and the version goes on.
+            // Without fence and comparison, what came between is written over, and the version goes
+            // on.
             self.store.graph = before;
             while self.store.graph.version() < self.store.version {
                 self.store.graph = apply(&self.store.graph, &Change::default());

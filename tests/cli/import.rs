@@ -143,7 +143,8 @@ fn a_file_that_is_not_there_is_found_before_anything_is_written() {
 #[test]
 fn a_changeset_refused_at_its_border_is_tried_again_with_the_lines_that_follow() {
     let shell = Shell::new();
-    // The last line of the first 10,000 takes an output from a job that gives it up only after the border.
+    // The last line of the first 10,000 takes an output from a job that gives it up only after the
+    // border.
     let first = r#"{"name":"old","inputs":[],"outputs":["shared"]}"#;
     assert_eq!(shell.run_with_input(&["import", "--graph", "g", "-"], first).code, 0);
     let mut lines: Vec<String> = (0..9_999)

@@ -1,4 +1,5 @@
-//! A turn that serves many writes at once, held where it commits, and killed there: all of them or none, and nobody is told before.
+//! A turn that serves many writes at once, held where it commits, and killed there: all of them or
+//! none, and nobody is told before.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,7 +15,8 @@ fn put_job(base: &str, job: &str, key: Option<&str>, body: &Value) -> Result<Ans
     Client::new().send(base, "PUT", &format!("/v1/graphs/{GRAPH}/jobs/{job}"), key, Some(body))
 }
 
-/// A server, and the one write that holds everyone up so that all that come meanwhile are one batch, and are held at `point`.
+/// A server, and the one write that holds everyone up so that all that come meanwhile are one
+/// batch, and are held at `point`.
 struct Holding {
     site: Site,
     server: Server,
@@ -31,8 +33,9 @@ impl Holding {
         Self { site, server, point }
     }
 
-    /// Runs each of the requests in a thread of its own, all in one turn after that of the job `first`. When that turn is at the point, `then` looks on;
-    /// the turn goes on after it. What was answered.
+    /// Runs each of the requests in a thread of its own, all in one turn after that of the job
+    /// `first`. When that turn is at the point, `then` looks on; the turn goes on after it. What
+    /// was answered.
     fn batch<R>(
         &self,
         requests: Vec<R>,

@@ -20,7 +20,8 @@ fn put_pair(server: &Server, n: u64) -> Result<Answer, String> {
     )
 }
 
-/// Kills a server as it passes `point` for the third time, in its third write; `outlives` says whether that write is to be found.
+/// Kills a server as it passes `point` for the third time, in its third write; `outlives` says
+/// whether that write is to be found.
 fn killed_at(point: &str, outlives: bool) {
     let site = Site::with_graph();
     let reached = site.path("reached");
@@ -89,7 +90,8 @@ fn after_commit() {
     killed_at("after-commit", true);
 }
 
-/// The very first turn: between the raising of the epoch and the seeding of the lock, and before either.
+/// The very first turn: between the raising of the epoch and the seeding of the lock, and before
+/// either.
 #[test]
 fn while_the_lock_is_seeded() {
     for (point, epoch) in [("before-commit", 0), ("after-commit", 1)] {

@@ -1,4 +1,5 @@
-//! The session that holds a graph's lock on Postgres ends between the grant and the commit: nothing is written by who holds nothing.
+//! The session that holds a graph's lock on Postgres ends between the grant and the commit: nothing
+//! is written by who holds nothing.
 
 use crate::support::cluster::{Answer, Kind, Site, wait_until};
 use crate::support::storm::audit;
@@ -36,7 +37,8 @@ fn a_writer_whose_lock_was_lost_writes_nothing() {
     assert_eq!(audit(&site).version, 2);
 }
 
-/// Shows that it is the check which refuses: nobody else wrote, and so the database has nothing against it.
+/// Shows that it is the check which refuses: nobody else wrote, and so the database has nothing
+/// against it.
 #[test]
 fn without_the_check_a_writer_whose_lock_was_lost_writes() {
     let site = Site::with_graph_on(Kind::Postgres);
@@ -45,7 +47,8 @@ fn without_the_check_a_writer_whose_lock_was_lost_writes() {
     assert_eq!(audit(&site).version, 3);
 }
 
-/// A process that is stopped neither ends its transaction nor gives the lock back. The server ends both after a lease, and others go on.
+/// A process that is stopped neither ends its transaction nor gives the lock back. The server ends
+/// both after a lease, and others go on.
 #[test]
 fn a_writer_stopped_inside_its_transaction_loses_lock_and_row() {
     let site = Site::with_graph_on(Kind::Postgres);
@@ -74,7 +77,8 @@ fn a_writer_stopped_inside_its_transaction_loses_lock_and_row() {
     assert_eq!(audit(&site).version, 3);
 }
 
-/// Stopped with the lock until others have written; `more` failpoints are armed in it. What it was answered, and by how much the epoch rose.
+/// Stopped with the lock until others have written; `more` failpoints are armed in it. What it was
+/// answered, and by how much the epoch rose.
 fn stopped_with_the_lock(more: &str) -> (Answer, u32) {
     let site = Site::with_graph_on(Kind::Postgres);
     let epoch = site.head().epoch;
@@ -97,8 +101,8 @@ fn stopped_with_the_lock(more: &str) -> (Answer, u32) {
     (answer, site.head().epoch - epoch)
 }
 
-/// Its token has fallen behind what others wrote, as a lock's memory that went back would have it: but it is the holder that is behind, and the
-/// rightful one must not be fenced for that.
+/// Its token has fallen behind what others wrote, as a lock's memory that went back would have it:
+/// but it is the holder that is behind, and the rightful one must not be fenced for that.
 #[test]
 fn a_writer_that_was_stopped_with_the_lock_raises_no_epoch() {
     let (answer, raised) = stopped_with_the_lock("");

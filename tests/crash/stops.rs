@@ -1,4 +1,5 @@
-//! A holder that is stopped holds everyone up: on one machine with SQLite that is a documented limit. Nobody is told anything wrong.
+//! A holder that is stopped holds everyone up: on one machine with SQLite that is a documented
+//! limit. Nobody is told anything wrong.
 
 use serde_json::json;
 
@@ -28,7 +29,8 @@ fn a_stopped_holder_holds_writers_up_and_misleads_nobody() {
                 );
                 assert_eq!(answer.body["type"], "urn:fencepost:problem:contended");
             }
-            // Who reads under the lock waits for the holder as well; who reads a snapshot sees what was committed.
+            // Who reads under the lock waits for the holder as well; who reads a snapshot sees what
+            // was committed.
             let read = |server: &Server| server.get(&format!("/v1/graphs/{GRAPH}")).unwrap();
             assert_eq!(read(&other).body["type"], "urn:fencepost:problem:contended");
             let seen = read(&snapshots);
@@ -55,7 +57,8 @@ fn a_stopped_holder_holds_writers_up_and_misleads_nobody() {
     assert_eq!(audit(&site).version, 3);
 }
 
-/// Stopped while it holds the lock and no transaction yet, and killed instead of going on: the next is served at once.
+/// Stopped while it holds the lock and no transaction yet, and killed instead of going on: the next
+/// is served at once.
 #[test]
 fn a_stopped_holder_that_is_killed_frees_the_lock() {
     let site = Site::with_graph();

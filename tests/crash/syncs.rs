@@ -1,4 +1,5 @@
-//! What is acknowledged is on the disk. Killing processes cannot show that, for the page cache outlives them; counting syncs can.
+//! What is acknowledged is on the disk. Killing processes cannot show that, for the page cache
+//! outlives them; counting syncs can.
 
 use std::process::Command;
 
@@ -16,7 +17,8 @@ fn wal_syncs_during(writes: u64, failpoints: &str) -> usize {
     let trace = site.path("trace");
     let fencepost = site.fencepost(&SERVE);
     let mut command = Command::new("strace");
-    // -D: the server is our own child, so that it is what gets killed; -y: calls tell the paths of their descriptors.
+    // -D: the server is our own child, so that it is what gets killed; -y: calls tell the paths of
+    // their descriptors.
     command.args(["-D", "-f", "-y", "-e", "trace=fsync,fdatasync", "-o"]).arg(&trace);
     command.arg(fencepost.get_program()).args(fencepost.get_args());
     command

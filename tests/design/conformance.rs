@@ -1,4 +1,5 @@
-//! What every design must do, whatever it is made of. Cases know a fixture and the words of `ask`, and nothing of how it is built.
+//! What every design must do, whatever it is made of. Cases know a fixture and the words of `ask`,
+//! and nothing of how it is built.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -33,10 +34,12 @@ pub trait Fixture {
     /// Whether turns are taken by the lock.
     fn takes_lock(&self) -> bool;
 
-    /// Has the next commit of any node of a design without a lock wait until it is told to go on. Returns when the first to wait is there.
+    /// Has the next commit of any node of a design without a lock wait until it is told to go on.
+    /// Returns when the first to wait is there.
     fn hold_up_a_commit(&self, cause: impl FnOnce()) -> mpsc::Sender<()>;
 
-    /// Keeps `node` from serving the writes of [`GRAPH`]: the first in line has a turn of its own that does not end until this is released.
+    /// Keeps `node` from serving the writes of [`GRAPH`]: the first in line has a turn of its own
+    /// that does not end until this is released.
     fn hold_up(&self, node: &Service) -> HeldUp {
         if self.takes_lock() {
             let lock = self.site().hold_lock(GRAPH, Mode::Exclusive);
@@ -45,7 +48,8 @@ pub trait Fixture {
             return HeldUp { first, release: Box::new(|| lock.release()) };
         }
         let mut first = Vec::new();
-        // It changes nothing and yet has something to commit: the answer to a key that is new each time.
+        // It changes nothing and yet has something to commit: the answer to a key that is new each
+        // time.
         static KEYS: AtomicU64 = AtomicU64::new(0);
         let key = format!("first in line {}", KEYS.fetch_add(1, Ordering::Relaxed));
         let go_on = self
@@ -53,7 +57,8 @@ pub trait Fixture {
         HeldUp { first, release: Box::new(move || go_on.send(()).unwrap()) }
     }
 
-    /// Whether requests that wait for a graph are served by one turn; if not, each has one of its own.
+    /// Whether requests that wait for a graph are served by one turn; if not, each has one of its
+    /// own.
     fn shares_turns(&self) -> bool;
 
     /// How many turns serve so many requests that wait together, within the limits of a batch.
@@ -76,7 +81,8 @@ pub trait Fixture {
     }
 }
 
-/// The default, but for the time that a turn judges: how many it serves must not depend on how quick the machine is.
+/// The default, but for the time that a turn judges: how many it serves must not depend on how
+/// quick the machine is.
 pub fn unhurried() -> Limits {
     Limits { batch_time: LIMIT, ..Limits::default() }
 }

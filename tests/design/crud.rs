@@ -1,4 +1,5 @@
-//! What tells `crud` from other designs: its image is reloaded when the version has moved, and only then.
+//! What tells `crud` from other designs: its image is reloaded when the version has moved, and only
+//! then.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -52,7 +53,8 @@ fn a_read_without_the_lock_loads_nothing_for_what_its_own_node_writes_meanwhile(
     assert_eq!(node.metrics().image_loads.get(), 1);
 }
 
-/// The database is away: requests are refused, and names of which nobody knows whether they are graphs are not kept.
+/// The database is away: requests are refused, and names of which nobody knows whether they are
+/// graphs are not kept.
 #[test]
 fn a_name_that_cannot_be_looked_up_is_not_remembered() {
     let site = Site::with_graph();

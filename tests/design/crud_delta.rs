@@ -1,5 +1,5 @@
-//! What tells `crud-delta` from `crud`: its image follows what others wrote by the change log, and is loaded whole where the log does not lead from
-//! it to the rows.
+//! What tells `crud-delta` from `crud`: its image follows what others wrote by the change log, and
+//! is loaded whole where the log does not lead from it to the rows.
 
 use diesel::prelude::*;
 use fencepost::db::schema::{changes, graphs};
@@ -141,7 +141,8 @@ fn write_another_history(site: &Site, version: i64, texts: &[String]) -> Chain {
     chain
 }
 
-/// In each case the log is whole, and its changes can be applied: only the chain tells that they do not lead to the rows.
+/// In each case the log is whole, and its changes can be applied: only the chain tells that they do
+/// not lead to the rows.
 #[test]
 fn a_log_of_another_history_is_not_followed() {
     let another = |site: &Site, version| logged(site, version).0.replace("out-", "other-");
@@ -297,7 +298,8 @@ fn a_graph_that_another_node_deletes_and_creates_again_is_followed() {
     }
 }
 
-/// The ids of what is gone are given again. Which ones must not depend on whether a node has loaded the graph or followed it.
+/// The ids of what is gone are given again. Which ones must not depend on whether a node has loaded
+/// the graph or followed it.
 #[test]
 fn nodes_that_have_followed_and_nodes_that_have_loaded_give_the_same_ids() {
     let site = Site::with_graph();

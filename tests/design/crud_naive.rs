@@ -1,5 +1,5 @@
-//! What tells `crud-naive` from other designs: each request loads the whole graph, sorts it if it writes, and keeps nothing; and however many
-//! come, only so many graphs are in memory at once.
+//! What tells `crud-naive` from other designs: each request loads the whole graph, sorts it if it
+//! writes, and keeps nothing; and however many come, only so many graphs are in memory at once.
 
 use std::sync::mpsc;
 use std::time::Duration;

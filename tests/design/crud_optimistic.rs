@@ -1,4 +1,5 @@
-//! What tells `crud-optimistic` from other designs: no lock at all; who finds that another was faster judges again, so often and no more.
+//! What tells `crud-optimistic` from other designs: no lock at all; who finds that another was
+//! faster judges again, so often and no more.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -62,7 +63,8 @@ fn who_was_outrun_judges_again_on_what_the_other_wrote() {
     }
 }
 
-/// All verdicts of a turn that was outrun are thrown away, those that needed no commit of their own too.
+/// All verdicts of a turn that was outrun are thrown away, those that needed no commit of their own
+/// too.
 #[test]
 fn no_verdict_of_an_attempt_that_was_outrun_is_answered() {
     let site = Site::on(Kind::of_this_run());
@@ -89,7 +91,8 @@ fn no_verdict_of_an_attempt_that_was_outrun_is_answered() {
     assert!(verdicts(first)[0].is_ok());
     let versions: Vec<_> =
         verdicts(waiting).into_iter().map(|verdict| verdict.unwrap().version).collect();
-    // Version 3 is the other's. On the version before it, the first and the last would have been accepted, the others rejected.
+    // Version 3 is the other's. On the version before it, the first and the last would have been
+    // accepted, the others rejected.
     assert_eq!(versions, [4, 5, 6, 7]);
     let batches = slow.metrics().decide.get_sample_count() - decisions;
     assert_eq!((batches, lost(&slow)), (2, (1, 4)));

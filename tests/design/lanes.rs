@@ -1,4 +1,5 @@
-//! What is kept of graphs stays within a budget: those that were used longest ago leave memory, unless somebody uses them.
+//! What is kept of graphs stays within a budget: those that were used longest ago leave memory,
+//! unless somebody uses them.
 
 use fencepost::design::{Design, Limits, Refusal, Service};
 use fencepost::lock::Mode;
@@ -7,7 +8,8 @@ use fencepost::node::{self, NodeOptions};
 use crate::support::ask::{accepted, changeset, in_line, put_dataset, put_job_with, verdicts};
 use crate::support::cluster::{GRAPH, Site, name, wait_until};
 
-/// A node that keeps so many bytes. Its turns come one after another: when one begins, nobody has the graph of the one before any more.
+/// A node that keeps so many bytes. Its turns come one after another: when one begins, nobody has
+/// the graph of the one before any more.
 fn node_with(site: &Site, graph_bytes: usize) -> Service {
     let limits = Limits { graph_bytes, turn_threads: 1, ..Limits::default() };
     node::open(&NodeOptions { limits, ..site.options() }).unwrap()

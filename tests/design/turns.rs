@@ -1,4 +1,5 @@
-//! How turns are given out: each graph's beside the others', in the order in which requests came, and one for each request if none are shared.
+//! How turns are given out: each graph's beside the others', in the order in which requests came,
+//! and one for each request if none are shared.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -115,7 +116,8 @@ fn each_write_and_each_read_has_its_own_turn_if_none_are_shared_and_the_verdicts
     assert_eq!((batches.get_sample_count(), batches.get_sample_sum()), (READS, READS as f64));
 }
 
-/// As many as the limit says wait for the lock, the others in line; a write still has one turn at a time.
+/// As many as the limit says wait for the lock, the others in line; a write still has one turn at a
+/// time.
 #[test]
 fn so_many_reads_have_a_turn_at_once_if_none_are_shared() {
     let site = Site::with_graph();

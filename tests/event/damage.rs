@@ -1,4 +1,5 @@
-//! Logs in which something was dropped, doubled, swapped or mixed: each is refused, at the right event, with the reason.
+//! Logs in which something was dropped, doubled, swapped or mixed: each is refused, at the right
+//! event, with the reason.
 
 use fencepost::event::{Event, Stream};
 use fencepost::graph::{Change, Fact, Graph};

@@ -16,7 +16,8 @@ fn serve(site: &Site, design: &str) -> Server {
     Server::start(command)
 }
 
-/// A storm on three nodes of these designs, a follower, and a freeze in the middle: nothing is written after the sealed version, and the log has all that was.
+/// A storm on three nodes of these designs, a follower, and a freeze in the middle: nothing is
+/// written after the sealed version, and the log has all that was.
 fn frozen_in_a_storm(designs: [&str; 3]) {
     const CLIENTS: usize = 6;
     const WRITES: usize = 400;
@@ -81,7 +82,8 @@ fn frozen_in_a_storm(designs: [&str; 3]) {
     assert_eq!(servers[0].put_job("late", &[], &[]).unwrap().version(), sealed + 1);
 }
 
-/// The version that a write with that key is answered with, if it was the same write: which job it was of is not known here, so that all are tried.
+/// The version that a write with that key is answered with, if it was the same write: which job it
+/// was of is not known here, so that all are tried.
 fn replay(server: &Server, mark: &str) -> Option<u64> {
     let client = Client::new();
     let body = serde_json::json!({"inputs": [], "outputs": [], "spec": {"mark": mark}});

@@ -1,4 +1,5 @@
-//! Exporters that are killed, stopped and overtaken while clients write: the log in the sink ends up whole, whichever engine keeps it.
+//! Exporters that are killed, stopped and overtaken while clients write: the log in the sink ends
+//! up whole, whichever engine keeps it.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -98,7 +99,8 @@ fn fill(node: &Service, jobs: usize) {
     }
 }
 
-/// What is in the sink is the log of the graph as the database has it, by the product's own proof and by another.
+/// What is in the sink is the log of the graph as the database has it, by the product's own proof
+/// and by another.
 #[track_caller]
 fn is_whole(site: &Site, place: &mut Place) -> event_log::Told {
     let (code, said) = finish(export(site, place, &[]));
@@ -217,7 +219,8 @@ fn killed_at_every_point(place: &mut Place) {
     }
 }
 
-/// An older exporter has read changes, stands still, and goes on when a newer one has written them and more.
+/// An older exporter has read changes, stands still, and goes on when a newer one has written them
+/// and more.
 fn overtaken_while_it_stood_still(place: &mut Place) {
     let site = Site::with_graph();
     let node = site.node();

@@ -34,7 +34,8 @@ fn stream(graph: &str) -> Stream {
     Stream::new(Name::new(graph).unwrap(), Uuid::from_u128(7))
 }
 
-/// Events at `version` with these ordinals. A sink does not care what they say, but for what engines take for themselves: quotes, braces, backslashes.
+/// Events at `version` with these ordinals. A sink does not care what they say, but for what
+/// engines take for themselves: quotes, braces, backslashes.
 fn events(version: u64, ordinals: std::ops::Range<u64>, writer: &str) -> Vec<(Position, String)> {
     let event = |ordinal| {
         let text = format!(
@@ -199,7 +200,8 @@ fn assert_superseded(outcome: Result<(), SinkError>) {
     }
 }
 
-/// It saw the log empty, as did the newer one, which began at another version. The newer one's one event must not make room for the second of the older's.
+/// It saw the log empty, as did the newer one, which began at another version. The newer one's one
+/// event must not make room for the second of the older's.
 fn an_exporter_that_was_overtaken_writes_nothing(place: &Place) {
     let mut older = place.exporter();
     let newest = events(3, 0..1, "newer");

@@ -1,5 +1,5 @@
-//! Three nodes of every design, with both ways to read, while nothing happens and while much does: what clients were told, the change log and the
-//! rows are one history.
+//! Three nodes of every design, with both ways to read, while nothing happens and while much does:
+//! what clients were told, the change log and the rows are one history.
 
 use std::fs;
 use std::thread;
@@ -64,7 +64,8 @@ fn without_faults(design: Design, reads: Reads) {
     assert!(summary.operations >= 600 && summary.last_version > 40, "{summary:?}");
 }
 
-/// A node is killed and started again, Redis forgets everything, and whoever is about to write is stopped for longer than its lease.
+/// A node is killed and started again, Redis forgets everything, and whoever is about to write is
+/// stopped for longer than its lease.
 fn with_faults(design: Design, reads: Reads) {
     let field = Field::of(design, reads);
     let [first, second, third] = [field.node(""), field.node(""), field.node("")];

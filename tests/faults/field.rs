@@ -1,4 +1,5 @@
-//! Where it happens: a database, a Redis server behind a wire, nodes, and clients whose every request is recorded.
+//! Where it happens: a database, a Redis server behind a wire, nodes, and clients whose every
+//! request is recorded.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

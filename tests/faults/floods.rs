@@ -1,4 +1,5 @@
-//! Nodes that are flooded unevenly: whoever asks little, at another node, is served all the same. What is counted are turns, not time.
+//! Nodes that are flooded unevenly: whoever asks little, at another node, is served all the same.
+//! What is counted are turns, not time.
 
 use std::thread;
 
@@ -15,8 +16,9 @@ fn turns(node: &Server) -> u64 {
     node.count("fencepost_write_batch_requests_count", "")
 }
 
-/// Sixty-four clients write to one node, and a lone one to each of two others. How many turns the flooded node took while each lone client waited for its
-/// answers, and what all nodes together lost.
+/// Sixty-four clients write to one node, and a lone one to each of two others. How many turns the
+/// flooded node took while each lone client waited for its answers, and what all nodes together
+/// lost.
 fn flooded(design: Design) -> ([u64; 2], u64) {
     let field = Field::of(design, Reads::default());
     let nodes = [field.node(""), field.node(""), field.node("")];
@@ -50,7 +52,8 @@ fn flooded(design: Design) -> ([u64; 2], u64) {
     (meanwhile.try_into().unwrap(), lost)
 }
 
-/// About one turn each would be just; what is counted is what was taken while a lone client looked at the count, too.
+/// About one turn each would be just; what is counted is what was taken while a lone client looked
+/// at the count, too.
 #[test]
 fn under_the_lock_a_flooded_node_takes_few_turns_for_each_of_a_lone_client() {
     let (meanwhile, lost) = flooded(Design::CrudDelta);
@@ -63,7 +66,8 @@ fn under_the_lock_a_flooded_node_takes_few_turns_for_each_of_a_lone_client() {
     assert_eq!(lost, 0);
 }
 
-/// Nobody orders who is next: all that can be asked is that each is served within its retries, and none refused.
+/// Nobody orders who is next: all that can be asked is that each is served within its retries, and
+/// none refused.
 #[test]
 fn without_a_lock_a_lone_client_is_served_beside_a_flooded_node() {
     let (_, lost) = flooded(Design::CrudOptimistic);

@@ -1,4 +1,5 @@
-//! A holder of the lock that is stopped for longer than its lease, killed, or cut off from Redis, at every point of its turn.
+//! A holder of the lock that is stopped for longer than its lease, killed, or cut off from Redis,
+//! at every point of its turn.
 
 use std::fs;
 use std::thread;
@@ -24,7 +25,8 @@ fn rejected_for(outcome: &Outcome) -> &str {
     }
 }
 
-/// The holder is stopped at `point`, past its lease; goes on when another has written; and is told the truth. The two writes together would close a cycle.
+/// The holder is stopped at `point`, past its lease; goes on when another has written; and is told
+/// the truth. The two writes together would close a cycle.
 fn stopped_until_another_wrote(point: &str) {
     let field = Field::new();
     let (reached, armed) = field.pause_at(point);
@@ -94,7 +96,8 @@ fn a_holder_stopped_after_its_commit_is_told_the_truth() {
     stopped_until_another_wrote("after-commit");
 }
 
-/// The holder is past all its own checks and wakes after its successor has sealed, and before it writes. Returns both nodes, the holder's more armed.
+/// The holder is past all its own checks and wakes after its successor has sealed, and before it
+/// writes. Returns both nodes, the holder's more armed.
 fn wakes_before_its_successor_writes(more: &str) -> (Field, Server, Server) {
     let field = Field::new();
     let (reached, armed) = field.pause_at("after-check");
@@ -128,7 +131,8 @@ fn a_holder_that_wakes_before_its_successor_writes_is_fenced() {
     field.expect_valid(&other);
 }
 
-/// The negative control: the rules hold without the seal, for the versions are compared; but the former holder is not fenced.
+/// The negative control: the rules hold without the seal, for the versions are compared; but the
+/// former holder is not fenced.
 #[test]
 fn without_the_seal_a_former_holder_writes_before_its_successor() {
     let (field, holder, other) = wakes_before_its_successor_writes("seal-on-expiry=off");

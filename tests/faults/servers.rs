@@ -149,7 +149,8 @@ fn postgres_ends_every_session_in_the_middle_of_writes() {
     field.expect_valid(&nodes[0]);
 }
 
-/// What was answered before is found again in the server's own log; what was under way is known, or known to be unknown.
+/// What was answered before is found again in the server's own log; what was under way is known, or
+/// known to be unknown.
 #[test]
 fn postgres_crashes_in_the_middle_of_writes() {
     let mut postgres = Postgres::start(&[]);

@@ -39,7 +39,8 @@ fn a_cycle_may_enter_through_one_output_and_leave_through_another() {
     );
 }
 
-/// The order is searched from both ends, an edge a step; here one end must walk by a hundred others first.
+/// The order is searched from both ends, an edge a step; here one end must walk by a hundred others
+/// first.
 #[test]
 fn a_cycle_is_found_by_whichever_side_is_shorter() {
     let others: Vec<String> = (0..100).map(|i| format!("other {i}")).collect();
@@ -178,8 +179,8 @@ impl Dice {
     }
 }
 
-/// Mostly along a hidden order, so that long paths grow, in an order of insertion that knows nothing of it; now and then
-/// against it.
+/// Mostly along a hidden order, so that long paths grow, in an order of insertion that knows
+/// nothing of it; now and then against it.
 #[test]
 fn the_order_is_kept_through_random_edges() {
     let mut met: BTreeMap<&str, usize> = BTreeMap::new();

@@ -1,5 +1,6 @@
-//! A second, naive graph that the real one is compared with. It shares nothing with `src/graph` but the wire format: operations
-//! come as JSON, facts and reasons leave as JSON, and every question is answered by looking at everything.
+//! A second, naive graph that the real one is compared with. It shares nothing with `src/graph` but
+//! the wire format: operations come as JSON, facts and reasons leave as JSON, and every question is
+//! answered by looking at everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,8 +97,8 @@ impl Model {
             .collect()
     }
 
-    /// Judges a command and, if it is accepted, carries it out. `{"delete_graph": true}` or `{"operations": […]}`, both with an
-    /// optional `if_version`.
+    /// Judges a command and, if it is accepted, carries it out. `{"delete_graph": true}` or
+    /// `{"operations": […]}`, both with an optional `if_version`.
     pub fn decide(&mut self, command: &Value) -> Verdict {
         let (verdict, after) = self.judge(command);
         if let Verdict::Accepted { facts, .. } = &verdict
@@ -194,7 +195,8 @@ impl Model {
         Ok(())
     }
 
-    /// The shortest cycle, of those the byte-smallest, or none: from every job a search of the whole graph.
+    /// The shortest cycle, of those the byte-smallest, or none: from every job a search of the
+    /// whole graph.
     pub fn smallest_cycle(&self) -> Option<Vec<String>> {
         let mut steps: BTreeMap<&String, Vec<(&String, &String)>> = BTreeMap::new();
         let mut readers: BTreeMap<&String, Vec<&String>> = BTreeMap::new();
@@ -514,8 +516,8 @@ fn way_back(steps: &Steps<'_>, start: &String) -> Option<usize> {
     None
 }
 
-/// The byte-smallest walk of `length` jobs from `start` back to it. Walks of equal length are compared as sequences, so of
-/// all that end at one job only the smallest need be kept.
+/// The byte-smallest walk of `length` jobs from `start` back to it. Walks of equal length are
+/// compared as sequences, so of all that end at one job only the smallest need be kept.
 fn smallest_walk_back(steps: &Steps<'_>, start: &String, length: usize) -> Vec<String> {
     let mut walks = BTreeMap::from([(start, vec![start.clone()])]);
     for _ in 0..length {

@@ -37,7 +37,8 @@ impl Universe {
     }
 }
 
-/// What chance gives for one operation. Which versions are current is seen only when it is carried out.
+/// What chance gives for one operation. Which versions are current is seen only when it is carried
+/// out.
 #[derive(Debug, Clone)]
 pub struct OperationDraw {
     kind: u8,
@@ -112,7 +113,8 @@ impl OperationDraw {
             |&&number: &&u16| self.json == 0 || universe.dataset(number) != universe.dataset(own);
         let inputs: Vec<&String> =
             self.inputs.iter().filter(foreign).map(|&number| universe.dataset(number)).collect();
-        // Mostly a dataset that is the job's own, so that few puts end at a second producer and many at a cycle.
+        // Mostly a dataset that is the job's own, so that few puts end at a second producer and
+        // many at a cycle.
         let output =
             |&number: &u16| universe.dataset(if number % 16 == 0 { number / 16 } else { own });
         let outputs: Vec<&String> = self.outputs.iter().map(output).collect();

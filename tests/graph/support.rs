@@ -59,7 +59,8 @@ pub fn rejected(graph: &Graph, command: &Command) -> Rejection {
     }
 }
 
-/// The command that the model's JSON means. `if_exists` is not on the wire: HTTP says it in a header.
+/// The command that the model's JSON means. `if_exists` is not on the wire: HTTP says it in a
+/// header.
 pub fn command(json: &Value) -> Command {
     let if_version = json["if_version"].as_u64();
     if json["delete_graph"] == json!(true) {

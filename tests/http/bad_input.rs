@@ -129,7 +129,8 @@ fn a_changeset_names_the_operation_that_is_wrong() {
         json!("put_job"),
         json!({"op": "delete_job", "name": "a", "x": 1}),
         json!({"op": "delete_job", "name": "a", "if_version": -1}),
-        // Who sends no version for one means to be careful, and must not be taken to say that any will do.
+        // Who sends no version for one means to be careful, and must not be taken to say that any
+        // will do.
         json!({"op": "delete_job", "name": "a", "if_version": null}),
         json!({"op": "put_job", "name": "a", "inputs": [], "outputs": [], "if_absent": null}),
     ] {

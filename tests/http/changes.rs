@@ -265,7 +265,8 @@ fn a_tail_from_beyond_the_head_waits_until_the_graph_is_there() {
     assert_eq!((tail.event().0, tail.event().0), (4, 5));
 }
 
-/// Follows from the beginning, hangs up after so many bytes as chance will have it, within an event too, and goes on where it was.
+/// Follows from the beginning, hangs up after so many bytes as chance will have it, within an event
+/// too, and goes on where it was.
 fn follow_with_breaks(address: SocketAddr, until: u64, mut chance: Chance) -> Vec<String> {
     let mut told: Vec<String> = Vec::new();
     let mut connections = 0;

@@ -31,7 +31,8 @@ fn any_name_that_is_one_comes_back_byte_for_byte() {
         server.put(&graph).send().expect(201);
         assert_eq!(server.get(&graph).send().expect(200).json()["graph"], name);
 
-        // One name for the job and, prefixed, for what it reads and writes: separate spaces, so the same would do.
+        // One name for the job and, prefixed, for what it reads and writes: separate spaces, so the
+        // same would do.
         let job = json!({"name": name, "inputs": [name], "outputs": ["out"]});
         let created = server.post(&format!("{graph}/jobs")).json(&job).send().expect(201);
         let read = server.get(created.header("location").unwrap()).send().expect(200).json();

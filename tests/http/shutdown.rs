@@ -51,7 +51,8 @@ fn writes_in_flight_are_answered_and_durable_when_the_server_is_told_to_end() {
     assert_eq!(server.get("/v1/graphs/g").send().expect(200).json()["datasets"], 5);
 }
 
-/// Rocket looks once whether connections are left, and if the last one is just about to go, waits for the whole grace.
+/// Rocket looks once whether connections are left, and if the last one is just about to go, waits
+/// for the whole grace.
 #[test]
 fn an_idle_server_ends_with_0() {
     for signal in ["TERM", "INT"] {

@@ -1,5 +1,5 @@
-//! Real processes that take the lock. A child is this test binary again, told to run the one "test" below, which does
-//! nothing in the parent.
+//! Real processes that take the lock. A child is this test binary again, told to run the one "test"
+//! below, which does nothing in the parent.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, Write};
@@ -30,8 +30,8 @@ pub enum Role {
     Holder,
     /// Takes the exclusive lock again and again, this often at most, until its input ends.
     Writer(u32),
-    /// For each line of input, waits in vain for the lock, many times; for the line `idle`, waits until nothing is left
-    /// over of that. Then says how many helper threads it has.
+    /// For each line of input, waits in vain for the lock, many times; for the line `idle`, waits
+    /// until nothing is left over of that. Then says how many helper threads it has.
     GivesUp,
 }
 

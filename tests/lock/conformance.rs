@@ -1,6 +1,8 @@
-//! What every lock must do, whatever it is made of. Each case takes a fixture, an empty lock of its own.
+//! What every lock must do, whatever it is made of. Each case takes a fixture, an empty lock of its
+//! own.
 //!
-//! Nothing here asserts how long something took, only that it did not hang, and counts turns where fairness is meant.
+//! Nothing here asserts how long something took, only that it did not hang, and counts turns where
+//! fairness is meant.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -102,8 +104,8 @@ fn assert_free(nodes: &[Arc<dyn DistributedLock>]) {
     }
 }
 
-/// Waits until a newcomer on `node` no longer gets the shared lock, because a writer waits. That it waits cannot be
-/// seen in any other way.
+/// Waits until a newcomer on `node` no longer gets the shared lock, because a writer waits. That it
+/// waits cannot be seen in any other way.
 #[track_caller]
 fn wait_until_readers_are_held_back(node: &dyn DistributedLock) {
     wait_until(limit(), "a waiting writer holds back a later reader", || {
@@ -198,7 +200,8 @@ pub fn those_who_gave_up_behind_a_waiting_writer_block_nobody(fixture: &impl Loc
     thread::scope(|scope| {
         let writer = scope.spawn(|| take(&*nodes[1], Exclusive));
         wait_until_readers_are_held_back(&*nodes[2]);
-        // The same node as the writer's: behind it in whatever queue the process has. Another: behind it elsewhere.
+        // The same node as the writer's: behind it in whatever queue the process has. Another:
+        // behind it elsewhere.
         for node in [&nodes[1], &nodes[2]] {
             assert_held_back(&**node, Shared);
             assert_held_back(&**node, Exclusive);
@@ -265,9 +268,10 @@ pub fn a_writers_release_lets_all_waiting_readers_in(fixture: &impl LockFixture)
     assert_free(&nodes);
 }
 
-/// How many turns of a flood may pass before one of the other kind gets in. A lock that serves in order needs about as
-/// many as there are threads; one that lets chance decide, a few times as many, and on a busy machine the hundreds that
-/// fit into a slice of time for which the waiter has no processor; one that starves, all there are.
+/// How many turns of a flood may pass before one of the other kind gets in. A lock that serves in
+/// order needs about as many as there are threads; one that lets chance decide, a few times as
+/// many, and on a busy machine the hundreds that fit into a slice of time for which the waiter has
+/// no processor; one that starves, all there are.
 const FLOOD_TURNS_MAX: u64 = 20_000;
 const FLOOD_THREADS: usize = 6;
 
@@ -291,7 +295,8 @@ pub fn a_reader_gets_through_a_flood_of_writers_on_its_own_node(fixture: &impl L
     flood(Exclusive, &[Arc::clone(&node)], &*node);
 }
 
-/// Takes and gives back `mode` on many threads without a pause, and the other mode now and then on `loner`.
+/// Takes and gives back `mode` on many threads without a pause, and the other mode now and then on
+/// `loner`.
 fn flood(mode: Mode, nodes: &[Arc<dyn DistributedLock>], loner: &dyn DistributedLock) {
     let turns = AtomicU64::new(0);
     let over = AtomicBool::new(false);
@@ -305,7 +310,8 @@ fn flood(mode: Mode, nodes: &[Arc<dyn DistributedLock>], loner: &dyn Distributed
                         hold_until_another_came(&turns, mine + 1);
                     }
                     guard.release();
-                    // Who was woken by that shall have a processor, as it would if turns did any work.
+                    // Who was woken by that shall have a processor, as it would if turns did any
+                    // work.
                     thread::yield_now();
                     if mine >= 10 * FLOOD_TURNS_MAX {
                         return;
@@ -338,8 +344,9 @@ fn flood(mode: Mode, nodes: &[Arc<dyn DistributedLock>], loner: &dyn Distributed
     });
 }
 
-/// So that a flood of readers leaves no gap of its own accord: without fairness no writer would ever find one. Gives up
-/// after a while, for with fairness nobody may come. Sleeps, for threads that only yield leave a lock server no processor.
+/// So that a flood of readers leaves no gap of its own accord: without fairness no writer would
+/// ever find one. Gives up after a while, for with fairness nobody may come. Sleeps, for threads
+/// that only yield leave a lock server no processor.
 fn hold_until_another_came(turns: &AtomicU64, mine: u64) {
     for _ in 0..50 {
         if turns.load(Ordering::SeqCst) > mine {

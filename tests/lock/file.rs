@@ -189,8 +189,8 @@ fn a_copy_that_is_put_in_place_wants_seeding() {
 fn a_copy_that_gets_the_number_of_the_file_it_replaces_wants_seeding() {
     let fixture = FileFixture::new();
     fixture.seeded();
-    // Some file systems give the number of a removed file to the next one; hence more than one attempt, and no
-    // assertion that it happens.
+    // Some file systems give the number of a removed file to the next one; hence more than one
+    // attempt, and no assertion that it happens.
     for _ in 0..20 {
         let old = fixture.record();
         take(&*fixture.node(), Exclusive).release();
@@ -294,7 +294,8 @@ fn who_adopts_an_orphan_gets_what_it_asked_for() {
     let fixture = FileFixture::new();
     let nodes = [fixture.node(), fixture.node(), fixture.node()];
     let turnstile = fixture.lock_file().with_extension("turnstile");
-    // The adoption itself cannot be seen from here, only that it is about to happen; hence the rounds.
+    // The adoption itself cannot be seen from here, only that it is about to happen; hence the
+    // rounds.
     for _ in 0..20 {
         for (given_up, wanted) in [(Shared, Exclusive), (Exclusive, Shared)] {
             let holder = take(&*nodes[0], Exclusive);

@@ -1,5 +1,6 @@
-//! Shows that the guards are needed: with one switched off, its test goes red. Wants the feature `failpoints`.
-//! Only tests that go red every time are here: a flood that starves somebody leaves a gap by chance on a busy machine.
+//! Shows that the guards are needed: with one switched off, its test goes red. Wants the feature
+//! `failpoints`. Only tests that go red every time are here: a flood that starves somebody leaves a
+//! gap by chance on a busy machine.
 
 use crate::support::guards::passes;
 

@@ -1,4 +1,5 @@
-//! The lock that a Postgres database is for itself: the suite of all locks, and what can befall sessions and servers.
+//! The lock that a Postgres database is for itself: the suite of all locks, and what can befall
+//! sessions and servers.
 
 use std::path::Path;
 use std::process::Command;
@@ -249,7 +250,8 @@ fn a_database_that_is_away_or_has_no_schema_is_unavailable() {
     assert!(matches!(error, LockError::Unavailable { .. }), "{error}");
 }
 
-/// The tokens are of a new epoch and above all former ones whatever befell the server, and a handle goes on by itself.
+/// The tokens are of a new epoch and above all former ones whatever befell the server, and a handle
+/// goes on by itself.
 #[test]
 fn a_server_that_was_restarted_in_whatever_way_wants_seeding() {
     let mut server = Postgres::start(&[]);
@@ -258,7 +260,8 @@ fn a_server_that_was_restarted_in_whatever_way_wants_seeding() {
     let mut row = Row::default();
     let (mut last, mut seedings) = (None, 0);
     for befalls in [shut_down, crash, kill_a_backend, crash, kill_a_backend, shut_down] {
-        // More than are logged ahead, so that the end is in the middle of some, and so few that no checkpoint comes by itself.
+        // More than are logged ahead, so that the end is in the middle of some, and so few that no
+        // checkpoint comes by itself.
         for _ in 0..50 {
             let token = row.token_for(&mut take(&*node, Exclusive));
             assert!(Some(token) > last);
@@ -341,7 +344,8 @@ fn the_locks_memory_can_be_taken_back_and_wants_seeding_when_it_is_there_again()
     assert_eq!(row.seedings, 2);
 }
 
-/// The server may grant a lock just when the time runs out, and a session's lock outlives the error.
+/// The server may grant a lock just when the time runs out, and a session's lock outlives the
+/// error.
 #[test]
 fn a_wait_that_ends_as_the_lock_comes_free_leaves_nothing_held() {
     let fixture = PostgresFixture::new();

@@ -16,7 +16,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// A good token for this exclusive grant, by the protocol that [`Guard`] describes; checks that it rose.
+    /// A good token for this exclusive grant, by the protocol that [`Guard`] describes; checks that
+    /// it rose.
     #[track_caller]
     pub fn token_for(&mut self, guard: &mut Guard) -> FencingToken {
         let good = guard.token().filter(|token| token.epoch() == self.epoch);
@@ -37,7 +38,8 @@ impl Row {
     }
 }
 
-/// A row in a file, for several processes. It is replaced by a rename, so that a killed writer leaves a whole one.
+/// A row in a file, for several processes. It is replaced by a rename, so that a killed writer
+/// leaves a whole one.
 pub struct RowFile {
     path: PathBuf,
 }

@@ -1,4 +1,5 @@
-//! The check of what a storm leaves behind is checked itself: what is wrong in the rows makes it fail.
+//! The check of what a storm leaves behind is checked itself: what is wrong in the rows makes it
+//! fail.
 
 use fencepost::graph::Side;
 

@@ -1,5 +1,5 @@
-//! Many changes in one transaction: the rows are those of the last graph, whatever came and went in between, and ids that were
-//! given back and used again tell nobody apart.
+//! Many changes in one transaction: the rows are those of the last graph, whatever came and went in
+//! between, and ids that were given back and used again tell nobody apart.
 
 use std::ops::Bound;
 
@@ -34,7 +34,8 @@ fn any_operation(random: &mut Choices) -> Operation {
     }
 }
 
-/// As many changes as the rules allow of up to forty, each on the graph that the one before leads to.
+/// As many changes as the rules allow of up to forty, each on the graph that the one before leads
+/// to.
 fn any_batch(random: &mut Choices, from: &Graph) -> Vec<Decision> {
     let mut batch: Vec<Decision> = Vec::new();
     for _ in 0..1 + random.below(40) {

@@ -56,7 +56,8 @@ fn every_pooled_connection_is_set_up_for_durability() {
     });
 }
 
-/// An `IMMEDIATE` transaction has the file's write lock before its first statement: one that began as a reader could fail to get it.
+/// An `IMMEDIATE` transaction has the file's write lock before its first statement: one that began
+/// as a reader could fail to get it.
 #[test]
 fn two_transactions_that_read_before_they_write_wait_for_each_other() {
     let site = Site::with_graph();
@@ -83,7 +84,8 @@ fn two_transactions_that_read_before_they_write_wait_for_each_other() {
     assert_eq!(site.head().version, 1 + 25 * threads);
 }
 
-/// A mistake of ours in the midst of a transaction: the connection must not go back to the pool with the file's write lock in hand.
+/// A mistake of ours in the midst of a transaction: the connection must not go back to the pool
+/// with the file's write lock in hand.
 #[test]
 fn a_transaction_whose_body_panics_is_rolled_back() {
     use diesel::prelude::*;
@@ -135,7 +137,8 @@ fn eight_processes_that_start_at_once_on_a_new_file_all_come_up() {
     assert_eq!(audit(&site).version, 8);
 }
 
-/// Changing the journal mode of a new file does not wait for others who do the same, unless it is tried again.
+/// Changing the journal mode of a new file does not wait for others who do the same, unless it is
+/// tried again.
 #[test]
 fn many_that_open_a_new_file_at_the_same_moment_all_succeed() {
     for _ in 0..200 {

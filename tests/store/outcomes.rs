@@ -1,4 +1,5 @@
-//! Outcome unknown is not failure, and failure is whole: what a client is told when COMMIT goes wrong.
+//! Outcome unknown is not failure, and failure is whole: what a client is told when COMMIT goes
+//! wrong.
 
 use std::process::Command;
 

@@ -1,5 +1,6 @@
-//! What a database server does to its clients: it ends, comes back, is older than it was, has no room, prefers another, and loses the answer to
-//! COMMIT. On Postgres, whatever database this run of the tests is for.
+//! What a database server does to its clients: it ends, comes back, is older than it was, has no
+//! room, prefers another, and loses the answer to COMMIT. On Postgres, whatever database this run
+//! of the tests is for.
 
 use std::sync::{Barrier, mpsc};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::support::postgres::Postgres;
 use crate::support::proxy::{Cut, Proxy};
 use crate::support::storm::audit;
 
-/// A site on that server under a lock in files, so that nothing but the database is in the way of a write.
+/// A site on that server under a lock in files, so that nothing but the database is in the way of a
+/// write.
 fn site_on(server: &Postgres) -> Site {
     let mut site = Site::at(server.new_database());
     site.lock_url = Some(LockUrl::File(Some(site.path("locks"))));
@@ -69,7 +71,8 @@ fn every_pooled_session_is_set_up_for_durability() {
     });
 }
 
-/// Who was in the middle of nothing notices nothing: connections that were lost while they lay in the pool are replaced.
+/// Who was in the middle of nothing notices nothing: connections that were lost while they lay in
+/// the pool are replaced.
 #[test]
 fn a_server_that_crashes_loses_nothing_and_is_taken_up_again() {
     let mut server = Postgres::start(&[]);
@@ -181,7 +184,8 @@ fn a_commit_whose_connection_breaks_is_told_as_what_became_of_it() {
     wait_until("the server has committed it", || audit(&site).version == 5);
 }
 
-/// The server is still busy with a COMMIT whose connection has broken: what is not in the change log yet may be there in a moment.
+/// The server is still busy with a COMMIT whose connection has broken: what is not in the change
+/// log yet may be there in a moment.
 #[test]
 fn a_commit_that_is_still_under_way_is_waited_for() {
     let server = Postgres::start(&[]);
@@ -203,7 +207,8 @@ fn a_commit_that_is_still_under_way_is_waited_for() {
     assert_eq!((proxy.commits_cut(), audit(&site).version), (1, 3));
 }
 
-/// The row is held by somebody who neither goes on nor ends: the server ends that transaction after a lease, and who waits for the row gets it.
+/// The row is held by somebody who neither goes on nor ends: the server ends that transaction after
+/// a lease, and who waits for the row gets it.
 #[test]
 fn a_writer_stopped_inside_its_transaction_is_put_out() {
     let site = Site::on(Kind::Postgres);
@@ -237,7 +242,8 @@ fn a_writer_stopped_inside_its_transaction_is_put_out() {
     });
 }
 
-/// Chosen by the server to give way, in favour of a transaction that it could not serve beside this one: taken again, and nobody is told.
+/// Chosen by the server to give way, in favour of a transaction that it could not serve beside this
+/// one: taken again, and nobody is told.
 #[test]
 fn a_deadlock_and_a_failed_serialization_are_taken_again() {
     let site = Site::on(Kind::Postgres);
@@ -315,7 +321,8 @@ fn a_server_without_room_for_another_session_is_told() {
     assert_eq!(put(&node, "c").unwrap(), 4);
 }
 
-/// A standby that was promoted without the last commits: its rows are older than the image that a node holds.
+/// A standby that was promoted without the last commits: its rows are older than the image that a
+/// node holds.
 #[test]
 fn a_failover_to_an_older_state_is_served_anew() {
     let mut server = Postgres::start(&[]);

@@ -1,4 +1,5 @@
-//! Tokens only ever rise, whatever becomes of the lock and of the database. `audit` compares them in the change log.
+//! Tokens only ever rise, whatever becomes of the lock and of the database. `audit` compares them
+//! in the change log.
 
 use std::sync::{Arc, Barrier};
 
@@ -70,7 +71,8 @@ fn a_lock_directory_that_was_wiped_opens_a_new_epoch() {
     audit(&site);
 }
 
-/// In place, and of the same boot: the lock cannot notice. Its tokens are not above the fence, and so not trusted.
+/// In place, and of the same boot: the lock cannot notice. Its tokens are not above the fence, and
+/// so not trusted.
 #[test]
 fn an_older_lock_file_copied_back_in_place_gives_no_token_twice() {
     let site = Site::with_graph();
@@ -220,7 +222,8 @@ fn a_database_restored_while_nobody_runs_is_served() {
     audit(&site);
 }
 
-/// A holder that has lost the lock without noticing, and writes before its successor does, and after.
+/// A holder that has lost the lock without noticing, and writes before its successor does, and
+/// after.
 #[test]
 fn a_writer_that_lost_its_lock_is_stopped_and_takes_another_turn() {
     let site = Site::with_graph();
@@ -252,7 +255,8 @@ fn a_writer_that_lost_its_lock_is_stopped_and_takes_another_turn() {
     audit(&site);
 }
 
-/// Two hold the lock of a directory that was wiped; one writes between the other's look at the graph and its raising of the epoch.
+/// Two hold the lock of a directory that was wiped; one writes between the other's look at the
+/// graph and its raising of the epoch.
 #[test]
 fn a_write_that_comes_before_an_epoch_is_raised_is_not_overlooked() {
     let site = Site::with_graph();

@@ -1,4 +1,5 @@
-//! The conditional write: the version comparison keeps the rules, the fence makes a stale holder known as such.
+//! The conditional write: the version comparison keeps the rules, the fence makes a stale holder
+//! known as such.
 
 use fencepost::graph::{Graph, Operation, Side, decide};
 use fencepost::store::rows::RowStore;
@@ -125,7 +126,8 @@ fn a_frozen_graph_and_a_deleted_one_are_told_apart() {
     assert_eq!(audit(&site).version, 4);
 }
 
-/// A graph that was deleted and created again is not the one that was read, although its row is open.
+/// A graph that was deleted and created again is not the one that was read, although its row is
+/// open.
 #[test]
 fn a_graph_created_again_since_it_was_read_is_a_conflict() {
     let site = two_jobs();
@@ -174,7 +176,8 @@ fn without_the_version_comparison_the_key_of_the_change_log_still_refuses() {
     );
 }
 
-/// The negative control: both writers held the lock as far as they knew, both tokens passed the fence, and the rows hold a cycle.
+/// The negative control: both writers held the lock as far as they knew, both tokens passed the
+/// fence, and the rows hold a cycle.
 #[test]
 fn without_the_version_comparison_and_that_key_the_rows_end_in_a_cycle() {
     in_child(
@@ -199,7 +202,8 @@ fn without_the_version_comparison_and_that_key_the_rows_end_in_a_cycle() {
     );
 }
 
-/// The negative control: a holder whose lock has passed to another writes in between, and tokens in the log go back.
+/// The negative control: a holder whose lock has passed to another writes in between, and tokens in
+/// the log go back.
 #[test]
 fn without_the_fence_a_stale_holder_writes() {
     in_child(
@@ -218,7 +222,8 @@ fn without_the_fence_a_stale_holder_writes() {
     );
 }
 
-/// A mistake of ours that only the database notices: the writer is told, and nothing of the transaction stays.
+/// A mistake of ours that only the database notices: the writer is told, and nothing of the
+/// transaction stays.
 #[test]
 fn rows_that_the_database_refuses_leave_nothing_behind() {
     let site = two_jobs();

@@ -110,7 +110,8 @@ pub fn rejection_of(verdict: Verdict) -> (Rejection, u64) {
     }
 }
 
-/// Puts writes in line without waiting; their verdicts come in the order in which they are asked for.
+/// Puts writes in line without waiting; their verdicts come in the order in which they are asked
+/// for.
 pub fn in_line(
     node: &Service,
     graph: &str,

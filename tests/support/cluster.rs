@@ -1,4 +1,5 @@
-//! A database with its lock on disk, and nodes on it: services in this process, and servers that are processes of their own.
+//! A database with its lock on disk, and nodes on it: services in this process, and servers that
+//! are processes of their own.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -51,7 +52,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Says, in the environment, that tests which are not about one database are to run on Postgres. See `tests/on_postgres.rs`.
+    /// Says, in the environment, that tests which are not about one database are to run on
+    /// Postgres. See `tests/on_postgres.rs`.
     pub const VARIABLE: &str = "FENCEPOST_TEST_DATABASE";
 
     pub fn of_this_run() -> Self {
@@ -70,7 +72,8 @@ impl Kind {
     }
 }
 
-/// A database of its own and the lock that guards it: files in a directory that is gone when dropped, or on the Postgres server that tests share.
+/// A database of its own and the lock that guards it: files in a directory that is gone when
+/// dropped, or on the Postgres server that tests share.
 pub struct Site {
     directory: tempfile::TempDir,
     url: String,
@@ -95,7 +98,8 @@ impl Site {
         Self { directory: tempfile::tempdir().unwrap(), url, lock_url: None }
     }
 
-    /// With an empty graph [`GRAPH`], and a first turn behind it: lock named, epoch seeded, version 1.
+    /// With an empty graph [`GRAPH`], and a first turn behind it: lock named, epoch seeded, version
+    /// 1.
     pub fn with_graph() -> Self {
         Self::with_graph_on(Kind::of_this_run())
     }
@@ -340,7 +344,8 @@ impl Server {
         self.child.wait().unwrap()
     }
 
-    /// Sends a signal, such as `STOP`: then every thread has stopped when this returns, and not a moment later.
+    /// Sends a signal, such as `STOP`: then every thread has stopped when this returns, and not a
+    /// moment later.
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill")
             .args([&format!("-{signal}"), &self.id().to_string()])
@@ -454,8 +459,8 @@ impl Client {
     }
 }
 
-/// Runs `body` in a process of its own with failpoints armed: they are read once in a process. `test` is the calling test's
-/// `module_path!()::name`, whose only statement this is.
+/// Runs `body` in a process of its own with failpoints armed: they are read once in a process.
+/// `test` is the calling test's `module_path!()::name`, whose only statement this is.
 pub fn in_child(test: &str, failpoints: &str, body: impl FnOnce()) {
     const CHILD: &str = "FENCEPOST_TEST_CHILD";
     let (_, test) = test.split_once("::").unwrap();

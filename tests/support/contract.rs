@@ -1,5 +1,6 @@
-//! Holds answers against the OpenAPI document: the status is documented for the route, the media type and the headers too, and a JSON
-//! body fits its schema. Knows of JSON Schema only what the document uses; a keyword beyond that is an error.
+//! Holds answers against the OpenAPI document: the status is documented for the route, the media
+//! type and the headers too, and a JSON body fits its schema. Knows of JSON Schema only what the
+//! document uses; a keyword beyond that is an error.
 
 use std::sync::LazyLock;
 

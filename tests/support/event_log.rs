@@ -1,5 +1,5 @@
-//! A second reader of exported logs, which shares no code with the first: it knows CloudEvents, SHA-256 and a naive graph, and panics at whatever is not as the
-//! documentation says.
+//! A second reader of exported logs, which shares no code with the first: it knows CloudEvents,
+//! SHA-256 and a naive graph, and panics at whatever is not as the documentation says.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

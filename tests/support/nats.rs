@@ -19,13 +19,15 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// The one that tests share which do not harm it. Every test takes a stream of its own on it. It takes large messages.
+    /// The one that tests share which do not harm it. Every test takes a stream of its own on it.
+    /// It takes large messages.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Nats> = OnceLock::new();
         SHARED.get_or_init(|| Self::start("max_payload: 8MB"))
     }
 
-    /// One that is the caller's own, with more lines of configuration. It keeps its streams over a restart.
+    /// One that is the caller's own, with more lines of configuration. It keeps its streams over a
+    /// restart.
     pub fn start(configuration: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = tempfile::Builder::new().prefix("fencepost-nats-").tempdir().unwrap();
@@ -37,10 +39,12 @@ impl Nats {
         server
     }
 
-    /// Starts the server, which must not be running, on what it has kept, and waits until it answers.
+    /// Starts the server, which must not be running, on what it has kept, and waits until it
+    /// answers.
     pub fn start_again(&mut self) {
         assert!(self.keeper.is_none(), "the server is running");
-        // The shell ends the server when it is told to, or when the test's process has ended, however it did: its standard input is closed then.
+        // The shell ends the server when it is told to, or when the test's process has ended,
+        // however it did: its standard input is closed then.
         let script = "nats-server -c nats.conf >>log 2>&1 & server=$!; read -r told; kill -KILL $server; wait $server 2>/dev/null; \
                       [ -n \"$told\" ] || rm -rf \"$PWD\"";
         let keeper = Command::new("sh")

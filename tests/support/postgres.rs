@@ -1,4 +1,5 @@
-//! Postgres servers that tests start for themselves, on free ports of 127.0.0.1, and databases on them.
+//! Postgres servers that tests start for themselves, on free ports of 127.0.0.1, and databases on
+//! them.
 
 use std::fs;
 use std::io::Write;
@@ -17,7 +18,8 @@ use super::wait_until;
 /// Starting takes a second or two, and recovery after a crash as long again.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// A server with a directory of its own. Ended at once, without farewell, when dropped or when the test's process dies.
+/// A server with a directory of its own. Ended at once, without farewell, when dropped or when the
+/// test's process dies.
 pub struct Postgres {
     directory: tempfile::TempDir,
     port: u16,
@@ -77,12 +79,13 @@ impl Postgres {
         server
     }
 
-    /// Starts the server, which must not be running, on its data as they are, and waits until it takes connections.
+    /// Starts the server, which must not be running, on its data as they are, and waits until it
+    /// takes connections.
     pub fn start_again(&mut self) {
         assert!(self.keeper.is_none(), "the server is running");
         let postgres = as_postgres(&program("postgres"));
-        // The shell ends the server when it is told to, or when the test's process has ended, however it did: its standard input is closed then, and
-        // nobody else is left to tidy up.
+        // The shell ends the server when it is told to, or when the test's process has ended,
+        // however it did: its standard input is closed then, and nobody else is left to tidy up.
         let script = "\"$@\" >>\"$LOG\" 2>&1 & server=$!; read -r told; kill -QUIT $server; wait $server; \
                       [ -n \"$told\" ] || rm -rf \"$DIRECTORY\"";
         let keeper = Command::new("sh")
@@ -121,7 +124,8 @@ impl Postgres {
         self.url(&name)
     }
 
-    /// Takes a database back, whoever is still connected to it: a thousand of them would fill a disk. One on a server that is gone is gone too.
+    /// Takes a database back, whoever is still connected to it: a thousand of them would fill a
+    /// disk. One on a server that is gone is gone too.
     pub fn drop_database(url: &str) {
         let (server, name) = url.rsplit_once('/').expect("a URL with a database");
         if let Ok(mut sql) = PgConnection::establish(&format!("{server}/postgres")) {

@@ -1,4 +1,5 @@
-//! A wire between a node and a Postgres server that counts what goes over it, and can be cut just when COMMIT is on it.
+//! A wire between a node and a Postgres server that counts what goes over it, and can be cut just
+//! when COMMIT is on it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -116,7 +117,8 @@ impl State {
     }
 }
 
-/// What a client sends, cut into messages: a first one without a kind, then a byte for the kind, four for the length, and the rest.
+/// What a client sends, cut into messages: a first one without a kind, then a byte for the kind,
+/// four for the length, and the rest.
 #[derive(Default)]
 struct Messages {
     pending: Vec<u8>,
@@ -124,7 +126,8 @@ struct Messages {
 }
 
 impl Messages {
-    /// How many messages that the server answers when it has done all before them ended with these bytes: Query and Sync.
+    /// How many messages that the server answers when it has done all before them ended with these
+    /// bytes: Query and Sync.
     fn count(&mut self, bytes: &[u8]) -> usize {
         self.pending.extend_from_slice(bytes);
         let mut count = 0;

@@ -35,10 +35,12 @@ impl Redis {
         server
     }
 
-    /// Starts the server, which must not be running, on what it has kept, and waits until it answers.
+    /// Starts the server, which must not be running, on what it has kept, and waits until it
+    /// answers.
     pub fn start_again(&mut self) {
         assert!(self.keeper.is_none(), "the server is running");
-        // The shell ends the server when it is told to, or when the test's process has ended, however it did: its standard input is closed then.
+        // The shell ends the server when it is told to, or when the test's process has ended,
+        // however it did: its standard input is closed then.
         let script = "redis-server \"$@\" >>log 2>&1 & server=$!; read -r told; kill -KILL $server; wait $server 2>/dev/null; \
                       [ -n \"$told\" ] || rm -rf \"$PWD\"";
         let keeper = Command::new("sh")

@@ -1,4 +1,5 @@
-//! Requests of every kind, at random from a seed: what they ask for is done, refused by each of the rules, or changes nothing.
+//! Requests of every kind, at random from a seed: what they ask for is done, refused by each of the
+//! rules, or changes nothing.
 
 use fencepost::design::Write;
 use fencepost::graph::{
@@ -28,7 +29,8 @@ impl Requests {
         Self { choices: Choices(seed), graph: Graph::default(), keyed: Vec::new() }
     }
 
-    /// Some have an idempotency key: a new one, that of an earlier request, or one that belongs to another request.
+    /// Some have an idempotency key: a new one, that of an earlier request, or one that belongs to
+    /// another request.
     pub fn next(&mut self) -> Write {
         let known_keys = self.keyed.len();
         if known_keys > 0 && self.choices.below(8) == 0 {

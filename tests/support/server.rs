@@ -1,5 +1,6 @@
-//! The real binary, serving a fresh database on a port of its own, and a client that sends just the bytes it is told to: no path is
-//! tidied, no header added unasked. Every answer is held against the OpenAPI document.
+//! The real binary, serving a fresh database on a port of its own, and a client that sends just the
+//! bytes it is told to: no path is tidied, no header added unasked. Every answer is held against
+//! the OpenAPI document.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -207,7 +208,8 @@ impl Request {
 
     pub fn send(self) -> Answer {
         let mut stream = self.open();
-        // A server that has already refused may close before it has read everything; its answer is what counts.
+        // A server that has already refused may close before it has read everything; its answer is
+        // what counts.
         let _ = stream.write_all(&self.body);
         self.answer(stream)
     }

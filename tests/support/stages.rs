@@ -1,4 +1,5 @@
-//! A real store and a real lock that let a test come in between, or forget like a server that was started anew.
+//! A real store and a real lock that let a test come in between, or forget like a server that was
+//! started anew.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -147,7 +148,8 @@ impl GraphStore for Interrupted {
 /// What a lock server remembers: which run this is, and the last token given in it.
 pub type Memory = (String, Option<FencingToken>);
 
-/// A lock for one graph whose memory can be looked at and replaced, as by a restart, an older dump, or keys evicted.
+/// A lock for one graph whose memory can be looked at and replaced, as by a restart, an older dump,
+/// or keys evicted.
 #[derive(Clone, Default)]
 pub struct Forgetful(Arc<ForgetfulState>);
 

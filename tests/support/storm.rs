@@ -1,5 +1,6 @@
-//! A storm of conflicting writes against servers, and the check of what it leaves behind. The check shares no code with what it checks:
-//! it reads the rows, replays the change log by a model of its own, and compares.
+//! A storm of conflicting writes against servers, and the check of what it leaves behind. The check
+//! shares no code with what it checks: it reads the rows, replays the change log by a model of its
+//! own, and compares.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::RwLock;
@@ -62,8 +63,9 @@ pub struct Field {
 const JOBS: usize = 12;
 const DATASETS: usize = 16;
 
-/// One client: `writes` writes, each of a job that reads and writes at random, so that many would break a rule. A write that was not
-/// answered, or refused for now, is sent again to the next server under its own key.
+/// One client: `writes` writes, each of a job that reads and writes at random, so that many would
+/// break a rule. A write that was not answered, or refused for now, is sent again to the next
+/// server under its own key.
 pub fn client(field: &Field, number: usize, first_server: usize, writes: usize) -> Told {
     let mut choices = Choices(number as u64);
     let mut client = Client::new();
@@ -247,8 +249,9 @@ impl Model {
     }
 }
 
-/// Checks everything that must always hold of [`GRAPH`], between any two transactions: versions dense and unique, the chain of hashes unbroken,
-/// tokens rising, the rows equal to the replayed log, the rules kept.
+/// Checks everything that must always hold of [`GRAPH`], between any two transactions: versions
+/// dense and unique, the chain of hashes unbroken, tokens rising, the rows equal to the replayed
+/// log, the rules kept.
 pub fn audit(site: &Site) -> Audit {
     audit_graph(&mut site.sql(), GRAPH)
 }

@@ -1,4 +1,5 @@
-//! A client of a live tail that may stop reading at any byte, and takes apart by itself what HTTP and server-sent events put together.
+//! A client of a live tail that may stop reading at any byte, and takes apart by itself what HTTP
+//! and server-sent events put together.
 
 use std::io::Read;
 use std::net::TcpStream;

@@ -1,4 +1,5 @@
-//! A wire between nodes and a Redis server that can lose an answer, hold a command up, be cut, and be led to another server.
+//! A wire between nodes and a Redis server that can lose an answer, hold a command up, be cut, and
+//! be led to another server.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,7 +14,8 @@ use super::{limit, wait_until};
 pub enum Fate {
     /// The server does it; its answer is lost and the connection with it.
     AnswerLost,
-    /// The connection is lost, and the server gets the command only when [`Wire::let_go`] is called.
+    /// The connection is lost, and the server gets the command only when [`Wire::let_go`] is
+    /// called.
     HeldUp,
 }
 

@@ -38,7 +38,8 @@ pub struct Outcome {
     pub most: u64,
     contenders: usize,
     pub longest_wait: Duration,
-    /// How often anyone was inside, and what the counter under the lock says: less, if two were inside at once.
+    /// How often anyone was inside, and what the counter under the lock says: less, if two were
+    /// inside at once.
     pub entered: u64,
     pub counted: u64,
 }

@@ -1,7 +1,9 @@
-//! Fencepost's Redis lock beside the lock crates that do part of the same job, on one Redis, in one run. `README.md` has the figures.
+//! Fencepost's Redis lock beside the lock crates that do part of the same job, on one Redis, in one
+//! run. `README.md` has the figures.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml`, with ` -- sweep` to try every crate with many retry intervals instead. Starts a
-//! Redis of its own: `redis-server` must be installed.
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml`, with ` -- sweep` to try every
+//! crate with many retry intervals instead. Starts a Redis of its own: `redis-server` must be
+//! installed.
 
 mod contest;
 mod locks;
@@ -47,7 +49,8 @@ fn plan(contenders: usize, time: Duration) -> Plan {
     Plan { contenders, time, stay: Duration::ZERO }
 }
 
-/// What is compared: the crates as they come, and with what [`sweep`] has shown to be best: for the number of hand-offs, and for those to another.
+/// What is compared: the crates as they come, and with what [`sweep`] has shown to be best: for the
+/// number of hand-offs, and for those to another.
 fn subjects() -> Vec<Subject> {
     let on = |runtime| {
         move |lock, retry: Option<u64>| Subject {

@@ -1,4 +1,5 @@
-//! A service over HTTP, of one node or several: one keep-alive connection a client, nothing sent twice.
+//! A service over HTTP, of one node or several: one keep-alive connection a client, nothing sent
+//! twice.
 
 use std::io;
 use std::sync::OnceLock;
@@ -92,8 +93,9 @@ impl Target for HttpTarget {
     }
 }
 
-/// Looks a server's name up once; for an agent that asks one server only. ureq's own starts a thread for every request, even on a connection that is
-/// open: on processors that driver and server share, it took more of them than a server that reads.
+/// Looks a server's name up once; for an agent that asks one server only. ureq's own starts a
+/// thread for every request, even on a connection that is open: on processors that driver and
+/// server share, it took more of them than a server that reads.
 #[derive(Debug, Default)]
 struct OnceResolver {
     resolver: DefaultResolver,
@@ -148,7 +150,8 @@ impl Message {
         Self { method: Method::DELETE, url, body: None, if_none_match: None }
     }
 
-    /// A PUT whose path says all. Its empty body is announced as such: without one, ureq would begin a body of unknown length.
+    /// A PUT whose path says all. Its empty body is announced as such: without one, ureq would
+    /// begin a body of unknown length.
     fn bare_put(url: String) -> Self {
         Self { method: Method::PUT, url, body: Some(Vec::new()), if_none_match: None }
     }

@@ -1,10 +1,11 @@
 //! `flock` on one named file, with a time limit, by one contender at a time.
 //!
-//! `flock` can try, or wait for ever. So it is tried first; only when that fails does a helper thread wait in the
-//! kernel and report back. A contender whose time is up leaves its helper behind, since nothing can call it back. Such
-//! an orphan gives the lock back the moment that it gets it, and so is in nobody's way; until then the next contender
-//! that has to wait adopts it rather than starting another. So there is at most one helper for each file, however many
-//! waits run out.
+//! `flock` can try, or wait for ever. So it is tried first; only when that fails does a helper
+//! thread wait in the kernel and report back. A contender whose time is up leaves its helper
+//! behind, since nothing can call it back. Such an orphan gives the lock back the moment that it
+//! gets it, and so is in nobody's way; until then the next contender that has to wait adopts it
+//! rather than starting another. So there is at most one helper for each file, however many waits
+//! run out.
 //!
 //! Knows files and descriptors; knows nothing of keys, tokens or records.
 
@@ -22,14 +23,15 @@ use crate::lock::{LockError, Mode};
 /// Open descriptors that are kept for the next grant, for each file.
 const IDLE_MAX: usize = 4;
 
-/// How often one wait puts up with finding the file replaced. Once is an operator who tidied up; more is a mistake.
+/// How often one wait puts up with finding the file replaced. Once is an operator who tidied up;
+/// more is a mistake.
 const REPLACED_MAX: usize = 8;
 
 /// A helper does nothing but call the kernel; hundreds of graphs may each have one.
 const HELPER_STACK_BYTES: usize = 64 * 1024;
 
-/// Which file a descriptor is open on. Numbers of inodes are used again, at once on some file systems, but not with the
-/// same time of birth, which no copying tool can set.
+/// Which file a descriptor is open on. Numbers of inodes are used again, at once on some file
+/// systems, but not with the same time of birth, which no copying tool can set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {
     pub(super) device: u64,
@@ -46,7 +48,8 @@ impl From<&Metadata> for FileId {
     }
 }
 
-/// A descriptor of its own: `flock` excludes between descriptions of open files, also within one process.
+/// A descriptor of its own: `flock` excludes between descriptions of open files, also within one
+/// process.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub(super) file: File,
@@ -73,8 +76,8 @@ impl LockFile {
         attempt.is_some_and(|attempt| matches!(*lock(&attempt.state), AttemptState::Waiting { .. }))
     }
 
-    /// Takes the lock on the file that is at the path now; `None` when the deadline comes first. The caller sees to it
-    /// that no other thread of this object is in here at the same time.
+    /// Takes the lock on the file that is at the path now; `None` when the deadline comes first.
+    /// The caller sees to it that no other thread of this object is in here at the same time.
     pub(super) fn lock(
         &self,
         mode: Mode,
@@ -85,7 +88,8 @@ impl LockFile {
 
     /// Gives the lock back, and keeps the descriptor for another time.
     pub(super) fn unlock(&self, open: OpenFile) {
-        // Not left to closing: a child that is just being started may still have a copy of the descriptor.
+        // Not left to closing: a child that is just being started may still have a copy of the
+        // descriptor.
         match open.file.unlock() {
             Ok(()) => self.keep(open),
             Err(error) => {
@@ -116,8 +120,8 @@ impl LockFile {
                     None => return Ok(None),
                 }
             };
-            // Only now is it certain, for the file could be replaced until the lock was held. Two processes that locked
-            // different files of one name would both be let in.
+            // Only now is it certain, for the file could be replaced until the lock was held. Two
+            // processes that locked different files of one name would both be let in.
             if self.is_current(&granted)? || failpoint::is_off("lock.file.replaced") {
                 return Ok(Some(granted));
             }
@@ -127,7 +131,8 @@ impl LockFile {
         Err(io::Error::other("the file is replaced by another one again and again"))
     }
 
-    /// Waits for a helper: the orphan of an earlier wait, if there is one on the same file, or a new one.
+    /// Waits for a helper: the orphan of an earlier wait, if there is one on the same file, or a
+    /// new one.
     fn wait_for(
         &self,
         open: OpenFile,
@@ -203,7 +208,8 @@ pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Creates a directory that only its owner can enter: who can open a lock file can hold everyone up.
+/// Creates a directory that only its owner can enter: who can open a lock file can hold everyone
+/// up.
 pub(super) fn create_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
@@ -219,7 +225,8 @@ struct Attempt {
 
 #[derive(Debug)]
 enum AttemptState {
-    /// The helper waits in the kernel; `wanted` is what the contender wants of it, `None` if it has left.
+    /// The helper waits in the kernel; `wanted` is what the contender wants of it, `None` if it has
+    /// left.
     Waiting { wanted: Option<Mode> },
     /// The helper has ended and the contender has yet to look.
     Reported(io::Result<OpenFile>),
@@ -239,8 +246,9 @@ impl Attempt {
         Ok(attempt)
     }
 
-    /// Asks an orphan for the lock in `mode`; false if it comes too late. Any mode will do: `mode` was tried just now
-    /// and would block, so the orphan does not wait for more than the contender would.
+    /// Asks an orphan for the lock in `mode`; false if it comes too late. Any mode will do: `mode`
+    /// was tried just now and would block, so the orphan does not wait for more than the contender
+    /// would.
     fn adopt(&self, mode: Mode) -> bool {
         match &mut *lock(&self.state) {
             AttemptState::Waiting { wanted } => {
@@ -285,7 +293,8 @@ impl Attempt {
                     let _ = open.file.unlock();
                     return;
                 }
-                // Adopted for the other mode meanwhile. The kernel gives up the one before it waits for the other.
+                // Adopted for the other mode meanwhile. The kernel gives up the one before it waits
+                // for the other.
                 (Some(wanted), Ok(())) if wanted != mode => mode = wanted,
                 (_, locked) => {
                     *state = AttemptState::Reported(locked.map(|()| open));

@@ -1,5 +1,6 @@
-//! What a lock file says about the exclusive grants given so far. Text, so that an operator can read it; of one length,
-//! so that one write replaces it; with a checksum, so that half of one is never believed.
+//! What a lock file says about the exclusive grants given so far. Text, so that an operator can
+//! read it; of one length, so that one write replaces it; with a checksum, so that half of one is
+//! never believed.
 //!
 //! Knows how it is written and what makes it trustworthy; takes no lock.
 
@@ -26,8 +27,8 @@ const READ_MAX_BYTES: usize = 512;
 pub(super) struct Record {
     /// Which run of counting this is; 32 hexadecimal digits.
     pub(super) incarnation: String,
-    /// The boot in which it was written. The page cache outlives a process, not the machine: after a crash of the
-    /// machine the file may be older than the tokens given.
+    /// The boot in which it was written. The page cache outlives a process, not the machine: after
+    /// a crash of the machine the file may be older than the tokens given.
     pub(super) boot: String,
     /// The file in which it was written. A copy, put back later, is older than the tokens given.
     pub(super) file: FileId,
@@ -48,8 +49,9 @@ impl Record {
         Ok(trusted.then_some(record))
     }
 
-    /// Writes the record over the one before it. One write within one page: a process that is killed in the middle of
-    /// it leaves the old one, the new one, or one whose checksum is wrong. Not synced, see [`Record::boot`].
+    /// Writes the record over the one before it. One write within one page: a process that is
+    /// killed in the middle of it leaves the old one, the new one, or one whose checksum is wrong.
+    /// Not synced, see [`Record::boot`].
     pub(super) fn write(&self, file: &File) -> io::Result<()> {
         let text = self.render();
         let written = file.write_at(text.as_bytes(), 0)?;
@@ -84,7 +86,8 @@ impl Record {
                 field("counter")?.parse().ok()?,
             )?,
         };
-        // What is not what would have been written is damaged: the first line, the checksum and the end included.
+        // What is not what would have been written is damaged: the first line, the checksum and the
+        // end included.
         (record.render() == text || failpoint::is_off("lock.file.checksum")).then_some(record)
     }
 

@@ -1,5 +1,5 @@
-//! One session on the server, and the few statements that the lock is made of. Each is prepared once in a session and is one round trip from then
-//! on. The migrations say what is behind them.
+//! One session on the server, and the few statements that the lock is made of. Each is prepared
+//! once in a session and is one round trip from then on. The migrations say what is behind them.
 
 use std::fmt::Display;
 use std::io;
@@ -28,8 +28,9 @@ diesel::table! {
     }
 }
 
-/// What a role or a database may be set to and a session that holds a lock, or waits for one, must not be: ended or cancelled after a while, or
-/// reading the epoch as it was before the wait. Those that a server does not know are not set.
+/// What a role or a database may be set to and a session that holds a lock, or waits for one, must
+/// not be: ended or cancelled after a while, or reading the epoch as it was before the wait. Those
+/// that a server does not know are not set.
 const SET_UP: &str = "SELECT set_config(name, CASE name \
         WHEN 'default_transaction_isolation' THEN 'read committed' \
         WHEN 'application_name' THEN left(setting, 50) || ' lock' \
@@ -37,12 +38,14 @@ const SET_UP: &str = "SELECT set_config(name, CASE name \
     FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout', \
         'default_transaction_isolation', 'application_name')";
 
-/// The run: which server, which of its timelines, since when it runs, and which of its databases. None can change under a session.
+/// The run: which server, which of its timelines, since when it runs, and which of its databases.
+/// None can change under a session.
 const RUN: &str = "SELECT concat_ws('-', system_identifier, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), \
         (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, pg_database.oid) AS value \
     FROM pg_control_system(), pg_database WHERE datname = current_database()";
 
-/// Who holds an advisory lock or waits for it, longest waiter first. A 64-bit name is listed in two halves.
+/// Who holds an advisory lock or waits for it, longest waiter first. A 64-bit name is listed in two
+/// halves.
 const LISTED: &str = "SELECT mode LIKE 'Exclusive%' AS exclusive, granted,         concat_ws(' ', 'process', pid, 'of', coalesce(host(client_addr), 'this machine') || ',', application_name) AS who     FROM pg_locks JOIN pg_stat_activity USING (pid)     WHERE locktype = 'advisory' AND objsubid = 1 AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())         AND (classid::bigint << 32) | objid::bigint = $1 ORDER BY waitstart, pid";
 
 #[derive(QueryableByName)]
@@ -147,7 +150,8 @@ impl Session {
         Ok(())
     }
 
-    /// Who holds the lock and who waits. The last token is not known: what counts is shared by all locks.
+    /// Who holds the lock and who waits. The last token is not known: what counts is shared by all
+    /// locks.
     pub(super) fn inspect(&mut self, key: &LockKey) -> Result<Inspection, LockError> {
         let failed = |error| unavailable("cannot inspect the lock", error);
         let listed = diesel::sql_query(LISTED).bind::<BigInt, _>(advisory(key));
@@ -185,13 +189,15 @@ impl Session {
     }
 }
 
-/// An advisory lock has a number for a name. Two keys with the same number would wait for each other without need, and be none the worse.
+/// An advisory lock has a number for a name. Two keys with the same number would wait for each
+/// other without need, and be none the worse.
 fn advisory(key: &LockKey) -> i64 {
     let digest = Sha256::digest(key.to_string());
     i64::from_be_bytes(std::array::from_fn(|at| digest[at]))
 }
 
-/// The wait as `take_lock` wants it: rounded up, and for ever when it is too long for the server to count.
+/// The wait as `take_lock` wants it: rounded up, and for ever when it is too long for the server to
+/// count.
 fn whole_ms(wait: Duration) -> i32 {
     i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(-1)
 }

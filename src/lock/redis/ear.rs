@@ -1,5 +1,6 @@
-//! The subscription on which this process is told what was handed over to it. No thread of its own listens: of the threads that wait for a lock, one
-//! does, for all of them. So the one that is meant is most often woken by the message itself.
+//! The subscription on which this process is told what was handed over to it. No thread of its own
+//! listens: of the threads that wait for a lock, one does, for all of them. So the one that is
+//! meant is most often woken by the message itself.
 //!
 //! Whoever stops waiting calls another if nobody listens any more.
 
@@ -15,10 +16,12 @@ use super::script::HandOver;
 use crate::failpoint;
 use crate::lock::gate::lock;
 
-/// How long a thread listens before it looks up: the housekeeper may have found out what no message told.
+/// How long a thread listens before it looks up: the housekeeper may have found out what no message
+/// told.
 const LISTENS_FOR: Duration = Duration::from_millis(250);
 
-/// How often in a row nothing may be heard, though a sign of life was sent each time, before the connection is given up.
+/// How often in a row nothing may be heard, though a sign of life was sent each time, before the
+/// connection is given up.
 const SILENCES_MAX: u32 = 4;
 
 /// See the module.
@@ -76,7 +79,8 @@ impl Subscription {
             self.connection.set_read_timeout(Some(wait))?;
             self.timeout = wait;
         }
-        // Not as the answer to a command: the client would skip the next message for each that did not come in time.
+        // Not as the answer to a command: the client would skip the next message for each that did
+        // not come in time.
         let mut messages = self.connection.as_pubsub();
         let message = messages.get_message();
         // Dropped, it would unsubscribe. It holds nothing.

@@ -1,5 +1,6 @@
-//! The thread that renews what this process holds and the places in which it waits, finds out what messages did not tell, and sends again the
-//! releases whose answers were lost. On a connection of its own.
+//! The thread that renews what this process holds and the places in which it waits, finds out what
+//! messages did not tell, and sends again the releases whose answers were lost. On a connection of
+//! its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -116,7 +117,8 @@ impl Node {
         }
     }
 
-    /// Renews what the requests, all of one lock, hold, or their places in line, and notes what is said of each. The server's time in microseconds.
+    /// Renews what the requests, all of one lock, hold, or their places in line, and notes what is
+    /// said of each. The server's time in microseconds.
     pub(super) fn renew(
         &self,
         link: &mut Link,
@@ -137,7 +139,8 @@ impl Node {
         Ok(now_us)
     }
 
-    /// Tells the server once more that a request is over. When it must have expired anyway, that is left.
+    /// Tells the server once more that a request is over. When it must have expired anyway, that is
+    /// left.
     fn release_again(&self, request: &Arc<Request>, link: &mut Option<Link>) {
         let Stage::Ending { since } = request.state().stage else { return };
         let sealed = request.state().sealed;
@@ -165,7 +168,8 @@ impl Node {
     }
 }
 
-/// Between four and six fifths of it: so that processes that were started together do not go on together.
+/// Between four and six fifths of it: so that processes that were started together do not go on
+/// together.
 fn jittered(time: Duration) -> Duration {
     let mut random = [0];
     let _ = getrandom::fill(&mut random);

@@ -10,7 +10,8 @@ use super::script::{Call, Keys, text_of, unexpected};
 use super::{Node, unavailable};
 use crate::lock::{FencingToken, Inspection, LockError, LockKey, Mode, Participant};
 
-/// Refuses a server that the script does not run on, and warns of one that may drop the lock's keys.
+/// Refuses a server that the script does not run on, and warns of one that may drop the lock's
+/// keys.
 pub(super) fn check_server(server: &Server) -> Result<(), LockError> {
     let failed = |error| unavailable("cannot open the Redis lock", error);
     let mut connection = server.connect().map_err(failed)?;

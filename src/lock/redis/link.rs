@@ -1,5 +1,6 @@
-//! Connections to the server. A release is sent and its answer read later, before the next one on the same connection: nobody waits for it. A
-//! connection on which an answer was lost, late or not understood is thrown away.
+//! Connections to the server. A release is sent and its answer read later, before the next one on
+//! the same connection: nobody waits for it. A connection on which an answer was lost, late or not
+//! understood is thrown away.
 
 use std::collections::VecDeque;
 use std::io;
@@ -108,7 +109,8 @@ impl Link {
         Ok(())
     }
 
-    /// Reads the answers that were not waited for. A release that failed stays open and is sent again by the housekeeper.
+    /// Reads the answers that were not waited for. A release that failed stays open and is sent
+    /// again by the housekeeper.
     pub(super) fn settle(&mut self, requests: &Requests) -> Result<(), RedisError> {
         while let Some(request) = self.unread.pop_front() {
             match self.receive() {
@@ -126,7 +128,8 @@ impl Link {
     }
 }
 
-/// The connections of a process, a bounded number: however many threads ask at once, each needs one for a round trip only.
+/// The connections of a process, a bounded number: however many threads ask at once, each needs one
+/// for a round trip only.
 #[derive(Default)]
 pub(super) struct Links {
     state: Mutex<Open>,
@@ -141,7 +144,8 @@ struct Open {
 }
 
 impl Links {
-    /// Runs `body` on a connection. If it fails, the idle ones are dropped too: they may have been lost with it.
+    /// Runs `body` on a connection. If it fails, the idle ones are dropped too: they may have been
+    /// lost with it.
     pub(super) fn with<T>(
         &self,
         server: &Server,

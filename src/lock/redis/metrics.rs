@@ -1,4 +1,5 @@
-//! What only this lock can tell, for `/metrics`. How long is waited and held is measured for all locks alike, by whoever uses them.
+//! What only this lock can tell, for `/metrics`. How long is waited and held is measured for all
+//! locks alike, by whoever uses them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

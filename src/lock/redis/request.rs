@@ -1,5 +1,6 @@
-//! Requests of this process, from before they are sent until the server has been told that they are over: the one thing that the threads of a
-//! lock share. A request's mutex is held for a few assignments, never across I/O.
+//! Requests of this process, from before they are sent until the server has been told that they are
+//! over: the one thing that the threads of a lock share. A request's mutex is held for a few
+//! assignments, never across I/O.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! The script in `lock.lua`, as calls and answers with types. Knows the wire, no connection and no thread.
+//! The script in `lock.lua`, as calls and answers with types. Knows the wire, no connection and no
+//! thread.
 
 use std::borrow::Cow;
 use std::time::Duration;

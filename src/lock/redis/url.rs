@@ -1,10 +1,12 @@
-//! Where a Redis server is, and who asks it. Told without the password, and remembered without the user.
+//! Where a Redis server is, and who asks it. Told without the password, and remembered without the
+//! user.
 
 use std::fmt;
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
 
-/// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss://…` for TLS, or `redis+unix:///PATH[?db=DATABASE&user=…&pass=…]`.
+/// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss://…` for TLS, or
+/// `redis+unix:///PATH[?db=DATABASE&user=…&pass=…]`.
 #[derive(Clone)]
 pub struct RedisUrl {
     info: ConnectionInfo,

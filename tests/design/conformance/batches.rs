@@ -1,4 +1,5 @@
-//! Writes that wait for one turn are served together, as if one by one; or one by one, where the design shares no turns.
+//! Writes that wait for one turn are served together, as if one by one; or one by one, where the
+//! design shares no turns.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::mpsc;
@@ -18,7 +19,8 @@ use crate::support::cluster::{GRAPH, LIMIT, name, wait_until};
 use crate::support::requests::Requests;
 use crate::support::storm::{audit, audit_graph};
 
-/// Puts `writes` in line while nobody can take a turn, so that one turn serves them all, if turns are shared; says what each was answered.
+/// Puts `writes` in line while nobody can take a turn, so that one turn serves them all, if turns
+/// are shared; says what each was answered.
 fn served_together(fixture: &impl Fixture, node: &Service, writes: Vec<Write>) -> Vec<Verdict> {
     let count = writes.len();
     let before = (
@@ -64,7 +66,8 @@ pub fn writes_in_line_are_served_together_each_with_its_own_verdict(fixture: &im
     assert_eq!(transactions.len() as u64, fixture.turns_for(100), "one transaction for a turn");
 }
 
-/// Accepted, rejected, changing nothing, judged only, conditional, with a key: each seeing those before it.
+/// Accepted, rejected, changing nothing, judged only, conditional, with a key: each seeing those
+/// before it.
 fn of_every_kind() -> Vec<Write> {
     vec![
         changeset([put_job("a", &["x"], &["y"])]),
@@ -232,7 +235,8 @@ fn kind_of(write: &Write, verdict: &Verdict) -> &'static str {
     }
 }
 
-/// All of a batch is judged, and its transaction cannot begin: nobody may know yet, whatever the verdict.
+/// All of a batch is judged, and its transaction cannot begin: nobody may know yet, whatever the
+/// verdict.
 pub fn no_verdict_of_a_batch_leaves_before_its_commit(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     accepted(&node, [put_dataset("d")]);
@@ -409,7 +413,8 @@ pub fn a_frozen_graph_takes_reads_and_no_writes(fixture: &impl Fixture) {
     assert_eq!(accepted(&node, [put_dataset("e")]), 2);
 }
 
-/// A read is at a version that was read after it came; many that came meanwhile share one look, if the design shares turns.
+/// A read is at a version that was read after it came; many that came meanwhile share one look, if
+/// the design shares turns.
 pub fn reads_in_line_are_served_by_one_look(fixture: &impl Fixture) {
     let node = fixture.node_with(Limits { turn_threads: 1, ..unhurried() });
     node.create_graph_and_wait(&name(GRAPH)).unwrap();

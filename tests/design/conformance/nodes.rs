@@ -20,7 +20,8 @@ pub fn each_node_sees_at_once_what_the_other_has_answered(fixture: &impl Fixture
     }
 }
 
-/// Each changeset moves two jobs together; a reader that saw one of them moved alone saw half of it.
+/// Each changeset moves two jobs together; a reader that saw one of them moved alone saw half of
+/// it.
 pub fn readers_never_see_a_version_go_back_or_half_a_changeset(fixture: &impl Fixture) {
     let nodes = [fixture.node_with_graph(), fixture.node()];
     let pair = |n: usize| {

@@ -7,7 +7,8 @@ use crate::support::nats::Nats;
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
 
-/// Whatever is told while the engine is away, nothing is lost or doubled when the exporter asks and goes on.
+/// Whatever is told while the engine is away, nothing is lost or doubled when the exporter asks and
+/// goes on.
 fn an_exporter_outlives_its_engine<E>(
     place: &Place,
     mut engine: E,
@@ -69,7 +70,8 @@ fn an_exporter_to_postgres_outlives_its_server() {
     an_exporter_outlives_its_engine(&place, postgres, Postgres::crash, Postgres::start_again);
 }
 
-/// A Redis that keeps nothing has an empty log when it comes back. An exporter that does not look writes nothing there; one that does begins anew.
+/// A Redis that keeps nothing has an empty log when it comes back. An exporter that does not look
+/// writes nothing there; one that does begins anew.
 #[test]
 fn an_exporter_notices_that_redis_forgot_all() {
     let mut redis = Redis::start(&[]);

@@ -1,4 +1,5 @@
-//! What only a table shows: two transactions beside each other, an answer that is lost, and several graphs.
+//! What only a table shows: two transactions beside each other, an answer that is lost, and several
+//! graphs.
 
 use std::thread;
 
@@ -18,8 +19,9 @@ struct Count {
     count: i64,
 }
 
-/// Both have seen the log empty. The one that is later to begin holds the earlier version, and would write before a beginning that does not know of it. The table
-/// holds each up after it has compared, until the test lets go.
+/// Both have seen the log empty. The one that is later to begin holds the earlier version, and
+/// would write before a beginning that does not know of it. The table holds each up after it has
+/// compared, until the test lets go.
 #[test]
 fn two_that_begin_in_transactions_beside_each_other_do_not_mix() {
     let url = Postgres::shared().new_database();

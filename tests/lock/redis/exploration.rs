@@ -1,12 +1,15 @@
-//! Looks at all that can come of the specified lock with a few clients and a few faults: every order in which they ask, are granted, are told, claim,
-//! seal, write, stall, wake and release, while messages are lost, clients crash and the server forgets.
+//! Looks at all that can come of the specified lock with a few clients and a few faults: every
+//! order in which they ask, are granted, are told, claim, seal, write, stall, wake and release,
+//! while messages are lost, clients crash and the server forgets.
 //!
-//! In each state that can be reached: two that surely hold it both read; tokens rise; what a stale holder writes is refused; whoever waits is granted
-//! if all that live go on and messages flow, and is not overtaken more often than the lock promises. With a rule or a guard taken out, the shortest
-//! way to what goes wrong is found.
+//! In each state that can be reached: two that surely hold it both read; tokens rise; what a stale
+//! holder writes is refused; whoever waits is granted if all that live go on and messages flow, and
+//! is not overtaken more often than the lock promises. With a rule or a guard taken out, the
+//! shortest way to what goes wrong is found.
 //!
-//! A call is made, carried out and answered at one moment, or its answer is lost: a slow answer leaves a holder less time to be sure in. Time is counted
-//! in units, and always as what is left: so what differs only in when it happens is one state. Knows the specification and no server.
+//! A call is made, carried out and answered at one moment, or its answer is lost: a slow answer
+//! leaves a holder less time to be sure in. Time is counted in units, and always as what is left:
+//! so what differs only in when it happens is one state. Knows the specification and no server.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -48,7 +51,8 @@ struct Scope {
     writers: &'static [u8],
     /// How often each reader may ask.
     readers: &'static [u8],
-    /// How often a client crashes, or stalls until it has lost something; an answer or a message is lost; or the server forgets.
+    /// How often a client crashes, or stalls until it has lost something; an answer or a message is
+    /// lost; or the server forgets.
     faults: u8,
     /// The server may lose all it knows.
     forgets: bool,
@@ -63,7 +67,8 @@ impl Scope {
         !self.without_guards.contains(&guard)
     }
 
-    /// Nothing is taken out. Otherwise clients keep their numbers, so that one can follow what they do.
+    /// Nothing is taken out. Otherwise clients keep their numbers, so that one can follow what they
+    /// do.
     fn is_whole(&self) -> bool {
         self.without.is_empty() && self.without_guards.is_empty()
     }
@@ -579,7 +584,8 @@ impl World {
                     incarnation: grant.incarnation,
                 }
             }
-            // Somebody has sealed or raised meanwhile, or it does not hold the lock any more: it gives up.
+            // Somebody has sealed or raised meanwhile, or it does not hold the lock any more: it
+            // gives up.
             (None, _) => return client.end(),
         };
     }
@@ -662,9 +668,11 @@ impl World {
         });
     }
 
-    /// Gives the clients of one kind their numbers in an order of their own: which of two did something makes no difference.
+    /// Gives the clients of one kind their numbers in an order of their own: which of two did
+    /// something makes no difference.
     fn renumber(&mut self) {
-        // All that is known of a client but its number: of two that have the same, either may be the first.
+        // All that is known of a client but its number: of two that have the same, either may be
+        // the first.
         let lock = &self.lock;
         let order = |client: &Client| {
             let request = client.request;
@@ -860,7 +868,8 @@ impl Explored {
         None
     }
 
-    /// Follows what comes next if all goes well, from everywhere, to its end: there nobody waits, and it does not come back to where it was.
+    /// Follows what comes next if all goes well, from everywhere, to its end: there nobody waits,
+    /// and it does not come back to where it was.
     fn follow(&mut self) {
         const ON_THE_WAY: usize = usize::MAX;
         let mut steps_left: Vec<Option<usize>> = vec![None; self.states.len()];

@@ -1,5 +1,6 @@
-//! What a network, a server and other processes do to the lock, each against a real server. Leases are short here, so that they run out while one
-//! looks on; that a lease has run out is seen by another's grant, never by a clock.
+//! What a network, a server and other processes do to the lock, each against a real server. Leases
+//! are short here, so that they run out while one looks on; that a lease has run out is seen by
+//! another's grant, never by a clock.
 
 use std::sync::Arc;
 use std::thread;

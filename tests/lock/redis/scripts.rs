@@ -1,8 +1,10 @@
-//! Holds the script to its specification: both are asked the same, and after each step must have given the same answer, sent the same messages and
-//! keep the same state. Random steps on a real server.
+//! Holds the script to its specification: both are asked the same, and after each step must have
+//! given the same answer, sent the same messages and keep the same state. Random steps on a real
+//! server.
 //!
-//! The script goes by the server's clock, which nobody can put forward. So all ends that it keeps are put back instead. Terms are hours and steps
-//! are minutes: the milliseconds that really pass make no difference.
+//! The script goes by the server's clock, which nobody can put forward. So all ends that it keeps
+//! are put back instead. Terms are hours and steps are minutes: the milliseconds that really pass
+//! make no difference.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -474,7 +476,8 @@ impl<'s> Pair<'s> {
         request.filter(|request| !self.crashed.contains(&request.process))
     }
 
-    /// Does the step in both: what was specified, and what came of it. `None`: there is nobody to do it.
+    /// Does the step in both: what was specified, and what came of it. `None`: there is nobody to
+    /// do it.
     fn take(&mut self, step: &Step) -> Option<(Outcome, Outcome)> {
         let server = &self.server;
         let name = |request| self.scripted.name_of(request);

@@ -1,7 +1,9 @@
-//! What the lock of one graph means: a state machine, and each operation on it with its answer and the messages that it sends. `scripts` holds the real
-//! script to it, `exploration` looks at all that can come of it.
+//! What the lock of one graph means: a state machine, and each operation on it with its answer and
+//! the messages that it sends. `scripts` holds the real script to it, `exploration` looks at all
+//! that can come of it.
 //!
-//! Times are milliseconds of the server's clock. Knows the lock's modes and tokens, nothing else: no server, no connection, no key.
+//! Times are milliseconds of the server's clock. Knows the lock's modes and tokens, nothing else:
+//! no server, no connection, no key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,10 +27,12 @@ impl Incarnation {
     pub const ANY: Self = Self(u32::MAX);
 }
 
-/// What can be taken out, to show that something goes wrong without it. The first five are switches of the script too.
+/// What can be taken out, to show that something goes wrong without it. The first five are switches
+/// of the script too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// A request that is asked for again has what it was given, and one that has ended gets nothing.
+    /// A request that is asked for again has what it was given, and one that has ended gets
+    /// nothing.
     RemembersRequests,
     /// A place in line ends when nothing is heard of who waits there.
     PurgesWaiters,
@@ -156,7 +160,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock for `request`, or a place in line that lasts for `patience`; `None`: does not wait.
+    /// Takes the lock for `request`, or a place in line that lasts for `patience`; `None`: does not
+    /// wait.
     pub fn acquire(
         &mut self,
         server: &Server,
@@ -185,7 +190,8 @@ impl Lock {
         (answer, told)
     }
 
-    /// Ends `request`, whatever it is. `sealed`: it sealed a token in the database. `remember`: for so long it gets nothing, even if somebody still asks.
+    /// Ends `request`, whatever it is. `sealed`: it sealed a token in the database. `remember`: for
+    /// so long it gets nothing, even if somebody still asks.
     pub fn release(
         &mut self,
         server: &Server,
@@ -201,7 +207,8 @@ impl Lock {
         (was, self.hand_over(server))
     }
 
-    /// Prolongs what the requests hold, which claims what was handed over to them; or their places in line, by `patience`.
+    /// Prolongs what the requests hold, which claims what was handed over to them; or their places
+    /// in line, by `patience`.
     pub fn renew(
         &mut self,
         server: &Server,
@@ -222,7 +229,8 @@ impl Lock {
         (answers, told)
     }
 
-    /// Counts tokens from the first of `epoch`, which is the writer's own. Whether `request` is that writer.
+    /// Counts tokens from the first of `epoch`, which is the writer's own. Whether `request` is
+    /// that writer.
     pub fn seed(
         &mut self,
         server: &Server,
@@ -272,7 +280,8 @@ impl Lock {
         }
     }
 
-    /// Phase-fair: after a writer all readers that wait, after them the writer that has waited longest.
+    /// Phase-fair: after a writer all readers that wait, after them the writer that has waited
+    /// longest.
     fn hand_over(&mut self, server: &Server) -> Vec<HandOver> {
         if self.writer.is_some() {
             return Vec::new();
