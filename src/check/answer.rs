@@ -1,6 +1,6 @@
 //! What a read must be answered, from the state at its version.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use serde::Deserialize;
@@ -130,8 +130,9 @@ fn dataset_not_found(name: &Text) -> Box<Rejection> {
     Rejection::new(404, "dataset_not_found", json!({"name": name}))
 }
 
-/// The plan for datasets and jobs; nothing is planned to produce what is in `stop_at`. O(p log p)
-/// for p jobs and edges of the plan.
+/// The plan for datasets and jobs. The search for producers ends at datasets in `stop_at`; a job
+/// depends on every other job of the plan that writes what it reads, also through `stop_at`.
+/// O(p log p) for p jobs and edges of the plan.
 ///
 /// # Errors
 /// The problem of the first name that is not there: of `stop_at`, then of the datasets, then of the
@@ -150,18 +151,13 @@ pub fn plan(
     if let Some(absent) = jobs.iter().find(|name| !state.jobs.contains_key(*name)) {
         return Err(job_not_found(absent));
     }
-    let producer = |dataset: &Text| {
-        if stop_at.contains(dataset) {
-            None
-        } else {
-            state.datasets.get(dataset)?.producers.first()
-        }
-    };
+    let stop_at: HashSet<&Text> = stop_at.iter().collect();
+    let producer = |dataset: &Text| state.datasets.get(dataset)?.producers.first();
+    let needed = |dataset: &&Text| !stop_at.contains(dataset);
     // Found first, by number in the order in which they were found; by name after, all of them
     // being known.
     let mut found: Vec<(&Text, &Job)> = Vec::new();
     let mut numbers: HashMap<&Text, usize> = HashMap::new();
-    let mut waits_for: Vec<(usize, usize)> = Vec::new();
     let mut number = |found: &mut Vec<_>, name| {
         let (name, job) = state.jobs.get_key_value(name).expect("a producer is there");
         *numbers.entry(name).or_insert_with(|| {
@@ -169,15 +165,21 @@ pub fn plan(
             found.len() - 1
         })
     };
-    for job in jobs.iter().chain(datasets.iter().filter_map(producer)) {
+    for job in jobs.iter().chain(datasets.iter().filter(needed).filter_map(producer)) {
         number(&mut found, job);
     }
     let mut next = 0;
     while let Some((_, job)) = found.get(next) {
-        for before in job.inputs.iter().filter_map(producer) {
-            waits_for.push((number(&mut found, before), next));
+        for before in job.inputs.iter().filter(needed).filter_map(producer) {
+            number(&mut found, before);
         }
         next += 1;
+    }
+    // All jobs are known: now every pair of them, whichever way each of the two was found.
+    let mut waits_for: Vec<(usize, usize)> = Vec::new();
+    for (after, (_, job)) in found.iter().enumerate() {
+        let before = job.inputs.iter().filter_map(producer);
+        waits_for.extend(before.filter_map(|job| Some((*numbers.get(job)?, after))));
     }
     let mut by_name: Vec<usize> = (0..found.len()).collect();
     by_name.sort_unstable_by_key(|&number| found[number].0);

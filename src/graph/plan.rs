@@ -1,4 +1,7 @@
 //! Plans: which jobs must run to produce targets, and in which order.
+//!
+//! `stop_at` bounds the search for producers and nothing else: a plan job may still write a dataset
+//! of `stop_at`, if the plan needs that job for another reason. Then its readers depend on it.
 
 use sha2::{Digest, Sha256};
 
@@ -17,14 +20,16 @@ pub struct PlanRequest {
     pub datasets: Vec<Name>,
     /// Jobs to run, with all that they need.
     pub jobs: Vec<Name>,
-    /// Datasets that count as sources: nothing is planned to produce them.
+    /// Datasets whose producers the search does not follow, targets included. A producer that the
+    /// plan holds for another reason stays, and its readers depend on it.
     pub stop_at: Vec<Name>,
 }
 
 /// The jobs that must run, and their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// What was planned for, sorted.
+    /// The names of the targets, sorted: each dataset once and each job once, so that a name that
+    /// both have is there twice.
     pub targets: Vec<Name>,
     /// Stage k holds the jobs whose longest chain of producing jobs inside the plan has length k,
     /// in byte order.
@@ -32,7 +37,7 @@ pub struct Plan {
     /// Every pair of plan jobs of which the second reads something that the first writes, sorted by
     /// name.
     pub dependencies: Vec<(Name, Name)>,
-    /// The datasets that the plan reads and does not produce, sorted.
+    /// The datasets that jobs of the plan read and no job of the plan writes, sorted.
     pub sources: Vec<Name>,
     /// Lower-case hex SHA-256 of the plan's lines.
     pub digest: String,
@@ -71,12 +76,11 @@ impl Graph {
     /// [`QueryError`] if a target does not exist or the plan is too large.
     pub fn plan(&self, request: &PlanRequest, limit: usize) -> Result<Plan, QueryError> {
         let stop_at = self.dataset_slots(&request.stop_at)?;
-        let producer = |dataset: Slot| {
-            self.dataset_edges(dataset).producer.filter(|_| !stop_at.contains(&dataset))
-        };
         let mut found = Found::default();
         for dataset in self.dataset_slots(&request.datasets)? {
-            if let Some(job) = producer(dataset) {
+            if let Some(job) = self.dataset_edges(dataset).producer
+                && !stop_at.contains(&dataset)
+            {
                 found.number(job);
             }
         }
@@ -87,28 +91,38 @@ impl Graph {
             found.number(job.slot);
         }
         let mut sources = SlotSet::default();
+        // Edges through `stop_at`: whether the plan holds the producer is known after the search.
+        let mut undecided = Vec::new();
         let mut next = 0;
         while let Some(&job) = found.jobs.get(next as usize) {
             if found.jobs.len() > limit {
                 return Err(QueryError::TooLarge { limit, what: "jobs" });
             }
             for dataset in self.jobs.get(job).inputs.iter() {
-                match producer(dataset) {
+                match self.dataset_edges(dataset).producer {
+                    None => {
+                        sources.insert(dataset);
+                    }
+                    Some(before) if stop_at.contains(&dataset) => {
+                        undecided.push((dataset, before, next));
+                    }
                     Some(before) => {
                         let before = found.number(before);
                         found.pairs.push((before, next));
-                    }
-                    None => {
-                        sources.insert(dataset);
                     }
                 }
             }
             next += 1;
         }
-        let mut targets: Vec<Name> =
-            request.datasets.iter().chain(&request.jobs).cloned().collect();
-        targets.sort_unstable();
-        targets.dedup();
+        for (dataset, before, after) in undecided {
+            match found.numbers.get(&before) {
+                Some(&before) => found.pairs.push((before, after)),
+                None => {
+                    sources.insert(dataset);
+                }
+            }
+        }
+        let targets = target_names(request);
         Ok(self.arrange(&found, targets, self.names_of_datasets(&sources)))
     }
 
@@ -156,6 +170,18 @@ impl Graph {
         };
         names.iter().map(slot).collect()
     }
+}
+
+fn target_names(request: &PlanRequest) -> Vec<Name> {
+    let once = |names: &[Name]| {
+        let mut names = names.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        names
+    };
+    let mut targets = [once(&request.datasets), once(&request.jobs)].concat();
+    targets.sort_unstable();
+    targets
 }
 
 fn in_byte_order(names: Vec<&Name>) -> Vec<Name> {

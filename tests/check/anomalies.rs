@@ -2,6 +2,7 @@
 
 use fencepost::check::{Finding, Kind};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::script::*;
 
@@ -304,6 +305,23 @@ fn a_plan_that_is_too_large_must_be() {
     let script = || Script::new().call(0, [1, 2], put_job("a", &[], &["y"]), created(1));
     script().call(0, [3, 4], plan.clone(), refused(0)).valid();
     assert_eq!(script().call(0, [3, 4], plan, refused(1)).found().kind, Kind::WrongRejection);
+}
+
+#[test]
+fn a_plan_that_forgets_the_order_of_its_jobs_where_the_search_stops() {
+    let plan = json!({"call": "planMany", "datasets": [], "jobs": ["a", "b"], "stop_at": ["d"]});
+    let told = |lines: &str| {
+        let digest: String =
+            Sha256::digest(lines).iter().map(|byte| format!("{byte:02x}")).collect();
+        let answer = json!({"digest": digest, "jobs": 2});
+        Script::new()
+            .call(0, [1, 2], put_job("a", &[], &["d"]), created(1))
+            .call(0, [3, 4], put_job("b", &["d"], &[]), created(2))
+            .call(0, [5, 6], plan.clone(), answered(2, answer))
+    };
+    told("job\t0\ta\njob\t1\tb\ndep\ta\tb\n").valid();
+    let finding = told("job\t0\ta\njob\t0\tb\n").found();
+    assert_eq!((finding.kind, finding.operations[0].id), (Kind::WrongAnswer, 2), "{finding}");
 }
 
 #[test]

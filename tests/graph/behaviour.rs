@@ -207,6 +207,58 @@ fn slots_that_are_free_are_used_again() {
     }
 }
 
+/// What to plan for, as lists of names.
+fn plan_request(datasets: &[&str], jobs: &[&str], stop_at: &[&str]) -> PlanRequest {
+    let as_asked = |texts: &[&str]| texts.iter().map(|text| name(text)).collect();
+    PlanRequest { datasets: as_asked(datasets), jobs: as_asked(jobs), stop_at: as_asked(stop_at) }
+}
+
+#[test]
+fn jobs_of_a_plan_keep_their_order_also_through_datasets_that_the_search_stops_at() {
+    let graph = graph_of([
+        put("a", &["raw"], &["d1", "d2"]),
+        put("b", &["d1"], &["d3"]),
+        put("c", &["d3", "d2"], &["d4"]),
+    ]);
+    let plan = |datasets: &[&str], jobs: &[&str], stop_at: &[&str]| {
+        let plan = graph.plan(&plan_request(datasets, jobs, stop_at), 10).unwrap();
+        (plan.stages, plan.dependencies, plan.sources)
+    };
+    let pair = |before: &str, after: &str| (name(before), name(after));
+    // a and b are both asked for: b still reads what a writes.
+    let both = (vec![names(&["a"]), names(&["b"])], vec![pair("a", "b")], names(&["raw"]));
+    assert_eq!(plan(&[], &["a", "b"], &["d1"]), both);
+    assert_eq!(plan(&["d2"], &["b"], &["d1"]), both);
+    // Alone, b needs d1 from somewhere.
+    assert_eq!(plan(&[], &["b"], &["d1"]), (vec![names(&["b"])], vec![], names(&["d1"])));
+    // The search from c meets a through d2, and b through d3: b still comes after a.
+    let all = (
+        vec![names(&["a"]), names(&["b"]), names(&["c"])],
+        vec![pair("a", "b"), pair("a", "c"), pair("b", "c")],
+        names(&["raw"]),
+    );
+    assert_eq!(plan(&["d4"], &[], &["d1"]), all);
+    // The search ends at a target, too.
+    assert_eq!(plan(&["d1"], &[], &["d1"]), (vec![], vec![], vec![]));
+    // b is not in the plan: nothing orders a and c but d2.
+    let without_b =
+        (vec![names(&["a"]), names(&["c"])], vec![pair("a", "c")], names(&["d3", "raw"]));
+    assert_eq!(plan(&["d4"], &[], &["d3"]), without_b);
+    assert_eq!(plan(&["d4"], &["a"], &["d2", "d3"]), without_b);
+}
+
+#[test]
+fn targets_name_each_dataset_and_each_job_once() {
+    let graph = graph_of([put("x", &[], &["x", "y"])]);
+    let targets = |datasets: &[&str], jobs: &[&str]| {
+        graph.plan(&plan_request(datasets, jobs, &[]), 10).unwrap().targets
+    };
+    let (x, y) = (name("x"), name("y"));
+    assert_eq!(targets(&["x"], &["x"]), [x.clone(), x.clone()]);
+    assert_eq!(targets(&["y", "x", "y", "x"], &["x", "x"]), [x.clone(), x.clone(), y.clone()]);
+    assert_eq!(targets(&["y", "x", "y"], &[]), [x, y]);
+}
+
 #[test]
 fn an_answer_beyond_its_limit_is_refused() {
     let graph = graph_of(

@@ -236,36 +236,35 @@ impl Model {
         sha256(&String::from_utf8(lines.into_iter().flatten().collect()).unwrap())
     }
 
-    /// The plan for these targets, as JSON without the graph's name and version.
+    /// The plan for these targets, as JSON without the graph's name and version. Each part is what
+    /// the contract says of it, on its own: the jobs by the search that ends at `stop_at`, all the
+    /// rest by looking at every pair of these jobs.
     pub fn plan(&self, datasets: &[String], jobs: &[String], stop_at: &[String]) -> Value {
-        let producer = |dataset: &String| {
-            if stop_at.contains(dataset) {
-                None
-            } else {
-                self.producers(dataset).into_iter().next()
-            }
+        let searched = |dataset: &String| {
+            if stop_at.contains(dataset) { Vec::new() } else { self.producers(dataset) }
         };
         let mut needed: BTreeSet<String> =
-            jobs.iter().cloned().chain(datasets.iter().filter_map(producer)).collect();
+            jobs.iter().cloned().chain(datasets.iter().flat_map(searched)).collect();
         loop {
             let before = needed.len();
             for job in needed.clone() {
-                needed.extend(self.jobs[&job].inputs.iter().filter_map(producer));
+                needed.extend(self.jobs[&job].inputs.iter().flat_map(searched));
             }
             if needed.len() == before {
                 break;
             }
         }
         let mut dependencies: BTreeSet<(String, String)> = BTreeSet::new();
-        let mut sources: BTreeSet<String> = BTreeSet::new();
-        for job in &needed {
-            for dataset in &self.jobs[job].inputs {
-                match producer(dataset) {
-                    Some(before) => drop(dependencies.insert((before, job.clone()))),
-                    None => drop(sources.insert(dataset.clone())),
-                }
+        for (x, y) in needed.iter().flat_map(|x| needed.iter().map(move |y| (x, y))) {
+            if !self.jobs[x].outputs.is_disjoint(&self.jobs[y].inputs) {
+                dependencies.insert((x.clone(), y.clone()));
             }
         }
+        let of_all = |list: fn(&ModelJob) -> &BTreeSet<String>| -> BTreeSet<String> {
+            needed.iter().flat_map(|job| list(&self.jobs[job]).clone()).collect()
+        };
+        let (read, written) = (of_all(|job| &job.inputs), of_all(|job| &job.outputs));
+        let sources: Vec<&String> = read.difference(&written).collect();
         let mut stage_of: BTreeMap<&String, usize> = needed.iter().map(|job| (job, 0)).collect();
         for _ in 0..needed.len() {
             for (before, after) in &dependencies {
@@ -284,7 +283,12 @@ impl Model {
         dependencies
             .iter()
             .for_each(|(before, after)| lines += &format!("dep\t{before}\t{after}\n"));
-        let targets: BTreeSet<_> = datasets.iter().chain(jobs).collect();
+        let kinds = [("dataset", datasets), ("job", jobs)];
+        let targets: BTreeSet<(&String, &str)> = kinds
+            .into_iter()
+            .flat_map(|(kind, names)| names.iter().map(move |name| (name, kind)))
+            .collect();
+        let targets: Vec<&String> = targets.into_iter().map(|(name, _)| name).collect();
         json!({"targets": targets, "stages": stages, "dependencies": dependencies, "sources": sources, "digest": sha256(&lines)})
     }
 

@@ -7,10 +7,11 @@ use fencepost::graph::{CanonicalJson, Change, Effect, Graph, Series, apply, appl
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use serde_json::Value;
 
 use super::model::{Model, Verdict};
-use super::random::{CommandDraw, Universe, commands};
-use super::support::{assert_same, command, plan, reachable, rebuilt, verdict};
+use super::random::{CommandDraw, PlanDraw, Universe, commands, plan_request};
+use super::support::{assert_same, command, decided, plan, reachable, rebuilt, verdict};
 
 /// Carries the commands out on graph and model, comparing all that can be compared after each.
 fn run(
@@ -155,6 +156,96 @@ proptest! {
     #[test]
     fn a_larger_graph_answers_as_the_naive_model_does(draws in commands(100..140)) {
         run(&Universe::of(40), &draws, |_| {});
+    }
+}
+
+/// The graph and the model after the commands, compared by nothing.
+fn carried_out(universe: &Universe, draws: &[CommandDraw]) -> (Graph, Model) {
+    let (mut graph, mut model) = (Graph::default(), Model::default());
+    for draw in draws {
+        let json = draw.on(universe, &model);
+        model.decide(&json);
+        graph = decided(&graph, &command(&json));
+    }
+    (graph, model)
+}
+
+/// Compares one plan with the naive one, and returns it with what was asked.
+fn compare_plan(graph: &Graph, model: &Model, draw: &PlanDraw) -> ([Vec<String>; 3], Value) {
+    let asked = draw.on(model);
+    let [datasets, jobs, stop_at] = &asked;
+    let found = plan(graph, datasets, jobs, stop_at);
+    assert_eq!(found, model.plan(datasets, jobs, stop_at), "of {asked:?}");
+    (asked, found)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_of_any_targets_that_stops_anywhere_is_the_naive_one(
+        draws in commands(10..40),
+        asked in prop::collection::vec(plan_request(), 1..20),
+    ) {
+        let (graph, model) = carried_out(&Universe::small(), &draws);
+        for draw in &asked {
+            compare_plan(&graph, &model, draw);
+        }
+    }
+
+    #[test]
+    fn a_plan_of_a_larger_graph_that_stops_anywhere_is_the_naive_one(
+        draws in commands(60..100),
+        asked in prop::collection::vec(plan_request(), 1..10),
+    ) {
+        let (graph, model) = carried_out(&Universe::of(20), &draws);
+        for draw in &asked {
+            compare_plan(&graph, &model, draw);
+        }
+    }
+}
+
+/// As below: the properties of plans are worth what their requests reach.
+#[test]
+fn random_plans_meet_every_case_of_stop_at() {
+    let mut met: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..400 {
+        let draws = commands(20..40).new_tree(&mut runner).unwrap().current();
+        let (graph, model) = carried_out(&Universe::small(), &draws);
+        let asked = plan_request().new_tree(&mut runner).unwrap().current();
+        let ([datasets, jobs, stop_at], found) = compare_plan(&graph, &model, &asked);
+        let names = |field: &str| found[field].as_array().unwrap().clone();
+        let read_by = |pair: &Value, dataset: &String| {
+            let job = |place: usize| &model.jobs[pair[place].as_str().unwrap()];
+            job(0).outputs.contains(dataset) && job(1).inputs.contains(dataset)
+        };
+        let pairs = names("dependencies");
+        let cases = [
+            (
+                "a dependency through stop_at alone",
+                pairs.iter().any(|pair| {
+                    let through = model.datasets().into_iter().filter(|d| read_by(pair, d));
+                    through.into_iter().all(|dataset| stop_at.contains(&dataset))
+                }),
+            ),
+            (
+                "a source that a job outside of the plan writes",
+                names("sources")
+                    .iter()
+                    .any(|name| !model.producers(name.as_str().unwrap()).is_empty()),
+            ),
+            ("a target that the search stops at", datasets.iter().any(|d| stop_at.contains(d))),
+            ("a job and a dataset of one name", datasets.iter().any(|name| jobs.contains(name))),
+            ("a plan of three stages", names("stages").len() >= 3),
+        ];
+        for (case, is_met) in cases {
+            *met.entry(case).or_default() += usize::from(is_met);
+        }
+    }
+    println!("{met:#?}");
+    for (case, times) in met {
+        assert!(times >= 10, "{case}: {times}");
     }
 }
 

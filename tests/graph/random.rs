@@ -83,6 +83,41 @@ prop_compose! {
     }
 }
 
+/// Names to plan for and names to stop at; the same name may come twice.
+#[derive(Debug, Clone)]
+pub struct PlanDraw {
+    datasets: Vec<u16>,
+    jobs: Vec<u16>,
+    stop_at: Vec<u16>,
+}
+
+prop_compose! {
+    pub fn plan_request()(
+        datasets in prop::collection::vec(any::<u16>(), 0..4),
+        jobs in prop::collection::vec(any::<u16>(), 0..4),
+        stop_at in prop::collection::vec(any::<u16>(), 0..5),
+    ) -> PlanDraw {
+        PlanDraw { datasets, jobs, stop_at }
+    }
+}
+
+impl PlanDraw {
+    /// Datasets, jobs and `stop_at`, all of which are there.
+    pub fn on(&self, model: &Model) -> [Vec<String>; 3] {
+        let chosen = |names: Vec<String>, numbers: &[u16]| {
+            let count = names.len().max(1);
+            let name = |&number: &u16| names.get(usize::from(number) % count).cloned();
+            numbers.iter().filter_map(name).collect()
+        };
+        let datasets = || model.datasets().into_iter().collect();
+        [
+            chosen(datasets(), &self.datasets),
+            chosen(model.jobs.keys().cloned().collect(), &self.jobs),
+            chosen(datasets(), &self.stop_at),
+        ]
+    }
+}
+
 pub fn commands(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<CommandDraw>> {
     prop::collection::vec(command(), count)
 }

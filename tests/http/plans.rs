@@ -73,6 +73,41 @@ fn a_plan_for_many_targets_can_stop_at_datasets() {
 }
 
 #[test]
+fn jobs_that_a_plan_holds_for_another_reason_keep_their_order_through_stop_at() {
+    let server = diamond();
+    let plan = plan_of(&server, &json!({"jobs": ["load", "report"], "stop_at": ["clean"]}));
+    let plan = plan.expect(200).json();
+    assert_eq!(plan["stages"], json!([["load"], ["report"]]));
+    assert_eq!(plan["dependencies"], json!([["load", "report"]]));
+    assert_eq!(plan["sources"], json!(["extra", "raw"]));
+    // The order is drawn, too.
+    let request = json!({"jobs": ["load", "report"], "stop_at": ["clean"]});
+    let drawn = server.post("/v1/graphs/g/plans").header("Accept", "text/vnd.graphviz");
+    let drawn = drawn.json(&request).send().expect(200).text();
+    assert!(drawn.contains("\"load\" -> \"report\";"), "{drawn}");
+}
+
+#[test]
+fn a_target_that_the_search_stops_at_is_not_produced() {
+    let server = diamond();
+    let request = json!({"datasets": ["r"], "stop_at": ["r"]});
+    let plan = plan_of(&server, &request).expect(200).json();
+    assert_eq!((&plan["jobs"], &plan["sources"]), (&json!([]), &json!([])));
+    assert_eq!(plan["targets"], json!(["r"]));
+}
+
+#[test]
+fn a_job_and_a_dataset_of_one_name_are_two_targets() {
+    let server = Server::with_graph();
+    let job = json!({"op": "put_job", "name": "x", "inputs": [], "outputs": ["x"]});
+    server.change(&json!([job])).expect(201);
+    let targets = |request: &Value| plan_of(&server, request).expect(200).json()["targets"].clone();
+    assert_eq!(targets(&json!({"datasets": ["x"], "jobs": ["x"]})), json!(["x", "x"]));
+    assert_eq!(targets(&json!({"datasets": ["x", "x"]})), json!(["x"]));
+    assert_eq!(targets(&json!({"jobs": ["x", "x"]})), json!(["x"]));
+}
+
+#[test]
 fn a_plan_for_what_is_not_there_is_refused() {
     let server = diamond();
     let missing =

@@ -233,7 +233,7 @@ fn answers() -> Value {
         "PlanRequest": with_example(
             at_least_one_target(object("What to plan for: at least one dataset or job.", &[], json!({
                 "datasets": list("Name"), "jobs": list("Name"),
-                "stop_at": {"type": "array", "items": to("Name"), "description": "Datasets that count as sources: their producers are left out."},
+                "stop_at": {"type": "array", "items": to("Name"), "description": "The search for producers ends at these datasets, also where one is a target. They bound which jobs the plan holds, not their order: a job that the plan needs for another reason and that writes one of them still comes before its readers."},
             }))),
             json!({"datasets": ["report"], "stop_at": ["sales"]}),
         ),
@@ -261,11 +261,11 @@ fn plan() -> Value {
         ["graph", "version", "targets", "jobs", "stages", "dependencies", "sources", "digest"];
     let properties = json!({
         "graph": to("Name"), "version": to("Version"),
-        "targets": described("What was planned for, sorted.", to("Name")),
+        "targets": described("The names of what was planned for, sorted: each dataset once and each job once. A name that both a dataset and a job have is there twice.", to("Name")),
         "jobs": described("The stages laid end to end.", to("Name")),
         "stages": described("Stage k: the jobs whose longest chain of producing jobs inside the plan has length k.", list("Name")),
-        "dependencies": described("[before, after]: the second reads something that the first writes.", pair),
-        "sources": described("Datasets that the plan reads and does not produce.", to("Name")),
+        "dependencies": described("Every pair [before, after] of plan jobs where the second reads something that the first writes, sorted.", pair),
+        "sources": described("Datasets that jobs of the plan read and no job of the plan writes, sorted.", to("Name")),
         "digest": to("Sha256"),
     });
     let example = json!({
