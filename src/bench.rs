@@ -21,6 +21,7 @@ mod report;
 mod request;
 mod target;
 mod topology;
+mod verbatim;
 mod workload;
 
 pub use drive::drive;
@@ -30,6 +31,7 @@ pub use report::Report;
 pub use request::{Outcome, Request};
 pub use target::{Completion, Connection, HttpTarget, InProcess, Target};
 pub use topology::{Topology, TopologyError};
+pub use verbatim::Verbatim;
 
 /// What to send, how, and for how long.
 #[derive(Debug, Clone, Args, Serialize)]

@@ -2,6 +2,7 @@
 //! state's is found.
 
 mod bounds;
+mod digits;
 mod histories;
 mod loss;
 pub mod place;

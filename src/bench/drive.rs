@@ -11,6 +11,7 @@ use super::phases::Phases;
 use super::report::{Report, Tally};
 use super::request::{Outcome, Request};
 use super::target::{Connection, Target};
+use super::verbatim::Verbatim;
 use super::workload::{Seen, Workload};
 use super::{BenchError, DriveArgs, WorkloadName};
 
@@ -141,7 +142,7 @@ fn first_contact(
     let (version, answer) = first_answer(connection, nodes, &read)?;
     Ok(Contact {
         version,
-        jobs: answer["jobs"].as_u64().unwrap_or_default(),
+        jobs: answer.and_then(|answer| answer.member("jobs")).unwrap_or_default(),
         first_read: began.elapsed(),
     })
 }
@@ -166,10 +167,10 @@ fn first_answer(
     connection: &mut dyn Connection,
     nodes: usize,
     request: &Request,
-) -> Result<(Option<u64>, Value), BenchError> {
+) -> Result<(Option<u64>, Option<Verbatim>), BenchError> {
     match ask(connection, nodes, request) {
-        Outcome::Accepted(accepted) => Ok((Some(accepted.version), Value::Null)),
-        Outcome::Answered { version, answer } => Ok((version, answer)),
+        Outcome::Accepted(accepted) => Ok((Some(accepted.version), None)),
+        Outcome::Answered { version, answer } => Ok((version, Some(answer))),
         Outcome::Unreachable(reason) | Outcome::Unknown { reason, .. } => {
             Err(BenchError::Away(reason))
         }
@@ -188,7 +189,8 @@ fn last_look(connection: &mut dyn Connection, nodes: usize, digest: bool) -> Res
     let request = if digest { Request::Digest } else { Request::Graph };
     match ask(connection, nodes, &request) {
         Outcome::Answered { version, answer } => {
-            Ok(json!({"final_version": version, "final_digest": answer.get("digest")}))
+            let digest: Option<String> = answer.member("digest");
+            Ok(json!({"final_version": version, "final_digest": digest}))
         }
         other => Err(format!("the graph could not be read at the end: {}", describe(&other))),
     }
@@ -471,7 +473,7 @@ impl<'r> Client<'r> {
         }
         if let (Request::Job { name, .. }, Outcome::Answered { answer, .. }) = (request, &outcome)
             && self.run.args.revalidate_percent > 0
-            && let Some(version) = answer["version"].as_u64()
+            && let Some(version) = answer.member("version")
         {
             self.seen.insert(name.clone(), version);
         }

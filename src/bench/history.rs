@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::BenchError;
 use super::request::{Outcome, Request};
+use super::verbatim::Verbatim;
 
 /// What a reader of histories must know of.
 pub const FORMAT_VERSION: u32 = 1;
@@ -132,9 +133,9 @@ struct Completed<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    answer: Option<&'e Value>,
+    answer: Option<&'e Verbatim>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<&'e Value>,
+    problem: Option<&'e Verbatim>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'e str>,
 }

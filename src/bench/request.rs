@@ -1,9 +1,9 @@
 //! What a client asks, and how it ended: the two things that a history records.
 
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::verbatim::Verbatim;
 use crate::design::Accepted;
 use crate::graph::{Name, Operation, PlanRequest, Side, Step};
 
@@ -99,7 +99,7 @@ impl Serialize for Request {
 }
 
 /// How a request ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// A write was accepted.
     Accepted(Accepted),
@@ -108,7 +108,7 @@ pub enum Outcome {
         /// The version that it was computed at; `None` where there is no graph.
         version: Option<u64>,
         /// What a checker compares with the state at that version.
-        answer: Value,
+        answer: Verbatim,
     },
     /// The client has the current state.
     NotModified {
@@ -122,14 +122,14 @@ pub enum Outcome {
         /// The version that it was decided at, where it was decided on a graph.
         version: Option<u64>,
         /// The whole problem.
-        problem: Value,
+        problem: Verbatim,
     },
     /// Not served, and certainly not applied.
     Refused {
         /// The problem's name.
         name: String,
         /// The whole problem.
-        problem: Value,
+        problem: Verbatim,
     },
     /// There was no connection; nothing was sent.
     Unreachable(String),
@@ -138,7 +138,7 @@ pub enum Outcome {
         /// What happened instead of an answer.
         reason: String,
         /// The problem, if that is what was answered.
-        problem: Option<Value>,
+        problem: Option<Verbatim>,
     },
     /// An answer that is not documented; what it did is unknown.
     Undocumented(String),
@@ -163,29 +163,40 @@ const REJECTIONS: [&str; 11] = [
 const REFUSALS: [&str; 4] =
     ["contended", "lock_unavailable", "database_unavailable", "version_not_reached"];
 
+/// The members of a problem by which a client knows what became of its request.
+#[derive(Deserialize)]
+struct Decisive {
+    #[serde(rename = "type")]
+    kind: String,
+    version: Option<u64>,
+    outcome: Option<String>,
+}
+
 impl Outcome {
     /// What a problem means to the client. Its well-formed requests are never to be called
     /// malformed, nor to find a bug.
     #[must_use]
-    pub fn of_problem(status: u16, problem: Value) -> Self {
-        let text = |field: &str| problem.get(field).and_then(Value::as_str).unwrap_or_default();
-        let name =
-            text("type").strip_prefix("urn:fencepost:problem:").unwrap_or_default().to_owned();
+    pub fn of_problem(status: u16, problem: Verbatim) -> Self {
+        let undocumented = |problem: &Verbatim| Self::Undocumented(format!("{status} {problem}"));
+        let Some(Decisive { kind, version, outcome }) = problem.read() else {
+            return undocumented(&problem);
+        };
+        let name = kind.strip_prefix("urn:fencepost:problem:").unwrap_or_default().to_owned();
+        let outcome = outcome.unwrap_or_default();
         let documented = crate::http::Kind::ALL.iter().any(|kind| {
             let (kind_status, kind_name, _) = kind.parts();
             (kind_status, kind_name) == (status, name.as_str())
         });
         if documented && REJECTIONS.contains(&name.as_str()) {
-            let version = problem.get("version").and_then(Value::as_u64);
             return Self::Rejected { name, version, problem };
         }
-        if documented && REFUSALS.contains(&name.as_str()) && text("outcome") == "not_applied" {
+        if documented && REFUSALS.contains(&name.as_str()) && outcome == "not_applied" {
             return Self::Refused { name, problem };
         }
-        if documented && text("outcome") == "unknown" {
+        if documented && outcome == "unknown" {
             return Self::Unknown { reason: name, problem: Some(problem) };
         }
-        Self::Undocumented(format!("{status} {problem}"))
+        undocumented(&problem)
     }
 
     /// One word or two, to count by.

@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use serde::Serialize;
+
 use super::request::{Outcome, Request};
 use crate::design::Service;
 use crate::graph::JobSpecification;
@@ -56,4 +58,17 @@ pub struct Completion {
     pub at: Instant,
     /// What it is.
     pub outcome: Outcome,
+}
+
+/// What a history holds of a plan.
+#[derive(Serialize)]
+struct PlanAnswer {
+    digest: String,
+    jobs: usize,
+}
+
+/// What a history holds of a digest.
+#[derive(Serialize)]
+struct DigestAnswer {
+    digest: String,
 }

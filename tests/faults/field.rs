@@ -244,15 +244,15 @@ impl Recording {
     /// The file, if anything is in it.
     fn end(self, target: &dyn Target) -> Option<PathBuf> {
         let last = target.connect().perform(&Request::Digest).outcome;
-        let (version, answer) = match last {
-            Outcome::Answered { version, answer } => (version, answer),
-            _ => (None, json!({"digest": null})),
+        let (version, digest) = match last {
+            Outcome::Answered { version, answer } => (version, answer.member::<String>("digest")),
+            _ => (None, None),
         };
         let counts = self.counts.lock().unwrap().clone();
         let count = |event| counts.get(event).copied().unwrap_or_default();
         let asked = self.next.load(Ordering::SeqCst);
         let end = json!({
-            "time_ns": self.began.elapsed().as_nanos() as u64, "final_version": version, "final_digest": answer["digest"],
+            "time_ns": self.began.elapsed().as_nanos() as u64, "final_version": version, "final_digest": digest,
             "invoke": asked, "ok": count("ok"), "fail": count("fail"), "info": count("info"),
         });
         self.recorder.send(Event::End(end)).unwrap();

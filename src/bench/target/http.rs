@@ -7,20 +7,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::{Method, Request as HttpRequest, Response, Uri};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-use super::{Completion, Connection, Target};
+use super::{Completion, Connection, PlanAnswer, Target};
 use crate::bench::BenchError;
 use crate::bench::request::{Outcome, Request};
+use crate::bench::verbatim::{Verbatim, read_object};
 use crate::design::{Accepted, Service};
-use crate::graph::{JobSpecification, JobWire, Name, Operation, Side, Step};
+use crate::graph::{CanonicalJson, JobSpecification, JobWire, Name, Operation, Side, Step};
 
 /// The longest answer that is read, in bytes: a plan of a million jobs with long names.
 const ANSWER_BYTES: u64 = 4 << 30;
@@ -142,8 +143,9 @@ impl Message {
         Self { method: Method::GET, url, body: None, if_none_match: None }
     }
 
-    fn with_body(method: Method, url: String, body: &Value) -> Self {
-        Self { method, url, body: Some(body.to_string().into_bytes()), if_none_match: None }
+    fn with_body(method: Method, url: String, body: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(body).expect("names and canonical JSON are always JSON");
+        Self { method, url, body: Some(body), if_none_match: None }
     }
 
     fn delete(url: String) -> Self {
@@ -155,6 +157,32 @@ impl Message {
     fn bare_put(url: String) -> Self {
         Self { method: Method::PUT, url, body: Some(Vec::new()), if_none_match: None }
     }
+}
+
+// The bodies of requests. A specification is in them as its text: no number is read.
+
+#[derive(Serialize)]
+struct PlanBody<'r> {
+    datasets: &'r [Name],
+    jobs: &'r [Name],
+    stop_at: &'r [Name],
+}
+
+#[derive(Serialize)]
+struct ChangesetBody<'r> {
+    operations: &'r [Step],
+}
+
+#[derive(Serialize)]
+struct JobBody<'r> {
+    inputs: &'r [Name],
+    outputs: &'r [Name],
+    spec: &'r CanonicalJson,
+}
+
+#[derive(Serialize)]
+struct DatasetBody<'r> {
+    metadata: &'r CanonicalJson,
 }
 
 /// An answer as it came.
@@ -262,8 +290,8 @@ impl HttpConnection {
                 Message::get(format!("{graph}/datasets/{}", encoded(name.as_str())))
             }
             Request::Plan(plan) => {
-                let body =
-                    json!({"datasets": plan.datasets, "jobs": plan.jobs, "stop_at": plan.stop_at});
+                let (datasets, jobs, stop_at) = (&plan.datasets, &plan.jobs, &plan.stop_at);
+                let body = PlanBody { datasets, jobs, stop_at };
                 Message::with_body(Method::POST, format!("{graph}/plans"), &body)
             }
             Request::Digest => Message::get(format!("{graph}/digest")),
@@ -288,14 +316,15 @@ impl HttpConnection {
             None => Message::with_body(
                 Method::POST,
                 format!("{graph}/changesets"),
-                &json!({"operations": steps}),
+                &ChangesetBody { operations: steps },
             ),
             Some(Operation::PutJob(job)) => {
-                let body = json!({"inputs": job.inputs, "outputs": job.outputs, "spec": job.spec});
+                let (inputs, outputs) = (&job.inputs, &job.outputs);
+                let body = JobBody { inputs, outputs, spec: &job.spec };
                 Message::with_body(Method::PUT, job_url(&job.name), &body)
             }
             Some(Operation::PatchJob { name, patch }) => {
-                Message::with_body(Method::PATCH, job_url(name), &json!(patch))
+                Message::with_body(Method::PATCH, job_url(name), patch)
             }
             Some(Operation::DeleteJob { name }) => Message::delete(job_url(name)),
             Some(Operation::AddEdge { side, job, dataset }) => {
@@ -305,7 +334,7 @@ impl HttpConnection {
                 Message::delete(edge_url(*side, job, dataset))
             }
             Some(Operation::PutDataset { name, metadata }) => {
-                Message::with_body(Method::PUT, dataset_url(name), &json!({"metadata": metadata}))
+                Message::with_body(Method::PUT, dataset_url(name), &DatasetBody { metadata })
             }
             Some(Operation::DeleteDataset { name }) => Message::delete(dataset_url(name)),
         }
@@ -340,8 +369,13 @@ fn without_answer(error: &ureq::Error) -> Outcome {
 fn understand(request: &Request, raw: &Raw) -> Outcome {
     let answer = match (raw.status, request) {
         (200..=299, Request::Fetch(_)) => {
-            let answer = json!({"status": raw.status, "bytes": raw.body.len()});
-            return Outcome::Answered { version: None, answer };
+            #[derive(Serialize)]
+            struct Fetched {
+                status: u16,
+                bytes: usize,
+            }
+            let answer = Fetched { status: raw.status, bytes: raw.body.len() };
+            return Outcome::Answered { version: None, answer: Verbatim::of(&answer) };
         }
         (_, Request::Fetch(_)) => None,
         (200 | 201, request) if request.writes() => accepted(raw),
@@ -349,9 +383,9 @@ fn understand(request: &Request, raw: &Raw) -> Outcome {
             raw.version.map(|version| Outcome::NotModified { version })
         }
         (200, request) => answered(request, raw),
-        (400.., _) => serde_json::from_slice(&raw.body)
-            .ok()
-            .map(|problem| Outcome::of_problem(raw.status, problem)),
+        (400.., _) => {
+            Verbatim::parse(&raw.body).map(|problem| Outcome::of_problem(raw.status, problem))
+        }
         _ => None,
     };
     answer.unwrap_or_else(|| {
@@ -366,35 +400,41 @@ fn accepted(raw: &Raw) -> Option<Outcome> {
         version: u64,
         changed: bool,
     }
-    let Written { version, changed } = serde_json::from_slice(&raw.body).ok()?;
+    let Written { version, changed } = read_object(&raw.body)?;
     (raw.version == Some(version)).then_some(())?;
     Some(Outcome::Accepted(Accepted { version, changed, created: raw.status == 201 }))
 }
 
 fn answered(request: &Request, raw: &Raw) -> Option<Outcome> {
+    // Only what is recorded is kept, as it came.
+    #[derive(Deserialize, Serialize)]
+    struct Digest<'b> {
+        #[serde(borrow)]
+        digest: &'b RawValue,
+    }
+    #[derive(Deserialize, Serialize)]
+    struct Counts<'b> {
+        #[serde(borrow)]
+        datasets: &'b RawValue,
+        #[serde(borrow)]
+        edges: &'b RawValue,
+        #[serde(borrow)]
+        jobs: &'b RawValue,
+    }
     let answer = match request {
         Request::Plan(_) => {
-            // Of a large plan only what is recorded is kept.
+            // The jobs of a large plan are counted and not kept.
             #[derive(Deserialize)]
             struct Plan {
                 jobs: Vec<IgnoredAny>,
                 digest: String,
             }
-            let Plan { jobs, digest } = serde_json::from_slice(&raw.body).ok()?;
-            json!({"digest": digest, "jobs": jobs.len()})
+            let Plan { jobs, digest } = read_object(&raw.body)?;
+            Verbatim::of(&PlanAnswer { digest, jobs: jobs.len() })
         }
-        Request::Digest => pick(&raw.body, &["digest"])?,
-        Request::Graph => pick(&raw.body, &["jobs", "datasets", "edges"])?,
-        _ => serde_json::from_slice(&raw.body).ok()?,
+        Request::Digest => Verbatim::of(&read_object::<Digest<'_>>(&raw.body)?),
+        Request::Graph => Verbatim::of(&read_object::<Counts<'_>>(&raw.body)?),
+        _ => Verbatim::parse(&raw.body)?,
     };
     Some(Outcome::Answered { version: Some(raw.version?), answer })
-}
-
-fn pick(body: &[u8], fields: &[&str]) -> Option<Value> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    fields
-        .iter()
-        .map(|field| Some(((*field).to_owned(), body.get(field)?.clone())))
-        .collect::<Option<_>>()
-        .map(Value::Object)
 }

@@ -1,15 +1,16 @@
-//! The service in this process: no network, no HTTP, no JSON.
+//! The service in this process: no network, no HTTP; JSON only of answers, as a server writes it.
 
 use std::ops::Bound;
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::{Completion, Connection, Target};
+use super::{Completion, Connection, DigestAnswer, PlanAnswer, Target};
 use crate::bench::request::{Outcome, Request};
+use crate::bench::verbatim::Verbatim;
 use crate::design::{Image, Service, Verdict, Write};
 use crate::graph::{
-    Changeset, Command, Job, JobSpecification, Name, Plan, PlanRequest, QueryError, Step,
+    CanonicalJson, Changeset, Command, Job, JobSpecification, Name, PlanRequest, QueryError, Step,
 };
 use crate::http::Problem;
 
@@ -71,9 +72,9 @@ impl Connection for ServiceConnection {
             Request::Dataset(name) => self.read(|image| dataset_answer(image, name)),
             Request::Plan(request) => self.plan(request),
             Request::Digest => {
-                self.read(|image| Ok(Read::Answer(json!({"digest": image.graph.digest()}))))
+                self.read(|image| Ok(Read::answer(&DigestAnswer { digest: image.graph.digest() })))
             }
-            Request::Graph => self.read(|image| Ok(Read::Answer(counts(image)))),
+            Request::Graph => self.read(|image| Ok(Read::answer(&Counts::of(image)))),
             Request::Fetch(_) => Completion {
                 at: Instant::now(),
                 outcome: Outcome::Undocumented(
@@ -92,8 +93,29 @@ impl Connection for ServiceConnection {
 
 /// What a read found.
 enum Read {
-    Answer(Value),
+    Answer(Verbatim),
     NotModified,
+}
+
+impl Read {
+    fn answer(answer: &impl Serialize) -> Self {
+        Self::Answer(Verbatim::of(answer))
+    }
+}
+
+#[derive(Serialize)]
+struct Counts {
+    jobs: usize,
+    datasets: usize,
+    edges: usize,
+}
+
+impl Counts {
+    fn of(image: &Image) -> Self {
+        let graph = &image.graph;
+        let (jobs, datasets) = (graph.job_count(), graph.dataset_count());
+        Self { jobs, datasets, edges: graph.edge_count() }
+    }
 }
 
 impl ServiceConnection {
@@ -136,50 +158,59 @@ impl ServiceConnection {
 
     fn plan(&self, request: &PlanRequest) -> Completion {
         self.read(|image| {
-            image.graph.plan(request, PLAN_JOBS).map(|plan| Read::Answer(plan_answer(&plan)))
+            let plan = image.graph.plan(request, PLAN_JOBS)?;
+            let jobs = plan.stages.iter().map(Vec::len).sum();
+            Ok(Read::answer(&PlanAnswer { digest: plan.digest, jobs }))
         })
     }
 }
 
 fn outcome_of(problem: &Problem) -> Outcome {
-    let body = serde_json::from_slice(&problem.body()).unwrap_or(Value::Null);
+    let body = Verbatim::parse(&problem.body()).expect("a problem is JSON");
     Outcome::of_problem(problem.status(), body)
 }
 
-fn plan_answer(plan: &Plan) -> Value {
-    json!({"digest": plan.digest, "jobs": plan.stages.iter().map(Vec::len).sum::<usize>()})
-}
-
-fn counts(image: &Image) -> Value {
-    let graph = &image.graph;
-    json!({"jobs": graph.job_count(), "datasets": graph.dataset_count(), "edges": graph.edge_count()})
-}
-
 fn job_answer(image: &Image, name: &Name, if_none_match: Option<u64>) -> Result<Read, QueryError> {
+    #[derive(Serialize)]
+    struct JobAnswer<'g> {
+        name: &'g Name,
+        inputs: Vec<&'g Name>,
+        outputs: Vec<&'g Name>,
+        spec: &'g CanonicalJson,
+        version: u64,
+    }
     let not_found = || QueryError::JobNotFound { name: name.clone() };
     let job = image.graph.job(name.as_str()).ok_or_else(not_found)?;
     if if_none_match == Some(job.version()) {
         return Ok(Read::NotModified);
     }
-    Ok(Read::Answer(json!({
-        "name": job.name(),
-        "inputs": job.inputs(),
-        "outputs": job.outputs(),
-        "spec": job.spec(),
-        "version": job.version(),
-    })))
+    Ok(Read::answer(&JobAnswer {
+        name: job.name(),
+        inputs: job.inputs(),
+        outputs: job.outputs(),
+        spec: job.spec(),
+        version: job.version(),
+    }))
 }
 
 fn dataset_answer(image: &Image, name: &Name) -> Result<Read, QueryError> {
+    #[derive(Serialize)]
+    struct DatasetAnswer<'g> {
+        name: &'g Name,
+        declared: bool,
+        producer: Option<&'g Name>,
+        consumers: Vec<&'g Name>,
+        metadata: CanonicalJson,
+    }
     let not_found = || QueryError::DatasetNotFound { name: name.clone() };
     let dataset = image.graph.dataset(name.as_str()).ok_or_else(not_found)?;
-    Ok(Read::Answer(json!({
-        "name": dataset.name(),
-        "declared": dataset.metadata().is_some(),
-        "producer": dataset.producer().map(|job| job.name()),
-        "consumers": dataset.consumers(),
-        "metadata": dataset.metadata().cloned().unwrap_or_default(),
-    })))
+    Ok(Read::answer(&DatasetAnswer {
+        name: dataset.name(),
+        declared: dataset.metadata().is_some(),
+        producer: dataset.producer().map(|job| job.name()),
+        consumers: dataset.consumers(),
+        metadata: dataset.metadata().cloned().unwrap_or_default(),
+    }))
 }
 
 fn specification(job: Job<'_>) -> JobSpecification {
