@@ -6,8 +6,10 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::json;
 use super::request::{Request, Text, Texts};
 
 /// The version of the format that is understood.
@@ -109,6 +111,13 @@ pub enum End {
     Unknown { why: Text },
     /// As unknown, and no documentation allows the answer.
     Undocumented { why: Text },
+}
+
+/// Whether `problem`, as it was answered, is the one of that name.
+pub fn is_problem(problem: &str, name: &str) -> bool {
+    let members = json::members(problem, |name| name == "type").unwrap_or_default();
+    let kind = members.get("type").and_then(Value::as_str);
+    kind.and_then(|kind| kind.strip_prefix("urn:fencepost:problem:")) == Some(name)
 }
 
 impl Call {

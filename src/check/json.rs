@@ -9,8 +9,9 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 /// The deepest nesting; the object itself is level 1.
 const MAX_DEPTH: usize = 64;
@@ -61,6 +62,45 @@ fn merged(target: Option<Json>, patch: Json) -> Json {
         }
     }
     Json::Object(members)
+}
+
+/// Those members of an object whose names are `wanted`; the others are not looked at. `None` if it
+/// is no object, if one of them comes twice, or holds a number that no value can. O(length).
+pub fn members(object: &str, wanted: impl Fn(&str) -> bool) -> Option<Map<String, Value>> {
+    let mut text = serde_json::Deserializer::from_str(object);
+    let members = Wanted(wanted).deserialize(&mut text).ok()?;
+    text.end().ok()?;
+    Some(members)
+}
+
+struct Wanted<F>(F);
+
+impl<'j, F: Fn(&str) -> bool> DeserializeSeed<'j> for Wanted<F> {
+    type Value = Map<String, Value>;
+
+    fn deserialize<D: serde::Deserializer<'j>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'j, F: Fn(&str) -> bool> Visitor<'j> for Wanted<F> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if !(self.0)(&name) {
+                map.next_value::<IgnoredAny>()?;
+            } else if members.insert(name, map.next_value()?).is_some() {
+                return Err(A::Error::custom("a member comes twice"));
+            }
+        }
+        Ok(members)
+    }
 }
 
 fn read(raw: &RawValue, depth: usize) -> Result<Json, String> {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::finding::{Finding, Kind};
-use super::history::{Call, End, Histories};
+use super::history::{Call, End, Histories, is_problem};
 
 /// For each call the largest version that had been answered before it was sent.
 pub struct Floors(Vec<Floor>);
@@ -131,14 +131,9 @@ pub fn check_sessions(histories: &Histories) -> Result<(), Box<Finding>> {
     ))
 }
 
-/// Whether the problem says that the graph takes no writes any more.
-pub fn is_frozen(problem: &str) -> bool {
-    problem.contains("\"urn:fencepost:problem:frozen\"")
-}
-
 /// What is frozen stays so: no write that was sent after another had been told so makes a version.
 pub fn check_freeze(histories: &Histories) -> Result<(), Box<Finding>> {
-    let told = |call: &&Call| matches!(&call.end, End::Rejected { version: None, problem } if is_frozen(problem));
+    let told = |call: &&Call| matches!(&call.end, End::Rejected { version: None, problem } if is_problem(problem, "frozen"));
     let mut first: HashMap<usize, &Call> = HashMap::new();
     for call in histories.calls.iter().filter(told) {
         let earliest = first.entry(call.file).or_insert(call);

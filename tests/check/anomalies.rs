@@ -324,6 +324,116 @@ fn a_plan_that_forgets_the_order_of_its_jobs_where_the_search_stops() {
     assert_eq!((finding.kind, finding.operations[0].id), (Kind::WrongAnswer, 2), "{finding}");
 }
 
+/// A history of one job with this specification, read as with that one.
+fn put_and_read(put: &str, read: &str) -> String {
+    let script = Script::new()
+        .call(0, [1, 2], json!({"call": "putJob", "operations": ["PUT"]}), created(1))
+        .call(0, [3, 4], read_job("a"), answered(1, json!("READ")));
+    let job = format!(r#"{{"op":"put_job","name":"a","inputs":[],"outputs":[],"spec":{put}}}"#);
+    let answer = format!(r#"{{"version":1,"spec":{read},"outputs":[],"inputs":[],"name":"a"}}"#);
+    script.text().replace("\"PUT\"", &job).replace("\"READ\"", &answer)
+}
+
+#[test]
+fn a_number_that_is_answered_with_other_digits() {
+    let spellings = [
+        ("1.10", "1.1"),
+        ("1e2", "100.0"),
+        ("1E5", "1e5"),
+        ("-0", "0"),
+        ("0.1e1", "1.0"),
+        ("12345678901234567890123", "1.2345678901234568e22"),
+        ("1e400", "1e401"),
+    ];
+    let object = |digits: &str| format!(r#"{{"n":[{digits}]}}"#);
+    for (put, read) in spellings {
+        valid(judge(&[&put_and_read(&object(put), &object(put))], None).unwrap());
+        let finding = found(judge(&[&put_and_read(&object(put), &object(read))], None).unwrap());
+        let expected = format!(
+            r#"{{"inputs":[],"name":"a","outputs":[],"spec":{},"version":1}}"#,
+            object(put)
+        );
+        says(&finding, Kind::WrongAnswer, 1, &[1], &expected, "that is the graph at version 1");
+    }
+}
+
+#[test]
+fn json_is_compared_beyond_its_spaces_its_escapes_and_the_order_of_its_members() {
+    let put = r#"{"a":"A\n","b":[1.0,{"c":null}]}"#;
+    let same = r#"{ "b" : [ 1.0 , {"\u0063":null} ],  "a":"\u0041\u000a" }"#;
+    valid(judge(&[&put_and_read(put, same)], None).unwrap());
+    for other in [
+        r#"{"a":"A\n","a":"A\n","b":[1.0,{"c":null}]}"#,
+        r#"{"a":"A\n","b":[{"c":null},1.0]}"#,
+        r#"{"a":"A\n","b":[1.0,{"c":null}],"d":1e400}"#,
+        r#"{"a":"A\n","b":[1.0,{}]}"#,
+        r#"[{"a":"A\n","b":[1.0,{"c":null}]}]"#,
+    ] {
+        let finding = found(judge(&[&put_and_read(put, other)], None).unwrap());
+        assert_eq!(finding.kind, Kind::WrongAnswer, "{other}: {finding}");
+    }
+}
+
+#[test]
+fn an_answer_of_another_form() {
+    let ask = |request: Value, answer: &str| {
+        let script = Script::new().call(0, [1, 2], put_job("a", &[], &[]), created(1));
+        let script = script.call(0, [3, 4], request, answered(1, json!("ANSWER")));
+        judge(&[&script.text().replace("\"ANSWER\"", answer)], None).unwrap()
+    };
+    let job = r#"{"name":"a","inputs":[],"outputs":[],"spec":{},"version":1}"#;
+    valid(ask(read_job("a"), job));
+    for answer in [
+        // A list of a job's members, in the order of their names; one that comes twice.
+        r#"[[],"a",[],{},1]"#,
+        r#"{"name":"b","name":"a","inputs":[],"outputs":[],"spec":{},"version":1}"#,
+        r#"{"name":"a","inputs":[],"outputs":[],"spec":{},"version":1.0}"#,
+    ] {
+        let finding = found(ask(read_job("a"), answer));
+        assert_eq!(finding.kind, Kind::WrongAnswer, "{answer}: {finding}");
+    }
+    valid(ask(read_graph(), r#"{"jobs":1,"datasets":0,"edges":0,"more":1e400}"#));
+    for answer in [
+        r#"[0,0,1]"#,
+        r#"{"jobs":1.0,"datasets":0,"edges":0}"#,
+        r#"{"jobs":1,"datasets":-0,"edges":0}"#,
+        r#"{"jobs":1,"datasets":0}"#,
+        r#"{"jobs":1,"jobs":1,"datasets":0,"edges":0}"#,
+    ] {
+        let finding = found(ask(read_graph(), answer));
+        assert_eq!(finding.kind, Kind::WrongAnswer, "{answer}: {finding}");
+    }
+}
+
+#[test]
+fn a_problem_is_what_it_says_and_not_how_it_is_written() {
+    let told = |problem: &str| {
+        let end =
+            json!({"event": "fail", "verdict": "rejected", "version": 0, "problem": "PROBLEM"});
+        let script = Script::new().call(0, [1, 2], read_job("a"), end);
+        judge(&[&script.text().replace("\"PROBLEM\"", problem)], None).unwrap()
+    };
+    let kind = "urn:fencepost:problem:job_not_found";
+    valid(told(&format!(r#"{{"type":"{kind}","status":404,"name":"a","prose":1e400}}"#)));
+    valid(told(&format!(r#"{{"name":"\u0061","status":404,"type":"{kind}"}}"#)));
+    for other in [
+        format!(r#"{{"type":"{kind}","status":404.0,"name":"a"}}"#),
+        format!(r#"{{"type":"{kind}","status":404,"name":"b","name":"a"}}"#),
+        format!(r#"["{kind}",404,"a"]"#),
+    ] {
+        assert_eq!(found(told(&other)).kind, Kind::WrongRejection, "{other}");
+    }
+    // Only the type says that a graph is frozen.
+    let frozen = |members: &str| {
+        let end = json!({"event": "fail", "verdict": "rejected", "problem": "PROBLEM"});
+        let script = Script::new().call(0, [1, 2], put_job("a", &[], &[]), end);
+        judge(&[&script.text().replace("\"PROBLEM\"", members)], None).unwrap()
+    };
+    valid(frozen(r#"{"type":"urn:fencepost\u003aproblem:frozen","status":409}"#));
+    let finding = found(frozen(r#"{"type":"about:blank","x":"urn:fencepost:problem:frozen"}"#));
+    assert_eq!(finding.kind, Kind::WrongRejection, "{finding}");
+}
+
 #[test]
 fn a_job_that_was_said_to_be_unmodified() {
     let ask = |version: u64| json!({"call": "readJob", "job": "a", "if_none_match": version});
