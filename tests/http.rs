@@ -5,6 +5,7 @@ mod changes;
 mod changesets;
 mod consumers;
 mod datasets;
+mod digits;
 mod document;
 mod graphs;
 mod idempotency;
