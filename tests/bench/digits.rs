@@ -258,9 +258,10 @@ fn the_commands_keep_numbers_that_no_binary_number_holds() {
     };
     let path = |file: &str| place.path(file).display().to_string();
     run(fencepost().args(["import", "--graph", "bench", &path("jobs.ndjson")]));
-    let drive = ["bench", "drive", "--requests", "10", "--history", &path("history")];
-    let reregister = ["--workload", "reregister", "--changed-percent", "0"];
-    run(fencepost().args(drive).args(reregister));
+    let server = place.serve();
+    let drive = ["bench", "drive", "--url", &server.url, "--requests", "10"];
+    let reregister = ["--workload", "reregister", "--changed-percent", "0", "--history"];
+    run(fencepost().args(drive).args(reregister).arg(path("history")));
     let history = std::fs::read_to_string(place.path("history")).unwrap();
     assert!(history.contains("\"initial_version\":1") && history.contains("\"final_version\":1"));
     let told = run(fencepost().args(["check", "--stored", &path("history")]));
