@@ -25,7 +25,7 @@ mod import;
 mod replay;
 
 pub use import::{Contents, Importing};
-pub use replay::{Parsed, Parser, Replay, ReplayError, Replayed};
+pub use replay::{Envelope, Parsed, Parser, Replay, ReplayError, Replayed};
 
 /// What an event tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +127,10 @@ impl fmt::Debug for Stream {
     }
 }
 
+/// A longer line is no event. No database keeps a longer change, since SQLite's texts end at 10^9
+/// bytes and Postgres' at 2^30; beside its data an event has names, an actor and hashes.
+pub const LINE_BYTES_MAX: u64 = (1 << 30) + (64 << 10);
+
 /// The latest time that four digits of a year can tell, in milliseconds.
 const LATEST_MS: u64 = 253_402_300_799_999;
 
@@ -145,16 +149,35 @@ impl Stream {
         Self::new(head.name.clone(), head.uuid)
     }
 
-    /// UUIDv5, named by version and ordinal in the graph's own name space.
+    /// UUIDv5 in the graph's own name space: of a change `VERSION/ORDINAL`, of a part of an import
+    /// `import/VERSION/ORDINAL`, since a change and an import may stand at one position, and of the
+    /// beginning of an import that abandons another `import/VERSION/ORDINAL/LAST`, the last version
+    /// that was abandoned.
     #[must_use]
-    pub fn id(&self, position: Position) -> Uuid {
-        let (mut version, mut ordinal) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let (version, ordinal) =
-            (version.format(position.version), ordinal.format(position.ordinal));
-        let mut name = [b'/'; 41];
-        name[..version.len()].copy_from_slice(version.as_bytes());
-        let length = version.len() + 1 + ordinal.len();
-        name[version.len() + 1..length].copy_from_slice(ordinal.as_bytes());
+    pub fn id(&self, event: &Event<'_>) -> Uuid {
+        let Position { version, ordinal } = event.position;
+        match event.kind {
+            Kind::Changed => self.id_by_position(event.position),
+            Kind::ImportBegun => {
+                let abandons = Contents::abandons_in(&event.data);
+                let last = abandons.map(|last| format!("/{last}")).unwrap_or_default();
+                Uuid::new_v5(&self.uuid, format!("import/{version}/{ordinal}{last}").as_bytes())
+            }
+            Kind::Imported | Kind::ImportEnded => {
+                const PREFIX: &[u8] = b"import/";
+                let mut name = [0; PREFIX.len() + POSITION_DIGITS];
+                name[..PREFIX.len()].copy_from_slice(PREFIX);
+                let length = write_position(event.position, &mut name[PREFIX.len()..]);
+                Uuid::new_v5(&self.uuid, &name[..PREFIX.len() + length])
+            }
+        }
+    }
+
+    /// What parts of an import were called too before they had names of their own: logs from then
+    /// are read, and none is written.
+    fn id_by_position(&self, position: Position) -> Uuid {
+        let mut name = [0; POSITION_DIGITS];
+        let length = write_position(position, &mut name);
         Uuid::new_v5(&self.uuid, &name[..length])
     }
 
@@ -163,11 +186,11 @@ impl Stream {
         Writer::new(self).write(event, out);
     }
 
-    /// Where the time is in words already; empty if there is none.
-    fn write_at(&self, event: &Event<'_>, time: &str, out: &mut Vec<u8>) {
+    /// With this id; the time is in words already, and empty if there is none.
+    fn write_as(&self, id: Uuid, event: &Event<'_>, time: &str, out: &mut Vec<u8>) {
         let Event { kind, position, chain, actor, data, .. } = event;
-        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-        let id: &str = self.id(*position).hyphenated().encode_lower(&mut id);
+        let mut digits = [0; uuid::fmt::Hyphenated::LENGTH];
+        let id: &str = id.hyphenated().encode_lower(&mut digits);
         let (mut version, mut ordinal) = (itoa::Buffer::new(), itoa::Buffer::new());
         let (version, ordinal) =
             (version.format(position.version), ordinal.format(position.ordinal));
@@ -219,6 +242,20 @@ impl Stream {
     }
 }
 
+/// The longest `VERSION/ORDINAL`.
+const POSITION_DIGITS: usize = 41;
+
+/// Writes `VERSION/ORDINAL`; its length.
+fn write_position(position: Position, out: &mut [u8]) -> usize {
+    let (mut version, mut ordinal) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let (version, ordinal) = (version.format(position.version), ordinal.format(position.ordinal));
+    let length = version.len() + 1 + ordinal.len();
+    out[..version.len()].copy_from_slice(version.as_bytes());
+    out[version.len()] = b'/';
+    out[version.len() + 1..length].copy_from_slice(ordinal.as_bytes());
+    length
+}
+
 /// A time as events and people read it. What is before 1970 or after 9999 is told as the nearest
 /// that is not.
 #[must_use]
@@ -253,17 +290,20 @@ fn hex_into<'d>(bytes: &[u8], digits: &'d mut [u8]) -> &'d str {
     std::str::from_utf8(digits).expect("digits are ASCII")
 }
 
-fn chain_from_hex(text: &str) -> Option<Chain> {
-    let mut chain = [0; 32];
-    if text.len() != 2 * chain.len()
-        || !text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-    {
-        return None;
+impl Chain {
+    /// The chain that 64 lower-case hexadecimal digits spell, as events have it.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut chain = [0; 32];
+        let is_digit = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 2 * chain.len() || !text.bytes().all(is_digit) {
+            return None;
+        }
+        for (at, byte) in chain.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+        }
+        Some(Self(chain))
     }
-    for (at, byte) in chain.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(Chain(chain))
 }
 
 /// Writes events of one stream one after another: many of one time have it put into words once.
@@ -285,7 +325,7 @@ impl<'s> Writer<'s> {
             self.time =
                 (event.committed_at_ms, event.committed_at_ms.map(rfc3339).unwrap_or_default());
         }
-        self.stream.write_at(event, &self.time.1, out);
+        self.stream.write_as(self.stream.id(event), event, &self.time.1, out);
     }
 }
 
@@ -308,8 +348,8 @@ pub enum DamagedEvent {
 struct Wire<'l> {
     #[serde(borrow, rename = "specversion")]
     _specversion: Cow<'l, str>,
-    #[serde(borrow, rename = "id")]
-    _id: Cow<'l, str>,
+    #[serde(borrow)]
+    id: Cow<'l, str>,
     #[serde(borrow)]
     source: Cow<'l, str>,
     #[serde(borrow, rename = "type")]
@@ -379,19 +419,20 @@ impl Reader {
             kind: kind
                 .ok_or_else(|| DamagedEvent::NoEvent(format!("its type is `{}`", wire.kind)))?,
             position: Position { version: wire.graphversion, ordinal: wire.ordinal },
-            chain: chain_from_hex(&wire.chainhash)
+            chain: Chain::from_hex(&wire.chainhash)
                 .ok_or_else(|| no_event("its chainhash is none"))?,
             committed_at_ms,
             actor: wire.actor,
             data: Cow::Borrowed(wire.data.get()),
         };
         let stream = self.last.as_ref().expect("set above");
+        let by_position = stream.id_by_position(event.position);
+        let mut digits = [0; uuid::fmt::Hyphenated::LENGTH];
+        let spelled: &str = by_position.hyphenated().encode_lower(&mut digits);
+        let id = if spelled == wire.id { by_position } else { stream.id(&event) };
+        let time = if committed_at_ms.is_some() { &self.time.0 } else { "" };
         self.written.clear();
-        stream.write_at(
-            &event,
-            if committed_at_ms.is_some() { &self.time.0 } else { "" },
-            &mut self.written,
-        );
+        stream.write_as(id, &event, time, &mut self.written);
         if self.written != text.as_bytes() {
             let at = self
                 .written

@@ -38,7 +38,7 @@ pub use apply::{apply, apply_all};
 pub use assembly::Assembly;
 pub use build::{DamagedRows, GraphBuilder};
 pub use change::{Change, DamagedFact, Fact};
-pub use decide::{Decision, decide};
+pub use decide::{CHANGE_BYTES_MAX, Decision, decide};
 pub use digest::hex;
 pub use flat::FlatGraph;
 pub use json::{CanonicalJson, JsonError};

@@ -305,6 +305,9 @@ struct VerifyArgs {
     /// Only up to version V
     #[arg(long, value_name = "V")]
     at: Option<u64>,
+    /// Exit with 1 if the log ends before the version that the graph has now
+    #[arg(long, conflicts_with = "at")]
+    complete: bool,
 }
 
 #[derive(Args)]
@@ -749,22 +752,30 @@ fn export(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
 fn verify(node: &NodeArgs, args: &VerifyArgs) -> Result<(), Failure> {
     let (graph, from) = (name("--graph", &args.graph)?, SinkUrl::parse(&args.from)?);
     let verified = export::verify(&node::open_store(&node.options()?)?, &graph, &from, args.at)?;
-    print(&format!("{verified}\n"))
+    print(&format!("{verified}\n"))?;
+    if args.complete && verified.missing() > 0 {
+        let version = verified.versions.1;
+        return Err(Failure::refused(format!(
+            "the log ends at version {version}, {} before the graph: export first",
+            verified.missing()
+        )));
+    }
+    Ok(())
 }
 
 fn freeze(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
     let graph = name("--graph", &args.graph)?;
     let sink = args.sink.as_deref().map(SinkUrl::parse).transpose()?;
     let store = node::open_store(&node.options()?)?;
-    // A mistyped sink must not stop anybody.
+    let patience = Duration::from_secs(args.wait_seconds);
+    // A sink that is mistyped, or not right, must not stop anybody.
     if let Some(sink) = &sink {
-        export::check_sink(&of_graph(&graph, store.head(&graph)?)?, sink)?;
+        export::check_sink(&store, &of_graph(&graph, store.head(&graph)?)?, sink, patience)?;
     }
     let frozen = of_graph(&graph, store.freeze(&graph, args.moved_to.as_deref())?)?;
     print(&format!("graph `{graph}` is frozen at version {}\n", frozen.version))?;
     match sink {
         Some(sink) => {
-            let patience = Duration::from_secs(args.wait_seconds);
             print(&format!("{}\n", export::await_sink(&store, &frozen, &sink, patience)?))
         }
         None => {

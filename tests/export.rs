@@ -4,6 +4,7 @@ mod cut_over;
 mod kills;
 mod places;
 mod sinks;
+mod verification;
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering};

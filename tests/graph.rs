@@ -6,4 +6,5 @@ mod large;
 mod model;
 mod properties;
 mod random;
+mod replays;
 mod support;

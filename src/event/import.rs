@@ -35,6 +35,17 @@ pub struct Contents {
     pub version: u64,
 }
 
+impl Contents {
+    /// What the data of an event at the beginning of an import abandons, if it can be read.
+    pub(super) fn abandons_in(data: &str) -> Option<u64> {
+        #[derive(Deserialize)]
+        struct Beginning {
+            abandons: Option<u64>,
+        }
+        serde_json::from_str::<Beginning>(data).ok()?.abandons
+    }
+}
+
 /// Writes a graph as an import, piece by piece: declared datasets in byte order, then jobs, each
 /// after those that produce what it reads, and among those that could stand at one place in byte
 /// order. So every prefix is a legal graph, and equal graphs give equal bytes.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Contents, DamagedEvent, Event, Kind, Position, Reader, Stream};
-use crate::graph::{Assembly, Change, Graph, Illegal, replay};
+use crate::graph::{Assembly, Change, Fact, Graph, Illegal, replay};
 use crate::store::Chain;
 
 /// Versions are kept in 63 bits; no graph has come as far as an import beyond this would claim.
@@ -106,17 +106,32 @@ pub struct Replayed {
     pub first_version: u64,
     /// How many events it holds.
     pub events: u64,
+    /// Whether its last change deletes the graph.
+    pub deleted: bool,
 }
 
 /// An event that was read, without its text: all that [`Replay::follow`] needs.
 pub struct Parsed {
     stream: Arc<Stream>,
-    kind: Kind,
-    position: Position,
-    chain: Chain,
+    envelope: Envelope,
     /// Whether its hash is that of its data and the hash of the event before it.
     chain_holds: bool,
     content: Content,
+}
+
+/// What an event has beside its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// What it tells.
+    pub kind: Kind,
+    /// Where it stands.
+    pub position: Position,
+    /// As [`Event::chain`].
+    pub chain: Chain,
+    /// As [`Event::committed_at_ms`].
+    pub committed_at_ms: Option<i64>,
+    /// Who asked for the change.
+    pub actor: Option<Box<str>>,
 }
 
 impl fmt::Debug for Replayed {
@@ -146,6 +161,15 @@ impl Parser {
     pub fn parse<'l>(&mut self, text: &'l str) -> Result<(Parsed, Event<'l>), ReplayError> {
         let (stream, event) = self.reader.read(text)?;
         let data = |error: &dyn std::fmt::Display| ReplayError::Data(error.to_string());
+        match event.kind {
+            Kind::Changed if event.committed_at_ms.is_none() => {
+                return Err(data(&"it has no time"));
+            }
+            Kind::ImportBegun | Kind::Imported | Kind::ImportEnded if event.actor.is_some() => {
+                return Err(data(&"it is part of an import and has an actor"));
+            }
+            _ => {}
+        }
         let (content, chain_holds) = match event.kind {
             Kind::ImportBegun | Kind::ImportEnded => (Content::Whole(contents_of(&event)?), true),
             Kind::Imported | Kind::Changed => {
@@ -159,15 +183,25 @@ impl Parser {
             }
         };
         self.last = Some(event.chain);
-        let (stream, kind, position, chain) =
-            (Arc::clone(stream), event.kind, event.position, event.chain);
-        Ok((Parsed { stream, kind, position, chain, chain_holds, content }, event))
+        let envelope = Envelope {
+            kind: event.kind,
+            position: event.position,
+            chain: event.chain,
+            committed_at_ms: event.committed_at_ms,
+            actor: event.actor.as_deref().map(Box::from),
+        };
+        Ok((Parsed { stream: Arc::clone(stream), envelope, chain_holds, content }, event))
     }
 }
 
 enum Phase {
     Nothing,
-    Importing { contents: Contents, events: u64, assembly: Box<Assembly> },
+    Importing {
+        contents: Contents,
+        committed_at_ms: Option<i64>,
+        events: u64,
+        assembly: Box<Assembly>,
+    },
     Following,
 }
 
@@ -182,6 +216,7 @@ pub struct Replay {
     last: Option<(Position, Chain)>,
     first_version: u64,
     events: u64,
+    deleted: bool,
 }
 
 impl Default for Replay {
@@ -203,6 +238,7 @@ impl Replay {
             last: None,
             first_version: 0,
             events: 0,
+            deleted: false,
         }
     }
 
@@ -246,11 +282,12 @@ impl Replay {
         Ok(event)
     }
 
-    /// The same for an event that a [`Parser`] has read, which must have read all before it.
+    /// The same for an event that a [`Parser`] has read, which must have read all before it. What
+    /// it has beside its data.
     ///
     /// # Errors
     /// As [`take`](Self::take).
-    pub fn follow(&mut self, parsed: Parsed) -> Result<(), ReplayError> {
+    pub fn follow(&mut self, parsed: Parsed) -> Result<Envelope, ReplayError> {
         match &self.stream {
             Some(expected) if Arc::ptr_eq(expected, &parsed.stream) => {}
             Some(expected) if *expected != parsed.stream => {
@@ -266,10 +303,24 @@ impl Replay {
             // From here on one look is enough to know it again.
             _ => self.stream = Some(Arc::clone(&parsed.stream)),
         }
-        let (position, chain) = (parsed.position, parsed.chain);
-        match (parsed.kind, parsed.content) {
+        let envelope = parsed.envelope;
+        let Envelope { kind, position, chain, committed_at_ms: time, .. } = envelope;
+        if let Phase::Importing { committed_at_ms, .. } = &self.phase
+            && matches!(kind, Kind::Imported | Kind::ImportEnded)
+            && *committed_at_ms != time
+        {
+            let what = "its time is not that of the import's beginning";
+            return Err(ReplayError::Data(what.to_owned()));
+        }
+        match (kind, parsed.content) {
             (Kind::ImportBegun, Content::Whole(contents)) => {
-                self.begin(position, chain, contents)?
+                self.begin(position, chain, &contents)?;
+                self.phase = Phase::Importing {
+                    contents,
+                    committed_at_ms: time,
+                    events: 0,
+                    assembly: Box::default(),
+                };
             }
             (Kind::ImportEnded, Content::Whole(told)) => self.end(position, chain, &told)?,
             (kind, Content::Change { change, version, job_version }) => {
@@ -296,7 +347,8 @@ impl Replay {
                     (_, _, Some(_)) => {
                         return Err(ReplayError::Data("it is a part of an import".to_owned()));
                     }
-                    (_, _, None) => {
+                    (_, facts, None) => {
+                        self.deleted = matches!(facts, [Fact::GraphDeleted {}]);
                         self.graph = replay(std::mem::take(&mut self.graph), &change)?;
                         self.chain = chain;
                     }
@@ -306,7 +358,7 @@ impl Replay {
         }
         self.last = Some((position, chain));
         self.events += 1;
-        Ok(())
+        Ok(envelope)
     }
 
     fn last(&self) -> String {
@@ -317,7 +369,7 @@ impl Replay {
         &mut self,
         found: Position,
         chain: Chain,
-        contents: Contents,
+        contents: &Contents,
     ) -> Result<(), ReplayError> {
         if matches!(self.phase, Phase::Following) {
             return Err(self.unexpected(Kind::ImportBegun));
@@ -341,7 +393,6 @@ impl Replay {
             ));
         }
         (self.chain, self.first_version) = (chain, contents.version);
-        self.phase = Phase::Importing { contents, events: 0, assembly: Box::default() };
         Ok(())
     }
 
@@ -387,7 +438,7 @@ impl Replay {
 
     fn end(&mut self, found: Position, chain: Chain, told: &Contents) -> Result<(), ReplayError> {
         self.check_place(Kind::ImportEnded, found)?;
-        let Phase::Importing { contents, events, assembly } =
+        let Phase::Importing { contents, events, assembly, .. } =
             std::mem::replace(&mut self.phase, Phase::Nothing)
         else {
             return Err(self.unexpected(Kind::ImportEnded));
@@ -447,6 +498,7 @@ impl Replay {
                 chain: self.chain,
                 first_version: self.first_version,
                 events: self.events,
+                deleted: self.deleted,
             }),
             _ => Err(ReplayError::Empty),
         }

@@ -71,23 +71,43 @@ pub fn await_sink(
     }
 }
 
-/// Makes sure, before a graph is frozen for it, that the sink can be read and holds the graph's
-/// log.
+/// Makes sure, before a graph is frozen for it, that the sink holds the graph's log, right as far
+/// as it goes; waits so long for the end of an import that is being written. O(size of the log).
 ///
 /// # Errors
-/// [`SinkError`] says what to do.
-pub fn check_sink(head: &Head, sink: &SinkUrl) -> Result<(), SinkError> {
-    let expected = Stream::of(head);
-    match last_event(sink, &expected)? {
-        None => Err(damaged(sink, "it is empty: export first".to_owned())),
+/// [`VerifyError`] says what to do.
+pub fn check_sink(
+    store: &RowStore,
+    head: &Head,
+    sink: &SinkUrl,
+    patience: Duration,
+) -> Result<(), VerifyError> {
+    let (began, expected) = (Instant::now(), Stream::of(head));
+    let within_import = |last: &Option<(_, Kind, _)>| {
+        matches!(last, Some((_, Kind::ImportBegun | Kind::Imported, _)))
+    };
+    let mut last = last_event(sink, &expected)?;
+    while within_import(&last) && began.elapsed() < patience {
+        thread::sleep(LOOK_EVERY);
+        last = last_event(sink, &expected)?;
+    }
+    match last {
+        None => Err(damaged(sink, "it is empty: export first".to_owned()).into()),
         Some((found, ..)) if *found != expected => {
             let what = format!(
                 "it holds the log of graph `{}` ({}), not of this one",
                 found.graph, found.uuid
             );
-            Err(damaged(sink, what))
+            Err(damaged(sink, what).into())
         }
-        Some(_) => Ok(()),
+        Some((_, Kind::ImportBegun | Kind::Imported, _)) => {
+            let what = "it ends within an import: let the export write all of it first".to_owned();
+            Err(damaged(sink, what).into())
+        }
+        // An exporter may be writing what comes after it.
+        Some((_, Kind::ImportEnded | Kind::Changed, version)) => {
+            verify(store, &head.name, sink, Some(version)).map(drop)
+        }
     }
 }
 

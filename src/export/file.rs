@@ -9,12 +9,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::sink::{Batch, Purpose, Sink, SinkError};
+use crate::event::LINE_BYTES_MAX;
 use crate::failpoint;
 
 /// What every event begins with.
 const EVENT_BEGINS: &[u8] = br#"{"specversion":"1.0","id":""#;
-/// A longer line is no event.
-const LONGEST_LINE_BYTES: u64 = 256 << 20;
 
 /// A log in a file.
 pub struct FileSink {
@@ -78,8 +77,7 @@ impl FileSink {
     /// ours.
     fn check_first_line(&mut self) -> Result<(), SinkError> {
         let mut first = Vec::new();
-        let input =
-            BufReader::new(&self.file).take(LONGEST_LINE_BYTES).read_until(b'\n', &mut first);
+        let input = BufReader::new(&self.file).take(LINE_BYTES_MAX).read_until(b'\n', &mut first);
         input.map_err(|error| self.away(error))?;
         // Nothing yet, events, or a first one that was torn.
         let torn = !first.ends_with(b"\n") && EVENT_BEGINS.starts_with(&first);
@@ -210,10 +208,8 @@ impl Sink for FileSink {
         let mut buffer = Vec::new();
         for line in 1.. {
             buffer.clear();
-            let read = (&mut input)
-                .take(LONGEST_LINE_BYTES)
-                .read_until(b'\n', &mut buffer)
-                .map_err(away)?;
+            let read =
+                (&mut input).take(LINE_BYTES_MAX).read_until(b'\n', &mut buffer).map_err(away)?;
             if read == 0 {
                 return Ok(());
             }

@@ -1,17 +1,21 @@
-//! Whether a log is the graph's: replayed from its beginning, every prefix judged, and in the end
-//! held against the database.
+//! Whether a log is the graph's: replayed from its beginning, every prefix judged, and all that the
+//! database has too compared with it: of each change its chain, time and actor, of the graph in the
+//! end its digest and the version of each job.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use super::sink::{Purpose, Sink, SinkError, SinkUrl};
-use crate::event::{Parsed, Parser, Position, Replay, ReplayError, Stream};
-use crate::graph::Name;
+use crate::event::{
+    Envelope, Kind, Parsed, Parser, Position, Replay, ReplayError, Stream, rfc3339,
+};
+use crate::graph::{Graph, Name};
 use crate::keep::{HistoryError, graph_at};
 use crate::store::rows::RowStore;
-use crate::store::{Chain, GraphStore, StoreError};
+use crate::store::{Chain, GraphStore, Head, Logged, StoreError};
 
 /// A log that was found to be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,17 @@ pub struct Verified {
     pub chain: Chain,
     /// Of the database, too.
     pub digest: String,
+    /// The version that the graph had when the verification began, unless only a part of the log
+    /// was asked for.
+    pub graph_version: Option<u64>,
+}
+
+impl Verified {
+    /// How many changes of the graph the log does not have yet.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        self.graph_version.map_or(0, |version| version.saturating_sub(self.versions.1))
+    }
 }
 
 impl fmt::Display for Verified {
@@ -35,7 +50,16 @@ impl fmt::Display for Verified {
             f,
             "valid: {} events of graph `{}`, versions {first} to {last}, digest {} as in the database",
             self.events, self.graph, self.digest
-        )
+        )?;
+        let (missing, version) = (self.missing(), self.graph_version.unwrap_or(last));
+        match missing {
+            0 => Ok(()),
+            1 => write!(f, "; the graph is at version {version}: 1 change is not in the log yet"),
+            _ => write!(
+                f,
+                "; the graph is at version {version}: {missing} changes are not in the log yet"
+            ),
+        }
     }
 }
 
@@ -78,13 +102,13 @@ pub enum VerifyError {
         /// The database's.
         actual: u64,
     },
-    /// The log is right in itself, and not this graph's.
+    /// The log is right in itself, and not what the database has.
     #[error("at version {version} the {what} of the log is {log}, of the database {database}")]
     Differs {
         /// Where both were looked at.
         version: u64,
-        /// Chain or digest.
-        what: &'static str,
+        /// Such as `chain`, `digest`, `time`, `actor`.
+        what: String,
         /// The log's.
         log: String,
         /// The database's.
@@ -115,7 +139,8 @@ impl fmt::Display for After {
 }
 
 /// Replays the log of `graph` that `from` holds, up to version `at` or its end, and compares it
-/// with the database at that version. O(size of the log); memory: the graph, once.
+/// with the database. O(size of the log and of the database's log from there on, and of the graph);
+/// memory: the graph, once, and the version of each job.
 ///
 /// # Errors
 /// [`VerifyError`] says what is wrong and where.
@@ -126,7 +151,11 @@ pub fn verify(
     at: Option<u64>,
 ) -> Result<Verified, VerifyError> {
     let head = store.head(graph)?.ok_or_else(|| VerifyError::GraphNotFound(graph.clone()))?;
-    let (replay, wrong) = replay_from(from, Stream::of(&head), at)?;
+    let mut comparison = Comparison::with(store, &head);
+    let followed = follow_sink(from, Stream::of(&head), at, &mut |envelope, replay| {
+        comparison.take(envelope, replay)
+    })?;
+    let (replay, wrong) = followed;
     let (events, position) = (replay.events(), replay.position());
     let log =
         |reason| VerifyError::Log { event: events + 1, position: position.map(After), reason };
@@ -142,18 +171,148 @@ pub fn verify(
     }
     let (chain, digest) = (replayed.chain, replayed.graph.digest());
     let (events, first) = (replayed.events, replayed.first_version);
+    let job_versions = job_versions(&replayed.graph);
     // Two graphs need not be in memory together.
     drop(replayed.graph);
-    let differs =
-        |what, log: String, database: String| VerifyError::Differs { version, what, log, database };
-    let (found_chain, found_digest) = in_database(store, graph, version)?;
-    if found_chain != chain {
-        return Err(differs("chain", chain.to_string(), found_chain.to_string()));
+    let past = graph_at(store, graph, version)?;
+    if past.chain != chain {
+        return Err(differs(version, "chain", chain.to_string(), past.chain.to_string()));
     }
-    if found_digest != digest {
-        return Err(differs("digest", digest, found_digest));
+    let found = past.graph.digest();
+    if found != digest {
+        return Err(differs(version, "digest", digest, found));
     }
-    Ok(Verified { graph: graph.clone(), events, versions: (first, version), chain, digest })
+    compare_job_versions(version, &job_versions, &past.graph)?;
+    drop(past);
+    comparison.finish(version)?;
+    let graph_version = at.is_none().then_some(head.version);
+    let (graph, versions) = (graph.clone(), (first, version));
+    Ok(Verified { graph, events, versions, chain, digest, graph_version })
+}
+
+fn differs(version: u64, what: &str, log: String, database: String) -> VerifyError {
+    VerifyError::Differs { version, what: what.to_owned(), log, database }
+}
+
+/// Of each job the version of its last change, in byte order of names.
+fn job_versions(graph: &Graph) -> Vec<(Name, u64)> {
+    let jobs = graph.jobs_from(Bound::Unbounded);
+    jobs.map(|job| (job.name().clone(), job.version())).collect()
+}
+
+/// For a graph of the same digest, and so of the same jobs.
+fn compare_job_versions(
+    version: u64,
+    log: &[(Name, u64)],
+    database: &Graph,
+) -> Result<(), VerifyError> {
+    for ((name, in_log), job) in log.iter().zip(database.jobs_from(Bound::Unbounded)) {
+        if *in_log != job.version() {
+            let what = format!("version of job `{name}`");
+            return Err(differs(version, &what, in_log.to_string(), job.version().to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// Changes of the database that are read at once.
+const PAGE_CHANGES: usize = 1_000;
+
+/// What the database says of the events, one after another.
+struct Comparison<'d> {
+    store: &'d RowStore,
+    head: &'d Head,
+    /// Changes of the database that come next, the next one first.
+    page: VecDeque<Logged>,
+    /// Whether it has none to compare with from here on.
+    ends: bool,
+    /// The version of the import that the log begins with, and of its jobs.
+    imported: Option<(u64, Vec<(Name, u64)>)>,
+}
+
+impl<'d> Comparison<'d> {
+    fn with(store: &'d RowStore, head: &'d Head) -> Self {
+        Self { store, head, page: VecDeque::new(), ends: false, imported: None }
+    }
+
+    /// Compares an event that was replayed just now. What the database no longer has is passed
+    /// over.
+    fn take(&mut self, envelope: &Envelope, replay: &Replay) -> Result<(), VerifyError> {
+        let version = envelope.position.version;
+        match envelope.kind {
+            Kind::ImportBegun => {
+                let committed_at_ms = self.store.committed_at(self.head.id, version)?;
+                // At version 0 there is no time, and of what was pruned none is known.
+                if version > 0 && committed_at_ms.is_none() {
+                    return Ok(());
+                }
+                compare_times(version, envelope.committed_at_ms, committed_at_ms)
+            }
+            Kind::Imported => Ok(()),
+            Kind::ImportEnded => {
+                self.imported = Some((version, job_versions(replay.graph())));
+                Ok(())
+            }
+            Kind::Changed => match self.change(version)? {
+                Some(logged) => compare_change(envelope, &logged),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// The change that made the version, if the database has it.
+    fn change(&mut self, version: u64) -> Result<Option<Logged>, VerifyError> {
+        if version < self.head.oldest || self.ends {
+            return Ok(None);
+        }
+        if self.page.front().is_none_or(|next| next.version != version) {
+            let feed = self.store.feed(&self.head.name, version - 1, PAGE_CHANGES)?;
+            // The log goes on beyond the database, or the database was pruned meanwhile.
+            self.page = feed.map(|feed| feed.changes.into()).unwrap_or_default();
+            self.ends = self.page.is_empty();
+        }
+        Ok(self.page.pop_front())
+    }
+
+    /// Compares the jobs of the import, if the graph has come further since: their versions are in
+    /// the graph's end only as far as no change replaced them.
+    fn finish(self, last: u64) -> Result<(), VerifyError> {
+        let Some((version, log)) = self.imported.filter(|(version, _)| *version < last) else {
+            return Ok(());
+        };
+        match graph_at(self.store, &self.head.name, version) {
+            Ok(past) => compare_job_versions(version, &log, &past.graph),
+            Err(HistoryError::Pruned { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn compare_change(envelope: &Envelope, logged: &Logged) -> Result<(), VerifyError> {
+    let version = logged.version;
+    if envelope.chain != logged.chain {
+        let (log, database) = (envelope.chain.to_string(), logged.chain.to_string());
+        return Err(differs(version, "chain", log, database));
+    }
+    compare_times(version, envelope.committed_at_ms, Some(logged.committed_at_ms))?;
+    if envelope.actor.as_deref() != logged.actor.as_deref() {
+        let told = |actor: Option<&str>| match actor {
+            Some(actor) => format!("{actor:?}"),
+            None => "nobody".to_owned(),
+        };
+        let (log, database) = (told(envelope.actor.as_deref()), told(logged.actor.as_deref()));
+        return Err(differs(version, "actor", log, database));
+    }
+    Ok(())
+}
+
+/// As events have them: to the millisecond, and none before 1970.
+fn compare_times(version: u64, log: Option<i64>, database: Option<i64>) -> Result<(), VerifyError> {
+    let told = |ms: Option<i64>| ms.map_or("none".to_owned(), rfc3339);
+    if told(log) == told(database) {
+        return Ok(());
+    }
+    Err(differs(version, "time", told(log), told(database)))
 }
 
 /// Bytes of events that are handed on together.
@@ -161,8 +320,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks that wait for the next thread.
 const CHUNKS_AHEAD: usize = 4;
 
-/// Replays what the sink has of that stream, up to the version `at`: one thread fetches, one reads,
-/// one applies. With what is wrong with the event after the last that was replayed, if anything is.
+/// Replays what the sink has of that stream, up to the version `at`. With what is wrong with the
+/// event after the last that was replayed, if anything is.
 ///
 /// # Errors
 /// [`SinkError`] if it cannot be read.
@@ -171,6 +330,17 @@ pub fn replay_from(
     stream: Stream,
     at: Option<u64>,
 ) -> Result<(Replay, Option<ReplayError>), SinkError> {
+    follow_sink(from, stream, at, &mut |_, _| Ok(()))
+}
+
+/// As [`replay_from`], and calls `each` with each event that was replayed: one thread fetches, one
+/// reads, one applies.
+fn follow_sink<E: From<SinkError>>(
+    from: &SinkUrl,
+    stream: Stream,
+    at: Option<u64>,
+    each: &mut dyn FnMut(&Envelope, &Replay) -> Result<(), E>,
+) -> Result<(Replay, Option<ReplayError>), E> {
     let mut sink = from.open(&stream, Purpose::Read)?;
     let mut replay = Replay::of(Some(stream));
     let (lines, fetched) = sync_channel::<String>(CHUNKS_AHEAD);
@@ -188,56 +358,71 @@ pub fn replay_from(
                 }
             }
         });
-        let wrong = follow(&mut replay, read, at);
-        fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok((replay, wrong))
+        let followed = follow(&mut replay, read, at, each)?;
+        let fetched = fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match followed {
+            // What comes after the version that was asked for may be being written just now.
+            Followed::AsAsked => Ok((replay, None)),
+            Followed::ToTheEnd => fetched.map(|()| (replay, None)).map_err(E::from),
+            Followed::To(wrong) => fetched.map(|()| (replay, Some(wrong))).map_err(E::from),
+        }
     })
 }
 
 /// Hands on what the sink has, until nobody wants more.
 fn fetch(sink: &mut dyn Sink, lines: &SyncSender<String>) -> Result<(), SinkError> {
     let mut chunk = String::new();
-    sink.read(&mut |text| {
+    let read = sink.read(&mut |text| {
         chunk.push_str(text);
         chunk.push('\n');
         if chunk.len() >= CHUNK_BYTES && lines.send(std::mem::take(&mut chunk)).is_err() {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
-    })?;
-    // Nobody may want it.
+    });
+    // What could be read is handed on, though nobody may want it.
     drop(lines.send(chunk));
-    Ok(())
+    read
 }
 
-fn follow(
+/// How far a log could be followed.
+enum Followed {
+    /// To the version that was asked for.
+    AsAsked,
+    /// As far as it could be fetched.
+    ToTheEnd,
+    /// To the event before one that is wrong.
+    To(ReplayError),
+}
+
+fn follow<E>(
     replay: &mut Replay,
     read: Receiver<Vec<Result<Parsed, ReplayError>>>,
     at: Option<u64>,
-) -> Option<ReplayError> {
+    each: &mut dyn FnMut(&Envelope, &Replay) -> Result<(), E>,
+) -> Result<Followed, E> {
     for event in read.into_iter().flatten() {
-        if let Err(wrong) = event.and_then(|event| replay.follow(event)) {
-            return Some(wrong);
+        match event.and_then(|event| replay.follow(event)) {
+            Ok(envelope) => each(&envelope, replay)?,
+            Err(wrong) => return Ok(Followed::To(wrong)),
         }
         let version = replay.position().map(|position| position.version);
         if at.is_some() && replay.is_whole() && version >= at {
-            return None;
+            return Ok(Followed::AsAsked);
         }
     }
-    None
+    Ok(Followed::ToTheEnd)
 }
 
-/// Chain and digest of the graph at that version, as the database has it.
-fn in_database(
-    store: &RowStore,
-    graph: &Name,
-    version: u64,
-) -> Result<(Chain, String), VerifyError> {
-    let past = graph_at(store, graph, version).map_err(|error| match error {
-        HistoryError::Ahead { version: actual, .. } => VerifyError::Ahead { version, actual },
-        HistoryError::GraphNotFound(graph) => VerifyError::GraphNotFound(graph),
-        HistoryError::Store(error) => VerifyError::Store(error),
-        other => VerifyError::History(other),
-    })?;
-    Ok((past.chain, past.graph.digest()))
+impl From<HistoryError> for VerifyError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Ahead { version: actual, asked: version, .. } => {
+                Self::Ahead { version, actual }
+            }
+            HistoryError::GraphNotFound(graph) => Self::GraphNotFound(graph),
+            HistoryError::Store(error) => Self::Store(error),
+            other => Self::History(other),
+        }
+    }
 }

@@ -156,15 +156,20 @@ impl Graph {
                 work.touched.jobs_changed.push(slot);
                 self.jobs.get_mut(slot).version = self.version;
                 if let Some(spec) = spec {
+                    if self.jobs.get(slot).spec == *spec {
+                        work.note(name, Wrong::Unchanged);
+                    }
                     self.jobs.change_texts(slot, |job| job.spec = spec.clone());
                 }
             }
             Fact::DatasetDeclared { name, metadata } | Fact::DatasetChanged { name, metadata } => {
                 let slot = self.dataset_slot(name, work);
-                let was_declared = self.datasets.get(slot).metadata.is_some();
-                match (fact, was_declared) {
-                    (Fact::DatasetDeclared { .. }, true) => work.note(name, Wrong::Declared),
-                    (Fact::DatasetChanged { .. }, false) => work.note(name, Wrong::Undeclared),
+                match (fact, &self.datasets.get(slot).metadata) {
+                    (Fact::DatasetDeclared { .. }, Some(_)) => work.note(name, Wrong::Declared),
+                    (Fact::DatasetChanged { .. }, None) => work.note(name, Wrong::Undeclared),
+                    (Fact::DatasetChanged { .. }, Some(before)) if before == metadata => {
+                        work.note(name, Wrong::Unchanged);
+                    }
                     _ => {}
                 }
                 self.datasets

@@ -1,6 +1,7 @@
 //! What an accepted changeset did, as facts: the change log's rows, and what a follower applies.
 
 use std::borrow::Cow;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -91,32 +92,84 @@ impl Change {
     /// `{"facts":[…],"version":N}` as canonical JSON: the bytes that the chain of hashes covers.
     #[must_use]
     pub fn canonical_json(&self, version: u64) -> String {
-        #[derive(Serialize)]
-        struct Data<'c> {
-            facts: &'c [Fact],
-            version: u64,
+        let data = Data { facts: &self.facts, job_version: None, version };
+        serde_json::to_string(&data).expect("facts are always JSON")
+    }
+
+    /// How long [`canonical_json`](Self::canonical_json) is, in bytes, if that is more than `limit`.
+    /// O(names).
+    pub(super) fn bytes_above(&self, limit: usize) -> Option<usize> {
+        // An escape takes two bytes for one, quotes and a comma three; the rest are field names.
+        let name = |name: &Name| 2 * name.as_str().len() + 3;
+        let names = |list: &[Name]| list.iter().map(name).sum::<usize>();
+        let most = |fact: &Fact| {
+            FACT_BYTES_MAX
+                + match fact {
+                    Fact::GraphDeleted {} => 0,
+                    Fact::JobDeleted { name: of } | Fact::DatasetUndeclared { name: of } => {
+                        name(of)
+                    }
+                    Fact::JobCreated { inputs, name: of, outputs, spec } => {
+                        name(of) + names(inputs) + names(outputs) + spec.as_str().len()
+                    }
+                    Fact::JobChanged {
+                        inputs_added,
+                        inputs_removed,
+                        name: of,
+                        outputs_added,
+                        outputs_removed,
+                        spec,
+                    } => {
+                        let sides = [inputs_added, inputs_removed, outputs_added, outputs_removed];
+                        let edges = sides.iter().map(|list| names(list)).sum::<usize>();
+                        name(of) + edges + spec.as_ref().map_or(0, |spec| spec.as_str().len())
+                    }
+                    Fact::DatasetChanged { metadata, name: of }
+                    | Fact::DatasetDeclared { metadata, name: of } => {
+                        name(of) + metadata.as_str().len()
+                    }
+                }
+        };
+        if self.facts.iter().map(most).sum::<usize>() <= limit {
+            return None;
         }
-        serde_json::to_string(&Data { facts: &self.facts, version }).expect("facts are always JSON")
+        let mut count = Count(0);
+        let version = u64::MAX;
+        serde_json::to_writer(&mut count, &Data { facts: &self.facts, job_version: None, version })
+            .expect("facts are always JSON");
+        (count.0 > limit).then_some(count.0)
     }
 
     /// Reads what [`canonical_json`](Self::canonical_json) or a [`FlatGraph`](super::FlatGraph)
     /// wrote: the change, its version, and the job's.
     ///
     /// # Errors
-    /// [`DamagedFact`] if the text is anything else.
+    /// [`DamagedFact`] if the text is anything else, even if it is the same JSON in other words.
     pub fn from_event_json(text: &str) -> Result<(Self, u64, Option<u64>), DamagedFact> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Data<'t> {
-            #[serde(borrow)]
-            facts: Vec<FactWire<'t>>,
-            job_version: Option<u64>,
-            version: u64,
-        }
-        let data: Data<'_> =
+        let data: DataWire<'_> =
             serde_json::from_str(text).map_err(|error| DamagedFact(error.to_string()))?;
         let facts = data.facts.into_iter().map(FactWire::into_fact).collect::<Result<_, _>>()?;
-        Ok((Self { facts }, data.version, data.job_version))
+        let change = Self { facts };
+        match change.first_difference(data.version, data.job_version, text) {
+            None => Ok((change, data.version, data.job_version)),
+            Some(at) => Err(DamagedFact(format!(
+                "read and written anew it differs from byte {at} on, so it was altered"
+            ))),
+        }
+    }
+
+    /// The first byte at which `text` is not what this change is written as; `None` if it is just
+    /// that. O(length), without a copy.
+    fn first_difference(
+        &self,
+        version: u64,
+        job_version: Option<u64>,
+        text: &str,
+    ) -> Option<usize> {
+        let mut comparison = Comparison { expected: text.as_bytes(), equal: 0 };
+        let data = Data { facts: &self.facts, job_version, version };
+        let written = serde_json::to_writer(&mut comparison, &data);
+        (written.is_err() || comparison.equal < text.len()).then_some(comparison.equal)
     }
 
     /// Reads what [`canonical_json`](Self::canonical_json) wrote: the change and its version.
@@ -128,6 +181,64 @@ impl Change {
             (change, version, None) => Ok((change, version)),
             _ => Err(DamagedFact("it is a part of an import".to_owned())),
         }
+    }
+}
+
+/// The data of an event, as it is written; fields in the byte order of their names.
+#[derive(Serialize)]
+struct Data<'c> {
+    facts: &'c [Fact],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_version: Option<u64>,
+    version: u64,
+}
+
+/// The data of an event, as it is read.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DataWire<'t> {
+    #[serde(borrow)]
+    facts: Vec<FactWire<'t>>,
+    job_version: Option<u64>,
+    version: u64,
+}
+
+/// More bytes than a fact has besides its names and JSON.
+const FACT_BYTES_MAX: usize = 160;
+
+/// Counts what is written.
+struct Count(usize);
+
+impl io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Fails at the first byte that is not the expected one.
+struct Comparison<'t> {
+    expected: &'t [u8],
+    equal: usize,
+}
+
+impl io::Write for Comparison<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let rest = &self.expected[self.equal..];
+        if rest.starts_with(bytes) {
+            self.equal += bytes.len();
+            return Ok(bytes.len());
+        }
+        self.equal += rest.iter().zip(bytes).take_while(|(ours, theirs)| ours == theirs).count();
+        Err(io::ErrorKind::InvalidData.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Decision {
 ///
 /// Preconditions are judged first, all of them, on the graph as it is; then existence, operation by
 /// operation; then, on the graph that would result, datasets that are deleted but in use, second
-/// producers, and cycles.
+/// producers, a change beyond [`CHANGE_BYTES_MAX`], and cycles.
 ///
 /// Cost: O(log n) for each name in the command, and for each new edge that goes against the graph's
 /// topological order twice the smaller side of the region between its ends; in all at most one
@@ -88,8 +88,15 @@ pub(super) fn judge_changeset<'g>(
     draft.check_deleted_datasets()?;
     draft.check_producers()?;
     let change = draft.change();
+    if let Some(bytes) = change.bytes_above(CHANGE_BYTES_MAX) {
+        return Err(Rejection::TooLarge { bytes, limit: CHANGE_BYTES_MAX });
+    }
     Ok((draft, change))
 }
+
+/// What one change may have, in bytes of canonical JSON: a change leaves the service as one line of
+/// a log, and is read as one.
+pub const CHANGE_BYTES_MAX: usize = 256 << 20;
 
 fn last_operation(draft: &Draft<'_>, cycle: &[Name]) -> usize {
     let edges = cycle.windows(2).enumerate().map(|(i, pair)| {

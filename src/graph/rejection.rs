@@ -86,6 +86,18 @@ pub enum Rejection {
         /// The last step that adds an edge of it.
         operation: usize,
     },
+    /// The change would be longer than what every reader of a log takes. Split the changeset.
+    #[error(
+        "the change would have {bytes} bytes, more than the {limit} that one change may have: send \
+         several changesets; an import with --sync, import without it first, which writes in \
+         pieces, or sync one longer prefix after another"
+    )]
+    TooLarge {
+        /// What the change would have, in bytes of canonical JSON.
+        bytes: usize,
+        /// The limit, in the same bytes.
+        limit: usize,
+    },
 }
 
 impl Rejection {
@@ -95,6 +107,7 @@ impl Rejection {
     pub fn operation(&self) -> Option<usize> {
         match self {
             Self::PreconditionFailed { operation, .. } => *operation,
+            Self::TooLarge { .. } => None,
             Self::JobNotFound { operation, .. }
             | Self::DatasetNotFound { operation, .. }
             | Self::EdgeNotFound { operation, .. }

@@ -37,6 +37,8 @@ pub enum Wrong {
     Declared,
     /// The dataset whose declaration went is still mentioned by a job.
     InUse,
+    /// The job or dataset that is said to have changed stays as it was.
+    Unchanged,
 }
 
 impl fmt::Display for Breach {
@@ -53,6 +55,7 @@ impl fmt::Display for Breach {
             Wrong::Undeclared => write!(f, "dataset `{name}` is not declared"),
             Wrong::Declared => write!(f, "dataset `{name}` is declared already"),
             Wrong::InUse => write!(f, "dataset `{name}` is undeclared while a job mentions it"),
+            Wrong::Unchanged => write!(f, "`{name}` is said to change and stays as it was"),
         }
     }
 }
@@ -66,6 +69,13 @@ pub enum Illegal {
     /// A fact does not fit.
     #[error("{0}")]
     Fact(Breach),
+    /// A graph is deleted by a change of its own.
+    #[error("the graph is deleted among other facts")]
+    DeletedAmongOthers,
+    /// Facts are written by kind, then by name, each job and each dataset once; names in byte
+    /// order, each once.
+    #[error("its facts or names are not in the order in which changes are written: at `{0}`")]
+    Order(Name),
     /// A part of an import that is none: neither a declaration, all of which come first, nor a job
     /// with its version.
     #[error("it is no part of an import: a dataset's declaration, ahead of all jobs, or a job")]
@@ -95,6 +105,9 @@ pub fn replay(graph: Graph, change: &Change) -> Result<Graph, Illegal> {
     if change.is_empty() {
         return Err(Illegal::Empty);
     }
+    if change.facts.len() > 1 && change.facts.contains(&Fact::GraphDeleted {}) {
+        return Err(Illegal::DeletedAmongOthers);
+    }
     let mut breach = None;
     let next = match link_and_note(graph, change, &|_| None, &mut breach) {
         Ok((next, _)) => next,
@@ -114,5 +127,93 @@ pub fn replay(graph: Graph, change: &Change) -> Result<Graph, Illegal> {
             return Err(Illegal::Fact(Breach { name: name.clone(), wrong: Wrong::InUse }));
         }
     }
+    check_order(change)?;
     Ok(next)
+}
+
+/// Whether facts and names stand as [`decide`](super::decide()) writes them. O(n log n) for n names.
+fn check_order(change: &Change) -> Result<(), Illegal> {
+    let misplaced = |name: &Name| Err(Illegal::Order(name.clone()));
+    let places = change.facts.iter().filter_map(place);
+    for ((kind, name), (next_kind, next)) in places.clone().zip(places.clone().skip(1)) {
+        if (kind, name) >= (next_kind, next) {
+            return misplaced(next);
+        }
+    }
+    for about_jobs in [true, false] {
+        let named = places.clone().filter(|(kind, _)| kind.is_about_a_job() == about_jobs);
+        let mut names: Vec<&Name> = named.map(|(_, name)| name).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return misplaced(twice[0]);
+        }
+    }
+    change.facts.iter().try_for_each(check_names)
+}
+
+/// The kinds of facts in the order in which they are written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum FactKind {
+    JobDeleted,
+    JobChanged,
+    JobCreated,
+    DatasetUndeclared,
+    DatasetChanged,
+    DatasetDeclared,
+}
+
+impl FactKind {
+    fn is_about_a_job(self) -> bool {
+        self <= Self::JobCreated
+    }
+}
+
+fn place(fact: &Fact) -> Option<(FactKind, &Name)> {
+    Some(match fact {
+        Fact::GraphDeleted {} => return None,
+        Fact::JobDeleted { name } => (FactKind::JobDeleted, name),
+        Fact::JobChanged { name, .. } => (FactKind::JobChanged, name),
+        Fact::JobCreated { name, .. } => (FactKind::JobCreated, name),
+        Fact::DatasetUndeclared { name } => (FactKind::DatasetUndeclared, name),
+        Fact::DatasetChanged { name, .. } => (FactKind::DatasetChanged, name),
+        Fact::DatasetDeclared { name, .. } => (FactKind::DatasetDeclared, name),
+    })
+}
+
+/// Whether the lists of one fact are sorted, and whether a changed job changes.
+fn check_names(fact: &Fact) -> Result<(), Illegal> {
+    let sorted = |list: &[Name]| match list.windows(2).find(|pair| pair[0] >= pair[1]) {
+        Some(pair) => Err(Illegal::Order(pair[1].clone())),
+        None => Ok(()),
+    };
+    match fact {
+        Fact::JobCreated { inputs, outputs, .. } => sorted(inputs).and_then(|()| sorted(outputs)),
+        Fact::JobChanged {
+            name,
+            inputs_added,
+            inputs_removed,
+            outputs_added,
+            outputs_removed,
+            spec,
+        } => {
+            let sides = [(inputs_added, inputs_removed), (outputs_added, outputs_removed)];
+            for (added, removed) in sides {
+                sorted(added).and_then(|()| sorted(removed))?;
+                if let Some(both) = added.iter().find(|name| removed.binary_search(name).is_ok()) {
+                    return Err(Illegal::Order(both.clone()));
+                }
+            }
+            let same = sides.iter().all(|(added, removed)| added.is_empty() && removed.is_empty());
+            if same && spec.is_none() {
+                let breach = Breach { name: name.clone(), wrong: Wrong::Unchanged };
+                return Err(Illegal::Fact(breach));
+            }
+            Ok(())
+        }
+        Fact::GraphDeleted {}
+        | Fact::JobDeleted { .. }
+        | Fact::DatasetUndeclared { .. }
+        | Fact::DatasetChanged { .. }
+        | Fact::DatasetDeclared { .. } => Ok(()),
+    }
 }

@@ -15,7 +15,7 @@ use super::tail::{End, Taken};
 use super::{App, TAIL};
 use crate::event::{self, Event, Stream};
 use crate::graph::Name;
-use crate::store::{Feed, GraphState, Head, Logged};
+use crate::store::{Chain, Feed, GraphState, Head, Logged};
 
 /// The media types of the change log, the default first.
 pub const MEDIA_TYPES: [&str; 3] = ["application/json", LINES, EVENTS];
@@ -39,6 +39,39 @@ pub struct Page {
     pub head: Head,
     /// Changes one after another, from the version after the one that was asked for.
     pub events: Vec<Vec<u8>>,
+    /// Whether the chain that the reader saw is not that of this log at that version.
+    of_another_history: bool,
+}
+
+/// Up to where a reader knows the log.
+#[derive(Clone, Copy)]
+pub struct Seen {
+    /// The last version that it has.
+    pub after: u64,
+    /// The chain there, if it says.
+    pub chain: Option<Chain>,
+}
+
+impl Seen {
+    /// What the request says: the parameters `after` and `after_chain`.
+    fn of(call: &Call) -> Result<Self, Problem> {
+        let chain = call.query("after_chain").map(|text| {
+            Chain::from_hex(text).ok_or_else(|| {
+                let detail = "after_chain takes the chainhash of the last event that was read";
+                Problem::malformed("after_chain", detail)
+            })
+        });
+        Ok(Self { after: call.number("after")?.unwrap_or(0), chain: chain.transpose()? })
+    }
+
+    /// Whether the log that goes on with `feed` cannot be the one that the reader saw.
+    fn is_of_another_history(self, feed: &Feed) -> bool {
+        let Some(chain) = self.chain else { return false };
+        match feed.changes.first() {
+            Some(next) => chain.next(&next.change) != next.chain,
+            None => feed.head.version == self.after && feed.head.chain != chain,
+        }
+    }
 }
 
 /// How one change is written.
@@ -67,7 +100,7 @@ pub fn event(stream: &Stream, logged: &Logged) -> Vec<u8> {
 }
 
 impl App {
-    /// What the log has after `after`, at most `most` changes, of deleted graphs too.
+    /// What the log has after what was seen, at most `most` changes, of deleted graphs too.
     ///
     /// # Errors
     /// [`Problem`] if there never was such a graph, the next change was pruned, or the database
@@ -75,14 +108,16 @@ impl App {
     pub(super) async fn log_page(
         &self,
         graph: &Name,
-        after: u64,
+        seen: Seen,
         most: usize,
         write: Write,
     ) -> Result<Page, Problem> {
-        let show = move |Feed { head, changes }| {
-            let stream = Stream::of(&head);
-            let events = changes.iter().map(|logged| write(&stream, logged)).collect();
-            Page { head, events }
+        let after = seen.after;
+        let show = move |feed: Feed| {
+            let of_another_history = seen.is_of_another_history(&feed);
+            let stream = Stream::of(&feed.head);
+            let events = feed.changes.iter().map(|logged| write(&stream, logged)).collect();
+            Page { head: feed.head, events, of_another_history }
         };
         let page: Result<Page, _> =
             ask(|reply| self.service.feed(graph, after, most, show, reply)).await;
@@ -101,17 +136,36 @@ fn pruned(head: &Head) -> Problem {
 }
 
 impl Call {
-    /// The first page of what was asked for, of a graph that is there.
-    async fn first_page(&self, after: u64, most: usize, write: Write) -> Result<Page, Problem> {
+    /// The first page of what was asked for, of a graph that is there, and whose history is the one
+    /// that the reader knows.
+    async fn first_page(&self, seen: Seen, most: usize, write: Write) -> Result<Page, Problem> {
         let graph = self.name("graph")?;
         let look = || async {
-            let page = self.app.log_page(&graph, after, most, write).await;
+            let page = self.app.log_page(&graph, seen, most, write).await;
             page.and_then(|page| match page.head.state {
                 GraphState::Deleted => Err(Problem::graph_not_found(&graph)),
                 GraphState::Open | GraphState::Frozen => Ok(page),
             })
         };
-        self.at_least(&graph, look, |page| page.head.version).await
+        let page = self.at_least(&graph, look, |page| page.head.version).await?;
+        let version = page.head.version;
+        let detail = if version < seen.after {
+            format!(
+                "version {} is not there, the graph is at {version}: was a backup restored? Read \
+                 the snapshot, and go on after its version",
+                seen.after
+            )
+        } else if page.of_another_history {
+            format!(
+                "the chain at version {} is another: the history was rewritten, as by a backup \
+                 that was restored. Read the snapshot, and go on after its version",
+                seen.after
+            )
+        } else {
+            return Ok(page);
+        };
+        let problem = Problem::new(Kind::PreconditionFailed, detail).decided_at(&graph, version);
+        Err(problem.with("expected", seen.after.into()).with("actual", version.into()))
     }
 }
 
@@ -134,16 +188,16 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
 }
 
 async fn page(call: Call) -> Result<Reply, Problem> {
-    let after = call.number("after")?.unwrap_or(0);
+    let seen = Seen::of(&call)?;
     let limit = limit(&call)?.map_or(DEFAULT_ITEMS, |limit| limit as usize);
-    let Page { head, events } = call.first_page(after, limit, object).await?;
+    let Page { head, events, .. } = call.first_page(seen, limit, object).await?;
     let version = head.version;
     Ok(Reply::read(&call, version, version, || {
         let name = serde_json::to_string(&head.name).expect("a name is a JSON string");
         let mut body = format!(r#"{{"graph":{name},"version":{version},"items":["#).into_bytes();
         body.extend(events.join(&b','));
         body.extend_from_slice(
-            format!(r#"],"next_after":{}}}"#, after + events.len() as u64).as_bytes(),
+            format!(r#"],"next_after":{}}}"#, seen.after + events.len() as u64).as_bytes(),
         );
         Reply::text(call.accepted, body)
     }))
@@ -161,17 +215,17 @@ fn limit(call: &Call) -> Result<Option<u64>, Problem> {
 
 /// All changes that there were when the request came.
 async fn lines(call: Call) -> Result<Reply, Problem> {
-    let after = call.number("after")?.unwrap_or(0);
+    let seen = Seen::of(&call)?;
     let limit = limit(&call)?;
     let most = limit.map_or(PAGE_CHANGES, |limit| PAGE_CHANGES.min(limit as usize));
-    let first = call.first_page(after, most, line).await?;
+    let first = call.first_page(seen, most, line).await?;
     let version = first.head.version;
     if call.has_current(version) {
         return Ok(Reply::read(&call, version, version, || unreachable!("the client has it")));
     }
-    let last = limit.map_or(version, |limit| version.min(after.saturating_add(limit)));
+    let last = limit.map_or(version, |limit| version.min(seen.after.saturating_add(limit)));
     let (pieces, streamed) = stream(Form::Lines, call.app.open_stream("changes")?);
-    tokio::spawn(send_lines(Arc::clone(&call.app), pieces, first, after, last));
+    tokio::spawn(send_lines(Arc::clone(&call.app), pieces, first, seen.after, last));
     Ok(Reply::read(&call, version, version, || Reply::streamed(LINES, streamed)))
 }
 
@@ -181,7 +235,7 @@ async fn send_lines(app: Arc<App>, pieces: Pieces, first: Page, mut after: u64, 
     let mut page = Ok(first);
     loop {
         let events = match page {
-            Ok(Page { events, head }) if events.is_empty() && after < last => {
+            Ok(Page { events, head, .. }) if events.is_empty() && after < last => {
                 return pieces.fail(&went_back(&graph, last, head.version)).await;
             }
             Ok(Page { events, .. }) => events,
@@ -195,7 +249,7 @@ async fn send_lines(app: Arc<App>, pieces: Pieces, first: Page, mut after: u64, 
             return pieces.end().await;
         }
         let most = PAGE_CHANGES.min(usize::try_from(last - after).unwrap_or(PAGE_CHANGES));
-        page = app.log_page(&graph, after, most, line).await;
+        page = app.log_page(&graph, Seen { after, chain: None }, most, line).await;
     }
 }
 
@@ -207,27 +261,21 @@ async fn events(call: Call) -> Result<Reply, Problem> {
             "a live tail does not end; leave the limit away, or ask for JSON",
         ));
     }
-    let after = match call.last_event_id()? {
-        Some(last) => last,
-        None => call.number("after")?.unwrap_or(0),
+    let asked = Seen::of(&call)?;
+    // A client that connects again knows more than its URL, which is that of the first time.
+    let seen = match call.last_event_id()? {
+        Some(last) if last != asked.after => Seen { after: last, chain: None },
+        _ => asked,
     };
-    let first = call.first_page(after, PAGE_CHANGES, event).await?;
+    let first = call.first_page(seen, PAGE_CHANGES, event).await?;
     let version = first.head.version;
-    if let Some(seen) = call.last_event_id()?.filter(|seen| *seen > version) {
-        let detail = format!(
-            "version {seen} was told once and is not there any more, the graph is at {version}: was a backup restored? Read the snapshot, and go on after its version"
-        );
-        let problem =
-            Problem::new(Kind::PreconditionFailed, detail).decided_at(&first.head.name, version);
-        return Err(problem.with("expected", seen.into()).with("actual", version.into()));
-    }
     let (pieces, streamed) = stream(Form::Events, call.app.open_stream(TAIL)?);
     let (app, shutdown) = (Arc::clone(&call.app), call.shutdown.clone());
     tokio::spawn(async move {
         let outcome = tokio::select! {
             biased;
             () = shutdown => Ok(None),
-            outcome = follow(&app, &pieces, first, after) => outcome,
+            outcome = follow(&app, &pieces, first, seen.after) => outcome,
         };
         match outcome {
             Ok(None) => pieces.end().await,
@@ -236,7 +284,9 @@ async fn events(call: Call) -> Result<Reply, Problem> {
         }
     });
     let reply = Reply::streamed(EVENTS, streamed).at_version(version);
-    Ok(reply.with("Cache-Control", "no-store".to_owned()))
+    let reply = reply.with("Cache-Control", "no-store".to_owned());
+    // Proxies such as nginx hold an answer back until it is some kilobytes long, unless told.
+    Ok(reply.with("X-Accel-Buffering", "no".to_owned()))
 }
 
 /// Sends the changes after `after` as they come, until the graph is deleted, the client goes, or
@@ -250,9 +300,10 @@ async fn follow(
     let tail = app.tail(&first);
     let mut grown = tail.subscribe();
     let graph = first.head.name;
-    pieces
-        .send([format!("retry: {RETRY_MS}\n\n").into_bytes(), first.events.concat()].concat())
-        .await?;
+    // Without an empty line after it, the field belongs to the first event: many clients take every
+    // block for an event.
+    let retry = format!("retry: {RETRY_MS}\n").into_bytes();
+    pieces.send([retry, first.events.concat()].concat()).await?;
     after += first.events.len() as u64;
     let mut spoke = Instant::now();
     loop {
@@ -263,7 +314,8 @@ async fn follow(
                 (after, spoke) = (last, Instant::now());
             }
             Taken::Behind => {
-                let page = match app.log_page(&graph, after, PAGE_CHANGES, event).await {
+                let seen = Seen { after, chain: None };
+                let page = match app.log_page(&graph, seen, PAGE_CHANGES, event).await {
                     Ok(page) if page.events.is_empty() => {
                         return Ok(Some(went_back(&graph, after + 1, page.head.version)));
                     }
@@ -280,7 +332,7 @@ async fn follow(
                 _ = grown.changed() => {}
                 () = pieces.gone() => return Err(Gone),
                 () = tokio::time::sleep_until(spoke + app.limits.heartbeat) => {
-                    pieces.send(b":\n\n".to_vec()).await?;
+                    pieces.send(b":\n".to_vec()).await?;
                     spoke = Instant::now();
                 }
             },

@@ -237,6 +237,11 @@ fn parameters() -> Value {
         "dataset": name("dataset", "The dataset."),
         "consumer": name("consumer", "What the reader of the log calls itself."),
         "after": query("after", "Changes that made later versions than this one.", json!({"type": "integer", "minimum": 0, "maximum": i64::MAX, "default": 0})),
+        "after_chain": query(
+            "after_chain",
+            "The `chainhash` of the change at `after`, 64 zeros for 0: 412 where the graph's history is another.",
+            json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+        ),
         "prefix": query("prefix", "Only names that begin with this.", json!({"type": "string", "default": ""})),
         "cursor": query(
             "cursor",

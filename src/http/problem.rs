@@ -295,6 +295,7 @@ impl Problem {
             Rejection::Cycle { cycle, operation } => {
                 of(Kind::Cycle).with("cycle", json!(cycle)).with("operation", json!(operation))
             }
+            Rejection::TooLarge { limit, .. } => of(Kind::TooLarge).with("limit", json!(limit)),
         }
     }
 

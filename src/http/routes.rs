@@ -157,7 +157,7 @@ pub static ROUTES: &[Route] = &[
         )
     },
     Route {
-        query: &["after", "limit", "at_least"],
+        query: &["after", "after_chain", "limit", "at_least"],
         answers: &[(200, "ChangePage")],
         media_types: &changes::MEDIA_TYPES,
         problems: &[Kind::Pruned, Kind::PreconditionFailed],

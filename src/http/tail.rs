@@ -16,7 +16,7 @@ use rocket::tokio::time::Instant;
 use uuid::Uuid;
 
 use super::App;
-use super::changes::{PAGE_CHANGES, Page, event, went_back};
+use super::changes::{PAGE_CHANGES, Page, Seen, event, went_back};
 use super::problem::Problem;
 use crate::graph::Name;
 use crate::store::GraphState;
@@ -79,6 +79,16 @@ pub enum Taken {
     End(End),
 }
 
+/// What a tail does after it has read.
+enum Next {
+    /// There is more to read.
+    ReadOn,
+    /// All was read: waits until something is heard, or some time has passed.
+    Wait,
+    /// Nothing more will come.
+    End,
+}
+
 impl Ring {
     fn take(&self, after: u64) -> Taken {
         if after >= self.last {
@@ -123,10 +133,11 @@ impl Tail {
         self.grown.subscribe()
     }
 
-    /// Takes in what was read of the graph `uuid`. Whether the tail goes on.
-    fn extend(&self, uuid: Uuid, read: Result<Page, Problem>) -> bool {
+    /// Takes in what was read of the graph `uuid`; what is to be done next.
+    fn extend(&self, uuid: Uuid, read: Result<Page, Problem>) -> Next {
         let mut ring = self.lock();
         let before = ring.last;
+        let mut next = Next::Wait;
         match read {
             Ok(page) if page.head.uuid != uuid || page.head.version < ring.last => {
                 let problem = went_back(&page.head.name, ring.last, page.head.version);
@@ -134,19 +145,23 @@ impl Tail {
             }
             Ok(page) => {
                 page.events.into_iter().for_each(|event| ring.push(event.into()));
-                if page.head.state == GraphState::Deleted && ring.last == page.head.version {
+                if page.head.version > ring.last {
+                    next = Next::ReadOn;
+                } else if page.head.state == GraphState::Deleted {
                     ring.end = Some(End::Deleted);
                 }
             }
             Err(problem) => ring.end = Some(End::Failed(problem)),
         }
-        let goes_on = ring.end.is_none();
-        let changed = !goes_on || ring.last > before;
+        if ring.end.is_some() {
+            next = Next::End;
+        }
+        let changed = ring.end.is_some() || ring.last > before;
         drop(ring);
         if changed {
             self.grown.send_replace(());
         }
-        goes_on
+        next
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -204,9 +219,13 @@ impl App {
         while let Some(after) = tail.upgrade().map(|tail| tail.lock().last) {
             let began = Instant::now();
             self.metrics.tail_reads.inc();
-            let read = self.log_page(&graph, after, PAGE_CHANGES, event).await;
-            if !tail.upgrade().is_some_and(|tail| tail.extend(uuid, read)) {
-                break;
+            let seen = Seen { after, chain: None };
+            let read = self.log_page(&graph, seen, PAGE_CHANGES, event).await;
+            match tail.upgrade().map_or(Next::End, |tail| tail.extend(uuid, read)) {
+                Next::End => break,
+                // The page was full: there is more.
+                Next::ReadOn => continue,
+                Next::Wait => {}
             }
             // Whether or not anything was heard.
             drop(tokio::time::timeout(LOOK_EVERY, wake.notified()).await);

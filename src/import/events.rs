@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 use indicatif::ProgressBar;
 
 use super::{Format, ImportError, Place, bar_over, detect, is_stdin, size};
+use crate::event::LINE_BYTES_MAX;
 use crate::graph::Name;
 use crate::keep::{RestoreError, RestoredGraph, Restorer};
 use crate::store::rows::RowStore;
-
-/// A longer line is no event.
-const LONGEST_LINE_BYTES: u64 = 256 << 20;
 
 /// Why a graph was not restored from a file.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +88,7 @@ fn restore_showing(
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = (&mut input).take(LONGEST_LINE_BYTES).read_until(b'\n', &mut line);
+        let read = (&mut input).take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
         if read.map_err(|error| bad(&place, error.to_string()))? == 0 {
             break;
         }
@@ -105,8 +103,8 @@ fn restore_showing(
 /// The event, if the line has an end.
 fn whole_line(line: &[u8]) -> Result<&str, String> {
     let Some(text) = line.strip_suffix(b"\n") else {
-        return Err(if line.len() as u64 == LONGEST_LINE_BYTES {
-            format!("the line is longer than {LONGEST_LINE_BYTES} bytes")
+        return Err(if line.len() as u64 == LINE_BYTES_MAX {
+            format!("the line is longer than {LINE_BYTES_MAX} bytes")
         } else {
             format!(
                 "the line is torn after {} bytes: its writer is at it, or was killed",

@@ -107,7 +107,6 @@ pub struct Restorer {
     replay: Replay,
     imported: Option<Imported>,
     waiting: BufWriter<File>,
-    deleted: bool,
 }
 
 /// The graph that the log begins with.
@@ -129,7 +128,7 @@ impl Restorer {
         }
         let file = tempfile::tempfile().map_err(|error| RestoreError::Waiting { error })?;
         let waiting = BufWriter::with_capacity(1 << 20, file);
-        Ok(Self { replay: Replay::default(), imported: None, waiting, deleted: false })
+        Ok(Self { replay: Replay::default(), imported: None, waiting })
     }
 
     /// Takes the next event, without its line feed.
@@ -146,11 +145,7 @@ impl Restorer {
                     Some(Imported { graph, chain, committed_at_ms: event.committed_at_ms });
                 Ok(())
             }
-            Kind::Changed if event.committed_at_ms.is_none() => {
-                Err(ReplayError::Data("it has no time".to_owned()).into())
-            }
             Kind::Changed => {
-                self.deleted = event.data.starts_with(r#"{"facts":[{"fact":"graph_deleted""#);
                 let written = self
                     .waiting
                     .write_all(text.as_bytes())
@@ -165,7 +160,7 @@ impl Restorer {
     /// # Errors
     /// [`RestoreError`]; all but [`CommitError::Unknown`] mean that nothing was written.
     pub fn finish(self, store: &RowStore, name: &Name) -> Result<RestoredGraph, RestoreError> {
-        let Self { replay, imported, waiting, deleted } = self;
+        let Self { replay, imported, waiting } = self;
         let replayed = replay.finish()?;
         let uuid = replayed.stream.uuid;
         // Put in order before the transaction: a server ends one that stands still.
@@ -174,6 +169,7 @@ impl Restorer {
         });
         let (version, chain) = (replayed.graph.version(), replayed.chain);
         let oldest = importing.as_ref().map_or(1, |importing| importing.contents().version + 1);
+        let deleted = replayed.deleted;
         let target = Target { name, uuid, version, chain, oldest, deleted };
         let changes = rewound(waiting).map_err(|error| RestoreError::Waiting { error })?;
         match store.restore(&target, |into| fill(into, name, importing, changes, &replayed))? {

@@ -194,7 +194,7 @@ fn changes_that_break_a_rule() {
         "it breaks a rule: dataset `x` is undeclared while a job mentions it",
     );
     // What is legal is taken.
-    let legal = [(1, begin()), (2, vec![Fact::JobDeleted { name: name("a") }, job("a", "y", "x")])];
+    let legal = [(1, begin()), (2, vec![Fact::JobDeleted { name: name("a") }, job("b", "y", "x")])];
     assert_eq!(replayed(&forged(&stream, &legal)).unwrap().graph.version(), 2);
 }
 
@@ -259,4 +259,94 @@ fn forged_import(stream: &Stream, parts: &[String]) -> Vec<String> {
         .iter()
         .map(|event| String::from_utf8(stream.line(event)).unwrap().trim_end().to_owned())
         .collect()
+}
+
+/// As [`forged`], with the data as it is given.
+fn forged_texts(stream: &Stream, changes: &[&str]) -> Vec<String> {
+    let mut chain = Chain::START;
+    let line = |(version, change): (u64, &&str)| {
+        chain = chain.next(change);
+        let change = (*change).to_owned();
+        let logged = Logged { version, change, chain, committed_at_ms: 0, actor: None };
+        String::from_utf8(stream.line(&Event::changed(&logged))).unwrap().trim_end().to_owned()
+    };
+    (1..).zip(changes).map(line).collect()
+}
+
+const FIRST: &str = r#"{"facts":[{"fact":"job_created","inputs":["x"],"name":"a","outputs":["y"],"spec":{}},{"fact":"dataset_declared","metadata":{},"name":"x"}],"version":1}"#;
+
+/// All of them legal graphs, but no changeset leads there by one change.
+#[test]
+fn changes_that_no_changeset_makes() {
+    let stream = Stream::new(name("g"), uuid::Uuid::from_u128(9));
+    let deleted = r#"{"fact":"graph_deleted"}"#;
+    let ghost = r#"{"fact":"job_created","inputs":[],"name":"ghost","outputs":[],"spec":{}}"#;
+    let job_deleted = r#"{"fact":"job_deleted","name":"a"}"#;
+    let changed = |lists: [&str; 4], more: &str| {
+        let [added, removed, out_added, out_removed] = lists;
+        format!(
+            r#"{{"fact":"job_changed","inputs_added":[{added}],"inputs_removed":[{removed}],"name":"a","outputs_added":[{out_added}],"outputs_removed":[{out_removed}]{more}}}"#
+        )
+    };
+    let among = "the graph is deleted among other facts";
+    let order = |at: &str| {
+        format!("its facts or names are not in the order in which changes are written: at `{at}`")
+    };
+    let same = "`a` is said to change and stays as it was";
+    let created = |name: &str, inputs: &str| {
+        format!(
+            r#"{{"fact":"job_created","inputs":[{inputs}],"name":"{name}","outputs":[],"spec":{{}}}}"#
+        )
+    };
+    let cases: Vec<(String, String)> = vec![
+        (format!("{job_deleted},{deleted}"), among.to_owned()),
+        (format!("{deleted},{ghost}"), among.to_owned()),
+        (format!("{deleted},{deleted}"), among.to_owned()),
+        (changed([""; 4], ""), same.to_owned()),
+        (changed([""; 4], r#","spec":{}"#), same.to_owned()),
+        (changed([r#""x""#, r#""x""#, "", ""], ""), order("x")),
+        (changed([r#""z","w""#, "", "", ""], ""), order("w")),
+        (format!("{},{}", created("c", ""), created("b", "")), order("b")),
+        (created("b", r#""z","w""#), order("w")),
+        (
+            r#"{"fact":"dataset_changed","metadata":{},"name":"x"}"#.to_owned(),
+            "`x` is said to change and stays as it was".to_owned(),
+        ),
+        (format!("{job_deleted},{}", created("a", "")), order("a")),
+        (format!("{ghost},{job_deleted}"), order("a")),
+        (
+            r#"{"fact":"dataset_undeclared","name":"x"},{"fact":"dataset_declared","metadata":{},"name":"x"}"#
+                .to_owned(),
+            order("x"),
+        ),
+    ];
+    for (facts, reason) in cases {
+        let second = format!(r#"{{"facts":[{facts}],"version":2}}"#);
+        let log = forged_texts(&stream, &[FIRST, &second]);
+        refused(&log, 2, &format!("it breaks a rule: {reason}"));
+    }
+    let second = format!(r#"{{"facts":[{deleted}],"version":2}}"#);
+    let came_to = replayed(&forged_texts(&stream, &[FIRST, &second])).unwrap();
+    assert!(came_to.deleted && came_to.graph.job_count() == 0);
+}
+
+#[test]
+fn changes_in_other_words() {
+    let stream = Stream::new(name("g"), uuid::Uuid::from_u128(9));
+    let others = [
+        r#"{"version":2,"facts":[{"fact":"graph_deleted"}]}"#,
+        "{\"facts\":[{\"fact\":\"graph_deleted\"}],\r\"version\":2}",
+        r#"{"facts": [{"fact":"graph_deleted"}],"version":2}"#,
+        r#"{"facts":[{"fact":"graph_deleted","name":"a"}],"version":2}"#,
+        r#"{"facts":[{"fact":"job_deleted","name":"a","spec":{}}],"version":2}"#,
+        r#"{"facts":[{"name":"a","fact":"job_deleted"}],"version":2}"#,
+        r#"{"facts":[{"fact":"job_deleted","name":"\u0061"}],"version":2}"#,
+        r#"{"facts":[{"fact":"job_created","inputs":[],"name":"b","outputs":[],"spec":{"b":1,"a":2}}],"version":2}"#,
+        r#"{"facts":[{"fact":"job_deleted","name":"a"}],"job_version":null,"version":2}"#,
+        r#"[[["job_deleted","a"]],null,2]"#,
+    ];
+    for other in others {
+        let (event, error) = replayed(&forged_texts(&stream, &[FIRST, other])).err().unwrap();
+        assert!(event == 2 && error.to_string().starts_with("its data cannot be read"), "{error}");
+    }
 }

@@ -1,6 +1,7 @@
 //! One event, one spelling.
 
 use fencepost::event::{Kind, Reader};
+use sha2::{Digest, Sha256};
 
 use super::History;
 
@@ -46,6 +47,42 @@ fn an_event_is_a_cloud_event_with_these_attributes() {
     // UUIDv5 of version and ordinal in the graph's name space.
     let name_space = uuid::Uuid::from_u128(4);
     assert_eq!(event["id"], uuid::Uuid::new_v5(&name_space, b"3/0").to_string());
+}
+
+/// As parts of imports were called before they had names of their own.
+#[test]
+fn logs_of_the_format_before_are_read_and_go_on_in_todays() {
+    let history = History::of("g", 5, 12);
+    let mut log = history.log(10);
+    for line in log.iter_mut().filter(|line| line.contains("import")) {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let position = format!("{}/{}", event["graphversion"], event["ordinal"]);
+        let id = uuid::Uuid::new_v5(&history.stream.uuid, position.as_bytes()).to_string();
+        let written = event["id"].as_str().unwrap();
+        assert_ne!(id, written, "{line}");
+        let checksum = fencepost::graph::hex(&Sha256::digest(format!(
+            "{id}\n{}\n{}\n",
+            event["time"].as_str().unwrap(),
+            event["chainhash"].as_str().unwrap()
+        )));
+        *line = line
+            .replace(written, &id)
+            .replace(event["checksum"].as_str().unwrap(), &checksum[..16]);
+    }
+    let came_to = super::replayed(&log).unwrap();
+    assert_eq!(came_to.graph.digest(), history.graphs[12].digest());
+}
+
+#[test]
+fn an_import_that_abandons_another_has_a_beginning_of_its_own() {
+    let history = History::of("g", 6, 20);
+    let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].clone();
+    let position = |version| fencepost::event::Position { version, ordinal: 3 };
+    let plain = super::lines(history.import(20));
+    let after_10 = super::lines(history.import(20).abandoning(position(10)));
+    let after_11 = super::lines(history.import(20).abandoning(position(11)));
+    assert!(id(&plain[0]) != id(&after_10[0]) && id(&after_10[0]) != id(&after_11[0]));
+    assert_eq!(plain[1..], after_10[1..]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! A chain as long as a graph may get, in little stack.
 
-use fencepost::graph::{Graph, Operation, PlanRequest, Rejection, Side, decide};
+use fencepost::graph::{
+    CHANGE_BYTES_MAX, CanonicalJson, Graph, JobSpecification, Operation, PlanRequest, Rejection,
+    Side, decide,
+};
 
 use super::cycles::Dice;
 use super::support::{NO_LIMIT, accepted, changeset, name, names, put, reachable, rejected};
@@ -108,4 +111,23 @@ fn a_kept_graph_does_not_move() {
     assert_eq!(plan(&kept).unwrap(), before);
     let closing = put("job 0000000", &["d 0002000"], &["d 0000001"]);
     assert!(decide(&kept, &changeset([closing])).is_err());
+}
+
+/// A change leaves the service as one line of a log, and is read as one.
+#[test]
+fn a_change_that_no_reader_of_a_log_would_take_is_refused() {
+    let put = |spec_bytes: usize| {
+        let text = format!("{{\"x\":\"{}\"}}", "a".repeat(spec_bytes - r#"{"x":""}"#.len()));
+        let spec = CanonicalJson::parse(&text).unwrap();
+        let (inputs, outputs) = (vec![], vec![]);
+        let job = JobSpecification { name: name("large"), inputs, outputs, spec };
+        changeset([Operation::PutJob(job)])
+    };
+    let refused = rejected(&Graph::default(), &put(CHANGE_BYTES_MAX));
+    let Rejection::TooLarge { bytes, limit } = refused else { panic!("{refused}") };
+    assert_eq!(limit, CHANGE_BYTES_MAX);
+    assert!(bytes > limit && bytes < limit + 200, "{bytes}");
+    assert!(refused.to_string().contains("send several changesets"), "{refused}");
+    let graph = accepted(&Graph::default(), &put(CHANGE_BYTES_MAX - 200));
+    assert_eq!(graph.job_count(), 1);
 }

@@ -117,6 +117,9 @@ fn told(rejection: &Rejection) -> Value {
         Rejection::DatasetInUse { name, jobs, operation } => {
             json!({"rejected": "dataset_in_use", "name": name, "jobs": jobs, "operation": operation})
         }
+        Rejection::TooLarge { bytes, limit } => {
+            json!({"rejected": "too_large", "bytes": bytes, "limit": limit})
+        }
         Rejection::SecondProducer { dataset, producer, job, operation } => {
             json!({"rejected": "second_producer", "dataset": dataset, "producer": producer, "job": job, "operation": operation})
         }

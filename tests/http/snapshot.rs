@@ -63,6 +63,27 @@ fn the_changes_after_a_snapshot_continue_it() {
 }
 
 #[test]
+fn no_two_events_of_feed_and_snapshots_share_an_id() {
+    let server = Server::with_graph();
+    let mut types_by_id = std::collections::HashMap::new();
+    for version in 0..4 {
+        let snapshot = server.get(SNAPSHOT).send().expect(200).text();
+        let changes = server
+            .get("/v1/graphs/g/changes")
+            .header("Accept", "application/x-ndjson")
+            .send()
+            .expect(200)
+            .text();
+        for line in snapshot.lines().chain(changes.lines()) {
+            let event: Value = serde_json::from_str(line).unwrap();
+            let known = types_by_id.insert(event["id"].to_string(), line.to_owned());
+            assert!(known.is_none_or(|known| known == line), "another event of that id: {line}");
+        }
+        server.put_job(&format!("j{version}"), &["x"], &[]);
+    }
+}
+
+#[test]
 fn snapshots_of_one_version_are_the_same_bytes_on_every_node() {
     let site = Site::new();
     let nodes = [site.serve(), site.serve()];

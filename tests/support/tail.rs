@@ -43,7 +43,7 @@ impl Chunked {
     }
 }
 
-/// One server-sent event, or a comment, which has nothing.
+/// One server-sent event; comments between its lines are passed over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frame {
     pub id: Option<u64>,
@@ -108,6 +108,7 @@ impl Tail {
         };
         let head = String::from_utf8(raw[..end].to_vec()).unwrap();
         assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/event-stream"), "{head}");
+        assert!(head.to_lowercase().contains("\r\nx-accel-buffering: no\r\n"), "{head}");
         let mut tail = Self { stream, chunked: Chunked::default(), body: Vec::new() };
         tail.chunked.feed(&raw[end + 4..], &mut tail.body);
         tail
@@ -145,17 +146,19 @@ impl Tail {
         }
     }
 
-    /// The next event, whatever comes between: its version and data.
+    /// Reads on until what was read and not taken is as `wanted` says.
+    pub fn read_until(&mut self, wanted: impl Fn(&str) -> bool) {
+        while !wanted(std::str::from_utf8(&self.body).unwrap()) {
+            assert!(self.read(1), "the tail has ended");
+        }
+    }
+
+    /// The next event: its version and data.
     #[track_caller]
     pub fn event(&mut self) -> (u64, String) {
-        loop {
-            let frame = self.next().expect("the tail has ended");
-            if frame == Frame::default() || frame.retry.is_some() {
-                continue;
-            }
-            assert_eq!(frame.event.as_deref(), Some("dev.fencepost.changed.v1"), "{frame:?}");
-            return (frame.id.unwrap(), frame.data.unwrap());
-        }
+        let frame = self.next().expect("the tail has ended");
+        assert_eq!(frame.event.as_deref(), Some("dev.fencepost.changed.v1"), "{frame:?}");
+        (frame.id.unwrap(), frame.data.unwrap())
     }
 
     /// The next `count` events.

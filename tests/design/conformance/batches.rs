@@ -230,6 +230,7 @@ fn kind_of(write: &Write, verdict: &Verdict) -> &'static str {
             Rejection::DatasetInUse { .. } => "dataset in use",
             Rejection::SecondProducer { .. } => "second producer",
             Rejection::Cycle { .. } => "cycle",
+            Rejection::TooLarge { .. } => "too large",
         },
         other => panic!("{other:?} to {write:?}"),
     }
