@@ -14,7 +14,7 @@ use crate::event::{DamagedEvent, Event, Importing, Kind, Position, Reader, Strea
 use crate::failpoint;
 use crate::graph::Name;
 use crate::store::{
-    Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError, now_ms,
+    Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError,
 };
 
 mod address;
@@ -457,7 +457,7 @@ impl Export<'_> {
         if !due {
             return Ok(());
         }
-        let noted = self.store.acknowledge(&self.request.graph, consumer, version, now_ms());
+        let noted = self.store.acknowledge(&self.request.graph, consumer, version);
         match noted
             .map_err(|reason| ExportError::Unregistered { consumer: consumer.clone(), reason })?
         {

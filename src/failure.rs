@@ -174,6 +174,7 @@ impl From<FreezeError> for Failure {
             FreezeError::Behind { .. } => Self::refused(message),
         }
     }
+            | CommitError::KeyTaken
 }
 
 impl From<BenchError> for Failure {

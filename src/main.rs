@@ -22,7 +22,7 @@ use fencepost::import::events;
 use fencepost::import::{self, Format, ImportError, ImportRequest, Namespace};
 use fencepost::keep::{self, Listing, ListingFormat};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
-use fencepost::store::{Acknowledgement, Consumer, GraphStore, Head, now_ms};
+use fencepost::store::{Acknowledgement, Consumer, GraphStore, Head};
 
 mod failure;
 
@@ -662,7 +662,7 @@ fn consumer_list(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
 fn consumer_ack(node: &NodeArgs, graph: &str, consumer: &str, version: u64) -> Result<(), Failure> {
     let (graph, consumer) = (name("--graph", graph)?, name("--name", consumer)?);
     let store = node::open_store(&node.options()?)?;
-    match store.acknowledge(&graph, &consumer, version, now_ms())? {
+    match store.acknowledge(&graph, &consumer, version)? {
         Acknowledgement::Noted { acknowledged, registered, .. } => {
             let new = if registered { ", and is new" } else { "" };
             print(&format!(

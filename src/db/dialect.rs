@@ -10,9 +10,9 @@ use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionMa
 use diesel::migration::MigrationSource;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text, Untyped};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::schema::{ChangeRow, changes, graphs};
@@ -20,6 +20,33 @@ use super::{DbError, on_one_line};
 use crate::failpoint;
 
 const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+/// Milliseconds since 1970. In SQLite the clock is that of the machine, which all processes on a
+/// file share.
+macro_rules! sqlite_now_ms {
+    () => {
+        "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)"
+    };
+}
+/// Milliseconds since 1970, when the statement began.
+macro_rules! postgres_now_ms {
+    () => {
+        "(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
+    };
+}
+pub(super) use {postgres_now_ms, sqlite_now_ms};
+
+macro_rules! note_acknowledgement {
+    ($now_ms:ident) => {
+        concat!(
+            "INSERT INTO consumers (graph_id, name, acknowledged, acknowledged_at_ms) \
+             VALUES (?, ?, ?, ",
+            $now_ms!(),
+            ") ON CONFLICT (graph_id, name) DO UPDATE SET acknowledged = excluded.acknowledged, \
+             acknowledged_at_ms = excluded.acknowledged_at_ms"
+        )
+    };
+}
+
 const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// How long a writer waits for another process's transaction on the same file.
@@ -559,6 +586,7 @@ impl RowsStatement {
 /// What a statement in our own words is given.
 pub enum Value<'v> {
     /// For a `BIGINT`.
+    OptionalIntegers(Vec<Option<i64>>),
     Integer(i64),
     /// For a `TEXT`.
     Text(&'v str),
@@ -567,7 +595,7 @@ pub enum Value<'v> {
 }
 
 /// What a statement for Postgres in our own words is given.
-enum PostgresValue<'v> {
+pub(super) enum PostgresValue<'v> {
     Integer(i64),
     Text(&'v str),
     Integers(Vec<i64>),
@@ -591,6 +619,9 @@ where
     fn push<'b>(&'b self, out: &mut AstPass<'_, 'b, DB>) -> QueryResult<()> {
         match self {
             Value::Integer(value) => out.push_bind_param::<BigInt, _>(value),
+            PostgresValue::OptionalIntegers(values) => {
+                out.push_bind_param::<Array<Nullable<BigInt>>, _>(values)
+            }
             Value::Text(value) => out.push_bind_param::<Text, _>(*value),
             Value::Bytes(value) => out.push_bind_param::<Binary, _>(*value),
         }
@@ -614,14 +645,19 @@ impl Bind<Pg> for PostgresValue<'_> {
 
 /// A statement in our own words with a `?` for each value. Prepared once on a connection, unlike
 /// [`diesel::sql_query`]'s and unlike Diesel's own updates and inserts of several rows.
-struct Words<'w, V> {
-    text: &'static str,
-    values: &'w [V],
+pub(super) struct Words<'w, V> {
+    pub(super) text: &'static str,
+    pub(super) values: &'w [V],
 }
 
 impl<V> QueryId for Words<'_, V> {
     type QueryId = ();
     const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+/// Its rows are read by the names of their columns.
+impl<V> Query for Words<'_, V> {
+    type SqlType = Untyped;
 }
 
 impl<V: Bind<DB>, DB: Backend> QueryFragment<DB> for Words<'_, V> {
@@ -645,10 +681,21 @@ impl AnyConnection {
     /// # Errors
     /// What the database says.
     pub fn run(&mut self, text: &'static str, values: &[Value<'_>]) -> QueryResult<usize> {
-        debug_assert_eq!(text.matches('?').count(), values.len());
+        self.run_either(text, text, values)
+    }
+
+    /// Runs the statement of this database, with a `?` for each value; how many rows it touched.
+    pub(super) fn run_either(
+        &mut self,
+        sqlite: &'static str,
+        postgres: &'static str,
+        values: &[Value<'_>],
+    ) -> QueryResult<usize> {
+        debug_assert_eq!(sqlite.matches('?').count(), values.len());
+        debug_assert_eq!(postgres.matches('?').count(), values.len());
         match self {
-            Self::Sqlite(connection) => Words { text, values }.execute(connection),
-            Self::Postgres(connection) => Words { text, values }.execute(connection),
+            Self::Sqlite(connection) => Words { text: sqlite, values }.execute(connection),
+            Self::Postgres(connection) => Words { text: postgres, values }.execute(connection),
         }
     }
 
@@ -665,15 +712,55 @@ impl AnyConnection {
             Self::Sqlite(_) => statement.sqlite,
             Self::Postgres(_) => statement.postgres,
         };
+                let now_ms = read_now_ms(connection)?;
         self.run(text, &[Value::Integer(graph_id), Value::Text(rows)])?;
+                    let row = (
+                        changes::graph_id.eq(row.graph_id),
+                        changes::version.eq(row.version),
+                        changes::change.eq(row.change),
+                        changes::chain.eq(row.chain),
+                        changes::attempt.eq(row.attempt),
+                        changes::token.eq(row.token),
+                        changes::committed_at_ms.eq(row.committed_at_ms.unwrap_or(now_ms)),
+                        changes::actor.eq(row.actor),
+                    );
         Ok(())
     }
 
-    /// Writes rows of the change log, all of one graph, attempt and token.
+    /// Writes rows of the change log, all of one graph, attempt and token. A row without a time
+    /// gets the database's.
     ///
     /// # Errors
     /// What the database says.
     pub fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> QueryResult<()> {
+impl AnyConnection {
+    /// Writes that a consumer of a graph's log has acknowledged a version, now.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn note_acknowledgement(
+        &mut self,
+        graph_id: i64,
+        consumer: &str,
+        acknowledged: i64,
+    ) -> QueryResult<()> {
+        let values =
+            [Value::Integer(graph_id), Value::Text(consumer), Value::Integer(acknowledged)];
+        self.run_either(
+            note_acknowledgement!(sqlite_now_ms),
+            note_acknowledgement!(postgres_now_ms),
+            &values,
+        )?;
+        Ok(())
+    }
+}
+
+fn read_now_ms(connection: &mut SqliteConnection) -> QueryResult<i64> {
+    let text = concat!("SELECT ", sqlite_now_ms!(), " AS now_ms");
+    let now: Now = Words::<Value<'_>> { text, values: &[] }.get_result(connection)?;
+    Ok(now.now_ms)
+}
+
         match self {
             Self::Sqlite(connection) => {
                 for row in rows {
@@ -694,18 +781,28 @@ fn insert_changes_at_once(
     use PostgresValue as V;
     let Some(of_all) = rows.first() else { return Ok(()) };
     let statement = Words {
-        text: "INSERT INTO changes (graph_id, version, change, chain, attempt, token, committed_at_ms, actor) \
-               SELECT ?, new.version, new.change, new.chain, ?, ?, new.committed_at_ms, new.actor \
-               FROM unnest(?::bigint[], ?::text[], ?::bytea[], ?::bigint[], ?::text[]) \
-               AS new (version, change, chain, committed_at_ms, actor)",
+        text: concat!(
+            "INSERT INTO changes (graph_id, version, change, chain, attempt, token, committed_at_ms, actor) \
+             SELECT ?, new.version, new.change, new.chain, ?, ?, coalesce(new.committed_at_ms, ",
+            postgres_now_ms!(),
+            "), new.actor \
+             FROM unnest(?::bigint[], ?::text[], ?::bytea[], ?::bigint[], ?::text[]) \
+             AS new (version, change, chain, committed_at_ms, actor)"
+        ),
         values: &[
             V::Integer(of_all.graph_id),
             V::Text(of_all.attempt),
+#[derive(QueryableByName)]
+struct Now {
+    #[diesel(sql_type = BigInt)]
+    now_ms: i64,
+}
+
             V::Integer(of_all.token),
             V::Integers(rows.iter().map(|row| row.version).collect()),
             V::Texts(rows.iter().map(|row| row.change).collect()),
             V::BytesEach(rows.iter().map(|row| row.chain).collect()),
-            V::Integers(rows.iter().map(|row| row.committed_at_ms).collect()),
+            V::OptionalIntegers(rows.iter().map(|row| row.committed_at_ms).collect()),
             V::OptionalTexts(rows.iter().map(|row| row.actor).collect()),
         ],
     };
