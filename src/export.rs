@@ -17,7 +17,6 @@ use crate::store::{
     Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError,
 };
 
-mod address;
 mod cut_over;
 mod file;
 mod nats;

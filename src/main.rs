@@ -50,13 +50,20 @@ struct NodeArgs {
         global = true,
         env = "FENCEPOST_DATABASE_URL",
         default_value = "sqlite:fencepost.db",
+        hide_env_values = true,
         value_name = "URL"
     )]
     database_url: String,
     /// The lock that guards them: file:DIR, postgres, or
     /// redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]. Without it, the one that the database names;
     /// at first `file:`, beside an SQLite database, and `postgres` on Postgres
-    #[arg(long, global = true, env = "FENCEPOST_LOCK_URL", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_LOCK_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     lock_url: Option<String>,
     /// How long a holder of the lock is missed of which nothing is heard, in milliseconds, where
     /// the lock has leases. The same for all processes
@@ -65,20 +72,42 @@ struct NodeArgs {
         global = true,
         env = "FENCEPOST_LOCK_LEASE_MS",
         default_value_t = fencepost::lock::LEASE.as_millis() as u64,
+        hide_env_values = true,
         value_parser = clap::value_parser!(u64).range(100..=3_600_000),
         value_name = "MS"
     )]
     lock_lease_ms: u64,
     /// How the service is built
-    #[arg(long, global = true, env = "FENCEPOST_DESIGN", default_value = "crud", value_enum)]
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_DESIGN",
+        hide_env_values = true,
+        default_value = "crud",
+        value_enum
+    )]
     design: DesignArg,
     /// Whether reads share the lock, or read one snapshot of the database and never wait for a
     /// writer
-    #[arg(long, global = true, env = "FENCEPOST_READS", default_value = "lock", value_enum)]
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_READS",
+        hide_env_values = true,
+        default_value = "lock",
+        value_enum
+    )]
     reads: ReadsArg,
     /// Whether requests that wait for a graph share its next turn, as far as the design does that;
     /// off to measure what it is worth
-    #[arg(long, global = true, env = "FENCEPOST_SHARING", default_value = "on", value_enum)]
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_SHARING",
+        hide_env_values = true,
+        default_value = "on",
+        value_enum
+    )]
     sharing: Sharing,
     /// Memory for graphs, in MiB: beyond, those that were used longest ago are let go, and loaded
     /// again when asked for. One in use stays, however large
@@ -87,6 +116,7 @@ struct NodeArgs {
         global = true,
         env = "FENCEPOST_GRAPH_MEMORY_MIB",
         default_value_t = fencepost::design::Limits::default().graph_bytes >> 20,
+        hide_env_values = true,
         value_name = "MIB"
     )]
     graph_memory_mib: usize,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address;
 use crate::db::{Database, DatabaseUrl, DbError, PoolLimits};
 use crate::design::{self, Design, Limits, LockBindingError, Reads, Service};
 use crate::graph::Name;
@@ -113,14 +114,12 @@ impl LockUrl {
             return Ok(Self::Redis(Box::new(RedisUrl::parse(text)?)));
         }
         match text.strip_prefix("file:") {
+        let none = || NodeError::LockUrl(address::shown(text));
             Some("") => Ok(Self::File(None)),
             Some(directory) => Ok(Self::File(Some(directory.into()))),
+            Some(directory) if address::check_path(directory).is_err() => Err(none()),
             None if text == "postgres" => Ok(Self::Postgres),
-            // Whatever it is, there may be a password in it.
-            None => Err(NodeError::LockUrl(match text.split_once("://") {
-                Some((scheme, _)) => format!("{scheme}://…"),
-                None => text.to_owned(),
-            })),
+            None => Err(none()),
         }
     }
 

@@ -17,9 +17,9 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::schema::{ChangeRow, changes, graphs};
 use super::{DbError, on_one_line};
+use crate::address::{self, Address};
 use crate::failpoint;
 
-const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 /// Milliseconds since 1970. In SQLite the clock is that of the machine, which all processes on a
 /// file share.
 macro_rules! sqlite_now_ms {
@@ -47,6 +47,7 @@ macro_rules! note_acknowledgement {
     };
 }
 
+const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// How long a writer waits for another process's transaction on the same file.
@@ -73,8 +74,10 @@ pub enum DatabaseUrl {
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(url) => f.write_str(&without_password(url)),
+            Self::Sqlite(path) => {
+                write!(f, "sqlite:{}", address::shown_path(&path.display().to_string()))
+            }
+            Self::Postgres(url) => f.write_str(&address::shown(url)),
         }
     }
 }
@@ -85,37 +88,22 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// `scheme://user:***@host/…`, with a `password=` among the parameters covered too.
-fn without_password(url: &str) -> String {
-    let (address, parameters) =
-        url.split_once('?').map_or((url, None), |(before, after)| (before, Some(after)));
-    let mut shown = address.to_owned();
-    if let Some((scheme, rest)) = address.split_once("://")
-        && let Some((login, place)) = rest.rsplit_once('@')
-        && let Some((user, _)) = login.split_once(':')
-    {
-        shown = format!("{scheme}://{user}:***@{place}");
-    }
-    let covered = |parameter: &str| match parameter.split_once('=') {
-        Some((name, _)) if name.contains("password") => format!("{name}=***"),
-        _ => parameter.to_owned(),
-    };
-    if let Some(parameters) = parameters {
-        shown.push('?');
-        shown.push_str(&parameters.split('&').map(covered).collect::<Vec<_>>().join("&"));
-    }
-    shown
-}
-
 impl DatabaseUrl {
     /// Reads `sqlite:PATH`, `postgres://…` or `postgresql://…`.
     ///
     /// # Errors
     /// [`DbError::Url`] says which forms there are.
     pub fn parse(text: &str) -> Result<Self, DbError> {
-        let refused = |reason| Err(DbError::Url { url: without_password(text), reason });
+        let refused = |reason| Err(DbError::Url { url: address::shown(text), reason });
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Ok(Self::Postgres(text.to_owned()));
+            let checked = Address::parse(text).and_then(|address| address.check_for_libpq());
+            return match checked {
+                Ok(()) => Ok(Self::Postgres(text.to_owned())),
+                Err(reason) => refused(reason),
+            };
+        }
+        if let Some(Err(reason)) = text.strip_prefix("sqlite:").map(address::check_path) {
+            return refused(reason);
         }
         let path = text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
         match path {
@@ -152,7 +140,7 @@ impl DatabaseUrl {
 
 fn connect_sqlite(path: &Path) -> Result<SqliteConnection, DbError> {
     let failed = |reason: String| DbError::Unavailable {
-        what: format!("opening {}: {reason}", path.display()),
+        what: format!("opening {}: {reason}", address::shown_path(&path.display().to_string())),
     };
     let text = path.to_str().ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
     // Diesel would take `file:` for a URI with parameters of its own.
@@ -192,7 +180,7 @@ const POSTGRES_SETTINGS: [(&str, &str, &str); 6] = [
 /// [`DbError::Unavailable`] if that cannot be done.
 pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
     let failed = |reason: String| DbError::Unavailable {
-        what: format!("connecting to {}: {}", without_password(url), on_one_line(reason)),
+        what: format!("connecting to {}: {}", address::shown(url), on_one_line(reason)),
     };
     let mut full = url.to_owned();
     for (name, value) in POSTGRES_PARAMETERS {
@@ -586,7 +574,6 @@ impl RowsStatement {
 /// What a statement in our own words is given.
 pub enum Value<'v> {
     /// For a `BIGINT`.
-    OptionalIntegers(Vec<Option<i64>>),
     Integer(i64),
     /// For a `TEXT`.
     Text(&'v str),
@@ -599,6 +586,7 @@ pub(super) enum PostgresValue<'v> {
     Integer(i64),
     Text(&'v str),
     Integers(Vec<i64>),
+    OptionalIntegers(Vec<Option<i64>>),
     Texts(Vec<&'v str>),
     OptionalTexts(Vec<Option<&'v str>>),
     BytesEach(Vec<&'v [u8]>),
@@ -619,9 +607,6 @@ where
     fn push<'b>(&'b self, out: &mut AstPass<'_, 'b, DB>) -> QueryResult<()> {
         match self {
             Value::Integer(value) => out.push_bind_param::<BigInt, _>(value),
-            PostgresValue::OptionalIntegers(values) => {
-                out.push_bind_param::<Array<Nullable<BigInt>>, _>(values)
-            }
             Value::Text(value) => out.push_bind_param::<Text, _>(*value),
             Value::Bytes(value) => out.push_bind_param::<Binary, _>(*value),
         }
@@ -634,6 +619,9 @@ impl Bind<Pg> for PostgresValue<'_> {
             PostgresValue::Integer(value) => out.push_bind_param::<BigInt, _>(value),
             PostgresValue::Text(value) => out.push_bind_param::<Text, _>(*value),
             PostgresValue::Integers(values) => out.push_bind_param::<Array<BigInt>, _>(values),
+            PostgresValue::OptionalIntegers(values) => {
+                out.push_bind_param::<Array<Nullable<BigInt>>, _>(values)
+            }
             PostgresValue::Texts(values) => out.push_bind_param::<Array<Text>, _>(values),
             PostgresValue::OptionalTexts(values) => {
                 out.push_bind_param::<Array<Nullable<Text>>, _>(values)
@@ -655,11 +643,6 @@ impl<V> QueryId for Words<'_, V> {
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-/// Its rows are read by the names of their columns.
-impl<V> Query for Words<'_, V> {
-    type SqlType = Untyped;
-}
-
 impl<V: Bind<DB>, DB: Backend> QueryFragment<DB> for Words<'_, V> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         let mut parts = self.text.split('?');
@@ -670,6 +653,11 @@ impl<V: Bind<DB>, DB: Backend> QueryFragment<DB> for Words<'_, V> {
         }
         Ok(())
     }
+}
+
+/// Its rows are read by the names of their columns.
+impl<V> Query for Words<'_, V> {
+    type SqlType = Untyped;
 }
 
 impl<C, V> RunQueryDsl<C> for Words<'_, V> {}
@@ -712,8 +700,20 @@ impl AnyConnection {
             Self::Sqlite(_) => statement.sqlite,
             Self::Postgres(_) => statement.postgres,
         };
-                let now_ms = read_now_ms(connection)?;
         self.run(text, &[Value::Integer(graph_id), Value::Text(rows)])?;
+        Ok(())
+    }
+
+    /// Writes rows of the change log, all of one graph, attempt and token. A row without a time
+    /// gets the database's.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> QueryResult<()> {
+        match self {
+            Self::Sqlite(connection) => {
+                let now_ms = read_now_ms(connection)?;
+                for row in rows {
                     let row = (
                         changes::graph_id.eq(row.graph_id),
                         changes::version.eq(row.version),
@@ -724,15 +724,15 @@ impl AnyConnection {
                         changes::committed_at_ms.eq(row.committed_at_ms.unwrap_or(now_ms)),
                         changes::actor.eq(row.actor),
                     );
+                    diesel::insert_into(changes::table).values(row).execute(connection)?;
+                }
+            }
+            Self::Postgres(connection) => insert_changes_at_once(connection, rows)?,
+        }
         Ok(())
     }
+}
 
-    /// Writes rows of the change log, all of one graph, attempt and token. A row without a time
-    /// gets the database's.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> QueryResult<()> {
 impl AnyConnection {
     /// Writes that a consumer of a graph's log has acknowledged a version, now.
     ///
@@ -761,18 +761,6 @@ fn read_now_ms(connection: &mut SqliteConnection) -> QueryResult<i64> {
     Ok(now.now_ms)
 }
 
-        match self {
-            Self::Sqlite(connection) => {
-                for row in rows {
-                    diesel::insert_into(changes::table).values(row).execute(connection)?;
-                }
-            }
-            Self::Postgres(connection) => insert_changes_at_once(connection, rows)?,
-        }
-        Ok(())
-    }
-}
-
 /// One statement, prepared once however many rows there are.
 fn insert_changes_at_once(
     connection: &mut PgConnection,
@@ -792,12 +780,6 @@ fn insert_changes_at_once(
         values: &[
             V::Integer(of_all.graph_id),
             V::Text(of_all.attempt),
-#[derive(QueryableByName)]
-struct Now {
-    #[diesel(sql_type = BigInt)]
-    now_ms: i64,
-}
-
             V::Integer(of_all.token),
             V::Integers(rows.iter().map(|row| row.version).collect()),
             V::Texts(rows.iter().map(|row| row.change).collect()),
@@ -808,6 +790,12 @@ struct Now {
     };
     statement.execute(connection)?;
     Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Now {
+    #[diesel(sql_type = BigInt)]
+    now_ms: i64,
 }
 
 #[derive(QueryableByName)]
