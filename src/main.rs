@@ -23,6 +23,7 @@ use fencepost::import::{self, Format, ImportError, ImportRequest, Namespace};
 use fencepost::keep::{self, Listing, ListingFormat};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
 use fencepost::store::{Acknowledgement, Consumer, GraphStore, Head};
+use fencepost::terminal::{self, Shown};
 
 mod failure;
 
@@ -49,8 +50,8 @@ struct NodeArgs {
         long,
         global = true,
         env = "FENCEPOST_DATABASE_URL",
-        default_value = "sqlite:fencepost.db",
         hide_env_values = true,
+        default_value = "sqlite:fencepost.db",
         value_name = "URL"
     )]
     database_url: String,
@@ -71,8 +72,8 @@ struct NodeArgs {
         long,
         global = true,
         env = "FENCEPOST_LOCK_LEASE_MS",
-        default_value_t = fencepost::lock::LEASE.as_millis() as u64,
         hide_env_values = true,
+        default_value_t = fencepost::lock::LEASE.as_millis() as u64,
         value_parser = clap::value_parser!(u64).range(100..=3_600_000),
         value_name = "MS"
     )]
@@ -115,8 +116,8 @@ struct NodeArgs {
         long,
         global = true,
         env = "FENCEPOST_GRAPH_MEMORY_MIB",
-        default_value_t = fencepost::design::Limits::default().graph_bytes >> 20,
         hide_env_values = true,
+        default_value_t = fencepost::design::Limits::default().graph_bytes >> 20,
         value_name = "MIB"
     )]
     graph_memory_mib: usize,
@@ -460,17 +461,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(
-        env_logger::Env::default().default_filter_or("info,rocket=off,_=off"),
-    )
-    .init();
-    let cli = Cli::parse();
+    failure::start_log();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::report_arguments(error),
+    };
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("fencepost: {}", failure.message);
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => failure.report(),
     }
 }
 
@@ -561,13 +559,19 @@ fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
     })
 }
 
-/// Writes a result. Whoever stops reading it has had enough of it; any other failure is told.
+/// Writes a result for people. Whoever stops reading it has had enough of it; any other failure is
+/// told. What is foreign in it and may hold line feeds or tabs was made [`Shown`].
 fn print(text: &str) -> Result<(), Failure> {
-    print_some(text).map(drop)
+    write_some(&terminal::lines(text)).map(drop)
+}
+
+/// Writes a result in JSON.
+fn print_json(text: &str) -> Result<(), Failure> {
+    write_some(&terminal::json(text)).map(drop)
 }
 
 /// Writes a part of a result; whether anybody reads on.
-fn print_some(text: &str) -> Result<bool, Failure> {
+fn write_some(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -658,7 +662,10 @@ fn log_of(node: &NodeArgs, args: &LogArgs) -> Result<(), Failure> {
         )
     };
     keep::list(&node::open_store(&node.options()?)?, &listing, pruned, &mut |lines| {
-        printed = print_some(lines);
+        printed = write_some(&match args.format {
+            ListingFormat::Text => terminal::lines(lines),
+            ListingFormat::Json => terminal::json(lines),
+        });
         matches!(printed, Ok(true))
     })?;
     printed.map(drop)
@@ -728,7 +735,7 @@ fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
     let image = node::open(&node.options()?)?.read_and_wait(&graph)?;
     let request = PlanRequest { datasets, ..PlanRequest::default() };
     let plan = image.graph.plan(&request, usize::MAX).map_err(Failure::refused)?;
-    let text = match args.format {
+    match args.format {
         PlanFormat::Text => {
             let jobs: usize = plan.stages.iter().map(Vec::len).sum();
             eprintln!(
@@ -737,18 +744,18 @@ fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
                 image.key.version
             );
             let stages = plan.stages.iter().enumerate();
-            stages
-                .flat_map(|(number, jobs)| jobs.iter().map(move |job| format!("{number}\t{job}\n")))
-                .collect()
+            let lines = stages.flat_map(|(number, jobs)| {
+                jobs.iter().map(move |job| format!("{number}\t{job}\n"))
+            });
+            print(&lines.collect::<String>())
         }
         PlanFormat::Json => {
             let body = http::PlanBody::new(&graph, image.key.version, &plan);
-            serde_json::to_string(&body).map_err(Failure::refused)? + "\n"
+            print_json(&(serde_json::to_string(&body).map_err(Failure::refused)? + "\n"))
         }
-        PlanFormat::Dot => http::graphviz(&plan),
-        PlanFormat::Mermaid => http::mermaid(&plan),
-    };
-    print(&text)
+        PlanFormat::Dot => print(&http::graphviz(&plan)),
+        PlanFormat::Mermaid => print(&http::mermaid(&plan)),
+    }
 }
 
 fn export(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
@@ -767,7 +774,9 @@ fn export(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
     let exported = export::export(&node::open_store(&node.options()?)?, &request)?;
     let done = format!(
         "exported {} events to {}, now version {}\n",
-        exported.events, request.to, exported.version
+        exported.events,
+        Shown(&request.to),
+        exported.version
     );
     if request.to == SinkUrl::StandardOutput {
         eprint!("{done}");
@@ -834,7 +843,7 @@ fn migrate(node: &NodeArgs, args: &MigrateArgs) -> Result<(), Failure> {
 }
 
 fn openapi() -> Result<(), Failure> {
-    print(&format!("{:#}\n", http::openapi::document()))
+    print_json(&format!("{:#}\n", http::openapi::document()))
 }
 
 fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
@@ -843,7 +852,8 @@ fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
         return Err(Failure::usage("say which lock: fencepost lock set --lock-url URL"));
     };
     let record = node::set_lock(&options, url)?;
-    print(&format!("the database is guarded by {}:{}\n", record.kind, record.identity))
+    let (kind, identity) = (Shown(&record.kind), Shown(&record.identity));
+    print(&format!("the database is guarded by {kind}:{identity}\n"))
 }
 
 fn lock_inspect(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
@@ -863,20 +873,23 @@ fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
         let timeout = Duration::from_secs_f64(args.timeout_seconds);
         bench::drive(&HttpTarget::new(&args.url, graph, timeout)?, args)?
     };
-    print(&format!("{}\n", report.render()))?;
+    match args.format {
+        bench::Format::Text => print(&format!("{}\n", report.render()))?,
+        bench::Format::Json => print_json(&format!("{}\n", report.render()))?,
+    }
     Ok(report.verdict()?)
 }
 
 fn check(node: &NodeArgs, args: &CheckArgs) -> Result<(), Failure> {
     let began = Instant::now();
     let verdict = check::check(args, &node.options()?)?;
-    print(&match (args.format, &verdict) {
-        (check::Format::Json, verdict) => format!("{}\n", verdict.json()),
+    match (args.format, &verdict) {
+        (check::Format::Json, verdict) => print_json(&format!("{}\n", verdict.json()))?,
         (check::Format::Text, Verdict::Valid(summary)) => {
-            format!("{summary}, {:.1} s\n", began.elapsed().as_secs_f64())
+            print(&format!("{summary}, {:.1} s\n", began.elapsed().as_secs_f64()))?;
         }
-        (check::Format::Text, Verdict::Found(finding)) => format!("{finding}\n"),
-    })?;
+        (check::Format::Text, Verdict::Found(finding)) => print(&format!("{finding}\n"))?,
+    }
     match verdict {
         Verdict::Valid(_) => Ok(()),
         Verdict::Found(_) => Err(Failure::refused("the histories are not shown to be right")),
