@@ -97,7 +97,7 @@ impl Bare {
                 chain: &[0; 32],
                 attempt: "0123456789abcdef0123456789abcdef",
                 token: number,
-                committed_at_ms: 0,
+                committed_at_ms: None,
                 actor: None,
             }])?;
             Ok::<_, DbError>(())

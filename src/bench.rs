@@ -11,7 +11,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::address;
 
 mod drive;
 pub mod history;
@@ -34,12 +36,13 @@ pub use topology::{Topology, TopologyError};
 pub use verbatim::Verbatim;
 
 /// What to send, how, and for how long.
-#[derive(Debug, Clone, Args, Serialize)]
+#[derive(Clone, Args, Serialize)]
 pub struct DriveArgs {
     /// The server, as http://127.0.0.1:8000; without it, the service runs in this process on
     /// --database-url. Given several times, these are the nodes of one service: clients are spread
     /// over them, and one whose request is not answered goes on to the next node
     #[arg(long)]
+    #[serde(serialize_with = "shown_urls")]
     pub url: Vec<String>,
     /// The graph; it is created if need be
     #[arg(long, default_value = "bench")]
@@ -212,6 +215,11 @@ pub enum BenchError {
         /// One of them.
         first: String,
     },
+}
+
+/// There may be a password in one.
+fn shown_urls<S: Serializer>(urls: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(urls.iter().map(|url| address::shown(url)))
 }
 
 fn positive(text: &str) -> Result<f64, String> {

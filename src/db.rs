@@ -13,9 +13,11 @@ use diesel::r2d2::R2D2Connection;
 
 use crate::failpoint;
 
+mod answers;
 mod dialect;
 pub mod schema;
 
+pub use answers::AnswerRow;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement, RowsWrite, Value};
 

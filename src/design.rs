@@ -22,8 +22,8 @@ use prometheus::Histogram;
 use crate::graph::{Command, Name, Precondition, Rejection, apply_all};
 use crate::lock::{DistributedLock, LockError, LockIdentity};
 use crate::store::{
-    CatchUp, CommitError, Creation, GraphStore, Head, LockRecord, Refresh, StoreError,
-    StoredAnswer, now_ms,
+    CatchUp, CommitError, Creation, GraphStore, Head, Keep, LockRecord, Refresh, StoreError,
+    StoredAnswer,
 };
 
 mod feed;
@@ -33,6 +33,7 @@ mod lanes;
 mod listeners;
 mod metrics;
 mod permits;
+mod purge;
 mod read_turn;
 mod workers;
 mod write_turn;
@@ -46,6 +47,7 @@ use lanes::Lanes;
 use listeners::Listeners;
 use metrics::observe;
 use permits::{Permit, Permits};
+use purge::Purge;
 use workers::Workers;
 
 /// How the service is built. Rules, answers and durability are the same for all; what a request
@@ -169,6 +171,12 @@ pub struct Limits {
     pub turn_retries: usize,
     /// The same without a lock, where to be outrun is nothing unusual.
     pub optimistic_retries: usize,
+    /// How often old idempotency keys are looked for.
+    pub purge_every: Duration,
+    /// Old keys that one transaction deletes, all of one graph.
+    pub purge_keys: usize,
+    /// The pause between two such transactions, in which others write.
+    pub purge_pause: Duration,
 }
 
 impl Default for Limits {
@@ -189,6 +197,9 @@ impl Default for Limits {
             lock_wait: Duration::from_secs(6),
             turn_retries: 3,
             optimistic_retries: 32,
+            purge_every: Duration::from_secs(5 * 60),
+            purge_keys: 500,
+            purge_pause: Duration::from_millis(50),
         }
     }
 }
@@ -381,15 +392,19 @@ pub struct Service {
     _closing: Arc<Closing>,
 }
 
-struct Closing(Arc<Inner>);
+struct Closing {
+    inner: Arc<Inner>,
+    /// Dropped after the turns have ended.
+    _purge: Purge,
+}
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.workers.wait_until_idle(CLOSING_PATIENCE);
+        self.inner.workers.wait_until_idle(CLOSING_PATIENCE);
     }
 }
 
-/// How long turns that are under way are waited for in the end.
+/// How long turns that are under way are waited for in the end, and then the deletion of old keys.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 
 struct Inner {
@@ -449,7 +464,8 @@ impl Service {
             listeners,
             workers,
         });
-        Self { _closing: Arc::new(Closing(Arc::clone(&inner))), inner }
+        let purge = Purge::start(Arc::clone(&inner.store), limits, &inner.metrics.purged_keys);
+        Self { _closing: Arc::new(Closing { inner: Arc::clone(&inner), _purge: purge }), inner }
     }
 
     /// Judges and applies one write in a turn with others. `reply` is called once, from another
@@ -717,7 +733,7 @@ impl Inner {
         let keep = keep.map(|(idempotency, answer)| {
             (idempotency.key.as_str(), answer as &dyn Fn(&Head, bool) -> _)
         });
-        match (self.store.create_graph(graph, precondition, keep, now_ms()), idempotency) {
+        match (self.create_in_store(graph, precondition, keep), idempotency) {
             (Ok(Creation::There { head, created }), _) => Ok(accepted(&head, created)),
             (Ok(Creation::NotAsExpected { expected, actual }), _) => {
                 let rejection = Rejection::PreconditionFailed { expected, actual, operation: None };
@@ -729,6 +745,26 @@ impl Inner {
         }
     }
 
+    /// Tries again, up to the limit, where the database favoured another transaction.
+    fn create_in_store(
+        &self,
+        graph: &Name,
+        precondition: Option<Precondition>,
+        keep: Option<Keep<'_>>,
+    ) -> Result<Creation, CommitError> {
+        let mut retries = 0;
+        loop {
+            match self.store.create_graph(graph, precondition, keep) {
+                Err(CommitError::KeyTaken | CommitError::Yielded(_))
+                    if retries < self.limits.turn_retries =>
+                {
+                    retries += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     fn refusal_of(&self, graph: &Name, error: CommitError) -> Refusal {
         let what = error.to_string();
         match error {
@@ -737,7 +773,7 @@ impl Inner {
             CommitError::Fenced { .. } => {
                 Refusal::Contended { what: format!("the turn was lost: {what}") }
             }
-            CommitError::Conflict { .. } | CommitError::Yielded(_) => {
+            CommitError::Conflict { .. } | CommitError::KeyTaken | CommitError::Yielded(_) => {
                 Refusal::Contended { what: format!("other writers were faster: {what}") }
             }
             CommitError::Refused(_) => Refusal::Internal { what },

@@ -14,10 +14,9 @@ use crate::event::{DamagedEvent, Event, Importing, Kind, Position, Reader, Strea
 use crate::failpoint;
 use crate::graph::Name;
 use crate::store::{
-    Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError, now_ms,
+    Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError,
 };
 
-mod address;
 mod cut_over;
 mod file;
 mod nats;
@@ -457,7 +456,7 @@ impl Export<'_> {
         if !due {
             return Ok(());
         }
-        let noted = self.store.acknowledge(&self.request.graph, consumer, version, now_ms());
+        let noted = self.store.acknowledge(&self.request.graph, consumer, version);
         match noted
             .map_err(|reason| ExportError::Unregistered { consumer: consumer.clone(), reason })?
         {

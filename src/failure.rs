@@ -1,6 +1,16 @@
 //! How the program ends if not well: every error becomes an exit code and a sentence in one place.
-//! 1 refused by the rules, bad data or a failed check, 2 wrong usage, 3 a server away.
+//! 1 refused by the rules, bad data or a failed check, 2 wrong usage, 3 a server away. And the one
+//! place that writes to standard error: of what is foreign in a message, a log line, a panic or a
+//! complaint about the arguments, nothing reaches the terminal that is no text, and no login.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::Write as _;
+use std::panic::{self, PanicHookInfo};
+use std::process::ExitCode;
+use std::thread;
+
+use clap::error::{ContextKind, ContextValue};
+use fencepost::address;
 use fencepost::bench::BenchError;
 use fencepost::check::{CheckError, FetchError};
 use fencepost::db::DbError;
@@ -11,6 +21,7 @@ use fencepost::import::events::LogFileError;
 use fencepost::keep::{HistoryError, ListingError, PruneError, RestoreError};
 use fencepost::node::NodeError;
 use fencepost::store::{CommitError, StoreError};
+use fencepost::terminal;
 
 /// What the process ends with.
 pub struct Failure {
@@ -35,6 +46,81 @@ impl Failure {
     pub fn away(message: impl ToString) -> Self {
         Self { code: 3, message: message.to_string() }
     }
+
+    /// Says it, on one line.
+    pub fn report(&self) -> ExitCode {
+        eprintln!("fencepost: {}", terminal::message(&self.message));
+        ExitCode::from(self.code)
+    }
+}
+
+/// Writes log lines and panics to standard error.
+pub fn start_log() {
+    // A filter that is none is quoted by the logger.
+    let filters = std::env::var("RUST_LOG").unwrap_or_else(|_| "info,rocket=off,_=off".to_owned());
+    env_logger::Builder::new()
+        .parse_filters(&terminal::message(&filters))
+        .format(|out, record| {
+            let (level, target) = (record.level(), record.target());
+            writeln!(out, "[{level:<5} {target}] {}", terminal::message(&record.args().to_string()))
+        })
+        .init();
+    panic::set_hook(Box::new(report_panic));
+}
+
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let place = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
+    eprintln!(
+        "thread '{}' panicked{place}: {}",
+        thread::current().name().unwrap_or("unnamed"),
+        terminal::message(text.unwrap_or("no message"))
+    );
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        eprintln!("{backtrace}");
+    }
+}
+
+/// Prints the help that was asked for, or what is wrong with the arguments.
+pub fn report_arguments(mut error: clap::Error) -> ExitCode {
+    let foreign: Vec<(ContextKind, ContextValue)> =
+        error.context().filter_map(|(kind, value)| Some((kind, shown(value)?))).collect();
+    if !foreign.is_empty() {
+        // Tips repeat the argument.
+        error.remove(ContextKind::Suggested);
+    }
+    for (kind, value) in foreign {
+        error.insert(kind, value);
+    }
+    // There is nobody left to tell that it cannot be printed.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// What is shown in the place of an argument that cannot be shown as it is.
+fn shown(value: &ContextValue) -> Option<ContextValue> {
+    match value {
+        ContextValue::String(text) => {
+            let shown = shown_argument(text);
+            (shown != *text).then_some(ContextValue::String(shown))
+        }
+        ContextValue::Strings(texts) => {
+            let shown: Vec<String> = texts.iter().map(|text| shown_argument(text)).collect();
+            (shown != *texts).then_some(ContextValue::Strings(shown))
+        }
+        _ => None,
+    }
+}
+
+/// One in the wrong place may be a URL with a password.
+fn shown_argument(text: &str) -> String {
+    if text.contains("://") {
+        return terminal::message(&address::shown(text));
+    }
+    terminal::message(text)
 }
 
 impl From<NodeError> for Failure {
@@ -88,6 +174,7 @@ impl From<CommitError> for Failure {
             | CommitError::Deleted
             | CommitError::Fenced { .. }
             | CommitError::Conflict { .. }
+            | CommitError::KeyTaken
             | CommitError::Refused(_) => Self::refused(error),
         }
     }

@@ -7,8 +7,10 @@
 //! `event` knows `graph`, and of `store` what a chain and a row of the log are; `keep` knows
 //! `event` and `store`; `export` knows those three; `design` knows `store` and `lock`; `http`,
 //! `import` and `bench` know `design` and `graph`, `http` `event` too, `import` `keep`, and `bench`
-//! `http`'s problems. `check` knows none of them, but for fetching what it is to judge.
+//! `http`'s problems. `check` knows none of them, but for fetching what it is to judge. `address`
+//! and `terminal` know nothing of ours; anything may use them.
 
+pub mod address;
 pub mod bench;
 pub mod check;
 pub mod db;
@@ -23,3 +25,4 @@ pub mod keep;
 pub mod lock;
 pub mod node;
 pub mod store;
+pub mod terminal;

@@ -22,7 +22,8 @@ use fencepost::import::events;
 use fencepost::import::{self, Format, ImportError, ImportRequest, Namespace};
 use fencepost::keep::{self, Listing, ListingFormat};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
-use fencepost::store::{Acknowledgement, Consumer, GraphStore, Head, now_ms};
+use fencepost::store::{Acknowledgement, Consumer, GraphStore, Head};
+use fencepost::terminal::{self, Shown};
 
 mod failure;
 
@@ -49,6 +50,7 @@ struct NodeArgs {
         long,
         global = true,
         env = "FENCEPOST_DATABASE_URL",
+        hide_env_values = true,
         default_value = "sqlite:fencepost.db",
         value_name = "URL"
     )]
@@ -56,7 +58,13 @@ struct NodeArgs {
     /// The lock that guards them: file:DIR, postgres, or
     /// redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]. Without it, the one that the database names;
     /// at first `file:`, beside an SQLite database, and `postgres` on Postgres
-    #[arg(long, global = true, env = "FENCEPOST_LOCK_URL", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_LOCK_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     lock_url: Option<String>,
     /// How long a holder of the lock is missed of which nothing is heard, in milliseconds, where
     /// the lock has leases. The same for all processes
@@ -64,21 +72,43 @@ struct NodeArgs {
         long,
         global = true,
         env = "FENCEPOST_LOCK_LEASE_MS",
+        hide_env_values = true,
         default_value_t = fencepost::lock::LEASE.as_millis() as u64,
         value_parser = clap::value_parser!(u64).range(100..=3_600_000),
         value_name = "MS"
     )]
     lock_lease_ms: u64,
     /// How the service is built
-    #[arg(long, global = true, env = "FENCEPOST_DESIGN", default_value = "crud", value_enum)]
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_DESIGN",
+        hide_env_values = true,
+        default_value = "crud",
+        value_enum
+    )]
     design: DesignArg,
     /// Whether reads share the lock, or read one snapshot of the database and never wait for a
     /// writer
-    #[arg(long, global = true, env = "FENCEPOST_READS", default_value = "lock", value_enum)]
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_READS",
+        hide_env_values = true,
+        default_value = "lock",
+        value_enum
+    )]
     reads: ReadsArg,
     /// Whether requests that wait for a graph share its next turn, as far as the design does that;
     /// off to measure what it is worth
-    #[arg(long, global = true, env = "FENCEPOST_SHARING", default_value = "on", value_enum)]
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_SHARING",
+        hide_env_values = true,
+        default_value = "on",
+        value_enum
+    )]
     sharing: Sharing,
     /// Memory for graphs, in MiB: beyond, those that were used longest ago are let go, and loaded
     /// again when asked for. One in use stays, however large
@@ -86,6 +116,7 @@ struct NodeArgs {
         long,
         global = true,
         env = "FENCEPOST_GRAPH_MEMORY_MIB",
+        hide_env_values = true,
         default_value_t = fencepost::design::Limits::default().graph_bytes >> 20,
         value_name = "MIB"
     )]
@@ -433,17 +464,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(
-        env_logger::Env::default().default_filter_or("info,rocket=off,_=off"),
-    )
-    .init();
-    let cli = Cli::parse();
+    failure::start_log();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::report_arguments(error),
+    };
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("fencepost: {}", failure.message);
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => failure.report(),
     }
 }
 
@@ -534,13 +562,19 @@ fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
     })
 }
 
-/// Writes a result. Whoever stops reading it has had enough of it; any other failure is told.
+/// Writes a result for people. Whoever stops reading it has had enough of it; any other failure is
+/// told. What is foreign in it and may hold line feeds or tabs was made [`Shown`].
 fn print(text: &str) -> Result<(), Failure> {
-    print_some(text).map(drop)
+    write_some(&terminal::lines(text)).map(drop)
+}
+
+/// Writes a result in JSON.
+fn print_json(text: &str) -> Result<(), Failure> {
+    write_some(&terminal::json(text)).map(drop)
 }
 
 /// Writes a part of a result; whether anybody reads on.
-fn print_some(text: &str) -> Result<bool, Failure> {
+fn write_some(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -631,7 +665,10 @@ fn log_of(node: &NodeArgs, args: &LogArgs) -> Result<(), Failure> {
         )
     };
     keep::list(&node::open_store(&node.options()?)?, &listing, pruned, &mut |lines| {
-        printed = print_some(lines);
+        printed = write_some(&match args.format {
+            ListingFormat::Text => terminal::lines(lines),
+            ListingFormat::Json => terminal::json(lines),
+        });
         matches!(printed, Ok(true))
     })?;
     printed.map(drop)
@@ -665,7 +702,7 @@ fn consumer_list(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
 fn consumer_ack(node: &NodeArgs, graph: &str, consumer: &str, version: u64) -> Result<(), Failure> {
     let (graph, consumer) = (name("--graph", graph)?, name("--name", consumer)?);
     let store = node::open_store(&node.options()?)?;
-    match store.acknowledge(&graph, &consumer, version, now_ms())? {
+    match store.acknowledge(&graph, &consumer, version)? {
         Acknowledgement::Noted { acknowledged, registered, .. } => {
             let new = if registered { ", and is new" } else { "" };
             print(&format!(
@@ -701,7 +738,7 @@ fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
     let image = node::open(&node.options()?)?.read_and_wait(&graph)?;
     let request = PlanRequest { datasets, ..PlanRequest::default() };
     let plan = image.graph.plan(&request, usize::MAX).map_err(Failure::refused)?;
-    let text = match args.format {
+    match args.format {
         PlanFormat::Text => {
             let jobs: usize = plan.stages.iter().map(Vec::len).sum();
             eprintln!(
@@ -710,18 +747,18 @@ fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
                 image.key.version
             );
             let stages = plan.stages.iter().enumerate();
-            stages
-                .flat_map(|(number, jobs)| jobs.iter().map(move |job| format!("{number}\t{job}\n")))
-                .collect()
+            let lines = stages.flat_map(|(number, jobs)| {
+                jobs.iter().map(move |job| format!("{number}\t{job}\n"))
+            });
+            print(&lines.collect::<String>())
         }
         PlanFormat::Json => {
             let body = http::PlanBody::new(&graph, image.key.version, &plan);
-            serde_json::to_string(&body).map_err(Failure::refused)? + "\n"
+            print_json(&(serde_json::to_string(&body).map_err(Failure::refused)? + "\n"))
         }
-        PlanFormat::Dot => http::graphviz(&plan),
-        PlanFormat::Mermaid => http::mermaid(&plan),
-    };
-    print(&text)
+        PlanFormat::Dot => print(&http::graphviz(&plan)),
+        PlanFormat::Mermaid => print(&http::mermaid(&plan)),
+    }
 }
 
 fn export(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
@@ -740,7 +777,9 @@ fn export(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
     let exported = export::export(&node::open_store(&node.options()?)?, &request)?;
     let done = format!(
         "exported {} events to {}, now version {}\n",
-        exported.events, request.to, exported.version
+        exported.events,
+        Shown(&request.to),
+        exported.version
     );
     if request.to == SinkUrl::StandardOutput {
         eprint!("{done}");
@@ -815,7 +854,7 @@ fn migrate(node: &NodeArgs, args: &MigrateArgs) -> Result<(), Failure> {
 }
 
 fn openapi() -> Result<(), Failure> {
-    print(&format!("{:#}\n", http::openapi::document()))
+    print_json(&format!("{:#}\n", http::openapi::document()))
 }
 
 fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
@@ -824,7 +863,8 @@ fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
         return Err(Failure::usage("say which lock: fencepost lock set --lock-url URL"));
     };
     let record = node::set_lock(&options, url)?;
-    print(&format!("the database is guarded by {}:{}\n", record.kind, record.identity))
+    let (kind, identity) = (Shown(&record.kind), Shown(&record.identity));
+    print(&format!("the database is guarded by {kind}:{identity}\n"))
 }
 
 fn lock_inspect(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
@@ -844,20 +884,23 @@ fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
         let timeout = Duration::from_secs_f64(args.timeout_seconds);
         bench::drive(&HttpTarget::new(&args.url, graph, timeout)?, args)?
     };
-    print(&format!("{}\n", report.render()))?;
+    match args.format {
+        bench::Format::Text => print(&format!("{}\n", report.render()))?,
+        bench::Format::Json => print_json(&format!("{}\n", report.render()))?,
+    }
     Ok(report.verdict()?)
 }
 
 fn check(node: &NodeArgs, args: &CheckArgs) -> Result<(), Failure> {
     let began = Instant::now();
     let verdict = check::check(args, &node.options()?)?;
-    print(&match (args.format, &verdict) {
-        (check::Format::Json, verdict) => format!("{}\n", verdict.json()),
+    match (args.format, &verdict) {
+        (check::Format::Json, verdict) => print_json(&format!("{}\n", verdict.json()))?,
         (check::Format::Text, Verdict::Valid(summary)) => {
-            format!("{summary}, {:.1} s\n", began.elapsed().as_secs_f64())
+            print(&format!("{summary}, {:.1} s\n", began.elapsed().as_secs_f64()))?;
         }
-        (check::Format::Text, Verdict::Found(finding)) => format!("{finding}\n"),
-    })?;
+        (check::Format::Text, Verdict::Found(finding)) => print(&format!("{finding}\n"))?,
+    }
     match verdict {
         Verdict::Valid(_) => Ok(()),
         Verdict::Found(_) => Err(Failure::refused("the histories are not shown to be right")),

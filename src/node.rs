@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address;
 use crate::db::{Database, DatabaseUrl, DbError, PoolLimits};
 use crate::design::{self, Design, Limits, LockBindingError, Reads, Service};
 use crate::graph::Name;
@@ -19,6 +20,7 @@ use crate::lock::{
 };
 use crate::store::rows::RowStore;
 use crate::store::{GraphStore, Head, LockRecord, StoreError};
+use crate::terminal::Shown;
 
 /// What a node is made of.
 #[derive(Debug, Clone)]
@@ -112,15 +114,13 @@ impl LockUrl {
         if RedisUrl::SCHEMES.contains(&scheme.as_str()) {
             return Ok(Self::Redis(Box::new(RedisUrl::parse(text)?)));
         }
+        let none = || NodeError::LockUrl(address::shown(text));
         match text.strip_prefix("file:") {
             Some("") => Ok(Self::File(None)),
+            Some(directory) if address::check_path(directory).is_err() => Err(none()),
             Some(directory) => Ok(Self::File(Some(directory.into()))),
             None if text == "postgres" => Ok(Self::Postgres),
-            // Whatever it is, there may be a password in it.
-            None => Err(NodeError::LockUrl(match text.split_once("://") {
-                Some((scheme, _)) => format!("{scheme}://…"),
-                None => text.to_owned(),
-            })),
+            None => Err(none()),
         }
     }
 
@@ -256,8 +256,9 @@ impl fmt::Display for LockReport {
         let token = |token: Option<FencingToken>| {
             token.map_or("none".to_owned(), |token| token.to_string())
         };
-        let run = |run: &str| if run.is_empty() { "none".to_owned() } else { run.to_owned() };
-        writeln!(f, "lock      {lock}, key {key}")?;
+        let run =
+            |run: &str| if run.is_empty() { "none".to_owned() } else { Shown(run).to_string() };
+        writeln!(f, "lock      {}, key {key}", Shown(lock))?;
         match inspection.holders.as_slice() {
             [] => writeln!(f, "held      by nobody")?,
             holders => holders
@@ -269,6 +270,7 @@ impl fmt::Display for LockReport {
             .iter()
             .try_for_each(|waiter| writeln!(f, "waiting   {}", participant(waiter)))?;
         if let Some(incarnation) = &inspection.incarnation {
+            let incarnation = Shown(incarnation);
             writeln!(f, "memory    {incarnation}; last token {}", token(inspection.token))?;
         }
         let fence = token(FencingToken::from_i64(head.fence));
@@ -278,14 +280,15 @@ impl fmt::Display for LockReport {
             head.name, head.version, head.state, head.epoch
         )?;
         writeln!(f, "          seeded for {}", run(&head.lock_incarnation))?;
-        inspection.notes.iter().try_for_each(|note| writeln!(f, "note      {note}"))
+        inspection.notes.iter().try_for_each(|note| writeln!(f, "note      {}", Shown(note)))
     }
 }
 
 fn participant(participant: &Participant) -> String {
     let ends =
         participant.ends_in.map(|ends| format!("; lease ends in {ends:.1?} if nothing is heard"));
-    format!("{} by {}{}", participant.mode.word(), participant.who, ends.unwrap_or_default())
+    let (mode, who) = (participant.mode.word(), Shown(&participant.who));
+    format!("{mode} by {who}{}", ends.unwrap_or_default())
 }
 
 /// Makes `url` the lock that guards the database, whichever did before. No process may be using the

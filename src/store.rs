@@ -4,7 +4,6 @@
 //! [`rows`] keeps what is true now as rows, and the change log beside it in the same transaction.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -12,6 +11,7 @@ use uuid::Uuid;
 use crate::db::DbError;
 use crate::graph::{Change, DamagedFact, DamagedRows, Graph, Name, Precondition, Touched, hex};
 
+mod answers;
 mod catch_up;
 mod consumers;
 mod delta;
@@ -21,6 +21,7 @@ mod kept;
 mod restore;
 pub mod rows;
 
+pub use answers::{ANSWER_KEPT, Purged};
 pub use consumers::{Acknowledgement, Consumer};
 pub use feed::{Feed, Logged};
 pub use kept::Kept;
@@ -206,8 +207,6 @@ pub struct Commit<'c> {
     pub answers: &'c [StoredAnswer],
     /// Whether the last entry deletes the graph.
     pub deletes_graph: bool,
-    /// Now, in milliseconds since 1970, as the change log tells it.
-    pub now_ms: i64,
 }
 
 /// Why state could not be read or prepared.
@@ -267,6 +266,10 @@ pub enum CommitError {
         /// The version that is there.
         actual: u64,
     },
+    /// Another request has used an idempotency key of this write since the keys were looked up.
+    /// Nothing was written. Look the keys up again and decide anew.
+    #[error("an idempotency key was used by another request at the same time")]
+    KeyTaken,
     /// The database ended the transaction in favour of another. Nothing was written. Read again and
     /// decide anew.
     #[error(transparent)]
@@ -302,14 +305,6 @@ impl From<diesel::result::Error> for CommitError {
     fn from(error: diesel::result::Error) -> Self {
         DbError::from(error).into()
     }
-}
-
-/// Milliseconds since 1970: told in the change log, and compared only with others of a day's
-/// distance.
-#[must_use]
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Where state lives. Every call is one transaction.
@@ -363,7 +358,6 @@ pub trait GraphStore: Send + Sync {
         name: &Name,
         precondition: Option<Precondition>,
         keep: Option<Keep<'_>>,
-        now_ms: i64,
     ) -> Result<Creation, CommitError>;
 
     /// The graph's row, deleted graphs included.
@@ -425,16 +419,19 @@ pub trait GraphStore: Send + Sync {
     /// [`CommitError`]; all but [`CommitError::Unknown`] mean that nothing was written.
     fn commit(&self, commit: &Commit<'_>) -> Result<Chain, CommitError>;
 
-    /// The answers kept for `keys` since `since_ms`.
+    /// The answers kept under `keys` for no longer than [`ANSWER_KEPT`].
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
-    fn stored_answers(
-        &self,
-        graph_id: i64,
-        keys: &[&str],
-        since_ms: i64,
-    ) -> Result<Vec<StoredAnswer>, StoreError>;
+    fn stored_answers(&self, graph_id: i64, keys: &[&str])
+    -> Result<Vec<StoredAnswer>, StoreError>;
+
+    /// Deletes at most `most` of the keys that are older than [`ANSWER_KEPT`], all of one graph: the
+    /// first after the row id `after` that has any. `None` if no graph after it has.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be done; it may be tried again.
+    fn purge_answers(&self, after: i64, most: usize) -> Result<Option<Purged>, CommitError>;
 
     /// The graph's row, deleted graphs included, and the changes after `after` up to its version,
     /// as many as fit `most` and some megabytes, but at least one if there is one. Look at
@@ -467,7 +464,6 @@ pub trait GraphStore: Send + Sync {
         name: &Name,
         consumer: &Name,
         version: u64,
-        now_ms: i64,
     ) -> Result<Acknowledgement, CommitError>;
 
     /// Takes the consumer off the list; whether it was on it. `None` if there is no such graph.

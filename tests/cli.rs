@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 mod import;
 mod lock;
+mod messages;
 mod plan;
 
 /// A folder with a database in it, and the program run on it.

@@ -6,6 +6,7 @@ mod crud;
 mod crud_delta;
 mod crud_naive;
 mod crud_optimistic;
+mod keys;
 mod lanes;
 mod listeners;
 mod turns;

@@ -3,6 +3,7 @@
 
 mod audit;
 mod batches;
+mod keys;
 mod opening;
 mod outcomes;
 mod server;

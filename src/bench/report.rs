@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::phases::Phases;
 use super::{BenchError, DriveArgs, Format, Outcome};
+use crate::terminal::Shown;
 
 /// Latencies in nanoseconds; three digits are kept.
 pub struct Latencies(Histogram<u64>);
@@ -184,6 +185,8 @@ impl Report {
                    count: u64,
                    latencies: &Latencies| {
             let [p50, p90, p99, p999, max] = latencies.quantiles_us();
+            // The server's word.
+            let verdict = Shown(verdict);
             let rate = self.rate(count);
             let _ = writeln!(
                 text,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::history::{Call, End, Histories};
+use crate::terminal::Shown;
 
 /// What a history is worth.
 #[derive(Debug)]
@@ -195,12 +196,13 @@ impl fmt::Display for Finding {
         writeln!(f, "{what}{at}")?;
         for involved in &self.operations {
             let Involved { at, process, id, from_ms, to_ms, request, answer } = involved;
+            let (at, request, answer) = (Shown(at), Shown(request), Shown(answer));
             writeln!(f, "  {at}  process {process}, id {id}, {from_ms:.3} ms to {to_ms:.3} ms")?;
             writeln!(f, "    asked     {request}")?;
             writeln!(f, "    answered  {answer}")?;
         }
-        writeln!(f, "  expected    {}", self.expected)?;
-        write!(f, "  because     {}", self.why)
+        writeln!(f, "  expected    {}", Shown(&self.expected))?;
+        write!(f, "  because     {}", Shown(&self.why))
     }
 }
 

@@ -10,14 +10,42 @@ use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionMa
 use diesel::migration::MigrationSource;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text, Untyped};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::schema::{ChangeRow, changes, graphs};
 use super::{DbError, on_one_line};
+use crate::address::{self, Address};
 use crate::failpoint;
+
+/// Milliseconds since 1970. In SQLite the clock is that of the machine, which all processes on a
+/// file share.
+macro_rules! sqlite_now_ms {
+    () => {
+        "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)"
+    };
+}
+/// Milliseconds since 1970, when the statement began.
+macro_rules! postgres_now_ms {
+    () => {
+        "(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
+    };
+}
+pub(super) use {postgres_now_ms, sqlite_now_ms};
+
+macro_rules! note_acknowledgement {
+    ($now_ms:ident) => {
+        concat!(
+            "INSERT INTO consumers (graph_id, name, acknowledged, acknowledged_at_ms) \
+             VALUES (?, ?, ?, ",
+            $now_ms!(),
+            ") ON CONFLICT (graph_id, name) DO UPDATE SET acknowledged = excluded.acknowledged, \
+             acknowledged_at_ms = excluded.acknowledged_at_ms"
+        )
+    };
+}
 
 const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -46,8 +74,10 @@ pub enum DatabaseUrl {
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(url) => f.write_str(&without_password(url)),
+            Self::Sqlite(path) => {
+                write!(f, "sqlite:{}", address::shown_path(&path.display().to_string()))
+            }
+            Self::Postgres(url) => f.write_str(&address::shown(url)),
         }
     }
 }
@@ -58,37 +88,22 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// `scheme://user:***@host/…`, with a `password=` among the parameters covered too.
-fn without_password(url: &str) -> String {
-    let (address, parameters) =
-        url.split_once('?').map_or((url, None), |(before, after)| (before, Some(after)));
-    let mut shown = address.to_owned();
-    if let Some((scheme, rest)) = address.split_once("://")
-        && let Some((login, place)) = rest.rsplit_once('@')
-        && let Some((user, _)) = login.split_once(':')
-    {
-        shown = format!("{scheme}://{user}:***@{place}");
-    }
-    let covered = |parameter: &str| match parameter.split_once('=') {
-        Some((name, _)) if name.contains("password") => format!("{name}=***"),
-        _ => parameter.to_owned(),
-    };
-    if let Some(parameters) = parameters {
-        shown.push('?');
-        shown.push_str(&parameters.split('&').map(covered).collect::<Vec<_>>().join("&"));
-    }
-    shown
-}
-
 impl DatabaseUrl {
     /// Reads `sqlite:PATH`, `postgres://…` or `postgresql://…`.
     ///
     /// # Errors
     /// [`DbError::Url`] says which forms there are.
     pub fn parse(text: &str) -> Result<Self, DbError> {
-        let refused = |reason| Err(DbError::Url { url: without_password(text), reason });
+        let refused = |reason| Err(DbError::Url { url: address::shown(text), reason });
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Ok(Self::Postgres(text.to_owned()));
+            let checked = Address::parse(text).and_then(|address| address.check_for_libpq());
+            return match checked {
+                Ok(()) => Ok(Self::Postgres(text.to_owned())),
+                Err(reason) => refused(reason),
+            };
+        }
+        if let Some(Err(reason)) = text.strip_prefix("sqlite:").map(address::check_path) {
+            return refused(reason);
         }
         let path = text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
         match path {
@@ -125,7 +140,7 @@ impl DatabaseUrl {
 
 fn connect_sqlite(path: &Path) -> Result<SqliteConnection, DbError> {
     let failed = |reason: String| DbError::Unavailable {
-        what: format!("opening {}: {reason}", path.display()),
+        what: format!("opening {}: {reason}", address::shown_path(&path.display().to_string())),
     };
     let text = path.to_str().ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
     // Diesel would take `file:` for a URI with parameters of its own.
@@ -165,7 +180,7 @@ const POSTGRES_SETTINGS: [(&str, &str, &str); 6] = [
 /// [`DbError::Unavailable`] if that cannot be done.
 pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
     let failed = |reason: String| DbError::Unavailable {
-        what: format!("connecting to {}: {}", without_password(url), on_one_line(reason)),
+        what: format!("connecting to {}: {}", address::shown(url), on_one_line(reason)),
     };
     let mut full = url.to_owned();
     for (name, value) in POSTGRES_PARAMETERS {
@@ -567,10 +582,11 @@ pub enum Value<'v> {
 }
 
 /// What a statement for Postgres in our own words is given.
-enum PostgresValue<'v> {
+pub(super) enum PostgresValue<'v> {
     Integer(i64),
     Text(&'v str),
     Integers(Vec<i64>),
+    OptionalIntegers(Vec<Option<i64>>),
     Texts(Vec<&'v str>),
     OptionalTexts(Vec<Option<&'v str>>),
     BytesEach(Vec<&'v [u8]>),
@@ -603,6 +619,9 @@ impl Bind<Pg> for PostgresValue<'_> {
             PostgresValue::Integer(value) => out.push_bind_param::<BigInt, _>(value),
             PostgresValue::Text(value) => out.push_bind_param::<Text, _>(*value),
             PostgresValue::Integers(values) => out.push_bind_param::<Array<BigInt>, _>(values),
+            PostgresValue::OptionalIntegers(values) => {
+                out.push_bind_param::<Array<Nullable<BigInt>>, _>(values)
+            }
             PostgresValue::Texts(values) => out.push_bind_param::<Array<Text>, _>(values),
             PostgresValue::OptionalTexts(values) => {
                 out.push_bind_param::<Array<Nullable<Text>>, _>(values)
@@ -614,9 +633,9 @@ impl Bind<Pg> for PostgresValue<'_> {
 
 /// A statement in our own words with a `?` for each value. Prepared once on a connection, unlike
 /// [`diesel::sql_query`]'s and unlike Diesel's own updates and inserts of several rows.
-struct Words<'w, V> {
-    text: &'static str,
-    values: &'w [V],
+pub(super) struct Words<'w, V> {
+    pub(super) text: &'static str,
+    pub(super) values: &'w [V],
 }
 
 impl<V> QueryId for Words<'_, V> {
@@ -636,6 +655,11 @@ impl<V: Bind<DB>, DB: Backend> QueryFragment<DB> for Words<'_, V> {
     }
 }
 
+/// Its rows are read by the names of their columns.
+impl<V> Query for Words<'_, V> {
+    type SqlType = Untyped;
+}
+
 impl<C, V> RunQueryDsl<C> for Words<'_, V> {}
 
 impl AnyConnection {
@@ -645,10 +669,21 @@ impl AnyConnection {
     /// # Errors
     /// What the database says.
     pub fn run(&mut self, text: &'static str, values: &[Value<'_>]) -> QueryResult<usize> {
-        debug_assert_eq!(text.matches('?').count(), values.len());
+        self.run_either(text, text, values)
+    }
+
+    /// Runs the statement of this database, with a `?` for each value; how many rows it touched.
+    pub(super) fn run_either(
+        &mut self,
+        sqlite: &'static str,
+        postgres: &'static str,
+        values: &[Value<'_>],
+    ) -> QueryResult<usize> {
+        debug_assert_eq!(sqlite.matches('?').count(), values.len());
+        debug_assert_eq!(postgres.matches('?').count(), values.len());
         match self {
-            Self::Sqlite(connection) => Words { text, values }.execute(connection),
-            Self::Postgres(connection) => Words { text, values }.execute(connection),
+            Self::Sqlite(connection) => Words { text: sqlite, values }.execute(connection),
+            Self::Postgres(connection) => Words { text: postgres, values }.execute(connection),
         }
     }
 
@@ -669,14 +704,26 @@ impl AnyConnection {
         Ok(())
     }
 
-    /// Writes rows of the change log, all of one graph, attempt and token.
+    /// Writes rows of the change log, all of one graph, attempt and token. A row without a time
+    /// gets the database's.
     ///
     /// # Errors
     /// What the database says.
     pub fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> QueryResult<()> {
         match self {
             Self::Sqlite(connection) => {
+                let now_ms = read_now_ms(connection)?;
                 for row in rows {
+                    let row = (
+                        changes::graph_id.eq(row.graph_id),
+                        changes::version.eq(row.version),
+                        changes::change.eq(row.change),
+                        changes::chain.eq(row.chain),
+                        changes::attempt.eq(row.attempt),
+                        changes::token.eq(row.token),
+                        changes::committed_at_ms.eq(row.committed_at_ms.unwrap_or(now_ms)),
+                        changes::actor.eq(row.actor),
+                    );
                     diesel::insert_into(changes::table).values(row).execute(connection)?;
                 }
             }
@@ -684,6 +731,34 @@ impl AnyConnection {
         }
         Ok(())
     }
+}
+
+impl AnyConnection {
+    /// Writes that a consumer of a graph's log has acknowledged a version, now.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn note_acknowledgement(
+        &mut self,
+        graph_id: i64,
+        consumer: &str,
+        acknowledged: i64,
+    ) -> QueryResult<()> {
+        let values =
+            [Value::Integer(graph_id), Value::Text(consumer), Value::Integer(acknowledged)];
+        self.run_either(
+            note_acknowledgement!(sqlite_now_ms),
+            note_acknowledgement!(postgres_now_ms),
+            &values,
+        )?;
+        Ok(())
+    }
+}
+
+fn read_now_ms(connection: &mut SqliteConnection) -> QueryResult<i64> {
+    let text = concat!("SELECT ", sqlite_now_ms!(), " AS now_ms");
+    let now: Now = Words::<Value<'_>> { text, values: &[] }.get_result(connection)?;
+    Ok(now.now_ms)
 }
 
 /// One statement, prepared once however many rows there are.
@@ -694,10 +769,14 @@ fn insert_changes_at_once(
     use PostgresValue as V;
     let Some(of_all) = rows.first() else { return Ok(()) };
     let statement = Words {
-        text: "INSERT INTO changes (graph_id, version, change, chain, attempt, token, committed_at_ms, actor) \
-               SELECT ?, new.version, new.change, new.chain, ?, ?, new.committed_at_ms, new.actor \
-               FROM unnest(?::bigint[], ?::text[], ?::bytea[], ?::bigint[], ?::text[]) \
-               AS new (version, change, chain, committed_at_ms, actor)",
+        text: concat!(
+            "INSERT INTO changes (graph_id, version, change, chain, attempt, token, committed_at_ms, actor) \
+             SELECT ?, new.version, new.change, new.chain, ?, ?, coalesce(new.committed_at_ms, ",
+            postgres_now_ms!(),
+            "), new.actor \
+             FROM unnest(?::bigint[], ?::text[], ?::bytea[], ?::bigint[], ?::text[]) \
+             AS new (version, change, chain, committed_at_ms, actor)"
+        ),
         values: &[
             V::Integer(of_all.graph_id),
             V::Text(of_all.attempt),
@@ -705,12 +784,18 @@ fn insert_changes_at_once(
             V::Integers(rows.iter().map(|row| row.version).collect()),
             V::Texts(rows.iter().map(|row| row.change).collect()),
             V::BytesEach(rows.iter().map(|row| row.chain).collect()),
-            V::Integers(rows.iter().map(|row| row.committed_at_ms).collect()),
+            V::OptionalIntegers(rows.iter().map(|row| row.committed_at_ms).collect()),
             V::OptionalTexts(rows.iter().map(|row| row.actor).collect()),
         ],
     };
     statement.execute(connection)?;
     Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Now {
+    #[diesel(sql_type = BigInt)]
+    now_ms: i64,
 }
 
 #[derive(QueryableByName)]

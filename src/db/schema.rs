@@ -120,9 +120,8 @@ diesel::define_sql_function! {
 
 diesel::allow_tables_to_appear_in_same_query!(graphs, changes);
 
-/// A row of the change log.
-#[derive(diesel::Insertable)]
-#[diesel(table_name = changes, treat_none_as_default_value = false)]
+/// A row of the change log. Without a time, it is written now, by the database's clock.
+#[derive(Clone, Copy)]
 pub struct ChangeRow<'r> {
     pub graph_id: i64,
     pub version: i64,
@@ -130,6 +129,6 @@ pub struct ChangeRow<'r> {
     pub chain: &'r [u8],
     pub attempt: &'r str,
     pub token: i64,
-    pub committed_at_ms: i64,
+    pub committed_at_ms: Option<i64>,
     pub actor: Option<&'r str>,
 }

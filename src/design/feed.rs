@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::listeners::Listening;
 use super::{Inner, Refusal, Service};
 use crate::graph::Name;
-use crate::store::{Acknowledgement, Consumer, Feed, GraphState, Head, now_ms};
+use crate::store::{Acknowledgement, Consumer, Feed, GraphState, Head};
 
 impl Service {
     /// The graph's row as it is now, deleted graphs included, and a page of its changes after
@@ -68,7 +68,7 @@ impl Service {
     ) {
         let consumer = consumer.clone();
         self.aside(graph, reply, move |inner, graph| {
-            let noted = inner.store.acknowledge(graph, &consumer, version, now_ms());
+            let noted = inner.store.acknowledge(graph, &consumer, version);
             noted.map_err(|error| inner.refusal_of(graph, error))
         });
     }

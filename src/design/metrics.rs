@@ -68,6 +68,8 @@ pub struct Metrics {
     pub overflows: IntCounter,
     /// Graphs that this process keeps something of.
     pub graphs_held: IntGauge,
+    /// Old idempotency keys that were deleted.
+    pub purged_keys: IntCounter,
 }
 
 impl Metrics {
@@ -179,6 +181,10 @@ impl Metrics {
                 "Requests turned away because too many waited",
             ),
             graphs_held: gauge("fencepost_graphs_held", "Graphs kept in memory"),
+            purged_keys: counter(
+                "fencepost_purged_keys_total",
+                "Idempotency keys deleted because they were old",
+            ),
             registry,
         }
     }

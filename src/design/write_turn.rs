@@ -17,8 +17,7 @@ use super::{Accepted, IdempotencyKey, Inner, Refusal, Verdict};
 use crate::failpoint;
 use crate::graph::{Command, Effect, Graph, Series, hex};
 use crate::lock::{FencingToken, Guard, LockError, LockKey, Mode};
-use crate::store::rows::ANSWER_KEPT_MS;
-use crate::store::{Commit, CommitError, Entry, GraphState, Head, ImageKey, StoredAnswer, now_ms};
+use crate::store::{Commit, CommitError, Entry, GraphState, Head, ImageKey, StoredAnswer};
 
 impl Inner {
     pub(super) fn start_write_turn(self: &Arc<Self>, lane: Arc<Lane>) {
@@ -134,6 +133,7 @@ impl Inner {
                 // What was accepted before is answered again all the same.
                 TurnError::Commit(CommitError::Frozen { .. }) => "frozen",
                 TurnError::Commit(CommitError::Yielded(_)) => "yielded",
+                TurnError::Commit(CommitError::KeyTaken) => "key",
                 TurnError::Commit(_) | TurnError::Refused(_) => return Err(error),
             };
             self.metrics.lost_writes.with_label_values(&[reason]).inc();
@@ -188,9 +188,7 @@ impl Inner {
         };
 
         let began = Instant::now();
-        let now_ms = now_ms();
-        let mut work =
-            Work::new(lane, &head, &image.graph, self.answers_for(&head, batch, now_ms)?);
+        let mut work = Work::new(lane, &head, &image.graph, self.answers_for(&head, batch)?);
         let mut verdicts: Vec<Verdict> = Vec::with_capacity(batch.len());
         for pending in batch {
             if !verdicts.is_empty() && began.elapsed() > self.limits.batch_time {
@@ -212,7 +210,7 @@ impl Inner {
             failpoint::pass("after-check");
             let began = Instant::now();
             let committing = lane.image.committing();
-            let next = self.commit(&head, token, &work, now_ms)?;
+            let next = self.commit(&head, token, &work)?;
             observe(&self.metrics.commit, began.elapsed());
             let began = Instant::now();
             lane.image.publish(&next);
@@ -322,25 +320,18 @@ impl Inner {
         &self,
         head: &Head,
         batch: &[PendingWrite],
-        now_ms: i64,
     ) -> Result<HashMap<String, StoredAnswer>, TurnError> {
         let keys = batch.iter().filter_map(|pending| pending.write.idempotency.as_ref());
         let keys: Vec<&str> = keys.map(|idempotency| idempotency.key.as_str()).collect();
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
-        let stored = self.store.stored_answers(head.id, &keys, now_ms - ANSWER_KEPT_MS)?;
+        let stored = self.store.stored_answers(head.id, &keys)?;
         Ok(stored.into_iter().map(|answer| (answer.key.clone(), answer)).collect())
     }
 
     /// Writes what was accepted; the image that it leads to.
-    fn commit(
-        &self,
-        head: &Head,
-        token: i64,
-        work: &Work<'_>,
-        now_ms: i64,
-    ) -> Result<Arc<Image>, TurnError> {
+    fn commit(&self, head: &Head, token: i64, work: &Work<'_>) -> Result<Arc<Image>, TurnError> {
         let attempt = new_attempt()?;
         let accepted = work.series.accepted().iter().zip(&work.actors);
         let entries: Vec<Entry<'_>> = accepted
@@ -360,7 +351,6 @@ impl Inner {
             entries: &entries,
             answers: &work.answers,
             deletes_graph: work.deleted && !entries.is_empty(),
-            now_ms,
         })?;
         let graph = work.series.graph().clone();
         Ok(Arc::new(Image::derived(

@@ -40,8 +40,8 @@ use futures_util::StreamExt;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::address::Address;
 use super::sink::{Batch, Purpose, Sink, SinkError};
+use crate::address::Address;
 use crate::db::on_one_line;
 use crate::failpoint;
 
@@ -77,6 +77,7 @@ pub struct NatsSink {
 /// Which stream, and how to get there.
 struct Link {
     name: String,
+    address: Address,
     /// Without the login.
     server: String,
     login: Option<(String, Option<String>)>,
@@ -126,7 +127,8 @@ impl NatsSink {
         let stream = check(address).map_err(wrong)?;
         let login = address.login().map_err(wrong)?;
         let server = format!("{}://{}", address.scheme, address.place);
-        let link = Link { name: address.to_string(), server, login, stream };
+        let (name, address) = (address.to_string(), address.clone());
+        let link = Link { name, address, server, login, stream };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| link.away(error))?;
@@ -202,7 +204,8 @@ impl Link {
     }
 
     fn away(&self, error: impl Display) -> SinkError {
-        SinkError::Away { sink: self.name.clone(), what: on_one_line(error) }
+        let what = self.address.without_password(on_one_line(error));
+        SinkError::Away { sink: self.name.clone(), what }
     }
 
     fn damaged(&self, what: impl Into<String>) -> SinkError {

@@ -25,8 +25,8 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Text};
 
-use super::address::Address;
 use super::sink::{Batch, Purpose, Sink, SinkError};
+use crate::address::Address;
 use crate::db::{self, DbError, on_one_line};
 use crate::event::{Position, Stream};
 use crate::failpoint;
@@ -92,6 +92,7 @@ const KEY: &str = "graph,version,ordinal";
 /// # Errors
 /// What is wrong with the address.
 pub(super) fn check(address: &Address) -> Result<(String, String), &'static str> {
+    address.check_for_libpq()?;
     let path = address.path()?;
     let [database, table] = path.as_slice() else {
         return Err("its path is not DATABASE/TABLE");

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use ::redis::{Client, Connection, RedisError, Script, cmd};
 
-use super::address::Address;
 use super::sink::{Batch, Purpose, Sink, SinkError};
+use crate::address::Address;
 use crate::db::on_one_line;
 use crate::event::Position;
 use crate::failpoint;
@@ -68,6 +68,7 @@ type Entry = (String, Vec<Vec<u8>>);
 /// A log in a Redis stream.
 pub struct RedisSink {
     name: String,
+    address: Address,
     client: Client,
     key: String,
     connection: Option<Connection>,
@@ -107,8 +108,14 @@ impl RedisSink {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::open(server)
             .map_err(|_| wrong("its host, port or parameters are not what Redis takes"))?;
-        let mut sink =
-            Self { name: address.to_string(), client, key, connection: None, last: String::new() };
+        let mut sink = Self {
+            name: address.to_string(),
+            address: address.clone(),
+            client,
+            key,
+            connection: None,
+            last: String::new(),
+        };
         let key = sink.key.clone();
         let kind: String = sink.ask(|connection| cmd("TYPE").arg(&key).query(connection))?;
         match (kind.as_str(), purpose) {
@@ -156,7 +163,7 @@ impl RedisSink {
                 let what = if timed_out {
                     "it did not answer in time".to_owned()
                 } else {
-                    on_one_line(error)
+                    self.address.without_password(on_one_line(error))
                 };
                 Err(SinkError::Away { sink: self.name.clone(), what })
             }

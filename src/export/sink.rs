@@ -11,9 +11,9 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use crate::address::{self, Address};
 use crate::event::{Event, Position, Stream, Writer};
 
-use super::address::{Address, without_login};
 use super::file::FileSink;
 use super::nats::{self, NatsSink};
 use super::postgres::{self, PostgresSink};
@@ -188,12 +188,15 @@ impl SinkUrl {
     /// # Errors
     /// [`SinkError::Url`] says which forms there are.
     pub fn parse(text: &str) -> Result<Self, SinkError> {
-        let wrong =
-            |reason: &str| SinkError::Url { given: without_login(text), reason: reason.to_owned() };
+        let wrong = |reason: &str| SinkError::Url {
+            given: address::shown(text),
+            reason: reason.to_owned(),
+        };
         if text == "-" {
             return Ok(Self::StandardOutput);
         }
         if let Some(path) = text.strip_prefix("file:") {
+            address::check_path(path).map_err(wrong)?;
             let path = path.strip_prefix("//").unwrap_or(path);
             return if path.is_empty() {
                 Err(wrong("it names no file"))

@@ -1,9 +1,11 @@
-//! Standard output, one event a line. Nothing can be asked of it: every export begins anew.
+//! Standard output, one event a line. Nothing can be asked of it: every export begins anew. To a
+//! terminal, control characters that JSON lets pass are written as escapes.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::ops::ControlFlow;
 
 use super::sink::{Batch, Purpose, Sink, SinkError};
+use crate::terminal;
 
 /// Whoever reads this process's output.
 pub struct StandardOutput;
@@ -40,7 +42,12 @@ impl Sink for StandardOutput {
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
-        io::stdout().lock().write_all(&batch.text).map_err(away)
+        let mut out = io::stdout().lock();
+        if !out.is_terminal() {
+            return out.write_all(&batch.text).map_err(away);
+        }
+        let text = std::str::from_utf8(&batch.text).expect("events are written as UTF-8");
+        out.write_all(terminal::json(text).as_bytes()).map_err(away)
     }
 
     fn sync(&mut self) -> Result<(), SinkError> {

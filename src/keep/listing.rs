@@ -6,6 +6,7 @@ use crate::event::rfc3339;
 use crate::graph::{Change, DamagedFact, Fact, Name};
 use crate::store::rows::RowStore;
 use crate::store::{GraphStore, Logged, StoreError};
+use crate::terminal;
 
 /// Changes that are read at once.
 const PAGE_CHANGES: usize = 1_000;
@@ -120,7 +121,7 @@ fn tell(listing: &Listing, logged: &Logged, out: &mut String) -> Result<bool, Li
     let (time, actor) = (rfc3339(logged.committed_at_ms), logged.actor.as_deref());
     match listing.format {
         ListingFormat::Text => {
-            let actor = actor.map_or_else(|| "-".to_owned(), on_one_line);
+            let actor = terminal::one_line(actor.unwrap_or("-"));
             let told = if listing.job.is_some() { in_detail(&facts) } else { in_short(&facts) };
             out.push_str(&format!("{}\t{time}\t{actor}\t{told}\n", logged.version));
         }
@@ -152,20 +153,6 @@ fn is_about(fact: &Fact, job: &Name) -> bool {
         | Fact::DatasetChanged { .. }
         | Fact::DatasetDeclared { .. } => false,
     }
-}
-
-/// An actor may be any text: what would break the line is written as an escape.
-fn on_one_line(text: &str) -> String {
-    let mut told = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            char if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}') => {
-                told.extend(char.escape_default())
-            }
-            char => told.push(char),
-        }
-    }
-    told
 }
 
 fn in_short(facts: &[&Fact]) -> String {

@@ -148,8 +148,7 @@ impl RedisLock {
     /// [`LockError::Unavailable`] when it cannot be reached, or is not Redis 7 or newer, or Valkey.
     pub fn open(url: &RedisUrl, terms: Terms) -> Result<Self, LockError> {
         let failed = |error| unavailable("cannot open the Redis lock", error);
-        let client = url.client().map_err(failed)?;
-        let server = Server::new(client, terms);
+        let server = Server::new(url, terms).map_err(failed)?;
         inspect::check_server(&server)?;
         let node = Arc::new(Node {
             process: process_name()?,

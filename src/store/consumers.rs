@@ -4,8 +4,8 @@ use diesel::prelude::*;
 
 use super::rows::{RowStore, column, read_head};
 use super::{CommitError, GraphState, Head, StoreError};
+use crate::db::WriteError;
 use crate::db::schema::consumers;
-use crate::db::{Value, WriteError};
 use crate::graph::Name;
 
 /// Somebody who reads the log.
@@ -15,7 +15,7 @@ pub struct Consumer {
     pub name: Name,
     /// It needs no change up to this version.
     pub acknowledged: u64,
-    /// When it said so last, in milliseconds since 1970.
+    /// When it said so last, in milliseconds since 1970, by the database's clock.
     pub acknowledged_at_ms: i64,
 }
 
@@ -72,35 +72,30 @@ impl RowStore {
         name: &Name,
         consumer: &Name,
         version: u64,
-        now_ms: i64,
     ) -> Result<Acknowledgement, CommitError> {
         let written = self.database.write(|connection| {
             // Whoever prunes holds the row too: either it sees this consumer, or this sees what it
             // left.
             connection.hold_graph(name.as_str())?;
-            let found = read_head(connection, name)?.filter(|head| head.state != GraphState::Deleted);
+            let found =
+                read_head(connection, name)?.filter(|head| head.state != GraphState::Deleted);
             let Some(head) = found else { return Ok(Acknowledgement::GraphNotFound) };
             if version > head.version {
                 return Ok(Acknowledgement::Ahead { version: head.version });
             }
             let row = consumers::table.find((head.id, consumer.as_str()));
-            let before: Option<i64> = row.select(consumers::acknowledged).first(connection).optional()?;
+            let before: Option<i64> =
+                row.select(consumers::acknowledged).first(connection).optional()?;
             if before.is_none() && version + 1 < head.oldest {
                 return Ok(Acknowledgement::Pruned { oldest: head.oldest });
             }
             let acknowledged = before.map_or(version, |before| version.max(before as u64));
-            connection.run(
-                "INSERT INTO consumers (graph_id, name, acknowledged, acknowledged_at_ms) VALUES (?, ?, ?, ?) \
-                 ON CONFLICT (graph_id, name) DO UPDATE \
-                 SET acknowledged = excluded.acknowledged, acknowledged_at_ms = excluded.acknowledged_at_ms",
-                &[
-                    Value::Integer(head.id),
-                    Value::Text(consumer.as_str()),
-                    Value::Integer(column(acknowledged)),
-                    Value::Integer(now_ms),
-                ],
-            )?;
-            Ok::<_, CommitError>(Acknowledgement::Noted { head, acknowledged, registered: before.is_none() })
+            connection.note_acknowledgement(head.id, consumer.as_str(), column(acknowledged))?;
+            Ok::<_, CommitError>(Acknowledgement::Noted {
+                head,
+                acknowledged,
+                registered: before.is_none(),
+            })
         });
         written.map_err(repeatable)
     }

@@ -208,7 +208,7 @@ impl Restoration<'_> {
             chain: &logged.chain.0,
             attempt: &attempt,
             token: 0,
-            committed_at_ms: logged.committed_at_ms,
+            committed_at_ms: Some(logged.committed_at_ms),
             actor: logged.actor.as_deref(),
         });
         Ok(self.connection.insert_changes(&rows.collect::<Vec<_>>())?)

@@ -4,14 +4,16 @@
 use diesel::prelude::*;
 use uuid::Uuid;
 
+use super::answers::{keep_answers, read_answers};
 use super::catch_up::{CaughtUp, catch_up};
 use super::delta::{Edge, RowDelta};
 use super::{
     Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, Entry, Feed,
-    GraphState, GraphStore, Head, ImageKey, Keep, LockRecord, Refresh, StoreError, StoredAnswer,
+    GraphState, GraphStore, Head, ImageKey, Keep, LockRecord, Purged, Refresh, StoreError,
+    StoredAnswer,
 };
 use crate::db::schema::{
-    ChangeRow, changes, datasets, graphs, idempotency_keys, job_inputs, job_outputs, jobs, service,
+    ChangeRow, changes, datasets, graphs, job_inputs, job_outputs, jobs, service,
 };
 use crate::db::{AnyConnection, Database, DbError, RowsStatement, RowsWrite, Value, WriteError};
 use crate::failpoint;
@@ -193,7 +195,6 @@ impl GraphStore for RowStore {
         name: &Name,
         precondition: Option<Precondition>,
         keep: Option<Keep<'_>>,
-        now_ms: i64,
     ) -> Result<Creation, CommitError> {
         let written = self.database.write(|connection| {
             // Again if another process makes the same graph at the same time.
@@ -201,8 +202,7 @@ impl GraphStore for RowStore {
                 connection.hold_graph(name.as_str())?;
                 let found = read_head(connection, name)?;
                 if let (Some(head), Some((key, _))) = (&found, keep)
-                    && let Some(stored) =
-                        read_answers(connection, head.id, &[key], now_ms - ANSWER_KEPT_MS)?.pop()
+                    && let Some(stored) = read_answers(connection, head.id, &[key])?.pop()
                 {
                     return Ok(Creation::Answered(stored));
                 }
@@ -231,7 +231,7 @@ impl GraphStore for RowStore {
                     StoreError::DamagedValue(format!("graph `{name}` vanished as it was created"))
                 })?;
                 let answer = keep.map(|(_, answer)| answer(&head, created));
-                keep_answers(connection, head.id, answer.iter(), now_ms)?;
+                keep_answers(connection, head.id, answer.as_slice())?;
                 return Ok::<_, CommitError>(Creation::There { head, created });
             }
         });
@@ -352,9 +352,12 @@ impl GraphStore for RowStore {
         &self,
         graph_id: i64,
         keys: &[&str],
-        since_ms: i64,
     ) -> Result<Vec<StoredAnswer>, StoreError> {
-        Ok(self.database.ask(|connection| read_answers(connection, graph_id, keys, since_ms))?)
+        Ok(self.database.ask(|connection| read_answers(connection, graph_id, keys))?)
+    }
+
+    fn purge_answers(&self, after: i64, most: usize) -> Result<Option<Purged>, CommitError> {
+        self.delete_old_answers(after, most)
     }
 
     fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError> {
@@ -374,9 +377,8 @@ impl GraphStore for RowStore {
         name: &Name,
         consumer: &Name,
         version: u64,
-        now_ms: i64,
     ) -> Result<Acknowledgement, CommitError> {
-        self.write_acknowledgement(name, consumer, version, now_ms)
+        self.write_acknowledgement(name, consumer, version)
     }
 
     fn forget_consumer(&self, name: &Name, consumer: &Name) -> Result<Option<bool>, CommitError> {
@@ -416,7 +418,11 @@ impl RowStore {
         let unknown =
             |reason: String| CommitError::Unknown { attempt: commit.attempt.to_owned(), reason };
         if commit.entries.is_empty() {
-            return Err(unknown(lost.to_string()));
+            return match self.finds_answers_of(commit) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(CommitError::Unavailable(lost.into())),
+                Err(error) => Err(unknown(format!("{lost}; then {error}"))),
+            };
         }
         // The server may still be at it: whoever has the row then is waited for.
         let found = self.database.read_held(commit.read.name.as_str(), |connection| {
@@ -441,6 +447,18 @@ impl RowStore {
             Ok((None, _)) => Err(CommitError::Unavailable(lost.into())),
             Err(error) => Err(unknown(format!("{lost}; then {error}"))),
         }
+    }
+
+    /// Whether the answers of a write that changed nothing else are kept. One transaction kept all
+    /// of them or none. Where another node kept the same answer to the same request, that is what
+    /// is answered to it, whichever of the two was first.
+    fn finds_answers_of(&self, commit: &Commit<'_>) -> Result<bool, StoreError> {
+        let keys: Vec<&str> = commit.answers.iter().map(|answer| answer.key.as_str()).collect();
+        // The server may still be at it: whoever has the row then is waited for.
+        let kept = self.database.read_held(commit.read.name.as_str(), |connection| {
+            Ok::<_, StoreError>(read_answers(connection, commit.read.id, &keys)?)
+        })?;
+        Ok(commit.answers.iter().all(|answer| kept.contains(answer)))
     }
 }
 
@@ -547,11 +565,11 @@ fn write(
         chain: &row.chain.0,
         attempt: commit.attempt,
         token: commit.token,
-        committed_at_ms: commit.now_ms,
+        committed_at_ms: None,
         actor: entry.actor,
     });
     connection.insert_changes(&rows.collect::<Vec<_>>())?;
-    keep_answers(connection, graph_id, commit.answers.iter(), commit.now_ms)
+    keep_answers(connection, graph_id, commit.answers)
 }
 
 /// The first statement of the transaction: it holds the row, or the write does not happen. The
@@ -594,50 +612,6 @@ fn conditional_update(
         }
         GraphState::Open => CommitError::Conflict { expected: read.version, actual: now.version },
     })
-}
-
-/// How long an answer is kept, in milliseconds: a day.
-pub const ANSWER_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
-
-fn read_answers(
-    connection: &mut AnyConnection,
-    graph_id: i64,
-    keys: &[&str],
-    since_ms: i64,
-) -> QueryResult<Vec<StoredAnswer>> {
-    let rows: Vec<(String, String, String)> = idempotency_keys::table
-        .filter(idempotency_keys::graph_id.eq(graph_id))
-        .filter(idempotency_keys::key.eq_any(keys))
-        .filter(idempotency_keys::created_at_ms.ge(since_ms))
-        .select((idempotency_keys::key, idempotency_keys::fingerprint, idempotency_keys::answer))
-        .load(connection)?;
-    let answer = |(key, fingerprint, answer)| StoredAnswer { key, fingerprint, answer };
-    Ok(rows.into_iter().map(answer).collect())
-}
-
-fn keep_answers<'a>(
-    connection: &mut AnyConnection,
-    graph_id: i64,
-    answers: impl Iterator<Item = &'a StoredAnswer>,
-    now_ms: i64,
-) -> Result<(), CommitError> {
-    let mut answers = answers.peekable();
-    if answers.peek().is_none() {
-        return Ok(());
-    }
-    let expired = idempotency_keys::created_at_ms.lt(now_ms - ANSWER_KEPT_MS);
-    diesel::delete(idempotency_keys::table.filter(expired)).execute(connection)?;
-    for answer in answers {
-        let row = (
-            idempotency_keys::graph_id.eq(graph_id),
-            idempotency_keys::key.eq(&answer.key),
-            idempotency_keys::fingerprint.eq(&answer.fingerprint),
-            idempotency_keys::answer.eq(&answer.answer),
-            idempotency_keys::created_at_ms.eq(now_ms),
-        );
-        diesel::insert_into(idempotency_keys::table).values(row).execute(connection)?;
-    }
-    Ok(())
 }
 
 /// The rows of all entries together. What goes, goes first: ids, names and the place of a producer

@@ -31,8 +31,8 @@ fn a_log_is_not_pruned_past_a_consumer_and_is_when_it_has_read_on_or_was_removed
         let site = Site::on(kind);
         plain(&site, 9);
         let (store, reader) = (site.store(), name("read er"));
-        store.acknowledge(&name(GRAPH), &reader, 3, 0).unwrap();
-        store.acknowledge(&name(GRAPH), &name("ahead"), 9, 0).unwrap();
+        store.acknowledge(&name(GRAPH), &reader, 3).unwrap();
+        store.acknowledge(&name(GRAPH), &name("ahead"), 9).unwrap();
         let refused = prune(&store, &name(GRAPH), 5).unwrap_err().to_string();
         assert!(refused.contains("`read er` of graph `g` has acknowledged version 3"), "{refused}");
         assert!(
@@ -43,7 +43,7 @@ fn a_log_is_not_pruned_past_a_consumer_and_is_when_it_has_read_on_or_was_removed
         // Change 4 is the next that it needs.
         assert_eq!(prune(&store, &name(GRAPH), 4).unwrap().changes, 3);
         assert_eq!(kept(&site), (Some(4), Some(9), vec![4]));
-        store.acknowledge(&name(GRAPH), &reader, 6, 0).unwrap();
+        store.acknowledge(&name(GRAPH), &reader, 6).unwrap();
         assert!(matches!(
             prune(&store, &name(GRAPH), 8),
             Err(PruneError::NeededBy { acknowledged: 6, .. })
@@ -58,7 +58,7 @@ fn a_log_is_not_pruned_past_a_consumer_and_is_when_it_has_read_on_or_was_removed
             prune(&store, &name(GRAPH), 10).unwrap_err().to_string().contains("is at version 9")
         );
         // Whoever comes too late is told.
-        let late = store.acknowledge(&name(GRAPH), &name("late"), 7, 0).unwrap();
+        let late = store.acknowledge(&name(GRAPH), &name("late"), 7).unwrap();
         assert_eq!(late, Acknowledgement::Pruned { oldest: 9 });
     }
 }
@@ -69,7 +69,7 @@ fn the_log_of_a_deleted_graph_is_pruned_too_and_its_versions_go_on() {
         let site = Site::on(kind);
         plain(&site, 3);
         let (node, store) = (site.node(), site.store());
-        store.acknowledge(&name(GRAPH), &name("c"), 1, 0).unwrap();
+        store.acknowledge(&name(GRAPH), &name("c"), 1).unwrap();
         node.write_and_wait(&name(GRAPH), delete_graph()).unwrap();
         assert!(matches!(prune(&store, &name(GRAPH), 4), Err(PruneError::NeededBy { .. })));
         assert_eq!(store.forget_consumer(&name(GRAPH), &name("c")).unwrap(), Some(true));
@@ -141,14 +141,14 @@ fn a_consumer_that_registers_while_a_snapshot_is_written_is_waited_for() {
         plain(&site, 9);
         let store = site.store();
         let child = held_at(&site, "prune-snapshot-written", "8");
-        store.acknowledge(&name(GRAPH), &name("just in time"), 2, 0).unwrap();
+        store.acknowledge(&name(GRAPH), &name("just in time"), 2).unwrap();
         std::fs::remove_file(site.path("prune-snapshot-written")).unwrap();
         let ended = child.wait_with_output().unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
         assert!(ended.status.code() == Some(1) && said.contains("`just in time`"), "{said}");
         assert_eq!(logged(&store, GRAPH, 2)[0].version, 3);
         // What it left is in nobody's way.
-        store.acknowledge(&name(GRAPH), &name("just in time"), 9, 0).unwrap();
+        store.acknowledge(&name(GRAPH), &name("just in time"), 9).unwrap();
         assert_eq!(prune(&store, &name(GRAPH), 6).unwrap().changes, 5);
         assert_eq!(kept(&site), (Some(6), Some(9), vec![6]));
     }
@@ -205,7 +205,7 @@ fn a_storm_of_writers_consumers_and_prunes_loses_nothing() {
                             }
                             let consumer = name(&format!("consumer-{number}-{round}"));
                             let at = store.head(&name(GRAPH)).unwrap().unwrap().version - 2;
-                            let noted = store.acknowledge(&name(GRAPH), &consumer, at, 0);
+                            let noted = store.acknowledge(&name(GRAPH), &consumer, at);
                             if matches!(noted, Ok(Acknowledgement::Noted { .. })) {
                                 rounds.fetch_add(1, Ordering::SeqCst);
                                 let next =

@@ -386,7 +386,7 @@ fn a_consumer_of_the_empty_graph_is_not_overtaken() {
         let other = Site::on(kind);
         other.node().create_graph_and_wait(&name(GRAPH)).unwrap();
         let store = other.store();
-        store.acknowledge(&name(GRAPH), &name("early"), 0, 0).unwrap();
+        store.acknowledge(&name(GRAPH), &name("early"), 0).unwrap();
         let refused = restored(&other, GRAPH, &snapshot).unwrap_err();
         assert!(
             refused.contains(

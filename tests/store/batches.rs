@@ -77,7 +77,6 @@ fn rows_are_those_of_the_last_graph_of_a_batch() {
             entries: &entries,
             answers: &[],
             deletes_graph: false,
-            now_ms: 0,
         };
         store.commit(&commit).unwrap();
         let (head, after) = store.load(&name(GRAPH)).unwrap().unwrap();

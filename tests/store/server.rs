@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use fencepost::db::{Database, DbError, PoolLimits, WriteError};
-use fencepost::design::{Refusal, Service};
+use fencepost::design::{Accepted, Refusal, Service};
 use fencepost::node::{self, LockUrl, NodeOptions};
 use serde_json::json;
 
-use crate::support::ask::{accepted, changeset, put_dataset, put_job};
+use crate::support::ask::{accepted, changeset, keyed, put_dataset, put_job};
 use crate::support::cluster::{Client, GRAPH, Kind, Site, Sql, name, wait_until};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::{Cut, Proxy};
@@ -150,6 +150,14 @@ fn round_trips_are_as_few_as_statements() {
     assert_eq!(counted(3..4), 9);
     assert_eq!(counted(4..200), 9, "however many jobs");
     assert_eq!(counted(3..4), 1, "there is nothing to write");
+    // With a key, one to look it up and one to keep the answer.
+    let keyed_twice = ["a", "b"].map(|key| {
+        let before = proxy.requests();
+        let jobs = changeset([job(if key == "a" { 200 } else { 201 })]);
+        node.write_and_wait(&name(GRAPH), keyed(jobs, key, "f")).unwrap();
+        proxy.requests() - before
+    });
+    assert_eq!(keyed_twice[1], 11, "{keyed_twice:?}");
     let before = proxy.requests();
     node.read_and_wait(&name(GRAPH)).unwrap();
     assert_eq!(proxy.requests() - before, 1);
@@ -182,6 +190,41 @@ fn a_commit_whose_connection_breaks_is_told_as_what_became_of_it() {
     let unknown = put(&node, "who knows").unwrap_err();
     assert!(matches!(unknown, Refusal::OutcomeUnknown { .. }), "{unknown:?}");
     wait_until("the server has committed it", || audit(&site).version == 5);
+}
+
+/// The kept answer tells which it was.
+#[test]
+fn a_lost_commit_that_only_kept_an_answer_is_told_as_what_became_of_it() {
+    let server = Postgres::start(&[]);
+    let site = site_on(&server);
+    let proxy = Proxy::to(server.port());
+    let through = Site::at(
+        site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()),
+    );
+    let node = node::open(&NodeOptions { lock_url: site.lock_url.clone(), ..impatient(&through) })
+        .unwrap();
+    let ask = |key: &str| {
+        node.write_and_wait(&name(GRAPH), keyed(changeset([put_dataset("first")]), key, "f"))
+    };
+    let unchanged = Ok(Accepted { version: 1, changed: false, created: false });
+    assert_eq!(ask("a"), unchanged);
+
+    proxy.cut(Cut::Answer);
+    assert_eq!(ask("committed"), unchanged, "the server has committed it");
+    assert_eq!(proxy.commits_cut(), 1);
+
+    proxy.cut(Cut::Commit);
+    let refused = ask("never sent").unwrap_err();
+    assert!(matches!(refused, Refusal::DatabaseUnavailable { .. }), "{refused:?}");
+    assert_eq!(proxy.commits_cut(), 2);
+    assert_eq!(put(&node, "b").unwrap(), 2);
+    let version = ask("never sent").map(|accepted| accepted.version);
+    assert_eq!(version, Ok(2), "it was judged anew");
+    assert_eq!(ask("committed"), unchanged, "it is kept");
+
+    proxy.cut(Cut::AnswerAndServer);
+    let unknown = ask("who knows").unwrap_err();
+    assert!(matches!(unknown, Refusal::OutcomeUnknown { .. }), "{unknown:?}");
 }
 
 /// The server is still busy with a COMMIT whose connection has broken: what is not in the change

@@ -42,7 +42,6 @@ fn write(
         entries: &[entry],
         answers: &[],
         deletes_graph: false,
-        now_ms: 0,
     })
 }
 

@@ -11,7 +11,7 @@ use fencepost::lock::{
 use fencepost::store::rows::RowStore;
 use fencepost::store::{
     Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, Feed, GraphStore,
-    Head, ImageKey, Keep, LockRecord, Refresh, StoreError, StoredAnswer,
+    Head, ImageKey, Keep, LockRecord, Purged, Refresh, StoreError, StoredAnswer,
 };
 
 type Interlude = Mutex<Option<Box<dyn FnOnce() + Send>>>;
@@ -74,9 +74,8 @@ impl GraphStore for Interrupted {
         name: &Name,
         precondition: Option<Precondition>,
         keep: Option<Keep<'_>>,
-        now_ms: i64,
     ) -> Result<Creation, CommitError> {
-        self.store.create_graph(name, precondition, keep, now_ms)
+        self.store.create_graph(name, precondition, keep)
     }
     fn head(&self, name: &Name) -> Result<Option<Head>, StoreError> {
         self.store.head(name)
@@ -110,9 +109,11 @@ impl GraphStore for Interrupted {
         &self,
         graph_id: i64,
         keys: &[&str],
-        since_ms: i64,
     ) -> Result<Vec<StoredAnswer>, StoreError> {
-        self.store.stored_answers(graph_id, keys, since_ms)
+        self.store.stored_answers(graph_id, keys)
+    }
+    fn purge_answers(&self, after: i64, most: usize) -> Result<Option<Purged>, CommitError> {
+        self.store.purge_answers(after, most)
     }
     fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError> {
         self.store.feed(name, after, most)
@@ -128,9 +129,8 @@ impl GraphStore for Interrupted {
         name: &Name,
         consumer: &Name,
         version: u64,
-        now_ms: i64,
     ) -> Result<Acknowledgement, CommitError> {
-        self.store.acknowledge(name, consumer, version, now_ms)
+        self.store.acknowledge(name, consumer, version)
     }
     fn forget_consumer(&self, name: &Name, consumer: &Name) -> Result<Option<bool>, CommitError> {
         self.store.forget_consumer(name, consumer)

@@ -17,6 +17,7 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::{Completion, Connection, PlanAnswer, Target};
+use crate::address::{self, Address};
 use crate::bench::BenchError;
 use crate::bench::request::{Outcome, Request};
 use crate::bench::verbatim::{Verbatim, read_object};
@@ -54,11 +55,16 @@ fn server_url(url: &str) -> Result<String, BenchError> {
     let url = url.trim_end_matches('/');
     let parsed = url.parse::<Uri>().ok();
     let plain = parsed.is_some_and(|uri| {
-        uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none()
+        uri.scheme_str() == Some("http")
+            && uri.path() == "/"
+            && uri.query().is_none()
+            && Address::parse(url).is_ok()
     });
     if !plain {
         return Err(BenchError::Usage(format!(
-            "`{url}` is no server; give one as http://127.0.0.1:8000"
+            "`{}` is no server{}; give one as http://127.0.0.1:8000",
+            address::shown(url),
+            Address::parse(url).err().map_or_else(String::new, |reason| format!(": {reason}"))
         )));
     }
     Ok(url.to_owned())
@@ -66,7 +72,7 @@ fn server_url(url: &str) -> Result<String, BenchError> {
 
 impl Target for HttpTarget {
     fn describe(&self) -> String {
-        self.urls.join(", ")
+        self.urls.iter().map(|url| address::shown(url)).collect::<Vec<_>>().join(", ")
     }
 
     fn connect(&self) -> Box<dyn Connection> {
@@ -207,7 +213,9 @@ impl Connection for HttpConnection {
         let message = self.message(request);
         match self.exchange(message) {
             Ok(raw) => Completion { at: raw.at, outcome: understand(request, &raw) },
-            Err(error) => Completion { at: Instant::now(), outcome: without_answer(&error) },
+            Err(error) => {
+                Completion { at: Instant::now(), outcome: without_answer(&error, &self.url) }
+            }
         }
     }
 
@@ -349,7 +357,7 @@ fn version_of<B>(response: &Response<B>) -> Option<u64> {
     response.headers().get("Fencepost-Version")?.to_str().ok()?.parse().ok()
 }
 
-fn without_answer(error: &ureq::Error) -> Outcome {
+fn without_answer(error: &ureq::Error, url: &str) -> Outcome {
     let never_sent = match error {
         ureq::Error::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
         ureq::Error::Timeout(timeout) => {
@@ -358,7 +366,10 @@ fn without_answer(error: &ureq::Error) -> Outcome {
         ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
         _ => false,
     };
-    let reason = error.to_string();
+    let reason = match Address::parse(url) {
+        Ok(address) => address.without_password(error.to_string()),
+        Err(_) => error.to_string(),
+    };
     if never_sent {
         Outcome::Unreachable(reason)
     } else {

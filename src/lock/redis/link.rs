@@ -12,6 +12,7 @@ use redis::{Client, Connection, ErrorKind, RedisError, ServerErrorKind, Value};
 use super::Terms;
 use super::request::{Request, Requests};
 use super::script::{self, Call, Keys};
+use super::url::RedisUrl;
 use crate::lock::gate::lock;
 
 /// How long a connection may take to come up, and an answer to come.
@@ -22,19 +23,22 @@ const LINKS_MAX: usize = 32;
 
 /// The server, and how it is spoken to.
 pub(super) struct Server {
-    pub(super) client: Client,
+    url: RedisUrl,
+    client: Client,
     script: redis::Script,
     pub(super) terms: Terms,
 }
 
 impl Server {
-    pub(super) fn new(client: Client, terms: Terms) -> Self {
-        Self { client, script: redis::Script::new(&script::text()), terms }
+    pub(super) fn new(url: &RedisUrl, terms: Terms) -> Result<Self, RedisError> {
+        let (url, client) = (url.clone(), url.client()?);
+        Ok(Self { url, client, script: redis::Script::new(&script::text()), terms })
     }
 
     /// A new connection that gives up waiting after a while.
     pub(super) fn connect(&self) -> Result<Connection, RedisError> {
-        let connection = self.client.get_connection_with_timeout(PATIENCE)?;
+        let connection = self.client.get_connection_with_timeout(PATIENCE);
+        let connection = connection.map_err(|error| self.url.without_password(error))?;
         connection.set_read_timeout(Some(PATIENCE))?;
         connection.set_write_timeout(Some(PATIENCE))?;
         Ok(connection)

@@ -5,6 +5,8 @@ use std::fmt;
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
 
+use crate::address::{self, Address};
+
 /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss://…` for TLS, or
 /// `redis+unix:///PATH[?db=DATABASE&user=…&pass=…]`.
 #[derive(Clone)]
@@ -31,6 +33,7 @@ impl RedisUrl {
             let text = error.to_string();
             InvalidRedisUrl(text.split(" - ").next().unwrap_or_default().to_owned())
         };
+        check(text).map_err(|reason| InvalidRedisUrl(reason.to_owned()))?;
         Ok(Self { info: text.into_connection_info().map_err(invalid)? })
     }
 
@@ -39,6 +42,38 @@ impl RedisUrl {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Client::open(self.info.clone())
     }
+
+    /// An error of connecting, without the password, should the server repeat it: one that does not
+    /// know the command that a client introduces itself with quotes that command whole.
+    pub(super) fn without_password(&self, error: RedisError) -> RedisError {
+        let text = error.to_string();
+        let covered = address::without_secrets(text.clone(), self.password().into_iter());
+        if covered == text {
+            return error;
+        }
+        (error.kind(), "the server refused the connection", covered).into()
+    }
+
+    fn password(&self) -> Option<&str> {
+        self.info.redis_settings().password()
+    }
+}
+
+/// Refuses what the client would read otherwise than it was meant, or complain about without saying
+/// which character is wrong.
+fn check(text: &str) -> Result<(), &'static str> {
+    let is_unix = text.get(..11).is_some_and(|scheme| scheme.eq_ignore_ascii_case("redis+unix:"));
+    match text.split_once("://") {
+        Some((_, path)) if is_unix => {
+            let path = path.split(['?', '#']).next().unwrap_or_default();
+            if path.contains("pass=") || path.contains("user=") {
+                return Err("its parameters begin with a ?");
+            }
+            Ok(())
+        }
+        Some(_) => Address::parse(text).map(drop),
+        None => Ok(()),
+    }
 }
 
 impl PartialEq for RedisUrl {
@@ -46,7 +81,7 @@ impl PartialEq for RedisUrl {
         let of = |url: &Self| {
             (
                 url.info.redis_settings().username().map(str::to_owned),
-                url.info.redis_settings().password().map(str::to_owned),
+                url.password().map(str::to_owned),
             )
         };
         self.to_string() == other.to_string() && of(self) == of(other)

@@ -75,6 +75,10 @@ pub fn an_answer_is_kept_for_a_day(fixture: &impl Fixture) {
         Ok(Accepted { version: 1, changed: false, created: false }),
         "judged anew after a day"
     );
+    // And what was answered then is what is kept from then on.
+    ask(&node, changeset([crate::support::ask::delete_dataset("d")])).unwrap();
+    assert_eq!(ask(&fixture.node(), request("old")), again);
+    assert_eq!(ask(&node, request("new")).unwrap().version, 1);
 }
 
 pub fn a_dry_run_neither_keeps_nor_uses_a_key(fixture: &impl Fixture) {

@@ -1,0 +1,72 @@
+//! Answers kept under idempotency keys: looked up, kept in the transaction of what they answer, and
+//! deleted when they are old, a few of one graph at a time. How old they are, the database says.
+
+use std::time::Duration;
+
+use super::consumers::repeatable;
+use super::rows::RowStore;
+use super::{CommitError, StoredAnswer};
+use crate::db::{AnswerRow, AnyConnection};
+use diesel::QueryResult;
+
+/// How long an answer is given again.
+pub const ANSWER_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+const ANSWER_KEPT_MS: i64 = ANSWER_KEPT.as_millis() as i64;
+
+/// Old keys of a graph that were deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purged {
+    /// The graph's row id.
+    pub graph_id: i64,
+    /// How many keys; fewer than asked for when the graph has no more, or somebody else is at them.
+    pub keys: usize,
+}
+
+pub(super) fn read_answers(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    keys: &[&str],
+) -> QueryResult<Vec<StoredAnswer>> {
+    let rows = connection.kept_answers(graph_id, keys, ANSWER_KEPT_MS)?;
+    let answer = |AnswerRow { key, fingerprint, answer }| StoredAnswer { key, fingerprint, answer };
+    Ok(rows.into_iter().map(answer).collect())
+}
+
+/// Keeps all of them, in place of any that are too old to be given again.
+///
+/// # Errors
+/// [`CommitError::KeyTaken`] if one cannot be kept: whoever looked the keys up did so before another
+/// answer was kept.
+pub(super) fn keep_answers(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    answers: &[StoredAnswer],
+) -> Result<(), CommitError> {
+    if answers.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<[&str; 3]> = answers
+        .iter()
+        .map(|StoredAnswer { key, fingerprint, answer }| [&**key, &**fingerprint, &**answer])
+        .collect();
+    let kept = connection.keep_answers(graph_id, &rows, ANSWER_KEPT_MS)?;
+    if kept == answers.len() { Ok(()) } else { Err(CommitError::KeyTaken) }
+}
+
+impl RowStore {
+    pub(super) fn delete_old_answers(
+        &self,
+        after: i64,
+        most: usize,
+    ) -> Result<Option<Purged>, CommitError> {
+        let next = self
+            .database
+            .ask(|connection| connection.next_graph_with_old_keys(after, ANSWER_KEPT_MS))?;
+        let Some(graph_id) = next else { return Ok(None) };
+        let deleted = self.database.write(|connection| {
+            Ok::<_, CommitError>(connection.delete_old_keys(graph_id, ANSWER_KEPT_MS, most)?)
+        });
+        Ok(Some(Purged { graph_id, keys: deleted.map_err(repeatable)? }))
+    }
+}

@@ -1,0 +1,119 @@
+//! Text from elsewhere on a terminal: names in files, answers of servers, paths, arguments. What it
+//! holds beside letters could move the cursor, colour what follows or forge a line of ours, and so
+//! is written as an escape such as `\u{1b}`: the control characters (C0, DEL and C1), the two other
+//! line ends of Unicode, and what reverses the direction of writing.
+//!
+//! All that the program prints goes through here: messages and log lines by [`message`], results in
+//! text by [`lines`], results in JSON by [`json`]. Events that are exported to standard output keep
+//! their bytes, unless that is a terminal. Uses `address`; anything may use it.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
+
+use crate::address;
+
+/// One line, whatever is in it, without logins of URLs.
+#[must_use]
+pub fn message(text: &str) -> String {
+    one_line(&address::without_logins(text)).into_owned()
+}
+
+/// One line, whatever is in it.
+#[must_use]
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    escaped(text, |_| false, |letter, out| out.extend(letter.escape_default()))
+}
+
+/// Lines that we laid out: line feeds and tabs stay. What is foreign in them and may hold either is
+/// made [`Shown`] before.
+#[must_use]
+pub fn lines(text: &str) -> Cow<'_, str> {
+    let is_layout = |letter| matches!(letter, '\n' | '\t');
+    escaped(text, is_layout, |letter, out| out.extend(letter.escape_default()))
+}
+
+/// JSON, with the escapes of JSON: the same value. Line feeds between values stay.
+#[must_use]
+pub fn json(text: &str) -> Cow<'_, str> {
+    let is_layout = |letter| matches!(letter, '\n' | '\t' | '\r');
+    escaped(text, is_layout, |letter, out| {
+        // None of them is beyond four digits.
+        let _ = write!(out, "\\u{:04x}", u32::from(letter));
+    })
+}
+
+/// Something foreign in a text of ours, on one line.
+pub struct Shown<T>(pub T);
+
+impl<T: Display> Display for Shown<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&one_line(&self.0.to_string()))
+    }
+}
+
+fn is_harmful(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escaped(
+    text: &str,
+    stays: impl Fn(char) -> bool,
+    escape: impl Fn(char, &mut String),
+) -> Cow<'_, str> {
+    if !text.chars().any(|letter| is_harmful(letter) && !stays(letter)) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        if is_harmful(letter) && !stays(letter) {
+            escape(letter, &mut out);
+        } else {
+            out.push(letter);
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str =
+        "a\u{1b}[31mX\r\n\t\u{0}\u{7f}\u{9b}\u{85}\u{2028}\u{2029}\u{202e}\u{2066}ü 日";
+
+    #[test]
+    fn every_control_character_is_escaped_and_nothing_else() {
+        let escaped =
+            r"a\u{1b}[31mX\r\n\t\u{0}\u{7f}\u{9b}\u{85}\u{2028}\u{2029}\u{202e}\u{2066}ü 日";
+        assert_eq!(one_line(HOSTILE), escaped);
+        assert_eq!(Shown(HOSTILE).to_string(), escaped);
+        let all: String = (0..=0x10_ffff).filter_map(char::from_u32).collect();
+        assert!(!one_line(&all).chars().any(char::is_control));
+        assert!(!lines(&all).chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+    }
+
+    #[test]
+    fn what_is_ours_stays() {
+        for text in ["", "Küche/日本 \u{5d0}\u{5d1}", "a\nb\tc\n"] {
+            assert!(matches!(lines(text), Cow::Borrowed(same) if same == text));
+        }
+        assert_eq!(format!("{:<6}|", Shown("a\n")), "a\\n   |");
+    }
+
+    #[test]
+    fn json_stays_the_same_value() {
+        let value = serde_json::json!({ HOSTILE: [HOSTILE] });
+        for text in [value.to_string(), format!("{value:#}")] {
+            let escaped = json(&text);
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
+            assert!(!escaped.chars().any(|c| is_harmful(c) && c != '\n'), "{escaped:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_line_without_a_login() {
+        let text = "no such file: postgres://w:hemlock@h/d\nfencepost: all is well";
+        assert_eq!(message(text), r"no such file: postgres://***@h/d\nfencepost: all is well");
+    }
+}
