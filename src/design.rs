@@ -18,9 +18,11 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use prometheus::Histogram;
+use serde::{Deserialize, Deserializer};
 
-use crate::graph::{Command, Name, Precondition, Rejection, apply_all};
+use crate::graph::{Command, Graph, Name, Precondition, Rejection, apply_all};
 use crate::lock::{DistributedLock, LockError, LockIdentity};
+use crate::object::objects_only;
 use crate::store::{
     CatchUp, CommitError, Creation, GraphStore, Head, Keep, LockRecord, Refresh, StoreError,
     StoredAnswer,
@@ -215,13 +217,39 @@ pub struct Write {
     pub actor: Option<String>,
     /// Answer the same to the same key.
     pub idempotency: Option<IdempotencyKey>,
+    /// What the request is about.
+    pub subject: Subject,
     /// How large the request was, in bytes.
     pub bytes: usize,
 }
 
 impl From<Command> for Write {
     fn from(command: Command) -> Self {
-        Self { command, dry_run: false, actor: None, idempotency: None, bytes: 0 }
+        let subject = Subject::default();
+        Self { command, dry_run: false, actor: None, idempotency: None, subject, bytes: 0 }
+    }
+}
+
+/// What a request is about: that of which its answer tells the version.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Subject {
+    /// The graph as a whole.
+    #[default]
+    Graph,
+    /// A job, or an edge of it.
+    Job(Name),
+    /// A dataset, whose version is the graph's.
+    Dataset(Name),
+}
+
+impl Subject {
+    /// Its version in `graph`; `None` if it is not there.
+    fn version_in(&self, graph: &Graph) -> Option<u64> {
+        match self {
+            Self::Graph => Some(graph.version()),
+            Self::Job(name) => graph.job(name.as_str()).map(|job| job.version()),
+            Self::Dataset(name) => graph.dataset(name.as_str()).map(|_| graph.version()),
+        }
     }
 }
 
@@ -235,7 +263,7 @@ pub struct IdempotencyKey {
 }
 
 /// An accepted write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Accepted {
     /// The graph's version with it; for a dry run and a write that changes nothing, the version
     /// that it was judged at.
@@ -244,6 +272,43 @@ pub struct Accepted {
     pub changed: bool,
     /// Whether something that was asked for by name came to be.
     pub created: bool,
+    /// The version that a precondition on the same subject needs from now on; `None` where there is
+    /// nothing left that could have one.
+    pub subject_version: Option<u64>,
+}
+
+/// An [`Accepted`] as it is kept for an idempotency key.
+#[derive(Deserialize)]
+#[serde(remote = "Self")]
+struct KeptAnswer {
+    version: u64,
+    changed: bool,
+    created: bool,
+    /// Not known of answers that were kept before there was such a member.
+    #[serde(default, deserialize_with = "present")]
+    subject_version: Option<Option<u64>>,
+}
+
+objects_only!(KeptAnswer);
+
+/// Tells `null` from absent.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::Error> {
+    Deserialize::deserialize(from).map(Some)
+}
+
+impl From<KeptAnswer> for Accepted {
+    fn from(kept: KeptAnswer) -> Self {
+        let KeptAnswer { version, changed, created, subject_version } = kept;
+        // A write that changed its subject gave it this version. Of one that changed nothing, the
+        // subject's version is this one or an earlier one, and never becomes this one again: a
+        // precondition by it can fail, and cannot hold by mistake.
+        Self {
+            version,
+            changed,
+            created,
+            subject_version: subject_version.unwrap_or(Some(version)),
+        }
+    }
 }
 
 /// How a write ended.
@@ -725,8 +790,12 @@ impl Inner {
         precondition: Option<Precondition>,
         idempotency: Option<&IdempotencyKey>,
     ) -> Verdict {
-        let accepted =
-            |head: &Head, created| Accepted { version: head.version, changed: created, created };
+        let accepted = |head: &Head, created| Accepted {
+            version: head.version,
+            changed: created,
+            created,
+            subject_version: Some(head.version),
+        };
         let answer = idempotency
             .map(|key| move |head: &Head, created: bool| key.answer(&accepted(head, created)));
         let keep = idempotency.zip(answer.as_ref());
@@ -754,7 +823,7 @@ impl Inner {
     ) -> Result<Creation, CommitError> {
         let mut retries = 0;
         loop {
-            match self.store.create_graph(graph, precondition, keep) {
+            match self.store.create_graph(graph, precondition.clone(), keep) {
                 Err(CommitError::KeyTaken | CommitError::Yielded(_))
                     if retries < self.limits.turn_retries =>
                 {
@@ -797,7 +866,8 @@ impl IdempotencyKey {
         if stored.fingerprint != self.fingerprint {
             return Err(Refusal::KeyReused);
         }
-        serde_json::from_str(&stored.answer).map_err(|error| Refusal::Internal {
+        let kept: Result<KeptAnswer, _> = serde_json::from_str(&stored.answer);
+        kept.map(Accepted::from).map_err(|error| Refusal::Internal {
             what: format!("a stored answer is damaged: {error}"),
         })
     }

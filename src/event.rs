@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::graph::{Name, hex};
+use crate::object::objects_only;
 use crate::store::{Chain, Head, Logged};
 
 mod import;
@@ -344,7 +345,7 @@ pub enum DamagedEvent {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct Wire<'l> {
     #[serde(borrow, rename = "specversion")]
     _specversion: Cow<'l, str>,
@@ -375,6 +376,8 @@ struct Wire<'l> {
     #[serde(borrow)]
     data: &'l RawValue,
 }
+
+objects_only!(Wire<'l>);
 
 /// Reads events, strictly. Keeps what they have in common, so that a log of one graph costs little
 /// more than its bytes.

@@ -17,6 +17,7 @@ use fencepost::db::DbError;
 use fencepost::design::Refusal;
 use fencepost::export::sink::SinkError;
 use fencepost::export::{ExportError, FreezeError, VerifyError};
+use fencepost::http::LostHeaders;
 use fencepost::import::events::LogFileError;
 use fencepost::keep::{HistoryError, ListingError, PruneError, RestoreError};
 use fencepost::node::NodeError;
@@ -54,18 +55,20 @@ impl Failure {
     }
 }
 
-/// Writes log lines and panics to standard error.
-pub fn start_log() {
+/// Writes log lines and panics to standard error. Must be called once.
+pub fn start_log() -> LostHeaders {
     // A filter that is none is quoted by the logger.
     let filters = std::env::var("RUST_LOG").unwrap_or_else(|_| "info,rocket=off,_=off".to_owned());
-    env_logger::Builder::new()
+    let logger = env_logger::Builder::new()
         .parse_filters(&terminal::message(&filters))
         .format(|out, record| {
             let (level, target) = (record.level(), record.target());
             writeln!(out, "[{level:<5} {target}] {}", terminal::message(&record.args().to_string()))
         })
-        .init();
+        .build();
     panic::set_hook(Box::new(report_panic));
+    let most = logger.filter();
+    LostHeaders::log_through(logger, most).expect("nothing else sets the program's logger")
 }
 
 fn report_panic(panic: &PanicHookInfo<'_>) {

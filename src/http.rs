@@ -20,13 +20,16 @@ use rocket::{Request, Response};
 
 use crate::design::Service;
 
+mod access;
 mod call;
 mod changes;
 mod consumers;
 mod datasets;
 pub mod docs;
 mod graphs;
+mod headers;
 mod jobs;
+mod lost_headers;
 pub mod openapi;
 mod page;
 mod plans;
@@ -38,11 +41,14 @@ mod snapshot;
 mod stream;
 mod tail;
 
+pub use access::{Access, AllowedHost, AllowedOrigin, InvalidAddress};
+pub use lost_headers::LostHeaders;
 pub use plans::{PlanBody, graphviz, mermaid};
 pub use problem::{Kind, Problem};
 pub use routes::{Body, Class, ROUTES, Route};
 
 use call::Call;
+use headers::Headers;
 use reply::{Content, Reply};
 use stream::Open;
 use tail::Tails;
@@ -218,10 +224,30 @@ const TAIL: &str = "tail";
 const TAILS_PATIENCE: Duration = Duration::from_secs(1);
 const TAILS_LOOK: Duration = Duration::from_millis(5);
 
+/// What every request is held to before its path is looked at.
+#[derive(Clone)]
+struct Entrance {
+    access: Arc<Access>,
+    lost_headers: LostHeaders,
+}
+
+impl Entrance {
+    /// The request's headers. To be called once for each, from the task that serves it.
+    ///
+    /// # Errors
+    /// [`Problem`] if they cannot be read, or name a host or an origin that is refused.
+    fn admit(&self, request: &Request<'_>) -> Result<Headers, Problem> {
+        let headers = Headers::read(request.headers(), &self.lost_headers.take())?;
+        self.access.check(&headers)?;
+        Ok(headers)
+    }
+}
+
 /// Answers every request.
 #[derive(Clone)]
 struct Dispatcher {
     app: Arc<App>,
+    entrance: Entrance,
 }
 
 #[rocket::async_trait]
@@ -244,8 +270,11 @@ impl Dispatcher {
         request: &Request<'_>,
         data: Data<'_>,
     ) -> (&'static str, Result<Reply, Problem>) {
-        let found = find(request.uri().path().raw().as_str(), request.method().as_str());
-        let (route, parameters, path) = match found {
+        let found = self.entrance.admit(request).and_then(|headers| {
+            let path = request.uri().path().raw().as_str();
+            find(path, request.method().as_str()).map(|found| (headers, found))
+        });
+        let (headers, (route, parameters, path)) = match found {
             Ok(found) => found,
             Err(problem) => {
                 discard(data, self.app.limits.body_bytes).await;
@@ -253,9 +282,10 @@ impl Dispatcher {
             }
         };
         let outcome = async {
-            let accepted = call::negotiate(request, route.media_types);
-            let call = Call::new(Arc::clone(&self.app), request, path, parameters, route.query);
-            let body = in_time(self.body(request, route, data)).await?;
+            let accepted = call::negotiate(&headers, route.media_types);
+            let body = in_time(self.body(&headers, route, data)).await?;
+            let app = Arc::clone(&self.app);
+            let call = Call::new(app, request, headers, path, parameters, route.query);
             let mut call = call?.with_body(body);
             call.accepted = accepted?;
             (route.handler)(call).await
@@ -266,13 +296,13 @@ impl Dispatcher {
     /// The body of a request that may have one, read to its end or refused.
     async fn body(
         &self,
-        request: &Request<'_>,
+        headers: &Headers,
         route: &Route,
         mut data: Data<'_>,
     ) -> Result<Vec<u8>, Problem> {
         let limit = self.app.limits.body_bytes;
         let empty = data.peek(1).await.is_empty();
-        if let Err(problem) = check_media_type(request, route, empty) {
+        if let Err(problem) = check_media_type(headers, route, empty) {
             discard(data, limit).await;
             return Err(problem);
         }
@@ -283,7 +313,7 @@ impl Dispatcher {
             Problem::malformed("body", format!("the body could not be read: {error}"))
         })?;
         if body.len() as u64 <= limit {
-            check_whole(request, route, &body)?;
+            check_whole(headers, route, &body)?;
             return Ok(body);
         }
         drop(rocket::tokio::io::copy(&mut stream, &mut rocket::tokio::io::sink()).await);
@@ -328,8 +358,8 @@ fn find(raw_path: &str, method: &str) -> Result<Found, Problem> {
 /// A body must say that it is of a type that the route takes; a route that takes none must get
 /// none. This also closes two doors that browsers leave open to any web page: a POST without a
 /// media type, and a form whose field `_method` makes Rocket take it for a DELETE.
-fn check_media_type(request: &Request<'_>, route: &Route, empty: bool) -> Result<(), Problem> {
-    let given = request.headers().get_one("content-type").unwrap_or_default();
+fn check_media_type(headers: &Headers, route: &Route, empty: bool) -> Result<(), Problem> {
+    let given = headers.get("content-type").unwrap_or_default();
     let media_type = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let supported = route.body_types();
     let takes = if supported.is_empty() { "no body".to_owned() } else { supported.join(" or ") };
@@ -344,10 +374,9 @@ fn check_media_type(request: &Request<'_>, route: &Route, empty: bool) -> Result
 
 /// A client that dies between head and body must not seem to have sent a shorter body: Rocket looks
 /// at a body's beginning for reasons of its own, and drops the error if it fails there.
-fn check_whole(request: &Request<'_>, route: &Route, body: &[u8]) -> Result<(), Problem> {
-    let announced =
-        request.headers().get_one("content-length").and_then(|length| length.parse::<usize>().ok());
-    let chunked = request.headers().contains("transfer-encoding");
+fn check_whole(headers: &Headers, route: &Route, body: &[u8]) -> Result<(), Problem> {
+    let announced = headers.get("content-length").and_then(|length| length.parse::<usize>().ok());
+    let chunked = headers.get("transfer-encoding").is_some();
     let cut_off = match announced {
         Some(length) => length != body.len(),
         // Where a body can say nothing, none is as good.
@@ -423,7 +452,9 @@ const UNKNOWN_METHOD: &str = "";
 
 /// What Rocket itself refuses, before a route is looked for, and panics.
 #[derive(Clone)]
-struct LastResort;
+struct LastResort {
+    entrance: Entrance,
+}
 
 #[rocket::async_trait]
 impl rocket::catcher::Handler for LastResort {
@@ -433,13 +464,15 @@ impl rocket::catcher::Handler for LastResort {
         request: &'r Request<'_>,
     ) -> rocket::catcher::Result<'r> {
         let raw_path = request.uri().path().raw().as_str();
-        let problem = match status.code {
+        let refused = self.entrance.admit(request).err();
+        let problem = match (status.code, refused) {
+            (400..=499, Some(refused)) => refused,
             // A method that Rocket does not know; of a target that is no path it leaves the root.
-            400 if raw_path != "/" => match find(raw_path, UNKNOWN_METHOD) {
+            (400, _) if raw_path != "/" => match find(raw_path, UNKNOWN_METHOD) {
                 Ok(_) => unreachable!("no route has it"),
                 Err(problem) => problem,
             },
-            400..=499 => Problem::malformed(
+            (400..=499, _) => Problem::malformed(
                 "request",
                 "this is no HTTP request that can be understood: look at the method and the path",
             ),
@@ -450,8 +483,8 @@ impl rocket::catcher::Handler for LastResort {
     }
 }
 
-/// Serves until SIGINT or SIGTERM; then finishes what was accepted. `ready` is called with the
-/// address once requests are taken.
+/// Serves until SIGINT or SIGTERM; then finishes what was accepted. `access` says which
+/// hosts and origins requests may name. `ready` is called with the address once requests are taken.
 ///
 /// # Errors
 /// Rocket's, such as that the address is in use.
@@ -459,6 +492,8 @@ pub fn serve(
     service: Service,
     address: SocketAddr,
     limits: HttpLimits,
+    access: Access,
+    lost_headers: LostHeaders,
     ready: impl FnOnce(SocketAddr) + Send + Sync + 'static,
 ) -> Result<(), Box<rocket::Error>> {
     let config = rocket::Config {
@@ -478,7 +513,8 @@ pub fn serve(
         ..rocket::Config::release_default()
     };
     let app = Arc::new(App::new(service, limits));
-    let dispatcher = Dispatcher { app: Arc::clone(&app) };
+    let entrance = Entrance { access: Arc::new(access), lost_headers };
+    let dispatcher = Dispatcher { app: Arc::clone(&app), entrance: entrance.clone() };
     let methods = [
         Method::Get,
         Method::Put,
@@ -501,7 +537,7 @@ pub fn serve(
         Box::pin(app.see_tails_off())
     });
     let shield = rocket::shield::Shield::new().enable(rocket::shield::NoSniff::Enable);
-    let catcher = rocket::Catcher::new(None, LastResort);
+    let catcher = rocket::Catcher::new(None, LastResort { entrance });
     let server = rocket::custom(config)
         .mount("/", routes)
         .register("/", vec![catcher])

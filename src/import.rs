@@ -17,7 +17,9 @@ use std::thread;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::design::{Accepted, Refusal, Service};
-use crate::graph::{Changeset, Command, JobSpecification, Name, Operation, Rejection};
+use crate::graph::{
+    Changeset, Command, JobSpecification, Name, Operation, Precondition, Rejection,
+};
 
 pub mod events;
 mod ndjson;
@@ -305,7 +307,7 @@ impl<'i> Import<'i> {
             let puts = items.iter().map(|item| Operation::PutJob(item.job.clone()));
             let deletes = gone.into_iter().map(|name| Operation::DeleteJob { name });
             let mut changeset: Changeset = puts.chain(deletes).collect();
-            changeset.if_version = Some(image.key.version);
+            changeset.precondition = Some(Precondition::Version(image.key.version));
             match self.write(changeset, &items) {
                 Ok(accepted) => {
                     return Ok(Imported { jobs: items.len(), deleted, version: accepted.version });
@@ -494,10 +496,12 @@ impl Iterator for Source<'_> {
 /// or one with a workflow in it. Looks only at what is buffered.
 fn detect(input: &mut impl io::BufRead) -> io::Result<Format> {
     #[derive(serde::Deserialize)]
+    #[serde(remote = "Self")]
     struct FirstLine {
         workflow: Option<serde::de::IgnoredAny>,
         specversion: Option<serde::de::IgnoredAny>,
     }
+    crate::object::objects_only!(FirstLine);
     let buffered = input.fill_buf()?;
     let line = buffered
         .split(|byte| *byte == b'\n')

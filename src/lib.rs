@@ -7,8 +7,9 @@
 //! `event` knows `graph`, and of `store` what a chain and a row of the log are; `keep` knows
 //! `event` and `store`; `export` knows those three; `design` knows `store` and `lock`; `http`,
 //! `import` and `bench` know `design` and `graph`, `http` `event` too, `import` `keep`, and `bench`
-//! `http`'s problems. `check` knows none of them, but for fetching what it is to judge. `address`
-//! and `terminal` know nothing of ours; anything may use them.
+//! `http`'s problems. `check` knows none of them, but for fetching what it is to judge. `address`,
+//! `terminal` and `object`, by which structs are read from JSON objects, know nothing of ours;
+//! anything may use them.
 
 pub mod address;
 pub mod bench;
@@ -24,5 +25,6 @@ pub mod import;
 pub mod keep;
 pub mod lock;
 pub mod node;
+mod object;
 pub mod store;
 pub mod terminal;

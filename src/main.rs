@@ -17,7 +17,7 @@ use fencepost::event;
 use fencepost::export::sink::SinkUrl;
 use fencepost::export::{self, ExportRequest};
 use fencepost::graph::{Name, PlanRequest};
-use fencepost::http::{self, HttpLimits};
+use fencepost::http::{self, Access, AllowedHost, AllowedOrigin, HttpLimits, LostHeaders};
 use fencepost::import::events;
 use fencepost::import::{self, Format, ImportError, ImportRequest, Namespace};
 use fencepost::keep::{self, Listing, ListingFormat};
@@ -203,6 +203,16 @@ struct ServeArgs {
     /// Listen beyond this machine although anyone who reaches the address may then read and write
     #[arg(long)]
     allow_anonymous: bool,
+    /// Also serve requests that name this host, besides IP addresses and localhost: HOST, or
+    /// HOST:PORT for this port only. All others are refused, since a web page may have its own name
+    /// resolve to this machine. May be given several times. On other addresses than loopback, hosts
+    /// and origins are checked only if one of them is given
+    #[arg(long, value_name = "HOST")]
+    allowed_host: Vec<AllowedHost>,
+    /// Also serve web pages of this origin, as https://HOST or https://HOST:PORT, besides the
+    /// service's own. May be given several times
+    #[arg(long, value_name = "ORIGIN")]
+    allowed_origin: Vec<AllowedOrigin>,
     /// The largest request body, in bytes
     #[arg(long, default_value_t = HttpLimits::default().body_bytes, value_name = "BYTES")]
     body_limit_bytes: u64,
@@ -464,20 +474,20 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 fn main() -> ExitCode {
-    failure::start_log();
+    let lost_headers = failure::start_log();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return failure::report_arguments(error),
     };
-    match run(&cli) {
+    match run(&cli, lost_headers) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
-fn run(cli: &Cli) -> Result<(), Failure> {
+fn run(cli: &Cli, lost_headers: LostHeaders) -> Result<(), Failure> {
     match &cli.command {
-        Command::Serve(args) => serve(&cli.node, args),
+        Command::Serve(args) => serve(&cli.node, args, lost_headers),
         Command::Import(args) => import(&cli.node, args),
         Command::Plan(args) => plan(&cli.node, args),
         Command::Export(args) => export(&cli.node, args),
@@ -525,8 +535,9 @@ impl NodeArgs {
     }
 }
 
-fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
-    if !args.address.ip().is_loopback() && !args.allow_anonymous {
+fn serve(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Result<(), Failure> {
+    let on_loopback = args.address.ip().is_loopback();
+    if !on_loopback && !args.allow_anonymous {
         let message = format!(
             "{} can be reached from other machines, and nobody is asked who they are: listen on 127.0.0.1, or say --allow-anonymous",
             args.address
@@ -557,7 +568,9 @@ fn serve(node: &NodeArgs, args: &ServeArgs) -> Result<(), Failure> {
             "serving {database} with {design} on http://{address}; see http://{address}/docs"
         )
     };
-    http::serve(service, args.address, limits, ready).map_err(|error| {
+    let access = Access::new(on_loopback, args.allowed_host.clone(), args.allowed_origin.clone());
+    let served = http::serve(service, args.address, limits, access, lost_headers, ready);
+    served.map_err(|error| {
         Failure::away(format!("cannot serve on {}: {}", args.address, error.kind()))
     })
 }

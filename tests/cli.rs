@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod import;
+mod lists;
 mod lock;
 mod messages;
 mod plan;

@@ -8,6 +8,8 @@ mod datasets;
 mod digits;
 mod document;
 mod graphs;
+mod headers;
+mod hosts;
 mod idempotency;
 mod jobs;
 mod limits;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::verbatim::Verbatim;
 use crate::design::Accepted;
 use crate::graph::{Name, Operation, PlanRequest, Side, Step};
+use crate::object::objects_only;
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +146,7 @@ pub enum Outcome {
 }
 
 /// Problems that are verdicts on a graph.
-const REJECTIONS: [&str; 11] = [
+const REJECTIONS: [&str; 12] = [
     "graph_not_found",
     "job_not_found",
     "dataset_not_found",
@@ -155,6 +156,7 @@ const REJECTIONS: [&str; 11] = [
     "already_exists",
     "dataset_in_use",
     "precondition_failed",
+    "precondition_required",
     "frozen",
     "too_large",
 ];
@@ -165,12 +167,15 @@ const REFUSALS: [&str; 4] =
 
 /// The members of a problem by which a client knows what became of its request.
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct Decisive {
     #[serde(rename = "type")]
     kind: String,
     version: Option<u64>,
     outcome: Option<String>,
 }
+
+objects_only!(Decisive);
 
 impl Outcome {
     /// What a problem means to the client. Its well-formed requests are never to be called

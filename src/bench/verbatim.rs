@@ -46,7 +46,7 @@ impl Verbatim {
 
     /// The object as a `T`, which may borrow from it; `None` if it is none, or no object.
     pub(super) fn read<'v, T: Deserialize<'v>>(&'v self) -> Option<T> {
-        read_object(self.as_str().as_bytes())
+        serde_json::from_str(self.as_str()).ok()
     }
 
     /// The member of that name, if this is an object that has one and it is a `T`.
@@ -55,13 +55,6 @@ impl Verbatim {
         let members: BTreeMap<Cow<'_, str>, &RawValue> = self.read()?;
         serde_json::from_str(members.get(name)?.get()).ok()
     }
-}
-
-/// The JSON object as a `T`, which may borrow from it; `None` if it is none. serde alone would take
-/// a list for a struct.
-pub(super) fn read_object<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Option<T> {
-    let is_object = text.trim_ascii_start().starts_with(b"{");
-    is_object.then(|| serde_json::from_slice(text).ok())?
 }
 
 impl Serialize for Verbatim {

@@ -11,9 +11,11 @@ use super::changeset::Rejection;
 use super::json::canonical;
 use super::model::{Job, State, sha256};
 use super::request::{Request, Text};
+use crate::object::objects_both_ways;
 
 /// A plan: the digest of stages and dependencies, and how many jobs.
 #[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(remote = "Self")]
 pub struct Plan {
     /// Lower-case hex SHA-256.
     pub digest: String,
@@ -69,15 +71,16 @@ fn shown(answer: &impl Serialize) -> String {
     serde_json::to_string(answer).expect("an answer is always JSON")
 }
 
-/// An answer, if it is an object of that form: serde alone would take a list for a struct.
+/// An answer, if it is an object of that form.
 fn object<'a, T: Deserialize<'a>>(answer: &'a str) -> Option<T> {
-    answer.starts_with('{').then(|| serde_json::from_str(answer).ok())?
+    serde_json::from_str(answer).ok()
 }
 
 // Answers, their members in byte order. A member that comes twice is refused, an unknown one is
 // not looked at.
 
 #[derive(Deserialize, Serialize)]
+#[serde(remote = "Self")]
 struct JobWire<'a> {
     inputs: Vec<String>,
     name: String,
@@ -88,6 +91,7 @@ struct JobWire<'a> {
 }
 
 #[derive(Deserialize, Serialize)]
+#[serde(remote = "Self")]
 struct DatasetWire<'a> {
     consumers: Vec<String>,
     declared: bool,
@@ -98,11 +102,13 @@ struct DatasetWire<'a> {
 }
 
 #[derive(Deserialize, Serialize)]
+#[serde(remote = "Self")]
 struct DigestWire {
     digest: String,
 }
 
 #[derive(PartialEq, Deserialize, Serialize)]
+#[serde(remote = "Self")]
 struct Counts {
     datasets: usize,
     edges: usize,
@@ -115,6 +121,8 @@ impl Counts {
         Self { datasets, edges: state.edges, jobs }
     }
 }
+
+objects_both_ways!(Plan, JobWire<'a>, DatasetWire<'a>, DigestWire, Counts);
 
 /// Whether `answer` is what the read must be answered. Lists count in their order, JSON as
 /// canonical text: a number by its digits.

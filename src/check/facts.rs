@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::json::{canonical, quoted};
 use super::request::{Text, Texts};
+use crate::object::objects_only;
 
 /// One thing that became so. The order of the variants, then of the names, is the order within a
 /// change.
@@ -133,6 +134,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct ChangeWire<'l> {
     version: u64,
     #[serde(borrow)]
@@ -140,6 +142,7 @@ struct ChangeWire<'l> {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct FactWire<'l> {
     fact: String,
     name: Option<String>,
@@ -160,6 +163,8 @@ struct FactWire<'l> {
     #[serde(borrow)]
     metadata: Option<&'l RawValue>,
 }
+
+objects_only!(ChangeWire<'l>, FactWire<'l>);
 
 /// Reads one change, `{"version":N,"facts":[…]}`; its facts are sorted.
 ///

@@ -2,15 +2,18 @@
 //! can be judged.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::BufRead;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::json;
 use super::request::{Request, Text, Texts};
+use crate::object::objects_only;
 
 /// The version of the format that is understood.
 const FORMAT: u64 = 1;
@@ -151,8 +154,7 @@ impl Call {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
     Start,
     Invoke,
@@ -162,7 +164,39 @@ enum Event {
     End,
 }
 
+impl Event {
+    const WORDS: [&str; 6] = ["start", "invoke", "ok", "fail", "info", "end"];
+}
+
+/// From its word. What serde derives would also accept `{"start": null}`.
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = Event;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the word for an event")
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Event, E> {
+                Ok(match word {
+                    "start" => Event::Start,
+                    "invoke" => Event::Invoke,
+                    "ok" => Event::Ok,
+                    "fail" => Event::Fail,
+                    "info" => Event::Info,
+                    "end" => Event::End,
+                    _ => return Err(E::unknown_variant(word, &Event::WORDS)),
+                })
+            }
+        }
+        from.deserialize_str(Word)
+    }
+}
+
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct Line<'l> {
     event: Event,
     process: Option<u64>,
@@ -193,9 +227,12 @@ struct Line<'l> {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct Clock {
     unit: String,
 }
+
+objects_only!(Line<'l>, Clock);
 
 impl Histories {
     /// Reads one more history. O(length); what is kept is a fraction of the file, since equal texts

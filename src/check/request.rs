@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json;
+use crate::object::objects_only;
 
 /// A job's or dataset's name, or canonical JSON; shared by all that mention it.
 pub type Text = Arc<str>;
@@ -147,6 +148,7 @@ impl Texts {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct RequestWire<'l> {
     call: String,
     #[serde(borrow)]
@@ -160,6 +162,7 @@ struct RequestWire<'l> {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct OperationWire<'l> {
     op: String,
     name: Option<String>,
@@ -178,6 +181,7 @@ struct OperationWire<'l> {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct PatchWire<'l> {
     inputs: Option<Vec<String>>,
     outputs: Option<Vec<String>>,
@@ -185,6 +189,8 @@ struct PatchWire<'l> {
     #[serde(borrow, default, deserialize_with = "present")]
     spec: Option<&'l RawValue>,
 }
+
+objects_only!(RequestWire<'l>, OperationWire<'l>, PatchWire<'l>);
 
 fn present<'l, D: serde::Deserializer<'l>>(from: D) -> Result<Option<&'l RawValue>, D::Error> {
     Deserialize::deserialize(from).map(Some)

@@ -415,24 +415,22 @@ impl<'b> Work<'b> {
         }
         let version = self.series.graph().version();
         let rejected = |rejection| Refusal::Rejected { rejection, version };
-        let accepted = |effect: Effect, version| Accepted {
-            version,
+        let accepted = |effect: Effect, graph: &Graph, deleted: bool| Accepted {
+            version: graph.version(),
             changed: effect.changed,
             created: effect.created,
+            subject_version: write.subject.version_in(graph).filter(|_| !deleted),
         };
         if write.dry_run {
-            return self
-                .series
-                .try_out(&write.command)
-                .map(|effect| accepted(effect, version))
-                .map_err(rejected);
+            let effect = self.series.try_out(&write.command).map_err(rejected)?;
+            return Ok(accepted(effect, self.series.graph(), false));
         }
         let effect = self.series.decide(&write.command).map_err(rejected)?;
         if effect.changed {
             self.actors.push(write.actor.as_deref());
             self.deleted = matches!(write.command, Command::DeleteGraph { .. });
         }
-        let accepted = accepted(effect, self.series.graph().version());
+        let accepted = accepted(effect, self.series.graph(), self.deleted);
         if let Some(key) = key {
             self.keep(key, &accepted);
         }

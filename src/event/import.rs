@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Event, Kind, Position, Stream};
 use crate::graph::{FlatGraph, Graph};
+use crate::object::{objects_both_ways, objects_only};
 use crate::store::Chain;
 
 /// What an import tells of the whole graph, at its beginning and at its end. Fields stand in the
 /// byte order of their names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Contents {
     /// An import that this one begins anew, and that is to be forgotten: where it got to. Only at a
     /// beginning.
@@ -35,13 +36,17 @@ pub struct Contents {
     pub version: u64,
 }
 
+objects_both_ways!(Contents);
+
 impl Contents {
     /// What the data of an event at the beginning of an import abandons, if it can be read.
     pub(super) fn abandons_in(data: &str) -> Option<u64> {
         #[derive(Deserialize)]
+        #[serde(remote = "Self")]
         struct Beginning {
             abandons: Option<u64>,
         }
+        objects_only!(Beginning);
         serde_json::from_str::<Beginning>(data).ok()?.abandons
     }
 }

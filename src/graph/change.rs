@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::json::CanonicalJson;
 use super::name::Name;
+use crate::object::objects_only;
 
 /// The facts of one accepted changeset. No facts: nothing changed, and the graph keeps its version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -195,13 +196,15 @@ struct Data<'c> {
 
 /// The data of an event, as it is read.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct DataWire<'t> {
     #[serde(borrow)]
     facts: Vec<FactWire<'t>>,
     job_version: Option<u64>,
     version: u64,
 }
+
+objects_only!(DataWire<'t>);
 
 /// More bytes than a fact has besides its names and JSON.
 const FACT_BYTES_MAX: usize = 160;
@@ -244,7 +247,7 @@ impl io::Write for Comparison<'_> {
 
 /// All fields of all facts: `serde`'s tagged enums cannot hold raw JSON.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct FactWire<'t> {
     #[serde(borrow)]
     fact: Cow<'t, str>,
@@ -260,6 +263,8 @@ struct FactWire<'t> {
     #[serde(borrow)]
     metadata: Option<&'t RawValue>,
 }
+
+objects_only!(FactWire<'t>);
 
 /// Of the text that is read, if nothing in it is escaped.
 #[derive(Deserialize)]

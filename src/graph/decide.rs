@@ -38,8 +38,11 @@ pub struct Decision {
 pub fn decide(graph: &Graph, command: &Command) -> Result<Decision, Rejection> {
     match command {
         Command::Changeset(changeset) => decide_changeset(graph, changeset),
-        Command::DeleteGraph { if_version } => {
-            check_version(graph, *if_version)?;
+        Command::DeleteGraph { precondition } => {
+            if precondition.is_none() && !is_empty(graph) {
+                return Err(Rejection::PreconditionRequired { actual: graph.version() });
+            }
+            check_graph(graph, precondition.as_ref())?;
             let change = Change { facts: vec![Fact::GraphDeleted {}] };
             Ok(Decision {
                 next: apply(graph, &change),
@@ -77,7 +80,7 @@ pub(super) fn judge_changeset<'g>(
     graph: &'g Graph,
     changeset: &Changeset,
 ) -> Result<(Draft<'g>, Change), Rejection> {
-    check_version(graph, changeset.if_version)?;
+    check_graph(graph, changeset.precondition.as_ref())?;
     for (number, step) in changeset.steps.iter().enumerate() {
         check_precondition(graph, step, number)?;
     }
@@ -111,7 +114,7 @@ fn last_operation(draft: &Draft<'_>, cycle: &[Name]) -> usize {
 }
 
 fn check_precondition(graph: &Graph, step: &Step, number: usize) -> Result<(), Rejection> {
-    let Some(precondition) = step.precondition else { return Ok(()) };
+    let Some(precondition) = &step.precondition else { return Ok(()) };
     let actual = match &step.operation {
         Operation::PutJob(job) => graph.job(job.name.as_str()).map(|job| job.version()),
         Operation::PatchJob { name, .. } | Operation::DeleteJob { name } => {
@@ -124,35 +127,36 @@ fn check_precondition(graph: &Graph, step: &Step, number: usize) -> Result<(), R
             graph.dataset(name.as_str()).map(|_| graph.version())
         }
     };
-    let holds = match precondition {
-        Precondition::Version(expected) => actual == Some(expected),
-        Precondition::Exists => actual.is_some(),
-        Precondition::Absent => is_absent(graph, &step.operation, actual),
+    let holds = match (precondition, &step.operation) {
+        // It asks for the edge, not for the job.
+        (
+            Precondition::Absent,
+            Operation::AddEdge { side, job, dataset }
+            | Operation::RemoveEdge { side, job, dataset },
+        ) => !graph.has_edge(job, *side, dataset),
+        _ => precondition.holds(actual),
     };
     if holds {
         return Ok(());
     }
-    Err(Rejection::PreconditionFailed { expected: precondition, actual, operation: Some(number) })
+    let expected = precondition.clone();
+    Err(Rejection::PreconditionFailed { expected, actual, operation: Some(number) })
 }
 
-/// `if_absent` of an edge asks for the edge, of all else for the job or dataset.
-fn is_absent(graph: &Graph, operation: &Operation, actual: Option<u64>) -> bool {
-    match operation {
-        Operation::AddEdge { side, job, dataset }
-        | Operation::RemoveEdge { side, job, dataset } => !graph.has_edge(job, *side, dataset),
-        _ => actual.is_none(),
-    }
-}
-
-/// A precondition of the whole command: the graph's version.
-fn check_version(graph: &Graph, if_version: Option<u64>) -> Result<(), Rejection> {
+/// A precondition of the whole command: it is about the graph.
+fn check_graph(graph: &Graph, precondition: Option<&Precondition>) -> Result<(), Rejection> {
     let actual = Some(graph.version());
-    match if_version {
-        Some(expected) if actual != Some(expected) => Err(Rejection::PreconditionFailed {
-            expected: Precondition::Version(expected),
+    match precondition {
+        Some(expected) if !expected.holds(actual) => Err(Rejection::PreconditionFailed {
+            expected: expected.clone(),
             actual,
             operation: None,
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether nothing would be lost with the graph. Without jobs, all its datasets are declared.
+fn is_empty(graph: &Graph) -> bool {
+    graph.job_count() == 0 && graph.dataset_count() == 0
 }

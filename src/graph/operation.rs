@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::json::{CanonicalJson, JsonError};
 use super::name::{InvalidName, Name};
+use crate::object::objects_only;
 
 /// What a client asks for in one write. Accepted whole or rejected whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,16 +15,16 @@ pub enum Command {
     Changeset(Changeset),
     /// Deletes the graph itself.
     DeleteGraph {
-        /// Only at this version of the graph.
-        if_version: Option<u64>,
+        /// What must hold of the graph. Only an empty graph can be deleted without.
+        precondition: Option<Precondition>,
     },
 }
 
 /// A list of steps, judged as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changeset {
-    /// Only at this version of the graph.
-    pub if_version: Option<u64>,
+    /// What must hold of the graph as a whole.
+    pub precondition: Option<Precondition>,
     /// In the order in which existence is judged.
     pub steps: Vec<Step>,
 }
@@ -37,15 +38,32 @@ pub struct Step {
     pub precondition: Option<Precondition>,
 }
 
-/// Judged on the graph before the changeset, ahead of everything else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Judged on the graph before the changeset, ahead of everything else. Of a step, it is about the
+/// job or the dataset that the step names, and a dataset's version is the graph's; of a whole
+/// changeset, about the graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Precondition {
-    /// The job's version; for a step on a dataset, the graph's.
+    /// It is there, at this version.
     Version(u64),
-    /// The named job or dataset is not there.
+    /// It is there, at one of these versions; of none, nothing is.
+    OneOf(Vec<u64>),
+    /// It is not there.
     Absent,
-    /// The named job or dataset is there.
+    /// It is there, at any version.
     Exists,
+}
+
+impl Precondition {
+    /// Whether it holds of what has the version `actual`; `None`: it is not there.
+    #[must_use]
+    pub fn holds(&self, actual: Option<u64>) -> bool {
+        match self {
+            Self::Version(expected) => actual == Some(*expected),
+            Self::OneOf(versions) => actual.is_some_and(|actual| versions.contains(&actual)),
+            Self::Absent => actual.is_none(),
+            Self::Exists => actual.is_some(),
+        }
+    }
 }
 
 /// A job as a client puts it. Inputs and outputs are sorted and hold no name twice.
@@ -140,10 +158,11 @@ pub enum Operation {
 }
 
 impl Serialize for Precondition {
-    /// A version as a number, absence as `null`, existence as `"*"`.
+    /// A version as a number, several as a list of them, absence as `null`, existence as `"*"`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Version(version) => serializer.serialize_u64(*version),
+            Self::OneOf(versions) => versions.serialize(serializer),
             Self::Absent => serializer.serialize_none(),
             Self::Exists => serializer.serialize_str("*"),
         }
@@ -158,7 +177,7 @@ impl From<Operation> for Step {
 
 impl FromIterator<Operation> for Changeset {
     fn from_iter<I: IntoIterator<Item = Operation>>(operations: I) -> Self {
-        Self { if_version: None, steps: operations.into_iter().map(Step::from).collect() }
+        Self { precondition: None, steps: operations.into_iter().map(Step::from).collect() }
     }
 }
 
@@ -203,7 +222,7 @@ impl InvalidOperation {
 /// The JSON of a job in requests and imports: `{"name","inputs","outputs","spec"}`; `version` is
 /// ignored, so that what was read can be put back.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct JobWire {
     #[serde(default, deserialize_with = "present")]
     name: Option<String>,
@@ -249,7 +268,7 @@ impl JobWire {
 
 /// The JSON of a job's merge patch.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct JobPatchWire {
     #[serde(default, deserialize_with = "present")]
     name: Option<String>,
@@ -303,7 +322,7 @@ impl JobPatchWire {
 
 /// The JSON of a changeset: `{"operations":[{"op":"put_job",…},…]}`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct ChangesetWire {
     operations: Vec<OperationWire>,
 }
@@ -311,7 +330,7 @@ pub struct ChangesetWire {
 /// One operation, `"op"` naming it. Every field that some operation has; which of them this one
 /// needs is checked after, so that the message can name the operation.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct OperationWire {
     op: String,
     #[serde(default, deserialize_with = "present")]
@@ -348,7 +367,7 @@ impl ChangesetWire {
             wire.into_step().map_err(|invalid| invalid.within(&format!("operations[{i}]")))
         };
         Ok(Changeset {
-            if_version: None,
+            precondition: None,
             steps: self.operations.into_iter().enumerate().map(step).collect::<Result<_, _>>()?,
         })
     }
@@ -496,7 +515,7 @@ fn object_at(at: &str, raw: &RawValue) -> Result<CanonicalJson, InvalidOperation
 /// Reads the body of a dataset: `{"metadata":{…}}`, with what else `GET` gives ignored where it
 /// cannot be set.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct DatasetWire {
     #[serde(default, deserialize_with = "present")]
     name: Option<String>,
@@ -509,6 +528,8 @@ pub struct DatasetWire {
     #[serde(rename = "consumers")]
     _consumers: Option<serde::de::IgnoredAny>,
 }
+
+objects_only!(JobWire, JobPatchWire, ChangesetWire, OperationWire, DatasetWire);
 
 impl DatasetWire {
     /// The metadata that is to be kept for the dataset `name`.
@@ -609,7 +630,8 @@ impl Serialize for Step {
         let (if_version, if_absent) = match self.precondition {
             Some(Precondition::Version(version)) => (Some(version), None),
             Some(Precondition::Absent) => (None, Some(true)),
-            Some(Precondition::Exists) | None => (None, None),
+            // A changeset has no words for these: only headers state them.
+            Some(Precondition::OneOf(_) | Precondition::Exists) | None => (None, None),
         };
         Flat { operation: &self.operation, if_version, if_absent }.serialize(serializer)
     }

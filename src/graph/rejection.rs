@@ -8,7 +8,7 @@ use super::operation::Precondition;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// A precondition does not hold. Read again and decide anew.
-    #[error("precondition failed: expected {}, found {}", expectation(*.expected), version(*.actual))]
+    #[error("precondition failed: expected {}, found {}", expectation(.expected), version(*.actual))]
     PreconditionFailed {
         /// What was asked for.
         expected: Precondition,
@@ -16,6 +16,13 @@ pub enum Rejection {
         actual: Option<u64>,
         /// The step; `None`: the whole changeset.
         operation: Option<usize>,
+    },
+    /// The graph holds jobs or declared datasets and was to be deleted without a precondition.
+    /// State the version that is meant, or that any is.
+    #[error("the graph is not empty: to delete version {actual} takes a precondition")]
+    PreconditionRequired {
+        /// The graph's version.
+        actual: u64,
     },
     /// A job that must exist does not.
     #[error("there is no job `{name}`")]
@@ -107,7 +114,7 @@ impl Rejection {
     pub fn operation(&self) -> Option<usize> {
         match self {
             Self::PreconditionFailed { operation, .. } => *operation,
-            Self::TooLarge { .. } => None,
+            Self::PreconditionRequired { .. } | Self::TooLarge { .. } => None,
             Self::JobNotFound { operation, .. }
             | Self::DatasetNotFound { operation, .. }
             | Self::EdgeNotFound { operation, .. }
@@ -124,9 +131,14 @@ impl Rejection {
     const CYCLE_NAMES_SPELLED: usize = 21;
 }
 
-fn expectation(expected: Precondition) -> String {
+fn expectation(expected: &Precondition) -> String {
     match expected {
-        Precondition::Version(expected) => version(Some(expected)),
+        Precondition::Version(expected) => version(Some(*expected)),
+        Precondition::OneOf(versions) if versions.is_empty() => "no version".to_owned(),
+        Precondition::OneOf(versions) => {
+            let versions: Vec<String> = versions.iter().map(u64::to_string).collect();
+            format!("one of the versions {}", versions.join(", "))
+        }
         Precondition::Absent => version(None),
         Precondition::Exists => "any version".to_owned(),
     }

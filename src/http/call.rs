@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rocket::http::Accept;
-use rocket::http::hyper::header;
 use rocket::http::uri::Origin;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::App;
+use super::headers::{EntityTags, Headers};
 use super::problem::{Kind, Problem};
-use crate::design::{Accepted, IdempotencyKey, Image, Refusal, Verdict, Write};
+use crate::design::{Accepted, IdempotencyKey, Image, Refusal, Subject, Verdict, Write};
 use crate::graph::{Command, Name, Precondition, hex};
 
 /// What a handler gets.
@@ -26,20 +26,10 @@ pub struct Call {
     pub path: Vec<String>,
     parameters: Vec<(&'static str, usize)>,
     query: BTreeMap<String, String>,
-    headers: BTreeMap<&'static str, String>,
+    headers: Headers,
     body: Vec<u8>,
     method: &'static str,
 }
-
-/// The headers that handlers look at.
-const HEADERS: [&str; 6] = [
-    "if-match",
-    "if-none-match",
-    "idempotency-key",
-    "fencepost-actor",
-    "content-type",
-    "last-event-id",
-];
 
 /// A path's segments, percent-decoded.
 ///
@@ -76,26 +66,19 @@ fn decode(raw: &str) -> Result<String, &'static str> {
 }
 
 impl Call {
-    /// A request to a route with these path parameters that takes these query parameters.
+    /// A request with these headers to a route with these path parameters that takes these query
+    /// parameters.
     ///
     /// # Errors
     /// [`Problem`] for a query parameter that is unknown, repeated or badly encoded.
     pub fn new(
         app: Arc<App>,
         request: &rocket::Request<'_>,
+        headers: Headers,
         path: Vec<String>,
         parameters: Vec<(&'static str, usize)>,
         known_query: &[&str],
     ) -> Result<Self, Problem> {
-        let header = |name: &'static str| {
-            let mut values = request.headers().get(name);
-            let value = values.next().map(|value| (name, value.to_owned()));
-            if values.next().is_some() {
-                return Err(Problem::malformed(name, format!("the header {name} is given twice")));
-            }
-            Ok(value)
-        };
-        let headers: Result<Vec<_>, _> = HEADERS.into_iter().map(header).collect();
         Ok(Self {
             app,
             accepted: "application/json",
@@ -103,7 +86,7 @@ impl Call {
             path,
             parameters,
             query: read_query(request.uri(), known_query)?,
-            headers: headers?.into_iter().flatten().collect(),
+            headers,
             body: Vec::new(),
             method: request.method().as_str(),
         })
@@ -172,14 +155,6 @@ impl Call {
                 format!("the body is not UTF-8 after byte {}", error.valid_up_to()),
             )
         })?;
-        // Serde would also take a list of the fields' values for an object.
-        let first = text.trim_start_matches([' ', '\t', '\r', '\n']);
-        if first.starts_with('[') {
-            return Err(Problem::malformed(
-                "body",
-                "the body is a list; this call takes an object",
-            ));
-        }
         serde_json::from_str(text).map_err(|error| {
             let problem = Problem::malformed(
                 "body",
@@ -205,32 +180,33 @@ impl Call {
             (Some(_), Some(_)) => {
                 Err(Problem::malformed("if-match", "if-match and if-none-match exclude each other"))
             }
-            (Some(tag), None) if tag.trim() == "*" => Ok(Some(Precondition::Exists)),
-            (Some(tag), None) => match parse_tag(tag) {
-                Some(version) => Ok(Some(Precondition::Version(version))),
+            (Some(tags), None) => match EntityTags::read(tags) {
+                Some(tags) => Ok(Some(precondition_of(&tags))),
                 None => Err(Problem::malformed(
                     "if-match",
-                    format!(
-                        "`{tag}` is no ETag that this service gave; send one, with its quotes, or *"
-                    ),
+                    format!("`{tags}` is neither * nor a list of ETags, each with its quotes"),
                 )),
             },
-            (None, Some(tag)) if tag.trim() == "*" => Ok(Some(Precondition::Absent)),
-            (None, Some(tag)) => Err(Problem::malformed(
-                "if-none-match",
-                format!("a write takes only *, not `{tag}`"),
-            )),
+            (None, Some(tags)) => match EntityTags::read(tags) {
+                Some(EntityTags::Any) => Ok(Some(Precondition::Absent)),
+                _ => Err(Problem::malformed(
+                    "if-none-match",
+                    format!("a write takes only *, not `{tags}`; use if-match for a version"),
+                )),
+            },
         }
     }
 
     /// Whether `If-None-Match` of a read holds this tag: then the client has the answer already.
     #[must_use]
     pub fn has_current(&self, version: u64) -> bool {
-        let Some(tags) = self.headers.get("if-none-match") else { return false };
-        tags.split(',').any(|tag| {
-            let tag = tag.trim();
-            tag == "*" || parse_tag(tag.strip_prefix("W/").unwrap_or(tag)) == Some(version)
-        })
+        match self.headers.get("if-none-match").and_then(EntityTags::read) {
+            None => false,
+            Some(EntityTags::Any) => true,
+            Some(EntityTags::List(tags)) => {
+                tags.iter().any(|tag| tag.version_if_weak() == Some(version))
+            }
+        }
     }
 
     /// The image of the path's graph, at a version read after the request came and at least the one
@@ -282,13 +258,15 @@ impl Call {
         }
     }
 
-    /// Asks for a write on the path's graph, as this request's headers have it.
+    /// Asks for a write on the path's graph, as this request's headers have it. The answer tells
+    /// the version of `subject`.
     ///
     /// # Errors
     /// [`Problem`] if it is not accepted.
     pub async fn write(
         &self,
         command: Command,
+        subject: Subject,
         dry_run: bool,
     ) -> Result<(Name, Accepted), Problem> {
         let graph = self.name("graph")?;
@@ -297,6 +275,7 @@ impl Call {
             dry_run,
             actor: self.actor()?,
             idempotency: self.idempotency()?,
+            subject,
             bytes: self.body.len(),
         };
         let verdict = self.app.write(&graph, write).await;
@@ -336,7 +315,7 @@ impl Call {
         }
         hash.update("\0");
         hash.update(&self.body);
-        Ok(Some(IdempotencyKey { key: key.clone(), fingerprint: hex(&hash.finalize()) }))
+        Ok(Some(IdempotencyKey { key: key.to_owned(), fingerprint: hex(&hash.finalize()) }))
     }
 
     fn actor(&self) -> Result<Option<String>, Problem> {
@@ -346,7 +325,7 @@ impl Call {
                 "fencepost-actor",
                 format!("an actor has 1 to {LONGEST} bytes"),
             )),
-            actor => Ok(actor.cloned()),
+            actor => Ok(actor.map(str::to_owned)),
         }
     }
 }
@@ -364,12 +343,14 @@ fn number(at: &str, text: &str) -> Result<u64, Problem> {
 const VERSION_POLL_FIRST: std::time::Duration = std::time::Duration::from_millis(5);
 const VERSION_POLL_LONGEST: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// `"12"` with its quotes.
-fn parse_tag(tag: &str) -> Option<u64> {
-    let digits = tag.trim().strip_prefix('"')?.strip_suffix('"')?;
-    let version: u64 = digits.parse().ok()?;
-    // One way to write each.
-    (version.to_string() == digits).then_some(version)
+/// What `If-Match` asks for. A tag that the service does not give, and a weak one, match nothing.
+fn precondition_of(tags: &EntityTags<'_>) -> Precondition {
+    let EntityTags::List(tags) = tags else { return Precondition::Exists };
+    let versions: Vec<u64> = tags.iter().filter_map(|tag| tag.version()).collect();
+    match versions[..] {
+        [only] if tags.len() == 1 => Precondition::Version(only),
+        _ => Precondition::OneOf(versions),
+    }
 }
 
 fn read_query(uri: &Origin<'_>, known: &[&str]) -> Result<BTreeMap<String, String>, Problem> {
@@ -405,16 +386,9 @@ fn read_query(uri: &Origin<'_>, known: &[&str]) -> Result<BTreeMap<String, Strin
 ///
 /// # Errors
 /// [`Problem`] if none, or the header is not understood.
-pub fn negotiate(
-    request: &rocket::Request<'_>,
-    available: &[&'static str],
-) -> Result<&'static str, Problem> {
-    let headers: Vec<&str> = request.headers().get(header::ACCEPT.as_str()).collect();
-    if headers.is_empty() {
-        return Ok(available[0]);
-    }
-    let accept: Accept = headers
-        .join(",")
+pub fn negotiate(headers: &Headers, available: &[&'static str]) -> Result<&'static str, Problem> {
+    let Some(accept) = headers.get("accept") else { return Ok(available[0]) };
+    let accept: Accept = accept
         .parse()
         .map_err(|_| Problem::malformed("accept", "the header accept is not understood"))?;
     let weight = |media_type: &str| {

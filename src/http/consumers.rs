@@ -9,6 +9,7 @@ use super::call::{Call, ask};
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
 use crate::graph::Name;
+use crate::object::objects_only;
 use crate::store::{Acknowledgement, Consumer};
 
 #[derive(Serialize)]
@@ -29,10 +30,12 @@ impl<'c> ConsumerBody<'c> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct ConsumerWire {
     acknowledged: u64,
 }
+
+objects_only!(ConsumerWire);
 
 /// `GET /v1/graphs/{graph}/consumers`
 pub async fn list(call: Call) -> Result<Reply, Problem> {

@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use super::call::Call;
-use super::jobs::one_step;
+use super::jobs::written;
 use super::page::PageRequest;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
+use crate::design::Subject;
 use crate::graph::{CanonicalJson, Dataset, DatasetWire, Name, Operation};
 
 #[derive(Serialize)]
@@ -77,13 +78,13 @@ pub async fn put(call: Call) -> Result<Reply, Problem> {
     } else {
         CanonicalJson::default()
     };
-    let precondition = call.precondition()?;
-    one_step(&call, Operation::PutDataset { name, metadata }, precondition).await
+    let subject = Subject::Dataset(name.clone());
+    written(&call, Operation::PutDataset { name, metadata }, subject).await
 }
 
 /// `DELETE …/datasets/{dataset}`
 pub async fn delete(call: Call) -> Result<Reply, Problem> {
     let name = call.name("dataset")?;
-    let precondition = call.precondition()?;
-    one_step(&call, Operation::DeleteDataset { name }, precondition).await
+    let subject = Subject::Dataset(name.clone());
+    written(&call, Operation::DeleteDataset { name }, subject).await
 }

@@ -7,8 +7,9 @@ use super::call::{Call, ask};
 use super::page::PageRequest;
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::design::Refusal;
+use crate::design::{Refusal, Subject};
 use crate::graph::{ChangesetWire, Command, Name, Precondition};
+use crate::object::objects_only;
 use crate::store::Head;
 
 #[derive(Serialize)]
@@ -62,13 +63,15 @@ pub async fn create(call: Call) -> Result<Reply, Problem> {
 
 /// An object that may not have fields.
 #[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct NoFields {}
+
+objects_only!(NoFields);
 
 /// `DELETE /v1/graphs/{graph}`
 pub async fn delete(call: Call) -> Result<Reply, Problem> {
-    let if_version = version_of_graph(&call)?;
-    let (graph, accepted) = call.write(Command::DeleteGraph { if_version }, false).await?;
+    let command = Command::DeleteGraph { precondition: of_graph(&call)? };
+    let (graph, accepted) = call.write(command, Subject::Graph, false).await?;
     Ok(Reply::written(&graph, accepted, false))
 }
 
@@ -92,19 +95,18 @@ pub async fn digest(call: Call) -> Result<Reply, Problem> {
 pub async fn change(call: Call) -> Result<Reply, Problem> {
     let dry_run = call.flag("dry_run")?;
     let mut changeset = call.json::<ChangesetWire>()?.into_changeset()?;
-    changeset.if_version = version_of_graph(&call)?;
-    let (graph, accepted) = call.write(Command::Changeset(changeset), dry_run).await?;
-    Ok(Reply::written(&graph, accepted, dry_run))
+    changeset.precondition = of_graph(&call)?;
+    let command = Command::Changeset(changeset);
+    let (graph, accepted) = call.write(command, Subject::Graph, dry_run).await?;
+    Ok(Reply::written_and_tagged(&graph, accepted, dry_run))
 }
 
 /// `If-Match` where the graph itself is what is written.
-fn version_of_graph(call: &Call) -> Result<Option<u64>, Problem> {
+fn of_graph(call: &Call) -> Result<Option<Precondition>, Problem> {
     match call.precondition()? {
-        Some(Precondition::Version(version)) => Ok(Some(version)),
-        // A graph that is not there is not found.
-        Some(Precondition::Exists) | None => Ok(None),
         Some(Precondition::Absent) => {
             Err(Problem::malformed("if-none-match", "the graph must exist; use if-match"))
         }
+        precondition => Ok(precondition),
     }
 }

@@ -6,6 +6,7 @@ use super::call::Call;
 use super::page::PageRequest;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
+use crate::design::{Accepted, Subject};
 use crate::graph::{
     CanonicalJson, Changeset, Command, Job, JobPatchWire, JobWire, Name, Operation, Precondition,
     Side, Step,
@@ -70,72 +71,83 @@ pub async fn create(call: Call) -> Result<Reply, Problem> {
             "POST only ever creates; use PUT for a conditional write",
         ));
     }
-    let outcome = one_step(&call, Operation::PutJob(job), Some(Precondition::Absent)).await;
-    let reply = outcome.map_err(|problem| match (problem.kind, problem.decided.clone()) {
-        (Kind::PreconditionFailed, Some((graph, version))) => {
-            let exists = Problem::new(
-                Kind::AlreadyExists,
-                format!("job `{name}` exists; replace it with PUT"),
-            );
-            exists.with("name", serde_json::json!(name)).decided_at(&graph, version)
-        }
-        _ => problem,
-    })?;
+    let subject = Subject::Job(name.clone());
+    let outcome =
+        one_step(&call, Operation::PutJob(job), subject, Some(Precondition::Absent)).await;
+    let (graph, accepted) =
+        outcome.map_err(|problem| match (problem.kind, problem.decided.clone()) {
+            (Kind::PreconditionFailed, Some((graph, version))) => {
+                let exists = Problem::new(
+                    Kind::AlreadyExists,
+                    format!("job `{name}` exists; replace it with PUT"),
+                );
+                exists.with("name", serde_json::json!(name)).decided_at(&graph, version)
+            }
+            _ => problem,
+        })?;
     let encoded = |text: &str| {
         percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
     };
-    let location = format!(
-        "/v1/graphs/{}/jobs/{}",
-        encoded(call.name("graph")?.as_str()),
-        encoded(name.as_str())
-    );
-    Ok(reply.with("Location", location))
+    let location =
+        format!("/v1/graphs/{}/jobs/{}", encoded(graph.as_str()), encoded(name.as_str()));
+    Ok(Reply::written_and_tagged(&graph, accepted, false).with("Location", location))
 }
 
 /// `PUT …/jobs/{job}`
 pub async fn put(call: Call) -> Result<Reply, Problem> {
     let name = call.name("job")?;
     let job = call.json::<JobWire>()?.into_job(Some(&name))?;
-    let precondition = call.precondition()?;
-    one_step(&call, Operation::PutJob(job), precondition).await
+    written(&call, Operation::PutJob(job), Subject::Job(name)).await
 }
 
 /// `PATCH …/jobs/{job}`
 pub async fn patch(call: Call) -> Result<Reply, Problem> {
     let name = call.name("job")?;
     let patch = call.json::<JobPatchWire>()?.into_patch(&name)?;
-    let precondition = call.precondition()?;
-    one_step(&call, Operation::PatchJob { name, patch }, precondition).await
+    let (precondition, subject) = (call.precondition()?, Subject::Job(name.clone()));
+    let operation = Operation::PatchJob { name, patch };
+    let (graph, accepted) = one_step(&call, operation, subject, precondition).await?;
+    Ok(Reply::written_and_tagged(&graph, accepted, false))
 }
 
 /// `DELETE …/jobs/{job}`
 pub async fn delete(call: Call) -> Result<Reply, Problem> {
     let name = call.name("job")?;
-    let precondition = call.precondition()?;
-    one_step(&call, Operation::DeleteJob { name }, precondition).await
+    written(&call, Operation::DeleteJob { name: name.clone() }, Subject::Job(name)).await
 }
 
 /// `PUT …/jobs/{job}/inputs/{dataset}` and `…/outputs/{dataset}`
 pub async fn add_edge(call: Call, side: Side) -> Result<Reply, Problem> {
     let (job, dataset) = (call.name("job")?, call.name("dataset")?);
-    let precondition = call.precondition()?;
-    one_step(&call, Operation::AddEdge { side, job, dataset }, precondition).await
+    let subject = Subject::Job(job.clone());
+    written(&call, Operation::AddEdge { side, job, dataset }, subject).await
 }
 
 /// `DELETE …/jobs/{job}/inputs/{dataset}` and `…/outputs/{dataset}`
 pub async fn remove_edge(call: Call, side: Side) -> Result<Reply, Problem> {
     let (job, dataset) = (call.name("job")?, call.name("dataset")?);
+    let subject = Subject::Job(job.clone());
+    written(&call, Operation::RemoveEdge { side, job, dataset }, subject).await
+}
+
+/// Answers a changeset of one step, which has the precondition that the headers state.
+pub(super) async fn written(
+    call: &Call,
+    operation: Operation,
+    subject: Subject,
+) -> Result<Reply, Problem> {
     let precondition = call.precondition()?;
-    one_step(&call, Operation::RemoveEdge { side, job, dataset }, precondition).await
+    let (graph, accepted) = one_step(call, operation, subject, precondition).await?;
+    Ok(Reply::written(&graph, accepted, false))
 }
 
 /// A changeset of one step.
-pub(super) async fn one_step(
+async fn one_step(
     call: &Call,
     operation: Operation,
+    subject: Subject,
     precondition: Option<Precondition>,
-) -> Result<Reply, Problem> {
-    let changeset = Changeset { if_version: None, steps: vec![Step { operation, precondition }] };
-    let (graph, accepted) = call.write(Command::Changeset(changeset), false).await?;
-    Ok(Reply::written(&graph, accepted, false))
+) -> Result<(Name, Accepted), Problem> {
+    let changeset = Changeset { precondition: None, steps: vec![Step { operation, precondition }] };
+    call.write(Command::Changeset(changeset), subject, false).await
 }

@@ -59,7 +59,11 @@ pub fn document() -> Value {
 
 const DESCRIPTION: &str = "Names in paths are percent-encoded, a slash as `%2F`; an empty segment is refused. Whatever is not an answer is a \
     problem, `application/problem+json`: a path that is not here answers `RouteNotFound`, another method `MethodNotAllowed` with the header \
-    `Allow`. HEAD is answered wherever GET is. Unknown query parameters and unknown fields are refused.";
+    `Allow`. HEAD is answered wherever GET is. Unknown query parameters and unknown fields are refused; so is \
+    a header of this document that is not UTF-8, or that has one value and comes twice. A service \
+    that listens on loopback answers only requests whose `Host` is an IP address, `localhost`, or \
+    a name that it was started with, and whose `Origin`, if there is one, is its own or one that \
+    it was started with.";
 
 const TAGS: [(&str, &str); 7] = [
     (
@@ -146,6 +150,9 @@ fn responses(route: &Route) -> Map<String, Value> {
         Class::Read => drop((header("Fencepost-Version"), header("ETag"))),
         Class::Write | Class::Consumers => drop(header("Fencepost-Version")),
     }
+    if route.class == Class::Write && matches!(route.method, "POST" | "PATCH") {
+        header("ETag");
+    }
     if route.class == Class::Read && route.media_types.len() > 1 {
         header("Vary");
     }
@@ -230,7 +237,7 @@ fn parameters() -> Value {
     let query = |name: &str, what: &str, schema: Value| json!({"name": name, "in": "query", "required": false, "description": what, "schema": schema});
     let header = |name: &str, what: &str, schema: Value| json!({"name": name, "in": "header", "required": false, "description": what, "schema": schema});
     let number = |minimum: u64| json!({"type": "integer", "minimum": minimum, "maximum": i64::MAX});
-    let tag = json!({"type": "string", "pattern": "^(\\*|\"(0|[1-9][0-9]{0,18})\")$", "examples": ["\"7\""]});
+    let tags = |examples: Value| json!({"type": "string", "minLength": 1, "examples": examples});
     json!({
         "graph": name("graph", "The graph."),
         "job": name("job", "The job."),
@@ -262,18 +269,21 @@ fn parameters() -> Value {
         ),
         "If-Match": header(
             "If-Match",
-            "Only if this is the ETag that GET of the same resource gives (for an edge: of the job); `*`: only if it is there.",
-            tag,
+            "Only if one of these, separated by commas, is the ETag that GET of the same resource \
+             gives (for an edge: of the job); `*`: only if it is there. Weak ETags (`W/…`), and \
+             such as this service does not give, match nothing.",
+            tags(json!(["\"7\"", "\"7\", \"9\"", "*"])),
         ),
         "If-None-Match-Write": header(
             "If-None-Match",
-            "Only if it is not there. Excludes `If-Match`.",
+            "Only if it is not there. A list of ETags is refused. Excludes `If-Match`.",
             json!({"type": "string", "const": "*"}),
         ),
         "If-None-Match-Read": header(
             "If-None-Match",
-            "ETags, separated by commas: 304 without a body if one of them is current.",
-            json!({"type": "string", "examples": ["\"7\""]}),
+            "ETags, weak ones too, separated by commas: 304 without a body if one of them is \
+             current. `*`: if it is there.",
+            tags(json!(["\"7\"", "W/\"7\""])),
         ),
         "Last-Event-ID": header(
             "Last-Event-ID",

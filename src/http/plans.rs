@@ -9,12 +9,13 @@ use super::call::Call;
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::graph::{Direction, Name, Origin, Plan, PlanRequest, Reachable};
+use crate::object::objects_only;
 
 /// The media types of a plan, the default first.
 pub const MEDIA_TYPES: [&str; 3] = ["application/json", "text/vnd.graphviz", "text/vnd.mermaid"];
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct PlanWire {
     #[serde(default)]
     datasets: Vec<String>,
@@ -23,6 +24,8 @@ struct PlanWire {
     #[serde(default)]
     stop_at: Vec<String>,
 }
+
+objects_only!(PlanWire);
 
 /// A plan as JSON.
 #[derive(Serialize)]

@@ -4,13 +4,15 @@
 use serde_json::{Map, Value, json};
 
 use crate::design::Refusal;
-use crate::graph::{InvalidName, InvalidOperation, Name, QueryError, Rejection};
+use crate::graph::{InvalidName, InvalidOperation, Name, Precondition, QueryError, Rejection};
 
 /// Every problem that there is. The name is the last part of its `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// JSON, types, fields, cursor, header or path.
     Malformed,
+    /// The request names a host, or comes from a web page, that is not allowed.
+    Forbidden,
     /// No such graph.
     GraphNotFound,
     /// No such job.
@@ -43,6 +45,8 @@ pub enum Kind {
     PreconditionFailed,
     /// The body or the answer is over a limit.
     TooLarge,
+    /// The client does not say which version it means.
+    PreconditionRequired,
     /// The body has another media type.
     UnsupportedMediaType,
     /// A text that is no name.
@@ -65,8 +69,9 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Malformed,
+        Self::Forbidden,
         Self::GraphNotFound,
         Self::JobNotFound,
         Self::DatasetNotFound,
@@ -83,6 +88,7 @@ impl Kind {
         Self::Pruned,
         Self::PreconditionFailed,
         Self::TooLarge,
+        Self::PreconditionRequired,
         Self::UnsupportedMediaType,
         Self::InvalidName,
         Self::IdempotencyKeyReused,
@@ -99,6 +105,7 @@ impl Kind {
     pub fn parts(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::Malformed => (400, "malformed", "The request is malformed"),
+            Self::Forbidden => (403, "forbidden", "The request is not allowed"),
             Self::GraphNotFound => (404, "graph_not_found", "There is no such graph"),
             Self::JobNotFound => (404, "job_not_found", "There is no such job"),
             Self::DatasetNotFound => (404, "dataset_not_found", "There is no such dataset"),
@@ -115,6 +122,9 @@ impl Kind {
             Self::Pruned => (410, "pruned", "The log no longer has that change"),
             Self::PreconditionFailed => (412, "precondition_failed", "A precondition failed"),
             Self::TooLarge => (413, "too_large", "A limit is exceeded"),
+            Self::PreconditionRequired => {
+                (428, "precondition_required", "A precondition is required")
+            }
             Self::UnsupportedMediaType => {
                 (415, "unsupported_media_type", "The body's media type is not supported")
             }
@@ -261,12 +271,27 @@ impl Problem {
         let of = |kind: Kind| Self::new(kind, detail);
         match rejection {
             Rejection::PreconditionFailed { expected, actual, operation } => {
-                let problem = of(Kind::PreconditionFailed).with("expected", json!(expected));
+                let problem = match &expected {
+                    Precondition::OneOf(versions) if versions.is_empty() => Self::new(
+                        Kind::PreconditionFailed,
+                        "if-match names no tag that this service gives; a weak one never matches",
+                    ),
+                    _ => of(Kind::PreconditionFailed),
+                };
+                let problem = problem.with("expected", json!(expected));
                 let problem = problem.with("actual", json!(actual));
                 operation.map_or(problem.clone(), |operation| {
                     problem.with("operation", json!(operation))
                 })
             }
+            Rejection::PreconditionRequired { actual } => Self::new(
+                Kind::PreconditionRequired,
+                format!(
+                    "the graph is not empty: to delete it with all that it holds, send if-match: \
+                     \"{actual}\", which is its ETag now, or if-match: *"
+                ),
+            )
+            .with("actual", json!(actual)),
             Rejection::JobNotFound { name, operation } => {
                 of(Kind::JobNotFound).with("name", json!(name)).with("operation", json!(operation))
             }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::call::Call;
+use super::headers::entity_tag;
 use super::problem::Problem;
 use super::stream::Streamed;
 use crate::design::Accepted;
@@ -33,6 +34,7 @@ struct WriteBody<'a> {
     graph: &'a Name,
     version: u64,
     changed: bool,
+    etag: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
 }
@@ -63,16 +65,28 @@ impl Reply {
         } else {
             body()
         };
-        reply.at_version(version).with("ETag", format!("\"{tag}\""))
+        reply.at_version(version).with("ETag", entity_tag(tag))
     }
 
     /// The answer to an accepted write.
     #[must_use]
     pub fn written(graph: &Name, accepted: Accepted, dry_run: bool) -> Self {
-        let Accepted { version, changed, created } = accepted;
-        let reply = Self::json(&WriteBody { graph, version, changed, dry_run });
+        let Accepted { version, changed, created, subject_version } = accepted;
+        let etag = subject_version.map(entity_tag);
+        let reply = Self::json(&WriteBody { graph, version, changed, etag, dry_run });
         let status = if created && !dry_run { 201 } else { 200 };
         Self { status, ..reply }.at_version(version)
+    }
+
+    /// The same, with the ETag as a header too. Not for PUT: there it would say that the body was
+    /// kept byte by byte (RFC 9110, 9.3.4), and a job's is not.
+    #[must_use]
+    pub fn written_and_tagged(graph: &Name, accepted: Accepted, dry_run: bool) -> Self {
+        let reply = Self::written(graph, accepted, dry_run);
+        match accepted.subject_version {
+            Some(version) => reply.with("ETag", entity_tag(version)),
+            None => reply,
+        }
     }
 
     /// Adds a header.

@@ -135,12 +135,13 @@ pub static ROUTES: &[Route] = &[
         )
     },
     Route {
-        problems: &[Kind::GraphNotFound],
+        problems: &[Kind::GraphNotFound, Kind::PreconditionRequired],
         ..route(
             "DELETE",
             "/v1/graphs/{graph}",
             "deleteGraph",
-            "Deletes a graph with all that it holds. Created again, it continues its versions.",
+            "Deletes a graph with all that it holds; needs `If-Match` unless it has neither jobs \
+             nor declared datasets. Created again, it continues its versions.",
             Class::Write,
             |call| Box::pin(graphs::delete(call)),
         )
@@ -593,8 +594,13 @@ impl Route {
     /// Every problem that it may answer.
     #[must_use]
     pub fn all_problems(&self) -> Vec<Kind> {
-        let mut kinds =
-            vec![Kind::Malformed, Kind::NotAcceptable, Kind::UnsupportedMediaType, Kind::Internal];
+        let mut kinds = vec![
+            Kind::Malformed,
+            Kind::Forbidden,
+            Kind::NotAcceptable,
+            Kind::UnsupportedMediaType,
+            Kind::Internal,
+        ];
         kinds.extend(self.problems);
         match self.class {
             Class::Service => {}

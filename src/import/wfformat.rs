@@ -14,8 +14,10 @@ use serde_json::value::RawValue;
 
 use super::{Bad, Item, Namespace, Place};
 use crate::graph::{CanonicalJson, JobSpecification, Name};
+use crate::object::objects_only;
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct Document<'t> {
     #[serde(rename = "schemaVersion")]
     schema_version: String,
@@ -24,19 +26,21 @@ struct Document<'t> {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct Workflow<'t> {
     #[serde(borrow)]
     specification: Specification<'t>,
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct Specification<'t> {
     #[serde(borrow)]
     tasks: Vec<&'t RawValue>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 struct Links {
     id: String,
     #[serde(default)]
@@ -46,6 +50,8 @@ struct Links {
     #[serde(default)]
     parents: Vec<String>,
 }
+
+objects_only!(Document<'t>, Workflow<'t>, Specification<'t>, Links);
 
 /// What of a task is told by names and edges.
 const LINK_FIELDS: [&str; 5] = ["id", "inputFiles", "outputFiles", "parents", "children"];

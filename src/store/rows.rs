@@ -208,13 +208,10 @@ impl GraphStore for RowStore {
                 }
                 let there = found.as_ref().filter(|head| head.state != GraphState::Deleted);
                 let actual = there.map(|head| head.version);
-                let holds = |precondition: &Precondition| match precondition {
-                    Precondition::Absent => actual.is_none(),
-                    Precondition::Exists => actual.is_some(),
-                    Precondition::Version(expected) => actual == Some(*expected),
-                };
-                if let Some(expected) = precondition.filter(|precondition| !holds(precondition)) {
-                    return Ok(Creation::NotAsExpected { expected, actual });
+                if let Some(expected) = &precondition
+                    && !expected.holds(actual)
+                {
+                    return Ok(Creation::NotAsExpected { expected: expected.clone(), actual });
                 }
                 let created = match &found {
                     Some(head) if head.state != GraphState::Deleted => false,

@@ -110,6 +110,43 @@ fn lines_that_are_not_understood_are_refused() {
 }
 
 #[test]
+fn a_list_is_no_object_in_a_history() {
+    let no_object = |refusal: String, at: &str| {
+        assert!(refusal.starts_with(at), "{refusal}");
+        assert!(refusal.contains("sequence, expected an object"), "{refusal}");
+    };
+    let members =
+        |value: &Value| Value::Array(value.as_object().unwrap().values().cloned().collect());
+    no_object(refusal(|lines| lines[1] = members(&lines[1])), "1.ndjson:2: no line");
+    no_object(refusal(|lines| lines[1] = json!([])), "1.ndjson:2: no line");
+    no_object(refusal(|lines| lines[0]["clock"] = json!(["ns"])), "1.ndjson:1: no line");
+    let request = |change: fn(&mut Value)| refusal(|lines| change(&mut lines[1]["request"]));
+    no_object(request(|request| *request = json!(["readGraph"])), "1.ndjson:2: request");
+    let operation = json!(["put_job", "a", null, null, [], [], {}, {}, null, null, null]);
+    let listed = refusal(|lines| lines[1]["request"]["operations"][0] = operation);
+    no_object(listed, "1.ndjson:2: request");
+    let patch = json!({"op": "patch_job", "name": "a", "patch": [[], [], {}]});
+    no_object(refusal(|lines| lines[1]["request"]["operations"][0] = patch), "1.ndjson:2: request");
+    // Nor is an object a word.
+    let event = refusal(|lines| lines[2]["event"] = json!({"ok": null}));
+    assert!(event.contains("map, expected the word for an event"), "{event}");
+}
+
+#[test]
+fn a_list_is_no_object_in_a_change_log() {
+    let refusal =
+        |log: &str| judge(&[&two_calls().text()], Some(log)).expect_err("a bad log").to_string();
+    for log in [
+        r#"[1,[{"fact":"job_deleted","name":"a"}]]"#,
+        r#"{"version":1,"facts":[["job_deleted","a",[],[],[],[],[],[],null,null]]}"#,
+        "[]",
+    ] {
+        let refusal = refusal(log);
+        assert!(refusal.starts_with("log.ndjson:1: invalid type: sequence"), "{refusal}");
+    }
+}
+
+#[test]
 fn a_change_log_that_is_not_understood_is_refused() {
     let refusal =
         |log: &str| judge(&[&two_calls().text()], Some(log)).expect_err("a bad log").to_string();

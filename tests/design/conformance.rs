@@ -160,6 +160,8 @@ macro_rules! instantiate {
                     a_write_at_another_version_is_refused,
                     a_job_that_must_be_absent_is_not_replaced,
                     a_changeset_at_another_version_of_the_graph_is_refused,
+                    a_graph_that_is_not_empty_is_deleted_only_with_a_precondition,
+                    an_answer_tells_the_version_of_what_was_written,
                     preconditions_are_judged_before_everything_else,
                     of_writes_at_one_version_only_one_holds,
                 }
@@ -193,6 +195,7 @@ macro_rules! instantiate {
                     a_rejection_is_not_kept,
                     a_write_that_changes_nothing_is_kept_too,
                     an_answer_is_kept_for_a_day,
+                    an_answer_that_was_kept_without_the_version_of_its_subject_is_given,
                     a_dry_run_neither_keeps_nor_uses_a_key,
                     creating_a_graph_again_gives_the_answer_that_was_given,
                     a_key_is_kept_across_deletion,

@@ -62,7 +62,8 @@ fn told(node: &Service) -> (u64, u64) {
     (metrics.lost_writes.with_label_values(&["key"]).get(), metrics.image_loads.get())
 }
 
-const UNCHANGED: Verdict = Ok(Accepted { version: 1, changed: false, created: false });
+const UNCHANGED: Verdict =
+    Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) });
 
 /// Neither moves the version, so that both conditional writes hold.
 #[test]
@@ -221,7 +222,10 @@ fn a_keyed_request_that_a_restored_log_overtakes_is_judged_on_what_was_restored(
             events::restore(&into, &name(GRAPH), &file).unwrap();
         });
         let verdict = ask(&slow, keyed(changeset([]), "k", "f"));
-        assert_eq!(verdict, Ok(Accepted { version: 2, changed: false, created: false }));
+        assert_eq!(
+            verdict,
+            Ok(Accepted { version: 2, changed: false, created: false, subject_version: Some(2) })
+        );
         assert_eq!(ask(&slow, keyed(changeset([]), "k", "f")), verdict);
     }
 }

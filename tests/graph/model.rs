@@ -98,7 +98,7 @@ impl Model {
     }
 
     /// Judges a command and, if it is accepted, carries it out. `{"delete_graph": true}` or
-    /// `{"operations": […]}`, both with an optional `if_version`.
+    /// `{"operations": […]}`, both with an optional `if_version`, one or a list, or `if_exists`.
     pub fn decide(&mut self, command: &Value) -> Verdict {
         let (verdict, after) = self.judge(command);
         if let Verdict::Accepted { facts, .. } = &verdict
@@ -120,12 +120,20 @@ impl Model {
 
     fn judge(&self, command: &Value) -> (Verdict, Self) {
         let rejected = |reason| (Verdict::Rejected(reason), Self::default());
-        if let Some(expected) = command["if_version"].as_u64()
-            && expected != self.version
-        {
-            return rejected(failed(json!(expected), json!(self.version), Value::Null));
+        let expected = &command["if_version"];
+        let version = json!(self.version);
+        let met = match expected {
+            Value::Array(versions) => versions.contains(&version),
+            one => one.is_null() || *one == version,
+        };
+        if !met {
+            return rejected(failed(expected.clone(), version, Value::Null));
         }
         if command["delete_graph"] == json!(true) {
+            let holds_something = !self.jobs.is_empty() || !self.declared.is_empty();
+            if holds_something && expected.is_null() && command["if_exists"].is_null() {
+                return rejected(json!({"rejected": "precondition_required", "actual": version}));
+            }
             let facts = vec![json!({"fact": "graph_deleted"})];
             return (Verdict::Accepted { facts, created: false }, Self::default());
         }

@@ -129,8 +129,12 @@ impl CommandDraw {
             self.operations.iter().map(|draw| draw.on(universe, model)).collect();
         let mut command = json!({"operations": operations});
         match self.kind {
-            0 => command = json!({"delete_graph": true}),
+            0 => command = json!({"delete_graph": true, "if_exists": true}),
             1 => command = json!({"delete_graph": true, "if_version": model.version + 1}),
+            8 => command = json!({"delete_graph": true}),
+            9 => command["if_version"] = json!([model.version + 1, model.version]),
+            10 => command["if_version"] = json!([model.version + 1]),
+            11 => command["if_version"] = json!([]),
             2..5 => command["if_version"] = json!(model.version),
             5..8 => command["if_version"] = json!(model.version.wrapping_sub(1) % 1000),
             _ => {}

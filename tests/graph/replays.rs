@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fencepost::graph::{
     CanonicalJson, Change, Changeset, Command, Fact, Graph, JobSpecification, Name, Operation,
-    decide, replay,
+    Precondition, decide, replay,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -90,7 +90,7 @@ fn command_for(graph: &Graph, change: &Change) -> Command {
         }
     };
     if matches!(change.facts[..], [Fact::GraphDeleted {}]) {
-        return Command::DeleteGraph { if_version: None };
+        return Command::DeleteGraph { precondition: Some(Precondition::Exists) };
     }
     let changeset: Changeset = change.facts.iter().map(operation).collect();
     Command::Changeset(changeset)

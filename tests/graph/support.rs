@@ -59,12 +59,20 @@ pub fn rejected(graph: &Graph, command: &Command) -> Rejection {
     }
 }
 
-/// The command that the model's JSON means. `if_exists` is not on the wire: HTTP says it in a
-/// header.
+/// The command that the model's JSON means. `if_exists`, and `if_version` with a list or of the
+/// whole command, are not on the wire: HTTP says them in headers.
 pub fn command(json: &Value) -> Command {
-    let if_version = json["if_version"].as_u64();
+    let precondition = match (&json["if_version"], &json["if_exists"]) {
+        (Value::Array(versions), _) => {
+            Some(Precondition::OneOf(versions.iter().map(|one| one.as_u64().unwrap()).collect()))
+        }
+        (version, exists) => {
+            let version = version.as_u64().map(Precondition::Version);
+            version.or_else(|| (*exists == json!(true)).then_some(Precondition::Exists))
+        }
+    };
     if json["delete_graph"] == json!(true) {
-        return Command::DeleteGraph { if_version };
+        return Command::DeleteGraph { precondition };
     }
     let mut operations = json["operations"].as_array().unwrap().clone();
     let must_exist: Vec<bool> = operations
@@ -79,7 +87,7 @@ pub fn command(json: &Value) -> Command {
             step.precondition = Some(Precondition::Exists);
         }
     }
-    Command::Changeset(Changeset { if_version, steps })
+    Command::Changeset(Changeset { precondition, steps })
 }
 
 pub fn verdict(graph: &Graph, command: &Command) -> Verdict {
@@ -101,6 +109,9 @@ fn told(rejection: &Rejection) -> Value {
     match rejection {
         Rejection::PreconditionFailed { expected, actual, operation } => {
             json!({"rejected": "precondition_failed", "expected": expected, "actual": actual, "operation": operation})
+        }
+        Rejection::PreconditionRequired { actual } => {
+            json!({"rejected": "precondition_required", "actual": actual})
         }
         Rejection::JobNotFound { name, operation } => {
             json!({"rejected": "job_not_found", "name": name, "operation": operation})

@@ -102,6 +102,73 @@ fn wrong_types_and_missing_and_unknown_fields_are_named() {
 }
 
 #[test]
+fn a_list_is_no_object_wherever_one_is_expected() {
+    let graph = Refusing::new();
+    let send = |method: &str, path: &str, body: &Value| {
+        graph.server.call(method, &format!("/v1/graphs/g{path}")).json(body).send()
+    };
+    // The fields of each, in the order in which a program may have them.
+    let job = json!(["b", ["in"], ["out"], {}, null]);
+    let patch = json!([null, ["z"], ["w"], {}, null]);
+    let operation =
+        json!(["put_dataset", "e", null, null, null, null, null, null, null, {}, null, null]);
+    let dataset = json!(["d", {}, true, null, []]);
+    let plan = json!([["y"], [], []]);
+    for (method, path, body) in [
+        ("POST", "/jobs", &job),
+        ("PUT", "/jobs/b", &job),
+        ("PATCH", "/jobs/a", &patch),
+        ("PUT", "/datasets/d", &dataset),
+        ("POST", "/changesets", &json!([[]])),
+        ("POST", "/changesets", &json!([[operation]])),
+        ("POST", "/changesets", &json!({"operations": [operation]})),
+        ("POST", "/changesets", &json!({"operations": [["put_dataset", "e"]]})),
+        ("POST", "/changesets", &json!({"operations": [["delete_job", "a"]]})),
+        (
+            "POST",
+            "/changesets",
+            &json!({"operations": [{"op": "patch_job", "name": "a", "patch": patch}]}),
+        ),
+        (
+            "POST",
+            "/changesets",
+            &json!({"operations": [{"op": "patch_job", "name": "a", "patch": []}]}),
+        ),
+        ("POST", "/plans", &plan),
+        ("POST", "/plans", &json!([])),
+        ("PUT", "/consumers/c", &json!([1])),
+        ("PUT", "", &json!([])),
+        // And what serde takes for a struct without fields.
+        ("PUT", "", &json!(null)),
+        ("PUT", "/consumers/c", &json!({"acknowledged": "1"})),
+        ("PUT", "/consumers/c", &json!({"acknowledged": 1.0})),
+        ("POST", "/plans", &json!({"datasets": null, "jobs": ["a"]})),
+        (
+            "POST",
+            "/changesets",
+            &json!({"operations": [{"op": {"delete_job": null}, "name": "a"}]}),
+        ),
+        (
+            "POST",
+            "/changesets",
+            &json!({"operations": [{"op": "delete_job", "name": "a", "if_version": "2"}]}),
+        ),
+    ] {
+        let problem = graph.refuses(send(method, path, body), 400, "malformed");
+        assert_eq!(problem["at"], "body", "{method} {path} {body}");
+        assert!(problem["line"] == 1 && problem["column"].is_u64(), "{problem}");
+    }
+    // What is opaque is still an object.
+    for (method, path, body) in [
+        ("PUT", "/jobs/b", json!({"inputs": [], "outputs": [], "spec": [["k", 1]]})),
+        ("PATCH", "/jobs/a", json!({"spec": []})),
+        ("PUT", "/datasets/d", json!({"metadata": []})),
+    ] {
+        graph.refuses(send(method, path, &body), 400, "malformed");
+    }
+}
+
+#[test]
 fn a_changeset_names_the_operation_that_is_wrong() {
     let graph = Refusing::new();
     let change = |operation: Value| {

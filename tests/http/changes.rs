@@ -178,7 +178,7 @@ fn what_cannot_be_meant_is_refused() {
     }
     let limited = server.get(&format!("{CHANGES}?limit=5")).header("Accept", "text/event-stream");
     assert_eq!(limited.send().problem(400, "malformed")["at"], "limit");
-    server.delete("/v1/graphs/g").send().expect(200);
+    server.delete("/v1/graphs/g").header("If-Match", "*").send().expect(200);
     for accept in ["application/json", "application/x-ndjson", "text/event-stream"] {
         for graph in ["g", "none"] {
             let request =
@@ -407,7 +407,7 @@ fn a_tail_ends_with_the_deletion_of_its_graph() {
     server.put_job("a", &[], &[]);
     let mut tail = Tail::open(server.get(CHANGES), None);
     assert_eq!(tail.event().0, 1);
-    server.delete("/v1/graphs/g").send().expect(200);
+    server.delete("/v1/graphs/g").header("If-Match", "*").send().expect(200);
     let (version, data) = tail.event();
     assert!(version == 2 && data.contains(r#""facts":[{"fact":"graph_deleted"}]"#), "{data}");
     assert_eq!(tail.next(), None);

@@ -21,7 +21,10 @@ fn every_operation_can_be_sent_in_one_changeset() {
         {"op": "delete_job", "name": "c"},
         {"op": "delete_dataset", "name": "e"},
     ]));
-    assert_eq!(changed.expect(201).json(), json!({"graph": "g", "version": 1, "changed": true}));
+    assert_eq!(
+        changed.expect(201).json(),
+        json!({"graph": "g", "version": 1, "changed": true, "etag": "\"1\""})
+    );
     let jobs = server.get("/v1/graphs/g/jobs").send().expect(200).json();
     let a =
         json!({"name": "a", "inputs": [], "outputs": [], "spec": {"k": 1, "l": 2}, "version": 1});
@@ -71,7 +74,7 @@ fn an_empty_changeset_changes_nothing() {
     let server = Server::with_graph();
     assert_eq!(
         server.change(&json!([])).expect(200).json(),
-        json!({"graph": "g", "version": 0, "changed": false})
+        json!({"graph": "g", "version": 0, "changed": false, "etag": "\"0\""})
     );
 }
 
@@ -85,12 +88,14 @@ fn a_dry_run_says_what_would_be_and_writes_nothing() {
         server.post(&path).json(&json!({"operations": operations})).send()
     };
     let put = json!([{"op": "put_job", "name": "b", "inputs": ["y"], "outputs": []}]);
-    let would = json!({"graph": "g", "version": 1, "changed": true, "dry_run": true});
+    let would =
+        json!({"graph": "g", "version": 1, "changed": true, "etag": "\"1\"", "dry_run": true});
     for query in ["dry_run=true", "dry_run"] {
         assert_eq!(dry(put.clone(), query).expect(200).json(), would);
     }
     let same = json!([{"op": "put_job", "name": "a", "inputs": ["x"], "outputs": ["y"]}]);
-    let would = json!({"graph": "g", "version": 1, "changed": false, "dry_run": true});
+    let would =
+        json!({"graph": "g", "version": 1, "changed": false, "etag": "\"1\"", "dry_run": true});
     assert_eq!(dry(same, "dry_run=true").expect(200).json(), would);
     let cycle = json!([{"op": "put_job", "name": "b", "inputs": ["y"], "outputs": ["x"]}]);
     assert_eq!(dry(cycle, "dry_run=true").problem(409, "cycle")["version"], 1);

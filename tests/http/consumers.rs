@@ -86,7 +86,7 @@ fn nobody_has_read_what_is_not_there() {
 fn a_graph_that_is_not_there_has_no_consumers() {
     let server = with_jobs(1);
     acknowledge(&server, "a", 1).expect(201);
-    server.delete("/v1/graphs/g").send().expect(200);
+    server.delete("/v1/graphs/g").header("If-Match", "*").send().expect(200);
     for graph in ["g", "none"] {
         let path = format!("/v1/graphs/{graph}/consumers");
         server.get(&path).send().problem(404, "graph_not_found");

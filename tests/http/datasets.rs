@@ -18,7 +18,7 @@ fn a_dataset_is_implied_by_jobs_and_declared_by_clients() {
     let body = json!({"metadata": {"owner": "finance"}});
     // It was there already, so nothing is created.
     let put = server.put("/v1/graphs/g/datasets/d").json(&body).send().expect(200);
-    assert_eq!(put.json(), json!({"graph": "g", "version": 4, "changed": true}));
+    assert_eq!(put.json(), json!({"graph": "g", "version": 4, "changed": true, "etag": "\"4\""}));
     let read = server.get("/v1/graphs/g/datasets/d").send().expect(200);
     assert_eq!(read.json()["metadata"], body["metadata"]);
     assert_eq!(read.json()["declared"], true);

@@ -9,9 +9,12 @@ fn creating_a_graph_answers_201_and_then_200() {
     let server = Server::start();
     let first = server.put("/v1/graphs/g").send().expect(201);
     assert_eq!(first.header("fencepost-version"), Some("0"));
-    assert_eq!(first.json(), json!({"graph": "g", "version": 0, "changed": true}));
+    assert_eq!(first.json(), json!({"graph": "g", "version": 0, "changed": true, "etag": "\"0\""}));
     let second = server.put("/v1/graphs/g").json(&json!({})).send().expect(200);
-    assert_eq!(second.json(), json!({"graph": "g", "version": 0, "changed": false}));
+    assert_eq!(
+        second.json(),
+        json!({"graph": "g", "version": 0, "changed": false, "etag": "\"0\""})
+    );
 }
 
 #[test]
@@ -61,8 +64,9 @@ fn what_is_not_there_answers_404_graph_not_found_on_every_route() {
 fn a_deleted_graph_is_gone_and_created_again_continues_its_versions() {
     let server = Server::with_graph();
     server.put_job("a", &[], &["x"]);
-    let deleted = server.delete("/v1/graphs/g").send().expect(200);
-    assert_eq!(deleted.json(), json!({"graph": "g", "version": 2, "changed": true}));
+    let deleted = server.delete("/v1/graphs/g").header("If-Match", "\"1\"").send().expect(200);
+    let written = json!({"graph": "g", "version": 2, "changed": true, "etag": null});
+    assert_eq!(deleted.json(), written);
     server.get("/v1/graphs/g").send().problem(404, "graph_not_found");
     server.delete("/v1/graphs/g").send().problem(404, "graph_not_found");
     server
@@ -87,7 +91,7 @@ fn graphs_are_independent_of_each_other() {
     // What would be a cycle and a second producer in one graph.
     let job = json!({"inputs": ["y"], "outputs": ["x", "z"]});
     server.put("/v1/graphs/h/jobs/b").json(&job).send().expect(201);
-    server.delete("/v1/graphs/h").send().expect(200);
+    server.delete("/v1/graphs/h").header("If-Match", "*").send().expect(200);
     assert_eq!(server.get("/v1/graphs/g").send().json()["jobs"], 1);
 }
 

@@ -50,20 +50,21 @@ fn the_same_key_gives_the_same_answer_and_writes_once() {
 #[test]
 fn a_key_on_creating_and_deleting_a_graph_survives_both() {
     let server = Server::start();
-    let (create, delete) = (server.put("/v1/graphs/g"), server.delete("/v1/graphs/g"));
+    let create = server.put("/v1/graphs/g");
+    let delete = server.delete("/v1/graphs/g").header("If-Match", "*");
     assert_eq!(
         sent_twice(&create, "create"),
-        (201, json!({"graph": "g", "version": 0, "changed": true}))
+        (201, json!({"graph": "g", "version": 0, "changed": true, "etag": "\"0\""}))
     );
     server.put_job("a", &[], &[]);
     // It was there: that is what is kept, not that it was created.
     assert_eq!(
         sent_twice(&create, "create again"),
-        (200, json!({"graph": "g", "version": 1, "changed": false}))
+        (200, json!({"graph": "g", "version": 1, "changed": false, "etag": "\"1\""}))
     );
     assert_eq!(
         sent_twice(&delete, "delete"),
-        (200, json!({"graph": "g", "version": 2, "changed": true}))
+        (200, json!({"graph": "g", "version": 2, "changed": true, "etag": null}))
     );
     server.get("/v1/graphs/g").send().problem(404, "graph_not_found");
     // Answered from what is kept, and not created anew.
@@ -71,7 +72,7 @@ fn a_key_on_creating_and_deleting_a_graph_survives_both() {
     server.get("/v1/graphs/g").send().problem(404, "graph_not_found");
     assert_eq!(
         sent_twice(&create, "re-create"),
-        (201, json!({"graph": "g", "version": 2, "changed": true}))
+        (201, json!({"graph": "g", "version": 2, "changed": true, "etag": "\"2\""}))
     );
     // The deletion's answer too, and the graph that came after stays.
     assert_eq!(sent_twice(&delete, "delete").1["version"], 2);
@@ -140,7 +141,7 @@ fn a_write_that_changes_nothing_keeps_its_answer_too() {
     let server = Server::with_graph();
     let empty = server.post("/v1/graphs/g/changesets").json(&json!({"operations": []}));
     let empty = empty.header("Idempotency-Key", "k");
-    let nothing = json!({"graph": "g", "version": 0, "changed": false});
+    let nothing = json!({"graph": "g", "version": 0, "changed": false, "etag": "\"0\""});
     assert_eq!(empty.clone().send().expect(200).json(), nothing);
     server.put_job("a", &[], &[]);
     assert_eq!(empty.send().expect(200).json(), nothing);
@@ -191,5 +192,5 @@ fn answers_are_kept_across_a_restart() {
         .header("Idempotency-Key", "k")
         .send()
         .expect(201);
-    assert_eq!(again.json(), json!({"graph": "g", "version": 1, "changed": true}));
+    assert_eq!(again.json(), json!({"graph": "g", "version": 1, "changed": true, "etag": "\"1\""}));
 }

@@ -9,7 +9,7 @@ fn a_job_is_created_with_201_and_replaced_with_200() {
     let server = Server::with_graph();
     let job = json!({"inputs": ["y", "x", "y"], "outputs": ["z"], "spec": {"b": 1, "a": [true]}});
     let put = server.put("/v1/graphs/g/jobs/a").json(&job).send().expect(201);
-    assert_eq!(put.json(), json!({"graph": "g", "version": 1, "changed": true}));
+    assert_eq!(put.json(), json!({"graph": "g", "version": 1, "changed": true, "etag": "\"1\""}));
     let read = server.get("/v1/graphs/g/jobs/a").send().expect(200);
     let expected =
         r#"{"name":"a","inputs":["x","y"],"outputs":["z"],"spec":{"a":[true],"b":1},"version":1}"#;
@@ -33,7 +33,7 @@ fn a_job_that_was_read_can_be_put_back_and_changes_nothing() {
     let read = server.get("/v1/graphs/g/jobs/a").send().expect(200);
     let put =
         server.put("/v1/graphs/g/jobs/a").body("application/json", read.body).send().expect(200);
-    assert_eq!(put.json(), json!({"graph": "g", "version": 1, "changed": false}));
+    assert_eq!(put.json(), json!({"graph": "g", "version": 1, "changed": false, "etag": "\"1\""}));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_merge_patch_changes_what_it_names() {
     server.get("/v1/graphs/g/datasets/x").send().problem(404, "dataset_not_found");
 
     let unchanged = server.patch("/v1/graphs/g/jobs/a").json(&json!({})).send().expect(200).json();
-    assert_eq!(unchanged, json!({"graph": "g", "version": 2, "changed": false}));
+    assert_eq!(unchanged, json!({"graph": "g", "version": 2, "changed": false, "etag": "\"2\""}));
     let problem =
         server.patch("/v1/graphs/g/jobs/b").json(&json!({})).send().problem(404, "job_not_found");
     assert_eq!(problem["name"], "b");
@@ -103,7 +103,8 @@ fn deleting_a_job_takes_its_edges_and_implied_datasets_with_it() {
     server.put("/v1/graphs/g/datasets/declared").send().expect(201);
     server.put_job("a", &["declared", "x"], &["y"]);
     let deleted = server.delete("/v1/graphs/g/jobs/a").send().expect(200);
-    assert_eq!(deleted.json(), json!({"graph": "g", "version": 3, "changed": true}));
+    let written = json!({"graph": "g", "version": 3, "changed": true, "etag": null});
+    assert_eq!(deleted.json(), written);
     let counts = json!({"graph": "g", "version": 3, "jobs": 0, "datasets": 1, "edges": 0});
     assert_eq!(server.get("/v1/graphs/g").send().json(), counts);
     let problem = server.delete("/v1/graphs/g/jobs/a").send().problem(404, "job_not_found");

@@ -44,14 +44,16 @@ fn unknown_paths_answer_a_problem() {
 #[test]
 fn requests_that_are_none_never_give_a_foreign_page() {
     let server = Server::start();
-    let close = "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let close = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     for request in [format!("CONNECT a:1 {close}"), format!("FOO / {close}")] {
         let problem = send_raw(server.address, request.as_bytes()).problem(400, "malformed");
         assert_eq!(problem["at"], "request");
     }
     let long = format!("GET /{} {close}", "a".repeat(100_000));
-    let heads =
-        format!("GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "a".repeat(2_000_000));
+    let heads = format!(
+        "GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n",
+        "a".repeat(2_000_000)
+    );
     for request in [
         "GARBAGE\r\n\r\n",
         "GET livez HTTP/1.1\r\n\r\n",
@@ -150,9 +152,9 @@ fn a_body_that_was_cut_off_is_not_taken_for_a_shorter_one() {
 #[test]
 fn one_connection_carries_many_requests() {
     let server = Server::with_graph();
-    let request = "GET /v1/graphs/g HTTP/1.1\r\nHost: x\r\n\r\n";
-    let refused = "DELETE /v1/graphs/g HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\n{}";
-    let last = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = "GET /v1/graphs/g HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let refused = "DELETE /v1/graphs/g HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\n{}";
+    let last = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answers = send_raw(server.address, [request, refused, request, last].concat().as_bytes());
     let text = format!("HTTP/1.1 {} {}", answers.status, answers.text());
     let statuses: Vec<&str> = text.split("HTTP/1.1 ").skip(1).map(|rest| &rest[..3]).collect();

@@ -36,7 +36,7 @@ fn a_snapshot_replays_to_the_graph_that_the_service_has() {
     let snapshot = server.get(SNAPSHOT).send().expect(200);
     assert_eq!(state_of(&snapshot), server.state());
     assert_eq!(server.get(SNAPSHOT).send().body, snapshot.body);
-    server.delete("/v1/graphs/g").send().expect(200);
+    server.delete("/v1/graphs/g").header("If-Match", "*").send().expect(200);
     server.get(SNAPSHOT).send().problem(404, "graph_not_found");
 }
 

@@ -88,7 +88,7 @@ fn a_write_deletes_no_key_however_many_are_old() {
         // One of them is used anew: in its place.
         assert_eq!(
             ask(&node, "old-7", "d-0"),
-            Ok(Accepted { version: 3, changed: false, created: false })
+            Ok(Accepted { version: 3, changed: false, created: false, subject_version: Some(3) })
         );
         assert_eq!(keys(&site, "old-"), 40_000);
         audit(&site);
@@ -223,7 +223,8 @@ fn the_databases_clock_says_how_old_a_key_is_and_when_a_change_was_committed() {
     put_clock_ahead(&site, 25);
     let (node, store) = (site.node(), site.store());
     // A day later it is judged anew, and deleted.
-    let again = Ok(Accepted { version: 1, changed: false, created: false });
+    let again =
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) });
     assert_eq!(ask(&node, "k", "d"), again);
     insert_keys(&site, GRAPH, "young-", 3, 0);
     let purged = store.purge_answers(0, 10).unwrap();

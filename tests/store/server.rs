@@ -206,7 +206,8 @@ fn a_lost_commit_that_only_kept_an_answer_is_told_as_what_became_of_it() {
     let ask = |key: &str| {
         node.write_and_wait(&name(GRAPH), keyed(changeset([put_dataset("first")]), key, "f"))
     };
-    let unchanged = Ok(Accepted { version: 1, changed: false, created: false });
+    let unchanged =
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) });
     assert_eq!(ask("a"), unchanged);
 
     proxy.cut(Cut::Answer);

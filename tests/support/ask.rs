@@ -57,8 +57,9 @@ pub fn remove(side: Side, job: &str, dataset: &str) -> Operation {
     Operation::RemoveEdge { side, job: name(job), dataset: name(dataset) }
 }
 
+/// Whatever it holds.
 pub fn delete_graph() -> Write {
-    Command::DeleteGraph { if_version: None }.into()
+    Command::DeleteGraph { precondition: Some(Precondition::Exists) }.into()
 }
 
 pub fn changeset(operations: impl IntoIterator<Item = Operation>) -> Write {
@@ -67,7 +68,7 @@ pub fn changeset(operations: impl IntoIterator<Item = Operation>) -> Write {
 
 pub fn conditional(operation: Operation, precondition: Precondition) -> Write {
     let steps = vec![Step { operation, precondition: Some(precondition) }];
-    Command::Changeset(Changeset { if_version: None, steps }).into()
+    Command::Changeset(Changeset { precondition: None, steps }).into()
 }
 
 pub fn dry_run(operations: impl IntoIterator<Item = Operation>) -> Write {

@@ -27,7 +27,7 @@ pub fn check(method: &str, raw_path: &[u8], answer: &Answer) {
     else {
         // 415: a form that names another method, which Rocket takes for the request's own.
         assert!(
-            [400, 404, 405, 415].contains(&answer.status),
+            [400, 403, 404, 405, 415].contains(&answer.status),
             "{method} {segments:?} is no route, and answered {answer:?}"
         );
         return;

@@ -52,10 +52,15 @@ impl Requests {
         write
     }
 
-    /// The graph itself is to be deleted, sometimes only at its version.
+    /// The graph itself is to be deleted, sometimes only at its version, and sometimes without the
+    /// precondition that this takes.
     pub fn deletion(&mut self) -> Write {
-        let if_version = (self.choices.below(2) == 0).then(|| self.version());
-        let write = Write::from(Command::DeleteGraph { if_version });
+        let precondition = match self.choices.below(4) {
+            0 | 1 => Some(Precondition::Version(self.version())),
+            2 => Some(Precondition::Exists),
+            _ => None,
+        };
+        let write = Write::from(Command::DeleteGraph { precondition });
         self.expect(&write);
         write
     }
@@ -74,9 +79,13 @@ impl Requests {
     }
 
     fn changeset(&mut self) -> Command {
-        let if_version = (self.choices.below(10) == 0).then(|| self.version());
+        let precondition = match self.choices.below(20) {
+            0 => Some(Precondition::Version(self.version())),
+            1 => Some(Precondition::OneOf(vec![self.version(), self.version()])),
+            _ => None,
+        };
         let steps = (0..=self.choices.below(2)).map(|_| self.step()).collect();
-        Command::Changeset(Changeset { if_version, steps })
+        Command::Changeset(Changeset { precondition, steps })
     }
 
     fn step(&mut self) -> Step {

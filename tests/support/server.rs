@@ -45,8 +45,11 @@ impl Server {
     /// With the database that `directory` was begun with.
     pub fn start_in(directory: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let url = std::fs::read_to_string(directory.path().join(URL_FILE)).unwrap();
+        let address: &[&str] =
+            if arguments.contains(&"--address") { &[] } else { &["--address", "127.0.0.1:0"] };
         let mut child = Command::new(env!("CARGO_BIN_EXE_fencepost"))
-            .args(["serve", "--address", "127.0.0.1:0"])
+            .arg("serve")
+            .args(address)
             .args(arguments)
             .env("FENCEPOST_DATABASE_URL", url)
             .envs(environment.iter().copied())
@@ -182,7 +185,7 @@ pub struct Request {
     address: SocketAddr,
     method: String,
     path: Vec<u8>,
-    headers: Vec<(String, String)>,
+    headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
 }
 
@@ -192,7 +195,12 @@ impl Request {
         Self { address, method, path, headers: Vec::new(), body: Vec::new() }
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Self {
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.header_bytes(name, value.as_bytes())
+    }
+
+    /// A value that need not be text.
+    pub fn header_bytes(mut self, name: &str, value: &[u8]) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -240,14 +248,17 @@ impl Request {
         let mut head = self.method.clone().into_bytes();
         head.push(b' ');
         head.extend(&self.path);
-        head.extend(b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        head.extend(b" HTTP/1.1\r\nConnection: close\r\n");
         let told =
             |name: &str| self.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
+        if !told("host") {
+            head.extend(b"Host: localhost\r\n");
+        }
         if !self.body.is_empty() && !told("transfer-encoding") && !told("content-length") {
             head.extend(format!("Content-Length: {}\r\n", self.body.len()).bytes());
         }
         for (name, value) in &self.headers {
-            head.extend(format!("{name}: {value}\r\n").bytes());
+            head.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
         }
         head.extend(b"\r\n");
         stream.write_all(&head).unwrap();

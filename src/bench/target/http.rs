@@ -20,9 +20,10 @@ use super::{Completion, Connection, PlanAnswer, Target};
 use crate::address::{self, Address};
 use crate::bench::BenchError;
 use crate::bench::request::{Outcome, Request};
-use crate::bench::verbatim::{Verbatim, read_object};
+use crate::bench::verbatim::Verbatim;
 use crate::design::{Accepted, Service};
 use crate::graph::{CanonicalJson, JobSpecification, JobWire, Name, Operation, Side, Step};
+use crate::object::{objects_both_ways, objects_only};
 
 /// The longest answer that is read, in bytes: a plan of a million jobs with long names.
 const ANSWER_BYTES: u64 = 4 << 30;
@@ -221,10 +222,12 @@ impl Connection for HttpConnection {
 
     fn first_jobs(&mut self, limit: usize) -> Result<Vec<JobSpecification>, String> {
         #[derive(Deserialize)]
+        #[serde(remote = "Self")]
         struct Page {
             items: Vec<JobWire>,
             next_cursor: Option<String>,
         }
+        objects_only!(Page);
         let mut jobs = Vec::new();
         let mut cursor = String::new();
         while jobs.len() < limit {
@@ -407,23 +410,33 @@ fn understand(request: &Request, raw: &Raw) -> Outcome {
 
 fn accepted(raw: &Raw) -> Option<Outcome> {
     #[derive(Deserialize)]
+    #[serde(remote = "Self")]
     struct Written {
         version: u64,
         changed: bool,
+        etag: Option<String>,
     }
-    let Written { version, changed } = read_object(&raw.body)?;
+    objects_only!(Written);
+    let Written { version, changed, etag } = serde_json::from_slice(&raw.body).ok()?;
     (raw.version == Some(version)).then_some(())?;
-    Some(Outcome::Accepted(Accepted { version, changed, created: raw.status == 201 }))
+    let subject_version = match etag {
+        Some(tag) => Some(tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()?),
+        None => None,
+    };
+    let created = raw.status == 201;
+    Some(Outcome::Accepted(Accepted { version, changed, created, subject_version }))
 }
 
 fn answered(request: &Request, raw: &Raw) -> Option<Outcome> {
     // Only what is recorded is kept, as it came.
     #[derive(Deserialize, Serialize)]
+    #[serde(remote = "Self")]
     struct Digest<'b> {
         #[serde(borrow)]
         digest: &'b RawValue,
     }
     #[derive(Deserialize, Serialize)]
+    #[serde(remote = "Self")]
     struct Counts<'b> {
         #[serde(borrow)]
         datasets: &'b RawValue,
@@ -432,19 +445,22 @@ fn answered(request: &Request, raw: &Raw) -> Option<Outcome> {
         #[serde(borrow)]
         jobs: &'b RawValue,
     }
+    objects_both_ways!(Digest<'b>, Counts<'b>);
     let answer = match request {
         Request::Plan(_) => {
             // The jobs of a large plan are counted and not kept.
             #[derive(Deserialize)]
+            #[serde(remote = "Self")]
             struct Plan {
                 jobs: Vec<IgnoredAny>,
                 digest: String,
             }
-            let Plan { jobs, digest } = read_object(&raw.body)?;
+            objects_only!(Plan);
+            let Plan { jobs, digest } = serde_json::from_slice(&raw.body).ok()?;
             Verbatim::of(&PlanAnswer { digest, jobs: jobs.len() })
         }
-        Request::Digest => Verbatim::of(&read_object::<Digest<'_>>(&raw.body)?),
-        Request::Graph => Verbatim::of(&read_object::<Counts<'_>>(&raw.body)?),
+        Request::Digest => Verbatim::of(&serde_json::from_slice::<Digest<'_>>(&raw.body).ok()?),
+        Request::Graph => Verbatim::of(&serde_json::from_slice::<Counts<'_>>(&raw.body).ok()?),
         _ => Verbatim::parse(&raw.body)?,
     };
     Some(Outcome::Answered { version: Some(raw.version?), answer })

@@ -124,16 +124,35 @@ fn members(kind: Kind) -> Vec<Member> {
         Kind::PreconditionFailed => decided_in(vec![
             (
                 "expected",
-                json!({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}, {"const": "*"}], "description": "The version asked for; null: that it be absent; `*`: that it be there."}),
+                json!({
+                    "anyOf": [
+                        {"type": "integer", "minimum": 0},
+                        {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                        {"type": "null"},
+                        {"const": "*"},
+                    ],
+                    "description": "The version asked for; a list: one of these, where tags that \
+                        stand for no version are left out; null: that it be absent; `*`: that it \
+                        be there.",
+                }),
                 true,
             ),
             ("actual", or_null(), true),
             ("operation", operation(), false),
         ]),
+        Kind::PreconditionRequired => decided_in(vec![(
+            "actual",
+            json!({
+                "type": "integer", "minimum": 0,
+                "description": "The graph's version: in quotes, its ETag.",
+            }),
+            true,
+        )]),
         Kind::TooLarge => decided_or_not(vec![("limit", number(), true)]),
         Kind::InvalidName => vec![("at", at(), true)],
         Kind::VersionNotReached => decided_in(vec![]),
-        Kind::IdempotencyKeyReused
+        Kind::Forbidden
+        | Kind::IdempotencyKeyReused
         | Kind::Internal
         | Kind::Contended
         | Kind::LockUnavailable

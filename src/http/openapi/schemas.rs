@@ -223,12 +223,18 @@ fn answers() -> Value {
             json!({"graph": to("Name"), "version": to("Version"), "digest": to("Sha256")}),
         ),
         "Written": with_example(
-            object("What came of a write.", &["graph", "version", "changed"], json!({
+            object("What came of a write.", &["graph", "version", "changed", "etag"], json!({
                 "graph": to("Name"), "version": to("Version"),
                 "changed": {"type": "boolean", "description": "Whether it changed anything; if not, there is no new version."},
+                "etag": {
+                    "type": ["string", "null"],
+                    "description": "The ETag, quotes included, that `If-Match` needs in a next write \
+                        of the same: of the job, where a job or an edge of it was written; else of \
+                        the graph. null: it is gone.",
+                },
                 "dry_run": {"type": "boolean", "const": true, "description": "Only judged: what it would change."},
             })),
-            json!({"graph": "main", "version": 7, "changed": true}),
+            json!({"graph": "main", "version": 7, "changed": true, "etag": "\"7\""}),
         ),
         "PlanRequest": with_example(
             at_least_one_target(object("What to plan for: at least one dataset or job.", &[], json!({

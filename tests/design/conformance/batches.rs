@@ -50,7 +50,15 @@ pub fn writes_in_line_are_served_together_each_with_its_own_verdict(fixture: &im
     let writes = (0..100).map(|n| changeset([put_job(&format!("job-{n}"), &["d"], &[])])).collect();
     let verdicts = served_together(fixture, &node, writes);
     for (n, verdict) in verdicts.into_iter().enumerate() {
-        assert_eq!(verdict, Ok(Accepted { version: n as u64 + 2, changed: true, created: true }));
+        assert_eq!(
+            verdict,
+            Ok(Accepted {
+                version: n as u64 + 2,
+                changed: true,
+                created: true,
+                subject_version: Some(n as u64 + 2)
+            })
+        );
     }
     let audit = audit(fixture.site());
     assert_eq!(audit.version, 101);
@@ -203,8 +211,8 @@ fn kinds_of(batches: &[Vec<Write>], verdicts: &[Vec<Verdict>]) -> BTreeSet<&'sta
 
 fn kind_of(write: &Write, verdict: &Verdict) -> &'static str {
     let is_conditional = match &write.command {
-        Command::Changeset(Changeset { if_version, steps }) => {
-            if_version.is_some() || steps.iter().any(|step| step.precondition.is_some())
+        Command::Changeset(Changeset { precondition, steps }) => {
+            precondition.is_some() || steps.iter().any(|step| step.precondition.is_some())
         }
         Command::DeleteGraph { .. } => false,
     };
@@ -223,6 +231,7 @@ fn kind_of(write: &Write, verdict: &Verdict) -> &'static str {
                 "precondition of the whole failed"
             }
             Rejection::PreconditionFailed { .. } => "precondition of a step failed",
+            Rejection::PreconditionRequired { .. } => "precondition required",
             Rejection::JobNotFound { .. } => "job not found",
             Rejection::DatasetNotFound { .. } => "dataset not found",
             Rejection::EdgeNotFound { .. } => "edge not found",
@@ -386,7 +395,10 @@ pub fn a_frozen_graph_takes_reads_and_no_writes(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     let first = keyed(changeset([put_dataset("d")]), "key", "f");
     let told = node.write_and_wait(&name(GRAPH), first.clone());
-    assert_eq!(told, Ok(Accepted { version: 1, changed: true, created: true }));
+    assert_eq!(
+        told,
+        Ok(Accepted { version: 1, changed: true, created: true, subject_version: Some(1) })
+    );
     let store = fixture.site().store();
     let head = store.freeze(&name(GRAPH), Some("elsewhere")).unwrap().unwrap();
     assert_eq!(head.version, 1);
@@ -408,7 +420,11 @@ pub fn a_frozen_graph_takes_reads_and_no_writes(fixture: &impl Fixture) {
     }
     assert_eq!(audit(fixture.site()).version, 1);
     let created = node.create_graph_and_wait(&name(GRAPH));
-    assert_eq!(created, Ok(Accepted { version: 1, changed: false, created: false }), "it is there");
+    assert_eq!(
+        created,
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) }),
+        "it is there"
+    );
     assert_eq!(write(&node, [put_dataset("e")]), frozen);
     store.thaw(&name(GRAPH)).unwrap();
     assert_eq!(accepted(&node, [put_dataset("e")]), 2);

@@ -31,14 +31,20 @@ pub fn one_bad_step_rejects_the_whole(fixture: &impl Fixture) {
 pub fn existence_is_judged_step_by_step(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     let verdict = write(&node, [put_job("j", &["x"], &[]), delete_job("j")]);
-    assert_eq!(verdict, Ok(Accepted { version: 0, changed: false, created: false }));
+    assert_eq!(
+        verdict,
+        Ok(Accepted { version: 0, changed: false, created: false, subject_version: Some(0) })
+    );
     let (rejection, _) = rejected(&node, [delete_job("j"), put_job("j", &[], &[])]);
     assert_eq!(rejection, Rejection::JobNotFound { name: name("j"), operation: 0 });
 }
 
 pub fn a_changeset_without_steps_changes_nothing(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
-    assert_eq!(write(&node, []), Ok(Accepted { version: 0, changed: false, created: false }));
+    assert_eq!(
+        write(&node, []),
+        Ok(Accepted { version: 0, changed: false, created: false, subject_version: Some(0) })
+    );
 }
 
 pub fn a_dry_run_judges_and_changes_nothing(fixture: &impl Fixture) {
@@ -48,11 +54,11 @@ pub fn a_dry_run_judges_and_changes_nothing(fixture: &impl Fixture) {
     let ask = |operations| node.write_and_wait(&name(GRAPH), dry_run(operations));
     assert_eq!(
         ask(vec![put_dataset("d")]),
-        Ok(Accepted { version: 1, changed: true, created: true })
+        Ok(Accepted { version: 1, changed: true, created: true, subject_version: Some(1) })
     );
     assert_eq!(
         ask(vec![put_job("a", &["x"], &["y"])]),
-        Ok(Accepted { version: 1, changed: false, created: false })
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) })
     );
     let (rejection, version) = rejection_of(ask(vec![put_job("b", &["y"], &["x"])]));
     assert!(matches!(rejection, Rejection::Cycle { .. }) && version == 1, "{rejection:?}");

@@ -9,7 +9,10 @@ use crate::support::cluster::{GRAPH, name};
 pub fn a_new_graph_is_empty_at_version_0(fixture: &impl Fixture) {
     let node = fixture.node();
     let verdict = node.create_graph_and_wait(&name(GRAPH));
-    assert_eq!(verdict, Ok(Accepted { version: 0, changed: true, created: true }));
+    assert_eq!(
+        verdict,
+        Ok(Accepted { version: 0, changed: true, created: true, subject_version: Some(0) })
+    );
     let image = node.read_and_wait(&name(GRAPH)).unwrap();
     assert_eq!(
         (image.key.version, image.graph.job_count(), image.graph.dataset_count()),
@@ -21,7 +24,10 @@ pub fn creating_a_graph_that_is_there_changes_nothing(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     accepted(&node, [put_dataset("d")]);
     let verdict = node.create_graph_and_wait(&name(GRAPH));
-    assert_eq!(verdict, Ok(Accepted { version: 1, changed: false, created: false }));
+    assert_eq!(
+        verdict,
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) })
+    );
 }
 
 pub fn an_unknown_graph_answers_not_found_and_is_not_remembered(fixture: &impl Fixture) {
@@ -41,7 +47,10 @@ pub fn a_graph_created_again_continues_its_versions(fixture: &impl Fixture) {
     accepted(&node, [put_job("j", &["x"], &["y"])]);
     node.write_and_wait(&name(GRAPH), delete_graph()).unwrap();
     let again = node.create_graph_and_wait(&name(GRAPH));
-    assert_eq!(again, Ok(Accepted { version: 2, changed: true, created: true }));
+    assert_eq!(
+        again,
+        Ok(Accepted { version: 2, changed: true, created: true, subject_version: Some(2) })
+    );
     assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().graph.job_count(), 0);
     assert_eq!(accepted(&node, [put_dataset("d")]), 3);
     crate::support::storm::audit(fixture.site());
@@ -70,5 +79,8 @@ pub fn no_rule_spans_two_graphs(fixture: &impl Fixture) {
         &other,
         crate::support::ask::changeset([put_job("b", &["y"], &["x"]), put_job("c", &[], &["y"])]),
     );
-    assert_eq!(verdict, Ok(Accepted { version: 1, changed: true, created: true }));
+    assert_eq!(
+        verdict,
+        Ok(Accepted { version: 1, changed: true, created: true, subject_version: Some(1) })
+    );
 }

@@ -36,7 +36,7 @@ pub fn metadata_is_replaced_and_equal_metadata_changes_nothing(fixture: &impl Fi
     accepted(&node, [put(r#"{"a":1}"#)]);
     assert_eq!(
         write(&node, [put(r#"{ "a": 1 }"#)]),
-        Ok(Accepted { version: 1, changed: false, created: false })
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) })
     );
     assert_eq!(accepted(&node, [put("{}")]), 2);
     let image = fixture.node().read_and_wait(&name(GRAPH)).unwrap();

@@ -41,7 +41,10 @@ pub fn a_deleted_graph_is_not_found_and_its_versions_go_on(fixture: &impl Fixtur
     accepted(&node, [put_job("j", &["x"], &["y"])]);
     other.read_and_wait(&name(GRAPH)).unwrap();
     let verdict = node.write_and_wait(&name(GRAPH), delete_graph());
-    assert_eq!(verdict, Ok(Accepted { version: 2, changed: true, created: false }));
+    assert_eq!(
+        verdict,
+        Ok(Accepted { version: 2, changed: true, created: false, subject_version: None })
+    );
     let not_found = Refusal::GraphNotFound { graph: name(GRAPH) };
     for node in [&node, &other, &fixture.node()] {
         assert_eq!(node.read_and_wait(&name(GRAPH)).err(), Some(not_found.clone()));

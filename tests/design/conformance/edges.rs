@@ -21,7 +21,10 @@ pub fn an_edge_is_added_once_and_removed_once(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     accepted(&node, [put_job("j", &[], &[]), put_dataset("d")]);
     let verdict = write(&node, [add(Side::Input, "j", "d")]);
-    assert_eq!(verdict, Ok(Accepted { version: 2, changed: true, created: true }));
+    assert_eq!(
+        verdict,
+        Ok(Accepted { version: 2, changed: true, created: true, subject_version: Some(2) })
+    );
     let (rejection, _) = rejected(&node, [add(Side::Input, "j", "d")]);
     assert_eq!(
         rejection,

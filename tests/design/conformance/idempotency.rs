@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use fencepost::design::{Accepted, IdempotencyKey, Refusal, Service, Verdict};
+use fencepost::design::{Accepted, IdempotencyKey, Refusal, Service, Subject, Verdict, Write};
 
 use super::Fixture;
 use crate::support::ask::{
@@ -19,7 +19,10 @@ pub fn the_same_key_gives_the_same_answer_and_is_done_once(fixture: &impl Fixtur
     let (node, other) = (fixture.node_with_graph(), fixture.node());
     let request = || keyed(changeset([put_job("j", &["x"], &[])]), "k", "f");
     let first = ask(&node, request());
-    assert_eq!(first, Ok(Accepted { version: 1, changed: true, created: true }));
+    assert_eq!(
+        first,
+        Ok(Accepted { version: 1, changed: true, created: true, subject_version: Some(1) })
+    );
     write(&node, [delete_job("j")]).unwrap();
     assert_eq!(ask(&other, request()), first);
     assert_eq!(ask(&node, request()), first);
@@ -48,7 +51,8 @@ pub fn a_write_that_changes_nothing_is_kept_too(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     write(&node, [put_dataset("d")]).unwrap();
     let request = || keyed(changeset([put_dataset("d")]), "k", "f");
-    let unchanged = Ok(Accepted { version: 1, changed: false, created: false });
+    let unchanged =
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) });
     assert_eq!(ask(&node, request()), unchanged);
     write(&node, [crate::support::ask::delete_dataset("d")]).unwrap();
     assert_eq!(ask(&fixture.node(), request()), unchanged);
@@ -72,7 +76,7 @@ pub fn an_answer_is_kept_for_a_day(fixture: &impl Fixture) {
     let again = ask(&node, request("old"));
     assert_eq!(
         again,
-        Ok(Accepted { version: 1, changed: false, created: false }),
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) }),
         "judged anew after a day"
     );
     // And what was answered then is what is kept from then on.
@@ -81,12 +85,33 @@ pub fn an_answer_is_kept_for_a_day(fixture: &impl Fixture) {
     assert_eq!(ask(&node, request("new")).unwrap().version, 1);
 }
 
+/// As versions of this program kept it that did not tell a subject's version.
+pub fn an_answer_that_was_kept_without_the_version_of_its_subject_is_given(fixture: &impl Fixture) {
+    let node = fixture.node_with_graph();
+    let request = || Write {
+        subject: Subject::Job(name("j")),
+        ..keyed(changeset([put_job("j", &[], &[])]), "k", "f")
+    };
+    let first = ask(&node, request());
+    assert_eq!(first.as_ref().unwrap().subject_version, Some(1));
+    fixture.site().run_sql(
+        r#"UPDATE idempotency_keys SET answer = '{"version":1,"changed":true,"created":true}'"#,
+    );
+    assert_eq!(ask(&fixture.node(), request()), first);
+}
+
 pub fn a_dry_run_neither_keeps_nor_uses_a_key(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     let dry = || keyed(dry_run([put_dataset("d")]), "k", "f");
-    assert_eq!(ask(&node, dry()), Ok(Accepted { version: 0, changed: true, created: true }));
+    assert_eq!(
+        ask(&node, dry()),
+        Ok(Accepted { version: 0, changed: true, created: true, subject_version: Some(0) })
+    );
     ask(&node, keyed(changeset([put_dataset("d")]), "k", "g")).unwrap();
-    assert_eq!(ask(&node, dry()), Ok(Accepted { version: 1, changed: false, created: false }));
+    assert_eq!(
+        ask(&node, dry()),
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) })
+    );
 }
 
 fn create(node: &Service, graph: &str, key: &str) -> mpsc::Receiver<Verdict> {
@@ -103,13 +128,22 @@ fn created(node: &Service, key: &str) -> Verdict {
 pub fn creating_a_graph_again_gives_the_answer_that_was_given(fixture: &impl Fixture) {
     let (node, other) = (fixture.node(), fixture.node());
     let first = created(&node, "first");
-    assert_eq!(first, Ok(Accepted { version: 0, changed: true, created: true }));
+    assert_eq!(
+        first,
+        Ok(Accepted { version: 0, changed: true, created: true, subject_version: Some(0) })
+    );
     write(&node, [put_dataset("d")]).unwrap();
     let second = created(&node, "second");
-    assert_eq!(second, Ok(Accepted { version: 1, changed: false, created: false }));
+    assert_eq!(
+        second,
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) })
+    );
     ask(&node, delete_graph()).unwrap();
     let third = created(&node, "third");
-    assert_eq!(third, Ok(Accepted { version: 2, changed: true, created: true }));
+    assert_eq!(
+        third,
+        Ok(Accepted { version: 2, changed: true, created: true, subject_version: Some(2) })
+    );
     for node in [&node, &other] {
         assert_eq!(created(node, "first"), first);
         assert_eq!(created(node, "second"), second);
@@ -121,7 +155,10 @@ pub fn a_key_is_kept_across_deletion(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     let deletion = || keyed(delete_graph(), "k", "f");
     let deleted = ask(&node, deletion());
-    assert_eq!(deleted, Ok(Accepted { version: 1, changed: true, created: false }));
+    assert_eq!(
+        deleted,
+        Ok(Accepted { version: 1, changed: true, created: false, subject_version: None })
+    );
     assert_eq!(ask(&node, deletion()), deleted);
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     assert_eq!(ask(&fixture.node(), deletion()), deleted);
@@ -138,7 +175,10 @@ pub fn one_key_on_two_nodes_at_once_creates_one_graph(fixture: &impl Fixture) {
         let waiting =
             [&nodes[0], &nodes[1], &nodes[0], &nodes[1]].map(|node| create(node, &graph, "k"));
         for verdict in waiting.map(|waiting| waiting.recv_timeout(LIMIT).unwrap()) {
-            assert_eq!(verdict, Ok(Accepted { version: 0, changed: true, created: true }));
+            assert_eq!(
+                verdict,
+                Ok(Accepted { version: 0, changed: true, created: true, subject_version: Some(0) })
+            );
         }
     }
 }

@@ -31,7 +31,10 @@ pub fn a_patch_that_changes_nothing_keeps_the_version(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     accepted(&node, [put_job("j", &["x"], &["y"])]);
     let verdict = write(&node, [patch_inputs("j", &["x"])]);
-    assert_eq!(verdict, Ok(Accepted { version: 1, changed: false, created: false }));
+    assert_eq!(
+        verdict,
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) })
+    );
 }
 
 pub fn a_patch_may_not_close_a_cycle(fixture: &impl Fixture) {

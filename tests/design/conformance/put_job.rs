@@ -13,7 +13,10 @@ pub fn a_job_comes_with_its_edges_and_implied_datasets(fixture: &impl Fixture) {
         &node,
         [put_job_with("j/1 \"q\" 日本", &["b", "a"], &["c"], r#"{"z":1.0,"a":[null]}"#)],
     );
-    assert_eq!(verdict, Ok(Accepted { version: 1, changed: true, created: true }));
+    assert_eq!(
+        verdict,
+        Ok(Accepted { version: 1, changed: true, created: true, subject_version: Some(1) })
+    );
     let image = fixture.node().read_and_wait(&name(GRAPH)).unwrap();
     let job = image.graph.job("j/1 \"q\" 日本").unwrap();
     assert_eq!(job.inputs(), [&name("a"), &name("b")]);
@@ -29,7 +32,10 @@ pub fn replacing_a_job_drops_its_old_edges_first(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
     accepted(&node, [put_job("j", &["x"], &["y"])]);
     let verdict = write(&node, [put_job("j", &["y"], &["x"])]);
-    assert_eq!(verdict, Ok(Accepted { version: 2, changed: true, created: false }));
+    assert_eq!(
+        verdict,
+        Ok(Accepted { version: 2, changed: true, created: false, subject_version: Some(2) })
+    );
     crate::support::storm::audit(fixture.site());
 }
 
@@ -37,7 +43,10 @@ pub fn putting_what_is_there_changes_nothing_and_keeps_the_version(fixture: &imp
     let node = fixture.node_with_graph();
     accepted(&node, [put_job_with("j", &["x", "w"], &["y"], r#"{"a":1,"b":2}"#)]);
     let again = write(&node, [put_job_with("j", &["w", "x"], &["y"], r#"{ "b":2, "a":1 }"#)]);
-    assert_eq!(again, Ok(Accepted { version: 1, changed: false, created: false }));
+    assert_eq!(
+        again,
+        Ok(Accepted { version: 1, changed: false, created: false, subject_version: Some(1) })
+    );
     assert_eq!(crate::support::storm::audit(fixture.site()).version, 1);
 }
 
