@@ -12,7 +12,7 @@ use fencepost::node::{self, LockUrl};
 use fencepost::store::GraphStore;
 
 use crate::support::ask::{
-    accepted, changeset, delete_graph, in_line, keyed, put_dataset, verdicts,
+    accepted, changeset, delete_dataset, delete_graph, in_line, keyed, put_dataset, verdicts,
 };
 use crate::support::cluster::{Client, GRAPH, Kind, LIMIT, Site, name, wait_until};
 use crate::support::stages::{Interrupted, is_over, set};
@@ -251,4 +251,22 @@ fn a_key_that_is_used_twice_at_once_is_refused_once_and_no_bug() {
         assert_eq!(turn.body["type"], "urn:fencepost:problem:idempotency_key_reused");
     });
     assert_eq!(audit(&site).version, 1);
+}
+
+/// What it said would not be so any more: the batch has nothing to write but the answer, and is
+/// conditional all the same.
+#[test]
+fn a_keyed_request_that_changed_nothing_is_judged_again_when_another_write_came_first() {
+    for kind in KINDS {
+        let site = Site::on(kind);
+        let (store, slow) = raced(&site, Design::CrudOptimistic);
+        let quick = optimistic(&site);
+        set(&store.before_commit, move || {
+            ask(&quick, changeset([delete_dataset("first")])).unwrap();
+        });
+        let verdict = ask(&slow, keyed(nothing(), "k", "f"));
+        assert_eq!(verdict, Ok(Accepted { version: 3, changed: true, created: true }));
+        assert_eq!(ask(&slow, keyed(nothing(), "k", "f")), verdict);
+        assert_eq!(audit(&site).version, 3);
+    }
 }

@@ -12,7 +12,7 @@ use fencepost::node::{self, LockUrl, NodeOptions};
 use serde_json::json;
 
 use crate::support::ask::{accepted, changeset, keyed, put_dataset, put_job};
-use crate::support::cluster::{Client, GRAPH, Kind, Site, Sql, name, wait_until};
+use crate::support::cluster::{Client, GRAPH, Kind, SERVE, Site, Sql, name, wait_until};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::{Cut, Proxy};
 use crate::support::storm::audit;
@@ -417,4 +417,24 @@ fn a_password_is_not_told() {
         "{code:?} {said}"
     );
     assert!(matches!(site.sql(), Sql::Postgres(_)));
+}
+
+/// Nor to a client, who is told why the database is not there.
+#[test]
+fn a_password_is_not_told_to_clients() {
+    let mut server = Postgres::start(&[]);
+    let site = site_on(&server);
+    let url = site.database_url().replace("postgres@", "postgres:very-secret@");
+    let mut command = site.fencepost(&SERVE);
+    command.args(["--lock-url", &format!("file:{}", site.path("locks").display())]);
+    command.env("FENCEPOST_DATABASE_URL", url);
+    let process = crate::support::cluster::Server::start(command);
+    server.crash();
+    for path in ["/readyz", "/v1/graphs", "/v1/graphs/g"] {
+        let answer = process.get(path).unwrap();
+        let body = answer.body.to_string();
+        assert_eq!(answer.status, 503, "{body}");
+        assert!(!body.contains("very-secret"), "{body}");
+    }
+    server.start_again();
 }
