@@ -31,6 +31,7 @@ pub use finding::{Finding, Involved, Kind, Summary, Verdict};
 pub use history::InputError;
 pub use stored::FetchError;
 
+use crate::input::{self, Repeats};
 use crate::node::NodeOptions;
 
 /// What to check, and against what.
@@ -39,14 +40,16 @@ pub struct CheckArgs {
     /// Read the graph's change log and rows from --database-url, and check them too
     #[arg(long, conflicts_with = "changes")]
     pub stored: bool,
-    /// The graph's change log from its first change on, a line each: {"version":N,"facts":[…]}
+    /// The graph's change log from its first change on, a line each: {"version":N,"facts":[…]}; -
+    /// is standard input
     #[arg(long, value_name = "FILE")]
     pub changes: Option<PathBuf>,
     /// How the verdict is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
     /// Histories of one graph (docs/HISTORY.md); several are judged together, whether one was
-    /// written after the other or beside it
+    /// written after the other or beside it. Each is read once, so that pipes and <(COMMAND) will
+    /// do; - is standard input
     #[arg(required = true, value_name = "HISTORY")]
     pub histories: Vec<PathBuf>,
 }
@@ -66,6 +69,10 @@ pub enum CheckError {
     /// A file is not what it must be.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// A path cannot be read, or is given twice: a history that is judged twice would be called
+    /// wrong.
+    #[error(transparent)]
+    Path(#[from] input::InputError),
     /// The database could not be read.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -76,6 +83,8 @@ pub enum CheckError {
 /// # Errors
 /// [`CheckError`] if they cannot be read: then nothing is judged.
 pub fn check(args: &CheckArgs, options: &NodeOptions) -> Result<Verdict, CheckError> {
+    let paths = args.histories.iter().chain(&args.changes).map(PathBuf::as_path);
+    input::inspect(paths, Repeats::Refused)?;
     let mut evidence = Evidence::default();
     for path in &args.histories {
         evidence.history(&path.display().to_string(), open(path)?)?;
@@ -94,7 +103,7 @@ fn open(path: &Path) -> Result<BufReader<File>, InputError> {
         file: path.display().to_string(),
         what: error.to_string(),
     };
-    Ok(BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?))
+    Ok(BufReader::with_capacity(1 << 20, input::open(path).map_err(failed)?))
 }
 
 /// All that is known of one graph: histories, and what it was left with.

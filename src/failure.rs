@@ -18,7 +18,9 @@ use fencepost::design::Refusal;
 use fencepost::export::sink::SinkError;
 use fencepost::export::{ExportError, FreezeError, VerifyError};
 use fencepost::http::LostHeaders;
+use fencepost::import::ImportError;
 use fencepost::import::events::LogFileError;
+use fencepost::input::InputError;
 use fencepost::keep::{HistoryError, ListingError, PruneError, RestoreError};
 use fencepost::node::NodeError;
 use fencepost::store::{CommitError, StoreError};
@@ -218,14 +220,37 @@ impl From<ListingError> for Failure {
     }
 }
 
+impl From<InputError> for Failure {
+    fn from(error: InputError) -> Self {
+        match error {
+            InputError::Unreadable { .. } => Self::refused(error),
+            InputError::Twice { .. } => Self::usage(error),
+        }
+    }
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Self {
+        let message = error.to_string();
+        match error {
+            ImportError::Input(error) => Self { message, ..error.into() },
+            ImportError::Refused { refusal, .. } => Self { message, ..refusal.into() },
+            ImportError::BadLine { .. }
+            | ImportError::Duplicate { .. }
+            | ImportError::Rejected { .. }
+            | ImportError::Empty { .. }
+            | ImportError::Outside { .. }
+            | ImportError::TooManyDeletes { .. } => Self::refused(message),
+        }
+    }
+}
+
 impl From<LogFileError> for Failure {
     fn from(error: LogFileError) -> Self {
         match error {
             LogFileError::Restore(RestoreError::Store(error)) => error.into(),
             LogFileError::Restore(RestoreError::Write(error)) => error.into(),
-            LogFileError::Unreadable(_)
-            | LogFileError::BadLine { .. }
-            | LogFileError::Restore(_) => Self::refused(error),
+            LogFileError::BadLine { .. } | LogFileError::Restore(_) => Self::refused(error),
         }
     }
 }
@@ -282,6 +307,7 @@ impl From<CheckError> for Failure {
     fn from(error: CheckError) -> Self {
         match error {
             CheckError::Fetch(FetchError::Node(error)) => error.into(),
+            CheckError::Path(error) => error.into(),
             CheckError::Fetch(FetchError::Damaged { .. }) | CheckError::Input(_) => {
                 Self::refused(error)
             }

@@ -7,11 +7,14 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod duplicates;
 mod import;
 mod lists;
 mod lock;
 mod messages;
 mod plan;
+mod streams;
+mod sync;
 
 /// A folder with a database in it, and the program run on it.
 pub struct Shell {
@@ -38,11 +41,9 @@ impl Shell {
     }
 
     pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fencepost"))
+        let mut child = self
+            .command(env!("CARGO_BIN_EXE_fencepost"))
             .args(arguments)
-            .current_dir(self.folder.path())
-            .env_remove("FENCEPOST_DATABASE_URL")
-            .env_remove("FENCEPOST_LOCK_URL")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -51,6 +52,24 @@ impl Shell {
         // A program that refuses its arguments does not read.
         drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
         child.wait_with_output().unwrap().into()
+    }
+
+    /// Runs a script, in which the program is `fencepost`.
+    pub fn bash(&self, script: &str) -> Ran {
+        self.command("bash").args(["-c", script]).stdin(Stdio::null()).output().unwrap().into()
+    }
+
+    /// A command in the folder, with the program on its path.
+    pub fn command(&self, program: &str) -> Command {
+        let bin = Path::new(env!("CARGO_BIN_EXE_fencepost")).parent().unwrap();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.folder.path())
+            .env("PATH", format!("{}:{path}", bin.display()))
+            .env_remove("FENCEPOST_DATABASE_URL")
+            .env_remove("FENCEPOST_LOCK_URL");
+        command
     }
 
     /// What the program prints as JSON.

@@ -96,7 +96,9 @@ fn write_all(file: File, events: Receiver<Event>) -> std::io::Result<()> {
         serde_json::to_writer(&mut file, &event)?;
         file.write_all(b"\n")?;
     }
-    file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+    let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    // A pipe, as of >(COMMAND), cannot be synced.
+    if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
 }
 
 impl Serialize for Event {

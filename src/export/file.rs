@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 
 use super::sink::{Batch, Purpose, Sink, SinkError};
 use crate::event::LINE_BYTES_MAX;
-use crate::failpoint;
+use crate::{failpoint, input};
 
 /// What every event begins with.
 const EVENT_BEGINS: &[u8] = br#"{"specversion":"1.0","id":""#;
+/// What standard input is called.
+const STDIN: &str = "standard input";
 
 /// A log in a file.
 pub struct FileSink {
@@ -24,10 +26,23 @@ pub struct FileSink {
     /// Whether its directory may not know of it yet.
     new: bool,
     purpose: Purpose,
+    can_read: CanRead,
+}
+
+/// How often a file can be read from its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CanRead {
+    /// A regular file.
+    Again,
+    /// A pipe or a device.
+    Once,
+    /// Standard input.
+    StdinOnce,
 }
 
 impl FileSink {
-    /// Opens the file; to append, it is made if need be, and locked.
+    /// Opens the file; to append, it is made if need be, and locked. A pipe or a device can only be
+    /// read, once from beginning to end.
     ///
     /// # Errors
     /// [`SinkError`] if another exporter has it, or it cannot be opened.
@@ -52,8 +67,13 @@ impl FileSink {
         })?;
         let what =
             |error: io::Error| SinkError::Away { sink: sink.clone(), what: error.to_string() };
-        if !file.metadata().map_err(what)?.is_file() {
-            return Err(SinkError::Damaged { sink, what: "it is no file".to_owned() });
+        let metadata = file.metadata().map_err(what)?;
+        if metadata.is_dir() {
+            return Err(SinkError::Damaged { sink, what: "it is a directory".to_owned() });
+        }
+        let can_read = if metadata.is_file() { CanRead::Again } else { CanRead::Once };
+        if purpose == Purpose::Append && can_read == CanRead::Once {
+            return Err(read_only_once(sink));
         }
         if purpose == Purpose::Append && !failpoint::is_off("sink-guard") {
             match file.try_lock() {
@@ -66,11 +86,23 @@ impl FileSink {
                 Err(TryLockError::Error(error)) => return Err(what(error)),
             }
         }
-        let mut sink = Self { path: path.to_owned(), file, end: 0, new, purpose };
+        let mut sink = Self { path: path.to_owned(), file, end: 0, new, purpose, can_read };
         if purpose == Purpose::Append {
             sink.check_first_line()?;
         }
         Ok(sink)
+    }
+
+    /// Standard input, to be read once from beginning to end.
+    ///
+    /// # Errors
+    /// [`SinkError`] if there is none.
+    pub fn stdin() -> Result<Self, SinkError> {
+        let (path, purpose, can_read) = (PathBuf::from("-"), Purpose::Read, CanRead::StdinOnce);
+        match input::open(&path) {
+            Ok(file) => Ok(Self { path, file, end: 0, new: false, purpose, can_read }),
+            Err(error) => Err(SinkError::Away { sink: STDIN.to_owned(), what: error.to_string() }),
+        }
     }
 
     /// A file that is something else is left as it is: what would be cut off or written over is not
@@ -104,7 +136,10 @@ impl FileSink {
     }
 
     fn name(&self) -> String {
-        format!("file:{}", self.path.display())
+        match self.can_read {
+            CanRead::StdinOnce => STDIN.to_owned(),
+            CanRead::Again | CanRead::Once => format!("file:{}", self.path.display()),
+        }
     }
 
     fn away(&self, error: io::Error) -> SinkError {
@@ -154,8 +189,24 @@ impl FileSink {
     }
 }
 
+/// Of a pipe or a device that is asked for its last event, or is to be appended to.
+fn read_only_once(sink: String) -> SinkError {
+    let what = "it is a pipe or a device, and its last event cannot be asked for: give a regular \
+                file, or export to - for standard output";
+    SinkError::Damaged { sink, what: what.to_owned() }
+}
+
 impl Sink for FileSink {
     fn last(&mut self) -> Result<Option<String>, SinkError> {
+        match self.can_read {
+            CanRead::Again => {}
+            CanRead::Once => return Err(read_only_once(self.name())),
+            CanRead::StdinOnce => {
+                let reason = "standard input can be read only once, and its last event cannot be \
+                              asked for";
+                return Err(SinkError::Url { given: "-".to_owned(), reason: reason.to_owned() });
+            }
+        }
         let Some(line) = self.mend().map_err(|error| self.away(error))? else { return Ok(None) };
         let no_text = |_| SinkError::Damaged {
             sink: self.name(),

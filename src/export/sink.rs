@@ -82,7 +82,7 @@ impl Batch {
 pub enum SinkError {
     /// The URL names no sink.
     #[error(
-        "`{given}` names no sink: {reason}; give file:PATH, - for standard output, redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/STREAM, \
+        "`{given}` names no sink: {reason}; give file:PATH, - for standard output or, to verify, standard input, redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]/STREAM, \
          nats://[USER:PASSWORD@]HOST[:PORT]/STREAM, or postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE/TABLE"
     )]
     Url {
@@ -172,7 +172,7 @@ pub trait Sink: Send {
 pub enum SinkUrl {
     /// `file:PATH`: one event a line.
     File(PathBuf),
-    /// `-`: one event a line; cannot be resumed.
+    /// `-`: one event a line; cannot be resumed. To read, it is standard input.
     StandardOutput,
     /// `redis://…/STREAM`
     Redis(Address),
@@ -223,6 +223,7 @@ impl SinkUrl {
     pub fn open(&self, stream: &Stream, purpose: Purpose) -> Result<Box<dyn Sink>, SinkError> {
         Ok(match self {
             Self::File(path) => Box::new(FileSink::open(path, purpose)?),
+            Self::StandardOutput if purpose == Purpose::Read => Box::new(FileSink::stdin()?),
             Self::StandardOutput => Box::new(StandardOutput::open(purpose)?),
             Self::Redis(address) => Box::new(RedisSink::open(address, purpose)?),
             Self::Nats(address) => Box::new(NatsSink::open(address, purpose)?),

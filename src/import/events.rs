@@ -1,24 +1,23 @@
 //! A log of changes or a snapshot, one event a line: a graph comes back with all its versions. No
 //! changesets, and no turn: see `keep`.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, Read};
+use std::path::Path;
+use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
-use super::{Format, ImportError, Place, bar_over, detect, is_stdin, size};
+use super::file::OpenFile;
+use super::{Already, Format, ImportError, Place, bar_over};
 use crate::event::LINE_BYTES_MAX;
 use crate::graph::Name;
+use crate::input::{self, Repeats};
 use crate::keep::{RestoreError, RestoredGraph, Restorer};
 use crate::store::rows::RowStore;
 
 /// Why a graph was not restored from a file.
 #[derive(Debug, thiserror::Error)]
 pub enum LogFileError {
-    /// The file could not be opened.
-    #[error(transparent)]
-    Unreadable(#[from] ImportError),
     /// The log is damaged there, or it could not be read on.
     #[error("{at}: {reason}; nothing was restored")]
     BadLine {
@@ -32,33 +31,42 @@ pub enum LogFileError {
     Restore(RestoreError),
 }
 
-/// Whether what is to be imported is a log of events. Takes nothing off standard input.
-///
-/// # Errors
-/// [`ImportError::Unreadable`] if the first file is.
-pub fn is_log(format: Format, paths: &[PathBuf]) -> Result<bool, ImportError> {
-    let (Format::Auto, Some(path)) = (format, paths.first()) else {
-        return Ok(format == Format::Events);
-    };
-    size(path)?;
-    let detected = match is_stdin(path) {
-        true => detect(&mut io::stdin().lock()),
-        false => {
-            File::open(path).and_then(|file| detect(&mut BufReader::with_capacity(1 << 20, file)))
-        }
-    };
-    // What cannot be read is told where it is read.
-    Ok(detected.is_ok_and(|format| format == Format::Events))
+/// An open log of events.
+pub struct LogFile {
+    file: OpenFile,
+    /// Its size, if that is known.
+    bytes: Option<u64>,
 }
 
-/// Restores the log in the file, or on standard input, as `graph`. Shows a bar on standard error if
-/// that is a terminal.
+impl LogFile {
+    pub(super) fn new(file: OpenFile, bytes: Option<u64>) -> Self {
+        Self { file, bytes }
+    }
+
+    /// Opens the path; `-` is standard input. Whether there are events in it shows when it is
+    /// restored.
+    ///
+    /// # Errors
+    /// [`ImportError`] if it cannot be read.
+    pub fn open(path: &Path) -> Result<Self, ImportError> {
+        let bytes = input::inspect([path], Repeats::Allowed)?;
+        let file = OpenFile::open(path.into(), Format::Events)
+            .map_err(|bad| ImportError::bad(bad, Already::default()))?;
+        Ok(Self::new(file, bytes))
+    }
+}
+
+/// Restores a log as `graph`. Shows a bar on standard error if that is a terminal.
 ///
 /// # Errors
 /// [`LogFileError`] names the first bad line; nothing is written then.
-pub fn restore(store: &RowStore, graph: &Name, path: &Path) -> Result<RestoredGraph, LogFileError> {
-    let bar = bar_over(size(path)?);
-    let restored = restore_showing(store, graph, path, &bar);
+pub fn restore(
+    store: &RowStore,
+    graph: &Name,
+    log: LogFile,
+) -> Result<RestoredGraph, LogFileError> {
+    let bar = bar_over(log.bytes);
+    let restored = restore_showing(store, graph, log.file, &bar);
     bar.finish_and_clear();
     restored
 }
@@ -66,25 +74,17 @@ pub fn restore(store: &RowStore, graph: &Name, path: &Path) -> Result<RestoredGr
 fn restore_showing(
     store: &RowStore,
     graph: &Name,
-    path: &Path,
+    file: OpenFile,
     bar: &ProgressBar,
 ) -> Result<RestoredGraph, LogFileError> {
     let mut restorer = Restorer::new(store, graph).map_err(LogFileError::Restore)?;
-    let mut place = Place { path: path.into(), line: 0 };
+    let mut place = Place { path: Arc::clone(file.path()), line: 0 };
     let bad = |at: &Place, reason: String| LogFileError::BadLine { at: at.clone(), reason };
     let told = |at: &Place, error: RestoreError| match error {
         RestoreError::Log(error) => bad(at, error.to_string()),
         error => LogFileError::Restore(error),
     };
-    let opened: io::Result<Box<dyn Read>> = if is_stdin(path) {
-        Ok(Box::new(io::stdin()))
-    } else {
-        File::open(path).map(|file| Box::new(file) as _)
-    };
-    let mut input = BufReader::with_capacity(
-        1 << 20,
-        bar.wrap_read(opened.map_err(|error| bad(&place, error.to_string()))?),
-    );
+    let mut input = file.into_reader(bar);
     let mut line = Vec::new();
     loop {
         line.clear();

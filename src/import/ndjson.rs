@@ -18,26 +18,43 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(path: &Path, input: R) -> Self {
-        Self { path: path.into(), input, line: 0, buffer: Vec::new() }
+    pub(super) fn new(path: Arc<Path>, input: R) -> Self {
+        Self { path, input, line: 0, buffer: Vec::new() }
     }
 
     fn item(&self) -> Result<Item, String> {
         if self.buffer.len() as u64 > LONGEST_LINE_BYTES {
             return Err(format!("the line is longer than {LONGEST_LINE_BYTES} bytes"));
         }
-        if self.buffer.starts_with(b"\xEF\xBB\xBF") {
-            return Err(
-                "the file begins with a byte order mark; save it as UTF-8 without one".to_owned()
-            );
+        let text = self.buffer.trim_ascii();
+        if text.starts_with(b"\xEF\xBB\xBF") {
+            return Err("the line begins with a byte order mark; take it out".to_owned());
         }
-        let wire: JobWire =
-            serde_json::from_slice(self.buffer.trim_ascii_end()).map_err(|error| {
-                // The line within the line is always 1: it would only confuse.
-                error.to_string().replace(" at line 1 column", " at column")
-            })?;
+        if text.starts_with(b"[") {
+            return Err("expected one job as an object, found a list; `jq -c '.[]'` writes the \
+                        members of a list one a line"
+                .to_owned());
+        }
+        let wire: JobWire = serde_json::from_slice(self.buffer.trim_ascii_end())
+            .map_err(|error| self.explained(&error))?;
         let job = wire.into_job(None).map_err(|invalid| invalid.to_string())?;
-        Ok(Item { place: self.place(), job, bytes: self.buffer.len() })
+        Ok(Item { place: self.place(), job, bytes: self.buffer.len(), replaces: false })
+    }
+
+    fn explained(&self, error: &serde_json::Error) -> String {
+        // The line within the line is always 1: it would only confuse.
+        let text = error.to_string().replace(" at line 1 column", " at column");
+        let ended = self.buffer.ends_with(b"\n");
+        match error.is_eof() {
+            true if ended => {
+                format!("{text}: one job a line is read; `jq -c .` writes a job on one line")
+            }
+            true => format!("{text}: the input ends within this line"),
+            false if self.buffer.trim_ascii_end().ends_with(b"},") => {
+                format!("{text}: no comma follows a job")
+            }
+            false => text,
+        }
     }
 
     fn place(&self) -> Place {

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::vec;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Bad, Item, Namespace, Place};
+use super::{Bad, Item, Place};
 use crate::graph::{CanonicalJson, JobSpecification, Name};
 use crate::object::objects_only;
 
@@ -68,24 +69,34 @@ struct Task {
     spec: CanonicalJson,
 }
 
-/// The jobs of a document, or the one thing that is wrong with it.
+/// The jobs of a document, their names and those of their datasets prefixed with `prefix`; or the
+/// one thing that is wrong with it.
 pub(super) fn read(
-    path: &Path,
-    mut input: Box<dyn Read + '_>,
-    namespace: Namespace,
-) -> io::Result<impl Iterator<Item = Result<Item, Bad>> + use<>> {
-    let mut text = String::new();
-    input.read_to_string(&mut text)?;
-    let items: Vec<Result<Item, Bad>> = match jobs(path, &text, namespace) {
+    path: &Arc<Path>,
+    mut input: impl Read,
+    prefix: &str,
+) -> io::Result<vec::IntoIter<Result<Item, Bad>>> {
+    let mut text = Vec::new();
+    input.read_to_end(&mut text)?;
+    let items: Vec<Result<Item, Bad>> = match jobs(path, &text, prefix) {
         Ok(items) => items.into_iter().map(Ok).collect(),
         Err(bad) => vec![Err(bad)],
     };
     Ok(items.into_iter())
 }
 
-fn jobs(path: &Path, text: &str, namespace: Namespace) -> Result<Vec<Item>, Bad> {
-    let shared: Arc<Path> = path.into();
-    let place = |line: usize| Place { path: Arc::clone(&shared), line };
+fn jobs(path: &Arc<Path>, text: &[u8], prefix: &str) -> Result<Vec<Item>, Bad> {
+    let place = |line: usize| Place { path: Arc::clone(path), line };
+    let text = std::str::from_utf8(text).map_err(|error| {
+        let line = 1 + count_lines(&text[..error.valid_up_to()]);
+        Bad { place: place(line), reason: "no WfFormat document: it is not UTF-8".to_owned() }
+    })?;
+    let begin = text.trim_ascii_start();
+    if begin.starts_with('[') {
+        let line = 1 + count_lines(&text.as_bytes()[..text.len() - begin.len()]);
+        let reason = "no WfFormat document: expected an object, found a list".to_owned();
+        return Err(Bad { place: place(line), reason });
+    }
     let document: Document<'_> = serde_json::from_str(text).map_err(|error| Bad {
         place: place(error.line()),
         reason: format!("no WfFormat document: {error}"),
@@ -106,10 +117,6 @@ fn jobs(path: &Path, text: &str, namespace: Namespace) -> Result<Vec<Item>, Bad>
     }
     link_parents(&mut tasks).map_err(|(line, reason)| Bad { place: place(line), reason })?;
 
-    let prefix = match namespace {
-        Namespace::None => String::new(),
-        Namespace::File => format!("{}/", path.file_stem().unwrap_or_default().to_string_lossy()),
-    };
     let item = |task: Task| {
         let name = |text: &String| {
             Name::new(&format!("{prefix}{text}")).map_err(|error| format!("`{text}`: {error}"))
@@ -122,7 +129,7 @@ fn jobs(path: &Path, text: &str, namespace: Namespace) -> Result<Vec<Item>, Bad>
         };
         let place = place(task.line);
         match job() {
-            Ok(job) => Ok(Item { place, job, bytes: task.bytes }),
+            Ok(job) => Ok(Item { place, job, bytes: task.bytes, replaces: false }),
             Err(reason) => Err(Bad { place, reason }),
         }
     };
@@ -177,6 +184,10 @@ fn link_parents(tasks: &mut [Task]) -> Result<(), (usize, String)> {
     Ok(())
 }
 
+fn count_lines(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte == b'\n').count()
+}
+
 /// Counts lines up to parts of a text, in the order in which they come.
 struct LineCounter<'t> {
     text: &'t str,
@@ -189,8 +200,7 @@ impl LineCounter<'_> {
         let at = (part.as_ptr() as usize)
             .saturating_sub(self.text.as_ptr() as usize)
             .clamp(self.at, self.text.len());
-        self.line +=
-            self.text.as_bytes()[self.at..at].iter().filter(|byte| **byte == b'\n').count();
+        self.line += count_lines(&self.text.as_bytes()[self.at..at]);
         self.at = at;
         self.line
     }

@@ -157,6 +157,23 @@ fn a_changeset_refused_at_its_border_is_tried_again_with_the_lines_that_follow()
 }
 
 #[test]
+fn a_changeset_that_stays_illegal_grows_to_its_limit_and_the_error_says_so() {
+    let shell = Shell::new();
+    let old = r#"{"name":"old","inputs":[],"outputs":["shared"]}"#;
+    assert_eq!(shell.run_with_input(&["import", "--graph", "g", "-"], old).code, 0);
+    let taking = r#"{"name":"new","inputs":[],"outputs":["shared"]}"#.to_owned();
+    let others =
+        (0..45_000).map(|n| format!(r#"{{"name":"job-{n}","inputs":[],"outputs":["out-{n}"]}}"#));
+    let lines: Vec<String> = std::iter::once(taking).chain(others).collect();
+    let ran = shell.run_with_input(&["import", "--graph", "g", "-"], &lines.join("\n"));
+    assert_eq!((ran.code, ran.result.as_str()), (1, ""), "{}", ran.errors);
+    for says in ["-:1: dataset `shared` has a producer", "grew to 40000 jobs, its limit"] {
+        assert!(ran.errors.contains(says), "{says}: {}", ran.errors);
+    }
+    assert!(ran.errors.contains("nothing was imported"), "{}", ran.errors);
+}
+
+#[test]
 fn sync_deletes_under_its_prefix_what_the_files_no_longer_hold_and_nothing_else() {
     let shell = Shell::new();
     let job =

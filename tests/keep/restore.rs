@@ -7,7 +7,7 @@ use fencepost::db::schema::{changes, graphs, jobs, snapshot_parts};
 use fencepost::design::Design;
 use fencepost::event::{Event, Stream};
 use fencepost::graph::{CanonicalJson, Change, Fact};
-use fencepost::import::events;
+use fencepost::import::events::{self, LogFile};
 use fencepost::keep::{HistoryError, RestoredGraph, graph_at, prune};
 use fencepost::node::{self, NodeOptions};
 use fencepost::store::{Chain, GraphState, GraphStore, Logged};
@@ -20,7 +20,8 @@ use crate::support::storm::audit;
 fn restored(site: &Site, graph: &str, text: &str) -> Result<RestoredGraph, String> {
     let file = site.path("log");
     std::fs::write(&file, text).unwrap();
-    events::restore(&site.store(), &name(graph), &file).map_err(|error| error.to_string())
+    let log = LogFile::open(&file).map_err(|error| error.to_string())?;
+    events::restore(&site.store(), &name(graph), log).map_err(|error| error.to_string())
 }
 
 /// Rows of any kind that are of a graph.
@@ -164,7 +165,8 @@ fn logs_restored_at_the_same_moment_share_no_uuid() {
             let restore = |n| {
                 let (other, file) = (&other, &file);
                 scope.spawn(move || {
-                    events::restore(&other.store(), &name(&format!("copy-{n}")), file).unwrap().uuid
+                    let log = LogFile::open(file).unwrap();
+                    events::restore(&other.store(), &name(&format!("copy-{n}")), log).unwrap().uuid
                 })
             };
             let restoring: Vec<_> = (0..4).map(restore).collect();
@@ -339,7 +341,8 @@ fn no_byte_of_a_log_or_a_snapshot_can_be_another() {
                 let mut bytes = text.clone().into_bytes();
                 bytes[at] ^= flip;
                 std::fs::write(&file, &bytes).unwrap();
-                let outcome = events::restore(&there, &name(GRAPH), &file);
+                let log = LogFile::open(&file).unwrap();
+                let outcome = events::restore(&there, &name(GRAPH), log);
                 let shown = String::from_utf8_lossy(
                     &bytes[at.saturating_sub(30)..(at + 30).min(bytes.len())],
                 )

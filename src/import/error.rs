@@ -1,0 +1,179 @@
+//! Why an import ended early, and where.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Bad, Item};
+use crate::design::Refusal;
+use crate::graph::{Name, Rejection};
+use crate::input::InputError;
+
+/// Why an import ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// A path cannot be read. Nothing was read.
+    #[error("{0}; nothing was imported")]
+    Input(#[from] InputError),
+    /// A line, a part of a document, or a whole file is no job.
+    #[error("{at}: {reason}{already}")]
+    BadLine {
+        /// Where.
+        at: Place,
+        /// Why not.
+        reason: String,
+        /// What is in.
+        already: Already,
+    },
+    /// Two jobs have one name and different contents. Nothing of the changeset with the second was
+    /// written.
+    #[error(
+        "{second}: job `{name}` differs from the job of that name at {first}. Rename one of them \
+         (in WfFormat, names begin with the file's name), or add --on-duplicate last{already}"
+    )]
+    Duplicate {
+        /// Their name.
+        name: Name,
+        /// Where the first is.
+        first: Place,
+        /// Where the second is.
+        second: Place,
+        /// What is in.
+        already: Already,
+    },
+    /// The rules forbid a job.
+    #[error("{at}: {rejection}{}{already}", grown(*.grown_to))]
+    Rejected {
+        /// Where the job is.
+        at: Place,
+        /// Why.
+        rejection: Box<Rejection>,
+        /// How many jobs the changeset had, if it could not grow any further.
+        grown_to: Option<usize>,
+        /// What is in.
+        already: Already,
+    },
+    /// A file holds no job: it may be the output of a command that failed. Nothing was written.
+    #[error(
+        "{}: holds no job, and --sync would delete the jobs that it should hold. If the file is \
+         meant to be empty, add --allow-empty; nothing was imported",
+        .path.display()
+    )]
+    Empty {
+        /// The file.
+        path: Arc<Path>,
+    },
+    /// The names of some jobs do not begin with the prefix of `sync`. Nothing was written.
+    #[error(
+        "{at}: the name of job `{name}` does not begin with `{prefix}`, the --sync prefix (jobs \
+         with such names: {count}). If that is meant, add --allow-outside; nothing was imported"
+    )]
+    Outside {
+        /// Where the first is.
+        at: Place,
+        /// The first.
+        name: Name,
+        /// How many there are.
+        count: usize,
+        /// The prefix.
+        prefix: String,
+    },
+    /// More jobs would be deleted by `sync` than may be. Nothing was written.
+    #[error(
+        "--sync `{prefix}` would delete {deletes} of the {under} jobs under it ({}); at most \
+         {most} may be deleted. If that is meant, add --max-delete {deletes}; nothing was imported",
+        first_of(.first, *.deletes)
+    )]
+    TooManyDeletes {
+        /// The prefix.
+        prefix: String,
+        /// How many would be deleted.
+        deletes: usize,
+        /// The first of them, in byte order.
+        first: Vec<Name>,
+        /// How many jobs there are under the prefix.
+        under: usize,
+        /// How many may be deleted.
+        most: usize,
+    },
+    /// The service did not do it.
+    #[error("{refusal}{already}")]
+    Refused {
+        /// Why not.
+        refusal: Refusal,
+        /// What is in.
+        already: Already,
+    },
+}
+
+impl ImportError {
+    pub(super) fn bad(bad: Bad, already: Already) -> Self {
+        Self::BadLine { at: bad.place, reason: bad.reason, already }
+    }
+
+    /// What the rules say of a changeset whose first operations put `items`.
+    pub(super) fn rejected(rejection: Rejection, items: &[Item], already: Already) -> Self {
+        let item =
+            rejection.operation().and_then(|operation| items.get(operation)).or(items.last());
+        let at = item.map_or_else(
+            || Place { path: Path::new("-").into(), line: 0 },
+            |item| item.place.clone(),
+        );
+        Self::Rejected { at, rejection: Box::new(rejection), grown_to: None, already }
+    }
+}
+
+/// That what follows was looked at, too, as far as a changeset grows.
+fn grown(to: Option<usize>) -> String {
+    to.map_or_else(String::new, |jobs| {
+        format!(" (also together with what follows: one changeset grew to {jobs} jobs, its limit)")
+    })
+}
+
+/// The first names of `count`, and how many more there are.
+fn first_of(names: &[Name], count: usize) -> String {
+    let mut told: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    if count > names.len() {
+        told.push(format!("and {} more", count - names.len()));
+    }
+    told.join(", ")
+}
+
+/// What an import that ended early leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Already {
+    pub(super) jobs: usize,
+    pub(super) version: Option<u64>,
+}
+
+impl fmt::Display for Already {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            None | Some(_) if self.jobs == 0 => f.write_str("; nothing was imported"),
+            None => write!(f, "; {} jobs before it are in", self.jobs),
+            Some(version) => write!(
+                f,
+                "; the {} jobs before it are in, now version {version}. Mend it and import again: what is in stays as it is",
+                self.jobs
+            ),
+        }
+    }
+}
+
+/// Where a job was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: Arc<Path>,
+    /// The line, from 1; 0 is the file as a whole.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}", self.path.display()),
+            line => write!(f, "{}:{line}", self.path.display()),
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Imports of one changeset: `--sync`, which also deletes what the files no longer hold, and dry
+//! runs. What `--sync` would do is judged before anything is written, on the version of the graph
+//! that its changeset is for; if others write meanwhile, it is judged again.
+
+use std::collections::HashSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::source::Source;
+use super::{Files, Import, ImportError, ImportRequest, Imported, Item, RETRIES, Tally};
+use crate::design::{Image, Refusal, Service, Write};
+use crate::failpoint;
+use crate::graph::{
+    Changeset, Command, Fact, Graph, Name, Operation, Precondition, Rejection, decide,
+};
+
+/// How many names of each kind are told.
+const FIRST_NAMES: usize = 10;
+
+/// What `--sync` may do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SyncOptions {
+    /// Jobs whose names begin so and that the files do not hold are deleted.
+    pub prefix: String,
+    /// Whether a file may hold no job.
+    pub allow_empty: bool,
+    /// Whether the files may hold jobs whose names do not begin with the prefix.
+    pub allow_outside: bool,
+    /// How many jobs may be deleted; `None`: half of those under the prefix, rounded up.
+    pub max_delete: Option<usize>,
+}
+
+/// What a dry run found.
+#[derive(Debug)]
+pub struct Preview {
+    /// Jobs that would be put, each name counted once.
+    pub jobs: usize,
+    /// Jobs that come again as they were.
+    pub repeated: usize,
+    /// Jobs that a later one of the same name replaces.
+    pub replaced: usize,
+    /// The graph's version that it was judged at; `None`: there is no such graph yet.
+    pub version: Option<u64>,
+    /// What would become of the graph's jobs; `None` if the rules of a graph forbid it.
+    pub would: Option<Would>,
+    /// Why the import would be refused, if it would be.
+    pub refused: Option<ImportError>,
+}
+
+/// What a changeset would do to the jobs of a graph.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Would {
+    /// Jobs that are not there.
+    pub create: Named,
+    /// Jobs that are there and different.
+    pub change: Named,
+    /// Jobs that would go.
+    pub delete: Named,
+}
+
+/// Some jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Named {
+    /// How many.
+    pub count: usize,
+    /// The first of them, in byte order.
+    pub first: Vec<Name>,
+}
+
+impl Named {
+    fn add(&mut self, name: &Name) {
+        self.count += 1;
+        if self.first.len() < FIRST_NAMES {
+            self.first.push(name.clone());
+        }
+    }
+}
+
+/// All that the files hold.
+struct Everything {
+    items: Vec<Item>,
+    tally: Tally,
+}
+
+impl Everything {
+    /// How many names they hold.
+    fn jobs(&self) -> usize {
+        self.items.iter().filter(|item| !item.replaces).count()
+    }
+
+    fn puts(&self) -> impl Iterator<Item = Operation> {
+        self.items.iter().map(|item| Operation::PutJob(item.job.clone()))
+    }
+}
+
+/// The jobs that a sync would delete, and how many there are under its prefix.
+#[derive(Default)]
+struct Gone {
+    names: Vec<Name>,
+    under: usize,
+}
+
+impl SyncOptions {
+    /// Refuses files that are empty, or hold jobs outside the prefix.
+    fn check_files(&self, everything: &Everything) -> Result<(), ImportError> {
+        if let Some(path) = everything.tally.empty.first()
+            && !self.allow_empty
+        {
+            return Err(ImportError::Empty { path: Arc::clone(path) });
+        }
+        if self.allow_outside {
+            return Ok(());
+        }
+        let is_outside =
+            |item: &&Item| !item.replaces && !item.job.name.as_str().starts_with(&self.prefix);
+        let mut outside = everything.items.iter().filter(is_outside);
+        match outside.next() {
+            None => Ok(()),
+            Some(first) => Err(ImportError::Outside {
+                at: first.place.clone(),
+                name: first.job.name.clone(),
+                count: 1 + outside.count(),
+                prefix: self.prefix.clone(),
+            }),
+        }
+    }
+
+    /// What is under the prefix in `graph` and not among `items`. O(jobs under it).
+    fn gone(&self, graph: &Graph, items: &[Item]) -> Gone {
+        let kept: HashSet<&str> = items.iter().map(|item| item.job.name.as_str()).collect();
+        let under = graph
+            .jobs_from(Bound::Included(self.prefix.as_str()))
+            .map(|job| job.name())
+            .take_while(|name| name.as_str().starts_with(&self.prefix));
+        let mut gone = Gone::default();
+        for name in under {
+            gone.under += 1;
+            if !kept.contains(name.as_str()) {
+                gone.names.push(name.clone());
+            }
+        }
+        gone
+    }
+
+    /// Refuses to delete more than may go.
+    fn check_gone(&self, gone: &Gone) -> Result<(), ImportError> {
+        let most = self.max_delete.unwrap_or(gone.under.div_ceil(2));
+        if gone.names.len() <= most {
+            return Ok(());
+        }
+        Err(ImportError::TooManyDeletes {
+            prefix: self.prefix.clone(),
+            deletes: gone.names.len(),
+            first: gone.names.iter().take(FIRST_NAMES).cloned().collect(),
+            under: gone.under,
+            most,
+        })
+    }
+}
+
+impl Import<'_> {
+    pub(super) fn in_one(
+        &mut self,
+        source: Source,
+        sync: &SyncOptions,
+    ) -> Result<Imported, ImportError> {
+        let everything = self.read_all(source)?;
+        sync.check_files(&everything)?;
+        let mut retries = 0;
+        loop {
+            let Some(image) = self.image()? else {
+                // There is nothing to delete. What the rules forbid leaves no graph behind.
+                self.judge(&Graph::default(), everything.puts().collect(), &everything.items)?;
+                retries = self.next_retry(retries)?;
+                self.created = false;
+                self.create_graph()?;
+                continue;
+            };
+            let gone = sync.gone(&image.graph, &everything.items);
+            sync.check_gone(&gone)?;
+            failpoint::pass("sync-judged");
+            let deleted = gone.names.len();
+            let mut changeset = with_deletes(&everything, gone);
+            changeset.precondition = Some(Precondition::Version(image.key.version));
+            match self.write(changeset, &everything.items) {
+                Ok(accepted) => {
+                    return Ok(Imported {
+                        jobs: everything.jobs(),
+                        repeated: everything.tally.repeated,
+                        replaced: everything.tally.replaced,
+                        deleted,
+                        version: accepted.version,
+                    });
+                }
+                // Somebody else wrote since: find anew what is gone.
+                Err(ImportError::Rejected { ref rejection, .. })
+                    if matches!(**rejection, Rejection::PreconditionFailed { .. }) =>
+                {
+                    retries = self.next_retry(retries)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Counts how often the graph was not as it was judged, up to the limit.
+    fn next_retry(&self, retries: usize) -> Result<usize, ImportError> {
+        if retries < RETRIES {
+            return Ok(retries + 1);
+        }
+        let what = format!(
+            "others changed graph `{}` {retries} times while --sync was judged; try again",
+            self.graph
+        );
+        Err(self.refused(Refusal::Contended { what }))
+    }
+
+    fn read_all(&self, mut source: Source) -> Result<Everything, ImportError> {
+        let mut items = Vec::new();
+        for item in source.by_ref() {
+            items.push(item.map_err(|stop| self.stopped(stop))?);
+        }
+        Ok(Everything { items, tally: source.take_tally() })
+    }
+
+    /// The graph as it is; `None` if it is not there.
+    fn image(&self) -> Result<Option<Arc<Image>>, ImportError> {
+        match self.service.read_and_wait(self.graph) {
+            Ok(image) => Ok(Some(image)),
+            Err(Refusal::GraphNotFound { .. }) => Ok(None),
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+
+    /// What a changeset whose first operations put `items` would do to `graph`.
+    fn judge(
+        &self,
+        graph: &Graph,
+        changeset: Changeset,
+        items: &[Item],
+    ) -> Result<Would, ImportError> {
+        let decision = decide(graph, &Command::Changeset(changeset))
+            .map_err(|rejection| ImportError::rejected(rejection, items, self.already))?;
+        let mut would = Would::default();
+        for fact in &decision.change.facts {
+            match fact {
+                Fact::JobCreated { name, .. } => would.create.add(name),
+                Fact::JobChanged { name, .. } => would.change.add(name),
+                Fact::JobDeleted { name } => would.delete.add(name),
+                Fact::GraphDeleted {}
+                | Fact::DatasetDeclared { .. }
+                | Fact::DatasetChanged { .. }
+                | Fact::DatasetUndeclared { .. } => {}
+            }
+        }
+        Ok(would)
+    }
+
+    fn preview(&self, source: Source, sync: Option<&SyncOptions>) -> Result<Preview, ImportError> {
+        let everything = self.read_all(source)?;
+        let image = self.image()?;
+        if image.is_some() {
+            self.ask_for_writes()?;
+        }
+        let (graph, version) = match &image {
+            Some(image) => (image.graph.clone(), Some(image.key.version)),
+            None => (Graph::default(), None),
+        };
+        let gone = sync.map_or_else(Gone::default, |sync| sync.gone(&graph, &everything.items));
+        let checked = sync.map_or(Ok(()), |sync| {
+            sync.check_files(&everything).and_then(|()| sync.check_gone(&gone))
+        });
+        let judged = self.judge(&graph, with_deletes(&everything, gone), &everything.items);
+        let (would, refused) = match judged {
+            Ok(would) => (Some(would), checked.err()),
+            Err(rejected) => (None, Some(checked.err().unwrap_or(rejected))),
+        };
+        Ok(Preview {
+            jobs: everything.jobs(),
+            repeated: everything.tally.repeated,
+            replaced: everything.tally.replaced,
+            version,
+            would,
+            refused,
+        })
+    }
+
+    /// Whether the graph takes writes: it may be frozen, or its lock away.
+    fn ask_for_writes(&self) -> Result<(), ImportError> {
+        let nothing = Write { dry_run: true, ..Command::Changeset(Changeset::default()).into() };
+        match self.service.write_and_wait(self.graph, nothing) {
+            // Deleted since it was read: an import would create it anew.
+            Ok(_) | Err(Refusal::GraphNotFound { .. }) => Ok(()),
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+}
+
+fn with_deletes(everything: &Everything, gone: Gone) -> Changeset {
+    let deletes = gone.names.into_iter().map(|name| Operation::DeleteJob { name });
+    everything.puts().chain(deletes).collect()
+}
+
+/// Judges what `files` hold as one changeset on the graph as it is, and writes nothing. An import
+/// without `sync` goes in several changesets, each of which must be legal.
+///
+/// # Errors
+/// [`ImportError`] if the files cannot be read, or the service cannot be asked. What would be
+/// refused is in the [`Preview`].
+pub fn preview(
+    service: &Service,
+    request: &ImportRequest,
+    files: Files,
+) -> Result<Preview, ImportError> {
+    let import = Import::new(service, request, &files);
+    let source = Source::new(files, request, import.bar.clone());
+    let outcome = import.preview(source, request.sync.as_ref());
+    import.bar.finish_and_clear();
+    outcome
+}
