@@ -7,6 +7,7 @@
 
 mod acyclic;
 mod adjacency;
+mod affected;
 mod apply;
 mod assembly;
 mod build;

@@ -6,6 +6,7 @@ mod anomalies;
 mod bad_files;
 mod command;
 mod mutants;
+mod rejections;
 mod script;
 mod simulator;
 mod truth;

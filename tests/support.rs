@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 pub mod ask;
+pub mod closing;
 pub mod cluster;
 pub mod contract;
 pub mod event_log;

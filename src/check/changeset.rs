@@ -48,8 +48,9 @@ impl Rejection {
     }
 }
 
-/// Judges a changeset on `state`. O(log n) for each name in it and for each job that lies between
-/// its new edges' ends.
+/// Judges a changeset on `state`. O(log n) for each name in it, for each edge of a job that it names,
+/// and for each edge above or below these jobs, whichever are fewer. A cycle costs that once more for
+/// each bisection of the operations.
 ///
 /// # Errors
 /// The rejection that comes first.
@@ -104,11 +105,11 @@ struct Attempt<'s> {
     metadata: BTreeMap<Text, Option<Text>>,
     /// How many edges more than before.
     mentions: BTreeMap<Text, isize>,
-    /// Edges that are there by an operation of this changeset, with the last that added them.
+    /// Edges that belong to an operation of this changeset: the last that added them.
     added_by: BTreeMap<Edge, usize>,
     /// Edges that were asked for one by one.
     asked: BTreeSet<Edge>,
-    /// The last operation that deleted a dataset.
+    /// The first operation that deleted a dataset since it was last put.
     deleted_by: BTreeMap<Text, usize>,
 }
 
@@ -170,11 +171,12 @@ impl<'s> Attempt<'s> {
             }
             Operation::PutDataset { name, metadata } => {
                 self.metadata.insert(name.clone(), Some(metadata.clone()));
+                self.deleted_by.remove(name);
             }
             Operation::DeleteDataset { name } => {
                 self.existing_dataset(name, number)?;
                 self.metadata.insert(name.clone(), None);
-                self.deleted_by.insert(name.clone(), number);
+                self.deleted_by.entry(name.clone()).or_insert(number);
             }
         }
         Ok(())
@@ -260,8 +262,8 @@ impl<'s> Attempt<'s> {
         }
     }
 
-    /// A deleted dataset is not mentioned in the end. Of several that are, the one that was deleted
-    /// first.
+    /// A deleted dataset is not mentioned in the end. Of several that are, the one of the smallest
+    /// operation, then the byte-smallest.
     fn check_in_use(&self) -> Result<(), Box<Rejection>> {
         let in_use = |(name, _): &(&Text, &usize)| {
             self.metadata_of(name).is_none() && self.mentions_of(name) > 0
@@ -281,8 +283,9 @@ impl<'s> Attempt<'s> {
         ))
     }
 
-    /// Every dataset has one producer at most. Of several that have more, the one that came to be
-    /// first.
+    /// Every dataset has one producer at most. Of several that have more, the one of the smallest
+    /// operation, then the byte-smallest. Its producer is the job that writes it before and after,
+    /// else the first that added it.
     fn check_producers(&self) -> Result<(), Box<Rejection>> {
         let mut adders: BTreeMap<&Text, Vec<(usize, &Text)>> = BTreeMap::new();
         for (edge, &number) in &self.added_by {
@@ -317,18 +320,14 @@ impl<'s> Attempt<'s> {
     }
 
     fn check_cycles(&self) -> Result<(), Box<Rejection>> {
-        let linked: BTreeSet<&Text> = self.added_by.keys().map(|edge| &edge.job).collect();
         let view = View::new(self.state, &self.jobs);
-        if !cycle::any_through(&view, &linked) {
-            return Ok(());
+        match cycle::first(view, &self.added_by) {
+            None => Ok(()),
+            Some((cycle, operation)) => {
+                let adds = json!({"cycle": cycle, "operation": operation});
+                Err(Rejection::new(409, "cycle", adds))
+            }
         }
-        let cycle = cycle::smallest_through(&view, &linked);
-        let edges = cycle.windows(2).enumerate().map(|(place, pair)| match place % 2 {
-            0 => Edge { job: pair[0].clone(), side: Side::Output, dataset: pair[1].clone() },
-            _ => Edge { job: pair[1].clone(), side: Side::Input, dataset: pair[0].clone() },
-        });
-        let last = edges.filter_map(|edge| self.added_by.get(&edge).copied()).max();
-        Err(Rejection::new(409, "cycle", json!({"cycle": cycle, "operation": last})))
     }
 
     fn facts(&self) -> Vec<Fact> {

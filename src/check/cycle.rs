@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::model::{Job, State};
-use super::request::Text;
+use super::request::{Edge, Side, Text};
 
 /// A graph as it would be: a state, with some jobs as a changeset leaves them.
 pub struct View<'v> {
@@ -13,6 +13,8 @@ pub struct View<'v> {
     /// Of the jobs that the changeset names only.
     readers: BTreeMap<&'v Text, Vec<&'v Text>>,
     writers: BTreeMap<&'v Text, Vec<&'v Text>>,
+    /// The operations that edges belong to, and the last whose edges are there; `None`: all are.
+    up_to: Option<(&'v BTreeMap<Edge, usize>, usize)>,
 }
 
 type Names<'v> = Box<dyn Iterator<Item = &'v Text> + 'v>;
@@ -26,7 +28,18 @@ impl<'v> View<'v> {
             job.inputs.iter().for_each(|dataset| readers.entry(dataset).or_default().push(name));
             job.outputs.iter().for_each(|dataset| writers.entry(dataset).or_default().push(name));
         }
-        Self { state, jobs, readers, writers }
+        Self { state, jobs, readers, writers, up_to: None }
+    }
+
+    /// Leaves out the edges that belong to operations after `last`.
+    fn limit(&mut self, owners: &'v BTreeMap<Edge, usize>, last: usize) {
+        self.up_to = Some((owners, last));
+    }
+
+    fn is_there(&self, job: &Text, side: Side, dataset: &Text) -> bool {
+        let Some((owners, last)) = self.up_to else { return true };
+        let edge = Edge { job: job.clone(), side, dataset: dataset.clone() };
+        owners.get(&edge).is_none_or(|&operation| operation <= last)
     }
 
     /// Who writes a dataset.
@@ -34,6 +47,7 @@ impl<'v> View<'v> {
         let before =
             self.state.datasets.get(dataset).into_iter().flat_map(|dataset| &dataset.producers);
         let now = self.writers.get(dataset).into_iter().flatten().copied();
+        let now = now.filter(move |job| self.is_there(job, Side::Output, dataset));
         Box::new(before.filter(|job| !self.jobs.contains_key(*job)).chain(now))
     }
 
@@ -42,7 +56,14 @@ impl<'v> View<'v> {
         let before =
             self.state.datasets.get(dataset).into_iter().flat_map(|dataset| &dataset.consumers);
         let now = self.readers.get(dataset).into_iter().flatten().copied();
+        let now = now.filter(move |job| self.is_there(job, Side::Input, dataset));
         Box::new(before.filter(|job| !self.jobs.contains_key(*job)).chain(now))
+    }
+
+    /// What a job reads or writes.
+    fn datasets(&'v self, job: &'v Text, side: Side) -> impl Iterator<Item = &'v Text> {
+        let datasets = self.job(job).side(side).iter();
+        datasets.filter(move |dataset| self.is_there(job, side, dataset))
     }
 
     fn job(&'v self, name: &Text) -> &'v Job {
@@ -50,14 +71,14 @@ impl<'v> View<'v> {
         job.expect("whoever mentions a dataset is there")
     }
 
-    fn next(&'v self, job: &Text, direction: Direction) -> Names<'v> {
+    fn next(&'v self, job: &'v Text, direction: Direction) -> Names<'v> {
         match direction {
-            Direction::Down => {
-                Box::new(self.job(job).outputs.iter().flat_map(|dataset| self.consumers(dataset)))
-            }
-            Direction::Up => {
-                Box::new(self.job(job).inputs.iter().flat_map(|dataset| self.producers(dataset)))
-            }
+            Direction::Down => Box::new(
+                self.datasets(job, Side::Output).flat_map(|dataset| self.consumers(dataset)),
+            ),
+            Direction::Up => Box::new(
+                self.datasets(job, Side::Input).flat_map(|dataset| self.producers(dataset)),
+            ),
         }
     }
 }
@@ -127,41 +148,57 @@ impl<'v> Search<'v> {
     }
 }
 
-/// The shortest cycle, of these the byte-smallest: from its byte-smallest job, jobs and datasets in
-/// turn, the first name again at the end. Every cycle of the graph goes through one of `jobs`, and
-/// there is one.
-pub fn smallest_through(view: &View<'_>, jobs: &BTreeSet<&Text>) -> Vec<Text> {
-    let mut best: Option<(usize, &Text)> = None;
-    for &job in jobs {
-        let (after, back) = distances(view, job, Direction::Down);
-        let Some(length) = back.filter(|length| best.is_none_or(|(best, _)| *length <= best))
-        else {
-            continue;
-        };
-        let (before, _) = distances(view, job, Direction::Up);
-        let on_cycle = |(name, distance): &(&&Text, &usize)| {
-            before.get(*name).is_some_and(|rest| **distance + rest == length)
-        };
-        let smallest = after
-            .iter()
-            .filter(on_cycle)
-            .map(|(name, _)| *name)
-            .chain([job])
-            .min()
-            .expect("the job itself");
-        let candidate = (length, smallest);
-        best = Some(best.map_or(candidate, |best| best.min(candidate)));
+/// The cycle that has to be shown, if there is one, and the operation that it is told of. `owners`
+/// holds the edges that belong to operations: all others are old, and form no cycle.
+///
+/// The operation is the first that closes a cycle. It is found by bisection, with a search of the
+/// graph for each step; all its edges are of one job. A changeset of one operation costs only the
+/// search and what lies around that job.
+pub fn first<'v>(
+    mut view: View<'v>,
+    owners: &'v BTreeMap<Edge, usize>,
+) -> Option<(Vec<Text>, usize)> {
+    let linked: BTreeSet<&Text> = owners.keys().map(|edge| &edge.job).collect();
+    if !any_through(&view, &linked) {
+        return None;
     }
-    let (length, start) = best.expect("there is a cycle");
-    let (to_start, _) = distances(view, start, Direction::Up);
+    let operations: BTreeSet<usize> = owners.values().copied().collect();
+    let operations: Vec<usize> = operations.into_iter().collect();
+    let (last, others) = operations.split_last()?;
+    let first = others.partition_point(|&operation| {
+        view.limit(owners, operation);
+        !any_through(&view, &linked)
+    });
+    let operation = *others.get(first).unwrap_or(last);
+    if others.is_empty() {
+        view.up_to = None;
+    } else {
+        view.limit(owners, operation);
+    }
+    let (edge, _) = owners.iter().find(|(_, owner)| **owner == operation)?;
+    Some((smallest_through(&view, &edge.job), operation))
+}
+
+/// The shortest cycle, of these the byte-smallest: from its byte-smallest job, jobs and datasets in
+/// turn, the first name again at the end. Every cycle of the graph goes through `job`, and there is
+/// one.
+fn smallest_through(view: &View<'_>, job: &Text) -> Vec<Text> {
+    let (after, back) = distances(view, job, Direction::Down, usize::MAX);
+    let length = back.expect("there is a cycle");
+    let (before, _) = distances(view, job, Direction::Up, length);
+    let on_cycle = |(name, distance): &(&&Text, &usize)| {
+        before.get(*name).is_some_and(|rest| **distance + rest == length)
+    };
+    let others = after.iter().filter(on_cycle).map(|(name, _)| *name);
+    let start = others.chain([job]).min().expect("the job itself");
+    let (to_start, _) = distances(view, start, Direction::Up, length);
     let mut names = vec![start.clone()];
     let mut job = start;
     for left in (0..length).rev() {
         let in_time = |next: &&Text| {
             if left == 0 { *next == start } else { to_start.get(*next) == Some(&left) }
         };
-        let outputs = view.job(job).outputs.iter();
-        let steps = outputs.flat_map(|dataset| {
+        let steps = view.datasets(job, Side::Output).flat_map(|dataset| {
             view.consumers(dataset).filter(in_time).map(move |next| (dataset, next))
         });
         let (dataset, next) = steps.min().expect("the way back was found before");
@@ -171,16 +208,21 @@ pub fn smallest_through(view: &View<'_>, jobs: &BTreeSet<&Text>) -> Vec<Text> {
     names
 }
 
-/// How far all others are from `start`, and how long the shortest way back to it is.
+/// How far all others are from `start`, as far as they are nearer than `limit` and than the shortest
+/// way back to it, and how long that is.
 fn distances<'v>(
     view: &'v View<'v>,
     start: &'v Text,
     direction: Direction,
+    limit: usize,
 ) -> (HashMap<&'v Text, usize>, Option<usize>) {
     let mut distances = HashMap::new();
     let mut waiting = VecDeque::from([(start, 0)]);
     let mut back = None;
     while let Some((job, distance)) = waiting.pop_front() {
+        if distance == back.unwrap_or(limit) {
+            break;
+        }
         for next in view.next(job, direction) {
             if next == start {
                 back = back.or(Some(distance + 1));

@@ -25,32 +25,46 @@ pub fn apply(graph: &Graph, change: &Change) -> Graph {
 #[must_use]
 pub fn apply_all<'c>(graph: &Graph, changes: impl IntoIterator<Item = &'c Change>) -> Graph {
     changes.into_iter().fold(graph.clone(), |graph, change| {
-        link(graph, change, &|_| None).map_or_else(|cyclic| cyclic.graph, |(graph, _)| graph)
+        link(graph, change, &mut NotLookedUp).map_or_else(|cyclic| cyclic.graph, |(graph, _)| graph)
     })
 }
 
-/// As [`apply()`], and tells what was touched, or that the jobs would form a cycle. `known` is
-/// asked for datasets of `graph` before its index is: whoever has looked them up already can spare
-/// that.
+/// Where datasets are, of which whoever made the change has looked some up already.
+pub(super) trait DatasetSlots {
+    /// The place of a dataset that was looked up; it holds nothing if the dataset is not there, and
+    /// is filled when the dataset comes to be. `None`: it was not looked up.
+    fn slot(&mut self, dataset: &Name) -> Option<&mut Option<Slot>>;
+}
+
+/// No dataset was looked up.
+pub(super) struct NotLookedUp;
+
+impl DatasetSlots for NotLookedUp {
+    fn slot(&mut self, _: &Name) -> Option<&mut Option<Slot>> {
+        None
+    }
+}
+
+/// As [`apply()`], and tells what was touched, or that the jobs would form a cycle.
 pub(super) fn link(
     graph: Graph,
     change: &Change,
-    known: &dyn Fn(&Name) -> Option<Slot>,
+    slots: &mut dyn DatasetSlots,
 ) -> Result<(Graph, Touched), Box<Cyclic>> {
     let mut breach = None;
-    link_and_note(graph, change, known, &mut breach)
+    link_and_note(graph, change, slots, &mut breach)
 }
 
 /// As [`link`], and notes the first fact that `decide` would never have given.
 pub(super) fn link_and_note(
     graph: Graph,
     change: &Change,
-    known: &dyn Fn(&Name) -> Option<Slot>,
+    slots: &mut dyn DatasetSlots,
     breach: &mut Option<Breach>,
 ) -> Result<(Graph, Touched), Box<Cyclic>> {
     let mut next = graph;
     next.version += 1;
-    let mut work = Work { touched: Touched::default(), maybe_orphans: Vec::new(), known, breach };
+    let mut work = Work { touched: Touched::default(), maybe_orphans: Vec::new(), slots, breach };
     // What goes, goes first: a dataset may change hands within one change.
     for fact in &change.facts {
         next.take_out(fact, &mut work);
@@ -59,14 +73,14 @@ pub(super) fn link_and_note(
         next.put_in(fact, &mut work);
     }
     next.drop_orphans(&mut work);
-    acyclic::restore_order(next, &work.touched).map(|graph| (graph, work.touched))
+    acyclic::restore_order(next, work.touched)
 }
 
 struct Work<'k> {
     touched: Touched,
     /// Datasets that lost a mention or their declaration; a dataset may come more than once.
     maybe_orphans: Vec<Slot>,
-    known: &'k dyn Fn(&Name) -> Option<Slot>,
+    slots: &'k mut dyn DatasetSlots,
     breach: &'k mut Option<Breach>,
 }
 
@@ -253,11 +267,20 @@ impl Graph {
 
     /// The dataset's slot, a new one if it is mentioned for the first time.
     fn dataset_slot(&mut self, name: &Name, work: &mut Work<'_>) -> Slot {
-        (work.known)(name).or_else(|| self.dataset_index.get(name.as_str())).unwrap_or_else(|| {
+        let looked_up = work.slots.slot(name);
+        let known = match &looked_up {
+            Some(slot) => **slot,
+            None => self.dataset_index.get(name.as_str()),
+        };
+        let slot = known.unwrap_or_else(|| {
             let slot = self.add_dataset(name);
             work.touched.datasets_created.push(slot);
             slot
-        })
+        });
+        if let Some(looked_up) = looked_up {
+            *looked_up = Some(slot);
+        }
+        slot
     }
 
     fn drop_orphans(&mut self, work: &mut Work<'_>) {

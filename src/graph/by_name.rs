@@ -29,6 +29,11 @@ pub(super) fn positions_by_name<'n>(names: impl Iterator<Item = &'n Name>) -> Ve
     names.into_iter().map(|name| name.position).collect()
 }
 
+/// `names` in byte order. O(n log n).
+pub(super) fn in_byte_order<'n>(names: Vec<&'n Name>) -> impl Iterator<Item = &'n Name> {
+    positions_by_name(names.iter().copied()).into_iter().map(move |at| names[at as usize])
+}
+
 /// All `names` have the same first `shared` bytes. Calls itself once for every eight bytes of a
 /// name at most.
 fn sort(names: &mut [Keyed<'_>], shared: usize) {

@@ -1,12 +1,12 @@
 //! `decide`: all rules of a graph, in the order in which they are judged.
 
+use super::acyclic::Cyclic;
 use super::adjacency::Graph;
 use super::apply::{apply, link};
 use super::change::{Change, Fact};
 use super::cycle;
-use super::draft::Draft;
-use super::name::Name;
-use super::operation::{Changeset, Command, Operation, Precondition, Side, Step};
+use super::draft::{Draft, Drafted};
+use super::operation::{Changeset, Command, Operation, Precondition, Step};
 use super::rejection::Rejection;
 use super::touched::Touched;
 
@@ -29,12 +29,17 @@ pub struct Decision {
 /// operation; then, on the graph that would result, datasets that are deleted but in use, second
 /// producers, a change beyond [`CHANGE_BYTES_MAX`], and cycles.
 ///
-/// Cost: O(log n) for each name in the command, and for each new edge that goes against the graph's
-/// topological order twice the smaller side of the region between its ends; in all at most one
-/// topological sort of the graph.
+/// Cost: O(log n) for each name in the command and for each edge that it adds or removes, plus the
+/// length of the specifications that it patches, plus what the new edges that go against the graph's
+/// topological order cost: mending the order one edge at a time (for each twice the smaller side of
+/// the region between its ends) or in one pass (twice the smaller side of all these regions
+/// together), whichever is cheaper, within a constant factor. A cycle costs that pass, and
+/// O(n log o) for n jobs and edges that lie on cycles and o operations.
 ///
 /// # Errors
-/// The [`Rejection`] that comes first in that order.
+/// The [`Rejection`] that comes first: preconditions, then existence, then `DatasetInUse`,
+/// `SecondProducer`, `Cycle`; of several of one kind that of the smallest operation, then of the
+/// byte-smallest dataset.
 pub fn decide(graph: &Graph, command: &Command) -> Result<Decision, Rejection> {
     match command {
         Command::Changeset(changeset) => decide_changeset(graph, changeset),
@@ -64,13 +69,11 @@ fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Re
             created: false,
         });
     }
-    match link(graph.clone(), &change, &|dataset| draft.slot_of(dataset)) {
-        Ok((next, touched)) => Ok(Decision { created: draft.created(), change, next, touched }),
-        Err(cyclic) => {
-            let cycle = cycle::shortest(&cyclic);
-            let operation = last_operation(&draft, &cycle);
-            Err(Rejection::Cycle { cycle, operation })
-        }
+    let mut drafted = draft.into_drafted();
+    let created = drafted.created();
+    match link(graph.clone(), &change, &mut drafted) {
+        Ok((next, touched)) => Ok(Decision { created, change, next, touched }),
+        Err(cyclic) => Err(cycle_of(&cyclic, &drafted)),
     }
 }
 
@@ -101,16 +104,10 @@ pub(super) fn judge_changeset<'g>(
 /// a log, and is read as one.
 pub const CHANGE_BYTES_MAX: usize = 256 << 20;
 
-fn last_operation(draft: &Draft<'_>, cycle: &[Name]) -> usize {
-    let edges = cycle.windows(2).enumerate().map(|(i, pair)| {
-        // From a job to what it writes, from a dataset to a job that reads it.
-        if i % 2 == 0 {
-            (&pair[0], Side::Output, &pair[1])
-        } else {
-            (&pair[1], Side::Input, &pair[0])
-        }
-    });
-    edges.filter_map(|(job, side, dataset)| draft.added_by(job, side, dataset)).max().unwrap_or(0)
+/// The rejection of a changeset that would make the jobs form a cycle.
+pub(super) fn cycle_of(cyclic: &Cyclic, drafted: &Drafted) -> Rejection {
+    let (cycle, operation) = cycle::first(cyclic, drafted);
+    Rejection::Cycle { cycle, operation }
 }
 
 fn check_precondition(graph: &Graph, step: &Step, number: usize) -> Result<(), Rejection> {

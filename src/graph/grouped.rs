@@ -47,6 +47,11 @@ impl Grouped {
         self.values.len()
     }
 
+    /// How many lists there are.
+    pub(super) fn lists(&self) -> usize {
+        self.starts.len() - 1
+    }
+
     pub(super) fn get(&self, slot: u32) -> &[u32] {
         &self.values[self.starts[slot as usize] as usize..self.starts[slot as usize + 1] as usize]
     }

@@ -71,17 +71,11 @@ impl CanonicalJson {
         self.0.as_deref().unwrap_or("{}")
     }
 
-    /// This object changed by `patch` as RFC 7396 (JSON merge patch) says: objects merge, `null`
-    /// removes, all else replaces.
-    #[must_use]
-    pub fn merge_patch(&self, patch: &Self) -> Self {
-        let (Ok(Json::Object(mut members)), Ok(Json::Object(patch))) =
-            (read(self.as_str()), read(patch.as_str()))
-        else {
+    fn members(&self) -> BTreeMap<String, Json> {
+        let Ok(Json::Object(members)) = read(self.as_str()) else {
             unreachable!("canonical text is an object");
         };
-        merge(&mut members, patch);
-        Self::from_members(&members)
+        members
     }
 
     fn from_members(members: &BTreeMap<String, Json>) -> Self {
@@ -108,8 +102,38 @@ impl Serialize for CanonicalJson {
     }
 }
 
+/// An object that JSON merge patches change, one after another (RFC 7396: objects merge, `null`
+/// removes, all else replaces). The object is read at its first patch and written once.
+pub(super) enum PatchedJson {
+    /// No patch yet.
+    Canonical(CanonicalJson),
+    /// Its members, with all patches merged in.
+    Members(BTreeMap<String, Json>),
+}
+
+impl PatchedJson {
+    /// Merges `patch`. O(p log k) for a patch of p bytes and objects of k keys; the first patch also
+    /// reads the object that it changes.
+    pub(super) fn merge(&mut self, patch: &CanonicalJson) {
+        let patch = patch.members();
+        if let Self::Canonical(object) = self {
+            *self = Self::Members(object.members());
+        }
+        let Self::Members(members) = self else { unreachable!("the members were just read") };
+        merge(members, patch);
+    }
+
+    /// The canonical text. O(1) without a patch, else O(length).
+    pub(super) fn canonical(&self) -> CanonicalJson {
+        match self {
+            Self::Canonical(object) => object.clone(),
+            Self::Members(members) => CanonicalJson::from_members(members),
+        }
+    }
+}
+
 /// A value whose scalars stay text, in canonical form.
-enum Json {
+pub(super) enum Json {
     Object(BTreeMap<String, Json>),
     Array(Vec<Json>),
     Scalar(String),
@@ -310,7 +334,9 @@ mod tests {
         let patched = |target: &str, patch: &str| {
             let (target, patch) =
                 (CanonicalJson::parse(target).unwrap(), CanonicalJson::parse(patch).unwrap());
-            target.merge_patch(&patch).as_str().to_owned()
+            let mut patched = PatchedJson::Canonical(target);
+            patched.merge(&patch);
+            patched.canonical().as_str().to_owned()
         };
         assert_eq!(patched(r#"{"a":"b"}"#, r#"{"a":"c"}"#), r#"{"a":"c"}"#);
         assert_eq!(patched(r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#), r#"{"b":"c"}"#);
@@ -321,5 +347,16 @@ mod tests {
         );
         assert_eq!(patched(r#"{"e":null}"#, r#"{"a":1}"#), r#"{"a":1,"e":null}"#);
         assert_eq!(patched("{}", r#"{"a":{"bb":{"ccc":null}}}"#), r#"{"a":{"bb":{}}}"#);
+    }
+    #[test]
+    fn patches_one_after_another_are_merged_in_their_order() {
+        let object = |text: &str| CanonicalJson::parse(text).unwrap();
+        let mut patched = PatchedJson::Canonical(object(r#"{"a":{"b":1},"z":0}"#));
+        for patch in [r#"{"a":{"c":2}}"#, r#"{"a":{"b":null}}"#, r#"{"n":{"m":null}}"#, "{}"] {
+            patched.merge(&object(patch));
+        }
+        assert_eq!(patched.canonical().as_str(), r#"{"a":{"c":2},"n":{},"z":0}"#);
+        patched.merge(&object(r#"{"a":null,"n":null,"z":null}"#));
+        assert!(patched.canonical() == CanonicalJson::default());
     }
 }

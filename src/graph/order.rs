@@ -63,8 +63,18 @@ impl Order {
         }
     }
 
-    /// Takes `group`, in the order that it has, and puts it right after `pivot`.
-    pub(super) fn move_after(&mut self, pivot: Slot, group: &mut [Slot]) {
+    /// The job of a label.
+    pub(super) fn job_at(&self, label: u64) -> Option<Slot> {
+        self.by_label.get(&label).copied()
+    }
+
+    /// Sorts `jobs` into the order that they have.
+    pub(super) fn sort(&self, jobs: &mut [Slot]) {
+        jobs.sort_unstable_by_key(|&job| self.label(job));
+    }
+
+    /// Takes `group` from its places and puts it, as it is sorted, right after `pivot`.
+    pub(super) fn move_after(&mut self, pivot: Slot, group: &[Slot]) {
         self.lift(group);
         let low = self.label(pivot);
         let high = self
@@ -75,8 +85,8 @@ impl Order {
         self.place(low, high, pivot, &[], group);
     }
 
-    /// Takes `group`, in the order that it has, and puts it right before `pivot`.
-    pub(super) fn move_before(&mut self, pivot: Slot, group: &mut [Slot]) {
+    /// Takes `group` from its places and puts it, as it is sorted, right before `pivot`.
+    pub(super) fn move_before(&mut self, pivot: Slot, group: &[Slot]) {
         self.lift(group);
         let high = self.label(pivot);
         let low = self.by_label.range(..high).next_back().map_or(LOWEST, |(label, _)| *label);
@@ -88,9 +98,8 @@ impl Order {
         self.labels.set(job as usize, 0);
     }
 
-    fn lift(&mut self, group: &mut [Slot]) {
-        group.sort_unstable_by_key(|&job| self.label(job));
-        for &job in group.iter() {
+    fn lift(&mut self, group: &[Slot]) {
+        for &job in group {
             self.remove(job);
         }
     }
@@ -202,14 +211,18 @@ mod tests {
     }
 
     #[test]
-    fn a_group_keeps_its_own_order() {
+    fn a_group_is_put_as_it_is_sorted() {
         let mut order = Order::of(&[0, 1, 2, 3, 4, 5], 6);
-        order.move_after(4, &mut [3, 1]);
-        assert_eq!(in_order(&order), [0, 2, 4, 1, 3, 5]);
-        order.move_before(0, &mut [5, 4]);
-        assert_eq!(in_order(&order), [4, 5, 0, 2, 1, 3]);
+        order.move_after(4, &[3, 1]);
+        assert_eq!(in_order(&order), [0, 2, 4, 3, 1, 5]);
+        let mut group = [5, 4];
+        order.sort(&mut group);
+        assert_eq!(group, [4, 5]);
+        order.move_before(0, &group);
+        assert_eq!(in_order(&order), [4, 5, 0, 2, 3, 1]);
         order.remove(0);
-        assert_eq!(in_order(&order), [4, 5, 2, 1, 3]);
+        assert_eq!(in_order(&order), [4, 5, 2, 3, 1]);
+        assert_eq!(order.job_at(order.label(2)), Some(2));
     }
 
     #[test]
@@ -219,10 +232,10 @@ mod tests {
         for job in 2..5000 {
             order.push_back(job);
             if job % 2 == 0 {
-                order.move_after(0, &mut [job]);
+                order.move_after(0, &[job]);
                 expected.insert(1, job);
             } else {
-                order.move_before(1, &mut [job]);
+                order.move_before(1, &[job]);
                 let at = expected.iter().position(|&other| other == 1).unwrap();
                 expected.insert(at, job);
             }

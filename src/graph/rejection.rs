@@ -1,5 +1,6 @@
 //! Why a write is refused, or a question has no answer. The same for every design, in a fixed
-//! order.
+//! order: preconditions, existence, datasets in use, second producers, cycles. Of several rejections
+//! of one kind that of the smallest operation is told, then that of the byte-smallest dataset.
 
 use super::name::Name;
 use super::operation::Precondition;
@@ -67,7 +68,7 @@ pub enum Rejection {
         name: Name,
         /// The first jobs that mention it, at most [`Rejection::JOBS_NAMED`], in byte order.
         jobs: Vec<Name>,
-        /// The step.
+        /// The first step that deleted it since it was last put.
         operation: usize,
     },
     /// Two jobs would write one dataset.
@@ -77,20 +78,23 @@ pub enum Rejection {
     SecondProducer {
         /// The dataset.
         dataset: Name,
-        /// The job that writes it.
+        /// The job that wrote it before and writes it in the end, even if not meanwhile; without
+        /// one, the first that got it.
         producer: Name,
-        /// The job that was to write it too.
+        /// The next job that got it.
         job: Name,
-        /// The step that gave it to `job`.
+        /// The last step that gave it to `job`.
         operation: usize,
     },
     /// A job would depend on itself.
     #[error("the jobs would form a cycle: {}", path(.cycle))]
     Cycle {
-        /// The shortest cycle, of these the byte-smallest, from its byte-smallest job: jobs and
-        /// datasets in turn, the first name again at the end.
+        /// The shortest of the cycles that the step closes, of these the byte-smallest, from its
+        /// byte-smallest job: jobs and datasets in turn, the first name again at the end.
         cycle: Vec<Name>,
-        /// The last step that adds an edge of it.
+        /// The first step that closes one: whose edges form a cycle with those of the steps before
+        /// it and those that no step added. An edge is of the last step before which it was absent
+        /// and after which it was present.
         operation: usize,
     },
     /// The change would be longer than what every reader of a log takes. Split the changeset.

@@ -3,7 +3,7 @@
 use super::adjacency::Graph;
 use super::apply::{apply_all, link};
 use super::change::Change;
-use super::decide::{Decision, decide, judge_changeset};
+use super::decide::{Decision, cycle_of, decide, judge_changeset};
 use super::operation::Command;
 use super::rejection::Rejection;
 use super::touched::Touched;
@@ -73,7 +73,8 @@ impl Series {
         decide(&self.graph, command).map(|decision| Effect::of(&decision.change, decision.created))
     }
 
-    /// Decides the next command.
+    /// Decides the next command. Cost: as [`decide()`]; the first command that closes a cycle also
+    /// costs applying again all that was accepted before it.
     ///
     /// # Errors
     /// As [`decide()`]; the graph is then as it was.
@@ -84,12 +85,14 @@ impl Series {
                 if change.is_empty() {
                     return Ok(Effect { changed: false, created: false });
                 }
-                let (created, slots) = (draft.created(), draft.into_slots());
-                match link(std::mem::take(&mut self.graph), &change, &|dataset| {
-                    slots.get(dataset).copied()
-                }) {
+                let mut drafted = draft.into_drafted();
+                let created = drafted.created();
+                match link(std::mem::take(&mut self.graph), &change, &mut drafted) {
                     Ok((next, touched)) => Decision { change, next, touched, created },
-                    Err(_) => return Err(self.taken_back(command)),
+                    Err(cyclic) => {
+                        self.take_back();
+                        return Err(cycle_of(&cyclic, &drafted));
+                    }
                 }
             }
             _ => decide(&self.graph, command)?,
@@ -102,15 +105,10 @@ impl Series {
         Ok(effect)
     }
 
-    /// Takes the graph back to what it was before `command`, and tells the cycle that it would
-    /// close.
-    fn taken_back(&mut self, command: &Command) -> Rejection {
+    /// Takes the graph back to what it was before a command that closed a cycle.
+    fn take_back(&mut self) {
         self.in_place = false;
         self.graph = apply_all(&self.base, self.accepted.iter().map(|accepted| &accepted.change));
-        match decide(&self.graph, command) {
-            Err(rejection) => rejection,
-            Ok(_) => unreachable!("it closed a cycle on this very graph"),
-        }
     }
 }
 

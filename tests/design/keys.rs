@@ -219,7 +219,8 @@ fn a_keyed_request_that_a_restored_log_overtakes_is_judged_on_what_was_restored(
         slow.create_graph_and_wait(&name(GRAPH)).unwrap();
         let into = site.store();
         set(&store.before_commit, move || {
-            events::restore(&into, &name(GRAPH), &file).unwrap();
+            let log = events::LogFile::open(&file).unwrap();
+            events::restore(&into, &name(GRAPH), log).unwrap();
         });
         let verdict = ask(&slow, keyed(changeset([]), "k", "f"));
         assert_eq!(
@@ -265,7 +266,10 @@ fn a_keyed_request_that_changed_nothing_is_judged_again_when_another_write_came_
             ask(&quick, changeset([delete_dataset("first")])).unwrap();
         });
         let verdict = ask(&slow, keyed(nothing(), "k", "f"));
-        assert_eq!(verdict, Ok(Accepted { version: 3, changed: true, created: true }));
+        assert_eq!(
+            verdict,
+            Ok(Accepted { version: 3, changed: true, created: true, subject_version: Some(3) })
+        );
         assert_eq!(ask(&slow, keyed(nothing(), "k", "f")), verdict);
         assert_eq!(audit(&site).version, 3);
     }

@@ -1,8 +1,9 @@
 //! Single cases that a reader would look up.
 
 use fencepost::graph::{
-    CanonicalJson, Change, Fact, Graph, GraphBuilder, Operation, PlanRequest, QueryError,
-    Rejection, Side, apply, decide,
+    CanonicalJson, Change, Changeset, Command, Fact, Graph, GraphBuilder, JobPatch, Name,
+    Operation, PlanRequest, Precondition, QueryError, Rejection, Side, SpecPatch, Step, apply,
+    decide,
 };
 
 use super::support::{accepted, changeset, graph_of, name, names, put, rebuilt, rejected};
@@ -82,6 +83,154 @@ fn a_dataset_in_use_by_many_names_the_first_ten() {
     let expected =
         Rejection::DatasetInUse { name: name("d"), jobs: names(&jobs[..10]), operation: 0 };
     assert_eq!(rejected(&graph, &changeset([delete_dataset("d")])), expected);
+}
+
+fn in_use(dataset: &str, jobs: &[&str], operation: usize) -> Rejection {
+    Rejection::DatasetInUse { name: name(dataset), jobs: names(jobs), operation }
+}
+
+#[test]
+fn of_datasets_in_use_that_of_the_smallest_operation_is_told() {
+    let graph = graph_of([
+        put_dataset("a"),
+        put_dataset("z"),
+        put("one", &["a"], &[]),
+        put("two", &["z"], &["a"]),
+    ]);
+    let both = changeset([delete_dataset("z"), delete_dataset("a")]);
+    assert_eq!(rejected(&graph, &both), in_use("z", &["two"], 0));
+    let other_order = changeset([delete_dataset("a"), delete_dataset("z")]);
+    assert_eq!(rejected(&graph, &other_order), in_use("a", &["one", "two"], 0));
+}
+
+/// The deletion that stands is told: the first since the dataset was last put.
+#[test]
+fn a_dataset_that_is_deleted_several_times_is_told_of_the_deletion_that_stands() {
+    let graph = graph_of([put_dataset("a"), put("one", &["a"], &[])]);
+    let twice = changeset([put("two", &[], &[]), delete_dataset("a"), delete_dataset("a")]);
+    assert_eq!(rejected(&graph, &twice), in_use("a", &["one"], 1));
+    let put_between = [delete_dataset("a"), put_dataset("a"), delete_dataset("a")];
+    assert_eq!(rejected(&graph, &changeset(put_between)), in_use("a", &["one"], 2));
+    let put_after = [delete_dataset("a"), put_dataset("a")];
+    accepted(&graph, &changeset(put_after));
+}
+
+fn second_producer(dataset: &str, producer: &str, job: &str, operation: usize) -> Rejection {
+    let (dataset, producer, job) = (name(dataset), name(producer), name(job));
+    Rejection::SecondProducer { dataset, producer, job, operation }
+}
+
+#[test]
+fn of_second_producers_that_of_the_smallest_operation_then_dataset_is_told() {
+    let graph = graph_of([put("old", &[], &["a", "b", "z"])]);
+    let command = changeset([
+        put("unrelated", &[], &["u"]),
+        put("y", &[], &["z"]),
+        put("x", &[], &["b", "a"]),
+    ]);
+    assert_eq!(rejected(&graph, &command), second_producer("z", "old", "y", 1));
+    let of_one_operation = changeset([put("x", &[], &["z", "b", "a"])]);
+    assert_eq!(rejected(&graph, &of_one_operation), second_producer("a", "old", "x", 0));
+}
+
+#[test]
+fn the_producer_told_is_who_had_the_dataset_and_keeps_it_else_who_got_it_first() {
+    let graph = graph_of([put("old", &[], &["d"])]);
+    // Also if it was away meanwhile.
+    let away = changeset([delete_job("old"), put("new", &[], &["d"]), put("old", &[], &["d"])]);
+    assert_eq!(rejected(&graph, &away), second_producer("d", "old", "new", 1));
+    // It gives the dataset up: the others in the order in which they got it.
+    let given_up = changeset([
+        put("z", &[], &["d"]),
+        put("old", &[], &[]),
+        put("b", &[], &["d"]),
+        put("a", &[], &["d"]),
+    ]);
+    assert_eq!(rejected(&graph, &given_up), second_producer("d", "z", "b", 2));
+    // What counts is when a job got it last.
+    let got_again = changeset([
+        put("b", &[], &["d"]),
+        put("c", &[], &["d"]),
+        put("b", &[], &[]),
+        put("b", &[], &["d"]),
+        put("c", &["e"], &["d"]),
+        delete_job("old"),
+    ]);
+    assert_eq!(rejected(&graph, &got_again), second_producer("d", "c", "b", 3));
+}
+
+/// Whatever the operations: preconditions, existence, datasets in use, second producers, cycles.
+#[test]
+fn kinds_of_rejections_have_an_order_of_their_own() {
+    let graph = graph_of([put_dataset("a"), put("one", &["a"], &["b"])]);
+    let (looped, second) = (put("loop", &["l"], &["l"]), put("two", &[], &["b"]));
+    let absent =
+        Step { operation: put("one", &["a"], &["b"]), precondition: Some(Precondition::Absent) };
+    let mut steps: Vec<Step> = vec![
+        looped.into(),
+        second.into(),
+        delete_dataset("a").into(),
+        delete_job("nobody").into(),
+        absent,
+    ];
+    let mut told = Vec::new();
+    while !steps.is_empty() {
+        let command = Command::Changeset(Changeset { precondition: None, steps: steps.clone() });
+        told.push(rejected(&graph, &command));
+        steps.pop();
+    }
+    let expected = [
+        Rejection::PreconditionFailed {
+            expected: Precondition::Absent,
+            actual: Some(2),
+            operation: Some(4),
+        },
+        Rejection::JobNotFound { name: name("nobody"), operation: 3 },
+        in_use("a", &["one"], 2),
+        second_producer("b", "one", "two", 1),
+        Rejection::Cycle { cycle: names_in_turn(&["loop", "l", "loop"]), operation: 0 },
+    ];
+    assert_eq!(told, expected);
+}
+
+fn names_in_turn(texts: &[&str]) -> Vec<Name> {
+    texts.iter().map(|text| name(text)).collect()
+}
+
+/// What patches of one changeset make of a specification is what they make one after another.
+#[test]
+fn patches_of_one_changeset_add_up() {
+    let patch = |text: &str| Operation::PatchJob {
+        name: name("one"),
+        patch: JobPatch {
+            spec: Some(SpecPatch::Merge(CanonicalJson::parse(text).unwrap())),
+            ..JobPatch::default()
+        },
+    };
+    let remove = Operation::PatchJob {
+        name: name("one"),
+        patch: JobPatch { spec: Some(SpecPatch::Remove), ..JobPatch::default() },
+    };
+    let patches = [
+        patch(r#"{"a":{"x":1,"y":2},"b":1}"#),
+        patch(r#"{"a":{"x":null,"z":3}}"#),
+        remove,
+        patch(r#"{"c":{"d":null}}"#),
+        patch(r#"{"c":{"e":[1]},"f":0}"#),
+    ];
+    let graph = graph_of([put("one", &[], &[])]);
+    let specs = (1..=patches.len()).map(|count| {
+        let after = accepted(&graph, &changeset(patches[..count].to_vec()));
+        after.job("one").unwrap().spec().as_str().to_owned()
+    });
+    let expected = [
+        r#"{"a":{"x":1,"y":2},"b":1}"#,
+        r#"{"a":{"y":2,"z":3},"b":1}"#,
+        "{}",
+        r#"{"c":{}}"#,
+        r#"{"c":{"e":[1]},"f":0}"#,
+    ];
+    assert_eq!(specs.collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -103,8 +103,20 @@ fn of_several_cycles_the_shortest_and_then_the_smallest_is_told() {
     );
 }
 
+fn edge(op: &str, job: &str, dataset: &str) -> Operation {
+    let (side, job, dataset) = (Side::Input, name(job), name(dataset));
+    match op {
+        "add" => Operation::AddEdge { side, job, dataset },
+        _ => Operation::RemoveEdge { side, job, dataset },
+    }
+}
+
+fn delete(job: &str) -> Operation {
+    Operation::DeleteJob { name: name(job) }
+}
+
 #[test]
-fn the_operation_named_is_the_last_that_adds_an_edge_of_the_cycle() {
+fn the_operation_told_is_the_first_that_closes_a_cycle() {
     let graph = graph_of([put("a", &["1"], &["2"]), put("z", &["3"], &["4"])]);
     let command = changeset([
         put("unrelated", &["u"], &["v"]),
@@ -113,18 +125,86 @@ fn the_operation_named_is_the_last_that_adds_an_edge_of_the_cycle() {
         put("last", &["4"], &["w"]),
     ]);
     assert_eq!(rejected(&graph, &command), cycle(&["a", "2", "z", "4", "a"], 2));
-    // An edge that was there, taken out and added again counts as added by the last step.
-    let edge = |job: &str, dataset: &str| (Side::Input, name(job), name(dataset));
-    let (side, job, dataset) = edge("a", "1");
-    let there = graph_of([put("a", &["1"], &["2"]), put("b", &["2"], &["3"])]);
+}
+
+#[test]
+fn a_shorter_cycle_that_a_later_operation_closes_is_not_told() {
+    let graph = graph_of([put("a", &["1"], &["2"]), put("b", &["2"], &["3"])]);
     let command = changeset([
-        Operation::RemoveEdge { side, job: name("b"), dataset: name("2") },
-        put("b", &[], &["1", "3"]),
-        Operation::AddEdge { side, job: name("b"), dataset: name("2") },
-        put("c", &["3"], &[]),
+        put("c", &["3"], &["1"]),
+        put("self", &["x"], &["x"]),
+        put("b", &["2"], &["3", "1 too"]),
+        put("a", &["1", "1 too"], &["2"]),
     ]);
-    assert_eq!(rejected(&there, &command), cycle(&["a", "2", "b", "1", "a"], 2));
-    assert!(there.has_edge(&job, side, &dataset));
+    let expected = cycle(&["a", "2", "b", "3", "c", "1", "a"], 0);
+    assert_eq!(rejected(&graph, &command), expected);
+}
+
+#[test]
+fn of_the_cycles_that_one_operation_closes_the_shortest_is_told() {
+    let graph = graph_of([put("a", &["1"], &["2"]), put("b", &["2"], &["3"])]);
+    let command = changeset([
+        put("z", &["y"], &["z"]),
+        put("c", &["3", "2", "z"], &["1", "y"]),
+        put("b", &["2"], &["3", "b"]),
+    ]);
+    assert_eq!(rejected(&graph, &command), cycle(&["a", "2", "c", "1", "a"], 1));
+}
+
+/// What is deleted and put within one changeset is the put's, also if the graph had it before.
+#[test]
+fn an_edge_that_was_away_belongs_to_the_operation_that_brought_it_back() {
+    let graph = graph_of([put("a", &["1"], &["2"]), put("b", &["2"], &["3"])]);
+    let told = cycle(&["a", "2", "b", "1", "a"], 2);
+    let edge_by_edge = [
+        edge("remove", "b", "2"),
+        put("b", &[], &["1", "3"]),
+        edge("add", "b", "2"),
+        put("c", &["3"], &[]),
+    ];
+    assert_eq!(rejected(&graph, &changeset(edge_by_edge)), told);
+    let whole = [delete("a"), put("b", &["2"], &["1", "3"]), put("a", &["1"], &["2"])];
+    assert_eq!(rejected(&graph, &changeset(whole)), told);
+    // Several times: the last counts.
+    let often = [
+        delete("a"),
+        put("a", &["1"], &["2"]),
+        put("b", &["2"], &["1", "3"]),
+        put("a", &["1"], &[]),
+        put("a", &["1"], &["2"]),
+    ];
+    assert_eq!(rejected(&graph, &changeset(often)), cycle(&["a", "2", "b", "1", "a"], 4));
+}
+
+#[test]
+fn an_edge_that_is_put_again_keeps_its_operation() {
+    let graph = graph_of([put("a", &["1"], &["2"]), put("b", &["2"], &["3"])]);
+    let old_edges = [put("b", &["2"], &["3", "1"]), put("a", &["1"], &["2"])];
+    assert_eq!(rejected(&graph, &changeset(old_edges)), cycle(&["a", "2", "b", "1", "a"], 0));
+    let new_edges = [
+        put("c", &["3"], &["4"]),
+        put("a", &["1", "4"], &["2"]),
+        put("c", &["3"], &["4", "5"]),
+        put("a", &["4"], &["2"]),
+    ];
+    let told = cycle(&["a", "2", "b", "3", "c", "4", "a"], 1);
+    assert_eq!(rejected(&graph, &changeset(new_edges)), told);
+}
+
+/// Operations on one job are told apart, and what one of them adds and another takes away is not
+/// part of any cycle.
+#[test]
+fn several_operations_on_one_job_are_told_apart() {
+    let graph = graph_of([put("a", &["1"], &["2"]), put("b", &["2"], &["3"])]);
+    let command = changeset([
+        put("b", &["2"], &["2 too", "3", "1"]),
+        put("b", &["2"], &["3"]),
+        put("b", &["2", "x"], &["3"]),
+        put("b", &["2", "x"], &["3", "x", "1"]),
+    ]);
+    assert_eq!(rejected(&graph, &command), cycle(&["b", "x", "b"], 3));
+    let mended = changeset([put("b", &["2"], &["1"]), put("b", &["2"], &["3", "4"])]);
+    accepted(&graph, &mended);
 }
 
 fn link(i: usize, length: usize) -> Operation {
@@ -223,7 +303,8 @@ fn the_order_is_kept_through_random_edges() {
     assert!(met.values().all(|&times| times > 50) && met.len() == 3, "{met:?}");
 }
 
-/// The searches of one changeset together may cost more than sorting the graph; then it is sorted.
+/// The searches of one changeset together may cost more than sorting all that they come to; then
+/// that is sorted.
 #[test]
 fn a_changeset_that_turns_the_whole_order_round_is_sorted_anew() {
     const COUNT: usize = 4_000;

@@ -36,10 +36,11 @@ type Edge = (String, &'static str, String);
 /// A model on its way through a changeset.
 struct Attempt {
     after: Model,
-    /// Edges that this changeset added and that are there, by the operation that added them last.
-    added_by: BTreeMap<Edge, usize>,
+    /// The edges before the first operation and after each.
+    moments: Vec<BTreeSet<Edge>>,
     /// Edges asked for by `add_input` and `add_output`.
     asked: BTreeSet<Edge>,
+    /// The first operation that deleted a dataset since it was last put.
     deleted_by: BTreeMap<String, usize>,
 }
 
@@ -143,17 +144,10 @@ impl Model {
                 return rejected(reason);
             }
         }
-        let mut attempt = Attempt {
-            after: self.clone(),
-            added_by: BTreeMap::new(),
-            asked: BTreeSet::new(),
-            deleted_by: BTreeMap::new(),
+        let attempt = match Attempt::of(self, operations) {
+            Ok(attempt) => attempt,
+            Err(reason) => return rejected(reason),
         };
-        for (number, operation) in operations.iter().enumerate() {
-            if let Err(reason) = attempt.take(operation, number) {
-                return rejected(reason);
-            }
-        }
         if let Some(reason) =
             attempt.in_use().or_else(|| attempt.second_producer(self)).or_else(|| attempt.cycle())
         {
@@ -167,6 +161,27 @@ impl Model {
                 || attempt.after.declared.keys().any(|dataset| !self.dataset_exists(dataset))
                 || attempt.asked.iter().any(new_edge));
         (Verdict::Accepted { facts, created }, attempt.after)
+    }
+
+    /// The smallest of the shortest cycles of the graph that a changeset would leave, whatever its
+    /// operations.
+    pub fn shortest_in_the_end(&self, command: &Value) -> Value {
+        let operations = command["operations"].as_array().unwrap();
+        json!(Attempt::of(self, operations).unwrap().after.smallest_cycle())
+    }
+
+    /// The edges that are there before and after a changeset and were not meanwhile, each as the
+    /// names of its ends in the direction of the data.
+    pub fn put_again(&self, command: &Value) -> Vec<Value> {
+        let attempt = Attempt::of(self, command["operations"].as_array().unwrap()).unwrap();
+        let again = attempt.moments[0]
+            .iter()
+            .filter(|edge| attempt.after.edges().contains(*edge) && attempt.owner(edge).is_some());
+        let ends = |(job, side, dataset): &Edge| match *side {
+            "input" => json!([dataset, job]),
+            _ => json!([job, dataset]),
+        };
+        again.map(ends).collect()
     }
 
     fn check_precondition(&self, operation: &Value, number: usize) -> Result<(), Value> {
@@ -328,6 +343,21 @@ impl Model {
 }
 
 impl Attempt {
+    /// All operations, judged for existence only.
+    fn of(base: &Model, operations: &[Value]) -> Result<Self, Value> {
+        let mut attempt = Self {
+            after: base.clone(),
+            moments: vec![base.edges()],
+            asked: BTreeSet::new(),
+            deleted_by: BTreeMap::new(),
+        };
+        for (number, operation) in operations.iter().enumerate() {
+            attempt.take(operation, number)?;
+            attempt.moments.push(attempt.after.edges());
+        }
+        Ok(attempt)
+    }
+
     fn take(&mut self, operation: &Value, number: usize) -> Result<(), Value> {
         let op = text(operation, "op");
         match op.as_str() {
@@ -341,8 +371,8 @@ impl Attempt {
                 };
                 let job = self.after.jobs.entry(name.clone()).or_insert(new);
                 job.spec = operation.get("spec").cloned().unwrap_or_else(|| json!({}));
-                self.set_edges(&name, "input", &operation["inputs"], number);
-                self.set_edges(&name, "output", &operation["outputs"], number);
+                self.set_edges(&name, "input", &operation["inputs"]);
+                self.set_edges(&name, "output", &operation["outputs"]);
             }
             "patch_job" => {
                 let name = text(operation, "name");
@@ -356,20 +386,22 @@ impl Attempt {
                 }
                 for (side, field) in [("input", "inputs"), ("output", "outputs")] {
                     if patch.get(field).is_some() {
-                        self.set_edges(&name, side, &patch[field], number);
+                        self.set_edges(&name, side, &patch[field]);
                     }
                 }
             }
             "delete_job" => {
                 let name = text(operation, "name");
                 self.job_must_exist(&name, number)?;
-                self.set_edges(&name, "input", &json!([]), number);
-                self.set_edges(&name, "output", &json!([]), number);
+                self.set_edges(&name, "input", &json!([]));
+                self.set_edges(&name, "output", &json!([]));
                 self.after.jobs.remove(&name);
             }
             "put_dataset" => {
                 let metadata = operation.get("metadata").cloned().unwrap_or_else(|| json!({}));
-                self.after.declared.insert(text(operation, "name"), metadata);
+                let name = text(operation, "name");
+                self.deleted_by.remove(&name);
+                self.after.declared.insert(name, metadata);
             }
             "delete_dataset" => {
                 let name = text(operation, "name");
@@ -379,7 +411,7 @@ impl Attempt {
                     );
                 }
                 self.after.declared.remove(&name);
-                self.deleted_by.insert(name, number);
+                self.deleted_by.entry(name).or_insert(number);
             }
             _ => {
                 let (job, dataset) = (text(operation, "job"), text(operation, "dataset"));
@@ -397,7 +429,7 @@ impl Attempt {
                             json!({"rejected": "edge_exists", "job": job, "dataset": dataset, "operation": number}),
                         );
                     }
-                    self.add(edge.clone(), number);
+                    self.add(edge.clone());
                     self.asked.insert(edge);
                 } else {
                     if !there {
@@ -420,7 +452,7 @@ impl Attempt {
         }
     }
 
-    fn set_edges(&mut self, job: &str, side: &'static str, names: &Value, number: usize) {
+    fn set_edges(&mut self, job: &str, side: &'static str, names: &Value) {
         let wanted: BTreeSet<String> = names
             .as_array()
             .unwrap()
@@ -438,7 +470,7 @@ impl Attempt {
         for dataset in wanted {
             let edge = (job.to_owned(), side, dataset);
             if !present.contains(&edge) {
-                self.add(edge, number);
+                self.add(edge);
             }
         }
     }
@@ -448,14 +480,12 @@ impl Attempt {
         if edge.1 == "input" { &mut job.inputs } else { &mut job.outputs }
     }
 
-    fn add(&mut self, edge: Edge, number: usize) {
+    fn add(&mut self, edge: Edge) {
         self.list(&edge).insert(edge.2.clone());
-        self.added_by.insert(edge, number);
     }
 
     fn remove(&mut self, edge: &Edge) {
         self.list(edge).remove(&edge.2);
-        self.added_by.remove(edge);
     }
 
     fn in_use(&self) -> Option<Value> {
@@ -480,7 +510,10 @@ impl Attempt {
             let mut adders: Vec<(usize, String)> = producers
                 .iter()
                 .filter(|job| Some(*job) != kept.as_ref())
-                .map(|job| (self.added_by[&(job.clone(), "output", dataset.clone())], job.clone()))
+                .map(|job| {
+                    let edge = (job.clone(), "output", dataset.clone());
+                    (self.owner(&edge).expect("the job is new to it"), job.clone())
+                })
                 .collect();
             adders.sort();
             let producer = match kept {
@@ -498,16 +531,33 @@ impl Attempt {
         )
     }
 
+    /// The last operation before which the edge was absent and after which it was present.
+    fn owner(&self, edge: &Edge) -> Option<usize> {
+        let there: Vec<bool> = self.moments.iter().map(|edges| edges.contains(edge)).collect();
+        there.windows(2).rposition(|pair| pair == [false, true])
+    }
+
+    /// Operation by operation: the first after which the old edges and those that belong to it or
+    /// to an operation before it form a cycle.
     fn cycle(&self) -> Option<Value> {
-        let cycle = self.after.smallest_cycle()?;
-        let mut operations: Vec<usize> = Vec::new();
-        for i in (0..cycle.len() - 1).step_by(2) {
-            let (job, dataset, next) = (&cycle[i], &cycle[i + 1], &cycle[i + 2]);
-            operations.extend(self.added_by.get(&(job.clone(), "output", dataset.clone())));
-            operations.extend(self.added_by.get(&(next.clone(), "input", dataset.clone())));
+        (0..self.moments.len() - 1).find_map(|operation| {
+            let cycle = self.up_to(operation).smallest_cycle()?;
+            Some(json!({"rejected": "cycle", "cycle": cycle, "operation": operation}))
+        })
+    }
+
+    /// The final graph without the edges that belong to operations after `last`.
+    fn up_to(&self, last: usize) -> Model {
+        let mut graph = self.after.clone();
+        for edge in self.after.edges() {
+            if self.owner(&edge).is_some_and(|operation| operation > last) {
+                let (job, side, dataset) = edge;
+                let job = graph.jobs.get_mut(&job).unwrap();
+                let list = if side == "input" { &mut job.inputs } else { &mut job.outputs };
+                list.remove(&dataset);
+            }
         }
-        let operation = operations.into_iter().max().expect("the graph had no cycle before");
-        Some(json!({"rejected": "cycle", "cycle": cycle, "operation": operation}))
+        graph
     }
 }
 

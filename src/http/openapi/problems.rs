@@ -59,6 +59,11 @@ fn members(kind: Kind) -> Vec<Member> {
     let or_null = || json!({"type": ["integer", "null"], "minimum": 0});
     let at = || json!({"type": "string", "description": "Where: a header, a parameter, a path into the body."});
     let operation = || json!({"type": "integer", "minimum": 0, "description": "The operation's index in the changeset."});
+    let operation_that = |what: &str| {
+        let what = format!("The index in the changeset of {what}");
+        json!({"type": "integer", "minimum": 0, "description": what})
+    };
+    let name_of = |what: &str| json!({"$ref": "#/components/schemas/Name", "description": what});
     let decided = |always| [("graph", name(), always), ("version", number(), always)];
     let decided_in = |mut members: Vec<Member>| {
         members.extend(decided(true));
@@ -97,22 +102,31 @@ fn members(kind: Kind) -> Vec<Member> {
             ("operation", operation(), false),
         ]),
         Kind::Cycle => {
-            let what = "Jobs and datasets in turn, from the byte-smallest job; the first name again at the end.";
+            let what = "Of the cycles that `operation` closes the one with the fewest jobs; of several the smallest, compared name by name. Jobs and datasets in turn, from the byte-smallest job; the first name again at the end.";
             let cycle =
                 json!({"type": "array", "items": name(), "minItems": 3, "description": what});
-            decided_in(vec![("cycle", cycle, true), ("operation", operation(), true)])
+            let closing = "the first operation whose edges form a cycle with those of operations before it and those that no operation added. An edge belongs to the last operation before which it was absent and after which it was present.";
+            decided_in(vec![("cycle", cycle, true), ("operation", operation_that(closing), true)])
         }
-        Kind::SecondProducer => decided_in(vec![
-            ("dataset", name(), true),
-            ("producer", name(), true),
-            ("job", name(), true),
-            ("operation", operation(), true),
-        ]),
-        Kind::DatasetInUse => decided_in(vec![
-            ("name", name(), true),
-            ("jobs", names(), true),
-            ("operation", operation(), true),
-        ]),
+        Kind::SecondProducer => {
+            let producer = "The job that wrote the dataset before the changeset and writes it after; without one, the first job that got it.";
+            let job = "The next job that got it.";
+            let adding = "the operation by which `job` got the dataset. Of several datasets with two producers, the one of the smallest operation is told, then the byte-smallest.";
+            decided_in(vec![
+                ("dataset", name(), true),
+                ("producer", name_of(producer), true),
+                ("job", name_of(job), true),
+                ("operation", operation_that(adding), true),
+            ])
+        }
+        Kind::DatasetInUse => {
+            let deleting = "the first operation that deleted the dataset since it was last put. Of several datasets in use, the one of the smallest operation is told, then the byte-smallest.";
+            decided_in(vec![
+                ("name", name(), true),
+                ("jobs", names(), true),
+                ("operation", operation_that(deleting), true),
+            ])
+        }
         Kind::Frozen => {
             vec![("graph", name(), true), ("moved_to", json!({"type": ["string", "null"]}), true)]
         }

@@ -182,8 +182,7 @@ fn operations() -> Value {
     let discriminator = json!({"propertyName": "op", "mapping": mapping});
     schemas
         .insert("Operation".to_owned(), json!({"oneOf": choices, "discriminator": discriminator}));
-    let what =
-        "Existence is judged operation by operation, the rules of the graph on what results.";
+    let what = "Existence is judged operation by operation, the rules of the graph on what results. Of several reasons to reject it the first is told: preconditions, existence, `dataset_in_use`, `second_producer`, `cycle`; of one kind that of the smallest operation, then of the byte-smallest dataset.";
     let changeset = object(what, &["operations"], json!({"operations": list("Operation")}));
     let example = json!({"operations": [
         {"op": "put_job", "name": "load-sales", "inputs": [], "outputs": ["sales"]},
