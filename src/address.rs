@@ -239,8 +239,15 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
 /// `text` without the secrets, should it repeat one. Words of one to three letters are left: they
 /// are parts of other words.
 #[must_use]
-pub fn without_secrets<'s>(text: String, secrets: impl Iterator<Item = &'s str>) -> String {
+pub fn without_secrets<'s>(mut text: String, secrets: impl Iterator<Item = &'s str>) -> String {
+    if let Some(at) = text.find(REDIS_REPEATS) {
+        text.truncate(at);
+    }
     secrets.filter(|secret| secret.len() > 3).fold(text, |text, secret| {
+/// What Redis says before it repeats the arguments of a command that it does not know, as far as
+/// they fit 128 bytes.
+const REDIS_REPEATS: &str = ", with args beginning with";
+
         if text.contains(secret) { text.replace(secret, HIDDEN) } else { text }
     })
 }
@@ -472,3 +479,5 @@ mod tests {
         assert_eq!(covered("in hem%2Flock"), "in ***");
     }
 }
+        let cut_off = "unknown command 'AUTH', with args beginning with: 'w' 'hem/lo";
+        assert_eq!(covered(cut_off), "unknown command 'AUTH'");

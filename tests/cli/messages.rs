@@ -266,23 +266,28 @@ fn what_is_stored_and_reported_holds_no_password() {
     }
 }
 
-/// A Redis that knows no AUTH repeats the command that it does not know.
+/// A Redis that does not know the command by which a client introduces itself repeats it, a long
+/// one in part.
 #[test]
 fn a_password_that_the_server_repeats_is_not_printed() {
     let redis = Redis::start(&["--rename-command", "AUTH", "", "--rename-command", "HELLO", ""]);
     let shell = Shell::new();
-    let server = format!("redis://w:SeCrEt%2FHeMlOcK@127.0.0.1:{}", redis.port());
-    let ran = run(&shell, &["--lock-url", &server, "lock", "inspect", "--graph", "g"]);
-    assert_eq!(ran.status.code(), Some(3), "{}", printed(&ran));
-    assert_hidden(&ran, "the lock");
-    let ran = shell.run_with_input(
-        &["import", "--graph", "g", "-"],
-        r#"{"name":"a","inputs":[],"outputs":[]}"#,
-    );
+    let job = r#"{"name":"a","inputs":[],"outputs":[]}"#;
+    let ran = shell.run_with_input(&["import", "--graph", "g", "-"], job);
     assert_eq!(ran.code, 0, "{}", ran.errors);
-    let ran = run(&shell, &["export", "--graph", "g", "--to", &format!("{server}/0/log")]);
-    assert_eq!(ran.status.code(), Some(3), "{}", printed(&ran));
-    assert_hidden(&ran, "the sink");
+    for password in ["SeCrEt%2FHeMlOcK".to_owned(), "SeCrEt".repeat(50)] {
+        let server = format!("redis://w:{password}@127.0.0.1:{}", redis.port());
+        for version in ["", "?protocol=resp2", "?protocol=resp3"] {
+            let lock = format!("{server}/0{version}");
+            let ran = run(&shell, &["--lock-url", &lock, "lock", "inspect", "--graph", "g"]);
+            assert_eq!(ran.status.code(), Some(3), "{}", printed(&ran));
+            assert_hidden(&ran, &lock);
+            let sink = format!("{server}/0/log{version}");
+            let ran = run(&shell, &["export", "--graph", "g", "--to", &sink]);
+            assert_eq!(ran.status.code(), Some(3), "{}", printed(&ran));
+            assert_hidden(&ran, &sink);
+        }
+    }
 }
 
 /// Runs the driver against a server of ours; the report and the history.
