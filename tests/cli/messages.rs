@@ -61,7 +61,8 @@ fn assert_plain(output: &Output, what: &str) {
 
 /// The line that hostile text tries to print.
 const FORGED: &str = "fencepost: all is well";
-const HOSTILE: &str = "\u{1b}[31mX\u{1b}]0;t\u{7}\r\nfencepost: all is well\n\t\u{7f}\u{9b}2J\u{85}\u{2028}\u{202e}\u{2066}";
+const HOSTILE: &str = "\u{1b}[31mX\u{1b}]0;t\u{7}\r\nfencepost: all is well\n\t\
+                       \u{7f}\u{9b}2J\u{85}\u{2028}\u{202e}\u{2066}";
 
 /// URLs with a password that is malformed, or stands where none is expected.
 fn mistaken_urls(scheme: &str) -> Vec<String> {
@@ -340,12 +341,10 @@ fn nothing_in_a_file_reaches_the_terminal_as_it_is() {
         HOSTILE.to_owned(),
         format!("{{\"name\":\"{HOSTILE}\"}}"),
         key(r#"{"schemaVersion":HOSTILE,"workflow":{}}"#),
-        key(
-            r#"{"schemaVersion":"1.5","workflow":{"specification":{"tasks":[{"id":HOSTILE,"parents":[HOSTILE]}]}}}"#,
-        ),
-        key(
-            r#"{"schemaVersion":"1.5","workflow":{"specification":{"tasks":[{"id":"a","inputFiles":[HOSTILE]}]}}}"#,
-        ),
+        key(r#"{"schemaVersion":"1.5","workflow":{"specification":
+            {"tasks":[{"id":HOSTILE,"parents":[HOSTILE]}]}}}"#),
+        key(r#"{"schemaVersion":"1.5","workflow":{"specification":
+            {"tasks":[{"id":"a","inputFiles":[HOSTILE]}]}}}"#),
         key(r#"{"schemaVersion":"1.5",HOSTILE:1,HOSTILE:2}"#),
         key(r#"{"specversion":"1.0","id":HOSTILE,"source":HOSTILE,"type":HOSTILE}"#),
         key(r#"{"specversion":HOSTILE}"#),
@@ -462,7 +461,9 @@ fn no_argument_reaches_the_terminal_as_it_is() {
 #[test]
 fn nothing_that_is_stored_reaches_the_terminal_as_it_is() {
     let shell = Shell::new();
-    let job = json!({"name": "Küche \u{202e}日", "inputs": ["in \u{2028}"], "outputs": ["out"], "spec": {"k \u{9b}": HOSTILE}});
+    let spec = json!({"k \u{9b}": HOSTILE});
+    let job = json!({"name": "Küche \u{202e}日", "inputs": ["in \u{2028}"], "outputs": ["out"],
+        "spec": spec});
     let ran = shell.run_with_input(&["import", "--graph", "g \u{2066}", "-"], &job.to_string());
     assert_eq!(ran.code, 0, "{}", ran.errors);
     let site = Site::at(format!("sqlite:{}", shell.path("fencepost.db")));
@@ -560,18 +561,25 @@ fn no_answer_of_a_server_reaches_the_terminal_as_it_is() {
     let shell = Shell::new();
     assert!(run(&shell, &["migrate"]).status.success());
     // HTTP: a problem, and what is none.
-    for body in [json!({"type": format!("urn:fencepost:problem:{HOSTILE}"), "title": HOSTILE, "detail": HOSTILE, "status": 409}).to_string(), HOSTILE.to_owned()] {
+    let problem = json!({"type": format!("urn:fencepost:problem:{HOSTILE}"), "title": HOSTILE,
+        "detail": HOSTILE, "status": 409});
+    for body in [problem.to_string(), HOSTILE.to_owned()] {
         for status in ["409 Conflict", "200 OK", "503 Away"] {
             let (head, body) = (status.to_owned(), body.clone());
             let port = serve(move |stream| {
                 read_head(stream);
                 let length = body.len();
-                let answer = format!("HTTP/1.1 {head}\r\nContent-Type: application/problem+json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+                let answer = format!(
+                    "HTTP/1.1 {head}\r\nContent-Type: application/problem+json\r\n\
+                     Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                );
                 drop(stream.write_all(answer.as_bytes()));
             });
             let url = format!("http://127.0.0.1:{port}");
             for format in ["text", "json"] {
-                let ran = run(&shell, &["bench", "drive", "--url", &url, "--workload", "register", "--requests", "2", "--format", format]);
+                let drive = ["bench", "drive", "--url", &url, "--workload", "register"];
+                let more = ["--requests", "2", "--format", format];
+                let ran = run(&shell, &[&drive[..], &more].concat());
                 assert!(!ran.status.success());
                 assert_plain(&ran, &format!("{status}, {format}"));
             }
