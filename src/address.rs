@@ -70,7 +70,8 @@ impl Address {
         }
         if has_stray_at(tail) {
             return Err(
-                "in a user or password, ? is written %3F and # %23; in what follows the path, @ is written %40",
+                "in a user or password, ? is written %3F and # %23; after the path, @ is written \
+                 %40",
             );
         }
         if ![login, place, path].into_iter().all(is_escaped_well) {
@@ -78,12 +79,14 @@ impl Address {
         }
         if !place.split(',').all(has_good_port) {
             return Err(
-                "its port is no number from 1 to 65535; in a user or password, : is written %3A, / %2F, ? %3F and # %23",
+                "its port is no number from 1 to 65535; in a user or password, : is written %3A, \
+                 / %2F, ? %3F and # %23",
             );
         }
         if !place.split(',').all(has_good_host) {
             return Err(
-                "its host has a character that no host has; in a user or password, @ is written %40 and / %2F",
+                "its host has a character that no host has; in a user or password, @ is written \
+                 %40 and / %2F",
             );
         }
         let path =
@@ -120,7 +123,8 @@ impl Address {
         };
         if !parameters.is_empty() && !parameters.split('&').all(is_parameter) {
             return Err(
-                "its parameters are not NAME=VALUE with & between them; in a value, & is written %26 and = %3D, in a password ? %3F",
+                "its parameters are not NAME=VALUE with & between them; in a value, & is written \
+                 %26 and = %3D; in a password, ? is written %3F",
             );
         }
         Ok(())
@@ -230,16 +234,24 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
         || (begins_as_url && first.contains('@'))
     {
         return Err(
-            "it takes a path, and this looks like a server with a login; before a path like that, write ./",
+            "it takes a path, and this looks like a server with a login; write ./ before a path \
+             like that",
         );
     }
     Ok(())
 }
 
+/// What Redis says before it repeats the arguments of a command that it does not know, as far as
+/// they fit 128 bytes.
+const REDIS_REPEATS: &str = ", with args beginning with";
+
 /// `text` without the secrets, should it repeat one. Words of one to three letters are left: they
 /// are parts of other words.
 #[must_use]
-pub fn without_secrets<'s>(text: String, secrets: impl Iterator<Item = &'s str>) -> String {
+pub fn without_secrets<'s>(mut text: String, secrets: impl Iterator<Item = &'s str>) -> String {
+    if let Some(at) = text.find(REDIS_REPEATS) {
+        text.truncate(at);
+    }
     secrets.filter(|secret| secret.len() > 3).fold(text, |text, secret| {
         if text.contains(secret) { text.replace(secret, HIDDEN) } else { text }
     })
@@ -469,6 +481,8 @@ mod tests {
         let address = Address::parse("redis://w:hem%2Flock@h/0").unwrap();
         let covered = |text: &str| address.without_password(text.to_owned());
         assert_eq!(covered("unknown 'AUTH' with 'hem/lock'"), "unknown 'AUTH' with '***'");
+        let cut_off = "unknown command 'AUTH', with args beginning with: 'w' 'hem/lo";
+        assert_eq!(covered(cut_off), "unknown command 'AUTH'");
         assert_eq!(covered("in hem%2Flock"), "in ***");
     }
 }

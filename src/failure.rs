@@ -1,7 +1,8 @@
 //! How the program ends if not well: every error becomes an exit code and a sentence in one place.
-//! 1 refused by the rules, bad data or a failed check, 2 wrong usage, 3 a server away. And the one
-//! place that writes to standard error: of what is foreign in a message, a log line, a panic or a
-//! complaint about the arguments, nothing reaches the terminal that is no text, and no login.
+//! 1 refused by the rules, bad data or a failed check, 2 wrong usage, 3 a server away.
+//!
+//! Messages, log lines, panics and complaints about arguments are printed here, and nowhere else.
+//! Each goes through `terminal`: text from elsewhere is escaped, and logins of URLs are hidden.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write as _;

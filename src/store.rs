@@ -426,8 +426,8 @@ pub trait GraphStore: Send + Sync {
     fn stored_answers(&self, graph_id: i64, keys: &[&str])
     -> Result<Vec<StoredAnswer>, StoreError>;
 
-    /// Deletes at most `most` of the keys that are older than [`ANSWER_KEPT`], all of one graph: the
-    /// first after the row id `after` that has any. `None` if no graph after it has.
+    /// Deletes at most `most` of the keys that are older than [`ANSWER_KEPT`], all of one graph:
+    /// the first after the row id `after` that has any. `None` if no graph after it has.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done; it may be tried again.

@@ -770,7 +770,8 @@ fn insert_changes_at_once(
     let Some(of_all) = rows.first() else { return Ok(()) };
     let statement = Words {
         text: concat!(
-            "INSERT INTO changes (graph_id, version, change, chain, attempt, token, committed_at_ms, actor) \
+            "INSERT INTO changes \
+             (graph_id, version, change, chain, attempt, token, committed_at_ms, actor) \
              SELECT ?, new.version, new.change, new.chain, ?, ?, coalesce(new.committed_at_ms, ",
             postgres_now_ms!(),
             "), new.actor \

@@ -1,10 +1,10 @@
-//! Deletes idempotency keys that are too old to be answered again. A thread of its own does it, so
-//! that no request waits for it: every [`Limits::purge_every`] it goes through the graphs, and each
-//! transaction deletes a few keys of one graph. Between two of them it pauses, so that writers of an
-//! embedded database, which has one writer at a time, come in between.
+//! Deletes idempotency keys that are too old to be answered again, in a thread of its own, so that
+//! no request waits for it. Every [`Limits::purge_every`] the thread goes through the graphs. Each
+//! transaction deletes at most [`Limits::purge_keys`] keys of one graph, and a pause follows: an
+//! embedded database has one writer at a time, and requests write in the pauses.
 //!
-//! Several nodes may do so on one database: what one is at, the others leave to it. A failure is
-//! logged and tried again at the next time: the keys only take room.
+//! Several nodes may do so on one database: each skips the keys that another has locked. A failure
+//! is logged, and the next pass tries again: until then the keys only take room.
 
 use std::convert::Infallible;
 use std::mem;

@@ -36,8 +36,8 @@ pub(super) fn read_answers(
 /// Keeps all of them, in place of any that are too old to be given again.
 ///
 /// # Errors
-/// [`CommitError::KeyTaken`] if one cannot be kept: whoever looked the keys up did so before another
-/// answer was kept.
+/// [`CommitError::KeyTaken`] if one cannot be kept: another answer was kept since the keys were
+/// looked up.
 pub(super) fn keep_answers(
     connection: &mut AnyConnection,
     graph_id: i64,

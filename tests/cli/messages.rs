@@ -61,7 +61,8 @@ fn assert_plain(output: &Output, what: &str) {
 
 /// The line that hostile text tries to print.
 const FORGED: &str = "fencepost: all is well";
-const HOSTILE: &str = "\u{1b}[31mX\u{1b}]0;t\u{7}\r\nfencepost: all is well\n\t\u{7f}\u{9b}2J\u{85}\u{2028}\u{202e}\u{2066}";
+const HOSTILE: &str = "\u{1b}[31mX\u{1b}]0;t\u{7}\r\nfencepost: all is well\n\t\
+                       \u{7f}\u{9b}2J\u{85}\u{2028}\u{202e}\u{2066}";
 
 /// URLs with a password that is malformed, or stands where none is expected.
 fn mistaken_urls(scheme: &str) -> Vec<String> {
@@ -266,23 +267,28 @@ fn what_is_stored_and_reported_holds_no_password() {
     }
 }
 
-/// A Redis that knows no AUTH repeats the command that it does not know.
+/// A Redis that does not know the command by which a client introduces itself repeats it, a long
+/// one in part.
 #[test]
 fn a_password_that_the_server_repeats_is_not_printed() {
     let redis = Redis::start(&["--rename-command", "AUTH", "", "--rename-command", "HELLO", ""]);
     let shell = Shell::new();
-    let server = format!("redis://w:SeCrEt%2FHeMlOcK@127.0.0.1:{}", redis.port());
-    let ran = run(&shell, &["--lock-url", &server, "lock", "inspect", "--graph", "g"]);
-    assert_eq!(ran.status.code(), Some(3), "{}", printed(&ran));
-    assert_hidden(&ran, "the lock");
-    let ran = shell.run_with_input(
-        &["import", "--graph", "g", "-"],
-        r#"{"name":"a","inputs":[],"outputs":[]}"#,
-    );
+    let job = r#"{"name":"a","inputs":[],"outputs":[]}"#;
+    let ran = shell.run_with_input(&["import", "--graph", "g", "-"], job);
     assert_eq!(ran.code, 0, "{}", ran.errors);
-    let ran = run(&shell, &["export", "--graph", "g", "--to", &format!("{server}/0/log")]);
-    assert_eq!(ran.status.code(), Some(3), "{}", printed(&ran));
-    assert_hidden(&ran, "the sink");
+    for password in ["SeCrEt%2FHeMlOcK".to_owned(), "SeCrEt".repeat(50)] {
+        let server = format!("redis://w:{password}@127.0.0.1:{}", redis.port());
+        for version in ["", "?protocol=resp2", "?protocol=resp3"] {
+            let lock = format!("{server}/0{version}");
+            let ran = run(&shell, &["--lock-url", &lock, "lock", "inspect", "--graph", "g"]);
+            assert_eq!(ran.status.code(), Some(3), "{}", printed(&ran));
+            assert_hidden(&ran, &lock);
+            let sink = format!("{server}/0/log{version}");
+            let ran = run(&shell, &["export", "--graph", "g", "--to", &sink]);
+            assert_eq!(ran.status.code(), Some(3), "{}", printed(&ran));
+            assert_hidden(&ran, &sink);
+        }
+    }
 }
 
 /// Runs the driver against a server of ours; the report and the history.
@@ -335,12 +341,10 @@ fn nothing_in_a_file_reaches_the_terminal_as_it_is() {
         HOSTILE.to_owned(),
         format!("{{\"name\":\"{HOSTILE}\"}}"),
         key(r#"{"schemaVersion":HOSTILE,"workflow":{}}"#),
-        key(
-            r#"{"schemaVersion":"1.5","workflow":{"specification":{"tasks":[{"id":HOSTILE,"parents":[HOSTILE]}]}}}"#,
-        ),
-        key(
-            r#"{"schemaVersion":"1.5","workflow":{"specification":{"tasks":[{"id":"a","inputFiles":[HOSTILE]}]}}}"#,
-        ),
+        key(r#"{"schemaVersion":"1.5","workflow":{"specification":
+            {"tasks":[{"id":HOSTILE,"parents":[HOSTILE]}]}}}"#),
+        key(r#"{"schemaVersion":"1.5","workflow":{"specification":
+            {"tasks":[{"id":"a","inputFiles":[HOSTILE]}]}}}"#),
         key(r#"{"schemaVersion":"1.5",HOSTILE:1,HOSTILE:2}"#),
         key(r#"{"specversion":"1.0","id":HOSTILE,"source":HOSTILE,"type":HOSTILE}"#),
         key(r#"{"specversion":HOSTILE}"#),
@@ -457,7 +461,9 @@ fn no_argument_reaches_the_terminal_as_it_is() {
 #[test]
 fn nothing_that_is_stored_reaches_the_terminal_as_it_is() {
     let shell = Shell::new();
-    let job = json!({"name": "Küche \u{202e}日", "inputs": ["in \u{2028}"], "outputs": ["out"], "spec": {"k \u{9b}": HOSTILE}});
+    let spec = json!({"k \u{9b}": HOSTILE});
+    let job = json!({"name": "Küche \u{202e}日", "inputs": ["in \u{2028}"], "outputs": ["out"],
+        "spec": spec});
     let ran = shell.run_with_input(&["import", "--graph", "g \u{2066}", "-"], &job.to_string());
     assert_eq!(ran.code, 0, "{}", ran.errors);
     let site = Site::at(format!("sqlite:{}", shell.path("fencepost.db")));
@@ -555,18 +561,25 @@ fn no_answer_of_a_server_reaches_the_terminal_as_it_is() {
     let shell = Shell::new();
     assert!(run(&shell, &["migrate"]).status.success());
     // HTTP: a problem, and what is none.
-    for body in [json!({"type": format!("urn:fencepost:problem:{HOSTILE}"), "title": HOSTILE, "detail": HOSTILE, "status": 409}).to_string(), HOSTILE.to_owned()] {
+    let problem = json!({"type": format!("urn:fencepost:problem:{HOSTILE}"), "title": HOSTILE,
+        "detail": HOSTILE, "status": 409});
+    for body in [problem.to_string(), HOSTILE.to_owned()] {
         for status in ["409 Conflict", "200 OK", "503 Away"] {
             let (head, body) = (status.to_owned(), body.clone());
             let port = serve(move |stream| {
                 read_head(stream);
                 let length = body.len();
-                let answer = format!("HTTP/1.1 {head}\r\nContent-Type: application/problem+json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+                let answer = format!(
+                    "HTTP/1.1 {head}\r\nContent-Type: application/problem+json\r\n\
+                     Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                );
                 drop(stream.write_all(answer.as_bytes()));
             });
             let url = format!("http://127.0.0.1:{port}");
             for format in ["text", "json"] {
-                let ran = run(&shell, &["bench", "drive", "--url", &url, "--workload", "register", "--requests", "2", "--format", format]);
+                let drive = ["bench", "drive", "--url", &url, "--workload", "register"];
+                let more = ["--requests", "2", "--format", format];
+                let ran = run(&shell, &[&drive[..], &more].concat());
                 assert!(!ran.status.success());
                 assert_plain(&ran, &format!("{status}, {format}"));
             }

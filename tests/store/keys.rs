@@ -43,14 +43,16 @@ fn insert_keys(site: &Site, graph: &str, prefix: &str, count: u64, age_ms: i64) 
     let at_ms = now_ms.as_millis() as i64 - age_ms;
     let numbers = match site.sql() {
         Sql::Sqlite(_) => format!(
-            "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {count}) \
+            "WITH RECURSIVE number (n) AS \
+             (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {count}) \
              SELECT n FROM number"
         ),
         Sql::Postgres(_) => format!("SELECT generate_series AS n FROM generate_series(1, {count})"),
     };
     site.run_sql(&format!(
         "INSERT INTO idempotency_keys (graph_id, key, fingerprint, answer, created_at_ms) \
-         SELECT {}, '{prefix}' || n, 'f', '{{\"version\":0,\"changed\":false,\"created\":false}}', {at_ms} \
+         SELECT {}, '{prefix}' || n, 'f', '{{\"version\":0,\"changed\":false,\"created\":false}}', \
+         {at_ms} \
          FROM ({numbers}) AS numbers",
         id_of(site, graph)
     ));
@@ -165,8 +167,10 @@ fn a_deletion_that_fails_is_tried_again() {
     let site = site_with(Kind::Postgres, &[GRAPH]);
     insert_keys(&site, GRAPH, "old-", 50, OLD_MS);
     site.run_sql(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
-         CREATE TRIGGER refuse BEFORE DELETE ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION refuse()",
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN RAISE EXCEPTION 'not now'; END $$;
+         CREATE TRIGGER refuse BEFORE DELETE ON idempotency_keys
+         FOR EACH ROW EXECUTE FUNCTION refuse()",
     );
     assert!(site.store().purge_answers(0, 10).is_err());
     let every = Duration::from_millis(5);
@@ -289,7 +293,8 @@ fn indexes(site: &Site) -> Vec<String> {
     }
     let query = match site.sql() {
         Sql::Sqlite(_) => {
-            "SELECT name FROM sqlite_schema WHERE tbl_name = 'idempotency_keys' AND name LIKE '%age' ORDER BY name"
+            "SELECT name FROM sqlite_schema \
+             WHERE tbl_name = 'idempotency_keys' AND name LIKE '%age' ORDER BY name"
         }
         Sql::Postgres(_) => {
             "SELECT indexname::text AS name FROM pg_indexes WHERE tablename = 'idempotency_keys' \
