@@ -52,12 +52,12 @@ impl Requests {
         write
     }
 
-    /// The graph itself is to be deleted, sometimes only at its version, and sometimes without the
+    /// The graph itself is to be deleted: whatever it holds, at its version, or without the
     /// precondition that this takes.
     pub fn deletion(&mut self) -> Write {
-        let precondition = match self.choices.below(4) {
-            0 | 1 => Some(Precondition::Version(self.version())),
-            2 => Some(Precondition::Exists),
+        let precondition = match self.choices.below(3) {
+            0 => Some(Precondition::Exists),
+            1 => Some(Precondition::Version(self.graph.version())),
             _ => None,
         };
         let write = Write::from(Command::DeleteGraph { precondition });

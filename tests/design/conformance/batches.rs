@@ -101,12 +101,12 @@ fn of_every_kind() -> Vec<Write> {
 /// With deletions of the graph in between, which is then created again after the batch.
 pub fn batches_of_any_requests_give_the_verdicts_that_one_by_one_gives(fixture: &impl Fixture) {
     let node = fixture.node_with_graph();
-    let mut requests = Requests::new(9);
+    let mut requests = Requests::new(14);
     let mut batches = Vec::new();
     while batches.iter().map(Vec::len).sum::<usize>() < 140 {
         let size = 1 + requests.choices.below(40);
         let mut batch: Vec<Write> = (0..size).map(|_| requests.next()).collect();
-        if requests.choices.below(4) == 0 {
+        if requests.choices.below(2) == 0 {
             let before_the_last = size - 1;
             batch.insert(before_the_last, requests.deletion());
         }
@@ -148,7 +148,7 @@ pub fn batches_of_any_requests_give_the_verdicts_that_one_by_one_gives(fixture: 
 }
 
 /// What a request can come to, each at least once.
-const EVERY_KIND: [&str; 21] = [
+const EVERY_KIND: [&str; 22] = [
     "accepted",
     "accepted at its version",
     "answered again",
@@ -168,6 +168,7 @@ const EVERY_KIND: [&str; 21] = [
     "key reused",
     "precondition of a step failed",
     "precondition of the whole failed",
+    "precondition required",
     "second producer",
     "unchanged",
 ];
