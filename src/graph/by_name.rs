@@ -30,7 +30,7 @@ pub(super) fn positions_by_name<'n>(names: impl Iterator<Item = &'n Name>) -> Ve
 }
 
 /// `names` in byte order. O(n log n).
-pub(super) fn in_byte_order<'n>(names: Vec<&'n Name>) -> impl Iterator<Item = &'n Name> {
+pub(super) fn in_byte_order(names: Vec<&Name>) -> impl Iterator<Item = &Name> {
     positions_by_name(names.iter().copied()).into_iter().map(move |at| names[at as usize])
 }
 
