@@ -60,7 +60,7 @@ fn a_name_that_cannot_be_looked_up_is_not_remembered() {
     let site = Site::with_graph();
     let limits = PoolLimits {
         connections: 1,
-        checkout_timeout: Duration::from_millis(20),
+        checkout_timeout: Duration::from_millis(250),
         ..PoolLimits::default()
     };
     let database = Database::open(&site.options().database, limits).unwrap();
