@@ -1,8 +1,8 @@
 //! Changesets that are made to be expensive: what deciding them costs against their size.
 //!
-//! `cargo bench --bench adversarial` prints the tables, `-- layers hub` those shapes only. Each shape
-//! comes twice, once legal and once with a rule broken by its last operation, in sizes from 1 to 16
-//! MB of JSON. A time is the shortest of several runs.
+//! `cargo bench --bench adversarial` prints the tables, `-- layers hub` those shapes only. Each
+//! shape comes twice, once legal and once with a rule broken by its last operation, in sizes from 1
+//! to 16 MB of JSON. A time is the shortest of several runs.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};

@@ -68,8 +68,8 @@ struct NodeArgs {
         value_name = "URL"
     )]
     lock_url: Option<String>,
-    /// How long a holder of the lock is missed of which nothing is heard, in milliseconds, where
-    /// the lock has leases. The same for all processes
+    /// Lock lease: a silent holder loses the lock after this many milliseconds, where the lock has
+    /// leases. The same for all processes
     #[arg(
         long,
         global = true,

@@ -29,8 +29,7 @@ pub struct NodeOptions {
     pub database: DatabaseUrl,
     /// Which lock guards it; `None`: the one that the database names, or its default.
     pub lock_url: Option<LockUrl>,
-    /// How long a holder of the lock is missed of which nothing is heard, where the lock has
-    /// leases.
+    /// Lock lease: after how long a silent holder loses the lock, where the lock has leases.
     pub lease: Duration,
     /// How the service is built.
     pub design: Design,
