@@ -46,7 +46,7 @@ pub use json::{CanonicalJson, JsonError};
 pub use name::{InvalidName, Name};
 pub use operation::{
     Changeset, ChangesetWire, Command, DatasetWire, InvalidOperation, JobPatch, JobPatchWire,
-    JobSpecification, JobWire, Operation, Precondition, Side, SpecPatch, Step,
+    JobSpecification, JobWire, Operation, Precondition, Side, SpecPatch, Step, Unchanged,
 };
 pub use plan::{Plan, PlanRequest, QueryError};
 pub use reach::{Direction, Origin, Reachable};

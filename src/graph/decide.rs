@@ -1,12 +1,16 @@
 //! `decide`: all rules of a graph, in the order in which they are judged.
 
+use std::collections::HashSet;
+use std::ops::Bound;
+
 use super::acyclic::Cyclic;
 use super::adjacency::Graph;
 use super::apply::{apply, link};
 use super::change::{Change, Fact};
 use super::cycle;
 use super::draft::{Draft, Drafted};
-use super::operation::{Changeset, Command, Operation, Precondition, Step};
+use super::name::Name;
+use super::operation::{Changeset, Command, Operation, Precondition, Step, Unchanged};
 use super::rejection::Rejection;
 use super::touched::Touched;
 
@@ -29,7 +33,7 @@ pub struct Decision {
 /// operation; then, on the graph that would result, datasets that are deleted but in use, second
 /// producers, a change beyond [`CHANGE_BYTES_MAX`], and cycles.
 ///
-/// Cost: O(log n) for each name in the command and for each edge that it adds or removes, plus the
+/// Cost: O(log n) for each name in the command, and for each edge that it adds or removes, plus the
 /// length of the specifications that it patches, plus what the new edges that go against the graph's
 /// topological order cost: mending the order one edge at a time (for each twice the smaller side of
 /// the region between its ends) or in one pass (twice the smaller side of all these regions
@@ -84,6 +88,9 @@ pub(super) fn judge_changeset<'g>(
     changeset: &Changeset,
 ) -> Result<(Draft<'g>, Change), Rejection> {
     check_graph(graph, changeset.precondition.as_ref())?;
+    if let Some(unchanged) = &changeset.unchanged {
+        check_unchanged(graph, unchanged, &changeset.steps)?;
+    }
     for (number, step) in changeset.steps.iter().enumerate() {
         check_precondition(graph, step, number)?;
     }
@@ -150,6 +157,29 @@ fn check_graph(graph: &Graph, precondition: Option<&Precondition>) -> Result<(),
             operation: None,
         }),
         _ => Ok(()),
+    }
+}
+
+/// O(s + j) for s steps and the j jobs under the prefix.
+fn check_unchanged(graph: &Graph, unchanged: &Unchanged, steps: &[Step]) -> Result<(), Rejection> {
+    let put: HashSet<&Name> = steps
+        .iter()
+        .filter_map(|step| match &step.operation {
+            Operation::PutJob(job) => Some(&job.name),
+            _ => None,
+        })
+        .collect();
+    let changed = graph
+        .jobs_from(Bound::Included(unchanged.prefix.as_str()))
+        .take_while(|job| job.name().as_str().starts_with(&unchanged.prefix))
+        .find(|job| job.version() > unchanged.since && !put.contains(job.name()));
+    match changed {
+        None => Ok(()),
+        Some(job) => Err(Rejection::PreconditionFailed {
+            expected: Precondition::Version(unchanged.since),
+            actual: Some(job.version()),
+            operation: None,
+        }),
     }
 }
 

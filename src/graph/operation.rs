@@ -25,8 +25,20 @@ pub enum Command {
 pub struct Changeset {
     /// What must hold of the graph as a whole.
     pub precondition: Option<Precondition>,
+    /// Which jobs must be as they were.
+    pub unchanged: Option<Unchanged>,
     /// In the order in which existence is judged.
     pub steps: Vec<Step>,
+}
+
+/// A precondition of a changeset that says what is to be under a prefix: there, nobody created or
+/// changed a job after version `since` that the changeset does not put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unchanged {
+    /// What the jobs' names begin with.
+    pub prefix: String,
+    /// The version of the graph that the changeset was made for.
+    pub since: u64,
 }
 
 /// One operation with its precondition.
@@ -177,7 +189,8 @@ impl From<Operation> for Step {
 
 impl FromIterator<Operation> for Changeset {
     fn from_iter<I: IntoIterator<Item = Operation>>(operations: I) -> Self {
-        Self { precondition: None, steps: operations.into_iter().map(Step::from).collect() }
+        let steps = operations.into_iter().map(Step::from).collect();
+        Self { steps, ..Self::default() }
     }
 }
 
@@ -368,6 +381,7 @@ impl ChangesetWire {
         };
         Ok(Changeset {
             precondition: None,
+            unchanged: None,
             steps: self.operations.into_iter().enumerate().map(step).collect::<Result<_, _>>()?,
         })
     }

@@ -1,6 +1,9 @@
 //! Imports of one changeset: `--sync`, which also deletes what the files no longer hold, and dry
-//! runs. What `--sync` would do is judged before anything is written, on the version of the graph
-//! that its changeset is for; if others write meanwhile, it is judged again.
+//! runs. What `--sync` would do is judged before anything is written.
+//!
+//! Others may write meanwhile, and most of such writes do not matter. So the changeset does not
+//! depend on the graph's version: it asks that nobody has changed or created a job under the prefix
+//! that the files do not hold. If somebody has, it is judged again.
 
 use std::collections::HashSet;
 use std::ops::Bound;
@@ -11,7 +14,8 @@ use super::{Files, Import, ImportError, ImportRequest, Imported, Item, RETRIES, 
 use crate::design::{Image, Refusal, Service, Write};
 use crate::failpoint;
 use crate::graph::{
-    Changeset, Command, Fact, Graph, Name, Operation, Precondition, Rejection, decide,
+    Changeset, Command, Fact, Graph, Name, Operation, Precondition, Rejection, Step, Unchanged,
+    decide,
 };
 
 /// How many names of each kind are told.
@@ -26,7 +30,7 @@ pub struct SyncOptions {
     pub allow_empty: bool,
     /// Whether the files may hold jobs whose names do not begin with the prefix.
     pub allow_outside: bool,
-    /// How many jobs may be deleted; `None`: half of those under the prefix, rounded up.
+    /// How many jobs may be deleted; `None`: half of those under the prefix.
     pub max_delete: Option<usize>,
 }
 
@@ -96,7 +100,8 @@ impl Everything {
 /// The jobs that a sync would delete, and how many there are under its prefix.
 #[derive(Default)]
 struct Gone {
-    names: Vec<Name>,
+    /// Each with the version of its last change.
+    jobs: Vec<(Name, u64)>,
     under: usize,
 }
 
@@ -130,13 +135,12 @@ impl SyncOptions {
         let kept: HashSet<&str> = items.iter().map(|item| item.job.name.as_str()).collect();
         let under = graph
             .jobs_from(Bound::Included(self.prefix.as_str()))
-            .map(|job| job.name())
-            .take_while(|name| name.as_str().starts_with(&self.prefix));
+            .take_while(|job| job.name().as_str().starts_with(&self.prefix));
         let mut gone = Gone::default();
-        for name in under {
+        for job in under {
             gone.under += 1;
-            if !kept.contains(name.as_str()) {
-                gone.names.push(name.clone());
+            if !kept.contains(job.name().as_str()) {
+                gone.jobs.push((job.name().clone(), job.version()));
             }
         }
         gone
@@ -144,15 +148,16 @@ impl SyncOptions {
 
     /// Refuses to delete more than may go.
     fn check_gone(&self, gone: &Gone) -> Result<(), ImportError> {
-        let most = self.max_delete.unwrap_or(gone.under.div_ceil(2));
-        if gone.names.len() <= most {
+        let (deletes, under) = (gone.jobs.len(), gone.under);
+        let most = self.max_delete.unwrap_or(under / 2);
+        if deletes <= most {
             return Ok(());
         }
         Err(ImportError::TooManyDeletes {
             prefix: self.prefix.clone(),
-            deletes: gone.names.len(),
-            first: gone.names.iter().take(FIRST_NAMES).cloned().collect(),
-            under: gone.under,
+            deletes,
+            first: gone.jobs.iter().take(FIRST_NAMES).map(|(name, _)| name.clone()).collect(),
+            under,
             most,
         })
     }
@@ -178,10 +183,11 @@ impl Import<'_> {
             };
             let gone = sync.gone(&image.graph, &everything.items);
             sync.check_gone(&gone)?;
-            failpoint::pass("sync-judged");
-            let deleted = gone.names.len();
+            failpoint::pass(if retries == 0 { "sync-judged" } else { "sync-judged-again" });
+            let deleted = gone.jobs.len();
             let mut changeset = with_deletes(&everything, gone);
-            changeset.precondition = Some(Precondition::Version(image.key.version));
+            let (prefix, since) = (sync.prefix.clone(), image.key.version);
+            changeset.unchanged = Some(Unchanged { prefix, since });
             match self.write(changeset, &everything.items) {
                 Ok(accepted) => {
                     return Ok(Imported {
@@ -192,7 +198,7 @@ impl Import<'_> {
                         version: accepted.version,
                     });
                 }
-                // Somebody else wrote since: find anew what is gone.
+                // Somebody else wrote under the prefix since: find anew what is gone.
                 Err(ImportError::Rejected { ref rejection, .. })
                     if matches!(**rejection, Rejection::PreconditionFailed { .. }) =>
                 {
@@ -209,7 +215,7 @@ impl Import<'_> {
             return Ok(retries + 1);
         }
         let what = format!(
-            "others changed graph `{}` {retries} times while --sync was judged; try again",
+            "others wrote under the --sync prefix in graph `{}`, {retries} times; try again",
             self.graph
         );
         Err(self.refused(Refusal::Contended { what }))
@@ -297,8 +303,13 @@ impl Import<'_> {
 }
 
 fn with_deletes(everything: &Everything, gone: Gone) -> Changeset {
-    let deletes = gone.names.into_iter().map(|name| Operation::DeleteJob { name });
-    everything.puts().chain(deletes).collect()
+    let delete = |(name, version)| Step {
+        precondition: Some(Precondition::Version(version)),
+        operation: Operation::DeleteJob { name },
+    };
+    let deletes = gone.jobs.into_iter().map(delete);
+    let steps = everything.puts().map(Step::from).chain(deletes).collect();
+    Changeset { steps, ..Changeset::default() }
 }
 
 /// Judges what `files` hold as one changeset on the graph as it is, and writes nothing. An import

@@ -181,14 +181,20 @@ fn sync_deletes_under_its_prefix_what_the_files_no_longer_hold_and_nothing_else(
     let all = ["team/a", "team/b", "team/c", "other/a", "team"].map(job).concat();
     shell.run_with_input(&["import", "--graph", "g", "-"], &all);
     let kept = ["team/a", "team/d"].map(job).concat();
-    let ran = shell.run_with_input(&["import", "--graph", "g", "--sync", "team/", "-"], &kept);
+    let ran = shell.run_with_input(
+        &["import", "--graph", "g", "--sync", "team/", "--max-delete", "2", "-"],
+        &kept,
+    );
     assert_eq!(ran.result, "deleted 2 jobs\nimported 2 jobs, now version 2\n", "{}", ran.errors);
     for (dataset, there) in
         [("team/a.out", true), ("team/b.out", false), ("other/a.out", true), ("team.out", true)]
     {
         assert_eq!(shell.run(&["plan", "--graph", "g", dataset]).code == 0, there, "{dataset}");
     }
-    let ran = shell.run_with_input(&["import", "--graph", "g", "--sync", "team/", "-"], &kept);
+    let ran = shell.run_with_input(
+        &["import", "--graph", "g", "--sync", "team/", "--max-delete", "2", "-"],
+        &kept,
+    );
     assert_eq!(ran.result, "imported 2 jobs, now version 2\n");
 }
 

@@ -2,7 +2,7 @@
 //! is told.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use super::{Ran, Shell};
 use crate::support::cluster::wait_until;
@@ -104,14 +104,18 @@ fn a_sync_deletes_half_of_what_is_under_its_prefix_at_most_unless_told_otherwise
     }
     let ran = sync(&shell, &["team/", "--max-delete", "3", "-"], &one);
     assert_eq!(ran.result, "deleted 3 jobs\nimported 1 jobs, now version 2\n", "{}", ran.errors);
-    // Half of one, rounded up, is one: a graph of one job can have it renamed.
+    // One is more than half of one.
     let ran = sync(&shell, &["team/", "-"], &jobs(&["team/z"]));
+    assert!(ran.code == 1 && ran.errors.contains("would delete 1 of the 1 jobs"), "{ran:?}");
+    let ran = sync(&shell, &["team/", "--max-delete", "1", "-"], &jobs(&["team/z"]));
     assert_eq!(ran.result, "deleted 1 jobs\nimported 1 jobs, now version 3\n", "{}", ran.errors);
-    // Of three, two may go.
+    // Of three, one may go.
     let ran = sync(&shell, &["team/", "-"], &jobs(&["team/x", "team/y", "team/z"]));
     assert_eq!(ran.result, "imported 3 jobs, now version 4\n", "{}", ran.errors);
     let ran = sync(&shell, &["team/", "-"], &jobs(&["team/z"]));
-    assert_eq!(ran.result, "deleted 2 jobs\nimported 1 jobs, now version 5\n", "{}", ran.errors);
+    assert!(ran.code == 1 && ran.errors.contains("would delete 2 of the 3 jobs"), "{ran:?}");
+    let ran = sync(&shell, &["team/", "-"], &jobs(&["team/y", "team/z"]));
+    assert_eq!(ran.result, "deleted 1 jobs\nimported 2 jobs, now version 5\n", "{}", ran.errors);
 }
 
 #[test]
@@ -126,21 +130,31 @@ fn a_sync_of_torn_input_changes_nothing() {
     assert_eq!(ran.result, "imported 4 jobs, now version 1\n", "{}", ran.errors);
 }
 
-#[test]
-fn what_may_go_is_counted_again_when_others_write_meanwhile() {
-    let shell = shell();
+/// A sync of `team/` that has found 2 of 4 jobs to be few enough to go, and waits until the first
+/// path is gone. It stops at the second if it judges again.
+fn judged(shell: &Shell) -> (Child, String, String) {
     let file = shell.write("file", &jobs(&["team/a", "team/b"]));
-    let held = shell.path("held");
+    let (held, again) = (shell.path("held"), shell.path("again"));
     let child = shell
         .command("fencepost")
         .args(["import", "--graph", "g", "--sync", "team/", &file])
-        .env("FENCEPOST_FAILPOINTS", format!("sync-judged=pause:{held}"))
+        .env(
+            "FENCEPOST_FAILPOINTS",
+            format!("sync-judged=pause:{held},sync-judged-again=pause:{again}"),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     wait_until("2 of 4 were found to be few enough", || Path::new(&held).exists());
+    (child, held, again)
+}
+
+#[test]
+fn what_may_go_is_counted_again_when_others_write_under_the_prefix_meanwhile() {
+    let shell = shell();
+    let (child, held, _) = judged(&shell);
     let more = jobs(&["team/e", "team/f", "team/g"]);
     assert_eq!(shell.run_with_input(&["import", "--graph", "g", "-"], &more).code, 0);
     std::fs::remove_file(&held).unwrap();
@@ -148,6 +162,49 @@ fn what_may_go_is_counted_again_when_others_write_meanwhile() {
     assert_eq!((ran.code, ran.result.as_str()), (1, ""), "{ran:?}");
     assert!(ran.errors.contains("would delete 5 of the 7 jobs"), "{}", ran.errors);
     assert_eq!((there(&shell, &TEAM), version(&shell)), (TEAM.to_vec(), 2));
+}
+
+#[test]
+fn a_job_that_others_changed_or_deleted_meanwhile_is_judged_again_and_nothing_is_lost() {
+    let change = "{\"name\":\"team/d\",\"inputs\":[],\"outputs\":[],\"spec\":{\"x\":1}}\n";
+    let others = [
+        (&["-"][..], change, "deleted 2 jobs\nimported 2 jobs, now version 3\n"),
+        (&["--sync", "team/d", "--allow-empty", "--max-delete", "1", "-"], "", {
+            "deleted 1 jobs\nimported 2 jobs, now version 3\n"
+        }),
+    ];
+    for (arguments, input, expected) in others {
+        let shell = shell();
+        let (child, held, again) = judged(&shell);
+        let other = [&["import", "--graph", "g"], arguments].concat();
+        assert_eq!(shell.run_with_input(&other, input).code, 0);
+        std::fs::remove_file(&held).unwrap();
+        wait_until("it is judged again", || Path::new(&again).exists());
+        std::fs::remove_file(&again).unwrap();
+        let ran: Ran = child.wait_with_output().unwrap().into();
+        assert_eq!((ran.code, ran.result.as_str()), (0, expected), "{ran:?}");
+    }
+}
+
+#[test]
+fn writes_that_do_not_concern_a_sync_do_not_hold_it_up() {
+    let shell = shell();
+    let (mut child, held, again) = judged(&shell);
+    // Beside the prefix, and a job that the files hold: that is put anyway.
+    let theirs = "{\"name\":\"team/a\",\"inputs\":[\"x\"],\"outputs\":[]}\n";
+    let more = jobs(&["other/y", "tea", "team0"]) + theirs;
+    assert_eq!(shell.run_with_input(&["import", "--graph", "g", "-"], &more).code, 0);
+    std::fs::remove_file(&held).unwrap();
+    wait_until("it ends, or is judged again", || {
+        child.try_wait().unwrap().is_some() || Path::new(&again).exists()
+    });
+    assert!(!Path::new(&again).exists(), "it was judged again");
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    let expected = "deleted 2 jobs\nimported 2 jobs, now version 3\n";
+    assert_eq!((ran.code, ran.result.as_str()), (0, expected), "{ran:?}");
+    let all = ["other/x", "other/y", "tea", "team/a", "team/b", "team/c", "team/d", "team0"];
+    let left = ["other/x", "other/y", "tea", "team/a", "team/b", "team0"];
+    assert_eq!(there(&shell, &all), left);
 }
 
 #[test]

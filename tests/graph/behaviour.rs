@@ -175,7 +175,11 @@ fn kinds_of_rejections_have_an_order_of_their_own() {
     ];
     let mut told = Vec::new();
     while !steps.is_empty() {
-        let command = Command::Changeset(Changeset { precondition: None, steps: steps.clone() });
+        let command = Command::Changeset(Changeset {
+            precondition: None,
+            unchanged: None,
+            steps: steps.clone(),
+        });
         told.push(rejected(&graph, &command));
         steps.pop();
     }

@@ -87,7 +87,7 @@ pub fn command(json: &Value) -> Command {
             step.precondition = Some(Precondition::Exists);
         }
     }
-    Command::Changeset(Changeset { precondition, steps })
+    Command::Changeset(Changeset { precondition, unchanged: None, steps })
 }
 
 pub fn verdict(graph: &Graph, command: &Command) -> Verdict {

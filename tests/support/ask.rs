@@ -68,7 +68,7 @@ pub fn changeset(operations: impl IntoIterator<Item = Operation>) -> Write {
 
 pub fn conditional(operation: Operation, precondition: Precondition) -> Write {
     let steps = vec![Step { operation, precondition: Some(precondition) }];
-    Command::Changeset(Changeset { precondition: None, steps }).into()
+    Command::Changeset(Changeset { precondition: None, unchanged: None, steps }).into()
 }
 
 pub fn dry_run(operations: impl IntoIterator<Item = Operation>) -> Write {

@@ -85,7 +85,7 @@ impl Requests {
             _ => None,
         };
         let steps = (0..=self.choices.below(2)).map(|_| self.step()).collect();
-        Command::Changeset(Changeset { precondition, steps })
+        Command::Changeset(Changeset { precondition, unchanged: None, steps })
     }
 
     fn step(&mut self) -> Step {

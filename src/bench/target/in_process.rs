@@ -120,7 +120,11 @@ impl Counts {
 
 impl ServiceConnection {
     fn write(&self, steps: &[Step]) -> Completion {
-        let command = Command::Changeset(Changeset { precondition: None, steps: steps.to_vec() });
+        let command = Command::Changeset(Changeset {
+            precondition: None,
+            unchanged: None,
+            steps: steps.to_vec(),
+        });
         self.written(self.service.write_and_wait(&self.graph, Write::from(command)))
     }
 

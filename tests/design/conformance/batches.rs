@@ -212,7 +212,7 @@ fn kinds_of(batches: &[Vec<Write>], verdicts: &[Vec<Verdict>]) -> BTreeSet<&'sta
 
 fn kind_of(write: &Write, verdict: &Verdict) -> &'static str {
     let is_conditional = match &write.command {
-        Command::Changeset(Changeset { precondition, steps }) => {
+        Command::Changeset(Changeset { precondition, steps, .. }) => {
             precondition.is_some() || steps.iter().any(|step| step.precondition.is_some())
         }
         Command::DeleteGraph { .. } => false,

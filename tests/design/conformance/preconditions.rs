@@ -49,7 +49,7 @@ pub fn a_changeset_at_another_version_of_the_graph_is_refused(fixture: &impl Fix
     let at = |version| {
         let steps = vec![put_dataset("e").into()];
         let precondition = Some(Precondition::Version(version));
-        Command::Changeset(Changeset { precondition, steps }).into()
+        Command::Changeset(Changeset { precondition, unchanged: None, steps }).into()
     };
     let (rejection, _) = rejection_of(other.write_and_wait(&name(GRAPH), at(0)));
     assert_eq!(
