@@ -2,12 +2,17 @@
 //!
 //! `cargo bench --bench adversarial` prints the tables, `-- layers hub` those shapes only. Each
 //! shape comes twice, once legal and once with a rule broken by its last operation, in sizes from 1
-//! to 16 MB of JSON. A time is the shortest of several runs.
+//! to 16 MB of JSON. A time is processor time, so that a busy machine does not show, and the
+//! shortest of several runs. The first row is a floor: what the names of a changeset cost in the
+//! standard library's maps, where nothing is judged.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::hint::black_box;
+use std::time::Duration;
 
-use fencepost::graph::{ChangesetWire, Command, Graph, Rejection, decide};
+use fencepost::graph::{ChangesetWire, Command, Graph, Name, Operation, Rejection, decide};
+use rustix::time::{ClockId, clock_gettime};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -56,7 +61,8 @@ const SHAPES: [Shape; 9] = [
     },
     Shape {
         name: "hub",
-        what: "a job of 20,000 inputs and a specification of 0.4 MB is patched over and over: no inputs, one key; the last makes it read what it writes",
+        what: "a job of 20,000 inputs and a specification of 0.4 MB is patched over and over: \
+               no inputs, one key; the last makes it read what it writes",
         make: hub,
     },
     Shape {
@@ -71,12 +77,14 @@ const SHAPES: [Shape; 9] = [
     },
     Shape {
         name: "turned",
-        what: "each operation adds an edge against the order, all over one region; the last closes a cycle",
+        what: "each operation adds an edge against the order, all over one region; \
+               the last closes a cycle",
         make: turned_order,
     },
     Shape {
         name: "producers",
-        what: "each operation puts a job with an output of its own; the last writes that of the first",
+        what: "each operation puts a job with an output of its own; \
+               the last writes that of the first",
         make: producers,
     },
 ];
@@ -181,7 +189,8 @@ fn with_hub() -> Graph {
     accepted(
         &Graph::default(),
         &format!(
-            r#"{{"operations":[{{"op":"put_job","name":"hub","inputs":[{inputs}],"outputs":["out"],"spec":{{{keys}}}}}]}}"#
+            r#"{{"operations":[{{"op":"put_job","name":"hub","inputs":[{inputs}],{}{keys}}}}}]}}"#,
+            r#""outputs":["out"],"spec":{"#
         ),
     )
 }
@@ -191,7 +200,8 @@ fn hub(count: usize, refused: bool) -> (Graph, Operations) {
     for number in 0..count {
         let inputs = if refused && number + 1 == count { r#""out""# } else { "" };
         operations.push(&format!(
-            r#"{{"op":"patch_job","name":"hub","patch":{{"inputs":[{inputs}],"spec":{{"k{number}":1}}}}}}"#
+            r#"{{"op":"patch_job","name":"hub","patch":{{"inputs":[{inputs}],{}{number}":1}}}}}}"#,
+            r#""spec":{"k"#
         ));
     }
     (with_hub(), operations)
@@ -281,16 +291,22 @@ impl Shape {
     }
 }
 
+/// What this thread has used of the processor.
+fn used() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).expect("nanoseconds"))
+}
+
 /// Reading the body, then deciding.
 fn times(case: &Case, refused: bool) -> [Duration; 2] {
     let mut shortest = [Duration::MAX; 2];
     for _ in 0..RUNS {
-        let began = Instant::now();
+        let began = used();
         let command = command(&case.body);
-        let read = began.elapsed();
-        let began = Instant::now();
+        let read = used() - began;
+        let began = used();
         let decided = decide(&case.graph, &command);
-        let took = began.elapsed();
+        let took = used() - began;
         match decided {
             Ok(_) => assert!(!refused, "accepted"),
             Err(Rejection::Cycle { .. } | Rejection::SecondProducer { .. }) => {
@@ -299,6 +315,32 @@ fn times(case: &Case, refused: bool) -> [Duration; 2] {
             Err(rejection) => panic!("{rejection}"),
         }
         shortest = [shortest[0].min(read), shortest[1].min(took)];
+    }
+    shortest
+}
+
+/// Each operation's names in a hash map, then in an ordered map.
+fn floor(case: &Case) -> Duration {
+    let Command::Changeset(changeset) = command(&case.body) else {
+        unreachable!("a changeset was read")
+    };
+    let mut names: Vec<Name> = Vec::new();
+    for step in &changeset.steps {
+        if let Operation::PutJob(job) = &step.operation {
+            names.push(job.name.clone());
+            names.extend(job.inputs.iter().chain(&job.outputs).cloned());
+        }
+    }
+    let mut shortest = Duration::MAX;
+    for _ in 0..RUNS {
+        let began = used();
+        let numbers: HashMap<Name, usize> = names.iter().cloned().zip(0..).collect();
+        let mut in_order = BTreeMap::new();
+        for (name, number) in &numbers {
+            in_order.insert(name.clone(), *number);
+        }
+        black_box((&numbers, &in_order));
+        shortest = shortest.min(used() - began);
     }
     shortest
 }
@@ -327,6 +369,16 @@ fn main() {
         "| shape | | 1 MB | 2 MB | 4 MB | 8 MB | 16 MB | exponent | read, exponent | legal × |"
     );
     println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
+    let ms = |time: &Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
+    let cells = |points: &[(usize, Duration)]| -> String {
+        points.iter().map(|(_, time)| ms(time)).collect::<Vec<_>>().join(" | ")
+    };
+    let producers = SHAPES.iter().find(|shape| shape.name == "producers").expect("a shape");
+    let floors = SIZES.map(|bytes| {
+        let case = producers.case(bytes, false);
+        (case.body.len(), floor(&case))
+    });
+    println!("| floor | of `producers` | {} | {:.2} | | |", cells(&floors), exponent(&floors));
     for shape in SHAPES.iter().filter(|shape| chosen(shape.name)) {
         let mut legal = Duration::ZERO;
         for refused in [false, true] {
@@ -344,13 +396,11 @@ fn main() {
                 true => format!("{:.2}", largest.as_secs_f64() / legal.as_secs_f64()),
             };
             legal = largest;
-            let ms = |time: &Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
-            let row: Vec<String> = decided.iter().map(|(_, time)| ms(time)).collect();
             println!(
                 "| {} | {} | {} | {:.2} | {}, {:.2} | {ratio} |",
                 shape.name,
                 if refused { "refused" } else { "legal" },
-                row.join(" | "),
+                cells(&decided),
                 exponent(&decided),
                 ms(&read[SIZES.len() - 1].1),
                 exponent(&read),
