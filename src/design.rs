@@ -804,9 +804,9 @@ impl Inner {
         });
         match (self.create_in_store(graph, precondition, keep), idempotency) {
             (Ok(Creation::There { head, created }), _) => Ok(accepted(&head, created)),
-            (Ok(Creation::NotAsExpected { expected, actual }), _) => {
+            (Ok(Creation::NotAsExpected { expected, actual, version }), _) => {
                 let rejection = Rejection::PreconditionFailed { expected, actual, operation: None };
-                Err(Refusal::Rejected { rejection, version: actual.unwrap_or_default() })
+                Err(Refusal::Rejected { rejection, version })
             }
             (Ok(Creation::Answered(stored)), Some(key)) => key.verdict(&stored),
             (Ok(Creation::Answered(_)), None) => unreachable!("only a key has an answer"),

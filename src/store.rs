@@ -184,6 +184,8 @@ pub enum Creation {
         expected: Precondition,
         /// The version that it has; `None`: it is not there.
         actual: Option<u64>,
+        /// The version that its row has, which a deleted graph keeps; 0 if there never was one.
+        version: u64,
     },
     /// The key has been used: this is what was answered, if for the same request.
     Answered(StoredAnswer),

@@ -197,6 +197,18 @@ impl Call {
         }
     }
 
+    /// Refuses a precondition where none can be kept, so that none counts as absent.
+    ///
+    /// # Errors
+    /// [`Problem`] that names the header.
+    pub fn refuse_preconditions(&self, why: &str) -> Result<(), Problem> {
+        let given = ["if-match", "if-none-match"].into_iter();
+        match given.into_iter().find(|header| self.headers.get(header).is_some()) {
+            Some(header) => Err(Problem::malformed(header, why)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether `If-None-Match` of a read holds this tag: then the client has the answer already.
     #[must_use]
     pub fn has_current(&self, version: u64) -> bool {
@@ -296,7 +308,7 @@ impl Call {
     /// The `Idempotency-Key` header, with what tells this request from others.
     ///
     /// # Errors
-    /// [`Problem`] if the key is empty, too long or not of visible ASCII characters.
+    /// [`Problem`] if the key is empty, too long or not of printable ASCII characters.
     pub fn idempotency(&self) -> Result<Option<IdempotencyKey>, Problem> {
         const LONGEST: usize = 255;
         let Some(key) = self.headers.get("idempotency-key") else { return Ok(None) };
@@ -304,7 +316,9 @@ impl Call {
             || key.len() > LONGEST
             || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte))
         {
-            let detail = format!("an idempotency key has 1 to {LONGEST} visible ASCII characters");
+            let detail = format!(
+                "an idempotency key has 1 to {LONGEST} characters of ASCII from space to ~"
+            );
             return Err(Problem::malformed("idempotency-key", detail));
         }
         let mut hash = Sha256::new();

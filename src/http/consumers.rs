@@ -37,6 +37,8 @@ struct ConsumerWire {
 
 objects_only!(ConsumerWire);
 
+const NO_VERSION: &str = "a consumer has no version; leave the header out";
+
 /// `GET /v1/graphs/{graph}/consumers`
 pub async fn list(call: Call) -> Result<Reply, Problem> {
     let graph = call.name("graph")?;
@@ -49,6 +51,7 @@ pub async fn list(call: Call) -> Result<Reply, Problem> {
 
 /// `PUT /v1/graphs/{graph}/consumers/{consumer}`
 pub async fn acknowledge(call: Call) -> Result<Reply, Problem> {
+    call.refuse_preconditions(NO_VERSION)?;
     let (graph, consumer) = (call.name("graph")?, call.name("consumer")?);
     let asked = call.json::<ConsumerWire>()?.acknowledged;
     let noted = ask(|reply| call.app.service.acknowledge(&graph, &consumer, asked, reply)).await;
@@ -79,6 +82,7 @@ pub async fn acknowledge(call: Call) -> Result<Reply, Problem> {
 
 /// `DELETE /v1/graphs/{graph}/consumers/{consumer}`
 pub async fn forget(call: Call) -> Result<Reply, Problem> {
+    call.refuse_preconditions(NO_VERSION)?;
     let (graph, consumer) = (call.name("graph")?, call.name("consumer")?);
     let forgotten = ask(|reply| call.app.service.forget_consumer(&graph, &consumer, reply)).await;
     let (head, was_there) = forgotten.map_err(|refusal| Problem::refused(&graph, refusal))?;

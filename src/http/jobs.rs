@@ -65,12 +65,7 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
 pub async fn create(call: Call) -> Result<Reply, Problem> {
     let job = call.json::<JobWire>()?.into_job(None)?;
     let name = job.name.clone();
-    if call.precondition()?.is_some() {
-        return Err(Problem::malformed(
-            "if-match",
-            "POST only ever creates; use PUT for a conditional write",
-        ));
-    }
+    call.refuse_preconditions("POST only ever creates; use PUT for a conditional write")?;
     let subject = Subject::Job(name.clone());
     let outcome =
         one_step(&call, Operation::PutJob(job), subject, Some(Precondition::Absent)).await;
@@ -148,6 +143,10 @@ async fn one_step(
     subject: Subject,
     precondition: Option<Precondition>,
 ) -> Result<(Name, Accepted), Problem> {
-    let changeset = Changeset { precondition: None, steps: vec![Step { operation, precondition }] };
+    let changeset = Changeset {
+        precondition: None,
+        unchanged: None,
+        steps: vec![Step { operation, precondition }],
+    };
     call.write(Command::Changeset(changeset), subject, false).await
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::design::Refusal;
 use crate::graph::{InvalidName, InvalidOperation, Name, Precondition, QueryError, Rejection};
+use crate::terminal;
 
 /// Every problem that there is. The name is the last part of its `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,7 +181,8 @@ impl Problem {
 
     /// A malformed request; `at` is the place: a header, a parameter, a path into the body.
     pub fn malformed(at: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::new(Kind::Malformed, detail).with("at", json!(at.into()))
+        let detail = detail.into();
+        Self::new(Kind::Malformed, terminal::shortened(&detail)).with("at", json!(at.into()))
     }
 
     /// Adds a member.

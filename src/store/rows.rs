@@ -211,7 +211,9 @@ impl GraphStore for RowStore {
                 if let Some(expected) = &precondition
                     && !expected.holds(actual)
                 {
-                    return Ok(Creation::NotAsExpected { expected: expected.clone(), actual });
+                    let version = found.as_ref().map_or(0, |head| head.version);
+                    let expected = expected.clone();
+                    return Ok(Creation::NotAsExpected { expected, actual, version });
                 }
                 let created = match &found {
                     Some(head) if head.state != GraphState::Deleted => false,

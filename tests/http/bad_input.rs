@@ -66,6 +66,16 @@ fn malformed_json_is_told_with_line_and_column() {
 }
 
 #[test]
+fn a_problem_repeats_no_more_of_a_request_than_a_person_reads() {
+    let graph = Refusing::new();
+    let body = format!("{{\"{}\": 1}}", "x".repeat(1 << 20));
+    let problem = graph.refuses(graph.put(body), 400, "malformed");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("unknown field `xxx") && detail.contains("left out"), "{detail}");
+    assert!(detail.len() < 10_000, "{}", detail.len());
+}
+
+#[test]
 fn wrong_types_and_missing_and_unknown_fields_are_named() {
     let graph = Refusing::new();
     let put = |body: Value| graph.put(body.to_string());

@@ -83,6 +83,21 @@ fn nobody_has_read_what_is_not_there() {
 }
 
 #[test]
+fn a_precondition_on_a_consumer_is_refused_and_not_passed_over() {
+    let server = with_jobs(1);
+    acknowledge(&server, "a", 1).expect(201);
+    let one = format!("{CONSUMERS}/a");
+    for (header, value) in [("If-Match", "\"1\""), ("If-Match", "*"), ("If-None-Match", "*")] {
+        let put = server.put(&one).json(&json!({"acknowledged": 0})).header(header, value);
+        let problem = put.send().problem(400, "malformed");
+        assert_eq!(problem["at"], header.to_lowercase());
+        let problem = server.delete(&one).header(header, value).send().problem(400, "malformed");
+        assert_eq!(problem["at"], header.to_lowercase());
+    }
+    assert_eq!(listed(&server)[0].1, 1);
+}
+
+#[test]
 fn a_graph_that_is_not_there_has_no_consumers() {
     let server = with_jobs(1);
     acknowledge(&server, "a", 1).expect(201);

@@ -246,6 +246,10 @@ fn a_graph_that_is_not_empty_is_not_deleted_without_if_match() {
     assert_eq!(delete().header("Idempotency-Key", "k").send().expect(200).json(), deleted);
     delete().send().problem(404, "graph_not_found");
     delete().header("If-Match", "*").send().problem(404, "graph_not_found");
+    // A deleted graph keeps its version: no answer is older than one that was given.
+    let changed = server.put("/v1/graphs/g").header("If-Match", "*").send();
+    let problem = changed.problem(412, "precondition_failed");
+    assert_eq!((&problem["version"], &problem["actual"]), (&deleted["version"], &json!(null)));
 
     server.put("/v1/graphs/g").send().expect(201);
     delete().send().expect(200);
