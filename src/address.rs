@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 
 use percent_encoding::percent_decode_str;
 
@@ -222,6 +223,29 @@ pub fn shown_path(path: &str) -> String {
     format!("{path}{}", shown_tail(tail))
 }
 
+/// A path of a file that a command was given, as it may be shown: it may be a URL in the wrong
+/// place.
+#[must_use]
+pub fn shown_file(path: &Path) -> String {
+    let path = path.display().to_string();
+    if path.contains("://") { shown(&path) } else { path }
+}
+
+/// Refuses a text that clients are told, if it may hold a secret of a URL.
+///
+/// # Errors
+/// What to write instead.
+pub fn check_told(text: &str) -> Result<(), &'static str> {
+    let has_url = text.contains("://");
+    let is_clean = |word: &str| match word.contains("://") {
+        true => shown(word) == word,
+        // It may be the rest of a password with a space in it.
+        false => !has_url || !word.contains(['@', '=']),
+    };
+    let is_clean = without_logins(text) == text && text.split_whitespace().all(is_clean);
+    is_clean.then_some(()).ok_or("clients are told it as it is: leave login and password out")
+}
+
 /// Refuses a path that looks like a server with a login.
 ///
 /// # Errors
@@ -273,8 +297,10 @@ pub fn without_logins(text: &str) -> Cow<'_, str> {
         let name = text[at..].find(|letter: char| !letter.is_ascii_lowercase())?;
         let begin = at + name + text[at + name..].strip_prefix('=').map(|_| 1)?;
         let after = |letter: char| letter == '&' || is_after_url(letter);
-        let end = begin + text[begin..].find(after).unwrap_or(text.len() - begin);
-        Some(begin..end).filter(|value| !value.is_empty())
+        let value = &text[begin..begin + text[begin..].find(after).unwrap_or(text.len() - begin)];
+        // What ends a clause of the message is not the password's.
+        let value = value.trim_end_matches([':', ',', ';', '.']);
+        Some(begin..begin + value.len()).filter(|value| !value.is_empty())
     });
     let mut hidden: Vec<_> = logins.chain(passwords).collect();
     if hidden.is_empty() {
@@ -459,6 +485,32 @@ mod tests {
             assert!(check_path(path).is_ok(), "{path}");
         }
         assert_eq!(shown_path("/a:b/x?mode=ro&key=hemlock"), "/a:b/x?mode=ro&key=***");
+        for (path, expected) in [
+            ("a@b?x=1", "a@b?x=1"),
+            ("postgres://w:hem lock@h/d", "postgres://***"),
+            ("postgres://w:hemlock", "postgres://***"),
+            ("redis://h/d?PassWord=hemlock", "redis://h/d?***"),
+        ] {
+            assert_eq!(shown_file(Path::new(path)), expected);
+        }
+    }
+
+    #[test]
+    fn what_clients_are_told_holds_no_secret() {
+        for text in [
+            "redis://:hemlock@h/st",
+            "redis://hemlock@h/st",
+            "now at redis://w:hemlock@h",
+            "now at redis://w:hemlock",
+            "redis://hem lock@h",
+            "postgres://h/d?pass%77ord=hemlock",
+            "host=h password=hemlock",
+        ] {
+            assert!(check_told(text).is_err(), "{text}");
+        }
+        for text in ["redis://h:1/st", "the log at https://h/x, soon", "ask team@h: why=x", ""] {
+            assert!(check_told(text).is_ok(), "{text}");
+        }
     }
 
     #[test]
@@ -468,6 +520,7 @@ mod tests {
             ("a://u:hemlock@h and b://u:hem/lock@h.", "a://***@h and b://***@h."),
             ("host=h sslpassword=hemlock user=w", "host=h sslpassword=*** user=w"),
             ("?passwd=hemlock&x=1", "?passwd=***&x=1"),
+            ("x?password=hemlock: no such file", "x?password=***: no such file"),
             ("postgres://me:***@h/d", "postgres://me:***@h/d"),
             ("give redis://[USER:PASSWORD@]HOST", "give redis://[USER:PASSWORD@]HOST"),
             ("the password is wrong, as s3://b@v1/x", "the password is wrong, as s3://b@v1/x"),

@@ -1,7 +1,6 @@
 //! Paths that commands read. A command opens each path once and reads it forwards, so that a pipe,
 //! a FIFO, `/dev/stdin` and `-` (standard input) lose nothing. What must be known before reading is
-//! asked of the path, without opening it. Knows nothing of the other modules; any of them may use
-//! it.
+//! asked of the path, without opening it. Uses `address`; any other module may use it.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -12,11 +11,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
+use crate::address::shown_file;
+
 /// Why paths cannot be read. Nothing has been read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
     /// There is nothing at the path that this process may read. Give another path.
-    #[error("{}: {reason}", .path.display())]
+    #[error("{}: {reason}", shown_file(.path))]
     Unreadable {
         /// The path.
         path: PathBuf,
@@ -35,11 +36,11 @@ pub enum InputError {
 
 fn twice(first: &Path, second: &Path) -> String {
     match first == second {
-        true => format!("`{}` is given twice, and can be read only once", first.display()),
+        true => format!("`{}` is given twice, and can be read only once", shown_file(first)),
         false => format!(
             "`{}` and `{}` lead to the same file or stream, which can be read only once",
-            first.display(),
-            second.display()
+            shown_file(first),
+            shown_file(second)
         ),
     }
 }

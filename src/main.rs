@@ -2,13 +2,16 @@
 //! on standard error. Exits with 0 done, 1 refused by the rules, bad data or a failed check, 2
 //! wrong usage, 3 a server away.
 
-use std::io::{self, Write as _};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::iter;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fencepost::address;
 use fencepost::bench::{self, DriveArgs, HttpTarget, InProcess};
 use fencepost::check::{self, CheckArgs, Verdict};
 use fencepost::db::{Database, DatabaseUrl, STALL_MAX};
@@ -211,8 +214,9 @@ struct ServeArgs {
     /// and origins are checked only if one of them is given
     #[arg(long, value_name = "HOST")]
     allowed_host: Vec<AllowedHost>,
-    /// Also serve web pages of this origin, as https://HOST or https://HOST:PORT, besides the
-    /// service's own. May be given several times
+    /// Also take requests of web pages of this origin, as https://HOST or https://HOST:PORT, besides
+    /// the service's own: for a proxy that shows the service under another name. No CORS headers are
+    /// sent. May be given several times
     #[arg(long, value_name = "ORIGIN")]
     allowed_origin: Vec<AllowedOrigin>,
     /// The largest request body, in bytes
@@ -289,7 +293,7 @@ struct ImportArgs {
     #[arg(long, requires = "sync")]
     allow_outside: bool,
     /// With --sync: delete at most N jobs; if more would go, the import is refused [default: half
-    /// of the jobs that the graph has under PREFIX, rounded up]
+    /// of the jobs that the graph has under PREFIX]
     #[arg(long, requires = "sync", value_name = "N")]
     max_delete: Option<usize>,
     /// What becomes of a job whose name came before with another content. A job that comes again as
@@ -498,7 +502,9 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 fn main() -> ExitCode {
     let lost_headers = failure::start_log();
-    let cli = match Cli::try_parse() {
+    // Usage lines would repeat the name that the program was called by, whatever is in that.
+    let arguments = iter::once(OsString::from("fencepost")).chain(std::env::args_os().skip(1));
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return failure::report_arguments(error),
     };
@@ -601,7 +607,11 @@ fn serve(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Result
 /// Writes a result for people. Whoever stops reading it has had enough of it; any other failure is
 /// told. What is foreign in it and may hold line feeds or tabs was made [`Shown`].
 fn print(text: &str) -> Result<(), Failure> {
-    write_some(&terminal::lines(text)).map(drop)
+    let shown = match io::stdout().is_terminal() {
+        true => terminal::lines(text),
+        false => terminal::piped_lines(text),
+    };
+    write_some(&shown).map(drop)
 }
 
 /// Writes a result in JSON.
@@ -615,7 +625,10 @@ fn write_some(text: &str) -> Result<bool, Failure> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::refused(error)),
+        Err(error) => Err(Failure::refused(format!(
+            "the result could not be written to standard output: {error}; what was asked for is \
+             done"
+        ))),
     }
 }
 
@@ -888,6 +901,10 @@ fn verify(node: &NodeArgs, args: &VerifyArgs) -> Result<(), Failure> {
 
 fn freeze(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
     let graph = name("--graph", &args.graph)?;
+    if let Some(place) = &args.moved_to {
+        address::check_told(place)
+            .map_err(|reason| Failure::usage(format!("--moved-to: {reason}")))?;
+    }
     let sink = args.sink.as_deref().map(SinkUrl::parse).transpose()?;
     let store = node::open_store(&node.options()?)?;
     let patience = Duration::from_secs(args.wait_seconds);

@@ -1,10 +1,11 @@
 //! Text from elsewhere on a terminal: names in files, answers of servers, paths, arguments. What it
 //! holds beside letters could move the cursor, colour what follows or forge a line of ours, and so
 //! is written as an escape such as `\u{1b}`: the control characters (C0, DEL and C1), the two other
-//! line ends of Unicode, and what reverses the direction of writing.
+//! line ends of Unicode, and the characters that show nothing themselves: marks of the direction of
+//! writing, joiners, tags.
 //!
 //! All that the program prints goes through here: messages and log lines by [`message`], results in
-//! text by [`lines`], results in JSON by [`json`]. Events that are exported to standard output keep
+//! text by [`lines`] or [`piped_lines`], results in JSON by [`json`]. Events that are exported to standard output keep
 //! their bytes, unless that is a terminal. Uses `address`; anything may use it.
 
 use std::borrow::Cow;
@@ -12,10 +13,26 @@ use std::fmt::{self, Display, Write as _};
 
 use crate::address;
 
-/// One line, whatever is in it, without logins of URLs.
+/// What a message may have, in bytes before escaping: foreign text in it has no bound of its own.
+pub const MESSAGE_BYTES_MAX: usize = 8 << 10;
+
+/// One line, whatever is in it, without logins of URLs, and no longer than a message may be.
 #[must_use]
 pub fn message(text: &str) -> String {
-    one_line(&address::without_logins(text)).into_owned()
+    one_line(&address::without_logins(&shortened(text))).into_owned()
+}
+
+/// A text of more than [`MESSAGE_BYTES_MAX`] bytes without its middle.
+#[must_use]
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    const END_BYTES: usize = MESSAGE_BYTES_MAX / 4;
+    if text.len() <= MESSAGE_BYTES_MAX {
+        return Cow::Borrowed(text);
+    }
+    let begin = text.floor_char_boundary(MESSAGE_BYTES_MAX - END_BYTES);
+    let end = text.ceil_char_boundary(text.len() - END_BYTES);
+    let (first, last) = (&text[..begin], &text[end..]);
+    Cow::Owned(format!("{first} … ({} bytes left out) … {last}", end - begin))
 }
 
 /// One line, whatever is in it.
@@ -32,13 +49,22 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, is_layout, |letter, out| out.extend(letter.escape_default()))
 }
 
+/// The same for whoever is no terminal, such as a script: characters that a name may hold stay as
+/// they are, and only control characters are escaped.
+#[must_use]
+pub fn piped_lines(text: &str) -> Cow<'_, str> {
+    let stays = |letter: char| !letter.is_control() || matches!(letter, '\n' | '\t');
+    escaped(text, stays, |letter, out| out.extend(letter.escape_default()))
+}
+
 /// JSON, with the escapes of JSON: the same value. Line feeds between values stay.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     let is_layout = |letter| matches!(letter, '\n' | '\t' | '\r');
     escaped(text, is_layout, |letter, out| {
-        // None of them is beyond four digits.
-        let _ = write!(out, "\\u{:04x}", u32::from(letter));
+        for unit in letter.encode_utf16(&mut [0; 2]) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
     })
 }
 
@@ -52,7 +78,17 @@ impl<T: Display> Display for Shown<T> {
 }
 
 fn is_harmful(letter: char) -> bool {
-    letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}') || is_invisible(letter)
+}
+
+/// Unicode's format characters (general category Cf) but those of scripts that show a sign.
+fn is_invisible(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 fn escaped(
@@ -78,18 +114,26 @@ fn escaped(
 mod tests {
     use super::*;
 
-    const HOSTILE: &str =
-        "a\u{1b}[31mX\r\n\t\u{0}\u{7f}\u{9b}\u{85}\u{2028}\u{2029}\u{202e}\u{2066}ü 日";
+    const HOSTILE: &str = "a\u{1b}[31mX\r\n\t\u{0}\u{7f}\u{9b}\u{85}\u{2028}\u{2029}\u{202e}\u{2066}\u{200f}\u{feff}\u{e0041}ü 日";
 
     #[test]
     fn every_control_character_is_escaped_and_nothing_else() {
-        let escaped =
-            r"a\u{1b}[31mX\r\n\t\u{0}\u{7f}\u{9b}\u{85}\u{2028}\u{2029}\u{202e}\u{2066}ü 日";
+        let escaped = concat!(
+            r"a\u{1b}[31mX\r\n\t\u{0}\u{7f}\u{9b}\u{85}\u{2028}\u{2029}\u{202e}\u{2066}",
+            r"\u{200f}\u{feff}\u{e0041}ü 日"
+        );
         assert_eq!(one_line(HOSTILE), escaped);
         assert_eq!(Shown(HOSTILE).to_string(), escaped);
         let all: String = (0..=0x10_ffff).filter_map(char::from_u32).collect();
         assert!(!one_line(&all).chars().any(char::is_control));
         assert!(!lines(&all).chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+    }
+
+    #[test]
+    fn a_script_gets_names_as_they_are_and_no_control_character() {
+        let name = "a\u{200d}\u{202e}\u{2028}ü";
+        assert_eq!(piped_lines(name), name);
+        assert!(!piped_lines(HOSTILE).chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
     }
 
     #[test]
@@ -114,5 +158,16 @@ mod tests {
     fn a_message_is_one_line_without_a_login() {
         let text = "no such file: postgres://w:hemlock@h/d\nfencepost: all is well";
         assert_eq!(message(text), r"no such file: postgres://***@h/d\nfencepost: all is well");
+    }
+
+    #[test]
+    fn a_long_message_keeps_both_ends() {
+        let text = format!("unknown field `{}` at line 7", "é".repeat(10_000_000));
+        let message = message(&text);
+        assert!(message.len() < MESSAGE_BYTES_MAX + 100);
+        assert!(message.starts_with("unknown field `éé") && message.ends_with("éé` at line 7"));
+        let left_out = text.len() - message.len() + " … (19991827 bytes left out) … ".len();
+        assert!(message.contains(&format!(" … ({left_out} bytes left out) … ")), "{left_out}");
+        assert_eq!(shortened(&text[..MESSAGE_BYTES_MAX - 1]), text[..MESSAGE_BYTES_MAX - 1]);
     }
 }

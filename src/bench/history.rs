@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::BenchError;
 use super::request::{Outcome, Request};
 use super::verbatim::Verbatim;
+use crate::input;
 
 /// What a reader of histories must know of.
 pub const FORMAT_VERSION: u32 = 1;
@@ -73,8 +74,12 @@ impl Writer {
     /// Creates the file.
     ///
     /// # Errors
-    /// [`BenchError::History`] if it cannot be.
+    /// [`BenchError::History`] if it cannot be; [`BenchError::Usage`] if it is `-`.
     pub fn create(path: &Path) -> Result<(Self, Recorder), BenchError> {
+        if input::is_stdin(path) {
+            let reason = "--history takes a file; standard output is /dev/stdout".to_owned();
+            return Err(BenchError::Usage(reason));
+        }
         let file = File::create(path).map_err(BenchError::History)?;
         let (recorder, events) = sync_channel(WAITING_EVENTS);
         let thread = std::thread::spawn(move || write_all(file, events));

@@ -50,11 +50,13 @@ fn assert_hidden(output: &Output, what: &str) {
 #[track_caller]
 fn assert_plain(output: &Output, what: &str) {
     let printed = printed(output);
-    let harmful = |letter: char| {
-        letter.is_control() && letter != '\n' && letter != '\t'
-            || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    assert!(!printed.contains(harmful), "{what}: {printed:?}");
+    let controls = |letter: char| letter.is_control() && letter != '\n' && letter != '\t';
+    let invisible =
+        |letter| matches!(letter, '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}' | '\u{feff}');
+    assert!(!printed.contains(controls), "{what}: {printed:?}");
+    // Names in results stay as they are: it is no terminal that reads them.
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains(invisible), "{what}: {said:?}");
     assert!(!printed.lines().any(|line| line.starts_with(FORGED)), "{what}: {printed}");
     assert!(!String::from_utf8_lossy(&output.stderr).contains('\t'), "{what}: {printed:?}");
 }
@@ -62,7 +64,7 @@ fn assert_plain(output: &Output, what: &str) {
 /// The line that hostile text tries to print.
 const FORGED: &str = "fencepost: all is well";
 const HOSTILE: &str = "\u{1b}[31mX\u{1b}]0;t\u{7}\r\nfencepost: all is well\n\t\
-                       \u{7f}\u{9b}2J\u{85}\u{2028}\u{202e}\u{2066}";
+                       \u{7f}\u{9b}2J\u{85}\u{2028}\u{202e}\u{2066}\u{200f}\u{feff}";
 
 /// URLs with a password that is malformed, or stands where none is expected.
 fn mistaken_urls(scheme: &str) -> Vec<String> {
@@ -204,6 +206,8 @@ fn no_password_is_printed_of_a_url_in_the_wrong_place() {
             &["--design", url, "migrate"],
             &["serve", "--address", url],
             &["bench", "drive", "--workload", url],
+            &["freeze", "--graph", "g", "--moved-to", url],
+            &["serve", "--allowed-origin", url],
         ] {
             let ran = run(&shell, arguments);
             assert_eq!(ran.status.code(), Some(2), "{}", printed(&ran));
@@ -212,9 +216,14 @@ fn no_password_is_printed_of_a_url_in_the_wrong_place() {
         }
     }
     let url = "postgres://w:SeCrEtHeMlOcK@h/d";
-    let ran = run(&shell, &["import", "--graph", "g", url]);
-    assert_eq!(ran.status.code(), Some(1), "{}", printed(&ran));
-    assert_hidden(&ran, url);
+    for url in mistaken_urls("nats").iter().filter(|url| url.contains("://")) {
+        for arguments in [&["import", "--graph", "g", url][..], &["check", url]] {
+            let ran = run(&shell, arguments);
+            assert_eq!(ran.status.code(), Some(1), "{}", printed(&ran));
+            assert_hidden(&ran, url);
+            assert_plain(&ran, url);
+        }
+    }
     for arguments in [&["--help"][..], &["help", "serve"], &["serve", "--help"], &["migrate", "-h"]]
     {
         let help = program(&shell)
@@ -321,6 +330,28 @@ fn the_drivers_report_and_history_hold_no_password() {
     }
     let history = std::fs::read_to_string(shell.path("history")).unwrap();
     assert!(!history.contains("SeCrEt") && history.contains("w:***@127.0.0.1"), "{history}");
+}
+
+#[test]
+fn the_name_that_the_program_is_called_by_does_not_reach_the_terminal() {
+    use std::os::unix::process::CommandExt as _;
+    let shell = Shell::new();
+    for arguments in [&["plan"][..], &["serve", "--nonsense"], &["--help"]] {
+        let ran = program(&shell).arg0(HOSTILE.replace('\0', "")).args(arguments).output().unwrap();
+        assert!(printed(&ran).contains("Usage: fencepost"), "{}", printed(&ran));
+        assert_plain(&ran, "usage");
+    }
+}
+
+#[test]
+fn a_message_of_foreign_text_has_a_bounded_length() {
+    let shell = Shell::new();
+    let line = format!("{{\"{}\":1}}\n", "x".repeat(3 << 20));
+    let ran = shell.run_with_input(&["import", "--graph", "g", "-"], &line);
+    assert_eq!(ran.code, 1);
+    let said = &ran.errors;
+    assert!(said.contains("-:1: unknown field `xxx") && said.contains("left out"), "{said}");
+    assert!(said.len() < 10_000 && said.contains("expected one of"), "{}", said.len());
 }
 
 /// Whatever a file says in the place of a job.
@@ -486,8 +517,8 @@ fn nothing_that_is_stored_reaches_the_terminal_as_it_is() {
         let ran = run(&shell, &[arguments, &graph].concat());
         assert!(ran.status.success(), "{}", printed(&ran));
         assert_plain(&ran, &format!("{arguments:?}"));
-        if arguments[0] == "plan" {
-            assert!(printed(&ran).contains("Küche"), "{}", printed(&ran));
+        if arguments[0] == "plan" && arguments.len() == 2 {
+            assert_eq!(String::from_utf8_lossy(&ran.stdout), "0\tKüche \u{202e}日\n");
         }
     }
     // Of JSON, the values are what they were.
@@ -498,21 +529,21 @@ fn nothing_that_is_stored_reaches_the_terminal_as_it_is() {
     // An exported log keeps its bytes, where it is no terminal that reads it.
     let log = run(&shell, &[&["export", "--to", "-"][..], &graph].concat());
     assert!(String::from_utf8(log.stdout.clone()).unwrap().contains('\u{9b}'));
-    let on_terminal = Command::new("script")
-        .args(["--quiet", "--return", "--log-out", "/dev/null", "--command"])
-        .arg(format!(
-            "{} export --graph 'g \u{2066}' --to - 2>/dev/null",
-            env!("CARGO_BIN_EXE_fencepost")
-        ))
-        .current_dir(shell.folder.path())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let shown = String::from_utf8(on_terminal.stdout).unwrap().replace('\r', "");
-    assert!(
-        shown.contains("\\u009b") && !shown.contains(|c: char| c.is_control() && c != '\n'),
-        "{shown:?}"
-    );
+    for (command, escape) in [("export --to -", "\\u009b"), ("plan out", "Küche \\u{202e}日")] {
+        let on_terminal = Command::new("script")
+            .args(["--quiet", "--return", "--log-out", "/dev/null", "--command"])
+            .arg(format!(
+                "{} {command} --graph 'g \u{2066}' 2>/dev/null",
+                env!("CARGO_BIN_EXE_fencepost")
+            ))
+            .current_dir(shell.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let shown = String::from_utf8(on_terminal.stdout).unwrap().replace('\r', "");
+        let harmful = |c: char| c.is_control() && c != '\n' && c != '\t' || c == '\u{202e}';
+        assert!(shown.contains(escape) && !shown.contains(harmful), "{shown:?}");
+    }
 
     site.run_sql(&format!("UPDATE graphs SET state = 'frozen', moved_to = '{HOSTILE}'"));
     let ran = shell.run_with_input(

@@ -59,6 +59,7 @@ fn server_url(url: &str) -> Result<String, BenchError> {
         uri.scheme_str() == Some("http")
             && uri.path() == "/"
             && uri.query().is_none()
+            && !url.contains('#')
             && Address::parse(url).is_ok()
     });
     if !plain {
@@ -373,6 +374,7 @@ fn without_answer(error: &ureq::Error, url: &str) -> Outcome {
         Ok(address) => address.without_password(error.to_string()),
         Err(_) => error.to_string(),
     };
+    let reason = format!("{}: {reason}", address::shown(url));
     if never_sent {
         Outcome::Unreachable(reason)
     } else {
