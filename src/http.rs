@@ -408,8 +408,9 @@ async fn discard(data: Data<'_>, limit: u64) {
     );
 }
 
-/// How long a body may take to arrive: a client that stalls holds its connection, and a shutdown,
-/// no longer than that.
+/// How long a body may take to arrive, from its first bytes on: a client that stalls then holds its
+/// connection, and a shutdown, no longer than that. Rocket 0.5 waits for the first bytes itself,
+/// before it asks us, and without a limit; only a proxy in front can bound that.
 const BODY_WAIT: Duration = Duration::from_secs(30);
 
 async fn in_time<T>(body: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
