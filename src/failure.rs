@@ -138,6 +138,7 @@ impl From<NodeError> for Failure {
             | NodeError::Database(DbError::Url { .. }) => Self::usage(error),
             NodeError::Database(DbError::NewerSchema { .. } | DbError::Migration { .. })
             | NodeError::GraphNotFound(_)
+            | NodeError::LockSetMeanwhile { .. }
             | NodeError::Binding(_) => Self::refused(error),
             NodeError::Database(_) | NodeError::Store(_) | NodeError::Lock(_) => Self::away(error),
         }

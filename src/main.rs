@@ -947,8 +947,8 @@ fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
         return Err(Failure::usage("say which lock: fencepost lock set --lock-url URL"));
     };
     let record = node::set_lock(&options, url)?;
-    let (kind, identity) = (Shown(&record.kind), Shown(&record.identity));
-    print(&format!("the database is guarded by {kind}:{identity}\n"))
+    print(&format!("the database is guarded by {}
+", Shown(record)))
 }
 
 fn lock_inspect(node: &NodeArgs, graph: &str) -> Result<(), Failure> {

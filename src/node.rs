@@ -88,6 +88,14 @@ pub enum NodeError {
         "the lock's Redis URL is not well-formed: {0}; give redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
     )]
     RedisUrl(#[from] InvalidRedisUrl),
+    /// Another process named the lock of the database at the same time, and was faster.
+    #[error(
+        "another process has meanwhile made {stored} the lock that guards the database: nothing was changed; end that process first"
+    )]
+    LockSetMeanwhile {
+        /// The one that guards it.
+        stored: LockRecord,
+    },
     /// There is no such graph, and so no lock of it.
     #[error("there is no graph `{0}`")]
     GraphNotFound(Name),
@@ -297,8 +305,8 @@ fn participant(participant: &Participant) -> String {
 /// [`NodeError`] says what to do.
 pub fn set_lock(options: &NodeOptions, url: &LockUrl) -> Result<LockRecord, NodeError> {
     let store = open_store(options)?;
-    let identity = open_lock(url, &options.database, options.lease)?.identity();
-    let new = LockRecord { kind: identity.kind.to_owned(), identity: identity.identity };
-    let stored = store.lock_record()?;
-    Ok(store.set_lock_record(stored.as_ref(), &new)?)
+    let new = LockRecord::from(&open_lock(url, &options.database, options.lease)?.identity());
+    let former = store.lock_record()?;
+    let stored = store.set_lock_record(former.as_ref(), &new)?;
+    if stored == new { Ok(new) } else { Err(NodeError::LockSetMeanwhile { stored }) }
 }

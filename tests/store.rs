@@ -3,6 +3,7 @@
 
 mod audit;
 mod batches;
+mod binding;
 mod keys;
 mod opening;
 mod outcomes;
