@@ -1,0 +1,108 @@
+//! Commands that only read: they make nothing, change nothing, and say where they looked.
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+
+use super::{Shell, fixture};
+
+const READING: [&[&str]; 6] = [
+    &["plan", "--graph", "g", "bread"],
+    &["log", "--graph", "g"],
+    &["export", "--graph", "g", "--to", "-"],
+    &["verify", "--graph", "g", "--from", "file:log"],
+    &["consumer", "list", "--graph", "g"],
+    &["lock", "inspect", "--graph", "g"],
+];
+
+/// They change something of a graph, which must be there.
+const OF_A_GRAPH: [&[&str]; 7] = [
+    &["export", "--graph", "g", "--to", "file:log"],
+    &["prune", "--graph", "g", "--before", "1"],
+    &["consumer", "ack", "--graph", "g", "--name", "c", "--version", "0"],
+    &["consumer", "remove", "--graph", "g", "--name", "c"],
+    &["freeze", "--graph", "g"],
+    &["thaw", "--graph", "g"],
+    &["migrate", "--revert", "1"],
+];
+
+/// But for SQLite's own beside the database, which a process may leave behind.
+fn files(shell: &Shell) -> Vec<String> {
+    let files = std::fs::read_dir(shell.path("")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> =
+        names.filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_database_that_is_not_there_is_named_and_not_made() {
+    let shell = Shell::new();
+    for arguments in READING.iter().chain(&OF_A_GRAPH) {
+        let ran = shell.run(arguments);
+        assert_eq!(ran.code, 3, "{arguments:?}: {}", ran.errors);
+        let says = "there is no database sqlite:fencepost.db";
+        assert!(ran.errors.contains(says), "{arguments:?}: {}", ran.errors);
+        assert_eq!(files(&shell), [""; 0], "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_file_without_tables_is_named_and_left_as_it_is() {
+    let shell = Shell::new();
+    SqliteConnection::establish(&shell.path("fencepost.db"))
+        .unwrap()
+        .batch_execute("CREATE TABLE invoices (id INTEGER PRIMARY KEY)")
+        .unwrap();
+    let before = std::fs::read(shell.path("fencepost.db")).unwrap();
+    for arguments in READING.iter().chain(&OF_A_GRAPH[..6]) {
+        let ran = shell.run(arguments);
+        assert_eq!(ran.code, 1, "{arguments:?}: {}", ran.errors);
+        let says = "sqlite:fencepost.db has no tables of Fencepost";
+        assert!(ran.errors.contains(says), "{arguments:?}: {}", ran.errors);
+        assert_eq!(files(&shell), ["fencepost.db"], "{arguments:?}");
+        assert!(std::fs::read(shell.path("fencepost.db")).unwrap() == before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_graph_that_is_not_there_is_told_with_the_database_that_was_looked_at() {
+    let shell = Shell::new();
+    assert_eq!(shell.run(&["migrate"]).code, 0);
+    let before = files(&shell);
+    for arguments in READING.iter().chain(&OF_A_GRAPH[..6]) {
+        let ran = shell.run(arguments);
+        assert_eq!(ran.code, 1, "{arguments:?}: {}", ran.errors);
+        assert!(ran.errors.contains("`g`"), "{arguments:?}: {}", ran.errors);
+        assert!(ran.errors.contains("sqlite:fencepost.db"), "{arguments:?}: {}", ran.errors);
+        assert_eq!(files(&shell), before, "{arguments:?} made something");
+    }
+}
+
+/// The schema of the program before, which only commands that may change something bring up to
+/// date.
+#[test]
+fn an_older_schema_is_not_migrated_by_whoever_only_reads() {
+    let shell = Shell::new();
+    assert_eq!(shell.run(&["import", "--graph", "g", &fixture("bakery.ndjson")]).code, 0);
+    assert_eq!(shell.run(&["migrate", "--revert", "1"]).code, 0);
+    for arguments in &READING {
+        let ran = shell.run(arguments);
+        assert_eq!(ran.code, 1, "{arguments:?}: {}", ran.errors);
+        assert!(ran.errors.contains("`fencepost migrate`"), "{arguments:?}: {}", ran.errors);
+    }
+    assert!(!shell.run(&["migrate"]).result.contains("nothing"), "it was still to be done");
+    assert_eq!(shell.run(&["plan", "--graph", "g", "bread"]).code, 0);
+}
+
+#[test]
+fn reading_needs_no_lock_and_makes_none() {
+    let shell = Shell::new();
+    assert_eq!(shell.run(&["import", "--graph", "g", &fixture("bakery.ndjson")]).code, 0);
+    std::fs::remove_dir_all(shell.path("fencepost.db.locks")).unwrap();
+    for arguments in [READING[0], READING[1], READING[2], READING[4], READING[5]] {
+        let ran = shell.run(arguments);
+        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.errors);
+    }
+    assert!(!std::path::Path::new(&shell.path("fencepost.db.locks")).exists());
+}
