@@ -43,14 +43,17 @@ pub enum DbError {
         reason: String,
     },
     /// There is no such file. Whoever only reads makes none.
-    #[error("there is no database {database}; look at --database-url")]
+    #[error(
+        "there is no database {database}; look at --database-url, or run `fencepost migrate` to make it"
+    )]
     NotThere {
         /// Where it was looked for.
         database: String,
     },
     /// There are no tables of ours. Whoever only reads makes none.
     #[error(
-        "{database} has no tables of Fencepost; look at --database-url, or run `fencepost migrate`"
+        "{database} has no tables of Fencepost; look at --database-url, or run `fencepost migrate` to make \
+         them"
     )]
     NoTables {
         /// Where they were looked for.

@@ -654,10 +654,12 @@ fn import(node: &NodeArgs, args: &ImportArgs) -> Result<(), Failure> {
         sync,
         chunk_jobs: args.chunk_jobs.unwrap_or(import::CHUNK_JOBS),
     };
-    let service = node::open(&node.options()?)?;
+    let options = node.options()?;
     if args.dry_run {
+        let service = node::open_to_judge(&options)?;
         return print_preview(&request.graph, import::preview(&service, &request, files)?);
     }
+    let service = node::open(&options)?;
     let imported = import::import(&service, &request, files)?;
     let deleted = match imported.deleted {
         0 => String::new(),

@@ -252,6 +252,33 @@ pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
     Ok(Service::new(Arc::new(store), lock, options.design, options.reads, options.limits))
 }
 
+/// As [`open`], to judge writes that are not made: makes no database, no lock directory, and no
+/// lock the database's own.
+///
+/// # Errors
+/// [`NodeError`] says what to do.
+pub fn open_to_judge(options: &NodeOptions) -> Result<Service, NodeError> {
+    let store = open_store_for(OpenMode::Read, options)?;
+    let lock = if options.design.takes_lock() {
+        let (url, database) = (lock_url(&store, options)?, &options.database);
+        let is_there = match &url {
+            LockUrl::File(directory) => {
+                lock_directory(directory.as_deref(), database, false)?.0.is_dir()
+            }
+            LockUrl::Postgres | LockUrl::Redis(_) => true,
+        };
+        is_there.then(|| open_lock(&url, database, options.lease)).transpose()?
+    } else {
+        None
+    };
+    // A lock that is not there yet holds nobody up.
+    let design = if lock.is_some() { options.design } else { Design::CrudOptimistic };
+    if let Some(lock) = &lock {
+        design::check_lock(&store, &lock.identity())?;
+    }
+    Ok(Service::new(Arc::new(store), lock, design, options.reads, options.limits))
+}
+
 /// The store, and the lock that was asked for, or else is the database's.
 fn parts(options: &NodeOptions) -> Result<(RowStore, Arc<dyn DistributedLock>), NodeError> {
     let store = open_store(options)?;

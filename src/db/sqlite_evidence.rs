@@ -16,6 +16,8 @@
 //! integrity_check` do: a page of rows that nobody wrote since, in a large file, is not looked at.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use diesel::QueryResult;
@@ -24,6 +26,7 @@ use diesel::sql_types::{BigInt, Binary, Text};
 
 use super::DbError;
 use super::dialect::{OpenMode, connect_sqlite, connect_sqlite_without_log};
+use super::sqlite_file::log_of;
 
 /// Graphs that are compared at most.
 const GRAPHS_MAX: i64 = 10_000;
@@ -172,6 +175,12 @@ pub(super) fn mixture(
     if let Some(what) = known.before.zip(file.as_ref()).and_then(|(a, b)| a.is_not_before(b)) {
         return overwritten(&what);
     }
+    let in_log = if known.has_log { schema_in_log(&log_of(path)) } else { None };
+    if let Some(file) = &file
+        && in_log.is_some_and(|in_log| in_log < file.schema_version)
+    {
+        return overwritten("its schema is newer than the log's");
+    }
     let found = connection.transaction::<_, diesel::result::Error, _>(|connection| {
         let now = View::in_transaction(connection)?;
         let earlier: Vec<&View> = known.before.into_iter().chain(&file).collect();
@@ -190,12 +199,43 @@ pub(super) fn mixture(
         if found.is_none() {
             found = last_changes(connection)?;
         }
-        if found.is_none() && known.anchor.is_none() {
+        // Pages may have moved: a migration, or another layout under the same log.
+        let moved = known.before.is_some_and(|view| view.schema_version < now.schema_version);
+        if found.is_none() && (moved || known.anchor.is_none()) {
             found = damage(connection)?;
         }
         Ok(found)
     })?;
     Ok(found.map_or(Ok(file), Err))
+}
+
+/// The newest version of the schema that the log itself holds, read as it is stored: of a log that
+/// was copied into the file whole, SQLite uses nothing any more. `None` if it holds none, or cannot
+/// be read. O(pages in the log).
+///
+/// SQLite takes no lock on the log, so that closing it here takes none away.
+fn schema_in_log(log: &Path) -> Option<i64> {
+    // https://www.sqlite.org/walformat.html: a head, then a frame for each page that was written.
+    const HEAD_BYTES: u64 = 32;
+    const FRAME_HEAD_BYTES: u64 = 24;
+    const SCHEMA_VERSION_AT: u64 = 40;
+    let log = File::open(log).ok()?;
+    let mut head = [0; HEAD_BYTES as usize];
+    log.read_exact_at(&mut head, 0).ok()?;
+    let word = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let page_bytes = u64::from(word(&head[8..]));
+    let (mut at, mut newest) = (HEAD_BYTES, None);
+    let mut frame = [0; FRAME_HEAD_BYTES as usize];
+    // Those that follow are left from before the log was begun anew, and have its former salts.
+    while log.read_exact_at(&mut frame, at).is_ok() && frame[8..16] == head[16..24] {
+        if word(&frame) == 1 {
+            let mut version = [0; 4];
+            log.read_exact_at(&mut version, at + FRAME_HEAD_BYTES + SCHEMA_VERSION_AT).ok()?;
+            newest = newest.max(Some(i64::from(word(&version))));
+        }
+        at += FRAME_HEAD_BYTES + page_bytes;
+    }
+    newest
 }
 
 /// Whether `anchor`, while nobody writes, sees another state than a new connection does.

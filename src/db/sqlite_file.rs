@@ -203,9 +203,13 @@ pub(super) fn mixed_if_malformed(path: &Path, error: DbError) -> DbError {
     error
 }
 
+/// The log of the file at `path`, whether it is there or not.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), "-wal")
+}
+
 fn has_log(path: &Path) -> bool {
-    let log = path.canonicalize().and_then(|file| beside(&file, "-wal").metadata());
-    log.is_ok_and(|log| log.len() > 0)
+    log_of(path).metadata().is_ok_and(|log| log.len() > 0)
 }
 
 /// How often a file that seems not to belong to its log is looked at: while another process copies

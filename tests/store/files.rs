@@ -322,38 +322,85 @@ fn a_file_that_is_overwritten_while_it_is_served_is_refused() {
     }
 }
 
-/// Every way that docs/DATABASES.md names leads back to the state of the backup: `restore` is run
-/// with the server's processes ended, or beside one that runs.
+/// `VACUUM INTO` lays pages out anew, and raises the schema's version as a migration does: what it
+/// holds is no older, and yet no connection may go on with the pages that it knows.
+#[test]
+fn a_vacuumed_copy_put_over_a_file_that_is_served_is_refused() {
+    for checkpoint in ["", "PRAGMA wal_checkpoint(PASSIVE)"] {
+        let site = at_rest();
+        // So that pages move.
+        site.run_sql("CREATE TABLE filler AS SELECT randomblob(100000) AS bytes");
+        let server = site.serve();
+        served(&server);
+        site.run_sql("DROP TABLE filler");
+        if !checkpoint.is_empty() {
+            site.run_sql(checkpoint);
+        }
+        vacuumed(&site);
+        fs::write(site.database(), fs::read(site.path("copy")).unwrap()).unwrap();
+        all_refused(&server, "database_unavailable", "do not belong together");
+    }
+}
+
+#[test]
+fn a_file_that_is_emptied_or_filled_with_something_else_while_it_is_served_is_refused() {
+    for content in [&b""[..], &[b'x'; 100_000]] {
+        let site = at_rest();
+        let server = site.serve();
+        served(&server);
+        fs::write(site.database(), content).unwrap();
+        for answer in [server.get("/readyz"), server.put_job("refused", &[], &["x"])] {
+            let answer = answer.unwrap();
+            assert_eq!(answer.status, 503, "{}", answer.body);
+            assert_eq!(answer.body["outcome"], "not_applied", "{}", answer.body);
+        }
+    }
+}
+
+/// The commands that a section of docs/DATABASES.md names, each block as it stands there.
+fn documented(section: &str) -> Vec<&'static str> {
+    let page = include_str!("../../docs/DATABASES.md");
+    let (_, section) = page.split_once(&format!("\n## {section}\n")).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let blocks: Vec<&str> = section.split("```\n").skip(1).step_by(2).collect();
+    assert!(!blocks.is_empty());
+    blocks
+}
+
+/// Runs documented commands, in the directory of the database.
+fn run_documented(site: &Site, script: &str) {
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", script]).current_dir(site.path(""));
+    let (code, said) = finish(shell);
+    assert_eq!(code, Some(0), "{script}: {said}");
+}
+
+/// Every way that docs/DATABASES.md names leads back to the state of the backup: with the server's
+/// processes ended, and the first way also beside one that runs.
 #[test]
 fn each_way_to_restore_that_is_documented_leads_to_the_backup() {
-    let stopped: [fn(&Site); 2] = [
-        |site| {
-            for part in ["", "-wal", "-shm"] {
-                drop(fs::remove_file(beside(site, part)));
-            }
-            fs::copy(site.path("copy"), site.database()).unwrap();
-        },
-        |site| sqlite3(&site.database(), &format!(".restore '{}'", site.path("copy").display())),
-    ];
-    let backups: [fn(&Site); 2] = [vacuumed, |site| {
-        sqlite3(&site.database(), &format!(".backup '{}'", site.path("copy").display()));
-    }];
-    for back_up in backups {
-        for restore in stopped {
-            let site = killed_with_a_log(back_up);
-            restore(&site);
+    let [backups] = documented("What to back up")[..] else { panic!("one block, a way a line") };
+    let restores = documented("How to restore");
+    let [online, by_hand] = restores[..] else { panic!("a block for each way") };
+    assert!(online.contains(".restore") && by_hand.contains("-wal"));
+    assert_eq!(backups.lines().count(), 2);
+    for back_up in backups.lines() {
+        for restore in [online, by_hand] {
+            let site = killed_with_a_log(|site| run_documented(site, back_up));
+            run_documented(&site, restore);
             let server = site.serve();
             assert_eq!(server.put_job("after", &["a"], &["out-3"]).unwrap().version(), 22);
             drop(server);
             assert_eq!(audit(&site).version, 22);
         }
+        // The backup is made, and the first way taken, beside a server that runs.
         let site = at_rest();
         let server = site.serve();
         served(&server);
-        back_up(&site);
+        run_documented(&site, back_up);
         let version = site.head().version;
         server.put_job("lost", &["a"], &["lost"]).unwrap();
-        sqlite3(&site.database(), &format!(".restore '{}'", site.path("copy").display()));
+        run_documented(&site, online);
         assert_eq!(server.put_job("after", &["lost"], &["a"]).unwrap().version(), version + 1);
         assert_eq!(server.get("/readyz").unwrap().status, 200);
         drop(server);

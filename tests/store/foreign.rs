@@ -68,6 +68,56 @@ fn a_database_of_another_encoding_is_refused_at_start() {
     all_refused(&site, 1, "of encoding UTF-16le");
 }
 
+/// A path or a URL that was mistyped must not give somebody else nine tables more.
+#[test]
+fn tables_are_put_beside_those_of_another_application_only_on_purpose() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let site = Site::on(kind);
+        site.run_sql("CREATE TABLE invoices (id INTEGER PRIMARY KEY)");
+        let before = tables(&site);
+        let refused = |arguments: &[&str], says: &str| {
+            let (code, said) = finish(site.fencepost(arguments));
+            assert!(code == Some(1) && said.contains(says), "{arguments:?}: {code:?} {said}");
+            assert_eq!(tables(&site), before, "nothing was made in it");
+        };
+        refused(&SERVE, "has a table `invoices` of another application");
+        refused(&["thaw", "--graph", "g"], "has no tables of Fencepost");
+        refused(&["plan", "--graph", "g", "d"], "has no tables of Fencepost");
+        let (code, said) = finish(site.fencepost(&["migrate"]));
+        assert_eq!(code, Some(0), "{said}");
+        drop(site.serve());
+        // A table of a name that Fencepost needs.
+        let site = Site::on(kind);
+        site.run_sql("CREATE TABLE jobs (id INTEGER PRIMARY KEY)");
+        for arguments in [&SERVE[..], &["migrate"]] {
+            let (code, said) = finish(site.fencepost(arguments));
+            assert!(code == Some(1) && said.contains("jobs"), "{arguments:?}: {code:?} {said}");
+            assert_eq!(tables(&site), if kind == Kind::Sqlite { 1 } else { 2 }, "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_extensions_and_other_schemas_hold_is_no_other_application() {
+    let site = Site::on(Kind::Postgres);
+    let url = site.database_url();
+    let database = url.rsplit('/').next().unwrap();
+    site.run_sql(&format!(
+        "CREATE EXTENSION pg_stat_statements;
+         CREATE SCHEMA other;
+         CREATE TABLE other.__diesel_schema_migrations
+             (version VARCHAR(50) PRIMARY KEY, run_on TIMESTAMP NOT NULL DEFAULT now());
+         INSERT INTO other.__diesel_schema_migrations (version) VALUES ('20190101000000');
+         CREATE TABLE other.jobs (id INTEGER PRIMARY KEY);
+         ALTER DATABASE {database} SET search_path = public, other"
+    ));
+    for _ in 0..2 {
+        drop(site.serve());
+    }
+    let others = "SELECT count(*) AS value FROM other.__diesel_schema_migrations";
+    assert_eq!(diesel::sql_query(others).get_result::<Number>(&mut site.sql()).unwrap().value, 1);
+}
+
 /// What a session is set to by its environment or its role is not what the database is.
 #[test]
 fn a_session_of_another_encoding_by_default_stores_every_name() {
@@ -105,9 +155,12 @@ fn refuse_long_specs(site: &Site) {
 
 #[test]
 fn a_value_that_cannot_be_stored_is_refused_alone_and_not_as_the_database_being_away() {
-    for kind in [Kind::Sqlite, Kind::Postgres] {
+    for (kind, german) in [(Kind::Sqlite, false), (Kind::Postgres, false), (Kind::Postgres, true)] {
         let site = Site::with_graph_on(kind);
         refuse_long_specs(&site);
+        if german {
+            Postgres::speak_german(&site.database_url());
+        }
         let node = site.node();
         accepted(&node, [put_dataset("d")]);
         let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(2_000));
@@ -127,9 +180,32 @@ fn a_value_that_cannot_be_stored_is_refused_alone_and_not_as_the_database_being_
             .map(|verdict| verdict.as_ref().ok().map(|accepted| accepted.version))
             .collect();
         assert_eq!(versions, [Some(4), None, Some(5)], "on {kind:?}: {verdicts:?}");
-        assert!(matches!(verdicts[1], Err(Refusal::Internal { .. })), "{:?}", verdicts[1]);
+        let Err(Refusal::Internal { what }) = &verdicts[1] else { panic!("{:?}", verdicts[1]) };
+        assert_eq!(what.contains("Wert zu lang"), german, "{what}");
         audit(&site);
     }
+}
+
+/// Diesel has no kind for it, and its words are not known.
+#[test]
+fn a_transaction_that_is_ended_in_favour_of_another_is_taken_again_in_any_language() {
+    let site = Site::with_graph_on(Kind::Postgres);
+    Postgres::speak_german(&site.database_url());
+    let node = site.node();
+    // Once only: a sequence counts on although its transaction is rolled back.
+    site.run_sql(
+        "CREATE SEQUENCE provoked;
+         CREATE FUNCTION provoke() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF nextval('provoked') = 1 THEN
+                 RAISE EXCEPTION USING ERRCODE = '40P01', MESSAGE = 'Verklemmung entdeckt';
+             END IF;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER provoke BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION provoke()",
+    );
+    assert_eq!(accepted(&node, [put_job("j", &["first"], &[])]), 2);
+    audit(&site);
 }
 
 /// Escapes in JSON are kept as they are written, and a text with U+0000 is never made of them.
@@ -148,7 +224,16 @@ fn a_zero_character_in_a_specification_is_stored_as_its_escape() {
 
 #[test]
 fn what_the_database_says_of_a_value_is_told_from_its_being_away() {
+    for german in [false, true] {
+        tells_values_from_being_away(german);
+    }
+}
+
+fn tells_values_from_being_away(german: bool) {
     let site = Site::on(Kind::Postgres);
+    if german {
+        Postgres::speak_german(&site.database_url());
+    }
     let database = Database::open(&site.options().database, PoolLimits::default()).unwrap();
     let says = |before: &'static str, statement: &'static str| {
         let ran = database.write(|connection| {
