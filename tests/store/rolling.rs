@@ -1,20 +1,28 @@
 //! Nodes of the program before beside those of this one, on one database: a rolling upgrade.
 //!
-//! The program before is played by its statements, as they were when schema [`PREVIOUS`] was the
-//! newest. When a release raises the schema and no node of that program can be left running, raise
-//! [`PREVIOUS`] and take the statements of the release before. A migration that breaks them must
-//! make them fail, rather than let them write what the new program does not understand.
+//! Two tests. One runs the program before itself: give its path in [`PROGRAM`]. Without it, this
+//! program takes its part, which shows that the test works and nothing of an upgrade. The other
+//! runs in any case: it sends the statements of the program before, as they were when schema
+//! [`PREVIOUS`] was the newest, around the lock. When a release raises the schema and no node of
+//! that program can be left running, raise [`PREVIOUS`] and take the statements of the release
+//! before. A migration that breaks them must make them fail, rather than let them write what the
+//! new program does not understand.
+
+use std::process::Command;
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use sha2::{Digest, Sha256};
 
 use crate::support::ask::{accepted, put_job};
-use crate::support::cluster::{GRAPH, Kind, Site, Sql, finish, name};
+use crate::support::cluster::{Client, GRAPH, Kind, SERVE, Server, Site, Sql, finish, name};
 use crate::support::storm::audit;
 
 /// How many migrations the program before had.
-const PREVIOUS: i64 = 4;
+const PREVIOUS: i64 = 5;
+
+/// Names, in the environment, the program of the release before.
+const PROGRAM: &str = "FENCEPOST_TEST_PREVIOUS";
 
 #[derive(QueryableByName)]
 struct Number {
@@ -143,6 +151,71 @@ impl Previous<'_> {
         ] {
             self.number(&format!("SELECT count(*) AS value FROM (SELECT {columns}) AS read"));
         }
+    }
+}
+
+/// `command` of the program before.
+fn of_the_program_before(command: &Command) -> Command {
+    let program = std::env::var_os(PROGRAM).unwrap_or_else(|| command.get_program().to_owned());
+    let mut before = Command::new(program);
+    before.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => before.env(name, value),
+            None => before.env_remove(name),
+        };
+    }
+    before
+}
+
+#[test]
+fn programs_of_two_releases_serve_one_graph() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let site = Site::on(kind);
+        let serve_before = || of_the_program_before(&site.fencepost(&SERVE));
+        // It makes the schema.
+        let before = Server::start(serve_before());
+        let path = format!("/v1/graphs/{GRAPH}");
+        let made = Client::new().send(&before.base, "PUT", &path, None, None).unwrap();
+        assert_eq!(made.status, 201, "{}", made.body);
+        before.put_job("first", &[], &["d0"]).unwrap();
+        let mut version = 1;
+        let now = site.serve();
+        for n in 1..20 {
+            let writer = if n % 2 == 0 { &before } else { &now };
+            let (input, output) = (format!("d{}", n - 1), format!("d{n}"));
+            let answer = writer.put_job(&format!("j{n}"), &[&input], &[&output]).unwrap();
+            version += 1;
+            assert_eq!((answer.status, answer.version()), (201, version), "{}", answer.body);
+            for node in [&before, &now] {
+                let read = node.get(&format!("{path}/jobs/j{n}")).unwrap();
+                assert_eq!((read.status, read.version()), (200, version), "{}", read.body);
+            }
+        }
+        // Both at once, each on datasets of its own.
+        std::thread::scope(|scope| {
+            for (name, node) in [("before", &before), ("now", &now)] {
+                scope.spawn(move || {
+                    for n in 0..20 {
+                        let answer = node.put_job(&format!("{name}-{n}"), &["d0"], &[]).unwrap();
+                        assert_eq!(answer.status, 201, "{}", answer.body);
+                    }
+                });
+            }
+        });
+        // A cycle through jobs of both is seen by both.
+        for node in [&before, &now] {
+            assert_eq!(node.put_job("first", &["d19"], &["d0"]).unwrap().status, 409);
+        }
+        // Started anew beside the newer one, it is served, or told that it is too old.
+        drop(before);
+        match Server::try_start(serve_before()) {
+            Ok(before) => assert_eq!(before.get(&path).unwrap().status, 200),
+            Err((code, said)) => {
+                assert!(code == Some(1) && said.contains("newer fencepost"), "{code:?} {said}");
+            }
+        }
+        assert_eq!(audit(&site).version, version + 40);
     }
 }
 
