@@ -44,7 +44,8 @@ pub enum DbError {
     },
     /// There is no such file. Whoever only reads makes none.
     #[error(
-        "there is no database {database}; look at --database-url, or run `fencepost migrate` to make it"
+        "there is no database {database}; look at --database-url, or run `fencepost migrate` to \
+         make it"
     )]
     NotThere {
         /// Where it was looked for.
@@ -52,8 +53,8 @@ pub enum DbError {
     },
     /// There are no tables of ours. Whoever only reads makes none.
     #[error(
-        "{database} has no tables of Fencepost; look at --database-url, or run `fencepost migrate` to make \
-         them"
+        "{database} has no tables of Fencepost; look at --database-url, or run `fencepost \
+         migrate` to make them"
     )]
     NoTables {
         /// Where they were looked for.
@@ -67,8 +68,8 @@ pub enum DbError {
     },
     /// Another application keeps its tables there. Nothing was changed.
     #[error(
-        "the database belongs to another application: its table __diesel_schema_migrations has migration {version}, and none of \
-         Fencepost's; give Fencepost a database of its own"
+        "the database belongs to another application: its table __diesel_schema_migrations has \
+         migration {version}, and none of Fencepost's; give Fencepost a database of its own"
     )]
     Foreign {
         /// One of the migrations there.
@@ -96,8 +97,8 @@ pub enum DbError {
     /// The file was overwritten beside the log of another state: what SQLite makes of the two is
     /// neither. Nothing was changed. Restore it as docs/DATABASES.md says.
     #[error(
-        "{} and its log (-wal) do not belong together: {what}. Stop every process that uses them, and restore both, or one by SQLite's \
-         own means (see docs/DATABASES.md)", path.display()
+        "{} and its log (-wal) do not belong together: {what}. Stop every process that uses them, \
+         and restore as docs/DATABASES.md says", path.display()
     )]
     Mixed {
         /// The file.
@@ -114,8 +115,9 @@ pub enum DbError {
     },
     /// A newer program has migrated the database. Use that program.
     #[error(
-        "the database has schema version {version}, which this program does not know; use a newer fencepost. If another \
-         application keeps its migrations in the same table, give each a database of its own"
+        "the database has schema version {version}, which this program does not know; use a newer \
+         fencepost. If another application keeps its migrations in the same table, give each a \
+         database of its own"
     )]
     NewerSchema {
         /// The first migration that is not known here.

@@ -278,9 +278,9 @@ struct ImportArgs {
     /// the files do not hold are deleted. '' means every job
     #[arg(long, value_name = "PREFIX")]
     sync: Option<String>,
-    /// Write nothing and create no graph: judge all files together as one changeset, and print how
-    /// many jobs it would create, change and delete, with the first names of each. Exits with 1 if
-    /// the import would be refused
+    /// Write nothing, and create no graph, database or lock directory: judge all files together as
+    /// one changeset, and print how many jobs it would create, change and delete, with the first
+    /// names of each. Exits with 1 if the import would be refused
     #[arg(long)]
     dry_run: bool,
     /// With --sync: accept files that hold no job. Without it, one such file refuses the import

@@ -90,7 +90,8 @@ pub enum NodeError {
     RedisUrl(#[from] InvalidRedisUrl),
     /// Another process named the lock of the database at the same time, and was faster.
     #[error(
-        "another process has meanwhile made {stored} the lock that guards the database: nothing was changed; end that process first"
+        "another process has meanwhile made {stored} the lock that guards the database: nothing \
+         was changed; end that process first"
     )]
     LockSetMeanwhile {
         /// The one that guards it.
@@ -183,7 +184,8 @@ fn lock_directory(
         let senseless = || NodeError::Senseless {
             lock: "file:",
             database: database.clone(),
-            reason: "there is no directory beside a server's database; give file:DIR, if all processes run on this machine, or postgres",
+            reason: "there is no directory beside a server's database; give file:DIR, if all \
+                     processes run on this machine, or postgres",
         };
         let mut beside = database.file().ok_or_else(senseless)?.into_os_string();
         beside.push(".locks");

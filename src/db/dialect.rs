@@ -299,9 +299,9 @@ pub(super) fn connect_sqlite(path: &Path, mode: OpenMode) -> Result<SqliteConnec
     Ok(connection)
 }
 
-/// SQLite opens a file that it may not write to all the same, begins transactions on it, and says so
-/// at the first write: one that changes nothing and is taken back. A writer is not waited for: where
-/// one is, the file can be written to.
+/// SQLite opens a file that it may not write to, begins transactions on it, and fails at the first
+/// write only. So one is made that changes nothing, and rolled back. Does not wait for a writer: if
+/// there is one, the file can be written to.
 fn refuse_read_only(connection: &mut SqliteConnection) -> Result<(), DbError> {
     let user_version = pragma(connection, "user_version")?;
     connection.batch_execute("PRAGMA busy_timeout = 0")?;

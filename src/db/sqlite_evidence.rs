@@ -1,19 +1,23 @@
 //! Cheap evidence that a database file and the log beside it (`-wal`) belong together.
 //!
-//! SQLite does not ask. A log is valid by its own checksums, and is laid over whatever file it is
-//! found beside: over an older copy that somebody put there, too. What comes out is a mixture of two
-//! states, page by page.
+//! SQLite does not check. A log is valid by its own checksums, and is applied to whatever file it
+//! is found beside, an older copy included. The result is a mixture of two states, page by page.
 //!
-//! Views are compared: what the file alone holds, which is the state when the log was last copied
-//! into it, if that copying was not cut short; the file with its log; and what a connection that was open before still believes, which
-//! keeps the pages that it read until the log's index tells that something was written. Of one
-//! history, the first is a past of the second, and the second and third are the same. A migration,
-//! and a restoration through SQLite, raise the schema's version and may move everything: where only
-//! the log has them, there is nothing to compare.
+//! Three views are compared:
 //!
-//! O(graphs), at most [`GRAPHS_MAX`] of them, and O(changes that are only in the log); the first
-//! time, small files are checked whole. What it does not find, `fencepost verify` and `PRAGMA
-//! integrity_check` do: a page of rows that nobody wrote since, in a large file, is not looked at.
+//! - what the file alone holds: the state when the log was last copied into it, unless that was cut
+//!   short;
+//! - the file with its log;
+//! - what a connection that was open before believes. It keeps the pages that it read until the
+//!   log's index says that something was written.
+//!
+//! Of one history, the first is a past of the second, and the second and third are the same. A
+//! migration, and a restore through SQLite, raise the schema's version and may move everything:
+//! where only the log has them, there is nothing to compare.
+//!
+//! O(graphs), at most [`GRAPHS_MAX`] of them, and O(pages in the log). Small files are checked
+//! whole at first. Not found is a page of a large file to which nobody wrote since: `fencepost
+//! verify` and `PRAGMA integrity_check` find it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -194,10 +198,7 @@ pub(super) fn mixture(
         if let (None, Some(file)) = (&found, &file)
             && now.schema_version == file.schema_version
         {
-            found = missing_changes(connection, file, &now)?;
-        }
-        if found.is_none() {
-            found = last_changes(connection)?;
+            found = next_change_missing(connection, file, &now)?;
         }
         // Pages may have moved: a migration, or another layout under the same log.
         let moved = known.before.is_some_and(|view| view.schema_version < now.schema_version);
@@ -247,8 +248,10 @@ fn is_believed_otherwise(
     Ok(before == after && now != after)
 }
 
-/// Whether the change log leads from what the file holds to what the log beside it holds.
-fn missing_changes(
+/// Whether the change log goes on after what the file holds, up to what the log beside it holds.
+/// Only the next change is looked for: what the file was given between the copy and the log is
+/// missing from there on, and a change that somebody deleted is no matter of these two.
+fn next_change_missing(
     connection: &mut SqliteConnection,
     file: &View,
     now: &View,
@@ -257,32 +260,17 @@ fn missing_changes(
         let Some(then) = file.graphs.get(id).filter(|then| then.version < now.version) else {
             continue;
         };
-        let from = then.version.max(now.oldest - 1);
+        let next = then.version + 1;
         let logged = diesel::sql_query(
-            "SELECT count(*) AS value FROM changes WHERE graph_id = ? AND version > ? AND version <= ?",
+            "SELECT count(*) AS value FROM changes WHERE graph_id = ? AND version = ?",
         );
-        let logged: Number = logged
-            .bind::<BigInt, _>(*id)
-            .bind::<BigInt, _>(from)
-            .bind::<BigInt, _>(now.version)
-            .get_result(connection)?;
-        let followed = diesel::sql_query(
-            "SELECT count(*) AS value FROM changes WHERE graph_id = ? AND version = ? AND chain <> ?",
-        );
-        let elsewhere: Number = followed
-            .bind::<BigInt, _>(*id)
-            .bind::<BigInt, _>(then.version)
-            .bind::<Binary, _>(&then.chain)
-            .get_result(connection)?;
-        if logged.value != (now.version - from).max(0) {
+        let logged: Number =
+            logged.bind::<BigInt, _>(*id).bind::<BigInt, _>(next).get_result(connection)?;
+        if next >= now.oldest && logged.value == 0 {
             let (name, version) = (&now.name, now.version);
             return Ok(Some(format!(
-                "graph `{name}` is at version {version}, and of the changes after {from} there are {}",
-                logged.value
+                "graph `{name}` is at version {version}, and change {next} is nowhere"
             )));
-        }
-        if elsewhere.value > 0 {
-            return Ok(Some(format!("graph `{}` has two histories", now.name)));
         }
     }
     Ok(None)

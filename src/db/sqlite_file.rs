@@ -1,14 +1,13 @@
 //! Which file an embedded database is, and whether its path still leads there.
 //!
-//! SQLite finds a file by its path once, and from then on by its descriptor. If somebody removes the
-//! file, moves it away or puts another in its place, SQLite goes on with the former one and reports
-//! nothing: whatever is written then is gone with the last descriptor. So the path is looked at
-//! again around everything that a [`Database`](super::Database) does. That costs a few system calls
-//! on this machine, no statement.
+//! SQLite opens a file once. If somebody removes it, moves it away or puts another in its place,
+//! SQLite goes on with the former one and reports nothing: what is written then is gone when the
+//! last process closes it. So the path is checked around everything that a
+//! [`Database`](super::Database) does. That costs a few system calls, no statement.
 //!
 //! The same holds for the log (`-wal`) and its index (`-shm`). One connection, the *anchor*, stays
-//! open as long as the database does: so neither of the two is removed by SQLite meanwhile, and none
-//! of the numbers that files are known by is used again.
+//! open as long as the database does. So SQLite removes neither of the two meanwhile, and no inode
+//! number is used again.
 //!
 //! Knows files; knows tables only through `sqlite_evidence`.
 
@@ -219,8 +218,8 @@ const LOOKS_MAX: usize = 5;
 /// Between two looks: longer than a file system takes to tell two times apart.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// How the file at `path` is now, if it belongs to the log beside it. `None` if it was being written
-/// to all the time. `before`, `anchor`: see [`Known`].
+/// How the file at `path` is now, if it belongs to the log beside it. `None` if it was being
+/// written to all the time. `before`, `anchor`: see [`Known`].
 ///
 /// # Errors
 /// [`DbError::Mixed`] if the two do not belong together; [`DbError`] if they cannot be read. A
@@ -294,6 +293,7 @@ fn unavailable(path: &Path, what: &str) -> DbError {
 
 fn moved(what: &str) -> String {
     format!(
-        "{what}. This process reads and writes nothing until the file that it opened is back, or it is started again"
+        "{what}. This process reads and writes nothing until the file that it opened is back, or \
+         it is started again"
     )
 }

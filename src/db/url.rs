@@ -1,7 +1,7 @@
 //! How a database's URL is read, beyond what `address` checks of every URL: which paths are
 //! understood, and what libpq says of a URL that it does not take.
 
-/// The path in what follows `sqlite:`. It is taken as it stands: no parameters, no percent-encoding.
+/// The path in what follows `sqlite:`. It is taken literally: no parameters, no percent-encoding.
 ///
 /// # Errors
 /// Why it names no database file.
@@ -81,7 +81,8 @@ mod tests {
             ),
             (r#"invalid sslmode value: "perhaps""#, Some(r#"invalid sslmode value: "perhaps""#)),
             (
-                r#"connection to server at "h", port 1 failed: invalid integer value "secret" for connection option "port""#,
+                "connection to server at \"h\", port 1 failed: \
+                 invalid integer value \"secret\" for connection option \"port\"",
                 Some("invalid integer value … for connection option …"),
             ),
             (r#"connection to server at "h", port 1 failed: Connection refused"#, None),

@@ -15,9 +15,9 @@
 //! quickest have it: chance, not order, but nobody stands apart and starves. Neither file is ever
 //! unlinked. If something else replaces one, that is noticed before a grant.
 //!
-//! **What it costs.** Uncontended, two tries of `flock`, four `stat`s and two unlocks; a writer also
-//! reads and writes one record in the page cache. Nothing is synced. Contended, a helper thread for
-//! each wait that the kernel has to do, at most one for each file.
+//! **What it costs.** Uncontended, two tries of `flock`, four `stat`s and two unlocks; a writer
+//! also reads and writes one record in the page cache. Nothing is synced. Contended, a helper thread
+//! for each wait that the kernel has to do, at most one for each file.
 //!
 //! **Tokens.** The lock file holds a record of the last token given. It is written before a grant
 //! returns. A killed process takes nothing of it along, for the page cache is the kernel's. A crash
@@ -30,8 +30,8 @@
 //!   (SIGSTOP, a debugger) holds everyone on the machine until it goes on or is killed.
 //! - It does not reach beyond one machine. On a network file system `flock` may be local, or
 //!   missing: do not use it there.
-//! - The directory must stay: where it is missing, or another, nothing is granted until the one that
-//!   was opened is back, or the process is started again.
+//! - The directory must stay: if it is gone, or another is in its place, nothing is granted until
+//!   the one that was opened is back, or the process is started again.
 //! - Whoever removes or replaces a lock file lets a second holder in beside one that has the old
 //!   file. A new file wants seeding, so the epoch rises and the database refuses the former holder.
 //!   Who overwrites a lock file in place with an older record of the same boot and file is not
@@ -125,7 +125,8 @@ impl FileLock {
             (Err(error), _) => error,
         };
         let what = format!(
-            "the lock directory {} is not the one that was opened; put that back, or start this process again",
+            "the lock directory {} is not the one that was opened; put that back, or start this \
+             process again",
             self.directory.display()
         );
         Err(LockError::Unavailable { what, source: wrong })

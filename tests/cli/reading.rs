@@ -18,8 +18,8 @@ const READING: [&[&str]; 8] = [
 
 /// Of no request, on the graph `g`.
 const HISTORY: &str = concat!(
-    r#"{"event":"start","format":1,"fencepost":"0.1.0","graph":"g","workload":"conflict","seed":1,"#,
-    r#""clients":1,"target":"in process","clock":{"kind":"monotonic","unit":"ns","#,
+    r#"{"event":"start","format":1,"fencepost":"0.1.0","graph":"g","workload":"conflict","#,
+    r#""seed":1,"clients":1,"target":"in process","clock":{"kind":"monotonic","unit":"ns","#,
     r#""zero_unix_ms":1767225600000},"initial_version":0,"arguments":{}}"#,
     "\n",
     r#"{"event":"end","time_ns":1,"final_version":0,"#,

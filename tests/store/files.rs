@@ -388,6 +388,9 @@ fn each_way_to_restore_that_is_documented_leads_to_the_backup() {
         for restore in [online, by_hand] {
             let site = killed_with_a_log(|site| run_documented(site, back_up));
             run_documented(&site, restore);
+            if restore == by_hand {
+                fs::remove_dir_all(site.lock_directory()).unwrap();
+            }
             let server = site.serve();
             assert_eq!(server.put_job("after", &["a"], &["out-3"]).unwrap().version(), 22);
             drop(server);

@@ -253,15 +253,18 @@ fn tells_values_from_being_away(german: bool) {
         (NOTHING, "SELECT 'four'::varchar(3)::text WHERE convert_from('\\xff', 'UTF8') = ''"),
         (
             "CREATE TEMP TABLE long (name text PRIMARY KEY)",
-            "INSERT INTO long SELECT string_agg(md5(n::text), '') FROM generate_series(1, 500) AS n",
+            "INSERT INTO long \
+             SELECT string_agg(md5(n::text), '') FROM generate_series(1, 500) AS n",
         ),
     ] {
         let error = says(before, statement);
         assert!(matches!(error, DbError::Refused(_)), "{statement}: {error:?}");
     }
     for statement in [
-        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'could not extend file: No space left on device'; END $$",
-        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '57014', MESSAGE = 'canceling statement due to statement timeout'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100', \
+         MESSAGE = 'could not extend file: No space left on device'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '57014', \
+         MESSAGE = 'canceling statement due to statement timeout'; END $$",
     ] {
         let error = says(NOTHING, statement);
         assert!(matches!(error, DbError::Unavailable { .. }), "{statement}: {error:?}");
@@ -274,7 +277,8 @@ fn another_applications_migrations_are_told_from_a_newer_program() {
         let site = Site::on(kind);
         site.run_sql(
             "CREATE TABLE __diesel_schema_migrations \
-             (version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP); \
+             (version VARCHAR(50) PRIMARY KEY NOT NULL, \
+              run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP); \
              INSERT INTO __diesel_schema_migrations (version) VALUES ('20190101000000'); \
              CREATE TABLE invoices (id INTEGER PRIMARY KEY)",
         );

@@ -77,24 +77,29 @@ impl Previous<'_> {
         let next = bytes(&next.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
         let updated = format!(
             "UPDATE graphs SET version = {now}, fence = {token}, chain = {next}, state = 'open' \
-             WHERE id = {id} AND state = 'open' AND (version = {version} OR 0 = 1) AND (fence <= {token} OR 0 = 1)"
+             WHERE id = {id} AND state = 'open' AND (version = {version} OR 0 = 1) \
+             AND (fence <= {token} OR 0 = 1)"
         );
         let statements = [
             format!(
-                "INSERT INTO datasets (graph_id, id, name, metadata) VALUES ({id}, {dataset}, 'old-d{number}', '{{}}')"
+                "INSERT INTO datasets (graph_id, id, name, metadata) \
+                 VALUES ({id}, {dataset}, 'old-d{number}', '{{}}')"
             ),
             format!(
-                "INSERT INTO jobs (graph_id, id, name, spec, version) VALUES ({id}, {job}, 'old-j{number}', '{{}}', {now})"
+                "INSERT INTO jobs (graph_id, id, name, spec, version) \
+                 VALUES ({id}, {job}, 'old-j{number}', '{{}}', {now})"
             ),
             format!(
                 "INSERT INTO job_inputs (graph_id, job_id, dataset_id) \
                  SELECT {id}, {job}, id FROM datasets WHERE graph_id = {id} AND name = 'first'"
             ),
             format!(
-                "INSERT INTO job_outputs (graph_id, job_id, dataset_id) VALUES ({id}, {job}, {dataset})"
+                "INSERT INTO job_outputs (graph_id, job_id, dataset_id) \
+                 VALUES ({id}, {job}, {dataset})"
             ),
             format!(
-                "INSERT INTO changes (graph_id, version, change, chain, attempt, token, committed_at_ms, actor) \
+                "INSERT INTO changes (graph_id, version, change, chain, attempt, token, \
+                 committed_at_ms, actor) \
                  VALUES ({id}, {now}, '{change}', {next}, 'previous {number}', {token}, 1, NULL)"
             ),
             "DELETE FROM idempotency_keys WHERE created_at_ms < 0".to_owned(),
@@ -121,8 +126,9 @@ impl Previous<'_> {
         };
         for statement in [
             format!(
-                "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, uuid) \
-                 VALUES ('old-{number}', 'open', 0, 0, 0, '', {zero}, '00000000-0000-4000-8000-{number:012}') \
+                "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, \
+                 uuid) VALUES ('old-{number}', 'open', 0, 0, 0, '', {zero}, \
+                 '00000000-0000-4000-8000-{number:012}') \
                  ON CONFLICT (name) DO NOTHING"
             ),
             format!(
@@ -137,7 +143,8 @@ impl Previous<'_> {
             self.site.run_sql(&statement);
         }
         for columns in [
-            "id, name, state, moved_to, version, fence, epoch, lock_incarnation, chain, uuid, oldest FROM graphs",
+            "id, name, state, moved_to, version, fence, epoch, lock_incarnation, chain, uuid, \
+             oldest FROM graphs",
             "id, database_id, lock_kind, lock_identity FROM service",
             "graph_id, id, name, spec, version FROM jobs",
             "graph_id, id, name, metadata FROM datasets",
