@@ -122,13 +122,27 @@ impl Address {
             let (name, _) = (parts.next().unwrap_or_default(), parts.next());
             is_parameter_name(name) && parameter.contains('=') && parts.next().is_none()
         };
-        if !parameters.is_empty() && !parameters.split('&').all(is_parameter) {
+        if !given(parameters).all(is_parameter) {
             return Err(
                 "its parameters are not NAME=VALUE with & between them; in a value, & is written \
                  %26 and = %3D; in a password, ? is written %3F",
             );
         }
         Ok(())
+    }
+
+    /// The URL for libpq, with those of `defaults` that it does not name itself, and without the
+    /// `?` and `&` that stand before nothing.
+    pub fn with_parameters(&self, defaults: &[(&str, &str)]) -> String {
+        let Self { scheme, login, place, path, tail } = self;
+        let named = given(tail.strip_prefix('?').unwrap_or(tail));
+        let is_named = |name: &str| {
+            named.clone().any(|each| each.split_once('=').is_some_and(|(given, _)| given == name))
+        };
+        let added = defaults.iter().filter(|(name, _)| !is_named(name));
+        let added = added.map(|(name, value)| format!("{name}={value}"));
+        let all: Vec<String> = named.clone().map(str::to_owned).chain(added).collect();
+        format!("{scheme}://{login}{place}/{}?{}", path.join("/"), all.join("&"))
     }
 
     /// The path's segments, as they are meant.
@@ -318,6 +332,11 @@ pub fn without_logins(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// Parameters, without the empty ones that a trailing `&` makes.
+fn given(parameters: &str) -> impl Iterator<Item = &str> + Clone {
+    parameters.split('&').filter(|parameter| !parameter.is_empty())
+}
+
 fn is_after_url(letter: char) -> bool {
     letter.is_whitespace() || matches!(letter, '`' | '\'' | '"' | '<' | '>')
 }
@@ -473,6 +492,27 @@ mod tests {
             });
             let reason = checked.expect_err(url);
             assert!(reason.contains(character) && !reason.contains("lock"), "{url}: {reason}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_added_to_whatever_stands_there() {
+        for (url, full) in [
+            ("postgres://h/d", "postgres://h/d?connect_timeout=5"),
+            ("postgres://h", "postgres://h/?connect_timeout=5"),
+            ("postgres://h/d?", "postgres://h/d?connect_timeout=5"),
+            ("postgres://h/d?&", "postgres://h/d?connect_timeout=5"),
+            ("postgres://h/d?a=b", "postgres://h/d?a=b&connect_timeout=5"),
+            ("postgres://h/d?a=b&", "postgres://h/d?a=b&connect_timeout=5"),
+            ("postgres://h/d?connect_timeout=9", "postgres://h/d?connect_timeout=9"),
+            (
+                "postgres://u:connect_timeout=1@h/d?x_connect_timeout=9",
+                "postgres://u:connect_timeout=1@h/d?x_connect_timeout=9&connect_timeout=5",
+            ),
+        ] {
+            let address = Address::parse(url).unwrap();
+            address.check_for_libpq().unwrap();
+            assert_eq!(address.with_parameters(&[("connect_timeout", "5")]), full);
         }
     }
 

@@ -5,6 +5,8 @@
 //! rows are `store`'s.
 
 use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::QueryResult;
@@ -14,12 +16,18 @@ use diesel::r2d2::R2D2Connection;
 use crate::failpoint;
 
 mod answers;
+mod causes;
 mod dialect;
 pub mod schema;
+mod sqlite_evidence;
+mod sqlite_file;
+mod url;
 
 pub use answers::AnswerRow;
 pub(crate) use dialect::connect_postgres;
-pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement, RowsWrite, Value};
+pub use dialect::{AnyConnection, DatabaseUrl, OpenMode, RowsStatement, RowsWrite, Value};
+
+use sqlite_file::SqliteFile;
 
 /// What can go wrong between us and the database.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +40,71 @@ pub enum DbError {
         /// As it was given.
         url: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
+    },
+    /// There is no such file. Whoever only reads makes none.
+    #[error(
+        "there is no database {database}; look at --database-url, or run `fencepost migrate` to \
+         make it"
+    )]
+    NotThere {
+        /// Where it was looked for.
+        database: String,
+    },
+    /// There are no tables of ours. Whoever only reads makes none.
+    #[error(
+        "{database} has no tables of Fencepost; look at --database-url, or run `fencepost \
+         migrate` to make them"
+    )]
+    NoTables {
+        /// Where they were looked for.
+        database: String,
+    },
+    /// An older program made the tables, and whoever only reads does not change them.
+    #[error("{database} has an older schema; `fencepost migrate` brings it up to date")]
+    OlderSchema {
+        /// Where they were looked for.
+        database: String,
+    },
+    /// Another application keeps its tables there. Nothing was changed.
+    #[error(
+        "the database belongs to another application: its table __diesel_schema_migrations has \
+         migration {version}, and none of Fencepost's; give Fencepost a database of its own"
+    )]
+    Foreign {
+        /// One of the migrations there.
+        version: String,
+    },
+    /// Another application keeps its tables there, and there are none of ours. Nothing was changed.
+    #[error(
+        "{database} has a table `{table}` of another application, and none of Fencepost's; look at \
+         --database-url, or run `fencepost migrate` to put Fencepost's tables beside the others"
+    )]
+    OthersTables {
+        /// Where they were found.
+        database: String,
+        /// One of them.
+        table: String,
+    },
+    /// The database writes text otherwise than in UTF-8, and could not store every name.
+    #[error("{database} is of encoding {encoding}; give Fencepost a database of encoding UTF8")]
+    Encoding {
+        /// Which database.
+        database: String,
+        /// As it names it.
+        encoding: String,
+    },
+    /// The file was overwritten beside the log of another state: what SQLite makes of the two is
+    /// neither. Nothing was changed. Restore it as docs/DATABASES.md says.
+    #[error(
+        "{} and its log (-wal) do not belong together: {what}. Stop every process that uses them, \
+         and restore as docs/DATABASES.md says", path.display()
+    )]
+    Mixed {
+        /// The file.
+        path: PathBuf,
+        /// How that is known.
+        what: String,
     },
     /// The database cannot be reached or did not answer. Nothing was written. Try again when it is
     /// back.
@@ -43,7 +115,9 @@ pub enum DbError {
     },
     /// A newer program has migrated the database. Use that program.
     #[error(
-        "the database has schema version {version}, which this program does not know; use a newer fencepost"
+        "the database has schema version {version}, which this program does not know; use a newer \
+         fencepost. If another application keeps its migrations in the same table, give each a \
+         database of its own"
     )]
     NewerSchema {
         /// The first migration that is not known here.
@@ -84,12 +158,40 @@ impl From<diesel::result::Error> for DbError {
             Error::DatabaseError(Kind::SerializationFailure, what) => {
                 Self::Yielded { what: what.message().to_owned() }
             }
-            // Diesel has no kind for it.
+            // Diesel has no kind for it. Not known in another language: see `is_unexplained`.
             Error::DatabaseError(_, what) if what.message().contains("deadlock detected") => {
                 Self::Yielded { what: what.message().to_owned() }
             }
+            Error::DatabaseError(
+                Kind::ClosedConnection | Kind::UnableToSendCommand | Kind::ReadOnlyTransaction,
+                _,
+            ) => Self::Unavailable { what: on_one_line(error) },
+            Error::DatabaseError(_, what) if !causes::is_the_databases(what.message()) => {
+                Self::Refused(error)
+            }
+            Error::InvalidCString(_) => Self::Refused(error),
             _ => Self::Unavailable { what: on_one_line(error) },
         }
+    }
+}
+
+impl DbError {
+    /// Whether the database refused a statement for a reason that no kind of error tells. The same
+    /// transaction may succeed at once: it may have been ended in favour of another, by a server
+    /// that does not speak English.
+    #[must_use]
+    pub fn is_unexplained(&self) -> bool {
+        use diesel::result::{DatabaseErrorKind as Kind, Error};
+        matches!(
+            self,
+            Self::Refused(Error::DatabaseError(kind, _)) if !matches!(
+                kind,
+                Kind::UniqueViolation
+                    | Kind::ForeignKeyViolation
+                    | Kind::NotNullViolation
+                    | Kind::CheckViolation
+            )
+        )
     }
 }
 
@@ -112,6 +214,8 @@ pub enum WriteError<E> {
 pub struct Database {
     url: DatabaseUrl,
     pool: r2d2::Pool<Manager>,
+    /// Of an embedded database.
+    file: Option<Arc<SqliteFile>>,
 }
 
 /// How many connections a process keeps, and how long a request waits for one.
@@ -142,23 +246,46 @@ impl Database {
     /// # Errors
     /// [`DbError`] says what to do.
     pub fn open(url: &DatabaseUrl, limits: PoolLimits) -> Result<Self, DbError> {
-        url.connect()?.migrate()?;
+        Self::open_for(OpenMode::Create, url, limits)
+    }
+
+    /// Opens the database for no more than `mode` says.
+    ///
+    /// # Errors
+    /// [`DbError`] says what to do.
+    pub fn open_for(
+        mode: OpenMode,
+        url: &DatabaseUrl,
+        limits: PoolLimits,
+    ) -> Result<Self, DbError> {
+        let mut connection = url.connect_first(mode)?;
+        let file = match url {
+            DatabaseUrl::Sqlite(path) => Some(Arc::new(SqliteFile::open(path)?)),
+            DatabaseUrl::Postgres(_) => None,
+        };
+        if mode != OpenMode::Read {
+            connection.migrate()?;
+        }
+        // From here on it is there, or it is missed.
+        let mode = if mode == OpenMode::Read { mode } else { OpenMode::Change };
+        let manager = Manager { url: url.clone(), mode, file: file.clone(), stall: limits.stall };
         let pool = r2d2::Pool::builder()
             .max_size(limits.connections)
             .min_idle(Some(0))
             .connection_timeout(limits.checkout_timeout)
             .test_on_check_out(false)
             .error_handler(Box::new(LogErrors))
-            .build_unchecked(Manager { url: url.clone(), stall: limits.stall });
-        Ok(Self { url: url.clone(), pool })
+            .build_unchecked(manager);
+        Ok(Self { url: url.clone(), pool, file })
     }
 
-    /// Brings the schema up to date and names what was run; empty if it was.
+    /// Brings the schema up to date and names what was run; empty if it was. Tables of another
+    /// application may stand beside ours.
     ///
     /// # Errors
     /// [`DbError`] says what to do.
     pub fn migrate(url: &DatabaseUrl) -> Result<Vec<String>, DbError> {
-        url.connect()?.migrate()
+        url.connect_first(OpenMode::CreateBesideOthers)?.migrate()
     }
 
     /// Takes the newest `count` migrations back. What they held is lost.
@@ -166,7 +293,7 @@ impl Database {
     /// # Errors
     /// [`DbError`] says what to do.
     pub fn revert(url: &DatabaseUrl, count: usize) -> Result<(), DbError> {
-        url.connect()?.revert(count)
+        url.connect_first(OpenMode::Change)?.revert(count)
     }
 
     /// Which database this is.
@@ -231,6 +358,10 @@ impl Database {
         let mut session = self.begun(AnyConnection::begin_write).map_err(rolled_back)?;
         match body(&mut session.connection) {
             Ok(value) => {
+                if let Err(error) = self.check_file() {
+                    session.roll_back();
+                    return Err(rolled_back(error));
+                }
                 failpoint::pass("before-commit");
                 session
                     .connection
@@ -243,6 +374,8 @@ impl Database {
                     let what = "no answer to COMMIT".to_owned();
                     return Err(WriteError::CommitUnknown(DbError::Unavailable { what }));
                 }
+                // Only now is it certain that the file which has it is the one at the path.
+                self.check_file().map_err(WriteError::CommitUnknown)?;
                 session.in_transaction = false;
                 Ok(value)
             }
@@ -251,6 +384,11 @@ impl Database {
                 Err(WriteError::RolledBack(error))
             }
         }
+    }
+
+    /// Whether the path still leads to the file that was opened.
+    fn check_file(&self) -> Result<(), DbError> {
+        self.file.as_ref().map_or(Ok(()), |file| file.check())
     }
 
     fn begun(
@@ -270,6 +408,7 @@ impl Database {
         first: impl Fn(&mut AnyConnection) -> QueryResult<T>,
     ) -> Result<(r2d2::PooledConnection<Manager>, T), DbError> {
         loop {
+            self.check_file()?;
             let session =
                 self.pool.get().map_err(|error| DbError::Unavailable { what: error.to_string() });
             let mut session = session?;
@@ -298,6 +437,8 @@ fn is_lost(error: &diesel::result::Error) -> bool {
 /// Makes connections for the pool.
 struct Manager {
     url: DatabaseUrl,
+    mode: OpenMode,
+    file: Option<Arc<SqliteFile>>,
     stall: Duration,
 }
 
@@ -325,7 +466,10 @@ impl r2d2::ManageConnection for Manager {
     type Error = DbError;
 
     fn connect(&self) -> Result<Session, DbError> {
-        let mut connection = self.url.connect()?;
+        let mut connection = match &self.file {
+            Some(file) => file.check_around(|| self.url.connect(self.mode))?,
+            None => self.url.connect(self.mode)?,
+        };
         if self.stall < STALL_MAX {
             connection.limit_stalls(self.stall)?;
         }

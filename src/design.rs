@@ -427,14 +427,13 @@ pub enum LockBindingError {
 /// # Errors
 /// [`LockBindingError::Another`] if another one does.
 pub fn bind_lock(store: &dyn GraphStore, lock: &LockIdentity) -> Result<(), LockBindingError> {
-    if store.lock_record()?.is_none() {
-        store.set_lock_record(None, &record_of(lock))?;
-    }
-    check_lock(store, lock)
-}
-
-fn record_of(lock: &LockIdentity) -> LockRecord {
-    LockRecord { kind: lock.kind.to_owned(), identity: lock.identity.clone() }
+    let given = LockRecord::from(lock);
+    let stored = match store.lock_record()? {
+        Some(stored) => stored,
+        // What another process has written meanwhile, if one was faster.
+        None => store.set_lock_record(None, &given)?,
+    };
+    expect_lock(&stored, &given)
 }
 
 /// Makes sure that `lock` is the one that guards the database, if any does; changes nothing.
@@ -442,10 +441,20 @@ fn record_of(lock: &LockIdentity) -> LockRecord {
 /// # Errors
 /// [`LockBindingError::Another`] if another one does.
 pub fn check_lock(store: &dyn GraphStore, lock: &LockIdentity) -> Result<(), LockBindingError> {
-    let given = record_of(lock);
-    let Some(bound) = store.lock_record()?.filter(|bound| *bound != given) else { return Ok(()) };
-    let text = |record: &LockRecord| format!("{}:{}", record.kind, record.identity);
-    Err(LockBindingError::Another { stored: text(&bound), given: text(&given) })
+    store.lock_record()?.map_or(Ok(()), |stored| expect_lock(&stored, &LockRecord::from(lock)))
+}
+
+fn expect_lock(stored: &LockRecord, given: &LockRecord) -> Result<(), LockBindingError> {
+    if stored == given {
+        return Ok(());
+    }
+    Err(LockBindingError::Another { stored: stored.to_string(), given: given.to_string() })
+}
+
+impl From<&LockIdentity> for LockRecord {
+    fn from(lock: &LockIdentity) -> Self {
+        Self { kind: lock.kind.to_owned(), identity: lock.identity.clone() }
+    }
 }
 
 /// Serves graphs from one store under one lock. Cloning shares it. A turn answers before it gives

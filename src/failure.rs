@@ -14,8 +14,8 @@ use clap::error::{ContextKind, ContextValue};
 use fencepost::address;
 use fencepost::bench::BenchError;
 use fencepost::check::{CheckError, FetchError};
-use fencepost::db::DbError;
-use fencepost::design::Refusal;
+use fencepost::db::{DatabaseUrl, DbError};
+use fencepost::design::{LockBindingError, Refusal};
 use fencepost::export::sink::SinkError;
 use fencepost::export::{ExportError, FreezeError, VerifyError};
 use fencepost::http::LostHeaders;
@@ -33,27 +33,38 @@ pub struct Failure {
     pub code: u8,
     /// What is said on standard error.
     pub message: String,
+    /// Whether something was looked for in the database and not found: which one is said then.
+    pub not_in_database: bool,
 }
 
 impl Failure {
     /// Refused by the rules, bad data or a failed check.
     pub fn refused(message: impl ToString) -> Self {
-        Self { code: 1, message: message.to_string() }
+        Self { code: 1, message: message.to_string(), not_in_database: false }
+    }
+
+    /// There is no such graph.
+    pub fn not_in_database(message: impl ToString) -> Self {
+        Self { not_in_database: true, ..Self::refused(message) }
     }
 
     /// Wrong usage.
     pub fn usage(message: impl ToString) -> Self {
-        Self { code: 2, message: message.to_string() }
+        Self { code: 2, message: message.to_string(), not_in_database: false }
     }
 
     /// A server away.
     pub fn away(message: impl ToString) -> Self {
-        Self { code: 3, message: message.to_string() }
+        Self { code: 3, message: message.to_string(), not_in_database: false }
     }
 
-    /// Says it, on one line.
-    pub fn report(&self) -> ExitCode {
-        eprintln!("fencepost: {}", terminal::message(&self.message));
+    /// Says it, on one line; of what was not found, also in which database.
+    pub fn report(&self, database_url: &str) -> ExitCode {
+        let message = match (self.not_in_database, DatabaseUrl::parse(database_url)) {
+            (true, Ok(database)) => format!("{} in {database}", self.message),
+            _ => self.message.clone(),
+        };
+        eprintln!("fencepost: {}", terminal::message(&message));
         ExitCode::from(self.code)
     }
 }
@@ -136,10 +147,27 @@ impl From<NodeError> for Failure {
             | NodeError::RedisUrl(_)
             | NodeError::Senseless { .. }
             | NodeError::Database(DbError::Url { .. }) => Self::usage(error),
-            NodeError::Database(DbError::NewerSchema { .. } | DbError::Migration { .. })
-            | NodeError::GraphNotFound(_)
-            | NodeError::Binding(_) => Self::refused(error),
-            NodeError::Database(_) | NodeError::Store(_) | NodeError::Lock(_) => Self::away(error),
+            NodeError::GraphNotFound(_) => Self::not_in_database(error),
+            NodeError::Database(
+                DbError::NewerSchema { .. }
+                | DbError::OlderSchema { .. }
+                | DbError::NoTables { .. }
+                | DbError::Foreign { .. }
+                | DbError::OthersTables { .. }
+                | DbError::Encoding { .. }
+                | DbError::Mixed { .. }
+                | DbError::Migration { .. }
+                | DbError::Refused(_),
+            )
+            | NodeError::LockSetMeanwhile { .. } => Self::refused(error),
+            NodeError::Store(error) | NodeError::Binding(LockBindingError::Store(error)) => {
+                error.into()
+            }
+            NodeError::Binding(LockBindingError::Another { .. }) => Self::refused(error),
+            NodeError::Database(
+                DbError::NotThere { .. } | DbError::Unavailable { .. } | DbError::Yielded { .. },
+            )
+            | NodeError::Lock(_) => Self::away(error),
         }
     }
 }
@@ -147,8 +175,8 @@ impl From<NodeError> for Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         match refusal {
+            Refusal::GraphNotFound { .. } => Self::not_in_database(refusal),
             Refusal::Rejected { .. }
-            | Refusal::GraphNotFound { .. }
             | Refusal::Frozen { .. }
             | Refusal::KeyReused
             | Refusal::Internal { .. } => Self::refused(refusal),
@@ -204,6 +232,7 @@ impl From<PruneError> for Failure {
             PruneError::Store(error) | PruneError::History(HistoryError::Store(error)) => {
                 error.into()
             }
+            PruneError::History(HistoryError::GraphNotFound(_)) => Self::not_in_database(error),
             PruneError::Write(_) => Self { message: error.to_string(), ..Self::away("") },
             PruneError::History(_) | PruneError::NeededBy { .. } | PruneError::Outrun(_) => {
                 Self::refused(error)
@@ -216,7 +245,8 @@ impl From<ListingError> for Failure {
     fn from(error: ListingError) -> Self {
         match error {
             ListingError::Store(error) => error.into(),
-            ListingError::GraphNotFound(_) | ListingError::Damaged { .. } => Self::refused(error),
+            ListingError::GraphNotFound(_) => Self::not_in_database(error),
+            ListingError::Damaged { .. } => Self::refused(error),
         }
     }
 }
@@ -266,6 +296,7 @@ impl From<ExportError> for Failure {
                     format!("the consumer `{consumer}` could not be registered: {reason}");
                 Self { message, ..reason.into() }
             }
+            ExportError::GraphNotFound(_) => Self::not_in_database(error),
             other => Self::refused(other),
         }
     }
@@ -276,6 +307,7 @@ impl From<VerifyError> for Failure {
         match error {
             VerifyError::Store(error) => error.into(),
             VerifyError::Sink(error) => error.into(),
+            VerifyError::GraphNotFound(_) => Self::not_in_database(error),
             other => Self::refused(other),
         }
     }

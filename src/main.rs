@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fencepost::address;
 use fencepost::bench::{self, DriveArgs, HttpTarget, InProcess};
 use fencepost::check::{self, CheckArgs, Verdict};
-use fencepost::db::{Database, DatabaseUrl, STALL_MAX};
+use fencepost::db::{Database, DatabaseUrl, OpenMode, STALL_MAX};
 use fencepost::design::{Design, Reads, Service};
 use fencepost::event;
 use fencepost::export::sink::SinkUrl;
@@ -27,7 +27,8 @@ use fencepost::import::{
 };
 use fencepost::keep::{self, Listing, ListingFormat};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
-use fencepost::store::{Acknowledgement, Consumer, GraphStore, Head};
+use fencepost::store::rows::RowStore;
+use fencepost::store::{Acknowledgement, Consumer, GraphState, GraphStore, Head};
 use fencepost::terminal::{self, Shown};
 
 mod failure;
@@ -50,7 +51,8 @@ struct Cli {
 
 #[derive(Args)]
 struct NodeArgs {
-    /// Where the graphs are: sqlite:PATH, or postgres://USER@HOST/DATABASE
+    /// Where the graphs are: sqlite:PATH, or postgres://USER@HOST/DATABASE. Commands that only read
+    /// make no database
     #[arg(
         long,
         global = true,
@@ -280,9 +282,9 @@ struct ImportArgs {
     /// the files do not hold are deleted. '' means every job
     #[arg(long, value_name = "PREFIX")]
     sync: Option<String>,
-    /// Write nothing and create no graph: judge all files together as one changeset, and print how
-    /// many jobs it would create, change and delete, with the first names of each. Exits with 1 if
-    /// the import would be refused
+    /// Write nothing, and create no graph, database or lock directory: judge all files together as
+    /// one changeset, and print how many jobs it would create, change and delete, with the first
+    /// names of each. Exits with 1 if the import would be refused
     #[arg(long)]
     dry_run: bool,
     /// With --sync: accept files that hold no job. Without it, one such file refuses the import
@@ -510,7 +512,7 @@ fn main() -> ExitCode {
     };
     match run(&cli, lost_headers) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(&cli.node.database_url),
     }
 }
 
@@ -561,6 +563,16 @@ impl NodeArgs {
         options.limits.share_turns = self.sharing == Sharing::On;
         options.limits.graph_bytes = self.graph_memory_mib.saturating_mul(1 << 20);
         Ok(options)
+    }
+
+    /// The rows, to be read: nothing is made or changed.
+    fn reading(&self) -> Result<RowStore, Failure> {
+        Ok(node::open_store_for(OpenMode::Read, &self.options()?)?)
+    }
+
+    /// The rows of a database that must be there.
+    fn changing(&self) -> Result<RowStore, Failure> {
+        Ok(node::open_store_for(OpenMode::Change, &self.options()?)?)
     }
 }
 
@@ -655,10 +667,12 @@ fn import(node: &NodeArgs, args: &ImportArgs) -> Result<(), Failure> {
         sync,
         chunk_jobs: args.chunk_jobs.unwrap_or(import::CHUNK_JOBS),
     };
-    let service = node::open(&node.options()?)?;
+    let options = node.options()?;
     if args.dry_run {
+        let service = node::open_to_judge(&options)?;
         return print_preview(&request.graph, import::preview(&service, &request, files)?);
     }
+    let service = node::open(&options)?;
     let imported = import::import(&service, &request, files)?;
     let deleted = match imported.deleted {
         0 => String::new(),
@@ -761,7 +775,7 @@ fn log_of(node: &NodeArgs, args: &LogArgs) -> Result<(), Failure> {
             "the log begins at version {oldest}: what was before was pruned, or stayed where the graph was restored from"
         )
     };
-    keep::list(&node::open_store(&node.options()?)?, &listing, pruned, &mut |lines| {
+    keep::list(&node.reading()?, &listing, pruned, &mut |lines| {
         printed = write_some(&match args.format {
             ListingFormat::Text => terminal::lines(lines),
             ListingFormat::Json => terminal::json(lines),
@@ -773,7 +787,7 @@ fn log_of(node: &NodeArgs, args: &LogArgs) -> Result<(), Failure> {
 
 fn prune(node: &NodeArgs, args: &PruneArgs) -> Result<(), Failure> {
     let (graph, before) = (name("--graph", &args.graph)?, args.before);
-    let pruned = keep::prune(&node::open_store(&node.options()?)?, &graph, before)?;
+    let pruned = keep::prune(&node.changing()?, &graph, before)?;
     print(&if pruned.already {
         format!("graph {graph}: nothing to do, changes before {before} are gone\n")
     } else {
@@ -786,7 +800,7 @@ fn prune(node: &NodeArgs, args: &PruneArgs) -> Result<(), Failure> {
 
 fn consumer_list(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
     let graph = name("--graph", graph)?;
-    let found = node::open_store(&node.options()?)?.consumers(&graph)?;
+    let found = node.reading()?.consumers(&graph)?;
     let (head, consumers) = found.ok_or(NodeError::GraphNotFound(graph))?;
     let line = |consumer: &Consumer| {
         let behind = head.version.saturating_sub(consumer.acknowledged);
@@ -798,7 +812,7 @@ fn consumer_list(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
 
 fn consumer_ack(node: &NodeArgs, graph: &str, consumer: &str, version: u64) -> Result<(), Failure> {
     let (graph, consumer) = (name("--graph", graph)?, name("--name", consumer)?);
-    let store = node::open_store(&node.options()?)?;
+    let store = node.changing()?;
     match store.acknowledge(&graph, &consumer, version)? {
         Acknowledgement::Noted { acknowledged, registered, .. } => {
             let new = if registered { ", and is new" } else { "" };
@@ -819,7 +833,7 @@ fn consumer_ack(node: &NodeArgs, graph: &str, consumer: &str, version: u64) -> R
 
 fn consumer_remove(node: &NodeArgs, graph: &str, consumer: &str) -> Result<(), Failure> {
     let (graph, consumer) = (name("--graph", graph)?, name("--name", consumer)?);
-    match node::open_store(&node.options()?)?.forget_consumer(&graph, &consumer)? {
+    match node.changing()?.forget_consumer(&graph, &consumer)? {
         Some(true) => print(&format!("removed consumer {consumer} of graph {graph}\n")),
         Some(false) => {
             Err(Failure::refused(format!("graph `{graph}` has no consumer `{consumer}`")))
@@ -832,17 +846,16 @@ fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
     let graph = name("--graph", &args.graph)?;
     let datasets =
         args.datasets.iter().map(|text| name("dataset", text)).collect::<Result<_, _>>()?;
-    let image = node::open(&node.options()?)?.read_and_wait(&graph)?;
+    // One snapshot: that needs no lock, which would have to be there.
+    let found = node.reading()?.load(&graph)?;
+    let found = found.filter(|(head, _)| head.state != GraphState::Deleted);
+    let (head, loaded) = found.ok_or_else(|| not_there(&graph))?;
     let request = PlanRequest { datasets, ..PlanRequest::default() };
-    let plan = image.graph.plan(&request, usize::MAX).map_err(Failure::refused)?;
+    let plan = loaded.plan(&request, usize::MAX).map_err(Failure::refused)?;
     match args.format {
         PlanFormat::Text => {
             let jobs: usize = plan.stages.iter().map(Vec::len).sum();
-            eprintln!(
-                "{jobs} jobs in {} stages, at version {}",
-                plan.stages.len(),
-                image.key.version
-            );
+            eprintln!("{jobs} jobs in {} stages, at version {}", plan.stages.len(), head.version);
             let stages = plan.stages.iter().enumerate();
             let lines = stages.flat_map(|(number, jobs)| {
                 jobs.iter().map(move |job| format!("{number}\t{job}\n"))
@@ -850,7 +863,7 @@ fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
             print(&lines.collect::<String>())
         }
         PlanFormat::Json => {
-            let body = http::PlanBody::new(&graph, image.key.version, &plan);
+            let body = http::PlanBody::new(&graph, head.version, &plan);
             print_json(&(serde_json::to_string(&body).map_err(Failure::refused)? + "\n"))
         }
         PlanFormat::Dot => print(&http::graphviz(&plan)),
@@ -871,7 +884,9 @@ fn export(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
     };
     let graph = name("--graph", &args.graph)?;
     let request = ExportRequest { graph, to, after: args.after, follow: args.follow, consumer };
-    let exported = export::export(&node::open_store(&node.options()?)?, &request)?;
+    // A consumer is registered.
+    let store = if request.consumer.is_some() { node.changing()? } else { node.reading()? };
+    let exported = export::export(&store, &request)?;
     let done = format!(
         "exported {} events to {}, now version {}\n",
         exported.events,
@@ -887,7 +902,7 @@ fn export(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
 
 fn verify(node: &NodeArgs, args: &VerifyArgs) -> Result<(), Failure> {
     let (graph, from) = (name("--graph", &args.graph)?, SinkUrl::parse(&args.from)?);
-    let verified = export::verify(&node::open_store(&node.options()?)?, &graph, &from, args.at)?;
+    let verified = export::verify(&node.reading()?, &graph, &from, args.at)?;
     print(&format!("{verified}\n"))?;
     if args.complete && verified.missing() > 0 {
         let version = verified.versions.1;
@@ -906,7 +921,7 @@ fn freeze(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
             .map_err(|reason| Failure::usage(format!("--moved-to: {reason}")))?;
     }
     let sink = args.sink.as_deref().map(SinkUrl::parse).transpose()?;
-    let store = node::open_store(&node.options()?)?;
+    let store = node.changing()?;
     let patience = Duration::from_secs(args.wait_seconds);
     // A sink that is mistyped, or not right, must not stop anybody.
     if let Some(sink) = &sink {
@@ -919,9 +934,7 @@ fn freeze(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
             print(&format!("{}\n", export::await_sink(&store, &frozen, &sink, patience)?))
         }
         None => {
-            let loaded = store
-                .load(&graph)?
-                .ok_or_else(|| Failure::refused(format!("there is no graph `{graph}`")))?;
+            let loaded = store.load(&graph)?.ok_or_else(|| not_there(&graph))?;
             print(&format!("digest {}\n", loaded.1.digest()))
         }
     }
@@ -929,12 +942,16 @@ fn freeze(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
 
 fn thaw(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
     let graph = name("--graph", graph)?;
-    let thawed = of_graph(&graph, node::open_store(&node.options()?)?.thaw(&graph)?)?;
+    let thawed = of_graph(&graph, node.changing()?.thaw(&graph)?)?;
     print(&format!("graph `{graph}` takes writes again, at version {}\n", thawed.version))
 }
 
 fn of_graph(graph: &Name, head: Option<Head>) -> Result<Head, Failure> {
-    head.ok_or_else(|| Failure::refused(format!("there is no graph `{graph}`")))
+    head.ok_or_else(|| not_there(graph))
+}
+
+fn not_there(graph: &Name) -> Failure {
+    Failure::not_in_database(format!("there is no graph `{graph}`"))
 }
 
 fn migrate(node: &NodeArgs, args: &MigrateArgs) -> Result<(), Failure> {
@@ -964,8 +981,11 @@ fn lock_set(node: &NodeArgs) -> Result<(), Failure> {
         return Err(Failure::usage("say which lock: fencepost lock set --lock-url URL"));
     };
     let record = node::set_lock(&options, url)?;
-    let (kind, identity) = (Shown(&record.kind), Shown(&record.identity));
-    print(&format!("the database is guarded by {kind}:{identity}\n"))
+    print(&format!(
+        "the database is guarded by {}
+",
+        Shown(record)
+    ))
 }
 
 fn lock_inspect(node: &NodeArgs, graph: &str) -> Result<(), Failure> {

@@ -4,12 +4,12 @@
 //! The one place that knows which kinds of each there are.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address;
-use crate::db::{Database, DatabaseUrl, DbError, PoolLimits};
+use crate::db::{Database, DatabaseUrl, DbError, OpenMode, PoolLimits};
 use crate::design::{self, Design, Limits, LockBindingError, Reads, Service};
 use crate::graph::Name;
 use crate::lock::file::FileLock;
@@ -88,6 +88,15 @@ pub enum NodeError {
         "the lock's Redis URL is not well-formed: {0}; give redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
     )]
     RedisUrl(#[from] InvalidRedisUrl),
+    /// Another process named the lock of the database at the same time, and was faster.
+    #[error(
+        "another process has meanwhile made {stored} the lock that guards the database: nothing \
+         was changed; end that process first"
+    )]
+    LockSetMeanwhile {
+        /// The one that guards it.
+        stored: LockRecord,
+    },
     /// There is no such graph, and so no lock of it.
     #[error("there is no graph `{0}`")]
     GraphNotFound(Name),
@@ -146,22 +155,10 @@ pub fn open_lock(
     database: &DatabaseUrl,
     lease: Duration,
 ) -> Result<Arc<dyn DistributedLock>, NodeError> {
-    let senseless =
-        |lock, reason| NodeError::Senseless { lock, database: database.clone(), reason };
     match (url, database) {
-        (LockUrl::File(None), database) => {
-            let reason = "there is no directory beside a server's database; give file:DIR, if all processes run on this machine, or postgres";
-            let mut directory =
-                database.file().ok_or_else(|| senseless("file:", reason))?.into_os_string();
-            directory.push(".locks");
-            Ok(Arc::new(FileLock::open(directory.as_ref(), BESIDE_DATABASE.to_owned())?))
-        }
-        (LockUrl::File(Some(directory)), _) => {
-            // It must exist to have its links resolved.
-            let created =
-                std::fs::create_dir_all(directory).and_then(|()| directory.canonicalize());
-            let resolved = created.unwrap_or_else(|_| directory.clone());
-            Ok(Arc::new(FileLock::open(&resolved, resolved.display().to_string())?))
+        (LockUrl::File(directory), _) => {
+            let (directory, identity) = lock_directory(directory.as_deref(), database, true)?;
+            Ok(Arc::new(FileLock::open(&directory, identity)?))
         }
         (LockUrl::Postgres, DatabaseUrl::Postgres(url)) => {
             Ok(Arc::new(PostgresLock::open(url, lease)?))
@@ -169,11 +166,49 @@ pub fn open_lock(
         (LockUrl::Redis(url), _) => {
             Ok(Arc::new(RedisLock::open(url, Terms { lease, ..Terms::default() })?))
         }
-        (LockUrl::Postgres, DatabaseUrl::Sqlite(_)) => Err(senseless(
-            "postgres",
-            "it is a lock of a Postgres database's own; give file:DIR or file:",
-        )),
+        (LockUrl::Postgres, DatabaseUrl::Sqlite(_)) => Err(NodeError::Senseless {
+            lock: "postgres",
+            database: database.clone(),
+            reason: "it is a lock of a Postgres database's own; give file:DIR or file:",
+        }),
     }
+}
+
+/// The directory of a `file:` lock, and what the database remembers it by.
+fn lock_directory(
+    given: Option<&Path>,
+    database: &DatabaseUrl,
+    create: bool,
+) -> Result<(PathBuf, String), NodeError> {
+    let Some(directory) = given else {
+        let senseless = || NodeError::Senseless {
+            lock: "file:",
+            database: database.clone(),
+            reason: "there is no directory beside a server's database; give file:DIR, if all \
+                     processes run on this machine, or postgres",
+        };
+        let mut beside = database.file().ok_or_else(senseless)?.into_os_string();
+        beside.push(".locks");
+        return Ok((beside.into(), BESIDE_DATABASE.to_owned()));
+    };
+    // It must exist to have its links resolved.
+    if create && let Err(error) = std::fs::create_dir_all(directory) {
+        log::warn!("cannot make {}: {error}", directory.display());
+    }
+    let resolved = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let identity = resolved.display().to_string();
+    Ok((resolved, identity))
+}
+
+/// As [`open_lock`], to look at it: a directory that is not there is not made.
+fn open_lock_to_look(
+    url: &LockUrl,
+    database: &DatabaseUrl,
+    lease: Duration,
+) -> Result<Arc<dyn DistributedLock>, NodeError> {
+    let LockUrl::File(directory) = url else { return open_lock(url, database, lease) };
+    let (directory, identity) = lock_directory(directory.as_deref(), database, false)?;
+    Ok(Arc::new(FileLock::look_at(&directory, identity)?))
 }
 
 fn lock_url_of(record: &LockRecord) -> Result<LockUrl, NodeError> {
@@ -191,9 +226,17 @@ fn lock_url_of(record: &LockRecord) -> Result<LockUrl, NodeError> {
 /// # Errors
 /// [`NodeError`] says what to do.
 pub fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
+    open_store_for(OpenMode::Create, options)
+}
+
+/// As [`open_store`], for no more than `mode` says.
+///
+/// # Errors
+/// [`NodeError`] says what to do.
+pub fn open_store_for(mode: OpenMode, options: &NodeOptions) -> Result<RowStore, NodeError> {
     // Who stalls in a transaction must not hold the row for longer than the lock.
     let pool = PoolLimits { stall: options.pool.stall.min(options.lease), ..options.pool };
-    Ok(RowStore::new(Database::open(&options.database, pool)?)?)
+    Ok(RowStore::new(Database::open_for(mode, &options.database, pool)?)?)
 }
 
 /// Opens database and lock and starts the service.
@@ -211,16 +254,46 @@ pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
     Ok(Service::new(Arc::new(store), lock, options.design, options.reads, options.limits))
 }
 
+/// As [`open`], to judge writes that are not made: makes no database, no lock directory, and no
+/// lock the database's own.
+///
+/// # Errors
+/// [`NodeError`] says what to do.
+pub fn open_to_judge(options: &NodeOptions) -> Result<Service, NodeError> {
+    let store = open_store_for(OpenMode::Read, options)?;
+    let lock = if options.design.takes_lock() {
+        let (url, database) = (lock_url(&store, options)?, &options.database);
+        let is_there = match &url {
+            LockUrl::File(directory) => {
+                lock_directory(directory.as_deref(), database, false)?.0.is_dir()
+            }
+            LockUrl::Postgres | LockUrl::Redis(_) => true,
+        };
+        is_there.then(|| open_lock(&url, database, options.lease)).transpose()?
+    } else {
+        None
+    };
+    // A lock that is not there yet holds nobody up.
+    let design = if lock.is_some() { options.design } else { Design::CrudOptimistic };
+    if let Some(lock) = &lock {
+        design::check_lock(&store, &lock.identity())?;
+    }
+    Ok(Service::new(Arc::new(store), lock, design, options.reads, options.limits))
+}
+
 /// The store, and the lock that was asked for, or else is the database's.
 fn parts(options: &NodeOptions) -> Result<(RowStore, Arc<dyn DistributedLock>), NodeError> {
     let store = open_store(options)?;
-    let url = match (&options.lock_url, store.lock_record()?) {
-        (Some(url), _) => url.clone(),
-        (None, Some(record)) => lock_url_of(&record)?,
-        (None, None) => LockUrl::default_for(&options.database),
-    };
-    let lock = open_lock(&url, &options.database, options.lease)?;
+    let lock = open_lock(&lock_url(&store, options)?, &options.database, options.lease)?;
     Ok((store, lock))
+}
+
+fn lock_url(store: &RowStore, options: &NodeOptions) -> Result<LockUrl, NodeError> {
+    match (&options.lock_url, store.lock_record()?) {
+        (Some(url), _) => Ok(url.clone()),
+        (None, Some(record)) => lock_url_of(&record),
+        (None, None) => Ok(LockUrl::default_for(&options.database)),
+    }
 }
 
 /// A graph's lock, and the row that it guards, as they are now.
@@ -228,7 +301,8 @@ fn parts(options: &NodeOptions) -> Result<(RowStore, Arc<dyn DistributedLock>), 
 /// # Errors
 /// [`NodeError`] says what to do.
 pub fn inspect_lock(options: &NodeOptions, graph: &Name) -> Result<LockReport, NodeError> {
-    let (store, lock) = parts(options)?;
+    let store = open_store_for(OpenMode::Read, options)?;
+    let lock = open_lock_to_look(&lock_url(&store, options)?, &options.database, options.lease)?;
     design::check_lock(&store, &lock.identity())?;
     let head = store.head(graph)?.ok_or_else(|| NodeError::GraphNotFound(graph.clone()))?;
     let key = LockKey::new(store.database_id(), head.id)?;
@@ -297,8 +371,8 @@ fn participant(participant: &Participant) -> String {
 /// [`NodeError`] says what to do.
 pub fn set_lock(options: &NodeOptions, url: &LockUrl) -> Result<LockRecord, NodeError> {
     let store = open_store(options)?;
-    let identity = open_lock(url, &options.database, options.lease)?.identity();
-    let new = LockRecord { kind: identity.kind.to_owned(), identity: identity.identity };
-    let stored = store.lock_record()?;
-    Ok(store.set_lock_record(stored.as_ref(), &new)?)
+    let new = LockRecord::from(&open_lock(url, &options.database, options.lease)?.identity());
+    let former = store.lock_record()?;
+    let stored = store.set_lock_record(former.as_ref(), &new)?;
+    if stored == new { Ok(new) } else { Err(NodeError::LockSetMeanwhile { stored }) }
 }

@@ -140,6 +140,12 @@ pub struct LockRecord {
     pub identity: String,
 }
 
+impl fmt::Display for LockRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.identity)
+    }
+}
+
 /// A change that is to be written.
 #[derive(Clone, Copy)]
 pub struct Entry<'e> {

@@ -13,6 +13,7 @@ mod lists;
 mod lock;
 mod messages;
 mod plan;
+mod reading;
 mod streams;
 mod sync;
 

@@ -55,7 +55,11 @@ fn what_the_store_promises() {
         "store::tokens::a_graph_that_a_restored_database_keeps_under_another_id_is_found",
         "store::tokens::a_database_restored_while_nobody_runs_is_served",
         "store::tokens::a_lock_that_forgets_or_remembers_wrongly_gives_no_token_twice",
-        // On Postgres in any run.
+        // About files, or on Postgres in any run.
+        "store::files",
+        "store::foreign",
+        "store::binding",
+        "store::rolling",
         "store::server",
     ];
     run("store::", 15, &about_files);

@@ -3,9 +3,13 @@
 
 mod audit;
 mod batches;
+mod binding;
+mod files;
+mod foreign;
 mod keys;
 mod opening;
 mod outcomes;
+mod rolling;
 mod server;
 mod tokens;
 mod writes;

@@ -7,7 +7,7 @@ use super::facts::read_change;
 use super::log::{Log, Logged, Rows, StoredChange};
 use super::model::{Dataset, Job, State};
 use super::request::{Text, Texts};
-use crate::db::Database;
+use crate::db::{Database, OpenMode};
 use crate::graph::{Graph, Name};
 use crate::node::{NodeError, NodeOptions};
 use crate::store::rows::RowStore;
@@ -39,7 +39,8 @@ pub fn fetch(
     texts: &mut Texts,
 ) -> Result<(Log, Rows), FetchError> {
     let damaged = |what: String| FetchError::Damaged { graph: graph.to_owned(), what };
-    let database = Database::open(&options.database, options.pool).map_err(NodeError::from)?;
+    let opened = Database::open_for(OpenMode::Read, &options.database, options.pool);
+    let database = opened.map_err(NodeError::from)?;
     let store = RowStore::new(database).map_err(NodeError::from)?;
     let name = Name::new(graph).map_err(|error| damaged(error.to_string()))?;
     let found = store.load(&name).map_err(|error| match error {
@@ -47,7 +48,8 @@ pub fn fetch(
         StoreError::DamagedRows { reason, .. } => damaged(reason.to_string()),
         other => damaged(other.to_string()),
     })?;
-    let (head, rows) = found.ok_or_else(|| damaged("is not in the database".to_owned()))?;
+    let (head, rows) =
+        found.ok_or_else(|| damaged(format!("is not in the database {}", options.database)))?;
     let mut log = Log { name: options.database.to_string(), changes: Vec::new() };
     let mut unreadable = None;
     let read = store.changes(head.id, 0, &mut |version, text, chain| {

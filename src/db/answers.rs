@@ -182,7 +182,7 @@ impl AnyConnection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::DatabaseUrl;
+    use super::super::{DatabaseUrl, OpenMode};
     use super::*;
 
     #[derive(QueryableByName)]
@@ -196,7 +196,7 @@ mod tests {
     fn keys_are_found_by_their_indexes() {
         let directory = tempfile::tempdir().unwrap();
         let url = DatabaseUrl::Sqlite(directory.path().join("plans.db"));
-        let mut connection = url.connect().unwrap();
+        let mut connection = url.connect(OpenMode::Create).unwrap();
         connection.migrate().unwrap();
         let AnyConnection::Sqlite(connection) = &mut connection else {
             unreachable!("the URL was SQLite's")

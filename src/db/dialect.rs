@@ -14,9 +14,11 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
 use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text, Untyped};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::schema::{ChangeRow, changes, graphs};
-use super::{DbError, on_one_line};
+use super::sqlite_file::{check_first, is_malformed, mixed_if_malformed};
+use super::{DbError, on_one_line, url};
 use crate::address::{self, Address};
 use crate::failpoint;
 
@@ -94,25 +96,24 @@ impl DatabaseUrl {
     /// # Errors
     /// [`DbError::Url`] says which forms there are.
     pub fn parse(text: &str) -> Result<Self, DbError> {
-        let refused = |reason| Err(DbError::Url { url: address::shown(text), reason });
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            let checked = Address::parse(text).and_then(|address| address.check_for_libpq());
-            return match checked {
-                Ok(()) => Ok(Self::Postgres(text.to_owned())),
-                Err(reason) => refused(reason),
-            };
+        let refused = |reason: &str| {
+            Err(DbError::Url { url: address::shown(text), reason: reason.to_owned() })
+        };
+        if text != text.trim() || text.contains(char::is_control) {
+            return refused("it begins or ends with a space, or has a control character");
         }
-        if let Some(Err(reason)) = text.strip_prefix("sqlite:").map(address::check_path) {
-            return refused(reason);
-        }
-        let path = text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
-        match path {
-            Some("") => refused("it names no file"),
-            Some(":memory:") => {
-                refused("a database in memory would be another one on every connection")
+        let (scheme, rest) = text.split_once(':').unwrap_or_default();
+        match scheme.to_ascii_lowercase().as_str() {
+            scheme @ ("postgres" | "postgresql") if rest.starts_with("//") => {
+                let text = format!("{scheme}:{rest}");
+                let checked = Address::parse(&text).and_then(|address| address.check_for_libpq());
+                checked.map_or_else(refused, |()| Ok(Self::Postgres(text)))
             }
-            Some(path) => Ok(Self::Sqlite(path.into())),
-            None => refused("the scheme is neither `sqlite:` nor `postgres:`"),
+            "sqlite" => {
+                let path = address::check_path(rest).and_then(|()| url::sqlite_path(rest));
+                path.map_or_else(refused, |path| Ok(Self::Sqlite(path.into())))
+            }
+            _ => refused("the scheme is neither `sqlite:` nor `postgres:`"),
         }
     }
 
@@ -130,25 +131,189 @@ impl DatabaseUrl {
     ///
     /// # Errors
     /// [`DbError::Unavailable`] if that cannot be done.
-    pub(super) fn connect(&self) -> Result<AnyConnection, DbError> {
+    pub(super) fn connect(&self, mode: OpenMode) -> Result<AnyConnection, DbError> {
         match self {
-            Self::Sqlite(path) => connect_sqlite(path).map(AnyConnection::Sqlite),
+            Self::Sqlite(path) => connect_sqlite(path, mode).map(AnyConnection::Sqlite),
             Self::Postgres(url) => connect_postgres(url).map(AnyConnection::Postgres),
+        }
+    }
+
+    /// Opens the first connection, and makes sure that the database is one for Fencepost: nothing
+    /// of another application's is changed to find that out.
+    ///
+    /// # Errors
+    /// [`DbError`] says what to do.
+    pub(super) fn connect_first(&self, mode: OpenMode) -> Result<AnyConnection, DbError> {
+        let named = |error: DbError| match error {
+            DbError::Unavailable { what } if !what.contains(&self.to_string()) => {
+                DbError::Unavailable { what: format!("{self}: {what}") }
+            }
+            other => other,
+        };
+        let mut connection = match self {
+            Self::Sqlite(path) => AnyConnection::Sqlite(establish_sqlite(path, mode)?),
+            Self::Postgres(url) => AnyConnection::Postgres(connect_postgres(url)?),
+        };
+        if let Err(error) = self.check_kind(&mut connection, mode) {
+            // Whoever closes the last connection copies the log into the file: as long as it is
+            // open, the two can still be told apart.
+            if is_malformed(&error) {
+                std::mem::forget(connection);
+            }
+            return Err(match self {
+                Self::Sqlite(path) => mixed_if_malformed(path, error),
+                Self::Postgres(_) => error,
+            })
+            .map_err(named);
+        }
+        match (self, connection) {
+            (Self::Sqlite(path), AnyConnection::Sqlite(connection)) => {
+                let mut connection = check_first(path, connection)?;
+                configure_sqlite(&mut connection, mode).map_err(named)?;
+                if mode != OpenMode::Read {
+                    refuse_read_only(&mut connection).map_err(named)?;
+                }
+                Ok(AnyConnection::Sqlite(connection))
+            }
+            (_, connection) => Ok(connection),
+        }
+    }
+
+    /// Whether the database is of our encoding, and its tables are those that `mode` wants.
+    fn check_kind(&self, connection: &mut AnyConnection, mode: OpenMode) -> Result<(), DbError> {
+        let database = || self.to_string();
+        if let AnyConnection::Sqlite(connection) = connection {
+            let encoding = pragma(connection, "encoding")?;
+            if encoding != "UTF-8" {
+                return Err(DbError::Encoding { database: database(), encoding });
+            }
+        }
+        match (mode, connection.schema()?) {
+            (OpenMode::Change | OpenMode::Read, Schema::Missing) => {
+                Err(DbError::NoTables { database: database() })
+            }
+            (OpenMode::Read, Schema::Older) => Err(DbError::OlderSchema { database: database() }),
+            (OpenMode::Create, Schema::Missing) => match connection.foreign_table()? {
+                // Unless another process of ours has made them meanwhile.
+                Some(table) if connection.schema()? == Schema::Missing => {
+                    Err(DbError::OthersTables { database: database(), table })
+                }
+                Some(_) | None => Ok(()),
+            },
+            (OpenMode::CreateBesideOthers, Schema::Missing)
+            | (_, Schema::Older | Schema::Current) => Ok(()),
         }
     }
 }
 
-fn connect_sqlite(path: &Path) -> Result<SqliteConnection, DbError> {
-    let failed = |reason: String| DbError::Unavailable {
-        what: format!("opening {}: {reason}", address::shown_path(&path.display().to_string())),
-    };
-    let text = path.to_str().ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
-    // Diesel would take `file:` for a URI with parameters of its own.
-    let text = if Path::new(text).is_relative() { format!("./{text}") } else { text.to_owned() };
-    let mut connection =
-        SqliteConnection::establish(&text).map_err(|error| failed(error.to_string()))?;
-    configure_sqlite(&mut connection).map_err(|error| failed(error.to_string()))?;
+/// What a database is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// As `Create`, and tables of another application may be there already.
+    CreateBesideOthers,
+    /// To be used, and made if it is not there: its schema is brought up to date.
+    Create,
+    /// To be changed: it must be there, and its schema is brought up to date.
+    Change,
+    /// To be read: it must be there, with a schema that is up to date, and nothing is changed.
+    Read,
+}
+
+impl OpenMode {
+    fn creates(self) -> bool {
+        matches!(self, Self::Create | Self::CreateBesideOthers)
+    }
+}
+
+/// What is known of the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Schema {
+    /// None of ours are there.
+    Missing,
+    /// An older program made them.
+    Older,
+    /// They are those of this program.
+    Current,
+}
+
+fn unavailable(path: &Path, reason: &str) -> DbError {
+    let shown = address::shown_path(&path.display().to_string());
+    DbError::Unavailable { what: format!("opening {shown}: {reason}") }
+}
+
+/// Opens a file, which is made only if `mode` says so, and changes nothing in it.
+fn establish_sqlite(path: &Path, mode: OpenMode) -> Result<SqliteConnection, DbError> {
+    let named = || DatabaseUrl::Sqlite(path.to_owned()).to_string();
+    match path.metadata() {
+        Ok(found) if found.is_dir() => {
+            let reason = "it is a directory, not a file".to_owned();
+            return Err(DbError::Url { url: named(), reason });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if !mode.creates() {
+                return Err(DbError::NotThere { database: named() });
+            }
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            if let Some(directory) = directory.filter(|directory| !directory.exists()) {
+                let reason = format!("there is no directory {}", directory.display());
+                return Err(unavailable(path, &reason));
+            }
+        }
+        // SQLite finds its own words.
+        Ok(_) | Err(_) => {}
+    }
+    let parameters = if mode.creates() { "mode=rwc" } else { "mode=rw" };
+    let mut connection = establish_by_uri(path, parameters)?;
+    let busy = format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis());
+    connection.batch_execute(&busy).map_err(|error| unavailable(path, &error.to_string()))?;
     Ok(connection)
+}
+
+/// Opens what the file itself holds, whatever its log has to add. Nothing waits for it, and it
+/// waits for nothing: while the log is copied into the file, what is read may be half of one state
+/// and half of another.
+///
+/// # Errors
+/// [`DbError::Unavailable`] if that cannot be done.
+pub(super) fn connect_sqlite_without_log(path: &Path) -> Result<SqliteConnection, DbError> {
+    establish_by_uri(path, "mode=ro&immutable=1")
+}
+
+/// As a URI, whose parameters say whether a file may be made: every other byte of the path is
+/// encoded, so that nothing in it is taken for one.
+fn establish_by_uri(path: &Path, parameters: &str) -> Result<SqliteConnection, DbError> {
+    const AS_IT_IS: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+    let failed = |reason: &str| unavailable(path, reason);
+    let text = path.to_str().ok_or_else(|| failed("the path is not UTF-8"))?;
+    // Between `file://` and an absolute path is the name of a machine, which is empty.
+    let before = if path.is_absolute() { "file://" } else { "file:" };
+    let uri = format!("{before}{}?{parameters}", utf8_percent_encode(text, AS_IT_IS));
+    SqliteConnection::establish(&uri).map_err(|error| failed(&error.to_string()))
+}
+
+pub(super) fn connect_sqlite(path: &Path, mode: OpenMode) -> Result<SqliteConnection, DbError> {
+    let mut connection = establish_sqlite(path, mode)?;
+    configure_sqlite(&mut connection, mode)
+        .map_err(|error| unavailable(path, &error.to_string()))?;
+    Ok(connection)
+}
+
+/// SQLite opens a file that it may not write to, begins transactions on it, and fails at the first
+/// write only. So one is made that changes nothing, and rolled back. Does not wait for a writer: if
+/// there is one, the file can be written to.
+fn refuse_read_only(connection: &mut SqliteConnection) -> Result<(), DbError> {
+    let user_version = pragma(connection, "user_version")?;
+    connection.batch_execute("PRAGMA busy_timeout = 0")?;
+    let written = connection.batch_execute("BEGIN IMMEDIATE").and_then(|()| {
+        let written = connection.batch_execute(&format!("PRAGMA user_version = {user_version}"));
+        connection.batch_execute("ROLLBACK").and(written)
+    });
+    connection.batch_execute(&format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis()))?;
+    match written {
+        Err(error) if error.to_string().contains("readonly") => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// How libpq is to find a dead or deposed server, unless the URL says otherwise.
@@ -165,13 +330,15 @@ const POSTGRES_PARAMETERS: [(&str, &str); 7] = [
 /// What every Postgres session is set to, and must then be found at. A transaction whose client
 /// stalls is ended by the server, so that it does not hold the graph's row for longer than a lease
 /// of the usual length; who waits for the row waits a second longer than that.
-const POSTGRES_SETTINGS: [(&str, &str, &str); 6] = [
+const POSTGRES_SETTINGS: [(&str, &str, &str); 7] = [
     ("synchronous_commit", "on", "on"),
     ("idle_in_transaction_session_timeout", "5s", "5s"),
     ("lock_timeout", "6s", "6s"),
     ("tcp_keepalives_idle", "5", ""),
     ("tcp_keepalives_interval", "2", ""),
     ("tcp_keepalives_count", "3", ""),
+    // Of the database, and never changed: one of another encoding cannot store every name.
+    ("server_encoding", "", "UTF8"),
 ];
 
 /// Opens a session on a Postgres server, set up and checked.
@@ -182,19 +349,24 @@ pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
     let failed = |reason: String| DbError::Unavailable {
         what: format!("connecting to {}: {}", address::shown(url), on_one_line(reason)),
     };
-    let mut full = url.to_owned();
-    for (name, value) in POSTGRES_PARAMETERS {
-        if !url.contains(&format!("{name}=")) {
-            full.push(if full.contains('?') { '&' } else { '?' });
-            full.push_str(&format!("{name}={value}"));
-        }
-    }
-    let mut connection =
-        PgConnection::establish(&full).map_err(|error| failed(error.to_string()))?;
-    let set = POSTGRES_SETTINGS.map(|(name, value, _)| format!("SET {name} = '{value}';"));
+    let wrong = |reason: String| DbError::Url { url: address::shown(url), reason };
+    let address = Address::parse(url).map_err(|reason| wrong(reason.to_owned()))?;
+    let full = address.with_parameters(&POSTGRES_PARAMETERS);
+    let mut connection = PgConnection::establish(&full).map_err(|error| match error {
+        ConnectionError::BadConnection(reason) => match url::refused_by_libpq(&reason) {
+            Some(reason) => wrong(reason),
+            None => failed(reason),
+        },
+        error => failed(error.to_string()),
+    })?;
+    let set = POSTGRES_SETTINGS.iter().filter(|(_, value, _)| !value.is_empty());
+    let set: Vec<String> = set.map(|(name, value, _)| format!("SET {name} = '{value}';")).collect();
     connection.batch_execute(&set.concat()).map_err(|error| failed(error.to_string()))?;
     let found = postgres_settings(&mut connection).map_err(|error| failed(error.to_string()))?;
     for ((name, found), (_, _, expected)) in found.into_iter().zip(POSTGRES_SETTINGS) {
+        if name == "server_encoding" && found != expected {
+            return Err(DbError::Encoding { database: address::shown(url), encoding: found });
+        }
         if !expected.is_empty() && found != expected {
             return Err(failed(format!("{name} is {found} and cannot be set to {expected}")));
         }
@@ -228,9 +400,12 @@ struct Setting {
     value: String,
 }
 
-fn configure_sqlite(connection: &mut SqliteConnection) -> Result<(), DbError> {
-    connection.batch_execute(&format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis()))?;
+fn configure_sqlite(connection: &mut SqliteConnection, mode: OpenMode) -> Result<(), DbError> {
     for (name, value, expected) in SQLITE_SETTINGS {
+        // It is a property of the file, which whoever only reads leaves as it is.
+        if name == "journal_mode" && mode == OpenMode::Read {
+            continue;
+        }
         // Taken out only in builds for tests, to show that counting syncs tells the difference.
         let unsafe_commits = name == "synchronous" && failpoint::is_off("synchronous");
         let (value, expected) = if unsafe_commits { ("OFF", "0") } else { (value, expected) };
@@ -392,11 +567,46 @@ impl AnyConnection {
         outcome
     }
 
-    /// Whether every migration was run.
+    /// Whether the table of migrations that is found is the one that migrations would use. On
+    /// Postgres another application may have its own in another schema of the search path.
+    fn migrates_here(&mut self) -> Result<bool, DbError> {
+        let Self::Postgres(connection) = self else { return Ok(true) };
+        let here = diesel::sql_query(
+            "SELECT count(*) AS count FROM pg_class \
+             WHERE oid = to_regclass('__diesel_schema_migrations') \
+             AND relnamespace = current_schema()::regnamespace",
+        );
+        Ok(here.get_result::<Count>(connection)?.count > 0)
+    }
+
+    /// A table of another application, where there are none of ours.
+    fn foreign_table(&mut self) -> Result<Option<String>, DbError> {
+        // Not what an extension has made, such as PostGIS.
+        let query = match self {
+            Self::Sqlite(_) => {
+                "SELECT name AS value FROM sqlite_schema WHERE type IN ('table', 'view') \
+                 AND name NOT LIKE 'sqlite!_%' ESCAPE '!' AND name <> '__diesel_schema_migrations' \
+                 ORDER BY name LIMIT 1"
+            }
+            Self::Postgres(_) => {
+                "SELECT relname::text AS value FROM pg_class \
+                 WHERE relnamespace = current_schema()::regnamespace \
+                 AND relkind IN ('r', 'p', 'v', 'm', 'f') \
+                 AND relname <> '__diesel_schema_migrations' AND NOT EXISTS \
+                 (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass \
+                  AND objid = pg_class.oid AND deptype = 'e') \
+                 ORDER BY relname LIMIT 1"
+            }
+        };
+        Ok(diesel::sql_query(query).get_result::<Setting>(self).optional()?.map(|row| row.value))
+    }
+
+    /// Whose tables there are, and of which program.
     ///
     /// # Errors
-    /// [`DbError::NewerSchema`] if one was run that is not known here.
-    fn is_up_to_date(&mut self) -> Result<bool, DbError> {
+    /// [`DbError::NewerSchema`] if a migration was run that is not known here,
+    /// [`DbError::Foreign`] if none was that is.
+    pub(super) fn schema(&mut self) -> Result<Schema, DbError> {
         let table = match self {
             Self::Sqlite(_) => {
                 "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'"
@@ -404,7 +614,7 @@ impl AnyConnection {
             Self::Postgres(_) => "SELECT count(to_regclass('__diesel_schema_migrations')) AS count",
         };
         if diesel::sql_query(table).get_result::<Count>(self)?.count == 0 {
-            return Ok(false);
+            return Ok(Schema::Missing);
         }
         let applied = diesel::sql_query("SELECT version AS value FROM __diesel_schema_migrations");
         let applied: Vec<String> =
@@ -413,9 +623,18 @@ impl AnyConnection {
             Self::Sqlite(_) => versions::<diesel::sqlite::Sqlite>(&SQLITE_MIGRATIONS),
             Self::Postgres(_) => versions::<diesel::pg::Pg>(&POSTGRES_MIGRATIONS),
         }?;
-        match applied.iter().find(|version| !known.contains(version)) {
-            None => Ok(known.iter().all(|version| applied.contains(version))),
+        let unknown = applied.iter().find(|version| !known.contains(version));
+        // Every program of ours has run the first.
+        let is_ours = known.iter().min().is_some_and(|first| applied.contains(first));
+        match unknown {
+            Some(version) if !is_ours => match self.migrates_here()? {
+                true => Err(DbError::Foreign { version: version.clone() }),
+                false => Ok(Schema::Missing),
+            },
             Some(version) => Err(DbError::NewerSchema { version: version.clone() }),
+            None if applied.is_empty() => Ok(Schema::Missing),
+            None if known.iter().all(|version| applied.contains(version)) => Ok(Schema::Current),
+            None => Ok(Schema::Older),
         }
     }
 
@@ -423,11 +642,11 @@ impl AnyConnection {
     /// it, the others wait.
     pub(super) fn migrate(&mut self) -> Result<Vec<String>, DbError> {
         // Looked at first without any lock: a reader must not wait for a writer in order to begin.
-        if self.is_up_to_date()? {
+        if self.schema()? == Schema::Current {
             return Ok(Vec::new());
         }
         self.alone(|this| {
-            this.is_up_to_date()?;
+            this.schema()?;
             let run = match this {
                 Self::Sqlite(connection) => {
                     connection.run_pending_migrations(SQLITE_MIGRATIONS).map(names_of)
@@ -833,8 +1052,9 @@ mod tests {
     #[test]
     fn rows_are_found_by_their_keys() {
         let directory = tempfile::tempdir().unwrap();
-        let mut connection =
-            DatabaseUrl::Sqlite(directory.path().join("plans.db")).connect().unwrap();
+        let mut connection = DatabaseUrl::Sqlite(directory.path().join("plans.db"))
+            .connect(OpenMode::Create)
+            .unwrap();
         connection.migrate().unwrap();
         let AnyConnection::Sqlite(connection) = &mut connection else {
             unreachable!("the URL was SQLite's")

@@ -52,18 +52,36 @@ impl Inner {
         self.metrics.write_batch.observe(served as f64);
         match outcome {
             // One of them may be at fault: no neighbour shall suffer for it.
-            Err(TurnError::Commit(CommitError::Refused(error))) if batch.len() > 1 => {
+            Err(TurnError::Commit(CommitError::Refused(error)))
+                if batch.len() > 1 || error.is_unexplained() =>
+            {
                 log::error!(
                     "graph `{}`: a batch was refused and is taken one by one: {error}",
                     lane.name
                 );
-                for write in batch {
-                    let outcome = self.take_turn(lane, slice::from_ref(&write));
-                    self.conclude(lane, vec![write], outcome, began);
-                }
+                self.serve_one_by_one(lane, batch, began);
                 None
             }
             outcome => self.conclude(lane, batch, outcome, began),
+        }
+    }
+
+    /// Each write in a turn of its own, as long as the database answers.
+    fn serve_one_by_one(&self, lane: &Lane, batch: Vec<PendingWrite>, began: Instant) {
+        let mut waiting = batch.into_iter();
+        while let Some(write) = waiting.next() {
+            let outcome = self.take_turn(lane, slice::from_ref(&write));
+            let mut served = vec![write];
+            if let Err(
+                TurnError::Commit(CommitError::Unavailable(_))
+                | TurnError::Refused(
+                    Refusal::DatabaseUnavailable { .. } | Refusal::LockUnavailable { .. },
+                ),
+            ) = outcome
+            {
+                served.extend(waiting.by_ref());
+            }
+            self.conclude(lane, served, outcome, began);
         }
     }
 

@@ -161,6 +161,11 @@ impl PostgresSink {
             Some(connection) => connection,
             None => db::connect_postgres(&self.url).map_err(|error| match error {
                 DbError::Unavailable { what } => self.away(what),
+                DbError::Url { reason, .. } => SinkError::Url { given: self.name.clone(), reason },
+                DbError::Encoding { encoding, .. } => SinkError::Damaged {
+                    sink: self.name.clone(),
+                    what: format!("is in a database of encoding {encoding}. Give it one of UTF8"),
+                },
                 other => self.away(other.to_string()),
             })?,
         };

@@ -124,7 +124,7 @@ pub enum VerifyError {
     #[error("{0}")]
     History(HistoryError),
     /// There is no such graph to compare with.
-    #[error("there is no graph `{0}` in the database to compare the log with")]
+    #[error("to compare the log with, there is no graph `{0}`")]
     GraphNotFound(Name),
 }
 

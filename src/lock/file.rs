@@ -15,9 +15,9 @@
 //! quickest have it: chance, not order, but nobody stands apart and starves. Neither file is ever
 //! unlinked. If something else replaces one, that is noticed before a grant.
 //!
-//! **What it costs.** Uncontended, two tries of `flock`, two `stat`s and two unlocks; a writer also
-//! reads and writes one record in the page cache. Nothing is synced. Contended, a helper thread for
-//! each wait that the kernel has to do, at most one for each file.
+//! **What it costs.** Uncontended, two tries of `flock`, four `stat`s and two unlocks; a writer
+//! also reads and writes one record in the page cache. Nothing is synced. Contended, a helper thread
+//! for each wait that the kernel has to do, at most one for each file.
 //!
 //! **Tokens.** The lock file holds a record of the last token given. It is written before a grant
 //! returns. A killed process takes nothing of it along, for the page cache is the kernel's. A crash
@@ -30,6 +30,8 @@
 //!   (SIGSTOP, a debugger) holds everyone on the machine until it goes on or is killed.
 //! - It does not reach beyond one machine. On a network file system `flock` may be local, or
 //!   missing: do not use it there.
+//! - The directory must stay: if it is gone, or another is in its place, nothing is granted until
+//!   the one that was opened is back, or the process is started again.
 //! - Whoever removes or replaces a lock file lets a second holder in beside one that has the old
 //!   file. A new file wants seeding, so the epoch rises and the database refuses the former holder.
 //!   Who overwrites a lock file in place with an older record of the same boot and file is not
@@ -65,6 +67,8 @@ const PROBE: &str = "probe";
 #[derive(Debug)]
 pub struct FileLock {
     directory: PathBuf,
+    /// Which one it was when it was opened; `None` when it was not there to be looked at.
+    opened: Option<FileId>,
     identity: String,
     boot: Arc<str>,
     /// Each keeps its files open.
@@ -79,18 +83,53 @@ impl FileLock {
     /// [`LockError::Unavailable`] when files cannot be created there, or when the machine does not
     /// say which boot this is.
     pub fn open(directory: &Path, identity: String) -> Result<Self, LockError> {
+        let unavailable = |what: String| |source| LockError::Unavailable { what, source };
+        let create = format!("cannot create files in the lock directory {}", directory.display());
+        flock::create_directory(directory).map_err(unavailable(create))?;
+        let mut lock = Self::look_at(directory, identity)?;
+        let found = std::fs::metadata(directory);
+        let look = format!("cannot look at the lock directory {}", directory.display());
+        lock.opened = Some(FileId::from(&found.map_err(unavailable(look))?));
+        lock.ping()?;
+        Ok(lock)
+    }
+
+    /// Opens the lock in `directory` to look at it, and creates nothing.
+    ///
+    /// # Errors
+    /// [`LockError::Unavailable`] when the machine does not say which boot this is.
+    pub fn look_at(directory: &Path, identity: String) -> Result<Self, LockError> {
         let boot = std::fs::read_to_string(BOOT_ID).map_err(|source| LockError::Unavailable {
             what: format!("cannot read {BOOT_ID}"),
             source,
         })?;
-        let lock = Self {
+        Ok(Self {
             directory: directory.to_owned(),
+            opened: None,
             identity,
             boot: boot.trim_end().into(),
             queues: ByKey::default(),
+        })
+    }
+
+    /// Whether the directory is the one that was opened. Whoever holds a lock in one that was
+    /// removed or replaced, and whoever takes one in what is there now, know nothing of each other.
+    fn check_directory(&self) -> Result<(), LockError> {
+        if failpoint::is_off("lock.file.directory") {
+            return Ok(());
+        }
+        let found = std::fs::metadata(&self.directory);
+        let wrong = match (found, self.opened) {
+            (Ok(found), Some(opened)) if FileId::from(&found) == opened => return Ok(()),
+            (Ok(_), _) => io::Error::other("another directory is in its place"),
+            (Err(error), _) => error,
         };
-        lock.ping()?;
-        Ok(lock)
+        let what = format!(
+            "the lock directory {} is not the one that was opened; put that back, or start this \
+             process again",
+            self.directory.display()
+        );
+        Err(LockError::Unavailable { what, source: wrong })
     }
 
     /// The lock file of a key, for messages and for `lock inspect`.
@@ -130,12 +169,15 @@ impl DistributedLock for FileLock {
 
     fn acquire(&self, key: &LockKey, mode: Mode, wait: Duration) -> Result<Guard, LockError> {
         key.check()?;
+        self.check_directory()?;
         let deadline = Deadline::after(wait);
         let queue = self.queue(key);
         let Some(open) = queue.take_turn(mode, &deadline)? else {
             return Err(LockError::Timeout { waited: deadline.waited() });
         };
         let grant = Grant { queue, open: Some(open), boot: Arc::clone(&self.boot) };
+        // It may have been replaced while others were waited for.
+        self.check_directory()?;
         match mode {
             Mode::Shared => Ok(Guard::shared(Box::new(grant))),
             Mode::Exclusive => {
@@ -182,6 +224,7 @@ impl DistributedLock for FileLock {
     }
 
     fn ping(&self) -> Result<(), LockError> {
+        self.check_directory()?;
         let probe = self.directory.join(PROBE);
         match flock::open_or_create(&probe) {
             Ok(_) => Ok(()),

@@ -150,14 +150,12 @@ impl GraphStore for RowStore {
         new: &LockRecord,
     ) -> Result<LockRecord, StoreError> {
         let written = self.database.write(|connection| {
-            let found = read_lock_record(connection)?;
-            if found.as_ref() != expected {
-                return Ok(found.unwrap_or_else(|| new.clone()));
+            if replace_lock_record(connection, expected, new)? {
+                return Ok(new.clone());
             }
-            diesel::update(service::table)
-                .set((service::lock_kind.eq(&new.kind), service::lock_identity.eq(&new.identity)))
-                .execute(connection)?;
-            Ok(new.clone())
+            // Another process wrote it since it was read.
+            read_lock_record(connection)?
+                .ok_or_else(|| StoreError::DamagedValue("the record of the lock".to_owned()))
         });
         written.map_err(known)
     }
@@ -473,6 +471,30 @@ fn read_lock_record(connection: &mut AnyConnection) -> QueryResult<Option<LockRe
     let (kind, identity): (Option<String>, Option<String>) =
         service::table.select((service::lock_kind, service::lock_identity)).first(connection)?;
     Ok(kind.zip(identity).map(|(kind, identity)| LockRecord { kind, identity }))
+}
+
+/// Writes the record of the lock if it still is `expected`; whether it did. One statement compares
+/// and sets: on Postgres, of two processes that name a lock at the same time the second waits for
+/// the first here, and then finds what that one wrote.
+fn replace_lock_record(
+    connection: &mut AnyConnection,
+    expected: Option<&LockRecord>,
+    new: &LockRecord,
+) -> QueryResult<bool> {
+    let (kind, identity) = (Value::Text(&new.kind), Value::Text(&new.identity));
+    let replaced = match expected {
+        None => connection.run(
+            "UPDATE service SET lock_kind = ?, lock_identity = ? \
+             WHERE lock_kind IS NULL OR lock_identity IS NULL",
+            &[kind, identity],
+        ),
+        Some(expected) => connection.run(
+            "UPDATE service SET lock_kind = ?, lock_identity = ? \
+             WHERE lock_kind = ? AND lock_identity = ?",
+            &[kind, identity, Value::Text(&expected.kind), Value::Text(&expected.identity)],
+        ),
+    }?;
+    Ok(replaced == 1)
 }
 
 fn damaged(head: &Head, reason: DamagedRows) -> StoreError {

@@ -102,6 +102,9 @@ fn bad_files_wrong_usage_and_absent_graphs_have_their_exit_codes() {
     let (code, errors) = codes(&["absent"]);
     assert!(code == 1 && errors.contains("absent: No such file"), "{errors}");
     let (code, errors) = codes(&["--stored", &file]);
+    assert!(code == 3 && errors.contains("there is no database sqlite:graphs.db"), "{errors}");
+    assert_eq!(shell.run(&[&DATABASE[..], &["migrate"]].concat()).code, 0);
+    let (code, errors) = codes(&["--stored", &file]);
     assert!(code == 1 && errors.contains("graph `g`: is not in the database"), "{errors}");
     let cut_off = shell.write("cut-off", valid.lines().next().unwrap());
     let (code, errors) = codes(&[&cut_off]);

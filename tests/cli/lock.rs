@@ -47,6 +47,7 @@ fn inspecting_tells_lock_and_row_of_every_kind_of_lock() {
 fn inspecting_makes_no_lock_the_databases_own() {
     let (shell, urls) =
         (Shell::new(), [Redis::shared().new_database(), Redis::shared().new_database()]);
+    assert_eq!(shell.run(&["migrate"]).code, 0);
     let absent = shell.run(&["lock", "inspect", "--lock-url", &urls[0], "--graph", "g"]);
     assert_eq!(absent.code, 1, "{}", absent.errors);
     let ran =

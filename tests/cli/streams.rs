@@ -173,7 +173,7 @@ fn what_can_be_read_once_is_not_given_twice() {
         let ran = shell.bash(script);
         assert!(ran.code == 2 && ran.errors.contains(says), "{script}: {ran:?}");
     }
-    assert!(shell.run(&["plan", "--graph", "g", "d"]).errors.contains("there is no graph"));
+    assert!(shell.run(&["plan", "--graph", "g", "d"]).errors.contains("there is no database"));
     // A file can be read again: its jobs are the same.
     let ran = shell.bash("fencepost import --graph g file ./file");
     assert_eq!(ran.result, "skipped 3 identical repeats\nimported 3 jobs, now version 1\n");
@@ -215,7 +215,7 @@ fn a_path_that_cannot_be_read_is_found_before_anything_is_written() {
             assert!(ran.code == 1 && ran.errors.contains(says), "{path}: {ran:?}");
             assert!(ran.errors.contains("nothing was imported"), "{path}: {ran:?}");
         }
-        assert!(run(&["plan", "--graph", "g", "d"]).errors.contains("there is no graph"));
+        assert!(run(&["plan", "--graph", "g", "d"]).errors.contains("there is no database"));
         let ran = run(&["check", path]);
         assert!(ran.code == 1 && ran.errors.contains(says), "{path}: {ran:?}");
     }

@@ -202,38 +202,88 @@ fn a_copy_that_gets_the_number_of_the_file_it_replaces_wants_seeding() {
 
 #[test]
 fn a_wiped_directory_is_noticed_while_running() {
-    for with_directory in [false, true] {
-        let fixture = FileFixture::new();
-        let mut row = fixture.seeded();
-        let (old, waiting) = (fixture.node(), fixture.node());
-        // Both have descriptors at hand, of files that then go.
-        for node in [&old, &waiting] {
-            row.token_for(&mut take(&**node, Exclusive));
-        }
-        let reader = take(&*old, Shared);
-        if with_directory {
-            fs::remove_dir_all(fixture.locks.path()).expect("it can be removed");
-        } else {
-            for entry in fs::read_dir(fixture.locks.path()).expect("it can be listed") {
-                fs::remove_file(entry.expect("an entry").path()).expect("it can be removed");
-            }
-        }
-        let mut guard = take(&*fixture.node(), Exclusive);
-        assert_eq!(guard.token(), None);
-        row.token_for(&mut guard);
-        for node in [&old, &waiting] {
-            assert_held_back(&**node, Exclusive);
-            assert_held_back(&**node, Shared);
-        }
-        guard.release();
-        // Nor does who still holds the former file hold anybody up.
-        for node in [&old, &waiting] {
-            row.token_for(&mut take(&**node, Exclusive));
-        }
-        drop(reader);
-        row.token_for(&mut take(&*old, Exclusive));
-        assert_eq!(row.seedings, 2, "the wiped lock was seeded once more");
+    let fixture = FileFixture::new();
+    let mut row = fixture.seeded();
+    let (old, waiting) = (fixture.node(), fixture.node());
+    // Both have descriptors at hand, of files that then go.
+    for node in [&old, &waiting] {
+        row.token_for(&mut take(&**node, Exclusive));
     }
+    let reader = take(&*old, Shared);
+    for entry in fs::read_dir(fixture.locks.path()).expect("it can be listed") {
+        fs::remove_file(entry.expect("an entry").path()).expect("it can be removed");
+    }
+    let mut guard = take(&*fixture.node(), Exclusive);
+    assert_eq!(guard.token(), None);
+    row.token_for(&mut guard);
+    for node in [&old, &waiting] {
+        assert_held_back(&**node, Exclusive);
+        assert_held_back(&**node, Shared);
+    }
+    guard.release();
+    // Nor does who still holds the former file hold anybody up.
+    for node in [&old, &waiting] {
+        row.token_for(&mut take(&**node, Exclusive));
+    }
+    drop(reader);
+    row.token_for(&mut take(&*old, Exclusive));
+    assert_eq!(row.seedings, 2, "the wiped lock was seeded once more");
+}
+
+fn assert_another_directory(node: &dyn DistributedLock) {
+    for mode in [Shared, Exclusive] {
+        let refused = node.acquire(&key(), mode, limit());
+        let Err(error @ LockError::Unavailable { .. }) = refused else { panic!("{refused:?}") };
+        assert!(error.to_string().contains("not the one that was opened"), "{error}");
+    }
+    assert!(matches!(node.ping(), Err(LockError::Unavailable { .. })));
+}
+
+/// Two processes that lock files in different directories of one name would both be let in.
+#[test]
+fn a_directory_that_is_gone_or_another_grants_nothing_until_it_is_back() {
+    let fixture = FileFixture::new();
+    let mut row = fixture.seeded();
+    let (node, away) = (fixture.node(), fixture.scratch().join("away"));
+    row.token_for(&mut take(&*node, Exclusive));
+    fs::rename(fixture.locks.path(), &away).expect("it can be moved");
+    assert_another_directory(&*node);
+    assert!(!fixture.locks.path().exists(), "none is made in its place");
+    fs::create_dir(fixture.locks.path()).expect("it can be made");
+    assert_another_directory(&*node);
+    let made = fs::read_dir(fixture.locks.path()).expect("it can be listed").count();
+    assert_eq!(made, 0, "nothing is made in it");
+    fs::remove_dir(fixture.locks.path()).expect("it can be removed");
+    fs::rename(&away, fixture.locks.path()).expect("it can be moved");
+    row.token_for(&mut take(&*node, Exclusive));
+    assert_eq!(row.seedings, 1, "it is the same lock");
+}
+
+/// Who waited meanwhile is not let in by what it waited for.
+#[test]
+fn a_directory_that_is_replaced_while_somebody_waits_grants_nothing() {
+    let fixture = FileFixture::new();
+    let (node, away) = (fixture.node(), fixture.scratch().join("away"));
+    let former = take(&*fixture.node(), Exclusive);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| node.acquire(&key(), Exclusive, limit()));
+        wait_until(limit(), "the waiter waits", || waiters_for(&fixture.lock_file()) == 1);
+        fs::rename(fixture.locks.path(), &away).expect("it can be moved");
+        fs::create_dir(fixture.locks.path()).expect("it can be made");
+        former.release();
+        let refused = waiter.join().expect("it is answered");
+        assert!(matches!(refused, Err(LockError::Unavailable { .. })), "{refused:?}");
+    });
+}
+
+#[test]
+fn who_only_looks_makes_nothing() {
+    let fixture = FileFixture::new();
+    let directory = fixture.scratch().join("not there");
+    let lock = FileLock::look_at(&directory, "x".to_owned()).expect("it can be looked at");
+    let seen = lock.inspect(&key()).expect("there is nothing to see");
+    assert_eq!(seen.notes, ["it was never taken"]);
+    assert!(!directory.exists());
 }
 
 #[test]
@@ -403,7 +453,7 @@ fn a_directory_that_cannot_be_written_is_a_clear_error() {
 }
 
 #[test]
-fn a_directory_that_goes_bad_is_unavailable_and_may_recover() {
+fn a_directory_that_goes_bad_is_unavailable_until_it_is_opened_again() {
     let fixture = FileFixture::new();
     let node = fixture.node();
     fs::remove_dir_all(fixture.locks.path()).expect("it can be removed");
@@ -412,8 +462,10 @@ fn a_directory_that_goes_bad_is_unavailable_and_may_recover() {
     let refused = node.acquire(&key(), Shared, limit());
     assert!(matches!(refused, Err(LockError::Unavailable { .. })), "{refused:?}");
     fs::remove_file(fixture.locks.path()).expect("it can be removed");
-    node.ping().expect("it can be made again");
-    take(&*node, Exclusive).release();
+    assert!(matches!(node.ping(), Err(LockError::Unavailable { .. })));
+    let again = fixture.node();
+    again.ping().expect("it can be made again");
+    take(&*again, Exclusive).release();
 }
 
 #[test]

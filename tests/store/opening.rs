@@ -61,6 +61,7 @@ fn every_pooled_connection_is_set_up_for_durability() {
 #[test]
 fn two_transactions_that_read_before_they_write_wait_for_each_other() {
     let site = Site::with_graph();
+    let before = site.head().fence;
     let database = Database::open(&site.options().database, PoolLimits::default()).unwrap();
     let threads = 4;
     std::thread::scope(|scope| {
@@ -70,9 +71,9 @@ fn two_transactions_that_read_before_they_write_wait_for_each_other() {
                     use diesel::prelude::*;
                     use fencepost::db::schema::graphs;
                     let written = database.write(|connection| {
-                        let read: i64 = graphs::table.select(graphs::version).first(connection)?;
+                        let read: i64 = graphs::table.select(graphs::fence).first(connection)?;
                         diesel::update(graphs::table)
-                            .set(graphs::version.eq(read + 1))
+                            .set(graphs::fence.eq(read + 1))
                             .execute(connection)?;
                         Ok::<_, DbError>(())
                     });
@@ -81,7 +82,7 @@ fn two_transactions_that_read_before_they_write_wait_for_each_other() {
             });
         }
     });
-    assert_eq!(site.head().version, 1 + 25 * threads);
+    assert_eq!(site.head().fence, before + 25 * threads);
 }
 
 /// A mistake of ours in the midst of a transaction: the connection must not go back to the pool
@@ -219,7 +220,7 @@ fn a_database_that_cannot_be_opened_names_its_path() {
 }
 
 /// As root, without the right to pass over permissions.
-fn bound_by_permissions(command: Command) -> Command {
+pub(super) fn bound_by_permissions(command: Command) -> Command {
     let (_, id) = finish({
         let mut id = Command::new("id");
         id.arg("-u");

@@ -1,6 +1,7 @@
 //! Tokens only ever rise, whatever becomes of the lock and of the database. `audit` compares them
 //! in the change log.
 
+use std::path::Path;
 use std::sync::{Arc, Barrier};
 
 use fencepost::design::{Design, Limits, Reads, Service};
@@ -13,6 +14,13 @@ use crate::support::ask::{accepted, put_dataset, put_job, rejected};
 use crate::support::cluster::{GRAPH, Site, back_up, name, restore};
 use crate::support::stages::{Forgetful, Interrupted, is_over, set};
 use crate::support::storm::audit;
+
+/// Removes every lock file, as somebody who tidies up would. Who holds one holds nothing then.
+fn wipe(directory: &Path) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+}
 
 #[test]
 fn of_two_that_raise_one_epoch_only_one_wins() {
@@ -62,7 +70,7 @@ fn a_lock_directory_that_was_wiped_opens_a_new_epoch() {
     accepted(&nodes[0], [put_dataset("before")]);
     accepted(&nodes[1], [put_dataset("before too")]);
     for round in 2..5 {
-        std::fs::remove_dir_all(site.lock_directory()).unwrap();
+        wipe(&site.lock_directory());
         accepted(&nodes[0], [put_dataset(&format!("d{round}"))]);
         accepted(&nodes[1], [put_dataset(&format!("e{round}"))]);
         assert_eq!(site.head().epoch, round);
@@ -116,7 +124,7 @@ fn a_database_restored_under_running_nodes_is_served_anew() {
     back_up(&site, &site.path("copy.db"));
     let epoch = site.head().epoch;
     accepted(&nodes[0], [put_job("lost", &["y"], &["z"])]);
-    std::fs::remove_dir_all(site.lock_directory()).unwrap();
+    wipe(&site.lock_directory());
     accepted(&nodes[0], [put_dataset("lost too")]);
     for node in &nodes {
         assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().key.version, 4);
@@ -239,7 +247,7 @@ fn a_writer_that_lost_its_lock_is_stopped_and_takes_another_turn() {
     );
     let (successor, directory) = (site.node(), site.lock_directory());
     set(&store.before_commit, move || {
-        std::fs::remove_dir_all(&directory).unwrap();
+        wipe(&directory);
         accepted(&successor, [put_job("a", &["x"], &["y"])]);
     });
     // Decided on the version before; it would close a cycle.

@@ -97,6 +97,8 @@ impl Postgres {
             .args(["-p", &self.port.to_string()])
             .env("LOG", self.log())
             .env("DIRECTORY", self.directory.path())
+            // Of no effect while `lc_messages` is C, as it is unless a test sets it.
+            .env("LANGUAGE", "de")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -135,6 +137,18 @@ impl Postgres {
 
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Has the server speak German to whoever connects to a database of the shared server from now
+    /// on.
+    pub fn speak_german(url: &str) {
+        let database = url.rsplit('/').next().expect("a URL with a database");
+        let mut sql = Self::shared().sql();
+        sql.batch_execute(&format!("ALTER DATABASE {database} SET lc_messages = 'C.UTF-8'"))
+            .unwrap();
+        let said = PgConnection::establish(url).unwrap().batch_execute("SELECT 1 / 0");
+        let said = said.expect_err("nothing is divided by zero").to_string();
+        assert_eq!(said, "Division durch Null", "Debian's package postgresql has translations");
     }
 
     /// A session as superuser that goes round everything.

@@ -193,19 +193,11 @@ impl LockFile {
     }
 }
 
-/// Opens a file for reading and writing, and creates it, its directory too, where they are missing.
+/// Opens a file for reading and writing, and creates it where it is missing.
 pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    match options.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(directory) = path.parent() {
-                create_directory(directory)?;
-            }
-            options.open(path)
-        }
-        opened => opened,
-    }
+    options.open(path)
 }
 
 /// Creates a directory that only its owner can enter: who can open a lock file can hold everyone

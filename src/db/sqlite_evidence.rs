@@ -1,0 +1,304 @@
+//! Cheap evidence that a database file and the log beside it (`-wal`) belong together.
+//!
+//! SQLite does not check. A log is valid by its own checksums, and is applied to whatever file it
+//! is found beside, an older copy included. The result is a mixture of two states, page by page.
+//!
+//! Three views are compared:
+//!
+//! - what the file alone holds: the state when the log was last copied into it, unless that was cut
+//!   short;
+//! - the file with its log;
+//! - what a connection that was open before believes. It keeps the pages that it read until the
+//!   log's index says that something was written.
+//!
+//! Of one history, the first is a past of the second, and the second and third are the same. A
+//! migration, and a restore through SQLite, raise the schema's version and may move everything:
+//! where only the log has them, there is nothing to compare.
+//!
+//! O(graphs), at most [`GRAPHS_MAX`] of them, and O(pages in the log). Small files are checked
+//! whole at first. Not found is a page of a large file to which nobody wrote since: `fencepost
+//! verify` and `PRAGMA integrity_check` find it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use diesel::QueryResult;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Text};
+
+use super::DbError;
+use super::dialect::{OpenMode, connect_sqlite, connect_sqlite_without_log};
+use super::sqlite_file::log_of;
+
+/// Graphs that are compared at most.
+const GRAPHS_MAX: i64 = 10_000;
+
+/// Files up to this size are checked whole, in some 100 ms.
+const WHOLE_BYTES_MAX: i64 = 32 << 20;
+
+/// What is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    schema_version: i64,
+    database_id: String,
+    /// By id.
+    graphs: BTreeMap<i64, GraphView>,
+}
+
+#[derive(QueryableByName, Clone, Debug, PartialEq, Eq)]
+struct GraphView {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = Binary)]
+    chain: Vec<u8>,
+    #[diesel(sql_type = BigInt)]
+    fence: i64,
+    #[diesel(sql_type = BigInt)]
+    oldest: i64,
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    value: i64,
+}
+
+#[derive(QueryableByName)]
+struct Word {
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+fn number(connection: &mut SqliteConnection, query: &str) -> QueryResult<i64> {
+    Ok(diesel::sql_query(query).get_result::<Number>(connection)?.value)
+}
+
+impl View {
+    /// In one snapshot. `None` before the tables are there.
+    fn of(connection: &mut SqliteConnection) -> QueryResult<Option<Self>> {
+        connection.transaction(Self::in_transaction)
+    }
+
+    fn in_transaction(connection: &mut SqliteConnection) -> QueryResult<Option<Self>> {
+        let tables = "SELECT count(*) AS value FROM sqlite_schema \
+            WHERE type = 'table' AND name IN ('service', 'graphs', 'changes')";
+        let columns =
+            "SELECT count(*) AS value FROM pragma_table_info('graphs') WHERE name = 'oldest'";
+        if number(connection, tables)? < 3 || number(connection, columns)? == 0 {
+            return Ok(None);
+        }
+        let schema_version =
+            number(connection, "SELECT schema_version AS value FROM pragma_schema_version")?;
+        let database_id = diesel::sql_query("SELECT database_id AS value FROM service")
+            .get_result::<Word>(connection)?
+            .value;
+        let graphs =
+            "SELECT id, name, version, chain, fence, oldest FROM graphs ORDER BY id LIMIT ?";
+        let graphs: Vec<GraphView> =
+            diesel::sql_query(graphs).bind::<BigInt, _>(GRAPHS_MAX).load(connection)?;
+        let graphs = graphs.into_iter().map(|graph| (graph.id, graph)).collect();
+        Ok(Some(Self { schema_version, database_id, graphs }))
+    }
+
+    /// Of the file without its log. `None` if it has no tables, or if they are not of one state: if
+    /// a process ended while it copied the log into the file, or is about it, some pages are of the
+    /// former state and some of the next. With the log, all of them are.
+    fn of_file_alone(path: &Path) -> Option<Self> {
+        let mut alone = connect_sqlite_without_log(path).ok()?;
+        let view = Self::of(&mut alone).ok()??;
+        let is_one_state = last_changes(&mut alone).ok()?.is_none();
+        is_one_state.then_some(view)
+    }
+
+    /// What tells that `self` is not a past of `later`.
+    fn is_not_before(&self, later: &Self) -> Option<String> {
+        if later.schema_version > self.schema_version {
+            return None;
+        }
+        if later.schema_version < self.schema_version {
+            return Some("its schema is newer than the log's".to_owned());
+        }
+        if later.database_id != self.database_id {
+            return Some("they are of two databases".to_owned());
+        }
+        self.graphs.values().find_map(|graph| match later.graphs.get(&graph.id) {
+            Some(now) if now.name != graph.name => {
+                Some(format!("graph {} has two names", graph.id))
+            }
+            Some(now) if now.version < graph.version => Some(format!(
+                "graph `{}` went back from version {} to {}",
+                graph.name, graph.version, now.version
+            )),
+            Some(now) if now.fence < graph.fence => Some(format!(
+                "the fence of graph `{}` went back from {} to {}",
+                graph.name, graph.fence, now.fence
+            )),
+            Some(now) if now.version == graph.version && now.chain != graph.chain => {
+                Some(format!("graph `{}` has two histories", graph.name))
+            }
+            Some(_) => None,
+            None => (self.graphs.len() < GRAPHS_MAX as usize)
+                .then(|| format!("graph `{}` is in the file alone", graph.name)),
+        })
+    }
+}
+
+/// What a file is compared with.
+pub(super) struct Known<'k> {
+    /// What it held without its log when it was last looked at.
+    pub(super) before: Option<&'k View>,
+    /// A connection that has looked at it before and stayed open. `None` the first time.
+    pub(super) anchor: Option<&'k mut SqliteConnection>,
+    /// Whether there is something in its log.
+    pub(super) has_log: bool,
+}
+
+/// What the file at `path` holds without its log, or what tells that the two do not belong
+/// together.
+///
+/// # Errors
+/// [`DbError`] if they cannot be read.
+pub(super) fn mixture(
+    path: &Path,
+    known: &mut Known<'_>,
+) -> Result<Result<Option<View>, String>, DbError> {
+    let overwritten = |what: &str| Ok(Err(format!("the file was overwritten: {what}")));
+    let file = View::of_file_alone(path);
+    let mut connection = connect_sqlite(path, OpenMode::Read)?;
+    if let Some(anchor) = &mut known.anchor
+        && is_believed_otherwise(anchor, &mut connection)?
+    {
+        return overwritten("open connections know another state");
+    }
+    if let Some(what) = known.before.zip(file.as_ref()).and_then(|(a, b)| a.is_not_before(b)) {
+        return overwritten(&what);
+    }
+    let in_log = if known.has_log { schema_in_log(&log_of(path)) } else { None };
+    if let Some(file) = &file
+        && in_log.is_some_and(|in_log| in_log < file.schema_version)
+    {
+        return overwritten("its schema is newer than the log's");
+    }
+    let found = connection.transaction::<_, diesel::result::Error, _>(|connection| {
+        let now = View::in_transaction(connection)?;
+        let earlier: Vec<&View> = known.before.into_iter().chain(&file).collect();
+        let Some(now) = now else {
+            return Ok((!earlier.is_empty()).then(|| "its tables are gone".to_owned()));
+        };
+        let mut found = earlier.iter().find_map(|view| view.is_not_before(&now));
+        if !known.has_log {
+            return Ok(found);
+        }
+        if let (None, Some(file)) = (&found, &file)
+            && now.schema_version == file.schema_version
+        {
+            found = next_change_missing(connection, file, &now)?;
+        }
+        // Pages may have moved: a migration, or another layout under the same log.
+        let moved = known.before.is_some_and(|view| view.schema_version < now.schema_version);
+        if found.is_none() && (moved || known.anchor.is_none()) {
+            found = damage(connection)?;
+        }
+        Ok(found)
+    })?;
+    Ok(found.map_or(Ok(file), Err))
+}
+
+/// The newest version of the schema that the log itself holds, read as it is stored: of a log that
+/// was copied into the file whole, SQLite uses nothing any more. `None` if it holds none, or cannot
+/// be read. O(pages in the log).
+///
+/// SQLite takes no lock on the log, so that closing it here takes none away.
+fn schema_in_log(log: &Path) -> Option<i64> {
+    // https://www.sqlite.org/walformat.html: a head, then a frame for each page that was written.
+    const HEAD_BYTES: u64 = 32;
+    const FRAME_HEAD_BYTES: u64 = 24;
+    const SCHEMA_VERSION_AT: u64 = 40;
+    let log = File::open(log).ok()?;
+    let mut head = [0; HEAD_BYTES as usize];
+    log.read_exact_at(&mut head, 0).ok()?;
+    let word = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let page_bytes = u64::from(word(&head[8..]));
+    let (mut at, mut newest) = (HEAD_BYTES, None);
+    let mut frame = [0; FRAME_HEAD_BYTES as usize];
+    // Those that follow are left from before the log was begun anew, and have its former salts.
+    while log.read_exact_at(&mut frame, at).is_ok() && frame[8..16] == head[16..24] {
+        if word(&frame) == 1 {
+            let mut version = [0; 4];
+            log.read_exact_at(&mut version, at + FRAME_HEAD_BYTES + SCHEMA_VERSION_AT).ok()?;
+            newest = newest.max(Some(i64::from(word(&version))));
+        }
+        at += FRAME_HEAD_BYTES + page_bytes;
+    }
+    newest
+}
+
+/// Whether `anchor`, while nobody writes, sees another state than a new connection does.
+fn is_believed_otherwise(
+    anchor: &mut SqliteConnection,
+    new: &mut SqliteConnection,
+) -> QueryResult<bool> {
+    let (before, now, after) = (View::of(anchor)?, View::of(new)?, View::of(anchor)?);
+    Ok(before == after && now != after)
+}
+
+/// Whether the change log goes on after what the file holds, up to what the log beside it holds.
+/// Only the next change is looked for: what the file was given between the copy and the log is
+/// missing from there on, and a change that somebody deleted is no matter of these two.
+fn next_change_missing(
+    connection: &mut SqliteConnection,
+    file: &View,
+    now: &View,
+) -> QueryResult<Option<String>> {
+    for (id, now) in &now.graphs {
+        let Some(then) = file.graphs.get(id).filter(|then| then.version < now.version) else {
+            continue;
+        };
+        let next = then.version + 1;
+        let logged = diesel::sql_query(
+            "SELECT count(*) AS value FROM changes WHERE graph_id = ? AND version = ?",
+        );
+        let logged: Number =
+            logged.bind::<BigInt, _>(*id).bind::<BigInt, _>(next).get_result(connection)?;
+        if next >= now.oldest && logged.value == 0 {
+            let (name, version) = (&now.name, now.version);
+            return Ok(Some(format!(
+                "graph `{name}` is at version {version}, and change {next} is nowhere"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether each graph's row is what its last change made it.
+fn last_changes(connection: &mut SqliteConnection) -> QueryResult<Option<String>> {
+    let wrong = diesel::sql_query(
+        "SELECT name AS value FROM (SELECT * FROM graphs ORDER BY id LIMIT ?) AS graph \
+         WHERE version >= oldest AND NOT EXISTS (SELECT 1 FROM changes \
+             WHERE graph_id = graph.id AND version = graph.version AND chain = graph.chain) \
+         OR EXISTS (SELECT 1 FROM changes WHERE graph_id = graph.id AND version > graph.version) \
+         LIMIT 1",
+    );
+    let wrong: Option<Word> =
+        wrong.bind::<BigInt, _>(GRAPHS_MAX).get_result(connection).optional()?;
+    Ok(wrong.map(|Word { value }| {
+        format!("graph `{value}` is not at the version that its last change made")
+    }))
+}
+
+/// What SQLite itself finds in a small file.
+fn damage(connection: &mut SqliteConnection) -> QueryResult<Option<String>> {
+    let bytes = "SELECT page_count * page_size AS value FROM pragma_page_count, pragma_page_size";
+    if number(connection, bytes)? > WHOLE_BYTES_MAX {
+        return Ok(None);
+    }
+    let found = "SELECT integrity_check AS value FROM pragma_integrity_check LIMIT 1";
+    let found = diesel::sql_query(found).get_result::<Word>(connection)?.value;
+    Ok((found != "ok").then_some(found))
+}
