@@ -421,8 +421,8 @@ struct PruneArgs {
 
 #[derive(Subcommand)]
 enum ConsumerCommand {
-    /// Print the consumers of a graph: name, acknowledged version, versions behind, and time of the
-    /// last word, with tabs between
+    /// Print the consumers of a graph: name, acknowledged version, versions behind, and when it
+    /// last reported, with tabs between
     List {
         /// The graph
         #[arg(long)]
@@ -777,7 +777,7 @@ fn consumer_list(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
     let (head, consumers) = found.ok_or(NodeError::GraphNotFound(graph))?;
     let line = |consumer: &Consumer| {
         let behind = head.version.saturating_sub(consumer.acknowledged);
-        let time = event::rfc3339(consumer.acknowledged_at_ms);
+        let time = event::rfc3339(consumer.seen_at_ms);
         format!("{}\t{}\t{behind}\t{time}\n", consumer.name, consumer.acknowledged)
     };
     print(&consumers.iter().map(line).collect::<String>())
