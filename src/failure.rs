@@ -193,6 +193,8 @@ impl From<SinkError> for Failure {
             SinkError::Away { .. } => Self::away(error),
             SinkError::Superseded { .. }
             | SinkError::NotThere { .. }
+            | SinkError::Refused { .. }
+            | SinkError::Failed { .. }
             | SinkError::Damaged { .. } => Self::refused(error),
         }
     }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use crate::address::{self, Address};
 use crate::event::{Event, Position, Stream, Writer};
 
-use super::file::FileSink;
+use super::file::{self, FileSink};
 use super::nats::{self, NatsSink};
 use super::postgres::{self, PostgresSink};
 use super::redis::{self, RedisSink};
@@ -64,6 +64,13 @@ impl Batch {
         parts
     }
 
+    /// The events after the one at `index`.
+    pub(super) fn after(&self, index: usize) -> Self {
+        let begin = self.ends[index].1;
+        let ends = self.ends[index + 1..].iter().map(|(position, end)| (*position, end - begin));
+        Self { text: self.text[begin..].to_vec(), ends: ends.collect() }
+    }
+
     /// Where its last event stands.
     #[must_use]
     pub fn last(&self) -> Option<Position> {
@@ -109,6 +116,23 @@ pub enum SinkError {
         /// What shows it.
         what: String,
     },
+    /// The engine refused it, and would again: trying again makes nothing better.
+    #[error("{sink} refuses what is to be written: {what}")]
+    Refused {
+        /// Which.
+        sink: String,
+        /// What it refuses, why, and what to do.
+        what: String,
+    },
+    /// The engine answered with an error of which it is not known whether it passes. Nothing of
+    /// what was appended in the last round trip is there, or all of it: ask it.
+    #[error("{sink} failed: {what}")]
+    Failed {
+        /// Which.
+        sink: String,
+        /// What it said.
+        what: String,
+    },
     /// There is nothing of that name.
     #[error("{sink} is not there{}", if .what.is_empty() { String::new() } else { format!(": {what}") })]
     NotThere {
@@ -138,6 +162,23 @@ pub enum Purpose {
 
 /// One graph's log in some engine.
 pub trait Sink: Send {
+    /// What the engine says of the place that is written to, in words for people: the same
+    /// whichever way leads there and after every restart, and not the same for two places. To
+    /// append, the place is marked if the engine has no name for it.
+    ///
+    /// # Errors
+    /// [`SinkError`] if it cannot be learnt.
+    fn identity(&mut self) -> Result<String, SinkError>;
+
+    /// Looks at the settings and at what else may take events away: what is not sure to do so is
+    /// returned as warnings, each with the command that mends it. To be called now and then, after
+    /// [`last`](Self::last).
+    ///
+    /// # Errors
+    /// [`SinkError::Damaged`] with the command that mends it, if events are sure to be lost, or
+    /// nothing can be appended any more.
+    fn check(&mut self) -> Result<Vec<String>, SinkError>;
+
     /// The last event that it has, as it was appended; `None` if it has none. Throws away what a
     /// crash left half written, if the engine leaves that. From here on, appends hold only after
     /// this event.
@@ -150,7 +191,7 @@ pub trait Sink: Send {
     /// returns, and the engine's machine after [`sync`](Self::sync).
     ///
     /// # Errors
-    /// [`SinkError`]; after [`SinkError::Away`] ask [`last`](Self::last) how far it got.
+    /// [`SinkError`]; after any but [`SinkError::Refused`] ask [`last`](Self::last) how far it got.
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError>;
 
     /// Returns when all that was appended is as durable as the engine makes it.
@@ -214,6 +255,20 @@ impl SinkUrl {
             _ => Err("the scheme is of no engine that Fencepost writes to"),
         }
         .map_err(wrong)
+    }
+
+    /// As it is shown, with the user's name, so that it can be connected to again where no password
+    /// is asked for, or the engine's client has it from elsewhere. A token is a password.
+    #[must_use]
+    pub fn for_reconnecting(&self) -> String {
+        match self {
+            Self::File(path) => {
+                format!("file:{}", file::absolute(path).unwrap_or_else(|_| path.clone()).display())
+            }
+            Self::StandardOutput => self.to_string(),
+            Self::Nats(address) => address.for_reconnecting(false),
+            Self::Redis(address) | Self::Postgres(address) => address.for_reconnecting(true),
+        }
     }
 
     /// Opens it for the log of `stream`.
