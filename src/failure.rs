@@ -17,7 +17,7 @@ use fencepost::check::{CheckError, FetchError};
 use fencepost::db::DbError;
 use fencepost::design::Refusal;
 use fencepost::export::sink::SinkError;
-use fencepost::export::{ExportError, FreezeError, VerifyError};
+use fencepost::export::{AskError, ExportError, FreezeError, VerifyError};
 use fencepost::http::LostHeaders;
 use fencepost::import::ImportError;
 use fencepost::import::events::LogFileError;
@@ -210,6 +210,15 @@ impl From<PruneError> for Failure {
             PruneError::History(_) | PruneError::NeededBy { .. } | PruneError::Outrun(_) => {
                 Self::refused(error)
             }
+        }
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Store(error) => error.into(),
+            AskError::Lacks { .. } => Self::refused(error),
         }
     }
 }

@@ -15,7 +15,7 @@ use fencepost::db::{Database, DatabaseUrl, STALL_MAX};
 use fencepost::design::{Design, Reads, Service};
 use fencepost::event;
 use fencepost::export::sink::SinkUrl;
-use fencepost::export::{self, ExportRequest};
+use fencepost::export::{self, ExportRequest, Registration};
 use fencepost::graph::{Name, PlanRequest};
 use fencepost::http::{self, Access, AllowedHost, AllowedOrigin, HttpLimits, LostHeaders};
 use fencepost::import::events::{self, LogFile};
@@ -348,7 +348,8 @@ struct ExportArgs {
     #[arg(long)]
     follow: bool,
     /// The name by which the export is a consumer of the graph, which pruning does not overtake
-    /// [default: `export to SINK`]
+    /// [default: `export to` and what the engine calls the sink]. With a name, pruning waits for it
+    /// until it is removed; without one and without --follow, until 35 days after it was last seen
     #[arg(long, value_name = "NAME", conflicts_with = "no_consumer")]
     consumer: Option<String>,
     /// Do not register as a consumer: if the log is pruned meanwhile, the export cannot be gone on
@@ -417,6 +418,13 @@ struct PruneArgs {
     /// The version at which the log begins from then on
     #[arg(long, value_parser = version_from::<1>, value_name = "VERSION")]
     before: u64,
+    /// The URL of an export's sink, with its password: so that it can be asked whether it has what
+    /// it acknowledged. May be given several times
+    #[arg(long, value_name = "SINK")]
+    sink: Vec<String>,
+    /// Prune although some sinks cannot be asked whether they have what they acknowledged
+    #[arg(long)]
+    unreachable_ok: bool,
 }
 
 #[derive(Subcommand)]
@@ -760,7 +768,22 @@ fn log_of(node: &NodeArgs, args: &LogArgs) -> Result<(), Failure> {
 
 fn prune(node: &NodeArgs, args: &PruneArgs) -> Result<(), Failure> {
     let (graph, before) = (name("--graph", &args.graph)?, args.before);
-    let pruned = keep::prune(&node::open_store(&node.options()?)?, &graph, before)?;
+    let sinks = args.sink.iter().map(|sink| SinkUrl::parse(sink)).collect::<Result<Vec<_>, _>>()?;
+    let store = node::open_store(&node.options()?)?;
+    let unreachable = export::ask_sinks(&store, &graph, before, &sinks)?;
+    if args.unreachable_ok {
+        unreachable.iter().for_each(|one| log::warn!("not asked: {one}"));
+    } else if !unreachable.is_empty() {
+        let told: Vec<String> = unreachable.iter().map(ToString::to_string).collect();
+        return Err(Failure::away(format!(
+            "these exports cannot be asked whether they have what they acknowledged, and nothing \
+             was pruned: {}. Give the URL of a sink with its password (--sink), remove a consumer \
+             that is gone (fencepost consumer remove), or, if you know that they have it, say \
+             --unreachable-ok",
+            told.join("; ")
+        )));
+    }
+    let pruned = keep::prune(&store, &graph, before)?;
     print(&if pruned.already {
         format!("graph {graph}: nothing to do, changes before {before} are gone\n")
     } else {
@@ -847,17 +870,14 @@ fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
 
 fn export(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
     let to = SinkUrl::parse(&args.to)?;
-    let consumer = match &args.consumer {
-        Some(consumer) => Some(name("--consumer", consumer)?),
+    let registration = match &args.consumer {
+        Some(consumer) => Registration::As(name("--consumer", consumer)?),
         // Nothing can be asked of standard output, and so nothing gone on with.
-        None if args.no_consumer || to == SinkUrl::StandardOutput => None,
-        None => Some(
-            ExportRequest::consumer_of(&to)
-                .ok_or_else(|| Failure::usage("give the export a name: --consumer NAME"))?,
-        ),
+        None if args.no_consumer || to == SinkUrl::StandardOutput => Registration::None,
+        None => Registration::AfterSink,
     };
     let graph = name("--graph", &args.graph)?;
-    let request = ExportRequest { graph, to, after: args.after, follow: args.follow, consumer };
+    let request = ExportRequest { graph, to, after: args.after, follow: args.follow, registration };
     let exported = export::export(&node::open_store(&node.options()?)?, &request)?;
     let done = format!(
         "exported {} events to {}, now version {}\n",

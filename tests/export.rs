@@ -1,22 +1,84 @@
 //! The way out: a graph's log in other engines.
 
+mod consumers;
 mod cut_over;
 mod kills;
+mod permanent;
 mod places;
+mod put_back;
+mod settings;
 mod sinks;
 mod verification;
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fencepost::event::Stream;
 use fencepost::export::sink::{Purpose, SinkUrl};
 use uuid::Uuid;
 
-use crate::support::cluster::name;
+use crate::support::cluster::{GRAPH, Site, name, wait_until};
 use crate::support::nats::Nats;
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
+
+fn export(site: &Site, place: &Place, more: &[&str]) -> Command {
+    let mut command = site.fencepost(&["export", "--graph", GRAPH, "--to", &place.url]);
+    command.args(more);
+    command
+}
+
+/// An exporter that follows. Killed when dropped.
+struct Follower {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Follower {
+    fn start(site: &Site, place: &Place) -> Self {
+        Self::start_armed(site, place, "")
+    }
+
+    fn start_armed(site: &Site, place: &Place, failpoints: &str) -> Self {
+        let log = site.path(&format!("{}.said", fresh()));
+        let said = std::fs::File::create(&log).unwrap();
+        let off = std::env::var("FENCEPOST_FAILPOINTS").unwrap_or_default();
+        let mut command = export(site, place, &["--follow"]);
+        command
+            .env("FENCEPOST_FAILPOINTS", format!("{off},{failpoints}"))
+            .stdout(Stdio::null())
+            .stderr(said);
+        Self { child: command.spawn().unwrap(), log }
+    }
+
+    /// What it has said until now.
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn wait_until_it_says(&self, what: &str) {
+        wait_until(what, || self.said().contains(what));
+    }
+
+    /// Its exit code, and what it said, once it has ended by itself.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut ended = None;
+        wait_until("the follower ends", || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        (ended.unwrap().code(), self.said())
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
 
 /// Where a test keeps a log: nobody else knows of it.
 pub struct Place {
