@@ -169,16 +169,11 @@ impl Address {
     }
 
     /// The URL without what is or may be a password, to connect again where none is asked for, or
-    /// where the client library has it from elsewhere. `lone_user`: whether a login of one word is
-    /// the name of a user. For some engines it is a token.
-    pub fn for_reconnecting(&self, lone_user: bool) -> String {
+    /// where the client library has it from elsewhere. With the user's name if `with_user`.
+    pub fn for_reconnecting(&self, with_user: bool) -> String {
         let login = self.login.strip_suffix('@').unwrap_or_default();
-        let user = match login.split_once(':') {
-            Some((user, _)) => user,
-            None if lone_user => login,
-            None => "",
-        };
-        let user = Some(user).filter(|user| !user.is_empty() && is_plain(user, "._-"));
+        let user = login.split_once(':').map_or(login, |(user, _)| user);
+        let user = Some(user).filter(|user| with_user && !user.is_empty() && is_plain(user, "._-"));
         let user = user.map(|user| format!("{user}@")).unwrap_or_default();
         let parameters = self.tail.strip_prefix('?').unwrap_or_default().split('&');
         let kept: Vec<&str> = parameters

@@ -266,8 +266,9 @@ impl SinkUrl {
                 format!("file:{}", file::absolute(path).unwrap_or_else(|_| path.clone()).display())
             }
             Self::StandardOutput => self.to_string(),
-            Self::Nats(address) => address.for_reconnecting(false),
-            Self::Redis(address) | Self::Postgres(address) => address.for_reconnecting(true),
+            // A user's name alone opens nothing there, and would be taken for a token or a password.
+            Self::Nats(address) | Self::Redis(address) => address.for_reconnecting(false),
+            Self::Postgres(address) => address.for_reconnecting(true),
         }
     }
 
