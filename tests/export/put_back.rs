@@ -3,6 +3,7 @@
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
+use fencepost::event::Stream;
 
 use super::kills::is_whole;
 use super::places::refused;
@@ -31,7 +32,9 @@ fn with_file(test: impl FnOnce(Sink<'_>)) {
     let (from, to) = (path_of(&place), path_of(&place));
     test(Sink {
         place,
-        keep: Box::new(move || drop(std::fs::copy(&from, format!("{from}.kept")).unwrap())),
+        keep: Box::new(move || {
+            std::fs::copy(&from, format!("{from}.kept")).unwrap();
+        }),
         put_back: Box::new(move || {
             std::fs::write(&to, std::fs::read(format!("{to}.kept")).unwrap()).unwrap();
         }),
@@ -44,7 +47,9 @@ fn with_replaced_file(test: impl FnOnce(Sink<'_>)) {
     let (from, to) = (path_of(&place), path_of(&place));
     test(Sink {
         place,
-        keep: Box::new(move || drop(std::fs::copy(&from, format!("{from}.kept")).unwrap())),
+        keep: Box::new(move || {
+            std::fs::copy(&from, format!("{from}.kept")).unwrap();
+        }),
         put_back: Box::new(move || std::fs::rename(format!("{to}.kept"), &to).unwrap()),
     });
 }
@@ -111,6 +116,7 @@ fn wait_for(site: &Site, place: &Place, version: u64) {
 /// The follower has nothing to write, and notices all the same.
 fn it_is_noticed_while_nothing_is_written(mut sink: Sink<'_>) {
     let site = Site::with_graph();
+    sink.place.stream = Stream::of(&site.head());
     let follower = Follower::start(&site, &sink.place);
     wait_for(&site, &sink.place, 1);
     (sink.keep)();
@@ -126,6 +132,7 @@ fn it_is_noticed_while_nothing_is_written(mut sink: Sink<'_>) {
 /// The next write finds another end than the follower left, and no other exporter is to blame.
 fn the_next_write_goes_on_from_there(mut sink: Sink<'_>) {
     let site = Site::with_graph();
+    sink.place.stream = Stream::of(&site.head());
     let follower = Follower::start(&site, &sink.place);
     wait_for(&site, &sink.place, 1);
     (sink.keep)();

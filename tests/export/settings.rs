@@ -3,6 +3,7 @@
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
+use fencepost::event::Stream;
 
 use super::kills::is_whole;
 use super::places::refused;
@@ -65,7 +66,8 @@ fn a_table_that_a_crash_would_empty_ends_a_follower_and_partitions_are_warned_of
     let url = Postgres::shared().new_database();
     let mut sql = PgConnection::establish(&url).unwrap();
     let site = Site::with_graph();
-    let place = Place::at(format!("{url}/journal"));
+    let mut place = Place::at(format!("{url}/journal"));
+    place.stream = Stream::of(&site.head());
     let follower = following(&site, &place);
     sql.batch_execute("ALTER TABLE journal SET UNLOGGED").unwrap();
     assert_ends(follower, "ALTER TABLE \"journal\" SET LOGGED");
