@@ -473,7 +473,13 @@ impl Sink for PostgresSink {
     fn check(&mut self) -> Result<Vec<String>, SinkError> {
         let form = self.form()?.ok_or_else(|| self.not_there("the table was dropped"))?;
         self.check_form(&form)?;
-        let hazards = self.hazards()?.ok_or_else(|| self.not_there("the table was dropped"))?;
+        let hazards = match self.hazards() {
+            // Not every server that speaks the protocol has that catalogue.
+            Err(SinkError::Failed { what, .. }) => {
+                return Ok(vec![format!("what may take events away cannot be learnt: {what}")]);
+            }
+            hazards => hazards?.ok_or_else(|| self.not_there("the table was dropped"))?,
+        };
         let table = &self.table;
         let damaged = |what: String| SinkError::Damaged { sink: self.name.clone(), what };
         if !hazards.unlogged.is_empty() {

@@ -298,8 +298,8 @@ impl RedisSink {
                 Err(error) if error.to_string().contains("no such key") => Ok(Vec::new()),
                 told => told,
             }
-        })?;
-        let mut told = told.into_iter();
+        });
+        let mut told = if_allowed(told)?.unwrap_or_default().into_iter();
         let mut pairs = Vec::new();
         while let (Some(Told::Text(name)), Some(value)) = (told.next(), told.next()) {
             pairs.push((name, value));
@@ -352,24 +352,24 @@ impl RedisSink {
         SinkError::Damaged { sink: self.name.clone(), what }
     }
 
-    /// Reads the stream's mark, and makes it if this is to append and there is none. `None` if the
-    /// user may not.
+    /// Reads the stream's mark, and makes it if this is to append and there is none. `None` if
+    /// there is none, or the user may not.
     fn read_mark(&mut self) -> Result<Option<String>, SinkError> {
         let key = format!("{}:fencepost-sink", self.key);
-        if self.purpose == Purpose::Append {
-            let mark = self.mark.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
-            let made = self.ask(|connection| {
-                cmd("SET").arg(&key).arg(&mark).arg("NX").query::<Option<String>>(connection)
-            });
-            match made {
-                Err(SinkError::Refused { .. }) => return Ok(None),
-                made => made?,
-            };
+        let get =
+            |connection: &mut Connection| cmd("GET").arg(&key).query::<Option<String>>(connection);
+        let found = if_allowed(self.ask(get))?.flatten();
+        if found.is_some() || self.purpose == Purpose::Read {
+            return Ok(found);
         }
-        match self.ask(|connection| cmd("GET").arg(&key).query(connection)) {
-            Err(SinkError::Refused { .. }) => Ok(None),
-            mark => mark,
+        let mark = self.mark.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+        let made = self.ask(|connection| {
+            cmd("SET").arg(&key).arg(&mark).arg("NX").query::<Option<String>>(connection)
+        });
+        if if_allowed(made)?.is_none() {
+            return Ok(None);
         }
+        Ok(if_allowed(self.ask(get))?.flatten())
     }
 
     fn text_of(&self, (id, fields): Entry) -> Result<String, SinkError> {
@@ -443,6 +443,14 @@ impl FromRedisValue for Told {
     }
 }
 
+/// What was asked, or nothing if the user may not ask that.
+fn if_allowed<T>(asked: Result<T, SinkError>) -> Result<Option<T>, SinkError> {
+    match asked {
+        Err(SinkError::Refused { .. }) => Ok(None),
+        asked => asked.map(Some),
+    }
+}
+
 /// Whether one id comes after another.
 fn is_above(id: &str, other: &str) -> bool {
     let numbers = |id: &str| -> Option<(u64, u64)> {
@@ -477,8 +485,8 @@ impl Sink for RedisSink {
         }
         self.learn_largest();
         let key = self.key.clone();
-        let ttl: i64 = self.ask(|connection| cmd("PTTL").arg(&key).query(connection))?;
-        if ttl >= 0 {
+        let ttl = self.ask(|connection| cmd("PTTL").arg(&key).query::<i64>(connection));
+        if let Some(ttl) = if_allowed(ttl)?.filter(|ttl| *ttl >= 0) {
             return Err(self.damaged(format!(
                 "Redis drops it in {} s, since the key has a time to live. To keep it: `redis-cli \
                  PERSIST {}`, then export again",
