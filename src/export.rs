@@ -192,8 +192,8 @@ pub enum ExportError {
     },
     /// What is written does not stay.
     #[error(
-        "{sink} was written to {} times from {found} on, and each time it was taken out again: something deletes from it. Find out \
-         what, and export again",
+        "{sink} was written to {} times from {found} on, and each time it was taken out again: \
+         something deletes from it. Find out what, and export again",
         RESENDS_MAX
     )]
     DoesNotStay {
@@ -515,8 +515,8 @@ impl<'x> Export<'x> {
         let (found, place) = self.ask_place()?;
         if found > self.last {
             let what = format!(
-                "its last event is {}, after {} as this export left it. See to it that one exporter writes there; started again, it goes on \
-                 from what is there",
+                "its last event is {}, after {} as this export left it. See to it that one \
+                 exporter writes there; started again, it goes on from what is there",
                 place_in_words(found),
                 place_in_words(self.last)
             );
@@ -540,7 +540,8 @@ impl<'x> Export<'x> {
         self.resent = Some((found, times));
         if found < self.last {
             log::warn!(
-                "{} was put back: it ends with {}, and this export had written {}. What is missing is written again",
+                "{} was put back: it ends with {}, and this export had written {}. What is \
+                 missing is written again",
                 self.request.to,
                 place_in_words(found),
                 place_in_words(self.last)

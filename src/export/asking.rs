@@ -34,8 +34,9 @@ pub enum AskError {
     Store(#[from] StoreError),
     /// A sink does not have what would be pruned. The next export there writes it again.
     #[error(
-        "consumer `{consumer}` of graph `{graph}` has acknowledged version {acknowledged}, and {sink} {found}. Let `fencepost export` write the \
-         rest there again, then prune; or, if the sink is not wanted any more: fencepost consumer remove --graph {} --name {}",
+        "consumer `{consumer}` of graph `{graph}` has acknowledged version {acknowledged}, and \
+         {sink} {found}. Let `fencepost export` write the rest there again, then prune; or, if \
+         the sink is not wanted any more: fencepost consumer remove --graph {} --name {}",
         shell_word(.graph), shell_word(.consumer)
     )]
     Lacks {

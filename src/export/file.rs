@@ -300,7 +300,8 @@ impl Sink for FileSink {
         let length = self.file.metadata().map_err(|error| self.away(error))?.len();
         if length != self.end && !failpoint::is_off("sink-guard") {
             let what = format!(
-                "it has {length} bytes, not the {} that this export left there. See to it that nobody else writes to it",
+                "it has {length} bytes, not the {} that this export left there. See to it that \
+                 nobody else writes to it",
                 self.end
             );
             return Err(SinkError::Superseded { sink: self.name(), what });

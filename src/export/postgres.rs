@@ -278,7 +278,8 @@ impl PostgresSink {
             )
         } else if !form.lasts {
             format!(
-                "is a view, or a table that a crash would empty. ALTER TABLE {} SET LOGGED, or name one that is not there yet",
+                "is a view, or a table that a crash would empty. ALTER TABLE {} SET LOGGED, or \
+                 name one that is not there yet",
                 self.table
             )
         } else if form.encoding != "UTF8" {
@@ -296,12 +297,14 @@ impl PostgresSink {
     fn hazards(&mut self) -> Result<Option<Hazards>, SinkError> {
         let statement = "
             SELECT t.relkind = 'p' AS partitioned, t.relrowsecurity AS row_security,
-                   coalesce((SELECT string_agg(p.relid::regclass::text, ', ' ORDER BY p.relid::regclass::text)
+                   coalesce((SELECT string_agg(p.relid::text, ', ' ORDER BY p.relid::text)
                              FROM pg_partition_tree(t.oid) p JOIN pg_class c ON c.oid = p.relid
-                             WHERE p.isleaf AND t.relkind = 'p' AND c.relpersistence <> 'p'), '') AS unlogged,
+                             WHERE p.isleaf AND t.relkind = 'p'
+                               AND c.relpersistence <> 'p'), '') AS unlogged,
                    coalesce((SELECT string_agg(quote_ident(g.tgname), ', ' ORDER BY g.tgname)
                              FROM pg_trigger g
-                             WHERE g.tgrelid = t.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'), '') AS triggers,
+                             WHERE g.tgrelid = t.oid AND NOT g.tgisinternal
+                               AND g.tgenabled <> 'D'), '') AS triggers,
                    coalesce((SELECT string_agg(quote_ident(r.rulename), ', ' ORDER BY r.rulename)
                              FROM pg_rewrite r
                              WHERE r.ev_class = t.oid AND r.rulename <> '_RETURN'), '') AS rules
@@ -317,7 +320,8 @@ impl PostgresSink {
         let (table, graph) = (self.table.clone(), self.graph.clone());
         move |connection| {
             connection.batch_execute(&format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"
+                "BEGIN ISOLATION LEVEL READ COMMITTED; \
+                 SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"
             ))?;
             sql_query(
                 "SELECT pg_advisory_xact_lock(hashtextextended($1, to_regclass($2)::oid::bigint))",
@@ -332,7 +336,8 @@ impl PostgresSink {
     /// The statement that reads a graph's last row.
     fn last_row(&self) -> String {
         format!(
-            "SELECT version, ordinal, event FROM {} WHERE graph = $1 ORDER BY version DESC, ordinal DESC LIMIT 1",
+            "SELECT version, ordinal, event FROM {} WHERE graph = $1 \
+             ORDER BY version DESC, ordinal DESC LIMIT 1",
             self.table
         )
     }
