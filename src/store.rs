@@ -22,10 +22,10 @@ mod restore;
 pub mod rows;
 
 pub use answers::{ANSWER_KEPT, Purged};
+pub(crate) use consumers::behind;
 pub use consumers::{Acknowledgement, Consumer, ConsumerSink, ExportReport, Lifetime};
 pub use feed::{Feed, Logged};
 pub use kept::Kept;
-pub(crate) use kept::furthest_behind_first;
 pub use restore::{Restoration, Restored, Target};
 
 /// SHA-256 of the previous chain and a change's canonical bytes: two graphs with one chain have one

@@ -12,7 +12,7 @@ use crate::event::rfc3339;
 use crate::failpoint;
 use crate::graph::Name;
 use crate::store::rows::RowStore;
-use crate::store::{CommitError, Consumer, GraphStore, Kept, StoreError, furthest_behind_first};
+use crate::store::{CommitError, Consumer, GraphStore, Kept, StoreError, behind};
 
 /// Consumers in the way that are named beside the first, at most.
 const OTHERS_TOLD_MAX: usize = 9;
@@ -76,12 +76,9 @@ pub fn prune(store: &RowStore, name: &Name, before: u64) -> Result<Pruned, Prune
     let already = before <= head.oldest && store.snapshot_version(head.id)?.is_some();
     if !already {
         // Looked at before the work, and again when it counts.
-        let (behind, expired): (Vec<_>, Vec<_>) = consumers
-            .into_iter()
-            .filter(|consumer| consumer.acknowledged + 1 < before)
-            .partition(|consumer| consumer.is_waited_for);
-        if !behind.is_empty() && !failpoint::is_off("prune-looks-first") {
-            return Err(needed_by(name, furthest_behind_first(behind)));
+        let (waiting, expired) = behind(consumers, before);
+        if !waiting.is_empty() && !failpoint::is_off("prune-looks-first") {
+            return Err(needed_by(name, waiting));
         }
         for consumer in expired {
             log::warn!(

@@ -138,6 +138,44 @@ pub(super) fn consumers_of(
     rows.into_iter().map(|row| consumer_of(row, now_ms)).collect()
 }
 
+/// As [`behind`], of the graph's consumers. What this finds holds as long as the caller holds the
+/// graph's row.
+pub(super) fn read_behind(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    oldest: u64,
+) -> Result<(Vec<Consumer>, Vec<Consumer>), CommitError> {
+    let now_ms = connection.now_ms()?;
+    let all = consumers_of(connection, graph_id, now_ms).map_err(CommitError::Unavailable)?;
+    Ok(behind(all, oldest))
+}
+
+pub(super) fn forget_consumers(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    forgotten: &[Consumer],
+) -> QueryResult<()> {
+    for consumer in forgotten {
+        let row = consumers::table.find((graph_id, consumer.name.as_str()));
+        diesel::delete(row).execute(connection)?;
+    }
+    Ok(())
+}
+
+/// Of these consumers, those that need a change before `oldest`: the ones that pruning waits for,
+/// the furthest behind first, and the ones that it no longer waits for.
+#[must_use]
+pub(crate) fn behind(consumers: Vec<Consumer>, oldest: u64) -> (Vec<Consumer>, Vec<Consumer>) {
+    let (mut waiting, expired): (Vec<_>, Vec<_>) = consumers
+        .into_iter()
+        .filter(|consumer| consumer.acknowledged + 1 < oldest)
+        .partition(|consumer| consumer.is_waited_for);
+    waiting.sort_by(|one, other| {
+        (one.acknowledged, &one.name).cmp(&(other.acknowledged, &other.name))
+    });
+    (waiting, expired)
+}
+
 /// What is noted of a consumer. The graph's row is held: whoever prunes holds it too, so that
 /// either it sees this consumer, or this sees what it left.
 struct Note<'n> {

@@ -4,10 +4,10 @@
 use diesel::dsl::min;
 use diesel::prelude::*;
 
-use super::consumers::{Consumer, consumers_of, repeatable};
+use super::consumers::{Consumer, forget_consumers, read_behind, repeatable};
 use super::rows::{RowStore, column, read_head};
 use super::{CommitError, Head, StoreError};
-use crate::db::schema::{changes, consumers, octet_length, snapshot_parts, snapshots};
+use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
 use crate::db::{AnyConnection, Value};
 use crate::failpoint;
 use crate::graph::Name;
@@ -113,24 +113,15 @@ impl RowStore {
             if kept.is_some_and(|kept| kept >= column(version)) {
                 return Ok(Kept::Already);
             }
-            let now_ms = connection.now_ms()?;
-            let consumers =
-                consumers_of(connection, head.id, now_ms).map_err(CommitError::Unavailable)?;
-            let (behind, expired): (Vec<_>, Vec<_>) = consumers
-                .into_iter()
-                .filter(|consumer| consumer.acknowledged + 1 < version)
-                .partition(|consumer| consumer.is_waited_for);
-            if !behind.is_empty() && !failpoint::is_off("prune-consumers") {
-                return Ok(Kept::NeededBy(furthest_behind_first(behind)));
+            let (waiting, expired) = read_behind(connection, head.id, version)?;
+            if !waiting.is_empty() && !failpoint::is_off("prune-consumers") {
+                return Ok(Kept::NeededBy(waiting));
             }
             if !parts_are(connection, &head, version, sizes)? {
                 return Ok(Kept::Outrun);
             }
             keep(connection, head.id, version, committed_at_ms)?;
-            for consumer in expired {
-                let row = consumers::table.find((head.id, consumer.name.as_str()));
-                diesel::delete(row).execute(connection)?;
-            }
+            forget_consumers(connection, head.id, &expired)?;
             connection.run(
                 "UPDATE graphs SET oldest = ? WHERE id = ?",
                 &[Value::Integer(column(version.max(head.oldest))), Value::Integer(head.id)],
@@ -203,15 +194,6 @@ pub(super) fn keep(
         .values((snapshots::graph_id.eq(graph_id), row))
         .execute(connection)?;
     Ok(())
-}
-
-/// In the order in which pruning names them.
-#[must_use]
-pub(crate) fn furthest_behind_first(mut consumers: Vec<Consumer>) -> Vec<Consumer> {
-    consumers.sort_by(|one, other| {
-        (one.acknowledged, &one.name).cmp(&(other.acknowledged, &other.name))
-    });
-    consumers
 }
 
 /// Whether the parts are those of these sizes. What an earlier attempt left beyond them goes.
