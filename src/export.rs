@@ -62,8 +62,8 @@ pub enum Registration {
     As(Name),
 }
 
-/// Whether builds before this one called an export to that sink so: after its URL as it was given,
-/// or after a file's path, links and all.
+/// Whether earlier builds gave an export to that sink this name: its URL as it was given, or the
+/// file's path with its links.
 fn is_former_name(name: &Name, to: &SinkUrl) -> bool {
     let Some(url) = name.as_str().strip_prefix(NAME_BEGINS) else { return false };
     match (SinkUrl::parse(url), to) {
@@ -144,13 +144,19 @@ pub enum ExportError {
     },
     /// The changes that come next are gone.
     #[error(
-        "the changes after version {after} were pruned, the oldest is {oldest}; export to another place, without --after: it begins with the whole graph"
+        "the changes after version {after} were pruned, the oldest is {oldest}: {sink} lacks those \
+         between. To begin anew with the whole graph: {anew}, without --after; or export to \
+         another place"
     )]
     Pruned {
+        /// The sink.
+        sink: String,
         /// The last version that the sink has.
         after: u64,
         /// The oldest change that is there.
         oldest: u64,
+        /// What a person does to begin anew there.
+        anew: String,
     },
     /// The sink would have a gap.
     #[error(
@@ -180,20 +186,21 @@ pub enum ExportError {
         /// Why not.
         reason: CommitError,
     },
-    /// The sink's own name is none for a consumer.
+    /// The sink's identity cannot be the name of a consumer.
     #[error(
-        "{sink} has no name that a consumer could have ({identity}): give one: --consumer NAME"
+        "the identity of {sink}, {identity}, cannot be the name of a consumer: give one with \
+         --consumer NAME"
     )]
     Unnamed {
         /// The sink.
         sink: String,
-        /// What its engine calls it.
+        /// Its identity.
         identity: String,
     },
     /// What is written does not stay.
     #[error(
-        "{sink} was written to {} times from {found} on, and each time it was taken out again: \
-         something deletes from it. Find out what, and export again",
+        "the events after {found} were written to {sink} {} times, and each time they were taken \
+         out again: something deletes from it. Find out what, and export again",
         RESENDS_MAX
     )]
     DoesNotStay {
@@ -234,19 +241,19 @@ const IMPORT_BATCHES_AHEAD: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often a follower tells how far it is.
 const ACKNOWLEDGE_EVERY: Duration = Duration::from_secs(1);
-/// How often a follower asks the sink whether it still has what was written there, and whether its
-/// settings still keep that, and says to the database that it is there.
+/// How often a follower asks the sink whether it still has what was written there and whether its
+/// settings keep that, and reports to the database.
 const ASK_SINK_EVERY: Duration = Duration::from_secs(5);
 /// How long a follower waits before it tries again what failed, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
-/// How often in a row an answer of an engine is tried against of which it is not known whether it
-/// passes.
+/// How often in a row a write is tried that the engine refuses for a reason that may or may not
+/// pass.
 const FAILED_TRIES_MAX: u32 = 8;
-/// How often in a row the same events are written to a sink that loses them.
+/// How often in a row the same events are written again to a sink that loses them.
 const RESENDS_MAX: u32 = 3;
-/// For how long pruning waits for an export that has ended: a month and some days, so that those
-/// that are run now and then find what they need.
+/// For how long pruning waits for an export that has ended: a month and some days, so that a monthly
+/// export finds what it needs.
 const ENDED_LIFETIME_MS: i64 = 35 * 24 * 3600 * 1000;
 
 /// Writes the graph's log to the sink, from where the sink is: the whole graph first, if it is
@@ -336,8 +343,10 @@ struct Export<'x> {
     last: Option<Position>,
     /// When the sink was asked last what it has.
     asked: Instant,
-    /// What it was warned of when it was asked last.
+    /// Warnings about the sink when it was asked last.
     warnings: Vec<String>,
+    /// Where the sink's first event stood when it was asked last.
+    first: Option<Position>,
     /// From where on events were written again, and how often in a row.
     resent: Option<(Option<Position>, u32)>,
     consumer: Option<Registered>,
@@ -352,14 +361,15 @@ struct Registered {
     named: bool,
     /// What the database has of it: the version, and when it was told.
     acknowledged: Option<(u64, Instant)>,
-    /// Whether this process has registered it and there is nothing yet to go on with.
+    /// Whether this process has registered it and the sink has nothing whole yet.
     provisional: bool,
 }
 
-/// Why a run of an export stopped.
+/// Why an export stopped between two answers of its sink.
 enum Halt {
+    /// Something failed.
     Failed(ExportError),
-    /// The sink is not as this export left it.
+    /// The sink does not end with what this export wrote last.
     Moved(Option<SinkError>),
 }
 
@@ -404,6 +414,7 @@ impl<'x> Export<'x> {
             last: None,
             asked: Instant::now(),
             warnings: Vec::new(),
+            first: None,
             resent: None,
             consumer: None,
             backoff: Backoff::new(request.follow),
@@ -504,6 +515,7 @@ impl<'x> Export<'x> {
             }
             Place::After { chain: None, .. } => {}
         }
+        self.say_if_put_back(last);
         self.last = last;
         self.settle(&place)?;
         Ok(place)
@@ -538,18 +550,22 @@ impl<'x> Export<'x> {
             return Err(ExportError::DoesNotStay { sink, found: place_in_words(found) });
         }
         self.resent = Some((found, times));
+        self.say_if_put_back(found);
+        self.last = found;
+        self.settle(&place)?;
+        Ok(place)
+    }
+
+    fn say_if_put_back(&self, found: Option<Position>) {
         if found < self.last {
             log::warn!(
-                "{} was put back: it ends with {}, and this export had written {}. What is \
-                 missing is written again",
+                "{} was put back to an older state: its last event is {}, and this export had \
+                 written {}. What is missing is written again",
                 self.request.to,
                 place_in_words(found),
                 place_in_words(self.last)
             );
         }
-        self.last = found;
-        self.settle(&place)?;
-        Ok(place)
     }
 
     /// Takes back what was acknowledged and is not there, and looks at the sink's settings.
@@ -568,7 +584,8 @@ impl<'x> Export<'x> {
 
     /// Whether the sink's settings, as they are now, keep what is written there.
     fn check_sink(&mut self) -> Result<(), ExportError> {
-        let warnings = self.sink.check()?;
+        let mut warnings = self.sink.check()?;
+        warnings.extend(self.check_beginning()?);
         for warning in &warnings {
             if !self.warnings.contains(warning) {
                 log::warn!("{}: {warning}", self.request.to);
@@ -577,6 +594,47 @@ impl<'x> Export<'x> {
         self.warnings = warnings;
         self.asked = Instant::now();
         Ok(())
+    }
+
+    /// Whether the sink has the beginning of its log. Somebody may have deleted it: a partition was
+    /// dropped, a file rotated. A warning if it is missing.
+    fn check_beginning(&mut self) -> Result<Option<String>, ExportError> {
+        let Some(text) = self.sink.first()? else {
+            self.first = None;
+            return Ok(None);
+        };
+        let mut reader = Reader::default();
+        let missing = match reader.read(&text) {
+            Err(reason) => format!("its first event is damaged ({reason})"),
+            Ok((_, event)) => {
+                let (at, before) = (event.position, self.first);
+                match (event.kind, before) {
+                    (Kind::Imported | Kind::ImportEnded, _) => {
+                        format!("its beginning is missing: it begins within an import, at {at}")
+                    }
+                    (Kind::Changed, Some(before)) if before < at => {
+                        format!("its beginning is missing: it began at {before}, and now at {at}")
+                    }
+                    (Kind::Changed, None) if at.version > 1 && self.request.after.is_none() => {
+                        format!(
+                            "it begins at {at}, and not with the whole graph: unless it was begun \
+                             with --after {}, its beginning is missing",
+                            at.version - 1
+                        )
+                    }
+                    (Kind::ImportBegun | Kind::Changed, _) => {
+                        self.first = Some(at);
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        let ExportRequest { graph, to, .. } = self.request;
+        Ok(Some(format!(
+            "{missing}. What is left cannot be verified or restored from by itself. To begin anew \
+             with the whole graph: {}; or export to another place",
+            to.how_to_begin_anew(graph)
+        )))
     }
 
     /// Whether the sink still ends with the event that was written last, and still keeps it.
@@ -769,6 +827,7 @@ impl<'x> Export<'x> {
                 // Nobody takes it any more once all is written.
                 drop(give_back.send(batch));
             }
+            self.is_resumable();
             self.sync()
         });
         bar.finish_and_clear();
@@ -778,7 +837,7 @@ impl<'x> Export<'x> {
     /// Writes the changes after `at`, all that there are, or for ever.
     fn tail(&mut self, mut at: u64, mut chain: Option<Chain>) -> Result<u64, Halt> {
         let graph = &self.request.graph;
-        let mut batch = Batch::default();
+        let (mut batch, mut first) = (Batch::default(), true);
         loop {
             if self.asked.elapsed() >= ASK_SINK_EVERY {
                 self.ask_sink(chain)?;
@@ -787,10 +846,11 @@ impl<'x> Export<'x> {
             let Feed { head, changes } =
                 feed.ok_or_else(|| ExportError::GraphNotFound(graph.clone()))?;
             self.check_place(&head, at, chain)?;
-            if let Some(consumer) = &mut self.consumer
-                && std::mem::take(&mut consumer.provisional)
-            {
+            if first {
+                // From here on there is something to resume from.
+                self.is_resumable();
                 self.report(at, false)?;
+                first = false;
             }
             if changes.is_empty() {
                 if !self.request.follow {
@@ -828,6 +888,13 @@ impl<'x> Export<'x> {
         }
     }
 
+    /// Notes that the sink has something whole: an export that fails from here on can be resumed.
+    fn is_resumable(&mut self) {
+        if let Some(consumer) = &mut self.consumer {
+            consumer.provisional = false;
+        }
+    }
+
     /// Whether the log that the sink has up to `at` can be the beginning of the database's.
     fn check_place(&self, head: &Head, at: u64, chain: Option<Chain>) -> Result<(), ExportError> {
         let sink = || self.request.to.to_string();
@@ -844,9 +911,15 @@ impl<'x> Export<'x> {
             });
         }
         if at + 1 < head.oldest {
-            return Err(ExportError::Pruned { after: at, oldest: head.oldest });
+            return Err(self.pruned(at, head.oldest));
         }
         Ok(())
+    }
+
+    fn pruned(&self, after: u64, oldest: u64) -> ExportError {
+        let ExportRequest { graph, to, .. } = self.request;
+        let (sink, anew) = (to.to_string(), to.how_to_begin_anew(graph));
+        ExportError::Pruned { sink, after, oldest, anew }
     }
 
     /// Tells the database how far the sink is, now or when it is time again.
@@ -890,14 +963,16 @@ impl<'x> Export<'x> {
                 consumer.acknowledged = Some((acknowledged, Instant::now()));
                 Ok(())
             }
-            Acknowledgement::GraphNotFound => Ok(()),
+            // It was deleted, and nobody prunes what there was for this export's sake.
+            Acknowledgement::GraphNotFound => {
+                consumer.acknowledged = Some((version, Instant::now()));
+                Ok(())
+            }
             Acknowledgement::Ahead { version: actual } => {
                 let sink = self.request.to.to_string();
                 Err(ExportError::Ahead { sink, sink_version: version, version: actual })
             }
-            Acknowledgement::Pruned { oldest } => {
-                Err(ExportError::Pruned { after: version, oldest })
-            }
+            Acknowledgement::Pruned { oldest } => Err(self.pruned(version, oldest)),
         }
     }
 
@@ -924,7 +999,7 @@ impl<'x> Export<'x> {
 
 /// Where an event stands, or that there is none.
 fn place_in_words(position: Option<Position>) -> String {
-    position.map_or_else(|| "nothing".to_owned(), |position| position.to_string())
+    position.map_or_else(|| "none".to_owned(), |position| position.to_string())
 }
 
 /// The next events of an import that are appended together, none if there are no more. The end

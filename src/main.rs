@@ -348,8 +348,9 @@ struct ExportArgs {
     #[arg(long)]
     follow: bool,
     /// The name by which the export is a consumer of the graph, which pruning does not overtake
-    /// [default: `export to` and what the engine calls the sink]. With a name, pruning waits for it
-    /// until it is removed; without one and without --follow, until 35 days after it was last seen
+    /// [default: `export to` and the identity of the sink]. Pruning waits for an export with a name
+    /// until it is removed, and for one without a name and without --follow until 35 days after it
+    /// last reported
     #[arg(long, value_name = "NAME", conflicts_with = "no_consumer")]
     consumer: Option<String>,
     /// Do not register as a consumer: if the log is pruned meanwhile, the export cannot be gone on
@@ -418,11 +419,12 @@ struct PruneArgs {
     /// The version at which the log begins from then on
     #[arg(long, value_parser = version_from::<1>, value_name = "VERSION")]
     before: u64,
-    /// The URL of an export's sink, with its password: so that it can be asked whether it has what
-    /// it acknowledged. May be given several times
+    /// The URL of an export's sink, with its password. Before changes are removed, each sink is
+    /// asked whether it has what it acknowledged, and the database stores no passwords. May be
+    /// given several times
     #[arg(long, value_name = "SINK")]
     sink: Vec<String>,
-    /// Prune although some sinks cannot be asked whether they have what they acknowledged
+    /// Prune even if some sinks cannot be asked whether they have what they acknowledged
     #[arg(long)]
     unreachable_ok: bool,
 }
@@ -776,10 +778,10 @@ fn prune(node: &NodeArgs, args: &PruneArgs) -> Result<(), Failure> {
     } else if !unreachable.is_empty() {
         let told: Vec<String> = unreachable.iter().map(ToString::to_string).collect();
         return Err(Failure::away(format!(
-            "these exports cannot be asked whether they have what they acknowledged, and nothing \
-             was pruned: {}. Give the URL of a sink with its password (--sink), remove a consumer \
-             that is gone (fencepost consumer remove), or, if you know that they have it, say \
-             --unreachable-ok",
+            "nothing was pruned, since these sinks cannot be asked whether they have what they \
+             acknowledged: {}. Give the URL of a sink with its password (--sink), remove a \
+             consumer whose sink is gone (fencepost consumer remove), or, if you know that they \
+             have it, use --unreachable-ok",
             told.join("; ")
         )));
     }

@@ -2,6 +2,7 @@
 
 mod consumers;
 mod cut_over;
+mod earlier;
 mod kills;
 mod permanent;
 mod places;
@@ -19,7 +20,9 @@ use fencepost::event::Stream;
 use fencepost::export::sink::{Purpose, SinkUrl};
 use uuid::Uuid;
 
-use crate::support::cluster::{GRAPH, Site, name, wait_until};
+use crate::support::cluster::{GRAPH, Site, finish, name, wait_until};
+use crate::support::event_log;
+use crate::support::limit;
 use crate::support::nats::Nats;
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
@@ -28,6 +31,21 @@ fn export(site: &Site, place: &Place, more: &[&str]) -> Command {
     let mut command = site.fencepost(&["export", "--graph", GRAPH, "--to", &place.url]);
     command.args(more);
     command
+}
+
+/// What a sink has, which must be a log of the graph as the database has it, by the product's own
+/// proof and by another. The log may begin after version 1, and the database be pruned.
+#[track_caller]
+fn replayed(site: &Site, place: &mut Place) -> event_log::Told {
+    let (code, said) = finish(export(site, place, &[]));
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = finish(site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]));
+    place.stream = Stream::of(&site.head());
+    let events = place.events();
+    let told = event_log::replay(GRAPH, events.iter().map(String::as_str));
+    let digest = format!("digest {} as in the database", told.digest);
+    assert!(code == Some(0) && said.contains(&digest), "{said}");
+    told
 }
 
 /// An exporter that follows. Killed when dropped.
@@ -58,8 +76,13 @@ impl Follower {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    #[track_caller]
     fn wait_until_it_says(&self, what: &str) {
-        wait_until(what, || self.said().contains(what));
+        let started = std::time::Instant::now();
+        while !self.said().contains(what) {
+            assert!(started.elapsed() < limit(), "it does not say `{what}`, but: {}", self.said());
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     /// Its exit code, and what it said, once it has ended by itself.
@@ -126,11 +149,13 @@ impl Place {
         }
     }
 
-    /// The version of its last event, if it can be had.
+    /// The version that it is whole at; `None` within an import, too.
     pub fn version(&self) -> Option<u64> {
         let mut sink = SinkUrl::parse(&self.url).unwrap().open(&self.stream, Purpose::Read).ok()?;
         let last: serde_json::Value = serde_json::from_str(&sink.last().ok()??).ok()?;
-        last["graphversion"].as_u64()
+        let is_whole = ["dev.fencepost.changed.v1", "dev.fencepost.import.ended.v1"]
+            .contains(&last["type"].as_str()?);
+        last["graphversion"].as_u64().filter(|_| is_whole)
     }
 
     #[track_caller]

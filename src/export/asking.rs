@@ -66,45 +66,53 @@ pub fn ask_sinks(
     given: &[SinkUrl],
 ) -> Result<Vec<Unreachable>, AskError> {
     let Some((head, consumers)) = store.consumers(graph)? else { return Ok(Vec::new()) };
-    let stream = Stream::of(&head);
-    let mut unreachable = Vec::new();
+    let (stream, mut unreachable) = (Stream::of(&head), Vec::new());
+    if before <= head.oldest {
+        return Ok(unreachable);
+    }
     for consumer in consumers {
-        // Whoever has acknowledged less is in the way by that.
+        // One that has acknowledged less is in the way for that reason.
         if consumer.acknowledged + 1 < before || !consumer.is_waited_for {
             continue;
         }
         let Some(url) = url_of(&consumer) else { continue };
-        match ask(&consumer, &url, given, &stream) {
-            Ok((_, Some(version))) if version + 1 >= before => {
+        let found = match ask(&consumer, &url, given, &stream) {
+            Ok((sink, Answer::Has(version))) if version + 1 >= before => {
                 if version < consumer.acknowledged {
                     log::warn!(
-                        "{url} has version {version}, and consumer `{}` has acknowledged {}: let \
+                        "{sink} has version {version}, and consumer `{}` has acknowledged {}: let \
                          `fencepost export` write the rest there again",
                         consumer.name,
                         consumer.acknowledged
                     );
                 }
+                continue;
             }
-            Ok((sink, version)) => {
-                let found = version.map_or_else(
-                    || "has nothing whole of it".to_owned(),
-                    |version| format!("has version {version}"),
-                );
-                return Err(AskError::Lacks {
-                    graph: graph.to_string(),
-                    consumer: consumer.name.to_string(),
-                    acknowledged: consumer.acknowledged,
-                    sink,
-                    found,
-                });
+            Ok((sink, Answer::Has(version))) => (sink, format!("has version {version}")),
+            Ok((sink, _)) => (sink, "has nothing whole of it".to_owned()),
+            Err(reason) => {
+                unreachable.push(Unreachable { consumer: consumer.name, reason });
+                continue;
             }
-            Err(reason) => unreachable.push(Unreachable { consumer: consumer.name, reason }),
-        }
+        };
+        let ((sink, found), graph) = (found, graph.to_string());
+        let (consumer, acknowledged) = (consumer.name.to_string(), consumer.acknowledged);
+        return Err(AskError::Lacks { graph, consumer, acknowledged, sink, found });
     }
     Ok(unreachable)
 }
 
-/// Where a consumer writes; `None` if it is no export. Builds before this one said it in its name.
+/// What a sink says.
+enum Answer {
+    /// It is whole at this version.
+    Has(u64),
+    /// It has nothing whole of the graph's log.
+    HasNothing,
+    /// It is another place than the one that the consumer wrote to.
+    IsAnotherPlace,
+}
+
+/// Where a consumer writes; `None` if it is no export. Earlier builds stored the URL in its name.
 fn url_of(consumer: &Consumer) -> Option<String> {
     match &consumer.sink {
         Some(sink) => Some(sink.url.clone()),
@@ -115,67 +123,64 @@ fn url_of(consumer: &Consumer) -> Option<String> {
     }
 }
 
-/// Where the consumer's sink was found, and the version that it has; `None` if it has nothing
-/// whole. Or why it could not be asked.
+/// Asks the consumer's sink, and says under which URL that was found. Or why it cannot be asked.
 fn ask(
     consumer: &Consumer,
     url: &str,
     given: &[SinkUrl],
     stream: &Stream,
-) -> Result<(String, Option<u64>), String> {
-    let noted = SinkUrl::parse(url).map_err(|error| error.to_string())?;
-    // One that is given under the same name is the noted one with its password.
-    let same = |other: &&SinkUrl| other.to_string() == noted.to_string();
-    let (alike, others): (Vec<_>, Vec<_>) = given.iter().partition(same);
+) -> Result<(String, Answer), String> {
+    let stored = SinkUrl::parse(url).map_err(|error| error.to_string())?;
+    // A given URL that is shown as the stored one is that with its password.
+    let is_same = |other: &&SinkUrl| other.to_string() == stored.to_string();
+    let (same, others): (Vec<_>, Vec<_>) = given.iter().partition(is_same);
     let known = consumer.sink.as_ref().map(|sink| sink.identity.as_str());
-    let noted = if alike.is_empty() { vec![&noted] } else { alike };
     let mut reason = None;
-    for sink in noted {
+    for sink in if same.is_empty() { vec![&stored] } else { same } {
         match ask_one(sink, known, stream) {
-            Ok(Some(version)) => return Ok((sink.to_string(), version)),
-            Ok(None) => {
+            Ok(Answer::IsAnotherPlace) => {
                 let what = format!("what is at {sink} is another place than the one it wrote to");
                 reason.get_or_insert(what);
             }
-            // A file that is not there says nothing if the directory is another machine's.
+            Ok(answer) => return Ok((sink.to_string(), answer)),
+            // A file that is missing tells nothing if it was another machine's.
             Err(SinkError::NotThere { .. }) if is_the_place(sink, known) => {
-                return Ok((sink.to_string(), None));
+                return Ok((sink.to_string(), Answer::HasNothing));
             }
             Err(error) => {
                 reason.get_or_insert(error.to_string());
             }
         }
     }
-    // One that is given under another name is its only if it is known to be the same place.
+    // Any other given URL may lead to the same place. Only the identity tells.
     for sink in others.into_iter().filter(|_| known.is_some()) {
-        if let Ok(Some(version)) = ask_one(sink, known, stream) {
-            return Ok((sink.to_string(), version));
+        match ask_one(sink, known, stream) {
+            Ok(Answer::IsAnotherPlace) | Err(_) => {}
+            Ok(answer) => return Ok((sink.to_string(), answer)),
         }
     }
     Err(reason.unwrap_or_else(|| "its sink was not found".to_owned()))
 }
 
-/// The version that a sink has, `None` if it has nothing whole. No answer if it is another sink
-/// than the one that is known.
-fn ask_one(
-    sink: &SinkUrl,
-    known: Option<&str>,
-    stream: &Stream,
-) -> Result<Option<Option<u64>>, SinkError> {
+fn ask_one(sink: &SinkUrl, known: Option<&str>, stream: &Stream) -> Result<Answer, SinkError> {
     let mut opened = sink.open(stream, Purpose::Read)?;
     if let Some(known) = known
         && opened.identity()? != known
     {
-        return Ok(None);
+        return Ok(Answer::IsAnotherPlace);
     }
-    let Some(last) = opened.last()? else { return Ok(Some(None)) };
+    let Some(last) = opened.last()? else { return Ok(Answer::HasNothing) };
     let mut reader = Reader::default();
-    let Ok((found, event)) = reader.read(&last) else { return Ok(Some(None)) };
-    let whole = matches!(event.kind, Kind::Changed | Kind::ImportEnded) && **found == *stream;
-    Ok(Some(whole.then_some(event.position.version)))
+    Ok(match reader.read(&last) {
+        Ok((found, event)) if **found == *stream => match event.kind {
+            Kind::Changed | Kind::ImportEnded => Answer::Has(event.position.version),
+            Kind::ImportBegun | Kind::Imported => Answer::HasNothing,
+        },
+        Ok(_) | Err(_) => Answer::HasNothing,
+    })
 }
 
-/// Whether a sink at which there is nothing is the place that is known.
+/// Whether a sink where nothing is found is the place that the consumer wrote to.
 fn is_the_place(sink: &SinkUrl, known: Option<&str>) -> bool {
     match sink {
         SinkUrl::File(path) => file::identity_of(path).is_ok_and(|here| Some(&*here) == known),

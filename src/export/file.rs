@@ -1,6 +1,6 @@
 //! A file, one event a line. An exclusive lock on it, which the kernel frees when its holder ends,
 //! keeps it to one exporter; a line that a crash has torn is cut off; what is synced is in the
-//! file, and the file in its directory. It is known by its path, with links resolved, and by the
+//! file, and the file in its directory. Its identity is its path, with links resolved, and the
 //! machine's id, where the machine has one (`/etc/machine-id`).
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -151,7 +151,7 @@ impl FileSink {
         SinkError::NotThere { sink: self.name(), what }
     }
 
-    /// Goes over to the file that was put in the place of the one that was written to.
+    /// Opens the file that was put in the place of the one that was written to.
     fn follow_path(&mut self) -> Result<(), SinkError> {
         match self.at_path()? {
             AtPath::Ours => Ok(()),
@@ -231,7 +231,8 @@ fn read_only_once(sink: String) -> SinkError {
     SinkError::Damaged { sink, what: what.to_owned() }
 }
 
-/// A full disk is emptied, and a slow one answers in the end; these stay as they are.
+/// Whether somebody has to change something before it can succeed. Room on a full disk is not
+/// among that: it may be made at any time.
 fn is_permanent(kind: io::ErrorKind) -> bool {
     matches!(
         kind,
@@ -240,6 +241,7 @@ fn is_permanent(kind: io::ErrorKind) -> bool {
             | io::ErrorKind::FileTooLarge
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidFilename
     )
 }
 
@@ -256,7 +258,7 @@ pub(super) fn absolute(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// What [`Sink::identity`] says of the file at `path`, whether or not it is there. Containers often
-/// have no id of their own: there the path alone tells.
+/// have no machine id: then the path alone is the identity.
 pub(super) fn identity_of(path: &Path) -> io::Result<String> {
     let path = absolute(path)?;
     let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
@@ -294,6 +296,19 @@ impl Sink for FileSink {
             what: "its last line is no UTF-8".to_owned(),
         };
         String::from_utf8(line).map(Some).map_err(no_text)
+    }
+
+    fn first(&mut self) -> Result<Option<String>, SinkError> {
+        let mut line = Vec::new();
+        self.file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| {
+                BufReader::new(&self.file).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)
+            })
+            .map_err(|error| self.away(error))?;
+        // A line that was torn is none.
+        let whole = line.pop() == Some(b'\n');
+        Ok(String::from_utf8(line).ok().filter(|_| whole))
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {

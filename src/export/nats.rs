@@ -1,6 +1,8 @@
 //! `nats://[USER:PASSWORD@ or TOKEN@]HOST[:PORT]/STREAM`, or `tls://…`: a JetStream stream for each
-//! graph, with the one subject `fencepost.STREAM`. It is known by its name and by when it was
-//! made, which the server keeps over restarts, and which a restored backup brings along.
+//! graph, with the one subject `fencepost.STREAM`.
+//!
+//! **Identity.** Its name and the time when it was made: a restarted server and a restored backup
+//! still have that.
 //!
 //! **Against zombies.** The first message of an append says which number the stream's last message
 //! must have. Those after it are sent before it is acknowledged, and numbers alone would not do for
@@ -124,6 +126,11 @@ pub(super) fn check(address: &Address) -> Result<String, &'static str> {
     }
     address.login()?;
     Ok(stream.clone())
+}
+
+/// The command of a shell that deletes the stream.
+pub(super) fn how_to_delete(address: &Address) -> String {
+    format!("nats stream rm {}", check(address).unwrap_or_default())
 }
 
 impl NatsSink {
@@ -458,6 +465,18 @@ impl Link {
         )))
     }
 
+    async fn first(&self, connected: &Connected) -> Result<Option<String>, SinkError> {
+        let info = self.info(connected).await?;
+        let Some(info) = info.filter(|info| info.state.messages > 0) else { return Ok(None) };
+        let stream = connected.context.get_stream_no_info(&self.stream).await;
+        let stream = stream.map_err(|error| self.away(error))?;
+        match stream.get_raw_message(info.state.first_sequence).await {
+            Ok(message) => Ok(std::str::from_utf8(&message.payload).ok().map(str::to_owned)),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(self.away(error)),
+        }
+    }
+
     fn text(&self, sequence: u64, payload: &[u8]) -> Result<String, SinkError> {
         let text = std::str::from_utf8(payload);
         text.map(str::to_owned)
@@ -548,6 +567,12 @@ impl Sink for NatsSink {
         let (sequence, text) = asked.inspect_err(|_| self.connected = None)?;
         self.last_sequence = sequence;
         Ok(text)
+    }
+
+    fn first(&mut self) -> Result<Option<String>, SinkError> {
+        let connected = self.connected()?;
+        let asked = self.runtime.block_on(self.link.first(&connected));
+        asked.inspect_err(|_| self.connected = None)
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {

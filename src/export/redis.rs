@@ -4,8 +4,10 @@
 //! **Against zombies**, twice. A script compares the stream's last entry with the one that this
 //! exporter saw last and appends only if it still is; nothing runs beside a script. And each
 //! entry's id is told by its position, `VERSION-(ORDINAL + 1)`: Redis itself refuses an id that is
-//! not above all that the stream ever had. It is known by its key and by a mark, a UUID under the
-//! key `STREAM:fencepost-sink`: a server keeps no name over a restart.
+//! not above all that the stream ever had.
+//!
+//! **Identity.** Its key and a mark, a UUID under the key `STREAM:fencepost-sink`: a server has no
+//! name that it keeps over a restart.
 //!
 //! **Durability.** Redis acknowledges what is in its memory. What a crash leaves depends on its
 //! settings: with `appendonly yes` and `appendfsync always` all that was acknowledged, with
@@ -83,8 +85,6 @@ pub struct RedisSink {
     connection: Option<Connection>,
     /// The id of the entry that this exporter saw last; empty for none.
     last: String,
-    /// Where it is, for who cannot mark it.
-    place: String,
     /// The stream's mark, once it is known.
     mark: Option<String>,
     purpose: Purpose,
@@ -111,6 +111,20 @@ pub(super) fn check(address: &Address) -> Result<(String, String), &'static str>
     }
 }
 
+/// The command of a shell that reaches the stream's database on the server.
+fn cli(address: &Address) -> String {
+    match address.path().unwrap_or_default().as_slice() {
+        [database, _] if database != "0" => format!("redis-cli -n {database}"),
+        _ => "redis-cli".to_owned(),
+    }
+}
+
+/// The command of a shell that deletes the stream.
+pub(super) fn how_to_delete(address: &Address) -> String {
+    let key = check(address).map(|(_, key)| key).unwrap_or_default();
+    format!("{} DEL {}", cli(address), shell_word(&key))
+}
+
 impl RedisSink {
     /// Connects to the server.
     ///
@@ -131,7 +145,6 @@ impl RedisSink {
             key,
             connection: None,
             last: String::new(),
-            place: address.place.clone(),
             mark: None,
             purpose,
             largest: (ARGUMENT_BYTES_MAX, "proto-max-bulk-len"),
@@ -320,29 +333,30 @@ impl RedisSink {
             _ => "",
         };
         let (generated, length) = (text("last-generated-id"), number("length"));
-        let (key, added) = (&self.key, number("entries-added"));
-        let key = shell_word(key);
+        let added = number("entries-added");
+        let (cli, delete) = (cli(&self.address), how_to_delete(&self.address));
+        let key = shell_word(&self.key);
         if length == 0 && !matches!(generated, "" | "0-0") {
             return Err(self.damaged(format!(
                 "all its entries, up to {generated}, were deleted (XTRIM or XDEL), and Redis takes \
-                 none up to that again. To begin anew with the whole graph: `redis-cli DEL {key}`, \
-                 then export again"
+                 none up to that again. To begin anew with the whole graph: `{delete}`, then \
+                 export again"
             )));
         }
         let last = self.last.clone();
         if !last.is_empty() && is_above(generated, &last) {
             return Err(self.damaged(format!(
                 "its entries after {last}, up to {generated}, were deleted (XDEL), and Redis takes \
-                 none up to that again. To have them written again: `redis-cli XSETID {key} {last} \
+                 none up to that again. To have them written again: `{cli} XSETID {key} {last} \
                  ENTRIESADDED {length} MAXDELETEDID 0-0`, or to begin anew with the whole graph: \
-                 `redis-cli DEL {key}`; then export again"
+                 `{delete}`; then export again"
             )));
         }
         Ok((added > length).then(|| {
             format!(
                 "{} of its entries were deleted (XDEL or XTRIM): what is left cannot be verified \
-                 or restored from. To begin anew with the whole graph: `redis-cli DEL {key}`, then \
-                 export again; or export to another key",
+                 or restored from. To begin anew with the whole graph: `{delete}`, then export \
+                 again; or export to another key",
                 added - length
             )
         }))
@@ -468,7 +482,7 @@ impl Sink for RedisSink {
         let key = &self.key;
         Ok(match &self.mark {
             Some(mark) => format!("Redis stream {key} ({mark})"),
-            None => format!("Redis stream {key} at {}", self.place),
+            None => format!("Redis stream {key} at {}", self.address.place),
         })
     }
 
@@ -488,9 +502,10 @@ impl Sink for RedisSink {
         let ttl = self.ask(|connection| cmd("PTTL").arg(&key).query::<i64>(connection));
         if let Some(ttl) = if_allowed(ttl)?.filter(|ttl| *ttl >= 0) {
             return Err(self.damaged(format!(
-                "Redis drops it in {} s, since the key has a time to live. To keep it: `redis-cli \
-                 PERSIST {}`, then export again",
+                "Redis drops it in {} s, since the key has a time to live. To keep it: `{} PERSIST \
+                 {}`, then export again",
                 ttl / 1000,
+                cli(&self.address),
                 shell_word(&self.key)
             )));
         }
@@ -510,6 +525,14 @@ impl Sink for RedisSink {
         };
         self.last.clone_from(&entry.0);
         self.text_of(entry).map(Some)
+    }
+
+    fn first(&mut self) -> Result<Option<String>, SinkError> {
+        let key = self.key.clone();
+        let oldest: Vec<Entry> = self.ask(|connection| {
+            cmd("XRANGE").arg(&key).arg("-").arg("+").arg("COUNT").arg(1).query(connection)
+        })?;
+        Ok(oldest.into_iter().next().and_then(|entry| self.text_of(entry).ok()))
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 
 use crate::address::{self, Address};
 use crate::event::{Event, Position, Stream, Writer};
+use crate::graph::Name;
+use crate::keep::shell_word;
 
 use super::file::{self, FileSink};
 use super::nats::{self, NatsSink};
@@ -187,6 +189,12 @@ pub trait Sink: Send {
     /// [`SinkError`] if it cannot be learnt.
     fn last(&mut self) -> Result<Option<String>, SinkError>;
 
+    /// The first event that it has, as it was appended; `None` if it has none, or cannot be read.
+    ///
+    /// # Errors
+    /// [`SinkError`] if it cannot be learnt.
+    fn first(&mut self) -> Result<Option<String>, SinkError>;
+
     /// Appends events after the last one, all or the first few. They outlive this process when this
     /// returns, and the engine's machine after [`sync`](Self::sync).
     ///
@@ -257,8 +265,8 @@ impl SinkUrl {
         .map_err(wrong)
     }
 
-    /// As it is shown, with the user's name, so that it can be connected to again where no password
-    /// is asked for, or the engine's client has it from elsewhere. A token is a password.
+    /// The URL as it is stored: without what is or may be a password. Enough to connect again where
+    /// no password is needed, or where the engine's client has it from elsewhere.
     #[must_use]
     pub fn for_reconnecting(&self) -> String {
         match self {
@@ -270,6 +278,22 @@ impl SinkUrl {
             Self::Nats(address) | Self::Redis(address) => address.for_reconnecting(false),
             Self::Postgres(address) => address.for_reconnecting(true),
         }
+    }
+
+    /// What a person does to have an export begin there anew with the whole graph.
+    #[must_use]
+    pub fn how_to_begin_anew(&self, graph: &Name) -> String {
+        let command = match self {
+            Self::File(path) => {
+                let path = path.display().to_string();
+                format!("mv {} {}", shell_word(&path), shell_word(&format!("{path}.old")))
+            }
+            Self::StandardOutput => return "export again".to_owned(),
+            Self::Redis(address) => redis::how_to_delete(address),
+            Self::Nats(address) => nats::how_to_delete(address),
+            Self::Postgres(address) => postgres::how_to_delete(address, graph),
+        };
+        format!("`{command}`, then export again")
     }
 
     /// Opens it for the log of `stream`.

@@ -30,7 +30,7 @@ impl StandardOutput {
     }
 }
 
-/// How much of it was written is not known, so that nothing can be tried again.
+/// How much was written is not known, so that nothing can be tried again.
 fn refused(error: io::Error) -> SinkError {
     let sink = "standard output".to_owned();
     match error.kind() {
@@ -52,6 +52,10 @@ impl Sink for StandardOutput {
 
     fn last(&mut self) -> Result<Option<String>, SinkError> {
         Ok(self.last.clone())
+    }
+
+    fn first(&mut self) -> Result<Option<String>, SinkError> {
+        Ok(None)
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {

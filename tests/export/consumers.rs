@@ -157,9 +157,9 @@ fn a_file_finds_all_its_consumers_under_their_former_names() {
     let store = site.store();
     store.forget_consumer(&name(GRAPH), &new).unwrap();
     for former in [format!("export to file:{path}"), format!("export to file:{}", link.display())] {
-        store.acknowledge(&name(GRAPH), &name(&former), 1, 0).unwrap();
+        store.acknowledge(&name(GRAPH), &name(&former), 1).unwrap();
     }
-    store.acknowledge(&name(GRAPH), &name("export to file:/elsewhere"), 1, 0).unwrap();
+    store.acknowledge(&name(GRAPH), &name("export to file:/elsewhere"), 1).unwrap();
     accepted(&site.node(), [put_dataset("more")]);
     exported(&site, &place.url);
     let elsewhere = (name("export to file:/elsewhere"), 1);
@@ -173,9 +173,11 @@ fn pruning_waits_for_ever_for_a_follower_and_for_a_time_for_an_export_that_ended
     let (site, dated, place, named) =
         (Site::with_graph(), Place::file(), Place::file(), Place::file());
     let follower = Follower::start(&site, &place);
-    wait_until("it follows", || consumers(&site).iter().any(|one| one.lifetime_ms.is_none()));
+    let store = site.store();
+    let consumers = || store.consumers(&name(GRAPH)).unwrap().unwrap().1;
+    wait_until("it follows", || consumers().iter().any(|one| one.lifetime_ms.is_none()));
     let of = |url: &str| {
-        let found = consumers(&site);
+        let found = consumers();
         found.into_iter().find(|one| one.sink.as_ref().is_some_and(|sink| sink.url == url)).unwrap()
     };
     exported(&site, &dated.url);

@@ -148,7 +148,7 @@ fn a_nats_stream_that_was_purged_gets_the_whole_graph_again() {
     let follower = following(&site, &place);
     let answer = nats.request(&format!("$JS.API.STREAM.PURGE.{name}"), "");
     assert!(!answer.contains("\"error\""), "{answer}");
-    follower.wait_until_it_says("was put back: it ends with nothing");
+    follower.wait_until_it_says("its last event is none");
     wait_until("all is exported again", || place.version() == Some(2));
     drop(follower);
     assert_eq!(is_whole(&site, &mut place).imports, 1);
