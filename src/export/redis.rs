@@ -85,7 +85,7 @@ pub struct RedisSink {
     connection: Option<Connection>,
     /// The id of the entry that this exporter saw last; empty for none.
     last: String,
-    /// The stream's mark, once it is known.
+    /// The stream's mark; `None` until it is read, and if the user may not read it.
     mark: Option<String>,
     purpose: Purpose,
     /// The largest event that the server takes, and the setting that says so.
@@ -187,7 +187,13 @@ impl RedisSink {
             Err(error) if error.code() == Some("WRONGTYPE") => {
                 Err(self.no_stream("the key holds no stream"))
             }
-            Err(error) => Err(self.failed(&error)),
+            Err(error) => {
+                // An answer like any other: the connection is whole.
+                if error.code() == Some("NOPERM") {
+                    self.connection = Some(connection);
+                }
+                Err(self.failed(&error))
+            }
         }
     }
 
@@ -205,7 +211,8 @@ impl RedisSink {
         SinkError::Away { sink: self.name.clone(), what }
     }
 
-    /// What a server says of itself passes; what it says of a command may not.
+    /// Tells errors that pass by themselves, which a server gives about its own state, from those
+    /// that it gives about a command.
     fn failed(&self, error: &RedisError) -> SinkError {
         const OF_ITSELF: [&str; 9] = [
             "LOADING",
@@ -243,7 +250,8 @@ impl RedisSink {
             .unwrap_or_default()
     }
 
-    /// A server that does not tell its settings has those that it comes with.
+    /// Learns the largest event that the server takes. A server that does not tell its settings is
+    /// taken to have the defaults.
     fn learn_largest(&mut self) {
         let setting = |sink: &mut Self, name: &str| -> Option<u64> {
             let told: Vec<String> = sink
@@ -264,8 +272,8 @@ impl RedisSink {
         self.largest = largest;
     }
 
-    /// Whether the server takes events of such a size. One that is too large it would not refuse
-    /// but hang up.
+    /// Whether the server takes events of such a size. It would answer one that is too large by
+    /// closing the connection, which looks like a failure that passes.
     fn check_sizes(&self, batch: &Batch) -> Result<(), SinkError> {
         let (most, setting) = self.largest;
         let too_large = batch.events().find(|(_, event)| event.len() as u64 + ENTRY_BYTES > most);
@@ -279,7 +287,7 @@ impl RedisSink {
         Err(SinkError::Refused { sink: self.name.clone(), what })
     }
 
-    /// A server that says nothing of its settings is not warned of.
+    /// Warnings about the settings, as far as the server tells them.
     fn warnings_of_settings(&mut self) -> Vec<String> {
         let mut warnings = Vec::new();
         let (persistence, memory) = (self.info("persistence"), self.info("memory"));
@@ -320,8 +328,8 @@ impl RedisSink {
         Ok(pairs)
     }
 
-    /// Of what was taken out of the stream by hand: an error if nothing can be appended any more, a
-    /// warning if it can.
+    /// Whether entries were deleted from the stream: an error if nothing can be appended any more,
+    /// a warning if it can.
     fn check_deleted(&mut self) -> Result<Option<String>, SinkError> {
         let told = self.stream_info()?;
         let number = |name: &str| match told.iter().find(|(told, _)| told == name) {

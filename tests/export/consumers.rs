@@ -90,6 +90,24 @@ fn one_sink_is_one_consumer_whichever_way_leads_there() {
     }
 }
 
+/// Whoever may only write and read the stream exports as before.
+#[test]
+fn an_export_by_a_redis_user_of_few_rights_is_named_after_the_server() {
+    let (redis, key, site) = (Redis::start(&[]), fresh(), Site::with_graph());
+    let keys = format!("~{key}");
+    let rights =
+        ["-@all", "+type", "+xadd", "+xrange", "+xrevrange", "+eval", "+evalsha", "+script"];
+    redis.command(&[&["ACL", "SETUSER", "cook", "on", ">hemlock", &keys][..], &rights].concat());
+    let url = format!("redis://cook:hemlock@127.0.0.1:{}/{key}", redis.port());
+    exported(&site, &url);
+    accepted(&site.node(), [put_dataset("more")]);
+    exported(&site, &url);
+    let found = consumers(&site);
+    let named = format!("export to Redis stream {key} at 127.0.0.1:{}", redis.port());
+    assert!(found.len() == 1 && found[0].name.as_str() == named, "{found:?}");
+    assert!(!format!("{found:?}").contains("hemlock"), "{found:?}");
+}
+
 #[test]
 fn an_export_is_the_same_consumer_after_its_engine_was_started_again() {
     let mut redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
