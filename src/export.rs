@@ -252,7 +252,7 @@ const RETRY_LONGEST: Duration = Duration::from_secs(5);
 const FAILED_TRIES_MAX: u32 = 8;
 /// How often in a row the same events are written again to a sink that loses them.
 const RESENDS_MAX: u32 = 3;
-/// For how long pruning waits for an export that has ended: a month and some days, so that a monthly
+/// For how long pruning waits for an export that has ended: longer than a month, so that a monthly
 /// export finds what it needs.
 const ENDED_LIFETIME_MS: i64 = 35 * 24 * 3600 * 1000;
 

@@ -65,7 +65,7 @@ const HEADERS_BYTES_MAX: usize = 512;
 /// next message.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 
-/// Messages that may have been deleted from a stream's end; each costs a round trip.
+/// How many messages may have been deleted from a stream's end; each costs a round trip.
 const DELETED_AT_END_MAX: u64 = 1_000;
 
 /// Of a stream that was there.
@@ -76,7 +76,7 @@ pub struct NatsSink {
     link: Link,
     connected: Option<Connected>,
     last_sequence: u64,
-    /// What was learnt of the stream when the export began.
+    /// The stream's identity when it was first asked for.
     identity: Option<String>,
     /// Names this exporter in its messages.
     exporter: Uuid,
@@ -216,8 +216,8 @@ impl NatsSink {
 }
 
 impl NatsSink {
-    /// A stream whose settings were changed refuses messages for that reason, which says more than
-    /// its answer.
+    /// The reason why messages were refused. If it is a setting of the stream, that says more than
+    /// the server's answer.
     fn reason(&self, connected: &Connected, error: SinkError) -> SinkError {
         if !matches!(error, SinkError::Away { .. } | SinkError::Failed { .. }) {
             return error;
@@ -412,7 +412,7 @@ impl Link {
         Err(SinkError::Refused { sink: self.name.clone(), what })
     }
 
-    /// Of what was taken out of the stream by hand, or may be.
+    /// Warnings of messages that were deleted, or may be.
     fn warnings(&self, info: &Info) -> Vec<String> {
         let (state, stream) = (&info.state, &self.stream);
         let mut warnings = Vec::new();

@@ -118,7 +118,7 @@ pub enum SinkError {
         /// What shows it.
         what: String,
     },
-    /// The engine refused it, and would again: trying again makes nothing better.
+    /// The engine refused it, and would refuse it again.
     #[error("{sink} refuses what is to be written: {what}")]
     Refused {
         /// Which.
@@ -126,8 +126,8 @@ pub enum SinkError {
         /// What it refuses, why, and what to do.
         what: String,
     },
-    /// The engine answered with an error of which it is not known whether it passes. Nothing of
-    /// what was appended in the last round trip is there, or all of it: ask it.
+    /// The engine answered with an error that may or may not pass. Ask [`Sink::last`] whether the
+    /// last round trip arrived.
     #[error("{sink} failed: {what}")]
     Failed {
         /// Which.
@@ -164,21 +164,21 @@ pub enum Purpose {
 
 /// One graph's log in some engine.
 pub trait Sink: Send {
-    /// What the engine says of the place that is written to, in words for people: the same
-    /// whichever way leads there and after every restart, and not the same for two places. To
-    /// append, the place is marked if the engine has no name for it.
+    /// Identifies the place that is written to, in words for people: the same whichever URL leads
+    /// there and after every restart of the engine, and different for two places. To append, this
+    /// marks the place if the engine has no name for it.
     ///
     /// # Errors
     /// [`SinkError`] if it cannot be learnt.
     fn identity(&mut self) -> Result<String, SinkError>;
 
-    /// Looks at the settings and at what else may take events away: what is not sure to do so is
-    /// returned as warnings, each with the command that mends it. To be called now and then, after
+    /// Checks the settings of the engine, and whether events were deleted. Returns warnings of what
+    /// may remove events, each with the command that repairs it. Call it now and then, after
     /// [`last`](Self::last).
     ///
     /// # Errors
-    /// [`SinkError::Damaged`] with the command that mends it, if events are sure to be lost, or
-    /// nothing can be appended any more.
+    /// [`SinkError::Damaged`] with the command that repairs it, if events will be lost or nothing
+    /// can be appended any more.
     fn check(&mut self) -> Result<Vec<String>, SinkError>;
 
     /// The last event that it has, as it was appended; `None` if it has none. Throws away what a
@@ -274,7 +274,7 @@ impl SinkUrl {
                 format!("file:{}", file::absolute(path).unwrap_or_else(|_| path.clone()).display())
             }
             Self::StandardOutput => self.to_string(),
-            // A user's name alone opens nothing there, and would be taken for a token or a password.
+            // A user's name alone opens nothing there, and would be read as a token or password.
             Self::Nats(address) | Self::Redis(address) => address.for_reconnecting(false),
             Self::Postgres(address) => address.for_reconnecting(true),
         }

@@ -10,7 +10,7 @@ use crate::terminal;
 /// Whoever reads this process's output.
 #[derive(Default)]
 pub struct StandardOutput {
-    /// What was written last, so that an export that was interrupted goes on after it.
+    /// The event that was written last. An export whose database was away continues after it.
     last: Option<String>,
 }
 

@@ -33,7 +33,7 @@ pub struct Consumer {
 pub struct ConsumerSink {
     /// Its URL, without a password.
     pub url: String,
-    /// What the engine says of itself there: the same as long as it is the same place.
+    /// The identity of what is there: the same as long as it is the same place.
     pub identity: String,
 }
 
@@ -45,7 +45,7 @@ impl Consumer {
     }
 }
 
-/// For how long pruning waits for a consumer that is silent.
+/// How long pruning waits for a consumer after its last report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
     /// For ever.
@@ -56,7 +56,7 @@ pub enum Lifetime {
     Limited(i64),
 }
 
-/// What an export tells of itself.
+/// What an export reports.
 #[derive(Debug, Clone)]
 pub struct ExportReport<'r> {
     /// Its name among the consumers.
@@ -67,8 +67,8 @@ pub struct ExportReport<'r> {
     pub version: u64,
     /// For how long pruning waits for it.
     pub lifetime: Lifetime,
-    /// Whether what was acknowledged before is taken back if it is more than `version`, because
-    /// the sink does not have it. Never below what was pruned.
+    /// Whether an acknowledgement of more than `version` is taken back, because the sink does not
+    /// have it. It never falls below what was pruned.
     pub take_back: bool,
 }
 

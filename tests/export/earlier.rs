@@ -67,7 +67,11 @@ fn in_redis(events: &[&str]) -> Place {
 fn in_nats(events: &[&str]) -> Place {
     let (nats, stream) = (Nats::shared(), fresh());
     let settings = format!(
-        r#"{{"name":"{stream}","description":"the log of one graph, by Fencepost","subjects":["fencepost.{stream}"],"retention":"limits","max_consumers":-1,"max_msgs":-1,"max_bytes":-1,"max_age":0,"max_msgs_per_subject":-1,"max_msg_size":-1,"discard":"new","storage":"file","num_replicas":1,"duplicate_window":1000000000,"allow_direct":true,"deny_delete":true,"deny_purge":true}}"#
+        r#"{{"name":"{stream}","description":"the log of one graph, by Fencepost",
+            "subjects":["fencepost.{stream}"],"retention":"limits","max_consumers":-1,
+            "max_msgs":-1,"max_bytes":-1,"max_age":0,"max_msgs_per_subject":-1,"max_msg_size":-1,
+            "discard":"new","storage":"file","num_replicas":1,"duplicate_window":1000000000,
+            "allow_direct":true,"deny_delete":true,"deny_purge":true}}"#
     );
     let made = nats.request(&format!("$JS.API.STREAM.CREATE.{stream}"), &settings);
     assert!(!made.contains("\"error\""), "{made}");
@@ -82,8 +86,9 @@ fn in_postgres(events: &[&str]) -> Place {
     let (url, table) = (Postgres::shared().new_database(), fresh());
     let mut sql = PgConnection::establish(&url).unwrap();
     sql.batch_execute(&format!(
-        "CREATE TABLE IF NOT EXISTS \"{table}\" (graph text COLLATE \"C\" NOT NULL, version bigint NOT NULL, ordinal bigint NOT NULL, \
-         event text NOT NULL, PRIMARY KEY (graph, version, ordinal))"
+        "CREATE TABLE IF NOT EXISTS \"{table}\" (graph text COLLATE \"C\" NOT NULL, \
+         version bigint NOT NULL, ordinal bigint NOT NULL, event text NOT NULL, \
+         PRIMARY KEY (graph, version, ordinal))"
     ))
     .unwrap();
     for event in events {

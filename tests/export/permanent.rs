@@ -78,7 +78,10 @@ fn a_trigger_that_raises_an_error_ends_a_follower_after_some_tries_and_nothing_c
     sql.batch_execute(&format!(
         "CREATE TABLE journal ({COLUMNS});
          CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-             'BEGIN IF octet_length(NEW.event) > 90000 THEN RAISE EXCEPTION ''too long for us''; END IF; RETURN NEW; END';
+             $$BEGIN
+                 IF octet_length(NEW.event) > 90000 THEN RAISE EXCEPTION 'too long for us'; END IF;
+                 RETURN NEW;
+             END$$;
          CREATE TRIGGER refuse BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION refuse();"
     ))
     .unwrap();
@@ -206,7 +209,8 @@ fn a_trigger_that_drops_rows_is_noticed() {
             "CREATE TABLE journal ({COLUMNS});
              CREATE FUNCTION drop_row() RETURNS trigger LANGUAGE plpgsql AS
                  $$BEGIN IF {condition} THEN RETURN NULL; END IF; RETURN NEW; END$$;
-             CREATE TRIGGER drops BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION drop_row();"
+             CREATE TRIGGER drops BEFORE INSERT ON journal
+                 FOR EACH ROW EXECUTE FUNCTION drop_row();"
         ))
         .unwrap();
         let mut place = Place::at(format!("{url}/journal"));
@@ -230,7 +234,8 @@ fn a_trigger_that_deletes_some_of_the_rows_again_is_noticed() {
         "CREATE TABLE journal ({COLUMNS});
          CREATE FUNCTION take_out() RETURNS trigger LANGUAGE plpgsql AS
              $$BEGIN DELETE FROM journal WHERE event LIKE '%imported.v1%'; RETURN NULL; END$$;
-         CREATE TRIGGER takes AFTER INSERT ON journal FOR EACH STATEMENT EXECUTE FUNCTION take_out();"
+         CREATE TRIGGER takes AFTER INSERT ON journal
+             FOR EACH STATEMENT EXECUTE FUNCTION take_out();"
     ))
     .unwrap();
     let mut place = Place::at(format!("{url}/journal"));

@@ -34,14 +34,17 @@ fn limits_that_are_set_on_a_nats_stream_end_a_follower_with_the_command_that_tak
     let place = Place::at(format!("{}/{name}", nats.url()));
     let follower = following(&site, &place);
     let settings = format!(
-        r#"{{"name":"{name}","subjects":["fencepost.{name}"],"storage":"file","deny_delete":true,"deny_purge":true,"allow_direct":true,"discard":"old","max_msgs":1000,"max_age":3600000000000}}"#
+        r#"{{"name":"{name}","subjects":["fencepost.{name}"],"storage":"file","deny_delete":true,
+            "deny_purge":true,"allow_direct":true,"discard":"old","max_msgs":1000,
+            "max_age":3600000000000}}"#
     );
     let answer = nats.request(&format!("$JS.API.STREAM.UPDATE.{name}"), &settings);
     assert!(!answer.contains("\"error\""), "{answer}");
     assert_ends(
         follower,
         &format!(
-            "the limit max_msgs and max_age. Take it off: `nats stream edit {name} --max-msgs=-1 --max-age=-1`"
+            "the limit max_msgs and max_age. Take it off: `nats stream edit {name} --max-msgs=-1 \
+             --max-age=-1`"
         ),
     );
 }
@@ -127,6 +130,119 @@ fn a_redis_stream_that_was_emptied_is_begun_anew_as_it_is_said() {
     );
     let verify = site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]);
     assert_eq!(finish(verify).0, Some(1));
+}
+
+/// The command that a message gives, by which a log is begun anew.
+fn command_in(said: &str) -> String {
+    let (_, after) = said.split_once("begin anew with the whole graph: `").expect(said);
+    after.split_once('`').unwrap().0.to_owned()
+}
+
+/// Its first event is deleted by hand, which leaves an import without its beginning.
+fn a_log_without_its_beginning_is_named(
+    place: &mut Place,
+    delete_first: impl FnOnce(),
+    run: impl FnOnce(&str),
+) {
+    let site = Site::with_graph();
+    assert_eq!(finish(export(&site, place, &[])).0, Some(0));
+    delete_first();
+    accepted(&site.node(), [put_dataset("more")]);
+    let (code, said) = finish(export(&site, place, &[]));
+    let what = "its beginning is missing: it begins within an import";
+    assert!(code == Some(0) && said.contains(what), "{said}");
+    let (code, said) = finish(site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]));
+    assert!(code == Some(1) && said.contains("what the graph was before is not in it"), "{said}");
+    run(&command_in(&said));
+    assert_eq!(is_whole(&site, place).imports, 1);
+}
+
+#[test]
+fn a_file_without_its_beginning_is_named_and_begun_anew_as_it_is_said() {
+    let mut place = Place::file();
+    let path = place.url.strip_prefix("file:").unwrap().to_owned();
+    let delete_first = || {
+        let log = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, log.split_once('\n').unwrap().1).unwrap();
+    };
+    let run = |command: &str| {
+        let ran = std::process::Command::new("sh").args(["-c", command]).status().unwrap();
+        assert!(ran.success(), "{command}");
+    };
+    a_log_without_its_beginning_is_named(&mut place, delete_first, run);
+}
+
+#[test]
+fn a_redis_stream_without_its_beginning_is_named_and_begun_anew_as_it_is_said() {
+    let (redis, key) = (Redis::shared(), fresh());
+    let mut place = Place::at(format!("{}/{key}", redis.url()));
+    a_log_without_its_beginning_is_named(
+        &mut place,
+        || drop(redis.command(&["XDEL", &key, "1-1"])),
+        |command| {
+            let words: Vec<&str> = command.split(' ').collect();
+            assert_eq!(words[0], "redis-cli");
+            redis.command(&words[1..]);
+        },
+    );
+}
+
+#[test]
+fn a_nats_stream_without_its_beginning_is_named_and_begun_anew_as_it_is_said() {
+    let nats = Nats::shared();
+    let (name, mut place) = purgeable(nats);
+    let ask = |what: &str, settings: &str| {
+        let answer = nats.request(&format!("$JS.API.STREAM.{what}.{name}"), settings);
+        assert!(!answer.contains("\"error\""), "{answer}");
+    };
+    a_log_without_its_beginning_is_named(
+        &mut place,
+        || ask("PURGE", r#"{"seq":2}"#),
+        |command| {
+            assert_eq!(command, format!("nats stream rm {name}"));
+            ask("DELETE", "");
+        },
+    );
+}
+
+#[test]
+fn a_table_without_its_beginning_is_named_and_begun_anew_as_it_is_said() {
+    let url = Postgres::shared().new_database();
+    let mut place = Place::at(format!("{url}/journal"));
+    let run = |statement: &str| {
+        PgConnection::establish(&url).unwrap().batch_execute(statement).unwrap();
+    };
+    let delete_first = || run("DELETE FROM journal WHERE ordinal = 0 AND version = 1");
+    a_log_without_its_beginning_is_named(&mut place, delete_first, run);
+}
+
+/// As when somebody drops the oldest partition.
+#[test]
+fn a_follower_warns_when_the_oldest_rows_of_its_table_are_deleted() {
+    let (url, site) = (Postgres::shared().new_database(), Site::with_graph());
+    let mut place = Place::at(format!("{url}/journal"));
+    place.stream = Stream::of(&site.head());
+    for dataset in ["second", "third"] {
+        accepted(&site.node(), [put_dataset(dataset)]);
+    }
+    assert_eq!(finish(export(&site, &place, &["--after", "0"])).0, Some(0));
+    let follower = following(&site, &place);
+    PgConnection::establish(&url)
+        .unwrap()
+        .batch_execute("DELETE FROM journal WHERE version < 3")
+        .unwrap();
+    follower.wait_until_it_says("its beginning is missing: it began at version 1, and now at");
+}
+
+#[test]
+fn a_table_that_was_dropped_ends_a_follower_and_the_next_export_makes_a_new_one() {
+    let (url, site) = (Postgres::shared().new_database(), Site::with_graph());
+    let mut place = Place::at(format!("{url}/journal"));
+    place.stream = Stream::of(&site.head());
+    let follower = following(&site, &place);
+    PgConnection::establish(&url).unwrap().batch_execute("DROP TABLE journal").unwrap();
+    assert_ends(follower, "the table was dropped. Start again to make a new one");
+    assert_eq!(is_whole(&site, &mut place).imports, 1);
 }
 
 /// A stream that was made in advance, and may be purged.
