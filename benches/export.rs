@@ -16,7 +16,7 @@ use fencepost::bench::Random;
 use fencepost::db::DatabaseUrl;
 use fencepost::event::{Event, Importing, Replay, Stream};
 use fencepost::export::sink::SinkUrl;
-use fencepost::export::{ExportRequest, export, replay_from, verify};
+use fencepost::export::{ExportRequest, Registration, export, replay_from, verify};
 use fencepost::graph::{
     CanonicalJson, Change, Changeset, Command, Fact, FlatGraph, Graph, JobSpecification, Name,
     Operation, Side, decide,
@@ -244,7 +244,7 @@ fn main() {
             to: to.clone(),
             after: None,
             follow: false,
-            consumer: None,
+            registration: Registration::None,
         };
         let (exported, export) = timed(|| export(&store, &request).expect("is exported"));
         assert_eq!(exported.events, events);

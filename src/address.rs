@@ -183,6 +183,25 @@ impl Address {
         without_secrets(text, as_meant.iter().chain(&as_given).map(String::as_str))
     }
 
+    /// The URL without what is or may be a password, to connect again where none is asked for, or
+    /// where the client library has it from elsewhere. With the user's name if `with_user`.
+    pub fn for_reconnecting(&self, with_user: bool) -> String {
+        let login = self.login.strip_suffix('@').unwrap_or_default();
+        let user = login.split_once(':').map_or(login, |(user, _)| user);
+        let user = Some(user).filter(|user| with_user && !user.is_empty() && is_plain(user, "._-"));
+        let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+        let parameters = self.tail.strip_prefix('?').unwrap_or_default().split('&');
+        let kept: Vec<&str> = parameters
+            .filter(|parameter| {
+                let name = parameter.split_once('=').map(|(name, _)| name);
+                name.is_some_and(|name| SHOWN_PARAMETERS.contains(&name))
+            })
+            .collect();
+        let tail = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+        let Self { scheme, place, path, .. } = self;
+        format!("{scheme}://{user}{place}/{}{tail}", path.join("/"))
+    }
+
     fn shown(&self) -> String {
         let Self { scheme, login, place, path, tail } = self;
         let user = login.split_once(':').map(|(user, _)| user).filter(|user| is_plain(user, "._-"));

@@ -13,10 +13,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::event::{DamagedEvent, Event, Importing, Kind, Position, Reader, Stream, Writer};
 use crate::failpoint;
 use crate::graph::Name;
+use crate::keep::shell_word;
 use crate::store::{
-    Acknowledgement, Chain, CommitError, Feed, GraphState, GraphStore, Head, StoreError,
+    Acknowledgement, Chain, CommitError, Consumer, ConsumerSink, ExportReport, Feed, GraphState,
+    GraphStore, Head, Lifetime, StoreError,
 };
 
+mod asking;
 mod cut_over;
 mod file;
 mod nats;
@@ -26,6 +29,7 @@ pub mod sink;
 mod stdout;
 mod verify;
 
+pub use asking::{AskError, Unreachable, ask_sinks};
 pub use cut_over::{FreezeError, await_sink, check_sink};
 pub use verify::{Verified, VerifyError, replay_from, verify};
 
@@ -43,23 +47,36 @@ pub struct ExportRequest {
     pub after: Option<u64>,
     /// Whether to go on with what is written from now on, until the process is ended.
     pub follow: bool,
-    /// The name under which the export is registered as a consumer, so that pruning does not
-    /// overtake it; `None`: not at all.
-    pub consumer: Option<Name>,
+    /// How the export is registered as a consumer, so that pruning does not overtake it.
+    pub registration: Registration,
 }
 
-impl ExportRequest {
-    /// What an export to that sink is called among the consumers of a graph. A file by its whole
-    /// path: in another directory the same name is another file.
-    #[must_use]
-    pub fn consumer_of(sink: &SinkUrl) -> Option<Name> {
-        let whole = match sink {
-            SinkUrl::File(path) => format!("file:{}", std::path::absolute(path).ok()?.display()),
-            other => other.to_string(),
-        };
-        Name::new(&format!("export to {whole}")).ok()
+/// How an export is registered among the consumers of a graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registration {
+    /// Not at all: pruning does not wait for it.
+    None,
+    /// Named after what is written to, as its engine knows it.
+    AfterSink,
+    /// Under this name.
+    As(Name),
+}
+
+/// Whether earlier builds gave an export to that sink this name: its URL as it was given, or the
+/// file's path with its links.
+fn is_former_name(name: &Name, to: &SinkUrl) -> bool {
+    let Some(url) = name.as_str().strip_prefix(NAME_BEGINS) else { return false };
+    match (SinkUrl::parse(url), to) {
+        (Ok(SinkUrl::File(former)), SinkUrl::File(path)) => {
+            file::absolute(&former).is_ok_and(|one| file::absolute(path).is_ok_and(|to| one == to))
+        }
+        (Ok(former), to) => former.to_string() == to.to_string(),
+        (Err(_), _) => false,
     }
 }
+
+/// What the names of exports among the consumers begin with, unless they are given.
+const NAME_BEGINS: &str = "export to ";
 
 /// What an export did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,13 +144,19 @@ pub enum ExportError {
     },
     /// The changes that come next are gone.
     #[error(
-        "the changes after version {after} were pruned, the oldest is {oldest}; export to another place, without --after: it begins with the whole graph"
+        "the changes after version {after} were pruned, the oldest is {oldest}: {sink} lacks those \
+         between. To begin anew with the whole graph: {anew}, without --after; or export to \
+         another place"
     )]
     Pruned {
+        /// The sink.
+        sink: String,
         /// The last version that the sink has.
         after: u64,
         /// The oldest change that is there.
         oldest: u64,
+        /// What a person does to begin anew there.
+        anew: String,
     },
     /// The sink would have a gap.
     #[error(
@@ -163,13 +186,37 @@ pub enum ExportError {
         /// Why not.
         reason: CommitError,
     },
+    /// The sink's identity cannot be the name of a consumer.
+    #[error(
+        "the identity of {sink}, {identity}, cannot be the name of a consumer: give one with \
+         --consumer NAME"
+    )]
+    Unnamed {
+        /// The sink.
+        sink: String,
+        /// Its identity.
+        identity: String,
+    },
+    /// What is written does not stay.
+    #[error(
+        "the events after {found} were written to {sink} {} times, and each time they were taken \
+         out again: something deletes from it. Find out what, and export again",
+        RESENDS_MAX
+    )]
+    DoesNotStay {
+        /// The sink.
+        sink: String,
+        /// What it has again and again.
+        found: String,
+    },
 }
 
 impl ExportError {
     /// Whether it may be otherwise in a moment: a server is away.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Sink(SinkError::Away { .. }) | Self::Store(StoreError::Database(_)) => true,
+            Self::Sink(SinkError::Away { .. } | SinkError::Failed { .. })
+            | Self::Store(StoreError::Database(_)) => true,
             Self::Unregistered { reason, .. } => {
                 matches!(
                     reason,
@@ -194,9 +241,20 @@ const IMPORT_BATCHES_AHEAD: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often a follower tells how far it is.
 const ACKNOWLEDGE_EVERY: Duration = Duration::from_secs(1);
+/// How often a follower asks the sink whether it still has what was written there and whether its
+/// settings keep that, and reports to the database.
+const ASK_SINK_EVERY: Duration = Duration::from_secs(5);
 /// How long a follower waits before it tries again what failed, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// How often in a row a write is tried that the engine refuses for a reason that may or may not
+/// pass.
+const FAILED_TRIES_MAX: u32 = 8;
+/// How often in a row the same events are written again to a sink that loses them.
+const RESENDS_MAX: u32 = 3;
+/// For how long pruning waits for an export that has ended: longer than a month, so that a monthly
+/// export finds what it needs.
+const ENDED_LIFETIME_MS: i64 = 35 * 24 * 3600 * 1000;
 
 /// Writes the graph's log to the sink, from where the sink is: the whole graph first, if it is
 /// empty. Memory: the graph while it is written first, and some megabytes. Following, it returns
@@ -205,38 +263,66 @@ const RETRY_LONGEST: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`ExportError`] says what to do.
 pub fn export(store: &dyn GraphStore, request: &ExportRequest) -> Result<Exported, ExportError> {
-    let mut retry = RETRY_FIRST;
+    let mut backoff = Backoff::new(request.follow);
+    let mut export = loop {
+        match Export::begin(store, request) {
+            Ok(export) => break export,
+            Err(error) => backoff.wait(error)?,
+        }
+    };
+    export.backoff = backoff;
     loop {
-        let began = Instant::now();
-        match export_once(store, request) {
-            Err(error) if request.follow && error.may_pass() => {
-                if began.elapsed() > RETRY_LONGEST {
-                    retry = RETRY_FIRST;
+        match export.run() {
+            Ok(exported) => return Ok(exported),
+            Err(error) => {
+                if let Err(error) = export.backoff.wait(error) {
+                    export.leave(&error);
+                    return Err(error);
                 }
-                log::warn!("trying again in {retry:.1?}: {error}");
-                thread::sleep(retry);
-                retry = (retry * 2).min(RETRY_LONGEST);
             }
-            outcome => return outcome,
         }
     }
 }
 
-fn export_once(store: &dyn GraphStore, request: &ExportRequest) -> Result<Exported, ExportError> {
-    let not_found = || ExportError::GraphNotFound(request.graph.clone());
-    let head = store.head(&request.graph)?.ok_or_else(not_found)?;
-    if let Some(after) = request.after.filter(|after| *after > head.version) {
-        return Err(ExportError::Beyond { after, version: head.version });
+/// Waits between tries, longer each time, until something was written.
+struct Backoff {
+    follow: bool,
+    next: Duration,
+    failed: u32,
+}
+
+impl Backoff {
+    fn new(follow: bool) -> Self {
+        Self { follow, next: RETRY_FIRST, failed: 0 }
     }
-    let stream = Stream::of(&head);
-    let sink = request.to.open(&stream, Purpose::Append)?;
-    let mut export = Export { store, request, stream, sink, events: 0, acknowledged: None };
-    let (at, chain) = match export.place()? {
-        Place::Import { abandoned } => export.import(abandoned)?,
-        Place::After { version, chain } => (version, chain),
-    };
-    let version = export.tail(at, chain)?;
-    Ok(Exported { events: export.events, version })
+
+    /// Returns when it is time to try again.
+    ///
+    /// # Errors
+    /// The error, if nothing is to be tried again.
+    fn wait(&mut self, error: impl Into<ExportError>) -> Result<(), ExportError> {
+        let error = error.into();
+        if !self.follow || !error.may_pass() {
+            return Err(error);
+        }
+        if matches!(error, ExportError::Sink(SinkError::Failed { .. })) {
+            self.failed += 1;
+            if self.failed == FAILED_TRIES_MAX {
+                log::error!("tried {FAILED_TRIES_MAX} times in vain");
+            }
+            if self.failed >= FAILED_TRIES_MAX {
+                return Err(error);
+            }
+        }
+        log::warn!("trying again in {:.1?}: {error}", self.next);
+        thread::sleep(self.next);
+        self.next = (self.next * 2).min(RETRY_LONGEST);
+        Ok(())
+    }
+
+    fn progressed(&mut self) {
+        *self = Self::new(self.follow);
+    }
 }
 
 /// Where a sink's log is to be gone on with.
@@ -253,20 +339,331 @@ struct Export<'x> {
     stream: Stream,
     sink: Box<dyn Sink>,
     events: u64,
-    /// What was acknowledged last, and when.
-    acknowledged: Option<(u64, Instant)>,
+    /// Where the sink's last event stands, as far as this export knows; `None` if it has none.
+    last: Option<Position>,
+    /// When the sink was asked last what it has.
+    asked: Instant,
+    /// Warnings about the sink when it was asked last.
+    warnings: Vec<String>,
+    /// Where the sink's first event stood when it was asked last.
+    first: Option<Position>,
+    /// From where on events were written again, and how often in a row.
+    resent: Option<(Option<Position>, u32)>,
+    consumer: Option<Registered>,
+    backoff: Backoff,
 }
 
-impl Export<'_> {
-    /// Asks the sink: it alone knows what it has.
+/// An export among the consumers.
+struct Registered {
+    name: Name,
+    sink: ConsumerSink,
+    /// Whether the name was given, so that it is the user's to take it off the list.
+    named: bool,
+    /// What the database has of it: the version, and when it was told.
+    acknowledged: Option<(u64, Instant)>,
+    /// Whether this process has registered it and the sink has nothing whole yet.
+    provisional: bool,
+}
+
+/// Why an export stopped between two answers of its sink.
+enum Halt {
+    /// Something failed.
+    Failed(ExportError),
+    /// The sink does not end with what this export wrote last.
+    Moved(Option<SinkError>),
+}
+
+impl From<ExportError> for Halt {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Sink(
+                error @ (SinkError::Superseded { .. } | SinkError::NotThere { .. }),
+            ) => Self::Moved(Some(error)),
+            error => Self::Failed(error),
+        }
+    }
+}
+
+impl From<SinkError> for Halt {
+    fn from(error: SinkError) -> Self {
+        ExportError::from(error).into()
+    }
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        ExportError::from(error).into()
+    }
+}
+
+impl<'x> Export<'x> {
+    fn begin(store: &'x dyn GraphStore, request: &'x ExportRequest) -> Result<Self, ExportError> {
+        let not_found = || ExportError::GraphNotFound(request.graph.clone());
+        let head = store.head(&request.graph)?.ok_or_else(not_found)?;
+        if let Some(after) = request.after.filter(|after| *after > head.version) {
+            return Err(ExportError::Beyond { after, version: head.version });
+        }
+        let stream = Stream::of(&head);
+        let sink = request.to.open(&stream, Purpose::Append)?;
+        let mut export = Self {
+            store,
+            request,
+            stream,
+            sink,
+            events: 0,
+            last: None,
+            asked: Instant::now(),
+            warnings: Vec::new(),
+            first: None,
+            resent: None,
+            consumer: None,
+            backoff: Backoff::new(request.follow),
+        };
+        export.consumer = export.find_consumer()?;
+        Ok(export)
+    }
+
+    /// Under which name the export is a consumer. One that is registered as builds before this one
+    /// named it is renamed.
+    fn find_consumer(&mut self) -> Result<Option<Registered>, ExportError> {
+        let (graph, to) = (&self.request.graph, &self.request.to);
+        if self.request.registration == Registration::None {
+            return Ok(None);
+        }
+        let identity = self.sink.identity()?;
+        let (name, named) = match &self.request.registration {
+            Registration::As(name) => (name.clone(), true),
+            _ => {
+                let name = Name::new(&format!("{NAME_BEGINS}{identity}"));
+                let unnamed =
+                    ExportError::Unnamed { sink: to.to_string(), identity: identity.clone() };
+                (name.map_err(|_| unnamed)?, false)
+            }
+        };
+        let consumers = |store: &dyn GraphStore| -> Result<Vec<Consumer>, StoreError> {
+            Ok(store.consumers(graph)?.map_or_else(Vec::new, |(_, consumers)| consumers))
+        };
+        let mut found = consumers(self.store)?;
+        let formers: Vec<Name> = found
+            .iter()
+            .filter(|one| !named && one.sink.is_none() && one.name != name)
+            .filter(|one| is_former_name(&one.name, to))
+            .map(|one| one.name.clone())
+            .collect();
+        for former in &formers {
+            let renamed = self.store.rename_consumer(graph, former, &name);
+            renamed
+                .map_err(|reason| ExportError::Unregistered { consumer: name.clone(), reason })?;
+            log::info!("the consumer `{former}` is called `{name}` from now on");
+        }
+        if !formers.is_empty() {
+            found = consumers(self.store)?;
+        }
+        let sink = ConsumerSink { url: to.for_reconnecting(), identity };
+        for other in found.iter().filter(|other| other.name != name) {
+            if other
+                .sink
+                .as_ref()
+                .is_some_and(|there| there.url == sink.url && there.identity != sink.identity)
+            {
+                log::warn!(
+                    "the consumer `{}` wrote to what was at {} before; if that is gone, let \
+                     pruning no longer wait for it: fencepost consumer remove --graph {} --name {}",
+                    other.name,
+                    sink.url,
+                    shell_word(graph.as_str()),
+                    shell_word(other.name.as_str())
+                );
+            }
+        }
+        let there = found.into_iter().find(|there| there.name == name);
+        let provisional = there.is_none();
+        let acknowledged = there.map(|there| (there.acknowledged, Instant::now()));
+        Ok(Some(Registered { name, sink, named, acknowledged, provisional }))
+    }
+
+    /// Goes on from where the sink is, until it has all that there is, or, following, for ever.
+    fn run(&mut self) -> Result<Exported, ExportError> {
+        let mut place = self.place()?;
+        loop {
+            let outcome = match place {
+                Place::Import { abandoned } => self.import(abandoned),
+                Place::After { version, chain } => Ok((version, chain)),
+            };
+            let outcome = outcome.and_then(|(at, chain)| self.tail(at, chain));
+            place = match outcome {
+                Ok(version) => return Ok(Exported { events: self.events, version }),
+                Err(Halt::Failed(error)) => return Err(error),
+                Err(Halt::Moved(reason)) => self.place_again(reason)?,
+            };
+        }
+    }
+
+    /// Asks the sink where it is, when an export begins or was interrupted.
     fn place(&mut self) -> Result<Place, ExportError> {
+        let (last, place) = self.ask_place()?;
+        match &place {
+            Place::Import { abandoned: None } => {}
+            Place::Import { abandoned: Some(last) } => {
+                log::warn!(
+                    "{} ends within an import, at {last}: it is begun anew after it",
+                    self.request.to
+                );
+            }
+            Place::After { version, chain: Some(_) } => {
+                log::info!("{} has version {version}: going on after it", self.request.to);
+            }
+            Place::After { chain: None, .. } => {}
+        }
+        self.say_if_put_back(last);
+        self.last = last;
+        self.settle(&place)?;
+        Ok(place)
+    }
+
+    /// Asks the sink where it is, when it is not as this export left it: whether somebody else has
+    /// written to it, or it was put back to what it was before.
+    fn place_again(&mut self, reason: Option<SinkError>) -> Result<Place, ExportError> {
+        let (found, place) = self.ask_place()?;
+        if found > self.last {
+            let what = format!(
+                "its last event is {}, after {} as this export left it. See to it that one \
+                 exporter writes there; started again, it goes on from what is there",
+                place_in_words(found),
+                place_in_words(self.last)
+            );
+            let superseded = || SinkError::Superseded { sink: self.request.to.to_string(), what };
+            return Err(reason.unwrap_or_else(superseded).into());
+        }
+        let times = match self.resent {
+            Some((from, times)) if from == found => times + 1,
+            _ => 1,
+        };
+        if times > 1
+            && found == self.last
+            && let Some(reason) = reason
+        {
+            return Err(reason.into());
+        }
+        if times > RESENDS_MAX {
+            let sink = self.request.to.to_string();
+            return Err(ExportError::DoesNotStay { sink, found: place_in_words(found) });
+        }
+        self.resent = Some((found, times));
+        self.say_if_put_back(found);
+        self.last = found;
+        self.settle(&place)?;
+        Ok(place)
+    }
+
+    fn say_if_put_back(&self, found: Option<Position>) {
+        if found < self.last {
+            log::warn!(
+                "{} was put back to an older state: its last event is {}, and this export had \
+                 written {}. What is missing is written again",
+                self.request.to,
+                place_in_words(found),
+                place_in_words(self.last)
+            );
+        }
+    }
+
+    /// Takes back what was acknowledged and is not there, and looks at the sink's settings.
+    fn settle(&mut self, place: &Place) -> Result<(), ExportError> {
+        let version = match place {
+            // It has nothing whole.
+            Place::Import { .. } => 0,
+            Place::After { version, .. } => *version,
+        };
+        let acknowledged = self.consumer.as_ref().and_then(|consumer| consumer.acknowledged);
+        if acknowledged.is_some_and(|(acknowledged, _)| version < acknowledged) {
+            self.report(version, true)?;
+        }
+        self.check_sink()
+    }
+
+    /// Whether the sink's settings, as they are now, keep what is written there.
+    fn check_sink(&mut self) -> Result<(), ExportError> {
+        let mut warnings = self.sink.check()?;
+        warnings.extend(self.check_beginning()?);
+        for warning in &warnings {
+            if !self.warnings.contains(warning) {
+                log::warn!("{}: {warning}", self.request.to);
+            }
+        }
+        self.warnings = warnings;
+        self.asked = Instant::now();
+        Ok(())
+    }
+
+    /// Whether the sink has the beginning of its log. Somebody may have deleted it: a partition was
+    /// dropped, a file rotated. A warning if it is missing.
+    fn check_beginning(&mut self) -> Result<Option<String>, ExportError> {
+        let Some(text) = self.sink.first()? else {
+            self.first = None;
+            return Ok(None);
+        };
+        let mut reader = Reader::default();
+        let missing = match reader.read(&text) {
+            Err(reason) => format!("its first event is damaged ({reason})"),
+            Ok((_, event)) => {
+                let (at, before) = (event.position, self.first);
+                match (event.kind, before) {
+                    (Kind::Imported | Kind::ImportEnded, _) => {
+                        format!("its beginning is missing: it begins within an import, at {at}")
+                    }
+                    (Kind::Changed, Some(before)) if before < at => {
+                        format!("its beginning is missing: it began at {before}, and now at {at}")
+                    }
+                    (Kind::Changed, None) if at.version > 1 && self.request.after.is_none() => {
+                        format!(
+                            "it begins at {at}, and not with the whole graph: unless it was begun \
+                             with --after {}, its beginning is missing",
+                            at.version - 1
+                        )
+                    }
+                    (Kind::ImportBegun | Kind::Changed, _) => {
+                        self.first = Some(at);
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        let ExportRequest { graph, to, .. } = self.request;
+        Ok(Some(format!(
+            "{missing}. What is left cannot be verified or restored from by itself. To begin anew \
+             with the whole graph: {}; or export to another place",
+            to.how_to_begin_anew(graph)
+        )))
+    }
+
+    /// Whether the sink still ends with the event that was written last, and still keeps it.
+    fn ask_sink(&mut self, chain: Option<Chain>) -> Result<(), Halt> {
+        let (found, place) = self.ask_place()?;
+        let same = match place {
+            Place::Import { .. } => false,
+            Place::After { chain: found, .. } => found == chain,
+        };
+        if found != self.last || !same {
+            return Err(Halt::Moved(None));
+        }
+        self.check_sink()?;
+        // All is there, so that whatever was written again has stayed.
+        self.resent = None;
+        self.backoff.progressed();
+        Ok(())
+    }
+
+    /// What the sink says of itself: it alone knows what it has.
+    fn ask_place(&mut self) -> Result<(Option<Position>, Place), ExportError> {
         let to = || self.request.to.to_string();
         let last = self.sink.last()?;
         let Some(last) = last else {
-            return Ok(match self.request.after {
+            let place = match self.request.after {
                 None => Place::Import { abandoned: None },
                 Some(version) => Place::After { version, chain: None },
-            });
+            };
+            return Ok((None, place));
         };
         let mut reader = Reader::default();
         let read = reader.read(&last).map_err(|reason| ExportError::Damaged { sink: to(), reason });
@@ -280,31 +677,88 @@ impl Export<'_> {
         if let Some(after) = self.request.after.filter(|after| *after > version) {
             return Err(ExportError::Gap { sink: to(), version, after });
         }
-        match event.kind {
-            Kind::ImportBegun | Kind::Imported => {
-                log::warn!(
-                    "{} ends within an import, at {}: it is begun anew after it",
-                    to(),
-                    event.position
-                );
-                Ok(Place::Import { abandoned: Some(event.position) })
+        let place = match event.kind {
+            Kind::ImportBegun | Kind::Imported => Place::Import { abandoned: Some(event.position) },
+            Kind::ImportEnded | Kind::Changed => Place::After { version, chain: Some(event.chain) },
+        };
+        Ok((Some(event.position), place))
+    }
+
+    /// Appends events after the last. Following, it goes on after what cuts it short, from where
+    /// the sink then is, so that nothing is written twice.
+    fn append(&mut self, batch: &Batch) -> Result<(), Halt> {
+        let mut left: Option<Batch> = None;
+        // Whether a try before may still be on its way.
+        let mut uncertain = false;
+        loop {
+            let now = left.as_ref().unwrap_or(batch);
+            match self.sink.append(now) {
+                Ok(()) => {
+                    self.last = now.last().or(self.last);
+                    self.backoff.progressed();
+                    return Ok(());
+                }
+                // It has arrived meanwhile.
+                Err(SinkError::Superseded { .. }) if std::mem::take(&mut uncertain) => {}
+                Err(error @ (SinkError::Superseded { .. } | SinkError::NotThere { .. })) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    self.backoff.wait(error)?;
+                    uncertain = true;
+                }
             }
-            Kind::ImportEnded | Kind::Changed => {
-                log::info!("{} has version {version}: going on after it", to());
-                Ok(Place::After { version, chain: Some(event.chain) })
+            let last = loop {
+                match self.sink.last() {
+                    Ok(last) => break last,
+                    Err(error) => self.backoff.wait(error)?,
+                }
+            };
+            let arrived = now.events().position(|(_, event)| Some(event) == last.as_deref());
+            if let Some(arrived) = arrived {
+                let rest = now.after(arrived);
+                self.last = Some(now.ends[arrived].0);
+                self.backoff.progressed();
+                if rest.ends.is_empty() {
+                    return Ok(());
+                }
+                left = Some(rest);
+                continue;
+            }
+            let mut reader = Reader::default();
+            let found = last.as_deref().and_then(|last| Some(reader.read(last).ok()?.1.position));
+            if found != self.last || last.is_some() != found.is_some() {
+                return Err(Halt::Moved(None));
+            }
+        }
+    }
+
+    /// Has all that was appended be durable. Following, tries again.
+    fn sync(&mut self) -> Result<(), Halt> {
+        loop {
+            match self.sink.sync() {
+                Ok(()) => return Ok(()),
+                Err(error @ (SinkError::Superseded { .. } | SinkError::NotThere { .. })) => {
+                    return Err(error.into());
+                }
+                Err(error) => self.backoff.wait(error)?,
             }
         }
     }
 
     /// Writes the graph as one snapshot of the database has it; its version and chain.
-    fn import(&mut self, abandoned: Option<Position>) -> Result<(u64, Option<Chain>), ExportError> {
-        let not_found = || ExportError::GraphNotFound(self.request.graph.clone());
-        // What comes after the snapshot must still be there when the snapshot is written.
-        let head = self.store.head(&self.request.graph)?.ok_or_else(not_found)?;
-        self.acknowledge(head.version, true)?;
-        let (head, graph) = self.store.load(&self.request.graph)?.ok_or_else(not_found)?;
+    fn import(&mut self, abandoned: Option<Position>) -> Result<(u64, Option<Chain>), Halt> {
+        let request = self.request;
+        let not_found = || ExportError::GraphNotFound(request.graph.clone());
+        // What comes after the snapshot must still be there when the snapshot is written. One that
+        // is registered already has acknowledged less.
+        let head = self.store.head(&request.graph)?.ok_or_else(not_found)?;
+        if self.consumer.as_ref().is_some_and(|consumer| consumer.acknowledged.is_none()) {
+            self.report(head.version, false)?;
+        }
+        let (head, graph) = self.store.load(&request.graph)?.ok_or_else(not_found)?;
         if head.state == GraphState::Deleted {
-            return Err(not_found());
+            return Err(not_found().into());
         }
         let committed_at_ms = self.store.committed_at(head.id, head.version)?;
         log::info!(
@@ -326,10 +780,7 @@ impl Export<'_> {
     }
 
     /// One thread makes the events, one puts them into words, and this one appends them.
-    fn write_import(
-        &mut self,
-        importing: impl FnOnce() -> Importing + Send,
-    ) -> Result<(), ExportError> {
+    fn write_import(&mut self, importing: impl FnOnce() -> Importing + Send) -> Result<(), Halt> {
         let bar = ProgressBar::no_length();
         let template = "{elapsed} [{bar:40}] {pos}/{len} events ({per_sec}, {eta} left)";
         bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
@@ -366,33 +817,47 @@ impl Export<'_> {
             let mut batches = batches.into_iter().peekable();
             while let Some(batch) = batches.next() {
                 if batches.peek().is_none() {
-                    self.sink.sync()?;
+                    self.sync()?;
                     failpoint::pass("export-before-end");
                 }
-                self.sink.append(&batch)?;
+                self.append(&batch)?;
                 self.events += batch.ends.len() as u64;
                 bar.inc(batch.ends.len() as u64);
                 failpoint::pass("export-import-appended");
                 // Nobody takes it any more once all is written.
                 drop(give_back.send(batch));
             }
-            self.sink.sync()
+            self.is_resumable();
+            self.sync()
         });
         bar.finish_and_clear();
-        Ok(outcome?)
+        outcome
     }
 
     /// Writes the changes after `at`, all that there are, or for ever.
-    fn tail(&mut self, mut at: u64, mut chain: Option<Chain>) -> Result<u64, ExportError> {
+    fn tail(&mut self, mut at: u64, mut chain: Option<Chain>) -> Result<u64, Halt> {
         let graph = &self.request.graph;
-        let mut batch = Batch::default();
+        let (mut batch, mut first) = (Batch::default(), true);
         loop {
+            if self.asked.elapsed() >= ASK_SINK_EVERY {
+                self.ask_sink(chain)?;
+            }
             let feed = self.store.feed(graph, at, PAGE_CHANGES)?;
             let Feed { head, changes } =
                 feed.ok_or_else(|| ExportError::GraphNotFound(graph.clone()))?;
             self.check_place(&head, at, chain)?;
+            if first {
+                // From here on there is something to resume from.
+                self.is_resumable();
+                self.report(at, false)?;
+                first = false;
+            }
             if changes.is_empty() {
                 if !self.request.follow {
+                    // Whatever takes events out again has had its turn.
+                    if self.events > 0 {
+                        self.ask_sink(chain)?;
+                    }
                     self.acknowledge(at, true)?;
                     return Ok(at);
                 }
@@ -406,21 +871,27 @@ impl Export<'_> {
                 if let Some(before) = chain
                     && before.next(&change.change) != change.chain
                 {
-                    return Err(ExportError::OtherHistory {
-                        sink: self.request.to.to_string(),
-                        version: change.version - 1,
-                    });
+                    let sink = self.request.to.to_string();
+                    let version = change.version - 1;
+                    return Err(ExportError::OtherHistory { sink, version }.into());
                 }
                 chain = Some(change.chain);
                 batch.push(&mut writer, &Event::changed(change));
             }
             failpoint::pass("export-before-append");
-            self.sink.append(&batch)?;
-            self.sink.sync()?;
+            self.append(&batch)?;
+            self.sync()?;
             failpoint::pass("export-appended");
             self.events += changes.len() as u64;
             at = changes.last().map_or(at, |last| last.version);
             self.acknowledge(at, false)?;
+        }
+    }
+
+    /// Notes that the sink has something whole: an export that fails from here on can be resumed.
+    fn is_resumable(&mut self) {
+        if let Some(consumer) = &mut self.consumer {
+            consumer.provisional = false;
         }
     }
 
@@ -440,38 +911,95 @@ impl Export<'_> {
             });
         }
         if at + 1 < head.oldest {
-            return Err(ExportError::Pruned { after: at, oldest: head.oldest });
+            return Err(self.pruned(at, head.oldest));
         }
         Ok(())
     }
 
+    fn pruned(&self, after: u64, oldest: u64) -> ExportError {
+        let ExportRequest { graph, to, .. } = self.request;
+        let (sink, anew) = (to.to_string(), to.how_to_begin_anew(graph));
+        ExportError::Pruned { sink, after, oldest, anew }
+    }
+
     /// Tells the database how far the sink is, now or when it is time again.
     fn acknowledge(&mut self, version: u64, now: bool) -> Result<(), ExportError> {
-        let Some(consumer) = &self.request.consumer else { return Ok(()) };
-        let due = match self.acknowledged {
+        let Some(consumer) = &self.consumer else { return Ok(()) };
+        let due = match consumer.acknowledged {
             None => true,
-            Some((last, _)) if last == version => false,
+            Some((last, when)) if last == version => now || when.elapsed() >= ASK_SINK_EVERY,
             Some((_, when)) => now || when.elapsed() >= ACKNOWLEDGE_EVERY,
         };
-        if !due {
-            return Ok(());
-        }
-        let noted = self.store.acknowledge(&self.request.graph, consumer, version);
-        match noted
-            .map_err(|reason| ExportError::Unregistered { consumer: consumer.clone(), reason })?
-        {
-            Acknowledgement::Noted { .. } | Acknowledgement::GraphNotFound => {}
+        if due { self.report(version, false) } else { Ok(()) }
+    }
+
+    /// Tells the database how far the sink is; whether what was acknowledged beyond is taken back.
+    fn report(&mut self, version: u64, take_back: bool) -> Result<(), ExportError> {
+        let Some(consumer) = &mut self.consumer else { return Ok(()) };
+        // Until there is something to go on with, a process that is killed leaves nobody who is
+        // waited for for ever; nor does one that was to end.
+        let lasting = consumer.named || (self.request.follow && !consumer.provisional);
+        let lifetime =
+            if lasting { Lifetime::Unlimited } else { Lifetime::LimitedIfNew(ENDED_LIFETIME_MS) };
+        let (name, sink) = (&consumer.name, &consumer.sink);
+        let report = ExportReport { consumer: name, sink, version, lifetime, take_back };
+        let noted = self.store.report_export(&self.request.graph, &report);
+        let noted =
+            noted.map_err(|reason| ExportError::Unregistered { consumer: name.clone(), reason })?;
+        match noted {
+            Acknowledgement::Noted { acknowledged, registered, .. } => {
+                if registered {
+                    log::info!("registered as the consumer `{name}`");
+                }
+                if let Some((before, _)) = consumer.acknowledged.filter(|_| take_back)
+                    && acknowledged < before
+                {
+                    log::warn!(
+                        "the acknowledgement of version {before} by the consumer `{name}` is taken \
+                         back to {acknowledged}: {} does not have it",
+                        self.request.to
+                    );
+                }
+                consumer.acknowledged = Some((acknowledged, Instant::now()));
+                Ok(())
+            }
+            // It was deleted, and nobody prunes what there was for this export's sake.
+            Acknowledgement::GraphNotFound => {
+                consumer.acknowledged = Some((version, Instant::now()));
+                Ok(())
+            }
             Acknowledgement::Ahead { version: actual } => {
                 let sink = self.request.to.to_string();
-                return Err(ExportError::Ahead { sink, sink_version: version, version: actual });
+                Err(ExportError::Ahead { sink, sink_version: version, version: actual })
             }
-            Acknowledgement::Pruned { oldest } => {
-                return Err(ExportError::Pruned { after: version, oldest });
-            }
+            Acknowledgement::Pruned { oldest } => Err(self.pruned(version, oldest)),
         }
-        self.acknowledged = Some((version, Instant::now()));
-        Ok(())
     }
+
+    /// Sees to it, as far as that can be done, that pruning does not wait for ever for an export
+    /// that has failed.
+    fn leave(&self, error: &ExportError) {
+        let Some(consumer) = &self.consumer else { return };
+        let (graph, name, sink) = (&self.request.graph, &consumer.name, &consumer.sink);
+        let left = match consumer.acknowledged {
+            Some(_) if consumer.provisional => self.store.forget_consumer(graph, name).map(drop),
+            Some((version, _)) if !consumer.named && (self.request.follow || !error.may_pass()) => {
+                let lifetime = Lifetime::Limited(ENDED_LIFETIME_MS);
+                let report =
+                    ExportReport { consumer: name, sink, version, lifetime, take_back: false };
+                self.store.report_export(graph, &report).map(drop)
+            }
+            _ => Ok(()),
+        };
+        if let Err(reason) = left {
+            log::warn!("the consumer `{name}` stays as it is: {reason}");
+        }
+    }
+}
+
+/// Where an event stands, or that there is none.
+fn place_in_words(position: Option<Position>) -> String {
+    position.map_or_else(|| "none".to_owned(), |position| position.to_string())
 }
 
 /// The next events of an import that are appended together, none if there are no more. The end

@@ -17,7 +17,7 @@ use fencepost::check::{CheckError, FetchError};
 use fencepost::db::{DatabaseUrl, DbError};
 use fencepost::design::{LockBindingError, Refusal};
 use fencepost::export::sink::SinkError;
-use fencepost::export::{ExportError, FreezeError, VerifyError};
+use fencepost::export::{AskError, ExportError, FreezeError, VerifyError};
 use fencepost::http::LostHeaders;
 use fencepost::import::ImportError;
 use fencepost::import::events::LogFileError;
@@ -221,6 +221,8 @@ impl From<SinkError> for Failure {
             SinkError::Away { .. } => Self::away(error),
             SinkError::Superseded { .. }
             | SinkError::NotThere { .. }
+            | SinkError::Refused { .. }
+            | SinkError::Failed { .. }
             | SinkError::Damaged { .. } => Self::refused(error),
         }
     }
@@ -237,6 +239,15 @@ impl From<PruneError> for Failure {
             PruneError::History(_) | PruneError::NeededBy { .. } | PruneError::Outrun(_) => {
                 Self::refused(error)
             }
+        }
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Store(error) => error.into(),
+            AskError::Lacks { .. } => Self::refused(error),
         }
     }
 }

@@ -12,6 +12,7 @@ mod restore;
 
 pub use history::{HistoryError, Past, graph_at};
 pub use listing::{Listing, ListingError, ListingFormat, list};
+pub(crate) use prune::shell_word;
 pub use prune::{PruneError, Pruned, prune};
 pub use restore::{RestoreError, RestoredGraph, Restorer};
 

@@ -18,7 +18,7 @@ use fencepost::db::{Database, DatabaseUrl, OpenMode, STALL_MAX};
 use fencepost::design::{Design, Reads, Service};
 use fencepost::event;
 use fencepost::export::sink::SinkUrl;
-use fencepost::export::{self, ExportRequest};
+use fencepost::export::{self, ExportRequest, Registration};
 use fencepost::graph::{Name, PlanRequest};
 use fencepost::http::{self, Access, AllowedHost, AllowedOrigin, HttpLimits, LostHeaders};
 use fencepost::import::events::{self, LogFile};
@@ -354,7 +354,9 @@ struct ExportArgs {
     #[arg(long)]
     follow: bool,
     /// The name by which the export is a consumer of the graph, which pruning does not overtake
-    /// [default: `export to SINK`]
+    /// [default: `export to` and the identity of the sink]. Pruning waits for an export with a name
+    /// until it is removed, and for one without a name and without --follow until 35 days after it
+    /// last reported
     #[arg(long, value_name = "NAME", conflicts_with = "no_consumer")]
     consumer: Option<String>,
     /// Do not register as a consumer: if the log is pruned meanwhile, the export cannot be gone on
@@ -423,12 +425,20 @@ struct PruneArgs {
     /// The version at which the log begins from then on
     #[arg(long, value_parser = version_from::<1>, value_name = "VERSION")]
     before: u64,
+    /// The URL of an export's sink, with its password. Before changes are removed, each sink is
+    /// asked whether it has what it acknowledged, and the database stores no passwords. May be
+    /// given several times
+    #[arg(long, value_name = "SINK")]
+    sink: Vec<String>,
+    /// Prune even if some sinks cannot be asked whether they have what they acknowledged
+    #[arg(long)]
+    unreachable_ok: bool,
 }
 
 #[derive(Subcommand)]
 enum ConsumerCommand {
-    /// Print the consumers of a graph: name, acknowledged version, versions behind, and time of the
-    /// last word, with tabs between
+    /// Print the consumers of a graph: name, acknowledged version, versions behind, and when it
+    /// last reported, with tabs between
     List {
         /// The graph
         #[arg(long)]
@@ -787,7 +797,22 @@ fn log_of(node: &NodeArgs, args: &LogArgs) -> Result<(), Failure> {
 
 fn prune(node: &NodeArgs, args: &PruneArgs) -> Result<(), Failure> {
     let (graph, before) = (name("--graph", &args.graph)?, args.before);
-    let pruned = keep::prune(&node.changing()?, &graph, before)?;
+    let sinks = args.sink.iter().map(|sink| SinkUrl::parse(sink)).collect::<Result<Vec<_>, _>>()?;
+    let store = node.changing()?;
+    let unreachable = export::ask_sinks(&store, &graph, before, &sinks)?;
+    if args.unreachable_ok {
+        unreachable.iter().for_each(|one| log::warn!("not asked: {one}"));
+    } else if !unreachable.is_empty() {
+        let told: Vec<String> = unreachable.iter().map(ToString::to_string).collect();
+        return Err(Failure::away(format!(
+            "nothing was pruned, since these sinks cannot be asked whether they have what they \
+             acknowledged: {}. Give the URL of a sink with its password (--sink), remove a \
+             consumer whose sink is gone (fencepost consumer remove), or, if you know that they \
+             have it, use --unreachable-ok",
+            told.join("; ")
+        )));
+    }
+    let pruned = keep::prune(&store, &graph, before)?;
     print(&if pruned.already {
         format!("graph {graph}: nothing to do, changes before {before} are gone\n")
     } else {
@@ -804,7 +829,7 @@ fn consumer_list(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
     let (head, consumers) = found.ok_or(NodeError::GraphNotFound(graph))?;
     let line = |consumer: &Consumer| {
         let behind = head.version.saturating_sub(consumer.acknowledged);
-        let time = event::rfc3339(consumer.acknowledged_at_ms);
+        let time = event::rfc3339(consumer.seen_at_ms);
         format!("{}\t{}\t{behind}\t{time}\n", consumer.name, consumer.acknowledged)
     };
     print(&consumers.iter().map(line).collect::<String>())
@@ -873,19 +898,19 @@ fn plan(node: &NodeArgs, args: &PlanArgs) -> Result<(), Failure> {
 
 fn export(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
     let to = SinkUrl::parse(&args.to)?;
-    let consumer = match &args.consumer {
-        Some(consumer) => Some(name("--consumer", consumer)?),
+    let registration = match &args.consumer {
+        Some(consumer) => Registration::As(name("--consumer", consumer)?),
         // Nothing can be asked of standard output, and so nothing gone on with.
-        None if args.no_consumer || to == SinkUrl::StandardOutput => None,
-        None => Some(
-            ExportRequest::consumer_of(&to)
-                .ok_or_else(|| Failure::usage("give the export a name: --consumer NAME"))?,
-        ),
+        None if args.no_consumer || to == SinkUrl::StandardOutput => Registration::None,
+        None => Registration::AfterSink,
     };
     let graph = name("--graph", &args.graph)?;
-    let request = ExportRequest { graph, to, after: args.after, follow: args.follow, consumer };
-    // A consumer is registered.
-    let store = if request.consumer.is_some() { node.changing()? } else { node.reading()? };
+    let request = ExportRequest { graph, to, after: args.after, follow: args.follow, registration };
+    // A consumer is registered, unless there is none.
+    let store = match &request.registration {
+        Registration::None => node.reading()?,
+        Registration::As(_) | Registration::AfterSink => node.changing()?,
+    };
     let exported = export::export(&store, &request)?;
     let done = format!(
         "exported {} events to {}, now version {}\n",

@@ -22,7 +22,8 @@ mod restore;
 pub mod rows;
 
 pub use answers::{ANSWER_KEPT, Purged};
-pub use consumers::{Acknowledgement, Consumer};
+pub(crate) use consumers::behind;
+pub use consumers::{Acknowledgement, Consumer, ConsumerSink, ExportReport, Lifetime};
 pub use feed::{Feed, Logged};
 pub use kept::Kept;
 pub use restore::{Restoration, Restored, Target};
@@ -473,6 +474,24 @@ pub trait GraphStore: Send + Sync {
         consumer: &Name,
         version: u64,
     ) -> Result<Acknowledgement, CommitError>;
+
+    /// Notes how far an export's sink is, as [`acknowledge`](Self::acknowledge) does, and where it
+    /// is. The one way by which an acknowledgement becomes less.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be written.
+    fn report_export(
+        &self,
+        name: &Name,
+        report: &ExportReport<'_>,
+    ) -> Result<Acknowledgement, CommitError>;
+
+    /// Has the consumer `from` be called `to`, and forgets it if there is one of that name already;
+    /// whether there was one called `from`.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be written.
+    fn rename_consumer(&self, name: &Name, from: &Name, to: &Name) -> Result<bool, CommitError>;
 
     /// Takes the consumer off the list; whether it was on it. `None` if there is no such graph.
     ///

@@ -29,8 +29,9 @@ pub fn shortened(text: &str) -> Cow<'_, str> {
     if text.len() <= MESSAGE_BYTES_MAX {
         return Cow::Borrowed(text);
     }
-    let begin = text.floor_char_boundary(MESSAGE_BYTES_MAX - END_BYTES);
-    let end = text.ceil_char_boundary(text.len() - END_BYTES);
+    let boundary = |at: usize| (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let begin = boundary(MESSAGE_BYTES_MAX - END_BYTES);
+    let end = boundary(text.len() - END_BYTES);
     let (first, last) = (&text[..begin], &text[end..]);
     Cow::Owned(format!("{first} … ({} bytes left out) … {last}", end - begin))
 }

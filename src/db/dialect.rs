@@ -37,18 +37,6 @@ macro_rules! postgres_now_ms {
 }
 pub(super) use {postgres_now_ms, sqlite_now_ms};
 
-macro_rules! note_acknowledgement {
-    ($now_ms:ident) => {
-        concat!(
-            "INSERT INTO consumers (graph_id, name, acknowledged, acknowledged_at_ms) \
-             VALUES (?, ?, ?, ",
-            $now_ms!(),
-            ") ON CONFLICT (graph_id, name) DO UPDATE SET acknowledged = excluded.acknowledged, \
-             acknowledged_at_ms = excluded.acknowledged_at_ms"
-        )
-    };
-}
-
 const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
@@ -160,11 +148,10 @@ impl DatabaseUrl {
             if is_malformed(&error) {
                 std::mem::forget(connection);
             }
-            return Err(match self {
+            return Err(named(match self {
                 Self::Sqlite(path) => mixed_if_malformed(path, error),
                 Self::Postgres(_) => error,
-            })
-            .map_err(named);
+            }));
         }
         match (self, connection) {
             (Self::Sqlite(path), AnyConnection::Sqlite(connection)) => {
@@ -953,24 +940,19 @@ impl AnyConnection {
 }
 
 impl AnyConnection {
-    /// Writes that a consumer of a graph's log has acknowledged a version, now.
+    /// The database's clock, in milliseconds since 1970.
     ///
     /// # Errors
     /// What the database says.
-    pub fn note_acknowledgement(
-        &mut self,
-        graph_id: i64,
-        consumer: &str,
-        acknowledged: i64,
-    ) -> QueryResult<()> {
-        let values =
-            [Value::Integer(graph_id), Value::Text(consumer), Value::Integer(acknowledged)];
-        self.run_either(
-            note_acknowledgement!(sqlite_now_ms),
-            note_acknowledgement!(postgres_now_ms),
-            &values,
-        )?;
-        Ok(())
+    pub fn now_ms(&mut self) -> QueryResult<i64> {
+        match self {
+            Self::Sqlite(connection) => read_now_ms(connection),
+            Self::Postgres(connection) => {
+                let text = concat!("SELECT ", postgres_now_ms!(), " AS now_ms");
+                let now: Now = Words::<Value<'_>> { text, values: &[] }.get_result(connection)?;
+                Ok(now.now_ms)
+            }
+        }
     }
 }
 

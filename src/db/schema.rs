@@ -93,6 +93,10 @@ diesel::table! {
         name -> Text,
         acknowledged -> BigInt,
         acknowledged_at_ms -> BigInt,
+        seen_at_ms -> BigInt,
+        lifetime_ms -> Nullable<BigInt>,
+        sink -> Nullable<Text>,
+        sink_identity -> Nullable<Text>,
     }
 }
 

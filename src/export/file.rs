@@ -1,6 +1,7 @@
 //! A file, one event a line. An exclusive lock on it, which the kernel frees when its holder ends,
 //! keeps it to one exporter; a line that a crash has torn is cut off; what is synced is in the
-//! file, and the file in its directory.
+//! file, and the file in its directory. Its identity is its path, with links resolved, and the
+//! machine's id, where the machine has one (`/etc/machine-id`).
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -40,6 +41,14 @@ enum CanRead {
     StdinOnce,
 }
 
+/// What a path leads to.
+enum AtPath {
+    /// The file that is written to.
+    Ours,
+    Another,
+    Nothing,
+}
+
 impl FileSink {
     /// Opens the file; to append, it is made if need be, and locked. A pipe or a device can only be
     /// read, once from beginning to end.
@@ -56,6 +65,9 @@ impl FileSink {
             Purpose::Read => File::open(path),
         };
         let file = opened.map_err(|error| match error.kind() {
+            kind if is_permanent(kind) && purpose == Purpose::Append => {
+                SinkError::Refused { sink: sink.clone(), what: error.to_string() }
+            }
             io::ErrorKind::NotFound if purpose == Purpose::Append => SinkError::NotThere {
                 sink: sink.clone(),
                 what: "its directory does not exist".to_owned(),
@@ -122,17 +134,35 @@ impl FileSink {
         Err(SinkError::Damaged { sink: self.name(), what })
     }
 
-    /// Whether the path still leads to the file that is written to.
-    fn check_path(&self) -> Result<(), SinkError> {
+    /// Where the path leads now.
+    fn at_path(&self) -> Result<AtPath, SinkError> {
         let ours = self.file.metadata().map_err(|error| self.away(error))?;
-        let there = std::fs::metadata(&self.path);
-        if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-            return Ok(());
-        }
+        Ok(match std::fs::metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => AtPath::Ours,
+            Ok(_) => AtPath::Another,
+            Err(_) => AtPath::Nothing,
+        })
+    }
+
+    fn moved(&self) -> SinkError {
         let what =
             "it was moved or removed while it was written; put it back, or export to a new file"
                 .to_owned();
-        Err(SinkError::NotThere { sink: self.name(), what })
+        SinkError::NotThere { sink: self.name(), what }
+    }
+
+    /// Opens the file that was put in the place of the one that was written to.
+    fn follow_path(&mut self) -> Result<(), SinkError> {
+        match self.at_path()? {
+            AtPath::Ours => Ok(()),
+            AtPath::Nothing => Err(self.moved()),
+            AtPath::Another => {
+                let path = self.path.clone();
+                log::warn!("{}: another file was put in its place", self.name());
+                *self = Self::open(&path, Purpose::Append)?;
+                Ok(())
+            }
+        }
     }
 
     fn name(&self) -> String {
@@ -143,7 +173,12 @@ impl FileSink {
     }
 
     fn away(&self, error: io::Error) -> SinkError {
-        SinkError::Away { sink: self.name(), what: error.to_string() }
+        let (sink, what) = (self.name(), error.to_string());
+        if is_permanent(error.kind()) {
+            SinkError::Refused { sink, what }
+        } else {
+            SinkError::Away { sink, what }
+        }
     }
 
     /// Where the last line feed before `end` is, plus one; 0 if there is none.
@@ -196,7 +231,52 @@ fn read_only_once(sink: String) -> SinkError {
     SinkError::Damaged { sink, what: what.to_owned() }
 }
 
+/// Whether somebody has to change something before it can succeed. Room on a full disk is not
+/// among that: it may be made at any time.
+fn is_permanent(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::FileTooLarge
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidFilename
+    )
+}
+
+/// The path with all links resolved, of a file that need not be there yet.
+pub(super) fn absolute(path: &Path) -> io::Result<PathBuf> {
+    if let Ok(found) = path.canonicalize() {
+        return Ok(found);
+    }
+    let whole = std::path::absolute(path)?;
+    match (whole.parent(), whole.file_name()) {
+        (Some(directory), Some(name)) => Ok(directory.canonicalize()?.join(name)),
+        _ => Ok(whole),
+    }
+}
+
+/// What [`Sink::identity`] says of the file at `path`, whether or not it is there. Containers often
+/// have no machine id: then the path alone is the identity.
+pub(super) fn identity_of(path: &Path) -> io::Result<String> {
+    let path = absolute(path)?;
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    Ok(match machine.trim() {
+        "" => format!("file:{}", path.display()),
+        machine => format!("file:{} on machine {machine}", path.display()),
+    })
+}
+
 impl Sink for FileSink {
+    fn identity(&mut self) -> Result<String, SinkError> {
+        identity_of(&self.path).map_err(|error| self.away(error))
+    }
+
+    fn check(&mut self) -> Result<Vec<String>, SinkError> {
+        Ok(Vec::new())
+    }
+
     fn last(&mut self) -> Result<Option<String>, SinkError> {
         match self.can_read {
             CanRead::Again => {}
@@ -207,6 +287,9 @@ impl Sink for FileSink {
                 return Err(SinkError::Url { given: "-".to_owned(), reason: reason.to_owned() });
             }
         }
+        if self.purpose == Purpose::Append {
+            self.follow_path()?;
+        }
         let Some(line) = self.mend().map_err(|error| self.away(error))? else { return Ok(None) };
         let no_text = |_| SinkError::Damaged {
             sink: self.name(),
@@ -215,11 +298,25 @@ impl Sink for FileSink {
         String::from_utf8(line).map(Some).map_err(no_text)
     }
 
+    fn first(&mut self) -> Result<Option<String>, SinkError> {
+        let mut line = Vec::new();
+        self.file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| {
+                BufReader::new(&self.file).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)
+            })
+            .map_err(|error| self.away(error))?;
+        // A line that was torn is none.
+        let whole = line.pop() == Some(b'\n');
+        Ok(String::from_utf8(line).ok().filter(|_| whole))
+    }
+
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let length = self.file.metadata().map_err(|error| self.away(error))?.len();
         if length != self.end && !failpoint::is_off("sink-guard") {
             let what = format!(
-                "somebody else wrote to it (it has {length} bytes, not the {} of this export); start the export again, it goes on with what is there",
+                "it has {length} bytes, not the {} that this export left there. See to it that \
+                 nobody else writes to it",
                 self.end
             );
             return Err(SinkError::Superseded { sink: self.name(), what });
@@ -232,7 +329,7 @@ impl Sink for FileSink {
     }
 
     fn sync(&mut self) -> Result<(), SinkError> {
-        self.check_path()?;
+        let AtPath::Ours = self.at_path()? else { return Err(self.moved()) };
         self.file.sync_data().map_err(|error| self.away(error))?;
         if std::mem::take(&mut self.new) {
             let directory = self

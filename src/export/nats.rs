@@ -1,6 +1,9 @@
 //! `nats://[USER:PASSWORD@ or TOKEN@]HOST[:PORT]/STREAM`, or `tls://…`: a JetStream stream for each
 //! graph, with the one subject `fencepost.STREAM`.
 //!
+//! **Identity.** Its name and the time when it was made: a restarted server and a restored backup
+//! still have that.
+//!
 //! **Against zombies.** The first message of an append says which number the stream's last message
 //! must have. Those after it are sent before it is acknowledged, and numbers alone would not do for
 //! them: had somebody else put one message there, the first would be refused, and the second, which
@@ -21,9 +24,10 @@
 //! The one file that knows that the client is async: it has a thread of its own, which also answers
 //! the server while nothing is exported.
 
+use std::error::Error as _;
 use std::fmt::Display;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::context::{
@@ -34,7 +38,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, LastRawMessageErrorKind, RetentionPolicy, StorageType,
 };
-use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, ConnectOptions, connection};
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
@@ -61,11 +65,19 @@ const HEADERS_BYTES_MAX: usize = 512;
 /// next message.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 
+/// How many messages may have been deleted from a stream's end; each costs a round trip.
+const DELETED_AT_END_MAX: u64 = 1_000;
+
+/// Of a stream that was there.
+const DELETED: &str = "it was deleted. Start again to make a new one";
+
 /// A log in a JetStream stream.
 pub struct NatsSink {
     link: Link,
     connected: Option<Connected>,
     last_sequence: u64,
+    /// The stream's identity when it was first asked for.
+    identity: Option<String>,
     /// Names this exporter in its messages.
     exporter: Uuid,
     /// Messages that were sent.
@@ -116,6 +128,11 @@ pub(super) fn check(address: &Address) -> Result<String, &'static str> {
     Ok(stream.clone())
 }
 
+/// The command of a shell that deletes the stream.
+pub(super) fn how_to_delete(address: &Address) -> String {
+    format!("nats stream rm {}", check(address).unwrap_or_default())
+}
+
 impl NatsSink {
     /// Connects to the server, and makes the stream if it is to append and there is none.
     ///
@@ -135,7 +152,7 @@ impl NatsSink {
         let connected = runtime.block_on(link.connect())?;
         runtime.block_on(link.prepare(&connected, purpose))?;
         let (connected, exporter) = (Some(connected), Uuid::new_v4());
-        Ok(Self { link, connected, last_sequence: 0, exporter, sent: 0, runtime })
+        Ok(Self { link, connected, last_sequence: 0, identity: None, exporter, sent: 0, runtime })
     }
 
     /// The connection, a new one if that there was failed.
@@ -198,6 +215,20 @@ impl NatsSink {
     }
 }
 
+impl NatsSink {
+    /// The reason why messages were refused. If it is a setting of the stream, that says more than
+    /// the server's answer.
+    fn reason(&self, connected: &Connected, error: SinkError) -> SinkError {
+        if !matches!(error, SinkError::Away { .. } | SinkError::Failed { .. }) {
+            return error;
+        }
+        match self.runtime.block_on(self.link.info(connected)) {
+            Ok(Some(info)) => self.link.check(&info.config).err().unwrap_or(error),
+            _ => error,
+        }
+    }
+}
+
 impl Link {
     fn subject(&self) -> String {
         format!("fencepost.{}", self.stream)
@@ -213,16 +244,40 @@ impl Link {
     }
 
     fn not_published(&self, error: PublishError) -> SinkError {
-        match error.kind() {
-            PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId => {
+        let sink = self.name.clone();
+        let told = || self.address.without_password(on_one_line(&error));
+        let code = error
+            .source()
+            .and_then(|source| source.downcast_ref::<jetstream::Error>())
+            .map(jetstream::Error::error_code);
+        match (error.kind(), code) {
+            (PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId, _) => {
                 let what = format!(
                     "its last message is not the one that this exporter left there ({}). See to it that one exporter writes there; started again, it goes on \
                      from what is there",
-                    on_one_line(error)
+                    told()
                 );
-                SinkError::Superseded { sink: self.name.clone(), what }
+                SinkError::Superseded { sink, what }
             }
-            _ => self.away(error),
+            (PublishErrorKind::MaxPayloadExceeded, _) => SinkError::Refused {
+                sink,
+                what: format!("{}: raise max_payload in its configuration", told()),
+            },
+            // Room is made again, or the limits are raised.
+            (
+                _,
+                Some(
+                    ErrorCode::INSUFFICIENT_RESOURCES
+                    | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                    | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+                    | ErrorCode::STREAM_STORE_FAILED,
+                ),
+            ) => self.away(format!(
+                "it has no room: raise the limits of its JetStream or its disk ({})",
+                told()
+            )),
+            (_, Some(_)) => SinkError::Failed { sink, what: told() },
+            (_, None) => self.away(error),
         }
     }
 
@@ -249,8 +304,9 @@ impl Link {
             Ok(stream) => Ok(Some(stream.cached_info().clone())),
             Err(error) if is_not_found(&error) => Ok(None),
             Err(error) if !connected.client.server_info().jetstream => Err(self.damaged(format!(
-                "the server has no JetStream: start it with `jetstream {{ store_dir: … }}` in its configuration, or with --jetstream ({})",
-                on_one_line(error)
+                "the server has no JetStream: start it with `jetstream {{ store_dir: … }}` in its \
+                 configuration, or with --jetstream ({})",
+                self.address.without_password(on_one_line(error))
             ))),
             Err(error) => Err(self.away(error)),
         }
@@ -303,11 +359,15 @@ impl Link {
     fn check(&self, config: &Config) -> Result<(), SinkError> {
         let subject = self.subject();
         let limits = [
-            ("max_bytes", config.max_bytes > 0),
-            ("max_msgs", config.max_messages > 0),
-            ("max_msgs_per_subject", config.max_messages_per_subject > 0),
-            ("max_msg_size", config.max_message_size > 0),
-            ("max_age", !config.max_age.is_zero()),
+            ("max_bytes", "--max-bytes=-1", config.max_bytes > 0),
+            ("max_msgs", "--max-msgs=-1", config.max_messages > 0),
+            (
+                "max_msgs_per_subject",
+                "--max-msgs-per-subject=-1",
+                config.max_messages_per_subject > 0,
+            ),
+            ("max_msg_size", "--max-msg-size=-1", config.max_message_size > 0),
+            ("max_age", "--max-age=-1", !config.max_age.is_zero()),
         ];
         let reason = if config.subjects != [subject.as_str()]
             || config.mirror.is_some()
@@ -318,8 +378,17 @@ impl Link {
             "it is in memory, and gone when the server ends".to_owned()
         } else if config.retention != RetentionPolicy::Limits {
             "it drops messages that were consumed: its retention is not `limits`".to_owned()
-        } else if let Some((limit, _)) = limits.into_iter().find(|(_, limited)| *limited) {
-            format!("it cannot keep all events: it has the limit {limit}")
+        } else if limits.iter().any(|(_, _, limited)| *limited) {
+            let set: Vec<_> = limits.into_iter().filter(|(_, _, limited)| *limited).collect();
+            let names: Vec<_> = set.iter().map(|(name, ..)| *name).collect();
+            let options: Vec<_> = set.iter().map(|(_, option, _)| *option).collect();
+            return Err(self.damaged(format!(
+                "it cannot keep all events: it has the limit {}. Take it off: `nats stream edit {} \
+                 {}`; or name a stream that is not there yet, and it is made as it must be",
+                names.join(" and "),
+                self.stream,
+                options.join(" ")
+            )));
         } else if config.sealed || config.no_ack {
             "it is sealed, or acknowledges nothing".to_owned()
         } else {
@@ -335,32 +404,75 @@ impl Link {
         let most = connected.client.server_info().max_payload;
         let too_large = batch.events().find(|(_, event)| event.len() + HEADERS_BYTES_MAX > most);
         let Some((position, event)) = too_large else { return Ok(()) };
-        Err(self.damaged(format!(
+        let what = format!(
             "the event at {position} has {} bytes, and the server takes messages of {most}, headers included: raise max_payload in its configuration \
              (at most 64 MB) and export again; nothing of this append was written",
             event.len()
-        )))
+        );
+        Err(SinkError::Refused { sink: self.name.clone(), what })
+    }
+
+    /// Warnings of messages that were deleted, or may be.
+    fn warnings(&self, info: &Info) -> Vec<String> {
+        let (state, stream) = (&info.state, &self.stream);
+        let mut warnings = Vec::new();
+        let gone = state.last_sequence.saturating_sub(state.messages);
+        if state.messages > 0 && gone > 0 {
+            warnings.push(format!(
+                "{gone} of its messages were purged or deleted: \
+                 `fencepost verify` says whether the log is whole. If not, begin anew with the \
+                 whole graph: `nats stream rm {stream}`, then export again; or export to another \
+                 stream"
+            ));
+        }
+        if info.config.allow_rollup {
+            warnings.push(format!(
+                "a message with the header Nats-Rollup takes all before it out of the stream. \
+                 Forbid it: `nats stream edit {stream} --no-allow-rollup`"
+            ));
+        }
+        warnings
     }
 
     async fn last(&self, connected: &Connected) -> Result<(u64, Option<String>), SinkError> {
         let Some(info) = self.info(connected).await? else {
-            return Err(self.not_there("it was deleted. Start again to make a new one"));
+            return Err(self.not_there(DELETED));
         };
         let last = info.state.last_sequence;
-        if last == 0 {
-            return Ok((0, None));
+        // Its numbers go on after a purge.
+        if info.state.messages == 0 {
+            return Ok((last, None));
         }
         let stream = connected
             .context
             .get_stream_no_info(&self.stream)
             .await
             .map_err(|error| self.away(error))?;
-        match stream.get_raw_message(last).await {
-            Ok(message) => Ok((last, Some(self.text(last, &message.payload)?))),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-                let what = "its last message was deleted or purged, so that nobody knows where it ended: export to another stream";
-                Err(self.damaged(what))
+        // The last that is left, if some after it were deleted.
+        let oldest = info.state.first_sequence.max(last.saturating_sub(DELETED_AT_END_MAX));
+        for sequence in (oldest..=last).rev() {
+            match stream.get_raw_message(sequence).await {
+                Ok(message) => return Ok((last, Some(self.text(sequence, &message.payload)?))),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
+                Err(error) => return Err(self.away(error)),
             }
+        }
+        Err(self.damaged(format!(
+            "more than {DELETED_AT_END_MAX} messages were deleted from its end, so that it is not \
+             known where its log ends. To begin anew with the whole graph: `nats stream rm {}`, \
+             then export again; or export to another stream",
+            self.stream
+        )))
+    }
+
+    async fn first(&self, connected: &Connected) -> Result<Option<String>, SinkError> {
+        let info = self.info(connected).await?;
+        let Some(info) = info.filter(|info| info.state.messages > 0) else { return Ok(None) };
+        let stream = connected.context.get_stream_no_info(&self.stream).await;
+        let stream = stream.map_err(|error| self.away(error))?;
+        match stream.get_raw_message(info.state.first_sequence).await {
+            Ok(message) => Ok(std::str::from_utf8(&message.payload).ok().map(str::to_owned)),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(self.away(error)),
         }
     }
@@ -419,7 +531,36 @@ fn is_not_found(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
+/// The same over restarts, in words.
+fn identity_of(info: &Info) -> String {
+    let made = humantime::format_rfc3339_nanos(SystemTime::from(info.created));
+    format!("JetStream stream {} made {made}", info.config.name)
+}
+
 impl Sink for NatsSink {
+    fn identity(&mut self) -> Result<String, SinkError> {
+        let connected = self.connected()?;
+        let info = self.runtime.block_on(self.link.info(&connected))?;
+        let identity = info.as_ref().map(identity_of);
+        let identity = identity.ok_or_else(|| self.link.not_there("it was deleted"))?;
+        self.identity.get_or_insert_with(|| identity.clone());
+        Ok(identity)
+    }
+
+    fn check(&mut self) -> Result<Vec<String>, SinkError> {
+        let connected = self.connected()?;
+        let info = self.runtime.block_on(self.link.info(&connected))?;
+        let info = info.ok_or_else(|| self.link.not_there(DELETED))?;
+        let found = identity_of(&info);
+        if self.identity.as_ref().is_some_and(|known| *known != found) {
+            return Err(self.link.damaged(
+                "it is another stream than this export began with. Start the export again",
+            ));
+        }
+        self.link.check(&info.config)?;
+        Ok(self.link.warnings(&info))
+    }
+
     fn last(&mut self) -> Result<Option<String>, SinkError> {
         let connected = self.connected()?;
         let asked = self.runtime.block_on(self.link.last(&connected));
@@ -428,12 +569,22 @@ impl Sink for NatsSink {
         Ok(text)
     }
 
+    fn first(&mut self) -> Result<Option<String>, SinkError> {
+        let connected = self.connected()?;
+        let asked = self.runtime.block_on(self.link.first(&connected));
+        asked.inspect_err(|_| self.connected = None)
+    }
+
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let connected = self.connected()?;
         self.link.check_sizes(&connected, batch)?;
         for part in batch.parts(PIPELINED_EVENTS_MAX, PIPELINED_BYTES_MAX) {
             let events: Vec<&str> = part.into_iter().map(|(_, event)| event).collect();
-            self.append_part(&connected.context, &events).inspect_err(|_| self.connected = None)?;
+            let appended = self.append_part(&connected.context, &events);
+            if let Err(error) = appended {
+                self.connected = None;
+                return Err(self.reason(&connected, error));
+            }
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE/[SCHEMA.]TABLE`: a row an event, many graphs in
 //! one table. It may be another server than the service's.
 //!
+//! **Identity.** The server's system identifier, the database, and the table with its schema.
+//!
 //! **Against zombies.** An append is a transaction (READ COMMITTED) that first takes an advisory
 //! lock of this table and graph, and then inserts its rows on the condition that the graph's last
 //! row still is the one that this exporter saw last. Comparing alone would not do: each statement
@@ -15,7 +17,7 @@
 //! **Durability.** `synchronous_commit=on`, asserted: what is acknowledged is on the server's disk,
 //! and on those of the standbys that it waits for.
 //!
-//! **Cost.** Four round trips for [`PART_EVENTS_MAX`] events or [`PART_BYTES_MAX`] bytes.
+//! **Cost.** Five round trips for [`PART_EVENTS_MAX`] events or [`PART_BYTES_MAX`] bytes.
 
 use std::ops::ControlFlow;
 
@@ -30,6 +32,7 @@ use crate::address::Address;
 use crate::db::{self, DbError, on_one_line};
 use crate::event::{Position, Stream};
 use crate::failpoint;
+use crate::graph::Name;
 
 /// Events that one transaction appends at most.
 const PART_EVENTS_MAX: usize = 1_000;
@@ -43,12 +46,24 @@ const PAGE_ROWS_MAX: i64 = 2_000;
 /// Bytes of a page that is read, beyond its first row.
 const PAGE_BYTES: i64 = 8 << 20;
 
+/// A column's value has less than a gibibyte, and the event travels with what belongs to it.
+const EVENT_BYTES_MAX: usize = (1 << 30) - (1 << 20);
+
+/// How long the server may take for one statement of an append. One that takes longer is tried
+/// again a few times.
+const STATEMENT_TIMEOUT: &str = "300s";
+
+/// Of a table that was there when the export began.
+const DROPPED: &str = "the table was dropped. Start again to make a new one";
+
 /// What Postgres keeps of a name.
 const IDENTIFIER_BYTES_MAX: usize = 63;
 
 /// A log in a table.
 pub struct PostgresSink {
     name: String,
+    /// `HOST[:PORT]`
+    place: String,
     url: String,
     /// With its quotes.
     table: String,
@@ -116,6 +131,12 @@ pub(super) fn check(address: &Address) -> Result<(String, String), &'static str>
     Ok((address.server(1), quoted.join(".")))
 }
 
+/// The statement that deletes the graph's log from the table.
+pub(super) fn how_to_delete(address: &Address, graph: &Name) -> String {
+    let table = check(address).map(|(_, table)| table).unwrap_or_default();
+    format!("DELETE FROM {table} WHERE graph = '{}'", graph.as_str().replace('\'', "''"))
+}
+
 impl PostgresSink {
     /// Connects to the database, and makes the table if it is to append and there is none.
     ///
@@ -126,7 +147,8 @@ impl PostgresSink {
             |reason: &str| SinkError::Url { given: address.to_string(), reason: reason.to_owned() };
         let (url, table) = check(address).map_err(wrong)?;
         let (name, graph) = (address.to_string(), stream.graph.to_string());
-        let mut sink = Self { name, url, table, graph, connection: None, last: None };
+        let place = address.place.clone();
+        let mut sink = Self { name, place, url, table, graph, connection: None, last: None };
         let form = match (sink.form()?, purpose) {
             (Some(form), _) => form,
             (None, Purpose::Read) => return Err(sink.not_there("there is no such table")),
@@ -174,11 +196,72 @@ impl PostgresSink {
                 self.connection = Some(connection);
                 Ok(value)
             }
-            Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
-                Err(self.superseded("it already has one of the events that were to be appended"))
-            }
-            Err(error) => Err(self.away(on_one_line(error))),
+            Err(error) => Err(self.failed(&mut connection, error)),
         }
+    }
+
+    fn refused(&self, what: String) -> SinkError {
+        SinkError::Refused { sink: self.name.clone(), what }
+    }
+
+    /// A violated constraint is violated again the next time; what a server says about its own
+    /// state passes; of any other answer it is not known.
+    fn failed(&self, connection: &mut PgConnection, error: Error) -> SinkError {
+        use DatabaseErrorKind as Kind;
+        const OF_ITSELF: [&str; 8] = [
+            "deadlock detected",
+            "canceling statement due to lock timeout",
+            "could not extend file",
+            "could not write",
+            "No space left",
+            "out of memory",
+            "out of shared memory",
+            "read-only",
+        ];
+        let Error::DatabaseError(kind, told) = &error else {
+            return self.away(on_one_line(&error));
+        };
+        let constraint = told.constraint_name().map(str::to_owned);
+        match kind {
+            Kind::UniqueViolation => self.superseded(&format!(
+                "it already has one of the events that were to be appended (constraint {})",
+                constraint.unwrap_or_default()
+            )),
+            Kind::CheckViolation
+            | Kind::NotNullViolation
+            | Kind::ForeignKeyViolation
+            | Kind::RestrictViolation
+            | Kind::ExclusionViolation => {
+                let table = &self.table;
+                let drop = constraint.map_or_else(String::new, |constraint| {
+                    format!(": ALTER TABLE {table} DROP CONSTRAINT \"{constraint}\"")
+                });
+                self.refused(format!(
+                    "{}. Take off what keeps events out of the table{drop}, and export again; or \
+                     name a table that is not there yet",
+                    on_one_line(&error)
+                ))
+            }
+            Kind::Unknown if OF_ITSELF.iter().any(|of| told.message().contains(of)) => {
+                self.away(on_one_line(&error))
+            }
+            // A server that has ended the session does not answer any more.
+            Kind::Unknown if connection.batch_execute("ROLLBACK").is_ok() => {
+                if self.is_dropped(connection) {
+                    return self.not_there(DROPPED);
+                }
+                SinkError::Failed { sink: self.name.clone(), what: on_one_line(&error) }
+            }
+            _ => self.away(on_one_line(&error)),
+        }
+    }
+
+    /// Whether the table is no longer there, as far as the server says.
+    fn is_dropped(&self, connection: &mut PgConnection) -> bool {
+        let found = sql_query("SELECT to_regclass($1) IS NULL AS dropped")
+            .bind::<Text, _>(&self.table)
+            .get_result::<Dropped>(connection);
+        found.is_ok_and(|found| found.dropped)
     }
 
     fn form(&mut self) -> Result<Option<Form>, SinkError> {
@@ -222,8 +305,11 @@ impl PostgresSink {
                 "is another table: it wants {COLUMNS} and PRIMARY KEY ({KEY}). Name one that is not there yet"
             )
         } else if !form.lasts {
-            "is a view, or a table that a crash would empty. Name one that is not there yet, or SET it LOGGED"
-                .to_owned()
+            format!(
+                "is a view, or a table that a crash would empty. ALTER TABLE {} SET LOGGED, or \
+                 name one that is not there yet",
+                self.table
+            )
         } else if form.encoding != "UTF8" {
             format!("is in a database of encoding {}. Give it one of UTF8", form.encoding)
         } else {
@@ -235,11 +321,36 @@ impl PostgresSink {
         })
     }
 
+    /// What may keep rows out, remove them or hide them, as far as the catalogue tells.
+    fn hazards(&mut self) -> Result<Option<Hazards>, SinkError> {
+        let statement = "
+            SELECT t.relkind = 'p' AS partitioned, t.relrowsecurity AS row_security,
+                   coalesce((SELECT string_agg(p.relid::text, ', ' ORDER BY p.relid::text)
+                             FROM pg_partition_tree(t.oid) p JOIN pg_class c ON c.oid = p.relid
+                             WHERE p.isleaf AND t.relkind = 'p'
+                               AND c.relpersistence <> 'p'), '') AS unlogged,
+                   coalesce((SELECT string_agg(quote_ident(g.tgname), ', ' ORDER BY g.tgname)
+                             FROM pg_trigger g
+                             WHERE g.tgrelid = t.oid AND NOT g.tgisinternal
+                               AND g.tgenabled <> 'D'), '') AS triggers,
+                   coalesce((SELECT string_agg(quote_ident(r.rulename), ', ' ORDER BY r.rulename)
+                             FROM pg_rewrite r
+                             WHERE r.ev_class = t.oid AND r.rulename <> '_RETURN'), '') AS rules
+            FROM pg_class t WHERE t.oid = to_regclass($1)";
+        let table = self.table.clone();
+        self.ask(|connection| {
+            sql_query(statement).bind::<Text, _>(table).get_result(connection).optional()
+        })
+    }
+
     /// Begins a transaction that no other of this table and graph runs beside.
     fn begin_alone(&self) -> impl Fn(&mut PgConnection) -> QueryResult<()> + use<> {
         let (table, graph) = (self.table.clone(), self.graph.clone());
         move |connection| {
-            connection.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")?;
+            connection.batch_execute(&format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED; \
+                 SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"
+            ))?;
             sql_query(
                 "SELECT pg_advisory_xact_lock(hashtextextended($1, to_regclass($2)::oid::bigint))",
             )
@@ -248,6 +359,15 @@ impl PostgresSink {
             .execute(connection)?;
             Ok(())
         }
+    }
+
+    /// The statement that reads a graph's last row.
+    fn last_row(&self) -> String {
+        format!(
+            "SELECT version, ordinal, event FROM {} WHERE graph = $1 \
+             ORDER BY version DESC, ordinal DESC LIMIT 1",
+            self.table
+        )
     }
 
     fn append_part(&mut self, part: &[(Position, &str)]) -> Result<(), SinkError> {
@@ -269,6 +389,11 @@ impl PostgresSink {
         );
         let (begin, graph, last) =
             (self.begin_alone(), self.graph.clone(), self.last.unwrap_or((-1, -1)));
+        let last_row = self.last_row();
+        let stored_rows = format!(
+            "SELECT count(*) AS rows FROM {} WHERE graph = $1 AND (version, ordinal) > ($2, $3)",
+            self.table
+        );
         let new_last = versions.last().copied().zip(ordinals.last().copied());
         let appended = self.ask(|connection| {
             if unguarded || failpoint::is_off("sink-lock") {
@@ -277,7 +402,7 @@ impl PostgresSink {
                 begin(connection)?;
             }
             let inserted = sql_query(statement)
-                .bind::<Text, _>(graph)
+                .bind::<Text, _>(&graph)
                 .bind::<Array<BigInt>, _>(versions)
                 .bind::<Array<BigInt>, _>(ordinals)
                 .bind::<Array<Text>, _>(events)
@@ -285,13 +410,44 @@ impl PostgresSink {
                 .bind::<BigInt, _>(last.1)
                 .bind::<Bool, _>(unguarded)
                 .execute(connection)?;
-            connection.batch_execute("COMMIT")?;
-            Ok(inserted > 0)
+            if inserted == part.len() {
+                // A trigger may have deleted rows again once they were inserted.
+                let stored = sql_query(stored_rows)
+                    .bind::<Text, _>(&graph)
+                    .bind::<BigInt, _>(last.0)
+                    .bind::<BigInt, _>(last.1)
+                    .get_result::<Stored>(connection)?;
+                let missing = part.len().saturating_sub(stored.rows as usize);
+                if missing > 0 {
+                    connection.batch_execute("ROLLBACK")?;
+                    return Ok(Appended::Dropped(missing));
+                }
+                connection.batch_execute("COMMIT")?;
+                return Ok(Appended::All);
+            }
+            // Nobody else has written meanwhile: the lock is still held.
+            let found = sql_query(last_row).bind::<Text, _>(&graph).get_result::<Row>(connection);
+            let found = found.optional()?.map_or((-1, -1), |row| (row.version, row.ordinal));
+            connection.batch_execute("ROLLBACK")?;
+            let dropped = inserted > 0 || found == last;
+            Ok(if dropped { Appended::Dropped(part.len() - inserted) } else { Appended::Overtaken })
         })?;
-        if !appended {
-            return Err(
-                self.superseded("its last event is not the one that this exporter left there")
-            );
+        match appended {
+            Appended::All => {}
+            Appended::Overtaken => {
+                return Err(
+                    self.superseded("its last event is not the one that this exporter left there")
+                );
+            }
+            Appended::Dropped(rows) => {
+                let table = &self.table;
+                return Err(self.refused(format!(
+                    "{rows} of {} rows were not stored, and nothing said so: a trigger or rule of \
+                     {table} drops them. Take it off (ALTER TABLE {table} DISABLE TRIGGER NAME), \
+                     and export again; nothing of these was written",
+                    part.len()
+                )));
+            }
         }
         failpoint::pass("sink-appended");
         self.last = new_last;
@@ -299,13 +455,129 @@ impl PostgresSink {
     }
 }
 
+#[derive(QueryableByName)]
+struct Dropped {
+    #[diesel(sql_type = Bool)]
+    dropped: bool,
+}
+
+/// What became of rows.
+enum Appended {
+    All,
+    /// The graph's last row is another than the one after which they were to come.
+    Overtaken,
+    /// So many of them were not stored.
+    Dropped(usize),
+}
+
+#[derive(QueryableByName)]
+struct Stored {
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+}
+
+#[derive(QueryableByName)]
+struct Hazards {
+    #[diesel(sql_type = Bool)]
+    partitioned: bool,
+    #[diesel(sql_type = Bool)]
+    row_security: bool,
+    #[diesel(sql_type = Text)]
+    unlogged: String,
+    #[diesel(sql_type = Text)]
+    triggers: String,
+    #[diesel(sql_type = Text)]
+    rules: String,
+}
+
+/// Where a table is, as the server knows it.
+#[derive(QueryableByName)]
+struct Located {
+    #[diesel(sql_type = Text)]
+    database: String,
+    #[diesel(sql_type = Text)]
+    table: String,
+}
+
+#[derive(QueryableByName)]
+struct System {
+    #[diesel(sql_type = Text)]
+    identifier: String,
+}
+
 impl Sink for PostgresSink {
+    fn identity(&mut self) -> Result<String, SinkError> {
+        let located = "
+            SELECT current_database()::text AS database, n.nspname || '.' || t.relname AS table
+            FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
+            WHERE t.oid = to_regclass($1)";
+        let table = self.table.clone();
+        let located: Option<Located> = self.ask(|connection| {
+            sql_query(located).bind::<Text, _>(table).get_result(connection).optional()
+        })?;
+        let Located { database, table } =
+            located.ok_or_else(|| self.not_there("there is no such table"))?;
+        let system = "SELECT system_identifier::text AS identifier FROM pg_control_system()";
+        // Not every server that speaks the protocol has it, nor lets everybody ask.
+        let system = match self.ask(|connection| sql_query(system).get_result::<System>(connection))
+        {
+            Ok(System { identifier }) => format!("of system {identifier}"),
+            Err(SinkError::Away { .. }) => {
+                return Err(self.away("it ended the session".to_owned()));
+            }
+            Err(_) => format!("at {}", self.place),
+        };
+        Ok(format!("Postgres table {database}.{table} {system}"))
+    }
+
+    fn check(&mut self) -> Result<Vec<String>, SinkError> {
+        let form = self.form()?.ok_or_else(|| self.not_there(DROPPED))?;
+        self.check_form(&form)?;
+        let hazards = match self.hazards() {
+            // Not every server that speaks the protocol has that catalogue.
+            Err(SinkError::Failed { what, .. }) => {
+                return Ok(vec![format!("what may take events away cannot be learnt: {what}")]);
+            }
+            hazards => hazards?.ok_or_else(|| self.not_there(DROPPED))?,
+        };
+        let table = &self.table;
+        let damaged = |what: String| SinkError::Damaged { sink: self.name.clone(), what };
+        if !hazards.unlogged.is_empty() {
+            return Err(damaged(format!(
+                "a crash would empty its partitions {}. ALTER TABLE … SET LOGGED each",
+                hazards.unlogged
+            )));
+        }
+        let mut warnings = Vec::new();
+        if hazards.partitioned {
+            warnings.push(format!(
+                "{table} has partitions: whoever drops or detaches one takes events out of the \
+                 log. Keep them all, or export to a table that is not there yet"
+            ));
+        }
+        if hazards.row_security {
+            warnings.push(format!(
+                "{table} has row security, which may hide events or keep them out. ALTER TABLE \
+                 {table} DISABLE ROW LEVEL SECURITY"
+            ));
+        }
+        for (what, found, command) in [
+            ("triggers", &hazards.triggers, "DISABLE TRIGGER"),
+            ("rules", &hazards.rules, "DISABLE RULE"),
+        ] {
+            if !found.is_empty() {
+                warnings.push(format!(
+                    "{table} has {what} ({found}), which may alter, drop or delete events. ALTER \
+                     TABLE {table} {command} NAME, unless you know that they do not"
+                ));
+            }
+        }
+        Ok(warnings)
+    }
+
     fn last(&mut self) -> Result<Option<String>, SinkError> {
         let (begin, graph) = (self.begin_alone(), self.graph.clone());
-        let statement = format!(
-            "SELECT version, ordinal, event FROM {} WHERE graph = $1 ORDER BY version DESC, ordinal DESC LIMIT 1",
-            self.table
-        );
+        let statement = self.last_row();
         let row = self.ask(|connection| {
             begin(connection)?;
             let row = sql_query(statement)
@@ -319,7 +591,29 @@ impl Sink for PostgresSink {
         Ok(row.map(|row| row.event))
     }
 
+    fn first(&mut self) -> Result<Option<String>, SinkError> {
+        let graph = self.graph.clone();
+        let statement = format!(
+            "SELECT version, ordinal, event FROM {} WHERE graph = $1 \
+             ORDER BY version, ordinal LIMIT 1",
+            self.table
+        );
+        let row = self.ask(|connection| {
+            sql_query(statement).bind::<Text, _>(graph).get_result::<Row>(connection).optional()
+        })?;
+        Ok(row.map(|row| row.event))
+    }
+
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        if let Some((position, event)) =
+            batch.events().find(|(_, event)| event.len() > EVENT_BYTES_MAX)
+        {
+            return Err(self.refused(format!(
+                "the event at {position} has {} bytes, and a value in Postgres {EVENT_BYTES_MAX} \
+                 at most. Export to a file; nothing of this append was written",
+                event.len()
+            )));
+        }
         batch
             .parts(PART_EVENTS_MAX, PART_BYTES_MAX)
             .iter()

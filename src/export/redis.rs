@@ -6,6 +6,9 @@
 //! entry's id is told by its position, `VERSION-(ORDINAL + 1)`: Redis itself refuses an id that is
 //! not above all that the stream ever had.
 //!
+//! **Identity.** Its key and a mark, a UUID under the key `STREAM:fencepost-sink`: a server has no
+//! name that it keeps over a restart.
+//!
 //! **Durability.** Redis acknowledges what is in its memory. What a crash leaves depends on its
 //! settings: with `appendonly yes` and `appendfsync always` all that was acknowledged, with
 //! `everysec`, the default, all but about the last second. Without an append-only file, what came
@@ -19,16 +22,24 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use ::redis::{Client, Connection, RedisError, Script, cmd};
+use ::redis::{Client, Connection, FromRedisValue, ParsingError, RedisError, Script, Value, cmd};
+use uuid::Uuid;
 
 use super::sink::{Batch, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::on_one_line;
 use crate::event::Position;
 use crate::failpoint;
+use crate::keep::shell_word;
 
 /// How long a connection may take to come up, and an answer to come.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The largest argument that a server takes unless its `proto-max-bulk-len` says otherwise.
+const ARGUMENT_BYTES_MAX: u64 = 512 << 20;
+
+/// More than what comes with an event in the memory of a server.
+const ENTRY_BYTES: u64 = 4 << 10;
 
 /// Events that one script call appends at most.
 const SCRIPT_EVENTS_MAX: usize = 500;
@@ -74,6 +85,11 @@ pub struct RedisSink {
     connection: Option<Connection>,
     /// The id of the entry that this exporter saw last; empty for none.
     last: String,
+    /// The stream's mark; `None` until it is read, and if the user may not read it.
+    mark: Option<String>,
+    purpose: Purpose,
+    /// The largest event that the server takes, and the setting that says so.
+    largest: (u64, &'static str),
 }
 
 /// The server's URL and the stream's key.
@@ -93,6 +109,20 @@ pub(super) fn check(address: &Address) -> Result<(String, String), &'static str>
         [_] => Err("before the stream's name comes the number of a database"),
         _ => Err("its path has too many parts; a slash in the stream's name is written %2F"),
     }
+}
+
+/// The command of a shell that reaches the stream's database on the server.
+fn cli(address: &Address) -> String {
+    match address.path().unwrap_or_default().as_slice() {
+        [database, _] if database != "0" => format!("redis-cli -n {database}"),
+        _ => "redis-cli".to_owned(),
+    }
+}
+
+/// The command of a shell that deletes the stream.
+pub(super) fn how_to_delete(address: &Address) -> String {
+    let key = check(address).map(|(_, key)| key).unwrap_or_default();
+    format!("{} DEL {}", cli(address), shell_word(&key))
 }
 
 impl RedisSink {
@@ -115,6 +145,9 @@ impl RedisSink {
             key,
             connection: None,
             last: String::new(),
+            mark: None,
+            purpose,
+            largest: (ARGUMENT_BYTES_MAX, "proto-max-bulk-len"),
         };
         let key = sink.key.clone();
         let kind: String = sink.ask(|connection| cmd("TYPE").arg(&key).query(connection))?;
@@ -126,7 +159,7 @@ impl RedisSink {
             (kind, _) => return Err(sink.no_stream(&format!("the key holds a {kind}"))),
         }
         if purpose == Purpose::Append {
-            sink.warn_of_settings();
+            sink.learn_largest();
         }
         Ok(sink)
     }
@@ -142,16 +175,12 @@ impl RedisSink {
         &mut self,
         body: impl FnOnce(&mut Connection) -> Result<T, RedisError>,
     ) -> Result<T, SinkError> {
-        let asked = match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => connect(&self.client),
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.client).map_err(|error| self.away(&error))?,
         };
-        let answered = asked.and_then(|mut connection| {
-            let value = body(&mut connection)?;
-            Ok((connection, value))
-        });
-        match answered {
-            Ok((connection, value)) => {
+        match body(&mut connection) {
+            Ok(value) => {
                 self.connection = Some(connection);
                 Ok(value)
             }
@@ -159,39 +188,210 @@ impl RedisSink {
                 Err(self.no_stream("the key holds no stream"))
             }
             Err(error) => {
-                let timed_out = error.is_timeout();
-                let what = if timed_out {
-                    "it did not answer in time".to_owned()
-                } else {
-                    self.address.without_password(on_one_line(error))
-                };
-                Err(SinkError::Away { sink: self.name.clone(), what })
+                // An answer like any other: the connection is whole.
+                if error.code() == Some("NOPERM") {
+                    self.connection = Some(connection);
+                }
+                Err(self.failed(&error))
             }
         }
     }
 
-    /// A server that says nothing of its settings is not warned of.
-    fn warn_of_settings(&mut self) {
-        let mut info = |section: &str| {
-            self.ask(|connection| cmd("INFO").arg(section).query::<String>(connection))
-                .unwrap_or_default()
+    /// What the server or its client said, without the password.
+    fn told(&self, error: &RedisError) -> String {
+        self.address.without_password(on_one_line(error))
+    }
+
+    fn away(&self, error: &RedisError) -> SinkError {
+        let what = if error.is_timeout() {
+            "it did not answer in time".to_owned()
+        } else {
+            self.told(error)
         };
-        let (persistence, memory) = (info("persistence"), info("memory"));
+        SinkError::Away { sink: self.name.clone(), what }
+    }
+
+    /// Tells errors that pass by themselves, which a server gives about its own state, from those
+    /// that it gives about a command.
+    fn failed(&self, error: &RedisError) -> SinkError {
+        const OF_ITSELF: [&str; 9] = [
+            "LOADING",
+            "BUSY",
+            "MASTERDOWN",
+            "READONLY",
+            "TRYAGAIN",
+            "CLUSTERDOWN",
+            "NOREPLICAS",
+            "MISCONF",
+            "NOSCRIPT",
+        ];
+        let sink = self.name.clone();
+        match error.code() {
+            None => self.away(error),
+            Some(_) if error.to_string().contains("OOM") => {
+                let what = format!(
+                    "its memory is full: raise maxmemory, or free some ({})",
+                    self.told(error)
+                );
+                SinkError::Away { sink, what }
+            }
+            Some(code) if OF_ITSELF.contains(&code) => self.away(error),
+            Some("NOPERM") => SinkError::Refused {
+                sink,
+                what: format!("{}. Give the user the right to", self.told(error)),
+            },
+            Some(_) => SinkError::Failed { sink, what: self.told(error) },
+        }
+    }
+
+    /// One section of what the server says of itself; empty if it says nothing.
+    fn info(&mut self, section: &str) -> String {
+        self.ask(|connection| cmd("INFO").arg(section).query::<String>(connection))
+            .unwrap_or_default()
+    }
+
+    /// Learns the largest event that the server takes. A server that does not tell its settings is
+    /// taken to have the defaults.
+    fn learn_largest(&mut self) {
+        let setting = |sink: &mut Self, name: &str| -> Option<u64> {
+            let told: Vec<String> = sink
+                .ask(|connection| cmd("CONFIG").arg("GET").arg(name).query(connection))
+                .unwrap_or_default();
+            told.get(1)?.parse().ok()
+        };
+        let limits = ["proto-max-bulk-len", "client-query-buffer-limit"];
+        let mut largest = (ARGUMENT_BYTES_MAX, limits[0]);
+        let told = limits.map(|name| setting(self, name).map(|bytes| (bytes, name)));
+        if let Some(least) = told.into_iter().flatten().min() {
+            largest = least;
+        }
+        let memory = field(&self.info("memory"), "maxmemory").and_then(|most| most.parse().ok());
+        if let Some(most) = memory.filter(|most| (1..largest.0).contains(most)) {
+            largest = (most, "maxmemory");
+        }
+        self.largest = largest;
+    }
+
+    /// Whether the server takes events of such a size. It would answer one that is too large by
+    /// closing the connection, which looks like a failure that passes.
+    fn check_sizes(&self, batch: &Batch) -> Result<(), SinkError> {
+        let (most, setting) = self.largest;
+        let too_large = batch.events().find(|(_, event)| event.len() as u64 + ENTRY_BYTES > most);
+        let Some((position, event)) = too_large else { return Ok(()) };
+        let what = format!(
+            "the event at {position} has {} bytes, and the server takes {most} with what belongs \
+             to it: raise {setting} (CONFIG SET {setting} BYTES) and export again; nothing of this \
+             append was written",
+            event.len()
+        );
+        Err(SinkError::Refused { sink: self.name.clone(), what })
+    }
+
+    /// Warnings about the settings, as far as the server tells them.
+    fn warnings_of_settings(&mut self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let (persistence, memory) = (self.info("persistence"), self.info("memory"));
         if field(&persistence, "aof_enabled") == Some("0") {
-            log::warn!(
-                "{}: Redis keeps no append-only file, so what was exported since its last snapshot is lost when it ends. Set `appendonly yes`",
-                self.name
+            warnings.push(
+                "Redis keeps no append-only file, so what was exported since its last snapshot is \
+                 lost when it ends. Set `appendonly yes` (CONFIG SET appendonly yes, and in its \
+                 configuration)"
+                    .to_owned(),
             );
         }
         let policy = field(&memory, "maxmemory_policy").unwrap_or_default();
         let limited = field(&memory, "maxmemory").is_some_and(|most| most != "0");
         if limited && policy.starts_with("allkeys") {
-            log::warn!(
-                "{}: Redis may drop the whole stream when it runs out of memory (maxmemory-policy {policy}). Use a server with noeviction or one of the \
-                 volatile policies",
-                self.name
-            );
+            warnings.push(format!(
+                "Redis may drop the whole stream when it runs out of memory (maxmemory-policy \
+                 {policy}). Use a server with noeviction or one of the volatile policies (CONFIG \
+                 SET maxmemory-policy noeviction)"
+            ));
         }
+        warnings
+    }
+
+    /// What Redis knows of the stream, by name; nothing if there is none.
+    fn stream_info(&mut self) -> Result<Vec<(String, Told)>, SinkError> {
+        let key = self.key.clone();
+        let told = self.ask(|connection| {
+            match cmd("XINFO").arg("STREAM").arg(&key).query::<Vec<Told>>(connection) {
+                Err(error) if error.to_string().contains("no such key") => Ok(Vec::new()),
+                told => told,
+            }
+        });
+        let mut told = if_allowed(told)?.unwrap_or_default().into_iter();
+        let mut pairs = Vec::new();
+        while let (Some(Told::Text(name)), Some(value)) = (told.next(), told.next()) {
+            pairs.push((name, value));
+        }
+        Ok(pairs)
+    }
+
+    /// Whether entries were deleted from the stream: an error if nothing can be appended any more,
+    /// a warning if it can.
+    fn check_deleted(&mut self) -> Result<Option<String>, SinkError> {
+        let told = self.stream_info()?;
+        let number = |name: &str| match told.iter().find(|(told, _)| told == name) {
+            Some((_, Told::Number(number))) => *number,
+            _ => 0,
+        };
+        let text = |name: &str| match told.iter().find(|(told, _)| told == name) {
+            Some((_, Told::Text(text))) => text.as_str(),
+            _ => "",
+        };
+        let (generated, length) = (text("last-generated-id"), number("length"));
+        let added = number("entries-added");
+        let (cli, delete) = (cli(&self.address), how_to_delete(&self.address));
+        let key = shell_word(&self.key);
+        if length == 0 && !matches!(generated, "" | "0-0") {
+            return Err(self.damaged(format!(
+                "all its entries, up to {generated}, were deleted (XTRIM or XDEL), and Redis takes \
+                 none up to that again. To begin anew with the whole graph: `{delete}`, then \
+                 export again"
+            )));
+        }
+        let last = self.last.clone();
+        if !last.is_empty() && is_above(generated, &last) {
+            return Err(self.damaged(format!(
+                "its entries after {last}, up to {generated}, were deleted (XDEL), and Redis takes \
+                 none up to that again. To have them written again: `{cli} XSETID {key} {last} \
+                 ENTRIESADDED {length} MAXDELETEDID 0-0`, or to begin anew with the whole graph: \
+                 `{delete}`; then export again"
+            )));
+        }
+        Ok((added > length).then(|| {
+            format!(
+                "{} of its entries were deleted (XDEL or XTRIM): what is left cannot be verified \
+                 or restored from. To begin anew with the whole graph: `{delete}`, then export \
+                 again; or export to another key",
+                added - length
+            )
+        }))
+    }
+
+    fn damaged(&self, what: String) -> SinkError {
+        SinkError::Damaged { sink: self.name.clone(), what }
+    }
+
+    /// Reads the stream's mark, and makes it if this is to append and there is none. `None` if
+    /// there is none, or the user may not.
+    fn read_mark(&mut self) -> Result<Option<String>, SinkError> {
+        let key = format!("{}:fencepost-sink", self.key);
+        let get =
+            |connection: &mut Connection| cmd("GET").arg(&key).query::<Option<String>>(connection);
+        let found = if_allowed(self.ask(get))?.flatten();
+        if found.is_some() || self.purpose == Purpose::Read {
+            return Ok(found);
+        }
+        let mark = self.mark.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+        let made = self.ask(|connection| {
+            cmd("SET").arg(&key).arg(&mark).arg("NX").query::<Option<String>>(connection)
+        });
+        if if_allowed(made)?.is_none() {
+            return Ok(None);
+        }
+        Ok(if_allowed(self.ask(get))?.flatten())
     }
 
     fn text_of(&self, (id, fields): Entry) -> Result<String, SinkError> {
@@ -229,7 +429,8 @@ impl RedisSink {
                 return Ok(());
             }
             Some(TAKEN) => {
-                "the stream has had these entries, or later ones that were deleted".to_owned()
+                self.check_deleted()?;
+                "the stream has had these entries".to_owned()
             }
             Some(found) => {
                 format!(
@@ -246,7 +447,81 @@ impl RedisSink {
     }
 }
 
+/// A part of an answer, as far as it is wanted.
+enum Told {
+    Text(String),
+    Number(i64),
+    Else,
+}
+
+impl FromRedisValue for Told {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        Ok(match value {
+            Value::Int(number) => Self::Number(number),
+            Value::BulkString(bytes) => Self::Text(String::from_utf8_lossy(&bytes).into_owned()),
+            Value::SimpleString(text) => Self::Text(text),
+            _ => Self::Else,
+        })
+    }
+}
+
+/// What was asked, or nothing if the user may not ask that.
+fn if_allowed<T>(asked: Result<T, SinkError>) -> Result<Option<T>, SinkError> {
+    match asked {
+        Err(SinkError::Refused { .. }) => Ok(None),
+        asked => asked.map(Some),
+    }
+}
+
+/// Whether one id comes after another.
+fn is_above(id: &str, other: &str) -> bool {
+    let numbers = |id: &str| -> Option<(u64, u64)> {
+        let (version, ordinal) = id.split_once('-')?;
+        Some((version.parse().ok()?, ordinal.parse().ok()?))
+    };
+    numbers(id) > numbers(other)
+}
+
 impl Sink for RedisSink {
+    fn identity(&mut self) -> Result<String, SinkError> {
+        if self.mark.is_none() {
+            self.mark = self.read_mark()?;
+        }
+        let key = &self.key;
+        Ok(match &self.mark {
+            Some(mark) => format!("Redis stream {key} ({mark})"),
+            None => format!("Redis stream {key} at {}", self.address.place),
+        })
+    }
+
+    fn check(&mut self) -> Result<Vec<String>, SinkError> {
+        // Gone with all else if the server forgot it, and then it is made again.
+        if let Some(known) = self.mark.clone()
+            && let Some(found) = self.read_mark()?
+            && found != known
+        {
+            return Err(self.damaged(
+                "it is another stream than this export began with. Start the export again"
+                    .to_owned(),
+            ));
+        }
+        self.learn_largest();
+        let key = self.key.clone();
+        let ttl = self.ask(|connection| cmd("PTTL").arg(&key).query::<i64>(connection));
+        if let Some(ttl) = if_allowed(ttl)?.filter(|ttl| *ttl >= 0) {
+            return Err(self.damaged(format!(
+                "Redis drops it in {} s, since the key has a time to live. To keep it: `{} PERSIST \
+                 {}`, then export again",
+                ttl / 1000,
+                cli(&self.address),
+                shell_word(&self.key)
+            )));
+        }
+        let mut warnings = self.warnings_of_settings();
+        warnings.extend(self.check_deleted()?);
+        Ok(warnings)
+    }
+
     fn last(&mut self) -> Result<Option<String>, SinkError> {
         let key = self.key.clone();
         let newest: Vec<Entry> = self.ask(|connection| {
@@ -260,7 +535,16 @@ impl Sink for RedisSink {
         self.text_of(entry).map(Some)
     }
 
+    fn first(&mut self) -> Result<Option<String>, SinkError> {
+        let key = self.key.clone();
+        let oldest: Vec<Entry> = self.ask(|connection| {
+            cmd("XRANGE").arg(&key).arg("-").arg("+").arg("COUNT").arg(1).query(connection)
+        })?;
+        Ok(oldest.into_iter().next().and_then(|entry| self.text_of(entry).ok()))
+    }
+
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        self.check_sizes(batch)?;
         batch
             .parts(SCRIPT_EVENTS_MAX, SCRIPT_BYTES_MAX)
             .iter()

@@ -13,8 +13,10 @@ use std::path::PathBuf;
 
 use crate::address::{self, Address};
 use crate::event::{Event, Position, Stream, Writer};
+use crate::graph::Name;
+use crate::keep::shell_word;
 
-use super::file::FileSink;
+use super::file::{self, FileSink};
 use super::nats::{self, NatsSink};
 use super::postgres::{self, PostgresSink};
 use super::redis::{self, RedisSink};
@@ -64,6 +66,13 @@ impl Batch {
         parts
     }
 
+    /// The events after the one at `index`.
+    pub(super) fn after(&self, index: usize) -> Self {
+        let begin = self.ends[index].1;
+        let ends = self.ends[index + 1..].iter().map(|(position, end)| (*position, end - begin));
+        Self { text: self.text[begin..].to_vec(), ends: ends.collect() }
+    }
+
     /// Where its last event stands.
     #[must_use]
     pub fn last(&self) -> Option<Position> {
@@ -109,6 +118,23 @@ pub enum SinkError {
         /// What shows it.
         what: String,
     },
+    /// The engine refused it, and would refuse it again.
+    #[error("{sink} refuses what is to be written: {what}")]
+    Refused {
+        /// Which.
+        sink: String,
+        /// What it refuses, why, and what to do.
+        what: String,
+    },
+    /// The engine answered with an error that may or may not pass. Ask [`Sink::last`] whether the
+    /// last round trip arrived.
+    #[error("{sink} failed: {what}")]
+    Failed {
+        /// Which.
+        sink: String,
+        /// What it said.
+        what: String,
+    },
     /// There is nothing of that name.
     #[error("{sink} is not there{}", if .what.is_empty() { String::new() } else { format!(": {what}") })]
     NotThere {
@@ -138,6 +164,23 @@ pub enum Purpose {
 
 /// One graph's log in some engine.
 pub trait Sink: Send {
+    /// Identifies the place that is written to, in words for people: the same whichever URL leads
+    /// there and after every restart of the engine, and different for two places. To append, this
+    /// marks the place if the engine has no name for it.
+    ///
+    /// # Errors
+    /// [`SinkError`] if it cannot be learnt.
+    fn identity(&mut self) -> Result<String, SinkError>;
+
+    /// Checks the settings of the engine, and whether events were deleted. Returns warnings of what
+    /// may remove events, each with the command that repairs it. Call it now and then, after
+    /// [`last`](Self::last).
+    ///
+    /// # Errors
+    /// [`SinkError::Damaged`] with the command that repairs it, if events will be lost or nothing
+    /// can be appended any more.
+    fn check(&mut self) -> Result<Vec<String>, SinkError>;
+
     /// The last event that it has, as it was appended; `None` if it has none. Throws away what a
     /// crash left half written, if the engine leaves that. From here on, appends hold only after
     /// this event.
@@ -146,11 +189,17 @@ pub trait Sink: Send {
     /// [`SinkError`] if it cannot be learnt.
     fn last(&mut self) -> Result<Option<String>, SinkError>;
 
+    /// The first event that it has, as it was appended; `None` if it has none, or cannot be read.
+    ///
+    /// # Errors
+    /// [`SinkError`] if it cannot be learnt.
+    fn first(&mut self) -> Result<Option<String>, SinkError>;
+
     /// Appends events after the last one, all or the first few. They outlive this process when this
     /// returns, and the engine's machine after [`sync`](Self::sync).
     ///
     /// # Errors
-    /// [`SinkError`]; after [`SinkError::Away`] ask [`last`](Self::last) how far it got.
+    /// [`SinkError`]; after any but [`SinkError::Refused`] ask [`last`](Self::last) how far it got.
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError>;
 
     /// Returns when all that was appended is as durable as the engine makes it.
@@ -214,6 +263,37 @@ impl SinkUrl {
             _ => Err("the scheme is of no engine that Fencepost writes to"),
         }
         .map_err(wrong)
+    }
+
+    /// The URL as it is stored: without what is or may be a password. Enough to connect again where
+    /// no password is needed, or where the engine's client has it from elsewhere.
+    #[must_use]
+    pub fn for_reconnecting(&self) -> String {
+        match self {
+            Self::File(path) => {
+                format!("file:{}", file::absolute(path).unwrap_or_else(|_| path.clone()).display())
+            }
+            Self::StandardOutput => self.to_string(),
+            // A user's name alone opens nothing there, and would be read as a token or password.
+            Self::Nats(address) | Self::Redis(address) => address.for_reconnecting(false),
+            Self::Postgres(address) => address.for_reconnecting(true),
+        }
+    }
+
+    /// What a person does to have an export begin there anew with the whole graph.
+    #[must_use]
+    pub fn how_to_begin_anew(&self, graph: &Name) -> String {
+        let command = match self {
+            Self::File(path) => {
+                let path = path.display().to_string();
+                format!("mv {} {}", shell_word(&path), shell_word(&format!("{path}.old")))
+            }
+            Self::StandardOutput => return "export again".to_owned(),
+            Self::Redis(address) => redis::how_to_delete(address),
+            Self::Nats(address) => nats::how_to_delete(address),
+            Self::Postgres(address) => postgres::how_to_delete(address, graph),
+        };
+        format!("`{command}`, then export again")
     }
 
     /// Opens it for the log of `stream`.

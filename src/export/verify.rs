@@ -67,7 +67,13 @@ impl fmt::Display for Verified {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The log breaks.
-    #[error("event {event}{}: {reason}", .position.map(|position| format!(" ({position})")).unwrap_or_default())]
+    #[error(
+        "event {event}{}: {reason}{}",
+        .position.map(|position| format!(" ({position})")).unwrap_or_default(),
+        .anew.as_deref().map(|anew| format!(
+            ". To begin anew with the whole graph: {anew}; or export to another place"
+        )).unwrap_or_default()
+    )]
     Log {
         /// Which event, from 1.
         event: u64,
@@ -75,6 +81,8 @@ pub enum VerifyError {
         position: Option<After>,
         /// What is wrong.
         reason: ReplayError,
+        /// If events are missing: what a person does to begin the log anew.
+        anew: Option<String>,
     },
     /// The log is right and ends before the version that was asked for.
     #[error("the log ends at version {version}, before version {asked}: export first")]
@@ -157,8 +165,12 @@ pub fn verify(
     })?;
     let (replay, wrong) = followed;
     let (events, position) = (replay.events(), replay.position());
-    let log =
-        |reason| VerifyError::Log { event: events + 1, position: position.map(After), reason };
+    let log = |reason| VerifyError::Log {
+        event: events + 1,
+        position: position.map(After),
+        anew: how_to_begin_anew(graph, from, &reason),
+        reason,
+    };
     if let Some(reason) = wrong {
         return Err(log(reason));
     }
@@ -188,6 +200,17 @@ pub fn verify(
     let graph_version = at.is_none().then_some(head.version);
     let (graph, versions) = (graph.clone(), (first, version));
     Ok(Verified { graph, events, versions, chain, digest, graph_version })
+}
+
+/// What a person does about events that are missing, if the log is in a sink.
+fn how_to_begin_anew(graph: &Name, from: &SinkUrl, wrong: &ReplayError) -> Option<String> {
+    let is_sink = match from {
+        SinkUrl::File(path) => path.is_file(),
+        SinkUrl::StandardOutput => false,
+        SinkUrl::Redis(_) | SinkUrl::Nats(_) | SinkUrl::Postgres(_) => true,
+    };
+    let is_missing = matches!(wrong, ReplayError::Gap { .. } | ReplayError::NoBeginning { .. });
+    (is_sink && is_missing).then(|| from.how_to_begin_anew(graph))
 }
 
 fn differs(version: u64, what: &str, log: String, database: String) -> VerifyError {

@@ -1,13 +1,12 @@
 //! Who reads a graph's log from outside, and how far they are: pruning does not overtake them.
 
-use std::time::{Duration, SystemTime};
-
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::call::{Call, ask};
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
+use crate::event::rfc3339;
 use crate::graph::Name;
 use crate::object::objects_only;
 use crate::store::{Acknowledgement, Consumer};
@@ -17,15 +16,19 @@ struct ConsumerBody<'c> {
     name: &'c Name,
     acknowledged: u64,
     acknowledged_at: String,
+    last_seen_at: String,
+    expires_at: Option<String>,
 }
 
 impl<'c> ConsumerBody<'c> {
     fn new(consumer: &'c Consumer) -> Self {
-        let since =
-            Duration::from_millis(u64::try_from(consumer.acknowledged_at_ms).unwrap_or_default());
-        let acknowledged_at =
-            humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since).to_string();
-        Self { name: &consumer.name, acknowledged: consumer.acknowledged, acknowledged_at }
+        Self {
+            name: &consumer.name,
+            acknowledged: consumer.acknowledged,
+            acknowledged_at: rfc3339(consumer.acknowledged_at_ms),
+            last_seen_at: rfc3339(consumer.seen_at_ms),
+            expires_at: consumer.expires_at_ms().map(rfc3339),
+        }
     }
 }
 

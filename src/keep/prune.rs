@@ -8,10 +8,14 @@
 
 use super::PART_BYTES;
 use super::history::{HistoryError, graph_at};
+use crate::event::rfc3339;
 use crate::failpoint;
 use crate::graph::Name;
 use crate::store::rows::RowStore;
-use crate::store::{CommitError, GraphStore, Kept, StoreError};
+use crate::store::{CommitError, Consumer, GraphStore, Kept, StoreError, behind};
+
+/// Consumers in the way that are named beside the first, at most.
+const OTHERS_TOLD_MAX: usize = 9;
 
 /// What was pruned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,16 +34,17 @@ pub enum PruneError {
     History(#[from] HistoryError),
     /// Somebody still has to read a change that would go.
     #[error(
-        "consumer `{consumer}` of graph `{graph}` has acknowledged version {acknowledged} and needs the changes after it: let it read on, or \
-         remove it: fencepost consumer remove --graph {} --name {}", shell_word(.graph), shell_word(.consumer)
+        "{}: let it read on, or remove it: fencepost consumer remove --graph {} --name {}{}",
+        told_of(.graph, .consumer), shell_word(.graph), shell_word(.consumer.name.as_str()),
+        also_told(.others)
     )]
     NeededBy {
         /// The graph.
         graph: String,
-        /// Who.
-        consumer: String,
-        /// What it has acknowledged.
-        acknowledged: u64,
+        /// Who is furthest behind.
+        consumer: Box<Consumer>,
+        /// Who else is in the way, the furthest behind first.
+        others: Vec<Consumer>,
     },
     /// Another process prunes the same graph. Nothing is lost.
     #[error("graph `{0}` is being pruned by another process; when that has ended, prune again")]
@@ -71,11 +76,18 @@ pub fn prune(store: &RowStore, name: &Name, before: u64) -> Result<Pruned, Prune
     let already = before <= head.oldest && store.snapshot_version(head.id)?.is_some();
     if !already {
         // Looked at before the work, and again when it counts.
-        if let Some(behind) =
-            consumers.into_iter().find(|consumer| consumer.acknowledged + 1 < before)
-            && !failpoint::is_off("prune-looks-first")
-        {
-            return Err(needed_by(name, behind.name.to_string(), behind.acknowledged));
+        let (waiting, expired) = behind(consumers, before);
+        if !waiting.is_empty() && !failpoint::is_off("prune-looks-first") {
+            return Err(needed_by(name, waiting));
+        }
+        for consumer in expired {
+            log::warn!(
+                "consumer `{}` of graph `{name}` is forgotten: it was last seen {} and was waited \
+                 for until {}",
+                consumer.name,
+                rfc3339(consumer.seen_at_ms),
+                rfc3339(consumer.expires_at_ms().unwrap_or_default())
+            );
         }
         keep_snapshot(store, name, before)?;
         failpoint::pass("prune-flipped");
@@ -98,18 +110,50 @@ fn keep_snapshot(store: &RowStore, name: &Name, version: u64) -> Result<(), Prun
     failpoint::pass("prune-snapshot-written");
     match store.keep_snapshot(name, version, committed_at_ms, &sizes)? {
         Kept::Yes | Kept::Already => Ok(()),
-        Kept::NeededBy { consumer, acknowledged } => Err(needed_by(name, consumer, acknowledged)),
+        Kept::NeededBy(consumers) => Err(needed_by(name, consumers)),
         Kept::Outrun => Err(PruneError::Outrun(name.clone())),
         Kept::NotThere => Err(HistoryError::GraphNotFound(name.clone()).into()),
     }
 }
 
-fn needed_by(name: &Name, consumer: String, acknowledged: u64) -> PruneError {
-    PruneError::NeededBy { graph: name.to_string(), consumer, acknowledged }
+/// At least one consumer is given.
+fn needed_by(name: &Name, consumers: Vec<Consumer>) -> PruneError {
+    let mut consumers = consumers.into_iter();
+    let consumer = Box::new(consumers.next().expect("somebody is in the way"));
+    PruneError::NeededBy { graph: name.to_string(), consumer, others: consumers.collect() }
+}
+
+fn told_of(graph: &str, consumer: &Consumer) -> String {
+    format!(
+        "consumer `{}` of graph `{graph}` has acknowledged version {} (since {}, last seen {}) and \
+         needs the changes after it",
+        consumer.name,
+        consumer.acknowledged,
+        rfc3339(consumer.acknowledged_at_ms),
+        rfc3339(consumer.seen_at_ms)
+    )
+}
+
+fn also_told(others: &[Consumer]) -> String {
+    if others.is_empty() {
+        return String::new();
+    }
+    let mut told: Vec<String> = others
+        .iter()
+        .take(OTHERS_TOLD_MAX)
+        .map(|other| {
+            let seen = rfc3339(other.seen_at_ms);
+            format!("`{}` (version {}, last seen {seen})", other.name, other.acknowledged)
+        })
+        .collect();
+    if let Some(more) = others.len().checked_sub(OTHERS_TOLD_MAX).filter(|more| *more > 0) {
+        told.push(format!("{more} more"));
+    }
+    format!(". Also in the way: {}", told.join(", "))
 }
 
 /// As a shell takes it back: names may hold anything but control characters.
-fn shell_word(text: &str) -> String {
+pub(crate) fn shell_word(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
     if text.bytes().all(is_plain) {
         text.to_owned()

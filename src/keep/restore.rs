@@ -9,13 +9,14 @@ use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 
 use uuid::Uuid;
 
-use super::PART_BYTES;
+use super::{PART_BYTES, shell_word};
 use crate::db::DbError;
 use crate::event::{Event, Importing, Kind, Reader, Replay, ReplayError, Replayed, Stream};
 use crate::graph::{Graph, Name};
 use crate::store::rows::RowStore;
 use crate::store::{
-    Chain, CommitError, GraphState, Head, Logged, Restoration, Restored, StoreError, Target,
+    Chain, CommitError, Consumer, GraphState, Head, Logged, Restoration, Restored, StoreError,
+    Target,
 };
 
 /// Changes, and bytes of them, that are written at once.
@@ -41,14 +42,16 @@ pub enum RestoreError {
     },
     /// Somebody registered to read the empty graph from its first change on.
     #[error(
-        "consumer `{consumer}` of graph `{graph}` waits for changes that the log does not have, it begins at {oldest}: remove the consumer, and let it begin \
-         with a snapshot"
+        "consumer `{}` of graph `{graph}` waits for changes that the log does not have: it begins \
+         at {oldest}. Let the consumer begin with a snapshot, and remove it here: fencepost \
+         consumer remove --graph {} --name {}",
+        .consumer.name, shell_word(.graph.as_str()), shell_word(.consumer.name.as_str())
     )]
     NeededBy {
         /// The graph.
         graph: Name,
-        /// Who.
-        consumer: String,
+        /// Who is furthest behind.
+        consumer: Box<Consumer>,
         /// The oldest change that there would be.
         oldest: u64,
     },

@@ -4,10 +4,10 @@
 use diesel::dsl::min;
 use diesel::prelude::*;
 
-use super::consumers::repeatable;
+use super::consumers::{Consumer, forget_consumers, read_behind, repeatable};
 use super::rows::{RowStore, column, read_head};
 use super::{CommitError, Head, StoreError};
-use crate::db::schema::{changes, consumers, octet_length, snapshot_parts, snapshots};
+use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
 use crate::db::{AnyConnection, Value};
 use crate::failpoint;
 use crate::graph::Name;
@@ -26,13 +26,8 @@ pub enum Kept {
     Yes,
     /// Another one of that version or a later one was there before.
     Already,
-    /// Somebody has not acknowledged the change before.
-    NeededBy {
-        /// Who.
-        consumer: String,
-        /// What it has acknowledged.
-        acknowledged: u64,
-    },
+    /// These have not acknowledged the change before, the furthest behind first.
+    NeededBy(Vec<Consumer>),
     /// Its parts are not those that were written: somebody else is pruning.
     Outrun,
     /// There is no such graph, or it has not come to that version.
@@ -97,8 +92,9 @@ impl RowStore {
     }
 
     /// Makes the snapshot of `version`, committed then and whose parts have these sizes in bytes,
-    /// what stands in for all before it, unless somebody still reads there. One short transaction,
-    /// which holds the graph's row: so does whoever registers to read.
+    /// what stands in for all before it, unless somebody still reads there. Consumers for whom
+    /// pruning no longer waits, and which it overtakes, are forgotten. One short transaction, which
+    /// holds the graph's row: so does whoever registers to read.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
@@ -117,13 +113,15 @@ impl RowStore {
             if kept.is_some_and(|kept| kept >= column(version)) {
                 return Ok(Kept::Already);
             }
-            if let Some((consumer, acknowledged)) = behind(connection, &head, version)? {
-                return Ok(Kept::NeededBy { consumer, acknowledged });
+            let (waiting, expired) = read_behind(connection, head.id, version)?;
+            if !waiting.is_empty() && !failpoint::is_off("prune-consumers") {
+                return Ok(Kept::NeededBy(waiting));
             }
             if !parts_are(connection, &head, version, sizes)? {
                 return Ok(Kept::Outrun);
             }
             keep(connection, head.id, version, committed_at_ms)?;
+            forget_consumers(connection, head.id, &expired)?;
             connection.run(
                 "UPDATE graphs SET oldest = ? WHERE id = ?",
                 &[Value::Integer(column(version.max(head.oldest))), Value::Integer(head.id)],
@@ -196,25 +194,6 @@ pub(super) fn keep(
         .values((snapshots::graph_id.eq(graph_id), row))
         .execute(connection)?;
     Ok(())
-}
-
-/// The consumer that is furthest behind, if it needs a change before `version`.
-fn behind(
-    connection: &mut AnyConnection,
-    head: &Head,
-    version: u64,
-) -> Result<Option<(String, u64)>, CommitError> {
-    if failpoint::is_off("prune-consumers") {
-        return Ok(None);
-    }
-    let found: Option<(String, i64)> = consumers::table
-        .filter(consumers::graph_id.eq(head.id))
-        .filter(consumers::acknowledged.lt(column(version) - 1))
-        .order((consumers::acknowledged, consumers::name))
-        .select((consumers::name, consumers::acknowledged))
-        .first(connection)
-        .optional()?;
-    Ok(found.map(|(name, acknowledged)| (name, acknowledged as u64)))
 }
 
 /// Whether the parts are those of these sizes. What an earlier attempt left beyond them goes.

@@ -6,10 +6,11 @@ use std::ops::Bound;
 use diesel::prelude::*;
 use uuid::Uuid;
 
+use super::consumers::{Consumer, forget_consumers, read_behind};
 use super::kept;
 use super::rows::{RowStore, column, insert_graph, read_head};
 use super::{Chain, CommitError, GraphState, GraphStore, Head, Logged, StoreError};
-use crate::db::schema::{ChangeRow, consumers, graphs};
+use crate::db::schema::{ChangeRow, graphs};
 use crate::db::{AnyConnection, DbError, RowsStatement, RowsWrite, Value, WriteError};
 use crate::failpoint;
 use crate::graph::{CanonicalJson, Dataset, Graph, Job, Name};
@@ -43,9 +44,9 @@ pub enum Restored {
     As(Uuid),
     /// Nothing was written: the graph was written before, deleted or frozen. This is its row.
     InTheWay(Box<Head>),
-    /// Nothing was written: this consumer of the empty graph waits for its first changes, which the
-    /// log does not have.
-    NeededBy(String),
+    /// Nothing was written: this consumer of the empty graph, the furthest behind, waits for its
+    /// first changes, which the log does not have.
+    NeededBy(Box<Consumer>),
 }
 
 /// A graph that is being written.
@@ -139,12 +140,9 @@ fn begin(
     let taken: i64 = others.count().get_result(connection)?;
     let uuid = if taken == 0 { target.uuid } else { head.uuid };
     let state = if target.deleted { GraphState::Deleted } else { GraphState::Open };
-    let waiting = consumers::table.filter(consumers::graph_id.eq(head.id));
-    let waiting = waiting
-        .filter(consumers::acknowledged.lt(column(target.oldest) - 1))
-        .select(consumers::name);
-    if let Some(consumer) = waiting.first(connection).optional()? {
-        return Ok(Err(Restored::NeededBy(consumer)));
+    let (waiting, expired) = read_behind(connection, head.id, target.oldest)?;
+    if let Some(consumer) = waiting.into_iter().next() {
+        return Ok(Err(Restored::NeededBy(Box::new(consumer))));
     }
     let off = Value::Integer(i64::from(failpoint::is_off("restore-empty")));
     let changed = connection.run(
@@ -160,7 +158,11 @@ fn begin(
             off,
         ],
     )?;
-    if changed == 1 { Ok(Ok((head.id, uuid))) } else { Ok(Err(Restored::InTheWay(Box::new(head)))) }
+    if changed != 1 {
+        return Ok(Err(Restored::InTheWay(Box::new(head))));
+    }
+    forget_consumers(connection, head.id, &expired)?;
+    Ok(Ok((head.id, uuid)))
 }
 
 impl Restoration<'_> {

@@ -8,8 +8,8 @@ use super::answers::{keep_answers, read_answers};
 use super::catch_up::{CaughtUp, catch_up};
 use super::delta::{Edge, RowDelta};
 use super::{
-    Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, Entry, Feed,
-    GraphState, GraphStore, Head, ImageKey, Keep, LockRecord, Purged, Refresh, StoreError,
+    Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, Entry, ExportReport,
+    Feed, GraphState, GraphStore, Head, ImageKey, Keep, LockRecord, Purged, Refresh, StoreError,
     StoredAnswer,
 };
 use crate::db::schema::{
@@ -376,6 +376,18 @@ impl GraphStore for RowStore {
         version: u64,
     ) -> Result<Acknowledgement, CommitError> {
         self.write_acknowledgement(name, consumer, version)
+    }
+
+    fn report_export(
+        &self,
+        name: &Name,
+        report: &ExportReport<'_>,
+    ) -> Result<Acknowledgement, CommitError> {
+        self.write_export_report(name, report)
+    }
+
+    fn rename_consumer(&self, name: &Name, from: &Name, to: &Name) -> Result<bool, CommitError> {
+        self.move_consumer(name, from, to)
     }
 
     fn forget_consumer(&self, name: &Name, consumer: &Name) -> Result<Option<bool>, CommitError> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fencepost::design::Service;
 use fencepost::event::Stream;
 
-use super::Place;
+use super::{Place, export};
 use crate::support::ask::{accepted, put_job_with};
 use crate::support::cluster::{GRAPH, Site, finish, name, wait_until};
 use crate::support::event_log;
@@ -68,21 +68,15 @@ impl Drop for Exporter {
     }
 }
 
-fn export(site: &Site, place: &Place, more: &[&str]) -> Command {
-    let mut command = site.fencepost(&["export", "--graph", GRAPH, "--to", &place.url]);
-    command.args(more);
-    command
-}
-
 /// A failpoint, at its so many-th passage, and the file that shows that it was reached.
-fn pause(site: &Site, point: &str, at: usize) -> (PathBuf, String) {
+pub(super) fn pause(site: &Site, point: &str, at: usize) -> (PathBuf, String) {
     let file = site.path(&format!("{point}-{at}"));
     let armed = format!("{point}=pause:{}@{at}", file.display());
     (file, armed)
 }
 
 /// Jobs whose specifications fill several batches of an import.
-fn fill(node: &Service, jobs: usize) {
+pub(super) fn fill(node: &Service, jobs: usize) {
     let filler = "x".repeat(40_000);
     for n in 0..jobs {
         let (input, output) = (format!("of {}", n.saturating_sub(1)), format!("of {n}"));
@@ -102,7 +96,7 @@ fn fill(node: &Service, jobs: usize) {
 /// What is in the sink is the log of the graph as the database has it, by the product's own proof
 /// and by another.
 #[track_caller]
-fn is_whole(site: &Site, place: &mut Place) -> event_log::Told {
+pub(super) fn is_whole(site: &Site, place: &mut Place) -> event_log::Told {
     let (code, said) = finish(export(site, place, &[]));
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = finish(site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]));

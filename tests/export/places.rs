@@ -4,20 +4,14 @@ use std::process::Command;
 
 use fencepost::event::Stream;
 
-use super::Place;
+use super::{Place, export};
 use crate::support::ask::{accepted, delete_graph, put_dataset, put_job};
 use crate::support::cluster::{GRAPH, Kind, Site, finish, name, wait_until};
 use crate::support::event_log;
 use crate::support::nats::Nats;
 
-fn export(site: &Site, place: &Place, more: &[&str]) -> Command {
-    let mut command = site.fencepost(&["export", "--graph", GRAPH, "--to", &place.url]);
-    command.args(more);
-    command
-}
-
 #[track_caller]
-fn refused(command: Command, code: i32, reason: &str) {
+pub(super) fn refused(command: Command, code: i32, reason: &str) {
     let (ended, said) = finish(command);
     assert!(ended == Some(code) && said.contains(reason), "{ended:?}: {said}");
 }

@@ -55,6 +55,17 @@ fn a_consumer_is_registered_acknowledges_and_is_forgotten() {
         .unwrap()
         .to_owned();
     assert!(at.ends_with('Z') && at.len() == "2026-11-22T09:30:00.000Z".len(), "{at}");
+    let list = server.get(CONSUMERS).send().json();
+    let seen = |at: usize| {
+        let consumer = &list["items"][at];
+        let text = |field: &str| consumer[field].as_str().unwrap().to_owned();
+        assert_eq!(consumer["expires_at"], Value::Null);
+        (text("acknowledged_at"), text("last_seen_at"))
+    };
+    let (since, last) = seen(0);
+    assert_eq!(since, last, "it was heard of once");
+    let (since, last) = seen(1);
+    assert!(since <= last, "{since} and {last}");
     let forgotten = server.delete(&format!("{CONSUMERS}/b")).send().expect(200);
     assert_eq!(forgotten.json(), json!({"graph": "g", "version": 3, "consumer": "b"}));
     let problem =

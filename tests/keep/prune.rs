@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use diesel::prelude::*;
 use fencepost::db::schema::{changes, snapshot_parts};
 use fencepost::design::{Design, Refusal};
+use fencepost::graph::Name;
 use fencepost::keep::{PruneError, prune};
 use fencepost::node::{self, NodeOptions};
-use fencepost::store::{Acknowledgement, CommitError, GraphStore};
+use fencepost::store::{
+    Acknowledgement, CommitError, ConsumerSink, ExportReport, GraphStore, Lifetime,
+};
 
 use super::{KINDS, Known, grown, logged, plain};
 use crate::support::ask::{accepted, delete_graph, put_dataset, put_job, write};
@@ -46,7 +49,7 @@ fn a_log_is_not_pruned_past_a_consumer_and_is_when_it_has_read_on_or_was_removed
         store.acknowledge(&name(GRAPH), &reader, 6).unwrap();
         assert!(matches!(
             prune(&store, &name(GRAPH), 8),
-            Err(PruneError::NeededBy { acknowledged: 6, .. })
+            Err(PruneError::NeededBy { consumer, .. }) if consumer.acknowledged == 6
         ));
         assert_eq!(prune(&store, &name(GRAPH), 7).unwrap().changes, 3);
         assert_eq!(store.forget_consumer(&name(GRAPH), &reader).unwrap(), Some(true));
@@ -77,6 +80,128 @@ fn the_log_of_a_deleted_graph_is_pruned_too_and_its_versions_go_on() {
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
         assert_eq!(accepted(&node, [put_dataset("d")]), 5);
         assert_eq!(Known::at(&store, 4).job_versions, []);
+    }
+}
+
+#[test]
+fn a_refused_prune_names_all_who_are_in_the_way_and_since_when() {
+    for kind in KINDS {
+        let site = Site::on(kind);
+        plain(&site, 9);
+        let store = site.store();
+        for (consumer, version, since_ms, seen_ms) in
+            [("near", 6, 86_400_000, 86_400_000), ("far", 2, 1_000, 61_000)]
+        {
+            store.acknowledge(&name(GRAPH), &name(consumer), version).unwrap();
+            site.run_sql(&format!(
+                "UPDATE consumers SET acknowledged_at_ms = {since_ms}, seen_at_ms = {seen_ms} \
+                 WHERE name = '{consumer}'"
+            ));
+        }
+        let refused = prune(&store, &name(GRAPH), 9).unwrap_err().to_string();
+        for told in [
+            "consumer `far` of graph `g` has acknowledged version 2 (since 1970-01-01T00:00:01.000Z, \
+             last seen 1970-01-01T00:01:01.000Z)",
+            "consumer remove --graph g --name far",
+            "Also in the way: `near` (version 6, last seen 1970-01-02T00:00:00.000Z)",
+        ] {
+            assert!(refused.contains(told), "`{refused}` does not say `{told}`");
+        }
+    }
+}
+
+/// How an export's consumer is noted.
+fn report<'r>(
+    consumer: &'r Name,
+    sink: &'r ConsumerSink,
+    version: u64,
+    lifetime: Lifetime,
+) -> ExportReport<'r> {
+    ExportReport { consumer, sink, version, lifetime, take_back: false }
+}
+
+#[test]
+fn an_export_that_ended_is_waited_for_until_its_time_is_over_and_then_forgotten() {
+    const DAY_MS: i64 = 86_400_000;
+    for kind in KINDS {
+        let site = Site::on(kind);
+        plain(&site, 9);
+        let (store, graph) = (site.store(), name(GRAPH));
+        let sink = ConsumerSink { url: "file:/log".to_owned(), identity: "here".to_owned() };
+        let (dated, nightly, lasting) = (name("dated"), name("nightly"), name("lasting"));
+        let limited = Lifetime::LimitedIfNew(DAY_MS);
+        let two_days_pass = || {
+            site.run_sql(&format!("UPDATE consumers SET seen_at_ms = seen_at_ms - {}", 2 * DAY_MS))
+        };
+        store.report_export(&graph, &report(&dated, &sink, 2, limited)).unwrap();
+        store.report_export(&graph, &report(&nightly, &sink, 3, limited)).unwrap();
+        two_days_pass();
+        store.report_export(&graph, &report(&nightly, &sink, 3, limited)).unwrap();
+        let refused = prune(&store, &graph, 6).unwrap_err().to_string();
+        assert!(refused.contains("consumer `nightly`") && !refused.contains("dated"), "{refused}");
+        assert_eq!(prune(&store, &graph, 4).unwrap().changes, 3);
+        let (_, consumers) = store.consumers(&graph).unwrap().unwrap();
+        assert_eq!(consumers.len(), 1, "the dated one is forgotten: {consumers:?}");
+        // An export that follows is waited for, however long it is silent, also when one that ends
+        // has spoken for it.
+        let for_ever = report(&lasting, &sink, 4, Lifetime::Unlimited);
+        store.report_export(&graph, &for_ever).unwrap();
+        store.report_export(&graph, &report(&lasting, &sink, 4, limited)).unwrap();
+        two_days_pass();
+        store.forget_consumer(&graph, &nightly).unwrap();
+        let refused = prune(&store, &graph, 6).unwrap_err().to_string();
+        assert!(refused.contains("consumer `lasting`"), "{refused}");
+        let failed = report(&lasting, &sink, 4, Lifetime::Limited(DAY_MS));
+        store.report_export(&graph, &failed).unwrap();
+        two_days_pass();
+        assert_eq!(prune(&store, &graph, 6).unwrap().changes, 2);
+    }
+}
+
+#[test]
+fn an_acknowledgement_is_taken_back_only_by_an_export_and_never_below_what_was_pruned() {
+    for kind in KINDS {
+        let site = Site::on(kind);
+        plain(&site, 9);
+        let (store, graph, consumer) = (site.store(), name(GRAPH), name("export"));
+        let sink = ConsumerSink { url: "file:/log".to_owned(), identity: "here".to_owned() };
+        let acknowledged = || store.consumers(&graph).unwrap().unwrap().1[0].acknowledged;
+        let report = |version: u64, take_back: bool| {
+            let lifetime = Lifetime::Unlimited;
+            let report =
+                ExportReport { consumer: &consumer, sink: &sink, version, lifetime, take_back };
+            store.report_export(&graph, &report).unwrap()
+        };
+        report(8, true);
+        store.acknowledge(&graph, &consumer, 3).unwrap();
+        report(3, false);
+        assert_eq!(acknowledged(), 8);
+        report(6, true);
+        assert_eq!(acknowledged(), 6);
+        assert!(matches!(prune(&store, &graph, 8), Err(PruneError::NeededBy { .. })));
+        assert_eq!(prune(&store, &graph, 5).unwrap().changes, 4);
+        report(1, true);
+        assert_eq!(acknowledged(), 4, "what was pruned is not wanted back");
+        report(7, true);
+        assert_eq!(acknowledged(), 7);
+        assert!(matches!(report(10, true), Acknowledgement::Ahead { version: 9 }));
+    }
+}
+
+#[test]
+fn a_consumer_that_gets_another_name_keeps_its_place() {
+    for kind in KINDS {
+        let site = Site::on(kind);
+        plain(&site, 9);
+        let (store, graph) = (site.store(), name(GRAPH));
+        let (former, new) = (name("former"), name("new"));
+        assert!(!store.rename_consumer(&graph, &former, &new).unwrap());
+        store.acknowledge(&graph, &former, 3).unwrap();
+        assert!(store.rename_consumer(&graph, &former, &new).unwrap());
+        assert_eq!(site.store_consumers(), [(new.clone(), 3)]);
+        store.acknowledge(&graph, &former, 2).unwrap();
+        assert!(store.rename_consumer(&graph, &former, &new).unwrap());
+        assert_eq!(site.store_consumers(), [(new, 3)], "the new one tells how far it is");
     }
 }
 

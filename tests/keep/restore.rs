@@ -10,7 +10,9 @@ use fencepost::graph::{CanonicalJson, Change, Fact};
 use fencepost::import::events::{self, LogFile};
 use fencepost::keep::{HistoryError, RestoredGraph, graph_at, prune};
 use fencepost::node::{self, NodeOptions};
-use fencepost::store::{Chain, GraphState, GraphStore, Logged};
+use fencepost::store::{
+    Chain, ConsumerSink, ExportReport, GraphState, GraphStore, Lifetime, Logged,
+};
 
 use super::{KINDS, Known, grown, logged, plain, snapshot, tail};
 use crate::support::ask::{accepted, delete_graph, put_dataset, put_job};
@@ -400,5 +402,30 @@ fn a_consumer_of_the_empty_graph_is_not_overtaken() {
         assert_eq!(other.head().version, 0);
         // A log that has them all is welcome.
         assert_eq!(restored(&other, GRAPH, &log).unwrap().version, 5);
+    }
+}
+
+#[test]
+fn an_export_of_the_empty_graph_that_ended_long_ago_is_forgotten_when_a_log_is_restored() {
+    for kind in KINDS {
+        let site = Site::on(kind);
+        plain(&site, 5);
+        let snapshot = snapshot(&site.store(), 5).concat();
+        let other = Site::on(kind);
+        other.node().create_graph_and_wait(&name(GRAPH)).unwrap();
+        let sink = ConsumerSink { url: "file:/log".to_owned(), identity: "here".to_owned() };
+        let report = ExportReport {
+            consumer: &name("dated"),
+            sink: &sink,
+            version: 0,
+            lifetime: Lifetime::LimitedIfNew(86_400_000),
+            take_back: false,
+        };
+        other.store().report_export(&name(GRAPH), &report).unwrap();
+        let refused = restored(&other, GRAPH, &snapshot).unwrap_err();
+        assert!(refused.contains("consumer remove --graph g --name dated"), "{refused}");
+        other.run_sql("UPDATE consumers SET seen_at_ms = seen_at_ms - 86400001");
+        assert_eq!(restored(&other, GRAPH, &snapshot).unwrap().version, 5);
+        assert_eq!(other.store_consumers(), []);
     }
 }

@@ -237,8 +237,7 @@ fn copied(site: &Site) {
 
 #[test]
 fn an_older_copy_beside_the_log_of_what_came_later_does_not_come_up() {
-    let backups: [(fn(&Site), bool); 2] = [(vacuumed, false), (copied, true)];
-    for (back_up, looks_right) in backups {
+    for (back_up, looks_right) in [(vacuumed as fn(&Site), false), (copied, true)] {
         let site = killed_with_a_log(back_up);
         fs::copy(site.path("copy"), site.database()).unwrap();
         let parts = || ["", "-wal"].map(|part| fs::read(beside(&site, part)).unwrap());

@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection, RunQueryDsl, SqliteConnection};
+use diesel::prelude::*;
+use fencepost::db::schema::{consumers, graphs};
 use fencepost::db::{Database, DatabaseUrl, PoolLimits};
 use fencepost::design::Service;
 use fencepost::graph::Name;
@@ -140,10 +141,19 @@ impl Site {
             .unwrap()
     }
 
-    /// Who reads the log of [`GRAPH`], and how far.
+    /// Who reads the log of [`GRAPH`], and how far. Without a pool of connections and its threads,
+    /// so that it can be asked again and again.
     pub fn store_consumers(&self) -> Vec<(Name, u64)> {
-        let (_, consumers) = self.store().consumers(&name(GRAPH)).unwrap().unwrap();
-        consumers.into_iter().map(|consumer| (consumer.name, consumer.acknowledged)).collect()
+        let sql = &mut self.sql();
+        let id: i64 =
+            graphs::table.filter(graphs::name.eq(GRAPH)).select(graphs::id).first(sql).unwrap();
+        let rows: Vec<(String, i64)> = consumers::table
+            .filter(consumers::graph_id.eq(id))
+            .order(consumers::name)
+            .select((consumers::name, consumers::acknowledged))
+            .load(sql)
+            .unwrap();
+        rows.into_iter().map(|(text, acknowledged)| (name(&text), acknowledged as u64)).collect()
     }
 
     pub fn head(&self) -> Head {

@@ -79,6 +79,27 @@ impl Nats {
         keeper.wait().unwrap();
     }
 
+    /// Its streams as they are, of a server that is not running.
+    pub fn copy(&self) -> std::path::PathBuf {
+        assert!(self.keeper.is_none(), "the server is running");
+        let copy = self.directory.path().join("copy");
+        let copied = Command::new("cp").arg("-a").arg(self.data()).arg(&copy).status().unwrap();
+        assert!(copied.success());
+        copy
+    }
+
+    /// Puts a copy in the place of the streams of a server that is not running.
+    pub fn replace(&self, copy: &std::path::Path) {
+        assert!(self.keeper.is_none(), "the server is running");
+        fs::remove_dir_all(self.data()).unwrap();
+        let copied = Command::new("cp").arg("-a").arg(copy).arg(self.data()).status().unwrap();
+        assert!(copied.success());
+    }
+
+    fn data(&self) -> std::path::PathBuf {
+        self.directory.path().join("data")
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -10,8 +10,8 @@ use fencepost::lock::{
 };
 use fencepost::store::rows::RowStore;
 use fencepost::store::{
-    Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, Feed, GraphStore,
-    Head, ImageKey, Keep, LockRecord, Purged, Refresh, StoreError, StoredAnswer,
+    Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, ExportReport, Feed,
+    GraphStore, Head, ImageKey, Keep, LockRecord, Purged, Refresh, StoreError, StoredAnswer,
 };
 
 type Interlude = Mutex<Option<Box<dyn FnOnce() + Send>>>;
@@ -131,6 +131,16 @@ impl GraphStore for Interrupted {
         version: u64,
     ) -> Result<Acknowledgement, CommitError> {
         self.store.acknowledge(name, consumer, version)
+    }
+    fn report_export(
+        &self,
+        name: &Name,
+        report: &ExportReport<'_>,
+    ) -> Result<Acknowledgement, CommitError> {
+        self.store.report_export(name, report)
+    }
+    fn rename_consumer(&self, name: &Name, from: &Name, to: &Name) -> Result<bool, CommitError> {
+        self.store.rename_consumer(name, from, to)
     }
     fn forget_consumer(&self, name: &Name, consumer: &Name) -> Result<Option<bool>, CommitError> {
         self.store.forget_consumer(name, consumer)

@@ -345,12 +345,28 @@ fn consumers() -> Value {
     let acknowledged = || json!({"type": "integer", "minimum": 0, "description": "The consumer has all changes up to this version."});
     let consumer = object(
         "Who reads the change log.",
-        &["name", "acknowledged", "acknowledged_at"],
+        &["name", "acknowledged", "acknowledged_at", "last_seen_at", "expires_at"],
         json!({
-            "name": to("Name"), "acknowledged": acknowledged(), "acknowledged_at": {"type": "string", "format": "date-time"},
+            "name": to("Name"), "acknowledged": acknowledged(),
+            "acknowledged_at": {
+                "type": "string", "format": "date-time",
+                "description": "When the consumer reached that version.",
+            },
+            "last_seen_at": {
+                "type": "string", "format": "date-time",
+                "description": "When the consumer last reported.",
+            },
+            "expires_at": {
+                "type": ["string", "null"], "format": "date-time",
+                "description": "Until when pruning waits for the consumer; null: always.",
+            },
         }),
     );
-    let example = json!({"name": "search-index", "acknowledged": 7, "acknowledged_at": "2026-11-22T09:30:00.000Z"});
+    let example = json!({
+        "name": "search-index", "acknowledged": 7,
+        "acknowledged_at": "2026-11-22T09:30:00.000Z",
+        "last_seen_at": "2026-11-22T09:31:00.000Z", "expires_at": null,
+    });
     let noted = json!({"graph": to("Name"), "version": to("Version"), "consumer": to("Name"), "acknowledged": acknowledged()});
     let forgotten = json!({"graph": to("Name"), "version": to("Version"), "consumer": to("Name")});
     json!({

@@ -63,6 +63,27 @@ fn what_names_a_sink_is_shown_as_it_is() {
     }
 }
 
+/// What is stored of an export, so that its sink can be asked where no password is needed.
+#[test]
+fn what_is_stored_of_a_sink_holds_no_password() {
+    let cases = [
+        ("redis://cook:hemlock@there/log", "redis://there/log"),
+        ("redis://:hemlock@there/log", "redis://there/log"),
+        ("redis://hemlock@there/log", "redis://there/log"),
+        ("nats://cook:hemlock@there/log", "nats://there/log"),
+        ("nats://hemlock@there/log", "nats://there/log"),
+        ("postgres://cook:hemlock@there/database/log", "postgres://cook@there/database/log"),
+        ("postgres://cook@there/database/log", "postgres://cook@there/database/log"),
+        (
+            "postgres://there/database/log?password=hemlock&sslmode=require&options=-c%20a%3Db",
+            "postgres://there/database/log?sslmode=require",
+        ),
+    ];
+    for (url, noted) in cases {
+        assert_eq!(SinkUrl::parse(url).unwrap().for_reconnecting(), noted);
+    }
+}
+
 const SECRET: &str = "hemlock";
 
 #[track_caller]
