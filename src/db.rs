@@ -121,13 +121,17 @@ pub struct PoolLimits {
     pub connections: u32,
     /// The longest wait for one.
     pub checkout_timeout: Duration,
-    /// How long a server lets a transaction stand still: no longer than a lease of the lock, and no
-    /// longer than [`STALL_MAX`].
+    /// How long a server lets a transaction stand still that may write: no longer than a lease of
+    /// the lock, and no longer than [`STALL_MAX`].
     pub stall: Duration,
 }
 
-/// How long a server lets a transaction stand still unless told to be less patient.
+/// How long a server lets a transaction stand still that may write, unless told to be less patient.
 pub const STALL_MAX: Duration = Duration::from_secs(5);
+
+/// How long a server lets a transaction stand still that only reads: as long as it may take to
+/// build a graph from its rows, whatever the lease. It holds no row that others wait for.
+pub const LOADING_STALL: Duration = Duration::from_secs(600);
 
 impl Default for PoolLimits {
     fn default() -> Self {

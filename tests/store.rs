@@ -7,5 +7,6 @@ mod keys;
 mod opening;
 mod outcomes;
 mod server;
+mod sessions;
 mod tokens;
 mod writes;

@@ -16,7 +16,7 @@ use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text, Untyp
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::schema::{ChangeRow, changes, graphs};
-use super::{DbError, on_one_line};
+use super::{DbError, LOADING_STALL, on_one_line};
 use crate::address::{self, Address};
 use crate::failpoint;
 
@@ -306,12 +306,20 @@ impl AnyConnection {
         }
     }
 
-    /// Begins a transaction that sees one snapshot and writes nothing.
+    /// Begins a transaction that sees one snapshot and writes nothing. It holds no row, so that the
+    /// server lets it stand still for [`LOADING_STALL`]: a graph is built from rows inside it.
     pub(super) fn begin_read(&mut self) -> QueryResult<()> {
         match self {
             Self::Sqlite(connection) => connection.batch_execute("BEGIN DEFERRED"),
             Self::Postgres(connection) => {
-                connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                if failpoint::is_off("loading-stall") {
+                    return connection.batch_execute(BEGIN);
+                }
+                let stall_ms = LOADING_STALL.as_millis();
+                connection.batch_execute(&format!(
+                    "{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '{stall_ms}ms'"
+                ))
             }
         }
     }

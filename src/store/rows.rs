@@ -276,7 +276,7 @@ impl GraphStore for RowStore {
             let rows = read_rows(connection, &head)?;
             Ok(Some((head, rows)))
         })?;
-        // When the transaction is over: the server ends one that does nothing for long.
+        // When the transaction is over: others may need the connection.
         let Some((head, rows)) = read else { return Ok(None) };
         let graph = rows.finish(head.version).map_err(|reason| damaged(&head, reason))?;
         Ok(Some((head, Refresh::Whole(Box::new(graph)))))
@@ -491,6 +491,7 @@ fn read_rows(connection: &mut AnyConnection, head: &Head) -> Result<GraphBuilder
         builder.dataset(id, &name, metadata.as_deref()).map_err(damaged)?;
     }
     builder.no_more_datasets();
+    failpoint::pass("while-loading");
     let rows = jobs::table
         .filter(jobs::graph_id.eq(head.id))
         .order(jobs::id)
