@@ -5,6 +5,8 @@
 //! rows are `store`'s.
 
 use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use diesel::QueryResult;
@@ -16,10 +18,13 @@ use crate::failpoint;
 mod answers;
 mod dialect;
 pub mod schema;
+mod server;
 
 pub use answers::AnswerRow;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement, RowsWrite, Value};
+use server::Signals;
+pub use server::{Told, telling};
 
 /// What can go wrong between us and the database.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +67,13 @@ pub enum DbError {
         /// As the database told it.
         what: String,
     },
+    /// The server cannot write: it is a standby, or set to be read-only. Nothing was written. All
+    /// sessions were closed: try again, and another host of the URL is looked for.
+    #[error("the database takes no writes: {what}")]
+    ReadOnly {
+        /// As the database told it.
+        what: String,
+    },
     /// The database refused a statement of ours.
     #[error("the database refused a statement: {0}")]
     Refused(diesel::result::Error),
@@ -81,6 +93,9 @@ impl From<diesel::result::Error> for DbError {
             | Error::DeserializationError(_)
             | Error::SerializationError(_)
             | Error::QueryBuilderError(_) => Self::Refused(error),
+            Error::DatabaseError(Kind::ReadOnlyTransaction, what) => {
+                Self::ReadOnly { what: what.message().to_owned() }
+            }
             Error::DatabaseError(Kind::SerializationFailure, what) => {
                 Self::Yielded { what: what.message().to_owned() }
             }
@@ -107,12 +122,15 @@ pub enum WriteError<E> {
     CommitUnknown(DbError),
 }
 
-/// A pool of connections, all set up alike.
+/// Connections to one database, all set up alike.
 #[derive(Clone)]
 pub struct Database {
-    url: DatabaseUrl,
-    pool: r2d2::Pool<Manager>,
+    opener: Arc<Opener>,
+    /// Replaced as a whole when its server turns out to be the wrong one.
+    pool: Arc<RwLock<Pool>>,
 }
+
+type Pool = r2d2::Pool<Manager>;
 
 /// How many connections a process keeps, and how long a request waits for one.
 #[derive(Debug, Clone, Copy)]
@@ -147,14 +165,9 @@ impl Database {
     /// [`DbError`] says what to do.
     pub fn open(url: &DatabaseUrl, limits: PoolLimits) -> Result<Self, DbError> {
         url.connect()?.migrate()?;
-        let pool = r2d2::Pool::builder()
-            .max_size(limits.connections)
-            .min_idle(Some(0))
-            .connection_timeout(limits.checkout_timeout)
-            .test_on_check_out(false)
-            .error_handler(Box::new(LogErrors))
-            .build_unchecked(Manager { url: url.clone(), stall: limits.stall });
-        Ok(Self { url: url.clone(), pool })
+        let opener = Arc::new(Opener { url: url.clone(), limits, generation: AtomicU64::new(0) });
+        let pool = Arc::new(RwLock::new(opener.pool()));
+        Ok(Self { opener, pool })
     }
 
     /// Brings the schema up to date and names what was run; empty if it was.
@@ -176,11 +189,12 @@ impl Database {
     /// Which database this is.
     #[must_use]
     pub fn url(&self) -> &DatabaseUrl {
-        &self.url
+        &self.opener.url
     }
 
     /// Runs `body`, which reads with one statement, without a transaction around it: one round
-    /// trip. Run again if the connection turns out to have been lost while nobody used it.
+    /// trip. Run again if the connection turns out to have been lost while nobody used it. Only for
+    /// what need not be the newest: see [`learn`](Self::learn).
     ///
     /// # Errors
     /// What `body` gives, or that there is no connection.
@@ -188,21 +202,53 @@ impl Database {
         &self,
         body: impl Fn(&mut AnyConnection) -> QueryResult<T>,
     ) -> Result<T, DbError> {
-        self.on_living_connection(body).map(|(_, answer)| answer)
+        self.on_living_connection(|session| body(&mut session.connection)).map(|(_, answer)| answer)
     }
 
-    /// Runs `body` in a transaction that reads one snapshot.
+    /// As [`ask`](Self::ask), of a statement that also has the server [tell](telling) what it is;
+    /// where it found nothing that tells, the server is asked once more. One that cannot write is
+    /// not believed: all sessions are closed, and another host of the URL is asked.
     ///
     /// # Errors
-    /// What `body` gives, or that there is no connection.
+    /// What `body` gives, that there is no connection, or that no host can write.
+    pub fn learn<T>(
+        &self,
+        body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, T)>,
+    ) -> Result<T, DbError> {
+        let (_, answer) = self.on_living_connection(|session| session.learn(&body))?;
+        Ok(answer)
+    }
+
+    /// Runs `first`, as [`learn`](Self::learn) does, and then `body`, in a transaction that reads
+    /// one snapshot.
+    ///
+    /// # Errors
+    /// What `first` and `body` give, that there is no connection, or that no host can write.
+    pub fn learn_and_read<F, T, E: From<DbError>>(
+        &self,
+        first: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, F)>,
+        body: impl FnOnce(&mut AnyConnection, F) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (mut session, learnt) = self.on_living_connection(|session| {
+            session.in_transaction = true;
+            session.connection.begin_read()?;
+            session.learn(&first)
+        })?;
+        let outcome = body(&mut session.connection, learnt);
+        session.roll_back();
+        outcome
+    }
+
+    /// Runs `body` in a transaction that reads one snapshot, of a server that can write.
+    ///
+    /// # Errors
+    /// What `body` gives, that there is no connection, or that no host can write.
     pub fn read<T, E: From<DbError>>(
         &self,
         body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut session = self.begun(AnyConnection::begin_read)?;
-        let outcome = body(&mut session.connection);
-        session.roll_back();
-        outcome
+        let nothing = |_: &mut AnyConnection| Ok((None, ()));
+        self.learn_and_read(nothing, |connection, ()| body(connection))
     }
 
     /// Runs `body` once nobody else is writing the row of the graph, in a transaction that keeps
@@ -220,6 +266,7 @@ impl Database {
             session.connection.hold_graph(graph).map_err(|error| E::from(DbError::from(error)));
         let outcome = held.and_then(|()| body(&mut session.connection));
         session.roll_back();
+        self.leave_if_read_only(&session);
         outcome
     }
 
@@ -252,6 +299,7 @@ impl Database {
             }
             Err(error) => {
                 session.roll_back();
+                self.leave_if_read_only(&session);
                 Err(WriteError::RolledBack(error))
             }
         }
@@ -261,36 +309,74 @@ impl Database {
         &self,
         begin: fn(&mut AnyConnection) -> QueryResult<()>,
     ) -> Result<r2d2::PooledConnection<Manager>, DbError> {
-        let (mut session, ()) = self.on_living_connection(begin)?;
-        session.in_transaction = true;
+        let (session, ()) = self.on_living_connection(|session| {
+            session.in_transaction = true;
+            begin(&mut session.connection)
+        })?;
         Ok(session)
     }
 
-    /// Runs the first statement on a connection of the pool. One that was lost while it lay there,
+    /// Runs the first statements on a connection of the pool. One that was lost while it lay there,
     /// as all are when a server was started anew, is thrown away, and the next one tried: so nobody
-    /// asks at check-out whether a connection lives, and nobody suffers for one that does not.
+    /// asks at check-out whether a connection lives, and nobody suffers for one that does not. One
+    /// whose server cannot write takes all others along, and a new one is tried.
     fn on_living_connection<T>(
         &self,
-        first: impl Fn(&mut AnyConnection) -> QueryResult<T>,
+        first: impl Fn(&mut Session) -> QueryResult<T>,
     ) -> Result<(r2d2::PooledConnection<Manager>, T), DbError> {
         loop {
-            let session =
-                self.pool.get().map_err(|error| DbError::Unavailable { what: error.to_string() });
-            let mut session = session?;
-            match first(&mut session.connection) {
+            let session = self.current_pool().get();
+            let mut session =
+                session.map_err(|error| DbError::Unavailable { what: error.to_string() })?;
+            match first(&mut session) {
                 Ok(value) => {
                     session.was_used = true;
                     return Ok((session, value));
                 }
-                Err(error) if is_lost(&error) => {
-                    session.is_lost = true;
-                    if !session.was_used {
+                Err(error) => {
+                    let read_only = server::cannot_write(&error);
+                    let unfit = read_only || is_lost(&error);
+                    session.is_lost |= unfit;
+                    if session.in_transaction && !unfit {
+                        session.roll_back();
+                    }
+                    if read_only {
+                        self.leave_server(&session);
+                    }
+                    // What a new one says is so.
+                    if !(session.was_used && unfit) {
                         return Err(error.into());
                     }
                 }
-                Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn current_pool(&self) -> Pool {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A statement may find out in the middle of a transaction.
+    fn leave_if_read_only(&self, session: &Session) {
+        if session.signals.cannot_write() {
+            self.leave_server(session);
+        }
+    }
+
+    /// Closes all sessions that are as old as this one: idle ones now, those in use when they are
+    /// given back. Whoever comes next opens a new one, on a host that can write.
+    fn leave_server(&self, session: &Session) {
+        let opener = &self.opener;
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        if session.generation != opener.generation.load(Ordering::SeqCst) {
+            return;
+        }
+        opener.generation.fetch_add(1, Ordering::SeqCst);
+        let former = std::mem::replace(&mut *pool, opener.pool());
+        drop(pool);
+        log::warn!("the database server takes no writes: every session is closed");
+        // What comes out does not go back: see `has_broken`.
+        while former.try_get().is_some() {}
     }
 }
 
@@ -299,28 +385,63 @@ fn is_lost(error: &diesel::result::Error) -> bool {
     matches!(error, Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _))
 }
 
-/// Makes connections for the pool.
-struct Manager {
+/// What it takes to open sessions.
+struct Opener {
     url: DatabaseUrl,
-    stall: Duration,
+    limits: PoolLimits,
+    /// How many pools there were before the current one.
+    generation: AtomicU64,
+}
+
+impl Opener {
+    /// A new and empty pool, of the current generation.
+    fn pool(self: &Arc<Self>) -> Pool {
+        let generation = self.generation.load(Ordering::SeqCst);
+        r2d2::Pool::builder()
+            .max_size(self.limits.connections)
+            .min_idle(Some(0))
+            .connection_timeout(self.limits.checkout_timeout)
+            .test_on_check_out(false)
+            .error_handler(Box::new(LogErrors))
+            .build_unchecked(Manager { opener: Arc::clone(self), generation })
+    }
+}
+
+/// Makes connections for one pool.
+struct Manager {
+    opener: Arc<Opener>,
+    generation: u64,
 }
 
 /// A pooled connection.
 struct Session {
     connection: AnyConnection,
+    /// That of its pool.
+    generation: u64,
+    signals: Signals,
     /// From the beginning of a transaction to its acknowledged end. A connection that comes back to
     /// the pool like that, after a lost COMMIT or a panic, is thrown away, and the database rolls
     /// back.
     in_transaction: bool,
     /// Whether it has ever answered.
     was_used: bool,
-    /// Whether it was found closed.
+    /// Whether it was found closed, or on a server that cannot write.
     is_lost: bool,
 }
 
 impl Session {
     fn roll_back(&mut self) {
         self.in_transaction = self.connection.batch_execute("ROLLBACK").is_err();
+    }
+
+    /// What `body` learns, if the server can write.
+    fn learn<T>(
+        &mut self,
+        body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, T)>,
+    ) -> QueryResult<T> {
+        let (told, answer) = body(&mut self.connection)?;
+        told.map_or_else(|| self.connection.tell(), Ok)?.check_writable()?;
+        Ok(answer)
     }
 }
 
@@ -329,11 +450,21 @@ impl r2d2::ManageConnection for Manager {
     type Error = DbError;
 
     fn connect(&self) -> Result<Session, DbError> {
-        let mut connection = self.url.connect()?;
-        if self.stall < STALL_MAX {
-            connection.limit_stalls(self.stall)?;
+        let Opener { url, limits, .. } = &*self.opener;
+        let mut connection = url.connect()?;
+        if limits.stall < STALL_MAX {
+            connection.limit_stalls(limits.stall)?;
         }
-        Ok(Session { connection, in_transaction: false, was_used: false, is_lost: false })
+        let signals = Signals::default();
+        connection.listen(&signals);
+        Ok(Session {
+            connection,
+            generation: self.generation,
+            signals,
+            in_transaction: false,
+            was_used: false,
+            is_lost: false,
+        })
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), DbError> {
@@ -341,7 +472,8 @@ impl r2d2::ManageConnection for Manager {
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
-        session.in_transaction || session.is_lost
+        let is_former = self.generation != self.opener.generation.load(Ordering::SeqCst);
+        is_former || session.in_transaction || session.is_lost || session.signals.cannot_write()
     }
 }
 

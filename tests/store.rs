@@ -3,6 +3,7 @@
 
 mod audit;
 mod batches;
+mod failover;
 mod keys;
 mod opening;
 mod outcomes;

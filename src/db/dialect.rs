@@ -16,7 +16,7 @@ use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text, Untyp
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::schema::{ChangeRow, changes, graphs};
-use super::{DbError, LOADING_STALL, on_one_line};
+use super::{DbError, LOADING_STALL, Signals, on_one_line, server};
 use crate::address::{self, Address};
 use crate::failpoint;
 
@@ -241,6 +241,7 @@ fn configure_sqlite(connection: &mut SqliteConnection) -> Result<(), DbError> {
             return Err(DbError::Unavailable { what });
         }
     }
+    server::tell_of_sqlite(connection)?;
     set_sqlite_cache(connection, 32)?;
     // 256 MiB: a page that a load touches in many transactions is copied from the log into the file
     // once for all of them.
@@ -290,6 +291,13 @@ impl AnyConnection {
             "SET idle_in_transaction_session_timeout = '{stall_ms}ms'; SET lock_timeout = '{wait_ms}ms'"
         ))?;
         Ok(())
+    }
+
+    /// Notes what becomes of its statements. Nothing in an embedded database, which can write.
+    pub(super) fn listen(&mut self, signals: &Signals) {
+        if let Self::Postgres(connection) = self {
+            connection.set_instrumentation(signals.listener());
+        }
     }
 
     /// What the connection's settings are, by name, as the database tells them now.

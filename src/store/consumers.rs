@@ -2,10 +2,10 @@
 
 use diesel::prelude::*;
 
-use super::rows::{RowStore, column, read_head};
+use super::rows::{RowStore, column, read_head, read_head_row};
 use super::{CommitError, GraphState, Head, StoreError};
-use crate::db::WriteError;
 use crate::db::schema::consumers;
+use crate::db::{AnyConnection, WriteError};
 use crate::graph::Name;
 
 /// Somebody who reads the log.
@@ -50,8 +50,10 @@ impl RowStore {
         &self,
         name: &Name,
     ) -> Result<Option<(Head, Vec<Consumer>)>, StoreError> {
-        self.database.read(|connection| {
-            let Some(head) = read_head(connection, name)? else { return Ok(None) };
+        let head = |connection: &mut AnyConnection| read_head_row(connection, name);
+        self.database.learn_and_read(head, |connection, row| {
+            let Some(row) = row else { return Ok(None) };
+            let head = row.into_head()?;
             let rows: Vec<(String, i64, i64)> = consumers::table
                 .filter(consumers::graph_id.eq(head.id))
                 .order(consumers::name)

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection};
+use diesel::{Connection, PgConnection, RunQueryDsl};
 
 use super::wait_until;
 
@@ -72,11 +72,49 @@ impl Postgres {
             configuration += &format!("{setting}\n");
         }
         fs::write(data.join("postgresql.conf"), configuration).unwrap();
-        // Taken from the system and given back: nobody else is given it for a while.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { directory, port, keeper: None };
+        let mut server = Self { directory, port: free_port(), keeper: None };
         server.start_again();
         server
+    }
+
+    /// A standby that streams from this server, on a port of its own.
+    pub fn standby(&self) -> Self {
+        let directory = tempfile::Builder::new().prefix("fencepost-postgres-").tempdir().unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(directory.path()));
+        }
+        let data = directory.path().join("data");
+        let mut copy = as_postgres(&program("pg_basebackup"));
+        copy.args(["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf"])
+            .args(["--no-sync", "-h", "127.0.0.1", "-U", "postgres"])
+            .args(["-p", &self.port.to_string(), "-D"])
+            .arg(&data);
+        run(&mut copy);
+        let configuration = data.join("postgresql.conf");
+        let mut text = fs::read_to_string(&configuration).unwrap();
+        text += &format!("unix_socket_directories = '{}'\n", directory.path().display());
+        fs::write(&configuration, text).unwrap();
+        let mut server = Self { directory, port: free_port(), keeper: None };
+        server.start_again();
+        server
+    }
+
+    /// Makes a primary of a standby.
+    pub fn promote(&self) {
+        self.sql().batch_execute("SELECT pg_promote(true)").unwrap();
+    }
+
+    /// Sets `NAME = VALUE` for all sessions, those that are open included.
+    pub fn set(&self, setting: &str) {
+        let (name, value) = setting.split_once(" = ").unwrap();
+        // A server that is read-only may be told this too.
+        let mut sql = self.sql();
+        sql.batch_execute(&format!("ALTER SYSTEM SET {setting}")).unwrap();
+        sql.batch_execute("SELECT pg_reload_conf()").unwrap();
+        wait_until(START_LIMIT, "the setting has reached this session", || {
+            let shown = diesel::sql_query(format!("SELECT current_setting('{name}') AS value"));
+            shown.get_result::<Shown>(&mut sql).unwrap().value == value
+        });
     }
 
     /// Starts the server, which must not be running, on its data as they are, and waits until it
@@ -186,6 +224,17 @@ impl Drop for Postgres {
             );
         }
     }
+}
+
+/// Taken from the system and given back: nobody else is given it for a while.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[derive(diesel::QueryableByName)]
+struct Shown {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    value: String,
 }
 
 fn tail(text: &str) -> &str {

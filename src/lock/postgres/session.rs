@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use sha2::{Digest, Sha256};
 
-use crate::db;
+use crate::db::{self, Told, telling};
 use crate::failpoint;
 use crate::lock::{FencingToken, Inspection, LockError, LockKey, Mode, Participant};
 
@@ -114,9 +114,10 @@ impl Session {
             whole_ms(lease),
             &self.run,
         );
-        let taken: Option<Vec<i64>> = diesel::select(call)
-            .get_result(&mut self.connection)
-            .map_err(|error| unavailable("cannot take the lock", error))?;
+        let answer: QueryResult<(Option<Vec<i64>>, Told)> =
+            diesel::select((call, telling())).get_result(&mut self.connection);
+        let (taken, told) = answer.map_err(|error| unavailable("cannot take the lock", error))?;
+        check(&told)?;
         Ok(taken.map(|numbers| Taken { token: token_of(&numbers) }))
     }
 
@@ -183,10 +184,15 @@ impl Session {
 
     /// Asks for an answer.
     pub(super) fn ping(&mut self) -> Result<(), LockError> {
-        let answer: Result<i32, _> =
-            diesel::select(1_i32.into_sql::<Integer>()).get_result(&mut self.connection);
-        answer.map(drop).map_err(|error| unavailable("the session was lost", error))
+        let answer: QueryResult<Told> = diesel::select(telling()).get_result(&mut self.connection);
+        check(&answer.map_err(|error| unavailable("the session was lost", error))?)
     }
+}
+
+/// The server must be able to write: a lock on another server than that of the database guards
+/// nothing.
+fn check(told: &Told) -> Result<(), LockError> {
+    told.check_writable().map_err(|error| unavailable("the session is of no use", error))
 }
 
 /// An advisory lock has a number for a name. Two keys with the same number would wait for each
