@@ -7,7 +7,7 @@
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
 use diesel::connection::SimpleConnection;
@@ -19,12 +19,16 @@ mod answers;
 mod dialect;
 pub mod schema;
 mod server;
+pub(crate) mod sessions;
 
 pub use answers::AnswerRow;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement, RowsWrite, Value};
+pub(crate) use server::OwnBackend;
 use server::Signals;
 pub use server::{Told, telling};
+pub use sessions::SessionBudget;
+use sessions::{Idle, LOOK, Permit, Side};
 
 /// What can go wrong between us and the database.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +78,15 @@ pub enum DbError {
         /// As the database told it.
         what: String,
     },
+    /// A pooler lends one session of the server to several connections. Nothing was written. An
+    /// operator has to act.
+    #[error(
+        "a pooler between this process and the server lends one session to several connections \
+         (transaction pooling), so that settings, prepared statements and locks of a session are \
+         lost: set its pool_mode to session, or connect to the server itself. \
+         --lock-url redis://… does not help: settings and statements would still be lost"
+    )]
+    TransactionPooling,
     /// The database refused a statement of ours.
     #[error("the database refused a statement: {0}")]
     Refused(diesel::result::Error),
@@ -82,6 +95,9 @@ pub enum DbError {
 impl From<diesel::result::Error> for DbError {
     fn from(error: diesel::result::Error) -> Self {
         use diesel::result::{DatabaseErrorKind as Kind, Error};
+        if server::is_of_another_session(&error) {
+            return Self::TransactionPooling;
+        }
         match &error {
             Error::DatabaseError(
                 Kind::UniqueViolation
@@ -125,24 +141,28 @@ pub enum WriteError<E> {
 /// Connections to one database, all set up alike.
 #[derive(Clone)]
 pub struct Database {
-    opener: Arc<Opener>,
-    /// Replaced as a whole when its server turns out to be the wrong one.
-    pool: Arc<RwLock<Pool>>,
+    sessions: Arc<Sessions>,
 }
-
-type Pool = r2d2::Pool<Manager>;
 
 /// How many connections a process keeps, and how long a request waits for one.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolLimits {
-    /// Connections at most.
+    /// Connections at most that run statements.
     pub connections: u32,
+    /// Sessions on a server at most, those of the `postgres` lock included; at least two.
+    pub sessions: u32,
     /// The longest wait for one.
     pub checkout_timeout: Duration,
     /// How long a server lets a transaction stand still that may write: no longer than a lease of
     /// the lock, and no longer than [`STALL_MAX`].
     pub stall: Duration,
 }
+
+/// Sessions of a process on a server, unless configured otherwise.
+pub const SESSIONS: u32 = 128;
+
+/// An idle connection is closed after this time: another process may need the session.
+pub const IDLE_FOR: Duration = Duration::from_secs(60);
 
 /// How long a server lets a transaction stand still that may write, unless told to be less patient.
 pub const STALL_MAX: Duration = Duration::from_secs(5);
@@ -153,7 +173,12 @@ pub const LOADING_STALL: Duration = Duration::from_secs(600);
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        Self { connections: 8, checkout_timeout: Duration::from_secs(5), stall: STALL_MAX }
+        Self {
+            connections: 8,
+            sessions: SESSIONS,
+            checkout_timeout: Duration::from_secs(5),
+            stall: STALL_MAX,
+        }
     }
 }
 
@@ -164,10 +189,22 @@ impl Database {
     /// # Errors
     /// [`DbError`] says what to do.
     pub fn open(url: &DatabaseUrl, limits: PoolLimits) -> Result<Self, DbError> {
-        url.connect()?.migrate()?;
-        let opener = Arc::new(Opener { url: url.clone(), limits, generation: AtomicU64::new(0) });
-        let pool = Arc::new(RwLock::new(opener.pool()));
-        Ok(Self { opener, pool })
+        let mut first = url.connect()?;
+        first.migrate()?;
+        match first.check_apart(url) {
+            // Whoever has no room for a second session does not lend the first one twice.
+            Ok(()) | Err(DbError::Unavailable { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        drop(first);
+        let budget = SessionBudget::new(limits.sessions as usize, limits.connections as usize);
+        let generation = AtomicU64::new(0);
+        let opener = Arc::new(Opener { url: url.clone(), limits, budget, generation });
+        let pool = RwLock::new(opener.pool());
+        let sessions = Arc::new(Sessions { opener, pool });
+        let idle: Arc<dyn Idle> = Arc::<Sessions>::clone(&sessions);
+        sessions.opener.budget.join(Side::Statements, Arc::downgrade(&idle));
+        Ok(Self { sessions })
     }
 
     /// Brings the schema up to date and names what was run; empty if it was.
@@ -189,7 +226,21 @@ impl Database {
     /// Which database this is.
     #[must_use]
     pub fn url(&self) -> &DatabaseUrl {
-        &self.opener.url
+        &self.sessions.opener.url
+    }
+
+    /// What its sessions are counted by, for a lock that has sessions of its own on the server.
+    #[must_use]
+    pub fn budget(&self) -> SessionBudget {
+        self.sessions.opener.budget.clone()
+    }
+
+    /// Makes sure that there is a living connection. One round trip.
+    ///
+    /// # Errors
+    /// That there is none, or that no host can write.
+    pub(crate) fn check_alive(&self) -> Result<(), DbError> {
+        self.learn(|_| Ok((None, ())))
     }
 
     /// Runs `body`, which reads with one statement, without a transaction around it: one round
@@ -266,7 +317,7 @@ impl Database {
             session.connection.hold_graph(graph).map_err(|error| E::from(DbError::from(error)));
         let outcome = held.and_then(|()| body(&mut session.connection));
         session.roll_back();
-        self.leave_if_read_only(&session);
+        self.leave_if_unfit(&session);
         outcome
     }
 
@@ -299,7 +350,7 @@ impl Database {
             }
             Err(error) => {
                 session.roll_back();
-                self.leave_if_read_only(&session);
+                self.leave_if_unfit(&session);
                 Err(WriteError::RolledBack(error))
             }
         }
@@ -324,27 +375,28 @@ impl Database {
         &self,
         first: impl Fn(&mut Session) -> QueryResult<T>,
     ) -> Result<(r2d2::PooledConnection<Manager>, T), DbError> {
+        let budget = &self.sessions.opener.budget;
         loop {
-            let session = self.current_pool().get();
-            let mut session =
-                session.map_err(|error| DbError::Unavailable { what: error.to_string() })?;
+            let mut session = self.sessions.check_out()?;
             match first(&mut session) {
                 Ok(value) => {
                     session.was_used = true;
+                    budget.found_alive();
                     return Ok((session, value));
                 }
                 Err(error) => {
-                    let read_only = server::cannot_write(&error);
-                    let unfit = read_only || is_lost(&error);
-                    session.is_lost |= unfit;
-                    if session.in_transaction && !unfit {
+                    session.signals.note(&error);
+                    let lost = is_lost(&error);
+                    if lost {
+                        budget.found_closed();
+                        session.is_lost = true;
+                    } else if session.in_transaction {
                         session.roll_back();
                     }
-                    if read_only {
-                        self.leave_server(&session);
-                    }
-                    // What a new one says is so.
-                    if !(session.was_used && unfit) {
+                    self.leave_if_unfit(&session);
+                    // What a new one says is so, and where one is shared, all are.
+                    let another_may_do = lost || session.signals.cannot_write();
+                    if !(session.was_used && another_may_do) {
                         return Err(error.into());
                     }
                 }
@@ -352,31 +404,14 @@ impl Database {
         }
     }
 
-    fn current_pool(&self) -> Pool {
-        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// A statement may find out in the middle of a transaction.
-    fn leave_if_read_only(&self, session: &Session) {
-        if session.signals.cannot_write() {
-            self.leave_server(session);
+    fn leave_if_unfit(&self, session: &Session) {
+        if session.signals.is_shared() {
+            self.sessions.opener.budget.backends().found_shared();
         }
-    }
-
-    /// Closes all sessions that are as old as this one: idle ones now, those in use when they are
-    /// given back. Whoever comes next opens a new one, on a host that can write.
-    fn leave_server(&self, session: &Session) {
-        let opener = &self.opener;
-        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
-        if session.generation != opener.generation.load(Ordering::SeqCst) {
-            return;
+        if session.signals.cannot_write() || session.signals.is_shared() {
+            self.sessions.leave_server(session);
         }
-        opener.generation.fetch_add(1, Ordering::SeqCst);
-        let former = std::mem::replace(&mut *pool, opener.pool());
-        drop(pool);
-        log::warn!("the database server takes no writes: every session is closed");
-        // What comes out does not go back: see `has_broken`.
-        while former.try_get().is_some() {}
     }
 }
 
@@ -385,10 +420,72 @@ fn is_lost(error: &diesel::result::Error) -> bool {
     matches!(error, Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _))
 }
 
+/// The connections that run statements.
+struct Sessions {
+    opener: Arc<Opener>,
+    /// Replaced as a whole when its server turns out to be the wrong one.
+    pool: RwLock<Pool>,
+}
+
+type Pool = r2d2::Pool<Manager>;
+
+impl Sessions {
+    fn pool(&self) -> Pool {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An idle connection, or a new one.
+    fn check_out(&self) -> Result<r2d2::PooledConnection<Manager>, DbError> {
+        if let Some(session) = self.pool().try_get() {
+            return Ok(session);
+        }
+        let Opener { budget, limits, .. } = &*self.opener;
+        let _waiting = budget.waiting(Side::Statements);
+        let deadline = Instant::now() + limits.checkout_timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Ok(session) = self.pool().get_timeout(left.min(LOOK)) {
+                return Ok(session);
+            }
+            let failed = left.is_zero() || budget.backends().are_shared();
+            match budget.why_none(Side::Statements) {
+                _ if !failed => budget.make_room(Side::Statements),
+                _ if budget.backends().are_shared() => return Err(DbError::TransactionPooling),
+                what => return Err(DbError::Unavailable { what }),
+            }
+        }
+    }
+
+    /// Closes all connections that are as old as this one: idle ones now, those in use when they
+    /// are given back. Whoever comes next opens a new one, on a host that can write.
+    fn leave_server(&self, session: &Session) {
+        let generation = &self.opener.generation;
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        if session.generation != generation.load(Ordering::SeqCst) {
+            return;
+        }
+        generation.fetch_add(1, Ordering::SeqCst);
+        let former = std::mem::replace(&mut *pool, self.opener.pool());
+        drop(pool);
+        log::warn!("the database server is not fit for use: every session on it is closed");
+        // What comes out does not go back: see `has_broken`.
+        while former.try_get().is_some() {}
+    }
+}
+
+impl Idle for Sessions {
+    fn close_one(&self) {
+        if let Some(mut session) = self.pool().try_get() {
+            session.is_lost = true;
+        }
+    }
+}
+
 /// What it takes to open sessions.
 struct Opener {
     url: DatabaseUrl,
     limits: PoolLimits,
+    budget: SessionBudget,
     /// How many pools there were before the current one.
     generation: AtomicU64,
 }
@@ -400,12 +497,17 @@ impl Opener {
         r2d2::Pool::builder()
             .max_size(self.limits.connections)
             .min_idle(Some(0))
-            .connection_timeout(self.limits.checkout_timeout)
+            // How long is waited is said where it is; this sets the pauses between attempts.
+            .connection_timeout(CONNECT_PAUSE_MAX * 2)
+            .idle_timeout(Some(IDLE_FOR))
             .test_on_check_out(false)
-            .error_handler(Box::new(LogErrors))
+            .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(Manager { opener: Arc::clone(self), generation })
     }
 }
+
+/// The longest pause between two attempts at a connection.
+const CONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Makes connections for one pool.
 struct Manager {
@@ -415,7 +517,11 @@ struct Manager {
 
 /// A pooled connection.
 struct Session {
+    /// Dropped before the connection.
+    backend: Option<OwnBackend>,
     connection: AnyConnection,
+    /// Dropped after the connection.
+    permit: Permit,
     /// That of its pool.
     generation: u64,
     signals: Signals,
@@ -425,7 +531,7 @@ struct Session {
     in_transaction: bool,
     /// Whether it has ever answered.
     was_used: bool,
-    /// Whether it was found closed, or on a server that cannot write.
+    /// Whether it was found closed, or is to be.
     is_lost: bool,
 }
 
@@ -434,14 +540,41 @@ impl Session {
         self.in_transaction = self.connection.batch_execute("ROLLBACK").is_err();
     }
 
-    /// What `body` learns, if the server can write.
+    /// What `body` learns, if the server can write and it is this session that answered.
     fn learn<T>(
         &mut self,
         body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, T)>,
     ) -> QueryResult<T> {
         let (told, answer) = body(&mut self.connection)?;
-        told.map_or_else(|| self.connection.tell(), Ok)?.check_writable()?;
+        let told = told.map_or_else(|| self.connection.tell(), Ok)?;
+        told.check_writable()?;
+        self.backend.as_ref().map_or(Ok(()), |backend| backend.check(&told))?;
         Ok(answer)
+    }
+}
+
+impl Manager {
+    fn open(&self, permit: Permit) -> Result<Session, DbError> {
+        let Opener { url, limits, budget, .. } = &*self.opener;
+        let mut connection = url.connect()?;
+        if limits.stall < STALL_MAX {
+            connection.limit_stalls(limits.stall)?;
+        }
+        let backend = connection.backend(url, budget)?;
+        let signals = Signals::default();
+        connection.listen(&signals);
+        let mut session = Session {
+            backend,
+            connection,
+            permit,
+            generation: self.generation,
+            signals,
+            in_transaction: false,
+            was_used: false,
+            is_lost: false,
+        };
+        session.permit.opened();
+        Ok(session)
     }
 }
 
@@ -450,21 +583,17 @@ impl r2d2::ManageConnection for Manager {
     type Error = DbError;
 
     fn connect(&self) -> Result<Session, DbError> {
-        let Opener { url, limits, .. } = &*self.opener;
-        let mut connection = url.connect()?;
-        if limits.stall < STALL_MAX {
-            connection.limit_stalls(limits.stall)?;
+        let budget = &self.opener.budget;
+        let Some(permit) = budget.take(Side::Statements) else {
+            // Asked for again in a moment.
+            return Err(DbError::Unavailable { what: "no session may be opened now".to_owned() });
+        };
+        let opened = self.open(permit);
+        if let Err(error) = &opened {
+            budget.failed(Side::Statements, error);
+            log::warn!("a database connection could not be made: {error}");
         }
-        let signals = Signals::default();
-        connection.listen(&signals);
-        Ok(Session {
-            connection,
-            generation: self.generation,
-            signals,
-            in_transaction: false,
-            was_used: false,
-            is_lost: false,
-        })
+        opened
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), DbError> {
@@ -473,15 +602,11 @@ impl r2d2::ManageConnection for Manager {
 
     fn has_broken(&self, session: &mut Session) -> bool {
         let is_former = self.generation != self.opener.generation.load(Ordering::SeqCst);
-        is_former || session.in_transaction || session.is_lost || session.signals.cannot_write()
-    }
-}
-
-#[derive(Debug)]
-struct LogErrors;
-
-impl r2d2::HandleError<DbError> for LogErrors {
-    fn handle_error(&self, error: DbError) {
-        log::warn!("a database connection could not be made: {error}");
+        is_former
+            || session.in_transaction
+            || session.is_lost
+            || session.signals.cannot_write()
+            || session.signals.is_shared()
+            || self.opener.budget.is_to_close(Side::Statements)
     }
 }

@@ -136,7 +136,11 @@ impl From<NodeError> for Failure {
             | NodeError::RedisUrl(_)
             | NodeError::Senseless { .. }
             | NodeError::Database(DbError::Url { .. }) => Self::usage(error),
-            NodeError::Database(DbError::NewerSchema { .. } | DbError::Migration { .. })
+            NodeError::Database(
+                DbError::NewerSchema { .. }
+                | DbError::Migration { .. }
+                | DbError::TransactionPooling,
+            )
             | NodeError::GraphNotFound(_)
             | NodeError::Binding(_) => Self::refused(error),
             NodeError::Database(_) | NodeError::Store(_) | NodeError::Lock(_) => Self::away(error),

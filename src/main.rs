@@ -80,6 +80,18 @@ struct NodeArgs {
         value_name = "MS"
     )]
     lock_lease_ms: u64,
+    /// Sessions on a Postgres server at most, those of the postgres lock included; 8 of them run
+    /// statements
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_DATABASE_SESSIONS",
+        hide_env_values = true,
+        default_value_t = fencepost::db::SESSIONS,
+        value_parser = clap::value_parser!(u32).range(2..=10_000),
+        value_name = "N"
+    )]
+    database_sessions: u32,
     /// How the service is built
     #[arg(
         long,
@@ -552,6 +564,7 @@ impl NodeArgs {
         let lease = Duration::from_millis(self.lock_lease_ms);
         let mut options =
             NodeOptions { lock_url, lease, design, reads, ..NodeOptions::new(database) };
+        options.pool.sessions = self.database_sessions;
         options.limits.share_turns = self.sharing == Sharing::On;
         options.limits.graph_bytes = self.graph_memory_mib.saturating_mul(1 << 20);
         Ok(options)

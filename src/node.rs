@@ -219,7 +219,13 @@ fn parts(options: &NodeOptions) -> Result<(RowStore, Arc<dyn DistributedLock>), 
         (None, Some(record)) => lock_url_of(&record)?,
         (None, None) => LockUrl::default_for(&options.database),
     };
-    let lock = open_lock(&url, &options.database, options.lease)?;
+    let lock: Arc<dyn DistributedLock> = match (&url, &options.database) {
+        // Its sessions and those for statements are of one budget.
+        (LockUrl::Postgres, DatabaseUrl::Postgres(url)) => {
+            Arc::new(PostgresLock::beside(store.database(), url, options.lease)?)
+        }
+        _ => open_lock(&url, &options.database, options.lease)?,
+    };
     Ok((store, lock))
 }
 

@@ -56,7 +56,10 @@ fn what_the_store_promises() {
         "store::tokens::a_database_restored_while_nobody_runs_is_served",
         "store::tokens::a_lock_that_forgets_or_remembers_wrongly_gives_no_token_twice",
         // On Postgres in any run.
+        "store::failover",
+        "store::poolers",
         "store::server",
+        "store::sessions",
     ];
     run("store::", 15, &about_files);
 }

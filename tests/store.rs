@@ -7,6 +7,7 @@ mod failover;
 mod keys;
 mod opening;
 mod outcomes;
+mod poolers;
 mod server;
 mod sessions;
 mod tokens;

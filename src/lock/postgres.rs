@@ -19,8 +19,10 @@
 //! sequence that counts tokens, once in 33 grants and after each checkpoint. A grant and a wait
 //! each have a session of their own: for a graph in use, one for its writer, one for the grant that
 //! readers share, or several when a read is long, and one for who waits next. Idle ones are kept
-//! for the next to come, whatever its key, up to [`SESSIONS_KEPT`]. Opening one takes four round
-//! trips and the server a process.
+//! for the next to come, whatever its key, up to [`SESSIONS_KEPT`] and for a while. Opening one
+//! takes five round trips and the server a process. They are counted in the database's
+//! [budget](SessionBudget): whoever finds no room waits, and idle ones are closed when statements
+//! need a session.
 //!
 //! **Holders that are gone.** One that dies is freed when the server sees its connection closed.
 //! One that is stopped, or whose machine or network is gone, is freed after a
@@ -47,9 +49,12 @@
 //!   no more and need not know. It [checks](Held::check) before it commits; in the moment between
 //!   the two, the comparison of versions decides.
 //! - It ends a wait by the server's clock. A server that takes requests and does not answer makes
-//!   everyone wait until it does; opening a session may take 5 s whatever the wait.
-//! - A pooler that lends one server session to several clients breaks it. Whoever gives the lock
-//!   back is told, in the log; do not use one.
+//!   everyone wait until it does; a session is waited for 5 s whatever the wait.
+//! - A pooler that lends one server session to several clients would break it, and is refused: each
+//!   grant comes with the number of the server's process, which must be the session's.
+//! - A grant comes with the server's word that it can write. A former primary that does not know of
+//!   its demotion grants locks that guard nothing on the new one; the comparison of versions, on
+//!   whichever server the write goes to, decides.
 //! - A token may come again if someone sets the sequence back by hand, or moves rows of the table
 //!   between databases; the comparison of versions still holds.
 //!
@@ -58,6 +63,7 @@
 mod session;
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::thread;
@@ -69,6 +75,8 @@ use super::gate::{Deadline, Gate, lock};
 use super::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
 };
+use crate::db::sessions::{Idle, Permit, Side};
+use crate::db::{Database, IDLE_FOR, SessionBudget};
 use crate::failpoint;
 
 /// What the database is told about its own lock: wherever it is moved or restored, the lock moves
@@ -77,6 +85,12 @@ const IDENTITY: &str = "own-database";
 
 /// Sessions that are kept open while nobody uses them.
 pub const SESSIONS_KEPT: usize = 16;
+
+/// Sessions at most of a lock that shares no budget with statements.
+const SESSIONS_ALONE: usize = 256;
+
+/// The longest wait for a session, where the lock itself may be waited for less.
+const SESSION_WAIT: Duration = Duration::from_secs(5);
 
 /// How long after it was granted a shared grant may be joined by further readers of the process:
 /// the longest that they can keep the lock from a writer elsewhere, beyond the time for which each
@@ -106,13 +120,33 @@ impl PostgresLock {
     /// # Errors
     /// [`LockError::Unavailable`] when it cannot be reached.
     pub fn open(url: &str, lease: Duration) -> Result<Self, LockError> {
-        let sessions = Arc::new(Sessions { url: url.to_owned(), idle: Mutex::default() });
+        Self::start(url, lease, None)
+    }
+
+    /// As [`open`](Self::open), of a database whose statements need sessions on the same server.
+    ///
+    /// # Errors
+    /// [`LockError::Unavailable`] when it cannot be reached.
+    pub fn beside(database: &Database, url: &str, lease: Duration) -> Result<Self, LockError> {
+        Self::start(url, lease, Some(database.clone()))
+    }
+
+    fn start(url: &str, lease: Duration, database: Option<Database>) -> Result<Self, LockError> {
+        let alone = || SessionBudget::new(SESSIONS_ALONE + 1, 1);
+        let budget = database.as_ref().map_or_else(alone, Database::budget);
+        let sessions =
+            Arc::new(Sessions { url: url.to_owned(), budget, database, idle: Mutex::default() });
+        let idle: Arc<dyn Idle> = Arc::<Sessions>::clone(&sessions);
+        sessions.budget.join(Side::Locks, Arc::downgrade(&idle));
         let holds = Arc::<Mutex<Vec<Weak<Hold>>>>::default();
         let (_renewal, ends) = mpsc::channel();
-        let renewed = Arc::clone(&holds);
+        let (renewed, kept) = (Arc::clone(&holds), Arc::downgrade(&sessions));
         let renew = move || {
             while ends.recv_timeout(lease / 4) == Err(mpsc::RecvTimeoutError::Timeout) {
                 renew(&renewed);
+                if let Some(sessions) = kept.upgrade() {
+                    sessions.close_old();
+                }
             }
         };
         let thread = thread::Builder::new().name("lock-renewal".to_owned()).spawn(renew);
@@ -142,9 +176,9 @@ impl DistributedLock for PostgresLock {
         {
             return Ok(Guard::shared(Box::new(Grant { hold })));
         }
-        let (session, taken) = self
-            .sessions
-            .with(|session| session.take(key, mode, deadline.remaining(), self.lease))?;
+        let (session, taken) = self.sessions.with(deadline.remaining(), |session| {
+            session.take(key, mode, deadline.remaining(), self.lease)
+        })?;
         let Some(taken) = taken else {
             self.sessions.keep(session);
             return Err(timeout());
@@ -172,13 +206,14 @@ impl DistributedLock for PostgresLock {
 
     fn inspect(&self, key: &LockKey) -> Result<Inspection, LockError> {
         key.check()?;
-        let (session, inspection) = self.sessions.with(|session| session.inspect(key))?;
+        let (session, inspection) =
+            self.sessions.with(SESSION_WAIT, |session| session.inspect(key))?;
         self.sessions.keep(session);
         Ok(inspection)
     }
 
     fn ping(&self) -> Result<(), LockError> {
-        let (session, ()) = self.sessions.with(Session::ping)?;
+        let (session, ()) = self.sessions.with(SESSION_WAIT, Session::ping)?;
         self.sessions.keep(session);
         Ok(())
     }
@@ -220,45 +255,131 @@ impl Queue {
     }
 }
 
-/// The sessions that nobody uses now.
+/// The sessions on the server.
 struct Sessions {
     url: String,
-    idle: Mutex<Vec<Session>>,
+    budget: SessionBudget,
+    /// Whose statements are counted in the same budget.
+    database: Option<Database>,
+    /// Those that nobody uses now, and since when; the newest is last.
+    idle: Mutex<Vec<(Session, Instant)>>,
 }
 
 impl Sessions {
     /// Runs `body` on an idle session or a new one. Where an idle one turns out to have ended
-    /// meanwhile, all are dropped, and a new one is used.
+    /// meanwhile, all are dropped, and a new one is used. Waits for a session for `wait`, and no
+    /// less than [`SESSION_WAIT`].
     fn with<T>(
-        &self,
+        self: &Arc<Self>,
+        wait: Duration,
         mut body: impl FnMut(&mut Session) -> Result<T, LockError>,
     ) -> Result<(Session, T), LockError> {
-        let idle = lock(&self.idle).pop();
-        if let Some(mut session) = idle {
-            match body(&mut session) {
-                Ok(value) => return Ok((session, value)),
-                Err(error) if failpoint::is_off("lock.postgres.new-session") => return Err(error),
-                Err(error) => log::warn!("an idle session is replaced: {error}"),
+        let deadline = Deadline::after(wait.max(SESSION_WAIT));
+        loop {
+            let mut session = self.take(&deadline)?;
+            let error = match body(&mut session) {
+                Ok(value) => {
+                    session.was_used = true;
+                    return Ok((session, value));
+                }
+                Err(error) => error,
+            };
+            if !session.was_used || failpoint::is_off("lock.postgres.new-session") {
+                return Err(error);
             }
+            log::warn!("an idle session is replaced: {error}");
+            self.budget.found_closed();
             let ended = std::mem::take(&mut *lock(&self.idle));
             drop((session, ended));
         }
-        let mut session = Session::open(&self.url)?;
-        let value = body(&mut session)?;
-        Ok((session, value))
+    }
+
+    /// An idle session, or a new one.
+    fn take(self: &Arc<Self>, deadline: &Deadline) -> Result<Session, LockError> {
+        if let Some((session, _)) = lock(&self.idle).pop() {
+            return Ok(session);
+        }
+        let budget = &self.budget;
+        let _waiting = budget.waiting(Side::Locks);
+        let failures = budget.failures(Side::Locks);
+        loop {
+            if budget.needs_statements()
+                && let Some(database) = &self.database
+            {
+                database.check_alive().map_err(no_session)?;
+            }
+            match budget.take(Side::Locks) {
+                Some(permit) => self.open(permit)?,
+                None => budget.make_room(Side::Locks),
+            }
+            budget.wait(deadline.remaining());
+            if let Some((session, _)) = lock(&self.idle).pop() {
+                return Ok(session);
+            }
+            if deadline.remaining().is_zero() || budget.failures(Side::Locks) > failures {
+                return Err(no_session(budget.why_none(Side::Locks)));
+            }
+        }
+    }
+
+    /// Opens a session, in a thread of its own: whoever waits may be given another one sooner, and
+    /// has others closed if this takes long.
+    fn open(self: &Arc<Self>, permit: Permit) -> Result<(), LockError> {
+        let sessions = Arc::clone(self);
+        let open = move || match Session::open(&sessions.url, &sessions.budget, permit) {
+            Ok(session) => {
+                lock(&sessions.idle).push((session, Instant::now()));
+                sessions.budget.notify();
+            }
+            Err(error) => {
+                log::warn!("a session for the lock could not be opened: {error}");
+                sessions.budget.failed(Side::Locks, &error);
+            }
+        };
+        let thread = thread::Builder::new().name("lock-session".to_owned()).spawn(open);
+        thread.map(drop).map_err(no_session)
     }
 
     /// Takes back a session that holds nothing.
     fn keep(&self, session: Session) {
+        let is_to_close = self.budget.is_to_close(Side::Locks);
         let mut idle = lock(&self.idle);
-        if idle.len() < SESSIONS_KEPT || failpoint::is_off("lock.postgres.sessions-kept") {
-            idle.push(session);
+        let has_room =
+            idle.len() < SESSIONS_KEPT || failpoint::is_off("lock.postgres.sessions-kept");
+        if has_room && !is_to_close {
+            idle.push((session, Instant::now()));
+            drop(idle);
+            self.budget.notify();
             return;
         }
         // Closed, if at all, after the mutex is given back.
         drop(idle);
         drop(session);
     }
+
+    /// Closes those that nobody has used for long.
+    fn close_old(&self) {
+        let mut idle = lock(&self.idle);
+        let young = idle.iter().position(|(_, since)| since.elapsed() < IDLE_FOR);
+        let young = young.unwrap_or(idle.len());
+        let old: Vec<_> = idle.drain(..young).collect();
+        drop(idle);
+        drop(old);
+    }
+}
+
+impl Idle for Sessions {
+    fn close_one(&self) {
+        let mut idle = lock(&self.idle);
+        let oldest = (!idle.is_empty()).then(|| idle.remove(0));
+        drop(idle);
+        drop(oldest);
+    }
+}
+
+fn no_session(error: impl ToString) -> LockError {
+    let source = io::Error::other(error.to_string());
+    LockError::Unavailable { what: "cannot open a session".to_owned(), source }
 }
 
 /// The lock, held by a session, until dropped.

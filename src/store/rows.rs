@@ -39,6 +39,12 @@ impl RowStore {
             .ask(|connection| service::table.select(service::database_id).first(connection))?;
         Ok(Self { database, database_id })
     }
+
+    /// Where the rows are.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
 }
 
 /// As [`Head`], in the database's types.

@@ -1,10 +1,12 @@
 //! A server that was the primary turns read-only, and another one takes its place: nobody is
 //! answered by the former any more, and all goes on by itself.
 
+use std::time::Duration;
+
 use diesel::Connection;
 use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
-use fencepost::db::DatabaseUrl;
+use fencepost::db::{DatabaseUrl, PoolLimits};
 use fencepost::design::{Design, Reads, Refusal, Service};
 use fencepost::node::{self, LockUrl, NodeOptions};
 
@@ -138,7 +140,10 @@ fn a_server_that_turns_read_only_is_refused_until_it_is_writable_again() {
     for lock_in_files in [false, true] {
         let mut site = Site::at(server.new_database());
         site.lock_url = lock_in_files.then(|| LockUrl::File(Some(site.path("locks"))));
-        let node = site.node();
+        // Whoever finds no host that can write looks for one for as long.
+        let checkout_timeout = Duration::from_millis(500);
+        let pool = PoolLimits { checkout_timeout, ..PoolLimits::default() };
+        let node = node::open(&NodeOptions { pool, ..site.options() }).unwrap();
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
         assert_eq!(put(&node, "before").unwrap(), 1);
         server.set("default_transaction_read_only = on");

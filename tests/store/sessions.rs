@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use fencepost::db::{Database, DbError, PoolLimits};
+use fencepost::db::{Database, DatabaseUrl, DbError, PoolLimits};
+use fencepost::node::{self, LockUrl, NodeOptions};
 
-use crate::support::cluster::{GRAPH, Kind, Site, wait_until};
+use crate::support::ask::{changeset, put_dataset};
+use crate::support::bursts::serves_bursts;
+use crate::support::cluster::{GRAPH, Kind, Site, name, wait_until};
 use crate::support::guards::passes;
+use crate::support::postgres::Postgres;
 
 /// As short as a lease may be.
 const LEASE_MS: &str = "200";
@@ -43,7 +47,8 @@ fn a_graph_is_loaded_under_a_lease_that_is_shorter_than_loading_takes() {
 
 #[test]
 fn without_the_exemption_loading_is_cut_off_by_a_short_lease() {
-    let test = "store::sessions::a_graph_is_loaded_under_a_lease_that_is_shorter_than_loading_takes";
+    let test =
+        "store::sessions::a_graph_is_loaded_under_a_lease_that_is_shorter_than_loading_takes";
     assert!(!passes(test, Some("loading-stall")));
 }
 
@@ -62,4 +67,61 @@ fn a_write_that_stands_still_for_longer_than_a_lease_is_ended() {
         Ok::<_, DbError>(())
     });
     assert!(written.is_err(), "{written:?}");
+}
+
+#[test]
+fn twelve_graphs_are_served_by_a_role_with_five_sessions() {
+    let server = Postgres::start(&[]);
+    let url = server.limited_database(5);
+    let options = NodeOptions::new(DatabaseUrl::parse(&url).unwrap());
+    let node = node::open(&options).unwrap();
+    serves_bursts(&node, || server.end_sessions_of("small"));
+}
+
+/// Shows that it is the budget which has everybody served.
+#[test]
+fn without_a_budget_lock_and_statements_starve_each_other() {
+    let test = "store::sessions::twelve_graphs_are_served_by_a_role_with_five_sessions";
+    assert!(!passes(test, Some("session-budget")));
+}
+
+/// The least that there can be: one session for statements, one for the lock.
+#[test]
+fn twelve_graphs_are_served_by_a_budget_of_two_sessions() {
+    let server = Postgres::start(&[]);
+    let url = server.limited_database(2);
+    let mut options = NodeOptions::new(DatabaseUrl::parse(&url).unwrap());
+    options.pool.sessions = 2;
+    let node = node::open(&options).unwrap();
+    serves_bursts(&node, || server.end_sessions_of("small"));
+}
+
+#[test]
+fn a_lock_that_is_not_of_the_database_leaves_all_sessions_to_statements() {
+    let server = Postgres::start(&[]);
+    let mut site = Site::at(server.limited_database(2));
+    site.lock_url = Some(LockUrl::File(Some(site.path("locks"))));
+    let node = site.node();
+    serves_bursts(&node, || server.end_sessions_of("small"));
+}
+
+/// Neither knows of the other.
+#[test]
+fn two_nodes_share_a_role_with_five_sessions() {
+    let server = Postgres::start(&[]);
+    let url = server.limited_database(5);
+    let options = NodeOptions::new(DatabaseUrl::parse(&url).unwrap());
+    let nodes = [(); 2].map(|()| {
+        let mut opened = None;
+        wait_until("a session is free for another node", || {
+            opened = node::open(&options).ok();
+            opened.is_some()
+        });
+        opened.unwrap()
+    });
+    wait_until("the graph is created", || nodes[0].create_graph_and_wait(&name(GRAPH)).is_ok());
+    for node in nodes.iter().cycle().take(6) {
+        let write = || changeset([put_dataset(&uuid::Uuid::new_v4().to_string())]);
+        wait_until("it is served", || node.write_and_wait(&name(GRAPH), write()).is_ok());
+    }
 }

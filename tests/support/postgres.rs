@@ -162,6 +162,23 @@ impl Postgres {
         self.url(&name)
     }
 
+    /// Ends every session on that database.
+    pub fn end_sessions_of(&self, database: &str) {
+        let end = format!(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{database}'"
+        );
+        self.sql().batch_execute(&end).unwrap();
+    }
+
+    /// A new database of a role that may have so many sessions.
+    pub fn limited_database(&self, sessions: usize) -> String {
+        self.sql().batch_execute("CREATE ROLE limited LOGIN").unwrap();
+        self.sql().batch_execute("CREATE DATABASE small OWNER limited").unwrap();
+        let limit = format!("ALTER ROLE limited CONNECTION LIMIT {sessions}");
+        self.sql().batch_execute(&limit).unwrap();
+        self.url("small").replace("postgres@", "limited@")
+    }
+
     /// Takes a database back, whoever is still connected to it: a thousand of them would fill a
     /// disk. One on a server that is gone is gone too.
     pub fn drop_database(url: &str) {
@@ -242,13 +259,13 @@ fn tail(text: &str) -> &str {
     lines.map_or(text, |(at, _)| &text[at + 1..])
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 /// Postgres refuses to run as root.
-fn as_postgres(program: &Path) -> Command {
+pub fn as_postgres(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }
