@@ -20,12 +20,13 @@ mod dialect;
 pub mod schema;
 mod server;
 pub(crate) mod sessions;
+pub mod watch;
 
 pub use answers::AnswerRow;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement, RowsWrite, Value};
-pub(crate) use server::OwnBackend;
 use server::Signals;
+pub(crate) use server::{OwnBackend, watch_session};
 pub use server::{Told, telling};
 pub use sessions::SessionBudget;
 use sessions::{Idle, LOOK, Permit, Side};
@@ -153,6 +154,9 @@ pub struct PoolLimits {
     pub sessions: u32,
     /// The longest wait for one.
     pub checkout_timeout: Duration,
+    /// The longest wait for the answer to a statement. One that reads or writes a whole graph has
+    /// [`watch::LARGE_ANSWER`].
+    pub answer: Duration,
     /// How long a server lets a transaction stand still that may write: no longer than a lease of
     /// the lock, and no longer than [`STALL_MAX`].
     pub stall: Duration,
@@ -160,6 +164,9 @@ pub struct PoolLimits {
 
 /// Sessions of a process on a server, unless configured otherwise.
 pub const SESSIONS: u32 = 128;
+
+/// How long a server may take to answer a statement, unless configured otherwise.
+pub const ANSWER: Duration = Duration::from_secs(10);
 
 /// An idle connection is closed after this time: another process may need the session.
 pub const IDLE_FOR: Duration = Duration::from_secs(60);
@@ -177,8 +184,24 @@ impl Default for PoolLimits {
             connections: 8,
             sessions: SESSIONS,
             checkout_timeout: Duration::from_secs(5),
+            answer: ANSWER,
             stall: STALL_MAX,
         }
+    }
+}
+
+/// How much a statement may have to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// As much as a request.
+    Usual,
+    /// As much as a whole graph: the server may take longer to answer.
+    Large,
+}
+
+impl Size {
+    fn limited(self) -> Option<watch::Limited> {
+        (self == Self::Large).then(|| watch::limited(watch::LARGE_ANSWER))
     }
 }
 
@@ -201,7 +224,8 @@ impl Database {
         let generation = AtomicU64::new(0);
         let opener = Arc::new(Opener { url: url.clone(), limits, budget, generation });
         let pool = RwLock::new(opener.pool());
-        let sessions = Arc::new(Sessions { opener, pool });
+        let silences = AtomicU64::new(watch::silences());
+        let sessions = Arc::new(Sessions { opener, pool, silences });
         let idle: Arc<dyn Idle> = Arc::<Sessions>::clone(&sessions);
         sessions.opener.budget.join(Side::Statements, Arc::downgrade(&idle));
         Ok(Self { sessions })
@@ -233,6 +257,12 @@ impl Database {
     #[must_use]
     pub fn budget(&self) -> SessionBudget {
         self.sessions.opener.budget.clone()
+    }
+
+    /// How long its server may take to answer a statement.
+    #[must_use]
+    pub fn answer(&self) -> Duration {
+        self.sessions.opener.limits.answer
     }
 
     /// Makes sure that there is a living connection. One round trip.
@@ -285,7 +315,9 @@ impl Database {
             session.connection.begin_read()?;
             session.learn(&first)
         })?;
+        let limited = Size::Large.limited();
         let outcome = body(&mut session.connection, learnt);
+        drop(limited);
         session.roll_back();
         outcome
     }
@@ -312,7 +344,7 @@ impl Database {
         graph: &str,
         body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut session = self.begun(AnyConnection::begin_write)?;
+        let mut session = self.begun(|connection| connection.begin_write(Size::Usual))?;
         let held =
             session.connection.hold_graph(graph).map_err(|error| E::from(DbError::from(error)));
         let outcome = held.and_then(|()| body(&mut session.connection));
@@ -329,11 +361,33 @@ impl Database {
         &self,
         body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
     ) -> Result<T, WriteError<E>> {
+        self.write_sized(Size::Usual, body)
+    }
+
+    /// As [`write`](Self::write), with statements of that size.
+    ///
+    /// # Errors
+    /// [`WriteError`] says whether the outcome is known.
+    pub fn write_sized<T, E: From<DbError>>(
+        &self,
+        size: Size,
+        body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
+    ) -> Result<T, WriteError<E>> {
         let rolled_back = |error: DbError| WriteError::RolledBack(E::from(error));
-        let mut session = self.begun(AnyConnection::begin_write).map_err(rolled_back)?;
-        match body(&mut session.connection) {
+        let mut session =
+            self.begun(|connection| connection.begin_write(size)).map_err(rolled_back)?;
+        let limited = size.limited();
+        let outcome = body(&mut session.connection);
+        drop(limited);
+        match outcome {
             Ok(value) => {
                 failpoint::pass("before-commit");
+                // Whoever asked may have been told that nothing is written.
+                if !watch::may_commit() && !failpoint::is_off("given-up") {
+                    session.roll_back();
+                    let what = watch::NO_ANSWER.to_owned();
+                    return Err(rolled_back(DbError::Unavailable { what }));
+                }
                 session
                     .connection
                     .batch_execute("COMMIT")
@@ -345,6 +399,7 @@ impl Database {
                     let what = "no answer to COMMIT".to_owned();
                     return Err(WriteError::CommitUnknown(DbError::Unavailable { what }));
                 }
+                watch::commit_was_answered();
                 session.in_transaction = false;
                 Ok(value)
             }
@@ -358,7 +413,7 @@ impl Database {
 
     fn begun(
         &self,
-        begin: fn(&mut AnyConnection) -> QueryResult<()>,
+        begin: impl Fn(&mut AnyConnection) -> QueryResult<()>,
     ) -> Result<r2d2::PooledConnection<Manager>, DbError> {
         let (session, ()) = self.on_living_connection(|session| {
             session.in_transaction = true;
@@ -410,7 +465,7 @@ impl Database {
             self.sessions.opener.budget.backends().found_shared();
         }
         if session.signals.cannot_write() || session.signals.is_shared() {
-            self.sessions.leave_server(session);
+            self.sessions.leave_server(session.generation);
         }
     }
 }
@@ -425,6 +480,8 @@ struct Sessions {
     opener: Arc<Opener>,
     /// Replaced as a whole when its server turns out to be the wrong one.
     pool: RwLock<Pool>,
+    /// How often a server had not answered when that was last looked at.
+    silences: AtomicU64,
 }
 
 type Pool = r2d2::Pool<Manager>;
@@ -436,6 +493,14 @@ impl Sessions {
 
     /// An idle connection, or a new one.
     fn check_out(&self) -> Result<r2d2::PooledConnection<Manager>, DbError> {
+        if let Some(what) = watch::refusal() {
+            return Err(DbError::Unavailable { what });
+        }
+        // Idle ones are most likely on the same server: a new one may find another.
+        let silences = watch::silences();
+        if self.silences.swap(silences, Ordering::SeqCst) != silences {
+            self.leave_server(self.opener.generation.load(Ordering::SeqCst));
+        }
         if let Some(session) = self.pool().try_get() {
             return Ok(session);
         }
@@ -456,15 +521,15 @@ impl Sessions {
         }
     }
 
-    /// Closes all connections that are as old as this one: idle ones now, those in use when they
-    /// are given back. Whoever comes next opens a new one, on a host that can write.
-    fn leave_server(&self, session: &Session) {
-        let generation = &self.opener.generation;
+    /// Closes all connections of that generation, if it is the current one: idle ones now, those in
+    /// use when they are given back. Whoever comes next opens a new one, on a host that can write.
+    fn leave_server(&self, generation: u64) {
+        let current = &self.opener.generation;
         let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
-        if session.generation != generation.load(Ordering::SeqCst) {
+        if generation != current.load(Ordering::SeqCst) {
             return;
         }
-        generation.fetch_add(1, Ordering::SeqCst);
+        current.fetch_add(1, Ordering::SeqCst);
         let former = std::mem::replace(&mut *pool, self.opener.pool());
         drop(pool);
         log::warn!("the database server is not fit for use: every session on it is closed");
@@ -557,12 +622,10 @@ impl Manager {
     fn open(&self, permit: Permit) -> Result<Session, DbError> {
         let Opener { url, limits, budget, .. } = &*self.opener;
         let mut connection = url.connect()?;
-        if limits.stall < STALL_MAX {
-            connection.limit_stalls(limits.stall)?;
-        }
+        connection.limit(limits.stall, limits.answer)?;
         let backend = connection.backend(url, budget)?;
         let signals = Signals::default();
-        connection.listen(&signals);
+        connection.listen(limits.answer, &signals);
         let mut session = Session {
             backend,
             connection,
@@ -588,7 +651,14 @@ impl r2d2::ManageConnection for Manager {
             // Asked for again in a moment.
             return Err(DbError::Unavailable { what: "no session may be opened now".to_owned() });
         };
-        let opened = self.open(permit);
+        // If the server falls silent here, `check_out` has another pool opened.
+        let opened = watch::watched(
+            |_| {},
+            || {
+                let _limit = watch::call(watch::OPENING);
+                self.open(permit)
+            },
+        );
         if let Err(error) = &opened {
             budget.failed(Side::Statements, error);
             log::warn!("a database connection could not be made: {error}");

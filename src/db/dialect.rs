@@ -16,7 +16,7 @@ use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text, Untyp
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::schema::{ChangeRow, changes, graphs};
-use super::{DbError, LOADING_STALL, Signals, on_one_line, server};
+use super::{DbError, LOADING_STALL, Signals, Size, on_one_line, server, watch};
 use crate::address::{self, Address};
 use crate::failpoint;
 
@@ -213,6 +213,16 @@ fn postgres_settings(connection: &mut PgConnection) -> QueryResult<Vec<(&'static
         .collect())
 }
 
+/// The server gives a statement up before the watchdog gives the server up.
+fn statement_timeout(answer: Duration) -> Duration {
+    answer * 4 / 5
+}
+
+fn large_statements() -> String {
+    let timeout_ms = statement_timeout(watch::LARGE_ANSWER).as_millis();
+    format!("SET LOCAL statement_timeout = '{timeout_ms}ms'")
+}
+
 /// What every SQLite connection is set to, and must then be found at: a library built otherwise, or
 /// a file system without shared memory, would take a setting silently back.
 const SQLITE_SETTINGS: [(&str, &str, &str); 4] = [
@@ -279,24 +289,28 @@ fn pragma(connection: &mut SqliteConnection, name: &str) -> Result<String, DbErr
 }
 
 impl AnyConnection {
-    /// Has the server end a transaction whose client stalls for longer than `stall`, and its waits
-    /// for rows a second later. Nothing in an embedded database.
+    /// Has the server end a transaction whose client stalls for longer than `stall`, its waits for
+    /// rows a second later, and a statement somewhat before `answer` is over. Nothing in an
+    /// embedded database.
     ///
     /// # Errors
     /// [`DbError::Unavailable`] if that cannot be set.
-    pub(super) fn limit_stalls(&mut self, stall: Duration) -> Result<(), DbError> {
+    pub(super) fn limit(&mut self, stall: Duration, answer: Duration) -> Result<(), DbError> {
         let Self::Postgres(connection) = self else { return Ok(()) };
         let (stall_ms, wait_ms) = (stall.as_millis(), (stall + Duration::from_secs(1)).as_millis());
+        let statement_ms = statement_timeout(answer).as_millis();
         connection.batch_execute(&format!(
-            "SET idle_in_transaction_session_timeout = '{stall_ms}ms'; SET lock_timeout = '{wait_ms}ms'"
+            "SET idle_in_transaction_session_timeout = '{stall_ms}ms'; \
+             SET lock_timeout = '{wait_ms}ms'; SET statement_timeout = '{statement_ms}ms'"
         ))?;
         Ok(())
     }
 
-    /// Notes what becomes of its statements. Nothing in an embedded database, which can write.
-    pub(super) fn listen(&mut self, signals: &Signals) {
+    /// Notes what becomes of its statements, and has the watchdog know of them. Nothing in an
+    /// embedded database, which can write and is in this process.
+    pub(super) fn listen(&mut self, answer: Duration, signals: &Signals) {
         if let Self::Postgres(connection) = self {
-            connection.set_instrumentation(signals.listener());
+            connection.set_instrumentation(signals.listener(answer));
         }
     }
 
@@ -326,7 +340,8 @@ impl AnyConnection {
                 }
                 let stall_ms = LOADING_STALL.as_millis();
                 connection.batch_execute(&format!(
-                    "{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '{stall_ms}ms'"
+                    "{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '{stall_ms}ms'; {}",
+                    large_statements()
                 ))
             }
         }
@@ -336,11 +351,13 @@ impl AnyConnection {
     /// transaction that began as a reader may find that it cannot become a writer. On Postgres each
     /// statement sees what was committed before it began, so that the conditional update, which may
     /// have waited for the row, compares with what is there then.
-    pub(super) fn begin_write(&mut self) -> QueryResult<()> {
-        match self {
-            Self::Sqlite(connection) => connection.batch_execute("BEGIN IMMEDIATE"),
-            Self::Postgres(connection) => {
-                connection.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+    pub(super) fn begin_write(&mut self, size: Size) -> QueryResult<()> {
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+        match (self, size) {
+            (Self::Sqlite(connection), _) => connection.batch_execute("BEGIN IMMEDIATE"),
+            (Self::Postgres(connection), Size::Usual) => connection.batch_execute(BEGIN),
+            (Self::Postgres(connection), Size::Large) => {
+                connection.batch_execute(&format!("{BEGIN}; {}", large_statements()))
             }
         }
     }
@@ -569,6 +586,14 @@ pub struct RowsWrite {
     statement: RowsStatement,
     rows: String,
     many: bool,
+}
+
+impl RowsWrite {
+    /// How much there is to write.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        if self.many { Size::Large } else { Size::Usual }
+    }
 }
 
 impl RowsStatement {

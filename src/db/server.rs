@@ -8,13 +8,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 
-use super::{AnyConnection, DatabaseUrl, DbError, SessionBudget, connect_postgres};
+use super::{AnyConnection, DatabaseUrl, DbError, SessionBudget, connect_postgres, watch};
 use crate::failpoint;
 
 diesel::define_sql_function! { fn pg_is_in_recovery() -> Bool; }
@@ -240,6 +241,11 @@ impl SessionBudget {
     }
 }
 
+/// Gives each statement of a session a deadline.
+pub(crate) fn watch_session(connection: &mut PgConnection, answer: Duration) {
+    connection.set_instrumentation(Signals::default().listener(answer));
+}
+
 /// What the statements of a session have come to, whoever ran them. Cloning shares it.
 #[derive(Clone, Default)]
 pub(super) struct Signals(Arc<Noted>);
@@ -266,13 +272,18 @@ impl Signals {
         self.0.is_shared.fetch_or(is_of_another_session(error), Ordering::Relaxed);
     }
 
-    /// Looks at each statement of a connection.
-    pub(super) fn listener(&self) -> impl Instrumentation + use<> {
+    /// Looks at each statement of a connection, and gives it a deadline.
+    pub(super) fn listener(&self, answer: Duration) -> impl Instrumentation + use<> {
         let signals = self.clone();
-        move |event: InstrumentationEvent<'_>| {
-            if let InstrumentationEvent::FinishQuery { error: Some(error), .. } = event {
-                signals.note(error);
+        move |event: InstrumentationEvent<'_>| match event {
+            InstrumentationEvent::StartQuery { .. } => watch::statement_begins(answer),
+            InstrumentationEvent::FinishQuery { error, .. } => {
+                if let Some(error) = error {
+                    signals.note(error);
+                }
+                watch::statement_ends();
             }
+            _ => {}
         }
     }
 }

@@ -22,8 +22,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::DbError;
 use super::server::Backends;
+use super::{DbError, watch};
 use crate::failpoint;
 
 /// For how long a process keeps to what a server was found to grant.
@@ -103,6 +103,11 @@ impl Count {
         self.open + self.opening.len()
     }
 
+    /// How many are being opened that were begun since then: what takes longer will not come.
+    fn opening_since(&self, then: Instant) -> usize {
+        self.opening.iter().filter(|begun| **begun > then).count()
+    }
+
     /// One that was begun then is not being opened any more; whether it was.
     fn end_opening(&mut self, since: Option<Instant>) -> bool {
         let at = self.opening.iter().position(|begun| Some(*begun) == since);
@@ -149,7 +154,7 @@ impl SessionBudget {
         let count = &state.sides[side as usize];
         let may = state.total() < most
             && count.total() < share
-            && count.opening.len() < count.waiting
+            && count.opening_since(now - watch::OPENING) < count.waiting
             && state.not_before.is_none_or(|not_before| not_before <= now);
         if !may && !failpoint::is_off("session-budget") {
             return None;

@@ -48,8 +48,9 @@
 //! - A holder whose session has ended (the server restarted, an operator ended it) holds the lock
 //!   no more and need not know. It [checks](Held::check) before it commits; in the moment between
 //!   the two, the comparison of versions decides.
-//! - It ends a wait by the server's clock. A server that takes requests and does not answer makes
-//!   everyone wait until it does; a session is waited for 5 s whatever the wait.
+//! - It ends a wait by the server's clock. On a server that takes requests and does not answer,
+//!   whoever waits is [given up](crate::db::watch) some seconds later. A session is waited for 5 s
+//!   whatever the wait.
 //! - A pooler that lends one server session to several clients would break it, and is refused: each
 //!   grant comes with the number of the server's process, which must be the session's.
 //! - A grant comes with the server's word that it can write. A former primary that does not know of
@@ -62,10 +63,9 @@
 
 mod session;
 
-use std::convert::Infallible;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak, mpsc};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,8 @@ use super::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
 };
 use crate::db::sessions::{Idle, Permit, Side};
-use crate::db::{Database, IDLE_FOR, SessionBudget};
+use crate::db::watch::{self, Kept};
+use crate::db::{ANSWER, Database, IDLE_FOR, SessionBudget};
 use crate::failpoint;
 
 /// What the database is told about its own lock: wherever it is moved or restored, the lock moves
@@ -108,10 +109,10 @@ pub struct PostgresLock {
     queues: ByKey<Queue>,
     lease: Duration,
     /// Every grant that was given since it was last looked through.
-    holds: Arc<Mutex<Vec<Weak<Hold>>>>,
-    /// The thread that renews leases ends when this is dropped.
-    _renewal: mpsc::Sender<Infallible>,
+    holds: Arc<Holds>,
 }
+
+type Holds = Mutex<Vec<Weak<Hold>>>;
 
 impl PostgresLock {
     /// Opens the lock of the database at `url`, `postgres://…`. Its schema must be up to date
@@ -134,27 +135,20 @@ impl PostgresLock {
     fn start(url: &str, lease: Duration, database: Option<Database>) -> Result<Self, LockError> {
         let alone = || SessionBudget::new(SESSIONS_ALONE + 1, 1);
         let budget = database.as_ref().map_or_else(alone, Database::budget);
-        let sessions =
-            Arc::new(Sessions { url: url.to_owned(), budget, database, idle: Mutex::default() });
+        let sessions = Arc::new(Sessions {
+            url: url.to_owned(),
+            budget,
+            answer: database.as_ref().map_or(ANSWER, Database::answer),
+            database,
+            idle: Mutex::default(),
+            silences: AtomicU64::new(watch::silences()),
+        });
         let idle: Arc<dyn Idle> = Arc::<Sessions>::clone(&sessions);
         sessions.budget.join(Side::Locks, Arc::downgrade(&idle));
-        let holds = Arc::<Mutex<Vec<Weak<Hold>>>>::default();
-        let (_renewal, ends) = mpsc::channel();
-        let (renewed, kept) = (Arc::clone(&holds), Arc::downgrade(&sessions));
-        let renew = move || {
-            while ends.recv_timeout(lease / 4) == Err(mpsc::RecvTimeoutError::Timeout) {
-                renew(&renewed);
-                if let Some(sessions) = kept.upgrade() {
-                    sessions.close_old();
-                }
-            }
-        };
-        let thread = thread::Builder::new().name("lock-renewal".to_owned()).spawn(renew);
-        thread.map_err(|source| LockError::Unavailable {
-            what: "cannot start a thread".to_owned(),
-            source,
-        })?;
-        let lock = Self { sessions, queues: ByKey::default(), lease, holds, _renewal };
+        let holds = Arc::<Holds>::default();
+        start_renewal(Arc::downgrade(&holds), Arc::downgrade(&sessions), lease)
+            .map_err(no_session)?;
+        let lock = Self { sessions, queues: ByKey::default(), lease, holds };
         lock.ping()?;
         Ok(lock)
     }
@@ -170,7 +164,8 @@ impl DistributedLock for PostgresLock {
         let deadline = Deadline::after(wait);
         let timeout = || LockError::Timeout { waited: deadline.waited() };
         let queue = self.queues.get(key, |_| true, Queue::default);
-        let _place = queue.gate.enter(&deadline).ok_or_else(timeout)?;
+        queue.gate.enter(&deadline).ok_or_else(timeout)?.keep();
+        let _place = Kept::new(OwnPlace(Arc::clone(&queue)));
         if mode == Mode::Shared
             && let Some(hold) = queue.join_readers()
         {
@@ -219,19 +214,49 @@ impl DistributedLock for PostgresLock {
     }
 }
 
+/// Starts the thread that renews leases and closes old sessions for as long as the lock is open. If
+/// the server does not answer it, another one takes its place: sessions that it does answer are to
+/// be kept.
+fn start_renewal(holds: Weak<Holds>, sessions: Weak<Sessions>, lease: Duration) -> io::Result<()> {
+    let renew_all = move || {
+        loop {
+            thread::sleep((lease / 4).min(IDLE_FOR / 4));
+            let (Some(held), Some(kept)) = (holds.upgrade(), sessions.upgrade()) else { return };
+            let (next_holds, next_sessions) = (Weak::clone(&holds), Weak::clone(&sessions));
+            let given_up = move |_: watch::GivenUp| {
+                if let Err(error) = start_renewal(next_holds, next_sessions, lease) {
+                    log::error!("no thread can be started to renew leases: {error}");
+                }
+            };
+            let goes_on = watch::watched(given_up, || {
+                renew(&held);
+                kept.close_old();
+                watch::disarm()
+            });
+            if !goes_on {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("lock-renewal".to_owned()).spawn(renew_all).map(drop)
+}
+
 /// Lets the server hear of every session that holds a lock.
-fn renew(holds: &Mutex<Vec<Weak<Hold>>>) {
+fn renew(holds: &Holds) {
     let living: Vec<Arc<Hold>> = {
         let mut holds = lock(holds);
         holds.retain(|hold| hold.strong_count() > 0);
         holds.iter().filter_map(Weak::upgrade).collect()
     };
     for hold in living {
+        if watch::is_given_up() {
+            return;
+        }
         if failpoint::is_off("lock.postgres.renewal") {
             continue;
         }
         // Who commits asks again, and is told.
-        if let Err(error) = hold.on_session(Session::ping) {
+        if let Err(error) = hold.renew() {
             log::warn!("lock {}: its lease could not be renewed: {error}", hold.key);
         }
     }
@@ -243,6 +268,15 @@ struct Queue {
     gate: Gate,
     /// The newest grant that readers share, if any still holds it.
     readers: Mutex<Weak<Hold>>,
+}
+
+/// The place at the front of a key's queue.
+struct OwnPlace(Arc<Queue>);
+
+impl Drop for OwnPlace {
+    fn drop(&mut self) {
+        self.0.gate.pass_on();
+    }
 }
 
 impl Queue {
@@ -259,10 +293,14 @@ impl Queue {
 struct Sessions {
     url: String,
     budget: SessionBudget,
+    /// How long the server may take to answer.
+    answer: Duration,
     /// Whose statements are counted in the same budget.
     database: Option<Database>,
     /// Those that nobody uses now, and since when; the newest is last.
     idle: Mutex<Vec<(Session, Instant)>>,
+    /// How often a server had not answered when that was last looked at.
+    silences: AtomicU64,
 }
 
 impl Sessions {
@@ -296,6 +334,15 @@ impl Sessions {
 
     /// An idle session, or a new one.
     fn take(self: &Arc<Self>, deadline: &Deadline) -> Result<Session, LockError> {
+        if let Some(what) = watch::refusal() {
+            return Err(no_session(what));
+        }
+        // Idle ones are most likely on the same server.
+        let silences = watch::silences();
+        if self.silences.swap(silences, Ordering::SeqCst) != silences {
+            let idle = std::mem::take(&mut *lock(&self.idle));
+            drop(idle);
+        }
         if let Some((session, _)) = lock(&self.idle).pop() {
             return Ok(session);
         }
@@ -326,17 +373,21 @@ impl Sessions {
     /// has others closed if this takes long.
     fn open(self: &Arc<Self>, permit: Permit) -> Result<(), LockError> {
         let sessions = Arc::clone(self);
-        let open = move || match Session::open(&sessions.url, &sessions.budget, permit) {
-            Ok(session) => {
-                lock(&sessions.idle).push((session, Instant::now()));
-                sessions.budget.notify();
-            }
-            Err(error) => {
-                log::warn!("a session for the lock could not be opened: {error}");
-                sessions.budget.failed(Side::Locks, &error);
+        let open = move || {
+            let _limit = watch::call(watch::OPENING);
+            match Session::open(&sessions.url, sessions.answer, &sessions.budget, permit) {
+                Ok(session) => {
+                    lock(&sessions.idle).push((session, Instant::now()));
+                    sessions.budget.notify();
+                }
+                Err(error) => {
+                    log::warn!("a session for the lock could not be opened: {error}");
+                    sessions.budget.failed(Side::Locks, &error);
+                }
             }
         };
-        let thread = thread::Builder::new().name("lock-session".to_owned()).spawn(open);
+        let thread = thread::Builder::new().name("lock-session".to_owned());
+        let thread = thread.spawn(|| watch::watched(|_| {}, open));
         thread.map(drop).map_err(no_session)
     }
 
@@ -395,13 +446,27 @@ struct Hold {
 }
 
 impl Hold {
+    /// Lets the server hear of the session. Of one that is in use it hears anyway.
+    fn renew(&self) -> Result<(), LockError> {
+        let session = match self.session.try_lock() {
+            Ok(session) => Some(session),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let renewed = session.and_then(|mut session| session.as_mut().map(Session::ping));
+        renewed.unwrap_or(Ok(()))
+    }
+
     fn on_session<T>(&self, body: impl FnOnce(&mut Session) -> T) -> T {
+        // Another thread may be waiting for the server on it.
+        let _limit = watch::call(self.sessions.answer);
         body(lock(&self.session).as_mut().expect("a grant has its session until it is dropped"))
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        let _limit = watch::call(self.sessions.answer);
         let Some(mut session) = lock(&self.session).take() else {
             return;
         };

@@ -16,7 +16,8 @@ use crate::db::schema::{
     ChangeRow, changes, datasets, graphs, job_inputs, job_outputs, jobs, service,
 };
 use crate::db::{
-    AnyConnection, Database, DbError, RowsStatement, RowsWrite, Told, Value, WriteError, telling,
+    AnyConnection, Database, DbError, RowsStatement, RowsWrite, Size, Told, Value, WriteError,
+    telling,
 };
 use crate::failpoint;
 use crate::graph::{
@@ -364,7 +365,12 @@ impl GraphStore for RowStore {
         // All is written out before the transaction begins, to hold the row no longer than need be.
         let log = log_rows(commit);
         let rows = row_writes(commit);
-        match self.database.write(|connection| write(connection, commit, &log, &rows)) {
+        let large = commit.deletes_graph
+            || rows.iter().any(|write| write.size() == Size::Large)
+            || log.iter().map(|row| row.change.len()).sum::<usize>() > LARGE_CHANGES;
+        let size = if large { Size::Large } else { Size::Usual };
+        let write = |connection: &mut AnyConnection| write(connection, commit, &log, &rows);
+        match self.database.write_sized(size, write) {
             Ok(()) => {}
             Err(WriteError::RolledBack(error)) => return Err(error),
             Err(WriteError::CommitUnknown(error)) => self.resolve(commit, error)?,
@@ -485,6 +491,9 @@ impl RowStore {
         Ok(commit.answers.iter().all(|answer| kept.contains(answer)))
     }
 }
+
+/// Bytes of changes beyond which a commit is as much as a whole graph.
+const LARGE_CHANGES: usize = 4 << 20;
 
 /// For writes that may safely be taken to have failed.
 fn known(error: WriteError<StoreError>) -> StoreError {

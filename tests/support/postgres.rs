@@ -99,6 +99,18 @@ impl Postgres {
         server
     }
 
+    /// Stops every process of the server, as they are, until what is returned is dropped: it takes
+    /// connections and requests, and answers nothing.
+    pub fn freeze(&self) -> Frozen {
+        let postmaster = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let postmaster: u32 = postmaster.lines().next().unwrap().parse().unwrap();
+        let frozen = Frozen { postmaster };
+        // From here on there are no new ones.
+        signal("STOP", postmaster);
+        children(postmaster).into_iter().for_each(|child| signal("STOP", child));
+        frozen
+    }
+
     /// Makes a primary of a standby.
     pub fn promote(&self) {
         self.sql().batch_execute("SELECT pg_promote(true)").unwrap();
@@ -241,6 +253,35 @@ impl Drop for Postgres {
             );
         }
     }
+}
+
+/// A server whose processes are stopped. They go on when this is dropped.
+pub struct Frozen {
+    postmaster: u32,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        children(self.postmaster).into_iter().for_each(|child| signal("CONT", child));
+        signal("CONT", self.postmaster);
+    }
+}
+
+fn signal(name: &str, process: u32) {
+    // One that has ended meanwhile need not be told.
+    drop(Command::new("kill").args([&format!("-{name}"), &process.to_string()]).output());
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |process: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // After the name, which is in brackets: the state and the parent.
+        let parent_of = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        parent_of == Some(parent.to_string().as_str())
+    };
+    numbers.filter(is_child).collect()
 }
 
 /// Taken from the system and given back: nobody else is given it for a while.

@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use sha2::{Digest, Sha256};
 
 use crate::db::sessions::Permit;
-use crate::db::{self, DbError, OwnBackend, SessionBudget, Told, telling};
+use crate::db::{self, DbError, OwnBackend, SessionBudget, Told, telling, watch};
 use crate::failpoint;
 use crate::lock::{FencingToken, Inspection, LockError, LockKey, Mode, Participant};
 
@@ -85,6 +85,7 @@ pub(super) struct Taken {
 impl Session {
     pub(super) fn open(
         url: &str,
+        answer: Duration,
         budget: &SessionBudget,
         mut permit: Permit,
     ) -> Result<Self, DbError> {
@@ -97,6 +98,7 @@ impl Session {
             false => diesel::sql_query(RUN).get_result::<Value>(&mut connection)?.value,
         };
         let backend = budget.own_backend(&mut connection, url)?;
+        db::watch_session(&mut connection, answer);
         permit.opened();
         Ok(Self { backend, connection, _permit: permit, run, was_used: false })
     }
@@ -130,8 +132,11 @@ impl Session {
             whole_ms(lease),
             &self.run,
         );
+        // The server itself waits, and answers after that.
+        let limited = watch::limited(wait.saturating_add(watch::ANSWER_AFTER_WAIT));
         let answer: QueryResult<(Option<Vec<i64>>, Told)> =
             diesel::select((call, telling())).get_result(&mut self.connection);
+        drop(limited);
         let (taken, told) = answer.map_err(|error| unavailable("cannot take the lock", error))?;
         self.check(&told)?;
         Ok(taken.map(|numbers| Taken { token: token_of(&numbers) }))
