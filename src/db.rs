@@ -26,7 +26,7 @@ pub use answers::AnswerRow;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{AnyConnection, DatabaseUrl, RowsStatement, RowsWrite, Value};
 use server::Signals;
-pub(crate) use server::{OwnBackend, watch_session};
+pub(crate) use server::{OwnBackend, connect_apart, watch_session};
 pub use server::{Told, telling};
 pub use sessions::SessionBudget;
 use sessions::{Idle, LOOK, Permit, Side};

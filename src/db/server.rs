@@ -241,6 +241,19 @@ impl SessionBudget {
     }
 }
 
+/// Opens a session of its own on a Postgres server, which no pooler lends to others by transaction.
+///
+/// # Errors
+/// [`DbError::TransactionPooling`] if one does; [`DbError::Unavailable`] if none can be opened.
+pub(crate) fn connect_apart(url: &str) -> Result<PgConnection, DbError> {
+    let mut connection = connect_postgres(url)?;
+    match check_apart(&mut connection, url) {
+        // Whoever has no room for a second session does not lend the first one twice.
+        Ok(()) | Err(DbError::Unavailable { .. }) => Ok(connection),
+        Err(error) => Err(error),
+    }
+}
+
 /// Gives each statement of a session a deadline.
 pub(crate) fn watch_session(connection: &mut PgConnection, answer: Duration) {
     connection.set_instrumentation(Signals::default().listener(answer));

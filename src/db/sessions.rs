@@ -103,9 +103,9 @@ impl Count {
         self.open + self.opening.len()
     }
 
-    /// How many are being opened that were begun since then: what takes longer will not come.
-    fn opening_since(&self, then: Instant) -> usize {
-        self.opening.iter().filter(|begun| **begun > then).count()
+    /// How many are being opened and may still come.
+    fn opening_now(&self) -> usize {
+        self.opening.iter().filter(|begun| begun.elapsed() < watch::OPENING).count()
     }
 
     /// One that was begun then is not being opened any more; whether it was.
@@ -154,7 +154,7 @@ impl SessionBudget {
         let count = &state.sides[side as usize];
         let may = state.total() < most
             && count.total() < share
-            && count.opening_since(now - watch::OPENING) < count.waiting
+            && count.opening_now() < count.waiting
             && state.not_before.is_none_or(|not_before| not_before <= now);
         if !may && !failpoint::is_off("session-budget") {
             return None;

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use diesel::Connection;
-use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 use fencepost::db::{DatabaseUrl, PoolLimits};
 use fencepost::design::{Design, Reads, Refusal, Service};
@@ -55,13 +53,7 @@ impl Pair {
     }
 
     fn wait_until_standby_has(&self, version: u64) {
-        let url = self.standby.url(&self.database);
-        let query = format!(
-            "DO $$ BEGIN ASSERT (SELECT version FROM graphs WHERE name = '{GRAPH}') = {version}; END $$"
-        );
-        wait_until("the standby has it", || {
-            PgConnection::establish(&url).is_ok_and(|mut sql| sql.batch_execute(&query).is_ok())
-        });
+        self.standby.wait_until_it_has(version, GRAPH, &self.database);
     }
 
     /// The primary takes no writes any more, and says so; the standby does.

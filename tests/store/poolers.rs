@@ -5,7 +5,7 @@ use fencepost::db::DatabaseUrl;
 use fencepost::node::{self, NodeOptions};
 
 use crate::support::bursts::{burst, create_graphs, serves_bursts};
-use crate::support::cluster::{Server, Site, wait_until};
+use crate::support::cluster::{GRAPH, Kind, Server, Site, finish, wait_until};
 use crate::support::guards::passes;
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::Postgres;
@@ -41,6 +41,22 @@ fn a_pooler_by_transaction_is_refused_at_the_start_whatever_the_lock() {
             assert!(said.contains(words), "{words}: {said}");
         }
     }
+}
+
+/// Its appends rest on settings of a session too.
+#[test]
+fn an_export_through_a_pooler_by_transaction_is_refused() {
+    let server = Postgres::start(&[]);
+    let site = Site::with_graph_on(Kind::Sqlite);
+    let export = |pool_mode: &str| {
+        let bouncer = PgBouncer::start(&server, pool_mode, 4);
+        let to = format!("{}/events", bouncer.before(&server.new_database()));
+        finish(site.fencepost(&["export", "--graph", GRAPH, "--to", &to]))
+    };
+    let (code, said) = export("transaction");
+    assert!(code == Some(3) && said.contains("transaction pooling"), "{code:?} {said}");
+    let (code, said) = export("session");
+    assert_eq!(code, Some(0), "{said}");
 }
 
 /// While it runs: a lock would be held by a session that is lent to somebody else meanwhile.

@@ -111,6 +111,17 @@ impl Postgres {
         frozen
     }
 
+    /// Waits until a standby has a version of a graph in that database.
+    pub fn wait_until_it_has(&self, version: u64, graph: &str, database: &str) {
+        let url = self.url(database);
+        let query = format!(
+            "DO $$ BEGIN ASSERT (SELECT version FROM graphs WHERE name = '{graph}') = {version}; END $$"
+        );
+        wait_until(START_LIMIT, "the standby has it", || {
+            PgConnection::establish(&url).is_ok_and(|mut sql| sql.batch_execute(&query).is_ok())
+        });
+    }
+
     /// Makes a primary of a standby.
     pub fn promote(&self) {
         self.sql().batch_execute("SELECT pg_promote(true)").unwrap();
