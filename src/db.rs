@@ -6,8 +6,9 @@
 
 use std::fmt::Display;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
 use diesel::connection::SimpleConnection;
@@ -19,14 +20,21 @@ mod answers;
 mod causes;
 mod dialect;
 pub mod schema;
+mod server;
+pub(crate) mod sessions;
 mod sqlite_evidence;
 mod sqlite_file;
 mod url;
+pub mod watch;
 
 pub use answers::AnswerRow;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{AnyConnection, DatabaseUrl, OpenMode, RowsStatement, RowsWrite, Value};
-
+use server::Signals;
+pub(crate) use server::{OwnBackend, connect_apart, watch_session};
+pub use server::{Told, telling};
+pub use sessions::SessionBudget;
+use sessions::{Idle, LOOK, Permit, Side};
 use sqlite_file::SqliteFile;
 
 /// What can go wrong between us and the database.
@@ -136,6 +144,22 @@ pub enum DbError {
         /// As the database told it.
         what: String,
     },
+    /// The server cannot write: it is a standby, or set to be read-only. Nothing was written. All
+    /// sessions were closed: try again, and another host of the URL is looked for.
+    #[error("the database takes no writes: {what}")]
+    ReadOnly {
+        /// As the database told it.
+        what: String,
+    },
+    /// A pooler lends one session of the server to several connections. Nothing was written. An
+    /// operator has to act.
+    #[error(
+        "a pooler between this process and the server lends one session to several connections \
+         (transaction pooling), so that settings, prepared statements and locks of a session are \
+         lost: set its pool_mode to session, or connect to the server itself. \
+         --lock-url redis://… does not help: settings and statements would still be lost"
+    )]
+    TransactionPooling,
     /// The database refused a statement of ours.
     #[error("the database refused a statement: {0}")]
     Refused(diesel::result::Error),
@@ -144,6 +168,9 @@ pub enum DbError {
 impl From<diesel::result::Error> for DbError {
     fn from(error: diesel::result::Error) -> Self {
         use diesel::result::{DatabaseErrorKind as Kind, Error};
+        if server::is_of_another_session(&error) {
+            return Self::TransactionPooling;
+        }
         match &error {
             Error::DatabaseError(
                 Kind::UniqueViolation
@@ -155,6 +182,9 @@ impl From<diesel::result::Error> for DbError {
             | Error::DeserializationError(_)
             | Error::SerializationError(_)
             | Error::QueryBuilderError(_) => Self::Refused(error),
+            Error::DatabaseError(Kind::ReadOnlyTransaction, what) => {
+                Self::ReadOnly { what: what.message().to_owned() }
+            }
             Error::DatabaseError(Kind::SerializationFailure, what) => {
                 Self::Yielded { what: what.message().to_owned() }
             }
@@ -162,10 +192,9 @@ impl From<diesel::result::Error> for DbError {
             Error::DatabaseError(_, what) if what.message().contains("deadlock detected") => {
                 Self::Yielded { what: what.message().to_owned() }
             }
-            Error::DatabaseError(
-                Kind::ClosedConnection | Kind::UnableToSendCommand | Kind::ReadOnlyTransaction,
-                _,
-            ) => Self::Unavailable { what: on_one_line(error) },
+            Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _) => {
+                Self::Unavailable { what: on_one_line(error) }
+            }
             Error::DatabaseError(_, what) if !causes::is_the_databases(what.message()) => {
                 Self::Refused(error)
             }
@@ -209,11 +238,10 @@ pub enum WriteError<E> {
     CommitUnknown(DbError),
 }
 
-/// A pool of connections, all set up alike.
+/// Connections to one database, all set up alike.
 #[derive(Clone)]
 pub struct Database {
-    url: DatabaseUrl,
-    pool: r2d2::Pool<Manager>,
+    sessions: Arc<Sessions>,
     /// Of an embedded database.
     file: Option<Arc<SqliteFile>>,
 }
@@ -221,21 +249,60 @@ pub struct Database {
 /// How many connections a process keeps, and how long a request waits for one.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolLimits {
-    /// Connections at most.
+    /// Connections at most that run statements.
     pub connections: u32,
+    /// Sessions on a server at most, those of the `postgres` lock included; at least two.
+    pub sessions: u32,
     /// The longest wait for one.
     pub checkout_timeout: Duration,
-    /// How long a server lets a transaction stand still: no longer than a lease of the lock, and no
-    /// longer than [`STALL_MAX`].
+    /// The longest wait for the answer to a statement. One that reads or writes a whole graph has
+    /// [`watch::LARGE_ANSWER`].
+    pub answer: Duration,
+    /// How long a server lets a transaction stand still that may write: no longer than a lease of
+    /// the lock, and no longer than [`STALL_MAX`].
     pub stall: Duration,
 }
 
-/// How long a server lets a transaction stand still unless told to be less patient.
+/// Sessions of a process on a server, unless configured otherwise.
+pub const SESSIONS: u32 = 128;
+
+/// How long a server may take to answer a statement, unless configured otherwise.
+pub const ANSWER: Duration = Duration::from_secs(10);
+
+/// An idle connection is closed after this time: another process may need the session.
+pub const IDLE_FOR: Duration = Duration::from_secs(60);
+
+/// How long a server lets a transaction stand still that may write, unless told to be less patient.
 pub const STALL_MAX: Duration = Duration::from_secs(5);
+
+/// How long a server lets a transaction stand still that only reads: as long as it may take to
+/// build a graph from its rows, whatever the lease. It holds no row that others wait for.
+pub const LOADING_STALL: Duration = Duration::from_secs(600);
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        Self { connections: 8, checkout_timeout: Duration::from_secs(5), stall: STALL_MAX }
+        Self {
+            connections: 8,
+            sessions: SESSIONS,
+            checkout_timeout: Duration::from_secs(5),
+            answer: ANSWER,
+            stall: STALL_MAX,
+        }
+    }
+}
+
+/// How much a statement may have to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// As much as a request.
+    Usual,
+    /// As much as a whole graph: the server may take longer to answer.
+    Large,
+}
+
+impl Size {
+    fn limited(self) -> Option<watch::Limited> {
+        (self == Self::Large).then(|| watch::limited(watch::LARGE_ANSWER))
     }
 }
 
@@ -258,25 +325,32 @@ impl Database {
         url: &DatabaseUrl,
         limits: PoolLimits,
     ) -> Result<Self, DbError> {
-        let mut connection = url.connect_first(mode)?;
+        let mut first = url.connect_first(mode)?;
         let file = match url {
             DatabaseUrl::Sqlite(path) => Some(Arc::new(SqliteFile::open(path)?)),
             DatabaseUrl::Postgres(_) => None,
         };
         if mode != OpenMode::Read {
-            connection.migrate()?;
+            first.migrate()?;
         }
+        match first.check_apart(url) {
+            // Whoever has no room for a second session does not lend the first one twice.
+            Ok(()) | Err(DbError::Unavailable { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        drop(first);
         // From here on it is there, or it is missed.
         let mode = if mode == OpenMode::Read { mode } else { OpenMode::Change };
-        let manager = Manager { url: url.clone(), mode, file: file.clone(), stall: limits.stall };
-        let pool = r2d2::Pool::builder()
-            .max_size(limits.connections)
-            .min_idle(Some(0))
-            .connection_timeout(limits.checkout_timeout)
-            .test_on_check_out(false)
-            .error_handler(Box::new(LogErrors))
-            .build_unchecked(manager);
-        Ok(Self { url: url.clone(), pool, file })
+        let budget = SessionBudget::new(limits.sessions as usize, limits.connections as usize);
+        let generation = AtomicU64::new(0);
+        let (url, of) = (url.clone(), file.clone());
+        let opener = Arc::new(Opener { url, mode, file: of, limits, budget, generation });
+        let pool = RwLock::new(opener.pool());
+        let silences = AtomicU64::new(watch::silences());
+        let sessions = Arc::new(Sessions { opener, pool, silences });
+        let idle: Arc<dyn Idle> = Arc::<Sessions>::clone(&sessions);
+        sessions.opener.budget.join(Side::Statements, Arc::downgrade(&idle));
+        Ok(Self { sessions, file })
     }
 
     /// Brings the schema up to date and names what was run; empty if it was. Tables of another
@@ -299,11 +373,32 @@ impl Database {
     /// Which database this is.
     #[must_use]
     pub fn url(&self) -> &DatabaseUrl {
-        &self.url
+        &self.sessions.opener.url
+    }
+
+    /// What its sessions are counted by, for a lock that has sessions of its own on the server.
+    #[must_use]
+    pub fn budget(&self) -> SessionBudget {
+        self.sessions.opener.budget.clone()
+    }
+
+    /// How long its server may take to answer a statement.
+    #[must_use]
+    pub fn answer(&self) -> Duration {
+        self.sessions.opener.limits.answer
+    }
+
+    /// Makes sure that there is a living connection. One round trip.
+    ///
+    /// # Errors
+    /// That there is none, or that no host can write.
+    pub(crate) fn check_alive(&self) -> Result<(), DbError> {
+        self.learn(|_| Ok((None, ())))
     }
 
     /// Runs `body`, which reads with one statement, without a transaction around it: one round
-    /// trip. Run again if the connection turns out to have been lost while nobody used it.
+    /// trip. Run again if the connection turns out to have been lost while nobody used it. Only for
+    /// what need not be the newest: see [`learn`](Self::learn).
     ///
     /// # Errors
     /// What `body` gives, or that there is no connection.
@@ -311,21 +406,55 @@ impl Database {
         &self,
         body: impl Fn(&mut AnyConnection) -> QueryResult<T>,
     ) -> Result<T, DbError> {
-        self.on_living_connection(body).map(|(_, answer)| answer)
+        self.on_living_connection(|session| body(&mut session.connection)).map(|(_, answer)| answer)
     }
 
-    /// Runs `body` in a transaction that reads one snapshot.
+    /// As [`ask`](Self::ask), of a statement that also has the server [tell](telling) what it is;
+    /// where it found nothing that tells, the server is asked once more. One that cannot write is
+    /// not believed: all sessions are closed, and another host of the URL is asked.
     ///
     /// # Errors
-    /// What `body` gives, or that there is no connection.
+    /// What `body` gives, that there is no connection, or that no host can write.
+    pub fn learn<T>(
+        &self,
+        body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, T)>,
+    ) -> Result<T, DbError> {
+        let (_, answer) = self.on_living_connection(|session| session.learn(&body))?;
+        Ok(answer)
+    }
+
+    /// Runs `first`, as [`learn`](Self::learn) does, and then `body`, in a transaction that reads
+    /// one snapshot.
+    ///
+    /// # Errors
+    /// What `first` and `body` give, that there is no connection, or that no host can write.
+    pub fn learn_and_read<F, T, E: From<DbError>>(
+        &self,
+        first: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, F)>,
+        body: impl FnOnce(&mut AnyConnection, F) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (mut session, learnt) = self.on_living_connection(|session| {
+            session.in_transaction = true;
+            session.connection.begin_read()?;
+            session.learn(&first)
+        })?;
+        let limited = Size::Large.limited();
+        let outcome = body(&mut session.connection, learnt);
+        drop(limited);
+        session.roll_back();
+        outcome
+    }
+
+    /// Runs `body` in a transaction that reads one snapshot, of a server that can write.
+    ///
+    /// # Errors
+    /// What `body` gives, that there is no connection, or that no host can write.
     pub fn read<T, E: From<DbError>>(
         &self,
         body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut session = self.begun(AnyConnection::begin_read)?;
-        let outcome = body(&mut session.connection);
-        session.roll_back();
-        outcome
+        let nothing = |_: &mut AnyConnection| Ok((None, ()));
+        self.learn_and_read(nothing, |connection, ()| body(connection))
     }
 
     /// Runs `body` once nobody else is writing the row of the graph, in a transaction that keeps
@@ -338,11 +467,12 @@ impl Database {
         graph: &str,
         body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut session = self.begun(AnyConnection::begin_write)?;
+        let mut session = self.begun(|connection| connection.begin_write(Size::Usual))?;
         let held =
             session.connection.hold_graph(graph).map_err(|error| E::from(DbError::from(error)));
         let outcome = held.and_then(|()| body(&mut session.connection));
         session.roll_back();
+        self.leave_if_unfit(&session);
         outcome
     }
 
@@ -354,15 +484,37 @@ impl Database {
         &self,
         body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
     ) -> Result<T, WriteError<E>> {
+        self.write_sized(Size::Usual, body)
+    }
+
+    /// As [`write`](Self::write), with statements of that size.
+    ///
+    /// # Errors
+    /// [`WriteError`] says whether the outcome is known.
+    pub fn write_sized<T, E: From<DbError>>(
+        &self,
+        size: Size,
+        body: impl FnOnce(&mut AnyConnection) -> Result<T, E>,
+    ) -> Result<T, WriteError<E>> {
         let rolled_back = |error: DbError| WriteError::RolledBack(E::from(error));
-        let mut session = self.begun(AnyConnection::begin_write).map_err(rolled_back)?;
-        match body(&mut session.connection) {
+        let mut session =
+            self.begun(|connection| connection.begin_write(size)).map_err(rolled_back)?;
+        let limited = size.limited();
+        let outcome = body(&mut session.connection);
+        drop(limited);
+        match outcome {
             Ok(value) => {
                 if let Err(error) = self.check_file() {
                     session.roll_back();
                     return Err(rolled_back(error));
                 }
                 failpoint::pass("before-commit");
+                // Whoever asked may have been told that nothing is written.
+                if !watch::may_commit() && !failpoint::is_off("given-up") {
+                    session.roll_back();
+                    let what = watch::NO_ANSWER.to_owned();
+                    return Err(rolled_back(DbError::Unavailable { what }));
+                }
                 session
                     .connection
                     .batch_execute("COMMIT")
@@ -374,6 +526,7 @@ impl Database {
                     let what = "no answer to COMMIT".to_owned();
                     return Err(WriteError::CommitUnknown(DbError::Unavailable { what }));
                 }
+                watch::commit_was_answered();
                 // Only now is it certain that the file which has it is the one at the path.
                 self.check_file().map_err(WriteError::CommitUnknown)?;
                 session.in_transaction = false;
@@ -381,6 +534,7 @@ impl Database {
             }
             Err(error) => {
                 session.roll_back();
+                self.leave_if_unfit(&session);
                 Err(WriteError::RolledBack(error))
             }
         }
@@ -393,38 +547,60 @@ impl Database {
 
     fn begun(
         &self,
-        begin: fn(&mut AnyConnection) -> QueryResult<()>,
+        begin: impl Fn(&mut AnyConnection) -> QueryResult<()>,
     ) -> Result<r2d2::PooledConnection<Manager>, DbError> {
-        let (mut session, ()) = self.on_living_connection(begin)?;
-        session.in_transaction = true;
+        let (session, ()) = self.on_living_connection(|session| {
+            session.in_transaction = true;
+            begin(&mut session.connection)
+        })?;
         Ok(session)
     }
 
-    /// Runs the first statement on a connection of the pool. One that was lost while it lay there,
+    /// Runs the first statements on a connection of the pool. One that was lost while it lay there,
     /// as all are when a server was started anew, is thrown away, and the next one tried: so nobody
-    /// asks at check-out whether a connection lives, and nobody suffers for one that does not.
+    /// asks at check-out whether a connection lives, and nobody suffers for one that does not. One
+    /// whose server cannot write takes all others along, and a new one is tried.
     fn on_living_connection<T>(
         &self,
-        first: impl Fn(&mut AnyConnection) -> QueryResult<T>,
+        first: impl Fn(&mut Session) -> QueryResult<T>,
     ) -> Result<(r2d2::PooledConnection<Manager>, T), DbError> {
+        let budget = &self.sessions.opener.budget;
         loop {
             self.check_file()?;
-            let session =
-                self.pool.get().map_err(|error| DbError::Unavailable { what: error.to_string() });
-            let mut session = session?;
-            match first(&mut session.connection) {
+            let mut session = self.sessions.check_out()?;
+            match first(&mut session) {
                 Ok(value) => {
                     session.was_used = true;
+                    budget.found_alive();
                     return Ok((session, value));
                 }
-                Err(error) if is_lost(&error) => {
-                    session.is_lost = true;
-                    if !session.was_used {
+                Err(error) => {
+                    session.signals.note(&error);
+                    let lost = is_lost(&error);
+                    if lost {
+                        budget.found_closed();
+                        session.is_lost = true;
+                    } else if session.in_transaction {
+                        session.roll_back();
+                    }
+                    self.leave_if_unfit(&session);
+                    // What a new one says is so, and where one is shared, all are.
+                    let another_may_do = lost || session.signals.cannot_write();
+                    if !(session.was_used && another_may_do) {
                         return Err(error.into());
                     }
                 }
-                Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// A statement may find out in the middle of a transaction.
+    fn leave_if_unfit(&self, session: &Session) {
+        if session.signals.is_shared() {
+            self.sessions.opener.budget.backends().found_shared();
+        }
+        if session.signals.cannot_write() || session.signals.is_shared() {
+            self.sessions.leave_server(session.generation);
         }
     }
 }
@@ -434,30 +610,174 @@ fn is_lost(error: &diesel::result::Error) -> bool {
     matches!(error, Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _))
 }
 
-/// Makes connections for the pool.
-struct Manager {
+/// The connections that run statements.
+struct Sessions {
+    opener: Arc<Opener>,
+    /// Replaced as a whole when its server turns out to be the wrong one.
+    pool: RwLock<Pool>,
+    /// How often a server had not answered when that was last looked at.
+    silences: AtomicU64,
+}
+
+type Pool = r2d2::Pool<Manager>;
+
+impl Sessions {
+    fn pool(&self) -> Pool {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An idle connection, or a new one.
+    fn check_out(&self) -> Result<r2d2::PooledConnection<Manager>, DbError> {
+        if let Some(what) = watch::refusal() {
+            return Err(DbError::Unavailable { what });
+        }
+        // Idle ones are most likely on the same server: a new one may find another.
+        let silences = watch::silences();
+        if self.silences.swap(silences, Ordering::SeqCst) != silences {
+            self.leave_server(self.opener.generation.load(Ordering::SeqCst));
+        }
+        if let Some(session) = self.pool().try_get() {
+            return Ok(session);
+        }
+        let Opener { budget, limits, .. } = &*self.opener;
+        let _waiting = budget.waiting(Side::Statements);
+        let deadline = Instant::now() + limits.checkout_timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Ok(session) = self.pool().get_timeout(left.min(LOOK)) {
+                return Ok(session);
+            }
+            let failed = left.is_zero() || budget.backends().are_shared();
+            match budget.why_none(Side::Statements) {
+                _ if !failed => budget.make_room(Side::Statements),
+                _ if budget.backends().are_shared() => return Err(DbError::TransactionPooling),
+                what => return Err(DbError::Unavailable { what }),
+            }
+        }
+    }
+
+    /// Closes all connections of that generation, if it is the current one: idle ones now, those in
+    /// use when they are given back. Whoever comes next opens a new one, on a host that can write.
+    fn leave_server(&self, generation: u64) {
+        let current = &self.opener.generation;
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        if generation != current.load(Ordering::SeqCst) {
+            return;
+        }
+        current.fetch_add(1, Ordering::SeqCst);
+        let former = std::mem::replace(&mut *pool, self.opener.pool());
+        drop(pool);
+        log::warn!("the database server is not fit for use: every session on it is closed");
+        // What comes out does not go back: see `has_broken`.
+        while former.try_get().is_some() {}
+    }
+}
+
+impl Idle for Sessions {
+    fn close_one(&self) {
+        if let Some(mut session) = self.pool().try_get() {
+            session.is_lost = true;
+        }
+    }
+}
+
+/// What it takes to open sessions.
+struct Opener {
     url: DatabaseUrl,
     mode: OpenMode,
     file: Option<Arc<SqliteFile>>,
-    stall: Duration,
+    limits: PoolLimits,
+    budget: SessionBudget,
+    /// How many pools there were before the current one.
+    generation: AtomicU64,
+}
+
+impl Opener {
+    /// A new and empty pool, of the current generation.
+    fn pool(self: &Arc<Self>) -> Pool {
+        let generation = self.generation.load(Ordering::SeqCst);
+        r2d2::Pool::builder()
+            .max_size(self.limits.connections)
+            .min_idle(Some(0))
+            // How long is waited is said where it is; this sets the pauses between attempts.
+            .connection_timeout(CONNECT_PAUSE_MAX * 2)
+            .idle_timeout(Some(IDLE_FOR))
+            .test_on_check_out(false)
+            .error_handler(Box::new(r2d2::NopErrorHandler))
+            .build_unchecked(Manager { opener: Arc::clone(self), generation })
+    }
+}
+
+/// The longest pause between two attempts at a connection.
+const CONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Makes connections for one pool.
+struct Manager {
+    opener: Arc<Opener>,
+    generation: u64,
 }
 
 /// A pooled connection.
 struct Session {
+    /// Dropped before the connection.
+    backend: Option<OwnBackend>,
     connection: AnyConnection,
+    /// Dropped after the connection.
+    permit: Permit,
+    /// That of its pool.
+    generation: u64,
+    signals: Signals,
     /// From the beginning of a transaction to its acknowledged end. A connection that comes back to
     /// the pool like that, after a lost COMMIT or a panic, is thrown away, and the database rolls
     /// back.
     in_transaction: bool,
     /// Whether it has ever answered.
     was_used: bool,
-    /// Whether it was found closed.
+    /// Whether it was found closed, or is to be.
     is_lost: bool,
 }
 
 impl Session {
     fn roll_back(&mut self) {
         self.in_transaction = self.connection.batch_execute("ROLLBACK").is_err();
+    }
+
+    /// What `body` learns, if the server can write and it is this session that answered.
+    fn learn<T>(
+        &mut self,
+        body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, T)>,
+    ) -> QueryResult<T> {
+        let (told, answer) = body(&mut self.connection)?;
+        let told = told.map_or_else(|| self.connection.tell(), Ok)?;
+        told.check_writable()?;
+        self.backend.as_ref().map_or(Ok(()), |backend| backend.check(&told))?;
+        Ok(answer)
+    }
+}
+
+impl Manager {
+    fn open(&self, permit: Permit) -> Result<Session, DbError> {
+        let Opener { url, mode, file, limits, budget, .. } = &*self.opener;
+        let mut connection = match file {
+            Some(file) => file.check_around(|| url.connect(*mode))?,
+            None => url.connect(*mode)?,
+        };
+        connection.limit(limits.stall, limits.answer)?;
+        let backend = connection.backend(url, budget)?;
+        let signals = Signals::default();
+        connection.listen(limits.answer, &signals);
+        let mut session = Session {
+            backend,
+            connection,
+            permit,
+            generation: self.generation,
+            signals,
+            in_transaction: false,
+            was_used: false,
+            is_lost: false,
+        };
+        session.permit.opened();
+        Ok(session)
     }
 }
 
@@ -466,14 +786,24 @@ impl r2d2::ManageConnection for Manager {
     type Error = DbError;
 
     fn connect(&self) -> Result<Session, DbError> {
-        let mut connection = match &self.file {
-            Some(file) => file.check_around(|| self.url.connect(self.mode))?,
-            None => self.url.connect(self.mode)?,
+        let budget = &self.opener.budget;
+        let Some(permit) = budget.take(Side::Statements) else {
+            // Asked for again in a moment.
+            return Err(DbError::Unavailable { what: "no session may be opened now".to_owned() });
         };
-        if self.stall < STALL_MAX {
-            connection.limit_stalls(self.stall)?;
+        // If the server falls silent here, `check_out` has another pool opened.
+        let opened = watch::watched(
+            |_| {},
+            || {
+                let _limit = watch::call(watch::OPENING);
+                self.open(permit)
+            },
+        );
+        if let Err(error) = &opened {
+            budget.failed(Side::Statements, error);
+            log::warn!("a database connection could not be made: {error}");
         }
-        Ok(Session { connection, in_transaction: false, was_used: false, is_lost: false })
+        opened
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), DbError> {
@@ -481,15 +811,12 @@ impl r2d2::ManageConnection for Manager {
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
-        session.in_transaction || session.is_lost
-    }
-}
-
-#[derive(Debug)]
-struct LogErrors;
-
-impl r2d2::HandleError<DbError> for LogErrors {
-    fn handle_error(&self, error: DbError) {
-        log::warn!("a database connection could not be made: {error}");
+        let is_former = self.generation != self.opener.generation.load(Ordering::SeqCst);
+        is_former
+            || session.in_transaction
+            || session.is_lost
+            || session.signals.cannot_write()
+            || session.signals.is_shared()
+            || self.opener.budget.is_to_close(Side::Statements)
     }
 }

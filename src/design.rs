@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use prometheus::Histogram;
 use serde::{Deserialize, Deserializer};
 
+use crate::db::watch::{self, GivenUp, Kept};
 use crate::graph::{Command, Graph, Name, Precondition, Rejection, apply_all};
 use crate::lock::{DistributedLock, LockError, LockIdentity};
 use crate::object::objects_only;
@@ -375,6 +376,16 @@ pub enum Refusal {
     },
 }
 
+impl From<GivenUp> for Refusal {
+    fn from(GivenUp { in_doubt }: GivenUp) -> Self {
+        if in_doubt {
+            let what = format!("{}; it may commit the write later", watch::NO_ANSWER);
+            return Self::OutcomeUnknown { what };
+        }
+        Self::DatabaseUnavailable { what: watch::NO_ANSWER.to_owned() }
+    }
+}
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         use crate::db::DbError;
@@ -478,6 +489,9 @@ impl Drop for Closing {
     }
 }
 
+/// How long readiness waits for the answer to a statement.
+pub const READY_ANSWER: Duration = Duration::from_secs(3);
+
 /// How long turns that are under way are waited for in the end, and then the deletion of old keys.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -545,7 +559,7 @@ impl Service {
     /// Judges and applies one write in a turn with others. `reply` is called once, from another
     /// thread or at once, and must not block.
     pub fn write(&self, graph: &Name, write: Write, reply: impl FnOnce(Verdict) + Send + 'static) {
-        if let Some(lane) = self.put_write_in_line(graph, write, Box::new(reply)) {
+        if let Some(lane) = self.put_write_in_line(graph, write, Reply::new(reply)) {
             self.inner.start_write_turn(lane);
         }
     }
@@ -557,7 +571,7 @@ impl Service {
         graph: &Name,
         reply: impl FnOnce(Result<Arc<Image>, Refusal>) + Send + 'static,
     ) {
-        if let Some(lane) = self.put_read_in_line(graph, Box::new(reply)) {
+        if let Some(lane) = self.put_read_in_line(graph, Reply::new(reply)) {
             self.inner.start_read_turn(lane);
         }
     }
@@ -575,7 +589,7 @@ impl Service {
             Queued::Behind => None,
             Queued::First => Some(lane),
             Queued::Full(pending) => {
-                (pending.reply)(Err(self.inner.overflow("writes", limit)));
+                pending.reply.answer(Err(self.inner.overflow("writes", limit)));
                 None
             }
         }
@@ -593,7 +607,7 @@ impl Service {
             Queued::Behind => None,
             Queued::First => Some(lane),
             Queued::Full(pending) => {
-                (pending.reply)(Err(self.inner.overflow("reads", limit)));
+                pending.reply.answer(Err(self.inner.overflow("reads", limit)));
                 None
             }
         }
@@ -607,10 +621,9 @@ impl Service {
         idempotency: Option<IdempotencyKey>,
         reply: impl FnOnce(Verdict) + Send + 'static,
     ) {
-        let (inner, graph) = (Arc::clone(&self.inner), graph.clone());
-        self.inner
-            .workers
-            .spawn(move || reply(inner.create_graph(&graph, precondition, idempotency.as_ref())));
+        self.aside(graph, reply, move |inner, graph| {
+            inner.create_graph(graph, precondition, idempotency.as_ref())
+        });
     }
 
     /// The graphs whose names begin with `prefix` and come after `after`, in byte order. `reply` is
@@ -622,20 +635,18 @@ impl Service {
         limit: usize,
         reply: impl FnOnce(Result<Vec<Head>, Refusal>) + Send + 'static,
     ) {
-        let inner = Arc::clone(&self.inner);
-        self.inner.workers.spawn(move || {
-            reply(inner.store.graphs(&prefix, after.as_deref(), limit).map_err(Refusal::from));
+        self.watched(reply, move |inner| {
+            inner.store.graphs(&prefix, after.as_deref(), limit).map_err(Refusal::from)
         });
     }
 
     /// Whether database and lock answer. `reply` is called once and must not block.
     pub fn ready(&self, reply: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
-        let inner = Arc::clone(&self.inner);
-        self.inner.workers.spawn(move || {
-            let database = inner.store.ping().map_err(Refusal::from);
-            let lock =
-                || inner.lock.as_ref().map_or(Ok(()), |lock| lock.ping()).map_err(Refusal::from);
-            reply(database.and_then(|()| lock()));
+        self.watched(reply, move |inner| {
+            // Whoever asks is less patient than a client.
+            let _limit = watch::limited(READY_ANSWER);
+            inner.store.ping()?;
+            Ok(inner.lock.as_ref().map_or(Ok(()), |lock| lock.ping())?)
         });
     }
 
@@ -646,7 +657,7 @@ impl Service {
     /// [`Refusal`] says whether anything was written.
     pub fn write_and_wait(&self, graph: &Name, write: Write) -> Verdict {
         wait_for(|reply| {
-            if let Some(lane) = self.put_write_in_line(graph, write, reply) {
+            if let Some(lane) = self.put_write_in_line(graph, write, Reply::new(reply)) {
                 workers::run(|| self.inner.take_write_turn(&lane));
             }
         })
@@ -659,7 +670,7 @@ impl Service {
     /// [`Refusal`] says why there is none.
     pub fn read_and_wait(&self, graph: &Name) -> Result<Arc<Image>, Refusal> {
         wait_for(|reply| {
-            if let Some(lane) = self.put_read_in_line(graph, reply) {
+            if let Some(lane) = self.put_read_in_line(graph, Reply::new(reply)) {
                 workers::run(|| self.inner.take_read_turn(&lane));
             }
         })
@@ -784,13 +795,13 @@ impl Inner {
     }
 
     /// Leave to have one more graph in memory, if that is counted.
-    fn load_permit(&self) -> Result<Option<Permit>, Refusal> {
+    fn load_permit(&self) -> Result<Option<Kept<Permit>>, Refusal> {
         let Some(loads) = &self.loads else { return Ok(None) };
         let permit = loads.take(self.limits.lock_wait);
         let contended = || Refusal::Contended {
             what: format!("the limit of {} loaded graphs is reached", self.limits.loaded_images),
         };
-        permit.map(Some).ok_or_else(contended)
+        permit.map(|permit| Some(Kept::new(permit))).ok_or_else(contended)
     }
 
     fn create_graph(

@@ -157,6 +157,7 @@ impl From<NodeError> for Failure {
                 | DbError::Encoding { .. }
                 | DbError::Mixed { .. }
                 | DbError::Migration { .. }
+                | DbError::TransactionPooling
                 | DbError::Refused(_),
             )
             | NodeError::LockSetMeanwhile { .. } => Self::refused(error),
@@ -165,7 +166,10 @@ impl From<NodeError> for Failure {
             }
             NodeError::Binding(LockBindingError::Another { .. }) => Self::refused(error),
             NodeError::Database(
-                DbError::NotThere { .. } | DbError::Unavailable { .. } | DbError::Yielded { .. },
+                DbError::NotThere { .. }
+                | DbError::Unavailable { .. }
+                | DbError::Yielded { .. }
+                | DbError::ReadOnly { .. },
             )
             | NodeError::Lock(_) => Self::away(error),
         }

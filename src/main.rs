@@ -85,6 +85,30 @@ struct NodeArgs {
         value_name = "MS"
     )]
     lock_lease_ms: u64,
+    /// Sessions on a Postgres server at most, those of the postgres lock included; 8 of them run
+    /// statements
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_DATABASE_SESSIONS",
+        hide_env_values = true,
+        default_value_t = fencepost::db::SESSIONS,
+        value_parser = clap::value_parser!(u32).range(2..=10_000),
+        value_name = "N"
+    )]
+    database_sessions: u32,
+    /// How long a Postgres server may take to answer a statement, in milliseconds, before requests
+    /// are refused and its session is given up. Statements over a whole graph have 120 s
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_DATABASE_ANSWER_MS",
+        hide_env_values = true,
+        default_value_t = fencepost::db::ANSWER.as_millis() as u64,
+        value_parser = clap::value_parser!(u64).range(500..=120_000),
+        value_name = "MS"
+    )]
+    database_answer_ms: u64,
     /// How the service is built
     #[arg(
         long,
@@ -570,6 +594,8 @@ impl NodeArgs {
         let lease = Duration::from_millis(self.lock_lease_ms);
         let mut options =
             NodeOptions { lock_url, lease, design, reads, ..NodeOptions::new(database) };
+        options.pool.sessions = self.database_sessions;
+        options.pool.answer = Duration::from_millis(self.database_answer_ms);
         options.limits.share_turns = self.sharing == Sharing::On;
         options.limits.graph_bytes = self.graph_memory_mib.saturating_mul(1 << 20);
         Ok(options)

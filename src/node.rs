@@ -284,7 +284,14 @@ pub fn open_to_judge(options: &NodeOptions) -> Result<Service, NodeError> {
 /// The store, and the lock that was asked for, or else is the database's.
 fn parts(options: &NodeOptions) -> Result<(RowStore, Arc<dyn DistributedLock>), NodeError> {
     let store = open_store(options)?;
-    let lock = open_lock(&lock_url(&store, options)?, &options.database, options.lease)?;
+    let url = lock_url(&store, options)?;
+    let lock: Arc<dyn DistributedLock> = match (&url, &options.database) {
+        // Its sessions and those for statements are of one budget.
+        (LockUrl::Postgres, DatabaseUrl::Postgres(url)) => {
+            Arc::new(PostgresLock::beside(store.database(), url, options.lease)?)
+        }
+        _ => open_lock(&url, &options.database, options.lease)?,
+    };
     Ok((store, lock))
 }
 

@@ -7,3 +7,4 @@ mod field;
 mod floods;
 mod holders;
 mod servers;
+mod silence;

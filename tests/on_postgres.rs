@@ -60,7 +60,10 @@ fn what_the_store_promises() {
         "store::foreign",
         "store::binding",
         "store::rolling",
+        "store::failover",
+        "store::poolers",
         "store::server",
+        "store::sessions",
     ];
     run("store::", 15, &about_files);
 }

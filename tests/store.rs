@@ -4,12 +4,15 @@
 mod audit;
 mod batches;
 mod binding;
+mod failover;
 mod files;
 mod foreign;
 mod keys;
 mod opening;
 mod outcomes;
+mod poolers;
 mod rolling;
 mod server;
+mod sessions;
 mod tokens;
 mod writes;

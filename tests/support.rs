@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 pub mod ask;
+pub mod bursts;
 pub mod closing;
 pub mod cluster;
 pub mod contract;
 pub mod event_log;
 pub mod guards;
 pub mod nats;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;

@@ -2,9 +2,10 @@
 //! how old a key is: when it is written, looked up and deleted. So no node's clock matters.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::dialect::{AnyConnection, PostgresValue, Value, Words, postgres_now_ms, sqlite_now_ms};
+use super::server::{Told, telling_columns};
 
 /// An answer, and the key that it is kept under.
 #[derive(QueryableByName)]
@@ -33,13 +34,35 @@ const SQLITE_READ: &str = concat!(
     sqlite_now_ms!(),
     " - ?"
 );
-/// As [`SQLITE_READ`], with the keys as an array.
+/// As [`SQLITE_READ`], with the keys as an array, and beside each answer what the server tells of
+/// itself; that alone where there is no answer.
 const POSTGRES_READ: &str = concat!(
-    "SELECT key, fingerprint, answer FROM idempotency_keys \
-     WHERE graph_id = ? AND key = ANY(?::text[]) AND created_at_ms >= ",
+    "SELECT key, fingerprint, answer, ",
+    telling_columns!(),
+    " FROM (VALUES (1)) AS one LEFT JOIN idempotency_keys \
+     ON graph_id = ? AND key = ANY(?::text[]) AND created_at_ms >= ",
     postgres_now_ms!(),
     " - ?"
 );
+
+#[derive(QueryableByName)]
+struct FoundAnswer {
+    #[diesel(sql_type = Nullable<Text>)]
+    key: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    fingerprint: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    answer: Option<String>,
+    #[diesel(embed)]
+    told: Told,
+}
+
+impl FoundAnswer {
+    fn row(self) -> Option<AnswerRow> {
+        let Self { key, fingerprint, answer, .. } = self;
+        Some(AnswerRow { key: key?, fingerprint: fingerprint?, answer: answer? })
+    }
+}
 
 /// Values: the graph's id, `[key, fingerprint, answer]` of each as JSON, the longest age in
 /// milliseconds. A key that is there already and is not too old stays as it is.
@@ -98,7 +121,8 @@ const POSTGRES_DELETE: &str = concat!(
 );
 
 impl AnyConnection {
-    /// What is kept under `keys` and is no older than `age_max_ms`. One round trip.
+    /// What is kept under `keys` and is no older than `age_max_ms`, and what a server tells of
+    /// itself beside it. One round trip.
     ///
     /// # Errors
     /// What the database says.
@@ -107,19 +131,22 @@ impl AnyConnection {
         graph_id: i64,
         keys: &[&str],
         age_max_ms: i64,
-    ) -> QueryResult<Vec<AnswerRow>> {
+    ) -> QueryResult<(Option<Told>, Vec<AnswerRow>)> {
         match self {
             Self::Sqlite(connection) => {
                 let keys = serde_json::to_string(keys).expect("texts are JSON");
                 let values =
                     [Value::Integer(graph_id), Value::Text(&keys), Value::Integer(age_max_ms)];
-                Words { text: SQLITE_READ, values: &values }.load(connection)
+                Ok((None, Words { text: SQLITE_READ, values: &values }.load(connection)?))
             }
             Self::Postgres(connection) => {
                 use PostgresValue as V;
                 let values =
                     [V::Integer(graph_id), V::Texts(keys.to_vec()), V::Integer(age_max_ms)];
-                Words { text: POSTGRES_READ, values: &values }.load(connection)
+                let words = Words { text: POSTGRES_READ, values: &values };
+                let found: Vec<FoundAnswer> = words.load(connection)?;
+                let told = found.first().map(|found| found.told.clone());
+                Ok((told, found.into_iter().filter_map(FoundAnswer::row).collect()))
             }
         }
     }

@@ -18,7 +18,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::schema::{ChangeRow, changes, graphs};
 use super::sqlite_file::{check_first, is_malformed, mixed_if_malformed};
-use super::{DbError, on_one_line, url};
+use super::{DbError, LOADING_STALL, Signals, Size, on_one_line, server, url, watch};
 use crate::address::{self, Address};
 use crate::failpoint;
 
@@ -372,6 +372,16 @@ fn postgres_settings(connection: &mut PgConnection) -> QueryResult<Vec<(&'static
         .collect())
 }
 
+/// The server gives a statement up before the watchdog gives the server up.
+fn statement_timeout(answer: Duration) -> Duration {
+    answer * 4 / 5
+}
+
+fn large_statements() -> String {
+    let timeout_ms = statement_timeout(watch::LARGE_ANSWER).as_millis();
+    format!("SET LOCAL statement_timeout = '{timeout_ms}ms'")
+}
+
 /// What every SQLite connection is set to, and must then be found at: a library built otherwise, or
 /// a file system without shared memory, would take a setting silently back.
 const SQLITE_SETTINGS: [(&str, &str, &str); 4] = [
@@ -403,6 +413,7 @@ fn configure_sqlite(connection: &mut SqliteConnection, mode: OpenMode) -> Result
             return Err(DbError::Unavailable { what });
         }
     }
+    server::tell_of_sqlite(connection)?;
     set_sqlite_cache(connection, 32)?;
     // 256 MiB: a page that a load touches in many transactions is copied from the log into the file
     // once for all of them.
@@ -440,18 +451,29 @@ fn pragma(connection: &mut SqliteConnection, name: &str) -> Result<String, DbErr
 }
 
 impl AnyConnection {
-    /// Has the server end a transaction whose client stalls for longer than `stall`, and its waits
-    /// for rows a second later. Nothing in an embedded database.
+    /// Has the server end a transaction whose client stalls for longer than `stall`, its waits for
+    /// rows a second later, and a statement somewhat before `answer` is over. Nothing in an
+    /// embedded database.
     ///
     /// # Errors
     /// [`DbError::Unavailable`] if that cannot be set.
-    pub(super) fn limit_stalls(&mut self, stall: Duration) -> Result<(), DbError> {
+    pub(super) fn limit(&mut self, stall: Duration, answer: Duration) -> Result<(), DbError> {
         let Self::Postgres(connection) = self else { return Ok(()) };
         let (stall_ms, wait_ms) = (stall.as_millis(), (stall + Duration::from_secs(1)).as_millis());
+        let statement_ms = statement_timeout(answer).as_millis();
         connection.batch_execute(&format!(
-            "SET idle_in_transaction_session_timeout = '{stall_ms}ms'; SET lock_timeout = '{wait_ms}ms'"
+            "SET idle_in_transaction_session_timeout = '{stall_ms}ms'; \
+             SET lock_timeout = '{wait_ms}ms'; SET statement_timeout = '{statement_ms}ms'"
         ))?;
         Ok(())
+    }
+
+    /// Notes what becomes of its statements, and has the watchdog know of them. Nothing in an
+    /// embedded database, which can write and is in this process.
+    pub(super) fn listen(&mut self, answer: Duration, signals: &Signals) {
+        if let Self::Postgres(connection) = self {
+            connection.set_instrumentation(signals.listener(answer));
+        }
     }
 
     /// What the connection's settings are, by name, as the database tells them now.
@@ -468,12 +490,21 @@ impl AnyConnection {
         }
     }
 
-    /// Begins a transaction that sees one snapshot and writes nothing.
+    /// Begins a transaction that sees one snapshot and writes nothing. It holds no row, so that the
+    /// server lets it stand still for [`LOADING_STALL`]: a graph is built from rows inside it.
     pub(super) fn begin_read(&mut self) -> QueryResult<()> {
         match self {
             Self::Sqlite(connection) => connection.batch_execute("BEGIN DEFERRED"),
             Self::Postgres(connection) => {
-                connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                if failpoint::is_off("loading-stall") {
+                    return connection.batch_execute(BEGIN);
+                }
+                let stall_ms = LOADING_STALL.as_millis();
+                connection.batch_execute(&format!(
+                    "{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = '{stall_ms}ms'; {}",
+                    large_statements()
+                ))
             }
         }
     }
@@ -482,11 +513,13 @@ impl AnyConnection {
     /// transaction that began as a reader may find that it cannot become a writer. On Postgres each
     /// statement sees what was committed before it began, so that the conditional update, which may
     /// have waited for the row, compares with what is there then.
-    pub(super) fn begin_write(&mut self) -> QueryResult<()> {
-        match self {
-            Self::Sqlite(connection) => connection.batch_execute("BEGIN IMMEDIATE"),
-            Self::Postgres(connection) => {
-                connection.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+    pub(super) fn begin_write(&mut self, size: Size) -> QueryResult<()> {
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+        match (self, size) {
+            (Self::Sqlite(connection), _) => connection.batch_execute("BEGIN IMMEDIATE"),
+            (Self::Postgres(connection), Size::Usual) => connection.batch_execute(BEGIN),
+            (Self::Postgres(connection), Size::Large) => {
+                connection.batch_execute(&format!("{BEGIN}; {}", large_statements()))
             }
         }
     }
@@ -759,6 +792,14 @@ pub struct RowsWrite {
     statement: RowsStatement,
     rows: String,
     many: bool,
+}
+
+impl RowsWrite {
+    /// How much there is to write.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        if self.many { Size::Large } else { Size::Usual }
+    }
 }
 
 impl RowsStatement {

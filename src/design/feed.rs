@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 
+use super::lane::Reply;
 use super::listeners::Listening;
 use super::{Inner, Refusal, Service};
+use crate::db::watch;
 use crate::graph::Name;
 use crate::store::{Acknowledgement, Consumer, Feed, GraphState, Head};
 
@@ -98,15 +100,33 @@ impl Service {
         self.inner.listeners.add(graph, Arc::new(callback))
     }
 
-    /// Does `work`, which asks the store, on a worker.
-    fn aside<T: 'static>(
+    /// Does `work`, which asks the store about the graph, on a worker.
+    pub(super) fn aside<T: 'static>(
         &self,
         graph: &Name,
         reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
         work: impl FnOnce(&Inner, &Name) -> Result<T, Refusal> + Send + 'static,
     ) {
-        let (inner, graph) = (Arc::clone(&self.inner), graph.clone());
-        self.inner.workers.spawn(move || reply(work(&inner, &graph)));
+        let graph = graph.clone();
+        self.watched(reply, move |inner| work(inner, &graph));
+    }
+
+    /// Does `work`, which asks store or lock, on a worker. If the database does not answer it, the
+    /// watchdog does.
+    pub(super) fn watched<T: 'static>(
+        &self,
+        reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
+        work: impl FnOnce(&Inner) -> Result<T, Refusal> + Send + 'static,
+    ) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.workers.spawn(move || {
+            let reply = Reply::new(reply);
+            let on_give_up = reply.clone();
+            watch::watched(
+                move |given_up| on_give_up.answer(Err(given_up.into())),
+                || reply.answer(work(&inner)),
+            );
+        });
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::permits::Permit;
+use crate::db::watch::Kept;
 use crate::graph::Graph;
 use crate::store::ImageKey;
 
@@ -15,13 +16,13 @@ pub struct Image {
     pub key: ImageKey,
     /// The graph at that version.
     pub graph: Graph,
-    /// Given back after the graph.
-    _permit: Option<Permit>,
+    /// Given back after the graph, or when the task that loaded it is given up.
+    _permit: Option<Kept<Permit>>,
 }
 
 impl Image {
     /// From the store.
-    pub(super) fn loaded(key: ImageKey, graph: Graph, permit: Option<Permit>) -> Self {
+    pub(super) fn loaded(key: ImageKey, graph: Graph, permit: Option<Kept<Permit>>) -> Self {
         Self { key, graph, _permit: permit }
     }
 

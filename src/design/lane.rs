@@ -9,8 +9,37 @@ use super::image::{Image, ImageCell};
 use super::{Refusal, Verdict, Write};
 use crate::graph::Name;
 
-/// Called once with the answer, on the thread that took the turn: it must only hand it on.
-pub(super) type Reply<T> = Box<dyn FnOnce(T) + Send>;
+/// Where an answer goes: the first one, whoever gives it. It is handed on by the thread that took
+/// the turn, or by the watchdog when the database does not answer that thread.
+pub(super) struct Reply<T>(Arc<Mutex<Option<Answer<T>>>>);
+
+type Answer<T> = Box<dyn FnOnce(T) + Send>;
+
+impl<T> Clone for Reply<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Reply<T> {
+    /// `answer` must only hand the answer on.
+    pub(super) fn new(answer: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(answer)))))
+    }
+
+    /// Answers, if nobody has.
+    pub(super) fn answer(&self, value: T) {
+        let answer = lock(&self.0).take();
+        if let Some(answer) = answer {
+            answer(value);
+        }
+    }
+
+    /// The same for another turn: copies that this turn has given to others answer nothing more.
+    fn for_another_turn(self) -> Self {
+        Self(Arc::new(Mutex::new(lock(&self.0).take())))
+    }
+}
 
 pub(super) struct PendingWrite {
     pub(super) write: Write,
@@ -124,7 +153,8 @@ impl Lane {
     pub(super) fn put_back(&self, writes: Vec<PendingWrite>) {
         let mut line = lock(&self.writes);
         for write in writes.into_iter().rev() {
-            line.waiting.push_front(write);
+            let reply = write.reply.for_another_turn();
+            line.waiting.push_front(PendingWrite { reply, ..write });
         }
     }
 

@@ -6,9 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::image::Image;
-use super::lane::Lane;
+use super::lane::{Lane, PendingRead};
 use super::metrics::observe;
 use super::{Inner, Reads, Refusal};
+use crate::db::watch::{self, GivenUp, Kept};
 use crate::lock::{LockKey, Mode};
 use crate::store::{GraphState, Head};
 
@@ -19,16 +20,24 @@ impl Inner {
     }
 
     pub(super) fn take_read_turn(self: &Arc<Self>, lane: &Arc<Lane>) {
-        let turn = ReadTurn { inner: self, lane };
-        self.serve_reads(lane);
-        drop(turn);
-    }
-
-    fn serve_reads(&self, lane: &Lane) {
         if self.shares_turns() {
             gather(lane);
         }
         let batch = lane.take_reads(self.turn_size(self.limits.batch_reads));
+        let replies: Vec<_> = batch.iter().map(|read| read.reply.clone()).collect();
+        let next = ReadTurn { inner: Arc::clone(self), lane: Arc::clone(lane) };
+        let given_up = move |given_up: GivenUp| {
+            replies.iter().for_each(|reply| reply.answer(Err(given_up.into())));
+            next.end();
+        };
+        watch::watched(given_up, || {
+            let turn = ReadTurn { inner: Arc::clone(self), lane: Arc::clone(lane) };
+            let _ends = EndsUnlessGivenUp(turn);
+            self.serve_reads(lane, batch);
+        });
+    }
+
+    fn serve_reads(&self, lane: &Lane, batch: Vec<PendingRead>) {
         // Of several turns at once another may have been quicker.
         if batch.is_empty() {
             return;
@@ -40,7 +49,7 @@ impl Inner {
         for read in batch {
             observe(&self.metrics.queue_wait.read, began.saturating_duration_since(read.since));
             observe(&self.metrics.request.read, answering.saturating_duration_since(read.since));
-            (read.reply)(image.clone());
+            read.reply.answer(image.clone());
         }
         observe(&self.metrics.answer.read, answering.elapsed());
         observe(&self.metrics.turn.read, began.elapsed());
@@ -57,6 +66,7 @@ impl Inner {
                 let began = Instant::now();
                 let key = LockKey::new(self.store.database_id(), graph_id)?;
                 let guard = lock.acquire(&key, Mode::Shared, self.limits.lock_wait)?;
+                let guard = Kept::new(guard);
                 observe(&self.metrics.lock_wait.shared, began.elapsed());
                 let granted = Instant::now();
                 let refreshed = self.refreshed(lane, &self.metrics.refresh.read);
@@ -115,17 +125,31 @@ const LOOKS: usize = 8;
 /// How long a read waits for the image of a commit that this process has under way.
 const IMAGE_WAIT: Duration = Duration::from_millis(100);
 
-/// Starts the next turn when this one ends, however it ends.
-struct ReadTurn<'t> {
-    inner: &'t Arc<Inner>,
-    lane: &'t Arc<Lane>,
+/// A turn that is under way.
+struct ReadTurn {
+    inner: Arc<Inner>,
+    lane: Arc<Lane>,
 }
 
-impl Drop for ReadTurn<'_> {
+impl ReadTurn {
+    /// Starts the next one, if anybody waits.
+    fn end(self) {
+        let Self { inner, lane } = self;
+        if lane.end_read_turn() {
+            let next = Arc::clone(&inner);
+            inner.workers.spawn_as_next(move || next.take_read_turn(&lane));
+        }
+    }
+}
+
+/// Ends the turn when dropped, also by a panic, unless the watchdog has done so.
+struct EndsUnlessGivenUp(ReadTurn);
+
+impl Drop for EndsUnlessGivenUp {
     fn drop(&mut self) {
-        if self.lane.end_read_turn() {
-            let (inner, lane) = (Arc::clone(self.inner), Arc::clone(self.lane));
-            self.inner.workers.spawn_as_next(move || inner.take_read_turn(&lane));
+        if watch::disarm() {
+            let ReadTurn { inner, lane } = &self.0;
+            ReadTurn { inner: Arc::clone(inner), lane: Arc::clone(lane) }.end();
         }
     }
 }

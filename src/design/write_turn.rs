@@ -14,6 +14,7 @@ use super::image::Image;
 use super::lane::{Lane, PendingWrite};
 use super::metrics::observe;
 use super::{Accepted, IdempotencyKey, Inner, Refusal, Verdict};
+use crate::db::watch::{self, GivenUp, Kept};
 use crate::failpoint;
 use crate::graph::{Command, Effect, Graph, Series, hex};
 use crate::lock::{FencingToken, Guard, LockError, LockKey, Mode};
@@ -26,9 +27,19 @@ impl Inner {
     }
 
     pub(super) fn take_write_turn(self: &Arc<Self>, lane: &Arc<Lane>) {
-        let mut turn = WriteTurn { inner: self, lane, ends_here: false };
         let batch =
             lane.take_writes(self.turn_size(self.limits.batch_writes), self.limits.batch_bytes);
+        let replies: Vec<_> = batch.iter().map(|write| write.reply.clone()).collect();
+        let (inner, of) = (Arc::clone(self), Arc::clone(lane));
+        let given_up = move |given_up: GivenUp| {
+            replies.iter().for_each(|reply| reply.answer(Err(given_up.into())));
+            end_turn(&inner, &of, false);
+        };
+        watch::watched(given_up, || self.take_write_turn_of(lane, batch));
+    }
+
+    fn take_write_turn_of(self: &Arc<Self>, lane: &Arc<Lane>, batch: Vec<PendingWrite>) {
+        let mut turn = WriteTurn { inner: self, lane, ends_here: false };
         let began = Instant::now();
         let light = batch.len() <= LIGHT;
         let spent = self.serve(lane, batch, began);
@@ -94,7 +105,11 @@ impl Inner {
     ) -> Option<Spent> {
         let error = match outcome {
             Ok(Turn { verdicts, held, spent }) => {
-                lane.put_back(batch.split_off(verdicts.len()));
+                let left_over = batch.split_off(verdicts.len());
+                // The watchdog has answered all of the batch.
+                if !watch::is_given_up() {
+                    lane.put_back(left_over);
+                }
                 self.answer(batch, verdicts, began);
                 drop(held);
                 return spent;
@@ -118,7 +133,7 @@ impl Inner {
         for (write, verdict) in batch.into_iter().zip(verdicts) {
             observe(&self.metrics.queue_wait.write, began.saturating_duration_since(write.since));
             observe(&self.metrics.request.write, answering.saturating_duration_since(write.since));
-            (write.reply)(verdict);
+            write.reply.answer(verdict);
         }
         observe(&self.metrics.answer.write, answering.elapsed());
     }
@@ -181,7 +196,7 @@ impl Inner {
         };
         let mut held = self.take_exclusively(graph_id)?;
         let sealed = match &mut held {
-            Some(held) => self.seal_after_expiry(lane, &mut held.guard)?,
+            Some(held) => held.with(|guard| self.seal_after_expiry(lane, guard))?,
             None => None,
         };
         failpoint::pass("after-seal");
@@ -197,7 +212,7 @@ impl Inner {
         let (head, token) = match (&mut held, sealed) {
             (Some(_), Some(token)) if head.fence == token.as_i64() => (head, token.as_i64()),
             (Some(held), _) => {
-                let (head, token) = self.trusted_token(&mut held.guard, head)?;
+                let (head, token) = held.with(|guard| self.trusted_token(guard, head))?;
                 (head, token.as_i64())
             }
             // Nobody was granted anything: as good as whoever wrote last, and behind whoever is
@@ -223,7 +238,7 @@ impl Inner {
             if let Some(held) = &mut held
                 && !failpoint::is_off("lock-check")
             {
-                held.guard.check().map_err(lost)?;
+                held.with(|guard| guard.check().map_err(lost))?;
             }
             failpoint::pass("after-check");
             let began = Instant::now();
@@ -247,8 +262,8 @@ impl Inner {
         let key = LockKey::new(self.store.database_id(), graph_id)?;
         let guard = lock.acquire(&key, Mode::Exclusive, self.limits.lock_wait)?;
         observe(&self.metrics.lock_wait.exclusive, began.elapsed());
-        let held =
-            HeldLock { guard, since: Instant::now(), hold: &self.metrics.lock_hold.exclusive };
+        let hold = &self.metrics.lock_hold.exclusive;
+        let held = HeldLock { guard: Kept::new(guard), since: Instant::now(), hold };
         failpoint::pass("after-acquire");
         Ok(Some(held))
     }
@@ -498,9 +513,20 @@ struct Spent {
 
 /// The lock of a turn, and how long it is held.
 struct HeldLock<'t> {
-    guard: Guard,
+    guard: Kept<Guard>,
     since: Instant,
     hold: &'t Histogram,
+}
+
+impl HeldLock<'_> {
+    /// Runs `body` on the guard, unless it was given back because the database did not answer.
+    fn with<T>(
+        &mut self,
+        body: impl FnOnce(&mut Guard) -> Result<T, TurnError>,
+    ) -> Result<T, TurnError> {
+        let given_back = || Refusal::DatabaseUnavailable { what: watch::NO_ANSWER.to_owned() };
+        self.guard.with(body).ok_or_else(given_back)?
+    }
 }
 
 impl Drop for HeldLock<'_> {
@@ -554,15 +580,19 @@ struct WriteTurn<'t> {
 
 impl Drop for WriteTurn<'_> {
     fn drop(&mut self) {
-        if !self.lane.end_write_turn() {
-            return;
-        }
-        let (inner, lane) = (Arc::clone(self.inner), Arc::clone(self.lane));
-        let next = move || inner.take_write_turn(&lane);
-        if self.ends_here {
-            self.inner.workers.spawn_as_next(next)
-        } else {
-            self.inner.workers.spawn(next)
+        // Otherwise the watchdog has ended it.
+        if watch::disarm() {
+            end_turn(self.inner, self.lane, self.ends_here);
         }
     }
+}
+
+/// Starts the next turn, if anybody waits: on this thread, if it `ends_here`.
+fn end_turn(inner: &Arc<Inner>, lane: &Arc<Lane>, ends_here: bool) {
+    if !lane.end_write_turn() {
+        return;
+    }
+    let (next, lane) = (Arc::clone(inner), Arc::clone(lane));
+    let next = move || next.take_write_turn(&lane);
+    if ends_here { inner.workers.spawn_as_next(next) } else { inner.workers.spawn(next) }
 }

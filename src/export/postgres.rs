@@ -181,7 +181,7 @@ impl PostgresSink {
     ) -> Result<T, SinkError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => db::connect_postgres(&self.url).map_err(|error| match error {
+            None => db::connect_apart(&self.url).map_err(|error| match error {
                 DbError::Unavailable { what } => self.away(what),
                 DbError::Url { reason, .. } => SinkError::Url { given: self.name.clone(), reason },
                 DbError::Encoding { encoding, .. } => SinkError::Damaged {

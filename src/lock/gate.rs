@@ -89,6 +89,13 @@ pub struct Place<'a> {
     gate: &'a Gate,
 }
 
+impl Place<'_> {
+    /// Leaves it to the caller to [pass the place on](Gate::pass_on).
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Gate {
     /// Waits until the caller is at the front; `None` when the deadline comes first.
     #[must_use]
@@ -119,13 +126,20 @@ impl Gate {
     }
 }
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut state = lock(&self.gate.state);
+impl Gate {
+    /// Gives the place at the front, which the caller has, to the next who waits.
+    pub(crate) fn pass_on(&self) {
+        let mut state = lock(&self.state);
         let next = state.waiting.pop_front();
         state.front = next.as_ref().map(|(ticket, _)| *ticket);
         if let Some((_, called)) = next {
             called.notify_one();
         }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.gate.pass_on();
     }
 }

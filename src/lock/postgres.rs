@@ -19,8 +19,10 @@
 //! sequence that counts tokens, once in 33 grants and after each checkpoint. A grant and a wait
 //! each have a session of their own: for a graph in use, one for its writer, one for the grant that
 //! readers share, or several when a read is long, and one for who waits next. Idle ones are kept
-//! for the next to come, whatever its key, up to [`SESSIONS_KEPT`]. Opening one takes four round
-//! trips and the server a process.
+//! for the next to come, whatever its key, up to [`SESSIONS_KEPT`] and for a while. Opening one
+//! takes five round trips and the server a process. They are counted in the database's
+//! [budget](SessionBudget): whoever finds no room waits, and idle ones are closed when statements
+//! need a session.
 //!
 //! **Holders that are gone.** One that dies is freed when the server sees its connection closed.
 //! One that is stopped, or whose machine or network is gone, is freed after a
@@ -46,10 +48,14 @@
 //! - A holder whose session has ended (the server restarted, an operator ended it) holds the lock
 //!   no more and need not know. It [checks](Held::check) before it commits; in the moment between
 //!   the two, the comparison of versions decides.
-//! - It ends a wait by the server's clock. A server that takes requests and does not answer makes
-//!   everyone wait until it does; opening a session may take 5 s whatever the wait.
-//! - A pooler that lends one server session to several clients breaks it. Whoever gives the lock
-//!   back is told, in the log; do not use one.
+//! - It ends a wait by the server's clock. On a server that takes requests and does not answer,
+//!   whoever waits is [given up](crate::db::watch) some seconds later. A session is waited for 5 s
+//!   whatever the wait.
+//! - A pooler that lends one server session to several clients would break it, and is refused: each
+//!   grant comes with the number of the server's process, which must be the session's.
+//! - A grant comes with the server's word that it can write. A former primary that does not know of
+//!   its demotion grants locks that guard nothing on the new one; the comparison of versions, on
+//!   whichever server the write goes to, decides.
 //! - A token may come again if someone sets the sequence back by hand, or moves rows of the table
 //!   between databases; the comparison of versions still holds.
 //!
@@ -57,9 +63,9 @@
 
 mod session;
 
-use std::convert::Infallible;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak, mpsc};
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -69,6 +75,9 @@ use super::gate::{Deadline, Gate, lock};
 use super::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
 };
+use crate::db::sessions::{Idle, Permit, Side};
+use crate::db::watch::{self, Kept};
+use crate::db::{ANSWER, Database, IDLE_FOR, SessionBudget};
 use crate::failpoint;
 
 /// What the database is told about its own lock: wherever it is moved or restored, the lock moves
@@ -77,6 +86,12 @@ const IDENTITY: &str = "own-database";
 
 /// Sessions that are kept open while nobody uses them.
 pub const SESSIONS_KEPT: usize = 16;
+
+/// Sessions at most of a lock that shares no budget with statements.
+const SESSIONS_ALONE: usize = 256;
+
+/// The longest wait for a session, where the lock itself may be waited for less.
+const SESSION_WAIT: Duration = Duration::from_secs(5);
 
 /// How long after it was granted a shared grant may be joined by further readers of the process:
 /// the longest that they can keep the lock from a writer elsewhere, beyond the time for which each
@@ -94,10 +109,10 @@ pub struct PostgresLock {
     queues: ByKey<Queue>,
     lease: Duration,
     /// Every grant that was given since it was last looked through.
-    holds: Arc<Mutex<Vec<Weak<Hold>>>>,
-    /// The thread that renews leases ends when this is dropped.
-    _renewal: mpsc::Sender<Infallible>,
+    holds: Arc<Holds>,
 }
+
+type Holds = Mutex<Vec<Weak<Hold>>>;
 
 impl PostgresLock {
     /// Opens the lock of the database at `url`, `postgres://…`. Its schema must be up to date
@@ -106,21 +121,34 @@ impl PostgresLock {
     /// # Errors
     /// [`LockError::Unavailable`] when it cannot be reached.
     pub fn open(url: &str, lease: Duration) -> Result<Self, LockError> {
-        let sessions = Arc::new(Sessions { url: url.to_owned(), idle: Mutex::default() });
-        let holds = Arc::<Mutex<Vec<Weak<Hold>>>>::default();
-        let (_renewal, ends) = mpsc::channel();
-        let renewed = Arc::clone(&holds);
-        let renew = move || {
-            while ends.recv_timeout(lease / 4) == Err(mpsc::RecvTimeoutError::Timeout) {
-                renew(&renewed);
-            }
-        };
-        let thread = thread::Builder::new().name("lock-renewal".to_owned()).spawn(renew);
-        thread.map_err(|source| LockError::Unavailable {
-            what: "cannot start a thread".to_owned(),
-            source,
-        })?;
-        let lock = Self { sessions, queues: ByKey::default(), lease, holds, _renewal };
+        Self::start(url, lease, None)
+    }
+
+    /// As [`open`](Self::open), of a database whose statements need sessions on the same server.
+    ///
+    /// # Errors
+    /// [`LockError::Unavailable`] when it cannot be reached.
+    pub fn beside(database: &Database, url: &str, lease: Duration) -> Result<Self, LockError> {
+        Self::start(url, lease, Some(database.clone()))
+    }
+
+    fn start(url: &str, lease: Duration, database: Option<Database>) -> Result<Self, LockError> {
+        let alone = || SessionBudget::new(SESSIONS_ALONE + 1, 1);
+        let budget = database.as_ref().map_or_else(alone, Database::budget);
+        let sessions = Arc::new(Sessions {
+            url: url.to_owned(),
+            budget,
+            answer: database.as_ref().map_or(ANSWER, Database::answer),
+            database,
+            idle: Mutex::default(),
+            silences: AtomicU64::new(watch::silences()),
+        });
+        let idle: Arc<dyn Idle> = Arc::<Sessions>::clone(&sessions);
+        sessions.budget.join(Side::Locks, Arc::downgrade(&idle));
+        let holds = Arc::<Holds>::default();
+        start_renewal(Arc::downgrade(&holds), Arc::downgrade(&sessions), lease)
+            .map_err(no_session)?;
+        let lock = Self { sessions, queues: ByKey::default(), lease, holds };
         lock.ping()?;
         Ok(lock)
     }
@@ -136,15 +164,16 @@ impl DistributedLock for PostgresLock {
         let deadline = Deadline::after(wait);
         let timeout = || LockError::Timeout { waited: deadline.waited() };
         let queue = self.queues.get(key, |_| true, Queue::default);
-        let _place = queue.gate.enter(&deadline).ok_or_else(timeout)?;
+        queue.gate.enter(&deadline).ok_or_else(timeout)?.keep();
+        let _place = Kept::new(OwnPlace(Arc::clone(&queue)));
         if mode == Mode::Shared
             && let Some(hold) = queue.join_readers()
         {
             return Ok(Guard::shared(Box::new(Grant { hold })));
         }
-        let (session, taken) = self
-            .sessions
-            .with(|session| session.take(key, mode, deadline.remaining(), self.lease))?;
+        let (session, taken) = self.sessions.with(deadline.remaining(), |session| {
+            session.take(key, mode, deadline.remaining(), self.lease)
+        })?;
         let Some(taken) = taken else {
             self.sessions.keep(session);
             return Err(timeout());
@@ -172,31 +201,62 @@ impl DistributedLock for PostgresLock {
 
     fn inspect(&self, key: &LockKey) -> Result<Inspection, LockError> {
         key.check()?;
-        let (session, inspection) = self.sessions.with(|session| session.inspect(key))?;
+        let (session, inspection) =
+            self.sessions.with(SESSION_WAIT, |session| session.inspect(key))?;
         self.sessions.keep(session);
         Ok(inspection)
     }
 
     fn ping(&self) -> Result<(), LockError> {
-        let (session, ()) = self.sessions.with(Session::ping)?;
+        let (session, ()) = self.sessions.with(SESSION_WAIT, Session::ping)?;
         self.sessions.keep(session);
         Ok(())
     }
 }
 
+/// Starts the thread that renews leases and closes old sessions for as long as the lock is open. If
+/// the server does not answer it, another one takes its place: sessions that it does answer are to
+/// be kept.
+fn start_renewal(holds: Weak<Holds>, sessions: Weak<Sessions>, lease: Duration) -> io::Result<()> {
+    let renew_all = move || {
+        loop {
+            thread::sleep((lease / 4).min(IDLE_FOR / 4));
+            let (Some(held), Some(kept)) = (holds.upgrade(), sessions.upgrade()) else { return };
+            let (next_holds, next_sessions) = (Weak::clone(&holds), Weak::clone(&sessions));
+            let given_up = move |_: watch::GivenUp| {
+                if let Err(error) = start_renewal(next_holds, next_sessions, lease) {
+                    log::error!("no thread can be started to renew leases: {error}");
+                }
+            };
+            let goes_on = watch::watched(given_up, || {
+                renew(&held);
+                kept.close_old();
+                watch::disarm()
+            });
+            if !goes_on {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("lock-renewal".to_owned()).spawn(renew_all).map(drop)
+}
+
 /// Lets the server hear of every session that holds a lock.
-fn renew(holds: &Mutex<Vec<Weak<Hold>>>) {
+fn renew(holds: &Holds) {
     let living: Vec<Arc<Hold>> = {
         let mut holds = lock(holds);
         holds.retain(|hold| hold.strong_count() > 0);
         holds.iter().filter_map(Weak::upgrade).collect()
     };
     for hold in living {
+        if watch::is_given_up() {
+            return;
+        }
         if failpoint::is_off("lock.postgres.renewal") {
             continue;
         }
         // Who commits asks again, and is told.
-        if let Err(error) = hold.on_session(Session::ping) {
+        if let Err(error) = hold.renew() {
             log::warn!("lock {}: its lease could not be renewed: {error}", hold.key);
         }
     }
@@ -210,6 +270,15 @@ struct Queue {
     readers: Mutex<Weak<Hold>>,
 }
 
+/// The place at the front of a key's queue.
+struct OwnPlace(Arc<Queue>);
+
+impl Drop for OwnPlace {
+    fn drop(&mut self) {
+        self.0.gate.pass_on();
+    }
+}
+
 impl Queue {
     /// Joins the readers' grant, if it may be joined.
     fn join_readers(&self) -> Option<Arc<Hold>> {
@@ -220,45 +289,148 @@ impl Queue {
     }
 }
 
-/// The sessions that nobody uses now.
+/// The sessions on the server.
 struct Sessions {
     url: String,
-    idle: Mutex<Vec<Session>>,
+    budget: SessionBudget,
+    /// How long the server may take to answer.
+    answer: Duration,
+    /// Whose statements are counted in the same budget.
+    database: Option<Database>,
+    /// Those that nobody uses now, and since when; the newest is last.
+    idle: Mutex<Vec<(Session, Instant)>>,
+    /// How often a server had not answered when that was last looked at.
+    silences: AtomicU64,
 }
 
 impl Sessions {
     /// Runs `body` on an idle session or a new one. Where an idle one turns out to have ended
-    /// meanwhile, all are dropped, and a new one is used.
+    /// meanwhile, all are dropped, and a new one is used. Waits for a session for `wait`, and no
+    /// less than [`SESSION_WAIT`].
     fn with<T>(
-        &self,
+        self: &Arc<Self>,
+        wait: Duration,
         mut body: impl FnMut(&mut Session) -> Result<T, LockError>,
     ) -> Result<(Session, T), LockError> {
-        let idle = lock(&self.idle).pop();
-        if let Some(mut session) = idle {
-            match body(&mut session) {
-                Ok(value) => return Ok((session, value)),
-                Err(error) if failpoint::is_off("lock.postgres.new-session") => return Err(error),
-                Err(error) => log::warn!("an idle session is replaced: {error}"),
+        let deadline = Deadline::after(wait.max(SESSION_WAIT));
+        loop {
+            let mut session = self.take(&deadline)?;
+            let error = match body(&mut session) {
+                Ok(value) => {
+                    session.was_used = true;
+                    return Ok((session, value));
+                }
+                Err(error) => error,
+            };
+            if !session.was_used || failpoint::is_off("lock.postgres.new-session") {
+                return Err(error);
             }
+            log::warn!("an idle session is replaced: {error}");
+            self.budget.found_closed();
             let ended = std::mem::take(&mut *lock(&self.idle));
             drop((session, ended));
         }
-        let mut session = Session::open(&self.url)?;
-        let value = body(&mut session)?;
-        Ok((session, value))
+    }
+
+    /// An idle session, or a new one.
+    fn take(self: &Arc<Self>, deadline: &Deadline) -> Result<Session, LockError> {
+        if let Some(what) = watch::refusal() {
+            return Err(no_session(what));
+        }
+        // Idle ones are most likely on the same server.
+        let silences = watch::silences();
+        if self.silences.swap(silences, Ordering::SeqCst) != silences {
+            let idle = std::mem::take(&mut *lock(&self.idle));
+            drop(idle);
+        }
+        if let Some((session, _)) = lock(&self.idle).pop() {
+            return Ok(session);
+        }
+        let budget = &self.budget;
+        let _waiting = budget.waiting(Side::Locks);
+        let failures = budget.failures(Side::Locks);
+        loop {
+            if budget.needs_statements()
+                && let Some(database) = &self.database
+            {
+                database.check_alive().map_err(no_session)?;
+            }
+            match budget.take(Side::Locks) {
+                Some(permit) => self.open(permit)?,
+                None => budget.make_room(Side::Locks),
+            }
+            budget.wait(deadline.remaining());
+            if let Some((session, _)) = lock(&self.idle).pop() {
+                return Ok(session);
+            }
+            if deadline.remaining().is_zero() || budget.failures(Side::Locks) > failures {
+                return Err(no_session(budget.why_none(Side::Locks)));
+            }
+        }
+    }
+
+    /// Opens a session, in a thread of its own: whoever waits may be given another one sooner, and
+    /// has others closed if this takes long.
+    fn open(self: &Arc<Self>, permit: Permit) -> Result<(), LockError> {
+        let sessions = Arc::clone(self);
+        let open = move || {
+            let _limit = watch::call(watch::OPENING);
+            match Session::open(&sessions.url, sessions.answer, &sessions.budget, permit) {
+                Ok(session) => {
+                    lock(&sessions.idle).push((session, Instant::now()));
+                    sessions.budget.notify();
+                }
+                Err(error) => {
+                    log::warn!("a session for the lock could not be opened: {error}");
+                    sessions.budget.failed(Side::Locks, &error);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("lock-session".to_owned());
+        let thread = thread.spawn(|| watch::watched(|_| {}, open));
+        thread.map(drop).map_err(no_session)
     }
 
     /// Takes back a session that holds nothing.
     fn keep(&self, session: Session) {
+        let is_to_close = self.budget.is_to_close(Side::Locks);
         let mut idle = lock(&self.idle);
-        if idle.len() < SESSIONS_KEPT || failpoint::is_off("lock.postgres.sessions-kept") {
-            idle.push(session);
+        let has_room =
+            idle.len() < SESSIONS_KEPT || failpoint::is_off("lock.postgres.sessions-kept");
+        if has_room && !is_to_close {
+            idle.push((session, Instant::now()));
+            drop(idle);
+            self.budget.notify();
             return;
         }
         // Closed, if at all, after the mutex is given back.
         drop(idle);
         drop(session);
     }
+
+    /// Closes those that nobody has used for long.
+    fn close_old(&self) {
+        let mut idle = lock(&self.idle);
+        let young = idle.iter().position(|(_, since)| since.elapsed() < IDLE_FOR);
+        let young = young.unwrap_or(idle.len());
+        let old: Vec<_> = idle.drain(..young).collect();
+        drop(idle);
+        drop(old);
+    }
+}
+
+impl Idle for Sessions {
+    fn close_one(&self) {
+        let mut idle = lock(&self.idle);
+        let oldest = (!idle.is_empty()).then(|| idle.remove(0));
+        drop(idle);
+        drop(oldest);
+    }
+}
+
+fn no_session(error: impl ToString) -> LockError {
+    let source = io::Error::other(error.to_string());
+    LockError::Unavailable { what: "cannot open a session".to_owned(), source }
 }
 
 /// The lock, held by a session, until dropped.
@@ -274,13 +446,27 @@ struct Hold {
 }
 
 impl Hold {
+    /// Lets the server hear of the session. Of one that is in use it hears anyway.
+    fn renew(&self) -> Result<(), LockError> {
+        let session = match self.session.try_lock() {
+            Ok(session) => Some(session),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let renewed = session.and_then(|mut session| session.as_mut().map(Session::ping));
+        renewed.unwrap_or(Ok(()))
+    }
+
     fn on_session<T>(&self, body: impl FnOnce(&mut Session) -> T) -> T {
+        // Another thread may be waiting for the server on it.
+        let _limit = watch::call(self.sessions.answer);
         body(lock(&self.session).as_mut().expect("a grant has its session until it is dropped"))
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        let _limit = watch::call(self.sessions.answer);
         let Some(mut session) = lock(&self.session).take() else {
             return;
         };

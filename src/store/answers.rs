@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::consumers::repeatable;
 use super::rows::RowStore;
 use super::{CommitError, StoredAnswer};
-use crate::db::{AnswerRow, AnyConnection};
+use crate::db::{AnswerRow, AnyConnection, Told};
 use diesel::QueryResult;
 
 /// How long an answer is given again.
@@ -28,9 +28,18 @@ pub(super) fn read_answers(
     graph_id: i64,
     keys: &[&str],
 ) -> QueryResult<Vec<StoredAnswer>> {
-    let rows = connection.kept_answers(graph_id, keys, ANSWER_KEPT_MS)?;
+    find_answers(connection, graph_id, keys).map(|(_, answers)| answers)
+}
+
+/// As [`read_answers`], with what the server tells of itself.
+pub(super) fn find_answers(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    keys: &[&str],
+) -> QueryResult<(Option<Told>, Vec<StoredAnswer>)> {
+    let (told, rows) = connection.kept_answers(graph_id, keys, ANSWER_KEPT_MS)?;
     let answer = |AnswerRow { key, fingerprint, answer }| StoredAnswer { key, fingerprint, answer };
-    Ok(rows.into_iter().map(answer).collect())
+    Ok((told, rows.into_iter().map(answer).collect()))
 }
 
 /// Keeps all of them, in place of any that are too old to be given again.

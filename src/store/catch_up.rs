@@ -3,10 +3,10 @@
 
 use diesel::prelude::*;
 
-use super::rows::HeadRow;
+use super::rows::{HeadRow, told_once};
 use super::{Chain, Head, ImageKey, StoreError};
 use crate::db::schema::{changes, graphs};
-use crate::db::{AnyConnection, Database};
+use crate::db::{AnyConnection, Database, Told, telling};
 use crate::graph::{Change, Name};
 
 /// Changes read by one statement. One that finds as many is followed by another, each with a
@@ -38,7 +38,7 @@ pub(super) fn catch_up(
 ) -> Result<Option<(Head, CaughtUp)>, StoreError> {
     let (mut at, mut found, mut bytes) = (known, Vec::new(), 0);
     loop {
-        let rows = database.ask(|connection| read_page(connection, name, at.version))?;
+        let rows = database.learn(|connection| read_page(connection, name, at.version))?;
         let page = rows.len();
         let mut rows = rows.into_iter();
         let Some((head, first)) = rows.next() else { return Ok(None) };
@@ -89,22 +89,26 @@ fn follow(at: ImageKey, version: i64, text: &str, chain: &[u8]) -> Result<ImageK
     Ok(ImageKey { version: next, chain: expected, ..at })
 }
 
-/// The head, once for each change after `version`, and once without if there is none. One statement
-/// sees one snapshot.
+/// The head and a change, if there is one.
+type Row = (HeadRow, Option<LoggedRow>);
+
+/// The head, once for each change after `version`, and once without if there is none. Beside it
+/// what the server tells of itself. One statement sees one snapshot.
 fn read_page(
     connection: &mut AnyConnection,
     name: &Name,
     version: u64,
-) -> QueryResult<Vec<(HeadRow, Option<LoggedRow>)>> {
+) -> QueryResult<(Option<Told>, Vec<Row>)> {
     let since = changes::graph_id.eq(graphs::id).and(changes::version.gt(version as i64));
-    graphs::table
+    let rows: Vec<(Told, Row)> = graphs::table
         .left_join(changes::table.on(since))
         .filter(graphs::name.eq(name.as_str()))
         .order(changes::version)
         .limit(PAGE)
         .select((
-            HeadRow::as_select(),
-            (changes::version, changes::change, changes::chain).nullable(),
+            telling(),
+            (HeadRow::as_select(), (changes::version, changes::change, changes::chain).nullable()),
         ))
-        .load(connection)
+        .load(connection)?;
+    Ok(told_once(rows))
 }

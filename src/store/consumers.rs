@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::rows::{RowStore, column, read_head};
+use super::rows::{RowStore, column, read_head, read_head_row};
 use super::{CommitError, GraphState, Head, StoreError};
 use crate::db::schema::consumers;
 use crate::db::{AnyConnection, WriteError};
@@ -251,8 +251,10 @@ impl RowStore {
         &self,
         name: &Name,
     ) -> Result<Option<(Head, Vec<Consumer>)>, StoreError> {
-        self.database.read(|connection| {
-            let Some(head) = read_head(connection, name)? else { return Ok(None) };
+        let head = |connection: &mut AnyConnection| read_head_row(connection, name);
+        self.database.learn_and_read(head, |connection, row| {
+            let Some(row) = row else { return Ok(None) };
+            let head = row.into_head()?;
             let now_ms = connection.now_ms()?;
             let found = consumers_of(connection, head.id, now_ms)?;
             Ok(Some((head, found)))

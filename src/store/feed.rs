@@ -3,9 +3,10 @@
 
 use diesel::prelude::*;
 
-use super::rows::{RowStore, column};
+use super::rows::{RowStore, column, told_once};
 use super::{Chain, GraphStore, Head, StoreError};
 use crate::db::schema::{changes, octet_length, snapshots};
+use crate::db::telling;
 use crate::graph::Name;
 
 /// Bytes of changes in one page, beyond its first.
@@ -59,8 +60,9 @@ impl RowStore {
                 .filter(changes::version.le(column(last)))
                 .order(changes::version)
         };
-        let sizes: Vec<(i64, i32)> = self.database.ask(|connection| {
-            range().select((changes::version, octet_length(changes::change))).load(connection)
+        let sizes: Vec<(i64, i32)> = self.database.learn(|connection| {
+            let sizes = (changes::version, octet_length(changes::change));
+            Ok(told_once(range().select((telling(), sizes)).load(connection)?))
         })?;
         let mut bytes = 0;
         let fits = sizes.iter().enumerate().take_while(|(at, (_, size))| {
@@ -68,7 +70,7 @@ impl RowStore {
             *at == 0 || bytes <= PAGE_BYTES
         });
         let last = fits.last().map_or(after, |(_, (version, _))| *version as u64);
-        let rows: Vec<LoggedRow> = self.database.ask(|connection| {
+        let rows: Vec<LoggedRow> = self.database.learn(|connection| {
             let columns = (
                 changes::version,
                 changes::change,
@@ -76,7 +78,8 @@ impl RowStore {
                 changes::committed_at_ms,
                 changes::actor,
             );
-            range().filter(changes::version.le(column(last))).select(columns).load(connection)
+            let rows = range().filter(changes::version.le(column(last)));
+            Ok(told_once(rows.select((telling(), columns)).load(connection)?))
         })?;
         let dense = rows.iter().zip(after + 1..).all(|(row, expected)| row.0 as u64 == expected);
         if rows.is_empty() || !dense {
@@ -105,7 +108,7 @@ impl RowStore {
         Ok(Some(Feed { head, changes }))
     }
 
-    /// One row by its primary key, or two.
+    /// One row by its primary key, or two, and as often what the server tells of itself.
     pub(super) fn read_committed_at(
         &self,
         graph_id: i64,
@@ -113,11 +116,15 @@ impl RowStore {
     ) -> Result<Option<i64>, StoreError> {
         let change =
             changes::table.find((graph_id, column(version))).select(changes::committed_at_ms);
-        if let Some(logged) = self.database.ask(|connection| change.first(connection).optional())? {
+        let logged =
+            self.database.learn(|connection| Ok((None, change.first(connection).optional()?)))?;
+        if let Some(logged) = logged {
             return Ok(Some(logged));
         }
         let kept = snapshots::table.find(graph_id).filter(snapshots::version.eq(column(version)));
         let kept = kept.select(snapshots::committed_at_ms);
-        Ok(self.database.ask(|connection| kept.first(connection).optional())?.flatten())
+        let kept: Option<Option<i64>> =
+            self.database.learn(|connection| Ok((None, kept.first(connection).optional()?)))?;
+        Ok(kept.flatten())
     }
 }

@@ -5,10 +5,10 @@ use diesel::dsl::min;
 use diesel::prelude::*;
 
 use super::consumers::{Consumer, forget_consumers, read_behind, repeatable};
-use super::rows::{RowStore, column, read_head};
+use super::rows::{RowStore, column, read_head, told_once};
 use super::{CommitError, Head, StoreError};
 use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
-use crate::db::{AnyConnection, Value};
+use crate::db::{AnyConnection, Value, telling};
 use crate::failpoint;
 use crate::graph::Name;
 
@@ -35,12 +35,14 @@ pub enum Kept {
 }
 
 impl RowStore {
-    /// The version of the snapshot that is kept of the graph, if one is. One round trip.
+    /// The version of the snapshot that is kept of the graph, if one is. Two round trips.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub fn snapshot_version(&self, graph_id: i64) -> Result<Option<u64>, StoreError> {
-        let kept = self.database.ask(|connection| read_snapshot_version(connection, graph_id))?;
+        let kept = self
+            .database
+            .learn(|connection| Ok((None, read_snapshot_version(connection, graph_id)?)))?;
         Ok(kept.map(|version| version as u64))
     }
 
@@ -55,15 +57,15 @@ impl RowStore {
         version: u64,
         from: u64,
     ) -> Result<Vec<String>, StoreError> {
-        let rows: Vec<(i64, String)> = self.database.ask(|connection| {
-            snapshot_parts::table
+        let rows: Vec<(i64, String)> = self.database.learn(|connection| {
+            let parts = snapshot_parts::table
                 .filter(snapshot_parts::graph_id.eq(graph_id))
                 .filter(snapshot_parts::version.eq(column(version)))
                 .filter(snapshot_parts::part.ge(column(from)))
                 .order(snapshot_parts::part)
                 .limit(READ_PARTS)
-                .select((snapshot_parts::part, snapshot_parts::lines))
-                .load(connection)
+                .select((telling(), (snapshot_parts::part, snapshot_parts::lines)));
+            Ok(told_once(parts.load(connection)?))
         })?;
         let dense = rows
             .into_iter()

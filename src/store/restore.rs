@@ -11,7 +11,7 @@ use super::kept;
 use super::rows::{RowStore, column, insert_graph, read_head};
 use super::{Chain, CommitError, GraphState, GraphStore, Head, Logged, StoreError};
 use crate::db::schema::{ChangeRow, graphs};
-use crate::db::{AnyConnection, DbError, RowsStatement, RowsWrite, Value, WriteError};
+use crate::db::{AnyConnection, DbError, RowsStatement, RowsWrite, Size, Value, WriteError};
 use crate::failpoint;
 use crate::graph::{CanonicalJson, Dataset, Graph, Job, Name};
 
@@ -70,7 +70,7 @@ impl RowStore {
         fill: impl FnOnce(&mut Restoration<'_>) -> Result<(), E>,
     ) -> Result<Restored, E> {
         let mut uuid = target.uuid;
-        let written = self.database.write(|connection| {
+        let written = self.database.write_sized(Size::Large, |connection| {
             let begun = begin(connection, target).map_err(E::from)?;
             let mut restoration = match begun {
                 Ok((graph_id, chosen)) => Restoration { connection, graph_id, uuid: chosen },

@@ -4,7 +4,7 @@
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::answers::{keep_answers, read_answers};
+use super::answers::{find_answers, keep_answers, read_answers};
 use super::catch_up::{CaughtUp, catch_up};
 use super::delta::{Edge, RowDelta};
 use super::{
@@ -15,7 +15,10 @@ use super::{
 use crate::db::schema::{
     ChangeRow, changes, datasets, graphs, job_inputs, job_outputs, jobs, service,
 };
-use crate::db::{AnyConnection, Database, DbError, RowsStatement, RowsWrite, Value, WriteError};
+use crate::db::{
+    AnyConnection, Database, DbError, RowsStatement, RowsWrite, Size, Told, Value, WriteError,
+    telling,
+};
 use crate::failpoint;
 use crate::graph::{
     CanonicalJson, DamagedRows, Dataset, GraphBuilder, Name, Precondition, Touched,
@@ -36,6 +39,12 @@ impl RowStore {
         let database_id = database
             .ask(|connection| service::table.select(service::database_id).first(connection))?;
         Ok(Self { database, database_id })
+    }
+
+    /// Where the rows are.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 }
 
@@ -94,19 +103,33 @@ pub(super) fn column(number: u64) -> i64 {
     i64::try_from(number).expect("versions fit 63 bits")
 }
 
-fn read_head_row(connection: &mut AnyConnection, name: &Name) -> QueryResult<Option<HeadRow>> {
-    graphs::table
+/// The graph's row, if there is one, and beside it what the server tells of itself.
+pub(super) fn read_head_row(
+    connection: &mut AnyConnection,
+    name: &Name,
+) -> QueryResult<(Option<Told>, Option<HeadRow>)> {
+    let found: Option<(Told, HeadRow)> = graphs::table
         .filter(graphs::name.eq(name.as_str()))
-        .select(HeadRow::as_select())
+        .select((telling(), HeadRow::as_select()))
         .first(connection)
-        .optional()
+        .optional()?;
+    Ok(found.unzip())
 }
 
+/// Rows that each come with what the server told, which is the same in all of one statement.
+pub(super) fn told_once<T>(rows: Vec<(Told, T)>) -> (Option<Told>, Vec<T>) {
+    let told = rows.first().map(|(told, _)| told.clone());
+    (told, rows.into_iter().map(|(_, row)| row).collect())
+}
+
+/// The graph's row, in a transaction that is to write.
 pub(super) fn read_head(
     connection: &mut AnyConnection,
     name: &Name,
 ) -> Result<Option<Head>, StoreError> {
-    read_head_row(connection, name)?.map(HeadRow::into_head).transpose()
+    let (told, row) = read_head_row(connection, name)?;
+    told.map_or_else(|| connection.tell(), Ok)?.check_writable()?;
+    row.map(HeadRow::into_head).transpose()
 }
 
 /// Makes the graph's row, open and empty, unless there is one of that name; whether it did. On
@@ -135,8 +158,11 @@ impl GraphStore for RowStore {
     }
 
     fn ping(&self) -> Result<(), StoreError> {
-        self.database
-            .ask(|connection| service::table.select(service::id).first::<i64>(connection))?;
+        self.database.learn(|connection| {
+            let row = service::table.select((telling(), service::id));
+            let (told, _) = row.first::<(Told, i64)>(connection)?;
+            Ok((Some(told), ()))
+        })?;
         Ok(())
     }
 
@@ -166,7 +192,7 @@ impl GraphStore for RowStore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Head>, StoreError> {
-        let rows: Vec<HeadRow> = self.database.ask(|connection| {
+        let rows: Vec<HeadRow> = self.database.learn(|connection| {
             let from = after.map_or(prefix, |after| after.max(prefix));
             let query = graphs::table
                 .filter(graphs::state.ne(GraphState::Deleted.column()))
@@ -174,8 +200,8 @@ impl GraphStore for RowStore {
                 .order(graphs::name)
                 // The last name of the page before may come again.
                 .limit(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
-                .select(HeadRow::as_select());
-            query.load(connection)
+                .select((telling(), HeadRow::as_select()));
+            Ok(told_once(query.load(connection)?))
         })?;
         let heads = rows.into_iter().map(HeadRow::into_head);
         let wanted = heads
@@ -242,7 +268,7 @@ impl GraphStore for RowStore {
     }
 
     fn head(&self, name: &Name) -> Result<Option<Head>, StoreError> {
-        let row = self.database.ask(|connection| read_head_row(connection, name))?;
+        let row = self.database.learn(|connection| read_head_row(connection, name))?;
         row.map(HeadRow::into_head).transpose()
     }
 
@@ -271,12 +297,14 @@ impl GraphStore for RowStore {
                 Some((_, CaughtUp::Whole(why))) => log::info!("graph `{name}` is read anew: {why}"),
             },
         }
-        let read = self.database.read(|connection| {
-            let Some(head) = read_head(connection, name)? else { return Ok::<_, StoreError>(None) };
+        let head = |connection: &mut AnyConnection| read_head_row(connection, name);
+        let read = self.database.learn_and_read(head, |connection, row| {
+            let Some(row) = row else { return Ok::<_, StoreError>(None) };
+            let head = row.into_head()?;
             let rows = read_rows(connection, &head)?;
             Ok(Some((head, rows)))
         })?;
-        // When the transaction is over: the server ends one that does nothing for long.
+        // When the transaction is over: others may need the connection.
         let Some((head, rows)) = read else { return Ok(None) };
         let graph = rows.finish(head.version).map_err(|reason| damaged(&head, reason))?;
         Ok(Some((head, Refresh::Whole(Box::new(graph)))))
@@ -337,7 +365,12 @@ impl GraphStore for RowStore {
         // All is written out before the transaction begins, to hold the row no longer than need be.
         let log = log_rows(commit);
         let rows = row_writes(commit);
-        match self.database.write(|connection| write(connection, commit, &log, &rows)) {
+        let large = commit.deletes_graph
+            || rows.iter().any(|write| write.size() == Size::Large)
+            || log.iter().map(|row| row.change.len()).sum::<usize>() > LARGE_CHANGES;
+        let size = if large { Size::Large } else { Size::Usual };
+        let write = |connection: &mut AnyConnection| write(connection, commit, &log, &rows);
+        match self.database.write_sized(size, write) {
             Ok(()) => {}
             Err(WriteError::RolledBack(error)) => return Err(error),
             Err(WriteError::CommitUnknown(error)) => self.resolve(commit, error)?,
@@ -350,7 +383,7 @@ impl GraphStore for RowStore {
         graph_id: i64,
         keys: &[&str],
     ) -> Result<Vec<StoredAnswer>, StoreError> {
-        Ok(self.database.ask(|connection| read_answers(connection, graph_id, keys))?)
+        Ok(self.database.learn(|connection| find_answers(connection, graph_id, keys))?)
     }
 
     fn purge_answers(&self, after: i64, most: usize) -> Result<Option<Purged>, CommitError> {
@@ -471,6 +504,9 @@ impl RowStore {
     }
 }
 
+/// Bytes of changes beyond which a commit is as much as a whole graph.
+const LARGE_CHANGES: usize = 4 << 20;
+
 /// For writes that may safely be taken to have failed.
 fn known(error: WriteError<StoreError>) -> StoreError {
     match error {
@@ -527,6 +563,7 @@ fn read_rows(connection: &mut AnyConnection, head: &Head) -> Result<GraphBuilder
         builder.dataset(id, &name, metadata.as_deref()).map_err(damaged)?;
     }
     builder.no_more_datasets();
+    failpoint::pass("while-loading");
     let rows = jobs::table
         .filter(jobs::graph_id.eq(head.id))
         .order(jobs::id)

@@ -58,6 +58,11 @@ impl Field {
 
     /// A node; `failpoints` may be empty.
     pub fn node(&self, failpoints: &str) -> Server {
+        self.node_with(failpoints, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn node_with(&self, failpoints: &str, arguments: &[&str]) -> Server {
         let mut command = self.site.fencepost(&SERVE);
         // Whoever waits longer than a second beyond a lease is refused.
         let wait = LEASE + Duration::from_secs(1);
@@ -74,7 +79,7 @@ impl Field {
             Reads::Lock => "lock",
             Reads::Snapshot => "snapshot",
         };
-        command.args(["--design", &self.design.to_string(), "--reads", reads]);
+        command.args(["--design", &self.design.to_string(), "--reads", reads]).args(arguments);
         Server::start(command)
     }
 

@@ -53,7 +53,8 @@ fn every_pooled_session_is_set_up_for_durability() {
     std::thread::scope(|scope| {
         for _ in 0..CONNECTIONS {
             scope.spawn(|| {
-                let settings = database.read(|connection| {
+                // In a transaction that may write: one that only reads may stand still for longer.
+                let settings = database.write(|connection| {
                     all_open.wait();
                     connection.settings()
                 });

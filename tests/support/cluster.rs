@@ -106,7 +106,16 @@ impl Site {
     }
 
     pub fn with_graph_on(kind: Kind) -> Self {
-        let site = Self::on(kind);
+        Self::on(kind).given_a_graph()
+    }
+
+    /// The same on a database of that URL.
+    pub fn with_graph_at(url: String) -> Self {
+        Self::at(url).given_a_graph()
+    }
+
+    fn given_a_graph(self) -> Self {
+        let site = self;
         let node = site.node();
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
         let first = crate::support::ask::put_dataset("first");

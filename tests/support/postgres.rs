@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection};
+use diesel::{Connection, PgConnection, RunQueryDsl};
 
 use super::wait_until;
 
@@ -72,11 +72,72 @@ impl Postgres {
             configuration += &format!("{setting}\n");
         }
         fs::write(data.join("postgresql.conf"), configuration).unwrap();
-        // Taken from the system and given back: nobody else is given it for a while.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { directory, port, keeper: None };
+        let mut server = Self { directory, port: free_port(), keeper: None };
         server.start_again();
         server
+    }
+
+    /// A standby that streams from this server, on a port of its own.
+    pub fn standby(&self) -> Self {
+        let directory = tempfile::Builder::new().prefix("fencepost-postgres-").tempdir().unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(directory.path()));
+        }
+        let data = directory.path().join("data");
+        let mut copy = as_postgres(&program("pg_basebackup"));
+        copy.args(["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf"])
+            .args(["--no-sync", "-h", "127.0.0.1", "-U", "postgres"])
+            .args(["-p", &self.port.to_string(), "-D"])
+            .arg(&data);
+        run(&mut copy);
+        let configuration = data.join("postgresql.conf");
+        let mut text = fs::read_to_string(&configuration).unwrap();
+        text += &format!("unix_socket_directories = '{}'\n", directory.path().display());
+        fs::write(&configuration, text).unwrap();
+        let mut server = Self { directory, port: free_port(), keeper: None };
+        server.start_again();
+        server
+    }
+
+    /// Stops every process of the server, as they are, until what is returned is dropped: it takes
+    /// connections and requests, and answers nothing.
+    pub fn freeze(&self) -> Frozen {
+        let postmaster = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let postmaster: u32 = postmaster.lines().next().unwrap().parse().unwrap();
+        let frozen = Frozen { postmaster };
+        // From here on there are no new ones.
+        signal("STOP", postmaster);
+        children(postmaster).into_iter().for_each(|child| signal("STOP", child));
+        frozen
+    }
+
+    /// Waits until a standby has a version of a graph in that database.
+    pub fn wait_until_it_has(&self, version: u64, graph: &str, database: &str) {
+        let url = self.url(database);
+        let query = format!(
+            "DO $$ BEGIN ASSERT (SELECT version FROM graphs WHERE name = '{graph}') = {version}; END $$"
+        );
+        wait_until(START_LIMIT, "the standby has it", || {
+            PgConnection::establish(&url).is_ok_and(|mut sql| sql.batch_execute(&query).is_ok())
+        });
+    }
+
+    /// Makes a primary of a standby.
+    pub fn promote(&self) {
+        self.sql().batch_execute("SELECT pg_promote(true)").unwrap();
+    }
+
+    /// Sets `NAME = VALUE` for all sessions, those that are open included.
+    pub fn set(&self, setting: &str) {
+        let (name, value) = setting.split_once(" = ").unwrap();
+        // A server that is read-only may be told this too.
+        let mut sql = self.sql();
+        sql.batch_execute(&format!("ALTER SYSTEM SET {setting}")).unwrap();
+        sql.batch_execute("SELECT pg_reload_conf()").unwrap();
+        wait_until(START_LIMIT, "the setting has reached this session", || {
+            let shown = diesel::sql_query(format!("SELECT current_setting('{name}') AS value"));
+            shown.get_result::<Shown>(&mut sql).unwrap().value == value
+        });
     }
 
     /// Starts the server, which must not be running, on its data as they are, and waits until it
@@ -124,6 +185,23 @@ impl Postgres {
             format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         self.sql().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
         self.url(&name)
+    }
+
+    /// Ends every session on that database.
+    pub fn end_sessions_of(&self, database: &str) {
+        let end = format!(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{database}'"
+        );
+        self.sql().batch_execute(&end).unwrap();
+    }
+
+    /// A new database of a role that may have so many sessions.
+    pub fn limited_database(&self, sessions: usize) -> String {
+        self.sql().batch_execute("CREATE ROLE limited LOGIN").unwrap();
+        self.sql().batch_execute("CREATE DATABASE small OWNER limited").unwrap();
+        let limit = format!("ALTER ROLE limited CONNECTION LIMIT {sessions}");
+        self.sql().batch_execute(&limit).unwrap();
+        self.url("small").replace("postgres@", "limited@")
     }
 
     /// Takes a database back, whoever is still connected to it: a thousand of them would fill a
@@ -202,18 +280,58 @@ impl Drop for Postgres {
     }
 }
 
+/// A server whose processes are stopped. They go on when this is dropped.
+pub struct Frozen {
+    postmaster: u32,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        children(self.postmaster).into_iter().for_each(|child| signal("CONT", child));
+        signal("CONT", self.postmaster);
+    }
+}
+
+fn signal(name: &str, process: u32) {
+    // One that has ended meanwhile need not be told.
+    drop(Command::new("kill").args([&format!("-{name}"), &process.to_string()]).output());
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |process: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // After the name, which is in brackets: the state and the parent.
+        let parent_of = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        parent_of == Some(parent.to_string().as_str())
+    };
+    numbers.filter(is_child).collect()
+}
+
+/// Taken from the system and given back: nobody else is given it for a while.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[derive(diesel::QueryableByName)]
+struct Shown {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    value: String,
+}
+
 fn tail(text: &str) -> &str {
     let lines = text.rmatch_indices('\n').nth(30);
     lines.map_or(text, |(at, _)| &text[at + 1..])
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 /// Postgres refuses to run as root.
-fn as_postgres(program: &Path) -> Command {
+pub fn as_postgres(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }

@@ -9,7 +9,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use sha2::{Digest, Sha256};
 
-use crate::db;
+use crate::db::sessions::Permit;
+use crate::db::{self, DbError, OwnBackend, SessionBudget, Told, telling, watch};
 use crate::failpoint;
 use crate::lock::{FencingToken, Inspection, LockError, LockKey, Mode, Participant};
 
@@ -66,8 +67,14 @@ struct Value {
 
 /// A session. After any error it must be dropped: the server then frees what it holds.
 pub(super) struct Session {
+    /// Dropped before the connection.
+    backend: OwnBackend,
     connection: PgConnection,
+    /// Dropped after the connection.
+    _permit: Permit,
     run: String,
+    /// Whether it has ever answered a request.
+    pub(super) was_used: bool,
 }
 
 /// What came with the lock.
@@ -76,20 +83,31 @@ pub(super) struct Taken {
 }
 
 impl Session {
-    pub(super) fn open(url: &str) -> Result<Self, LockError> {
-        let mut connection = db::connect_postgres(url)
-            .map_err(|error| unavailable("cannot open a session", error))?;
-        let failed = |error| unavailable("cannot set up a session", error);
+    pub(super) fn open(
+        url: &str,
+        answer: Duration,
+        budget: &SessionBudget,
+        mut permit: Permit,
+    ) -> Result<Self, DbError> {
+        let mut connection = db::connect_postgres(url)?;
         if !failpoint::is_off("lock.postgres.set-up") {
-            diesel::sql_query(SET_UP).load::<Value>(&mut connection).map_err(failed)?;
+            diesel::sql_query(SET_UP).load::<Value>(&mut connection)?;
         }
         let run = match failpoint::is_off("lock.postgres.run") {
             true => "any".to_owned(),
-            false => {
-                diesel::sql_query(RUN).get_result::<Value>(&mut connection).map_err(failed)?.value
-            }
+            false => diesel::sql_query(RUN).get_result::<Value>(&mut connection)?.value,
         };
-        Ok(Self { connection, run })
+        let backend = budget.own_backend(&mut connection, url)?;
+        db::watch_session(&mut connection, answer);
+        permit.opened();
+        Ok(Self { backend, connection, _permit: permit, run, was_used: false })
+    }
+
+    /// The server must be able to write, as a lock on another server than that of the database
+    /// guards nothing, and it must be this session that answered.
+    fn check(&self, told: &Told) -> Result<(), LockError> {
+        let checked = told.check_writable().and_then(|()| self.backend.check(told));
+        checked.map_err(|error| unavailable("the session is of no use", DbError::from(error)))
     }
 
     /// Which run of the server this is.
@@ -114,9 +132,13 @@ impl Session {
             whole_ms(lease),
             &self.run,
         );
-        let taken: Option<Vec<i64>> = diesel::select(call)
-            .get_result(&mut self.connection)
-            .map_err(|error| unavailable("cannot take the lock", error))?;
+        // The server itself waits, and answers after that.
+        let limited = watch::limited(wait.saturating_add(watch::ANSWER_AFTER_WAIT));
+        let answer: QueryResult<(Option<Vec<i64>>, Told)> =
+            diesel::select((call, telling())).get_result(&mut self.connection);
+        drop(limited);
+        let (taken, told) = answer.map_err(|error| unavailable("cannot take the lock", error))?;
+        self.check(&told)?;
         Ok(taken.map(|numbers| Taken { token: token_of(&numbers) }))
     }
 
@@ -126,10 +148,7 @@ impl Session {
         let given = diesel::select(call).get_result(&mut self.connection);
         match given.map_err(|error| unavailable("cannot give the lock back", error))? {
             true => Ok(()),
-            false => {
-                let reason = "the session did not hold it; is there a pooler that shares sessions?";
-                Err(unavailable("cannot give the lock back", reason))
-            }
+            false => Err(unavailable("cannot give the lock back", "the session did not hold it")),
         }
     }
 
@@ -183,9 +202,8 @@ impl Session {
 
     /// Asks for an answer.
     pub(super) fn ping(&mut self) -> Result<(), LockError> {
-        let answer: Result<i32, _> =
-            diesel::select(1_i32.into_sql::<Integer>()).get_result(&mut self.connection);
-        answer.map(drop).map_err(|error| unavailable("the session was lost", error))
+        let answer: QueryResult<Told> = diesel::select(telling()).get_result(&mut self.connection);
+        self.check(&answer.map_err(|error| unavailable("the session was lost", error))?)
     }
 }
 

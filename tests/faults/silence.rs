@@ -1,0 +1,186 @@
+//! A Postgres that takes connections and requests and answers nothing: all its processes are
+//! stopped, and its kernel acknowledges what they are sent.
+
+use std::thread;
+
+use fencepost::bench::Outcome;
+use fencepost::design::{Design, Reads};
+
+use super::field::Field;
+use crate::support::cluster::{Answer, GRAPH, Server, Site, wait_until};
+use crate::support::guards::passes;
+use crate::support::postgres::Postgres;
+
+/// How long the server may take to answer, in milliseconds.
+const ANSWER: [&str; 2] = ["--database-answer-ms", "1500"];
+
+/// Asks while the server is frozen; the answer comes all the same, as long as the client waits.
+#[track_caller]
+fn refused(ask: impl FnOnce() -> Result<Answer, String>, outcome: &str) {
+    let answer = ask().unwrap();
+    assert_eq!(
+        (answer.status, answer.body["outcome"].as_str()),
+        (503, Some(outcome)),
+        "{answer:?}"
+    );
+}
+
+fn create(node: &Server, graph: &str) -> Result<Answer, String> {
+    let client = crate::support::cluster::Client::new();
+    let body = serde_json::json!({});
+    client.send(&node.base, "PUT", &format!("/v1/graphs/{graph}"), None, Some(&body))
+}
+
+/// Every kind of request, twice: with sessions that the server has stopped answering, and without
+/// any. Then the server goes on, and so does everything else.
+#[test]
+fn every_request_is_answered_while_the_server_is_silent_and_all_goes_on_after_it() {
+    let server = Postgres::start(&[]);
+    let site = Site::at(server.new_database());
+    let armed = std::env::var("FENCEPOST_FAILPOINTS").unwrap_or_default();
+    let node = site.serve_armed(&armed, &ANSWER);
+    assert!(create(&node, GRAPH).unwrap().status < 300);
+    assert_eq!(node.put_job("j", &["x"], &["y"]).unwrap().status, 201);
+    let jobs = format!("/v1/graphs/{GRAPH}/jobs");
+    assert_eq!(node.get(&jobs).unwrap().status, 200);
+    let changes = format!("/v1/graphs/{GRAPH}/changes?after=0");
+    assert_eq!(node.get(&changes).unwrap().status, 200);
+    let frozen = server.freeze();
+    for _ in 0..2 {
+        thread::scope(|scope| {
+            scope.spawn(|| refused(|| node.put_job("k", &[], &[]), "not_applied"));
+            scope.spawn(|| refused(|| node.get(&jobs), "not_applied"));
+            scope.spawn(|| refused(|| node.get(&changes), "not_applied"));
+            scope.spawn(|| refused(|| node.get("/v1/graphs"), "not_applied"));
+            scope.spawn(|| refused(|| node.get("/readyz"), "not_applied"));
+            scope.spawn(|| refused(|| create(&node, "other"), "not_applied"));
+        });
+    }
+    assert_eq!(node.get("/livez").unwrap().status, 200);
+    drop(frozen);
+    wait_until("readiness says so", || node.get("/readyz").unwrap().status == 200);
+    wait_until("writes go on", || node.put_job("l", &[], &[]).unwrap().status < 300);
+    let read = node.get(&jobs).unwrap();
+    assert_eq!(read.status, 200, "{read:?}");
+    let told = read.body.to_string();
+    assert!(told.contains("\"l\"") && !told.contains("\"k\""), "k was not to be applied: {told}");
+}
+
+/// Shows that it is the watchdog which answers.
+#[test]
+fn without_the_watchdog_requests_wait_for_a_silent_server() {
+    let test = "faults::silence::every_request_is_answered_while_the_server_is_silent_and_all_goes_on_after_it";
+    assert!(!passes(test, Some("watchdog")));
+}
+
+/// COMMIT has been sent when the server falls silent: nobody can know.
+#[test]
+fn a_write_whose_commit_is_not_answered_is_told_as_unknown() {
+    let server = Postgres::start(&[]);
+    let site = Site::with_graph_at(server.new_database());
+    let reached = site.path("reached");
+    let armed = format!("before-commit=pause:{}", reached.display());
+    let node = site.serve_armed(&armed, &ANSWER);
+    thread::scope(|scope| {
+        let put = scope.spawn(|| refused(|| node.put_job("j", &[], &[]), "unknown"));
+        wait_until("the rows are written", || reached.exists());
+        let frozen = server.freeze();
+        std::fs::remove_file(&reached).unwrap();
+        put.join().unwrap();
+        drop(frozen);
+    });
+    // It is there from now on, or it will never be.
+    wait_until("writes go on", || node.put_job("k", &[], &[]).unwrap().status < 300);
+    let there = || node.get(&format!("/v1/graphs/{GRAPH}/jobs/j")).unwrap().status;
+    assert_eq!(there(), there());
+}
+
+/// The server falls silent in a transaction. Whoever asked is told that nothing is written: when
+/// the server goes on, so it is.
+fn write_in_silence(failpoints: &str) -> (Answer, u16) {
+    let server = Postgres::start(&[]);
+    let site = Site::with_graph_at(server.new_database());
+    let reached = site.path("reached");
+    let armed = format!("after-conditional-update=pause:{}{failpoints}", reached.display());
+    let node = site.serve_armed(&armed, &ANSWER);
+    let told = thread::scope(|scope| {
+        let put = scope.spawn(|| node.put_job("j", &[], &[]).unwrap());
+        wait_until("the transaction is under way", || reached.exists());
+        let frozen = server.freeze();
+        std::fs::remove_file(&reached).unwrap();
+        let told = put.join().unwrap();
+        drop(frozen);
+        told
+    });
+    wait_until("writes go on", || node.put_job("k", &[], &[]).unwrap().status < 300);
+    let there = node.get(&format!("/v1/graphs/{GRAPH}/jobs/j")).unwrap().status;
+    (told, there)
+}
+
+#[test]
+fn a_write_that_was_given_up_is_not_committed_later() {
+    let (told, there) = write_in_silence("");
+    assert_eq!((told.status, told.body["outcome"].as_str()), (503, Some("not_applied")));
+    assert_eq!(there, 404);
+}
+
+/// Shows that it is the look before COMMIT which keeps the word.
+#[test]
+fn without_the_look_before_commit_a_write_that_was_given_up_is_committed() {
+    let (told, there) = write_in_silence(",given-up=off");
+    assert_eq!((told.status, told.body["outcome"].as_str()), (503, Some("not_applied")));
+    assert_eq!(there, 200);
+}
+
+/// A standby takes its place meanwhile: what is stuck on the former is in nobody's way.
+#[test]
+fn a_standby_is_used_while_the_former_primary_is_silent() {
+    for lock_in_files in [false, true] {
+        let primary = Postgres::start(&[]);
+        let standby = primary.standby();
+        let direct = primary.new_database();
+        let (_, database) = direct.rsplit_once('/').unwrap();
+        let hosts = format!("127.0.0.1:{},127.0.0.1:{}", primary.port(), standby.port());
+        let site = Site::at(format!("postgres://postgres@{hosts}/{database}"));
+        let mut arguments = ANSWER.map(str::to_owned).to_vec();
+        if lock_in_files {
+            arguments.push(format!("--lock-url=file:{}", site.path("locks").display()));
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let node = site.serve_armed("", &arguments);
+        assert!(create(&node, GRAPH).unwrap().status < 300);
+        assert_eq!(node.put_job("j", &[], &[]).unwrap().status, 201);
+        standby.wait_until_it_has(1, GRAPH, database);
+        let frozen = primary.freeze();
+        standby.promote();
+        wait_until("writes go on", || node.put_job("k", &[], &[]).unwrap().status < 300);
+        wait_until("readiness says so", || node.get("/readyz").unwrap().status == 200);
+        let read = node.get(&format!("/v1/graphs/{GRAPH}/jobs")).unwrap();
+        assert!(read.status == 200 && read.body.to_string().contains("\"k\""), "{read:?}");
+        drop(frozen);
+    }
+}
+
+#[test]
+fn postgres_falls_silent_under_load_and_goes_on() {
+    for (design, reads) in [(Design::Crud, Reads::Lock), (Design::CrudOptimistic, Reads::Snapshot)]
+    {
+        let postgres = Postgres::start(&[]);
+        let field = Field::on(Site::at(postgres.new_database()), design, reads);
+        let nodes = [(); 2].map(|()| field.node_with("", &ANSWER));
+        field.under_load(&nodes.each_ref(), || {
+            for _ in 0..2 {
+                let frozen = postgres.freeze();
+                wait_until("every node says so", || {
+                    nodes.iter().all(|node| {
+                        let told = field.put(node, "meanwhile", "x", "y");
+                        matches!(told, Outcome::Refused { .. } | Outcome::Unknown { .. })
+                    })
+                });
+                drop(frozen);
+                field.wait_for_writes(20);
+            }
+        });
+        field.expect_valid(&nodes[0]);
+    }
+}

@@ -1,0 +1,189 @@
+//! A server that was the primary turns read-only, and another one takes its place: nobody is
+//! answered by the former any more, and all goes on by itself.
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use fencepost::db::{DatabaseUrl, PoolLimits};
+use fencepost::design::{Design, Reads, Refusal, Service};
+use fencepost::node::{self, LockUrl, NodeOptions};
+
+use crate::support::ask::{accepted, changeset, put_dataset};
+use crate::support::cluster::{GRAPH, Site, name, wait_until};
+use crate::support::guards::passes;
+use crate::support::postgres::Postgres;
+
+fn put(node: &Service, dataset: &str) -> Result<u64, Refusal> {
+    node.write_and_wait(&name(GRAPH), changeset([put_dataset(dataset)]))
+        .map(|accepted| accepted.version)
+}
+
+fn read(node: &Service) -> Result<u64, Refusal> {
+    node.read_and_wait(&name(GRAPH)).map(|image| image.key.version)
+}
+
+fn ready(node: &Service) -> Result<(), Refusal> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    node.ready(move |answer| drop(sender.send(answer)));
+    receiver.recv().unwrap()
+}
+
+/// A primary, its standby, and a database on both whose URL names both.
+struct Pair {
+    primary: Postgres,
+    standby: Postgres,
+    database: String,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let primary = Postgres::start(&[]);
+        let standby = primary.standby();
+        let url = primary.new_database();
+        let (_, database) = url.rsplit_once('/').unwrap();
+        Self { database: database.to_owned(), primary, standby }
+    }
+
+    fn options(&self, design: Design, reads: Reads) -> NodeOptions {
+        let (first, second) = (self.primary.port(), self.standby.port());
+        let hosts = format!("127.0.0.1:{first},127.0.0.1:{second}");
+        let url = format!("postgres://postgres@{hosts}/{}", self.database);
+        let database = DatabaseUrl::parse(&url).unwrap();
+        NodeOptions { design, reads, ..NodeOptions::new(database) }
+    }
+
+    fn wait_until_standby_has(&self, version: u64) {
+        self.standby.wait_until_it_has(version, GRAPH, &self.database);
+    }
+
+    /// The primary takes no writes any more, and says so; the standby does.
+    fn fail_over(&self) {
+        self.primary.set("default_transaction_read_only = on");
+        self.standby.promote();
+    }
+}
+
+#[test]
+fn nobody_is_answered_by_a_primary_that_was_demoted() {
+    for (design, reads) in [
+        (Design::Crud, Reads::Lock),
+        (Design::CrudDelta, Reads::Snapshot),
+        (Design::CrudOptimistic, Reads::Lock),
+        (Design::CrudNaive, Reads::Lock),
+    ] {
+        let pair = Pair::new();
+        let options = pair.options(design, reads);
+        let node = node::open(&options).unwrap();
+        node.create_graph_and_wait(&name(GRAPH)).unwrap();
+        assert_eq!(accepted(&node, [put_dataset("before")]), 1);
+        assert_eq!(read(&node).unwrap(), 1);
+        pair.wait_until_standby_has(1);
+        pair.fail_over();
+        // A node that has no session on the former primary.
+        let other = node::open(&options).unwrap();
+        wait_until("the other node writes", || put(&other, "after").is_ok());
+        let newest = read(&other).unwrap();
+        for _ in 0..8 {
+            if let Ok(version) = read(&node) {
+                assert_eq!(version, newest, "{design} {reads:?}: an older version is answered");
+            }
+        }
+        wait_until("reads go on", || read(&node).is_ok());
+        wait_until("writes go on", || put(&node, "again").is_ok());
+        wait_until("readiness says so", || ready(&node).is_ok());
+        assert_eq!(read(&other).unwrap(), read(&node).unwrap());
+    }
+}
+
+/// The lock's sessions are on the former primary, and the statements' on the new one.
+#[test]
+fn a_lock_on_a_demoted_primary_is_taken_on_the_new_one() {
+    let pair = Pair::new();
+    let options = pair.options(Design::Crud, Reads::Lock);
+    let node = node::open(&options).unwrap();
+    node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    assert_eq!(put(&node, "before").unwrap(), 1);
+    pair.wait_until_standby_has(1);
+    pair.fail_over();
+    let end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'fencepost'";
+    pair.primary.sql().batch_execute(end).unwrap();
+    wait_until("writes go on", || put(&node, "after").is_ok());
+    let lock_sessions = "DO $$ BEGIN ASSERT EXISTS (SELECT FROM pg_stat_activity \
+        WHERE application_name = 'fencepost lock'); END $$";
+    pair.standby.sql().batch_execute(lock_sessions).expect("the lock is taken on the new primary");
+    assert!(read(&node).is_ok() && ready(&node).is_ok());
+}
+
+/// Shows that it is the question which keeps older versions from being answered.
+#[test]
+fn without_asking_whether_the_server_writes_a_demoted_one_is_believed() {
+    for test in [
+        "store::failover::nobody_is_answered_by_a_primary_that_was_demoted",
+        "store::failover::a_server_that_turns_read_only_is_refused_until_it_is_writable_again",
+    ] {
+        assert!(!passes(test, Some("writable")), "{test}");
+    }
+}
+
+/// One host: nothing is answered while it takes no writes, and all goes on when it does again.
+#[test]
+fn a_server_that_turns_read_only_is_refused_until_it_is_writable_again() {
+    let server = Postgres::start(&[]);
+    for lock_in_files in [false, true] {
+        let mut site = Site::at(server.new_database());
+        site.lock_url = lock_in_files.then(|| LockUrl::File(Some(site.path("locks"))));
+        // Whoever finds no host that can write looks for one for as long.
+        let checkout_timeout = Duration::from_millis(500);
+        let pool = PoolLimits { checkout_timeout, ..PoolLimits::default() };
+        let node = node::open(&NodeOptions { pool, ..site.options() }).unwrap();
+        node.create_graph_and_wait(&name(GRAPH)).unwrap();
+        assert_eq!(put(&node, "before").unwrap(), 1);
+        server.set("default_transaction_read_only = on");
+        let answers = [
+            put(&node, "meanwhile").map(drop),
+            read(&node).map(drop),
+            ready(&node),
+            node.read_and_wait(&name("none")).map(drop),
+            node.create_graph_and_wait(&name("new")).map(drop),
+            put(&node, "meanwhile").map(drop),
+        ];
+        for answer in answers {
+            let refused = answer.expect_err("the server takes no writes");
+            let unavailable = matches!(
+                refused,
+                Refusal::DatabaseUnavailable { .. } | Refusal::LockUnavailable { .. }
+            );
+            assert!(unavailable && refused.to_string().contains("read-only"), "{refused:?}");
+        }
+        server.set("default_transaction_read_only = off");
+        wait_until("writes go on", || put(&node, "after").is_ok());
+        assert_eq!((read(&node).unwrap(), ready(&node)), (2, Ok(())));
+    }
+}
+
+/// The write finds out, where the server turned read-only since the version was read.
+#[test]
+fn a_write_that_finds_the_server_read_only_leaves_all_its_sessions() {
+    let server = Postgres::start(&[]);
+    let mut site = Site::at(server.new_database());
+    site.lock_url = Some(LockUrl::File(Some(site.path("locks"))));
+    site.node().create_graph_and_wait(&name(GRAPH)).unwrap();
+    let reached = site.path("reached");
+    let lock = format!("file:{}", site.path("locks").display());
+    let armed = format!("after-check=pause:{}", reached.display());
+    let process = site.serve_armed(&armed, &["--lock-url", &lock]);
+    std::thread::scope(|scope| {
+        let put = scope.spawn(|| process.put_job("j", &[], &[]).unwrap());
+        wait_until("the version is read", || reached.exists());
+        server.set("default_transaction_read_only = on");
+        std::fs::remove_file(&reached).unwrap();
+        let refused = put.join().unwrap();
+        let told = (refused.status, refused.body["outcome"].as_str());
+        assert_eq!(told, (503, Some("not_applied")), "{refused:?}");
+        assert!(refused.body["detail"].as_str().unwrap().contains("read-only"), "{refused:?}");
+    });
+    assert_eq!(process.get("/readyz").unwrap().status, 503);
+    server.set("default_transaction_read_only = off");
+    wait_until("writes go on", || process.put_job("k", &[], &[]).unwrap().status < 300);
+    assert_eq!(process.get("/readyz").unwrap().status, 200);
+}
