@@ -5,8 +5,8 @@
 //! deadline. What a thread does for one request, or for a batch of them, is a [task](watched). If a
 //! deadline passes, the watchdog thread gives the task up: it has the requests answered and takes
 //! back what the task [holds](Kept). The thread and its session stay stuck inside libpq until the
-//! server answers or the connection ends. Then the thread finds that it was given up, commits nothing
-//! and ends.
+//! server answers or the connection ends. Then the thread finds that it was given up, commits
+//! nothing and ends.
 //!
 //! While [`GIVEN_UP_MAX`] threads are stuck, no session is lent to anybody: requests are refused at
 //! once. No more are stuck than that, and as many as had a session already.
