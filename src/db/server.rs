@@ -22,10 +22,10 @@ diesel::define_sql_function! { fn pg_is_in_recovery() -> Bool; }
 diesel::define_sql_function! { fn current_setting(name: Text) -> Text; }
 diesel::define_sql_function! { fn pg_backend_pid() -> Integer; }
 
-/// What [`Told`] is made of, to be selected beside whatever else a statement selects.
+/// See [`telling`].
 pub type Telling = (pg_is_in_recovery, current_setting<&'static str>, pg_backend_pid);
 
-/// See [`Telling`].
+/// What [`Told`] is made of, to be selected beside whatever else a statement selects.
 #[must_use]
 pub fn telling() -> Telling {
     // In a transaction that was begun as READ ONLY, `transaction_read_only` tells of that.

@@ -7,8 +7,8 @@
 //! 1. Each session, from before it is opened until it is closed, holds a [`Permit`]. There are at
 //!    most as many as the budget, or as the server was found to grant: if it refuses a session, or
 //!    a pooler keeps one waiting, what is open then is the limit for [`LEARNT_FOR`].
-//! 2. The lock never takes the last permit, and opens a session only when one for statements is
-//!    known to live.
+//! 2. The lock never takes the last permit, and opens or uses a session only when one for
+//!    statements is known to live.
 //! 3. Whoever has a session for statements asks for no other, so that it comes back.
 //! 4. Whoever waits has an idle session of the other side closed, and a session that is given back
 //!    while the other side waits is closed instead of kept. The last one for statements is not.
@@ -197,6 +197,12 @@ impl SessionBudget {
         let statements = &state.sides[Side::Statements as usize];
         let must_ask = statements.open == 0 || state.is_unsure;
         must_ask && state.is_used(Side::Statements) && !failpoint::is_off("session-budget")
+    }
+
+    /// Whether a session of the lock that was just opened is to be closed again: by the time that
+    /// it came, none for statements was known to live any more, and somebody waits for one.
+    pub(crate) fn statements_come_first(&self) -> bool {
+        self.needs_statements() && self.0.lock().sides[Side::Statements as usize].waiting > 0
     }
 
     /// A session was found closed: others may be.

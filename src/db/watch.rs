@@ -5,8 +5,8 @@
 //! deadline. What a thread does for one request, or for a batch of them, is a [task](watched). If a
 //! deadline passes, the watchdog thread gives the task up: it has the requests answered and takes
 //! back what the task [holds](Kept). The thread and its session stay stuck inside libpq until the
-//! server answers or the connection ends. Then the thread finds that it was
-//! [given up](may_commit), commits nothing and ends.
+//! server answers or the connection ends. Then the thread finds that it was given up, commits
+//! nothing and ends.
 //!
 //! While [`GIVEN_UP_MAX`] threads are stuck, no session is lent to anybody: requests are refused at
 //! once. No more are stuck than that, and as many as had a session already.
@@ -159,7 +159,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Runs `body` as a task. If a statement in it is not answered in time, `on_give_up` is called
 /// once, on the watchdog's thread; it must not block. `body` goes on when the server answers, and
-/// must not have an effect then: see [`may_commit`] and [`disarm`].
+/// must not have an effect then: a commit is refused then, and [`disarm`] tells.
 pub fn watched<T>(
     on_give_up: impl FnOnce(GivenUp) + Send + 'static,
     body: impl FnOnce() -> T,

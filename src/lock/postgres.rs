@@ -343,11 +343,8 @@ impl Sessions {
             let idle = std::mem::take(&mut *lock(&self.idle));
             drop(idle);
         }
-        if let Some((session, _)) = lock(&self.idle).pop() {
-            return Ok(session);
-        }
         let budget = &self.budget;
-        let _waiting = budget.waiting(Side::Locks);
+        let mut waits = None;
         let failures = budget.failures(Side::Locks);
         loop {
             if budget.needs_statements()
@@ -355,17 +352,19 @@ impl Sessions {
             {
                 database.check_alive().map_err(no_session)?;
             }
+            if let Some((session, _)) = lock(&self.idle).pop() {
+                return Ok(session);
+            }
+            let is_over = deadline.remaining().is_zero();
+            if is_over || budget.failures(Side::Locks) > failures {
+                return Err(no_session(budget.why_none(Side::Locks)));
+            }
+            waits.get_or_insert_with(|| budget.waiting(Side::Locks));
             match budget.take(Side::Locks) {
                 Some(permit) => self.open(permit)?,
                 None => budget.make_room(Side::Locks),
             }
             budget.wait(deadline.remaining());
-            if let Some((session, _)) = lock(&self.idle).pop() {
-                return Ok(session);
-            }
-            if deadline.remaining().is_zero() || budget.failures(Side::Locks) > failures {
-                return Err(no_session(budget.why_none(Side::Locks)));
-            }
         }
     }
 
@@ -376,6 +375,7 @@ impl Sessions {
         let open = move || {
             let _limit = watch::call(watch::OPENING);
             match Session::open(&sessions.url, sessions.answer, &sessions.budget, permit) {
+                Ok(session) if sessions.budget.statements_come_first() => drop(session),
                 Ok(session) => {
                     lock(&sessions.idle).push((session, Instant::now()));
                     sessions.budget.notify();
