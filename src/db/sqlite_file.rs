@@ -174,17 +174,10 @@ impl SqliteFile {
     }
 
     /// Never closes the anchor. Whoever closes the last connection copies the log into the file and
-    /// removes it, by its name: of a file that was replaced, that would be the log of another.
+    /// removes it: here that would mix the two for good. (SQLite itself does not if the file is
+    /// another.)
     fn leave_open(&self) {
         std::mem::forget(lock(&self.anchor).take());
-    }
-}
-
-impl Drop for SqliteFile {
-    fn drop(&mut self) {
-        if self.check_places().is_err() {
-            self.leave_open();
-        }
     }
 }
 
