@@ -5,8 +5,9 @@
 //!
 //! Three views are compared:
 //!
-//! - what the file alone holds: the state when the log was last copied into it, unless that was cut
-//!   short;
+//! - what the file alone holds: the state when the log was last copied into it. If that was cut
+//!   short, or went on beside a reader, whose snapshot holds newer pages back, it is a mixture of two
+//!   states itself. Then a graph may be missing from it whose row has moved to another page;
 //! - the file with its log;
 //! - what a connection that was open before believes. It keeps the pages that it read until the
 //!   log's index says that something was written.
@@ -116,8 +117,9 @@ impl View {
         is_one_state.then_some(view)
     }
 
-    /// What tells that `self` is not a past of `later`.
-    fn is_not_before(&self, later: &Self) -> Option<String> {
+    /// What tells that `self` is not a past of `later`. A graph that is missing from `later` tells
+    /// it only if `later` is `whole`, and not a file without its log.
+    fn is_not_before(&self, later: &Self, whole: bool) -> Option<String> {
         if later.schema_version > self.schema_version {
             return None;
         }
@@ -143,7 +145,7 @@ impl View {
                 Some(format!("graph `{}` has two histories", graph.name))
             }
             Some(_) => None,
-            None => (self.graphs.len() < GRAPHS_MAX as usize)
+            None => (whole && self.graphs.len() < GRAPHS_MAX as usize)
                 .then(|| format!("graph `{}` is in the file alone", graph.name)),
         })
     }
@@ -176,7 +178,8 @@ pub(super) fn mixture(
     {
         return overwritten("open connections know another state");
     }
-    if let Some(what) = known.before.zip(file.as_ref()).and_then(|(a, b)| a.is_not_before(b)) {
+    if let Some(what) = known.before.zip(file.as_ref()).and_then(|(a, b)| a.is_not_before(b, false))
+    {
         return overwritten(&what);
     }
     let in_log = if known.has_log { schema_in_log(&log_of(path)) } else { None };
@@ -191,7 +194,7 @@ pub(super) fn mixture(
         let Some(now) = now else {
             return Ok((!earlier.is_empty()).then(|| "its tables are gone".to_owned()));
         };
-        let mut found = earlier.iter().find_map(|view| view.is_not_before(&now));
+        let mut found = earlier.iter().find_map(|view| view.is_not_before(&now, true));
         if !known.has_log {
             return Ok(found);
         }
@@ -301,4 +304,83 @@ fn damage(connection: &mut SqliteConnection) -> QueryResult<Option<String>> {
     let found = "SELECT integrity_check AS value FROM pragma_integrity_check LIMIT 1";
     let found = diesel::sql_query(found).get_result::<Word>(connection)?.value;
     Ok((found != "ok").then_some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::SimpleConnection;
+
+    use super::*;
+    use crate::db::{AnyConnection, DatabaseUrl};
+
+    fn database(path: &Path) -> SqliteConnection {
+        let mut connection =
+            DatabaseUrl::Sqlite(path.to_owned()).connect(OpenMode::Create).unwrap();
+        connection.migrate().unwrap();
+        let AnyConnection::Sqlite(connection) = connection else {
+            unreachable!("the URL was SQLite's")
+        };
+        connection
+    }
+
+    fn graph_at(connection: &mut SqliteConnection, version: i64) {
+        let statements = format!(
+            "INSERT INTO graphs (id, name, state, version, fence, epoch, lock_incarnation, chain, \
+                 uuid) VALUES (1, 'g', 'open', {version}, 0, 0, '', x'0{version}', 'u') \
+                 ON CONFLICT DO UPDATE SET version = excluded.version, chain = excluded.chain"
+        );
+        connection.batch_execute(&statements).unwrap();
+    }
+
+    fn change(connection: &mut SqliteConnection, version: i64) {
+        let statements = format!(
+            "INSERT INTO changes (graph_id, version, change, chain, attempt, token, \
+                 committed_at_ms) VALUES (1, {version}, '', x'0{version}', '', 0, 0)"
+        );
+        connection.batch_execute(&statements).unwrap();
+    }
+
+    #[test]
+    fn a_file_between_two_states_tells_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let mut connection = database(&path);
+        graph_at(&mut connection, 1);
+        let alone = |connection: &mut SqliteConnection| {
+            connection.batch_execute("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
+            View::of_file_alone(&path)
+        };
+        assert!(alone(&mut connection).is_none(), "its last change is not there yet");
+        change(&mut connection, 1);
+        assert_eq!(alone(&mut connection).unwrap().graphs[&1].version, 1);
+    }
+
+    /// A copy of the log into the file leaves out pages that a reader's snapshot holds back.
+    #[test]
+    fn a_graph_that_the_file_alone_lacks_proves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = database(&directory.path().join("x.db"));
+        let without = View::of(&mut connection).unwrap().unwrap();
+        graph_at(&mut connection, 1);
+        let before = View::of(&mut connection).unwrap().unwrap();
+        assert_eq!(before.is_not_before(&without, false), None);
+        assert!(before.is_not_before(&without, true).unwrap().contains("in the file alone"));
+    }
+
+    #[test]
+    fn the_change_after_the_files_version_must_be_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = database(&directory.path().join("x.db"));
+        graph_at(&mut connection, 1);
+        let file = View::of(&mut connection).unwrap().unwrap();
+        graph_at(&mut connection, 4);
+        for version in [1, 4] {
+            change(&mut connection, version);
+        }
+        let now = View::of(&mut connection).unwrap().unwrap();
+        let missing = next_change_missing(&mut connection, &file, &now).unwrap();
+        assert!(missing.unwrap().contains("change 2 is nowhere"));
+        change(&mut connection, 2);
+        assert_eq!(next_change_missing(&mut connection, &file, &now).unwrap(), None);
+    }
 }

@@ -318,6 +318,12 @@ fn a_file_that_is_overwritten_while_it_is_served_is_refused() {
         served(&server);
         fs::write(site.database(), fs::read(site.path("copy")).unwrap()).unwrap();
         all_refused(&server, "database_unavailable", "do not belong together");
+        // Nor are the two mixed when it ends.
+        let parts = || ["", "-wal"].map(|part| fs::read(beside(&site, part)).unwrap());
+        let before = parts();
+        server.signal("TERM");
+        server.wait_for_log(|_| false);
+        assert!(parts() == before, "both are left as they are");
     }
 }
 
@@ -325,16 +331,17 @@ fn a_file_that_is_overwritten_while_it_is_served_is_refused() {
 /// holds is no older, and yet no connection may go on with the pages that it knows.
 #[test]
 fn a_vacuumed_copy_put_over_a_file_that_is_served_is_refused() {
-    for checkpoint in ["", "PRAGMA wal_checkpoint(PASSIVE)"] {
+    let served_then_gone: [fn(&Site); 2] = [
+        |site| site.run_sql("DROP TABLE filler"),
+        |site| site.run_sql("DROP TABLE filler; PRAGMA wal_checkpoint(PASSIVE)"),
+    ];
+    for before in served_then_gone {
         let site = at_rest();
         // So that pages move.
         site.run_sql("CREATE TABLE filler AS SELECT randomblob(100000) AS bytes");
         let server = site.serve();
         served(&server);
-        site.run_sql("DROP TABLE filler");
-        if !checkpoint.is_empty() {
-            site.run_sql(checkpoint);
-        }
+        before(&site);
         vacuumed(&site);
         fs::write(site.database(), fs::read(site.path("copy")).unwrap()).unwrap();
         all_refused(&server, "database_unavailable", "do not belong together");
