@@ -575,6 +575,8 @@ impl<'x> Export<'x> {
             Place::Import { .. } => 0,
             Place::After { version, .. } => *version,
         };
+        // What an exporter that was killed has appended may not be durable yet.
+        self.sink.sync()?;
         let acknowledged = self.consumer.as_ref().and_then(|consumer| consumer.acknowledged);
         if acknowledged.is_some_and(|(acknowledged, _)| version < acknowledged) {
             self.report(version, true)?;

@@ -57,7 +57,6 @@ impl FileSink {
     /// [`SinkError`] if another exporter has it, or it cannot be opened.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, SinkError> {
         let sink = format!("file:{}", path.display());
-        let new = !path.exists();
         let opened = match purpose {
             Purpose::Append => {
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
@@ -98,6 +97,8 @@ impl FileSink {
                 Err(TryLockError::Error(error)) => return Err(what(error)),
             }
         }
+        // It may be new, or of an exporter that was killed before it had told the directory.
+        let new = purpose == Purpose::Append;
         let mut sink = Self { path: path.to_owned(), file, end: 0, new, purpose, can_read };
         if purpose == Purpose::Append {
             sink.check_first_line()?;

@@ -227,6 +227,10 @@ fn a_follower_warns_when_the_oldest_rows_of_its_table_are_deleted() {
     }
     assert_eq!(finish(export(&site, &place, &["--after", "0"])).0, Some(0));
     let follower = following(&site, &place);
+    // What it follows it has looked at from the beginning.
+    accepted(&site.node(), [put_dataset("fourth")]);
+    let head = site.head().version;
+    wait_until("it follows", || place.version() == Some(head));
     PgConnection::establish(&url)
         .unwrap()
         .batch_execute("DELETE FROM journal WHERE version < 3")
