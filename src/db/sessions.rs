@@ -15,11 +15,14 @@
 //!
 //! So whoever waits for a session for statements gets one, whoever has a session of the lock ends
 //! its turn, and whoever waits for a session of the lock is next. A refused session is asked for
-//! again, after a pause that grows.
+//! again, after a pause that grows. A session whose server does not answer, and whose task was given
+//! up, counts no more, although it is open: its place is another's.
 //!
 //! Knows no statement and no pool: a side says how an idle session of it is closed ([`Idle`]).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use super::server::Backends;
@@ -81,6 +84,8 @@ struct State {
     /// No session is asked for before, and the pause that led to that.
     not_before: Option<Instant>,
     pause: Duration,
+    /// Whether that was told by the time that a session takes to open.
+    is_guess: bool,
     /// Whether a session was found closed since one for statements was known to live.
     is_unsure: bool,
 }
@@ -99,8 +104,9 @@ struct Count {
 }
 
 impl Count {
+    /// Of those that are being opened, only those that may still come.
     fn total(&self) -> usize {
-        self.open + self.opening.len()
+        self.open + self.opening_now()
     }
 
     /// How many are being opened and may still come.
@@ -160,7 +166,8 @@ impl SessionBudget {
             return None;
         }
         state.sides[side as usize].opening.push(now);
-        Some(Permit { budget: self.clone(), side, opening_since: Some(now) })
+        let is_abandoned = Arc::default();
+        Some(Permit { budget: self.clone(), side, opening_since: Some(now), is_abandoned })
     }
 
     /// Counts somebody who waits for a session of that side, until dropped.
@@ -296,12 +303,18 @@ impl State {
     /// The server grants as many as are open now; a turn needs two.
     fn learn(&mut self, now: Instant) {
         self.learnt = Some((self.open().max(2), now + LEARNT_FOR));
+        self.is_guess = false;
     }
 
     fn learn_from_slowness(&mut self, now: Instant) {
-        let mut opening = self.sides.iter().flat_map(|side| &side.opening);
-        if self.open() > 0 && opening.any(|since| now.duration_since(*since) > SLOW) {
+        let is_slow = |since: &Instant| {
+            let age = now.duration_since(*since);
+            // One that takes longer hangs, whatever the reason.
+            age > SLOW && age < watch::OPENING
+        };
+        if self.open() > 0 && self.sides.iter().flat_map(|side| &side.opening).any(is_slow) {
             self.learn(now);
+            self.is_guess = true;
         }
     }
 }
@@ -323,6 +336,8 @@ pub(crate) struct Permit {
     budget: SessionBudget,
     side: Side,
     opening_since: Option<Instant>,
+    /// Set when a task that uses the session is given up: it counts no more from then on.
+    is_abandoned: Arc<AtomicBool>,
 }
 
 impl Permit {
@@ -334,6 +349,21 @@ impl Permit {
         count.open += 1;
         count.failure = None;
         (state.pause, state.not_before) = (Duration::ZERO, None);
+        if std::mem::take(&mut state.is_guess) {
+            // It was slow, and no pooler held it back.
+            state.learnt = None;
+        }
+    }
+
+    /// To be held by the task that uses the session, for as long as it does.
+    pub(super) fn lending(&self) -> Lending {
+        let is_abandoned = Arc::clone(&self.is_abandoned);
+        Lending {
+            budget: self.budget.clone(),
+            side: self.side,
+            is_abandoned,
+            by: thread::current().id(),
+        }
     }
 }
 
@@ -341,8 +371,34 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.budget.0.lock();
         let count = &mut state.sides[self.side as usize];
-        if !count.end_opening(self.opening_since.take()) {
+        if !count.end_opening(self.opening_since.take())
+            && !self.is_abandoned.load(Ordering::SeqCst)
+        {
             count.open -= 1;
+        }
+        drop(state);
+        self.budget.notify();
+    }
+}
+
+/// That a thread uses an open session. What a task [holds](watch::Kept) is dropped by another thread
+/// if the task is given up: then the session's place is free for another, which
+/// [`watch::GIVEN_UP_MAX`] bounds.
+pub(super) struct Lending {
+    budget: SessionBudget,
+    side: Side,
+    is_abandoned: Arc<AtomicBool>,
+    by: ThreadId,
+}
+
+impl Drop for Lending {
+    fn drop(&mut self) {
+        if thread::current().id() == self.by || failpoint::is_off("abandoned") {
+            return;
+        }
+        let mut state = self.budget.0.lock();
+        if !self.is_abandoned.swap(true, Ordering::SeqCst) {
+            state.sides[self.side as usize].open -= 1;
         }
         drop(state);
         self.budget.notify();

@@ -196,7 +196,7 @@ impl Inner {
         };
         let mut held = self.take_exclusively(graph_id)?;
         let sealed = match &mut held {
-            Some(held) => held.with(|guard| self.seal_after_expiry(lane, guard))?,
+            Some(held) => self.seal_after_expiry(lane, held)?,
             None => None,
         };
         failpoint::pass("after-seal");
@@ -212,7 +212,7 @@ impl Inner {
         let (head, token) = match (&mut held, sealed) {
             (Some(_), Some(token)) if head.fence == token.as_i64() => (head, token.as_i64()),
             (Some(held), _) => {
-                let (head, token) = held.with(|guard| self.trusted_token(guard, head))?;
+                let (head, token) = self.trusted_token(held, head)?;
                 (head, token.as_i64())
             }
             // Nobody was granted anything: as good as whoever wrote last, and behind whoever is
@@ -286,16 +286,19 @@ impl Inner {
     fn seal_after_expiry(
         &self,
         lane: &Lane,
-        guard: &mut Guard,
+        held: &mut HeldLock<'_>,
     ) -> Result<Option<FencingToken>, TurnError> {
-        if !guard.must_seal() || failpoint::is_off("seal-on-expiry") {
+        if !held.must_seal()? || failpoint::is_off("seal-on-expiry") {
             return Ok(None);
         }
         let Some(head) = self.store.head(&lane.name)? else { return Ok(None) };
-        let (head, token) = self.trusted_token(guard, head)?;
-        if guard.must_seal() {
+        let (head, token) = self.trusted_token(held, head)?;
+        if held.must_seal()? {
             self.store.seal(&head, token.as_i64())?;
-            guard.sealed();
+            held.with(|guard| {
+                guard.sealed();
+                Ok(())
+            })?;
         }
         self.metrics.seals.inc();
         log::warn!(
@@ -310,11 +313,13 @@ impl Inner {
     /// epoch and seals it before anything is written.
     fn trusted_token(
         &self,
-        guard: &mut Guard,
+        held: &mut HeldLock<'_>,
         head: Head,
     ) -> Result<(Head, FencingToken), TurnError> {
-        let incarnation = guard.incarnation().unwrap_or_default().to_owned();
-        if let Some(token) = guard.token()
+        let (incarnation, token) = held.with(|guard| {
+            Ok((guard.incarnation().unwrap_or_default().to_owned(), guard.token()))
+        })?;
+        if let Some(token) = token
             && token.epoch() == head.epoch
             && incarnation == head.lock_incarnation
             && token.as_i64() > head.fence
@@ -324,9 +329,9 @@ impl Inner {
         // A token that is behind the fence may also be that of a holder who has lost the lock
         // meanwhile: such a one must not raise anything.
         if !failpoint::is_off("lock-check") {
-            guard.check().map_err(lost)?;
+            held.with(|guard| guard.check().map_err(lost))?;
         }
-        let last = guard.token().map_or(0, FencingToken::epoch).max(head.epoch);
+        let last = token.map_or(0, FencingToken::epoch).max(head.epoch);
         let exhausted = || Refusal::Internal { what: "the lock's epochs are used up".to_owned() };
         let epoch = last + 1;
         let fence = FencingToken::new(epoch, 0).ok_or_else(exhausted)?;
@@ -336,8 +341,10 @@ impl Inner {
             "graph `{}`: the lock's state was new or behind; its tokens are of epoch {epoch} from here on",
             head.name
         );
-        guard.sealed();
-        let token = guard.seed(epoch).map_err(lost)?;
+        let token = held.with(|guard| {
+            guard.sealed();
+            guard.seed(epoch).map_err(lost)
+        })?;
         // The image is of the version that was read: a write that came in between must be found by
         // the comparison.
         let head = Head {
@@ -519,7 +526,12 @@ struct HeldLock<'t> {
 }
 
 impl HeldLock<'_> {
-    /// Runs `body` on the guard, unless it was given back because the database did not answer.
+    fn must_seal(&mut self) -> Result<bool, TurnError> {
+        self.with(|guard| Ok(guard.must_seal()))
+    }
+
+    /// Runs `body` on the guard, unless it was given back because the database did not answer. It
+    /// must ask the database nothing: meanwhile the guard cannot be given back.
     fn with<T>(
         &mut self,
         body: impl FnOnce(&mut Guard) -> Result<T, TurnError>,

@@ -229,7 +229,10 @@ fn start_renewal(holds: Weak<Holds>, sessions: Weak<Sessions>, lease: Duration) 
                 }
             };
             let goes_on = watch::watched(given_up, || {
+                // Others are to be heard of before their leases are over.
+                let limited = watch::limited(lease / 2);
                 renew(&held);
+                drop(limited);
                 kept.close_old();
                 watch::disarm()
             });
@@ -243,12 +246,14 @@ fn start_renewal(holds: Weak<Holds>, sessions: Weak<Sessions>, lease: Duration) 
 
 /// Lets the server hear of every session that holds a lock.
 fn renew(holds: &Holds) {
-    let living: Vec<Arc<Hold>> = {
+    // Not held meanwhile: whoever lets go of a lock while another session is waited for gives it
+    // back.
+    let living: Vec<Weak<Hold>> = {
         let mut holds = lock(holds);
         holds.retain(|hold| hold.strong_count() > 0);
-        holds.iter().filter_map(Weak::upgrade).collect()
+        holds.clone()
     };
-    for hold in living {
+    for hold in living.iter().filter_map(Weak::upgrade) {
         if watch::is_given_up() {
             return;
         }

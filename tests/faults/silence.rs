@@ -3,6 +3,7 @@
 
 use std::thread;
 
+use diesel::connection::SimpleConnection;
 use fencepost::bench::Outcome;
 use fencepost::design::{Design, Reads};
 
@@ -159,6 +160,53 @@ fn a_standby_is_used_while_the_former_primary_is_silent() {
         assert!(read.status == 200 && read.body.to_string().contains("\"k\""), "{read:?}");
         drop(frozen);
     }
+}
+
+/// As many sessions are stuck on the former primary as may run statements.
+#[test]
+fn sessions_that_are_stuck_leave_their_places_to_others() {
+    let primary = Postgres::start(&[]);
+    let standby = primary.standby();
+    let direct = primary.new_database();
+    let (_, database) = direct.rsplit_once('/').unwrap();
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", primary.port(), standby.port());
+    let site = Site::at(format!("postgres://postgres@{hosts}/{database}"));
+    let armed = std::env::var("FENCEPOST_FAILPOINTS").unwrap_or_default();
+    let lock = format!("--lock-url=file:{}", site.path("locks").display());
+    let node = site.serve_armed(&armed, &[&ANSWER[..], &[&lock, "--reads=snapshot"]].concat());
+    let graphs: Vec<String> = (0..12).map(|number| format!("g{number}")).collect();
+    for graph in graphs.iter().map(String::as_str).chain([GRAPH]) {
+        assert!(create(&node, graph).unwrap().status < 300);
+    }
+    assert_eq!(node.put_job("j", &[], &[]).unwrap().status, 201);
+    standby.wait_until_it_has(1, GRAPH, database);
+    let read_all = || {
+        thread::scope(|scope| {
+            let read = |graph| node.get(&format!("/v1/graphs/{graph}/jobs")).unwrap().status;
+            let all: Vec<_> = graphs.iter().map(|graph| scope.spawn(move || read(graph))).collect();
+            all.into_iter().map(|read| read.join().unwrap()).collect::<Vec<_>>()
+        })
+    };
+    let is_used = format!(
+        "DO $$ BEGIN ASSERT (SELECT count(*) >= 8 FROM pg_stat_activity \
+         WHERE datname = '{database}' AND application_name = 'fencepost'); END $$"
+    );
+    wait_until("all sessions for statements are open", || {
+        read_all();
+        primary.sql().batch_execute(&is_used).is_ok()
+    });
+    let frozen = primary.freeze();
+    assert_eq!(read_all(), [503; 12]);
+    standby.promote();
+    wait_until("all graphs are read again", || read_all() == [200; 12]);
+    assert!(node.put_job("k", &[], &[]).unwrap().status < 300);
+    drop(frozen);
+}
+
+#[test]
+fn while_stuck_sessions_keep_their_places_nobody_else_is_served() {
+    let test = "faults::silence::sessions_that_are_stuck_leave_their_places_to_others";
+    assert!(!passes(test, Some("abandoned")));
 }
 
 #[test]
