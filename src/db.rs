@@ -5,6 +5,7 @@
 //! rows are `store`'s.
 
 use std::fmt::Display;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -34,7 +35,7 @@ use server::Signals;
 pub(crate) use server::{OwnBackend, connect_apart, watch_session};
 pub use server::{Told, telling};
 pub use sessions::SessionBudget;
-use sessions::{Idle, LOOK, Permit, Side};
+use sessions::{Idle, LOOK, Lending, Permit, Side};
 use sqlite_file::SqliteFile;
 
 /// What can go wrong between us and the database.
@@ -548,7 +549,7 @@ impl Database {
     fn begun(
         &self,
         begin: impl Fn(&mut AnyConnection) -> QueryResult<()>,
-    ) -> Result<r2d2::PooledConnection<Manager>, DbError> {
+    ) -> Result<Lent, DbError> {
         let (session, ()) = self.on_living_connection(|session| {
             session.in_transaction = true;
             begin(&mut session.connection)
@@ -563,7 +564,7 @@ impl Database {
     fn on_living_connection<T>(
         &self,
         first: impl Fn(&mut Session) -> QueryResult<T>,
-    ) -> Result<(r2d2::PooledConnection<Manager>, T), DbError> {
+    ) -> Result<(Lent, T), DbError> {
         let budget = &self.sessions.opener.budget;
         loop {
             self.check_file()?;
@@ -627,7 +628,7 @@ impl Sessions {
     }
 
     /// An idle connection, or a new one.
-    fn check_out(&self) -> Result<r2d2::PooledConnection<Manager>, DbError> {
+    fn check_out(&self) -> Result<Lent, DbError> {
         if let Some(what) = watch::refusal() {
             return Err(DbError::Unavailable { what });
         }
@@ -637,7 +638,7 @@ impl Sessions {
             self.leave_server(self.opener.generation.load(Ordering::SeqCst));
         }
         if let Some(session) = self.pool().try_get() {
-            return Ok(session);
+            return Ok(Lent::new(session));
         }
         let Opener { budget, limits, .. } = &*self.opener;
         let _waiting = budget.waiting(Side::Statements);
@@ -645,7 +646,7 @@ impl Sessions {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if let Ok(session) = self.pool().get_timeout(left.min(LOOK)) {
-                return Ok(session);
+                return Ok(Lent::new(session));
             }
             let failed = left.is_zero() || budget.backends().are_shared();
             match budget.why_none(Side::Statements) {
@@ -670,6 +671,34 @@ impl Sessions {
         log::warn!("the database server is not fit for use: every session on it is closed");
         // What comes out does not go back: see `has_broken`.
         while former.try_get().is_some() {}
+    }
+}
+
+/// A session in use. If the task that uses it is given up, the session counts no more: the thread
+/// and it stay stuck, and others take its place.
+struct Lent {
+    session: r2d2::PooledConnection<Manager>,
+    _lending: watch::Kept<Lending>,
+}
+
+impl Lent {
+    fn new(session: r2d2::PooledConnection<Manager>) -> Self {
+        let lending = session.permit.lending();
+        Self { session, _lending: watch::Kept::new(lending) }
+    }
+}
+
+impl Deref for Lent {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.session
     }
 }
 
@@ -756,6 +785,11 @@ impl Session {
 }
 
 impl Manager {
+    /// Whether its pool was replaced.
+    fn is_former(&self) -> bool {
+        self.generation != self.opener.generation.load(Ordering::SeqCst)
+    }
+
     fn open(&self, permit: Permit) -> Result<Session, DbError> {
         let Opener { url, mode, file, limits, budget, .. } = &*self.opener;
         let mut connection = match file {
@@ -787,6 +821,11 @@ impl r2d2::ManageConnection for Manager {
 
     fn connect(&self) -> Result<Session, DbError> {
         let budget = &self.opener.budget;
+        // A former pool lives, and asks, for as long as one of its sessions does.
+        let left = || DbError::Unavailable { what: "its server was left".to_owned() };
+        if self.is_former() {
+            return Err(left());
+        }
         let Some(permit) = budget.take(Side::Statements) else {
             // Asked for again in a moment.
             return Err(DbError::Unavailable { what: "no session may be opened now".to_owned() });
@@ -803,7 +842,7 @@ impl r2d2::ManageConnection for Manager {
             budget.failed(Side::Statements, error);
             log::warn!("a database connection could not be made: {error}");
         }
-        opened
+        opened.and_then(|session| if self.is_former() { Err(left()) } else { Ok(session) })
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), DbError> {
@@ -811,8 +850,7 @@ impl r2d2::ManageConnection for Manager {
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
-        let is_former = self.generation != self.opener.generation.load(Ordering::SeqCst);
-        is_former
+        self.is_former()
             || session.in_transaction
             || session.is_lost
             || session.signals.cannot_write()

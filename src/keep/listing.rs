@@ -77,7 +77,7 @@ pub fn list(
 ) -> Result<(), ListingError> {
     let not_found = || ListingError::GraphNotFound(listing.graph.clone());
     let until = store.head(&listing.graph)?.ok_or_else(not_found)?;
-    if listing.after + 1 < until.oldest {
+    if listing.after.saturating_add(1) < until.oldest {
         pruned(until.oldest);
     }
     let (mut after, mut left) = (listing.after.max(until.oldest - 1), listing.limit);
