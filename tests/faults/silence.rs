@@ -4,6 +4,7 @@
 use std::thread;
 
 use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
 use fencepost::bench::Outcome;
 use fencepost::design::{Design, Reads};
 
@@ -172,8 +173,7 @@ fn sessions_that_are_stuck_leave_their_places_to_others() {
     let hosts = format!("127.0.0.1:{},127.0.0.1:{}", primary.port(), standby.port());
     let site = Site::at(format!("postgres://postgres@{hosts}/{database}"));
     let armed = std::env::var("FENCEPOST_FAILPOINTS").unwrap_or_default();
-    let lock = format!("--lock-url=file:{}", site.path("locks").display());
-    let node = site.serve_armed(&armed, &[&ANSWER[..], &[&lock, "--reads=snapshot"]].concat());
+    let node = site.serve_armed(&armed, &[&ANSWER[..], &["--reads=snapshot"]].concat());
     let graphs: Vec<String> = (0..12).map(|number| format!("g{number}")).collect();
     for graph in graphs.iter().map(String::as_str).chain([GRAPH]) {
         assert!(create(&node, graph).unwrap().status < 300);
@@ -191,9 +191,14 @@ fn sessions_that_are_stuck_leave_their_places_to_others() {
         "DO $$ BEGIN ASSERT (SELECT count(*) >= 8 FROM pg_stat_activity \
          WHERE datname = '{database}' AND application_name = 'fencepost'); END $$"
     );
-    wait_until("all sessions for statements are open", || {
-        read_all();
-        primary.sql().batch_execute(&is_used).is_ok()
+    let mut holder = PgConnection::establish(&direct).unwrap();
+    holder.batch_execute("BEGIN; LOCK TABLE graphs").unwrap();
+    thread::scope(|scope| {
+        scope.spawn(read_all);
+        wait_until("all sessions for statements are open", || {
+            primary.sql().batch_execute(&is_used).is_ok()
+        });
+        holder.batch_execute("ROLLBACK").unwrap();
     });
     let frozen = primary.freeze();
     assert_eq!(read_all(), [503; 12]);
