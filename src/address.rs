@@ -546,7 +546,7 @@ mod tests {
         assert_eq!(shown_path("/a:b/x?mode=ro&key=hemlock"), "/a:b/x?mode=ro&key=***");
         for (path, expected) in [
             ("a@b?x=1", "a@b?x=1"),
-            ("postgres://w:hem lock@h/d", "postgres://***"),
+            ("postgres://w:hem lock@h/d", "postgres://w:***@h/d"),
             ("postgres://w:hemlock", "postgres://***"),
             ("redis://h/d?PassWord=hemlock", "redis://h/d?***"),
         ] {
