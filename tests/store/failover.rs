@@ -140,8 +140,9 @@ fn a_server_that_turns_read_only_is_refused_until_it_is_writable_again() {
         assert_eq!(put(&node, "before").unwrap(), 1);
         server.set("default_transaction_read_only = on");
         let answers = [
-            put(&node, "meanwhile").map(drop),
+            // While there is an idle session: a write that is refused closes all of them.
             read(&node).map(drop),
+            put(&node, "meanwhile").map(drop),
             ready(&node),
             node.read_and_wait(&name("none")).map(drop),
             node.create_graph_and_wait(&name("new")).map(drop),

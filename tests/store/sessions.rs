@@ -78,11 +78,15 @@ fn twelve_graphs_are_served_by_a_role_with_five_sessions() {
     serves_bursts(&node, || server.end_sessions_of("small"));
 }
 
-/// Shows that it is the budget which has everybody served.
+/// Shows that it is the budget which has everybody served. Who gets a session first is chance.
 #[test]
 fn without_a_budget_lock_and_statements_starve_each_other() {
-    let test = "store::sessions::twelve_graphs_are_served_by_a_role_with_five_sessions";
-    assert!(!passes(test, Some("session-budget")));
+    let tests = [
+        "store::sessions::twelve_graphs_are_served_by_a_budget_of_two_sessions",
+        "store::sessions::twelve_graphs_are_served_by_a_role_with_five_sessions",
+    ];
+    let mut tries = tests.iter().cycle().take(6);
+    assert!(tries.any(|test| !passes(test, Some("session-budget"))));
 }
 
 /// The least that there can be: one session for statements, one for the lock.
