@@ -25,14 +25,13 @@ impl Inner {
         }
         let batch = lane.take_reads(self.turn_size(self.limits.batch_reads));
         let replies: Vec<_> = batch.iter().map(|read| read.reply.clone()).collect();
-        let next = ReadTurn { inner: Arc::clone(self), lane: Arc::clone(lane) };
+        let (inner, of) = (Arc::clone(self), Arc::clone(lane));
         let given_up = move |given_up: GivenUp| {
             replies.iter().for_each(|reply| reply.answer(Err(given_up.into())));
-            next.end();
+            end_turn(&inner, &of);
         };
         watch::watched(given_up, || {
-            let turn = ReadTurn { inner: Arc::clone(self), lane: Arc::clone(lane) };
-            let _ends = EndsUnlessGivenUp(turn);
+            let _turn = ReadTurn { inner: self, lane };
             self.serve_reads(lane, batch);
         });
     }
@@ -125,31 +124,25 @@ const LOOKS: usize = 8;
 /// How long a read waits for the image of a commit that this process has under way.
 const IMAGE_WAIT: Duration = Duration::from_millis(100);
 
-/// A turn that is under way.
-struct ReadTurn {
-    inner: Arc<Inner>,
-    lane: Arc<Lane>,
+/// Starts the next turn when this one ends, however it ends.
+struct ReadTurn<'t> {
+    inner: &'t Arc<Inner>,
+    lane: &'t Arc<Lane>,
 }
 
-impl ReadTurn {
-    /// Starts the next one, if anybody waits.
-    fn end(self) {
-        let Self { inner, lane } = self;
-        if lane.end_read_turn() {
-            let next = Arc::clone(&inner);
-            inner.workers.spawn_as_next(move || next.take_read_turn(&lane));
+impl Drop for ReadTurn<'_> {
+    fn drop(&mut self) {
+        // Otherwise the watchdog has ended it.
+        if watch::disarm() {
+            end_turn(self.inner, self.lane);
         }
     }
 }
 
-/// Ends the turn when dropped, also by a panic, unless the watchdog has done so.
-struct EndsUnlessGivenUp(ReadTurn);
-
-impl Drop for EndsUnlessGivenUp {
-    fn drop(&mut self) {
-        if watch::disarm() {
-            let ReadTurn { inner, lane } = &self.0;
-            ReadTurn { inner: Arc::clone(inner), lane: Arc::clone(lane) }.end();
-        }
+/// Starts the next turn, if anybody waits.
+fn end_turn(inner: &Arc<Inner>, lane: &Arc<Lane>) {
+    if lane.end_read_turn() {
+        let (next, lane) = (Arc::clone(inner), Arc::clone(lane));
+        inner.workers.spawn_as_next(move || next.take_read_turn(&lane));
     }
 }
