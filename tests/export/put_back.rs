@@ -113,8 +113,8 @@ fn wait_for(site: &Site, place: &Place, version: u64) {
     });
 }
 
-/// The follower has nothing to write, and notices all the same.
-fn it_is_noticed_while_nothing_is_written(mut sink: Sink<'_>) {
+/// A follower of six versions, whose sink was put back to the first.
+fn followed_and_put_back(sink: &mut Sink<'_>) -> (Site, Follower) {
     let site = Site::with_graph();
     sink.place.stream = Stream::of(&site.head());
     let follower = Follower::start(&site, &sink.place);
@@ -123,6 +123,12 @@ fn it_is_noticed_while_nothing_is_written(mut sink: Sink<'_>) {
     write_five(&site);
     wait_for(&site, &sink.place, 6);
     (sink.put_back)();
+    (site, follower)
+}
+
+/// The follower has nothing to write, and notices all the same.
+fn it_is_noticed_while_nothing_is_written(mut sink: Sink<'_>) {
+    let (site, follower) = followed_and_put_back(&mut sink);
     follower.wait_until_it_says("is taken back to 1");
     wait_for(&site, &sink.place, 6);
     drop(follower);
@@ -131,14 +137,7 @@ fn it_is_noticed_while_nothing_is_written(mut sink: Sink<'_>) {
 
 /// The next write finds another end than the follower left, and no other exporter is to blame.
 fn the_next_write_goes_on_from_there(mut sink: Sink<'_>) {
-    let site = Site::with_graph();
-    sink.place.stream = Stream::of(&site.head());
-    let follower = Follower::start(&site, &sink.place);
-    wait_for(&site, &sink.place, 1);
-    (sink.keep)();
-    write_five(&site);
-    wait_for(&site, &sink.place, 6);
-    (sink.put_back)();
+    let (site, follower) = followed_and_put_back(&mut sink);
     accepted(&site.node(), [put_dataset("next")]);
     wait_for(&site, &sink.place, 7);
     follower.wait_until_it_says("is taken back to 1");

@@ -11,7 +11,7 @@ use fencepost::design::{Design, Reads};
 use super::field::Field;
 use crate::support::cluster::{Answer, GRAPH, Server, Site, wait_until};
 use crate::support::guards::passes;
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Pair, Postgres};
 
 /// How long the server may take to answer, in milliseconds.
 const ANSWER: [&str; 2] = ["--database-answer-ms", "1500"];
@@ -138,12 +138,8 @@ fn without_the_look_before_commit_a_write_that_was_given_up_is_committed() {
 #[test]
 fn a_standby_is_used_while_the_former_primary_is_silent() {
     for lock_in_files in [false, true] {
-        let primary = Postgres::start(&[]);
-        let standby = primary.standby();
-        let direct = primary.new_database();
-        let (_, database) = direct.rsplit_once('/').unwrap();
-        let hosts = format!("127.0.0.1:{},127.0.0.1:{}", primary.port(), standby.port());
-        let site = Site::at(format!("postgres://postgres@{hosts}/{database}"));
+        let pair = Pair::new();
+        let site = Site::at(pair.url());
         let mut arguments = ANSWER.map(str::to_owned).to_vec();
         if lock_in_files {
             arguments.push(format!("--lock-url=file:{}", site.path("locks").display()));
@@ -152,9 +148,9 @@ fn a_standby_is_used_while_the_former_primary_is_silent() {
         let node = site.serve_armed("", &arguments);
         assert!(create(&node, GRAPH).unwrap().status < 300);
         assert_eq!(node.put_job("j", &[], &[]).unwrap().status, 201);
-        standby.wait_until_it_has(1, GRAPH, database);
-        let frozen = primary.freeze();
-        standby.promote();
+        pair.wait_until_standby_has(1, GRAPH);
+        let frozen = pair.primary.freeze();
+        pair.standby.promote();
         wait_until("writes go on", || node.put_job("k", &[], &[]).unwrap().status < 300);
         wait_until("readiness says so", || node.get("/readyz").unwrap().status == 200);
         let read = node.get(&format!("/v1/graphs/{GRAPH}/jobs")).unwrap();
@@ -166,12 +162,9 @@ fn a_standby_is_used_while_the_former_primary_is_silent() {
 /// As many sessions are stuck on the former primary as may run statements.
 #[test]
 fn sessions_that_are_stuck_leave_their_places_to_others() {
-    let primary = Postgres::start(&[]);
-    let standby = primary.standby();
-    let direct = primary.new_database();
-    let (_, database) = direct.rsplit_once('/').unwrap();
-    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", primary.port(), standby.port());
-    let site = Site::at(format!("postgres://postgres@{hosts}/{database}"));
+    let pair = Pair::new();
+    let Pair { primary, standby, database } = &pair;
+    let site = Site::at(pair.url());
     let armed = std::env::var("FENCEPOST_FAILPOINTS").unwrap_or_default();
     let node = site.serve_armed(&armed, &[&ANSWER[..], &["--reads=snapshot"]].concat());
     let graphs: Vec<String> = (0..12).map(|number| format!("g{number}")).collect();
@@ -179,7 +172,7 @@ fn sessions_that_are_stuck_leave_their_places_to_others() {
         assert!(create(&node, graph).unwrap().status < 300);
     }
     assert_eq!(node.put_job("j", &[], &[]).unwrap().status, 201);
-    standby.wait_until_it_has(1, GRAPH, database);
+    pair.wait_until_standby_has(1, GRAPH);
     let read_all = || {
         thread::scope(|scope| {
             let read = |graph| node.get(&format!("/v1/graphs/{graph}/jobs")).unwrap().status;
@@ -191,7 +184,7 @@ fn sessions_that_are_stuck_leave_their_places_to_others() {
         "DO $$ BEGIN ASSERT (SELECT count(*) >= 8 FROM pg_stat_activity \
          WHERE datname = '{database}' AND application_name = 'fencepost'); END $$"
     );
-    let mut holder = PgConnection::establish(&direct).unwrap();
+    let mut holder = PgConnection::establish(&primary.url(database)).unwrap();
     holder.batch_execute("BEGIN; LOCK TABLE graphs").unwrap();
     thread::scope(|scope| {
         scope.spawn(read_all);

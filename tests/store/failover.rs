@@ -11,7 +11,7 @@ use fencepost::node::{self, LockUrl, NodeOptions};
 use crate::support::ask::{accepted, changeset, put_dataset};
 use crate::support::cluster::{GRAPH, Site, name, wait_until};
 use crate::support::guards::passes;
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Pair, Postgres};
 
 fn put(node: &Service, dataset: &str) -> Result<u64, Refusal> {
     node.write_and_wait(&name(GRAPH), changeset([put_dataset(dataset)]))
@@ -28,39 +28,15 @@ fn ready(node: &Service) -> Result<(), Refusal> {
     receiver.recv().unwrap()
 }
 
-/// A primary, its standby, and a database on both whose URL names both.
-struct Pair {
-    primary: Postgres,
-    standby: Postgres,
-    database: String,
+fn options(pair: &Pair, design: Design, reads: Reads) -> NodeOptions {
+    let database = DatabaseUrl::parse(&pair.url()).unwrap();
+    NodeOptions { design, reads, ..NodeOptions::new(database) }
 }
 
-impl Pair {
-    fn new() -> Self {
-        let primary = Postgres::start(&[]);
-        let standby = primary.standby();
-        let url = primary.new_database();
-        let (_, database) = url.rsplit_once('/').unwrap();
-        Self { database: database.to_owned(), primary, standby }
-    }
-
-    fn options(&self, design: Design, reads: Reads) -> NodeOptions {
-        let (first, second) = (self.primary.port(), self.standby.port());
-        let hosts = format!("127.0.0.1:{first},127.0.0.1:{second}");
-        let url = format!("postgres://postgres@{hosts}/{}", self.database);
-        let database = DatabaseUrl::parse(&url).unwrap();
-        NodeOptions { design, reads, ..NodeOptions::new(database) }
-    }
-
-    fn wait_until_standby_has(&self, version: u64) {
-        self.standby.wait_until_it_has(version, GRAPH, &self.database);
-    }
-
-    /// The primary takes no writes any more, and says so; the standby does.
-    fn fail_over(&self) {
-        self.primary.set("default_transaction_read_only = on");
-        self.standby.promote();
-    }
+/// The primary takes no writes any more, and says so; the standby does.
+fn fail_over(pair: &Pair) {
+    pair.primary.set("default_transaction_read_only = on");
+    pair.standby.promote();
 }
 
 #[test]
@@ -72,13 +48,13 @@ fn nobody_is_answered_by_a_primary_that_was_demoted() {
         (Design::CrudNaive, Reads::Lock),
     ] {
         let pair = Pair::new();
-        let options = pair.options(design, reads);
+        let options = options(&pair, design, reads);
         let node = node::open(&options).unwrap();
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
         assert_eq!(accepted(&node, [put_dataset("before")]), 1);
         assert_eq!(read(&node).unwrap(), 1);
-        pair.wait_until_standby_has(1);
-        pair.fail_over();
+        pair.wait_until_standby_has(1, GRAPH);
+        fail_over(&pair);
         // A node that has no session on the former primary.
         let other = node::open(&options).unwrap();
         wait_until("the other node writes", || put(&other, "after").is_ok());
@@ -99,12 +75,12 @@ fn nobody_is_answered_by_a_primary_that_was_demoted() {
 #[test]
 fn a_lock_on_a_demoted_primary_is_taken_on_the_new_one() {
     let pair = Pair::new();
-    let options = pair.options(Design::Crud, Reads::Lock);
+    let options = options(&pair, Design::Crud, Reads::Lock);
     let node = node::open(&options).unwrap();
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     assert_eq!(put(&node, "before").unwrap(), 1);
-    pair.wait_until_standby_has(1);
-    pair.fail_over();
+    pair.wait_until_standby_has(1, GRAPH);
+    fail_over(&pair);
     let end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'fencepost'";
     pair.primary.sql().batch_execute(end).unwrap();
     wait_until("writes go on", || put(&node, "after").is_ok());

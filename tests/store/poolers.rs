@@ -1,5 +1,5 @@
-//! PgBouncer between a node and its server: lending sessions by session it is nearly the server, and
-//! by transaction it is refused.
+//! PgBouncer between a node and its server: lending sessions by session it is nearly the server,
+//! and by transaction it is refused.
 
 use fencepost::db::DatabaseUrl;
 use fencepost::node::{self, NodeOptions};

@@ -1,5 +1,5 @@
-//! Random changesets that tend to close cycles, several at once: few jobs that read from each other,
-//! each with datasets of its own, so that nothing but a cycle is ever wrong.
+//! Random changesets that tend to close cycles, several at once: few jobs that read from each
+//! other, each with datasets of its own, so that nothing but a cycle is ever wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -18,6 +18,33 @@ use super::wait_until;
 /// Starting takes a second or two, and recovery after a crash as long again.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// A primary, its standby, and a database on both.
+pub struct Pair {
+    pub primary: Postgres,
+    pub standby: Postgres,
+    pub database: String,
+}
+
+impl Pair {
+    pub fn new() -> Self {
+        let primary = Postgres::start(&[]);
+        let standby = primary.standby();
+        let url = primary.new_database();
+        let (_, database) = url.rsplit_once('/').unwrap();
+        Self { database: database.to_owned(), primary, standby }
+    }
+
+    /// Names both, the primary first.
+    pub fn url(&self) -> String {
+        let hosts = [&self.primary, &self.standby].map(|host| format!("127.0.0.1:{}", host.port));
+        format!("postgres://postgres@{}/{}", hosts.join(","), self.database)
+    }
+
+    pub fn wait_until_standby_has(&self, version: u64, graph: &str) {
+        self.standby.wait_until_it_has(version, graph, &self.database);
+    }
+}
+
 /// A server with a directory of its own. Ended at once, without farewell, when dropped or when the
 /// test's process dies.
 pub struct Postgres {
