@@ -8,8 +8,8 @@
 //! `event` and `store`; `export` knows those three; `design` knows `store` and `lock`; `http`,
 //! `import` and `bench` know `design` and `graph`, `http` `event` too, `import` `keep`, and `bench`
 //! `http`'s problems. `check` knows none of them, but for fetching what it is to judge. `address`,
-//! `terminal`, `input`, which opens paths, and `object`, by which structs are read from JSON objects,
-//! know nothing of ours; anything may use them.
+//! `terminal`, `input`, which opens paths, and `object`, by which structs are read from JSON
+//! objects, know nothing of ours; anything may use them.
 
 pub mod address;
 pub mod bench;

@@ -240,9 +240,9 @@ struct ServeArgs {
     /// and origins are checked only if one of them is given
     #[arg(long, value_name = "HOST")]
     allowed_host: Vec<AllowedHost>,
-    /// Also take requests of web pages of this origin, as https://HOST or https://HOST:PORT, besides
-    /// the service's own: for a proxy that shows the service under another name. No CORS headers are
-    /// sent. May be given several times
+    /// Also take requests of web pages of this origin, as https://HOST or https://HOST:PORT,
+    /// besides the service's own: for a proxy that shows the service under another name. No CORS
+    /// headers are sent. May be given several times
     #[arg(long, value_name = "ORIGIN")]
     allowed_origin: Vec<AllowedOrigin>,
     /// The largest request body, in bytes

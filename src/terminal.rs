@@ -5,8 +5,9 @@
 //! writing, joiners, tags.
 //!
 //! All that the program prints goes through here: messages and log lines by [`message`], results in
-//! text by [`lines`] or [`piped_lines`], results in JSON by [`json`]. Events that are exported to standard output keep
-//! their bytes, unless that is a terminal. Uses `address`; anything may use it.
+//! text by [`lines`] or [`piped_lines`], results in JSON by [`json`]. Events that are exported to
+//! standard output keep their bytes, unless that is a terminal. Uses `address`; anything may use
+//! it.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};

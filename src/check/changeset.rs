@@ -48,9 +48,9 @@ impl Rejection {
     }
 }
 
-/// Judges a changeset on `state`. O(log n) for each name in it, for each edge of a job that it names,
-/// and for each edge above or below these jobs, whichever are fewer. A cycle costs that once more for
-/// each bisection of the operations.
+/// Judges a changeset on `state`. O(log n) for each name in it, for each edge of a job that it
+/// names, and for each edge above or below these jobs, whichever are fewer. A cycle costs that once
+/// more for each bisection of the operations.
 ///
 /// # Errors
 /// The rejection that comes first.

@@ -208,8 +208,8 @@ fn smallest_through(view: &View<'_>, job: &Text) -> Vec<Text> {
     names
 }
 
-/// How far all others are from `start`, as far as they are nearer than `limit` and than the shortest
-/// way back to it, and how long that is.
+/// The distances of other jobs from `start`, and the length of the shortest way back to it. Only
+/// jobs that are nearer than `limit`, and nearer than that length, are looked at.
 fn distances<'v>(
     view: &'v View<'v>,
     start: &'v Text,

@@ -133,7 +133,10 @@ pub fn check_sessions(histories: &Histories) -> Result<(), Box<Finding>> {
 
 /// What is frozen stays so: no write that was sent after another had been told so makes a version.
 pub fn check_freeze(histories: &Histories) -> Result<(), Box<Finding>> {
-    let told = |call: &&Call| matches!(&call.end, End::Rejected { version: None, problem } if is_problem(problem, "frozen"));
+    let told = |call: &&Call| match &call.end {
+        End::Rejected { version: None, problem } => is_problem(problem, "frozen"),
+        _ => false,
+    };
     let mut first: HashMap<usize, &Call> = HashMap::new();
     for call in histories.calls.iter().filter(told) {
         let earliest = first.entry(call.file).or_insert(call);

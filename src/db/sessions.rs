@@ -15,8 +15,8 @@
 //!
 //! So whoever waits for a session for statements gets one, whoever has a session of the lock ends
 //! its turn, and whoever waits for a session of the lock is next. A refused session is asked for
-//! again, after a pause that grows. A session whose server does not answer, and whose task was given
-//! up, counts no more, although it is open: its place is another's.
+//! again, after a pause that grows. A session whose server does not answer, and whose task was
+//! given up, counts no more, although it is open: its place is another's.
 //!
 //! Knows no statement and no pool: a side says how an idle session of it is closed ([`Idle`]).
 
@@ -381,8 +381,8 @@ impl Drop for Permit {
     }
 }
 
-/// That a thread uses an open session. What a task [holds](watch::Kept) is dropped by another thread
-/// if the task is given up: then the session's place is free for another, which
+/// That a thread uses an open session. What a task [holds](watch::Kept) is dropped by another
+/// thread if the task is given up: then the session's place is free for another, which
 /// [`watch::GIVEN_UP_MAX`] bounds.
 pub(super) struct Lending {
     budget: SessionBudget,

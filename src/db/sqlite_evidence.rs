@@ -6,8 +6,8 @@
 //! Three views are compared:
 //!
 //! - what the file alone holds: the state when the log was last copied into it. If that was cut
-//!   short, or went on beside a reader, whose snapshot holds newer pages back, it is a mixture of two
-//!   states itself. Then a graph may be missing from it whose row has moved to another page;
+//!   short, or went on beside a reader, whose snapshot holds newer pages back, it is a mixture of
+//!   two states itself. Then a graph may be missing from it whose row has moved to another page;
 //! - the file with its log;
 //! - what a connection that was open before believes. It keeps the pages that it read until the
 //!   log's index says that something was written.

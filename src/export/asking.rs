@@ -53,9 +53,9 @@ pub enum AskError {
     },
 }
 
-/// Asks the sinks of exports of the graph, whom pruning before `before` waits for, whether they
-/// have what they acknowledged; says which cannot be asked. A sink is looked for under `given`, the
-/// URLs with whatever is needed to connect, and where its consumer says that it is. O(exports).
+/// Asks each sink that acknowledged what pruning before `before` would remove whether it still has
+/// that, and returns the sinks that cannot be asked. A sink is found by its URL among `given`, which
+/// have passwords, or else by the URL that is stored with its consumer. O(exports).
 ///
 /// # Errors
 /// [`AskError`] if one does not have what would be pruned.

@@ -2,8 +2,8 @@
 //! close a cycle.
 //!
 //! An edge u → v is *consistent* if u comes before v. A new edge that is consistent costs nothing.
-//! One that is not is *violated*. Two ways to mend the order are tried in turn, each time with twice
-//! as many steps, so that the cost is that of the cheaper one within a constant factor.
+//! One that is not is *violated*. Two ways to mend the order are tried in turn, each time with
+//! twice as many steps, so that the cost is that of the cheaper one within a constant factor.
 //!
 //! - *Edge by edge*: two searches run towards each other in turn, one edge a step, and look only at
 //!   jobs between v and u in the order: forward from v, backward from u, along consistent edges. If
@@ -146,9 +146,9 @@ fn arrange(graph: &mut Graph, affected: &Affected) -> bool {
     true
 }
 
-/// The jobs of the region with the job that each has to pass: those that pass the same one together,
-/// in topological order along the region's direction. By A. Kahn's algorithm (1962); `None` if there
-/// is a cycle.
+/// The jobs of the region with the job that each has to pass: those that pass the same one
+/// together, in topological order along the region's direction. By A. Kahn's algorithm (1962);
+/// `None` if there is a cycle.
 fn sorted(graph: &Graph, affected: &Affected) -> Option<Vec<(Slot, Slot)>> {
     let next = |job| graph.neighbors_directed(job, affected.direction);
     let mut waiting_for: SlotMap<usize> = affected.jobs.iter().map(|&(job, _)| (job, 0)).collect();

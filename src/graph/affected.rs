@@ -7,8 +7,9 @@
 //! for in turn, one edge a step, and the one that is complete first is taken. So the cost is twice
 //! that of the smaller, however many edges lead into it.
 //!
-//! Every cycle lies within both. Its last job in the order is left by an edge u → v that goes against
-//! the order, and all the rest of it is reached from v without passing u; likewise the other way.
+//! Every cycle lies within both. Its last job in the order is left by an edge u → v that goes
+//! against the order, and all the rest of it is reached from v without passing u; likewise the
+//! other way.
 
 use petgraph::Direction;
 use petgraph::visit::IntoNeighborsDirected;
@@ -21,8 +22,8 @@ use super::slot_map::SlotSet;
 pub(super) struct Affected {
     /// `Outgoing`: reached from the ends of edges. `Incoming`: leading to their starts.
     pub(super) direction: Direction,
-    /// Each job with the label that it has to pass: of those that it is reached under, the farthest.
-    /// Farther ones come first.
+    /// Each job with the label that it has to pass: of those that it is reached under, the
+    /// farthest. Farther ones come first.
     pub(super) jobs: Vec<(Slot, u64)>,
 }
 

@@ -97,8 +97,8 @@ impl Change {
         serde_json::to_string(&data).expect("facts are always JSON")
     }
 
-    /// How long [`canonical_json`](Self::canonical_json) is, in bytes, if that is more than `limit`.
-    /// O(names).
+    /// How long [`canonical_json`](Self::canonical_json) is, in bytes, if that is more than
+    /// `limit`. O(names).
     pub(super) fn bytes_above(&self, limit: usize) -> Option<usize> {
         // An escape takes two bytes for one, quotes and a comma three; the rest are field names.
         let name = |name: &Name| 2 * name.as_str().len() + 3;

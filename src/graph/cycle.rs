@@ -1,9 +1,9 @@
 //! Finds the cycle to show. Runs only when a change is about to be rejected.
 //!
-//! Each edge is *old*, or belongs to one operation of the change, and all edges of one operation are
-//! of one job. G(i) holds the old edges and those of operations 0 to i. The cycle to show is in the
-//! first G(i) that has one: all its cycles pass through the job of operation i. Of these it is the
-//! one of the fewest jobs. Ties: each is written from its byte-smallest job, jobs and datasets
+//! Each edge is *old*, or belongs to one operation of the change, and all edges of one operation
+//! are of one job. G(i) holds the old edges and those of operations 0 to i. The cycle to show is in
+//! the first G(i) that has one: all its cycles pass through the job of operation i. Of these it is
+//! the one of the fewest jobs. Ties: each is written from its byte-smallest job, jobs and datasets
 //! alternating, the first name again at the end; the smallest is taken, compared name by name.
 //!
 //! Cost: finding the affected region (`affected.rs`) and reading it once; then O((jobs + edges) log
@@ -67,8 +67,8 @@ struct Edge {
 }
 
 impl<'g> Part<'g> {
-    /// The jobs of the region, and the datasets between two of them. Looks at the edges by which the
-    /// region was found, and no others: O(1) and an `owner` for each.
+    /// The jobs of the region, and the datasets between two of them. Looks at the edges by which
+    /// the region was found, and no others: O(1) and an `owner` for each.
     fn of(graph: &'g Graph, region: &Affected, owners: &dyn Owners) -> Self {
         let jobs: Vec<Slot> = region.jobs.iter().map(|&(job, _)| job).collect();
         let numbers: SlotMap<u32> = jobs.iter().copied().zip(0..).collect();

@@ -34,11 +34,11 @@ pub struct Decision {
 /// producers, a change beyond [`CHANGE_BYTES_MAX`], and cycles.
 ///
 /// Cost: O(log n) for each name in the command, and for each edge that it adds or removes, plus the
-/// length of the specifications that it patches, plus what the new edges that go against the graph's
-/// topological order cost: mending the order one edge at a time (for each twice the smaller side of
-/// the region between its ends) or in one pass (twice the smaller side of all these regions
-/// together), whichever is cheaper, within a constant factor. A cycle costs that pass, and
-/// O(n log o) for n jobs and edges that lie on cycles and o operations.
+/// length of the specifications that it patches, plus what the new edges that go against the
+/// graph's topological order cost: mending the order one edge at a time (for each twice the smaller
+/// side of the region between its ends) or in one pass (twice the smaller side of all these regions
+/// together), whichever is cheaper, within a constant factor. A cycle costs that pass, and O(n log
+/// o) for n jobs and edges that lie on cycles and o operations.
 ///
 /// # Errors
 /// The [`Rejection`] that comes first: preconditions, then existence, then `DatasetInUse`,

@@ -3,8 +3,8 @@
 //!
 //! An operation costs O(log n) for each name in it and for each edge that it adds or removes. What
 //! it leaves as it is costs nothing, but for this: the first operation that replaces all edges of a
-//! job on one side lists the edges that the job has there in the graph. That is at most the names in
-//! the operation and the edges that it and earlier operations removed.
+//! job on one side lists the edges that the job has there in the graph. That is at most the names
+//! in the operation and the edges that it and earlier operations removed.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -150,8 +150,8 @@ impl<'g> Draft<'g> {
     }
 
     /// No dataset that was deleted is declared no more and still mentioned. Of several violations
-    /// the one of the smallest operation, then the byte-smallest dataset, is told. O(d) for d drafted
-    /// datasets; a rejection also looks at all jobs that mention the dataset.
+    /// the one of the smallest operation, then the byte-smallest dataset, is told. O(d) for d
+    /// drafted datasets; a rejection also looks at all jobs that mention the dataset.
     pub(super) fn check_deleted_datasets(&self) -> Result<(), Rejection> {
         let in_use = self
             .drafted
@@ -201,8 +201,8 @@ impl<'g> Draft<'g> {
     /// Every dataset has at most one producer. Of several violations the one of the smallest
     /// operation, then the byte-smallest dataset, is told. Its producer is the job that writes the
     /// dataset both in the graph and in the end, even if the edge was away meanwhile; without one,
-    /// the job that added it first. O(d) for d drafted datasets; a rejection also looks at all edges
-    /// that were added.
+    /// the job that added it first. O(d) for d drafted datasets; a rejection also looks at all
+    /// edges that were added.
     pub(super) fn check_producers(&self) -> Result<(), Rejection> {
         let datasets = &self.drafted.datasets;
         if datasets.values().all(|dataset| dataset.writers <= 1) {

@@ -112,8 +112,8 @@ pub(super) enum PatchedJson {
 }
 
 impl PatchedJson {
-    /// Merges `patch`. O(p log k) for a patch of p bytes and objects of k keys; the first patch also
-    /// reads the object that it changes.
+    /// Merges `patch`. O(p log k) for a patch of p bytes and objects of k keys; the first patch
+    /// also reads the object that it changes.
     pub(super) fn merge(&mut self, patch: &CanonicalJson) {
         let patch = patch.members();
         if let Self::Canonical(object) = self {

@@ -1,6 +1,7 @@
 //! Why a write is refused, or a question has no answer. The same for every design, in a fixed
-//! order: preconditions, existence, datasets in use, second producers, cycles. Of several rejections
-//! of one kind that of the smallest operation is told, then that of the byte-smallest dataset.
+//! order: preconditions, existence, datasets in use, second producers, cycles. Of several
+//! rejections of one kind that of the smallest operation is told, then that of the byte-smallest
+//! dataset.
 
 use super::name::Name;
 use super::operation::Precondition;

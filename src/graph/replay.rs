@@ -135,7 +135,8 @@ pub fn replay(graph: Graph, change: &Change) -> Result<Graph, Illegal> {
     Ok(next)
 }
 
-/// Whether facts and names stand as [`decide`](super::decide()) writes them. O(n log n) for n names.
+/// Whether facts and names stand as [`decide`](super::decide()) writes them. O(n log n) for n
+/// names.
 fn check_order(change: &Change) -> Result<(), Illegal> {
     let misplaced = |name: &Name| Err(Illegal::Order(name.clone()));
     let places = change.facts.iter().filter_map(place);

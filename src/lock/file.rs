@@ -16,8 +16,8 @@
 //! unlinked. If something else replaces one, that is noticed before a grant.
 //!
 //! **What it costs.** Uncontended, two tries of `flock`, four `stat`s and two unlocks; a writer
-//! also reads and writes one record in the page cache. Nothing is synced. Contended, a helper thread
-//! for each wait that the kernel has to do, at most one for each file.
+//! also reads and writes one record in the page cache. Nothing is synced. Contended, a helper
+//! thread for each wait that the kernel has to do, at most one for each file.
 //!
 //! **Tokens.** The lock file holds a record of the last token given. It is written before a grant
 //! returns. A killed process takes nothing of it along, for the page cache is the kernel's. A crash

@@ -86,7 +86,7 @@ pub enum Acknowledgement {
     },
     /// There is no such graph.
     GraphNotFound,
-    /// The graph has not come to that version.
+    /// That version is beyond the graph's.
     Ahead {
         /// The version that it has.
         version: u64,
