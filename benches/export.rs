@@ -22,8 +22,8 @@ use fencepost::graph::{
     Operation, Side, decide,
 };
 use fencepost::node::{self, NodeOptions};
-use fencepost::store::rows::RowStore;
-use fencepost::store::{Chain, GraphStore, Logged};
+use fencepost::store::Store;
+use fencepost::store::{Chain, Logged};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -214,7 +214,7 @@ fn main() {
     if given.is_none() {
         fill(&options, &graph);
     }
-    let store: RowStore = node::open_store(&options).expect("the database opens");
+    let store: Store = node::open_store(&options).expect("the database opens");
     let (log, copy) = (directory.path().join("log.ndjson"), directory.path().join("copy.ndjson"));
     let seconds = |took: Duration| took.as_secs_f64();
     let small = directory.path().join("small.ndjson");

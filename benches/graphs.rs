@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use fencepost::bench::Random;
 use fencepost::db::DatabaseUrl;
-use fencepost::design::{Limits, Service};
 use fencepost::graph::{CanonicalJson, Changeset, Command, JobSpecification, Name, Operation};
 use fencepost::node::{self, NodeOptions};
+use fencepost::service::{Limits, Service};
 
 /// The same as the program's.
 #[global_allocator]

@@ -11,9 +11,13 @@ use std::time::Instant;
 use clap::Parser;
 use fencepost::bench::{DriveArgs, Topology};
 use fencepost::db::DatabaseUrl;
-use fencepost::design::{Design, Service};
+use fencepost::design::Design;
+use fencepost::design::crud::CRUD;
+use fencepost::design::crud_delta::CRUD_DELTA;
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::graph::{Changeset, Command, Name, Operation};
 use fencepost::node::{self, LockUrl, NodeOptions};
+use fencepost::service::Service;
 
 /// The same as the program's.
 #[global_allocator]
@@ -42,14 +46,14 @@ struct Field {
 }
 
 impl Field {
-    fn node(&self, design: Design) -> Service {
+    fn node(&self, design: &'static Design) -> Service {
         node::open(&NodeOptions { design, ..self.options.clone() }).expect("a node")
     }
 
     /// The graph of `jobs` jobs, made if it is not there.
     fn graph(&mut self, jobs: u64) -> Name {
         let graph = Name::new(&format!("nodes-{jobs}")).expect("a name");
-        let node = self.node(Design::Crud);
+        let node = self.node(&CRUD);
         node.create_graph_and_wait(&graph).expect("a graph");
         let image = node.read_and_wait(&graph).expect("an image");
         if (image.graph.job_count() as u64) < jobs {
@@ -68,7 +72,13 @@ impl Field {
 
     /// `nodes` of them write in turn, one new job each time: the median of a write, and the mean of
     /// bringing the image up to date in it; microseconds.
-    fn in_turn(&mut self, graph: &Name, design: Design, nodes: usize, rounds: usize) -> (f64, f64) {
+    fn in_turn(
+        &mut self,
+        graph: &Name,
+        design: &'static Design,
+        nodes: usize,
+        rounds: usize,
+    ) -> (f64, f64) {
         let topology = Topology::endless(&self.args).expect("a topology");
         let nodes: Vec<Service> = (0..nodes).map(|_| self.node(design)).collect();
         let refreshed =
@@ -113,8 +123,8 @@ fn main() {
             continue;
         }
         let graph = field.graph(jobs);
-        for design in [Design::CrudDelta, Design::CrudOptimistic, Design::Crud] {
-            let reloads = design == Design::Crud;
+        for design in [&CRUD_DELTA, &CRUD_OPTIMISTIC, &CRUD] {
+            let reloads = design == &CRUD;
             // Seconds for each write.
             if reloads && jobs > 100_000 {
                 continue;

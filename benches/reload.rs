@@ -12,8 +12,7 @@ use fencepost::db::schema::{datasets, job_inputs, job_outputs, jobs};
 use fencepost::db::{Database, DatabaseUrl, PoolLimits};
 use fencepost::graph::{CanonicalJson, Changeset, Command, JobSpecification, Name, Operation};
 use fencepost::node::{self, NodeOptions};
-use fencepost::store::GraphStore;
-use fencepost::store::rows::RowStore;
+use fencepost::store::Store;
 
 const JOBS: usize = 500_000;
 const JOBS_PER_CHANGESET: usize = 10_000;
@@ -122,8 +121,7 @@ fn measure(url: &str) {
     println!("{database}");
     let graph = Name::new("bench").expect("a name");
     let open = || {
-        RowStore::new(Database::open(&database, PoolLimits::default()).expect("opens"))
-            .expect("opens")
+        Store::new(Database::open(&database, PoolLimits::default()).expect("opens")).expect("opens")
     };
     if open().head(&graph).expect("reads").is_none() {
         let service = node::open(&NodeOptions::new(database.clone())).expect("a node");

@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 
 use fencepost::db::schema::ChangeRow;
 use fencepost::db::{Database, DatabaseUrl, DbError, PoolLimits, RowsStatement, Value};
-use fencepost::design::Design;
+use fencepost::design;
 use fencepost::graph::{CanonicalJson, Changeset, Command, JobSpecification, Name, Operation};
 use fencepost::node::{self, LockUrl, NodeOptions};
-use fencepost::store::GraphStore;
-use fencepost::store::rows::RowStore;
+use fencepost::store::Store;
 
 const WARM_UP: usize = 50;
 const ROUNDS: usize = 1_000;
@@ -124,8 +123,7 @@ fn measure(url: &DatabaseUrl) {
     let redis = std::env::var("FENCEPOST_BENCH_REDIS").ok();
     let lock_url = redis.as_deref().map(|redis| LockUrl::parse(redis).expect("a lock"));
     let wanted = std::env::var("FENCEPOST_BENCH_DESIGN").unwrap_or_default();
-    let design =
-        Design::ALL.into_iter().find(|design| design.to_string() == wanted).unwrap_or_default();
+    let design = design::named(&wanted).unwrap_or_default();
     let node = node::open(&NodeOptions { lock_url, design, ..NodeOptions::new(url.clone()) })
         .expect("a node");
     let open = |connections| {
@@ -140,8 +138,7 @@ fn measure(url: &DatabaseUrl) {
     for graph in [&ours, &bare] {
         node.create_graph_and_wait(graph).expect("a graph");
     }
-    let head =
-        RowStore::new(open(1)).expect("opens").head(&bare).expect("reads").expect("is there");
+    let head = Store::new(open(1)).expect("opens").head(&bare).expect("reads").expect("is there");
     let lock = match (&redis, url) {
         _ if !design.takes_lock() => Lock::Files,
         (Some(redis), _) => {

@@ -16,7 +16,7 @@ use crate::graph::Name;
 use crate::keep::shell_word;
 use crate::store::{
     Acknowledgement, Chain, CommitError, Consumer, ConsumerSink, ExportReport, Feed, GraphState,
-    GraphStore, Head, Lifetime, StoreError,
+    Head, Lifetime, Store, StoreError,
 };
 
 mod asking;
@@ -262,7 +262,7 @@ const ENDED_LIFETIME_MS: i64 = 35 * 24 * 3600 * 1000;
 ///
 /// # Errors
 /// [`ExportError`] says what to do.
-pub fn export(store: &dyn GraphStore, request: &ExportRequest) -> Result<Exported, ExportError> {
+pub fn export(store: &Store, request: &ExportRequest) -> Result<Exported, ExportError> {
     let mut backoff = Backoff::new(request.follow);
     let mut export = loop {
         match Export::begin(store, request) {
@@ -334,7 +334,7 @@ enum Place {
 }
 
 struct Export<'x> {
-    store: &'x dyn GraphStore,
+    store: &'x Store,
     request: &'x ExportRequest,
     stream: Stream,
     sink: Box<dyn Sink>,
@@ -397,7 +397,7 @@ impl From<StoreError> for Halt {
 }
 
 impl<'x> Export<'x> {
-    fn begin(store: &'x dyn GraphStore, request: &'x ExportRequest) -> Result<Self, ExportError> {
+    fn begin(store: &'x Store, request: &'x ExportRequest) -> Result<Self, ExportError> {
         let not_found = || ExportError::GraphNotFound(request.graph.clone());
         let head = store.head(&request.graph)?.ok_or_else(not_found)?;
         if let Some(after) = request.after.filter(|after| *after > head.version) {
@@ -440,7 +440,7 @@ impl<'x> Export<'x> {
                 (name.map_err(|_| unnamed)?, false)
             }
         };
-        let consumers = |store: &dyn GraphStore| -> Result<Vec<Consumer>, StoreError> {
+        let consumers = |store: &Store| -> Result<Vec<Consumer>, StoreError> {
             Ok(store.consumers(graph)?.map_or_else(Vec::new, |(_, consumers)| consumers))
         };
         let mut found = consumers(self.store)?;

@@ -15,7 +15,6 @@ use fencepost::address;
 use fencepost::bench::BenchError;
 use fencepost::check::{CheckError, FetchError};
 use fencepost::db::{DatabaseUrl, DbError};
-use fencepost::design::{LockBindingError, Refusal};
 use fencepost::export::sink::SinkError;
 use fencepost::export::{AskError, ExportError, FreezeError, VerifyError};
 use fencepost::http::LostHeaders;
@@ -23,7 +22,9 @@ use fencepost::import::ImportError;
 use fencepost::import::events::LogFileError;
 use fencepost::input::InputError;
 use fencepost::keep::{HistoryError, ListingError, PruneError, RestoreError};
+use fencepost::node::LockBindingError;
 use fencepost::node::NodeError;
+use fencepost::service::Refusal;
 use fencepost::store::{CommitError, StoreError};
 use fencepost::terminal;
 
@@ -146,6 +147,7 @@ impl From<NodeError> for Failure {
             NodeError::LockUrl(_)
             | NodeError::RedisUrl(_)
             | NodeError::Senseless { .. }
+            | NodeError::NoLockToShare(_)
             | NodeError::Database(DbError::Url { .. }) => Self::usage(error),
             NodeError::GraphNotFound(_) => Self::not_in_database(error),
             NodeError::Database(
@@ -212,6 +214,7 @@ impl From<CommitError> for Failure {
             | CommitError::Deleted
             | CommitError::Fenced { .. }
             | CommitError::Conflict { .. }
+            | CommitError::EpochMoved { .. }
             | CommitError::KeyTaken
             | CommitError::Refused(_) => Self::refused(error),
         }

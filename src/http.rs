@@ -18,7 +18,7 @@ use rocket::route::{Handler, Outcome};
 use rocket::tokio::io::AsyncReadExt;
 use rocket::{Request, Response};
 
-use crate::design::Service;
+use crate::service::Service;
 
 mod access;
 mod call;

@@ -16,9 +16,9 @@ use std::thread;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::address::shown_file;
-use crate::design::{Accepted, Refusal, Service};
 use crate::graph::{Changeset, Command, JobSpecification, Name, Operation};
 use crate::input::{self, Repeats};
+use crate::service::{Accepted, Refusal, Service};
 
 mod duplicates;
 mod error;

@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod bench;
+pub mod chain;
 pub mod check;
 pub mod db;
 pub mod design;
@@ -27,5 +28,6 @@ pub mod keep;
 pub mod lock;
 pub mod node;
 mod object;
+pub mod service;
 pub mod store;
 pub mod terminal;

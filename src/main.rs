@@ -10,12 +10,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fencepost::address;
 use fencepost::bench::{self, DriveArgs, HttpTarget, InProcess};
 use fencepost::check::{self, CheckArgs, Verdict};
 use fencepost::db::{Database, DatabaseUrl, OpenMode, STALL_MAX};
-use fencepost::design::{Design, Reads, Service};
+use fencepost::design::turns::TurnLimits;
+use fencepost::design::{self, Design, Reads};
 use fencepost::event;
 use fencepost::export::sink::SinkUrl;
 use fencepost::export::{self, ExportRequest, Registration};
@@ -27,8 +29,9 @@ use fencepost::import::{
 };
 use fencepost::keep::{self, Listing, ListingFormat};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
-use fencepost::store::rows::RowStore;
-use fencepost::store::{Acknowledgement, Consumer, GraphState, GraphStore, Head};
+use fencepost::service::Service;
+use fencepost::store::Store;
+use fencepost::store::{Acknowledgement, Consumer, GraphState, Head};
 use fencepost::terminal::{self, Shown};
 
 mod failure;
@@ -115,21 +118,14 @@ struct NodeArgs {
         global = true,
         env = "FENCEPOST_DESIGN",
         hide_env_values = true,
-        default_value = "crud",
-        value_enum
+        default_value = design::ALL[0].name,
+        value_parser = designs()
     )]
-    design: DesignArg,
+    design: &'static Design,
     /// Whether reads share the lock, or read one snapshot of the database and never wait for a
-    /// writer
-    #[arg(
-        long,
-        global = true,
-        env = "FENCEPOST_READS",
-        hide_env_values = true,
-        default_value = "lock",
-        value_enum
-    )]
-    reads: ReadsArg,
+    /// writer [default: lock, or snapshot where the design takes no lock]
+    #[arg(long, global = true, env = "FENCEPOST_READS", hide_env_values = true, value_enum)]
+    reads: Option<Reads>,
     /// Whether requests that wait for a graph share its next turn, as far as the design does that;
     /// off to measure what it is worth
     #[arg(
@@ -148,7 +144,7 @@ struct NodeArgs {
         global = true,
         env = "FENCEPOST_GRAPH_MEMORY_MIB",
         hide_env_values = true,
-        default_value_t = fencepost::design::Limits::default().graph_bytes >> 20,
+        default_value_t = fencepost::service::Limits::default().graph_bytes >> 20,
         value_name = "MIB"
     )]
     graph_memory_mib: usize,
@@ -162,26 +158,11 @@ enum Sharing {
     Off,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum DesignArg {
-    /// Rows; the image is reloaded when the version moved; writers take turns by the lock
-    Crud,
-    /// As crud, but what others wrote since is learnt from the change log
-    CrudDelta,
-    /// As crud-delta, but without a lock: whoever was outrun judges again. Reads are as with
-    /// --reads snapshot
-    CrudOptimistic,
-    /// Rows; each request alone takes the lock and loads the whole graph, each write sorts it
-    /// whole; nothing is kept
-    CrudNaive,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum ReadsArg {
-    /// Share the lock
-    Lock,
-    /// Take no lock
-    Snapshot,
+/// Every design by its name.
+fn designs() -> impl TypedValueParser<Value = &'static Design> {
+    let value = |design: &'static Design| PossibleValue::new(design.name).help(design.summary);
+    PossibleValuesParser::new(design::ALL.iter().copied().map(value))
+        .try_map(|name| design::named(&name).ok_or("is no design"))
 }
 
 #[derive(Subcommand)]
@@ -258,22 +239,22 @@ struct ServeArgs {
     #[arg(long, default_value_t = HttpLimits::default().computations, value_parser = at_least_one, value_name = "N")]
     computations: usize,
     /// Writes that may wait for one graph
-    #[arg(long, default_value_t = fencepost::design::Limits::default().waiting_writes, value_parser = at_least_one, value_name = "N")]
+    #[arg(long, default_value_t = fencepost::service::Limits::default().waiting_writes, value_parser = at_least_one, value_name = "N")]
     waiting_writes: usize,
     /// Reads that may wait for one graph
-    #[arg(long, default_value_t = fencepost::design::Limits::default().waiting_reads, value_parser = at_least_one, value_name = "N")]
+    #[arg(long, default_value_t = fencepost::service::Limits::default().waiting_reads, value_parser = at_least_one, value_name = "N")]
     waiting_reads: usize,
     /// Writes that one turn serves
-    #[arg(long, default_value_t = fencepost::design::Limits::default().batch_writes, value_parser = at_least_one, value_name = "N")]
+    #[arg(long, default_value_t = fencepost::service::Limits::default().batch_writes, value_parser = at_least_one, value_name = "N")]
     batch_writes: usize,
     /// Bytes of request bodies that one turn of writes serves, beyond its first request
-    #[arg(long, default_value_t = fencepost::design::Limits::default().batch_bytes, value_parser = at_least_one, value_name = "BYTES")]
+    #[arg(long, default_value_t = fencepost::service::Limits::default().batch_bytes, value_parser = at_least_one, value_name = "BYTES")]
     batch_bytes: usize,
     /// How long a turn judges writes, in milliseconds, before it leaves the others to the next
-    #[arg(long, default_value_t = fencepost::design::Limits::default().batch_time.as_millis() as u64, value_name = "MS")]
+    #[arg(long, default_value_t = fencepost::service::Limits::default().batch_time.as_millis() as u64, value_name = "MS")]
     batch_time_ms: u64,
     /// How long a turn waits for the lock, in milliseconds
-    #[arg(long, default_value_t = fencepost::design::Limits::default().lock_wait.as_millis() as u64, value_name = "MS")]
+    #[arg(long, default_value_t = TurnLimits::default().lock_wait.as_millis() as u64, value_name = "MS")]
     lock_wait_ms: u64,
     /// Streams that are open at once: live tails, change logs and snapshots
     #[arg(long, default_value_t = HttpLimits::default().streams, value_parser = at_least_one, value_name = "N")]
@@ -579,19 +560,11 @@ fn run(cli: &Cli, lost_headers: LostHeaders) -> Result<(), Failure> {
 
 impl NodeArgs {
     fn options(&self) -> Result<NodeOptions, Failure> {
-        let design = match self.design {
-            DesignArg::Crud => Design::Crud,
-            DesignArg::CrudDelta => Design::CrudDelta,
-            DesignArg::CrudOptimistic => Design::CrudOptimistic,
-            DesignArg::CrudNaive => Design::CrudNaive,
-        };
         let database = DatabaseUrl::parse(&self.database_url).map_err(NodeError::from)?;
         let lock_url = self.lock_url.as_deref().map(LockUrl::parse).transpose()?;
-        let reads = match self.reads {
-            ReadsArg::Lock => Reads::Lock,
-            ReadsArg::Snapshot => Reads::Snapshot,
-        };
         let lease = Duration::from_millis(self.lock_lease_ms);
+        let (design, reads) = (self.design, self.reads);
+        design.reads(reads).map_err(NodeError::from)?;
         let mut options =
             NodeOptions { lock_url, lease, design, reads, ..NodeOptions::new(database) };
         options.pool.sessions = self.database_sessions;
@@ -602,12 +575,12 @@ impl NodeArgs {
     }
 
     /// The rows, to be read: nothing is made or changed.
-    fn reading(&self) -> Result<RowStore, Failure> {
+    fn reading(&self) -> Result<Store, Failure> {
         Ok(node::open_store_for(OpenMode::Read, &self.options()?)?)
     }
 
     /// The rows of a database that must be there.
-    fn changing(&self) -> Result<RowStore, Failure> {
+    fn changing(&self) -> Result<Store, Failure> {
         Ok(node::open_store_for(OpenMode::Change, &self.options()?)?)
     }
 }
@@ -627,7 +600,8 @@ fn serve(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Result
     options.limits.batch_writes = args.batch_writes;
     options.limits.batch_bytes = args.batch_bytes;
     options.limits.batch_time = Duration::from_millis(args.batch_time_ms);
-    options.limits.lock_wait = Duration::from_millis(args.lock_wait_ms);
+    options.turn_limits.lock_wait = Duration::from_millis(args.lock_wait_ms);
+    options.limits.load_wait = options.turn_limits.lock_wait;
     let limits = HttpLimits {
         body_bytes: args.body_limit_bytes,
         plan_jobs: args.plan_limit_jobs,
@@ -1048,7 +1022,8 @@ fn bench_drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
         Name::new(&args.graph).map_err(|error| Failure::usage(format!("--graph: {error}")))?;
     let report = if args.url.is_empty() {
         let options = node.options()?;
-        let reads = format!("{:?}", options.reads).to_lowercase();
+        let reads = options.design.reads(options.reads).map_err(NodeError::from)?;
+        let reads = format!("{reads:?}").to_lowercase();
         let description =
             format!("in process on {}, design {}, reads {reads}", options.database, options.design);
         bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::address;
 use crate::db::{Database, DatabaseUrl, DbError, OpenMode, PoolLimits};
-use crate::design::{self, Design, Limits, LockBindingError, Reads, Service};
+use crate::design::turns::TurnLimits;
+use crate::design::{Design, NoLockToShare, Reads};
 use crate::graph::Name;
 use crate::lock::file::FileLock;
 use crate::lock::postgres::PostgresLock;
@@ -18,9 +19,13 @@ use crate::lock::redis::{InvalidRedisUrl, RedisLock, RedisUrl, Terms};
 use crate::lock::{
     self, DistributedLock, FencingToken, Inspection, LockError, LockIdentity, LockKey, Participant,
 };
-use crate::store::rows::RowStore;
-use crate::store::{GraphStore, Head, LockRecord, StoreError};
+use crate::service::{Limits, Service};
+use crate::store::{Head, LockRecord, Store, StoreError};
 use crate::terminal::Shown;
+
+mod binding;
+
+pub use binding::{LockBindingError, bind_lock, check_lock};
 
 /// What a node is made of.
 #[derive(Debug, Clone)]
@@ -32,11 +37,13 @@ pub struct NodeOptions {
     /// Lock lease: after how long a silent holder loses the lock, where the lock has leases.
     pub lease: Duration,
     /// How the service is built.
-    pub design: Design,
-    /// How reads are kept from seeing less than was answered.
-    pub reads: Reads,
-    /// Bounds of the turns.
+    pub design: &'static Design,
+    /// How reads are kept from seeing less than was answered; `None`: as the design does it.
+    pub reads: Option<Reads>,
+    /// Bounds of the service.
     pub limits: Limits,
+    /// Bounds of the turns, by the way in which they are taken.
+    pub turn_limits: TurnLimits,
     /// Bounds of the connections.
     pub pool: PoolLimits,
 }
@@ -45,9 +52,16 @@ impl NodeOptions {
     /// The defaults on this database.
     #[must_use]
     pub fn new(database: DatabaseUrl) -> Self {
-        let (design, reads) = (Design::default(), Reads::default());
-        let (limits, pool) = (Limits::default(), PoolLimits::default());
-        Self { database, lock_url: None, lease: lock::LEASE, design, reads, limits, pool }
+        Self {
+            database,
+            lock_url: None,
+            lease: lock::LEASE,
+            design: <&Design>::default(),
+            reads: None,
+            limits: Limits::default(),
+            turn_limits: TurnLimits::default(),
+            pool: PoolLimits::default(),
+        }
     }
 }
 
@@ -88,6 +102,9 @@ pub enum NodeError {
         "the lock's Redis URL is not well-formed: {0}; give redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
     )]
     RedisUrl(#[from] InvalidRedisUrl),
+    /// See there.
+    #[error(transparent)]
+    NoLockToShare(#[from] NoLockToShare),
     /// Another process named the lock of the database at the same time, and was faster.
     #[error(
         "another process has meanwhile made {stored} the lock that guards the database: nothing \
@@ -225,7 +242,7 @@ fn lock_url_of(record: &LockRecord) -> Result<LockUrl, NodeError> {
 ///
 /// # Errors
 /// [`NodeError`] says what to do.
-pub fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
+pub fn open_store(options: &NodeOptions) -> Result<Store, NodeError> {
     open_store_for(OpenMode::Create, options)
 }
 
@@ -233,10 +250,10 @@ pub fn open_store(options: &NodeOptions) -> Result<RowStore, NodeError> {
 ///
 /// # Errors
 /// [`NodeError`] says what to do.
-pub fn open_store_for(mode: OpenMode, options: &NodeOptions) -> Result<RowStore, NodeError> {
+pub fn open_store_for(mode: OpenMode, options: &NodeOptions) -> Result<Store, NodeError> {
     // Who stalls in a transaction must not hold the row for longer than the lock.
     let pool = PoolLimits { stall: options.pool.stall.min(options.lease), ..options.pool };
-    Ok(RowStore::new(Database::open_for(mode, &options.database, pool)?)?)
+    Ok(Store::new(Database::open_for(mode, &options.database, pool)?)?)
 }
 
 /// Opens database and lock and starts the service.
@@ -244,14 +261,15 @@ pub fn open_store_for(mode: OpenMode, options: &NodeOptions) -> Result<RowStore,
 /// # Errors
 /// [`NodeError`] says what to do.
 pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
-    let (store, lock) = if options.design.takes_lock() {
-        let (store, lock) = parts(options)?;
-        design::bind_lock(&store, &lock.identity())?;
-        (store, Some(lock))
-    } else {
-        (open_store(options)?, None)
-    };
-    Ok(Service::new(Arc::new(store), lock, options.design, options.reads, options.limits))
+    let NodeOptions { design, reads, limits, turn_limits, .. } = *options;
+    // Before a database is made.
+    design.reads(reads)?;
+    let store = Arc::new(open_store(options)?);
+    design.start(store, reads, limits, turn_limits, |store| {
+        let lock = open_lock_of(store, options)?;
+        bind_lock(store, &lock.identity())?;
+        Ok(lock)
+    })
 }
 
 /// As [`open`], to judge writes that are not made: makes no database, no lock directory, and no
@@ -260,42 +278,41 @@ pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
 /// # Errors
 /// [`NodeError`] says what to do.
 pub fn open_to_judge(options: &NodeOptions) -> Result<Service, NodeError> {
-    let store = open_store_for(OpenMode::Read, options)?;
-    let lock = if options.design.takes_lock() {
-        let (url, database) = (lock_url(&store, options)?, &options.database);
-        let is_there = match &url {
-            LockUrl::File(directory) => {
-                lock_directory(directory.as_deref(), database, false)?.0.is_dir()
-            }
-            LockUrl::Postgres | LockUrl::Redis(_) => true,
-        };
-        is_there.then(|| open_lock(&url, database, options.lease)).transpose()?
-    } else {
-        None
+    let NodeOptions { design, reads, limits, turn_limits, .. } = *options;
+    design.reads(reads)?;
+    let store = Arc::new(open_store_for(OpenMode::Read, options)?);
+    let url = lock_url(&store, options)?;
+    let is_there = match &url {
+        LockUrl::File(directory) => {
+            lock_directory(directory.as_deref(), &options.database, false)?.0.is_dir()
+        }
+        LockUrl::Postgres | LockUrl::Redis(_) => true,
     };
-    // A lock that is not there yet holds nobody up.
-    let design = if lock.is_some() { options.design } else { Design::CrudOptimistic };
-    if let Some(lock) = &lock {
-        design::check_lock(&store, &lock.identity())?;
+    if design.takes_lock() && !is_there {
+        return Ok(design.start_without_lock(store, limits));
     }
-    Ok(Service::new(Arc::new(store), lock, design, options.reads, options.limits))
+    design.start(store, reads, limits, turn_limits, |store| {
+        let lock = open_lock(&url, &options.database, options.lease)?;
+        check_lock(store, &lock.identity())?;
+        Ok(lock)
+    })
 }
 
-/// The store, and the lock that was asked for, or else is the database's.
-fn parts(options: &NodeOptions) -> Result<(RowStore, Arc<dyn DistributedLock>), NodeError> {
-    let store = open_store(options)?;
-    let url = lock_url(&store, options)?;
-    let lock: Arc<dyn DistributedLock> = match (&url, &options.database) {
+/// The lock that was asked for, or else is the database's.
+fn open_lock_of(
+    store: &Store,
+    options: &NodeOptions,
+) -> Result<Arc<dyn DistributedLock>, NodeError> {
+    match (lock_url(store, options)?, &options.database) {
         // Its sessions and those for statements are of one budget.
         (LockUrl::Postgres, DatabaseUrl::Postgres(url)) => {
-            Arc::new(PostgresLock::beside(store.database(), url, options.lease)?)
+            Ok(Arc::new(PostgresLock::beside(store.database(), url, options.lease)?))
         }
-        _ => open_lock(&url, &options.database, options.lease)?,
-    };
-    Ok((store, lock))
+        (url, _) => open_lock(&url, &options.database, options.lease),
+    }
 }
 
-fn lock_url(store: &RowStore, options: &NodeOptions) -> Result<LockUrl, NodeError> {
+fn lock_url(store: &Store, options: &NodeOptions) -> Result<LockUrl, NodeError> {
     match (&options.lock_url, store.lock_record()?) {
         (Some(url), _) => Ok(url.clone()),
         (None, Some(record)) => lock_url_of(&record),
@@ -310,7 +327,7 @@ fn lock_url(store: &RowStore, options: &NodeOptions) -> Result<LockUrl, NodeErro
 pub fn inspect_lock(options: &NodeOptions, graph: &Name) -> Result<LockReport, NodeError> {
     let store = open_store_for(OpenMode::Read, options)?;
     let lock = open_lock_to_look(&lock_url(&store, options)?, &options.database, options.lease)?;
-    design::check_lock(&store, &lock.identity())?;
+    check_lock(&store, &lock.identity())?;
     let head = store.head(graph)?.ok_or_else(|| NodeError::GraphNotFound(graph.clone()))?;
     let key = LockKey::new(store.database_id(), head.id)?;
     let inspection = lock.inspect(&key)?;

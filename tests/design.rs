@@ -1,5 +1,5 @@
-//! Every design on every database under every lock passes one suite: a fixture is a line here, a
-//! case is a function there.
+//! Every design on every database under every lock passes one suite: a design is an entry in the
+//! list of designs, a database under a lock is a line here, a case is a function there.
 
 mod conformance;
 mod crud;
@@ -11,26 +11,31 @@ mod lanes;
 mod listeners;
 mod turns;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use conformance::Fixture;
-use fencepost::design::{Design, Limits, Reads, Service};
+use fencepost::design::turns::TurnLimits;
+use fencepost::design::{self, Design, Reads};
 use fencepost::node::{self, LockUrl, NodeOptions};
+use fencepost::service::{BatchSize, Limits, Service};
 
-use crate::support::cluster::{Kind, LIMIT, Site};
+use crate::support::cluster::{Kind, LIMIT, Site, start_without_lock};
 use crate::support::redis::Redis;
 use crate::support::stages::{self, Interrupted};
 
 /// A design on a database under a lock.
 struct Combination {
     site: Site,
-    design: Design,
+    design: &'static Design,
     reads: Reads,
     /// Of the nodes of a design without a lock.
-    stores: Mutex<Vec<Arc<Interrupted>>>,
+    stores: Mutex<Vec<Interrupted>>,
 }
 
 /// Which lock guards it.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Lock {
     /// The one that is the database's default.
     Default,
@@ -41,7 +46,20 @@ enum Lock {
 }
 
 impl Combination {
-    fn new(design: Design, kind: Kind, lock: Lock, reads: Reads) -> Self {
+    /// Every design that makes a difference there, each on a database of its own. To one without a
+    /// lock all locks are the same.
+    fn of_all_designs(kind: Kind, lock: Lock, reads: Reads) -> impl Iterator<Item = Self> {
+        let differs = move |design: &&Design| {
+            design.reads(Some(reads)).is_ok() && (design.takes_lock() || lock == Lock::Default)
+        };
+        design::ALL
+            .iter()
+            .copied()
+            .filter(differs)
+            .map(move |design| Self::new(design, kind, lock, reads))
+    }
+
+    fn new(design: &'static Design, kind: Kind, lock: Lock, reads: Reads) -> Self {
         let mut site = Site::on(kind);
         site.lock_url = match lock {
             Lock::Default => None,
@@ -52,17 +70,25 @@ impl Combination {
     }
 }
 
+impl fmt::Display for Combination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "design {}", self.design)
+    }
+}
+
 impl Fixture for Combination {
-    fn node_with(&self, limits: Limits) -> Service {
-        let options =
-            NodeOptions { design: self.design, reads: self.reads, limits, ..self.site.options() };
-        if self.design.takes_lock() {
+    fn node_waiting(&self, limits: Limits, lock_wait: Duration) -> Service {
+        let turn_limits = TurnLimits { lock_wait, ..TurnLimits::default() };
+        let (design, reads) = (self.design, Some(self.reads));
+        if design.takes_lock() {
+            let options = NodeOptions { design, reads, limits, turn_limits, ..self.site.options() };
             return node::open(&options).unwrap();
         }
         // Without a lock to hold, a test holds the node up where it commits.
-        let store = Arc::new(Interrupted::new(self.site.store()));
-        self.stores.lock().unwrap().push(Arc::clone(&store));
-        Service::new(store, None, self.design, self.reads, limits)
+        let store = Interrupted::new(self.site.open_database());
+        let node = start_without_lock(design, Arc::clone(&store.store), limits, turn_limits);
+        self.stores.lock().unwrap().push(store);
+        node
     }
 
     fn takes_lock(&self) -> bool {
@@ -84,11 +110,11 @@ impl Fixture for Combination {
     }
 
     fn reads_wait(&self) -> bool {
-        self.reads == Reads::Lock && self.design.takes_lock()
+        self.reads == Reads::Lock
     }
 
     fn shares_turns(&self) -> bool {
-        self.design.shares_turns()
+        self.design.batch == BatchSize::AllWaiting
     }
 
     fn site(&self) -> &Site {
@@ -97,11 +123,10 @@ impl Fixture for Combination {
 }
 
 macro_rules! combinations {
-    ($($name:ident: $design:ident, $kind:ident, $lock:ident, $reads:ident;)*) => {
+    ($($name:ident: $kind:ident, $lock:ident, $reads:ident;)*) => {
         $(conformance::instantiate!(
             $name,
-            crate::design::Combination::new(
-                fencepost::design::Design::$design,
+            crate::design::Combination::of_all_designs(
                 crate::support::cluster::Kind::$kind,
                 crate::design::Lock::$lock,
                 fencepost::design::Reads::$reads
@@ -111,32 +136,13 @@ macro_rules! combinations {
 }
 
 combinations! {
-    crud_sqlite_file_reads_lock: Crud, Sqlite, Default, Lock;
-    crud_sqlite_file_reads_snapshot: Crud, Sqlite, Default, Snapshot;
-    crud_sqlite_redis_reads_lock: Crud, Sqlite, Redis, Lock;
-    crud_postgres_file_reads_lock: Crud, Postgres, Files, Lock;
-    crud_postgres_file_reads_snapshot: Crud, Postgres, Files, Snapshot;
-    crud_postgres_reads_lock: Crud, Postgres, Default, Lock;
-    crud_postgres_reads_snapshot: Crud, Postgres, Default, Snapshot;
-    crud_postgres_redis_reads_lock: Crud, Postgres, Redis, Lock;
-    crud_postgres_redis_reads_snapshot: Crud, Postgres, Redis, Snapshot;
-    crud_delta_sqlite_file_reads_lock: CrudDelta, Sqlite, Default, Lock;
-    crud_delta_sqlite_file_reads_snapshot: CrudDelta, Sqlite, Default, Snapshot;
-    crud_delta_sqlite_redis_reads_lock: CrudDelta, Sqlite, Redis, Lock;
-    crud_delta_postgres_file_reads_lock: CrudDelta, Postgres, Files, Lock;
-    crud_delta_postgres_reads_lock: CrudDelta, Postgres, Default, Lock;
-    crud_delta_postgres_reads_snapshot: CrudDelta, Postgres, Default, Snapshot;
-    crud_delta_postgres_redis_reads_lock: CrudDelta, Postgres, Redis, Lock;
-    crud_delta_postgres_redis_reads_snapshot: CrudDelta, Postgres, Redis, Snapshot;
-    crud_optimistic_sqlite_reads_lock: CrudOptimistic, Sqlite, Default, Lock;
-    crud_optimistic_sqlite_reads_snapshot: CrudOptimistic, Sqlite, Default, Snapshot;
-    crud_optimistic_postgres_reads_lock: CrudOptimistic, Postgres, Default, Lock;
-    crud_optimistic_postgres_reads_snapshot: CrudOptimistic, Postgres, Default, Snapshot;
-    crud_naive_sqlite_file_reads_lock: CrudNaive, Sqlite, Default, Lock;
-    crud_naive_sqlite_file_reads_snapshot: CrudNaive, Sqlite, Default, Snapshot;
-    crud_naive_postgres_file_reads_lock: CrudNaive, Postgres, Files, Lock;
-    crud_naive_postgres_file_reads_snapshot: CrudNaive, Postgres, Files, Snapshot;
-    crud_naive_postgres_reads_lock: CrudNaive, Postgres, Default, Lock;
-    crud_naive_postgres_reads_snapshot: CrudNaive, Postgres, Default, Snapshot;
-    crud_naive_postgres_redis_reads_lock: CrudNaive, Postgres, Redis, Lock;
+    sqlite_file_reads_lock: Sqlite, Default, Lock;
+    sqlite_file_reads_snapshot: Sqlite, Default, Snapshot;
+    sqlite_redis_reads_lock: Sqlite, Redis, Lock;
+    postgres_file_reads_lock: Postgres, Files, Lock;
+    postgres_file_reads_snapshot: Postgres, Files, Snapshot;
+    postgres_reads_lock: Postgres, Default, Lock;
+    postgres_reads_snapshot: Postgres, Default, Snapshot;
+    postgres_redis_reads_lock: Postgres, Redis, Lock;
+    postgres_redis_reads_snapshot: Postgres, Redis, Snapshot;
 }

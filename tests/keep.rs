@@ -3,12 +3,12 @@
 
 use std::ops::Bound;
 
-use fencepost::design::Write;
 use fencepost::event::{Event, Stream};
 use fencepost::graph::Graph;
 use fencepost::keep::{Past, graph_at};
-use fencepost::store::rows::RowStore;
-use fencepost::store::{Chain, GraphStore, Logged};
+use fencepost::service::Write;
+use fencepost::store::Store;
+use fencepost::store::{Chain, Logged};
 
 use crate::support::ask::{accepted, delete_graph, put_job};
 use crate::support::cluster::{GRAPH, Kind, Site, name};
@@ -37,12 +37,12 @@ impl Known {
         Self { version: graph.version(), chain, digest: graph.digest(), job_versions }
     }
 
-    fn now(store: &RowStore) -> Self {
+    fn now(store: &Store) -> Self {
         let (head, graph) = store.load(&name(GRAPH)).unwrap().unwrap();
         Self::of(&graph, head.chain)
     }
 
-    fn at(store: &RowStore, version: u64) -> Self {
+    fn at(store: &Store, version: u64) -> Self {
         let Past { graph, chain, .. } = graph_at(store, &name(GRAPH), version)
             .unwrap_or_else(|error| panic!("version {version}: {error}"));
         Self::of(&graph, chain)
@@ -84,7 +84,7 @@ fn plain(site: &Site, versions: u64) {
     }
 }
 
-fn logged(store: &RowStore, graph: &str, after: u64) -> Vec<Logged> {
+fn logged(store: &Store, graph: &str, after: u64) -> Vec<Logged> {
     let (mut all, mut after) = (Vec::new(), after);
     loop {
         let page = store.feed(&name(graph), after, 7).unwrap().unwrap().changes;
@@ -95,14 +95,14 @@ fn logged(store: &RowStore, graph: &str, after: u64) -> Vec<Logged> {
 }
 
 /// The changes after a version as events, one a line.
-fn tail(store: &RowStore, after: u64) -> Vec<String> {
+fn tail(store: &Store, after: u64) -> Vec<String> {
     let stream = Stream::of(&store.head(&name(GRAPH)).unwrap().unwrap());
     let line = |logged: &Logged| String::from_utf8(stream.line(&Event::changed(logged))).unwrap();
     logged(store, GRAPH, after).iter().map(line).collect()
 }
 
 /// The graph at a version as events, one a line.
-fn snapshot(store: &RowStore, version: u64) -> Vec<String> {
+fn snapshot(store: &Store, version: u64) -> Vec<String> {
     let mut importing = graph_at(store, &name(GRAPH), version).unwrap().importing();
     let mut text = Vec::new();
     while importing.write_some(usize::MAX, &mut text).is_some() {}

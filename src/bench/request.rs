@@ -4,9 +4,9 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::verbatim::Verbatim;
-use crate::design::Accepted;
 use crate::graph::{Name, Operation, PlanRequest, Side, Step};
 use crate::object::objects_only;
+use crate::service::Accepted;
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::request::{Outcome, Request};
-use crate::design::Service;
 use crate::graph::JobSpecification;
+use crate::service::Service;
 
 mod http;
 mod in_process;

@@ -10,8 +10,8 @@ use super::request::{Text, Texts};
 use crate::db::{Database, OpenMode};
 use crate::graph::{Graph, Name};
 use crate::node::{NodeError, NodeOptions};
-use crate::store::rows::RowStore;
-use crate::store::{GraphStore, StoreError};
+use crate::store::Store;
+use crate::store::StoreError;
 
 /// Why a graph could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ pub fn fetch(
     let damaged = |what: String| FetchError::Damaged { graph: graph.to_owned(), what };
     let opened = Database::open_for(OpenMode::Read, &options.database, options.pool);
     let database = opened.map_err(NodeError::from)?;
-    let store = RowStore::new(database).map_err(NodeError::from)?;
+    let store = Store::new(database).map_err(NodeError::from)?;
     let name = Name::new(graph).map_err(|error| damaged(error.to_string()))?;
     let found = store.load(&name).map_err(|error| match error {
         StoreError::Database(error) => NodeError::from(error).into(),

@@ -8,8 +8,8 @@ use super::{NAME_BEGINS, file};
 use crate::event::{Kind, Reader, Stream};
 use crate::graph::Name;
 use crate::keep::shell_word;
-use crate::store::rows::RowStore;
-use crate::store::{Consumer, GraphStore, StoreError};
+use crate::store::Store;
+use crate::store::{Consumer, StoreError};
 
 /// An export whose sink cannot be asked. Shown with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`] if one does not have what would be pruned.
 pub fn ask_sinks(
-    store: &RowStore,
+    store: &Store,
     graph: &Name,
     before: u64,
     given: &[SinkUrl],

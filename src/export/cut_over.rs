@@ -8,7 +8,7 @@ use super::sink::{Purpose, SinkError, SinkUrl};
 use super::verify::{Verified, VerifyError, verify};
 use crate::event::{Kind, Reader, Stream};
 use crate::store::Head;
-use crate::store::rows::RowStore;
+use crate::store::Store;
 
 /// How often a sink is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -47,7 +47,7 @@ pub enum FreezeError {
 /// # Errors
 /// [`FreezeError`] if it does not come, or is not right.
 pub fn await_sink(
-    store: &RowStore,
+    store: &Store,
     frozen: &Head,
     sink: &SinkUrl,
     patience: Duration,
@@ -77,7 +77,7 @@ pub fn await_sink(
 /// # Errors
 /// [`VerifyError`] says what to do.
 pub fn check_sink(
-    store: &RowStore,
+    store: &Store,
     head: &Head,
     sink: &SinkUrl,
     patience: Duration,

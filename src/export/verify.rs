@@ -14,8 +14,8 @@ use crate::event::{
 };
 use crate::graph::{Graph, Name};
 use crate::keep::{HistoryError, graph_at};
-use crate::store::rows::RowStore;
-use crate::store::{Chain, GraphStore, Head, Logged, StoreError};
+use crate::store::Store;
+use crate::store::{Chain, Head, Logged, StoreError};
 
 /// A log that was found to be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl fmt::Display for After {
 /// # Errors
 /// [`VerifyError`] says what is wrong and where.
 pub fn verify(
-    store: &RowStore,
+    store: &Store,
     graph: &Name,
     from: &SinkUrl,
     at: Option<u64>,
@@ -243,7 +243,7 @@ const PAGE_CHANGES: usize = 1_000;
 
 /// What the database says of the events, one after another.
 struct Comparison<'d> {
-    store: &'d RowStore,
+    store: &'d Store,
     head: &'d Head,
     /// Changes of the database that come next, the next one first.
     page: VecDeque<Logged>,
@@ -254,7 +254,7 @@ struct Comparison<'d> {
 }
 
 impl<'d> Comparison<'d> {
-    fn with(store: &'d RowStore, head: &'d Head) -> Self {
+    fn with(store: &'d Store, head: &'d Head) -> Self {
         Self { store, head, page: VecDeque::new(), ends: false, imported: None }
     }
 

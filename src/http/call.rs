@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use super::App;
 use super::headers::{EntityTags, Headers};
 use super::problem::{Kind, Problem};
-use crate::design::{Accepted, IdempotencyKey, Image, Refusal, Subject, Verdict, Write};
 use crate::graph::{Command, Name, Precondition, hex};
+use crate::service::{Accepted, IdempotencyKey, Image, Refusal, Subject, Verdict, Write};
 
 /// What a handler gets.
 pub struct Call {

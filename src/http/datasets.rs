@@ -7,8 +7,8 @@ use super::jobs::written;
 use super::page::PageRequest;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
-use crate::design::Subject;
 use crate::graph::{CanonicalJson, Dataset, DatasetWire, Name, Operation};
+use crate::service::Subject;
 
 #[derive(Serialize)]
 struct DatasetBody<'g> {

@@ -7,9 +7,9 @@ use super::call::{Call, ask};
 use super::page::PageRequest;
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::design::{Refusal, Subject};
 use crate::graph::{ChangesetWire, Command, Name, Precondition};
 use crate::object::objects_only;
+use crate::service::{Refusal, Subject};
 use crate::store::Head;
 
 #[derive(Serialize)]

@@ -6,11 +6,11 @@ use super::call::Call;
 use super::page::PageRequest;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
-use crate::design::{Accepted, Subject};
 use crate::graph::{
     CanonicalJson, Changeset, Command, Job, JobPatchWire, JobWire, Name, Operation, Precondition,
     Side, Step,
 };
+use crate::service::{Accepted, Subject};
 
 #[derive(Serialize)]
 struct JobBody<'g> {

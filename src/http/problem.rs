@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::design::Refusal;
 use crate::graph::{InvalidName, InvalidOperation, Name, Precondition, QueryError, Rejection};
+use crate::service::Refusal;
 use crate::terminal;
 
 /// Every problem that there is. The name is the last part of its `type`.

@@ -6,8 +6,8 @@ use super::call::Call;
 use super::headers::entity_tag;
 use super::problem::Problem;
 use super::stream::Streamed;
-use crate::design::Accepted;
 use crate::graph::Name;
+use crate::service::Accepted;
 
 /// A body.
 pub enum Content {

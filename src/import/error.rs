@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::{Bad, Item};
 use crate::address::shown_file;
-use crate::design::Refusal;
 use crate::graph::{Name, Rejection};
 use crate::input::InputError;
+use crate::service::Refusal;
 
 /// Why an import ended early.
 #[derive(Debug, thiserror::Error)]

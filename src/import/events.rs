@@ -13,7 +13,7 @@ use crate::event::LINE_BYTES_MAX;
 use crate::graph::Name;
 use crate::input::{self, Repeats};
 use crate::keep::{RestoreError, RestoredGraph, Restorer};
-use crate::store::rows::RowStore;
+use crate::store::Store;
 
 /// Why a graph was not restored from a file.
 #[derive(Debug, thiserror::Error)]
@@ -60,11 +60,7 @@ impl LogFile {
 ///
 /// # Errors
 /// [`LogFileError`] names the first bad line; nothing is written then.
-pub fn restore(
-    store: &RowStore,
-    graph: &Name,
-    log: LogFile,
-) -> Result<RestoredGraph, LogFileError> {
+pub fn restore(store: &Store, graph: &Name, log: LogFile) -> Result<RestoredGraph, LogFileError> {
     let bar = bar_over(log.bytes);
     let restored = restore_showing(store, graph, log.file, &bar);
     bar.finish_and_clear();
@@ -72,7 +68,7 @@ pub fn restore(
 }
 
 fn restore_showing(
-    store: &RowStore,
+    store: &Store,
     graph: &Name,
     file: OpenFile,
     bar: &ProgressBar,

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use super::source::Source;
 use super::{Files, Import, ImportError, ImportRequest, Imported, Item, RETRIES, Tally};
-use crate::design::{Image, Refusal, Service, Write};
 use crate::failpoint;
 use crate::graph::{
     Changeset, Command, Fact, Graph, Name, Operation, Precondition, Rejection, Step, Unchanged,
     decide,
 };
+use crate::service::{Image, Refusal, Service, Write};
 
 /// How many names of each kind are told.
 const FIRST_NAMES: usize = 10;

@@ -3,8 +3,8 @@
 
 use crate::event::{Importing, Replay, ReplayError, Stream};
 use crate::graph::{Change, Graph, Name, replay};
-use crate::store::rows::RowStore;
-use crate::store::{Chain, GraphStore, Head, Logged, StoreError};
+use crate::store::Store;
+use crate::store::{Chain, Head, Logged, StoreError};
 
 /// Changes that are read at once.
 const PAGE_CHANGES: usize = 1_000;
@@ -82,7 +82,7 @@ pub enum HistoryError {
 ///
 /// # Errors
 /// [`HistoryError`] says why there is none.
-pub fn graph_at(store: &RowStore, name: &Name, version: u64) -> Result<Past, HistoryError> {
+pub fn graph_at(store: &Store, name: &Name, version: u64) -> Result<Past, HistoryError> {
     for _ in 0..TRIES {
         let head = store.head(name)?.ok_or_else(|| HistoryError::GraphNotFound(name.clone()))?;
         if version > head.version {
@@ -105,7 +105,7 @@ pub fn graph_at(store: &RowStore, name: &Name, version: u64) -> Result<Past, His
 }
 
 /// From the rows; `None` if they are of a later version meanwhile.
-fn present(store: &RowStore, read: &Head) -> Result<Option<Past>, HistoryError> {
+fn present(store: &Store, read: &Head) -> Result<Option<Past>, HistoryError> {
     let Some((head, graph)) =
         store.load(&read.name)?.filter(|(head, _)| head.version == read.version)
     else {
@@ -121,7 +121,7 @@ fn present(store: &RowStore, read: &Head) -> Result<Option<Past>, HistoryError> 
 }
 
 /// From the snapshot and the log; `None` if they were pruned meanwhile.
-fn past(store: &RowStore, head: Head, version: u64) -> Result<Option<Past>, HistoryError> {
+fn past(store: &Store, head: Head, version: u64) -> Result<Option<Past>, HistoryError> {
     let start = match store.snapshot_version(head.id)? {
         Some(kept) if kept <= version => snapshot(store, head, kept)?,
         Some(oldest) => {
@@ -138,7 +138,7 @@ fn past(store: &RowStore, head: Head, version: u64) -> Result<Option<Past>, Hist
 }
 
 /// The kept snapshot; `None` if another one took its place meanwhile.
-fn snapshot(store: &RowStore, head: Head, kept: u64) -> Result<Option<Past>, HistoryError> {
+fn snapshot(store: &Store, head: Head, kept: u64) -> Result<Option<Past>, HistoryError> {
     let mut replay = Replay::of(Some(Stream::of(&head)));
     let taken = take_parts(store, &head, kept, &mut replay)?;
     let replayed = taken.and_then(|committed_at_ms| Ok((committed_at_ms, replay.finish()?)));
@@ -160,7 +160,7 @@ fn snapshot(store: &RowStore, head: Head, kept: u64) -> Result<Option<Past>, His
 
 /// Replays the parts of a snapshot; says when its version was committed.
 fn take_parts(
-    store: &RowStore,
+    store: &Store,
     head: &Head,
     kept: u64,
     replay: &mut Replay,
@@ -182,7 +182,7 @@ fn take_parts(
 }
 
 /// Brings the graph to `version`; `None` if the log was pruned meanwhile.
-fn follow(store: &RowStore, start: Past, version: u64) -> Result<Option<Past>, HistoryError> {
+fn follow(store: &Store, start: Past, version: u64) -> Result<Option<Past>, HistoryError> {
     let Past { head, mut graph, mut chain, mut committed_at_ms } = start;
     while graph.version() < version {
         let most =
@@ -213,7 +213,7 @@ fn follow(store: &RowStore, start: Past, version: u64) -> Result<Option<Past>, H
 }
 
 /// The change that made the version, if the log has it.
-fn change_of(store: &RowStore, head: &Head, version: u64) -> Result<Option<Logged>, HistoryError> {
+fn change_of(store: &Store, head: &Head, version: u64) -> Result<Option<Logged>, HistoryError> {
     let Some(before) = version.checked_sub(1) else { return Ok(None) };
     let page = store.feed(&head.name, before, 1)?;
     Ok(page.and_then(|feed| feed.changes.into_iter().next()))

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::event::rfc3339;
 use crate::graph::{Change, DamagedFact, Fact, Name};
-use crate::store::rows::RowStore;
-use crate::store::{GraphStore, Logged, StoreError};
+use crate::store::Store;
+use crate::store::{Logged, StoreError};
 use crate::terminal;
 
 /// Changes that are read at once.
@@ -70,7 +70,7 @@ pub enum ListingError {
 /// # Errors
 /// [`ListingError`] if the log cannot be read.
 pub fn list(
-    store: &RowStore,
+    store: &Store,
     listing: &Listing,
     pruned: &mut dyn FnMut(u64),
     each: &mut dyn FnMut(&str) -> bool,

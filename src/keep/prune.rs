@@ -11,8 +11,8 @@ use super::history::{HistoryError, graph_at};
 use crate::event::rfc3339;
 use crate::failpoint;
 use crate::graph::Name;
-use crate::store::rows::RowStore;
-use crate::store::{CommitError, Consumer, GraphStore, Kept, StoreError, behind};
+use crate::store::Store;
+use crate::store::{CommitError, Consumer, Kept, StoreError, behind};
 
 /// Consumers in the way that are named beside the first, at most.
 const OTHERS_TOLD_MAX: usize = 9;
@@ -62,7 +62,7 @@ pub enum PruneError {
 ///
 /// # Errors
 /// [`PruneError`] says what to do. Nothing that a consumer needs is gone.
-pub fn prune(store: &RowStore, name: &Name, before: u64) -> Result<Pruned, PruneError> {
+pub fn prune(store: &Store, name: &Name, before: u64) -> Result<Pruned, PruneError> {
     let not_found = || HistoryError::GraphNotFound(name.clone());
     let (head, consumers) = store.consumers(name)?.ok_or_else(not_found)?;
     if before > head.version {
@@ -96,7 +96,7 @@ pub fn prune(store: &RowStore, name: &Name, before: u64) -> Result<Pruned, Prune
     Ok(Pruned { changes, already: already && changes == 0 })
 }
 
-fn keep_snapshot(store: &RowStore, name: &Name, version: u64) -> Result<(), PruneError> {
+fn keep_snapshot(store: &Store, name: &Name, version: u64) -> Result<(), PruneError> {
     let past = graph_at(store, name, version)?;
     let (graph_id, committed_at_ms) = (past.head.id, past.committed_at_ms);
     let mut importing = past.importing();

@@ -13,7 +13,7 @@ use super::{PART_BYTES, shell_word};
 use crate::db::DbError;
 use crate::event::{Event, Importing, Kind, Reader, Replay, ReplayError, Replayed, Stream};
 use crate::graph::{Graph, Name};
-use crate::store::rows::RowStore;
+use crate::store::Store;
 use crate::store::{
     Chain, CommitError, Consumer, GraphState, Head, Logged, Restoration, Restored, StoreError,
     Target,
@@ -125,7 +125,7 @@ impl Restorer {
     /// # Errors
     /// [`RestoreError::InTheWay`] if it is not; [`RestoreError::Waiting`] if there is no place for
     /// a temporary file.
-    pub fn new(store: &RowStore, name: &Name) -> Result<Self, RestoreError> {
+    pub fn new(store: &Store, name: &Name) -> Result<Self, RestoreError> {
         if let Some(head) = store.in_the_way(name)? {
             return Err(RestoreError::InTheWay { graph: name.clone(), head: Box::new(head) });
         }
@@ -162,7 +162,7 @@ impl Restorer {
     ///
     /// # Errors
     /// [`RestoreError`]; all but [`CommitError::Unknown`] mean that nothing was written.
-    pub fn finish(self, store: &RowStore, name: &Name) -> Result<RestoredGraph, RestoreError> {
+    pub fn finish(self, store: &Store, name: &Name) -> Result<RestoredGraph, RestoreError> {
         let Self { replay, imported, waiting } = self;
         let replayed = replay.finish()?;
         let uuid = replayed.stream.uuid;

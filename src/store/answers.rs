@@ -3,11 +3,21 @@
 
 use std::time::Duration;
 
-use super::consumers::repeatable;
-use super::rows::RowStore;
-use super::{CommitError, StoredAnswer};
+use super::commit::CommitError;
+use super::{Store, StoreError, repeatable};
 use crate::db::{AnswerRow, AnyConnection, Told};
 use diesel::QueryResult;
+
+/// An answer to be given again to whoever sends the same key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAnswer {
+    /// The client's key.
+    pub key: String,
+    /// SHA-256 of what was asked.
+    pub fingerprint: String,
+    /// What was answered.
+    pub answer: String,
+}
 
 /// How long an answer is given again.
 pub const ANSWER_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -63,12 +73,25 @@ pub(super) fn keep_answers(
     if kept == answers.len() { Ok(()) } else { Err(CommitError::KeyTaken) }
 }
 
-impl RowStore {
-    pub(super) fn delete_old_answers(
+impl Store {
+    /// The answers kept under `keys` for no longer than [`ANSWER_KEPT`].
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn stored_answers(
         &self,
-        after: i64,
-        most: usize,
-    ) -> Result<Option<Purged>, CommitError> {
+        graph_id: i64,
+        keys: &[&str],
+    ) -> Result<Vec<StoredAnswer>, StoreError> {
+        Ok(self.database.learn(|connection| find_answers(connection, graph_id, keys))?)
+    }
+
+    /// Deletes at most `most` of the keys that are older than [`ANSWER_KEPT`], all of one graph:
+    /// the first after the row id `after` that has any. `None` if no graph after it has.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be done; it may be tried again.
+    pub fn purge_answers(&self, after: i64, most: usize) -> Result<Option<Purged>, CommitError> {
         let next = self
             .database
             .ask(|connection| connection.next_graph_with_old_keys(after, ANSWER_KEPT_MS))?;

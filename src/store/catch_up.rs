@@ -3,8 +3,9 @@
 
 use diesel::prelude::*;
 
-use super::rows::{HeadRow, told_once};
-use super::{Chain, Head, ImageKey, StoreError};
+use super::StoreError;
+use super::heads::{Head, HeadRow, ImageKey, told_once};
+use crate::chain::Chain;
 use crate::db::schema::{changes, graphs};
 use crate::db::{AnyConnection, Database, Told, telling};
 use crate::graph::{Change, Name};

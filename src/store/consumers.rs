@@ -2,10 +2,11 @@
 
 use diesel::prelude::*;
 
-use super::rows::{RowStore, column, read_head, read_head_row};
-use super::{CommitError, GraphState, Head, StoreError};
+use super::commit::CommitError;
+use super::heads::{GraphState, Head, column, read_head, read_head_row};
+use super::{Store, StoreError, repeatable};
+use crate::db::AnyConnection;
 use crate::db::schema::consumers;
-use crate::db::{AnyConnection, WriteError};
 use crate::graph::Name;
 
 /// Somebody who reads the log.
@@ -246,11 +247,12 @@ fn note(
     Ok(Acknowledgement::Noted { head, acknowledged, registered })
 }
 
-impl RowStore {
-    pub(super) fn read_consumers(
-        &self,
-        name: &Name,
-    ) -> Result<Option<(Head, Vec<Consumer>)>, StoreError> {
+impl Store {
+    /// The graph's row and who reads its log, in byte order of names.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn consumers(&self, name: &Name) -> Result<Option<(Head, Vec<Consumer>)>, StoreError> {
         let head = |connection: &mut AnyConnection| read_head_row(connection, name);
         self.database.learn_and_read(head, |connection, row| {
             let Some(row) = row else { return Ok(None) };
@@ -261,7 +263,12 @@ impl RowStore {
         })
     }
 
-    pub(super) fn write_acknowledgement(
+    /// Notes that `consumer` needs no change up to `version`; registers it if it is new. What was
+    /// acknowledged once stays so: a smaller version than before changes nothing.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be written.
+    pub fn acknowledge(
         &self,
         name: &Name,
         consumer: &Name,
@@ -271,7 +278,12 @@ impl RowStore {
         self.database.write(|connection| note(connection, name, &noted)).map_err(repeatable)
     }
 
-    pub(super) fn write_export_report(
+    /// Notes how far an export's sink is, as [`acknowledge`](Self::acknowledge) does, and where it
+    /// is. The one way by which an acknowledgement becomes less.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be written.
+    pub fn report_export(
         &self,
         name: &Name,
         report: &ExportReport<'_>,
@@ -286,7 +298,12 @@ impl RowStore {
         self.database.write(|connection| note(connection, name, &noted)).map_err(repeatable)
     }
 
-    pub(super) fn move_consumer(
+    /// Has the consumer `from` be called `to`, and forgets it if there is one of that name already;
+    /// whether there was one called `from`.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be written.
+    pub fn rename_consumer(
         &self,
         name: &Name,
         from: &Name,
@@ -311,7 +328,11 @@ impl RowStore {
         written.map_err(repeatable)
     }
 
-    pub(super) fn delete_consumer(
+    /// Takes the consumer off the list; whether it was on it. `None` if there is no such graph.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be written.
+    pub fn forget_consumer(
         &self,
         name: &Name,
         consumer: &Name,
@@ -323,13 +344,5 @@ impl RowStore {
             Ok::<_, CommitError>(Some(diesel::delete(row).execute(connection)? == 1))
         });
         written.map_err(repeatable)
-    }
-}
-
-/// Of writes that may be sent again: whether or not the lost one held, the next will make it so.
-pub(super) fn repeatable(error: WriteError<CommitError>) -> CommitError {
-    match error {
-        WriteError::RolledBack(error) => error,
-        WriteError::CommitUnknown(error) => CommitError::from(error),
     }
 }

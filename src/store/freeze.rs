@@ -4,13 +4,13 @@
 
 use diesel::prelude::*;
 
-use super::consumers::repeatable;
-use super::rows::{RowStore, read_head};
-use super::{CommitError, GraphState, Head};
+use super::commit::CommitError;
+use super::heads::{GraphState, Head, read_head};
+use super::{Store, repeatable};
 use crate::db::schema::graphs;
 use crate::graph::Name;
 
-impl RowStore {
+impl Store {
     /// Closes the graph, or, if it is closed, says anew where it went. Its row as it is then;
     /// `None` if there is no such graph. May be repeated.
     ///

@@ -6,10 +6,14 @@ use std::ops::Bound;
 use diesel::prelude::*;
 use uuid::Uuid;
 
+use super::changes::Logged;
+use super::commit::CommitError;
 use super::consumers::{Consumer, forget_consumers, read_behind};
-use super::kept;
-use super::rows::{RowStore, column, insert_graph, read_head};
-use super::{Chain, CommitError, GraphState, GraphStore, Head, Logged, StoreError};
+use super::creation::insert_graph;
+use super::heads::{GraphState, Head, column, read_head};
+use super::snapshots;
+use super::{Store, StoreError};
+use crate::chain::Chain;
 use crate::db::schema::{ChangeRow, graphs};
 use crate::db::{AnyConnection, DbError, RowsStatement, RowsWrite, Size, Value, WriteError};
 use crate::failpoint;
@@ -56,7 +60,7 @@ pub struct Restoration<'c> {
     uuid: Uuid,
 }
 
-impl RowStore {
+impl Store {
     /// Makes an empty graph what `target` says, and has `fill` write all else. One transaction: the
     /// whole or nothing, and on SQLite no other write meanwhile. `fill` must not pause for longer
     /// than a server lets a transaction stand still.
@@ -182,7 +186,7 @@ impl Restoration<'_> {
         part: u64,
         lines: &str,
     ) -> Result<(), CommitError> {
-        Ok(kept::insert_part(self.connection, self.graph_id, version, part, lines)?)
+        Ok(snapshots::insert_part(self.connection, self.graph_id, version, part, lines)?)
     }
 
     /// Makes the snapshot whose parts were written the kept one.
@@ -194,7 +198,7 @@ impl Restoration<'_> {
         version: u64,
         committed_at_ms: Option<i64>,
     ) -> Result<(), CommitError> {
-        Ok(kept::keep(self.connection, self.graph_id, version, committed_at_ms)?)
+        Ok(snapshots::keep(self.connection, self.graph_id, version, committed_at_ms)?)
     }
 
     /// Writes changes into the log, as those of one attempt with the smallest of tokens.

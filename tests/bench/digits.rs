@@ -6,11 +6,11 @@ use std::process::Command;
 use fencepost::bench::{Completion, Connection, Outcome, Request, Target, Verbatim, drive};
 use fencepost::check::{CheckArgs, Finding, Format, Kind, Verdict, check};
 use fencepost::db::DatabaseUrl;
-use fencepost::design::Service;
 use fencepost::graph::{
     CanonicalJson, JobPatch, JobSpecification, Name, Operation, SpecPatch, Step,
 };
 use fencepost::node::NodeOptions;
+use fencepost::service::Service;
 use serde_json::Value;
 
 use super::place::{Place, arguments, fencepost, graph};

@@ -29,7 +29,9 @@ impl Holding {
         let (first, batch) = (site.path("first"), site.path("batch"));
         let armed =
             format!("after-acquire=pause:{},{point}=pause:{}@2", first.display(), batch.display());
-        let server = site.serve_armed(&armed, &["--reads", "snapshot"]);
+        // However slow the machine is, the batch is decided in one turn.
+        let arguments = ["--reads", "snapshot", "--batch-time-ms", "60000"];
+        let server = site.serve_armed(&armed, &arguments);
         Self { site, server, point }
     }
 

@@ -3,9 +3,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
-use fencepost::design::{Limits, Service, Verdict};
+use fencepost::design::turns::TurnLimits;
 use fencepost::lock::Mode;
+use fencepost::service::{Limits, Service, Verdict};
 
 use crate::support::ask::{changeset, in_line, keyed, verdicts};
 use crate::support::cluster::{GRAPH, LIMIT, Site, name, wait_until};
@@ -26,7 +28,12 @@ pub mod reads;
 /// One combination of design, database and lock, on a database of its own.
 pub trait Fixture {
     /// A node with connections and lock handles of its own.
-    fn node_with(&self, limits: Limits) -> Service;
+    fn node_with(&self, limits: Limits) -> Service {
+        self.node_waiting(limits, TurnLimits::default().lock_wait)
+    }
+
+    /// The same, waiting so long for the lock.
+    fn node_waiting(&self, limits: Limits, lock_wait: Duration) -> Service;
 
     /// Whether a read waits for a writer that holds the lock.
     fn reads_wait(&self) -> bool;
@@ -101,11 +108,11 @@ impl HeldUp {
     }
 }
 
-/// All cases for one fixture, as tests in a module of that name.
+/// All cases as tests in a module of that name, each for all fixtures that `$fixtures` gives.
 macro_rules! instantiate {
-    ($name:ident, $fixture:expr) => {
+    ($name:ident, $fixtures:expr) => {
         mod $name {
-            crate::design::conformance::instantiate! { @cases $fixture;
+            crate::design::conformance::instantiate! { @cases $fixtures;
                 create {
                     a_new_graph_is_empty_at_version_0,
                     creating_a_graph_that_is_there_changes_nothing,
@@ -204,11 +211,15 @@ macro_rules! instantiate {
             }
         }
     };
-    (@cases $fixture:expr; $($verb:ident { $($case:ident,)* })*) => {
+    (@cases $fixtures:expr; $($verb:ident { $($case:ident,)* })*) => {
         $(mod $verb {
             $(#[test]
             fn $case() {
-                crate::design::conformance::$verb::$case(&$fixture);
+                for fixture in $fixtures {
+                    // Shown if the test fails.
+                    println!("with {fixture}");
+                    crate::design::conformance::$verb::$case(&fixture);
+                }
             })*
         })*
     };

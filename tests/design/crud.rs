@@ -6,12 +6,15 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use fencepost::db::{Database, DbError, PoolLimits};
-use fencepost::design::{Design, Limits, Reads, Refusal, Service};
+use fencepost::design::Reads;
+use fencepost::design::crud::CRUD;
 use fencepost::lock::file::FileLock;
 use fencepost::node::{self, NodeOptions};
-use fencepost::store::rows::RowStore;
+use fencepost::service::{Limits, Refusal};
+use fencepost::store::Store;
 
 use crate::support::ask::{accepted, put_dataset};
+use crate::support::cluster::start;
 use crate::support::cluster::{GRAPH, LIMIT, Site, name};
 
 #[test]
@@ -36,7 +39,7 @@ fn an_image_is_loaded_only_when_another_node_has_written() {
 #[test]
 fn a_read_without_the_lock_loads_nothing_for_what_its_own_node_writes_meanwhile() {
     let site = Site::with_graph();
-    let node = node::open(&NodeOptions { reads: Reads::Snapshot, ..site.options() }).unwrap();
+    let node = node::open(&NodeOptions { reads: Some(Reads::Snapshot), ..site.options() }).unwrap();
     node.read_and_wait(&name(GRAPH)).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -64,10 +67,10 @@ fn a_name_that_cannot_be_looked_up_is_not_remembered() {
         ..PoolLimits::default()
     };
     let database = Database::open(&site.options().database, limits).unwrap();
-    let store = Arc::new(RowStore::new(database.clone()).unwrap());
+    let store = Arc::new(Store::new(database.clone()).unwrap());
     let lock =
         Arc::new(FileLock::open(&site.lock_directory(), "beside-database".to_owned()).unwrap());
-    let node = Service::new(store, Some(lock), Design::Crud, Reads::Lock, Limits::default());
+    let node = start(&CRUD, store, lock, Limits::default());
     let ((busy, is_busy), (free, is_free)) = (mpsc::channel(), mpsc::channel());
     std::thread::scope(|scope| {
         let database = database.clone();

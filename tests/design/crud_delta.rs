@@ -3,11 +3,14 @@
 
 use diesel::prelude::*;
 use fencepost::db::schema::{changes, graphs};
-use fencepost::design::{Design, Refusal, Service};
+use fencepost::design::Design;
+use fencepost::design::crud_delta::CRUD_DELTA;
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::graph::Side;
 use fencepost::node::{self, NodeOptions};
-use fencepost::store::rows::RowStore;
-use fencepost::store::{Chain, GraphStore};
+use fencepost::service::{Refusal, Service};
+use fencepost::store::Chain;
+use fencepost::store::Store;
 
 use crate::support::ask::{
     accepted, add, changeset, delete_dataset, delete_graph, delete_job, in_line, put_dataset,
@@ -17,9 +20,9 @@ use crate::support::cluster::{GRAPH, Kind, Site, back_up, name, restore};
 use crate::support::storm::{Choices, audit};
 
 /// Without a lock it follows in the same way.
-const FOLLOWERS: [Design; 2] = [Design::CrudDelta, Design::CrudOptimistic];
+const FOLLOWERS: [&Design; 2] = [&CRUD_DELTA, &CRUD_OPTIMISTIC];
 
-fn node_of(site: &Site, design: Design) -> Service {
+fn node_of(site: &Site, design: &'static Design) -> Service {
     node::open(&NodeOptions { design, ..site.options() }).unwrap()
 }
 
@@ -37,7 +40,7 @@ fn read_right(node: &Service, site: &Site) -> u64 {
 
 /// The same, by a store that was opened before.
 #[track_caller]
-fn read_as(node: &Service, store: &RowStore) -> u64 {
+fn read_as(node: &Service, store: &Store) -> u64 {
     let image = node.read_and_wait(&name(GRAPH)).unwrap();
     let (head, graph) = store.load(&name(GRAPH)).unwrap().unwrap();
     assert_eq!((image.key, image.graph.version()), (head.key(), graph.version()));
@@ -49,7 +52,7 @@ fn read_as(node: &Service, store: &RowStore) -> u64 {
 fn what_another_node_has_written_is_followed_and_nothing_loaded_for_it() {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         let site = Site::with_graph_on(kind);
-        let (node, other) = (node_of(&site, Design::CrudDelta), site.node());
+        let (node, other) = (node_of(&site, &CRUD_DELTA), site.node());
         read_right(&node, &site);
         let mut foreign = 0;
         for n in 0..5_u64 {
@@ -80,7 +83,7 @@ fn what_another_node_has_written_is_followed_and_nothing_loaded_for_it() {
 fn changes_of_more_than_one_page_are_followed_too() {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         let site = Site::with_graph_on(kind);
-        let (node, other) = (node_of(&site, Design::CrudDelta), site.node());
+        let (node, other) = (node_of(&site, &CRUD_DELTA), site.node());
         read_right(&node, &site);
         let mut foreign = 0;
         // A page holds 256.
@@ -101,7 +104,7 @@ fn changes_of_more_than_one_page_are_followed_too() {
 /// Versions 2, 3, 4, 5 come while a node has the image of version 1, and then `damage` is done.
 fn is_read_anew_after(kind: Kind, what: &str, damage: impl Fn(&Site)) {
     let site = Site::with_graph_on(kind);
-    let (node, other) = (node_of(&site, Design::CrudDelta), site.node());
+    let (node, other) = (node_of(&site, &CRUD_DELTA), site.node());
     // A file without some of its changes is not opened anew beside its log.
     let store = site.store();
     read_as(&node, &store);
@@ -225,7 +228,7 @@ fn go_on(site: &Site, count: u64) {
 fn from_too_far_behind_the_graph_is_loaded() {
     const FURTHEST: u64 = 16_384;
     let site = Site::with_graph_on(Kind::Sqlite);
-    let node = node_of(&site, Design::CrudDelta);
+    let node = node_of(&site, &CRUD_DELTA);
     read_right(&node, &site);
     go_on(&site, FURTHEST);
     assert_eq!(read_right(&node, &site), 1 + FURTHEST);
@@ -312,12 +315,12 @@ fn a_graph_that_another_node_deletes_and_creates_again_is_followed() {
 #[test]
 fn nodes_that_have_followed_and_nodes_that_have_loaded_give_the_same_ids() {
     let site = Site::with_graph();
-    let mut nodes = [node_of(&site, Design::CrudDelta), node_of(&site, Design::CrudDelta)];
+    let mut nodes = [node_of(&site, &CRUD_DELTA), node_of(&site, &CRUD_DELTA)];
     let mut choices = Choices(1);
     for n in 0..150 {
         // One that has the rows as they are now, beside one that knows them from long ago.
         if n % 30 == 29 {
-            nodes[n / 30 % 2] = node_of(&site, Design::CrudDelta);
+            nodes[n / 30 % 2] = node_of(&site, &CRUD_DELTA);
         }
         let node = &nodes[n % 2];
         let job = format!("job-{}", choices.below(12));

@@ -4,9 +4,11 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use fencepost::design::{Design, Limits, Reads, Refusal, Service};
+use fencepost::design::Reads;
+use fencepost::design::crud_naive::CRUD_NAIVE;
 use fencepost::lock::Mode;
 use fencepost::node::{self, NodeOptions};
+use fencepost::service::{Limits, Refusal, Service};
 
 use crate::support::ask::{
     accepted, changeset, delete_job, dry_run, in_line, put_dataset, put_job, rejected, verdicts,
@@ -15,7 +17,8 @@ use crate::support::ask::{
 use crate::support::cluster::{GRAPH, LIMIT, SERVE, Server, Site, name, wait_until};
 
 fn naive(site: &Site, reads: Reads, limits: Limits) -> Service {
-    node::open(&NodeOptions { design: Design::CrudNaive, reads, limits, ..site.options() }).unwrap()
+    node::open(&NodeOptions { design: &CRUD_NAIVE, reads: Some(reads), limits, ..site.options() })
+        .unwrap()
 }
 
 fn loads(node: &Service) -> u64 {
@@ -95,7 +98,7 @@ fn so_many_graphs_are_in_memory_at_once_and_the_others_wait() {
     const GRAPHS: usize = 6;
     for limit in [1, 2, 3] {
         let site = Site::with_graph();
-        let limits = Limits { loaded_images: limit, lock_wait: LIMIT, ..Limits::default() };
+        let limits = Limits { loaded_images: limit, load_wait: LIMIT, ..Limits::default() };
         let node = naive(&site, Reads::Lock, limits);
         let (sender, images) = mpsc::channel();
         for n in 0..GRAPHS {
@@ -130,7 +133,7 @@ fn a_write_waits_for_a_loaded_graph_to_be_given_back() {
     let node = naive(
         &site,
         Reads::Lock,
-        Limits { loaded_images: 1, lock_wait: LIMIT, ..Limits::default() },
+        Limits { loaded_images: 1, load_wait: LIMIT, ..Limits::default() },
     );
     let image = node.read_and_wait(&name(GRAPH)).unwrap();
     let write = in_line(&node, GRAPH, [changeset([put_dataset("d")])]);
@@ -145,7 +148,7 @@ fn a_write_waits_for_a_loaded_graph_to_be_given_back() {
 fn waiting_too_long_for_a_loaded_graph_to_be_given_back_is_told_as_contended() {
     let site = Site::with_graph();
     let limits =
-        Limits { loaded_images: 1, lock_wait: Duration::from_millis(50), ..Limits::default() };
+        Limits { loaded_images: 1, load_wait: Duration::from_millis(50), ..Limits::default() };
     let node = naive(&site, Reads::Lock, limits);
     let image = node.read_and_wait(&name(GRAPH)).unwrap();
     let contended =

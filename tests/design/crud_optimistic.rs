@@ -4,29 +4,35 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use fencepost::design::{Design, Limits, Reads, Refusal, Service};
+use fencepost::design::Reads;
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
+use fencepost::design::turns::TurnLimits;
 use fencepost::graph::{Precondition, Rejection};
 use fencepost::node::{self, LockUrl, NodeOptions};
-use fencepost::store::GraphStore;
+use fencepost::service::{Limits, Refusal, Service};
 
 use crate::support::ask::{
     accepted, changeset, conditional, delete_job, in_line, put_dataset, put_job, rejection_of,
     verdicts, write,
 };
+use crate::support::cluster::start_optimistic;
 use crate::support::cluster::{GRAPH, Kind, LIMIT, Site, name, wait_until};
 use crate::support::redis::Redis;
 use crate::support::stages::{Interrupted, is_over, set};
 use crate::support::storm::{Choices, audit};
 
 fn optimistic(site: &Site) -> Service {
-    node::open(&NodeOptions { design: Design::CrudOptimistic, ..site.options() }).unwrap()
+    node::open(&NodeOptions { design: &CRUD_OPTIMISTIC, ..site.options() }).unwrap()
 }
 
 /// A node that a test can come in between, and another that does; and the graph, at version 1.
-fn raced(site: &Site, limits: Limits) -> (Arc<Interrupted>, Service, Arc<Service>) {
-    let store = Arc::new(Interrupted::new(site.store()));
-    let slow =
-        Service::new(Arc::clone(&store) as _, None, Design::CrudOptimistic, Reads::Lock, limits);
+fn raced(
+    site: &Site,
+    limits: Limits,
+    turn_limits: TurnLimits,
+) -> (Arc<Interrupted>, Service, Arc<Service>) {
+    let store = Arc::new(Interrupted::new(site.open_database()));
+    let slow = start_optimistic(Arc::clone(&store.store), limits, turn_limits);
     let quick = Arc::new(optimistic(site));
     quick.create_graph_and_wait(&name(GRAPH)).unwrap();
     accepted(&quick, [put_dataset("first")]);
@@ -43,7 +49,7 @@ fn lost(node: &Service) -> (u64, u64) {
 fn who_was_outrun_judges_again_on_what_the_other_wrote() {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         let site = Site::on(kind);
-        let (store, slow, quick) = raced(&site, Limits::default());
+        let (store, slow, quick) = raced(&site, Limits::default(), TurnLimits::default());
         let ahead = Arc::clone(&quick);
         set(&store.before_commit, move || {
             accepted(&ahead, [put_job("a", &["x"], &["y"])]);
@@ -68,7 +74,8 @@ fn who_was_outrun_judges_again_on_what_the_other_wrote() {
 #[test]
 fn no_verdict_of_an_attempt_that_was_outrun_is_answered() {
     let site = Site::on(Kind::of_this_run());
-    let (store, slow, quick) = raced(&site, Limits { batch_time: LIMIT, ..Limits::default() });
+    let (store, slow, quick) =
+        raced(&site, Limits { batch_time: LIMIT, ..Limits::default() }, TurnLimits::default());
     let ((reached, is_reached), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel::<()>());
     set(&store.before_commit, move || {
         reached.send(()).unwrap();
@@ -114,8 +121,11 @@ fn outrun(store: &Arc<Interrupted>, node: Arc<Service>, commits: u64) {
 fn who_is_outrun_each_time_gives_up_after_so_many_and_has_written_nothing() {
     const RETRIES: usize = 4;
     let site = Site::on(Kind::of_this_run());
-    let (store, slow, quick) =
-        raced(&site, Limits { optimistic_retries: RETRIES, ..Limits::default() });
+    let (store, slow, quick) = raced(
+        &site,
+        Limits::default(),
+        TurnLimits { optimistic_retries: RETRIES, ..TurnLimits::default() },
+    );
     let attempts = RETRIES as u64 + 1;
     outrun(&store, quick, attempts + 1);
     let verdict = write(&slow, [put_dataset("slow")]);
@@ -139,7 +149,7 @@ fn of_two_nodes_that_race_each_write_has_its_verdict() {
     const WRITES: usize = 40;
     for kind in [Kind::Sqlite, Kind::Postgres] {
         let site = Site::on(kind);
-        let (store, slow, quick) = raced(&site, Limits::default());
+        let (store, slow, quick) = raced(&site, Limits::default(), TurnLimits::default());
         let ahead = Arc::clone(&quick);
         set(&store.before_commit, move || {
             accepted(&ahead, [put_dataset("ahead")]);
@@ -189,11 +199,11 @@ fn is_ahead(text: &str) -> bool {
 /// The image is behind each time, and what it says would be another answer.
 #[test]
 fn a_rejection_is_answered_at_a_version_read_after_its_request_came() {
-    for reads in [Reads::Lock, Reads::Snapshot] {
+    for reads in [None, Some(Reads::Snapshot)] {
         let site = Site::on(Kind::of_this_run());
         let quick = optimistic(&site);
         quick.create_graph_and_wait(&name(GRAPH)).unwrap();
-        let options = NodeOptions { design: Design::CrudOptimistic, reads, ..site.options() };
+        let options = NodeOptions { design: &CRUD_OPTIMISTIC, reads, ..site.options() };
         let slow = node::open(&options).unwrap();
         for n in 1..10 {
             let version = accepted(&quick, [put_job("j", &[&format!("d-{n}")], &[])]);
@@ -217,8 +227,8 @@ fn it_serves_while_the_lock_server_is_away() {
     let mut server = Redis::start(&[]);
     let mut site = Site::on(Kind::Sqlite);
     site.lock_url = Some(LockUrl::parse(&server.url()).unwrap());
-    let limits = Limits { lock_wait: Duration::from_millis(100), ..Limits::default() };
-    let locked = node::open(&NodeOptions { limits, ..site.options() }).unwrap();
+    let turn_limits = TurnLimits { lock_wait: Duration::from_millis(100), ..TurnLimits::default() };
+    let locked = node::open(&NodeOptions { turn_limits, ..site.options() }).unwrap();
     locked.create_graph_and_wait(&name(GRAPH)).unwrap();
     accepted(&locked, [put_dataset("with the lock")]);
     let node = optimistic(&site);

@@ -3,17 +3,19 @@
 
 use std::sync::{Arc, mpsc};
 
-use fencepost::design::{
-    Accepted, Design, IdempotencyKey, Limits, Reads, Refusal, Service, Verdict, Write,
-};
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
+use fencepost::design::turns::TurnLimits;
+use fencepost::design::{self, Design};
 use fencepost::event::{Event, Stream};
 use fencepost::import::events;
 use fencepost::node::{self, LockUrl};
-use fencepost::store::GraphStore;
+use fencepost::service::{Accepted, IdempotencyKey, Limits, Refusal, Service, Verdict, Write};
+use fencepost::store::Store;
 
 use crate::support::ask::{
     accepted, changeset, delete_dataset, delete_graph, in_line, keyed, put_dataset, verdicts,
 };
+use crate::support::cluster::start_optimistic;
 use crate::support::cluster::{Client, GRAPH, Kind, LIMIT, Site, name, wait_until};
 use crate::support::stages::{Interrupted, is_over, set};
 use crate::support::storm::audit;
@@ -21,22 +23,20 @@ use crate::support::storm::audit;
 const KINDS: [Kind; 2] = [Kind::Sqlite, Kind::Postgres];
 
 /// A node of a design, held up where a test wants it, and the graph, at version 1.
-fn raced(site: &Site, design: Design) -> (Arc<Interrupted>, Service) {
+fn raced(site: &Site, design: &'static Design) -> (Interrupted, Service) {
     let options = site.options();
     let url = LockUrl::default_for(&options.database);
-    let lock = design
-        .takes_lock()
-        .then(|| node::open_lock(&url, &options.database, options.lease).unwrap());
-    let store = Arc::new(Interrupted::new(site.store()));
-    let node = Service::new(Arc::clone(&store) as _, lock, design, Reads::Lock, Limits::default());
+    let lock = |_: &Store| node::open_lock(&url, &options.database, options.lease);
+    let store = Interrupted::new(site.open_database());
+    let (limits, turn_limits) = (Limits::default(), TurnLimits::default());
+    let node = design.start(Arc::clone(&store.store), None, limits, turn_limits, lock).unwrap();
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     accepted(&node, [put_dataset("first")]);
     (store, node)
 }
 
 fn optimistic(site: &Site) -> Service {
-    let store = Arc::new(site.store());
-    Service::new(store, None, Design::CrudOptimistic, Reads::Lock, Limits::default())
+    start_optimistic(Arc::new(site.store()), Limits::default(), TurnLimits::default())
 }
 
 fn ask(node: &Service, write: Write) -> Verdict {
@@ -70,7 +70,7 @@ const UNCHANGED: Verdict =
 fn one_key_on_two_nodes_that_changes_nothing_is_answered_the_same_by_both() {
     for kind in KINDS {
         let site = Site::on(kind);
-        let (store, slow) = raced(&site, Design::CrudOptimistic);
+        let (store, slow) = raced(&site, &CRUD_OPTIMISTIC);
         let quick = optimistic(&site);
         let loads = told(&slow).1;
         set(&store.before_commit, move || {
@@ -97,7 +97,7 @@ fn a_key_that_another_node_used_meanwhile_for_another_request_is_refused() {
     for kind in KINDS {
         for (mine, theirs) in cases.clone() {
             let site = Site::on(kind);
-            let (store, slow) = raced(&site, Design::CrudOptimistic);
+            let (store, slow) = raced(&site, &CRUD_OPTIMISTIC);
             let quick = optimistic(&site);
             let them = keyed(theirs.clone(), "k", "theirs");
             set(&store.before_commit, move || {
@@ -115,7 +115,7 @@ fn a_key_that_another_node_used_meanwhile_for_another_request_is_refused() {
 #[test]
 fn a_graph_that_is_created_with_a_key_beside_a_turn_with_the_same_key_keeps_it() {
     for kind in KINDS {
-        for design in Design::ALL {
+        for &design in design::ALL {
             for write in [nothing(), changeset([put_dataset("second")]), delete_graph()] {
                 let site = Site::on(kind);
                 let (store, node) = raced(&site, design);
@@ -124,7 +124,8 @@ fn a_graph_that_is_created_with_a_key_beside_a_turn_with_the_same_key_keeps_it()
                 set(&store.before_commit, move || assert_eq!(create(&creator, "k"), UNCHANGED));
                 let verdict = ask(&node, keyed(write.clone(), "k", "f"));
                 assert_eq!(verdict, Err(Refusal::KeyReused), "{design} on {kind:?}: {write:?}");
-                let kept = told(&node).1 - loads <= if design.keeps_images() { 0 } else { 2 };
+                let kept =
+                    told(&node).1 - loads <= if design.refresh.keeps_images() { 0 } else { 2 };
                 assert!(kept, "{design}: an image was thrown away");
                 assert_eq!((told(&node).0, audit(&site).version), (1, 1), "{design}");
                 // And the other way round: the turn was first.
@@ -141,7 +142,7 @@ fn a_graph_that_is_created_with_a_key_beside_a_turn_with_the_same_key_keeps_it()
 fn neighbours_of_a_request_whose_key_was_used_meanwhile_do_not_suffer() {
     for kind in KINDS {
         let site = Site::on(kind);
-        let (store, slow) = raced(&site, Design::CrudOptimistic);
+        let (store, slow) = raced(&site, &CRUD_OPTIMISTIC);
         let quick = optimistic(&site);
         let ((reached, is_reached), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel::<()>());
         set(&store.before_commit, move || {
@@ -179,7 +180,7 @@ fn neighbours_of_a_request_whose_key_was_used_meanwhile_do_not_suffer() {
 fn different_keys_on_two_nodes_are_both_kept() {
     for kind in KINDS {
         let site = Site::on(kind);
-        let (store, slow) = raced(&site, Design::CrudOptimistic);
+        let (store, slow) = raced(&site, &CRUD_OPTIMISTIC);
         let quick = optimistic(&site);
         set(&store.before_commit, move || {
             ask(&quick, keyed(nothing(), "theirs", "f")).unwrap();
@@ -208,14 +209,9 @@ fn a_keyed_request_that_a_restored_log_overtakes_is_judged_on_what_was_restored(
         let file = site.path("log");
         std::fs::write(&file, lines.collect::<Vec<_>>().concat()).unwrap();
 
-        let store = Arc::new(Interrupted::new(site.store()));
-        let slow = Service::new(
-            Arc::clone(&store) as _,
-            None,
-            Design::CrudOptimistic,
-            Reads::Lock,
-            Limits::default(),
-        );
+        let store = Interrupted::new(site.open_database());
+        let (limits, turn_limits) = (Limits::default(), TurnLimits::default());
+        let slow = start_optimistic(Arc::clone(&store.store), limits, turn_limits);
         slow.create_graph_and_wait(&name(GRAPH)).unwrap();
         let into = site.store();
         set(&store.before_commit, move || {
@@ -260,7 +256,7 @@ fn a_key_that_is_used_twice_at_once_is_refused_once_and_no_bug() {
 fn a_keyed_request_that_changed_nothing_is_judged_again_when_another_write_came_first() {
     for kind in KINDS {
         let site = Site::on(kind);
-        let (store, slow) = raced(&site, Design::CrudOptimistic);
+        let (store, slow) = raced(&site, &CRUD_OPTIMISTIC);
         let quick = optimistic(&site);
         set(&store.before_commit, move || {
             ask(&quick, changeset([delete_dataset("first")])).unwrap();

@@ -1,9 +1,11 @@
 //! What is kept of graphs stays within a budget: those that were used longest ago leave memory,
 //! unless somebody uses them.
 
-use fencepost::design::{Design, Limits, Refusal, Service};
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
+use fencepost::design::turns::TurnLimits;
 use fencepost::lock::Mode;
 use fencepost::node::{self, NodeOptions};
+use fencepost::service::{Limits, Refusal, Service};
 
 use crate::support::ask::{accepted, changeset, in_line, put_dataset, put_job_with, verdicts};
 use crate::support::cluster::{GRAPH, Site, name, wait_until};
@@ -95,9 +97,10 @@ fn a_graph_in_use_stays_even_if_it_alone_is_over_the_budget() {
 fn a_graph_with_a_request_in_its_line_is_not_let_go() {
     let site = Site::with_graph();
     fill(&site, &["a", "b", "c"]);
-    let limits =
-        Limits { graph_bytes: 1, lock_wait: 2 * crate::support::limit(), ..Limits::default() };
-    let node = node::open(&NodeOptions { limits, ..site.options() }).unwrap();
+    let limits = Limits { graph_bytes: 1, ..Limits::default() };
+    let turn_limits =
+        TurnLimits { lock_wait: 2 * crate::support::limit(), ..TurnLimits::default() };
+    let node = node::open(&NodeOptions { limits, turn_limits, ..site.options() }).unwrap();
     node.read_and_wait(&name(GRAPH)).unwrap();
     let lock = site.hold_lock(GRAPH, Mode::Exclusive);
     let mut waiting = in_line(&node, GRAPH, [changeset([put_dataset("d-0")])]);
@@ -134,7 +137,7 @@ fn what_is_kept_stays_within_the_budget_however_many_graphs_are_used() {
         "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, uuid) VALUES {}",
         rows.join(", ")
     ));
-    let design = Design::CrudOptimistic;
+    let design = &CRUD_OPTIMISTIC;
     let each = {
         let node = node::open(&NodeOptions { design, ..site.options() }).unwrap();
         node.read_and_wait(&name("graph-000")).unwrap();

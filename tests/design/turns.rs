@@ -4,27 +4,30 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use fencepost::design::{Design, Limits, Reads, Refusal, Service, Write};
+use fencepost::design::crud::CRUD;
+use fencepost::design::turns::TurnLimits;
 use fencepost::lock::{LockKey, Mode};
 use fencepost::node::{self, LockUrl, NodeOptions};
-use fencepost::store::GraphStore;
+use fencepost::service::{Limits, Refusal, Service, Write};
 
 use crate::support::ask::{accepted, changeset, in_line, keyed, put_dataset, verdicts};
+use crate::support::cluster::start;
 use crate::support::cluster::{GRAPH, LIMIT, Site, name, wait_until};
 use crate::support::limit;
 use crate::support::requests::Requests;
 use crate::support::stages::{self, Interrupted};
 use crate::support::storm::{audit, audit_graph};
 
-fn node_with(site: &Site, limits: Limits) -> Service {
-    node::open(&NodeOptions { limits, ..site.options() }).unwrap()
+fn node_with(site: &Site, limits: Limits, lock_wait: Duration) -> Service {
+    let turn_limits = TurnLimits { lock_wait, ..TurnLimits::default() };
+    node::open(&NodeOptions { limits, turn_limits, ..site.options() }).unwrap()
 }
 
 #[test]
 fn graphs_whose_lock_is_held_elsewhere_do_not_keep_a_free_one_waiting() {
     const HELD: usize = 40;
     let site = Site::with_graph();
-    let node = node_with(&site, Limits { lock_wait: 2 * limit(), ..Limits::default() });
+    let node = node_with(&site, Limits::default(), 2 * limit());
     let (options, store) = (site.options(), site.store());
     let url = LockUrl::default_for(&options.database);
     let lock = node::open_lock(&url, &options.database, options.lease).unwrap();
@@ -53,13 +56,8 @@ fn who_was_not_come_to_in_a_turn_is_the_first_in_the_next() {
     const WRITES: usize = 20;
     let site = Site::with_graph();
     // Each turn takes five, has time for one, and puts four back before those that wait.
-    let limits = Limits {
-        batch_time: Duration::ZERO,
-        batch_writes: 5,
-        lock_wait: 2 * LIMIT,
-        ..Limits::default()
-    };
-    let node = node_with(&site, limits);
+    let limits = Limits { batch_time: Duration::ZERO, batch_writes: 5, ..Limits::default() };
+    let node = node_with(&site, limits, 2 * LIMIT);
     let lock = site.hold_lock(GRAPH, Mode::Exclusive);
     let first = in_line(&node, GRAPH, [changeset([put_dataset("d")])]);
     wait_until("the first turn has begun", || node.waiting().0 == 0);
@@ -87,7 +85,11 @@ fn who_was_not_come_to_in_a_turn_is_the_first_in_the_next() {
 fn each_write_and_each_read_has_its_own_turn_if_none_are_shared_and_the_verdicts_are_the_same() {
     const READS: u64 = 50;
     let site = Site::with_graph();
-    let unshared = node_with(&site, Limits { share_turns: false, ..Limits::default() });
+    let unshared = node_with(
+        &site,
+        Limits { share_turns: false, ..Limits::default() },
+        TurnLimits::default().lock_wait,
+    );
     let shared = site.node();
     shared.create_graph_and_wait(&name("shared")).unwrap();
     shared.write_and_wait(&name("shared"), changeset([put_dataset("first")])).unwrap();
@@ -121,13 +123,8 @@ fn each_write_and_each_read_has_its_own_turn_if_none_are_shared_and_the_verdicts
 #[test]
 fn so_many_reads_have_a_turn_at_once_if_none_are_shared() {
     let site = Site::with_graph();
-    let limits = Limits {
-        share_turns: false,
-        unshared_reads: 3,
-        lock_wait: 2 * limit(),
-        ..Limits::default()
-    };
-    let node = node_with(&site, limits);
+    let limits = Limits { share_turns: false, unshared_reads: 3, ..Limits::default() };
+    let node = node_with(&site, limits, 2 * limit());
     node.create_graph_and_wait(&name("beside")).unwrap();
     accepted(&node, [put_dataset("d")]);
     let lock = site.hold_lock(GRAPH, Mode::Exclusive);
@@ -154,12 +151,11 @@ fn so_many_reads_have_a_turn_at_once_if_none_are_shared() {
 #[test]
 fn a_batch_that_is_overtaken_by_a_freeze_answers_again_what_was_accepted_before() {
     let site = Site::with_graph();
-    let store = Arc::new(Interrupted::new(site.store()));
+    let store = Interrupted::new(site.open_database());
     let lock =
         node::open_lock(&LockUrl::File(None), &site.options().database, site.options().lease)
             .unwrap();
-    let node =
-        Service::new(store.clone(), Some(lock), Design::Crud, Reads::Lock, Limits::default());
+    let node = start(&CRUD, Arc::clone(&store.store), lock, Limits::default());
     let first = keyed(changeset([put_dataset("d")]), "key", "f");
     let told = node.write_and_wait(&name(GRAPH), first.clone());
     assert!(told.is_ok(), "{told:?}");

@@ -2,7 +2,7 @@
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
-use fencepost::store::{Consumer, GraphStore};
+use fencepost::store::Consumer;
 
 use super::kills::pause;
 use super::{Follower, Place, export, fresh};

@@ -157,7 +157,6 @@ fn an_import_that_an_earlier_build_left_unfinished_is_begun_anew() {
 /// An earlier build of the database told when a consumer had acknowledged, and nothing else.
 #[test]
 fn a_consumer_of_an_earlier_build_was_last_seen_when_it_acknowledged() {
-    use fencepost::store::GraphStore;
     let site = database("file:/log", 5);
     let (_, consumers) = site.store().consumers(&name(GRAPH)).unwrap().unwrap();
     let [consumer] = consumers.as_slice() else { panic!("{consumers:?}") };

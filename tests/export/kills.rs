@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use fencepost::design::Service;
 use fencepost::event::Stream;
+use fencepost::service::Service;
 
 use super::{Place, export};
 use crate::support::ask::{accepted, put_job_with};

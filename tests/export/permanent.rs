@@ -4,7 +4,6 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use fencepost::event::Stream;
-use fencepost::store::GraphStore;
 
 use super::kills::{fill, is_whole, pause};
 use super::places::refused;

@@ -5,8 +5,9 @@ use std::fs;
 use std::thread;
 
 use fencepost::bench::Outcome;
-use fencepost::design::{Design, Reads};
-use fencepost::store::CatchUp;
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
+use fencepost::design::{self, Design, Reads};
+use fencepost::service::Refresh;
 
 use super::field::Field;
 use crate::support::cluster::{Server, wait_until};
@@ -15,37 +16,29 @@ fn served(node: &Server) -> u64 {
     node.count("fencepost_write_batch_requests_sum", "")
 }
 
-/// Each combination in a module of its own, whose name tells it.
-macro_rules! combinations {
-    ($($name:ident: $design:ident, $reads:ident;)*) => {
-        $(mod $name {
-            use fencepost::design::{Design, Reads};
-
-            #[test]
-            fn what_three_nodes_answer_is_one_history() {
-                super::without_faults(Design::$design, Reads::$reads);
-            }
-
-            #[test]
-            fn what_three_nodes_answer_is_one_history_whatever_befalls_them() {
-                super::with_faults(Design::$design, Reads::$reads);
-            }
-        })*
+/// Every design with reads as it does them and, if that is something else, with snapshots.
+fn designs_and_reads() -> impl Iterator<Item = (&'static Design, Option<Reads>)> {
+    let both = |design: &'static Design| {
+        let snapshots = design.takes_lock().then_some((design, Some(Reads::Snapshot)));
+        [(design, None)].into_iter().chain(snapshots)
     };
+    design::ALL.iter().copied().flat_map(both).inspect(|(design, reads)| {
+        // Shown if the test fails.
+        println!("with {design}, reads {reads:?}");
+    })
 }
 
-combinations! {
-    crud_reads_lock: Crud, Lock;
-    crud_reads_snapshot: Crud, Snapshot;
-    crud_delta_reads_lock: CrudDelta, Lock;
-    crud_delta_reads_snapshot: CrudDelta, Snapshot;
-    crud_optimistic_reads_lock: CrudOptimistic, Lock;
-    crud_optimistic_reads_snapshot: CrudOptimistic, Snapshot;
-    crud_naive_reads_lock: CrudNaive, Lock;
-    crud_naive_reads_snapshot: CrudNaive, Snapshot;
+#[test]
+fn what_three_nodes_answer_is_one_history() {
+    designs_and_reads().for_each(|(design, reads)| without_faults(design, reads));
 }
 
-fn without_faults(design: Design, reads: Reads) {
+#[test]
+fn what_three_nodes_answer_is_one_history_whatever_befalls_them() {
+    designs_and_reads().for_each(|(design, reads)| with_faults(design, reads));
+}
+
+fn without_faults(design: &'static Design, reads: Option<Reads>) {
     let field = Field::of(design, reads);
     let nodes = [field.node(""), field.node(""), field.node("")];
     field.load("--clients 9 --requests 600 --write-percent 40", &nodes.each_ref()).unwrap();
@@ -53,10 +46,10 @@ fn without_faults(design: Design, reads: Reads) {
         assert!(served(node) > 0, "a node had no part in it");
         // It was this design, and these reads.
         let caught_up = node.count("fencepost_image_catch_ups_total", "") > 0;
-        assert_eq!(caught_up, design.catches_up_by() == CatchUp::Changes);
+        assert_eq!(caught_up, design.refresh == Refresh::Delta);
         let granted = |mode| node.count("fencepost_lock_wait_seconds_count", mode) > 0;
         assert_eq!(granted("exclusive"), design.takes_lock());
-        assert_eq!(granted("shared"), design.takes_lock() && reads == Reads::Lock);
+        assert_eq!(granted("shared"), design.reads(reads) == Ok(Reads::Lock));
         let retried = node.count("fencepost_lost_writes_total", "") > 0;
         assert!(!retried || !design.takes_lock(), "whoever has the lock is not outrun");
     }
@@ -66,7 +59,7 @@ fn without_faults(design: Design, reads: Reads) {
 
 /// A node is killed and started again, Redis forgets everything, and whoever is about to write is
 /// stopped for longer than its lease.
-fn with_faults(design: Design, reads: Reads) {
+fn with_faults(design: &'static Design, reads: Option<Reads>) {
     let field = Field::of(design, reads);
     let [first, second, third] = [field.node(""), field.node(""), field.node("")];
     let others = |metric| first.count(metric, "") + second.count(metric, "");
@@ -108,7 +101,7 @@ fn with_faults(design: Design, reads: Reads) {
 
 /// Without a lock: a node has judged a write when another is answered that closes a cycle with it.
 fn outrun(more: &str) -> (Field, Outcome, Server, Server) {
-    let field = Field::of(Design::CrudOptimistic, Reads::default());
+    let field = Field::of(&CRUD_OPTIMISTIC, None);
     if !more.is_empty() {
         // The log's key is another guard, which would hide that the first is missing.
         field.site.run_sql("ALTER TABLE changes DROP CONSTRAINT changes_pkey");

@@ -29,8 +29,8 @@ pub struct Field {
     pub site: Site,
     pub redis: Redis,
     pub wire: Wire,
-    design: Design,
-    reads: Reads,
+    design: &'static Design,
+    reads: Option<Reads>,
     recording: Recording,
     loads: AtomicU64,
 }
@@ -38,15 +38,15 @@ pub struct Field {
 impl Field {
     /// An empty graph on Postgres, with a lock that is named and not seeded yet.
     pub fn new() -> Self {
-        Self::of(Design::default(), Reads::default())
+        Self::of(<&Design>::default(), None)
     }
 
     /// The same for nodes of that design. One that takes no lock leaves the named one aside.
-    pub fn of(design: Design, reads: Reads) -> Self {
+    pub fn of(design: &'static Design, reads: Option<Reads>) -> Self {
         Self::on(Site::on(Kind::Postgres), design, reads)
     }
 
-    pub fn on(mut site: Site, design: Design, reads: Reads) -> Self {
+    pub fn on(mut site: Site, design: &'static Design, reads: Option<Reads>) -> Self {
         let redis = Redis::start(&[]);
         let wire = Wire::to(redis.port());
         let url = RedisUrl::parse(&wire.url()).unwrap();
@@ -75,11 +75,13 @@ impl Field {
         command
             .args(["--lock-wait-ms", &wait.as_millis().to_string()])
             .env("FENCEPOST_FAILPOINTS", failpoints);
-        let reads = match self.reads {
-            Reads::Lock => "lock",
-            Reads::Snapshot => "snapshot",
+        command.args(["--design", self.design.name]);
+        match self.reads {
+            Some(Reads::Lock) => command.args(["--reads", "lock"]),
+            Some(Reads::Snapshot) => command.args(["--reads", "snapshot"]),
+            None => &mut command,
         };
-        command.args(["--design", &self.design.to_string(), "--reads", reads]).args(arguments);
+        command.args(arguments);
         Server::start(command)
     }
 

@@ -4,7 +4,9 @@
 use std::thread;
 
 use fencepost::bench::Outcome;
-use fencepost::design::{Design, Reads};
+use fencepost::design::Design;
+use fencepost::design::crud_delta::CRUD_DELTA;
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 
 use super::field::Field;
 use crate::support::cluster::Server;
@@ -19,8 +21,8 @@ fn turns(node: &Server) -> u64 {
 /// Sixty-four clients write to one node, and a lone one to each of two others. How many turns the
 /// flooded node took while each lone client waited for its answers, and what all nodes together
 /// lost.
-fn flooded(design: Design) -> ([u64; 2], u64) {
-    let field = Field::of(design, Reads::default());
+fn flooded(design: &'static Design) -> ([u64; 2], u64) {
+    let field = Field::of(design, None);
     let nodes = [field.node(""), field.node(""), field.node("")];
     let [flooded, lone @ ..] = &nodes;
     let lone_client = |node: &Server, number: usize| -> u64 {
@@ -56,7 +58,7 @@ fn flooded(design: Design) -> ([u64; 2], u64) {
 /// at the count, too.
 #[test]
 fn under_the_lock_a_flooded_node_takes_few_turns_for_each_of_a_lone_client() {
-    let (meanwhile, lost) = flooded(Design::CrudDelta);
+    let (meanwhile, lost) = flooded(&CRUD_DELTA);
     for turns in meanwhile {
         assert!(
             turns <= 3 * WRITES,
@@ -70,6 +72,6 @@ fn under_the_lock_a_flooded_node_takes_few_turns_for_each_of_a_lone_client() {
 /// none refused.
 #[test]
 fn without_a_lock_a_lone_client_is_served_beside_a_flooded_node() {
-    let (_, lost) = flooded(Design::CrudOptimistic);
+    let (_, lost) = flooded(&CRUD_OPTIMISTIC);
     assert!(lost > 0, "nobody was in anybody's way");
 }

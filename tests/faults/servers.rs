@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use fencepost::bench::Outcome;
-use fencepost::design::{Design, Reads};
+use fencepost::design::Design;
 
 use super::field::Field;
 use crate::support::cluster::{Server, Site, wait_until};
@@ -154,7 +154,7 @@ fn postgres_ends_every_session_in_the_middle_of_writes() {
 #[test]
 fn postgres_crashes_in_the_middle_of_writes() {
     let mut postgres = Postgres::start(&[]);
-    let field = Field::on(Site::at(postgres.new_database()), Design::default(), Reads::default());
+    let field = Field::on(Site::at(postgres.new_database()), <&Design>::default(), None);
     let nodes = three(&field);
     field.under_load(&all(&nodes), || {
         let (reached, armed) = field.pause_at("before-commit");

@@ -6,7 +6,9 @@ use std::thread;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
 use fencepost::bench::Outcome;
-use fencepost::design::{Design, Reads};
+use fencepost::design::Reads;
+use fencepost::design::crud::CRUD;
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 
 use super::field::Field;
 use crate::support::cluster::{Answer, GRAPH, Server, Site, wait_until};
@@ -209,8 +211,7 @@ fn while_stuck_sessions_keep_their_places_nobody_else_is_served() {
 
 #[test]
 fn postgres_falls_silent_under_load_and_goes_on() {
-    for (design, reads) in [(Design::Crud, Reads::Lock), (Design::CrudOptimistic, Reads::Snapshot)]
-    {
+    for (design, reads) in [(&CRUD, Some(Reads::Lock)), (&CRUD_OPTIMISTIC, None)] {
         let postgres = Postgres::start(&[]);
         let field = Field::on(Site::at(postgres.new_database()), design, reads);
         let nodes = [(); 2].map(|()| field.node_with("", &ANSWER));

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use diesel::prelude::*;
 use fencepost::db::schema::{changes, snapshot_parts};
-use fencepost::design::{Design, Refusal};
+use fencepost::design::crud_delta::CRUD_DELTA;
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::graph::Name;
 use fencepost::keep::{PruneError, prune};
 use fencepost::node::{self, NodeOptions};
-use fencepost::store::{
-    Acknowledgement, CommitError, ConsumerSink, ExportReport, GraphStore, Lifetime,
-};
+use fencepost::service::Refusal;
+use fencepost::store::{Acknowledgement, CommitError, ConsumerSink, ExportReport, Lifetime};
 
 use super::{KINDS, Known, grown, logged, plain};
 use crate::support::ask::{accepted, delete_graph, put_dataset, put_job, write};
@@ -384,8 +384,7 @@ fn an_image_whose_next_change_was_pruned_is_loaded_anew() {
     for kind in KINDS {
         let site = Site::on(kind);
         plain(&site, 3);
-        let node =
-            node::open(&NodeOptions { design: Design::CrudDelta, ..site.options() }).unwrap();
+        let node = node::open(&NodeOptions { design: &CRUD_DELTA, ..site.options() }).unwrap();
         node.read_and_wait(&name(GRAPH)).unwrap();
         let other = site.node();
         for n in 0..6 {
@@ -409,8 +408,7 @@ fn a_commit_whose_answer_is_lost_and_whose_change_was_pruned_is_unknown() {
     let answer = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| server.put_job("lost", &[], &[]));
         wait_until("it is committed", || held.exists());
-        let node =
-            node::open(&NodeOptions { design: Design::CrudOptimistic, ..site.options() }).unwrap();
+        let node = node::open(&NodeOptions { design: &CRUD_OPTIMISTIC, ..site.options() }).unwrap();
         assert_eq!(accepted(&node, [put_dataset("d")]), 3);
         assert_eq!(prune(&site.store(), &name(GRAPH), 3).unwrap().changes, 2);
         std::fs::remove_file(&held).unwrap();

@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 use fencepost::db::schema::{changes, graphs, jobs, snapshot_parts};
-use fencepost::design::Design;
+use fencepost::design::crud::CRUD;
+use fencepost::design::crud_delta::CRUD_DELTA;
 use fencepost::event::{Event, Stream};
 use fencepost::graph::{CanonicalJson, Change, Fact};
 use fencepost::import::events::{self, LogFile};
 use fencepost::keep::{HistoryError, RestoredGraph, graph_at, prune};
 use fencepost::node::{self, NodeOptions};
-use fencepost::store::{
-    Chain, ConsumerSink, ExportReport, GraphState, GraphStore, Lifetime, Logged,
-};
+use fencepost::store::{Chain, ConsumerSink, ExportReport, GraphState, Lifetime, Logged};
 
 use super::{KINDS, Known, grown, logged, plain, snapshot, tail};
 use crate::support::ask::{accepted, delete_graph, put_dataset, put_job};
@@ -73,7 +72,7 @@ fn a_log_that_was_restored_is_the_same_log_and_is_served_by_nodes_that_knew_the_
         let text = tail(&source, 0).concat();
         let other = Site::on(to);
         let open = |design| node::open(&NodeOptions { design, ..other.options() }).unwrap();
-        let nodes = [open(Design::Crud), open(Design::CrudDelta)];
+        let nodes = [open(&CRUD), open(&CRUD_DELTA)];
         nodes[0].create_graph_and_wait(&name(GRAPH)).unwrap();
         for node in &nodes {
             assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().key.version, 0);

@@ -4,7 +4,7 @@
 use std::ops::Bound;
 
 use fencepost::graph::{Decision, Graph, Job, Operation, Side, decide};
-use fencepost::store::{Commit, Entry, GraphStore};
+use fencepost::store::{Commit, Entry, Fence};
 
 use crate::support::ask::{
     add, changeset, delete_dataset, delete_job, patch_inputs, put_dataset, put_job_with, remove,
@@ -70,7 +70,7 @@ fn rows_are_those_of_the_last_graph_of_a_batch() {
             .collect();
         let commit = Commit {
             read: &head,
-            token: head.fence + 1,
+            fence: Fence::Token(head.fence + 1),
             attempt: &format!("round {round}"),
             before: &before,
             after: &last.next,

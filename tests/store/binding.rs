@@ -4,10 +4,10 @@ use std::sync::Barrier;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use fencepost::design::{LockBindingError, bind_lock};
 use fencepost::lock::LockIdentity;
 use fencepost::node::{self, LockUrl, NodeError};
-use fencepost::store::{GraphStore, LockRecord};
+use fencepost::node::{LockBindingError, bind_lock};
+use fencepost::store::LockRecord;
 
 use crate::support::cluster::{Kind, SERVE, Server, Site, wait_until};
 

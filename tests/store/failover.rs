@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use fencepost::db::{DatabaseUrl, PoolLimits};
-use fencepost::design::{Design, Reads, Refusal, Service};
+use fencepost::design::crud::CRUD;
+use fencepost::design::crud_delta::CRUD_DELTA;
+use fencepost::design::crud_naive::CRUD_NAIVE;
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
+use fencepost::design::{Design, Reads};
 use fencepost::node::{self, LockUrl, NodeOptions};
+use fencepost::service::{Refusal, Service};
 
 use crate::support::ask::{accepted, changeset, put_dataset};
 use crate::support::cluster::{GRAPH, Site, name, wait_until};
@@ -28,7 +33,7 @@ fn ready(node: &Service) -> Result<(), Refusal> {
     receiver.recv().unwrap()
 }
 
-fn options(pair: &Pair, design: Design, reads: Reads) -> NodeOptions {
+fn options(pair: &Pair, design: &'static Design, reads: Option<Reads>) -> NodeOptions {
     let database = DatabaseUrl::parse(&pair.url()).unwrap();
     NodeOptions { design, reads, ..NodeOptions::new(database) }
 }
@@ -42,10 +47,10 @@ fn fail_over(pair: &Pair) {
 #[test]
 fn nobody_is_answered_by_a_primary_that_was_demoted() {
     for (design, reads) in [
-        (Design::Crud, Reads::Lock),
-        (Design::CrudDelta, Reads::Snapshot),
-        (Design::CrudOptimistic, Reads::Lock),
-        (Design::CrudNaive, Reads::Lock),
+        (&CRUD, Some(Reads::Lock)),
+        (&CRUD_DELTA, Some(Reads::Snapshot)),
+        (&CRUD_OPTIMISTIC, None),
+        (&CRUD_NAIVE, Some(Reads::Lock)),
     ] {
         let pair = Pair::new();
         let options = options(&pair, design, reads);
@@ -75,7 +80,7 @@ fn nobody_is_answered_by_a_primary_that_was_demoted() {
 #[test]
 fn a_lock_on_a_demoted_primary_is_taken_on_the_new_one() {
     let pair = Pair::new();
-    let options = options(&pair, Design::Crud, Reads::Lock);
+    let options = options(&pair, &CRUD, Some(Reads::Lock));
     let node = node::open(&options).unwrap();
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     assert_eq!(put(&node, "before").unwrap(), 1);

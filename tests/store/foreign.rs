@@ -9,8 +9,8 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use fencepost::db::{Database, DbError, PoolLimits, WriteError};
-use fencepost::design::Refusal;
 use fencepost::lock::Mode;
+use fencepost::service::Refusal;
 
 use super::opening::bound_by_permissions;
 use crate::support::ask::{

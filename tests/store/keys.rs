@@ -9,12 +9,14 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
-use fencepost::design::{Accepted, Limits, Service, Verdict};
+use fencepost::design::turns::TurnLimits;
 use fencepost::node::{self, NodeOptions};
-use fencepost::store::{ANSWER_KEPT, Acknowledgement, GraphStore, Purged};
+use fencepost::service::{Accepted, Limits, Service, Verdict};
+use fencepost::store::{ANSWER_KEPT, Acknowledgement, Purged};
 
 use crate::cli::Shell;
 use crate::support::ask::{accepted, changeset, keyed, put_dataset};
+use crate::support::cluster::start_optimistic;
 use crate::support::cluster::{GRAPH, Kind, Site, Sql, name, wait_until};
 use crate::support::storm::audit;
 
@@ -149,13 +151,7 @@ fn a_node_deletes_old_keys_of_all_graphs_while_it_serves() {
 fn a_node_that_ends_ends_the_deletion_too_and_lets_the_store_go() {
     let site = site_with(Kind::of_this_run(), &[GRAPH]);
     let store = Arc::new(site.store());
-    let node = Service::new(
-        Arc::clone(&store) as _,
-        None,
-        fencepost::design::Design::CrudOptimistic,
-        fencepost::design::Reads::Snapshot,
-        Limits::default(),
-    );
+    let node = start_optimistic(Arc::clone(&store), Limits::default(), TurnLimits::default());
     assert_eq!(Arc::strong_count(&store), 3, "the service's and the thread's");
     drop(node);
     wait_until("nobody has the store", || Arc::strong_count(&store) == 1);

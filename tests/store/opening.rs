@@ -6,7 +6,6 @@ use std::process::Command;
 use std::sync::Barrier;
 
 use fencepost::db::{Database, DbError, PoolLimits};
-use fencepost::store::GraphStore;
 use uuid::Uuid;
 
 use crate::support::ask::{accepted, put_dataset};

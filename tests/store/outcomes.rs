@@ -134,7 +134,7 @@ fn a_file_that_another_program_holds_is_told_and_nothing_is_written() {
     let mut other = site.sql();
     other.batch_execute("BEGIN IMMEDIATE").unwrap();
     let verdict = crate::support::ask::write(&node, [crate::support::ask::put_dataset("d")]);
-    let Err(fencepost::design::Refusal::DatabaseUnavailable { what }) = verdict else {
+    let Err(fencepost::service::Refusal::DatabaseUnavailable { what }) = verdict else {
         panic!("{verdict:?}")
     };
     assert!(what.contains("locked"), "{what}");

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use fencepost::db::{Database, DbError, PoolLimits, WriteError};
-use fencepost::design::{Accepted, Refusal, Service};
 use fencepost::node::{self, LockUrl, NodeOptions};
+use fencepost::service::{Accepted, Refusal, Service};
 use serde_json::json;
 
 use crate::support::ask::{accepted, changeset, keyed, put_dataset, put_job};

@@ -4,13 +4,15 @@
 use std::path::Path;
 use std::sync::{Arc, Barrier};
 
-use fencepost::design::{Design, Limits, Reads, Service};
+use fencepost::design::crud::CRUD;
 use fencepost::graph::Rejection;
 use fencepost::lock::FencingToken;
 use fencepost::lock::file::FileLock;
-use fencepost::store::{CommitError, GraphStore};
+use fencepost::service::{Limits, Service};
+use fencepost::store::CommitError;
 
 use crate::support::ask::{accepted, put_dataset, put_job, rejected};
+use crate::support::cluster::start;
 use crate::support::cluster::{GRAPH, Site, back_up, name, restore};
 use crate::support::stages::{Forgetful, Interrupted, is_over, set};
 use crate::support::storm::audit;
@@ -40,9 +42,9 @@ fn of_two_that_raise_one_epoch_only_one_wins() {
             racers.map(|racer| racer.join().unwrap())
         });
         let lost: Vec<_> = raised.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
-        let expected = u64::from(head.epoch);
+        let expected = head.epoch;
         assert!(
-            matches!(lost[..], [CommitError::Conflict { expected: e, actual }] if *e == expected && *actual == expected + 1),
+            matches!(lost[..], [CommitError::EpochMoved { expected: e, actual }] if *e == expected && *actual == expected + 1),
             "{raised:?}"
         );
         assert_eq!(site.head().epoch, head.epoch + 1);
@@ -235,16 +237,10 @@ fn a_database_restored_while_nobody_runs_is_served() {
 #[test]
 fn a_writer_that_lost_its_lock_is_stopped_and_takes_another_turn() {
     let site = Site::with_graph();
-    let store = Arc::new(Interrupted::new(site.store()));
+    let store = Interrupted::new(site.open_database());
     let lock =
         Arc::new(FileLock::open(&site.lock_directory(), "beside-database".to_owned()).unwrap());
-    let stalled = Service::new(
-        Arc::clone(&store) as _,
-        Some(lock),
-        Design::Crud,
-        Reads::Lock,
-        Limits::default(),
-    );
+    let stalled = start(&CRUD, Arc::clone(&store.store), lock, Limits::default());
     let (successor, directory) = (site.node(), site.lock_directory());
     set(&store.before_commit, move || {
         wipe(&directory);
@@ -268,17 +264,10 @@ fn a_writer_that_lost_its_lock_is_stopped_and_takes_another_turn() {
 #[test]
 fn a_write_that_comes_before_an_epoch_is_raised_is_not_overlooked() {
     let site = Site::with_graph();
-    let store = Arc::new(Interrupted::new(site.store()));
     let lock = Forgetful::default();
-    let late = Service::new(
-        Arc::clone(&store) as _,
-        Some(Arc::new(lock)),
-        Design::Crud,
-        Reads::Lock,
-        Limits::default(),
-    );
+    let late = start(&CRUD, Arc::new(site.store()), Arc::new(lock.clone()), Limits::default());
     let quick = site.node();
-    set(&store.before_raise_epoch, move || {
+    set(lock.before_check(), move || {
         accepted(&quick, [put_job("a", &["x"], &["y"])]);
     });
     let (rejection, version) = rejected(&late, [put_job("b", &["y"], &["x"])]);
@@ -286,7 +275,7 @@ fn a_write_that_comes_before_an_epoch_is_raised_is_not_overlooked() {
         matches!(rejection, Rejection::Cycle { .. }) && version == 2,
         "{rejection:?} at {version}"
     );
-    assert!(is_over(&store.before_raise_epoch));
+    assert!(is_over(lock.before_check()));
     accepted(&late, [put_dataset("d")]);
     audit(&site);
 }
@@ -296,13 +285,8 @@ fn a_write_that_comes_before_an_epoch_is_raised_is_not_overlooked() {
 fn a_lock_that_forgets_or_remembers_wrongly_gives_no_token_twice() {
     let site = Site::new();
     let lock = Forgetful::default();
-    let node = Service::new(
-        Arc::new(site.store()),
-        Some(Arc::new(lock.clone())),
-        Design::Crud,
-        Reads::Lock,
-        Limits::default(),
-    );
+    let store = Arc::new(site.store());
+    let node = start(&CRUD, store, Arc::new(lock.clone()), Limits::default());
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     let mut written = 0;
     let mut write = |times: usize| {
@@ -363,7 +347,9 @@ fn when_epochs_are_used_up_a_write_says_so() {
     let last = i64::from(FencingToken::MAX_EPOCH);
     site.run_sql(&format!("UPDATE graphs SET epoch = {last}, fence = {}", last << 40));
     let verdict = crate::support::ask::write(&node, [put_dataset("d")]);
-    let Err(fencepost::design::Refusal::Internal { what }) = verdict else { panic!("{verdict:?}") };
+    let Err(fencepost::service::Refusal::Internal { what }) = verdict else {
+        panic!("{verdict:?}")
+    };
     assert!(what.contains("epochs are used up"), "{what}");
     assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().key.version, 1, "it can still be read");
 }

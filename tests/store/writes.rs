@@ -2,10 +2,8 @@
 //! known as such.
 
 use fencepost::graph::{Graph, Operation, Side, decide};
-use fencepost::store::rows::RowStore;
-use fencepost::store::{
-    Chain, Commit, CommitError, Entry, GraphState, GraphStore, Head, StoreError,
-};
+use fencepost::store::Store;
+use fencepost::store::{Chain, Commit, CommitError, Entry, Fence, GraphState, Head, StoreError};
 
 use crate::support::ask::{accepted, add, changeset, delete_graph, put_dataset, put_job, remove};
 use crate::support::cluster::{GRAPH, Site, in_child, name};
@@ -17,13 +15,13 @@ struct Seen {
     graph: Graph,
 }
 
-fn read(store: &RowStore) -> Seen {
+fn read(store: &Store) -> Seen {
     let (head, graph) = store.load(&name(GRAPH)).unwrap().unwrap();
     Seen { head, graph }
 }
 
 fn write(
-    store: &RowStore,
+    store: &Store,
     seen: &Seen,
     token: i64,
     operation: Operation,
@@ -35,7 +33,7 @@ fn write(
         Entry { change: &decision.change, version, touched: &decision.touched, actor: None };
     store.commit(&Commit {
         read: &seen.head,
-        token,
+        fence: Fence::Token(token),
         attempt: &format!("attempt with token {token}"),
         before: &seen.graph,
         after: &decision.next,

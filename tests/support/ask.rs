@@ -2,11 +2,11 @@
 
 use std::sync::mpsc;
 
-use fencepost::design::{Accepted, IdempotencyKey, Refusal, Service, Verdict, Write};
 use fencepost::graph::{
     CanonicalJson, Changeset, Command, JobPatch, JobSpecification, Operation, Precondition,
     Rejection, Side, Step,
 };
+use fencepost::service::{Accepted, IdempotencyKey, Refusal, Service, Verdict, Write};
 
 use crate::support::cluster::{GRAPH, name};
 

@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use fencepost::design::{Refusal, Service};
 use fencepost::graph::Name;
+use fencepost::service::{Refusal, Service};
 
 use super::ask::{changeset, put_dataset};
 use super::cluster::name;

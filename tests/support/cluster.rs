@@ -11,13 +11,15 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use fencepost::db::schema::{consumers, graphs};
 use fencepost::db::{Database, DatabaseUrl, PoolLimits};
-use fencepost::design::Service;
+use fencepost::design::Design;
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
+use fencepost::design::turns::TurnLimits;
 use fencepost::graph::Name;
 use fencepost::lock::file::FileLock;
-use fencepost::lock::{Guard, LockKey, Mode};
-use fencepost::node::{self, LockUrl, NodeOptions};
-use fencepost::store::rows::RowStore;
-use fencepost::store::{GraphStore, Head};
+use fencepost::lock::{DistributedLock, Guard, LockKey, Mode};
+use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
+use fencepost::service::{Limits, Service};
+use fencepost::store::{Head, Store};
 use serde_json::Value;
 
 use super::postgres::Postgres;
@@ -71,6 +73,35 @@ impl Kind {
             Self::Postgres => Postgres::shared().new_database(),
         }
     }
+}
+
+/// A node of that design on `store`, under `lock` if the design takes one.
+pub fn start(
+    design: &Design,
+    store: Arc<Store>,
+    lock: Arc<dyn DistributedLock>,
+    limits: Limits,
+) -> Service {
+    let lock = |_: &Store| Ok::<_, NodeError>(lock);
+    design.start(store, None, limits, TurnLimits::default(), lock).unwrap()
+}
+
+/// A node of a design that takes no lock on `store`.
+pub fn start_without_lock(
+    design: &Design,
+    store: Arc<Store>,
+    limits: Limits,
+    turn_limits: TurnLimits,
+) -> Service {
+    let no_lock = |_: &Store| -> Result<Arc<dyn DistributedLock>, NodeError> {
+        panic!("the design takes no lock")
+    };
+    design.start(store, None, limits, turn_limits, no_lock).unwrap()
+}
+
+/// A node of `crud-optimistic` on `store`.
+pub fn start_optimistic(store: Arc<Store>, limits: Limits, turn_limits: TurnLimits) -> Service {
+    start_without_lock(&CRUD_OPTIMISTIC, store, limits, turn_limits)
 }
 
 /// A database of its own and the lock that guards it: files in a directory that is gone when
@@ -145,9 +176,13 @@ impl Site {
         node::open(&self.options()).unwrap()
     }
 
-    pub fn store(&self) -> RowStore {
-        RowStore::new(Database::open(&self.options().database, PoolLimits::default()).unwrap())
-            .unwrap()
+    pub fn store(&self) -> Store {
+        Store::new(self.open_database()).unwrap()
+    }
+
+    /// A pool of connections of its own.
+    pub fn open_database(&self) -> Database {
+        Database::open(&self.options().database, PoolLimits::default()).unwrap()
     }
 
     /// Who reads the log of [`GRAPH`], and how far. Without a pool of connections and its threads,

@@ -1,11 +1,11 @@
 //! Requests of every kind, at random from a seed: what they ask for is done, refused by each of the
 //! rules, or changes nothing.
 
-use fencepost::design::Write;
 use fencepost::graph::{
     Changeset, Command, Graph, JobPatch, Operation, Precondition, Side, SpecPatch, Step, apply,
     decide,
 };
+use fencepost::service::Write;
 
 use super::ask::{
     add, delete_dataset, delete_job, json, keyed, patch_inputs, patch_job, put_job_with, remove,

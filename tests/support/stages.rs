@@ -4,28 +4,30 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use fencepost::graph::{Name, Precondition};
+use diesel::QueryResult;
+use fencepost::db::{AnyConnection, Database, RowsWrite};
 use fencepost::lock::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
 };
-use fencepost::store::rows::RowStore;
-use fencepost::store::{
-    Acknowledgement, CatchUp, Chain, Commit, CommitError, Consumer, Creation, ExportReport, Feed,
-    GraphStore, Head, ImageKey, Keep, LockRecord, Purged, Refresh, StoreError, StoredAnswer,
-};
+use fencepost::store::rows::Rows;
+use fencepost::store::storage::{Loaded, Storage};
+use fencepost::store::{Commit, Head, Store, StoreError};
 
-type Interlude = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+/// What is set here happens once.
+pub type Interlude = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
-/// The rows of a database; what is set here happens once, just before the next such call.
+/// A store, and what happens just before its next commit.
 pub struct Interrupted {
-    pub store: RowStore,
+    pub store: Arc<Store>,
     pub before_commit: Interlude,
-    pub before_raise_epoch: Interlude,
 }
 
 impl Interrupted {
-    pub fn new(store: RowStore) -> Self {
-        Self { store, before_commit: Mutex::default(), before_raise_epoch: Mutex::default() }
+    pub fn new(database: Database) -> Self {
+        let before_commit = Interlude::default();
+        let storage = Box::new(InterruptedRows(Arc::clone(&before_commit)));
+        let store = Arc::new(Store::with_storage(database, storage).unwrap());
+        Self { store, before_commit }
     }
 }
 
@@ -44,114 +46,21 @@ fn play(interlude: &Interlude) {
     }
 }
 
-impl GraphStore for Interrupted {
-    fn database_id(&self) -> &str {
-        self.store.database_id()
+/// Rows, interrupted where a commit makes out what it writes, before its transaction begins.
+struct InterruptedRows(Interlude);
+
+impl Storage for InterruptedRows {
+    fn load(&self, connection: &mut AnyConnection, head: &Head) -> Result<Loaded, StoreError> {
+        Rows.load(connection, head)
     }
-    fn ping(&self) -> Result<(), StoreError> {
-        self.store.ping()
+
+    fn writes(&self, commit: &Commit<'_>) -> Vec<RowsWrite> {
+        play(&self.0);
+        Rows.writes(commit)
     }
-    fn lock_record(&self) -> Result<Option<LockRecord>, StoreError> {
-        self.store.lock_record()
-    }
-    fn set_lock_record(
-        &self,
-        expected: Option<&LockRecord>,
-        new: &LockRecord,
-    ) -> Result<LockRecord, StoreError> {
-        self.store.set_lock_record(expected, new)
-    }
-    fn graphs(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Head>, StoreError> {
-        self.store.graphs(prefix, after, limit)
-    }
-    fn create_graph(
-        &self,
-        name: &Name,
-        precondition: Option<Precondition>,
-        keep: Option<Keep<'_>>,
-    ) -> Result<Creation, CommitError> {
-        self.store.create_graph(name, precondition, keep)
-    }
-    fn head(&self, name: &Name) -> Result<Option<Head>, StoreError> {
-        self.store.head(name)
-    }
-    fn refresh(
-        &self,
-        name: &Name,
-        known: Option<ImageKey>,
-        by: CatchUp,
-    ) -> Result<Option<(Head, Refresh)>, StoreError> {
-        self.store.refresh(name, known, by)
-    }
-    fn raise_epoch(
-        &self,
-        read: &Head,
-        epoch: u32,
-        fence: i64,
-        incarnation: &str,
-    ) -> Result<Head, CommitError> {
-        play(&self.before_raise_epoch);
-        self.store.raise_epoch(read, epoch, fence, incarnation)
-    }
-    fn seal(&self, read: &Head, token: i64) -> Result<(), CommitError> {
-        self.store.seal(read, token)
-    }
-    fn commit(&self, commit: &Commit<'_>) -> Result<Chain, CommitError> {
-        play(&self.before_commit);
-        self.store.commit(commit)
-    }
-    fn stored_answers(
-        &self,
-        graph_id: i64,
-        keys: &[&str],
-    ) -> Result<Vec<StoredAnswer>, StoreError> {
-        self.store.stored_answers(graph_id, keys)
-    }
-    fn purge_answers(&self, after: i64, most: usize) -> Result<Option<Purged>, CommitError> {
-        self.store.purge_answers(after, most)
-    }
-    fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError> {
-        self.store.feed(name, after, most)
-    }
-    fn committed_at(&self, graph_id: i64, version: u64) -> Result<Option<i64>, StoreError> {
-        self.store.committed_at(graph_id, version)
-    }
-    fn consumers(&self, name: &Name) -> Result<Option<(Head, Vec<Consumer>)>, StoreError> {
-        self.store.consumers(name)
-    }
-    fn acknowledge(
-        &self,
-        name: &Name,
-        consumer: &Name,
-        version: u64,
-    ) -> Result<Acknowledgement, CommitError> {
-        self.store.acknowledge(name, consumer, version)
-    }
-    fn report_export(
-        &self,
-        name: &Name,
-        report: &ExportReport<'_>,
-    ) -> Result<Acknowledgement, CommitError> {
-        self.store.report_export(name, report)
-    }
-    fn rename_consumer(&self, name: &Name, from: &Name, to: &Name) -> Result<bool, CommitError> {
-        self.store.rename_consumer(name, from, to)
-    }
-    fn forget_consumer(&self, name: &Name, consumer: &Name) -> Result<Option<bool>, CommitError> {
-        self.store.forget_consumer(name, consumer)
-    }
-    fn changes(
-        &self,
-        graph_id: i64,
-        after: u64,
-        each: &mut dyn FnMut(u64, &str, Chain) -> bool,
-    ) -> Result<(), StoreError> {
-        self.store.changes(graph_id, after, each)
+
+    fn clear(&self, connection: &mut AnyConnection, graph_id: i64) -> QueryResult<()> {
+        Rows.clear(connection, graph_id)
     }
 }
 
@@ -165,6 +74,7 @@ pub struct Forgetful(Arc<ForgetfulState>);
 
 #[derive(Default)]
 struct ForgetfulState {
+    before_check: Interlude,
     held: Mutex<bool>,
     freed: Condvar,
     memory: Mutex<Memory>,
@@ -173,6 +83,11 @@ struct ForgetfulState {
 impl Forgetful {
     pub fn memory(&self) -> Memory {
         self.0.memory.lock().unwrap().clone()
+    }
+
+    /// Happens just before a holder next makes sure that it has the lock.
+    pub fn before_check(&self) -> &Interlude {
+        &self.0.before_check
     }
 
     pub fn remember(&self, memory: Memory) {
@@ -216,6 +131,11 @@ impl DistributedLock for Forgetful {
 impl Held for ForgetfulGrant {
     fn store(&mut self, incarnation: &str, first: FencingToken) -> Result<(), LockError> {
         self.0.remember((incarnation.to_owned(), Some(first)));
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), LockError> {
+        play(&self.0.0.before_check);
         Ok(())
     }
 }

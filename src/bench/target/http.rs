@@ -21,9 +21,9 @@ use crate::address::{self, Address};
 use crate::bench::BenchError;
 use crate::bench::request::{Outcome, Request};
 use crate::bench::verbatim::Verbatim;
-use crate::design::{Accepted, Service};
 use crate::graph::{CanonicalJson, JobSpecification, JobWire, Name, Operation, Side, Step};
 use crate::object::{objects_both_ways, objects_only};
+use crate::service::{Accepted, Service};
 
 /// The longest answer that is read, in bytes: a plan of a million jobs with long names.
 const ANSWER_BYTES: u64 = 4 << 30;

@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::{Completion, Connection, DigestAnswer, PlanAnswer, Target};
 use crate::bench::request::{Outcome, Request};
 use crate::bench::verbatim::Verbatim;
-use crate::design::{Image, Service, Verdict, Write};
 use crate::graph::{
     CanonicalJson, Changeset, Command, Job, JobSpecification, Name, PlanRequest, QueryError, Step,
 };
 use crate::http::Problem;
+use crate::service::{Image, Service, Verdict, Write};
 
 /// The largest plan, in jobs: the server's default.
 const PLAN_JOBS: usize = 1_000_000;

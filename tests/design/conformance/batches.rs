@@ -6,9 +6,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use fencepost::design::{Accepted, IdempotencyKey, Limits, Refusal, Service, Verdict, Write};
 use fencepost::graph::{Changeset, Command, Precondition, Rejection};
 use fencepost::lock::Mode;
+use fencepost::service::{Accepted, IdempotencyKey, Limits, Refusal, Service, Verdict, Write};
 
 use super::{Fixture, unhurried};
 use crate::support::ask::{
@@ -314,7 +314,7 @@ pub fn a_full_line_is_refused_and_nothing_else_suffers(fixture: &impl Fixture) {
 
 /// One turn waits for the lock, and so has one of two threads; the thousand behind it have none.
 pub fn a_thousand_waiting_writes_hold_no_thread(fixture: &impl Fixture) {
-    let node = fixture.node_with(Limits { turn_threads: 2, lock_wait: LIMIT, ..Limits::default() });
+    let node = fixture.node_waiting(Limits { turn_threads: 2, ..Limits::default() }, LIMIT);
     for graph in [GRAPH, "other"] {
         node.create_graph_and_wait(&name(graph)).unwrap();
     }
@@ -378,8 +378,7 @@ pub fn a_batch_that_the_database_refuses_is_run_again_one_by_one(fixture: &impl 
 }
 
 pub fn a_lock_that_does_not_come_free_is_told_as_contended(fixture: &impl Fixture) {
-    let node =
-        fixture.node_with(Limits { lock_wait: Duration::from_millis(50), ..Limits::default() });
+    let node = fixture.node_waiting(Limits::default(), Duration::from_millis(50));
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     let lock = fixture.site().hold_lock(GRAPH, Mode::Exclusive);
     let verdict = write(&node, [put_dataset("d")]);

@@ -1,7 +1,7 @@
 //! Several steps at once, judged as a whole.
 
-use fencepost::design::Accepted;
 use fencepost::graph::Rejection;
+use fencepost::service::Accepted;
 
 use super::Fixture;
 use crate::support::ask::{

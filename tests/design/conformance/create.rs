@@ -1,6 +1,6 @@
 //! Graphs come to be.
 
-use fencepost::design::{Accepted, Refusal};
+use fencepost::service::{Accepted, Refusal};
 
 use super::Fixture;
 use crate::support::ask::{accepted, delete_graph, put_dataset, put_job, write};

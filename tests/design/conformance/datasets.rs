@@ -1,7 +1,7 @@
 //! Datasets, declared and implied.
 
-use fencepost::design::Accepted;
 use fencepost::graph::{Operation, Rejection};
+use fencepost::service::Accepted;
 
 use super::Fixture;
 use crate::support::ask::{

@@ -1,7 +1,7 @@
 //! Jobs and graphs go, and graphs come again.
 
-use fencepost::design::{Accepted, Refusal};
 use fencepost::graph::Rejection;
+use fencepost::service::{Accepted, Refusal};
 
 use super::Fixture;
 use crate::support::ask::{

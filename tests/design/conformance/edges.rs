@@ -1,7 +1,7 @@
 //! Single edges.
 
-use fencepost::design::Accepted;
 use fencepost::graph::{Rejection, Side};
+use fencepost::service::Accepted;
 
 use super::Fixture;
 use crate::support::ask::{accepted, add, put_dataset, put_job, rejected, remove, write};

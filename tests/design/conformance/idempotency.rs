@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use fencepost::design::{Accepted, IdempotencyKey, Refusal, Service, Subject, Verdict, Write};
+use fencepost::service::{Accepted, IdempotencyKey, Refusal, Service, Subject, Verdict, Write};
 
 use super::Fixture;
 use crate::support::ask::{
@@ -11,7 +11,7 @@ use crate::support::ask::{
 use crate::support::cluster::{GRAPH, LIMIT, name};
 use crate::support::storm::audit;
 
-fn ask(node: &Service, write: fencepost::design::Write) -> Verdict {
+fn ask(node: &Service, write: fencepost::service::Write) -> Verdict {
     node.write_and_wait(&name(GRAPH), write)
 }
 

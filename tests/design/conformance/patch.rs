@@ -1,7 +1,7 @@
 //! Jobs are changed in part.
 
-use fencepost::design::Accepted;
 use fencepost::graph::{JobPatch, Rejection, SpecPatch};
+use fencepost::service::Accepted;
 
 use super::Fixture;
 use crate::support::ask::{

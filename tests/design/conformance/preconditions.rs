@@ -1,7 +1,7 @@
 //! Writes that hold only if the graph is what the client thinks.
 
-use fencepost::design::{Refusal, Service, Subject, Write};
 use fencepost::graph::{Changeset, Command, Operation, Precondition, Rejection, Side};
+use fencepost::service::{Refusal, Service, Subject, Write};
 
 use super::Fixture;
 use crate::support::ask::{

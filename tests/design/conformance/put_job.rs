@@ -1,7 +1,7 @@
 //! Jobs come to be and are replaced.
 
-use fencepost::design::Accepted;
 use fencepost::graph::Rejection;
+use fencepost::service::Accepted;
 
 use super::Fixture;
 use crate::support::ask::{accepted, put_job, put_job_with, rejected, write};

@@ -7,8 +7,6 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
-use crate::lock::Mode;
-
 /// Counters and histograms of one service, in a registry of its own.
 pub struct Metrics {
     /// Where they are registered.
@@ -233,8 +231,8 @@ pub struct ByMode {
 
 impl ByMode {
     fn new(vector: &HistogramVec) -> Self {
-        let of = |mode: Mode| vector.with_label_values(&[mode.word()]);
-        Self { shared: of(Mode::Shared), exclusive: of(Mode::Exclusive) }
+        let of = |mode| vector.with_label_values(&[mode]);
+        Self { shared: of("shared"), exclusive: of("exclusive") }
     }
 }
 
@@ -253,6 +251,6 @@ fn register<C: Collector + Clone + 'static>(
     collector
 }
 
-pub(super) fn observe(histogram: &Histogram, duration: Duration) {
+pub(crate) fn observe(histogram: &Histogram, duration: Duration) {
     histogram.observe(duration.as_secs_f64());
 }

@@ -1,12 +1,13 @@
-//! What the service gives to those who read a graph's change log: none of it takes a turn or a
-//! lock. The log grows by commits alone, so that what is read of it beside them is true, and
-//! whatever was answered before is in it.
+//! Requests that take no turn and no lock: the change log and who reads it. The log grows by commits
+//! alone, so that what is read of it beside them is true, and whatever was answered before is in it.
 
 use std::sync::Arc;
 
-use super::lane::Reply;
+use super::Service;
+use super::engine::Engine;
 use super::listeners::Listening;
-use super::{Inner, Refusal, Service};
+use super::queue::Reply;
+use super::refusal::Refusal;
 use crate::db::watch;
 use crate::graph::Name;
 use crate::store::{Acknowledgement, Consumer, Feed, GraphState, Head};
@@ -23,8 +24,8 @@ impl Service {
         show: impl FnOnce(Feed) -> T + Send + 'static,
         reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
     ) {
-        self.aside(graph, reply, move |inner, graph| {
-            let feed = inner.store.feed(graph, after, most)?;
+        self.aside(graph, reply, move |engine, graph| {
+            let feed = engine.store.feed(graph, after, most)?;
             feed.map(show).ok_or_else(|| not_found(graph))
         });
     }
@@ -38,9 +39,9 @@ impl Service {
         version: u64,
         reply: impl FnOnce(Result<(Head, Option<i64>), Refusal>) + Send + 'static,
     ) {
-        self.aside(graph, reply, move |inner, graph| {
-            let head = inner.store.head(graph)?.ok_or_else(|| not_found(graph))?;
-            let committed_at_ms = inner.store.committed_at(head.id, version)?;
+        self.aside(graph, reply, move |engine, graph| {
+            let head = engine.store.head(graph)?.ok_or_else(|| not_found(graph))?;
+            let committed_at_ms = engine.store.committed_at(head.id, version)?;
             Ok((head, committed_at_ms))
         });
     }
@@ -52,9 +53,11 @@ impl Service {
         graph: &Name,
         reply: impl FnOnce(Result<(Head, Vec<Consumer>), Refusal>) + Send + 'static,
     ) {
-        self.aside(graph, reply, |inner, graph| {
-            let found =
-                inner.store.consumers(graph)?.filter(|(head, _)| head.state != GraphState::Deleted);
+        self.aside(graph, reply, |engine, graph| {
+            let found = engine
+                .store
+                .consumers(graph)?
+                .filter(|(head, _)| head.state != GraphState::Deleted);
             found.ok_or_else(|| not_found(graph))
         });
     }
@@ -69,9 +72,9 @@ impl Service {
         reply: impl FnOnce(Result<Acknowledgement, Refusal>) + Send + 'static,
     ) {
         let consumer = consumer.clone();
-        self.aside(graph, reply, move |inner, graph| {
-            let noted = inner.store.acknowledge(graph, &consumer, version);
-            noted.map_err(|error| inner.refusal_of(graph, error))
+        self.aside(graph, reply, move |engine, graph| {
+            let noted = engine.store.acknowledge(graph, &consumer, version);
+            noted.map_err(|error| Refusal::of_commit(graph, error))
         });
     }
 
@@ -84,11 +87,11 @@ impl Service {
         reply: impl FnOnce(Result<(Head, bool), Refusal>) + Send + 'static,
     ) {
         let consumer = consumer.clone();
-        self.aside(graph, reply, move |inner, graph| {
-            let head = inner.store.head(graph)?.filter(|head| head.state != GraphState::Deleted);
+        self.aside(graph, reply, move |engine, graph| {
+            let head = engine.store.head(graph)?.filter(|head| head.state != GraphState::Deleted);
             let head = head.ok_or_else(|| not_found(graph))?;
-            let forgotten = inner.store.forget_consumer(graph, &consumer);
-            let was_there = forgotten.map_err(|error| inner.refusal_of(graph, error))?;
+            let forgotten = engine.store.forget_consumer(graph, &consumer);
+            let was_there = forgotten.map_err(|error| Refusal::of_commit(graph, error))?;
             was_there.map(|was_there| (head, was_there)).ok_or_else(|| not_found(graph))
         });
     }
@@ -97,7 +100,7 @@ impl Service {
     /// the turn, until what is returned is dropped. It must not block. A hint: of what other
     /// processes write nothing is heard.
     pub fn listen(&self, graph: &Name, callback: impl Fn() + Send + Sync + 'static) -> Listening {
-        self.inner.listeners.add(graph, Arc::new(callback))
+        self.engine.listeners.add(graph, Arc::new(callback))
     }
 
     /// Does `work`, which asks the store about the graph, on a worker.
@@ -105,10 +108,10 @@ impl Service {
         &self,
         graph: &Name,
         reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
-        work: impl FnOnce(&Inner, &Name) -> Result<T, Refusal> + Send + 'static,
+        work: impl FnOnce(&Engine, &Name) -> Result<T, Refusal> + Send + 'static,
     ) {
         let graph = graph.clone();
-        self.watched(reply, move |inner| work(inner, &graph));
+        self.watched(reply, move |engine| work(engine, &graph));
     }
 
     /// Does `work`, which asks store or lock, on a worker. If the database does not answer it, the
@@ -116,15 +119,15 @@ impl Service {
     pub(super) fn watched<T: 'static>(
         &self,
         reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
-        work: impl FnOnce(&Inner) -> Result<T, Refusal> + Send + 'static,
+        work: impl FnOnce(&Engine) -> Result<T, Refusal> + Send + 'static,
     ) {
-        let inner = Arc::clone(&self.inner);
-        self.inner.workers.spawn(move || {
+        let engine = Arc::clone(&self.engine);
+        self.engine.workers.spawn(move || {
             let reply = Reply::new(reply);
             let on_give_up = reply.clone();
             watch::watched(
                 move |given_up| on_give_up.answer(Err(given_up.into())),
-                || reply.answer(work(&inner)),
+                || reply.answer(work(&engine)),
             );
         });
     }

@@ -4,9 +4,10 @@
 use diesel::dsl::min;
 use diesel::prelude::*;
 
-use super::consumers::{Consumer, forget_consumers, read_behind, repeatable};
-use super::rows::{RowStore, column, read_head, told_once};
-use super::{CommitError, Head, StoreError};
+use super::commit::CommitError;
+use super::consumers::{Consumer, forget_consumers, read_behind};
+use super::heads::{Head, column, read_head, told_once};
+use super::{Store, StoreError, repeatable};
 use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
 use crate::db::{AnyConnection, Value, telling};
 use crate::failpoint;
@@ -34,7 +35,7 @@ pub enum Kept {
     NotThere,
 }
 
-impl RowStore {
+impl Store {
     /// The version of the snapshot that is kept of the graph, if one is. Two round trips.
     ///
     /// # Errors

@@ -14,8 +14,9 @@ use std::thread;
 
 use prometheus::IntCounter;
 
-use super::{CLOSING_PATIENCE, Limits};
-use crate::store::{GraphStore, Purged};
+use super::CLOSING_PATIENCE;
+use super::limits::Limits;
+use crate::store::{Purged, Store};
 
 /// The thread. It ends when this is dropped, after the transaction that is under way.
 pub(super) struct Purge {
@@ -26,7 +27,7 @@ pub(super) struct Purge {
 }
 
 impl Purge {
-    pub(super) fn start(store: Arc<dyn GraphStore>, limits: Limits, purged: &IntCounter) -> Self {
+    pub(super) fn start(store: Arc<Store>, limits: Limits, purged: &IntCounter) -> Self {
         let (open, closed) = channel();
         let (running, ended) = channel();
         let purged = purged.clone();
@@ -35,7 +36,7 @@ impl Purge {
             let mut round = Round::default();
             let mut wait = limits.purge_every;
             while closed.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                wait = if round.goes_on(&*store, &limits, &purged) {
+                wait = if round.goes_on(&store, &limits, &purged) {
                     limits.purge_pause
                 } else {
                     limits.purge_every
@@ -70,7 +71,7 @@ struct Round {
 
 impl Round {
     /// Deletes some keys of the next graph; whether there may be more to delete soon.
-    fn goes_on(&mut self, store: &dyn GraphStore, limits: &Limits, purged: &IntCounter) -> bool {
+    fn goes_on(&mut self, store: &Store, limits: &Limits, purged: &IntCounter) -> bool {
         match store.purge_answers(self.after, limits.purge_keys) {
             Ok(Some(Purged { graph_id, keys })) => {
                 (self.after, self.deleted) = (graph_id, self.deleted || keys > 0);

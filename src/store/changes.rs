@@ -3,8 +3,9 @@
 
 use diesel::prelude::*;
 
-use super::rows::{RowStore, column, told_once};
-use super::{Chain, GraphStore, Head, StoreError};
+use super::heads::{Head, column, told_once};
+use super::{Store, StoreError};
+use crate::chain::Chain;
 use crate::db::schema::{changes, octet_length, snapshots};
 use crate::db::telling;
 use crate::graph::Name;
@@ -40,14 +41,16 @@ pub struct Feed {
 
 type LoggedRow = (i64, String, Vec<u8>, i64, Option<String>);
 
-impl RowStore {
+impl Store {
+    /// The graph's row, deleted graphs included, and the changes after `after` up to its version,
+    /// as many as fit `most` and some megabytes, but at least one if there is one. Look at
+    /// [`Head::oldest`] first: of what was pruned nothing is told.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read, or the log has a gap.
+    ///
     /// One round trip where nothing happened since, three where something did.
-    pub(super) fn read_feed(
-        &self,
-        name: &Name,
-        after: u64,
-        most: usize,
-    ) -> Result<Option<Feed>, StoreError> {
+    pub fn feed(&self, name: &Name, after: u64, most: usize) -> Result<Option<Feed>, StoreError> {
         let Some(head) = self.head(name)? else { return Ok(None) };
         if head.version <= after || after + 1 < head.oldest {
             return Ok(Some(Feed { head, changes: Vec::new() }));
@@ -108,12 +111,14 @@ impl RowStore {
         Ok(Some(Feed { head, changes }))
     }
 
+    /// When a version was committed, in milliseconds since 1970; `None` if neither the log nor the
+    /// kept snapshot has it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    ///
     /// One row by its primary key, or two, and as often what the server tells of itself.
-    pub(super) fn read_committed_at(
-        &self,
-        graph_id: i64,
-        version: u64,
-    ) -> Result<Option<i64>, StoreError> {
+    pub fn committed_at(&self, graph_id: i64, version: u64) -> Result<Option<i64>, StoreError> {
         let change =
             changes::table.find((graph_id, column(version))).select(changes::committed_at_ms);
         let logged =
@@ -126,5 +131,36 @@ impl RowStore {
         let kept: Option<Option<i64>> =
             self.database.learn(|connection| Ok((None, kept.first(connection).optional()?)))?;
         Ok(kept.flatten())
+    }
+
+    /// Calls `each` with every change after `after`, in order, until it returns `false`: canonical
+    /// text and chain.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn changes(
+        &self,
+        graph_id: i64,
+        after: u64,
+        each: &mut dyn FnMut(u64, &str, Chain) -> bool,
+    ) -> Result<(), StoreError> {
+        self.database.read(|connection| {
+            let rows = changes::table
+                .filter(changes::graph_id.eq(graph_id))
+                .filter(changes::version.gt(column(after)))
+                .order(changes::version)
+                .select((changes::version, changes::change, changes::chain))
+                .load_iter::<(i64, String, Vec<u8>), _>(connection)?;
+            for row in rows {
+                let (version, change, chain) = row?;
+                let chain = chain.as_slice().try_into();
+                let chain = chain
+                    .map_err(|_| StoreError::DamagedValue(format!("chain of version {version}")))?;
+                if !each(version as u64, &change, Chain(chain)) {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 }

@@ -1,0 +1,35 @@
+//! The chain of hashes over a graph's history: two graphs with one chain have one history.
+//!
+//! Knows nothing of ours but how bytes are written in hex. The store keeps a chain with each change
+//! and events carry it, so it is below both.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::graph::hex;
+
+/// SHA-256 of the previous chain and a change's canonical bytes: two graphs with one chain have one
+/// history.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Chain(pub [u8; 32]);
+
+impl Chain {
+    /// Of a graph without changes.
+    pub const START: Self = Self([0; 32]);
+
+    /// The chain after one more change, given as [`Change::canonical_json`].
+    #[must_use]
+    pub fn next(self, canonical_change: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        hash.update(canonical_change);
+        Self(hash.finalize().into())
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}

@@ -1,0 +1,30 @@
+//! `crud-delta`: as [`crud`](super::crud), but an image that is behind is brought up to date by the
+//! change log.
+//!
+//! **How it takes turns.** By the lock, as `crud`. See [`turns::locked`](super::turns::locked).
+//!
+//! **What it costs.** What `crud` costs, but after another process has written: then a turn reads
+//! the changes since the image's version, in the statement that reads the version, and applies them.
+//! O(what was changed), whatever the size of the graph.
+//!
+//! **When it loses.** Where one node writes alone it gains nothing over `crud`, and its look at the
+//! version is a join. When the log is pruned beyond the image's version, or too much has changed, it
+//! loads the whole graph as `crud` does.
+//!
+//! **What would break it.** An image that follows the changes must come to the very rows that the
+//! writer left, ids included. So ids are given by a rule, the smallest free one, and each change is
+//! checked to be the next of the image's own history: a version that is not dense, or a chain that
+//! does not match, means that the graph is loaded instead.
+
+use super::{BatchSize, CycleCheck, Design, Refresh, StorageKind, TurnKind};
+
+/// See the [module](self).
+pub const CRUD_DELTA: Design = Design {
+    name: "crud-delta",
+    summary: "As crud, but what others wrote since is learnt from the change log",
+    storage: StorageKind::Rows,
+    refresh: Refresh::Delta,
+    turns: TurnKind::Lock,
+    batch: BatchSize::AllWaiting,
+    cycle_check: CycleCheck::Affected,
+};

@@ -1,0 +1,30 @@
+//! `crud-optimistic`: as [`crud_delta`](super::crud_delta), but without a lock.
+//!
+//! **How it takes turns.** It takes none. A turn decides on its image and writes on the condition
+//! that the version still stands. Whoever finds that another was faster reads what that one did and
+//! decides again, after a random wait that grows, a bounded number of times. Reads take one snapshot
+//! of the database. See [`turns::expected_version`](super::turns::expected_version).
+//!
+//! **What it costs.** What `crud-delta` costs, less the round trips to the lock. Each conflict costs
+//! one transaction that is rolled back, one look at the log, and the decisions of the whole batch.
+//!
+//! **When it loses.** With many nodes that write to one graph. Nobody makes room for whoever lost:
+//! the work that is thrown away grows with the writers, and a request can lose so often that it is
+//! refused as contended while the lock would have served it in its turn.
+//!
+//! **What would break it.** The version comparison is all that it has. Without it two writers that
+//! read the same version both commit, and together close a cycle.
+
+use super::{BatchSize, CycleCheck, Design, Refresh, StorageKind, TurnKind};
+
+/// See the [module](self).
+pub const CRUD_OPTIMISTIC: Design = Design {
+    name: "crud-optimistic",
+    summary: "As crud-delta, but without a lock: whoever was outrun judges again. Reads are as \
+              with --reads snapshot",
+    storage: StorageKind::Rows,
+    refresh: Refresh::Delta,
+    turns: TurnKind::ExpectedVersion,
+    batch: BatchSize::AllWaiting,
+    cycle_check: CycleCheck::Affected,
+};

@@ -1,0 +1,69 @@
+//! Turns by the expected version: nobody waits for anybody, and whoever finds at the conditional
+//! write that another was faster decides again.
+//!
+//! **How it takes turns.** It brings the image to the store's version, decides, and writes if the
+//! version still stands. The write carries no fencing token: nobody was granted anything, and the
+//! version comparison alone keeps the rules.
+//!
+//! **What it costs.** A look at the version and the conditional transaction. A conflict costs both
+//! again, and the decisions of the batch.
+//!
+//! **What it does not do.** It is not fair: a batch that is slow to decide can lose to quicker ones
+//! until its attempts are used up. The random wait between attempts, which grows, only makes that
+//! unlikely.
+
+use std::time::Duration;
+
+use super::TurnLimits;
+use crate::graph::Name;
+use crate::service::{Held, Metrics, Refusal, Retry, Served, Turn, TurnError, Turns};
+use crate::store::Fence;
+
+/// Turns without a lock.
+pub struct ExpectedVersion {
+    retries: usize,
+}
+
+impl ExpectedVersion {
+    /// Bounded by `limits`.
+    #[must_use]
+    pub fn new(limits: TurnLimits) -> Self {
+        Self { retries: limits.optimistic_retries }
+    }
+}
+
+impl Turns for ExpectedVersion {
+    fn serve(&self, turn: &Turn<'_>) -> Result<Served, TurnError> {
+        let read = turn.refresh()?;
+        let decisions = turn.decide(read)?;
+        if decisions.need_commit() {
+            turn.commit(&decisions, Fence::Unfenced)?;
+        }
+        Ok(decisions.served())
+    }
+
+    fn retry(&self, _: &Name, _: &TurnError, attempt: usize) -> Retry {
+        if attempt == self.retries { Retry::GiveUp } else { Retry::After(backoff(attempt)) }
+    }
+
+    fn read_guard(&self, _: i64, _: &Metrics) -> Result<Option<Held>, Refusal> {
+        Ok(None)
+    }
+
+    fn ready(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// How long to wait after a number of lost attempts: anything up to a bound that doubles each time,
+/// so that those who race come apart.
+fn backoff(attempt: usize) -> Duration {
+    const FIRST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = Duration::from_millis(64);
+    let mut random = [u8::MAX; 4];
+    if let Err(error) = getrandom::fill(&mut random) {
+        log::warn!("no random numbers, so the longest wait is taken: {error}");
+    }
+    let part = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX);
+    LONGEST.min(FIRST * (1 << attempt.min(10))).mul_f64(part)
+}

@@ -1,0 +1,228 @@
+//! The service behind every surface: requests wait in a queue for a turn, a turn brings the image to
+//! the store's version, decides, writes and answers.
+//!
+//! Uses `graph` and `store`; synchronous; knows no HTTP, no lock and no design. How writers take
+//! turns is behind [`Turns`]; what else may differ is in [`Choices`].
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use crate::db::watch;
+use crate::graph::Name;
+use crate::store::{Head, Store};
+
+mod choices;
+mod creation;
+mod decisions;
+mod engine;
+mod graph_cache;
+mod image;
+mod limits;
+mod listeners;
+mod local_graph;
+mod metrics;
+mod permits;
+mod purge;
+mod queue;
+mod read_turn;
+mod refusal;
+mod turn;
+mod turnless;
+mod turns;
+mod workers;
+mod write;
+mod write_turn;
+
+pub use choices::{BatchSize, Choices, CycleCheck, Refresh};
+pub use decisions::{Decisions, Served};
+pub use engine::Refreshed;
+pub use image::Image;
+pub use limits::Limits;
+pub use listeners::Listening;
+pub use metrics::Metrics;
+pub(crate) use metrics::observe;
+pub use refusal::Refusal;
+pub use turn::Turn;
+pub use turns::{Held, Retry, TurnError, Turns};
+pub use write::{Accepted, IdempotencyKey, Subject, Verdict, Write};
+
+use engine::Engine;
+use local_graph::LocalGraph;
+use purge::Purge;
+use queue::{PendingRead, PendingWrite, Queued, Reply};
+
+/// Serves graphs from one store. Cloning shares it. A turn answers before it gives the lock back:
+/// when the last clone is dropped, turns that are under way get a moment to end, so that a process
+/// that exits leaves no lock behind.
+#[derive(Clone)]
+pub struct Service {
+    engine: Arc<Engine>,
+    _closing: Arc<Closing>,
+}
+
+struct Closing {
+    engine: Arc<Engine>,
+    /// Dropped after the turns have ended.
+    _purge: Purge,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.engine.workers.wait_until_idle(CLOSING_PATIENCE);
+    }
+}
+
+/// How long readiness waits for the answer to a statement.
+pub const READY_ANSWER: Duration = Duration::from_secs(3);
+
+/// How long turns that are under way are waited for in the end, and then the deletion of old keys.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Service {
+    /// Takes turns on the graphs of `store`.
+    #[must_use]
+    pub fn new(store: Arc<Store>, turns: Box<dyn Turns>, choices: Choices, limits: Limits) -> Self {
+        let engine = Arc::new(Engine::new(store, turns, choices, limits));
+        let purge = Purge::start(Arc::clone(&engine.store), limits, &engine.metrics.purged_keys);
+        Self { _closing: Arc::new(Closing { engine: Arc::clone(&engine), _purge: purge }), engine }
+    }
+
+    /// Judges and applies one write in a turn with others. `reply` is called once, from another
+    /// thread or at once, and must not block.
+    pub fn write(&self, graph: &Name, write: Write, reply: impl FnOnce(Verdict) + Send + 'static) {
+        if let Some(graph) = self.enqueue_write(graph, write, Reply::new(reply)) {
+            write_turn::start(&self.engine, graph);
+        }
+    }
+
+    /// The image at a version that was read after this call. `reply` is called once and must not
+    /// block.
+    pub fn read(
+        &self,
+        graph: &Name,
+        reply: impl FnOnce(Result<Arc<Image>, Refusal>) + Send + 'static,
+    ) {
+        if let Some(graph) = self.enqueue_read(graph, Reply::new(reply)) {
+            read_turn::start(&self.engine, graph);
+        }
+    }
+
+    /// The graph, if a turn must be started for it.
+    fn enqueue_write(
+        &self,
+        graph: &Name,
+        write: Write,
+        reply: Reply<Verdict>,
+    ) -> Option<Arc<LocalGraph>> {
+        let local = self.engine.local_graph(graph);
+        let limit = self.engine.limits.waiting_writes;
+        match local.push_write(PendingWrite { write, reply, since: Instant::now() }, limit) {
+            Queued::Behind => None,
+            Queued::First => Some(local),
+            Queued::Full(pending) => {
+                pending.reply.answer(Err(self.engine.overflow("writes", limit)));
+                None
+            }
+        }
+    }
+
+    /// The same for a read.
+    fn enqueue_read(
+        &self,
+        graph: &Name,
+        reply: Reply<Result<Arc<Image>, Refusal>>,
+    ) -> Option<Arc<LocalGraph>> {
+        let local = self.engine.local_graph(graph);
+        let limit = self.engine.limits.waiting_reads;
+        match local.push_read(PendingRead { reply, since: Instant::now() }, limit) {
+            Queued::Behind => None,
+            Queued::First => Some(local),
+            Queued::Full(pending) => {
+                pending.reply.answer(Err(self.engine.overflow("reads", limit)));
+                None
+            }
+        }
+    }
+
+    /// The graphs whose names begin with `prefix` and come after `after`, in byte order. `reply` is
+    /// called once and must not block.
+    pub fn graphs(
+        &self,
+        prefix: String,
+        after: Option<String>,
+        limit: usize,
+        reply: impl FnOnce(Result<Vec<Head>, Refusal>) + Send + 'static,
+    ) {
+        self.watched(reply, move |engine| {
+            engine.store.graphs(&prefix, after.as_deref(), limit).map_err(Refusal::from)
+        });
+    }
+
+    /// Whether database and lock answer. `reply` is called once and must not block.
+    pub fn ready(&self, reply: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
+        self.watched(reply, move |engine| {
+            // Whoever asks is less patient than a client.
+            let _limit = watch::limited(READY_ANSWER);
+            engine.store.ping()?;
+            engine.turns.ready()
+        });
+    }
+
+    /// As [`write`](Self::write), waiting for the verdict. A turn that must be started is taken on
+    /// this thread: to wake another costs more than much of the turn does.
+    ///
+    /// # Errors
+    /// [`Refusal`] says whether anything was written.
+    pub fn write_and_wait(&self, graph: &Name, write: Write) -> Verdict {
+        wait_for(|reply| {
+            if let Some(local) = self.enqueue_write(graph, write, Reply::new(reply)) {
+                workers::run(|| write_turn::take(&self.engine, &local));
+            }
+        })
+    }
+
+    /// As [`read`](Self::read), waiting for the image, and as
+    /// [`write_and_wait`](Self::write_and_wait).
+    ///
+    /// # Errors
+    /// [`Refusal`] says why there is none.
+    pub fn read_and_wait(&self, graph: &Name) -> Result<Arc<Image>, Refusal> {
+        wait_for(|reply| {
+            if let Some(local) = self.enqueue_read(graph, Reply::new(reply)) {
+                workers::run(|| read_turn::take(&self.engine, &local));
+            }
+        })
+    }
+
+    /// As [`create_graph`](Self::create_graph), waiting for the verdict.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why it could not be created.
+    pub fn create_graph_and_wait(&self, graph: &Name) -> Verdict {
+        wait_for(|reply| self.create_graph(graph, None, None, reply))
+    }
+
+    /// What the turns cost.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.engine.metrics
+    }
+
+    /// How many writes and reads wait for all graphs together.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        self.engine.graphs.waiting()
+    }
+}
+
+fn wait_for<T: Send + 'static>(
+    ask: impl FnOnce(Box<dyn FnOnce(Result<T, Refusal>) + Send>),
+) -> Result<T, Refusal> {
+    let (sender, receiver) = mpsc::channel();
+    ask(Box::new(move |answer| drop(sender.send(answer))));
+    receiver.recv().unwrap_or_else(|_| {
+        Err(Refusal::OutcomeUnknown {
+            what: "the turn ended without an answer; see the log".to_owned(),
+        })
+    })
+}

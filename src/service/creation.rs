@@ -1,0 +1,73 @@
+//! Creating a graph. It takes no turn: one conditional transaction of the store does it.
+
+use super::Service;
+use super::engine::Engine;
+use super::refusal::Refusal;
+use super::write::{Accepted, IdempotencyKey, Verdict};
+use crate::graph::{Name, Precondition, Rejection};
+use crate::store::{CommitError, Creation, Head, Keep};
+
+impl Service {
+    /// Creates the graph unless it is there. `reply` is called once and must not block.
+    pub fn create_graph(
+        &self,
+        graph: &Name,
+        precondition: Option<Precondition>,
+        idempotency: Option<IdempotencyKey>,
+        reply: impl FnOnce(Verdict) + Send + 'static,
+    ) {
+        self.aside(graph, reply, move |engine, graph| {
+            create_graph(engine, graph, precondition, idempotency.as_ref())
+        });
+    }
+}
+
+fn create_graph(
+    engine: &Engine,
+    graph: &Name,
+    precondition: Option<Precondition>,
+    idempotency: Option<&IdempotencyKey>,
+) -> Verdict {
+    let accepted = |head: &Head, created| Accepted {
+        version: head.version,
+        changed: created,
+        created,
+        subject_version: Some(head.version),
+    };
+    let answer = idempotency
+        .map(|key| move |head: &Head, created: bool| key.answer(&accepted(head, created)));
+    let keep = idempotency.zip(answer.as_ref());
+    let keep = keep.map(|(idempotency, answer)| {
+        (idempotency.key.as_str(), answer as &dyn Fn(&Head, bool) -> _)
+    });
+    match (create_in_store(engine, graph, precondition, keep), idempotency) {
+        (Ok(Creation::There { head, created }), _) => Ok(accepted(&head, created)),
+        (Ok(Creation::NotAsExpected { expected, actual, version }), _) => {
+            let rejection = Rejection::PreconditionFailed { expected, actual, operation: None };
+            Err(Refusal::Rejected { rejection, version })
+        }
+        (Ok(Creation::Answered(stored)), Some(key)) => key.verdict(&stored),
+        (Ok(Creation::Answered(_)), None) => unreachable!("only a key has an answer"),
+        (Err(error), _) => Err(Refusal::of_commit(graph, error)),
+    }
+}
+
+/// Tries again, up to the limit, where the database favoured another transaction.
+fn create_in_store(
+    engine: &Engine,
+    graph: &Name,
+    precondition: Option<Precondition>,
+    keep: Option<Keep<'_>>,
+) -> Result<Creation, CommitError> {
+    let mut retries = 0;
+    loop {
+        match engine.store.create_graph(graph, precondition.clone(), keep) {
+            Err(CommitError::KeyTaken | CommitError::Yielded(_))
+                if retries < engine.limits.creation_retries =>
+            {
+                retries += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}

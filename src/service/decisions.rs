@@ -1,0 +1,188 @@
+//! A batch of writes being decided: each sees the accepted ones before it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::engine::Refreshed;
+use super::image::Image;
+use super::refusal::Refusal;
+use super::turns::Held;
+use super::write::{Accepted, IdempotencyKey, Verdict, Write};
+use crate::graph::{Command, Effect, Graph, Name, Series};
+use crate::store::{Entry, GraphState, StoredAnswer};
+
+/// The verdicts on a batch, and what must be committed before any of them is answered.
+pub struct Decisions<'b> {
+    graph: &'b Name,
+    read: Refreshed,
+    frozen: Option<Refusal>,
+    series: Series,
+    /// Who asked for each that was accepted.
+    actors: Vec<Option<&'b str>>,
+    deleted: bool,
+    /// Answers that are kept already, of earlier turns and of this one.
+    kept: HashMap<String, StoredAnswer>,
+    /// Answers to keep.
+    answers: Vec<StoredAnswer>,
+    outcomes: Vec<Outcome>,
+    batch: usize,
+}
+
+/// What a turn did with one write of its batch.
+pub enum Outcome {
+    /// It was decided, and its verdict can be answered.
+    Decided(Verdict),
+    /// The turn had no time for it: it is the first of the next.
+    LeftOver,
+}
+
+/// A batch whose verdicts can be answered.
+pub struct Served {
+    /// One for each write of the batch.
+    pub(super) outcomes: Vec<Outcome>,
+    /// Given back when all are answered.
+    pub(super) held: Option<Held>,
+    /// What is left of the turn. To free it takes as long as part of the judging did, and nobody
+    /// need wait for that.
+    pub(super) spent: Spent,
+}
+
+pub(super) struct Spent {
+    _series: Series,
+    _image: Arc<Image>,
+}
+
+impl<'b> Decisions<'b> {
+    /// None yet, for a batch of so many. `kept` are the answers that were kept under their keys.
+    pub(super) fn new(
+        graph: &'b Name,
+        read: Refreshed,
+        kept: HashMap<String, StoredAnswer>,
+        batch: usize,
+    ) -> Self {
+        let head = &read.head;
+        let frozen = (head.state == GraphState::Frozen)
+            .then(|| Refusal::Frozen { graph: graph.clone(), moved_to: head.moved_to.clone() });
+        let deleted = head.state == GraphState::Deleted;
+        Self {
+            graph,
+            frozen,
+            series: Series::on(&read.image.graph),
+            actors: Vec::new(),
+            deleted,
+            kept,
+            answers: Vec::new(),
+            outcomes: Vec::with_capacity(batch),
+            batch,
+            read,
+        }
+    }
+
+    /// The graph that they were decided on.
+    pub(super) fn read(&self) -> &Refreshed {
+        &self.read
+    }
+
+    /// The graph before the first accepted write.
+    pub(super) fn base(&self) -> &Graph {
+        self.series.base()
+    }
+
+    /// The graph that all accepted writes lead to.
+    pub(super) fn graph(&self) -> &Graph {
+        self.series.graph()
+    }
+
+    /// Whether anything must be committed before the verdicts are answered.
+    #[must_use]
+    pub fn need_commit(&self) -> bool {
+        !self.actors.is_empty() || !self.answers.is_empty()
+    }
+
+    /// The changes, in order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.series.accepted().iter().zip(&self.actors).map(|(accepted, actor)| Entry {
+            change: &accepted.change,
+            version: accepted.version,
+            touched: &accepted.touched,
+            actor: *actor,
+        })
+    }
+
+    /// The answers to keep.
+    pub(super) fn answers(&self) -> &[StoredAnswer] {
+        &self.answers
+    }
+
+    /// Whether the last change deletes the graph.
+    pub(super) fn deletes_graph(&self) -> bool {
+        self.deleted && !self.actors.is_empty()
+    }
+
+    /// The batch, to be answered.
+    #[must_use]
+    pub fn served(self) -> Served {
+        self.served_holding(None)
+    }
+
+    /// As [`served`](Self::served), giving back what is `held` when all are answered.
+    #[must_use]
+    pub fn served_under(self, held: impl Send + 'static) -> Served {
+        self.served_holding(Some(Box::new(held)))
+    }
+
+    fn served_holding(self, held: Option<Held>) -> Served {
+        let Self { mut outcomes, batch, series, read, .. } = self;
+        outcomes.resize_with(batch, || Outcome::LeftOver);
+        Served { outcomes, held, spent: Spent { _series: series, _image: read.image } }
+    }
+
+    /// Decides the next write.
+    pub(super) fn judge(&mut self, write: &'b Write) {
+        let verdict = self.verdict_on(write);
+        self.outcomes.push(Outcome::Decided(verdict));
+    }
+
+    fn verdict_on(&mut self, write: &'b Write) -> Verdict {
+        let key = write.idempotency.as_ref().filter(|_| !write.dry_run);
+        if let Some(key) = key
+            && let Some(stored) = self.kept.get(&key.key)
+        {
+            return key.verdict(stored);
+        }
+        if self.deleted {
+            return Err(Refusal::GraphNotFound { graph: self.graph.clone() });
+        }
+        if let Some(frozen) = &self.frozen {
+            return Err(frozen.clone());
+        }
+        let version = self.series.graph().version();
+        let rejected = |rejection| Refusal::Rejected { rejection, version };
+        let accepted = |effect: Effect, graph: &Graph, deleted: bool| Accepted {
+            version: graph.version(),
+            changed: effect.changed,
+            created: effect.created,
+            subject_version: write.subject.version_in(graph).filter(|_| !deleted),
+        };
+        if write.dry_run {
+            let effect = self.series.try_out(&write.command).map_err(rejected)?;
+            return Ok(accepted(effect, self.series.graph(), false));
+        }
+        let effect = self.series.decide(&write.command).map_err(rejected)?;
+        if effect.changed {
+            self.actors.push(write.actor.as_deref());
+            self.deleted = matches!(write.command, Command::DeleteGraph { .. });
+        }
+        let accepted = accepted(effect, self.series.graph(), self.deleted);
+        if let Some(key) = key {
+            self.keep(key, &accepted);
+        }
+        Ok(accepted)
+    }
+
+    fn keep(&mut self, key: &IdempotencyKey, accepted: &Accepted) {
+        let answer = key.answer(accepted);
+        self.kept.insert(key.key.clone(), answer.clone());
+        self.answers.push(answer);
+    }
+}

@@ -1,0 +1,162 @@
+//! What all turns of a service share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use prometheus::Histogram;
+
+use super::choices::{BatchSize, Choices};
+use super::graph_cache::GraphCache;
+use super::image::Image;
+use super::limits::Limits;
+use super::listeners::Listeners;
+use super::local_graph::LocalGraph;
+use super::metrics::{Metrics, observe};
+use super::permits::{Permit, Permits};
+use super::refusal::Refusal;
+use super::turns::Turns;
+use super::workers::Workers;
+use crate::db::watch::Kept;
+use crate::graph::{Name, apply_all};
+use crate::store::{Head, Refresh, Store, StoreError};
+
+pub(super) struct Engine {
+    pub(super) store: Arc<Store>,
+    pub(super) turns: Box<dyn Turns>,
+    pub(super) choices: Choices,
+    pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
+    /// Leave to load a graph, if images are not kept.
+    loads: Option<Arc<Permits>>,
+    pub(super) graphs: GraphCache,
+    pub(super) listeners: Arc<Listeners>,
+    pub(super) workers: Workers,
+}
+
+/// A graph as a turn has read it: the row, and the image at its version, of one snapshot.
+pub struct Refreshed {
+    /// The row.
+    pub head: Head,
+    /// The graph at its version.
+    pub image: Arc<Image>,
+}
+
+impl Engine {
+    pub(super) fn new(
+        store: Arc<Store>,
+        turns: Box<dyn Turns>,
+        choices: Choices,
+        limits: Limits,
+    ) -> Self {
+        let metrics = Metrics::new();
+        metrics.register(turns.collectors());
+        let (held, bytes) = (metrics.graphs_held.clone(), metrics.graph_bytes.clone());
+        let graphs =
+            GraphCache::new(limits.graph_bytes, held, bytes, metrics.graphs_evicted.clone());
+        let permits = || {
+            let (held, waiting) = (metrics.loads_held.clone(), metrics.loads_waiting.clone());
+            Permits::new(limits.loaded_images, held, waiting)
+        };
+        let loads = (!choices.refresh.keeps_images()).then(permits);
+        let (listeners, workers) = (Arc::default(), Workers::new(limits.turn_threads));
+        Self { store, turns, choices, limits, metrics, loads, graphs, listeners, workers }
+    }
+
+    pub(super) fn local_graph(&self, graph: &Name) -> Arc<LocalGraph> {
+        let read_turns = if self.shares_turns() { 1 } else { self.limits.unshared_reads.max(1) };
+        let keeps_images = self.choices.refresh.keeps_images();
+        self.graphs.get(graph, || LocalGraph::new(graph.clone(), keeps_images, read_turns))
+    }
+
+    pub(super) fn shares_turns(&self) -> bool {
+        self.choices.batch == BatchSize::AllWaiting && self.limits.share_turns
+    }
+
+    /// At most how many requests one turn serves, where `limit` is the most that any may.
+    pub(super) fn turn_size(&self, limit: usize) -> usize {
+        if self.shares_turns() { limit } else { 1 }
+    }
+
+    pub(super) fn overflow(&self, what: &str, limit: usize) -> Refusal {
+        self.metrics.overflows.inc();
+        Refusal::Contended { what: format!("{limit} {what} of this graph are waiting already") }
+    }
+
+    /// The row's id; `None` if there never was such a graph. Keeps nothing of a name that is not
+    /// known to be a graph's.
+    pub(super) fn graph_id(&self, graph: &LocalGraph) -> Result<Option<i64>, StoreError> {
+        if let Some(id) = graph.graph_id() {
+            return Ok(Some(id));
+        }
+        let head = self.store.head(&graph.name);
+        if let Ok(Some(head)) = &head {
+            graph.set_graph_id(Some(head.id));
+        } else {
+            self.graphs.forget(&graph.name);
+        }
+        Ok(head?.map(|head| head.id))
+    }
+
+    /// The row and the image at its version. `None` if there is no such graph.
+    pub(super) fn refreshed(
+        &self,
+        graph: &LocalGraph,
+        timed: &Histogram,
+    ) -> Result<Option<Refreshed>, Refusal> {
+        let permit = self.load_permit()?;
+        let began = Instant::now();
+        let known = graph.image.get();
+        let by = self.choices.refresh.catches_up_by();
+        let refreshed =
+            self.store.refresh(&graph.name, known.as_ref().map(|image| image.key), by)?;
+        graph.set_graph_id(refreshed.as_ref().map(|(head, _)| head.id));
+        let Some((head, refresh)) = refreshed else { return Ok(None) };
+        let image = match (refresh, known) {
+            (Refresh::Current, Some(image)) => image,
+            (Refresh::Changes(changes), Some(image)) => {
+                self.metrics.image_catch_ups.inc();
+                self.metrics.changes_applied.inc_by(changes.len() as u64);
+                let image = Image::derived(head.key(), apply_all(&image.graph, &changes));
+                self.publish(graph, image)
+            }
+            (Refresh::Current | Refresh::Changes(_), None) => {
+                unreachable!("the store was told of no image")
+            }
+            (Refresh::Whole(whole), known) => {
+                if let Some(image) = known.filter(|image| image.key.version >= head.version) {
+                    log::warn!(
+                        "graph `{}`: the store is at version {}, behind the image at {} or on \
+                         another history; was a backup restored? Loading it again",
+                        graph.name,
+                        head.version,
+                        image.key.version
+                    );
+                    self.metrics.images_ahead_of_store.inc();
+                    graph.image.discard(image.key);
+                }
+                self.metrics.image_loads.inc();
+                self.publish(graph, Image::loaded(head.key(), *whole, permit))
+            }
+        };
+        observe(timed, began.elapsed());
+        Ok(Some(Refreshed { head, image }))
+    }
+
+    /// Makes `image` the newest of the graph.
+    pub(super) fn publish(&self, graph: &LocalGraph, image: Image) -> Arc<Image> {
+        let image = Arc::new(image);
+        graph.image.publish(&image);
+        self.graphs.settle(graph);
+        image
+    }
+
+    /// Leave to have one more graph in memory, if that is counted.
+    fn load_permit(&self) -> Result<Option<Kept<Permit>>, Refusal> {
+        let Some(loads) = &self.loads else { return Ok(None) };
+        let permit = loads.take(self.limits.load_wait);
+        let contended = || Refusal::Contended {
+            what: format!("the limit of {} loaded graphs is reached", self.limits.loaded_images),
+        };
+        permit.map(|permit| Some(Kept::new(permit))).ok_or_else(contended)
+    }
+}

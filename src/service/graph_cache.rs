@@ -1,0 +1,116 @@
+//! The cache of graphs: the most recently used ones, as many as fit into the memory for images.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+use prometheus::{IntCounter, IntGauge};
+
+use super::local_graph::LocalGraph;
+use crate::graph::Name;
+
+/// What a local graph takes beside its image and its name, in bytes.
+const LOCAL_GRAPH_BYTES: usize = 512;
+
+pub(super) struct GraphCache {
+    /// What all graphs together may take, in bytes, as their graphs estimate it.
+    budget: usize,
+    state: Mutex<State>,
+    held: IntGauge,
+    bytes: IntGauge,
+    evicted: IntCounter,
+}
+
+struct State {
+    graphs: LruCache<Name, Counted>,
+    /// Of all graphs.
+    bytes: usize,
+}
+
+struct Counted {
+    local: Arc<LocalGraph>,
+    bytes: usize,
+}
+
+impl GraphCache {
+    /// None yet. The gauges tell how many there are and how many bytes they take, the counter how
+    /// many were let go to stay within `budget` bytes.
+    pub(super) fn new(budget: usize, held: IntGauge, bytes: IntGauge, evicted: IntCounter) -> Self {
+        let state = Mutex::new(State { graphs: LruCache::unbounded(), bytes: 0 });
+        Self { budget, state, held, bytes, evicted }
+    }
+
+    /// The local graph, made by `new` if there is none; from now on the one that was used last.
+    pub(super) fn get(&self, graph: &Name, new: impl FnOnce() -> LocalGraph) -> Arc<LocalGraph> {
+        let mut state = self.lock();
+        if let Some(Counted { local, .. }) = state.graphs.get(graph) {
+            return Arc::clone(local);
+        }
+        let local = Arc::new(new());
+        let bytes = LOCAL_GRAPH_BYTES + graph.as_str().len();
+        state.graphs.push(graph.clone(), Counted { local: Arc::clone(&local), bytes });
+        state.bytes += bytes;
+        self.tell(&state);
+        local
+    }
+
+    /// Whoever has the local graph already is still served by it.
+    pub(super) fn forget(&self, graph: &Name) {
+        let mut state = self.lock();
+        let gone = state.graphs.pop(graph);
+        state.bytes -= gone.as_ref().map_or(0, |gone| gone.bytes);
+        self.tell(&state);
+        drop(state);
+        // A whole graph may go with it, which takes its time.
+        drop(gone);
+    }
+
+    /// Counts the image that `graph` has now, and evicts the least recently used graphs until all
+    /// fit. One that a turn or a request has is never among them, whatever it takes: it
+    /// would come back at once.
+    pub(super) fn settle(&self, local: &LocalGraph) {
+        let mut gone = Vec::new();
+        let mut state = self.lock();
+        let counted = state.graphs.peek_mut(&local.name);
+        // After it was forgotten there may be another of that name.
+        let Some(counted) =
+            counted.filter(|counted| std::ptr::eq(Arc::as_ptr(&counted.local), local))
+        else {
+            return;
+        };
+        let bytes = LOCAL_GRAPH_BYTES + local.name.as_str().len() + local.image.bytes();
+        let before = std::mem::replace(&mut counted.bytes, bytes);
+        state.bytes = state.bytes - before + bytes;
+        while state.bytes > self.budget {
+            // Under this mutex nobody else can come to have a graph that only the cache has.
+            let idle = state
+                .graphs
+                .iter()
+                .rev()
+                .find(|(_, counted)| Arc::strong_count(&counted.local) == 1);
+            let Some(name) = idle.map(|(name, _)| name.clone()) else { break };
+            let Some(counted) = state.graphs.pop(&name) else { break };
+            state.bytes -= counted.bytes;
+            gone.push(counted);
+        }
+        self.evicted.inc_by(gone.len() as u64);
+        self.tell(&state);
+        drop(state);
+        drop(gone);
+    }
+
+    /// How many writes and reads wait for all graphs together.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let state = self.lock();
+        let each = state.graphs.iter().map(|(_, counted)| counted.local.waiting());
+        each.fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
+    }
+
+    fn tell(&self, state: &State) {
+        self.held.set(state.graphs.len() as i64);
+        self.bytes.set(state.bytes as i64);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

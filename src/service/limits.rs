@@ -1,0 +1,69 @@
+//! Everything in the service that is bounded, with its default.
+
+use std::time::Duration;
+
+/// Everything that is bounded. What happens at each bound is an error that a person understands.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Whether those who wait share a turn, where the design has it so. Only for measuring what it
+    /// is worth.
+    pub share_turns: bool,
+    /// Turns at once, in a thread each, those included that wait for a lock held by another
+    /// process. A graph has at most one of writes and one of reads.
+    pub turn_threads: usize,
+    /// Writes that may wait for one graph; one more is refused as contended.
+    pub waiting_writes: usize,
+    /// Reads that may wait for one graph; one more is refused as contended.
+    pub waiting_reads: usize,
+    /// Writes that one turn serves.
+    pub batch_writes: usize,
+    /// Bytes of request bodies that one turn serves, beyond its first request.
+    pub batch_bytes: usize,
+    /// How long a turn judges writes, beyond its first; the others are the first of the next turn.
+    pub batch_time: Duration,
+    /// Reads that one turn serves.
+    pub batch_reads: usize,
+    /// Turns of reads of one graph at once where turns are not shared.
+    pub unshared_reads: usize,
+    /// What is kept of all graphs, in bytes, as
+    /// [`Graph::memory_bytes`](crate::graph::Graph::memory_bytes) counts it: beyond, graphs that
+    /// nobody uses leave memory, the one that was used longest ago first, and are loaded again when
+    /// they are asked for.
+    pub graph_bytes: usize,
+    /// Whole graphs in memory at once where images are not kept. An image counts until nobody holds
+    /// it.
+    pub loaded_images: usize,
+    /// How long a turn waits to load one more; then its requests are refused as contended.
+    pub load_wait: Duration,
+    /// How often creating a graph is tried again because other writers were faster.
+    pub creation_retries: usize,
+    /// How often old idempotency keys are looked for.
+    pub purge_every: Duration,
+    /// Old keys that one transaction deletes, all of one graph.
+    pub purge_keys: usize,
+    /// The pause between two such transactions, in which others write.
+    pub purge_pause: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            share_turns: true,
+            turn_threads: 256,
+            waiting_writes: 1024,
+            waiting_reads: 8192,
+            batch_writes: 128,
+            batch_bytes: 8 << 20,
+            batch_time: Duration::from_millis(20),
+            batch_reads: 8192,
+            unshared_reads: 8,
+            graph_bytes: 2 << 30,
+            loaded_images: 2,
+            load_wait: Duration::from_secs(6),
+            creation_retries: 3,
+            purge_every: Duration::from_secs(5 * 60),
+            purge_keys: 500,
+            purge_pause: Duration::from_millis(50),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What this process keeps of one graph: its image, the id of its row, and the requests that wait
+//! for its turns.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::image::ImageCell;
+use super::queue::{PendingRead, PendingWrite, Queue, Queued};
+use crate::graph::Name;
+
+/// One graph in this process.
+pub(super) struct LocalGraph {
+    pub(super) name: Name,
+    /// The row's id as it was last seen. A name has one for ever, unless an older database is put
+    /// back.
+    graph_id: Mutex<Option<i64>>,
+    pub(super) image: ImageCell,
+    writes: Mutex<Queue<PendingWrite>>,
+    reads: Mutex<Queue<PendingRead>>,
+}
+
+impl LocalGraph {
+    /// Writes take one turn after another, reads up to `read_turns` at once.
+    pub(super) fn new(name: Name, keeps_images: bool, read_turns: usize) -> Self {
+        Self {
+            name,
+            graph_id: Mutex::default(),
+            image: ImageCell::new(keeps_images),
+            writes: Mutex::new(Queue::new(1)),
+            reads: Mutex::new(Queue::new(read_turns)),
+        }
+    }
+
+    pub(super) fn graph_id(&self) -> Option<i64> {
+        *lock(&self.graph_id)
+    }
+
+    pub(super) fn set_graph_id(&self, id: Option<i64>) {
+        *lock(&self.graph_id) = id;
+    }
+
+    pub(super) fn push_write(&self, write: PendingWrite, limit: usize) -> Queued<PendingWrite> {
+        lock(&self.writes).push(write, limit)
+    }
+
+    pub(super) fn push_read(&self, read: PendingRead, limit: usize) -> Queued<PendingRead> {
+        lock(&self.reads).push(read, limit)
+    }
+
+    /// The next batch of writes: at least one, and then as many as fit both limits.
+    pub(super) fn take_writes(&self, most: usize, most_bytes: usize) -> Vec<PendingWrite> {
+        let mut line = lock(&self.writes);
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = line.waiting.front() {
+            bytes += next.write.bytes;
+            if !batch.is_empty() && (batch.len() >= most || bytes > most_bytes) {
+                break;
+            }
+            batch.extend(line.waiting.pop_front());
+        }
+        batch
+    }
+
+    /// Puts writes that a turn took and did not come to before all others.
+    pub(super) fn put_back(&self, writes: Vec<PendingWrite>) {
+        let mut line = lock(&self.writes);
+        for write in writes.into_iter().rev() {
+            let reply = write.reply.for_another_turn();
+            line.waiting.push_front(PendingWrite { reply, ..write });
+        }
+    }
+
+    /// The reads that have arrived by now, the first `most` of them.
+    pub(super) fn take_reads(&self, most: usize) -> Vec<PendingRead> {
+        let waiting = &mut lock(&self.reads).waiting;
+        let most = most.min(waiting.len());
+        waiting.drain(..most).collect()
+    }
+
+    pub(super) fn end_write_turn(&self) -> bool {
+        lock(&self.writes).end_turn()
+    }
+
+    pub(super) fn end_read_turn(&self) -> bool {
+        lock(&self.reads).end_turn()
+    }
+
+    /// How many requests wait, writes and reads.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (lock(&self.writes).waiting.len(), lock(&self.reads).waiting.len())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

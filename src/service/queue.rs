@@ -1,0 +1,99 @@
+//! The requests that wait for turns on one graph: bounded, in the order in which they came.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::image::Image;
+use super::refusal::Refusal;
+use super::write::{Verdict, Write};
+
+/// Where an answer goes: the first one, whoever gives it. It is handed on by the thread that took
+/// the turn, or by the watchdog when the database does not answer that thread.
+pub(super) struct Reply<T>(Arc<Mutex<Option<Answer<T>>>>);
+
+type Answer<T> = Box<dyn FnOnce(T) + Send>;
+
+impl<T> Clone for Reply<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Reply<T> {
+    /// `answer` must only hand the answer on.
+    pub(super) fn new(answer: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(answer)))))
+    }
+
+    /// Answers, if nobody has.
+    pub(super) fn answer(&self, value: T) {
+        let answer = lock(&self.0).take();
+        if let Some(answer) = answer {
+            answer(value);
+        }
+    }
+
+    /// The same for another turn: copies that this turn has given to others answer nothing more.
+    pub(super) fn for_another_turn(self) -> Self {
+        Self(Arc::new(Mutex::new(lock(&self.0).take())))
+    }
+}
+
+pub(super) struct PendingWrite {
+    pub(super) write: Write,
+    pub(super) reply: Reply<Verdict>,
+    pub(super) since: Instant,
+}
+
+pub(super) struct PendingRead {
+    pub(super) reply: Reply<Result<Arc<Image>, Refusal>>,
+    pub(super) since: Instant,
+}
+
+/// Those who wait, and how many turns that will serve them are under way.
+pub(super) struct Queue<T> {
+    pub(super) waiting: VecDeque<T>,
+    turns: usize,
+    /// Turns at once.
+    most_turns: usize,
+}
+
+/// What became of a request that was put in line.
+pub(super) enum Queued<T> {
+    /// A turn must be started for it.
+    First,
+    /// A turn will serve it.
+    Behind,
+    /// The line is full; here it is again.
+    Full(T),
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new(most_turns: usize) -> Self {
+        Self { waiting: VecDeque::new(), turns: 0, most_turns }
+    }
+
+    pub(super) fn push(&mut self, item: T, limit: usize) -> Queued<T> {
+        if self.waiting.len() >= limit {
+            return Queued::Full(item);
+        }
+        self.waiting.push_back(item);
+        if self.turns == self.most_turns {
+            return Queued::Behind;
+        }
+        self.turns += 1;
+        Queued::First
+    }
+
+    /// Ends a turn; says whether another must be started.
+    pub(super) fn end_turn(&mut self) -> bool {
+        let goes_on = !self.waiting.is_empty();
+        self.turns -= usize::from(!goes_on);
+        goes_on
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,141 @@
+//! A turn of reads: one look at the version serves all that arrived before it, if turns are shared.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::engine::{Engine, Refreshed};
+use super::image::Image;
+use super::local_graph::LocalGraph;
+use super::metrics::observe;
+use super::queue::PendingRead;
+use super::refusal::Refusal;
+use crate::db::watch::{self, GivenUp};
+use crate::store::GraphState;
+
+/// Starts a turn of reads on a worker.
+pub(super) fn start(engine: &Arc<Engine>, graph: Arc<LocalGraph>) {
+    let engine_of_turn = Arc::clone(engine);
+    engine.workers.spawn(move || take(&engine_of_turn, &graph));
+}
+
+/// Takes a turn of reads on this thread.
+pub(super) fn take(engine: &Arc<Engine>, graph: &Arc<LocalGraph>) {
+    if engine.shares_turns() {
+        gather(graph);
+    }
+    let batch = graph.take_reads(engine.turn_size(engine.limits.batch_reads));
+    let replies: Vec<_> = batch.iter().map(|read| read.reply.clone()).collect();
+    let (engine_of_turn, graph_of_turn) = (Arc::clone(engine), Arc::clone(graph));
+    let given_up = move |given_up: GivenUp| {
+        replies.iter().for_each(|reply| reply.answer(Err(given_up.into())));
+        end(&engine_of_turn, &graph_of_turn);
+    };
+    watch::watched(given_up, || ReadTurn { engine, graph }.serve(batch));
+}
+
+/// Yields while the queue grows, at most [`GATHERINGS`] times, so that one turn serves more readers
+/// where more threads want to run than there are processors. Elsewhere it returns at once.
+fn gather(graph: &LocalGraph) {
+    let (_, mut waiting) = graph.waiting();
+    for _ in 0..GATHERINGS {
+        thread::yield_now();
+        let before = std::mem::replace(&mut waiting, graph.waiting().1);
+        if waiting <= before {
+            return;
+        }
+    }
+}
+
+/// How often a read turn yields to let others join it.
+const GATHERINGS: usize = 16;
+/// How often a read looks at the row again because the image was newer than what it had seen.
+const LOOKS: usize = 8;
+/// How long a read waits for the image of a commit that this process has under way.
+const IMAGE_WAIT: Duration = Duration::from_millis(100);
+
+/// A turn that is under way. Starts the next when it ends, however it ends.
+struct ReadTurn<'t> {
+    engine: &'t Arc<Engine>,
+    graph: &'t Arc<LocalGraph>,
+}
+
+impl ReadTurn<'_> {
+    fn serve(&self, batch: Vec<PendingRead>) {
+        // Of several turns at once another may have been quicker.
+        if batch.is_empty() {
+            return;
+        }
+        let metrics = &self.engine.metrics;
+        let began = Instant::now();
+        metrics.read_batch.observe(batch.len() as f64);
+        let image = self.current_image();
+        let answering = Instant::now();
+        for read in batch {
+            observe(&metrics.queue_wait.read, began.saturating_duration_since(read.since));
+            observe(&metrics.request.read, answering.saturating_duration_since(read.since));
+            read.reply.answer(image.clone());
+        }
+        observe(&metrics.answer.read, answering.elapsed());
+        observe(&metrics.turn.read, began.elapsed());
+    }
+
+    /// The image at the store's version now. The guard is held only while that version is learnt:
+    /// an image never changes, so what is computed from it needs none.
+    fn current_image(&self) -> Result<Arc<Image>, Refusal> {
+        let Self { engine, graph } = self;
+        let not_found = || Refusal::GraphNotFound { graph: graph.name.clone() };
+        let Some(graph_id) = engine.graph_id(graph)? else { return Err(not_found()) };
+        let guard = engine.turns.read_guard(graph_id, &engine.metrics)?;
+        let current = match guard {
+            None => self.refreshed_beside_writers(),
+            Some(_) => engine.refreshed(graph, &engine.metrics.refresh.read),
+        };
+        drop(guard);
+        let Refreshed { head, image } = current?.ok_or_else(not_found)?;
+        if head.state == GraphState::Deleted { Err(not_found()) } else { Ok(image) }
+    }
+
+    /// As [`Engine::refreshed`], without a guard. A version that is newer than the image may have been
+    /// written here a moment ago, its image on the way: to load the whole graph for it would cost
+    /// every waiting read seconds on a large graph.
+    fn refreshed_beside_writers(&self) -> Result<Option<Refreshed>, Refusal> {
+        let Self { engine, graph } = self;
+        let timed = &engine.metrics.refresh.read;
+        if graph.image.get().is_none() {
+            return engine.refreshed(graph, timed);
+        }
+        let began = Instant::now();
+        for _ in 0..LOOKS {
+            let Some(head) = engine.store.head(&graph.name)? else { return Ok(None) };
+            graph.set_graph_id(Some(head.id));
+            match graph.image.get_awaiting(head.version, IMAGE_WAIT) {
+                Some(image) if image.key == head.key() => {
+                    observe(timed, began.elapsed());
+                    return Ok(Some(Refreshed { head, image }));
+                }
+                // Published since the row was read: the row is newer now, too.
+                Some(image) if image.key.version > head.version => {}
+                Some(_) | None => break,
+            }
+        }
+        engine.refreshed(graph, timed)
+    }
+}
+
+impl Drop for ReadTurn<'_> {
+    fn drop(&mut self) {
+        // Otherwise the watchdog has ended it.
+        if watch::disarm() {
+            end(self.engine, self.graph);
+        }
+    }
+}
+
+/// Starts the next turn, if anybody waits.
+fn end(engine: &Arc<Engine>, graph: &Arc<LocalGraph>) {
+    if graph.end_read_turn() {
+        let (next, graph) = (Arc::clone(engine), Arc::clone(graph));
+        engine.workers.spawn_as_next(move || take(&next, &graph));
+    }
+}

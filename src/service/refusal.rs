@@ -1,0 +1,113 @@
+//! Why a request was not served. One enum for reads and writes; `http` gives each a status.
+
+use crate::db::DbError;
+use crate::db::watch::{self, GivenUp};
+use crate::graph::{Name, Rejection};
+use crate::store::{CommitError, StoreError};
+
+/// Why a request was not served. Only [`Refusal::OutcomeUnknown`] and [`Refusal::Internal`] leave
+/// open whether it was applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The rules forbid it.
+    #[error("{rejection}")]
+    Rejected {
+        /// Why.
+        rejection: Rejection,
+        /// The version that it was decided at.
+        version: u64,
+    },
+    /// There is no such graph.
+    #[error("there is no graph `{graph}`")]
+    GraphNotFound {
+        /// Its name.
+        graph: Name,
+    },
+    /// The graph takes no writes any more.
+    #[error("graph `{graph}` is frozen{}", .moved_to.as_ref().map(|to| format!("; it moved to {to}")).unwrap_or_default())]
+    Frozen {
+        /// Its name.
+        graph: Name,
+        /// Where it went.
+        moved_to: Option<String>,
+    },
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// Too many are waiting, or the turn did not come in time. Try again later.
+    #[error("{what}")]
+    Contended {
+        /// What was waited for.
+        what: String,
+    },
+    /// The lock cannot be reached. Try again when it is back.
+    #[error("the lock is unavailable: {what}")]
+    LockUnavailable {
+        /// As it told it.
+        what: String,
+    },
+    /// The database cannot be reached. Nothing was written. Try again when it is back.
+    #[error("{what}")]
+    DatabaseUnavailable {
+        /// As it told it.
+        what: String,
+    },
+    /// The write may or may not have been applied, and that cannot be learnt now.
+    #[error("{what}")]
+    OutcomeUnknown {
+        /// Why not.
+        what: String,
+    },
+    /// A bug, or damaged data.
+    #[error("{what}")]
+    Internal {
+        /// What was found.
+        what: String,
+    },
+}
+
+impl From<GivenUp> for Refusal {
+    fn from(GivenUp { in_doubt }: GivenUp) -> Self {
+        if in_doubt {
+            let what = format!("{}; it may commit the write later", watch::NO_ANSWER);
+            return Self::OutcomeUnknown { what };
+        }
+        Self::DatabaseUnavailable { what: watch::NO_ANSWER.to_owned() }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let what = error.to_string();
+        match error {
+            StoreError::Database(DbError::Refused(_))
+            | StoreError::DamagedRows { .. }
+            | StoreError::DamagedLog(_)
+            | StoreError::DamagedValue(_) => Self::Internal { what },
+            StoreError::Database(_) => Self::DatabaseUnavailable { what },
+        }
+    }
+}
+
+impl Refusal {
+    /// What `error` means to those who asked for a write to `graph`.
+    pub(super) fn of_commit(graph: &Name, error: CommitError) -> Self {
+        let what = error.to_string();
+        match error {
+            CommitError::Frozen { moved_to } => Refusal::Frozen { graph: graph.clone(), moved_to },
+            CommitError::Deleted => Refusal::GraphNotFound { graph: graph.clone() },
+            CommitError::Fenced { .. } => {
+                Refusal::Contended { what: format!("the turn was lost: {what}") }
+            }
+            CommitError::Conflict { .. }
+            | CommitError::EpochMoved { .. }
+            | CommitError::KeyTaken
+            | CommitError::Yielded(_) => {
+                Refusal::Contended { what: format!("other writers were faster: {what}") }
+            }
+            CommitError::Refused(_) => Refusal::Internal { what },
+            CommitError::Unavailable(error) => error.into(),
+            CommitError::Unknown { .. } => Refusal::OutcomeUnknown { what },
+        }
+    }
+}

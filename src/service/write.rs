@@ -1,0 +1,137 @@
+//! A write as the service takes it, and the answer to one that was accepted.
+
+use serde::{Deserialize, Deserializer};
+
+use super::refusal::Refusal;
+use crate::graph::{Command, Graph, Name};
+use crate::object::objects_only;
+use crate::store::StoredAnswer;
+
+/// One write that a client asks for.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// What to do.
+    pub command: Command,
+    /// Only judge it.
+    pub dry_run: bool,
+    /// Who asks, for the change log.
+    pub actor: Option<String>,
+    /// Answer the same to the same key.
+    pub idempotency: Option<IdempotencyKey>,
+    /// What the request is about.
+    pub subject: Subject,
+    /// How large the request was, in bytes.
+    pub bytes: usize,
+}
+
+impl From<Command> for Write {
+    fn from(command: Command) -> Self {
+        let subject = Subject::default();
+        Self { command, dry_run: false, actor: None, idempotency: None, subject, bytes: 0 }
+    }
+}
+
+/// What a request is about: that of which its answer tells the version.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Subject {
+    /// The graph as a whole.
+    #[default]
+    Graph,
+    /// A job, or an edge of it.
+    Job(Name),
+    /// A dataset, whose version is the graph's.
+    Dataset(Name),
+}
+
+impl Subject {
+    /// Its version in `graph`; `None` if it is not there.
+    pub(super) fn version_in(&self, graph: &Graph) -> Option<u64> {
+        match self {
+            Self::Graph => Some(graph.version()),
+            Self::Job(name) => graph.job(name.as_str()).map(|job| job.version()),
+            Self::Dataset(name) => graph.dataset(name.as_str()).map(|_| graph.version()),
+        }
+    }
+}
+
+/// A client's name for a request that it may send again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// As the client sent it.
+    pub key: String,
+    /// SHA-256 of method, path and body.
+    pub fingerprint: String,
+}
+
+/// An accepted write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Accepted {
+    /// The graph's version with it; for a dry run and a write that changes nothing, the version
+    /// that it was judged at.
+    pub version: u64,
+    /// Whether it changes anything.
+    pub changed: bool,
+    /// Whether something that was asked for by name came to be.
+    pub created: bool,
+    /// The version that a precondition on the same subject needs from now on; `None` where there is
+    /// nothing left that could have one.
+    pub subject_version: Option<u64>,
+}
+
+/// An [`Accepted`] as it is kept for an idempotency key.
+#[derive(Deserialize)]
+#[serde(remote = "Self")]
+struct KeptAnswer {
+    version: u64,
+    changed: bool,
+    created: bool,
+    /// Not known of answers that were kept before there was such a member.
+    #[serde(default, deserialize_with = "present")]
+    subject_version: Option<Option<u64>>,
+}
+
+objects_only!(KeptAnswer);
+
+/// Tells `null` from absent.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::Error> {
+    Deserialize::deserialize(from).map(Some)
+}
+
+impl From<KeptAnswer> for Accepted {
+    fn from(kept: KeptAnswer) -> Self {
+        let KeptAnswer { version, changed, created, subject_version } = kept;
+        // A write that changed its subject gave it this version. Of one that changed nothing, the
+        // subject's version is this one or an earlier one, and never becomes this one again: a
+        // precondition by it can fail, and cannot hold by mistake.
+        Self {
+            version,
+            changed,
+            created,
+            subject_version: subject_version.unwrap_or(Some(version)),
+        }
+    }
+}
+
+/// How a write ended.
+pub type Verdict = Result<Accepted, Refusal>;
+
+impl IdempotencyKey {
+    pub(super) fn answer(&self, accepted: &Accepted) -> StoredAnswer {
+        StoredAnswer {
+            key: self.key.clone(),
+            fingerprint: self.fingerprint.clone(),
+            answer: serde_json::to_string(accepted).expect("numbers and booleans are JSON"),
+        }
+    }
+
+    /// What to answer, given what was answered to this key before.
+    pub(super) fn verdict(&self, stored: &StoredAnswer) -> Verdict {
+        if stored.fingerprint != self.fingerprint {
+            return Err(Refusal::KeyReused);
+        }
+        let kept: Result<KeptAnswer, _> = serde_json::from_str(&stored.answer);
+        kept.map(Accepted::from).map_err(|error| Refusal::Internal {
+            what: format!("a stored answer is damaged: {error}"),
+        })
+    }
+}

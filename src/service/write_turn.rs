@@ -1,0 +1,198 @@
+//! A turn of writes: takes a batch from the queue, has it served, answers, and starts the next.
+
+use std::slice;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use super::decisions::{Outcome, Served, Spent};
+use super::engine::Engine;
+use super::local_graph::LocalGraph;
+use super::metrics::observe;
+use super::queue::PendingWrite;
+use super::refusal::Refusal;
+use super::turn::Turn;
+use super::turns::{Retry, TurnError};
+use super::write::Verdict;
+use crate::db::watch::{self, GivenUp};
+use crate::store::CommitError;
+
+/// Starts a turn of writes on a worker.
+pub(super) fn start(engine: &Arc<Engine>, graph: Arc<LocalGraph>) {
+    let engine_of_turn = Arc::clone(engine);
+    engine.workers.spawn(move || take(&engine_of_turn, &graph));
+}
+
+/// Takes a turn of writes on this thread.
+pub(super) fn take(engine: &Arc<Engine>, graph: &Arc<LocalGraph>) {
+    let limits = &engine.limits;
+    let batch = graph.take_writes(engine.turn_size(limits.batch_writes), limits.batch_bytes);
+    let replies: Vec<_> = batch.iter().map(|write| write.reply.clone()).collect();
+    let (engine_of_turn, graph_of_turn) = (Arc::clone(engine), Arc::clone(graph));
+    let given_up = move |given_up: GivenUp| {
+        replies.iter().for_each(|reply| reply.answer(Err(given_up.into())));
+        end(&engine_of_turn, &graph_of_turn, false);
+    };
+    watch::watched(given_up, || {
+        let began = Instant::now();
+        let mut turn = WriteTurn { engine, graph, began, ends_here: false };
+        let light = batch.len() <= LIGHT;
+        let spent = turn.serve(batch);
+        observe(&engine.metrics.turn.write, began.elapsed());
+        if light {
+            drop(spent);
+            turn.ends_here = true;
+            drop(turn);
+        } else {
+            drop(turn);
+            // When the next turn is under way.
+            drop(spent);
+        }
+    });
+}
+
+/// What so many writes have used is freed sooner than another thread wakes.
+const LIGHT: usize = 4;
+
+/// A turn that is under way. Starts the next when it ends, however it ends.
+struct WriteTurn<'t> {
+    engine: &'t Arc<Engine>,
+    graph: &'t Arc<LocalGraph>,
+    began: Instant,
+    /// Whether this thread has nothing else to do.
+    ends_here: bool,
+}
+
+impl WriteTurn<'_> {
+    /// Until every write of the batch is answered, or, if its time is up, put back to be the first
+    /// of the next turn.
+    fn serve(&self, batch: Vec<PendingWrite>) -> Option<Spent> {
+        let outcome = self.attempts(&batch);
+        let decided = |outcome: &&Outcome| matches!(outcome, Outcome::Decided(_));
+        let served = match &outcome {
+            Ok(served) => served.outcomes.iter().filter(decided).count(),
+            Err(_) => batch.len(),
+        };
+        self.engine.metrics.write_batch.observe(served as f64);
+        match outcome {
+            // One of them may be at fault: no neighbour shall suffer for it.
+            Err(TurnError::Commit(CommitError::Refused(error)))
+                if batch.len() > 1 || error.is_unexplained() =>
+            {
+                log::error!(
+                    "graph `{}`: a batch was refused and is taken one by one: {error}",
+                    self.graph.name
+                );
+                self.serve_one_by_one(batch);
+                None
+            }
+            outcome => self.conclude(batch, outcome),
+        }
+    }
+
+    /// Each write in a turn of its own, as long as the database answers.
+    fn serve_one_by_one(&self, batch: Vec<PendingWrite>) {
+        let mut waiting = batch.into_iter();
+        while let Some(write) = waiting.next() {
+            let outcome = self.attempts(slice::from_ref(&write));
+            let mut served = vec![write];
+            if let Err(
+                TurnError::Commit(CommitError::Unavailable(_))
+                | TurnError::Refused(
+                    Refusal::DatabaseUnavailable { .. } | Refusal::LockUnavailable { .. },
+                ),
+            ) = outcome
+            {
+                served.extend(waiting.by_ref());
+            }
+            self.conclude(served, outcome);
+        }
+    }
+
+    /// Attempts at the batch, until one holds or there is no use in another.
+    fn attempts(&self, batch: &[PendingWrite]) -> Result<Served, TurnError> {
+        let (engine, graph) = (self.engine, self.graph);
+        let mut attempt = 0;
+        loop {
+            let served = Turn::new(engine, graph, batch).and_then(|turn| engine.turns.serve(&turn));
+            let error = match served {
+                Ok(served) => return Ok(served),
+                Err(error) => error,
+            };
+            if let (Some(image), TurnError::Commit(CommitError::Refused(_))) =
+                (graph.image.get(), &error)
+            {
+                graph.image.discard(image.key);
+            }
+            let Some(reason) = error.lost_because() else { return Err(error) };
+            engine.metrics.lost_writes.with_label_values(&[reason]).inc();
+            engine.metrics.wasted_decisions.inc_by(batch.len() as u64);
+            match engine.turns.retry(&graph.name, &error, attempt) {
+                Retry::GiveUp => return Err(error),
+                Retry::Now => {}
+                Retry::After(wait) => thread::sleep(wait),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Answers the batch, and puts back what is left over.
+    fn conclude(
+        &self,
+        batch: Vec<PendingWrite>,
+        outcome: Result<Served, TurnError>,
+    ) -> Option<Spent> {
+        let Served { outcomes, held, spent } = match outcome {
+            Ok(served) => served,
+            Err(error) => {
+                let refusal = error.into_refusal(&self.graph.name);
+                self.answer(batch.into_iter().map(|write| (write, Err(refusal.clone()))).collect());
+                return None;
+            }
+        };
+        let (mut decided, mut left_over) = (Vec::with_capacity(batch.len()), Vec::new());
+        for (write, outcome) in batch.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Decided(verdict) => decided.push((write, verdict)),
+                Outcome::LeftOver => left_over.push(write),
+            }
+        }
+        // Otherwise the watchdog has answered all of the batch.
+        if !watch::is_given_up() {
+            self.graph.put_back(left_over);
+        }
+        self.answer(decided);
+        drop(held);
+        Some(spent)
+    }
+
+    fn answer(&self, decided: Vec<(PendingWrite, Verdict)>) {
+        let metrics = &self.engine.metrics;
+        let (began, answering) = (self.began, Instant::now());
+        for (write, verdict) in decided {
+            observe(&metrics.queue_wait.write, began.saturating_duration_since(write.since));
+            observe(&metrics.request.write, answering.saturating_duration_since(write.since));
+            write.reply.answer(verdict);
+        }
+        observe(&metrics.answer.write, answering.elapsed());
+    }
+}
+
+impl Drop for WriteTurn<'_> {
+    fn drop(&mut self) {
+        // Otherwise the watchdog has ended it.
+        if watch::disarm() {
+            end(self.engine, self.graph, self.ends_here);
+        }
+    }
+}
+
+/// Starts the next turn, if anybody waits: on this thread, if it `ends_here`.
+fn end(engine: &Arc<Engine>, graph: &Arc<LocalGraph>, ends_here: bool) {
+    if !graph.end_write_turn() {
+        return;
+    }
+    let (next, graph) = (Arc::clone(engine), Arc::clone(graph));
+    let turn = move || take(&next, &graph);
+    if ends_here { engine.workers.spawn_as_next(turn) } else { engine.workers.spawn(turn) }
+}

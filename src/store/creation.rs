@@ -1,0 +1,117 @@
+//! Creating a graph, or creating it again.
+
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use super::answers::{StoredAnswer, keep_answers, read_answers};
+use super::commit::CommitError;
+use super::heads::{GraphState, Head, read_head};
+use super::{Store, StoreError};
+use crate::chain::Chain;
+use crate::db::schema::graphs;
+use crate::db::{AnyConnection, Value, WriteError};
+use crate::graph::{Name, Precondition};
+
+/// A key, and what makes the answer to keep under it from the graph's row and whether the graph was
+/// not there.
+pub type Keep<'k> = (&'k str, &'k dyn Fn(&Head, bool) -> StoredAnswer);
+
+/// What became of a wish that a graph be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Creation {
+    /// It is there.
+    There {
+        /// Its row.
+        head: Head,
+        /// Whether it was not there before.
+        created: bool,
+    },
+    /// The precondition does not hold.
+    NotAsExpected {
+        /// What was asked for.
+        expected: Precondition,
+        /// The version that it has; `None`: it is not there.
+        actual: Option<u64>,
+        /// The version that its row has, which a deleted graph keeps; 0 if there never was one.
+        version: u64,
+    },
+    /// The key has been used: this is what was answered, if for the same request.
+    Answered(StoredAnswer),
+}
+
+impl Store {
+    /// Creates the graph, or again if it was deleted, unless `precondition` forbids it. With
+    /// `keep`, does nothing if the graph has an answer under that key already, and otherwise keeps
+    /// what `keep` makes of the outcome.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be done.
+    pub fn create_graph(
+        &self,
+        name: &Name,
+        precondition: Option<Precondition>,
+        keep: Option<Keep<'_>>,
+    ) -> Result<Creation, CommitError> {
+        let written = self.database.write(|connection| {
+            // Again if another process makes the same graph at the same time.
+            loop {
+                connection.hold_graph(name.as_str())?;
+                let found = read_head(connection, name)?;
+                if let (Some(head), Some((key, _))) = (&found, keep)
+                    && let Some(stored) = read_answers(connection, head.id, &[key])?.pop()
+                {
+                    return Ok(Creation::Answered(stored));
+                }
+                let there = found.as_ref().filter(|head| head.state != GraphState::Deleted);
+                let actual = there.map(|head| head.version);
+                if let Some(expected) = &precondition
+                    && !expected.holds(actual)
+                {
+                    let version = found.as_ref().map_or(0, |head| head.version);
+                    let expected = expected.clone();
+                    return Ok(Creation::NotAsExpected { expected, actual, version });
+                }
+                let created = match &found {
+                    Some(head) if head.state != GraphState::Deleted => false,
+                    Some(head) => {
+                        diesel::update(graphs::table.find(head.id))
+                            .set(graphs::state.eq(GraphState::Open.column()))
+                            .execute(connection)?;
+                        true
+                    }
+                    None if insert_graph(connection, name)? => true,
+                    None => continue,
+                };
+                let head = read_head(connection, name)?.ok_or_else(|| {
+                    StoreError::DamagedValue(format!("graph `{name}` vanished as it was created"))
+                })?;
+                let answer = keep.map(|(_, answer)| answer(&head, created));
+                keep_answers(connection, head.id, answer.as_slice())?;
+                return Ok::<_, CommitError>(Creation::There { head, created });
+            }
+        });
+        written.map_err(|error| match error {
+            WriteError::RolledBack(error) => error,
+            WriteError::CommitUnknown(error) => CommitError::Unknown {
+                attempt: "of creating the graph".to_owned(),
+                reason: error.to_string(),
+            },
+        })
+    }
+}
+
+/// Makes the graph's row, open and empty, unless there is one of that name; whether it did. On
+/// Postgres another process may be doing the same: then this waits for what becomes of that.
+pub(super) fn insert_graph(connection: &mut AnyConnection, name: &Name) -> QueryResult<bool> {
+    let inserted = connection.run(
+        "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, uuid) \
+         VALUES (?, ?, 0, 0, 0, '', ?, ?) ON CONFLICT (name) DO NOTHING",
+        &[
+            Value::Text(name.as_str()),
+            Value::Text(GraphState::Open.column()),
+            Value::Bytes(&Chain::START.0),
+            Value::Text(&Uuid::new_v4().to_string()),
+        ],
+    )?;
+    Ok(inserted == 1)
+}

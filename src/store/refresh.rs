@@ -1,0 +1,85 @@
+//! Bringing an image to the graph's version, and loading a graph whole.
+
+use super::catch_up::{CaughtUp, catch_up};
+use super::heads::{Head, ImageKey, read_head_row};
+use super::{Store, StoreError};
+use crate::db::AnyConnection;
+use crate::graph::{Change, Graph, Name};
+
+/// How an image that is behind is to be brought up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatchUp {
+    /// By the whole graph.
+    Reload,
+    /// By the changes since, as long as the log has them, they are of the image's history, and they
+    /// are not too many.
+    Changes,
+}
+
+/// What brings an image to the version of a [`Head`].
+pub enum Refresh {
+    /// Nothing: it is there.
+    Current,
+    /// These, one after another, with [`apply_all`](crate::graph::apply_all). At least one; they
+    /// lead from the image's chain to the head's.
+    Changes(Vec<Change>),
+    /// This instead.
+    Whole(Box<Graph>),
+}
+
+impl Store {
+    /// The graph's row and, unless its key is `known`, what makes of the graph that is known the
+    /// graph at that version: both from one snapshot. [`CatchUp::Changes`] costs what was changed
+    /// since, [`CatchUp::Reload`] the whole graph.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn refresh(
+        &self,
+        name: &Name,
+        known: Option<ImageKey>,
+        by: CatchUp,
+    ) -> Result<Option<(Head, Refresh)>, StoreError> {
+        match (known, by) {
+            (None, _) => {}
+            (Some(known), CatchUp::Reload) => {
+                let Some(head) = self.head(name)? else { return Ok(None) };
+                if known == head.key() {
+                    return Ok(Some((head, Refresh::Current)));
+                }
+            }
+            (Some(known), CatchUp::Changes) => match catch_up(&self.database, name, known)? {
+                None => return Ok(None),
+                Some((head, CaughtUp::Changes(changes))) if changes.is_empty() => {
+                    return Ok(Some((head, Refresh::Current)));
+                }
+                Some((head, CaughtUp::Changes(changes))) => {
+                    return Ok(Some((head, Refresh::Changes(changes))));
+                }
+                Some((_, CaughtUp::Whole(why))) => log::info!("graph `{name}` is read anew: {why}"),
+            },
+        }
+        let head = |connection: &mut AnyConnection| read_head_row(connection, name);
+        let read = self.database.learn_and_read(head, |connection, row| {
+            let Some(row) = row else { return Ok::<_, StoreError>(None) };
+            let head = row.into_head()?;
+            let loaded = self.storage.load(connection, &head)?;
+            Ok(Some((head, loaded)))
+        })?;
+        // When the transaction is over: others may need the connection.
+        let Some((head, loaded)) = read else { return Ok(None) };
+        Ok(Some((head, Refresh::Whole(Box::new(loaded()?)))))
+    }
+
+    /// The graph's row and the whole graph at its version, from one snapshot. O(size of the graph).
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn load(&self, name: &Name) -> Result<Option<(Head, Graph)>, StoreError> {
+        let read = self.refresh(name, None, CatchUp::Reload)?;
+        Ok(read.map(|(head, refresh)| match refresh {
+            Refresh::Whole(graph) => (head, *graph),
+            Refresh::Current | Refresh::Changes(_) => unreachable!("nothing was known"),
+        }))
+    }
+}

@@ -1,0 +1,35 @@
+//! What differs between the storages of a graph: what a load reads, and what a write changes beside
+//! the graph's row, the change log and the kept answers.
+
+use diesel::QueryResult;
+
+use super::StoreError;
+use super::commit::Commit;
+use super::heads::Head;
+use crate::db::{AnyConnection, RowsWrite};
+use crate::graph::Graph;
+
+/// What was read, to be made a graph when its transaction is over: others may need the connection.
+pub type Loaded = Box<dyn FnOnce() -> Result<Graph, StoreError>>;
+
+/// A way to keep graphs in a database. Everything else about a graph is the same for all:
+/// [`Store`](super::Store) has it.
+pub trait Storage: Send + Sync {
+    /// Reads the graph at the version of `head`, which was read in the same transaction, of one
+    /// snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read, also when what was read is no legal graph.
+    fn load(&self, connection: &mut AnyConnection, head: &Head) -> Result<Loaded, StoreError>;
+
+    /// What `commit` writes, in the order in which it must be written; after
+    /// [`clear`](Self::clear), if it deletes the graph. Made before the transaction begins, which
+    /// holds the graph's row.
+    fn writes(&self, commit: &Commit<'_>) -> Vec<RowsWrite>;
+
+    /// Deletes what this storage has of a graph that is deleted.
+    ///
+    /// # Errors
+    /// What the database says.
+    fn clear(&self, connection: &mut AnyConnection, graph_id: i64) -> QueryResult<()>;
+}
