@@ -6,7 +6,6 @@
 //! over the graph: a chain of a million jobs must not touch the stack.
 
 mod acyclic;
-mod adjacency;
 mod affected;
 mod apply;
 mod assembly;
@@ -18,12 +17,14 @@ mod decide;
 mod digest;
 mod draft;
 mod flat;
+#[expect(clippy::module_inception, reason = "it holds `Graph`, and is looked for under its name")]
+mod graph;
 mod grouped;
 mod index;
 mod json;
-
 mod name;
 mod neighbours;
+mod nodes;
 mod operation;
 mod order;
 mod plan;
@@ -32,9 +33,10 @@ mod rejection;
 mod replay;
 mod series;
 mod slot_map;
+mod slots;
 mod touched;
+mod traversal;
 
-pub use adjacency::{Dataset, Graph, Job};
 pub use apply::{apply, apply_all};
 pub use assembly::Assembly;
 pub use build::{DamagedRows, GraphBuilder};
@@ -42,6 +44,7 @@ pub use change::{Change, DamagedFact, Fact};
 pub use decide::{CHANGE_BYTES_MAX, Decision, decide};
 pub use digest::hex;
 pub use flat::FlatGraph;
+pub use graph::{Dataset, Graph, Job};
 pub use json::{CanonicalJson, JsonError};
 pub use name::{InvalidName, Name};
 pub use operation::{

@@ -17,11 +17,13 @@
 use petgraph::Direction;
 use petgraph::visit::IntoNeighborsDirected;
 
-use super::adjacency::{Graph, Predecessors, Successors};
 use super::affected::{Affected, affected};
-use super::order::{Order, Slot};
+use super::graph::Graph;
+use super::order::Order;
 use super::slot_map::{SlotMap, SlotSet};
+use super::slots::Slot;
 use super::touched::Touched;
+use super::traversal::{Predecessors, Successors};
 
 /// A graph whose jobs form a cycle. Every edge is in it; its order holds for the edges that were
 /// there before.

@@ -14,9 +14,10 @@
 use petgraph::Direction;
 use petgraph::visit::IntoNeighborsDirected;
 
-use super::adjacency::{Graph, JobNeighbours};
-use super::order::Slot;
+use super::graph::Graph;
 use super::slot_map::SlotSet;
+use super::slots::Slot;
+use super::traversal::JobNeighbours;
 
 /// The smaller of the two sets.
 pub(super) struct Affected {

@@ -1,13 +1,14 @@
 //! `apply`: what a change makes of a graph. Total, and holds no rule: it does as the facts say.
 
 use super::acyclic::{self, Cyclic};
-use super::adjacency::{Graph, JobNode};
 use super::change::{Change, Fact};
+use super::graph::Graph;
 use super::name::Name;
 use super::neighbours::Neighbours;
+use super::nodes::JobNode;
 use super::operation::Side;
-use super::order::Slot;
 use super::replay::{Breach, Wrong};
+use super::slots::Slot;
 use super::touched::Touched;
 
 /// The graph after `change`, one version on. O(log n) for each name that the change holds, beyond

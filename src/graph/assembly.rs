@@ -4,9 +4,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::adjacency::Graph;
 use super::build::{DamagedRows, GraphBuilder};
 use super::change::Fact;
+use super::graph::Graph;
 use super::json::CanonicalJson;
 use super::name::Name;
 use super::replay::{Breach, Illegal, Wrong};

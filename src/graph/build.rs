@@ -5,13 +5,15 @@ use std::thread::{self, JoinHandle};
 
 use fixedbitset::FixedBitSet;
 
-use super::adjacency::{DatasetEdges, DatasetNode, Graph, JobNode, Slots};
+use super::graph::Graph;
 use super::grouped::Grouped;
 use super::index::NameIndex;
 use super::json::CanonicalJson;
 use super::name::{InvalidName, Name};
 use super::neighbours::Neighbours;
-use super::order::{Order, Slot};
+use super::nodes::{DatasetEdges, DatasetNode, JobNode};
+use super::order::Order;
+use super::slots::{Slot, Slots};
 
 /// Takes the rows of a graph, in any order within each kind, datasets and jobs before edges.
 #[derive(Default)]

@@ -17,13 +17,13 @@ use petgraph::algo::kosaraju_scc;
 use petgraph::graph::DiGraph;
 
 use super::acyclic::{Cyclic, violated_by};
-use super::adjacency::Graph;
 use super::affected::{Affected, affected};
+use super::graph::Graph;
 use super::grouped::Grouped;
 use super::name::Name;
 use super::operation::Side;
-use super::order::Slot;
 use super::slot_map::SlotMap;
+use super::slots::Slot;
 
 /// Which operation each edge belongs to.
 pub(super) trait Owners {

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::ops::Bound;
 
 use super::acyclic::Cyclic;
-use super::adjacency::Graph;
 use super::apply::{apply, link};
 use super::change::{Change, Fact};
 use super::cycle;
 use super::draft::{Draft, Drafted};
+use super::graph::Graph;
 use super::name::Name;
 use super::operation::{Changeset, Command, Operation, Precondition, Step, Unchanged};
 use super::rejection::Rejection;

@@ -1,7 +1,7 @@
 //! The digest of a graph: equal for equal graphs, whatever their history.
 
-use super::adjacency::Graph;
 use super::flat::FlatGraph;
+use super::graph::Graph;
 
 /// Lower-case hex.
 #[must_use]

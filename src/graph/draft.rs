@@ -9,18 +9,19 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::adjacency::{DatasetNode, Graph, JobNode};
 use super::apply::DatasetSlots;
 use super::by_name::{in_byte_order, positions_by_name};
 use super::change::{Change, Fact};
 use super::cycle::{JobOwners, Owners};
+use super::graph::Graph;
 use super::json::{CanonicalJson, PatchedJson};
 use super::name::Name;
 use super::neighbours::Neighbours;
+use super::nodes::{DatasetNode, JobNode};
 use super::operation::{JobPatch, JobSpecification, Operation, Side, SpecPatch};
-use super::order::Slot;
 use super::rejection::Rejection;
 use super::slot_map::SlotSet;
+use super::slots::Slot;
 
 pub(super) struct Draft<'g> {
     base: &'g Graph,

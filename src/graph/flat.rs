@@ -8,11 +8,11 @@ use std::thread;
 
 use sha2::{Digest, Sha256};
 
-use super::adjacency::Graph;
 use super::digest::hex;
+use super::graph::Graph;
 use super::json::CanonicalJson;
 use super::name::Name;
-use super::order::Slot;
+use super::slots::Slot;
 
 /// All of a graph at one version. Takes the names, 40 bytes for each job, 8 for each dataset and 4
 /// for each edge.

@@ -10,7 +10,7 @@ use imbl::{HashMap, OrdMap};
 
 use super::by_name::positions_by_name;
 use super::name::Name;
-use super::order::Slot;
+use super::slots::Slot;
 
 /// Up to so many names are not hashed.
 const FEW: usize = 512;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use imbl::OrdSet;
 
-use super::order::Slot;
+use super::slots::Slot;
 
 const INLINE: usize = 5;
 /// Above this a change copies part of a tree instead of the whole list.

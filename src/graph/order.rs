@@ -8,8 +8,7 @@
 
 use imbl::{OrdMap, Vector};
 
-/// A job's slot in the graph.
-pub(super) type Slot = u32;
+use super::slots::Slot;
 
 #[derive(Clone, Default)]
 pub(super) struct Order {

@@ -5,13 +5,13 @@
 
 use sha2::{Digest, Sha256};
 
-use super::adjacency::Graph;
 use super::by_name::positions_by_name;
 use super::digest::hex;
+use super::graph::Graph;
 use super::grouped::Grouped;
 use super::name::Name;
-use super::order::Slot;
 use super::slot_map::{SlotMap, SlotSet};
+use super::slots::Slot;
 
 /// What to plan for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,10 +1,10 @@
 //! What lies upstream and downstream of a job or a dataset.
 
-use super::adjacency::Graph;
+use super::graph::Graph;
 use super::name::Name;
-use super::order::Slot;
 use super::plan::QueryError;
 use super::slot_map::SlotSet;
+use super::slots::Slot;
 
 /// Where a search begins.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::acyclic::Cyclic;
-use super::adjacency::Graph;
 use super::apply::{NotLookedUp, link_and_note};
 use super::change::{Change, Fact};
 use super::cycle::{self, JobOwners, Owners};
+use super::graph::Graph;
 use super::name::Name;
 use super::operation::Side;
 

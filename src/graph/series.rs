@@ -1,9 +1,9 @@
 //! Commands decided one after another, each on the graph that the accepted ones before it lead to.
 
-use super::adjacency::Graph;
 use super::apply::{apply_all, link};
 use super::change::Change;
 use super::decide::{Decision, cycle_of, decide, judge_changeset};
+use super::graph::Graph;
 use super::operation::Command;
 use super::rejection::Rejection;
 use super::touched::Touched;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::order::Slot;
+use super::slots::Slot;
 
 pub(super) type SlotMap<T> = HashMap<Slot, T, BuildHasherDefault<SlotHasher>>;
 pub(super) type SlotSet = HashSet<Slot, BuildHasherDefault<SlotHasher>>;

@@ -1,7 +1,7 @@
 //! What a change touched, by id: where a store has to look for rows to write, without looking a
 //! single name up again.
 
-use super::order::Slot;
+use super::slots::Slot;
 
 /// Ids are those of the graph after the change, of what went those of the graph before. An id may
 /// stand in more than one list: it is used again once it is free. Of a graph that was deleted they
