@@ -16,10 +16,10 @@ mod cycle;
 mod decide;
 mod digest;
 mod draft;
-mod flat;
 #[expect(clippy::module_inception, reason = "it holds `Graph`, and is looked for under its name")]
 mod graph;
 mod grouped;
+mod hex;
 mod index;
 mod json;
 mod name;
@@ -34,6 +34,7 @@ mod replay;
 mod series;
 mod slot_map;
 mod slots;
+mod sorted;
 mod touched;
 mod traversal;
 
@@ -42,9 +43,8 @@ pub use assembly::Assembly;
 pub use build::{DamagedRows, GraphBuilder};
 pub use change::{Change, DamagedFact, Fact};
 pub use decide::{CHANGE_BYTES_MAX, Decision, decide};
-pub use digest::hex;
-pub use flat::FlatGraph;
 pub use graph::{Dataset, Graph, Job};
+pub use hex::hex;
 pub use json::{CanonicalJson, JsonError};
 pub use name::{InvalidName, Name};
 pub use operation::{
@@ -56,4 +56,5 @@ pub use reach::{Direction, Origin, Reachable};
 pub use rejection::Rejection;
 pub use replay::{Breach, Illegal, Wrong, replay};
 pub use series::{AcceptedCommand, Effect, Series};
+pub use sorted::SortedGraph;
 pub use touched::Touched;

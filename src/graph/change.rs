@@ -141,7 +141,7 @@ impl Change {
         (count.0 > limit).then_some(count.0)
     }
 
-    /// Reads what [`canonical_json`](Self::canonical_json) or a [`FlatGraph`](super::FlatGraph)
+    /// Reads what [`canonical_json`](Self::canonical_json) or a [`SortedGraph`](super::SortedGraph)
     /// wrote: the change, its version, and the job's.
     ///
     /// # Errors

@@ -6,9 +6,9 @@
 use sha2::{Digest, Sha256};
 
 use super::by_name::positions_by_name;
-use super::digest::hex;
 use super::graph::Graph;
 use super::grouped::Grouped;
+use super::hex::hex;
 use super::name::Name;
 use super::slot_map::{SlotMap, SlotSet};
 use super::slots::Slot;

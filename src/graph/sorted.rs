@@ -1,49 +1,48 @@
-//! A graph laid out flat, in byte order of names: what is written or hashed whole is taken from
-//! here. A walk over the graph itself looks somewhere else in memory for every edge and every name,
-//! and sorts names anew at every job; here that is done once, and sorts numbers.
+//! A whole graph in arrays, in byte order of names: exports and digests read it from here.
+//!
+//! A walk over [`Graph`] itself jumps through memory for every edge and name, and sorts names again
+//! at every job. Here names are sorted once, and edges are sorted as numbers.
 
 use std::ops::Bound;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use sha2::{Digest, Sha256};
-
-use super::digest::hex;
 use super::graph::Graph;
 use super::json::CanonicalJson;
 use super::name::Name;
 use super::slots::Slot;
 
-/// All of a graph at one version. Takes the names, 40 bytes for each job, 8 for each dataset and 4
+/// A graph at one version. Its memory: the names, 40 bytes for each job, 8 for each dataset and 4
 /// for each edge.
-pub struct FlatGraph {
+///
+/// Datasets and jobs have numbers here: their places in byte order.
+pub struct SortedGraph {
     version: u64,
-    /// In byte order. A dataset's or job's place in its list is its number here.
-    datasets: Names,
-    declared: Vec<(u32, CanonicalJson)>,
-    jobs: Vec<ListedJob>,
-    job_names: Names,
-    inputs: Lists,
-    outputs: Lists,
+    pub(super) datasets: Names,
+    /// The declared datasets, by number.
+    pub(super) declared: Vec<(u32, CanonicalJson)>,
+    pub(super) jobs: Vec<SortedJob>,
+    pub(super) job_names: Names,
+    pub(super) inputs: Lists,
+    pub(super) outputs: Lists,
 }
 
-struct ListedJob {
-    spec: CanonicalJson,
+pub(super) struct SortedJob {
+    pub(super) spec: CanonicalJson,
     version: u64,
-    /// Of two jobs of which one reads what the other writes, the reader's is larger.
+    /// The job's place in the graph's topological order: rises along every edge.
     label: u64,
 }
 
 /// Names one after another, in one piece of memory.
-struct Names {
+pub(super) struct Names {
     text: String,
     ends: Vec<usize>,
-    /// Whether one of them is not spelled in JSON as it is.
+    /// Whether a name holds a character that JSON writes as an escape.
     escaped: bool,
 }
 
 impl Names {
-    /// With room for as many, of as many bytes. Room that is not used takes no memory.
+    /// Reserves room for `count` names of `bytes` bytes together.
     fn with_room(count: usize, bytes: usize) -> Self {
         Self { text: String::with_capacity(bytes), ends: Vec::with_capacity(count), escaped: false }
     }
@@ -67,12 +66,12 @@ impl Names {
         self.ends.len()
     }
 
-    fn get(&self, number: u32) -> &str {
+    pub(super) fn get(&self, number: u32) -> &str {
         let begin = if number == 0 { 0 } else { self.ends[number as usize - 1] };
         &self.text[begin..self.ends[number as usize]]
     }
 
-    /// Writes one as a JSON string.
+    /// Writes the name with that number as a JSON string.
     fn write(&self, number: u32, out: &mut Vec<u8>) {
         if self.escaped {
             return serde_json::to_writer(out, self.get(number)).expect("a vector takes all");
@@ -83,8 +82,8 @@ impl Names {
     }
 }
 
-/// A sorted list of datasets for each job.
-struct Lists {
+/// For each job, by number, a sorted list of the numbers of datasets.
+pub(super) struct Lists {
     ends: Vec<u32>,
     values: Vec<u32>,
 }
@@ -103,22 +102,23 @@ impl Lists {
         self.ends.extend(more.ends.into_iter().map(|end| before + end));
     }
 
-    fn get(&self, job: u32) -> &[u32] {
+    pub(super) fn get(&self, job: u32) -> &[u32] {
         let begin = if job == 0 { 0 } else { self.ends[job as usize - 1] };
         &self.values[begin as usize..self.ends[job as usize] as usize]
     }
 }
 
-/// Of some jobs.
+/// A range of the jobs.
 struct Jobs {
-    jobs: Vec<ListedJob>,
+    jobs: Vec<SortedJob>,
     names: Names,
     inputs: Lists,
     outputs: Lists,
 }
 
 impl Jobs {
-    /// With room for so many jobs.
+    /// The jobs in `slots`, which are in byte order of names; `numbers` has the number of each
+    /// dataset by its slot. Reserves room for `room` jobs.
     fn of(graph: &Graph, slots: &[Slot], numbers: &[u32], room: usize) -> Self {
         let lists = || Lists {
             ends: Vec::with_capacity(room),
@@ -133,11 +133,12 @@ impl Jobs {
             all.outputs.push(node.outputs.iter().map(|dataset| numbers[dataset as usize]));
             all.names.push(&node.name);
             let (spec, label) = (node.spec.clone(), graph.order.label(slot));
-            all.jobs.push(ListedJob { spec, version: node.version, label });
+            all.jobs.push(SortedJob { spec, version: node.version, label });
         }
         all
     }
 
+    /// These jobs and then those of `more`.
     fn with(mut self, more: Self) -> Self {
         self.jobs.extend(more.jobs);
         self.names.append(more.names);
@@ -147,12 +148,12 @@ impl Jobs {
     }
 }
 
-/// A graph of more jobs is laid out in two threads.
-const LARGE_JOBS: usize = 10_000;
+/// A graph of more jobs than this is sorted and hashed by two threads.
+pub(super) const LARGE_JOBS: usize = 10_000;
 
-impl FlatGraph {
-    /// O(n log d) for n jobs, datasets and edges, and at most d edges at one job; of a large graph,
-    /// in two threads.
+impl SortedGraph {
+    /// The graph in byte order. O(n log d) for n jobs, datasets and edges, and at most d edges at
+    /// one job; for a large graph, in two threads.
     #[must_use]
     pub fn of(graph: &Graph) -> Self {
         let mut numbers = vec![0; graph.datasets.slots()];
@@ -212,61 +213,9 @@ impl FlatGraph {
         self.inputs.values.len() + self.outputs.values.len()
     }
 
-    /// See [`Graph::digest`]. O(bytes of all names and edges).
-    #[must_use]
-    pub fn digest(&self) -> String {
-        let (full, to_hash) = sync_channel::<Vec<u8>>(LINES_AHEAD);
-        thread::scope(|scope| {
-            // Hashing takes as long as finding the names.
-            let hashed =
-                (self.jobs.len() > LARGE_JOBS).then(|| scope.spawn(move || hash_all(to_hash)));
-            let lines = Lines {
-                waiting: Vec::new(),
-                hash: Sha256::new(),
-                full: hashed.is_some().then_some(full),
-            };
-            let hash = self.hash_lines(lines);
-            match hashed {
-                Some(hashed) => {
-                    hashed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                }
-                None => hash,
-            }
-        })
-    }
-
-    fn hash_lines(&self, mut lines: Lines) -> String {
-        for (dataset, metadata) in &self.declared {
-            lines.add(&["dataset\t", self.datasets.get(*dataset), "\t", &of_json(metadata), "\n"]);
-        }
-        self.add_edges(&mut lines, "in\t", &self.inputs);
-        let empty = of_json(&CanonicalJson::default());
-        for (number, job) in (0..).zip(&self.jobs) {
-            let spec =
-                if job.spec == CanonicalJson::default() { &empty } else { &of_json(&job.spec) };
-            lines.add(&["job\t", self.job_names.get(number), "\t", spec, "\n"]);
-        }
-        self.add_edges(&mut lines, "out\t", &self.outputs);
-        lines.finish()
-    }
-
-    fn add_edges(&self, lines: &mut Lines, word: &str, lists: &Lists) {
-        for number in 0..self.jobs.len() as u32 {
-            for dataset in lists.get(number) {
-                lines.add(&[
-                    word,
-                    self.job_names.get(number),
-                    "\t",
-                    self.datasets.get(*dataset),
-                    "\n",
-                ]);
-            }
-        }
-    }
-
-    /// The numbers of all jobs by topological generation: the length of the longest chain of
-    /// producing jobs before each, and within one generation in byte order. Depends on nothing but
-    /// the graph. O(n log n) for n jobs, and O(edges).
+    /// The numbers of all jobs, sorted by topological generation (the length of the longest chain
+    /// of producing jobs before a job), then in byte order. The same for equal graphs. O(n log n)
+    /// for n jobs, and O(edges).
     #[must_use]
     pub fn jobs_by_generation(&self) -> Vec<u32> {
         const NONE: u32 = u32::MAX;
@@ -303,7 +252,7 @@ impl FlatGraph {
         placed
     }
 
-    /// Writes the declaration with that number among the declared datasets, as canonical JSON:
+    /// Writes the declared dataset at `index` of all declared datasets as canonical JSON:
     /// `{"facts":[…],"version":N}`.
     pub fn write_declaration(&self, index: usize, out: &mut Vec<u8>) {
         let (dataset, metadata) = &self.declared[index];
@@ -315,7 +264,7 @@ impl FlatGraph {
         self.write_version(out);
     }
 
-    /// Writes the job of that number as canonical JSON:
+    /// Writes the job with that number as canonical JSON:
     /// `{"facts":[…],"job_version":N,"version":N}`.
     pub fn write_job(&self, number: u32, out: &mut Vec<u8>) {
         let job = &self.jobs[number as usize];
@@ -347,58 +296,5 @@ impl FlatGraph {
         out.extend_from_slice(br#","version":"#);
         out.extend_from_slice(self.version.to_string().as_bytes());
         out.push(b'}');
-    }
-}
-
-fn of_json(json: &CanonicalJson) -> String {
-    hex(&Sha256::digest(json.as_str()))
-}
-
-/// Buffers of lines that wait to be hashed.
-const LINES_AHEAD: usize = 4;
-
-fn hash_all(buffers: Receiver<Vec<u8>>) -> String {
-    let mut hash = Sha256::new();
-    buffers.into_iter().for_each(|buffer| hash.update(&buffer));
-    hex(&hash.finalize())
-}
-
-/// Hashes lines, many at once: each line has several short parts.
-struct Lines {
-    waiting: Vec<u8>,
-    hash: Sha256,
-    /// Another thread that hashes instead.
-    full: Option<SyncSender<Vec<u8>>>,
-}
-
-impl Lines {
-    const WAITING_BYTES: usize = 64 << 10;
-
-    fn add(&mut self, parts: &[&str]) {
-        for part in parts {
-            self.waiting.extend_from_slice(part.as_bytes());
-        }
-        if self.waiting.len() >= Self::WAITING_BYTES {
-            self.hash_waiting();
-        }
-    }
-
-    fn hash_waiting(&mut self) {
-        match &self.full {
-            Some(full) => {
-                let next = Vec::with_capacity(Self::WAITING_BYTES + 2048);
-                full.send(std::mem::replace(&mut self.waiting, next))
-                    .expect("the other thread hashes until the end");
-            }
-            None => {
-                self.hash.update(&self.waiting);
-                self.waiting.clear();
-            }
-        }
-    }
-
-    fn finish(mut self) -> String {
-        self.hash_waiting();
-        hex(&self.hash.finalize())
     }
 }
