@@ -8,7 +8,6 @@
 mod acyclic;
 mod affected;
 mod apply;
-mod assembly;
 mod build;
 mod by_name;
 mod change;
@@ -20,6 +19,8 @@ mod draft;
 mod graph;
 mod grouped;
 mod hex;
+mod illegal;
+mod import_builder;
 mod index;
 mod json;
 mod name;
@@ -39,12 +40,13 @@ mod touched;
 mod traversal;
 
 pub use apply::{apply, apply_all};
-pub use assembly::Assembly;
 pub use build::{DamagedRows, GraphBuilder};
 pub use change::{Change, DamagedFact, Fact};
 pub use decide::{CHANGE_BYTES_MAX, Decision, decide};
 pub use graph::{Dataset, Graph, Job};
 pub use hex::hex;
+pub use illegal::{FactViolation, IllegalChange, IllegalFact};
+pub use import_builder::ImportBuilder;
 pub use json::{CanonicalJson, JsonError};
 pub use name::{InvalidName, Name};
 pub use operation::{
@@ -54,7 +56,7 @@ pub use operation::{
 pub use plan::{Plan, PlanRequest, QueryError};
 pub use reach::{Direction, Origin, Reachable};
 pub use rejection::Rejection;
-pub use replay::{Breach, Illegal, Wrong, replay};
+pub use replay::replay;
 pub use series::{AcceptedCommand, Effect, Series};
 pub use sorted::SortedGraph;
 pub use touched::Touched;

@@ -3,11 +3,11 @@
 use super::acyclic::{self, Cyclic};
 use super::change::{Change, Fact};
 use super::graph::Graph;
+use super::illegal::{FactViolation, IllegalFact};
 use super::name::Name;
 use super::neighbours::Neighbours;
 use super::nodes::JobNode;
 use super::operation::Side;
-use super::replay::{Breach, Wrong};
 use super::slots::Slot;
 use super::touched::Touched;
 
@@ -26,7 +26,8 @@ pub fn apply(graph: &Graph, change: &Change) -> Graph {
 #[must_use]
 pub fn apply_all<'c>(graph: &Graph, changes: impl IntoIterator<Item = &'c Change>) -> Graph {
     changes.into_iter().fold(graph.clone(), |graph, change| {
-        link(graph, change, &mut NotLookedUp).map_or_else(|cyclic| cyclic.graph, |(graph, _)| graph)
+        try_apply(graph, change, &mut NotLookedUp)
+            .map_or_else(|cyclic| cyclic.graph, |(graph, _)| graph)
     })
 }
 
@@ -46,26 +47,26 @@ impl DatasetSlots for NotLookedUp {
     }
 }
 
-/// As [`apply()`], and tells what was touched, or that the jobs would form a cycle.
-pub(super) fn link(
+/// As [`apply()`]. Also returns what was touched, or that the jobs now form a cycle.
+pub(super) fn try_apply(
     graph: Graph,
     change: &Change,
     slots: &mut dyn DatasetSlots,
 ) -> Result<(Graph, Touched), Box<Cyclic>> {
-    let mut breach = None;
-    link_and_note(graph, change, slots, &mut breach)
+    try_apply_and_check(graph, change, slots, &mut None)
 }
 
-/// As [`link`], and notes the first fact that `decide` would never have given.
-pub(super) fn link_and_note(
+/// As [`try_apply`]. Also sets `illegal` to the first fact that `decide` would never have made, if
+/// there is one.
+pub(super) fn try_apply_and_check(
     graph: Graph,
     change: &Change,
     slots: &mut dyn DatasetSlots,
-    breach: &mut Option<Breach>,
+    illegal: &mut Option<IllegalFact>,
 ) -> Result<(Graph, Touched), Box<Cyclic>> {
     let mut next = graph;
     next.version += 1;
-    let mut work = Work { touched: Touched::default(), maybe_orphans: Vec::new(), slots, breach };
+    let mut work = Work { touched: Touched::default(), maybe_orphans: Vec::new(), slots, illegal };
     // What goes, goes first: a dataset may change hands within one change.
     for fact in &change.facts {
         next.take_out(fact, &mut work);
@@ -82,13 +83,13 @@ struct Work<'k> {
     /// Datasets that lost a mention or their declaration; a dataset may come more than once.
     maybe_orphans: Vec<Slot>,
     slots: &'k mut dyn DatasetSlots,
-    breach: &'k mut Option<Breach>,
+    illegal: &'k mut Option<IllegalFact>,
 }
 
 impl Work<'_> {
-    /// Notes a fact that does not fit the graph, unless another was noted before.
-    fn note(&mut self, name: &Name, wrong: Wrong) {
-        self.breach.get_or_insert_with(|| Breach { name: name.clone(), wrong });
+    /// Notes a fact that contradicts the graph, unless another was noted before.
+    fn note(&mut self, name: &Name, violation: FactViolation) {
+        self.illegal.get_or_insert_with(|| IllegalFact { name: name.clone(), violation });
     }
 }
 
@@ -98,7 +99,7 @@ impl Graph {
             Fact::GraphDeleted {} => *self = Self::empty_at(self.version),
             Fact::JobDeleted { name } => {
                 let Some(slot) = self.job_index.remove(name.as_str()) else {
-                    return work.note(name, Wrong::JobAbsent);
+                    return work.note(name, FactViolation::JobAbsent);
                 };
                 let JobNode { inputs, outputs, .. } = self.jobs.get(slot).clone();
                 for dataset in inputs.iter() {
@@ -113,7 +114,7 @@ impl Graph {
             }
             Fact::JobChanged { name, inputs_removed, outputs_removed, .. } => {
                 let Some(slot) = self.job_index.get(name.as_str()) else {
-                    return work.note(name, Wrong::JobAbsent);
+                    return work.note(name, FactViolation::JobAbsent);
                 };
                 for (side, names) in
                     [(Side::Input, inputs_removed), (Side::Output, outputs_removed)]
@@ -121,7 +122,7 @@ impl Graph {
                     for name in names {
                         let dataset = self.dataset_index.get(name.as_str());
                         if !dataset.is_some_and(|dataset| self.unlink(slot, side, dataset, work)) {
-                            work.note(name, Wrong::EdgeAbsent);
+                            work.note(name, FactViolation::EdgeAbsent);
                         }
                     }
                 }
@@ -129,13 +130,13 @@ impl Graph {
             Fact::DatasetUndeclared { name } => {
                 if let Some(slot) = self.dataset_index.get(name.as_str()) {
                     if self.datasets.get(slot).metadata.is_none() {
-                        work.note(name, Wrong::Undeclared);
+                        work.note(name, FactViolation::Undeclared);
                     }
                     self.datasets.change_texts(slot, |dataset| dataset.metadata = None);
                     work.touched.datasets_changed.push(slot);
                     work.maybe_orphans.push(slot);
                 } else {
-                    work.note(name, Wrong::Undeclared);
+                    work.note(name, FactViolation::Undeclared);
                 }
             }
             Fact::JobCreated { .. }
@@ -148,7 +149,7 @@ impl Graph {
         match fact {
             Fact::JobCreated { name, inputs, outputs, spec } => {
                 if self.job_index.get(name.as_str()).is_some() {
-                    return work.note(name, Wrong::JobThere);
+                    return work.note(name, FactViolation::JobExists);
                 }
                 let slot = self.jobs.insert(JobNode {
                     name: name.clone(),
@@ -164,7 +165,7 @@ impl Graph {
             }
             Fact::JobChanged { name, inputs_added, outputs_added, spec, .. } => {
                 let Some(slot) = self.job_index.get(name.as_str()) else {
-                    return work.note(name, Wrong::JobAbsent);
+                    return work.note(name, FactViolation::JobAbsent);
                 };
                 self.link_all(slot, Side::Input, inputs_added, work);
                 self.link_all(slot, Side::Output, outputs_added, work);
@@ -172,7 +173,7 @@ impl Graph {
                 self.jobs.get_mut(slot).version = self.version;
                 if let Some(spec) = spec {
                     if self.jobs.get(slot).spec == *spec {
-                        work.note(name, Wrong::Unchanged);
+                        work.note(name, FactViolation::Unchanged);
                     }
                     self.jobs.change_texts(slot, |job| job.spec = spec.clone());
                 }
@@ -180,10 +181,14 @@ impl Graph {
             Fact::DatasetDeclared { name, metadata } | Fact::DatasetChanged { name, metadata } => {
                 let slot = self.dataset_slot(name, work);
                 match (fact, &self.datasets.get(slot).metadata) {
-                    (Fact::DatasetDeclared { .. }, Some(_)) => work.note(name, Wrong::Declared),
-                    (Fact::DatasetChanged { .. }, None) => work.note(name, Wrong::Undeclared),
+                    (Fact::DatasetDeclared { .. }, Some(_)) => {
+                        work.note(name, FactViolation::Declared)
+                    }
+                    (Fact::DatasetChanged { .. }, None) => {
+                        work.note(name, FactViolation::Undeclared)
+                    }
                     (Fact::DatasetChanged { .. }, Some(before)) if before == metadata => {
-                        work.note(name, Wrong::Unchanged);
+                        work.note(name, FactViolation::Unchanged);
                     }
                     _ => {}
                 }
@@ -201,7 +206,7 @@ impl Graph {
         linked.sort_unstable();
         linked.dedup();
         if linked.len() < names.len() {
-            work.note(&names[0], Wrong::EdgeThere);
+            work.note(&names[0], FactViolation::EdgeExists);
         }
         let list = match side {
             Side::Input => &mut self.jobs.get_mut(job).inputs,
@@ -213,7 +218,7 @@ impl Graph {
             let asked = linked.len();
             linked.retain(|&dataset| list.insert(dataset));
             if linked.len() < asked {
-                work.note(&names[0], Wrong::EdgeThere);
+                work.note(&names[0], FactViolation::EdgeExists);
             }
         }
         self.edges += linked.len();
@@ -229,7 +234,7 @@ impl Graph {
                     node.producer = Some(job);
                     if second {
                         let name = self.datasets.get(dataset).name.clone();
-                        work.note(&name, Wrong::SecondProducer);
+                        work.note(&name, FactViolation::SecondProducer);
                     }
                     work.touched.outputs_added.push((job, dataset));
                 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Bound;
 
 use super::acyclic::Cyclic;
-use super::apply::{apply, link};
+use super::apply::{apply, try_apply};
 use super::change::{Change, Fact};
 use super::cycle;
 use super::draft::{Draft, Drafted};
@@ -75,7 +75,7 @@ fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Re
     }
     let mut drafted = draft.into_drafted();
     let created = drafted.created();
-    match link(graph.clone(), &change, &mut drafted) {
+    match try_apply(graph.clone(), &change, &mut drafted) {
         Ok((next, touched)) => Ok(Decision { created, change, next, touched }),
         Err(cyclic) => Err(cycle_of(&cyclic, &drafted)),
     }

@@ -1,6 +1,6 @@
 //! Commands decided one after another, each on the graph that the accepted ones before it lead to.
 
-use super::apply::{apply_all, link};
+use super::apply::{apply_all, try_apply};
 use super::change::Change;
 use super::decide::{Decision, cycle_of, decide, judge_changeset};
 use super::graph::Graph;
@@ -87,7 +87,7 @@ impl Series {
                 }
                 let mut drafted = draft.into_drafted();
                 let created = drafted.created();
-                match link(std::mem::take(&mut self.graph), &change, &mut drafted) {
+                match try_apply(std::mem::take(&mut self.graph), &change, &mut drafted) {
                     Ok((next, touched)) => Decision { change, next, touched, created },
                     Err(cyclic) => {
                         self.take_back();
