@@ -16,7 +16,7 @@ use super::metrics::observe;
 use super::{Accepted, IdempotencyKey, Inner, Refusal, Verdict};
 use crate::db::watch::{self, GivenUp, Kept};
 use crate::failpoint;
-use crate::graph::{Command, Effect, Graph, Series, hex};
+use crate::graph::{Command, DecidedBatch, Effect, Graph, hex};
 use crate::lock::{FencingToken, Guard, LockError, LockKey, Mode};
 use crate::store::{Commit, CommitError, Entry, GraphState, Head, ImageKey, StoredAnswer};
 
@@ -404,7 +404,7 @@ impl Inner {
 struct Work<'b> {
     lane: &'b Lane,
     frozen: Option<Refusal>,
-    series: Series,
+    series: DecidedBatch,
     /// Who asked for each that was accepted.
     actors: Vec<Option<&'b str>>,
     deleted: bool,
@@ -427,7 +427,7 @@ impl<'b> Work<'b> {
         Self {
             lane,
             frozen,
-            series: Series::on(graph),
+            series: DecidedBatch::on(graph),
             actors: Vec::new(),
             deleted,
             kept,
@@ -514,7 +514,7 @@ struct Turn<'t> {
 /// What is left of a turn. To free it takes as long as part of the judging did, and nobody need
 /// wait for that.
 struct Spent {
-    _series: Series,
+    _series: DecidedBatch,
     _image: Arc<Image>,
 }
 

@@ -1,4 +1,5 @@
-//! Commands decided one after another, each on the graph that the accepted ones before it lead to.
+//! A batch of commands, decided one after another: each on the graph that the accepted commands
+//! before it lead to.
 
 use super::apply::{apply_all, try_apply};
 use super::change::Change;
@@ -8,16 +9,16 @@ use super::operation::Command;
 use super::rejection::Rejection;
 use super::touched::Touched;
 
-/// As [`decide()`] on each graph in turn, with the same verdicts, for less: what one command has
-/// copied of the graph that all began with, the next changes in place. Nobody else sees the graph
-/// until all are decided.
-pub struct Series {
+/// Gives the same verdicts as calling [`decide()`] on each graph in turn, and costs less: the parts
+/// of the first graph that one command has copied are changed in place by the next. Nobody else
+/// sees the graph before the whole batch is decided.
+pub struct DecidedBatch {
     base: Graph,
     graph: Graph,
     accepted: Vec<AcceptedCommand>,
-    /// Until a command closes a cycle, which is found when the graph has its edges already: to get
-    /// the graph back, all that was accepted is applied again, and so that this happens once,
-    /// commands get a copy from then on.
+    /// Whether commands may change `graph` in place. A cycle is found only when the graph already
+    /// has the edges that close it; then all accepted changes are applied to `base` again. So that
+    /// this happens once at most, later commands work on a copy.
     in_place: bool,
 }
 
@@ -25,7 +26,7 @@ pub struct Series {
 pub struct AcceptedCommand {
     /// What it changed.
     pub change: Change,
-    /// What that touched, by id.
+    /// Which rows that touches.
     pub touched: Touched,
     /// The graph's version with it.
     pub version: u64,
@@ -36,12 +37,12 @@ pub struct AcceptedCommand {
 pub struct Effect {
     /// Whether it changes anything.
     pub changed: bool,
-    /// Whether a job, a dataset or an edge that was asked for by name comes to be.
+    /// Whether it creates a job, a dataset or an edge that the command names.
     pub created: bool,
 }
 
-impl Series {
-    /// None yet.
+impl DecidedBatch {
+    /// An empty batch, on `base`.
     #[must_use]
     pub fn on(base: &Graph) -> Self {
         Self { base: base.clone(), graph: base.clone(), accepted: Vec::new(), in_place: true }
@@ -53,19 +54,19 @@ impl Series {
         &self.graph
     }
 
-    /// The graph that the first was decided on.
+    /// The graph that the first command was decided on.
     #[must_use]
     pub fn base(&self) -> &Graph {
         &self.base
     }
 
-    /// Those that changed something, in order.
+    /// The accepted commands that changed something, in order.
     #[must_use]
     pub fn accepted(&self) -> &[AcceptedCommand] {
         &self.accepted
     }
 
-    /// What `command` would do, were it the next.
+    /// What `command` would do if it were decided next.
     ///
     /// # Errors
     /// As [`decide()`].
@@ -73,11 +74,11 @@ impl Series {
         decide(&self.graph, command).map(|decision| Effect::of(&decision.change, decision.created))
     }
 
-    /// Decides the next command. Cost: as [`decide()`]; the first command that closes a cycle also
-    /// costs applying again all that was accepted before it.
+    /// Decides the next command. Costs as much as [`decide()`]; the first command that closes a
+    /// cycle also costs applying all accepted changes again.
     ///
     /// # Errors
-    /// As [`decide()`]; the graph is then as it was.
+    /// As [`decide()`]; the graph then stays as it was.
     pub fn decide(&mut self, command: &Command) -> Result<Effect, Rejection> {
         let Decision { change, next, touched, created } = match command {
             Command::Changeset(changeset) if self.in_place => {
@@ -90,7 +91,7 @@ impl Series {
                 match try_apply(std::mem::take(&mut self.graph), &change, &mut drafted) {
                     Ok((next, touched)) => Decision { change, next, touched, created },
                     Err(cyclic) => {
-                        self.take_back();
+                        self.restore_graph();
                         return Err(cycle_of(&cyclic, &drafted));
                     }
                 }
@@ -105,8 +106,8 @@ impl Series {
         Ok(effect)
     }
 
-    /// Takes the graph back to what it was before a command that closed a cycle.
-    fn take_back(&mut self) {
+    /// Restores the graph as it was before a command that closed a cycle.
+    fn restore_graph(&mut self) {
         self.in_place = false;
         self.graph = apply_all(&self.base, self.accepted.iter().map(|accepted| &accepted.change));
     }
