@@ -11,6 +11,7 @@ mod apply;
 mod build;
 mod by_name;
 mod change;
+mod change_json;
 mod cycle;
 mod decide;
 mod decided_batch;
@@ -41,7 +42,8 @@ mod traversal;
 
 pub use apply::{apply, apply_all};
 pub use build::{DamagedRows, GraphBuilder};
-pub use change::{Change, DamagedFact, Fact};
+pub use change::{Change, Fact};
+pub use change_json::DamagedFact;
 pub use decide::{CHANGE_BYTES_MAX, Decision, decide};
 pub use decided_batch::{AcceptedCommand, DecidedBatch, Effect};
 pub use graph::{Dataset, Graph, Job};
