@@ -53,8 +53,8 @@ pub use import_builder::ImportBuilder;
 pub use json::{CanonicalJson, JsonError};
 pub use name::{InvalidName, Name};
 pub use operation::{
-    Changeset, ChangesetWire, Command, DatasetWire, InvalidOperation, JobPatch, JobPatchWire,
-    JobSpecification, JobWire, Operation, Precondition, Side, SpecPatch, Step, Unchanged,
+    Changeset, Command, JobPatch, JobSpecification, Operation, Precondition, Side, SpecPatch, Step,
+    Unchanged,
 };
 pub use plan::{Plan, PlanRequest, QueryError};
 pub use reach::{Direction, Origin, Reachable};

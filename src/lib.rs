@@ -29,3 +29,4 @@ pub mod node;
 mod object;
 pub mod store;
 pub mod terminal;
+pub mod wire;

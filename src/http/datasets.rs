@@ -8,7 +8,8 @@ use super::page::PageRequest;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
 use crate::design::Subject;
-use crate::graph::{CanonicalJson, Dataset, DatasetWire, Name, Operation};
+use crate::graph::{CanonicalJson, Dataset, Name, Operation};
+use crate::wire::DatasetWire;
 
 #[derive(Serialize)]
 struct DatasetBody<'g> {

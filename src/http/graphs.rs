@@ -8,9 +8,10 @@ use super::page::PageRequest;
 use super::problem::Problem;
 use super::reply::Reply;
 use crate::design::{Refusal, Subject};
-use crate::graph::{ChangesetWire, Command, Name, Precondition};
+use crate::graph::{Command, Name, Precondition};
 use crate::object::objects_only;
 use crate::store::Head;
+use crate::wire::ChangesetWire;
 
 #[derive(Serialize)]
 struct GraphBody<'g> {

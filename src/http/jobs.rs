@@ -8,9 +8,9 @@ use super::problem::{Kind, Problem};
 use super::reply::Reply;
 use crate::design::{Accepted, Subject};
 use crate::graph::{
-    CanonicalJson, Changeset, Command, Job, JobPatchWire, JobWire, Name, Operation, Precondition,
-    Side, Step,
+    CanonicalJson, Changeset, Command, Job, Name, Operation, Precondition, Side, Step,
 };
+use crate::wire::{JobPatchWire, JobWire};
 
 #[derive(Serialize)]
 struct JobBody<'g> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Bad, Item, Place};
-use crate::graph::JobWire;
+use crate::wire::JobWire;
 
 /// A longer line is refused, not read into memory.
 const LONGEST_LINE_BYTES: u64 = 64 << 20;
