@@ -4,7 +4,7 @@ use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Bad, Item, Place};
+use super::item::{Bad, Item, Place};
 use crate::wire::JobWire;
 
 /// A longer line is refused, not read into memory.
