@@ -1,11 +1,12 @@
 //! The pure core: what a job graph is, which changes it accepts, and what can be asked of it.
 //!
-//! [`decide()`] holds all rules; [`apply()`] makes of a graph what a change says, and holds none.
-//! Every design runs these two. No SQL, lock, HTTP, clock or randomness in here, and nothing of
-//! Fencepost's other modules; the same input gives the same output, byte for byte. No recursion
-//! over the graph: a chain of a million jobs must not touch the stack.
+//! [`decide()`] holds all rules. [`apply()`] applies a change to a graph, and holds none. Every
+//! design runs these two. There is no SQL, lock, HTTP, clock or randomness in here, and nothing of
+//! Fencepost's other modules: the same input gives the same output, byte for byte. Nothing recurses
+//! over the graph, since a chain of a million jobs would overflow the stack.
 
 mod acyclic;
+mod adjacency_lists;
 mod affected;
 mod apply;
 mod build;
@@ -19,7 +20,6 @@ mod digest;
 mod draft;
 #[expect(clippy::module_inception, reason = "it holds `Graph`, and is looked for under its name")]
 mod graph;
-mod grouped;
 mod hex;
 mod illegal;
 mod import_builder;

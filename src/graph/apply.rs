@@ -1,4 +1,4 @@
-//! `apply`: what a change makes of a graph. Total, and holds no rule: it does as the facts say.
+//! `apply`: makes the changes that facts describe. It is total and holds no rule.
 
 use super::acyclic::{self, Cyclic};
 use super::change::{Change, Fact};
@@ -11,18 +11,18 @@ use super::operation::Side;
 use super::slots::Slot;
 use super::touched::Touched;
 
-/// The graph after `change`, one version on. O(log n) for each name that the change holds, beyond
-/// what the topological order costs (see [`decide`](super::decide())).
+/// The graph after `change`, at the next version. O(log n) for each name in the change, plus what
+/// keeping up the topological order costs (see [`decide`](super::decide())).
 ///
-/// Total: a fact about something that is not there is passed over. Facts that break a rule, which
-/// `decide` never gives, leave a graph that breaks it.
+/// Total: a fact about something that does not exist is skipped. Facts that break a rule, which
+/// `decide` never makes, leave a graph that breaks it.
 #[must_use]
 pub fn apply(graph: &Graph, change: &Change) -> Graph {
     apply_all(graph, [change])
 }
 
-/// The graph after all of `changes`, one version on for each. As [`apply()`] of one after another,
-/// but what one has copied the next changes in place.
+/// The graph after all of `changes`, one version on for each. As calling [`apply()`] for each, but
+/// the parts that one change has copied are changed in place by the next.
 #[must_use]
 pub fn apply_all<'c>(graph: &Graph, changes: impl IntoIterator<Item = &'c Change>) -> Graph {
     changes.into_iter().fold(graph.clone(), |graph, change| {
@@ -31,10 +31,10 @@ pub fn apply_all<'c>(graph: &Graph, changes: impl IntoIterator<Item = &'c Change
     })
 }
 
-/// Where datasets are, of which whoever made the change has looked some up already.
+/// The slots of datasets that the maker of the change has already looked up.
 pub(super) trait DatasetSlots {
-    /// The place of a dataset that was looked up; it holds nothing if the dataset is not there, and
-    /// is filled when the dataset comes to be. `None`: it was not looked up.
+    /// `None` if the dataset was not looked up. Otherwise its slot, or a place for the slot that it
+    /// gets when it is created.
     fn slot(&mut self, dataset: &Name) -> Option<&mut Option<Slot>>;
 }
 
@@ -67,7 +67,7 @@ pub(super) fn try_apply_and_check(
     let mut next = graph;
     next.version += 1;
     let mut work = Work { touched: Touched::default(), maybe_orphans: Vec::new(), slots, illegal };
-    // What goes, goes first: a dataset may change hands within one change.
+    // Removals come first: a dataset may get another producer within one change.
     for fact in &change.facts {
         next.take_out(fact, &mut work);
     }
@@ -80,7 +80,7 @@ pub(super) fn try_apply_and_check(
 
 struct Work<'k> {
     touched: Touched,
-    /// Datasets that lost a mention or their declaration; a dataset may come more than once.
+    /// Datasets that lost a mention or their declaration. A dataset may come more than once.
     maybe_orphans: Vec<Slot>,
     slots: &'k mut dyn DatasetSlots,
     illegal: &'k mut Option<IllegalFact>,
@@ -242,7 +242,7 @@ impl Graph {
         }
     }
 
-    /// Whether there was such an edge.
+    /// Removes the edge. Returns whether it existed.
     fn unlink(&mut self, job: Slot, side: Side, dataset: Slot, work: &mut Work<'_>) -> bool {
         let node = self.jobs.get_mut(job);
         let was_there = match side {
@@ -260,7 +260,7 @@ impl Graph {
                 work.touched.inputs_removed.push((job, dataset));
             }
             Side::Output => {
-                // Facts that break the rules may have given it another producer since.
+                // Facts that break the rules may already have given it another producer.
                 node.producer = node.producer.filter(|&producer| producer != job);
                 work.touched.outputs_removed.push((job, dataset));
             }
@@ -271,7 +271,7 @@ impl Graph {
         true
     }
 
-    /// The dataset's slot, a new one if it is mentioned for the first time.
+    /// The dataset's slot. The dataset is created if nothing mentions it yet.
     fn dataset_slot(&mut self, name: &Name, work: &mut Work<'_>) -> Slot {
         let looked_up = work.slots.slot(name);
         let known = match &looked_up {

@@ -21,8 +21,8 @@ use super::name::Name;
 pub struct DamagedFact(String);
 
 impl Change {
-    /// The change as canonical JSON: `{"facts":[…],"version":N}`. These are the bytes that the chain
-    /// of hashes covers.
+    /// The change as canonical JSON, `{"facts":[…],"version":N}`: the bytes that the chain of
+    /// hashes covers.
     #[must_use]
     pub fn canonical_json(&self, version: u64) -> String {
         let data = Data { facts: &self.facts, job_version: None, version };
@@ -106,7 +106,7 @@ impl Change {
         (written.is_err() || comparison.equal < text.len()).then_some(comparison.equal)
     }
 
-    /// Reads what [`canonical_json`](Self::canonical_json) wrote. Returns the change and its version.
+    /// Reads what [`canonical_json`](Self::canonical_json) wrote: the change and its version.
     ///
     /// # Errors
     /// [`DamagedFact`] if the text is anything else.

@@ -92,6 +92,9 @@ pub enum IllegalChange {
     #[error("{0}")]
     Damaged(String),
     /// The jobs would form this cycle, chosen as a rejection's is, with each fact as an operation.
-    #[error("the jobs form a cycle: {}", .0.iter().map(Name::as_str).collect::<Vec<_>>().join(" -> "))]
+    #[error(
+        "the jobs form a cycle: {}",
+        .0.iter().map(Name::as_str).collect::<Vec<_>>().join(" -> ")
+    )]
     Cycle(Vec<Name>),
 }

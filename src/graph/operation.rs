@@ -11,7 +11,8 @@ pub enum Command {
     Changeset(Changeset),
     /// Deletes the graph itself.
     DeleteGraph {
-        /// What must hold of the graph. Only an empty graph can be deleted without.
+        /// What must hold for the graph. Without a precondition, only an empty graph can be
+        /// deleted.
         precondition: Option<Precondition>,
     },
 }
@@ -19,16 +20,16 @@ pub enum Command {
 /// A list of steps, judged as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changeset {
-    /// What must hold of the graph as a whole.
+    /// What must hold for the graph as a whole.
     pub precondition: Option<Precondition>,
-    /// Which jobs must be as they were.
+    /// Which jobs must not have changed.
     pub unchanged: Option<Unchanged>,
-    /// In the order in which existence is judged.
+    /// In the order in which existence is checked.
     pub steps: Vec<Step>,
 }
 
-/// A precondition of a changeset that says what is to be under a prefix: there, nobody created or
-/// changed a job after version `since` that the changeset does not put.
+/// A precondition of a changeset that replaces all jobs under a prefix: since version `since`,
+/// nobody has created or changed a job there that the changeset does not put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unchanged {
     /// What the jobs' names begin with.
@@ -42,27 +43,27 @@ pub struct Unchanged {
 pub struct Step {
     /// What to do.
     pub operation: Operation,
-    /// What must hold in the graph as it was before the changeset.
+    /// What must hold in the graph before the changeset.
     pub precondition: Option<Precondition>,
 }
 
-/// Judged on the graph before the changeset, ahead of everything else. Of a step, it is about the
-/// job or the dataset that the step names, and a dataset's version is the graph's; of a whole
-/// changeset, about the graph.
+/// A condition on the graph before the changeset, which is checked before everything else. The
+/// precondition of a step is about the job or dataset that the step names (the version of a dataset
+/// is the graph's); that of a whole changeset is about the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Precondition {
-    /// It is there, at this version.
+    /// It exists, at this version.
     Version(u64),
-    /// It is there, at one of these versions; of none, nothing is.
+    /// It exists, at one of these versions. With an empty list, the condition never holds.
     OneOf(Vec<u64>),
-    /// It is not there.
+    /// It does not exist.
     Absent,
-    /// It is there, at any version.
+    /// It exists, at any version.
     Exists,
 }
 
 impl Precondition {
-    /// Whether it holds of what has the version `actual`; `None`: it is not there.
+    /// Whether it holds for something at version `actual`, or that does not exist (`None`).
     #[must_use]
     pub fn holds(&self, actual: Option<u64>) -> bool {
         match self {
@@ -74,7 +75,7 @@ impl Precondition {
     }
 }
 
-/// A job as a client puts it. Inputs and outputs are sorted and hold no name twice.
+/// A job as a client puts it. Inputs and outputs are sorted, each name once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSpecification {
     /// The job's name.
@@ -87,18 +88,18 @@ pub struct JobSpecification {
     pub spec: CanonicalJson,
 }
 
-/// What a JSON merge patch of a job changes; `None` leaves as it is.
+/// What a JSON merge patch changes of a job. A field that is `None` stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobPatch {
-    /// All inputs anew, sorted.
+    /// All inputs, sorted.
     pub inputs: Option<Vec<Name>>,
-    /// All outputs anew, sorted.
+    /// All outputs, sorted.
     pub outputs: Option<Vec<Name>>,
-    /// What becomes of the specification.
+    /// How the specification changes.
     pub spec: Option<SpecPatch>,
 }
 
-/// How a patch treats a job's specification.
+/// How a patch changes a job's specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpecPatch {
     /// `null`: back to `{}`.

@@ -1,5 +1,5 @@
-//! Changes taken from a log, as somebody else may have written them: applied, and judged. What
-//! [`decide`](super::decide()) would never have given is told.
+//! Applies and judges changes that come from a log, which somebody else may have written. A change
+//! that [`decide`](super::decide()) would never have made is an error.
 
 use std::collections::HashMap;
 
@@ -12,11 +12,11 @@ use super::illegal::{FactViolation, IllegalChange, IllegalFact};
 use super::name::Name;
 use super::operation::Side;
 
-/// The graph after `change`, one version on, if all rules hold. Cost as of
+/// The graph after `change`, at the next version, if all rules hold. Costs as much as
 /// [`apply()`](super::apply()).
 ///
 /// # Errors
-/// [`IllegalChange`] says which rule does not; the graph is then gone.
+/// [`IllegalChange`] says which rule is broken. The graph is then lost.
 pub fn replay(graph: Graph, change: &Change) -> Result<Graph, IllegalChange> {
     if change.is_empty() {
         return Err(IllegalChange::Empty);
@@ -51,8 +51,8 @@ pub fn replay(graph: Graph, change: &Change) -> Result<Graph, IllegalChange> {
     Ok(next)
 }
 
-/// Whether facts and names stand as [`decide`](super::decide()) writes them. O(n log n) for n
-/// names.
+/// Whether facts and names are in the order in which [`decide`](super::decide()) writes them. O(n
+/// log n) for n names.
 fn check_order(change: &Change) -> Result<(), IllegalChange> {
     let misplaced = |name: &Name| Err(IllegalChange::Order(name.clone()));
     let places = change.facts.iter().filter_map(place);
@@ -101,7 +101,8 @@ fn place(fact: &Fact) -> Option<(FactKind, &Name)> {
     })
 }
 
-/// Whether the lists of one fact are sorted, and whether a changed job changes.
+/// Whether the lists of one fact are sorted, and whether a fact that says that a job changed
+/// changes anything.
 fn check_names(fact: &Fact) -> Result<(), IllegalChange> {
     let sorted = |list: &[Name]| match list.windows(2).find(|pair| pair[0] >= pair[1]) {
         Some(pair) => Err(IllegalChange::Order(pair[1].clone())),
@@ -139,7 +140,7 @@ fn check_names(fact: &Fact) -> Result<(), IllegalChange> {
     }
 }
 
-/// The cycle that is shown: each fact counts as an operation, in the order that they have.
+/// The cycle to show: facts count as operations, in their order.
 fn cycle_of(cyclic: &Cyclic, change: &Change) -> Vec<Name> {
     let mut jobs: HashMap<&Name, AddedEdges<'_>> = HashMap::new();
     for (number, fact) in change.facts.iter().enumerate() {
@@ -157,7 +158,7 @@ fn cycle_of(cyclic: &Cyclic, change: &Change) -> Vec<Name> {
     cycle::first(cyclic, &jobs).0
 }
 
-/// The edges of one job that facts add, each with the number of the last that does.
+/// The edges that facts add to one job, each with the number of the last fact that adds it.
 #[derive(Default)]
 struct AddedEdges<'c>(HashMap<(Side, &'c Name), usize>);
 

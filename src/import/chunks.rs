@@ -73,8 +73,8 @@ impl Importer<'_> {
         })
     }
 
-    /// Puts the waiting jobs. If the rules refuse them and `more` jobs follow, they keep waiting for
-    /// those, up to the limit.
+    /// Puts the waiting jobs. If the rules refuse them and `more` jobs follow, they wait for those,
+    /// up to the limit.
     fn put_waiting(&mut self, waiting: &mut Waiting, more: bool) -> Result<(), ImportError> {
         let may_grow = more && waiting.items.len() < JOBS_MAX && waiting.bytes < BYTES_MAX;
         if may_grow && waiting.items.len() < waiting.worth_a_try {

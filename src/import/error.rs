@@ -154,7 +154,8 @@ impl fmt::Display for Already {
             None => write!(f, "; {} jobs before it are in", self.jobs),
             Some(version) => write!(
                 f,
-                "; the {} jobs before it are in, now version {version}. Mend it and import again: what is in stays as it is",
+                "; the {} jobs before it are in, now version {version}. Mend it and import again: \
+                 what is in stays as it is",
                 self.jobs
             ),
         }

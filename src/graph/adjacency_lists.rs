@@ -1,15 +1,16 @@
-//! Many short lists in two flat arrays, for a graph that is built or searched once and does not
-//! change meanwhile.
+//! Adjacency lists in two arrays, for a graph that is built or searched once and does not change
+//! meanwhile.
 
-/// Lists of numbers, one for each number below a bound; each list sorted and without repeats.
-pub(super) struct Grouped {
+/// A sorted list of numbers, each once, for each number below a bound.
+pub(super) struct AdjacencyLists {
     starts: Vec<u32>,
     values: Vec<u32>,
 }
 
-impl Grouped {
-    /// The values of each `pair.0` below `slots`. O(n) for n pairs that come in the order of their
-    /// values, as rows do; otherwise each list is sorted.
+impl AdjacencyLists {
+    /// For each number below `slots`, the second numbers of the pairs that begin with it. O(n) for
+    /// n pairs that come in the order of their second numbers, as rows do; otherwise each list is
+    /// sorted.
     pub(super) fn new(pairs: impl Iterator<Item = (u32, u32)> + Clone, slots: usize) -> Self {
         let mut starts = vec![0_u32; slots + 1];
         for (slot, _) in pairs.clone() {
