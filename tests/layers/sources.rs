@@ -370,3 +370,21 @@ impl Reader {
         (!base.is_empty()).then(|| [base, rest].concat())
     }
 }
+
+#[test]
+fn uses_are_found_in_every_form_and_not_in_comments_or_strings() {
+    let text = r##"
+        //! crate::no
+        use crate::{a::X, b::{self, Y as Z}};
+        use super::super::c;
+        const S: &str = "crate::no \" crate::no";
+        const R: &str = r#"crate::no"#;
+        const Q: [char; 3] = ['"', '\'', '\u{22}'];
+        fn f<'s>(s: &'s str) { crate::d::g(); super::e::h() } // crate::no
+        mod tests { use super::super::super::f; }
+    "##;
+    let module = ["lib", "m", "n"].map(str::to_owned);
+    let file = Reader::new(text, &module).read();
+    let named: BTreeSet<String> = file.paths.iter().map(|(path, ..)| top(path)).collect();
+    assert_eq!(named, ["a", "b", "c", "d", "f", "m"].map(str::to_owned).into());
+}
