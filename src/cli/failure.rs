@@ -1,7 +1,7 @@
-//! How the program ends if not well: every error becomes an exit code and a sentence in one place.
+//! How the program ends when a command fails: every error becomes an exit code and a sentence here.
 //! 1 refused by the rules, bad data or a failed check, 2 wrong usage, 3 a server away.
 //!
-//! Messages, log lines, panics and complaints about arguments are printed here, and nowhere else.
+//! Messages, log lines, panics and errors in arguments are printed here, and nowhere else.
 //! Each goes through `terminal`: text from elsewhere is escaped, and logins of URLs are hidden.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -18,6 +18,7 @@ use fencepost::db::{DatabaseUrl, DbError};
 use fencepost::design::{LockBindingError, Refusal};
 use fencepost::export::sink::SinkError;
 use fencepost::export::{AskError, ExportError, FreezeError, VerifyError};
+use fencepost::graph::Name;
 use fencepost::http::LostHeaders;
 use fencepost::import::ImportError;
 use fencepost::import::events::LogFileError;
@@ -31,9 +32,9 @@ use fencepost::terminal;
 pub struct Failure {
     /// The exit code.
     pub code: u8,
-    /// What is said on standard error.
+    /// The message on standard error.
     pub message: String,
-    /// Whether something was looked for in the database and not found: which one is said then.
+    /// Whether something was not found in the database. If so, the message names the database.
     pub not_in_database: bool,
 }
 
@@ -43,7 +44,12 @@ impl Failure {
         Self { code: 1, message: message.to_string(), not_in_database: false }
     }
 
-    /// There is no such graph.
+    /// There is no such graph in the database.
+    pub fn graph_not_found(graph: &Name) -> Self {
+        Self::not_in_database(format!("there is no graph `{graph}`"))
+    }
+
+    /// Something was looked for in the database, and not found.
     pub fn not_in_database(message: impl ToString) -> Self {
         Self { not_in_database: true, ..Self::refused(message) }
     }
@@ -58,7 +64,7 @@ impl Failure {
         Self { code: 3, message: message.to_string(), not_in_database: false }
     }
 
-    /// Says it, on one line; of what was not found, also in which database.
+    /// Prints the message, on one line.
     pub fn report(&self, database_url: &str) -> ExitCode {
         let message = match (self.not_in_database, DatabaseUrl::parse(database_url)) {
             (true, Ok(database)) => format!("{} in {database}", self.message),
@@ -71,7 +77,7 @@ impl Failure {
 
 /// Writes log lines and panics to standard error. Must be called once.
 pub fn start_log() -> LostHeaders {
-    // A filter that is none is quoted by the logger.
+    // The logger quotes a filter that it cannot parse.
     let filters = std::env::var("RUST_LOG").unwrap_or_else(|_| "info,rocket=off,_=off".to_owned());
     let logger = env_logger::Builder::new()
         .parse_filters(&terminal::message(&filters))
@@ -117,7 +123,7 @@ pub fn report_arguments(mut error: clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// What is shown in the place of an argument that cannot be shown as it is.
+/// What to show in place of an argument that cannot be shown as it is; `None` if it can.
 fn shown(value: &ContextValue) -> Option<ContextValue> {
     match value {
         ContextValue::String(text) => {
@@ -132,7 +138,7 @@ fn shown(value: &ContextValue) -> Option<ContextValue> {
     }
 }
 
-/// One in the wrong place may be a URL with a password.
+/// An argument in the wrong place may be a URL with a password.
 fn shown_argument(text: &str) -> String {
     if text.contains("://") {
         return terminal::message(&address::shown(text));
