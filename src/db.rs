@@ -1,7 +1,7 @@
 //! Connections: the pool, the schema, the settings that durability rests on, and transactions whose
 //! outcome is known.
 //!
-//! Knows Diesel and r2d2, and in `dialect.rs` the differences between databases. Knows no graph:
+//! Knows Diesel and r2d2, and in `dialect` the differences between databases. Knows no graph:
 //! rows are `store`'s.
 
 use std::fmt::Display;
@@ -17,23 +17,22 @@ use diesel::r2d2::R2D2Connection;
 
 use crate::failpoint;
 
-mod answers;
 mod causes;
 mod dialect;
+mod open;
 pub mod schema;
 mod server;
 pub(crate) mod sessions;
 mod sqlite_evidence;
 mod sqlite_file;
-mod url;
 pub mod watch;
 
-pub use answers::AnswerRow;
 pub(crate) use dialect::connect_postgres;
-pub use dialect::{AnyConnection, DatabaseUrl, OpenMode, RowsStatement, RowsWrite, Value};
+pub use dialect::{
+    AnswerRow, AnyConnection, DatabaseUrl, OpenMode, RowsStatement, RowsWrite, Told, Value, telling,
+};
 use server::Signals;
 pub(crate) use server::{OwnBackend, connect_apart, watch_session};
-pub use server::{Told, telling};
 pub use sessions::SessionBudget;
 use sessions::{Idle, LOOK, Lending, Permit, Side};
 use sqlite_file::SqliteFile;

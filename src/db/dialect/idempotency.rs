@@ -4,8 +4,10 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::dialect::{AnyConnection, PostgresValue, Value, Words, postgres_now_ms, sqlite_now_ms};
-use super::server::{Told, telling_columns};
+use super::AnyConnection;
+use super::clock::{postgres_now_ms, sqlite_now_ms};
+use super::statement::{PostgresValue, RawSql, Value};
+use super::told::{Told, telling_columns};
 
 /// An answer, and the key that it is kept under.
 #[derive(QueryableByName)]
@@ -125,7 +127,7 @@ impl AnyConnection {
     /// itself beside it. One round trip.
     ///
     /// # Errors
-    /// What the database says.
+    /// What the database reports.
     pub fn kept_answers(
         &mut self,
         graph_id: i64,
@@ -137,14 +139,14 @@ impl AnyConnection {
                 let keys = serde_json::to_string(keys).expect("texts are JSON");
                 let values =
                     [Value::Integer(graph_id), Value::Text(&keys), Value::Integer(age_max_ms)];
-                Ok((None, Words { text: SQLITE_READ, values: &values }.load(connection)?))
+                Ok((None, RawSql { text: SQLITE_READ, values: &values }.load(connection)?))
             }
             Self::Postgres(connection) => {
                 use PostgresValue as V;
                 let values =
                     [V::Integer(graph_id), V::Texts(keys.to_vec()), V::Integer(age_max_ms)];
-                let words = Words { text: POSTGRES_READ, values: &values };
-                let found: Vec<FoundAnswer> = words.load(connection)?;
+                let statement = RawSql { text: POSTGRES_READ, values: &values };
+                let found: Vec<FoundAnswer> = statement.load(connection)?;
                 let told = found.first().map(|found| found.told.clone());
                 Ok((told, found.into_iter().filter_map(FoundAnswer::row).collect()))
             }
@@ -156,7 +158,7 @@ impl AnyConnection {
     /// round trip.
     ///
     /// # Errors
-    /// What the database says.
+    /// What the database reports.
     pub fn keep_answers(
         &mut self,
         graph_id: i64,
@@ -172,7 +174,7 @@ impl AnyConnection {
     /// passed over · log keys).
     ///
     /// # Errors
-    /// What the database says.
+    /// What the database reports.
     pub fn next_graph_with_old_keys(
         &mut self,
         graph_id: i64,
@@ -181,10 +183,10 @@ impl AnyConnection {
         let values = &[Value::Integer(graph_id), Value::Integer(age_max_ms)];
         let found: Option<GraphId> = match self {
             Self::Sqlite(connection) => {
-                Words { text: SQLITE_NEXT, values }.get_result(connection).optional()?
+                RawSql { text: SQLITE_NEXT, values }.get_result(connection).optional()?
             }
             Self::Postgres(connection) => {
-                Words { text: POSTGRES_NEXT, values }.get_result(connection).optional()?
+                RawSql { text: POSTGRES_NEXT, values }.get_result(connection).optional()?
             }
         };
         Ok(found.map(|found| found.id))
@@ -194,7 +196,7 @@ impl AnyConnection {
     /// how many went.
     ///
     /// # Errors
-    /// What the database says.
+    /// What the database reports.
     pub fn delete_old_keys(
         &mut self,
         graph_id: i64,
@@ -209,7 +211,8 @@ impl AnyConnection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DatabaseUrl, OpenMode};
+    use super::super::sqlite::connect_sqlite;
+    use super::super::url::OpenMode;
     use super::*;
 
     #[derive(QueryableByName)]
@@ -222,8 +225,9 @@ mod tests {
     #[test]
     fn keys_are_found_by_their_indexes() {
         let directory = tempfile::tempdir().unwrap();
-        let url = DatabaseUrl::Sqlite(directory.path().join("plans.db"));
-        let mut connection = url.connect(OpenMode::Create).unwrap();
+        let file = directory.path().join("plans.db");
+        let mut connection =
+            AnyConnection::Sqlite(connect_sqlite(&file, OpenMode::Create).unwrap());
         connection.migrate().unwrap();
         let AnyConnection::Sqlite(connection) = &mut connection else {
             unreachable!("the URL was SQLite's")
