@@ -19,8 +19,8 @@ pub(super) use migrations::Schema;
 pub(crate) use postgres::connect_postgres;
 pub use rows::{RowsStatement, RowsWrite};
 pub(super) use sqlite::{
-    configure_sqlite, connect_sqlite, connect_sqlite_without_log, establish_sqlite, pragma,
-    refuse_read_only,
+    beside, configure_sqlite, connect_sqlite, connect_sqlite_without_log, establish_sqlite, log_of,
+    pragma, refuse_read_only,
 };
 pub use statement::Value;
 pub use told::{Told, telling};

@@ -1,11 +1,11 @@
 //! Opens connections to a database, set up and checked. Before the first one is used, the database
 //! is checked to be one of Fencepost.
 
-use super::DbError;
 use super::dialect::{
     AnyConnection, DatabaseUrl, OpenMode, Schema, configure_sqlite, connect_postgres,
     connect_sqlite, establish_sqlite, pragma, refuse_read_only,
 };
+use super::error::DbError;
 use super::sqlite_file::{check_first, is_malformed, mixed_if_malformed};
 
 impl DatabaseUrl {

@@ -7,7 +7,8 @@ use diesel::prelude::*;
 
 use super::statement::TextRow;
 use crate::address::{self, Address};
-use crate::db::{DbError, on_one_line, watch};
+use crate::db::error::{DbError, on_one_line};
+use crate::db::watch;
 
 /// Parameters by which libpq detects a dead or read-only server, unless the URL has others.
 const POSTGRES_PARAMETERS: [(&str, &str); 7] = [

@@ -5,7 +5,7 @@ use diesel::QueryResult;
 use super::AnyConnection;
 use super::sqlite::set_sqlite_cache;
 use super::statement::Value;
-use crate::db::Size;
+use crate::db::limits::Size;
 
 /// A statement over this many rows belongs to a load, not to an ordinary request.
 const MANY_ROWS: usize = 5_000;

@@ -7,7 +7,7 @@ use diesel::connection::SimpleConnection as _;
 use super::AnyConnection;
 use super::postgres::{postgres_settings, statement_timeout};
 use super::sqlite::{SQLITE_SETTINGS, pragma};
-use crate::db::DbError;
+use crate::db::error::DbError;
 
 impl AnyConnection {
     /// Has the server end a transaction whose client stalls for longer than `stall`, a wait for a

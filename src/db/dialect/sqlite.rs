@@ -1,6 +1,6 @@
 //! How an SQLite file is opened, and what every connection to it is set to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::statement::TextRow;
 use super::told::tell_of_sqlite;
 use super::url::{DatabaseUrl, OpenMode};
-use crate::db::DbError;
+use crate::db::error::DbError;
 use crate::{address, failpoint};
 
 /// How long a writer waits for another process's transaction on the same file.
@@ -172,4 +172,16 @@ pub(in crate::db) fn refuse_read_only(connection: &mut SqliteConnection) -> Resu
         Err(error) if error.to_string().contains("readonly") => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// The name of a file that SQLite keeps beside the database.
+pub(in crate::db) fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The log of the file at `path`, whether it is there or not.
+pub(in crate::db) fn log_of(path: &Path) -> PathBuf {
+    beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), "-wal")
 }

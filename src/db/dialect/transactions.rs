@@ -6,8 +6,8 @@ use diesel::sql_types::Text;
 
 use super::AnyConnection;
 use super::postgres::large_statements;
+use crate::db::limits::{LOADING_STALL, Size};
 use crate::db::schema::graphs;
-use crate::db::{LOADING_STALL, Size};
 use crate::failpoint;
 
 impl AnyConnection {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::address::{self, Address};
-use crate::db::DbError;
+use crate::db::error::DbError;
 
 /// Which database to use. Displayed without its password.
 #[derive(Clone, PartialEq, Eq)]
