@@ -1,8 +1,8 @@
 //! Fencepost's Redis lock beside the lock crates that do part of the same job, on one Redis, in one
 //! run. `README.md` has the figures.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml`, with ` -- sweep` to try every
-//! crate with many retry intervals instead. Starts a Redis of its own: `redis-server` must be
+//! `cargo run --release --manifest-path benches/peers/locks/Cargo.toml`, with ` -- sweep` to try
+//! every crate with many retry intervals instead. Starts a Redis of its own: `redis-server` must be
 //! installed.
 
 mod contest;
