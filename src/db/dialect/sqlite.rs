@@ -31,10 +31,7 @@ fn unavailable(path: &Path, reason: &str) -> DbError {
 }
 
 /// Opens a file and changes nothing in it. Creates it only if `mode` says so.
-pub(in crate::db) fn establish_sqlite(
-    path: &Path,
-    mode: OpenMode,
-) -> Result<SqliteConnection, DbError> {
+pub(crate) fn establish_sqlite(path: &Path, mode: OpenMode) -> Result<SqliteConnection, DbError> {
     let named = || DatabaseUrl::Sqlite(path.to_owned()).to_string();
     match path.metadata() {
         Ok(found) if found.is_dir() => {
@@ -66,7 +63,7 @@ pub(in crate::db) fn establish_sqlite(
 ///
 /// # Errors
 /// [`DbError::Unavailable`] if the file cannot be opened.
-pub(in crate::db) fn connect_sqlite_without_log(path: &Path) -> Result<SqliteConnection, DbError> {
+pub(crate) fn connect_sqlite_without_log(path: &Path) -> Result<SqliteConnection, DbError> {
     establish_by_uri(path, "mode=ro&immutable=1")
 }
 
@@ -87,10 +84,7 @@ fn establish_by_uri(path: &Path, parameters: &str) -> Result<SqliteConnection, D
 ///
 /// # Errors
 /// [`DbError`] if the file cannot be opened, or a setting cannot be set.
-pub(in crate::db) fn connect_sqlite(
-    path: &Path,
-    mode: OpenMode,
-) -> Result<SqliteConnection, DbError> {
+pub(crate) fn connect_sqlite(path: &Path, mode: OpenMode) -> Result<SqliteConnection, DbError> {
     let mut connection = establish_sqlite(path, mode)?;
     configure_sqlite(&mut connection, mode)
         .map_err(|error| unavailable(path, &error.to_string()))?;
@@ -101,7 +95,7 @@ pub(in crate::db) fn connect_sqlite(
 ///
 /// # Errors
 /// [`DbError::Unavailable`] if a setting cannot be set.
-pub(in crate::db) fn configure_sqlite(
+pub(crate) fn configure_sqlite(
     connection: &mut SqliteConnection,
     mode: OpenMode,
 ) -> Result<(), DbError> {
@@ -149,10 +143,7 @@ fn set_pragma(connection: &mut SqliteConnection, name: &str, value: &str) -> Res
 }
 
 /// The value of a pragma, as text.
-pub(in crate::db) fn pragma(
-    connection: &mut SqliteConnection,
-    name: &str,
-) -> Result<String, DbError> {
+pub(crate) fn pragma(connection: &mut SqliteConnection, name: &str) -> Result<String, DbError> {
     let query = format!("SELECT CAST({name} AS TEXT) AS value FROM pragma_{name}");
     Ok(diesel::sql_query(query).get_result::<TextRow>(connection)?.value)
 }
@@ -160,7 +151,7 @@ pub(in crate::db) fn pragma(
 /// Fails if the file cannot be written to. SQLite opens such a file and begins transactions on it,
 /// and reports the error at the first write only. So this makes a write that changes nothing, and
 /// rolls it back. It does not wait for another writer: where there is one, the file is writable.
-pub(in crate::db) fn refuse_read_only(connection: &mut SqliteConnection) -> Result<(), DbError> {
+pub(crate) fn refuse_read_only(connection: &mut SqliteConnection) -> Result<(), DbError> {
     let user_version = pragma(connection, "user_version")?;
     connection.batch_execute("PRAGMA busy_timeout = 0")?;
     let written = connection.batch_execute("BEGIN IMMEDIATE").and_then(|()| {
@@ -175,13 +166,13 @@ pub(in crate::db) fn refuse_read_only(connection: &mut SqliteConnection) -> Resu
 }
 
 /// The name of a file that SQLite keeps beside the database.
-pub(in crate::db) fn beside(file: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
 /// The log of the file at `path`, whether it is there or not.
-pub(in crate::db) fn log_of(path: &Path) -> PathBuf {
+pub(crate) fn log_of(path: &Path) -> PathBuf {
     beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), "-wal")
 }

@@ -39,7 +39,7 @@ pub struct Told {
     #[diesel(sql_type = Text)]
     read_only: String,
     #[diesel(sql_type = Integer)]
-    pub(in crate::db) backend: i32,
+    pub(crate) backend: i32,
 }
 
 impl Told {
