@@ -11,7 +11,8 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::Duration;
 
-use fencepost::graph::{ChangesetWire, Command, Graph, Name, Operation, Rejection, decide};
+use fencepost::graph::{Command, Graph, Name, Operation, Rejection, decide};
+use fencepost::wire::ChangesetWire;
 use rustix::time::{ClockId, clock_gettime};
 
 #[global_allocator]

@@ -1,12 +1,10 @@
 //! Connections: the pool, the schema, the settings that durability rests on, and transactions whose
 //! outcome is known.
 //!
-//! Knows Diesel and r2d2, and in `dialect.rs` the differences between databases. Knows no graph:
+//! Knows Diesel and r2d2, and in `dialect` the differences between databases. Knows no graph:
 //! rows are `store`'s.
 
-use std::fmt::Display;
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -17,227 +15,31 @@ use diesel::r2d2::R2D2Connection;
 
 use crate::failpoint;
 
-mod answers;
+mod backends;
 mod causes;
 mod dialect;
+mod error;
+mod limits;
+mod open;
 pub mod schema;
 mod server;
 pub(crate) mod sessions;
 mod sqlite_evidence;
 mod sqlite_file;
-mod url;
 pub mod watch;
 
-pub use answers::AnswerRow;
 pub(crate) use dialect::connect_postgres;
-pub use dialect::{AnyConnection, DatabaseUrl, OpenMode, RowsStatement, RowsWrite, Value};
+pub use dialect::{
+    AnswerRow, AnyConnection, DatabaseUrl, OpenMode, RowsStatement, RowsWrite, Told, Value, telling,
+};
+pub(crate) use error::on_one_line;
+pub use error::{DbError, WriteError};
+pub use limits::{ANSWER, IDLE_FOR, LOADING_STALL, PoolLimits, SESSIONS, STALL_MAX, Size};
 use server::Signals;
 pub(crate) use server::{OwnBackend, connect_apart, watch_session};
-pub use server::{Told, telling};
 pub use sessions::SessionBudget;
 use sessions::{Idle, LOOK, Lending, Permit, Side};
 use sqlite_file::SqliteFile;
-
-/// What can go wrong between us and the database.
-#[derive(Debug, thiserror::Error)]
-pub enum DbError {
-    /// The URL names no database that Fencepost can use.
-    #[error(
-        "`{url}` is no database URL: {reason}; give sqlite:PATH or postgres://USER@HOST/DATABASE"
-    )]
-    Url {
-        /// As it was given.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// There is no such file. Whoever only reads makes none.
-    #[error(
-        "there is no database {database}; look at --database-url, or run `fencepost migrate` to \
-         make it"
-    )]
-    NotThere {
-        /// Where it was looked for.
-        database: String,
-    },
-    /// There are no tables of ours. Whoever only reads makes none.
-    #[error(
-        "{database} has no tables of Fencepost; look at --database-url, or run `fencepost \
-         migrate` to make them"
-    )]
-    NoTables {
-        /// Where they were looked for.
-        database: String,
-    },
-    /// An older program made the tables, and whoever only reads does not change them.
-    #[error("{database} has an older schema; `fencepost migrate` brings it up to date")]
-    OlderSchema {
-        /// Where they were looked for.
-        database: String,
-    },
-    /// Another application keeps its tables there. Nothing was changed.
-    #[error(
-        "the database belongs to another application: its table __diesel_schema_migrations has \
-         migration {version}, and none of Fencepost's; give Fencepost a database of its own"
-    )]
-    Foreign {
-        /// One of the migrations there.
-        version: String,
-    },
-    /// Another application keeps its tables there, and there are none of ours. Nothing was changed.
-    #[error(
-        "{database} has a table `{table}` of another application, and none of Fencepost's; look at \
-         --database-url, or run `fencepost migrate` to put Fencepost's tables beside the others"
-    )]
-    OthersTables {
-        /// Where they were found.
-        database: String,
-        /// One of them.
-        table: String,
-    },
-    /// The database writes text otherwise than in UTF-8, and could not store every name.
-    #[error("{database} is of encoding {encoding}; give Fencepost a database of encoding UTF8")]
-    Encoding {
-        /// Which database.
-        database: String,
-        /// As it names it.
-        encoding: String,
-    },
-    /// The file was overwritten beside the log of another state: what SQLite makes of the two is
-    /// neither. Nothing was changed. Restore it as docs/DATABASES.md says.
-    #[error(
-        "{} and its log (-wal) do not belong together: {what}. Stop every process that uses them, \
-         and restore as docs/DATABASES.md says", path.display()
-    )]
-    Mixed {
-        /// The file.
-        path: PathBuf,
-        /// How that is known.
-        what: String,
-    },
-    /// The database cannot be reached or did not answer. Nothing was written. Try again when it is
-    /// back.
-    #[error("the database is unavailable: {what}")]
-    Unavailable {
-        /// What was tried, and what came of it.
-        what: String,
-    },
-    /// A newer program has migrated the database. Use that program.
-    #[error(
-        "the database has schema version {version}, which this program does not know; use a newer \
-         fencepost. If another application keeps its migrations in the same table, give each a \
-         database of its own"
-    )]
-    NewerSchema {
-        /// The first migration that is not known here.
-        version: String,
-    },
-    /// The schema could not be brought up to date. Nothing was changed.
-    #[error("migrating the database failed: {reason}")]
-    Migration {
-        /// As the database told it.
-        reason: String,
-    },
-    /// The server ended the transaction, in favour of another that it could not be served beside.
-    /// Nothing was written. Try again at once.
-    #[error("the database ended the transaction in favour of another: {what}")]
-    Yielded {
-        /// As the database told it.
-        what: String,
-    },
-    /// The server cannot write: it is a standby, or set to be read-only. Nothing was written. All
-    /// sessions were closed: try again, and another host of the URL is looked for.
-    #[error("the database takes no writes: {what}")]
-    ReadOnly {
-        /// As the database told it.
-        what: String,
-    },
-    /// A pooler lends one session of the server to several connections. Nothing was written. An
-    /// operator has to act.
-    #[error(
-        "a pooler between this process and the server lends one session to several connections \
-         (transaction pooling), so that settings, prepared statements and locks of a session are \
-         lost: set its pool_mode to session, or connect to the server itself. \
-         --lock-url redis://… does not help: settings and statements would still be lost"
-    )]
-    TransactionPooling,
-    /// The database refused a statement of ours.
-    #[error("the database refused a statement: {0}")]
-    Refused(diesel::result::Error),
-}
-
-impl From<diesel::result::Error> for DbError {
-    fn from(error: diesel::result::Error) -> Self {
-        use diesel::result::{DatabaseErrorKind as Kind, Error};
-        if server::is_of_another_session(&error) {
-            return Self::TransactionPooling;
-        }
-        match &error {
-            Error::DatabaseError(
-                Kind::UniqueViolation
-                | Kind::ForeignKeyViolation
-                | Kind::NotNullViolation
-                | Kind::CheckViolation,
-                _,
-            )
-            | Error::DeserializationError(_)
-            | Error::SerializationError(_)
-            | Error::QueryBuilderError(_) => Self::Refused(error),
-            Error::DatabaseError(Kind::ReadOnlyTransaction, what) => {
-                Self::ReadOnly { what: what.message().to_owned() }
-            }
-            Error::DatabaseError(Kind::SerializationFailure, what) => {
-                Self::Yielded { what: what.message().to_owned() }
-            }
-            // Diesel has no kind for it. Not known in another language: see `is_unexplained`.
-            Error::DatabaseError(_, what) if what.message().contains("deadlock detected") => {
-                Self::Yielded { what: what.message().to_owned() }
-            }
-            Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _) => {
-                Self::Unavailable { what: on_one_line(error) }
-            }
-            Error::DatabaseError(_, what) if !causes::is_the_databases(what.message()) => {
-                Self::Refused(error)
-            }
-            Error::InvalidCString(_) => Self::Refused(error),
-            _ => Self::Unavailable { what: on_one_line(error) },
-        }
-    }
-}
-
-impl DbError {
-    /// Whether the database refused a statement for a reason that no kind of error tells. The same
-    /// transaction may succeed at once: it may have been ended in favour of another, by a server
-    /// that does not speak English.
-    #[must_use]
-    pub fn is_unexplained(&self) -> bool {
-        use diesel::result::{DatabaseErrorKind as Kind, Error};
-        matches!(
-            self,
-            Self::Refused(Error::DatabaseError(kind, _)) if !matches!(
-                kind,
-                Kind::UniqueViolation
-                    | Kind::ForeignKeyViolation
-                    | Kind::NotNullViolation
-                    | Kind::CheckViolation
-            )
-        )
-    }
-}
-
-/// libpq explains a lost connection in three lines.
-pub(crate) fn on_one_line(error: impl Display) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// How a transaction that was to write ended, if not well.
-#[derive(Debug)]
-pub enum WriteError<E> {
-    /// It was rolled back: nothing is written.
-    RolledBack(E),
-    /// COMMIT was sent and its answer is not known. The connection is thrown away.
-    CommitUnknown(DbError),
-}
 
 /// Connections to one database, all set up alike.
 #[derive(Clone)]
@@ -245,66 +47,6 @@ pub struct Database {
     sessions: Arc<Sessions>,
     /// Of an embedded database.
     file: Option<Arc<SqliteFile>>,
-}
-
-/// How many connections a process keeps, and how long a request waits for one.
-#[derive(Debug, Clone, Copy)]
-pub struct PoolLimits {
-    /// Connections at most that run statements.
-    pub connections: u32,
-    /// Sessions on a server at most, those of the `postgres` lock included; at least two.
-    pub sessions: u32,
-    /// The longest wait for one.
-    pub checkout_timeout: Duration,
-    /// The longest wait for the answer to a statement. One that reads or writes a whole graph has
-    /// [`watch::LARGE_ANSWER`].
-    pub answer: Duration,
-    /// How long a server lets a transaction stand still that may write: no longer than a lease of
-    /// the lock, and no longer than [`STALL_MAX`].
-    pub stall: Duration,
-}
-
-/// Sessions of a process on a server, unless configured otherwise.
-pub const SESSIONS: u32 = 128;
-
-/// How long a server may take to answer a statement, unless configured otherwise.
-pub const ANSWER: Duration = Duration::from_secs(10);
-
-/// An idle connection is closed after this time: another process may need the session.
-pub const IDLE_FOR: Duration = Duration::from_secs(60);
-
-/// How long a server lets a transaction stand still that may write, unless told to be less patient.
-pub const STALL_MAX: Duration = Duration::from_secs(5);
-
-/// How long a server lets a transaction stand still that only reads: as long as it may take to
-/// build a graph from its rows, whatever the lease. It holds no row that others wait for.
-pub const LOADING_STALL: Duration = Duration::from_secs(600);
-
-impl Default for PoolLimits {
-    fn default() -> Self {
-        Self {
-            connections: 8,
-            sessions: SESSIONS,
-            checkout_timeout: Duration::from_secs(5),
-            answer: ANSWER,
-            stall: STALL_MAX,
-        }
-    }
-}
-
-/// How much a statement may have to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
-    /// As much as a request.
-    Usual,
-    /// As much as a whole graph: the server may take longer to answer.
-    Large,
-}
-
-impl Size {
-    fn limited(self) -> Option<watch::Limited> {
-        (self == Self::Large).then(|| watch::limited(watch::LARGE_ANSWER))
-    }
 }
 
 impl Database {
@@ -577,7 +319,7 @@ impl Database {
                 }
                 Err(error) => {
                     session.signals.note(&error);
-                    let lost = is_lost(&error);
+                    let lost = causes::is_lost(&error);
                     if lost {
                         budget.found_closed();
                         session.is_lost = true;
@@ -604,11 +346,6 @@ impl Database {
             self.sessions.leave_server(session.generation);
         }
     }
-}
-
-fn is_lost(error: &diesel::result::Error) -> bool {
-    use diesel::result::{DatabaseErrorKind as Kind, Error};
-    matches!(error, Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _))
 }
 
 /// The connections that run statements.

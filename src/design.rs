@@ -4,22 +4,15 @@
 //! what a request costs, when it loses and what would break it. Adding one takes that file, a `mod`
 //! line here and an entry in [`ALL`]. Uses `service` and `lock`; `service` knows none of this.
 
-use std::fmt;
-use std::sync::Arc;
-
-use crate::lock::DistributedLock;
-use crate::service::{BatchSize, Choices, CycleCheck, Limits, Refresh, Service, Turns};
-use crate::store::Store;
-
 pub mod crud;
 pub mod crud_delta;
 pub mod crud_naive;
 pub mod crud_optimistic;
+mod definition;
 pub mod turns;
 
-use turns::TurnLimits;
-use turns::expected_version::ExpectedVersion;
-use turns::locked::Locked;
+pub use definition::{Design, NoLockToShare, StorageKind, TurnKind};
+pub use turns::Reads;
 
 /// All designs. The first is the default.
 pub static ALL: &[&Design] = &[
@@ -35,134 +28,8 @@ pub fn named(name: &str) -> Option<&'static Design> {
     ALL.iter().copied().find(|design| design.name == name)
 }
 
-/// One way to build the service. Rules, answers and durability are the same for all; what a request
-/// costs is not.
-#[derive(Debug)]
-pub struct Design {
-    /// As on the command line.
-    pub name: &'static str,
-    /// One sentence without its full stop, for `--help`.
-    pub summary: &'static str,
-    /// Where graphs are.
-    pub storage: StorageKind,
-    /// How the image follows the store.
-    pub refresh: Refresh,
-    /// How writers take turns.
-    pub turns: TurnKind,
-    /// How many requests one turn serves.
-    pub batch: BatchSize,
-    /// What a write looks at to see that there is no cycle.
-    pub cycle_check: CycleCheck,
-}
-
-/// Where graphs are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StorageKind {
-    /// Jobs, datasets and edges as rows, and the change log.
-    Rows,
-}
-
-/// How writers take turns: which file of [`turns`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TurnKind {
-    /// By the distributed lock.
-    Lock,
-    /// By the version that they expect.
-    ExpectedVersion,
-}
-
-/// How reads are kept from seeing less than was answered before they began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Reads {
-    /// Share the lock
-    Lock,
-    /// Take no lock
-    Snapshot,
-}
-
-/// Reads were to share a lock that the design does not take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the design {design} takes no lock that reads could share: leave --reads away, or say \
-     --reads snapshot"
-)]
-pub struct NoLockToShare {
-    /// The design's name.
-    pub design: &'static str,
-}
-
-impl Design {
-    /// Whether turns are taken by the lock.
-    #[must_use]
-    pub fn takes_lock(&self) -> bool {
-        self.turns == TurnKind::Lock
-    }
-
-    /// How reads are done where nobody has said: they share the lock, if there is one.
-    ///
-    /// # Errors
-    /// [`NoLockToShare`] if `asked` needs a lock that there is not.
-    pub fn reads(&self, asked: Option<Reads>) -> Result<Reads, NoLockToShare> {
-        match (self.turns, asked) {
-            (TurnKind::Lock, asked) => Ok(asked.unwrap_or(Reads::Lock)),
-            (TurnKind::ExpectedVersion, Some(Reads::Lock)) => {
-                Err(NoLockToShare { design: self.name })
-            }
-            (TurnKind::ExpectedVersion, None | Some(Reads::Snapshot)) => Ok(Reads::Snapshot),
-        }
-    }
-
-    /// Starts the service on `store`. `lock` opens the lock that guards it, and is called only if
-    /// the design takes one.
-    ///
-    /// # Errors
-    /// What `lock` gives; [`NoLockToShare`] as [`reads`](Self::reads).
-    pub fn start<E: From<NoLockToShare>>(
-        &self,
-        store: Arc<Store>,
-        reads: Option<Reads>,
-        limits: Limits,
-        turn_limits: TurnLimits,
-        lock: impl FnOnce(&Store) -> Result<Arc<dyn DistributedLock>, E>,
-    ) -> Result<Service, E> {
-        let reads = self.reads(reads)?;
-        let turns: Box<dyn Turns> = match self.turns {
-            TurnKind::Lock => Box::new(Locked::new(lock(&store)?, &store, reads, turn_limits)),
-            TurnKind::ExpectedVersion => Box::new(ExpectedVersion::new(turn_limits)),
-        };
-        Ok(Service::new(store, turns, self.choices(), limits))
-    }
-
-    /// As [`start`](Self::start), to judge writes that nobody else can be in the way of: where the
-    /// lock that the design takes does not exist yet.
-    #[must_use]
-    pub fn start_without_lock(&self, store: Arc<Store>, limits: Limits) -> Service {
-        let turns = ExpectedVersion::new(TurnLimits::default());
-        Service::new(store, Box::new(turns), self.choices(), limits)
-    }
-
-    fn choices(&self) -> Choices {
-        let Self { refresh, batch, cycle_check, .. } = *self;
-        Choices { refresh, batch, cycle_check }
-    }
-}
-
 impl Default for &Design {
     fn default() -> Self {
         ALL[0]
-    }
-}
-
-impl PartialEq for Design {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Design {}
-
-impl fmt::Display for Design {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
     }
 }

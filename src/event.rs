@@ -22,10 +22,12 @@ use crate::graph::{Name, hex};
 use crate::object::objects_only;
 use crate::store::{Chain, Head, Logged};
 
+mod contents;
 mod import;
 mod replay;
 
-pub use import::{Contents, Importing};
+pub use contents::Contents;
+pub use import::Importing;
 pub use replay::{Envelope, Parsed, Parser, Replay, ReplayError, Replayed};
 
 /// What an event tells.

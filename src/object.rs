@@ -6,7 +6,8 @@
 //! inherent function, and is named in [`objects_only!`], which calls it for objects only. That
 //! holds at every depth, and wherever the type is read. A test holds all sources to it.
 //!
-//! Knows serde and nothing of ours, so that every module may use it, `graph` and `check` included.
+//! Knows serde and nothing of ours, so that every module may use it, `check` included. Only `graph`
+//! does without, since it uses nothing of ours: see `graph/change_json.rs`.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -26,7 +26,9 @@ mod purge;
 mod queue;
 mod read_turn;
 mod refusal;
+mod shared;
 mod turn;
+mod turn_error;
 mod turnless;
 mod turns;
 mod workers;
@@ -34,7 +36,7 @@ mod write;
 mod write_turn;
 
 pub use choices::{BatchSize, Choices, CycleCheck, Refresh};
-pub use decisions::{Decisions, Served};
+pub use decisions::{Decisions, Held, Served};
 pub use engine::Refreshed;
 pub use image::Image;
 pub use limits::Limits;
@@ -43,55 +45,57 @@ pub use metrics::Metrics;
 pub(crate) use metrics::observe;
 pub use refusal::Refusal;
 pub use turn::Turn;
-pub use turns::{Held, Retry, TurnError, Turns};
+pub use turn_error::TurnError;
+pub use turns::{Retry, Turns};
 pub use write::{Accepted, IdempotencyKey, Subject, Verdict, Write};
 
 use engine::Engine;
+use limits::CLOSING_PATIENCE;
 use local_graph::LocalGraph;
 use purge::Purge;
 use queue::{PendingRead, PendingWrite, Queued, Reply};
+use shared::Shared;
 
 /// Serves graphs from one store. Cloning shares it. A turn answers before it gives the lock back:
 /// when the last clone is dropped, turns that are under way get a moment to end, so that a process
 /// that exits leaves no lock behind.
 #[derive(Clone)]
 pub struct Service {
-    engine: Arc<Engine>,
+    shared: Arc<Shared>,
     _closing: Arc<Closing>,
 }
 
 struct Closing {
-    engine: Arc<Engine>,
+    shared: Arc<Shared>,
     /// Dropped after the turns have ended.
     _purge: Purge,
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.engine.workers.wait_until_idle(CLOSING_PATIENCE);
+        self.shared.engine.workers.wait_until_idle(CLOSING_PATIENCE);
     }
 }
 
 /// How long readiness waits for the answer to a statement.
 pub const READY_ANSWER: Duration = Duration::from_secs(3);
 
-/// How long turns that are under way are waited for in the end, and then the deletion of old keys.
-const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
-
 impl Service {
     /// Takes turns on the graphs of `store`.
     #[must_use]
     pub fn new(store: Arc<Store>, turns: Box<dyn Turns>, choices: Choices, limits: Limits) -> Self {
-        let engine = Arc::new(Engine::new(store, turns, choices, limits));
+        let engine = Engine::new(store, choices, limits);
+        engine.metrics.register(turns.collectors());
         let purge = Purge::start(Arc::clone(&engine.store), limits, &engine.metrics.purged_keys);
-        Self { _closing: Arc::new(Closing { engine: Arc::clone(&engine), _purge: purge }), engine }
+        let shared = Arc::new(Shared { engine, turns });
+        Self { _closing: Arc::new(Closing { shared: Arc::clone(&shared), _purge: purge }), shared }
     }
 
     /// Judges and applies one write in a turn with others. `reply` is called once, from another
     /// thread or at once, and must not block.
     pub fn write(&self, graph: &Name, write: Write, reply: impl FnOnce(Verdict) + Send + 'static) {
         if let Some(graph) = self.enqueue_write(graph, write, Reply::new(reply)) {
-            write_turn::start(&self.engine, graph);
+            write_turn::start(&self.shared, graph);
         }
     }
 
@@ -103,7 +107,7 @@ impl Service {
         reply: impl FnOnce(Result<Arc<Image>, Refusal>) + Send + 'static,
     ) {
         if let Some(graph) = self.enqueue_read(graph, Reply::new(reply)) {
-            read_turn::start(&self.engine, graph);
+            read_turn::start(&self.shared, graph);
         }
     }
 
@@ -114,13 +118,13 @@ impl Service {
         write: Write,
         reply: Reply<Verdict>,
     ) -> Option<Arc<LocalGraph>> {
-        let local = self.engine.local_graph(graph);
-        let limit = self.engine.limits.waiting_writes;
+        let local = self.shared.engine.local_graph(graph);
+        let limit = self.shared.engine.limits.waiting_writes;
         match local.push_write(PendingWrite { write, reply, since: Instant::now() }, limit) {
             Queued::Behind => None,
             Queued::First => Some(local),
             Queued::Full(pending) => {
-                pending.reply.answer(Err(self.engine.overflow("writes", limit)));
+                pending.reply.answer(Err(self.shared.engine.overflow("writes", limit)));
                 None
             }
         }
@@ -132,13 +136,13 @@ impl Service {
         graph: &Name,
         reply: Reply<Result<Arc<Image>, Refusal>>,
     ) -> Option<Arc<LocalGraph>> {
-        let local = self.engine.local_graph(graph);
-        let limit = self.engine.limits.waiting_reads;
+        let local = self.shared.engine.local_graph(graph);
+        let limit = self.shared.engine.limits.waiting_reads;
         match local.push_read(PendingRead { reply, since: Instant::now() }, limit) {
             Queued::Behind => None,
             Queued::First => Some(local),
             Queued::Full(pending) => {
-                pending.reply.answer(Err(self.engine.overflow("reads", limit)));
+                pending.reply.answer(Err(self.shared.engine.overflow("reads", limit)));
                 None
             }
         }
@@ -153,18 +157,18 @@ impl Service {
         limit: usize,
         reply: impl FnOnce(Result<Vec<Head>, Refusal>) + Send + 'static,
     ) {
-        self.watched(reply, move |engine| {
-            engine.store.graphs(&prefix, after.as_deref(), limit).map_err(Refusal::from)
+        self.watched(reply, move |shared| {
+            shared.engine.store.graphs(&prefix, after.as_deref(), limit).map_err(Refusal::from)
         });
     }
 
     /// Whether database and lock answer. `reply` is called once and must not block.
     pub fn ready(&self, reply: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
-        self.watched(reply, move |engine| {
+        self.watched(reply, move |shared| {
             // Whoever asks is less patient than a client.
             let _limit = watch::limited(READY_ANSWER);
-            engine.store.ping()?;
-            engine.turns.ready()
+            shared.engine.store.ping()?;
+            shared.turns.ready()
         });
     }
 
@@ -176,7 +180,7 @@ impl Service {
     pub fn write_and_wait(&self, graph: &Name, write: Write) -> Verdict {
         wait_for(|reply| {
             if let Some(local) = self.enqueue_write(graph, write, Reply::new(reply)) {
-                workers::run(|| write_turn::take(&self.engine, &local));
+                workers::run(|| write_turn::take(&self.shared, &local));
             }
         })
     }
@@ -189,7 +193,7 @@ impl Service {
     pub fn read_and_wait(&self, graph: &Name) -> Result<Arc<Image>, Refusal> {
         wait_for(|reply| {
             if let Some(local) = self.enqueue_read(graph, Reply::new(reply)) {
-                workers::run(|| read_turn::take(&self.engine, &local));
+                workers::run(|| read_turn::take(&self.shared, &local));
             }
         })
     }
@@ -205,13 +209,13 @@ impl Service {
     /// What the turns cost.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.engine.metrics
+        &self.shared.engine.metrics
     }
 
     /// How many writes and reads wait for all graphs together.
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
-        self.engine.graphs.waiting()
+        self.shared.engine.graphs.waiting()
     }
 }
 

@@ -4,8 +4,7 @@
 //! Knows `graph` and `db`; knows no lock (a token is a number here), no HTTP, and takes no turns.
 
 use crate::db::schema::service;
-use crate::db::{Database, DbError, Told, WriteError, telling};
-use crate::graph::{DamagedFact, DamagedRows, Name};
+use crate::db::{Database, Told, telling};
 use diesel::prelude::*;
 
 mod answers;
@@ -14,9 +13,11 @@ mod changes;
 mod commit;
 mod consumers;
 mod creation;
+mod error;
 mod fencing;
 mod freeze;
-mod heads;
+mod graphs;
+mod head;
 mod lock_record;
 mod refresh;
 mod restore;
@@ -24,14 +25,16 @@ mod row_delta;
 pub mod rows;
 mod snapshots;
 pub mod storage;
+mod transaction;
 
-pub use answers::{ANSWER_KEPT, Purged, StoredAnswer};
+pub use answers::{ANSWER_KEPT, Purged};
 pub use changes::{Feed, Logged};
-pub use commit::{Commit, CommitError, Entry, Fence};
+pub use commit::{Commit, Entry, Fence, StoredAnswer};
 pub(crate) use consumers::behind;
 pub use consumers::{Acknowledgement, Consumer, ConsumerSink, ExportReport, Lifetime};
 pub use creation::{Creation, Keep};
-pub use heads::{GraphState, Head, ImageKey};
+pub use error::{CommitError, StoreError};
+pub use head::{GraphState, Head, ImageKey};
 pub use lock_record::LockRecord;
 pub use refresh::{CatchUp, Refresh};
 pub use restore::{Restoration, Restored, Target};
@@ -39,7 +42,6 @@ pub use snapshots::Kept;
 
 pub use crate::chain::Chain;
 
-use rows::Rows;
 use storage::Storage;
 
 /// The graphs of one database.
@@ -50,15 +52,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Takes a database whose schema is up to date.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be read.
-    pub fn new(database: Database) -> Result<Self, StoreError> {
-        Self::with_storage(database, Box::new(Rows))
-    }
-
-    /// As [`new`](Self::new), with graphs kept in `storage`.
+    /// Takes a database whose schema is up to date; its graphs are kept in `storage`.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
@@ -91,49 +85,5 @@ impl Store {
             Ok((Some(told), ()))
         })?;
         Ok(())
-    }
-}
-
-/// Why state could not be read or prepared.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// See there.
-    #[error(transparent)]
-    Database(#[from] DbError),
-    /// The rows are no legal graph. Restore them from a backup.
-    #[error("graph `{graph}` cannot be loaded: {reason}")]
-    DamagedRows {
-        /// The graph.
-        graph: Name,
-        /// What is wrong.
-        reason: DamagedRows,
-    },
-    /// The change log cannot be read. Restore it from a backup.
-    #[error(transparent)]
-    DamagedLog(#[from] DamagedFact),
-    /// A column holds what Fencepost never writes.
-    #[error("the database holds a damaged value: {0}")]
-    DamagedValue(String),
-}
-
-impl From<diesel::result::Error> for StoreError {
-    fn from(error: diesel::result::Error) -> Self {
-        Self::Database(error.into())
-    }
-}
-
-/// For writes that may safely be taken to have failed.
-fn known(error: WriteError<StoreError>) -> StoreError {
-    match error {
-        WriteError::RolledBack(error) => error,
-        WriteError::CommitUnknown(error) => error.into(),
-    }
-}
-
-/// Of writes that may be sent again: whether or not the lost one held, the next will make it so.
-pub(super) fn repeatable(error: WriteError<CommitError>) -> CommitError {
-    match error {
-        WriteError::RolledBack(error) => error,
-        WriteError::CommitUnknown(error) => CommitError::from(error),
     }
 }

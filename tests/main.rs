@@ -12,6 +12,7 @@ mod faults;
 mod graph;
 mod http;
 mod keep;
+mod layers;
 mod lock;
 mod on_postgres;
 mod store;

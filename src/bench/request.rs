@@ -7,6 +7,7 @@ use super::verbatim::Verbatim;
 use crate::graph::{Name, Operation, PlanRequest, Side, Step};
 use crate::object::objects_only;
 use crate::service::Accepted;
+use crate::wire::OperationsJson;
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl Serialize for Request {
         map.serialize_entry("call", self.call())?;
         match self {
             Self::CreateGraph | Self::Digest | Self::Graph => {}
-            Self::Write(steps) => map.serialize_entry("operations", steps)?,
+            Self::Write(steps) => map.serialize_entry("operations", &OperationsJson(steps))?,
             Self::Job { name, if_none_match } => {
                 map.serialize_entry("job", name)?;
                 if let Some(version) = if_none_match {

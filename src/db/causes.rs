@@ -1,14 +1,19 @@
-//! Which errors say that the database is at fault, its server, its disk or its set-up, rather than
-//! what was to be written.
+//! What an error of Diesel means: whether the values of a statement are at fault, or the database,
+//! its server, its disk, its set-up, or the connection.
 //!
-//! Diesel has kinds for lost connections and for constraints, and does not tell the code (SQLSTATE)
-//! of all else. So the causes below are known by their English words. What is not known by them was
-//! refused for what it is: that holds in any language that the server speaks (`lc_messages`), so
-//! that a value which cannot be stored is never taken for the database being away. In another
-//! language than English, the reverse may happen: a full disk is then told as a refusal.
+//! Diesel has kinds for lost connections and for constraints. For other errors it does not give the
+//! code (SQLSTATE). So faults of the database are recognised by their English words, and any other
+//! error is a refusal of the values. A value that cannot be stored is therefore never mistaken for
+//! an unavailable database, whatever language the server speaks (`lc_messages`). The reverse can
+//! happen: a server that does not speak English may report a full disk, and it is taken for a
+//! refusal.
 
-/// Of SQLite, which speaks English always, and of Postgres: insufficient resources, operator
-/// intervention, system errors, locks that did not come free, rights, and missing tables.
+use diesel::result::{DatabaseErrorKind, Error};
+
+use crate::failpoint;
+
+/// Words of SQLite, which always speaks English, and of Postgres: insufficient resources, operator
+/// intervention, system errors, lock timeouts, rights, and missing tables.
 const WORDS: [&str; 36] = [
     "canceling statement due to",
     "could not ",
@@ -48,7 +53,33 @@ const WORDS: [&str; 36] = [
     "interrupted",
 ];
 
-/// Whether a statement failed for a cause that is not in its values.
+/// Whether a statement failed for a reason that is not in its values.
 pub(super) fn is_the_databases(message: &str) -> bool {
     WORDS.iter().any(|words| message.contains(words))
+}
+
+/// Whether the server cannot write.
+pub(super) fn cannot_write(error: &Error) -> bool {
+    matches!(error, Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _))
+}
+
+/// Whether the connection is closed.
+pub(super) fn is_lost(error: &Error) -> bool {
+    use DatabaseErrorKind as Kind;
+    matches!(error, Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _))
+}
+
+/// The message when another session of the server has answered than the connection's own.
+pub(super) const ANOTHER_ANSWERED: &str = "another session of the server has answered";
+
+/// Whether a pooler lends sessions by transaction: another session has answered, or does not know
+/// a statement that was prepared. Diesel names prepared statements `__diesel_stmt_…`, and only an
+/// error about a whole statement has no position in its text.
+pub(super) fn is_of_another_session(error: &Error) -> bool {
+    let Error::DatabaseError(_, what) = error else { return false };
+    if failpoint::is_off("backends") {
+        return false;
+    }
+    what.message() == ANOTHER_ANSWERED
+        || what.message().contains("__diesel_stmt_") && what.statement_position().is_none()
 }

@@ -1,81 +1,28 @@
-//! What a Postgres server tells of itself beside an answer: whether it can write, and which of its
-//! sessions has answered. In SQLite, which is in this process, all of it is constant.
+//! Checks what a Postgres server reports beside an answer: whether it can write, and which of its
+//! sessions has answered.
 //!
-//! A pooler by transaction lends one session of the server to several connections. It is found out
-//! in three ways: two connections that are open at once have one session ([`OwnBackend`]), another
-//! session answers than the connection's, or a statement that was prepared is not known.
+//! A pooler in transaction mode lends one session of the server to several connections. Three signs
+//! give it away: two connections that are open at once have one session ([`OwnBackend`]), another
+//! session answers than the connection's own, or a prepared statement is not known.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::{BigInt, Bool, Integer, Text};
 
-use super::{AnyConnection, DatabaseUrl, DbError, SessionBudget, connect_postgres, watch};
+use super::backends::{Backend, Backends, backend_of};
+use super::causes::{ANOTHER_ANSWERED, cannot_write, is_of_another_session};
+use super::dialect::{AnyConnection, DatabaseUrl, Told, connect_postgres, telling};
+use super::error::DbError;
+use super::sessions::SessionBudget;
+use super::watch;
 use crate::failpoint;
 
-diesel::define_sql_function! { fn pg_is_in_recovery() -> Bool; }
-diesel::define_sql_function! { fn current_setting(name: Text) -> Text; }
-diesel::define_sql_function! { fn pg_backend_pid() -> Integer; }
-
-/// See [`telling`].
-pub type Telling = (pg_is_in_recovery, current_setting<&'static str>, pg_backend_pid);
-
-/// What [`Told`] is made of, to be selected beside whatever else a statement selects.
-#[must_use]
-pub fn telling() -> Telling {
-    // In a transaction that was begun as READ ONLY, `transaction_read_only` tells of that.
-    (pg_is_in_recovery(), current_setting("default_transaction_read_only"), pg_backend_pid())
-}
-
-/// The same in our own words: columns of [`Told`]'s names.
-macro_rules! telling_columns {
-    () => {
-        "pg_is_in_recovery() AS in_recovery, \
-         current_setting('default_transaction_read_only') AS read_only, \
-         pg_backend_pid() AS backend"
-    };
-}
-pub(super) use telling_columns;
-
-/// What the server told.
-#[derive(Debug, Clone, Queryable, QueryableByName)]
-pub struct Told {
-    #[diesel(sql_type = Bool)]
-    in_recovery: bool,
-    #[diesel(sql_type = Text)]
-    read_only: String,
-    #[diesel(sql_type = Integer)]
-    backend: i32,
-}
-
-impl Told {
-    /// # Errors
-    /// As the server would refuse a write: it is a standby, or set to be read-only. What it
-    /// answered beside this may be older than what another server has answered already.
-    pub fn check_writable(&self) -> QueryResult<()> {
-        let reason = match (self.in_recovery, self.read_only.as_str()) {
-            (false, "off") => return Ok(()),
-            _ if failpoint::is_off("writable") => return Ok(()),
-            (true, _) => "the server is a standby, and takes no writes",
-            (false, _) => "the server is read-only: default_transaction_read_only is on",
-        };
-        let kind = DatabaseErrorKind::ReadOnlyTransaction;
-        Err(Error::DatabaseError(kind, Box::new(reason.to_owned())))
-    }
-}
-
-/// Whether the server turned out to be one that cannot write.
-pub(super) fn cannot_write(error: &Error) -> bool {
-    matches!(error, Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _))
-}
-
 impl AnyConnection {
-    /// Its session on the server; `None` if it is embedded.
+    /// The connection's session on the server; `None` if the database is embedded.
     pub(super) fn backend(
         &mut self,
         url: &DatabaseUrl,
@@ -99,75 +46,20 @@ impl AnyConnection {
         }
     }
 
-    /// Asks the server for nothing else. One round trip.
+    /// Notes the errors of the connection's statements, and gives each statement a deadline. Does
+    /// nothing in an embedded database, which can always write and is in this process.
+    pub(super) fn listen(&mut self, answer: Duration, signals: &Signals) {
+        if let Self::Postgres(connection) = self {
+            connection.set_instrumentation(signals.listener(answer));
+        }
+    }
+
+    /// Asks the server what it is, and nothing else. One round trip.
     ///
     /// # Errors
     /// What the database says.
     pub fn tell(&mut self) -> QueryResult<Told> {
         diesel::select(telling()).get_result(self)
-    }
-}
-
-/// SQLite gets functions of these names.
-pub(super) fn tell_of_sqlite(connection: &mut SqliteConnection) -> QueryResult<()> {
-    pg_is_in_recovery_utils::register_impl(connection, || false)?;
-    current_setting_utils::register_impl(connection, |_: String| "off".to_owned())?;
-    pg_backend_pid_utils::register_impl(connection, || 0)
-}
-
-/// Said where another session of the server has answered than the connection's.
-const ANOTHER_ANSWERED: &str = "another session of the server has answered";
-
-/// Whether a pooler lends sessions by transaction. Diesel gives prepared statements such names, and
-/// only a message about one as a whole has no position in its text.
-pub(super) fn is_of_another_session(error: &Error) -> bool {
-    let Error::DatabaseError(_, what) = error else { return false };
-    if failpoint::is_off("backends") {
-        return false;
-    }
-    what.message() == ANOTHER_ANSWERED
-        || what.message().contains("__diesel_stmt_") && what.statement_position().is_none()
-}
-
-/// A session of the server, told from all that were before and will be after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, QueryableByName)]
-struct Backend {
-    #[diesel(sql_type = Integer)]
-    pid: i32,
-    #[diesel(sql_type = BigInt)]
-    since_us: i64,
-}
-
-fn backend_of(connection: &mut PgConnection) -> QueryResult<Backend> {
-    let query = "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint AS since_us \
-                 FROM pg_stat_activity WHERE pid = pg_backend_pid()";
-    diesel::sql_query(query).get_result(connection)
-}
-
-/// The server's sessions that a process has, and how many connections believe to have each.
-/// Cloning shares it.
-#[derive(Clone, Default)]
-pub(super) struct Backends(Arc<Known>);
-
-#[derive(Default)]
-struct Known {
-    backends: Mutex<HashMap<Backend, usize>>,
-    /// Whether connections were found to share a session, and were not found apart since.
-    are_shared: AtomicBool,
-}
-
-impl Backends {
-    /// Connections were found to share a session: each new one is looked at from here on.
-    pub(super) fn found_shared(&self) {
-        self.0.are_shared.store(true, Ordering::SeqCst);
-    }
-
-    pub(super) fn are_shared(&self) -> bool {
-        self.0.are_shared.load(Ordering::SeqCst)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Backend, usize>> {
-        self.0.backends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -25,8 +25,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use super::server::Backends;
-use super::{DbError, watch};
+use super::backends::Backends;
+use super::error::DbError;
+use super::watch;
 use crate::failpoint;
 
 /// For how long a process keeps to what a server was found to grant.

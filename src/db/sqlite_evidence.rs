@@ -29,9 +29,8 @@ use diesel::QueryResult;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text};
 
-use super::DbError;
-use super::dialect::{OpenMode, connect_sqlite, connect_sqlite_without_log};
-use super::sqlite_file::log_of;
+use super::dialect::{OpenMode, connect_sqlite, connect_sqlite_without_log, log_of};
+use super::error::DbError;
 
 /// Graphs that are compared at most.
 const GRAPHS_MAX: i64 = 10_000;

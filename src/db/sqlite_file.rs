@@ -22,8 +22,8 @@ use std::time::{Duration, SystemTime};
 use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection;
 
-use super::DbError;
-use super::dialect::{OpenMode, connect_sqlite};
+use super::dialect::{OpenMode, beside, connect_sqlite, log_of};
+use super::error::DbError;
 use super::sqlite_evidence::{Known, View, mixture};
 use crate::{address, failpoint};
 
@@ -65,13 +65,6 @@ impl Stamp {
 struct Seen {
     stamp: Stamp,
     view: Option<View>,
-}
-
-/// The name of a file that SQLite keeps beside the database.
-fn beside(file: &Path, suffix: &str) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 impl SqliteFile {
@@ -193,11 +186,6 @@ pub(super) fn mixed_if_malformed(path: &Path, error: DbError) -> DbError {
         return DbError::Mixed { path: path.to_owned(), what: error.to_string() };
     }
     error
-}
-
-/// The log of the file at `path`, whether it is there or not.
-pub(super) fn log_of(path: &Path) -> PathBuf {
-    beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), "-wal")
 }
 
 fn has_log(path: &Path) -> bool {

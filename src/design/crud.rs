@@ -17,7 +17,8 @@
 //! and its write, and loses the lock meanwhile, closes a cycle together with its successor. The
 //! fence alone does not stop that, since each of the two passes it.
 
-use super::{BatchSize, CycleCheck, Design, Refresh, StorageKind, TurnKind};
+use super::definition::{Design, StorageKind, TurnKind};
+use crate::service::{BatchSize, CycleCheck, Refresh};
 
 /// See the [module](self).
 pub const CRUD: Design = Design {

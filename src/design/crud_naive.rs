@@ -14,7 +14,8 @@
 //!
 //! **What would break it.** The same as [`crud`](super::crud).
 
-use super::{BatchSize, CycleCheck, Design, Refresh, StorageKind, TurnKind};
+use super::definition::{Design, StorageKind, TurnKind};
+use crate::service::{BatchSize, CycleCheck, Refresh};
 
 /// See the [module](self).
 pub const CRUD_NAIVE: Design = Design {

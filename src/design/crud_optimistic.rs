@@ -15,7 +15,8 @@
 //! **What would break it.** The version comparison is all that it has. Without it two writers that
 //! read the same version both commit, and together close a cycle.
 
-use super::{BatchSize, CycleCheck, Design, Refresh, StorageKind, TurnKind};
+use super::definition::{Design, StorageKind, TurnKind};
+use crate::service::{BatchSize, CycleCheck, Refresh};
 
 /// See the [module](self).
 pub const CRUD_OPTIMISTIC: Design = Design {

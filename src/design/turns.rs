@@ -27,6 +27,15 @@ impl Default for TurnLimits {
     }
 }
 
+/// How reads are kept from seeing less than was answered before they began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reads {
+    /// Share the lock
+    Lock,
+    /// Take no lock
+    Snapshot,
+}
+
 impl From<LockError> for Refusal {
     fn from(error: LockError) -> Self {
         match error {

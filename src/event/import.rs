@@ -3,60 +3,17 @@
 use std::borrow::Cow;
 use std::thread;
 
-use serde::{Deserialize, Serialize};
-
+use super::contents::Contents;
 use super::{Event, Kind, Position, Stream};
-use crate::graph::{FlatGraph, Graph};
-use crate::object::{objects_both_ways, objects_only};
+use crate::graph::{Graph, SortedGraph};
 use crate::store::Chain;
-
-/// What an import tells of the whole graph, at its beginning and at its end. Fields stand in the
-/// byte order of their names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, remote = "Self")]
-pub struct Contents {
-    /// An import that this one begins anew, and that is to be forgotten: where it got to. Only at a
-    /// beginning.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub abandons: Option<u64>,
-    /// Datasets, declared and implied.
-    pub datasets: u64,
-    /// The graph's digest.
-    pub digest: String,
-    /// Edges.
-    pub edges: u64,
-    /// Events between the beginning and the end: one for each declared dataset and each job.
-    pub events: u64,
-    /// The hash over all parts. Only at an end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub imported: Option<String>,
-    /// Jobs.
-    pub jobs: u64,
-    /// The version.
-    pub version: u64,
-}
-
-objects_both_ways!(Contents);
-
-impl Contents {
-    /// What the data of an event at the beginning of an import abandons, if it can be read.
-    pub(super) fn abandons_in(data: &str) -> Option<u64> {
-        #[derive(Deserialize)]
-        #[serde(remote = "Self")]
-        struct Beginning {
-            abandons: Option<u64>,
-        }
-        objects_only!(Beginning);
-        serde_json::from_str::<Beginning>(data).ok()?.abandons
-    }
-}
 
 /// Writes a graph as an import, piece by piece: declared datasets in byte order, then jobs, each
 /// after those that produce what it reads, and among those that could stand at one place in byte
 /// order. So every prefix is a legal graph, and equal graphs give equal bytes.
 pub struct Importing {
     stream: Stream,
-    flat: FlatGraph,
+    sorted: SortedGraph,
     /// Of the graph, and when its version was committed.
     chain: Chain,
     committed_at_ms: Option<i64>,
@@ -71,27 +28,37 @@ pub struct Importing {
 
 impl Importing {
     /// The graph as it was at its version, whose chain and time these are. O(n log n) for n jobs,
-    /// datasets and edges; takes a [`FlatGraph`] and lets go of the graph.
+    /// datasets and edges; takes a [`SortedGraph`] and lets go of the graph.
     #[must_use]
     pub fn new(stream: Stream, graph: Graph, chain: Chain, committed_at_ms: Option<i64>) -> Self {
-        let flat = FlatGraph::of(&graph);
+        let sorted = SortedGraph::of(&graph);
         drop(graph);
         let (digest, jobs) = thread::scope(|scope| {
-            let jobs = scope.spawn(|| flat.jobs_by_generation());
-            (flat.digest(), jobs.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            let jobs = scope.spawn(|| sorted.jobs_by_generation());
+            (sorted.digest(), jobs.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let contents = Contents {
             abandons: None,
-            datasets: flat.dataset_count() as u64,
+            datasets: sorted.dataset_count() as u64,
             digest,
-            edges: flat.edge_count() as u64,
-            events: (flat.declared_count() + jobs.len()) as u64,
+            edges: sorted.edge_count() as u64,
+            events: (sorted.declared_count() + jobs.len()) as u64,
             imported: None,
             jobs: jobs.len() as u64,
-            version: flat.version(),
+            version: sorted.version(),
         };
         let (told, first_ordinal, running) = (0, 0, chain);
-        Self { stream, flat, chain, committed_at_ms, contents, jobs, told, first_ordinal, running }
+        Self {
+            stream,
+            sorted,
+            chain,
+            committed_at_ms,
+            contents,
+            jobs,
+            told,
+            first_ordinal,
+            running,
+        }
     }
 
     /// The same after an import that was left unfinished at `last`, to be forgotten.
@@ -196,9 +163,9 @@ impl Importing {
 
     fn part(&self, index: usize) -> String {
         let mut data = Vec::with_capacity(256);
-        match index.checked_sub(self.flat.declared_count()) {
-            None => self.flat.write_declaration(index, &mut data),
-            Some(job) => self.flat.write_job(self.jobs[job], &mut data),
+        match index.checked_sub(self.sorted.declared_count()) {
+            None => self.sorted.write_declaration(index, &mut data),
+            Some(job) => self.sorted.write_job(self.jobs[job], &mut data),
         }
         String::from_utf8(data).expect("names and JSON are UTF-8")
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Contents, DamagedEvent, Event, Kind, Position, Reader, Stream};
-use crate::graph::{Assembly, Change, Fact, Graph, Illegal, replay};
+use crate::graph::{Change, Fact, Graph, IllegalChange, ImportBuilder, replay};
 use crate::store::Chain;
 
 /// Versions are kept in 63 bits; no graph has come as far as an import beyond this would claim.
@@ -67,7 +67,7 @@ pub enum ReplayError {
     Data(String),
     /// It breaks a rule of the graph.
     #[error("it breaks a rule: {0}")]
-    Illegal(#[from] Illegal),
+    Illegal(#[from] IllegalChange),
     /// The graph that was imported is not the one that was announced.
     #[error("the import has {what} {found}, not {told} as it says")]
     Contents {
@@ -200,7 +200,7 @@ enum Phase {
         contents: Contents,
         committed_at_ms: Option<i64>,
         events: u64,
-        assembly: Box<Assembly>,
+        builder: Box<ImportBuilder>,
     },
     Following,
 }
@@ -319,7 +319,7 @@ impl Replay {
                     contents,
                     committed_at_ms: time,
                     events: 0,
-                    assembly: Box::default(),
+                    builder: Box::default(),
                 };
             }
             (Kind::ImportEnded, Content::Whole(told)) => self.end(position, chain, &told)?,
@@ -339,11 +339,11 @@ impl Replay {
                     )));
                 }
                 match (&mut self.phase, &change.facts[..], job_version) {
-                    (Phase::Importing { events, assembly, .. }, [fact], job_version) => {
-                        assembly.add(fact, job_version)?;
+                    (Phase::Importing { events, builder, .. }, [fact], job_version) => {
+                        builder.add(fact, job_version)?;
                         *events += 1;
                     }
-                    (Phase::Importing { .. }, ..) => return Err(Illegal::NoPart.into()),
+                    (Phase::Importing { .. }, ..) => return Err(IllegalChange::NoPart.into()),
                     (_, _, Some(_)) => {
                         return Err(ReplayError::Data("it is a part of an import".to_owned()));
                     }
@@ -438,12 +438,12 @@ impl Replay {
 
     fn end(&mut self, found: Position, chain: Chain, told: &Contents) -> Result<(), ReplayError> {
         self.check_place(Kind::ImportEnded, found)?;
-        let Phase::Importing { contents, events, assembly, .. } =
+        let Phase::Importing { contents, events, builder, .. } =
             std::mem::replace(&mut self.phase, Phase::Nothing)
         else {
             return Err(self.unexpected(Kind::ImportEnded));
         };
-        self.graph = assembly.finish(contents.version)?;
+        self.graph = builder.finish(contents.version)?;
         let found = [
             ("events", events, told.events, contents.events),
             ("jobs", self.graph.job_count() as u64, told.jobs, contents.jobs),

@@ -1,41 +1,45 @@
-//! Keeps the topological order true when edges are added, and finds out on the way whether they
-//! close a cycle.
+//! Restores the topological order after edges were added, and so finds out whether they close a
+//! cycle.
 //!
-//! An edge u → v is *consistent* if u comes before v. A new edge that is consistent costs nothing.
-//! One that is not is *violated*. Two ways to mend the order are tried in turn, each time with
-//! twice as many steps, so that the cost is that of the cheaper one within a constant factor.
+//! An edge u → v is *consistent* if u comes before v in the order, else *violated*. A new edge that
+//! is consistent costs nothing. For violated edges, two ways to restore the order are tried in
+//! turn, each time with twice as many steps. So the cost is that of the cheaper way within a
+//! constant factor.
 //!
-//! - *Edge by edge*: two searches run towards each other in turn, one edge a step, and look only at
-//!   jobs between v and u in the order: forward from v, backward from u, along consistent edges. If
-//!   they meet, there is a cycle. If one of them runs out, what it has found is the smaller side,
-//!   and moves past the other end. So an edge costs at most twice the smaller of the two sides of
-//!   its region (the two-way search of B. Haeupler et al., "Incremental Cycle Detection,
-//!   Topological Ordering, and Strong Component Maintenance", 2012). Many edges over one region
-//!   would search it many times.
+//! - *Edge by edge*: two searches take turns, one edge a step: forward from v and backward from u,
+//!   along consistent edges, and only through jobs between v and u in the order. If they meet,
+//!   there is a cycle. If one of them ends, the jobs that it found are the smaller side, and are
+//!   moved past the other end. So an edge costs at most twice the smaller of the two sides of its
+//!   region (the two-way search of B. Haeupler et al., "Incremental Cycle Detection, Topological
+//!   Ordering, and Strong Component Maintenance", 2012). Many edges over one region would search it
+//!   many times.
 //! - *In one pass*: the region of all violated edges together (`affected.rs`) is found and sorted.
 
 use petgraph::Direction;
 use petgraph::visit::IntoNeighborsDirected;
 
-use super::adjacency::{Graph, Predecessors, Successors};
 use super::affected::{Affected, affected};
-use super::order::{Order, Slot};
+use super::graph::Graph;
+use super::order::Order;
 use super::slot_map::{SlotMap, SlotSet};
+use super::slots::Slot;
 use super::touched::Touched;
+use super::traversal::{Predecessors, Successors};
 
-/// A graph whose jobs form a cycle. Every edge is in it; its order holds for the edges that were
-/// there before.
+/// A graph whose jobs form a cycle. It has all edges; its order is right for the edges that it had
+/// before the change.
 pub(super) struct Cyclic {
     pub(super) graph: Graph,
     /// What the change that closed the cycle touched.
     pub(super) touched: Touched,
 }
 
-/// So many steps may edge by edge cost, and so many more for each edge, before one pass is tried.
+/// The steps that *edge by edge* may take before *one pass* is tried, and those added for each
+/// edge.
 const STEPS: usize = 4096;
 const STEPS_PER_EDGE: usize = 8;
 
-/// Puts the jobs that were created into the order and makes it true for the edges that were added.
+/// Adds the created jobs to the order, and restores it for the added edges.
 ///
 /// Cost: that of the cheaper of the two ways above within a constant factor, and amortised O(log n)
 /// for each job that moves; for the first jobs of a graph, one topological sort.
@@ -46,8 +50,8 @@ pub(super) fn restore_order(
     let created = &touched.jobs_created[..];
     let first_labels = graph.job_count() == created.len() && !created.is_empty();
     let done = if first_labels {
-        // A graph out of nothing has no order to keep. Even one that cannot be sorted needs a label
-        // for each job.
+        // A graph whose jobs are all new has no order to keep. Each job needs a label even if they
+        // cannot be sorted.
         sort_anew(&mut graph) || {
             graph.order = Order::of(created, graph.jobs.slots());
             false
@@ -60,7 +64,7 @@ pub(super) fn restore_order(
     if done { Ok((graph, touched)) } else { Err(Box::new(Cyclic { graph, touched })) }
 }
 
-/// Gives each created job a place that suits its neighbours so far, where a glance can tell one.
+/// Gives each created job a place that suits the neighbours that have one, if that is easy to see.
 /// O(1) for each edge of a created job.
 fn place_created(graph: &mut Graph, created: &[Slot]) {
     let mut waiting: SlotSet = created.iter().copied().collect();
@@ -102,10 +106,10 @@ pub(super) fn violated_by(graph: &Graph, touched: &Touched) -> Vec<(Slot, Slot)>
     violated
 }
 
-/// Makes all of `violated` consistent; `false` if they close a cycle.
+/// Changes the order so that all of `violated` are consistent. `false` if they close a cycle.
 fn mend(graph: &mut Graph, violated: &[(Slot, Slot)]) -> bool {
     let mut rest = violated;
-    // For a single edge, both ways are the same search.
+    // For a single edge, both ways search the same.
     let mut steps = if rest.len() > 1 { STEPS + STEPS_PER_EDGE * rest.len() } else { usize::MAX };
     loop {
         let mut steps_left = steps;
@@ -128,8 +132,8 @@ fn mend(graph: &mut Graph, violated: &[(Slot, Slot)]) -> bool {
     }
 }
 
-/// Sorts the region and moves it past the labels that it has to pass; `false` if it holds a cycle.
-/// O(1) for each edge that the region was found by, and amortised O(log n) for each job.
+/// Sorts the jobs of the region and moves them past the labels that they have to pass. `false` if
+/// the region has a cycle. O(1) for each edge of the region, and amortised O(log n) for each job.
 fn arrange(graph: &mut Graph, affected: &Affected) -> bool {
     let Some(sorted) = sorted(graph, affected) else { return false };
     for group in sorted.chunk_by(|(_, a), (_, b)| a == b) {
@@ -146,9 +150,9 @@ fn arrange(graph: &mut Graph, affected: &Affected) -> bool {
     true
 }
 
-/// The jobs of the region with the job that each has to pass: those that pass the same one
-/// together, in topological order along the region's direction. By A. Kahn's algorithm (1962);
-/// `None` if there is a cycle.
+/// The jobs of the region, each with the job that it has to pass. Jobs that pass the same job come
+/// together, in topological order along the region's direction. A. Kahn's algorithm (1962). `None`
+/// if there is a cycle.
 fn sorted(graph: &Graph, affected: &Affected) -> Option<Vec<(Slot, Slot)>> {
     let next = |job| graph.neighbors_directed(job, affected.direction);
     let mut waiting_for: SlotMap<usize> = affected.jobs.iter().map(|&(job, _)| (job, 0)).collect();
@@ -184,15 +188,15 @@ fn sorted(graph: &Graph, affected: &Affected) -> Option<Vec<(Slot, Slot)>> {
 
 enum Outcome {
     Cycle,
-    /// All that follows `to` and comes before `from`.
+    /// All jobs that follow `to` and come before `from`.
     Forward(SlotSet),
-    /// All that leads to `from` and comes after `to`.
+    /// All jobs that lead to `from` and come after `to`.
     Backward(SlotSet),
     OutOfSteps,
 }
 
-/// Makes the edge consistent: `Some(true)`, or `Some(false)` if it closes a cycle. `None` if the
-/// steps do not suffice.
+/// Makes the edge consistent. `Some(false)` if it closes a cycle, `None` if there are not enough
+/// steps.
 fn make_consistent(graph: &mut Graph, from: Slot, to: Slot, steps: &mut usize) -> Option<bool> {
     if from == to {
         return Some(false);
@@ -215,9 +219,9 @@ fn make_consistent(graph: &mut Graph, from: Slot, to: Slot, steps: &mut usize) -
 }
 
 impl Graph {
-    /// Whether no job depends on itself, found out by sorting all jobs as if nothing were known.
-    /// Every graph of this crate's is acyclic already; this is the check that a design without such
-    /// knowledge makes. O(jobs + edges between jobs).
+    /// Whether no job depends on itself, checked by sorting all jobs from scratch. Every `Graph` is
+    /// acyclic already; this is for a design that is to pay for the full check. O(jobs + edges
+    /// between jobs).
     #[must_use]
     pub fn is_acyclic(&self) -> bool {
         petgraph::algo::toposort(self, None).is_ok()

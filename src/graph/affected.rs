@@ -1,35 +1,38 @@
-//! The affected region: the jobs that may have to move when edges were added that go against the
-//! topological order, and the only ones among which such edges can close a cycle.
+//! The affected region of edges that go against the topological order: the jobs that may have to
+//! move, and the only ones that can lie on a cycle.
 //!
-//! Let u → v go against the order: v does not come after u. Then all that is reached from v without
-//! passing u in the order may have to move behind u, or else all that leads to u without passing v
-//! may have to move before v. Either set is enough, for all such edges together. Both are searched
-//! for in turn, one edge a step, and the one that is complete first is taken. So the cost is twice
-//! that of the smaller, however many edges lead into it.
+//! Let u → v go against the order: v does not come after u. Then one of two sets of jobs has to
+//! move: those reached from v through jobs that do not come after u in the order, to behind u; or
+//! those leading to u through jobs that do not come before v, to before v. Either is enough, for
+//! all such edges together. Two searches for them take turns, one edge a step, and the set that is
+//! complete first is taken. So the cost is twice that of the smaller set, however many edges lead
+//! into it.
 //!
-//! Every cycle lies within both. Its last job in the order is left by an edge u → v that goes
-//! against the order, and all the rest of it is reached from v without passing u; likewise the
-//! other way.
+//! Every cycle lies within both sets. Let u be the job of the cycle that is last in the order: the
+//! edge u → v by which the cycle leaves it goes against the order, and all other jobs of the cycle
+//! are reached from v and come before u. Likewise in the other direction.
 
 use petgraph::Direction;
 use petgraph::visit::IntoNeighborsDirected;
 
-use super::adjacency::{Graph, JobNeighbours};
-use super::order::Slot;
+use super::graph::Graph;
 use super::slot_map::SlotSet;
+use super::slots::Slot;
+use super::traversal::JobNeighbours;
 
 /// The smaller of the two sets.
 pub(super) struct Affected {
-    /// `Outgoing`: reached from the ends of edges. `Incoming`: leading to their starts.
+    /// `Outgoing`: the jobs reached from the ends of the edges. `Incoming`: those leading to their
+    /// starts.
     pub(super) direction: Direction,
-    /// Each job with the label that it has to pass: of those that it is reached under, the
-    /// farthest. Farther ones come first.
+    /// Each job with the label that it has to pass: the farthest of all that require it. Sorted,
+    /// the farthest first.
     pub(super) jobs: Vec<(Slot, u64)>,
 }
 
-/// The region of `violated`, edges between jobs that go against the order; of all such edges that
-/// the graph has, or another that is left out may yet go against the order afterwards. `None` if it
-/// is not found in `steps`.
+/// The region of `violated`, the edges between jobs that go against the order. It must hold all
+/// such edges of the graph, or the order may still be wrong afterwards. `None` if `steps` are not
+/// enough.
 pub(super) fn affected(graph: &Graph, violated: &[(Slot, Slot)], steps: usize) -> Option<Affected> {
     let mut forward = Search::new(graph, violated, Direction::Outgoing);
     let mut backward = Search::new(graph, violated, Direction::Incoming);
@@ -47,9 +50,9 @@ pub(super) fn affected(graph: &Graph, violated: &[(Slot, Slot)], steps: usize) -
 struct Search<'g> {
     graph: &'g Graph,
     direction: Direction,
-    /// Jobs to begin at, each with the label that it has to pass; the farthest last.
+    /// The jobs to start from, each with the label that it has to pass. The farthest is last.
     starts: Vec<(u64, Slot)>,
-    /// The label of the start that is searched from.
+    /// The label that belongs to the current start.
     bound: u64,
     seen: SlotSet,
     found: Vec<(Slot, u64)>,
@@ -80,7 +83,7 @@ impl<'g> Search<'g> {
         }
     }
 
-    /// Looks at one edge or one job more; `true` if there are none.
+    /// Looks at one more edge or job. `true` if there are none left.
     fn step(&mut self) -> bool {
         if let Some(next) = self.neighbours.as_mut().and_then(Iterator::next) {
             let label = self.graph.order.label(next);
@@ -94,7 +97,7 @@ impl<'g> Search<'g> {
         } else if let Some(job) = self.waiting.pop() {
             self.neighbours = Some(self.graph.neighbors_directed(job, self.direction));
         } else if let Some((bound, job)) = self.starts.pop() {
-            // What was seen before is under a label that is as far or farther.
+            // A job seen before has a label that is as far or farther.
             self.bound = bound;
             self.see(job);
         } else {

@@ -1,38 +1,40 @@
-//! `apply`: what a change makes of a graph. Total, and holds no rule: it does as the facts say.
+//! `apply`: makes the changes that facts describe. It is total and holds no rule.
 
 use super::acyclic::{self, Cyclic};
-use super::adjacency::{Graph, JobNode};
 use super::change::{Change, Fact};
+use super::graph::Graph;
+use super::illegal::{FactViolation, IllegalFact};
 use super::name::Name;
 use super::neighbours::Neighbours;
+use super::nodes::JobNode;
 use super::operation::Side;
-use super::order::Slot;
-use super::replay::{Breach, Wrong};
+use super::slots::Slot;
 use super::touched::Touched;
 
-/// The graph after `change`, one version on. O(log n) for each name that the change holds, beyond
-/// what the topological order costs (see [`decide`](super::decide())).
+/// The graph after `change`, at the next version. O(log n) for each name in the change, plus what
+/// keeping up the topological order costs (see [`decide`](super::decide())).
 ///
-/// Total: a fact about something that is not there is passed over. Facts that break a rule, which
-/// `decide` never gives, leave a graph that breaks it.
+/// Total: a fact about something that does not exist is skipped. Facts that break a rule, which
+/// `decide` never makes, leave a graph that breaks it.
 #[must_use]
 pub fn apply(graph: &Graph, change: &Change) -> Graph {
     apply_all(graph, [change])
 }
 
-/// The graph after all of `changes`, one version on for each. As [`apply()`] of one after another,
-/// but what one has copied the next changes in place.
+/// The graph after all of `changes`, one version on for each. As calling [`apply()`] for each, but
+/// the parts that one change has copied are changed in place by the next.
 #[must_use]
 pub fn apply_all<'c>(graph: &Graph, changes: impl IntoIterator<Item = &'c Change>) -> Graph {
     changes.into_iter().fold(graph.clone(), |graph, change| {
-        link(graph, change, &mut NotLookedUp).map_or_else(|cyclic| cyclic.graph, |(graph, _)| graph)
+        try_apply(graph, change, &mut NotLookedUp)
+            .map_or_else(|cyclic| cyclic.graph, |(graph, _)| graph)
     })
 }
 
-/// Where datasets are, of which whoever made the change has looked some up already.
+/// The slots of datasets that the maker of the change has already looked up.
 pub(super) trait DatasetSlots {
-    /// The place of a dataset that was looked up; it holds nothing if the dataset is not there, and
-    /// is filled when the dataset comes to be. `None`: it was not looked up.
+    /// `None` if the dataset was not looked up. Otherwise its slot, or a place for the slot that it
+    /// gets when it is created.
     fn slot(&mut self, dataset: &Name) -> Option<&mut Option<Slot>>;
 }
 
@@ -45,27 +47,27 @@ impl DatasetSlots for NotLookedUp {
     }
 }
 
-/// As [`apply()`], and tells what was touched, or that the jobs would form a cycle.
-pub(super) fn link(
+/// As [`apply()`]. Also returns what was touched, or that the jobs now form a cycle.
+pub(super) fn try_apply(
     graph: Graph,
     change: &Change,
     slots: &mut dyn DatasetSlots,
 ) -> Result<(Graph, Touched), Box<Cyclic>> {
-    let mut breach = None;
-    link_and_note(graph, change, slots, &mut breach)
+    try_apply_and_check(graph, change, slots, &mut None)
 }
 
-/// As [`link`], and notes the first fact that `decide` would never have given.
-pub(super) fn link_and_note(
+/// As [`try_apply`]. Also sets `illegal` to the first fact that `decide` would never have made, if
+/// there is one.
+pub(super) fn try_apply_and_check(
     graph: Graph,
     change: &Change,
     slots: &mut dyn DatasetSlots,
-    breach: &mut Option<Breach>,
+    illegal: &mut Option<IllegalFact>,
 ) -> Result<(Graph, Touched), Box<Cyclic>> {
     let mut next = graph;
     next.version += 1;
-    let mut work = Work { touched: Touched::default(), maybe_orphans: Vec::new(), slots, breach };
-    // What goes, goes first: a dataset may change hands within one change.
+    let mut work = Work { touched: Touched::default(), maybe_orphans: Vec::new(), slots, illegal };
+    // Removals come first: a dataset may get another producer within one change.
     for fact in &change.facts {
         next.take_out(fact, &mut work);
     }
@@ -78,16 +80,16 @@ pub(super) fn link_and_note(
 
 struct Work<'k> {
     touched: Touched,
-    /// Datasets that lost a mention or their declaration; a dataset may come more than once.
+    /// Datasets that lost a mention or their declaration. A dataset may come more than once.
     maybe_orphans: Vec<Slot>,
     slots: &'k mut dyn DatasetSlots,
-    breach: &'k mut Option<Breach>,
+    illegal: &'k mut Option<IllegalFact>,
 }
 
 impl Work<'_> {
-    /// Notes a fact that does not fit the graph, unless another was noted before.
-    fn note(&mut self, name: &Name, wrong: Wrong) {
-        self.breach.get_or_insert_with(|| Breach { name: name.clone(), wrong });
+    /// Notes a fact that contradicts the graph, unless another was noted before.
+    fn note(&mut self, name: &Name, violation: FactViolation) {
+        self.illegal.get_or_insert_with(|| IllegalFact { name: name.clone(), violation });
     }
 }
 
@@ -97,7 +99,7 @@ impl Graph {
             Fact::GraphDeleted {} => *self = Self::empty_at(self.version),
             Fact::JobDeleted { name } => {
                 let Some(slot) = self.job_index.remove(name.as_str()) else {
-                    return work.note(name, Wrong::JobAbsent);
+                    return work.note(name, FactViolation::JobAbsent);
                 };
                 let JobNode { inputs, outputs, .. } = self.jobs.get(slot).clone();
                 for dataset in inputs.iter() {
@@ -112,7 +114,7 @@ impl Graph {
             }
             Fact::JobChanged { name, inputs_removed, outputs_removed, .. } => {
                 let Some(slot) = self.job_index.get(name.as_str()) else {
-                    return work.note(name, Wrong::JobAbsent);
+                    return work.note(name, FactViolation::JobAbsent);
                 };
                 for (side, names) in
                     [(Side::Input, inputs_removed), (Side::Output, outputs_removed)]
@@ -120,7 +122,7 @@ impl Graph {
                     for name in names {
                         let dataset = self.dataset_index.get(name.as_str());
                         if !dataset.is_some_and(|dataset| self.unlink(slot, side, dataset, work)) {
-                            work.note(name, Wrong::EdgeAbsent);
+                            work.note(name, FactViolation::EdgeAbsent);
                         }
                     }
                 }
@@ -128,13 +130,13 @@ impl Graph {
             Fact::DatasetUndeclared { name } => {
                 if let Some(slot) = self.dataset_index.get(name.as_str()) {
                     if self.datasets.get(slot).metadata.is_none() {
-                        work.note(name, Wrong::Undeclared);
+                        work.note(name, FactViolation::Undeclared);
                     }
                     self.datasets.change_texts(slot, |dataset| dataset.metadata = None);
                     work.touched.datasets_changed.push(slot);
                     work.maybe_orphans.push(slot);
                 } else {
-                    work.note(name, Wrong::Undeclared);
+                    work.note(name, FactViolation::Undeclared);
                 }
             }
             Fact::JobCreated { .. }
@@ -147,7 +149,7 @@ impl Graph {
         match fact {
             Fact::JobCreated { name, inputs, outputs, spec } => {
                 if self.job_index.get(name.as_str()).is_some() {
-                    return work.note(name, Wrong::JobThere);
+                    return work.note(name, FactViolation::JobExists);
                 }
                 let slot = self.jobs.insert(JobNode {
                     name: name.clone(),
@@ -163,7 +165,7 @@ impl Graph {
             }
             Fact::JobChanged { name, inputs_added, outputs_added, spec, .. } => {
                 let Some(slot) = self.job_index.get(name.as_str()) else {
-                    return work.note(name, Wrong::JobAbsent);
+                    return work.note(name, FactViolation::JobAbsent);
                 };
                 self.link_all(slot, Side::Input, inputs_added, work);
                 self.link_all(slot, Side::Output, outputs_added, work);
@@ -171,7 +173,7 @@ impl Graph {
                 self.jobs.get_mut(slot).version = self.version;
                 if let Some(spec) = spec {
                     if self.jobs.get(slot).spec == *spec {
-                        work.note(name, Wrong::Unchanged);
+                        work.note(name, FactViolation::Unchanged);
                     }
                     self.jobs.change_texts(slot, |job| job.spec = spec.clone());
                 }
@@ -179,10 +181,14 @@ impl Graph {
             Fact::DatasetDeclared { name, metadata } | Fact::DatasetChanged { name, metadata } => {
                 let slot = self.dataset_slot(name, work);
                 match (fact, &self.datasets.get(slot).metadata) {
-                    (Fact::DatasetDeclared { .. }, Some(_)) => work.note(name, Wrong::Declared),
-                    (Fact::DatasetChanged { .. }, None) => work.note(name, Wrong::Undeclared),
+                    (Fact::DatasetDeclared { .. }, Some(_)) => {
+                        work.note(name, FactViolation::Declared)
+                    }
+                    (Fact::DatasetChanged { .. }, None) => {
+                        work.note(name, FactViolation::Undeclared)
+                    }
                     (Fact::DatasetChanged { .. }, Some(before)) if before == metadata => {
-                        work.note(name, Wrong::Unchanged);
+                        work.note(name, FactViolation::Unchanged);
                     }
                     _ => {}
                 }
@@ -200,7 +206,7 @@ impl Graph {
         linked.sort_unstable();
         linked.dedup();
         if linked.len() < names.len() {
-            work.note(&names[0], Wrong::EdgeThere);
+            work.note(&names[0], FactViolation::EdgeExists);
         }
         let list = match side {
             Side::Input => &mut self.jobs.get_mut(job).inputs,
@@ -212,7 +218,7 @@ impl Graph {
             let asked = linked.len();
             linked.retain(|&dataset| list.insert(dataset));
             if linked.len() < asked {
-                work.note(&names[0], Wrong::EdgeThere);
+                work.note(&names[0], FactViolation::EdgeExists);
             }
         }
         self.edges += linked.len();
@@ -228,7 +234,7 @@ impl Graph {
                     node.producer = Some(job);
                     if second {
                         let name = self.datasets.get(dataset).name.clone();
-                        work.note(&name, Wrong::SecondProducer);
+                        work.note(&name, FactViolation::SecondProducer);
                     }
                     work.touched.outputs_added.push((job, dataset));
                 }
@@ -236,7 +242,7 @@ impl Graph {
         }
     }
 
-    /// Whether there was such an edge.
+    /// Removes the edge. Returns whether it existed.
     fn unlink(&mut self, job: Slot, side: Side, dataset: Slot, work: &mut Work<'_>) -> bool {
         let node = self.jobs.get_mut(job);
         let was_there = match side {
@@ -254,7 +260,7 @@ impl Graph {
                 work.touched.inputs_removed.push((job, dataset));
             }
             Side::Output => {
-                // Facts that break the rules may have given it another producer since.
+                // Facts that break the rules may already have given it another producer.
                 node.producer = node.producer.filter(|&producer| producer != job);
                 work.touched.outputs_removed.push((job, dataset));
             }
@@ -265,7 +271,7 @@ impl Graph {
         true
     }
 
-    /// The dataset's slot, a new one if it is mentioned for the first time.
+    /// The dataset's slot. The dataset is created if nothing mentions it yet.
     fn dataset_slot(&mut self, name: &Name, work: &mut Work<'_>) -> Slot {
         let looked_up = work.slots.slot(name);
         let known = match &looked_up {

@@ -1,40 +1,43 @@
-//! Builds a graph from rows, in one pass and without judging operations: what was stored was legal
-//! when it was accepted.
+//! Builds a graph from the rows of a database in one pass. Judges no operations: what is stored was
+//! legal when it was accepted.
 
 use std::thread::{self, JoinHandle};
 
 use fixedbitset::FixedBitSet;
 
-use super::adjacency::{DatasetEdges, DatasetNode, Graph, JobNode, Slots};
-use super::grouped::Grouped;
+use super::adjacency_lists::AdjacencyLists;
+use super::graph::Graph;
 use super::index::NameIndex;
 use super::json::CanonicalJson;
 use super::name::{InvalidName, Name};
 use super::neighbours::Neighbours;
-use super::order::{Order, Slot};
+use super::nodes::{DatasetEdges, DatasetNode, JobNode};
+use super::order::Order;
+use super::slots::{Slot, Slots};
 
-/// Takes the rows of a graph, in any order within each kind, datasets and jobs before edges.
+/// Takes the rows of a graph: jobs and datasets first, then edges, each kind in any order.
 #[derive(Default)]
 pub struct GraphBuilder {
     jobs: Vec<Option<JobNode>>,
     datasets: Vec<Option<DatasetNode>>,
-    /// The slots that are taken. Every edge asks for both its ends, and these fit in a cache.
+    /// The slots that are taken. Every edge looks up both its ends, and these sets fit in the
+    /// processor's cache.
     jobs_there: FixedBitSet,
     datasets_there: FixedBitSet,
     job_names: Names,
     dataset_names: Names,
-    /// By dataset; as long as the last output asked for.
+    /// The producer of each dataset, by slot; only as long as the last output needs.
     producers: Vec<Option<Slot>>,
-    /// Dataset, job.
+    /// Pairs of a dataset and a job.
     inputs: Vec<(Slot, Slot)>,
     outputs: Vec<(Slot, Slot)>,
 }
 
-/// The names of one kind, each with its slot.
+/// The names of all jobs, or of all datasets, each with its slot.
 enum Names {
     Gathered(Vec<(Name, Slot)>),
-    /// In a thread of its own, which needs nothing of what is still to come. If the rows turn out
-    /// to be damaged, nobody waits for it.
+    /// A thread indexes them while edges are added. If the rows turn out to be damaged, nobody
+    /// waits for it.
     Indexing(JoinHandle<Result<NameIndex, Name>>),
 }
 
@@ -70,13 +73,14 @@ impl Names {
     }
 }
 
-/// Rows that are no legal graph: somebody else wrote them. Restore the database from a backup.
+/// The rows are no legal graph: something else has written to the database. Restore it from a
+/// backup.
 #[derive(Debug, thiserror::Error)]
 pub enum DamagedRows {
     /// A name breaks the rules for names.
     #[error("a stored name is damaged: {0}")]
     Name(#[from] InvalidName),
-    /// Two rows have one id, or one name.
+    /// Two rows have the same id, or the same name.
     #[error("the {what} `{name}` is stored twice")]
     Twice {
         /// Job or dataset.
@@ -87,7 +91,7 @@ pub enum DamagedRows {
     /// An id is not one that Fencepost gives.
     #[error("{0} is no id")]
     Id(i64),
-    /// An edge has an end that is not there.
+    /// An end of an edge does not exist.
     #[error("an edge between job {job} and dataset {dataset} leads nowhere")]
     DanglingEdge {
         /// The job's id.
@@ -100,8 +104,8 @@ pub enum DamagedRows {
     Cyclic,
 }
 
-/// Ids are slots; far beyond any graph that fits in memory, a wild id is refused before it is used
-/// as a length.
+/// Ids are slots, and slots become lengths of arrays. No graph that fits in memory has an id as
+/// large as this; a damaged one is refused here.
 const MAX_ID: i64 = 1 << 28;
 
 fn slot(id: i64) -> Result<Slot, DamagedRows> {
@@ -110,8 +114,8 @@ fn slot(id: i64) -> Result<Slot, DamagedRows> {
 
 fn put<T>(nodes: &mut Vec<Option<T>>, slot: Slot, node: T) -> bool {
     let slot = slot as usize;
-    // Appended, as rows by rising id are, it is written without being read: reading memory that is
-    // new costs a page fault of its own.
+    // Rows come by rising id, so most are appended. This writes the new memory without reading it
+    // first, which would cost a page fault of its own.
     if nodes.len() <= slot {
         nodes.resize_with(slot, || None);
         nodes.push(Some(node));
@@ -124,7 +128,7 @@ impl GraphBuilder {
     /// Adds a job without edges.
     ///
     /// # Errors
-    /// [`DamagedRows`] if it cannot be one.
+    /// [`DamagedRows`] if its id or name is damaged or there twice.
     pub fn job(
         &mut self,
         id: i64,
@@ -135,7 +139,7 @@ impl GraphBuilder {
         self.named_job(id, &Name::new(name)?, CanonicalJson::from_canonical(spec), version)
     }
 
-    /// The same of parts that are checked already.
+    /// The same from parts that were checked before.
     pub(super) fn named_job(
         &mut self,
         id: i64,
@@ -161,7 +165,7 @@ impl GraphBuilder {
     /// Adds a dataset that no job mentions yet.
     ///
     /// # Errors
-    /// [`DamagedRows`] if it cannot be one.
+    /// [`DamagedRows`] if its id or name is damaged or there twice.
     pub fn dataset(
         &mut self,
         id: i64,
@@ -171,7 +175,7 @@ impl GraphBuilder {
         self.named_dataset(id, &Name::new(name)?, metadata.map(CanonicalJson::from_canonical))
     }
 
-    /// The same of parts that are checked already.
+    /// The same from parts that were checked before.
     pub(super) fn named_dataset(
         &mut self,
         id: i64,
@@ -187,19 +191,19 @@ impl GraphBuilder {
         if new { Ok(()) } else { Err(DamagedRows::Twice { what: "dataset", name }) }
     }
 
-    /// Says that all jobs were added, so that their names can be indexed while edges are. Never
-    /// needed, only faster.
+    /// Says that all jobs were added: their names are then indexed while edges are added. Optional,
+    /// and faster.
     ///
     /// # Panics
-    /// Not here, but in [`job`](Self::job), if it was not true.
+    /// [`job`](Self::job) panics if it is called after this.
     pub fn no_more_jobs(&mut self) {
         self.job_names.begin_indexing();
     }
 
-    /// As [`no_more_jobs`](Self::no_more_jobs), of the datasets.
+    /// As [`no_more_jobs`](Self::no_more_jobs), for datasets.
     ///
     /// # Panics
-    /// Not here, but in [`dataset`](Self::dataset), if it was not true.
+    /// [`dataset`](Self::dataset) panics if it is called after this.
     pub fn no_more_datasets(&mut self) {
         self.dataset_names.begin_indexing();
     }
@@ -207,7 +211,7 @@ impl GraphBuilder {
     /// Adds an edge by which `job` reads `dataset`.
     ///
     /// # Errors
-    /// [`DamagedRows`] if an end is not there.
+    /// [`DamagedRows`] if an end does not exist.
     pub fn input(&mut self, job: i64, dataset: i64) -> Result<(), DamagedRows> {
         let edge = self.edge(job, dataset)?;
         self.inputs.push(edge);
@@ -244,9 +248,9 @@ impl GraphBuilder {
         self.no_more_jobs();
         self.producers.resize(self.datasets.len(), None);
         let reversed = |&(dataset, job): &(Slot, Slot)| (job, dataset);
-        let inputs_of = Grouped::new(self.inputs.iter().map(reversed), self.jobs.len());
-        let outputs_of = Grouped::new(self.outputs.iter().map(reversed), self.jobs.len());
-        let consumers_of = Grouped::new(self.inputs.iter().copied(), self.datasets.len());
+        let inputs_of = AdjacencyLists::new(self.inputs.iter().map(reversed), self.jobs.len());
+        let outputs_of = AdjacencyLists::new(self.outputs.iter().map(reversed), self.jobs.len());
+        let consumers_of = AdjacencyLists::new(self.inputs.iter().copied(), self.datasets.len());
         (self.inputs, self.outputs) = (Vec::new(), Vec::new());
         let edges = inputs_of.len() + outputs_of.len();
 
@@ -275,9 +279,9 @@ impl GraphBuilder {
     /// there is a cycle.
     fn sorted(
         &self,
-        inputs_of: &Grouped,
-        outputs_of: &Grouped,
-        consumers_of: &Grouped,
+        inputs_of: &AdjacencyLists,
+        outputs_of: &AdjacencyLists,
+        consumers_of: &AdjacencyLists,
     ) -> Option<Vec<Slot>> {
         let produced = |&&dataset: &&Slot| self.producers[dataset as usize].is_some();
         let mut waiting_for: Vec<u32> = (0..self.jobs.len())

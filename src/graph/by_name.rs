@@ -1,9 +1,9 @@
-//! Sorting by name without looking at whole names more often than need be.
+//! Sorts by name, and compares whole names as seldom as possible.
 //!
-//! Names tend to begin alike, and lie scattered in memory. So what all of them share is skipped,
-//! the next eight bytes are sorted as one number, kept beside the name, and only names with the
-//! same eight are looked at again (after J. Bentley and R. Sedgewick, "Fast Algorithms for Sorting
-//! and Searching Strings", 1997).
+//! Names often share a prefix, and they are scattered in memory. So the shared prefix is skipped,
+//! the next eight bytes are sorted as one number that is kept beside the name, and only names with
+//! the same eight bytes are looked at again (after J. Bentley and R. Sedgewick, "Fast Algorithms
+//! for Sorting and Searching Strings", 1997).
 
 use super::name::Name;
 
@@ -14,7 +14,7 @@ struct Keyed<'n> {
 }
 
 const KEY_BYTES: usize = size_of::<u64>();
-/// So few are compared whole.
+/// So few names are compared as a whole.
 const FEW: usize = 16;
 
 /// The positions of `names` in byte order of the names. O(n log n).
@@ -34,8 +34,8 @@ pub(super) fn in_byte_order(names: Vec<&Name>) -> impl Iterator<Item = &Name> {
     positions_by_name(names.iter().copied()).into_iter().map(move |at| names[at as usize])
 }
 
-/// All `names` have the same first `shared` bytes. Calls itself once for every eight bytes of a
-/// name at most.
+/// Sorts `names`, of which the first `shared` bytes are equal. Recurses once for each eight bytes
+/// of a name at most.
 fn sort(names: &mut [Keyed<'_>], shared: usize) {
     if names.len() <= FEW {
         return names.sort_unstable_by_key(|name| &name.name[shared..]);
@@ -50,15 +50,15 @@ fn sort(names: &mut [Keyed<'_>], shared: usize) {
     }
     names.sort_unstable_by_key(|name| name.key);
     for same in names.chunk_by_mut(|a, b| a.key == b.key) {
-        // No name holds a zero byte: where the key ends in one, the names end before it, and are
-        // the same.
+        // No name contains a zero byte. If the key ends in one, the names end within it, so they
+        // are equal.
         if same.len() > 1 && same[0].key.to_be_bytes()[KEY_BYTES - 1] != 0 {
             sort(same, shared + KEY_BYTES);
         }
     }
 }
 
-/// The first eight bytes as a number of the same order, filled up with zeros.
+/// The first eight bytes, padded with zeros, as a number that sorts like them.
 fn key(bytes: &[u8]) -> u64 {
     match bytes.first_chunk() {
         Some(first) => u64::from_be_bytes(*first),
@@ -78,9 +78,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_order_is_that_of_bytes(texts in prop::collection::vec("(ab){0,12}[a-cé]{0,9}z", 0..200)) {
+        fn the_order_is_that_of_bytes(
+            texts in prop::collection::vec("(ab){0,12}[a-cé]{0,9}z", 0..200),
+        ) {
             let names: Vec<Name> = texts.iter().map(|text| Name::new(text).unwrap()).collect();
-            let sorted: Vec<&Name> = positions_by_name(names.iter()).iter().map(|&at| &names[at as usize]).collect();
+            let positions = positions_by_name(names.iter());
+            let sorted: Vec<&Name> = positions.iter().map(|&at| &names[at as usize]).collect();
             let mut expected: Vec<&Name> = names.iter().collect();
             expected.sort();
             prop_assert_eq!(sorted, expected);

@@ -1,36 +1,32 @@
-//! What an accepted changeset did, as facts: the change log's rows, and what a follower applies.
+//! What an accepted changeset did, as facts: a row of the change log, and what a follower applies.
 
-use std::borrow::Cow;
-use std::io;
-
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 use super::json::CanonicalJson;
 use super::name::Name;
-use crate::object::objects_only;
 
-/// The facts of one accepted changeset. No facts: nothing changed, and the graph keeps its version.
+/// The facts of one accepted changeset. Without facts nothing changed, and the graph keeps its
+/// version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Change {
     /// Sorted by kind, then by name.
     pub facts: Vec<Fact>,
 }
 
-/// One thing that became so. Deltas, so that an edge of a job with a thousand inputs costs one
-/// name. Fields stand in the byte order of their names, so that what serde writes is canonical
+/// One thing that changed. A fact is a delta: one new edge of a job with a thousand inputs costs
+/// one name. Fields stand in the byte order of their names, so that what serde writes is canonical
 /// JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
 pub enum Fact {
     /// The graph was deleted with all that it held.
     GraphDeleted {},
-    /// A job went, and its edges with it.
+    /// A job was deleted, and its edges with it.
     JobDeleted {
         /// The job.
         name: Name,
     },
-    /// A job was replaced, patched, or got or lost an edge.
+    /// A job was replaced or patched, or gained or lost an edge.
     JobChanged {
         /// Sorted.
         inputs_added: Vec<Name>,
@@ -42,11 +38,11 @@ pub enum Fact {
         outputs_added: Vec<Name>,
         /// Sorted.
         outputs_removed: Vec<Name>,
-        /// The whole new specification, if it is another.
+        /// The whole new specification, if it differs.
         #[serde(skip_serializing_if = "Option::is_none")]
         spec: Option<CanonicalJson>,
     },
-    /// A job came to be.
+    /// A job was created.
     JobCreated {
         /// Sorted.
         inputs: Vec<Name>,
@@ -57,31 +53,26 @@ pub enum Fact {
         /// Its specification.
         spec: CanonicalJson,
     },
-    /// A declaration was taken back; the dataset goes unless a job mentions it.
+    /// A declaration was taken back. The dataset goes too, unless a job mentions it.
     DatasetUndeclared {
         /// The dataset.
         name: Name,
     },
-    /// A declared dataset has other metadata.
+    /// The metadata of a declared dataset was replaced.
     DatasetChanged {
-        /// All of it.
+        /// The whole metadata.
         metadata: CanonicalJson,
         /// The dataset.
         name: Name,
     },
     /// A dataset was declared.
     DatasetDeclared {
-        /// All of it.
+        /// The whole metadata.
         metadata: CanonicalJson,
         /// The dataset.
         name: Name,
     },
 }
-
-/// Why stored facts could not be read back: the log is damaged, or written by a newer program.
-#[derive(Debug, thiserror::Error)]
-#[error("a fact of the change log cannot be read: {0}")]
-pub struct DamagedFact(String);
 
 impl Change {
     /// Whether the graph stays as it is.
@@ -89,228 +80,4 @@ impl Change {
     pub fn is_empty(&self) -> bool {
         self.facts.is_empty()
     }
-
-    /// `{"facts":[…],"version":N}` as canonical JSON: the bytes that the chain of hashes covers.
-    #[must_use]
-    pub fn canonical_json(&self, version: u64) -> String {
-        let data = Data { facts: &self.facts, job_version: None, version };
-        serde_json::to_string(&data).expect("facts are always JSON")
-    }
-
-    /// How long [`canonical_json`](Self::canonical_json) is, in bytes, if that is more than
-    /// `limit`. O(names).
-    pub(super) fn bytes_above(&self, limit: usize) -> Option<usize> {
-        // An escape takes two bytes for one, quotes and a comma three; the rest are field names.
-        let name = |name: &Name| 2 * name.as_str().len() + 3;
-        let names = |list: &[Name]| list.iter().map(name).sum::<usize>();
-        let most = |fact: &Fact| {
-            FACT_BYTES_MAX
-                + match fact {
-                    Fact::GraphDeleted {} => 0,
-                    Fact::JobDeleted { name: of } | Fact::DatasetUndeclared { name: of } => {
-                        name(of)
-                    }
-                    Fact::JobCreated { inputs, name: of, outputs, spec } => {
-                        name(of) + names(inputs) + names(outputs) + spec.as_str().len()
-                    }
-                    Fact::JobChanged {
-                        inputs_added,
-                        inputs_removed,
-                        name: of,
-                        outputs_added,
-                        outputs_removed,
-                        spec,
-                    } => {
-                        let sides = [inputs_added, inputs_removed, outputs_added, outputs_removed];
-                        let edges = sides.iter().map(|list| names(list)).sum::<usize>();
-                        name(of) + edges + spec.as_ref().map_or(0, |spec| spec.as_str().len())
-                    }
-                    Fact::DatasetChanged { metadata, name: of }
-                    | Fact::DatasetDeclared { metadata, name: of } => {
-                        name(of) + metadata.as_str().len()
-                    }
-                }
-        };
-        if self.facts.iter().map(most).sum::<usize>() <= limit {
-            return None;
-        }
-        let mut count = Count(0);
-        let version = u64::MAX;
-        serde_json::to_writer(&mut count, &Data { facts: &self.facts, job_version: None, version })
-            .expect("facts are always JSON");
-        (count.0 > limit).then_some(count.0)
-    }
-
-    /// Reads what [`canonical_json`](Self::canonical_json) or a [`FlatGraph`](super::FlatGraph)
-    /// wrote: the change, its version, and the job's.
-    ///
-    /// # Errors
-    /// [`DamagedFact`] if the text is anything else, even if it is the same JSON in other words.
-    pub fn from_event_json(text: &str) -> Result<(Self, u64, Option<u64>), DamagedFact> {
-        let data: DataWire<'_> =
-            serde_json::from_str(text).map_err(|error| DamagedFact(error.to_string()))?;
-        let facts = data.facts.into_iter().map(FactWire::into_fact).collect::<Result<_, _>>()?;
-        let change = Self { facts };
-        match change.first_difference(data.version, data.job_version, text) {
-            None => Ok((change, data.version, data.job_version)),
-            Some(at) => Err(DamagedFact(format!(
-                "read and written anew it differs from byte {at} on, so it was altered"
-            ))),
-        }
-    }
-
-    /// The first byte at which `text` is not what this change is written as; `None` if it is just
-    /// that. O(length), without a copy.
-    fn first_difference(
-        &self,
-        version: u64,
-        job_version: Option<u64>,
-        text: &str,
-    ) -> Option<usize> {
-        let mut comparison = Comparison { expected: text.as_bytes(), equal: 0 };
-        let data = Data { facts: &self.facts, job_version, version };
-        let written = serde_json::to_writer(&mut comparison, &data);
-        (written.is_err() || comparison.equal < text.len()).then_some(comparison.equal)
-    }
-
-    /// Reads what [`canonical_json`](Self::canonical_json) wrote: the change and its version.
-    ///
-    /// # Errors
-    /// [`DamagedFact`] if the text is anything else.
-    pub fn from_canonical_json(text: &str) -> Result<(Self, u64), DamagedFact> {
-        match Self::from_event_json(text)? {
-            (change, version, None) => Ok((change, version)),
-            _ => Err(DamagedFact("it is a part of an import".to_owned())),
-        }
-    }
-}
-
-/// The data of an event, as it is written; fields in the byte order of their names.
-#[derive(Serialize)]
-struct Data<'c> {
-    facts: &'c [Fact],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    job_version: Option<u64>,
-    version: u64,
-}
-
-/// The data of an event, as it is read.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, remote = "Self")]
-struct DataWire<'t> {
-    #[serde(borrow)]
-    facts: Vec<FactWire<'t>>,
-    job_version: Option<u64>,
-    version: u64,
-}
-
-objects_only!(DataWire<'t>);
-
-/// More bytes than a fact has besides its names and JSON.
-const FACT_BYTES_MAX: usize = 160;
-
-/// Counts what is written.
-struct Count(usize);
-
-impl io::Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Fails at the first byte that is not the expected one.
-struct Comparison<'t> {
-    expected: &'t [u8],
-    equal: usize,
-}
-
-impl io::Write for Comparison<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let rest = &self.expected[self.equal..];
-        if rest.starts_with(bytes) {
-            self.equal += bytes.len();
-            return Ok(bytes.len());
-        }
-        self.equal += rest.iter().zip(bytes).take_while(|(ours, theirs)| ours == theirs).count();
-        Err(io::ErrorKind::InvalidData.into())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// All fields of all facts: `serde`'s tagged enums cannot hold raw JSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, remote = "Self")]
-struct FactWire<'t> {
-    #[serde(borrow)]
-    fact: Cow<'t, str>,
-    name: Option<Text<'t>>,
-    inputs: Option<Vec<Text<'t>>>,
-    outputs: Option<Vec<Text<'t>>>,
-    inputs_added: Option<Vec<Text<'t>>>,
-    inputs_removed: Option<Vec<Text<'t>>>,
-    outputs_added: Option<Vec<Text<'t>>>,
-    outputs_removed: Option<Vec<Text<'t>>>,
-    #[serde(borrow)]
-    spec: Option<&'t RawValue>,
-    #[serde(borrow)]
-    metadata: Option<&'t RawValue>,
-}
-
-objects_only!(FactWire<'t>);
-
-/// Of the text that is read, if nothing in it is escaped.
-#[derive(Deserialize)]
-struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
-
-impl FactWire<'_> {
-    fn into_fact(self) -> Result<Fact, DamagedFact> {
-        let json = |raw: &RawValue| {
-            CanonicalJson::from_raw(raw).map_err(|error| DamagedFact(error.to_string()))
-        };
-        let object = |field: Option<&RawValue>| match field {
-            Some(raw) => json(raw),
-            None => Err(DamagedFact("an object is missing".to_owned())),
-        };
-        if self.fact == "graph_deleted" {
-            return Ok(Fact::GraphDeleted {});
-        }
-        let name = name(&self.name.ok_or_else(|| DamagedFact("a name is missing".to_owned()))?)?;
-        Ok(match &*self.fact {
-            "job_deleted" => Fact::JobDeleted { name },
-            "job_changed" => Fact::JobChanged {
-                inputs_added: names(self.inputs_added)?,
-                inputs_removed: names(self.inputs_removed)?,
-                name,
-                outputs_added: names(self.outputs_added)?,
-                outputs_removed: names(self.outputs_removed)?,
-                spec: self.spec.map(json).transpose()?,
-            },
-            "job_created" => Fact::JobCreated {
-                inputs: names(self.inputs)?,
-                name,
-                outputs: names(self.outputs)?,
-                spec: object(self.spec)?,
-            },
-            "dataset_undeclared" => Fact::DatasetUndeclared { name },
-            "dataset_changed" => Fact::DatasetChanged { metadata: object(self.metadata)?, name },
-            "dataset_declared" => Fact::DatasetDeclared { metadata: object(self.metadata)?, name },
-            unknown => return Err(DamagedFact(format!("unknown fact `{unknown}`"))),
-        })
-    }
-}
-
-fn name(text: &Text<'_>) -> Result<Name, DamagedFact> {
-    Name::new(&text.0).map_err(|error| DamagedFact(error.to_string()))
-}
-
-fn names(texts: Option<Vec<Text<'_>>>) -> Result<Vec<Name>, DamagedFact> {
-    texts.ok_or_else(|| DamagedFact("a list is missing".to_owned()))?.iter().map(name).collect()
 }

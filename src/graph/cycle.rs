@@ -1,10 +1,10 @@
-//! Finds the cycle to show. Runs only when a change is about to be rejected.
+//! Finds the cycle to show in a rejection. Runs only when a change is about to be rejected.
 //!
-//! Each edge is *old*, or belongs to one operation of the change, and all edges of one operation
-//! are of one job. G(i) holds the old edges and those of operations 0 to i. The cycle to show is in
-//! the first G(i) that has one: all its cycles pass through the job of operation i. Of these it is
-//! the one of the fewest jobs. Ties: each is written from its byte-smallest job, jobs and datasets
-//! alternating, the first name again at the end; the smallest is taken, compared name by name.
+//! Each edge is *old* or belongs to one operation, and all edges of one operation belong to one
+//! job. G(i) holds the old edges and those of operations 0 to i. The cycle to show is in the first
+//! G(i) that has one. All cycles of that G(i) pass through the job of operation i, and the one with
+//! the fewest jobs is shown. Ties: each cycle is written from its byte-smallest job, jobs and
+//! datasets in turn, the first name again at the end; the smallest is shown, compared name by name.
 //!
 //! Cost: finding the affected region (`affected.rs`) and reading it once; then O((jobs + edges) log
 //! operations) over the part that lies on cycles. If all new edges belong to one operation, the
@@ -17,23 +17,23 @@ use petgraph::algo::kosaraju_scc;
 use petgraph::graph::DiGraph;
 
 use super::acyclic::{Cyclic, violated_by};
-use super::adjacency::Graph;
+use super::adjacency_lists::AdjacencyLists;
 use super::affected::{Affected, affected};
-use super::grouped::Grouped;
+use super::graph::Graph;
 use super::name::Name;
 use super::operation::Side;
-use super::order::Slot;
 use super::slot_map::SlotMap;
+use super::slots::Slot;
 
 /// Which operation each edge belongs to.
 pub(super) trait Owners {
-    /// Of the edges of one job; `None`: all of them are old.
+    /// The operations of one job's edges. `None` if all of them are old.
     fn of_job(&self, job: &Name) -> Option<&dyn JobOwners>;
 }
 
 /// Which operation each edge of one job belongs to.
 pub(super) trait JobOwners {
-    /// `None`: the edge is old.
+    /// The operation. `None` if the edge is old.
     fn owner(&self, side: Side, dataset: &Name) -> Option<usize>;
 }
 
@@ -42,15 +42,14 @@ pub(super) fn first(cyclic: &Cyclic, owners: &dyn Owners) -> (Vec<Name>, usize) 
     let graph = &cyclic.graph;
     let violated = violated_by(graph, &cyclic.touched);
     let region = affected(graph, &violated, usize::MAX).expect("no region has so many edges");
-    let mut part = Part::of(graph, &region, owners);
-    let operation = part.first_cyclic();
-    part.edges.retain(|edge| edge.owner <= Some(operation));
-    (part.shortest_through(part.job_of(operation)), operation as usize)
+    let mut subgraph = Subgraph::of(graph, &region, owners);
+    let operation = subgraph.first_cyclic();
+    subgraph.edges.retain(|edge| edge.owner <= Some(operation));
+    (subgraph.shortest_through(subgraph.job_of(operation)), operation as usize)
 }
 
-/// A part of the graph in flat arrays. Its nodes are jobs and datasets, numbered: first the jobs,
-/// then the datasets.
-struct Part<'g> {
+/// A part of the graph in arrays. Its nodes are numbered: first the jobs, then the datasets.
+struct Subgraph<'g> {
     graph: &'g Graph,
     jobs: Vec<Slot>,
     datasets: Vec<Slot>,
@@ -62,19 +61,19 @@ struct Part<'g> {
 struct Edge {
     from: u32,
     to: u32,
-    /// `None`: it is old.
+    /// `None` if it is old.
     owner: Option<u32>,
 }
 
-impl<'g> Part<'g> {
-    /// The jobs of the region, and the datasets between two of them. Looks at the edges by which
-    /// the region was found, and no others: O(1) and an `owner` for each.
+impl<'g> Subgraph<'g> {
+    /// The jobs of the region, and the datasets between two of them. Looks only at the edges by
+    /// which the region was found: O(1) and one `owner` for each.
     fn of(graph: &'g Graph, region: &Affected, owners: &dyn Owners) -> Self {
         let jobs: Vec<Slot> = region.jobs.iter().map(|&(job, _)| job).collect();
         let numbers: SlotMap<u32> = jobs.iter().copied().zip(0..).collect();
         let owners: Vec<_> =
             jobs.iter().map(|&job| owners.of_job(&graph.jobs.get(job).name)).collect();
-        let mut part = Self { graph, jobs, datasets: Vec::new(), edges: Vec::new() };
+        let mut subgraph = Self { graph, jobs, datasets: Vec::new(), edges: Vec::new() };
         let mut dataset_numbers = SlotMap::default();
         let mut add = |writer: Slot, dataset: Slot, reader: Slot| {
             let (Some(&from), Some(&to)) = (numbers.get(&writer), numbers.get(&reader)) else {
@@ -85,12 +84,12 @@ impl<'g> Part<'g> {
                 owner.map(|operation| operation as u32)
             };
             let number = *dataset_numbers.entry(dataset).or_insert_with(|| {
-                let number = (part.jobs.len() + part.datasets.len()) as u32;
-                part.datasets.push(dataset);
-                part.edges.push(Edge { from, to: number, owner: owner(from, Side::Output) });
+                let number = (subgraph.jobs.len() + subgraph.datasets.len()) as u32;
+                subgraph.datasets.push(dataset);
+                subgraph.edges.push(Edge { from, to: number, owner: owner(from, Side::Output) });
                 number
             });
-            part.edges.push(Edge { from: number, to, owner: owner(to, Side::Input) });
+            subgraph.edges.push(Edge { from: number, to, owner: owner(to, Side::Input) });
         };
         for &(job, _) in &region.jobs {
             let node = graph.jobs.get(job);
@@ -109,7 +108,7 @@ impl<'g> Part<'g> {
                 }
             }
         }
-        part
+        subgraph
     }
 
     fn nodes(&self) -> usize {
@@ -131,7 +130,7 @@ impl<'g> Part<'g> {
         operations
     }
 
-    /// The first operation with which there is a cycle. With all of them there is one.
+    /// The first operation i for which G(i) has a cycle. The last one has.
     fn first_cyclic(&mut self) -> u32 {
         let mut operations = self.operations();
         if operations.len() > 1 {
@@ -144,7 +143,7 @@ impl<'g> Part<'g> {
         *others.get(first).unwrap_or(last)
     }
 
-    /// Leaves the edges within strongly connected components.
+    /// Drops the edges that are not within a strongly connected component.
     fn keep_what_lies_on_cycles(&mut self) {
         let graph =
             DiGraph::<(), ()>::from_edges(self.edges.iter().map(|edge| (edge.from, edge.to)));
@@ -156,14 +155,13 @@ impl<'g> Part<'g> {
             .retain(|edge| component_of[edge.from as usize] == component_of[edge.to as usize]);
     }
 
-    /// For each node the numbers of the edges that leave it.
-    fn edges_by_start(&self) -> Grouped {
-        Grouped::new(self.edges.iter().map(|edge| edge.from).zip(0..), self.nodes())
+    /// For each node, the numbers of the edges that leave it.
+    fn edges_by_start(&self) -> AdjacencyLists {
+        AdjacencyLists::new(self.edges.iter().map(|edge| edge.from).zip(0..), self.nodes())
     }
 
-    /// Whether the old edges and those of operations up to `operation` form a cycle: A. Kahn's
-    /// algorithm (1962). O(nodes + edges).
-    fn is_cyclic(&self, leaving: &Grouped, operation: u32) -> bool {
+    /// Whether G(`operation`) has a cycle. A. Kahn's algorithm (1962). O(nodes + edges).
+    fn is_cyclic(&self, leaving: &AdjacencyLists, operation: u32) -> bool {
         let mut waiting_for = vec![0_u32; self.nodes()];
         let mut rest = 0;
         for edge in self.edges.iter().filter(|edge| edge.owner <= Some(operation)) {
@@ -190,23 +188,23 @@ impl<'g> Part<'g> {
         rest > 0
     }
 
-    /// The job whose edges the operation's are.
+    /// The job that the operation's edges belong to.
     fn job_of(&self, operation: u32) -> u32 {
         let edge = self.edges.iter().find(|edge| edge.owner == Some(operation));
         let edge = edge.expect("the operation closes a cycle");
         edge.from.min(edge.to)
     }
 
-    /// The smallest of the shortest cycles; all cycles pass through `job`.
+    /// The smallest of the shortest cycles. All cycles pass through `job`.
     fn shortest_through(&self, job: u32) -> Vec<Name> {
         let ends = self.edges.iter().map(|edge| (edge.from, edge.to));
         let reversed = self.edges.iter().map(|edge| (edge.to, edge.from));
         let (next, former) =
-            (Grouped::new(ends, self.nodes()), Grouped::new(reversed, self.nodes()));
+            (AdjacencyLists::new(ends, self.nodes()), AdjacencyLists::new(reversed, self.nodes()));
 
         let (after, before) = (distances(&next, job), distances(&former, job));
         let way = |node: u32| after[node as usize]?.checked_add(before[node as usize]?);
-        // The node before the job is one step from it; the job itself is on every cycle.
+        // The node before the job on a cycle is one step from it.
         let last = former.get(job).iter().filter_map(|&node| after[node as usize]);
         let length = last.min().expect("a cycle passes through the job") + 1;
         let on_shortest = |&node: &u32| node == job || way(node) == Some(length);
@@ -214,8 +212,8 @@ impl<'g> Part<'g> {
         let start = jobs.filter(on_shortest).min_by_key(|&node| self.name(node));
         let start = start.expect("the job itself is one");
 
-        // Spelled from the smallest job: at each step the smallest name from which the start can
-        // still be reached in time.
+        // Written from the smallest job: each step takes the smallest name from which the start can
+        // still be reached in the steps that are left.
         let to_start = distances(&former, start);
         let mut names = vec![self.name(start).clone()];
         let mut node = start;
@@ -229,8 +227,8 @@ impl<'g> Part<'g> {
     }
 }
 
-/// Breadth first: how many steps each node is from `start`; `None` if it is not reached.
-fn distances(next: &Grouped, start: u32) -> Vec<Option<u32>> {
+/// How many steps each node is from `start`; `None` if it is not reached. Breadth first.
+fn distances(next: &AdjacencyLists, start: u32) -> Vec<Option<u32>> {
     let mut distances = vec![None; next.lists()];
     distances[start as usize] = Some(0);
     let mut waiting = VecDeque::from([(start, 0)]);

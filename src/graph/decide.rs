@@ -1,14 +1,14 @@
-//! `decide`: all rules of a graph, in the order in which they are judged.
+//! `decide`: all rules of a graph, in the order in which they are checked.
 
 use std::collections::HashSet;
 use std::ops::Bound;
 
 use super::acyclic::Cyclic;
-use super::adjacency::Graph;
-use super::apply::{apply, link};
+use super::apply::{apply, try_apply};
 use super::change::{Change, Fact};
 use super::cycle;
 use super::draft::{Draft, Drafted};
+use super::graph::Graph;
 use super::name::Name;
 use super::operation::{Changeset, Command, Operation, Precondition, Step, Unchanged};
 use super::rejection::Rejection;
@@ -16,33 +16,33 @@ use super::touched::Touched;
 
 /// An accepted command.
 pub struct Decision {
-    /// What it changes; empty if nothing.
+    /// What it changes. Empty if it changes nothing.
     pub change: Change,
-    /// The graph with the change applied, equal to `apply(graph, &change)`; the graph itself if
+    /// The graph with the change applied: the same as `apply(graph, &change)`, or `graph` itself if
     /// nothing changes.
     pub next: Graph,
-    /// What that touched, by id.
+    /// The ids of what it touched.
     pub touched: Touched,
-    /// Whether a job, a dataset or an edge that was asked for by name came to be.
+    /// Whether it creates a job, a dataset or an edge that the command names.
     pub created: bool,
 }
 
 /// Judges `command` on `graph`. Pure and deterministic.
 ///
-/// Preconditions are judged first, all of them, on the graph as it is; then existence, operation by
-/// operation; then, on the graph that would result, datasets that are deleted but in use, second
-/// producers, a change beyond [`CHANGE_BYTES_MAX`], and cycles.
+/// First come all preconditions, on `graph`; then existence, operation by operation; then, on the
+/// final graph, deleted datasets that are in use, second producers, a change longer than
+/// [`CHANGE_BYTES_MAX`], and cycles.
 ///
-/// Cost: O(log n) for each name in the command, and for each edge that it adds or removes, plus the
-/// length of the specifications that it patches, plus what the new edges that go against the
-/// graph's topological order cost: mending the order one edge at a time (for each twice the smaller
-/// side of the region between its ends) or in one pass (twice the smaller side of all these regions
-/// together), whichever is cheaper, within a constant factor. A cycle costs that pass, and O(n log
-/// o) for n jobs and edges that lie on cycles and o operations.
+/// Cost: O(log n) for each name in the command and for each edge that it adds or removes, plus the
+/// length of the specifications that it patches. New edges that go against the graph's topological
+/// order also cost restoring it, edge by edge (for each, twice the smaller side of the region
+/// between its ends) or in one pass (twice the smaller side of all these regions together): the
+/// cheaper of the two, within a constant factor. A cycle costs that pass, and O(n log o) for n jobs
+/// and edges that lie on cycles and o operations.
 ///
 /// # Errors
-/// The [`Rejection`] that comes first: preconditions, then existence, then `DatasetInUse`,
-/// `SecondProducer`, `Cycle`; of several of one kind that of the smallest operation, then of the
+/// The first [`Rejection`] in this order: preconditions, existence, `DatasetInUse`,
+/// `SecondProducer`, `TooLarge`, `Cycle`; then that of the smallest operation, then that of the
 /// byte-smallest dataset.
 pub fn decide(graph: &Graph, command: &Command) -> Result<Decision, Rejection> {
     match command {
@@ -75,14 +75,13 @@ fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Re
     }
     let mut drafted = draft.into_drafted();
     let created = drafted.created();
-    match link(graph.clone(), &change, &mut drafted) {
+    match try_apply(graph.clone(), &change, &mut drafted) {
         Ok((next, touched)) => Ok(Decision { created, change, next, touched }),
         Err(cyclic) => Err(cycle_of(&cyclic, &drafted)),
     }
 }
 
-/// All rules but that there be no cycle: what the changeset makes of the graph, and the change that
-/// this is.
+/// Checks all rules except cycles. Returns the draft and the change that it amounts to.
 pub(super) fn judge_changeset<'g>(
     graph: &'g Graph,
     changeset: &Changeset,
@@ -107,8 +106,8 @@ pub(super) fn judge_changeset<'g>(
     Ok((draft, change))
 }
 
-/// What one change may have, in bytes of canonical JSON: a change leaves the service as one line of
-/// a log, and is read as one.
+/// The longest change, in bytes of canonical JSON. A change is one line of a log, which readers
+/// take as a whole.
 pub const CHANGE_BYTES_MAX: usize = 256 << 20;
 
 /// The rejection of a changeset that would make the jobs form a cycle.
@@ -132,7 +131,7 @@ fn check_precondition(graph: &Graph, step: &Step, number: usize) -> Result<(), R
         }
     };
     let holds = match (precondition, &step.operation) {
-        // It asks for the edge, not for the job.
+        // It is about the edge, not the job.
         (
             Precondition::Absent,
             Operation::AddEdge { side, job, dataset }
@@ -147,7 +146,7 @@ fn check_precondition(graph: &Graph, step: &Step, number: usize) -> Result<(), R
     Err(Rejection::PreconditionFailed { expected, actual, operation: Some(number) })
 }
 
-/// A precondition of the whole command: it is about the graph.
+/// Checks a precondition of the whole command, which is about the graph.
 fn check_graph(graph: &Graph, precondition: Option<&Precondition>) -> Result<(), Rejection> {
     let actual = Some(graph.version());
     match precondition {
@@ -160,7 +159,7 @@ fn check_graph(graph: &Graph, precondition: Option<&Precondition>) -> Result<(),
     }
 }
 
-/// O(s + j) for s steps and the j jobs under the prefix.
+/// O(s + j) for s steps and j jobs under the prefix.
 fn check_unchanged(graph: &Graph, unchanged: &Unchanged, steps: &[Step]) -> Result<(), Rejection> {
     let put: HashSet<&Name> = steps
         .iter()
@@ -183,7 +182,7 @@ fn check_unchanged(graph: &Graph, unchanged: &Unchanged, steps: &[Step]) -> Resu
     }
 }
 
-/// Whether nothing would be lost with the graph. Without jobs, all its datasets are declared.
+/// Whether deleting the graph loses nothing. (A dataset of a graph without jobs is declared.)
 fn is_empty(graph: &Graph) -> bool {
     graph.job_count() == 0 && graph.dataset_count() == 0
 }

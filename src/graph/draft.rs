@@ -1,38 +1,39 @@
-//! A changeset at work: what its operations so far make of each job and dataset that they name, as
-//! differences from the graph.
+//! A changeset under way: for each job and dataset that its operations name, how they differ so far
+//! from the graph.
 //!
 //! An operation costs O(log n) for each name in it and for each edge that it adds or removes. What
-//! it leaves as it is costs nothing, but for this: the first operation that replaces all edges of a
-//! job on one side lists the edges that the job has there in the graph. That is at most the names
-//! in the operation and the edges that it and earlier operations removed.
+//! it does not change costs nothing, with one exception: the first operation that replaces all
+//! edges of a job on one side lists the edges that the job has there in the graph. Those are at
+//! most the names in the operation and the edges that it and earlier operations remove.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::adjacency::{DatasetNode, Graph, JobNode};
 use super::apply::DatasetSlots;
 use super::by_name::{in_byte_order, positions_by_name};
 use super::change::{Change, Fact};
 use super::cycle::{JobOwners, Owners};
+use super::graph::Graph;
 use super::json::{CanonicalJson, PatchedJson};
 use super::name::Name;
 use super::neighbours::Neighbours;
+use super::nodes::{DatasetNode, JobNode};
 use super::operation::{JobPatch, JobSpecification, Operation, Side, SpecPatch};
-use super::order::Slot;
 use super::rejection::Rejection;
 use super::slot_map::SlotSet;
+use super::slots::Slot;
 
 pub(super) struct Draft<'g> {
     base: &'g Graph,
     drafted: Drafted,
 }
 
-/// What is drafted, without the graph that it differs from.
+/// The draft without the graph that it differs from.
 #[derive(Default)]
 pub(super) struct Drafted {
     jobs: HashMap<Name, DraftJob>,
     datasets: HashMap<Name, DraftDataset>,
-    /// Edges that were asked for one by one.
+    /// Edges that operations added one by one.
     asked: HashSet<(Name, Side, Name)>,
 }
 
@@ -45,21 +46,22 @@ struct DraftJob {
     outputs: EdgeDelta,
 }
 
-/// The edges of one job on one side, against those that the graph has.
+/// How the edges of one job on one side differ from those in the graph.
 #[derive(Default)]
 struct EdgeDelta {
-    /// Not in the graph; with the operation that added it.
+    /// Not in the graph; each with the operation that added it.
     added: BTreeMap<Name, usize>,
-    /// In the graph, now gone.
+    /// In the graph, and removed.
     removed: BTreeSet<Name>,
-    /// In the graph, removed and added again by this operation.
+    /// In the graph, removed, and added again; each with the operation that added it again.
     restored: BTreeMap<Name, usize>,
-    /// In the graph and still there; `None` until they are listed for the first time.
+    /// In the graph and not removed. `None` until they are listed for the first time.
     kept: Option<BTreeSet<Name>>,
 }
 
 struct DraftDataset {
-    /// Where the graph has it; `None`: it is new. Once the change is linked, where it is then.
+    /// Its slot in the graph; `None` if it is new. Once the change is applied, its slot in the
+    /// graph after it.
     slot: Option<Slot>,
     metadata: Option<CanonicalJson>,
     /// How many jobs read it, and how many write it.
@@ -70,8 +72,8 @@ struct DraftDataset {
 }
 
 impl Drafted {
-    /// Whether something that an operation named came to be: a job, a dataset by declaration, an
-    /// edge by itself. To be asked before the change is linked.
+    /// Whether something that an operation names is created: a job, a declared dataset, or an edge
+    /// by an operation of its own. Must be called before the change is applied.
     pub(super) fn created(&self) -> bool {
         let is_new = |(job, side, dataset): &(Name, Side, Name)| {
             self.jobs.get(job).is_some_and(|job| job.side(*side).added.contains_key(dataset))
@@ -114,7 +116,7 @@ impl<'g> Draft<'g> {
         self.drafted
     }
 
-    /// Does one operation, judging existence only. Cost: see the module.
+    /// Drafts one operation, and checks existence only. Cost: see the module.
     pub(super) fn take_step(
         &mut self,
         operation: &Operation,
@@ -149,9 +151,9 @@ impl<'g> Draft<'g> {
         Ok(())
     }
 
-    /// No dataset that was deleted is declared no more and still mentioned. Of several violations
-    /// the one of the smallest operation, then the byte-smallest dataset, is told. O(d) for d
-    /// drafted datasets; a rejection also looks at all jobs that mention the dataset.
+    /// Checks that no dataset whose declaration is deleted is still mentioned by a job. Of several
+    /// violations, reports the one of the smallest operation, then of the byte-smallest dataset.
+    /// O(d) for d drafted datasets; a rejection also looks at all jobs that mention the dataset.
     pub(super) fn check_deleted_datasets(&self) -> Result<(), Rejection> {
         let in_use = self
             .drafted
@@ -188,7 +190,7 @@ impl<'g> Draft<'g> {
         users.extend(jobs.keys().filter(|job| {
             [Side::Input, Side::Output].into_iter().any(|side| self.has_edge(job, side, dataset))
         }));
-        // A job may both read and write it, and then comes twice.
+        // A job that both reads and writes it comes twice.
         if users.len() > 2 * Rejection::JOBS_NAMED {
             users.select_nth_unstable(2 * Rejection::JOBS_NAMED);
             users.truncate(2 * Rejection::JOBS_NAMED);
@@ -198,11 +200,11 @@ impl<'g> Draft<'g> {
         users.into_iter().take(Rejection::JOBS_NAMED).cloned().collect()
     }
 
-    /// Every dataset has at most one producer. Of several violations the one of the smallest
-    /// operation, then the byte-smallest dataset, is told. Its producer is the job that writes the
-    /// dataset both in the graph and in the end, even if the edge was away meanwhile; without one,
-    /// the job that added it first. O(d) for d drafted datasets; a rejection also looks at all
-    /// edges that were added.
+    /// Checks that every dataset has at most one producer. Of several violations, reports the one
+    /// of the smallest operation, then of the byte-smallest dataset. Its producer is the job that
+    /// writes the dataset both in the graph and in the end, even if the edge was removed in
+    /// between; without such a job, the first that added it. O(d) for d drafted datasets; a
+    /// rejection also looks at all edges that were added.
     pub(super) fn check_producers(&self) -> Result<(), Rejection> {
         let datasets = &self.drafted.datasets;
         if datasets.values().all(|dataset| dataset.writers <= 1) {
@@ -237,7 +239,7 @@ impl<'g> Draft<'g> {
         }
     }
 
-    /// The difference as facts. O(n log n) for n drafted jobs, datasets and changed edges, and the
+    /// The differences as facts. O(n log n) for n drafted jobs, datasets and changed edges, and the
     /// length of the specifications.
     pub(super) fn change(&self) -> Change {
         let (mut deleted, mut changed, mut created) = (Vec::new(), Vec::new(), Vec::new());
@@ -274,7 +276,7 @@ impl<'g> Draft<'g> {
         let metadata = |dataset: &DraftDataset| {
             self.base_dataset(dataset).and_then(|base| base.metadata.as_ref())
         };
-        // All others are implied, before and after.
+        // All other datasets are implied before and after.
         let may_differ = |(_, dataset): &(_, &DraftDataset)| {
             dataset.metadata.is_some() || metadata(dataset).is_some()
         };
@@ -294,7 +296,8 @@ impl<'g> Draft<'g> {
         Change { facts: [deleted, changed, created, undeclared, other_metadata, declared].concat() }
     }
 
-    /// O(log n) for each name in the operation and each edge that goes. The specification is O(1).
+    /// O(log n) for each name in the operation and each edge that is removed. The specification
+    /// costs O(1).
     fn put_job(&mut self, job: &JobSpecification, number: usize) {
         let (draft, mut datasets) = self.job_and_datasets(&job.name);
         draft.exists = true;
@@ -303,8 +306,8 @@ impl<'g> Draft<'g> {
         draft.set_edges(Side::Output, &job.outputs, number, &mut datasets);
     }
 
-    /// As [`put_job`](Self::put_job); a patch of the specification costs its own length, the first
-    /// of a job also that of the specification.
+    /// As [`put_job`](Self::put_job). A patch of the specification costs its length; the first one
+    /// of a job also costs the length of the specification.
     fn patch_job(&mut self, name: &Name, patch: &JobPatch, number: usize) -> Result<(), Rejection> {
         self.existing_job(name, number)?;
         let (draft, mut datasets) = self.job_and_datasets(name);
@@ -334,7 +337,7 @@ impl<'g> Draft<'g> {
         Ok(())
     }
 
-    /// O(log n). A dataset that was deleted already stays the former operation's.
+    /// O(log n). If it was deleted before, the earlier operation keeps the blame.
     fn delete_dataset(&mut self, name: &Name, number: usize) -> Result<(), Rejection> {
         let dataset = self.dataset(name);
         if !dataset.exists() {
@@ -386,7 +389,7 @@ impl<'g> Draft<'g> {
             && !delta.removed.contains(dataset)
     }
 
-    /// `false` if it is there already. O(log n).
+    /// Adds the edge. `false` if it exists already. O(log n).
     fn add_edge(&mut self, job: &Name, side: Side, dataset: &Name, number: usize) -> bool {
         if self.has_edge(job, side, dataset) {
             return false;
@@ -396,7 +399,7 @@ impl<'g> Draft<'g> {
         true
     }
 
-    /// `false` if it is not there. O(log n).
+    /// Removes the edge. `false` if it does not exist. O(log n).
     fn remove_edge(&mut self, job: &Name, side: Side, dataset: &Name) -> bool {
         if !self.has_edge(job, side, dataset) {
             return false;
@@ -487,9 +490,9 @@ impl DraftJob {
         }
     }
 
-    /// Makes `names`, sorted, all the edges that the job has on that side. O(log n) for each of
-    /// `names` and each edge that goes, and once for each side of a job the listing of what the
-    /// graph has there.
+    /// Replaces the job's edges on that side by `names`, which are sorted. O(log n) for each of
+    /// `names` and each edge that is removed; the first time for a side, also the cost of listing
+    /// the edges that the graph has there.
     fn set_edges(
         &mut self,
         side: Side,
@@ -517,7 +520,7 @@ impl EdgeDelta {
         self.added.is_empty() && self.removed.is_empty()
     }
 
-    /// Lists what is kept, unless it is listed. `base`: what the graph has.
+    /// Fills `kept` from `base`, the edges in the graph, unless it is filled.
     fn list(&mut self, base: Option<&Neighbours>, graph: &Graph) {
         if self.kept.is_none() {
             let in_base = base.into_iter().flat_map(Neighbours::iter);
@@ -527,8 +530,8 @@ impl EdgeDelta {
         }
     }
 
-    /// The edges that are there and that `names`, sorted, does not hold; those of `names` that are
-    /// not there.
+    /// Compares the edges with `names`, which are sorted. Returns the edges that are not in
+    /// `names`, and the `names` that are no edges yet.
     fn compare<'n>(&self, names: &'n [Name]) -> (Vec<Name>, Vec<&'n Name>) {
         let kept = || self.kept.iter().flatten();
         let gone = without(kept(), names.iter()).chain(without(self.added.keys(), names.iter()));
@@ -536,7 +539,7 @@ impl EdgeDelta {
         (gone.cloned().collect(), new.collect())
     }
 
-    /// Adds an edge that is not there.
+    /// Adds an edge that does not exist.
     fn add(&mut self, dataset: &Name, number: usize) {
         if !self.removed.remove(dataset) {
             self.added.insert(dataset.clone(), number);
@@ -548,17 +551,17 @@ impl EdgeDelta {
         }
     }
 
-    /// Adds edges, sorted, that are not there.
+    /// Adds edges, sorted, that do not exist.
     fn add_all(&mut self, datasets: &[&Name], number: usize) {
         if self.removed.is_empty() && self.added.is_empty() {
-            // Built at once, which is cheaper than one by one.
+            // Building the map at once is cheaper than inserting one by one.
             self.added = datasets.iter().map(|&dataset| (dataset.clone(), number)).collect();
         } else {
             datasets.iter().for_each(|dataset| self.add(dataset, number));
         }
     }
 
-    /// Removes an edge that is there.
+    /// Removes an edge that exists.
     fn remove(&mut self, dataset: &Name) {
         if self.added.remove(dataset).is_some() {
             return;
@@ -589,7 +592,7 @@ impl DraftDataset {
     }
 }
 
-/// Those of `sorted` that are not among `others`, sorted too. O(n) for both together.
+/// Those of `sorted` that are not among `others`, which are sorted too. O(n) for both together.
 fn without<'n, 'o>(
     sorted: impl Iterator<Item = &'n Name>,
     others: impl Iterator<Item = &'o Name>,

@@ -1,8 +1,8 @@
-//! From names to slots, twice: hashed, to find one, and in byte order, to list them.
+//! Maps names to slots, twice: hashed, to find one, and in byte order, to list them.
 //!
-//! A name is looked up several times for every edge that mentions it. In a tree of many that is
-//! some twenty comparisons of names, each somewhere else in memory; hashed it is one. Of few names
-//! a tree is as quick, and takes a fraction of the memory.
+//! A name is looked up several times for each edge that mentions it. In a large tree that costs
+//! about twenty comparisons of names that are scattered in memory; in a hash map it costs one. For
+//! few names a tree is as fast, and takes a fraction of the memory.
 
 use std::ops::Bound;
 
@@ -10,22 +10,22 @@ use imbl::{HashMap, OrdMap};
 
 use super::by_name::positions_by_name;
 use super::name::Name;
-use super::order::Slot;
+use super::slots::Slot;
 
-/// Up to so many names are not hashed.
+/// Up to this many names are not hashed.
 const FEW: usize = 512;
 
 /// Persistent: cloning is O(1), a change copies O(log n).
 #[derive(Clone, Default)]
 pub(super) struct NameIndex {
     ordered: OrdMap<Name, Slot>,
-    /// The same, once there were many.
+    /// The same. `None` until there are more than [`FEW`] names.
     hashed: Option<HashMap<Name, Slot>>,
 }
 
 impl NameIndex {
-    /// From names and their slots, in any order; the name that comes twice, if one does. O(n log
-    /// n).
+    /// An index of `pairs`, which may come in any order. The error is a name that comes twice. O(n
+    /// log n).
     pub(super) fn new(pairs: &[(Name, Slot)]) -> Result<Self, Name> {
         let mut index =
             Self { ordered: OrdMap::new(), hashed: (pairs.len() > FEW).then(HashMap::new) };
@@ -36,8 +36,7 @@ impl NameIndex {
                 }
             }
         }
-        // Put in one after the other, so that all but the last way down the tree is never looked at
-        // again.
+        // Inserted in order: only the last path down the tree is visited again.
         for at in positions_by_name(pairs.iter().map(|(name, _)| name)) {
             let (name, slot) = &pairs[at as usize];
             if index.ordered.insert(name.clone(), *slot).is_some() {

@@ -2,8 +2,8 @@
 //! hashed.
 //!
 //! Canonical means: keys sorted by bytes, no white space, the shortest escapes, numbers with the
-//! digits they came with. The text is the value; nothing of it is turned into a binary number on
-//! the way, so nothing is rounded.
+//! digits that they came with. The text is the value: no number is converted to binary, so nothing
+//! is rounded.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,10 +47,10 @@ impl CanonicalJson {
         )
     }
 
-    /// As [`parse`](Self::parse), for a value that `serde_json` has already found to be JSON.
+    /// As [`parse`](Self::parse), for a value that `serde_json` has already checked to be JSON.
     ///
     /// # Errors
-    /// All but most syntax errors; an escape that is no character is still one.
+    /// As of [`parse`](Self::parse). Of syntax errors, only an escape that is no character remains.
     pub fn from_raw(raw: &RawValue) -> Result<Self, JsonError> {
         match read(raw.get())? {
             Json::Object(members) => Ok(Self::from_members(&members)),
@@ -58,8 +58,8 @@ impl CanonicalJson {
         }
     }
 
-    /// Takes text that this type has written before, such as a database's column, without checking
-    /// it again.
+    /// Takes text that this type wrote before, for example from a database's column, without
+    /// checking it again.
     #[must_use]
     pub fn from_canonical(text: &str) -> Self {
         if text == "{}" { Self(None) } else { Self(Some(text.into())) }

@@ -1,4 +1,4 @@
-//! Names of graphs, jobs and datasets: the one place that says which texts are names.
+//! Names of graphs, jobs and datasets. The rules for names are only here.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -24,14 +24,17 @@ pub enum InvalidName {
         bytes: usize,
     },
     /// The text holds a control character (Unicode category Cc).
-    #[error("a name must not hold control characters, this one has U+{:04X} at byte {at_byte}", *.character as u32)]
+    #[error(
+        "a name must not hold control characters, this one has U+{:04X} at byte {at_byte}",
+        *.character as u32
+    )]
     ControlCharacter {
         /// The first such character.
         character: char,
         /// Where it begins.
         at_byte: usize,
     },
-    /// The text is `.` or `..`, which paths give a meaning of their own.
+    /// The text is `.` or `..`, which have a meaning in paths.
     #[error("`{0}` is not a name")]
     Dots(String),
 }

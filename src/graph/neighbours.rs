@@ -1,18 +1,18 @@
-//! A set of slots, as small as it can be: most jobs and datasets have a handful of neighbours, a
-//! few have a million.
+//! A set of slots in one of three forms by size: most jobs and datasets have a handful of
+//! neighbours, and a few have a million.
 
 use std::sync::Arc;
 
 use imbl::OrdSet;
 
-use super::order::Slot;
+use super::slots::Slot;
 
 const INLINE: usize = 5;
-/// Above this a change copies part of a tree instead of the whole list.
+/// A longer list becomes a tree, of which a change copies a part and not the whole.
 const LISTED: usize = 256;
 
-/// Sorted, without repeats. Cloning is O(1). Adding or removing one costs O(n) up to [`LISTED`],
-/// O(log n) above.
+/// A sorted set. Cloning is O(1). Adding or removing one costs O(n) up to [`LISTED`], O(log n)
+/// above.
 #[derive(Clone)]
 pub(super) enum Neighbours {
     Inline { len: u8, slots: [Slot; INLINE] },
@@ -65,7 +65,7 @@ impl Neighbours {
         }
     }
 
-    /// Adds `slot`; says whether it was new.
+    /// Adds `slot`. Returns whether it was new.
     pub(super) fn insert(&mut self, slot: Slot) -> bool {
         if let Self::Tree(slots) = self {
             return slots.insert(slot).is_none();
@@ -80,7 +80,7 @@ impl Neighbours {
         true
     }
 
-    /// Takes `slot` out; says whether it was there.
+    /// Removes `slot`. Returns whether it was in the set.
     pub(super) fn remove(&mut self, slot: Slot) -> bool {
         if let Self::Tree(slots) = self {
             let was_there = slots.remove(&slot).is_some();

@@ -1,34 +1,33 @@
-//! A topological order of the jobs that is kept up while edges come and go.
+//! A topological order of the jobs, kept up to date while edges come and go.
 //!
-//! Every job has a label, a 64-bit number; along every edge labels rise. The labels are sparse, so
-//! that a job can be put between two others without touching the rest; where they have grown dense,
-//! a window of them is spread out again (M. Bender et al., "Two Simplified Algorithms for
-//! Maintaining Order in a List", 2002: amortised O(log n) a move). Persistent like the graph:
-//! cloning is O(1), a change copies O(log n).
+//! Every job has a label, a 64-bit number. Labels rise along every edge. They are sparse, so that a
+//! job can be put between two others without touching the rest. Where they become dense, a window
+//! of labels is spread out again (M. Bender et al., "Two Simplified Algorithms for Maintaining
+//! Order in a List", 2002: amortised O(log n) a move). The order is persistent like the graph: a
+//! clone costs O(1), and a change copies O(log n).
 
 use imbl::{OrdMap, Vector};
 
-/// A job's slot in the graph.
-pub(super) type Slot = u32;
+use super::slots::Slot;
 
 #[derive(Clone, Default)]
 pub(super) struct Order {
-    /// By slot; 0 where no job is.
+    /// By slot; 0 where there is no job.
     labels: Vector<u64>,
     by_label: OrdMap<u64, Slot>,
 }
 
-/// Labels are between these, both left out.
+/// All labels are above `LOWEST` and below `HIGHEST`.
 const LOWEST: u64 = 0;
 const HIGHEST: u64 = u64::MAX;
-/// How far apart neighbours are put where there is room: 2^31 jobs can be appended on either side
-/// of the first.
+/// The distance between two labels where there is room: 2^31 jobs can be appended on either side of
+/// the first.
 const STRIDE: u64 = 1 << 32;
-/// By how much a window twice as wide may be less dense.
+/// How much less dense a window must be when it is twice as wide.
 const SPARSER_PER_BIT: f64 = 1.4;
 
 impl Order {
-    /// The order in which `jobs` come, slots up to `slots` exclusive.
+    /// The jobs in the order in which they are given. All slots are below `slots`.
     pub(super) fn of(jobs: &[Slot], slots: usize) -> Self {
         let mut labels = vec![0; slots];
         let first = HIGHEST / 2 - (jobs.len() as u64 / 2) * STRIDE;
@@ -63,17 +62,17 @@ impl Order {
         }
     }
 
-    /// The job of a label.
+    /// The job with that label.
     pub(super) fn job_at(&self, label: u64) -> Option<Slot> {
         self.by_label.get(&label).copied()
     }
 
-    /// Sorts `jobs` into the order that they have.
+    /// Sorts `jobs` by their places in the order.
     pub(super) fn sort(&self, jobs: &mut [Slot]) {
         jobs.sort_unstable_by_key(|&job| self.label(job));
     }
 
-    /// Takes `group` from its places and puts it, as it is sorted, right after `pivot`.
+    /// Moves the jobs of `group`, in the order given, to right after `pivot`.
     pub(super) fn move_after(&mut self, pivot: Slot, group: &[Slot]) {
         self.lift(group);
         let low = self.label(pivot);
@@ -85,7 +84,7 @@ impl Order {
         self.place(low, high, pivot, &[], group);
     }
 
-    /// Takes `group` from its places and puts it, as it is sorted, right before `pivot`.
+    /// Moves the jobs of `group`, in the order given, to right before `pivot`.
     pub(super) fn move_before(&mut self, pivot: Slot, group: &[Slot]) {
         self.lift(group);
         let high = self.label(pivot);
@@ -104,24 +103,23 @@ impl Order {
         }
     }
 
-    /// Puts `before` before and `after` after `pivot`, one of them empty, between the labels `low`
-    /// and `high`.
+    /// Puts `before` before `pivot` and `after` after it, between the labels `low` and `high`. One
+    /// of the two is empty.
     fn place(&mut self, low: u64, high: u64, pivot: Slot, before: &[Slot], after: &[Slot]) {
         let group = if before.is_empty() { after } else { before };
         let step = ((high - low) / (group.len() as u64 + 1)).min(STRIDE);
         if step == 0 {
             return self.make_room(pivot, before, after);
         }
-        // Close to the pivot's side of the gap where the gap is wide, so that the rest of it stays
-        // whole.
+        // Near the pivot if the gap is wide, so that most of the gap stays in one piece.
         let start = if before.is_empty() { low } else { high - step * (group.len() as u64 + 1) };
         for (i, &job) in group.iter().enumerate() {
             self.set(job, start + step * (i as u64 + 1));
         }
     }
 
-    /// Finds the smallest window around the pivot that is sparse enough with the group in it, and
-    /// spreads it.
+    /// Finds the smallest window around the pivot that stays sparse enough with the group in it,
+    /// and spreads its labels.
     fn make_room(&mut self, pivot: Slot, before: &[Slot], after: &[Slot]) {
         let group = before.len() + after.len();
         let at = self.label(pivot);
@@ -138,8 +136,8 @@ impl Order {
         self.spread(LOWEST, HIGHEST, Some(pivot), before, after);
     }
 
-    /// Spreads all jobs between the labels `low` and `high`, both left out, evenly, with the group
-    /// beside the pivot or, without one, at the ends.
+    /// Gives all jobs strictly between the labels `low` and `high` evenly spaced labels, with the
+    /// group beside the pivot or, without a pivot, at the ends.
     fn spread(
         &mut self,
         low: u64,

@@ -1,17 +1,18 @@
 //! Plans: which jobs must run to produce targets, and in which order.
 //!
-//! `stop_at` bounds the search for producers and nothing else: a plan job may still write a dataset
-//! of `stop_at`, if the plan needs that job for another reason. Then its readers depend on it.
+//! `stop_at` only limits the search for producers. A job of the plan may still write a dataset of
+//! `stop_at`, if the plan needs the job for another reason; then the readers of the dataset depend
+//! on it.
 
 use sha2::{Digest, Sha256};
 
-use super::adjacency::Graph;
+use super::adjacency_lists::AdjacencyLists;
 use super::by_name::positions_by_name;
-use super::digest::hex;
-use super::grouped::Grouped;
+use super::graph::Graph;
+use super::hex::hex;
 use super::name::Name;
-use super::order::Slot;
 use super::slot_map::{SlotMap, SlotSet};
+use super::slots::Slot;
 
 /// What to plan for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,26 +21,26 @@ pub struct PlanRequest {
     pub datasets: Vec<Name>,
     /// Jobs to run, with all that they need.
     pub jobs: Vec<Name>,
-    /// Datasets whose producers the search does not follow, targets included. A producer that the
-    /// plan holds for another reason stays, and its readers depend on it.
+    /// Datasets whose producers the search does not follow, also if they are targets. A producer
+    /// that the plan needs for another reason stays, and its readers depend on it.
     pub stop_at: Vec<Name>,
 }
 
 /// The jobs that must run, and their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The names of the targets, sorted: each dataset once and each job once, so that a name that
-    /// both have is there twice.
+    /// The names of the targets, sorted: each dataset once and each job once. A name that a dataset
+    /// and a job share is there twice.
     pub targets: Vec<Name>,
     /// Stage k holds the jobs whose longest chain of producing jobs inside the plan has length k,
     /// in byte order.
     pub stages: Vec<Vec<Name>>,
-    /// Every pair of plan jobs of which the second reads something that the first writes, sorted by
-    /// name.
+    /// Every pair of jobs in the plan where the second reads something that the first writes,
+    /// sorted.
     pub dependencies: Vec<(Name, Name)>,
     /// The datasets that jobs of the plan read and no job of the plan writes, sorted.
     pub sources: Vec<Name>,
-    /// Lower-case hex SHA-256 of the plan's lines.
+    /// Lower-case hex SHA-256 over the stages and dependencies, a line for each.
     pub digest: String,
 }
 
@@ -91,7 +92,8 @@ impl Graph {
             found.number(job.slot);
         }
         let mut sources = SlotSet::default();
-        // Edges through `stop_at`: whether the plan holds the producer is known after the search.
+        // Edges through `stop_at`: only after the search is it known whether the plan has the
+        // producer.
         let mut undecided = Vec::new();
         let mut next = 0;
         while let Some(&job) = found.jobs.get(next as usize) {
@@ -127,7 +129,7 @@ impl Graph {
     }
 
     fn arrange(&self, found: &Found, targets: Vec<Name>, sources: Vec<Name>) -> Plan {
-        // By name once, so that all later sorting is of numbers.
+        // Sorted by name once, so that later only numbers are sorted.
         let names: Vec<&Name> = found.jobs.iter().map(|&job| &self.jobs.get(job).name).collect();
         let by_name = positions_by_name(names.iter().copied());
         let mut rank = vec![0_u32; names.len()];
@@ -136,7 +138,7 @@ impl Graph {
         }
         let names: Vec<&Name> = by_name.into_iter().map(|number| names[number as usize]).collect();
         let ranked = |&(before, after): &(u32, u32)| (rank[before as usize], rank[after as usize]);
-        let followers = Grouped::new(found.pairs.iter().map(ranked), names.len());
+        let followers = AdjacencyLists::new(found.pairs.iter().map(ranked), names.len());
 
         let stage_of = stages(&followers, names.len());
         let mut stages =
@@ -191,14 +193,13 @@ fn in_byte_order(names: Vec<&Name>) -> Vec<Name> {
         .collect()
 }
 
-/// The jobs of a plan, numbered as they were found, so that what is kept for each of them can be
-/// kept in arrays.
+/// The jobs of a plan, numbered in the order in which they were found, so that arrays can be used.
 #[derive(Default)]
 struct Found {
     jobs: Vec<Slot>,
     numbers: SlotMap<u32>,
-    /// Numbers of jobs of which the second reads something that the first writes; a pair may come
-    /// more than once.
+    /// Pairs of numbers of jobs where the second reads something that the first writes. A pair may
+    /// come more than once.
     pairs: Vec<(u32, u32)>,
 }
 
@@ -211,8 +212,8 @@ impl Found {
     }
 }
 
-/// For each of `jobs` the length of the longest chain of jobs that leads to it.
-fn stages(followers: &Grouped, jobs: usize) -> Vec<u32> {
+/// For each job, the length of the longest chain of jobs that leads to it.
+fn stages(followers: &AdjacencyLists, jobs: usize) -> Vec<u32> {
     let mut waiting_for = vec![0_u32; jobs];
     for job in 0..jobs as u32 {
         for &after in followers.get(job) {

@@ -1,10 +1,10 @@
 //! What lies upstream and downstream of a job or a dataset.
 
-use super::adjacency::Graph;
+use super::graph::Graph;
 use super::name::Name;
-use super::order::Slot;
 use super::plan::QueryError;
 use super::slot_map::SlotSet;
+use super::slots::Slot;
 
 /// Where a search begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Direction {
     Downstream,
 }
 
-/// All that was reached, the origin itself left out.
+/// Everything that was reached, without the origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reachable {
     /// In byte order.
@@ -34,8 +34,9 @@ pub struct Reachable {
 }
 
 impl Graph {
-    /// The jobs and datasets that lie behind at most `depth` jobs, the origin not counted (all if
-    /// `None`). At most `limit` names. O(r log r) for what is reached and its edges.
+    /// The jobs and datasets that are reached through at most `depth` jobs, not counting the
+    /// origin; all of them if `None`. At most `limit` names. O(r log r) for r jobs, datasets and
+    /// edges that are reached.
     ///
     /// # Errors
     /// [`QueryError`] if the origin does not exist or the answer is too large.
@@ -109,7 +110,7 @@ impl Search<'_> {
         }
     }
 
-    /// The datasets beyond a job that were not reached before.
+    /// The datasets beyond a job, if they were not reached before.
     fn datasets_of(&mut self, job: Slot) -> Result<Vec<Slot>, QueryError> {
         let node = self.graph.jobs.get(job);
         let beyond = match self.direction {

@@ -1,6 +1,6 @@
-//! Why a write is refused, or a question has no answer. The same for every design, in a fixed
-//! order: preconditions, existence, datasets in use, second producers, cycles. Of several
-//! rejections of one kind that of the smallest operation is told, then that of the byte-smallest
+//! Why a write is refused. Every design gives the same rejection, the first in a fixed order:
+//! preconditions, existence, datasets in use, second producers, changes that are too large, cycles.
+//! Of several of one kind, it is that of the smallest operation, then that of the byte-smallest
 //! dataset.
 
 use super::name::Name;
@@ -9,8 +9,11 @@ use super::operation::Precondition;
 /// Why a changeset was rejected. Nothing of it was applied. `operation` counts from 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// A precondition does not hold. Read again and decide anew.
-    #[error("precondition failed: expected {}, found {}", expectation(.expected), version(*.actual))]
+    /// A precondition does not hold. Read again, and send a changeset that fits.
+    #[error(
+        "precondition failed: expected {}, found {}",
+        expectation(.expected), version(*.actual)
+    )]
     PreconditionFailed {
         /// What was asked for.
         expected: Precondition,
@@ -19,8 +22,8 @@ pub enum Rejection {
         /// The step; `None`: the whole changeset.
         operation: Option<usize>,
     },
-    /// The graph holds jobs or declared datasets and was to be deleted without a precondition.
-    /// State the version that is meant, or that any is.
+    /// A graph with jobs or declared datasets was to be deleted without a precondition. State the
+    /// version to delete, or that it may be any.
     #[error("the graph is not empty: to delete version {actual} takes a precondition")]
     PreconditionRequired {
         /// The graph's version.
@@ -79,8 +82,8 @@ pub enum Rejection {
     SecondProducer {
         /// The dataset.
         dataset: Name,
-        /// The job that wrote it before and writes it in the end, even if not meanwhile; without
-        /// one, the first that got it.
+        /// The job that wrote it before and writes it in the end, even if not in between; without
+        /// such a job, the first that got it.
         producer: Name,
         /// The next job that got it.
         job: Name,
@@ -90,22 +93,22 @@ pub enum Rejection {
     /// A job would depend on itself.
     #[error("the jobs would form a cycle: {}", path(.cycle))]
     Cycle {
-        /// The shortest of the cycles that the step closes, of these the byte-smallest, from its
-        /// byte-smallest job: jobs and datasets in turn, the first name again at the end.
+        /// The shortest of the cycles that the step closes, and of those the byte-smallest. Written
+        /// from its byte-smallest job: jobs and datasets in turn, the first name again at the end.
         cycle: Vec<Name>,
-        /// The first step that closes one: whose edges form a cycle with those of the steps before
-        /// it and those that no step added. An edge is of the last step before which it was absent
-        /// and after which it was present.
+        /// The first step that closes a cycle: its edges form one together with those of earlier
+        /// steps and those that no step added. An edge belongs to the last step before which it was
+        /// absent and after which it was present.
         operation: usize,
     },
-    /// The change would be longer than what every reader of a log takes. Split the changeset.
+    /// The change would be longer than readers of a log accept. Split the changeset.
     #[error(
         "the change would have {bytes} bytes, more than the {limit} that one change may have: send \
          several changesets; an import with --sync, import without it first, which writes in \
          pieces, or sync one longer prefix after another"
     )]
     TooLarge {
-        /// What the change would have, in bytes of canonical JSON.
+        /// The size of the change, in bytes of canonical JSON.
         bytes: usize,
         /// The limit, in the same bytes.
         limit: usize,
@@ -113,8 +116,8 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// The step that is at fault, counted from 0; `None` if it is the changeset as a whole, or
-    /// there is no graph.
+    /// The step at fault, counted from 0. `None` if it is the changeset as a whole, or if there is
+    /// no graph.
     #[must_use]
     pub fn operation(&self) -> Option<usize> {
         match self {
@@ -132,7 +135,7 @@ impl Rejection {
 
     /// How many jobs [`Rejection::DatasetInUse`] names.
     pub const JOBS_NAMED: usize = 10;
-    /// How many names of a cycle a message spells out; the cycle itself is always whole.
+    /// How many names of a cycle a message shows. The field always has the whole cycle.
     const CYCLE_NAMES_SPELLED: usize = 21;
 }
 

@@ -1,144 +1,60 @@
-//! Changes taken from a log, as somebody else may have written them: applied, and judged. What
-//! [`decide`](super::decide()) would never have given is told.
+//! Applies and judges changes that come from a log, which somebody else may have written. A change
+//! that [`decide`](super::decide()) would never have made is an error.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use super::acyclic::Cyclic;
-use super::adjacency::Graph;
-use super::apply::{NotLookedUp, link_and_note};
+use super::apply::{NotLookedUp, try_apply_and_check};
 use super::change::{Change, Fact};
 use super::cycle::{self, JobOwners, Owners};
+use super::graph::Graph;
+use super::illegal::{FactViolation, IllegalChange, IllegalFact};
 use super::name::Name;
 use super::operation::Side;
 
-/// A fact that does not fit the graph.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Breach {
-    /// The job or dataset.
-    pub name: Name,
-    /// What does not fit.
-    pub wrong: Wrong,
-}
-
-/// How a fact may fail to fit the graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wrong {
-    /// There is no such job to change or delete.
-    JobAbsent,
-    /// The job to create is there.
-    JobThere,
-    /// The edge to remove is not there.
-    EdgeAbsent,
-    /// The edge to add is there, or named twice.
-    EdgeThere,
-    /// The dataset has a producer already.
-    SecondProducer,
-    /// The dataset to change or undeclare is not declared.
-    Undeclared,
-    /// The dataset to declare is declared.
-    Declared,
-    /// The dataset whose declaration went is still mentioned by a job.
-    InUse,
-    /// The job or dataset that is said to have changed stays as it was.
-    Unchanged,
-}
-
-impl fmt::Display for Breach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = &self.name;
-        match self.wrong {
-            Wrong::JobAbsent => write!(f, "there is no job `{name}`"),
-            Wrong::JobThere => write!(f, "job `{name}` is there already"),
-            Wrong::EdgeAbsent => write!(f, "an edge to dataset `{name}` goes that was not there"),
-            Wrong::EdgeThere => {
-                write!(f, "an edge to dataset `{name}` comes that is there already")
-            }
-            Wrong::SecondProducer => write!(f, "dataset `{name}` has a producer already"),
-            Wrong::Undeclared => write!(f, "dataset `{name}` is not declared"),
-            Wrong::Declared => write!(f, "dataset `{name}` is declared already"),
-            Wrong::InUse => write!(f, "dataset `{name}` is undeclared while a job mentions it"),
-            Wrong::Unchanged => write!(f, "`{name}` is said to change and stays as it was"),
-        }
-    }
-}
-
-/// Why a change cannot follow a graph.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Illegal {
-    /// It has no facts: such a change makes no version.
-    #[error("it changes nothing")]
-    Empty,
-    /// A fact does not fit.
-    #[error("{0}")]
-    Fact(Breach),
-    /// A graph is deleted by a change of its own.
-    #[error("the graph is deleted among other facts")]
-    DeletedAmongOthers,
-    /// Facts are written by kind, then by name, each job and each dataset once; names in byte
-    /// order, each once.
-    #[error("its facts or names are not in the order in which changes are written: at `{0}`")]
-    Order(Name),
-    /// A part of an import that is none: neither a declaration, all of which come first, nor a job
-    /// with its version.
-    #[error("it is no part of an import: a dataset's declaration, ahead of all jobs, or a job")]
-    NoPart,
-    /// In an import, a job comes after one that reads what it writes. That may be a cycle.
-    #[error("job `{job}` writes dataset `{dataset}`, which it or a job before it reads")]
-    OutOfOrder {
-        /// The job.
-        job: Name,
-        /// The dataset.
-        dataset: Name,
-    },
-    /// There is more than fits a graph.
-    #[error("{0}")]
-    Damaged(String),
-    /// The jobs would form a cycle: the one that the first facts close, of these the one of the
-    /// fewest jobs, of these the byte-smallest.
-    #[error("the jobs form a cycle: {}", .0.iter().map(Name::as_str).collect::<Vec<_>>().join(" -> "))]
-    Cycle(Vec<Name>),
-}
-
-/// The graph after `change`, one version on, if all rules hold. Cost as of
+/// The graph after `change`, at the next version, if all rules hold. Costs as much as
 /// [`apply()`](super::apply()).
 ///
 /// # Errors
-/// [`Illegal`] says which rule does not; the graph is then gone.
-pub fn replay(graph: Graph, change: &Change) -> Result<Graph, Illegal> {
+/// [`IllegalChange`] says which rule is broken. The graph is then lost.
+pub fn replay(graph: Graph, change: &Change) -> Result<Graph, IllegalChange> {
     if change.is_empty() {
-        return Err(Illegal::Empty);
+        return Err(IllegalChange::Empty);
     }
     if change.facts.len() > 1 && change.facts.contains(&Fact::GraphDeleted {}) {
-        return Err(Illegal::DeletedAmongOthers);
+        return Err(IllegalChange::DeletedAmongOthers);
     }
-    let mut breach = None;
-    let next = match link_and_note(graph, change, &mut NotLookedUp, &mut breach) {
+    let mut illegal = None;
+    let next = match try_apply_and_check(graph, change, &mut NotLookedUp, &mut illegal) {
         Ok((next, _)) => next,
         Err(cyclic) => {
-            return Err(
-                breach.map_or_else(|| Illegal::Cycle(cycle_of(&cyclic, change)), Illegal::Fact)
-            );
+            return Err(illegal.map_or_else(
+                || IllegalChange::Cycle(cycle_of(&cyclic, change)),
+                IllegalChange::Fact,
+            ));
         }
     };
-    if let Some(breach) = breach {
-        return Err(Illegal::Fact(breach));
+    if let Some(fact) = illegal {
+        return Err(IllegalChange::Fact(fact));
     }
     for fact in &change.facts {
         if let Fact::DatasetUndeclared { name } = fact
             && next.dataset(name.as_str()).is_some_and(|dataset| dataset.metadata().is_none())
         {
-            return Err(Illegal::Fact(Breach { name: name.clone(), wrong: Wrong::InUse }));
+            return Err(IllegalChange::Fact(IllegalFact {
+                name: name.clone(),
+                violation: FactViolation::InUse,
+            }));
         }
     }
     check_order(change)?;
     Ok(next)
 }
 
-/// Whether facts and names stand as [`decide`](super::decide()) writes them. O(n log n) for n
-/// names.
-fn check_order(change: &Change) -> Result<(), Illegal> {
-    let misplaced = |name: &Name| Err(Illegal::Order(name.clone()));
+/// Whether facts and names are in the order in which [`decide`](super::decide()) writes them. O(n
+/// log n) for n names.
+fn check_order(change: &Change) -> Result<(), IllegalChange> {
+    let misplaced = |name: &Name| Err(IllegalChange::Order(name.clone()));
     let places = change.facts.iter().filter_map(place);
     for ((kind, name), (next_kind, next)) in places.clone().zip(places.clone().skip(1)) {
         if (kind, name) >= (next_kind, next) {
@@ -185,10 +101,11 @@ fn place(fact: &Fact) -> Option<(FactKind, &Name)> {
     })
 }
 
-/// Whether the lists of one fact are sorted, and whether a changed job changes.
-fn check_names(fact: &Fact) -> Result<(), Illegal> {
+/// Whether the lists of one fact are sorted, and whether a fact that says that a job changed
+/// changes anything.
+fn check_names(fact: &Fact) -> Result<(), IllegalChange> {
     let sorted = |list: &[Name]| match list.windows(2).find(|pair| pair[0] >= pair[1]) {
-        Some(pair) => Err(Illegal::Order(pair[1].clone())),
+        Some(pair) => Err(IllegalChange::Order(pair[1].clone())),
         None => Ok(()),
     };
     match fact {
@@ -205,13 +122,13 @@ fn check_names(fact: &Fact) -> Result<(), Illegal> {
             for (added, removed) in sides {
                 sorted(added).and_then(|()| sorted(removed))?;
                 if let Some(both) = added.iter().find(|name| removed.binary_search(name).is_ok()) {
-                    return Err(Illegal::Order(both.clone()));
+                    return Err(IllegalChange::Order(both.clone()));
                 }
             }
             let same = sides.iter().all(|(added, removed)| added.is_empty() && removed.is_empty());
             if same && spec.is_none() {
-                let breach = Breach { name: name.clone(), wrong: Wrong::Unchanged };
-                return Err(Illegal::Fact(breach));
+                let violation = FactViolation::Unchanged;
+                return Err(IllegalChange::Fact(IllegalFact { name: name.clone(), violation }));
             }
             Ok(())
         }
@@ -223,7 +140,7 @@ fn check_names(fact: &Fact) -> Result<(), Illegal> {
     }
 }
 
-/// The cycle that is shown: each fact counts as an operation, in the order that they have.
+/// The cycle to show: facts count as operations, in their order.
 fn cycle_of(cyclic: &Cyclic, change: &Change) -> Vec<Name> {
     let mut jobs: HashMap<&Name, AddedEdges<'_>> = HashMap::new();
     for (number, fact) in change.facts.iter().enumerate() {
@@ -241,7 +158,7 @@ fn cycle_of(cyclic: &Cyclic, change: &Change) -> Vec<Name> {
     cycle::first(cyclic, &jobs).0
 }
 
-/// The edges of one job that facts add, each with the number of the last that does.
+/// The edges that facts add to one job, each with the number of the last fact that adds it.
 #[derive(Default)]
 struct AddedEdges<'c>(HashMap<(Side, &'c Name), usize>);
 

@@ -1,16 +1,16 @@
-//! Maps from some slots of a graph, for searches that must not cost what the whole graph is large.
+//! Maps and sets of some of a graph's slots, for searches whose cost must not depend on the size of
+//! the whole graph.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::order::Slot;
+use super::slots::Slot;
 
 pub(super) type SlotMap<T> = HashMap<Slot, T, BuildHasherDefault<SlotHasher>>;
 pub(super) type SlotSet = HashSet<Slot, BuildHasherDefault<SlotHasher>>;
 
 /// Fibonacci hashing (D. Knuth, "The Art of Computer Programming", vol. 3, 6.4): one
-/// multiplication. Slots are small numbers of our own, so that no client can choose such as
-/// collide.
+/// multiplication. Fencepost chooses the slots, so no client can make them collide.
 #[derive(Default)]
 pub(super) struct SlotHasher(u64);
 
@@ -20,7 +20,7 @@ impl Hasher for SlotHasher {
     }
 
     fn write_u32(&mut self, slot: u32) {
-        // The upper half is mixed best, and the map takes its place from the lower bits.
+        // The upper half is mixed best, and the map takes a place from the lower bits.
         self.0 = u64::from(slot).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
     }
 

@@ -7,8 +7,9 @@ use super::jobs::written;
 use super::page::PageRequest;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
-use crate::graph::{CanonicalJson, Dataset, DatasetWire, Name, Operation};
+use crate::graph::{CanonicalJson, Dataset, Name, Operation};
 use crate::service::Subject;
+use crate::wire::DatasetWire;
 
 #[derive(Serialize)]
 struct DatasetBody<'g> {

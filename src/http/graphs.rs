@@ -7,10 +7,11 @@ use super::call::{Call, ask};
 use super::page::PageRequest;
 use super::problem::Problem;
 use super::reply::Reply;
-use crate::graph::{ChangesetWire, Command, Name, Precondition};
+use crate::graph::{Command, Name, Precondition};
 use crate::object::objects_only;
 use crate::service::{Refusal, Subject};
 use crate::store::Head;
+use crate::wire::ChangesetWire;
 
 #[derive(Serialize)]
 struct GraphBody<'g> {

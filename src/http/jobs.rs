@@ -7,10 +7,10 @@ use super::page::PageRequest;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
 use crate::graph::{
-    CanonicalJson, Changeset, Command, Job, JobPatchWire, JobWire, Name, Operation, Precondition,
-    Side, Step,
+    CanonicalJson, Changeset, Command, Job, Name, Operation, Precondition, Side, Step,
 };
 use crate::service::{Accepted, Subject};
+use crate::wire::{JobPatchWire, JobWire};
 
 #[derive(Serialize)]
 struct JobBody<'g> {

@@ -3,9 +3,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::graph::{InvalidName, InvalidOperation, Name, Precondition, QueryError, Rejection};
+use crate::graph::{InvalidName, Name, Precondition, QueryError, Rejection};
 use crate::service::Refusal;
 use crate::terminal;
+use crate::wire::InvalidOperation;
 
 /// Every problem that there is. The name is the last part of its `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -280,7 +281,7 @@ impl Problem {
                     ),
                     _ => of(Kind::PreconditionFailed),
                 };
-                let problem = problem.with("expected", json!(expected));
+                let problem = problem.with("expected", expectation(&expected));
                 let problem = problem.with("actual", json!(actual));
                 operation.map_or(problem.clone(), |operation| {
                     problem.with("operation", json!(operation))
@@ -346,6 +347,17 @@ impl Problem {
     /// A text at `at` that is no name.
     pub fn invalid_name(at: &str, invalid: &InvalidName) -> Self {
         Self::new(Kind::InvalidName, format!("{at}: {invalid}")).with("at", json!(at))
+    }
+}
+
+/// A precondition as a problem states it: a version as a number, several as a list of numbers,
+/// absence as `null`, existence as `"*"`.
+fn expectation(expected: &Precondition) -> Value {
+    match expected {
+        Precondition::Version(version) => json!(version),
+        Precondition::OneOf(versions) => json!(versions),
+        Precondition::Absent => Value::Null,
+        Precondition::Exists => json!("*"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Bad, Item};
+use super::item::{Bad, Item, Place};
 use crate::address::shown_file;
 use crate::graph::{Name, Rejection};
 use crate::input::InputError;
@@ -154,27 +154,10 @@ impl fmt::Display for Already {
             None => write!(f, "; {} jobs before it are in", self.jobs),
             Some(version) => write!(
                 f,
-                "; the {} jobs before it are in, now version {version}. Mend it and import again: what is in stays as it is",
+                "; the {} jobs before it are in, now version {version}. Mend it and import again: \
+                 what is in stays as it is",
                 self.jobs
             ),
-        }
-    }
-}
-
-/// Where a job was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The file.
-    pub path: Arc<Path>,
-    /// The line, from 1; 0 is the file as a whole.
-    pub line: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => f.write_str(&shown_file(&self.path)),
-            line => write!(f, "{}:{line}", shown_file(&self.path)),
         }
     }
 }

@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
+use super::error::{Already, ImportError};
 use super::file::OpenFile;
-use super::{Already, Format, ImportError, Place, bar_over};
+use super::item::Place;
+use super::progress::bar_over;
+use super::request::Format;
 use crate::event::LINE_BYTES_MAX;
 use crate::graph::Name;
 use crate::input::{self, Repeats};

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 
 use super::format::{Detector, FileFormat};
-use super::{Bad, Format, Place};
+use super::item::{Bad, Place};
+use super::request::Format;
 use crate::input;
 
 /// How far a file is read ahead to tell its format. Beyond, the format must be given.
@@ -145,8 +146,10 @@ mod tests {
 
     use super::*;
     use crate::graph::Name;
+    use crate::import::files::Files;
+    use crate::import::item::Stop;
     use crate::import::source::Source;
-    use crate::import::{Files, ImportRequest, Namespace, OnDuplicate, Stop};
+    use crate::import::{ImportRequest, Namespace, OnDuplicate};
 
     /// Gives bytes in pieces of these sizes, over and over, and is interrupted before each.
     struct Cut {

@@ -4,8 +4,8 @@ use std::io::{BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Bad, Item, Place};
-use crate::graph::JobWire;
+use super::item::{Bad, Item, Place};
+use crate::wire::JobWire;
 
 /// A longer line is refused, not read into memory.
 const LONGEST_LINE_BYTES: u64 = 64 << 20;

@@ -7,8 +7,10 @@ use indicatif::ProgressBar;
 
 use super::duplicates::{Novelty, Seen, Spot};
 use super::file::OpenFile;
+use super::files::Files;
 use super::format::FileFormat;
-use super::{Bad, Files, ImportRequest, Item, Namespace, OnDuplicate, Place, Stop, Tally};
+use super::item::{Bad, Item, Place, Stop, Tally};
+use super::request::{ImportRequest, Namespace, OnDuplicate};
 use super::{ndjson, wfformat};
 use crate::address::shown_file;
 

@@ -9,30 +9,20 @@ use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::error::ImportError;
+use super::importer::{Importer, RETRIES};
+use super::item::{Item, Tally};
+use super::request::{Imported, SyncOptions};
 use super::source::Source;
-use super::{Files, Import, ImportError, ImportRequest, Imported, Item, RETRIES, Tally};
 use crate::failpoint;
 use crate::graph::{
     Changeset, Command, Fact, Graph, Name, Operation, Precondition, Rejection, Step, Unchanged,
     decide,
 };
-use crate::service::{Image, Refusal, Service, Write};
+use crate::service::{Image, Refusal, Write};
 
 /// How many names of each kind are told.
 const FIRST_NAMES: usize = 10;
-
-/// What `--sync` may do.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SyncOptions {
-    /// Jobs whose names begin so and that the files do not hold are deleted.
-    pub prefix: String,
-    /// Whether a file may hold no job.
-    pub allow_empty: bool,
-    /// Whether the files may hold jobs whose names do not begin with the prefix.
-    pub allow_outside: bool,
-    /// How many jobs may be deleted; `None`: half of those under the prefix.
-    pub max_delete: Option<usize>,
-}
 
 /// What a dry run found.
 #[derive(Debug)]
@@ -163,7 +153,7 @@ impl SyncOptions {
     }
 }
 
-impl Import<'_> {
+impl Importer<'_> {
     pub(super) fn in_one(
         &mut self,
         source: Source,
@@ -262,7 +252,11 @@ impl Import<'_> {
         Ok(would)
     }
 
-    fn preview(&self, source: Source, sync: Option<&SyncOptions>) -> Result<Preview, ImportError> {
+    pub(super) fn preview(
+        &self,
+        source: Source,
+        sync: Option<&SyncOptions>,
+    ) -> Result<Preview, ImportError> {
         let everything = self.read_all(source)?;
         let image = self.image()?;
         if image.is_some() {
@@ -310,22 +304,4 @@ fn with_deletes(everything: &Everything, gone: Gone) -> Changeset {
     let deletes = gone.jobs.into_iter().map(delete);
     let steps = everything.puts().map(Step::from).chain(deletes).collect();
     Changeset { steps, ..Changeset::default() }
-}
-
-/// Judges what `files` hold as one changeset on the graph as it is, and writes nothing. An import
-/// without `sync` goes in several changesets, each of which must be legal.
-///
-/// # Errors
-/// [`ImportError`] if the files cannot be read, or the service cannot be asked. What would be
-/// refused is in the [`Preview`].
-pub fn preview(
-    service: &Service,
-    request: &ImportRequest,
-    files: Files,
-) -> Result<Preview, ImportError> {
-    let import = Import::new(service, request, &files);
-    let source = Source::new(files, request, import.bar.clone());
-    let outcome = import.preview(source, request.sync.as_ref());
-    import.bar.finish_and_clear();
-    outcome
 }

@@ -13,7 +13,7 @@ use std::vec;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Bad, Item, Place};
+use super::item::{Bad, Item, Place};
 use crate::graph::{CanonicalJson, JobSpecification, Name};
 use crate::object::objects_only;
 

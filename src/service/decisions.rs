@@ -6,9 +6,8 @@ use std::sync::Arc;
 use super::engine::Refreshed;
 use super::image::Image;
 use super::refusal::Refusal;
-use super::turns::Held;
 use super::write::{Accepted, IdempotencyKey, Verdict, Write};
-use crate::graph::{Command, Effect, Graph, Name, Series};
+use crate::graph::{Command, DecidedBatch, Effect, Graph, Name};
 use crate::store::{Entry, GraphState, StoredAnswer};
 
 /// The verdicts on a batch, and what must be committed before any of them is answered.
@@ -16,7 +15,7 @@ pub struct Decisions<'b> {
     graph: &'b Name,
     read: Refreshed,
     frozen: Option<Refusal>,
-    series: Series,
+    decided: DecidedBatch,
     /// Who asked for each that was accepted.
     actors: Vec<Option<&'b str>>,
     deleted: bool,
@@ -36,6 +35,9 @@ pub enum Outcome {
     LeftOver,
 }
 
+/// Something that is given back when it is dropped, such as a lock.
+pub type Held = Box<dyn Send>;
+
 /// A batch whose verdicts can be answered.
 pub struct Served {
     /// One for each write of the batch.
@@ -48,7 +50,7 @@ pub struct Served {
 }
 
 pub(super) struct Spent {
-    _series: Series,
+    _batch: DecidedBatch,
     _image: Arc<Image>,
 }
 
@@ -67,7 +69,7 @@ impl<'b> Decisions<'b> {
         Self {
             graph,
             frozen,
-            series: Series::on(&read.image.graph),
+            decided: DecidedBatch::on(&read.image.graph),
             actors: Vec::new(),
             deleted,
             kept,
@@ -85,12 +87,12 @@ impl<'b> Decisions<'b> {
 
     /// The graph before the first accepted write.
     pub(super) fn base(&self) -> &Graph {
-        self.series.base()
+        self.decided.base()
     }
 
     /// The graph that all accepted writes lead to.
     pub(super) fn graph(&self) -> &Graph {
-        self.series.graph()
+        self.decided.graph()
     }
 
     /// Whether anything must be committed before the verdicts are answered.
@@ -101,7 +103,7 @@ impl<'b> Decisions<'b> {
 
     /// The changes, in order.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.series.accepted().iter().zip(&self.actors).map(|(accepted, actor)| Entry {
+        self.decided.accepted().iter().zip(&self.actors).map(|(accepted, actor)| Entry {
             change: &accepted.change,
             version: accepted.version,
             touched: &accepted.touched,
@@ -132,9 +134,9 @@ impl<'b> Decisions<'b> {
     }
 
     fn served_holding(self, held: Option<Held>) -> Served {
-        let Self { mut outcomes, batch, series, read, .. } = self;
+        let Self { mut outcomes, batch, decided, read, .. } = self;
         outcomes.resize_with(batch, || Outcome::LeftOver);
-        Served { outcomes, held, spent: Spent { _series: series, _image: read.image } }
+        Served { outcomes, held, spent: Spent { _batch: decided, _image: read.image } }
     }
 
     /// Decides the next write.
@@ -156,7 +158,7 @@ impl<'b> Decisions<'b> {
         if let Some(frozen) = &self.frozen {
             return Err(frozen.clone());
         }
-        let version = self.series.graph().version();
+        let version = self.decided.graph().version();
         let rejected = |rejection| Refusal::Rejected { rejection, version };
         let accepted = |effect: Effect, graph: &Graph, deleted: bool| Accepted {
             version: graph.version(),
@@ -165,15 +167,15 @@ impl<'b> Decisions<'b> {
             subject_version: write.subject.version_in(graph).filter(|_| !deleted),
         };
         if write.dry_run {
-            let effect = self.series.try_out(&write.command).map_err(rejected)?;
-            return Ok(accepted(effect, self.series.graph(), false));
+            let effect = self.decided.try_out(&write.command).map_err(rejected)?;
+            return Ok(accepted(effect, self.decided.graph(), false));
         }
-        let effect = self.series.decide(&write.command).map_err(rejected)?;
+        let effect = self.decided.decide(&write.command).map_err(rejected)?;
         if effect.changed {
             self.actors.push(write.actor.as_deref());
             self.deleted = matches!(write.command, Command::DeleteGraph { .. });
         }
-        let accepted = accepted(effect, self.series.graph(), self.deleted);
+        let accepted = accepted(effect, self.decided.graph(), self.deleted);
         if let Some(key) = key {
             self.keep(key, &accepted);
         }

@@ -1,4 +1,4 @@
-//! What all turns of a service share.
+//! What the turns and all other requests of a service share: the store, the images, the limits.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,6 @@ use super::local_graph::LocalGraph;
 use super::metrics::{Metrics, observe};
 use super::permits::{Permit, Permits};
 use super::refusal::Refusal;
-use super::turns::Turns;
 use super::workers::Workers;
 use crate::db::watch::Kept;
 use crate::graph::{Name, apply_all};
@@ -22,7 +21,6 @@ use crate::store::{Head, Refresh, Store, StoreError};
 
 pub(super) struct Engine {
     pub(super) store: Arc<Store>,
-    pub(super) turns: Box<dyn Turns>,
     pub(super) choices: Choices,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
@@ -42,14 +40,8 @@ pub struct Refreshed {
 }
 
 impl Engine {
-    pub(super) fn new(
-        store: Arc<Store>,
-        turns: Box<dyn Turns>,
-        choices: Choices,
-        limits: Limits,
-    ) -> Self {
+    pub(super) fn new(store: Arc<Store>, choices: Choices, limits: Limits) -> Self {
         let metrics = Metrics::new();
-        metrics.register(turns.collectors());
         let (held, bytes) = (metrics.graphs_held.clone(), metrics.graph_bytes.clone());
         let graphs =
             GraphCache::new(limits.graph_bytes, held, bytes, metrics.graphs_evicted.clone());
@@ -59,7 +51,7 @@ impl Engine {
         };
         let loads = (!choices.refresh.keeps_images()).then(permits);
         let (listeners, workers) = (Arc::default(), Workers::new(limits.turn_threads));
-        Self { store, turns, choices, limits, metrics, loads, graphs, listeners, workers }
+        Self { store, choices, limits, metrics, loads, graphs, listeners, workers }
     }
 
     pub(super) fn local_graph(&self, graph: &Name) -> Arc<LocalGraph> {

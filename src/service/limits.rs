@@ -67,3 +67,6 @@ impl Default for Limits {
         }
     }
 }
+
+/// How long turns that are under way are waited for in the end, and then the deletion of old keys.
+pub(super) const CLOSING_PATIENCE: Duration = Duration::from_secs(1);

@@ -14,8 +14,7 @@ use std::thread;
 
 use prometheus::IntCounter;
 
-use super::CLOSING_PATIENCE;
-use super::limits::Limits;
+use super::limits::{CLOSING_PATIENCE, Limits};
 use crate::store::{Purged, Store};
 
 /// The thread. It ends when this is dropped, after the transaction that is under way.

@@ -4,34 +4,35 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::engine::{Engine, Refreshed};
+use super::engine::Refreshed;
 use super::image::Image;
 use super::local_graph::LocalGraph;
 use super::metrics::observe;
 use super::queue::PendingRead;
 use super::refusal::Refusal;
+use super::shared::Shared;
 use crate::db::watch::{self, GivenUp};
 use crate::store::GraphState;
 
 /// Starts a turn of reads on a worker.
-pub(super) fn start(engine: &Arc<Engine>, graph: Arc<LocalGraph>) {
-    let engine_of_turn = Arc::clone(engine);
-    engine.workers.spawn(move || take(&engine_of_turn, &graph));
+pub(super) fn start(shared: &Arc<Shared>, graph: Arc<LocalGraph>) {
+    let shared_of_turn = Arc::clone(shared);
+    shared.engine.workers.spawn(move || take(&shared_of_turn, &graph));
 }
 
 /// Takes a turn of reads on this thread.
-pub(super) fn take(engine: &Arc<Engine>, graph: &Arc<LocalGraph>) {
-    if engine.shares_turns() {
+pub(super) fn take(shared: &Arc<Shared>, graph: &Arc<LocalGraph>) {
+    if shared.engine.shares_turns() {
         gather(graph);
     }
-    let batch = graph.take_reads(engine.turn_size(engine.limits.batch_reads));
+    let batch = graph.take_reads(shared.engine.turn_size(shared.engine.limits.batch_reads));
     let replies: Vec<_> = batch.iter().map(|read| read.reply.clone()).collect();
-    let (engine_of_turn, graph_of_turn) = (Arc::clone(engine), Arc::clone(graph));
+    let (shared_of_turn, graph_of_turn) = (Arc::clone(shared), Arc::clone(graph));
     let given_up = move |given_up: GivenUp| {
         replies.iter().for_each(|reply| reply.answer(Err(given_up.into())));
-        end(&engine_of_turn, &graph_of_turn);
+        end(&shared_of_turn, &graph_of_turn);
     };
-    watch::watched(given_up, || ReadTurn { engine, graph }.serve(batch));
+    watch::watched(given_up, || ReadTurn { shared, graph }.serve(batch));
 }
 
 /// Yields while the queue grows, at most [`GATHERINGS`] times, so that one turn serves more readers
@@ -56,7 +57,7 @@ const IMAGE_WAIT: Duration = Duration::from_millis(100);
 
 /// A turn that is under way. Starts the next when it ends, however it ends.
 struct ReadTurn<'t> {
-    engine: &'t Arc<Engine>,
+    shared: &'t Arc<Shared>,
     graph: &'t Arc<LocalGraph>,
 }
 
@@ -66,7 +67,7 @@ impl ReadTurn<'_> {
         if batch.is_empty() {
             return;
         }
-        let metrics = &self.engine.metrics;
+        let metrics = &self.shared.engine.metrics;
         let began = Instant::now();
         metrics.read_batch.observe(batch.len() as f64);
         let image = self.current_image();
@@ -83,13 +84,13 @@ impl ReadTurn<'_> {
     /// The image at the store's version now. The guard is held only while that version is learnt:
     /// an image never changes, so what is computed from it needs none.
     fn current_image(&self) -> Result<Arc<Image>, Refusal> {
-        let Self { engine, graph } = self;
+        let Self { shared, graph } = self;
         let not_found = || Refusal::GraphNotFound { graph: graph.name.clone() };
-        let Some(graph_id) = engine.graph_id(graph)? else { return Err(not_found()) };
-        let guard = engine.turns.read_guard(graph_id, &engine.metrics)?;
+        let Some(graph_id) = shared.engine.graph_id(graph)? else { return Err(not_found()) };
+        let guard = shared.turns.read_guard(graph_id, &shared.engine.metrics)?;
         let current = match guard {
             None => self.refreshed_beside_writers(),
-            Some(_) => engine.refreshed(graph, &engine.metrics.refresh.read),
+            Some(_) => shared.engine.refreshed(graph, &shared.engine.metrics.refresh.read),
         };
         drop(guard);
         let Refreshed { head, image } = current?.ok_or_else(not_found)?;
@@ -100,14 +101,14 @@ impl ReadTurn<'_> {
     /// written here a moment ago, its image on the way: to load the whole graph for it would cost
     /// every waiting read seconds on a large graph.
     fn refreshed_beside_writers(&self) -> Result<Option<Refreshed>, Refusal> {
-        let Self { engine, graph } = self;
-        let timed = &engine.metrics.refresh.read;
+        let Self { shared, graph } = self;
+        let timed = &shared.engine.metrics.refresh.read;
         if graph.image.get().is_none() {
-            return engine.refreshed(graph, timed);
+            return shared.engine.refreshed(graph, timed);
         }
         let began = Instant::now();
         for _ in 0..LOOKS {
-            let Some(head) = engine.store.head(&graph.name)? else { return Ok(None) };
+            let Some(head) = shared.engine.store.head(&graph.name)? else { return Ok(None) };
             graph.set_graph_id(Some(head.id));
             match graph.image.get_awaiting(head.version, IMAGE_WAIT) {
                 Some(image) if image.key == head.key() => {
@@ -119,7 +120,7 @@ impl ReadTurn<'_> {
                 Some(_) | None => break,
             }
         }
-        engine.refreshed(graph, timed)
+        shared.engine.refreshed(graph, timed)
     }
 }
 
@@ -127,15 +128,15 @@ impl Drop for ReadTurn<'_> {
     fn drop(&mut self) {
         // Otherwise the watchdog has ended it.
         if watch::disarm() {
-            end(self.engine, self.graph);
+            end(self.shared, self.graph);
         }
     }
 }
 
 /// Starts the next turn, if anybody waits.
-fn end(engine: &Arc<Engine>, graph: &Arc<LocalGraph>) {
+fn end(shared: &Arc<Shared>, graph: &Arc<LocalGraph>) {
     if graph.end_read_turn() {
-        let (next, graph) = (Arc::clone(engine), Arc::clone(graph));
-        engine.workers.spawn_as_next(move || take(&next, &graph));
+        let (next, graph) = (Arc::clone(shared), Arc::clone(graph));
+        shared.engine.workers.spawn_as_next(move || take(&next, &graph));
     }
 }

@@ -13,7 +13,7 @@ use super::local_graph::LocalGraph;
 use super::metrics::{Metrics, observe};
 use super::queue::PendingWrite;
 use super::refusal::Refusal;
-use super::turns::TurnError;
+use super::turn_error::TurnError;
 use crate::failpoint;
 use crate::graph::{Graph, Name, hex};
 use crate::store::{Commit, Entry, Fence, Head, ImageKey, Store, StoredAnswer};

@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::listeners::Listening;
 use super::queue::Reply;
 use super::refusal::Refusal;
+use super::shared::Shared;
 use crate::db::watch;
 use crate::graph::Name;
 use crate::store::{Acknowledgement, Consumer, Feed, GraphState, Head};
@@ -100,7 +101,7 @@ impl Service {
     /// the turn, until what is returned is dropped. It must not block. A hint: of what other
     /// processes write nothing is heard.
     pub fn listen(&self, graph: &Name, callback: impl Fn() + Send + Sync + 'static) -> Listening {
-        self.engine.listeners.add(graph, Arc::new(callback))
+        self.shared.engine.listeners.add(graph, Arc::new(callback))
     }
 
     /// Does `work`, which asks the store about the graph, on a worker.
@@ -111,7 +112,7 @@ impl Service {
         work: impl FnOnce(&Engine, &Name) -> Result<T, Refusal> + Send + 'static,
     ) {
         let graph = graph.clone();
-        self.watched(reply, move |engine| work(engine, &graph));
+        self.watched(reply, move |shared| work(&shared.engine, &graph));
     }
 
     /// Does `work`, which asks store or lock, on a worker. If the database does not answer it, the
@@ -119,15 +120,15 @@ impl Service {
     pub(super) fn watched<T: 'static>(
         &self,
         reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
-        work: impl FnOnce(&Engine) -> Result<T, Refusal> + Send + 'static,
+        work: impl FnOnce(&Shared) -> Result<T, Refusal> + Send + 'static,
     ) {
-        let engine = Arc::clone(&self.engine);
-        self.engine.workers.spawn(move || {
+        let shared = Arc::clone(&self.shared);
+        self.shared.engine.workers.spawn(move || {
             let reply = Reply::new(reply);
             let on_give_up = reply.clone();
             watch::watched(
                 move |given_up| on_give_up.answer(Err(given_up.into())),
-                || reply.answer(work(&engine)),
+                || reply.answer(work(&shared)),
             );
         });
     }

@@ -6,39 +6,40 @@ use std::thread;
 use std::time::Instant;
 
 use super::decisions::{Outcome, Served, Spent};
-use super::engine::Engine;
 use super::local_graph::LocalGraph;
 use super::metrics::observe;
 use super::queue::PendingWrite;
 use super::refusal::Refusal;
+use super::shared::Shared;
 use super::turn::Turn;
-use super::turns::{Retry, TurnError};
+use super::turn_error::TurnError;
+use super::turns::Retry;
 use super::write::Verdict;
 use crate::db::watch::{self, GivenUp};
 use crate::store::CommitError;
 
 /// Starts a turn of writes on a worker.
-pub(super) fn start(engine: &Arc<Engine>, graph: Arc<LocalGraph>) {
-    let engine_of_turn = Arc::clone(engine);
-    engine.workers.spawn(move || take(&engine_of_turn, &graph));
+pub(super) fn start(shared: &Arc<Shared>, graph: Arc<LocalGraph>) {
+    let shared_of_turn = Arc::clone(shared);
+    shared.engine.workers.spawn(move || take(&shared_of_turn, &graph));
 }
 
 /// Takes a turn of writes on this thread.
-pub(super) fn take(engine: &Arc<Engine>, graph: &Arc<LocalGraph>) {
-    let limits = &engine.limits;
-    let batch = graph.take_writes(engine.turn_size(limits.batch_writes), limits.batch_bytes);
+pub(super) fn take(shared: &Arc<Shared>, graph: &Arc<LocalGraph>) {
+    let limits = &shared.engine.limits;
+    let batch = graph.take_writes(shared.engine.turn_size(limits.batch_writes), limits.batch_bytes);
     let replies: Vec<_> = batch.iter().map(|write| write.reply.clone()).collect();
-    let (engine_of_turn, graph_of_turn) = (Arc::clone(engine), Arc::clone(graph));
+    let (shared_of_turn, graph_of_turn) = (Arc::clone(shared), Arc::clone(graph));
     let given_up = move |given_up: GivenUp| {
         replies.iter().for_each(|reply| reply.answer(Err(given_up.into())));
-        end(&engine_of_turn, &graph_of_turn, false);
+        end(&shared_of_turn, &graph_of_turn, false);
     };
     watch::watched(given_up, || {
         let began = Instant::now();
-        let mut turn = WriteTurn { engine, graph, began, ends_here: false };
+        let mut turn = WriteTurn { shared, graph, began, ends_here: false };
         let light = batch.len() <= LIGHT;
         let spent = turn.serve(batch);
-        observe(&engine.metrics.turn.write, began.elapsed());
+        observe(&shared.engine.metrics.turn.write, began.elapsed());
         if light {
             drop(spent);
             turn.ends_here = true;
@@ -56,7 +57,7 @@ const LIGHT: usize = 4;
 
 /// A turn that is under way. Starts the next when it ends, however it ends.
 struct WriteTurn<'t> {
-    engine: &'t Arc<Engine>,
+    shared: &'t Arc<Shared>,
     graph: &'t Arc<LocalGraph>,
     began: Instant,
     /// Whether this thread has nothing else to do.
@@ -73,7 +74,7 @@ impl WriteTurn<'_> {
             Ok(served) => served.outcomes.iter().filter(decided).count(),
             Err(_) => batch.len(),
         };
-        self.engine.metrics.write_batch.observe(served as f64);
+        self.shared.engine.metrics.write_batch.observe(served as f64);
         match outcome {
             // One of them may be at fault: no neighbour shall suffer for it.
             Err(TurnError::Commit(CommitError::Refused(error)))
@@ -111,10 +112,11 @@ impl WriteTurn<'_> {
 
     /// Attempts at the batch, until one holds or there is no use in another.
     fn attempts(&self, batch: &[PendingWrite]) -> Result<Served, TurnError> {
-        let (engine, graph) = (self.engine, self.graph);
+        let (shared, graph) = (self.shared, self.graph);
+        let engine = &shared.engine;
         let mut attempt = 0;
         loop {
-            let served = Turn::new(engine, graph, batch).and_then(|turn| engine.turns.serve(&turn));
+            let served = Turn::new(engine, graph, batch).and_then(|turn| shared.turns.serve(&turn));
             let error = match served {
                 Ok(served) => return Ok(served),
                 Err(error) => error,
@@ -127,7 +129,7 @@ impl WriteTurn<'_> {
             let Some(reason) = error.lost_because() else { return Err(error) };
             engine.metrics.lost_writes.with_label_values(&[reason]).inc();
             engine.metrics.wasted_decisions.inc_by(batch.len() as u64);
-            match engine.turns.retry(&graph.name, &error, attempt) {
+            match shared.turns.retry(&graph.name, &error, attempt) {
                 Retry::GiveUp => return Err(error),
                 Retry::Now => {}
                 Retry::After(wait) => thread::sleep(wait),
@@ -167,7 +169,7 @@ impl WriteTurn<'_> {
     }
 
     fn answer(&self, decided: Vec<(PendingWrite, Verdict)>) {
-        let metrics = &self.engine.metrics;
+        let metrics = &self.shared.engine.metrics;
         let (began, answering) = (self.began, Instant::now());
         for (write, verdict) in decided {
             observe(&metrics.queue_wait.write, began.saturating_duration_since(write.since));
@@ -182,17 +184,21 @@ impl Drop for WriteTurn<'_> {
     fn drop(&mut self) {
         // Otherwise the watchdog has ended it.
         if watch::disarm() {
-            end(self.engine, self.graph, self.ends_here);
+            end(self.shared, self.graph, self.ends_here);
         }
     }
 }
 
 /// Starts the next turn, if anybody waits: on this thread, if it `ends_here`.
-fn end(engine: &Arc<Engine>, graph: &Arc<LocalGraph>, ends_here: bool) {
+fn end(shared: &Arc<Shared>, graph: &Arc<LocalGraph>, ends_here: bool) {
     if !graph.end_write_turn() {
         return;
     }
-    let (next, graph) = (Arc::clone(engine), Arc::clone(graph));
+    let (next, graph) = (Arc::clone(shared), Arc::clone(graph));
     let turn = move || take(&next, &graph);
-    if ends_here { engine.workers.spawn_as_next(turn) } else { engine.workers.spawn(turn) }
+    if ends_here {
+        shared.engine.workers.spawn_as_next(turn)
+    } else {
+        shared.engine.workers.spawn(turn)
+    }
 }

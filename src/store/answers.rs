@@ -3,21 +3,12 @@
 
 use std::time::Duration;
 
-use super::commit::CommitError;
-use super::{Store, StoreError, repeatable};
+use super::Store;
+use super::commit::StoredAnswer;
+use super::error::CommitError;
+use super::error::{StoreError, repeatable};
 use crate::db::{AnswerRow, AnyConnection, Told};
 use diesel::QueryResult;
-
-/// An answer to be given again to whoever sends the same key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredAnswer {
-    /// The client's key.
-    pub key: String,
-    /// SHA-256 of what was asked.
-    pub fingerprint: String,
-    /// What was answered.
-    pub answer: String,
-}
 
 /// How long an answer is given again.
 pub const ANSWER_KEPT: Duration = Duration::from_secs(24 * 60 * 60);

@@ -3,8 +3,8 @@
 
 use diesel::prelude::*;
 
-use super::StoreError;
-use super::heads::{Head, HeadRow, ImageKey, told_once};
+use super::error::StoreError;
+use super::head::{Head, HeadRow, ImageKey, told_once};
 use crate::chain::Chain;
 use crate::db::schema::{changes, graphs};
 use crate::db::{AnyConnection, Database, Told, telling};

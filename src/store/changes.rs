@@ -3,8 +3,9 @@
 
 use diesel::prelude::*;
 
-use super::heads::{Head, column, told_once};
-use super::{Store, StoreError};
+use super::Store;
+use super::error::StoreError;
+use super::head::{Head, column, told_once};
 use crate::chain::Chain;
 use crate::db::schema::{changes, octet_length, snapshots};
 use crate::db::telling;

@@ -2,9 +2,10 @@
 
 use diesel::prelude::*;
 
-use super::commit::CommitError;
-use super::heads::{GraphState, Head, column, read_head, read_head_row};
-use super::{Store, StoreError, repeatable};
+use super::Store;
+use super::error::CommitError;
+use super::error::{StoreError, repeatable};
+use super::head::{GraphState, Head, column, read_head, read_head_row};
 use crate::db::AnyConnection;
 use crate::db::schema::consumers;
 use crate::graph::Name;

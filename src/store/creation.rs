@@ -3,10 +3,12 @@
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::answers::{StoredAnswer, keep_answers, read_answers};
-use super::commit::CommitError;
-use super::heads::{GraphState, Head, read_head};
-use super::{Store, StoreError};
+use super::Store;
+use super::answers::{keep_answers, read_answers};
+use super::commit::StoredAnswer;
+use super::error::CommitError;
+use super::error::StoreError;
+use super::head::{GraphState, Head, read_head};
 use crate::chain::Chain;
 use crate::db::schema::graphs;
 use crate::db::{AnyConnection, Value, WriteError};

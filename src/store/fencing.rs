@@ -4,8 +4,8 @@
 use diesel::prelude::*;
 
 use super::Store;
-use super::commit::CommitError;
-use super::heads::{Head, read_head_by_id};
+use super::error::CommitError;
+use super::head::{Head, read_head_by_id};
 use crate::db::WriteError;
 use crate::db::schema::graphs;
 

@@ -4,9 +4,10 @@
 
 use diesel::prelude::*;
 
-use super::commit::CommitError;
-use super::heads::{GraphState, Head, read_head};
-use super::{Store, repeatable};
+use super::Store;
+use super::error::CommitError;
+use super::error::repeatable;
+use super::head::{GraphState, Head, read_head};
 use crate::db::schema::graphs;
 use crate::graph::Name;
 

@@ -4,7 +4,8 @@ use std::fmt;
 
 use diesel::prelude::*;
 
-use super::{Store, StoreError, known};
+use super::Store;
+use super::error::{StoreError, known};
 use crate::db::schema::service;
 use crate::db::{AnyConnection, Value};
 

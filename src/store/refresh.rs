@@ -1,8 +1,9 @@
 //! Bringing an image to the graph's version, and loading a graph whole.
 
+use super::Store;
 use super::catch_up::{CaughtUp, catch_up};
-use super::heads::{Head, ImageKey, read_head_row};
-use super::{Store, StoreError};
+use super::error::StoreError;
+use super::head::{Head, ImageKey, read_head_row};
 use crate::db::AnyConnection;
 use crate::graph::{Change, Graph, Name};
 

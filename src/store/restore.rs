@@ -6,13 +6,14 @@ use std::ops::Bound;
 use diesel::prelude::*;
 use uuid::Uuid;
 
+use super::Store;
 use super::changes::Logged;
-use super::commit::CommitError;
 use super::consumers::{Consumer, forget_consumers, read_behind};
 use super::creation::insert_graph;
-use super::heads::{GraphState, Head, column, read_head};
+use super::error::CommitError;
+use super::error::StoreError;
+use super::head::{GraphState, Head, column, read_head};
 use super::snapshots;
-use super::{Store, StoreError};
 use crate::chain::Chain;
 use crate::db::schema::{ChangeRow, graphs};
 use crate::db::{AnyConnection, DbError, RowsStatement, RowsWrite, Size, Value, WriteError};

@@ -2,15 +2,26 @@
 
 use diesel::prelude::*;
 
-use super::StoreError;
+use super::Store;
 use super::commit::Commit;
-use super::heads::Head;
+use super::error::StoreError;
+use super::head::Head;
 use super::row_delta::{Edge, RowDelta};
 use super::storage::{Loaded, Storage};
 use crate::db::schema::{datasets, job_inputs, job_outputs, jobs};
-use crate::db::{AnyConnection, RowsStatement, RowsWrite};
+use crate::db::{AnyConnection, Database, RowsStatement, RowsWrite};
 use crate::failpoint;
 use crate::graph::{CanonicalJson, DamagedRows, Dataset, GraphBuilder, Touched};
+
+impl Store {
+    /// Takes a database whose schema is up to date; its graphs are kept as rows.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn new(database: Database) -> Result<Self, StoreError> {
+        Self::with_storage(database, Box::new(Rows))
+    }
+}
 
 /// Jobs, datasets and edges, a row each. A load reads all of them, a write those that it changes.
 pub struct Rows;

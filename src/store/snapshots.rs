@@ -4,10 +4,11 @@
 use diesel::dsl::min;
 use diesel::prelude::*;
 
-use super::commit::CommitError;
+use super::Store;
 use super::consumers::{Consumer, forget_consumers, read_behind};
-use super::heads::{Head, column, read_head, told_once};
-use super::{Store, StoreError, repeatable};
+use super::error::CommitError;
+use super::error::{StoreError, repeatable};
+use super::head::{Head, column, read_head, told_once};
 use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
 use crate::db::{AnyConnection, Value, telling};
 use crate::failpoint;

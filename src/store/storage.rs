@@ -3,9 +3,9 @@
 
 use diesel::QueryResult;
 
-use super::StoreError;
 use super::commit::Commit;
-use super::heads::Head;
+use super::error::StoreError;
+use super::head::Head;
 use crate::db::{AnyConnection, RowsWrite};
 use crate::graph::Graph;
 

@@ -1,10 +1,9 @@
 //! What the service's own graph answers, in the words of a history.
 
-use fencepost::graph::{
-    ChangesetWire, Command, Decision, Graph, Name, PlanRequest, Rejection, decide,
-};
+use fencepost::graph::{Command, Decision, Graph, Name, PlanRequest, Rejection, decide};
 use fencepost::http::Problem;
 use fencepost::service::Refusal;
+use fencepost::wire::ChangesetWire;
 use serde_json::{Value, json};
 
 pub fn graph_name() -> Name {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fencepost::graph::{Change, FlatGraph, Graph, replay};
+use fencepost::graph::{Change, Graph, SortedGraph, replay};
 
 use super::{History, lines, replayed};
 use crate::support::event_log;
@@ -59,11 +59,11 @@ fn every_prefix_of_an_import_is_a_legal_graph() {
 fn a_job_comes_after_those_that_produce_what_it_reads_and_otherwise_in_byte_order() {
     let history = History::of("g", 8, 60);
     let graph = &history.graphs[60];
-    let flat = FlatGraph::of(graph);
+    let sorted = SortedGraph::of(graph);
     let names: Vec<&str> =
         graph.jobs_from(std::ops::Bound::Unbounded).map(|job| job.name().as_str()).collect();
     let told: Vec<&str> =
-        flat.jobs_by_generation().iter().map(|job| names[*job as usize]).collect();
+        sorted.jobs_by_generation().iter().map(|job| names[*job as usize]).collect();
     assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), names.len());
     let stage = |name: &str| -> usize {
         let request = fencepost::graph::PlanRequest {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use fencepost::graph::{Graph, Series, decide};
+use fencepost::graph::{DecidedBatch, Graph, decide};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -20,7 +20,7 @@ fn run(draws: &[Vec<Draw>], mut each: impl FnMut(&Value, &Model, &Verdict)) {
     let declared = json!({"operations": declarations()});
     model.decide(&declared);
     let mut graph = accepted(&Graph::default(), &command(&declared));
-    let mut series = Series::on(&graph);
+    let mut batch = DecidedBatch::on(&graph);
     for draws in draws {
         let (operations, after) = jobs.changeset(draws);
         let json = json!({"operations": operations});
@@ -28,15 +28,15 @@ fn run(draws: &[Vec<Draw>], mut each: impl FnMut(&Value, &Model, &Verdict)) {
         let expected = model.decide(&json);
         assert_eq!(verdict(&graph, &command), expected, "on {json}");
         each(&json, &before, &expected);
-        let in_series = series.decide(&command).err();
+        let in_batch = batch.decide(&command).err();
         match decide(&graph, &command) {
             Ok(decision) => {
-                assert_eq!(in_series, None, "on {json}");
+                assert_eq!(in_batch, None, "on {json}");
                 (graph, jobs) = (decision.next, after);
             }
-            Err(rejection) => assert_eq!(in_series, Some(rejection), "on {json}"),
+            Err(rejection) => assert_eq!(in_batch, Some(rejection), "on {json}"),
         }
-        assert_eq!(series.graph().digest(), graph.digest());
+        assert_eq!(batch.graph().digest(), graph.digest());
     }
 }
 

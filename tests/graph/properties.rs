@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use fencepost::graph::{CanonicalJson, Change, Effect, Graph, Series, apply, apply_all, decide};
+use fencepost::graph::{
+    CanonicalJson, Change, DecidedBatch, Effect, Graph, apply, apply_all, decide,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -23,7 +25,7 @@ fn run(
     let mut followers = vec![(Graph::default(), "followed from the start")];
     let mut kept: Vec<(Graph, Model)> = Vec::new();
     let mut changes = Vec::new();
-    let mut series = Series::on(&graph);
+    let mut batch = DecidedBatch::on(&graph);
     for (number, draw) in draws.iter().enumerate() {
         let json = draw.on(universe, &model);
         let command = command(&json);
@@ -34,12 +36,12 @@ fn run(
         let told = alone.as_ref().map(|decision| (!decision.change.is_empty(), decision.created));
         let effect = |effect: Effect| (effect.changed, effect.created);
         assert_eq!(
-            series.try_out(&command).map(effect).as_ref(),
+            batch.try_out(&command).map(effect).as_ref(),
             told.as_ref().map_err(|rejection| *rejection),
             "on {json}"
         );
         assert_eq!(
-            series.decide(&command).map(effect).as_ref(),
+            batch.decide(&command).map(effect).as_ref(),
             told.as_ref().map_err(|rejection| *rejection),
             "on {json}"
         );
@@ -61,13 +63,13 @@ fn run(
             graph = decision.next;
         }
         assert_eq!(
-            (series.graph().digest(), ids(series.graph())),
+            (batch.graph().digest(), ids(batch.graph())),
             (graph.digest(), ids(&graph)),
-            "in a series, on {json}"
+            "in a batch, on {json}"
         );
         // Long and short ones: what one has copied the next changes in place.
         if number % 13 == 12 {
-            series = Series::on(&graph);
+            batch = DecidedBatch::on(&graph);
         }
         assert_same(&before.0, &before.1);
         assert_same(&graph, &model);

@@ -3,9 +3,10 @@
 use std::ops::Bound;
 
 use fencepost::graph::{
-    CanonicalJson, Changeset, ChangesetWire, Command, Direction, Graph, GraphBuilder,
-    JobSpecification, Name, Operation, Origin, PlanRequest, Precondition, Rejection, decide,
+    CanonicalJson, Changeset, Command, Direction, Graph, GraphBuilder, JobSpecification, Name,
+    Operation, Origin, PlanRequest, Precondition, Rejection, decide,
 };
+use fencepost::wire::ChangesetWire;
 use serde_json::{Value, json};
 
 use super::model::{Model, Verdict};
@@ -104,11 +105,20 @@ pub fn verdict(graph: &Graph, command: &Command) -> Verdict {
     }
 }
 
+fn expectation(expected: &Precondition) -> Value {
+    match expected {
+        Precondition::Version(version) => json!(version),
+        Precondition::OneOf(versions) => json!(versions),
+        Precondition::Absent => Value::Null,
+        Precondition::Exists => json!("*"),
+    }
+}
+
 /// A rejection with all its fields, as the model writes it.
 fn told(rejection: &Rejection) -> Value {
     match rejection {
         Rejection::PreconditionFailed { expected, actual, operation } => {
-            json!({"rejected": "precondition_failed", "expected": expected, "actual": actual, "operation": operation})
+            json!({"rejected": "precondition_failed", "expected": expectation(expected), "actual": actual, "operation": operation})
         }
         Rejection::PreconditionRequired { actual } => {
             json!({"rejected": "precondition_required", "actual": actual})

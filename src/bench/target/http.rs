@@ -21,9 +21,10 @@ use crate::address::{self, Address};
 use crate::bench::BenchError;
 use crate::bench::request::{Outcome, Request};
 use crate::bench::verbatim::Verbatim;
-use crate::graph::{CanonicalJson, JobSpecification, JobWire, Name, Operation, Side, Step};
+use crate::graph::{CanonicalJson, JobSpecification, Name, Operation, Side, Step};
 use crate::object::{objects_both_ways, objects_only};
 use crate::service::{Accepted, Service};
+use crate::wire::{JobPatchJson, JobWire, OperationsJson};
 
 /// The longest answer that is read, in bytes: a plan of a million jobs with long names.
 const ANSWER_BYTES: u64 = 4 << 30;
@@ -178,7 +179,7 @@ struct PlanBody<'r> {
 
 #[derive(Serialize)]
 struct ChangesetBody<'r> {
-    operations: &'r [Step],
+    operations: OperationsJson<'r>,
 }
 
 #[derive(Serialize)]
@@ -328,7 +329,7 @@ impl HttpConnection {
             None => Message::with_body(
                 Method::POST,
                 format!("{graph}/changesets"),
-                &ChangesetBody { operations: steps },
+                &ChangesetBody { operations: OperationsJson(steps) },
             ),
             Some(Operation::PutJob(job)) => {
                 let (inputs, outputs) = (&job.inputs, &job.outputs);
@@ -336,7 +337,7 @@ impl HttpConnection {
                 Message::with_body(Method::PUT, job_url(&job.name), &body)
             }
             Some(Operation::PatchJob { name, patch }) => {
-                Message::with_body(Method::PATCH, job_url(name), patch)
+                Message::with_body(Method::PATCH, job_url(name), &JobPatchJson(patch))
             }
             Some(Operation::DeleteJob { name }) => Message::delete(job_url(name)),
             Some(Operation::AddEdge { side, job, dataset }) => {

@@ -19,9 +19,8 @@ use std::time::{Duration, Instant};
 use prometheus::Histogram;
 use prometheus::core::Collector;
 
-use super::TurnLimits;
+use super::{Reads, TurnLimits};
 use crate::db::watch::{self, Kept};
-use crate::design::Reads;
 use crate::failpoint;
 use crate::graph::Name;
 use crate::lock::{DistributedLock, FencingToken, Guard, LockKey, Mode};

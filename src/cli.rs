@@ -1,0 +1,103 @@
+//! The command line: one enum, one file a command, each with its arguments and what it does.
+//! Results on standard output, all else on standard error. Exits with 0 done, 1 refused by the
+//! rules, bad data or a failed check, 2 wrong usage, 3 a server away.
+
+use std::ffi::OsString;
+use std::iter;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fencepost::check::CheckArgs;
+use fencepost::http::LostHeaders;
+
+mod arguments;
+mod bench;
+mod check;
+mod consumer;
+mod export;
+mod failure;
+mod freeze;
+mod import;
+mod lock;
+mod log;
+mod migrate;
+mod node;
+mod openapi;
+mod output;
+mod plan;
+mod prune;
+mod serve;
+mod thaw;
+mod verify;
+
+use failure::Failure;
+
+/// A job-orchestration graph on SQL with a distributed lock.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    node: node::NodeArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    Import(import::ImportArgs),
+    Plan(plan::PlanArgs),
+    Export(export::ExportArgs),
+    Verify(verify::VerifyArgs),
+    Freeze(freeze::FreezeArgs),
+    Thaw(thaw::ThawArgs),
+    Log(log::LogArgs),
+    Prune(prune::PruneArgs),
+    #[command(subcommand)]
+    Consumer(consumer::ConsumerCommand),
+    Migrate(migrate::MigrateArgs),
+    /// Print the OpenAPI document
+    Openapi,
+    #[command(subcommand)]
+    Lock(lock::LockCommand),
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    /// Check that recorded answers are those of one graph, changed one step after another
+    Check(CheckArgs),
+}
+
+/// Runs the command that the arguments of this process name.
+pub fn main() -> ExitCode {
+    let lost_headers = failure::start_log();
+    // Usage lines would repeat the name that the program was called by, whatever is in that.
+    let arguments = iter::once(OsString::from("fencepost")).chain(std::env::args_os().skip(1));
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return failure::report_arguments(error),
+    };
+    match run(&cli, lost_headers) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(&cli.node.database_url),
+    }
+}
+
+fn run(cli: &Cli, lost_headers: LostHeaders) -> Result<(), Failure> {
+    let node = &cli.node;
+    match &cli.command {
+        Command::Serve(args) => serve::run(node, args, lost_headers),
+        Command::Import(args) => import::run(node, args),
+        Command::Plan(args) => plan::run(node, args),
+        Command::Export(args) => export::run(node, args),
+        Command::Verify(args) => verify::run(node, args),
+        Command::Freeze(args) => freeze::run(node, args),
+        Command::Thaw(args) => thaw::run(node, args),
+        Command::Log(args) => log::run(node, args),
+        Command::Prune(args) => prune::run(node, args),
+        Command::Consumer(command) => consumer::run(node, command),
+        Command::Migrate(args) => migrate::run(node, args),
+        Command::Openapi => openapi::run(),
+        Command::Lock(command) => lock::run(node, command),
+        Command::Bench(command) => bench::run(node, command),
+        Command::Check(args) => check::run(node, args),
+    }
+}

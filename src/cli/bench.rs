@@ -1,0 +1,46 @@
+//! `fencepost bench`
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use fencepost::bench::{self, DriveArgs, HttpTarget, InProcess};
+use fencepost::graph::Name;
+use fencepost::node::{self, NodeError};
+
+use super::failure::Failure;
+use super::node::NodeArgs;
+use super::output::{print, print_json};
+
+/// Measure
+#[derive(Subcommand)]
+pub enum BenchCommand {
+    /// Put load on a server, or on the service in this process, and say what came back and how soon
+    Drive(DriveArgs),
+}
+
+pub fn run(node: &NodeArgs, command: &BenchCommand) -> Result<(), Failure> {
+    match command {
+        BenchCommand::Drive(args) => drive(node, args),
+    }
+}
+
+fn drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
+    let graph =
+        Name::new(&args.graph).map_err(|error| Failure::usage(format!("--graph: {error}")))?;
+    let report = if args.url.is_empty() {
+        let options = node.options()?;
+        let reads = options.design.reads(options.reads).map_err(NodeError::from)?;
+        let reads = format!("{reads:?}").to_lowercase();
+        let description =
+            format!("in process on {}, design {}, reads {reads}", options.database, options.design);
+        bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
+    } else {
+        let timeout = Duration::from_secs_f64(args.timeout_seconds);
+        bench::drive(&HttpTarget::new(&args.url, graph, timeout)?, args)?
+    };
+    match args.format {
+        bench::Format::Text => print(&format!("{}\n", report.render()))?,
+        bench::Format::Json => print_json(&format!("{}\n", report.render()))?,
+    }
+    Ok(report.verdict()?)
+}

@@ -1,0 +1,59 @@
+//! `fencepost freeze`
+
+use std::time::Duration;
+
+use clap::Args;
+use fencepost::address;
+use fencepost::export;
+use fencepost::export::sink::SinkUrl;
+
+use super::arguments::name;
+use super::failure::Failure;
+use super::node::NodeArgs;
+use super::output::print;
+
+/// Close a graph for good: no write of any node holds from then on. Waits until a sink has all
+/// that there is, and verifies it
+#[derive(Args)]
+pub struct FreezeArgs {
+    /// The graph
+    #[arg(long)]
+    graph: String,
+    /// Where it went, in any words: told to whoever still writes
+    #[arg(long, value_name = "PLACE")]
+    moved_to: Option<String>,
+    /// Wait until this sink has the last version, and verify its log
+    #[arg(long, value_name = "SINK")]
+    sink: Option<String>,
+    /// How long to wait for that, in seconds
+    #[arg(long, default_value_t = 60, value_name = "S")]
+    wait_seconds: u64,
+}
+
+pub fn run(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
+    let graph = name("--graph", &args.graph)?;
+    if let Some(place) = &args.moved_to {
+        address::check_told(place)
+            .map_err(|reason| Failure::usage(format!("--moved-to: {reason}")))?;
+    }
+    let sink = args.sink.as_deref().map(SinkUrl::parse).transpose()?;
+    let store = node.changing()?;
+    let patience = Duration::from_secs(args.wait_seconds);
+    // A sink that is mistyped, or not right, must not stop anybody.
+    if let Some(sink) = &sink {
+        let head = store.head(&graph)?.ok_or_else(|| Failure::graph_not_found(&graph))?;
+        export::check_sink(&store, &head, sink, patience)?;
+    }
+    let frozen = store.freeze(&graph, args.moved_to.as_deref())?;
+    let frozen = frozen.ok_or_else(|| Failure::graph_not_found(&graph))?;
+    print(&format!("graph `{graph}` is frozen at version {}\n", frozen.version))?;
+    match sink {
+        Some(sink) => {
+            print(&format!("{}\n", export::await_sink(&store, &frozen, &sink, patience)?))
+        }
+        None => {
+            let loaded = store.load(&graph)?.ok_or_else(|| Failure::graph_not_found(&graph))?;
+            print(&format!("digest {}\n", loaded.1.digest()))
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The options of all commands that open a database: which it is, by which lock and design.
+
+use std::time::Duration;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use fencepost::db::{ANSWER, DatabaseUrl, OpenMode, SESSIONS};
+use fencepost::design::{self, Design, Reads};
+use fencepost::lock::LEASE;
+use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
+use fencepost::service::Limits;
+use fencepost::store::Store;
+
+use super::failure::Failure;
+
+#[derive(Args)]
+pub struct NodeArgs {
+    /// Where the graphs are: sqlite:PATH, or postgres://USER@HOST/DATABASE. Commands that only read
+    /// make no database
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_DATABASE_URL",
+        hide_env_values = true,
+        default_value = "sqlite:fencepost.db",
+        value_name = "URL"
+    )]
+    pub database_url: String,
+    /// The lock that guards them: file:DIR, postgres, or
+    /// redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]. Without it, the one that the database names;
+    /// at first `file:`, beside an SQLite database, and `postgres` on Postgres
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_LOCK_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    lock_url: Option<String>,
+    /// Lock lease: a silent holder loses the lock after this many milliseconds, where the lock has
+    /// leases. The same for all processes
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_LOCK_LEASE_MS",
+        hide_env_values = true,
+        default_value_t = LEASE.as_millis() as u64,
+        value_parser = clap::value_parser!(u64).range(100..=3_600_000),
+        value_name = "MS"
+    )]
+    lock_lease_ms: u64,
+    /// Sessions on a Postgres server at most, those of the postgres lock included; 8 of them run
+    /// statements
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_DATABASE_SESSIONS",
+        hide_env_values = true,
+        default_value_t = SESSIONS,
+        value_parser = clap::value_parser!(u32).range(2..=10_000),
+        value_name = "N"
+    )]
+    database_sessions: u32,
+    /// How long a Postgres server may take to answer a statement, in milliseconds, before requests
+    /// are refused and its session is given up. Statements over a whole graph have 120 s
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_DATABASE_ANSWER_MS",
+        hide_env_values = true,
+        default_value_t = ANSWER.as_millis() as u64,
+        value_parser = clap::value_parser!(u64).range(500..=120_000),
+        value_name = "MS"
+    )]
+    database_answer_ms: u64,
+    /// How the service is built
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_DESIGN",
+        hide_env_values = true,
+        default_value = design::ALL[0].name,
+        value_parser = designs()
+    )]
+    design: &'static Design,
+    /// Whether reads share the lock, or read one snapshot of the database and never wait for a
+    /// writer [default: lock, or snapshot where the design takes no lock]
+    #[arg(long, global = true, env = "FENCEPOST_READS", hide_env_values = true, value_enum)]
+    reads: Option<Reads>,
+    /// Whether requests that wait for a graph share its next turn, as far as the design does that;
+    /// off to measure what it is worth
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_SHARING",
+        hide_env_values = true,
+        default_value = "on",
+        value_enum
+    )]
+    sharing: Sharing,
+    /// Memory for graphs, in MiB: beyond, those that were used longest ago are let go, and loaded
+    /// again when asked for. One in use stays, however large
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_GRAPH_MEMORY_MIB",
+        hide_env_values = true,
+        default_value_t = Limits::default().graph_bytes >> 20,
+        value_name = "MIB"
+    )]
+    graph_memory_mib: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sharing {
+    /// One turn serves all that wait, within its limits
+    On,
+    /// A turn for each request
+    Off,
+}
+
+/// Every design by its name.
+fn designs() -> impl TypedValueParser<Value = &'static Design> {
+    let value = |design: &'static Design| PossibleValue::new(design.name).help(design.summary);
+    PossibleValuesParser::new(design::ALL.iter().copied().map(value))
+        .try_map(|name| design::named(&name).ok_or("is no design"))
+}
+
+impl NodeArgs {
+    pub fn options(&self) -> Result<NodeOptions, Failure> {
+        let database = DatabaseUrl::parse(&self.database_url).map_err(NodeError::from)?;
+        let lock_url = self.lock_url.as_deref().map(LockUrl::parse).transpose()?;
+        let lease = Duration::from_millis(self.lock_lease_ms);
+        let (design, reads) = (self.design, self.reads);
+        design.reads(reads).map_err(NodeError::from)?;
+        let mut options =
+            NodeOptions { lock_url, lease, design, reads, ..NodeOptions::new(database) };
+        options.pool.sessions = self.database_sessions;
+        options.pool.answer = Duration::from_millis(self.database_answer_ms);
+        options.limits.share_turns = self.sharing == Sharing::On;
+        options.limits.graph_bytes = self.graph_memory_mib.saturating_mul(1 << 20);
+        Ok(options)
+    }
+
+    /// The store of a database that is only read: nothing is created or changed.
+    pub fn reading(&self) -> Result<Store, Failure> {
+        Ok(node::open_store_for(OpenMode::Read, &self.options()?)?)
+    }
+
+    /// The store of a database that must exist.
+    pub fn changing(&self) -> Result<Store, Failure> {
+        Ok(node::open_store_for(OpenMode::Change, &self.options()?)?)
+    }
+}

@@ -1,0 +1,171 @@
+//! `fencepost serve`
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use fencepost::design::turns::TurnLimits;
+use fencepost::http::{self, Access, AllowedHost, AllowedOrigin, HttpLimits, LostHeaders};
+use fencepost::node;
+use fencepost::service::{Limits, Service};
+
+use super::arguments::at_least_one;
+use super::failure::Failure;
+use super::node::NodeArgs;
+
+/// Serve HTTP until interrupted
+#[derive(Args)]
+pub struct ServeArgs {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    address: SocketAddr,
+    /// Listen beyond this machine although anyone who reaches the address may then read and write
+    #[arg(long)]
+    allow_anonymous: bool,
+    /// Also serve requests that name this host, besides IP addresses and localhost: HOST, or
+    /// HOST:PORT for this port only. All others are refused, since a web page may have its own name
+    /// resolve to this machine. May be given several times. On other addresses than loopback, hosts
+    /// and origins are checked only if one of them is given
+    #[arg(long, value_name = "HOST")]
+    allowed_host: Vec<AllowedHost>,
+    /// Also take requests of web pages of this origin, as https://HOST or https://HOST:PORT,
+    /// besides the service's own: for a proxy that shows the service under another name. No CORS
+    /// headers are sent. May be given several times
+    #[arg(long, value_name = "ORIGIN")]
+    allowed_origin: Vec<AllowedOrigin>,
+    /// The largest request body, in bytes
+    #[arg(long, default_value_t = HttpLimits::default().body_bytes, value_name = "BYTES")]
+    body_limit_bytes: u64,
+    /// The largest plan, in jobs
+    #[arg(
+        long,
+        default_value_t = HttpLimits::default().plan_jobs,
+        value_parser = at_least_one,
+        value_name = "JOBS"
+    )]
+    plan_limit_jobs: usize,
+    /// The largest answer of upstream and downstream, in names
+    #[arg(
+        long,
+        default_value_t = HttpLimits::default().reachable_names,
+        value_parser = at_least_one,
+        value_name = "NAMES"
+    )]
+    reachable_limit_names: usize,
+    /// Long computations (plans, digests, lists) at once
+    #[arg(
+        long,
+        default_value_t = HttpLimits::default().computations,
+        value_parser = at_least_one,
+        value_name = "N"
+    )]
+    computations: usize,
+    /// Writes that may wait for one graph
+    #[arg(
+        long,
+        default_value_t = Limits::default().waiting_writes,
+        value_parser = at_least_one,
+        value_name = "N"
+    )]
+    waiting_writes: usize,
+    /// Reads that may wait for one graph
+    #[arg(
+        long,
+        default_value_t = Limits::default().waiting_reads,
+        value_parser = at_least_one,
+        value_name = "N"
+    )]
+    waiting_reads: usize,
+    /// Writes that one turn serves
+    #[arg(
+        long,
+        default_value_t = Limits::default().batch_writes,
+        value_parser = at_least_one,
+        value_name = "N"
+    )]
+    batch_writes: usize,
+    /// Bytes of request bodies that one turn of writes serves, beyond its first request
+    #[arg(
+        long,
+        default_value_t = Limits::default().batch_bytes,
+        value_parser = at_least_one,
+        value_name = "BYTES"
+    )]
+    batch_bytes: usize,
+    /// How long a turn judges writes, in milliseconds, before it leaves the others to the next
+    #[arg(
+        long,
+        default_value_t = Limits::default().batch_time.as_millis() as u64,
+        value_name = "MS"
+    )]
+    batch_time_ms: u64,
+    /// How long a turn waits for the lock, in milliseconds
+    #[arg(
+        long,
+        default_value_t = TurnLimits::default().lock_wait.as_millis() as u64,
+        value_name = "MS"
+    )]
+    lock_wait_ms: u64,
+    /// Streams that are open at once: live tails, change logs and snapshots
+    #[arg(
+        long,
+        default_value_t = HttpLimits::default().streams,
+        value_parser = at_least_one,
+        value_name = "N"
+    )]
+    streams: usize,
+    /// After how long a live tail that has nothing to tell says that it is there, in milliseconds
+    #[arg(
+        long,
+        default_value_t = HttpLimits::default().heartbeat.as_millis() as u64,
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "MS"
+    )]
+    heartbeat_ms: u64,
+    /// How long a shutdown lets accepted requests finish, in seconds
+    #[arg(long, default_value_t = HttpLimits::default().shutdown_grace.as_secs(), value_name = "S")]
+    shutdown_grace_s: u64,
+}
+
+pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Result<(), Failure> {
+    let on_loopback = args.address.ip().is_loopback();
+    if !on_loopback && !args.allow_anonymous {
+        let message = format!(
+            "{} can be reached from other machines, and nobody is asked who they are: \
+             listen on 127.0.0.1, or say --allow-anonymous",
+            args.address
+        );
+        return Err(Failure::usage(message));
+    }
+    let mut options = node.options()?;
+    options.limits.waiting_writes = args.waiting_writes;
+    options.limits.waiting_reads = args.waiting_reads;
+    options.limits.batch_writes = args.batch_writes;
+    options.limits.batch_bytes = args.batch_bytes;
+    options.limits.batch_time = Duration::from_millis(args.batch_time_ms);
+    options.turn_limits.lock_wait = Duration::from_millis(args.lock_wait_ms);
+    options.limits.load_wait = options.turn_limits.lock_wait;
+    let limits = HttpLimits {
+        body_bytes: args.body_limit_bytes,
+        plan_jobs: args.plan_limit_jobs,
+        reachable_names: args.reachable_limit_names,
+        computations: args.computations,
+        streams: args.streams,
+        heartbeat: Duration::from_millis(args.heartbeat_ms),
+        shutdown_grace: Duration::from_secs(args.shutdown_grace_s),
+        ..HttpLimits::default()
+    };
+    let service: Service = node::open(&options)?;
+    let (database, design) = (options.database.clone(), options.design);
+    let ready = move |address| {
+        log::info!(
+            target: "fencepost",
+            "serving {database} with {design} on http://{address}; see http://{address}/docs"
+        )
+    };
+    let access = Access::new(on_loopback, args.allowed_host.clone(), args.allowed_origin.clone());
+    let served = http::serve(service, args.address, limits, access, lost_headers, ready);
+    served.map_err(|error| {
+        Failure::away(format!("cannot serve on {}: {}", args.address, error.kind()))
+    })
+}

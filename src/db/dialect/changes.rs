@@ -1,0 +1,70 @@
+//! How rows of the change log are written.
+
+use diesel::prelude::*;
+
+use super::AnyConnection;
+use super::clock::{postgres_now_ms, sqlite_clock_ms};
+use super::statement::{PostgresValue, RawSql};
+use crate::db::schema::{ChangeRow, changes};
+
+impl AnyConnection {
+    /// Writes rows of the change log, all with the same graph, attempt and token. A row without a
+    /// time gets the database's.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> QueryResult<()> {
+        match self {
+            Self::Sqlite(connection) => {
+                let now_ms = sqlite_clock_ms(connection)?;
+                for row in rows {
+                    let row = (
+                        changes::graph_id.eq(row.graph_id),
+                        changes::version.eq(row.version),
+                        changes::change.eq(row.change),
+                        changes::chain.eq(row.chain),
+                        changes::attempt.eq(row.attempt),
+                        changes::token.eq(row.token),
+                        changes::committed_at_ms.eq(row.committed_at_ms.unwrap_or(now_ms)),
+                        changes::actor.eq(row.actor),
+                    );
+                    diesel::insert_into(changes::table).values(row).execute(connection)?;
+                }
+            }
+            Self::Postgres(connection) => insert_changes_at_once(connection, rows)?,
+        }
+        Ok(())
+    }
+}
+
+/// One statement, prepared once however many rows there are.
+fn insert_changes_at_once(
+    connection: &mut PgConnection,
+    rows: &[ChangeRow<'_>],
+) -> QueryResult<()> {
+    use PostgresValue as V;
+    let Some(of_all) = rows.first() else { return Ok(()) };
+    let statement = RawSql {
+        text: concat!(
+            "INSERT INTO changes \
+             (graph_id, version, change, chain, attempt, token, committed_at_ms, actor) \
+             SELECT ?, new.version, new.change, new.chain, ?, ?, coalesce(new.committed_at_ms, ",
+            postgres_now_ms!(),
+            "), new.actor \
+             FROM unnest(?::bigint[], ?::text[], ?::bytea[], ?::bigint[], ?::text[]) \
+             AS new (version, change, chain, committed_at_ms, actor)"
+        ),
+        values: &[
+            V::Integer(of_all.graph_id),
+            V::Text(of_all.attempt),
+            V::Integer(of_all.token),
+            V::Integers(rows.iter().map(|row| row.version).collect()),
+            V::Texts(rows.iter().map(|row| row.change).collect()),
+            V::BytesEach(rows.iter().map(|row| row.chain).collect()),
+            V::OptionalIntegers(rows.iter().map(|row| row.committed_at_ms).collect()),
+            V::OptionalTexts(rows.iter().map(|row| row.actor).collect()),
+        ],
+    };
+    statement.execute(connection)?;
+    Ok(())
+}

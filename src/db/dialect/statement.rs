@@ -1,0 +1,135 @@
+//! Statements as SQL text, with their values.
+
+use diesel::backend::Backend;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::serialize::ToSql;
+use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text, Untyped};
+
+use super::AnyConnection;
+
+/// A value of a [`RawSql`] statement that both databases take.
+pub enum Value<'v> {
+    /// For a `BIGINT`.
+    Integer(i64),
+    /// For a `TEXT`.
+    Text(&'v str),
+    /// For a `BLOB` or `BYTEA`.
+    Bytes(&'v [u8]),
+}
+
+/// A value of a [`RawSql`] statement for Postgres.
+pub(super) enum PostgresValue<'v> {
+    Integer(i64),
+    Text(&'v str),
+    Integers(Vec<i64>),
+    OptionalIntegers(Vec<Option<i64>>),
+    Texts(Vec<&'v str>),
+    OptionalTexts(Vec<Option<&'v str>>),
+    BytesEach(Vec<&'v [u8]>),
+}
+
+/// A value that a [`RawSql`] statement for a database can have.
+trait Bind<DB: Backend> {
+    fn push<'b>(&'b self, out: &mut AstPass<'_, 'b, DB>) -> QueryResult<()>;
+}
+
+impl<DB> Bind<DB> for Value<'_>
+where
+    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text> + HasSqlType<Binary>,
+    i64: ToSql<BigInt, DB>,
+    str: ToSql<Text, DB>,
+    [u8]: ToSql<Binary, DB>,
+{
+    fn push<'b>(&'b self, out: &mut AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        match self {
+            Value::Integer(value) => out.push_bind_param::<BigInt, _>(value),
+            Value::Text(value) => out.push_bind_param::<Text, _>(*value),
+            Value::Bytes(value) => out.push_bind_param::<Binary, _>(*value),
+        }
+    }
+}
+
+impl Bind<Pg> for PostgresValue<'_> {
+    fn push<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        match self {
+            PostgresValue::Integer(value) => out.push_bind_param::<BigInt, _>(value),
+            PostgresValue::Text(value) => out.push_bind_param::<Text, _>(*value),
+            PostgresValue::Integers(values) => out.push_bind_param::<Array<BigInt>, _>(values),
+            PostgresValue::OptionalIntegers(values) => {
+                out.push_bind_param::<Array<Nullable<BigInt>>, _>(values)
+            }
+            PostgresValue::Texts(values) => out.push_bind_param::<Array<Text>, _>(values),
+            PostgresValue::OptionalTexts(values) => {
+                out.push_bind_param::<Array<Nullable<Text>>, _>(values)
+            }
+            PostgresValue::BytesEach(values) => out.push_bind_param::<Array<Binary>, _>(values),
+        }
+    }
+}
+
+/// A statement as SQL text with a `?` for each value. A connection prepares it once, unlike those
+/// of [`diesel::sql_query`] and unlike Diesel's own updates and inserts of several rows.
+pub(super) struct RawSql<'w, V> {
+    pub(super) text: &'static str,
+    pub(super) values: &'w [V],
+}
+
+impl<V> QueryId for RawSql<'_, V> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<V: Bind<DB>, DB: Backend> QueryFragment<DB> for RawSql<'_, V> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        let mut parts = self.text.split('?');
+        out.push_sql(parts.next().unwrap_or_default());
+        for (value, part) in self.values.iter().zip(parts) {
+            value.push(&mut out)?;
+            out.push_sql(part);
+        }
+        Ok(())
+    }
+}
+
+/// Rows are read by the names of their columns.
+impl<V> Query for RawSql<'_, V> {
+    type SqlType = Untyped;
+}
+
+impl<C, V> RunQueryDsl<C> for RawSql<'_, V> {}
+
+impl AnyConnection {
+    /// Runs a statement that both databases understand, with a `?` for each value. Returns the
+    /// number of rows that it changed.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn run(&mut self, text: &'static str, values: &[Value<'_>]) -> QueryResult<usize> {
+        self.run_either(text, text, values)
+    }
+
+    /// Runs the statement for this database, with a `?` for each value. Returns the number of rows
+    /// that it changed.
+    pub(super) fn run_either(
+        &mut self,
+        sqlite: &'static str,
+        postgres: &'static str,
+        values: &[Value<'_>],
+    ) -> QueryResult<usize> {
+        debug_assert_eq!(sqlite.matches('?').count(), values.len());
+        debug_assert_eq!(postgres.matches('?').count(), values.len());
+        match self {
+            Self::Sqlite(connection) => RawSql { text: sqlite, values }.execute(connection),
+            Self::Postgres(connection) => RawSql { text: postgres, values }.execute(connection),
+        }
+    }
+}
+
+/// A row of one text, in a column named `value`.
+#[derive(QueryableByName)]
+pub(super) struct TextRow {
+    #[diesel(sql_type = Text)]
+    pub(super) value: String,
+}

@@ -1,0 +1,9 @@
+//! A service's parts together: what its requests share, and how writers take turns.
+
+use super::engine::Engine;
+use super::turns::Turns;
+
+pub(super) struct Shared {
+    pub(super) engine: Engine,
+    pub(super) turns: Box<dyn Turns>,
+}

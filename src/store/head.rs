@@ -1,0 +1,156 @@
+//! The graph's row: what it says, and how it is read.
+
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use super::error::StoreError;
+use crate::chain::Chain;
+use crate::db::schema::graphs;
+use crate::db::{AnyConnection, Told, telling};
+use crate::graph::Name;
+
+/// Whether a graph takes writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GraphState {
+    /// It does.
+    Open,
+    /// Its name answers that there is no such graph; its versions go on if it is created again.
+    Deleted,
+    /// It has moved elsewhere.
+    Frozen,
+}
+
+/// The graph's row: all that must be known of a graph to know whether an image of it is current,
+/// and to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The row's id; a name has one for ever.
+    pub id: i64,
+    /// The graph's name.
+    pub name: Name,
+    /// Whether it takes writes.
+    pub state: GraphState,
+    /// Where it went, if it is frozen.
+    pub moved_to: Option<String>,
+    /// How many changes there were.
+    pub version: u64,
+    /// The largest fencing token that a write has carried.
+    pub fence: i64,
+    /// The epoch of trusted tokens.
+    pub epoch: u32,
+    /// The run of the lock that was seeded with the epoch.
+    pub lock_incarnation: String,
+    /// The hash over all changes.
+    pub chain: Chain,
+    /// What the graph's history is called everywhere: events are named after it.
+    pub uuid: Uuid,
+    /// The oldest change that the log still has; where it has none, the next one.
+    pub oldest: u64,
+}
+
+/// What an image is known by: the same key, the same graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageKey {
+    /// The graph's row id.
+    pub graph_id: i64,
+    /// The version.
+    pub version: u64,
+    /// The chain at that version.
+    pub chain: Chain,
+}
+
+impl Head {
+    /// The key of an image of this very state.
+    #[must_use]
+    pub fn key(&self) -> ImageKey {
+        ImageKey { graph_id: self.id, version: self.version, chain: self.chain }
+    }
+}
+
+/// As [`Head`], in the database's types.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = graphs)]
+pub(super) struct HeadRow {
+    id: i64,
+    name: String,
+    state: String,
+    moved_to: Option<String>,
+    version: i64,
+    fence: i64,
+    epoch: i64,
+    lock_incarnation: String,
+    chain: Vec<u8>,
+    uuid: String,
+    oldest: i64,
+}
+
+impl HeadRow {
+    pub(super) fn into_head(self) -> Result<Head, StoreError> {
+        let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of graph {}", self.id));
+        Ok(Head {
+            id: self.id,
+            name: Name::new(&self.name)
+                .map_err(|error| StoreError::DamagedValue(error.to_string()))?,
+            state: GraphState::from_column(&self.state).ok_or_else(|| damaged("state"))?,
+            version: u64::try_from(self.version).map_err(|_| damaged("version"))?,
+            epoch: u32::try_from(self.epoch).map_err(|_| damaged("epoch"))?,
+            chain: Chain(self.chain.as_slice().try_into().map_err(|_| damaged("chain"))?),
+            uuid: Uuid::parse_str(&self.uuid).map_err(|_| damaged("uuid"))?,
+            oldest: u64::try_from(self.oldest).map_err(|_| damaged("oldest"))?,
+            moved_to: self.moved_to,
+            fence: self.fence,
+            lock_incarnation: self.lock_incarnation,
+        })
+    }
+}
+
+impl GraphState {
+    pub(super) fn column(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Deleted => "deleted",
+            Self::Frozen => "frozen",
+        }
+    }
+
+    fn from_column(text: &str) -> Option<Self> {
+        [Self::Open, Self::Deleted, Self::Frozen].into_iter().find(|state| state.column() == text)
+    }
+}
+
+pub(super) fn column(number: u64) -> i64 {
+    i64::try_from(number).expect("versions fit 63 bits")
+}
+
+/// The graph's row, if there is one, and beside it what the server tells of itself.
+pub(super) fn read_head_row(
+    connection: &mut AnyConnection,
+    name: &Name,
+) -> QueryResult<(Option<Told>, Option<HeadRow>)> {
+    let found: Option<(Told, HeadRow)> = graphs::table
+        .filter(graphs::name.eq(name.as_str()))
+        .select((telling(), HeadRow::as_select()))
+        .first(connection)
+        .optional()?;
+    Ok(found.unzip())
+}
+
+/// Rows that each come with what the server told, which is the same in all of one statement.
+pub(super) fn told_once<T>(rows: Vec<(Told, T)>) -> (Option<Told>, Vec<T>) {
+    let told = rows.first().map(|(told, _)| told.clone());
+    (told, rows.into_iter().map(|(_, row)| row).collect())
+}
+
+/// The graph's row, in a transaction that is to write.
+pub(super) fn read_head(
+    connection: &mut AnyConnection,
+    name: &Name,
+) -> Result<Option<Head>, StoreError> {
+    let (told, row) = read_head_row(connection, name)?;
+    told.map_or_else(|| connection.tell(), Ok)?.check_writable()?;
+    row.map(HeadRow::into_head).transpose()
+}
+
+pub(super) fn read_head_by_id(connection: &mut AnyConnection, id: i64) -> Result<Head, StoreError> {
+    graphs::table.find(id).select(HeadRow::as_select()).first(connection)?.into_head()
+}
