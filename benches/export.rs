@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fencepost::bench::Random;
+use fencepost::chain::{Chain, LoggedChange};
 use fencepost::db::DatabaseUrl;
 use fencepost::event::{Event, Importing, Replay, Stream};
 use fencepost::export::sink::SinkUrl;
@@ -23,7 +24,6 @@ use fencepost::graph::{
 };
 use fencepost::node::{self, NodeOptions};
 use fencepost::store::Store;
-use fencepost::store::{Chain, Logged};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -195,7 +195,7 @@ fn small_events(to: &Path) -> u64 {
         chain = chain.next(&change);
         let committed_at_ms = 1_750_000_000_000 + events as i64;
         let logged =
-            Logged { version: graph.version(), change, chain, committed_at_ms, actor: None };
+            LoggedChange { version: graph.version(), change, chain, committed_at_ms, actor: None };
         out.write_all(&stream.line(&Event::changed(&logged))).expect("is written");
         events += 1;
     }
@@ -226,7 +226,8 @@ fn main() {
         let (_, order) = timed(|| black_box(sorted_graph.jobs_by_generation()));
         let (_, digest) = timed(|| black_box(sorted_graph.digest()));
         drop(sorted_graph);
-        let mut importing = Importing::new(Stream::of(&head), loaded, head.chain, None);
+        let mut importing =
+            Importing::new(Stream::new(head.name.clone(), head.uuid), loaded, head.chain, None);
         let ((events, bytes), words) = timed(|| {
             let (mut line, mut events, mut bytes) = (Vec::new(), 0_u64, 0);
             while importing.write_next(&mut line).is_some() {

@@ -1,4 +1,4 @@
-//! The chain of hashes over a graph's history: two graphs with one chain have one history.
+//! The chain of hashes over a graph's history, and a change as the log has it with its chain.
 //!
 //! Knows nothing of ours but how bytes are written in hex. The store keeps a chain with each change
 //! and events carry it, so it is below both.
@@ -32,4 +32,19 @@ impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.0))
     }
+}
+
+/// A change as the log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedChange {
+    /// The version that it made.
+    pub version: u64,
+    /// As [`Change::canonical_json`](crate::graph::Change::canonical_json).
+    pub change: String,
+    /// The hash over all changes up to it.
+    pub chain: Chain,
+    /// When it was written, in milliseconds since 1970.
+    pub committed_at_ms: i64,
+    /// Who asked for it.
+    pub actor: Option<String>,
 }

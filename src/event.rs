@@ -18,9 +18,9 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::chain::{Chain, LoggedChange};
 use crate::graph::{Name, hex};
 use crate::object::objects_only;
-use crate::store::{Chain, Head, Logged};
 
 mod contents;
 mod import;
@@ -63,14 +63,14 @@ impl Kind {
 /// Where an event stands in its graph's log: changes at ordinal 0 of the version that they made,
 /// parts of an import one after another at the version of the import. Positions rise along a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position {
+pub struct EventIndex {
     /// The graph's version.
     pub version: u64,
     /// Among the events of that version.
     pub ordinal: u64,
 }
 
-impl fmt::Display for Position {
+impl fmt::Display for EventIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "version {}", self.version)?;
         if self.ordinal > 0 { write!(f, ", ordinal {}", self.ordinal) } else { Ok(()) }
@@ -83,7 +83,7 @@ pub struct Event<'e> {
     /// What it tells.
     pub kind: Kind,
     /// Where it stands.
-    pub position: Position,
+    pub position: EventIndex,
     /// For a change, and for the beginning and the end of an import, the graph's chain at that
     /// version. For a part of an import, the hash over the chain at its beginning and the data of
     /// all parts up to this one.
@@ -100,10 +100,10 @@ pub struct Event<'e> {
 impl<'e> Event<'e> {
     /// The event of a change.
     #[must_use]
-    pub fn changed(logged: &'e Logged) -> Self {
+    pub fn changed(logged: &'e LoggedChange) -> Self {
         Self {
             kind: Kind::Changed,
-            position: Position { version: logged.version, ordinal: 0 },
+            position: EventIndex { version: logged.version, ordinal: 0 },
             chain: logged.chain,
             committed_at_ms: Some(logged.committed_at_ms),
             actor: logged.actor.as_deref().map(Cow::Borrowed),
@@ -146,19 +146,13 @@ impl Stream {
         Self { graph, uuid, name_json, source_json }
     }
 
-    /// Of the graph of that row.
-    #[must_use]
-    pub fn of(head: &Head) -> Self {
-        Self::new(head.name.clone(), head.uuid)
-    }
-
     /// UUIDv5 in the graph's own name space: of a change `VERSION/ORDINAL`, of a part of an import
     /// `import/VERSION/ORDINAL`, since a change and an import may stand at one position, and of the
     /// beginning of an import that abandons another `import/VERSION/ORDINAL/LAST`, the last version
     /// that was abandoned.
     #[must_use]
     pub fn id(&self, event: &Event<'_>) -> Uuid {
-        let Position { version, ordinal } = event.position;
+        let EventIndex { version, ordinal } = event.position;
         match event.kind {
             Kind::Changed => self.id_by_position(event.position),
             Kind::ImportBegun => {
@@ -178,7 +172,7 @@ impl Stream {
 
     /// What parts of an import were called too before they had names of their own: logs from then
     /// are read, and none is written.
-    fn id_by_position(&self, position: Position) -> Uuid {
+    fn id_by_position(&self, position: EventIndex) -> Uuid {
         let mut name = [0; POSITION_DIGITS];
         let length = write_position(position, &mut name);
         Uuid::new_v5(&self.uuid, &name[..length])
@@ -249,7 +243,7 @@ impl Stream {
 const POSITION_DIGITS: usize = 41;
 
 /// Writes `VERSION/ORDINAL`; its length.
-fn write_position(position: Position, out: &mut [u8]) -> usize {
+fn write_position(position: EventIndex, out: &mut [u8]) -> usize {
     let (mut version, mut ordinal) = (itoa::Buffer::new(), itoa::Buffer::new());
     let (version, ordinal) = (version.format(position.version), ordinal.format(position.ordinal));
     let length = version.len() + 1 + ordinal.len();
@@ -423,7 +417,7 @@ impl Reader {
         let event = Event {
             kind: kind
                 .ok_or_else(|| DamagedEvent::NoEvent(format!("its type is `{}`", wire.kind)))?,
-            position: Position { version: wire.graphversion, ordinal: wire.ordinal },
+            position: EventIndex { version: wire.graphversion, ordinal: wire.ordinal },
             chain: Chain::from_hex(&wire.chainhash)
                 .ok_or_else(|| no_event("its chainhash is none"))?,
             committed_at_ms,

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::event::{DamagedEvent, Event, Importing, Kind, Position, Reader, Stream, Writer};
+use crate::chain::Chain;
+use crate::event::{DamagedEvent, Event, EventIndex, Importing, Kind, Reader, Stream, Writer};
 use crate::failpoint;
 use crate::graph::Name;
 use crate::keep::shell_word;
 use crate::store::{
-    Acknowledgement, Chain, CommitError, Consumer, ConsumerSink, ExportReport, Feed, GraphState,
-    Head, Lifetime, Store, StoreError,
+    Acknowledgement, CommitError, Consumer, ConsumerSink, ExportReport, Feed, GraphState, Head,
+    Lifetime, Store, StoreError,
 };
 
 mod asking;
@@ -328,7 +329,7 @@ impl Backoff {
 /// Where a sink's log is to be gone on with.
 enum Place {
     /// At the beginning, after an import that was left unfinished there.
-    Import { abandoned: Option<Position> },
+    Import { abandoned: Option<EventIndex> },
     /// With the change after `version`; the chain there, if the sink has it.
     After { version: u64, chain: Option<Chain> },
 }
@@ -340,15 +341,15 @@ struct Export<'x> {
     sink: Box<dyn Sink>,
     events: u64,
     /// Where the sink's last event stands, as far as this export knows; `None` if it has none.
-    last: Option<Position>,
+    last: Option<EventIndex>,
     /// When the sink was asked last what it has.
     asked: Instant,
     /// Warnings about the sink when it was asked last.
     warnings: Vec<String>,
     /// Where the sink's first event stood when it was asked last.
-    first: Option<Position>,
+    first: Option<EventIndex>,
     /// From where on events were written again, and how often in a row.
-    resent: Option<(Option<Position>, u32)>,
+    resent: Option<(Option<EventIndex>, u32)>,
     consumer: Option<Registered>,
     backoff: Backoff,
 }
@@ -403,7 +404,7 @@ impl<'x> Export<'x> {
         if let Some(after) = request.after.filter(|after| *after > head.version) {
             return Err(ExportError::Beyond { after, version: head.version });
         }
-        let stream = Stream::of(&head);
+        let stream = Stream::new(head.name.clone(), head.uuid);
         let sink = request.to.open(&stream, Purpose::Append)?;
         let mut export = Self {
             store,
@@ -556,7 +557,7 @@ impl<'x> Export<'x> {
         Ok(place)
     }
 
-    fn say_if_put_back(&self, found: Option<Position>) {
+    fn say_if_put_back(&self, found: Option<EventIndex>) {
         if found < self.last {
             log::warn!(
                 "{} was put back to an older state: its last event is {}, and this export had \
@@ -657,7 +658,7 @@ impl<'x> Export<'x> {
     }
 
     /// What the sink says of itself: it alone knows what it has.
-    fn ask_place(&mut self) -> Result<(Option<Position>, Place), ExportError> {
+    fn ask_place(&mut self) -> Result<(Option<EventIndex>, Place), ExportError> {
         let to = || self.request.to.to_string();
         let last = self.sink.last()?;
         let Some(last) = last else {
@@ -749,7 +750,7 @@ impl<'x> Export<'x> {
     }
 
     /// Writes the graph as one snapshot of the database has it; its version and chain.
-    fn import(&mut self, abandoned: Option<Position>) -> Result<(u64, Option<Chain>), Halt> {
+    fn import(&mut self, abandoned: Option<EventIndex>) -> Result<(u64, Option<Chain>), Halt> {
         let request = self.request;
         let not_found = || ExportError::GraphNotFound(request.graph.clone());
         // What comes after the snapshot must still be there when the snapshot is written. One that
@@ -1000,7 +1001,7 @@ impl<'x> Export<'x> {
 }
 
 /// Where an event stands, or that there is none.
-fn place_in_words(position: Option<Position>) -> String {
+fn place_in_words(position: Option<EventIndex>) -> String {
     position.map_or_else(|| "none".to_owned(), |position| position.to_string())
 }
 

@@ -28,7 +28,7 @@ pub mod storage;
 mod transaction;
 
 pub use answers::{ANSWER_KEPT, Purged};
-pub use changes::{Feed, Logged};
+pub use changes::Feed;
 pub use commit::{Commit, Entry, Fence, StoredAnswer};
 pub(crate) use consumers::behind;
 pub use consumers::{Acknowledgement, Consumer, ConsumerSink, ExportReport, Lifetime};
@@ -39,8 +39,6 @@ pub use lock_record::LockRecord;
 pub use refresh::{CatchUp, Refresh};
 pub use restore::{Restoration, Restored, Target};
 pub use snapshots::Kept;
-
-pub use crate::chain::Chain;
 
 use storage::Storage;
 

@@ -5,9 +5,9 @@ mod damage;
 mod imports;
 mod spelling;
 
+use fencepost::chain::{Chain, LoggedChange};
 use fencepost::event::{Event, Importing, Replay, ReplayError, Replayed, Stream};
 use fencepost::graph::{Graph, decide};
-use fencepost::store::{Chain, Logged};
 
 use crate::support::cluster::name;
 use crate::support::requests::Requests;
@@ -15,7 +15,7 @@ use crate::support::requests::Requests;
 /// A graph's history, in memory.
 pub struct History {
     pub stream: Stream,
-    pub logged: Vec<Logged>,
+    pub logged: Vec<LoggedChange>,
     /// After each version, the empty graph at 0 included.
     pub graphs: Vec<Graph>,
 }
@@ -36,7 +36,7 @@ impl History {
             let change = decision.change.canonical_json(version);
             chain = chain.next(&change);
             let actor = (version % 3 == 0).then(|| format!("actor \"{version}\" é"));
-            logged.push(Logged {
+            logged.push(LoggedChange {
                 version,
                 change,
                 chain,
@@ -68,7 +68,7 @@ impl History {
     }
 
     pub fn changes(&self, after: usize) -> Vec<String> {
-        let line = |logged: &Logged| text(self.stream.line(&Event::changed(logged)));
+        let line = |logged: &LoggedChange| text(self.stream.line(&Event::changed(logged)));
         self.logged[after..].iter().map(line).collect()
     }
 }

@@ -40,7 +40,7 @@ fn replayed(site: &Site, place: &mut Place) -> event_log::Told {
     let (code, said) = finish(export(site, place, &[]));
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = finish(site.fencepost(&["verify", "--graph", GRAPH, "--from", &place.url]));
-    place.stream = Stream::of(&site.head());
+    place.stream = site.stream();
     let events = place.events();
     let told = event_log::replay(GRAPH, events.iter().map(String::as_str));
     let digest = format!("digest {} as in the database", told.digest);

@@ -3,12 +3,12 @@
 
 use std::ops::Bound;
 
+use fencepost::chain::{Chain, LoggedChange};
 use fencepost::event::{Event, Stream};
 use fencepost::graph::Graph;
 use fencepost::keep::{Past, graph_at};
 use fencepost::service::Write;
 use fencepost::store::Store;
-use fencepost::store::{Chain, Logged};
 
 use crate::support::ask::{accepted, delete_graph, put_job};
 use crate::support::cluster::{GRAPH, Kind, Site, name};
@@ -84,7 +84,7 @@ fn plain(site: &Site, versions: u64) {
     }
 }
 
-fn logged(store: &Store, graph: &str, after: u64) -> Vec<Logged> {
+fn logged(store: &Store, graph: &str, after: u64) -> Vec<LoggedChange> {
     let (mut all, mut after) = (Vec::new(), after);
     loop {
         let page = store.feed(&name(graph), after, 7).unwrap().unwrap().changes;
@@ -96,8 +96,10 @@ fn logged(store: &Store, graph: &str, after: u64) -> Vec<Logged> {
 
 /// The changes after a version as events, one a line.
 fn tail(store: &Store, after: u64) -> Vec<String> {
-    let stream = Stream::of(&store.head(&name(GRAPH)).unwrap().unwrap());
-    let line = |logged: &Logged| String::from_utf8(stream.line(&Event::changed(logged))).unwrap();
+    let head = store.head(&name(GRAPH)).unwrap().unwrap();
+    let stream = Stream::new(head.name, head.uuid);
+    let line =
+        |logged: &LoggedChange| String::from_utf8(stream.line(&Event::changed(logged))).unwrap();
     logged(store, GRAPH, after).iter().map(line).collect()
 }
 

@@ -13,12 +13,12 @@ pub struct Log {
     /// Where it comes from.
     pub name: String,
     /// In order.
-    pub changes: Vec<Logged>,
+    pub changes: Vec<LoggedChange>,
 }
 
 /// One change.
 #[derive(Debug)]
-pub struct Logged {
+pub struct LoggedChange {
     /// The version that it made.
     pub version: u64,
     /// Sorted.
@@ -56,7 +56,7 @@ impl Log {
             let at = |what: String| InputError::Line { file: name.to_owned(), line: number, what };
             let text = line.map_err(|error| at(error.to_string()))?;
             let (version, facts) = read_change(&text, texts).map_err(at)?;
-            log.changes.push(Logged { version, facts, stored: None });
+            log.changes.push(LoggedChange { version, facts, stored: None });
         }
         Ok(log)
     }

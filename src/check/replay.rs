@@ -12,7 +12,7 @@ use super::facts::{Fact, canonical_change, hex, next_chain};
 use super::finding::{Finding, Kind, Summary, Verdict};
 use super::history::{Call, End, Histories, is_problem};
 use super::json;
-use super::log::{Log, Logged, Rows};
+use super::log::{Log, LoggedChange, Rows};
 use super::model::State;
 use super::order::{Floors, check_freeze, check_sessions};
 use super::request::{Request, Step, Text};
@@ -298,7 +298,7 @@ impl<'h> Replay<'h> {
     }
 
     /// What an accepted write did, if it could.
-    fn accepted(&self, writer: usize, logged: Option<&Logged>) -> Result<Vec<Fact>, Found> {
+    fn accepted(&self, writer: usize, logged: Option<&LoggedChange>) -> Result<Vec<Fact>, Found> {
         let version = self.state.version + 1;
         let decided = decide(&self.state, steps(self.call(writer)));
         let Accepted { facts, created } = decided.map_err(|rejection| {
@@ -348,7 +348,7 @@ impl<'h> Replay<'h> {
     }
 
     /// A change of the log that no accepted write made: an unknown one may have.
-    fn orphan(&mut self, logged: &Logged) -> Result<Vec<Fact>, Found> {
+    fn orphan(&mut self, logged: &LoggedChange) -> Result<Vec<Fact>, Found> {
         let version = logged.version;
         let could = |at: &usize| {
             let decided =
@@ -675,7 +675,7 @@ impl<'h> Replay<'h> {
 
     /// Remembers a row of the stored log that is not what the change, which has just been applied,
     /// must be stored as.
-    fn check_stored(&mut self, logged: &Logged) {
+    fn check_stored(&mut self, logged: &LoggedChange) {
         let Some(stored) = &logged.stored else { return };
         let version = logged.version;
         let text = canonical_change(&logged.facts, version);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::facts::read_change;
-use super::log::{Log, Logged, Rows, StoredChange};
+use super::log::{Log, LoggedChange, Rows, StoredChange};
 use super::model::{Dataset, Job, State};
 use super::request::{Text, Texts};
 use crate::db::{Database, OpenMode};
@@ -61,7 +61,7 @@ pub fn fetch(
         match change {
             Ok((_, facts)) => {
                 let stored = Some(StoredChange { text: text.into(), chain: chain.0 });
-                log.changes.push(Logged { version, facts, stored });
+                log.changes.push(LoggedChange { version, facts, stored });
             }
             Err(error) => unreadable = Some(damaged(format!("change {version}: {error}"))),
         }

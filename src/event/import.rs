@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::thread;
 
 use super::contents::Contents;
-use super::{Event, Kind, Position, Stream};
+use super::{Event, EventIndex, Kind, Stream};
+use crate::chain::Chain;
 use crate::graph::{Graph, SortedGraph};
-use crate::store::Chain;
 
 /// Writes a graph as an import, piece by piece: declared datasets in byte order, then jobs, each
 /// after those that produce what it reads, and among those that could stand at one place in byte
@@ -63,7 +63,7 @@ impl Importing {
 
     /// The same after an import that was left unfinished at `last`, to be forgotten.
     #[must_use]
-    pub fn abandoning(mut self, last: Position) -> Self {
+    pub fn abandoning(mut self, last: EventIndex) -> Self {
         // Where nothing was written since, the positions of this version go on.
         if last.version == self.contents.version {
             self.first_ordinal = last.ordinal + 1;
@@ -116,7 +116,7 @@ impl Importing {
 
     /// Writes further events, each as a line, until `out` is as long as `bytes` or all are written.
     /// Returns how many, and the position of the last; `None` if there are no more.
-    pub fn write_some(&mut self, bytes: usize, out: &mut Vec<u8>) -> Option<(u64, Position)> {
+    pub fn write_some(&mut self, bytes: usize, out: &mut Vec<u8>) -> Option<(u64, EventIndex)> {
         let mut count = 0;
         let mut last = None;
         while out.len() < bytes || count == 0 {
@@ -129,7 +129,7 @@ impl Importing {
     }
 
     /// Writes the next event, without a line feed.
-    pub fn write_next(&mut self, out: &mut Vec<u8>) -> Option<Position> {
+    pub fn write_next(&mut self, out: &mut Vec<u8>) -> Option<EventIndex> {
         let event = self.next_event()?;
         self.stream.write(&event, out);
         Some(event.position)
@@ -138,7 +138,7 @@ impl Importing {
     /// The next event; `None` after the last.
     pub fn next_event(&mut self) -> Option<Event<'static>> {
         let position =
-            Position { version: self.contents.version, ordinal: self.first_ordinal + self.told };
+            EventIndex { version: self.contents.version, ordinal: self.first_ordinal + self.told };
         let contents = |contents: &Contents| {
             serde_json::to_string(contents).expect("texts and numbers are JSON")
         };

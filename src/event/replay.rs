@@ -4,9 +4,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Contents, DamagedEvent, Event, Kind, Position, Reader, Stream};
+use super::{Contents, DamagedEvent, Event, EventIndex, Kind, Reader, Stream};
+use crate::chain::Chain;
 use crate::graph::{Change, Fact, Graph, IllegalChange, ImportBuilder, replay};
-use crate::store::Chain;
 
 /// Versions are kept in 63 bits; no graph has come as far as an import beyond this would claim.
 const LAST_IMPORTED: u64 = 1 << 62;
@@ -33,7 +33,7 @@ pub enum ReplayError {
         /// The event before.
         last: String,
         /// This event.
-        found: Position,
+        found: EventIndex,
         /// How many events would stand between the two.
         missing: u64,
     },
@@ -43,13 +43,13 @@ pub enum ReplayError {
         /// The event before.
         last: String,
         /// This event.
-        found: Position,
+        found: EventIndex,
     },
     /// The log does not begin with a graph.
     #[error("the log begins at {found}: what the graph was before is not in it")]
     NoBeginning {
         /// The first event.
-        found: Position,
+        found: EventIndex,
     },
     /// An event of that kind cannot stand there.
     #[error("`{kind}` cannot follow {last}")]
@@ -125,7 +125,7 @@ pub struct Envelope {
     /// What it tells.
     pub kind: Kind,
     /// Where it stands.
-    pub position: Position,
+    pub position: EventIndex,
     /// As [`Event::chain`].
     pub chain: Chain,
     /// As [`Event::committed_at_ms`].
@@ -213,7 +213,7 @@ pub struct Replay {
     graph: Graph,
     /// Of the graph.
     chain: Chain,
-    last: Option<(Position, Chain)>,
+    last: Option<(EventIndex, Chain)>,
     first_version: u64,
     events: u64,
     deleted: bool,
@@ -250,7 +250,7 @@ impl Replay {
 
     /// Where the log has come to; `None` before its first event.
     #[must_use]
-    pub fn position(&self) -> Option<Position> {
+    pub fn position(&self) -> Option<EventIndex> {
         self.last.map(|(position, _)| position)
     }
 
@@ -367,7 +367,7 @@ impl Replay {
 
     fn begin(
         &mut self,
-        found: Position,
+        found: EventIndex,
         chain: Chain,
         contents: &Contents,
     ) -> Result<(), ReplayError> {
@@ -397,7 +397,7 @@ impl Replay {
     }
 
     /// The event must be the next one.
-    fn check_place(&mut self, kind: Kind, found: Position) -> Result<(), ReplayError> {
+    fn check_place(&mut self, kind: Kind, found: EventIndex) -> Result<(), ReplayError> {
         let expected = match (kind, &self.phase, self.position()) {
             (Kind::Changed, Phase::Nothing, _) if found.version == 1 && found.ordinal == 0 => {
                 self.phase = Phase::Following;
@@ -408,10 +408,10 @@ impl Replay {
                 return Err(ReplayError::NoBeginning { found });
             }
             (Kind::Changed, Phase::Following, Some(last)) => {
-                Position { version: last.version + 1, ordinal: 0 }
+                EventIndex { version: last.version + 1, ordinal: 0 }
             }
             (Kind::Imported | Kind::ImportEnded, Phase::Importing { .. }, Some(last)) => {
-                Position { ordinal: last.ordinal + 1, ..last }
+                EventIndex { ordinal: last.ordinal + 1, ..last }
             }
             (_, _, Some(last)) if found <= last => {
                 return Err(ReplayError::Order { last: last.to_string(), found });
@@ -436,7 +436,7 @@ impl Replay {
         }
     }
 
-    fn end(&mut self, found: Position, chain: Chain, told: &Contents) -> Result<(), ReplayError> {
+    fn end(&mut self, found: EventIndex, chain: Chain, told: &Contents) -> Result<(), ReplayError> {
         self.check_place(Kind::ImportEnded, found)?;
         let Phase::Importing { contents, events, builder, .. } =
             std::mem::replace(&mut self.phase, Phase::Nothing)

@@ -66,7 +66,7 @@ pub fn ask_sinks(
     given: &[SinkUrl],
 ) -> Result<Vec<Unreachable>, AskError> {
     let Some((head, consumers)) = store.consumers(graph)? else { return Ok(Vec::new()) };
-    let (stream, mut unreachable) = (Stream::of(&head), Vec::new());
+    let (stream, mut unreachable) = (Stream::new(head.name.clone(), head.uuid), Vec::new());
     if before <= head.oldest {
         return Ok(unreachable);
     }

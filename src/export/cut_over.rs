@@ -54,7 +54,7 @@ pub fn await_sink(
 ) -> Result<Verified, FreezeError> {
     let began = Instant::now();
     loop {
-        let version = match version_in(sink, &Stream::of(frozen)) {
+        let version = match version_in(sink, &Stream::new(frozen.name.clone(), frozen.uuid)) {
             Ok(version) => version,
             Err(error @ SinkError::Url { .. }) => return Err(error.into()),
             Err(error) if began.elapsed() >= patience => return Err(error.into()),
@@ -82,7 +82,7 @@ pub fn check_sink(
     sink: &SinkUrl,
     patience: Duration,
 ) -> Result<(), VerifyError> {
-    let (began, expected) = (Instant::now(), Stream::of(head));
+    let (began, expected) = (Instant::now(), Stream::new(head.name.clone(), head.uuid));
     let within_import = |last: &Option<(_, Kind, _)>| {
         matches!(last, Some((_, Kind::ImportBegun | Kind::Imported, _)))
     };

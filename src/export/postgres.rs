@@ -30,7 +30,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Text};
 use super::sink::{Batch, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::{self, DbError, on_one_line};
-use crate::event::{Position, Stream};
+use crate::event::{EventIndex, Stream};
 use crate::failpoint;
 use crate::graph::Name;
 
@@ -370,7 +370,7 @@ impl PostgresSink {
         )
     }
 
-    fn append_part(&mut self, part: &[(Position, &str)]) -> Result<(), SinkError> {
+    fn append_part(&mut self, part: &[(EventIndex, &str)]) -> Result<(), SinkError> {
         let number =
             |number: u64| i64::try_from(number).expect("versions and ordinals are below 2^63");
         let versions: Vec<i64> =

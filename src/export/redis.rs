@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::sink::{Batch, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::on_one_line;
-use crate::event::Position;
+use crate::event::EventIndex;
 use crate::failpoint;
 use crate::keep::shell_word;
 
@@ -402,8 +402,8 @@ impl RedisSink {
         }
     }
 
-    fn append_part(&mut self, part: &[(Position, &str)]) -> Result<(), SinkError> {
-        let id = |position: Position| format!("{}-{}", position.version, position.ordinal + 1);
+    fn append_part(&mut self, part: &[(EventIndex, &str)]) -> Result<(), SinkError> {
+        let id = |position: EventIndex| format!("{}-{}", position.version, position.ordinal + 1);
         let mut call = SCRIPT.prepare_invoke();
         call.key(&self.key).arg(if failpoint::is_off("sink-guard") {
             "unguarded"

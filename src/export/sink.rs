@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use crate::address::{self, Address};
-use crate::event::{Event, Position, Stream, Writer};
+use crate::event::{Event, EventIndex, Stream, Writer};
 use crate::graph::Name;
 use crate::keep::shell_word;
 
@@ -28,7 +28,7 @@ pub struct Batch {
     /// The lines, each ended by LF.
     pub text: Vec<u8>,
     /// Of each line, its position and where in `text` it ends, its LF included.
-    pub ends: Vec<(Position, usize)>,
+    pub ends: Vec<(EventIndex, usize)>,
 }
 
 impl Batch {
@@ -40,7 +40,7 @@ impl Batch {
     }
 
     /// The events without their line feeds.
-    pub fn events(&self) -> impl Iterator<Item = (Position, &str)> {
+    pub fn events(&self) -> impl Iterator<Item = (EventIndex, &str)> {
         let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
         begins.zip(&self.ends).map(|(begin, (position, end))| {
             let line = &self.text[begin..*end - 1];
@@ -50,7 +50,11 @@ impl Batch {
 
     /// The events in parts of so many events and bytes at most. One that is larger is a part by
     /// itself.
-    pub(super) fn parts(&self, events_max: usize, bytes_max: usize) -> Vec<Vec<(Position, &str)>> {
+    pub(super) fn parts(
+        &self,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Vec<Vec<(EventIndex, &str)>> {
         let (mut parts, mut bytes) = (vec![Vec::new()], 0);
         for (position, event) in self.events() {
             let part = parts.last_mut().expect("there is one from the start");
@@ -75,7 +79,7 @@ impl Batch {
 
     /// Where its last event stands.
     #[must_use]
-    pub fn last(&self) -> Option<Position> {
+    pub fn last(&self) -> Option<EventIndex> {
         self.ends.last().map(|(position, _)| *position)
     }
 

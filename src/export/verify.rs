@@ -9,13 +9,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use super::sink::{Purpose, Sink, SinkError, SinkUrl};
+use crate::chain::{Chain, LoggedChange};
 use crate::event::{
-    Envelope, Kind, Parsed, Parser, Position, Replay, ReplayError, Stream, rfc3339,
+    Envelope, EventIndex, Kind, Parsed, Parser, Replay, ReplayError, Stream, rfc3339,
 };
 use crate::graph::{Graph, Name};
 use crate::keep::{HistoryError, graph_at};
 use crate::store::Store;
-use crate::store::{Chain, Head, Logged, StoreError};
+use crate::store::{Head, StoreError};
 
 /// A log that was found to be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +139,7 @@ pub enum VerifyError {
 
 /// Said as `after version 12`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct After(Position);
+pub struct After(EventIndex);
 
 impl fmt::Display for After {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,9 +161,12 @@ pub fn verify(
 ) -> Result<Verified, VerifyError> {
     let head = store.head(graph)?.ok_or_else(|| VerifyError::GraphNotFound(graph.clone()))?;
     let mut comparison = Comparison::with(store, &head);
-    let followed = follow_sink(from, Stream::of(&head), at, &mut |envelope, replay| {
-        comparison.take(envelope, replay)
-    })?;
+    let followed = follow_sink(
+        from,
+        Stream::new(head.name.clone(), head.uuid),
+        at,
+        &mut |envelope, replay| comparison.take(envelope, replay),
+    )?;
     let (replay, wrong) = followed;
     let (events, position) = (replay.events(), replay.position());
     let log = |reason| VerifyError::Log {
@@ -246,7 +250,7 @@ struct Comparison<'d> {
     store: &'d Store,
     head: &'d Head,
     /// Changes of the database that come next, the next one first.
-    page: VecDeque<Logged>,
+    page: VecDeque<LoggedChange>,
     /// Whether it has none to compare with from here on.
     ends: bool,
     /// The version of the import that the log begins with, and of its jobs.
@@ -284,7 +288,7 @@ impl<'d> Comparison<'d> {
     }
 
     /// The change that made the version, if the database has it.
-    fn change(&mut self, version: u64) -> Result<Option<Logged>, VerifyError> {
+    fn change(&mut self, version: u64) -> Result<Option<LoggedChange>, VerifyError> {
         if version < self.head.oldest || self.ends {
             return Ok(None);
         }
@@ -311,7 +315,7 @@ impl<'d> Comparison<'d> {
     }
 }
 
-fn compare_change(envelope: &Envelope, logged: &Logged) -> Result<(), VerifyError> {
+fn compare_change(envelope: &Envelope, logged: &LoggedChange) -> Result<(), VerifyError> {
     let version = logged.version;
     if envelope.chain != logged.chain {
         let (log, database) = (envelope.chain.to_string(), logged.chain.to_string());

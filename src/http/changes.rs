@@ -13,9 +13,10 @@ use super::reply::Reply;
 use super::stream::{Form, Gone, Pieces, stream};
 use super::tail::{End, Taken};
 use super::{App, TAIL};
+use crate::chain::{Chain, LoggedChange};
 use crate::event::{self, Event, Stream};
 use crate::graph::Name;
-use crate::store::{Chain, Feed, GraphState, Head, Logged};
+use crate::store::{Feed, GraphState, Head};
 
 /// The media types of the change log, the default first.
 pub const MEDIA_TYPES: [&str; 3] = ["application/json", LINES, EVENTS];
@@ -75,22 +76,22 @@ impl Seen {
 }
 
 /// How one change is written.
-type Write = fn(&Stream, &Logged) -> Vec<u8>;
+type Write = fn(&Stream, &LoggedChange) -> Vec<u8>;
 
 /// As JSON.
-fn object(stream: &Stream, logged: &Logged) -> Vec<u8> {
+fn object(stream: &Stream, logged: &LoggedChange) -> Vec<u8> {
     let mut line = line(stream, logged);
     line.pop();
     line
 }
 
 /// As JSON and a line feed.
-fn line(stream: &Stream, logged: &Logged) -> Vec<u8> {
+fn line(stream: &Stream, logged: &LoggedChange) -> Vec<u8> {
     stream.line(&Event::changed(logged))
 }
 
 /// As a server-sent event, whose id is the version.
-pub fn event(stream: &Stream, logged: &Logged) -> Vec<u8> {
+pub fn event(stream: &Stream, logged: &LoggedChange) -> Vec<u8> {
     let head = format!("id: {}\nevent: {}\ndata: ", logged.version, event::Kind::Changed.word());
     let mut event = Vec::with_capacity(head.len() + 640 + logged.change.len());
     event.extend_from_slice(head.as_bytes());
@@ -115,7 +116,7 @@ impl App {
         let after = seen.after;
         let show = move |feed: Feed| {
             let of_another_history = seen.is_of_another_history(&feed);
-            let stream = Stream::of(&feed.head);
+            let stream = Stream::new(feed.head.name.clone(), feed.head.uuid);
             let events = feed.changes.iter().map(|logged| write(&stream, logged)).collect();
             Page { head: feed.head, events, of_another_history }
         };

@@ -34,8 +34,14 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
             "another graph has taken this one's place meanwhile; ask again",
         ));
     }
-    let begin =
-        move || Importing::new(Stream::of(&head), image.graph.clone(), key.chain, committed_at_ms);
+    let begin = move || {
+        Importing::new(
+            Stream::new(head.name.clone(), head.uuid),
+            image.graph.clone(),
+            key.chain,
+            committed_at_ms,
+        )
+    };
     let importing = Arc::clone(&call.app).compute(begin).await?;
     let (pieces, streamed) = stream(Form::Lines, open);
     tokio::spawn(send(Arc::clone(&call.app), importing, pieces));

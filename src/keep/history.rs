@@ -1,10 +1,11 @@
 //! A graph at an earlier version: from the snapshot that is kept, or the empty graph, and the
 //! changes after it.
 
+use crate::chain::{Chain, LoggedChange};
 use crate::event::{Importing, Replay, ReplayError, Stream};
 use crate::graph::{Change, Graph, Name, replay};
 use crate::store::Store;
-use crate::store::{Chain, Head, Logged, StoreError};
+use crate::store::{Head, StoreError};
 
 /// Changes that are read at once.
 const PAGE_CHANGES: usize = 1_000;
@@ -28,7 +29,12 @@ impl Past {
     /// The same as events: a snapshot.
     #[must_use]
     pub fn importing(self) -> Importing {
-        Importing::new(Stream::of(&self.head), self.graph, self.chain, self.committed_at_ms)
+        Importing::new(
+            Stream::new(self.head.name.clone(), self.head.uuid),
+            self.graph,
+            self.chain,
+            self.committed_at_ms,
+        )
     }
 }
 
@@ -139,7 +145,7 @@ fn past(store: &Store, head: Head, version: u64) -> Result<Option<Past>, History
 
 /// The kept snapshot; `None` if another one took its place meanwhile.
 fn snapshot(store: &Store, head: Head, kept: u64) -> Result<Option<Past>, HistoryError> {
-    let mut replay = Replay::of(Some(Stream::of(&head)));
+    let mut replay = Replay::of(Some(Stream::new(head.name.clone(), head.uuid)));
     let taken = take_parts(store, &head, kept, &mut replay)?;
     let replayed = taken.and_then(|committed_at_ms| Ok((committed_at_ms, replay.finish()?)));
     if store.snapshot_version(head.id)? != Some(kept) {
@@ -213,7 +219,11 @@ fn follow(store: &Store, start: Past, version: u64) -> Result<Option<Past>, Hist
 }
 
 /// The change that made the version, if the log has it.
-fn change_of(store: &Store, head: &Head, version: u64) -> Result<Option<Logged>, HistoryError> {
+fn change_of(
+    store: &Store,
+    head: &Head,
+    version: u64,
+) -> Result<Option<LoggedChange>, HistoryError> {
     let Some(before) = version.checked_sub(1) else { return Ok(None) };
     let page = store.feed(&head.name, before, 1)?;
     Ok(page.and_then(|feed| feed.changes.into_iter().next()))

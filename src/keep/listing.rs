@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use crate::chain::LoggedChange;
 use crate::event::rfc3339;
 use crate::graph::{Change, DamagedFact, Fact, Name};
 use crate::store::Store;
-use crate::store::{Logged, StoreError};
+use crate::store::StoreError;
 use crate::terminal;
 
 /// Changes that are read at once.
@@ -106,7 +107,7 @@ pub fn list(
 }
 
 /// Whether there was something to tell.
-fn tell(listing: &Listing, logged: &Logged, out: &mut String) -> Result<bool, ListingError> {
+fn tell(listing: &Listing, logged: &LoggedChange, out: &mut String) -> Result<bool, ListingError> {
     let damaged = |reason| ListingError::Damaged {
         graph: listing.graph.clone(),
         version: logged.version,

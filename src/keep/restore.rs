@@ -10,13 +10,13 @@ use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use uuid::Uuid;
 
 use super::{PART_BYTES, shell_word};
+use crate::chain::{Chain, LoggedChange};
 use crate::db::DbError;
 use crate::event::{Event, Importing, Kind, Reader, Replay, ReplayError, Replayed, Stream};
 use crate::graph::{Graph, Name};
 use crate::store::Store;
 use crate::store::{
-    Chain, CommitError, Consumer, GraphState, Head, Logged, Restoration, Restored, StoreError,
-    Target,
+    CommitError, Consumer, GraphState, Head, Restoration, Restored, StoreError, Target,
 };
 
 /// Changes, and bytes of them, that are written at once.
@@ -250,8 +250,8 @@ fn write_changes(
     }
 }
 
-fn logged(event: Event<'_>) -> Logged {
-    Logged {
+fn logged(event: Event<'_>) -> LoggedChange {
+    LoggedChange {
         version: event.position.version,
         change: event.data.into_owned(),
         chain: event.chain,

@@ -6,28 +6,13 @@ use diesel::prelude::*;
 use super::Store;
 use super::error::StoreError;
 use super::head::{Head, column, told_once};
-use crate::chain::Chain;
+use crate::chain::{Chain, LoggedChange};
 use crate::db::schema::{changes, octet_length, snapshots};
 use crate::db::telling;
 use crate::graph::Name;
 
 /// Bytes of changes in one page, beyond its first.
 const PAGE_BYTES: i64 = 4 << 20;
-
-/// A change as the log has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logged {
-    /// The version that it made.
-    pub version: u64,
-    /// As [`Change::canonical_json`](crate::graph::Change::canonical_json).
-    pub change: String,
-    /// The hash over all changes up to it.
-    pub chain: Chain,
-    /// When it was written, in milliseconds since 1970.
-    pub committed_at_ms: i64,
-    /// Who asked for it.
-    pub actor: Option<String>,
-}
 
 /// A graph's row, and a page of its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +22,7 @@ pub struct Feed {
     pub head: Head,
     /// Dense, from the version after the one that was asked for, none beyond the head's. Empty if
     /// that was pruned.
-    pub changes: Vec<Logged>,
+    pub changes: Vec<LoggedChange>,
 }
 
 type LoggedRow = (i64, String, Vec<u8>, i64, Option<String>);
@@ -100,7 +85,7 @@ impl Store {
             let chain = chain.as_slice().try_into();
             let chain = chain
                 .map_err(|_| StoreError::DamagedValue(format!("chain of version {version}")))?;
-            Ok(Logged {
+            Ok(LoggedChange {
                 version: version as u64,
                 change,
                 chain: Chain(chain),

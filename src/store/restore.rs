@@ -7,14 +7,13 @@ use diesel::prelude::*;
 use uuid::Uuid;
 
 use super::Store;
-use super::changes::Logged;
 use super::consumers::{Consumer, forget_consumers, read_behind};
 use super::creation::insert_graph;
 use super::error::CommitError;
 use super::error::StoreError;
 use super::head::{GraphState, Head, column, read_head};
 use super::snapshots;
-use crate::chain::Chain;
+use crate::chain::{Chain, LoggedChange};
 use crate::db::schema::{ChangeRow, graphs};
 use crate::db::{AnyConnection, DbError, RowsStatement, RowsWrite, Size, Value, WriteError};
 use crate::failpoint;
@@ -206,7 +205,7 @@ impl Restoration<'_> {
     ///
     /// # Errors
     /// What the database says.
-    pub fn changes(&mut self, logged: &[Logged]) -> Result<(), CommitError> {
+    pub fn changes(&mut self, logged: &[LoggedChange]) -> Result<(), CommitError> {
         let attempt = format!("restored {}", self.uuid);
         let rows = logged.iter().map(|logged| ChangeRow {
             graph_id: self.graph_id,

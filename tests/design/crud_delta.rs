@@ -2,6 +2,7 @@
 //! is loaded whole where the log does not lead from it to the rows.
 
 use diesel::prelude::*;
+use fencepost::chain::Chain;
 use fencepost::db::schema::{changes, graphs};
 use fencepost::design::Design;
 use fencepost::design::crud_delta::CRUD_DELTA;
@@ -9,7 +10,6 @@ use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::graph::Side;
 use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Refusal, Service};
-use fencepost::store::Chain;
 use fencepost::store::Store;
 
 use crate::support::ask::{

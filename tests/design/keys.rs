@@ -203,7 +203,7 @@ fn a_keyed_request_that_a_restored_log_overtakes_is_judged_on_what_was_restored(
         accepted(&node, [put_dataset("first")]);
         accepted(&node, [put_dataset("second")]);
         let feed = source.store().feed(&name(GRAPH), 0, 10).unwrap().unwrap();
-        let stream = Stream::of(&feed.head);
+        let stream = Stream::new(feed.head.name.clone(), feed.head.uuid);
         let lines = feed.changes.iter().map(|logged| stream.line(&Event::changed(logged)));
         let site = Site::on(kind);
         let file = site.path("log");

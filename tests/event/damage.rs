@@ -1,9 +1,9 @@
 //! Logs in which something was dropped, doubled, swapped or mixed: each is refused, at the right
 //! event, with the reason.
 
+use fencepost::chain::{Chain, LoggedChange};
 use fencepost::event::{Event, Stream};
 use fencepost::graph::{Change, Fact, Graph};
-use fencepost::store::{Chain, Logged};
 
 use super::{History, lines, replayed};
 use crate::support::cluster::name;
@@ -133,7 +133,8 @@ fn forged(stream: &Stream, changes: &[(u64, Vec<Fact>)]) -> Vec<String> {
     let mut line = |(version, facts): &(u64, Vec<Fact>)| {
         let change = Change { facts: facts.clone() }.canonical_json(*version);
         chain = chain.next(&change);
-        let logged = Logged { version: *version, change, chain, committed_at_ms: 0, actor: None };
+        let logged =
+            LoggedChange { version: *version, change, chain, committed_at_ms: 0, actor: None };
         String::from_utf8(stream.line(&Event::changed(&logged))).unwrap().trim_end().to_owned()
     };
     changes.iter().map(&mut line).collect()
@@ -234,8 +235,8 @@ fn imports_that_break_a_rule() {
 }
 
 fn forged_import(stream: &Stream, parts: &[String]) -> Vec<String> {
-    use fencepost::event::{Kind, Position};
-    let position = |ordinal| Position { version: 1, ordinal };
+    use fencepost::event::{EventIndex, Kind};
+    let position = |ordinal| EventIndex { version: 1, ordinal };
     let event = |kind, position, chain, data: &str| Event {
         kind,
         position,
@@ -267,7 +268,7 @@ fn forged_texts(stream: &Stream, changes: &[&str]) -> Vec<String> {
     let line = |(version, change): (u64, &&str)| {
         chain = chain.next(change);
         let change = (*change).to_owned();
-        let logged = Logged { version, change, chain, committed_at_ms: 0, actor: None };
+        let logged = LoggedChange { version, change, chain, committed_at_ms: 0, actor: None };
         String::from_utf8(stream.line(&Event::changed(&logged))).unwrap().trim_end().to_owned()
     };
     (1..).zip(changes).map(line).collect()

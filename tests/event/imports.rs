@@ -97,7 +97,7 @@ fn an_import_that_was_left_unfinished_is_begun_anew_and_counts_no_more() {
     for kept in [1, 2, unfinished.len() / 2, unfinished.len() - 1] {
         for version in [10, 20] {
             let mut log = unfinished[..kept].to_vec();
-            let last = fencepost::event::Position { version: 10, ordinal: kept as u64 - 1 };
+            let last = fencepost::event::EventIndex { version: 10, ordinal: kept as u64 - 1 };
             log.extend(lines(history.import(version).abandoning(last)));
             log.extend(history.changes(version));
             let came_to = replayed(&log).unwrap();

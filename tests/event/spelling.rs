@@ -77,7 +77,7 @@ fn logs_of_the_format_before_are_read_and_go_on_in_todays() {
 fn an_import_that_abandons_another_has_a_beginning_of_its_own() {
     let history = History::of("g", 6, 20);
     let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].clone();
-    let position = |version| fencepost::event::Position { version, ordinal: 3 };
+    let position = |version| fencepost::event::EventIndex { version, ordinal: 3 };
     let plain = super::lines(history.import(20));
     let after_10 = super::lines(history.import(20).abandoning(position(10)));
     let after_11 = super::lines(history.import(20).abandoning(position(11)));

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use fencepost::event::Stream;
 use fencepost::service::Service;
 
 use super::{Place, export};
@@ -105,7 +104,7 @@ pub(super) fn is_whole(site: &Site, place: &mut Place) -> event_log::Told {
         code == Some(0) && said.contains(&format!("digest {} as in the database", audit.digest)),
         "{said}"
     );
-    place.stream = Stream::of(&site.head());
+    place.stream = site.stream();
     let events = place.events();
     let told = event_log::replay(GRAPH, events.iter().map(String::as_str));
     assert_eq!((told.version, &told.digest), (audit.version, &audit.digest));

@@ -3,7 +3,6 @@
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
-use fencepost::event::Stream;
 
 use super::kills::{fill, is_whole, pause};
 use super::places::refused;
@@ -154,7 +153,7 @@ fn an_engine_that_ends_within_the_first_part<E>(
     start: fn(&mut E),
 ) {
     let site = Site::with_graph();
-    place.stream = Stream::of(&site.head());
+    place.stream = site.stream();
     fill(&site.node(), 80);
     let (reached, armed) = pause(&site, "export-import-appended", 2);
     let follower = Follower::start_armed(&site, &place, &armed);

@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use fencepost::event::Stream;
 
 use super::{Place, export};
 use crate::support::ask::{accepted, delete_graph, put_dataset, put_job};
@@ -17,7 +16,7 @@ pub(super) fn refused(command: Command, code: i32, reason: &str) {
 }
 
 fn events(site: &Site, place: &mut Place) -> Vec<String> {
-    place.stream = Stream::of(&site.head());
+    place.stream = site.stream();
     place.events()
 }
 

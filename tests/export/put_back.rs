@@ -3,7 +3,6 @@
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
-use fencepost::event::Stream;
 
 use super::kills::is_whole;
 use super::places::refused;
@@ -116,7 +115,7 @@ fn wait_for(site: &Site, place: &Place, version: u64) {
 /// A follower of six versions, whose sink was put back to the first.
 fn followed_and_put_back(sink: &mut Sink<'_>) -> (Site, Follower) {
     let site = Site::with_graph();
-    sink.place.stream = Stream::of(&site.head());
+    sink.place.stream = site.stream();
     let follower = Follower::start(&site, &sink.place);
     wait_for(&site, &sink.place, 1);
     (sink.keep)();

@@ -3,7 +3,6 @@
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
-use fencepost::event::Stream;
 
 use super::kills::is_whole;
 use super::places::refused;
@@ -70,7 +69,7 @@ fn a_table_that_a_crash_would_empty_ends_a_follower_and_partitions_are_warned_of
     let mut sql = PgConnection::establish(&url).unwrap();
     let site = Site::with_graph();
     let mut place = Place::at(format!("{url}/journal"));
-    place.stream = Stream::of(&site.head());
+    place.stream = site.stream();
     let follower = following(&site, &place);
     sql.batch_execute("ALTER TABLE journal SET UNLOGGED").unwrap();
     assert_ends(follower, "ALTER TABLE \"journal\" SET LOGGED");
@@ -221,7 +220,7 @@ fn a_table_without_its_beginning_is_named_and_begun_anew_as_it_is_said() {
 fn a_follower_warns_when_the_oldest_rows_of_its_table_are_deleted() {
     let (url, site) = (Postgres::shared().new_database(), Site::with_graph());
     let mut place = Place::at(format!("{url}/journal"));
-    place.stream = Stream::of(&site.head());
+    place.stream = site.stream();
     for dataset in ["second", "third"] {
         accepted(&site.node(), [put_dataset(dataset)]);
     }
@@ -242,7 +241,7 @@ fn a_follower_warns_when_the_oldest_rows_of_its_table_are_deleted() {
 fn a_table_that_was_dropped_ends_a_follower_and_the_next_export_makes_a_new_one() {
     let (url, site) = (Postgres::shared().new_database(), Site::with_graph());
     let mut place = Place::at(format!("{url}/journal"));
-    place.stream = Stream::of(&site.head());
+    place.stream = site.stream();
     let follower = following(&site, &place);
     PgConnection::establish(&url).unwrap().batch_execute("DROP TABLE journal").unwrap();
     assert_ends(follower, "the table was dropped. Start again to make a new one");

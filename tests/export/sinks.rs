@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Barrier;
 use std::thread;
 
-use fencepost::event::{Position, Stream};
+use fencepost::event::{EventIndex, Stream};
 use fencepost::export::sink::{Batch, Purpose, Sink, SinkError, SinkUrl};
 use fencepost::graph::Name;
 use uuid::Uuid;
@@ -36,17 +36,17 @@ fn stream(graph: &str) -> Stream {
 
 /// Events at `version` with these ordinals. A sink does not care what they say, but for what
 /// engines take for themselves: quotes, braces, backslashes.
-fn events(version: u64, ordinals: std::ops::Range<u64>, writer: &str) -> Vec<(Position, String)> {
+fn events(version: u64, ordinals: std::ops::Range<u64>, writer: &str) -> Vec<(EventIndex, String)> {
     let event = |ordinal| {
         let text = format!(
             r#"{{"specversion":"1.0","id":"{version}/{ordinal}","by":"{writer}","odd":["NULL",'it''s',{{$1}},"\\\"\u0000 é 🦀	,"]}}"#
         );
-        (Position { version, ordinal }, text)
+        (EventIndex { version, ordinal }, text)
     };
     ordinals.map(event).collect()
 }
 
-fn batch(events: &[(Position, String)]) -> Batch {
+fn batch(events: &[(EventIndex, String)]) -> Batch {
     let mut batch = Batch::default();
     for (position, event) in events {
         batch.text.extend_from_slice(event.as_bytes());
@@ -56,7 +56,7 @@ fn batch(events: &[(Position, String)]) -> Batch {
     batch
 }
 
-fn texts(events: &[(Position, String)]) -> Vec<String> {
+fn texts(events: &[(EventIndex, String)]) -> Vec<String> {
     events.iter().map(|(_, event)| event.clone()).collect()
 }
 
@@ -179,7 +179,7 @@ fn to_read_what_is_not_there_is_told_and_makes_nothing(place: &Place) {
 }
 
 /// A second exporter and what it appends. `None` if the sink lets nobody open it twice.
-fn overtake(place: &Place, overtaking: &[(Position, String)]) -> Option<()> {
+fn overtake(place: &Place, overtaking: &[(EventIndex, String)]) -> Option<()> {
     match place.open(Purpose::Append) {
         Ok(mut newer) => {
             newer.last().unwrap();

@@ -1,7 +1,7 @@
 //! What a verification compares with the database, and what it says of a log that is behind.
 
+use fencepost::chain::{Chain, LoggedChange};
 use fencepost::event::{Event, Kind, Reader, Stream};
-use fencepost::store::{Chain, Logged};
 
 use super::Place;
 use crate::support::ask::{accepted, delete_job, put_dataset, put_job};
@@ -184,7 +184,7 @@ fn a_change_beyond_todays_limit_is_restored_exported_and_verified() {
     );
     let chain = Chain::START.next(&change);
     let stream = Stream::new(name(GRAPH), uuid::Uuid::from_u128(5));
-    let logged = Logged { version: 1, change, chain, committed_at_ms: 1, actor: None };
+    let logged = LoggedChange { version: 1, change, chain, committed_at_ms: 1, actor: None };
     std::fs::write(path(&place), stream.line(&Event::changed(&logged))).unwrap();
     drop(logged);
     let import = ["import", "--graph", GRAPH, "--format", "events", &path(&place)];

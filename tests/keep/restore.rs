@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use diesel::prelude::*;
+use fencepost::chain::{Chain, LoggedChange};
 use fencepost::db::schema::{changes, graphs, jobs, snapshot_parts};
 use fencepost::design::crud::CRUD;
 use fencepost::design::crud_delta::CRUD_DELTA;
@@ -11,7 +12,7 @@ use fencepost::graph::{CanonicalJson, Change, Fact};
 use fencepost::import::events::{self, LogFile};
 use fencepost::keep::{HistoryError, RestoredGraph, graph_at, prune};
 use fencepost::node::{self, NodeOptions};
-use fencepost::store::{Chain, ConsumerSink, ExportReport, GraphState, Lifetime, Logged};
+use fencepost::store::{ConsumerSink, ExportReport, GraphState, Lifetime};
 
 use super::{KINDS, Known, grown, logged, plain, snapshot, tail};
 use crate::support::ask::{accepted, delete_graph, put_dataset, put_job};
@@ -113,7 +114,7 @@ fn a_log_that_begins_with_an_import_is_restored_with_it_and_what_was_abandoned_i
         let mut anew = graph_at(&store, &name(GRAPH), 25)
             .unwrap()
             .importing()
-            .abandoning(fencepost::event::Position { version: 10, ordinal: 1 });
+            .abandoning(fencepost::event::EventIndex { version: 10, ordinal: 1 });
         let mut import = Vec::new();
         while anew.write_some(usize::MAX, &mut import).is_some() {}
         let text = [begun.concat(), String::from_utf8(import).unwrap(), tail(&store, 25).concat()]
@@ -148,7 +149,7 @@ fn a_log_restored_beside_its_origin_has_a_uuid_of_its_own() {
         assert_eq!((copy.version, copy.chain), (4, origin.chain));
         let past = graph_at(&store, &name("copy"), 3).unwrap();
         assert_eq!(past.graph.digest(), graph_at(&store, &name(GRAPH), 3).unwrap().graph.digest());
-        assert_eq!(past.importing().stream(), &Stream::of(&copy));
+        assert_eq!(past.importing().stream(), &Stream::new(copy.name.clone(), copy.uuid));
     }
 }
 
@@ -232,11 +233,12 @@ fn a_log_that_ends_with_a_deletion_is_that_of_a_deleted_graph() {
 }
 
 /// A log of facts that no service would have accepted, with the right hashes.
-fn forged(stream: &Stream, facts: Vec<Fact>, after: &[Logged]) -> String {
+fn forged(stream: &Stream, facts: Vec<Fact>, after: &[LoggedChange]) -> String {
     let last = after.last().map_or((0, Chain::START), |last| (last.version, last.chain));
     let change = Change { facts }.canonical_json(last.0 + 1);
     let chain = last.1.next(&change);
-    let forged = Logged { version: last.0 + 1, change, chain, committed_at_ms: 1, actor: None };
+    let forged =
+        LoggedChange { version: last.0 + 1, change, chain, committed_at_ms: 1, actor: None };
     String::from_utf8(stream.line(&Event::changed(&forged))).unwrap()
 }
 
@@ -247,7 +249,7 @@ fn a_damaged_log_is_refused_with_the_line_and_nothing_is_written() {
     let store = site.store();
     let log = tail(&store, 0);
     let part = snapshot(&store, 5);
-    let stream = Stream::of(&site.head());
+    let stream = site.stream();
     let without = |lines: &[String], at: usize| [&lines[..at], &lines[at + 1..]].concat().concat();
     let twice = |at: usize| [&log[..=at], &log[at..]].concat().concat();
     let swapped = [&log[..1], &log[2..3], &log[1..2], &log[3..]].concat().concat();

@@ -1,9 +1,10 @@
 //! The conditional write: the version comparison keeps the rules, the fence makes a stale holder
 //! known as such.
 
+use fencepost::chain::Chain;
 use fencepost::graph::{Graph, Operation, Side, decide};
 use fencepost::store::Store;
-use fencepost::store::{Chain, Commit, CommitError, Entry, Fence, GraphState, Head, StoreError};
+use fencepost::store::{Commit, CommitError, Entry, Fence, GraphState, Head, StoreError};
 
 use crate::support::ask::{accepted, add, changeset, delete_graph, put_dataset, put_job, remove};
 use crate::support::cluster::{GRAPH, Site, in_child, name};

@@ -14,6 +14,7 @@ use fencepost::db::{Database, DatabaseUrl, PoolLimits};
 use fencepost::design::Design;
 use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::design::turns::TurnLimits;
+use fencepost::event::Stream;
 use fencepost::graph::Name;
 use fencepost::lock::file::FileLock;
 use fencepost::lock::{DistributedLock, Guard, LockKey, Mode};
@@ -202,6 +203,12 @@ impl Site {
 
     pub fn head(&self) -> Head {
         self.store().head(&name(GRAPH)).unwrap().unwrap()
+    }
+
+    /// The log of [`GRAPH`].
+    pub fn stream(&self) -> Stream {
+        let head = self.head();
+        Stream::new(head.name, head.uuid)
     }
 
     /// A connection that goes round everything.

@@ -109,7 +109,7 @@ pub fn client(field: &Field, number: usize, first_server: usize, writes: usize) 
 }
 
 /// One row of the change log.
-pub struct Logged {
+pub struct LoggedChange {
     pub text: String,
     pub attempt: String,
     pub token: i64,
@@ -118,7 +118,7 @@ pub struct Logged {
 /// What was found to hold.
 pub struct Audit {
     pub version: u64,
-    pub log: Vec<Logged>,
+    pub log: Vec<LoggedChange>,
     pub digest: String,
 }
 
@@ -287,7 +287,7 @@ fn audit_snapshot(connection: &mut Sql, graph: &str) -> Audit {
 
     let mut replayed = Model::default();
     let mut hash = vec![0; 32];
-    let mut log: Vec<Logged> = Vec::new();
+    let mut log: Vec<LoggedChange> = Vec::new();
     for (expected, (version, text, row_chain, attempt, token)) in (1..).zip(rows) {
         assert_eq!(version, expected, "versions are dense and unique");
         assert_eq!(replayed.replay(&text) as i64, version, "a change tells its own version");
@@ -300,7 +300,7 @@ fn audit_snapshot(connection: &mut Sql, graph: &str) -> Audit {
             let rises = if same_turn || epoch == 0 { now == last } else { now > last };
             assert!(rises, "token {now} follows {last} at {version}");
         }
-        log.push(Logged { text, attempt, token });
+        log.push(LoggedChange { text, attempt, token });
     }
     assert_eq!(log.len() as i64, version, "the log ends at the graph's version");
     assert_eq!(hash, chain, "the graph's chain is that of its last change");
