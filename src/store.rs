@@ -290,10 +290,10 @@ pub enum CommitError {
     /// Nothing was written.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
-    /// COMMIT was sent, its answer was lost, and the change log could not be asked.
-    #[error("the outcome of attempt {attempt} is unknown: {reason}")]
+    /// COMMIT was sent, its answer was lost, and what became of it cannot be learnt.
+    #[error("the outcome of {attempt} is unknown: {reason}")]
     Unknown {
-        /// The attempt, as in the change log.
+        /// What was attempted, for people.
         attempt: String,
         /// Why it could not be learnt.
         reason: String,

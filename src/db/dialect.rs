@@ -314,6 +314,10 @@ const POSTGRES_PARAMETERS: [(&str, &str); 7] = [
     ("target_session_attrs", "read-write"),
 ];
 
+/// Where the URL names several hosts: the next one is tried sooner, as it is for every new session
+/// while an earlier one is silent. libpq knows no shorter time.
+const CONNECT_TIMEOUT_OF_SEVERAL: (&str, &str) = ("connect_timeout", "2");
+
 /// What every Postgres session is set to, and must then be found at. A transaction whose client
 /// stalls is ended by the server, so that it does not hold the graph's row for longer than a lease
 /// of the usual length; who waits for the row waits a second longer than that.
@@ -338,7 +342,12 @@ pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
     };
     let wrong = |reason: String| DbError::Url { url: address::shown(url), reason };
     let address = Address::parse(url).map_err(|reason| wrong(reason.to_owned()))?;
-    let full = address.with_parameters(&POSTGRES_PARAMETERS);
+    let mut parameters = POSTGRES_PARAMETERS;
+    if address.place.contains(',') {
+        let of_several = |(name, _): &&mut (&str, &str)| *name == CONNECT_TIMEOUT_OF_SEVERAL.0;
+        parameters.iter_mut().filter(of_several).for_each(|set| *set = CONNECT_TIMEOUT_OF_SEVERAL);
+    }
+    let full = address.with_parameters(&parameters);
     let mut connection = PgConnection::establish(&full).map_err(|error| match error {
         ConnectionError::BadConnection(reason) => match url::refused_by_libpq(&reason) {
             Some(reason) => wrong(reason),

@@ -326,10 +326,13 @@ impl RowStore {
     }
 }
 
-/// Of writes that may be sent again: whether or not the lost one held, the next will make it so.
+/// Of writes that leave nothing behind which tells whether a lost one held. They may be sent again.
 pub(super) fn repeatable(error: WriteError<CommitError>) -> CommitError {
     match error {
         WriteError::RolledBack(error) => error,
-        WriteError::CommitUnknown(error) => CommitError::from(error),
+        WriteError::CommitUnknown(error) => CommitError::Unknown {
+            attempt: "a write that may be repeated".to_owned(),
+            reason: error.to_string(),
+        },
     }
 }
