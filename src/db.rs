@@ -73,13 +73,14 @@ impl Database {
             DatabaseUrl::Sqlite(path) => Some(Arc::new(SqliteFile::open(path)?)),
             DatabaseUrl::Postgres(_) => None,
         };
-        if mode != OpenMode::Read {
-            first.migrate()?;
-        }
+        // Before anything is changed.
         match first.check_apart(url) {
             // Whoever has no room for a second session does not lend the first one twice.
             Ok(()) | Err(DbError::Unavailable { .. }) => {}
             Err(error) => return Err(error),
+        }
+        if mode != OpenMode::Read {
+            first.migrate()?;
         }
         drop(first);
         // From here on it is there, or it is missed.
@@ -379,7 +380,7 @@ impl Sessions {
         }
         let Opener { budget, limits, .. } = &*self.opener;
         let _waiting = budget.waiting(Side::Statements);
-        let deadline = Instant::now() + limits.checkout_timeout;
+        let deadline = Instant::now() + watch::patience(limits.checkout_timeout);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if let Ok(session) = self.pool().get_timeout(left.min(LOOK)) {
@@ -440,10 +441,8 @@ impl DerefMut for Lent {
 }
 
 impl Idle for Sessions {
-    fn close_one(&self) {
-        if let Some(mut session) = self.pool().try_get() {
-            session.is_lost = true;
-        }
+    fn close_one(&self) -> bool {
+        self.pool().try_get().map(|mut session| session.is_lost = true).is_some()
     }
 }
 
@@ -525,6 +524,7 @@ impl Manager {
     /// Whether its pool was replaced.
     fn is_former(&self) -> bool {
         self.generation != self.opener.generation.load(Ordering::SeqCst)
+            && !failpoint::is_off("left-pool")
     }
 
     fn open(&self, permit: Permit) -> Result<Session, DbError> {

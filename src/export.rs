@@ -221,7 +221,9 @@ impl ExportError {
             Self::Unregistered { reason, .. } => {
                 matches!(
                     reason,
-                    CommitError::Unavailable(StoreError::Database(_)) | CommitError::Yielded(_)
+                    CommitError::Unavailable(StoreError::Database(_))
+                        | CommitError::Yielded(_)
+                        | CommitError::Unknown { .. }
                 )
             }
             _ => false,

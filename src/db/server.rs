@@ -73,15 +73,34 @@ impl OwnBackend {
     /// Asks the server. One round trip, unless another connection has the same.
     ///
     /// # Errors
-    /// [`DbError::TransactionPooling`] if the two share it.
-    fn of(connection: &mut PgConnection, url: &str, all: &Backends) -> Result<Self, DbError> {
+    /// [`DbError::TransactionPooling`] if the two share it; [`DbError::Unavailable`] if others were
+    /// found to share theirs, and of this one it cannot be told.
+    fn of(
+        connection: &mut PgConnection,
+        url: &str,
+        budget: &SessionBudget,
+    ) -> Result<Self, DbError> {
+        let all = budget.backends();
         let backend = backend_of(connection)?;
-        // The other connection may be closed and not know it: a pooler lends its session anew.
-        if !failpoint::is_off("backends") && (all.are_shared() || all.lock().contains_key(&backend))
-        {
-            all.found_shared();
-            check_apart(connection, url)?;
-            all.0.are_shared.store(false, Ordering::SeqCst);
+        let is_claimed = || !failpoint::is_off("backends") && all.lock().contains_key(&backend);
+        if is_claimed() {
+            // By a connection that may be closed and not know it, while a pooler has lent its
+            // session anew: most likely one that nobody has used for a while.
+            budget.close_idle();
+        }
+        let are_shared = all.are_shared() && !failpoint::is_off("backends");
+        if are_shared || is_claimed() {
+            match connect_postgres(url) {
+                Ok(mut second) => {
+                    let apart = are_apart(connection, &mut second);
+                    let are_shared = matches!(apart, Err(DbError::TransactionPooling));
+                    all.0.are_shared.store(are_shared, Ordering::SeqCst);
+                    apart?;
+                }
+                // That there is no room for one more proves nothing.
+                Err(DbError::Unavailable { .. }) if !are_shared => {}
+                Err(error) => return Err(error),
+            }
         }
         *all.lock().entry(backend).or_default() += 1;
         Ok(Self { backend, all: all.clone() })
@@ -116,9 +135,12 @@ impl Drop for OwnBackend {
 /// [`DbError::TransactionPooling`] if it is one session, or changes; [`DbError::Unavailable`] if
 /// there is no second connection to be had.
 pub(super) fn check_apart(first: &mut PgConnection, url: &str) -> Result<(), DbError> {
-    let mut second = connect_postgres(url)?;
-    let before = (backend_of(first)?, backend_of(&mut second)?);
-    let after = (backend_of(first)?, backend_of(&mut second)?);
+    are_apart(first, &mut connect_postgres(url)?)
+}
+
+fn are_apart(first: &mut PgConnection, second: &mut PgConnection) -> Result<(), DbError> {
+    let before = (backend_of(first)?, backend_of(second)?);
+    let after = (backend_of(first)?, backend_of(second)?);
     if before == after && before.0 != before.1 { Ok(()) } else { Err(DbError::TransactionPooling) }
 }
 
@@ -129,7 +151,7 @@ impl SessionBudget {
         connection: &mut PgConnection,
         url: &str,
     ) -> Result<OwnBackend, DbError> {
-        OwnBackend::of(connection, url, self.backends())
+        OwnBackend::of(connection, url, self)
     }
 }
 

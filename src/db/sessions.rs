@@ -59,8 +59,8 @@ impl Side {
 
 /// A side that can be asked for a session.
 pub(crate) trait Idle: Send + Sync {
-    /// Closes a session that nobody uses, if there is one.
-    fn close_one(&self);
+    /// Closes a session that nobody uses; whether there was one.
+    fn close_one(&self) -> bool;
 }
 
 /// See the module. Cloning shares it.
@@ -100,8 +100,8 @@ struct Count {
     waiting: usize,
     /// Why none could be opened, as the last attempt had it.
     failure: Option<String>,
-    /// Attempts that have failed for good so far.
-    failures: u64,
+    /// Attempts that have failed for good and that nobody who waits was told of. No more than wait.
+    failures: usize,
 }
 
 impl Count {
@@ -192,6 +192,23 @@ impl SessionBudget {
         }
     }
 
+    /// Closes every session that nobody uses now.
+    pub(super) fn close_idle(&self) {
+        let sides = {
+            let state = self.0.lock();
+            state.sides.each_ref().map(|count| (count.idle.clone(), count.open))
+        };
+        for (idle, open) in sides {
+            let Some(idle) = idle.as_ref().and_then(Weak::upgrade) else { continue };
+            // No more than were open: others may be given back meanwhile.
+            for _ in 0..open {
+                if !idle.close_one() {
+                    break;
+                }
+            }
+        }
+    }
+
     /// Whether a session of that side that nobody uses now is to be closed, for the other's sake.
     pub(crate) fn is_to_close(&self, side: Side) -> bool {
         let mut state = self.0.lock();
@@ -225,7 +242,10 @@ impl SessionBudget {
 
     /// A session could not be opened.
     pub(crate) fn failed(&self, side: Side, error: &DbError) {
-        let text = error.to_string();
+        let text = match error {
+            DbError::Unavailable { what } => what.clone(),
+            error => error.to_string(),
+        };
         let full = SERVER_IS_FULL.iter().any(|words| text.contains(words));
         let mut state = self.0.lock();
         let now = Instant::now();
@@ -235,13 +255,18 @@ impl SessionBudget {
             state.not_before = Some(now + state.pause);
         }
         let count = &mut state.sides[side as usize];
-        count.failures += u64::from(!full);
+        count.failures = (count.failures + usize::from(!full)).min(count.waiting);
         count.failure = Some(text);
     }
 
-    /// How many attempts have failed so far, other than for lack of room.
-    pub(crate) fn failures(&self, side: Side) -> u64 {
-        self.0.lock().sides[side as usize].failures
+    /// Whether an attempt has failed, other than for lack of room: tells one of those who wait for
+    /// each attempt that failed. The others may be luckier.
+    pub(crate) fn take_failure(&self, side: Side) -> bool {
+        let mut state = self.0.lock();
+        let failures = &mut state.sides[side as usize].failures;
+        let failed = *failures > 0;
+        *failures -= usize::from(failed);
+        failed
     }
 
     /// Why there is none.
@@ -308,6 +333,9 @@ impl State {
     }
 
     fn learn_from_slowness(&mut self, now: Instant) {
+        if failpoint::is_off("slow-opening") {
+            return;
+        }
         let is_slow = |since: &Instant| {
             let age = now.duration_since(*since);
             // One that takes longer hangs, whatever the reason.
@@ -414,6 +442,9 @@ pub(crate) struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.budget.0.lock().sides[self.side as usize].waiting -= 1;
+        let mut state = self.budget.0.lock();
+        let count = &mut state.sides[self.side as usize];
+        count.waiting -= 1;
+        count.failures = count.failures.min(count.waiting);
     }
 }

@@ -15,6 +15,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -34,6 +35,8 @@ pub(super) struct SqliteFile {
     /// How the file was when it was last found to belong to its log.
     seen: Mutex<Seen>,
     anchor: Mutex<Option<SqliteConnection>>,
+    /// Whether the last look found that the file belongs to its log.
+    is_whole: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +95,8 @@ impl SqliteFile {
         }
         let stamp = Stamp::of(&found).map_err(unreadable)?;
         let seen = Mutex::new(Seen { stamp, view: None });
-        let this = Self { parts, seen, anchor: Mutex::new(Some(anchor)) };
+        let anchor = Mutex::new(Some(anchor));
+        let this = Self { parts, seen, anchor, is_whole: AtomicBool::new(false) };
         this.look_closer()?;
         Ok(this)
     }
@@ -157,7 +161,9 @@ impl SqliteFile {
         if anchor.is_some() {
             *lock(&self.anchor) = anchor;
         }
-        if looked.is_err() {
+        self.is_whole.store(looked.is_ok(), Ordering::SeqCst);
+        // It may have read of both. What could not be read may be read in a moment.
+        if matches!(looked, Err(DbError::Mixed { .. })) {
             self.leave_open();
         }
         if let Some(seen) = looked? {
@@ -171,6 +177,14 @@ impl SqliteFile {
     /// another.)
     fn leave_open(&self) {
         std::mem::forget(lock(&self.anchor).take());
+    }
+}
+
+impl Drop for SqliteFile {
+    fn drop(&mut self) {
+        if !self.is_whole.load(Ordering::SeqCst) {
+            self.leave_open();
+        }
     }
 }
 
@@ -277,4 +291,26 @@ fn moved(what: &str) -> String {
         "{what}. This process reads and writes nothing until the file that it opened is back, or \
          it is started again"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::DatabaseUrl;
+    use super::*;
+
+    #[test]
+    fn a_file_that_could_not_be_looked_at_for_a_moment_is_compared_with_what_was_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let [place, away] = ["place", "away"].map(|name| directory.path().join(name));
+        std::fs::create_dir(&place).unwrap();
+        let path = place.join("x.db");
+        DatabaseUrl::Sqlite(path.clone()).connect(OpenMode::Create).unwrap().migrate().unwrap();
+        let file = SqliteFile::open(&path).unwrap();
+        std::fs::rename(&place, &away).unwrap();
+        let failed = file.look_closer();
+        assert!(matches!(failed, Err(DbError::Unavailable { .. })), "{failed:?}");
+        std::fs::rename(&away, &place).unwrap();
+        assert!(lock(&file.anchor).is_some());
+        file.look_closer().unwrap();
+    }
 }

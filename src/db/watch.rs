@@ -9,7 +9,9 @@
 //! nothing and ends.
 //!
 //! While [`GIVEN_UP_MAX`] threads are stuck, no session is lent to anybody: requests are refused at
-//! once. No more are stuck than that, and as many as had a session already.
+//! once. No more are stuck than that, and as many as had a session already. To take back what a
+//! task holds costs no further thread: whatever is dropped then must not wait for the database, and
+//! asks [`is_given_up`].
 //!
 //! A thread without a task is never given up: commands at a terminal, and a service inside a
 //! benchmark, wait for the server, or for whoever interrupts them.
@@ -18,8 +20,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,10 +51,13 @@ pub const NO_ANSWER: &str = "the database takes requests and does not answer the
 static GIVEN_UP: AtomicUsize = AtomicUsize::new(0);
 static SILENCES: AtomicU64 = AtomicU64::new(0);
 static TASKS: OnceLock<Mutex<HashMap<usize, Arc<Task>>>> = OnceLock::new();
+static WATCHDOG: Watchdog = Watchdog { is_running: AtomicBool::new(false) };
 
 thread_local! {
     /// What this thread is doing.
     static TASK: RefCell<Option<Arc<Task>>> = const { RefCell::new(None) };
+    /// Whether it gives back what tasks held that were given up.
+    static GIVES_BACK: Cell<bool> = const { Cell::new(false) };
     /// A limit for statements that replaces the session's.
     static LIMIT: Cell<Option<Duration>> = const { Cell::new(None) };
     /// The deadline around a statement, to go back to when it is over.
@@ -122,12 +128,16 @@ impl Task {
         if catch_unwind(AssertUnwindSafe(answer)).is_err() {
             log::error!("a task that was given up could not be answered");
         }
-        // To give a lock back may take a statement, which may hang in its turn.
+        // To give a lock back may take another server a while.
         let taken: Vec<_> = held.iter().filter_map(|held| held.take_back()).collect();
         if !taken.is_empty() {
-            let give_back = move || watched(|_| {}, || drop(taken));
+            let give_back = move || {
+                GIVES_BACK.set(true);
+                drop(taken);
+            };
             let thread = thread::Builder::new().name("give-back".to_owned()).spawn(give_back);
             if let Err(error) = thread {
+                // It was given back on this thread.
                 log::warn!("no thread can be started to give back what a task held: {error}");
             }
         }
@@ -135,16 +145,34 @@ impl Task {
 }
 
 fn tasks() -> &'static Mutex<HashMap<usize, Arc<Task>>> {
-    TASKS.get_or_init(|| {
-        let started = thread::Builder::new().name("database-watchdog".to_owned()).spawn(watch);
-        if let Err(error) = started {
+    TASKS.get_or_init(Mutex::default)
+}
+
+/// The thread that looks at deadlines: one for the process.
+struct Watchdog {
+    is_running: AtomicBool,
+}
+
+impl Watchdog {
+    /// Has it run. If it could not be started, the next task tries again.
+    fn ensure(&self, start: impl FnOnce() -> io::Result<()>) {
+        if self.is_running.load(Ordering::SeqCst) || self.is_running.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if let Err(error) = start() {
+            self.is_running.store(false, Ordering::SeqCst);
             log::error!("no thread can be started to watch the database: {error}");
         }
-        Mutex::default()
-    })
+    }
+}
+
+fn start_watchdog() -> io::Result<()> {
+    thread::Builder::new().name("database-watchdog".to_owned()).spawn(watch).map(drop)
 }
 
 fn watch() {
+    // What it must give back itself must not have it wait either.
+    GIVES_BACK.set(true);
     loop {
         thread::sleep(TICK);
         let now = Instant::now();
@@ -165,6 +193,7 @@ pub fn watched<T>(
     body: impl FnOnce() -> T,
 ) -> T {
     let state = State { on_give_up: Some(Box::new(on_give_up)), ..State::default() };
+    WATCHDOG.ensure(start_watchdog);
     let task = Arc::new(Task { state: Mutex::new(state) });
     let key = Arc::as_ptr(&task).addr();
     lock(tasks()).insert(key, Arc::clone(&task));
@@ -196,10 +225,11 @@ fn with_state<T>(body: impl FnOnce(&mut State) -> T) -> Option<T> {
     TASK.with_borrow(|task| task.as_ref().map(|task| body(&mut lock(&task.state))))
 }
 
-/// Whether this thread's task was given up.
+/// Whether this thread's task was given up, or it gives back what such a task held: then it must
+/// not wait for the database.
 #[must_use]
 pub fn is_given_up() -> bool {
-    with_state(|state| state.given_up).unwrap_or(false)
+    GIVES_BACK.get() || with_state(|state| state.given_up).unwrap_or(false)
 }
 
 /// Takes `on_give_up` of this thread's task back; `false` if it was called before.
@@ -269,6 +299,12 @@ impl Drop for Limited {
     fn drop(&mut self) {
         LIMIT.set(self.outer);
     }
+}
+
+/// How long this thread waits for a session: no longer than it would wait for the answer to a
+/// statement, where that is limited.
+pub(crate) fn patience(usual: Duration) -> Duration {
+    LIMIT.get().map_or(usual, |limit| limit.min(usual))
 }
 
 /// Something that a task holds: given back when dropped, or when the task is given up, whichever
@@ -408,6 +444,39 @@ mod tests {
         );
         drop(Kept::new(Counted(Arc::clone(&given_back))));
         assert_eq!(count(), 3, "a thread without a task keeps it itself");
+    }
+
+    #[test]
+    fn what_is_in_use_when_its_task_is_given_up_is_given_back_after_that() {
+        let _alone = lock(&ALONE);
+        let given_back = Arc::new(());
+        watched(
+            |_| {},
+            || {
+                let kept = Kept::new(Arc::clone(&given_back));
+                let limit = call(Duration::ZERO);
+                kept.with(|_| wait_until(is_given_up));
+                drop(limit);
+                assert_eq!(Arc::strong_count(&given_back), 1);
+                drop(kept);
+            },
+        );
+    }
+
+    #[test]
+    fn a_watchdog_that_could_not_be_started_is_started_by_the_next_task() {
+        let watchdog = Watchdog { is_running: AtomicBool::new(false) };
+        let starts = AtomicUsize::new(0);
+        let ensure = |outcome: io::Result<()>| {
+            watchdog.ensure(|| {
+                starts.fetch_add(1, Ordering::SeqCst);
+                outcome
+            });
+            starts.load(Ordering::SeqCst)
+        };
+        assert_eq!(ensure(Err(io::ErrorKind::WouldBlock.into())), 1);
+        assert_eq!(ensure(Ok(())), 2);
+        assert_eq!(ensure(Ok(())), 2, "one is enough");
     }
 
     #[test]

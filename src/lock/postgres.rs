@@ -64,7 +64,7 @@
 mod session;
 
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -219,24 +219,29 @@ impl DistributedLock for PostgresLock {
 /// be kept.
 fn start_renewal(holds: Weak<Holds>, sessions: Weak<Sessions>, lease: Duration) -> io::Result<()> {
     let renew_all = move || {
+        let is_replaced = Arc::<AtomicBool>::default();
         loop {
             thread::sleep((lease / 4).min(IDLE_FOR / 4));
             let (Some(held), Some(kept)) = (holds.upgrade(), sessions.upgrade()) else { return };
             let (next_holds, next_sessions) = (Weak::clone(&holds), Weak::clone(&sessions));
+            let replaced = Arc::clone(&is_replaced);
             let given_up = move |_: watch::GivenUp| {
-                if let Err(error) = start_renewal(next_holds, next_sessions, lease) {
-                    log::error!("no thread can be started to renew leases: {error}");
+                match start_renewal(next_holds, next_sessions, lease) {
+                    Ok(()) => replaced.store(true, Ordering::SeqCst),
+                    // This one goes on when the server answers.
+                    Err(error) => log::error!("no thread can be started to renew leases: {error}"),
                 }
             };
-            let goes_on = watch::watched(given_up, || {
+            watch::watched(given_up, || {
                 // Others are to be heard of before their leases are over.
-                let limited = watch::limited(lease / 2);
+                let is_limited = !failpoint::is_off("lock.postgres.renewal-limit");
+                let limited = is_limited.then(|| watch::limited(lease / 2));
                 renew(&held);
                 drop(limited);
                 kept.close_old();
                 watch::disarm()
             });
-            if !goes_on {
+            if is_replaced.load(Ordering::SeqCst) {
                 return;
             }
         }
@@ -253,7 +258,8 @@ fn renew(holds: &Holds) {
         holds.retain(|hold| hold.strong_count() > 0);
         holds.clone()
     };
-    for hold in living.iter().filter_map(Weak::upgrade) {
+    // The newest first: of two servers, the one that does not answer has the older ones.
+    for hold in living.iter().rev().filter_map(Weak::upgrade) {
         if watch::is_given_up() {
             return;
         }
@@ -317,7 +323,7 @@ impl Sessions {
         wait: Duration,
         mut body: impl FnMut(&mut Session) -> Result<T, LockError>,
     ) -> Result<(Session, T), LockError> {
-        let deadline = Deadline::after(wait.max(SESSION_WAIT));
+        let deadline = Deadline::after(watch::patience(wait.max(SESSION_WAIT)));
         loop {
             let mut session = self.take(&deadline)?;
             let error = match body(&mut session) {
@@ -350,7 +356,6 @@ impl Sessions {
         }
         let budget = &self.budget;
         let mut waits = None;
-        let failures = budget.failures(Side::Locks);
         loop {
             if budget.needs_statements()
                 && let Some(database) = &self.database
@@ -361,7 +366,7 @@ impl Sessions {
                 return Ok(session);
             }
             let is_over = deadline.remaining().is_zero();
-            if is_over || budget.failures(Side::Locks) > failures {
+            if is_over || waits.is_some() && budget.take_failure(Side::Locks) {
                 return Err(no_session(budget.why_none(Side::Locks)));
             }
             waits.get_or_insert_with(|| budget.waiting(Side::Locks));
@@ -425,11 +430,12 @@ impl Sessions {
 }
 
 impl Idle for Sessions {
-    fn close_one(&self) {
+    fn close_one(&self) -> bool {
         let mut idle = lock(&self.idle);
         let oldest = (!idle.is_empty()).then(|| idle.remove(0));
+        // Closed after the mutex is given back.
         drop(idle);
-        drop(oldest);
+        oldest.is_some()
     }
 }
 
@@ -475,6 +481,10 @@ impl Drop for Hold {
         let Some(mut session) = lock(&self.session).take() else {
             return;
         };
+        // The server is not to be waited for again. It frees what a closed session holds.
+        if watch::is_given_up() {
+            return;
+        }
         match session.give_back(&self.key, self.mode) {
             Ok(()) => self.sessions.keep(session),
             Err(_) if failpoint::is_off("lock.postgres.closed") => self.sessions.keep(session),

@@ -6,12 +6,11 @@ use uuid::Uuid;
 use super::Store;
 use super::answers::{keep_answers, read_answers};
 use super::commit::StoredAnswer;
-use super::error::CommitError;
-use super::error::StoreError;
+use super::error::{CommitError, StoreError, repeatable};
 use super::head::{GraphState, Head, read_head};
 use crate::chain::Chain;
 use crate::db::schema::graphs;
-use crate::db::{AnyConnection, Value, WriteError};
+use crate::db::{AnyConnection, DbError, Value, WriteError};
 use crate::graph::{Name, Precondition};
 
 /// A key, and what makes the answer to keep under it from the graph's row and whether the graph was
@@ -54,6 +53,7 @@ impl Store {
         precondition: Option<Precondition>,
         keep: Option<Keep<'_>>,
     ) -> Result<Creation, CommitError> {
+        let mut made = None;
         let written = self.database.write(|connection| {
             // Again if another process makes the same graph at the same time.
             loop {
@@ -89,17 +89,66 @@ impl Store {
                 })?;
                 let answer = keep.map(|(_, answer)| answer(&head, created));
                 keep_answers(connection, head.id, answer.as_slice())?;
+                let is_again = created && found.is_some();
+                made = Some(Made { head: head.clone(), created, is_again, answer });
                 return Ok::<_, CommitError>(Creation::There { head, created });
             }
         });
-        written.map_err(|error| match error {
-            WriteError::RolledBack(error) => error,
-            WriteError::CommitUnknown(error) => CommitError::Unknown {
-                attempt: "of creating the graph".to_owned(),
-                reason: error.to_string(),
-            },
-        })
+        match (written, made) {
+            (Err(WriteError::CommitUnknown(lost)), Some(made)) => {
+                self.find_made(&made, lost)?;
+                Ok(Creation::There { head: made.head, created: made.created })
+            }
+            (written, _) => written.map_err(repeatable),
+        }
     }
+
+    /// Looks for a graph that was to be there, since the answer to its COMMIT was lost.
+    fn find_made(&self, made: &Made, lost: DbError) -> Result<(), CommitError> {
+        let name = &made.head.name;
+        // The server may still be at it: whoever has the row then is waited for, or, if it is new,
+        // whoever inserts it. What is inserted here does not stay.
+        let found = self.database.read_held(name.as_str(), |connection| {
+            if insert_graph(connection, name)? {
+                return Ok(None);
+            }
+            let Some(head) = read_head(connection, name)? else { return Ok(None) };
+            let keys: Vec<&str> = made.answer.iter().map(|answer| answer.key.as_str()).collect();
+            let answers = read_answers(connection, head.id, &keys)?;
+            Ok::<_, StoreError>(Some((head, answers)))
+        });
+        let unknown = |reason: String| CommitError::Unknown {
+            attempt: format!("creating graph `{name}`"),
+            reason,
+        };
+        let not_made = match found {
+            Ok(None) => true,
+            Ok(Some((now, answers))) => match &made.answer {
+                Some(answer) => !answers.contains(answer),
+                None if !made.is_again => now.uuid != made.head.uuid,
+                // Its row and its UUID are as old as the graph.
+                None if now.state == GraphState::Deleted && now.version == made.head.version => {
+                    true
+                }
+                None => {
+                    return Err(unknown(format!("{lost}; it may be another request that made it")));
+                }
+            },
+            Err(error) => return Err(unknown(format!("{lost}; then {error}"))),
+        };
+        if not_made { Err(CommitError::Unavailable(lost.into())) } else { Ok(()) }
+    }
+}
+
+/// A graph that is to be there when its transaction is committed.
+struct Made {
+    head: Head,
+    /// Whether it was not there before.
+    created: bool,
+    /// Whether it had been deleted before.
+    is_again: bool,
+    /// What is kept for whoever asks again.
+    answer: Option<StoredAnswer>,
 }
 
 /// Makes the graph's row, open and empty, unless there is one of that name; whether it did. On

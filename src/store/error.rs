@@ -84,10 +84,10 @@ pub enum CommitError {
     /// Nothing was written.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
-    /// COMMIT was sent, its answer was lost, and the change log could not be asked.
-    #[error("the outcome of attempt {attempt} is unknown: {reason}")]
+    /// COMMIT was sent, its answer was lost, and what became of it cannot be learnt.
+    #[error("the outcome of {attempt} is unknown: {reason}")]
     Unknown {
-        /// The attempt, as in the change log.
+        /// What was attempted, for people.
         attempt: String,
         /// Why it could not be learnt.
         reason: String,
@@ -118,10 +118,13 @@ pub(super) fn known(error: WriteError<StoreError>) -> StoreError {
     }
 }
 
-/// Of writes that may be sent again: whether or not the lost one held, the next will make it so.
+/// Of writes that leave nothing behind which tells whether a lost one held. They may be sent again.
 pub(super) fn repeatable(error: WriteError<CommitError>) -> CommitError {
     match error {
         WriteError::RolledBack(error) => error,
-        WriteError::CommitUnknown(error) => CommitError::from(error),
+        WriteError::CommitUnknown(error) => CommitError::Unknown {
+            attempt: "a write that may be repeated".to_owned(),
+            reason: error.to_string(),
+        },
     }
 }

@@ -103,7 +103,7 @@ impl Store {
             .database
             .read_held(target.name.as_str(), |connection| read_head(connection, target.name));
         let unknown = |reason: String| CommitError::Unknown {
-            attempt: format!("of restoring `{}`", target.name),
+            attempt: format!("restoring `{}`", target.name),
             reason,
         };
         match found {

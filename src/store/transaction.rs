@@ -41,8 +41,10 @@ impl Store {
 
     /// Looks for the attempt's row, since the answer to its COMMIT was lost.
     fn resolve(&self, commit: &Commit<'_>, lost: DbError) -> Result<(), CommitError> {
-        let unknown =
-            |reason: String| CommitError::Unknown { attempt: commit.attempt.to_owned(), reason };
+        let unknown = |reason: String| CommitError::Unknown {
+            attempt: format!("attempt {}", commit.attempt),
+            reason,
+        };
         if commit.entries.is_empty() {
             return match self.finds_answers_of(commit) {
                 Ok(true) => Ok(()),

@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-
 use super::{Place, export};
 use crate::support::ask::{accepted, delete_graph, put_dataset, put_job};
 use crate::support::cluster::{GRAPH, Kind, Site, finish, name, wait_until};

@@ -33,6 +33,8 @@ guards! {
         "lock.file.counter" guards "lock::file::tokens_rise_over_handles_and_seedings";
     without_counting_tokens_repeat_between_processes:
         "lock.file.counter" guards "lock::file::writers_in_many_processes_never_overlap";
+    without_a_limit_of_its_own_renewal_waits_for_a_silent_server_and_leases_elsewhere_end:
+        "lock.postgres.renewal-limit" guards "lock::postgres::leases_on_a_new_primary_are_renewed_while_holders_on_the_former_wait_for_it";
     without_an_age_limit_readers_of_one_process_overtake_a_waiting_writer:
         "lock.postgres.joined-for" guards "lock::postgres::a_waiting_writer_holds_back_later_readers";
     without_a_new_session_one_that_ended_while_idle_is_in_the_way:

@@ -3,22 +3,25 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
-use fencepost::db::{Database, DatabaseUrl};
+use fencepost::db::watch::{self, Kept};
+use fencepost::db::{Database, DatabaseUrl, PoolLimits};
 use fencepost::lock::postgres::{JOINED_BY, JOINED_FOR, PostgresLock, SESSIONS_KEPT};
-use fencepost::lock::{DistributedLock, LEASE, LockError, LockKey, Mode};
+use fencepost::lock::{DistributedLock, Guard, LEASE, LockError, LockKey, Mode};
 use tempfile::TempDir;
 
 use super::child::open;
 use super::conformance::{LockFixture, assert_held_back, key, take};
 use super::row::Row;
-use crate::support::postgres::Postgres;
+use crate::support::guards::is_alone;
+use crate::support::postgres::{Pair, Postgres};
+use crate::support::proxy::Proxy;
 use crate::support::{limit, wait_until};
 
 use Mode::{Exclusive, Shared};
@@ -384,4 +387,116 @@ fn a_holder_that_works_for_longer_than_a_lease_keeps_the_lock() {
     guard.check().expect("the lock is held");
     let other = fixture.node().acquire(&key(), Shared, Duration::ZERO);
     assert!(matches!(other, Err(LockError::Timeout { .. })), "{other:?}");
+}
+
+/// One connection is lost while many are opened.
+#[test]
+fn a_session_that_cannot_be_opened_fails_one_who_waits_and_no_other() {
+    const WAITERS: i64 = 8;
+    let fixture = PostgresFixture::new();
+    let port = Postgres::shared().port();
+    let proxy = Proxy::to(port);
+    let through = fixture.url.replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
+    let lock = PostgresLock::open(&through, LEASE).expect("a lock");
+    let at_once = Barrier::new(WAITERS as usize);
+    proxy.refuse(1);
+    // Each keeps its session until all have asked.
+    let ask = |graph| {
+        let key = LockKey { graph, ..key() };
+        at_once.wait();
+        lock.acquire(&key, Exclusive, limit())
+    };
+    let answers: Vec<Result<Guard, LockError>> = thread::scope(|scope| {
+        let ask = &ask;
+        let all: Vec<_> = (0..WAITERS).map(|graph| scope.spawn(move || ask(graph))).collect();
+        all.into_iter().map(|asked| asked.join().expect("no panic")).collect()
+    });
+    let refused: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    assert!(refused.len() <= 1, "{refused:?}");
+}
+
+/// To ask would take another thread, which would be stuck too.
+#[test]
+fn a_lock_is_taken_back_from_whoever_was_given_up_without_asking_the_silent_server() {
+    let this = "lock::postgres::a_lock_is_taken_back_from_whoever_was_given_up_without_asking_the_silent_server";
+    if !is_alone(this) {
+        return;
+    }
+    let server = Postgres::start(&[]);
+    let fixture = PostgresFixture::on(&server);
+    let limits = PoolLimits { answer: Duration::from_millis(500), ..PoolLimits::default() };
+    let url = DatabaseUrl::parse(&fixture.url).expect("a URL");
+    let database = Database::open(&url, limits).expect("it is there");
+    let ask = || database.ask(|connection| connection.batch_execute("SELECT 1"));
+    ask().expect("a session for statements is open");
+    let lock = fixture.node();
+    let (has_it, it_is_held) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    let (given_back, is_given_back) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let (lock, ask) = (&lock, &ask);
+        scope.spawn(move || {
+            watch::watched(
+                |_| {},
+                || {
+                    let guard = lock.acquire(&key(), Exclusive, limit()).expect("a grant");
+                    // Dropped in this order.
+                    let _kept = Kept::new((guard, given_back));
+                    has_it.send(()).expect("it is waited for");
+                    goes_on.recv().expect("it is told");
+                    drop(ask());
+                },
+            );
+        });
+        it_is_held.recv().expect("it is told");
+        let frozen = server.freeze();
+        go_on.send(()).expect("it is waited for");
+        let told = is_given_back.recv_timeout(limit());
+        drop(frozen);
+        assert_eq!(told, Err(mpsc::RecvTimeoutError::Disconnected), "it is given back");
+    });
+    take(&*fixture.node(), Exclusive);
+}
+
+/// Holders on a server that has fallen silent do not keep others from being heard of.
+#[test]
+fn leases_on_a_new_primary_are_renewed_while_holders_on_the_former_wait_for_it() {
+    let this = "lock::postgres::leases_on_a_new_primary_are_renewed_while_holders_on_the_former_wait_for_it";
+    if !is_alone(this) {
+        return;
+    }
+    const FORMER: i64 = 8;
+    let pair = Pair::new();
+    let Pair { primary, standby, database } = &pair;
+    Database::migrate(&DatabaseUrl::parse(&pair.url()).expect("a URL")).expect("a schema");
+    let lock = PostgresLock::open(&pair.url(), Duration::from_secs(4)).expect("a lock");
+    let acquire = |graph: i64| lock.acquire(&LockKey { graph, ..key() }, Exclusive, limit());
+    let former: Vec<Guard> = (0..FORMER).map(|graph| acquire(graph).expect("a grant")).collect();
+    let on_standby = || PgConnection::establish(&standby.url(database)).expect("it is there");
+    let mut on_primary = PgConnection::establish(&primary.url(database)).expect("it is there");
+    on_primary.batch_execute("CREATE TABLE came_after_the_schema ()").expect("a table");
+    wait_until(limit(), "the standby has the schema", || {
+        on_standby().batch_execute("SELECT FROM came_after_the_schema").is_ok()
+    });
+    let frozen = primary.freeze();
+    standby.promote();
+    let mut guard = None;
+    wait_until(limit(), "the lock is granted by the new primary", || {
+        guard = acquire(FORMER).ok();
+        guard.is_some()
+    });
+    let mut sql = on_standby();
+    let mut sessions = |older_than: &str| {
+        let query = format!(
+            "SELECT count(*) AS number FROM pg_stat_activity WHERE {LOCK_SESSIONS} \
+             AND clock_timestamp() - backend_start > '{older_than}'"
+        );
+        diesel::sql_query(query).get_result::<Number>(&mut sql).expect("it is right").number
+    };
+    wait_until(limit(), "two leases are over, or the session", || {
+        sessions("10 seconds") > 0 || sessions("0 seconds") == 0
+    });
+    guard.expect("it was granted").check().expect("the lock is held");
+    drop(frozen);
+    drop(former);
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use fencepost::db::{DatabaseUrl, PoolLimits};
+use fencepost::db::{Database, DatabaseUrl, DbError, PoolLimits};
 use fencepost::design::crud::CRUD;
 use fencepost::design::crud_delta::CRUD_DELTA;
 use fencepost::design::crud_naive::CRUD_NAIVE;
@@ -168,4 +168,35 @@ fn a_write_that_finds_the_server_read_only_leaves_all_its_sessions() {
     server.set("default_transaction_read_only = off");
     wait_until("writes go on", || process.put_job("k", &[], &[]).unwrap().status < 300);
     assert_eq!(process.get("/readyz").unwrap().status, 200);
+}
+
+/// A session that is in use keeps the pool alive that it is of, when the others have been left.
+#[test]
+fn a_pool_that_was_left_opens_no_session_in_the_place_of_another() {
+    let server = Postgres::start(&[]);
+    let url = DatabaseUrl::parse(&server.new_database()).unwrap();
+    let checkout_timeout = Duration::from_millis(500);
+    // One in use, and one for all others.
+    let limits =
+        PoolLimits { connections: 2, sessions: 2, checkout_timeout, ..PoolLimits::default() };
+    let database = Database::open(&url, limits).unwrap();
+    let ask = || database.learn(|_| Ok((None, ())));
+    let asked = database.read(|_| {
+        // Who opens a session first when the server can write again is chance.
+        for _ in 0..8 {
+            wait_until("the server is asked", || ask().is_ok());
+            server.set("default_transaction_read_only = on");
+            wait_until("the server takes no writes", || ask().is_err());
+            server.set("default_transaction_read_only = off");
+        }
+        wait_until("the server is asked again", || ask().is_ok());
+        Ok::<_, DbError>(())
+    });
+    asked.unwrap();
+}
+
+#[test]
+fn while_a_pool_that_was_left_opens_sessions_nobody_else_may() {
+    let test = "store::failover::a_pool_that_was_left_opens_no_session_in_the_place_of_another";
+    assert!(!passes(test, Some("left-pool")));
 }

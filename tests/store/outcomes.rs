@@ -12,6 +12,11 @@ fn put(server: &Server, path: &str, key: Option<&str>, body: &serde_json::Value)
     Client::new().send(&server.base, "PUT", &format!("/v1/graphs/{path}"), key, Some(body)).unwrap()
 }
 
+fn delete(server: &Server, path: &str) -> Answer {
+    let path = format!("/v1/graphs/{path}");
+    Client::new().send(&server.base, "DELETE", &path, None, None).unwrap()
+}
+
 /// The row of the attempt tells that it was written.
 #[test]
 fn a_commit_whose_answer_is_lost_is_told_as_what_it_is() {
@@ -43,20 +48,52 @@ fn a_lost_commit_that_only_kept_an_answer_is_told_by_that_answer() {
     assert_eq!(audit(&site).version, 1);
 }
 
-/// Without a row of its own there is nothing to look for.
+/// A new graph is known by its UUID; one that was deleted before only by the answer that was kept.
+#[test]
+fn a_lost_commit_that_creates_a_graph_is_told_as_what_it_is() {
+    let site = Site::with_graph();
+    let server = site.serve_armed("commit-answer=off", &[]);
+    for (key, status) in [(None, 201), (None, 200), (Some("a"), 200)] {
+        let answer = put(&server, "other", key, &json!({}));
+        assert_eq!(answer.status, status, "{key:?}: {answer:?}");
+    }
+    // By a node that loses nothing: a first write raises the epoch before.
+    assert_eq!(delete(&site.serve(), "other").status, 200);
+    for node in [&server, &site.serve()] {
+        let answer = put(node, "other", Some("b"), &json!({}));
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    assert_eq!(audit(&site).version, 1);
+}
+
+/// What leaves nothing to be looked for may have been written, and is not told as refused.
 #[test]
 fn an_outcome_that_cannot_be_learnt_is_told_as_unknown() {
     let site = Site::with_graph();
     let server = site.serve_armed("commit-answer=off", &[]);
-    let created = put(&server, "other", None, &json!({}));
-    assert_eq!(
-        (created.status, created.body["outcome"].as_str()),
-        (503, Some("unknown")),
-        "{created:?}"
-    );
-    assert_eq!(created.body["type"], "urn:fencepost:problem:outcome_unknown");
-    let again = put(&server, "other", None, &json!({}));
-    assert_ne!(again.status, 201, "it was created");
+    let unknown = |answer: Answer| {
+        assert_eq!(
+            (answer.status, answer.body["outcome"].as_str()),
+            (503, Some("unknown")),
+            "{answer:?}"
+        );
+        assert_eq!(answer.body["type"], "urn:fencepost:problem:outcome_unknown");
+    };
+    assert_eq!(put(&server, "other", None, &json!({})).status, 201);
+    // By a node that loses nothing: a first write raises the epoch before.
+    assert_eq!(delete(&site.serve(), "other").status, 200);
+    unknown(put(&server, "other", None, &json!({})));
+    assert_eq!(put(&server, "other", None, &json!({})).status, 200, "it was created");
+    let consumer = format!("{GRAPH}/consumers/c");
+    unknown(put(&server, &consumer, None, &json!({"acknowledged": 1})));
+    unknown(delete(&server, &consumer));
+    drop(server);
+    for command in ["freeze", "thaw"] {
+        let mut command = site.fencepost(&[command, "--graph", GRAPH]);
+        command.env("FENCEPOST_FAILPOINTS", "commit-answer=off");
+        let (code, said) = finish(command);
+        assert!(code == Some(3) && said.contains("is unknown"), "{code:?} {said}");
+    }
     assert_eq!(audit(&site).version, 1);
 }
 

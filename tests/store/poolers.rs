@@ -1,14 +1,23 @@
 //! PgBouncer between a node and its server: lending sessions by session it is nearly the server,
 //! and by transaction it is refused.
 
-use fencepost::db::DatabaseUrl;
+use std::sync::Barrier;
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, RunQueryDsl};
+use fencepost::db::{Database, DatabaseUrl, DbError, IDLE_FOR, PoolLimits};
+use fencepost::design::Reads;
+use fencepost::lock::postgres::PostgresLock;
+use fencepost::lock::{DistributedLock, LEASE, LockKey, Mode};
 use fencepost::node::{self, NodeOptions};
 
+use crate::support::ask::{accepted, put_dataset};
 use crate::support::bursts::{burst, create_graphs, serves_bursts};
-use crate::support::cluster::{GRAPH, Kind, Server, Site, finish, wait_until};
+use crate::support::cluster::{GRAPH, Kind, Server, Site, finish, name, wait_until};
 use crate::support::guards::passes;
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
 use crate::support::{self, limit};
 
@@ -30,7 +39,8 @@ fn a_pooler_by_transaction_is_refused_at_the_start_whatever_the_lock() {
     let redis = Redis::start(&[]);
     let locks = [None, Some(format!("redis://127.0.0.1:{}", redis.port()))];
     for lock in locks {
-        let site = Site::at(bouncer.before(&server.new_database()));
+        let direct = server.new_database();
+        let site = Site::at(bouncer.before(&direct));
         let mut command = site.fencepost(&["serve", "--address", "127.0.0.1:0"]);
         command.args(lock.iter().flat_map(|url| ["--lock-url", url.as_str()]));
         let Err((code, said)) = Server::try_start(command) else {
@@ -40,6 +50,8 @@ fn a_pooler_by_transaction_is_refused_at_the_start_whatever_the_lock() {
         for words in ["transaction pooling", "pool_mode to session", "the server itself"] {
             assert!(said.contains(words), "{words}: {said}");
         }
+        let mut sql = PgConnection::establish(&direct).unwrap();
+        assert!(sql.batch_execute("SELECT FROM graphs").is_err(), "nothing was made");
     }
 }
 
@@ -83,6 +95,103 @@ fn a_pooler_that_changes_to_transactions_is_refused_until_it_changes_back() {
     bouncer.switch_to("session", 10);
     wait_until("a whole burst is served again", || burst(&node).is_empty());
     assert_eq!(ready(), Ok(()));
+}
+
+/// Sessions for statements lie idle, and the pooler has no further one for the lock: it keeps the
+/// connection waiting, and says nothing.
+#[test]
+fn an_idle_session_gives_way_to_one_that_a_pooler_keeps_waiting() {
+    const IDLE: usize = 3;
+    let server = Postgres::start(&[]);
+    // One more, which the lock opens when it begins.
+    let bouncer = PgBouncer::start(&server, "session", IDLE + 1);
+    let url = bouncer.before(&server.new_database());
+    let database = DatabaseUrl::parse(&url).unwrap();
+    let database = Database::open(&database, PoolLimits::default()).unwrap();
+    let lock = PostgresLock::beside(&database, &url, LEASE).unwrap();
+    let all_open = Barrier::new(IDLE);
+    std::thread::scope(|scope| {
+        for _ in 0..IDLE {
+            scope.spawn(|| {
+                let read = database.read(|_| {
+                    all_open.wait();
+                    Ok::<_, DbError>(())
+                });
+                read.unwrap();
+            });
+        }
+    });
+    // Long before an idle session is closed for being old.
+    let acquire = |graph| {
+        let key = LockKey::new("database", graph).unwrap();
+        lock.acquire(&key, Mode::Exclusive, IDLE_FOR / 4)
+    };
+    let first = acquire(1).unwrap();
+    let second = acquire(2).unwrap();
+    drop((first, second));
+}
+
+#[test]
+fn without_a_look_at_the_time_an_opening_takes_idle_sessions_are_in_the_way() {
+    let test = "store::poolers::an_idle_session_gives_way_to_one_that_a_pooler_keeps_waiting";
+    assert!(!passes(test, Some("slow-opening")));
+}
+
+/// Something between the two cuts connections that nobody uses: the pooler notices, and the node
+/// only when it asks again.
+#[test]
+fn a_pooler_by_session_that_lends_the_session_of_a_lost_connection_anew_is_not_refused() {
+    let server = Postgres::start(&[]);
+    let direct = server.new_database();
+    let bouncer = PgBouncer::start(&server, "session", 4);
+    let proxy = Proxy::to(bouncer.port());
+    let through = bouncer.before(&direct);
+    let cut = through.replace(&format!(":{}/", bouncer.port()), &format!(":{}/", proxy.port()));
+    let database = DatabaseUrl::parse(&cut).unwrap();
+    // Reads take no lock, and so do not notice that its sessions are lost.
+    let node =
+        node::open(&NodeOptions { reads: Some(Reads::Snapshot), ..NodeOptions::new(database) })
+            .unwrap();
+    node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    assert_eq!(accepted(&node, [put_dataset("d")]), 1);
+    let mut sql = PgConnection::establish(&direct).unwrap();
+    let mut backends = |condition: &str| -> Vec<i32> {
+        let query = format!(
+            "SELECT pid AS backend FROM pg_stat_activity WHERE datname = current_database() \
+             AND pid <> pg_backend_pid() AND {condition}"
+        );
+        let found: Vec<Found> = diesel::sql_query(query).load(&mut sql).unwrap();
+        found.into_iter().map(|found| found.backend).collect()
+    };
+    let of_the_lock = backends("application_name = 'fencepost lock'");
+    assert!(!of_the_lock.is_empty());
+    proxy.cut_connections();
+    wait_until("the pooler has all sessions back", || {
+        backends("query <> 'DISCARD ALL'").is_empty()
+    });
+    // Others have all but one, which was the lock's.
+    let mut others: Vec<(i32, PgConnection)> = (0..4)
+        .map(|_| {
+            let mut other = PgConnection::establish(&through).unwrap();
+            let found = diesel::sql_query("SELECT pg_backend_pid() AS backend");
+            (found.get_result::<Found>(&mut other).unwrap().backend, other)
+        })
+        .collect();
+    let at = others.iter().position(|(backend, _)| of_the_lock.contains(backend)).unwrap();
+    drop(others.remove(at));
+    wait_until("the graph is read", || match node.read_and_wait(&name(GRAPH)) {
+        Ok(_) => true,
+        Err(refusal) => {
+            assert!(!refusal.to_string().contains("transaction pooling"), "{refusal}");
+            false
+        }
+    });
+}
+
+#[derive(diesel::QueryableByName)]
+struct Found {
+    #[diesel(sql_type = diesel::sql_types::Integer)]
+    backend: i32,
 }
 
 /// Shows that it is the question for the session which finds out.

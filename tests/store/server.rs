@@ -193,6 +193,46 @@ fn a_commit_whose_connection_breaks_is_told_as_what_became_of_it() {
     wait_until("the server has committed it", || audit(&site).version == 5);
 }
 
+/// Its row tells which it was.
+#[test]
+fn a_creation_whose_connection_breaks_is_told_as_what_became_of_it() {
+    let server = Postgres::start(&[]);
+    let site = site_on(&server);
+    let proxy = Proxy::to(server.port());
+    let through = Site::at(
+        site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()),
+    );
+    let node = node::open(&NodeOptions { lock_url: site.lock_url.clone(), ..impatient(&through) })
+        .unwrap();
+    let create = |graph: &str| node.create_graph_and_wait(&name(graph));
+    let is_there = |graph: &str| site.store().head(&name(graph)).unwrap().is_some();
+    assert!(create("a").unwrap().created);
+
+    proxy.cut(Cut::Answer);
+    assert!(create("committed").unwrap().created, "the server has committed it");
+    assert!(proxy.commits_cut() == 1 && is_there("committed"));
+
+    proxy.cut(Cut::Commit);
+    let refused = create("never sent").unwrap_err();
+    assert!(matches!(refused, Refusal::DatabaseUnavailable { .. }), "{refused:?}");
+    assert!(proxy.commits_cut() == 2 && !is_there("never sent"));
+    assert!(create("never sent").unwrap().created);
+
+    site.run_sql(
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON graphs DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION dawdle()",
+    );
+    proxy.cut(Cut::Answer);
+    assert!(create("slowly").unwrap().created, "it was waited for");
+    assert!(proxy.commits_cut() == 3 && is_there("slowly"));
+
+    proxy.cut(Cut::AnswerAndServer);
+    let unknown = create("who knows").unwrap_err();
+    assert!(matches!(unknown, Refusal::OutcomeUnknown { .. }), "{unknown:?}");
+    wait_until("the server has committed it", || is_there("who knows"));
+}
+
 /// The kept answer tells which it was.
 #[test]
 fn a_lost_commit_that_only_kept_an_answer_is_told_as_what_became_of_it() {

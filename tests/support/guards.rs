@@ -1,4 +1,5 @@
-//! Runs tests of this binary by themselves, with a guard switched off: then they must go red.
+//! Runs tests of this binary by themselves: with a guard switched off, where they must go red, or
+//! because they change what the whole process shares.
 
 use std::process::{Command, Stdio};
 
@@ -16,4 +17,21 @@ pub fn passes(test: &str, switched_off: Option<&str>) -> bool {
         .status()
         .expect("the test binary can be run again");
     status.success()
+}
+
+/// For a test that needs the process to itself. Runs it again by itself, unless it is: then this is
+/// `true`, and the test goes on.
+#[track_caller]
+pub fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "FENCEPOST_TEST_ALONE";
+    if std::env::var(ALONE).is_ok_and(|alone| alone == test) {
+        return true;
+    }
+    let binary = std::env::current_exe().expect("the test binary has a path");
+    let mut command = Command::new(binary);
+    let ended = command.args(["--exact", test, "--nocapture"]).env(ALONE, test).output();
+    let ended = ended.expect("the test binary can be run again");
+    let said = [ended.stdout, ended.stderr].concat();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&said));
+    false
 }

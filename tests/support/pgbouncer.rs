@@ -62,6 +62,10 @@ impl PgBouncer {
         url.replace(&format!(":{}/", self.server_port), &format!(":{}/", self.port))
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }

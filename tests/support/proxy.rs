@@ -3,8 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// What becomes of the next COMMIT.
@@ -31,6 +31,9 @@ struct State {
     cut: AtomicU8,
     commits_cut: AtomicUsize,
     requests: AtomicUsize,
+    /// Connections that are yet to be closed as soon as they are made.
+    refused: AtomicUsize,
+    clients: Mutex<Vec<TcpStream>>,
 }
 
 impl Proxy {
@@ -41,6 +44,8 @@ impl Proxy {
             cut: AtomicU8::new(Cut::Not as u8),
             commits_cut: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            clients: Mutex::default(),
         });
         let proxy = Self { port: listener.local_addr().unwrap().port(), state: Arc::clone(&state) };
         thread::spawn(move || {
@@ -49,7 +54,13 @@ impl Proxy {
                 if state.is(Cut::AnswerAndServer) && state.commits_cut.load(Ordering::SeqCst) > 0 {
                     continue;
                 }
+                let one_less = |count: usize| count.checked_sub(1);
+                if state.refused.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+                {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                state.clients.lock().unwrap().push(client.try_clone().unwrap());
                 let state = Arc::clone(&state);
                 thread::spawn(move || state.pass(client, server));
             }
@@ -64,6 +75,19 @@ impl Proxy {
     /// Cuts the connection that the next COMMIT is on.
     pub fn cut(&self, cut: Cut) {
         self.state.cut.store(cut as u8, Ordering::SeqCst);
+    }
+
+    /// Closes the next connections as soon as they are made.
+    pub fn refuse(&self, connections: usize) {
+        self.state.refused.store(connections, Ordering::SeqCst);
+    }
+
+    /// Cuts all connections that there are now.
+    pub fn cut_connections(&self) {
+        for client in self.state.clients.lock().unwrap().drain(..) {
+            // One that has ended already is cut.
+            drop(client.shutdown(Shutdown::Both));
+        }
     }
 
     /// How often a client has waited for the server so far: round trips.

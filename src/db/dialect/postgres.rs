@@ -21,6 +21,10 @@ const POSTGRES_PARAMETERS: [(&str, &str); 7] = [
     ("target_session_attrs", "read-write"),
 ];
 
+/// Where the URL names several hosts: the next one is tried sooner, as it is for every new session
+/// while an earlier one is silent. libpq knows no shorter time.
+const CONNECT_TIMEOUT_OF_SEVERAL: (&str, &str) = ("connect_timeout", "2");
+
 /// The settings of every Postgres session: name, value to set, value to find afterwards; an empty
 /// one is not set or not checked. The server ends a transaction whose client stalls, so that it
 /// holds the graph's row no longer than the default lease. Another session waits for the row one
@@ -47,7 +51,12 @@ pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
     };
     let wrong = |reason: String| DbError::Url { url: address::shown(url), reason };
     let address = Address::parse(url).map_err(|reason| wrong(reason.to_owned()))?;
-    let full = address.with_parameters(&POSTGRES_PARAMETERS);
+    let mut parameters = POSTGRES_PARAMETERS;
+    if address.place.contains(',') {
+        let of_several = |(name, _): &&mut (&str, &str)| *name == CONNECT_TIMEOUT_OF_SEVERAL.0;
+        parameters.iter_mut().filter(of_several).for_each(|set| *set = CONNECT_TIMEOUT_OF_SEVERAL);
+    }
+    let full = address.with_parameters(&parameters);
     let mut connection = PgConnection::establish(&full).map_err(|error| match error {
         ConnectionError::BadConnection(reason) => match refused_by_libpq(&reason) {
             Some(reason) => wrong(reason),
