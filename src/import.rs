@@ -15,7 +15,7 @@ use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::address::shown_file;
+use crate::address::redacted_file;
 use crate::design::{Accepted, Refusal, Service};
 use crate::graph::{Changeset, Command, JobSpecification, Name, Operation};
 use crate::input::{self, Repeats};
@@ -297,7 +297,7 @@ impl<'i> Import<'i> {
             }
         }
         for path in &tally.empty {
-            log::warn!("{} holds no job", shown_file(path));
+            log::warn!("{} holds no job", redacted_file(path));
         }
         Ok(Imported {
             jobs: self.already.jobs,

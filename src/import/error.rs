@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Bad, Item};
-use crate::address::shown_file;
+use crate::address::redacted_file;
 use crate::design::Refusal;
 use crate::graph::{Name, Rejection};
 use crate::input::InputError;
@@ -58,7 +58,7 @@ pub enum ImportError {
     #[error(
         "{}: holds no job, and --sync would delete the jobs that it should hold. If the file is \
          meant to be empty, add --allow-empty; nothing was imported",
-        shown_file(.path)
+        redacted_file(.path)
     )]
     Empty {
         /// The file.
@@ -173,8 +173,8 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
-            0 => f.write_str(&shown_file(&self.path)),
-            line => write!(f, "{}:{line}", shown_file(&self.path)),
+            0 => f.write_str(&redacted_file(&self.path)),
+            line => write!(f, "{}:{line}", redacted_file(&self.path)),
         }
     }
 }

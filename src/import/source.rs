@@ -10,7 +10,7 @@ use super::file::OpenFile;
 use super::format::FileFormat;
 use super::{Bad, Files, ImportRequest, Item, Namespace, OnDuplicate, Place, Stop, Tally};
 use super::{ndjson, wfformat};
-use crate::address::shown_file;
+use crate::address::redacted_file;
 
 type Items = Box<dyn Iterator<Item = Result<Item, Bad>> + Send>;
 
@@ -143,7 +143,7 @@ fn stem_prefix(file: &OpenFile) -> Result<String, String> {
         log::warn!(
             "{}: this is a stream without a file name; job names begin with `{stem}/`. With \
              --namespace none they do not",
-            shown_file(file.path())
+            redacted_file(file.path())
         );
     }
     Ok(format!("{stem}/"))
