@@ -1,7 +1,7 @@
-//! URLs of servers: taken apart before a client library sees them, whose complaint about a URL may
-//! quote the password in it, and the one place that says what of a URL may be shown.
+//! URLs of servers. They are parsed before a client library sees them, since its error message may
+//! quote the password; and they are redacted before they are printed or stored.
 //!
-//! Every message, log line, `Debug` output and stored text shows a URL by [`shown`] or by the
+//! Every message, log line, `Debug` output and stored text shows a URL by [`redacted`] or by the
 //! `Display` of an [`Address`]. Uses nothing of ours; anything may use it.
 
 use std::borrow::Cow;
@@ -10,11 +10,11 @@ use std::path::Path;
 
 use percent_encoding::percent_decode_str;
 
-/// In the place of what is not shown.
+/// Stands in place of what is redacted.
 const HIDDEN: &str = "***";
 
-/// Parameters whose values are shown. Of all others only the name is.
-const SHOWN_PARAMETERS: [&str; 12] = [
+/// Parameters whose values are not redacted.
+const PUBLIC_PARAMETERS: [&str; 12] = [
     "application_name",
     "connect_timeout",
     "db",
@@ -194,7 +194,7 @@ impl Address {
         let kept: Vec<&str> = parameters
             .filter(|parameter| {
                 let name = parameter.split_once('=').map(|(name, _)| name);
-                name.is_some_and(|name| SHOWN_PARAMETERS.contains(&name))
+                name.is_some_and(|name| PUBLIC_PARAMETERS.contains(&name))
             })
             .collect();
         let tail = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
@@ -202,7 +202,7 @@ impl Address {
         format!("{scheme}://{user}{place}/{}{tail}", path.join("/"))
     }
 
-    fn shown(&self) -> String {
+    fn redacted(&self) -> String {
         let Self { scheme, login, place, path, tail } = self;
         let user = login.split_once(':').map(|(user, _)| user).filter(|user| is_plain(user, "._-"));
         let login = match user {
@@ -211,7 +211,7 @@ impl Address {
             None => format!("{HIDDEN}@"),
         };
         let path: String = path.iter().flat_map(|segment| ["/", segment.as_str()]).collect();
-        format!("{scheme}://{login}{place}{path}{}", shown_tail(tail))
+        format!("{scheme}://{login}{place}{path}{}", redacted_tail(tail))
     }
 }
 
@@ -228,15 +228,15 @@ impl fmt::Debug for Address {
     }
 }
 
-/// What may be shown of a text that was meant for a URL and may be none: of a whole URL all but the
-/// password and the parameters that may hold one, of any other its scheme. A text without a scheme
-/// is shown if it looks like a word or a path.
+/// A text without its secrets, where the text should be a URL and may be none. Of a whole URL, the
+/// password and parameters that may hold one are redacted; of an incomplete one, all but the
+/// scheme. A text without a scheme is redacted unless it looks like a word or a path.
 #[must_use]
-pub fn shown(text: &str) -> String {
+pub fn redacted(text: &str) -> String {
     if let Ok(address) = Address::parse(text).as_ref()
         && is_scheme(&address.scheme)
     {
-        return address.shown();
+        return address.redacted();
     }
     match text.split_once(':') {
         Some((scheme, rest)) if is_scheme(scheme) => match rest.strip_prefix("//") {
@@ -249,29 +249,29 @@ pub fn shown(text: &str) -> String {
     }
 }
 
-/// A path as it may be shown: what follows a `?`, as in a URL, only as far as of a URL.
+/// A path without secrets: what follows a `?` is redacted as in a URL.
 #[must_use]
-pub fn shown_path(path: &str) -> String {
+pub fn redacted_path(path: &str) -> String {
     let (path, tail) = path.split_at(path.find('?').unwrap_or(path.len()));
-    format!("{path}{}", shown_tail(tail))
+    format!("{path}{}", redacted_tail(tail))
 }
 
-/// A path of a file that a command was given, as it may be shown: it may be a URL in the wrong
+/// The path of a file that a command was given, without secrets: it may be a URL in the wrong
 /// place.
 #[must_use]
-pub fn shown_file(path: &Path) -> String {
+pub fn redacted_file(path: &Path) -> String {
     let path = path.display().to_string();
-    if path.contains("://") { shown(&path) } else { path }
+    if path.contains("://") { redacted(&path) } else { path }
 }
 
-/// Refuses a text that clients are told, if it may hold a secret of a URL.
+/// Refuses a text that clients will see, if it may hold a secret of a URL.
 ///
 /// # Errors
 /// What to write instead.
-pub fn check_told(text: &str) -> Result<(), &'static str> {
+pub fn check_public_text(text: &str) -> Result<(), &'static str> {
     let has_url = text.contains("://");
     let is_clean = |word: &str| match word.contains("://") {
-        true => shown(word) == word,
+        true => redacted(word) == word,
         // It may be the rest of a password with a space in it.
         false => !has_url || !word.contains(['@', '=']),
     };
@@ -374,15 +374,15 @@ fn is_plain(text: &str, beside: &str) -> bool {
     text.chars().all(|letter| letter.is_alphanumeric() || beside.contains(letter))
 }
 
-/// `?name=value&…`, as far as it may be shown. Nothing of a fragment is.
-fn shown_tail(tail: &str) -> String {
+/// `?name=value&…` without secrets, and without a fragment.
+fn redacted_tail(tail: &str) -> String {
     let Some(parameters) = tail.strip_prefix('?') else { return String::new() };
-    let shown = |parameter: &str| match parameter.split_once('=') {
-        Some((name, _)) if SHOWN_PARAMETERS.contains(&name) => parameter.to_owned(),
+    let redacted = |parameter: &str| match parameter.split_once('=') {
+        Some((name, _)) if PUBLIC_PARAMETERS.contains(&name) => parameter.to_owned(),
         Some((name, _)) if is_parameter_name(name) => format!("{name}={HIDDEN}"),
         Some(_) | None => HIDDEN.to_owned(),
     };
-    format!("?{}", parameters.split('&').map(shown).collect::<Vec<_>>().join("&"))
+    format!("?{}", parameters.split('&').map(redacted).collect::<Vec<_>>().join("&"))
 }
 
 fn is_parameter_name(text: &str) -> bool {
@@ -456,7 +456,7 @@ mod tests {
             ("redis://:hemlock@h:6379/3?x#hemlock", "redis://:***@h:6379/3?***"),
             ("http://u:hemlock@h:80", "http://u:***@h:80"),
         ] {
-            assert_eq!(shown(url), expected);
+            assert_eq!(redacted(url), expected);
             assert!(!format!("{:?}", Address::parse(url).unwrap()).contains(SECRET));
         }
     }
@@ -482,7 +482,7 @@ mod tests {
             ("://w:hemlock@h", "***"),
             ("hem lock://w:hemlock@h", "***"),
         ] {
-            assert_eq!(shown(text), expected, "{text}");
+            assert_eq!(redacted(text), expected, "{text}");
         }
     }
 
@@ -543,14 +543,14 @@ mod tests {
         for path in ["", "x.db", "/data/2026:1/a@b.db", "./a:b@c", "a@b:c/x", "//data/x", "C:/x"] {
             assert!(check_path(path).is_ok(), "{path}");
         }
-        assert_eq!(shown_path("/a:b/x?mode=ro&key=hemlock"), "/a:b/x?mode=ro&key=***");
+        assert_eq!(redacted_path("/a:b/x?mode=ro&key=hemlock"), "/a:b/x?mode=ro&key=***");
         for (path, expected) in [
             ("a@b?x=1", "a@b?x=1"),
             ("postgres://w:hem lock@h/d", "postgres://w:***@h/d"),
             ("postgres://w:hemlock", "postgres://***"),
             ("redis://h/d?PassWord=hemlock", "redis://h/d?***"),
         ] {
-            assert_eq!(shown_file(Path::new(path)), expected);
+            assert_eq!(redacted_file(Path::new(path)), expected);
         }
     }
 
@@ -565,10 +565,10 @@ mod tests {
             "postgres://h/d?pass%77ord=hemlock",
             "host=h password=hemlock",
         ] {
-            assert!(check_told(text).is_err(), "{text}");
+            assert!(check_public_text(text).is_err(), "{text}");
         }
         for text in ["redis://h:1/st", "the log at https://h/x, soon", "ask team@h: why=x", ""] {
-            assert!(check_told(text).is_ok(), "{text}");
+            assert!(check_public_text(text).is_ok(), "{text}");
         }
     }
 

@@ -200,7 +200,7 @@ pub enum BenchError {
     Usage(String),
     /// The server cannot be reached, or stayed away.
     #[error("{0}")]
-    Away(String),
+    Unavailable(String),
     /// The server refused what the workload needs to begin.
     #[error("{0}")]
     Refused(String),
@@ -219,7 +219,7 @@ pub enum BenchError {
 
 /// There may be a password in one.
 fn shown_urls<S: Serializer>(urls: &[String], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(urls.iter().map(|url| address::shown(url)))
+    serializer.collect_seq(urls.iter().map(|url| address::redacted(url)))
 }
 
 fn positive(text: &str) -> Result<f64, String> {

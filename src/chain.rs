@@ -18,7 +18,8 @@ impl Chain {
     /// Of a graph without changes.
     pub const START: Self = Self([0; 32]);
 
-    /// The chain after one more change, given as [`Change::canonical_json`].
+    /// The chain after one more change, given as
+    /// [`Change::canonical_json`](crate::graph::Change::canonical_json).
     #[must_use]
     pub fn next(self, canonical_change: &str) -> Self {
         let mut hash = Sha256::new();
@@ -39,7 +40,8 @@ impl fmt::Debug for Chain {
 pub struct LoggedChange {
     /// The version that it made.
     pub version: u64,
-    /// As [`Change::canonical_json`](crate::graph::Change::canonical_json).
+    /// As
+    /// [`Change::canonical_json`](crate::graph::Change::canonical_json)(crate::graph::Change::canonical_json).
     pub change: String,
     /// The hash over all changes up to it.
     pub chain: Chain,

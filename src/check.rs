@@ -31,7 +31,7 @@ pub use finding::{Finding, Involved, Kind, Summary, Verdict};
 pub use history::InputError;
 pub use stored::FetchError;
 
-use crate::address::shown_file;
+use crate::address::redacted_file;
 use crate::input::{self, Repeats};
 use crate::node::NodeOptions;
 
@@ -88,10 +88,10 @@ pub fn check(args: &CheckArgs, options: &NodeOptions) -> Result<Verdict, CheckEr
     input::inspect(paths, Repeats::Refused)?;
     let mut evidence = Evidence::default();
     for path in &args.histories {
-        evidence.history(&shown_file(path), open(path)?)?;
+        evidence.history(&redacted_file(path), open(path)?)?;
     }
     if let Some(path) = &args.changes {
-        evidence.changes(&shown_file(path), open(path)?)?;
+        evidence.changes(&redacted_file(path), open(path)?)?;
     }
     if args.stored {
         evidence.stored(options)?;
@@ -101,7 +101,7 @@ pub fn check(args: &CheckArgs, options: &NodeOptions) -> Result<Verdict, CheckEr
 
 fn open(path: &Path) -> Result<BufReader<File>, InputError> {
     let failed = |error: std::io::Error| InputError::File {
-        file: shown_file(path),
+        file: redacted_file(path),
         what: error.to_string(),
     };
     Ok(BufReader::with_capacity(1 << 20, input::open(path).map_err(failed)?))

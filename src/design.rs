@@ -1,8 +1,9 @@
 //! The designs: what each is made of, and the list of all.
 //!
-//! A design is a constant that names its choices, in a file of its own that says how it takes turns,
-//! what a request costs, when it loses and what would break it. Adding one takes that file, a `mod`
-//! line here and an entry in [`ALL`]. Uses `service` and `lock`; `service` knows none of this.
+//! A design is a constant that names its choices, in a file of its own that says how it takes
+//! turns, what a request costs, when it loses and what would break it. Adding one takes that file,
+//! a `mod` line here and an entry in [`ALL`]. Uses `service` and `lock`; `service` knows none of
+//! this.
 
 pub mod crud;
 pub mod crud_delta;

@@ -216,7 +216,7 @@ impl ExportError {
     /// Whether it may be otherwise in a moment: a server is away.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Sink(SinkError::Away { .. } | SinkError::Failed { .. })
+            Self::Sink(SinkError::Unavailable { .. } | SinkError::Failed { .. })
             | Self::Store(StoreError::Database(_)) => true,
             Self::Unregistered { reason, .. } => {
                 matches!(

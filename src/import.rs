@@ -1,5 +1,5 @@
 //! Imports: puts jobs from files into a graph, in atomic changesets, while the service runs. Uses
-//! `design` as any client would.
+//! `service` as any client would.
 //!
 //! Each file is opened once and read forwards, so that pipes work. An import streams. It keeps in
 //! memory the changeset that is being written, the next one, which is read meanwhile, a whole

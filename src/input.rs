@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use crate::address::shown_file;
+use crate::address::redacted_file;
 
 /// Why paths cannot be read. Nothing has been read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
     /// There is nothing at the path that this process may read. Give another path.
-    #[error("{}: {reason}", shown_file(.path))]
+    #[error("{}: {reason}", redacted_file(.path))]
     Unreadable {
         /// The path.
         path: PathBuf,
@@ -36,11 +36,11 @@ pub enum InputError {
 
 fn twice(first: &Path, second: &Path) -> String {
     match first == second {
-        true => format!("`{}` is given twice, and can be read only once", shown_file(first)),
+        true => format!("`{}` is given twice, and can be read only once", redacted_file(first)),
         false => format!(
             "`{}` and `{}` lead to the same file or stream, which can be read only once",
-            shown_file(first),
-            shown_file(second)
+            redacted_file(first),
+            redacted_file(second)
         ),
     }
 }

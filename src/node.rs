@@ -21,7 +21,7 @@ use crate::lock::{
 };
 use crate::service::{Limits, Service};
 use crate::store::{Head, LockRecord, Store, StoreError};
-use crate::terminal::Shown;
+use crate::terminal::OneLine;
 
 mod binding;
 
@@ -139,7 +139,7 @@ impl LockUrl {
         if RedisUrl::SCHEMES.contains(&scheme.as_str()) {
             return Ok(Self::Redis(Box::new(RedisUrl::parse(text)?)));
         }
-        let none = || NodeError::LockUrl(address::shown(text));
+        let none = || NodeError::LockUrl(address::redacted(text));
         match text.strip_prefix("file:") {
             Some("") => Ok(Self::File(None)),
             Some(directory) if address::check_path(directory).is_err() => Err(none()),
@@ -354,8 +354,8 @@ impl fmt::Display for LockReport {
             token.map_or("none".to_owned(), |token| token.to_string())
         };
         let run =
-            |run: &str| if run.is_empty() { "none".to_owned() } else { Shown(run).to_string() };
-        writeln!(f, "lock      {}, key {key}", Shown(lock))?;
+            |run: &str| if run.is_empty() { "none".to_owned() } else { OneLine(run).to_string() };
+        writeln!(f, "lock      {}, key {key}", OneLine(lock))?;
         match inspection.holders.as_slice() {
             [] => writeln!(f, "held      by nobody")?,
             holders => holders
@@ -367,7 +367,7 @@ impl fmt::Display for LockReport {
             .iter()
             .try_for_each(|waiter| writeln!(f, "waiting   {}", participant(waiter)))?;
         if let Some(incarnation) = &inspection.incarnation {
-            let incarnation = Shown(incarnation);
+            let incarnation = OneLine(incarnation);
             writeln!(f, "memory    {incarnation}; last token {}", token(inspection.token))?;
         }
         let fence = token(FencingToken::from_i64(head.fence));
@@ -377,14 +377,14 @@ impl fmt::Display for LockReport {
             head.name, head.version, head.state, head.epoch
         )?;
         writeln!(f, "          seeded for {}", run(&head.lock_incarnation))?;
-        inspection.notes.iter().try_for_each(|note| writeln!(f, "note      {}", Shown(note)))
+        inspection.notes.iter().try_for_each(|note| writeln!(f, "note      {}", OneLine(note)))
     }
 }
 
 fn participant(participant: &Participant) -> String {
     let ends =
         participant.ends_in.map(|ends| format!("; lease ends in {ends:.1?} if nothing is heard"));
-    let (mode, who) = (participant.mode.word(), Shown(&participant.who));
+    let (mode, who) = (participant.mode.word(), OneLine(&participant.who));
     format!("{mode} by {who}{}", ends.unwrap_or_default())
 }
 

@@ -1,5 +1,5 @@
-//! The service behind every surface: requests wait in a queue for a turn, a turn brings the image to
-//! the store's version, decides, writes and answers.
+//! The service behind every surface: requests wait in a queue for a turn, a turn brings the image
+//! to the store's version, decides, writes and answers.
 //!
 //! Uses `graph` and `store`; synchronous; knows no HTTP, no lock and no design. How writers take
 //! turns is behind [`Turns`]; what else may differ is in [`Choices`].

@@ -1,8 +1,7 @@
-//! Text from elsewhere on a terminal: names in files, answers of servers, paths, arguments. What it
-//! holds beside letters could move the cursor, colour what follows or forge a line of ours, and so
-//! is written as an escape such as `\u{1b}`: the control characters (C0, DEL and C1), the two other
-//! line ends of Unicode, and the characters that show nothing themselves: marks of the direction of
-//! writing, joiners, tags.
+//! Text from elsewhere on a terminal: names in files, answers of servers, paths, arguments. Some
+//! characters could move the cursor, colour what follows or forge a line of ours. They are written
+//! as escapes such as `\u{1b}`: control characters (C0, DEL and C1), the two other line ends of
+//! Unicode, and invisible characters (direction marks, joiners, tags).
 //!
 //! All that the program prints goes through here: messages and log lines by [`message`], results in
 //! text by [`lines`] or [`piped_lines`], results in JSON by [`json`]. Events that are exported to
@@ -14,10 +13,10 @@ use std::fmt::{self, Display, Write as _};
 
 use crate::address;
 
-/// What a message may have, in bytes before escaping: foreign text in it has no bound of its own.
+/// The longest message, in bytes before escaping: text from elsewhere in it may be of any length.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 10;
 
-/// One line, whatever is in it, without logins of URLs, and no longer than a message may be.
+/// A message as one line, without logins of URLs, and no longer than [`MESSAGE_BYTES_MAX`].
 #[must_use]
 pub fn message(text: &str) -> String {
     one_line(&address::without_logins(&shortened(text))).into_owned()
@@ -37,22 +36,22 @@ pub fn shortened(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{first} … ({} bytes left out) … {last}", end - begin))
 }
 
-/// One line, whatever is in it.
+/// A text as one line: line ends in it are escaped too.
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false, |letter, out| out.extend(letter.escape_default()))
 }
 
-/// Lines that we laid out: line feeds and tabs stay. What is foreign in them and may hold either is
-/// made [`Shown`] before.
+/// Lines of our own layout: line feeds and tabs stay. Text from elsewhere that may hold either must
+/// have been made [`OneLine`].
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     let is_layout = |letter| matches!(letter, '\n' | '\t');
     escaped(text, is_layout, |letter, out| out.extend(letter.escape_default()))
 }
 
-/// The same for whoever is no terminal, such as a script: characters that a name may hold stay as
-/// they are, and only control characters are escaped.
+/// The same for a reader that is no terminal, such as a script: only control characters are
+/// escaped, so that names keep all characters that they may hold.
 #[must_use]
 pub fn piped_lines(text: &str) -> Cow<'_, str> {
     let stays = |letter: char| !letter.is_control() || matches!(letter, '\n' | '\t');
@@ -70,10 +69,10 @@ pub fn json(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// Something foreign in a text of ours, on one line.
-pub struct Shown<T>(pub T);
+/// Displays a value as one line, within lines of our own layout.
+pub struct OneLine<T>(pub T);
 
-impl<T: Display> Display for Shown<T> {
+impl<T: Display> Display for OneLine<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&one_line(&self.0.to_string()))
     }
@@ -125,7 +124,7 @@ mod tests {
             r"\u{200f}\u{feff}\u{e0041}ü 日"
         );
         assert_eq!(one_line(HOSTILE), escaped);
-        assert_eq!(Shown(HOSTILE).to_string(), escaped);
+        assert_eq!(OneLine(HOSTILE).to_string(), escaped);
         let all: String = (0..=0x10_ffff).filter_map(char::from_u32).collect();
         assert!(!one_line(&all).chars().any(char::is_control));
         assert!(!lines(&all).chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
@@ -143,7 +142,7 @@ mod tests {
         for text in ["", "Küche/日本 \u{5d0}\u{5d1}", "a\nb\tc\n"] {
             assert!(matches!(lines(text), Cow::Borrowed(same) if same == text));
         }
-        assert_eq!(format!("{:<6}|", Shown("a\n")), "a\\n   |");
+        assert_eq!(format!("{:<6}|", OneLine("a\n")), "a\\n   |");
     }
 
     #[test]

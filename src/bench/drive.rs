@@ -172,10 +172,10 @@ fn first_answer(
         Outcome::Accepted(accepted) => Ok((Some(accepted.version), None)),
         Outcome::Answered { version, answer } => Ok((version, Some(answer))),
         Outcome::Unreachable(reason) | Outcome::Unknown { reason, .. } => {
-            Err(BenchError::Away(reason))
+            Err(BenchError::Unavailable(reason))
         }
         Outcome::Refused { name, .. } => {
-            Err(BenchError::Away(format!("the server cannot serve: {name}")))
+            Err(BenchError::Unavailable(format!("the server cannot serve: {name}")))
         }
         other => Err(BenchError::Refused(format!(
             "the first request was answered: {}",

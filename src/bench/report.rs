@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::phases::Phases;
 use super::{BenchError, DriveArgs, Format, Outcome};
-use crate::terminal::Shown;
+use crate::terminal::OneLine;
 
 /// Latencies in nanoseconds; three digits are kept.
 pub struct Latencies(Histogram<u64>);
@@ -128,7 +128,7 @@ impl Report {
             return Err(BenchError::Undocumented { count: *count, first: first.clone() });
         }
         match &self.away {
-            Some(why) => Err(BenchError::Away(why.clone())),
+            Some(why) => Err(BenchError::Unavailable(why.clone())),
             None => Ok(()),
         }
     }
@@ -186,7 +186,7 @@ impl Report {
                    latencies: &Latencies| {
             let [p50, p90, p99, p999, max] = latencies.quantiles_us();
             // The server's word.
-            let verdict = Shown(verdict);
+            let verdict = OneLine(verdict);
             let rate = self.rate(count);
             let _ = writeln!(
                 text,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::history::{Call, End, Histories};
-use crate::terminal::Shown;
+use crate::terminal::OneLine;
 
 /// What a history is worth.
 #[derive(Debug)]
@@ -196,13 +196,13 @@ impl fmt::Display for Finding {
         writeln!(f, "{what}{at}")?;
         for involved in &self.operations {
             let Involved { at, process, id, from_ms, to_ms, request, answer } = involved;
-            let (at, request, answer) = (Shown(at), Shown(request), Shown(answer));
+            let (at, request, answer) = (OneLine(at), OneLine(request), OneLine(answer));
             writeln!(f, "  {at}  process {process}, id {id}, {from_ms:.3} ms to {to_ms:.3} ms")?;
             writeln!(f, "    asked     {request}")?;
             writeln!(f, "    answered  {answer}")?;
         }
-        writeln!(f, "  expected    {}", Shown(&self.expected))?;
-        write!(f, "  because     {}", Shown(&self.why))
+        writeln!(f, "  expected    {}", OneLine(&self.expected))?;
+        write!(f, "  because     {}", OneLine(&self.why))
     }
 }
 

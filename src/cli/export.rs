@@ -3,7 +3,7 @@
 use clap::Args;
 use fencepost::export::sink::SinkUrl;
 use fencepost::export::{self, ExportRequest, Registration};
-use fencepost::terminal::Shown;
+use fencepost::terminal::OneLine;
 
 use super::arguments::name;
 use super::failure::Failure;
@@ -57,7 +57,7 @@ pub fn run(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
     let done = format!(
         "exported {} events to {}, now version {}\n",
         exported.events,
-        Shown(&request.to),
+        OneLine(&request.to),
         exported.version
     );
     if request.to == SinkUrl::StandardOutput {

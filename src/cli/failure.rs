@@ -61,7 +61,7 @@ impl Failure {
     }
 
     /// A server away.
-    pub fn away(message: impl ToString) -> Self {
+    pub fn unavailable(message: impl ToString) -> Self {
         Self { code: 3, message: message.to_string(), not_in_database: false }
     }
 
@@ -142,7 +142,7 @@ fn shown(value: &ContextValue) -> Option<ContextValue> {
 /// An argument in the wrong place may be a URL with a password.
 fn shown_argument(text: &str) -> String {
     if text.contains("://") {
-        return terminal::message(&address::shown(text));
+        return terminal::message(&address::redacted(text));
     }
     terminal::message(text)
 }
@@ -179,7 +179,7 @@ impl From<NodeError> for Failure {
                 | DbError::Yielded { .. }
                 | DbError::ReadOnly { .. },
             )
-            | NodeError::Lock(_) => Self::away(error),
+            | NodeError::Lock(_) => Self::unavailable(error),
         }
     }
 }
@@ -195,7 +195,7 @@ impl From<Refusal> for Failure {
             Refusal::Contended { .. }
             | Refusal::LockUnavailable { .. }
             | Refusal::DatabaseUnavailable { .. }
-            | Refusal::OutcomeUnknown { .. } => Self::away(refusal),
+            | Refusal::OutcomeUnknown { .. } => Self::unavailable(refusal),
         }
     }
 }
@@ -215,7 +215,7 @@ impl From<CommitError> for Failure {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Unavailable(error) => error.into(),
-            CommitError::Yielded(_) | CommitError::Unknown { .. } => Self::away(error),
+            CommitError::Yielded(_) | CommitError::Unknown { .. } => Self::unavailable(error),
             CommitError::Frozen { .. }
             | CommitError::Deleted
             | CommitError::Fenced { .. }
@@ -231,7 +231,7 @@ impl From<SinkError> for Failure {
     fn from(error: SinkError) -> Self {
         match error {
             SinkError::Url { .. } => Self::usage(error),
-            SinkError::Away { .. } => Self::away(error),
+            SinkError::Unavailable { .. } => Self::unavailable(error),
             SinkError::Superseded { .. }
             | SinkError::NotThere { .. }
             | SinkError::Refused { .. }
@@ -248,7 +248,7 @@ impl From<PruneError> for Failure {
                 error.into()
             }
             PruneError::History(HistoryError::GraphNotFound(_)) => Self::not_in_database(error),
-            PruneError::Write(_) => Self { message: error.to_string(), ..Self::away("") },
+            PruneError::Write(_) => Self { message: error.to_string(), ..Self::unavailable("") },
             PruneError::History(_) | PruneError::NeededBy { .. } | PruneError::Outrun(_) => {
                 Self::refused(error)
             }
@@ -352,7 +352,7 @@ impl From<BenchError> for Failure {
     fn from(error: BenchError) -> Self {
         match error {
             BenchError::Usage(_) => Self::usage(error),
-            BenchError::Away(_) => Self::away(error),
+            BenchError::Unavailable(_) => Self::unavailable(error),
             BenchError::Refused(_) | BenchError::History(_) | BenchError::Undocumented { .. } => {
                 Self::refused(error)
             }

@@ -33,7 +33,7 @@ pub struct FreezeArgs {
 pub fn run(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
     let graph = name("--graph", &args.graph)?;
     if let Some(place) = &args.moved_to {
-        address::check_told(place)
+        address::check_public_text(place)
             .map_err(|reason| Failure::usage(format!("--moved-to: {reason}")))?;
     }
     let sink = args.sink.as_deref().map(SinkUrl::parse).transpose()?;

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use fencepost::node;
-use fencepost::terminal::Shown;
+use fencepost::terminal::OneLine;
 
 use super::arguments::name;
 use super::failure::Failure;
@@ -37,7 +37,7 @@ fn set(node: &NodeArgs) -> Result<(), Failure> {
         return Err(Failure::usage("say which lock: fencepost lock set --lock-url URL"));
     };
     let record = node::set_lock(&options, url)?;
-    print(&format!("the database is guarded by {}\n", Shown(record)))
+    print(&format!("the database is guarded by {}\n", OneLine(record)))
 }
 
 fn inspect(node: &NodeArgs, graph: &str) -> Result<(), Failure> {

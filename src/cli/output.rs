@@ -7,8 +7,8 @@ use fencepost::terminal;
 
 use super::failure::Failure;
 
-/// Writes a result for people. A reader that closes the pipe is no failure. Text from elsewhere that
-/// may hold line feeds or tabs must have been made [`Shown`](terminal::Shown).
+/// Writes a result for people. A reader that closes the pipe is no failure. Text from elsewhere
+/// that may hold line feeds or tabs must have been made [`OneLine`](terminal::OneLine).
 pub fn print(text: &str) -> Result<(), Failure> {
     let shown = match io::stdout().is_terminal() {
         true => terminal::lines(text),

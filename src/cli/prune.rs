@@ -38,7 +38,7 @@ pub fn run(node: &NodeArgs, args: &PruneArgs) -> Result<(), Failure> {
         unreachable.iter().for_each(|one| log::warn!(target: "fencepost", "not asked: {one}"));
     } else if !unreachable.is_empty() {
         let told: Vec<String> = unreachable.iter().map(ToString::to_string).collect();
-        return Err(Failure::away(format!(
+        return Err(Failure::unavailable(format!(
             "nothing was pruned, since these sinks cannot be asked whether they have what they \
              acknowledged: {}. Give the URL of a sink with its password (--sink), remove a \
              consumer whose sink is gone (fencepost consumer remove), or, if you know that they \

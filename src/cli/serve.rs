@@ -166,6 +166,6 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
     let access = Access::new(on_loopback, args.allowed_host.clone(), args.allowed_origin.clone());
     let served = http::serve(service, args.address, limits, access, lost_headers, ready);
     served.map_err(|error| {
-        Failure::away(format!("cannot serve on {}: {}", args.address, error.kind()))
+        Failure::unavailable(format!("cannot serve on {}: {}", args.address, error.kind()))
     })
 }

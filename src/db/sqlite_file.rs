@@ -282,7 +282,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn unavailable(path: &Path, what: &str) -> DbError {
-    let shown = address::shown_path(&path.display().to_string());
+    let shown = address::redacted_path(&path.display().to_string());
     DbError::Unavailable { what: format!("{shown}: {what}") }
 }
 

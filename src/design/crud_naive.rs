@@ -8,9 +8,9 @@
 //! it has no cycle. Two whole graphs are in memory at once at most; other turns wait for their
 //! place.
 //!
-//! **When it loses.** As soon as the graph has more than some hundred jobs, or more than one request
-//! waits. It is the sample of Robert Fink's article (2019) in its costs, without its mistakes: the
-//! graph is directed, the write is conditional, and the lock has fencing tokens.
+//! **When it loses.** As soon as the graph has more than some hundred jobs, or more than one
+//! request waits. It is the sample of Robert Fink's article (2019) in its costs, without its
+//! mistakes: the graph is directed, the write is conditional, and the lock has fencing tokens.
 //!
 //! **What would break it.** The same as [`crud`](super::crud).
 

@@ -2,11 +2,12 @@
 //!
 //! **How it takes turns.** It takes none. A turn decides on its image and writes on the condition
 //! that the version still stands. Whoever finds that another was faster reads what that one did and
-//! decides again, after a random wait that grows, a bounded number of times. Reads take one snapshot
-//! of the database. See [`turns::expected_version`](super::turns::expected_version).
+//! decides again, after a random wait that grows, a bounded number of times. Reads take one
+//! snapshot of the database. See [`turns::expected_version`](super::turns::expected_version).
 //!
-//! **What it costs.** What `crud-delta` costs, less the round trips to the lock. Each conflict costs
-//! one transaction that is rolled back, one look at the log, and the decisions of the whole batch.
+//! **What it costs.** What `crud-delta` costs, less the round trips to the lock. Each conflict
+//! costs one transaction that is rolled back, one look at the log, and the decisions of the whole
+//! batch.
 //!
 //! **When it loses.** With many nodes that write to one graph. Nobody makes room for whoever lost:
 //! the work that is thrown away grows with the writers, and a request can lose so often that it is

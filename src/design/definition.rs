@@ -37,7 +37,7 @@ pub enum StorageKind {
     Rows,
 }
 
-/// How writers take turns: which file of [`turns`].
+/// How writers take turns: which file of [`turns`](super::turns).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TurnKind {
     /// By the distributed lock.

@@ -74,10 +74,12 @@ impl FileSink {
             io::ErrorKind::NotFound => {
                 SinkError::NotThere { sink: sink.clone(), what: String::new() }
             }
-            _ => SinkError::Away { sink: sink.clone(), what: error.to_string() },
+            _ => SinkError::Unavailable { sink: sink.clone(), what: error.to_string() },
         })?;
-        let what =
-            |error: io::Error| SinkError::Away { sink: sink.clone(), what: error.to_string() };
+        let what = |error: io::Error| SinkError::Unavailable {
+            sink: sink.clone(),
+            what: error.to_string(),
+        };
         let metadata = file.metadata().map_err(what)?;
         if metadata.is_dir() {
             return Err(SinkError::Damaged { sink, what: "it is a directory".to_owned() });
@@ -114,7 +116,9 @@ impl FileSink {
         let (path, purpose, can_read) = (PathBuf::from("-"), Purpose::Read, CanRead::StdinOnce);
         match input::open(&path) {
             Ok(file) => Ok(Self { path, file, end: 0, new: false, purpose, can_read }),
-            Err(error) => Err(SinkError::Away { sink: STDIN.to_owned(), what: error.to_string() }),
+            Err(error) => {
+                Err(SinkError::Unavailable { sink: STDIN.to_owned(), what: error.to_string() })
+            }
         }
     }
 
@@ -178,7 +182,7 @@ impl FileSink {
         if is_permanent(error.kind()) {
             SinkError::Refused { sink, what }
         } else {
-            SinkError::Away { sink, what }
+            SinkError::Unavailable { sink, what }
         }
     }
 
@@ -347,8 +351,10 @@ impl Sink for FileSink {
 
     fn read(&mut self, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), SinkError> {
         let name = self.name();
-        let away =
-            |error: io::Error| SinkError::Away { sink: name.clone(), what: error.to_string() };
+        let away = |error: io::Error| SinkError::Unavailable {
+            sink: name.clone(),
+            what: error.to_string(),
+        };
         let damaged = |line: u64, what: String| SinkError::Damaged {
             sink: name.clone(),
             what: format!("line {line} {what}"),

@@ -219,7 +219,7 @@ impl NatsSink {
     /// The reason why messages were refused. If it is a setting of the stream, that says more than
     /// the server's answer.
     fn reason(&self, connected: &Connected, error: SinkError) -> SinkError {
-        if !matches!(error, SinkError::Away { .. } | SinkError::Failed { .. }) {
+        if !matches!(error, SinkError::Unavailable { .. } | SinkError::Failed { .. }) {
             return error;
         }
         match self.runtime.block_on(self.link.info(connected)) {
@@ -236,7 +236,7 @@ impl Link {
 
     fn away(&self, error: impl Display) -> SinkError {
         let what = self.address.without_password(on_one_line(error));
-        SinkError::Away { sink: self.name.clone(), what }
+        SinkError::Unavailable { sink: self.name.clone(), what }
     }
 
     fn damaged(&self, what: impl Into<String>) -> SinkError {

@@ -163,7 +163,7 @@ impl PostgresSink {
     }
 
     fn away(&self, what: String) -> SinkError {
-        SinkError::Away { sink: self.name.clone(), what }
+        SinkError::Unavailable { sink: self.name.clone(), what }
     }
 
     fn superseded(&self, what: &str) -> SinkError {
@@ -522,7 +522,7 @@ impl Sink for PostgresSink {
         let system = match self.ask(|connection| sql_query(system).get_result::<System>(connection))
         {
             Ok(System { identifier }) => format!("of system {identifier}"),
-            Err(SinkError::Away { .. }) => {
+            Err(SinkError::Unavailable { .. }) => {
                 return Err(self.away("it ended the session".to_owned()));
             }
             Err(_) => format!("at {}", self.place),

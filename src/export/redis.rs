@@ -208,7 +208,7 @@ impl RedisSink {
         } else {
             self.told(error)
         };
-        SinkError::Away { sink: self.name.clone(), what }
+        SinkError::Unavailable { sink: self.name.clone(), what }
     }
 
     /// Tells errors that pass by themselves, which a server gives about its own state, from those
@@ -233,7 +233,7 @@ impl RedisSink {
                     "its memory is full: raise maxmemory, or free some ({})",
                     self.told(error)
                 );
-                SinkError::Away { sink, what }
+                SinkError::Unavailable { sink, what }
             }
             Some(code) if OF_ITSELF.contains(&code) => self.away(error),
             Some("NOPERM") => SinkError::Refused {

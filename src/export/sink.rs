@@ -107,7 +107,7 @@ pub enum SinkError {
     /// It cannot be reached, or did not answer. What was appended last may or may not be there: ask
     /// it.
     #[error("{sink} is unavailable: {what}")]
-    Away {
+    Unavailable {
         /// Which.
         sink: String,
         /// What was tried, and what came of it.
@@ -242,7 +242,7 @@ impl SinkUrl {
     /// [`SinkError::Url`] says which forms there are.
     pub fn parse(text: &str) -> Result<Self, SinkError> {
         let wrong = |reason: &str| SinkError::Url {
-            given: address::shown(text),
+            given: address::redacted(text),
             reason: reason.to_owned(),
         };
         if text == "-" {

@@ -9,7 +9,7 @@ use super::importer::Importer;
 use super::item::{Item, Stop, Tally};
 use super::request::{ImportRequest, Imported};
 use super::source::Source;
-use crate::address::shown_file;
+use crate::address::redacted_file;
 use crate::graph::Operation;
 use crate::service::Accepted;
 
@@ -62,7 +62,7 @@ impl Importer<'_> {
             }
         }
         for path in &tally.empty {
-            log::warn!("{} holds no job", shown_file(path));
+            log::warn!("{} holds no job", redacted_file(path));
         }
         Ok(Imported {
             jobs: self.already.jobs,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::item::{Bad, Item, Place};
-use crate::address::shown_file;
+use crate::address::redacted_file;
 use crate::graph::{Name, Rejection};
 use crate::input::InputError;
 use crate::service::Refusal;
@@ -58,7 +58,7 @@ pub enum ImportError {
     #[error(
         "{}: holds no job, and --sync would delete the jobs that it should hold. If the file is \
          meant to be empty, add --allow-empty; nothing was imported",
-        shown_file(.path)
+        redacted_file(.path)
     )]
     Empty {
         /// The file.

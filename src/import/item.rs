@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::address::shown_file;
+use crate::address::redacted_file;
 use crate::graph::{JobSpecification, Name};
 
 /// A job, the place where it was read, and its length there in bytes.
@@ -55,8 +55,8 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
-            0 => f.write_str(&shown_file(&self.path)),
-            line => write!(f, "{}:{line}", shown_file(&self.path)),
+            0 => f.write_str(&redacted_file(&self.path)),
+            line => write!(f, "{}:{line}", redacted_file(&self.path)),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::format::FileFormat;
 use super::item::{Bad, Item, Place, Stop, Tally};
 use super::request::{ImportRequest, Namespace, OnDuplicate};
 use super::{ndjson, wfformat};
-use crate::address::shown_file;
+use crate::address::redacted_file;
 
 type Items = Box<dyn Iterator<Item = Result<Item, Bad>> + Send>;
 
@@ -145,7 +145,7 @@ fn stem_prefix(file: &OpenFile) -> Result<String, String> {
         log::warn!(
             "{}: this is a stream without a file name; job names begin with `{stem}/`. With \
              --namespace none they do not",
-            shown_file(file.path())
+            redacted_file(file.path())
         );
     }
     Ok(format!("{stem}/"))

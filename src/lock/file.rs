@@ -204,7 +204,10 @@ impl DistributedLock for FileLock {
             let record = Record::read_trusted(&file, id, &self.boot)?;
             let mut notes = vec![format!("the lock file is {}", path.display())];
             if record.is_none() {
-                notes.push("the next writer will seed it: its record is missing, damaged or from elsewhere".to_owned());
+                notes.push(
+                    "the next writer will seed it: its record is missing, damaged or from elsewhere"
+                        .to_owned(),
+                );
             }
             notes.push("who waits cannot be seen from outside".to_owned());
             let (token, incarnation) =

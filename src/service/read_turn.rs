@@ -97,9 +97,9 @@ impl ReadTurn<'_> {
         if head.state == GraphState::Deleted { Err(not_found()) } else { Ok(image) }
     }
 
-    /// As [`Engine::refreshed`], without a guard. A version that is newer than the image may have been
-    /// written here a moment ago, its image on the way: to load the whole graph for it would cost
-    /// every waiting read seconds on a large graph.
+    /// As [`Engine::refreshed`], without a guard. A version that is newer than the image may have
+    /// been written here a moment ago, its image on the way: to load the whole graph for it would
+    /// cost every waiting read seconds on a large graph.
     fn refreshed_beside_writers(&self) -> Result<Option<Refreshed>, Refusal> {
         let Self { shared, graph } = self;
         let timed = &shared.engine.metrics.refresh.read;

@@ -1,5 +1,6 @@
-//! Requests that take no turn and no lock: the change log and who reads it. The log grows by commits
-//! alone, so that what is read of it beside them is true, and whatever was answered before is in it.
+//! Requests that take no turn and no lock: the change log and who reads it. The log grows by
+//! commits alone, so that what is read of it beside them is true, and whatever was answered before
+//! is in it.
 
 use std::sync::Arc;
 

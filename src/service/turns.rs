@@ -20,8 +20,8 @@ pub trait Turns: Send + Sync {
     /// [`TurnError`] if the batch was not served as a whole. Nothing of it may have been answered.
     fn serve(&self, turn: &Turn<'_>) -> Result<Served, TurnError>;
 
-    /// What to do after `error`, which ended attempt number `attempt` (from 0) at a batch, and after
-    /// which another attempt may succeed.
+    /// What to do after `error`, which ended attempt number `attempt` (from 0) at a batch, and
+    /// after which another attempt may succeed.
     fn retry(&self, graph: &Name, error: &TurnError, attempt: usize) -> Retry;
 
     /// What is held while reads learn the version of the graph with this row id. `None`: nothing;

@@ -60,8 +60,8 @@ pub enum CommitError {
         /// The version that is there.
         actual: u64,
     },
-    /// Another process has raised the graph's epoch of tokens. Nothing was written. Acquire the lock
-    /// again.
+    /// Another process has raised the graph's epoch of tokens. Nothing was written. Acquire the
+    /// lock again.
     #[error("the epoch of tokens moved from {expected} to {actual}")]
     EpochMoved {
         /// The epoch that was read.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::kills::is_at;
 use crate::support::cluster::{Answer, Client, GRAPH, Server, Site, wait_until};
-use crate::support::storm::{Told, audit, check_told};
+use crate::support::storm::{Told, audit, check_public_text};
 
 fn put_job(base: &str, job: &str, key: Option<&str>, body: &Value) -> Result<Answer, String> {
     Client::new().send(base, "PUT", &format!("/v1/graphs/{GRAPH}/jobs/{job}"), key, Some(body))
@@ -125,7 +125,7 @@ fn killed_with_a_batch(point: &'static str, outlives: bool) {
     }
     let audit = audit(&site);
     assert_eq!((told.accepted.len() as u64, audit.version), (ACCEPTED, 2 + ACCEPTED));
-    check_told(&told, &audit);
+    check_public_text(&told, &audit);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::cluster::{GRAPH, Server, Site, name, wait_until};
-use crate::support::storm::{Choices, Field, Told, audit, check_told, client};
+use crate::support::storm::{Choices, Field, Told, audit, check_public_text, client};
 
 fn field(servers: &[Server]) -> Field {
     let servers = servers.iter().map(|server| server.base.clone()).collect();
@@ -40,7 +40,7 @@ fn eight_processes_write_to_one_file() {
     );
     let audit = audit(&site);
     assert_eq!(audit.version, told.accepted.len() as u64);
-    check_told(&told, &audit);
+    check_public_text(&told, &audit);
     for server in &servers {
         let digest = server.get(&format!("/v1/graphs/{GRAPH}/digest")).unwrap();
         assert_eq!(
@@ -88,5 +88,5 @@ fn servers_are_killed_at_random_in_a_storm() {
     let audit = audit(&site);
     // The first version is the site's own.
     assert_eq!(audit.version, told.accepted.len() as u64 + 1);
-    check_told(&told, &audit);
+    check_public_text(&told, &audit);
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::Place;
 use crate::support::ask::{accepted, put_dataset};
 use crate::support::cluster::{Client, GRAPH, Kind, SERVE, Server, Site, finish, name, wait_until};
-use crate::support::storm::{Field, Told, audit, check_told, client};
+use crate::support::storm::{Field, Told, audit, check_public_text, client};
 
 const MOVED_TO: &str = "https://new.example/graphs/g";
 
@@ -55,7 +55,7 @@ fn frozen_in_a_storm(designs: [&str; 3]) {
     follower.wait().unwrap();
     let audit = audit(&site);
     assert_eq!(audit.version, sealed, "a write came after the sealed version");
-    check_told(&told, &audit);
+    check_public_text(&told, &audit);
     assert!(told.accepted.iter().all(|(version, _)| *version <= sealed));
     assert!(sealed < (CLIENTS * WRITES) as u64 && told.rejected.len() > CLIENTS * 10, "{sealed}");
 

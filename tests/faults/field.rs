@@ -125,7 +125,7 @@ impl Field {
                     match self.load(load, nodes) {
                         Ok(()) => {}
                         // Nobody could serve when it was to begin, or at its end.
-                        Err(BenchError::Away(_) | BenchError::Refused(_)) => {}
+                        Err(BenchError::Unavailable(_) | BenchError::Refused(_)) => {}
                         Err(error) => panic!("{error}"),
                     }
                 }

@@ -455,7 +455,7 @@ fn a_lock_is_taken_back_from_whoever_was_given_up_without_asking_the_silent_serv
         drop(frozen);
         assert_eq!(told, Err(mpsc::RecvTimeoutError::Disconnected), "it is given back");
     });
-    take(&*fixture.node(), Exclusive);
+    drop(take(&*fixture.node(), Exclusive));
 }
 
 /// Holders on a server that has fallen silent do not keep others from being heard of.

@@ -377,7 +377,7 @@ fn read_rows(connection: &mut Sql, id: i64) -> Model {
 }
 
 /// Everything that clients were told is so, and nothing was done twice.
-pub fn check_told(told: &Told, audit: &Audit) {
+pub fn check_public_text(told: &Told, audit: &Audit) {
     for (version, mark) in &told.accepted {
         let logged = &audit.log[*version as usize - 1];
         assert!(

@@ -66,7 +66,7 @@ fn server_url(url: &str) -> Result<String, BenchError> {
     if !plain {
         return Err(BenchError::Usage(format!(
             "`{}` is no server{}; give one as http://127.0.0.1:8000",
-            address::shown(url),
+            address::redacted(url),
             Address::parse(url).err().map_or_else(String::new, |reason| format!(": {reason}"))
         )));
     }
@@ -75,7 +75,7 @@ fn server_url(url: &str) -> Result<String, BenchError> {
 
 impl Target for HttpTarget {
     fn describe(&self) -> String {
-        self.urls.iter().map(|url| address::shown(url)).collect::<Vec<_>>().join(", ")
+        self.urls.iter().map(|url| address::redacted(url)).collect::<Vec<_>>().join(", ")
     }
 
     fn connect(&self) -> Box<dyn Connection> {
@@ -375,7 +375,7 @@ fn without_answer(error: &ureq::Error, url: &str) -> Outcome {
         Ok(address) => address.without_password(error.to_string()),
         Err(_) => error.to_string(),
     };
-    let reason = format!("{}: {reason}", address::shown(url));
+    let reason = format!("{}: {reason}", address::redacted(url));
     if never_sent {
         Outcome::Unreachable(reason)
     } else {

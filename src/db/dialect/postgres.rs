@@ -47,9 +47,9 @@ const POSTGRES_SETTINGS: [(&str, &str, &str); 7] = [
 /// libpq refuses the URL, [`DbError::Encoding`] if the database is not UTF-8.
 pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
     let failed = |reason: String| DbError::Unavailable {
-        what: format!("connecting to {}: {}", address::shown(url), on_one_line(reason)),
+        what: format!("connecting to {}: {}", address::redacted(url), on_one_line(reason)),
     };
-    let wrong = |reason: String| DbError::Url { url: address::shown(url), reason };
+    let wrong = |reason: String| DbError::Url { url: address::redacted(url), reason };
     let address = Address::parse(url).map_err(|reason| wrong(reason.to_owned()))?;
     let mut parameters = POSTGRES_PARAMETERS;
     if address.place.contains(',') {
@@ -70,7 +70,7 @@ pub(crate) fn connect_postgres(url: &str) -> Result<PgConnection, DbError> {
     let found = postgres_settings(&mut connection).map_err(|error| failed(error.to_string()))?;
     for ((name, found), (_, _, expected)) in found.into_iter().zip(POSTGRES_SETTINGS) {
         if name == "server_encoding" && found != expected {
-            return Err(DbError::Encoding { database: address::shown(url), encoding: found });
+            return Err(DbError::Encoding { database: address::redacted(url), encoding: found });
         }
         if !expected.is_empty() && found != expected {
             return Err(failed(format!("{name} is {found} and cannot be set to {expected}")));

@@ -26,7 +26,7 @@ pub(super) const SQLITE_SETTINGS: [(&str, &str, &str); 4] = [
 ];
 
 fn unavailable(path: &Path, reason: &str) -> DbError {
-    let shown = address::shown_path(&path.display().to_string());
+    let shown = address::redacted_path(&path.display().to_string());
     DbError::Unavailable { what: format!("opening {shown}: {reason}") }
 }
 

@@ -9,7 +9,7 @@ use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text, Untyp
 
 use super::AnyConnection;
 
-/// A value of a [`RawSql`] statement that both databases take.
+/// A value of a `RawSql` statement that both databases take.
 pub enum Value<'v> {
     /// For a `BIGINT`.
     Integer(i64),
@@ -19,7 +19,7 @@ pub enum Value<'v> {
     Bytes(&'v [u8]),
 }
 
-/// A value of a [`RawSql`] statement for Postgres.
+/// A value of a `RawSql` statement for Postgres.
 pub(super) enum PostgresValue<'v> {
     Integer(i64),
     Text(&'v str),

@@ -19,9 +19,9 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => {
-                write!(f, "sqlite:{}", address::shown_path(&path.display().to_string()))
+                write!(f, "sqlite:{}", address::redacted_path(&path.display().to_string()))
             }
-            Self::Postgres(url) => f.write_str(&address::shown(url)),
+            Self::Postgres(url) => f.write_str(&address::redacted(url)),
         }
     }
 }
@@ -39,7 +39,7 @@ impl DatabaseUrl {
     /// [`DbError::Url`] says which forms there are.
     pub fn parse(text: &str) -> Result<Self, DbError> {
         let refused = |reason: &str| {
-            Err(DbError::Url { url: address::shown(text), reason: reason.to_owned() })
+            Err(DbError::Url { url: address::redacted(text), reason: reason.to_owned() })
         };
         if text != text.trim() || text.contains(char::is_control) {
             return refused("it begins or ends with a space, or has a control character");

@@ -9,9 +9,9 @@
 //! **What it costs.** One round trip to the lock before the turn and one, which nobody waits for,
 //! after it. Under contention a turn waits for the turns of other nodes, in the lock's order.
 //!
-//! **What it does not do.** The lock does not keep the rules: a holder can stall for longer than its
-//! lease and be replaced. The conditional write stops it, since the version moved; the token only
-//! makes it known as a stale holder, whose turn is taken again.
+//! **What it does not do.** The lock does not keep the rules: a holder can stall for longer than
+//! its lease and be replaced. The conditional write stops it, since the version moved; the token
+//! only makes it known as a stale holder, whose turn is taken again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -155,8 +155,8 @@ fn token_of_turn(
 }
 
 /// The token of the guard, after making sure that it is larger than every one given before: the
-/// database is asked whether it knows the run of the lock that gave it, and if not, raises its epoch
-/// and seals it before anything is written. `head` then has the new epoch and fence.
+/// database is asked whether it knows the run of the lock that gave it, and if not, raises its
+/// epoch and seals it before anything is written. `head` then has the new epoch and fence.
 fn trusted_token(
     turn: &Turn<'_>,
     held: &mut HeldLock,

@@ -1,5 +1,5 @@
-//! The thread that renews what this process holds and the places in which it waits, finds out what
-//! messages did not tell, and sends again the releases whose answers were lost. On a connection of
+//! The thread that renews the grants of this process and its places in line, learns of grants whose
+//! messages were lost, and sends again the releases whose answers were lost. It has a connection of
 //! its own.
 
 use std::collections::HashMap;
@@ -9,34 +9,34 @@ use std::time::{Duration, Instant};
 
 use redis::RedisError;
 
-use super::ear::Subscription;
-use super::link::Link;
+use super::client::{LockClient, reason};
+use super::connection::LockConnection;
+use super::grant_listener::Subscription;
 use super::request::{Request, Stage};
-use super::script::{Call, Standing};
-use super::{Node, reason};
+use super::script::Call;
 use crate::failpoint;
 use crate::lock::{LockError, LockKey};
 
-/// Renewed by one command at most.
+/// The most requests that one command renews.
 const RENEWED_AT_ONCE: usize = 500;
 
-pub(super) fn start(node: &Arc<Node>) -> Result<(), LockError> {
-    let node = Arc::clone(node);
-    let keep_house = move || {
-        let mut link = None;
-        while !node.is_closed() {
-            let soonest = node.look_around(&mut link);
-            node.idle(soonest);
+pub(super) fn start(client: &Arc<LockClient>) -> Result<(), LockError> {
+    let client = Arc::clone(client);
+    let run = move || {
+        let mut connection = None;
+        while !client.is_closed() {
+            let next_round_in = client.run_round(&mut connection);
+            client.wait_for_round(next_round_in);
         }
     };
-    let thread = thread::Builder::new().name("lock-housekeeper".to_owned()).spawn(keep_house);
+    let thread = thread::Builder::new().name("lock-housekeeper".to_owned()).spawn(run);
     thread.map(drop).map_err(|source| LockError::Unavailable {
         what: "cannot start a thread".to_owned(),
         source,
     })
 }
 
-/// What is to be done for a request now.
+/// What has to be done for a request now.
 #[derive(PartialEq, Eq)]
 enum Due {
     Renewal,
@@ -45,25 +45,27 @@ enum Due {
     Nothing,
 }
 
-impl Node {
-    /// Does what is due, and says when to look around again.
-    fn look_around(&self, link: &mut Option<Link>) -> Duration {
+impl LockClient {
+    /// Does what is due. Returns the time until the next round.
+    fn run_round(&self, connection: &mut Option<LockConnection>) -> Duration {
         let terms = &self.server.terms;
-        self.links.settle(&self.requests);
-        let reopened = self.ear.is_deaf() && self.open_ear();
+        self.connections.settle(&self.requests);
+        let reopened = self.listener.is_disconnected() && self.reopen_listener();
         let now = Instant::now();
         let mut renewals: HashMap<LockKey, Vec<Arc<Request>>> = HashMap::new();
         let mut next = terms.tick();
         for request in self.requests.all() {
             match self.due(&request, now, reopened, &mut next) {
                 Due::Renewal => renewals.entry(request.key.clone()).or_default().push(request),
-                Due::Release => self.release_again(&request, link),
+                Due::Release => self.release_again(&request, connection),
                 Due::Loss => self.lose(&request, "it was held for longer than the maximum"),
                 Due::Nothing => {}
             }
         }
         for requests in renewals.values().flat_map(|requests| requests.chunks(RENEWED_AT_ONCE)) {
-            if let Err(error) = self.on_own_link(link, |node, link| node.renew(link, requests)) {
+            if let Err(error) = self.on_own_connection(connection, |client, connection| {
+                client.renew(connection, requests)
+            }) {
                 log::warn!(
                     "lock {}: leases could not be renewed: {}",
                     requests[0].key,
@@ -74,7 +76,8 @@ impl Node {
         jittered(next)
     }
 
-    /// `reopened`: messages may have been missed.
+    /// What is due for a request. `reopened`: the listener has a new connection, so messages may
+    /// have been missed.
     fn due(&self, request: &Request, now: Instant, reopened: bool, next: &mut Duration) -> Due {
         let terms = &self.server.terms;
         let state = request.state();
@@ -102,11 +105,11 @@ impl Node {
         }
     }
 
-    /// Listens on a new connection; whether that was possible.
-    fn open_ear(&self) -> bool {
+    /// Opens a new connection for the listener. Returns whether it could be opened.
+    fn reopen_listener(&self) -> bool {
         match Subscription::open(&self.server, &self.process) {
             Ok(subscription) => {
-                self.ear.open(subscription);
+                self.listener.open(subscription);
                 log::info!("the lock listens to Redis on a new connection");
                 true
             }
@@ -117,59 +120,37 @@ impl Node {
         }
     }
 
-    /// Renews what the requests, all of one lock, hold, or their places in line, and notes what is
-    /// said of each. The server's time in microseconds.
-    pub(super) fn renew(
-        &self,
-        link: &mut Link,
-        requests: &[Arc<Request>],
-    ) -> Result<u64, RedisError> {
-        let ids: Vec<&str> = requests.iter().map(|request| request.id.as_str()).collect();
-        let sent = Instant::now();
-        let answer = link.call(
-            &self.server,
-            &self.requests,
-            &requests[0].keys,
-            Call::Renew { requests: &ids },
-        )?;
-        let (now_us, standings) = Standing::read_all(&answer)?;
-        for (request, standing) in requests.iter().zip(&standings) {
-            self.note(request, standing, sent);
-        }
-        Ok(now_us)
-    }
-
-    /// Tells the server once more that a request is over. When it must have expired anyway, that is
-    /// left.
-    fn release_again(&self, request: &Arc<Request>, link: &mut Option<Link>) {
+    /// Tells the server once more that a request is over, until it must have expired anyway.
+    fn release_again(&self, request: &Arc<Request>, connection: &mut Option<LockConnection>) {
         let Stage::Ending { since } = request.state().stage else { return };
         let sealed = request.state().sealed;
         let release = Call::Release { request: &request.id, sealed, remember: true };
-        let told = self.on_own_link(link, |node, link| {
-            link.call(&node.server, &node.requests, &request.keys, release)
+        let told = self.on_own_connection(connection, |client, connection| {
+            connection.call(&client.server, &client.requests, &request.keys, release)
         });
         if told.is_ok() || since.elapsed() > 2 * self.server.terms.lease {
             self.requests.end(request);
         }
     }
 
-    fn on_own_link<T>(
+    /// Runs `body` on the housekeeper's connection, which is dropped after an error.
+    fn on_own_connection<T>(
         &self,
-        own: &mut Option<Link>,
-        body: impl FnOnce(&Self, &mut Link) -> Result<T, RedisError>,
+        own: &mut Option<LockConnection>,
+        body: impl FnOnce(&Self, &mut LockConnection) -> Result<T, RedisError>,
     ) -> Result<T, RedisError> {
-        let mut link = match own.take() {
-            Some(link) => link,
-            None => self.server.link()?,
+        let mut connection = match own.take() {
+            Some(connection) => connection,
+            None => self.server.open_connection()?,
         };
-        let value = body(self, &mut link)?;
-        *own = Some(link);
+        let value = body(self, &mut connection)?;
+        *own = Some(connection);
         Ok(value)
     }
 }
 
-/// Between four and six fifths of it: so that processes that were started together do not go on
-/// together.
+/// A random time between four and six fifths of `time`, so that processes that start together do
+/// not stay in step.
 fn jittered(time: Duration) -> Duration {
     let mut random = [0];
     let _ = getrandom::fill(&mut random);

@@ -1,13 +1,14 @@
-//! What a person wants to know of the server, and of one graph's lock on it.
+//! What a person wants to know of the server, and of one graph's lock on it; and whether the server
+//! is fit for the lock.
 
 use std::io;
 use std::time::Duration;
 
 use redis::{Connection, FromRedisValue, RedisError, Value};
 
-use super::link::{Server, field};
+use super::client::{LockClient, unavailable};
+use super::connection::{Server, field};
 use super::script::{Call, Keys, text_of, unexpected};
-use super::{Node, unavailable};
 use crate::lock::{FencingToken, Inspection, LockError, LockKey, Mode, Participant};
 
 /// Refuses a server that the script does not run on, and warns of one that may drop the lock's
@@ -41,17 +42,18 @@ pub(super) fn check_server(server: &Server) -> Result<(), LockError> {
     let limited = field(&memory, "maxmemory").is_some_and(|most| most != "0");
     if limited && policy.starts_with("allkeys") {
         log::warn!(
-            "Redis may drop the lock's keys when it runs out of memory (maxmemory-policy {policy}): two may then hold the lock, of whom the \
-             database refuses one. Use a server with noeviction or one of the volatile policies"
+            "Redis may drop the lock's keys when it runs out of memory (maxmemory-policy \
+             {policy}): two may then hold the lock, of whom the database refuses one. \
+             Use a server with noeviction or one of the volatile policies"
         );
     }
     Ok(())
 }
 
-pub(super) fn inspect(node: &Node, key: &LockKey) -> Result<Inspection, LockError> {
+pub(super) fn inspect(client: &LockClient, key: &LockKey) -> Result<Inspection, LockError> {
     let keys = Keys::of(key);
-    let asked = node.links.with(&node.server, |link| {
-        let answer = link.call(&node.server, &node.requests, &keys, Call::Inspect)?;
+    let asked = client.connections.with(&client.server, |connection| {
+        let answer = connection.call(&client.server, &client.requests, &keys, Call::Inspect)?;
         read(&answer)
     });
     asked.map_err(|error| unavailable("cannot inspect the lock", error))

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
 
-use super::request::Path;
+use super::request::GrantPath;
 use crate::lock::Mode;
 
 pub(super) struct Metrics {
@@ -19,12 +19,14 @@ impl Metrics {
     pub(super) fn new() -> Self {
         let grants = Opts::new(
             "fencepost_lock_grants_total",
-            "Grants by mode and by path: free when asked for, handed over by a message, or handed over and found out by asking",
+            "Grants by mode and by path: free when asked for, handed over by a message, or handed \
+             over and found out by asking",
         );
         let buckets = prometheus::exponential_buckets(0.000_01, 2.5, 16).expect("a fixed list");
         let hand_off = HistogramOpts::new(
             "fencepost_lock_hand_off_seconds",
-            "From the release that handed the lock over until its new holder knew, as far as the clocks of server and client agree",
+            "From the release that handed the lock over until its new holder knew, as far as the \
+             clocks of server and client agree",
         );
         let lost = "Leases that ran out under their holders, or may have";
         let grants = IntCounterVec::new(grants, &["mode", "path"]).expect("the names are valid");
@@ -51,11 +53,11 @@ impl Metrics {
         ]
     }
 
-    pub(super) fn count_grant(&self, mode: Mode, path: Path) {
+    pub(super) fn count_grant(&self, mode: Mode, path: GrantPath) {
         let path = match path {
-            Path::Free => "free",
-            Path::Message => "message",
-            Path::Asked => "asked",
+            GrantPath::Free => "free",
+            GrantPath::Message => "message",
+            GrantPath::Asked => "asked",
         };
         self.grants.with_label_values(&[mode.word(), path]).inc();
     }

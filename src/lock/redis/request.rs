@@ -1,6 +1,6 @@
-//! Requests of this process, from before they are sent until the server has been told that they are
-//! over: the one thing that the threads of a lock share. A request's mutex is held for a few
-//! assignments, never across I/O.
+//! Requests of this process, from before they are sent until the server knows that they are over.
+//! The threads of a lock share them. A request's mutex is held for a few assignments, never across
+//! I/O.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,32 +11,32 @@ use super::script::{Keys, WriterGrant};
 use crate::lock::gate::{Deadline, lock};
 use crate::lock::{LockKey, Mode};
 
-/// How a grant came to be known.
+/// How this process learned of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Path {
-    /// The lock was free when it was asked for.
+pub(super) enum GrantPath {
+    /// The lock was free when the request arrived.
     Free,
-    /// It was handed over, and a message told so.
+    /// It was handed over, and a message said so.
     Message,
-    /// It was handed over, and the message was lost: found out by asking.
+    /// It was handed over, and the message was lost: the answer to a renewal said so.
     Asked,
 }
 
 /// Where a request stands, as far as this process knows.
 #[derive(Clone, Debug)]
 pub(super) enum Stage {
-    /// It is being asked for, or must be asked for again.
+    /// It is being sent, or must be sent again.
     Asking,
-    /// It waits at the server.
+    /// It waits in line at the server.
     Queued {
         /// When its place was last renewed.
         renewed: Instant,
-        /// When those in its way will have expired.
+        /// When the leases of those before it will have expired.
         free_at: Instant,
     },
     /// It was granted.
     Held(Holding),
-    /// It was granted, and is not held any more. For good.
+    /// It was granted, and the grant was lost, for the reason given. Final.
     Lost(&'static str),
     /// The server is being told that it is over.
     Ending {
@@ -47,12 +47,12 @@ pub(super) enum Stage {
 
 #[derive(Clone, Debug)]
 pub(super) struct Holding {
-    pub(super) path: Path,
+    pub(super) path: GrantPath,
     pub(super) grant: Option<WriterGrant>,
     pub(super) since: Instant,
     /// When it was last renewed.
     pub(super) renewed: Instant,
-    /// Until when it is surely held; `None` while it was handed over and not claimed yet.
+    /// Until when it is surely held; `None` if it was handed over and is not claimed yet.
     pub(super) valid_until: Option<Instant>,
 }
 
@@ -71,10 +71,10 @@ pub(super) struct State {
     pub(super) stage: Stage,
     /// Its token was sealed in the database.
     pub(super) sealed: bool,
-    /// An answer to it was lost: what was sent may still be on its way.
-    pub(super) may_stray: bool,
-    /// Nobody listens, and it shall.
-    pub(super) called: bool,
+    /// An answer was lost: the server may still receive a copy of the request.
+    pub(super) may_still_arrive: bool,
+    /// Nobody listens, so the thread that waits for it must.
+    pub(super) must_listen: bool,
 }
 
 impl Request {
@@ -82,13 +82,13 @@ impl Request {
         lock(&self.state)
     }
 
-    /// Has whoever waits for it listen to what the server tells this process.
-    pub(super) fn call(&self) {
-        self.state().called = true;
+    /// Has the thread that waits for it listen for messages.
+    pub(super) fn ask_to_listen(&self) {
+        self.state().must_listen = true;
         self.changed.notify_all();
     }
 
-    /// Moves it on, if `next` says where to, and wakes who waits for it.
+    /// Moves it to the stage that `next` returns, if any, and wakes the thread that waits for it.
     pub(super) fn advance(&self, next: impl FnOnce(&State) -> Option<Stage>) -> bool {
         let mut state = self.state();
         let Some(stage) = next(&state) else { return false };
@@ -98,7 +98,7 @@ impl Request {
         true
     }
 
-    /// Waits until `ready` makes something of it, or the time is up.
+    /// Waits until `ready` returns a value; `None` when the time is up.
     pub(super) fn wait_for<T>(
         &self,
         deadline: &Deadline,
@@ -128,8 +128,8 @@ impl Requests {
             state: Mutex::new(State {
                 stage: Stage::Asking,
                 sealed: false,
-                may_stray: false,
-                called: false,
+                may_still_arrive: false,
+                must_listen: false,
             }),
             changed: Condvar::new(),
         });
@@ -141,7 +141,7 @@ impl Requests {
         lock(&self.open).get(&number).cloned()
     }
 
-    /// The server knows that it is over.
+    /// Removes a request of which the server knows that it is over.
     pub(super) fn end(&self, request: &Request) {
         lock(&self.open).remove(&request.number);
     }

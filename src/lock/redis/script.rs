@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, RedisError, Value};
 
-use super::Terms;
+use super::terms::Terms;
 use crate::failpoint;
 use crate::lock::{FencingToken, LockKey, Mode};
 
@@ -62,7 +62,7 @@ impl Call<'_> {
             Self::Acquire { request, mode, waits } => {
                 with("acquire");
                 let mode = if mode == Mode::Shared { "r" } else { "w" };
-                let patience = if waits { ms(terms.patience()) } else { 0 };
+                let patience = if waits { ms(terms.waiter_lease()) } else { 0 };
                 command.arg(request).arg(mode).arg(patience);
             }
             Self::Release { request, sealed, remember } => {
@@ -72,7 +72,7 @@ impl Call<'_> {
             }
             Self::Renew { requests } => {
                 with("renew");
-                command.arg(ms(terms.patience())).arg(requests);
+                command.arg(ms(terms.waiter_lease())).arg(requests);
             }
             Self::Seed { request, incarnation, epoch } => {
                 with("seed");
@@ -84,7 +84,7 @@ impl Call<'_> {
     }
 }
 
-/// At least one: nothing lasts no time.
+/// In milliseconds, at least 1.
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 50)
 }
@@ -99,22 +99,22 @@ pub(super) struct WriterGrant {
     pub(super) unsealed: bool,
 }
 
-/// What the script says of a request.
+/// What the script answers about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum RequestStatus {
     /// It holds the lock; for a writer, with a grant.
     Held(Option<WriterGrant>),
-    /// It waits. Those in its way will have expired after that time, if nothing is heard of them.
+    /// It waits. After that time the leases of those before it expire, unless they are renewed.
     Queued(Duration),
-    /// It would have to wait, and was not to.
+    /// It would have to wait, and asked not to.
     Busy,
     /// It has ended and gets nothing any more.
     Ended,
-    /// Nothing is known of it.
-    None,
+    /// The script does not know it.
+    Unknown,
 }
 
-impl Standing {
+impl RequestStatus {
     pub(super) fn read(answer: &Value) -> Result<Self, RedisError> {
         let Value::Array(items) = answer else { return Err(unexpected(answer)) };
         let items: Vec<&str> = items.iter().map(text_of).collect::<Result<_, _>>()?;
@@ -128,7 +128,7 @@ impl Standing {
             }
             ["busy"] => Ok(Self::Busy),
             ["ended"] => Ok(Self::Ended),
-            ["none"] => Ok(Self::None),
+            ["none"] => Ok(Self::Unknown),
             _ => Err(unexpected(answer)),
         }
     }
@@ -150,9 +150,9 @@ impl WriterGrant {
     }
 }
 
-/// A grant that was handed over, as it is told to the waiter's process.
+/// A grant that was handed over, as the message to the waiter's process says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HandOver {
+pub(super) struct HandOff {
     /// When, by the server's clock, in microseconds.
     pub(super) at_us: u64,
     /// The numbers of the requests: one writer, or some readers of one lock.
@@ -160,10 +160,10 @@ pub(super) struct HandOver {
     pub(super) grant: Option<WriterGrant>,
 }
 
-impl HandOver {
-    /// `None` for what is no such message.
+impl HandOff {
+    /// `None` if it is no such message.
     pub(super) fn read(message: &str) -> Option<Self> {
-        // Split at each space: a token that is missing leaves its place empty.
+        // Split at each space: a missing token leaves an empty field.
         let parts: Vec<&str> = message.split(' ').collect();
         match parts.as_slice() {
             ["w", at_us, number, epoch, counter, incarnation, unsealed] => Some(Self {

@@ -147,7 +147,7 @@ fn a_password_is_not_shown_when_nobody_answers() {
     for url in urls {
         for purpose in [Purpose::Append, Purpose::Read] {
             let error = Place::at(url.clone()).open(purpose).err().expect("nobody is there");
-            assert!(matches!(error, SinkError::Away { .. }), "{error:?}");
+            assert!(matches!(error, SinkError::Unavailable { .. }), "{error:?}");
             assert_hidden(error);
         }
     }
@@ -166,7 +166,7 @@ fn assert_lets_in(good: &str, bad: &str) {
     assert_hidden(SinkUrl::parse(good).unwrap());
     let error =
         Place::at(bad.to_owned()).open(Purpose::Append).err().expect("the password is wrong");
-    assert!(matches!(error, SinkError::Away { .. }), "{error:?}");
+    assert!(matches!(error, SinkError::Unavailable { .. }), "{error:?}");
     assert_hidden(error);
 }
 

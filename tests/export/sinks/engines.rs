@@ -21,7 +21,7 @@ fn an_exporter_outlives_its_engine<E>(
     sink.sync().unwrap();
     kill(&mut engine);
     let away = |outcome: Result<(), SinkError>| match outcome {
-        Err(SinkError::Away { .. }) => {}
+        Err(SinkError::Unavailable { .. }) => {}
         other => panic!("the engine is away: {other:?}"),
     };
     away(sink.append(&batch(&written[1..2])));
@@ -35,7 +35,7 @@ fn an_exporter_outlives_its_engine<E>(
     start(&mut engine);
     let mut next = 2;
     if let Err(error) = sink.append(&batch(&written[2..])) {
-        assert!(matches!(error, SinkError::Away { .. }), "{error}");
+        assert!(matches!(error, SinkError::Unavailable { .. }), "{error}");
         let last = sink.last().unwrap();
         next = written
             .iter()
@@ -81,7 +81,10 @@ fn an_exporter_notices_that_redis_forgot_all() {
     redis.kill();
     redis.start_again();
     let outcome = sink.append(&batch(&events(2, 0..1, "next")));
-    assert!(matches!(outcome, Err(SinkError::Away { .. })), "the connection was lost: {outcome:?}");
+    assert!(
+        matches!(outcome, Err(SinkError::Unavailable { .. })),
+        "the connection was lost: {outcome:?}"
+    );
     assert_superseded(sink.append(&batch(&events(2, 0..1, "next"))));
     assert_eq!(sink.last().unwrap(), None);
 }

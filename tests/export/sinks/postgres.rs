@@ -67,7 +67,7 @@ fn what_was_committed_without_an_answer_is_found_when_it_is_asked_for() {
     for (cut, last) in [(Cut::Commit, 0), (Cut::Answer, 1)] {
         proxy.cut(cut);
         let outcome = sink.append(&batch(&written[1..2]));
-        assert!(matches!(outcome, Err(SinkError::Away { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(SinkError::Unavailable { .. })), "{outcome:?}");
         assert_eq!(sink.last().unwrap().as_ref(), Some(&written[last].1), "{cut:?}");
     }
     sink.append(&batch(&written[2..])).unwrap();

@@ -1,8 +1,8 @@
-//! The subscription on which this process is told what was handed over to it. No thread of its own
-//! listens: of the threads that wait for a lock, one does, for all of them. So the one that is
-//! meant is most often woken by the message itself.
+//! Receives the messages by which the server tells this process what was handed over to it. There
+//! is no thread for that: of the threads that wait for a lock, one listens for all of them. So the
+//! message itself usually wakes the thread that it is meant for.
 //!
-//! Whoever stops waiting calls another if nobody listens any more.
+//! A thread that stops waiting has another one listen, if nobody else does.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,54 +10,53 @@ use std::time::{Duration, Instant};
 
 use redis::{Connection, RedisError};
 
-use super::link::Server;
-use super::request::{Holding, Path, Request, Stage};
-use super::script::HandOver;
+use super::connection::Server;
+use super::request::{GrantPath, Holding, Request, Stage};
+use super::script::HandOff;
 use crate::failpoint;
 use crate::lock::gate::lock;
 
-/// How long a thread listens before it looks up: the housekeeper may have found out what no message
-/// told.
+/// How long a thread listens before it looks at its request, of which the housekeeper may have
+/// learned without a message.
 const LISTENS_FOR: Duration = Duration::from_millis(250);
 
-/// How often in a row nothing may be heard, though a sign of life was sent each time, before the
-/// connection is given up.
+/// After how many silences in a row, with a heartbeat sent after each, the connection is given up.
 const SILENCES_MAX: u32 = 4;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Ear(Mutex<State>);
+pub(super) struct GrantListener(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// `None` while someone listens, and while there is no connection.
+    /// `None` while a thread listens, and while there is no connection.
     subscription: Option<Subscription>,
     /// Whether there is no connection.
-    is_deaf: bool,
+    disconnected: bool,
     waiting: BTreeMap<u64, Arc<Request>>,
 }
 
-/// A connection that is told.
+/// The connection on which messages arrive.
 pub(super) struct Subscription {
     connection: Connection,
-    /// How long a read waits now.
+    /// The read timeout that is set on it.
     timeout: Duration,
-    /// How often in a row nothing was heard.
+    /// How many reads in a row received nothing.
     silences: u32,
 }
 
-/// What came of listening.
+/// The outcome of listening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listened {
-    /// Somebody else listens, or nobody can.
+    /// Another thread listens, or there is no connection.
     Not,
-    /// Something was heard, or the caller had little time.
+    /// A message came, or the time was too short to tell.
     Heard,
-    /// Nothing for long: a sign of life is due.
+    /// No message came for long: a heartbeat is due.
     Silence,
 }
 
-/// Where a process is told.
+/// The channel of a process.
 pub(super) fn channel(process: &str) -> String {
     format!("fencepost:lock:{process}")
 }
@@ -72,18 +71,17 @@ impl Subscription {
         Ok(Self { connection, timeout: LISTENS_FOR, silences: 0 })
     }
 
-    /// The next message; `None` if there was none in time.
-    fn next(&mut self, wait: Duration) -> Result<Option<HandOver>, RedisError> {
+    /// The next message; `None` if none came in time.
+    fn next(&mut self, wait: Duration) -> Result<Option<HandOff>, RedisError> {
         let wait = wait.clamp(Duration::from_millis(1), LISTENS_FOR);
         if wait != self.timeout {
             self.connection.set_read_timeout(Some(wait))?;
             self.timeout = wait;
         }
-        // Not as the answer to a command: the client would skip the next message for each that did
-        // not come in time.
+        // Not read as the answer to a command: after each timeout the client would skip a message.
         let mut messages = self.connection.as_pubsub();
         let message = messages.get_message();
-        // Dropped, it would unsubscribe. It holds nothing.
+        // Dropping it would unsubscribe. It owns nothing.
         std::mem::forget(messages);
         match message {
             Err(error) if error.is_timeout() && self.silences == SILENCES_MAX => Err(error),
@@ -95,35 +93,36 @@ impl Subscription {
             Ok(message) => {
                 self.silences = 0;
                 let text: String = message.get_payload()?;
-                Ok(HandOver::read(&text).filter(|_| !failpoint::is_off("lock.redis.messages")))
+                Ok(HandOff::read(&text).filter(|_| !failpoint::is_off("lock.redis.messages")))
             }
         }
     }
 }
 
-impl Ear {
-    /// Opens the ear, anew if it was deaf, and has someone listen.
+impl GrantListener {
+    /// Takes a first or new connection, and has a waiting thread listen.
     pub(super) fn open(&self, subscription: Subscription) {
         let mut state = lock(&self.0);
         state.subscription = Some(subscription);
-        state.is_deaf = false;
+        state.disconnected = false;
         let next = state.waiting.values().next().cloned();
         drop(state);
         if let Some(next) = next {
-            next.call();
+            next.ask_to_listen();
         }
     }
 
-    pub(super) fn is_deaf(&self) -> bool {
-        lock(&self.0).is_deaf
+    /// Whether the connection was lost and must be opened again.
+    pub(super) fn is_disconnected(&self) -> bool {
+        lock(&self.0).disconnected
     }
 
-    /// From here on `request` waits and may be called to listen.
+    /// Adds a request that waits, whose thread may be asked to listen.
     pub(super) fn join(&self, request: &Arc<Request>) {
         lock(&self.0).waiting.insert(request.number, Arc::clone(request));
     }
 
-    /// `request` waits no more.
+    /// Removes a request that no longer waits. Has another thread listen if none does.
     pub(super) fn leave(&self, request: &Request) {
         let mut state = lock(&self.0);
         state.waiting.remove(&request.number);
@@ -131,18 +130,18 @@ impl Ear {
         let next = state.waiting.values().next().filter(|_| nobody_listens).cloned();
         drop(state);
         if let Some(next) = next {
-            next.call();
+            next.ask_to_listen();
         }
     }
 
-    /// Listens for one message, if nobody else does; returns at once if somebody does.
+    /// Listens for one message, unless another thread listens: then it returns at once.
     ///
     /// # Errors
-    /// The connection was lost: the ear is deaf until it is opened anew.
+    /// The connection was lost. Nobody can listen until it is opened again.
     pub(super) fn listen(
         &self,
         wait: Duration,
-        heard: impl FnOnce(&HandOver),
+        receive: impl FnOnce(&HandOff),
     ) -> Result<Listened, RedisError> {
         let Some(mut subscription) = lock(&self.0).subscription.take() else {
             return Ok(Listened::Not);
@@ -151,23 +150,23 @@ impl Ear {
         let message = subscription.next(wait);
         let silent = subscription.silences > before;
         let mut state = lock(&self.0);
-        state.is_deaf = message.is_err();
+        state.disconnected = message.is_err();
         state.subscription = Some(subscription).filter(|_| message.is_ok());
         drop(state);
-        if let Some(hand_over) = message? {
-            heard(&hand_over);
+        if let Some(hand_off) = message? {
+            receive(&hand_off);
         }
         Ok(if silent { Listened::Silence } else { Listened::Heard })
     }
 }
 
-impl HandOver {
-    /// Gives the request what it waited for; not if it was found out by asking, or given up.
-    pub(super) fn give_to(&self, request: &Request) -> bool {
+impl HandOff {
+    /// Marks the request as granted, unless the grant is known already, or the request is over.
+    pub(super) fn grant_to(&self, request: &Request) -> bool {
         request.advance(|state| match state.stage {
             Stage::Asking | Stage::Queued { .. } => {
                 let now = Instant::now();
-                let (path, grant) = (Path::Message, self.grant.clone());
+                let (path, grant) = (GrantPath::Message, self.grant.clone());
                 Some(Stage::Held(Holding {
                     path,
                     grant,

@@ -1,6 +1,6 @@
-//! Connections to the server. A release is sent and its answer read later, before the next one on
-//! the same connection: nobody waits for it. A connection on which an answer was lost, late or not
-//! understood is thrown away.
+//! Connections to the server. Nobody waits for the answer to a release: it is read before the next
+//! call on the same connection. A connection is dropped after an answer that was lost, late or not
+//! understood.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use redis::{Client, Connection, ErrorKind, RedisError, ServerErrorKind, Value};
 
-use super::Terms;
 use super::request::{Request, Requests};
 use super::script::{self, Call, Keys};
+use super::terms::Terms;
 use super::url::RedisUrl;
 use crate::lock::gate::lock;
 
-/// How long a connection may take to come up, and an answer to come.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a connection may take to open, and an answer to arrive.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connections of a process at most, beside those of its housekeeper and its ear.
-const LINKS_MAX: usize = 32;
+/// The most connections of a process, beside those of its housekeeper and its listener.
+const CONNECTIONS_MAX: usize = 32;
 
-/// The server, and how it is spoken to.
+/// The server, and what is needed to call it.
 pub(super) struct Server {
     url: RedisUrl,
     client: Client,
@@ -35,39 +35,40 @@ impl Server {
         Ok(Self { url, client, script: redis::Script::new(&script::text()), terms })
     }
 
-    /// A new connection that gives up waiting after a while.
+    /// A new connection whose reads and writes time out.
     pub(super) fn connect(&self) -> Result<Connection, RedisError> {
-        let connection = self.client.get_connection_with_timeout(PATIENCE);
+        let connection = self.client.get_connection_with_timeout(ANSWER_TIMEOUT);
         let connection = connection.map_err(|error| self.url.without_password(error))?;
-        connection.set_read_timeout(Some(PATIENCE))?;
-        connection.set_write_timeout(Some(PATIENCE))?;
+        connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(connection)
     }
 
-    pub(super) fn link(&self) -> Result<Link, RedisError> {
+    /// A new connection for calls of the script. Learns which run of the server it leads to.
+    pub(super) fn open_connection(&self) -> Result<LockConnection, RedisError> {
         let mut connection = self.connect()?;
         let server: String = redis::cmd("INFO").arg("server").query(&mut connection)?;
         let run = field(&server, "run_id").unwrap_or_default().to_owned();
-        Ok(Link { connection, run, unread: VecDeque::new() })
+        Ok(LockConnection { connection, run, unread: VecDeque::new() })
     }
 }
 
-/// The value of a line of what INFO says.
+/// The value of a field in the answer to INFO.
 pub(super) fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
 
-/// A connection. After any error it must be dropped.
-pub(super) struct Link {
+/// A connection for calls of the script. After any error it must be dropped.
+pub(super) struct LockConnection {
     connection: Connection,
-    /// The run id of the server at its other end.
+    /// The run id of the server.
     run: String,
-    /// Whose releases were sent on it and not answered yet.
+    /// The requests whose releases were sent, and whose answers were not read yet.
     unread: VecDeque<Arc<Request>>,
 }
 
-impl Link {
-    /// Asks and waits for the answer.
+impl LockConnection {
+    /// Calls the script and waits for the answer.
     pub(super) fn call(
         &mut self,
         server: &Server,
@@ -90,7 +91,7 @@ impl Link {
         }
     }
 
-    /// Publishes a message that says nothing.
+    /// Publishes an empty message.
     pub(super) fn publish(&mut self, requests: &Requests, channel: &str) -> Result<(), RedisError> {
         self.connection.send_packed_command(
             &redis::cmd("PUBLISH").arg(channel).arg("").get_packed_command(),
@@ -99,7 +100,7 @@ impl Link {
         self.receive().map(drop)
     }
 
-    /// Tells the server that the request is over, and does not wait for what it says.
+    /// Tells the server that the request is over, and does not wait for the answer.
     pub(super) fn send_release(
         &mut self,
         server: &Server,
@@ -113,13 +114,12 @@ impl Link {
         Ok(())
     }
 
-    /// Reads the answers that were not waited for. A release that failed stays open and is sent
-    /// again by the housekeeper.
+    /// Reads the answers to releases. The housekeeper sends a release that failed again.
     pub(super) fn settle(&mut self, requests: &Requests) -> Result<(), RedisError> {
         while let Some(request) = self.unread.pop_front() {
             match self.receive() {
                 Ok(_) => requests.end(&request),
-                // The script is loaded again when it is sent again.
+                // The script is loaded when the release is sent again.
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {}
                 Err(error) => return Err(error),
             }
@@ -132,49 +132,49 @@ impl Link {
     }
 }
 
-/// The connections of a process, a bounded number: however many threads ask at once, each needs one
-/// for a round trip only.
+/// The connections of a process, at most [`CONNECTIONS_MAX`]. Many threads can share them, since
+/// each needs one for a round trip only.
 #[derive(Default)]
-pub(super) struct Links {
-    state: Mutex<Open>,
+pub(super) struct ConnectionPool {
+    state: Mutex<PoolState>,
     returned: Condvar,
 }
 
 #[derive(Default)]
-struct Open {
-    /// Those that nobody uses now.
-    idle: Vec<Link>,
+struct PoolState {
+    /// Connections that nobody uses now.
+    idle: Vec<LockConnection>,
     in_use: usize,
 }
 
-impl Links {
-    /// Runs `body` on a connection. If it fails, the idle ones are dropped too: they may have been
-    /// lost with it.
+impl ConnectionPool {
+    /// Runs `body` on a connection. If it fails, the idle connections are dropped too: they may be
+    /// lost as well.
     pub(super) fn with<T>(
         &self,
         server: &Server,
-        body: impl FnOnce(&mut Link) -> Result<T, RedisError>,
+        body: impl FnOnce(&mut LockConnection) -> Result<T, RedisError>,
     ) -> Result<T, RedisError> {
-        let (idle, _place) = self.take()?;
-        let mut link = idle.map_or_else(|| server.link(), Ok)?;
-        let value = body(&mut link).inspect_err(|_| drop(self.take_idle(|_| true)))?;
-        lock(&self.state).idle.push(link);
+        let (idle, _slot) = self.take()?;
+        let mut connection = idle.map_or_else(|| server.open_connection(), Ok)?;
+        let value = body(&mut connection).inspect_err(|_| drop(self.take_idle(|_| true)))?;
+        lock(&self.state).idle.push(connection);
         Ok(value)
     }
 
-    /// Takes the answers to releases that nobody has come by for.
+    /// Reads the answers to releases on connections that nobody uses.
     pub(super) fn settle(&self, requests: &Requests) {
-        for mut link in self.take_idle(|link| !link.unread.is_empty()) {
-            if link.settle(requests).is_ok() {
-                lock(&self.state).idle.push(link);
+        for mut connection in self.take_idle(|connection| !connection.unread.is_empty()) {
+            if connection.settle(requests).is_ok() {
+                lock(&self.state).idle.push(connection);
             }
         }
     }
 
-    /// Leave to use a connection until the place is dropped, and an idle one if there is one.
-    fn take(&self) -> Result<(Option<Link>, Place<'_>), RedisError> {
-        let is_full = |state: &mut Open| state.in_use >= LINKS_MAX;
-        let waited = self.returned.wait_timeout_while(lock(&self.state), PATIENCE, is_full);
+    /// The right to use a connection until the slot is dropped, and an idle one if there is one.
+    fn take(&self) -> Result<(Option<LockConnection>, Slot<'_>), RedisError> {
+        let is_full = |state: &mut PoolState| state.in_use >= CONNECTIONS_MAX;
+        let waited = self.returned.wait_timeout_while(lock(&self.state), ANSWER_TIMEOUT, is_full);
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
             return Err(io::Error::new(
@@ -184,22 +184,22 @@ impl Links {
             .into());
         }
         state.in_use += 1;
-        Ok((state.idle.pop(), Place { links: self }))
+        Ok((state.idle.pop(), Slot { pool: self }))
     }
 
-    fn take_idle(&self, wanted: impl Fn(&Link) -> bool) -> Vec<Link> {
-        lock(&self.state).idle.extract_if(.., |link| wanted(link)).collect()
+    fn take_idle(&self, wanted: impl Fn(&LockConnection) -> bool) -> Vec<LockConnection> {
+        lock(&self.state).idle.extract_if(.., |connection| wanted(connection)).collect()
     }
 }
 
-/// One more connection is in use until this is dropped.
-struct Place<'l> {
-    links: &'l Links,
+/// Counts one connection as in use until it is dropped.
+struct Slot<'p> {
+    pool: &'p ConnectionPool,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        lock(&self.links.state).in_use -= 1;
-        self.links.returned.notify_one();
+        lock(&self.pool.state).in_use -= 1;
+        self.pool.returned.notify_one();
     }
 }
