@@ -9,11 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
 
 use crate::event::{DamagedEvent, Event, Importing, Kind, Position, Reader, Stream, Writer};
 use crate::failpoint;
 use crate::graph::Name;
-use crate::keep::shell_word;
+use crate::keep::{HistoryError, shell_word};
+use crate::store::rows::RowStore;
 use crate::store::{
     Acknowledgement, Chain, CommitError, Consumer, ConsumerSink, ExportReport, Feed, GraphState,
     GraphStore, Head, Lifetime, StoreError,
@@ -22,6 +24,7 @@ use crate::store::{
 mod asking;
 mod cut_over;
 mod file;
+mod last_event;
 mod nats;
 mod postgres;
 mod redis;
@@ -33,6 +36,7 @@ pub use asking::{AskError, Unreachable, ask_sinks};
 pub use cut_over::{FreezeError, await_sink, check_sink};
 pub use verify::{Verified, VerifyError, replay_from, verify};
 
+use last_event::Judgement;
 use sink::{Batch, Purpose, Sink, SinkError, SinkUrl};
 
 /// What to export, and where to.
@@ -108,6 +112,28 @@ pub enum ExportError {
         sink: String,
         /// What is wrong.
         reason: DamagedEvent,
+    },
+    /// The last event of the sink is not the one that was written there.
+    #[error(
+        "the last event of {sink}, at {position}, was altered: its {what} is not the database's. \
+         `fencepost verify` says up to where the log is good: cut it off there, or export to a new \
+         place"
+    )]
+    Altered {
+        /// The sink.
+        sink: String,
+        /// Where the event stands.
+        position: Position,
+        /// Which part of it, as `data`.
+        what: &'static str,
+    },
+    /// The database cannot tell what the last event of the sink should be.
+    #[error("the last event of {sink} cannot be compared with the database: {reason}")]
+    NotCompared {
+        /// The sink.
+        sink: String,
+        /// Why not.
+        reason: HistoryError,
     },
     /// The sink has another graph's log.
     #[error("{sink} holds the log of graph {found}, not of {expected}; export to another place")]
@@ -216,7 +242,8 @@ impl ExportError {
     fn may_pass(&self) -> bool {
         match self {
             Self::Sink(SinkError::Away { .. } | SinkError::Failed { .. })
-            | Self::Store(StoreError::Database(_)) => true,
+            | Self::Store(StoreError::Database(_))
+            | Self::NotCompared { reason: HistoryError::Outrun(_), .. } => true,
             Self::Unregistered { reason, .. } => {
                 matches!(
                     reason,
@@ -262,7 +289,7 @@ const ENDED_LIFETIME_MS: i64 = 35 * 24 * 3600 * 1000;
 ///
 /// # Errors
 /// [`ExportError`] says what to do.
-pub fn export(store: &dyn GraphStore, request: &ExportRequest) -> Result<Exported, ExportError> {
+pub fn export(store: &RowStore, request: &ExportRequest) -> Result<Exported, ExportError> {
     let mut backoff = Backoff::new(request.follow);
     let mut export = loop {
         match Export::begin(store, request) {
@@ -334,13 +361,15 @@ enum Place {
 }
 
 struct Export<'x> {
-    store: &'x dyn GraphStore,
+    store: &'x RowStore,
     request: &'x ExportRequest,
     stream: Stream,
     sink: Box<dyn Sink>,
     events: u64,
     /// Where the sink's last event stands, as far as this export knows; `None` if it has none.
     last: Option<Position>,
+    /// The hash of the sink's last event, if this export wrote it or compared it with the database.
+    known: Option<EventHash>,
     /// When the sink was asked last what it has.
     asked: Instant,
     /// Warnings about the sink when it was asked last.
@@ -351,6 +380,13 @@ struct Export<'x> {
     resent: Option<(Option<Position>, u32)>,
     consumer: Option<Registered>,
     backoff: Backoff,
+}
+
+/// SHA-256 of an event's text.
+type EventHash = [u8; 32];
+
+fn hash_of(event: &str) -> EventHash {
+    Sha256::digest(event).into()
 }
 
 /// An export among the consumers.
@@ -397,7 +433,7 @@ impl From<StoreError> for Halt {
 }
 
 impl<'x> Export<'x> {
-    fn begin(store: &'x dyn GraphStore, request: &'x ExportRequest) -> Result<Self, ExportError> {
+    fn begin(store: &'x RowStore, request: &'x ExportRequest) -> Result<Self, ExportError> {
         let not_found = || ExportError::GraphNotFound(request.graph.clone());
         let head = store.head(&request.graph)?.ok_or_else(not_found)?;
         if let Some(after) = request.after.filter(|after| *after > head.version) {
@@ -412,6 +448,7 @@ impl<'x> Export<'x> {
             sink,
             events: 0,
             last: None,
+            known: None,
             asked: Instant::now(),
             warnings: Vec::new(),
             first: None,
@@ -440,7 +477,7 @@ impl<'x> Export<'x> {
                 (name.map_err(|_| unnamed)?, false)
             }
         };
-        let consumers = |store: &dyn GraphStore| -> Result<Vec<Consumer>, StoreError> {
+        let consumers = |store: &RowStore| -> Result<Vec<Consumer>, StoreError> {
             Ok(store.consumers(graph)?.map_or_else(Vec::new, |(_, consumers)| consumers))
         };
         let mut found = consumers(self.store)?;
@@ -661,6 +698,7 @@ impl<'x> Export<'x> {
         let to = || self.request.to.to_string();
         let last = self.sink.last()?;
         let Some(last) = last else {
+            self.known = None;
             let place = match self.request.after {
                 None => Place::Import { abandoned: None },
                 Some(version) => Place::After { version, chain: None },
@@ -679,11 +717,32 @@ impl<'x> Export<'x> {
         if let Some(after) = self.request.after.filter(|after| *after > version) {
             return Err(ExportError::Gap { sink: to(), version, after });
         }
+        if self.known != Some(hash_of(&last)) {
+            self.compare_last(&event)?;
+            self.known = Some(hash_of(&last));
+        }
         let place = match event.kind {
             Kind::ImportBegun | Kind::Imported => Place::Import { abandoned: Some(event.position) },
             Kind::ImportEnded | Kind::Changed => Place::After { version, chain: Some(event.chain) },
         };
         Ok((Some(event.position), place))
+    }
+
+    /// Whether the sink's last event is the one that the database would write there.
+    fn compare_last(&self, event: &Event<'_>) -> Result<(), ExportError> {
+        let (sink, position) = (self.request.to.to_string(), event.position);
+        match last_event::judge(self.store, &self.stream, event) {
+            Ok(Judgement::Good) => Ok(()),
+            Ok(Judgement::OtherHistory) => {
+                Err(ExportError::OtherHistory { sink, version: position.version })
+            }
+            Ok(Judgement::Altered(what)) => Err(ExportError::Altered { sink, position, what }),
+            Ok(Judgement::Ahead { version }) => {
+                Err(ExportError::Ahead { sink, sink_version: position.version, version })
+            }
+            Err(HistoryError::Store(error)) => Err(error.into()),
+            Err(reason) => Err(ExportError::NotCompared { sink, reason }),
+        }
     }
 
     /// Appends events after the last. Following, it goes on after what cuts it short, from where
@@ -696,7 +755,9 @@ impl<'x> Export<'x> {
             let now = left.as_ref().unwrap_or(batch);
             match self.sink.append(now) {
                 Ok(()) => {
-                    self.last = now.last().or(self.last);
+                    if let Some((position, event)) = now.last_event() {
+                        (self.last, self.known) = (Some(position), Some(hash_of(event)));
+                    }
                     self.backoff.progressed();
                     return Ok(());
                 }
@@ -719,7 +780,7 @@ impl<'x> Export<'x> {
             let arrived = now.events().position(|(_, event)| Some(event) == last.as_deref());
             if let Some(arrived) = arrived {
                 let rest = now.after(arrived);
-                self.last = Some(now.ends[arrived].0);
+                (self.last, self.known) = (Some(now.ends[arrived].0), last.as_deref().map(hash_of));
                 self.backoff.progressed();
                 if rest.ends.is_empty() {
                     return Ok(());
@@ -727,9 +788,7 @@ impl<'x> Export<'x> {
                 left = Some(rest);
                 continue;
             }
-            let mut reader = Reader::default();
-            let found = last.as_deref().and_then(|last| Some(reader.read(last).ok()?.1.position));
-            if found != self.last || last.is_some() != found.is_some() {
+            if last.as_deref().map(hash_of) != self.known {
                 return Err(Halt::Moved(None));
             }
         }

@@ -251,7 +251,9 @@ impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Store(error) => error.into(),
-            AskError::Lacks { .. } => Self::refused(error),
+            AskError::Lacks { .. } | AskError::OtherHistory { .. } | AskError::History(_) => {
+                Self::refused(error)
+            }
         }
     }
 }

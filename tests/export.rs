@@ -4,6 +4,7 @@ mod consumers;
 mod cut_over;
 mod earlier;
 mod kills;
+mod last_event;
 mod permanent;
 mod places;
 mod put_back;

@@ -73,10 +73,16 @@ impl Batch {
         Self { text: self.text[begin..].to_vec(), ends: ends.collect() }
     }
 
-    /// Where its last event stands.
+    /// Its last event without its line feed, and where that stands.
     #[must_use]
-    pub fn last(&self) -> Option<Position> {
-        self.ends.last().map(|(position, _)| *position)
+    pub fn last_event(&self) -> Option<(Position, &str)> {
+        let (before, (position, end)) = match self.ends.as_slice() {
+            [] => return None,
+            [only] => (0, only),
+            [.., (_, before), last] => (*before, last),
+        };
+        let line = &self.text[before..*end - 1];
+        Some((*position, std::str::from_utf8(line).expect("events are written as UTF-8")))
     }
 
     /// Takes all events out.

@@ -66,7 +66,7 @@ impl Sink for StandardOutput {
         } else {
             out.write_all(&batch.text).map_err(refused)?;
         }
-        if let Some((_, event)) = batch.events().last() {
+        if let Some((_, event)) = batch.last_event() {
             self.last = Some(event.to_owned());
         }
         Ok(())

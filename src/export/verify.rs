@@ -329,19 +329,23 @@ fn compare_change(envelope: &Envelope, logged: &Logged) -> Result<(), VerifyErro
     Ok(())
 }
 
-/// As events have them: to the millisecond, and none before 1970.
 fn compare_times(version: u64, log: Option<i64>, database: Option<i64>) -> Result<(), VerifyError> {
-    let told = |ms: Option<i64>| ms.map_or("none".to_owned(), rfc3339);
-    if told(log) == told(database) {
+    if same_time(log, database) {
         return Ok(());
     }
+    let told = |ms: Option<i64>| ms.map_or("none".to_owned(), rfc3339);
     Err(differs(version, "time", told(log), told(database)))
 }
 
-/// Bytes of events that are handed on together.
-const CHUNK_BYTES: usize = 256 << 10;
-/// Chunks that wait for the next thread.
-const CHUNKS_AHEAD: usize = 4;
+/// Whether events tell two times alike: to the millisecond, and none before 1970.
+pub(super) fn same_time(log: Option<i64>, database: Option<i64>) -> bool {
+    log == database || log.map(rfc3339) == database.map(rfc3339)
+}
+
+/// Bytes of events that wait to be read, at most, beyond one event.
+const WAITING_BYTES_MAX: usize = 256 << 10;
+/// Pieces that wait for the thread that applies them.
+const PIECES_AHEAD: usize = 4;
 
 /// Replays what the sink has of that stream, up to the version `at`. With what is wrong with the
 /// event after the last that was replayed, if anything is.

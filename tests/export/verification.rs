@@ -92,7 +92,7 @@ fn forge(place: &Place, alter: impl Fn(&mut Event<'_>)) {
 
 /// A log whose import is at version 2, and its changes up to 4, of which one was asked for by
 /// somebody.
-fn exported() -> (Site, Place, Vec<u8>) {
+pub(super) fn exported() -> (Site, Place, Vec<u8>) {
     let (site, place) = (Site::with_graph(), Place::file());
     let node = site.node();
     accepted(&node, [put_job("stays", &["x"], &[]), put_job("goes", &["x"], &[])]);
