@@ -226,6 +226,7 @@ impl From<SinkError> for Failure {
             SinkError::Superseded { .. }
             | SinkError::NotThere { .. }
             | SinkError::Refused { .. }
+            | SinkError::Denied { .. }
             | SinkError::Failed { .. }
             | SinkError::Damaged { .. } => Self::refused(error),
         }

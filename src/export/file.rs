@@ -64,6 +64,7 @@ impl FileSink {
             Purpose::Read => File::open(path),
         };
         let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => denied(sink.clone(), &error),
             kind if is_permanent(kind) && purpose == Purpose::Append => {
                 SinkError::Refused { sink: sink.clone(), what: error.to_string() }
             }
@@ -175,10 +176,10 @@ impl FileSink {
 
     fn away(&self, error: io::Error) -> SinkError {
         let (sink, what) = (self.name(), error.to_string());
-        if is_permanent(error.kind()) {
-            SinkError::Refused { sink, what }
-        } else {
-            SinkError::Away { sink, what }
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => denied(sink, &error),
+            kind if is_permanent(kind) => SinkError::Refused { sink, what },
+            _ => SinkError::Away { sink, what },
         }
     }
 
@@ -232,13 +233,18 @@ fn read_only_once(sink: String) -> SinkError {
     SinkError::Damaged { sink, what: what.to_owned() }
 }
 
+fn denied(sink: String, error: &io::Error) -> SinkError {
+    let what =
+        format!("{error}. Give the user of this process the right to the file (chmod, chown)");
+    SinkError::Denied { sink, what }
+}
+
 /// Whether somebody has to change something before it can succeed. Room on a full disk is not
 /// among that: it may be made at any time.
 fn is_permanent(kind: io::ErrorKind) -> bool {
     matches!(
         kind,
-        io::ErrorKind::PermissionDenied
-            | io::ErrorKind::ReadOnlyFilesystem
+        io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::FileTooLarge
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory

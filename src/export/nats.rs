@@ -27,19 +27,20 @@
 use std::error::Error as _;
 use std::fmt::Display;
 use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::context::{
-    ContextBuilder, GetStreamError, GetStreamErrorKind, PublishAckFuture, PublishError,
-    PublishErrorKind,
+    ContextBuilder, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, PublishAckFuture,
+    PublishError, PublishErrorKind,
 };
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, LastRawMessageErrorKind, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{self, Context, ErrorCode};
-use async_nats::{Client, ConnectOptions, connection};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError, connection};
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -100,6 +101,22 @@ struct Link {
 struct Connected {
     client: Client,
     context: Context,
+    violation: Violation,
+}
+
+/// What the server said last of a right that the user does not have. It says so beside the request,
+/// which then goes unanswered.
+#[derive(Clone, Default)]
+struct Violation(Arc<Mutex<Option<String>>>);
+
+impl Violation {
+    fn note(&self, told: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    }
+
+    fn noted(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The stream's name.
@@ -150,7 +167,8 @@ impl NatsSink {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| link.away(error))?;
         let connected = runtime.block_on(link.connect())?;
-        runtime.block_on(link.prepare(&connected, purpose))?;
+        let prepared = runtime.block_on(link.prepare(&connected, purpose));
+        link.judged(&connected, prepared)?;
         let (connected, exporter) = (Some(connected), Uuid::new_v4());
         Ok(Self { link, connected, last_sequence: 0, identity: None, exporter, sent: 0, runtime })
     }
@@ -161,6 +179,7 @@ impl NatsSink {
             connected.client.connection_state() == connection::State::Connected
         };
         if let Some(connected) = self.connected.take().filter(lives) {
+            connected.violation.note(None);
             return Ok(self.connected.insert(connected).clone());
         }
         let connected = self.runtime.block_on(self.link.connect())?;
@@ -234,18 +253,67 @@ impl Link {
         format!("fencepost.{}", self.stream)
     }
 
+    /// What the server or its client said, without the password.
+    fn told(&self, error: impl Display) -> String {
+        self.address.without_password(on_one_line(error))
+    }
+
     fn away(&self, error: impl Display) -> SinkError {
-        let what = self.address.without_password(on_one_line(error));
-        SinkError::Away { sink: self.name.clone(), what }
+        SinkError::Away { sink: self.name.clone(), what: self.told(error) }
     }
 
     fn damaged(&self, what: impl Into<String>) -> SinkError {
         SinkError::Damaged { sink: self.name.clone(), what: what.into() }
     }
 
+    fn denied(&self, told: &str) -> SinkError {
+        let what = format!(
+            "{told}. Give the right user and password in the URL, and the user the rights to \
+             publish to {} and $JS.API.> and to subscribe to _INBOX.>",
+            self.subject()
+        );
+        SinkError::Denied { sink: self.name.clone(), what }
+    }
+
+    /// Tells requests that went unanswered for lack of a right from a server that is away.
+    fn judged<T>(
+        &self,
+        connected: &Connected,
+        asked: Result<T, SinkError>,
+    ) -> Result<T, SinkError> {
+        match (asked, connected.violation.noted()) {
+            (Err(SinkError::Away { .. }), Some(told)) => Err(self.denied(&told)),
+            (asked, _) => asked,
+        }
+    }
+
+    /// What JetStream answered: of its own state, which passes, of an account that has none, or of
+    /// the request, of which it is not known.
+    fn failed(&self, code: ErrorCode, told: String) -> SinkError {
+        let sink = self.name.clone();
+        match code {
+            // Room is made again, or the limits are raised.
+            ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+            | ErrorCode::STREAM_STORE_FAILED => self.away(format!(
+                "it has no room: raise the limits of its JetStream or its disk ({told})"
+            )),
+            ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => SinkError::Denied {
+                sink,
+                what: format!("{told}. Enable JetStream for the account (`jetstream: enabled`)"),
+            },
+            ErrorCode::CLUSTER_NOT_AVAILABLE
+            | ErrorCode::CLUSTER_NOT_LEADER
+            | ErrorCode::CLUSTER_NOT_ACTIVE
+            | ErrorCode::STREAM_OFFLINE => self.away(told),
+            _ => SinkError::Failed { sink, what: told },
+        }
+    }
+
     fn not_published(&self, error: PublishError) -> SinkError {
         let sink = self.name.clone();
-        let told = || self.address.without_password(on_one_line(&error));
+        let told = || self.told(&error);
         let code = error
             .source()
             .and_then(|source| source.downcast_ref::<jetstream::Error>())
@@ -263,27 +331,24 @@ impl Link {
                 sink,
                 what: format!("{}: raise max_payload in its configuration", told()),
             },
-            // Room is made again, or the limits are raised.
-            (
-                _,
-                Some(
-                    ErrorCode::INSUFFICIENT_RESOURCES
-                    | ErrorCode::STORAGE_RESOURCES_EXCEEDED
-                    | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
-                    | ErrorCode::STREAM_STORE_FAILED,
-                ),
-            ) => self.away(format!(
-                "it has no room: raise the limits of its JetStream or its disk ({})",
-                told()
-            )),
-            (_, Some(_)) => SinkError::Failed { sink, what: told() },
+            (_, Some(code)) => self.failed(code, told()),
             (_, None) => self.away(error),
         }
     }
 
     async fn connect(&self) -> Result<Connected, SinkError> {
+        let violation = Violation::default();
+        let noted = violation.clone();
         let mut options = ConnectOptions::new()
             .name("fencepost")
+            .event_callback(move |event| {
+                if let Event::ServerError(ServerError::Other(told)) = event
+                    && told.to_lowercase().contains("permissions violation")
+                {
+                    noted.note(Some(told));
+                }
+                std::future::ready(())
+            })
             .connection_timeout(PATIENCE)
             .request_timeout(Some(PATIENCE))
             // A connection that is lost is told, and a new one made when the sink is asked again.
@@ -293,9 +358,22 @@ impl Link {
             Some((token, None)) => options.token(token),
             Some((user, Some(password))) => options.user_and_password(user, password),
         };
-        let client = options.connect(&self.server).await.map_err(|error| self.away(error))?;
+        let connected = options.connect(&self.server).await;
+        let client = connected.map_err(|error| {
+            let told = self.told(&error);
+            let is_login = matches!(
+                error.kind(),
+                ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication
+            );
+            let ended = ["authentication expired", "authentication revoked"];
+            if is_login || ended.iter().any(|words| told.to_lowercase().contains(words)) {
+                self.denied(&told)
+            } else {
+                self.away(error)
+            }
+        })?;
         let context = ContextBuilder::new().timeout(PATIENCE).build(client.clone());
-        Ok(Connected { client, context })
+        Ok(Connected { client, context, violation })
     }
 
     /// What the server says of the stream.
@@ -306,9 +384,14 @@ impl Link {
             Err(error) if !connected.client.server_info().jetstream => Err(self.damaged(format!(
                 "the server has no JetStream: start it with `jetstream {{ store_dir: … }}` in its \
                  configuration, or with --jetstream ({})",
-                self.address.without_password(on_one_line(error))
+                self.told(error)
             ))),
-            Err(error) => Err(self.away(error)),
+            Err(error) => Err(match error.kind() {
+                GetStreamErrorKind::JetStream(told) => {
+                    self.failed(told.error_code(), self.told(&error))
+                }
+                _ => self.away(error),
+            }),
         }
     }
 
@@ -318,11 +401,13 @@ impl Link {
             (None, Purpose::Read) => Err(self.not_there("")),
             (Some(info), Purpose::Append) => self.check(&info.config),
             (None, Purpose::Append) => {
-                let made = connected
-                    .context
-                    .create_stream(self.config())
-                    .await
-                    .map_err(|error| self.away(error))?;
+                let made = connected.context.create_stream(self.config()).await;
+                let made = made.map_err(|error| match error.kind() {
+                    CreateStreamErrorKind::JetStream(told) => {
+                        self.failed(told.error_code(), self.told(&error))
+                    }
+                    _ => self.away(error),
+                })?;
                 self.check(&made.cached_info().config)
             }
         }
@@ -540,7 +625,8 @@ fn identity_of(info: &Info) -> String {
 impl Sink for NatsSink {
     fn identity(&mut self) -> Result<String, SinkError> {
         let connected = self.connected()?;
-        let info = self.runtime.block_on(self.link.info(&connected))?;
+        let info = self.runtime.block_on(self.link.info(&connected));
+        let info = self.link.judged(&connected, info)?;
         let identity = info.as_ref().map(identity_of);
         let identity = identity.ok_or_else(|| self.link.not_there("it was deleted"))?;
         self.identity.get_or_insert_with(|| identity.clone());
@@ -549,7 +635,8 @@ impl Sink for NatsSink {
 
     fn check(&mut self) -> Result<Vec<String>, SinkError> {
         let connected = self.connected()?;
-        let info = self.runtime.block_on(self.link.info(&connected))?;
+        let info = self.runtime.block_on(self.link.info(&connected));
+        let info = self.link.judged(&connected, info)?;
         let info = info.ok_or_else(|| self.link.not_there(DELETED))?;
         let found = identity_of(&info);
         if self.identity.as_ref().is_some_and(|known| *known != found) {
@@ -564,6 +651,7 @@ impl Sink for NatsSink {
     fn last(&mut self) -> Result<Option<String>, SinkError> {
         let connected = self.connected()?;
         let asked = self.runtime.block_on(self.link.last(&connected));
+        let asked = self.link.judged(&connected, asked);
         let (sequence, text) = asked.inspect_err(|_| self.connected = None)?;
         self.last_sequence = sequence;
         Ok(text)
@@ -572,7 +660,7 @@ impl Sink for NatsSink {
     fn first(&mut self) -> Result<Option<String>, SinkError> {
         let connected = self.connected()?;
         let asked = self.runtime.block_on(self.link.first(&connected));
-        asked.inspect_err(|_| self.connected = None)
+        self.link.judged(&connected, asked).inspect_err(|_| self.connected = None)
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
@@ -581,7 +669,7 @@ impl Sink for NatsSink {
         for part in batch.parts(PIPELINED_EVENTS_MAX, PIPELINED_BYTES_MAX) {
             let events: Vec<&str> = part.into_iter().map(|(_, event)| event).collect();
             let appended = self.append_part(&connected.context, &events);
-            if let Err(error) = appended {
+            if let Err(error) = self.link.judged(&connected, appended) {
                 self.connected = None;
                 return Err(self.reason(&connected, error));
             }
@@ -595,6 +683,7 @@ impl Sink for NatsSink {
 
     fn read(&mut self, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), SinkError> {
         let connected = self.connected()?;
-        self.runtime.block_on(self.link.read(&connected, each))
+        let read = self.runtime.block_on(self.link.read(&connected, each));
+        self.link.judged(&connected, read)
     }
 }

@@ -56,6 +56,24 @@ const STATEMENT_TIMEOUT: &str = "300s";
 /// Of a table that was there when the export began.
 const DROPPED: &str = "the table was dropped. Start again to make a new one";
 
+/// What a server says that refuses a login. The client library gives no code (SQLSTATE) beside it,
+/// so that it is known in English only: in another language (`lc_messages`) it is taken for a
+/// server that is away.
+const OF_LOGIN: [&str; 9] = [
+    "password authentication failed",
+    "Peer authentication failed",
+    "Ident authentication failed",
+    "certificate authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "is not permitted to log in",
+    "permission denied for database",
+];
+
+/// What a client says of each server that it tried.
+const OF_EACH_SERVER: &str = "connection to server";
+
 /// What Postgres keeps of a name.
 const IDENTIFIER_BYTES_MAX: usize = 63;
 
@@ -166,6 +184,33 @@ impl PostgresSink {
         SinkError::Away { sink: self.name.clone(), what }
     }
 
+    /// Tells logins that are refused, and a database that there is not, from a server that is away.
+    /// Of several servers, each must say so: one that is away may let the user in.
+    fn not_connected(&self, what: String) -> SinkError {
+        let sink = self.name.clone();
+        let said = what.split_once(OF_EACH_SERVER).map_or(&*what, |(_, said)| said);
+        let all_say = |is_said: &dyn Fn(&str) -> bool| said.split(OF_EACH_SERVER).all(is_said);
+        let no_role = |said: &str| said.contains("role \"") && said.contains("\" does not exist");
+        let no_login =
+            |said: &str| no_role(said) || OF_LOGIN.iter().any(|words| said.contains(words));
+        let no_database =
+            |said: &str| said.contains("database \"") && said.contains("\" does not exist");
+        if all_say(&no_login) {
+            let what = format!(
+                "{what}. Give the right user and password in the URL, and let the user in on the \
+                 server (GRANT CONNECT, pg_hba.conf)"
+            );
+            SinkError::Denied { sink, what }
+        } else if all_say(&no_database) {
+            SinkError::NotThere { sink, what: format!("{what}. Make it, or name another") }
+        } else if all_say(&|said| said.contains("authentication failed")) {
+            // Whom the server asks may be away.
+            SinkError::Failed { sink, what }
+        } else {
+            self.away(what)
+        }
+    }
+
     fn superseded(&self, what: &str) -> SinkError {
         let what = format!(
             "{what}. See to it that one exporter writes there; started again, it goes on from what is there"
@@ -182,7 +227,7 @@ impl PostgresSink {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => db::connect_apart(&self.url).map_err(|error| match error {
-                DbError::Unavailable { what } => self.away(what),
+                DbError::Unavailable { what } => self.not_connected(what),
                 DbError::Url { reason, .. } => SinkError::Url { given: self.name.clone(), reason },
                 DbError::Encoding { encoding, .. } => SinkError::Damaged {
                     sink: self.name.clone(),
@@ -244,6 +289,17 @@ impl PostgresSink {
             }
             Kind::Unknown if OF_ITSELF.iter().any(|of| told.message().contains(of)) => {
                 self.away(on_one_line(&error))
+            }
+            Kind::Unknown if told.message().contains("permission denied for") => {
+                SinkError::Denied {
+                    sink: self.name.clone(),
+                    what: format!(
+                        "{}. Give the user the rights on the table: GRANT SELECT, INSERT ON {} TO \
+                         USER",
+                        on_one_line(&error),
+                        self.table
+                    ),
+                }
             }
             // A server that has ended the session does not answer any more.
             Kind::Unknown if connection.batch_execute("ROLLBACK").is_ok() => {
@@ -535,7 +591,7 @@ impl Sink for PostgresSink {
         self.check_form(&form)?;
         let hazards = match self.hazards() {
             // Not every server that speaks the protocol has that catalogue.
-            Err(SinkError::Failed { what, .. }) => {
+            Err(SinkError::Failed { what, .. } | SinkError::Denied { what, .. }) => {
                 return Ok(vec![format!("what may take events away cannot be learnt: {what}")]);
             }
             hazards => hazards?.ok_or_else(|| self.not_there(DROPPED))?,

@@ -132,6 +132,14 @@ pub enum SinkError {
         /// What it refuses, why, and what to do.
         what: String,
     },
+    /// The credentials or the rights do not suffice, and somebody has to change that.
+    #[error("{sink} denies access: {what}")]
+    Denied {
+        /// Which.
+        sink: String,
+        /// What it said, and what to do.
+        what: String,
+    },
     /// The engine answered with an error that may or may not pass. Ask [`Sink::last`] whether the
     /// last round trip arrived.
     #[error("{sink} failed: {what}")]
