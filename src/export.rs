@@ -18,12 +18,13 @@ use crate::keep::{HistoryError, shell_word};
 use crate::store::rows::RowStore;
 use crate::store::{
     Acknowledgement, Chain, CommitError, Consumer, ConsumerSink, ExportReport, Feed, GraphState,
-    GraphStore, Head, Lifetime, StoreError,
+    GraphStore, Head, Lifetime, Logged, StoreError,
 };
 
 mod asking;
 mod cut_over;
 mod file;
+mod gaps;
 mod last_event;
 mod nats;
 mod postgres;
@@ -222,6 +223,20 @@ pub enum ExportError {
         sink: String,
         /// Its identity.
         identity: String,
+    },
+    /// Events were deleted from the midst of the log. What the sink takes next comes after them.
+    #[error(
+        "{sink} {hole}: they were deleted from it, and cannot be put in their place again. What is \
+         there cannot be verified or restored from. To begin anew with the whole graph: {anew}; or \
+         export to another place"
+    )]
+    Holed {
+        /// The sink.
+        sink: String,
+        /// Where, as `lacks events between …`.
+        hole: String,
+        /// What a person does to begin anew there.
+        anew: String,
     },
     /// What is written does not stay.
     #[error(
@@ -440,6 +455,7 @@ impl<'x> Export<'x> {
             return Err(ExportError::Beyond { after, version: head.version });
         }
         let stream = Stream::of(&head);
+        check_not_pruned(request, &head, &stream)?;
         let sink = request.to.open(&stream, Purpose::Append)?;
         let mut export = Self {
             store,
@@ -624,6 +640,7 @@ impl<'x> Export<'x> {
     /// Whether the sink's settings, as they are now, keep what is written there.
     fn check_sink(&mut self) -> Result<(), ExportError> {
         let mut warnings = self.sink.check()?;
+        self.check_gaps()?;
         warnings.extend(self.check_beginning()?);
         for warning in &warnings {
             if !self.warnings.contains(warning) {
@@ -633,6 +650,26 @@ impl<'x> Export<'x> {
         self.warnings = warnings;
         self.asked = Instant::now();
         Ok(())
+    }
+
+    /// Whether the log lacks events where some were deleted. What was acknowledged beyond that is
+    /// taken back. A beginning that was missing before this export came is only warned of.
+    fn check_gaps(&mut self) -> Result<(), ExportError> {
+        let began = self.first;
+        let gaps = self.sink.gaps()?;
+        let mut holes = gaps.iter().filter_map(gaps::hole);
+        let hole = holes.find(|hole| match hole.before {
+            Some(_) => true,
+            None => began.is_some_and(|began| hole.after.is_none_or(|after| began < after)),
+        });
+        let Some(hole) = hole else { return Ok(()) };
+        let acknowledged = self.consumer.as_ref().and_then(|consumer| consumer.acknowledged);
+        if acknowledged.is_some_and(|(acknowledged, _)| hole.whole_at < acknowledged) {
+            self.report(hole.whole_at, true)?;
+        }
+        let ExportRequest { graph, to, .. } = self.request;
+        let (sink, anew) = (to.to_string(), to.how_to_begin_anew(graph));
+        Err(ExportError::Holed { sink, hole: hole.to_string(), anew })
     }
 
     /// Whether the sink has the beginning of its log. Somebody may have deleted it: a partition was
@@ -755,6 +792,9 @@ impl<'x> Export<'x> {
             let now = left.as_ref().unwrap_or(batch);
             match self.sink.append(now) {
                 Ok(()) => {
+                    if self.last.is_none() {
+                        self.first = now.ends.first().map(|(position, _)| *position);
+                    }
                     if let Some((position, event)) = now.last_event() {
                         (self.last, self.known) = (Some(position), Some(hash_of(event)));
                     }
@@ -780,6 +820,9 @@ impl<'x> Export<'x> {
             let arrived = now.events().position(|(_, event)| Some(event) == last.as_deref());
             if let Some(arrived) = arrived {
                 let rest = now.after(arrived);
+                if self.last.is_none() {
+                    self.first = now.ends.first().map(|(position, _)| *position);
+                }
                 (self.last, self.known) = (Some(now.ends[arrived].0), last.as_deref().map(hash_of));
                 self.backoff.progressed();
                 if rest.ends.is_empty() {
@@ -907,6 +950,8 @@ impl<'x> Export<'x> {
             let Feed { head, changes } =
                 feed.ok_or_else(|| ExportError::GraphNotFound(graph.clone()))?;
             self.check_place(&head, at, chain)?;
+            // Nothing is acknowledged of a sink before its chain was compared.
+            chain = self.chain_after(chain, &changes)?;
             if first {
                 // From here on there is something to resume from.
                 self.is_resumable();
@@ -928,25 +973,34 @@ impl<'x> Export<'x> {
             }
             batch.clear();
             let mut writer = Writer::new(&self.stream);
-            for change in &changes {
-                if let Some(before) = chain
-                    && before.next(&change.change) != change.chain
-                {
-                    let sink = self.request.to.to_string();
-                    let version = change.version - 1;
-                    return Err(ExportError::OtherHistory { sink, version }.into());
-                }
-                chain = Some(change.chain);
-                batch.push(&mut writer, &Event::changed(change));
-            }
+            changes.iter().for_each(|change| batch.push(&mut writer, &Event::changed(change)));
             failpoint::pass("export-before-append");
             self.append(&batch)?;
             self.sync()?;
             failpoint::pass("export-appended");
             self.events += changes.len() as u64;
             at = changes.last().map_or(at, |last| last.version);
+            if self.asked.elapsed() >= ASK_SINK_EVERY {
+                self.ask_sink(chain)?;
+            }
             self.acknowledge(at, false)?;
         }
+    }
+
+    /// The chain after changes that come after the sink's last event.
+    fn chain_after(
+        &self,
+        mut chain: Option<Chain>,
+        changes: &[Logged],
+    ) -> Result<Option<Chain>, ExportError> {
+        for change in changes {
+            if chain.is_some_and(|before| before.next(&change.change) != change.chain) {
+                let (sink, version) = (self.request.to.to_string(), change.version - 1);
+                return Err(ExportError::OtherHistory { sink, version });
+            }
+            chain = Some(change.chain);
+        }
+        Ok(chain)
     }
 
     /// Notes that the sink has something whole: an export that fails from here on can be resumed.
@@ -978,9 +1032,7 @@ impl<'x> Export<'x> {
     }
 
     fn pruned(&self, after: u64, oldest: u64) -> ExportError {
-        let ExportRequest { graph, to, .. } = self.request;
-        let (sink, anew) = (to.to_string(), to.how_to_begin_anew(graph));
-        ExportError::Pruned { sink, after, oldest, anew }
+        pruned(self.request, after, oldest)
     }
 
     /// Tells the database how far the sink is, now or when it is time again.
@@ -1055,6 +1107,29 @@ impl<'x> Export<'x> {
         if let Err(reason) = left {
             log::warn!("the consumer `{name}` stays as it is: {reason}");
         }
+    }
+}
+
+fn pruned(request: &ExportRequest, after: u64, oldest: u64) -> ExportError {
+    let ExportRequest { graph, to, .. } = request;
+    let (sink, anew) = (to.to_string(), to.how_to_begin_anew(graph));
+    ExportError::Pruned { sink, after, oldest, anew }
+}
+
+/// Refuses to begin with changes that were pruned before a sink is made for them.
+fn check_not_pruned(
+    request: &ExportRequest,
+    head: &Head,
+    stream: &Stream,
+) -> Result<(), ExportError> {
+    let Some(after) = request.after.filter(|after| after + 1 < head.oldest) else { return Ok(()) };
+    if request.to == SinkUrl::StandardOutput {
+        return Ok(());
+    }
+    match request.to.open(stream, Purpose::Ask) {
+        Err(SinkError::NotThere { .. }) => Err(pruned(request, after, head.oldest)),
+        // It is opened again to append, which tells what is wrong.
+        _ => Ok(()),
     }
 }
 

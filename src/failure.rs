@@ -252,9 +252,10 @@ impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Store(error) => error.into(),
-            AskError::Lacks { .. } | AskError::OtherHistory { .. } | AskError::History(_) => {
-                Self::refused(error)
-            }
+            AskError::Lacks { .. }
+            | AskError::OtherHistory { .. }
+            | AskError::OfNobody { .. }
+            | AskError::History(_) => Self::refused(error),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod consumers;
 mod cut_over;
 mod earlier;
+mod gaps;
 mod kills;
 mod last_event;
 mod permanent;

@@ -4,8 +4,8 @@
 use std::fmt;
 
 use super::last_event::{self, Judgement};
-use super::sink::{Purpose, SinkError, SinkUrl};
-use super::{NAME_BEGINS, file};
+use super::sink::{Gap, Purpose, SinkError, SinkUrl};
+use super::{NAME_BEGINS, file, gaps};
 use crate::event::{Kind, Reader, Stream};
 use crate::graph::Name;
 use crate::keep::{HistoryError, shell_word};
@@ -73,6 +73,17 @@ pub enum AskError {
         /// What shows it.
         what: String,
     },
+    /// A sink was given that no consumer writes to.
+    #[error(
+        "--sink {sink} belongs to no consumer of graph `{graph}`: `fencepost consumer list` names \
+         them. Nothing was pruned"
+    )]
+    OfNobody {
+        /// The graph.
+        graph: String,
+        /// As it was given, without a password.
+        sink: String,
+    },
     /// The database cannot tell what a sink should have.
     #[error(transparent)]
     History(HistoryError),
@@ -108,6 +119,7 @@ pub fn ask_sinks(
     if before <= head.oldest {
         return Ok(unreachable);
     }
+    check_given(given, &consumers, &stream)?;
     for consumer in consumers {
         // One that has acknowledged less is in the way for that reason.
         if consumer.acknowledged + 1 < before || !consumer.is_waited_for {
@@ -118,12 +130,44 @@ pub fn ask_sinks(
             continue;
         };
         match ask(&consumer, &url, given, &stream) {
-            Ok((sink, last)) => check(store, &stream, &consumer, before, &sink, last)?,
+            Ok((sink, told)) => check(store, &stream, &consumer, before, &sink, told)?,
             Err(reason) => unreachable.push(Unreachable { consumer: consumer.name, reason }),
         }
     }
     tell_unasked(&unasked);
     Ok(unreachable)
+}
+
+/// Whether each sink that was given is one that a consumer writes to. One that does not answer is
+/// not known to be nobody's.
+fn check_given(given: &[SinkUrl], consumers: &[Consumer], stream: &Stream) -> Result<(), AskError> {
+    for sink in given {
+        let shown = sink.to_string();
+        let is_stored = consumers
+            .iter()
+            .filter_map(url_of)
+            .filter_map(|url| SinkUrl::parse(&url).ok())
+            .any(|stored| stored.to_string() == shown);
+        if is_stored {
+            continue;
+        }
+        let identity = match sink {
+            SinkUrl::File(path) => file::identity_of(path).ok(),
+            _ => match sink.open(stream, Purpose::Ask).and_then(|mut opened| opened.identity()) {
+                Ok(identity) => Some(identity),
+                Err(SinkError::NotThere { .. } | SinkError::Url { .. }) => None,
+                Err(error) => {
+                    log::warn!("whose sink {shown} is, cannot be asked: {error}");
+                    continue;
+                }
+            },
+        };
+        let known = |one: &Consumer| one.sink.as_ref().map(|sink| sink.identity.clone());
+        if identity.is_none() || consumers.iter().all(|one| known(one) != identity) {
+            return Err(AskError::OfNobody { graph: stream.graph.to_string(), sink: shown });
+        }
+    }
+    Ok(())
 }
 
 /// Whether a sink has what pruning before `before` would remove, as the database has it.
@@ -133,7 +177,7 @@ fn check(
     consumer: &Consumer,
     before: u64,
     sink: &str,
-    last: Option<String>,
+    told: Told,
 ) -> Result<(), AskError> {
     let (graph, name) = (stream.graph.to_string(), consumer.name.to_string());
     let acknowledged = consumer.acknowledged;
@@ -141,12 +185,22 @@ fn check(
         let (graph, consumer, sink) = (graph.clone(), name.clone(), sink.to_owned());
         Err(AskError::Lacks { graph, consumer, acknowledged, sink, found })
     };
-    let nothing = || lacks("has nothing whole of it".to_owned());
-    let Some(last) = last else { return nothing() };
+    let Some(last) = told.last else { return lacks("has nothing of it".to_owned()) };
     let mut reader = Reader::default();
-    let Ok((found, event)) = reader.read(&last) else { return nothing() };
-    if **found != *stream || matches!(event.kind, Kind::ImportBegun | Kind::Imported) {
-        return nothing();
+    let (found, event) = match reader.read(&last) {
+        Ok(read) => read,
+        Err(reason) => {
+            return lacks(format!(
+                "ends with what is no event ({reason}): `fencepost verify` says up to where its \
+                 log is good. Cut it off there"
+            ));
+        }
+    };
+    if **found != *stream {
+        return lacks(format!("holds the log of graph `{}` ({})", found.graph, found.uuid));
+    }
+    if matches!(event.kind, Kind::ImportBegun | Kind::Imported) {
+        return lacks("has nothing whole of it".to_owned());
     }
     let version = event.position.version;
     if version + 1 < before {
@@ -154,6 +208,10 @@ fn check(
     }
     let what = match last_event::judge(store, stream, &event)? {
         Judgement::Good => {
+            let mut holes = told.gaps.iter().filter_map(gaps::hole);
+            if let Some(hole) = holes.find(|hole| hole.whole_at + 1 < before) {
+                return lacks(hole.to_string());
+            }
             if version < acknowledged {
                 log::warn!(
                     "{sink} has version {version}, and consumer `{name}` has acknowledged \
@@ -219,14 +277,20 @@ fn url_of(consumer: &Consumer) -> Option<String> {
     }
 }
 
-/// Asks the consumer's sink for its last event, and says under which URL that was found. Or why it
+/// What a sink says of itself.
+struct Told {
+    last: Option<String>,
+    gaps: Vec<Gap>,
+}
+
+/// Asks the consumer's sink for what it has, and says under which URL that was found. Or why it
 /// cannot be asked.
 fn ask(
     consumer: &Consumer,
     url: &str,
     given: &[SinkUrl],
     stream: &Stream,
-) -> Result<(String, Option<String>), String> {
+) -> Result<(String, Told), String> {
     let stored = SinkUrl::parse(url).map_err(|error| error.to_string())?;
     // A given URL that is shown as the stored one is that with its password.
     let is_same = |other: &&SinkUrl| other.to_string() == stored.to_string();
@@ -235,10 +299,10 @@ fn ask(
     let mut reason = None;
     for sink in if same.is_empty() { vec![&stored] } else { same } {
         match ask_one(sink, known, stream) {
-            Ok(last) => return Ok((sink.to_string(), last)),
+            Ok(told) => return Ok((sink.to_string(), told)),
             // A file that is missing tells nothing if it was another machine's.
             Err(Silence::Sink(SinkError::NotThere { .. })) if is_the_place(sink, known) => {
-                return Ok((sink.to_string(), None));
+                return Ok((sink.to_string(), Told { last: None, gaps: Vec::new() }));
             }
             Err(Silence::IsAnotherPlace) => {
                 let what = format!("what is at {sink} is another place than the one it wrote to");
@@ -251,25 +315,21 @@ fn ask(
     }
     // Any other given URL may lead to the same place. Only the identity tells.
     for sink in others.into_iter().filter(|_| known.is_some()) {
-        if let Ok(last) = ask_one(sink, known, stream) {
-            return Ok((sink.to_string(), last));
+        if let Ok(told) = ask_one(sink, known, stream) {
+            return Ok((sink.to_string(), told));
         }
     }
     Err(reason.unwrap_or_else(|| "its sink was not found".to_owned()))
 }
 
-fn ask_one(
-    sink: &SinkUrl,
-    known: Option<&str>,
-    stream: &Stream,
-) -> Result<Option<String>, Silence> {
-    let mut opened = sink.open(stream, Purpose::Read)?;
+fn ask_one(sink: &SinkUrl, known: Option<&str>, stream: &Stream) -> Result<Told, Silence> {
+    let mut opened = sink.open(stream, Purpose::Ask)?;
     if let Some(known) = known
         && opened.identity()? != known
     {
         return Err(Silence::IsAnotherPlace);
     }
-    Ok(opened.last()?)
+    Ok(Told { last: opened.last()?, gaps: opened.gaps()? })
 }
 
 /// Whether a sink where nothing is found is the place that the consumer wrote to.

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::sink::{Batch, Purpose, Sink, SinkError};
+use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::event::LINE_BYTES_MAX;
 use crate::{failpoint, input};
 
@@ -57,11 +57,17 @@ impl FileSink {
     /// [`SinkError`] if another exporter has it, or it cannot be opened.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, SinkError> {
         let sink = format!("file:{}", path.display());
+        // To open a pipe that nobody writes to would wait until somebody does.
+        if purpose == Purpose::Ask
+            && std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+        {
+            return Err(read_only_once(sink));
+        }
         let opened = match purpose {
             Purpose::Append => {
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
             }
-            Purpose::Read => File::open(path),
+            Purpose::Read | Purpose::Ask => File::open(path),
         };
         let file = opened.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => denied(sink.clone(), &error),
@@ -316,6 +322,10 @@ impl Sink for FileSink {
         // A line that was torn is none.
         let whole = line.pop() == Some(b'\n');
         Ok(String::from_utf8(line).ok().filter(|_| whole))
+    }
+
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
+        Ok(Vec::new())
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {

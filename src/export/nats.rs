@@ -45,7 +45,7 @@ use futures_util::StreamExt;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::sink::{Batch, Purpose, Sink, SinkError};
+use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::on_one_line;
 use crate::failpoint;
@@ -68,6 +68,12 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// How many messages may have been deleted from a stream's end; each costs a round trip.
 const DELETED_AT_END_MAX: u64 = 1_000;
+
+/// Messages that were deleted from the midst of a stream and are listed, at most.
+const DELETED_LISTED_MAX: u64 = 100_000;
+
+/// Places where messages were deleted and that are looked at, at most; each costs two round trips.
+const GAPS_MAX: usize = 100;
 
 /// Of a stream that was there.
 const DELETED: &str = "it was deleted. Start again to make a new one";
@@ -397,8 +403,8 @@ impl Link {
 
     async fn prepare(&self, connected: &Connected, purpose: Purpose) -> Result<(), SinkError> {
         match (self.info(connected).await?, purpose) {
-            (Some(_), Purpose::Read) => Ok(()),
-            (None, Purpose::Read) => Err(self.not_there("")),
+            (Some(_), Purpose::Read | Purpose::Ask) => Ok(()),
+            (None, Purpose::Read | Purpose::Ask) => Err(self.not_there("")),
             (Some(info), Purpose::Append) => self.check(&info.config),
             (None, Purpose::Append) => {
                 let made = connected.context.create_stream(self.config()).await;
@@ -562,6 +568,67 @@ impl Link {
         }
     }
 
+    /// Its numbers tell where messages are missing. Those at the end are not of interest: what
+    /// comes next is written after the last message that is left.
+    async fn gaps(&self, connected: &Connected) -> Result<Vec<Gap>, SinkError> {
+        let Some(info) = self.info(connected).await? else {
+            return Err(self.not_there(DELETED));
+        };
+        let state = &info.state;
+        if state.messages == 0 || state.last_sequence == state.messages {
+            return Ok(Vec::new());
+        }
+        let stream = connected.context.get_stream_no_info(&self.stream).await;
+        let stream = stream.map_err(|error| self.away(error))?;
+        let missing = (state.last_sequence + 1).saturating_sub(state.first_sequence);
+        let missing = missing.saturating_sub(state.messages);
+        if missing > DELETED_LISTED_MAX {
+            return Err(self.too_many_gaps());
+        }
+        let mut deleted = Vec::new();
+        if missing > 0 {
+            let told = stream.info_builder().with_deleted(true).fetch().await;
+            let told = told.map_err(|error| self.away(error))?;
+            deleted = told.info.state.deleted.clone().unwrap_or_default();
+            deleted.sort_unstable();
+        }
+        // The number before each gap, and the one after it.
+        let mut gaps: Vec<(u64, u64)> = Vec::new();
+        if state.first_sequence > 1 {
+            gaps.push((0, state.first_sequence));
+        }
+        for sequence in deleted {
+            match gaps.last_mut() {
+                Some((_, after)) if *after == sequence => *after += 1,
+                _ => gaps.push((sequence - 1, sequence + 1)),
+            }
+        }
+        gaps.retain(|(_, after)| *after <= state.last_sequence);
+        if gaps.len() > GAPS_MAX {
+            return Err(self.too_many_gaps());
+        }
+        let mut found = Vec::with_capacity(gaps.len());
+        for (before, after) in gaps {
+            let text = async |sequence: u64| {
+                let message = stream.get_raw_message(sequence).await;
+                let message = message.map_err(|error| self.away(error))?;
+                self.text(sequence, &message.payload)
+            };
+            let before = if before == 0 { None } else { Some(text(before).await?) };
+            found.push(Gap { before, after: text(after).await? });
+        }
+        Ok(found)
+    }
+
+    fn too_many_gaps(&self) -> SinkError {
+        self.damaged(format!(
+            "messages were deleted from its midst, more than {DELETED_LISTED_MAX} or at more than \
+             {GAPS_MAX} places. To begin anew with the whole graph: `nats stream rm {}`, then \
+             export again; or export to another stream",
+            self.stream
+        ))
+    }
+
     fn text(&self, sequence: u64, payload: &[u8]) -> Result<String, SinkError> {
         let text = std::str::from_utf8(payload);
         text.map(str::to_owned)
@@ -660,6 +727,12 @@ impl Sink for NatsSink {
     fn first(&mut self) -> Result<Option<String>, SinkError> {
         let connected = self.connected()?;
         let asked = self.runtime.block_on(self.link.first(&connected));
+        self.link.judged(&connected, asked).inspect_err(|_| self.connected = None)
+    }
+
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
+        let connected = self.connected()?;
+        let asked = self.runtime.block_on(self.link.gaps(&connected));
         self.link.judged(&connected, asked).inspect_err(|_| self.connected = None)
     }
 

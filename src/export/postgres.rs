@@ -27,7 +27,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Text};
 
-use super::sink::{Batch, Purpose, Sink, SinkError};
+use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::{self, DbError, on_one_line};
 use crate::event::{Position, Stream};
@@ -36,6 +36,9 @@ use crate::graph::Name;
 
 /// Events that one transaction appends at most.
 const PART_EVENTS_MAX: usize = 1_000;
+
+/// Gaps that are looked for, at most.
+const GAPS_MAX: usize = 100;
 
 /// Bytes that one transaction appends at most, unless one event alone has more.
 const PART_BYTES_MAX: usize = 4 << 20;
@@ -89,6 +92,16 @@ pub struct PostgresSink {
     connection: Option<PgConnection>,
     /// Version and ordinal of the row that this exporter saw last.
     last: Option<(i64, i64)>,
+    purpose: Purpose,
+}
+
+/// Two events that stand beside each other.
+#[derive(QueryableByName)]
+struct Beside {
+    #[diesel(sql_type = Text)]
+    before: String,
+    #[diesel(sql_type = Text)]
+    after: String,
 }
 
 #[derive(QueryableByName)]
@@ -166,10 +179,13 @@ impl PostgresSink {
         let (url, table) = check(address).map_err(wrong)?;
         let (name, graph) = (address.to_string(), stream.graph.to_string());
         let place = address.place.clone();
-        let mut sink = Self { name, place, url, table, graph, connection: None, last: None };
+        let (connection, last) = (None, None);
+        let mut sink = Self { name, place, url, table, graph, connection, last, purpose };
         let form = match (sink.form()?, purpose) {
             (Some(form), _) => form,
-            (None, Purpose::Read) => return Err(sink.not_there("there is no such table")),
+            (None, Purpose::Read | Purpose::Ask) => {
+                return Err(sink.not_there("there is no such table"));
+            }
             (None, Purpose::Append) => sink.create()?,
         };
         sink.check_form(&form)?;
@@ -658,6 +674,35 @@ impl Sink for PostgresSink {
             sql_query(statement).bind::<Text, _>(graph).get_result::<Row>(connection).optional()
         })?;
         Ok(row.map(|row| row.event))
+    }
+
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
+        if self.purpose != Purpose::Ask {
+            return Ok(Vec::new());
+        }
+        let (begin, graph, table) = (self.begin_alone(), self.graph.clone(), &self.table);
+        let statement = format!(
+            "SELECT one.event AS before, other.event AS after FROM (
+                 SELECT version, ordinal, lead(version) OVER places AS next_version,
+                        lead(ordinal) OVER places AS next_ordinal
+                 FROM {table} WHERE graph = $1 WINDOW places AS (ORDER BY version, ordinal)
+             ) place
+             JOIN {table} one ON one.graph = $1 AND one.version = place.version
+                 AND one.ordinal = place.ordinal
+             JOIN {table} other ON other.graph = $1 AND other.version = place.next_version
+                 AND other.ordinal = place.next_ordinal
+             WHERE (next_version, next_ordinal) NOT IN ((place.version, place.ordinal + 1),
+                 (place.version + 1, 0))
+             ORDER BY place.version, place.ordinal LIMIT {GAPS_MAX}"
+        );
+        let rows = self.ask(|connection| {
+            begin(connection)?;
+            let rows = sql_query(statement).bind::<Text, _>(graph).load::<Beside>(connection)?;
+            connection.batch_execute("COMMIT")?;
+            Ok(rows)
+        })?;
+        let gap = |row: Beside| Gap { before: Some(row.before), after: row.after };
+        Ok(rows.into_iter().map(gap).collect())
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {

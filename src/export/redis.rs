@@ -28,7 +28,7 @@ use ::redis::{
 };
 use uuid::Uuid;
 
-use super::sink::{Batch, Purpose, Sink, SinkError};
+use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::on_one_line;
 use crate::event::Position;
@@ -183,7 +183,7 @@ impl RedisSink {
         let kind: String = sink.ask(|connection| cmd("TYPE").arg(&key).query(connection))?;
         match (kind.as_str(), purpose) {
             ("stream", _) | ("none", Purpose::Append) => {}
-            ("none", Purpose::Read) => {
+            ("none", Purpose::Read | Purpose::Ask) => {
                 return Err(SinkError::NotThere { sink: sink.name, what: String::new() });
             }
             (kind, _) => return Err(sink.no_stream(&format!("the key holds a {kind}"))),
@@ -435,7 +435,7 @@ impl RedisSink {
         let get =
             |connection: &mut Connection| cmd("GET").arg(&key).query::<Option<String>>(connection);
         let found = if_allowed(self.ask(get))?.flatten();
-        if found.is_some() || self.purpose == Purpose::Read {
+        if found.is_some() || self.purpose != Purpose::Append {
             return Ok(found);
         }
         let mark = self.mark.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
@@ -595,6 +595,27 @@ impl Sink for RedisSink {
             cmd("XRANGE").arg(&key).arg("-").arg("+").arg("COUNT").arg(1).query(connection)
         })?;
         Ok(oldest.into_iter().next().and_then(|entry| self.text_of(entry).ok()))
+    }
+
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
+        let told = self.stream_info()?;
+        // Redis 7 and newer tell it.
+        let deleted = match told.get("max-deleted-entry-id") {
+            Some(Told::Text(id)) if id != "0-0" => id.clone(),
+            _ => return Ok(Vec::new()),
+        };
+        let beside = |command: &str, end: &str| {
+            let mut command = cmd(command);
+            command.arg(&self.key).arg(format!("({deleted}")).arg(end).arg("COUNT").arg(1);
+            command
+        };
+        let (before, after) = (beside("XREVRANGE", "-"), beside("XRANGE", "+"));
+        let mut entry = |command: redis::Cmd| -> Result<Option<String>, SinkError> {
+            let found: Vec<Entry> = self.ask(|connection| command.query(connection))?;
+            found.into_iter().next().map(|entry| self.text_of(entry)).transpose()
+        };
+        let (before, after) = (entry(before)?, entry(after)?);
+        Ok(after.map(|after| Gap { before, after }).into_iter().collect())
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {

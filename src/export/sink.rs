@@ -174,6 +174,18 @@ pub enum Purpose {
     Append,
     /// To read; nothing is made or mended.
     Read,
+    /// To be asked what it ends with and what was deleted from it; nothing is made or mended, and
+    /// a pipe is not waited for.
+    Ask,
+}
+
+/// A place in a sink where events were deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The event that stands before it; `None` if the sink begins after it.
+    pub before: Option<String>,
+    /// The event that stands after it.
+    pub after: String,
 }
 
 /// One graph's log in some engine.
@@ -208,6 +220,15 @@ pub trait Sink: Send {
     /// # Errors
     /// [`SinkError`] if it cannot be learnt.
     fn first(&mut self) -> Result<Option<String>, SinkError>;
+
+    /// Where events were deleted before the last one, as far as the engine can tell without the
+    /// whole log being read. A file cannot; Postgres is searched only if it was opened to ask,
+    /// O(events), and Redis tells the newest. Events that were written again after a deletion may
+    /// have closed the gap.
+    ///
+    /// # Errors
+    /// [`SinkError`] if it cannot be learnt.
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError>;
 
     /// Appends events after the last one, all or the first few. They outlive this process when this
     /// returns, and the engine's machine after [`sync`](Self::sync).
@@ -317,7 +338,7 @@ impl SinkUrl {
     pub fn open(&self, stream: &Stream, purpose: Purpose) -> Result<Box<dyn Sink>, SinkError> {
         Ok(match self {
             Self::File(path) => Box::new(FileSink::open(path, purpose)?),
-            Self::StandardOutput if purpose == Purpose::Read => Box::new(FileSink::stdin()?),
+            Self::StandardOutput if purpose != Purpose::Append => Box::new(FileSink::stdin()?),
             Self::StandardOutput => Box::new(StandardOutput::open(purpose)?),
             Self::Redis(address) => Box::new(RedisSink::open(address, purpose)?),
             Self::Nats(address) => Box::new(NatsSink::open(address, purpose)?),

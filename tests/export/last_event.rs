@@ -132,3 +132,32 @@ fn pruning_does_not_take_a_sink_of_another_history_for_one_that_has_everything()
         assert_eq!(site.head().oldest, 1, "nothing was pruned");
     }
 }
+
+/// What is refused was not acknowledged either.
+#[test]
+fn an_export_that_is_refused_leaves_its_acknowledgement_as_it_was() {
+    for place in [Place::file(), Place::redis(), Place::nats(), Place::postgres()] {
+        let site = Site::with_graph_on(Kind::Sqlite);
+        let write = |names: &[&str]| {
+            for name in names {
+                accepted(&site.node(), [put_dataset(name)]);
+            }
+        };
+        write(&["two"]);
+        assert_eq!(finish(export(&site, &place, &[])).0, Some(0));
+        let copy = site.path("copy.db");
+        back_up(&site, &copy);
+        write(&["three", "four"]);
+        assert_eq!(finish(export(&site, &place, &[])).0, Some(0));
+        restore(&site, &copy);
+        for more in [&["another three"][..], &["another four"], &["another five"]] {
+            write(more);
+            let ended = finish(export(&site, &place, &[]));
+            assert_eq!(ended.0, Some(1), "{}", ended.1);
+            assert_eq!(site.store_consumers()[0].1, 2, "{}", ended.1);
+        }
+        let prune = site.fencepost(&["prune", "--graph", GRAPH, "--before", "5"]);
+        refused(prune, 1, "has acknowledged version 2");
+        assert_eq!(site.head().oldest, 1, "nothing was pruned");
+    }
+}

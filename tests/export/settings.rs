@@ -15,7 +15,7 @@ use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
 
 /// A follower that has written all that there is.
-fn following(site: &Site, place: &Place) -> Follower {
+pub(super) fn following(site: &Site, place: &Place) -> Follower {
     let follower = Follower::start(site, place);
     let head = site.head().version;
     wait_until("all is exported", || place.version() == Some(head));
@@ -250,7 +250,7 @@ fn a_table_that_was_dropped_ends_a_follower_and_the_next_export_makes_a_new_one(
 }
 
 /// A stream that was made in advance, and may be purged.
-fn purgeable(nats: &Nats) -> (String, Place) {
+pub(super) fn purgeable(nats: &Nats) -> (String, Place) {
     let name = fresh();
     let settings =
         format!(r#"{{"name":"{name}","subjects":["fencepost.{name}"],"storage":"file"}}"#);
