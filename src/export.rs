@@ -9,20 +9,24 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
 
-use crate::chain::Chain;
+use crate::chain::{Chain, LoggedChange};
 use crate::event::{DamagedEvent, Event, EventIndex, Importing, Kind, Reader, Stream, Writer};
 use crate::failpoint;
 use crate::graph::Name;
-use crate::keep::shell_word;
+use crate::keep::{HistoryError, shell_word};
+use crate::store::Store;
 use crate::store::{
     Acknowledgement, CommitError, Consumer, ConsumerSink, ExportReport, Feed, GraphState, Head,
-    Lifetime, Store, StoreError,
+    Lifetime, StoreError,
 };
 
 mod asking;
 mod cut_over;
 mod file;
+mod gaps;
+mod last_event;
 mod nats;
 mod postgres;
 mod redis;
@@ -34,6 +38,7 @@ pub use asking::{AskError, Unreachable, ask_sinks};
 pub use cut_over::{FreezeError, await_sink, check_sink};
 pub use verify::{Verified, VerifyError, replay_from, verify};
 
+use last_event::Judgement;
 use sink::{Batch, Purpose, Sink, SinkError, SinkUrl};
 
 /// What to export, and where to.
@@ -109,6 +114,28 @@ pub enum ExportError {
         sink: String,
         /// What is wrong.
         reason: DamagedEvent,
+    },
+    /// The last event of the sink is not the one that was written there.
+    #[error(
+        "the last event of {sink}, at {position}, was altered: its {what} is not the database's. \
+         `fencepost verify` says up to where the log is good: cut it off there, or export to a new \
+         place"
+    )]
+    Altered {
+        /// The sink.
+        sink: String,
+        /// Where the event stands.
+        position: EventIndex,
+        /// Which part of it, as `data`.
+        what: &'static str,
+    },
+    /// The database cannot tell what the last event of the sink should be.
+    #[error("the last event of {sink} cannot be compared with the database: {reason}")]
+    NotCompared {
+        /// The sink.
+        sink: String,
+        /// Why not.
+        reason: HistoryError,
     },
     /// The sink has another graph's log.
     #[error("{sink} holds the log of graph {found}, not of {expected}; export to another place")]
@@ -198,6 +225,20 @@ pub enum ExportError {
         /// Its identity.
         identity: String,
     },
+    /// Events were deleted from the midst of the log. What the sink takes next comes after them.
+    #[error(
+        "{sink} {hole}: they were deleted from it, and cannot be put in their place again. What is \
+         there cannot be verified or restored from. To begin anew with the whole graph: {anew}; or \
+         export to another place"
+    )]
+    Holed {
+        /// The sink.
+        sink: String,
+        /// Where, as `lacks events between …`.
+        hole: String,
+        /// What a person does to begin anew there.
+        anew: String,
+    },
     /// What is written does not stay.
     #[error(
         "the events after {found} were written to {sink} {} times, and each time they were taken \
@@ -217,7 +258,8 @@ impl ExportError {
     fn may_pass(&self) -> bool {
         match self {
             Self::Sink(SinkError::Unavailable { .. } | SinkError::Failed { .. })
-            | Self::Store(StoreError::Database(_)) => true,
+            | Self::Store(StoreError::Database(_))
+            | Self::NotCompared { reason: HistoryError::Outrun(_), .. } => true,
             Self::Unregistered { reason, .. } => {
                 matches!(
                     reason,
@@ -344,6 +386,8 @@ struct Export<'x> {
     events: u64,
     /// Where the sink's last event stands, as far as this export knows; `None` if it has none.
     last: Option<EventIndex>,
+    /// The hash of the sink's last event, if this export wrote it or compared it with the database.
+    known: Option<EventHash>,
     /// When the sink was asked last what it has.
     asked: Instant,
     /// Warnings about the sink when it was asked last.
@@ -354,6 +398,13 @@ struct Export<'x> {
     resent: Option<(Option<EventIndex>, u32)>,
     consumer: Option<Registered>,
     backoff: Backoff,
+}
+
+/// SHA-256 of an event's text.
+type EventHash = [u8; 32];
+
+fn hash_of(event: &str) -> EventHash {
+    Sha256::digest(event).into()
 }
 
 /// An export among the consumers.
@@ -407,6 +458,7 @@ impl<'x> Export<'x> {
             return Err(ExportError::Beyond { after, version: head.version });
         }
         let stream = Stream::new(head.name.clone(), head.uuid);
+        check_not_pruned(request, &head, &stream)?;
         let sink = request.to.open(&stream, Purpose::Append)?;
         let mut export = Self {
             store,
@@ -415,6 +467,7 @@ impl<'x> Export<'x> {
             sink,
             events: 0,
             last: None,
+            known: None,
             asked: Instant::now(),
             warnings: Vec::new(),
             first: None,
@@ -590,6 +643,7 @@ impl<'x> Export<'x> {
     /// Whether the sink's settings, as they are now, keep what is written there.
     fn check_sink(&mut self) -> Result<(), ExportError> {
         let mut warnings = self.sink.check()?;
+        self.check_gaps()?;
         warnings.extend(self.check_beginning()?);
         for warning in &warnings {
             if !self.warnings.contains(warning) {
@@ -599,6 +653,26 @@ impl<'x> Export<'x> {
         self.warnings = warnings;
         self.asked = Instant::now();
         Ok(())
+    }
+
+    /// Whether the log lacks events where some were deleted. What was acknowledged beyond that is
+    /// taken back. A beginning that was missing before this export came is only warned of.
+    fn check_gaps(&mut self) -> Result<(), ExportError> {
+        let began = self.first;
+        let gaps = self.sink.gaps()?;
+        let mut holes = gaps.iter().filter_map(gaps::hole);
+        let hole = holes.find(|hole| match hole.before {
+            Some(_) => true,
+            None => began.is_some_and(|began| hole.after.is_none_or(|after| began < after)),
+        });
+        let Some(hole) = hole else { return Ok(()) };
+        let acknowledged = self.consumer.as_ref().and_then(|consumer| consumer.acknowledged);
+        if acknowledged.is_some_and(|(acknowledged, _)| hole.whole_at < acknowledged) {
+            self.report(hole.whole_at, true)?;
+        }
+        let ExportRequest { graph, to, .. } = self.request;
+        let (sink, anew) = (to.to_string(), to.how_to_begin_anew(graph));
+        Err(ExportError::Holed { sink, hole: hole.to_string(), anew })
     }
 
     /// Whether the sink has the beginning of its log. Somebody may have deleted it: a partition was
@@ -664,6 +738,7 @@ impl<'x> Export<'x> {
         let to = || self.request.to.to_string();
         let last = self.sink.last()?;
         let Some(last) = last else {
+            self.known = None;
             let place = match self.request.after {
                 None => Place::Import { abandoned: None },
                 Some(version) => Place::After { version, chain: None },
@@ -682,11 +757,32 @@ impl<'x> Export<'x> {
         if let Some(after) = self.request.after.filter(|after| *after > version) {
             return Err(ExportError::Gap { sink: to(), version, after });
         }
+        if self.known != Some(hash_of(&last)) {
+            self.compare_last(&event)?;
+            self.known = Some(hash_of(&last));
+        }
         let place = match event.kind {
             Kind::ImportBegun | Kind::Imported => Place::Import { abandoned: Some(event.position) },
             Kind::ImportEnded | Kind::Changed => Place::After { version, chain: Some(event.chain) },
         };
         Ok((Some(event.position), place))
+    }
+
+    /// Whether the sink's last event is the one that the database would write there.
+    fn compare_last(&self, event: &Event<'_>) -> Result<(), ExportError> {
+        let (sink, position) = (self.request.to.to_string(), event.position);
+        match last_event::judge(self.store, &self.stream, event) {
+            Ok(Judgement::Good) => Ok(()),
+            Ok(Judgement::OtherHistory) => {
+                Err(ExportError::OtherHistory { sink, version: position.version })
+            }
+            Ok(Judgement::Altered(what)) => Err(ExportError::Altered { sink, position, what }),
+            Ok(Judgement::Ahead { version }) => {
+                Err(ExportError::Ahead { sink, sink_version: position.version, version })
+            }
+            Err(HistoryError::Store(error)) => Err(error.into()),
+            Err(reason) => Err(ExportError::NotCompared { sink, reason }),
+        }
     }
 
     /// Appends events after the last. Following, it goes on after what cuts it short, from where
@@ -699,7 +795,12 @@ impl<'x> Export<'x> {
             let now = left.as_ref().unwrap_or(batch);
             match self.sink.append(now) {
                 Ok(()) => {
-                    self.last = now.last().or(self.last);
+                    if self.last.is_none() {
+                        self.first = now.ends.first().map(|(position, _)| *position);
+                    }
+                    if let Some((position, event)) = now.last_event() {
+                        (self.last, self.known) = (Some(position), Some(hash_of(event)));
+                    }
                     self.backoff.progressed();
                     return Ok(());
                 }
@@ -722,7 +823,10 @@ impl<'x> Export<'x> {
             let arrived = now.events().position(|(_, event)| Some(event) == last.as_deref());
             if let Some(arrived) = arrived {
                 let rest = now.after(arrived);
-                self.last = Some(now.ends[arrived].0);
+                if self.last.is_none() {
+                    self.first = now.ends.first().map(|(position, _)| *position);
+                }
+                (self.last, self.known) = (Some(now.ends[arrived].0), last.as_deref().map(hash_of));
                 self.backoff.progressed();
                 if rest.ends.is_empty() {
                     return Ok(());
@@ -730,9 +834,7 @@ impl<'x> Export<'x> {
                 left = Some(rest);
                 continue;
             }
-            let mut reader = Reader::default();
-            let found = last.as_deref().and_then(|last| Some(reader.read(last).ok()?.1.position));
-            if found != self.last || last.is_some() != found.is_some() {
+            if last.as_deref().map(hash_of) != self.known {
                 return Err(Halt::Moved(None));
             }
         }
@@ -851,6 +953,8 @@ impl<'x> Export<'x> {
             let Feed { head, changes } =
                 feed.ok_or_else(|| ExportError::GraphNotFound(graph.clone()))?;
             self.check_place(&head, at, chain)?;
+            // Nothing is acknowledged of a sink before its chain was compared.
+            chain = self.chain_after(chain, &changes)?;
             if first {
                 // From here on there is something to resume from.
                 self.is_resumable();
@@ -872,25 +976,34 @@ impl<'x> Export<'x> {
             }
             batch.clear();
             let mut writer = Writer::new(&self.stream);
-            for change in &changes {
-                if let Some(before) = chain
-                    && before.next(&change.change) != change.chain
-                {
-                    let sink = self.request.to.to_string();
-                    let version = change.version - 1;
-                    return Err(ExportError::OtherHistory { sink, version }.into());
-                }
-                chain = Some(change.chain);
-                batch.push(&mut writer, &Event::changed(change));
-            }
+            changes.iter().for_each(|change| batch.push(&mut writer, &Event::changed(change)));
             failpoint::pass("export-before-append");
             self.append(&batch)?;
             self.sync()?;
             failpoint::pass("export-appended");
             self.events += changes.len() as u64;
             at = changes.last().map_or(at, |last| last.version);
+            if self.asked.elapsed() >= ASK_SINK_EVERY {
+                self.ask_sink(chain)?;
+            }
             self.acknowledge(at, false)?;
         }
+    }
+
+    /// The chain after changes that come after the sink's last event.
+    fn chain_after(
+        &self,
+        mut chain: Option<Chain>,
+        changes: &[LoggedChange],
+    ) -> Result<Option<Chain>, ExportError> {
+        for change in changes {
+            if chain.is_some_and(|before| before.next(&change.change) != change.chain) {
+                let (sink, version) = (self.request.to.to_string(), change.version - 1);
+                return Err(ExportError::OtherHistory { sink, version });
+            }
+            chain = Some(change.chain);
+        }
+        Ok(chain)
     }
 
     /// Notes that the sink has something whole: an export that fails from here on can be resumed.
@@ -922,9 +1035,7 @@ impl<'x> Export<'x> {
     }
 
     fn pruned(&self, after: u64, oldest: u64) -> ExportError {
-        let ExportRequest { graph, to, .. } = self.request;
-        let (sink, anew) = (to.to_string(), to.how_to_begin_anew(graph));
-        ExportError::Pruned { sink, after, oldest, anew }
+        pruned(self.request, after, oldest)
     }
 
     /// Tells the database how far the sink is, now or when it is time again.
@@ -999,6 +1110,29 @@ impl<'x> Export<'x> {
         if let Err(reason) = left {
             log::warn!("the consumer `{name}` stays as it is: {reason}");
         }
+    }
+}
+
+fn pruned(request: &ExportRequest, after: u64, oldest: u64) -> ExportError {
+    let ExportRequest { graph, to, .. } = request;
+    let (sink, anew) = (to.to_string(), to.how_to_begin_anew(graph));
+    ExportError::Pruned { sink, after, oldest, anew }
+}
+
+/// Refuses to begin with changes that were pruned before a sink is made for them.
+fn check_not_pruned(
+    request: &ExportRequest,
+    head: &Head,
+    stream: &Stream,
+) -> Result<(), ExportError> {
+    let Some(after) = request.after.filter(|after| after + 1 < head.oldest) else { return Ok(()) };
+    if request.to == SinkUrl::StandardOutput {
+        return Ok(());
+    }
+    match request.to.open(stream, Purpose::Ask) {
+        Err(SinkError::NotThere { .. }) => Err(pruned(request, after, head.oldest)),
+        // It is opened again to append, which tells what is wrong.
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,9 @@
 mod consumers;
 mod cut_over;
 mod earlier;
+mod gaps;
 mod kills;
+mod last_event;
 mod permanent;
 mod places;
 mod put_back;

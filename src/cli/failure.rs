@@ -235,6 +235,7 @@ impl From<SinkError> for Failure {
             SinkError::Superseded { .. }
             | SinkError::NotThere { .. }
             | SinkError::Refused { .. }
+            | SinkError::Denied { .. }
             | SinkError::Failed { .. }
             | SinkError::Damaged { .. } => Self::refused(error),
         }
@@ -260,7 +261,10 @@ impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Store(error) => error.into(),
-            AskError::Lacks { .. } => Self::refused(error),
+            AskError::Lacks { .. }
+            | AskError::OtherHistory { .. }
+            | AskError::OfNobody { .. }
+            | AskError::History(_) => Self::refused(error),
         }
     }
 }

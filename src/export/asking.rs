@@ -3,11 +3,12 @@
 
 use std::fmt;
 
-use super::sink::{Purpose, SinkError, SinkUrl};
-use super::{NAME_BEGINS, file};
+use super::last_event::{self, Judgement};
+use super::sink::{Gap, Purpose, SinkError, SinkUrl};
+use super::{NAME_BEGINS, file, gaps};
 use crate::event::{Kind, Reader, Stream};
 use crate::graph::Name;
-use crate::keep::shell_word;
+use crate::keep::{HistoryError, shell_word};
 use crate::store::Store;
 use crate::store::{Consumer, StoreError};
 
@@ -51,11 +52,59 @@ pub enum AskError {
         /// What is there, as `has version 12`.
         found: String,
     },
+    /// What a sink has is not the log of the graph as the database has it: one of them was
+    /// restored from a backup, or somebody else wrote to one of them.
+    #[error(
+        "{sink}, where consumer `{consumer}` of graph `{graph}` has acknowledged version \
+         {acknowledged}, holds another history than the database: {what}. Nothing was pruned. \
+         Export to another place; if the sink is not wanted any more: fencepost consumer remove \
+         --graph {} --name {}",
+        shell_word(.graph), shell_word(.consumer)
+    )]
+    OtherHistory {
+        /// The graph.
+        graph: String,
+        /// Who acknowledged it.
+        consumer: String,
+        /// What it acknowledged.
+        acknowledged: u64,
+        /// Where it wrote.
+        sink: String,
+        /// What shows it.
+        what: String,
+    },
+    /// A sink was given that no consumer writes to.
+    #[error(
+        "--sink {sink} belongs to no consumer of graph `{graph}`: `fencepost consumer list` names \
+         them. Nothing was pruned"
+    )]
+    OfNobody {
+        /// The graph.
+        graph: String,
+        /// As it was given, without a password.
+        sink: String,
+    },
+    /// The database cannot tell what a sink should have.
+    #[error(transparent)]
+    History(HistoryError),
 }
+
+impl From<HistoryError> for AskError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Store(error) => Self::Store(error),
+            other => Self::History(other),
+        }
+    }
+}
+
+/// Consumers that no sink is known of and that are named, at most.
+const UNASKED_TOLD_MAX: usize = 9;
 
 /// Asks each sink that acknowledged what pruning before `before` would remove whether it still has
 /// that, and returns the sinks that cannot be asked. A sink is found by its URL among `given`, which
-/// have passwords, or else by the URL that is stored with its consumer. O(exports).
+/// have passwords, or else by the URL that is stored with its consumer. Logs who else is taken at
+/// their word. O(exports), and O(size of the graph) for each sink that ends with an import.
 ///
 /// # Errors
 /// [`AskError`] if one does not have what would be pruned.
@@ -66,50 +115,156 @@ pub fn ask_sinks(
     given: &[SinkUrl],
 ) -> Result<Vec<Unreachable>, AskError> {
     let Some((head, consumers)) = store.consumers(graph)? else { return Ok(Vec::new()) };
-    let (stream, mut unreachable) = (Stream::new(head.name.clone(), head.uuid), Vec::new());
+    let (stream, mut unreachable, mut unasked) =
+        (Stream::new(head.name.clone(), head.uuid), Vec::new(), Vec::new());
     if before <= head.oldest {
         return Ok(unreachable);
     }
+    check_given(given, &consumers, &stream)?;
     for consumer in consumers {
         // One that has acknowledged less is in the way for that reason.
         if consumer.acknowledged + 1 < before || !consumer.is_waited_for {
             continue;
         }
-        let Some(url) = url_of(&consumer) else { continue };
-        let found = match ask(&consumer, &url, given, &stream) {
-            Ok((sink, Answer::Has(version))) if version + 1 >= before => {
-                if version < consumer.acknowledged {
-                    log::warn!(
-                        "{sink} has version {version}, and consumer `{}` has acknowledged {}: let \
-                         `fencepost export` write the rest there again",
-                        consumer.name,
-                        consumer.acknowledged
-                    );
-                }
-                continue;
-            }
-            Ok((sink, Answer::Has(version))) => (sink, format!("has version {version}")),
-            Ok((sink, _)) => (sink, "has nothing whole of it".to_owned()),
-            Err(reason) => {
-                unreachable.push(Unreachable { consumer: consumer.name, reason });
-                continue;
-            }
+        let Some(url) = url_of(&consumer) else {
+            unasked.push(consumer.name);
+            continue;
         };
-        let ((sink, found), graph) = (found, graph.to_string());
-        let (consumer, acknowledged) = (consumer.name.to_string(), consumer.acknowledged);
-        return Err(AskError::Lacks { graph, consumer, acknowledged, sink, found });
+        match ask(&consumer, &url, given, &stream) {
+            Ok((sink, told)) => check(store, &stream, &consumer, before, &sink, told)?,
+            Err(reason) => unreachable.push(Unreachable { consumer: consumer.name, reason }),
+        }
     }
+    tell_unasked(&unasked);
     Ok(unreachable)
 }
 
-/// What a sink says.
-enum Answer {
-    /// It is whole at this version.
-    Has(u64),
-    /// It has nothing whole of the graph's log.
-    HasNothing,
+/// Whether each sink that was given is one that a consumer writes to. One that does not answer is
+/// not known to be nobody's.
+fn check_given(given: &[SinkUrl], consumers: &[Consumer], stream: &Stream) -> Result<(), AskError> {
+    for sink in given {
+        let shown = sink.to_string();
+        let is_stored = consumers
+            .iter()
+            .filter_map(url_of)
+            .filter_map(|url| SinkUrl::parse(&url).ok())
+            .any(|stored| stored.to_string() == shown);
+        if is_stored {
+            continue;
+        }
+        let identity = match sink {
+            SinkUrl::File(path) => file::identity_of(path).ok(),
+            _ => match sink.open(stream, Purpose::Ask).and_then(|mut opened| opened.identity()) {
+                Ok(identity) => Some(identity),
+                Err(SinkError::NotThere { .. } | SinkError::Url { .. }) => None,
+                Err(error) => {
+                    log::warn!("whose sink {shown} is, cannot be asked: {error}");
+                    continue;
+                }
+            },
+        };
+        let known = |one: &Consumer| one.sink.as_ref().map(|sink| sink.identity.clone());
+        if identity.is_none() || consumers.iter().all(|one| known(one) != identity) {
+            return Err(AskError::OfNobody { graph: stream.graph.to_string(), sink: shown });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a sink has what pruning before `before` would remove, as the database has it.
+fn check(
+    store: &Store,
+    stream: &Stream,
+    consumer: &Consumer,
+    before: u64,
+    sink: &str,
+    told: Told,
+) -> Result<(), AskError> {
+    let (graph, name) = (stream.graph.to_string(), consumer.name.to_string());
+    let acknowledged = consumer.acknowledged;
+    let lacks = |found: String| {
+        let (graph, consumer, sink) = (graph.clone(), name.clone(), sink.to_owned());
+        Err(AskError::Lacks { graph, consumer, acknowledged, sink, found })
+    };
+    let Some(last) = told.last else { return lacks("has nothing of it".to_owned()) };
+    let mut reader = Reader::default();
+    let (found, event) = match reader.read(&last) {
+        Ok(read) => read,
+        Err(reason) => {
+            return lacks(format!(
+                "ends with what is no event ({reason}): `fencepost verify` says up to where its \
+                 log is good. Cut it off there"
+            ));
+        }
+    };
+    if **found != *stream {
+        return lacks(format!("holds the log of graph `{}` ({})", found.graph, found.uuid));
+    }
+    if matches!(event.kind, Kind::ImportBegun | Kind::Imported) {
+        return lacks("has nothing whole of it".to_owned());
+    }
+    let version = event.position.version;
+    if version + 1 < before {
+        return lacks(format!("has version {version}"));
+    }
+    let what = match last_event::judge(store, stream, &event)? {
+        Judgement::Good => {
+            let mut holes = told.gaps.iter().filter_map(gaps::hole);
+            if let Some(hole) = holes.find(|hole| hole.whole_at + 1 < before) {
+                return lacks(hole.to_string());
+            }
+            if version < acknowledged {
+                log::warn!(
+                    "{sink} has version {version}, and consumer `{name}` has acknowledged \
+                     {acknowledged}: let `fencepost export` write the rest there again"
+                );
+            }
+            return Ok(());
+        }
+        Judgement::OtherHistory => {
+            format!("at version {version} its chain of hashes is not that of the database")
+        }
+        Judgement::Altered(what) => {
+            format!("the {what} of its last event, at version {version}, is not the database's")
+        }
+        Judgement::Ahead { version: actual } => format!(
+            "it has version {version}, the database only {actual}: was an older backup restored?"
+        ),
+    };
+    let (sink, consumer) = (sink.to_owned(), name);
+    Err(AskError::OtherHistory { graph, consumer, acknowledged, sink, what })
+}
+
+/// Consumers that read over HTTP, and exports of which no sink was noted: which of them is which
+/// the database does not know.
+fn tell_unasked(consumers: &[Name]) {
+    if consumers.is_empty() {
+        return;
+    }
+    let named = consumers.iter().take(UNASKED_TOLD_MAX);
+    let mut told: Vec<String> = named.map(|name| format!("`{name}`")).collect();
+    if let Some(more) = consumers.len().checked_sub(UNASKED_TOLD_MAX).filter(|more| *more > 0) {
+        told.push(format!("{more} more"));
+    }
+    log::info!(
+        "taken at their word, since no sink of theirs is known: {}. Readers over HTTP have none; \
+         the sink of an export that an earlier version has registered by a name of its own is \
+         known once that export has run again",
+        told.join(", ")
+    );
+}
+
+/// Why a sink does not tell what its consumer wrote.
+enum Silence {
     /// It is another place than the one that the consumer wrote to.
     IsAnotherPlace,
+    Sink(SinkError),
+}
+
+impl From<SinkError> for Silence {
+    fn from(error: SinkError) -> Self {
+        Self::Sink(error)
+    }
 }
 
 /// Where a consumer writes; `None` if it is no export. Earlier builds stored the URL in its name.
@@ -123,13 +278,20 @@ fn url_of(consumer: &Consumer) -> Option<String> {
     }
 }
 
-/// Asks the consumer's sink, and says under which URL that was found. Or why it cannot be asked.
+/// What a sink says of itself.
+struct Told {
+    last: Option<String>,
+    gaps: Vec<Gap>,
+}
+
+/// Asks the consumer's sink for what it has, and says under which URL that was found. Or why it
+/// cannot be asked.
 fn ask(
     consumer: &Consumer,
     url: &str,
     given: &[SinkUrl],
     stream: &Stream,
-) -> Result<(String, Answer), String> {
+) -> Result<(String, Told), String> {
     let stored = SinkUrl::parse(url).map_err(|error| error.to_string())?;
     // A given URL that is shown as the stored one is that with its password.
     let is_same = |other: &&SinkUrl| other.to_string() == stored.to_string();
@@ -138,46 +300,37 @@ fn ask(
     let mut reason = None;
     for sink in if same.is_empty() { vec![&stored] } else { same } {
         match ask_one(sink, known, stream) {
-            Ok(Answer::IsAnotherPlace) => {
+            Ok(told) => return Ok((sink.to_string(), told)),
+            // A file that is missing tells nothing if it was another machine's.
+            Err(Silence::Sink(SinkError::NotThere { .. })) if is_the_place(sink, known) => {
+                return Ok((sink.to_string(), Told { last: None, gaps: Vec::new() }));
+            }
+            Err(Silence::IsAnotherPlace) => {
                 let what = format!("what is at {sink} is another place than the one it wrote to");
                 reason.get_or_insert(what);
             }
-            Ok(answer) => return Ok((sink.to_string(), answer)),
-            // A file that is missing tells nothing if it was another machine's.
-            Err(SinkError::NotThere { .. }) if is_the_place(sink, known) => {
-                return Ok((sink.to_string(), Answer::HasNothing));
-            }
-            Err(error) => {
+            Err(Silence::Sink(error)) => {
                 reason.get_or_insert(error.to_string());
             }
         }
     }
     // Any other given URL may lead to the same place. Only the identity tells.
     for sink in others.into_iter().filter(|_| known.is_some()) {
-        match ask_one(sink, known, stream) {
-            Ok(Answer::IsAnotherPlace) | Err(_) => {}
-            Ok(answer) => return Ok((sink.to_string(), answer)),
+        if let Ok(told) = ask_one(sink, known, stream) {
+            return Ok((sink.to_string(), told));
         }
     }
     Err(reason.unwrap_or_else(|| "its sink was not found".to_owned()))
 }
 
-fn ask_one(sink: &SinkUrl, known: Option<&str>, stream: &Stream) -> Result<Answer, SinkError> {
-    let mut opened = sink.open(stream, Purpose::Read)?;
+fn ask_one(sink: &SinkUrl, known: Option<&str>, stream: &Stream) -> Result<Told, Silence> {
+    let mut opened = sink.open(stream, Purpose::Ask)?;
     if let Some(known) = known
         && opened.identity()? != known
     {
-        return Ok(Answer::IsAnotherPlace);
+        return Err(Silence::IsAnotherPlace);
     }
-    let Some(last) = opened.last()? else { return Ok(Answer::HasNothing) };
-    let mut reader = Reader::default();
-    Ok(match reader.read(&last) {
-        Ok((found, event)) if **found == *stream => match event.kind {
-            Kind::Changed | Kind::ImportEnded => Answer::Has(event.position.version),
-            Kind::ImportBegun | Kind::Imported => Answer::HasNothing,
-        },
-        Ok(_) | Err(_) => Answer::HasNothing,
-    })
+    Ok(Told { last: opened.last()?, gaps: opened.gaps()? })
 }
 
 /// Whether a sink where nothing is found is the place that the consumer wrote to.

@@ -123,7 +123,7 @@ fn last_event(
     sink: &SinkUrl,
     stream: &Stream,
 ) -> Result<Option<(Arc<Stream>, Kind, u64)>, SinkError> {
-    let Some(last) = sink.open(stream, Purpose::Read)?.last()? else { return Ok(None) };
+    let Some(last) = sink.open(stream, Purpose::Ask)?.last()? else { return Ok(None) };
     let mut reader = Reader::default();
     let read =
         reader.read(&last).map_err(|error| damaged(sink, format!("its last event: {error}")));

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::sink::{Batch, Purpose, Sink, SinkError};
+use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::event::LINE_BYTES_MAX;
 use crate::{failpoint, input};
 
@@ -57,13 +57,20 @@ impl FileSink {
     /// [`SinkError`] if another exporter has it, or it cannot be opened.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, SinkError> {
         let sink = format!("file:{}", path.display());
+        // To open a pipe that nobody writes to would wait until somebody does.
+        if purpose == Purpose::Ask
+            && std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+        {
+            return Err(read_only_once(sink));
+        }
         let opened = match purpose {
             Purpose::Append => {
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
             }
-            Purpose::Read => File::open(path),
+            Purpose::Read | Purpose::Ask => File::open(path),
         };
         let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => denied(sink.clone(), &error),
             kind if is_permanent(kind) && purpose == Purpose::Append => {
                 SinkError::Refused { sink: sink.clone(), what: error.to_string() }
             }
@@ -179,10 +186,10 @@ impl FileSink {
 
     fn away(&self, error: io::Error) -> SinkError {
         let (sink, what) = (self.name(), error.to_string());
-        if is_permanent(error.kind()) {
-            SinkError::Refused { sink, what }
-        } else {
-            SinkError::Unavailable { sink, what }
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => denied(sink, &error),
+            kind if is_permanent(kind) => SinkError::Refused { sink, what },
+            _ => SinkError::Unavailable { sink, what },
         }
     }
 
@@ -236,13 +243,18 @@ fn read_only_once(sink: String) -> SinkError {
     SinkError::Damaged { sink, what: what.to_owned() }
 }
 
+fn denied(sink: String, error: &io::Error) -> SinkError {
+    let what =
+        format!("{error}. Give the user of this process the right to the file (chmod, chown)");
+    SinkError::Denied { sink, what }
+}
+
 /// Whether somebody has to change something before it can succeed. Room on a full disk is not
 /// among that: it may be made at any time.
 fn is_permanent(kind: io::ErrorKind) -> bool {
     matches!(
         kind,
-        io::ErrorKind::PermissionDenied
-            | io::ErrorKind::ReadOnlyFilesystem
+        io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::FileTooLarge
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory
@@ -314,6 +326,10 @@ impl Sink for FileSink {
         // A line that was torn is none.
         let whole = line.pop() == Some(b'\n');
         Ok(String::from_utf8(line).ok().filter(|_| whole))
+    }
+
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
+        Ok(Vec::new())
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {

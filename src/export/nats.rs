@@ -27,24 +27,25 @@
 use std::error::Error as _;
 use std::fmt::Display;
 use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::context::{
-    ContextBuilder, GetStreamError, GetStreamErrorKind, PublishAckFuture, PublishError,
-    PublishErrorKind,
+    ContextBuilder, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, PublishAckFuture,
+    PublishError, PublishErrorKind,
 };
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, LastRawMessageErrorKind, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{self, Context, ErrorCode};
-use async_nats::{Client, ConnectOptions, connection};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError, connection};
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::sink::{Batch, Purpose, Sink, SinkError};
+use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::on_one_line;
 use crate::failpoint;
@@ -67,6 +68,12 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// How many messages may have been deleted from a stream's end; each costs a round trip.
 const DELETED_AT_END_MAX: u64 = 1_000;
+
+/// Messages that were deleted from the midst of a stream and are listed, at most.
+const DELETED_LISTED_MAX: u64 = 100_000;
+
+/// Places where messages were deleted and that are looked at, at most; each costs two round trips.
+const GAPS_MAX: usize = 100;
 
 /// Of a stream that was there.
 const DELETED: &str = "it was deleted. Start again to make a new one";
@@ -100,6 +107,22 @@ struct Link {
 struct Connected {
     client: Client,
     context: Context,
+    violation: Violation,
+}
+
+/// What the server said last of a right that the user does not have. It says so beside the request,
+/// which then goes unanswered.
+#[derive(Clone, Default)]
+struct Violation(Arc<Mutex<Option<String>>>);
+
+impl Violation {
+    fn note(&self, told: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    }
+
+    fn noted(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The stream's name.
@@ -150,7 +173,8 @@ impl NatsSink {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| link.away(error))?;
         let connected = runtime.block_on(link.connect())?;
-        runtime.block_on(link.prepare(&connected, purpose))?;
+        let prepared = runtime.block_on(link.prepare(&connected, purpose));
+        link.judged(&connected, prepared)?;
         let (connected, exporter) = (Some(connected), Uuid::new_v4());
         Ok(Self { link, connected, last_sequence: 0, identity: None, exporter, sent: 0, runtime })
     }
@@ -161,6 +185,7 @@ impl NatsSink {
             connected.client.connection_state() == connection::State::Connected
         };
         if let Some(connected) = self.connected.take().filter(lives) {
+            connected.violation.note(None);
             return Ok(self.connected.insert(connected).clone());
         }
         let connected = self.runtime.block_on(self.link.connect())?;
@@ -234,18 +259,67 @@ impl Link {
         format!("fencepost.{}", self.stream)
     }
 
+    /// What the server or its client said, without the password.
+    fn told(&self, error: impl Display) -> String {
+        self.address.without_password(on_one_line(error))
+    }
+
     fn away(&self, error: impl Display) -> SinkError {
-        let what = self.address.without_password(on_one_line(error));
-        SinkError::Unavailable { sink: self.name.clone(), what }
+        SinkError::Unavailable { sink: self.name.clone(), what: self.told(error) }
     }
 
     fn damaged(&self, what: impl Into<String>) -> SinkError {
         SinkError::Damaged { sink: self.name.clone(), what: what.into() }
     }
 
+    fn denied(&self, told: &str) -> SinkError {
+        let what = format!(
+            "{told}. Give the right user and password in the URL, and the user the rights to \
+             publish to {} and $JS.API.> and to subscribe to _INBOX.>",
+            self.subject()
+        );
+        SinkError::Denied { sink: self.name.clone(), what }
+    }
+
+    /// Tells requests that went unanswered for lack of a right from a server that is away.
+    fn judged<T>(
+        &self,
+        connected: &Connected,
+        asked: Result<T, SinkError>,
+    ) -> Result<T, SinkError> {
+        match (asked, connected.violation.noted()) {
+            (Err(SinkError::Unavailable { .. }), Some(told)) => Err(self.denied(&told)),
+            (asked, _) => asked,
+        }
+    }
+
+    /// What JetStream answered: of its own state, which passes, of an account that has none, or of
+    /// the request, of which it is not known.
+    fn failed(&self, code: ErrorCode, told: String) -> SinkError {
+        let sink = self.name.clone();
+        match code {
+            // Room is made again, or the limits are raised.
+            ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+            | ErrorCode::STREAM_STORE_FAILED => self.away(format!(
+                "it has no room: raise the limits of its JetStream or its disk ({told})"
+            )),
+            ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => SinkError::Denied {
+                sink,
+                what: format!("{told}. Enable JetStream for the account (`jetstream: enabled`)"),
+            },
+            ErrorCode::CLUSTER_NOT_AVAILABLE
+            | ErrorCode::CLUSTER_NOT_LEADER
+            | ErrorCode::CLUSTER_NOT_ACTIVE
+            | ErrorCode::STREAM_OFFLINE => self.away(told),
+            _ => SinkError::Failed { sink, what: told },
+        }
+    }
+
     fn not_published(&self, error: PublishError) -> SinkError {
         let sink = self.name.clone();
-        let told = || self.address.without_password(on_one_line(&error));
+        let told = || self.told(&error);
         let code = error
             .source()
             .and_then(|source| source.downcast_ref::<jetstream::Error>())
@@ -263,27 +337,24 @@ impl Link {
                 sink,
                 what: format!("{}: raise max_payload in its configuration", told()),
             },
-            // Room is made again, or the limits are raised.
-            (
-                _,
-                Some(
-                    ErrorCode::INSUFFICIENT_RESOURCES
-                    | ErrorCode::STORAGE_RESOURCES_EXCEEDED
-                    | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
-                    | ErrorCode::STREAM_STORE_FAILED,
-                ),
-            ) => self.away(format!(
-                "it has no room: raise the limits of its JetStream or its disk ({})",
-                told()
-            )),
-            (_, Some(_)) => SinkError::Failed { sink, what: told() },
+            (_, Some(code)) => self.failed(code, told()),
             (_, None) => self.away(error),
         }
     }
 
     async fn connect(&self) -> Result<Connected, SinkError> {
+        let violation = Violation::default();
+        let noted = violation.clone();
         let mut options = ConnectOptions::new()
             .name("fencepost")
+            .event_callback(move |event| {
+                if let Event::ServerError(ServerError::Other(told)) = event
+                    && told.to_lowercase().contains("permissions violation")
+                {
+                    noted.note(Some(told));
+                }
+                std::future::ready(())
+            })
             .connection_timeout(PATIENCE)
             .request_timeout(Some(PATIENCE))
             // A connection that is lost is told, and a new one made when the sink is asked again.
@@ -293,9 +364,22 @@ impl Link {
             Some((token, None)) => options.token(token),
             Some((user, Some(password))) => options.user_and_password(user, password),
         };
-        let client = options.connect(&self.server).await.map_err(|error| self.away(error))?;
+        let connected = options.connect(&self.server).await;
+        let client = connected.map_err(|error| {
+            let told = self.told(&error);
+            let is_login = matches!(
+                error.kind(),
+                ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication
+            );
+            let ended = ["authentication expired", "authentication revoked"];
+            if is_login || ended.iter().any(|words| told.to_lowercase().contains(words)) {
+                self.denied(&told)
+            } else {
+                self.away(error)
+            }
+        })?;
         let context = ContextBuilder::new().timeout(PATIENCE).build(client.clone());
-        Ok(Connected { client, context })
+        Ok(Connected { client, context, violation })
     }
 
     /// What the server says of the stream.
@@ -306,23 +390,30 @@ impl Link {
             Err(error) if !connected.client.server_info().jetstream => Err(self.damaged(format!(
                 "the server has no JetStream: start it with `jetstream {{ store_dir: … }}` in its \
                  configuration, or with --jetstream ({})",
-                self.address.without_password(on_one_line(error))
+                self.told(error)
             ))),
-            Err(error) => Err(self.away(error)),
+            Err(error) => Err(match error.kind() {
+                GetStreamErrorKind::JetStream(told) => {
+                    self.failed(told.error_code(), self.told(&error))
+                }
+                _ => self.away(error),
+            }),
         }
     }
 
     async fn prepare(&self, connected: &Connected, purpose: Purpose) -> Result<(), SinkError> {
         match (self.info(connected).await?, purpose) {
-            (Some(_), Purpose::Read) => Ok(()),
-            (None, Purpose::Read) => Err(self.not_there("")),
+            (Some(_), Purpose::Read | Purpose::Ask) => Ok(()),
+            (None, Purpose::Read | Purpose::Ask) => Err(self.not_there("")),
             (Some(info), Purpose::Append) => self.check(&info.config),
             (None, Purpose::Append) => {
-                let made = connected
-                    .context
-                    .create_stream(self.config())
-                    .await
-                    .map_err(|error| self.away(error))?;
+                let made = connected.context.create_stream(self.config()).await;
+                let made = made.map_err(|error| match error.kind() {
+                    CreateStreamErrorKind::JetStream(told) => {
+                        self.failed(told.error_code(), self.told(&error))
+                    }
+                    _ => self.away(error),
+                })?;
                 self.check(&made.cached_info().config)
             }
         }
@@ -477,6 +568,67 @@ impl Link {
         }
     }
 
+    /// Its numbers tell where messages are missing. Those at the end are not of interest: what
+    /// comes next is written after the last message that is left.
+    async fn gaps(&self, connected: &Connected) -> Result<Vec<Gap>, SinkError> {
+        let Some(info) = self.info(connected).await? else {
+            return Err(self.not_there(DELETED));
+        };
+        let state = &info.state;
+        if state.messages == 0 || state.last_sequence == state.messages {
+            return Ok(Vec::new());
+        }
+        let stream = connected.context.get_stream_no_info(&self.stream).await;
+        let stream = stream.map_err(|error| self.away(error))?;
+        let missing = (state.last_sequence + 1).saturating_sub(state.first_sequence);
+        let missing = missing.saturating_sub(state.messages);
+        if missing > DELETED_LISTED_MAX {
+            return Err(self.too_many_gaps());
+        }
+        let mut deleted = Vec::new();
+        if missing > 0 {
+            let told = stream.info_builder().with_deleted(true).fetch().await;
+            let told = told.map_err(|error| self.away(error))?;
+            deleted = told.info.state.deleted.clone().unwrap_or_default();
+            deleted.sort_unstable();
+        }
+        // The number before each gap, and the one after it.
+        let mut gaps: Vec<(u64, u64)> = Vec::new();
+        if state.first_sequence > 1 {
+            gaps.push((0, state.first_sequence));
+        }
+        for sequence in deleted {
+            match gaps.last_mut() {
+                Some((_, after)) if *after == sequence => *after += 1,
+                _ => gaps.push((sequence - 1, sequence + 1)),
+            }
+        }
+        gaps.retain(|(_, after)| *after <= state.last_sequence);
+        if gaps.len() > GAPS_MAX {
+            return Err(self.too_many_gaps());
+        }
+        let mut found = Vec::with_capacity(gaps.len());
+        for (before, after) in gaps {
+            let text = async |sequence: u64| {
+                let message = stream.get_raw_message(sequence).await;
+                let message = message.map_err(|error| self.away(error))?;
+                self.text(sequence, &message.payload)
+            };
+            let before = if before == 0 { None } else { Some(text(before).await?) };
+            found.push(Gap { before, after: text(after).await? });
+        }
+        Ok(found)
+    }
+
+    fn too_many_gaps(&self) -> SinkError {
+        self.damaged(format!(
+            "messages were deleted from its midst, more than {DELETED_LISTED_MAX} or at more than \
+             {GAPS_MAX} places. To begin anew with the whole graph: `nats stream rm {}`, then \
+             export again; or export to another stream",
+            self.stream
+        ))
+    }
+
     fn text(&self, sequence: u64, payload: &[u8]) -> Result<String, SinkError> {
         let text = std::str::from_utf8(payload);
         text.map(str::to_owned)
@@ -540,7 +692,8 @@ fn identity_of(info: &Info) -> String {
 impl Sink for NatsSink {
     fn identity(&mut self) -> Result<String, SinkError> {
         let connected = self.connected()?;
-        let info = self.runtime.block_on(self.link.info(&connected))?;
+        let info = self.runtime.block_on(self.link.info(&connected));
+        let info = self.link.judged(&connected, info)?;
         let identity = info.as_ref().map(identity_of);
         let identity = identity.ok_or_else(|| self.link.not_there("it was deleted"))?;
         self.identity.get_or_insert_with(|| identity.clone());
@@ -549,7 +702,8 @@ impl Sink for NatsSink {
 
     fn check(&mut self) -> Result<Vec<String>, SinkError> {
         let connected = self.connected()?;
-        let info = self.runtime.block_on(self.link.info(&connected))?;
+        let info = self.runtime.block_on(self.link.info(&connected));
+        let info = self.link.judged(&connected, info)?;
         let info = info.ok_or_else(|| self.link.not_there(DELETED))?;
         let found = identity_of(&info);
         if self.identity.as_ref().is_some_and(|known| *known != found) {
@@ -564,6 +718,7 @@ impl Sink for NatsSink {
     fn last(&mut self) -> Result<Option<String>, SinkError> {
         let connected = self.connected()?;
         let asked = self.runtime.block_on(self.link.last(&connected));
+        let asked = self.link.judged(&connected, asked);
         let (sequence, text) = asked.inspect_err(|_| self.connected = None)?;
         self.last_sequence = sequence;
         Ok(text)
@@ -572,7 +727,13 @@ impl Sink for NatsSink {
     fn first(&mut self) -> Result<Option<String>, SinkError> {
         let connected = self.connected()?;
         let asked = self.runtime.block_on(self.link.first(&connected));
-        asked.inspect_err(|_| self.connected = None)
+        self.link.judged(&connected, asked).inspect_err(|_| self.connected = None)
+    }
+
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
+        let connected = self.connected()?;
+        let asked = self.runtime.block_on(self.link.gaps(&connected));
+        self.link.judged(&connected, asked).inspect_err(|_| self.connected = None)
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
@@ -581,7 +742,7 @@ impl Sink for NatsSink {
         for part in batch.parts(PIPELINED_EVENTS_MAX, PIPELINED_BYTES_MAX) {
             let events: Vec<&str> = part.into_iter().map(|(_, event)| event).collect();
             let appended = self.append_part(&connected.context, &events);
-            if let Err(error) = appended {
+            if let Err(error) = self.link.judged(&connected, appended) {
                 self.connected = None;
                 return Err(self.reason(&connected, error));
             }
@@ -595,6 +756,7 @@ impl Sink for NatsSink {
 
     fn read(&mut self, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), SinkError> {
         let connected = self.connected()?;
-        self.runtime.block_on(self.link.read(&connected, each))
+        let read = self.runtime.block_on(self.link.read(&connected, each));
+        self.link.judged(&connected, read)
     }
 }

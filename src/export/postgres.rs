@@ -27,7 +27,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Text};
 
-use super::sink::{Batch, Purpose, Sink, SinkError};
+use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::{self, DbError, on_one_line};
 use crate::event::{EventIndex, Stream};
@@ -36,6 +36,9 @@ use crate::graph::Name;
 
 /// Events that one transaction appends at most.
 const PART_EVENTS_MAX: usize = 1_000;
+
+/// Gaps that are looked for, at most.
+const GAPS_MAX: usize = 100;
 
 /// Bytes that one transaction appends at most, unless one event alone has more.
 const PART_BYTES_MAX: usize = 4 << 20;
@@ -56,6 +59,24 @@ const STATEMENT_TIMEOUT: &str = "300s";
 /// Of a table that was there when the export began.
 const DROPPED: &str = "the table was dropped. Start again to make a new one";
 
+/// What a server says that refuses a login. The client library gives no code (SQLSTATE) beside it,
+/// so that it is known in English only: in another language (`lc_messages`) it is taken for a
+/// server that is away.
+const OF_LOGIN: [&str; 9] = [
+    "password authentication failed",
+    "Peer authentication failed",
+    "Ident authentication failed",
+    "certificate authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "is not permitted to log in",
+    "permission denied for database",
+];
+
+/// What a client says of each server that it tried.
+const OF_EACH_SERVER: &str = "connection to server";
+
 /// What Postgres keeps of a name.
 const IDENTIFIER_BYTES_MAX: usize = 63;
 
@@ -71,6 +92,16 @@ pub struct PostgresSink {
     connection: Option<PgConnection>,
     /// Version and ordinal of the row that this exporter saw last.
     last: Option<(i64, i64)>,
+    purpose: Purpose,
+}
+
+/// Two events that stand beside each other.
+#[derive(QueryableByName)]
+struct Beside {
+    #[diesel(sql_type = Text)]
+    before: String,
+    #[diesel(sql_type = Text)]
+    after: String,
 }
 
 #[derive(QueryableByName)]
@@ -148,10 +179,13 @@ impl PostgresSink {
         let (url, table) = check(address).map_err(wrong)?;
         let (name, graph) = (address.to_string(), stream.graph.to_string());
         let place = address.place.clone();
-        let mut sink = Self { name, place, url, table, graph, connection: None, last: None };
+        let (connection, last) = (None, None);
+        let mut sink = Self { name, place, url, table, graph, connection, last, purpose };
         let form = match (sink.form()?, purpose) {
             (Some(form), _) => form,
-            (None, Purpose::Read) => return Err(sink.not_there("there is no such table")),
+            (None, Purpose::Read | Purpose::Ask) => {
+                return Err(sink.not_there("there is no such table"));
+            }
             (None, Purpose::Append) => sink.create()?,
         };
         sink.check_form(&form)?;
@@ -164,6 +198,33 @@ impl PostgresSink {
 
     fn away(&self, what: String) -> SinkError {
         SinkError::Unavailable { sink: self.name.clone(), what }
+    }
+
+    /// Tells logins that are refused, and a database that there is not, from a server that is away.
+    /// Of several servers, each must say so: one that is away may let the user in.
+    fn not_connected(&self, what: String) -> SinkError {
+        let sink = self.name.clone();
+        let said = what.split_once(OF_EACH_SERVER).map_or(&*what, |(_, said)| said);
+        let all_say = |is_said: &dyn Fn(&str) -> bool| said.split(OF_EACH_SERVER).all(is_said);
+        let no_role = |said: &str| said.contains("role \"") && said.contains("\" does not exist");
+        let no_login =
+            |said: &str| no_role(said) || OF_LOGIN.iter().any(|words| said.contains(words));
+        let no_database =
+            |said: &str| said.contains("database \"") && said.contains("\" does not exist");
+        if all_say(&no_login) {
+            let what = format!(
+                "{what}. Give the right user and password in the URL, and let the user in on the \
+                 server (GRANT CONNECT, pg_hba.conf)"
+            );
+            SinkError::Denied { sink, what }
+        } else if all_say(&no_database) {
+            SinkError::NotThere { sink, what: format!("{what}. Make it, or name another") }
+        } else if all_say(&|said| said.contains("authentication failed")) {
+            // Whom the server asks may be away.
+            SinkError::Failed { sink, what }
+        } else {
+            self.away(what)
+        }
     }
 
     fn superseded(&self, what: &str) -> SinkError {
@@ -182,7 +243,7 @@ impl PostgresSink {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => db::connect_apart(&self.url).map_err(|error| match error {
-                DbError::Unavailable { what } => self.away(what),
+                DbError::Unavailable { what } => self.not_connected(what),
                 DbError::Url { reason, .. } => SinkError::Url { given: self.name.clone(), reason },
                 DbError::Encoding { encoding, .. } => SinkError::Damaged {
                     sink: self.name.clone(),
@@ -244,6 +305,17 @@ impl PostgresSink {
             }
             Kind::Unknown if OF_ITSELF.iter().any(|of| told.message().contains(of)) => {
                 self.away(on_one_line(&error))
+            }
+            Kind::Unknown if told.message().contains("permission denied for") => {
+                SinkError::Denied {
+                    sink: self.name.clone(),
+                    what: format!(
+                        "{}. Give the user the rights on the table: GRANT SELECT, INSERT ON {} TO \
+                         USER",
+                        on_one_line(&error),
+                        self.table
+                    ),
+                }
             }
             // A server that has ended the session does not answer any more.
             Kind::Unknown if connection.batch_execute("ROLLBACK").is_ok() => {
@@ -535,7 +607,7 @@ impl Sink for PostgresSink {
         self.check_form(&form)?;
         let hazards = match self.hazards() {
             // Not every server that speaks the protocol has that catalogue.
-            Err(SinkError::Failed { what, .. }) => {
+            Err(SinkError::Failed { what, .. } | SinkError::Denied { what, .. }) => {
                 return Ok(vec![format!("what may take events away cannot be learnt: {what}")]);
             }
             hazards => hazards?.ok_or_else(|| self.not_there(DROPPED))?,
@@ -602,6 +674,35 @@ impl Sink for PostgresSink {
             sql_query(statement).bind::<Text, _>(graph).get_result::<Row>(connection).optional()
         })?;
         Ok(row.map(|row| row.event))
+    }
+
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
+        if self.purpose != Purpose::Ask {
+            return Ok(Vec::new());
+        }
+        let (begin, graph, table) = (self.begin_alone(), self.graph.clone(), &self.table);
+        let statement = format!(
+            "SELECT one.event AS before, other.event AS after FROM (
+                 SELECT version, ordinal, lead(version) OVER places AS next_version,
+                        lead(ordinal) OVER places AS next_ordinal
+                 FROM {table} WHERE graph = $1 WINDOW places AS (ORDER BY version, ordinal)
+             ) place
+             JOIN {table} one ON one.graph = $1 AND one.version = place.version
+                 AND one.ordinal = place.ordinal
+             JOIN {table} other ON other.graph = $1 AND other.version = place.next_version
+                 AND other.ordinal = place.next_ordinal
+             WHERE (next_version, next_ordinal) NOT IN ((place.version, place.ordinal + 1),
+                 (place.version + 1, 0))
+             ORDER BY place.version, place.ordinal LIMIT {GAPS_MAX}"
+        );
+        let rows = self.ask(|connection| {
+            begin(connection)?;
+            let rows = sql_query(statement).bind::<Text, _>(graph).load::<Beside>(connection)?;
+            connection.batch_execute("COMMIT")?;
+            Ok(rows)
+        })?;
+        let gap = |row: Beside| Gap { before: Some(row.before), after: row.after };
+        Ok(rows.into_iter().map(gap).collect())
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {

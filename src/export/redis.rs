@@ -18,14 +18,17 @@
 //! **Cost.** A round trip for [`SCRIPT_EVENTS_MAX`] events or [`SCRIPT_BYTES_MAX`] bytes. The
 //! server does nothing else meanwhile: about a millisecond.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use ::redis::{Client, Connection, FromRedisValue, ParsingError, RedisError, Script, Value, cmd};
+use ::redis::{
+    Client, Connection, ErrorKind, FromRedisValue, ParsingError, RedisError, Script, Value, cmd,
+};
 use uuid::Uuid;
 
-use super::sink::{Batch, Purpose, Sink, SinkError};
+use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::on_one_line;
 use crate::event::EventIndex;
@@ -70,6 +73,12 @@ return {}
     )
 });
 
+/// Errors of a server that lets nobody in without another login.
+const OF_LOGIN: [&str; 2] = ["NOAUTH", "WRONGPASS"];
+
+/// The words of such a server, where the client library leaves out the code.
+const NO_LOGIN: &str = "Authentication required";
+
 /// In the place of the last entry's id: Redis refused an id.
 const TAKEN: &str = "taken";
 
@@ -98,6 +107,7 @@ pub struct RedisSink {
 /// What is wrong with the address.
 pub(super) fn check(address: &Address) -> Result<(String, String), &'static str> {
     const NO_STREAM: &str = "it names no stream";
+    check_parameters(&address.tail)?;
     let mut path = address.path()?;
     let key = path.pop().filter(|key| !key.is_empty()).ok_or(NO_STREAM)?;
     let is_number = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
@@ -109,6 +119,26 @@ pub(super) fn check(address: &Address) -> Result<(String, String), &'static str>
         [_] => Err("before the stream's name comes the number of a database"),
         _ => Err("its path has too many parts; a slash in the stream's name is written %2F"),
     }
+}
+
+/// Refuses parameters that the client library would pass over: whoever gave a password there would
+/// be let in without it, or not at all.
+fn check_parameters(tail: &str) -> Result<(), &'static str> {
+    let (parameters, fragment) = tail.split_at(tail.find('#').unwrap_or(tail.len()));
+    if !fragment.is_empty() {
+        return Err("it takes no fragment; a # in the stream's name is written %23");
+    }
+    let mut given = parameters.strip_prefix('?').unwrap_or(parameters).split('&');
+    let is_known = |parameter: &str| {
+        let version = parameter.strip_prefix("protocol=");
+        parameter.is_empty()
+            || version.is_some_and(|version| ["2", "3", "resp2", "resp3"].contains(&version))
+    };
+    if given.all(is_known) {
+        return Ok(());
+    }
+    Err("it takes no parameters but protocol=2 or 3: user and password stand before the host, the \
+         number of a database before the stream, and a ? in the stream's name is written %3F")
 }
 
 /// The command of a shell that reaches the stream's database on the server.
@@ -153,7 +183,7 @@ impl RedisSink {
         let kind: String = sink.ask(|connection| cmd("TYPE").arg(&key).query(connection))?;
         match (kind.as_str(), purpose) {
             ("stream", _) | ("none", Purpose::Append) => {}
-            ("none", Purpose::Read) => {
+            ("none", Purpose::Read | Purpose::Ask) => {
                 return Err(SinkError::NotThere { sink: sink.name, what: String::new() });
             }
             (kind, _) => return Err(sink.no_stream(&format!("the key holds a {kind}"))),
@@ -177,7 +207,7 @@ impl RedisSink {
     ) -> Result<T, SinkError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect(&self.client).map_err(|error| self.away(&error))?,
+            None => connect(&self.client).map_err(|error| self.not_connected(&error))?,
         };
         match body(&mut connection) {
             Ok(value) => {
@@ -211,6 +241,34 @@ impl RedisSink {
         SinkError::Unavailable { sink: self.name.clone(), what }
     }
 
+    /// Tells logins that are refused, and a database that there is not, from a server that is away.
+    fn not_connected(&self, error: &RedisError) -> SinkError {
+        let told = self.told(error);
+        let is_login = error.kind() == ErrorKind::AuthenticationFailed
+            || error.code().is_some_and(|code| OF_LOGIN.contains(&code))
+            || told.contains(NO_LOGIN);
+        if is_login {
+            return self.denied(&told);
+        }
+        let refuses_database = told.contains("refused to switch database");
+        if refuses_database && told.contains("out of range") {
+            let what = format!("{told}. Name a database that the server has (`databases`)");
+            return SinkError::Refused { sink: self.name.clone(), what };
+        }
+        if refuses_database && told.contains("no permissions") {
+            return self.denied(&told);
+        }
+        self.away(error)
+    }
+
+    fn denied(&self, told: &str) -> SinkError {
+        let what = format!(
+            "{told}. Give the right user and password in the URL, and the user the rights on the \
+             server (ACL SETUSER)"
+        );
+        SinkError::Denied { sink: self.name.clone(), what }
+    }
+
     /// Tells errors that pass by themselves, which a server gives about its own state, from those
     /// that it gives about a command.
     fn failed(&self, error: &RedisError) -> SinkError {
@@ -236,6 +294,7 @@ impl RedisSink {
                 SinkError::Unavailable { sink, what }
             }
             Some(code) if OF_ITSELF.contains(&code) => self.away(error),
+            Some(code) if OF_LOGIN.contains(&code) => self.denied(&self.told(error)),
             Some("NOPERM") => SinkError::Refused {
                 sink,
                 what: format!("{}. Give the user the right to", self.told(error)),
@@ -254,10 +313,10 @@ impl RedisSink {
     /// taken to have the defaults.
     fn learn_largest(&mut self) {
         let setting = |sink: &mut Self, name: &str| -> Option<u64> {
-            let told: Vec<String> = sink
+            let told: HashMap<String, String> = sink
                 .ask(|connection| cmd("CONFIG").arg("GET").arg(name).query(connection))
                 .unwrap_or_default();
-            told.get(1)?.parse().ok()
+            told.get(name)?.parse().ok()
         };
         let limits = ["proto-max-bulk-len", "client-query-buffer-limit"];
         let mut largest = (ARGUMENT_BYTES_MAX, limits[0]);
@@ -312,32 +371,27 @@ impl RedisSink {
     }
 
     /// What Redis knows of the stream, by name; nothing if there is none.
-    fn stream_info(&mut self) -> Result<Vec<(String, Told)>, SinkError> {
+    fn stream_info(&mut self) -> Result<HashMap<String, Told>, SinkError> {
         let key = self.key.clone();
         let told = self.ask(|connection| {
-            match cmd("XINFO").arg("STREAM").arg(&key).query::<Vec<Told>>(connection) {
-                Err(error) if error.to_string().contains("no such key") => Ok(Vec::new()),
+            match cmd("XINFO").arg("STREAM").arg(&key).query::<HashMap<String, Told>>(connection) {
+                Err(error) if error.to_string().contains("no such key") => Ok(HashMap::new()),
                 told => told,
             }
         });
-        let mut told = if_allowed(told)?.unwrap_or_default().into_iter();
-        let mut pairs = Vec::new();
-        while let (Some(Told::Text(name)), Some(value)) = (told.next(), told.next()) {
-            pairs.push((name, value));
-        }
-        Ok(pairs)
+        Ok(if_allowed(told)?.unwrap_or_default())
     }
 
     /// Whether entries were deleted from the stream: an error if nothing can be appended any more,
     /// a warning if it can.
     fn check_deleted(&mut self) -> Result<Option<String>, SinkError> {
         let told = self.stream_info()?;
-        let number = |name: &str| match told.iter().find(|(told, _)| told == name) {
-            Some((_, Told::Number(number))) => *number,
+        let number = |name: &str| match told.get(name) {
+            Some(Told::Number(number)) => *number,
             _ => 0,
         };
-        let text = |name: &str| match told.iter().find(|(told, _)| told == name) {
-            Some((_, Told::Text(text))) => text.as_str(),
+        let text = |name: &str| match told.get(name) {
+            Some(Told::Text(text)) => text.as_str(),
             _ => "",
         };
         let (generated, length) = (text("last-generated-id"), number("length"));
@@ -381,7 +435,7 @@ impl RedisSink {
         let get =
             |connection: &mut Connection| cmd("GET").arg(&key).query::<Option<String>>(connection);
         let found = if_allowed(self.ask(get))?.flatten();
-        if found.is_some() || self.purpose == Purpose::Read {
+        if found.is_some() || self.purpose != Purpose::Append {
             return Ok(found);
         }
         let mark = self.mark.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
@@ -541,6 +595,27 @@ impl Sink for RedisSink {
             cmd("XRANGE").arg(&key).arg("-").arg("+").arg("COUNT").arg(1).query(connection)
         })?;
         Ok(oldest.into_iter().next().and_then(|entry| self.text_of(entry).ok()))
+    }
+
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
+        let told = self.stream_info()?;
+        // Redis 7 and newer tell it.
+        let deleted = match told.get("max-deleted-entry-id") {
+            Some(Told::Text(id)) if id != "0-0" => id.clone(),
+            _ => return Ok(Vec::new()),
+        };
+        let beside = |command: &str, end: &str| {
+            let mut command = cmd(command);
+            command.arg(&self.key).arg(format!("({deleted}")).arg(end).arg("COUNT").arg(1);
+            command
+        };
+        let (before, after) = (beside("XREVRANGE", "-"), beside("XRANGE", "+"));
+        let mut entry = |command: redis::Cmd| -> Result<Option<String>, SinkError> {
+            let found: Vec<Entry> = self.ask(|connection| command.query(connection))?;
+            found.into_iter().next().map(|entry| self.text_of(entry)).transpose()
+        };
+        let (before, after) = (entry(before)?, entry(after)?);
+        Ok(after.map(|after| Gap { before, after }).into_iter().collect())
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {

@@ -77,10 +77,16 @@ impl Batch {
         Self { text: self.text[begin..].to_vec(), ends: ends.collect() }
     }
 
-    /// Where its last event stands.
+    /// Its last event without its line feed, and where that stands.
     #[must_use]
-    pub fn last(&self) -> Option<EventIndex> {
-        self.ends.last().map(|(position, _)| *position)
+    pub fn last_event(&self) -> Option<(EventIndex, &str)> {
+        let (before, (position, end)) = match self.ends.as_slice() {
+            [] => return None,
+            [only] => (0, only),
+            [.., (_, before), last] => (*before, last),
+        };
+        let line = &self.text[before..*end - 1];
+        Some((*position, std::str::from_utf8(line).expect("events are written as UTF-8")))
     }
 
     /// Takes all events out.
@@ -130,6 +136,14 @@ pub enum SinkError {
         /// What it refuses, why, and what to do.
         what: String,
     },
+    /// The credentials or the rights do not suffice, and somebody has to change that.
+    #[error("{sink} denies access: {what}")]
+    Denied {
+        /// Which.
+        sink: String,
+        /// What it said, and what to do.
+        what: String,
+    },
     /// The engine answered with an error that may or may not pass. Ask [`Sink::last`] whether the
     /// last round trip arrived.
     #[error("{sink} failed: {what}")]
@@ -164,6 +178,18 @@ pub enum Purpose {
     Append,
     /// To read; nothing is made or mended.
     Read,
+    /// To be asked what it ends with and what was deleted from it; nothing is made or mended, and
+    /// a pipe is not waited for.
+    Ask,
+}
+
+/// A place in a sink where events were deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The event that stands before it; `None` if the sink begins after it.
+    pub before: Option<String>,
+    /// The event that stands after it.
+    pub after: String,
 }
 
 /// One graph's log in some engine.
@@ -198,6 +224,15 @@ pub trait Sink: Send {
     /// # Errors
     /// [`SinkError`] if it cannot be learnt.
     fn first(&mut self) -> Result<Option<String>, SinkError>;
+
+    /// Where events were deleted before the last one, as far as the engine can tell without the
+    /// whole log being read. A file cannot; Postgres is searched only if it was opened to ask,
+    /// O(events), and Redis tells the newest. Events that were written again after a deletion may
+    /// have closed the gap.
+    ///
+    /// # Errors
+    /// [`SinkError`] if it cannot be learnt.
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError>;
 
     /// Appends events after the last one, all or the first few. They outlive this process when this
     /// returns, and the engine's machine after [`sync`](Self::sync).
@@ -307,7 +342,7 @@ impl SinkUrl {
     pub fn open(&self, stream: &Stream, purpose: Purpose) -> Result<Box<dyn Sink>, SinkError> {
         Ok(match self {
             Self::File(path) => Box::new(FileSink::open(path, purpose)?),
-            Self::StandardOutput if purpose == Purpose::Read => Box::new(FileSink::stdin()?),
+            Self::StandardOutput if purpose != Purpose::Append => Box::new(FileSink::stdin()?),
             Self::StandardOutput => Box::new(StandardOutput::open(purpose)?),
             Self::Redis(address) => Box::new(RedisSink::open(address, purpose)?),
             Self::Nats(address) => Box::new(NatsSink::open(address, purpose)?),

@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::ops::ControlFlow;
 
-use super::sink::{Batch, Purpose, Sink, SinkError};
+use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::terminal;
 
 /// Whoever reads this process's output.
@@ -22,7 +22,7 @@ impl StandardOutput {
     pub fn open(purpose: Purpose) -> Result<Self, SinkError> {
         match purpose {
             Purpose::Append => Ok(Self::default()),
-            Purpose::Read => Err(SinkError::Url {
+            Purpose::Read | Purpose::Ask => Err(SinkError::Url {
                 given: "-".to_owned(),
                 reason: "standard output cannot be read".to_owned(),
             }),
@@ -58,6 +58,10 @@ impl Sink for StandardOutput {
         Ok(None)
     }
 
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
+        Ok(Vec::new())
+    }
+
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let mut out = io::stdout().lock();
         if out.is_terminal() {
@@ -66,7 +70,7 @@ impl Sink for StandardOutput {
         } else {
             out.write_all(&batch.text).map_err(refused)?;
         }
-        if let Some((_, event)) = batch.events().last() {
+        if let Some((_, event)) = batch.last_event() {
             self.last = Some(event.to_owned());
         }
         Ok(())

@@ -3,12 +3,13 @@
 //! end its digest and the version of each job.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::ops::{Bound, ControlFlow};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::{fmt, iter, mem};
 
-use super::sink::{Purpose, Sink, SinkError, SinkUrl};
+use super::sink::{Purpose, SinkError, SinkUrl};
 use crate::chain::{Chain, LoggedChange};
 use crate::event::{
     Envelope, EventIndex, Kind, Parsed, Parser, Replay, ReplayError, Stream, rfc3339,
@@ -333,19 +334,23 @@ fn compare_change(envelope: &Envelope, logged: &LoggedChange) -> Result<(), Veri
     Ok(())
 }
 
-/// As events have them: to the millisecond, and none before 1970.
 fn compare_times(version: u64, log: Option<i64>, database: Option<i64>) -> Result<(), VerifyError> {
-    let told = |ms: Option<i64>| ms.map_or("none".to_owned(), rfc3339);
-    if told(log) == told(database) {
+    if same_time(log, database) {
         return Ok(());
     }
+    let told = |ms: Option<i64>| ms.map_or("none".to_owned(), rfc3339);
     Err(differs(version, "time", told(log), told(database)))
 }
 
-/// Bytes of events that are handed on together.
-const CHUNK_BYTES: usize = 256 << 10;
-/// Chunks that wait for the next thread.
-const CHUNKS_AHEAD: usize = 4;
+/// Whether events tell two times alike: to the millisecond, and none before 1970.
+pub(super) fn same_time(log: Option<i64>, database: Option<i64>) -> bool {
+    log == database || log.map(rfc3339) == database.map(rfc3339)
+}
+
+/// Bytes of events that wait to be read, at most, beyond one event.
+const WAITING_BYTES_MAX: usize = 256 << 10;
+/// Pieces that wait for the thread that applies them.
+const PIECES_AHEAD: usize = 4;
 
 /// Replays what the sink has of that stream, up to the version `at`. With what is wrong with the
 /// event after the last that was replayed, if anything is.
@@ -361,7 +366,8 @@ pub fn replay_from(
 }
 
 /// As [`replay_from`], and calls `each` with each event that was replayed: one thread fetches, one
-/// reads, one applies.
+/// reads, one applies. Nobody waits for the thread that fetches once the outcome is known: it may be
+/// waiting for a pipe whose writer has nothing to say.
 fn follow_sink<E: From<SinkError>>(
     from: &SinkUrl,
     stream: Stream,
@@ -370,46 +376,112 @@ fn follow_sink<E: From<SinkError>>(
 ) -> Result<(Replay, Option<ReplayError>), E> {
     let mut sink = from.open(&stream, Purpose::Read)?;
     let mut replay = Replay::of(Some(stream));
-    let (lines, fetched) = sync_channel::<String>(CHUNKS_AHEAD);
-    let (parsed, read) = sync_channel::<Vec<Result<Parsed, ReplayError>>>(CHUNKS_AHEAD);
-    thread::scope(|scope| {
-        let fetching = scope.spawn(move || fetch(&mut *sink, &lines));
-        scope.spawn(move || {
+    let lines = Arc::new(Lines::default());
+    // Whatever happens, both threads end as soon as they would hand something on.
+    let _unwanted = OnDrop(|| lines.end());
+    let fetching = thread::spawn({
+        let lines = Arc::clone(&lines);
+        move || {
+            let _ended = OnDrop(|| lines.end());
+            sink.read(&mut |text| lines.push(text))
+        }
+    });
+    let (parsed, read) = sync_channel::<Vec<Result<Parsed, ReplayError>>>(PIECES_AHEAD);
+    let reading = thread::spawn({
+        let lines = Arc::clone(&lines);
+        move || {
             let mut parser = Parser::default();
-            for chunk in fetched {
-                let events = chunk
-                    .split_terminator('\n')
-                    .map(|line| parser.parse(line).map(|(parsed, _)| parsed));
+            while let Some((text, ends)) = lines.take() {
+                let begins = iter::once(0).chain(ends.iter().copied());
+                let lines = begins.zip(&ends).map(|(begin, end)| &text[begin..*end]);
+                let events = lines.map(|line| parser.parse(line).map(|(parsed, _)| parsed));
                 if parsed.send(events.collect()).is_err() {
                     return;
                 }
             }
-        });
-        let followed = follow(&mut replay, read, at, each)?;
-        let fetched = fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        match followed {
-            // What comes after the version that was asked for may be being written just now.
-            Followed::AsAsked => Ok((replay, None)),
-            Followed::ToTheEnd => fetched.map(|()| (replay, None)).map_err(E::from),
-            Followed::To(wrong) => fetched.map(|()| (replay, Some(wrong))).map_err(E::from),
         }
-    })
+    });
+    match follow(&mut replay, read, at, each)? {
+        // What comes after the version that was asked for may be being written just now.
+        Followed::AsAsked => Ok((replay, None)),
+        Followed::To(wrong) => Ok((replay, Some(wrong))),
+        Followed::ToTheEnd => {
+            reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let fetched = fetching.join();
+            fetched.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok((replay, None))
+        }
+    }
 }
 
-/// Hands on what the sink has, until nobody wants more.
-fn fetch(sink: &mut dyn Sink, lines: &SyncSender<String>) -> Result<(), SinkError> {
-    let mut chunk = String::new();
-    let read = sink.read(&mut |text| {
-        chunk.push_str(text);
-        chunk.push('\n');
-        if chunk.len() >= CHUNK_BYTES && lines.send(std::mem::take(&mut chunk)).is_err() {
+/// Lines on their way from the thread that fetches to the one that reads. The latter gets all that
+/// is there when it asks, so that none waits for more to come.
+#[derive(Default)]
+struct Lines {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// One after another, with nothing between them.
+    text: String,
+    /// Where each ends.
+    ends: Vec<usize>,
+    /// Whether one of the two threads has ended.
+    ended: bool,
+}
+
+impl Lines {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a line on; waits while too much is waiting. Breaks if nobody wants more.
+    fn push(&self, line: &str) -> ControlFlow<()> {
+        let is_full =
+            |waiting: &mut Waiting| waiting.text.len() >= WAITING_BYTES_MAX && !waiting.ended;
+        let waiting = self.changed.wait_while(self.lock(), is_full);
+        let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        if waiting.ended {
             return ControlFlow::Break(());
         }
+        let was_empty = waiting.ends.is_empty();
+        waiting.text.push_str(line);
+        let end = waiting.text.len();
+        waiting.ends.push(end);
+        drop(waiting);
+        if was_empty {
+            self.changed.notify_all();
+        }
         ControlFlow::Continue(())
-    });
-    // What could be read is handed on, though nobody may want it.
-    drop(lines.send(chunk));
-    read
+    }
+
+    /// All lines that are waiting, at least one, and where each ends; `None` after the last.
+    fn take(&self) -> Option<(String, Vec<usize>)> {
+        let is_empty = |waiting: &mut Waiting| waiting.ends.is_empty() && !waiting.ended;
+        let waiting = self.changed.wait_while(self.lock(), is_empty);
+        let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        let (text, ends) = (mem::take(&mut waiting.text), mem::take(&mut waiting.ends));
+        drop(waiting);
+        self.changed.notify_all();
+        (!ends.is_empty()).then_some((text, ends))
+    }
+
+    /// No line is pushed any more; those that are waiting can still be taken.
+    fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Does something when it is dropped, on a panic too.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// How far a log could be followed.

@@ -163,6 +163,27 @@ fn an_export_finds_its_consumer_under_its_former_name() {
     }
 }
 
+/// Earlier builds noted no sinks, and a name that was given does not tell one either.
+#[test]
+fn pruning_names_the_consumers_that_no_sink_is_known_of_until_their_exports_have_run_again() {
+    let (site, place) = (Site::with_graph(), Place::file());
+    let run = |to: &Place| finish(export(&site, to, &["--consumer", "mine"]));
+    assert_eq!(run(&place).0, Some(0));
+    site.run_sql("UPDATE consumers SET sink = NULL, sink_identity = NULL");
+    accepted(&site.node(), [put_dataset("two")]);
+    accepted(&site.node(), [put_dataset("three")]);
+    let prune =
+        |before: &str| finish(site.fencepost(&["prune", "--graph", GRAPH, "--before", before]));
+    let (code, said) = prune("2");
+    let told = "taken at their word, since no sink of theirs is known: `mine`.";
+    assert!(code == Some(0) && said.contains(told), "{said}");
+    assert_eq!(run(&place).0, Some(0));
+    std::fs::remove_file(place.url.strip_prefix("file:").unwrap()).unwrap();
+    let (code, said) = prune("3");
+    assert!(code == Some(1) && said.contains("consumer `mine`"), "{said}");
+    assert!(said.contains("has nothing whole of it") && !said.contains("at their word"), "{said}");
+}
+
 /// One file may have had several.
 #[test]
 fn a_file_finds_all_its_consumers_under_their_former_names() {

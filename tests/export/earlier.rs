@@ -104,7 +104,8 @@ fn in_postgres(events: &[&str]) -> Place {
     Place::at(format!("{url}/{table}"))
 }
 
-const ENGINES: [fn(&[&str]) -> Place; 4] = [in_file, in_redis, in_nats, in_postgres];
+/// Each puts events into a place of its own.
+pub(super) const ENGINES: [fn(&[&str]) -> Place; 4] = [in_file, in_redis, in_nats, in_postgres];
 
 #[test]
 fn a_log_of_an_earlier_build_is_verified_and_an_export_resumes_after_it() {
@@ -151,6 +152,21 @@ fn an_import_that_an_earlier_build_left_unfinished_is_begun_anew() {
         assert_eq!((told.version, told.imports), (9, 2));
         assert_eq!(place.events()[..events.len()], events);
         assert_eq!(site.store_consumers().len(), 1);
+    }
+}
+
+/// The last event is compared with the graph at that version.
+#[test]
+fn an_export_resumes_after_the_import_of_an_earlier_build() {
+    let end = LOG.lines().position(|event| event.contains("import.ended")).unwrap();
+    let events: Vec<&str> = LOG.lines().take(end + 1).collect();
+    for engine in ENGINES {
+        let mut place = engine(&events);
+        let site = database(&place.url, 4);
+        let (code, said) = finish(export(&site, &place, &[]));
+        assert!(code == Some(0) && said.contains("has version 4: going on after it"), "{said}");
+        assert_eq!(replayed(&site, &mut place).changes, [5, 6, 7, 8]);
+        assert_eq!(place.events()[..events.len()], events);
     }
 }
 

@@ -118,6 +118,117 @@ fn an_event_that_nats_does_not_take_ends_a_follower() {
     assert!(place.events().len() < 63);
 }
 
+/// Nobody is let in with that, however often it is tried.
+#[track_caller]
+fn assert_denied(site: &Site, url: &str, what: &str) {
+    let (code, said) = Follower::start(site, &Place::at(url.to_owned())).end();
+    assert!(code == Some(1) && said.contains("denies access") && said.contains(what), "{said}");
+    assert!(!said.contains("hemlock") && !said.contains("trying again"), "{said}");
+}
+
+#[test]
+fn a_login_that_redis_refuses_ends_a_follower_also_one_that_is_withdrawn() {
+    let (redis, site) = (Redis::start(&[]), Site::with_graph());
+    let at = |login: &str, path: &str| format!("redis://{login}127.0.0.1:{}/{path}", redis.port());
+    redis.command(&["ACL", "SETUSER", "cook", "on", ">hemlock", "~*", "+@all"]);
+    let place = Place::at(at("cook:hemlock@", &fresh()));
+    let follower = Follower::start(&site, &place);
+    wait_until("all is exported", || place.version() == Some(1));
+    redis.command(&["ACL", "SETUSER", "cook", "off"]);
+    redis.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    let (code, said) = follower.end();
+    assert!(code == Some(1) && said.contains("denies access"), "{said}");
+    redis.command(&["ACL", "SETUSER", "default", ">hemlock", "resetpass", ">poison"]);
+    let advice = "Give the right user and password in the URL";
+    for login in ["", ":hemlock@", "cook:hemlock@", "nobody:hemlock@"] {
+        for path in ["log", "1/log", "log?protocol=3"] {
+            assert_denied(&site, &at(login, path), advice);
+        }
+    }
+    let (code, said) = Follower::start(&site, &Place::at(at(":poison@", "4096/log"))).end();
+    assert!(code == Some(1) && said.contains("Name a database that the server has"), "{said}");
+}
+
+#[test]
+fn a_login_or_a_right_that_nats_refuses_ends_a_follower() {
+    let nats = Nats::start(
+        "authorization { users: [
+            { user: cook, password: hemlock }
+            { user: reads, password: hemlock, permissions: { publish: \"$JS.API.>\" } }
+            { user: looks, password: hemlock, permissions: { publish: \"none\" } }
+         ] }",
+    );
+    let (site, stream) = (Site::with_graph(), fresh());
+    let at = |login: &str| format!("nats://{login}127.0.0.1:{}/{stream}", nats.port());
+    for login in ["", "cook:poison@", "nobody:hemlock@", "hemlock@"] {
+        assert_denied(&site, &at(login), "Give the right user and password");
+    }
+    assert_eq!(finish(export(&site, &Place::at(at("cook:hemlock@")), &[])).0, Some(0));
+    accepted(&site.node(), [put_dataset("more")]);
+    let advice = format!("to publish to fencepost.{stream} and $JS.API.>");
+    for login in ["reads:hemlock@", "looks:hemlock@"] {
+        assert_denied(&site, &at(login), &advice);
+    }
+}
+
+#[test]
+fn a_nats_account_without_jetstream_ends_a_follower() {
+    let nats = Nats::start("accounts { A: { users: [{ user: cook, password: hemlock }] } }");
+    let url = format!("nats://cook:hemlock@127.0.0.1:{}/{}", nats.port(), fresh());
+    assert_denied(&Site::with_graph(), &url, "Enable JetStream for the account");
+}
+
+#[test]
+fn a_login_or_a_right_that_postgres_refuses_ends_a_follower_also_one_that_is_withdrawn() {
+    let (server, site, role) = (Postgres::shared(), Site::with_graph(), fresh());
+    let url = server.new_database();
+    let database = url.rsplit_once('/').unwrap().1;
+    let mut sql = PgConnection::establish(&url).unwrap();
+    sql.batch_execute(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'hemlock'; CREATE TABLE given ({COLUMNS});
+         GRANT SELECT ON given TO {role}; CREATE SCHEMA {role} AUTHORIZATION {role}"
+    ))
+    .unwrap();
+    let at = |login: &str, table: &str| {
+        format!("postgres://{login}:hemlock@127.0.0.1:{}/{database}/{table}", server.port())
+    };
+    assert_denied(&site, &at(&role, "given"), "GRANT SELECT, INSERT ON \"given\" TO USER");
+    assert_denied(&site, &at(&role, "public.new"), "permission denied for schema public");
+    assert_denied(&site, &at("nobody_at_all", "given"), "Give the right user and password");
+    let mut place = Place::at(at(&role, "journal"));
+    place.stream = site.stream();
+    let follower = Follower::start(&site, &place);
+    wait_until("all is exported", || place.version() == Some(1));
+    sql.batch_execute(&format!(
+        "ALTER ROLE {role} NOLOGIN;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
+    ))
+    .unwrap();
+    let (code, said) = follower.end();
+    assert!(code == Some(1) && said.contains("is not permitted to log in"), "{said}");
+    let nowhere = Place::at(format!("{url}_that_is_not_there/journal"));
+    refused(export(&site, &nowhere, &["--follow"]), 1, "Make it, or name another");
+}
+
+#[test]
+fn a_password_that_postgres_refuses_ends_a_follower() {
+    let (server, site) = (Postgres::start(&[]), Site::with_graph());
+    let mut sql = server.sql();
+    sql.batch_execute("CREATE ROLE cook LOGIN PASSWORD 'hemlock'; CREATE ROLE guest LOGIN")
+        .unwrap();
+    let rules = "host all cook 127.0.0.1/32 scram-sha-256\nhost all postgres 127.0.0.1/32 trust\n";
+    std::fs::write(server.data().join("pg_hba.conf"), rules).unwrap();
+    sql.batch_execute("SELECT pg_reload_conf()").unwrap();
+    let at = |login: &str| format!("postgres://{login}@127.0.0.1:{}/postgres/log", server.port());
+    let url = format!("postgres://guest@127.0.0.1:{}/postgres", server.port());
+    wait_until("the rules are in force", || PgConnection::establish(&url).is_err());
+    assert_denied(&site, &at("cook:poison"), "password authentication failed");
+    assert_denied(&site, &at("cook"), "no password supplied");
+    assert_denied(&site, &at("guest"), "no pg_hba.conf entry");
+    let place = Place::at(at("postgres"));
+    assert_eq!(finish(export(&site, &place, &[])).0, Some(0));
+}
+
 #[test]
 fn a_path_that_leads_nowhere_ends_a_follower() {
     let (site, place) = (Site::with_graph(), Place::file());

@@ -248,8 +248,8 @@ fn a_sink_that_cannot_be_asked_is_named_and_the_prune_goes_on_only_if_told_to() 
     // Another sink does not speak for it.
     let other = Redis::shared();
     let other = format!("{}/{key}", other.url());
-    let (code, said) = finish(prune("5", &["--sink", &other]));
-    assert!(code == Some(3), "{said}");
+    refused(prune("5", &["--sink", &other]), 1, "belongs to no consumer of graph");
+    refused(prune("5", &[]), 3, "acknowledged: consumer `export to");
     // And who needs nothing of what would go is not asked.
     assert_eq!(finish(prune("4", &[])).0, Some(0));
 }

@@ -7,14 +7,14 @@ use diesel::{Connection, PgConnection};
 use super::kills::is_whole;
 use super::places::refused;
 use super::{Follower, Place, export, fresh};
-use crate::support::ask::{accepted, put_dataset};
+use crate::support::ask::{accepted, put_dataset, put_job_with};
 use crate::support::cluster::{GRAPH, Site, finish, wait_until};
 use crate::support::nats::Nats;
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
 
 /// A follower that has written all that there is.
-fn following(site: &Site, place: &Place) -> Follower {
+pub(super) fn following(site: &Site, place: &Place) -> Follower {
     let follower = Follower::start(site, place);
     let head = site.head().version;
     wait_until("all is exported", || place.version() == Some(head));
@@ -249,7 +249,7 @@ fn a_table_that_was_dropped_ends_a_follower_and_the_next_export_makes_a_new_one(
 }
 
 /// A stream that was made in advance, and may be purged.
-fn purgeable(nats: &Nats) -> (String, Place) {
+pub(super) fn purgeable(nats: &Nats) -> (String, Place) {
     let name = fresh();
     let settings =
         format!(r#"{{"name":"{name}","subjects":["fencepost.{name}"],"storage":"file"}}"#);
@@ -286,4 +286,21 @@ fn a_message_that_was_deleted_from_the_end_of_a_nats_stream_is_written_again() {
     assert!(code == Some(0) && said.contains("is taken back to 1"), "{said}");
     assert!(said.contains("1 of its messages were purged or deleted"), "{said}");
     assert_eq!(is_whole(&site, &mut place).changes, [2]);
+}
+
+/// The server answers in another form.
+#[test]
+fn the_third_protocol_of_redis_tells_the_same() {
+    let (redis, key, site) = (Redis::start(&[]), fresh(), Site::with_graph());
+    let mut place = Place::at(format!("{}/{key}?protocol=3", redis.url()));
+    accepted(&site.node(), [put_dataset("second")]);
+    assert_eq!(finish(export(&site, &place, &[])).0, Some(0));
+    is_whole(&site, &mut place);
+    redis.command(&["CONFIG", "SET", "proto-max-bulk-len", "1mb"]);
+    redis.command(&["XTRIM", &key, "MAXLEN", "2"]);
+    let (code, said) = finish(export(&site, &place, &[]));
+    assert!(code == Some(0) && said.contains("of its entries were deleted"), "{said}");
+    let spec = format!("{{\"x\":\"{}\"}}", "y".repeat(1_500_000));
+    accepted(&site.node(), [put_job_with("large", &[], &[], &spec)]);
+    refused(export(&site, &place, &[]), 1, "raise proto-max-bulk-len");
 }

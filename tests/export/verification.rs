@@ -1,11 +1,14 @@
 //! What a verification compares with the database, and what it says of a log that is behind.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use fencepost::chain::{Chain, LoggedChange};
 use fencepost::event::{Event, Kind, Reader, Stream};
 
 use super::Place;
 use crate::support::ask::{accepted, delete_job, put_dataset, put_job};
-use crate::support::cluster::{GRAPH, Site, finish, name};
+use crate::support::cluster::{GRAPH, Site, finish, name, wait_until};
 
 fn verify(site: &Site, place: &Place, more: &[&str]) -> (Option<i32>, String) {
     let verify = ["verify", "--graph", GRAPH, "--from", &place.url];
@@ -59,6 +62,31 @@ fn what_comes_after_the_version_that_was_asked_for_is_not_looked_at() {
     assert!(code == Some(1) && said.contains("is torn after "), "{said}");
 }
 
+/// Its writer has nothing to say for now, and does not end.
+#[test]
+fn nothing_is_waited_for_once_the_version_that_was_asked_for_was_read() {
+    let (site, place) = (Site::with_graph(), Place::file());
+    let node = site.node();
+    accepted(&node, [put_dataset("one")]);
+    export(&site, &place, &["--after", "0"]);
+    let whole = std::fs::read(path(&place)).unwrap();
+    let altered = String::from_utf8(whole.clone()).unwrap().replacen("one", "two", 1);
+    for (log, code) in [(whole, 0), (altered.into_bytes(), 1)] {
+        let mut verify = site.fencepost(&["verify", "--graph", GRAPH, "--from", "-", "--at", "2"]);
+        verify.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut verify = verify.spawn().unwrap();
+        let mut pipe = verify.stdin.take().unwrap();
+        pipe.write_all(&log).unwrap();
+        let mut ended = None;
+        wait_until("the verification ends", || {
+            ended = verify.try_wait().unwrap();
+            ended.is_some()
+        });
+        assert_eq!(ended.unwrap().code(), Some(code));
+        drop(pipe);
+    }
+}
+
 /// The file's events, altered, with all hashes made anew by somebody who knows how.
 fn forge(place: &Place, alter: impl Fn(&mut Event<'_>)) {
     let text = std::fs::read_to_string(path(place)).unwrap();
@@ -92,7 +120,7 @@ fn forge(place: &Place, alter: impl Fn(&mut Event<'_>)) {
 
 /// A log whose import is at version 2, and its changes up to 4, of which one was asked for by
 /// somebody.
-fn exported() -> (Site, Place, Vec<u8>) {
+pub(super) fn exported() -> (Site, Place, Vec<u8>) {
     let (site, place) = (Site::with_graph(), Place::file());
     let node = site.node();
     accepted(&node, [put_job("stays", &["x"], &[]), put_job("goes", &["x"], &[])]);

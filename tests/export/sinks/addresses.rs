@@ -24,12 +24,20 @@ fn what_names_no_sink_is_told_with_the_reason() {
         ("redis://there:port/log", "port"),
         ("redis://there:70000/log", "port"),
         ("redis://there/%zz", "percent sign"),
+        ("redis://there/log?password=hemlock", "user and password stand before the host"),
+        ("redis://there/log?user=cook&pass=hemlock", "no parameters but protocol"),
+        ("redis://there/log?db=3", "the number of a database before the stream"),
+        ("redis://there/log?protocol=3&timeout=1", "no parameters but protocol"),
+        ("redis://there/log?protocol=4", "no parameters but protocol"),
+        ("redis://there/log#late", "written %23"),
+        ("rediss://there/log#insecure", "written %23"),
         ("nats://there", "it names no stream"),
         ("nats://there/", "it names no stream"),
         ("nats://there/a/b", "not one stream's name"),
         ("nats://there/kitchen.log", "letters, digits, _ and -"),
         ("nats://there/k%C3%BCche", "letters, digits, _ and -"),
         ("nats://there/log?tls=yes", "parameters"),
+        ("nats://there/log#late", "parameters"),
         ("postgres://there", "DATABASE/TABLE"),
         ("postgres://there/database", "DATABASE/TABLE"),
         ("postgres://there//journal", "names no database"),
@@ -53,6 +61,7 @@ fn what_names_a_sink_is_shown_as_it_is() {
         "redis://there/log",
         "redis://there:6380/3/kitchen%2Flog",
         "rediss://[::1]:6380/log",
+        "redis://there/log%3Flate",
         "nats://there/kitchen_LOG-1",
         "tls://there:4223/log",
         "postgres://there/database/journal",
@@ -166,7 +175,7 @@ fn assert_lets_in(good: &str, bad: &str) {
     assert_hidden(SinkUrl::parse(good).unwrap());
     let error =
         Place::at(bad.to_owned()).open(Purpose::Append).err().expect("the password is wrong");
-    assert!(matches!(error, SinkError::Unavailable { .. }), "{error:?}");
+    assert!(matches!(error, SinkError::Denied { .. }), "{error:?}");
     assert_hidden(error);
 }
 
