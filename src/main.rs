@@ -638,6 +638,10 @@ fn serve(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Result
         shutdown_grace: Duration::from_secs(args.shutdown_grace_s),
         ..HttpLimits::default()
     };
+    let cannot_serve =
+        |reason: String| Failure::away(format!("cannot serve on {}: {reason}", args.address));
+    // To open the database may migrate it, which the release before must not find done in vain.
+    http::check_address(args.address).map_err(|error| cannot_serve(error.to_string()))?;
     let service: Service = node::open(&options)?;
     let (database, design) = (options.database.clone(), options.design);
     let ready = move |address| {
@@ -647,9 +651,7 @@ fn serve(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Result
     };
     let access = Access::new(on_loopback, args.allowed_host.clone(), args.allowed_origin.clone());
     let served = http::serve(service, args.address, limits, access, lost_headers, ready);
-    served.map_err(|error| {
-        Failure::away(format!("cannot serve on {}: {}", args.address, error.kind()))
-    })
+    served.map_err(|error| cannot_serve(error.kind().to_string()))
 }
 
 /// Writes a result for people. Whoever stops reading it has had enough of it; any other failure is

@@ -419,3 +419,26 @@ fn a_database_is_opened_and_read_while_another_process_writes() {
     });
     assert!(opened.is_ok(), "{opened:?}");
 }
+
+/// It may be another release's, which goes on serving there.
+#[test]
+fn a_serve_that_cannot_listen_leaves_the_database_as_it_is() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let cannot_listen = |site: &Site| {
+        let (code, said) = did_not_come_up(site.fencepost(&["serve", "--address", &address]));
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains(&format!("cannot serve on {address}: ")), "{said}");
+    };
+    let site = Site::on(Kind::Sqlite);
+    cannot_listen(&site);
+    assert!(!site.database().exists() && !site.lock_directory().exists());
+    let (code, said) = finish(site.fencepost(&["migrate"]));
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = finish(site.fencepost(&["migrate", "--revert", "1"]));
+    assert_eq!(code, Some(0), "{said}");
+    cannot_listen(&site);
+    let (code, said) = finish(site.fencepost(&["migrate"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("nothing"), "the migration was still to run: {said}");
+}
