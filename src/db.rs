@@ -20,6 +20,7 @@ use crate::failpoint;
 mod answers;
 mod causes;
 mod dialect;
+mod outage;
 pub mod schema;
 mod server;
 pub(crate) mod sessions;
@@ -206,6 +207,15 @@ impl From<diesel::result::Error> for DbError {
 }
 
 impl DbError {
+    /// What [`Unavailable`](Self::Unavailable) tells after its own words, to be told by another
+    /// one; of any other the whole text.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Unavailable { what } => what.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the database refused a statement for a reason that no kind of error tells. The same
     /// transaction may succeed at once: it may have been ended in favour of another, by a server
     /// that does not speak English.
@@ -840,7 +850,6 @@ impl r2d2::ManageConnection for Manager {
         );
         if let Err(error) = &opened {
             budget.failed(Side::Statements, error);
-            log::warn!("a database connection could not be made: {error}");
         }
         opened.and_then(|session| if self.is_former() { Err(left()) } else { Ok(session) })
     }

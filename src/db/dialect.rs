@@ -281,8 +281,7 @@ fn establish_by_uri(path: &Path, parameters: &str) -> Result<SqliteConnection, D
 
 pub(super) fn connect_sqlite(path: &Path, mode: OpenMode) -> Result<SqliteConnection, DbError> {
     let mut connection = establish_sqlite(path, mode)?;
-    configure_sqlite(&mut connection, mode)
-        .map_err(|error| unavailable(path, &error.to_string()))?;
+    configure_sqlite(&mut connection, mode).map_err(|error| unavailable(path, &error.reason()))?;
     Ok(connection)
 }
 
