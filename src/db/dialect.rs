@@ -15,6 +15,7 @@ use diesel::serialize::ToSql;
 use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text, Untyped};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::fs::Access;
 
 use super::schema::{ChangeRow, changes, graphs};
 use super::sqlite_file::{check_first, is_malformed, mixed_if_malformed};
@@ -132,14 +133,20 @@ impl DatabaseUrl {
     /// # Errors
     /// [`DbError`] says what to do.
     pub(super) fn connect_first(&self, mode: OpenMode) -> Result<AnyConnection, DbError> {
-        let named = |error: DbError| match error {
+        let explained = |error: DbError| match self {
+            Self::Sqlite(path) => with_lacking_permission(path, error),
+            Self::Postgres(_) => error,
+        };
+        let named = |error: DbError| match explained(error) {
             DbError::Unavailable { what } if !what.contains(&self.to_string()) => {
                 DbError::Unavailable { what: format!("{self}: {what}") }
             }
             other => other,
         };
         let mut connection = match self {
-            Self::Sqlite(path) => AnyConnection::Sqlite(establish_sqlite(path, mode)?),
+            Self::Sqlite(path) => {
+                AnyConnection::Sqlite(establish_sqlite(path, mode).map_err(explained)?)
+            }
             Self::Postgres(url) => AnyConnection::Postgres(connect_postgres(url)?),
         };
         if let Err(error) = self.check_kind(&mut connection, mode) {
@@ -283,6 +290,35 @@ pub(super) fn connect_sqlite(path: &Path, mode: OpenMode) -> Result<SqliteConnec
     let mut connection = establish_sqlite(path, mode)?;
     configure_sqlite(&mut connection, mode).map_err(|error| unavailable(path, &error.reason()))?;
     Ok(connection)
+}
+
+/// Adds what this user may not do to an error that may come of that: SQLite tells only what it
+/// tried.
+fn with_lacking_permission(path: &Path, error: DbError) -> DbError {
+    let DbError::Unavailable { what } = &error else { return error };
+    let may = |path: &Path, access| rustix::fs::access(path, access).is_ok();
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let shown = address::shown_path(&folder.display().to_string());
+    let lacking = match path.metadata() {
+        _ if !["readonly", "unable to open"].iter().any(|words| what.contains(words)) => {
+            return error;
+        }
+        Err(found) if found.kind() == std::io::ErrorKind::PermissionDenied => {
+            "permission denied: this user may not look into its folder".to_owned()
+        }
+        Ok(_) if !may(path, Access::READ_OK) => {
+            "permission denied: this user may not read the file".to_owned()
+        }
+        Ok(_) | Err(_) if !may(folder, Access::WRITE_OK | Access::EXEC_OK) => format!(
+            "this user may not write to its folder {shown}, where SQLite keeps a log (-wal) and its \
+             index (-shm) while a database is used, also by whoever only reads"
+        ),
+        Ok(_) if !may(path, Access::WRITE_OK) => "this user may not write to the file".to_owned(),
+        Ok(_) | Err(_) => return error,
+    };
+    DbError::Unavailable { what: format!("{what}; {lacking}") }
 }
 
 /// SQLite opens a file that it may not write to, begins transactions on it, and fails at the first

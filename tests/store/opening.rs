@@ -265,6 +265,36 @@ fn a_file_that_may_not_be_written_is_told() {
     audit(&site);
 }
 
+/// SQLite makes its log and the log's index even to read.
+#[test]
+fn whoever_may_not_read_a_file_or_write_to_its_folder_is_told_so() {
+    let site = Site::with_graph_on(Kind::Sqlite);
+    let read = |directory, file| {
+        let set = |path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+        };
+        set(site.database(), file);
+        set(site.path(""), directory);
+        let log = site.fencepost(&["log", "--graph", GRAPH]);
+        let (code, said) = finish(bound_by_permissions(log));
+        set(site.path(""), 0o755);
+        set(site.database(), 0o644);
+        (code, said)
+    };
+    for (directory, file, says) in [
+        (0o555, 0o644, "may not write to its folder"),
+        (0o555, 0o444, "may not write to its folder"),
+        (0o755, 0o000, "permission denied"),
+        (0o000, 0o644, "permission denied"),
+    ] {
+        let (code, said) = read(directory, file);
+        assert_eq!(code, Some(3), "{directory:o} {file:o}: {said}");
+        assert!(said.contains(says), "{directory:o} {file:o}: {said}");
+    }
+    let (code, said) = read(0o755, 0o444);
+    assert_eq!(code, Some(0), "{said}");
+}
+
 #[test]
 fn a_database_of_a_newer_program_is_refused() {
     let site = Site::with_graph();
