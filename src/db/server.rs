@@ -74,6 +74,12 @@ pub(super) fn cannot_write(error: &Error) -> bool {
     matches!(error, Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _))
 }
 
+/// Whether a table or column is missing. Not known in another language than English: then only
+/// readiness finds out that the schema is an older one.
+fn lacks_schema(error: &Error) -> bool {
+    matches!(error, Error::DatabaseError(_, what) if what.message().ends_with("does not exist"))
+}
+
 impl AnyConnection {
     /// Its session on the server; `None` if it is embedded.
     pub(super) fn backend(
@@ -267,6 +273,7 @@ pub(super) struct Signals(Arc<Noted>);
 struct Noted {
     cannot_write: AtomicBool,
     is_shared: AtomicBool,
+    lacks_schema: AtomicBool,
 }
 
 impl Signals {
@@ -280,7 +287,13 @@ impl Signals {
         self.0.is_shared.load(Ordering::Relaxed)
     }
 
+    /// Whether a statement missed a table or column.
+    pub(super) fn lacks_schema(&self) -> bool {
+        self.0.lacks_schema.load(Ordering::Relaxed)
+    }
+
     pub(super) fn note(&self, error: &Error) {
+        self.0.lacks_schema.fetch_or(lacks_schema(error), Ordering::Relaxed);
         self.0.cannot_write.fetch_or(cannot_write(error), Ordering::Relaxed);
         self.0.is_shared.fetch_or(is_of_another_session(error), Ordering::Relaxed);
     }

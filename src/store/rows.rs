@@ -158,7 +158,7 @@ impl GraphStore for RowStore {
     }
 
     fn ping(&self) -> Result<(), StoreError> {
-        self.database.learn(|connection| {
+        self.database.ready(|connection| {
             let row = service::table.select((telling(), service::id));
             let (told, _) = row.first::<(Told, i64)>(connection)?;
             Ok((Some(told), ()))

@@ -473,3 +473,36 @@ fn a_log_that_others_copy_into_the_file_is_no_matter() {
     drop(server);
     audit(&site);
 }
+
+/// As after a backup of an older release was put back: `migrate --revert` leaves what that has.
+#[test]
+fn an_older_schema_under_a_service_is_told_until_it_is_migrated() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let site = Site::with_graph_on(kind);
+        let server = site.serve();
+        served(&server);
+        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "2"]));
+        assert_eq!(code, Some(0), "{said}");
+        let told = "has an older schema; `fencepost migrate` brings it up to date";
+        let consumers = format!("/v1/graphs/{GRAPH}/consumers");
+        refused(&server.get(&consumers).unwrap(), "database_unavailable", told);
+        all_refused(&server, "database_unavailable", told);
+        let (code, said) = finish(site.fencepost(&["migrate"]));
+        assert_eq!(code, Some(0), "{said}");
+        served(&server);
+        assert_eq!(server.get(&consumers).unwrap().status, 200);
+    }
+}
+
+/// Nothing but readiness is asked: what it finds, other requests are told.
+#[test]
+fn readiness_finds_an_older_schema() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let site = Site::with_graph_on(kind);
+        let server = site.serve();
+        served(&server);
+        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "1"]));
+        assert_eq!(code, Some(0), "{said}");
+        all_refused(&server, "database_unavailable", "`fencepost migrate`");
+    }
+}
