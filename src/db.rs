@@ -5,7 +5,7 @@
 //! rows are `store`'s.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ mod dialect;
 mod error;
 mod limits;
 mod open;
+mod outage;
 pub mod schema;
 mod server;
 pub(crate) mod sessions;
@@ -28,6 +29,7 @@ mod sqlite_evidence;
 mod sqlite_file;
 pub mod watch;
 
+use dialect::Schema;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{
     AnswerRow, AnyConnection, DatabaseUrl, OpenMode, RowsStatement, RowsWrite, Told, Value, telling,
@@ -91,7 +93,12 @@ impl Database {
         let opener = Arc::new(Opener { url, mode, file: of, limits, budget, generation });
         let pool = RwLock::new(opener.pool());
         let silences = AtomicU64::new(watch::silences());
-        let sessions = Arc::new(Sessions { opener, pool, silences });
+        let schema = SchemaLook {
+            opened: Instant::now(),
+            looked_ms: AtomicU64::new(0),
+            is_wrong: AtomicBool::new(false),
+        };
+        let sessions = Arc::new(Sessions { opener, pool, silences, schema });
         let idle: Arc<dyn Idle> = Arc::<Sessions>::clone(&sessions);
         sessions.opener.budget.join(Side::Statements, Arc::downgrade(&idle));
         Ok(Self { sessions, file })
@@ -153,6 +160,19 @@ impl Database {
         self.on_living_connection(|session| body(&mut session.connection)).map(|(_, answer)| answer)
     }
 
+    /// As [`learn`](Self::learn), for readiness: the tables must be those of this program too.
+    ///
+    /// # Errors
+    /// As [`learn`](Self::learn), and [`DbError::OlderSchema`] or [`DbError::NoTables`] if a backup
+    /// of an older program was put back meanwhile.
+    pub fn ready(
+        &self,
+        body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, ())>,
+    ) -> Result<(), DbError> {
+        let (mut session, ()) = self.on_living_connection(|session| session.learn(&body))?;
+        self.sessions.look_at_schema(&mut session)
+    }
+
     /// As [`ask`](Self::ask), of a statement that also has the server [tell](telling) what it is;
     /// where it found nothing that tells, the server is asked once more. One that cannot write is
     /// not believed: all sessions are closed, and another host of the URL is asked.
@@ -186,7 +206,7 @@ impl Database {
         let outcome = body(&mut session.connection, learnt);
         drop(limited);
         session.roll_back();
-        outcome
+        outcome.map_err(|error| self.explained(&mut session, error))
     }
 
     /// Runs `body` in a transaction that reads one snapshot, of a server that can write.
@@ -217,7 +237,7 @@ impl Database {
         let outcome = held.and_then(|()| body(&mut session.connection));
         session.roll_back();
         self.leave_if_unfit(&session);
-        outcome
+        outcome.map_err(|error| self.explained(&mut session, error))
     }
 
     /// Runs `body` in a transaction that writes, and commits it if `body` succeeds.
@@ -279,7 +299,7 @@ impl Database {
             Err(error) => {
                 session.roll_back();
                 self.leave_if_unfit(&session);
-                Err(WriteError::RolledBack(error))
+                Err(WriteError::RolledBack(self.explained(&mut session, error)))
             }
         }
     }
@@ -312,6 +332,9 @@ impl Database {
         loop {
             self.check_file()?;
             let mut session = self.sessions.check_out()?;
+            if self.sessions.is_look_due() {
+                self.sessions.look_at_schema(&mut session)?;
+            }
             match first(&mut session) {
                 Ok(value) => {
                     session.was_used = true;
@@ -331,11 +354,21 @@ impl Database {
                     // What a new one says is so, and where one is shared, all are.
                     let another_may_do = lost || session.signals.cannot_write();
                     if !(session.was_used && another_may_do) {
-                        return Err(error.into());
+                        return Err(self.explained(&mut session, error.into()));
                     }
                 }
             }
         }
+    }
+
+    /// What is to be told instead of `error`, which came of statements on this session, if it has
+    /// another cause: tables of an older program.
+    fn explained<E: From<DbError>>(&self, session: &mut Lent, error: E) -> E {
+        let may_be = session.is_embedded() || session.signals.lacks_schema();
+        if !may_be || session.in_transaction || session.is_lost {
+            return error;
+        }
+        self.sessions.look_at_schema(session).err().map_or(error, E::from)
     }
 
     /// A statement may find out in the middle of a transaction.
@@ -356,13 +389,55 @@ struct Sessions {
     pool: RwLock<Pool>,
     /// How often a server had not answered when that was last looked at.
     silences: AtomicU64,
+    schema: SchemaLook,
 }
+
+/// What is known of the schema of a database that is in use: a backup that an older program made
+/// may be put back under it.
+struct SchemaLook {
+    opened: Instant,
+    /// When it was last looked at, in milliseconds after `opened`.
+    looked_ms: AtomicU64,
+    /// Whether it was found not to be this program's: then it is looked at for each request.
+    is_wrong: AtomicBool,
+}
+
+/// How often the schema of an embedded database is looked at. A server's is looked at by readiness,
+/// and where a statement misses a table or column.
+const SCHEMA_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 type Pool = r2d2::Pool<Manager>;
 
 impl Sessions {
     fn pool(&self) -> Pool {
         self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the schema is to be looked at before the next statement.
+    fn is_look_due(&self) -> bool {
+        let SchemaLook { opened, looked_ms, is_wrong } = &self.schema;
+        let age_ms = opened.elapsed().as_millis() as u64;
+        is_wrong.load(Ordering::SeqCst)
+            || self.opener.file.is_some()
+                && age_ms.saturating_sub(looked_ms.load(Ordering::Relaxed))
+                    >= SCHEMA_LOOK_EVERY.as_millis() as u64
+    }
+
+    /// Looks whether the tables are those of this program, or of a newer one that has migrated them
+    /// since. What cannot be learnt now, the next statement tells.
+    fn look_at_schema(&self, session: &mut Session) -> Result<(), DbError> {
+        let SchemaLook { opened, looked_ms, is_wrong } = &self.schema;
+        looked_ms.store(opened.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let database = || self.opener.url.to_string();
+        let wrong = match session.connection.schema() {
+            Ok(Schema::Current) | Err(DbError::NewerSchema { .. }) => None,
+            Ok(Schema::Older) => Some(DbError::OlderSchema { database: database() }),
+            Ok(Schema::Missing) => Some(DbError::NoTables { database: database() }),
+            Err(error @ DbError::Foreign { .. }) => Some(error),
+            Err(_) => return Ok(()),
+        };
+        is_wrong.store(wrong.is_some(), Ordering::SeqCst);
+        wrong.map_or(Ok(()), Err)
     }
 
     /// An idle connection, or a new one.
@@ -503,6 +578,10 @@ struct Session {
 }
 
 impl Session {
+    fn is_embedded(&self) -> bool {
+        matches!(self.connection, AnyConnection::Sqlite(_))
+    }
+
     fn roll_back(&mut self) {
         self.in_transaction = self.connection.batch_execute("ROLLBACK").is_err();
     }
@@ -577,7 +656,6 @@ impl r2d2::ManageConnection for Manager {
         );
         if let Err(error) = &opened {
             budget.failed(Side::Statements, error);
-            log::warn!("a database connection could not be made: {error}");
         }
         opened.and_then(|session| if self.is_former() { Err(left()) } else { Ok(session) })
     }

@@ -484,6 +484,14 @@ impl rocket::catcher::Handler for LastResort {
     }
 }
 
+/// Whether `address` can be listened on now. [`serve`] binds it again: Rocket takes no socket.
+///
+/// # Errors
+/// Such as that the address is in use.
+pub fn check_address(address: SocketAddr) -> std::io::Result<()> {
+    std::net::TcpListener::bind(address).map(drop)
+}
+
 /// Serves until SIGINT or SIGTERM; then finishes what was accepted. `access` says which
 /// hosts and origins requests may name. `ready` is called with the address once requests are taken.
 ///

@@ -77,7 +77,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if not.
     pub fn ping(&self) -> Result<(), StoreError> {
-        self.database.learn(|connection| {
+        self.database.ready(|connection| {
             let row = service::table.select((telling(), service::id));
             let (told, _) = row.first::<(Told, i64)>(connection)?;
             Ok((Some(told), ()))

@@ -155,6 +155,11 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
         shutdown_grace: Duration::from_secs(args.shutdown_grace_s),
         ..HttpLimits::default()
     };
+    let cannot_serve = |reason: String| {
+        Failure::unavailable(format!("cannot serve on {}: {reason}", args.address))
+    };
+    // Opening the database may migrate it, which must not happen if nothing is served then.
+    http::check_address(args.address).map_err(|error| cannot_serve(error.to_string()))?;
     let service: Service = node::open(&options)?;
     let (database, design) = (options.database.clone(), options.design);
     let ready = move |address| {
@@ -165,7 +170,5 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
     };
     let access = Access::new(on_loopback, args.allowed_host.clone(), args.allowed_origin.clone());
     let served = http::serve(service, args.address, limits, access, lost_headers, ready);
-    served.map_err(|error| {
-        Failure::unavailable(format!("cannot serve on {}: {}", args.address, error.kind()))
-    })
+    served.map_err(|error| cannot_serve(error.kind().to_string()))
 }

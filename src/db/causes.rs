@@ -83,3 +83,9 @@ pub(super) fn is_of_another_session(error: &Error) -> bool {
     what.message() == ANOTHER_ANSWERED
         || what.message().contains("__diesel_stmt_") && what.statement_position().is_none()
 }
+
+/// Whether a table or column is missing. Not known in another language than English: then only
+/// readiness finds out that the schema is an older one.
+pub(super) fn lacks_schema(error: &Error) -> bool {
+    matches!(error, Error::DatabaseError(_, what) if what.message().ends_with("does not exist"))
+}

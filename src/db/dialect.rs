@@ -20,7 +20,7 @@ pub(crate) use postgres::connect_postgres;
 pub use rows::{RowsStatement, RowsWrite};
 pub(super) use sqlite::{
     beside, configure_sqlite, connect_sqlite, connect_sqlite_without_log, establish_sqlite, log_of,
-    pragma, refuse_read_only,
+    pragma, refuse_read_only, with_lacking_permission,
 };
 pub use statement::Value;
 pub use told::{Told, telling};

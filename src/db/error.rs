@@ -173,6 +173,15 @@ impl From<diesel::result::Error> for DbError {
 }
 
 impl DbError {
+    /// What [`Unavailable`](Self::Unavailable) tells after its own words, to be told by another
+    /// one; of any other the whole text.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Unavailable { what } => what.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the database refused a statement for a reason that no kind of error tells. The same
     /// transaction may succeed at once: it may have been ended in favour of another, by a server
     /// that does not speak English.

@@ -3,7 +3,7 @@
 
 use super::dialect::{
     AnyConnection, DatabaseUrl, OpenMode, Schema, configure_sqlite, connect_postgres,
-    connect_sqlite, establish_sqlite, pragma, refuse_read_only,
+    connect_sqlite, establish_sqlite, pragma, refuse_read_only, with_lacking_permission,
 };
 use super::error::DbError;
 use super::sqlite_file::{check_first, is_malformed, mixed_if_malformed};
@@ -26,14 +26,20 @@ impl DatabaseUrl {
     /// # Errors
     /// [`DbError`] says what to do.
     pub(super) fn connect_first(&self, mode: OpenMode) -> Result<AnyConnection, DbError> {
-        let named = |error: DbError| match error {
+        let explained = |error: DbError| match self {
+            Self::Sqlite(path) => with_lacking_permission(path, error),
+            Self::Postgres(_) => error,
+        };
+        let named = |error: DbError| match explained(error) {
             DbError::Unavailable { what } if !what.contains(&self.to_string()) => {
                 DbError::Unavailable { what: format!("{self}: {what}") }
             }
             other => other,
         };
         let mut connection = match self {
-            Self::Sqlite(path) => AnyConnection::Sqlite(establish_sqlite(path, mode)?),
+            Self::Sqlite(path) => {
+                AnyConnection::Sqlite(establish_sqlite(path, mode).map_err(explained)?)
+            }
             Self::Postgres(url) => AnyConnection::Postgres(connect_postgres(url)?),
         };
         if let Err(error) = self.check_kind(&mut connection, mode) {

@@ -14,7 +14,7 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 
 use super::backends::{Backend, Backends, backend_of};
-use super::causes::{ANOTHER_ANSWERED, cannot_write, is_of_another_session};
+use super::causes::{ANOTHER_ANSWERED, cannot_write, is_of_another_session, lacks_schema};
 use super::dialect::{AnyConnection, DatabaseUrl, Told, connect_postgres, telling};
 use super::error::DbError;
 use super::sessions::SessionBudget;
@@ -181,6 +181,7 @@ pub(super) struct Signals(Arc<Noted>);
 struct Noted {
     cannot_write: AtomicBool,
     is_shared: AtomicBool,
+    lacks_schema: AtomicBool,
 }
 
 impl Signals {
@@ -194,7 +195,13 @@ impl Signals {
         self.0.is_shared.load(Ordering::Relaxed)
     }
 
+    /// Whether a statement missed a table or column.
+    pub(super) fn lacks_schema(&self) -> bool {
+        self.0.lacks_schema.load(Ordering::Relaxed)
+    }
+
     pub(super) fn note(&self, error: &Error) {
+        self.0.lacks_schema.fetch_or(lacks_schema(error), Ordering::Relaxed);
         self.0.cannot_write.fetch_or(cannot_write(error), Ordering::Relaxed);
         self.0.is_shared.fetch_or(is_of_another_session(error), Ordering::Relaxed);
     }

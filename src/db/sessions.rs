@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use super::backends::Backends;
 use super::error::DbError;
+use super::outage::Outage;
 use super::watch;
 use crate::failpoint;
 
@@ -75,6 +76,7 @@ struct Budget {
     state: Mutex<State>,
     changed: Condvar,
     backends: Backends,
+    outage: Outage,
 }
 
 #[derive(Default)]
@@ -133,6 +135,7 @@ impl SessionBudget {
             state: Mutex::default(),
             changed: Condvar::new(),
             backends: Backends::default(),
+            outage: Outage::new("a session on the database cannot be opened"),
         }))
     }
 
@@ -242,10 +245,8 @@ impl SessionBudget {
 
     /// A session could not be opened.
     pub(crate) fn failed(&self, side: Side, error: &DbError) {
-        let text = match error {
-            DbError::Unavailable { what } => what.clone(),
-            error => error.to_string(),
-        };
+        let text = error.reason();
+        self.0.outage.failed(&text);
         let full = SERVER_IS_FULL.iter().any(|words| text.contains(words));
         let mut state = self.0.lock();
         let now = Instant::now();
@@ -372,6 +373,7 @@ pub(crate) struct Permit {
 impl Permit {
     /// The session is open.
     pub(crate) fn opened(&mut self) {
+        self.budget.0.outage.is_over();
         let mut state = self.budget.0.lock();
         let count = &mut state.sides[self.side as usize];
         count.end_opening(self.opening_since.take());

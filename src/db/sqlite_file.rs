@@ -197,7 +197,7 @@ pub(super) fn is_malformed(error: &DbError) -> bool {
 /// The error as what it is where there is a log beside the file.
 pub(super) fn mixed_if_malformed(path: &Path, error: DbError) -> DbError {
     if is_malformed(&error) && has_log(path) {
-        return DbError::Mixed { path: path.to_owned(), what: error.to_string() };
+        return DbError::Mixed { path: path.to_owned(), what: error.reason() };
     }
     error
 }
@@ -250,7 +250,7 @@ fn look(
             }
             Ok(Err(what)) => mixed(what),
             Err(error) if is_malformed(&error) && (known.has_log || before.is_some()) => {
-                mixed(error.to_string())
+                mixed(error.reason())
             }
             Err(error) => Some(error),
         };

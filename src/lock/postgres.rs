@@ -390,10 +390,7 @@ impl Sessions {
                     lock(&sessions.idle).push((session, Instant::now()));
                     sessions.budget.notify();
                 }
-                Err(error) => {
-                    log::warn!("a session for the lock could not be opened: {error}");
-                    sessions.budget.failed(Side::Locks, &error);
-                }
+                Err(error) => sessions.budget.failed(Side::Locks, &error),
             }
         };
         let thread = thread::Builder::new().name("lock-session".to_owned());

@@ -31,7 +31,10 @@ impl Purge {
         let (running, ended) = channel();
         let purged = purged.clone();
         let purge = move || {
+            // Dropped last: whoever waits for this thread may end the process, and the last owner of
+            // the store closes its connections.
             let _running = running;
+            let store = store;
             let mut round = Round::default();
             let mut wait = limits.purge_every;
             while closed.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {

@@ -1,7 +1,7 @@
 //! What a sink ends with is compared with the database: by an export before it goes on after it, by
 //! one that follows while nothing is written, and by a prune.
 
-use fencepost::event::{Event, Reader, Stream};
+use fencepost::event::{Event, Reader};
 
 use super::earlier::ENGINES;
 use super::places::refused;

@@ -153,6 +153,48 @@ fn a_file_that_goes_while_a_write_is_under_way_is_never_answered_as_written() {
     }
 }
 
+/// Nothing has the database open any more, and a copy of the file alone has every version.
+#[track_caller]
+fn all_in_the_file(site: &Site, version: u64) {
+    for part in ["-wal", "-shm"] {
+        assert!(!beside(site, part).exists(), "{part} is left");
+    }
+    let alone = site.path("alone.db");
+    fs::copy(site.database(), &alone).unwrap();
+    let alone = Site::at(format!("sqlite:{}", alone.display()));
+    assert_eq!(alone.head().version, version);
+}
+
+/// Whoever closes the last connection copies the log into the file. So every connection must be
+/// closed before the process ends.
+#[test]
+fn a_clean_end_of_the_last_process_leaves_everything_in_the_file() {
+    for design in ["crud", "crud-delta", "crud-optimistic", "crud-naive"] {
+        for signal in ["TERM", "INT"] {
+            let site = Site::with_graph_on(Kind::Sqlite);
+            let mut command = site.fencepost(&SERVE);
+            command.args(["--design", design]);
+            let server = Server::start(command);
+            for job in ["a", "b", "c"] {
+                server.put_job(job, &[], &[&format!("{job}-made")]).unwrap();
+            }
+            assert_eq!(server.end(signal).code(), Some(0));
+            all_in_the_file(&site, 4);
+        }
+        let site = Site::with_graph_on(Kind::Sqlite);
+        let jobs = site.path("jobs.ndjson");
+        fs::write(&jobs, r#"{"name":"a","inputs":[],"outputs":["d"]}"#).unwrap();
+        let jobs = jobs.display().to_string();
+        let import = ["--design", design, "import", "--graph", GRAPH, &jobs];
+        let acknowledge = ["consumer", "ack", "--graph", GRAPH, "--name", "c", "--version", "2"];
+        for arguments in [&import[..], &acknowledge] {
+            let (code, said) = finish(site.fencepost(arguments));
+            assert_eq!(code, Some(0), "{said}");
+            all_in_the_file(&site, 2);
+        }
+    }
+}
+
 /// SQLite removes the log by its name when the last connection is closed: by then that name may be
 /// the log of the file that was put in place.
 #[test]
@@ -430,4 +472,37 @@ fn a_log_that_others_copy_into_the_file_is_no_matter() {
     }
     drop(server);
     audit(&site);
+}
+
+/// As after a backup of an older release was put back: `migrate --revert` leaves what that has.
+#[test]
+fn an_older_schema_under_a_service_is_told_until_it_is_migrated() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let site = Site::with_graph_on(kind);
+        let server = site.serve();
+        served(&server);
+        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "2"]));
+        assert_eq!(code, Some(0), "{said}");
+        let told = "has an older schema; `fencepost migrate` brings it up to date";
+        let consumers = format!("/v1/graphs/{GRAPH}/consumers");
+        refused(&server.get(&consumers).unwrap(), "database_unavailable", told);
+        all_refused(&server, "database_unavailable", told);
+        let (code, said) = finish(site.fencepost(&["migrate"]));
+        assert_eq!(code, Some(0), "{said}");
+        served(&server);
+        assert_eq!(server.get(&consumers).unwrap().status, 200);
+    }
+}
+
+/// Nothing but readiness is asked: what it finds, other requests are told.
+#[test]
+fn readiness_finds_an_older_schema() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let site = Site::with_graph_on(kind);
+        let server = site.serve();
+        served(&server);
+        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "1"]));
+        assert_eq!(code, Some(0), "{said}");
+        all_refused(&server, "database_unavailable", "`fencepost migrate`");
+    }
 }

@@ -264,6 +264,36 @@ fn a_file_that_may_not_be_written_is_told() {
     audit(&site);
 }
 
+/// SQLite makes its log and the log's index even to read.
+#[test]
+fn whoever_may_not_read_a_file_or_write_to_its_folder_is_told_so() {
+    let site = Site::with_graph_on(Kind::Sqlite);
+    let read = |directory, file| {
+        let set = |path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+        };
+        set(site.database(), file);
+        set(site.path(""), directory);
+        let log = site.fencepost(&["log", "--graph", GRAPH]);
+        let (code, said) = finish(bound_by_permissions(log));
+        set(site.path(""), 0o755);
+        set(site.database(), 0o644);
+        (code, said)
+    };
+    for (directory, file, says) in [
+        (0o555, 0o644, "may not write to its folder"),
+        (0o555, 0o444, "may not write to its folder"),
+        (0o755, 0o000, "permission denied"),
+        (0o000, 0o644, "permission denied"),
+    ] {
+        let (code, said) = read(directory, file);
+        assert_eq!(code, Some(3), "{directory:o} {file:o}: {said}");
+        assert!(said.contains(says), "{directory:o} {file:o}: {said}");
+    }
+    let (code, said) = read(0o755, 0o444);
+    assert_eq!(code, Some(0), "{said}");
+}
+
 #[test]
 fn a_database_of_a_newer_program_is_refused() {
     let site = Site::with_graph();
@@ -417,4 +447,27 @@ fn a_database_is_opened_and_read_while_another_process_writes() {
         Ok::<_, DbError>(())
     });
     assert!(opened.is_ok(), "{opened:?}");
+}
+
+/// It may be another release's, which goes on serving there.
+#[test]
+fn a_serve_that_cannot_listen_leaves_the_database_as_it_is() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let cannot_listen = |site: &Site| {
+        let (code, said) = did_not_come_up(site.fencepost(&["serve", "--address", &address]));
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains(&format!("cannot serve on {address}: ")), "{said}");
+    };
+    let site = Site::on(Kind::Sqlite);
+    cannot_listen(&site);
+    assert!(!site.database().exists() && !site.lock_directory().exists());
+    let (code, said) = finish(site.fencepost(&["migrate"]));
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = finish(site.fencepost(&["migrate", "--revert", "1"]));
+    assert_eq!(code, Some(0), "{said}");
+    cannot_listen(&site);
+    let (code, said) = finish(site.fencepost(&["migrate"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("nothing"), "the migration was still to run: {said}");
 }

@@ -72,6 +72,32 @@ fn every_pooled_session_is_set_up_for_durability() {
     });
 }
 
+#[test]
+fn a_server_that_is_away_fills_no_log_and_is_told_without_repeating() {
+    let mut server = Postgres::start(&[]);
+    let site = site_on(&server);
+    let node = site.serve();
+    node.put_job("before", &[], &[]).unwrap();
+    server.crash();
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let node = &node;
+            scope.spawn(move || {
+                let answer = node.put_job(&format!("away-{n}"), &[], &[]).unwrap();
+                assert_eq!(answer.status, 503, "{}", answer.body);
+                let detail = answer.body["detail"].as_str().unwrap();
+                assert_eq!(detail.matches("database is unavailable").count(), 1, "{detail}");
+            });
+        }
+    });
+    server.start_again();
+    wait_until("it is ready", || node.get("/readyz").unwrap().status == 200);
+    let log = node.wait_for_log(|text| text.contains("no longer, after "));
+    let told = log.matches("WARN ").count() as u64;
+    assert!(told <= 1 + began.elapsed().as_secs() / 10, "{log}");
+}
+
 /// Who was in the middle of nothing notices nothing: connections that were lost while they lay in
 /// the pool are replaced.
 #[test]

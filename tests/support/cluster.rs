@@ -420,6 +420,12 @@ impl Server {
         }
     }
 
+    /// Sends a signal that tells it to end, and waits until it has.
+    pub fn end(mut self, signal: &str) -> ExitStatus {
+        self.signal(signal);
+        self.child.wait().unwrap()
+    }
+
     /// The states of its threads, as the kernel tells them.
     fn threads(&self) -> Vec<char> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::fs::Access;
 
 use super::statement::TextRow;
 use super::told::tell_of_sqlite;
@@ -86,9 +87,37 @@ fn establish_by_uri(path: &Path, parameters: &str) -> Result<SqliteConnection, D
 /// [`DbError`] if the file cannot be opened, or a setting cannot be set.
 pub(crate) fn connect_sqlite(path: &Path, mode: OpenMode) -> Result<SqliteConnection, DbError> {
     let mut connection = establish_sqlite(path, mode)?;
-    configure_sqlite(&mut connection, mode)
-        .map_err(|error| unavailable(path, &error.to_string()))?;
+    configure_sqlite(&mut connection, mode).map_err(|error| unavailable(path, &error.reason()))?;
     Ok(connection)
+}
+
+/// Adds what this user may not do to an error that may come of that: SQLite tells only what it
+/// tried.
+pub(crate) fn with_lacking_permission(path: &Path, error: DbError) -> DbError {
+    let DbError::Unavailable { what } = &error else { return error };
+    let may = |path: &Path, access| rustix::fs::access(path, access).is_ok();
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let shown = address::redacted_path(&folder.display().to_string());
+    let lacking = match path.metadata() {
+        _ if !["readonly", "unable to open"].iter().any(|words| what.contains(words)) => {
+            return error;
+        }
+        Err(found) if found.kind() == std::io::ErrorKind::PermissionDenied => {
+            "permission denied: this user may not look into its folder".to_owned()
+        }
+        Ok(_) if !may(path, Access::READ_OK) => {
+            "permission denied: this user may not read the file".to_owned()
+        }
+        Ok(_) | Err(_) if !may(folder, Access::WRITE_OK | Access::EXEC_OK) => format!(
+            "this user may not write to its folder {shown}, where SQLite keeps a log (-wal) and its \
+             index (-shm) while a database is used, also by whoever only reads"
+        ),
+        Ok(_) if !may(path, Access::WRITE_OK) => "this user may not write to the file".to_owned(),
+        Ok(_) | Err(_) => return error,
+    };
+    DbError::Unavailable { what: format!("{what}; {lacking}") }
 }
 
 /// Sets a connection up, and checks each setting.
