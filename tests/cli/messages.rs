@@ -294,7 +294,9 @@ fn a_password_that_the_server_repeats_is_not_printed() {
             assert_hidden(&ran, &lock);
             let sink = format!("{server}/0/log{version}");
             let ran = run(&shell, &["export", "--graph", "g", "--to", &sink]);
-            assert_eq!(ran.status.code(), Some(3), "{}", printed(&ran));
+            // A login that is denied is denied again; a command that is not known may be one day.
+            let code = if version == "?protocol=resp3" { 3 } else { 1 };
+            assert_eq!(ran.status.code(), Some(code), "{}", printed(&ran));
             assert_hidden(&ran, &sink);
         }
     }
