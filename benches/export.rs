@@ -4,7 +4,7 @@
 //! `cargo bench --bench export`. Without more it exports a graph of 100,000 jobs of its own from a
 //! new SQLite file; `FENCEPOST_BENCH_DATABASE` names a database to use instead, and
 //! `FENCEPOST_BENCH_GRAPH` a graph on it. Prints, for each of three rounds, seconds and rates, and
-//! the parts of both.
+//! the parts of both. With `-- small` at the end of the command, only the replay of small events.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -203,8 +203,25 @@ fn small_events(to: &Path) -> u64 {
     events
 }
 
+fn replay_small_events(log: &Path, events: u64) {
+    let (outcome, took) =
+        timed(|| replay_from(&SinkUrl::File(log.to_owned()), small_stream(), None));
+    let (replay, wrong) = outcome.expect("is read");
+    assert!(wrong.is_none() && replay.events() == events);
+    println!(
+        "         {events} small events in {:.2} s ({:.0} a second)",
+        took.as_secs_f64(),
+        events as f64 / took.as_secs_f64()
+    );
+}
+
 fn main() {
     let directory = tempfile::tempdir().expect("a directory");
+    let small = directory.path().join("small.ndjson");
+    let small_count = small_events(&small);
+    if std::env::args().any(|argument| argument == "small") {
+        return (0..ROUNDS).for_each(|_| replay_small_events(&small, small_count));
+    }
     let given = std::env::var("FENCEPOST_BENCH_DATABASE").ok();
     let url = given
         .clone()
@@ -217,8 +234,6 @@ fn main() {
     let store: Store = node::open_store(&options).expect("the database opens");
     let (log, copy) = (directory.path().join("log.ndjson"), directory.path().join("copy.ndjson"));
     let seconds = |took: Duration| took.as_secs_f64();
-    let small = directory.path().join("small.ndjson");
-    let small_count = small_events(&small);
     for round in 1..=ROUNDS {
         let ((head, loaded), load) =
             timed(|| store.load(&graph).expect("is loaded").expect("is there"));
@@ -283,14 +298,6 @@ fn main() {
             seconds(verified.saturating_sub(load + digest)),
             per_second(verified.saturating_sub(load + digest)),
         );
-        let (outcome, took) =
-            timed(|| replay_from(&SinkUrl::File(small.clone()), small_stream(), None));
-        let (replay, wrong) = outcome.expect("is read");
-        assert!(wrong.is_none() && replay.events() == small_count);
-        println!(
-            "         {small_count} small events in {:.2} s ({:.0} a second)",
-            seconds(took),
-            small_count as f64 / seconds(took)
-        );
+        replay_small_events(&small, small_count);
     }
 }

@@ -159,28 +159,23 @@ impl Parser {
     /// # Errors
     /// [`ReplayError`] if it is no event, or its data is none.
     pub fn parse<'l>(&mut self, text: &'l str) -> Result<(Parsed, Event<'l>), ReplayError> {
-        let (stream, event) = self.reader.read(text)?;
-        let data = |error: &dyn std::fmt::Display| ReplayError::Data(error.to_string());
-        match event.kind {
-            Kind::Changed if event.committed_at_ms.is_none() => {
-                return Err(data(&"it has no time"));
+        let scanned = self.reader.scan(text).and_then(|(stream, event)| {
+            let content = content_of(&event).ok()?;
+            Some((stream, event, content))
+        });
+        let (stream, event, content) = match scanned {
+            Some(scanned) => scanned,
+            // It is of another stream, something in it is escaped, or it is damaged.
+            None => {
+                let (stream, event) = self.reader.read(text)?;
+                let content = content_of(&event)?;
+                (Arc::clone(stream), event, content)
             }
-            Kind::ImportBegun | Kind::Imported | Kind::ImportEnded if event.actor.is_some() => {
-                return Err(data(&"it is part of an import and has an actor"));
-            }
-            _ => {}
-        }
-        let (content, chain_holds) = match event.kind {
-            Kind::ImportBegun | Kind::ImportEnded => (Content::Whole(contents_of(&event)?), true),
-            Kind::Imported | Kind::Changed => {
-                let (change, version, job_version) =
-                    Change::from_event_json(&event.data).map_err(|error| data(&error))?;
-                let before = self.last.unwrap_or(Chain::START);
-                (
-                    Content::Change { change, version, job_version },
-                    before.next(&event.data) == event.chain,
-                )
-            }
+        };
+        let before = self.last.unwrap_or(Chain::START);
+        let chain_holds = match content {
+            Content::Whole(_) => true,
+            Content::Change { .. } => before.next(&event.data) == event.chain,
         };
         self.last = Some(event.chain);
         let envelope = Envelope {
@@ -190,7 +185,7 @@ impl Parser {
             committed_at_ms: event.committed_at_ms,
             actor: event.actor.as_deref().map(Box::from),
         };
-        Ok((Parsed { stream: Arc::clone(stream), envelope, chain_holds, content }, event))
+        Ok((Parsed { stream, envelope, chain_holds, content }, event))
     }
 }
 
@@ -505,6 +500,28 @@ impl Replay {
     }
 }
 
+/// What the event's data tells; nothing but the canonical text of that is accepted.
+fn content_of(event: &Event<'_>) -> Result<Content, ReplayError> {
+    let data = |error: &dyn fmt::Display| ReplayError::Data(error.to_string());
+    match event.kind {
+        Kind::Changed if event.committed_at_ms.is_none() => {
+            return Err(data(&"it has no time"));
+        }
+        Kind::ImportBegun | Kind::Imported | Kind::ImportEnded if event.actor.is_some() => {
+            return Err(data(&"it is part of an import and has an actor"));
+        }
+        _ => {}
+    }
+    match event.kind {
+        Kind::ImportBegun | Kind::ImportEnded => Ok(Content::Whole(contents_of(event)?)),
+        Kind::Imported | Kind::Changed => {
+            let (change, version, job_version) =
+                Change::from_event_json(&event.data).map_err(|error| data(&error))?;
+            Ok(Content::Change { change, version, job_version })
+        }
+    }
+}
+
 fn contents_of(event: &Event<'_>) -> Result<Contents, ReplayError> {
     let contents: Contents =
         serde_json::from_str(&event.data).map_err(|error| ReplayError::Data(error.to_string()))?;
@@ -513,5 +530,104 @@ fn contents_of(event: &Event<'_>) -> Result<Contents, ReplayError> {
         Err(ReplayError::Data("it is not canonical".to_owned()))
     } else {
         Ok(contents)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::graph::Name;
+
+    fn event() -> impl Strategy<Value = Event<'static>> {
+        let facts = [
+            r#"{"fact":"job_deleted","name":"a"}"#,
+            r#"{"fact":"dataset_declared","metadata":{"x":"\\"},"name":"b"}"#,
+        ];
+        let changed =
+            (select(facts.to_vec()), 0..3_u64, select(vec![None, Some("ada"), Some("a\"b")]))
+                .prop_map(|(fact, version, actor)| {
+                    let data = format!(r#"{{"facts":[{fact}],"version":{version}}}"#);
+                    let position = EventIndex { version, ordinal: 0 };
+                    (Kind::Changed, position, actor, data)
+                });
+        let imported = (select(facts.to_vec()), 0..12_u64).prop_map(|(fact, ordinal)| {
+            let data = format!(r#"{{"facts":[{fact}],"job_version":1,"version":7}}"#);
+            (Kind::Imported, EventIndex { version: 7, ordinal }, None, data)
+        });
+        let whole = (prop::option::of(0..9_u64), any::<bool>()).prop_map(|(abandons, ended)| {
+            let imported = Some("f".repeat(64)).filter(|_| ended);
+            let (abandons, digest) = (abandons.filter(|_| !ended), String::new());
+            let (datasets, edges, events, jobs, version) = (1, 2, 3, 4, 7);
+            let contents =
+                Contents { abandons, datasets, digest, edges, events, imported, jobs, version };
+            let data = serde_json::to_string(&contents).unwrap();
+            let kind = if ended { Kind::ImportEnded } else { Kind::ImportBegun };
+            (kind, EventIndex { version, ordinal: 9 }, None, data)
+        });
+        let time = select(vec![None, Some(0), Some(1_750_000_000_123)]);
+        let chain = select(vec![Chain::START, Chain([0x9a; 32])]);
+        (prop_oneof![changed, imported, whole], time, chain).prop_map(
+            |((kind, position, actor, data), committed_at_ms, chain)| {
+                let (actor, data) = (actor.map(Cow::Borrowed), Cow::Owned(data));
+                Event { kind, position, chain, committed_at_ms, actor, data }
+            },
+        )
+    }
+
+    fn stream() -> Stream {
+        Stream::new(Name::new("k\"üche").unwrap(), Uuid::from_u128(7))
+    }
+
+    fn text_of(event: &Event<'_>) -> String {
+        let mut text = Vec::new();
+        stream().write(event, &mut text);
+        String::from_utf8(text).unwrap()
+    }
+
+    /// A reader that has read an event of the stream.
+    fn reader() -> Reader {
+        Reader { last: Some(Arc::new(stream())), ..Reader::default() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_written_is_scanned_unless_something_in_the_actor_is_escaped(event in event()) {
+            let text = text_of(&event);
+            let mut reader = reader();
+            match reader.scan(&text) {
+                Some((_, scanned)) => prop_assert_eq!(scanned, event),
+                None => prop_assert_eq!(event.actor.as_deref(), Some("a\"b")),
+            }
+        }
+
+        #[test]
+        fn what_is_scanned_is_what_is_read(
+            event in event(),
+            at in any::<Index>(),
+            to in any::<Index>(),
+            what in select(vec!["", " ", "0", "1", "\"", ",", "}", "{}", ",\"time\":\"\"", "\\u0061"]),
+        ) {
+            let text = text_of(&event);
+            let places: Vec<usize> =
+                (0..=text.len()).filter(|at| text.is_char_boundary(*at)).collect();
+            let at = at.index(places.len());
+            // A little is taken out, and something may be put in.
+            let to = (at + to.index(4)).min(places.len() - 1);
+            let text = [&text[..places[at]], what, &text[places[to]..]].concat();
+            let mut scanning = reader();
+            let scanned = scanning.scan(&text);
+            if let Some((_, scanned)) = scanned.filter(|(_, event)| content_of(event).is_ok()) {
+                let mut reading = reader();
+                prop_assert_eq!(Some(scanned), reading.read(&text).ok().map(|(_, event)| event));
+            }
+        }
     }
 }

@@ -112,6 +112,9 @@ impl Graph {
                 self.order.remove(slot);
                 work.touched.jobs_deleted.push(slot);
             }
+            // Whether there is such a job is seen when it is put in again.
+            Fact::JobChanged { inputs_removed, outputs_removed, .. }
+                if inputs_removed.is_empty() && outputs_removed.is_empty() => {}
             Fact::JobChanged { name, inputs_removed, outputs_removed, .. } => {
                 let Some(slot) = self.job_index.get(name.as_str()) else {
                     return work.note(name, FactViolation::JobAbsent);
@@ -201,6 +204,9 @@ impl Graph {
     }
 
     fn link_all(&mut self, job: Slot, side: Side, names: &[Name], work: &mut Work<'_>) {
+        if names.is_empty() {
+            return;
+        }
         let mut linked: Vec<Slot> =
             names.iter().map(|name| self.dataset_slot(name, work)).collect();
         linked.sort_unstable();

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::change::{Change, Fact};
 use super::json::CanonicalJson;
 use super::name::Name;
+use super::scanner::Scanner;
 
 /// Why stored facts could not be read back: the log is damaged, or written by a newer program.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +81,36 @@ impl Change {
     /// # Errors
     /// [`DamagedFact`] if the text is anything else, even if it is the same JSON spelled otherwise.
     pub fn from_event_json(text: &str) -> Result<(Self, u64, Option<u64>), DamagedFact> {
+        match Self::scan(text) {
+            Some(read) => Ok(read),
+            None => Self::parse(text),
+        }
+    }
+
+    /// As [`parse`](Self::parse), in less than half the time, but `None` also where something in a
+    /// name is escaped.
+    fn scan(text: &str) -> Option<(Self, u64, Option<u64>)> {
+        let mut scanner = Scanner::new(text);
+        scanner.literal(r#"{"facts":["#)?;
+        let mut facts = Vec::with_capacity(1);
+        while !scanner.is_next("]") {
+            if !facts.is_empty() {
+                scanner.literal(",")?;
+            }
+            facts.push(Fact::scan(&mut scanner)?);
+        }
+        let job_version = match scanner.is_next(r#","job_version":"#) {
+            true => Some(scanner.number()?.0),
+            false => None,
+        };
+        scanner.literal(r#","version":"#)?;
+        let (version, _) = scanner.number()?;
+        (scanner.rest() == "}").then_some((Self { facts }, version, job_version))
+    }
+
+    /// As [`from_event_json`](Self::from_event_json): reads the text by a parser of JSON, and
+    /// compares it with what is written of what was read.
+    fn parse(text: &str) -> Result<(Self, u64, Option<u64>), DamagedFact> {
         let data: DataWire<'_> =
             serde_json::from_str(text).map_err(|error| DamagedFact(error.to_string()))?;
         let facts = data.facts.into_iter().map(FactWire::into_fact).collect::<Result<_, _>>()?;
@@ -116,6 +147,60 @@ impl Change {
             _ => Err(DamagedFact("it is a part of an import".to_owned())),
         }
     }
+}
+
+impl Fact {
+    /// Reads a fact as it is written.
+    fn scan(scanner: &mut Scanner<'_>) -> Option<Self> {
+        scanner.literal(r#"{"fact":"#)?;
+        let fact = match scanner.plain_string()? {
+            "graph_deleted" => Self::GraphDeleted {},
+            "job_deleted" => Self::JobDeleted { name: member(scanner, "name", Scanner::name)? },
+            "job_changed" => Self::JobChanged {
+                inputs_added: member(scanner, "inputs_added", Scanner::names)?,
+                inputs_removed: member(scanner, "inputs_removed", Scanner::names)?,
+                name: member(scanner, "name", Scanner::name)?,
+                outputs_added: member(scanner, "outputs_added", Scanner::names)?,
+                outputs_removed: member(scanner, "outputs_removed", Scanner::names)?,
+                spec: match scanner.rest().starts_with('}') {
+                    true => None,
+                    false => Some(member(scanner, "spec", Scanner::canonical_json)?),
+                },
+            },
+            "job_created" => Self::JobCreated {
+                inputs: member(scanner, "inputs", Scanner::names)?,
+                name: member(scanner, "name", Scanner::name)?,
+                outputs: member(scanner, "outputs", Scanner::names)?,
+                spec: member(scanner, "spec", Scanner::canonical_json)?,
+            },
+            "dataset_undeclared" => {
+                Self::DatasetUndeclared { name: member(scanner, "name", Scanner::name)? }
+            }
+            "dataset_changed" => Self::DatasetChanged {
+                metadata: member(scanner, "metadata", Scanner::canonical_json)?,
+                name: member(scanner, "name", Scanner::name)?,
+            },
+            "dataset_declared" => Self::DatasetDeclared {
+                metadata: member(scanner, "metadata", Scanner::canonical_json)?,
+                name: member(scanner, "name", Scanner::name)?,
+            },
+            _ => return None,
+        };
+        scanner.literal("}")?;
+        Some(fact)
+    }
+}
+
+/// Reads a member that is not the first of its object.
+fn member<'t, T>(
+    scanner: &mut Scanner<'t>,
+    name: &str,
+    value: fn(&mut Scanner<'t>) -> Option<T>,
+) -> Option<T> {
+    scanner.literal(",\"")?;
+    scanner.literal(name)?;
+    scanner.literal("\":")?;
+    value(scanner)
 }
 
 /// What is written. Fields stand in the byte order of their names.
@@ -276,7 +361,97 @@ fn names(texts: Option<Vec<Text<'_>>>) -> Result<Vec<Name>, DamagedFact> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+
     use super::*;
+
+    fn name() -> impl Strategy<Value = Name> {
+        let texts =
+            ["a", "job/of some: length", "日本", "é\u{2028}", "{\",\"x\":[", "\\", "\u{ff}/"];
+        select(texts.to_vec()).prop_map(|text| Name::new(text).unwrap())
+    }
+
+    fn fact() -> impl Strategy<Value = Fact> {
+        let names = || prop::collection::vec(name(), 0..3);
+        let texts = ["{}", "{\"a\":[1.50,{\"b\":\"\\n\"}],\"é\":null}", "{\"x\":-1E5}"];
+        let json = || select(texts.to_vec()).prop_map(|text| CanonicalJson::parse(text).unwrap());
+        let changed = (names(), names(), name(), names(), names(), prop::option::of(json()));
+        prop_oneof![
+            Just(Fact::GraphDeleted {}),
+            name().prop_map(|name| Fact::JobDeleted { name }),
+            changed.prop_map(
+                |(inputs_added, inputs_removed, name, outputs_added, outputs_removed, spec)| {
+                    Fact::JobChanged {
+                        inputs_added,
+                        inputs_removed,
+                        name,
+                        outputs_added,
+                        outputs_removed,
+                        spec,
+                    }
+                }
+            ),
+            (names(), name(), names(), json()).prop_map(|(inputs, name, outputs, spec)| {
+                Fact::JobCreated { inputs, name, outputs, spec }
+            }),
+            name().prop_map(|name| Fact::DatasetUndeclared { name }),
+            (json(), name()).prop_map(|(metadata, name)| Fact::DatasetChanged { metadata, name }),
+            (json(), name()).prop_map(|(metadata, name)| Fact::DatasetDeclared { metadata, name }),
+        ]
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        let number = || prop_oneof![0..3_u64, Just(u64::MAX), any::<u64>()];
+        (prop::collection::vec(fact(), 0..4), prop::option::of(number()), number()).prop_map(
+            |(facts, job_version, version)| {
+                let data = Data { facts: &facts, job_version, version };
+                serde_json::to_string(&data).unwrap()
+            },
+        )
+    }
+
+    /// One place of a text taken out, doubled, or another text put in.
+    fn altered(text: &str, at: Index, to: Index, what: &str) -> String {
+        let places: Vec<usize> = (0..=text.len()).filter(|at| text.is_char_boundary(*at)).collect();
+        let (one, other) = (places[at.index(places.len())], places[to.index(places.len())]);
+        let (from, to) = (one.min(other), one.max(other));
+        match what {
+            "taken out" => [&text[..from], &text[to..]].concat(),
+            "doubled" => [&text[..to], &text[from..]].concat(),
+            other => [&text[..from], other, &text[from..]].concat(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_written_is_scanned_unless_something_in_a_name_is_escaped(text in text()) {
+            let parsed = Change::parse(&text).unwrap();
+            match Change::scan(&text) {
+                Some(scanned) => prop_assert_eq!(scanned, parsed),
+                None => prop_assert!(text.contains("\\\"") || text.contains("\\\\"), "{}", text),
+            }
+        }
+
+        #[test]
+        fn what_is_scanned_is_what_is_parsed(
+            text in text(),
+            at in any::<Index>(),
+            to in any::<Index>(),
+            what in select(vec![
+                "taken out", "doubled", " ", "\r", "0", "-", ",", "\"", "\\u0061", "\u{7f}", "null", "{}",
+                ",\"spec\":{}", ",\"job_version\":1", ",\"x\":1",
+            ]),
+        ) {
+            let text = altered(&text, at, to, what);
+            if let Some(scanned) = Change::scan(&text) {
+                let parsed = Change::parse(&text);
+                prop_assert_eq!(Some(scanned), parsed.ok(), "{}", text);
+            }
+        }
+    }
 
     #[test]
     fn an_array_is_neither_a_change_nor_a_fact() {

@@ -1,6 +1,7 @@
 //! A set of slots in one of three forms by size: most jobs and datasets have a handful of
 //! neighbours, and a few have a million.
 
+use std::iter;
 use std::sync::Arc;
 
 use imbl::OrdSet;
@@ -72,11 +73,21 @@ impl Neighbours {
         }
         let slots = self.as_slice().unwrap_or_default();
         let Err(at) = slots.binary_search(&slot) else { return false };
-        let mut grown = Vec::with_capacity(slots.len() + 1);
-        grown.extend_from_slice(&slots[..at]);
-        grown.push(slot);
-        grown.extend_from_slice(&slots[at..]);
-        *self = Self::from_sorted(&grown);
+        let (before, after) = slots.split_at(at);
+        let copy_to = |grown: &mut [Slot]| {
+            grown[..at].copy_from_slice(before);
+            grown[at + 1..].copy_from_slice(after);
+        };
+        let grown = iter::repeat_n(slot, slots.len() + 1);
+        *self = if (INLINE..LISTED).contains(&slots.len()) {
+            let mut grown: Arc<[Slot]> = grown.collect();
+            copy_to(Arc::get_mut(&mut grown).expect("nobody else has it yet"));
+            Self::Listed(grown)
+        } else {
+            let mut grown: Vec<Slot> = grown.collect();
+            copy_to(&mut grown);
+            Self::from_sorted(&grown)
+        };
         true
     }
 
