@@ -181,7 +181,7 @@ fn pruning_names_the_consumers_that_no_sink_is_known_of_until_their_exports_have
     std::fs::remove_file(place.url.strip_prefix("file:").unwrap()).unwrap();
     let (code, said) = prune("3");
     assert!(code == Some(1) && said.contains("consumer `mine`"), "{said}");
-    assert!(said.contains("has nothing whole of it") && !said.contains("at their word"), "{said}");
+    assert!(said.contains("has nothing of it") && !said.contains("at their word"), "{said}");
 }
 
 /// One file may have had several.
