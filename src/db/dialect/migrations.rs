@@ -19,7 +19,7 @@ const MIGRATION_LOCK: i64 = 0x66656e63_65706f73;
 
 /// Which of our tables a database has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::db) enum Schema {
+pub(crate) enum Schema {
     /// None.
     Missing,
     /// Those of an older program.
@@ -75,7 +75,7 @@ impl AnyConnection {
     }
 
     /// The first table of another application, in a database without our tables.
-    pub(in crate::db) fn foreign_table(&mut self) -> Result<Option<String>, DbError> {
+    pub(crate) fn foreign_table(&mut self) -> Result<Option<String>, DbError> {
         // Tables of an extension, such as PostGIS, do not count.
         let query = match self {
             Self::Sqlite(_) => {
@@ -101,7 +101,7 @@ impl AnyConnection {
     /// # Errors
     /// [`DbError::NewerSchema`] if a newer program of ours has migrated it, [`DbError::Foreign`] if
     /// all its migrations are another application's.
-    pub(in crate::db) fn schema(&mut self) -> Result<Schema, DbError> {
+    pub(crate) fn schema(&mut self) -> Result<Schema, DbError> {
         let table = match self {
             Self::Sqlite(_) => {
                 "SELECT count(*) AS count FROM sqlite_schema \
@@ -136,7 +136,7 @@ impl AnyConnection {
 
     /// Brings the schema up to date. When several processes start at once, one of them migrates and
     /// the others wait.
-    pub(in crate::db) fn migrate(&mut self) -> Result<Vec<String>, DbError> {
+    pub(crate) fn migrate(&mut self) -> Result<Vec<String>, DbError> {
         // The first look takes no lock: a reader must not wait for a writer.
         if self.schema()? == Schema::Current {
             return Ok(Vec::new());
@@ -156,7 +156,7 @@ impl AnyConnection {
     }
 
     /// Reverts the newest `count` migrations.
-    pub(in crate::db) fn revert(&mut self, count: usize) -> Result<(), DbError> {
+    pub(crate) fn revert(&mut self, count: usize) -> Result<(), DbError> {
         self.alone(|this| {
             for _ in 0..count {
                 let reverted = match this {

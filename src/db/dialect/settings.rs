@@ -16,11 +16,7 @@ impl AnyConnection {
     ///
     /// # Errors
     /// [`DbError::Unavailable`] if the limits cannot be set.
-    pub(in crate::db) fn limit(
-        &mut self,
-        stall: Duration,
-        answer: Duration,
-    ) -> Result<(), DbError> {
+    pub(crate) fn limit(&mut self, stall: Duration, answer: Duration) -> Result<(), DbError> {
         let Self::Postgres(connection) = self else { return Ok(()) };
         let (stall_ms, wait_ms) = (stall.as_millis(), (stall + Duration::from_secs(1)).as_millis());
         let statement_ms = statement_timeout(answer).as_millis();

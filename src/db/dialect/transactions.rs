@@ -13,7 +13,7 @@ use crate::failpoint;
 impl AnyConnection {
     /// Begins a transaction that sees one snapshot and writes nothing. It locks no row, so it may
     /// stand still for [`LOADING_STALL`]: a graph is built from rows inside it.
-    pub(in crate::db) fn begin_read(&mut self) -> QueryResult<()> {
+    pub(crate) fn begin_read(&mut self) -> QueryResult<()> {
         match self {
             Self::Sqlite(connection) => connection.batch_execute("BEGIN DEFERRED"),
             Self::Postgres(connection) => {
@@ -34,7 +34,7 @@ impl AnyConnection {
     /// transaction that begins as a reader may fail to become a writer. On Postgres each statement
     /// sees what was committed before the statement began. So the conditional update, which may
     /// have waited for the row, compares with the row's current value.
-    pub(in crate::db) fn begin_write(&mut self, size: Size) -> QueryResult<()> {
+    pub(crate) fn begin_write(&mut self, size: Size) -> QueryResult<()> {
         const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
         match (self, size) {
             (Self::Sqlite(connection), _) => connection.batch_execute("BEGIN IMMEDIATE"),
