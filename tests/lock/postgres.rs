@@ -429,7 +429,8 @@ fn a_lock_is_taken_back_from_whoever_was_given_up_without_asking_the_silent_serv
     let database = Database::open(&url, limits).expect("it is there");
     let ask = || database.ask(|connection| connection.batch_execute("SELECT 1"));
     ask().expect("a session for statements is open");
-    let lock = fixture.node();
+    // So long a lease that no thread renews it meanwhile.
+    let lock = PostgresLock::open(&fixture.url, 20 * LEASE).expect("a lock");
     let (has_it, it_is_held) = mpsc::channel();
     let (go_on, goes_on) = mpsc::channel::<()>();
     let (given_back, is_given_back) = mpsc::channel::<()>();

@@ -177,8 +177,7 @@ fn a_pool_that_was_left_opens_no_session_in_the_place_of_another() {
     let url = DatabaseUrl::parse(&server.new_database()).unwrap();
     let checkout_timeout = Duration::from_millis(500);
     // One in use, and one for all others.
-    let limits =
-        PoolLimits { connections: 2, sessions: 2, checkout_timeout, ..PoolLimits::default() };
+    let limits = PoolLimits { sessions: 2, checkout_timeout, ..PoolLimits::default() };
     let database = Database::open(&url, limits).unwrap();
     let ask = || database.learn(|_| Ok((None, ())));
     let asked = database.read(|_| {

@@ -123,7 +123,7 @@ fn an_idle_session_gives_way_to_one_that_a_pooler_keeps_waiting() {
     });
     // Long before an idle session is closed for being old.
     let acquire = |graph| {
-        let key = LockKey::new("database", graph).unwrap();
+        let key = LockKey::new("da7aba5e", graph).unwrap();
         lock.acquire(&key, Mode::Exclusive, IDLE_FOR / 4)
     };
     let first = acquire(1).unwrap();
