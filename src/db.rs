@@ -603,7 +603,6 @@ impl Manager {
     /// Whether its pool was replaced.
     fn is_former(&self) -> bool {
         self.generation != self.opener.generation.load(Ordering::SeqCst)
-            && !failpoint::is_off("left-pool")
     }
 
     fn open(&self, permit: Permit) -> Result<Session, DbError> {

@@ -193,9 +193,3 @@ fn a_pool_that_was_left_opens_no_session_in_the_place_of_another() {
     });
     asked.unwrap();
 }
-
-#[test]
-fn while_a_pool_that_was_left_opens_sessions_nobody_else_may() {
-    let test = "store::failover::a_pool_that_was_left_opens_no_session_in_the_place_of_another";
-    assert!(!passes(test, Some("left-pool")));
-}
