@@ -6,6 +6,8 @@ mod clock;
 mod idempotency;
 mod migrations;
 mod postgres;
+#[cfg(test)]
+mod query_plan;
 mod rows;
 mod settings;
 mod sqlite;

@@ -211,39 +211,22 @@ impl AnyConnection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sqlite::connect_sqlite;
-    use super::super::url::OpenMode;
+    use super::super::query_plan::query_plan;
     use super::*;
-
-    #[derive(QueryableByName)]
-    struct Step {
-        #[diesel(sql_type = Text)]
-        detail: String,
-    }
 
     /// However many keys there are, none is looked at that is not asked for.
     #[test]
     fn keys_are_found_by_their_indexes() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("plans.db");
-        let mut connection =
-            AnyConnection::Sqlite(connect_sqlite(&file, OpenMode::Create).unwrap());
-        connection.migrate().unwrap();
-        let AnyConnection::Sqlite(connection) = &mut connection else {
-            unreachable!("the URL was SQLite's")
-        };
         for text in [SQLITE_READ, SQLITE_KEEP, SQLITE_NEXT, SQLITE_DELETE] {
-            let plan = format!("EXPLAIN QUERY PLAN {}", text.replace('?', "1"));
-            let steps: Vec<Step> = diesel::sql_query(&plan).load(connection).unwrap();
-            let details: Vec<&str> = steps.iter().map(|step| step.detail.as_str()).collect();
-            let of_keys = details.iter().filter(|detail| detail.contains("idempotency_keys"));
-            let by_index = |detail: &&&str| {
-                detail.starts_with("SEARCH")
-                    && (detail.contains("graph_id=? AND key=?")
-                        || detail.contains("by_graph_and_age (graph_id=?"))
+            let steps = query_plan(&text.replace('?', "1"));
+            let of_keys = steps.iter().filter(|step| step.contains("idempotency_keys"));
+            let by_index = |step: &String| {
+                step.starts_with("SEARCH")
+                    && (step.contains("graph_id=? AND key=?")
+                        || step.contains("by_graph_and_age (graph_id=?"))
             };
-            assert!(of_keys.clone().all(|detail| by_index(&detail)), "{text}: {details:?}");
-            assert!(text == SQLITE_KEEP || of_keys.count() > 0, "{text}: {details:?}");
+            assert!(of_keys.clone().all(by_index), "{text}: {steps:?}");
+            assert!(text == SQLITE_KEEP || of_keys.count() > 0, "{text}: {steps:?}");
         }
     }
 }

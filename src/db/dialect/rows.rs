@@ -152,41 +152,20 @@ impl AnyConnection {
         if let (true, Self::Sqlite(connection)) = (many, &mut *self) {
             set_sqlite_cache(connection, 256)?;
         }
-        let text = match self {
-            Self::Sqlite(_) => statement.sqlite,
-            Self::Postgres(_) => statement.postgres,
-        };
-        self.run(text, &[Value::Integer(graph_id), Value::Text(rows)])?;
+        let values = [Value::Integer(graph_id), Value::Text(rows)];
+        self.run_either(statement.sqlite, statement.postgres, &values)?;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use diesel::prelude::*;
-    use diesel::sql_types::Text;
-
-    use super::super::sqlite::connect_sqlite;
-    use super::super::url::OpenMode;
+    use super::super::query_plan::query_plan;
     use super::*;
-
-    #[derive(QueryableByName)]
-    struct Step {
-        #[diesel(sql_type = Text)]
-        detail: String,
-    }
 
     /// A statement over one row must not look at all others.
     #[test]
     fn rows_are_found_by_their_keys() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("plans.db");
-        let mut connection =
-            AnyConnection::Sqlite(connect_sqlite(&file, OpenMode::Create).unwrap());
-        connection.migrate().unwrap();
-        let AnyConnection::Sqlite(connection) = &mut connection else {
-            unreachable!("the URL was SQLite's")
-        };
         use RowsStatement as S;
         let all = [
             S::INSERT_INPUTS,
@@ -201,18 +180,14 @@ mod tests {
             S::UPDATE_DATASETS,
         ];
         for RowsStatement { sqlite, .. } in all {
-            let plan = format!(
-                "EXPLAIN QUERY PLAN {}",
-                sqlite.replacen('?', "1", 1).replacen('?', "'[]'", 1)
-            );
-            let steps: Vec<Step> = diesel::sql_query(&plan).load(connection).unwrap();
+            let steps = query_plan(&sqlite.replacen('?', "1", 1).replacen('?', "'[]'", 1));
             assert!(!steps.is_empty());
-            for Step { detail } in steps {
-                let by_key = detail.starts_with("SEARCH") && detail.contains("id=? AND");
+            for step in steps {
+                let by_key = step.starts_with("SEARCH") && step.contains("id=? AND");
                 let of_a_table = ["SEARCH", "SCAN job", "SCAN dataset", "SCAN old"]
                     .iter()
-                    .any(|step| detail.starts_with(step));
-                assert!(by_key || !of_a_table, "{sqlite}: {detail}");
+                    .any(|begin| step.starts_with(begin));
+                assert!(by_key || !of_a_table, "{sqlite}: {step}");
             }
         }
     }
