@@ -28,6 +28,25 @@ fn site_on(server: &Postgres) -> Site {
     site
 }
 
+/// The same database and lock, reached through a proxy.
+fn proxied(server: &Postgres, site: &Site) -> (Proxy, Site) {
+    let proxy = Proxy::to(server.port());
+    let url = site.database_url().replace(&server.port().to_string(), &proxy.port().to_string());
+    let mut through = Site::at(url);
+    through.lock_url = site.lock_url.clone();
+    (proxy, through)
+}
+
+/// Has each COMMIT of a transaction that inserts into `table` take a second.
+fn commit_slowly(site: &Site, table: &str) {
+    site.run_sql(&format!(
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION dawdle()"
+    ));
+}
+
 /// Few connections, and no long wait for one.
 fn impatient(site: &Site) -> NodeOptions {
     let pool = PoolLimits {
@@ -156,12 +175,9 @@ fn a_server_that_crashes_around_a_commit_keeps_what_was_acknowledged() {
 fn round_trips_are_as_few_as_statements() {
     let server = Postgres::shared();
     let site = site_on(server);
-    let proxy = Proxy::to(server.port());
-    let through = Site::at(
-        site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()),
-    );
+    let (proxy, through) = proxied(server, &site);
     let one = PoolLimits { connections: 1, ..PoolLimits::default() };
-    let options = NodeOptions { lock_url: site.lock_url.clone(), pool: one, ..through.options() };
+    let options = NodeOptions { pool: one, ..through.options() };
     let node = node::open(&options).unwrap();
     let job = |n: usize| put_job(&format!("j{n}"), &["first"], &[&format!("out{n}")]);
     // Diesel prepares a statement when it is first used.
@@ -195,12 +211,8 @@ fn round_trips_are_as_few_as_statements() {
 fn a_commit_whose_connection_breaks_is_told_as_what_became_of_it() {
     let server = Postgres::start(&[]);
     let site = site_on(&server);
-    let proxy = Proxy::to(server.port());
-    let through = Site::at(
-        site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()),
-    );
-    let node = node::open(&NodeOptions { lock_url: site.lock_url.clone(), ..impatient(&through) })
-        .unwrap();
+    let (proxy, through) = proxied(&server, &site);
+    let node = node::open(&impatient(&through)).unwrap();
     assert_eq!(put(&node, "a").unwrap(), 2);
 
     proxy.cut(Cut::Answer);
@@ -224,12 +236,8 @@ fn a_commit_whose_connection_breaks_is_told_as_what_became_of_it() {
 fn a_creation_whose_connection_breaks_is_told_as_what_became_of_it() {
     let server = Postgres::start(&[]);
     let site = site_on(&server);
-    let proxy = Proxy::to(server.port());
-    let through = Site::at(
-        site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()),
-    );
-    let node = node::open(&NodeOptions { lock_url: site.lock_url.clone(), ..impatient(&through) })
-        .unwrap();
+    let (proxy, through) = proxied(&server, &site);
+    let node = node::open(&impatient(&through)).unwrap();
     let create = |graph: &str| node.create_graph_and_wait(&name(graph));
     let is_there = |graph: &str| site.store().head(&name(graph)).unwrap().is_some();
     assert!(create("a").unwrap().created);
@@ -244,11 +252,7 @@ fn a_creation_whose_connection_breaks_is_told_as_what_became_of_it() {
     assert!(proxy.commits_cut() == 2 && !is_there("never sent"));
     assert!(create("never sent").unwrap().created);
 
-    site.run_sql(
-        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
-         CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON graphs DEFERRABLE INITIALLY DEFERRED
-         FOR EACH ROW EXECUTE FUNCTION dawdle()",
-    );
+    commit_slowly(&site, "graphs");
     proxy.cut(Cut::Answer);
     assert!(create("slowly").unwrap().created, "it was waited for");
     assert!(proxy.commits_cut() == 3 && is_there("slowly"));
@@ -264,12 +268,8 @@ fn a_creation_whose_connection_breaks_is_told_as_what_became_of_it() {
 fn a_lost_commit_that_only_kept_an_answer_is_told_as_what_became_of_it() {
     let server = Postgres::start(&[]);
     let site = site_on(&server);
-    let proxy = Proxy::to(server.port());
-    let through = Site::at(
-        site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()),
-    );
-    let node = node::open(&NodeOptions { lock_url: site.lock_url.clone(), ..impatient(&through) })
-        .unwrap();
+    let (proxy, through) = proxied(&server, &site);
+    let node = node::open(&impatient(&through)).unwrap();
     let ask = |key: &str| {
         node.write_and_wait(&name(GRAPH), keyed(changeset([put_dataset("first")]), key, "f"))
     };
@@ -301,18 +301,10 @@ fn a_lost_commit_that_only_kept_an_answer_is_told_as_what_became_of_it() {
 fn a_commit_that_is_still_under_way_is_waited_for() {
     let server = Postgres::start(&[]);
     let site = site_on(&server);
-    let proxy = Proxy::to(server.port());
-    let through = Site::at(
-        site.database_url().replace(&server.port().to_string(), &proxy.port().to_string()),
-    );
-    let node = node::open(&NodeOptions { lock_url: site.lock_url.clone(), ..impatient(&through) })
-        .unwrap();
+    let (proxy, through) = proxied(&server, &site);
+    let node = node::open(&impatient(&through)).unwrap();
     assert_eq!(put(&node, "a").unwrap(), 2);
-    site.run_sql(
-        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
-         CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON changes DEFERRABLE INITIALLY DEFERRED
-         FOR EACH ROW EXECUTE FUNCTION dawdle()",
-    );
+    commit_slowly(&site, "changes");
     proxy.cut(Cut::Answer);
     assert_eq!(put(&node, "slowly").unwrap(), 3);
     assert_eq!((proxy.commits_cut(), audit(&site).version), (1, 3));
