@@ -36,7 +36,7 @@ pub use creation::{Creation, Keep};
 pub use error::{CommitError, StoreError};
 pub use head::{GraphState, Head, ImageKey};
 pub use lock_record::LockRecord;
-pub use refresh::{CatchUp, Refresh};
+pub use refresh::{CatchUp, ImageUpdate};
 pub use restore::{Restoration, Restored, Target};
 pub use snapshots::Kept;
 

@@ -17,7 +17,7 @@ use super::refusal::Refusal;
 use super::workers::Workers;
 use crate::db::watch::Kept;
 use crate::graph::{Name, apply_all};
-use crate::store::{Head, Refresh, Store, StoreError};
+use crate::store::{Head, ImageUpdate, Store, StoreError};
 
 pub(super) struct Engine {
     pub(super) store: Arc<Store>,
@@ -102,19 +102,19 @@ impl Engine {
         let refreshed =
             self.store.refresh(&graph.name, known.as_ref().map(|image| image.key), by)?;
         graph.set_graph_id(refreshed.as_ref().map(|(head, _)| head.id));
-        let Some((head, refresh)) = refreshed else { return Ok(None) };
-        let image = match (refresh, known) {
-            (Refresh::Current, Some(image)) => image,
-            (Refresh::Changes(changes), Some(image)) => {
+        let Some((head, update)) = refreshed else { return Ok(None) };
+        let image = match (update, known) {
+            (ImageUpdate::Current, Some(image)) => image,
+            (ImageUpdate::Changes(changes), Some(image)) => {
                 self.metrics.image_catch_ups.inc();
                 self.metrics.changes_applied.inc_by(changes.len() as u64);
                 let image = Image::derived(head.key(), apply_all(&image.graph, &changes));
                 self.publish(graph, image)
             }
-            (Refresh::Current | Refresh::Changes(_), None) => {
+            (ImageUpdate::Current | ImageUpdate::Changes(_), None) => {
                 unreachable!("the store was told of no image")
             }
-            (Refresh::Whole(whole), known) => {
+            (ImageUpdate::Whole(whole), known) => {
                 if let Some(image) = known.filter(|image| image.key.version >= head.version) {
                     log::warn!(
                         "graph `{}`: the store is at version {}, behind the image at {} or on \

@@ -18,7 +18,7 @@ pub enum CatchUp {
 }
 
 /// What brings an image to the version of a [`Head`].
-pub enum Refresh {
+pub enum ImageUpdate {
     /// Nothing: it is there.
     Current,
     /// These, one after another, with [`apply_all`](crate::graph::apply_all). At least one; they
@@ -40,22 +40,22 @@ impl Store {
         name: &Name,
         known: Option<ImageKey>,
         by: CatchUp,
-    ) -> Result<Option<(Head, Refresh)>, StoreError> {
+    ) -> Result<Option<(Head, ImageUpdate)>, StoreError> {
         match (known, by) {
             (None, _) => {}
             (Some(known), CatchUp::Reload) => {
                 let Some(head) = self.head(name)? else { return Ok(None) };
                 if known == head.key() {
-                    return Ok(Some((head, Refresh::Current)));
+                    return Ok(Some((head, ImageUpdate::Current)));
                 }
             }
             (Some(known), CatchUp::Changes) => match catch_up(&self.database, name, known)? {
                 None => return Ok(None),
                 Some((head, CaughtUp::Changes(changes))) if changes.is_empty() => {
-                    return Ok(Some((head, Refresh::Current)));
+                    return Ok(Some((head, ImageUpdate::Current)));
                 }
                 Some((head, CaughtUp::Changes(changes))) => {
-                    return Ok(Some((head, Refresh::Changes(changes))));
+                    return Ok(Some((head, ImageUpdate::Changes(changes))));
                 }
                 Some((_, CaughtUp::Whole(why))) => log::info!("graph `{name}` is read anew: {why}"),
             },
@@ -69,7 +69,7 @@ impl Store {
         })?;
         // When the transaction is over: others may need the connection.
         let Some((head, loaded)) = read else { return Ok(None) };
-        Ok(Some((head, Refresh::Whole(Box::new(loaded()?)))))
+        Ok(Some((head, ImageUpdate::Whole(Box::new(loaded()?)))))
     }
 
     /// The graph's row and the whole graph at its version, from one snapshot. O(size of the graph).
@@ -79,8 +79,8 @@ impl Store {
     pub fn load(&self, name: &Name) -> Result<Option<(Head, Graph)>, StoreError> {
         let read = self.refresh(name, None, CatchUp::Reload)?;
         Ok(read.map(|(head, refresh)| match refresh {
-            Refresh::Whole(graph) => (head, *graph),
-            Refresh::Current | Refresh::Changes(_) => unreachable!("nothing was known"),
+            ImageUpdate::Whole(graph) => (head, *graph),
+            ImageUpdate::Current | ImageUpdate::Changes(_) => unreachable!("nothing was known"),
         }))
     }
 }

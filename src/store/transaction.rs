@@ -186,10 +186,21 @@ fn conditional_update(
     })
 }
 
-const FENCED_UPDATE: &str = "UPDATE graphs SET version = ?, chain = ?, state = ?, fence = ? \
-     WHERE id = ? AND state = 'open' AND version = ? AND fence <= ?";
-const UNFENCED_UPDATE: &str = "UPDATE graphs SET version = ?, chain = ?, state = ? \
-     WHERE id = ? AND state = 'open' AND version = ?";
+/// The conditional update that sets and compares this as well. The conditions take the version that
+/// was read and, in a fenced write, the token.
+macro_rules! update {
+    ($set:literal, $conditions:literal) => {
+        concat!(
+            "UPDATE graphs SET version = ?, chain = ?, state = ?",
+            $set,
+            " WHERE id = ? AND state = 'open' AND ",
+            $conditions
+        )
+    };
+}
+
+const FENCED_UPDATE: &str = update!(", fence = ?", "version = ? AND fence <= ?");
+const UNFENCED_UPDATE: &str = update!("", "version = ?");
 
 #[cfg(not(feature = "failpoints"))]
 fn fenced_update() -> &'static str {
@@ -201,31 +212,19 @@ fn unfenced_update() -> &'static str {
     UNFENCED_UPDATE
 }
 
-/// In builds for tests each comparison can be switched off, to show that its test then fails.
+/// In builds for tests each comparison can be switched off, to show that its test then fails. A
+/// condition that is off holds for every value.
 #[cfg(feature = "failpoints")]
 fn fenced_update() -> &'static str {
     match (failpoint::is_off("version-comparison"), failpoint::is_off("fence-comparison")) {
         (false, false) => FENCED_UPDATE,
-        (true, false) => {
-            "UPDATE graphs SET version = ?, chain = ?, state = ?, fence = ? \
-             WHERE id = ? AND state = 'open' AND ? >= 0 AND fence <= ?"
-        }
-        (false, true) => {
-            "UPDATE graphs SET version = ?, chain = ?, state = ?, fence = ? \
-             WHERE id = ? AND state = 'open' AND version = ? AND ? >= 0"
-        }
-        (true, true) => {
-            "UPDATE graphs SET version = ?, chain = ?, state = ?, fence = ? \
-             WHERE id = ? AND state = 'open' AND ? >= 0 AND ? >= 0"
-        }
+        (true, false) => update!(", fence = ?", "? >= 0 AND fence <= ?"),
+        (false, true) => update!(", fence = ?", "version = ? AND ? >= 0"),
+        (true, true) => update!(", fence = ?", "? >= 0 AND ? >= 0"),
     }
 }
 
 #[cfg(feature = "failpoints")]
 fn unfenced_update() -> &'static str {
-    if failpoint::is_off("version-comparison") {
-        return "UPDATE graphs SET version = ?, chain = ?, state = ? \
-                WHERE id = ? AND state = 'open' AND ? >= 0";
-    }
-    UNFENCED_UPDATE
+    if failpoint::is_off("version-comparison") { update!("", "? >= 0") } else { UNFENCED_UPDATE }
 }
