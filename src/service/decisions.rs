@@ -153,7 +153,7 @@ impl<'b> Decisions<'b> {
             return key.verdict(stored);
         }
         if self.deleted {
-            return Err(Refusal::GraphNotFound { graph: self.graph.clone() });
+            return Err(Refusal::graph_not_found(self.graph));
         }
         if let Some(frozen) = &self.frozen {
             return Err(frozen.clone());

@@ -1,10 +1,10 @@
 //! What this process keeps of one graph: its image, the id of its row, and the requests that wait
 //! for its turns.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::image::ImageCell;
-use super::queue::{PendingRead, PendingWrite, Queue, Queued};
+use super::queue::{PendingRead, PendingWrite, Queue, Queued, lock};
 use crate::graph::Name;
 
 /// One graph in this process.
@@ -89,8 +89,4 @@ impl LocalGraph {
     pub(super) fn waiting(&self) -> (usize, usize) {
         (lock(&self.writes).waiting.len(), lock(&self.reads).waiting.len())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -85,7 +85,7 @@ impl ReadTurn<'_> {
     /// an image never changes, so what is computed from it needs none.
     fn current_image(&self) -> Result<Arc<Image>, Refusal> {
         let Self { shared, graph } = self;
-        let not_found = || Refusal::GraphNotFound { graph: graph.name.clone() };
+        let not_found = || Refusal::graph_not_found(&graph.name);
         let Some(graph_id) = shared.engine.graph_id(graph)? else { return Err(not_found()) };
         let guard = shared.turns.read_guard(graph_id, &shared.engine.metrics)?;
         let current = match guard {

@@ -24,7 +24,10 @@ pub enum Refusal {
         graph: Name,
     },
     /// The graph takes no writes any more.
-    #[error("graph `{graph}` is frozen{}", .moved_to.as_ref().map(|to| format!("; it moved to {to}")).unwrap_or_default())]
+    #[error(
+        "graph `{graph}` is frozen{}",
+        .moved_to.as_ref().map(|to| format!("; it moved to {to}")).unwrap_or_default()
+    )]
     Frozen {
         /// Its name.
         graph: Name,
@@ -90,12 +93,17 @@ impl From<StoreError> for Refusal {
 }
 
 impl Refusal {
+    /// There is no graph of that name.
+    pub(super) fn graph_not_found(graph: &Name) -> Self {
+        Self::GraphNotFound { graph: graph.clone() }
+    }
+
     /// What `error` means to those who asked for a write to `graph`.
     pub(super) fn of_commit(graph: &Name, error: CommitError) -> Self {
         let what = error.to_string();
         match error {
             CommitError::Frozen { moved_to } => Refusal::Frozen { graph: graph.clone(), moved_to },
-            CommitError::Deleted => Refusal::GraphNotFound { graph: graph.clone() },
+            CommitError::Deleted => Self::graph_not_found(graph),
             CommitError::Fenced { .. } => {
                 Refusal::Contended { what: format!("the turn was lost: {what}") }
             }

@@ -32,7 +32,7 @@ impl<'t> Turn<'t> {
         graph: &'t LocalGraph,
         batch: &'t [PendingWrite],
     ) -> Result<Self, TurnError> {
-        let not_found = || Refusal::GraphNotFound { graph: graph.name.clone() };
+        let not_found = || Refusal::graph_not_found(&graph.name);
         let graph_id = engine.graph_id(graph)?.ok_or_else(not_found)?;
         Ok(Self { engine, graph, graph_id, batch })
     }
@@ -76,7 +76,7 @@ impl<'t> Turn<'t> {
     /// acquired for this turn is another graph's.
     pub fn refresh(&self) -> Result<Refreshed, TurnError> {
         let refreshed = self.engine.refreshed(self.graph, &self.engine.metrics.refresh.write)?;
-        let not_found = || Refusal::GraphNotFound { graph: self.graph.name.clone() };
+        let not_found = || Refusal::graph_not_found(&self.graph.name);
         let refreshed = refreshed.ok_or_else(not_found)?;
         let (expected, actual) = (self.graph_id, refreshed.head.id);
         if expected != actual {

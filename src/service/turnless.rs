@@ -28,7 +28,7 @@ impl Service {
     ) {
         self.aside(graph, reply, move |engine, graph| {
             let feed = engine.store.feed(graph, after, most)?;
-            feed.map(show).ok_or_else(|| not_found(graph))
+            feed.map(show).ok_or_else(|| Refusal::graph_not_found(graph))
         });
     }
 
@@ -42,7 +42,7 @@ impl Service {
         reply: impl FnOnce(Result<(Head, Option<i64>), Refusal>) + Send + 'static,
     ) {
         self.aside(graph, reply, move |engine, graph| {
-            let head = engine.store.head(graph)?.ok_or_else(|| not_found(graph))?;
+            let head = engine.store.head(graph)?.ok_or_else(|| Refusal::graph_not_found(graph))?;
             let committed_at_ms = engine.store.committed_at(head.id, version)?;
             Ok((head, committed_at_ms))
         });
@@ -60,7 +60,7 @@ impl Service {
                 .store
                 .consumers(graph)?
                 .filter(|(head, _)| head.state != GraphState::Deleted);
-            found.ok_or_else(|| not_found(graph))
+            found.ok_or_else(|| Refusal::graph_not_found(graph))
         });
     }
 
@@ -91,10 +91,12 @@ impl Service {
         let consumer = consumer.clone();
         self.aside(graph, reply, move |engine, graph| {
             let head = engine.store.head(graph)?.filter(|head| head.state != GraphState::Deleted);
-            let head = head.ok_or_else(|| not_found(graph))?;
+            let head = head.ok_or_else(|| Refusal::graph_not_found(graph))?;
             let forgotten = engine.store.forget_consumer(graph, &consumer);
             let was_there = forgotten.map_err(|error| Refusal::of_commit(graph, error))?;
-            was_there.map(|was_there| (head, was_there)).ok_or_else(|| not_found(graph))
+            was_there
+                .map(|was_there| (head, was_there))
+                .ok_or_else(|| Refusal::graph_not_found(graph))
         });
     }
 
@@ -133,8 +135,4 @@ impl Service {
             );
         });
     }
-}
-
-fn not_found(graph: &Name) -> Refusal {
-    Refusal::GraphNotFound { graph: graph.clone() }
 }
