@@ -16,10 +16,9 @@ use crate::event::{DamagedEvent, Event, EventIndex, Importing, Kind, Reader, Str
 use crate::failpoint;
 use crate::graph::Name;
 use crate::keep::{HistoryError, shell_word};
-use crate::store::Store;
 use crate::store::{
     Acknowledgement, CommitError, Consumer, ConsumerSink, ExportReport, Feed, GraphState, Head,
-    Lifetime, StoreError,
+    Lifetime, Store, StoreError,
 };
 
 mod asking;
@@ -785,6 +784,13 @@ impl<'x> Export<'x> {
         }
     }
 
+    /// Notes where the sink's log begins, if it had no event before `appended`.
+    fn note_first(&mut self, appended: &Batch) {
+        if self.last.is_none() {
+            self.first = appended.ends.first().map(|(position, _)| *position);
+        }
+    }
+
     /// Appends events after the last. Following, it goes on after what cuts it short, from where
     /// the sink then is, so that nothing is written twice.
     fn append(&mut self, batch: &Batch) -> Result<(), Halt> {
@@ -795,9 +801,7 @@ impl<'x> Export<'x> {
             let now = left.as_ref().unwrap_or(batch);
             match self.sink.append(now) {
                 Ok(()) => {
-                    if self.last.is_none() {
-                        self.first = now.ends.first().map(|(position, _)| *position);
-                    }
+                    self.note_first(now);
                     if let Some((position, event)) = now.last_event() {
                         (self.last, self.known) = (Some(position), Some(hash_of(event)));
                     }
@@ -823,9 +827,7 @@ impl<'x> Export<'x> {
             let arrived = now.events().position(|(_, event)| Some(event) == last.as_deref());
             if let Some(arrived) = arrived {
                 let rest = now.after(arrived);
-                if self.last.is_none() {
-                    self.first = now.ends.first().map(|(position, _)| *position);
-                }
+                self.note_first(now);
                 (self.last, self.known) = (Some(now.ends[arrived].0), last.as_deref().map(hash_of));
                 self.backoff.progressed();
                 if rest.ends.is_empty() {
@@ -1029,13 +1031,9 @@ impl<'x> Export<'x> {
             });
         }
         if at + 1 < head.oldest {
-            return Err(self.pruned(at, head.oldest));
+            return Err(pruned(self.request, at, head.oldest));
         }
         Ok(())
-    }
-
-    fn pruned(&self, after: u64, oldest: u64) -> ExportError {
-        pruned(self.request, after, oldest)
     }
 
     /// Tells the database how far the sink is, now or when it is time again.
@@ -1088,7 +1086,7 @@ impl<'x> Export<'x> {
                 let sink = self.request.to.to_string();
                 Err(ExportError::Ahead { sink, sink_version: version, version: actual })
             }
-            Acknowledgement::Pruned { oldest } => Err(self.pruned(version, oldest)),
+            Acknowledgement::Pruned { oldest } => Err(pruned(self.request, version, oldest)),
         }
     }
 

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
+use super::sink::{Batch, Purpose, Sink, SinkError};
 use crate::event::LINE_BYTES_MAX;
 use crate::{failpoint, input};
 
@@ -326,10 +326,6 @@ impl Sink for FileSink {
         // A line that was torn is none.
         let whole = line.pop() == Some(b'\n');
         Ok(String::from_utf8(line).ok().filter(|_| whole))
-    }
-
-    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
-        Ok(Vec::new())
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {

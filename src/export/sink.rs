@@ -232,7 +232,9 @@ pub trait Sink: Send {
     ///
     /// # Errors
     /// [`SinkError`] if it cannot be learnt.
-    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError>;
+    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
+        Ok(Vec::new())
+    }
 
     /// Appends events after the last one, all or the first few. They outlive this process when this
     /// returns, and the engine's machine after [`sync`](Self::sync).

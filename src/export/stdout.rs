@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::ops::ControlFlow;
 
-use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
+use super::sink::{Batch, Purpose, Sink, SinkError};
 use crate::terminal;
 
 /// Whoever reads this process's output.
@@ -56,10 +56,6 @@ impl Sink for StandardOutput {
 
     fn first(&mut self) -> Result<Option<String>, SinkError> {
         Ok(None)
-    }
-
-    fn gaps(&mut self) -> Result<Vec<Gap>, SinkError> {
-        Ok(Vec::new())
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
