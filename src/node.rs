@@ -102,7 +102,7 @@ pub enum NodeError {
         "the lock's Redis URL is not well-formed: {0}; give redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
     )]
     RedisUrl(#[from] InvalidRedisUrl),
-    /// See there.
+    /// The design takes no lock that reads could share. Wrong usage.
     #[error(transparent)]
     NoLockToShare(#[from] NoLockToShare),
     /// Another process named the lock of the database at the same time, and was faster.
@@ -238,7 +238,7 @@ fn lock_url_of(record: &LockRecord) -> Result<LockUrl, NodeError> {
     }
 }
 
-/// The rows alone, for what needs no turn: of a design's lock nothing is asked.
+/// The store alone, for what needs no turn: the design's lock is not opened.
 ///
 /// # Errors
 /// [`NodeError`] says what to do.
@@ -253,7 +253,8 @@ pub fn open_store(options: &NodeOptions) -> Result<Store, NodeError> {
 pub fn open_store_for(mode: OpenMode, options: &NodeOptions) -> Result<Store, NodeError> {
     // Who stalls in a transaction must not hold the row for longer than the lock.
     let pool = PoolLimits { stall: options.pool.stall.min(options.lease), ..options.pool };
-    Ok(Store::new(Database::open_for(mode, &options.database, pool)?)?)
+    let database = Database::open_for(mode, &options.database, pool)?;
+    Ok(Store::with_storage(database, options.design.storage.storage())?)
 }
 
 /// Opens database and lock and starts the service.

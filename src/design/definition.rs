@@ -9,6 +9,8 @@ use super::turns::{Reads, TurnLimits};
 use crate::lock::DistributedLock;
 use crate::service::{BatchSize, Choices, CycleCheck, Limits, Refresh, Service, Turns};
 use crate::store::Store;
+use crate::store::rows::Rows;
+use crate::store::storage::Storage;
 
 /// One way to build the service. Rules, answers and durability are the same for all; what a request
 /// costs is not.
@@ -35,6 +37,16 @@ pub struct Design {
 pub enum StorageKind {
     /// Jobs, datasets and edges as rows, and the change log.
     Rows,
+}
+
+impl StorageKind {
+    /// The storage itself.
+    #[must_use]
+    pub fn storage(self) -> Box<dyn Storage> {
+        match self {
+            Self::Rows => Box::new(Rows),
+        }
+    }
 }
 
 /// How writers take turns: which file of [`turns`](super::turns).
