@@ -41,7 +41,7 @@ pub struct LoggedChange {
     /// The version that it made.
     pub version: u64,
     /// As
-    /// [`Change::canonical_json`](crate::graph::Change::canonical_json)(crate::graph::Change::canonical_json).
+    /// [`Change::canonical_json`](crate::graph::Change::canonical_json).
     pub change: String,
     /// The hash over all changes up to it.
     pub chain: Chain,

@@ -2,8 +2,8 @@
 //! every change that would break the graph's rules, and says in which order jobs must run to
 //! produce a dataset.
 //!
-//! `docs/ARCHITECTURE.md` walks one write and one read through these modules. Its table "Who may use
-//! whom" says which module may use which; a test holds the sources to it.
+//! `docs/ARCHITECTURE.md` walks one write and one read through these modules. Its table "Who may
+//! use whom" says which module may use which; a test holds the sources to it.
 
 pub mod address;
 pub mod bench;

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::node::NodeArgs;
 use super::output::print;
 
-/// Those who read a graph's log, whom pruning does not overtake
+/// The consumers of a graph's log: pruning waits for them
 #[derive(Subcommand)]
 pub enum ConsumerCommand {
     /// Print the consumers of a graph: name, acknowledged version, versions behind, and when it

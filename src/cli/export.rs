@@ -17,7 +17,7 @@ pub struct ExportArgs {
     #[arg(long)]
     graph: String,
     /// Where to: file:PATH, - for standard output, redis://HOST/STREAM, nats://HOST/STREAM, or
-    /// postgres://HOST/DATABASE/TABLE. What is there already is gone on with
+    /// postgres://HOST/DATABASE/TABLE. Resumes after the last event already there
     #[arg(long, value_name = "SINK")]
     to: String,
     /// Into an empty sink, only the changes after version N, without the graph before them

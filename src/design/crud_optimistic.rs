@@ -22,8 +22,8 @@ use crate::service::{BatchSize, CycleCheck, Refresh};
 /// See the [module](self).
 pub const CRUD_OPTIMISTIC: Design = Design {
     name: "crud-optimistic",
-    summary: "As crud-delta, but without a lock: whoever was outrun judges again. Reads are as \
-              with --reads snapshot",
+    summary: "As crud-delta, but without a lock: a write that comes second is decided again. \
+              Reads are as with --reads snapshot",
     storage: StorageKind::Rows,
     refresh: Refresh::Delta,
     turns: TurnKind::ExpectedVersion,

@@ -13,9 +13,10 @@ pub mod locked;
 pub struct TurnLimits {
     /// How long a turn waits for the lock.
     pub lock_wait: Duration,
-    /// How often a turn under the lock is taken again after it was fenced or outrun.
+    /// How often a turn under the lock is taken again after its write was refused: its token was
+    /// old, or another write came first.
     pub lock_retries: usize,
-    /// How often a turn without a lock is taken again after it was outrun.
+    /// How often a turn without a lock is taken again after another write came first.
     pub optimistic_retries: usize,
 }
 

@@ -613,7 +613,9 @@ mod tests {
             event in event(),
             at in any::<Index>(),
             to in any::<Index>(),
-            what in select(vec!["", " ", "0", "1", "\"", ",", "}", "{}", ",\"time\":\"\"", "\\u0061"]),
+            what in select(vec![
+                "", " ", "0", "1", "\"", ",", "}", "{}", ",\"time\":\"\"", "\\u0061",
+            ]),
         ) {
             let text = text_of(&event);
             let places: Vec<usize> =

@@ -9,8 +9,7 @@ use super::{NAME_BEGINS, file, gaps};
 use crate::event::{Kind, Reader, Stream};
 use crate::graph::Name;
 use crate::keep::{HistoryError, shell_word};
-use crate::store::Store;
-use crate::store::{Consumer, StoreError};
+use crate::store::{Consumer, Store, StoreError};
 
 /// An export whose sink cannot be asked. Shown with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]

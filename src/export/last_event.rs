@@ -15,7 +15,7 @@ pub(super) enum Judgement {
     OtherHistory,
     /// Somebody changed this part of it.
     Altered(&'static str),
-    /// It tells of a version that the database has not come to.
+    /// Its version is newer than the database's.
     Ahead {
         /// The database's version.
         version: u64,

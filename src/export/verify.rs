@@ -16,8 +16,7 @@ use crate::event::{
 };
 use crate::graph::{Graph, Name};
 use crate::keep::{HistoryError, graph_at};
-use crate::store::Store;
-use crate::store::{Head, StoreError};
+use crate::store::{Head, Store, StoreError};
 
 /// A log that was found to be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -366,8 +365,8 @@ pub fn replay_from(
 }
 
 /// As [`replay_from`], and calls `each` with each event that was replayed: one thread fetches, one
-/// reads, one applies. Nobody waits for the thread that fetches once the outcome is known: it may be
-/// waiting for a pipe whose writer has nothing to say.
+/// reads, one applies. Nobody waits for the thread that fetches once the outcome is known: it may
+/// be waiting for a pipe whose writer has nothing to say.
 fn follow_sink<E: From<SinkError>>(
     from: &SinkUrl,
     stream: Stream,

@@ -441,8 +441,8 @@ mod tests {
             at in any::<Index>(),
             to in any::<Index>(),
             what in select(vec![
-                "taken out", "doubled", " ", "\r", "0", "-", ",", "\"", "\\u0061", "\u{7f}", "null", "{}",
-                ",\"spec\":{}", ",\"job_version\":1", ",\"x\":1",
+                "taken out", "doubled", " ", "\r", "0", "-", ",", "\"", "\\u0061", "\u{7f}", "null",
+                "{}", ",\"spec\":{}", ",\"job_version\":1", ",\"x\":1",
             ]),
         ) {
             let text = altered(&text, at, to, what);

@@ -4,8 +4,7 @@
 use crate::chain::{Chain, LoggedChange};
 use crate::event::{Importing, Replay, ReplayError, Stream};
 use crate::graph::{Change, Graph, Name, replay};
-use crate::store::Store;
-use crate::store::{Head, StoreError};
+use crate::store::{Head, Store, StoreError};
 
 /// Changes that are read at once.
 const PAGE_CHANGES: usize = 1_000;

@@ -11,8 +11,7 @@ use super::history::{HistoryError, graph_at};
 use crate::event::rfc3339;
 use crate::failpoint;
 use crate::graph::Name;
-use crate::store::Store;
-use crate::store::{CommitError, Consumer, Kept, StoreError, behind};
+use crate::store::{CommitError, Consumer, Kept, Store, StoreError, behind};
 
 /// Consumers in the way that are named beside the first, at most.
 const OTHERS_TOLD_MAX: usize = 9;

@@ -14,9 +14,8 @@ use crate::chain::{Chain, LoggedChange};
 use crate::db::DbError;
 use crate::event::{Event, Importing, Kind, Reader, Replay, ReplayError, Replayed, Stream};
 use crate::graph::{Graph, Name};
-use crate::store::Store;
 use crate::store::{
-    CommitError, Consumer, GraphState, Head, Restoration, Restored, StoreError, Target,
+    CommitError, Consumer, GraphState, Head, Restoration, Restored, Store, StoreError, Target,
 };
 
 /// Changes, and bytes of them, that are written at once.

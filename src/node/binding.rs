@@ -8,8 +8,9 @@ use crate::store::{LockRecord, Store, StoreError};
 pub enum LockBindingError {
     /// Two locks guard nothing.
     #[error(
-        "the database is guarded by the lock {stored}, not by {given}: two locks guard nothing. Use the stored one (leave \
-         --lock-url away), or stop every process that uses it and run `fencepost lock set --lock-url URL`"
+        "the database is guarded by the lock {stored}, not by {given}: two locks guard nothing. \
+         Use the stored one (leave --lock-url away), or stop every process that uses it and run \
+         `fencepost lock set --lock-url URL`"
     )]
     Another {
         /// The stored one.

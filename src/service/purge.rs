@@ -31,8 +31,8 @@ impl Purge {
         let (running, ended) = channel();
         let purged = purged.clone();
         let purge = move || {
-            // Dropped last: whoever waits for this thread may end the process, and the last owner of
-            // the store closes its connections.
+            // Dropped last: whoever waits for this thread may end the process, and the last owner
+            // of the store closes its connections.
             let _running = running;
             let store = store;
             let mut round = Round::default();

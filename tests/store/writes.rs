@@ -3,8 +3,7 @@
 
 use fencepost::chain::Chain;
 use fencepost::graph::{Graph, Operation, Side, decide};
-use fencepost::store::Store;
-use fencepost::store::{Commit, CommitError, Entry, Fence, GraphState, Head, StoreError};
+use fencepost::store::{Commit, CommitError, Entry, Fence, GraphState, Head, Store, StoreError};
 
 use crate::support::ask::{accepted, add, changeset, delete_graph, put_dataset, put_job, remove};
 use crate::support::cluster::{GRAPH, Site, in_child, name};

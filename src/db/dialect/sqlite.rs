@@ -111,8 +111,8 @@ pub(crate) fn with_lacking_permission(path: &Path, error: DbError) -> DbError {
             "permission denied: this user may not read the file".to_owned()
         }
         Ok(_) | Err(_) if !may(folder, Access::WRITE_OK | Access::EXEC_OK) => format!(
-            "this user may not write to its folder {shown}, where SQLite keeps a log (-wal) and its \
-             index (-shm) while a database is used, also by whoever only reads"
+            "this user may not write to its folder {shown}, where SQLite keeps a log (-wal) and \
+             its index (-shm) while a database is used, also by whoever only reads"
         ),
         Ok(_) if !may(path, Access::WRITE_OK) => "this user may not write to the file".to_owned(),
         Ok(_) | Err(_) => return error,
