@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use rocket::config::{Ident, LogLevel, Shutdown, Sig};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::{Header, Method, Status};
@@ -21,6 +20,8 @@ use rocket::{Request, Response};
 use crate::service::Service;
 
 mod access;
+mod app;
+mod ask;
 mod call;
 mod changes;
 mod consumers;
@@ -29,6 +30,7 @@ pub mod docs;
 mod graphs;
 mod headers;
 mod jobs;
+mod log_page;
 mod lost_headers;
 pub mod openapi;
 mod page;
@@ -42,187 +44,16 @@ mod stream;
 mod tail;
 
 pub use access::{Access, AllowedHost, AllowedOrigin, InvalidAddress};
+pub use app::HttpLimits;
 pub use lost_headers::LostHeaders;
 pub use plans::{PlanBody, graphviz, mermaid};
 pub use problem::{Kind, Problem};
 pub use routes::{Body, Class, ROUTES, Route};
 
+use app::App;
 use call::Call;
 use headers::Headers;
 use reply::{Content, Reply};
-use stream::Open;
-use tail::Tails;
-
-/// What the HTTP surface bounds. Beyond each is a problem that names the limit.
-#[derive(Debug, Clone, Copy)]
-pub struct HttpLimits {
-    /// The largest request body, in bytes.
-    pub body_bytes: u64,
-    /// The largest plan, in jobs.
-    pub plan_jobs: usize,
-    /// The largest answer of upstream and downstream, in names.
-    pub reachable_names: usize,
-    /// Long computations at once.
-    pub computations: usize,
-    /// Streams that are open at once: live tails, change logs and snapshots.
-    pub streams: usize,
-    /// After how long a live tail that has nothing to tell says that it is there. No later than
-    /// that it is noticed that a client has gone: nothing but writing to it shows that.
-    pub heartbeat: Duration,
-    /// How long `at_least` waits.
-    pub version_wait: Duration,
-    /// How long a shutdown lets requests that were accepted finish.
-    pub shutdown_grace: Duration,
-    /// How long after that it lets answers be read.
-    pub shutdown_mercy: Duration,
-}
-
-impl Default for HttpLimits {
-    fn default() -> Self {
-        Self {
-            body_bytes: 16 << 20,
-            plan_jobs: 1_000_000,
-            reachable_names: 1_000_000,
-            computations: 2,
-            streams: 4096,
-            heartbeat: Duration::from_secs(10),
-            version_wait: Duration::from_secs(5),
-            shutdown_grace: Duration::from_secs(10),
-            shutdown_mercy: Duration::from_secs(5),
-        }
-    }
-}
-
-/// What all requests share.
-pub struct App {
-    /// Takes the turns.
-    pub service: Service,
-    /// The bounds.
-    pub limits: HttpLimits,
-    computations: Arc<rocket::tokio::sync::Semaphore>,
-    streams: Arc<rocket::tokio::sync::Semaphore>,
-    tails: Tails,
-    metrics: Metrics,
-}
-
-/// What is counted here.
-struct Metrics {
-    requests: IntCounterVec,
-    seconds: HistogramVec,
-    /// By what they tell.
-    streams: IntGaugeVec,
-    /// Graphs whose tail is read.
-    tails: IntGauge,
-    tail_reads: IntCounter,
-}
-
-impl Metrics {
-    fn new(registry: &prometheus::Registry) -> Self {
-        let buckets = prometheus::exponential_buckets(0.000_01, 2.0, 22).expect("a fixed list");
-        let opts = prometheus::Opts::new;
-        let seconds =
-            prometheus::HistogramOpts::new("fencepost_http_request_seconds", "From head to answer");
-        let requests = opts("fencepost_http_requests_total", "Requests answered");
-        let streams = opts("fencepost_http_streams", "Answers that are being sent bit by bit");
-        let metrics = Self {
-            requests: IntCounterVec::new(requests, &["route", "status"])
-                .expect("the name is valid"),
-            seconds: HistogramVec::new(seconds.buckets(buckets), &["route"])
-                .expect("the name is valid"),
-            streams: IntGaugeVec::new(streams, &["of"]).expect("the name is valid"),
-            tails: IntGauge::new("fencepost_tails", "Graphs whose changes are followed")
-                .expect("the name is valid"),
-            tail_reads: IntCounter::new(
-                "fencepost_tail_reads_total",
-                "Looks at the store for those who follow",
-            )
-            .expect("the name is valid"),
-        };
-        // Registering fails only for a second server on one service; its requests are then not
-        // counted.
-        drop(registry.register(Box::new(metrics.requests.clone())));
-        drop(registry.register(Box::new(metrics.seconds.clone())));
-        drop(registry.register(Box::new(metrics.streams.clone())));
-        drop(registry.register(Box::new(metrics.tails.clone())));
-        drop(registry.register(Box::new(metrics.tail_reads.clone())));
-        metrics
-    }
-}
-
-impl App {
-    fn new(service: Service, limits: HttpLimits) -> Self {
-        let metrics = Metrics::new(&service.metrics().registry);
-        let semaphore =
-            |permits: usize| Arc::new(rocket::tokio::sync::Semaphore::new(permits.max(1)));
-        let (computations, streams) = (semaphore(limits.computations), semaphore(limits.streams));
-        Self { service, limits, computations, streams, tails: Tails::default(), metrics }
-    }
-
-    /// Counts one more stream of what `of` says for as long as it is open.
-    ///
-    /// # Errors
-    /// [`Problem`] if there are as many as the limit says.
-    fn open_stream(&self, of: &str) -> Result<Open, Problem> {
-        let full = |_| {
-            Problem::new(
-                Kind::Contended,
-                format!("{} streams are open already", self.limits.streams),
-            )
-        };
-        let permit = Arc::clone(&self.streams).try_acquire_owned().map_err(full)?;
-        Ok(Open::new(self.metrics.streams.with_label_values(&[of]), permit))
-    }
-
-    /// Runs `work` beside Rocket's threads, with at most as many others as the limit says.
-    async fn compute<T: Send + 'static>(
-        self: Arc<Self>,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Problem> {
-        let permit = Arc::clone(&self.computations)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        let done = rocket::tokio::task::spawn_blocking(move || {
-            let answer = work();
-            drop(permit);
-            answer
-        });
-        done.await.map_err(|error| Problem::new(Kind::Internal, error.to_string()))
-    }
-
-    /// Rocket looks once whether connections are left, and if there are, waits for the whole grace:
-    /// live tails, which end as soon as a shutdown begins, get a moment to be gone by then. One
-    /// that its client does not read is left to the grace.
-    async fn see_tails_off(self: Arc<Self>) {
-        let open = self.metrics.streams.with_label_values(&[TAIL]);
-        if open.get() == 0 {
-            return;
-        }
-        let gone = async {
-            while open.get() > 0 {
-                rocket::tokio::time::sleep(TAILS_LOOK).await;
-            }
-        };
-        drop(rocket::tokio::time::timeout(TAILS_PATIENCE, gone).await);
-        // The last bytes are on their way.
-        rocket::tokio::time::sleep(10 * TAILS_LOOK).await;
-    }
-
-    fn metrics_text(&self) -> String {
-        let (writes, reads) = self.service.waiting();
-        let waiting = format!(
-            "# HELP fencepost_waiting_requests Requests that wait for a turn\n# TYPE fencepost_waiting_requests gauge\n\
-             fencepost_waiting_requests{{mode=\"write\"}} {writes}\nfencepost_waiting_requests{{mode=\"read\"}} {reads}\n"
-        );
-        self.service.metrics().text() + &waiting
-    }
-}
-
-/// What live tails are counted as.
-const TAIL: &str = "tail";
-/// How long a shutdown lets live tails end before it looks at all else.
-const TAILS_PATIENCE: Duration = Duration::from_secs(1);
-const TAILS_LOOK: Duration = Duration::from_millis(5);
 
 /// What every request is held to before its path is looked at.
 #[derive(Clone)]
@@ -256,9 +87,7 @@ impl Handler for Dispatcher {
         let began = std::time::Instant::now();
         let (route, outcome) = self.answer(request, data).await;
         let reply = outcome.unwrap_or_else(Reply::from);
-        let status = reply.status.to_string();
-        self.app.metrics.requests.with_label_values(&[route, &status]).inc();
-        self.app.metrics.seconds.with_label_values(&[route]).observe(began.elapsed().as_secs_f64());
+        self.app.count(route, reply.status, began.elapsed());
         Outcome::Success(into_response(reply))
     }
 }
@@ -521,7 +350,7 @@ pub fn serve(
         },
         ..rocket::Config::release_default()
     };
-    let app = Arc::new(App::new(service, limits));
+    let app = Arc::new(App::new(service, limits, docs::documents()));
     let entrance = Entrance { access: Arc::new(access), lost_headers };
     let dispatcher = Dispatcher { app: Arc::clone(&app), entrance: entrance.clone() };
     let methods = [

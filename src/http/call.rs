@@ -8,7 +8,8 @@ use rocket::http::uri::Origin;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::App;
+use super::app::App;
+use super::ask::ask;
 use super::headers::{EntityTags, Headers};
 use super::problem::{Kind, Problem};
 use crate::graph::{Command, Name, Precondition, hex};
@@ -438,18 +439,4 @@ impl App {
     async fn write(&self, graph: &Name, write: Write) -> Verdict {
         ask(|reply| self.service.write(graph, write, reply)).await
     }
-}
-
-/// Waits for a reply from the threads that take turns, holding no thread.
-pub(super) async fn ask<T: Send + 'static>(
-    question: impl FnOnce(Box<dyn FnOnce(Result<T, Refusal>) + Send>),
-) -> Result<T, Refusal> {
-    let (sender, receiver) = rocket::tokio::sync::oneshot::channel();
-    // Nobody listens any more when the client has gone; the write is done all the same.
-    question(Box::new(move |answer| drop(sender.send(answer))));
-    receiver.await.unwrap_or_else(|_| {
-        Err(Refusal::OutcomeUnknown {
-            what: "the turn ended without an answer; see the log".to_owned(),
-        })
-    })
 }

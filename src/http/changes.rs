@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use rocket::tokio;
 use rocket::tokio::time::Instant;
-use serde_json::json;
 
-use super::call::{Call, ask};
+use super::app::{App, TAIL};
+use super::call::Call;
+use super::log_page::{PAGE_CHANGES, Page, Seen, Write, event, log_page, went_back};
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
 use super::stream::{Form, Gone, Pieces, stream};
 use super::tail::{End, Taken};
-use super::{App, TAIL};
 use crate::chain::{Chain, LoggedChange};
-use crate::event::{self, Event, Stream};
-use crate::graph::Name;
-use crate::store::{Feed, GraphState, Head};
+use crate::event::{Event, Stream};
+use crate::store::GraphState;
 
 /// The media types of the change log, the default first.
 pub const MEDIA_TYPES: [&str; 3] = ["application/json", LINES, EVENTS];
@@ -29,54 +28,8 @@ pub const EVENTS: &str = "text/event-stream";
 const DEFAULT_ITEMS: usize = 100;
 /// Items a page has at most.
 const MOST_ITEMS: u64 = 1000;
-/// Changes that a stream reads at once.
-pub const PAGE_CHANGES: usize = 500;
 /// How long a client waits before it connects again, in milliseconds.
 const RETRY_MS: u32 = 1000;
-
-/// A part of the log, written out.
-pub struct Page {
-    /// The graph's row.
-    pub head: Head,
-    /// Changes one after another, from the version after the one that was asked for.
-    pub events: Vec<Vec<u8>>,
-    /// Whether the chain that the reader saw is not that of this log at that version.
-    of_another_history: bool,
-}
-
-/// Up to where a reader knows the log.
-#[derive(Clone, Copy)]
-pub struct Seen {
-    /// The last version that it has.
-    pub after: u64,
-    /// The chain there, if it says.
-    pub chain: Option<Chain>,
-}
-
-impl Seen {
-    /// What the request says: the parameters `after` and `after_chain`.
-    fn of(call: &Call) -> Result<Self, Problem> {
-        let chain = call.query("after_chain").map(|text| {
-            Chain::from_hex(text).ok_or_else(|| {
-                let detail = "after_chain takes the chainhash of the last event that was read";
-                Problem::malformed("after_chain", detail)
-            })
-        });
-        Ok(Self { after: call.number("after")?.unwrap_or(0), chain: chain.transpose()? })
-    }
-
-    /// Whether the log that goes on with `feed` cannot be the one that the reader saw.
-    fn is_of_another_history(self, feed: &Feed) -> bool {
-        let Some(chain) = self.chain else { return false };
-        match feed.changes.first() {
-            Some(next) => chain.next(&next.change) != next.chain,
-            None => feed.head.version == self.after && feed.head.chain != chain,
-        }
-    }
-}
-
-/// How one change is written.
-type Write = fn(&Stream, &LoggedChange) -> Vec<u8>;
 
 /// As JSON.
 fn object(stream: &Stream, logged: &LoggedChange) -> Vec<u8> {
@@ -90,59 +43,24 @@ fn line(stream: &Stream, logged: &LoggedChange) -> Vec<u8> {
     stream.line(&Event::changed(logged))
 }
 
-/// As a server-sent event, whose id is the version.
-pub fn event(stream: &Stream, logged: &LoggedChange) -> Vec<u8> {
-    let head = format!("id: {}\nevent: {}\ndata: ", logged.version, event::Kind::Changed.word());
-    let mut event = Vec::with_capacity(head.len() + 640 + logged.change.len());
-    event.extend_from_slice(head.as_bytes());
-    stream.write(&Event::changed(logged), &mut event);
-    event.extend_from_slice(b"\n\n");
-    event
-}
-
-impl App {
-    /// What the log has after what was seen, at most `most` changes, of deleted graphs too.
-    ///
-    /// # Errors
-    /// [`Problem`] if there never was such a graph, the next change was pruned, or the database
-    /// does not answer.
-    pub(super) async fn log_page(
-        &self,
-        graph: &Name,
-        seen: Seen,
-        most: usize,
-        write: Write,
-    ) -> Result<Page, Problem> {
-        let after = seen.after;
-        let show = move |feed: Feed| {
-            let of_another_history = seen.is_of_another_history(&feed);
-            let stream = Stream::new(feed.head.name.clone(), feed.head.uuid);
-            let events = feed.changes.iter().map(|logged| write(&stream, logged)).collect();
-            Page { head: feed.head, events, of_another_history }
-        };
-        let page: Result<Page, _> =
-            ask(|reply| self.service.feed(graph, after, most, show, reply)).await;
-        let page = page.map_err(|refusal| Problem::refused(graph, refusal))?;
-        if after.saturating_add(1) < page.head.oldest { Err(pruned(&page.head)) } else { Ok(page) }
-    }
-}
-
-/// The change after the version asked for is gone.
-fn pruned(head: &Head) -> Problem {
-    let (oldest, version) = (head.oldest, head.version);
-    let detail = format!(
-        "the log no longer has this change; the oldest that it has is {oldest}. The snapshot has the whole graph: read it, and go on after its version"
-    );
-    Problem::new(Kind::Pruned, detail).with("oldest", json!(oldest)).decided_at(&head.name, version)
-}
-
 impl Call {
+    /// Up to where the reader knows the log: the parameters `after` and `after_chain`.
+    fn seen(&self) -> Result<Seen, Problem> {
+        let chain = self.query("after_chain").map(|text| {
+            Chain::from_hex(text).ok_or_else(|| {
+                let detail = "after_chain takes the chainhash of the last event that was read";
+                Problem::malformed("after_chain", detail)
+            })
+        });
+        Ok(Seen { after: self.number("after")?.unwrap_or(0), chain: chain.transpose()? })
+    }
+
     /// The first page of what was asked for, of a graph that is there, and whose history is the one
     /// that the reader knows.
     async fn first_page(&self, seen: Seen, most: usize, write: Write) -> Result<Page, Problem> {
         let graph = self.name("graph")?;
         let look = || async {
-            let page = self.app.log_page(&graph, seen, most, write).await;
+            let page = log_page(&self.app.service, &graph, seen, most, write).await;
             page.and_then(|page| match page.head.state {
                 GraphState::Deleted => Err(Problem::graph_not_found(&graph)),
                 GraphState::Open | GraphState::Frozen => Ok(page),
@@ -170,14 +88,6 @@ impl Call {
     }
 }
 
-/// A change that was told once is not there any more.
-pub fn went_back(graph: &Name, from: u64, to: u64) -> Problem {
-    let detail = format!(
-        "graph `{graph}` went back from version {from} to {to}: was a backup restored? Read its snapshot, and go on after its version"
-    );
-    Problem::new(Kind::Internal, detail)
-}
-
 /// `GET /v1/graphs/{graph}/changes`
 pub async fn read(call: Call) -> Result<Reply, Problem> {
     let reply = match call.accepted {
@@ -189,7 +99,7 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
 }
 
 async fn page(call: Call) -> Result<Reply, Problem> {
-    let seen = Seen::of(&call)?;
+    let seen = call.seen()?;
     let limit = limit(&call)?.map_or(DEFAULT_ITEMS, |limit| limit as usize);
     let Page { head, events, .. } = call.first_page(seen, limit, object).await?;
     let version = head.version;
@@ -216,7 +126,7 @@ fn limit(call: &Call) -> Result<Option<u64>, Problem> {
 
 /// All changes that there were when the request came.
 async fn lines(call: Call) -> Result<Reply, Problem> {
-    let seen = Seen::of(&call)?;
+    let seen = call.seen()?;
     let limit = limit(&call)?;
     let most = limit.map_or(PAGE_CHANGES, |limit| PAGE_CHANGES.min(limit as usize));
     let first = call.first_page(seen, most, line).await?;
@@ -250,7 +160,7 @@ async fn send_lines(app: Arc<App>, pieces: Pieces, first: Page, mut after: u64, 
             return pieces.end().await;
         }
         let most = PAGE_CHANGES.min(usize::try_from(last - after).unwrap_or(PAGE_CHANGES));
-        page = app.log_page(&graph, Seen { after, chain: None }, most, line).await;
+        page = log_page(&app.service, &graph, Seen { after, chain: None }, most, line).await;
     }
 }
 
@@ -259,10 +169,10 @@ async fn events(call: Call) -> Result<Reply, Problem> {
     if call.query("limit").is_some() {
         return Err(Problem::malformed(
             "limit",
-            "a live tail does not end; leave the limit away, or ask for JSON",
+            "a live tail does not end; omit the limit, or ask for JSON",
         ));
     }
-    let asked = Seen::of(&call)?;
+    let asked = call.seen()?;
     // A client that connects again knows more than its URL, which is that of the first time.
     let seen = match call.last_event_id()? {
         Some(last) if last != asked.after => Seen { after: last, chain: None },
@@ -298,7 +208,7 @@ async fn follow(
     first: Page,
     mut after: u64,
 ) -> Result<Option<Problem>, Gone> {
-    let tail = app.tail(&first);
+    let tail = app.tails.follow(&first);
     let mut grown = tail.subscribe();
     let graph = first.head.name;
     // Without an empty line after it, the field belongs to the first event: many clients take every
@@ -316,7 +226,7 @@ async fn follow(
             }
             Taken::Behind => {
                 let seen = Seen { after, chain: None };
-                let page = match app.log_page(&graph, seen, PAGE_CHANGES, event).await {
+                let page = match log_page(&app.service, &graph, seen, PAGE_CHANGES, event).await {
                     Ok(page) if page.events.is_empty() => {
                         return Ok(Some(went_back(&graph, after + 1, page.head.version)));
                     }

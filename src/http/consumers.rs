@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::call::{Call, ask};
+use super::ask::ask;
+use super::call::Call;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
 use crate::event::rfc3339;

@@ -1,45 +1,32 @@
 //! The document for people: one page that holds all it needs, style, script and document, and asks
 //! for nothing from anywhere else.
 
-use std::sync::LazyLock;
-
 use sha2::{Digest, Sha256};
 
+use super::app::Documents;
 use super::openapi;
 
 const TEMPLATE: &str = include_str!("docs.html");
 
-static PAGE: LazyLock<String> = LazyLock::new(|| {
+/// The documents that the service shows: the page works under a `Content-Security-Policy` that
+/// allows its own style and script by their hashes, this service, and nothing else.
+#[must_use]
+pub fn documents() -> Documents {
+    let openapi = openapi::document();
     // `<` would let a text of the document end the script element.
-    let document = openapi::document().to_string().replace('<', "\\u003c");
-    TEMPLATE.replace("{{document}}", &document)
-});
-
-static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let page = TEMPLATE.replace("{{document}}", &openapi.to_string().replace('<', "\\u003c"));
     let hash = |element: &str| {
-        let (_, rest) = PAGE.split_once(&format!("<{element}>")).expect("the page has it");
+        let (_, rest) = page.split_once(&format!("<{element}>")).expect("the page has it");
         let (text, _) = rest.split_once(&format!("</{element}>")).expect("the page has it");
         base64(&Sha256::digest(text))
     };
-    format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; base-uri 'none'; \
-         form-action 'none'; frame-ancestors 'none'",
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         hash("style"),
         hash("script")
-    )
-});
-
-/// The page.
-#[must_use]
-pub fn page() -> String {
-    PAGE.clone()
-}
-
-/// The `Content-Security-Policy` that the page works under: its own style and script by their
-/// hashes, this service, and nothing else.
-#[must_use]
-pub fn policy() -> String {
-    POLICY.clone()
+    );
+    Documents { openapi, page, policy }
 }
 
 fn base64(bytes: &[u8]) -> String {

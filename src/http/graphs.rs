@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::call::{Call, ask};
+use super::ask::ask;
+use super::call::Call;
 use super::page::PageRequest;
 use super::problem::Problem;
 use super::reply::Reply;

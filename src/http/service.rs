@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::call::{Call, ask};
+use super::ask::ask;
+use super::call::Call;
 use super::problem::Problem;
 use super::reply::Reply;
-use super::{docs, openapi};
 
 /// `GET /livez`
 pub async fn live(_: Call) -> Result<Reply, Problem> {
@@ -25,12 +25,13 @@ pub async fn metrics(call: Call) -> Result<Reply, Problem> {
 }
 
 /// `GET /openapi.json`
-pub async fn openapi(_: Call) -> Result<Reply, Problem> {
-    Ok(Reply::json(&openapi::document()))
+pub async fn openapi(call: Call) -> Result<Reply, Problem> {
+    Ok(Reply::json(&call.app.documents.openapi))
 }
 
 /// `GET /docs`
-pub async fn docs(_: Call) -> Result<Reply, Problem> {
-    let page = Reply::text("text/html; charset=utf-8", docs::page().into_bytes());
-    Ok(page.with("Content-Security-Policy", docs::policy()))
+pub async fn docs(call: Call) -> Result<Reply, Problem> {
+    let documents = &call.app.documents;
+    let page = Reply::text("text/html; charset=utf-8", documents.page.clone().into_bytes());
+    Ok(page.with("Content-Security-Policy", documents.policy.clone()))
 }

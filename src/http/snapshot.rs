@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rocket::tokio;
 use rocket::tokio::task::spawn_blocking;
 
-use super::App;
-use super::call::{Call, ask};
+use super::app::App;
+use super::ask::ask;
+use super::call::Call;
 use super::changes::LINES;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;

@@ -10,15 +10,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use prometheus::{IntCounter, IntGauge, Registry};
 use rocket::tokio;
 use rocket::tokio::sync::{Notify, watch};
 use rocket::tokio::time::Instant;
 use uuid::Uuid;
 
-use super::App;
-use super::changes::{PAGE_CHANGES, Page, Seen, event, went_back};
+use super::log_page::{PAGE_CHANGES, Page, Seen, event, log_page, went_back};
 use super::problem::Problem;
 use crate::graph::Name;
+use crate::service::Service;
 use crate::store::GraphState;
 
 /// Changes that the ring keeps.
@@ -33,9 +34,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 
 /// Of all graphs that are followed.
-#[derive(Default)]
 pub struct Tails {
+    service: Service,
     by_graph: Mutex<HashMap<Name, Weak<Tail>>>,
+    /// Graphs whose tail is read.
+    followed: IntGauge,
+    reads: IntCounter,
 }
 
 /// Of one graph.
@@ -176,11 +180,26 @@ impl Drop for Tail {
     }
 }
 
-impl App {
+impl Tails {
+    /// None yet; counted in `registry`.
+    pub fn new(service: Service, registry: &Registry) -> Arc<Self> {
+        let followed = IntGauge::new("fencepost_tails", "Graphs whose changes are followed")
+            .expect("the name is valid");
+        let reads = IntCounter::new(
+            "fencepost_tail_reads_total",
+            "Looks at the store for those who follow",
+        )
+        .expect("the name is valid");
+        // Fails only for a second server on one service, whose tails are then not counted.
+        drop(registry.register(Box::new(followed.clone())));
+        drop(registry.register(Box::new(reads.clone())));
+        Arc::new(Self { service, by_graph: Mutex::default(), followed, reads })
+    }
+
     /// The tail of the graph whose row is `page`'s, begun at its version if nobody follows it yet.
-    pub(super) fn tail(self: &Arc<Self>, page: &Page) -> Arc<Tail> {
+    pub fn follow(self: &Arc<Self>, page: &Page) -> Arc<Tail> {
         let (graph, version) = (&page.head.name, page.head.version);
-        let mut by_graph = self.tails.lock();
+        let mut by_graph = self.lock();
         let running =
             by_graph.get(graph).and_then(Weak::upgrade).filter(|tail| tail.lock().end.is_none());
         if let Some(tail) = running {
@@ -195,32 +214,22 @@ impl App {
         });
         by_graph.insert(graph.clone(), Arc::downgrade(&tail));
         drop(by_graph);
-        let following = Arc::clone(self).extend_tail(
-            graph.clone(),
-            page.head.uuid,
-            Arc::downgrade(&tail),
-            wake,
-        );
-        tokio::spawn(following);
+        let uuid = page.head.uuid;
+        let reading = Arc::clone(self).read(graph.clone(), uuid, Arc::downgrade(&tail), wake);
+        tokio::spawn(reading);
         tail
     }
 
     /// Reads what is new for as long as anybody follows.
-    async fn extend_tail(
-        self: Arc<Self>,
-        graph: Name,
-        uuid: Uuid,
-        tail: Weak<Tail>,
-        wake: Arc<Notify>,
-    ) {
-        self.metrics.tails.inc();
+    async fn read(self: Arc<Self>, graph: Name, uuid: Uuid, tail: Weak<Tail>, wake: Arc<Notify>) {
+        self.followed.inc();
         let heard = Arc::clone(&wake);
         let listening = self.service.listen(&graph, move || heard.notify_one());
         while let Some(after) = tail.upgrade().map(|tail| tail.lock().last) {
             let began = Instant::now();
-            self.metrics.tail_reads.inc();
+            self.reads.inc();
             let seen = Seen { after, chain: None };
-            let read = self.log_page(&graph, seen, PAGE_CHANGES, event).await;
+            let read = log_page(&self.service, &graph, seen, PAGE_CHANGES, event).await;
             match tail.upgrade().map_or(Next::End, |tail| tail.extend(uuid, read)) {
                 Next::End => break,
                 // The page was full: there is more.
@@ -232,12 +241,10 @@ impl App {
             tokio::time::sleep_until(began + LOOK_AT_MOST_EVERY).await;
         }
         drop(listening);
-        self.tails.forget(&graph, &tail);
-        self.metrics.tails.dec();
+        self.forget(&graph, &tail);
+        self.followed.dec();
     }
-}
 
-impl Tails {
     /// Unless another has taken its place.
     fn forget(&self, graph: &Name, tail: &Weak<Tail>) {
         let mut by_graph = self.lock();
