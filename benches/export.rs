@@ -16,7 +16,7 @@ use fencepost::bench::Random;
 use fencepost::chain::{Chain, LoggedChange};
 use fencepost::db::DatabaseUrl;
 use fencepost::event::{Event, Importing, Replay, Stream};
-use fencepost::export::sink::SinkUrl;
+use fencepost::export::SinkUrl;
 use fencepost::export::{ExportRequest, Registration, export, replay_from, verify};
 use fencepost::graph::{
     CanonicalJson, Change, Changeset, Command, Fact, Graph, JobSpecification, Name, Operation,

@@ -19,11 +19,11 @@ mod facts;
 mod finding;
 mod history;
 mod json;
+mod judge;
 mod log;
 mod model;
 mod order;
-mod replay;
-mod request;
+mod recorded_request;
 mod stored;
 mod unknown;
 
@@ -110,7 +110,7 @@ fn open(path: &Path) -> Result<BufReader<File>, InputError> {
 /// All that is known of one graph: histories, and what it was left with.
 #[derive(Default)]
 pub struct Evidence {
-    texts: request::Texts,
+    texts: recorded_request::Texts,
     histories: history::Histories,
     log: Option<log::Log>,
     rows: Option<log::Rows>,
@@ -147,6 +147,6 @@ impl Evidence {
     /// Says what all of it is worth.
     #[must_use]
     pub fn judge(&self) -> Verdict {
-        replay::judge(&self.histories, self.log.as_ref(), self.rows.as_ref())
+        judge::judge(&self.histories, self.log.as_ref(), self.rows.as_ref())
     }
 }

@@ -1,10 +1,10 @@
 //! The change log as events, in the form of CloudEvents 1.0: what leaves the service, over HTTP and
 //! into other logs.
 //!
-//! An event has one spelling. Its reader writes what it has read anew and compares the bytes, so
-//! that whatever was altered on the way is found, also where no hash covers it. A log of a graph is
-//! either its changes from the first on, or an *import* (the graph at one version, part by part)
-//! and the changes after it; a snapshot is an import and nothing after it.
+//! An event has one spelling. The reader writes each event again and compares the bytes, which
+//! finds alterations that no hash covers. A log of a graph is either its changes from the first on,
+//! or an *import* (the graph at one version, part by part) and the changes after it; a snapshot is
+//! an import and nothing after it.
 //!
 //! Uses `graph`, and of `store` what a chain is. Knows no database, no HTTP and no sink.
 
@@ -30,16 +30,16 @@ pub use contents::Contents;
 pub use import::Importing;
 pub use replay::{Envelope, Parsed, Parser, Replay, ReplayError, Replayed};
 
-/// What an event tells.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A graph is told from here on as it is at one version.
+    /// An import of the graph at one version begins.
     ImportBegun,
-    /// A job or a declared dataset of it.
+    /// One job or declared dataset of the import.
     Imported,
-    /// All of it was told.
+    /// The import is complete.
     ImportEnded,
-    /// A change made the next version.
+    /// One change, which made the next version.
     Changed,
 }
 
@@ -77,19 +77,19 @@ impl fmt::Display for EventIndex {
     }
 }
 
-/// One event, without what all events of a graph have in common.
+/// One event, without the fields that all events of a graph share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event<'e> {
-    /// What it tells.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it stands.
+    /// Its place in the log.
     pub position: EventIndex,
     /// For a change, and for the beginning and the end of an import, the graph's chain at that
     /// version. For a part of an import, the hash over the chain at its beginning and the data of
     /// all parts up to this one.
     pub chain: Chain,
-    /// When the version was committed, in milliseconds since 1970. A graph that was never changed
-    /// has no such time.
+    /// When the version was committed, in milliseconds since 1970; `None` for a graph that was
+    /// never changed.
     pub committed_at_ms: Option<i64>,
     /// Who asked for the change.
     pub actor: Option<Cow<'e, str>>,
@@ -112,14 +112,15 @@ impl<'e> Event<'e> {
     }
 }
 
-/// The log of one graph: what all its events have in common.
+/// The log of one graph: the fields that all its events share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stream {
     /// The graph's name.
     pub graph: Name,
-    /// What its history is called everywhere.
+    /// The UUID of the graph's history, the same in every copy.
     pub uuid: Uuid,
-    /// Ready to be written: the name as JSON, and what stands between an event's id and its type.
+    /// Written once and used by every event: the name as JSON, and the text between an event's id
+    /// and its type.
     name_json: String,
     source_json: String,
 }
@@ -130,11 +131,11 @@ impl fmt::Debug for Stream {
     }
 }
 
-/// A longer line is no event. No database keeps a longer change, since SQLite's texts end at 10^9
-/// bytes and Postgres' at 2^30; beside its data an event has names, an actor and hashes.
+/// A longer line is refused. No database can store a longer change, since SQLite's texts end at
+/// 10^9 bytes and Postgres' at 2^30; beside its data an event has names, an actor and hashes.
 pub const LINE_BYTES_MAX: u64 = (1 << 30) + (64 << 10);
 
-/// The latest time that four digits of a year can tell, in milliseconds.
+/// The end of the year 9999, in milliseconds since 1970: years have four digits.
 const LATEST_MS: u64 = 253_402_300_799_999;
 
 impl Stream {
@@ -170,8 +171,7 @@ impl Stream {
         }
     }
 
-    /// What parts of an import were called too before they had names of their own: logs from then
-    /// are read, and none is written.
+    /// The former ids of parts of an import. Logs that hold them are read, and none is written.
     fn id_by_position(&self, position: EventIndex) -> Uuid {
         let mut name = [0; POSITION_DIGITS];
         let length = write_position(position, &mut name);
@@ -183,7 +183,7 @@ impl Stream {
         Writer::new(self).write(event, out);
     }
 
-    /// With this id; the time is in words already, and empty if there is none.
+    /// The same with this id; `time` is formatted already, and empty if there is none.
     fn write_as(&self, id: Uuid, event: &Event<'_>, time: &str, out: &mut Vec<u8>) {
         let Event { kind, position, chain, actor, data, .. } = event;
         let mut digits = [0; uuid::fmt::Hyphenated::LENGTH];
@@ -242,10 +242,10 @@ impl Stream {
 /// Versions are written with as many digits in an event's sequence.
 const ZEROS: &str = "00000000000000000000";
 
-/// The longest `VERSION/ORDINAL`.
+/// Bytes of the longest `VERSION/ORDINAL`.
 const POSITION_DIGITS: usize = 41;
 
-/// Writes `VERSION/ORDINAL`; its length.
+/// Writes `VERSION/ORDINAL` and returns its length.
 fn write_position(position: EventIndex, out: &mut [u8]) -> usize {
     let (mut version, mut ordinal) = (itoa::Buffer::new(), itoa::Buffer::new());
     let (version, ordinal) = (version.format(position.version), ordinal.format(position.ordinal));
@@ -256,8 +256,7 @@ fn write_position(position: EventIndex, out: &mut [u8]) -> usize {
     length
 }
 
-/// A time as events and people read it. What is before 1970 or after 9999 is told as the nearest
-/// that is not.
+/// A time in the form of RFC 3339. Times before 1970 or after 9999 become the nearest time within.
 #[must_use]
 pub fn rfc3339(ms: i64) -> String {
     let ms = u64::try_from(ms).unwrap_or_default().min(LATEST_MS);
@@ -266,7 +265,8 @@ pub fn rfc3339(ms: i64) -> String {
 
 const CHECKSUM_DIGITS: usize = 16;
 
-/// Over what no other hash covers: when, and by whom. The beginning of SHA-256 in hex.
+/// A hash over the fields that no other hash covers, time and actor: the beginning of SHA-256 in
+/// hex.
 fn checksum<'d>(
     id: &str,
     time: &str,
@@ -289,7 +289,7 @@ fn hex_into<'d>(bytes: &[u8], digits: &'d mut [u8]) -> &'d str {
     std::str::from_utf8(digits).expect("digits are ASCII")
 }
 
-/// Of each lower-case hexadecimal digit its value, and of every other byte 255.
+/// The value of each lower-case hexadecimal digit; 255 for every other byte.
 const HEX_VALUES: [u8; 256] = {
     let (mut values, mut digit) = ([255; 256], 0);
     while digit < 16 {
@@ -310,7 +310,7 @@ impl Chain {
         if digits.len() != 2 * chain.len() {
             return None;
         }
-        // Digits and letters come as chance has it, so that branches would be guessed wrongly.
+        // Digits and letters come in random order: branches would be predicted wrongly.
         let mut wrong = 0;
         for (byte, pair) in chain.iter_mut().zip(digits.chunks_exact(2)) {
             let (high, low) = (HEX_VALUES[usize::from(pair[0])], HEX_VALUES[usize::from(pair[1])]);
@@ -324,14 +324,15 @@ impl Chain {
     }
 }
 
-/// Writes events of one stream one after another: many of one time have it put into words once.
+/// Writes events of one stream one after another, and formats a time once for all events that share
+/// it.
 pub struct Writer<'s> {
     stream: &'s Stream,
     time: (Option<i64>, String),
 }
 
 impl<'s> Writer<'s> {
-    /// Has written none yet.
+    /// A writer of this stream's events.
     #[must_use]
     pub fn new(stream: &'s Stream) -> Self {
         Self { stream, time: (None, String::new()) }
@@ -347,13 +348,13 @@ impl<'s> Writer<'s> {
     }
 }
 
-/// Why a text is no event of ours. The log is damaged there, or not one of Fencepost's.
+/// Why a text is not an event: the log is damaged there, or another program wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DamagedEvent {
-    /// It is no JSON, or not of an event's form.
+    /// It is not JSON, or lacks the form of an event.
     #[error("it is no event of Fencepost's: {0}")]
     NoEvent(String),
-    /// Read and written anew, it is another text.
+    /// Reading and writing it gives another text.
     #[error("it was altered: read and written anew it differs from byte {at} on")]
     Altered {
         /// The first byte that differs, from 0.
@@ -396,21 +397,21 @@ struct Wire<'l> {
 
 objects_only!(Wire<'l>);
 
-/// Reads events, strictly. Keeps what they have in common, so that a log of one graph costs little
-/// more than its bytes.
+/// Reads events strictly. It keeps the shared fields of the last event, so that a log of one graph
+/// costs little more than its bytes.
 #[derive(Default)]
 pub struct Reader {
     last: Option<Arc<Stream>>,
-    /// The last time, in words and in milliseconds.
+    /// The last time, formatted and in milliseconds.
     time: (String, i64),
     written: Vec<u8>,
 }
 
 impl Reader {
-    /// The event that `text` is, if it is of the same stream as the event that was read last: read
-    /// piece by piece, as [`Stream::write`] writes it. `None` also where something is escaped in
-    /// the actor. Its data is not looked at: whoever finds nothing wrong with that has what
-    /// [`read`](Self::read) gives, in less than half the time.
+    /// Reads `text` piece by piece, as [`Stream::write`] writes it, if it is of the same stream as
+    /// the last event. `None` also where something is escaped in the actor. The data is not
+    /// checked: with correct data the result is that of [`read`](Self::read), in less than half the
+    /// time.
     fn scan<'l>(&mut self, text: &'l str) -> Option<(Arc<Stream>, Event<'l>)> {
         let stream = Arc::clone(self.last.as_ref()?);
         let mut scanner = Scanner::new(text);
@@ -456,16 +457,16 @@ impl Reader {
             let mut digits = [0; uuid::fmt::Hyphenated::LENGTH];
             uuid.hyphenated().encode_lower(&mut digits) == id
         };
-        // A change has one name only.
+        // A change has one id only.
         let is_named = is_called(stream.id_by_position(position))
             || (kind != Kind::Changed && is_called(stream.id(&event)));
         is_named.then_some((stream, event))
     }
 
-    /// The event that `text`, without a line feed, is, and the stream that it is of. O(length).
+    /// Reads the event in `text`, which has no line feed, and its stream. O(length).
     ///
-    /// # Errors
-    /// [`DamagedEvent`] if it is none, or not spelled as [`Stream::write`] would.
+    /// # Errors [`DamagedEvent`] if it is not an event, or not spelled as [`Stream::write`] spells
+    /// it.
     pub fn read<'l>(&mut self, text: &'l str) -> Result<(&Arc<Stream>, Event<'l>), DamagedEvent> {
         let no_event = |what: &str| DamagedEvent::NoEvent(what.to_owned());
         let wire: Wire<'l> = serde_json::from_str(text).map_err(|error| {
@@ -520,7 +521,7 @@ impl Reader {
         Ok((stream, event))
     }
 
-    /// Milliseconds of a time, if it is spelled as we would. Many events are of one time.
+    /// Milliseconds since 1970 of a time that has our spelling. Many events share one time.
     fn time_ms(&mut self, text: &str) -> Option<i64> {
         if self.time.0 != text {
             let since =
@@ -532,7 +533,7 @@ impl Reader {
     }
 }
 
-/// A chain as events and people read it.
+/// A chain as 64 hexadecimal digits.
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.0))

@@ -6,6 +6,7 @@
 //! use whom" says which module may use which; a test holds the sources to it.
 
 pub mod address;
+pub mod archive;
 pub mod bench;
 pub mod chain;
 pub mod check;
@@ -18,7 +19,6 @@ pub mod graph;
 pub mod http;
 pub mod import;
 pub mod input;
-pub mod keep;
 pub mod lock;
 pub mod node;
 mod object;

@@ -124,7 +124,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_right() {
             &["--design", "none", "migrate"][..],
             "possible values: crud, crud-delta, crud-optimistic, crud-naive",
         ),
-        (&["--design", "crud-optimistic", "--reads", "lock", "serve"][..], "leave --reads away"),
+        (&["--design", "crud-optimistic", "--reads", "lock", "serve"][..], "omit --reads"),
         (&["--design", "crud-optimistic", "--reads", "lock", "migrate"][..], "takes no lock"),
         (&["lock", "set"][..], "--lock-url"),
         (&["serve", "--waiting-writes", "0"][..], "must be at least 1"),

@@ -19,7 +19,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fencepost::event::Stream;
-use fencepost::export::sink::{Purpose, SinkUrl};
+use fencepost::export::SinkUrl;
+use fencepost::export::sink::Purpose;
 use uuid::Uuid;
 
 use crate::support::cluster::{GRAPH, Site, finish, name, wait_until};

@@ -11,9 +11,6 @@ use self::circles::circles;
 use self::sources::Sources;
 use self::table::Table;
 
-/// Modules whose files still use each other in circles.
-const CIRCLES_LEFT: [&str; 2] = ["export", "http"];
-
 #[test]
 fn a_module_uses_only_what_the_table_allows() {
     let (sources, table) = (Sources::read(), Table::read());
@@ -66,10 +63,6 @@ fn no_files_of_a_module_use_each_other_in_a_circle() {
             })
             .collect();
         let found = circles(&used);
-        if CIRCLES_LEFT.contains(&module.as_str()) {
-            assert!(!found.is_empty(), "`{module}` has no circle any more: take it off the list");
-        } else {
-            assert_eq!(found, Vec::<Vec<String>>::new(), "in `{module}`");
-        }
+        assert_eq!(found, Vec::<Vec<String>>::new(), "in `{module}`");
     }
 }

@@ -1,6 +1,7 @@
 //! All tests that need more than one module, in one binary: support is compiled once, and so is the
 //! program.
 
+mod archive;
 mod bench;
 mod check;
 mod cli;
@@ -11,7 +12,6 @@ mod export;
 mod faults;
 mod graph;
 mod http;
-mod keep;
 mod layers;
 mod lock;
 mod on_postgres;

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::changeset::Rejection;
 use super::json::canonical;
 use super::model::{Job, State, sha256};
-use super::request::{Request, Text};
+use super::recorded_request::{Request, Text};
 use crate::object::objects_both_ways;
 
 /// A plan: the digest of stages and dependencies, and how many jobs.

@@ -12,7 +12,7 @@ use super::cycle::{self, View};
 use super::facts::{Fact, JobChange};
 use super::json::merge_patch;
 use super::model::{Job, State};
-use super::request::{Edge, Operation, Precondition, Side, Step, Text};
+use super::recorded_request::{Edge, Operation, Precondition, Side, Step, Text};
 
 /// How many jobs a `dataset_in_use` names.
 const JOBS_NAMED: usize = 10;

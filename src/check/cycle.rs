@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::model::{Job, State};
-use super::request::{Edge, Side, Text};
+use super::recorded_request::{Edge, Side, Text};
 
 /// A graph as it would be: a state, with some jobs as a changeset leaves them.
 pub struct View<'v> {

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::json::{canonical, quoted};
-use super::request::{Text, Texts};
+use super::recorded_request::{Text, Texts};
 use crate::object::objects_only;
 
 /// One thing that became so. The order of the variants, then of the names, is the order within a

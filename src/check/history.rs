@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::json;
-use super::request::{Request, Text, Texts};
+use super::recorded_request::{Request, Text, Texts};
 use crate::object::objects_only;
 
 /// The version of the format that is understood.

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use super::facts::{Fact, read_change};
 use super::history::InputError;
 use super::model::State;
-use super::request::Texts;
+use super::recorded_request::Texts;
 
 /// All changes of a graph from its first on.
 #[derive(Debug, Default)]

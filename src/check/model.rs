@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use sha2::{Digest, Sha256};
 
 use super::facts::{Fact, JobChange, hex};
-use super::request::{Edge, Side, Text};
+use super::recorded_request::{Edge, Side, Text};
 
 /// A graph at a version.
 #[derive(Debug, Clone, Default)]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::facts::read_change;
 use super::log::{Log, LoggedChange, Rows, StoredChange};
 use super::model::{Dataset, Job, State};
-use super::request::{Text, Texts};
+use super::recorded_request::{Text, Texts};
 use crate::db::{Database, OpenMode};
 use crate::graph::{Graph, Name};
 use crate::node::{NodeError, NodeOptions};

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::facts::Fact;
 use super::history::Histories;
-use super::request::{Request, Text};
+use super::recorded_request::{Request, Text};
 
 /// The unknown writes of some histories.
 pub struct Unknowns<'h> {

@@ -1,7 +1,7 @@
 //! `fencepost export`
 
 use clap::Args;
-use fencepost::export::sink::SinkUrl;
+use fencepost::export::SinkUrl;
 use fencepost::export::{self, ExportRequest, Registration};
 use fencepost::terminal::OneLine;
 

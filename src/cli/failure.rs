@@ -12,6 +12,7 @@ use std::thread;
 
 use clap::error::{ContextKind, ContextValue};
 use fencepost::address;
+use fencepost::archive::{ListingError, PastError, PruneError, RestoreError};
 use fencepost::bench::BenchError;
 use fencepost::check::{CheckError, FetchError};
 use fencepost::db::{DatabaseUrl, DbError};
@@ -22,7 +23,6 @@ use fencepost::http::LostHeaders;
 use fencepost::import::ImportError;
 use fencepost::import::events::LogFileError;
 use fencepost::input::InputError;
-use fencepost::keep::{HistoryError, ListingError, PruneError, RestoreError};
 use fencepost::node::LockBindingError;
 use fencepost::node::NodeError;
 use fencepost::service::Refusal;
@@ -245,12 +245,10 @@ impl From<SinkError> for Failure {
 impl From<PruneError> for Failure {
     fn from(error: PruneError) -> Self {
         match error {
-            PruneError::Store(error) | PruneError::History(HistoryError::Store(error)) => {
-                error.into()
-            }
-            PruneError::History(HistoryError::GraphNotFound(_)) => Self::not_in_database(error),
+            PruneError::Store(error) | PruneError::Past(PastError::Store(error)) => error.into(),
+            PruneError::Past(PastError::GraphNotFound(_)) => Self::not_in_database(error),
             PruneError::Write(_) => Self { message: error.to_string(), ..Self::unavailable("") },
-            PruneError::History(_) | PruneError::NeededBy { .. } | PruneError::Outrun(_) => {
+            PruneError::Past(_) | PruneError::NeededBy { .. } | PruneError::Outrun(_) => {
                 Self::refused(error)
             }
         }
@@ -264,7 +262,7 @@ impl From<AskError> for Failure {
             AskError::Lacks { .. }
             | AskError::OtherHistory { .. }
             | AskError::OfNobody { .. }
-            | AskError::History(_) => Self::refused(error),
+            | AskError::Past(_) => Self::refused(error),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use fencepost::address;
 use fencepost::export;
-use fencepost::export::sink::SinkUrl;
+use fencepost::export::SinkUrl;
 
 use super::arguments::name;
 use super::failure::Failure;

@@ -1,7 +1,7 @@
 //! `fencepost log`
 
 use clap::Args;
-use fencepost::keep::{self, Listing, ListingFormat};
+use fencepost::archive::{self, Listing, ListingFormat};
 use fencepost::terminal;
 
 use super::arguments::{name, version_from};
@@ -44,7 +44,7 @@ pub fn run(node: &NodeArgs, args: &LogArgs) -> Result<(), Failure> {
              where the graph was restored from"
         )
     };
-    keep::list(&node.reading()?, &listing, pruned, &mut |lines| {
+    archive::list(&node.reading()?, &listing, pruned, &mut |lines| {
         printed = write_some(&match args.format {
             ListingFormat::Text => terminal::lines(lines),
             ListingFormat::Json => terminal::json(lines),

@@ -1,9 +1,9 @@
 //! `fencepost prune`
 
 use clap::Args;
+use fencepost::archive;
 use fencepost::export;
-use fencepost::export::sink::SinkUrl;
-use fencepost::keep;
+use fencepost::export::SinkUrl;
 
 use super::arguments::{name, version_from};
 use super::failure::Failure;
@@ -46,7 +46,7 @@ pub fn run(node: &NodeArgs, args: &PruneArgs) -> Result<(), Failure> {
             told.join("; ")
         )));
     }
-    let pruned = keep::prune(&store, &graph, before)?;
+    let pruned = archive::prune(&store, &graph, before)?;
     print(&if pruned.already {
         format!("graph {graph}: nothing to do, changes before {before} are gone\n")
     } else {

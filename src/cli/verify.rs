@@ -2,7 +2,7 @@
 
 use clap::Args;
 use fencepost::export;
-use fencepost::export::sink::SinkUrl;
+use fencepost::export::SinkUrl;
 
 use super::arguments::name;
 use super::failure::Failure;

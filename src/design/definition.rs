@@ -61,7 +61,7 @@ pub enum TurnKind {
 /// Reads were to share a lock that the design does not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the design {design} takes no lock that reads could share: leave --reads away, or say \
+    "the design {design} takes no lock that reads could share: omit --reads, or say \
      --reads snapshot"
 )]
 pub struct NoLockToShare {

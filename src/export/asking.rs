@@ -3,13 +3,16 @@
 
 use std::fmt;
 
+use super::consumer_name::NAME_BEGINS;
 use super::last_event::{self, Judgement};
-use super::sink::{Gap, Purpose, SinkError, SinkUrl};
-use super::{NAME_BEGINS, file, gaps};
+use super::sink::{Gap, Purpose, SinkError};
+use super::sink_url::SinkUrl;
+use super::{file, gaps};
+use crate::archive::PastError;
 use crate::event::{Kind, Reader, Stream};
 use crate::graph::Name;
-use crate::keep::{HistoryError, shell_word};
 use crate::store::{Consumer, Store, StoreError};
+use crate::terminal::shell_word;
 
 /// An export whose sink cannot be asked. Shown with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,14 +88,14 @@ pub enum AskError {
     },
     /// The database cannot tell what a sink should have.
     #[error(transparent)]
-    History(HistoryError),
+    Past(PastError),
 }
 
-impl From<HistoryError> for AskError {
-    fn from(error: HistoryError) -> Self {
+impl From<PastError> for AskError {
+    fn from(error: PastError) -> Self {
         match error {
-            HistoryError::Store(error) => Self::Store(error),
-            other => Self::History(other),
+            PastError::Store(error) => Self::Store(error),
+            other => Self::Past(other),
         }
     }
 }

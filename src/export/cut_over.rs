@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::sink::{Purpose, SinkError, SinkUrl};
+use super::sink::{Purpose, SinkError};
+use super::sink_url::SinkUrl;
 use super::verify::{Verified, VerifyError, verify};
 use crate::event::{Kind, Reader, Stream};
 use crate::store::Head;

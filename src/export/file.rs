@@ -134,7 +134,7 @@ impl FileSink {
     fn check_first_line(&mut self) -> Result<(), SinkError> {
         let mut first = Vec::new();
         let input = BufReader::new(&self.file).take(LINE_BYTES_MAX).read_until(b'\n', &mut first);
-        input.map_err(|error| self.away(error))?;
+        input.map_err(|error| self.unavailable(error))?;
         // Nothing yet, events, or a first one that was torn.
         let torn = !first.ends_with(b"\n") && EVENT_BEGINS.starts_with(&first);
         let is_ours = torn || first.starts_with(EVENT_BEGINS);
@@ -148,7 +148,7 @@ impl FileSink {
 
     /// Where the path leads now.
     fn at_path(&self) -> Result<AtPath, SinkError> {
-        let ours = self.file.metadata().map_err(|error| self.away(error))?;
+        let ours = self.file.metadata().map_err(|error| self.unavailable(error))?;
         Ok(match std::fs::metadata(&self.path) {
             Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => AtPath::Ours,
             Ok(_) => AtPath::Another,
@@ -184,7 +184,7 @@ impl FileSink {
         }
     }
 
-    fn away(&self, error: io::Error) -> SinkError {
+    fn unavailable(&self, error: io::Error) -> SinkError {
         let (sink, what) = (self.name(), error.to_string());
         match error.kind() {
             io::ErrorKind::PermissionDenied => denied(sink, &error),
@@ -287,7 +287,7 @@ pub(super) fn identity_of(path: &Path) -> io::Result<String> {
 
 impl Sink for FileSink {
     fn identity(&mut self) -> Result<String, SinkError> {
-        identity_of(&self.path).map_err(|error| self.away(error))
+        identity_of(&self.path).map_err(|error| self.unavailable(error))
     }
 
     fn check(&mut self) -> Result<Vec<String>, SinkError> {
@@ -307,7 +307,9 @@ impl Sink for FileSink {
         if self.purpose == Purpose::Append {
             self.follow_path()?;
         }
-        let Some(line) = self.mend().map_err(|error| self.away(error))? else { return Ok(None) };
+        let Some(line) = self.mend().map_err(|error| self.unavailable(error))? else {
+            return Ok(None);
+        };
         let no_text = |_| SinkError::Damaged {
             sink: self.name(),
             what: "its last line is no UTF-8".to_owned(),
@@ -322,14 +324,14 @@ impl Sink for FileSink {
             .and_then(|_| {
                 BufReader::new(&self.file).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)
             })
-            .map_err(|error| self.away(error))?;
+            .map_err(|error| self.unavailable(error))?;
         // A line that was torn is none.
         let whole = line.pop() == Some(b'\n');
         Ok(String::from_utf8(line).ok().filter(|_| whole))
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
-        let length = self.file.metadata().map_err(|error| self.away(error))?.len();
+        let length = self.file.metadata().map_err(|error| self.unavailable(error))?.len();
         if length != self.end && !failpoint::is_off("sink-guard") {
             let what = format!(
                 "it has {length} bytes, not the {} that this export left there. See to it that \
@@ -338,8 +340,8 @@ impl Sink for FileSink {
             );
             return Err(SinkError::Superseded { sink: self.name(), what });
         }
-        self.file.seek(SeekFrom::Start(self.end)).map_err(|error| self.away(error))?;
-        self.file.write_all(&batch.text).map_err(|error| self.away(error))?;
+        self.file.seek(SeekFrom::Start(self.end)).map_err(|error| self.unavailable(error))?;
+        self.file.write_all(&batch.text).map_err(|error| self.unavailable(error))?;
         failpoint::pass("sink-appended");
         self.end += batch.text.len() as u64;
         Ok(())
@@ -347,7 +349,7 @@ impl Sink for FileSink {
 
     fn sync(&mut self) -> Result<(), SinkError> {
         let AtPath::Ours = self.at_path()? else { return Err(self.moved()) };
-        self.file.sync_data().map_err(|error| self.away(error))?;
+        self.file.sync_data().map_err(|error| self.unavailable(error))?;
         if std::mem::take(&mut self.new) {
             let directory = self
                 .path
@@ -356,14 +358,14 @@ impl Sink for FileSink {
                 .unwrap_or(Path::new("."));
             File::open(directory)
                 .and_then(|directory| directory.sync_all())
-                .map_err(|error| self.away(error))?;
+                .map_err(|error| self.unavailable(error))?;
         }
         Ok(())
     }
 
     fn read(&mut self, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), SinkError> {
         let name = self.name();
-        let away = |error: io::Error| SinkError::Unavailable {
+        let unavailable = |error: io::Error| SinkError::Unavailable {
             sink: name.clone(),
             what: error.to_string(),
         };
@@ -375,8 +377,10 @@ impl Sink for FileSink {
         let mut buffer = Vec::new();
         for line in 1.. {
             buffer.clear();
-            let read =
-                (&mut input).take(LINE_BYTES_MAX).read_until(b'\n', &mut buffer).map_err(away)?;
+            let read = (&mut input)
+                .take(LINE_BYTES_MAX)
+                .read_until(b'\n', &mut buffer)
+                .map_err(unavailable)?;
             if read == 0 {
                 return Ok(());
             }

@@ -2,9 +2,9 @@
 //! cannot tell: an event's hash covers its data together with the hash of the event before it.
 
 use super::verify::same_time;
+use crate::archive::{PastError, graph_at};
 use crate::chain::LoggedChange;
 use crate::event::{Contents, Event, Importing, Kind, Stream};
-use crate::keep::{HistoryError, graph_at};
 use crate::store::Store;
 
 /// What the database says of a sink's last event.
@@ -27,12 +27,12 @@ pub(super) enum Judgement {
 /// database keeps no parts of imports.
 ///
 /// # Errors
-/// [`HistoryError`] if the database cannot be read.
+/// [`PastError`] if the database cannot be read.
 pub(super) fn judge(
     store: &Store,
     stream: &Stream,
     event: &Event<'_>,
-) -> Result<Judgement, HistoryError> {
+) -> Result<Judgement, PastError> {
     let version = event.position.version;
     // The graph's row is read after the event: whoever exports may have got further meanwhile.
     let Some(head) = store.head(&stream.graph)? else { return Ok(Judgement::Good) };
@@ -57,9 +57,7 @@ pub(super) fn judge(
         (Kind::ImportBegun | Kind::Imported | Kind::ImportEnded, _) => {
             match graph_at(store, &stream.graph, version) {
                 Ok(past) => Ok(judge_part(event, past.importing())),
-                Err(HistoryError::Pruned { .. } | HistoryError::GraphNotFound(_)) => {
-                    Ok(Judgement::Good)
-                }
+                Err(PastError::Pruned { .. } | PastError::GraphNotFound(_)) => Ok(Judgement::Good),
                 Err(error) => Err(error),
             }
         }

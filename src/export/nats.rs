@@ -171,7 +171,7 @@ impl NatsSink {
         let link = Link { name, address, server, login, stream };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.map_err(|error| link.away(error))?;
+        let runtime = runtime.map_err(|error| link.unavailable(error))?;
         let connected = runtime.block_on(link.connect())?;
         let prepared = runtime.block_on(link.prepare(&connected, purpose));
         link.judged(&connected, prepared)?;
@@ -232,7 +232,7 @@ impl NatsSink {
             outcome
         };
         let outcome = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, all).await });
-        let outcome = outcome.map_err(|_| link.away("it did not answer in time"))?;
+        let outcome = outcome.map_err(|_| link.unavailable("it did not answer in time"))?;
         let last = outcome.map_err(|error| link.not_published(error))?;
         failpoint::pass("sink-appended");
         self.last_sequence = last.unwrap_or(expected);
@@ -264,7 +264,7 @@ impl Link {
         self.address.without_password(on_one_line(error))
     }
 
-    fn away(&self, error: impl Display) -> SinkError {
+    fn unavailable(&self, error: impl Display) -> SinkError {
         SinkError::Unavailable { sink: self.name.clone(), what: self.told(error) }
     }
 
@@ -302,7 +302,7 @@ impl Link {
             ErrorCode::INSUFFICIENT_RESOURCES
             | ErrorCode::STORAGE_RESOURCES_EXCEEDED
             | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
-            | ErrorCode::STREAM_STORE_FAILED => self.away(format!(
+            | ErrorCode::STREAM_STORE_FAILED => self.unavailable(format!(
                 "it has no room: raise the limits of its JetStream or its disk ({told})"
             )),
             ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => SinkError::Denied {
@@ -312,7 +312,7 @@ impl Link {
             ErrorCode::CLUSTER_NOT_AVAILABLE
             | ErrorCode::CLUSTER_NOT_LEADER
             | ErrorCode::CLUSTER_NOT_ACTIVE
-            | ErrorCode::STREAM_OFFLINE => self.away(told),
+            | ErrorCode::STREAM_OFFLINE => self.unavailable(told),
             _ => SinkError::Failed { sink, what: told },
         }
     }
@@ -338,7 +338,7 @@ impl Link {
                 what: format!("{}: raise max_payload in its configuration", told()),
             },
             (_, Some(code)) => self.failed(code, told()),
-            (_, None) => self.away(error),
+            (_, None) => self.unavailable(error),
         }
     }
 
@@ -375,7 +375,7 @@ impl Link {
             if is_login || ended.iter().any(|words| told.to_lowercase().contains(words)) {
                 self.denied(&told)
             } else {
-                self.away(error)
+                self.unavailable(error)
             }
         })?;
         let context = ContextBuilder::new().timeout(PATIENCE).build(client.clone());
@@ -396,7 +396,7 @@ impl Link {
                 GetStreamErrorKind::JetStream(told) => {
                     self.failed(told.error_code(), self.told(&error))
                 }
-                _ => self.away(error),
+                _ => self.unavailable(error),
             }),
         }
     }
@@ -412,7 +412,7 @@ impl Link {
                     CreateStreamErrorKind::JetStream(told) => {
                         self.failed(told.error_code(), self.told(&error))
                     }
-                    _ => self.away(error),
+                    _ => self.unavailable(error),
                 })?;
                 self.check(&made.cached_info().config)
             }
@@ -538,14 +538,14 @@ impl Link {
             .context
             .get_stream_no_info(&self.stream)
             .await
-            .map_err(|error| self.away(error))?;
+            .map_err(|error| self.unavailable(error))?;
         // The last that is left, if some after it were deleted.
         let oldest = info.state.first_sequence.max(last.saturating_sub(DELETED_AT_END_MAX));
         for sequence in (oldest..=last).rev() {
             match stream.get_raw_message(sequence).await {
                 Ok(message) => return Ok((last, Some(self.text(sequence, &message.payload)?))),
                 Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
-                Err(error) => return Err(self.away(error)),
+                Err(error) => return Err(self.unavailable(error)),
             }
         }
         Err(self.damaged(format!(
@@ -560,11 +560,11 @@ impl Link {
         let info = self.info(connected).await?;
         let Some(info) = info.filter(|info| info.state.messages > 0) else { return Ok(None) };
         let stream = connected.context.get_stream_no_info(&self.stream).await;
-        let stream = stream.map_err(|error| self.away(error))?;
+        let stream = stream.map_err(|error| self.unavailable(error))?;
         match stream.get_raw_message(info.state.first_sequence).await {
             Ok(message) => Ok(std::str::from_utf8(&message.payload).ok().map(str::to_owned)),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(self.away(error)),
+            Err(error) => Err(self.unavailable(error)),
         }
     }
 
@@ -579,7 +579,7 @@ impl Link {
             return Ok(Vec::new());
         }
         let stream = connected.context.get_stream_no_info(&self.stream).await;
-        let stream = stream.map_err(|error| self.away(error))?;
+        let stream = stream.map_err(|error| self.unavailable(error))?;
         let missing = (state.last_sequence + 1).saturating_sub(state.first_sequence);
         let missing = missing.saturating_sub(state.messages);
         if missing > DELETED_LISTED_MAX {
@@ -588,7 +588,7 @@ impl Link {
         let mut deleted = Vec::new();
         if missing > 0 {
             let told = stream.info_builder().with_deleted(true).fetch().await;
-            let told = told.map_err(|error| self.away(error))?;
+            let told = told.map_err(|error| self.unavailable(error))?;
             deleted = told.info.state.deleted.clone().unwrap_or_default();
             deleted.sort_unstable();
         }
@@ -611,7 +611,7 @@ impl Link {
         for (before, after) in gaps {
             let text = async |sequence: u64| {
                 let message = stream.get_raw_message(sequence).await;
-                let message = message.map_err(|error| self.away(error))?;
+                let message = message.map_err(|error| self.unavailable(error))?;
                 self.text(sequence, &message.payload)
             };
             let before = if before == 0 { None } else { Some(text(before).await?) };
@@ -649,14 +649,14 @@ impl Link {
         let mut messages = self.messages(connected).await?;
         loop {
             let next = tokio::time::timeout(PATIENCE, messages.next()).await;
-            let message = match next.map_err(|_| self.away("it sent nothing for a while"))? {
-                Some(message) => message.map_err(|error| self.away(error))?,
-                None => return Err(self.away("it ended the stream of messages")),
+            let message = match next.map_err(|_| self.unavailable("it sent nothing for a while"))? {
+                Some(message) => message.map_err(|error| self.unavailable(error))?,
+                None => return Err(self.unavailable("it ended the stream of messages")),
             };
             let (sequence, pending) = message
                 .info()
                 .map(|info| (info.stream_sequence, info.pending))
-                .map_err(|error| self.away(error))?;
+                .map_err(|error| self.unavailable(error))?;
             let text = self.text(sequence, &message.payload)?;
             // What came since this began is not waited for.
             if each(&text).is_break() || pending == 0 || sequence >= info.state.last_sequence {
@@ -670,12 +670,12 @@ impl Link {
             .context
             .get_stream_no_info(&self.stream)
             .await
-            .map_err(|error| self.away(error))?;
+            .map_err(|error| self.unavailable(error))?;
         let consumer = stream
             .create_consumer(OrderedConfig::default())
             .await
-            .map_err(|error| self.away(error))?;
-        consumer.messages().await.map_err(|error| self.away(error))
+            .map_err(|error| self.unavailable(error))?;
+        consumer.messages().await.map_err(|error| self.unavailable(error))
     }
 }
 

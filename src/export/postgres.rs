@@ -196,7 +196,7 @@ impl PostgresSink {
         SinkError::NotThere { sink: self.name.clone(), what: what.to_owned() }
     }
 
-    fn away(&self, what: String) -> SinkError {
+    fn unavailable(&self, what: String) -> SinkError {
         SinkError::Unavailable { sink: self.name.clone(), what }
     }
 
@@ -223,7 +223,7 @@ impl PostgresSink {
             // Whom the server asks may be away.
             SinkError::Failed { sink, what }
         } else {
-            self.away(what)
+            self.unavailable(what)
         }
     }
 
@@ -249,7 +249,7 @@ impl PostgresSink {
                     sink: self.name.clone(),
                     what: format!("is in a database of encoding {encoding}. Give it one of UTF8"),
                 },
-                other => self.away(other.to_string()),
+                other => self.unavailable(other.to_string()),
             })?,
         };
         match body(&mut connection) {
@@ -280,7 +280,7 @@ impl PostgresSink {
             "read-only",
         ];
         let Error::DatabaseError(kind, told) = &error else {
-            return self.away(on_one_line(&error));
+            return self.unavailable(on_one_line(&error));
         };
         let constraint = told.constraint_name().map(str::to_owned);
         match kind {
@@ -304,7 +304,7 @@ impl PostgresSink {
                 ))
             }
             Kind::Unknown if OF_ITSELF.iter().any(|of| told.message().contains(of)) => {
-                self.away(on_one_line(&error))
+                self.unavailable(on_one_line(&error))
             }
             Kind::Unknown if told.message().contains("permission denied for") => {
                 SinkError::Denied {
@@ -324,7 +324,7 @@ impl PostgresSink {
                 }
                 SinkError::Failed { sink: self.name.clone(), what: on_one_line(&error) }
             }
-            _ => self.away(on_one_line(&error)),
+            _ => self.unavailable(on_one_line(&error)),
         }
     }
 
@@ -595,7 +595,7 @@ impl Sink for PostgresSink {
         {
             Ok(System { identifier }) => format!("of system {identifier}"),
             Err(SinkError::Unavailable { .. }) => {
-                return Err(self.away("it ended the session".to_owned()));
+                return Err(self.unavailable("it ended the session".to_owned()));
             }
             Err(_) => format!("at {}", self.place),
         };

@@ -33,7 +33,7 @@ use crate::address::Address;
 use crate::db::on_one_line;
 use crate::event::EventIndex;
 use crate::failpoint;
-use crate::keep::shell_word;
+use crate::terminal::shell_word;
 
 /// How long a connection may take to come up, and an answer to come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -232,7 +232,7 @@ impl RedisSink {
         self.address.without_password(on_one_line(error))
     }
 
-    fn away(&self, error: &RedisError) -> SinkError {
+    fn unavailable(&self, error: &RedisError) -> SinkError {
         let what = if error.is_timeout() {
             "it did not answer in time".to_owned()
         } else {
@@ -258,7 +258,7 @@ impl RedisSink {
         if refuses_database && told.contains("no permissions") {
             return self.denied(&told);
         }
-        self.away(error)
+        self.unavailable(error)
     }
 
     fn denied(&self, told: &str) -> SinkError {
@@ -285,7 +285,7 @@ impl RedisSink {
         ];
         let sink = self.name.clone();
         match error.code() {
-            None => self.away(error),
+            None => self.unavailable(error),
             Some(_) if error.to_string().contains("OOM") => {
                 let what = format!(
                     "its memory is full: raise maxmemory, or free some ({})",
@@ -293,7 +293,7 @@ impl RedisSink {
                 );
                 SinkError::Unavailable { sink, what }
             }
-            Some(code) if OF_ITSELF.contains(&code) => self.away(error),
+            Some(code) if OF_ITSELF.contains(&code) => self.unavailable(error),
             Some(code) if OF_LOGIN.contains(&code) => self.denied(&self.told(error)),
             Some("NOPERM") => SinkError::Refused {
                 sink,

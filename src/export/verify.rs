@@ -9,13 +9,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::{fmt, iter, mem};
 
-use super::sink::{Purpose, SinkError, SinkUrl};
+use super::sink::{Purpose, SinkError};
+use super::sink_url::SinkUrl;
+use crate::archive::{PastError, graph_at};
 use crate::chain::{Chain, LoggedChange};
 use crate::event::{
     Envelope, EventIndex, Kind, Parsed, Parser, Replay, ReplayError, Stream, rfc3339,
 };
 use crate::graph::{Graph, Name};
-use crate::keep::{HistoryError, graph_at};
 use crate::store::{Head, Store, StoreError};
 
 /// A log that was found to be right.
@@ -131,7 +132,7 @@ pub enum VerifyError {
     Store(#[from] StoreError),
     /// The database does not have the graph at that version any more, or its own log is damaged.
     #[error("{0}")]
-    History(HistoryError),
+    Past(PastError),
     /// There is no such graph to compare with.
     #[error("to compare the log with, there is no graph `{0}`")]
     GraphNotFound(Name),
@@ -309,7 +310,7 @@ impl<'d> Comparison<'d> {
         };
         match graph_at(self.store, &self.head.name, version) {
             Ok(past) => compare_job_versions(version, &log, &past.graph),
-            Err(HistoryError::Pruned { .. }) => Ok(()),
+            Err(PastError::Pruned { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -512,15 +513,15 @@ fn follow<E>(
     Ok(Followed::ToTheEnd)
 }
 
-impl From<HistoryError> for VerifyError {
-    fn from(error: HistoryError) -> Self {
+impl From<PastError> for VerifyError {
+    fn from(error: PastError) -> Self {
         match error {
-            HistoryError::Ahead { version: actual, asked: version, .. } => {
+            PastError::Ahead { version: actual, asked: version, .. } => {
                 Self::Ahead { version, actual }
             }
-            HistoryError::GraphNotFound(graph) => Self::GraphNotFound(graph),
-            HistoryError::Store(error) => Self::Store(error),
-            other => Self::History(other),
+            PastError::GraphNotFound(graph) => Self::GraphNotFound(graph),
+            PastError::Store(error) => Self::Store(error),
+            other => Self::Past(other),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Why an import ended early, and where.
+//! Errors of an import, each with its place in the files.
 
 use std::fmt;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::service::Refusal;
 /// Why an import ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// A path cannot be read. Nothing was read.
+    /// A path cannot be read. Nothing was imported.
     #[error("{0}; nothing was imported")]
     Input(#[from] InputError),
-    /// A line, a part of a document, or a whole file is no job.
+    /// A line, a part of a document, or a whole file cannot be read as a job.
     #[error("{at}: {reason}{already}")]
     BadLine {
         /// Where.
@@ -26,8 +26,8 @@ pub enum ImportError {
         /// What is in.
         already: Already,
     },
-    /// Two jobs have one name and different contents. Nothing of the changeset with the second was
-    /// written.
+    /// Two jobs share a name and differ in their contents. The changeset that would hold the second
+    /// was not written.
     #[error(
         "{second}: job `{name}` differs from the job of that name at {first}. Rename one of them \
          (in WfFormat, names begin with the file's name), or add --on-duplicate last{already}"
@@ -49,7 +49,7 @@ pub enum ImportError {
         at: Place,
         /// Why.
         rejection: Box<Rejection>,
-        /// How many jobs the changeset had, if it could not grow any further.
+        /// Jobs in the changeset, if it had reached its size limit.
         grown_to: Option<usize>,
         /// What is in.
         already: Already,
@@ -79,7 +79,7 @@ pub enum ImportError {
         /// The prefix.
         prefix: String,
     },
-    /// More jobs would be deleted by `sync` than may be. Nothing was written.
+    /// `sync` would delete more jobs than its limit allows. Nothing was written.
     #[error(
         "--sync `{prefix}` would delete {deletes} of the {under} jobs under it ({}); at most \
          {most} may be deleted. If that is meant, add --max-delete {deletes}; nothing was imported",
@@ -88,16 +88,16 @@ pub enum ImportError {
     TooManyDeletes {
         /// The prefix.
         prefix: String,
-        /// How many would be deleted.
+        /// The number of jobs that would be deleted.
         deletes: usize,
         /// The first of them, in byte order.
         first: Vec<Name>,
-        /// How many jobs there are under the prefix.
+        /// The number of jobs under the prefix.
         under: usize,
-        /// How many may be deleted.
+        /// The limit.
         most: usize,
     },
-    /// The service did not do it.
+    /// The service refused the changeset or did not answer.
     #[error("{refusal}{already}")]
     Refused {
         /// Why not.
@@ -112,7 +112,7 @@ impl ImportError {
         Self::BadLine { at: bad.place, reason: bad.reason, already }
     }
 
-    /// What the rules say of a changeset whose first operations put `items`.
+    /// The error of a rejected changeset that begins by putting `items`.
     pub(super) fn rejected(rejection: Rejection, items: &[Item], already: Already) -> Self {
         let item =
             rejection.operation().and_then(|operation| items.get(operation)).or(items.last());
@@ -124,14 +124,14 @@ impl ImportError {
     }
 }
 
-/// That what follows was looked at, too, as far as a changeset grows.
+/// Says that the lines that follow were judged too, up to the size limit of a changeset.
 fn grown(to: Option<usize>) -> String {
     to.map_or_else(String::new, |jobs| {
         format!(" (also together with what follows: one changeset grew to {jobs} jobs, its limit)")
     })
 }
 
-/// The first names of `count`, and how many more there are.
+/// The first names, and how many of `count` are left out.
 fn first_of(names: &[Name], count: usize) -> String {
     let mut told: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     if count > names.len() {
@@ -140,7 +140,7 @@ fn first_of(names: &[Name], count: usize) -> String {
     told.join(", ")
 }
 
-/// What an import that ended early leaves behind.
+/// What an import has written before it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Already {
     pub(super) jobs: usize,

@@ -1,5 +1,5 @@
-//! A log of changes or a snapshot, one event a line: a graph comes back with all its versions. No
-//! changesets, and no turn: see `keep`.
+//! Imports a log of changes or a snapshot, one event a line, which restores a graph with all its
+//! versions. It uses no changesets and takes no turn: `archive` writes it.
 
 use std::io::{BufRead, Read};
 use std::path::Path;
@@ -8,25 +8,25 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 
 use super::error::{Already, ImportError};
-use super::file::OpenFile;
 use super::item::Place;
+use super::open_file::OpenFile;
 use super::progress::bar_over;
 use super::request::Format;
+use crate::archive::{RestoreError, RestoredGraph, Restorer};
 use crate::event::LINE_BYTES_MAX;
 use crate::graph::Name;
 use crate::input::{self, Repeats};
-use crate::keep::{RestoreError, RestoredGraph, Restorer};
 use crate::store::Store;
 
 /// Why a graph was not restored from a file.
 #[derive(Debug, thiserror::Error)]
 pub enum LogFileError {
-    /// The log is damaged there, or it could not be read on.
+    /// The log is damaged at this line, or could not be read further.
     #[error("{at}: {reason}; nothing was restored")]
     BadLine {
-        /// Where.
+        /// The file and line.
         at: Place,
-        /// What is wrong.
+        /// The damage.
         reason: String,
     },
     /// See there.
@@ -37,7 +37,7 @@ pub enum LogFileError {
 /// An open log of events.
 pub struct LogFile {
     file: OpenFile,
-    /// Its size, if that is known.
+    /// Its size in bytes; `None` of a pipe.
     bytes: Option<u64>,
 }
 
@@ -46,8 +46,7 @@ impl LogFile {
         Self { file, bytes }
     }
 
-    /// Opens the path; `-` is standard input. Whether there are events in it shows when it is
-    /// restored.
+    /// Opens the path; `-` is standard input. Reads no event yet.
     ///
     /// # Errors
     /// [`ImportError`] if it cannot be read.
@@ -59,7 +58,7 @@ impl LogFile {
     }
 }
 
-/// Restores a log as `graph`. Shows a bar on standard error if that is a terminal.
+/// Restores a log as `graph`. Shows a progress bar if standard error is a terminal.
 ///
 /// # Errors
 /// [`LogFileError`] names the first bad line; nothing is written then.
@@ -99,7 +98,7 @@ fn restore_showing(
     restorer.finish(store, graph).map_err(|error| told(&place, error))
 }
 
-/// The event, if the line has an end.
+/// The event without its line feed; `None` if the line feed is missing.
 fn whole_line(line: &[u8]) -> Result<&str, String> {
     let Some(text) = line.strip_suffix(b"\n") else {
         return Err(if line.len() as u64 == LINE_BYTES_MAX {

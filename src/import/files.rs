@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use super::error::{Already, ImportError};
 use super::events::LogFile;
-use super::file::OpenFile;
 use super::format::FileFormat;
 use super::item::Bad;
+use super::open_file::OpenFile;
 use super::request::Format;
 use crate::input::{self, Repeats};
 

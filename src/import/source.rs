@@ -1,4 +1,5 @@
-//! All jobs of all files, in order, each name once unless it is said that the last one counts.
+//! Reads the jobs of all files in order. Each name may occur once, unless the last one of a name
+//! replaces the others.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,25 +7,25 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 
 use super::duplicates::{Novelty, Seen, Spot};
-use super::file::OpenFile;
 use super::files::Files;
 use super::format::FileFormat;
 use super::item::{Bad, Item, Place, Stop, Tally};
+use super::open_file::OpenFile;
 use super::request::{ImportRequest, Namespace, OnDuplicate};
 use super::{ndjson, wfformat};
 use crate::address::redacted_file;
 
 type Items = Box<dyn Iterator<Item = Result<Item, Bad>> + Send>;
 
-/// Reads the files one after another. Ends with the first thing that is wrong.
+/// Reads the files one after another, and stops at the first error.
 pub(super) struct Source {
     files: Files,
     namespace: Namespace,
     on_duplicate: OnDuplicate,
     bar: ProgressBar,
-    /// The file that is being read, and whether it held a job so far.
+    /// The file that is being read, and whether it has held a job so far.
     current: Option<(Items, bool)>,
-    /// The files that were opened.
+    /// The number of files that were opened.
     opened: Vec<Arc<Path>>,
     seen: Seen,
     tally: Tally,
@@ -44,7 +45,7 @@ impl Source {
         }
     }
 
-    /// What was found beside the jobs; to be taken after the last.
+    /// Counts of repeated and replaced jobs. Complete after the last job was read.
     pub(super) fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
     }
@@ -72,7 +73,7 @@ impl Source {
         }
     }
 
-    /// What is to become of a job that was read: nothing, if it was read before.
+    /// The job to import; `None` if an equal one was read before.
     fn judge(&mut self, item: Item) -> Option<Result<Item, Stop>> {
         let at = Spot {
             file: u32::try_from(self.opened.len() - 1).unwrap_or(u32::MAX),
@@ -97,7 +98,7 @@ impl Source {
     }
 }
 
-/// The jobs that are to be put.
+/// The jobs to put.
 impl Iterator for Source {
     type Item = Result<Item, Stop>;
 
@@ -133,7 +134,7 @@ impl Iterator for Source {
     }
 }
 
-/// What the names in a document are prefixed with.
+/// The prefix of the names in a document.
 fn stem_prefix(file: &OpenFile) -> Result<String, String> {
     let stem = file.path().file_stem().unwrap_or_default();
     let Some(stem) = stem.to_str() else {

@@ -21,7 +21,7 @@ use crate::graph::{
 };
 use crate::service::{Image, Refusal, Write};
 
-/// How many names of each kind are told.
+/// Names of each kind that a report lists at most.
 const FIRST_NAMES: usize = 10;
 
 /// What a dry run found.
@@ -29,30 +29,30 @@ const FIRST_NAMES: usize = 10;
 pub struct Preview {
     /// Jobs that would be put, each name counted once.
     pub jobs: usize,
-    /// Jobs that come again as they were.
+    /// Jobs that the files repeat with the same contents.
     pub repeated: usize,
     /// Jobs that a later one of the same name replaces.
     pub replaced: usize,
-    /// The graph's version that it was judged at; `None`: there is no such graph yet.
+    /// The graph's version at the time of the dry run; `None` if the graph does not exist yet.
     pub version: Option<u64>,
-    /// What would become of the graph's jobs; `None` if the rules of a graph forbid it.
+    /// The effect on the graph's jobs; `None` if the rules of a graph forbid the import.
     pub would: Option<Would>,
-    /// Why the import would be refused, if it would be.
+    /// Why the import would be refused; `None` if it would be accepted.
     pub refused: Option<ImportError>,
 }
 
 /// What a changeset would do to the jobs of a graph.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Would {
-    /// Jobs that are not there.
+    /// Jobs that the graph does not have.
     pub create: Named,
-    /// Jobs that are there and different.
+    /// Jobs that the graph has with other contents.
     pub change: Named,
-    /// Jobs that would go.
+    /// Jobs that would be deleted.
     pub delete: Named,
 }
 
-/// Some jobs.
+/// A count and the first names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Named {
     /// How many.
@@ -70,14 +70,14 @@ impl Named {
     }
 }
 
-/// All that the files hold.
+/// All jobs of the files.
 struct Everything {
     items: Vec<Item>,
     tally: Tally,
 }
 
 impl Everything {
-    /// How many names they hold.
+    /// The number of different job names.
     fn jobs(&self) -> usize {
         self.items.iter().filter(|item| !item.replaces).count()
     }
@@ -120,7 +120,7 @@ impl SyncOptions {
         }
     }
 
-    /// What is under the prefix in `graph` and not among `items`. O(jobs under it).
+    /// The jobs of `graph` under the prefix that are not among `items`. O(jobs under the prefix).
     fn gone(&self, graph: &Graph, items: &[Item]) -> Gone {
         let kept: HashSet<&str> = items.iter().map(|item| item.job.name.as_str()).collect();
         let under = graph
@@ -136,7 +136,7 @@ impl SyncOptions {
         gone
     }
 
-    /// Refuses to delete more than may go.
+    /// Refuses to delete more jobs than the limit allows.
     fn check_gone(&self, gone: &Gone) -> Result<(), ImportError> {
         let (deletes, under) = (gone.jobs.len(), gone.under);
         let most = self.max_delete.unwrap_or(under / 2);
@@ -164,7 +164,8 @@ impl Importer<'_> {
         let mut retries = 0;
         loop {
             let Some(image) = self.image()? else {
-                // There is nothing to delete. What the rules forbid leaves no graph behind.
+                // A new graph has nothing to delete. It is not created if the rules forbid the
+                // import.
                 self.judge(&Graph::default(), everything.puts().collect(), &everything.items)?;
                 retries = self.next_retry(retries)?;
                 self.created = false;
@@ -188,7 +189,7 @@ impl Importer<'_> {
                         version: accepted.version,
                     });
                 }
-                // Somebody else wrote under the prefix since: find anew what is gone.
+                // Somebody else wrote under the prefix: find again which jobs to delete.
                 Err(ImportError::Rejected { ref rejection, .. })
                     if matches!(**rejection, Rejection::PreconditionFailed { .. }) =>
                 {
@@ -199,7 +200,7 @@ impl Importer<'_> {
         }
     }
 
-    /// Counts how often the graph was not as it was judged, up to the limit.
+    /// Counts the attempts that met a changed graph, up to the limit.
     fn next_retry(&self, retries: usize) -> Result<usize, ImportError> {
         if retries < RETRIES {
             return Ok(retries + 1);
@@ -219,7 +220,7 @@ impl Importer<'_> {
         Ok(Everything { items, tally: source.take_tally() })
     }
 
-    /// The graph as it is; `None` if it is not there.
+    /// The graph at its current version; `None` if it does not exist.
     fn image(&self) -> Result<Option<Arc<Image>>, ImportError> {
         match self.service.read_and_wait(self.graph) {
             Ok(image) => Ok(Some(image)),
@@ -228,7 +229,7 @@ impl Importer<'_> {
         }
     }
 
-    /// What a changeset whose first operations put `items` would do to `graph`.
+    /// The effect on `graph` of a changeset that begins by putting `items`.
     fn judge(
         &self,
         graph: &Graph,
@@ -285,11 +286,11 @@ impl Importer<'_> {
         })
     }
 
-    /// Whether the graph takes writes: it may be frozen, or its lock away.
+    /// Checks that the graph takes writes: it may be frozen, or its lock unavailable.
     fn ask_for_writes(&self) -> Result<(), ImportError> {
         let nothing = Write { dry_run: true, ..Command::Changeset(Changeset::default()).into() };
         match self.service.write_and_wait(self.graph, nothing) {
-            // Deleted since it was read: an import would create it anew.
+            // Deleted since it was read: an import would create it again.
             Ok(_) | Err(Refusal::GraphNotFound { .. }) => Ok(()),
             Err(refusal) => Err(self.refused(refusal)),
         }

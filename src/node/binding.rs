@@ -9,7 +9,7 @@ pub enum LockBindingError {
     /// Two locks guard nothing.
     #[error(
         "the database is guarded by the lock {stored}, not by {given}: two locks guard nothing. \
-         Use the stored one (leave --lock-url away), or stop every process that uses it and run \
+         Use the stored one (omit --lock-url), or stop every process that uses it and run \
          `fencepost lock set --lock-url URL`"
     )]
     Another {

@@ -10,7 +10,8 @@ use std::sync::Barrier;
 use std::thread;
 
 use fencepost::event::{EventIndex, Stream};
-use fencepost::export::sink::{Batch, Purpose, Sink, SinkError, SinkUrl};
+use fencepost::export::SinkUrl;
+use fencepost::export::sink::{Batch, Purpose, Sink, SinkError};
 use fencepost::graph::Name;
 use uuid::Uuid;
 

@@ -86,10 +86,10 @@ fn sqlite_path(text: &str) -> Result<&str, &'static str> {
             Err("a database in memory would be another one on every connection")
         }
         _ if path.starts_with("file:") => {
-            Err("after `sqlite:` comes a path, not a URI of SQLite's own: leave `file:` away")
+            Err("after `sqlite:` comes a path, not a URI of SQLite's own: omit `file:`")
         }
         _ if path.contains('?') => {
-            Err("an SQLite database takes no parameters: leave `?` and what follows away")
+            Err("an SQLite database takes no parameters: omit `?` and what follows")
         }
         _ if encoded => Err("the path is taken as it stands: write the character itself for %XX"),
         _ if path.ends_with('/') => Err("it names a directory, not a file"),

@@ -11,8 +11,8 @@ use redis::RedisError;
 
 use super::connection::{ConnectionPool, LockConnection, Server};
 use super::grant_listener::{self, GrantListener, Listened, Subscription};
+use super::lock_request::{GrantPath, Holding, Request, Requests, Stage, State};
 use super::metrics::Metrics;
-use super::request::{GrantPath, Holding, Request, Requests, Stage, State};
 use super::script::{Call, HandOff, RequestStatus, WriterGrant};
 use crate::db::on_one_line;
 use crate::lock::gate::{Deadline, lock};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redis::{Client, Connection, ErrorKind, RedisError, ServerErrorKind, Value};
 
-use super::request::{Request, Requests};
+use super::lock_request::{Request, Requests};
 use super::script::{self, Call, Keys};
 use super::terms::Terms;
 use super::url::RedisUrl;

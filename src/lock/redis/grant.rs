@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::client::{LockClient, unavailable};
-use super::request::{Holding, Request, Stage, State};
+use super::lock_request::{Holding, Request, Stage, State};
 use super::script::{self, Call};
 use crate::failpoint;
 use crate::lock::{FencingToken, Held, LockError};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use redis::{Connection, RedisError};
 
 use super::connection::Server;
-use super::request::{GrantPath, Holding, Request, Stage};
+use super::lock_request::{GrantPath, Holding, Request, Stage};
 use super::script::HandOff;
 use crate::failpoint;
 use crate::lock::gate::lock;

@@ -12,7 +12,7 @@ use redis::RedisError;
 use super::client::{LockClient, reason};
 use super::connection::LockConnection;
 use super::grant_listener::Subscription;
-use super::request::{Request, Stage};
+use super::lock_request::{Request, Stage};
 use super::script::Call;
 use crate::failpoint;
 use crate::lock::{LockError, LockKey};

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
 
-use super::request::GrantPath;
+use super::lock_request::GrantPath;
 use crate::lock::Mode;
 
 pub(super) struct Metrics {

@@ -2,7 +2,8 @@
 
 use std::net::TcpListener;
 
-use fencepost::export::sink::{Purpose, SinkError, SinkUrl};
+use fencepost::export::SinkUrl;
+use fencepost::export::sink::{Purpose, SinkError};
 
 use super::{Place, batch, events, fresh};
 use crate::support::nats::Nats;

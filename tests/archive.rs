@@ -3,10 +3,10 @@
 
 use std::ops::Bound;
 
+use fencepost::archive::{Past, graph_at};
 use fencepost::chain::{Chain, LoggedChange};
 use fencepost::event::{Event, Stream};
 use fencepost::graph::Graph;
-use fencepost::keep::{Past, graph_at};
 use fencepost::service::Write;
 use fencepost::store::Store;
 
@@ -15,7 +15,7 @@ use crate::support::cluster::{GRAPH, Kind, Site, name};
 use crate::support::requests::Requests;
 
 mod commands;
-mod history;
+mod past;
 mod prune;
 mod restore;
 

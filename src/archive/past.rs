@@ -39,7 +39,7 @@ impl Past {
 
 /// Why a graph cannot be had as it was.
 #[derive(Debug, thiserror::Error)]
-pub enum HistoryError {
+pub enum PastError {
     /// There is no such graph, and never was.
     #[error("there is no graph `{0}`")]
     GraphNotFound(Name),
@@ -86,12 +86,12 @@ pub enum HistoryError {
 /// between).
 ///
 /// # Errors
-/// [`HistoryError`] says why there is none.
-pub fn graph_at(store: &Store, name: &Name, version: u64) -> Result<Past, HistoryError> {
+/// [`PastError`] says why there is none.
+pub fn graph_at(store: &Store, name: &Name, version: u64) -> Result<Past, PastError> {
     for _ in 0..TRIES {
-        let head = store.head(name)?.ok_or_else(|| HistoryError::GraphNotFound(name.clone()))?;
+        let head = store.head(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
         if version > head.version {
-            return Err(HistoryError::Ahead {
+            return Err(PastError::Ahead {
                 graph: name.clone(),
                 version: head.version,
                 asked: version,
@@ -106,11 +106,11 @@ pub fn graph_at(store: &Store, name: &Name, version: u64) -> Result<Past, Histor
             return Ok(found);
         }
     }
-    Err(HistoryError::Outrun(name.clone()))
+    Err(PastError::Outrun(name.clone()))
 }
 
 /// From the rows; `None` if they are of a later version meanwhile.
-fn present(store: &Store, read: &Head) -> Result<Option<Past>, HistoryError> {
+fn present(store: &Store, read: &Head) -> Result<Option<Past>, PastError> {
     let Some((head, graph)) =
         store.load(&read.name)?.filter(|(head, _)| head.version == read.version)
     else {
@@ -126,11 +126,11 @@ fn present(store: &Store, read: &Head) -> Result<Option<Past>, HistoryError> {
 }
 
 /// From the snapshot and the log; `None` if they were pruned meanwhile.
-fn past(store: &Store, head: Head, version: u64) -> Result<Option<Past>, HistoryError> {
+fn past(store: &Store, head: Head, version: u64) -> Result<Option<Past>, PastError> {
     let start = match store.snapshot_version(head.id)? {
         Some(kept) if kept <= version => snapshot(store, head, kept)?,
         Some(oldest) => {
-            return Err(HistoryError::Pruned { graph: head.name, oldest, asked: version });
+            return Err(PastError::Pruned { graph: head.name, oldest, asked: version });
         }
         None if head.oldest > 1 => {
             return Err(damaged(&head, "it was pruned, and no snapshot is kept"));
@@ -143,7 +143,7 @@ fn past(store: &Store, head: Head, version: u64) -> Result<Option<Past>, History
 }
 
 /// The kept snapshot; `None` if another one took its place meanwhile.
-fn snapshot(store: &Store, head: Head, kept: u64) -> Result<Option<Past>, HistoryError> {
+fn snapshot(store: &Store, head: Head, kept: u64) -> Result<Option<Past>, PastError> {
     let mut replay = Replay::of(Some(Stream::new(head.name.clone(), head.uuid)));
     let taken = take_parts(store, &head, kept, &mut replay)?;
     let replayed = taken.and_then(|committed_at_ms| Ok((committed_at_ms, replay.finish()?)));
@@ -169,7 +169,7 @@ fn take_parts(
     head: &Head,
     kept: u64,
     replay: &mut Replay,
-) -> Result<Result<Option<i64>, ReplayError>, HistoryError> {
+) -> Result<Result<Option<i64>, ReplayError>, PastError> {
     let (mut from, mut committed_at_ms) = (0, None);
     loop {
         let parts = store.snapshot_parts(head.id, kept, from)?;
@@ -187,7 +187,7 @@ fn take_parts(
 }
 
 /// Brings the graph to `version`; `None` if the log was pruned meanwhile.
-fn follow(store: &Store, start: Past, version: u64) -> Result<Option<Past>, HistoryError> {
+fn follow(store: &Store, start: Past, version: u64) -> Result<Option<Past>, PastError> {
     let Past { head, mut graph, mut chain, mut committed_at_ms } = start;
     while graph.version() < version {
         let most =
@@ -218,16 +218,12 @@ fn follow(store: &Store, start: Past, version: u64) -> Result<Option<Past>, Hist
 }
 
 /// The change that made the version, if the log has it.
-fn change_of(
-    store: &Store,
-    head: &Head,
-    version: u64,
-) -> Result<Option<LoggedChange>, HistoryError> {
+fn change_of(store: &Store, head: &Head, version: u64) -> Result<Option<LoggedChange>, PastError> {
     let Some(before) = version.checked_sub(1) else { return Ok(None) };
     let page = store.feed(&head.name, before, 1)?;
     Ok(page.and_then(|feed| feed.changes.into_iter().next()))
 }
 
-fn damaged(head: &Head, what: &str) -> HistoryError {
-    HistoryError::Damaged { graph: head.name.clone(), what: what.to_owned() }
+fn damaged(head: &Head, what: &str) -> PastError {
+    PastError::Damaged { graph: head.name.clone(), what: what.to_owned() }
 }

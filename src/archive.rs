@@ -5,14 +5,13 @@
 //! Uses `event`, `graph` and the rows of `store`. Takes no lock and no turn: the past does not
 //! change, and what is written here holds only if the graph's row is as it must be.
 
-mod history;
 mod listing;
+mod past;
 mod prune;
 mod restore;
 
-pub use history::{HistoryError, Past, graph_at};
 pub use listing::{Listing, ListingError, ListingFormat, list};
-pub(crate) use prune::shell_word;
+pub use past::{Past, PastError, graph_at};
 pub use prune::{PruneError, Pruned, prune};
 pub use restore::{RestoreError, RestoredGraph, Restorer};
 

@@ -15,7 +15,7 @@ use super::json;
 use super::log::{Log, LoggedChange, Rows};
 use super::model::State;
 use super::order::{Floors, check_freeze, check_sessions};
-use super::request::{Request, Step, Text};
+use super::recorded_request::{Request, Step, Text};
 use super::unknown::{Unknowns, settle};
 
 type Found = Box<Finding>;

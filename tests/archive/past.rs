@@ -1,6 +1,6 @@
 //! A graph as it was.
 
-use fencepost::keep::{HistoryError, graph_at, prune};
+use fencepost::archive::{PastError, graph_at, prune};
 
 use super::{KINDS, Known, grown, plain};
 use crate::support::cluster::{GRAPH, Site, name};
@@ -25,7 +25,7 @@ fn a_graph_at_every_version_is_what_it_was_before_and_after_its_log_is_pruned() 
                     continue;
                 }
                 match graph_at(&store, &name(GRAPH), version) {
-                    Err(HistoryError::Pruned { oldest, asked, .. }) => {
+                    Err(PastError::Pruned { oldest, asked, .. }) => {
                         assert_eq!((oldest, asked), (begins_at, version))
                     }
                     Err(other) => panic!("{other}"),
@@ -35,14 +35,14 @@ fn a_graph_at_every_version_is_what_it_was_before_and_after_its_log_is_pruned() 
         }
         let ahead = graph_at(&store, &name(GRAPH), 61).err().unwrap().to_string();
         assert!(ahead.contains("is at version 60"), "{ahead}");
-        assert!(matches!(graph_at(&store, &name("other"), 0), Err(HistoryError::GraphNotFound(_))));
+        assert!(matches!(graph_at(&store, &name("other"), 0), Err(PastError::GraphNotFound(_))));
     }
 }
 
 #[test]
 fn a_past_that_was_altered_is_told_and_not_believed() {
     let found = |site: &Site, version| match graph_at(&site.store(), &name(GRAPH), version) {
-        Err(HistoryError::Damaged { what, .. }) => what,
+        Err(PastError::Damaged { what, .. }) => what,
         Err(other) => other.to_string(),
         Ok(_) => "nothing".to_owned(),
     };

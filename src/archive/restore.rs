@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 
 use uuid::Uuid;
 
-use super::{PART_BYTES, shell_word};
+use super::PART_BYTES;
 use crate::chain::{Chain, LoggedChange};
 use crate::db::DbError;
 use crate::event::{Event, Importing, Kind, Reader, Replay, ReplayError, Replayed, Stream};
@@ -17,6 +17,7 @@ use crate::graph::{Graph, Name};
 use crate::store::{
     CommitError, Consumer, GraphState, Head, Restoration, Restored, Store, StoreError, Target,
 };
+use crate::terminal::shell_word;
 
 /// Changes, and bytes of them, that are written at once.
 const CHUNK_CHANGES: usize = 1_000;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use diesel::prelude::*;
+use fencepost::archive::{PastError, RestoredGraph, graph_at, prune};
 use fencepost::chain::{Chain, LoggedChange};
 use fencepost::db::schema::{changes, graphs, jobs, snapshot_parts};
 use fencepost::design::crud::CRUD;
@@ -10,7 +11,6 @@ use fencepost::design::crud_delta::CRUD_DELTA;
 use fencepost::event::{Event, Stream};
 use fencepost::graph::{CanonicalJson, Change, Fact};
 use fencepost::import::events::{self, LogFile};
-use fencepost::keep::{HistoryError, RestoredGraph, graph_at, prune};
 use fencepost::node::{self, NodeOptions};
 use fencepost::store::{ConsumerSink, ExportReport, GraphState, Lifetime};
 
@@ -56,7 +56,7 @@ fn a_snapshot_that_was_restored_gives_the_same_snapshot_from_any_database_to_any
             assert_eq!(store.head(&name(GRAPH)).unwrap().unwrap().oldest, 41);
             assert!(matches!(
                 graph_at(&store, &name(GRAPH), 39),
-                Err(HistoryError::Pruned { oldest: 40, .. })
+                Err(PastError::Pruned { oldest: 40, .. })
             ));
             assert_eq!(accepted(&other.node(), [put_job("new", &[], &["new"])]), 41);
             assert_eq!(snapshot(&store, 40).concat(), text, "also when the graph has gone on");
@@ -129,7 +129,7 @@ fn a_log_that_begins_with_an_import_is_restored_with_it_and_what_was_abandoned_i
         assert_eq!(logged(&there, GRAPH, 25), logged(&store, GRAPH, 25));
         assert!(matches!(
             graph_at(&there, &name(GRAPH), 24),
-            Err(HistoryError::Pruned { oldest: 25, .. })
+            Err(PastError::Pruned { oldest: 25, .. })
         ));
         assert_eq!(prune(&there, &name(GRAPH), 30).unwrap().changes, 4);
         assert_eq!(Known::at(&there, 33), known[33]);
@@ -207,7 +207,7 @@ fn a_graph_that_is_written_while_its_log_is_read_is_in_the_way() {
         plain(&site, 3);
         let other = Site::on(kind);
         let store = other.store();
-        let mut restorer = fencepost::keep::Restorer::new(&store, &name(GRAPH)).unwrap();
+        let mut restorer = fencepost::archive::Restorer::new(&store, &name(GRAPH)).unwrap();
         for line in tail(&site.store(), 0) {
             restorer.take(line.trim_end()).unwrap();
         }

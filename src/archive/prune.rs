@@ -7,11 +7,12 @@
 //! stands in for is deleted, some rows at a time. What a killed one leaves, the next one tidies up.
 
 use super::PART_BYTES;
-use super::history::{HistoryError, graph_at};
+use super::past::{PastError, graph_at};
 use crate::event::rfc3339;
 use crate::failpoint;
 use crate::graph::Name;
 use crate::store::{CommitError, Consumer, Kept, Store, StoreError, behind};
+use crate::terminal::shell_word;
 
 /// Consumers in the way that are named beside the first, at most.
 const OTHERS_TOLD_MAX: usize = 9;
@@ -30,7 +31,7 @@ pub struct Pruned {
 pub enum PruneError {
     /// There is no such version, or it cannot be had.
     #[error(transparent)]
-    History(#[from] HistoryError),
+    Past(#[from] PastError),
     /// Somebody still has to read a change that would go.
     #[error(
         "{}: let it read on, or remove it: fencepost consumer remove --graph {} --name {}{}",
@@ -62,15 +63,12 @@ pub enum PruneError {
 /// # Errors
 /// [`PruneError`] says what to do. Nothing that a consumer needs is gone.
 pub fn prune(store: &Store, name: &Name, before: u64) -> Result<Pruned, PruneError> {
-    let not_found = || HistoryError::GraphNotFound(name.clone());
+    let not_found = || PastError::GraphNotFound(name.clone());
     let (head, consumers) = store.consumers(name)?.ok_or_else(not_found)?;
     if before > head.version {
-        return Err(HistoryError::Ahead {
-            graph: name.clone(),
-            version: head.version,
-            asked: before,
-        }
-        .into());
+        return Err(
+            PastError::Ahead { graph: name.clone(), version: head.version, asked: before }.into()
+        );
     }
     let already = before <= head.oldest && store.snapshot_version(head.id)?.is_some();
     if !already {
@@ -111,7 +109,7 @@ fn keep_snapshot(store: &Store, name: &Name, version: u64) -> Result<(), PruneEr
         Kept::Yes | Kept::Already => Ok(()),
         Kept::NeededBy(consumers) => Err(needed_by(name, consumers)),
         Kept::Outrun => Err(PruneError::Outrun(name.clone())),
-        Kept::NotThere => Err(HistoryError::GraphNotFound(name.clone()).into()),
+        Kept::NotThere => Err(PastError::GraphNotFound(name.clone()).into()),
     }
 }
 
@@ -149,14 +147,4 @@ fn also_told(others: &[Consumer]) -> String {
         told.push(format!("{more} more"));
     }
     format!(". Also in the way: {}", told.join(", "))
-}
-
-/// As a shell takes it back: names may hold anything but control characters.
-pub(crate) fn shell_word(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
-    if text.bytes().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }

@@ -4,11 +4,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use diesel::prelude::*;
+use fencepost::archive::{PruneError, prune};
 use fencepost::db::schema::{changes, snapshot_parts};
 use fencepost::design::crud_delta::CRUD_DELTA;
 use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::graph::Name;
-use fencepost::keep::{PruneError, prune};
 use fencepost::node::{self, NodeOptions};
 use fencepost::service::Refusal;
 use fencepost::store::{Acknowledgement, CommitError, ConsumerSink, ExportReport, Lifetime};
@@ -309,7 +309,7 @@ fn a_storm_of_writers_consumers_and_prunes_loses_nothing() {
                                 Err(
                                     PruneError::NeededBy { .. }
                                     | PruneError::Outrun(_)
-                                    | PruneError::History(_),
+                                    | PruneError::Past(_),
                                 ) => {}
                                 // Whoever waits for the file for longer than it may is told so.
                                 Err(PruneError::Write(CommitError::Unavailable(_))) => {}
