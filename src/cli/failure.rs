@@ -343,7 +343,7 @@ impl From<FreezeError> for Failure {
     fn from(error: FreezeError) -> Self {
         let message = error.to_string();
         match error {
-            FreezeError::Wrong(error) => Self { message, ..error.into() },
+            FreezeError::NotVerified(error) => Self { message, ..error.into() },
             FreezeError::Sink(error) => Self { message, ..error.into() },
             FreezeError::Behind { .. } => Self::refused(message),
         }

@@ -37,7 +37,7 @@ pub enum FreezeError {
     },
     /// It is all there, and not right.
     #[error("the graph is frozen, and its log is not right: {0}")]
-    Wrong(#[from] VerifyError),
+    NotVerified(#[from] VerifyError),
     /// See there.
     #[error("the graph is frozen; {0}")]
     Sink(#[from] SinkError),
