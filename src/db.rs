@@ -32,7 +32,8 @@ pub mod watch;
 use dialect::Schema;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{
-    AnswerRow, AnyConnection, DatabaseUrl, OpenMode, RowsStatement, RowsWrite, Told, Value, telling,
+    AnswerRow, AnyConnection, DatabaseUrl, OpenMode, RowsStatement, RowsWrite, ServerState, Value,
+    server_state,
 };
 pub(crate) use error::on_one_line;
 pub use error::{DbError, WriteError};
@@ -167,13 +168,13 @@ impl Database {
     /// of an older program was put back meanwhile.
     pub fn ready(
         &self,
-        body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, ())>,
+        body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<ServerState>, ())>,
     ) -> Result<(), DbError> {
         let (mut session, ()) = self.on_living_connection(|session| session.learn(&body))?;
         self.sessions.look_at_schema(&mut session)
     }
 
-    /// As [`ask`](Self::ask), of a statement that also has the server [tell](telling) what it is;
+    /// As [`ask`](Self::ask), of a statement that also has the server [tell](server_state) what it is;
     /// where it found nothing that tells, the server is asked once more. One that cannot write is
     /// not believed: all sessions are closed, and another host of the URL is asked.
     ///
@@ -181,7 +182,7 @@ impl Database {
     /// What `body` gives, that there is no connection, or that no host can write.
     pub fn learn<T>(
         &self,
-        body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, T)>,
+        body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<ServerState>, T)>,
     ) -> Result<T, DbError> {
         let (_, answer) = self.on_living_connection(|session| session.learn(&body))?;
         Ok(answer)
@@ -194,7 +195,7 @@ impl Database {
     /// What `first` and `body` give, that there is no connection, or that no host can write.
     pub fn learn_and_read<F, T, E: From<DbError>>(
         &self,
-        first: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, F)>,
+        first: impl Fn(&mut AnyConnection) -> QueryResult<(Option<ServerState>, F)>,
         body: impl FnOnce(&mut AnyConnection, F) -> Result<T, E>,
     ) -> Result<T, E> {
         let (mut session, learnt) = self.on_living_connection(|session| {
@@ -491,13 +492,13 @@ impl Sessions {
 /// and it stay stuck, and others take its place.
 struct Lent {
     session: r2d2::PooledConnection<Manager>,
-    _lending: watch::Kept<Lending>,
+    _lending: watch::Reclaimable<Lending>,
 }
 
 impl Lent {
     fn new(session: r2d2::PooledConnection<Manager>) -> Self {
         let lending = session.permit.lending();
-        Self { session, _lending: watch::Kept::new(lending) }
+        Self { session, _lending: watch::Reclaimable::new(lending) }
     }
 }
 
@@ -589,7 +590,7 @@ impl Session {
     /// What `body` learns, if the server can write and it is this session that answered.
     fn learn<T>(
         &mut self,
-        body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<Told>, T)>,
+        body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<ServerState>, T)>,
     ) -> QueryResult<T> {
         let (told, answer) = body(&mut self.connection)?;
         let told = told.map_or_else(|| self.connection.tell(), Ok)?;

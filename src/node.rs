@@ -119,7 +119,7 @@ pub enum NodeError {
     GraphNotFound(Name),
     /// The lock cannot guard this database.
     #[error("the lock `{lock}` cannot guard {database}: {reason}")]
-    Senseless {
+    LockCannotGuard {
         /// The lock, as it was asked for.
         lock: &'static str,
         /// The database.
@@ -183,7 +183,7 @@ pub fn open_lock(
         (LockUrl::Redis(url), _) => {
             Ok(Arc::new(RedisLock::open(url, Terms { lease, ..Terms::default() })?))
         }
-        (LockUrl::Postgres, DatabaseUrl::Sqlite(_)) => Err(NodeError::Senseless {
+        (LockUrl::Postgres, DatabaseUrl::Sqlite(_)) => Err(NodeError::LockCannotGuard {
             lock: "postgres",
             database: database.clone(),
             reason: "it is a lock of a Postgres database's own; give file:DIR or file:",
@@ -198,13 +198,13 @@ fn lock_directory(
     create: bool,
 ) -> Result<(PathBuf, String), NodeError> {
     let Some(directory) = given else {
-        let senseless = || NodeError::Senseless {
+        let cannot_guard = || NodeError::LockCannotGuard {
             lock: "file:",
             database: database.clone(),
             reason: "there is no directory beside a server's database; give file:DIR, if all \
                      processes run on this machine, or postgres",
         };
-        let mut beside = database.file().ok_or_else(senseless)?.into_os_string();
+        let mut beside = database.file().ok_or_else(cannot_guard)?.into_os_string();
         beside.push(".locks");
         return Ok((beside.into(), BESIDE_DATABASE.to_owned()));
     };

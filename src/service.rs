@@ -29,8 +29,8 @@ mod refusal;
 mod shared;
 mod turn;
 mod turn_error;
+mod turn_taking;
 mod turnless;
-mod turns;
 mod workers;
 mod write;
 mod write_turn;
@@ -46,7 +46,7 @@ pub(crate) use metrics::observe;
 pub use refusal::Refusal;
 pub use turn::Turn;
 pub use turn_error::TurnError;
-pub use turns::{Retry, Turns};
+pub use turn_taking::{Retry, Turns};
 pub use write::{Accepted, IdempotencyKey, Subject, Verdict, Write};
 
 use engine::Engine;

@@ -4,7 +4,7 @@
 //! Knows `graph` and `db`; knows no lock (a token is a number here), no HTTP, and takes no turns.
 
 use crate::db::schema::service;
-use crate::db::{Database, Told, telling};
+use crate::db::{Database, ServerState, server_state};
 use diesel::prelude::*;
 
 mod answers;
@@ -32,13 +32,13 @@ pub use changes::Feed;
 pub use commit::{Commit, Entry, Fence, StoredAnswer};
 pub(crate) use consumers::behind;
 pub use consumers::{Acknowledgement, Consumer, ConsumerSink, ExportReport, Lifetime};
-pub use creation::{Creation, Keep};
+pub use creation::{AnswerToStore, Creation};
 pub use error::{CommitError, StoreError};
 pub use head::{GraphState, Head, ImageKey};
 pub use lock_record::LockRecord;
 pub use refresh::{CatchUp, ImageUpdate};
 pub use restore::{Restoration, Restored, Target};
-pub use snapshots::Kept;
+pub use snapshots::SnapshotOutcome;
 
 use storage::Storage;
 
@@ -78,8 +78,8 @@ impl Store {
     /// [`StoreError`] if not.
     pub fn ping(&self) -> Result<(), StoreError> {
         self.database.ready(|connection| {
-            let row = service::table.select((telling(), service::id));
-            let (told, _) = row.first::<(Told, i64)>(connection)?;
+            let row = service::table.select((server_state(), service::id));
+            let (told, _) = row.first::<(ServerState, i64)>(connection)?;
             Ok((Some(told), ()))
         })?;
         Ok(())

@@ -6,10 +6,10 @@ mod crud;
 mod crud_delta;
 mod crud_naive;
 mod crud_optimistic;
+mod graph_cache;
 mod keys;
-mod lanes;
 mod listeners;
-mod turns;
+mod turn_taking;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, mpsc};

@@ -75,7 +75,7 @@ pub enum PastError {
     },
     /// The graph was written or pruned each time that it was read. Try again.
     #[error("graph `{0}` was written or pruned each time that it was read; try again")]
-    Outrun(Name),
+    Contended(Name),
     /// See there.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -106,7 +106,7 @@ pub fn graph_at(store: &Store, name: &Name, version: u64) -> Result<Past, PastEr
             return Ok(found);
         }
     }
-    Err(PastError::Outrun(name.clone()))
+    Err(PastError::Contended(name.clone()))
 }
 
 /// From the rows; `None` if they are of a later version meanwhile.

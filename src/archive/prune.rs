@@ -11,7 +11,7 @@ use super::past::{PastError, graph_at};
 use crate::event::rfc3339;
 use crate::failpoint;
 use crate::graph::Name;
-use crate::store::{CommitError, Consumer, Kept, Store, StoreError, behind};
+use crate::store::{CommitError, Consumer, SnapshotOutcome, Store, StoreError, behind};
 use crate::terminal::shell_word;
 
 /// Consumers in the way that are named beside the first, at most.
@@ -48,7 +48,7 @@ pub enum PruneError {
     },
     /// Another process prunes the same graph. Nothing is lost.
     #[error("graph `{0}` is being pruned by another process; when that has ended, prune again")]
-    Outrun(Name),
+    ConcurrentPrune(Name),
     /// The database did not do it. What was done stays so; nothing is lost.
     #[error("{0}; prune again to go on")]
     Write(#[from] CommitError),
@@ -106,10 +106,10 @@ fn keep_snapshot(store: &Store, name: &Name, version: u64) -> Result<(), PruneEr
     }
     failpoint::pass("prune-snapshot-written");
     match store.keep_snapshot(name, version, committed_at_ms, &sizes)? {
-        Kept::Yes | Kept::Already => Ok(()),
-        Kept::NeededBy(consumers) => Err(needed_by(name, consumers)),
-        Kept::Outrun => Err(PruneError::Outrun(name.clone())),
-        Kept::NotThere => Err(PastError::GraphNotFound(name.clone()).into()),
+        SnapshotOutcome::Yes | SnapshotOutcome::Already => Ok(()),
+        SnapshotOutcome::NeededBy(consumers) => Err(needed_by(name, consumers)),
+        SnapshotOutcome::ConcurrentPrune => Err(PruneError::ConcurrentPrune(name.clone())),
+        SnapshotOutcome::NotThere => Err(PastError::GraphNotFound(name.clone()).into()),
     }
 }
 

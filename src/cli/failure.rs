@@ -152,7 +152,7 @@ impl From<NodeError> for Failure {
         match error {
             NodeError::LockUrl(_)
             | NodeError::RedisUrl(_)
-            | NodeError::Senseless { .. }
+            | NodeError::LockCannotGuard { .. }
             | NodeError::NoLockToShare(_)
             | NodeError::Database(DbError::Url { .. }) => Self::usage(error),
             NodeError::GraphNotFound(_) => Self::not_in_database(error),
@@ -248,7 +248,7 @@ impl From<PruneError> for Failure {
             PruneError::Store(error) | PruneError::Past(PastError::Store(error)) => error.into(),
             PruneError::Past(PastError::GraphNotFound(_)) => Self::not_in_database(error),
             PruneError::Write(_) => Self { message: error.to_string(), ..Self::unavailable("") },
-            PruneError::Past(_) | PruneError::NeededBy { .. } | PruneError::Outrun(_) => {
+            PruneError::Past(_) | PruneError::NeededBy { .. } | PruneError::ConcurrentPrune(_) => {
                 Self::refused(error)
             }
         }

@@ -9,10 +9,10 @@ mod postgres;
 #[cfg(test)]
 mod query_plan;
 mod rows;
+mod server_state;
 mod settings;
 mod sqlite;
 mod statement;
-mod told;
 mod transactions;
 mod url;
 
@@ -20,12 +20,12 @@ pub use idempotency::AnswerRow;
 pub(super) use migrations::Schema;
 pub(crate) use postgres::connect_postgres;
 pub use rows::{RowsStatement, RowsWrite};
+pub use server_state::{ServerState, server_state};
 pub(super) use sqlite::{
     beside, configure_sqlite, connect_sqlite, connect_sqlite_without_log, establish_sqlite, log_of,
     pragma, refuse_read_only, with_lacking_permission,
 };
 pub use statement::Value;
-pub use told::{Told, telling};
 pub use url::{DatabaseUrl, OpenMode};
 
 /// A connection to whichever database the URL named.

@@ -15,7 +15,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 
 use super::backends::{Backend, Backends, backend_of};
 use super::causes::{ANOTHER_ANSWERED, cannot_write, is_of_another_session, lacks_schema};
-use super::dialect::{AnyConnection, DatabaseUrl, Told, connect_postgres, telling};
+use super::dialect::{AnyConnection, DatabaseUrl, ServerState, connect_postgres, server_state};
 use super::error::DbError;
 use super::sessions::SessionBudget;
 use super::watch;
@@ -58,8 +58,8 @@ impl AnyConnection {
     ///
     /// # Errors
     /// What the database says.
-    pub fn tell(&mut self) -> QueryResult<Told> {
-        diesel::select(telling()).get_result(self)
+    pub fn tell(&mut self) -> QueryResult<ServerState> {
+        diesel::select(server_state()).get_result(self)
     }
 }
 
@@ -108,7 +108,7 @@ impl OwnBackend {
 
     /// # Errors
     /// That another session of the server has answered.
-    pub(crate) fn check(&self, told: &Told) -> QueryResult<()> {
+    pub(crate) fn check(&self, told: &ServerState) -> QueryResult<()> {
         if told.backend == self.backend.pid || failpoint::is_off("backends") {
             return Ok(());
         }

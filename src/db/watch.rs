@@ -4,7 +4,7 @@
 //! server process has stopped keeps it alive. So each statement on a Postgres session has a
 //! deadline. What a thread does for one request, or for a batch of them, is a [task](watched). If a
 //! deadline passes, the watchdog thread gives the task up: it has the requests answered and takes
-//! back what the task [holds](Kept). The thread and its session stay stuck inside libpq until the
+//! back what the task [holds](Reclaimable). The thread and its session stay stuck inside libpq until the
 //! server answers or the connection ends. Then the thread finds that it was given up, commits
 //! nothing and ends.
 //!
@@ -309,7 +309,7 @@ pub(crate) fn patience(usual: Duration) -> Duration {
 
 /// Something that a task holds: given back when dropped, or when the task is given up, whichever
 /// comes first.
-pub struct Kept<T: Send + 'static>(Arc<Mutex<Option<T>>>);
+pub struct Reclaimable<T: Send + 'static>(Arc<Mutex<Option<T>>>);
 
 trait TakeBack: Send + Sync {
     fn take_back(&self) -> Option<Box<dyn Send>>;
@@ -321,7 +321,7 @@ impl<T: Send + 'static> TakeBack for Mutex<Option<T>> {
     }
 }
 
-impl<T: Send + 'static> Kept<T> {
+impl<T: Send + 'static> Reclaimable<T> {
     /// Held by this thread's task.
     pub fn new(value: T) -> Self {
         let slot = Arc::new(Mutex::new(Some(value)));
@@ -358,7 +358,7 @@ impl<T: Send + 'static> Kept<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Kept<T> {
+impl<T: Send + 'static> Drop for Reclaimable<T> {
     fn drop(&mut self) {
         // Outside of the mutex: it may take a statement.
         drop(self.take());
@@ -430,7 +430,7 @@ mod tests {
         watched(
             |_| {},
             || {
-                let kept = Kept::new(Counted(Arc::clone(&given_back)));
+                let kept = Reclaimable::new(Counted(Arc::clone(&given_back)));
                 assert_eq!(kept.with(|_| count()), Some(0));
                 let limit = call(Duration::ZERO);
                 wait_until(|| count() == 1);
@@ -438,11 +438,11 @@ mod tests {
                 assert!(kept.with(|_| ()).is_none() && kept.take().is_none());
                 drop(kept);
                 assert_eq!(count(), 1);
-                drop(Kept::new(Counted(Arc::clone(&given_back))));
+                drop(Reclaimable::new(Counted(Arc::clone(&given_back))));
                 assert_eq!(count(), 2);
             },
         );
-        drop(Kept::new(Counted(Arc::clone(&given_back))));
+        drop(Reclaimable::new(Counted(Arc::clone(&given_back))));
         assert_eq!(count(), 3, "a thread without a task keeps it itself");
     }
 
@@ -453,7 +453,7 @@ mod tests {
         watched(
             |_| {},
             || {
-                let kept = Kept::new(Arc::clone(&given_back));
+                let kept = Reclaimable::new(Arc::clone(&given_back));
                 let limit = call(Duration::ZERO);
                 kept.with(|_| wait_until(is_given_up));
                 drop(limit);

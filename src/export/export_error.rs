@@ -175,7 +175,7 @@ impl ExportError {
         match self {
             Self::Sink(SinkError::Unavailable { .. } | SinkError::Failed { .. })
             | Self::Store(StoreError::Database(_))
-            | Self::NotCompared { reason: PastError::Outrun(_), .. } => true,
+            | Self::NotCompared { reason: PastError::Contended(_), .. } => true,
             Self::Unregistered { reason, .. } => {
                 matches!(
                     reason,

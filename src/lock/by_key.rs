@@ -10,10 +10,10 @@ use super::gate::lock;
 const KEYS_KEPT: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct ByKey<Q>(Mutex<Kept<Q>>);
+pub(super) struct ByKey<Q>(Mutex<Queues<Q>>);
 
 #[derive(Debug)]
-struct Kept<Q> {
+struct Queues<Q> {
     queues: HashMap<LockKey, Arc<Q>>,
     /// The number of keys at which to look for idle ones. Doubles when all are in use, so that
     /// looking stays rare.
@@ -22,7 +22,7 @@ struct Kept<Q> {
 
 impl<Q> Default for ByKey<Q> {
     fn default() -> Self {
-        Self(Mutex::new(Kept { queues: HashMap::new(), tidy_at: KEYS_KEPT }))
+        Self(Mutex::new(Queues { queues: HashMap::new(), tidy_at: KEYS_KEPT }))
     }
 }
 

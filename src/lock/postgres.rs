@@ -76,7 +76,7 @@ use super::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
 };
 use crate::db::sessions::{Idle, Permit, Side};
-use crate::db::watch::{self, Kept};
+use crate::db::watch::{self, Reclaimable};
 use crate::db::{ANSWER, Database, IDLE_FOR, SessionBudget};
 use crate::failpoint;
 
@@ -165,7 +165,7 @@ impl DistributedLock for PostgresLock {
         let timeout = || LockError::Timeout { waited: deadline.waited() };
         let queue = self.queues.get(key, |_| true, Queue::default);
         queue.gate.enter(&deadline).ok_or_else(timeout)?.keep();
-        let _place = Kept::new(OwnPlace(Arc::clone(&queue)));
+        let _place = Reclaimable::new(OwnPlace(Arc::clone(&queue)));
         if mode == Mode::Shared
             && let Some(hold) = queue.join_readers()
         {

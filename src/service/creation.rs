@@ -5,7 +5,7 @@ use super::engine::Engine;
 use super::refusal::Refusal;
 use super::write::{Accepted, IdempotencyKey, Verdict};
 use crate::graph::{Name, Precondition, Rejection};
-use crate::store::{CommitError, Creation, Head, Keep};
+use crate::store::{AnswerToStore, CommitError, Creation, Head};
 
 impl Service {
     /// Creates the graph unless it is there. `reply` is called once and must not block.
@@ -57,7 +57,7 @@ fn create_in_store(
     engine: &Engine,
     graph: &Name,
     precondition: Option<Precondition>,
-    keep: Option<Keep<'_>>,
+    keep: Option<AnswerToStore<'_>>,
 ) -> Result<Creation, CommitError> {
     let mut retries = 0;
     loop {

@@ -15,7 +15,7 @@ use super::metrics::{Metrics, observe};
 use super::permits::{Permit, Permits};
 use super::refusal::Refusal;
 use super::workers::Workers;
-use crate::db::watch::Kept;
+use crate::db::watch::Reclaimable;
 use crate::graph::{Name, apply_all};
 use crate::store::{Head, ImageUpdate, Store, StoreError};
 
@@ -143,12 +143,12 @@ impl Engine {
     }
 
     /// Leave to have one more graph in memory, if that is counted.
-    fn load_permit(&self) -> Result<Option<Kept<Permit>>, Refusal> {
+    fn load_permit(&self) -> Result<Option<Reclaimable<Permit>>, Refusal> {
         let Some(loads) = &self.loads else { return Ok(None) };
         let permit = loads.take(self.limits.load_wait);
         let contended = || Refusal::Contended {
             what: format!("the limit of {} loaded graphs is reached", self.limits.loaded_images),
         };
-        permit.map(|permit| Some(Kept::new(permit))).ok_or_else(contended)
+        permit.map(|permit| Some(Reclaimable::new(permit))).ok_or_else(contended)
     }
 }

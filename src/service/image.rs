@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::permits::Permit;
-use crate::db::watch::Kept;
+use crate::db::watch::Reclaimable;
 use crate::graph::Graph;
 use crate::store::ImageKey;
 
@@ -17,12 +17,12 @@ pub struct Image {
     /// The graph at that version.
     pub graph: Graph,
     /// Given back after the graph, or when the task that loaded it is given up.
-    _permit: Option<Kept<Permit>>,
+    _permit: Option<Reclaimable<Permit>>,
 }
 
 impl Image {
     /// From the store.
-    pub(super) fn loaded(key: ImageKey, graph: Graph, permit: Option<Kept<Permit>>) -> Self {
+    pub(super) fn loaded(key: ImageKey, graph: Graph, permit: Option<Reclaimable<Permit>>) -> Self {
         Self { key, graph, _permit: permit }
     }
 

@@ -1,5 +1,5 @@
 //! The steps of a turn of writes. In which order they are taken is up to
-//! [`Turns`](super::turns::Turns).
+//! [`Turns`](super::turn_taking::Turns).
 
 use std::collections::HashMap;
 use std::hint::black_box;

@@ -33,12 +33,12 @@ pub(super) fn run(task: impl FnOnce()) {
 /// A first-in first-out list of tasks and the threads that do them. Dropping it finishes what was
 /// spawned.
 pub(super) struct Workers {
-    shared: Arc<Shared>,
+    shared: Arc<Pool>,
     /// Threads at most.
     most: usize,
 }
 
-struct Shared {
+struct Pool {
     state: Mutex<State>,
     /// There is a task, or no more will come.
     work: Condvar,
@@ -64,7 +64,7 @@ impl State {
 impl Workers {
     /// With at most `most` threads, at least one.
     pub(super) fn new(most: usize) -> Self {
-        let shared = Shared { state: Mutex::default(), work: Condvar::new(), idle: Condvar::new() };
+        let shared = Pool { state: Mutex::default(), work: Condvar::new(), idle: Condvar::new() };
         Self { shared: Arc::new(shared), most: most.max(1) }
     }
 
@@ -110,7 +110,7 @@ impl Workers {
     }
 }
 
-impl Shared {
+impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -81,7 +81,7 @@ pub struct Accepted {
 /// An [`Accepted`] as it is kept for an idempotency key.
 #[derive(Deserialize)]
 #[serde(remote = "Self")]
-struct KeptAnswer {
+struct StoredAccepted {
     version: u64,
     changed: bool,
     created: bool,
@@ -90,16 +90,16 @@ struct KeptAnswer {
     subject_version: Option<Option<u64>>,
 }
 
-objects_only!(KeptAnswer);
+objects_only!(StoredAccepted);
 
 /// Tells `null` from absent.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::Error> {
     Deserialize::deserialize(from).map(Some)
 }
 
-impl From<KeptAnswer> for Accepted {
-    fn from(kept: KeptAnswer) -> Self {
-        let KeptAnswer { version, changed, created, subject_version } = kept;
+impl From<StoredAccepted> for Accepted {
+    fn from(kept: StoredAccepted) -> Self {
+        let StoredAccepted { version, changed, created, subject_version } = kept;
         // A write that changed its subject gave it this version. Of one that changed nothing, the
         // subject's version is this one or an earlier one, and never becomes this one again: a
         // precondition by it can fail, and cannot hold by mistake.
@@ -129,7 +129,7 @@ impl IdempotencyKey {
         if stored.fingerprint != self.fingerprint {
             return Err(Refusal::KeyReused);
         }
-        let kept: Result<KeptAnswer, _> = serde_json::from_str(&stored.answer);
+        let kept: Result<StoredAccepted, _> = serde_json::from_str(&stored.answer);
         kept.map(Accepted::from).map_err(|error| Refusal::Internal {
             what: format!("a stored answer is damaged: {error}"),
         })

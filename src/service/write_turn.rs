@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use super::shared::Shared;
 use super::turn::Turn;
 use super::turn_error::TurnError;
-use super::turns::Retry;
+use super::turn_taking::Retry;
 use super::write::Verdict;
 use crate::db::watch::{self, GivenUp};
 use crate::store::CommitError;

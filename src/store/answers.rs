@@ -7,7 +7,7 @@ use super::Store;
 use super::commit::StoredAnswer;
 use super::error::CommitError;
 use super::error::{StoreError, repeatable};
-use crate::db::{AnswerRow, AnyConnection, Told};
+use crate::db::{AnswerRow, AnyConnection, ServerState};
 use diesel::QueryResult;
 
 /// How long an answer is given again.
@@ -37,7 +37,7 @@ pub(super) fn find_answers(
     connection: &mut AnyConnection,
     graph_id: i64,
     keys: &[&str],
-) -> QueryResult<(Option<Told>, Vec<StoredAnswer>)> {
+) -> QueryResult<(Option<ServerState>, Vec<StoredAnswer>)> {
     let (told, rows) = connection.kept_answers(graph_id, keys, ANSWER_KEPT_MS)?;
     let answer = |AnswerRow { key, fingerprint, answer }| StoredAnswer { key, fingerprint, answer };
     Ok((told, rows.into_iter().map(answer).collect()))

@@ -4,10 +4,10 @@
 use diesel::prelude::*;
 
 use super::error::StoreError;
-use super::head::{Head, HeadRow, ImageKey, told_once};
+use super::head::{Head, HeadRow, ImageKey, split_server_state};
 use crate::chain::Chain;
 use crate::db::schema::{changes, graphs};
-use crate::db::{AnyConnection, Database, Told, telling};
+use crate::db::{AnyConnection, Database, ServerState, server_state};
 use crate::graph::{Change, Name};
 
 /// Changes read by one statement. One that finds as many is followed by another, each with a
@@ -99,17 +99,17 @@ fn read_page(
     connection: &mut AnyConnection,
     name: &Name,
     version: u64,
-) -> QueryResult<(Option<Told>, Vec<Row>)> {
+) -> QueryResult<(Option<ServerState>, Vec<Row>)> {
     let since = changes::graph_id.eq(graphs::id).and(changes::version.gt(version as i64));
-    let rows: Vec<(Told, Row)> = graphs::table
+    let rows: Vec<(ServerState, Row)> = graphs::table
         .left_join(changes::table.on(since))
         .filter(graphs::name.eq(name.as_str()))
         .order(changes::version)
         .limit(PAGE)
         .select((
-            telling(),
+            server_state(),
             (HeadRow::as_select(), (changes::version, changes::change, changes::chain).nullable()),
         ))
         .load(connection)?;
-    Ok(told_once(rows))
+    Ok(split_server_state(rows))
 }

@@ -5,10 +5,10 @@ use diesel::prelude::*;
 
 use super::Store;
 use super::error::StoreError;
-use super::head::{Head, column, told_once};
+use super::head::{Head, column, split_server_state};
 use crate::chain::{Chain, LoggedChange};
 use crate::db::schema::{changes, octet_length, snapshots};
-use crate::db::telling;
+use crate::db::server_state;
 use crate::graph::Name;
 
 /// Bytes of changes in one page, beyond its first.
@@ -51,7 +51,7 @@ impl Store {
         };
         let sizes: Vec<(i64, i32)> = self.database.learn(|connection| {
             let sizes = (changes::version, octet_length(changes::change));
-            Ok(told_once(range().select((telling(), sizes)).load(connection)?))
+            Ok(split_server_state(range().select((server_state(), sizes)).load(connection)?))
         })?;
         let mut bytes = 0;
         let fits = sizes.iter().enumerate().take_while(|(at, (_, size))| {
@@ -68,7 +68,7 @@ impl Store {
                 changes::actor,
             );
             let rows = range().filter(changes::version.le(column(last)));
-            Ok(told_once(rows.select((telling(), columns)).load(connection)?))
+            Ok(split_server_state(rows.select((server_state(), columns)).load(connection)?))
         })?;
         let dense = rows.iter().zip(after + 1..).all(|(row, expected)| row.0 as u64 == expected);
         if rows.is_empty() || !dense {

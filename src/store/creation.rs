@@ -15,7 +15,7 @@ use crate::graph::{Name, Precondition};
 
 /// A key, and what makes the answer to keep under it from the graph's row and whether the graph was
 /// not there.
-pub type Keep<'k> = (&'k str, &'k dyn Fn(&Head, bool) -> StoredAnswer);
+pub type AnswerToStore<'k> = (&'k str, &'k dyn Fn(&Head, bool) -> StoredAnswer);
 
 /// What became of a wish that a graph be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Store {
         &self,
         name: &Name,
         precondition: Option<Precondition>,
-        keep: Option<Keep<'_>>,
+        keep: Option<AnswerToStore<'_>>,
     ) -> Result<Creation, CommitError> {
         let mut made = None;
         let written = self.database.write(|connection| {

@@ -4,9 +4,9 @@ use diesel::prelude::*;
 
 use super::Store;
 use super::error::StoreError;
-use super::head::{Head, HeadRow, read_head_row, told_once};
+use super::head::{Head, HeadRow, read_head_row, split_server_state};
 use crate::db::schema::graphs;
-use crate::db::telling;
+use crate::db::server_state;
 use crate::graph::Name;
 
 impl Store {
@@ -39,8 +39,8 @@ impl Store {
                 .order(graphs::name)
                 // The last name of the page before may come again.
                 .limit(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
-                .select((telling(), HeadRow::as_select()));
-            Ok(told_once(query.load(connection)?))
+                .select((server_state(), HeadRow::as_select()));
+            Ok(split_server_state(query.load(connection)?))
         })?;
         let heads = rows.into_iter().map(HeadRow::into_head);
         let wanted = heads

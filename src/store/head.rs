@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::error::StoreError;
 use crate::chain::Chain;
 use crate::db::schema::graphs;
-use crate::db::{AnyConnection, Told, telling};
+use crate::db::{AnyConnection, ServerState, server_state};
 use crate::graph::Name;
 
 /// Whether a graph takes writes.
@@ -126,17 +126,17 @@ pub(super) fn column(number: u64) -> i64 {
 pub(super) fn read_head_row(
     connection: &mut AnyConnection,
     name: &Name,
-) -> QueryResult<(Option<Told>, Option<HeadRow>)> {
-    let found: Option<(Told, HeadRow)> = graphs::table
+) -> QueryResult<(Option<ServerState>, Option<HeadRow>)> {
+    let found: Option<(ServerState, HeadRow)> = graphs::table
         .filter(graphs::name.eq(name.as_str()))
-        .select((telling(), HeadRow::as_select()))
+        .select((server_state(), HeadRow::as_select()))
         .first(connection)
         .optional()?;
     Ok(found.unzip())
 }
 
 /// Rows that each come with what the server told, which is the same in all of one statement.
-pub(super) fn told_once<T>(rows: Vec<(Told, T)>) -> (Option<Told>, Vec<T>) {
+pub(super) fn split_server_state<T>(rows: Vec<(ServerState, T)>) -> (Option<ServerState>, Vec<T>) {
     let told = rows.first().map(|(told, _)| told.clone());
     (told, rows.into_iter().map(|(_, row)| row).collect())
 }

@@ -8,9 +8,9 @@ use super::Store;
 use super::consumers::{Consumer, forget_consumers, read_behind};
 use super::error::CommitError;
 use super::error::{StoreError, repeatable};
-use super::head::{Head, column, read_head, told_once};
+use super::head::{Head, column, read_head, split_server_state};
 use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
-use crate::db::{AnyConnection, Value, telling};
+use crate::db::{AnyConnection, Value, server_state};
 use crate::failpoint;
 use crate::graph::Name;
 
@@ -23,7 +23,7 @@ const READ_PARTS: i64 = 4;
 
 /// What became of a wish that a snapshot be the log's beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kept {
+pub enum SnapshotOutcome {
     /// It is: from here on the log begins at its version.
     Yes,
     /// Another one of that version or a later one was there before.
@@ -31,7 +31,7 @@ pub enum Kept {
     /// These have not acknowledged the change before, the furthest behind first.
     NeededBy(Vec<Consumer>),
     /// Its parts are not those that were written: somebody else is pruning.
-    Outrun,
+    ConcurrentPrune,
     /// There is no such graph, or it has not come to that version.
     NotThere,
 }
@@ -66,8 +66,8 @@ impl Store {
                 .filter(snapshot_parts::part.ge(column(from)))
                 .order(snapshot_parts::part)
                 .limit(READ_PARTS)
-                .select((telling(), (snapshot_parts::part, snapshot_parts::lines)));
-            Ok(told_once(parts.load(connection)?))
+                .select((server_state(), (snapshot_parts::part, snapshot_parts::lines)));
+            Ok(split_server_state(parts.load(connection)?))
         })?;
         let dense = rows
             .into_iter()
@@ -108,21 +108,21 @@ impl Store {
         version: u64,
         committed_at_ms: Option<i64>,
         sizes: &[usize],
-    ) -> Result<Kept, CommitError> {
+    ) -> Result<SnapshotOutcome, CommitError> {
         let written = self.database.write(|connection| {
             connection.hold_graph(name.as_str())?;
             let found = read_head(connection, name)?.filter(|head| version <= head.version);
-            let Some(head) = found else { return Ok(Kept::NotThere) };
+            let Some(head) = found else { return Ok(SnapshotOutcome::NotThere) };
             let kept = read_snapshot_version(connection, head.id)?;
             if kept.is_some_and(|kept| kept >= column(version)) {
-                return Ok(Kept::Already);
+                return Ok(SnapshotOutcome::Already);
             }
             let (waiting, expired) = read_behind(connection, head.id, version)?;
             if !waiting.is_empty() && !failpoint::is_off("prune-consumers") {
-                return Ok(Kept::NeededBy(waiting));
+                return Ok(SnapshotOutcome::NeededBy(waiting));
             }
             if !parts_are(connection, &head, version, sizes)? {
-                return Ok(Kept::Outrun);
+                return Ok(SnapshotOutcome::ConcurrentPrune);
             }
             keep(connection, head.id, version, committed_at_ms)?;
             forget_consumers(connection, head.id, &expired)?;
@@ -130,7 +130,7 @@ impl Store {
                 "UPDATE graphs SET oldest = ? WHERE id = ?",
                 &[Value::Integer(column(version.max(head.oldest))), Value::Integer(head.id)],
             )?;
-            Ok::<_, CommitError>(Kept::Yes)
+            Ok::<_, CommitError>(SnapshotOutcome::Yes)
         });
         written.map_err(repeatable)
     }

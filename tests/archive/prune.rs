@@ -308,7 +308,7 @@ fn a_storm_of_writers_consumers_and_prunes_loses_nothing() {
                                 Ok(done) => drop(pruned.fetch_add(done.changes, Ordering::SeqCst)),
                                 Err(
                                     PruneError::NeededBy { .. }
-                                    | PruneError::Outrun(_)
+                                    | PruneError::ConcurrentPrune(_)
                                     | PruneError::Past(_),
                                 ) => {}
                                 // Whoever waits for the file for longer than it may is told so.

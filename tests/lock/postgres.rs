@@ -10,7 +10,7 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
-use fencepost::db::watch::{self, Kept};
+use fencepost::db::watch::{self, Reclaimable};
 use fencepost::db::{Database, DatabaseUrl, PoolLimits};
 use fencepost::lock::postgres::{JOINED_BY, JOINED_FOR, PostgresLock, SESSIONS_KEPT};
 use fencepost::lock::{DistributedLock, Guard, LEASE, LockError, LockKey, Mode};
@@ -442,7 +442,7 @@ fn a_lock_is_taken_back_from_whoever_was_given_up_without_asking_the_silent_serv
                 || {
                     let guard = lock.acquire(&key(), Exclusive, limit()).expect("a grant");
                     // Dropped in this order.
-                    let _kept = Kept::new((guard, given_back));
+                    let _kept = Reclaimable::new((guard, given_back));
                     has_it.send(()).expect("it is waited for");
                     goes_on.recv().expect("it is told");
                     drop(ask());

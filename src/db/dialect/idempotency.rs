@@ -6,8 +6,8 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::AnyConnection;
 use super::clock::{postgres_now_ms, sqlite_now_ms};
+use super::server_state::{ServerState, server_state_columns};
 use super::statement::{PostgresValue, RawSql, Value};
-use super::told::{Told, telling_columns};
 
 /// An answer, and the key that it is kept under.
 #[derive(QueryableByName)]
@@ -40,7 +40,7 @@ const SQLITE_READ: &str = concat!(
 /// itself; that alone where there is no answer.
 const POSTGRES_READ: &str = concat!(
     "SELECT key, fingerprint, answer, ",
-    telling_columns!(),
+    server_state_columns!(),
     " FROM (VALUES (1)) AS one LEFT JOIN idempotency_keys \
      ON graph_id = ? AND key = ANY(?::text[]) AND created_at_ms >= ",
     postgres_now_ms!(),
@@ -56,7 +56,7 @@ struct FoundAnswer {
     #[diesel(sql_type = Nullable<Text>)]
     answer: Option<String>,
     #[diesel(embed)]
-    told: Told,
+    told: ServerState,
 }
 
 impl FoundAnswer {
@@ -133,7 +133,7 @@ impl AnyConnection {
         graph_id: i64,
         keys: &[&str],
         age_max_ms: i64,
-    ) -> QueryResult<(Option<Told>, Vec<AnswerRow>)> {
+    ) -> QueryResult<(Option<ServerState>, Vec<AnswerRow>)> {
         match self {
             Self::Sqlite(connection) => {
                 let keys = serde_json::to_string(keys).expect("texts are JSON");

@@ -8,8 +8,8 @@ use diesel::prelude::*;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::fs::Access;
 
+use super::server_state::define_for_sqlite;
 use super::statement::TextRow;
-use super::told::tell_of_sqlite;
 use super::url::{DatabaseUrl, OpenMode};
 use crate::db::error::DbError;
 use crate::{address, failpoint};
@@ -143,7 +143,7 @@ pub(crate) fn configure_sqlite(
             return Err(DbError::Unavailable { what });
         }
     }
-    tell_of_sqlite(connection)?;
+    define_for_sqlite(connection)?;
     set_sqlite_cache(connection, 32)?;
     // 256 MiB of log: a page that many transactions change is copied into the file only once.
     connection.batch_execute("PRAGMA wal_autocheckpoint = 65536")?;

@@ -20,7 +20,7 @@ use prometheus::Histogram;
 use prometheus::core::Collector;
 
 use super::{Reads, TurnLimits};
-use crate::db::watch::{self, Kept};
+use crate::db::watch::{self, Reclaimable};
 use crate::failpoint;
 use crate::graph::Name;
 use crate::lock::{DistributedLock, FencingToken, Guard, LockKey, Mode};
@@ -108,7 +108,7 @@ impl Locked {
     ) -> Result<HeldLock, Refusal> {
         let began = Instant::now();
         let key = LockKey::new(&*self.database_id, graph_id)?;
-        let guard = Kept::new(self.lock.acquire(&key, mode, self.wait)?);
+        let guard = Reclaimable::new(self.lock.acquire(&key, mode, self.wait)?);
         observe(wait, began.elapsed());
         Ok(HeldLock { guard, since: Instant::now(), hold: hold.clone() })
     }
@@ -199,7 +199,7 @@ fn trusted_token(
 
 /// The lock of a turn, and how long it is held.
 struct HeldLock {
-    guard: Kept<Guard>,
+    guard: Reclaimable<Guard>,
     since: Instant,
     hold: Histogram,
 }

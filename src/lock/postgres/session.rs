@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use sha2::{Digest, Sha256};
 
 use crate::db::sessions::Permit;
-use crate::db::{self, DbError, OwnBackend, SessionBudget, Told, telling, watch};
+use crate::db::{self, DbError, OwnBackend, ServerState, SessionBudget, server_state, watch};
 use crate::failpoint;
 use crate::lock::{FencingToken, Inspection, LockError, LockKey, Mode, Participant};
 
@@ -105,7 +105,7 @@ impl Session {
 
     /// The server must be able to write, as a lock on another server than that of the database
     /// guards nothing, and it must be this session that answered.
-    fn check(&self, told: &Told) -> Result<(), LockError> {
+    fn check(&self, told: &ServerState) -> Result<(), LockError> {
         let checked = told.check_writable().and_then(|()| self.backend.check(told));
         checked.map_err(|error| unavailable("the session is of no use", DbError::from(error)))
     }
@@ -134,8 +134,8 @@ impl Session {
         );
         // The server itself waits, and answers after that.
         let limited = watch::limited(wait.saturating_add(watch::ANSWER_AFTER_WAIT));
-        let answer: QueryResult<(Option<Vec<i64>>, Told)> =
-            diesel::select((call, telling())).get_result(&mut self.connection);
+        let answer: QueryResult<(Option<Vec<i64>>, ServerState)> =
+            diesel::select((call, server_state())).get_result(&mut self.connection);
         drop(limited);
         let (taken, told) = answer.map_err(|error| unavailable("cannot take the lock", error))?;
         self.check(&told)?;
@@ -202,7 +202,8 @@ impl Session {
 
     /// Asks for an answer.
     pub(super) fn ping(&mut self) -> Result<(), LockError> {
-        let answer: QueryResult<Told> = diesel::select(telling()).get_result(&mut self.connection);
+        let answer: QueryResult<ServerState> =
+            diesel::select(server_state()).get_result(&mut self.connection);
         self.check(&answer.map_err(|error| unavailable("the session was lost", error))?)
     }
 }

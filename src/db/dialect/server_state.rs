@@ -11,29 +11,29 @@ diesel::define_sql_function! { fn pg_is_in_recovery() -> Bool; }
 diesel::define_sql_function! { fn current_setting(name: Text) -> Text; }
 diesel::define_sql_function! { fn pg_backend_pid() -> Integer; }
 
-/// See [`telling`].
-pub type Telling = (pg_is_in_recovery, current_setting<&'static str>, pg_backend_pid);
+/// See [`server_state`].
+pub type ServerStateColumns = (pg_is_in_recovery, current_setting<&'static str>, pg_backend_pid);
 
-/// What [`Told`] is made of, to be selected beside whatever else a statement selects.
+/// What [`ServerState`] is made of, to be selected beside whatever else a statement selects.
 #[must_use]
-pub fn telling() -> Telling {
+pub fn server_state() -> ServerStateColumns {
     // In a transaction that was begun as READ ONLY, `transaction_read_only` tells of that.
     (pg_is_in_recovery(), current_setting("default_transaction_read_only"), pg_backend_pid())
 }
 
-/// The same as SQL text: columns with the names of [`Told`]'s fields.
-macro_rules! telling_columns {
+/// The same as SQL text: columns with the names of [`ServerState`]'s fields.
+macro_rules! server_state_columns {
     () => {
         "pg_is_in_recovery() AS in_recovery, \
          current_setting('default_transaction_read_only') AS read_only, \
          pg_backend_pid() AS backend"
     };
 }
-pub(super) use telling_columns;
+pub(super) use server_state_columns;
 
 /// What the server told.
 #[derive(Debug, Clone, Queryable, QueryableByName)]
-pub struct Told {
+pub struct ServerState {
     #[diesel(sql_type = Bool)]
     in_recovery: bool,
     #[diesel(sql_type = Text)]
@@ -42,7 +42,7 @@ pub struct Told {
     pub(crate) backend: i32,
 }
 
-impl Told {
+impl ServerState {
     /// # Errors
     /// As the server would refuse a write: it is a standby, or set to be read-only. What it
     /// answered beside this may be older than what another server has answered already.
@@ -59,7 +59,7 @@ impl Told {
 }
 
 /// Gives SQLite functions of the same names.
-pub(super) fn tell_of_sqlite(connection: &mut SqliteConnection) -> QueryResult<()> {
+pub(super) fn define_for_sqlite(connection: &mut SqliteConnection) -> QueryResult<()> {
     pg_is_in_recovery_utils::register_impl(connection, || false)?;
     current_setting_utils::register_impl(connection, |_: String| "off".to_owned())?;
     pg_backend_pid_utils::register_impl(connection, || 0)
