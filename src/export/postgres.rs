@@ -442,6 +442,21 @@ impl PostgresSink {
         )
     }
 
+    /// The condition of an append: the graph's last row is `($5, $6)`, or (-1, -1) if it has none.
+    fn is_last(&self) -> String {
+        // In builds for tests it can be switched off, to show that its test then fails.
+        #[cfg(feature = "failpoints")]
+        if failpoint::is_off("sink-guard") {
+            return "($5, $6) IS NOT NULL".to_owned();
+        }
+        format!(
+            "coalesce((SELECT (version, ordinal) FROM {} WHERE graph = $1 \
+                       ORDER BY version DESC, ordinal DESC LIMIT 1), (-1::bigint, -1::bigint)) \
+             = ($5, $6)",
+            self.table
+        )
+    }
+
     fn append_part(&mut self, part: &[(EventIndex, &str)]) -> Result<(), SinkError> {
         let number =
             |number: u64| i64::try_from(number).expect("versions and ordinals are below 2^63");
@@ -450,14 +465,13 @@ impl PostgresSink {
         let ordinals: Vec<i64> =
             part.iter().map(|(position, _)| number(position.ordinal)).collect();
         let events: Vec<&str> = part.iter().map(|(_, event)| *event).collect();
-        let unguarded = failpoint::is_off("sink-guard");
         let statement = format!(
-            "INSERT INTO {table} (graph, version, ordinal, event)
+            "INSERT INTO {} (graph, version, ordinal, event)
              SELECT $1, new.version, new.ordinal, new.event
              FROM unnest($2, $3, $4) AS new (version, ordinal, event)
-             WHERE coalesce((SELECT (version, ordinal) FROM {table} WHERE graph = $1 ORDER BY version DESC, ordinal DESC LIMIT 1), (-1::bigint, -1::bigint))
-                   = ($5, $6) OR $7",
-            table = self.table
+             WHERE {}",
+            self.table,
+            self.is_last()
         );
         let (begin, graph, last) =
             (self.begin_alone(), self.graph.clone(), self.last.unwrap_or((-1, -1)));
@@ -468,7 +482,7 @@ impl PostgresSink {
         );
         let new_last = versions.last().copied().zip(ordinals.last().copied());
         let appended = self.ask(|connection| {
-            if unguarded || failpoint::is_off("sink-lock") {
+            if failpoint::is_off("sink-guard") || failpoint::is_off("sink-lock") {
                 connection.batch_execute("BEGIN")?;
             } else {
                 begin(connection)?;
@@ -480,7 +494,6 @@ impl PostgresSink {
                 .bind::<Array<Text>, _>(events)
                 .bind::<BigInt, _>(last.0)
                 .bind::<BigInt, _>(last.1)
-                .bind::<Bool, _>(unguarded)
                 .execute(connection)?;
             if inserted == part.len() {
                 // A trigger may have deleted rows again once they were inserted.

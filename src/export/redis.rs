@@ -59,19 +59,30 @@ const PAGE_ENTRIES_MAX: usize = 5_000;
 /// Entries of the first page, of which the size is not known.
 const FIRST_PAGE_ENTRIES: usize = 16;
 
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&append_script()));
+
 /// Appends entries, given as id and event, if the last one's id is the one given first. Answers
 /// with the last one's id if it is not.
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "
+const APPEND: &str = "
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 local last = newest[1] and newest[1][1] or ''
-if ARGV[1] ~= 'unguarded' and ARGV[1] ~= last then return {last} end
+if ARGV[1] ~= last then return {last} end
 for at = 2, #ARGV, 2 do redis.call('XADD', KEYS[1], ARGV[at], 'event', ARGV[at + 1]) end
 return {}
-",
-    )
-});
+";
+
+#[cfg(not(feature = "failpoints"))]
+fn append_script() -> String {
+    APPEND.to_owned()
+}
+
+/// In builds for tests the condition can be switched off, to show that its test then fails.
+#[cfg(feature = "failpoints")]
+fn append_script() -> String {
+    let condition = "if ARGV[1] ~= last then return {last} end";
+    assert!(APPEND.contains(condition), "the script has the condition");
+    if failpoint::is_off("sink-guard") { APPEND.replace(condition, "") } else { APPEND.to_owned() }
+}
 
 /// Errors of a server that lets nobody in without another login.
 const OF_LOGIN: [&str; 2] = ["NOAUTH", "WRONGPASS"];
@@ -459,11 +470,7 @@ impl RedisSink {
     fn append_part(&mut self, part: &[(EventIndex, &str)]) -> Result<(), SinkError> {
         let id = |position: EventIndex| format!("{}-{}", position.version, position.ordinal + 1);
         let mut call = SCRIPT.prepare_invoke();
-        call.key(&self.key).arg(if failpoint::is_off("sink-guard") {
-            "unguarded"
-        } else {
-            &self.last
-        });
+        call.key(&self.key).arg(&self.last);
         for (position, event) in part {
             call.arg(id(*position)).arg(*event);
         }

@@ -41,6 +41,8 @@ mod client;
 mod connection;
 mod grant;
 mod grant_listener;
+#[cfg(feature = "failpoints")]
+mod guards;
 mod housekeeper;
 mod inspect;
 mod lock_request;

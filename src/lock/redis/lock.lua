@@ -6,12 +6,7 @@
 --
 -- A request is `PROCESS#NUMBER`. Times are milliseconds of this server's clock.
 
--- Each line can be switched off, to show that the tests then go red.
-local REMEMBERS_REQUESTS = true
-local PURGES_WAITERS = true
-local RELEASES_ONLY_ITS_OWN = true
-local MARKS_WHAT_EXPIRED = true
-local KNOWS_ITS_RUN = true
+-- Builds for tests load it without one of the guards that `guards.rs` lists, to show that the tests then fail.
 
 -- state: a hash. readers: holders by the end of their leases. queue: waiting writers by ticket. patience: the same by the end of their leases.
 -- crowd: waiting readers by the end of their leases. ended: requests that must not be granted any more, until when.
@@ -48,22 +43,20 @@ local others = redis.call('EXISTS', readers, queue, crowd, ended) > 0
 local function purge()
     if writer and ends <= now then
         writer = false
-        unsealed = MARKS_WHAT_EXPIRED
+        unsealed = true
         redis.call('HSET', state, 'writer', '', 'unsealed', unsealed and 1 or 0)
     end
     if not others or now < soonest then return end
     redis.call('ZREMRANGEBYSCORE', readers, '-inf', now)
     redis.call('ZREMRANGEBYSCORE', ended, '-inf', now)
-    if PURGES_WAITERS then
-        redis.call('ZREMRANGEBYSCORE', crowd, '-inf', now)
-        repeat
-            local gone = redis.call('ZRANGEBYSCORE', patience, '-inf', now, 'LIMIT', 0, MOST_AT_ONCE)
-            if #gone > 0 then
-                redis.call('ZREM', patience, unpack(gone))
-                redis.call('ZREM', queue, unpack(gone))
-            end
-        until #gone < MOST_AT_ONCE
-    end
+    redis.call('ZREMRANGEBYSCORE', crowd, '-inf', now)
+    repeat
+        local gone = redis.call('ZRANGEBYSCORE', patience, '-inf', now, 'LIMIT', 0, MOST_AT_ONCE)
+        if #gone > 0 then
+            redis.call('ZREM', patience, unpack(gone))
+            redis.call('ZREM', queue, unpack(gone))
+        end
+    until #gone < MOST_AT_ONCE
     soonest = NEVER
     for _, key in ipairs({ readers, patience, crowd, ended }) do
         soonest = math.min(soonest, tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or NEVER))
@@ -82,7 +75,6 @@ end
 -- Which memory this is: of a server that was started, or made a primary, anew, it may have gone back.
 local this_memory
 local function incarnation()
-    if not KNOWS_ITS_RUN then return 'any' end
     this_memory = this_memory or run .. '-' .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
     return this_memory
 end
@@ -179,11 +171,9 @@ end
 local function acquire(request, mode, patience_ms)
     purge()
     hand_over()
-    if REMEMBERS_REQUESTS then
-        if others and redis.call('ZSCORE', ended, request) then return { 'ended' } end
-        local grant = renewed(request, mode)
-        if grant then return grant end
-    end
+    if others and redis.call('ZSCORE', ended, request) then return { 'ended' } end
+    local grant = renewed(request, mode)
+    if grant then return grant end
     if mode == 'r' and not writer and not (others and redis.call('EXISTS', queue) == 1) then
         redis.call('ZADD', readers, now + lease_ms, request)
         expects(now + lease_ms)
@@ -211,7 +201,7 @@ end
 local function release(request, sealed, remember_ms)
     purge()
     local was, freed = 'none', false
-    if writer and (writer == request or not RELEASES_ONLY_ITS_OWN) then
+    if writer == request then
         writer, was, freed = false, 'held', true
         if sealed == '1' then
             unsealed = false

@@ -6,27 +6,29 @@ use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, RedisError, Value};
 
+#[cfg(feature = "failpoints")]
+use super::guards::{GUARDS, Guard};
 use super::terms::Terms;
+#[cfg(feature = "failpoints")]
 use crate::failpoint;
 use crate::lock::{FencingToken, LockKey, Mode};
 
 const TEXT: &str = include_str!("lock.lua");
 
-/// Guards of the script that tests switch off, and the lines that switch them.
-const SWITCHES: [(&str, &str); 5] = [
-    ("lock.redis.memo", "local REMEMBERS_REQUESTS = true"),
-    ("lock.redis.patience", "local PURGES_WAITERS = true"),
-    ("lock.redis.ownership", "local RELEASES_ONLY_ITS_OWN = true"),
-    ("lock.redis.unsealed", "local MARKS_WHAT_EXPIRED = true"),
-    ("lock.redis.run", "local KNOWS_ITS_RUN = true"),
-];
-
 /// The script's text.
+#[cfg(not(feature = "failpoints"))]
 pub(super) fn text() -> Cow<'static, str> {
-    let off = |(name, line): &(&str, &'static str)| failpoint::is_off(name).then_some(*line);
-    SWITCHES.iter().filter_map(off).fold(Cow::Borrowed(TEXT), |text, line| {
-        Cow::Owned(text.replace(line, &line.replace("true", "false")))
-    })
+    Cow::Borrowed(TEXT)
+}
+
+/// The script's text, without the guards that a test has switched off.
+#[cfg(feature = "failpoints")]
+pub(super) fn text() -> Cow<'static, str> {
+    let is_off = |guard: &&Guard| failpoint::is_off(&format!("lock.redis.{}", guard.name));
+    GUARDS
+        .iter()
+        .filter(is_off)
+        .fold(Cow::Borrowed(TEXT), |text, guard| Cow::Owned(guard.taken_out_of(&text)))
 }
 
 /// The keys of one graph's lock, all in one slot.

@@ -15,10 +15,15 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use redis::{Commands, Connection, FromRedisValue, Value};
 
+use self::guards::GUARDS;
 use super::specification::{
     Answer, Grant, HandOver, Incarnation, Leased, Lock, Ms, Request, Rule, Seeding, Server, Was,
 };
 use crate::support::redis::Redis;
+
+/// Shared with the builds in which the guards can be switched off.
+#[path = "../../../src/lock/redis/guards.rs"]
+mod guards;
 
 const SCRIPT: &str = include_str!("../../../src/lock/redis/lock.lua");
 
@@ -686,14 +691,13 @@ fn crowds_that_are_handled_in_parts_are_no_exception() {
     assert!(compared.is_ok(), "{}", compared.unwrap_err());
 }
 
-macro_rules! switches {
-    ($($name:ident: $switch:literal is $rule:ident;)*) => {
+macro_rules! guards {
+    ($($name:ident: $guard:literal is $rule:ident;)*) => {
         $(#[test]
         fn $name() {
-            let on = concat!("local ", $switch, " = true");
-            assert!(SCRIPT.contains(on), "the script has the switch {}", $switch);
-            let script = SCRIPT.replace(on, concat!("local ", $switch, " = false"));
-            assert!(compare_in(CASES, &script, &[]).is_err(), "without {} nothing differs", $switch);
+            let guard = GUARDS.iter().find(|guard| guard.name == $guard).expect("there is one");
+            let script = guard.taken_out_of(SCRIPT);
+            assert!(compare_in(CASES, &script, &[]).is_err(), "without {} nothing differs", $guard);
             // It takes out what the specification calls so, and nothing else.
             if let Err(error) = compare_in(CASES / 4, &script, &[Rule::$rule]) {
                 panic!("{error}");
@@ -701,18 +705,16 @@ macro_rules! switches {
         })*
 
         #[test]
-        fn every_switch_of_the_script_is_tried() {
-            let all = SCRIPT.lines().filter(|line| line.starts_with("local ") && line.ends_with(" = true"));
-            let tried = [$(concat!("local ", $switch, " = true")),*];
-            assert_eq!(all.collect::<Vec<_>>(), tried);
+        fn every_guard_of_the_script_is_tried() {
+            assert_eq!(GUARDS.map(|guard| guard.name), [$($guard),*]);
         }
     };
 }
 
-switches! {
-    without_remembering_requests_the_script_differs: "REMEMBERS_REQUESTS" is RemembersRequests;
-    without_purging_waiters_the_script_differs: "PURGES_WAITERS" is PurgesWaiters;
-    without_ownership_the_script_differs: "RELEASES_ONLY_ITS_OWN" is ReleasesOnlyItsOwn;
-    without_marking_what_expired_the_script_differs: "MARKS_WHAT_EXPIRED" is MarksWhatExpired;
-    without_knowing_its_run_the_script_differs: "KNOWS_ITS_RUN" is KnowsItsRun;
+guards! {
+    without_remembering_requests_the_script_differs: "memo" is RemembersRequests;
+    without_purging_waiters_the_script_differs: "patience" is PurgesWaiters;
+    without_ownership_the_script_differs: "ownership" is ReleasesOnlyItsOwn;
+    without_marking_what_expired_the_script_differs: "unsealed" is MarksWhatExpired;
+    without_knowing_its_run_the_script_differs: "run" is KnowsItsRun;
 }
