@@ -7,8 +7,10 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fencepost::design;
+
 use self::circles::circles;
-use self::sources::Sources;
+use self::sources::{Sources, texts};
 use self::table::Table;
 
 #[test]
@@ -34,6 +36,25 @@ fn every_module_is_in_the_table_and_nothing_else_is() {
     for module in table.modules() {
         assert!(modules.contains(module), "docs/ARCHITECTURE.md has `{module}`, `src` has not");
     }
+}
+
+/// Neither by its name on the command line, nor as a module, nor as a constant; in comments and
+/// strings neither.
+#[test]
+fn nothing_outside_of_design_names_a_design() {
+    let plain = |word: &str| word.to_lowercase().replace('-', "_");
+    let designs: BTreeSet<String> = design::ALL.iter().map(|design| plain(design.name)).collect();
+    let is_apart = |c: char| !(c.is_alphanumeric() || c == '_' || c == '-');
+    let mut found = Vec::new();
+    for (file, text) in texts() {
+        let of_design = file == "design.rs" || file.starts_with("design/");
+        for (number, line) in text.lines().enumerate().filter(|_| !of_design) {
+            if line.split(is_apart).any(|word| designs.contains(&plain(word))) {
+                found.push(format!("src/{file}:{}: {line}", number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "a design is named outside of src/design:\n{}", found.join("\n"));
 }
 
 #[test]

@@ -26,16 +26,41 @@ pub struct Arrow {
     pub place: String,
 }
 
+/// All files under `src`, by their path there, as they stand.
+pub fn texts() -> Vec<(String, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut folders, mut texts) = (vec![src.clone()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                texts.push((path.strip_prefix(&src).unwrap().display().to_string(), text));
+            }
+        }
+    }
+    texts
+}
+
 #[derive(Default)]
 struct File {
     /// The modules declared in it that have files of their own.
     children: BTreeSet<String>,
-    /// What it gives other names to, or makes known again.
-    reexports: BTreeMap<String, Names>,
+    /// What it gives other names to, or makes known again; with the line.
+    reexports: BTreeMap<String, (Names, usize)>,
     /// What it names; with the line, and whether that is in a test.
     paths: Vec<(Names, usize, bool)>,
     /// All words outside of imports and tests.
     words: BTreeSet<String>,
+}
+
+impl File {
+    /// All that it names or makes known again, with the line.
+    fn mentions(&self) -> impl Iterator<Item = (&Names, usize)> {
+        let named = self.paths.iter().map(|(path, line, _)| (path, *line));
+        named.chain(self.reexports.values().map(|(path, line)| (path, *line)))
+    }
 }
 
 impl Sources {
@@ -69,7 +94,7 @@ impl Sources {
     pub fn arrows_between_modules(&self) -> Vec<Arrow> {
         let (modules, mut arrows) = (self.modules(), Vec::new());
         for (module, file) in &self.files {
-            for (path, line, _) in &file.paths {
+            for (path, line) in file.mentions() {
                 let to = top(path);
                 if to != top(module) && modules.contains(&to) {
                     let from = shown(module);
@@ -88,8 +113,9 @@ impl Sources {
             let used = arrows.entry(shown(module)).or_default();
             let named = file.paths.iter().filter(|(.., in_test)| !in_test).map(|(path, ..)| path);
             let made_known = file.reexports.iter();
-            let also_used =
-                made_known.filter(|(name, _)| file.words.contains(*name)).map(|(_, path)| path);
+            let also_used = made_known
+                .filter(|(name, _)| file.words.contains(*name))
+                .map(|(_, (path, _))| path);
             for path in named.chain(also_used) {
                 let to = self.origin(path);
                 if to != *module && to.len() > 1 {
@@ -107,7 +133,7 @@ impl Sources {
             let file = &self.files[&module];
             if file.children.contains(name) {
                 module.push(name.clone());
-            } else if let Some(source) = file.reexports.get(name) {
+            } else if let Some((source, _)) = file.reexports.get(name) {
                 return self.origin(&[&source[..], &path[at + 1..]].concat());
             } else {
                 break;
@@ -285,7 +311,7 @@ impl Reader {
         for (path, name) in leaves {
             let Some(path) = self.absolute(&path) else { continue };
             if is_public {
-                self.file.reexports.insert(name, path);
+                self.file.reexports.insert(name, (path, line));
             } else {
                 self.file.paths.push((path, line, self.in_test()));
             }
@@ -340,7 +366,9 @@ impl Reader {
         if !self.in_test() {
             self.file.words.insert(path[0].clone());
         }
-        if begin > 0 && matches!(self.text(begin - 1), "::" | "$") {
+        let before = if begin > 0 { self.text(begin - 1) } else { "" };
+        // `$crate` in a macro is the crate; any other `$` begins a name of the macro's own.
+        if before == "::" || before == "$" && path[0] != "crate" {
             return;
         }
         while self.text(self.at) == "::" && is_word(self.text(self.at + 1)) {
@@ -381,10 +409,14 @@ fn uses_are_found_in_every_form_and_not_in_comments_or_strings() {
         const R: &str = r#"crate::no"#;
         const Q: [char; 3] = ['"', '\'', '\u{22}'];
         fn f<'s>(s: &'s str) { crate::d::g(); super::e::h() } // crate::no
+        pub use crate::g::G;
+        pub(super) use crate::{h::{H, I as J}};
+        macro_rules! m { ($a:ident) => { $crate::i::f($a::no) } }
         mod tests { use super::super::super::f; }
     "##;
     let module = ["lib", "m", "n"].map(str::to_owned);
     let file = Reader::new(text, &module).read();
-    let named: BTreeSet<String> = file.paths.iter().map(|(path, ..)| top(path)).collect();
-    assert_eq!(named, ["a", "b", "c", "d", "f", "m"].map(str::to_owned).into());
+    let named: BTreeSet<String> = file.mentions().map(|(path, _)| top(path)).collect();
+    let expected = ["a", "b", "c", "d", "f", "g", "h", "i", "m"];
+    assert_eq!(named, expected.map(str::to_owned).into());
 }
