@@ -7,10 +7,9 @@ use super::facts::read_change;
 use super::log::{Log, LoggedChange, Rows, StoredChange};
 use super::model::{Dataset, Job, State};
 use super::recorded_request::{Text, Texts};
-use crate::db::{Database, OpenMode};
+use crate::db::OpenMode;
 use crate::graph::{Graph, Name};
-use crate::node::{NodeError, NodeOptions};
-use crate::store::Store;
+use crate::node::{self, NodeError, NodeOptions};
 use crate::store::StoreError;
 
 /// Why a graph could not be fetched.
@@ -39,9 +38,7 @@ pub fn fetch(
     texts: &mut Texts,
 ) -> Result<(Log, Rows), FetchError> {
     let damaged = |what: String| FetchError::Damaged { graph: graph.to_owned(), what };
-    let opened = Database::open_for(OpenMode::Read, &options.database, options.pool);
-    let database = opened.map_err(NodeError::from)?;
-    let store = Store::new(database).map_err(NodeError::from)?;
+    let store = node::open_store_for(OpenMode::Read, options)?;
     let name = Name::new(graph).map_err(|error| damaged(error.to_string()))?;
     let found = store.load(&name).map_err(|error| match error {
         StoreError::Database(error) => NodeError::from(error).into(),
