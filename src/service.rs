@@ -4,12 +4,11 @@
 //! Uses `graph` and `store`; synchronous; knows no HTTP, no lock and no design. How writers take
 //! turns is behind [`Turns`]; what else may differ is in [`Choices`].
 
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::db::watch;
 use crate::graph::Name;
-use crate::store::{Head, Store};
+use crate::store::Store;
 
 mod choices;
 mod creation;
@@ -27,10 +26,10 @@ mod queue;
 mod read_turn;
 mod refusal;
 mod shared;
+mod store_requests;
 mod turn;
 mod turn_error;
 mod turn_taking;
-mod turnless;
 mod workers;
 mod write;
 mod write_turn;
@@ -44,6 +43,7 @@ pub use listeners::Listening;
 pub use metrics::Metrics;
 pub(crate) use metrics::observe;
 pub use refusal::Refusal;
+pub use store_requests::READY_ANSWER;
 pub use turn::Turn;
 pub use turn_error::TurnError;
 pub use turn_taking::{Retry, Turns};
@@ -53,7 +53,7 @@ use engine::Engine;
 use limits::CLOSING_PATIENCE;
 use local_graph::LocalGraph;
 use purge::Purge;
-use queue::{PendingRead, PendingWrite, Queued, Reply};
+use queue::{PendingRead, PendingWrite, Queued, Reply, wait_for};
 use shared::Shared;
 
 /// Serves graphs from one store. Cloning shares it. A turn answers before it gives the lock back:
@@ -77,9 +77,6 @@ impl Drop for Closing {
     }
 }
 
-/// How long readiness waits for the answer to a statement.
-pub const READY_ANSWER: Duration = Duration::from_secs(3);
-
 impl Service {
     /// Takes turns on the graphs of `store`.
     #[must_use]
@@ -91,7 +88,7 @@ impl Service {
         Self { _closing: Arc::new(Closing { shared: Arc::clone(&shared), _purge: purge }), shared }
     }
 
-    /// Judges and applies one write in a turn with others. `reply` is called once, from another
+    /// Decides and applies one write in a turn with others. `reply` is called once, from another
     /// thread or at once, and must not block.
     pub fn write(&self, graph: &Name, write: Write, reply: impl FnOnce(Verdict) + Send + 'static) {
         if let Some(graph) = self.enqueue_write(graph, write, Reply::new(reply)) {
@@ -148,30 +145,6 @@ impl Service {
         }
     }
 
-    /// The graphs whose names begin with `prefix` and come after `after`, in byte order. `reply` is
-    /// called once and must not block.
-    pub fn graphs(
-        &self,
-        prefix: String,
-        after: Option<String>,
-        limit: usize,
-        reply: impl FnOnce(Result<Vec<Head>, Refusal>) + Send + 'static,
-    ) {
-        self.watched(reply, move |shared| {
-            shared.engine.store.graphs(&prefix, after.as_deref(), limit).map_err(Refusal::from)
-        });
-    }
-
-    /// Whether database and lock answer. `reply` is called once and must not block.
-    pub fn ready(&self, reply: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
-        self.watched(reply, move |shared| {
-            // Whoever asks is less patient than a client.
-            let _limit = watch::limited(READY_ANSWER);
-            shared.engine.store.ping()?;
-            shared.turns.ready()
-        });
-    }
-
     /// As [`write`](Self::write), waiting for the verdict. A turn that must be started is taken on
     /// this thread: to wake another costs more than much of the turn does.
     ///
@@ -198,14 +171,6 @@ impl Service {
         })
     }
 
-    /// As [`create_graph`](Self::create_graph), waiting for the verdict.
-    ///
-    /// # Errors
-    /// [`Refusal`] says why it could not be created.
-    pub fn create_graph_and_wait(&self, graph: &Name) -> Verdict {
-        wait_for(|reply| self.create_graph(graph, None, None, reply))
-    }
-
     /// What the turns cost.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -217,16 +182,4 @@ impl Service {
     pub fn waiting(&self) -> (usize, usize) {
         self.shared.engine.graphs.waiting()
     }
-}
-
-fn wait_for<T: Send + 'static>(
-    ask: impl FnOnce(Box<dyn FnOnce(Result<T, Refusal>) + Send>),
-) -> Result<T, Refusal> {
-    let (sender, receiver) = mpsc::channel();
-    ask(Box::new(move |answer| drop(sender.send(answer))));
-    receiver.recv().unwrap_or_else(|_| {
-        Err(Refusal::OutcomeUnknown {
-            what: "the turn ended without an answer; see the log".to_owned(),
-        })
-    })
 }

@@ -2,6 +2,7 @@
 
 use super::Service;
 use super::engine::Engine;
+use super::queue::wait_for;
 use super::refusal::Refusal;
 use super::write::{Accepted, IdempotencyKey, Verdict};
 use crate::graph::{Name, Precondition, Rejection};
@@ -16,9 +17,17 @@ impl Service {
         idempotency: Option<IdempotencyKey>,
         reply: impl FnOnce(Verdict) + Send + 'static,
     ) {
-        self.aside(graph, reply, move |engine, graph| {
+        self.shared.run_apart(graph, reply, move |engine, graph| {
             create_graph(engine, graph, precondition, idempotency.as_ref())
         });
+    }
+
+    /// As [`create_graph`](Self::create_graph), waiting for the verdict.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why it could not be created.
+    pub fn create_graph_and_wait(&self, graph: &Name) -> Verdict {
+        wait_for(|reply| self.create_graph(graph, None, None, reply))
     }
 }
 

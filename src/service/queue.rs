@@ -1,7 +1,7 @@
 //! The requests that wait for turns on one graph: bounded, in the order in which they came.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use super::image::Image;
@@ -40,6 +40,19 @@ impl<T> Reply<T> {
     }
 }
 
+/// Asks, and waits for the answer.
+pub(super) fn wait_for<T: Send + 'static>(
+    ask: impl FnOnce(Box<dyn FnOnce(Result<T, Refusal>) + Send>),
+) -> Result<T, Refusal> {
+    let (sender, receiver) = mpsc::channel();
+    ask(Box::new(move |answer| drop(sender.send(answer))));
+    receiver.recv().unwrap_or_else(|_| {
+        Err(Refusal::OutcomeUnknown {
+            what: "the turn ended without an answer; see the log".to_owned(),
+        })
+    })
+}
+
 pub(super) struct PendingWrite {
     pub(super) write: Write,
     pub(super) reply: Reply<Verdict>,
@@ -51,7 +64,7 @@ pub(super) struct PendingRead {
     pub(super) since: Instant,
 }
 
-/// Those who wait, and how many turns that will serve them are under way.
+/// Waiting requests, and the number of running turns that will serve them.
 pub(super) struct Queue<T> {
     pub(super) waiting: VecDeque<T>,
     turns: usize,
@@ -59,13 +72,13 @@ pub(super) struct Queue<T> {
     most_turns: usize,
 }
 
-/// What became of a request that was put in line.
+/// The result of adding a request to the queue.
 pub(super) enum Queued<T> {
     /// A turn must be started for it.
     First,
     /// A turn will serve it.
     Behind,
-    /// The line is full; here it is again.
+    /// The queue is full; here is the request again.
     Full(T),
 }
 

@@ -1,20 +1,47 @@
-//! Requests that take no turn and no lock: the change log and who reads it. The log grows by
-//! commits alone, so that what is read of it beside them is true, and whatever was answered before
-//! is in it.
+//! Requests that take no turn: which graphs there are, whether the service is ready, the change log
+//! and its consumers.
+//!
+//! The log grows only by commits, so a page of it that is read beside the writers is true, and has
+//! every change that was answered before.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Service;
-use super::engine::Engine;
 use super::listeners::Listening;
-use super::queue::Reply;
 use super::refusal::Refusal;
-use super::shared::Shared;
 use crate::db::watch;
 use crate::graph::Name;
 use crate::store::{Acknowledgement, Consumer, Feed, GraphState, Head};
 
+/// How long readiness waits for the answer to a statement.
+pub const READY_ANSWER: Duration = Duration::from_secs(3);
+
 impl Service {
+    /// The graphs whose names begin with `prefix` and come after `after`, in byte order. `reply` is
+    /// called once and must not block.
+    pub fn graphs(
+        &self,
+        prefix: String,
+        after: Option<String>,
+        limit: usize,
+        reply: impl FnOnce(Result<Vec<Head>, Refusal>) + Send + 'static,
+    ) {
+        self.shared.run_watched(reply, move |shared| {
+            shared.engine.store.graphs(&prefix, after.as_deref(), limit).map_err(Refusal::from)
+        });
+    }
+
+    /// Whether database and lock answer. `reply` is called once and must not block.
+    pub fn ready(&self, reply: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
+        self.shared.run_watched(reply, move |shared| {
+            // Whoever asks is less patient than a client.
+            let _limit = watch::limited(READY_ANSWER);
+            shared.engine.store.ping()?;
+            shared.turns.ready()
+        });
+    }
+
     /// The graph's row as it is now, deleted graphs included, and a page of its changes after
     /// `after`, at most `most`; what `show` makes of them. `show` runs on the thread that read
     /// them, `reply` is called once; neither may block.
@@ -26,7 +53,7 @@ impl Service {
         show: impl FnOnce(Feed) -> T + Send + 'static,
         reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
     ) {
-        self.aside(graph, reply, move |engine, graph| {
+        self.shared.run_apart(graph, reply, move |engine, graph| {
             let feed = engine.store.feed(graph, after, most)?;
             feed.map(show).ok_or_else(|| Refusal::graph_not_found(graph))
         });
@@ -41,7 +68,7 @@ impl Service {
         version: u64,
         reply: impl FnOnce(Result<(Head, Option<i64>), Refusal>) + Send + 'static,
     ) {
-        self.aside(graph, reply, move |engine, graph| {
+        self.shared.run_apart(graph, reply, move |engine, graph| {
             let head = engine.store.head(graph)?.ok_or_else(|| Refusal::graph_not_found(graph))?;
             let committed_at_ms = engine.store.committed_at(head.id, version)?;
             Ok((head, committed_at_ms))
@@ -55,7 +82,7 @@ impl Service {
         graph: &Name,
         reply: impl FnOnce(Result<(Head, Vec<Consumer>), Refusal>) + Send + 'static,
     ) {
-        self.aside(graph, reply, |engine, graph| {
+        self.shared.run_apart(graph, reply, |engine, graph| {
             let found = engine
                 .store
                 .consumers(graph)?
@@ -74,7 +101,7 @@ impl Service {
         reply: impl FnOnce(Result<Acknowledgement, Refusal>) + Send + 'static,
     ) {
         let consumer = consumer.clone();
-        self.aside(graph, reply, move |engine, graph| {
+        self.shared.run_apart(graph, reply, move |engine, graph| {
             let noted = engine.store.acknowledge(graph, &consumer, version);
             noted.map_err(|error| Refusal::of_commit(graph, error))
         });
@@ -89,7 +116,7 @@ impl Service {
         reply: impl FnOnce(Result<(Head, bool), Refusal>) + Send + 'static,
     ) {
         let consumer = consumer.clone();
-        self.aside(graph, reply, move |engine, graph| {
+        self.shared.run_apart(graph, reply, move |engine, graph| {
             let head = engine.store.head(graph)?.filter(|head| head.state != GraphState::Deleted);
             let head = head.ok_or_else(|| Refusal::graph_not_found(graph))?;
             let forgotten = engine.store.forget_consumer(graph, &consumer);
@@ -105,34 +132,5 @@ impl Service {
     /// processes write nothing is heard.
     pub fn listen(&self, graph: &Name, callback: impl Fn() + Send + Sync + 'static) -> Listening {
         self.shared.engine.listeners.add(graph, Arc::new(callback))
-    }
-
-    /// Does `work`, which asks the store about the graph, on a worker.
-    pub(super) fn aside<T: 'static>(
-        &self,
-        graph: &Name,
-        reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
-        work: impl FnOnce(&Engine, &Name) -> Result<T, Refusal> + Send + 'static,
-    ) {
-        let graph = graph.clone();
-        self.watched(reply, move |shared| work(&shared.engine, &graph));
-    }
-
-    /// Does `work`, which asks store or lock, on a worker. If the database does not answer it, the
-    /// watchdog does.
-    pub(super) fn watched<T: 'static>(
-        &self,
-        reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
-        work: impl FnOnce(&Shared) -> Result<T, Refusal> + Send + 'static,
-    ) {
-        let shared = Arc::clone(&self.shared);
-        self.shared.engine.workers.spawn(move || {
-            let reply = Reply::new(reply);
-            let on_give_up = reply.clone();
-            watch::watched(
-                move |given_up| on_give_up.answer(Err(given_up.into())),
-                || reply.answer(work(&shared)),
-            );
-        });
     }
 }
