@@ -31,7 +31,8 @@ pub enum RestoreError {
     Log(#[from] ReplayError),
     /// There is a graph of that name that was written.
     #[error(
-        "graph `{graph}` {}: a log is restored into a graph that is not there, or was never written; give another --graph",
+        "graph `{graph}` {}: a log is restored into a graph that is not there, or was never \
+         written; give another --graph",
         in_the_way(.head)
     )]
     InTheWay {
@@ -126,7 +127,7 @@ impl Restorer {
     /// [`RestoreError::InTheWay`] if it is not; [`RestoreError::Waiting`] if there is no place for
     /// a temporary file.
     pub fn new(store: &Store, name: &Name) -> Result<Self, RestoreError> {
-        if let Some(head) = store.in_the_way(name)? {
+        if let Some(head) = store.head_unless_free(name)? {
             return Err(RestoreError::InTheWay { graph: name.clone(), head: Box::new(head) });
         }
         let file = tempfile::tempfile().map_err(|error| RestoreError::Waiting { error })?;
@@ -236,7 +237,7 @@ fn write_changes(
         let read = waiting.read_line(&mut line).map_err(|error| RestoreError::Waiting { error })?;
         if let Some(text) = line.strip_suffix('\n') {
             let (_, event) = reader.read(text).map_err(ReplayError::from)?;
-            chunk.push(logged(event));
+            chunk.push(logged(event)?);
             bytes += read;
         }
         if read == 0 || chunk.len() == CHUNK_CHANGES || bytes >= CHUNK_BYTES {
@@ -250,12 +251,13 @@ fn write_changes(
     }
 }
 
-fn logged(event: Event<'_>) -> LoggedChange {
-    LoggedChange {
+fn logged(event: Event<'_>) -> Result<LoggedChange, ReplayError> {
+    let no_time = || ReplayError::Data("it has no time".to_owned());
+    Ok(LoggedChange {
         version: event.position.version,
         change: event.data.into_owned(),
         chain: event.chain,
-        committed_at_ms: event.committed_at_ms.unwrap_or_default(),
+        committed_at_ms: event.committed_at_ms.ok_or_else(no_time)?,
         actor: event.actor.map(Cow::into_owned),
-    }
+    })
 }

@@ -206,7 +206,8 @@ impl From<StoreError> for Failure {
             StoreError::Database(error) => NodeError::from(error).into(),
             StoreError::DamagedRows { .. }
             | StoreError::DamagedLog(_)
-            | StoreError::DamagedValue(_) => Self::refused(error),
+            | StoreError::DamagedValue(_)
+            | StoreError::RowDisappeared(_) => Self::refused(error),
         }
     }
 }
@@ -218,6 +219,7 @@ impl From<CommitError> for Failure {
             CommitError::Yielded(_) | CommitError::Unknown { .. } => Self::unavailable(error),
             CommitError::Frozen { .. }
             | CommitError::Deleted
+            | CommitError::Thawed
             | CommitError::Fenced { .. }
             | CommitError::Conflict { .. }
             | CommitError::EpochMoved { .. }
@@ -244,10 +246,11 @@ impl From<SinkError> for Failure {
 
 impl From<PruneError> for Failure {
     fn from(error: PruneError) -> Self {
+        let message = error.to_string();
         match error {
             PruneError::Store(error) | PruneError::Past(PastError::Store(error)) => error.into(),
             PruneError::Past(PastError::GraphNotFound(_)) => Self::not_in_database(error),
-            PruneError::Write(_) => Self { message: error.to_string(), ..Self::unavailable("") },
+            PruneError::Write(error) => Self { message, ..error.into() },
             PruneError::Past(_) | PruneError::NeededBy { .. } | PruneError::ConcurrentPrune(_) => {
                 Self::refused(error)
             }

@@ -86,7 +86,8 @@ impl From<StoreError> for Refusal {
             StoreError::Database(DbError::Refused(_))
             | StoreError::DamagedRows { .. }
             | StoreError::DamagedLog(_)
-            | StoreError::DamagedValue(_) => Self::Internal { what },
+            | StoreError::DamagedValue(_)
+            | StoreError::RowDisappeared(_) => Self::Internal { what },
             StoreError::Database(_) => Self::DatabaseUnavailable { what },
         }
     }
@@ -107,6 +108,7 @@ impl Refusal {
             CommitError::Fenced { .. } => {
                 Refusal::Contended { what: format!("the turn was lost: {what}") }
             }
+            CommitError::Thawed => Self::Contended { what },
             CommitError::Conflict { .. }
             | CommitError::EpochMoved { .. }
             | CommitError::KeyTaken

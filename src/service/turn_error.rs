@@ -37,8 +37,8 @@ impl TurnError {
             Self::Commit(CommitError::EpochMoved { .. }) => Some("epoch"),
             Self::Commit(CommitError::Conflict { .. }) => Some("conflict"),
             Self::Commit(CommitError::Deleted) => Some("deleted"),
-            // What was accepted before is answered again all the same.
-            Self::Commit(CommitError::Frozen { .. }) => Some("frozen"),
+            // Tried again: a kept answer may still be returned under an idempotency key.
+            Self::Commit(CommitError::Frozen { .. } | CommitError::Thawed) => Some("frozen"),
             Self::Commit(CommitError::Yielded(_)) => Some("yielded"),
             Self::Commit(CommitError::KeyTaken) => Some("key"),
             Self::Commit(

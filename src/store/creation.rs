@@ -17,7 +17,7 @@ use crate::graph::{Name, Precondition};
 /// not there.
 pub type AnswerToStore<'k> = (&'k str, &'k dyn Fn(&Head, bool) -> StoredAnswer);
 
-/// What became of a wish that a graph be there.
+/// The outcome of creating a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Creation {
     /// It is there.
@@ -84,9 +84,8 @@ impl Store {
                     None if insert_graph(connection, name)? => true,
                     None => continue,
                 };
-                let head = read_head(connection, name)?.ok_or_else(|| {
-                    StoreError::DamagedValue(format!("graph `{name}` vanished as it was created"))
-                })?;
+                let head = read_head(connection, name)?
+                    .ok_or_else(|| StoreError::RowDisappeared(name.clone()))?;
                 let answer = keep.map(|(_, answer)| answer(&head, created));
                 keep_answers(connection, head.id, answer.as_slice())?;
                 let is_again = created && found.is_some();
@@ -103,7 +102,7 @@ impl Store {
         }
     }
 
-    /// Looks for a graph that was to be there, since the answer to its COMMIT was lost.
+    /// Checks whether the graph was created, after the answer to COMMIT was lost.
     fn find_made(&self, made: &Made, lost: DbError) -> Result<(), CommitError> {
         let name = &made.head.name;
         // The server may still be at it: whoever has the row then is waited for, or, if it is new,

@@ -23,6 +23,13 @@ pub enum StoreError {
     /// A column holds what Fencepost never writes.
     #[error("the database holds a damaged value: {0}")]
     DamagedValue(String),
+    /// The row of a graph that was just made, or found to be there, could not be read in the same
+    /// transaction. Something else changes the rows: look for triggers and rules on `graphs`.
+    #[error(
+        "the row of graph `{0}` disappeared while it was being created: look for triggers or rules \
+         on the table graphs"
+    )]
+    RowDisappeared(Name),
 }
 
 impl From<diesel::result::Error> for StoreError {
@@ -60,6 +67,10 @@ pub enum CommitError {
         /// The version that is there.
         actual: u64,
     },
+    /// The graph was frozen when the write was tried, and opened again before its row was read to
+    /// learn why. Nothing was written. Read again and decide anew.
+    #[error("the graph was frozen, and was opened again at the same time")]
+    Thawed,
     /// Another process has raised the graph's epoch of tokens. Nothing was written. Acquire the
     /// lock again.
     #[error("the epoch of tokens moved from {expected} to {actual}")]
@@ -118,7 +129,7 @@ pub(super) fn known(error: WriteError<StoreError>) -> StoreError {
     }
 }
 
-/// Of writes that leave nothing behind which tells whether a lost one held. They may be sent again.
+/// For writes that can be repeated but leave no trace of whether a lost COMMIT took effect.
 pub(super) fn repeatable(error: WriteError<CommitError>) -> CommitError {
     match error {
         WriteError::RolledBack(error) => error,

@@ -16,7 +16,6 @@ use super::snapshots;
 use crate::chain::{Chain, LoggedChange};
 use crate::db::schema::{ChangeRow, graphs};
 use crate::db::{AnyConnection, DbError, RowsStatement, RowsWrite, Size, Value, WriteError};
-use crate::failpoint;
 use crate::graph::{CanonicalJson, Dataset, Graph, Job, Name};
 
 /// Rows, and bytes of them, that one statement writes.
@@ -41,7 +40,7 @@ pub struct Target<'t> {
     pub deleted: bool,
 }
 
-/// What became of it.
+/// The outcome of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Restored {
     /// It is there, and has this UUID.
@@ -117,12 +116,12 @@ impl Store {
         }
     }
 
-    /// Whether nothing was ever written to the graph: it is not there, or open and at version 0.
-    /// Otherwise its row.
+    /// The graph's row if it prevents a restore: it was written, deleted or frozen. `None` if the
+    /// name is free.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
-    pub fn in_the_way(&self, name: &Name) -> Result<Option<Head>, StoreError> {
+    pub fn head_unless_free(&self, name: &Name) -> Result<Option<Head>, StoreError> {
         Ok(self.head(name)?.filter(|head| head.version > 0 || head.state != GraphState::Open))
     }
 }
@@ -138,8 +137,8 @@ fn begin(
     connection.hold_text(&wanted)?;
     insert_graph(connection, target.name)?;
     connection.hold_graph(target.name.as_str())?;
-    let vanished = || StoreError::DamagedValue(format!("graph `{}` vanished", target.name));
-    let head = read_head(connection, target.name)?.ok_or_else(vanished)?;
+    let disappeared = || StoreError::RowDisappeared(target.name.clone());
+    let head = read_head(connection, target.name)?.ok_or_else(disappeared)?;
     let others = graphs::table.filter(graphs::uuid.eq(&wanted)).filter(graphs::id.ne(head.id));
     let taken: i64 = others.count().get_result(connection)?;
     let uuid = if taken == 0 { target.uuid } else { head.uuid };
@@ -148,10 +147,8 @@ fn begin(
     if let Some(consumer) = waiting.into_iter().next() {
         return Ok(Err(Restored::NeededBy(Box::new(consumer))));
     }
-    let off = Value::Integer(i64::from(failpoint::is_off("restore-empty")));
     let changed = connection.run(
-        "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ? \
-         WHERE id = ? AND ((state = 'open' AND version = 0) OR ? = 1)",
+        update(),
         &[
             Value::Integer(column(target.version)),
             Value::Bytes(&target.chain.0),
@@ -159,7 +156,6 @@ fn begin(
             Value::Integer(column(target.oldest)),
             Value::Text(state.column()),
             Value::Integer(head.id),
-            off,
         ],
     )?;
     if changed != 1 {
@@ -167,6 +163,24 @@ fn begin(
     }
     forget_consumers(connection, head.id, &expired)?;
     Ok(Ok((head.id, uuid)))
+}
+
+const UPDATE: &str = "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ? \
+                      WHERE id = ? AND state = 'open' AND version = 0";
+
+#[cfg(not(feature = "failpoints"))]
+fn update() -> &'static str {
+    UPDATE
+}
+
+/// In builds for tests the condition can be switched off, to show that its test then fails.
+#[cfg(feature = "failpoints")]
+fn update() -> &'static str {
+    if crate::failpoint::is_off("restore-empty") {
+        "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ? WHERE id = ?"
+    } else {
+        UPDATE
+    }
 }
 
 impl Restoration<'_> {

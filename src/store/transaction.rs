@@ -64,7 +64,7 @@ impl Store {
         });
         match found {
             Ok((Some(_), _)) => Ok(()),
-            // Where it would be found, there is nothing any more.
+            // The log rows in which the attempt would be found were pruned.
             Ok((None, oldest))
                 if oldest > commit.read.version + 1 && !failpoint::is_off("pruned-attempt") =>
             {
@@ -180,6 +180,7 @@ fn conditional_update(
         (GraphState::Open, Fence::Token(token)) if now.fence > token => {
             CommitError::Fenced { token, fence: now.fence }
         }
+        (GraphState::Open, _) if now.version == read.version => CommitError::Thawed,
         (GraphState::Open, _) => {
             CommitError::Conflict { expected: read.version, actual: now.version }
         }

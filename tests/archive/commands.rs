@@ -26,6 +26,23 @@ fn shell_with_log() -> (Shell, Site) {
     (shell, site)
 }
 
+/// Not 3, as of a database that is away: to try again is of no use.
+#[test]
+fn a_prune_that_the_database_refuses_exits_with_1() {
+    let (shell, site) = shell_with_log();
+    site.run_sql(
+        "CREATE TRIGGER refuse BEFORE INSERT ON snapshot_parts
+         BEGIN INSERT INTO service (id, database_id) VALUES (1, 'second'); END",
+    );
+    let prune = || shell.run(&["prune", "--graph", "g", "--before", "3"]);
+    let ran = prune();
+    assert_eq!(ran.code, 1, "{}", ran.errors);
+    assert!(ran.errors.contains("prune again"), "{}", ran.errors);
+    site.run_sql("DROP TRIGGER refuse");
+    let ran = prune();
+    assert_eq!(ran.code, 0, "{}", ran.errors);
+}
+
 #[test]
 fn the_log_says_who_changed_what_and_when_one_line_a_change() {
     let (shell, _site) = shell_with_log();

@@ -6,7 +6,7 @@ use fencepost::graph::{Graph, Operation, Side, decide};
 use fencepost::store::{Commit, CommitError, Entry, Fence, GraphState, Head, Store, StoreError};
 
 use crate::support::ask::{accepted, add, changeset, delete_graph, put_dataset, put_job, remove};
-use crate::support::cluster::{GRAPH, Site, in_child, name};
+use crate::support::cluster::{GRAPH, Kind, Site, in_child, name};
 use crate::support::storm::audit;
 
 /// What a writer has read before it decides.
@@ -26,6 +26,15 @@ fn write(
     token: i64,
     operation: Operation,
 ) -> Result<Chain, CommitError> {
+    write_with(store, seen, Fence::Token(token), operation)
+}
+
+fn write_with(
+    store: &Store,
+    seen: &Seen,
+    fence: Fence,
+    operation: Operation,
+) -> Result<Chain, CommitError> {
     let decision = decide(&seen.graph, &changeset([operation]).command)
         .expect("no rule forbids it as far as was seen");
     let version = decision.next.version();
@@ -33,8 +42,8 @@ fn write(
         Entry { change: &decision.change, version, touched: &decision.touched, actor: None };
     store.commit(&Commit {
         read: &seen.head,
-        fence: Fence::Token(token),
-        attempt: &format!("attempt with token {token}"),
+        fence,
+        attempt: &format!("attempt with {fence:?}"),
         before: &seen.graph,
         after: &decision.next,
         entries: &[entry],
@@ -121,6 +130,35 @@ fn a_frozen_graph_and_a_deleted_one_are_told_apart() {
     assert!(matches!(lost, Err(CommitError::Deleted)), "{lost:?}");
     assert_eq!(site.head().state, GraphState::Deleted);
     assert_eq!(audit(&site).version, 4);
+}
+
+/// Then neither the version nor the token tells why the write did not hold. In the moment between
+/// the two statements, a trigger opens the graph again.
+#[test]
+fn a_graph_that_is_opened_again_between_the_write_and_the_look_is_no_conflict() {
+    let site = Site::on(Kind::Postgres);
+    let node = site.node();
+    node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    accepted(&node, [put_dataset("first")]);
+    let store = site.store();
+    let seen = read(&store);
+    store.freeze(&name(GRAPH), None).unwrap();
+    site.run_sql(
+        "CREATE FUNCTION thaw() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF pg_trigger_depth() = 1 THEN UPDATE graphs SET state = 'open'; END IF;
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER thaw AFTER UPDATE ON graphs FOR EACH STATEMENT EXECUTE FUNCTION thaw()",
+    );
+    for fence in [Fence::Token(seen.head.fence + 1), Fence::Unfenced] {
+        let lost = write_with(&store, &seen, fence, put_dataset("d"));
+        assert!(matches!(lost, Err(CommitError::Thawed)), "{lost:?}");
+    }
+    site.run_sql("DROP TRIGGER thaw ON graphs");
+    store.thaw(&name(GRAPH)).unwrap();
+    accepted(&node, [put_dataset("d")]);
+    audit(&site);
 }
 
 /// A graph that was deleted and created again is not the one that was read, although its row is
