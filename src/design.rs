@@ -12,7 +12,7 @@ pub mod crud_optimistic;
 mod definition;
 pub mod turns;
 
-pub use definition::{Design, NoLockToShare, StorageKind, TurnKind};
+pub use definition::{Design, NoLockToShare, TurnLimits};
 pub use turns::Reads;
 
 /// All designs. The first is the default.

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use crate::address;
 use crate::db::{Database, DatabaseUrl, DbError, OpenMode, PoolLimits};
-use crate::design::turns::TurnLimits;
-use crate::design::{Design, NoLockToShare, Reads};
+use crate::design::{Design, NoLockToShare, Reads, TurnLimits};
 use crate::graph::Name;
 use crate::lock::file::FileLock;
 use crate::lock::postgres::PostgresLock;
@@ -42,7 +41,7 @@ pub struct NodeOptions {
     pub reads: Option<Reads>,
     /// Bounds of the service.
     pub limits: Limits,
-    /// Bounds of the turns, by the way in which they are taken.
+    /// Limits of turns, for each way of taking them.
     pub turn_limits: TurnLimits,
     /// Bounds of the connections.
     pub pool: PoolLimits,
@@ -93,13 +92,15 @@ pub enum NodeError {
     Binding(#[from] LockBindingError),
     /// The lock's URL names no lock.
     #[error(
-        "`{0}` is no lock URL; give file:DIR, file: for the directory beside an SQLite database, postgres for a Postgres database's own, or \
+        "`{0}` is no lock URL; give file:DIR, file: for the directory beside an SQLite database, \
+         postgres for a Postgres database's own, or \
          redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… for TLS, redis+unix:///PATH"
     )]
     LockUrl(String),
     /// The lock's URL is one of Redis, and not well-formed. There may be a password in it.
     #[error(
-        "the lock's Redis URL is not well-formed: {0}; give redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
+        "the lock's Redis URL is not well-formed: {0}; give \
+         redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
     )]
     RedisUrl(#[from] InvalidRedisUrl),
     /// The design takes no lock that reads could share. Wrong usage.

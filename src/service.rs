@@ -41,7 +41,7 @@ pub use image::Image;
 pub use limits::Limits;
 pub use listeners::Listening;
 pub use metrics::Metrics;
-pub(crate) use metrics::observe;
+pub(crate) use metrics::{duration_buckets, observe};
 pub use refusal::Refusal;
 pub use store_requests::READY_ANSWER;
 pub use turn::Turn;

@@ -16,12 +16,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use conformance::Fixture;
-use fencepost::design::turns::TurnLimits;
 use fencepost::design::{self, Design, Reads};
 use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::service::{BatchSize, Limits, Service};
 
-use crate::support::cluster::{Kind, LIMIT, Site, start_without_lock};
+use crate::support::cluster::{Kind, LIMIT, Site, start_without_lock, waiting_for_lock};
 use crate::support::redis::Redis;
 use crate::support::stages::{self, Interrupted};
 
@@ -78,7 +77,7 @@ impl fmt::Display for Combination {
 
 impl Fixture for Combination {
     fn node_waiting(&self, limits: Limits, lock_wait: Duration) -> Service {
-        let turn_limits = TurnLimits { lock_wait, ..TurnLimits::default() };
+        let turn_limits = waiting_for_lock(lock_wait);
         let (design, reads) = (self.design, Some(self.reads));
         if design.takes_lock() {
             let options = NodeOptions { design, reads, limits, turn_limits, ..self.site.options() };

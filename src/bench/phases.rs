@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     const BEFORE: &str = "\
-# HELP fencepost_decide_seconds Judging a batch
+# HELP fencepost_decide_seconds Deciding a batch
 fencepost_decide_seconds_bucket{le=\"0.001\"} 2
 fencepost_decide_seconds_bucket{le=\"0.002\"} 2
 fencepost_decide_seconds_bucket{le=\"+Inf\"} 2

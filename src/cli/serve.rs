@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use fencepost::design::turns::TurnLimits;
+use fencepost::design::TurnLimits;
 use fencepost::http::{self, Access, AllowedHost, AllowedOrigin, HttpLimits, LostHeaders};
 use fencepost::node;
 use fencepost::service::{Limits, Service};
@@ -92,7 +92,7 @@ pub struct ServeArgs {
         value_name = "BYTES"
     )]
     batch_bytes: usize,
-    /// How long a turn judges writes, in milliseconds, before it leaves the others to the next
+    /// How long a turn decides writes, in milliseconds, before it leaves the others to the next
     #[arg(
         long,
         default_value_t = Limits::default().batch_time.as_millis() as u64,
@@ -102,7 +102,7 @@ pub struct ServeArgs {
     /// How long a turn waits for the lock, in milliseconds
     #[arg(
         long,
-        default_value_t = TurnLimits::default().lock_wait.as_millis() as u64,
+        default_value_t = TurnLimits::default().locked.wait.as_millis() as u64,
         value_name = "MS"
     )]
     lock_wait_ms: u64,
@@ -143,8 +143,10 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
     options.limits.batch_writes = args.batch_writes;
     options.limits.batch_bytes = args.batch_bytes;
     options.limits.batch_time = Duration::from_millis(args.batch_time_ms);
-    options.turn_limits.lock_wait = Duration::from_millis(args.lock_wait_ms);
-    options.limits.load_wait = options.turn_limits.lock_wait;
+    options.turn_limits.locked.wait = Duration::from_millis(args.lock_wait_ms);
+    // Under a design that loads the graph for each request, a place in memory comes free when
+    // another turn ends, as the lock does. So a turn waits for either equally long.
+    options.limits.load_wait = options.turn_limits.locked.wait;
     let limits = HttpLimits {
         body_bytes: args.body_limit_bytes,
         plan_jobs: args.plan_limit_jobs,

@@ -9,7 +9,7 @@
 //! costs one transaction that is rolled back, one look at the log, and the decisions of the whole
 //! batch.
 //!
-//! **When it loses.** With many nodes that write to one graph. Nobody makes room for whoever lost:
+//! **When it loses.** With many nodes that write to one graph. A writer that lost gets no priority:
 //! the work that is thrown away grows with the writers, and a request can lose so often that it is
 //! refused as contended while the lock would have served it in its turn.
 //!

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::turns::expected_version::ExpectedVersion;
-use super::turns::locked::Locked;
-use super::turns::{Reads, TurnLimits};
+use super::turns::Reads;
+use super::turns::expected_version::{ExpectedVersion, ExpectedVersionLimits};
+use super::turns::locked::{Locked, LockedLimits};
 use crate::lock::DistributedLock;
 use crate::service::{BatchSize, Choices, CycleCheck, Limits, Refresh, Service, Turns};
 use crate::store::Store;
@@ -58,6 +58,15 @@ pub enum TurnKind {
     ExpectedVersion,
 }
 
+/// Limits of turns, for each way of taking them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TurnLimits {
+    /// By the distributed lock.
+    pub locked: LockedLimits,
+    /// By the version that they expect.
+    pub expected_version: ExpectedVersionLimits,
+}
+
 /// Reads were to share a lock that the design does not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -73,10 +82,13 @@ impl Design {
     /// Whether turns are taken by the lock.
     #[must_use]
     pub fn takes_lock(&self) -> bool {
-        self.turns == TurnKind::Lock
+        match self.turns {
+            TurnKind::Lock => true,
+            TurnKind::ExpectedVersion => false,
+        }
     }
 
-    /// How reads are done where nobody has said: they share the lock, if there is one.
+    /// How reads are done. Without `asked`, they share the lock if the design takes one.
     ///
     /// # Errors
     /// [`NoLockToShare`] if `asked` needs a lock that there is not.
@@ -105,17 +117,21 @@ impl Design {
     ) -> Result<Service, E> {
         let reads = self.reads(reads)?;
         let turns: Box<dyn Turns> = match self.turns {
-            TurnKind::Lock => Box::new(Locked::new(lock(&store)?, &store, reads, turn_limits)),
-            TurnKind::ExpectedVersion => Box::new(ExpectedVersion::new(turn_limits)),
+            TurnKind::Lock => {
+                Box::new(Locked::new(lock(&store)?, &store, reads, turn_limits.locked))
+            }
+            TurnKind::ExpectedVersion => {
+                Box::new(ExpectedVersion::new(turn_limits.expected_version))
+            }
         };
         Ok(Service::new(store, turns, self.choices(), limits))
     }
 
-    /// As [`start`](Self::start), to judge writes that nobody else can be in the way of: where the
-    /// lock that the design takes does not exist yet.
+    /// As [`start`](Self::start), without the lock: for dry runs where the database's lock does not
+    /// exist yet, so no process writes.
     #[must_use]
     pub fn start_without_lock(&self, store: Arc<Store>, limits: Limits) -> Service {
-        let turns = ExpectedVersion::new(TurnLimits::default());
+        let turns = ExpectedVersion::new(ExpectedVersionLimits::default());
         Service::new(store, Box::new(turns), self.choices(), limits)
     }
 

@@ -44,8 +44,8 @@ pub struct Served {
     pub(super) outcomes: Vec<Outcome>,
     /// Given back when all are answered.
     pub(super) held: Option<Held>,
-    /// What is left of the turn. To free it takes as long as part of the judging did, and nobody
-    /// need wait for that.
+    /// Data of the finished turn. Freeing it takes time, so it is dropped after the answers are
+    /// sent.
     pub(super) spent: Spent,
 }
 
@@ -140,7 +140,7 @@ impl<'b> Decisions<'b> {
     }
 
     /// Decides the next write.
-    pub(super) fn judge(&mut self, write: &'b Write) {
+    pub(super) fn decide(&mut self, write: &'b Write) {
         let verdict = self.verdict_on(write);
         self.outcomes.push(Outcome::Decided(verdict));
     }

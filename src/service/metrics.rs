@@ -22,13 +22,9 @@ pub struct Metrics {
     pub queue_wait: ByKind,
     /// From the start of a turn until all that it served were answered.
     pub turn: ByKind,
-    /// Waiting for the lock, until it was granted.
-    pub lock_wait: ByMode,
-    /// From the grant of the lock until it was given back.
-    pub lock_hold: ByMode,
     /// Looking at the version, and bringing the image up to date.
     pub refresh: ByKind,
-    /// Judging a batch.
+    /// Deciding a batch.
     pub decide: Histogram,
     /// Sorting the whole graph, under a design that does.
     pub whole_check: Histogram,
@@ -56,12 +52,8 @@ pub struct Metrics {
     pub images_ahead_of_store: IntCounter,
     /// Conditional writes that did not hold, by reason.
     pub lost_writes: IntCounterVec,
-    /// Verdicts on single requests that were thrown away with them.
+    /// Decisions on single requests that were thrown away with them.
     pub wasted_decisions: IntCounter,
-    /// Epochs raised for a lock whose state was new or not to be trusted.
-    pub epochs_raised: IntCounter,
-    /// Turns that began with a token sealed in the database, as a lease had run out.
-    pub seals: IntCounter,
     /// Requests turned away because too many were waiting.
     pub overflows: IntCounter,
     /// Graphs that this process keeps something of.
@@ -75,16 +67,10 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let registry = Registry::new();
-        let timed = |name: &str, help: &str| {
-            let buckets =
-                prometheus::exponential_buckets(0.000_001, 2.0, 26).expect("a fixed list");
-            HistogramOpts::new(name, help).buckets(buckets)
-        };
+        let timed =
+            |name: &str, help: &str| HistogramOpts::new(name, help).buckets(duration_buckets());
         let seconds =
             |name: &str, help: &str| register(&registry, Histogram::with_opts(timed(name, help)));
-        let by_mode = |name: &str, help: &str| {
-            ByMode::new(&register(&registry, HistogramVec::new(timed(name, help), &["mode"])))
-        };
         let by_kind = |name: &str, help: &str| {
             ByKind::new(&register(&registry, HistogramVec::new(timed(name, help), &["kind"])))
         };
@@ -102,20 +88,18 @@ impl Metrics {
             read_batch: sizes("fencepost_read_batch_requests", "Reads served by one turn"),
             request: by_kind(
                 "fencepost_request_seconds",
-                "From a request's arrival in its line to its answer",
+                "From a request's arrival in its queue to its answer",
             ),
             queue_wait: by_kind(
                 "fencepost_queue_wait_seconds",
                 "From a request's arrival to its turn",
             ),
             turn: by_kind("fencepost_turn_seconds", "A turn, all of it"),
-            lock_wait: by_mode("fencepost_lock_wait_seconds", "Waiting for the graph's lock"),
-            lock_hold: by_mode("fencepost_lock_hold_seconds", "Holding the graph's lock"),
             refresh: by_kind(
                 "fencepost_refresh_seconds",
                 "Bringing the image to the store's version",
             ),
-            decide: seconds("fencepost_decide_seconds", "Judging a batch"),
+            decide: seconds("fencepost_decide_seconds", "Deciding a batch"),
             whole_check: seconds(
                 "fencepost_whole_check_seconds",
                 "Sorting the whole graph to see that it has no cycle",
@@ -164,15 +148,7 @@ impl Metrics {
             ),
             wasted_decisions: counter(
                 "fencepost_wasted_decisions_total",
-                "Verdicts thrown away because their turn's write did not hold",
-            ),
-            epochs_raised: counter(
-                "fencepost_epochs_raised_total",
-                "Epochs raised for a lock with unknown state",
-            ),
-            seals: counter(
-                "fencepost_tokens_sealed_total",
-                "Tokens sealed because a holder's lease had run out",
+                "Decisions thrown away because their turn's write did not hold",
             ),
             overflows: counter(
                 "fencepost_queue_overflows_total",
@@ -221,21 +197,6 @@ impl ByKind {
     }
 }
 
-/// One histogram for each way to hold the lock.
-pub struct ByMode {
-    /// For readers.
-    pub shared: Histogram,
-    /// For writers.
-    pub exclusive: Histogram,
-}
-
-impl ByMode {
-    fn new(vector: &HistogramVec) -> Self {
-        let of = |mode| vector.with_label_values(&[mode]);
-        Self { shared: of("shared"), exclusive: of("exclusive") }
-    }
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -249,6 +210,11 @@ fn register<C: Collector + Clone + 'static>(
     let collector = collector.expect("the name is valid");
     registry.register(Box::new(collector.clone())).expect("the name is new");
     collector
+}
+
+/// The bounds of all histograms of durations, in seconds: from a microsecond to half a minute.
+pub(crate) fn duration_buckets() -> Vec<f64> {
+    prometheus::exponential_buckets(0.000_001, 2.0, 26).expect("a fixed list")
 }
 
 pub(crate) fn observe(histogram: &Histogram, duration: Duration) {

@@ -87,7 +87,7 @@ impl ReadTurn<'_> {
         let Self { shared, graph } = self;
         let not_found = || Refusal::graph_not_found(&graph.name);
         let Some(graph_id) = shared.engine.graph_id(graph)? else { return Err(not_found()) };
-        let guard = shared.turns.read_guard(graph_id, &shared.engine.metrics)?;
+        let guard = shared.turns.read_guard(graph_id)?;
         let current = match guard {
             None => self.refreshed_beside_writers(),
             Some(_) => shared.engine.refreshed(graph, &shared.engine.metrics.refresh.read),

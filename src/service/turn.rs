@@ -1,6 +1,7 @@
 //! The steps of a turn of writes. In which order they are taken is up to
 //! [`Turns`](super::turn_taking::Turns).
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use super::decisions::Decisions;
 use super::engine::{Engine, Refreshed};
 use super::image::Image;
 use super::local_graph::LocalGraph;
-use super::metrics::{Metrics, observe};
+use super::metrics::observe;
 use super::queue::PendingWrite;
 use super::refusal::Refusal;
 use super::turn_error::TurnError;
@@ -24,6 +25,8 @@ pub struct Turn<'t> {
     graph: &'t LocalGraph,
     graph_id: i64,
     batch: &'t [PendingWrite],
+    /// How many writes of the batch were decided.
+    decided: Cell<usize>,
 }
 
 impl<'t> Turn<'t> {
@@ -34,7 +37,12 @@ impl<'t> Turn<'t> {
     ) -> Result<Self, TurnError> {
         let not_found = || Refusal::graph_not_found(&graph.name);
         let graph_id = engine.graph_id(graph)?.ok_or_else(not_found)?;
-        Ok(Self { engine, graph, graph_id, batch })
+        Ok(Self { engine, graph, graph_id, batch, decided: Cell::new(0) })
+    }
+
+    /// How many writes of the batch were decided.
+    pub(super) fn decided(&self) -> usize {
+        self.decided.get()
     }
 
     /// The graph.
@@ -53,12 +61,6 @@ impl<'t> Turn<'t> {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.engine.store
-    }
-
-    /// What turns cost.
-    #[must_use]
-    pub fn metrics(&self) -> &'t Metrics {
-        &self.engine.metrics
     }
 
     /// The graph's row now; `None` if there is no such graph.
@@ -86,7 +88,7 @@ impl<'t> Turn<'t> {
     }
 
     /// Decides each write of the batch, each seeing the accepted ones before it, as many as the
-    /// time for judging allows.
+    /// time limit allows.
     ///
     /// # Errors
     /// [`TurnError::Refused`] if the answers kept under idempotency keys cannot be read.
@@ -99,7 +101,8 @@ impl<'t> Turn<'t> {
             if number > 0 && began.elapsed() > batch_time {
                 break;
             }
-            decisions.judge(&pending.write);
+            decisions.decide(&pending.write);
+            self.decided.set(number + 1);
         }
         observe(&self.engine.metrics.decide, began.elapsed());
         if self.engine.choices.cycle_check == CycleCheck::WholeGraph {

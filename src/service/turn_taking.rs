@@ -5,7 +5,6 @@ use std::time::Duration;
 use prometheus::core::Collector;
 
 use super::decisions::{Held, Served};
-use super::metrics::Metrics;
 use super::refusal::Refusal;
 use super::turn::Turn;
 use super::turn_error::TurnError;
@@ -29,7 +28,7 @@ pub trait Turns: Send + Sync {
     ///
     /// # Errors
     /// [`Refusal`] if it cannot be had.
-    fn read_guard(&self, graph_id: i64, metrics: &Metrics) -> Result<Option<Held>, Refusal>;
+    fn read_guard(&self, graph_id: i64) -> Result<Option<Held>, Refusal>;
 
     /// Whether a turn could be taken now, as far as can be told cheaply.
     ///

@@ -1,4 +1,5 @@
-//! A turn of writes: takes a batch from the queue, has it served, answers, and starts the next.
+//! A turn of writes: takes a batch from the queue, has it served, answers, and starts the next. How
+//! the turn itself is taken is in `design/turns/`.
 
 use std::slice;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ pub(super) fn take(shared: &Arc<Shared>, graph: &Arc<LocalGraph>) {
     });
 }
 
-/// What so many writes have used is freed sooner than another thread wakes.
+/// Freeing the data of at most this many writes takes less time than waking another thread.
 const LIGHT: usize = 4;
 
 /// A turn that is under way. Starts the next when it ends, however it ends.
@@ -76,7 +77,7 @@ impl WriteTurn<'_> {
         };
         self.shared.engine.metrics.write_batch.observe(served as f64);
         match outcome {
-            // One of them may be at fault: no neighbour shall suffer for it.
+            // One write may be at fault: serve each alone, so that the others succeed.
             Err(TurnError::Commit(CommitError::Refused(error)))
                 if batch.len() > 1 || error.is_unexplained() =>
             {
@@ -110,14 +111,14 @@ impl WriteTurn<'_> {
         }
     }
 
-    /// Attempts at the batch, until one holds or there is no use in another.
+    /// Tries to serve the batch until an attempt succeeds or a retry cannot help.
     fn attempts(&self, batch: &[PendingWrite]) -> Result<Served, TurnError> {
         let (shared, graph) = (self.shared, self.graph);
         let engine = &shared.engine;
         let mut attempt = 0;
         loop {
-            let served = Turn::new(engine, graph, batch).and_then(|turn| shared.turns.serve(&turn));
-            let error = match served {
+            let turn = Turn::new(engine, graph, batch)?;
+            let error = match shared.turns.serve(&turn) {
                 Ok(served) => return Ok(served),
                 Err(error) => error,
             };
@@ -128,7 +129,7 @@ impl WriteTurn<'_> {
             }
             let Some(reason) = error.lost_because() else { return Err(error) };
             engine.metrics.lost_writes.with_label_values(&[reason]).inc();
-            engine.metrics.wasted_decisions.inc_by(batch.len() as u64);
+            engine.metrics.wasted_decisions.inc_by(turn.decided() as u64);
             match shared.turns.retry(&graph.name, &error, attempt) {
                 Retry::GiveUp => return Err(error),
                 Retry::Now => {}

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use fencepost::design::turns::TurnLimits;
+use fencepost::design::turns::locked::LockedLimits;
 use fencepost::lock::Mode;
 use fencepost::service::{Limits, Service, Verdict};
 
@@ -29,7 +29,7 @@ pub mod reads;
 pub trait Fixture {
     /// A node with connections and lock handles of its own.
     fn node_with(&self, limits: Limits) -> Service {
-        self.node_waiting(limits, TurnLimits::default().lock_wait)
+        self.node_waiting(limits, LockedLimits::default().wait)
     }
 
     /// The same, waiting so long for the lock.

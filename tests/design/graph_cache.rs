@@ -2,13 +2,12 @@
 //! unless somebody uses them.
 
 use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
-use fencepost::design::turns::TurnLimits;
 use fencepost::lock::Mode;
 use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Limits, Refusal, Service};
 
 use crate::support::ask::{accepted, changeset, in_line, put_dataset, put_job_with, verdicts};
-use crate::support::cluster::{GRAPH, Site, name, wait_until};
+use crate::support::cluster::{GRAPH, Site, name, wait_until, waiting_for_lock};
 
 /// A node that keeps so many bytes. Its turns come one after another: when one begins, nobody has
 /// the graph of the one before any more.
@@ -92,14 +91,13 @@ fn a_graph_in_use_stays_even_if_it_alone_is_over_the_budget() {
     assert_eq!(kept(&node), (1, 1, 2), "nobody used it any more");
 }
 
-/// Its line would be lost, and a second turn begin beside the one that serves it.
+/// Its queue would be lost, and a second turn begin beside the one that serves it.
 #[test]
-fn a_graph_with_a_request_in_its_line_is_not_let_go() {
+fn a_graph_with_a_request_in_its_queue_is_not_evicted() {
     let site = Site::with_graph();
     fill(&site, &["a", "b", "c"]);
     let limits = Limits { graph_bytes: 1, ..Limits::default() };
-    let turn_limits =
-        TurnLimits { lock_wait: 2 * crate::support::limit(), ..TurnLimits::default() };
+    let turn_limits = waiting_for_lock(2 * crate::support::limit());
     let node = node::open(&NodeOptions { limits, turn_limits, ..site.options() }).unwrap();
     node.read_and_wait(&name(GRAPH)).unwrap();
     let lock = site.hold_lock(GRAPH, Mode::Exclusive);

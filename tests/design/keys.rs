@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, mpsc};
 
+use fencepost::design::TurnLimits;
 use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
-use fencepost::design::turns::TurnLimits;
 use fencepost::design::{self, Design};
 use fencepost::event::{Event, Stream};
 use fencepost::import::events;

@@ -5,21 +5,21 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use fencepost::design::crud::CRUD;
-use fencepost::design::turns::TurnLimits;
+use fencepost::design::turns::locked::LockedLimits;
 use fencepost::lock::{LockKey, Mode};
 use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::service::{Limits, Refusal, Service, Write};
 
 use crate::support::ask::{accepted, changeset, in_line, keyed, put_dataset, verdicts};
 use crate::support::cluster::start;
-use crate::support::cluster::{GRAPH, LIMIT, Site, name, wait_until};
+use crate::support::cluster::{GRAPH, LIMIT, Site, name, wait_until, waiting_for_lock};
 use crate::support::limit;
 use crate::support::requests::Requests;
 use crate::support::stages::{self, Interrupted};
 use crate::support::storm::{audit, audit_graph};
 
 fn node_with(site: &Site, limits: Limits, lock_wait: Duration) -> Service {
-    let turn_limits = TurnLimits { lock_wait, ..TurnLimits::default() };
+    let turn_limits = waiting_for_lock(lock_wait);
     node::open(&NodeOptions { limits, turn_limits, ..site.options() }).unwrap()
 }
 
@@ -88,7 +88,7 @@ fn each_write_and_each_read_has_its_own_turn_if_none_are_shared_and_the_verdicts
     let unshared = node_with(
         &site,
         Limits { share_turns: false, ..Limits::default() },
-        TurnLimits::default().lock_wait,
+        LockedLimits::default().wait,
     );
     let shared = site.node();
     shared.create_graph_and_wait(&name("shared")).unwrap();

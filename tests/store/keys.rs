@@ -9,7 +9,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
-use fencepost::design::turns::TurnLimits;
+use fencepost::design::TurnLimits;
 use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Accepted, Limits, Service, Verdict};
 use fencepost::store::{ANSWER_KEPT, Acknowledgement, Purged};

@@ -11,9 +11,9 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use fencepost::db::schema::{consumers, graphs};
 use fencepost::db::{Database, DatabaseUrl, PoolLimits};
-use fencepost::design::Design;
 use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
-use fencepost::design::turns::TurnLimits;
+use fencepost::design::turns::locked::LockedLimits;
+use fencepost::design::{Design, TurnLimits};
 use fencepost::event::Stream;
 use fencepost::graph::Name;
 use fencepost::lock::file::FileLock;
@@ -74,6 +74,12 @@ impl Kind {
             Self::Postgres => Postgres::shared().new_database(),
         }
     }
+}
+
+/// The defaults, with so long a wait for the lock.
+pub fn waiting_for_lock(wait: Duration) -> TurnLimits {
+    let locked = LockedLimits { wait, ..LockedLimits::default() };
+    TurnLimits { locked, ..TurnLimits::default() }
 }
 
 /// A node of that design on `store`, under `lock` if the design takes one.

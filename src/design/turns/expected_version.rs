@@ -1,5 +1,5 @@
-//! Turns by the expected version: nobody waits for anybody, and whoever finds at the conditional
-//! write that another was faster decides again.
+//! Turns by the expected version: no writer waits for another; one whose conditional write
+//! conflicts decides again.
 //!
 //! **How it takes turns.** It brings the image to the store's version, decides, and writes if the
 //! version still stands. The write carries no fencing token: nobody was granted anything, and the
@@ -14,21 +14,33 @@
 
 use std::time::Duration;
 
-use super::TurnLimits;
 use crate::graph::Name;
-use crate::service::{Held, Metrics, Refusal, Retry, Served, Turn, TurnError, Turns};
+use crate::service::{Held, Refusal, Retry, Served, Turn, TurnError, Turns};
 use crate::store::Fence;
+
+/// Limits of turns by the expected version.
+#[derive(Debug, Clone, Copy)]
+pub struct ExpectedVersionLimits {
+    /// How often a turn is taken again after another write came first.
+    pub retries: usize,
+}
+
+impl Default for ExpectedVersionLimits {
+    fn default() -> Self {
+        Self { retries: 32 }
+    }
+}
 
 /// Turns without a lock.
 pub struct ExpectedVersion {
-    retries: usize,
+    limits: ExpectedVersionLimits,
 }
 
 impl ExpectedVersion {
     /// Bounded by `limits`.
     #[must_use]
-    pub fn new(limits: TurnLimits) -> Self {
-        Self { retries: limits.optimistic_retries }
+    pub fn new(limits: ExpectedVersionLimits) -> Self {
+        Self { limits }
     }
 }
 
@@ -43,10 +55,10 @@ impl Turns for ExpectedVersion {
     }
 
     fn retry(&self, _: &Name, _: &TurnError, attempt: usize) -> Retry {
-        if attempt == self.retries { Retry::GiveUp } else { Retry::After(backoff(attempt)) }
+        if attempt == self.limits.retries { Retry::GiveUp } else { Retry::After(backoff(attempt)) }
     }
 
-    fn read_guard(&self, _: i64, _: &Metrics) -> Result<Option<Held>, Refusal> {
+    fn read_guard(&self, _: i64) -> Result<Option<Held>, Refusal> {
         Ok(None)
     }
 
@@ -56,7 +68,7 @@ impl Turns for ExpectedVersion {
 }
 
 /// How long to wait after a number of lost attempts: anything up to a bound that doubles each time,
-/// so that those who race come apart.
+/// so that competing writers spread out.
 fn backoff(attempt: usize) -> Duration {
     const FIRST: Duration = Duration::from_millis(1);
     const LONGEST: Duration = Duration::from_millis(64);

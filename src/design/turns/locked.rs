@@ -16,26 +16,43 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prometheus::Histogram;
 use prometheus::core::Collector;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter};
 
-use super::{Reads, TurnLimits};
+use super::Reads;
 use crate::db::watch::{self, Reclaimable};
 use crate::failpoint;
 use crate::graph::Name;
 use crate::lock::{DistributedLock, FencingToken, Guard, LockKey, Mode};
 use crate::service::{
-    Held, Metrics, Refreshed, Refusal, Retry, Served, Turn, TurnError, Turns, observe,
+    Held, Refreshed, Refusal, Retry, Served, Turn, TurnError, Turns, duration_buckets, observe,
 };
 use crate::store::{Fence, Head, Store};
+
+/// Limits of turns under the lock.
+#[derive(Debug, Clone, Copy)]
+pub struct LockedLimits {
+    /// How long a turn waits for the lock.
+    pub wait: Duration,
+    /// How often a turn is taken again after its write was refused: its token was old, or another
+    /// write came first.
+    pub retries: usize,
+}
+
+impl Default for LockedLimits {
+    fn default() -> Self {
+        // The wait is a second more than the lease of a lock that has one.
+        Self { wait: Duration::from_secs(6), retries: 3 }
+    }
+}
 
 /// Turns under a lock.
 pub struct Locked {
     lock: Arc<dyn DistributedLock>,
     database_id: String,
     reads: Reads,
-    wait: Duration,
-    retries: usize,
+    limits: LockedLimits,
+    metrics: LockMetrics,
 }
 
 impl Locked {
@@ -45,20 +62,21 @@ impl Locked {
         lock: Arc<dyn DistributedLock>,
         store: &Store,
         reads: Reads,
-        limits: TurnLimits,
+        limits: LockedLimits,
     ) -> Self {
-        let (wait, retries) = (limits.lock_wait, limits.lock_retries);
-        Self { lock, database_id: store.database_id().to_owned(), reads, wait, retries }
+        let (database_id, metrics) = (store.database_id().to_owned(), LockMetrics::new());
+        Self { lock, database_id, reads, limits, metrics }
     }
 }
 
 impl Turns for Locked {
     fn serve(&self, turn: &Turn<'_>) -> Result<Served, TurnError> {
-        let mut held = self.acquire(turn)?;
-        let sealed = seal_after_expiry(turn, &mut held)?;
+        let mut held = self.hold(turn.graph_id(), Mode::Exclusive)?;
+        failpoint::pass("after-acquire");
+        let sealed = self.seal_after_expiry(turn, &mut held)?;
         failpoint::pass("after-seal");
         let mut read = turn.refresh()?;
-        let token = token_of_turn(turn, &mut held, &mut read, sealed)?;
+        let token = self.token_of_turn(turn, &mut held, &mut read, sealed)?;
         let decisions = turn.decide(read)?;
         if decisions.need_commit() {
             held.check()?;
@@ -70,15 +88,14 @@ impl Turns for Locked {
     /// A lost turn is taken again at once: the lock makes room for it.
     fn retry(&self, graph: &Name, error: &TurnError, attempt: usize) -> Retry {
         log::warn!("graph `{graph}`: a write did not hold: {error}");
-        if attempt == self.retries { Retry::GiveUp } else { Retry::Now }
+        if attempt == self.limits.retries { Retry::GiveUp } else { Retry::Now }
     }
 
-    fn read_guard(&self, graph_id: i64, metrics: &Metrics) -> Result<Option<Held>, Refusal> {
+    fn read_guard(&self, graph_id: i64) -> Result<Option<Held>, Refusal> {
         if self.reads == Reads::Snapshot {
             return Ok(None);
         }
-        let (wait, hold) = (&metrics.lock_wait.shared, &metrics.lock_hold.shared);
-        Ok(Some(Box::new(self.hold(graph_id, Mode::Shared, wait, hold)?)))
+        Ok(Some(Box::new(self.hold(graph_id, Mode::Shared)?)))
     }
 
     fn ready(&self) -> Result<(), Refusal> {
@@ -86,115 +103,157 @@ impl Turns for Locked {
     }
 
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        self.lock.collectors()
+        [self.metrics.collectors(), self.lock.collectors()].into_iter().flatten().collect()
     }
 }
 
 impl Locked {
-    fn acquire(&self, turn: &Turn<'_>) -> Result<HeldLock, TurnError> {
-        let (wait, hold) =
-            (&turn.metrics().lock_wait.exclusive, &turn.metrics().lock_hold.exclusive);
-        let held = self.hold(turn.graph_id(), Mode::Exclusive, wait, hold)?;
-        failpoint::pass("after-acquire");
-        Ok(held)
-    }
-
-    fn hold(
-        &self,
-        graph_id: i64,
-        mode: Mode,
-        wait: &Histogram,
-        hold: &Histogram,
-    ) -> Result<HeldLock, Refusal> {
+    fn hold(&self, graph_id: i64, mode: Mode) -> Result<HeldLock, Refusal> {
+        let of_mode = [mode.word()];
+        let hold = self.metrics.hold.with_label_values(&of_mode);
         let began = Instant::now();
         let key = LockKey::new(&*self.database_id, graph_id)?;
-        let guard = Reclaimable::new(self.lock.acquire(&key, mode, self.wait)?);
-        observe(wait, began.elapsed());
-        Ok(HeldLock { guard, since: Instant::now(), hold: hold.clone() })
+        let guard = Reclaimable::new(self.lock.acquire(&key, mode, self.limits.wait)?);
+        observe(&self.metrics.wait.with_label_values(&of_mode), began.elapsed());
+        Ok(HeldLock { guard, since: Instant::now(), hold })
     }
-}
 
-/// A turn that was gained because a holder was not heard of until its lease ran out begins with
-/// this: whatever that one still sends is refused from here on. Returns the token that was sealed,
-/// if that was needed.
-fn seal_after_expiry(
-    turn: &Turn<'_>,
-    held: &mut HeldLock,
-) -> Result<Option<FencingToken>, TurnError> {
-    if !held.must_seal()? || failpoint::is_off("seal-on-expiry") {
-        return Ok(None);
+    /// If the lock was granted because the former holder's lease expired, seals this turn's token
+    /// first, so that the database refuses the former holder's writes. Returns the sealed token, if
+    /// any.
+    fn seal_after_expiry(
+        &self,
+        turn: &Turn<'_>,
+        held: &mut HeldLock,
+    ) -> Result<Option<FencingToken>, TurnError> {
+        if !held.must_seal()? || failpoint::is_off("seal-on-expiry") {
+            return Ok(None);
+        }
+        let Some(mut head) = turn.head()? else { return Ok(None) };
+        let token = self.trusted_token(turn, held, &mut head)?;
+        if held.must_seal()? {
+            turn.store().seal(&head, token.as_i64())?;
+            held.with(|guard| {
+                guard.sealed();
+                Ok(())
+            })?;
+        }
+        self.metrics.seals.inc();
+        log::warn!(
+            "graph `{}`: a lease ran out; its holder is fenced off by token {token}",
+            turn.graph()
+        );
+        Ok(Some(token))
     }
-    let Some(mut head) = turn.head()? else { return Ok(None) };
-    let token = trusted_token(turn, held, &mut head)?;
-    if held.must_seal()? {
-        turn.store().seal(&head, token.as_i64())?;
-        held.with(|guard| {
-            guard.sealed();
-            Ok(())
+
+    /// The token of this turn: the one that was sealed, if the fence still is that one.
+    fn token_of_turn(
+        &self,
+        turn: &Turn<'_>,
+        held: &mut HeldLock,
+        read: &mut Refreshed,
+        sealed: Option<FencingToken>,
+    ) -> Result<FencingToken, TurnError> {
+        match sealed {
+            Some(token) if read.head.fence == token.as_i64() => Ok(token),
+            _ => self.trusted_token(turn, held, &mut read.head),
+        }
+    }
+
+    /// The token of the guard, after making sure that it is larger than every one given before: the
+    /// database is asked whether it knows the run of the lock that gave it, and if not, raises its
+    /// epoch and seals it before anything is written. `head` then has the new epoch and fence.
+    fn trusted_token(
+        &self,
+        turn: &Turn<'_>,
+        held: &mut HeldLock,
+        head: &mut Head,
+    ) -> Result<FencingToken, TurnError> {
+        let (incarnation, token) = held.with(|guard| {
+            Ok((guard.incarnation().unwrap_or_default().to_owned(), guard.token()))
         })?;
+        if let Some(token) = token
+            && token.epoch() == head.epoch
+            && incarnation == head.lock_incarnation
+            && token.as_i64() > head.fence
+        {
+            return Ok(token);
+        }
+        // A token that is behind the fence may also be that of a holder who has lost the lock
+        // meanwhile: such a one must not raise anything.
+        held.check()?;
+        let last = token.map_or(0, FencingToken::epoch).max(head.epoch);
+        let exhausted = || Refusal::Internal { what: "the lock's epochs are used up".to_owned() };
+        let epoch = last + 1;
+        let fence = FencingToken::new(epoch, 0).ok_or_else(exhausted)?;
+        let raised = turn.store().raise_epoch(head, epoch, fence.as_i64(), &incarnation)?;
+        self.metrics.epochs_raised.inc();
+        log::info!(
+            "graph `{}`: the lock's state was new or behind; its tokens are of epoch {epoch} from \
+             here on",
+            turn.graph()
+        );
+        let token = held.with(|guard| {
+            guard.sealed();
+            Ok(guard.seed(epoch)?)
+        })?;
+        // The image is of the version that was read: a write that came in between must be found by
+        // the comparison.
+        head.epoch = raised.epoch;
+        head.fence = raised.fence;
+        head.lock_incarnation = raised.lock_incarnation;
+        Ok(token)
     }
-    turn.metrics().seals.inc();
-    log::warn!(
-        "graph `{}`: a lease ran out; its holder is fenced off by token {token}",
-        turn.graph()
-    );
-    Ok(Some(token))
 }
 
-/// The token of this turn: the one that was sealed, if the fence still is that one.
-fn token_of_turn(
-    turn: &Turn<'_>,
-    held: &mut HeldLock,
-    read: &mut Refreshed,
-    sealed: Option<FencingToken>,
-) -> Result<FencingToken, TurnError> {
-    match sealed {
-        Some(token) if read.head.fence == token.as_i64() => Ok(token),
-        _ => trusted_token(turn, held, &mut read.head),
-    }
+/// What only turns under the lock measure.
+struct LockMetrics {
+    /// Waiting for the lock, until it was granted.
+    wait: HistogramVec,
+    /// From the grant of the lock until it was given back.
+    hold: HistogramVec,
+    /// Epochs raised for a lock whose state was new or not to be trusted.
+    epochs_raised: IntCounter,
+    /// Turns that began with a token sealed in the database, as a lease had run out.
+    seals: IntCounter,
 }
 
-/// The token of the guard, after making sure that it is larger than every one given before: the
-/// database is asked whether it knows the run of the lock that gave it, and if not, raises its
-/// epoch and seals it before anything is written. `head` then has the new epoch and fence.
-fn trusted_token(
-    turn: &Turn<'_>,
-    held: &mut HeldLock,
-    head: &mut Head,
-) -> Result<FencingToken, TurnError> {
-    let (incarnation, token) =
-        held.with(|guard| Ok((guard.incarnation().unwrap_or_default().to_owned(), guard.token())))?;
-    if let Some(token) = token
-        && token.epoch() == head.epoch
-        && incarnation == head.lock_incarnation
-        && token.as_i64() > head.fence
-    {
-        return Ok(token);
+impl LockMetrics {
+    fn new() -> Self {
+        let timed = |name: &str, help: &str| {
+            let options = HistogramOpts::new(name, help).buckets(duration_buckets());
+            let vector = HistogramVec::new(options, &["mode"]).expect("the name is valid");
+            // Both are there from the beginning.
+            for mode in [Mode::Shared, Mode::Exclusive] {
+                vector.with_label_values(&[mode.word()]);
+            }
+            vector
+        };
+        let counter =
+            |name: &str, help: &str| IntCounter::new(name, help).expect("the name is valid");
+        Self {
+            wait: timed("fencepost_lock_wait_seconds", "Waiting for the graph's lock"),
+            hold: timed("fencepost_lock_hold_seconds", "Holding the graph's lock"),
+            epochs_raised: counter(
+                "fencepost_epochs_raised_total",
+                "Epochs raised for a lock with unknown state",
+            ),
+            seals: counter(
+                "fencepost_tokens_sealed_total",
+                "Tokens sealed because a holder's lease had run out",
+            ),
+        }
     }
-    // A token that is behind the fence may also be that of a holder who has lost the lock
-    // meanwhile: such a one must not raise anything.
-    held.check()?;
-    let last = token.map_or(0, FencingToken::epoch).max(head.epoch);
-    let exhausted = || Refusal::Internal { what: "the lock's epochs are used up".to_owned() };
-    let epoch = last + 1;
-    let fence = FencingToken::new(epoch, 0).ok_or_else(exhausted)?;
-    let raised = turn.store().raise_epoch(head, epoch, fence.as_i64(), &incarnation)?;
-    turn.metrics().epochs_raised.inc();
-    log::info!(
-        "graph `{}`: the lock's state was new or behind; its tokens are of epoch {epoch} from \
-         here on",
-        turn.graph()
-    );
-    let token = held.with(|guard| {
-        guard.sealed();
-        Ok(guard.seed(epoch)?)
-    })?;
-    // The image is of the version that was read: a write that came in between must be found by the
-    // comparison.
-    head.epoch = raised.epoch;
-    head.fence = raised.fence;
-    head.lock_incarnation = raised.lock_incarnation;
-    Ok(token)
+
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        let Self { wait, hold, epochs_raised, seals } = self;
+        vec![
+            Box::new(wait.clone()),
+            Box::new(hold.clone()),
+            Box::new(epochs_raised.clone()),
+            Box::new(seals.clone()),
+        ]
+    }
 }
 
 /// The lock of a turn, and how long it is held.
