@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use fencepost::design;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -110,6 +111,9 @@ pub fn fixture(name: &str) -> String {
 #[test]
 fn wrong_usage_exits_with_2_and_says_what_is_right() {
     let shell = Shell::new();
+    let designs: Vec<&str> = design::ALL.iter().map(|design| design.name).collect();
+    assert_eq!(designs[0], "crud", "the default");
+    let designs = format!("possible values: {}", designs.join(", "));
     for (arguments, says) in [
         (&["frobnicate"][..], "unrecognized subcommand"),
         (&["plan", "--graph", "g"][..], "<DATASET>"),
@@ -120,10 +124,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_right() {
         ),
         (&["--lock-url", "zookeeper:", "plan", "--graph", "g", "d"][..], "give file:DIR"),
         (&["plan", "--graph", "..", "d"][..], "`..` is not a name"),
-        (
-            &["--design", "none", "migrate"][..],
-            "possible values: crud, crud-delta, crud-optimistic, crud-naive",
-        ),
+        (&["--design", "none", "migrate"][..], &designs),
         (&["--design", "crud-optimistic", "--reads", "lock", "serve"][..], "omit --reads"),
         (&["--design", "crud-optimistic", "--reads", "lock", "migrate"][..], "takes no lock"),
         (&["lock", "set"][..], "--lock-url"),

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fencepost::design;
+
 use crate::support::cluster::{Answer, GRAPH, Kind, SERVE, Server, Site, finish, wait_until};
 use crate::support::storm::audit;
 
@@ -169,7 +171,7 @@ fn all_in_the_file(site: &Site, version: u64) {
 /// closed before the process ends.
 #[test]
 fn a_clean_end_of_the_last_process_leaves_everything_in_the_file() {
-    for design in ["crud", "crud-delta", "crud-optimistic", "crud-naive"] {
+    for design in design::ALL.iter().map(|design| design.name) {
         for signal in ["TERM", "INT"] {
             let site = Site::with_graph_on(Kind::Sqlite);
             let mut command = site.fencepost(&SERVE);
