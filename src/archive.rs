@@ -2,8 +2,9 @@
 //! cut off at its beginning with a snapshot in its place, a graph restored from a log or a
 //! snapshot, and the log as people read it.
 //!
-//! Uses `event`, `graph` and the rows of `store`. Takes no lock and no turn: the past does not
-//! change, and what is written here holds only if the graph's row is as it must be.
+//! Uses `event`, `graph`, `chain`, the rows of `store`, of `db` its errors, and `terminal` for what
+//! people read. Takes no lock and no turn: the past does not change, and what is written here holds
+//! only if the graph's row is as it must be.
 
 mod listing;
 mod past;

@@ -174,9 +174,9 @@ impl Database {
         self.sessions.look_at_schema(&mut session)
     }
 
-    /// As [`ask`](Self::ask), of a statement that also has the server [tell](server_state) what it is;
-    /// where it found nothing that tells, the server is asked once more. One that cannot write is
-    /// not believed: all sessions are closed, and another host of the URL is asked.
+    /// As [`ask`](Self::ask), of a statement that also reads the [server's state](server_state); if
+    /// it found no row that has it, the server is asked once more. One that cannot write is not
+    /// believed: all sessions are closed, and another host of the URL is asked.
     ///
     /// # Errors
     /// What `body` gives, that there is no connection, or that no host can write.

@@ -6,7 +6,7 @@
 //! or an *import* (the graph at one version, part by part) and the changes after it; a snapshot is
 //! an import and nothing after it.
 //!
-//! Uses `graph`, and of `store` what a chain is. Knows no database, no HTTP and no sink.
+//! Uses `graph` and `chain`. Knows no database, no HTTP and no sink.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -14,7 +14,8 @@ use super::output::{print, print_json};
 /// Measure
 #[derive(Subcommand)]
 pub enum BenchCommand {
-    /// Put load on a server, or on the service in this process, and say what came back and how soon
+    /// Drive load against a server, or the service in this process, and report answers and
+    /// latencies
     Drive(DriveArgs),
 }
 

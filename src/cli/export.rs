@@ -32,8 +32,8 @@ pub struct ExportArgs {
     /// last reported
     #[arg(long, value_name = "NAME", conflicts_with = "no_consumer")]
     consumer: Option<String>,
-    /// Do not register as a consumer: if the log is pruned meanwhile, the export cannot be gone on
-    /// with
+    /// Do not register as a consumer: the export cannot be resumed if changes that it needs are
+    /// pruned
     #[arg(long)]
     no_consumer: bool,
 }

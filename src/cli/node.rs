@@ -98,8 +98,8 @@ pub struct NodeArgs {
         value_enum
     )]
     sharing: Sharing,
-    /// Memory for graphs, in MiB: beyond, those that were used longest ago are let go, and loaded
-    /// again when asked for. One in use stays, however large
+    /// Memory for cached graphs, in MiB. Above it the least recently used are evicted and loaded
+    /// again when needed. A graph in use is never evicted
     #[arg(
         long,
         global = true,

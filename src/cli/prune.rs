@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::node::NodeArgs;
 use super::output::print;
 
-/// Have a graph's log begin at a later version: changes before it go, a snapshot at it is kept
+/// Prune a graph's log: delete the changes before a version and keep a snapshot at it
 #[derive(Args)]
 pub struct PruneArgs {
     /// The graph; deleted ones have a log too

@@ -412,8 +412,8 @@ impl Drop for Permit {
     }
 }
 
-/// That a thread uses an open session. What a task [holds](watch::Reclaimable) is dropped by another
-/// thread if the task is given up: then the session's place is free for another, which
+/// That a thread uses an open session. What a task [holds](watch::Reclaimable) is dropped by
+/// another thread if the task is given up: then the session's place is free for another, which
 /// [`watch::GIVEN_UP_MAX`] bounds.
 pub(super) struct Lending {
     budget: SessionBudget,

@@ -109,7 +109,7 @@ pub fn export(store: &Store, request: &ExportRequest) -> Result<Exported, Export
     }
 }
 
-/// Where a sink's log is to be gone on with.
+/// Where to resume in a sink.
 enum Place {
     /// At the beginning, after an import that was left unfinished there.
     Import { abandoned: Option<EventIndex> },
@@ -635,8 +635,7 @@ impl<'x> Export<'x> {
         bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
         let (made, to_write) = sync_channel::<Vec<Event<'static>>>(IMPORT_BATCHES_AHEAD);
         let (written, batches) = sync_channel::<Batch>(IMPORT_BATCHES_AHEAD);
-        // Batches go round: what one thread takes from the system and another gives back comes home
-        // late.
+        // Batches are reused: memory allocated on one thread and freed on another returns late.
         let (give_back, used) = channel::<Batch>();
         let (length, stream) = (bar.clone(), self.stream.clone());
         let outcome = thread::scope(|scope| {
@@ -790,8 +789,8 @@ impl<'x> Export<'x> {
     /// Tells the database how far the sink is; whether what was acknowledged beyond is taken back.
     fn report(&mut self, version: u64, take_back: bool) -> Result<(), ExportError> {
         let Some(consumer) = &mut self.consumer else { return Ok(()) };
-        // Until there is something to go on with, a process that is killed leaves nobody who is
-        // waited for for ever; nor does one that was to end.
+        // Until the sink has something to resume from, the registration expires, so that a killed
+        // process does not block pruning for ever. The same for an export that does not follow.
         let lasting = consumer.named || (self.request.follow && !consumer.provisional);
         let lifetime =
             if lasting { Lifetime::Unlimited } else { Lifetime::LimitedIfNew(ENDED_LIFETIME_MS) };

@@ -24,8 +24,8 @@ pub struct HttpLimits {
     pub computations: usize,
     /// Streams that are open at once: live tails, change logs and snapshots.
     pub streams: usize,
-    /// After how long a live tail that has nothing to tell says that it is there. No later than
-    /// that it is noticed that a client has gone: nothing but writing to it shows that.
+    /// Interval of heartbeats on an idle live tail. A client that is gone is noticed by the next
+    /// one at the latest.
     pub heartbeat: Duration,
     /// How long `at_least` waits.
     pub version_wait: Duration,
@@ -179,8 +179,10 @@ impl App {
     pub fn metrics_text(&self) -> String {
         let (writes, reads) = self.service.waiting();
         let waiting = format!(
-            "# HELP fencepost_waiting_requests Requests that wait for a turn\n# TYPE fencepost_waiting_requests gauge\n\
-             fencepost_waiting_requests{{mode=\"write\"}} {writes}\nfencepost_waiting_requests{{mode=\"read\"}} {reads}\n"
+            "# HELP fencepost_waiting_requests Requests that wait for a turn\n\
+             # TYPE fencepost_waiting_requests gauge\n\
+             fencepost_waiting_requests{{mode=\"write\"}} {writes}\n\
+             fencepost_waiting_requests{{mode=\"read\"}} {reads}\n"
         );
         self.service.metrics().text() + &waiting
     }

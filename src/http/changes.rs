@@ -71,13 +71,13 @@ impl Call {
         let detail = if version < seen.after {
             format!(
                 "version {} is not there, the graph is at {version}: was a backup restored? Read \
-                 the snapshot, and go on after its version",
+                 the snapshot and resume after its version",
                 seen.after
             )
         } else if page.of_another_history {
             format!(
                 "the chain at version {} is another: the history was rewritten, as by a backup \
-                 that was restored. Read the snapshot, and go on after its version",
+                 that was restored. Read the snapshot and resume after its version",
                 seen.after
             )
         } else {

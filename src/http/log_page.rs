@@ -84,7 +84,8 @@ pub async fn log_page(
 fn pruned(head: &Head) -> Problem {
     let (oldest, version) = (head.oldest, head.version);
     let detail = format!(
-        "the log no longer has this change; the oldest that it has is {oldest}. The snapshot has the whole graph: read it, and go on after its version"
+        "this change was pruned; the oldest in the log is {oldest}. Read the snapshot and resume \
+         after its version"
     );
     Problem::new(Kind::Pruned, detail).with("oldest", json!(oldest)).decided_at(&head.name, version)
 }
@@ -92,7 +93,8 @@ fn pruned(head: &Head) -> Problem {
 /// A change that was told once is not there any more.
 pub fn went_back(graph: &Name, from: u64, to: u64) -> Problem {
     let detail = format!(
-        "graph `{graph}` went back from version {from} to {to}: was a backup restored? Read its snapshot, and go on after its version"
+        "graph `{graph}` went back from version {from} to {to}: was a backup restored? Read its \
+         snapshot and resume after its version"
     );
     Problem::new(Kind::Internal, detail)
 }

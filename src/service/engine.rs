@@ -24,7 +24,7 @@ pub(super) struct Engine {
     pub(super) choices: Choices,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
-    /// Leave to load a graph, if images are not kept.
+    /// Permits to load a graph, if images are not kept.
     loads: Option<Arc<Permits>>,
     pub(super) graphs: GraphCache,
     pub(super) listeners: Arc<Listeners>,
@@ -64,7 +64,7 @@ impl Engine {
         self.choices.batch == BatchSize::AllWaiting && self.limits.share_turns
     }
 
-    /// At most how many requests one turn serves, where `limit` is the most that any may.
+    /// Requests that one turn serves: `limit`, or 1 if turns are not shared.
     pub(super) fn turn_size(&self, limit: usize) -> usize {
         if self.shares_turns() { limit } else { 1 }
     }
@@ -142,7 +142,7 @@ impl Engine {
         image
     }
 
-    /// Leave to have one more graph in memory, if that is counted.
+    /// A permit to hold one more graph in memory; `None` if loads are not limited.
     fn load_permit(&self) -> Result<Option<Reclaimable<Permit>>, Refusal> {
         let Some(loads) = &self.loads else { return Ok(None) };
         let permit = loads.take(self.limits.load_wait);

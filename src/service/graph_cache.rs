@@ -53,7 +53,7 @@ impl GraphCache {
         local
     }
 
-    /// Whoever has the local graph already is still served by it.
+    /// Removes the graph from the cache. Turns that already hold it go on using it.
     pub(super) fn forget(&self, graph: &Name) {
         let mut state = self.lock();
         let gone = state.graphs.pop(graph);

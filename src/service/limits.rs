@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Everything that is bounded. What happens at each bound is an error that a person understands.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Whether those who wait share a turn, where the design has it so. Only for measuring what it
-    /// is worth.
+    /// Whether waiting requests share a turn, if the design allows it. Off only to measure what
+    /// sharing gains.
     pub share_turns: bool,
     /// Turns at once, in a thread each, those included that wait for a lock held by another
     /// process. A graph has at most one of writes and one of reads.
@@ -19,7 +19,7 @@ pub struct Limits {
     pub batch_writes: usize,
     /// Bytes of request bodies that one turn serves, beyond its first request.
     pub batch_bytes: usize,
-    /// How long a turn judges writes, beyond its first; the others are the first of the next turn.
+    /// How long a turn decides writes, beyond its first; the others are the first of the next turn.
     pub batch_time: Duration,
     /// Reads that one turn serves.
     pub batch_reads: usize,
@@ -68,5 +68,5 @@ impl Default for Limits {
     }
 }
 
-/// How long turns that are under way are waited for in the end, and then the deletion of old keys.
+/// On shutdown, how long to wait for running turns, and then for the purge thread.
 pub(super) const CLOSING_PATIENCE: Duration = Duration::from_secs(1);

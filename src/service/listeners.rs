@@ -1,5 +1,5 @@
-//! Who wants to know at once that this process has written to a graph. A hint, never a promise:
-//! other processes write too, and whoever must see all looks at the store now and then.
+//! Callbacks that run when this process writes to a graph. Only a hint: other processes write too,
+//! so a listener must also poll the store.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -48,25 +48,25 @@ impl LocalGraph {
 
     /// The next batch of writes: at least one, and then as many as fit both limits.
     pub(super) fn take_writes(&self, most: usize, most_bytes: usize) -> Vec<PendingWrite> {
-        let mut line = lock(&self.writes);
+        let mut queue = lock(&self.writes);
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while let Some(next) = line.waiting.front() {
+        while let Some(next) = queue.waiting.front() {
             bytes += next.write.bytes;
             if !batch.is_empty() && (batch.len() >= most || bytes > most_bytes) {
                 break;
             }
-            batch.extend(line.waiting.pop_front());
+            batch.extend(queue.waiting.pop_front());
         }
         batch
     }
 
-    /// Puts writes that a turn took and did not come to before all others.
+    /// Puts writes that a turn took but did not decide back at the front of the queue.
     pub(super) fn put_back(&self, writes: Vec<PendingWrite>) {
-        let mut line = lock(&self.writes);
+        let mut queue = lock(&self.writes);
         for write in writes.into_iter().rev() {
             let reply = write.reply.for_another_turn();
-            line.waiting.push_front(PendingWrite { reply, ..write });
+            queue.waiting.push_front(PendingWrite { reply, ..write });
         }
     }
 

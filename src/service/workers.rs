@@ -89,8 +89,8 @@ impl Workers {
         }
     }
 
-    /// As [`spawn`](Self::spawn), by a worker that has done what it was at and will look for the
-    /// next task at once: no other is woken. Elsewhere the same as that.
+    /// As [`spawn`](Self::spawn); but a worker that is finishing its task takes the new one itself
+    /// and wakes no other.
     pub(super) fn spawn_as_next(&self, task: impl FnOnce() + Send + 'static) {
         if self.shared.is_this_thread() {
             self.shared.lock().tasks.push_back(Box::new(task));

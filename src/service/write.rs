@@ -12,7 +12,7 @@ use crate::store::StoredAnswer;
 pub struct Write {
     /// What to do.
     pub command: Command,
-    /// Only judge it.
+    /// Only decide it: nothing is written.
     pub dry_run: bool,
     /// Who asks, for the change log.
     pub actor: Option<String>,
@@ -67,7 +67,7 @@ pub struct IdempotencyKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Accepted {
     /// The graph's version with it; for a dry run and a write that changes nothing, the version
-    /// that it was judged at.
+    /// that it was decided at.
     pub version: u64,
     /// Whether it changes anything.
     pub changed: bool,

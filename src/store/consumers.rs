@@ -299,8 +299,8 @@ impl Store {
         self.database.write(|connection| note(connection, name, &noted)).map_err(repeatable)
     }
 
-    /// Has the consumer `from` be called `to`, and forgets it if there is one of that name already;
-    /// whether there was one called `from`.
+    /// Renames the consumer `from` to `to`, or deletes it if `to` exists. Returns whether `from`
+    /// existed.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be written.

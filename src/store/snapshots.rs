@@ -21,7 +21,7 @@ const DELETED_PARTS: i64 = 16;
 /// Parts that are read at once.
 const READ_PARTS: i64 = 4;
 
-/// What became of a wish that a snapshot be the log's beginning.
+/// The outcome of making a snapshot the beginning of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotOutcome {
     /// It is: from here on the log begins at its version.

@@ -31,7 +31,7 @@ macro_rules! server_state_columns {
 }
 pub(super) use server_state_columns;
 
-/// What the server told.
+/// What a server says of itself beside an answer.
 #[derive(Debug, Clone, Queryable, QueryableByName)]
 pub struct ServerState {
     #[diesel(sql_type = Bool)]
