@@ -18,6 +18,7 @@ mod decide;
 mod decided_batch;
 mod digest;
 mod draft;
+mod full_map;
 #[expect(clippy::module_inception, reason = "it holds `Graph`, and is looked for under its name")]
 mod graph;
 mod hex;

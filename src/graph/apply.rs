@@ -98,7 +98,9 @@ impl Graph {
         match fact {
             Fact::GraphDeleted {} => *self = Self::empty_at(self.version),
             Fact::JobDeleted { name } => {
-                let Some(slot) = self.job_index.remove(name.as_str()) else {
+                let Some(slot) =
+                    self.job_index.remove(name.as_str(), |slot| &self.jobs.get(slot).name)
+                else {
                     return work.note(name, FactViolation::JobAbsent);
                 };
                 let JobNode { inputs, outputs, .. } = self.jobs.get(slot).clone();
@@ -116,14 +118,14 @@ impl Graph {
             Fact::JobChanged { inputs_removed, outputs_removed, .. }
                 if inputs_removed.is_empty() && outputs_removed.is_empty() => {}
             Fact::JobChanged { name, inputs_removed, outputs_removed, .. } => {
-                let Some(slot) = self.job_index.get(name.as_str()) else {
+                let Some(slot) = self.job_slot(name.as_str()) else {
                     return work.note(name, FactViolation::JobAbsent);
                 };
                 for (side, names) in
                     [(Side::Input, inputs_removed), (Side::Output, outputs_removed)]
                 {
                     for name in names {
-                        let dataset = self.dataset_index.get(name.as_str());
+                        let dataset = self.dataset_slot(name.as_str());
                         if !dataset.is_some_and(|dataset| self.unlink(slot, side, dataset, work)) {
                             work.note(name, FactViolation::EdgeAbsent);
                         }
@@ -131,7 +133,7 @@ impl Graph {
                 }
             }
             Fact::DatasetUndeclared { name } => {
-                if let Some(slot) = self.dataset_index.get(name.as_str()) {
+                if let Some(slot) = self.dataset_slot(name.as_str()) {
                     if self.datasets.get(slot).metadata.is_none() {
                         work.note(name, FactViolation::Undeclared);
                     }
@@ -151,7 +153,7 @@ impl Graph {
     fn put_in(&mut self, fact: &Fact, work: &mut Work<'_>) {
         match fact {
             Fact::JobCreated { name, inputs, outputs, spec } => {
-                if self.job_index.get(name.as_str()).is_some() {
+                if self.job_slot(name.as_str()).is_some() {
                     return work.note(name, FactViolation::JobExists);
                 }
                 let slot = self.jobs.insert(JobNode {
@@ -167,7 +169,7 @@ impl Graph {
                 self.link_all(slot, Side::Output, outputs, work);
             }
             Fact::JobChanged { name, inputs_added, outputs_added, spec, .. } => {
-                let Some(slot) = self.job_index.get(name.as_str()) else {
+                let Some(slot) = self.job_slot(name.as_str()) else {
                     return work.note(name, FactViolation::JobAbsent);
                 };
                 self.link_all(slot, Side::Input, inputs_added, work);
@@ -182,7 +184,7 @@ impl Graph {
                 }
             }
             Fact::DatasetDeclared { name, metadata } | Fact::DatasetChanged { name, metadata } => {
-                let slot = self.dataset_slot(name, work);
+                let slot = self.linked_dataset(name, work);
                 match (fact, &self.datasets.get(slot).metadata) {
                     (Fact::DatasetDeclared { .. }, Some(_)) => {
                         work.note(name, FactViolation::Declared)
@@ -208,7 +210,7 @@ impl Graph {
             return;
         }
         let mut linked: Vec<Slot> =
-            names.iter().map(|name| self.dataset_slot(name, work)).collect();
+            names.iter().map(|name| self.linked_dataset(name, work)).collect();
         linked.sort_unstable();
         linked.dedup();
         if linked.len() < names.len() {
@@ -278,11 +280,11 @@ impl Graph {
     }
 
     /// The dataset's slot. The dataset is created if nothing mentions it yet.
-    fn dataset_slot(&mut self, name: &Name, work: &mut Work<'_>) -> Slot {
+    fn linked_dataset(&mut self, name: &Name, work: &mut Work<'_>) -> Slot {
         let looked_up = work.slots.slot(name);
         let known = match &looked_up {
             Some(slot) => **slot,
-            None => self.dataset_index.get(name.as_str()),
+            None => self.dataset_slot(name.as_str()),
         };
         let slot = known.unwrap_or_else(|| {
             let slot = self.add_dataset(name);
@@ -302,7 +304,7 @@ impl Graph {
             }
             let node = self.datasets.get(dataset);
             if node.metadata.is_none() {
-                self.dataset_index.remove(node.name.as_str());
+                self.dataset_index.remove(node.name.as_str(), |slot| &self.datasets.get(slot).name);
                 self.datasets.remove(dataset);
                 work.touched.datasets_deleted.push(dataset);
             }

@@ -99,6 +99,12 @@ pub enum DamagedRows {
         /// The dataset's id.
         dataset: u32,
     },
+    /// The inputs of a job are not the ids of datasets, each once and rising.
+    #[error("the inputs of the job with id {job} are stored as no list of rising ids")]
+    Inputs {
+        /// The job's id.
+        job: i64,
+    },
     /// The jobs form a cycle.
     #[error("the stored jobs form a cycle")]
     Cyclic,
@@ -206,6 +212,16 @@ impl GraphBuilder {
     /// [`dataset`](Self::dataset) panics if it is called after this.
     pub fn no_more_datasets(&mut self) {
         self.dataset_names.begin_indexing();
+    }
+
+    /// Adds the edges by which `job` reads `datasets`; `None` if what is stored is no list of ids.
+    ///
+    /// # Errors
+    /// [`DamagedRows`] if the ids do not rise, or one is of no dataset.
+    pub fn inputs(&mut self, job: i64, datasets: Option<&[u32]>) -> Result<(), DamagedRows> {
+        let datasets = datasets.filter(|ids| ids.is_sorted_by(|a, b| a < b));
+        let Some(datasets) = datasets else { return Err(DamagedRows::Inputs { job }) };
+        datasets.iter().try_for_each(|&dataset| self.input(job, dataset.into()))
     }
 
     /// Adds an edge by which `job` reads `dataset`.

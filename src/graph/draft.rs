@@ -383,7 +383,7 @@ impl<'g> Draft<'g> {
         let Some(base) = self.base_job(draft) else { return false };
         let in_base = match self.drafted.datasets.get(dataset) {
             Some(dataset) => dataset.slot,
-            None => self.base.dataset_index.get(dataset.as_str()),
+            None => self.base.dataset_slot(dataset.as_str()),
         };
         in_base.is_some_and(|in_base| base.side(side).contains(in_base))
             && !delta.removed.contains(dataset)

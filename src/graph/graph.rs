@@ -107,13 +107,13 @@ impl Graph {
     /// The job named `name`. O(log n).
     #[must_use]
     pub fn job(&self, name: &str) -> Option<Job<'_>> {
-        self.job_index.get(name).map(|slot| Job { graph: self, slot })
+        self.job_slot(name).map(|slot| Job { graph: self, slot })
     }
 
     /// The dataset named `name`. O(log n).
     #[must_use]
     pub fn dataset(&self, name: &str) -> Option<Dataset<'_>> {
-        self.dataset_index.get(name).map(|slot| Dataset { graph: self, slot })
+        self.dataset_slot(name).map(|slot| Dataset { graph: self, slot })
     }
 
     /// The job with that id. O(log n).
@@ -143,7 +143,7 @@ impl Graph {
     #[must_use]
     pub fn has_edge(&self, job: &Name, side: Side, dataset: &Name) -> bool {
         let (Some(job), Some(dataset)) =
-            (self.job_index.get(job.as_str()), self.dataset_index.get(dataset.as_str()))
+            (self.job_slot(job.as_str()), self.dataset_slot(dataset.as_str()))
         else {
             return false;
         };
@@ -160,6 +160,16 @@ impl Graph {
         edges: usize,
     ) -> Self {
         Self { version, jobs, datasets, dataset_edges, job_index, dataset_index, order, edges }
+    }
+
+    #[inline]
+    pub(super) fn job_slot(&self, name: &str) -> Option<Slot> {
+        self.job_index.get(name, |slot| &self.jobs.get(slot).name)
+    }
+
+    #[inline]
+    pub(super) fn dataset_slot(&self, name: &str) -> Option<Slot> {
+        self.dataset_index.get(name, |slot| &self.datasets.get(slot).name)
     }
 
     /// Adds an implied dataset that no job mentions yet.
@@ -220,6 +230,11 @@ impl<'g> Job<'g> {
         self.graph.jobs.get(self.slot).side(side).contains(dataset)
     }
 
+    /// The ids of the datasets that it reads, rising.
+    pub fn input_ids(&self) -> impl Iterator<Item = u32> + use<'g> {
+        self.graph.jobs.get(self.slot).inputs.iter()
+    }
+
     /// The datasets that it reads, sorted.
     #[must_use]
     pub fn inputs(&self) -> Vec<&'g Name> {
@@ -250,6 +265,12 @@ impl<'g> Dataset<'g> {
     #[must_use]
     pub fn metadata(&self) -> Option<&'g CanonicalJson> {
         self.graph.datasets.get(self.slot).metadata.as_ref()
+    }
+
+    /// The id of the job that writes it.
+    #[must_use]
+    pub fn producer_id(&self) -> Option<u32> {
+        self.graph.dataset_edges(self.slot).producer
     }
 
     /// The job that writes it.

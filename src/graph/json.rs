@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
+use arcstr::ArcStr;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// A JSON object as canonical text. Cloning is O(1); the empty object takes no memory of its own.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct CanonicalJson(Option<Arc<str>>);
+pub struct CanonicalJson(Option<ArcStr>);
 
 /// Why a text is not an object that Fencepost keeps. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

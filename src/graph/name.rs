@@ -2,14 +2,14 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::Arc;
 
+use arcstr::ArcStr;
 use serde::{Serialize, Serializer};
 
 /// A checked name: 1 to 512 bytes of UTF-8 without control characters, not `.` or `..`. Ordered
 /// byte by byte. Cloning is O(1) and shares the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Arc<str>);
+pub struct Name(ArcStr);
 
 /// Why a text is not a [`Name`]. The client should send another text; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -71,6 +71,16 @@ impl Neighbours {
         if let Self::Tree(slots) = self {
             return slots.insert(slot).is_none();
         }
+        if let Self::Inline { len, slots } = self
+            && usize::from(*len) < INLINE
+        {
+            let used = usize::from(*len);
+            let Err(at) = slots[..used].binary_search(&slot) else { return false };
+            slots.copy_within(at..used, at + 1);
+            slots[at] = slot;
+            *len += 1;
+            return true;
+        }
         let slots = self.as_slice().unwrap_or_default();
         let Err(at) = slots.binary_search(&slot) else { return false };
         let (before, after) = slots.split_at(at);
@@ -99,6 +109,13 @@ impl Neighbours {
                 *self = Self::from_sorted(&slots.iter().copied().collect::<Vec<_>>());
             }
             return was_there;
+        }
+        if let Self::Inline { len, slots } = self {
+            let used = usize::from(*len);
+            let Ok(at) = slots[..used].binary_search(&slot) else { return false };
+            slots.copy_within(at + 1..used, at);
+            *len -= 1;
+            return true;
         }
         let slots = self.as_slice().unwrap_or_default();
         let Ok(at) = slots.binary_search(&slot) else { return false };

@@ -8,6 +8,7 @@
 
 use imbl::{OrdMap, Vector};
 
+use super::full_map::full_map;
 use super::slots::Slot;
 
 #[derive(Clone, Default)]
@@ -34,7 +35,7 @@ impl Order {
         for (i, &job) in jobs.iter().enumerate() {
             labels[job as usize] = first + i as u64 * STRIDE;
         }
-        let by_label = jobs.iter().map(|&job| (labels[job as usize], job)).collect();
+        let by_label = full_map(jobs.iter().map(|&job| (labels[job as usize], job)));
         Self { labels: labels.into_iter().collect(), by_label }
     }
 
