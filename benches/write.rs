@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use fencepost::db::schema::ChangeRow;
-use fencepost::db::{Database, DatabaseUrl, DbError, PoolLimits, RowsStatement, Value};
+use fencepost::db::{
+    Database, DatabaseUrl, DbError, NewDataset, NewJob, PoolLimits, RowsWrite, Value,
+};
 use fencepost::design;
 use fencepost::graph::{CanonicalJson, Changeset, Command, JobSpecification, Name, Operation};
 use fencepost::node::{self, LockUrl, NodeOptions};
@@ -72,21 +74,29 @@ impl Bare {
         let change = format!(
             r#"{{"facts":[{{"fact":"job_created","inputs":["in0","in1"],"name":"job{number}"}}]}}"#
         );
-        let (id, first) = (number as u64, 2 + number as u64);
+        let (id, output) = (number as u32, 2 + number as u32);
+        let (job, dataset) = (format!("job{number}"), format!("out{number}"));
         let rows = [
-            RowsStatement::INSERT_DATASETS
-                .over([(first, format!("out{number}"), None::<&str>)].into_iter()),
-            RowsStatement::INSERT_JOBS
-                .over([(id, format!("job{number}"), "{}", number)].into_iter()),
-            RowsStatement::INSERT_INPUTS.over([id << 32, id << 32 | 1].into_iter()),
-            RowsStatement::INSERT_OUTPUTS.over([id << 32 | first].into_iter()),
+            RowsWrite::InsertDatasets(vec![NewDataset {
+                id: output,
+                name: &dataset,
+                metadata: None,
+                producer: Some(id),
+            }]),
+            RowsWrite::InsertJobs(vec![NewJob {
+                id,
+                name: &job,
+                spec: "{}",
+                version: number as u64,
+                inputs: vec![0, 1],
+            }]),
         ];
         let written = self.database.write(|connection| {
             connection.run(
                 "UPDATE graphs SET version = ? WHERE id = ?",
                 &[Value::Integer(number), Value::Integer(self.graph_id)],
             )?;
-            for write in rows.iter().flatten() {
+            for write in &rows {
                 connection.write_rows(self.graph_id, write)?;
             }
             connection.insert_changes(&[ChangeRow {
@@ -150,9 +160,8 @@ fn measure(url: &DatabaseUrl) {
         (None, DatabaseUrl::Sqlite(_)) => Lock::Files,
     };
     let bare = Bare { database: open(1), lock, graph_id: head.id };
-    let inputs = RowsStatement::INSERT_DATASETS
-        .over([(0, "in0", None::<&str>), (1, "in1", None)].into_iter());
-    let inputs = inputs.expect("rows");
+    let input = |id, name| NewDataset { id, name, metadata: None, producer: None };
+    let inputs = RowsWrite::InsertDatasets(vec![input(0, "in0"), input(1, "in1")]);
     let written = bare
         .database
         .write(|connection| Ok::<_, DbError>(connection.write_rows(head.id, &inputs)?));

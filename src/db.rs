@@ -32,8 +32,8 @@ pub mod watch;
 use dialect::Schema;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{
-    AnswerRow, AnyConnection, DatabaseUrl, OpenMode, RowsStatement, RowsWrite, ServerState, Value,
-    server_state,
+    AnswerRow, AnyConnection, DatabaseUrl, DatasetRow, DatasetUpdate, JobRow, JobUpdate,
+    NewDataset, NewJob, OpenMode, RowRange, RowsWrite, ServerState, Value, server_state,
 };
 pub(crate) use error::on_one_line;
 pub use error::{DbError, WriteError};
@@ -431,6 +431,10 @@ impl Sessions {
         looked_ms.store(opened.elapsed().as_millis() as u64, Ordering::Relaxed);
         let database = || self.opener.url.to_string();
         let wrong = match session.connection.schema() {
+            // A newer program's tables may do for this one.
+            Err(error @ DbError::NewerSchema { .. }) if !session.connection.has_columns() => {
+                Some(error)
+            }
             Ok(Schema::Current) | Err(DbError::NewerSchema { .. }) => None,
             Ok(Schema::Older) => Some(DbError::OlderSchema { database: database() }),
             Ok(Schema::Missing) => Some(DbError::NoTables { database: database() }),

@@ -202,7 +202,7 @@ fn fill(
     changes: BufReader<File>,
     replayed: &Replayed,
 ) -> Result<(), RestoreError> {
-    into.rows(&replayed.graph)?;
+    into.graph(&replayed.graph)?;
     if let Some(importing) = importing {
         let stream = Stream::new(name.clone(), into.uuid());
         write_snapshot(into, importing.named(stream))?;

@@ -19,7 +19,9 @@ mod url;
 pub use idempotency::AnswerRow;
 pub(super) use migrations::Schema;
 pub(crate) use postgres::connect_postgres;
-pub use rows::{RowsStatement, RowsWrite};
+pub use rows::{
+    DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, RowRange, RowsWrite,
+};
 pub use server_state::{ServerState, server_state};
 pub(super) use sqlite::{
     beside, configure_sqlite, connect_sqlite, connect_sqlite_without_log, establish_sqlite, log_of,

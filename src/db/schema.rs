@@ -29,6 +29,7 @@ diesel::table! {
     }
 }
 
+// Beside these columns, `inputs` is an array in Postgres and JSON in SQLite.
 diesel::table! {
     jobs (graph_id, id) {
         graph_id -> BigInt,
@@ -45,22 +46,7 @@ diesel::table! {
         id -> BigInt,
         name -> Text,
         metadata -> Nullable<Text>,
-    }
-}
-
-diesel::table! {
-    job_inputs (graph_id, job_id, dataset_id) {
-        graph_id -> BigInt,
-        job_id -> BigInt,
-        dataset_id -> BigInt,
-    }
-}
-
-diesel::table! {
-    job_outputs (graph_id, dataset_id) {
-        graph_id -> BigInt,
-        job_id -> BigInt,
-        dataset_id -> BigInt,
+        producer -> Nullable<BigInt>,
     }
 }
 

@@ -1,8 +1,6 @@
 //! A graph that comes from elsewhere: all its rows, its log and its snapshot, in one transaction,
 //! into a graph that was never written.
 
-use std::ops::Bound;
-
 use diesel::prelude::*;
 use uuid::Uuid;
 
@@ -13,14 +11,11 @@ use super::error::CommitError;
 use super::error::StoreError;
 use super::head::{GraphState, Head, column, read_head};
 use super::snapshots;
+use super::storage::Storage;
 use crate::chain::{Chain, LoggedChange};
 use crate::db::schema::{ChangeRow, graphs};
-use crate::db::{AnyConnection, DbError, RowsStatement, RowsWrite, Size, Value, WriteError};
-use crate::graph::{CanonicalJson, Dataset, Graph, Job, Name};
-
-/// Rows, and bytes of them, that one statement writes.
-const CHUNK_ROWS: usize = 5_000;
-const CHUNK_BYTES: usize = 8 << 20;
+use crate::db::{AnyConnection, DbError, Size, Value, WriteError};
+use crate::graph::{Graph, Name};
 
 /// What a graph's row becomes.
 #[derive(Debug, Clone)]
@@ -55,6 +50,7 @@ pub enum Restored {
 /// A graph that is being written.
 pub struct Restoration<'c> {
     connection: &'c mut AnyConnection,
+    storage: &'c dyn Storage,
     graph_id: i64,
     uuid: Uuid,
 }
@@ -76,7 +72,9 @@ impl Store {
         let written = self.database.write_sized(Size::Large, |connection| {
             let begun = begin(connection, target).map_err(E::from)?;
             let mut restoration = match begun {
-                Ok((graph_id, chosen)) => Restoration { connection, graph_id, uuid: chosen },
+                Ok((graph_id, chosen)) => {
+                    Restoration { connection, storage: &*self.storage, graph_id, uuid: chosen }
+                }
                 Err(refused) => return Ok(refused),
             };
             uuid = restoration.uuid;
@@ -234,71 +232,11 @@ impl Restoration<'_> {
         Ok(self.connection.insert_changes(&rows.collect::<Vec<_>>())?)
     }
 
-    /// Writes all rows of the graph as it is now, in the order of their keys, some thousands at
-    /// once. O(size of the graph).
+    /// Writes the graph as it is now, as its storage keeps it. O(size of the graph).
     ///
     /// # Errors
     /// What the database says.
-    pub fn rows(&mut self, graph: &Graph) -> Result<(), CommitError> {
-        let mut datasets: Vec<Dataset<'_>> = graph.datasets_from(Bound::Unbounded).collect();
-        datasets.sort_unstable_by_key(Dataset::id);
-        let bytes = |dataset: &Dataset<'_>| {
-            dataset.metadata().map_or(0, |metadata| metadata.as_str().len())
-        };
-        for some in chunks(&datasets, bytes) {
-            self.write(RowsStatement::INSERT_DATASETS.over(some.iter().map(dataset_row)))?;
-        }
-        let mut jobs: Vec<Job<'_>> = graph.jobs_from(Bound::Unbounded).collect();
-        jobs.sort_unstable_by_key(Job::id);
-        for some in chunks(&jobs, |job| job.spec().as_str().len()) {
-            self.write(RowsStatement::INSERT_JOBS.over(some.iter().map(job_row)))?;
-            for edges in edges(graph, some, Job::inputs).chunks(CHUNK_ROWS) {
-                self.write(RowsStatement::INSERT_INPUTS.over(edges.iter()))?;
-            }
-            for edges in edges(graph, some, Job::outputs).chunks(CHUNK_ROWS) {
-                self.write(RowsStatement::INSERT_OUTPUTS.over(edges.iter()))?;
-            }
-        }
-        Ok(())
+    pub fn graph(&mut self, graph: &Graph) -> Result<(), CommitError> {
+        Ok(self.storage.fill(self.connection, self.graph_id, graph)?)
     }
-
-    fn write(&mut self, rows: Option<RowsWrite>) -> Result<(), CommitError> {
-        rows.map_or(Ok(()), |rows| Ok(self.connection.write_rows(self.graph_id, &rows)?))
-    }
-}
-
-fn dataset_row<'g>(dataset: &Dataset<'g>) -> (u32, &'g str, Option<&'g str>) {
-    (dataset.id(), dataset.name().as_str(), dataset.metadata().map(CanonicalJson::as_str))
-}
-
-fn job_row<'g>(job: &Job<'g>) -> (u32, &'g str, &'g str, u64) {
-    (job.id(), job.name().as_str(), job.spec().as_str(), job.version())
-}
-
-/// The edges of one side as rows: `job << 32 | dataset`.
-fn edges<'g>(graph: &'g Graph, jobs: &[Job<'g>], names: fn(&Job<'g>) -> Vec<&'g Name>) -> Vec<u64> {
-    let mut edges = Vec::new();
-    for job in jobs {
-        let ids = names(job)
-            .into_iter()
-            .filter_map(|name| graph.dataset(name.as_str()))
-            .map(|dataset| dataset.id());
-        edges.extend(ids.map(|dataset| u64::from(job.id()) << 32 | u64::from(dataset)));
-    }
-    edges
-}
-
-/// Cut where there are enough rows or bytes, but never empty.
-fn chunks<T>(mut rows: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let mut sum = 0;
-        let fits = rows.iter().take(CHUNK_ROWS).take_while(|row| {
-            let fits = sum < CHUNK_BYTES;
-            sum += bytes(row);
-            fits
-        });
-        let (some, rest) = rows.split_at(fits.count());
-        rows = rest;
-        (!some.is_empty()).then_some(some)
-    })
 }

@@ -1,4 +1,7 @@
-//! Storage as rows: jobs, datasets and adjacency lists as they are now.
+//! Storage as rows: one for each job, with the list of its inputs, and one for each dataset, with
+//! its producer.
+
+use std::ops::Bound;
 
 use diesel::prelude::*;
 
@@ -6,12 +9,14 @@ use super::Store;
 use super::commit::Commit;
 use super::error::StoreError;
 use super::head::Head;
-use super::row_delta::{Edge, RowDelta};
+use super::row_delta::{JobChange, RowDelta};
 use super::storage::{Loaded, Storage};
-use crate::db::schema::{datasets, job_inputs, job_outputs, jobs};
-use crate::db::{AnyConnection, Database, RowsStatement, RowsWrite};
+use crate::db::schema::{datasets, jobs};
+use crate::db::{
+    AnyConnection, Database, DatasetUpdate, JobUpdate, NewDataset, NewJob, RowRange, RowsWrite,
+};
 use crate::failpoint;
-use crate::graph::{CanonicalJson, DamagedRows, Dataset, GraphBuilder, Touched};
+use crate::graph::{CanonicalJson, DamagedRows, Dataset, Graph, GraphBuilder, Job, Touched};
 
 impl Store {
     /// Takes a database whose schema is up to date; its graphs are kept as rows.
@@ -23,7 +28,13 @@ impl Store {
     }
 }
 
-/// Jobs, datasets and edges, a row each. A load reads all of them, a write those that it changes.
+/// Rows, and bytes of them, that one statement writes.
+const CHUNK_ROWS: usize = 5_000;
+const CHUNK_BYTES: usize = 8 << 20;
+/// Bytes of one id in a list of inputs, about.
+const INPUT_BYTES: usize = 8;
+
+/// A row for each job and each dataset. A load reads all of them, a write changes those that differ.
 pub struct Rows;
 
 impl Storage for Rows {
@@ -33,12 +44,39 @@ impl Storage for Rows {
         Ok(Box::new(move || rows.finish(head.version).map_err(|reason| damaged(&head, reason))))
     }
 
-    fn writes(&self, commit: &Commit<'_>) -> Vec<RowsWrite> {
+    fn writes<'c>(&self, commit: &Commit<'c>) -> Vec<RowsWrite<'c>> {
         row_writes(commit)
     }
 
     fn clear(&self, connection: &mut AnyConnection, graph_id: i64) -> QueryResult<()> {
         delete_all(connection, graph_id)
+    }
+
+    /// In the order of their keys, some thousands at once.
+    fn fill(
+        &self,
+        connection: &mut AnyConnection,
+        graph_id: i64,
+        graph: &Graph,
+    ) -> QueryResult<()> {
+        let mut datasets: Vec<Dataset<'_>> = graph.datasets_from(Bound::Unbounded).collect();
+        datasets.sort_unstable_by_key(Dataset::id);
+        let bytes = |dataset: &Dataset<'_>| {
+            dataset.metadata().map_or(0, |metadata| metadata.as_str().len())
+        };
+        for some in chunks(&datasets, bytes) {
+            let rows = RowsWrite::InsertDatasets(some.iter().map(new_dataset).collect());
+            connection.write_rows(graph_id, &rows)?;
+        }
+        let mut jobs: Vec<Job<'_>> = graph.jobs_from(Bound::Unbounded).collect();
+        jobs.sort_unstable_by_key(Job::id);
+        let bytes =
+            |job: &Job<'_>| job.spec().as_str().len() + INPUT_BYTES * job.input_ids().count();
+        for some in chunks(&jobs, bytes) {
+            let rows = RowsWrite::InsertJobs(some.iter().map(new_job).collect());
+            connection.write_rows(graph_id, &rows)?;
+        }
+        Ok(())
     }
 }
 
@@ -46,105 +84,97 @@ fn damaged(head: &Head, reason: DamagedRows) -> StoreError {
     StoreError::DamagedRows { graph: head.name.clone(), reason }
 }
 
-/// All rows of a graph, in the order of their primary keys; of a deleted one there are none.
+/// All rows of a graph, in the order of their ids; of a deleted one there are none.
 fn read_rows(connection: &mut AnyConnection, head: &Head) -> Result<GraphBuilder, StoreError> {
     let damaged = |reason| damaged(head, reason);
     let mut builder = GraphBuilder::default();
-    let rows = datasets::table
-        .filter(datasets::graph_id.eq(head.id))
-        .order(datasets::id)
-        .select((datasets::id, datasets::name, datasets::metadata))
-        .load_iter::<(i64, String, Option<String>), _>(connection)?;
-    for row in rows {
-        let (id, name, metadata) = row?;
-        builder.dataset(id, &name, metadata.as_deref()).map_err(damaged)?;
-    }
+    // A producer is known once the jobs are.
+    let mut outputs: Vec<(i64, i64)> = Vec::new();
+    connection.each_dataset(head.id, RowRange::All, &mut |row| {
+        builder.dataset(row.id, &row.name, row.metadata.as_deref()).map_err(damaged)?;
+        outputs.extend(row.producer.map(|producer| (producer, row.id)));
+        Ok::<_, StoreError>(())
+    })?;
     builder.no_more_datasets();
     failpoint::pass("while-loading");
-    let rows = jobs::table
-        .filter(jobs::graph_id.eq(head.id))
-        .order(jobs::id)
-        .select((jobs::id, jobs::name, jobs::spec, jobs::version))
-        .load_iter::<(i64, String, String, i64), _>(connection)?;
-    for row in rows {
-        let (id, name, spec, version) = row?;
-        builder.job(id, &name, &spec, version as u64).map_err(damaged)?;
-    }
+    connection.each_job(head.id, RowRange::All, &mut |row| {
+        let version = row.version as u64;
+        builder.job(row.id, &row.name, &row.spec, version).map_err(damaged)?;
+        builder.inputs(row.id, row.inputs.as_deref()).map_err(damaged)
+    })?;
     builder.no_more_jobs();
-    let rows = job_inputs::table
-        .filter(job_inputs::graph_id.eq(head.id))
-        .order((job_inputs::job_id, job_inputs::dataset_id))
-        .select((job_inputs::job_id, job_inputs::dataset_id))
-        .load_iter::<(i64, i64), _>(connection)?;
-    for row in rows {
-        let (job, dataset) = row?;
-        builder.input(job, dataset).map_err(damaged)?;
-    }
-    let rows = job_outputs::table
-        .filter(job_outputs::graph_id.eq(head.id))
-        .order(job_outputs::dataset_id)
-        .select((job_outputs::job_id, job_outputs::dataset_id))
-        .load_iter::<(i64, i64), _>(connection)?;
-    for row in rows {
-        let (job, dataset) = row?;
+    for (job, dataset) in outputs {
         builder.output(job, dataset).map_err(damaged)?;
     }
     Ok(builder)
 }
 
-/// The rows of all entries together. What goes, goes first: ids, names and the place of a producer
-/// are used again within one turn.
-fn row_writes(commit: &Commit<'_>) -> Vec<RowsWrite> {
+/// The rows of all entries together. What goes, goes first: ids and names are used again within one
+/// turn.
+fn row_writes<'c>(commit: &Commit<'c>) -> Vec<RowsWrite<'c>> {
     if commit.deletes_graph {
         return Vec::new();
     }
     let touched: Vec<&Touched> = commit.entries.iter().map(|entry| entry.touched).collect();
     let delta = RowDelta::between(commit.before, commit.after, &touched);
-    let edges = |statement: RowsStatement, mut edges: Vec<Edge>| {
-        // In the order of datasets, which are all over the table; the jobs of one turn are close to
-        // each other.
-        edges.sort_unstable_by_key(|&(job, dataset)| (dataset, job));
-        statement
-            .over(edges.into_iter().map(|(job, dataset)| u64::from(job) << 32 | u64::from(dataset)))
+    let dataset_update = |dataset: &Dataset<'c>| DatasetUpdate {
+        id: dataset.id(),
+        metadata: dataset.metadata().map(CanonicalJson::as_str),
+        producer: dataset.producer_id(),
     };
-    fn metadata<'g>(dataset: &Dataset<'g>) -> Option<&'g str> {
-        dataset.metadata().map(CanonicalJson::as_str)
-    }
-    let datasets_changed =
-        delta.datasets_changed.iter().map(|dataset| (dataset.id(), metadata(dataset)));
-    let jobs_changed = delta
-        .jobs_changed
-        .iter()
-        .map(|(job, spec)| (job.id(), spec.map(CanonicalJson::as_str), job.version()));
-    let datasets_new = delta
-        .datasets_new
-        .iter()
-        .map(|dataset| (dataset.id(), dataset.name().as_str(), metadata(dataset)));
-    let jobs_new = delta
-        .jobs_new
-        .iter()
-        .map(|job| (job.id(), job.name().as_str(), job.spec().as_str(), job.version()));
+    let job_update = |change: &JobChange<'c>| JobUpdate {
+        id: change.job.id(),
+        spec: change.spec.then(|| change.job.spec().as_str()),
+        version: change.job.version(),
+        inputs: change.inputs.then(|| change.job.input_ids().collect()),
+    };
     let writes = [
-        edges(RowsStatement::DELETE_INPUTS, delta.inputs_gone),
-        edges(RowsStatement::DELETE_OUTPUTS, delta.outputs_gone),
-        RowsStatement::DELETE_JOBS.over(delta.jobs_gone.into_iter()),
-        RowsStatement::DELETE_DATASETS.over(delta.datasets_gone.into_iter()),
-        RowsStatement::UPDATE_DATASETS.over(datasets_changed),
-        RowsStatement::UPDATE_JOBS.over(jobs_changed),
-        RowsStatement::INSERT_DATASETS.over(datasets_new),
-        RowsStatement::INSERT_JOBS.over(jobs_new),
-        edges(RowsStatement::INSERT_INPUTS, delta.inputs_new),
-        edges(RowsStatement::INSERT_OUTPUTS, delta.outputs_new),
+        RowsWrite::DeleteJobs(delta.jobs_gone),
+        RowsWrite::DeleteDatasets(delta.datasets_gone),
+        RowsWrite::UpdateDatasets(delta.datasets_changed.iter().map(dataset_update).collect()),
+        RowsWrite::UpdateJobs(delta.jobs_changed.iter().map(job_update).collect()),
+        RowsWrite::InsertDatasets(delta.datasets_new.iter().map(new_dataset).collect()),
+        RowsWrite::InsertJobs(delta.jobs_new.iter().map(new_job).collect()),
     ];
-    writes.into_iter().flatten().collect()
+    writes.into_iter().filter(|write| write.rows() > 0).collect()
+}
+
+fn new_dataset<'g>(dataset: &Dataset<'g>) -> NewDataset<'g> {
+    NewDataset {
+        id: dataset.id(),
+        name: dataset.name().as_str(),
+        metadata: dataset.metadata().map(CanonicalJson::as_str),
+        producer: dataset.producer_id(),
+    }
+}
+
+fn new_job<'g>(job: &Job<'g>) -> NewJob<'g> {
+    NewJob {
+        id: job.id(),
+        name: job.name().as_str(),
+        spec: job.spec().as_str(),
+        version: job.version(),
+        inputs: job.input_ids().collect(),
+    }
 }
 
 fn delete_all(connection: &mut AnyConnection, graph_id: i64) -> QueryResult<()> {
-    diesel::delete(job_inputs::table.filter(job_inputs::graph_id.eq(graph_id)))
-        .execute(connection)?;
-    diesel::delete(job_outputs::table.filter(job_outputs::graph_id.eq(graph_id)))
-        .execute(connection)?;
     diesel::delete(jobs::table.filter(jobs::graph_id.eq(graph_id))).execute(connection)?;
     diesel::delete(datasets::table.filter(datasets::graph_id.eq(graph_id))).execute(connection)?;
     Ok(())
+}
+
+/// Cut where there are enough rows or bytes, but never empty.
+fn chunks<T>(mut rows: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let fits = rows.iter().take(CHUNK_ROWS).take_while(|row| {
+            let fits = sum < CHUNK_BYTES;
+            sum += bytes(row);
+            fits
+        });
+        let (some, rest) = rows.split_at(fits.count());
+        rows = rest;
+        (!some.is_empty()).then_some(some)
+    })
 }

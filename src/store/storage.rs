@@ -1,5 +1,6 @@
 //! What differs between the storages of a graph: what a load reads, and what a write changes beside
-//! the graph's row, the change log and the kept answers.
+//! the graph's row, the change log and the kept answers. [`rows`](super::rows) is one; a log would be
+//! another, whose writes are empty, since the change log has them all, and whose load replays it.
 
 use diesel::QueryResult;
 
@@ -25,11 +26,18 @@ pub trait Storage: Send + Sync {
     /// What `commit` writes, in the order in which it must be written; after
     /// [`clear`](Self::clear), if it deletes the graph. Made before the transaction begins, which
     /// holds the graph's row.
-    fn writes(&self, commit: &Commit<'_>) -> Vec<RowsWrite>;
+    fn writes<'c>(&self, commit: &Commit<'c>) -> Vec<RowsWrite<'c>>;
 
     /// Deletes what this storage has of a graph that is deleted.
     ///
     /// # Errors
     /// What the database says.
     fn clear(&self, connection: &mut AnyConnection, graph_id: i64) -> QueryResult<()>;
+
+    /// Writes the whole of `graph` for a graph that this storage has nothing of.
+    ///
+    /// # Errors
+    /// What the database says.
+    fn fill(&self, connection: &mut AnyConnection, graph_id: i64, graph: &Graph)
+    -> QueryResult<()>;
 }

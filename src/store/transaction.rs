@@ -114,7 +114,7 @@ fn write(
     storage: &dyn Storage,
     commit: &Commit<'_>,
     log: &[LogRow],
-    rows: &[RowsWrite],
+    rows: &[RowsWrite<'_>],
 ) -> Result<(), CommitError> {
     let graph_id = commit.read.id;
     failpoint::pass("before-conditional-update");

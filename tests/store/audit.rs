@@ -4,7 +4,7 @@
 use fencepost::graph::Side;
 
 use crate::support::ask::{accepted, add, put_dataset, put_job};
-use crate::support::cluster::Site;
+use crate::support::cluster::{Site, lists};
 use crate::support::storm::audit;
 
 fn damaged_by(statements: &str) {
@@ -17,10 +17,11 @@ fn damaged_by(statements: &str) {
     accepted(&node, [add(Side::Input, "a", "declared")]);
     accepted(&node, [put_dataset("last")]);
     assert_eq!(audit(&site).version, 4);
-    site.run_sql(statements);
+    site.run_sql(&lists(&site, statements));
     audit(&site);
 }
 
+// Ids follow the order in which names came: first 0, x 1, y 2, z 3, declared 4.
 macro_rules! is_noticed {
     ($($name:ident: $message:literal, $statements:expr;)*) => {
         $(#[test]
@@ -38,8 +39,10 @@ is_noticed! {
     another_chain: "chain", "UPDATE graphs SET chain = (SELECT chain FROM changes WHERE version = 1)";
     a_token_given_twice: "token", "UPDATE changes SET token = (SELECT token FROM changes WHERE version = 2) WHERE version = 3";
     a_token_that_goes_back: "token", "UPDATE changes SET token = 1 WHERE version = 3";
-    an_edge_that_nobody_put: "the rows are what the log says", "INSERT INTO job_inputs SELECT j.graph_id, j.id, d.id FROM jobs j, datasets d WHERE j.name = 'a' AND d.name = 'z'";
-    an_edge_that_is_gone: "the rows are what the log says", "DELETE FROM job_inputs WHERE dataset_id = (SELECT id FROM datasets WHERE name = 'declared')";
+    an_edge_that_nobody_put: "the rows are what the log says", "UPDATE jobs SET inputs = '<1,3,4>' WHERE name = 'a'";
+    an_edge_that_is_gone: "the rows are what the log says", "UPDATE jobs SET inputs = '<1>' WHERE name = 'a'";
     another_spec: "the rows are what the log says", "UPDATE jobs SET spec = '{\"a\":1}' WHERE name = 'a'";
-    an_orphan: "orphan", "INSERT INTO datasets SELECT id, 99, 'orphan', NULL FROM graphs";
+    an_orphan: "orphan", "INSERT INTO datasets SELECT id, 99, 'orphan', NULL, NULL FROM graphs";
+    another_producer: "the rows are what the log says", "UPDATE datasets SET producer = (SELECT id FROM jobs WHERE name = 'b') WHERE name = 'y'";
+    an_input_listed_twice: "listed twice", "UPDATE jobs SET inputs = '<1,1>' WHERE name = 'a'";
 }

@@ -321,7 +321,7 @@ fn an_older_copy_beside_the_log_of_what_came_later_does_not_come_up() {
 fn a_copying_of_the_log_that_was_cut_short_does_no_harm() {
     let site = at_rest();
     let mut server = site.serve();
-    for n in 0..150 {
+    for n in 0..400 {
         server.put_job(&format!("{n}-{}", "j".repeat(200)), &["a"], &[&format!("d{n}")]).unwrap();
     }
     server.kill();
@@ -483,7 +483,7 @@ fn an_older_schema_under_a_service_is_told_until_it_is_migrated() {
         let site = Site::with_graph_on(kind);
         let server = site.serve();
         served(&server);
-        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "2"]));
+        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "3"]));
         assert_eq!(code, Some(0), "{said}");
         let told = "has an older schema; `fencepost migrate` brings it up to date";
         let consumers = format!("/v1/graphs/{GRAPH}/consumers");

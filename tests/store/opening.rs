@@ -330,18 +330,18 @@ fn migrations_go_down_and_up_again() {
     };
     let before = schema();
     assert!(run(&["migrate"]).1.contains("up to date"));
-    for count in [1, 2, 3, 4, 5, 6, 7] {
+    for count in [1, 2, 3, 4, 5, 6, 7, 8] {
         let (code, said) = run(&["migrate", "--revert", &count.to_string()]);
         assert_eq!(code, Some(0), "{said}");
-        if count == 7 {
+        if count == 8 {
             assert_eq!(schema(), []);
         }
         let (code, said) = run(&["migrate"]);
         assert_eq!(code, Some(0), "{said}");
         assert_eq!(schema(), before);
     }
-    let (code, said) = run(&["migrate", "--revert", "8"]);
-    assert_eq!(code, Some(1), "there are only seven: {said}");
+    let (code, said) = run(&["migrate", "--revert", "9"]);
+    assert_eq!(code, Some(1), "there are only eight: {said}");
     assert_eq!(schema(), before, "all or nothing");
     let node = site.node();
     node.create_graph_and_wait(&name(GRAPH)).unwrap();

@@ -19,7 +19,7 @@ use crate::support::cluster::{Client, GRAPH, Kind, SERVE, Server, Site, Sql, fin
 use crate::support::storm::audit;
 
 /// How many migrations the program before had.
-const PREVIOUS: i64 = 5;
+const PREVIOUS: i64 = 8;
 
 /// Names, in the environment, the program of the release before.
 const PROGRAM: &str = "FENCEPOST_TEST_PREVIOUS";
@@ -65,6 +65,7 @@ impl Previous<'_> {
             self.number(&format!("SELECT coalesce(max(id), 0) + 1 AS value FROM {table}"))
         };
         let (job, dataset) = (free("jobs"), free("datasets"));
+        let first = if is_sqlite { "json_array(id)" } else { "ARRAY[id::integer]" };
         let change = format!(
             "{{\"facts\":[{{\"fact\":\"dataset_declared\",\"metadata\":{{}},\"name\":\"old-d{number}\"}},\
              {{\"fact\":\"job_created\",\"inputs\":[\"first\"],\"name\":\"old-j{number}\",\
@@ -82,20 +83,13 @@ impl Previous<'_> {
         );
         let statements = [
             format!(
-                "INSERT INTO datasets (graph_id, id, name, metadata) \
-                 VALUES ({id}, {dataset}, 'old-d{number}', '{{}}')"
+                "INSERT INTO datasets (graph_id, id, name, metadata, producer) \
+                 VALUES ({id}, {dataset}, 'old-d{number}', '{{}}', {job})"
             ),
             format!(
-                "INSERT INTO jobs (graph_id, id, name, spec, version) \
-                 VALUES ({id}, {job}, 'old-j{number}', '{{}}', {now})"
-            ),
-            format!(
-                "INSERT INTO job_inputs (graph_id, job_id, dataset_id) \
-                 SELECT {id}, {job}, id FROM datasets WHERE graph_id = {id} AND name = 'first'"
-            ),
-            format!(
-                "INSERT INTO job_outputs (graph_id, job_id, dataset_id) \
-                 VALUES ({id}, {job}, {dataset})"
+                "INSERT INTO jobs (graph_id, id, name, spec, version, inputs) \
+                 SELECT {id}, {job}, 'old-j{number}', '{{}}', {now}, {first} \
+                 FROM datasets WHERE graph_id = {id} AND name = 'first'"
             ),
             format!(
                 "INSERT INTO changes (graph_id, version, change, chain, attempt, token, \
@@ -146,10 +140,8 @@ impl Previous<'_> {
             "id, name, state, moved_to, version, fence, epoch, lock_incarnation, chain, uuid, \
              oldest FROM graphs",
             "id, database_id, lock_kind, lock_identity FROM service",
-            "graph_id, id, name, spec, version FROM jobs",
-            "graph_id, id, name, metadata FROM datasets",
-            "graph_id, job_id, dataset_id FROM job_inputs",
-            "graph_id, job_id, dataset_id FROM job_outputs",
+            "graph_id, id, name, spec, version, inputs FROM jobs",
+            "graph_id, id, name, metadata, producer FROM datasets",
             "graph_id, version, change, chain, attempt, token, committed_at_ms, actor FROM changes",
             "graph_id, key, fingerprint, answer, created_at_ms FROM idempotency_keys",
             "graph_id, name, acknowledged, acknowledged_at_ms FROM consumers",
@@ -253,5 +245,29 @@ fn nodes_of_the_program_before_go_on_while_those_of_this_one_come_up() {
             assert!(image.graph.job(job).is_some(), "{job} on {kind:?}");
         }
         assert_eq!(image.graph.digest(), audit(&site).digest);
+    }
+}
+
+/// What a program wrote that kept edges as rows of their own. It is refused when it starts; one
+/// that was running while the database was migrated must not write what lacks a job's edges.
+#[test]
+fn statements_for_edges_as_rows_fail_on_adjacency_lists() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let site = Site::with_graph_on(kind);
+        let node = site.node();
+        accepted(&node, [put_job("a", &["x"], &["y"])]);
+        for statement in [
+            "INSERT INTO jobs (graph_id, id, name, spec, version) \
+             SELECT graph_id, 7, 'b', '{}', 2 FROM jobs",
+            "INSERT INTO job_inputs (graph_id, job_id, dataset_id) \
+             SELECT jobs.graph_id, jobs.id, datasets.id FROM jobs, datasets",
+            "DELETE FROM job_inputs",
+            "DELETE FROM job_outputs",
+            "SELECT job_id, dataset_id FROM job_inputs",
+        ] {
+            let refused = diesel::sql_query(statement).execute(&mut site.sql());
+            assert!(refused.is_err(), "{statement} on {kind:?}");
+        }
+        audit(&site);
     }
 }

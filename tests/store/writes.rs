@@ -6,7 +6,7 @@ use fencepost::graph::{Graph, Operation, Side, decide};
 use fencepost::store::{Commit, CommitError, Entry, Fence, GraphState, Head, Store, StoreError};
 
 use crate::support::ask::{accepted, add, changeset, delete_graph, put_dataset, put_job, remove};
-use crate::support::cluster::{GRAPH, Kind, Site, in_child, name};
+use crate::support::cluster::{GRAPH, Kind, Site, in_child, lists, name};
 use crate::support::storm::audit;
 
 /// What a writer has read before it decides.
@@ -264,10 +264,12 @@ fn rows_that_the_database_refuses_leave_nothing_behind() {
     let site = two_jobs();
     let store = site.store();
     let seen = read(&store);
-    site.run_sql("INSERT INTO jobs SELECT id, 77, 'ghost', '{}', 1 FROM graphs");
+    // The id that the next job gets.
+    let ghost = "INSERT INTO jobs SELECT id, 2, 'ghost', '{}', 1, '<>' FROM graphs";
+    site.run_sql(&lists(&site, ghost));
     let refused = write(&store, &seen, seen.head.fence + 1, put_job("ghost", &[], &["new"]));
     assert!(matches!(refused, Err(CommitError::Refused(_))), "{refused:?}");
-    site.run_sql("DELETE FROM jobs WHERE id = 77");
+    site.run_sql("DELETE FROM jobs WHERE id = 2");
     assert_eq!(audit(&site).version, 3);
 }
 

@@ -554,6 +554,16 @@ pub fn in_child(test: &str, failpoints: &str, body: impl FnOnce()) {
     );
 }
 
+/// Statements with lists of ids, written as `'<1,2>'`, as the site's database has them: JSON in
+/// SQLite, an array in Postgres.
+pub fn lists(site: &Site, statements: &str) -> String {
+    let [open, close] = match site.sql() {
+        Sql::Sqlite(_) => ["'[", "]'"],
+        Sql::Postgres(_) => ["'{", "}'"],
+    };
+    statements.replace("'<", open).replace(">'", close)
+}
+
 /// Copies a database, as it stands, into another file.
 pub fn back_up(site: &Site, to: &Path) {
     site.run_sql(&format!("VACUUM INTO '{}'", to.display()));
@@ -561,13 +571,11 @@ pub fn back_up(site: &Site, to: &Path) {
 
 /// Makes the rows in the database, while nodes run on it, what they are in a copy.
 pub fn restore(site: &Site, from: &Path) {
-    const TABLES: [&str; 11] = [
+    const TABLES: [&str; 9] = [
         "service",
         "graphs",
         "datasets",
         "jobs",
-        "job_inputs",
-        "job_outputs",
         "changes",
         "idempotency_keys",
         "consumers",

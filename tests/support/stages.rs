@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use diesel::QueryResult;
 use fencepost::db::{AnyConnection, Database, RowsWrite};
+use fencepost::graph::Graph;
 use fencepost::lock::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
 };
@@ -54,13 +55,22 @@ impl Storage for InterruptedRows {
         Rows.load(connection, head)
     }
 
-    fn writes(&self, commit: &Commit<'_>) -> Vec<RowsWrite> {
+    fn writes<'c>(&self, commit: &Commit<'c>) -> Vec<RowsWrite<'c>> {
         play(&self.0);
         Rows.writes(commit)
     }
 
     fn clear(&self, connection: &mut AnyConnection, graph_id: i64) -> QueryResult<()> {
         Rows.clear(connection, graph_id)
+    }
+
+    fn fill(
+        &self,
+        connection: &mut AnyConnection,
+        graph_id: i64,
+        graph: &Graph,
+    ) -> QueryResult<()> {
+        Rows.fill(connection, graph_id, graph)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use fencepost::db::schema::{changes, datasets, graphs, job_inputs, job_outputs, jobs};
+use fencepost::db::schema::{changes, datasets, graphs, jobs};
 use fencepost::graph::hex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -314,6 +314,14 @@ fn audit_snapshot(connection: &mut Sql, graph: &str) -> Audit {
     Audit { version: version as u64, log, digest: stored.digest() }
 }
 
+#[derive(QueryableByName)]
+struct Inputs {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    id: i64,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    inputs: String,
+}
+
 fn read_rows(connection: &mut Sql, id: i64) -> Model {
     let mut model = Model::default();
     let mut datasets_by_id = BTreeMap::new();
@@ -338,34 +346,28 @@ fn read_rows(connection: &mut Sql, id: i64) -> Model {
         model.jobs.insert(name.clone(), JobModel { spec, version, ..JobModel::default() });
         jobs_by_id.insert(id, name);
     }
-    let inputs: Vec<(i64, i64)> = job_inputs::table
-        .filter(job_inputs::graph_id.eq(id))
-        .select((job_inputs::job_id, job_inputs::dataset_id))
-        .load(connection)
-        .unwrap();
-    let outputs: Vec<(i64, i64)> = job_outputs::table
-        .filter(job_outputs::graph_id.eq(id))
-        .select((job_outputs::job_id, job_outputs::dataset_id))
-        .load(connection)
-        .unwrap();
     let mut mentioned = BTreeSet::new();
-    for (job, dataset) in inputs {
-        mentioned.insert(dataset);
-        model
-            .jobs
-            .get_mut(&jobs_by_id[&job])
-            .unwrap()
-            .inputs
-            .insert(datasets_by_id[&dataset].clone());
+    // An array in Postgres, JSON in SQLite.
+    let query =
+        format!("SELECT id, CAST(inputs AS TEXT) AS inputs FROM jobs WHERE graph_id = {id}");
+    for row in diesel::sql_query(query).load::<Inputs>(connection).unwrap() {
+        let ids = row.inputs.trim_matches(['[', ']', '{', '}']);
+        for dataset in ids.split(',').filter(|id| !id.is_empty()) {
+            let dataset: i64 = dataset.parse().unwrap();
+            mentioned.insert(dataset);
+            let job = model.jobs.get_mut(&jobs_by_id[&row.id]).unwrap();
+            let is_new = job.inputs.insert(datasets_by_id[&dataset].clone());
+            assert!(is_new, "an input is listed twice");
+        }
     }
-    for (job, dataset) in outputs {
+    let produced = datasets::table
+        .filter(datasets::graph_id.eq(id))
+        .filter(datasets::producer.is_not_null())
+        .select((datasets::id, datasets::producer.assume_not_null()));
+    for (dataset, job) in produced.load::<(i64, i64)>(connection).unwrap() {
         mentioned.insert(dataset);
-        model
-            .jobs
-            .get_mut(&jobs_by_id[&job])
-            .unwrap()
-            .outputs
-            .insert(datasets_by_id[&dataset].clone());
+        let job = model.jobs.get_mut(&jobs_by_id[&job]).unwrap();
+        job.outputs.insert(datasets_by_id[&dataset].clone());
     }
     for (id, name) in &datasets_by_id {
         assert!(

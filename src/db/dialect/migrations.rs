@@ -17,6 +17,22 @@ const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/po
 /// The advisory lock that a migration holds on Postgres: any number that no other program uses.
 const MIGRATION_LOCK: i64 = 0x66656e63_65706f73;
 
+/// Queries that fail where a table or a column that this program uses is missing.
+const COLUMNS: [&str; 9] = [
+    "SELECT id, database_id, lock_kind, lock_identity FROM service LIMIT 0",
+    "SELECT id, name, state, moved_to, version, fence, epoch, lock_incarnation, chain, uuid, oldest \
+     FROM graphs LIMIT 0",
+    "SELECT graph_id, id, name, spec, version, inputs FROM jobs LIMIT 0",
+    "SELECT graph_id, id, name, metadata, producer FROM datasets LIMIT 0",
+    "SELECT graph_id, version, change, chain, attempt, token, committed_at_ms, actor \
+     FROM changes LIMIT 0",
+    "SELECT graph_id, key, fingerprint, answer, created_at_ms FROM idempotency_keys LIMIT 0",
+    "SELECT graph_id, name, acknowledged, acknowledged_at_ms, seen_at_ms, lifetime_ms, sink, \
+     sink_identity FROM consumers LIMIT 0",
+    "SELECT graph_id, version, committed_at_ms FROM snapshots LIMIT 0",
+    "SELECT graph_id, version, part, lines FROM snapshot_parts LIMIT 0",
+];
+
 /// Which of our tables a database has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Schema {
@@ -132,6 +148,12 @@ impl AnyConnection {
             None if known.iter().all(|version| applied.contains(version)) => Ok(Schema::Current),
             None => Ok(Schema::Older),
         }
+    }
+
+    /// Whether every table has the columns that this program uses: those of a newer schema may lack
+    /// some.
+    pub(crate) fn has_columns(&mut self) -> bool {
+        COLUMNS.iter().all(|query| diesel::sql_query(*query).execute(self).is_ok())
     }
 
     /// Brings the schema up to date. When several processes start at once, one of them migrates and

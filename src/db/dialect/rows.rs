@@ -1,161 +1,476 @@
-//! The statements that write many rows of a graph at once.
+//! The rows of a graph: jobs with the ids of their inputs, datasets with the id of their producer.
+//! Written many at once, and read in the order of their ids.
 
 use diesel::QueryResult;
+use diesel::connection::DefaultLoadingMode;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::pg::{Pg, PgValue};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
 use super::AnyConnection;
 use super::sqlite::set_sqlite_cache;
-use super::statement::Value;
+use super::statement::{PostgresValue, RawSql, TypedSql, Value};
 use crate::db::limits::Size;
 
 /// A statement over this many rows belongs to a load, not to an ordinary request.
 const MANY_ROWS: usize = 5_000;
 
-/// A statement over many rows of one graph. The first `?` is the graph's id, the second the rows as
-/// a JSON array.
-pub struct RowsStatement {
-    sqlite: &'static str,
-    postgres: &'static str,
+/// Rows of one graph that one kind of statement writes.
+pub enum RowsWrite<'w> {
+    /// Deletes the jobs with these ids.
+    DeleteJobs(Vec<u32>),
+    /// Deletes the datasets with these ids.
+    DeleteDatasets(Vec<u32>),
+    /// Changes datasets that exist.
+    UpdateDatasets(Vec<DatasetUpdate<'w>>),
+    /// Changes jobs that exist.
+    UpdateJobs(Vec<JobUpdate<'w>>),
+    /// Adds datasets.
+    InsertDatasets(Vec<NewDataset<'w>>),
+    /// Adds jobs.
+    InsertJobs(Vec<NewJob<'w>>),
 }
 
-impl RowsStatement {
-    /// Rows: `job << 32 | dataset`.
-    pub const INSERT_INPUTS: Self = Self {
-        sqlite: "INSERT INTO job_inputs (graph_id, job_id, dataset_id) \
-                 SELECT ?, value >> 32, value & 4294967295 FROM json_each(?)",
-        postgres: "INSERT INTO job_inputs (graph_id, job_id, dataset_id) \
-                   SELECT ?, edge.packed::bigint >> 32, edge.packed::bigint & 4294967295 \
-                   FROM json_array_elements_text(?::json) AS edge (packed)",
-    };
-    /// Rows: `job << 32 | dataset`.
-    pub const INSERT_OUTPUTS: Self = Self {
-        sqlite: "INSERT INTO job_outputs (graph_id, job_id, dataset_id) \
-                 SELECT ?, value >> 32, value & 4294967295 FROM json_each(?)",
-        postgres: "INSERT INTO job_outputs (graph_id, job_id, dataset_id) \
-                   SELECT ?, edge.packed::bigint >> 32, edge.packed::bigint & 4294967295 \
-                   FROM json_array_elements_text(?::json) AS edge (packed)",
-    };
-    /// Rows: `job << 32 | dataset`.
-    pub const DELETE_INPUTS: Self = Self {
-        sqlite: "DELETE FROM job_inputs WHERE graph_id = ? AND (job_id, dataset_id) IN \
-                 (SELECT value >> 32, value & 4294967295 FROM json_each(?))",
-        postgres: "DELETE FROM job_inputs WHERE graph_id = ? AND (job_id, dataset_id) IN \
-                   (SELECT edge.packed::bigint >> 32, edge.packed::bigint & 4294967295 \
-                    FROM json_array_elements_text(?::json) AS edge (packed))",
-    };
-    /// Rows: `job << 32 | dataset`.
-    pub const DELETE_OUTPUTS: Self = Self {
-        sqlite: "DELETE FROM job_outputs WHERE graph_id = ? AND dataset_id IN \
-                 (SELECT value & 4294967295 FROM json_each(?))",
-        postgres: "DELETE FROM job_outputs WHERE graph_id = ? AND dataset_id IN \
-                   (SELECT edge.packed::bigint & 4294967295 \
-                    FROM json_array_elements_text(?::json) AS edge (packed))",
-    };
-    /// Rows: ids.
-    pub const DELETE_JOBS: Self = Self {
-        sqlite: "DELETE FROM jobs WHERE graph_id = ? AND id IN (SELECT value FROM json_each(?))",
-        postgres: "DELETE FROM jobs WHERE graph_id = ? AND id IN \
-                   (SELECT gone.id::bigint FROM json_array_elements_text(?::json) AS gone (id))",
-    };
-    /// Rows: ids.
-    pub const DELETE_DATASETS: Self = Self {
-        sqlite: "DELETE FROM datasets WHERE graph_id = ? AND id IN \
-                 (SELECT value FROM json_each(?))",
-        postgres: "DELETE FROM datasets WHERE graph_id = ? AND id IN \
-                   (SELECT gone.id::bigint FROM json_array_elements_text(?::json) AS gone (id))",
-    };
-    /// Rows: `[id, name, spec, version]`.
-    pub const INSERT_JOBS: Self = Self {
-        sqlite: "INSERT INTO jobs (graph_id, id, name, spec, version) \
-                 SELECT ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)",
-        postgres: "INSERT INTO jobs (graph_id, id, name, spec, version) \
-                   SELECT ?, (new.value ->> 0)::bigint, new.value ->> 1, new.value ->> 2, \
-                   (new.value ->> 3)::bigint \
-                   FROM json_array_elements(?::json) AS new (value)",
-    };
-    /// Rows: `[id, spec, version]`; a spec of null keeps the old one. An upsert of existing rows,
-    /// since SQLite scans all jobs of the graph for each row of an `UPDATE … FROM`.
-    pub const UPDATE_JOBS: Self = Self {
-        sqlite: "INSERT INTO jobs (graph_id, id, name, spec, version) \
-                 SELECT old.graph_id, old.id, old.name, coalesce(new.value ->> 1, old.spec), \
-                 new.value ->> 2 \
-                 FROM (SELECT ? AS id) AS graph CROSS JOIN json_each(?) AS new \
-                 CROSS JOIN jobs AS old \
-                 ON old.graph_id = graph.id AND old.id = new.value ->> 0 WHERE true \
-                 ON CONFLICT (graph_id, id) \
-                 DO UPDATE SET spec = excluded.spec, version = excluded.version",
-        postgres: "WITH graph (id) AS (VALUES (?)) \
-                   UPDATE jobs SET spec = coalesce(new.value ->> 1, spec), \
-                   version = (new.value ->> 2)::bigint \
-                   FROM json_array_elements(?::json) AS new (value), graph \
-                   WHERE graph_id = graph.id AND jobs.id = (new.value ->> 0)::bigint",
-    };
-    /// Rows: `[id, name, metadata]`.
-    pub const INSERT_DATASETS: Self = Self {
-        sqlite: "INSERT INTO datasets (graph_id, id, name, metadata) \
-                 SELECT ?, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?)",
-        postgres: "INSERT INTO datasets (graph_id, id, name, metadata) \
-                   SELECT ?, (new.value ->> 0)::bigint, new.value ->> 1, new.value ->> 2 \
-                   FROM json_array_elements(?::json) AS new (value)",
-    };
-    /// Rows: `[id, metadata]`.
-    pub const UPDATE_DATASETS: Self = Self {
-        sqlite: "INSERT INTO datasets (graph_id, id, name, metadata) \
-                 SELECT old.graph_id, old.id, old.name, new.value ->> 1 \
-                 FROM (SELECT ? AS id) AS graph CROSS JOIN json_each(?) AS new \
-                 CROSS JOIN datasets AS old \
-                 ON old.graph_id = graph.id AND old.id = new.value ->> 0 WHERE true \
-                 ON CONFLICT (graph_id, id) DO UPDATE SET metadata = excluded.metadata",
-        postgres: "WITH graph (id) AS (VALUES (?)) UPDATE datasets SET metadata = new.value ->> 1 \
-                   FROM json_array_elements(?::json) AS new (value), graph \
-                   WHERE graph_id = graph.id AND datasets.id = (new.value ->> 0)::bigint",
-    };
+/// A job's new row.
+#[derive(Debug, Clone)]
+pub struct NewJob<'w> {
+    /// Its id.
+    pub id: u32,
+    /// Its name.
+    pub name: &'w str,
+    /// Its specification, canonical JSON.
+    pub spec: &'w str,
+    /// The graph's version of its last change.
+    pub version: u64,
+    /// Ids of the datasets that it reads, rising.
+    pub inputs: Vec<u32>,
 }
 
-/// A statement and its rows as JSON, ready to be sent.
-pub struct RowsWrite {
-    statement: RowsStatement,
-    rows: String,
-    many: bool,
+/// What changes in a job's row.
+#[derive(Debug, Clone)]
+pub struct JobUpdate<'w> {
+    /// Its id.
+    pub id: u32,
+    /// Its specification; `None`: as it was.
+    pub spec: Option<&'w str>,
+    /// The graph's version of its last change.
+    pub version: u64,
+    /// Ids of the datasets that it reads, rising; `None`: as they were.
+    pub inputs: Option<Vec<u32>>,
 }
 
-impl RowsWrite {
+/// A dataset's new row.
+#[derive(Debug, Clone)]
+pub struct NewDataset<'w> {
+    /// Its id.
+    pub id: u32,
+    /// Its name.
+    pub name: &'w str,
+    /// Canonical JSON; `None` if only jobs mention it.
+    pub metadata: Option<&'w str>,
+    /// Id of the job that writes it.
+    pub producer: Option<u32>,
+}
+
+/// What changes in a dataset's row.
+#[derive(Debug, Clone)]
+pub struct DatasetUpdate<'w> {
+    /// Its id.
+    pub id: u32,
+    /// Canonical JSON; `None` if only jobs mention it.
+    pub metadata: Option<&'w str>,
+    /// Id of the job that writes it.
+    pub producer: Option<u32>,
+}
+
+impl RowsWrite<'_> {
+    /// How many rows it writes.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::DeleteJobs(ids) | Self::DeleteDatasets(ids) => ids.len(),
+            Self::UpdateDatasets(rows) => rows.len(),
+            Self::UpdateJobs(rows) => rows.len(),
+            Self::InsertDatasets(rows) => rows.len(),
+            Self::InsertJobs(rows) => rows.len(),
+        }
+    }
+
     /// How much work the statement is.
     #[must_use]
     pub fn size(&self) -> Size {
-        if self.many { Size::Large } else { Size::Usual }
+        if self.rows() >= MANY_ROWS { Size::Large } else { Size::Usual }
     }
 }
 
-impl RowsStatement {
-    /// The statement over `rows`; `None` if there are none. O(bytes of the rows).
-    ///
-    /// # Panics
-    /// If a row cannot be JSON.
-    pub fn over<R: serde::Serialize>(
+/// A job's row as it was read.
+#[derive(Debug)]
+pub struct JobRow {
+    /// Its id.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Its specification.
+    pub spec: String,
+    /// The graph's version of its last change.
+    pub version: i64,
+    /// Ids of the datasets that it reads; `None` if the column does not hold a list of ids.
+    pub inputs: Option<Vec<u32>>,
+}
+
+/// A dataset's row as it was read.
+#[derive(Debug)]
+pub struct DatasetRow {
+    /// Its id.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Its metadata; `None` if only jobs mention it.
+    pub metadata: Option<String>,
+    /// Id of the job that writes it.
+    pub producer: Option<i64>,
+}
+
+/// Which rows of a graph are read.
+#[derive(Clone, Copy)]
+pub enum RowRange {
+    /// All, by rising ids.
+    All,
+    /// By rising ids, after this one, at most so many.
+    IdsAfter(i64, i64),
+}
+
+/// A query for each [`RowRange`].
+macro_rules! ranges {
+    ($select:literal) => {
+        [
+            concat!($select, " WHERE graph_id = ? ORDER BY id"),
+            concat!($select, " WHERE graph_id = ? AND id > ? ORDER BY id LIMIT ?"),
+        ]
+    };
+}
+
+impl RowRange {
+    fn query(
         self,
-        rows: impl ExactSizeIterator<Item = R>,
-    ) -> Option<RowsWrite> {
-        let many = rows.len() >= MANY_ROWS;
-        let rows: Vec<R> = rows.collect();
-        let written = || serde_json::to_string(&rows).expect("rows are numbers and texts");
-        (!rows.is_empty()).then(|| RowsWrite { statement: self, rows: written(), many })
+        graph_id: i64,
+        queries: [&'static str; 2],
+    ) -> (&'static str, Vec<Value<'static>>) {
+        let [all, after] = queries;
+        let graph = Value::Integer(graph_id);
+        match self {
+            Self::All => (all, vec![graph]),
+            Self::IdsAfter(id, most) => {
+                (after, vec![graph, Value::Integer(id), Value::Integer(most)])
+            }
+        }
     }
 }
 
 impl AnyConnection {
-    /// Writes rows of a graph, in one round trip.
+    /// Writes rows of a graph. In Postgres one statement, in one round trip; in SQLite one for each
+    /// row.
     ///
     /// # Errors
     /// What the database reports.
-    pub fn write_rows(&mut self, graph_id: i64, write: &RowsWrite) -> QueryResult<()> {
-        let RowsWrite { statement, rows, many } = write;
-        if let (true, Self::Sqlite(connection)) = (many, &mut *self) {
-            set_sqlite_cache(connection, 256)?;
+    pub fn write_rows(&mut self, graph_id: i64, write: &RowsWrite<'_>) -> QueryResult<()> {
+        if write.rows() == 0 {
+            return Ok(());
         }
-        let values = [Value::Integer(graph_id), Value::Text(rows)];
-        self.run_either(statement.sqlite, statement.postgres, &values)?;
-        Ok(())
+        match self {
+            Self::Sqlite(connection) => {
+                if write.size() == Size::Large {
+                    set_sqlite_cache(connection, 256)?;
+                }
+                write_each(connection, graph_id, write)
+            }
+            Self::Postgres(connection) => write_all(connection, graph_id, write),
+        }
     }
+
+    /// Calls `each` with datasets of a graph, in the order of `range`.
+    ///
+    /// # Errors
+    /// What the database reports, or `each` returns.
+    pub fn each_dataset<E: From<diesel::result::Error>>(
+        &mut self,
+        graph_id: i64,
+        range: RowRange,
+        each: &mut dyn FnMut(DatasetRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        type Columns = (BigInt, Text, Nullable<Text>, Nullable<BigInt>);
+        type Row = (i64, String, Option<String>, Option<i64>);
+        let (text, values) =
+            range.query(graph_id, ranges!("SELECT id, name, metadata, producer FROM datasets"));
+        let query = TypedSql::<Columns, _>::new(text, &values);
+        let mut take = |row: QueryResult<Row>| {
+            let (id, name, metadata, producer) = row?;
+            each(DatasetRow { id, name, metadata, producer })
+        };
+        match self {
+            Self::Sqlite(connection) => {
+                query.load_iter::<Row, DefaultLoadingMode>(connection)?.try_for_each(&mut take)
+            }
+            Self::Postgres(connection) => {
+                query.load_iter::<Row, DefaultLoadingMode>(connection)?.try_for_each(&mut take)
+            }
+        }
+    }
+
+    /// Calls `each` with jobs of a graph, in the order of `range`.
+    ///
+    /// # Errors
+    /// What the database reports, or `each` returns.
+    pub fn each_job<E: From<diesel::result::Error>>(
+        &mut self,
+        graph_id: i64,
+        range: RowRange,
+        each: &mut dyn FnMut(JobRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (text, values) =
+            range.query(graph_id, ranges!("SELECT id, name, spec, version, inputs FROM jobs"));
+        match self {
+            Self::Sqlite(connection) => {
+                type Row = (i64, String, String, i64, String);
+                let query = TypedSql::<(BigInt, Text, Text, BigInt, Text), _>::new(text, &values);
+                let mut rows = query.load_iter::<Row, DefaultLoadingMode>(connection)?;
+                rows.try_for_each(|row| {
+                    let (id, name, spec, version, inputs) = row?;
+                    each(JobRow { id, name, spec, version, inputs: ids_of_json(&inputs) })
+                })
+            }
+            Self::Postgres(connection) => {
+                type Row = (i64, String, String, i64, InputIds);
+                let query =
+                    TypedSql::<(BigInt, Text, Text, BigInt, Array<Integer>), _>::new(text, &values);
+                let mut rows = query.load_iter::<Row, DefaultLoadingMode>(connection)?;
+                rows.try_for_each(|row| {
+                    let (id, name, spec, version, InputIds(inputs)) = row?;
+                    each(JobRow { id, name, spec, version, inputs })
+                })
+            }
+        }
+    }
+}
+
+/// SQLite prepares each statement once, and binds and runs it for each row: no text of many rows is
+/// made and parsed.
+fn write_each(
+    connection: &mut SqliteConnection,
+    graph_id: i64,
+    write: &RowsWrite<'_>,
+) -> QueryResult<()> {
+    use Value as V;
+    let graph = V::Integer(graph_id);
+    let id = |id: u32| V::Integer(id.into());
+    let mut run = |text: &'static str, values: &[Value<'_>]| {
+        RawSql { text, values }.execute(connection).map(drop)
+    };
+    match write {
+        RowsWrite::DeleteJobs(ids) => ids.iter().try_for_each(|&job| {
+            run("DELETE FROM jobs WHERE graph_id = ? AND id = ?", &[graph, id(job)])
+        }),
+        RowsWrite::DeleteDatasets(ids) => ids.iter().try_for_each(|&dataset| {
+            run("DELETE FROM datasets WHERE graph_id = ? AND id = ?", &[graph, id(dataset)])
+        }),
+        RowsWrite::UpdateDatasets(rows) => rows.iter().try_for_each(|row| {
+            let producer = V::OptionalInteger(row.producer.map(i64::from));
+            run(
+                "UPDATE datasets SET metadata = ?, producer = ? WHERE graph_id = ? AND id = ?",
+                &[V::OptionalText(row.metadata), producer, graph, id(row.id)],
+            )
+        }),
+        RowsWrite::UpdateJobs(rows) => rows.iter().try_for_each(|row| {
+            let inputs = row.inputs.as_deref().map(|ids| list(ids, '[', ']'));
+            run(
+                "UPDATE jobs SET spec = coalesce(?, spec), version = ?, \
+                 inputs = coalesce(?, inputs) WHERE graph_id = ? AND id = ?",
+                &[
+                    V::OptionalText(row.spec),
+                    V::Integer(row.version as i64),
+                    V::OptionalText(inputs.as_deref()),
+                    graph,
+                    id(row.id),
+                ],
+            )
+        }),
+        RowsWrite::InsertDatasets(rows) => rows.iter().try_for_each(|row| {
+            let producer = V::OptionalInteger(row.producer.map(i64::from));
+            run(
+                "INSERT INTO datasets (graph_id, id, name, metadata, producer) \
+                 VALUES (?, ?, ?, ?, ?)",
+                &[graph, id(row.id), V::Text(row.name), V::OptionalText(row.metadata), producer],
+            )
+        }),
+        RowsWrite::InsertJobs(rows) => rows.iter().try_for_each(|row| {
+            run(
+                "INSERT INTO jobs (graph_id, id, name, spec, version, inputs) \
+                 VALUES (?, ?, ?, ?, ?, ?)",
+                &[
+                    graph,
+                    id(row.id),
+                    V::Text(row.name),
+                    V::Text(row.spec),
+                    V::Integer(row.version as i64),
+                    V::Text(&list(&row.inputs, '[', ']')),
+                ],
+            )
+        }),
+    }
+}
+
+/// Postgres takes the columns as arrays.
+fn write_all(
+    connection: &mut PgConnection,
+    graph_id: i64,
+    write: &RowsWrite<'_>,
+) -> QueryResult<()> {
+    use PostgresValue as V;
+    let graph = V::Integer(graph_id);
+    let ids = |ids: &mut dyn Iterator<Item = u32>| V::Integers(ids.map(i64::from).collect());
+    let mut run = |text: &'static str, values: &[PostgresValue<'_>]| {
+        RawSql { text, values }.execute(connection).map(drop)
+    };
+    match write {
+        RowsWrite::DeleteJobs(jobs) => run(
+            "DELETE FROM jobs WHERE graph_id = ? AND id = ANY (?::bigint[])",
+            &[graph, ids(&mut jobs.iter().copied())],
+        ),
+        RowsWrite::DeleteDatasets(datasets) => run(
+            "DELETE FROM datasets WHERE graph_id = ? AND id = ANY (?::bigint[])",
+            &[graph, ids(&mut datasets.iter().copied())],
+        ),
+        RowsWrite::UpdateDatasets(rows) => run(
+            "UPDATE datasets SET metadata = new.metadata, producer = new.producer \
+             FROM unnest(?::bigint[], ?::text[], ?::bigint[]) AS new (id, metadata, producer) \
+             WHERE datasets.graph_id = ? AND datasets.id = new.id",
+            &[
+                ids(&mut rows.iter().map(|row| row.id)),
+                V::OptionalTexts(rows.iter().map(|row| row.metadata).collect()),
+                V::OptionalIntegers(rows.iter().map(|row| row.producer.map(i64::from)).collect()),
+                graph,
+            ],
+        ),
+        RowsWrite::UpdateJobs(rows) => {
+            let inputs: Vec<Option<String>> = rows
+                .iter()
+                .map(|row| row.inputs.as_deref().map(|ids| list(ids, '{', '}')))
+                .collect();
+            run(
+                "UPDATE jobs SET spec = coalesce(new.spec, jobs.spec), version = new.version, \
+                 inputs = coalesce(new.inputs::integer[], jobs.inputs) \
+                 FROM unnest(?::bigint[], ?::text[], ?::bigint[], ?::text[]) \
+                 AS new (id, spec, version, inputs) \
+                 WHERE jobs.graph_id = ? AND jobs.id = new.id",
+                &[
+                    ids(&mut rows.iter().map(|row| row.id)),
+                    V::OptionalTexts(rows.iter().map(|row| row.spec).collect()),
+                    V::Integers(rows.iter().map(|row| row.version as i64).collect()),
+                    V::OptionalTexts(inputs.iter().map(Option::as_deref).collect()),
+                    graph,
+                ],
+            )
+        }
+        RowsWrite::InsertDatasets(rows) => run(
+            "INSERT INTO datasets (graph_id, id, name, metadata, producer) \
+             SELECT ?, new.* FROM unnest(?::bigint[], ?::text[], ?::text[], ?::bigint[]) AS new",
+            &[
+                graph,
+                ids(&mut rows.iter().map(|row| row.id)),
+                V::Texts(rows.iter().map(|row| row.name).collect()),
+                V::OptionalTexts(rows.iter().map(|row| row.metadata).collect()),
+                V::OptionalIntegers(rows.iter().map(|row| row.producer.map(i64::from)).collect()),
+            ],
+        ),
+        RowsWrite::InsertJobs(rows) => {
+            let inputs: Vec<String> = rows.iter().map(|row| list(&row.inputs, '{', '}')).collect();
+            run(
+                "INSERT INTO jobs (graph_id, id, name, spec, version, inputs) \
+                 SELECT ?, new.id, new.name, new.spec, new.version, new.inputs::integer[] \
+                 FROM unnest(?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::text[]) \
+                 AS new (id, name, spec, version, inputs)",
+                &[
+                    graph,
+                    ids(&mut rows.iter().map(|row| row.id)),
+                    V::Texts(rows.iter().map(|row| row.name).collect()),
+                    V::Texts(rows.iter().map(|row| row.spec).collect()),
+                    V::Integers(rows.iter().map(|row| row.version as i64).collect()),
+                    V::Texts(inputs.iter().map(String::as_str).collect()),
+                ],
+            )
+        }
+    }
+}
+
+/// Ids as SQLite's JSON or Postgres' text has a list.
+fn list(ids: &[u32], open: char, close: char) -> String {
+    let mut text = String::with_capacity(2 + 8 * ids.len());
+    let mut digits = itoa::Buffer::new();
+    text.push(open);
+    for (at, id) in ids.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        text.push_str(digits.format(*id));
+    }
+    text.push(close);
+    text
+}
+
+/// The ids of a list as [`list`] writes it for SQLite.
+fn ids_of_json(text: &str) -> Option<Vec<u32>> {
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    if inner.is_empty() {
+        return Some(Vec::new());
+    }
+    let mut ids = Vec::with_capacity(inner.bytes().filter(|byte| *byte == b',').count() + 1);
+    for digits in inner.split(',') {
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        ids.push(digits.parse().ok()?);
+    }
+    Some(ids)
+}
+
+/// A list of ids as Postgres sends it.
+#[derive(Debug, FromSqlRow)]
+#[diesel(sql_type = Array<Integer>)]
+struct InputIds(Option<Vec<u32>>);
+
+impl FromSql<Array<Integer>, Pg> for InputIds {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(ids_of_array(value.as_bytes())))
+    }
+}
+
+/// Reads an array's binary form: the number of dimensions, a flag, the elements' type, length and
+/// lower bound of the one dimension, then each element after its length in bytes.
+fn ids_of_array(bytes: &[u8]) -> Option<Vec<u32>> {
+    fn take(rest: &mut &[u8]) -> Option<i32> {
+        let (first, after) = rest.split_first_chunk()?;
+        *rest = after;
+        Some(i32::from_be_bytes(*first))
+    }
+    let mut rest = bytes;
+    let dimensions = take(&mut rest)?;
+    let (_has_null, _type) = (take(&mut rest)?, take(&mut rest)?);
+    if dimensions == 0 {
+        return Some(Vec::new());
+    }
+    if dimensions != 1 {
+        return None;
+    }
+    let (length, _lower_bound) = (take(&mut rest)?, take(&mut rest)?);
+    let mut ids = Vec::with_capacity(usize::try_from(length).ok()?.min(rest.len() / 8));
+    for _ in 0..length {
+        if take(&mut rest)? != 4 {
+            return None;
+        }
+        ids.push(u32::try_from(take(&mut rest)?).ok()?);
+    }
+    rest.is_empty().then_some(ids)
 }
 
 #[cfg(test)]
@@ -166,29 +481,50 @@ mod tests {
     /// A statement over one row must not look at all others.
     #[test]
     fn rows_are_found_by_their_keys() {
-        use RowsStatement as S;
-        let all = [
-            S::INSERT_INPUTS,
-            S::INSERT_OUTPUTS,
-            S::DELETE_INPUTS,
-            S::DELETE_OUTPUTS,
-            S::DELETE_JOBS,
-            S::DELETE_DATASETS,
-            S::INSERT_JOBS,
-            S::UPDATE_JOBS,
-            S::INSERT_DATASETS,
-            S::UPDATE_DATASETS,
-        ];
-        for RowsStatement { sqlite, .. } in all {
-            let steps = query_plan(&sqlite.replacen('?', "1", 1).replacen('?', "'[]'", 1));
+        for statement in [
+            "DELETE FROM jobs WHERE graph_id = 1 AND id = 2",
+            "DELETE FROM datasets WHERE graph_id = 1 AND id = 2",
+            "UPDATE datasets SET metadata = '', producer = 1 WHERE graph_id = 1 AND id = 2",
+            "UPDATE jobs SET spec = coalesce('', spec), version = 1, inputs = coalesce('', inputs) \
+             WHERE graph_id = 1 AND id = 2",
+        ] {
+            let steps = query_plan(statement);
             assert!(!steps.is_empty());
             for step in steps {
-                let by_key = step.starts_with("SEARCH") && step.contains("id=? AND");
-                let of_a_table = ["SEARCH", "SCAN job", "SCAN dataset", "SCAN old"]
-                    .iter()
-                    .any(|begin| step.starts_with(begin));
-                assert!(by_key || !of_a_table, "{sqlite}: {step}");
+                assert!(step.starts_with("SEARCH") && step.contains("id=? AND id=?"), "{step}");
             }
+        }
+    }
+
+    #[test]
+    fn lists_of_ids_are_read_as_they_are_written() {
+        for ids in [vec![], vec![0], vec![7, 4_294_967_295], vec![3, 1, 2]] {
+            assert_eq!(ids_of_json(&list(&ids, '[', ']')), Some(ids));
+        }
+        for text in
+            ["", "[", "[1", "1]", "[1,]", "[,1]", "[-1]", "[+1]", "[1.0]", "[4294967296]", "{1}"]
+        {
+            assert_eq!(ids_of_json(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_array_that_is_no_list_of_ids_is_told_from_one() {
+        let array = |words: &[i32]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_be_bytes()).collect()
+        };
+        assert_eq!(ids_of_array(&array(&[0, 0, 23])), Some(vec![]));
+        assert_eq!(ids_of_array(&array(&[1, 0, 23, 2, 1, 4, 5, 4, 6])), Some(vec![5, 6]));
+        for damaged in [
+            &[][..],
+            &[2, 0, 23, 1, 1, 1, 1, 4, 5],
+            &[1, 1, 23, 1, 1, -1],
+            &[1, 0, 23, 1, 1, 4, -5],
+            &[1, 0, 23, 2, 1, 4, 5],
+            &[1, 0, 23, 1, 1, 4, 5, 6],
+            &[1, 0, 23, -1, 1],
+        ] {
+            assert_eq!(ids_of_array(&array(damaged)), None, "{damaged:?}");
         }
     }
 }

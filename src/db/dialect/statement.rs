@@ -1,5 +1,7 @@
 //! Statements as SQL text, with their values.
 
+use std::marker::PhantomData;
+
 use diesel::backend::Backend;
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -10,6 +12,7 @@ use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text, Untyp
 use super::AnyConnection;
 
 /// A value of a `RawSql` statement that both databases take.
+#[derive(Clone, Copy)]
 pub enum Value<'v> {
     /// For a `BIGINT`.
     Integer(i64),
@@ -17,6 +20,10 @@ pub enum Value<'v> {
     Text(&'v str),
     /// For a `BLOB` or `BYTEA`.
     Bytes(&'v [u8]),
+    /// For a `BIGINT` that may be null.
+    OptionalInteger(Option<i64>),
+    /// For a `TEXT` that may be null.
+    OptionalText(Option<&'v str>),
 }
 
 /// A value of a `RawSql` statement for Postgres.
@@ -39,6 +46,8 @@ impl<DB> Bind<DB> for Value<'_>
 where
     DB: Backend + HasSqlType<BigInt> + HasSqlType<Text> + HasSqlType<Binary>,
     i64: ToSql<BigInt, DB>,
+    Option<i64>: ToSql<Nullable<BigInt>, DB>,
+    for<'t> Option<&'t str>: ToSql<Nullable<Text>, DB>,
     str: ToSql<Text, DB>,
     [u8]: ToSql<Binary, DB>,
 {
@@ -47,6 +56,8 @@ where
             Value::Integer(value) => out.push_bind_param::<BigInt, _>(value),
             Value::Text(value) => out.push_bind_param::<Text, _>(*value),
             Value::Bytes(value) => out.push_bind_param::<Binary, _>(*value),
+            Value::OptionalInteger(value) => out.push_bind_param::<Nullable<BigInt>, _>(value),
+            Value::OptionalText(value) => out.push_bind_param::<Nullable<Text>, _>(value),
         }
     }
 }
@@ -92,6 +103,35 @@ impl<V: Bind<DB>, DB: Backend> QueryFragment<DB> for RawSql<'_, V> {
         Ok(())
     }
 }
+
+/// A query as [`RawSql`], whose rows are read by the places of their columns, of the types `ST`.
+pub(super) struct TypedSql<'w, ST, V> {
+    sql: RawSql<'w, V>,
+    columns: PhantomData<ST>,
+}
+
+impl<'w, ST, V> TypedSql<'w, ST, V> {
+    pub(super) fn new(text: &'static str, values: &'w [V]) -> Self {
+        Self { sql: RawSql { text, values }, columns: PhantomData }
+    }
+}
+
+impl<ST, V> QueryId for TypedSql<'_, ST, V> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<ST, V: Bind<DB>, DB: Backend> QueryFragment<DB> for TypedSql<'_, ST, V> {
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        self.sql.walk_ast(out)
+    }
+}
+
+impl<ST, V> Query for TypedSql<'_, ST, V> {
+    type SqlType = ST;
+}
+
+impl<C, ST, V> RunQueryDsl<C> for TypedSql<'_, ST, V> {}
 
 /// Rows are read by the names of their columns.
 impl<V> Query for RawSql<'_, V> {
