@@ -6,11 +6,13 @@
 //! people read. Takes no lock and no turn: the past does not change, and what is written here holds
 //! only if the graph's row is as it must be.
 
+mod check_rows;
 mod listing;
 mod past;
 mod prune;
 mod restore;
 
+pub use check_rows::{CheckedRows, RowDifference, RowFault, RowOf, check_rows};
 pub use listing::{Listing, ListingError, ListingFormat, list};
 pub use past::{Past, PastError, graph_at};
 pub use prune::{PruneError, Pruned, prune};

@@ -13,6 +13,7 @@ use fencepost::http::LostHeaders;
 mod arguments;
 mod bench;
 mod check;
+mod check_rows;
 mod consumer;
 mod export;
 mod failure;
@@ -53,6 +54,7 @@ enum Command {
     Thaw(thaw::ThawArgs),
     Log(log::LogArgs),
     Prune(prune::PruneArgs),
+    CheckRows(check_rows::CheckRowsArgs),
     #[command(subcommand)]
     Consumer(consumer::ConsumerCommand),
     Migrate(migrate::MigrateArgs),
@@ -93,6 +95,7 @@ fn run(cli: &Cli, lost_headers: LostHeaders) -> Result<(), Failure> {
         Command::Thaw(args) => thaw::run(node, args),
         Command::Log(args) => log::run(node, args),
         Command::Prune(args) => prune::run(node, args),
+        Command::CheckRows(args) => check_rows::run(node, args),
         Command::Consumer(command) => consumer::run(node, command),
         Command::Migrate(args) => migrate::run(node, args),
         Command::Openapi => openapi::run(),

@@ -22,6 +22,7 @@ mod lock_record;
 mod refresh;
 mod restore;
 mod row_delta;
+mod row_pages;
 pub mod rows;
 mod snapshots;
 pub mod storage;
@@ -38,6 +39,7 @@ pub use head::{GraphState, Head, ImageKey};
 pub use lock_record::LockRecord;
 pub use refresh::{CatchUp, ImageUpdate};
 pub use restore::{Restoration, Restored, Target};
+pub use row_pages::{RowPage, RowSelection, StoredDataset, StoredJob, StoredReference};
 pub use snapshots::SnapshotOutcome;
 
 use storage::Storage;

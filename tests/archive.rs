@@ -18,6 +18,7 @@ mod commands;
 mod past;
 mod prune;
 mod restore;
+mod rows;
 
 const KINDS: [Kind; 2] = [Kind::Sqlite, Kind::Postgres];
 

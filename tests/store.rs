@@ -1,6 +1,7 @@
 //! What the database promises: the conditional write, tokens that only rise, outcomes that are
 //! told, and how it is opened.
 
+mod adjacency_lists;
 mod audit;
 mod batches;
 mod binding;

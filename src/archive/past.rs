@@ -109,6 +109,21 @@ pub fn graph_at(store: &Store, name: &Name, version: u64) -> Result<Past, PastEr
     Err(PastError::Contended(name.clone()))
 }
 
+/// The graph of `head` from the kept snapshot and the log alone, whatever its rows say. O(size of
+/// the snapshot and of all changes after it).
+///
+/// # Errors
+/// [`PastError`] says why there is none.
+pub(super) fn replayed_at(store: &Store, head: Head) -> Result<Past, PastError> {
+    let (name, version) = (head.name.clone(), head.version);
+    for _ in 0..TRIES {
+        if let Some(found) = past(store, head.clone(), version)? {
+            return Ok(found);
+        }
+    }
+    Err(PastError::Contended(name))
+}
+
 /// From the rows; `None` if they are of a later version meanwhile.
 fn present(store: &Store, read: &Head) -> Result<Option<Past>, PastError> {
     let Some((head, graph)) =
@@ -187,7 +202,7 @@ fn take_parts(
 }
 
 /// Brings the graph to `version`; `None` if the log was pruned meanwhile.
-fn follow(store: &Store, start: Past, version: u64) -> Result<Option<Past>, PastError> {
+pub(super) fn follow(store: &Store, start: Past, version: u64) -> Result<Option<Past>, PastError> {
     let Past { head, mut graph, mut chain, mut committed_at_ms } = start;
     while graph.version() < version {
         let most =

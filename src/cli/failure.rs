@@ -248,12 +248,23 @@ impl From<PruneError> for Failure {
     fn from(error: PruneError) -> Self {
         let message = error.to_string();
         match error {
-            PruneError::Store(error) | PruneError::Past(PastError::Store(error)) => error.into(),
-            PruneError::Past(PastError::GraphNotFound(_)) => Self::not_in_database(error),
+            PruneError::Store(error) => error.into(),
+            PruneError::Past(error) => error.into(),
             PruneError::Write(error) => Self { message, ..error.into() },
-            PruneError::Past(_) | PruneError::NeededBy { .. } | PruneError::ConcurrentPrune(_) => {
-                Self::refused(error)
-            }
+            PruneError::NeededBy { .. } | PruneError::ConcurrentPrune(_) => Self::refused(error),
+        }
+    }
+}
+
+impl From<PastError> for Failure {
+    fn from(error: PastError) -> Self {
+        match error {
+            PastError::Store(error) => error.into(),
+            PastError::GraphNotFound(_) => Self::not_in_database(error),
+            PastError::Ahead { .. }
+            | PastError::Pruned { .. }
+            | PastError::Damaged { .. }
+            | PastError::Contended(_) => Self::refused(error),
         }
     }
 }

@@ -1,0 +1,49 @@
+//! `fencepost check-rows`
+
+use clap::Args;
+use fencepost::archive;
+use fencepost::terminal;
+
+use super::arguments::name;
+use super::failure::Failure;
+use super::node::NodeArgs;
+use super::output::print;
+
+/// Compare a graph's rows with its change log, while others write
+#[derive(Args)]
+pub struct CheckRowsArgs {
+    /// The graph
+    #[arg(long)]
+    graph: String,
+    /// Print at most this many differences; all are counted
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    show: u64,
+}
+
+pub fn run(node: &NodeArgs, args: &CheckRowsArgs) -> Result<(), Failure> {
+    let graph = name("--graph", &args.graph)?;
+    let (mut lines, mut found) = (String::new(), 0);
+    let checked = archive::check_rows(&node.reading()?, &graph, &mut |difference| {
+        found += 1;
+        if found <= args.show {
+            lines += &format!("{difference}\n");
+        }
+    })?;
+    print(&terminal::lines(&lines))?;
+    let archive::CheckedRows { jobs, datasets, version, differences } = checked;
+    let compared = format!(
+        "graph {graph} up to version {version}: {jobs} rows of jobs and {datasets} rows of datasets"
+    );
+    if differences == 0 {
+        return print(&format!("{compared} are what the log says\n"));
+    }
+    if differences > args.show {
+        print(&format!("and {} more\n", differences - args.show))?;
+    }
+    Err(Failure::refused(format!(
+        "{compared} compared, {differences} differences. The log replays to a legal graph. To make \
+         a graph of it: fencepost export --graph {} --after 0 --to file:LOG (if the log was \
+         never pruned), then fencepost import --graph NAME --format events LOG; or restore a backup",
+        terminal::shell_word(graph.as_str())
+    )))
+}
