@@ -1,10 +1,11 @@
 //! What a database allows with each layout of a graph's rows, without a service: writes, loading,
 //! import, size, an edge of a huge job, a job of many outputs, and what a person asks in SQL.
 //!
-//! `cargo bench --bench layouts [-- --databases sqlite --stages small --only a,c --rounds 5]`. Starts
-//! a Postgres of its own, or makes its databases on the one that `--postgres-url` names as
-//! `postgres://USER@HOST:PORT`; SQLite files are made in the folder for temporary files (`TMPDIR`).
-//! All are dropped in the end. The layouts and their SQL are in `layouts/`.
+//! `cargo bench --bench layouts [-- --databases sqlite --stages small --only a,c --rounds 5]`.
+//! Starts a Postgres of its own, or makes its databases on the one that `--postgres-url` names as
+//! `postgres://USER@HOST:PORT`. That Postgres and the SQLite files are in the folder for temporary
+//! files (`TMPDIR`): in memory, say, where a disk's flushes would hide the rest. All are dropped in
+//! the end. The layouts and their SQL are in `layouts/`.
 //!
 //! Each layout has a database of its own. A write first updates the graph's row on the usual
 //! conditions, and appends a change for each job, in all layouts. On Postgres it is one call of a
@@ -113,8 +114,13 @@ impl Job {
         let inputs = names(&mut self.inputs.iter().map(|id| i64::from(*id)));
         let outputs = names(&mut self.outputs.iter().copied());
         format!(
-            r#"{{"facts":[{{"fact":"job_created","inputs":[{inputs}],"name":"{}","outputs":[{outputs}],"spec":{}}}],"version":{}}}"#,
+            concat!(
+                r#"{{"facts":[{{"fact":"job_created","inputs":[{}],"name":"{}","#,
+                r#""outputs":[{}],"spec":{}}}],"version":{}}}"#
+            ),
+            inputs,
             name('j', self.id),
+            outputs,
             self.spec(),
             self.id
         )
@@ -347,7 +353,8 @@ impl Place {
 /// As a function for each kind of connection and list would be. Rows go into vectors, and lists
 /// into numbers.
 macro_rules! load {
-    ($layout:expr, $connection:expr, $list:ty => $rust:ty, |$one:ident, $edges:ident| $decode:expr) => {{
+    ($layout:expr, $connection:expr, $list:ty => $rust:ty,
+     |$one:ident, $edges:ident| $decode:expr) => {{
         macro_rules! rows {
             ($sql:ty => $row:ty, $text:expr) => {{
                 let rows: Vec<$row> =
@@ -597,7 +604,7 @@ struct Cli {
     /// small: writes and loading at 100,000 jobs; large: all else, at --jobs
     #[arg(long, value_delimiter = ',', default_value = "small,large")]
     stages: Vec<String>,
-    /// How many jobs a large graph has: 200000 at least
+    /// How many jobs a large graph has, 200000 at least
     #[arg(long, default_value_t = 1_000_000)]
     jobs: usize,
     /// How often each thing is measured
@@ -747,32 +754,33 @@ fn small(cli: &Cli, fields: &mut [Field]) {
 
 fn large(cli: &Cli, fields: &mut [Field]) {
     import(fields, cli.jobs, "as arrays or row by row", Field::best);
-    let mut table = Table::new(format!("MB on disk at {} jobs", cli.jobs), names(fields));
-    let mut parts = vec![Vec::new(); fields.len()];
+    sizes(cli, fields, "");
+    load(cli, fields, cli.jobs);
+    edges(cli, fields);
+    outputs(cli, fields);
+    questions(cli, fields);
+    for field in &mut *fields {
+        field.session.batch(if field.kind == Kind::Postgres { "VACUUM FULL" } else { "VACUUM" });
+    }
+    sizes(cli, fields, ", after VACUUM (FULL)");
+}
+
+fn sizes(cli: &Cli, fields: &mut [Field], when: &str) {
+    let title = format!("MB on disk at {} jobs{when}", cli.jobs);
+    let mut table = Table::new(title, names(fields));
+    let mut parts = Vec::new();
     let sum = |sizes: &[(String, f64)]| sizes.iter().map(|(_, mb)| mb).sum();
     for (at, field) in fields.iter_mut().enumerate() {
         let mut sizes = field.sizes();
         table.add(at, "all", sum(&sizes));
         sizes.retain(|(name, _)| !name.contains("changes") && !name.contains("graphs"));
-        table.add(at, "without changes", sum(&sizes));
-        parts[at] = sizes;
-    }
-    load(cli, fields, cli.jobs);
-    edges(cli, fields);
-    outputs(cli, fields);
-    questions(cli, fields);
-    for (at, field) in fields.iter_mut().enumerate() {
-        field.session.batch(if field.kind == Kind::Postgres { "VACUUM FULL" } else { "VACUUM" });
-        let mut sizes = field.sizes();
-        sizes.retain(|(name, _)| !name.contains("changes") && !name.contains("graphs"));
-        table.add(at, "without changes, after VACUUM (FULL)", sum(&sizes));
+        table.add(at, "without graphs and changes", sum(&sizes));
+        let each = sizes.iter().filter(|(_, mb)| *mb >= 0.1);
+        let each: Vec<String> = each.map(|(name, mb)| format!("{name} {}", number(*mb))).collect();
+        parts.push(format!("- {}: {}", field.layout.name, each.join(", ")));
     }
     table.print();
-    for (at, sizes) in parts.iter().enumerate() {
-        let parts: Vec<String> =
-            sizes.iter().map(|(name, mb)| format!("{name} {}", number(*mb))).collect();
-        println!("- {}: {}", table.layouts[at], parts.join(", "));
-    }
+    println!("\n{}", parts.join("\n"));
 }
 
 fn edges(cli: &Cli, fields: &mut [Field]) {

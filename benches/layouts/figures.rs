@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 pub struct Table {
     title: String,
-    pub layouts: Vec<&'static str>,
+    layouts: Vec<&'static str>,
     columns: Vec<String>,
     figures: BTreeMap<(usize, usize), Vec<f64>>,
 }

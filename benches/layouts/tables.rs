@@ -1,6 +1,6 @@
 //! The layouts that are compared. Their tables are the SQL files beside this one, in which `{name}`
-//! stands for a text that is compared as bytes, `{bytes}` for a type of bytes, `{list}` for one of a
-//! list of ids, `{clustered}` for what keeps an SQLite table in the order of its primary key, and
+//! stands for a text that is compared as bytes, `{bytes}` for a type of bytes, `{list}` for that of
+//! a list of ids, `{clustered}` for what keeps an SQLite table in the order of its primary key, and
 //! `{each}` and `{column}` for what makes rows of a list.
 
 use super::statement::Value;
@@ -18,6 +18,8 @@ pub struct Layout {
     pub produce: &'static str,
     pub list: List,
     pub key: Key,
+    /// SQLite keeps rows in the order of the primary key, not of a number of its own.
+    pub clustered: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -174,6 +176,7 @@ const OF_ROWS: Layout = Layout {
     produce: "INSERT INTO job_outputs (job_id, graph_id, dataset_id) VALUES (?, ?, ?)",
     list: List::Json,
     key: Key::Id,
+    clustered: true,
 };
 const PRODUCED: (Rows, &str) = (Rows::Produced, "datasets (graph_id, id, name, producer)");
 const JOB_COLUMNS: &str = "jobs (graph_id, id, name, spec, version, inputs)";
@@ -187,6 +190,7 @@ const OF_LISTS: Layout = Layout {
     produce: "UPDATE datasets SET producer = ? WHERE graph_id = ? AND id = ?",
     list: List::Array,
     key: Key::Id,
+    clustered: true,
 };
 const OF_JSON: Layout = Layout {
     databases: &[Kind::Sqlite],
@@ -260,7 +264,7 @@ pub const LAYOUTS: &[Layout] = &[
         tables: &[COMMON, LISTS, LISTS_VIEWS, BY_PRODUCER],
         ..OF_JSON
     },
-    Layout { name: "c, rowid and unique index", tables: &["{rowid}", LISTS_VIEWS], ..OF_JSON },
+    Layout { name: "c, rowid and unique index", clustered: false, ..OF_JSON },
     Layout {
         name: "c, packed key",
         tables: &[COMMON, LISTS_PACKED],
@@ -276,7 +280,13 @@ pub const LAYOUTS: &[Layout] = &[
     CHUNKED,
     Layout { databases: &[Kind::Sqlite], list: List::Json, ..CHUNKED },
     NAMED,
-    Layout { databases: &[Kind::Sqlite], list: List::Json, ..NAMED },
+    // No views: SQLite joins edges with jobs by id in time that is quadratic without an index.
+    Layout {
+        databases: &[Kind::Sqlite],
+        tables: &[COMMON, LISTS_NAMED],
+        list: List::Json,
+        ..NAMED
+    },
     Layout {
         name: "e changes only",
         tables: &[COMMON],
@@ -313,21 +323,17 @@ impl Layout {
             List::Json => "TEXT",
             List::Blob => "BLOB",
         };
-        // The tables of lists, in the order of their rows.
-        let text = match text {
-            "{rowid}" => format!("{COMMON}{}", LISTS.replace(" {clustered}", "")),
-            text => text.to_owned(),
-        };
+        let clustered = if self.clustered { " WITHOUT ROWID" } else { "" };
         let placeholders = [
             ("{name}", "TEXT COLLATE \"C\"", "TEXT"),
             ("{bytes}", "BYTEA", "BLOB"),
-            (" {clustered}", "", " WITHOUT ROWID"),
+            (" {clustered}", "", clustered),
             ("{list}", list, list),
             ("{cast}", "::integer[]", ""),
             ("{each}", "LATERAL unnest", "json_each"),
             (" {column}", " (value)", ""),
         ];
-        placeholders.iter().fold(text, |text, (placeholder, postgres, sqlite)| {
+        placeholders.iter().fold(text.to_owned(), |text, (placeholder, postgres, sqlite)| {
             let filled = if kind == Kind::Postgres { postgres } else { sqlite };
             text.replace(placeholder, filled)
         })
