@@ -22,6 +22,7 @@ use clap::Parser;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text};
+use rustix::time::{ClockId, clock_gettime};
 
 use self::figures::{Table, number};
 use self::statement::{Session, Statement, Value};
@@ -324,7 +325,7 @@ struct Field {
     session: Session,
     /// SQLite's.
     file: PathBuf,
-    /// Where the kernel counts the time of the backend or of this thread.
+    /// Where the kernel counts the time of Postgres' backend.
     clock: String,
     version: i64,
     next_job: i64,
@@ -429,7 +430,7 @@ impl Field {
                      PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; \
                      PRAGMA wal_autocheckpoint = 65536",
                 );
-                "/proc/thread-self/schedstat".to_owned()
+                String::new()
             }
         };
         let mut field = Self { layout, kind, session, file, clock, version: 0, next_job: 1 };
@@ -456,8 +457,12 @@ impl Field {
         }
     }
 
-    /// Seconds; none if the server is elsewhere.
+    /// Seconds of processor time so far; none if the server is elsewhere.
     fn cpu(&self) -> f64 {
+        if self.kind == Kind::Sqlite {
+            let time = clock_gettime(ClockId::ThreadCPUTime);
+            return time.tv_sec as f64 + time.tv_nsec as f64 / 1e9;
+        }
         let counted = std::fs::read_to_string(&self.clock).unwrap_or_default();
         counted.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
     }
