@@ -11,8 +11,10 @@ use std::fmt;
 use std::ops::Bound;
 
 use super::past::{Past, PastError, follow, replayed_at};
-use crate::graph::{CanonicalJson, Dataset, Job, Name};
-use crate::store::{RowPage, RowSelection, Store, StoredDataset, StoredJob, StoredReference};
+use crate::graph::{CanonicalJson, Graph, Name};
+use crate::store::{
+    RowPage, RowSelection, Store, StoreError, StoredDataset, StoredJob, StoredReference,
+};
 
 /// Rows that are read from one snapshot.
 const PAGE_ROWS: usize = 500;
@@ -146,20 +148,18 @@ pub fn check_rows(
 ) -> Result<CheckedRows, PastError> {
     let head = store.head(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
     let replayed = replayed_at(store, head)?;
-    let checked =
-        CheckedRows { jobs: 0, datasets: 0, version: replayed.graph.version(), differences: 0 };
-    let mut check = Check { store, name, replayed, checked, each };
-    check.datasets()?;
-    check.jobs()?;
-    check.checked.version = check.replayed.graph.version();
-    Ok(check.checked)
+    let mut check = Check { store, name, replayed, differences: 0, each };
+    let datasets = check.compare_all::<StoredDataset>()?;
+    let jobs = check.compare_all::<StoredJob>()?;
+    let (version, differences) = (check.replayed.graph.version(), check.differences);
+    Ok(CheckedRows { jobs, datasets, version, differences })
 }
 
 struct Check<'c> {
     store: &'c Store,
     name: &'c Name,
     replayed: Past,
-    checked: CheckedRows,
+    differences: u64,
     each: &'c mut dyn FnMut(&RowDifference),
 }
 
@@ -190,89 +190,43 @@ impl Seen {
 }
 
 impl Check<'_> {
-    fn datasets(&mut self) -> Result<(), PastError> {
-        let (mut seen, mut after) = (Seen::default(), i64::MIN);
+    /// Compares all rows of one table; how many there were.
+    fn compare_all<R: StoredRow>(&mut self) -> Result<u64, PastError> {
+        let (mut seen, mut after, mut count) = (Seen::default(), i64::MIN, 0);
         loop {
-            let selection = RowSelection::IdsAfter(after, PAGE_ROWS);
-            let page = self.store.dataset_rows(self.name, selection)?;
+            let page = R::read(self.store, self.name, RowSelection::IdsAfter(after, PAGE_ROWS))?;
             let rows = self.reach(page)?;
             let Some(last) = rows.last() else { break };
-            after = last.id;
-            self.checked.datasets += rows.len() as u64;
+            after = last.id();
+            count += rows.len() as u64;
             let graph = self.replayed.graph.clone();
-            for row in rows {
-                match graph.dataset(&row.name) {
-                    Some(expected) => {
-                        seen.note(expected.name());
-                        self.compare_dataset(expected, row);
-                    }
-                    None => self.tell(RowOf::Dataset, &row.name, RowFault::Unknown),
+            for row in &rows {
+                match R::logged_name(&graph, row.name()) {
+                    Some(name) => seen.note(name),
+                    None => self.tell(R::OF, row.name(), RowFault::Unknown),
                 }
+                row.faults(&graph).into_iter().for_each(|what| self.tell(R::OF, row.name(), what));
             }
         }
         let graph = self.replayed.graph.clone();
-        let doubtful =
-            seen.doubtful(graph.datasets_from(Bound::Unbounded).map(|dataset| dataset.name()));
-        for some in doubtful.chunks(NAMES_AT_ONCE) {
-            let page = self.store.dataset_rows(self.name, RowSelection::Named(some))?;
-            let mut rows = by_name(self.reach(page)?, |row| row.name.clone());
-            let graph = self.replayed.graph.clone();
-            for name in some {
-                let Some(expected) = graph.dataset(name.as_str()) else { continue };
-                match rows.remove(name.as_str()).unwrap_or_default() {
-                    rows if rows.is_empty() => {
-                        self.tell(RowOf::Dataset, name.as_str(), RowFault::Missing);
-                    }
-                    rows if rows.len() > 1 => {
-                        self.tell(RowOf::Dataset, name.as_str(), RowFault::Twice);
-                    }
-                    rows => rows.into_iter().for_each(|row| self.compare_dataset(expected, row)),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn jobs(&mut self) -> Result<(), PastError> {
-        let (mut seen, mut after) = (Seen::default(), i64::MIN);
-        loop {
-            let selection = RowSelection::IdsAfter(after, PAGE_ROWS);
-            let page = self.store.job_rows(self.name, selection)?;
+        for some in seen.doubtful(R::logged_names(&graph)).chunks(NAMES_AT_ONCE) {
+            let page = R::read(self.store, self.name, RowSelection::Named(some))?;
             let rows = self.reach(page)?;
-            let Some(last) = rows.last() else { break };
-            after = last.id;
-            self.checked.jobs += rows.len() as u64;
+            let mut by_name: HashMap<&str, Vec<&R>> = HashMap::new();
+            rows.iter().for_each(|row| by_name.entry(row.name()).or_default().push(row));
             let graph = self.replayed.graph.clone();
-            for row in rows {
-                match graph.job(&row.name) {
-                    Some(expected) => {
-                        seen.note(expected.name());
-                        self.compare_job(expected, row);
+            for name in some.iter().filter(|name| R::logged_name(&graph, name.as_str()).is_some()) {
+                match by_name.get(name.as_str()).map_or(&[][..], Vec::as_slice) {
+                    [] => self.tell(R::OF, name.as_str(), RowFault::Missing),
+                    [row] => {
+                        let faults = row.faults(&graph);
+                        faults.into_iter().for_each(|what| self.tell(R::OF, name.as_str(), what));
                     }
-                    None => self.tell(RowOf::Job, &row.name, RowFault::Unknown),
+                    _ => self.tell(R::OF, name.as_str(), RowFault::Twice),
                 }
             }
         }
-        let graph = self.replayed.graph.clone();
-        let doubtful = seen.doubtful(graph.jobs_from(Bound::Unbounded).map(|job| job.name()));
-        for some in doubtful.chunks(NAMES_AT_ONCE) {
-            let page = self.store.job_rows(self.name, RowSelection::Named(some))?;
-            let mut rows = by_name(self.reach(page)?, |row| row.name.clone());
-            let graph = self.replayed.graph.clone();
-            for name in some {
-                let Some(expected) = graph.job(name.as_str()) else { continue };
-                match rows.remove(name.as_str()).unwrap_or_default() {
-                    rows if rows.is_empty() => {
-                        self.tell(RowOf::Job, name.as_str(), RowFault::Missing);
-                    }
-                    rows if rows.len() > 1 => {
-                        self.tell(RowOf::Job, name.as_str(), RowFault::Twice);
-                    }
-                    rows => rows.into_iter().for_each(|row| self.compare_job(expected, row)),
-                }
-            }
-        }
-        Ok(())
+        Ok(count)
     }
 
     /// Brings the replayed graph to the version at which the page was read.
@@ -289,58 +243,136 @@ impl Check<'_> {
         Ok(rows)
     }
 
-    fn compare_dataset(&mut self, expected: Dataset<'_>, row: StoredDataset) {
-        let metadata = expected.metadata().map(CanonicalJson::as_str);
-        if metadata != row.metadata.as_deref() {
-            self.tell(RowOf::Dataset, &row.name, RowFault::Metadata);
-        }
-        let producer = expected.producer().map(|job| job.name().to_string());
-        if producer.clone().map(StoredReference::Name) != row.producer {
-            let fault = RowFault::Producer { expected: producer, actual: row.producer };
-            self.tell(RowOf::Dataset, &row.name, fault);
-        }
-    }
-
-    fn compare_job(&mut self, expected: Job<'_>, row: StoredJob) {
-        if expected.spec().as_str() != row.spec {
-            self.tell(RowOf::Job, &row.name, RowFault::Spec);
-        }
-        if i64::try_from(expected.version()) != Ok(row.version) {
-            let fault = RowFault::Version { expected: expected.version(), actual: row.version };
-            self.tell(RowOf::Job, &row.name, fault);
-        }
-        let Some(mut inputs) = row.inputs else {
-            return self.tell(RowOf::Job, &row.name, RowFault::NoList);
-        };
-        inputs.sort_unstable();
-        let expected: Vec<StoredReference> = expected
-            .inputs()
-            .into_iter()
-            .map(|dataset| StoredReference::Name(dataset.to_string()))
-            .collect();
-        if inputs != expected {
-            let missing = expected.iter().find(|input| inputs.binary_search(input).is_err());
-            let missing = missing.and_then(|input| match input {
-                StoredReference::Name(name) => Some(name.clone()),
-                StoredReference::Nothing(_) => None,
-            });
-            let unknown = inputs.iter().find(|input| expected.binary_search(input).is_err());
-            let fault = RowFault::Inputs { missing, unknown: unknown.cloned() };
-            self.tell(RowOf::Job, &row.name, fault);
-        }
-    }
-
     fn tell(&mut self, of: RowOf, name: &str, what: RowFault) {
-        self.checked.differences += 1;
+        self.differences += 1;
         let version = self.replayed.graph.version();
         (self.each)(&RowDifference { of, name: name.to_owned(), version, what });
     }
 }
 
-fn by_name<T>(rows: Vec<T>, name: impl Fn(&T) -> String) -> HashMap<String, Vec<T>> {
-    let mut by_name: HashMap<String, Vec<T>> = HashMap::new();
-    for row in rows {
-        by_name.entry(name(&row)).or_default().push(row);
+/// A row of one of the two tables, and what the log has for it.
+trait StoredRow: Sized {
+    const OF: RowOf;
+
+    fn read(
+        store: &Store,
+        graph: &Name,
+        selection: RowSelection<'_>,
+    ) -> Result<Option<RowPage<Self>>, StoreError>;
+
+    fn id(&self) -> i64;
+
+    fn name(&self) -> &str;
+
+    /// The name as the replayed graph has it; `None` if it has no such job or dataset.
+    fn logged_name<'g>(graph: &'g Graph, name: &str) -> Option<&'g Name>;
+
+    /// All names of the replayed graph.
+    fn logged_names(graph: &Graph) -> impl Iterator<Item = &Name>;
+
+    /// How the row differs from what the log has under its name; empty if that has none.
+    fn faults(&self, graph: &Graph) -> Vec<RowFault>;
+}
+
+impl StoredRow for StoredDataset {
+    const OF: RowOf = RowOf::Dataset;
+
+    fn read(
+        store: &Store,
+        graph: &Name,
+        selection: RowSelection<'_>,
+    ) -> Result<Option<RowPage<Self>>, StoreError> {
+        store.dataset_rows(graph, selection)
     }
-    by_name
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn logged_name<'g>(graph: &'g Graph, name: &str) -> Option<&'g Name> {
+        graph.dataset(name).map(|dataset| dataset.name())
+    }
+
+    fn logged_names(graph: &Graph) -> impl Iterator<Item = &Name> {
+        graph.datasets_from(Bound::Unbounded).map(|dataset| dataset.name())
+    }
+
+    fn faults(&self, graph: &Graph) -> Vec<RowFault> {
+        let Some(expected) = graph.dataset(&self.name) else { return Vec::new() };
+        let mut faults = Vec::new();
+        if expected.metadata().map(CanonicalJson::as_str) != self.metadata.as_deref() {
+            faults.push(RowFault::Metadata);
+        }
+        let producer = expected.producer().map(|job| job.name().to_string());
+        if producer.clone().map(StoredReference::Name) != self.producer {
+            faults.push(RowFault::Producer { expected: producer, actual: self.producer.clone() });
+        }
+        faults
+    }
+}
+
+impl StoredRow for StoredJob {
+    const OF: RowOf = RowOf::Job;
+
+    fn read(
+        store: &Store,
+        graph: &Name,
+        selection: RowSelection<'_>,
+    ) -> Result<Option<RowPage<Self>>, StoreError> {
+        store.job_rows(graph, selection)
+    }
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn logged_name<'g>(graph: &'g Graph, name: &str) -> Option<&'g Name> {
+        graph.job(name).map(|job| job.name())
+    }
+
+    fn logged_names(graph: &Graph) -> impl Iterator<Item = &Name> {
+        graph.jobs_from(Bound::Unbounded).map(|job| job.name())
+    }
+
+    fn faults(&self, graph: &Graph) -> Vec<RowFault> {
+        let Some(expected) = graph.job(&self.name) else { return Vec::new() };
+        let mut faults = Vec::new();
+        if expected.spec().as_str() != self.spec {
+            faults.push(RowFault::Spec);
+        }
+        if i64::try_from(expected.version()) != Ok(self.version) {
+            let (expected, actual) = (expected.version(), self.version);
+            faults.push(RowFault::Version { expected, actual });
+        }
+        faults.extend(match &self.inputs {
+            None => Some(RowFault::NoList),
+            Some(inputs) => differing_inputs(&expected.inputs(), inputs),
+        });
+        faults
+    }
+}
+
+/// The fault, if a row's inputs are not those of the log, which are sorted.
+fn differing_inputs(expected: &[&Name], stored: &[StoredReference]) -> Option<RowFault> {
+    let mut stored = stored.to_vec();
+    stored.sort_unstable();
+    let expected: Vec<StoredReference> =
+        expected.iter().map(|dataset| StoredReference::Name(dataset.to_string())).collect();
+    if stored == expected {
+        return None;
+    }
+    let missing = expected.iter().find_map(|input| match input {
+        StoredReference::Name(name) if stored.binary_search(input).is_err() => Some(name.clone()),
+        _ => None,
+    });
+    let unknown = stored.iter().find(|input| expected.binary_search(input).is_err()).cloned();
+    Some(RowFault::Inputs { missing, unknown })
 }
