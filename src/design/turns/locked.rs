@@ -109,13 +109,12 @@ impl Turns for Locked {
 
 impl Locked {
     fn hold(&self, graph_id: i64, mode: Mode) -> Result<HeldLock, Refusal> {
-        let of_mode = [mode.word()];
-        let hold = self.metrics.hold.with_label_values(&of_mode);
+        let times = self.metrics.times(mode);
         let began = Instant::now();
         let key = LockKey::new(&*self.database_id, graph_id)?;
         let guard = Reclaimable::new(self.lock.acquire(&key, mode, self.limits.wait)?);
-        observe(&self.metrics.wait.with_label_values(&of_mode), began.elapsed());
-        Ok(HeldLock { guard, since: Instant::now(), hold })
+        observe(&times.wait, began.elapsed());
+        Ok(HeldLock { guard, since: Instant::now(), hold: times.hold.clone() })
     }
 
     /// If the lock was granted because the former holder's lease expired, seals this turn's token
@@ -208,32 +207,45 @@ impl Locked {
 
 /// What only turns under the lock measure.
 struct LockMetrics {
-    /// Waiting for the lock, until it was granted.
     wait: HistogramVec,
-    /// From the grant of the lock until it was given back.
     hold: HistogramVec,
+    /// Looked up once: every turn observes them.
+    shared: LockTimes,
+    exclusive: LockTimes,
     /// Epochs raised for a lock whose state was new or not to be trusted.
     epochs_raised: IntCounter,
     /// Turns that began with a token sealed in the database, as a lease had run out.
     seals: IntCounter,
 }
 
+/// How long the lock is waited for and held in one mode.
+struct LockTimes {
+    /// Waiting for the lock, until it was granted.
+    wait: Histogram,
+    /// From the grant of the lock until it was given back.
+    hold: Histogram,
+}
+
 impl LockMetrics {
     fn new() -> Self {
         let timed = |name: &str, help: &str| {
             let options = HistogramOpts::new(name, help).buckets(duration_buckets());
-            let vector = HistogramVec::new(options, &["mode"]).expect("the name is valid");
-            // Both are there from the beginning.
-            for mode in [Mode::Shared, Mode::Exclusive] {
-                vector.with_label_values(&[mode.word()]);
-            }
-            vector
+            HistogramVec::new(options, &["mode"]).expect("the name is valid")
+        };
+        let wait = timed("fencepost_lock_wait_seconds", "Waiting for the graph's lock");
+        let hold = timed("fencepost_lock_hold_seconds", "Holding the graph's lock");
+        let times = |mode: Mode| {
+            let of_mode = [mode.word()];
+            let (wait, hold) = (wait.with_label_values(&of_mode), hold.with_label_values(&of_mode));
+            LockTimes { wait, hold }
         };
         let counter =
             |name: &str, help: &str| IntCounter::new(name, help).expect("the name is valid");
         Self {
-            wait: timed("fencepost_lock_wait_seconds", "Waiting for the graph's lock"),
-            hold: timed("fencepost_lock_hold_seconds", "Holding the graph's lock"),
+            shared: times(Mode::Shared),
+            exclusive: times(Mode::Exclusive),
+            wait,
+            hold,
             epochs_raised: counter(
                 "fencepost_epochs_raised_total",
                 "Epochs raised for a lock with unknown state",
@@ -245,8 +257,15 @@ impl LockMetrics {
         }
     }
 
+    fn times(&self, mode: Mode) -> &LockTimes {
+        match mode {
+            Mode::Shared => &self.shared,
+            Mode::Exclusive => &self.exclusive,
+        }
+    }
+
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        let Self { wait, hold, epochs_raised, seals } = self;
+        let Self { wait, hold, epochs_raised, seals, .. } = self;
         vec![
             Box::new(wait.clone()),
             Box::new(hold.clone()),
