@@ -78,16 +78,16 @@ pub enum LockUrl {
 /// Why a node could not start. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Database(#[from] DbError),
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Binding(#[from] LockBindingError),
     /// The lock's URL names no lock.

@@ -76,7 +76,7 @@ pub enum PastError {
     /// The graph was written or pruned each time that it was read. Try again.
     #[error("graph `{0}` was written or pruned each time that it was read; try again")]
     Contended(Name),
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

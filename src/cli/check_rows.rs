@@ -42,8 +42,8 @@ pub fn run(node: &NodeArgs, args: &CheckRowsArgs) -> Result<(), Failure> {
     }
     Err(Failure::refused(format!(
         "{compared} compared, {differences} differences. The log replays to a legal graph. To make \
-         a graph of it: fencepost export --graph {} --after 0 --to file:LOG (if the log was \
-         never pruned), then fencepost import --graph NAME --format events LOG; or restore a backup",
+         a graph of it: fencepost export --graph {} --after 0 --to file:LOG (if the log was never \
+         pruned), then fencepost import --graph NAME --format events LOG; or restore a backup",
         terminal::shell_word(graph.as_str())
     )))
 }

@@ -4,9 +4,9 @@
 //! server process has stopped keeps it alive. So each statement on a Postgres session has a
 //! deadline. What a thread does for one request, or for a batch of them, is a [task](watched). If a
 //! deadline passes, the watchdog thread gives the task up: it has the requests answered and takes
-//! back what the task [holds](Reclaimable). The thread and its session stay stuck inside libpq until
-//! the server answers or the connection ends. Then the thread finds that it was given up, commits
-//! nothing and ends.
+//! back what the task [holds](Reclaimable). The thread and its session stay stuck inside libpq
+//! until the server answers or the connection ends. Then the thread finds that it was given up,
+//! commits nothing and ends.
 //!
 //! While [`GIVEN_UP_MAX`] threads are stuck, no session is lent to anybody: requests are refused at
 //! once. No more are stuck than that, and as many as had a session already. To take back what a

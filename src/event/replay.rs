@@ -14,7 +14,7 @@ const LAST_IMPORTED: u64 = 1 << 62;
 /// What is wrong with a log, at one event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Damaged(#[from] DamagedEvent),
     /// It is of another graph than the events before it, or than was asked for.

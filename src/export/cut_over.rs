@@ -38,7 +38,7 @@ pub enum FreezeError {
     /// It is all there, and not right.
     #[error("the graph is frozen, and its log is not right: {0}")]
     NotVerified(#[from] VerifyError),
-    /// See there.
+    /// Passed on unchanged.
     #[error("the graph is frozen; {0}")]
     Sink(#[from] SinkError),
 }

@@ -12,10 +12,10 @@ pub const RESENDS_MAX: u32 = 3;
 /// Why an export ended early. What is in the sink stays, and the same command goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// The graph is not there.
@@ -23,7 +23,8 @@ pub enum ExportError {
     GraphNotFound(Name),
     /// The last event of the sink cannot be read.
     #[error(
-        "the last event of {sink} is damaged: {reason}. `fencepost verify` says up to where the log is good: cut it off there, or export to a new place"
+        "the last event of {sink} is damaged: {reason}. `fencepost verify` says up to where the log \
+         is good: cut it off there, or export to a new place"
     )]
     Damaged {
         /// The sink.
@@ -66,7 +67,8 @@ pub enum ExportError {
     /// The sink's log and the database's are not one history: a backup was restored, or somebody
     /// else wrote to one of them.
     #[error(
-        "{sink} is of another history: at version {version} its chain of hashes is not that of the database; export to another place"
+        "{sink} is of another history: at version {version} its chain of hashes is not that of the \
+         database; export to another place"
     )]
     OtherHistory {
         /// The sink.
@@ -76,7 +78,8 @@ pub enum ExportError {
     },
     /// The sink is further than the database.
     #[error(
-        "{sink} has version {sink_version}, the database only {version}: was an older backup restored?"
+        "{sink} has version {sink_version}, the database only {version}: was an older backup \
+         restored?"
     )]
     Ahead {
         /// The sink.
@@ -104,7 +107,8 @@ pub enum ExportError {
     },
     /// The sink would have a gap.
     #[error(
-        "{sink} has version {version}; with --after {after} changes between them would be missing. Omit --after"
+        "{sink} has version {version}; with --after {after} changes between them would be missing. \
+         Omit --after"
     )]
     Gap {
         /// The sink.

@@ -124,10 +124,10 @@ pub enum VerifyError {
         /// The database's.
         database: String,
     },
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The database does not have the graph at that version any more, or its own log is damaged.

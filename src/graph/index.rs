@@ -1,8 +1,8 @@
 //! Maps names to slots, twice: hashed, to find one, and in byte order, to list them.
 //!
 //! A name is looked up several times for each edge that mentions it. In a large tree that costs
-//! about twenty comparisons of names that are scattered in memory; by its hash it costs one. For few
-//! names a tree is as fast, and takes a fraction of the memory.
+//! about twenty comparisons of names that are scattered in memory; by its hash it costs one. For
+//! few names a tree is as fast, and takes a fraction of the memory.
 //!
 //! The hashed side keeps 32 bits of each name's hash and the slot, not the name: that is in the
 //! node, which whoever looks up shows by a function from slots to names.

@@ -29,7 +29,7 @@ pub enum LogFileError {
         /// The damage.
         reason: String,
     },
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Restore(RestoreError),
 }

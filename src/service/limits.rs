@@ -19,7 +19,8 @@ pub struct Limits {
     pub batch_writes: usize,
     /// Bytes of request bodies that one turn serves, beyond its first request.
     pub batch_bytes: usize,
-    /// How long a turn decides writes, beyond its first; the others are the first of the next turn.
+    /// Time limit for deciding the writes of one turn after its first. Writes left over go first in
+    /// the next turn.
     pub batch_time: Duration,
     /// Reads that one turn serves.
     pub batch_reads: usize,

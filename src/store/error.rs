@@ -6,7 +6,7 @@ use crate::graph::{DamagedFact, DamagedRows, Name};
 /// Why state could not be read or prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// See there.
+    /// Passed on unchanged.
     #[error(transparent)]
     Database(#[from] DbError),
     /// The rows are no legal graph. Restore them from a backup.

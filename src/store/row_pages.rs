@@ -1,5 +1,5 @@
-//! The rows of a graph as they are stored, some at a time: to compare them with something else while
-//! others write. What would stop a load is told of here, row by row.
+//! The rows of a graph as they are stored, some at a time, to compare them with the log while others
+//! write. Rows that would stop a load are returned too.
 
 use std::collections::HashMap;
 
