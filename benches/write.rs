@@ -1,6 +1,6 @@
 //! What one write at a time costs against its bare round trips and its commit: the same statements
-//! on the same database, sent one after another by a loop that decides nothing, keeps no image and
-//! answers nobody.
+//! on the same database, or on Postgres the same call, sent one after another by a loop that decides
+//! nothing, keeps no image and answers nobody.
 //!
 //! `cargo bench --bench write`. `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, to
 //! use instead of a new SQLite file, and `FENCEPOST_BENCH_REDIS` a Redis server to take the lock
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use fencepost::db::schema::ChangeRow;
 use fencepost::db::{
-    Database, DatabaseUrl, DbError, NewDataset, NewJob, PoolLimits, RowsWrite, Value,
+    CallOutcome, CommitCall, Database, DatabaseUrl, DbError, NewDataset, NewJob, PoolLimits,
+    RowsWrite, Value,
 };
 use fencepost::design;
 use fencepost::graph::{CanonicalJson, Changeset, Command, JobSpecification, Name, Operation};
@@ -65,12 +66,6 @@ impl Bare {
     fn write(&self, number: i64) {
         self.ask_postgres("SELECT pg_advisory_lock(?)");
         self.ask_redis();
-        self.database
-            .ask(|connection| {
-                connection
-                    .run("SELECT * FROM graphs WHERE id = ?", &[Value::Integer(self.graph_id)])
-            })
-            .expect("answers");
         let change = format!(
             r#"{{"facts":[{{"fact":"job_created","inputs":["in0","in1"],"name":"job{number}"}}]}}"#
         );
@@ -91,29 +86,58 @@ impl Bare {
                 inputs: vec![0, 1],
             }]),
         ];
+        let log = [ChangeRow {
+            graph_id: self.graph_id,
+            version: number,
+            change: &change,
+            chain: &[0; 32],
+            attempt: "0123456789abcdef0123456789abcdef",
+            token: number,
+            committed_at_ms: None,
+            actor: None,
+        }];
+        if self.database.is_server() {
+            self.call(number, &log, &rows);
+        } else {
+            self.transaction(number, &log, &rows);
+        }
+        self.ask_postgres("SELECT 1 WHERE 1 < ?");
+        self.ask_postgres("SELECT pg_advisory_unlock(?)");
+    }
+
+    fn call(&self, number: i64, log: &[ChangeRow<'_>], rows: &[RowsWrite<'_>]) {
+        let call = CommitCall {
+            graph_id: self.graph_id,
+            read_version: number - 1,
+            read_chain: &[0; 32],
+            token: Some(number),
+            attempt: log[0].attempt,
+            log,
+            rows,
+            keys: &[],
+            answers: &[],
+            key_age_max_ms: 1,
+        };
+        let called = self
+            .database
+            .call(|connection, own| connection.commit_in_one_call(&call, own, false))
+            .expect("answers");
+        assert!(matches!(called, CallOutcome::Written));
+    }
+
+    fn transaction(&self, number: i64, log: &[ChangeRow<'_>], rows: &[RowsWrite<'_>]) {
         let written = self.database.write(|connection| {
             connection.run(
                 "UPDATE graphs SET version = ? WHERE id = ?",
                 &[Value::Integer(number), Value::Integer(self.graph_id)],
             )?;
-            for write in &rows {
+            for write in rows {
                 connection.write_rows(self.graph_id, write)?;
             }
-            connection.insert_changes(&[ChangeRow {
-                graph_id: self.graph_id,
-                version: number,
-                change: &change,
-                chain: &[0; 32],
-                attempt: "0123456789abcdef0123456789abcdef",
-                token: number,
-                committed_at_ms: None,
-                actor: None,
-            }])?;
+            connection.insert_changes(log)?;
             Ok::<_, DbError>(())
         });
         written.expect("is written");
-        self.ask_postgres("SELECT 1 WHERE 1 < ?");
-        self.ask_postgres("SELECT pg_advisory_unlock(?)");
     }
 }
 

@@ -32,8 +32,9 @@ pub mod watch;
 use dialect::Schema;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{
-    AnswerRow, AnyConnection, DatabaseUrl, DatasetRow, DatasetUpdate, JobRow, JobUpdate,
-    NewDataset, NewJob, OpenMode, RowRange, RowsWrite, ServerState, Value, server_state,
+    AnswerRow, AnyConnection, CallOutcome, CallRefused, CommitCall, DatabaseUrl, DatasetRow,
+    DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, OpenMode, RowRange, RowsWrite,
+    ServerState, Value, server_state,
 };
 pub(crate) use error::on_one_line;
 pub use error::{DbError, WriteError};
@@ -303,6 +304,76 @@ impl Database {
                 Err(WriteError::RolledBack(self.explained(&mut session, error)))
             }
         }
+    }
+
+    /// Runs `body`, which is one statement that commits what it writes: one round trip. It is given
+    /// the session that must answer, where sessions can be mistaken for one another. On a connection
+    /// that is known to be closed nothing is sent.
+    ///
+    /// # Errors
+    /// [`WriteError`] says whether the outcome is known.
+    pub fn call<T>(
+        &self,
+        body: impl Fn(&mut AnyConnection, Option<i32>) -> QueryResult<T>,
+    ) -> Result<T, WriteError<DbError>> {
+        let rolled_back = WriteError::RolledBack;
+        let budget = &self.sessions.opener.budget;
+        loop {
+            let mut session = self.sessions.check_out().map_err(rolled_back)?;
+            if self.sessions.is_look_due() {
+                self.sessions.look_at_schema(&mut session).map_err(rolled_back)?;
+            }
+            failpoint::pass("before-commit");
+            if session.connection.is_closed() {
+                budget.found_closed();
+                session.is_lost = true;
+                continue;
+            }
+            // Whoever asked may have been told that nothing is written.
+            if !watch::may_commit() && !failpoint::is_off("given-up") {
+                let what = watch::NO_ANSWER.to_owned();
+                return Err(rolled_back(DbError::Unavailable { what }));
+            }
+            // Until it is answered.
+            session.in_transaction = true;
+            let own = session.backend.as_ref().and_then(OwnBackend::required);
+            let error = match body(&mut session.connection, own) {
+                Ok(value) => {
+                    failpoint::pass("after-commit");
+                    // As if the connection had broken before the answer; only in builds for tests.
+                    if failpoint::is_off("commit-answer") {
+                        let what = "no answer to a commit".to_owned();
+                        return Err(WriteError::CommitUnknown(DbError::Unavailable { what }));
+                    }
+                    watch::commit_was_answered();
+                    session.in_transaction = false;
+                    session.was_used = true;
+                    budget.found_alive();
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            session.signals.note(&error);
+            if !causes::is_answered(&error) {
+                budget.found_closed();
+                session.is_lost = true;
+                return Err(WriteError::CommitUnknown(error.into()));
+            }
+            watch::commit_was_answered();
+            session.in_transaction = false;
+            self.leave_if_unfit(&session);
+            // A server that was written to before may be a standby now, and another host the one
+            // that can write.
+            if !(session.was_used && session.signals.cannot_write()) {
+                return Err(rolled_back(self.explained(&mut session, error.into())));
+            }
+        }
+    }
+
+    /// Whether commits are calls, each one round trip: the database is a server.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        matches!(self.url(), DatabaseUrl::Postgres(_))
     }
 
     /// Whether the path still leads to the file that was opened.

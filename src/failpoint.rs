@@ -29,6 +29,19 @@ pub fn is_off(name: &str) -> bool {
     }
 }
 
+/// Whether a test holds callers still at the point `name`.
+#[inline]
+#[must_use]
+pub fn is_armed(name: &str) -> bool {
+    #[cfg(feature = "failpoints")]
+    return armed::is_armed(name);
+    #[cfg(not(feature = "failpoints"))]
+    {
+        let _ = name;
+        false
+    }
+}
+
 #[cfg(feature = "failpoints")]
 mod armed {
     use std::collections::HashMap;
@@ -79,6 +92,10 @@ mod armed {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+    }
+
+    pub(super) fn is_armed(name: &str) -> bool {
+        matches!(actions().get(name), Some(Action::Pause { .. }))
     }
 
     pub(super) fn is_off(name: &str) -> bool {

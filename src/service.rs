@@ -36,8 +36,8 @@ mod write_turn;
 
 pub use choices::{BatchSize, Choices, CycleCheck, Refresh};
 pub use decisions::{Decisions, Held, Served};
-pub use engine::Refreshed;
 pub use image::Image;
+pub use image::Refreshed;
 pub use limits::Limits;
 pub use listeners::Listening;
 pub use metrics::Metrics;

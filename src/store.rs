@@ -8,9 +8,11 @@ use crate::db::{Database, ServerState, server_state};
 use diesel::prelude::*;
 
 mod answers;
+mod call;
 mod catch_up;
 mod changes;
 mod commit;
+mod commit_error;
 mod consumers;
 mod creation;
 mod error;
@@ -29,12 +31,14 @@ pub mod storage;
 mod transaction;
 
 pub use answers::{ANSWER_KEPT, Purged};
+pub use catch_up::ChangesSince;
 pub use changes::Feed;
 pub use commit::{Commit, Entry, Fence, StoredAnswer};
+pub use commit_error::CommitError;
 pub(crate) use consumers::behind;
 pub use consumers::{Acknowledgement, Consumer, ConsumerSink, ExportReport, Lifetime};
 pub use creation::{AnswerToStore, Creation};
-pub use error::{CommitError, StoreError};
+pub use error::StoreError;
 pub use head::{GraphState, Head, ImageKey};
 pub use lock_record::LockRecord;
 pub use refresh::{CatchUp, ImageUpdate};

@@ -1,6 +1,7 @@
 //! Every design on every database under every lock passes one suite: a design is an entry in the
 //! list of designs, a database under a lock is a line here, a case is a function there.
 
+mod at_hand;
 mod conformance;
 mod crud;
 mod crud_delta;
@@ -9,6 +10,7 @@ mod crud_optimistic;
 mod graph_cache;
 mod keys;
 mod listeners;
+mod round_trips;
 mod turn_taking;
 
 use std::fmt;

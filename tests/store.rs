@@ -5,6 +5,7 @@ mod adjacency_lists;
 mod audit;
 mod batches;
 mod binding;
+mod calls;
 mod failover;
 mod files;
 mod foreign;

@@ -223,7 +223,8 @@ impl From<CommitError> for Failure {
             | CommitError::Fenced { .. }
             | CommitError::Conflict { .. }
             | CommitError::EpochMoved { .. }
-            | CommitError::KeyTaken
+            | CommitError::KeyTaken { .. }
+            | CommitError::Gone { .. }
             | CommitError::Refused(_) => Self::refused(error),
         }
     }

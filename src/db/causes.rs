@@ -69,6 +69,16 @@ pub(super) fn is_lost(error: &Error) -> bool {
     matches!(error, Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _))
 }
 
+/// Whether a statement that failed is known to have done nothing: the server has answered it, or
+/// answered nothing wrongly.
+pub(super) fn is_answered(error: &Error) -> bool {
+    match error {
+        Error::DatabaseError(..) => !is_lost(error),
+        Error::NotFound | Error::QueryBuilderError(_) | Error::SerializationError(_) => true,
+        _ => false,
+    }
+}
+
 /// The message when another session of the server has answered than the connection's own.
 pub(super) const ANOTHER_ANSWERED: &str = "another session of the server has answered";
 

@@ -3,6 +3,7 @@
 
 mod changes;
 mod clock;
+mod commit_call;
 mod idempotency;
 mod migrations;
 mod postgres;
@@ -16,6 +17,7 @@ mod statement;
 mod transactions;
 mod url;
 
+pub use commit_call::{CallOutcome, CallRefused, CommitCall};
 pub use idempotency::AnswerRow;
 pub(super) use migrations::Schema;
 pub(crate) use postgres::connect_postgres;

@@ -4,6 +4,8 @@
     reason = "Diesel makes a module and a struct for each table and column; the migrations document them"
 )]
 
+use diesel::{Queryable, Selectable};
+
 diesel::table! {
     service (id) {
         id -> BigInt,
@@ -70,6 +72,7 @@ diesel::table! {
         fingerprint -> Text,
         answer -> Text,
         created_at_ms -> BigInt,
+        attempt -> Nullable<Text>,
     }
 }
 
@@ -109,6 +112,23 @@ diesel::define_sql_function! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(graphs, changes);
+
+/// A graph's row.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = graphs)]
+pub struct GraphRow {
+    pub id: i64,
+    pub name: String,
+    pub state: String,
+    pub moved_to: Option<String>,
+    pub version: i64,
+    pub fence: i64,
+    pub epoch: i64,
+    pub lock_incarnation: String,
+    pub chain: Vec<u8>,
+    pub uuid: String,
+    pub oldest: i64,
+}
 
 /// A row of the change log. Without a time, it is written now, by the database's clock.
 #[derive(Clone, Copy)]

@@ -54,6 +54,14 @@ impl AnyConnection {
         }
     }
 
+    /// Whether the server is known to have closed the connection. No round trip: it only looks at
+    /// what has arrived.
+    pub(super) fn is_closed(&mut self) -> bool {
+        let Self::Postgres(connection) = self else { return false };
+        // The first look may find why it was closed, the second that it was.
+        (0..2).any(|_| connection.notifications_iter().any(|arrived| arrived.is_err()))
+    }
+
     /// Asks the server what it is, and nothing else. One round trip.
     ///
     /// # Errors
@@ -104,6 +112,11 @@ impl OwnBackend {
         }
         *all.lock().entry(backend).or_default() += 1;
         Ok(Self { backend, all: all.clone() })
+    }
+
+    /// Which session must run what commits by itself; `None` if any may.
+    pub(super) fn required(&self) -> Option<i32> {
+        (!failpoint::is_off("backends")).then_some(self.backend.pid)
     }
 
     /// # Errors

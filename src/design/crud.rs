@@ -1,7 +1,7 @@
 //! `crud`: rows, an image in memory that is loaded again when the version moved, and a lock.
 //!
-//! **How it takes turns.** A turn acquires the graph's lock, reads the version, decides all writes
-//! that wait and commits them in one transaction. Reads share the lock while they learn the
+//! **How it takes turns.** A turn acquires the graph's lock, reads the version if another node had
+//! the lock since, decides all writes that wait and commits them in one transaction. Reads share the lock while they learn the
 //! version. See [`turns::locked`](super::turns::locked).
 //!
 //! **What it costs.** With n jobs, datasets and edges in the graph: a read costs a look at the

@@ -54,6 +54,12 @@ impl FencingToken {
         self.0 as u64 & Self::MAX_COUNTER
     }
 
+    /// Whether this is the token that was given right after `last`, with no grant between.
+    #[must_use]
+    pub const fn follows(self, last: Self) -> bool {
+        matches!(last.next(), Some(next) if next.0 == self.0)
+    }
+
     /// The next token of the same epoch; `None` when the epoch is used up and the database must
     /// open another.
     #[must_use]

@@ -71,7 +71,7 @@ fn create_in_store(
     let mut retries = 0;
     loop {
         match engine.store.create_graph(graph, precondition.clone(), keep) {
-            Err(CommitError::KeyTaken | CommitError::Yielded(_))
+            Err(CommitError::KeyTaken { .. } | CommitError::Yielded(_))
                 if retries < engine.limits.creation_retries =>
             {
                 retries += 1;

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::engine::Refreshed;
-use super::image::Image;
+use super::image::{Image, Refreshed};
 use super::refusal::Refusal;
 use super::write::{Accepted, IdempotencyKey, Verdict, Write};
 use crate::graph::{Command, DecidedBatch, Effect, Graph, Name};
@@ -19,8 +18,10 @@ pub struct Decisions<'b> {
     /// Who asked for each that was accepted.
     actors: Vec<Option<&'b str>>,
     deleted: bool,
-    /// Answers that are kept already, of earlier turns and of this one.
+    /// Answers that are known to be kept already, of earlier turns and of this one.
     kept: HashMap<String, StoredAnswer>,
+    /// Keys that were decided without an answer to them being known.
+    keys: Vec<&'b str>,
     /// Answers to keep.
     answers: Vec<StoredAnswer>,
     outcomes: Vec<Outcome>,
@@ -55,7 +56,8 @@ pub(super) struct Spent {
 }
 
 impl<'b> Decisions<'b> {
-    /// None yet, for a batch of so many. `kept` are the answers that were kept under their keys.
+    /// None yet, for a batch of so many. `kept` are answers that are known to be kept
+    /// under their keys.
     pub(super) fn new(
         graph: &'b Name,
         read: Refreshed,
@@ -73,6 +75,7 @@ impl<'b> Decisions<'b> {
             actors: Vec::new(),
             deleted,
             kept,
+            keys: Vec::new(),
             answers: Vec::new(),
             outcomes: Vec::with_capacity(batch),
             batch,
@@ -111,6 +114,12 @@ impl<'b> Decisions<'b> {
         })
     }
 
+    /// The keys of requests that were decided without an answer to them being known. If there is
+    /// one, the decisions do not hold.
+    pub(super) fn keys(&self) -> &[&'b str] {
+        &self.keys
+    }
+
     /// The answers to keep.
     pub(super) fn answers(&self) -> &[StoredAnswer] {
         &self.answers
@@ -147,10 +156,11 @@ impl<'b> Decisions<'b> {
 
     fn verdict_on(&mut self, write: &'b Write) -> Verdict {
         let key = write.idempotency.as_ref().filter(|_| !write.dry_run);
-        if let Some(key) = key
-            && let Some(stored) = self.kept.get(&key.key)
-        {
-            return key.verdict(stored);
+        if let Some(key) = key {
+            if let Some(stored) = self.kept.get(&key.key) {
+                return key.verdict(stored);
+            }
+            self.keys.push(&key.key);
         }
         if self.deleted {
             return Err(Refusal::graph_not_found(self.graph));

@@ -7,7 +7,7 @@ use prometheus::Histogram;
 
 use super::choices::{BatchSize, Choices};
 use super::graph_cache::GraphCache;
-use super::image::Image;
+use super::image::{Image, Refreshed};
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::local_graph::LocalGraph;
@@ -16,8 +16,8 @@ use super::permits::{Permit, Permits};
 use super::refusal::Refusal;
 use super::workers::Workers;
 use crate::db::watch::Reclaimable;
-use crate::graph::{Name, apply_all};
-use crate::store::{Head, ImageUpdate, Store, StoreError};
+use crate::graph::{Change, Name, apply_all};
+use crate::store::{CatchUp, ChangesSince, Head, ImageUpdate, Store, StoreError};
 
 pub(super) struct Engine {
     pub(super) store: Arc<Store>,
@@ -29,14 +29,6 @@ pub(super) struct Engine {
     pub(super) graphs: GraphCache,
     pub(super) listeners: Arc<Listeners>,
     pub(super) workers: Workers,
-}
-
-/// A graph as a turn has read it: the row, and the image at its version, of one snapshot.
-pub struct Refreshed {
-    /// The row.
-    pub head: Head,
-    /// The graph at its version.
-    pub image: Arc<Image>,
 }
 
 impl Engine {
@@ -82,7 +74,7 @@ impl Engine {
         }
         let head = self.store.head(&graph.name);
         if let Ok(Some(head)) = &head {
-            graph.set_graph_id(Some(head.id));
+            graph.set_head(Some(head.clone()));
         } else {
             self.graphs.forget(&graph.name);
         }
@@ -101,15 +93,14 @@ impl Engine {
         let by = self.choices.refresh.catches_up_by();
         let refreshed =
             self.store.refresh(&graph.name, known.as_ref().map(|image| image.key), by)?;
-        graph.set_graph_id(refreshed.as_ref().map(|(head, _)| head.id));
-        let Some((head, update)) = refreshed else { return Ok(None) };
+        let Some((head, update)) = refreshed else {
+            graph.set_head(None);
+            return Ok(None);
+        };
         let image = match (update, known) {
             (ImageUpdate::Current, Some(image)) => image,
             (ImageUpdate::Changes(changes), Some(image)) => {
-                self.metrics.image_catch_ups.inc();
-                self.metrics.changes_applied.inc_by(changes.len() as u64);
-                let image = Image::derived(head.key(), apply_all(&image.graph, &changes));
-                self.publish(graph, image)
+                self.caught_up(graph, &head, &image, &changes)
             }
             (ImageUpdate::Current | ImageUpdate::Changes(_), None) => {
                 unreachable!("the store was told of no image")
@@ -130,8 +121,37 @@ impl Engine {
                 self.publish(graph, Image::loaded(head.key(), *whole, permit))
             }
         };
+        // A commit of this process may have come since the row was read.
+        if graph.image.get().is_none_or(|newest| newest.key.version <= head.version) {
+            graph.set_head(Some(head.clone()));
+        }
         observe(timed, began.elapsed());
         Ok(Some(Refreshed { head, image }))
+    }
+
+    /// Brings the image to the version that a refused commit has learnt of; whether it did. Only in
+    /// designs whose images follow changes.
+    pub(super) fn follow(&self, graph: &LocalGraph, since: &ChangesSince) -> bool {
+        let image = graph.image.get().filter(|image| image.key == since.from);
+        let (Some(image), CatchUp::Changes) = (image, self.choices.refresh.catches_up_by()) else {
+            return false;
+        };
+        self.caught_up(graph, &since.head, &image, &since.changes);
+        graph.set_head(Some(since.head.clone()));
+        true
+    }
+
+    /// The image at `head`, to which the changes lead from `image`.
+    fn caught_up(
+        &self,
+        graph: &LocalGraph,
+        head: &Head,
+        image: &Image,
+        changes: &[Change],
+    ) -> Arc<Image> {
+        self.metrics.image_catch_ups.inc();
+        self.metrics.changes_applied.inc_by(changes.len() as u64);
+        self.publish(graph, Image::derived(head.key(), apply_all(&image.graph, changes)))
     }
 
     /// Makes `image` the newest of the graph.

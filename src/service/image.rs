@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::permits::Permit;
 use crate::db::watch::Reclaimable;
 use crate::graph::Graph;
-use crate::store::ImageKey;
+use crate::store::{Head, ImageKey};
 
 /// A graph and what it is known by. Never changes; whoever holds one sees one state for as long as
 /// it likes.
@@ -30,6 +30,14 @@ impl Image {
     pub(super) fn derived(key: ImageKey, graph: Graph) -> Self {
         Self { key, graph, _permit: None }
     }
+}
+
+/// A graph as a turn takes it: the row, and the image at its version.
+pub struct Refreshed {
+    /// The row.
+    pub head: Head,
+    /// The graph at its version.
+    pub image: Arc<Image>,
 }
 
 /// The newest image of one graph, unless the design keeps none. The mutex is held to copy a
@@ -67,6 +75,11 @@ impl ImageCell {
         let waited = self.changed.wait_timeout_while(self.lock(), patience, older);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.newest.clone()
+    }
+
+    /// Whether a commit is under way.
+    pub(super) fn is_committing(&self) -> bool {
+        self.lock().committing
     }
 
     /// Says that a commit is under way until what is returned is dropped, which must be after its

@@ -3,16 +3,17 @@
 
 use std::sync::Mutex;
 
-use super::image::ImageCell;
+use super::image::{ImageCell, Refreshed};
 use super::queue::{PendingRead, PendingWrite, Queue, Queued, lock};
 use crate::graph::Name;
+use crate::store::Head;
 
 /// One graph in this process.
 pub(super) struct LocalGraph {
     pub(super) name: Name,
-    /// The row's id as it was last seen. A name has one for ever, unless an older database is put
-    /// back.
-    graph_id: Mutex<Option<i64>>,
+    /// The row as it was last seen, or as this process has left it. The id is a name's for ever,
+    /// unless an older database is put back.
+    head: Mutex<Option<Head>>,
     pub(super) image: ImageCell,
     writes: Mutex<Queue<PendingWrite>>,
     reads: Mutex<Queue<PendingRead>>,
@@ -23,7 +24,7 @@ impl LocalGraph {
     pub(super) fn new(name: Name, keeps_images: bool, read_turns: usize) -> Self {
         Self {
             name,
-            graph_id: Mutex::default(),
+            head: Mutex::default(),
             image: ImageCell::new(keeps_images),
             writes: Mutex::new(Queue::new(1)),
             reads: Mutex::new(Queue::new(read_turns)),
@@ -31,11 +32,19 @@ impl LocalGraph {
     }
 
     pub(super) fn graph_id(&self) -> Option<i64> {
-        *lock(&self.graph_id)
+        lock(&self.head).as_ref().map(|head| head.id)
     }
 
-    pub(super) fn set_graph_id(&self, id: Option<i64>) {
-        *lock(&self.graph_id) = id;
+    /// `None` if there is no such graph.
+    pub(super) fn set_head(&self, head: Option<Head>) {
+        *lock(&self.head) = head;
+    }
+
+    /// The row as it was last seen, and the image at its version, if this process has it. Both may
+    /// be outdated: see [`Turn::at_hand`](super::turn::Turn::at_hand).
+    pub(super) fn at_hand(&self) -> Option<Refreshed> {
+        let (head, image) = (lock(&self.head).clone()?, self.image.get()?);
+        (image.key == head.key()).then_some(Refreshed { head, image })
     }
 
     pub(super) fn push_write(&self, write: PendingWrite, limit: usize) -> Queued<PendingWrite> {

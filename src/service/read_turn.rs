@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::engine::Refreshed;
-use super::image::Image;
+use super::choices::Refresh;
+use super::image::{Image, Refreshed};
 use super::local_graph::LocalGraph;
 use super::metrics::observe;
 use super::queue::PendingRead;
@@ -50,8 +50,6 @@ fn gather(graph: &LocalGraph) {
 
 /// How often a read turn yields to let others join it.
 const GATHERINGS: usize = 16;
-/// How often a read looks at the row again because the image was newer than what it had seen.
-const LOOKS: usize = 8;
 /// How long a read waits for the image of a commit that this process has under way.
 const IMAGE_WAIT: Duration = Duration::from_millis(100);
 
@@ -98,26 +96,31 @@ impl ReadTurn<'_> {
     }
 
     /// As [`Engine::refreshed`], without a guard. A version that is newer than the image may have
-    /// been written here a moment ago, its image on the way: to load the whole graph for it would
-    /// cost every waiting read seconds on a large graph.
+    /// been written here a moment ago, its image on the way: to read its changes, or the whole
+    /// graph, would cost more than to wait.
     fn refreshed_beside_writers(&self) -> Result<Option<Refreshed>, Refusal> {
         let Self { shared, graph } = self;
         let timed = &shared.engine.metrics.refresh.read;
-        if graph.image.get().is_none() {
-            return shared.engine.refreshed(graph, timed);
-        }
-        let began = Instant::now();
-        for _ in 0..LOOKS {
+        let before = graph.image.get();
+        // Where changes are read, the look at the row can bring them.
+        let brings_changes = shared.engine.choices.refresh == Refresh::Delta;
+        let look_first = graph.image.is_committing() || !brings_changes;
+        if let Some(before) = before.filter(|_| look_first) {
+            let began = Instant::now();
             let Some(head) = shared.engine.store.head(&graph.name)? else { return Ok(None) };
-            graph.set_graph_id(Some(head.id));
-            match graph.image.get_awaiting(head.version, IMAGE_WAIT) {
-                Some(image) if image.key == head.key() => {
-                    observe(timed, began.elapsed());
-                    return Ok(Some(Refreshed { head, image }));
-                }
-                // Published since the row was read: the row is newer now, too.
-                Some(image) if image.key.version > head.version => {}
-                Some(_) | None => break,
+            let image = graph.image.get_awaiting(head.version, IMAGE_WAIT);
+            let at_head = image.filter(|image| image.key == head.key());
+            let current = match at_head {
+                Some(image) => Some(Refreshed { head, image }),
+                // What was published since then is newer than the row that was read.
+                None => graph.at_hand().filter(|now| {
+                    (now.head.id, now.head.version > head.version) == (head.id, true)
+                        && !Arc::ptr_eq(&now.image, &before)
+                }),
+            };
+            if current.is_some() {
+                observe(timed, began.elapsed());
+                return Ok(current);
             }
         }
         shared.engine.refreshed(graph, timed)

@@ -111,7 +111,8 @@ impl Refusal {
             CommitError::Thawed => Self::Contended { what },
             CommitError::Conflict { .. }
             | CommitError::EpochMoved { .. }
-            | CommitError::KeyTaken
+            | CommitError::KeyTaken { .. }
+            | CommitError::Gone { .. }
             | CommitError::Yielded(_) => {
                 Refusal::Contended { what: format!("other writers were faster: {what}") }
             }

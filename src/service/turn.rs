@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use super::choices::CycleCheck;
 use super::decisions::Decisions;
-use super::engine::{Engine, Refreshed};
-use super::image::Image;
+use super::engine::Engine;
+use super::image::{Image, Refreshed};
 use super::local_graph::LocalGraph;
 use super::metrics::observe;
 use super::queue::PendingWrite;
@@ -17,7 +17,9 @@ use super::refusal::Refusal;
 use super::turn_error::TurnError;
 use crate::failpoint;
 use crate::graph::{Graph, Name, hex};
-use crate::store::{Commit, Entry, Fence, Head, ImageKey, Store, StoredAnswer};
+use crate::store::{
+    Commit, CommitError, Entry, Fence, GraphState, Head, ImageKey, Store, StoredAnswer,
+};
 
 /// One attempt at a batch of writes to a graph.
 pub struct Turn<'t> {
@@ -25,8 +27,20 @@ pub struct Turn<'t> {
     graph: &'t LocalGraph,
     graph_id: i64,
     batch: &'t [PendingWrite],
+    learnt: &'t Learnt,
+    /// Whether the store was looked at.
+    looked: Cell<bool>,
     /// How many writes of the batch were decided.
     decided: Cell<usize>,
+}
+
+/// What lost attempts at a batch have taught.
+#[derive(Default)]
+pub(super) struct Learnt {
+    /// Whether the image at hand is not to be decided on without a look at the store.
+    pub(super) must_look: bool,
+    /// Answers that are kept under keys of the batch.
+    pub(super) kept: HashMap<String, StoredAnswer>,
 }
 
 impl<'t> Turn<'t> {
@@ -34,10 +48,12 @@ impl<'t> Turn<'t> {
         engine: &'t Engine,
         graph: &'t LocalGraph,
         batch: &'t [PendingWrite],
+        learnt: &'t Learnt,
     ) -> Result<Self, TurnError> {
         let not_found = || Refusal::graph_not_found(&graph.name);
         let graph_id = engine.graph_id(graph)?.ok_or_else(not_found)?;
-        Ok(Self { engine, graph, graph_id, batch, decided: Cell::new(0) })
+        let (looked, decided) = (Cell::default(), Cell::default());
+        Ok(Self { engine, graph, graph_id, batch, learnt, looked, decided })
     }
 
     /// How many writes of the batch were decided.
@@ -71,6 +87,15 @@ impl<'t> Turn<'t> {
         Ok(self.engine.store.head(&self.graph.name)?)
     }
 
+    /// The graph as this process knows it, without a look at the store; `None` if it does not know
+    /// it, or an earlier attempt at the batch has shown that it knows it wrongly. What is decided
+    /// on it holds only if [`commit`](Self::commit) or [`confirm`](Self::confirm) succeeds.
+    #[must_use]
+    pub fn at_hand(&self) -> Option<Refreshed> {
+        let known = self.graph.at_hand().filter(|_| !self.learnt.must_look)?;
+        (known.head.id == self.graph_id).then_some(known)
+    }
+
     /// Brings the image to the store's version.
     ///
     /// # Errors
@@ -84,17 +109,19 @@ impl<'t> Turn<'t> {
         if expected != actual {
             return Err(TurnError::GraphReplaced { expected, actual });
         }
+        self.looked.set(true);
         Ok(refreshed)
     }
 
     /// Decides each write of the batch, each seeing the accepted ones before it, as many as the
-    /// time limit allows.
+    /// time limit allows. A request with an idempotency key is decided as if its key was never used,
+    /// unless an earlier attempt has found it used.
     ///
     /// # Errors
-    /// [`TurnError::Refused`] if the answers kept under idempotency keys cannot be read.
+    /// [`TurnError::Refused`] if a design that checks the whole graph finds a cycle: a bug of ours.
     pub fn decide(&self, read: Refreshed) -> Result<Decisions<'t>, TurnError> {
         let began = Instant::now();
-        let kept = self.kept_answers(&read.head)?;
+        let kept = self.learnt.kept.clone();
         let mut decisions = Decisions::new(&self.graph.name, read, kept, self.batch.len());
         let batch_time = self.engine.limits.batch_time;
         for (number, pending) in self.batch.iter().enumerate() {
@@ -111,8 +138,8 @@ impl<'t> Turn<'t> {
         Ok(decisions)
     }
 
-    /// Writes what was accepted, on the condition that the version which was read still stands, and
-    /// publishes the image that it leads to.
+    /// Writes what was accepted, on the condition that the version which was read still stands and
+    /// that no key of the batch was used, and publishes the image that it leads to.
     ///
     /// # Errors
     /// [`TurnError::Commit`] says whether anything was written.
@@ -131,6 +158,31 @@ impl<'t> Turn<'t> {
         Ok(())
     }
 
+    /// For decisions that need no commit: makes sure that they were made on the graph as it was when
+    /// all their requests had arrived, and that no key of theirs was used.
+    ///
+    /// # Errors
+    /// [`TurnError::Outdated`] or [`CommitError::KeyTaken`] if not.
+    pub fn confirm(&self, decisions: &Decisions<'_>) -> Result<(), TurnError> {
+        let (engine, read) = (self.engine, &decisions.read().head);
+        if !self.looked.get() && !failpoint::is_off("confirmation") {
+            let began = Instant::now();
+            let now = self.head()?;
+            let is_current = now.as_ref().is_some_and(|now| {
+                (now.key(), now.state, &now.moved_to) == (read.key(), read.state, &read.moved_to)
+            });
+            observe(&engine.metrics.refresh.write, began.elapsed());
+            if !is_current {
+                return Err(TurnError::Outdated);
+            }
+        }
+        if decisions.keys().is_empty() || failpoint::is_off("kept-keys") {
+            return Ok(());
+        }
+        let kept = engine.store.stored_answers(read.id, decisions.keys())?;
+        if kept.is_empty() { Ok(()) } else { Err(CommitError::KeyTaken { kept }.into()) }
+    }
+
     fn write(&self, decisions: &Decisions<'_>, fence: Fence) -> Result<Image, TurnError> {
         let attempt = new_attempt()?;
         let entries: Vec<Entry<'_>> = decisions.entries().collect();
@@ -142,22 +194,20 @@ impl<'t> Turn<'t> {
             before: decisions.base(),
             after: decisions.graph(),
             entries: &entries,
+            keys: decisions.keys(),
             answers: decisions.answers(),
             deletes_graph: decisions.deletes_graph(),
         })?;
         let graph = decisions.graph().clone();
         let key = ImageKey { graph_id: read.head.id, version: graph.version(), chain };
+        let fence = match fence {
+            Fence::Token(token) => token,
+            Fence::Unfenced => read.head.fence,
+        };
+        let state = if decisions.deletes_graph() { GraphState::Deleted } else { GraphState::Open };
+        let head = Head { version: key.version, chain, fence, state, ..read.head.clone() };
+        self.graph.set_head(Some(head));
         Ok(Image::derived(key, graph))
-    }
-
-    fn kept_answers(&self, head: &Head) -> Result<HashMap<String, StoredAnswer>, TurnError> {
-        let keys = self.batch.iter().filter_map(|pending| pending.write.idempotency.as_ref());
-        let keys: Vec<&str> = keys.map(|idempotency| idempotency.key.as_str()).collect();
-        if keys.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let stored = self.engine.store.stored_answers(head.id, &keys)?;
-        Ok(stored.into_iter().map(|answer| (answer.key.clone(), answer)).collect())
     }
 
     fn check_whole(&self, graph: &Graph) -> Result<(), TurnError> {

@@ -13,6 +13,9 @@ pub enum TurnError {
     /// The write did not hold.
     #[error("{0}")]
     Commit(CommitError),
+    /// The image that was decided on is not the store's state. Nothing was written.
+    #[error("the graph was changed meanwhile")]
+    Outdated,
     /// The lock was lost, and nothing was written.
     #[error("{0}")]
     LockLost(&'static str),
@@ -32,7 +35,8 @@ impl TurnError {
     pub(super) fn lost_because(&self) -> Option<&'static str> {
         match self {
             Self::LockLost(_) => Some("lease"),
-            Self::GraphReplaced { .. } => Some("replaced"),
+            Self::Outdated => Some("outdated"),
+            Self::GraphReplaced { .. } | Self::Commit(CommitError::Gone { .. }) => Some("replaced"),
             Self::Commit(CommitError::Fenced { .. }) => Some("fenced"),
             Self::Commit(CommitError::EpochMoved { .. }) => Some("epoch"),
             Self::Commit(CommitError::Conflict { .. }) => Some("conflict"),
@@ -40,7 +44,7 @@ impl TurnError {
             // Tried again: a kept answer may still be returned under an idempotency key.
             Self::Commit(CommitError::Frozen { .. } | CommitError::Thawed) => Some("frozen"),
             Self::Commit(CommitError::Yielded(_)) => Some("yielded"),
-            Self::Commit(CommitError::KeyTaken) => Some("key"),
+            Self::Commit(CommitError::KeyTaken { .. }) => Some("key"),
             Self::Commit(
                 CommitError::Refused(_) | CommitError::Unavailable(_) | CommitError::Unknown { .. },
             )
@@ -56,7 +60,7 @@ impl TurnError {
             Self::LockLost(what) => {
                 Refusal::Contended { what: format!("the turn was lost: {what}") }
             }
-            Self::GraphReplaced { .. } => {
+            Self::GraphReplaced { .. } | Self::Outdated => {
                 Refusal::Contended { what: format!("the turn was lost: {self}") }
             }
         }

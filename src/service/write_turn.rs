@@ -12,7 +12,7 @@ use super::metrics::observe;
 use super::queue::PendingWrite;
 use super::refusal::Refusal;
 use super::shared::Shared;
-use super::turn::Turn;
+use super::turn::{Learnt, Turn};
 use super::turn_error::TurnError;
 use super::turn_taking::Retry;
 use super::write::Verdict;
@@ -115,9 +115,9 @@ impl WriteTurn<'_> {
     fn attempts(&self, batch: &[PendingWrite]) -> Result<Served, TurnError> {
         let (shared, graph) = (self.shared, self.graph);
         let engine = &shared.engine;
-        let mut attempt = 0;
+        let (mut attempt, mut learnt) = (0, Learnt::default());
         loop {
-            let turn = Turn::new(engine, graph, batch)?;
+            let turn = Turn::new(engine, graph, batch, &learnt)?;
             let error = match shared.turns.serve(&turn) {
                 Ok(served) => return Ok(served),
                 Err(error) => error,
@@ -136,6 +136,16 @@ impl WriteTurn<'_> {
                 Retry::After(wait) => thread::sleep(wait),
             }
             attempt += 1;
+            learnt.must_look = match error {
+                TurnError::Commit(CommitError::Conflict { since: Some(since), .. }) => {
+                    !engine.follow(graph, &since)
+                }
+                TurnError::Commit(CommitError::KeyTaken { kept }) if !kept.is_empty() => {
+                    learnt.kept.extend(kept.into_iter().map(|answer| (answer.key.clone(), answer)));
+                    learnt.must_look
+                }
+                _ => true,
+            };
         }
     }
 

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use super::Store;
 use super::commit::StoredAnswer;
-use super::error::CommitError;
-use super::error::{StoreError, repeatable};
+use super::commit_error::{CommitError, repeatable};
+use super::error::StoreError;
 use crate::db::{AnswerRow, AnyConnection, ServerState};
 use diesel::QueryResult;
 
 /// How long an answer is given again.
 pub const ANSWER_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-const ANSWER_KEPT_MS: i64 = ANSWER_KEPT.as_millis() as i64;
+pub(super) const ANSWER_KEPT_MS: i64 = ANSWER_KEPT.as_millis() as i64;
 
 /// Old keys of a graph that were deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,29 +39,37 @@ pub(super) fn find_answers(
     keys: &[&str],
 ) -> QueryResult<(Option<ServerState>, Vec<StoredAnswer>)> {
     let (told, rows) = connection.kept_answers(graph_id, keys, ANSWER_KEPT_MS)?;
-    let answer = |AnswerRow { key, fingerprint, answer }| StoredAnswer { key, fingerprint, answer };
-    Ok((told, rows.into_iter().map(answer).collect()))
+    Ok((told, rows.into_iter().map(StoredAnswer::from).collect()))
 }
 
-/// Keeps all of them, in place of any that are too old to be given again.
+impl From<AnswerRow> for StoredAnswer {
+    fn from(AnswerRow { key, fingerprint, answer }: AnswerRow) -> Self {
+        Self { key, fingerprint, answer }
+    }
+}
+
+impl StoredAnswer {
+    pub(super) fn columns(&self) -> [&str; 3] {
+        [&self.key, &self.fingerprint, &self.answer]
+    }
+}
+
+/// Keeps all of them for `attempt`, in place of any that are too old to be given again.
 ///
 /// # Errors
-/// [`CommitError::KeyTaken`] if one cannot be kept: another answer was kept since the keys were
-/// looked up.
+/// [`CommitError::KeyTaken`] if another answer is kept under one of the keys.
 pub(super) fn keep_answers(
     connection: &mut AnyConnection,
     graph_id: i64,
     answers: &[StoredAnswer],
+    attempt: Option<&str>,
 ) -> Result<(), CommitError> {
     if answers.is_empty() {
         return Ok(());
     }
-    let rows: Vec<[&str; 3]> = answers
-        .iter()
-        .map(|StoredAnswer { key, fingerprint, answer }| [&**key, &**fingerprint, &**answer])
-        .collect();
-    let kept = connection.keep_answers(graph_id, &rows, ANSWER_KEPT_MS)?;
-    if kept == answers.len() { Ok(()) } else { Err(CommitError::KeyTaken) }
+    let rows: Vec<[&str; 3]> = answers.iter().map(StoredAnswer::columns).collect();
+    let kept = connection.keep_answers(graph_id, &rows, attempt, ANSWER_KEPT_MS)?;
+    if kept == answers.len() { Ok(()) } else { Err(CommitError::KeyTaken { kept: Vec::new() }) }
 }
 
 impl Store {

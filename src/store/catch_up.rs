@@ -4,9 +4,9 @@
 use diesel::prelude::*;
 
 use super::error::StoreError;
-use super::head::{Head, HeadRow, ImageKey, split_server_state};
+use super::head::{Head, ImageKey, column, head_of, split_server_state};
 use crate::chain::Chain;
-use crate::db::schema::{changes, graphs};
+use crate::db::schema::{GraphRow, changes, graphs};
 use crate::db::{AnyConnection, Database, ServerState, server_state};
 use crate::graph::{Change, Name};
 
@@ -43,7 +43,7 @@ pub(super) fn catch_up(
         let page = rows.len();
         let mut rows = rows.into_iter();
         let Some((head, first)) = rows.next() else { return Ok(None) };
-        let head = head.into_head()?;
+        let head = head_of(head)?;
         let whole = |why: String| Ok(Some((head.clone(), CaughtUp::Whole(why))));
         if head.id != at.graph_id || head.version < at.version {
             return whole("the store is on another history".to_owned());
@@ -75,6 +75,34 @@ pub(super) fn catch_up(
     }
 }
 
+/// What was written since a graph was read: the graph's row now, and the changes that lead there.
+#[derive(Debug)]
+pub struct ChangesSince {
+    /// The graph as it was read.
+    pub from: ImageKey,
+    /// The row.
+    pub head: Head,
+    /// In order, at least one. They lead from there to the row's version and chain.
+    pub changes: Vec<Change>,
+}
+
+impl ChangesSince {
+    /// If the `logged` changes and chains, which follow `read`, lead to `head`.
+    pub(super) fn leading_to(
+        head: &Head,
+        read: &Head,
+        logged: Vec<(String, Vec<u8>)>,
+    ) -> Option<Box<Self>> {
+        let (mut at, mut changes) = (read.key(), Vec::with_capacity(logged.len()));
+        for (text, chain) in &logged {
+            at = follow(at, column(at.version + 1), text, chain).ok()?;
+            changes.push(Change::from_canonical_json(text).ok()?.0);
+        }
+        let leads_there = !changes.is_empty() && at == head.key();
+        leads_there.then(|| Box::new(Self { from: read.key(), head: head.clone(), changes }))
+    }
+}
+
 /// The key one change on, if the log is dense and its chain that of the change's bytes.
 fn follow(at: ImageKey, version: i64, text: &str, chain: &[u8]) -> Result<ImageKey, String> {
     let next = at.version + 1;
@@ -91,7 +119,7 @@ fn follow(at: ImageKey, version: i64, text: &str, chain: &[u8]) -> Result<ImageK
 }
 
 /// The head and a change, if there is one.
-type Row = (HeadRow, Option<LoggedRow>);
+type Row = (GraphRow, Option<LoggedRow>);
 
 /// The head, once for each change after `version`, and once without if there is none. Beside it
 /// what the server tells of itself. One statement sees one snapshot.
@@ -108,7 +136,7 @@ fn read_page(
         .limit(PAGE)
         .select((
             server_state(),
-            (HeadRow::as_select(), (changes::version, changes::change, changes::chain).nullable()),
+            (GraphRow::as_select(), (changes::version, changes::change, changes::chain).nullable()),
         ))
         .load(connection)?;
     Ok(split_server_state(rows))

@@ -17,7 +17,10 @@ pub struct Commit<'c> {
     pub after: &'c Graph,
     /// In version order, without gaps, from the version read.
     pub entries: &'c [Entry<'c>],
-    /// Answers to keep.
+    /// Idempotency keys of all requests that were decided: whatever is kept under one of them was
+    /// not known to whoever decided.
+    pub keys: &'c [&'c str],
+    /// Answers to keep, each under one of the keys.
     pub answers: &'c [StoredAnswer],
     /// Whether the last entry deletes the graph.
     pub deletes_graph: bool,

@@ -3,9 +3,9 @@
 use diesel::prelude::*;
 
 use super::Store;
-use super::error::CommitError;
-use super::error::{StoreError, repeatable};
-use super::head::{GraphState, Head, column, read_head, read_head_row};
+use super::commit_error::{CommitError, repeatable};
+use super::error::StoreError;
+use super::head::{GraphState, Head, column, head_of, read_head, read_head_row};
 use crate::db::AnyConnection;
 use crate::db::schema::consumers;
 use crate::graph::Name;
@@ -257,7 +257,7 @@ impl Store {
         let head = |connection: &mut AnyConnection| read_head_row(connection, name);
         self.database.learn_and_read(head, |connection, row| {
             let Some(row) = row else { return Ok(None) };
-            let head = row.into_head()?;
+            let head = head_of(row)?;
             let now_ms = connection.now_ms()?;
             let found = consumers_of(connection, head.id, now_ms)?;
             Ok(Some((head, found)))

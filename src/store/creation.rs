@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::Store;
 use super::answers::{keep_answers, read_answers};
 use super::commit::StoredAnswer;
-use super::error::{CommitError, StoreError, repeatable};
+use super::commit_error::{CommitError, repeatable};
+use super::error::StoreError;
 use super::head::{GraphState, Head, read_head};
 use crate::chain::Chain;
 use crate::db::schema::graphs;
@@ -87,7 +88,7 @@ impl Store {
                 let head = read_head(connection, name)?
                     .ok_or_else(|| StoreError::RowDisappeared(name.clone()))?;
                 let answer = keep.map(|(_, answer)| answer(&head, created));
-                keep_answers(connection, head.id, answer.as_slice())?;
+                keep_answers(connection, head.id, answer.as_slice(), None)?;
                 let is_again = created && found.is_some();
                 made = Some(Made { head: head.clone(), created, is_again, answer });
                 return Ok::<_, CommitError>(Creation::There { head, created });

@@ -4,7 +4,7 @@
 use diesel::prelude::*;
 
 use super::Store;
-use super::error::CommitError;
+use super::commit_error::CommitError;
 use super::head::{Head, read_head_by_id};
 use crate::db::WriteError;
 use crate::db::schema::graphs;

@@ -5,8 +5,7 @@
 use diesel::prelude::*;
 
 use super::Store;
-use super::error::CommitError;
-use super::error::repeatable;
+use super::commit_error::{CommitError, repeatable};
 use super::head::{GraphState, Head, read_head};
 use crate::db::schema::graphs;
 use crate::graph::Name;

@@ -4,8 +4,8 @@ use diesel::prelude::*;
 
 use super::Store;
 use super::error::StoreError;
-use super::head::{Head, HeadRow, read_head_row, split_server_state};
-use crate::db::schema::graphs;
+use super::head::{Head, head_of, read_head_row, split_server_state};
+use crate::db::schema::{GraphRow, graphs};
 use crate::db::server_state;
 use crate::graph::Name;
 
@@ -16,7 +16,7 @@ impl Store {
     /// [`StoreError`] if it cannot be read.
     pub fn head(&self, name: &Name) -> Result<Option<Head>, StoreError> {
         let row = self.database.learn(|connection| read_head_row(connection, name))?;
-        row.map(HeadRow::into_head).transpose()
+        row.map(head_of).transpose()
     }
 
     /// The heads of graphs that are not deleted, whose names begin with `prefix` and come after
@@ -30,7 +30,7 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Head>, StoreError> {
-        let rows: Vec<HeadRow> = self.database.learn(|connection| {
+        let rows: Vec<GraphRow> = self.database.learn(|connection| {
             let from = after.map_or(prefix, |after| after.max(prefix));
             let query = graphs::table
                 // A literal: only then is it seen that the index of open graphs will do.
@@ -39,10 +39,10 @@ impl Store {
                 .order(graphs::name)
                 // The last name of the page before may come again.
                 .limit(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
-                .select((server_state(), HeadRow::as_select()));
+                .select((server_state(), GraphRow::as_select()));
             Ok(split_server_state(query.load(connection)?))
         })?;
-        let heads = rows.into_iter().map(HeadRow::into_head);
+        let heads = rows.into_iter().map(head_of);
         let wanted = heads
             .filter(|head| head.as_ref().map_or(true, |head| after != Some(head.name.as_str())));
         wanted

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::error::StoreError;
 use crate::chain::Chain;
-use crate::db::schema::graphs;
+use crate::db::schema::{GraphRow, graphs};
 use crate::db::{AnyConnection, ServerState, server_state};
 use crate::graph::Name;
 
@@ -67,41 +67,22 @@ impl Head {
     }
 }
 
-/// As [`Head`], in the database's types.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = graphs)]
-pub(super) struct HeadRow {
-    id: i64,
-    name: String,
-    state: String,
-    moved_to: Option<String>,
-    version: i64,
-    fence: i64,
-    epoch: i64,
-    lock_incarnation: String,
-    chain: Vec<u8>,
-    uuid: String,
-    oldest: i64,
-}
-
-impl HeadRow {
-    pub(super) fn into_head(self) -> Result<Head, StoreError> {
-        let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of graph {}", self.id));
-        Ok(Head {
-            id: self.id,
-            name: Name::new(&self.name)
-                .map_err(|error| StoreError::DamagedValue(error.to_string()))?,
-            state: GraphState::from_column(&self.state).ok_or_else(|| damaged("state"))?,
-            version: u64::try_from(self.version).map_err(|_| damaged("version"))?,
-            epoch: u32::try_from(self.epoch).map_err(|_| damaged("epoch"))?,
-            chain: Chain(self.chain.as_slice().try_into().map_err(|_| damaged("chain"))?),
-            uuid: Uuid::parse_str(&self.uuid).map_err(|_| damaged("uuid"))?,
-            oldest: u64::try_from(self.oldest).map_err(|_| damaged("oldest"))?,
-            moved_to: self.moved_to,
-            fence: self.fence,
-            lock_incarnation: self.lock_incarnation,
-        })
-    }
+/// The row as what it says.
+pub(super) fn head_of(row: GraphRow) -> Result<Head, StoreError> {
+    let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of graph {}", row.id));
+    Ok(Head {
+        id: row.id,
+        name: Name::new(&row.name).map_err(|error| StoreError::DamagedValue(error.to_string()))?,
+        state: GraphState::from_column(&row.state).ok_or_else(|| damaged("state"))?,
+        version: u64::try_from(row.version).map_err(|_| damaged("version"))?,
+        epoch: u32::try_from(row.epoch).map_err(|_| damaged("epoch"))?,
+        chain: Chain(row.chain.as_slice().try_into().map_err(|_| damaged("chain"))?),
+        uuid: Uuid::parse_str(&row.uuid).map_err(|_| damaged("uuid"))?,
+        oldest: u64::try_from(row.oldest).map_err(|_| damaged("oldest"))?,
+        moved_to: row.moved_to,
+        fence: row.fence,
+        lock_incarnation: row.lock_incarnation,
+    })
 }
 
 impl GraphState {
@@ -126,10 +107,10 @@ pub(super) fn column(number: u64) -> i64 {
 pub(super) fn read_head_row(
     connection: &mut AnyConnection,
     name: &Name,
-) -> QueryResult<(Option<ServerState>, Option<HeadRow>)> {
-    let found: Option<(ServerState, HeadRow)> = graphs::table
+) -> QueryResult<(Option<ServerState>, Option<GraphRow>)> {
+    let found: Option<(ServerState, GraphRow)> = graphs::table
         .filter(graphs::name.eq(name.as_str()))
-        .select((server_state(), HeadRow::as_select()))
+        .select((server_state(), GraphRow::as_select()))
         .first(connection)
         .optional()?;
     Ok(found.unzip())
@@ -148,9 +129,9 @@ pub(super) fn read_head(
 ) -> Result<Option<Head>, StoreError> {
     let (told, row) = read_head_row(connection, name)?;
     told.map_or_else(|| connection.tell(), Ok)?.check_writable()?;
-    row.map(HeadRow::into_head).transpose()
+    row.map(head_of).transpose()
 }
 
 pub(super) fn read_head_by_id(connection: &mut AnyConnection, id: i64) -> Result<Head, StoreError> {
-    graphs::table.find(id).select(HeadRow::as_select()).first(connection)?.into_head()
+    head_of(graphs::table.find(id).select(GraphRow::as_select()).first(connection)?)
 }

@@ -3,7 +3,7 @@
 use super::Store;
 use super::catch_up::{CaughtUp, catch_up};
 use super::error::StoreError;
-use super::head::{Head, ImageKey, read_head_row};
+use super::head::{Head, ImageKey, head_of, read_head_row};
 use crate::db::AnyConnection;
 use crate::graph::{Change, Graph, Name};
 
@@ -63,7 +63,7 @@ impl Store {
         let head = |connection: &mut AnyConnection| read_head_row(connection, name);
         let read = self.database.learn_and_read(head, |connection, row| {
             let Some(row) = row else { return Ok::<_, StoreError>(None) };
-            let head = row.into_head()?;
+            let head = head_of(row)?;
             let loaded = self.storage.load(connection, &head)?;
             Ok(Some((head, loaded)))
         })?;

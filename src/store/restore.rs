@@ -5,9 +5,9 @@ use diesel::prelude::*;
 use uuid::Uuid;
 
 use super::Store;
+use super::commit_error::CommitError;
 use super::consumers::{Consumer, forget_consumers, read_behind};
 use super::creation::insert_graph;
-use super::error::CommitError;
 use super::error::StoreError;
 use super::head::{GraphState, Head, column, read_head};
 use super::snapshots;

@@ -5,9 +5,9 @@ use diesel::dsl::min;
 use diesel::prelude::*;
 
 use super::Store;
+use super::commit_error::{CommitError, repeatable};
 use super::consumers::{Consumer, forget_consumers, read_behind};
-use super::error::CommitError;
-use super::error::{StoreError, repeatable};
+use super::error::StoreError;
 use super::head::{Head, column, read_head, split_server_state};
 use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
 use crate::db::{AnyConnection, Value, server_state};

@@ -1,16 +1,18 @@
-//! The one transaction by which a graph moves on: its first statement is conditional, and all else
-//! that the transaction does depends on it.
+//! How a graph moves on: by one transaction, whose first statement is conditional, and all else that
+//! the transaction does depends on it. On a server a commit of usual size is one
+//! [call](super::call), which does the same there.
 
 use diesel::prelude::*;
 
 use super::Store;
 use super::answers::{keep_answers, read_answers};
 use super::commit::{Commit, Entry, Fence};
-use super::error::{CommitError, StoreError};
-use super::head::{GraphState, column, read_head_by_id};
+use super::commit_error::CommitError;
+use super::error::StoreError;
+use super::head::{GraphState, column, head_of, read_head_by_id};
 use super::storage::Storage;
 use crate::chain::Chain;
-use crate::db::schema::{ChangeRow, changes};
+use crate::db::schema::{ChangeRow, GraphRow, changes, graphs, idempotency_keys};
 use crate::db::{AnyConnection, DbError, RowsWrite, Size, Value, WriteError};
 use crate::failpoint;
 
@@ -21,30 +23,32 @@ impl Store {
     /// # Errors
     /// [`CommitError`]; all but [`CommitError::Unknown`] mean that nothing was written.
     pub fn commit(&self, commit: &Commit<'_>) -> Result<Chain, CommitError> {
-        // All is written out before the transaction begins, to hold the row no longer than need be.
-        let log = log_rows(commit);
+        // All is written out before the graph's row is held, to hold it no longer than need be.
+        let entries = log_entries(commit);
+        let log = log_rows(commit, &entries);
         let rows = self.storage.writes(commit);
         let large = commit.deletes_graph
             || rows.iter().any(|write| write.size() == Size::Large)
             || log.iter().map(|row| row.change.len()).sum::<usize>() > LARGE_CHANGES;
-        let size = if large { Size::Large } else { Size::Usual };
-        let written = self
-            .database
-            .write_sized(size, |connection| write(connection, &*self.storage, commit, &log, &rows));
-        match written {
-            Ok(()) => {}
-            Err(WriteError::RolledBack(error)) => return Err(error),
-            Err(WriteError::CommitUnknown(error)) => self.resolve(commit, error)?,
+        if self.database.is_server() && !large && !must_be_statements() {
+            self.commit_by_call(commit, &log, &rows)?;
+        } else {
+            let size = if large { Size::Large } else { Size::Usual };
+            let written = self.database.write_sized(size, |connection| {
+                write(connection, &*self.storage, commit, &log, &rows)
+            });
+            match written {
+                Ok(()) => {}
+                Err(WriteError::RolledBack(error)) => return Err(error),
+                Err(WriteError::CommitUnknown(error)) => self.resolve(commit, error)?,
+            }
         }
-        Ok(log.last().map_or(commit.read.chain, |row| row.chain))
+        Ok(entries.last().map_or(commit.read.chain, |entry| entry.chain))
     }
 
     /// Looks for the attempt's row, since the answer to its COMMIT was lost.
     fn resolve(&self, commit: &Commit<'_>, lost: DbError) -> Result<(), CommitError> {
-        let unknown = |reason: String| CommitError::Unknown {
-            attempt: format!("attempt {}", commit.attempt),
-            reason,
-        };
+        let unknown = |reason: String| CommitError::outcome_unknown(commit, reason);
         if commit.entries.is_empty() {
             return match self.finds_answers_of(commit) {
                 Ok(true) => Ok(()),
@@ -77,72 +81,94 @@ impl Store {
         }
     }
 
-    /// Whether the answers of a write that changed nothing else are kept. One transaction kept all
-    /// of them or none. Where another node kept the same answer to the same request, that is what
-    /// is answered to it, whichever of the two was first.
+    /// Whether this attempt kept the answers of a write that changed nothing else. One transaction
+    /// kept all of them or none.
     fn finds_answers_of(&self, commit: &Commit<'_>) -> Result<bool, StoreError> {
-        let keys: Vec<&str> = commit.answers.iter().map(|answer| answer.key.as_str()).collect();
         // The server may still be at it: whoever has the row then is waited for.
-        let kept = self.database.read_held(commit.read.name.as_str(), |connection| {
-            Ok::<_, StoreError>(read_answers(connection, commit.read.id, &keys)?)
+        let kept: i64 = self.database.read_held(commit.read.name.as_str(), |connection| {
+            let of_attempt = idempotency_keys::table
+                .filter(idempotency_keys::graph_id.eq(commit.read.id))
+                .filter(idempotency_keys::key.eq_any(commit.keys))
+                .filter(idempotency_keys::attempt.eq(commit.attempt));
+            Ok::<_, StoreError>(of_attempt.count().get_result(connection)?)
         })?;
-        Ok(commit.answers.iter().all(|answer| kept.contains(answer)))
+        Ok(kept as usize == commit.answers.len())
     }
+}
+
+/// Tests hold a commit still between its statements, or take a guard out of one.
+fn must_be_statements() -> bool {
+    failpoint::is_armed("after-conditional-update")
+        || ["one-call", "version-comparison", "fence-comparison"].into_iter().any(failpoint::is_off)
 }
 
 /// Bytes of changes beyond which a commit is as much as a whole graph.
 const LARGE_CHANGES: usize = 4 << 20;
 
 /// A change as the log tells it.
-struct LogRow {
+struct LogEntry {
     change: String,
     chain: Chain,
 }
 
-fn log_rows(commit: &Commit<'_>) -> Vec<LogRow> {
+fn log_entries(commit: &Commit<'_>) -> Vec<LogEntry> {
     let mut chain = commit.read.chain;
-    let row = |entry: &Entry<'_>| {
+    let entry = |entry: &Entry<'_>| {
         let change = entry.change.canonical_json(entry.version);
         chain = chain.next(&change);
-        LogRow { change, chain }
+        LogEntry { change, chain }
     };
-    commit.entries.iter().map(row).collect()
+    commit.entries.iter().map(entry).collect()
+}
+
+fn log_rows<'c>(commit: &Commit<'c>, entries: &'c [LogEntry]) -> Vec<ChangeRow<'c>> {
+    let token = match commit.fence {
+        Fence::Token(token) => token,
+        Fence::Unfenced => commit.read.fence,
+    };
+    let row = |(entry, logged): (&Entry<'c>, &'c LogEntry)| ChangeRow {
+        graph_id: commit.read.id,
+        version: column(entry.version),
+        change: &logged.change,
+        chain: &logged.chain.0,
+        attempt: commit.attempt,
+        token,
+        committed_at_ms: None,
+        actor: entry.actor,
+    };
+    commit.entries.iter().zip(entries).map(row).collect()
 }
 
 fn write(
     connection: &mut AnyConnection,
     storage: &dyn Storage,
     commit: &Commit<'_>,
-    log: &[LogRow],
+    log: &[ChangeRow<'_>],
     rows: &[RowsWrite<'_>],
 ) -> Result<(), CommitError> {
     let graph_id = commit.read.id;
     failpoint::pass("before-conditional-update");
-    conditional_update(connection, commit, log.last().map_or(commit.read.chain, |row| row.chain))?;
+    conditional_update(
+        connection,
+        commit,
+        log.last().map_or(&commit.read.chain.0, |row| row.chain),
+    )?;
     failpoint::pass("after-conditional-update");
 
+    if !commit.keys.is_empty() && !failpoint::is_off("kept-keys") {
+        let kept = read_answers(connection, graph_id, commit.keys)?;
+        if !kept.is_empty() {
+            return Err(CommitError::KeyTaken { kept });
+        }
+    }
     if commit.deletes_graph {
         storage.clear(connection, graph_id)?;
     }
     for write in rows {
         connection.write_rows(graph_id, write)?;
     }
-    let token = match commit.fence {
-        Fence::Token(token) => token,
-        Fence::Unfenced => commit.read.fence,
-    };
-    let rows = commit.entries.iter().zip(log).map(|(entry, row)| ChangeRow {
-        graph_id,
-        version: column(entry.version),
-        change: &row.change,
-        chain: &row.chain.0,
-        attempt: commit.attempt,
-        token,
-        committed_at_ms: None,
-        actor: entry.actor,
-    });
-    connection.insert_changes(&rows.collect::<Vec<_>>())?;
-    keep_answers(connection, graph_id, commit.answers)
+    connection.insert_changes(log)?;
+    keep_answers(connection, graph_id, commit.answers, Some(commit.attempt))
 }
 
 /// The first statement of the transaction: it holds the row, or the write does not happen. The
@@ -150,45 +176,39 @@ fn write(
 fn conditional_update(
     connection: &mut AnyConnection,
     commit: &Commit<'_>,
-    chain: Chain,
+    chain: &[u8],
 ) -> Result<(), CommitError> {
     let read = commit.read;
     let version = read.version + commit.entries.len() as u64;
     let state = if commit.deletes_graph { GraphState::Deleted } else { GraphState::Open };
     let values = [
         Value::Integer(column(version)),
-        Value::Bytes(&chain.0),
+        Value::Bytes(chain),
         Value::Text(state.column()),
         Value::Integer(read.id),
         Value::Integer(column(read.version)),
+        Value::Bytes(&read.chain.0),
     ];
     let changed = match commit.fence {
         Fence::Unfenced => connection.run(unfenced_update(), &values),
         Fence::Token(token) => {
-            let [version, chain, state, id, read] = values;
-            let (set, compared) = (Value::Integer(token), Value::Integer(token));
-            connection.run(fenced_update(), &[version, chain, state, set, id, read, compared])
+            let [version, chain, state, id, of_version, of_chain] = values;
+            let token = Value::Integer(token);
+            let values = [version, chain, state, token, id, of_version, of_chain, token];
+            connection.run(fenced_update(), &values)
         }
     }?;
     if changed == 1 {
         return Ok(());
     }
-    let now = read_head_by_id(connection, read.id)?;
-    Err(match (now.state, commit.fence) {
-        (GraphState::Frozen, _) => CommitError::Frozen { moved_to: now.moved_to },
-        (GraphState::Deleted, _) => CommitError::Deleted,
-        (GraphState::Open, Fence::Token(token)) if now.fence > token => {
-            CommitError::Fenced { token, fence: now.fence }
-        }
-        (GraphState::Open, _) if now.version == read.version => CommitError::Thawed,
-        (GraphState::Open, _) => {
-            CommitError::Conflict { expected: read.version, actual: now.version }
-        }
-    })
+    let now =
+        graphs::table.find(read.id).select(GraphRow::as_select()).first(connection).optional()?;
+    let Some(now) = now else { return Err(CommitError::Gone { id: read.id }) };
+    Err(CommitError::refused(commit, head_of(now)?, None))
 }
 
-/// The conditional update that sets and compares this as well. The conditions take the version that
-/// was read and, in a fenced write, the token.
+/// The conditional update that sets and compares this as well. The conditions take the version and
+/// the chain that were read and, in a fenced write, the token.
 macro_rules! update {
     ($set:literal, $conditions:literal) => {
         concat!(
@@ -200,8 +220,8 @@ macro_rules! update {
     };
 }
 
-const FENCED_UPDATE: &str = update!(", fence = ?", "version = ? AND fence <= ?");
-const UNFENCED_UPDATE: &str = update!("", "version = ?");
+const FENCED_UPDATE: &str = update!(", fence = ?", "version = ? AND chain = ? AND fence <= ?");
+const UNFENCED_UPDATE: &str = update!("", "version = ? AND chain = ?");
 
 #[cfg(not(feature = "failpoints"))]
 fn fenced_update() -> &'static str {
@@ -219,13 +239,17 @@ fn unfenced_update() -> &'static str {
 fn fenced_update() -> &'static str {
     match (failpoint::is_off("version-comparison"), failpoint::is_off("fence-comparison")) {
         (false, false) => FENCED_UPDATE,
-        (true, false) => update!(", fence = ?", "? >= 0 AND fence <= ?"),
-        (false, true) => update!(", fence = ?", "version = ? AND ? >= 0"),
-        (true, true) => update!(", fence = ?", "? >= 0 AND ? >= 0"),
+        (true, false) => update!(", fence = ?", "? >= 0 AND length(?) > 0 AND fence <= ?"),
+        (false, true) => update!(", fence = ?", "version = ? AND chain = ? AND ? >= 0"),
+        (true, true) => update!(", fence = ?", "? >= 0 AND length(?) > 0 AND ? >= 0"),
     }
 }
 
 #[cfg(feature = "failpoints")]
 fn unfenced_update() -> &'static str {
-    if failpoint::is_off("version-comparison") { update!("", "? >= 0") } else { UNFENCED_UPDATE }
+    if failpoint::is_off("version-comparison") {
+        update!("", "? >= 0 AND length(?) > 0")
+    } else {
+        UNFENCED_UPDATE
+    }
 }

@@ -162,12 +162,13 @@ fn postgres_crashes_in_the_middle_of_writes() {
         field.put(&writer, "before", "x", "y");
         thread::scope(|scope| {
             let put = scope.spawn(|| field.put(&writer, "meanwhile", "y", "z"));
-            wait_until("its rows are written, and not committed", || reached.exists());
+            wait_until("it is about to commit", || reached.exists());
             postgres.crash();
             fs::remove_file(&reached).unwrap();
             postgres.start_again();
             let told = put.join().unwrap();
-            assert!(matches!(told, Outcome::Refused { .. } | Outcome::Unknown { .. }), "{told:?}");
+            // It may have been sent to the server that came back.
+            assert!(!matches!(told, Outcome::Rejected { .. }), "{told:?}");
         });
     });
     field.expect_valid(&nodes[0]);

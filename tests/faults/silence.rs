@@ -99,16 +99,29 @@ fn a_write_whose_commit_is_not_answered_is_told_as_unknown() {
     assert_eq!(there(), there());
 }
 
-/// The server falls silent in a transaction. Whoever asked is told that nothing is written: when
-/// the server goes on, so it is.
-fn write_in_silence(failpoints: &str) -> (Answer, u16) {
+/// The server falls silent in a transaction, or before a turn looks at the row, after which the
+/// write would be one call. Whoever asked is told that nothing is written: when the server goes on,
+/// so it is.
+fn write_in_silence(in_a_transaction: bool, failpoints: &str) -> (Answer, u16) {
     let server = Postgres::start(&[]);
     let site = Site::with_graph_at(server.new_database());
     let reached = site.path("reached");
-    let armed = format!("after-conditional-update=pause:{}{failpoints}", reached.display());
-    let node = site.serve_armed(&armed, &ANSWER);
+    let pause = format!("after-conditional-update=pause:{}", reached.display());
+    let node = if in_a_transaction {
+        site.serve_armed(&format!("{pause}{failpoints}"), &ANSWER)
+    } else {
+        let arguments = [&ANSWER[..], &["--design", "crud-optimistic"]].concat();
+        site.serve_armed(failpoints, &arguments)
+    };
     let told = thread::scope(|scope| {
-        let put = scope.spawn(|| node.put_job("j", &[], &[]).unwrap());
+        let put = || node.put_job("j", &[], &[]).unwrap();
+        if !in_a_transaction {
+            let frozen = server.freeze();
+            let told = put();
+            drop(frozen);
+            return told;
+        }
+        let put = scope.spawn(put);
         wait_until("the transaction is under way", || reached.exists());
         let frozen = server.freeze();
         std::fs::remove_file(&reached).unwrap();
@@ -123,17 +136,21 @@ fn write_in_silence(failpoints: &str) -> (Answer, u16) {
 
 #[test]
 fn a_write_that_was_given_up_is_not_committed_later() {
-    let (told, there) = write_in_silence("");
-    assert_eq!((told.status, told.body["outcome"].as_str()), (503, Some("not_applied")));
-    assert_eq!(there, 404);
+    for in_a_transaction in [true, false] {
+        let (told, there) = write_in_silence(in_a_transaction, "");
+        assert_eq!((told.status, told.body["outcome"].as_str()), (503, Some("not_applied")));
+        assert_eq!(there, 404, "in a transaction: {in_a_transaction}");
+    }
 }
 
-/// Shows that it is the look before COMMIT which keeps the word.
+/// Shows that it is the look before a commit which keeps the word.
 #[test]
 fn without_the_look_before_commit_a_write_that_was_given_up_is_committed() {
-    let (told, there) = write_in_silence(",given-up=off");
-    assert_eq!((told.status, told.body["outcome"].as_str()), (503, Some("not_applied")));
-    assert_eq!(there, 200);
+    for in_a_transaction in [true, false] {
+        let (told, there) = write_in_silence(in_a_transaction, ",given-up=off");
+        assert_eq!((told.status, told.body["outcome"].as_str()), (503, Some("not_applied")));
+        assert_eq!(there, 200, "in a transaction: {in_a_transaction}");
+    }
 }
 
 /// A standby takes its place meanwhile: what is stuck on the former is in nobody's way.

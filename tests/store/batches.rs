@@ -75,6 +75,7 @@ fn rows_are_those_of_the_last_graph_of_a_batch() {
             before: &before,
             after: &last.next,
             entries: &entries,
+            keys: &[],
             answers: &[],
             deletes_graph: false,
         };

@@ -1,13 +1,14 @@
 //! A wire between a node and a Postgres server that counts what goes over it, and can be cut just
-//! when COMMIT is on it.
+//! when a commit is on it: COMMIT, or the call that commits.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What becomes of the next COMMIT.
+/// What becomes of the next commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cut {
@@ -19,7 +20,13 @@ pub enum Cut {
     Commit,
     /// The server gets it, its answer is lost, and nobody reaches the server any more.
     AnswerAndServer,
+    /// The client loses the connection, and the server gets it after that.
+    Late,
 }
+
+/// What happens at the next cut, before the client learns of it; of one that comes late, before the
+/// server gets it.
+type Interlude = Box<dyn FnOnce() + Send>;
 
 /// Listens on a port of its own and passes everything on, until told to cut.
 pub struct Proxy {
@@ -34,6 +41,9 @@ struct State {
     /// Connections that are yet to be closed as soon as they are made.
     refused: AtomicUsize,
     clients: Mutex<Vec<TcpStream>>,
+    interlude: Mutex<Option<Interlude>>,
+    /// Late commits that the server has answered.
+    late: AtomicUsize,
 }
 
 impl Proxy {
@@ -46,6 +56,8 @@ impl Proxy {
             requests: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             clients: Mutex::default(),
+            interlude: Mutex::default(),
+            late: AtomicUsize::new(0),
         });
         let proxy = Self { port: listener.local_addr().unwrap().port(), state: Arc::clone(&state) };
         thread::spawn(move || {
@@ -72,9 +84,20 @@ impl Proxy {
         self.port
     }
 
-    /// Cuts the connection that the next COMMIT is on.
+    /// Cuts the connection that the next commit is on.
     pub fn cut(&self, cut: Cut) {
         self.state.cut.store(cut as u8, Ordering::SeqCst);
+    }
+
+    /// As [`cut`](Self::cut), with something that happens meanwhile.
+    pub fn cut_while(&self, cut: Cut, meanwhile: impl FnOnce() + Send + 'static) {
+        *self.state.interlude.lock().unwrap() = Some(Box::new(meanwhile));
+        self.cut(cut);
+    }
+
+    /// How many late commits the server has answered.
+    pub fn late(&self) -> usize {
+        self.state.late.load(Ordering::SeqCst)
     }
 
     /// Closes the next connections as soon as they are made.
@@ -95,7 +118,7 @@ impl Proxy {
         self.state.requests.load(Ordering::SeqCst)
     }
 
-    /// How many COMMITs have met a cut.
+    /// How many commits have met a cut.
     pub fn commits_cut(&self) -> usize {
         self.state.commits_cut.load(Ordering::SeqCst)
     }
@@ -106,31 +129,64 @@ impl State {
         self.cut.load(Ordering::SeqCst) == cut as u8
     }
 
+    /// What is to become of this commit; those after it pass, unless the server is gone.
+    fn take_cut(&self) -> Cut {
+        let next = if self.is(Cut::AnswerAndServer) { Cut::AnswerAndServer } else { Cut::Not };
+        let cut = self.cut.swap(next as u8, Ordering::SeqCst);
+        let all = [Cut::Not, Cut::Answer, Cut::Commit, Cut::AnswerAndServer, Cut::Late];
+        all[usize::from(cut)]
+    }
+
+    fn play(&self) {
+        let meanwhile = self.interlude.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+    }
+
     fn pass(&self, mut client: TcpStream, mut server: TcpStream) {
         let (mut answers, mut to_client) =
             (server.try_clone().unwrap(), client.try_clone().unwrap());
-        thread::spawn(move || {
-            drop(std::io::copy(&mut answers, &mut to_client));
+        // Set before the answer to a commit could reach the client.
+        let gone = Arc::new(AtomicBool::new(false));
+        let is_gone = Arc::clone(&gone);
+        let answered = thread::spawn(move || {
+            let mut buffer = [0; 1 << 16];
+            while let Ok(read @ 1..) = answers.read(&mut buffer) {
+                let is_gone = is_gone.load(Ordering::SeqCst);
+                if !is_gone && to_client.write_all(&buffer[..read]).is_err() {
+                    break;
+                }
+            }
             drop(to_client.shutdown(Shutdown::Both));
         });
         let (mut buffer, mut messages) = ([0; 1 << 16], Messages::default());
         while let Ok(read @ 1..) = client.read(&mut buffer) {
             let bytes = &buffer[..read];
-            self.requests.fetch_add(messages.count(bytes), Ordering::SeqCst);
-            if bytes.windows(7).any(|seven| seven == b"COMMIT\0") && !self.is(Cut::Not) {
+            let seen = messages.read(bytes);
+            self.requests.fetch_add(seen.requests, Ordering::SeqCst);
+            if seen.commits && !self.is(Cut::Not) {
                 self.commits_cut.fetch_add(1, Ordering::SeqCst);
+                let cut = self.take_cut();
+                gone.store(true, Ordering::SeqCst);
+                match cut {
+                    Cut::Late => {
+                        drop(client.shutdown(Shutdown::Both));
+                        self.play();
+                        drop(server.write_all(bytes));
+                    }
+                    Cut::Commit => self.play(),
+                    _ => {
+                        drop(server.write_all(bytes));
+                        self.play();
+                    }
+                }
                 // Nothing more reaches the client from here on.
                 drop(client.shutdown(Shutdown::Both));
-                if self.is(Cut::Commit) {
-                    drop(server.shutdown(Shutdown::Both));
-                } else {
-                    drop(server.write_all(bytes));
-                    // The server reads to the end, and then finds that its client has gone.
-                    drop(server.shutdown(Shutdown::Write));
-                }
-                if !self.is(Cut::AnswerAndServer) {
-                    self.cut.store(Cut::Not as u8, Ordering::SeqCst);
-                }
+                // The server reads to the end, and then finds that its client has gone.
+                drop(server.shutdown(Shutdown::Write));
+                drop(answered.join());
+                self.late.fetch_add(usize::from(cut == Cut::Late), Ordering::SeqCst);
                 return;
             }
             if server.write_all(bytes).is_err() {
@@ -147,24 +203,61 @@ impl State {
 struct Messages {
     pending: Vec<u8>,
     began: bool,
+    /// Names of prepared statements that commit.
+    committing: HashSet<Vec<u8>>,
+}
+
+/// What the messages were that ended with some bytes.
+#[derive(Default)]
+struct Seen {
+    /// Those that the server answers when it has done all before them: Query and Sync.
+    requests: usize,
+    /// Whether one commits: COMMIT, or a call of the function that does.
+    commits: bool,
 }
 
 impl Messages {
-    /// How many messages that the server answers when it has done all before them ended with these
-    /// bytes: Query and Sync.
-    fn count(&mut self, bytes: &[u8]) -> usize {
+    fn read(&mut self, bytes: &[u8]) -> Seen {
         self.pending.extend_from_slice(bytes);
-        let mut count = 0;
+        let mut seen = Seen::default();
         loop {
             let kind = usize::from(self.began);
-            let Some(length) = self.pending.get(kind..kind + 4) else { return count };
+            let Some(length) = self.pending.get(kind..kind + 4) else { return seen };
             let end = kind + u32::from_be_bytes(length.try_into().unwrap()) as usize;
             if self.pending.len() < end {
-                return count;
+                return seen;
             }
-            count += usize::from(self.began && matches!(self.pending[0], b'Q' | b'S'));
+            let message: Vec<u8> = self.pending.drain(..end).collect();
+            if self.began {
+                self.look_at(message[0], &message[5..], &mut seen);
+            }
             self.began = true;
-            self.pending.drain(..end);
+        }
+    }
+
+    fn look_at(&mut self, kind: u8, body: &[u8], seen: &mut Seen) {
+        let mut texts = body.split(|byte| *byte == 0);
+        let mut text = || texts.next().unwrap_or_default();
+        match kind {
+            b'Q' => {
+                seen.requests += 1;
+                seen.commits |= text() == b"COMMIT";
+            }
+            b'S' => seen.requests += 1,
+            // Prepares a statement: its name, its text.
+            b'P' => {
+                let (name, statement) = (text().to_vec(), text());
+                let call = b"fencepost_commit_";
+                if statement.windows(call.len()).any(|part| part == call) {
+                    self.committing.insert(name);
+                }
+            }
+            // Runs a statement: where its answer is kept, its name.
+            b'B' => {
+                text();
+                seen.commits |= self.committing.contains(text());
+            }
+            _ => {}
         }
     }
 }

@@ -66,26 +66,28 @@ impl FoundAnswer {
     }
 }
 
-/// Values: the graph's id, `[key, fingerprint, answer]` of each as JSON, the longest age in
-/// milliseconds. A key that is there already and is not too old stays as it is.
+/// Values: the graph's id, the attempt, `[key, fingerprint, answer]` of each as JSON, the longest
+/// age in milliseconds. A key that is there already and is not too old stays as it is.
 const SQLITE_KEEP: &str = concat!(
-    "INSERT INTO idempotency_keys (graph_id, key, fingerprint, answer, created_at_ms) \
-     SELECT ?, value ->> 0, value ->> 1, value ->> 2, ",
+    "INSERT INTO idempotency_keys (graph_id, attempt, key, fingerprint, answer, created_at_ms) \
+     SELECT ?, ?, value ->> 0, value ->> 1, value ->> 2, ",
     sqlite_now_ms!(),
     " FROM json_each(?) WHERE true \
      ON CONFLICT (graph_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
-     answer = excluded.answer, created_at_ms = excluded.created_at_ms \
+     answer = excluded.answer, created_at_ms = excluded.created_at_ms, \
+     attempt = excluded.attempt \
      WHERE idempotency_keys.created_at_ms < ",
     sqlite_now_ms!(),
     " - ?"
 );
 const POSTGRES_KEEP: &str = concat!(
-    "INSERT INTO idempotency_keys AS kept (graph_id, key, fingerprint, answer, created_at_ms) \
-     SELECT ?, new.value ->> 0, new.value ->> 1, new.value ->> 2, ",
+    "INSERT INTO idempotency_keys AS kept (graph_id, attempt, key, fingerprint, answer, created_at_ms) \
+     SELECT ?, ?, new.value ->> 0, new.value ->> 1, new.value ->> 2, ",
     postgres_now_ms!(),
     " FROM json_array_elements(?::json) AS new (value) \
      ON CONFLICT (graph_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
-     answer = excluded.answer, created_at_ms = excluded.created_at_ms \
+     answer = excluded.answer, created_at_ms = excluded.created_at_ms, \
+     attempt = excluded.attempt \
      WHERE kept.created_at_ms < ",
     postgres_now_ms!(),
     " - ?"
@@ -153,8 +155,8 @@ impl AnyConnection {
         }
     }
 
-    /// Keeps answers, each `[key, fingerprint, answer]` with a key of its own, and says how many
-    /// were written. One whose key is in use, by an answer no older than `age_max_ms`, is not. One
+    /// Keeps answers for `attempt`, each `[key, fingerprint, answer]` with a key of its own, and says
+    /// how many were written. One whose key is in use, by an answer no older than `age_max_ms`, is not. One
     /// round trip.
     ///
     /// # Errors
@@ -163,10 +165,16 @@ impl AnyConnection {
         &mut self,
         graph_id: i64,
         answers: &[[&str; 3]],
+        attempt: Option<&str>,
         age_max_ms: i64,
     ) -> QueryResult<usize> {
         let rows = serde_json::to_string(answers).expect("texts are JSON");
-        let values = [Value::Integer(graph_id), Value::Text(&rows), Value::Integer(age_max_ms)];
+        let values = [
+            Value::Integer(graph_id),
+            Value::OptionalText(attempt),
+            Value::Text(&rows),
+            Value::Integer(age_max_ms),
+        ];
         self.run_either(SQLITE_KEEP, POSTGRES_KEEP, &values)
     }
 

@@ -26,12 +26,16 @@ const COLUMNS: [&str; 9] = [
     "SELECT graph_id, id, name, metadata, producer FROM datasets LIMIT 0",
     "SELECT graph_id, version, change, chain, attempt, token, committed_at_ms, actor \
      FROM changes LIMIT 0",
-    "SELECT graph_id, key, fingerprint, answer, created_at_ms FROM idempotency_keys LIMIT 0",
+    "SELECT graph_id, key, fingerprint, answer, created_at_ms, attempt \
+     FROM idempotency_keys LIMIT 0",
     "SELECT graph_id, name, acknowledged, acknowledged_at_ms, seen_at_ms, lifetime_ms, sink, \
      sink_identity FROM consumers LIMIT 0",
     "SELECT graph_id, version, committed_at_ms FROM snapshots LIMIT 0",
     "SELECT graph_id, version, part, lines FROM snapshot_parts LIMIT 0",
 ];
+
+/// A query that fails where a function that this program calls is missing, in Postgres.
+const FUNCTIONS: &str = "SELECT 'fencepost_commit_1'::regproc";
 
 /// Which of our tables a database has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,10 +154,14 @@ impl AnyConnection {
         }
     }
 
-    /// Whether every table has the columns that this program uses: those of a newer schema may lack
+    /// Whether there are all columns and functions that this program uses: a newer schema may lack
     /// some.
     pub(crate) fn has_columns(&mut self) -> bool {
-        COLUMNS.iter().all(|query| diesel::sql_query(*query).execute(self).is_ok())
+        let has_functions = match self {
+            Self::Sqlite(_) => true,
+            Self::Postgres(connection) => diesel::sql_query(FUNCTIONS).execute(connection).is_ok(),
+        };
+        has_functions && COLUMNS.iter().all(|query| diesel::sql_query(*query).execute(self).is_ok())
     }
 
     /// Brings the schema up to date. When several processes start at once, one of them migrates and

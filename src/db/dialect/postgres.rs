@@ -29,7 +29,9 @@ const CONNECT_TIMEOUT_OF_SEVERAL: (&str, &str) = ("connect_timeout", "2");
 /// one is not set or not checked. The server ends a transaction whose client stalls, so that it
 /// holds the graph's row no longer than the default lease. Another session waits for the row one
 /// second longer than that.
-const POSTGRES_SETTINGS: [(&str, &str, &str); 7] = [
+const POSTGRES_SETTINGS: [(&str, &str, &str); 8] = [
+    // A statement that commits by itself sees what was committed before each of its parts began.
+    ("default_transaction_isolation", "read committed", "read committed"),
     ("synchronous_commit", "on", "on"),
     ("idle_in_transaction_session_timeout", "5s", "5s"),
     ("lock_timeout", "6s", "6s"),

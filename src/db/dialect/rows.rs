@@ -282,7 +282,7 @@ fn write_each(
             )
         }),
         RowsWrite::UpdateJobs(rows) => rows.iter().try_for_each(|row| {
-            let inputs = row.inputs.as_deref().map(|ids| list(ids, '[', ']'));
+            let inputs = row.inputs.as_deref().map(|ids| list_of_ids(ids, '[', ']'));
             run(
                 "UPDATE jobs SET spec = coalesce(?, spec), version = ?, \
                  inputs = coalesce(?, inputs) WHERE graph_id = ? AND id = ?",
@@ -313,7 +313,7 @@ fn write_each(
                     V::Text(row.name),
                     V::Text(row.spec),
                     V::Integer(row.version as i64),
-                    V::Text(&list(&row.inputs, '[', ']')),
+                    V::Text(&list_of_ids(&row.inputs, '[', ']')),
                 ],
             )
         }),
@@ -355,7 +355,7 @@ fn write_all(
         RowsWrite::UpdateJobs(rows) => {
             let inputs: Vec<Option<String>> = rows
                 .iter()
-                .map(|row| row.inputs.as_deref().map(|ids| list(ids, '{', '}')))
+                .map(|row| row.inputs.as_deref().map(|ids| list_of_ids(ids, '{', '}')))
                 .collect();
             run(
                 "UPDATE jobs SET spec = coalesce(new.spec, jobs.spec), version = new.version, \
@@ -384,7 +384,8 @@ fn write_all(
             ],
         ),
         RowsWrite::InsertJobs(rows) => {
-            let inputs: Vec<String> = rows.iter().map(|row| list(&row.inputs, '{', '}')).collect();
+            let inputs: Vec<String> =
+                rows.iter().map(|row| list_of_ids(&row.inputs, '{', '}')).collect();
             run(
                 "INSERT INTO jobs (graph_id, id, name, spec, version, inputs) \
                  SELECT ?, new.id, new.name, new.spec, new.version, new.inputs::integer[] \
@@ -404,7 +405,7 @@ fn write_all(
 }
 
 /// Ids as SQLite's JSON or Postgres' text has a list.
-fn list(ids: &[u32], open: char, close: char) -> String {
+pub(super) fn list_of_ids(ids: &[u32], open: char, close: char) -> String {
     let mut text = String::with_capacity(2 + 8 * ids.len());
     let mut digits = itoa::Buffer::new();
     text.push(open);
@@ -418,7 +419,7 @@ fn list(ids: &[u32], open: char, close: char) -> String {
     text
 }
 
-/// The ids of a list as [`list`] writes it for SQLite.
+/// The ids of a list as [`list_of_ids`] writes it for SQLite.
 fn ids_of_json(text: &str) -> Option<Vec<u32>> {
     let inner = text.strip_prefix('[')?.strip_suffix(']')?;
     if inner.is_empty() {
@@ -499,7 +500,7 @@ mod tests {
     #[test]
     fn lists_of_ids_are_read_as_they_are_written() {
         for ids in [vec![], vec![0], vec![7, 4_294_967_295], vec![3, 1, 2]] {
-            assert_eq!(ids_of_json(&list(&ids, '[', ']')), Some(ids));
+            assert_eq!(ids_of_json(&list_of_ids(&ids, '[', ']')), Some(ids));
         }
         for text in
             ["", "[", "[1", "1]", "[1,]", "[,1]", "[-1]", "[+1]", "[1.0]", "[4294967296]", "{1}"]

@@ -7,7 +7,9 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{Array, BigInt, Binary, HasSqlType, Nullable, Text, Untyped};
+use diesel::sql_types::{
+    Array, BigInt, Binary, Bool, HasSqlType, Integer, Nullable, Text, Untyped,
+};
 
 use super::AnyConnection;
 
@@ -28,13 +30,19 @@ pub enum Value<'v> {
 
 /// A value of a `RawSql` statement for Postgres.
 pub(super) enum PostgresValue<'v> {
+    Bool(bool),
+    OptionalShort(Option<i32>),
     Integer(i64),
+    OptionalInteger(Option<i64>),
     Text(&'v str),
+    Bytes(&'v [u8]),
     Integers(Vec<i64>),
     OptionalIntegers(Vec<Option<i64>>),
     Texts(Vec<&'v str>),
     OptionalTexts(Vec<Option<&'v str>>),
     BytesEach(Vec<&'v [u8]>),
+    /// Each an array in Postgres' spelling.
+    OptionalLists(Vec<Option<String>>),
 }
 
 /// A value that a [`RawSql`] statement for a database can have.
@@ -65,7 +73,18 @@ where
 impl Bind<Pg> for PostgresValue<'_> {
     fn push<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         match self {
+            PostgresValue::Bool(value) => out.push_bind_param::<Bool, _>(value),
+            PostgresValue::OptionalShort(value) => {
+                out.push_bind_param::<Nullable<Integer>, _>(value)
+            }
             PostgresValue::Integer(value) => out.push_bind_param::<BigInt, _>(value),
+            PostgresValue::OptionalInteger(value) => {
+                out.push_bind_param::<Nullable<BigInt>, _>(value)
+            }
+            PostgresValue::Bytes(value) => out.push_bind_param::<Binary, _>(*value),
+            PostgresValue::OptionalLists(values) => {
+                out.push_bind_param::<Array<Nullable<Text>>, _>(values)
+            }
             PostgresValue::Text(value) => out.push_bind_param::<Text, _>(*value),
             PostgresValue::Integers(values) => out.push_bind_param::<Array<BigInt>, _>(values),
             PostgresValue::OptionalIntegers(values) => {

@@ -1,12 +1,14 @@
 //! Turns by the expected version: no writer waits for another; one whose conditional write
 //! conflicts decides again.
 //!
-//! **How it takes turns.** It brings the image to the store's version, decides, and writes if the
-//! version still stands. The write carries no fencing token: nobody was granted anything, and the
+//! **How it takes turns.** It decides on the image that it has, without a look at the store, and
+//! writes if the version still stands. If it does not, the refused write has brought what was
+//! written since, and the batch is decided again. A batch that writes nothing looks at the version
+//! before it answers. The write carries no fencing token: nobody was granted anything, and the
 //! version comparison alone keeps the rules.
 //!
-//! **What it costs.** A look at the version and the conditional transaction. A conflict costs both
-//! again, and the decisions of the batch.
+//! **What it costs.** The conditional write. A conflict costs another, and the decisions of the
+//! batch once more.
 //!
 //! **What it does not do.** It is not fair: a batch that is slow to decide can lose to quicker ones
 //! until its attempts are used up. The random wait between attempts, which grows, only makes that
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use crate::graph::Name;
 use crate::service::{Held, Refusal, Retry, Served, Turn, TurnError, Turns};
-use crate::store::Fence;
+use crate::store::{CommitError, Fence};
 
 /// Limits of turns by the expected version.
 #[derive(Debug, Clone, Copy)]
@@ -46,16 +48,23 @@ impl ExpectedVersion {
 
 impl Turns for ExpectedVersion {
     fn serve(&self, turn: &Turn<'_>) -> Result<Served, TurnError> {
-        let read = turn.refresh()?;
+        let read = turn.at_hand().map_or_else(|| turn.refresh(), Ok)?;
         let decisions = turn.decide(read)?;
         if decisions.need_commit() {
             turn.commit(&decisions, Fence::Unfenced)?;
+        } else {
+            turn.confirm(&decisions)?;
         }
         Ok(decisions.served())
     }
 
-    fn retry(&self, _: &Name, _: &TurnError, attempt: usize) -> Retry {
-        if attempt == self.limits.retries { Retry::GiveUp } else { Retry::After(backoff(attempt)) }
+    fn retry(&self, _: &Name, error: &TurnError, attempt: usize) -> Retry {
+        match error {
+            _ if attempt == self.limits.retries => Retry::GiveUp,
+            // Nobody else was quicker: what was at hand was old, or a request came twice.
+            TurnError::Outdated | TurnError::Commit(CommitError::KeyTaken { .. }) => Retry::Now,
+            _ => Retry::After(backoff(attempt)),
+        }
     }
 
     fn read_guard(&self, _: i64) -> Result<Option<Held>, Refusal> {

@@ -6,16 +6,23 @@
 //! neither the version nor a larger token came in between. The lock is given back when all are
 //! answered.
 //!
+//! A token that directly follows this node's own last one tells that nobody else had the lock in
+//! between. Then the turn decides on the image that it has, without a look at the store, and its
+//! write confirms that; a batch that writes nothing looks before it answers.
+//!
 //! **What it costs.** One round trip to the lock before the turn and one, which nobody waits for,
-//! after it. Under contention a turn waits for the turns of other nodes, in the lock's order.
+//! after it; one to look at the store, if another node had the lock; and the write. Under contention
+//! a turn waits for the turns of other nodes, in the lock's order.
 //!
 //! **What it does not do.** The lock does not keep the rules: a holder can stall for longer than
 //! its lease and be replaced. The conditional write stops it, since the version moved; the token
 //! only makes it known as a stale holder, whose turn is taken again.
 
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use lru::LruCache;
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter};
 
@@ -23,11 +30,12 @@ use super::Reads;
 use crate::db::watch::{self, Reclaimable};
 use crate::failpoint;
 use crate::graph::Name;
+use crate::lock::gate::lock;
 use crate::lock::{DistributedLock, FencingToken, Guard, LockKey, Mode};
 use crate::service::{
     Held, Refreshed, Refusal, Retry, Served, Turn, TurnError, Turns, duration_buckets, observe,
 };
-use crate::store::{Fence, Head, Store};
+use crate::store::{CommitError, Fence, Head, Store};
 
 /// Limits of turns under the lock.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +61,19 @@ pub struct Locked {
     reads: Reads,
     limits: LockedLimits,
     metrics: LockMetrics,
+    /// The grant of this node's last turn on each graph, by the graph's row id.
+    last_grants: Mutex<LruCache<i64, Grant>>,
 }
+
+/// Which grant of the lock it was.
+#[derive(PartialEq, Eq)]
+struct Grant {
+    incarnation: String,
+    token: FencingToken,
+}
+
+/// Graphs of which the last grant is remembered.
+const GRAPHS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(4_096).expect("it is not zero");
 
 impl Locked {
     /// Turns under the lock that guards `store`.
@@ -65,7 +85,8 @@ impl Locked {
         limits: LockedLimits,
     ) -> Self {
         let (database_id, metrics) = (store.database_id().to_owned(), LockMetrics::new());
-        Self { lock, database_id, reads, limits, metrics }
+        let last_grants = Mutex::new(LruCache::new(GRAPHS_REMEMBERED));
+        Self { lock, database_id, reads, limits, metrics, last_grants }
     }
 }
 
@@ -75,19 +96,31 @@ impl Turns for Locked {
         failpoint::pass("after-acquire");
         let sealed = self.seal_after_expiry(turn, &mut held)?;
         failpoint::pass("after-seal");
-        let mut read = turn.refresh()?;
-        let token = self.token_of_turn(turn, &mut held, &mut read, sealed)?;
+        let at_hand = if sealed.is_none() { self.at_hand(turn, &mut held)? } else { None };
+        let (read, token) = match at_hand {
+            Some(at_hand) => at_hand,
+            None => {
+                let mut read = turn.refresh()?;
+                let token = self.token_of_turn(turn, &mut held, &mut read, sealed)?;
+                (read, token)
+            }
+        };
+        self.remember(turn, &mut held, token)?;
         let decisions = turn.decide(read)?;
         if decisions.need_commit() {
             held.check()?;
             turn.commit(&decisions, Fence::Token(token.as_i64()))?;
+        } else {
+            turn.confirm(&decisions)?;
         }
         Ok(decisions.served_under(held))
     }
 
     /// A lost turn is taken again at once: the lock makes room for it.
     fn retry(&self, graph: &Name, error: &TurnError, attempt: usize) -> Retry {
-        log::warn!("graph `{graph}`: a write did not hold: {error}");
+        if !matches!(error, TurnError::Commit(CommitError::KeyTaken { .. })) {
+            log::warn!("graph `{graph}`: a write did not hold: {error}");
+        }
         if attempt == self.limits.retries { Retry::GiveUp } else { Retry::Now }
     }
 
@@ -145,6 +178,35 @@ impl Locked {
         Ok(Some(token))
     }
 
+    /// The graph as this process has it and the token of this turn, if nobody else had the lock
+    /// since this node's last turn, and the token is to be trusted.
+    fn at_hand(
+        &self,
+        turn: &Turn<'_>,
+        held: &mut HeldLock,
+    ) -> Result<Option<(Refreshed, FencingToken)>, TurnError> {
+        let Some(Grant { incarnation, token }) = held.grant()? else { return Ok(None) };
+        let follows = lock(&self.last_grants)
+            .get(&turn.graph_id())
+            .is_some_and(|last| token.follows(last.token) && incarnation == last.incarnation);
+        let trusted = |read: &Refreshed| is_trusted(token, &incarnation, &read.head);
+        let read = turn.at_hand().filter(|read| follows && trusted(read));
+        Ok(read.map(|read| (read, token)))
+    }
+
+    /// Remembers the grant of this turn, for the next one.
+    fn remember(
+        &self,
+        turn: &Turn<'_>,
+        held: &mut HeldLock,
+        token: FencingToken,
+    ) -> Result<(), TurnError> {
+        if let Some(grant) = held.grant()? {
+            lock(&self.last_grants).put(turn.graph_id(), Grant { token, ..grant });
+        }
+        Ok(())
+    }
+
     /// The token of this turn: the one that was sealed, if the fence still is that one.
     fn token_of_turn(
         &self,
@@ -171,11 +233,7 @@ impl Locked {
         let (incarnation, token) = held.with(|guard| {
             Ok((guard.incarnation().unwrap_or_default().to_owned(), guard.token()))
         })?;
-        if let Some(token) = token
-            && token.epoch() == head.epoch
-            && incarnation == head.lock_incarnation
-            && token.as_i64() > head.fence
-        {
+        if let Some(token) = token.filter(|token| is_trusted(*token, &incarnation, head)) {
             return Ok(token);
         }
         // A token that is behind the fence may also be that of a holder who has lost the lock
@@ -203,6 +261,14 @@ impl Locked {
         head.lock_incarnation = raised.lock_incarnation;
         Ok(token)
     }
+}
+
+/// Whether the database knows the run of the lock that gave the token, and the token is larger than
+/// every one that it has seen.
+fn is_trusted(token: FencingToken, incarnation: &str, head: &Head) -> bool {
+    token.epoch() == head.epoch
+        && incarnation == head.lock_incarnation
+        && token.as_i64() > head.fence
 }
 
 /// What only turns under the lock measure.
@@ -285,6 +351,14 @@ struct HeldLock {
 impl HeldLock {
     fn must_seal(&mut self) -> Result<bool, TurnError> {
         self.with(|guard| Ok(guard.must_seal()))
+    }
+
+    /// `None` if the lock gave no token.
+    fn grant(&mut self) -> Result<Option<Grant>, TurnError> {
+        self.with(|guard| {
+            let incarnation = guard.incarnation().unwrap_or_default();
+            Ok(guard.token().map(|token| Grant { incarnation: incarnation.to_owned(), token }))
+        })
     }
 
     /// Makes sure that the lock has not been lost, as far as that can be told.

@@ -1,0 +1,210 @@
+//! How many round trips a request costs, counted by a proxy: the table of docs/DATABASES.md is what
+//! this finds.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
+use fencepost::db::PoolLimits;
+use fencepost::design::{self, Design};
+use fencepost::node::{self, LockUrl, NodeOptions};
+use fencepost::service::{Service, Write};
+use redis::Value;
+
+use crate::support::ask::{changeset, delete_dataset, keyed, put_dataset, put_job};
+use crate::support::cluster::{GRAPH, Kind, Site, in_child, name, wait_until};
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::redis::Redis;
+
+const DOCUMENT: &str = include_str!("../../docs/DATABASES.md");
+
+/// So long that nothing is renewed while requests are counted.
+const LEASE: Duration = Duration::from_secs(600);
+
+/// Which lock guards the database.
+#[derive(Clone, Copy)]
+enum Lock<'r> {
+    None,
+    File,
+    Postgres,
+    Redis(&'r Redis),
+}
+
+/// What is counted, in the order of the table.
+fn requests() -> [(&'static str, Vec<Write>); 6] {
+    let job = |n: usize| put_job(&format!("j{n}"), &["first"], &[&format!("out{n}")]);
+    [
+        ("a write", vec![changeset([job(1)])]),
+        ("200 jobs in one write", vec![changeset((2..202).map(job))]),
+        ("a write that is rejected", vec![changeset([delete_dataset("missing")])]),
+        ("a write that changes nothing", vec![changeset([put_dataset("first")])]),
+        ("a write with a key", vec![keyed(changeset([job(300)]), "counted", "f")]),
+        ("the same again", vec![keyed(changeset([job(300)]), "counted", "f")]),
+    ]
+}
+
+fn ask(node: &Service, write: &Write) {
+    drop(node.write_and_wait(&name(GRAPH), write.clone()));
+}
+
+/// Round trips to the database, and scripts that Redis has run.
+fn counted(proxy: &Proxy, lock: Lock<'_>, body: impl FnOnce()) -> String {
+    let scripts = || match lock {
+        Lock::Redis(redis) => scripts_run(redis),
+        _ => 0,
+    };
+    let before = (proxy.requests(), scripts());
+    body();
+    // The release of the lock is not waited for: it is, here.
+    if let Lock::Redis(_) = lock {
+        wait_until("the lock is given back", || (scripts() - before.1) % 2 == 0);
+    }
+    match (proxy.requests() - before.0, scripts() - before.1) {
+        (database, 0) => database.to_string(),
+        (database, lock) => format!("{database} + {lock}"),
+    }
+}
+
+/// How often the server has run a script.
+fn scripts_run(redis: &Redis) -> usize {
+    let Value::BulkString(text) = redis.command(&["INFO", "commandstats"]) else {
+        panic!("INFO answers with a text")
+    };
+    let text = String::from_utf8(text).unwrap();
+    let line = text.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or("");
+    let calls = line.split("calls=").nth(1).and_then(|rest| rest.split(',').next());
+    calls.map_or(0, |calls| calls.parse().unwrap())
+}
+
+/// A line of the table.
+fn line(design: &'static Design, lock: Lock<'_>) -> String {
+    let server = Postgres::start(&[]);
+    let mut site = Site::at(server.new_database());
+    let (word, url) = match lock {
+        Lock::None => ("", None),
+        Lock::File => ("`file:`", Some(LockUrl::File(Some(site.path("locks"))))),
+        Lock::Postgres => ("`postgres`", Some(LockUrl::Postgres)),
+        Lock::Redis(redis) => ("`redis://`", Some(LockUrl::parse(&redis.new_database()).unwrap())),
+    };
+    site.lock_url = url;
+    let proxy = Proxy::to(server.port());
+    let through = site.database_url();
+    let through = through.replace(&server.port().to_string(), &proxy.port().to_string());
+    let mut through = Site::at(through);
+    through.lock_url = site.lock_url.clone();
+    let pool = PoolLimits { connections: 1, ..PoolLimits::default() };
+    let of = |site: &Site| {
+        let options = NodeOptions { pool, design, lease: LEASE, ..site.options() };
+        node::open(&options).unwrap()
+    };
+    let (node, other) = (of(&through), of(&site));
+    node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    // Each statement is prepared when it is first used.
+    ask(&node, &changeset([put_dataset("first")]));
+    for (number, (_, writes)) in requests().into_iter().enumerate() {
+        writes.iter().for_each(|write| ask(&node, write));
+        ask(&node, &keyed(changeset([put_dataset("warm")]), &format!("warm{number}"), "f"));
+    }
+    ask(&other, &changeset([put_dataset("theirs")]));
+    node.read_and_wait(&name(GRAPH)).unwrap();
+    ask(&node, &changeset([put_dataset("warm again")]));
+    site.run_sql("DELETE FROM idempotency_keys");
+    let lot = |from: usize| {
+        let job = |n: usize| put_job(&format!("k{n}"), &["first"], &[&format!("kout{n}")]);
+        changeset((from..from + 200).map(job))
+    };
+    ask(&node, &lot(0));
+
+    let mut cells = Vec::new();
+    for (what, writes) in requests() {
+        let write = match what {
+            "a write" => &changeset([put_job("counted", &["first"], &["new"])]),
+            "200 jobs in one write" => &lot(1_000),
+            "a write with a key" | "the same again" => {
+                let job = put_job("keyed", &["first"], &["keyed out"]);
+                &keyed(changeset([job]), "counted", "f")
+            }
+            _ => &writes[0],
+        };
+        cells.push(counted(&proxy, lock, || ask(&node, write)));
+    }
+    ask(&other, &changeset([put_dataset("theirs again")]));
+    let mine = changeset([put_dataset("mine")]);
+    cells.push(counted(&proxy, lock, || ask(&node, &mine)));
+    cells.push(counted(&proxy, lock, || drop(node.read_and_wait(&name(GRAPH)).unwrap())));
+    let mut line = format!("| `{design}` | {word} |");
+    cells.iter().for_each(|cell| write!(line, " {cell} |").unwrap());
+    line
+}
+
+#[test]
+fn the_table_of_round_trips_is_what_is_counted() {
+    let redis = Redis::start(&["--databases", "64"]);
+    let mut found = Vec::new();
+    for design in design::ALL.iter().copied() {
+        let locks = [Lock::File, Lock::Postgres, Lock::Redis(&redis)];
+        let locks = if design.takes_lock() { &locks[..] } else { &[Lock::None] };
+        found.extend(locks.iter().map(|lock| line(design, *lock)));
+    }
+    let missing: Vec<&String> = found.iter().filter(|line| !DOCUMENT.contains(*line)).collect();
+    assert!(missing.is_empty(), "docs/DATABASES.md is to have:\n{}", found.join("\n"));
+}
+
+/// Counts statements and preparations of SQLite, in a process of its own.
+#[derive(Default)]
+struct Counter;
+
+static STATEMENTS: std::sync::Mutex<(Vec<String>, usize)> = std::sync::Mutex::new((Vec::new(), 0));
+
+impl Instrumentation for Counter {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        let mut counted = STATEMENTS.lock().unwrap();
+        match event {
+            InstrumentationEvent::StartQuery { query, .. } => counted.0.push(query.to_string()),
+            InstrumentationEvent::CacheQuery { .. } => counted.1 += 1,
+            _ => {}
+        }
+    }
+}
+
+/// SQLite is in this process: no round trips, but statements, each prepared once.
+#[test]
+fn a_write_on_sqlite_is_as_few_statements_as_it_changes_rows_and_none_is_prepared_twice() {
+    in_child(
+        concat!(
+            module_path!(),
+            "::a_write_on_sqlite_is_as_few_statements_as_it_changes_rows_and_none_is_prepared_twice"
+        ),
+        "",
+        || {
+            set_default_instrumentation(|| Some(Box::new(Counter))).unwrap();
+            let site = Site::on(Kind::Sqlite);
+            let pool = PoolLimits { connections: 1, ..PoolLimits::default() };
+            let node = node::open(&NodeOptions { pool, ..site.options() }).unwrap();
+            node.create_graph_and_wait(&name(GRAPH)).unwrap();
+            let job = |n: usize| put_job(&format!("j{n}"), &["first"], &[&format!("out{n}")]);
+            ask(&node, &changeset([put_dataset("first")]));
+            for n in 0..3 {
+                ask(&node, &changeset([job(n)]));
+            }
+            let statements = |write: Write| {
+                *STATEMENTS.lock().unwrap() = (Vec::new(), 0);
+                ask(&node, &write);
+                let (texts, prepared) = std::mem::take(&mut *STATEMENTS.lock().unwrap());
+                // The schema of a file is looked at once a second.
+                let ours = texts.into_iter().filter(|text| !text.contains("__diesel_schema"));
+                let ours = ours.filter(|text| !text.contains("sqlite_schema"));
+                (ours.collect::<Vec<_>>(), prepared)
+            };
+            // BEGIN, the conditional update, a dataset, a job, the clock, the log, COMMIT.
+            let (texts, prepared) = statements(changeset([job(4)]));
+            assert_eq!((texts.len(), prepared), (7, 0), "{texts:#?}");
+            let (texts, prepared) = statements(changeset((5..105).map(job)));
+            assert_eq!((texts.len(), prepared), (7 + 2 * 99, 0), "{texts:#?}");
+            // A look at the graph's row.
+            let (texts, _) = statements(changeset([put_dataset("first")]));
+            assert_eq!(texts.len(), 1, "{texts:#?}");
+        },
+    );
+}

@@ -1,0 +1,260 @@
+//! A commit as one call of a function of the database: its guards, each taken out of the function to
+//! see what it is for, and what becomes of a call whose answer is lost. On Postgres, whatever
+//! database this run of the tests is for.
+
+use std::sync::Arc;
+
+use diesel::RunQueryDsl;
+use diesel::sql_types::Text;
+use fencepost::design::TurnLimits;
+use fencepost::node;
+use fencepost::service::{Accepted, Limits, Refusal};
+use fencepost::store::{CommitError, Fence, StoreError};
+
+use super::server::{impatient, proxied, put, site_on};
+use super::writes::{half_a_cycle, read, with_two_jobs, write_with};
+use crate::support::ask::{accepted, changeset, delete_dataset, keyed, put_dataset};
+use crate::support::cluster::{GRAPH, Kind, Site, finish, name, start_optimistic, wait_until};
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Cut;
+use crate::support::storm::{audit, audit_without_tokens};
+
+#[derive(diesel::QueryableByName)]
+struct Definition {
+    #[diesel(sql_type = Text)]
+    text: String,
+}
+
+/// Puts `otherwise` in the place of a part that the function has once.
+fn replace(site: &Site, part: &str, otherwise: &str) {
+    let query = "SELECT pg_get_functiondef('fencepost_commit_1'::regproc) AS text";
+    let Definition { text } = diesel::sql_query(query).get_result(&mut site.sql()).unwrap();
+    assert_eq!(text.matches(part).count(), 1, "the function has the guard {part}");
+    site.run_sql(&text.replace(part, otherwise));
+}
+
+fn two_jobs() -> Site {
+    with_two_jobs(Site::with_graph_on(Kind::Postgres))
+}
+
+/// Two writers have read the same version, and both are let through by the fence: each writes half
+/// a cycle.
+fn both_write(site: &Site) -> [Result<(), CommitError>; 2] {
+    let stores = [site.store(), site.store()];
+    let seen = stores.each_ref().map(read);
+    let [a, b] = half_a_cycle();
+    let fence = seen[0].head.fence;
+    let first = write_with(&stores[0], &seen[0], Fence::Token(fence + 1), a).map(drop);
+    [first, write_with(&stores[1], &seen[1], Fence::Token(fence + 2), b).map(drop)]
+}
+
+#[test]
+fn the_version_and_the_chain_stop_the_second_of_two_writers() {
+    let site = two_jobs();
+    let [first, second] = both_write(&site);
+    assert!(first.is_ok(), "{first:?}");
+    let Err(CommitError::Conflict { expected: 3, actual: 4, since: Some(since) }) = second else {
+        panic!("{second:?}")
+    };
+    assert_eq!((since.from.version, since.head.version, since.changes.len()), (3, 4, 1));
+    assert_eq!(audit(&site).version, 4);
+}
+
+/// The negative control. The key of the change log would still refuse.
+#[test]
+fn without_both_comparisons_the_rows_end_in_a_cycle() {
+    let site = two_jobs();
+    replace(&site, "AND graphs.version = read_version", "");
+    let [first, second] = both_write(&site);
+    assert!(first.is_ok(), "{first:?}");
+    assert!(matches!(second, Err(CommitError::Conflict { .. })), "the chain: {second:?}");
+
+    let site = two_jobs();
+    replace(&site, "AND graphs.version = read_version", "");
+    replace(&site, "AND graphs.chain = read_chain", "");
+    site.run_sql("ALTER TABLE changes DROP CONSTRAINT changes_pkey");
+    assert!(both_write(&site).iter().all(Result::is_ok));
+    let loaded = site.store().load(&name(GRAPH));
+    let Err(StoreError::DamagedRows { reason, .. }) = loaded else { panic!("a legal graph") };
+    assert_eq!(reason.to_string(), "the stored jobs form a cycle");
+}
+
+/// As after a database with another history of the same length was put in the place of the one that
+/// was read.
+#[test]
+fn another_history_of_the_same_length_is_a_conflict() {
+    for (compared, fence) in [(true, true), (true, false), (false, true)] {
+        let site = two_jobs();
+        let (store, seen) = (site.store(), read(&site.store()));
+        site.run_sql("UPDATE graphs SET chain = decode(repeat('ab', 32), 'hex')");
+        if !compared {
+            replace(&site, "AND graphs.chain = read_chain", "");
+        }
+        let fence = if fence { Fence::Token(seen.head.fence + 1) } else { Fence::Unfenced };
+        let written = write_with(&store, &seen, fence, put_dataset("d"));
+        let is_conflict =
+            matches!(written, Err(CommitError::Conflict { expected: 3, actual: 3, since: None }));
+        assert_eq!((is_conflict, written.is_ok()), (compared, !compared), "{written:?}");
+    }
+}
+
+#[test]
+fn the_fence_stops_a_stale_holder() {
+    for guarded in [true, false] {
+        let site = two_jobs();
+        if !guarded {
+            replace(&site, "AND (token IS NULL OR graphs.fence <= token)", "");
+        }
+        let (store, fence) = (site.store(), read(&site.store()).head.fence);
+        let write = |token: i64, dataset: &str| {
+            write_with(&store, &read(&store), Fence::Token(token), put_dataset(dataset))
+        };
+        write(fence + 5, "d").unwrap();
+        let stale = write(fence + 4, "e");
+        let is_fenced = matches!(
+            stale,
+            Err(CommitError::Fenced { token, fence: seen }) if (token, seen) == (fence + 4, fence + 5)
+        );
+        assert_eq!((is_fenced, stale.is_ok()), (guarded, !guarded), "{stale:?}");
+        assert_eq!(std::panic::catch_unwind(|| audit(&site)).is_ok(), guarded, "tokens went back");
+    }
+}
+
+/// A session that a pooler has lent is not set up for durability.
+#[test]
+fn another_session_than_the_connections_own_writes_nothing() {
+    let site = two_jobs();
+    let (store, seen) = (site.store(), read(&site.store()));
+    replace(&site, "own_backend <> pg_backend_pid()", "own_backend <> pg_backend_pid() + 1");
+    let refused = write_with(&store, &seen, Fence::Unfenced, put_dataset("d")).unwrap_err();
+    assert!(refused.to_string().contains("transaction pooling"), "{refused}");
+    assert_eq!(audit(&site).version, 3);
+}
+
+/// Whatever is wrong with the rows, nothing of the call stays.
+#[test]
+fn a_call_that_the_database_refuses_leaves_nothing() {
+    let site = two_jobs();
+    let (store, seen) = (site.store(), read(&site.store()));
+    site.run_sql("ALTER TABLE datasets ADD CONSTRAINT refuse CHECK (name <> 'd')");
+    let refused = write_with(&store, &seen, Fence::Unfenced, put_dataset("d")).unwrap_err();
+    assert!(matches!(refused, CommitError::Refused(_)), "{refused:?}");
+    assert_eq!((site.head().chain, audit(&site).version), (seen.head.chain, 3));
+    write_with(&store, &seen, Fence::Unfenced, put_dataset("e")).unwrap();
+}
+
+/// As after a backup of an older program was put back, or by a mistake: nothing is written, and the
+/// reason is told.
+#[test]
+fn a_function_that_is_missing_is_told() {
+    let site = two_jobs();
+    let node = site.node();
+    accepted(&node, [put_dataset("d")]);
+    let (code, said) = finish(site.fencepost(&["migrate", "--revert", "1"]));
+    assert_eq!(code, Some(0), "{said}");
+    let refused = put(&node, "e").unwrap_err();
+    assert!(refused.to_string().contains("has an older schema"), "{refused:?}");
+    let (code, said) = finish(site.fencepost(&["migrate"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(put(&node, "f"), Ok(5));
+    assert_eq!(audit(&site).version, 5);
+}
+
+/// The lost call was carried out, and others have written since: it is found in the log.
+#[test]
+fn a_lost_call_is_found_behind_what_others_wrote_since() {
+    for sought in [true, false] {
+        let server = Postgres::start(&[]);
+        let site = site_on(&server);
+        let (proxy, through) = proxied(&server, &site);
+        let node = node::open(&impatient(&through)).unwrap();
+        assert_eq!(put(&node, "a"), Ok(2));
+        if !sought {
+            replace(&site, "was_written := sent_before AND", "was_written := false AND");
+        }
+        let store = site.store();
+        proxy.cut_while(Cut::Answer, move || {
+            wait_until("it is carried out", || read(&store).head.version == 3);
+            let seen = read(&store);
+            write_with(&store, &seen, Fence::Unfenced, delete_dataset("a")).unwrap();
+        });
+        let version = put(&node, "lost");
+        // Judged again, it would be told that it changed nothing.
+        assert_eq!(version, Ok(if sought { 3 } else { 4 }));
+        assert_eq!(audit_without_tokens(&mut site.sql(), GRAPH).version, 4);
+    }
+}
+
+/// The lost call never arrived, and another write came before it was sent again: it is judged anew.
+#[test]
+fn a_lost_call_that_did_not_arrive_is_judged_again_after_another_write() {
+    let server = Postgres::start(&[]);
+    let site = site_on(&server);
+    let (proxy, through) = proxied(&server, &site);
+    let node = node::open(&impatient(&through)).unwrap();
+    assert_eq!(put(&node, "a"), Ok(2));
+    let store = site.store();
+    proxy.cut_while(Cut::Commit, move || {
+        let seen = read(&store);
+        write_with(&store, &seen, Fence::Unfenced, put_dataset("between")).unwrap();
+    });
+    assert_eq!(put(&node, "lost"), Ok(4));
+    assert_eq!(audit_without_tokens(&mut site.sql(), GRAPH).version, 4);
+}
+
+/// The lost call arrives after it was sent again. It does nothing, whether it changes the graph or
+/// only keeps an answer.
+#[test]
+fn a_lost_call_that_arrives_late_does_nothing() {
+    let server = Postgres::start(&[]);
+    let site = site_on(&server);
+    let (proxy, through) = proxied(&server, &site);
+    let node = node::open(&impatient(&through)).unwrap();
+    assert_eq!(put(&node, "a"), Ok(2));
+
+    let store = site.store();
+    proxy.cut_while(Cut::Late, move || {
+        wait_until("it was sent again", || read(&store).head.version == 3);
+    });
+    assert_eq!(put(&node, "lost"), Ok(3));
+    wait_until("it has arrived", || proxy.late() == 1);
+    assert_eq!(audit(&site).version, 3);
+
+    let store = site.store();
+    let id = read(&store).head.id;
+    proxy.cut_while(Cut::Late, move || {
+        wait_until("it was sent again", || !store.stored_answers(id, &["k"]).unwrap().is_empty());
+    });
+    let ask = |fingerprint: &str| {
+        let nothing = keyed(changeset([put_dataset("a")]), "k", fingerprint);
+        node.write_and_wait(&name(GRAPH), nothing)
+    };
+    let unchanged =
+        Ok(Accepted { version: 3, changed: false, created: false, subject_version: Some(3) });
+    assert_eq!(ask("f"), unchanged);
+    wait_until("it has arrived", || proxy.late() == 2);
+    assert_eq!((ask("f"), ask("another")), (unchanged, Err(Refusal::KeyReused)));
+    assert_eq!(audit(&site).version, 3);
+}
+
+/// Another attempt has kept the very same answer since. It is not taken for this one, whose batch
+/// may have been judged on an older state.
+#[test]
+fn an_answer_that_another_attempt_kept_does_not_stand_for_a_lost_call() {
+    let server = Postgres::start(&[]);
+    let site = site_on(&server);
+    let (proxy, through) = proxied(&server, &site);
+    let node = node::open(&impatient(&through)).unwrap();
+    let (limits, turn_limits) = (Limits::default(), TurnLimits::default());
+    let other = start_optimistic(Arc::new(site.store()), limits, turn_limits);
+    assert_eq!(put(&node, "a"), Ok(2));
+    let nothing = || keyed(changeset([put_dataset("a")]), "k", "f");
+    proxy.cut_while(Cut::Commit, move || {
+        other.write_and_wait(&name(GRAPH), nothing()).unwrap();
+    });
+    let unchanged =
+        Ok(Accepted { version: 2, changed: false, created: false, subject_version: Some(2) });
+    assert_eq!(node.write_and_wait(&name(GRAPH), nothing()), unchanged);
+    let lost = &node.metrics().lost_writes;
+    assert_eq!(lost.with_label_values(&["key"]).get(), 1, "judged again");
+}
