@@ -2,9 +2,10 @@
 //! 500,000 jobs, 500,000 datasets, 2,000,000 edges, names of 40 bytes.
 //!
 //! `cargo bench --bench reload`. Prints medians, their ratio, what the first list of names costs
-//! after a load, which leaves their order out, and the memory of the process before, while and after
-//! loading. What was loaded is dropped when the clock has stopped, on both sides. `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, of
-//! databases to use instead of a new file: one that has the graph already is used as it is.
+//! after a load, which leaves their order out, and the memory of the process before, while and
+//! after loading. What was loaded is dropped when the clock has stopped, on both sides.
+//! `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, of databases to use instead of
+//! a new file: one that has the graph already is used as it is.
 
 use std::ops::Bound;
 use std::time::{Duration, Instant};
