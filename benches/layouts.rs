@@ -21,14 +21,12 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 use rustix::time::{ClockId, clock_gettime};
 
 use self::figures::{Table, number};
 use self::statement::{Session, Statement, Value};
-use self::tables::{
-    CHANGED_CHUNK, CHUNK, Key, Kind, LAYOUTS, Layout, List, Load, QUESTIONS, Rows, Sent,
-};
+use self::tables::{CHANGED_CHUNK, CHUNK, Key, Kind, LAYOUTS, Layout, Load, QUESTIONS, Rows, Sent};
 
 #[path = "layouts/figures.rs"]
 mod figures;
@@ -60,7 +58,7 @@ const UPDATE_GRAPH: &str = "UPDATE graphs SET version = ?, chain = ?, state = 'o
 const INSERT_CHANGE: &str = "INSERT INTO changes (graph_id, version, change, chain, attempt, \
     token, committed_at_ms) VALUES (?, ?, ?, ?, ?, 1, 1764201600000)";
 /// Everything but the rows. The types and the statements of these are put in.
-const FUNCTION: &str = "CREATE FUNCTION {name} (p_graph bigint, p_read bigint, p_chain bytea, \
+const FUNCTION: &str = "CREATE FUNCTION write_jobs (p_graph bigint, p_read bigint, p_chain bytea, \
     p_attempt text, p_changes text[], p_chains bytea[]{parameters}) \
     RETURNS void LANGUAGE plpgsql AS $$ BEGIN \
     UPDATE graphs SET version = p_read + cardinality(p_changes), chain = p_chain, state = 'open', \
@@ -141,12 +139,12 @@ impl Rows {
         }
     }
 
-    fn of(self, layout: &Layout, job: &Job) -> Vec<Vec<Value>> {
+    fn of(self, kind: Kind, job: &Job) -> Vec<Vec<Value>> {
         use Value::{Integer, Text};
         let row = |list: Option<&[i32]>| {
             let mut row = vec![Integer(job.id), Text(name('j', job.id)), Text(job.spec())];
             row.push(Integer(job.id));
-            row.extend(list.map(|list| layout.encode(list)));
+            row.extend(list.map(|list| kind.encode(list)));
             vec![row]
         };
         let outputs = job.outputs.iter().map(|id| (*id, Text(name('d', *id))));
@@ -162,7 +160,7 @@ impl Rows {
             Rows::Inputs => job.inputs.iter().map(|id| edge(i64::from(*id))).collect(),
             Rows::Outputs => job.outputs.iter().map(|id| edge(*id)).collect(),
             Rows::Chunks => chunks
-                .map(|(at, list)| vec![Integer(job.id), Integer(at as i64), layout.encode(list)])
+                .map(|(at, list)| vec![Integer(job.id), Integer(at as i64), kind.encode(list)])
                 .collect(),
         }
     }
@@ -173,24 +171,11 @@ impl Rows {
 enum Mode {
     /// A prepared statement for each row.
     Each,
-    /// A JSON array for each table.
-    Json,
     /// An array for each column: Postgres only.
     Arrays,
 }
 
 type Call = (String, Vec<Value>);
-
-fn json(value: &Value) -> String {
-    match value {
-        Value::Integer(value) => value.to_string(),
-        Value::Text(text) => serde_json::to_string(text).expect("a text"),
-        Value::Bytes(bytes) => {
-            format!("\"{}\"", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-        }
-        _ => unreachable!("no array is in a row"),
-    }
-}
 
 fn column(rows: &[Vec<Value>], at: usize, kind: char) -> Value {
     let cells = rows.iter().map(|row| row[at].clone());
@@ -209,57 +194,27 @@ impl Layout {
     /// A statement that inserts rows, with a `?` for the graph's id and for each value.
     fn insert(&self, kind: Kind, mode: Mode, rows: Rows, into: &str) -> String {
         let columns = rows.columns();
-        let packed_edge = columns == "ii" && mode == Mode::Json;
         let value = |(at, column): (usize, char)| match (kind, mode, column) {
             (Kind::Postgres, Mode::Each, 'l') => "?::integer[]".to_owned(),
             (_, Mode::Each, _) => "?".to_owned(),
-            _ if packed_edge => {
-                ["value::bigint >> 32", "value::bigint & 4294967295"][at].to_owned()
-            }
-            (Kind::Sqlite, _, 'l') if self.list == List::Blob => format!("unhex(value ->> {at})"),
-            (Kind::Postgres, Mode::Json, 'i') => format!("(value ->> {at})::bigint"),
-            (Kind::Postgres, Mode::Json, 'l') => format!("(value ->> {at})::integer[]"),
-            (_, Mode::Json, _) => format!("value ->> {at}"),
             (_, Mode::Arrays, 'l') => format!("c{at}::integer[]"),
             (_, Mode::Arrays, _) => format!("c{at}"),
         };
         let values: Vec<String> = columns.chars().enumerate().map(value).collect();
-        let between = if self.key == Key::Packed { " << 32 | " } else { ", " };
-        let mut values = format!("?{between}{}", values.join(", "));
-        let count = columns.len();
-        let from = match (kind, mode) {
-            (_, Mode::Each) => return format!("INSERT INTO {into} VALUES ({values})"),
-            (Kind::Sqlite, _) => {
-                values = values.replace("::bigint", "");
-                "json_each(?)".to_owned()
-            }
-            (_, Mode::Json) if packed_edge => {
-                "json_array_elements_text(?::json) AS new (value)".to_owned()
-            }
-            (_, Mode::Json) => "json_array_elements(?::json) AS new (value)".to_owned(),
-            (_, Mode::Arrays) => {
-                let names: Vec<String> = (0..count).map(|at| format!("c{at}")).collect();
-                format!("unnest({}) AS new ({})", vec!["?"; count].join(", "), names.join(", "))
-            }
-        };
-        format!("INSERT INTO {into} SELECT {values} FROM {from}")
+        let values = values.join(", ");
+        if mode == Mode::Each {
+            return format!("INSERT INTO {into} VALUES (?, {values})");
+        }
+        let names: Vec<String> = (0..columns.len()).map(|at| format!("c{at}")).collect();
+        let (marks, names) = (vec!["?"; columns.len()].join(", "), names.join(", "));
+        format!("INSERT INTO {into} SELECT ?, {values} FROM unnest({marks}) AS new ({names})")
     }
 
-    /// The values of such statements, besides the graph's id. All but [`Mode::Each`] have one.
-    fn values(&self, mode: Mode, rows: Rows, jobs: &[Job]) -> Vec<Vec<Value>> {
-        let all: Vec<_> = jobs.iter().flat_map(|job| rows.of(self, job)).collect();
+    /// The values of such statements, besides the graph's id: of [`Mode::Arrays`] there is one.
+    fn values(&self, kind: Kind, mode: Mode, rows: Rows, jobs: &[Job]) -> Vec<Vec<Value>> {
+        let all: Vec<_> = jobs.iter().flat_map(|job| rows.of(kind, job)).collect();
         match mode {
             Mode::Each => all,
-            Mode::Json => {
-                let row = |row: &Vec<Value>| match row.as_slice() {
-                    [Value::Integer(job), Value::Integer(dataset)] => {
-                        (job << 32 | dataset).to_string()
-                    }
-                    row => format!("[{}]", row.iter().map(json).collect::<Vec<_>>().join(",")),
-                };
-                let all: Vec<String> = all.iter().map(row).collect();
-                vec![vec![Value::Text(format!("[{}]", all.join(",")))]]
-            }
             Mode::Arrays => {
                 let columns = rows.columns().chars().enumerate();
                 vec![columns.map(|(at, kind)| column(&all, at, kind)).collect()]
@@ -270,11 +225,11 @@ impl Layout {
     fn inserts(&self, kind: Kind, mode: Mode, jobs: &[Job]) -> Vec<Call> {
         let mut calls = Vec::new();
         for (rows, into) in self.inserts {
-            if jobs.iter().all(|job| rows.of(self, job).is_empty()) {
+            if jobs.iter().all(|job| rows.of(kind, job).is_empty()) {
                 continue;
             }
             let text = self.insert(kind, mode, *rows, into);
-            for values in self.values(mode, *rows, jobs) {
+            for values in self.values(kind, mode, *rows, jobs) {
                 calls.push((text.clone(), [&[Value::Integer(1)], &values[..]].concat()));
             }
         }
@@ -282,40 +237,31 @@ impl Layout {
     }
 
     /// A Postgres function that does a whole write.
-    fn function(&self, mode: Mode) -> String {
+    fn function(&self) -> String {
         let (mut parameters, mut inserts) = (String::new(), String::new());
         let mut number = 0;
         for (rows, into) in self.inserts {
-            let text = self.insert(Kind::Postgres, mode, *rows, into).replacen('?', "p_graph", 1);
+            let text =
+                self.insert(Kind::Postgres, Mode::Arrays, *rows, into).replacen('?', "p_graph", 1);
             let mut columns = rows.columns().chars();
             let mut parts = text.split('?');
             inserts += parts.next().unwrap_or_default();
             for part in parts {
-                let parameter = match (mode, columns.next()) {
-                    (Mode::Json, _) => "text",
-                    (_, Some('i')) => "bigint[]",
-                    _ => "text[]",
-                };
+                let integers = columns.next() == Some('i');
+                let parameter = if integers { "bigint[]" } else { "text[]" };
                 write!(parameters, ", p_{number} {parameter}").expect("a string");
                 write!(inserts, "p_{number}{part}").expect("a string");
                 number += 1;
             }
             inserts += "; ";
         }
-        FUNCTION
-            .replace("{name}", function_name(mode))
-            .replace("{parameters}", &parameters)
-            .replace("{inserts}", &inserts)
+        FUNCTION.replace("{parameters}", &parameters).replace("{inserts}", &inserts)
     }
 
     /// What a statement takes to find a job or a dataset.
     fn found_by(&self, kind: char, id: i64) -> Value {
         if self.key == Key::Name { Value::Text(name(kind, id)) } else { Value::Integer(id) }
     }
-}
-
-fn function_name(mode: Mode) -> &'static str {
-    if mode == Mode::Json { "write_json" } else { "write_arrays" }
 }
 
 /// The database of one layout.
@@ -363,17 +309,15 @@ macro_rules! load {
                 rows
             }};
         }
-        let (id, of) = match $layout.key {
-            Key::Packed => ("id & 4294967295", "id BETWEEN 4294967296 AND 8589934591 ORDER BY id"),
-            Key::Id => ("id", "graph_id = 1 ORDER BY id"),
-            Key::Name => ("id", "graph_id = 1"),
+        let of = match $layout.key {
+            Key::Id => "graph_id = 1 ORDER BY id",
+            Key::Name => "graph_id = 1",
         };
-        let columns = format!("SELECT {id}, name");
         if $layout.load == Load::Rows {
             let jobs = rows!((BigInt, Text, Text, BigInt) => (i64, String, String, i64),
-                &format!("{columns}, spec, version FROM jobs WHERE {of}"));
+                &format!("SELECT id, name, spec, version FROM jobs WHERE {of}"));
             let datasets = rows!((BigInt, Text, Nullable<Text>) => (i64, String, Option<String>),
-                &format!("{columns}, metadata FROM datasets WHERE {of}"));
+                &format!("SELECT id, name, metadata FROM datasets WHERE {of}"));
             let inputs = rows!((BigInt, BigInt) => (i64, i64), "SELECT job_id, dataset_id \
                 FROM job_inputs WHERE graph_id = 1 ORDER BY job_id, dataset_id");
             let outputs = rows!((BigInt, BigInt) => (i64, i64), "SELECT job_id, dataset_id \
@@ -382,11 +326,11 @@ macro_rules! load {
         } else {
             let jobs = rows!(
                 (BigInt, Text, Text, BigInt, $list) => (i64, String, String, i64, $rust),
-                &format!("{columns}, spec, version, inputs FROM jobs WHERE {of}"));
+                &format!("SELECT id, name, spec, version, inputs FROM jobs WHERE {of}"));
             let datasets = rows!(
                 (BigInt, Text, Nullable<Text>, Nullable<Integer>)
                     => (i64, String, Option<String>, Option<i32>),
-                &format!("{columns}, metadata, producer FROM datasets WHERE {of}"));
+                &format!("SELECT id, name, metadata, producer FROM datasets WHERE {of}"));
             let chunks = match $layout.load {
                 Load::Chunks => rows!((BigInt, $list) => (i64, $rust), "SELECT job_id, inputs \
                     FROM job_inputs_chunks WHERE graph_id = 1 ORDER BY job_id, chunk"),
@@ -439,8 +383,7 @@ impl Field {
             field.session.batch(&layout.fill(kind, sql));
         }
         if kind == Kind::Postgres {
-            field.session.batch(&layout.function(Mode::Json));
-            field.session.batch(&layout.function(Mode::Arrays));
+            field.session.batch(&layout.function());
         }
         field.session.run(
             "INSERT INTO graphs (id, name, state, version, fence, epoch, lock_incarnation, chain) \
@@ -467,20 +410,15 @@ impl Field {
         counted.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
     }
 
-    /// The way of sending rows that does best.
-    fn best(&self) -> Mode {
-        if self.kind == Kind::Postgres { Mode::Arrays } else { Mode::Each }
-    }
-
     fn next_jobs(&mut self, count: usize) -> Vec<Job> {
         self.next_job += count as i64;
         (self.next_job - count as i64..self.next_job).map(Job::usual).collect()
     }
 
     /// A write of jobs, with these changes.
-    fn write(&mut self, mode: Mode, jobs: &[Job], changes: Vec<String>) -> Vec<Call> {
+    fn write(&mut self, jobs: &[Job], changes: Vec<String>) -> Vec<Call> {
         if self.kind == Kind::Sqlite {
-            return self.transaction(self.layout.inserts(self.kind, mode, jobs), changes);
+            return self.transaction(self.layout.inserts(self.kind, Mode::Each, jobs), changes);
         }
         let mut values = vec![
             Value::Integer(1),
@@ -492,10 +430,11 @@ impl Field {
         let chains = Value::BytesEach(vec![vec![7; 32]; changes.len()]);
         values.extend([Value::Texts(changes), chains]);
         for (rows, _) in self.layout.inserts {
-            values.extend(self.layout.values(mode, *rows, jobs).into_iter().flatten());
+            let columns = self.layout.values(self.kind, Mode::Arrays, *rows, jobs);
+            values.extend(columns.into_iter().flatten());
         }
         let marks = vec!["?"; values.len()].join(", ");
-        vec![(format!("SELECT {}({marks})", function_name(mode)), values)]
+        vec![(format!("SELECT write_jobs({marks})"), values)]
     }
 
     /// These statements, after the graph's update and before the changes.
@@ -553,19 +492,13 @@ impl Field {
     /// Returns how many jobs and datasets there are, and how many edges.
     fn load(&mut self) -> (usize, usize) {
         let layout = self.layout;
-        match (&mut self.session, layout.list) {
-            (Session::Postgres(connection), _) => {
+        match &mut self.session {
+            Session::Postgres(connection) => {
                 load!(layout, connection, Array<Integer> => Vec<i32>, |list, edges| {
                     edges.extend_from_slice(list)
                 })
             }
-            (Session::Sqlite(connection), List::Blob) => {
-                load!(layout, connection, Binary => Vec<u8>, |list, edges| {
-                    let (numbers, _) = list.as_chunks();
-                    edges.extend(numbers.iter().map(|bytes| i32::from_le_bytes(*bytes)))
-                })
-            }
-            (Session::Sqlite(connection), _) => {
+            Session::Sqlite(connection) => {
                 load!(layout, connection, Text => String, |list, edges| {
                     edges.extend(serde_json::from_str::<Vec<i32>>(list).expect("a list"))
                 })
@@ -690,14 +623,14 @@ fn names(fields: &[Field]) -> Vec<&'static str> {
 }
 
 /// One change for all jobs that are sent at once.
-fn import(fields: &mut [Field], jobs: usize, how: &str, mode: impl Fn(&Field) -> Mode) {
-    let mut table = Table::new(format!("Import of {jobs} jobs, {how}"), names(fields));
+fn import(fields: &mut [Field], jobs: usize) {
+    let mut table = Table::new(format!("Import of {jobs} jobs"), names(fields));
     let mut sums = vec![(0.0, 0.0); fields.len()];
     fields.iter_mut().for_each(|field| field.set_cache(256));
     in_turn(fields, jobs / IMPORTED_AT_ONCE, |_, at, field| {
         let jobs = field.next_jobs(IMPORTED_AT_ONCE);
         let changes: Vec<String> = jobs.iter().map(Job::change).collect();
-        let calls = field.write(mode(field), &jobs, vec![changes.join(",")]);
+        let calls = field.write(&jobs, vec![changes.join(",")]);
         let before = field.cpu();
         sums[at].0 += field.execute(&calls).as_secs_f64();
         sums[at].1 += field.cpu() - before;
@@ -728,28 +661,26 @@ fn load(cli: &Cli, fields: &mut [Field], jobs: usize) {
 }
 
 fn small(cli: &Cli, fields: &mut [Field]) {
-    import(fields, SMALL_JOBS, "as JSON", |_| Mode::Json);
+    import(fields, SMALL_JOBS);
     load(cli, fields, SMALL_JOBS);
     let mut table = Table::new(format!("Writes a second at {SMALL_JOBS} jobs"), names(fields));
     let mut cpu = Table::new("CPU of a write: µs".to_owned(), names(fields));
     let kinds = [(1, WRITES, "one at a time"), (BATCH_JOBS, BATCHES, "batches of 33")];
     // The first round warms up.
     in_turn(fields, cli.rounds + 1, |round, at, field| {
-        for (mode, how) in [(field.best(), ""), (Mode::Json, ", JSON")] {
-            for (jobs, times, what) in kinds {
-                let mut prepare = || {
-                    let jobs = field.next_jobs(jobs);
-                    field.write(mode, &jobs, jobs.iter().map(Job::change).collect())
-                };
-                let writes: Vec<Vec<Call>> = (0..times).map(|_| prepare()).collect();
-                let before = field.cpu();
-                let time: Duration = writes.iter().map(|calls| field.execute(calls)).sum();
-                let used = field.cpu() - before;
-                if round > 0 {
-                    let (column, count) = (format!("{what}{how}"), (jobs * times) as f64);
-                    table.add(at, &column, count / time.as_secs_f64());
-                    cpu.add(at, &column, used / count * 1e6);
-                }
+        for (jobs, times, what) in kinds {
+            let mut prepare = || {
+                let jobs = field.next_jobs(jobs);
+                field.write(&jobs, jobs.iter().map(Job::change).collect())
+            };
+            let writes: Vec<Vec<Call>> = (0..times).map(|_| prepare()).collect();
+            let before = field.cpu();
+            let time: Duration = writes.iter().map(|calls| field.execute(calls)).sum();
+            let used = field.cpu() - before;
+            if round > 0 {
+                let count = (jobs * times) as f64;
+                table.add(at, what, count / time.as_secs_f64());
+                cpu.add(at, what, used / count * 1e6);
             }
         }
     });
@@ -758,7 +689,7 @@ fn small(cli: &Cli, fields: &mut [Field]) {
 }
 
 fn large(cli: &Cli, fields: &mut [Field]) {
-    import(fields, cli.jobs, "as arrays or row by row", Field::best);
+    import(fields, cli.jobs);
     sizes(cli, fields, "");
     load(cli, fields, cli.jobs);
     edges(cli, fields);
@@ -796,7 +727,7 @@ fn edges(cli: &Cli, fields: &mut [Field]) {
     let list: Vec<i32> = (1..=HUGE_INPUTS).map(|number| (number * step) as i32).collect();
     for (at, field) in fields.iter_mut().enumerate() {
         let huge = Job { id: field.next_job, inputs: list.clone(), outputs: Vec::new() };
-        let calls = field.write(field.best(), &[huge], vec!["{}".to_owned()]);
+        let calls = field.write(&[huge], vec!["{}".to_owned()]);
         let (ms, kb) = field.logged_execute(&calls);
         table.add(at, "created", ms);
         table.add(at, "KB", kb);
@@ -808,7 +739,7 @@ fn edges(cli: &Cli, fields: &mut [Field]) {
             let dataset = list[place] + 1;
             let range = match change.sent {
                 Sent::Chunk => CHANGED_CHUNK * CHUNK..(CHANGED_CHUNK + 1) * CHUNK,
-                Sent::List | Sent::Row | Sent::Dataset => 0..HUGE_INPUTS,
+                Sent::List | Sent::Row => 0..HUGE_INPUTS,
             };
             let before = &list[range.clone()];
             let (left, right) = before.split_at(place + 1 - range.start);
@@ -816,8 +747,8 @@ fn edges(cli: &Cli, fields: &mut [Field]) {
             let both = [("added", change.add, &after[..]), ("removed", change.remove, before)];
             for (what, text, list) in both {
                 let sent = match change.sent {
-                    Sent::Row | Sent::Dataset => Value::Integer(dataset.into()),
-                    Sent::List | Sent::Chunk => field.layout.encode(list),
+                    Sent::Row => Value::Integer(dataset.into()),
+                    Sent::List | Sent::Chunk => field.kind.encode(list),
                 };
                 let found = field.layout.found_by('j', field.next_job);
                 let text = field.layout.fill(field.kind, text);
@@ -825,9 +756,8 @@ fn edges(cli: &Cli, fields: &mut [Field]) {
                 let calls = field.transaction(vec![call], vec!["{}".to_owned()]);
                 let (ms, kb) = field.logged_execute(&calls);
                 if round > 0 {
-                    let how = if change.sent == Sent::Dataset { ", by the database" } else { "" };
-                    table.add(at, &format!("{what}{how}"), ms);
-                    table.add(at, &format!("{what}{how}: KB"), kb);
+                    table.add(at, what, ms);
+                    table.add(at, &format!("{what}: KB"), kb);
                 }
             }
         }
@@ -848,7 +778,7 @@ fn outputs(cli: &Cli, fields: &mut [Field]) {
         field.next_job += 2 * MANY_OUTPUTS;
         let (many, rest) = (id..id + MANY_OUTPUTS, id + MANY_OUTPUTS..field.next_job);
         let job = |outputs: Vec<i64>| Job { id, inputs: Vec::new(), outputs };
-        let calls = field.write(field.best(), &[job(many.collect())], change());
+        let calls = field.write(&[job(many.collect())], change());
         table.add(at, "created", field.execute(&calls).as_secs_f64() * 1e3);
         let of_job = |(text, _): &Call| !text.starts_with("INSERT INTO jobs");
         for output in rest.clone().take(20) {
@@ -857,12 +787,9 @@ fn outputs(cli: &Cli, fields: &mut [Field]) {
             table.add(at, "a new dataset added", field.execute(&calls).as_secs_f64() * 1e3);
         }
         for free in rest.skip(20).take(20) {
-            let (columns, key) = match layout.key {
-                Key::Packed => ("id", (1 << 32 | free).to_string()),
-                Key::Id | Key::Name => ("graph_id, id", format!("1, {free}")),
-            };
             let named = name('d', free);
-            let sql = format!("INSERT INTO datasets ({columns}, name) VALUES ({key}, '{named}')");
+            let sql =
+                format!("INSERT INTO datasets (graph_id, id, name) VALUES (1, {free}, '{named}')");
             field.session.batch(&sql);
             let dataset = layout.found_by('d', free);
             let values = vec![Value::Integer(id), Value::Integer(1), dataset];

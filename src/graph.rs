@@ -27,6 +27,7 @@ mod import_builder;
 mod index;
 mod json;
 mod name;
+mod names_in_order;
 mod neighbours;
 mod nodes;
 mod operation;
@@ -41,6 +42,7 @@ mod slots;
 mod sorted;
 mod touched;
 mod traversal;
+mod two_threads;
 
 pub use apply::{apply, apply_all};
 pub use build::{DamagedRows, GraphBuilder};

@@ -7,8 +7,7 @@ CREATE TABLE jobs (
     spec     TEXT   NOT NULL,
     version  BIGINT NOT NULL,
     inputs   {list} NOT NULL,
-    PRIMARY KEY (graph_id, id),
-    UNIQUE (graph_id, name)
+    PRIMARY KEY (graph_id, id){by_name}
 ) {clustered};
 
 CREATE TABLE datasets (
@@ -17,6 +16,5 @@ CREATE TABLE datasets (
     name     {name} NOT NULL,
     metadata TEXT,
     producer INTEGER,
-    PRIMARY KEY (graph_id, id),
-    UNIQUE (graph_id, name)
+    PRIMARY KEY (graph_id, id){by_name}
 ) {clustered};

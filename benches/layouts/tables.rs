@@ -1,7 +1,7 @@
 //! The layouts that are compared. Their tables are the SQL files beside this one, in which `{name}`
 //! stands for a text that is compared as bytes, `{bytes}` for a type of bytes, `{list}` for that of
-//! a list of ids, `{clustered}` for what keeps an SQLite table in the order of its primary key, and
-//! `{each}` and `{column}` for what makes rows of a list.
+//! a list of ids, `{by_name}` for an index by name, `{clustered}` for what keeps an SQLite table in
+//! the order of its primary key, and `{each}` and `{column}` for what makes rows of a list.
 
 use super::statement::Value;
 
@@ -16,10 +16,9 @@ pub struct Layout {
     pub edges: &'static [EdgeChange],
     /// A job now writes a dataset that no job wrote. Takes the job, the graph, the dataset.
     pub produce: &'static str,
-    pub list: List,
     pub key: Key,
-    /// SQLite keeps rows in the order of the primary key, not of a number of its own.
-    pub clustered: bool,
+    /// There is an index by name besides the key.
+    pub by_name: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -55,20 +54,10 @@ pub enum Load {
     Nothing,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-pub enum List {
-    Array,
-    Json,
-    /// Numbers of four bytes, the lowest first.
-    Blob,
-}
-
 /// How a job or a dataset is found.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Key {
     Id,
-    /// Id with the graph before it.
-    Packed,
     Name,
 }
 
@@ -87,8 +76,6 @@ pub enum Sent {
     List,
     /// The list of chunk [`CHANGED_CHUNK`].
     Chunk,
-    /// The dataset: the database changes the list.
-    Dataset,
 }
 
 pub const CHUNK: usize = 256;
@@ -101,14 +88,9 @@ const ROWS_INDEXES: &str = include_str!("rows_indexes.sql");
 const ROWS_VIEWS: &str = include_str!("rows_views.sql");
 const LISTS: &str = include_str!("lists.sql");
 const LISTS_VIEWS: &str = include_str!("lists_views.sql");
-const LISTS_PACKED: &str = include_str!("lists_packed.sql");
 const LISTS_NAMED: &str = include_str!("lists_named.sql");
 const CHUNKS: &str = include_str!("chunks.sql");
 const CHUNKS_VIEWS: &str = include_str!("chunks_views.sql");
-const BY_PRODUCER: &str = "CREATE INDEX datasets_by_producer ON datasets (graph_id, producer)";
-const EXTERNAL: &str = "ALTER TABLE jobs ALTER inputs SET STORAGE EXTERNAL";
-const FILLFACTOR: &str =
-    "ALTER TABLE jobs SET (fillfactor = 90); ALTER TABLE datasets SET (fillfactor = 90)";
 
 /// The migrations that made the tables before lists were thought of.
 macro_rules! today {
@@ -138,8 +120,6 @@ const fn sent_whole(sent: Sent, sql: &'static str) -> EdgeChange {
 }
 const EDGE_LIST: EdgeChange =
     sent_whole(Sent::List, "UPDATE jobs SET inputs = ?{cast} WHERE graph_id = ? AND id = ?");
-const EDGE_PACKED: EdgeChange =
-    sent_whole(Sent::List, "UPDATE jobs SET inputs = ? WHERE id = (? << 32 | ?)");
 const EDGE_NAMED: EdgeChange =
     sent_whole(Sent::List, "UPDATE jobs SET inputs = ?{cast} WHERE graph_id = ? AND name = ?");
 const EDGE_CHUNK: EdgeChange = sent_whole(
@@ -147,20 +127,6 @@ const EDGE_CHUNK: EdgeChange = sent_whole(
     "UPDATE job_inputs_chunks SET inputs = ?{cast} \
      WHERE graph_id = ? AND job_id = ? AND chunk = 200",
 );
-const EDGE_ARRAY: EdgeChange = EdgeChange {
-    sent: Sent::Dataset,
-    add: "UPDATE jobs SET inputs = array_append(inputs, ?::bigint::integer) \
-          WHERE graph_id = ? AND id = ?",
-    remove: "UPDATE jobs SET inputs = array_remove(inputs, ?::bigint::integer) \
-             WHERE graph_id = ? AND id = ?",
-};
-const EDGE_JSON: EdgeChange = EdgeChange {
-    sent: Sent::Dataset,
-    add: "UPDATE jobs SET inputs = json_insert(inputs, '$[#]', ?) WHERE graph_id = ? AND id = ?",
-    remove: "UPDATE jobs SET inputs = (SELECT json_group_array(value) \
-             FROM json_each(jobs.inputs) WHERE value <> ?) WHERE graph_id = ? AND id = ?",
-};
-
 const OF_ROWS: Layout = Layout {
     name: "b rows, no foreign keys",
     databases: &[Kind::Postgres, Kind::Sqlite],
@@ -174,30 +140,23 @@ const OF_ROWS: Layout = Layout {
     load: Load::Rows,
     edges: &[EDGE_ROW],
     produce: "INSERT INTO job_outputs (job_id, graph_id, dataset_id) VALUES (?, ?, ?)",
-    list: List::Json,
     key: Key::Id,
-    clustered: true,
+    by_name: true,
 };
 const PRODUCED: (Rows, &str) = (Rows::Produced, "datasets (graph_id, id, name, producer)");
 const JOB_COLUMNS: &str = "jobs (graph_id, id, name, spec, version, inputs)";
 const OF_LISTS: Layout = Layout {
     name: "c lists",
-    databases: &[Kind::Postgres],
     tables: &[COMMON, LISTS, LISTS_VIEWS],
     inserts: &[PRODUCED, (Rows::JobLists { most: usize::MAX }, JOB_COLUMNS)],
     load: Load::Lists,
-    edges: &[EDGE_LIST, EDGE_ARRAY],
+    edges: &[EDGE_LIST],
     produce: "UPDATE datasets SET producer = ? WHERE graph_id = ? AND id = ?",
-    list: List::Array,
-    key: Key::Id,
-    clustered: true,
+    ..OF_ROWS
 };
-const OF_JSON: Layout = Layout {
-    databases: &[Kind::Sqlite],
-    edges: &[EDGE_LIST, EDGE_JSON],
-    list: List::Json,
-    ..OF_LISTS
-};
+/// The one that was chosen.
+const WITHOUT_NAMES: Layout =
+    Layout { name: "g lists, no index by name", by_name: false, ..OF_LISTS };
 const CHUNKED: Layout = Layout {
     name: "d lists in chunks",
     tables: &[COMMON, LISTS, CHUNKS, CHUNKS_VIEWS],
@@ -239,48 +198,9 @@ pub const LAYOUTS: &[Layout] = &[
         ..OF_ROWS
     },
     OF_LISTS,
-    Layout { name: "c, EXTERNAL", tables: &[COMMON, LISTS, LISTS_VIEWS, EXTERNAL], ..OF_LISTS },
-    Layout {
-        name: "c, fillfactor 90",
-        tables: &[COMMON, LISTS, LISTS_VIEWS, FILLFACTOR],
-        ..OF_LISTS
-    },
-    Layout {
-        name: "c, index by producer",
-        tables: &[COMMON, LISTS, LISTS_VIEWS, BY_PRODUCER],
-        ..OF_LISTS
-    },
-    Layout { name: "c lists, JSON", ..OF_JSON },
-    // Nothing in SQLite's SQL makes rows of such a list: no views.
-    Layout {
-        name: "c, BLOB",
-        tables: &[COMMON, LISTS],
-        edges: &[EDGE_LIST],
-        list: List::Blob,
-        ..OF_JSON
-    },
-    Layout {
-        name: "c, index by producer",
-        tables: &[COMMON, LISTS, LISTS_VIEWS, BY_PRODUCER],
-        ..OF_JSON
-    },
-    Layout { name: "c, rowid and unique index", clustered: false, ..OF_JSON },
-    Layout {
-        name: "c, packed key",
-        tables: &[COMMON, LISTS_PACKED],
-        inserts: &[
-            (Rows::Produced, "datasets (id, name, producer)"),
-            (Rows::JobLists { most: usize::MAX }, "jobs (id, name, spec, version, inputs)"),
-        ],
-        edges: &[EDGE_PACKED],
-        produce: "UPDATE datasets SET producer = ? WHERE id = (? << 32 | ?)",
-        key: Key::Packed,
-        ..OF_JSON
-    },
+    WITHOUT_NAMES,
     CHUNKED,
-    Layout { databases: &[Kind::Sqlite], list: List::Json, ..CHUNKED },
     NAMED,
-    Layout { databases: &[Kind::Sqlite], list: List::Json, ..NAMED },
     Layout {
         name: "e changes only",
         tables: &[COMMON],
@@ -305,20 +225,27 @@ pub const QUESTIONS: [(&str, &str); 2] = [
     ),
 ];
 
+impl Kind {
+    /// A list as the database takes it.
+    pub fn encode(self, list: &[i32]) -> Value {
+        let numbers = list.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+        Value::Text(match self {
+            Self::Postgres => format!("{{{numbers}}}"),
+            Self::Sqlite => format!("[{numbers}]"),
+        })
+    }
+}
+
 impl Layout {
     /// A text of the layout as the database takes it.
     pub fn fill(&self, kind: Kind, text: &str) -> String {
-        let list = match self.list {
-            List::Array => "INTEGER[]",
-            List::Json => "TEXT",
-            List::Blob => "BLOB",
-        };
-        let clustered = if self.clustered { " WITHOUT ROWID" } else { "" };
+        let by_name = if self.by_name { ",\n    UNIQUE (graph_id, name)" } else { "" };
         let placeholders = [
             ("{name}", "TEXT COLLATE \"C\"", "TEXT"),
             ("{bytes}", "BYTEA", "BLOB"),
-            (" {clustered}", "", clustered),
-            ("{list}", list, list),
+            (" {clustered}", "", " WITHOUT ROWID"),
+            ("{by_name}", by_name, by_name),
+            ("{list}", "INTEGER[]", "TEXT"),
             ("{cast}", "::integer[]", ""),
             ("{each}", "LATERAL unnest", "json_each"),
             (" {column}", " (value)", ""),
@@ -327,17 +254,6 @@ impl Layout {
             let filled = if kind == Kind::Postgres { postgres } else { sqlite };
             text.replace(placeholder, filled)
         })
-    }
-
-    pub fn encode(&self, list: &[i32]) -> Value {
-        let numbers = || list.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
-        match self.list {
-            List::Array => Value::Text(format!("{{{}}}", numbers())),
-            List::Json => Value::Text(format!("[{}]", numbers())),
-            List::Blob => {
-                Value::Bytes(list.iter().flat_map(|number| number.to_le_bytes()).collect())
-            }
-        }
     }
 
     pub fn has_views(&self) -> bool {

@@ -393,7 +393,7 @@ fn put(job: JobSpecification) -> Request {
 }
 
 fn revision(number: u64) -> CanonicalJson {
-    CanonicalJson::from_canonical(&format!("{{\"revision\":{number}}}"))
+    CanonicalJson::from_canonical(format!("{{\"revision\":{number}}}"))
 }
 
 fn fought_over(kind: char, number: u64) -> Name {

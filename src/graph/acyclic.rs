@@ -132,8 +132,8 @@ fn mend(graph: &mut Graph, violated: &[(Slot, Slot)]) -> bool {
     }
 }
 
-/// Sorts the jobs of the region and moves them past the labels that they have to pass. `false` if
-/// the region has a cycle. O(1) for each edge of the region, and amortised O(log n) for each job.
+/// Sorts the jobs of the region and moves them past the jobs that they have to pass. `false` if the
+/// region has a cycle. O(1) for each edge of the region, and amortised O(log n) for each job.
 fn arrange(graph: &mut Graph, affected: &Affected) -> bool {
     let Some(sorted) = sorted(graph, affected) else { return false };
     for group in sorted.chunk_by(|(_, a), (_, b)| a == b) {
@@ -180,10 +180,9 @@ fn sorted(graph: &Graph, affected: &Affected) -> Option<Vec<(Slot, Slot)>> {
     if sorted.len() < affected.jobs.len() {
         return None;
     }
-    let bounds: SlotMap<u64> = affected.jobs.iter().copied().collect();
-    sorted.sort_by_key(|job| bounds[job]);
-    let pivot = |job: &Slot| graph.order.job_at(bounds[job]).expect("the label of a job");
-    Some(sorted.iter().map(|job| (*job, pivot(job))).collect())
+    let to_pass: SlotMap<Slot> = affected.jobs.iter().copied().collect();
+    sorted.sort_by_key(|job| graph.order.label(to_pass[job]));
+    Some(sorted.iter().map(|job| (*job, to_pass[job])).collect())
 }
 
 enum Outcome {

@@ -25,9 +25,9 @@ pub(super) struct Affected {
     /// `Outgoing`: the jobs reached from the ends of the edges. `Incoming`: those leading to their
     /// starts.
     pub(super) direction: Direction,
-    /// Each job with the label that it has to pass: the farthest of all that require it. Sorted,
-    /// the farthest first.
-    pub(super) jobs: Vec<(Slot, u64)>,
+    /// Each job with the job that it has to pass: the farthest of all that require it. Sorted, the
+    /// farthest first.
+    pub(super) jobs: Vec<(Slot, Slot)>,
 }
 
 /// The region of `violated`, the edges between jobs that go against the order. It must hold all
@@ -50,12 +50,13 @@ pub(super) fn affected(graph: &Graph, violated: &[(Slot, Slot)], steps: usize) -
 struct Search<'g> {
     graph: &'g Graph,
     direction: Direction,
-    /// The jobs to start from, each with the label that it has to pass. The farthest is last.
-    starts: Vec<(u64, Slot)>,
-    /// The label that belongs to the current start.
-    bound: u64,
+    /// The jobs to start from, each after the job that it has to pass and the label of that. The
+    /// farthest is last.
+    starts: Vec<(u64, Slot, Slot)>,
+    /// The label, and the job to pass, that belong to the current start.
+    bound: (u64, Slot),
     seen: SlotSet,
-    found: Vec<(Slot, u64)>,
+    found: Vec<(Slot, Slot)>,
     waiting: Vec<Slot>,
     neighbours: Option<JobNeighbours<'g>>,
 }
@@ -63,10 +64,11 @@ struct Search<'g> {
 impl<'g> Search<'g> {
     fn new(graph: &'g Graph, violated: &[(Slot, Slot)], direction: Direction) -> Self {
         let label = |job| graph.order.label(job);
-        let mut starts: Vec<(u64, Slot)> = match direction {
-            Direction::Outgoing => violated.iter().map(|&(from, to)| (label(from), to)).collect(),
-            Direction::Incoming => violated.iter().map(|&(from, to)| (label(to), from)).collect(),
+        let start = |&(from, to): &(Slot, Slot)| match direction {
+            Direction::Outgoing => (label(from), from, to),
+            Direction::Incoming => (label(to), to, from),
         };
+        let mut starts: Vec<_> = violated.iter().map(start).collect();
         starts.sort_unstable();
         if direction == Direction::Incoming {
             starts.reverse();
@@ -75,7 +77,7 @@ impl<'g> Search<'g> {
             graph,
             direction,
             starts,
-            bound: 0,
+            bound: (0, 0),
             seen: SlotSet::default(),
             found: Vec::new(),
             waiting: Vec::new(),
@@ -88,17 +90,17 @@ impl<'g> Search<'g> {
         if let Some(next) = self.neighbours.as_mut().and_then(Iterator::next) {
             let label = self.graph.order.label(next);
             let within = match self.direction {
-                Direction::Outgoing => label <= self.bound,
-                Direction::Incoming => label >= self.bound,
+                Direction::Outgoing => label <= self.bound.0,
+                Direction::Incoming => label >= self.bound.0,
             };
             if within {
                 self.see(next);
             }
         } else if let Some(job) = self.waiting.pop() {
             self.neighbours = Some(self.graph.neighbors_directed(job, self.direction));
-        } else if let Some((bound, job)) = self.starts.pop() {
+        } else if let Some((label, pass, job)) = self.starts.pop() {
             // A job seen before has a label that is as far or farther.
-            self.bound = bound;
+            self.bound = (label, pass);
             self.see(job);
         } else {
             return true;
@@ -108,7 +110,7 @@ impl<'g> Search<'g> {
 
     fn see(&mut self, job: Slot) {
         if self.seen.insert(job) {
-            self.found.push((job, self.bound));
+            self.found.push((job, self.bound.1));
             self.waiting.push(job);
         }
     }

@@ -99,7 +99,7 @@ impl Graph {
             Fact::GraphDeleted {} => *self = Self::empty_at(self.version),
             Fact::JobDeleted { name } => {
                 let Some(slot) =
-                    self.job_index.remove(name.as_str(), |slot| &self.jobs.get(slot).name)
+                    self.job_index.remove(name, |slot| self.jobs.find(slot).map(|job| &job.name))
                 else {
                     return work.note(name, FactViolation::JobAbsent);
                 };
@@ -304,7 +304,8 @@ impl Graph {
             }
             let node = self.datasets.get(dataset);
             if node.metadata.is_none() {
-                self.dataset_index.remove(node.name.as_str(), |slot| &self.datasets.get(slot).name);
+                let name_of = |slot| self.datasets.find(slot).map(|dataset| &dataset.name);
+                self.dataset_index.remove(&node.name, name_of);
                 self.datasets.remove(dataset);
                 work.touched.datasets_deleted.push(dataset);
             }

@@ -1,19 +1,20 @@
 //! Builds a graph from the rows of a database in one pass. Judges no operations: what is stored was
 //! legal when it was accepted.
 
-use std::thread::{self, JoinHandle};
-
+use arcstr::ArcStr;
 use fixedbitset::FixedBitSet;
 
 use super::adjacency_lists::AdjacencyLists;
 use super::graph::Graph;
-use super::index::NameIndex;
+use super::index::NameIndexBuilder;
 use super::json::CanonicalJson;
 use super::name::{InvalidName, Name};
 use super::neighbours::Neighbours;
 use super::nodes::{DatasetEdges, DatasetNode, JobNode};
 use super::order::Order;
 use super::slots::{Slot, Slots};
+use super::sorted::LARGE_JOBS;
+use super::two_threads::in_two_threads;
 
 /// Takes the rows of a graph: jobs and datasets first, then edges, each kind in any order.
 #[derive(Default)]
@@ -24,53 +25,13 @@ pub struct GraphBuilder {
     /// processor's cache.
     jobs_there: FixedBitSet,
     datasets_there: FixedBitSet,
-    job_names: Names,
-    dataset_names: Names,
+    job_names: NameIndexBuilder,
+    dataset_names: NameIndexBuilder,
     /// The producer of each dataset, by slot; only as long as the last output needs.
     producers: Vec<Option<Slot>>,
     /// Pairs of a dataset and a job.
     inputs: Vec<(Slot, Slot)>,
     outputs: Vec<(Slot, Slot)>,
-}
-
-/// The names of all jobs, or of all datasets, each with its slot.
-enum Names {
-    Gathered(Vec<(Name, Slot)>),
-    /// A thread indexes them while edges are added. If the rows turn out to be damaged, nobody
-    /// waits for it.
-    Indexing(JoinHandle<Result<NameIndex, Name>>),
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self::Gathered(Vec::new())
-    }
-}
-
-impl Names {
-    fn push(&mut self, name: Name, slot: Slot) {
-        match self {
-            Self::Gathered(names) => names.push((name, slot)),
-            Self::Indexing(_) => panic!("the caller said that no more would come"),
-        }
-    }
-
-    fn begin_indexing(&mut self) {
-        if let Self::Gathered(names) = self {
-            let names = std::mem::take(names);
-            *self = Self::Indexing(thread::spawn(move || NameIndex::new(&names)));
-        }
-    }
-
-    fn index(self, what: &'static str) -> Result<NameIndex, DamagedRows> {
-        let index = match self {
-            Self::Gathered(names) => NameIndex::new(&names),
-            Self::Indexing(thread) => {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            }
-        };
-        index.map_err(|name| DamagedRows::Twice { what, name })
-    }
 }
 
 /// The rows are no legal graph: something else has written to the database. Restore it from a
@@ -138,22 +99,22 @@ impl GraphBuilder {
     pub fn job(
         &mut self,
         id: i64,
-        name: &str,
-        spec: &str,
+        name: impl Into<ArcStr>,
+        spec: impl AsRef<str> + Into<ArcStr>,
         version: u64,
     ) -> Result<(), DamagedRows> {
-        self.named_job(id, &Name::new(name)?, CanonicalJson::from_canonical(spec), version)
+        let name = Name::try_from(name.into())?;
+        self.named_job(id, name, CanonicalJson::from_canonical(spec), version)
     }
 
     /// The same from parts that were checked before.
     pub(super) fn named_job(
         &mut self,
         id: i64,
-        name: &Name,
+        name: Name,
         spec: CanonicalJson,
         version: u64,
     ) -> Result<(), DamagedRows> {
-        let name = name.clone();
         let node = JobNode {
             name: name.clone(),
             version,
@@ -162,10 +123,13 @@ impl GraphBuilder {
             outputs: Neighbours::default(),
         };
         let slot = slot(id)?;
-        let new = put(&mut self.jobs, slot, node);
+        let twice = |name| DamagedRows::Twice { what: "job", name };
+        if !put(&mut self.jobs, slot, node) {
+            return Err(twice(name));
+        }
         self.jobs_there.grow_and_insert(slot as usize);
-        self.job_names.push(name.clone(), slot);
-        if new { Ok(()) } else { Err(DamagedRows::Twice { what: "job", name }) }
+        let name_of = |slot: Slot| Some(&self.jobs[slot as usize].as_ref()?.name);
+        self.job_names.push(&name, slot, name_of).map_err(twice)
     }
 
     /// Adds a dataset that no job mentions yet.
@@ -175,43 +139,29 @@ impl GraphBuilder {
     pub fn dataset(
         &mut self,
         id: i64,
-        name: &str,
-        metadata: Option<&str>,
+        name: impl Into<ArcStr>,
+        metadata: Option<impl AsRef<str> + Into<ArcStr>>,
     ) -> Result<(), DamagedRows> {
-        self.named_dataset(id, &Name::new(name)?, metadata.map(CanonicalJson::from_canonical))
+        let name = Name::try_from(name.into())?;
+        self.named_dataset(id, name, metadata.map(CanonicalJson::from_canonical))
     }
 
     /// The same from parts that were checked before.
     pub(super) fn named_dataset(
         &mut self,
         id: i64,
-        name: &Name,
+        name: Name,
         metadata: Option<CanonicalJson>,
     ) -> Result<(), DamagedRows> {
-        let name = name.clone();
         let node = DatasetNode { name: name.clone(), metadata };
         let slot = slot(id)?;
-        let new = put(&mut self.datasets, slot, node);
+        let twice = |name| DamagedRows::Twice { what: "dataset", name };
+        if !put(&mut self.datasets, slot, node) {
+            return Err(twice(name));
+        }
         self.datasets_there.grow_and_insert(slot as usize);
-        self.dataset_names.push(name.clone(), slot);
-        if new { Ok(()) } else { Err(DamagedRows::Twice { what: "dataset", name }) }
-    }
-
-    /// Says that all jobs were added: their names are then indexed while edges are added. Optional,
-    /// and faster.
-    ///
-    /// # Panics
-    /// [`job`](Self::job) panics if it is called after this.
-    pub fn no_more_jobs(&mut self) {
-        self.job_names.begin_indexing();
-    }
-
-    /// As [`no_more_jobs`](Self::no_more_jobs), for datasets.
-    ///
-    /// # Panics
-    /// [`dataset`](Self::dataset) panics if it is called after this.
-    pub fn no_more_datasets(&mut self) {
-        self.dataset_names.begin_indexing();
+        let name_of = |slot: Slot| Some(&self.datasets[slot as usize].as_ref()?.name);
+        self.dataset_names.push(&name, slot, name_of).map_err(twice)
     }
 
     /// Adds the edges by which `job` reads `datasets`; `None` if what is stored is no list of ids.
@@ -255,24 +205,35 @@ impl GraphBuilder {
         if there { Ok((dataset, job)) } else { Err(DamagedRows::DanglingEdge { job, dataset }) }
     }
 
-    /// The graph at `version`. O(n log n) for n jobs, datasets and edges.
+    /// The graph at `version`. O(n log n) for n jobs, datasets and edges; for a large graph, in two
+    /// threads.
     ///
     /// # Errors
     /// [`DamagedRows::Cyclic`], or [`DamagedRows::Twice`] for a name that two rows have.
     pub fn finish(mut self, version: u64) -> Result<Graph, DamagedRows> {
-        self.no_more_datasets();
-        self.no_more_jobs();
-        self.producers.resize(self.datasets.len(), None);
+        let twice = |what| move |name| DamagedRows::Twice { what, name };
+        let job_index = self.job_names.finish().map_err(twice("job"))?;
+        let dataset_index = self.dataset_names.finish().map_err(twice("dataset"))?;
+        let (jobs, datasets) = (self.jobs.len(), self.datasets.len());
+        let large = jobs > LARGE_JOBS;
+        self.producers.resize(datasets, None);
+
         let reversed = |&(dataset, job): &(Slot, Slot)| (job, dataset);
-        let inputs_of = AdjacencyLists::new(self.inputs.iter().map(reversed), self.jobs.len());
-        let outputs_of = AdjacencyLists::new(self.outputs.iter().map(reversed), self.jobs.len());
-        let consumers_of = AdjacencyLists::new(self.inputs.iter().copied(), self.datasets.len());
-        (self.inputs, self.outputs) = (Vec::new(), Vec::new());
+        let (consumers_of, (inputs_of, outputs_of)) = in_two_threads(
+            large,
+            || AdjacencyLists::new(self.inputs.iter().copied(), datasets),
+            || {
+                let inputs_of = AdjacencyLists::new(self.inputs.iter().map(reversed), jobs);
+                (inputs_of, AdjacencyLists::new(self.outputs.iter().map(reversed), jobs))
+            },
+        );
+        drop((self.inputs, self.outputs));
         let edges = inputs_of.len() + outputs_of.len();
 
-        let sorted =
-            self.sorted(&inputs_of, &outputs_of, &consumers_of).ok_or(DamagedRows::Cyclic)?;
-        let order = Order::of(&sorted, self.jobs.len());
+        let edges_of = |(slot, &producer): (usize, &Option<Slot>)| DatasetEdges {
+            producer,
+            consumers: Neighbours::from_sorted(consumers_of.get(slot as Slot)),
+        };
         let with_edges = |(slot, job): (usize, Option<JobNode>)| {
             job.map(|job| JobNode {
                 inputs: Neighbours::from_sorted(inputs_of.get(slot as Slot)),
@@ -280,38 +241,54 @@ impl GraphBuilder {
                 ..job
             })
         };
-        let jobs = Slots::from_nodes(self.jobs.into_iter().enumerate().map(with_edges));
-        let edges_of = |(slot, producer)| DatasetEdges {
-            producer,
-            consumers: Neighbours::from_sorted(consumers_of.get(slot as Slot)),
-        };
-        let dataset_edges = self.producers.into_iter().enumerate().map(edges_of).collect();
-        let datasets = Slots::from_nodes(self.datasets.into_iter());
-        let indexes = (self.job_names.index("job")?, self.dataset_names.index("dataset")?);
-        Ok(Graph::from_parts(version, jobs, (datasets, dataset_edges), indexes, order, edges))
+        let (order, (jobs, datasets)) = in_two_threads(
+            large,
+            || {
+                let edges = JobEdges {
+                    there: &self.jobs_there,
+                    producers: &self.producers,
+                    inputs_of: &inputs_of,
+                    outputs_of: &outputs_of,
+                    consumers_of: &consumers_of,
+                };
+                edges.sorted().map(|sorted| Order::of(&sorted, jobs))
+            },
+            || {
+                let jobs = Slots::from_nodes(self.jobs.into_iter().enumerate().map(with_edges));
+                let edges = self.producers.iter().enumerate().map(edges_of).collect();
+                (jobs, (Slots::from_nodes(self.datasets.into_iter()), edges))
+            },
+        );
+        let order = order.ok_or(DamagedRows::Cyclic)?;
+        Ok(Graph::from_parts(version, jobs, datasets, (job_index, dataset_index), order, edges))
     }
+}
 
+/// What leads from job to job.
+struct JobEdges<'b> {
+    there: &'b FixedBitSet,
+    producers: &'b [Option<Slot>],
+    inputs_of: &'b AdjacencyLists,
+    outputs_of: &'b AdjacencyLists,
+    consumers_of: &'b AdjacencyLists,
+}
+
+impl JobEdges<'_> {
     /// A topological order of the jobs, by A. Kahn's algorithm (1962) on flat arrays; `None` if
     /// there is a cycle.
-    fn sorted(
-        &self,
-        inputs_of: &AdjacencyLists,
-        outputs_of: &AdjacencyLists,
-        consumers_of: &AdjacencyLists,
-    ) -> Option<Vec<Slot>> {
+    fn sorted(&self) -> Option<Vec<Slot>> {
         let produced = |&&dataset: &&Slot| self.producers[dataset as usize].is_some();
-        let mut waiting_for: Vec<u32> = (0..self.jobs.len())
-            .map(|job| inputs_of.get(job as Slot).iter().filter(produced).count() as u32)
+        let mut waiting_for: Vec<u32> = (0..self.inputs_of.lists())
+            .map(|job| self.inputs_of.get(job as Slot).iter().filter(produced).count() as u32)
             .collect();
-        let mut sorted = Vec::with_capacity(self.jobs.len());
-        sorted.extend(
-            self.jobs_there.ones().filter(|&job| waiting_for[job] == 0).map(|job| job as Slot),
-        );
+        let mut sorted = Vec::with_capacity(waiting_for.len());
+        sorted
+            .extend(self.there.ones().filter(|&job| waiting_for[job] == 0).map(|job| job as Slot));
         let mut done = 0;
         while let Some(&job) = sorted.get(done) {
             done += 1;
-            for &dataset in outputs_of.get(job) {
-                for &next in consumers_of.get(dataset) {
+            for &dataset in self.outputs_of.get(job) {
+                for &next in self.consumers_of.get(dataset) {
                     waiting_for[next as usize] -= 1;
                     if waiting_for[next as usize] == 0 {
                         sorted.push(next);
@@ -319,6 +296,6 @@ impl GraphBuilder {
                 }
             }
         }
-        (done == self.jobs_there.count_ones(..)).then_some(sorted)
+        (done == self.there.count_ones(..)).then_some(sorted)
     }
 }

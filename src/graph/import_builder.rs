@@ -64,7 +64,7 @@ impl ImportBuilder {
         metadata: Option<&CanonicalJson>,
     ) -> Result<KnownDataset, IllegalChange> {
         let known = KnownDataset { id: self.datasets.len() as i64, read: false, produced: false };
-        self.builder.named_dataset(known.id, name, metadata.cloned()).map_err(damaged)?;
+        self.builder.named_dataset(known.id, name.clone(), metadata.cloned()).map_err(damaged)?;
         Ok(known)
     }
 
@@ -80,7 +80,7 @@ impl ImportBuilder {
         if !self.jobs.insert(name.clone()) {
             return Err(illegal(name, FactViolation::JobExists));
         }
-        self.builder.named_job(id, name, spec.clone(), version).map_err(damaged)?;
+        self.builder.named_job(id, name.clone(), spec.clone(), version).map_err(damaged)?;
         for list in [inputs, outputs] {
             if let Some(twice) = list.windows(2).find(|pair| pair[0] >= pair[1]) {
                 return Err(illegal(&twice[1], FactViolation::EdgeExists));

@@ -5,18 +5,19 @@
 //! few names a tree is as fast, and takes a fraction of the memory.
 //!
 //! The hashed side keeps 32 bits of each name's hash and the slot, not the name: that is in the
-//! node, which whoever looks up shows by a function from slots to names.
+//! node, which whoever looks up shows by a function from slots to names. A slot is right if its node
+//! has the name that is looked for, so what a table says of a name that is gone does no harm.
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, BuildHasherDefault};
 use std::ops::Bound;
+use std::sync::Arc;
 
-use imbl::{GenericHashMap, OrdMap};
+use imbl::GenericHashMap;
 
-use super::by_name::positions_by_name;
-use super::full_map::full_map;
 use super::name::Name;
+use super::names_in_order::NamesInOrder;
 use super::slot_map::SlotHasher;
 use super::slots::Slot;
 
@@ -26,122 +27,241 @@ const FEW: usize = 512;
 /// Persistent: cloning is O(1), a change copies O(log n).
 #[derive(Clone, Default)]
 pub(super) struct NameIndex {
-    ordered: OrdMap<Name, Slot>,
+    len: usize,
+    in_order: NamesInOrder,
     /// The same. `None` until there are more than [`FEW`] names.
     hashed: Option<Hashed>,
 }
 
 impl NameIndex {
-    /// An index of `pairs`, which may come in any order. The error is a name that comes twice. O(n
-    /// log n).
-    pub(super) fn new(pairs: &[(Name, Slot)]) -> Result<Self, Name> {
-        let positions = positions_by_name(pairs.iter().map(|(name, _)| name));
-        let ordered = full_map(positions.iter().map(|&at| pairs[at as usize].clone()));
-        if ordered.len() < pairs.len() {
-            let mut seen = HashSet::with_capacity(pairs.len());
-            let twice = pairs.iter().find(|(name, _)| !seen.insert(name));
-            return Err(twice.map(|(name, _)| name.clone()).expect("fewer names than pairs"));
-        }
-        let hashed = (pairs.len() > FEW)
-            .then(|| Hashed::new(pairs.iter().map(|(name, slot)| (name.as_str(), *slot))));
-        Ok(Self { ordered, hashed })
-    }
-
-    /// The slot of a name. `name_of` shows the names of slots in the index.
-    pub(super) fn get<'n>(&self, name: &str, name_of: impl Fn(Slot) -> &'n Name) -> Option<Slot> {
+    /// The slot of a name. `name_of` shows the name of a slot, if it is taken.
+    pub(super) fn get<'n>(
+        &self,
+        name: &str,
+        name_of: impl Fn(Slot) -> Option<&'n Name>,
+    ) -> Option<Slot> {
         match &self.hashed {
-            Some(hashed) => hashed.find(name, name_of).map(|(_, slot)| slot),
-            None => self.ordered.get(name).copied(),
+            Some(hashed) => hashed.find(name, name_of),
+            None => self.in_order.map().get(name).copied(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.ordered.len()
+        self.len
     }
 
     /// Adds a name that is not in the index.
     pub(super) fn insert(&mut self, name: &Name, slot: Slot) {
-        self.ordered.insert(name.clone(), slot);
+        self.len += 1;
+        self.in_order.change(name, Some(slot));
         match &mut self.hashed {
             Some(hashed) => hashed.insert(name.as_str(), slot),
-            None if self.ordered.len() > FEW => {
-                let names = self.ordered.iter().map(|(name, slot)| (name.as_str(), *slot));
-                self.hashed = Some(Hashed::new(names));
+            None if self.len > FEW => {
+                let mut hashed = Hashed::default();
+                for (name, slot) in self.in_order.map() {
+                    hashed.insert(name.as_str(), *slot);
+                }
+                self.hashed = Some(hashed);
             }
             None => {}
         }
     }
 
-    /// Removes a name; its slot. `name_of` is as in [`get`](Self::get).
+    /// Removes a name; its slot. `name_of` is as in [`get`](Self::get), before the node is removed.
     pub(super) fn remove<'n>(
         &mut self,
-        name: &str,
-        name_of: impl Fn(Slot) -> &'n Name,
+        name: &Name,
+        name_of: impl Fn(Slot) -> Option<&'n Name>,
     ) -> Option<Slot> {
+        let slot = self.get(name.as_str(), &name_of)?;
         if let Some(hashed) = &mut self.hashed {
-            hashed.remove(name, name_of);
+            hashed.remove(name.as_str(), slot, name_of);
         }
-        self.ordered.remove(name)
+        self.len -= 1;
+        self.in_order.change(name, None);
+        Some(slot)
     }
 
-    /// The slots of the names from `from` on, in byte order of names.
+    /// The slots of the names from `from` on, in byte order of names. O(log n), and O(n log n) once
+    /// after the index was built.
     pub(super) fn slots_from(&self, from: Bound<&str>) -> impl Iterator<Item = Slot> + '_ {
-        self.ordered.range::<_, str>((from, Bound::Unbounded)).map(|(_, &slot)| slot)
+        self.in_order.map().range::<_, str>((from, Bound::Unbounded)).map(|(_, &slot)| slot)
     }
+}
+
+/// An index of names that come in any order.
+#[derive(Default)]
+pub(super) struct NameIndexBuilder {
+    names: Vec<(Name, Slot)>,
+    hashed: Option<Hashed>,
+}
+
+impl NameIndexBuilder {
+    /// Adds a name. `name_of` shows the names of slots that were added, this one's too. The error
+    /// is a name that was added before.
+    pub(super) fn push<'n>(
+        &mut self,
+        name: &Name,
+        slot: Slot,
+        name_of: impl Fn(Slot) -> Option<&'n Name>,
+    ) -> Result<(), Name> {
+        self.names.push((name.clone(), slot));
+        if let Some(hashed) = &mut self.hashed {
+            return hashed.load(name, slot, name_of);
+        }
+        if self.names.len() > FEW {
+            let hashed = self.hashed.insert(Hashed::default());
+            return self
+                .names
+                .iter()
+                .try_for_each(|(name, slot)| hashed.load(name, *slot, &name_of));
+        }
+        Ok(())
+    }
+
+    /// The index. The error is a name that was added twice. O(1) if there are many names: they are
+    /// sorted when their order is asked for.
+    pub(super) fn finish(mut self) -> Result<NameIndex, Name> {
+        if self.hashed.is_none() {
+            let mut seen = HashSet::with_capacity(self.names.len());
+            if let Some((twice, _)) = self.names.iter().find(|(name, _)| !seen.insert(name)) {
+                return Err(twice.clone());
+            }
+        }
+        self.names.shrink_to_fit();
+        let len = self.names.len();
+        Ok(NameIndex { len, in_order: NamesInOrder::of(self.names), hashed: self.hashed })
+    }
+}
+
+/// Slots by their names' hashes: those of names that were loaded, in a table that all versions of a
+/// graph share and none changes; and those of names that were added since.
+#[derive(Clone, Default)]
+struct Hashed {
+    /// Random, so that nobody can choose names that collide.
+    state: RandomState,
+    loaded: Arc<Table>,
+    added: SlotsByHash,
 }
 
 /// Slots by 32 bits of their names' hashes. Of names with one hash, each further one is kept under
 /// the next free number (linear probing: D. Knuth, "The Art of Computer Programming", vol. 3, 6.4).
 /// Among a million names some hundred are.
-#[derive(Clone)]
-struct Hashed {
-    /// Random, so that nobody can choose names that collide.
-    state: RandomState,
-    slots: SlotsByHash,
-}
-
 type SlotsByHash =
     GenericHashMap<u32, Slot, BuildHasherDefault<SlotHasher>, imbl::shared_ptr::DefaultSharedPtr>;
 
 impl Hashed {
-    fn new<'n>(names: impl Iterator<Item = (&'n str, Slot)>) -> Self {
-        let mut hashed = Self { state: RandomState::new(), slots: SlotsByHash::default() };
-        names.for_each(|(name, slot)| hashed.insert(name, slot));
-        hashed
-    }
-
     fn hash(&self, name: &str) -> u32 {
         self.state.hash_one(name) as u32
     }
 
-    fn find<'n>(&self, name: &str, name_of: impl Fn(Slot) -> &'n Name) -> Option<(u32, Slot)> {
-        let mut key = self.hash(name);
-        while let Some(&slot) = self.slots.get(&key) {
-            if name_of(slot).as_str() == name {
-                return Some((key, slot));
+    fn find<'n>(&self, name: &str, name_of: impl Fn(Slot) -> Option<&'n Name>) -> Option<Slot> {
+        let is_it = |&slot: &Slot| name_of(slot).is_some_and(|it| it.as_str() == name);
+        let hash = self.hash(name);
+        let loaded = self.loaded.candidates(hash).find(is_it);
+        loaded.or_else(|| self.find_added(hash, is_it).map(|(_, slot)| slot))
+    }
+
+    fn find_added(&self, hash: u32, is_it: impl Fn(&Slot) -> bool) -> Option<(u32, Slot)> {
+        let mut key = hash;
+        while let Some(slot) = self.added.get(&key) {
+            if is_it(slot) {
+                return Some((key, *slot));
             }
             key = key.wrapping_add(1);
         }
         None
     }
 
+    /// Adds a name that is not there.
     fn insert(&mut self, name: &str, slot: Slot) {
         let mut key = self.hash(name);
-        while self.slots.contains_key(&key) {
+        while self.added.contains_key(&key) {
             key = key.wrapping_add(1);
         }
-        self.slots.insert(key, slot);
+        self.added.insert(key, slot);
     }
 
-    fn remove<'n>(&mut self, name: &str, name_of: impl Fn(Slot) -> &'n Name) {
-        let Some((mut key, _)) = self.find(name, &name_of) else { return };
-        self.slots.remove(&key);
+    /// Removes a name that has this slot. One that was loaded stays in its table: the slot will not
+    /// have that name any more.
+    fn remove<'n>(&mut self, name: &str, slot: Slot, name_of: impl Fn(Slot) -> Option<&'n Name>) {
+        let found = self.find_added(self.hash(name), |&other| other == slot);
+        let Some((mut key, _)) = found else { return };
+        self.added.remove(&key);
         // Those behind may be there only because this one was in their way.
         loop {
             key = key.wrapping_add(1);
-            let Some(slot) = self.slots.remove(&key) else { return };
-            self.insert(name_of(slot).as_str(), slot);
+            let Some(slot) = self.added.remove(&key) else { return };
+            self.insert(name_of(slot).expect("an added name is in its slot").as_str(), slot);
         }
+    }
+
+    /// Adds a name while the graph is loaded. The error is the name, if it is there.
+    fn load<'n>(
+        &mut self,
+        name: &Name,
+        slot: Slot,
+        name_of: impl Fn(Slot) -> Option<&'n Name>,
+    ) -> Result<(), Name> {
+        let hash = self.hash(name.as_str());
+        let table = Arc::get_mut(&mut self.loaded).expect("a graph that is loaded has no versions");
+        if table.candidates(hash).any(|slot| name_of(slot) == Some(name)) {
+            return Err(name.clone());
+        }
+        table.insert(hash, slot);
+        Ok(())
+    }
+}
+
+/// Slots by hash, as [`SlotsByHash`], in one array of which at most half is taken. For names that
+/// are added one after another and never removed.
+#[derive(Default)]
+struct Table {
+    entries: Vec<Entry>,
+    taken: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: u32,
+    /// [`NONE`] if the entry is free.
+    slot: Slot,
+}
+
+/// No slot: there are fewer than 2^32.
+const NONE: Slot = Slot::MAX;
+
+impl Table {
+    /// The slots of all names with that hash.
+    fn candidates(&self, hash: u32) -> impl Iterator<Item = Slot> + '_ {
+        self.places(hash)
+            .map(|place| self.entries[place])
+            .take_while(|entry| entry.slot != NONE)
+            .filter(move |entry| entry.hash == hash)
+            .map(|entry| entry.slot)
+    }
+
+    fn insert(&mut self, hash: u32, slot: Slot) {
+        if 2 * (self.taken + 1) > self.entries.len() {
+            let free = Entry { hash: 0, slot: NONE };
+            let larger = vec![free; (2 * self.entries.len()).max(2 * FEW)];
+            let entries = std::mem::replace(&mut self.entries, larger);
+            let taken = entries.into_iter().filter(|entry| entry.slot != NONE);
+            taken.for_each(|entry| self.put(entry));
+        }
+        self.put(Entry { hash, slot });
+        self.taken += 1;
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let free = self.places(entry.hash).find(|&place| self.entries[place].slot == NONE);
+        self.entries[free.expect("half of the entries are free")] = entry;
+    }
+
+    /// Where an entry may be, in the order of the search. There are 2^n entries, or none.
+    fn places(&self, hash: u32) -> impl Iterator<Item = usize> + use<> {
+        let entries = self.entries.len();
+        (0..entries).map(move |at| (hash as usize + at) & (entries - 1))
     }
 }
 
@@ -157,48 +277,110 @@ mod tests {
     #[test]
     fn names_with_one_hash_are_found_and_removed_one_by_one() {
         let names: Vec<Name> = (0..40).map(name).collect();
-        let mut hashed = Hashed::new(std::iter::empty());
-        let colliding: Vec<&Name> = names.iter().collect();
+        let name_of = |slot: Slot| Some(&names[slot as usize]);
+        let mut hashed = Hashed::default();
         // Each is under a key that follows the first one's.
         let first = hashed.hash(names[0].as_str());
-        for (slot, _) in colliding.iter().enumerate() {
-            hashed.slots.insert(first.wrapping_add(slot as u32), slot as Slot);
+        for slot in 0..names.len() {
+            hashed.added.insert(first.wrapping_add(slot as u32), slot as Slot);
         }
-        let found = hashed.find(names[0].as_str(), |slot| &names[slot as usize]);
-        assert_eq!(found, Some((first, 0)));
+        assert_eq!(hashed.find(names[0].as_str(), name_of), Some(0));
         // The others are put where they belong as soon as the one before them goes.
-        hashed.remove(names[0].as_str(), |slot| &names[slot as usize]);
+        hashed.remove(names[0].as_str(), 0, name_of);
         for (slot, name) in names.iter().enumerate().skip(1) {
-            let found = hashed.find(name.as_str(), |slot| &names[slot as usize]);
-            assert_eq!(found.map(|(_, slot)| slot), Some(slot as Slot));
+            assert_eq!(hashed.find(name.as_str(), name_of), Some(slot as Slot));
         }
-        assert_eq!(hashed.slots.len(), 39);
-        assert_eq!(hashed.find(names[0].as_str(), |slot| &names[slot as usize]), None);
+        assert_eq!(hashed.added.len(), 39);
+        assert_eq!(hashed.find(names[0].as_str(), name_of), None);
+    }
+
+    #[test]
+    fn a_table_has_every_slot_of_a_hash_also_at_its_end() {
+        let mut table = Table::default();
+        let hashes = [u32::MAX, 0, 1, u32::MAX - 1, 1 << 31];
+        let expected = |hash: usize| (0..600).filter(move |slot| *slot as usize % 5 == hash);
+        assert_eq!(table.candidates(7).count(), 0);
+        (0..600).for_each(|slot| table.insert(hashes[slot as usize % 5], slot));
+        for (at, hash) in hashes.into_iter().enumerate() {
+            let mut found: Vec<Slot> = table.candidates(hash).collect();
+            found.sort_unstable();
+            assert!(found.into_iter().eq(expected(at)), "{hash}");
+        }
+        assert_eq!(table.candidates(7).count(), 0);
+    }
+
+    fn built(names: &[Name]) -> Result<NameIndex, Name> {
+        let mut builder = NameIndexBuilder::default();
+        for (slot, name) in names.iter().enumerate() {
+            builder.push(name, slot as Slot, |slot| Some(&names[slot as usize]))?;
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_is_told() {
+        for (number, twice) in
+            [(2, 0), (FEW, 1), (FEW + 1, 2), (FEW + 1, FEW), (3 * FEW, 7), (3 * FEW, 2 * FEW)]
+        {
+            let mut names: Vec<Name> = (0..number).map(name).collect();
+            assert_eq!(built(&names).map(|index| index.len()), Ok(number));
+            let twice = names[twice].clone();
+            names.push(twice.clone());
+            assert_eq!(built(&names).map(|index| index.len()), Err(twice), "of {number}");
+        }
     }
 
     #[test]
     fn both_sides_are_one_map_while_names_come_and_go() {
+        both_sides_are_one_map(0);
+        both_sides_are_one_map(FEW / 2);
+        both_sides_are_one_map(3 * FEW);
+    }
+
+    /// Names get the slots of others that went before.
+    fn both_sides_are_one_map(built_with: usize) {
         let names: Vec<Name> = (0..2_000).map(name).collect();
-        let (mut index, mut model) = (NameIndex::default(), std::collections::BTreeMap::new());
+        let mut index = built(&names[..built_with]).unwrap();
+        let mut model: std::collections::BTreeMap<Name, Slot> =
+            names[..built_with].iter().cloned().zip(0..).collect();
+        let mut nodes: Vec<Option<Name>> = vec![None; 2_000];
+        for (name, slot) in &model {
+            nodes[*slot as usize] = Some(name.clone());
+        }
         let mut random = 1_u32;
-        for _ in 0..20_000 {
+        let mut draw = || {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let slot = (random >> 12) % 2_000;
-            let name = &names[slot as usize];
-            let name_of = |slot: Slot| &names[slot as usize];
-            if random >> 31 == 0 && !model.contains_key(name) {
-                index.insert(name, slot);
-                model.insert(name.clone(), slot);
-            } else {
-                assert_eq!(index.remove(name.as_str(), name_of), model.remove(name));
+            random >> 12
+        };
+        for _ in 0..20_000 {
+            let name = &names[draw() as usize % 2_000];
+            let free = draw() % 2_000;
+            let free = (free..2_000).chain(0..free).find(|&slot| nodes[slot as usize].is_none());
+            match (free, model.contains_key(name)) {
+                (Some(slot), false) => {
+                    index.insert(name, slot);
+                    model.insert(name.clone(), slot);
+                    nodes[slot as usize] = Some(name.clone());
+                }
+                _ => {
+                    let removed = index.remove(name, |slot| nodes[slot as usize].as_ref());
+                    assert_eq!(removed, model.remove(name));
+                    if let Some(slot) = removed {
+                        nodes[slot as usize] = None;
+                    }
+                }
             }
-            assert_eq!(index.get(name.as_str(), name_of), model.get(name).copied());
+            let other = &names[draw() as usize % 2_000];
+            for name in [name, other] {
+                let found = index.get(name.as_str(), |slot| nodes[slot as usize].as_ref());
+                assert_eq!(found, model.get(name).copied());
+            }
             assert_eq!(index.len(), model.len());
         }
         assert!(index.slots_from(Bound::Unbounded).eq(model.values().copied()));
-        for (slot, name) in names.iter().enumerate() {
-            let found = index.get(name.as_str(), |slot| &names[slot as usize]);
-            assert_eq!(found, model.contains_key(name).then_some(slot as Slot));
+        for name in &names {
+            let found = index.get(name.as_str(), |slot| nodes[slot as usize].as_ref());
+            assert_eq!(found, model.get(name).copied());
         }
     }
 }

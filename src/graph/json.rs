@@ -61,8 +61,8 @@ impl CanonicalJson {
     /// Takes text that this type wrote before, for example from a database's column, without
     /// checking it again.
     #[must_use]
-    pub fn from_canonical(text: &str) -> Self {
-        if text == "{}" { Self(None) } else { Self(Some(text.into())) }
+    pub fn from_canonical(text: impl AsRef<str> + Into<ArcStr>) -> Self {
+        if text.as_ref() == "{}" { Self(None) } else { Self(Some(text.into())) }
     }
 
     /// The canonical text.

@@ -48,6 +48,11 @@ impl Name {
     /// # Errors
     /// [`InvalidName`] says what is wrong with it.
     pub fn new(text: &str) -> Result<Self, InvalidName> {
+        Self::check(text)?;
+        Ok(Self(text.into()))
+    }
+
+    fn check(text: &str) -> Result<(), InvalidName> {
         if text.is_empty() {
             return Err(InvalidName::Empty);
         }
@@ -59,7 +64,7 @@ impl Name {
         }
         match text.char_indices().find(|(_, character)| character.is_control()) {
             Some((at_byte, character)) => Err(InvalidName::ControlCharacter { character, at_byte }),
-            None => Ok(Self(text.into())),
+            None => Ok(()),
         }
     }
 
@@ -67,6 +72,16 @@ impl Name {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Checks the text as [`Name::new`] does, and shares it.
+impl TryFrom<ArcStr> for Name {
+    type Error = InvalidName;
+
+    fn try_from(text: ArcStr) -> Result<Self, InvalidName> {
+        Self::check(&text)?;
+        Ok(Self(text))
     }
 }
 

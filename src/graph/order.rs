@@ -6,17 +6,35 @@
 //! Order in a List", 2002: amortised O(log n) a move). The order is persistent like the graph: a
 //! clone costs O(1), and a change copies O(log n).
 
-use imbl::{OrdMap, Vector};
+use std::iter;
 
-use super::full_map::full_map;
+use imbl::Vector;
+
 use super::slots::Slot;
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Order {
-    /// By slot; 0 where there is no job.
-    labels: Vector<u64>,
-    by_label: OrdMap<u64, Slot>,
+    /// By slot.
+    places: Vector<Place>,
+    /// [`NONE`] if there are no jobs, as is `last`.
+    first: Slot,
+    last: Slot,
 }
+
+/// Where a job is in the order.
+#[derive(Clone, Copy)]
+struct Place {
+    label: u64,
+    /// The job before it, or [`NONE`].
+    before: Slot,
+    /// The job after it, or [`NONE`].
+    after: Slot,
+}
+
+/// No job: there are fewer than 2^32.
+const NONE: Slot = Slot::MAX;
+/// The place of a slot that no job has.
+const FREE: Place = Place { label: LOWEST, before: NONE, after: NONE };
 
 /// All labels are above `LOWEST` and below `HIGHEST`.
 const LOWEST: u64 = 0;
@@ -27,45 +45,49 @@ const STRIDE: u64 = 1 << 32;
 /// How much less dense a window must be when it is twice as wide.
 const SPARSER_PER_BIT: f64 = 1.4;
 
+impl Default for Order {
+    fn default() -> Self {
+        Self { places: Vector::new(), first: NONE, last: NONE }
+    }
+}
+
 impl Order {
     /// The jobs in the order in which they are given. All slots are below `slots`.
     pub(super) fn of(jobs: &[Slot], slots: usize) -> Self {
-        let mut labels = vec![0; slots];
+        let mut places = vec![FREE; slots];
         let first = HIGHEST / 2 - (jobs.len() as u64 / 2) * STRIDE;
+        let mut before = NONE;
         for (i, &job) in jobs.iter().enumerate() {
-            labels[job as usize] = first + i as u64 * STRIDE;
+            let after = jobs.get(i + 1).copied().unwrap_or(NONE);
+            places[job as usize] = Place { label: first + i as u64 * STRIDE, before, after };
+            before = job;
         }
-        let by_label = full_map(jobs.iter().map(|&job| (labels[job as usize], job)));
-        Self { labels: labels.into_iter().collect(), by_label }
+        let first = jobs.first().copied().unwrap_or(NONE);
+        Self { places: places.into_iter().collect(), first, last: before }
     }
 
     /// The label of a job that is in the order.
     #[inline]
     pub(super) fn label(&self, job: Slot) -> u64 {
-        self.labels[job as usize]
+        self.places[job as usize].label
     }
 
     /// Puts a new job after all others.
     pub(super) fn push_back(&mut self, job: Slot) {
-        let last = self.by_label.get_max().map_or(HIGHEST / 2, |(label, _)| *label);
+        let last = if self.last == NONE { HIGHEST / 2 } else { self.label(self.last) };
         match last.checked_add(STRIDE) {
-            Some(label) if label < HIGHEST => self.set(job, label),
-            _ => self.spread(LOWEST, HIGHEST, None, &[], &[job]),
+            Some(label) if label < HIGHEST => self.chain(self.last, &[(job, label)], NONE),
+            _ => self.spread_all(&[], &[job]),
         }
     }
 
     /// Puts a new job before all others.
     pub(super) fn push_front(&mut self, job: Slot) {
-        let first = self.by_label.get_min().map_or(HIGHEST / 2, |(label, _)| *label);
+        let first = if self.first == NONE { HIGHEST / 2 } else { self.label(self.first) };
         match first.checked_sub(STRIDE) {
-            Some(label) if label > LOWEST => self.set(job, label),
-            _ => self.spread(LOWEST, HIGHEST, None, &[job], &[]),
+            Some(label) if label > LOWEST => self.chain(NONE, &[(job, label)], self.first),
+            _ => self.spread_all(&[job], &[]),
         }
-    }
-
-    /// The job with that label.
-    pub(super) fn job_at(&self, label: u64) -> Option<Slot> {
-        self.by_label.get(&label).copied()
     }
 
     /// Sorts `jobs` by their places in the order.
@@ -76,26 +98,34 @@ impl Order {
     /// Moves the jobs of `group`, in the order given, to right after `pivot`.
     pub(super) fn move_after(&mut self, pivot: Slot, group: &[Slot]) {
         self.lift(group);
-        let low = self.label(pivot);
-        let high = self
-            .by_label
-            .range((std::ops::Bound::Excluded(low), std::ops::Bound::Unbounded))
-            .next();
-        let high = high.map_or(HIGHEST, |(label, _)| *label);
-        self.place(low, high, pivot, &[], group);
+        let Place { label: low, after, .. } = self.places[pivot as usize];
+        let high = if after == NONE { HIGHEST } else { self.label(after) };
+        match step(low, high, group.len()) {
+            0 => self.make_room(pivot, &[], group),
+            // Near the pivot if the gap is wide, so that most of the gap stays in one piece.
+            step => self.chain(pivot, &evenly(group, low, step), after),
+        }
     }
 
     /// Moves the jobs of `group`, in the order given, to right before `pivot`.
     pub(super) fn move_before(&mut self, pivot: Slot, group: &[Slot]) {
         self.lift(group);
-        let high = self.label(pivot);
-        let low = self.by_label.range(..high).next_back().map_or(LOWEST, |(label, _)| *label);
-        self.place(low, high, pivot, group, &[]);
+        let Place { label: high, before, .. } = self.places[pivot as usize];
+        let low = if before == NONE { LOWEST } else { self.label(before) };
+        match step(low, high, group.len()) {
+            0 => self.make_room(pivot, group, &[]),
+            step => {
+                let low = high - step * (group.len() as u64 + 1);
+                self.chain(before, &evenly(group, low, step), pivot);
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, job: Slot) {
-        self.by_label.remove(&self.label(job));
-        self.labels.set(job as usize, 0);
+        let Place { before, after, .. } = self.places[job as usize];
+        self.places.set(job as usize, FREE);
+        self.set_after(before, after);
+        self.set_before(after, before);
     }
 
     fn lift(&mut self, group: &[Slot]) {
@@ -104,23 +134,24 @@ impl Order {
         }
     }
 
-    /// Puts `before` before `pivot` and `after` after it, between the labels `low` and `high`. One
-    /// of the two is empty.
-    fn place(&mut self, low: u64, high: u64, pivot: Slot, before: &[Slot], after: &[Slot]) {
-        let group = if before.is_empty() { after } else { before };
-        let step = ((high - low) / (group.len() as u64 + 1)).min(STRIDE);
-        if step == 0 {
-            return self.make_room(pivot, before, after);
-        }
-        // Near the pivot if the gap is wide, so that most of the gap stays in one piece.
-        let start = if before.is_empty() { low } else { high - step * (group.len() as u64 + 1) };
-        for (i, &job) in group.iter().enumerate() {
-            self.set(job, start + step * (i as u64 + 1));
-        }
+    /// The jobs from `job` on, in their order.
+    fn from(&self, job: Slot) -> impl Iterator<Item = Slot> + '_ {
+        let job = Some(job).filter(|&job| job != NONE);
+        iter::successors(job, |&job| {
+            Some(self.places[job as usize].after).filter(|&after| after != NONE)
+        })
+    }
+
+    /// The jobs before `job`, the nearest first.
+    fn before(&self, job: Slot) -> impl Iterator<Item = Slot> + '_ {
+        let nearest =
+            |job: Slot| Some(self.places[job as usize].before).filter(|&before| before != NONE);
+        iter::successors(nearest(job), move |&job| nearest(job))
     }
 
     /// Finds the smallest window around the pivot that stays sparse enough with the group in it,
-    /// and spreads its labels.
+    /// and spreads its labels. The group is put `before` and `after` the pivot; one of the two is
+    /// empty.
     fn make_room(&mut self, pivot: Slot, before: &[Slot], after: &[Slot]) {
         let group = before.len() + after.len();
         let at = self.label(pivot);
@@ -129,75 +160,127 @@ impl Order {
             let low = at & !(width - 1);
             let high = low.saturating_add(width);
             let capacity = width as f64 / SPARSER_PER_BIT.powi(bits as i32);
-            let members = self.by_label.range(low..high).take(capacity as usize + 1).count();
+            let most = capacity as usize + 1;
+            let lower = self.before(pivot).take_while(|&job| self.label(job) >= low);
+            let higher = self.from(pivot).take_while(|&job| self.label(job) < high);
+            let members = lower.chain(higher).take(most).count();
             if ((members + group) as f64) <= capacity {
-                return self.spread(low.saturating_sub(1), high, Some(pivot), before, after);
+                return self.spread(low.saturating_sub(1), high, pivot, before, after);
             }
         }
-        self.spread(LOWEST, HIGHEST, Some(pivot), before, after);
+        self.spread(LOWEST, HIGHEST, pivot, before, after);
     }
 
     /// Gives all jobs strictly between the labels `low` and `high` evenly spaced labels, with the
-    /// group beside the pivot or, without a pivot, at the ends.
-    fn spread(
-        &mut self,
-        low: u64,
-        high: u64,
-        pivot: Option<Slot>,
-        before: &[Slot],
-        after: &[Slot],
-    ) {
-        use std::ops::Bound::Excluded;
-        let members: Vec<Slot> =
-            self.by_label.range((Excluded(low), Excluded(high))).map(|(_, job)| *job).collect();
-        let mut all = Vec::with_capacity(members.len() + before.len() + after.len());
-        match pivot {
-            None => {
-                all.extend_from_slice(before);
-                all.extend_from_slice(&members);
-                all.extend_from_slice(after);
+    /// group beside the pivot.
+    fn spread(&mut self, low: u64, high: u64, pivot: Slot, before: &[Slot], after: &[Slot]) {
+        let mut all: Vec<Slot> =
+            self.before(pivot).take_while(|&job| self.label(job) > low).collect();
+        all.reverse();
+        all.extend_from_slice(before);
+        all.push(pivot);
+        all.extend_from_slice(after);
+        all.extend(self.from(pivot).skip(1).take_while(|&job| self.label(job) < high));
+        self.relabel(low, high, &all);
+    }
+
+    /// Gives all jobs evenly spaced labels, with new ones before and after them.
+    fn spread_all(&mut self, before: &[Slot], after: &[Slot]) {
+        let all: Vec<Slot> = before
+            .iter()
+            .copied()
+            .chain(self.from(self.first))
+            .chain(after.iter().copied())
+            .collect();
+        self.relabel(LOWEST, HIGHEST, &all);
+    }
+
+    /// Puts `jobs`, which are all those between the labels `low` and `high` and new ones, evenly
+    /// between these labels.
+    fn relabel(&mut self, low: u64, high: u64, jobs: &[Slot]) {
+        let in_order = |job: &&Slot| {
+            self.places.get(**job as usize).is_some_and(|place| place.label != LOWEST)
+        };
+        let (Some(&first), Some(&last)) = (jobs.iter().find(in_order), jobs.iter().rfind(in_order))
+        else {
+            unreachable!("labels run out only where jobs have them");
+        };
+        let (before, after) =
+            (self.places[first as usize].before, self.places[last as usize].after);
+        let gaps = jobs.len() as u128 + 1;
+        let label = |i: usize| low + (u128::from(high - low) * (i as u128 + 1) / gaps) as u64;
+        let labelled: Vec<(Slot, u64)> =
+            jobs.iter().enumerate().map(|(i, &job)| (job, label(i))).collect();
+        self.chain(before, &labelled, after);
+    }
+
+    /// Puts `jobs`, each with its label, between two neighbours. `before` or `after` is [`NONE`] at
+    /// an end of the order.
+    fn chain(&mut self, before: Slot, jobs: &[(Slot, u64)], after: Slot) {
+        let mut former = before;
+        for (i, &(job, label)) in jobs.iter().enumerate() {
+            let next = jobs.get(i + 1).map_or(after, |&(next, _)| next);
+            while self.places.len() <= job as usize {
+                self.places.push_back(FREE);
             }
-            Some(pivot) => {
-                for &job in &members {
-                    if job == pivot {
-                        all.extend_from_slice(before);
-                        all.push(job);
-                        all.extend_from_slice(after);
-                    } else {
-                        all.push(job);
-                    }
-                }
-            }
+            self.places.set(job as usize, Place { label, before: former, after: next });
+            former = job;
         }
-        for job in members {
-            self.remove(job);
-        }
-        let gaps = all.len() as u128 + 1;
-        for (i, job) in all.into_iter().enumerate() {
-            let offset = u128::from(high - low) * (i as u128 + 1) / gaps;
-            self.set(job, low + offset as u64);
+        let (Some(&(first, low)), Some(&(last, high))) = (jobs.first(), jobs.last()) else {
+            return;
+        };
+        debug_assert!(before == NONE || self.label(before) < low, "labels rise");
+        debug_assert!(jobs.is_sorted_by(|(_, a), (_, b)| a < b), "labels rise");
+        debug_assert!(after == NONE || high < self.label(after), "labels rise");
+        self.set_after(before, first);
+        self.set_before(after, last);
+    }
+
+    /// Says that `after` follows `job`, or is the first job if that is [`NONE`].
+    fn set_after(&mut self, job: Slot, after: Slot) {
+        match job {
+            NONE => self.first = after,
+            job => self.places[job as usize].after = after,
         }
     }
 
-    fn set(&mut self, job: Slot, label: u64) {
-        while self.labels.len() <= job as usize {
-            self.labels.push_back(0);
+    /// Says that `before` precedes `job`, or is the last job if that is [`NONE`].
+    fn set_before(&mut self, job: Slot, before: Slot) {
+        match job {
+            NONE => self.last = before,
+            job => self.places[job as usize].before = before,
         }
-        self.labels.set(job as usize, label);
-        let former = self.by_label.insert(label, job);
-        debug_assert!(former.is_none(), "labels are unique");
     }
+}
+
+/// The distance between labels of `jobs` more jobs between two labels; 0 if there is no room.
+fn step(low: u64, high: u64, jobs: usize) -> u64 {
+    ((high - low) / (jobs as u64 + 1)).min(STRIDE)
+}
+
+/// The jobs with labels from `low + step` on.
+fn evenly(jobs: &[Slot], low: u64, step: u64) -> Vec<(Slot, u64)> {
+    jobs.iter().enumerate().map(|(i, &job)| (job, low + step * (i as u64 + 1))).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn in_order(order: &Order) -> Vec<Slot> {
-        for (label, job) in order.by_label.iter() {
-            assert_eq!(order.label(*job), *label);
+        if order.first == NONE {
+            assert_eq!(order.last, NONE);
+            return Vec::new();
         }
-        order.by_label.values().copied().collect()
+        let jobs: Vec<Slot> = order.from(order.first).collect();
+        assert!(jobs.is_sorted_by(|&a, &b| order.label(a) < order.label(b)));
+        let mut backwards: Vec<Slot> = order.before(order.last).collect();
+        backwards.reverse();
+        backwards.extend(jobs.last());
+        assert_eq!(backwards, jobs);
+        jobs
     }
 
     #[test]
@@ -221,7 +304,9 @@ mod tests {
         assert_eq!(in_order(&order), [4, 5, 0, 2, 3, 1]);
         order.remove(0);
         assert_eq!(in_order(&order), [4, 5, 2, 3, 1]);
-        assert_eq!(order.job_at(order.label(2)), Some(2));
+        order.remove(4);
+        order.remove(1);
+        assert_eq!(in_order(&order), [5, 2, 3]);
     }
 
     #[test]
@@ -240,5 +325,73 @@ mod tests {
             }
         }
         assert_eq!(in_order(&order), expected);
+    }
+
+    proptest! {
+        /// The list moves everything as the order is told to. Few pivots, so that labels run out.
+        #[test]
+        fn the_order_is_that_of_a_list(
+            start in 0..4_u32,
+            steps in prop::collection::vec((0..4_u8, 0..6_usize, 1..4_usize), 0..400),
+        ) {
+            let jobs: Vec<Slot> = (0..start).collect();
+            let (mut order, mut list) = (Order::of(&jobs, jobs.len()), jobs);
+            let mut next = start;
+            for (step, at, length) in steps {
+                let before = (order.clone(), list.clone());
+                match step {
+                    0 => {
+                        order.push_back(next);
+                        list.push(next);
+                        next += 1;
+                    }
+                    1 => {
+                        order.push_front(next);
+                        list.insert(0, next);
+                        next += 1;
+                    }
+                    2 if list.len() > 40 => order.remove(list.remove(at)),
+                    _ if list.len() > at => {
+                        let pivot = list[at];
+                        let group: Vec<Slot> = list
+                            .iter()
+                            .rev()
+                            .copied()
+                            .filter(|&job| job != pivot)
+                            .take(length)
+                            .collect();
+                        list.retain(|job| !group.contains(job));
+                        let pivot_at = list.iter().position(|&job| job == pivot).unwrap();
+                        if step == 2 {
+                            order.move_after(pivot, &group);
+                            list.splice(pivot_at + 1..pivot_at + 1, group);
+                        } else {
+                            order.move_before(pivot, &group);
+                            list.splice(pivot_at..pivot_at, group);
+                        }
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(&in_order(&order), &list);
+                prop_assert_eq!(in_order(&before.0), before.1, "a clone stays as it was");
+            }
+        }
+
+        #[test]
+        fn an_order_without_room_at_its_ends_is_spread(front in any::<bool>(), jobs in 1..20_u32) {
+            let mut order = Order::default();
+            order.chain(NONE, &[(0, LOWEST + 1), (1, HIGHEST - 1)], NONE);
+            let mut list = vec![0, 1];
+            for job in 2..2 + jobs {
+                if front {
+                    order.push_front(job);
+                    list.insert(0, job);
+                } else {
+                    order.push_back(job);
+                    list.push(job);
+                }
+                prop_assert_eq!(&in_order(&order), &list);
+            }
+        }
     }
 }

@@ -66,7 +66,19 @@ impl<T: Clone + Texts> Slots<T> {
     }
 
     pub(super) fn is_taken(&self, slot: Slot) -> bool {
-        self.nodes.get(slot as usize).is_some_and(Option::is_some)
+        self.find(slot).is_some()
+    }
+
+    /// The slots that are taken, rising.
+    pub(super) fn taken(&self) -> impl Iterator<Item = Slot> + '_ {
+        let taken = self.nodes.iter().enumerate().filter(|(_, node)| node.is_some());
+        taken.map(|(slot, _)| slot as Slot)
+    }
+
+    /// The node in a slot, if it is taken.
+    #[inline]
+    pub(super) fn find(&self, slot: Slot) -> Option<&T> {
+        self.nodes.get(slot as usize)?.as_ref()
     }
 
     /// The node in a slot that is taken.

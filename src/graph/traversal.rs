@@ -4,8 +4,6 @@
 //! petgraph's algorithms see the jobs only. There is an edge x → y where y reads something that x
 //! writes, once for each dataset between the two.
 
-use std::ops::Bound;
-
 use fixedbitset::FixedBitSet;
 use petgraph::Direction;
 use petgraph::visit::{
@@ -124,7 +122,7 @@ impl IntoNodeIdentifiers for &Graph {
     type NodeIdentifiers = std::vec::IntoIter<Slot>;
 
     fn node_identifiers(self) -> Self::NodeIdentifiers {
-        self.job_index.slots_from(Bound::Unbounded).collect::<Vec<_>>().into_iter()
+        self.jobs.taken().collect::<Vec<_>>().into_iter()
     }
 }
 

@@ -154,7 +154,7 @@ fn read_task(raw: &RawValue, line: usize) -> Result<Task, String> {
         inputs: links.input_files.into_iter().collect(),
         outputs: links.output_files.into_iter().collect(),
         parents: links.parents,
-        spec: CanonicalJson::from_canonical(&spec),
+        spec: CanonicalJson::from_canonical(spec),
     })
 }
 

@@ -130,8 +130,8 @@ impl Store {
             let names = names!(connection, datasets, head.id, inputs.map(|&id| i64::from(id)));
             let stored = |row: JobRow| StoredJob {
                 id: row.id,
-                name: row.name,
-                spec: row.spec,
+                name: row.name.to_string(),
+                spec: row.spec.to_string(),
                 version: row.version,
                 inputs: row
                     .inputs
@@ -163,8 +163,8 @@ impl Store {
             let names = names!(connection, jobs, head.id, producers);
             let stored = |row: DatasetRow| StoredDataset {
                 id: row.id,
-                name: row.name,
-                metadata: row.metadata,
+                name: row.name.to_string(),
+                metadata: row.metadata.as_deref().map(str::to_owned),
                 producer: row.producer.map(|id| names.of(id)),
             };
             Ok(rows.into_iter().map(stored).collect())

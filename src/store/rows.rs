@@ -2,6 +2,8 @@
 //! its producer.
 
 use std::ops::Bound;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use diesel::prelude::*;
 
@@ -13,7 +15,8 @@ use super::row_delta::{JobChange, RowDelta};
 use super::storage::{Loaded, Storage};
 use crate::db::schema::{datasets, jobs};
 use crate::db::{
-    AnyConnection, Database, DatasetUpdate, JobUpdate, NewDataset, NewJob, RowRange, RowsWrite,
+    AnyConnection, Database, DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob,
+    RowRange, RowsWrite,
 };
 use crate::failpoint;
 use crate::graph::{CanonicalJson, DamagedRows, Dataset, Graph, GraphBuilder, Job, Touched};
@@ -41,7 +44,7 @@ impl Storage for Rows {
     fn load(&self, connection: &mut AnyConnection, head: &Head) -> Result<Loaded, StoreError> {
         let rows = read_rows(connection, head)?;
         let head = head.clone();
-        Ok(Box::new(move || rows.finish(head.version).map_err(|reason| damaged(&head, reason))))
+        Ok(Box::new(move || rows.graph(head.version).map_err(|reason| damaged(&head, reason))))
     }
 
     fn writes<'c>(&self, commit: &Commit<'c>) -> Vec<RowsWrite<'c>> {
@@ -85,28 +88,124 @@ fn damaged(head: &Head, reason: DamagedRows) -> StoreError {
 }
 
 /// All rows of a graph, in the order of their ids; of a deleted one there are none.
-fn read_rows(connection: &mut AnyConnection, head: &Head) -> Result<GraphBuilder, StoreError> {
-    let damaged = |reason| damaged(head, reason);
-    let mut builder = GraphBuilder::default();
-    // A producer is known once the jobs are.
-    let mut outputs: Vec<(i64, i64)> = Vec::new();
-    connection.each_dataset(head.id, RowRange::All, &mut |row| {
-        builder.dataset(row.id, &row.name, row.metadata.as_deref()).map_err(damaged)?;
-        outputs.extend(row.producer.map(|producer| (producer, row.id)));
-        Ok::<_, StoreError>(())
-    })?;
-    builder.no_more_datasets();
-    failpoint::pass("while-loading");
-    connection.each_job(head.id, RowRange::All, &mut |row| {
-        let version = row.version as u64;
-        builder.job(row.id, &row.name, &row.spec, version).map_err(damaged)?;
-        builder.inputs(row.id, row.inputs.as_deref()).map_err(damaged)
-    })?;
-    builder.no_more_jobs();
-    for (job, dataset) in outputs {
-        builder.output(job, dataset).map_err(damaged)?;
+fn read_rows(connection: &mut AnyConnection, head: &Head) -> Result<RowsRead, StoreError> {
+    thread::scope(|scope| {
+        let mut reader = RowReader::new(scope);
+        let mut read = || {
+            connection
+                .each_dataset(head.id, RowRange::All, &mut |row| reader.take(Row::Dataset(row)))?;
+            failpoint::pass("while-loading");
+            connection.each_job(head.id, RowRange::All, &mut |row| reader.take(Row::Job(row)))
+        };
+        match read() {
+            Err(Stopped::ByDatabase(error)) => Err(error.into()),
+            Ok(()) | Err(Stopped::ByDamage) => {
+                reader.finish().map_err(|reason| damaged(head, reason))
+            }
+        }
+    })
+}
+
+enum Row {
+    Dataset(DatasetRow),
+    Job(JobRow),
+}
+
+/// What was read, all that can be checked row by row checked.
+#[derive(Default)]
+struct RowsRead {
+    builder: GraphBuilder,
+    /// Pairs of a job and a dataset that it writes. A producer is known once the jobs are.
+    outputs: Vec<(i64, i64)>,
+}
+
+impl RowsRead {
+    fn add(&mut self, rows: Vec<Row>) -> Result<(), DamagedRows> {
+        rows.into_iter().try_for_each(|row| match row {
+            Row::Dataset(row) => {
+                self.outputs.extend(row.producer.map(|producer| (producer, row.id)));
+                self.builder.dataset(row.id, row.name, row.metadata)
+            }
+            Row::Job(row) => {
+                self.builder.job(row.id, row.name, row.spec, row.version as u64)?;
+                self.builder.inputs(row.id, row.inputs.as_deref())
+            }
+        })
     }
-    Ok(builder)
+
+    fn graph(mut self, version: u64) -> Result<Graph, DamagedRows> {
+        for (job, dataset) in self.outputs {
+            self.builder.output(job, dataset)?;
+        }
+        self.builder.finish(version)
+    }
+}
+
+/// Rows that a thread gets at once, and how many times as many may wait for it.
+const BATCH_ROWS: usize = 2_000;
+const BATCHES_WAITING: usize = 4;
+
+/// Takes rows as they are read. A thread puts a large graph together while more rows are read.
+struct RowReader<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    batch: Vec<Row>,
+    /// Of a small graph.
+    read: RowsRead,
+    thread: Option<RowThread<'scope>>,
+}
+
+struct RowThread<'scope> {
+    batches: SyncSender<Vec<Row>>,
+    /// Ends when no more batches come, or with the first damage.
+    read: ScopedJoinHandle<'scope, Result<RowsRead, DamagedRows>>,
+}
+
+/// Why not all rows were read.
+enum Stopped {
+    ByDatabase(diesel::result::Error),
+    /// [`RowReader::finish`] says by which.
+    ByDamage,
+}
+
+impl From<diesel::result::Error> for Stopped {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::ByDatabase(error)
+    }
+}
+
+impl<'scope, 'env> RowReader<'scope, 'env> {
+    fn new(scope: &'scope Scope<'scope, 'env>) -> Self {
+        Self { scope, batch: Vec::new(), read: RowsRead::default(), thread: None }
+    }
+
+    fn take(&mut self, row: Row) -> Result<(), Stopped> {
+        self.batch.push(row);
+        if self.batch.len() < BATCH_ROWS {
+            return Ok(());
+        }
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_ROWS));
+        let thread = self.thread.get_or_insert_with(|| {
+            let (batches, received) = sync_channel::<Vec<Row>>(BATCHES_WAITING);
+            let mut read = std::mem::take(&mut self.read);
+            let add_all = move || {
+                received.into_iter().try_for_each(|batch| read.add(batch))?;
+                Ok(read)
+            };
+            RowThread { batches, read: self.scope.spawn(add_all) }
+        });
+        thread.batches.send(batch).map_err(|_| Stopped::ByDamage)
+    }
+
+    fn finish(mut self) -> Result<RowsRead, DamagedRows> {
+        let Some(RowThread { batches, read }) = self.thread else {
+            self.read.add(self.batch)?;
+            return Ok(self.read);
+        };
+        // Nobody takes it if there was damage before, which is then the answer.
+        let _ = batches.send(self.batch);
+        drop(batches);
+        read.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
 }
 
 /// The rows of all entries together. What goes, goes first: ids and names are used again within one

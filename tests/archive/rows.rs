@@ -135,8 +135,16 @@ fn a_load_refuses_rows_that_refer_to_nothing_or_are_no_list() {
             ("UPDATE jobs SET id = -5 WHERE name = 'b'".to_owned(), "is no id"),
         ];
         damages.extend(match kind {
-            Kind::Sqlite => [("UPDATE jobs SET inputs = '2'".to_owned(), "no list of rising ids")],
-            _ => [("UPDATE jobs SET inputs = '{{2},{3}}'".to_owned(), "no list of rising ids")],
+            Kind::Sqlite => vec![
+                ("UPDATE jobs SET inputs = '2'".to_owned(), "no list of rising ids"),
+                ("UPDATE jobs SET name = CAST(x'61ff' AS TEXT)".to_owned(), "field 'name'"),
+                ("UPDATE jobs SET spec = CAST(x'7b7dff' AS TEXT)".to_owned(), "field 'spec'"),
+                (
+                    "UPDATE datasets SET metadata = CAST(x'ff' AS TEXT)".to_owned(),
+                    "field 'metadata'",
+                ),
+            ],
+            _ => vec![("UPDATE jobs SET inputs = '{{2},{3}}'".to_owned(), "no list of rising ids")],
         });
         for (damage, told) in damages {
             let site = written(kind);
@@ -144,6 +152,53 @@ fn a_load_refuses_rows_that_refer_to_nothing_or_are_no_list() {
             let error = site.store().load(&name(GRAPH)).err().expect("it is refused").to_string();
             assert!(error.contains(told), "{kind:?}: {damage}: {error}");
         }
+    }
+}
+
+/// A large graph is put together by one thread while another reads its rows.
+#[test]
+fn a_large_graph_is_loaded_as_it_was_written_and_refused_wherever_it_is_damaged() {
+    const JOBS: usize = 12_000;
+    let dataset = |number: usize| format!("d {number}");
+    for kind in KINDS {
+        let site = Site::with_graph_on(kind);
+        let node = site.node();
+        accepted(
+            &node,
+            (0..JOBS).map(|at| put_job(&format!("job {at}"), &[&dataset(at)], &[&dataset(at + 1)])),
+        );
+        let written = node.read_and_wait(&name(GRAPH)).unwrap();
+        let load = || site.store().load(&name(GRAPH)).map(|loaded| loaded.expect("is there").1);
+        let loaded = load().unwrap();
+        assert_eq!(loaded.digest(), written.graph.digest());
+        assert_eq!(loaded.edge_count(), 2 * JOBS);
+        let end = loaded.dataset(&dataset(JOBS)).unwrap().id();
+        let inputs_of = |job: usize, ids: u32| {
+            let list = list(kind, &ids.to_string());
+            format!("UPDATE jobs SET inputs = {list} WHERE name = 'job {job}'")
+        };
+        let rename = |table: &str, from: &str, to: &str| {
+            format!("UPDATE {table} SET name = '{to}' WHERE name = '{from}'")
+        };
+        let last = format!("job {}", JOBS - 1);
+        let first_input = loaded.dataset(&dataset(0)).unwrap().id();
+        for (damage, told, mended) in [
+            (rename("datasets", "d 0", "."), "is not a name", rename("datasets", ".", "d 0")),
+            (rename("jobs", &last, ".."), "is not a name", rename("jobs", "..", &last)),
+            (
+                format!("{} AND id > 0", rename("jobs", &last, "job 0")),
+                "the job `job 0` is stored twice",
+                format!("{} AND id > 0", rename("jobs", "job 0", &last)),
+            ),
+            (inputs_of(0, 77_777), "leads nowhere", inputs_of(0, first_input)),
+            (inputs_of(0, end), "cycle", inputs_of(0, first_input)),
+        ] {
+            site.run_sql(&damage);
+            let error = load().err().expect("it is refused").to_string();
+            assert!(error.contains(told), "{kind:?}: {damage}: {error}");
+            site.run_sql(&mended);
+        }
+        assert_eq!(load().unwrap().digest(), written.graph.digest(), "it is as it was");
     }
 }
 

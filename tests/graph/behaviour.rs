@@ -312,7 +312,7 @@ fn rows_that_are_no_legal_graph_are_refused() {
         let mut builder = GraphBuilder::default();
         builder.job(0, "one", "{}", 1).unwrap();
         builder.job(7, "two", "{}", 1).unwrap();
-        builder.dataset(3, "a", None).unwrap();
+        builder.dataset(3, "a", None::<&str>).unwrap();
         builder.dataset(4, "b", Some("{}")).unwrap();
         builder
     };
@@ -331,7 +331,7 @@ fn rows_that_are_no_legal_graph_are_refused() {
     assert!(wild.input(1, 3).is_err() && wild.input(0, 0).is_err(), "an edge that leads nowhere");
     assert!(wild.job(-1, "x", "{}", 1).is_err() && wild.job(i64::MAX, "x", "{}", 1).is_err());
     assert!(
-        wild.job(7, "x", "{}", 1).is_err() && wild.dataset(3, "x", None).is_err(),
+        wild.job(7, "x", "{}", 1).is_err() && wild.dataset(3, "x", None::<&str>).is_err(),
         "an id that is taken"
     );
     assert!(wild.job(9, "..", "{}", 1).is_err());

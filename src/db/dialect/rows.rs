@@ -1,12 +1,14 @@
 //! The rows of a graph: jobs with the ids of their inputs, datasets with the id of their producer.
 //! Written many at once, and read in the order of their ids.
 
+use arcstr::ArcStr;
 use diesel::QueryResult;
 use diesel::connection::DefaultLoadingMode;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
+use diesel::sqlite::{Sqlite, SqliteValue};
 
 use super::AnyConnection;
 use super::sqlite::set_sqlite_cache;
@@ -110,9 +112,9 @@ pub struct JobRow {
     /// Its id.
     pub id: i64,
     /// Its name.
-    pub name: String,
+    pub name: ArcStr,
     /// Its specification.
-    pub spec: String,
+    pub spec: ArcStr,
     /// The graph's version of its last change.
     pub version: i64,
     /// Ids of the datasets that it reads; `None` if the column does not hold a list of ids.
@@ -125,9 +127,9 @@ pub struct DatasetRow {
     /// Its id.
     pub id: i64,
     /// Its name.
-    pub name: String,
+    pub name: ArcStr,
     /// Its metadata; `None` if only jobs mention it.
-    pub metadata: Option<String>,
+    pub metadata: Option<ArcStr>,
     /// Id of the job that writes it.
     pub producer: Option<i64>,
 }
@@ -200,12 +202,13 @@ impl AnyConnection {
         each: &mut dyn FnMut(DatasetRow) -> Result<(), E>,
     ) -> Result<(), E> {
         type Columns = (BigInt, Text, Nullable<Text>, Nullable<BigInt>);
-        type Row = (i64, String, Option<String>, Option<i64>);
+        type Row = (i64, SharedText, Option<SharedText>, Option<i64>);
         let (text, values) =
             range.query(graph_id, ranges!("SELECT id, name, metadata, producer FROM datasets"));
         let query = TypedSql::<Columns, _>::new(text, &values);
         let mut take = |row: QueryResult<Row>| {
-            let (id, name, metadata, producer) = row?;
+            let (id, SharedText(name), metadata, producer) = row?;
+            let metadata = metadata.map(|SharedText(metadata)| metadata);
             each(DatasetRow { id, name, metadata, producer })
         };
         match self {
@@ -230,25 +233,20 @@ impl AnyConnection {
     ) -> Result<(), E> {
         let (text, values) =
             range.query(graph_id, ranges!("SELECT id, name, spec, version, inputs FROM jobs"));
+        type Row = (i64, SharedText, SharedText, i64, InputIds);
+        let mut take = |row: QueryResult<Row>| {
+            let (id, SharedText(name), SharedText(spec), version, InputIds(inputs)) = row?;
+            each(JobRow { id, name, spec, version, inputs })
+        };
         match self {
             Self::Sqlite(connection) => {
-                type Row = (i64, String, String, i64, String);
                 let query = TypedSql::<(BigInt, Text, Text, BigInt, Text), _>::new(text, &values);
-                let mut rows = query.load_iter::<Row, DefaultLoadingMode>(connection)?;
-                rows.try_for_each(|row| {
-                    let (id, name, spec, version, inputs) = row?;
-                    each(JobRow { id, name, spec, version, inputs: ids_of_json(&inputs) })
-                })
+                query.load_iter::<Row, DefaultLoadingMode>(connection)?.try_for_each(&mut take)
             }
             Self::Postgres(connection) => {
-                type Row = (i64, String, String, i64, InputIds);
                 let query =
                     TypedSql::<(BigInt, Text, Text, BigInt, Array<Integer>), _>::new(text, &values);
-                let mut rows = query.load_iter::<Row, DefaultLoadingMode>(connection)?;
-                rows.try_for_each(|row| {
-                    let (id, name, spec, version, InputIds(inputs)) = row?;
-                    each(JobRow { id, name, spec, version, inputs })
-                })
+                query.load_iter::<Row, DefaultLoadingMode>(connection)?.try_for_each(&mut take)
             }
         }
     }
@@ -421,24 +419,65 @@ pub(super) fn list_of_ids(ids: &[u32], open: char, close: char) -> String {
 
 /// The ids of a list as [`list_of_ids`] writes it for SQLite.
 fn ids_of_json(text: &str) -> Option<Vec<u32>> {
-    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?.as_bytes();
     if inner.is_empty() {
         return Some(Vec::new());
     }
-    let mut ids = Vec::with_capacity(inner.bytes().filter(|byte| *byte == b',').count() + 1);
-    for digits in inner.split(',') {
-        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let mut ids = Vec::with_capacity(inner.iter().filter(|&&byte| byte == b',').count() + 1);
+    for digits in inner.split(|&byte| byte == b',') {
+        if digits.is_empty() {
             return None;
         }
-        ids.push(digits.parse().ok()?);
+        let id = digits.iter().try_fold(0_u32, |id, byte| {
+            let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
+            id.checked_mul(10)?.checked_add(digit)
+        });
+        ids.push(id?);
     }
     Some(ids)
 }
 
-/// A list of ids as Postgres sends it.
+/// A text that is made shareable as it is read: the graph keeps it as it is.
 #[derive(Debug, FromSqlRow)]
+#[diesel(sql_type = Text)]
+struct SharedText(ArcStr);
+
+impl SharedText {
+    fn of(text: &str) -> Self {
+        // What most jobs have as their specification takes no memory of its own.
+        Self(if text == "{}" { arcstr::literal!("{}") } else { text.into() })
+    }
+}
+
+impl FromSql<Text, Sqlite> for SharedText {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        let text = value.read_text();
+        // This may stand for bytes that are no UTF-8. To read the bytes of every text would cost a
+        // copy by SQLite.
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            return Ok(Self::of(str::from_utf8(value.read_blob())?));
+        }
+        Ok(Self::of(text))
+    }
+}
+
+impl FromSql<Text, Pg> for SharedText {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self::of(str::from_utf8(value.as_bytes())?))
+    }
+}
+
+/// A list of ids as SQLite has it, or as Postgres sends it.
+#[derive(Debug, FromSqlRow)]
+#[diesel(sql_type = Text)]
 #[diesel(sql_type = Array<Integer>)]
 struct InputIds(Option<Vec<u32>>);
+
+impl FromSql<Text, Sqlite> for InputIds {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        Ok(Self(ids_of_json(value.read_text())))
+    }
+}
 
 impl FromSql<Array<Integer>, Pg> for InputIds {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
