@@ -523,7 +523,8 @@ impl Reader {
 
     /// Milliseconds since 1970 of a time that has our spelling. Many events share one time.
     fn time_ms(&mut self, text: &str) -> Option<i64> {
-        if self.time.0 != text {
+        // Before the first event none is known, and an empty text is no time.
+        if self.time.0 != text || text.is_empty() {
             let since =
                 humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
             let ms = i64::try_from(since.as_millis()).ok()?;

@@ -608,6 +608,17 @@ mod tests {
             }
         }
 
+        /// Also by a reader that has seen no time yet.
+        #[test]
+        fn an_event_whose_time_is_an_empty_text_is_refused(event in event()) {
+            let without = text_of(&Event { committed_at_ms: None, ..event.clone() });
+            let with = text_of(&Event { committed_at_ms: Some(0), ..event });
+            let (before, _) = with.split_once(",\"time\":").unwrap();
+            let text = [before, ",\"time\":\"\"", &without[before.len()..]].concat();
+            prop_assert!(reader().scan(&text).is_none());
+            prop_assert!(reader().read(&text).is_err());
+        }
+
         #[test]
         fn what_is_scanned_is_what_is_read(
             event in event(),
