@@ -37,6 +37,7 @@ struct Bare {
     database: Database,
     lock: Lock,
     graph_id: i64,
+    uuid: String,
 }
 
 /// Whom the lock is asked of.
@@ -108,6 +109,7 @@ impl Bare {
     fn call(&self, number: i64, log: &[ChangeRow<'_>], rows: &[RowsWrite<'_>]) {
         let call = CommitCall {
             graph_id: self.graph_id,
+            read_uuid: &self.uuid,
             read_version: number - 1,
             read_chain: &[0; 32],
             token: Some(number),
@@ -120,7 +122,7 @@ impl Bare {
         };
         let called = self
             .database
-            .call(|connection, own| connection.commit_in_one_call(&call, own, false))
+            .call(false, |connection, own| connection.commit_in_one_call(&call, own, false))
             .expect("answers");
         assert!(matches!(called, CallOutcome::Written));
     }
@@ -183,7 +185,7 @@ fn measure(url: &DatabaseUrl) {
         (None, DatabaseUrl::Postgres(_)) => Lock::Postgres(open(1)),
         (None, DatabaseUrl::Sqlite(_)) => Lock::Files,
     };
-    let bare = Bare { database: open(1), lock, graph_id: head.id };
+    let bare = Bare { database: open(1), lock, graph_id: head.id, uuid: head.uuid.to_string() };
     let input = |id, name| NewDataset { id, name, metadata: None, producer: None };
     let inputs = RowsWrite::InsertDatasets(vec![input(0, "in0"), input(1, "in1")]);
     let written = bare

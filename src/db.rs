@@ -37,7 +37,7 @@ pub use dialect::{
     ServerState, Value, server_state,
 };
 pub(crate) use error::on_one_line;
-pub use error::{DbError, WriteError};
+pub use error::{CallError, DbError, WriteError};
 pub use limits::{ANSWER, IDLE_FOR, LOADING_STALL, PoolLimits, SESSIONS, STALL_MAX, Size};
 use server::Signals;
 pub(crate) use server::{OwnBackend, connect_apart, watch_session};
@@ -308,15 +308,17 @@ impl Database {
 
     /// Runs `body`, which is one statement that commits what it writes: one round trip. It is given
     /// the session that must answer, where sessions can be mistaken for one another. On a connection
-    /// that is known to be closed nothing is sent.
+    /// that is known to be closed nothing is sent. `sent_before` if the same call was sent already,
+    /// and what became of it is not known.
     ///
     /// # Errors
-    /// [`WriteError`] says whether the outcome is known.
+    /// [`CallError`] says whether the outcome of this call is known.
     pub fn call<T>(
         &self,
+        sent_before: bool,
         body: impl Fn(&mut AnyConnection, Option<i32>) -> QueryResult<T>,
-    ) -> Result<T, WriteError<DbError>> {
-        let rolled_back = WriteError::RolledBack;
+    ) -> Result<T, CallError> {
+        let rolled_back = CallError::RolledBack;
         let budget = &self.sessions.opener.budget;
         loop {
             let mut session = self.sessions.check_out().map_err(rolled_back)?;
@@ -340,10 +342,11 @@ impl Database {
             let error = match body(&mut session.connection, own) {
                 Ok(value) => {
                     failpoint::pass("after-commit");
-                    // As if the connection had broken before the answer; only in builds for tests.
-                    if failpoint::is_off("commit-answer") {
+                    // As if the connection had broken before the first answer; only in builds for
+                    // tests.
+                    if !sent_before && failpoint::is_off("commit-answer") {
                         let what = "no answer to a commit".to_owned();
-                        return Err(WriteError::CommitUnknown(DbError::Unavailable { what }));
+                        return Err(CallError::Lost(DbError::Unavailable { what }));
                     }
                     watch::commit_was_answered();
                     session.in_transaction = false;
@@ -354,14 +357,24 @@ impl Database {
                 Err(error) => error,
             };
             session.signals.note(&error);
-            if !causes::is_answered(&error) {
+            if causes::is_lost(&error) || session.connection.is_closed() {
                 budget.found_closed();
                 session.is_lost = true;
-                return Err(WriteError::CommitUnknown(error.into()));
+                // Others in the pool may be as old: the next one is a new one.
+                if sent_before {
+                    self.sessions.leave_server(session.generation);
+                }
+                return Err(CallError::Lost(error.into()));
             }
-            watch::commit_was_answered();
             session.in_transaction = false;
             self.leave_if_unfit(&session);
+            if !causes::is_taken_back(&error) {
+                return Err(CallError::Doubtful(error.into()));
+            }
+            // An earlier one may still be under way.
+            if !sent_before {
+                watch::commit_was_answered();
+            }
             // A server that was written to before may be a standby now, and another host the one
             // that can write.
             if !(session.was_used && session.signals.cannot_write()) {

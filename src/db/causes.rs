@@ -69,12 +69,36 @@ pub(super) fn is_lost(error: &Error) -> bool {
     matches!(error, Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _))
 }
 
-/// Whether a statement that failed is known to have done nothing: the server has answered it, or
-/// answered nothing wrongly.
-pub(super) fn is_answered(error: &Error) -> bool {
+/// Words of errors by which Postgres itself takes a statement back. A pooler that has lost the
+/// server has other words.
+const TAKEN_BACK: [&str; 14] = [
+    "canceling statement due to",
+    "deadlock detected",
+    "could not extend",
+    "could not write",
+    "out of memory",
+    "out of shared memory",
+    "No space left on device",
+    "temp_file_limit",
+    "permission denied",
+    "must be owner of",
+    "does not exist",
+    "__diesel_stmt_",
+    "bind message supplies",
+    ANOTHER_ANSWERED,
+];
+
+/// Whether a statement that failed is known to have done nothing.
+pub(super) fn is_taken_back(error: &Error) -> bool {
+    use DatabaseErrorKind as Kind;
     match error {
-        Error::DatabaseError(..) => !is_lost(error),
-        Error::NotFound | Error::QueryBuilderError(_) | Error::SerializationError(_) => true,
+        Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _) => false,
+        Error::DatabaseError(Kind::Unknown, what) => {
+            TAKEN_BACK.iter().any(|words| what.message().contains(words))
+        }
+        // A kind is known by the code of the error, and each of them is of a statement.
+        Error::DatabaseError(..) => true,
+        Error::QueryBuilderError(_) | Error::SerializationError(_) => true,
         _ => false,
     }
 }

@@ -206,6 +206,18 @@ pub(crate) fn on_one_line(error: impl Display) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// How a [call](super::Database::call) failed.
+#[derive(Debug)]
+pub enum CallError {
+    /// Nothing was written.
+    RolledBack(DbError),
+    /// It was answered by an error that does not tell: the server's own words for a refusal, or a
+    /// pooler's for a server that it has lost.
+    Doubtful(DbError),
+    /// The connection was lost before the answer came.
+    Lost(DbError),
+}
+
 /// How a writing transaction failed.
 #[derive(Debug)]
 pub enum WriteError<E> {

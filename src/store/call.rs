@@ -12,7 +12,7 @@ use super::commit::{Commit, Fence, StoredAnswer};
 use super::commit_error::CommitError;
 use super::head::{column, head_of};
 use crate::db::schema::ChangeRow;
-use crate::db::{CallOutcome, CallRefused, CommitCall, DbError, RowsWrite, WriteError};
+use crate::db::{CallError, CallOutcome, CallRefused, CommitCall, DbError, RowsWrite};
 use crate::failpoint;
 
 /// How often a call is sent whose answers are lost.
@@ -26,8 +26,10 @@ impl Store {
         rows: &[RowsWrite<'_>],
     ) -> Result<(), CommitError> {
         let answers: Vec<[&str; 3]> = commit.answers.iter().map(StoredAnswer::columns).collect();
+        let uuid = commit.read.uuid.to_string();
         let call = CommitCall {
             graph_id: commit.read.id,
+            read_uuid: &uuid,
             read_version: column(commit.read.version),
             read_chain: &commit.read.chain.0,
             token: match commit.fence {
@@ -42,59 +44,68 @@ impl Store {
             key_age_max_ms: ANSWER_KEPT_MS,
         };
         failpoint::pass("before-conditional-update");
-        let mut lost: Option<DbError> = None;
-        for _ in 0..SENDS {
-            let sent = self.database.call(|connection, own_backend| {
-                connection.commit_in_one_call(&call, own_backend, lost.is_some())
+        // Of calls whose outcome is not known.
+        let (mut earlier, mut is_lost): (Option<DbError>, bool) = (None, false);
+        for sent in 0..SENDS {
+            let outcome = self.database.call(sent > 0, |connection, own_backend| {
+                connection.commit_in_one_call(&call, own_backend, sent > 0)
             });
-            match (sent, lost) {
-                (Ok(outcome), lost) => return concluded(commit, outcome, lost),
-                (Err(WriteError::RolledBack(error)), None) => return Err(error.into()),
-                (Err(WriteError::RolledBack(error)), Some(lost)) => {
-                    return Err(CommitError::outcome_unknown(
-                        commit,
-                        format!("{lost}; then {error}"),
-                    ));
+            let error = match outcome {
+                Ok(outcome) => return concluded(commit, outcome, earlier),
+                Err(CallError::Lost(error)) => {
+                    is_lost = true;
+                    error
                 }
-                (Err(WriteError::CommitUnknown(error)), earlier) => {
-                    lost = Some(earlier.unwrap_or(error));
+                Err(CallError::Doubtful(error)) => error,
+                Err(CallError::RolledBack(error)) => {
+                    return Err(match earlier {
+                        None => error.into(),
+                        Some(earlier) => {
+                            CommitError::outcome_unknown(commit, format!("{earlier}; then {error}"))
+                        }
+                    });
                 }
-            }
+            };
+            earlier = earlier.or(Some(error));
         }
-        let lost = lost.map_or_else(String::new, |lost| lost.to_string());
-        Err(CommitError::outcome_unknown(commit, format!("{lost}, {SENDS} times")))
+        Err(match earlier {
+            // Each time on a connection that lives: it is the server that refuses it.
+            Some(error) if !is_lost => error.into(),
+            earlier => {
+                let earlier = earlier.map_or_else(String::new, |error| error.to_string());
+                CommitError::outcome_unknown(commit, format!("{earlier}; sent {SENDS} times"))
+            }
+        })
     }
 }
 
-/// What `outcome` means, after the answer of an earlier call of the attempt was `lost`.
+/// What `outcome` means, after an `earlier` call of the attempt whose outcome is not known.
 fn concluded(
     commit: &Commit<'_>,
     outcome: CallOutcome,
-    lost: Option<DbError>,
+    earlier: Option<DbError>,
 ) -> Result<(), CommitError> {
-    let CallRefused { graph, was_written, since } = match outcome {
+    let before = || earlier.as_ref().map_or_else(String::new, ToString::to_string);
+    let CallRefused { graph, since } = match outcome {
         CallOutcome::Written => return Ok(()),
+        CallOutcome::Pruned => {
+            let what = format!("{}; the change log was pruned since", before());
+            return Err(CommitError::outcome_unknown(commit, what));
+        }
+        // A lost call that comes after this is refused as well, for as long as they are kept.
         CallOutcome::KeysTaken(kept) => {
             let kept = kept.into_iter().map(StoredAnswer::from).collect();
             return Err(CommitError::KeyTaken { kept });
         }
         CallOutcome::Refused(refused) => *refused,
     };
-    if was_written {
-        return Ok(());
-    }
     let Some(graph) = graph else { return Err(CommitError::Gone { id: commit.read.id }) };
     let now = head_of(graph)?;
-    if let Some(lost) = lost
-        // The log rows in which the attempt would be found were pruned.
-        && now.oldest > commit.read.version + 1
-        && !failpoint::is_off("pruned-attempt")
-    {
-        let oldest = now.oldest;
-        return Err(CommitError::outcome_unknown(
-            commit,
-            format!("{lost}; the change log was pruned since, up to version {oldest}"),
-        ));
+    // Version, chain and fence never come back: a lost call that comes after a refusal that rests
+    // on them is refused as well. A graph that is frozen may be thawed before it comes.
+    if earlier.is_some() && now.uuid == commit.read.uuid && now.key() == commit.read.key() {
+        let what = format!("{}; then the graph was {}", before(), now.state);
+        return Err(CommitError::outcome_unknown(commit, what));
     }
     let since = ChangesSince::leading_to(&now, commit.read, since);
     Err(CommitError::refused(commit, now, since))

@@ -98,7 +98,7 @@ impl ChangesSince {
             at = follow(at, column(at.version + 1), text, chain).ok()?;
             changes.push(Change::from_canonical_json(text).ok()?.0);
         }
-        let leads_there = !changes.is_empty() && at == head.key();
+        let leads_there = !changes.is_empty() && at == head.key() && head.uuid == read.uuid;
         leads_there.then(|| Box::new(Self { from: read.key(), head: head.clone(), changes }))
     }
 }

@@ -1,5 +1,7 @@
 //! The graph's row: what it says, and how it is read.
 
+use std::fmt;
+
 use diesel::prelude::*;
 use uuid::Uuid;
 
@@ -83,6 +85,12 @@ pub(super) fn head_of(row: GraphRow) -> Result<Head, StoreError> {
         fence: row.fence,
         lock_incarnation: row.lock_incarnation,
     })
+}
+
+impl fmt::Display for GraphState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.column())
+    }
 }
 
 impl GraphState {

@@ -181,20 +181,22 @@ fn conditional_update(
     let read = commit.read;
     let version = read.version + commit.entries.len() as u64;
     let state = if commit.deletes_graph { GraphState::Deleted } else { GraphState::Open };
+    let uuid = read.uuid.to_string();
     let values = [
         Value::Integer(column(version)),
         Value::Bytes(chain),
         Value::Text(state.column()),
         Value::Integer(read.id),
+        Value::Text(&uuid),
         Value::Integer(column(read.version)),
         Value::Bytes(&read.chain.0),
     ];
     let changed = match commit.fence {
         Fence::Unfenced => connection.run(unfenced_update(), &values),
         Fence::Token(token) => {
-            let [version, chain, state, id, of_version, of_chain] = values;
+            let [version, chain, state, id, uuid, of_version, of_chain] = values;
             let token = Value::Integer(token);
-            let values = [version, chain, state, token, id, of_version, of_chain, token];
+            let values = [version, chain, state, token, id, uuid, of_version, of_chain, token];
             connection.run(fenced_update(), &values)
         }
     }?;
@@ -214,7 +216,7 @@ macro_rules! update {
         concat!(
             "UPDATE graphs SET version = ?, chain = ?, state = ?",
             $set,
-            " WHERE id = ? AND state = 'open' AND ",
+            " WHERE id = ? AND uuid = ? AND state = 'open' AND ",
             $conditions
         )
     };

@@ -31,19 +31,41 @@ enum Foreign {
     PutsWithKey,
     Deletes,
     DeletesGraph,
+    CreatesGraphAgain,
     Freezes,
+    FreezesElsewhere,
+    Thaws,
 }
 
-use Foreign::{Deletes, DeletesGraph, Freezes, Nothing, Puts, PutsWithKey};
+use Foreign::{
+    CreatesGraphAgain, Deletes, DeletesGraph, Freezes, FreezesElsewhere, Nothing, Puts,
+    PutsWithKey, Thaws,
+};
 
-const FOREIGN: [Foreign; 6] = [Nothing, Puts, PutsWithKey, Deletes, DeletesGraph, Freezes];
+/// What can befall a graph that is open.
+const TO_OPEN: [Foreign; 7] =
+    [Nothing, Puts, PutsWithKey, Deletes, DeletesGraph, CreatesGraphAgain, Freezes];
+/// And one that is frozen.
+const TO_FROZEN: [Foreign; 3] = [Nothing, FreezesElsewhere, Thaws];
+/// And one that was deleted.
+const TO_DELETED: [Foreign; 2] = [Nothing, CreatesGraphAgain];
 
 impl Foreign {
     fn happens(self, other: &Other, graph: &str) {
         let write = match self {
             Nothing => return,
-            Freezes => {
-                other.store.freeze(&name(graph), None).unwrap().unwrap();
+            Freezes | FreezesElsewhere => {
+                let to = if matches!(self, Freezes) { "there" } else { "elsewhere" };
+                other.store.freeze(&name(graph), Some(to)).unwrap().unwrap();
+                return;
+            }
+            Thaws => {
+                other.store.thaw(&name(graph)).unwrap().unwrap();
+                return;
+            }
+            CreatesGraphAgain => {
+                drop(other.node.write_and_wait(&name(graph), delete_graph()));
+                other.node.create_graph_and_wait(&name(graph)).unwrap();
                 return;
             }
             Puts => changeset([put_dataset("theirs")]),
@@ -80,6 +102,12 @@ fn batches() -> Vec<Vec<Write>> {
     batches.push(vec![singles[2].clone(), keyed(changeset([put_dataset("x")]), "l", "f")]);
     batches.push(singles.into());
     batches
+}
+
+/// What happens before, so that the node knows of it, and what happens then.
+fn cases() -> impl Iterator<Item = (Foreign, Foreign)> {
+    let to = |first: Foreign, then: &'static [Foreign]| then.iter().map(move |then| (first, *then));
+    to(Nothing, &TO_OPEN).chain(to(Freezes, &TO_FROZEN)).chain(to(DeletesGraph, &TO_DELETED))
 }
 
 /// When the other process does it.
@@ -134,10 +162,16 @@ fn every_foreign_write_is_seen(kind: Kind, design: &'static Design) {
     let (_, looking) = node_of(&CRUD_NAIVE, &site);
     let other = other_on(&site);
     for (number, batch) in batches().into_iter().enumerate() {
-        for foreign in FOREIGN {
+        for (first, foreign) in cases() {
+            let prepare = |graph: &str| {
+                prepare(&node, graph);
+                first.happens(&other, graph);
+                // It learns of that.
+                drop(node.write_and_wait(&name(graph), changeset([delete_dataset("missing")])));
+            };
             let expected = |place: usize| {
-                let graph = format!("{number}-{foreign:?}-{place}");
-                prepare(&node, &graph);
+                let graph = format!("{number}-{first:?}-{foreign:?}-{place}");
+                prepare(&graph);
                 let mut verdicts = Vec::new();
                 for (at, write) in batch.iter().enumerate() {
                     if at == place {
@@ -149,8 +183,8 @@ fn every_foreign_write_is_seen(kind: Kind, design: &'static Design) {
             };
             let expected: Vec<Vec<String>> = (0..batch.len()).map(expected).collect();
             for when in [When::BeforeTheTurn, When::BeforeTheCommit] {
-                let graph = format!("{number}-{foreign:?}-{when:?}");
-                prepare(&node, &graph);
+                let graph = format!("{number}-{first:?}-{foreign:?}-{when:?}");
+                prepare(&graph);
                 if when == When::BeforeTheCommit {
                     let (other, graph) = (Arc::clone(&other), graph.clone());
                     set(&store.before_commit, move || foreign.happens(&other, &graph));
@@ -167,10 +201,10 @@ fn every_foreign_write_is_seen(kind: Kind, design: &'static Design) {
                 let places = if when == When::BeforeTheTurn { 1 } else { batch.len() };
                 assert!(
                     expected[..places].contains(&found),
-                    "{design}: {foreign:?} {when:?}: {batch:?}: {found:?}, not {:?}",
+                    "{design}: {first:?}, {foreign:?} {when:?}: {batch:?}: {found:?}, not {:?}",
                     expected[0]
                 );
-                if !matches!(foreign, DeletesGraph) {
+                if !matches!(first, DeletesGraph) && !matches!(foreign, DeletesGraph) {
                     audit_without_tokens(&mut site.sql(), &graph);
                 }
             }

@@ -2,14 +2,18 @@
 //! see what it is for, and what becomes of a call whose answer is lost. On Postgres, whatever
 //! database this run of the tests is for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use diesel::RunQueryDsl;
 use diesel::sql_types::Text;
+use fencepost::archive::prune;
+use fencepost::chain::Chain;
+use fencepost::db::DbError;
 use fencepost::design::TurnLimits;
+use fencepost::graph::{Operation, decide};
 use fencepost::node;
-use fencepost::service::{Accepted, Limits, Refusal};
-use fencepost::store::{CommitError, Fence, StoreError};
+use fencepost::service::{Accepted, Limits, Refusal, Service};
+use fencepost::store::{Commit, CommitError, Entry, Fence, Store, StoreError};
 
 use super::server::{impatient, proxied, put, site_on};
 use super::writes::{half_a_cycle, read, with_two_jobs, write_with};
@@ -170,7 +174,7 @@ fn a_lost_call_is_found_behind_what_others_wrote_since() {
         let node = node::open(&impatient(&through)).unwrap();
         assert_eq!(put(&node, "a"), Ok(2));
         if !sought {
-            replace(&site, "was_written := sent_before AND", "was_written := false AND");
+            replace(&site, "changes.attempt = this_attempt", "false");
         }
         let store = site.store();
         proxy.cut_while(Cut::Answer, move || {
@@ -237,6 +241,149 @@ fn a_lost_call_that_arrives_late_does_nothing() {
     assert_eq!(audit(&site).version, 3);
 }
 
+/// Commits one operation, in a batch with requests that have these keys and change nothing.
+fn commit(store: &Store, operation: Operation, keys: &[&str]) -> Result<Chain, CommitError> {
+    let seen = read(store);
+    let decision = decide(&seen.graph, &changeset([operation]).command).unwrap();
+    let version = decision.next.version();
+    let entry =
+        Entry { change: &decision.change, version, touched: &decision.touched, actor: None };
+    store.commit(&Commit {
+        read: &seen.head,
+        fence: Fence::Unfenced,
+        attempt: "the lost one",
+        before: &seen.graph,
+        after: &decision.next,
+        entries: &[entry],
+        keys,
+        answers: &[],
+        deletes_graph: false,
+    })
+}
+
+fn other_on(site: &Site) -> Service {
+    let (limits, turn_limits) = (Limits::default(), TurnLimits::default());
+    start_optimistic(Arc::new(site.store()), limits, turn_limits)
+}
+
+/// The lost call was carried out, and a key of another request of its batch, which was rejected, has
+/// been used since: that does not mean that nothing was written.
+#[test]
+fn a_lost_call_is_found_before_keys_that_others_used_since() {
+    for sought in [true, false] {
+        let server = Postgres::start(&[]);
+        let site = site_on(&server);
+        let (proxy, through) = proxied(&server, &site);
+        let store = through.store();
+        if !sought {
+            replace(&site, "IF sent_before THEN", "IF false THEN");
+        }
+        let other = other_on(&site);
+        proxy.cut_while(Cut::Answer, move || {
+            let version = || other.read_and_wait(&name(GRAPH)).unwrap().key.version;
+            wait_until("it is carried out", || version() == 2);
+            let used = keyed(changeset([put_dataset("theirs")]), "k", "f");
+            other.write_and_wait(&name(GRAPH), used).unwrap();
+        });
+        let written = commit(&store, put_dataset("lost"), &["k"]);
+        let is_taken = matches!(written, Err(CommitError::KeyTaken { .. }));
+        assert_eq!((written.is_ok(), is_taken), (sought, !sought), "{written:?}");
+        assert_eq!(audit_without_tokens(&mut site.sql(), GRAPH).version, 3);
+    }
+}
+
+/// The graph was frozen since. It may be thawed before the lost call arrives: nobody can know.
+#[test]
+fn a_lost_call_to_a_graph_that_was_frozen_since_is_unknown() {
+    let server = Postgres::start(&[]);
+    let site = site_on(&server);
+    let (proxy, through) = proxied(&server, &site);
+    let (store, freezing) = (through.store(), site.store());
+    proxy.cut_while(Cut::Commit, move || {
+        freezing.freeze(&name(GRAPH), None).unwrap();
+    });
+    let written = commit(&store, put_dataset("lost"), &[]);
+    assert!(matches!(written, Err(CommitError::Unknown { .. })), "{written:?}");
+    let refused = commit(&store, put_dataset("sent once"), &[]);
+    assert!(matches!(refused, Err(CommitError::Frozen { .. })), "{refused:?}");
+}
+
+/// What would tell whether the lost call was carried out was pruned since.
+#[test]
+fn a_lost_call_behind_which_the_log_was_pruned_is_unknown() {
+    for guarded in [true, false] {
+        let server = Postgres::start(&[]);
+        let site = site_on(&server);
+        let (proxy, through) = proxied(&server, &site);
+        let store = through.store();
+        if !guarded {
+            replace(&site, "graphs.oldest > read_version + 1", "false");
+        }
+        let (other, pruned) = (other_on(&site), site.store());
+        proxy.cut_while(Cut::Answer, move || {
+            let version = || other.read_and_wait(&name(GRAPH)).unwrap().key.version;
+            wait_until("it is carried out", || version() == 2);
+            accepted(&other, [put_dataset("theirs")]);
+            prune(&pruned, &name(GRAPH), 3).unwrap();
+        });
+        let written = commit(&store, put_dataset("lost"), &[]);
+        let is_unknown = matches!(written, Err(CommitError::Unknown { .. }));
+        let is_conflict = matches!(written, Err(CommitError::Conflict { .. }));
+        assert_eq!((is_unknown, is_conflict), (guarded, !guarded), "{written:?}");
+    }
+}
+
+/// Connections that were lost without a sign, more than a call is sent over: the next is a new one.
+#[test]
+fn a_server_that_lives_is_found_behind_connections_that_were_lost_without_a_sign() {
+    let server = Postgres::start(&[]);
+    let site = site_on(&server);
+    let (proxy, through) = proxied(&server, &site);
+    let store = through.store();
+    // As many in the pool as may be.
+    let all_open = Barrier::new(IDLE);
+    std::thread::scope(|scope| {
+        for _ in 0..IDLE {
+            scope.spawn(|| {
+                let held = store.database().read(|_| {
+                    all_open.wait();
+                    Ok::<_, DbError>(())
+                });
+                held.unwrap();
+            });
+        }
+    });
+    proxy.forget_connections();
+    commit(&store, put_dataset("d"), &[]).unwrap();
+    assert_eq!(audit_without_tokens(&mut site.sql(), GRAPH).version, 2);
+}
+
+/// Connections that lie in the pool.
+const IDLE: usize = 6;
+
+/// Another graph has the id of the one that was read, with the same history: only the UUIDs differ.
+#[test]
+fn another_graph_with_the_same_history_is_not_written() {
+    let another = uuid::Uuid::new_v4();
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let site = with_two_jobs(Site::with_graph_on(kind));
+        let (store, seen) = (site.store(), read(&site.store()));
+        site.run_sql(&format!("UPDATE graphs SET uuid = '{another}'"));
+        let refused = write_with(&store, &seen, Fence::Unfenced, put_dataset("d"));
+        assert!(matches!(refused, Err(CommitError::Gone { .. })), "on {kind:?}: {refused:?}");
+    }
+
+    let site = Site::with_graph_on(Kind::Postgres);
+    let node = site.node();
+    assert_eq!(put(&node, "a"), Ok(2));
+    let digest = |graph: &str| site.store().load(&name(graph)).unwrap().unwrap().1.digest();
+    let before = digest(GRAPH);
+    site.run_sql(&format!("UPDATE graphs SET name = 'another', uuid = '{another}'"));
+    site.node().create_graph_and_wait(&name(GRAPH)).unwrap();
+    assert_eq!(put(&node, "b"), Ok(1));
+    assert_eq!(digest("another"), before);
+}
+
 /// Another attempt has kept the very same answer since. It is not taken for this one, whose batch
 /// may have been judged on an older state.
 #[test]
@@ -245,8 +392,7 @@ fn an_answer_that_another_attempt_kept_does_not_stand_for_a_lost_call() {
     let site = site_on(&server);
     let (proxy, through) = proxied(&server, &site);
     let node = node::open(&impatient(&through)).unwrap();
-    let (limits, turn_limits) = (Limits::default(), TurnLimits::default());
-    let other = start_optimistic(Arc::new(site.store()), limits, turn_limits);
+    let other = other_on(&site);
     assert_eq!(put(&node, "a"), Ok(2));
     let nothing = || keyed(changeset([put_dataset("a")]), "k", "f");
     proxy.cut_while(Cut::Commit, move || {

@@ -41,6 +41,8 @@ struct State {
     /// Connections that are yet to be closed as soon as they are made.
     refused: AtomicUsize,
     clients: Mutex<Vec<TcpStream>>,
+    /// Of so many connections, the first ones, nothing passes any more.
+    forgotten: AtomicUsize,
     interlude: Mutex<Option<Interlude>>,
     /// Late commits that the server has answered.
     late: AtomicUsize,
@@ -56,6 +58,7 @@ impl Proxy {
             requests: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             clients: Mutex::default(),
+            forgotten: AtomicUsize::new(0),
             interlude: Mutex::default(),
             late: AtomicUsize::new(0),
         });
@@ -72,9 +75,12 @@ impl Proxy {
                     continue;
                 }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
-                state.clients.lock().unwrap().push(client.try_clone().unwrap());
+                let mut clients = state.clients.lock().unwrap();
+                let number = clients.len();
+                clients.push(client.try_clone().unwrap());
+                drop(clients);
                 let state = Arc::clone(&state);
-                thread::spawn(move || state.pass(client, server));
+                thread::spawn(move || state.pass(number, client, server));
             }
         });
         proxy
@@ -113,6 +119,11 @@ impl Proxy {
         }
     }
 
+    /// Closes each connection that there is now when something comes on it, and gives no sign before.
+    pub fn forget_connections(&self) {
+        self.state.forgotten.store(self.state.clients.lock().unwrap().len(), Ordering::SeqCst);
+    }
+
     /// How often a client has waited for the server so far: round trips.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
@@ -144,7 +155,7 @@ impl State {
         }
     }
 
-    fn pass(&self, mut client: TcpStream, mut server: TcpStream) {
+    fn pass(&self, number: usize, mut client: TcpStream, mut server: TcpStream) {
         let (mut answers, mut to_client) =
             (server.try_clone().unwrap(), client.try_clone().unwrap());
         // Set before the answer to a commit could reach the client.
@@ -162,6 +173,10 @@ impl State {
         });
         let (mut buffer, mut messages) = ([0; 1 << 16], Messages::default());
         while let Ok(read @ 1..) = client.read(&mut buffer) {
+            if number < self.forgotten.load(Ordering::SeqCst) {
+                drop(client.shutdown(Shutdown::Both));
+                break;
+            }
             let bytes = &buffer[..read];
             let seen = messages.read(bytes);
             self.requests.fetch_add(seen.requests, Ordering::SeqCst);

@@ -13,7 +13,8 @@ CREATE FUNCTION fencepost_commit_1(
     -- The session that the caller has set up; null: any. A pooler may have lent another one.
     own_backend INTEGER,
     graph BIGINT,
-    -- The state that the batch was decided on.
+    -- The state that the batch was decided on. The UUID tells graphs apart whose histories are equal.
+    read_uuid TEXT,
     read_version BIGINT,
     read_chain BYTEA,
     -- The fencing token; null: the batch is written without a lock.
@@ -55,10 +56,10 @@ CREATE FUNCTION fencepost_commit_1(
     answer_fingerprints TEXT[],
     answer_texts TEXT[],
     key_age_max_ms BIGINT,
-    -- 'written', 'refused', 'keys taken' or 'another session'.
+    -- 'written', now or by an earlier call of this attempt; 'refused'; 'keys taken'; 'pruned': whether
+    -- an earlier call was written cannot be told any more; 'another session'.
     OUT outcome TEXT,
-    -- If refused: the graph's row as it is, whether this attempt was written before, and the first
-    -- changes since read_version.
+    -- If refused: the graph's row as it is, and the first changes since read_version.
     OUT head_id BIGINT,
     OUT head_name TEXT,
     OUT head_state TEXT,
@@ -70,7 +71,6 @@ CREATE FUNCTION fencepost_commit_1(
     OUT head_chain BYTEA,
     OUT head_uuid TEXT,
     OUT head_oldest BIGINT,
-    OUT was_written BOOLEAN,
     OUT since_changes TEXT[],
     OUT since_chains BYTEA[],
     -- If keys are taken: which, and the answers kept under them.
@@ -87,14 +87,39 @@ BEGIN
         RETURN;
     END IF;
 
-    IF cardinality(batch_keys) > 0 THEN
+    IF sent_before OR cardinality(batch_keys) > 0 THEN
         PERFORM FROM graphs WHERE graphs.id = graph FOR NO KEY UPDATE;
+    END IF;
+    IF sent_before THEN
+        IF EXISTS (
+            SELECT FROM changes WHERE changes.graph_id = graph
+            AND changes.version > read_version AND changes.attempt = this_attempt
+        )
+        OR cardinality(log_changes) = 0 AND NOT EXISTS (
+            SELECT FROM unnest(answer_keys) AS answer (key) WHERE NOT EXISTS (
+                SELECT FROM idempotency_keys AS kept
+                WHERE kept.graph_id = graph AND kept.key = answer.key
+                AND kept.attempt = this_attempt
+            )
+        ) THEN
+            outcome := 'written';
+            RETURN;
+        END IF;
+        IF EXISTS (
+            SELECT FROM graphs WHERE graphs.id = graph AND graphs.oldest > read_version + 1
+        ) THEN
+            outcome := 'pruned';
+            RETURN;
+        END IF;
+    END IF;
+    IF cardinality(batch_keys) > 0 THEN
         now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+        -- The sum keeps the planner from the index by age, which has all keys of the graph.
         SELECT array_agg(kept.key), array_agg(kept.fingerprint), array_agg(kept.answer)
         INTO taken_keys, taken_fingerprints, taken_answers
         FROM idempotency_keys AS kept
         WHERE kept.graph_id = graph AND kept.key = ANY (batch_keys)
-        AND kept.created_at_ms >= now_ms - key_age_max_ms
+        AND kept.created_at_ms + 0 >= now_ms - key_age_max_ms
         AND kept.attempt IS DISTINCT FROM this_attempt;
         IF taken_keys IS NOT NULL THEN
             outcome := 'keys taken';
@@ -105,6 +130,7 @@ BEGIN
     UPDATE graphs
     SET version = next_version, chain = next_chain, fence = coalesce(token, graphs.fence)
     WHERE graphs.id = graph AND graphs.state = 'open'
+    AND graphs.uuid = read_uuid
     AND graphs.version = read_version
     AND graphs.chain = read_chain
     AND (token IS NULL OR graphs.fence <= token);
@@ -115,19 +141,6 @@ BEGIN
         INTO head_id, head_name, head_state, head_moved_to, head_version, head_fence,
             head_epoch, head_lock_incarnation, head_chain, head_uuid, head_oldest
         FROM graphs WHERE graphs.id = graph;
-        was_written := sent_before AND (
-            EXISTS (
-                SELECT FROM changes WHERE changes.graph_id = graph
-                AND changes.version > read_version AND changes.attempt = this_attempt
-            )
-            OR cardinality(log_changes) = 0 AND NOT EXISTS (
-                SELECT FROM unnest(answer_keys) AS answer (key) WHERE NOT EXISTS (
-                    SELECT FROM idempotency_keys AS kept
-                    WHERE kept.graph_id = graph AND kept.key = answer.key
-                    AND kept.attempt = this_attempt
-                )
-            )
-        );
         SELECT array_agg(since.change ORDER BY since.version),
             array_agg(since.chain ORDER BY since.version)
         INTO since_changes, since_chains
@@ -143,7 +156,7 @@ BEGIN
         WHERE since.characters <= 1048576;
         RETURN;
     END IF;
-    now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+    now_ms := coalesce(now_ms, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);
 
     -- What goes, goes first: ids are used again within one batch.
     IF cardinality(gone_jobs) > 0 THEN
@@ -156,14 +169,15 @@ BEGIN
         UPDATE datasets SET metadata = new.metadata, producer = new.producer
         FROM unnest(changed_datasets, changed_metadata, changed_producers)
             AS new (id, metadata, producer)
-        WHERE datasets.graph_id = graph AND datasets.id = new.id;
+        WHERE datasets.graph_id = graph AND datasets.id = ANY (changed_datasets)
+        AND datasets.id = new.id;
     END IF;
     IF cardinality(changed_jobs) > 0 THEN
         UPDATE jobs SET spec = coalesce(new.spec, jobs.spec), version = new.version,
             inputs = coalesce(new.inputs::integer[], jobs.inputs)
         FROM unnest(changed_jobs, changed_specs, changed_versions, changed_inputs)
             AS new (id, spec, version, inputs)
-        WHERE jobs.graph_id = graph AND jobs.id = new.id;
+        WHERE jobs.graph_id = graph AND jobs.id = ANY (changed_jobs) AND jobs.id = new.id;
     END IF;
     IF cardinality(new_datasets) > 0 THEN
         INSERT INTO datasets (graph_id, id, name, metadata, producer)

@@ -3,7 +3,7 @@
 
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Binary, Nullable, Text};
 
 use super::AnyConnection;
 use super::idempotency::AnswerRow;
@@ -16,6 +16,8 @@ use crate::db::schema::{ChangeRow, GraphRow};
 pub struct CommitCall<'c> {
     /// The graph's row id.
     pub graph_id: i64,
+    /// The graph's UUID.
+    pub read_uuid: &'c str,
     /// The version that the batch was decided on.
     pub read_version: i64,
     /// The chain at that version.
@@ -38,8 +40,11 @@ pub struct CommitCall<'c> {
 
 /// What came of a call.
 pub enum CallOutcome {
-    /// All was written.
+    /// All was written, now or by an earlier call of the same attempt.
     Written,
+    /// An earlier call of the same attempt may have been written: the log in which that would be
+    /// found was pruned.
+    Pruned,
     /// Nothing was: the graph is not as it was read.
     Refused(Box<CallRefused>),
     /// Nothing was: these are kept under keys of the batch.
@@ -50,16 +55,14 @@ pub enum CallOutcome {
 pub struct CallRefused {
     /// The graph's row as it is; `None` if it is not there.
     pub graph: Option<GraphRow>,
-    /// Whether the same attempt was written before.
-    pub was_written: bool,
     /// Changes and chains, from the version after the one that was read. Not all if they are many.
     pub since: Vec<(String, Vec<u8>)>,
 }
 
 const CALL: &str = "SELECT outcome, head_id, head_name, head_state, head_moved_to, head_version, \
      head_fence, head_epoch, head_lock_incarnation, head_chain, head_uuid, head_oldest, \
-     was_written, since_changes, since_chains, taken_keys, taken_fingerprints, taken_answers \
-     FROM fencepost_commit_1(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+     since_changes, since_chains, taken_keys, taken_fingerprints, taken_answers \
+     FROM fencepost_commit_1(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
      ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 type Columns = (
@@ -77,7 +80,6 @@ type Columns = (
         Text,
         BigInt,
     )>,
-    Nullable<Bool>,
     Nullable<Array<Text>>,
     Nullable<Array<Binary>>,
     Nullable<Array<Text>>,
@@ -88,7 +90,6 @@ type Columns = (
 type Row = (
     String,
     Option<GraphRow>,
-    Option<bool>,
     Option<Vec<String>>,
     Option<Vec<Vec<u8>>>,
     Option<Vec<String>>,
@@ -114,14 +115,14 @@ impl AnyConnection {
         let Self::Postgres(connection) = self else { panic!("SQLite has no functions to call") };
         let values = values_of(call, own_backend, sent_before);
         let row = TypedSql::<Columns, _>::new(CALL, &values).get_result::<Row>(connection)?;
-        let (outcome, graph, was_written, changes, chains, keys, fingerprints, answers) = row;
+        let (outcome, graph, changes, chains, keys, fingerprints, answers) = row;
         match (outcome.as_str(), graph) {
             ("written", _) => Ok(CallOutcome::Written),
+            ("pruned", _) => Ok(CallOutcome::Pruned),
             ("refused", graph) => {
                 let changes = changes.unwrap_or_default().into_iter();
                 let since = changes.zip(chains.unwrap_or_default()).collect();
-                let was_written = was_written.unwrap_or(false);
-                Ok(CallOutcome::Refused(Box::new(CallRefused { graph, was_written, since })))
+                Ok(CallOutcome::Refused(Box::new(CallRefused { graph, since })))
             }
             ("keys taken", _) => {
                 let texts = |texts: Option<Vec<String>>| texts.unwrap_or_default().into_iter();
@@ -154,6 +155,7 @@ fn values_of<'c>(
     vec![
         V::OptionalShort(own_backend),
         V::Integer(call.graph_id),
+        V::Text(call.read_uuid),
         V::Integer(call.read_version),
         V::Bytes(call.read_chain),
         V::OptionalInteger(call.token),
