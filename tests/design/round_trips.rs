@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use diesel::RunQueryDsl;
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use fencepost::db::PoolLimits;
 use fencepost::design::{self, Design};
@@ -49,21 +50,44 @@ fn ask(node: &Service, write: &Write) {
 }
 
 /// Round trips to the database, and scripts that Redis has run.
-fn counted(proxy: &Proxy, lock: Lock<'_>, body: impl FnOnce()) -> String {
+fn counted(proxy: &Proxy, lock: Lock<'_>, site: &Site, body: impl FnOnce()) -> String {
     let scripts = || match lock {
         Lock::Redis(redis) => scripts_run(redis),
         _ => 0,
     };
+    if !matches!(lock, Lock::None) {
+        let is_free = || {
+            let report = node::inspect_lock(&site.options(), &name(GRAPH)).unwrap();
+            report.inspection.holders.is_empty()
+        };
+        wait_until("nobody has the lock", is_free);
+    }
     let before = (proxy.requests(), scripts());
     body();
-    // The release of the lock is not waited for: it is, here.
-    if let Lock::Redis(_) = lock {
-        wait_until("the lock is given back", || (scripts() - before.1) % 2 == 0);
+    // Whoever asked does not wait for the release of the lock: it is waited for here.
+    match lock {
+        Lock::Redis(_) => {
+            wait_until("the lock is given back", || (scripts() - before.1) % 2 == 0);
+        }
+        Lock::Postgres => wait_until("the lock is given back", || advisory_locks(site) == 0),
+        Lock::None | Lock::File => {}
     }
     match (proxy.requests() - before.0, scripts() - before.1) {
         (database, 0) => database.to_string(),
         (database, lock) => format!("{database} + {lock}"),
     }
+}
+
+/// How many advisory locks are held in the site's database, asked beside the proxy.
+fn advisory_locks(site: &Site) -> i64 {
+    #[derive(diesel::QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        count: i64,
+    }
+    let query = "SELECT count(*) AS count FROM pg_locks WHERE locktype = 'advisory' \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    diesel::sql_query(query).get_result::<Count>(&mut site.sql()).unwrap().count
 }
 
 /// How often the server has run a script.
@@ -127,12 +151,12 @@ fn line(design: &'static Design, lock: Lock<'_>) -> String {
             }
             _ => &writes[0],
         };
-        cells.push(counted(&proxy, lock, || ask(&node, write)));
+        cells.push(counted(&proxy, lock, &site, || ask(&node, write)));
     }
     ask(&other, &changeset([put_dataset("theirs again")]));
     let mine = changeset([put_dataset("mine")]);
-    cells.push(counted(&proxy, lock, || ask(&node, &mine)));
-    cells.push(counted(&proxy, lock, || drop(node.read_and_wait(&name(GRAPH)).unwrap())));
+    cells.push(counted(&proxy, lock, &site, || ask(&node, &mine)));
+    cells.push(counted(&proxy, lock, &site, || drop(node.read_and_wait(&name(GRAPH)).unwrap())));
     let mut line = format!("| `{design}` | {word} |");
     cells.iter().for_each(|cell| write!(line, " {cell} |").unwrap());
     line

@@ -102,7 +102,7 @@ fn a_write_whose_commit_is_not_answered_is_told_as_unknown() {
 /// The server falls silent in a transaction, or before a turn looks at the row, after which the
 /// write would be one call. Whoever asked is told that nothing is written: when the server goes on,
 /// so it is.
-fn write_in_silence(in_a_transaction: bool, failpoints: &str) -> (Answer, u16) {
+fn write_in_silence(in_a_transaction: bool, failpoints: &str) -> (Answer, bool) {
     let server = Postgres::start(&[]);
     let site = Site::with_graph_at(server.new_database());
     let reached = site.path("reached");
@@ -130,7 +130,11 @@ fn write_in_silence(in_a_transaction: bool, failpoints: &str) -> (Answer, u16) {
         told
     });
     wait_until("writes go on", || node.put_job("k", &[], &[]).unwrap().status < 300);
-    let there = node.get(&format!("/v1/graphs/{GRAPH}/jobs/j")).unwrap().status;
+    // What was given up goes on beside them: it has the time of some more.
+    let there = (0..50).any(|number| {
+        assert!(node.put_job(&format!("k{number}"), &[], &[]).unwrap().status < 300);
+        node.get(&format!("/v1/graphs/{GRAPH}/jobs/j")).unwrap().status == 200
+    });
     (told, there)
 }
 
@@ -139,7 +143,7 @@ fn a_write_that_was_given_up_is_not_committed_later() {
     for in_a_transaction in [true, false] {
         let (told, there) = write_in_silence(in_a_transaction, "");
         assert_eq!((told.status, told.body["outcome"].as_str()), (503, Some("not_applied")));
-        assert_eq!(there, 404, "in a transaction: {in_a_transaction}");
+        assert!(!there, "in a transaction: {in_a_transaction}");
     }
 }
 
@@ -149,7 +153,7 @@ fn without_the_look_before_commit_a_write_that_was_given_up_is_committed() {
     for in_a_transaction in [true, false] {
         let (told, there) = write_in_silence(in_a_transaction, ",given-up=off");
         assert_eq!((told.status, told.body["outcome"].as_str()), (503, Some("not_applied")));
-        assert_eq!(there, 200, "in a transaction: {in_a_transaction}");
+        assert!(there, "in a transaction: {in_a_transaction}");
     }
 }
 
