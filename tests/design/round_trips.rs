@@ -164,7 +164,7 @@ fn line(design: &'static Design, lock: Lock<'_>) -> String {
 
 #[test]
 fn the_table_of_round_trips_is_what_is_counted() {
-    let redis = Redis::start(&["--databases", "64"]);
+    let redis = Redis::start(&["--databases", "4096"]);
     let mut found = Vec::new();
     for design in design::ALL.iter().copied() {
         let locks = [Lock::File, Lock::Postgres, Lock::Redis(&redis)];
