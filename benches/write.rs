@@ -1,6 +1,6 @@
 //! What one write at a time costs against its bare round trips and its commit: the same statements
-//! on the same database, or on Postgres the same call, sent one after another by a loop that decides
-//! nothing, keeps no image and answers nobody.
+//! on the same database, or on Postgres the same call, sent one after another by a loop that
+//! decides nothing, keeps no image and answers nobody.
 //!
 //! `cargo bench --bench write`. `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, to
 //! use instead of a new SQLite file, and `FENCEPOST_BENCH_REDIS` a Redis server to take the lock

@@ -275,11 +275,9 @@ impl Database {
                     return Err(rolled_back(error));
                 }
                 failpoint::pass("before-commit");
-                // Whoever asked may have been told that nothing is written.
-                if !watch::may_commit() && !failpoint::is_off("given-up") {
+                if let Err(error) = check_not_given_up() {
                     session.roll_back();
-                    let what = watch::NO_ANSWER.to_owned();
-                    return Err(rolled_back(DbError::Unavailable { what }));
+                    return Err(rolled_back(error));
                 }
                 session
                     .connection
@@ -307,9 +305,9 @@ impl Database {
     }
 
     /// Runs `body`, which is one statement that commits what it writes: one round trip. It is given
-    /// the session that must answer, where sessions can be mistaken for one another. On a connection
-    /// that is known to be closed nothing is sent. `sent_before` if the same call was sent already,
-    /// and what became of it is not known.
+    /// the session that must answer, where sessions can be mistaken for one another. On a
+    /// connection that is known to be closed nothing is sent. `sent_before` if the same call was
+    /// sent already, and what became of it is not known.
     ///
     /// # Errors
     /// [`CallError`] says whether the outcome of this call is known.
@@ -331,11 +329,7 @@ impl Database {
                 session.is_lost = true;
                 continue;
             }
-            // Whoever asked may have been told that nothing is written.
-            if !watch::may_commit() && !failpoint::is_off("given-up") {
-                let what = watch::NO_ANSWER.to_owned();
-                return Err(rolled_back(DbError::Unavailable { what }));
-            }
+            check_not_given_up().map_err(rolled_back)?;
             // Until it is answered.
             session.in_transaction = true;
             let own = session.backend.as_ref().and_then(OwnBackend::required);
@@ -465,6 +459,15 @@ impl Database {
             self.sessions.leave_server(session.generation);
         }
     }
+}
+
+/// Asked just before a commit is sent: whoever asked for it may have been told that nothing is
+/// written.
+fn check_not_given_up() -> Result<(), DbError> {
+    if watch::may_commit() || failpoint::is_off("given-up") {
+        return Ok(());
+    }
+    Err(DbError::Unavailable { what: watch::NO_ANSWER.to_owned() })
 }
 
 /// The connections that run statements.

@@ -1,8 +1,8 @@
 //! The way out: a graph's log written to other engines while it is served, held against the
 //! database, and the cut-over.
 //!
-//! Uses `event`, `archive` and `store`, and takes no lock: it reads snapshots and committed changes.
-//! Writers never wait for it.
+//! Uses `event`, `archive` and `store`, and takes no lock: it reads snapshots and committed
+//! changes. Writers never wait for it.
 
 mod asking;
 mod backoff;

@@ -18,9 +18,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use conformance::Fixture;
-use fencepost::design::{self, Design, Reads};
+use fencepost::design::{self, Design, Reads, TurnLimits};
 use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::service::{BatchSize, Limits, Service};
+use fencepost::store::Store;
 
 use crate::support::cluster::{Kind, LIMIT, Site, start_without_lock, waiting_for_lock};
 use crate::support::redis::Redis;
@@ -69,6 +70,17 @@ impl Combination {
         };
         Self { site, design, reads, stores: Mutex::default() }
     }
+}
+
+/// A node of a design, held up where a test wants it.
+fn node_held_up(design: &'static Design, site: &Site) -> (Interrupted, Service) {
+    let options = site.options();
+    let url = LockUrl::default_for(&options.database);
+    let lock = |_: &Store| node::open_lock(&url, &options.database, options.lease);
+    let store = Interrupted::new(site.open_database());
+    let (limits, turn_limits) = (Limits::default(), TurnLimits::default());
+    let node = design.start(Arc::clone(&store.store), None, limits, turn_limits, lock).unwrap();
+    (store, node)
 }
 
 impl fmt::Display for Combination {

@@ -92,7 +92,7 @@ const TAKEN_BACK: [&str; 14] = [
 pub(super) fn is_taken_back(error: &Error) -> bool {
     use DatabaseErrorKind as Kind;
     match error {
-        Error::DatabaseError(Kind::ClosedConnection | Kind::UnableToSendCommand, _) => false,
+        error if is_lost(error) => false,
         Error::DatabaseError(Kind::Unknown, what) => {
             TAKEN_BACK.iter().any(|words| what.message().contains(words))
         }

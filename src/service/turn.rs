@@ -114,8 +114,8 @@ impl<'t> Turn<'t> {
     }
 
     /// Decides each write of the batch, each seeing the accepted ones before it, as many as the
-    /// time limit allows. A request with an idempotency key is decided as if its key was never used,
-    /// unless an earlier attempt has found it used.
+    /// time limit allows. A request with an idempotency key is decided as if its key was never
+    /// used, unless an earlier attempt has found it used.
     ///
     /// # Errors
     /// [`TurnError::Refused`] if a design that checks the whole graph finds a cycle: a bug of ours.
@@ -158,8 +158,8 @@ impl<'t> Turn<'t> {
         Ok(())
     }
 
-    /// For decisions that need no commit: makes sure that they were made on the graph as it was when
-    /// all their requests had arrived, and that no key of theirs was used.
+    /// For decisions that need no commit: makes sure that they were made on the graph as it was
+    /// when all their requests had arrived, and that no key of theirs was used.
     ///
     /// # Errors
     /// [`TurnError::Outdated`] or [`CommitError::KeyTaken`] if not.
@@ -200,10 +200,7 @@ impl<'t> Turn<'t> {
         })?;
         let graph = decisions.graph().clone();
         let key = ImageKey { graph_id: read.head.id, version: graph.version(), chain };
-        let fence = match fence {
-            Fence::Token(token) => token,
-            Fence::Unfenced => read.head.fence,
-        };
+        let fence = fence.token().unwrap_or(read.head.fence);
         let state = if decisions.deletes_graph() { GraphState::Deleted } else { GraphState::Open };
         let head = Head { version: key.version, chain, fence, state, ..read.head.clone() };
         self.graph.set_head(Some(head));

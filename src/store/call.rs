@@ -1,14 +1,14 @@
 //! A commit as one call: the database server does in one statement what
 //! [the transaction](super::transaction) does in several.
 //!
-//! A call whose answer is lost may have been carried out, may be under way, or may not have begun. So
-//! its outcome is learnt by sending it again, under the same attempt: whichever of the two comes
+//! A call whose answer is lost may have been carried out, may be under way, or may not have begun.
+//! So its outcome is learnt by sending it again, under the same attempt: whichever of the two comes
 //! first holds, and the other is refused.
 
 use super::Store;
 use super::answers::ANSWER_KEPT_MS;
 use super::catch_up::ChangesSince;
-use super::commit::{Commit, Fence, StoredAnswer};
+use super::commit::{Commit, StoredAnswer};
 use super::commit_error::CommitError;
 use super::head::{column, head_of};
 use crate::db::schema::ChangeRow;
@@ -32,10 +32,7 @@ impl Store {
             read_uuid: &uuid,
             read_version: column(commit.read.version),
             read_chain: &commit.read.chain.0,
-            token: match commit.fence {
-                Fence::Token(token) => Some(token),
-                Fence::Unfenced => None,
-            },
+            token: commit.fence.token(),
             attempt: commit.attempt,
             log,
             rows,

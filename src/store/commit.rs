@@ -35,6 +35,17 @@ pub enum Fence {
     Unfenced,
 }
 
+impl Fence {
+    /// The token, if there is one.
+    #[must_use]
+    pub fn token(self) -> Option<i64> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::Unfenced => None,
+        }
+    }
+}
+
 /// A change that is to be written.
 #[derive(Clone, Copy)]
 pub struct Entry<'e> {

@@ -37,8 +37,9 @@ pub enum CommitError {
         /// What was written since, if that was learnt on the way.
         since: Option<Box<ChangesSince>>,
     },
-    /// The graph's row is not there any more, or is another graph's: a database was put in the place
-    /// of the one that had it. Nothing was written. Look for the graph by its name, and decide anew.
+    /// The graph's row is not there any more, or is another graph's: a database was put in the
+    /// place of the one that had it. Nothing was written. Look for the graph by its name, and
+    /// decide anew.
     #[error("graph {id} of the database is not there any more")]
     Gone {
         /// The id of the row.

@@ -1,5 +1,5 @@
-//! The rows of a graph as they are stored, some at a time, to compare them with the log while others
-//! write. Rows that would stop a load are returned too.
+//! The rows of a graph as they are stored, some at a time, to compare them with the log while
+//! others write. Rows that would stop a load are returned too.
 
 use std::collections::HashMap;
 

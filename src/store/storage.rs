@@ -1,6 +1,7 @@
 //! What differs between the storages of a graph: what a load reads, and what a write changes beside
 //! the graph's row, the change log and the kept answers. [`rows`](super::rows) is one; a log would
-//! be another, whose writes are empty, since the change log has them all, and whose load replays it.
+//! be another, whose writes are empty, since the change log has them all, and whose load replays
+//! it.
 
 use diesel::QueryResult;
 

@@ -1,5 +1,5 @@
-//! How a graph moves on: by one transaction, whose first statement is conditional, and all else that
-//! the transaction does depends on it. On a server a commit of usual size is one
+//! How a graph moves on: by one transaction, whose first statement is conditional, and all else
+//! that the transaction does depends on it. On a server a commit of usual size is one
 //! [call](super::call), which does the same there.
 
 use diesel::prelude::*;
@@ -122,10 +122,7 @@ fn log_entries(commit: &Commit<'_>) -> Vec<LogEntry> {
 }
 
 fn log_rows<'c>(commit: &Commit<'c>, entries: &'c [LogEntry]) -> Vec<ChangeRow<'c>> {
-    let token = match commit.fence {
-        Fence::Token(token) => token,
-        Fence::Unfenced => commit.read.fence,
-    };
+    let token = commit.fence.token().unwrap_or(commit.read.fence);
     let row = |(entry, logged): (&Entry<'c>, &'c LogEntry)| ChangeRow {
         graph_id: commit.read.id,
         version: column(entry.version),

@@ -11,16 +11,16 @@ use fencepost::design::crud_naive::CRUD_NAIVE;
 use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::design::{Design, TurnLimits};
 use fencepost::graph::Precondition;
-use fencepost::node::{self, LockUrl};
 use fencepost::service::{Limits, Refusal, Service, Verdict, Write};
 use fencepost::store::Store;
 
+use super::node_held_up as node_of;
 use crate::support::ask::{
     changeset, conditional, delete_dataset, delete_graph, delete_job, dry_run, in_line, keyed,
     put_dataset, put_job, verdicts,
 };
 use crate::support::cluster::{GRAPH, Kind, Site, in_child, name, start_optimistic};
-use crate::support::stages::{Interrupted, set};
+use crate::support::stages::set;
 use crate::support::storm::audit_without_tokens;
 
 /// What the other process does.
@@ -117,17 +117,6 @@ enum When {
     BeforeTheCommit,
 }
 
-/// A node of the design, held up where a test wants it.
-fn node_of(design: &'static Design, site: &Site) -> (Interrupted, Service) {
-    let options = site.options();
-    let url = LockUrl::default_for(&options.database);
-    let lock = |_: &Store| node::open_lock(&url, &options.database, options.lease);
-    let store = Interrupted::new(site.open_database());
-    let (limits, turn_limits) = (Limits::default(), TurnLimits::default());
-    let node = design.start(Arc::clone(&store.store), None, limits, turn_limits, lock).unwrap();
-    (store, node)
-}
-
 /// Another process.
 struct Other {
     node: Service,
@@ -153,8 +142,8 @@ fn outlines(verdicts: Vec<Verdict>, graph: &str) -> Vec<String> {
     verdicts.iter().map(|verdict| format!("{verdict:?}").replace(graph, GRAPH)).collect()
 }
 
-/// Every foreign write between every two steps of a turn, for every batch. The verdicts are those of
-/// a node that keeps no image and looks each time, asked for one write after another, with the
+/// Every foreign write between every two steps of a turn, for every batch. The verdicts are those
+/// of a node that keeps no image and looks each time, asked for one write after another, with the
 /// foreign one somewhere between: before all of them, if it came before the turn.
 fn every_foreign_write_is_seen(kind: Kind, design: &'static Design) {
     let site = Site::on(kind);

@@ -8,10 +8,9 @@ use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::design::{self, Design};
 use fencepost::event::{Event, Stream};
 use fencepost::import::events;
-use fencepost::node::{self, LockUrl};
 use fencepost::service::{Accepted, IdempotencyKey, Limits, Refusal, Service, Verdict, Write};
-use fencepost::store::Store;
 
+use super::node_held_up;
 use crate::support::ask::{
     accepted, changeset, delete_dataset, delete_graph, in_line, keyed, put_dataset, verdicts,
 };
@@ -24,12 +23,7 @@ const KINDS: [Kind; 2] = [Kind::Sqlite, Kind::Postgres];
 
 /// A node of a design, held up where a test wants it, and the graph, at version 1.
 fn raced(site: &Site, design: &'static Design) -> (Interrupted, Service) {
-    let options = site.options();
-    let url = LockUrl::default_for(&options.database);
-    let lock = |_: &Store| node::open_lock(&url, &options.database, options.lease);
-    let store = Interrupted::new(site.open_database());
-    let (limits, turn_limits) = (Limits::default(), TurnLimits::default());
-    let node = design.start(Arc::clone(&store.store), None, limits, turn_limits, lock).unwrap();
+    let (store, node) = node_held_up(design, site);
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     accepted(&node, [put_dataset("first")]);
     (store, node)

@@ -1,5 +1,5 @@
-//! A commit as one call of a function of the database: its guards, each taken out of the function to
-//! see what it is for, and what becomes of a call whose answer is lost. On Postgres, whatever
+//! A commit as one call of a function of the database: its guards, each taken out of the function
+//! to see what it is for, and what becomes of a call whose answer is lost. On Postgres, whatever
 //! database this run of the tests is for.
 
 use std::sync::{Arc, Barrier};
@@ -15,11 +15,10 @@ use fencepost::node;
 use fencepost::service::{Accepted, Limits, Refusal, Service};
 use fencepost::store::{Commit, CommitError, Entry, Fence, Store, StoreError};
 
-use super::server::{impatient, proxied, put, site_on};
+use super::server::{behind_a_proxy, impatient, put};
 use super::writes::{half_a_cycle, read, with_two_jobs, write_with};
 use crate::support::ask::{accepted, changeset, delete_dataset, keyed, put_dataset};
 use crate::support::cluster::{GRAPH, Kind, Site, finish, name, start_optimistic, wait_until};
-use crate::support::postgres::Postgres;
 use crate::support::proxy::Cut;
 use crate::support::storm::{audit, audit_without_tokens};
 
@@ -117,7 +116,8 @@ fn the_fence_stops_a_stale_holder() {
         let stale = write(fence + 4, "e");
         let is_fenced = matches!(
             stale,
-            Err(CommitError::Fenced { token, fence: seen }) if (token, seen) == (fence + 4, fence + 5)
+            Err(CommitError::Fenced { token, fence: seen })
+                if (token, seen) == (fence + 4, fence + 5)
         );
         assert_eq!((is_fenced, stale.is_ok()), (guarded, !guarded), "{stale:?}");
         assert_eq!(std::panic::catch_unwind(|| audit(&site)).is_ok(), guarded, "tokens went back");
@@ -168,9 +168,7 @@ fn a_function_that_is_missing_is_told() {
 #[test]
 fn a_lost_call_is_found_behind_what_others_wrote_since() {
     for sought in [true, false] {
-        let server = Postgres::start(&[]);
-        let site = site_on(&server);
-        let (proxy, through) = proxied(&server, &site);
+        let (_server, site, proxy, through) = behind_a_proxy();
         let node = node::open(&impatient(&through)).unwrap();
         assert_eq!(put(&node, "a"), Ok(2));
         if !sought {
@@ -192,9 +190,7 @@ fn a_lost_call_is_found_behind_what_others_wrote_since() {
 /// The lost call never arrived, and another write came before it was sent again: it is judged anew.
 #[test]
 fn a_lost_call_that_did_not_arrive_is_judged_again_after_another_write() {
-    let server = Postgres::start(&[]);
-    let site = site_on(&server);
-    let (proxy, through) = proxied(&server, &site);
+    let (_server, site, proxy, through) = behind_a_proxy();
     let node = node::open(&impatient(&through)).unwrap();
     assert_eq!(put(&node, "a"), Ok(2));
     let store = site.store();
@@ -210,9 +206,7 @@ fn a_lost_call_that_did_not_arrive_is_judged_again_after_another_write() {
 /// only keeps an answer.
 #[test]
 fn a_lost_call_that_arrives_late_does_nothing() {
-    let server = Postgres::start(&[]);
-    let site = site_on(&server);
-    let (proxy, through) = proxied(&server, &site);
+    let (_server, site, proxy, through) = behind_a_proxy();
     let node = node::open(&impatient(&through)).unwrap();
     assert_eq!(put(&node, "a"), Ok(2));
 
@@ -266,14 +260,12 @@ fn other_on(site: &Site) -> Service {
     start_optimistic(Arc::new(site.store()), limits, turn_limits)
 }
 
-/// The lost call was carried out, and a key of another request of its batch, which was rejected, has
-/// been used since: that does not mean that nothing was written.
+/// The lost call was carried out, and a key of another request of its batch, which was rejected,
+/// has been used since: that does not mean that nothing was written.
 #[test]
 fn a_lost_call_is_found_before_keys_that_others_used_since() {
     for sought in [true, false] {
-        let server = Postgres::start(&[]);
-        let site = site_on(&server);
-        let (proxy, through) = proxied(&server, &site);
+        let (_server, site, proxy, through) = behind_a_proxy();
         let store = through.store();
         if !sought {
             replace(&site, "IF sent_before THEN", "IF false THEN");
@@ -295,9 +287,7 @@ fn a_lost_call_is_found_before_keys_that_others_used_since() {
 /// The graph was frozen since. It may be thawed before the lost call arrives: nobody can know.
 #[test]
 fn a_lost_call_to_a_graph_that_was_frozen_since_is_unknown() {
-    let server = Postgres::start(&[]);
-    let site = site_on(&server);
-    let (proxy, through) = proxied(&server, &site);
+    let (_server, site, proxy, through) = behind_a_proxy();
     let (store, freezing) = (through.store(), site.store());
     proxy.cut_while(Cut::Commit, move || {
         freezing.freeze(&name(GRAPH), None).unwrap();
@@ -312,9 +302,7 @@ fn a_lost_call_to_a_graph_that_was_frozen_since_is_unknown() {
 #[test]
 fn a_lost_call_behind_which_the_log_was_pruned_is_unknown() {
     for guarded in [true, false] {
-        let server = Postgres::start(&[]);
-        let site = site_on(&server);
-        let (proxy, through) = proxied(&server, &site);
+        let (_server, site, proxy, through) = behind_a_proxy();
         let store = through.store();
         if !guarded {
             replace(&site, "graphs.oldest > read_version + 1", "false");
@@ -336,9 +324,7 @@ fn a_lost_call_behind_which_the_log_was_pruned_is_unknown() {
 /// Connections that were lost without a sign, more than a call is sent over: the next is a new one.
 #[test]
 fn a_server_that_lives_is_found_behind_connections_that_were_lost_without_a_sign() {
-    let server = Postgres::start(&[]);
-    let site = site_on(&server);
-    let (proxy, through) = proxied(&server, &site);
+    let (_server, site, proxy, through) = behind_a_proxy();
     let store = through.store();
     // As many in the pool as may be.
     let all_open = Barrier::new(IDLE);
@@ -388,9 +374,7 @@ fn another_graph_with_the_same_history_is_not_written() {
 /// may have been judged on an older state.
 #[test]
 fn an_answer_that_another_attempt_kept_does_not_stand_for_a_lost_call() {
-    let server = Postgres::start(&[]);
-    let site = site_on(&server);
-    let (proxy, through) = proxied(&server, &site);
+    let (_server, site, proxy, through) = behind_a_proxy();
     let node = node::open(&impatient(&through)).unwrap();
     let other = other_on(&site);
     assert_eq!(put(&node, "a"), Ok(2));

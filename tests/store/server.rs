@@ -19,7 +19,7 @@ use crate::support::storm::audit;
 
 /// A site on that server under a lock in files, so that nothing but the database is in the way of a
 /// write.
-pub(super) fn site_on(server: &Postgres) -> Site {
+fn site_on(server: &Postgres) -> Site {
     let mut site = Site::at(server.new_database());
     site.lock_url = Some(LockUrl::File(Some(site.path("locks"))));
     let node = site.node();
@@ -29,12 +29,20 @@ pub(super) fn site_on(server: &Postgres) -> Site {
 }
 
 /// The same database and lock, reached through a proxy.
-pub(super) fn proxied(server: &Postgres, site: &Site) -> (Proxy, Site) {
+fn proxied(server: &Postgres, site: &Site) -> (Proxy, Site) {
     let proxy = Proxy::to(server.port());
     let url = site.database_url().replace(&server.port().to_string(), &proxy.port().to_string());
     let mut through = Site::at(url);
     through.lock_url = site.lock_url.clone();
     (proxy, through)
+}
+
+/// A server, a site on it, and the same site reached through a proxy.
+pub(super) fn behind_a_proxy() -> (Postgres, Site, Proxy, Site) {
+    let server = Postgres::start(&[]);
+    let site = site_on(&server);
+    let (proxy, through) = proxied(&server, &site);
+    (server, site, proxy, through)
 }
 
 /// Has each COMMIT of a transaction that inserts into `table` take a second.
@@ -219,9 +227,7 @@ fn round_trips_of_a_transaction() {
 /// The change log tells which it was.
 #[test]
 fn a_commit_whose_connection_breaks_is_told_as_what_became_of_it() {
-    let server = Postgres::start(&[]);
-    let site = site_on(&server);
-    let (proxy, through) = proxied(&server, &site);
+    let (_server, site, proxy, through) = behind_a_proxy();
     let node = node::open(&impatient(&through)).unwrap();
     assert_eq!(put(&node, "a").unwrap(), 2);
 
@@ -242,9 +248,7 @@ fn a_commit_whose_connection_breaks_is_told_as_what_became_of_it() {
 /// Its row tells which it was.
 #[test]
 fn a_creation_whose_connection_breaks_is_told_as_what_became_of_it() {
-    let server = Postgres::start(&[]);
-    let site = site_on(&server);
-    let (proxy, through) = proxied(&server, &site);
+    let (_server, site, proxy, through) = behind_a_proxy();
     let node = node::open(&impatient(&through)).unwrap();
     let create = |graph: &str| node.create_graph_and_wait(&name(graph));
     let is_there = |graph: &str| site.store().head(&name(graph)).unwrap().is_some();
@@ -274,9 +278,7 @@ fn a_creation_whose_connection_breaks_is_told_as_what_became_of_it() {
 /// The kept answer tells which it was.
 #[test]
 fn a_lost_commit_that_only_kept_an_answer_is_told_as_what_became_of_it() {
-    let server = Postgres::start(&[]);
-    let site = site_on(&server);
-    let (proxy, through) = proxied(&server, &site);
+    let (_server, _site, proxy, through) = behind_a_proxy();
     let node = node::open(&impatient(&through)).unwrap();
     let ask = |key: &str| {
         node.write_and_wait(&name(GRAPH), keyed(changeset([put_dataset("first")]), key, "f"))
@@ -306,9 +308,7 @@ fn a_lost_commit_that_only_kept_an_answer_is_told_as_what_became_of_it() {
 /// log yet may be there in a moment.
 #[test]
 fn a_commit_that_is_still_under_way_is_waited_for() {
-    let server = Postgres::start(&[]);
-    let site = site_on(&server);
-    let (proxy, through) = proxied(&server, &site);
+    let (_server, site, proxy, through) = behind_a_proxy();
     let node = node::open(&impatient(&through)).unwrap();
     assert_eq!(put(&node, "a").unwrap(), 2);
     commit_slowly(&site, "changes");

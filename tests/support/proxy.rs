@@ -119,7 +119,8 @@ impl Proxy {
         }
     }
 
-    /// Closes each connection that there is now when something comes on it, and gives no sign before.
+    /// Closes each connection that there is now when something comes on it, and gives no sign
+    /// before.
     pub fn forget_connections(&self) {
         self.state.forgotten.store(self.state.clients.lock().unwrap().len(), Ordering::SeqCst);
     }

@@ -13,7 +13,8 @@ CREATE FUNCTION fencepost_commit_1(
     -- The session that the caller has set up; null: any. A pooler may have lent another one.
     own_backend INTEGER,
     graph BIGINT,
-    -- The state that the batch was decided on. The UUID tells graphs apart whose histories are equal.
+    -- The state that the batch was decided on. The UUID tells graphs apart whose histories are
+    -- equal.
     read_uuid TEXT,
     read_version BIGINT,
     read_chain BYTEA,
@@ -56,8 +57,8 @@ CREATE FUNCTION fencepost_commit_1(
     answer_fingerprints TEXT[],
     answer_texts TEXT[],
     key_age_max_ms BIGINT,
-    -- 'written', now or by an earlier call of this attempt; 'refused'; 'keys taken'; 'pruned': whether
-    -- an earlier call was written cannot be told any more; 'another session'.
+    -- 'written', now or by an earlier call of this attempt; 'refused'; 'keys taken'; 'pruned':
+    -- whether an earlier call was written cannot be told any more; 'another session'.
     OUT outcome TEXT,
     -- If refused: the graph's row as it is, and the first changes since read_version.
     OUT head_id BIGINT,
@@ -213,7 +214,7 @@ BEGIN
         GET DIAGNOSTICS answers_kept = ROW_COUNT;
         IF answers_kept <> cardinality(answer_keys) THEN
             RAISE unique_violation
-                USING MESSAGE = 'an answer is kept under one of the keys, none of which was asked for';
+                USING MESSAGE = 'an answer is kept under a key that was not asked for';
         END IF;
     END IF;
     outcome := 'written';

@@ -62,8 +62,8 @@ pub struct CallRefused {
 const CALL: &str = "SELECT outcome, head_id, head_name, head_state, head_moved_to, head_version, \
      head_fence, head_epoch, head_lock_incarnation, head_chain, head_uuid, head_oldest, \
      since_changes, since_chains, taken_keys, taken_fingerprints, taken_answers \
-     FROM fencepost_commit_1(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     FROM fencepost_commit_1(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 type Columns = (
     Text,
@@ -223,10 +223,26 @@ struct JobColumns<'c> {
     inputs: Vec<Option<String>>,
 }
 
+impl<'c> DatasetColumns<'c> {
+    fn push(&mut self, id: u32, metadata: Option<&'c str>, producer: Option<u32>) {
+        self.ids.push(id.into());
+        self.metadata.push(metadata);
+        self.producers.push(producer.map(i64::from));
+    }
+}
+
+impl<'c> JobColumns<'c> {
+    fn push(&mut self, id: u32, spec: Option<&'c str>, version: u64, inputs: Option<&[u32]>) {
+        self.ids.push(id.into());
+        self.specs.push(spec);
+        self.versions.push(version as i64);
+        self.inputs.push(inputs.map(|ids| list_of_ids(ids, '{', '}')));
+    }
+}
+
 impl<'c> Columnwise<'c> {
     fn of(writes: &[RowsWrite<'c>]) -> Self {
         let mut columns = Self::default();
-        let list = |ids: &[u32]| list_of_ids(ids, '{', '}');
         for write in writes {
             match write {
                 RowsWrite::DeleteJobs(ids) => {
@@ -237,38 +253,26 @@ impl<'c> Columnwise<'c> {
                 }
                 RowsWrite::UpdateDatasets(rows) => {
                     for row in rows {
-                        let into = &mut columns.changed_datasets;
-                        into.ids.push(row.id.into());
-                        into.metadata.push(row.metadata);
-                        into.producers.push(row.producer.map(i64::from));
+                        columns.changed_datasets.push(row.id, row.metadata, row.producer);
                     }
                 }
                 RowsWrite::UpdateJobs(rows) => {
                     for row in rows {
-                        let into = &mut columns.changed_jobs;
-                        into.ids.push(row.id.into());
-                        into.specs.push(row.spec);
-                        into.versions.push(row.version as i64);
-                        into.inputs.push(row.inputs.as_deref().map(list));
+                        let inputs = row.inputs.as_deref();
+                        columns.changed_jobs.push(row.id, row.spec, row.version, inputs);
                     }
                 }
                 RowsWrite::InsertDatasets(rows) => {
                     for row in rows {
-                        let into = &mut columns.new_datasets;
-                        into.ids.push(row.id.into());
-                        into.names.push(row.name);
-                        into.metadata.push(row.metadata);
-                        into.producers.push(row.producer.map(i64::from));
+                        columns.new_datasets.names.push(row.name);
+                        columns.new_datasets.push(row.id, row.metadata, row.producer);
                     }
                 }
                 RowsWrite::InsertJobs(rows) => {
                     for row in rows {
-                        let into = &mut columns.new_jobs;
-                        into.ids.push(row.id.into());
-                        into.names.push(row.name);
-                        into.specs.push(Some(row.spec));
-                        into.versions.push(row.version as i64);
-                        into.inputs.push(Some(list(&row.inputs)));
+                        columns.new_jobs.names.push(row.name);
+                        let (spec, inputs) = (Some(row.spec), Some(&*row.inputs));
+                        columns.new_jobs.push(row.id, spec, row.version, inputs);
                     }
                 }
             }

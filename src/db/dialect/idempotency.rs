@@ -81,7 +81,8 @@ const SQLITE_KEEP: &str = concat!(
     " - ?"
 );
 const POSTGRES_KEEP: &str = concat!(
-    "INSERT INTO idempotency_keys AS kept (graph_id, attempt, key, fingerprint, answer, created_at_ms) \
+    "INSERT INTO idempotency_keys AS kept \
+     (graph_id, attempt, key, fingerprint, answer, created_at_ms) \
      SELECT ?, ?, new.value ->> 0, new.value ->> 1, new.value ->> 2, ",
     postgres_now_ms!(),
     " FROM json_array_elements(?::json) AS new (value) \
@@ -155,9 +156,9 @@ impl AnyConnection {
         }
     }
 
-    /// Keeps answers for `attempt`, each `[key, fingerprint, answer]` with a key of its own, and says
-    /// how many were written. One whose key is in use, by an answer no older than `age_max_ms`, is not. One
-    /// round trip.
+    /// Keeps answers for `attempt`, each `[key, fingerprint, answer]` with a key of its own, and
+    /// says how many were written. One whose key is in use, by an answer no older than
+    /// `age_max_ms`, is not. One round trip.
     ///
     /// # Errors
     /// What the database reports.

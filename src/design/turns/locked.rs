@@ -11,8 +11,8 @@
 //! write confirms that; a batch that writes nothing looks before it answers.
 //!
 //! **What it costs.** One round trip to the lock before the turn and one, which nobody waits for,
-//! after it; one to look at the store, if another node had the lock; and the write. Under contention
-//! a turn waits for the turns of other nodes, in the lock's order.
+//! after it; one to look at the store, if another node had the lock; and the write. Under
+//! contention a turn waits for the turns of other nodes, in the lock's order.
 //!
 //! **What it does not do.** The lock does not keep the rules: a holder can stall for longer than
 //! its lease and be replaced. The conditional write stops it, since the version moved; the token
