@@ -20,6 +20,7 @@
 mod by_key;
 pub mod file;
 pub mod gate;
+pub mod kept;
 pub mod postgres;
 pub mod redis;
 pub mod token;
@@ -150,6 +151,18 @@ pub trait DistributedLock: Send + Sync {
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
         Vec::new()
     }
+
+    /// Whether a writer that holds the lock learns that others wait for it, so that its grant may
+    /// be [kept](kept) from one turn to the next.
+    fn tells_holders(&self) -> bool {
+        false
+    }
+
+    /// For locks that [tell holders](Self::tells_holders): waits for messages that others want what
+    /// this process holds. Returns when one has come, or after `wait`.
+    fn listen_for_others(&self, wait: Duration) {
+        std::thread::sleep(wait);
+    }
 }
 
 /// One lock as a person wants to see it. The moment it is read it may have changed.
@@ -198,6 +211,18 @@ pub trait Held: Send {
 
     /// See [`Guard::sealed`]. For locks whose grants do not expire, nothing.
     fn sealed(&mut self) {}
+
+    /// See [`Guard::is_wanted`]. For locks that do not [tell
+    /// holders](DistributedLock::tells_holders), always.
+    ///
+    /// # Errors
+    /// [`LockError::Unavailable`].
+    fn is_wanted(&mut self, _known_within: Duration) -> Result<bool, LockError> {
+        Ok(true)
+    }
+
+    /// See [`Guard::end_turn`]. Usually the same as dropping it.
+    fn end_turn(self: Box<Self>) {}
 }
 
 /// A grant of the lock, given back on drop.
@@ -309,6 +334,22 @@ impl Guard {
     /// write nothing more under this guard.
     pub fn check(&mut self) -> Result<(), LockError> {
         self.held.check()
+    }
+
+    /// Whether another request waits for what this guard holds, as far as the lock has said. Asks
+    /// it, in one round trip, only if it has said nothing for longer than `known_within`. Once
+    /// wanted, a grant stays wanted.
+    ///
+    /// # Errors
+    /// [`LockError::Unavailable`] if the lock does not answer.
+    pub fn is_wanted(&mut self, known_within: Duration) -> Result<bool, LockError> {
+        self.held.is_wanted(known_within)
+    }
+
+    /// Ends a turn that went well. A [kept](kept) lock may keep the grant for the next turn of this
+    /// process; every other lock is given back, as it is when the guard is dropped.
+    pub fn end_turn(self) {
+        self.held.end_turn();
     }
 
     /// Gives the lock back. The same as dropping the guard, for where that should be seen.

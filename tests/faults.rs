@@ -6,5 +6,6 @@ mod designs;
 mod field;
 mod floods;
 mod holders;
+mod kept;
 mod servers;
 mod silence;

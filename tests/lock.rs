@@ -8,6 +8,7 @@ mod file;
 mod gate;
 #[cfg(feature = "failpoints")]
 mod guards;
+mod kept;
 mod key;
 mod postgres;
 mod processes;

@@ -1,8 +1,9 @@
 //! `crud`: rows, an image in memory that is loaded again when the version moved, and a lock.
 //!
 //! **How it takes turns.** A turn acquires the graph's lock, reads the version if another node had
-//! the lock since, decides all writes that wait and commits them in one transaction. Reads share
-//! the lock while they learn the version. See [`turns::locked`](super::turns::locked).
+//! the lock since, decides all writes that wait and commits them in one call. A lock on Redis is
+//! kept for the next turn while no other node wants it. Reads share the lock while they learn the
+//! version. See [`turns::locked`](super::turns::locked).
 //!
 //! **What it costs.** With n jobs, datasets and edges in the graph: a read costs a look at the
 //! version; a write its own size, a round trip to the lock and one fsync, which all writes of the
@@ -26,7 +27,7 @@ pub const CRUD: Design = Design {
     summary: "Rows; the image is reloaded when the version moved; writers take turns by the lock",
     storage: StorageKind::Rows,
     refresh: Refresh::WhenMoved,
-    turns: TurnKind::Lock,
+    turns: TurnKind::Lock { kept: true },
     batch: BatchSize::AllWaiting,
     cycle_check: CycleCheck::Affected,
 };

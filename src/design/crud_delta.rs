@@ -25,7 +25,7 @@ pub const CRUD_DELTA: Design = Design {
     summary: "As crud, but what others wrote since is learnt from the change log",
     storage: StorageKind::Rows,
     refresh: Refresh::Delta,
-    turns: TurnKind::Lock,
+    turns: TurnKind::Lock { kept: true },
     batch: BatchSize::AllWaiting,
     cycle_check: CycleCheck::Affected,
 };

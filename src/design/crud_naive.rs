@@ -24,7 +24,7 @@ pub const CRUD_NAIVE: Design = Design {
               it whole; nothing is kept",
     storage: StorageKind::Rows,
     refresh: Refresh::Always,
-    turns: TurnKind::Lock,
+    turns: TurnKind::Lock { kept: false },
     batch: BatchSize::One,
     cycle_check: CycleCheck::WholeGraph,
 };

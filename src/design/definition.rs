@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::turns::Reads;
 use super::turns::expected_version::{ExpectedVersion, ExpectedVersionLimits};
 use super::turns::locked::{Locked, LockedLimits};
-use crate::lock::DistributedLock;
+use crate::lock::{DistributedLock, LockError};
 use crate::service::{BatchSize, Choices, CycleCheck, Limits, Refresh, Service, Turns};
 use crate::store::Store;
 use crate::store::rows::Rows;
@@ -53,7 +53,10 @@ impl StorageKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TurnKind {
     /// By the distributed lock.
-    Lock,
+    Lock {
+        /// Whether the lock is kept from one turn to the next while no other node wants it.
+        kept: bool,
+    },
     /// By the version that they expect.
     ExpectedVersion,
 }
@@ -83,9 +86,15 @@ impl Design {
     #[must_use]
     pub fn takes_lock(&self) -> bool {
         match self.turns {
-            TurnKind::Lock => true,
+            TurnKind::Lock { .. } => true,
             TurnKind::ExpectedVersion => false,
         }
+    }
+
+    /// Whether the lock is kept from one turn to the next while no other node wants it.
+    #[must_use]
+    pub fn keeps_lock(&self) -> bool {
+        self.turns == TurnKind::Lock { kept: true }
     }
 
     /// How reads are done. Without `asked`, they share the lock if the design takes one.
@@ -94,7 +103,7 @@ impl Design {
     /// [`NoLockToShare`] if `asked` needs a lock that there is not.
     pub fn reads(&self, asked: Option<Reads>) -> Result<Reads, NoLockToShare> {
         match (self.turns, asked) {
-            (TurnKind::Lock, asked) => Ok(asked.unwrap_or(Reads::Lock)),
+            (TurnKind::Lock { .. }, asked) => Ok(asked.unwrap_or(Reads::Lock)),
             (TurnKind::ExpectedVersion, Some(Reads::Lock)) => {
                 Err(NoLockToShare { design: self.name })
             }
@@ -106,8 +115,9 @@ impl Design {
     /// the design takes one.
     ///
     /// # Errors
-    /// What `lock` gives; [`NoLockToShare`] as [`reads`](Self::reads).
-    pub fn start<E: From<NoLockToShare>>(
+    /// What `lock` gives; [`NoLockToShare`] as [`reads`](Self::reads); [`LockError`] if the lock
+    /// cannot be used.
+    pub fn start<E: From<NoLockToShare> + From<LockError>>(
         &self,
         store: Arc<Store>,
         reads: Option<Reads>,
@@ -117,8 +127,11 @@ impl Design {
     ) -> Result<Service, E> {
         let reads = self.reads(reads)?;
         let turns: Box<dyn Turns> = match self.turns {
-            TurnKind::Lock => {
-                Box::new(Locked::new(lock(&store)?, &store, reads, turn_limits.locked))
+            TurnKind::Lock { .. } => {
+                let locked = turn_limits.locked;
+                let keep = locked.keep.filter(|_| self.keeps_lock());
+                let limits = LockedLimits { keep, ..locked };
+                Box::new(Locked::new(lock(&store)?, &store, reads, limits)?)
             }
             TurnKind::ExpectedVersion => {
                 Box::new(ExpectedVersion::new(turn_limits.expected_version))

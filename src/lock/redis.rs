@@ -132,6 +132,14 @@ impl DistributedLock for RedisLock {
         self.client.metrics.collectors()
     }
 
+    fn tells_holders(&self) -> bool {
+        true
+    }
+
+    fn listen_for_others(&self, wait: Duration) {
+        self.client.listen_for_others(wait);
+    }
+
     fn inspect(&self, key: &LockKey) -> Result<Inspection, LockError> {
         key.check()?;
         inspect::inspect(&self.client, key)

@@ -7,7 +7,9 @@ use std::time::Duration;
 use diesel::RunQueryDsl;
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use fencepost::db::PoolLimits;
-use fencepost::design::{self, Design};
+use fencepost::design::turns::locked::LockedLimits;
+use fencepost::design::{self, Design, TurnLimits};
+use fencepost::lock::kept::KeepLimits;
 use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::service::{Service, Write};
 use redis::Value;
@@ -30,7 +32,13 @@ enum Lock<'r> {
     File,
     Postgres,
     Redis(&'r Redis),
+    /// The same, kept from one turn to the next.
+    Kept(&'r Redis),
 }
+
+/// So long that a grant is kept for as long as requests are counted.
+const KEEP: KeepLimits =
+    KeepLimits { idle: LEASE, time: LEASE, turns: u32::MAX, look_every: LEASE };
 
 /// What is counted, in the order of the table.
 fn requests() -> [(&'static str, Vec<Write>); 6] {
@@ -52,15 +60,11 @@ fn ask(node: &Service, write: &Write) {
 /// Round trips to the database, and scripts that Redis has run.
 fn counted(proxy: &Proxy, lock: Lock<'_>, site: &Site, body: impl FnOnce()) -> String {
     let scripts = || match lock {
-        Lock::Redis(redis) => scripts_run(redis),
+        Lock::Redis(redis) | Lock::Kept(redis) => scripts_run(redis),
         _ => 0,
     };
-    if !matches!(lock, Lock::None) {
-        let is_free = || {
-            let report = node::inspect_lock(&site.options(), &name(GRAPH)).unwrap();
-            report.inspection.holders.is_empty()
-        };
-        wait_until("nobody has the lock", is_free);
+    if !matches!(lock, Lock::None | Lock::Kept(_)) {
+        wait_until_free(site);
     }
     let before = (proxy.requests(), scripts());
     body();
@@ -70,12 +74,19 @@ fn counted(proxy: &Proxy, lock: Lock<'_>, site: &Site, body: impl FnOnce()) -> S
             wait_until("the lock is given back", || (scripts() - before.1) % 2 == 0);
         }
         Lock::Postgres => wait_until("the lock is given back", || advisory_locks(site) == 0),
-        Lock::None | Lock::File => {}
+        Lock::None | Lock::File | Lock::Kept(_) => {}
     }
     match (proxy.requests() - before.0, scripts() - before.1) {
         (database, 0) => database.to_string(),
         (database, lock) => format!("{database} + {lock}"),
     }
+}
+
+fn wait_until_free(site: &Site) {
+    wait_until("nobody has the lock", || {
+        let report = node::inspect_lock(&site.options(), &name(GRAPH)).unwrap();
+        report.inspection.holders.is_empty()
+    });
 }
 
 /// How many advisory locks are held in the site's database, asked beside the proxy.
@@ -110,6 +121,9 @@ fn line(design: &'static Design, lock: Lock<'_>) -> String {
         Lock::File => ("`file:`", Some(LockUrl::File(Some(site.path("locks"))))),
         Lock::Postgres => ("`postgres`", Some(LockUrl::Postgres)),
         Lock::Redis(redis) => ("`redis://`", Some(LockUrl::parse(&redis.new_database()).unwrap())),
+        Lock::Kept(redis) => {
+            ("`redis://`, kept", Some(LockUrl::parse(&redis.new_database()).unwrap()))
+        }
     };
     site.lock_url = url;
     let proxy = Proxy::to(server.port());
@@ -118,11 +132,14 @@ fn line(design: &'static Design, lock: Lock<'_>) -> String {
     let mut through = Site::at(through);
     through.lock_url = site.lock_url.clone();
     let pool = PoolLimits { connections: 1, ..PoolLimits::default() };
-    let of = |site: &Site| {
-        let options = NodeOptions { pool, design, lease: LEASE, ..site.options() };
+    let of = |site: &Site, keep: Option<KeepLimits>| {
+        let locked = LockedLimits { keep, ..LockedLimits::default() };
+        let turn_limits = TurnLimits { locked, ..TurnLimits::default() };
+        let options = NodeOptions { pool, design, lease: LEASE, turn_limits, ..site.options() };
         node::open(&options).unwrap()
     };
-    let (node, other) = (of(&through), of(&site));
+    let keeps = matches!(lock, Lock::Kept(_));
+    let (node, other) = (of(&through, keeps.then_some(KEEP)), of(&site, None));
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     // Each statement is prepared when it is first used.
     ask(&node, &changeset([put_dataset("first")]));
@@ -154,6 +171,9 @@ fn line(design: &'static Design, lock: Lock<'_>) -> String {
         cells.push(counted(&proxy, lock, &site, || ask(&node, write)));
     }
     ask(&other, &changeset([put_dataset("theirs again")]));
+    if keeps {
+        wait_until_free(&site);
+    }
     let mine = changeset([put_dataset("mine")]);
     cells.push(counted(&proxy, lock, &site, || ask(&node, &mine)));
     cells.push(counted(&proxy, lock, &site, || drop(node.read_and_wait(&name(GRAPH)).unwrap())));
@@ -167,8 +187,12 @@ fn the_table_of_round_trips_is_what_is_counted() {
     let redis = Redis::start(&["--databases", "4096"]);
     let mut found = Vec::new();
     for design in design::ALL.iter().copied() {
-        let locks = [Lock::File, Lock::Postgres, Lock::Redis(&redis)];
-        let locks = if design.takes_lock() { &locks[..] } else { &[Lock::None] };
+        let locks = [Lock::File, Lock::Postgres, Lock::Redis(&redis), Lock::Kept(&redis)];
+        let locks = match (design.takes_lock(), design.keeps_lock()) {
+            (true, true) => &locks[..],
+            (true, false) => &locks[..3],
+            (false, _) => &[Lock::None],
+        };
         found.extend(locks.iter().map(|lock| line(design, *lock)));
     }
     let documented = DOCUMENT.lines().filter(|line| line.starts_with("| `crud")).count();

@@ -10,7 +10,7 @@ use super::field::Field;
 use crate::support::cluster::{Server, wait_until};
 
 #[track_caller]
-fn version(outcome: &Outcome) -> u64 {
+pub(super) fn version(outcome: &Outcome) -> u64 {
     match outcome {
         Outcome::Accepted(accepted) => accepted.version,
         other => panic!("not accepted: {other:?}"),
@@ -18,7 +18,7 @@ fn version(outcome: &Outcome) -> u64 {
 }
 
 #[track_caller]
-fn rejected_for(outcome: &Outcome) -> &str {
+pub(super) fn rejected_for(outcome: &Outcome) -> &str {
     match outcome {
         Outcome::Rejected { name, .. } => name,
         other => panic!("not rejected: {other:?}"),

@@ -65,6 +65,12 @@ guards! {
         "lock.redis.validity" guards "lock::redis::faults::a_holder_that_is_cut_off_knows_it_for_good";
     without_messages_a_hand_over_is_found_out_later:
         "lock.redis.messages" guards "lock::redis::faults::what_is_handed_over_is_told_by_a_message";
+    without_messages_an_idle_grant_is_kept_though_another_process_wants_it:
+        "lock.redis.messages" guards "lock::kept::an_idle_grant_is_given_back_when_another_process_wants_it";
+    without_asking_a_busy_holder_keeps_the_lock_where_messages_are_lost:
+        "lock.kept.look" guards "lock::kept::who_waits_gets_in_after_the_turn_that_is_under_way_though_messages_are_lost";
+    without_its_limit_an_idle_grant_is_kept:
+        "lock.kept.idle" guards "lock::kept::an_idle_grant_is_given_back";
     without_renewal_a_lease_ends_under_its_holder:
         "lock.postgres.renewal" guards "lock::postgres::a_holder_that_works_for_longer_than_a_lease_keeps_the_lock";
     without_a_limit_every_session_is_kept:

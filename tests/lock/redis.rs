@@ -23,7 +23,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             url: Redis::shared().new_database(),
             scratch: tempfile::tempdir().expect("a directory"),
@@ -31,7 +31,7 @@ impl Fixture {
     }
 
     /// The same database, through a wire.
-    fn through(&self, wire: &Wire) -> String {
+    pub fn through(&self, wire: &Wire) -> String {
         let (_, database) = self.url.rsplit_once('/').expect("a URL with a database");
         format!("{}/{database}", wire.url())
     }

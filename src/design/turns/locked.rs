@@ -8,11 +8,13 @@
 //!
 //! A token that directly follows this node's own last one tells that nobody else had the lock in
 //! between. Then the turn decides on the image that it has, without a look at the store, and its
-//! write confirms that; a batch that writes nothing looks before it answers.
+//! write confirms that; a batch that writes nothing looks before it answers. A lock that tells its
+//! holders when others wait is [kept](crate::lock::kept) for the next turn of this node, with the
+//! same token.
 //!
 //! **What it costs.** One round trip to the lock before the turn and one, which nobody waits for,
-//! after it; one to look at the store, if another node had the lock; and the write. Under
-//! contention a turn waits for the turns of other nodes, in the lock's order.
+//! after it, unless the lock was kept; one to look at the store, if another node had the lock; and
+//! the write. Under contention a turn waits for the turns of other nodes, in the lock's order.
 //!
 //! **What it does not do.** The lock does not keep the rules: a holder can stall for longer than
 //! its lease and be replaced. The conditional write stops it, since the version moved; the token
@@ -31,7 +33,8 @@ use crate::db::watch::{self, Reclaimable};
 use crate::failpoint;
 use crate::graph::Name;
 use crate::lock::gate::lock;
-use crate::lock::{DistributedLock, FencingToken, Guard, LockKey, Mode};
+use crate::lock::kept::{KeepLimits, KeptLock};
+use crate::lock::{DistributedLock, FencingToken, Guard, LockError, LockKey, Mode};
 use crate::service::{
     Held, Refreshed, Refusal, Retry, Served, Turn, TurnError, Turns, duration_buckets, observe,
 };
@@ -45,12 +48,16 @@ pub struct LockedLimits {
     /// How often a turn is taken again after its write was refused: its token was old, or another
     /// write came first.
     pub retries: usize,
+    /// For how long a grant is kept from one turn to the next, if the lock tells its holders that
+    /// others wait. `None`: every turn acquires the lock.
+    pub keep: Option<KeepLimits>,
 }
 
 impl Default for LockedLimits {
     fn default() -> Self {
         // The wait is a second more than the lease of a lock that has one.
-        Self { wait: Duration::from_secs(6), retries: 3 }
+        let keep = Some(KeepLimits::default());
+        Self { wait: Duration::from_secs(6), retries: 3, keep }
     }
 }
 
@@ -66,7 +73,7 @@ pub struct Locked {
 }
 
 /// Which grant of the lock it was.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Grant {
     incarnation: String,
     token: FencingToken,
@@ -77,16 +84,22 @@ const GRAPHS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(4_096).expect("it is n
 
 impl Locked {
     /// Turns under the lock that guards `store`.
-    #[must_use]
+    ///
+    /// # Errors
+    /// [`LockError::Unavailable`] if the thread that looks after kept grants cannot be started.
     pub fn new(
         lock: Arc<dyn DistributedLock>,
         store: &Store,
         reads: Reads,
         limits: LockedLimits,
-    ) -> Self {
+    ) -> Result<Self, LockError> {
+        let lock = match limits.keep {
+            Some(keep) if lock.tells_holders() => Arc::new(KeptLock::over(lock, keep)?),
+            _ => lock,
+        };
         let (database_id, metrics) = (store.database_id().to_owned(), LockMetrics::new());
         let last_grants = Mutex::new(LruCache::new(GRAPHS_REMEMBERED));
-        Self { lock, database_id, reads, limits, metrics, last_grants }
+        Ok(Self { lock, database_id, reads, limits, metrics, last_grants })
     }
 }
 
@@ -113,6 +126,7 @@ impl Turns for Locked {
         } else {
             turn.confirm(&decisions)?;
         }
+        held.went_well = true;
         Ok(decisions.served_under(held))
     }
 
@@ -147,7 +161,8 @@ impl Locked {
         let key = LockKey::new(&*self.database_id, graph_id)?;
         let guard = Reclaimable::new(self.lock.acquire(&key, mode, self.limits.wait)?);
         observe(&times.wait, began.elapsed());
-        Ok(HeldLock { guard, since: Instant::now(), hold: times.hold.clone() })
+        let hold = times.hold.clone();
+        Ok(HeldLock { guard, since: Instant::now(), hold, went_well: false })
     }
 
     /// If the lock was granted because the former holder's lease expired, seals this turn's token
@@ -179,19 +194,27 @@ impl Locked {
     }
 
     /// The graph as this process has it and the token of this turn, if nobody else had the lock
-    /// since this node's last turn, and the token is to be trusted.
+    /// since this node's last turn, and the token is to be trusted. A kept grant has the token of
+    /// that turn, a new one the token after it.
     fn at_hand(
         &self,
         turn: &Turn<'_>,
         held: &mut HeldLock,
     ) -> Result<Option<(Refreshed, FencingToken)>, TurnError> {
         let Some(Grant { incarnation, token }) = held.grant()? else { return Ok(None) };
-        let follows = lock(&self.last_grants)
-            .get(&turn.graph_id())
-            .is_some_and(|last| token.follows(last.token) && incarnation == last.incarnation);
-        let trusted = |read: &Refreshed| is_trusted(token, &incarnation, &read.head);
+        let Some(last) = self.last_grant(turn).filter(|last| last.incarnation == incarnation)
+        else {
+            return Ok(None);
+        };
+        let follows = token == last.token || token.follows(last.token);
+        let trusted = |read: &Refreshed| is_trusted(token, &incarnation, &read.head, Some(&last));
         let read = turn.at_hand().filter(|read| follows && trusted(read));
         Ok(read.map(|read| (read, token)))
+    }
+
+    /// The grant of this node's last turn on the graph.
+    fn last_grant(&self, turn: &Turn<'_>) -> Option<Grant> {
+        lock(&self.last_grants).get(&turn.graph_id()).cloned()
     }
 
     /// Remembers the grant of this turn, for the next one.
@@ -233,7 +256,9 @@ impl Locked {
         let (incarnation, token) = held.with(|guard| {
             Ok((guard.incarnation().unwrap_or_default().to_owned(), guard.token()))
         })?;
-        if let Some(token) = token.filter(|token| is_trusted(*token, &incarnation, head)) {
+        let own = self.last_grant(turn);
+        let trusted = |token: &FencingToken| is_trusted(*token, &incarnation, head, own.as_ref());
+        if let Some(token) = token.filter(trusted) {
             return Ok(token);
         }
         // A token that is behind the fence may also be that of a holder who has lost the lock
@@ -264,11 +289,12 @@ impl Locked {
 }
 
 /// Whether the database knows the run of the lock that gave the token, and the token is larger than
-/// every one that it has seen.
-fn is_trusted(token: FencingToken, incarnation: &str, head: &Head) -> bool {
+/// every one that it has seen, or is the largest and this node's `own`: that of a kept grant.
+fn is_trusted(token: FencingToken, incarnation: &str, head: &Head, own: Option<&Grant>) -> bool {
+    let is_own = own.is_some_and(|own| own.token == token && own.incarnation == incarnation);
     token.epoch() == head.epoch
         && incarnation == head.lock_incarnation
-        && token.as_i64() > head.fence
+        && (token.as_i64() > head.fence || (is_own && token.as_i64() == head.fence))
 }
 
 /// What only turns under the lock measure.
@@ -346,6 +372,8 @@ struct HeldLock {
     guard: Reclaimable<Guard>,
     since: Instant,
     hold: Histogram,
+    /// Whether the turn was served, so that the next may have the same grant.
+    went_well: bool,
 }
 
 impl HeldLock {
@@ -383,5 +411,9 @@ impl HeldLock {
 impl Drop for HeldLock {
     fn drop(&mut self) {
         observe(&self.hold, self.since.elapsed());
+        // Unless the watchdog has given it back: then the turn is cut short.
+        if let Some(guard) = self.guard.take().filter(|_| self.went_well) {
+            guard.end_turn();
+        }
     }
 }

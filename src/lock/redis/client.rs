@@ -13,7 +13,7 @@ use super::connection::{ConnectionPool, LockConnection, Server};
 use super::grant_listener::{self, GrantListener, Listened, Subscription};
 use super::lock_request::{GrantPath, Holding, Request, Requests, Stage, State};
 use super::metrics::Metrics;
-use super::script::{Call, HandOff, RequestStatus, WriterGrant};
+use super::script::{Call, Message, RequestStatus, WriterGrant};
 use crate::db::on_one_line;
 use crate::lock::gate::{Deadline, lock};
 use crate::lock::{LockError, Mode};
@@ -38,6 +38,9 @@ pub(super) struct LockClient {
     /// Whether the housekeeper must run a round at once.
     round_is_due: Mutex<bool>,
     round_became_due: Condvar,
+    /// Whether a message has come that another process wants what this one holds.
+    something_is_wanted: Mutex<bool>,
+    became_wanted: Condvar,
 }
 
 impl LockClient {
@@ -58,6 +61,8 @@ impl LockClient {
             closing: AtomicBool::new(false),
             round_is_due: Mutex::new(false),
             round_became_due: Condvar::new(),
+            something_is_wanted: Mutex::new(false),
+            became_wanted: Condvar::new(),
         };
         client
             .listener
@@ -82,7 +87,7 @@ impl LockClient {
         let timeout = || LockError::Timeout { waited: deadline.waited() };
         loop {
             match self.ask(request, waits) {
-                Ok(RequestStatus::Held(_) | RequestStatus::Queued(_)) => {}
+                Ok(RequestStatus::Held { .. } | RequestStatus::Queued(_)) => {}
                 // An earlier copy of the request may still arrive and be granted.
                 Ok(RequestStatus::Busy) if request.state().may_still_arrive => {
                     self.give_up(request);
@@ -139,17 +144,7 @@ impl LockClient {
             if remaining.is_zero() {
                 break None;
             }
-            let listened = self.listener.listen(remaining, |hand_off| self.receive(hand_off));
-            match &listened {
-                Err(error) => {
-                    log::warn!("the lock hears nothing from Redis: {}", reason(error));
-                    self.wake_housekeeper();
-                }
-                // If the connection works, whoever listens next receives it.
-                Ok(Listened::Silence) => self.send_heartbeat(),
-                Ok(Listened::Heard | Listened::Not) => {}
-            }
-            if !matches!(listened, Ok(Listened::Heard | Listened::Silence)) {
+            if !self.listen(remaining) {
                 // Until the request is granted or forgotten, or this thread must listen.
                 let is_over = |state: &mut State| {
                     outcome_of(state).is_some() || std::mem::take(&mut state.must_listen)
@@ -159,6 +154,38 @@ impl LockClient {
         };
         self.listener.leave(request);
         waited
+    }
+
+    /// Listens for one message to this process. Returns whether it did: `false` at once if another
+    /// thread listens or there is no connection.
+    fn listen(&self, wait: Duration) -> bool {
+        match self.listener.listen(wait, |message| self.receive(message)) {
+            Ok(Listened::Heard) => true,
+            Ok(Listened::Silence) => {
+                // If the connection works, whoever listens next receives it.
+                self.send_heartbeat();
+                true
+            }
+            Ok(Listened::Not) => false,
+            Err(error) => {
+                log::warn!("the lock hears nothing from Redis: {}", reason(&error));
+                self.wake_housekeeper();
+                false
+            }
+        }
+    }
+
+    /// Listens for `wait`, so that what is kept is given back when another process wants it; or
+    /// lets another thread do so. Returns early when such a message comes.
+    pub(super) fn listen_for_others(&self, wait: Duration) {
+        let deadline = Deadline::after(wait);
+        let listened = self.listen(wait);
+        self.listener.let_another_listen();
+        if !listened {
+            let has_news = lock(&self.something_is_wanted);
+            let news = |has_news: &mut bool| std::mem::take(has_news).then_some(());
+            let _ = deadline.wait_for(&self.became_wanted, has_news, news);
+        }
     }
 
     /// Publishes an empty message to this process, to test the connection of the listener.
@@ -171,8 +198,19 @@ impl LockClient {
         }
     }
 
-    /// Gives the requests of this process what was handed over to them.
-    fn receive(&self, hand_off: &HandOff) {
+    /// Tells the requests of this process what a message says of them.
+    fn receive(&self, message: &Message) {
+        let hand_off = match message {
+            Message::HandOff(hand_off) => hand_off,
+            Message::Wanted(number) => {
+                if let Some(request) = self.requests.get(*number) {
+                    request.state().is_wanted = true;
+                    *lock(&self.something_is_wanted) = true;
+                    self.became_wanted.notify_all();
+                }
+                return;
+            }
+        };
         let requests = hand_off.requests.iter().filter_map(|number| self.requests.get(*number));
         let given = requests.filter(|request| hand_off.grant_to(request)).count();
         if given > 0 {
@@ -246,10 +284,17 @@ impl LockClient {
                 valid_until,
             }))
         };
+        if let RequestStatus::Held { is_wanted, .. } = status {
+            let mut state = request.state();
+            state.is_wanted |= is_wanted;
+            state.unwanted_at = if *is_wanted { None } else { Some(sent) };
+        }
         let advanced = request.advance(|state| match (status, &state.stage) {
-            (RequestStatus::Held(grant), Stage::Asking) => held(GrantPath::Free, grant),
-            (RequestStatus::Held(grant), Stage::Queued { .. }) => held(GrantPath::Asked, grant),
-            (RequestStatus::Held(_), Stage::Held(holding)) => {
+            (RequestStatus::Held { grant, .. }, Stage::Asking) => held(GrantPath::Free, grant),
+            (RequestStatus::Held { grant, .. }, Stage::Queued { .. }) => {
+                held(GrantPath::Asked, grant)
+            }
+            (RequestStatus::Held { .. }, Stage::Held(holding)) => {
                 Some(Stage::Held(Holding { renewed: sent, valid_until, ..holding.clone() }))
             }
             (RequestStatus::Queued(free_in), Stage::Asking | Stage::Queued { .. }) => {

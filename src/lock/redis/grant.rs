@@ -1,7 +1,7 @@
 //! A grant of the lock, as its holder has it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::client::{LockClient, unavailable};
 use super::lock_request::{Holding, Request, Stage, State};
@@ -13,6 +13,18 @@ use crate::lock::{FencingToken, Held, LockError};
 pub(super) struct Grant {
     pub(super) client: Arc<LockClient>,
     pub(super) request: Arc<Request>,
+}
+
+impl Grant {
+    /// Renews the lease, which claims a grant that was handed over, and learns whether others wait.
+    fn renew(&self, purpose: &str) -> Result<(), LockError> {
+        let client = &self.client;
+        let requests = [Arc::clone(&self.request)];
+        let renewed = client
+            .connections
+            .with(&client.server, |connection| client.renew(connection, &requests));
+        renewed.map(drop).map_err(|error| unavailable(purpose, error))
+    }
 }
 
 impl Held for Grant {
@@ -40,12 +52,7 @@ impl Held for Grant {
         let is_claimed =
             |state: &State| !matches!(&state.stage, Stage::Held(Holding { valid_until: None, .. }));
         if !is_claimed(&self.request.state()) {
-            let client = &self.client;
-            let requests = [Arc::clone(&self.request)];
-            let claimed = client
-                .connections
-                .with(&client.server, |connection| client.renew(connection, &requests));
-            claimed.map_err(|error| unavailable("cannot claim the lock", error))?;
+            self.renew("cannot claim the lock")?;
         }
         let what = match &self.request.state().stage {
             Stage::Held(Holding { valid_until: Some(valid_until), .. })
@@ -62,6 +69,18 @@ impl Held for Grant {
 
     fn sealed(&mut self) {
         self.request.state().sealed = true;
+    }
+
+    fn is_wanted(&mut self, known_within: Duration) -> Result<bool, LockError> {
+        let must_ask = |state: &State| {
+            let known = state.unwanted_at.map_or(Duration::MAX, |at| at.elapsed());
+            !state.is_wanted && known > known_within
+        };
+        if must_ask(&self.request.state()) {
+            self.renew("cannot learn whether others wait for the lock")?;
+        }
+        let state = self.request.state();
+        Ok(state.is_wanted || !matches!(state.stage, Stage::Held(_)))
     }
 }
 

@@ -12,7 +12,7 @@ use redis::{Connection, RedisError};
 
 use super::connection::Server;
 use super::lock_request::{GrantPath, Holding, Request, Stage};
-use super::script::HandOff;
+use super::script::{HandOff, Message};
 use crate::failpoint;
 use crate::lock::gate::lock;
 
@@ -41,7 +41,9 @@ pub(super) struct Subscription {
     connection: Connection,
     /// The read timeout that is set on it.
     timeout: Duration,
-    /// How many reads in a row received nothing.
+    /// For how long in a row somebody listened and received nothing, up to [`LISTENS_FOR`].
+    silent_for: Duration,
+    /// How many silences of that length there were in a row.
     silences: u32,
 }
 
@@ -68,32 +70,39 @@ impl Subscription {
         connection.send_packed_command(&subscribe)?;
         connection.recv_response()?.extract_error()?;
         connection.set_read_timeout(Some(LISTENS_FOR))?;
-        Ok(Self { connection, timeout: LISTENS_FOR, silences: 0 })
+        Ok(Self { connection, timeout: LISTENS_FOR, silent_for: Duration::ZERO, silences: 0 })
     }
 
     /// The next message; `None` if none came in time.
-    fn next(&mut self, wait: Duration) -> Result<Option<HandOff>, RedisError> {
+    fn next(&mut self, wait: Duration) -> Result<Option<Message>, RedisError> {
         let wait = wait.clamp(Duration::from_millis(1), LISTENS_FOR);
         if wait != self.timeout {
             self.connection.set_read_timeout(Some(wait))?;
             self.timeout = wait;
         }
+        let began = Instant::now();
         // Not read as the answer to a command: after each timeout the client would skip a message.
         let mut messages = self.connection.as_pubsub();
         let message = messages.get_message();
         // Dropping it would unsubscribe. It owns nothing.
         std::mem::forget(messages);
         match message {
-            Err(error) if error.is_timeout() && self.silences == SILENCES_MAX => Err(error),
             Err(error) if error.is_timeout() => {
-                self.silences += u32::from(wait == LISTENS_FOR);
+                self.silent_for += began.elapsed();
+                if self.silent_for < LISTENS_FOR {
+                    return Ok(None);
+                }
+                if self.silences == SILENCES_MAX {
+                    return Err(error);
+                }
+                (self.silent_for, self.silences) = (Duration::ZERO, self.silences + 1);
                 Ok(None)
             }
             Err(error) => Err(error),
             Ok(message) => {
-                self.silences = 0;
+                (self.silent_for, self.silences) = (Duration::ZERO, 0);
                 let text: String = message.get_payload()?;
-                Ok(HandOff::read(&text).filter(|_| !failpoint::is_off("lock.redis.messages")))
+                Ok(Message::read(&text).filter(|_| !failpoint::is_off("lock.redis.messages")))
             }
         }
     }
@@ -124,8 +133,13 @@ impl GrantListener {
 
     /// Removes a request that no longer waits. Has another thread listen if none does.
     pub(super) fn leave(&self, request: &Request) {
-        let mut state = lock(&self.0);
-        state.waiting.remove(&request.number);
+        lock(&self.0).waiting.remove(&request.number);
+        self.let_another_listen();
+    }
+
+    /// Has a thread that waits for a lock listen, if nobody does.
+    pub(super) fn let_another_listen(&self) {
+        let state = lock(&self.0);
         let nobody_listens = state.subscription.is_some();
         let next = state.waiting.values().next().filter(|_| nobody_listens).cloned();
         drop(state);
@@ -141,7 +155,7 @@ impl GrantListener {
     pub(super) fn listen(
         &self,
         wait: Duration,
-        receive: impl FnOnce(&HandOff),
+        receive: impl FnOnce(&Message),
     ) -> Result<Listened, RedisError> {
         let Some(mut subscription) = lock(&self.0).subscription.take() else {
             return Ok(Listened::Not);
@@ -153,8 +167,8 @@ impl GrantListener {
         state.disconnected = message.is_err();
         state.subscription = Some(subscription).filter(|_| message.is_ok());
         drop(state);
-        if let Some(hand_off) = message? {
-            receive(&hand_off);
+        if let Some(message) = message? {
+            receive(&message);
         }
         Ok(if silent { Listened::Silence } else { Listened::Heard })
     }

@@ -86,9 +86,14 @@ local function token()
     return epoch, string.format('%.0f', counter), this
 end
 
+-- Whether a request waits for the lock.
+local function is_wanted()
+    return others and redis.call('EXISTS', queue, crowd) > 0
+end
+
 local function writer_holds()
     local of_epoch, count, this = token()
-    return { 'held', of_epoch, count, this, unsealed and '1' or '0' }
+    return { 'held', of_epoch, count, this, unsealed and '1' or '0', is_wanted() and '1' or '0' }
 end
 
 -- The next token, unless the counter is used up or cannot be trusted: then 0, which no token has.
@@ -185,6 +190,10 @@ local function acquire(request, mode, patience_ms)
         return writer_holds()
     end
     if patience_ms == 0 then return { 'busy' } end
+    -- A writer may keep the lock from one turn to the next. The first request to wait behind it tells it so.
+    if writer and not is_wanted() then
+        tell(process_of(writer), string.format('k %.0f ', now_us) .. number_of(writer))
+    end
     if mode == 'r' then
         redis.call('ZADD', crowd, now + patience_ms, request)
     else

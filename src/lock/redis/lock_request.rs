@@ -75,6 +75,10 @@ pub(super) struct State {
     pub(super) may_still_arrive: bool,
     /// Nobody listens, so the thread that waits for it must.
     pub(super) must_listen: bool,
+    /// Another request waits, or has waited, for what this one holds.
+    pub(super) is_wanted: bool,
+    /// When the server was last asked and said that no other request waits.
+    pub(super) unwanted_at: Option<Instant>,
 }
 
 impl Request {
@@ -130,6 +134,8 @@ impl Requests {
                 sealed: false,
                 may_still_arrive: false,
                 must_listen: false,
+                is_wanted: false,
+                unwanted_at: None,
             }),
             changed: Condvar::new(),
         });

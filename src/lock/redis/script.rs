@@ -105,7 +105,11 @@ pub(super) struct WriterGrant {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RequestStatus {
     /// It holds the lock; for a writer, with a grant.
-    Held(Option<WriterGrant>),
+    Held {
+        grant: Option<WriterGrant>,
+        /// Whether another request waits for the lock. Told to writers only.
+        is_wanted: bool,
+    },
     /// It waits. After that time the leases of those before it expire, unless they are renewed.
     Queued(Duration),
     /// It would have to wait, and asked not to.
@@ -121,9 +125,10 @@ impl RequestStatus {
         let Value::Array(items) = answer else { return Err(unexpected(answer)) };
         let items: Vec<&str> = items.iter().map(text_of).collect::<Result<_, _>>()?;
         match items.as_slice() {
-            ["held"] => Ok(Self::Held(None)),
-            ["held", epoch, counter, incarnation, unsealed] => {
-                Ok(Self::Held(Some(WriterGrant::read(epoch, counter, incarnation, unsealed))))
+            ["held"] => Ok(Self::Held { grant: None, is_wanted: false }),
+            ["held", epoch, counter, incarnation, unsealed, is_wanted] => {
+                let grant = WriterGrant::read(epoch, counter, incarnation, unsealed);
+                Ok(Self::Held { grant: Some(grant), is_wanted: *is_wanted == "1" })
             }
             ["queued", ms] => {
                 Ok(Self::Queued(Duration::from_millis(ms.parse().unwrap_or_default())))
@@ -152,6 +157,14 @@ impl WriterGrant {
     }
 }
 
+/// What the server tells a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    HandOff(HandOff),
+    /// Another request has begun to wait for what the writer's request with this number holds.
+    Wanted(u64),
+}
+
 /// A grant that was handed over, as the message to the waiter's process says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HandOff {
@@ -162,25 +175,28 @@ pub(super) struct HandOff {
     pub(super) grant: Option<WriterGrant>,
 }
 
-impl HandOff {
-    /// `None` if it is no such message.
+impl Message {
+    /// `None` if it is not a message of this release.
     pub(super) fn read(message: &str) -> Option<Self> {
         // Split at each space: a missing token leaves an empty field.
         let parts: Vec<&str> = message.split(' ').collect();
         match parts.as_slice() {
-            ["w", at_us, number, epoch, counter, incarnation, unsealed] => Some(Self {
-                at_us: at_us.parse().ok()?,
-                requests: vec![number.parse().ok()?],
-                grant: Some(WriterGrant::read(epoch, counter, incarnation, unsealed)),
-            }),
-            ["r", at_us, numbers @ ..] => Some(Self {
+            ["w", at_us, number, epoch, counter, incarnation, unsealed] => {
+                Some(Self::HandOff(HandOff {
+                    at_us: at_us.parse().ok()?,
+                    requests: vec![number.parse().ok()?],
+                    grant: Some(WriterGrant::read(epoch, counter, incarnation, unsealed)),
+                }))
+            }
+            ["r", at_us, numbers @ ..] => Some(Self::HandOff(HandOff {
                 at_us: at_us.parse().ok()?,
                 requests: numbers
                     .iter()
                     .map(|number| number.parse().ok())
                     .collect::<Option<_>>()?,
                 grant: None,
-            }),
+            })),
+            ["k", _at_us, number] => Some(Self::Wanted(number.parse().ok()?)),
             _ => None,
         }
     }

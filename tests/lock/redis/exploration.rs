@@ -19,7 +19,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use fencepost::lock::{FencingToken, Mode};
 
 use super::specification::{
-    Answer, Grant, HandOver, Incarnation, Lock, Ms, Request, Rule, Seeding, Server,
+    Answer, Grant, HandOver, Incarnation, Lock, Ms, Request, Rule, Seeding, Server, Told,
 };
 
 const LEASE: Ms = 3;
@@ -446,11 +446,11 @@ impl World {
     fn on_server<T>(
         &mut self,
         server: &Server,
-        call: impl FnOnce(&mut Lock) -> (T, Vec<HandOver>),
+        call: impl FnOnce(&mut Lock) -> (T, Told),
     ) -> Result<T, Wrong> {
         let before = self.lock.clone();
         let (value, told) = call(&mut self.lock);
-        for HandOver { process, numbers, grant } in told {
+        for HandOver { process, numbers, grant } in told.handed_over {
             self.mail
                 .extend(numbers.into_iter().map(|number| (Request { process, number }, grant)));
         }
@@ -499,8 +499,7 @@ impl World {
                 }
             }
         }
-        let somebody_waits = !lock.crowd.is_empty() || !lock.queue.is_empty();
-        if somebody_waits && lock.writer.is_none() && lock.readers.is_empty() {
+        if lock.is_wanted() && lock.writer.is_none() && lock.readers.is_empty() {
             return Err(FREE_AND_WAITED_FOR);
         }
         if !lock.crowd.is_empty()
@@ -525,7 +524,7 @@ impl World {
         let memory = self.memory;
         let client = &mut self.clients[who];
         match answer {
-            Answer::Held(grant) => {
+            Answer::Held { grant, .. } => {
                 client.hold = Hold::For { left: LEASE, memory };
                 if client.waits() {
                     client.stage = grant.map_or(Stage::Reading, Stage::Granted);

@@ -17,7 +17,8 @@ use redis::{Commands, Connection, FromRedisValue, Value};
 
 use self::guards::GUARDS;
 use super::specification::{
-    Answer, Grant, HandOver, Incarnation, Leased, Lock, Ms, Request, Rule, Seeding, Server, Was,
+    Answer, Grant, HandOver, Incarnation, Leased, Lock, Ms, Request, Rule, Seeding, Server, Told,
+    Was,
 };
 use crate::support::redis::Redis;
 
@@ -135,7 +136,7 @@ fn mode_of(request: Request) -> Mode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Outcome {
     reply: Reply,
-    told: Vec<HandOver>,
+    told: Told,
     lock: Lock,
 }
 
@@ -275,11 +276,7 @@ impl Scripted {
     }
 
     /// Asks the script, and then for what it keeps and what it has sent.
-    fn call(
-        &mut self,
-        incarnation: Incarnation,
-        arguments: &[String],
-    ) -> (Value, Vec<HandOver>, Lock) {
+    fn call(&mut self, incarnation: Incarnation, arguments: &[String]) -> (Value, Told, Lock) {
         let mut call = redis::cmd("EVAL");
         call.arg(&self.script).arg(self.keys.len()).arg(&self.keys);
         call.arg(&arguments[0])
@@ -355,7 +352,8 @@ impl Scripted {
     }
 
     /// The messages that were sent: for each process and kind one, whichever way they were divided.
-    fn heard(&mut self) -> Vec<HandOver> {
+    fn heard(&mut self) -> Told {
+        let mut wanted = None;
         let mut heard: BTreeMap<(u8, Option<Grant>), BTreeSet<u32>> = BTreeMap::new();
         loop {
             let message = self.messages.recv_response().expect("a message");
@@ -366,12 +364,14 @@ impl Scripted {
                 if text != self.looks.to_string() {
                     // Of a case that failed.
                     heard.clear();
+                    wanted = None;
                     continue;
                 }
-                return heard
+                let handed_over = heard
                     .into_iter()
                     .map(|((process, grant), numbers)| HandOver { process, numbers, grant })
                     .collect();
+                return Told { handed_over, wanted };
             }
             let parts: Vec<&str> = text.split(' ').collect();
             let (numbers, grant) = match parts.as_slice() {
@@ -379,6 +379,12 @@ impl Scripted {
                     (vec![*number], Some(self.grant(grant)))
                 }
                 ["r", at_us, numbers @ ..] if self.is_now(at_us) => (numbers.to_vec(), None),
+                ["k", at_us, number] if self.is_now(at_us) => {
+                    let number = number.parse().expect("a number");
+                    let told = Request { process: self.process(process), number };
+                    assert_eq!(wanted.replace(told), None, "one request waits first");
+                    continue;
+                }
                 _ => panic!("not a message of the lock: {text}"),
             };
             let numbers = numbers.iter().map(|number| number.parse::<u32>().expect("a number"));
@@ -392,7 +398,7 @@ impl Scripted {
     }
 
     fn grant(&self, parts: &[&str]) -> Grant {
-        let [epoch, counter, incarnation, unsealed] = parts else {
+        let [epoch, counter, incarnation, unsealed, ..] = parts else {
             panic!("not a writer's grant: {parts:?}")
         };
         let token = epoch.parse().ok().zip(counter.parse().ok());
@@ -404,8 +410,10 @@ impl Scripted {
         let parts: Vec<String> = read(value);
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match parts.as_slice() {
-            ["held"] => Answer::Held(None),
-            ["held", grant @ ..] => Answer::Held(Some(self.grant(grant))),
+            ["held"] => Answer::Held { grant: None, is_wanted: false },
+            ["held", grant @ .., is_wanted] => {
+                Answer::Held { grant: Some(self.grant(grant)), is_wanted: *is_wanted == "1" }
+            }
             ["queued", free_in] => {
                 Answer::Queued { free_in: free_in.parse().expect("milliseconds") }
             }
@@ -459,6 +467,8 @@ struct Pair<'s> {
     lock: Lock,
     server: Server,
     crashed: BTreeSet<u8>,
+    /// The writer that has claimed its grant, and whether it was told that others wait.
+    claimed: Option<(Request, bool)>,
 }
 
 impl<'s> Pair<'s> {
@@ -466,7 +476,7 @@ impl<'s> Pair<'s> {
         scripted.begin();
         let server =
             Server { now: 0, incarnation: Incarnation(1), lease: LEASE, claim: CLAIM, without };
-        Self { scripted, lock: Lock::default(), server, crashed: BTreeSet::new() }
+        Self { scripted, lock: Lock::default(), server, crashed: BTreeSet::new(), claimed: None }
     }
 
     /// Who is meant now, unless there is nobody.
@@ -531,7 +541,7 @@ impl<'s> Pair<'s> {
                     incarnation: server.seen_incarnation(),
                     lock: self.lock.clone(),
                 };
-                (reply, Vec::new(), vec!["inspect".into()])
+                (reply, Told::default(), vec!["inspect".into()])
             }
             Step::Pass { .. }
             | Step::Crash { .. }
@@ -539,7 +549,7 @@ impl<'s> Pair<'s> {
             | Step::Restart
             | Step::UseUpTokens { .. } => {
                 self.happen(step);
-                (Reply::Nothing, Vec::new(), Vec::new())
+                (Reply::Nothing, Told::default(), Vec::new())
             }
         };
         let (came, sent, kept) = if arguments.is_empty() {
@@ -551,9 +561,39 @@ impl<'s> Pair<'s> {
             self.scripted.call(self.server.incarnation, &arguments)
         };
         let came = self.read(&reply, &came);
+        self.learn(&reply, &told);
         let expected = Outcome { reply, told: merged(told), lock: self.lock.clone() };
         let actual = Outcome { reply: came, told: sent, lock: kept }.at_times_of(&expected);
         Some((expected, actual))
+    }
+
+    /// Notes what the writer knows after a step.
+    fn learn(&mut self, reply: &Reply, told: &Told) {
+        let Some(writer) = self.lock.writer.map(|writer| writer.request) else {
+            self.claimed = None;
+            return;
+        };
+        let answers: &[Answer] = match reply {
+            Reply::Acquired(answer) => std::slice::from_ref(answer),
+            Reply::Renewed(answers) => answers,
+            _ => &[],
+        };
+        let mut knows = self.claimed.filter(|(request, _)| *request == writer);
+        for answer in answers {
+            if let Answer::Held { grant: Some(_), is_wanted } = answer {
+                let knew = knows.is_some_and(|(_, knew)| knew);
+                knows = Some((writer, knew || *is_wanted));
+            }
+        }
+        if let (Some((_, knew)), Some(_)) = (&mut knows, told.wanted) {
+            *knew = true;
+        }
+        self.claimed = knows;
+    }
+
+    /// Whether the writer keeps a lock that others wait for, and was not told so.
+    fn is_waited_for_unawares(&self) -> bool {
+        self.lock.is_wanted() && self.claimed.is_some_and(|(_, knows)| !knows)
     }
 
     /// What nobody asks for.
@@ -612,15 +652,16 @@ impl<'s> Pair<'s> {
 }
 
 /// One for each process and kind.
-fn merged(told: Vec<HandOver>) -> Vec<HandOver> {
+fn merged(Told { handed_over, wanted }: Told) -> Told {
     let mut merged: BTreeMap<(u8, Option<Grant>), BTreeSet<u32>> = BTreeMap::new();
-    for HandOver { process, numbers, grant } in told {
+    for HandOver { process, numbers, grant } in handed_over {
         merged.entry((process, grant)).or_default().extend(numbers);
     }
-    merged
+    let handed_over = merged
         .into_iter()
         .map(|((process, grant), numbers)| HandOver { process, numbers, grant })
-        .collect()
+        .collect();
+    Told { handed_over, wanted }
 }
 
 /// Takes the steps, until one differs.
@@ -636,6 +677,11 @@ fn compare(
         {
             let what = format!("step {at}, {step:?}\nspecified {expected:#?}\ncame {actual:#?}");
             return Err(TestCaseError::fail(what));
+        }
+        if without.is_empty() && pair.is_waited_for_unawares() {
+            return Err(TestCaseError::fail(format!(
+                "step {at}, {step:?}: the writer is not told"
+            )));
         }
     }
     Ok(())

@@ -92,7 +92,11 @@ pub struct Grant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It holds the lock; a writer with a grant.
-    Held(Option<Grant>),
+    Held {
+        grant: Option<Grant>,
+        /// A writer is told whether another request waits.
+        is_wanted: bool,
+    },
     /// It waits. Who is in its way will have expired by then, if nothing is heard of them.
     Queued {
         free_in: Ms,
@@ -110,6 +114,20 @@ pub enum Was {
     Holder,
     Waiter,
     Nothing,
+}
+
+/// The messages that an operation sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    pub handed_over: Vec<HandOver>,
+    /// The writer that holds the lock, if a request is the first to wait behind it.
+    pub wanted: Option<Request>,
+}
+
+impl From<Vec<HandOver>> for Told {
+    fn from(handed_over: Vec<HandOver>) -> Self {
+        Self { handed_over, wanted: None }
+    }
 }
 
 /// A message to a process: what was handed over to it.
@@ -168,8 +186,8 @@ impl Lock {
         request: Request,
         mode: Mode,
         patience: Option<Ms>,
-    ) -> (Answer, Vec<HandOver>) {
-        let told = self.settle(server);
+    ) -> (Answer, Told) {
+        let mut told = Told::from(self.settle(server));
         if server.has(Rule::RemembersRequests) {
             if self.ended.contains_key(&request) {
                 return (Answer::Ended, told);
@@ -182,6 +200,8 @@ impl Lock {
             self.grant(server, request, mode, server.lease);
             self.held(server, mode)
         } else if let Some(patience) = patience {
+            let writer = self.writer.map(|writer| writer.request);
+            told.wanted = writer.filter(|_| !self.is_wanted());
             self.wait(request, mode, server.now + patience);
             Answer::Queued { free_in: self.free_in(server) }
         } else {
@@ -198,13 +218,13 @@ impl Lock {
         request: Request,
         sealed: bool,
         remember: Option<Ms>,
-    ) -> (Was, Vec<HandOver>) {
+    ) -> (Was, Told) {
         self.expire(server);
         let was = self.remove(server, request, sealed);
         if let Some(remember) = remember {
             self.ended.insert(request, server.now + remember);
         }
-        (was, self.hand_over(server))
+        (was, self.hand_over(server).into())
     }
 
     /// Prolongs what the requests hold, which claims what was handed over to them; or their places
@@ -214,7 +234,7 @@ impl Lock {
         server: &Server,
         requests: &[Request],
         patience: Ms,
-    ) -> (Vec<Answer>, Vec<HandOver>) {
+    ) -> (Vec<Answer>, Told) {
         let told = self.settle(server);
         let mut renew = |request| {
             self.prolong(server, request).unwrap_or_else(|| match self.waiting_end(request) {
@@ -226,7 +246,7 @@ impl Lock {
             })
         };
         let answers = requests.iter().map(|request| renew(*request)).collect();
-        (answers, told)
+        (answers, told.into())
     }
 
     /// Counts tokens from the first of `epoch`, which is the writer's own. Whether `request` is
@@ -237,13 +257,18 @@ impl Lock {
         request: Request,
         incarnation: Incarnation,
         epoch: u32,
-    ) -> (bool, Vec<HandOver>) {
+    ) -> (bool, Told) {
         let told = self.settle(server);
         let is_writer = self.writer.is_some_and(|writer| writer.request == request);
         if is_writer {
             self.seeding = Some(Seeding { incarnation, epoch, counter: 1 });
         }
-        (is_writer, told)
+        (is_writer, told.into())
+    }
+
+    /// Whether a request waits.
+    pub fn is_wanted(&self) -> bool {
+        !self.queue.is_empty() || !self.crowd.is_empty()
     }
 
     /// The same as if the clock went `time` forward.
@@ -357,7 +382,11 @@ impl Lock {
     }
 
     fn held(&self, server: &Server, mode: Mode) -> Answer {
-        Answer::Held((mode == Mode::Exclusive).then(|| self.writer_grant(server)))
+        let is_writer = mode == Mode::Exclusive;
+        Answer::Held {
+            grant: is_writer.then(|| self.writer_grant(server)),
+            is_wanted: is_writer && self.is_wanted(),
+        }
     }
 
     /// A lease from now on, if the request holds the lock.

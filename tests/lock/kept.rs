@@ -1,0 +1,348 @@
+//! A lock that is kept between turns: conformance, and what is its own. All on Redis, the lock that
+//! tells its holders when others wait.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use fencepost::lock::kept::{KeepLimits, KeptLock};
+use fencepost::lock::redis::{RedisLock, Terms};
+use fencepost::lock::{
+    DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
+};
+
+use super::conformance::{LockFixture, key, take};
+use super::redis;
+use crate::support::cluster::in_child;
+use crate::support::redis::Redis;
+use crate::support::wire::Wire;
+use crate::support::{limit, wait_until};
+
+use Mode::{Exclusive, Shared};
+
+/// Nothing ends a grant but what the test is about.
+const FOR_EVER: KeepLimits = KeepLimits {
+    idle: Duration::from_secs(3_600),
+    time: Duration::from_secs(3_600),
+    turns: u32::MAX,
+    look_every: Duration::from_secs(3_600),
+};
+
+/// Locks of one database, which are kept after each turn.
+struct Fixture(redis::Fixture);
+
+impl LockFixture for Fixture {
+    fn node(&self) -> Arc<dyn DistributedLock> {
+        Arc::new(Keeps(kept(&self.0, KeepLimits::default())))
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+
+    fn scratch(&self) -> &Path {
+        self.0.scratch()
+    }
+}
+
+/// Ends a turn where a guard is dropped, so that the suite's turns are kept.
+struct Keeps(KeptLock);
+
+impl DistributedLock for Keeps {
+    fn identity(&self) -> LockIdentity {
+        self.0.identity()
+    }
+
+    fn acquire(&self, key: &LockKey, mode: Mode, wait: Duration) -> Result<Guard, LockError> {
+        let guard = self.0.acquire(key, mode, wait)?;
+        let (incarnation, token) = (guard.incarnation().map(str::to_owned), guard.token());
+        let ends = Box::new(EndsTurn(Some(guard)));
+        Ok(match incarnation {
+            None => Guard::shared(ends),
+            Some(incarnation) => Guard::exclusive(ends, incarnation, token),
+        })
+    }
+
+    fn ping(&self) -> Result<(), LockError> {
+        self.0.ping()
+    }
+
+    fn inspect(&self, key: &LockKey) -> Result<Inspection, LockError> {
+        self.0.inspect(key)
+    }
+}
+
+struct EndsTurn(Option<Guard>);
+
+impl Held for EndsTurn {
+    fn store(&mut self, _incarnation: &str, first: FencingToken) -> Result<(), LockError> {
+        self.0.as_mut().expect("it is held").seed(first.epoch()).map(drop)
+    }
+}
+
+impl Drop for EndsTurn {
+    fn drop(&mut self) {
+        self.0.take().expect("it was held").end_turn();
+    }
+}
+
+/// All but what asks for a token of each turn's own, or for readers that wait for each other: those
+/// of the process that keeps the grant have it one after another.
+mod suite {
+    use super::Fixture;
+    use crate::lock::redis;
+
+    lock_conformance! { @cases conformance, Fixture(redis::Fixture::new());
+        exclusive_excludes_exclusive_and_shared
+        shared_shares_and_excludes_exclusive
+        graphs_and_databases_do_not_interfere
+        a_wait_that_runs_out_leaves_a_working_lock
+        a_writer_that_gave_up_holds_back_no_reader
+        those_who_gave_up_behind_a_waiting_writer_block_nobody
+        the_longest_wait_is_a_wait
+        a_waiting_writer_holds_back_later_readers
+        a_writer_gets_through_a_flood_of_readers
+        a_writer_gets_through_a_flood_of_readers_on_its_own_node
+        a_reader_gets_through_a_flood_of_writers
+        a_reader_gets_through_a_flood_of_writers_on_its_own_node
+        drop_releases
+        a_panicking_holder_releases
+        keys_that_are_none_are_refused
+        all_nodes_name_the_same_lock_and_answer_pings
+    }
+}
+
+fn inner(fixture: &redis::Fixture) -> RedisLock {
+    redis::open(&fixture.address(), Terms::default())
+}
+
+fn kept(fixture: &redis::Fixture, limits: KeepLimits) -> KeptLock {
+    KeptLock::over(Arc::new(inner(fixture)), limits).expect("a thread can be started")
+}
+
+/// Takes a turn, up to its end.
+#[track_caller]
+fn begin(lock: &KeptLock) -> (Guard, FencingToken) {
+    let mut guard = take(lock, Exclusive);
+    let token = guard.token().unwrap_or_else(|| guard.seed(1).expect("a first epoch"));
+    guard.check().expect("it holds the lock");
+    (guard, token)
+}
+
+#[track_caller]
+fn turn(lock: &KeptLock) -> FencingToken {
+    let (guard, token) = begin(lock);
+    guard.end_turn();
+    token
+}
+
+fn is_held(lock: &dyn DistributedLock) -> bool {
+    !lock.inspect(&key()).expect("an answer").holders.is_empty()
+}
+
+fn waiting(lock: &dyn DistributedLock) -> usize {
+    lock.inspect(&key()).expect("an answer").waiting.len()
+}
+
+/// How often that lock was asked for a grant and gave it.
+fn grants(lock: &dyn DistributedLock) -> u64 {
+    let families = lock.collectors().into_iter().flat_map(|collector| collector.collect());
+    let grants = families.filter(|family| family.name() == "fencepost_lock_grants_total");
+    let metrics = grants.flat_map(|family| family.get_metric().to_vec());
+    metrics.map(|metric| metric.get_counter().get_value() as u64).sum()
+}
+
+#[test]
+fn turns_of_one_process_have_one_grant_and_one_token() {
+    let fixture = redis::Fixture::new();
+    let lock = kept(&fixture, FOR_EVER);
+    let tokens: Vec<_> = (0..5).map(|_| turn(&lock)).collect();
+    assert_eq!(tokens, [tokens[0]; 5]);
+    assert_eq!(grants(&lock), 1);
+    assert!(is_held(&lock));
+}
+
+#[test]
+fn a_turn_that_failed_keeps_nothing() {
+    let fixture = redis::Fixture::new();
+    let lock = kept(&fixture, FOR_EVER);
+    let first = turn(&lock);
+    drop(begin(&lock).0);
+    assert!(turn(&lock) > first);
+    assert_eq!(grants(&lock), 2);
+}
+
+#[test]
+fn a_grant_is_kept_for_so_many_turns_and_so_long() {
+    let three = KeepLimits { turns: 3, ..FOR_EVER };
+    let no_time = KeepLimits { time: Duration::ZERO, ..FOR_EVER };
+    for (limits, turns_each) in [(three, 3), (no_time, 1)] {
+        let fixture = redis::Fixture::new();
+        let lock = kept(&fixture, limits);
+        let tokens: Vec<_> = (0..6).map(|_| turn(&lock).counter()).collect();
+        let expected: Vec<u64> = (0..6).map(|n| 1 + n / turns_each).collect();
+        assert_eq!(tokens, expected);
+        assert!(limits.turns == 3 || !is_held(&lock), "it was kept although its time was over");
+    }
+}
+
+#[test]
+fn an_idle_grant_is_given_back() {
+    let fixture = redis::Fixture::new();
+    let lock = kept(&fixture, KeepLimits { idle: Duration::from_millis(20), ..FOR_EVER });
+    for _ in 0..3 {
+        turn(&lock);
+        wait_until(limit(), "it is given back", || !is_held(&lock));
+    }
+}
+
+/// A message ends it: nothing else can, for so long.
+#[test]
+fn an_idle_grant_is_given_back_when_another_process_wants_it() {
+    for wanted in [Exclusive, Shared] {
+        let fixture = redis::Fixture::new();
+        let (lock, other) = (kept(&fixture, FOR_EVER), inner(&fixture));
+        for _ in 0..3 {
+            turn(&lock);
+            take(&other, wanted).release();
+        }
+    }
+}
+
+/// Who waits gets in between two turns, however quickly the second follows.
+fn gets_in_within_one_turn(limits: KeepLimits, knows: impl Fn(&mut Guard) -> bool) {
+    for wanted in [Exclusive, Shared] {
+        let fixture = redis::Fixture::new();
+        let (lock, other) = (kept(&fixture, limits), inner(&fixture));
+        turn(&lock);
+        let (mut guard, _) = begin(&lock);
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| take(&other, wanted));
+            wait_until(limit(), "the other waits", || waiting(&other) == 1);
+            wait_until(limit(), "the holder knows", || knows(&mut guard));
+            let next = scope.spawn(|| begin(&lock).0);
+            guard.end_turn();
+            let granted = waiter.join().expect("it gets in");
+            assert!(!next.is_finished(), "the other turn holds the lock as well");
+            granted.release();
+            next.join().expect("it gets in after that").end_turn();
+        });
+    }
+}
+
+#[test]
+fn who_waits_gets_in_after_the_turn_that_is_under_way() {
+    gets_in_within_one_turn(FOR_EVER, |guard| guard.is_wanted(Duration::MAX).unwrap());
+}
+
+#[test]
+fn who_waits_gets_in_after_the_turn_that_is_under_way_though_messages_are_lost() {
+    in_child(
+        concat!(
+            module_path!(),
+            "::who_waits_gets_in_after_the_turn_that_is_under_way_though_messages_are_lost"
+        ),
+        &format!(
+            "lock.redis.messages=off,{}",
+            std::env::var("FENCEPOST_FAILPOINTS").unwrap_or_default()
+        ),
+        || {
+            let looks = KeepLimits { look_every: Duration::ZERO, ..FOR_EVER };
+            gets_in_within_one_turn(looks, |_| true);
+        },
+    );
+}
+
+/// They would otherwise have their own process give it back.
+#[test]
+fn readers_of_the_process_that_keeps_a_grant_use_it_between_turns() {
+    let fixture = redis::Fixture::new();
+    let lock = kept(&fixture, FOR_EVER);
+    let token = turn(&lock);
+    let reader = take(&lock, Shared);
+    assert_eq!((reader.mode(), reader.token()), (Shared, None));
+    assert!(matches!(
+        lock.acquire(&key(), Exclusive, Duration::ZERO),
+        Err(LockError::Timeout { .. })
+    ));
+    drop(reader);
+    let (guard, same) = begin(&lock);
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..4).map(|_| scope.spawn(|| drop(take(&lock, Shared)))).collect();
+        guard.end_turn();
+        readers.into_iter().for_each(|reader| reader.join().expect("it gets in"));
+    });
+    assert_eq!((same, turn(&lock)), (token, token));
+    assert_eq!(grants(&lock), 1);
+}
+
+#[test]
+fn what_is_kept_is_given_back_when_the_lock_is_closed() {
+    let fixture = redis::Fixture::new();
+    let other = inner(&fixture);
+    let lock = kept(&fixture, FOR_EVER);
+    turn(&lock);
+    let (guard, _) = begin(&lock);
+    assert!(is_held(&other));
+    // In use while it is closed, and idle.
+    drop(lock);
+    guard.end_turn();
+    wait_until(limit(), "it is given back", || !is_held(&other));
+    let lock = kept(&fixture, FOR_EVER);
+    turn(&lock);
+    assert!(is_held(&other));
+    drop(lock);
+    wait_until(limit(), "it is given back", || !is_held(&other));
+}
+
+#[test]
+fn what_must_be_sealed_stays_so_until_it_is() {
+    let fixture = redis::Fixture::new();
+    let lock = kept(&fixture, FOR_EVER);
+    let mut lost = take(&lock, Exclusive);
+    lost.seed(1).expect("a first epoch");
+    drop(lost);
+    // As if a lease had run out.
+    let client = ::redis::Client::open(fixture.address()).expect("a URL");
+    let mut connection = client.get_connection().expect("a server");
+    let state = format!("{{fencepost:{}}}:state", key());
+    ::redis::cmd("HSET").arg(state).arg("unsealed").arg(1).exec(&mut connection).expect("set");
+    let guard = take(&lock, Exclusive);
+    assert!(guard.must_seal());
+    guard.end_turn();
+    let mut guard = take(&lock, Exclusive);
+    assert!(guard.must_seal(), "nobody has sealed it");
+    guard.sealed();
+    guard.end_turn();
+    let guard = take(&lock, Exclusive);
+    assert!(!guard.must_seal());
+    drop(guard);
+    assert!(!take(&inner(&fixture), Exclusive).must_seal());
+}
+
+/// It does not know yet that its lease ran out, and asks nobody before it takes what it has kept.
+#[test]
+fn a_process_that_is_cut_off_while_it_keeps_a_grant_begins_no_turn_under_it() {
+    let fixture = redis::Fixture::new();
+    let short = Terms { lease: Duration::from_millis(600), ..Terms::default() };
+    let wire = Wire::to(Redis::shared().port());
+    let far = Arc::new(redis::open(&fixture.through(&wire), short));
+    let far = KeptLock::over(far, FOR_EVER).expect("a thread can be started");
+    turn(&far);
+    wire.lead_to(0);
+    let near = redis::open(&fixture.address(), short);
+    let guard = take(&near, Exclusive);
+    assert!(guard.must_seal());
+    let refused = far.acquire(&key(), Exclusive, Duration::ZERO);
+    assert!(refused.is_err(), "a turn has begun: {refused:?}");
+    guard.release();
+    wire.lead_to(Redis::shared().port());
+    let again = || far.acquire(&key(), Exclusive, Duration::from_secs(1)).ok();
+    let mut guard = None;
+    wait_until(limit(), "it gets a new grant", || {
+        guard = again();
+        guard.is_some()
+    });
+    assert!(guard.is_some_and(|guard| guard.token().is_some_and(|token| token.counter() > 2)));
+}
