@@ -4,7 +4,7 @@
 //!
 //! `cargo bench --bench write`. `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, to
 //! use instead of a new SQLite file, and `FENCEPOST_BENCH_REDIS` a Redis server to take the lock
-//! from, `FENCEPOST_BENCH_DESIGN` another design than `crud`. Prints medians in microseconds and
+//! from, for each write and then kept from one to the next, `FENCEPOST_BENCH_DESIGN` another design than `crud`. Prints medians in microseconds and
 //! their ratio. The two take turns, write by write.
 
 use std::sync::Mutex;
@@ -15,8 +15,10 @@ use fencepost::db::{
     CallOutcome, CommitCall, Database, DatabaseUrl, DbError, NewDataset, NewJob, PoolLimits,
     RowsWrite, Value,
 };
-use fencepost::design;
+use fencepost::design::turns::locked::LockedLimits;
+use fencepost::design::{self, TurnLimits};
 use fencepost::graph::{CanonicalJson, Changeset, Command, JobSpecification, Name, Operation};
+use fencepost::lock::kept::KeepLimits;
 use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::store::Store;
 
@@ -151,17 +153,24 @@ fn main() {
     let made = format!("sqlite:{}", folder.path().join("bench.db").display());
     let urls = std::env::var("FENCEPOST_BENCH_DATABASES").unwrap_or(made);
     for url in urls.split_whitespace() {
-        measure(&DatabaseUrl::parse(url).expect("a URL"));
+        let url = DatabaseUrl::parse(url).expect("a URL");
+        measure(&url, None);
+        if std::env::var_os("FENCEPOST_BENCH_REDIS").is_some() {
+            measure(&url, LockedLimits::default().keep);
+        }
     }
 }
 
-fn measure(url: &DatabaseUrl) {
+/// `keep`: the lock is kept from one write to the next, so that the bare write asks it nothing.
+fn measure(url: &DatabaseUrl, keep: Option<KeepLimits>) {
     let redis = std::env::var("FENCEPOST_BENCH_REDIS").ok();
     let lock_url = redis.as_deref().map(|redis| LockUrl::parse(redis).expect("a lock"));
     let wanted = std::env::var("FENCEPOST_BENCH_DESIGN").unwrap_or_default();
     let design = design::named(&wanted).unwrap_or_default();
-    let node = node::open(&NodeOptions { lock_url, design, ..NodeOptions::new(url.clone()) })
-        .expect("a node");
+    let locked = LockedLimits { keep, ..LockedLimits::default() };
+    let turn_limits = TurnLimits { locked, ..TurnLimits::default() };
+    let options = NodeOptions { lock_url, design, turn_limits, ..NodeOptions::new(url.clone()) };
+    let node = node::open(&options).expect("a node");
     let open = |connections| {
         Database::open(url, PoolLimits { connections, ..PoolLimits::default() })
             .expect("the database opens")
@@ -176,7 +185,7 @@ fn measure(url: &DatabaseUrl) {
     }
     let head = Store::new(open(1)).expect("opens").head(&bare).expect("reads").expect("is there");
     let lock = match (&redis, url) {
-        _ if !design.takes_lock() => Lock::Files,
+        _ if !design.takes_lock() || keep.is_some() => Lock::Files,
         (Some(redis), _) => {
             let client = redis::Client::open(redis.as_str()).expect("a Redis URL");
             let connection = client.get_connection().expect("Redis answers");
@@ -215,8 +224,9 @@ fn measure(url: &DatabaseUrl) {
     let (bare, ours) =
         (median(bare_times.split_off(WARM_UP)), median(our_times.split_off(WARM_UP)));
     println!(
-        "{url}, {design}{}",
-        redis.map(|redis| format!(", lock at {redis}")).unwrap_or_default()
+        "{url}, {design}{}{}",
+        redis.map(|redis| format!(", lock at {redis}")).unwrap_or_default(),
+        keep.map(|_| ", kept").unwrap_or_default()
     );
     println!(
         "bare: {bare:.0} µs; a write: {ours:.0} µs; ratio {:.2} (medians of {ROUNDS})",

@@ -5,7 +5,8 @@
 //!
 //! - **Exclusive excludes; shared shares.** Locks of different keys never meet.
 //! - **Neither side starves.** A waiting writer holds back the readers that come after it. A
-//!   writer's release lets readers in that waited.
+//!   writer's release lets readers in that waited. (Under a [kept](kept) lock, readers of the
+//!   writer's own process may have to let one other writer go first.)
 //! - **A wait ends.** The caller says how long it will wait, and is told when that is over.
 //! - **A guard is released on drop**, and when its process dies.
 //! - **Tokens only rise.** The database is the authority, not the lock: see [`Guard::token`].
@@ -237,13 +238,21 @@ pub struct Guard {
     incarnation: Option<String>,
     token: Option<FencingToken>,
     after_expiry: bool,
+    is_kept: bool,
     held: Box<dyn Held>,
 }
 
 impl Guard {
     /// A shared grant. For implementations.
     pub fn shared(held: Box<dyn Held>) -> Self {
-        Self { mode: Mode::Shared, incarnation: None, token: None, after_expiry: false, held }
+        Self {
+            mode: Mode::Shared,
+            incarnation: None,
+            token: None,
+            after_expiry: false,
+            is_kept: false,
+            held,
+        }
     }
 
     /// An exclusive grant; without a token, it wants seeding. For implementations.
@@ -257,8 +266,14 @@ impl Guard {
             incarnation: Some(incarnation),
             token,
             after_expiry: false,
+            is_kept: false,
             held,
         }
+    }
+
+    /// The same, kept since an earlier turn of this process. For implementations.
+    pub fn kept(self) -> Self {
+        Self { is_kept: true, ..self }
     }
 
     /// The same, gained because the lease of an earlier holder ran out. For implementations.
@@ -284,6 +299,12 @@ impl Guard {
     #[must_use]
     pub fn token(&self) -> Option<FencingToken> {
         self.token
+    }
+
+    /// Whether an earlier turn of this process had the same grant, and so the same token.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// Opens `epoch` in the lock and returns its first token. Call it after the database has raised
@@ -352,7 +373,8 @@ impl Guard {
         self.held.end_turn();
     }
 
-    /// Gives the lock back. The same as dropping the guard, for where that should be seen.
+    /// Gives the lock back. The same as dropping the guard, for where that should be seen. A reader
+    /// that shared a [kept](kept) grant leaves that.
     pub fn release(self) {}
 }
 

@@ -1,31 +1,33 @@
 //! A lock whose exclusive grants are kept from one turn to the next while nobody else wants them,
 //! so that a process that writes alone asks the lock's server rarely.
 //!
-//! **How it takes turns.** Threads of this process pass a gate, one for each key. Whoever is in
-//! front takes over the grant that the last turn has left, or else acquires one from the lock
-//! behind this one. When its turn [ends](Guard::end_turn), the grant is left for the next, unless
-//! another process waits for it or it has been kept for long enough. A guard that is dropped
-//! without that is given back: the turn failed, and perhaps was cut short.
+//! **How it takes turns.** Writers of this process pass a gate, one for each key. Whoever is in front
+//! takes over the grant that the last turn has left, or else acquires one from the lock behind this
+//! one. When its turn [ends](Guard::end_turn), the grant is left for the next, unless another
+//! process waits for it or it has been kept for long enough. A guard that is dropped without that
+//! is given back: the turn failed, and perhaps was cut short.
 //!
-//! **When others wait.** They tell the holder by a message, which a thread of this file listens
-//! for; an idle grant is then given back at once, and one in use when its turn ends. Messages may
-//! be lost, so a turn that ends also asks the lock, if that has not been asked for a while. Nobody
-//! waits for longer than [`KeepLimits::look_every`] and one turn.
+//! **When others wait.** They tell the holder by a message, which a thread of this file listens for.
+//! The thread gives back an idle grant at once. A grant in use is given back when its turn ends.
+//! Messages may be lost, so a turn that ends also asks the lock, if the last answer is older than
+//! [`KeepLimits::look_every`].
 //!
-//! **Readers of this process** that come for the shared lock while a grant is kept use that one
-//! after another, between the turns of writers. Otherwise they would make their own process give it
-//! back.
+//! **Readers of this process** share the grant while it is kept. Those that come in a turn of a
+//! writer wait for its end, and go before the next. If the grant is given back then, they acquire
+//! the lock like all others; so one writer of another process may come before them. If they asked
+//! the lock at once, they would make their own process give it back.
 //!
-//! **What it costs.** Nothing but a mutex for a turn that takes over a grant. A grant holds a
-//! token; all turns under it have the same.
+//! **What it costs.** A turn that takes over a grant: a mutex, and one round trip in each
+//! `look_every`. A grant has one token; all turns under it have the same.
 //!
-//! **What it does not do.** It cannot make a grant last: a process that is stopped while it keeps
-//! one is missed for as long as one that is stopped in a turn, and its lease ends in the same way.
-//! A turn makes sure of the grant before it writes, and the database decides in the end.
+//! **What it does not do.** It cannot make a grant last. A process that is stopped while it keeps a
+//! grant delays the others by the lease, as one that is stopped in a turn does. A turn makes sure
+//! of its grant before it writes, and the database decides in the end.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -103,9 +105,7 @@ impl Drop for KeptLock {
         keeper.closing.store(true, Ordering::SeqCst);
         let watched = std::mem::take(&mut *lock(&keeper.watch));
         keeper.to_watch.notify_all();
-        for slot in watched.into_values() {
-            keeper.give_back(slot.take(), Reason::Closing);
-        }
+        watched.values().for_each(|slot| keeper.close(slot));
     }
 }
 
@@ -115,33 +115,19 @@ impl DistributedLock for KeptLock {
     }
 
     fn acquire(&self, key: &LockKey, mode: Mode, wait: Duration) -> Result<Guard, LockError> {
-        let keeper = &self.keeper;
         key.check()?;
         let deadline = Deadline::after(wait);
-        let slot = keeper.slots.get(key, |slot| !slot.keeps(), || Slot::new(key.clone()));
-        if mode == Mode::Shared && !slot.is_in_use.load(Ordering::SeqCst) && !slot.keeps() {
-            return keeper.lock.acquire(key, mode, deadline.remaining());
-        }
-        let Some(place) = slot.gate.enter(&deadline) else {
-            return Err(LockError::Timeout { waited: deadline.waited() });
+        let keeper = &self.keeper;
+        let slot = keeper.slots.get(key, Slot::is_idle, || Slot::new(key.clone()));
+        let acquired = match mode {
+            Mode::Shared => keeper.acquire_shared(slot, &deadline),
+            Mode::Exclusive => keeper.acquire_exclusive(slot, &deadline),
         };
-        let kept = keeper.take_over(&slot);
-        if kept.is_none() && mode == Mode::Shared {
-            drop(place);
-            return keeper.lock.acquire(key, mode, deadline.remaining());
-        }
-        let grant = match kept {
-            Some(grant) => grant,
-            None => {
-                let guard = keeper.lock.acquire(key, mode, deadline.remaining())?;
-                let now = Instant::now();
-                KeptGrant { guard, since: now, idle_since: now, turns: 0 }
-            }
-        };
-        place.keep();
-        let in_use = InUse { keeper: Arc::clone(keeper), slot, grant: Some(grant), mode };
-        in_use.slot.is_in_use.store(true, Ordering::SeqCst);
-        Ok(in_use.into_guard())
+        // Part of the time was spent here, and part at the lock.
+        acquired.map_err(|error| match error {
+            LockError::Timeout { .. } => LockError::Timeout { waited: deadline.waited() },
+            error => error,
+        })
     }
 
     fn ping(&self) -> Result<(), LockError> {
@@ -174,11 +160,37 @@ struct Keeper {
 /// What a process has of one key.
 struct Slot {
     key: LockKey,
+    /// Writers, one at a time.
     gate: Gate,
-    kept: Mutex<Option<KeptGrant>>,
-    /// Whether a turn of this process uses a grant.
-    is_in_use: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
     is_watched: AtomicBool,
+}
+
+/// Held for a few assignments, never across I/O.
+#[derive(Default)]
+struct State {
+    /// The grant that is kept. Readers of this process may be using it.
+    kept: Option<KeptGrant>,
+    /// How many readers use it.
+    readers: usize,
+    /// Whether a turn of this process has a grant, or one that has ended is being looked at.
+    is_in_turn: bool,
+    /// Whether a writer waits for the readers to end.
+    writer_waits: bool,
+    /// How many turns have ended.
+    ended: u64,
+    /// How many readers wait for a turn to end.
+    waiting: usize,
+    /// How many of them waited for one that has ended, and go before the next.
+    due: usize,
+}
+
+impl State {
+    /// Whether a reader that comes now must wait for a turn.
+    fn holds_back_readers(&self) -> bool {
+        self.is_in_turn || (self.kept.is_some() && self.writer_waits)
+    }
 }
 
 /// An exclusive grant that turns of this process use one after another.
@@ -192,16 +204,32 @@ struct KeptGrant {
 
 impl Slot {
     fn new(key: LockKey) -> Self {
-        let (gate, kept) = (Gate::default(), Mutex::default());
-        Self { key, gate, kept, is_in_use: false.into(), is_watched: false.into() }
+        let (gate, state) = (Gate::default(), Mutex::default());
+        Self { key, gate, state, changed: Condvar::new(), is_watched: false.into() }
     }
 
-    fn keeps(&self) -> bool {
-        lock(&self.kept).is_some()
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
-    fn take(&self) -> Option<KeptGrant> {
-        lock(&self.kept).take()
+    fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.kept.is_none() && !state.is_in_turn
+    }
+
+    /// Takes out the grant that is kept, if nobody uses it and `reason` says why it ends.
+    fn take_unused(
+        &self,
+        reason: impl FnOnce(&mut KeptGrant) -> Option<Reason>,
+    ) -> Option<(KeptGrant, Reason)> {
+        let mut state = self.state();
+        if state.readers > 0 {
+            return None;
+        }
+        let reason = reason(state.kept.as_mut()?)?;
+        let grant = state.kept.take()?;
+        self.changed.notify_all();
+        Some((grant, reason))
     }
 }
 
@@ -214,19 +242,89 @@ enum Reason {
     Limit,
     /// It was lost, or the lock did not say that it was not.
     Doubtful,
+    /// The turn under it failed, or was given up.
+    Failed,
     Closing,
 }
 
 impl Keeper {
-    /// The grant that is kept, if a turn may begin under it. Whoever calls has the place in front.
-    fn take_over(&self, slot: &Slot) -> Option<KeptGrant> {
-        let mut grant = slot.take()?;
-        if let Some(reason) = self.reason_to_end(&mut grant, Duration::MAX) {
-            self.give_back(Some(grant), reason);
-            return None;
+    /// For a writer: the grant that is kept, or a new one.
+    fn acquire_exclusive(
+        self: &Arc<Self>,
+        slot: Arc<Slot>,
+        deadline: &Deadline,
+    ) -> Result<Guard, LockError> {
+        let timeout = || LockError::Timeout { waited: deadline.waited() };
+        let place = slot.gate.enter(deadline).ok_or_else(timeout)?;
+        let mut state = slot.state();
+        state.writer_waits = true;
+        let readers_are_out =
+            |state: &mut State| (state.readers == 0 && state.due == 0).then_some(());
+        let (mut state, turn) = deadline.wait_for(&slot.changed, state, readers_are_out);
+        state.writer_waits = false;
+        slot.changed.notify_all();
+        turn.ok_or_else(timeout)?;
+        let mut kept = state.kept.take();
+        let reason = kept.as_mut().and_then(|grant| self.reason_to_end(grant, Duration::MAX));
+        // While a new grant is waited for, readers go to the lock as well.
+        state.is_in_turn = kept.is_some() && reason.is_none();
+        drop(state);
+        let grant = match (kept, reason) {
+            (Some(grant), None) => {
+                self.metrics.used.inc();
+                grant
+            }
+            (ended, reason) => {
+                reason.into_iter().zip(ended).for_each(|(reason, grant)| {
+                    self.give_back(grant, reason);
+                });
+                let guard = self.lock.acquire(&slot.key, Mode::Exclusive, deadline.remaining())?;
+                slot.state().is_in_turn = true;
+                let now = Instant::now();
+                KeptGrant { guard, since: now, idle_since: now, turns: 0 }
+            }
+        };
+        place.keep();
+        Ok(InTurn { keeper: Arc::clone(self), slot, grant: Some(grant) }.into_guard())
+    }
+
+    /// For a reader: the grant that is kept, together with other readers of this process, or a
+    /// shared one. Waits for a turn that is under way here, and for nothing else.
+    fn acquire_shared(
+        self: &Arc<Self>,
+        slot: Arc<Slot>,
+        deadline: &Deadline,
+    ) -> Result<Guard, LockError> {
+        let mut state = slot.state();
+        if state.holds_back_readers() {
+            state.waiting += 1;
+            let came = state.ended;
+            let may_go_on = |state: &mut State| {
+                let is_due = state.ended > came;
+                (is_due || !state.holds_back_readers()).then_some(is_due)
+            };
+            let (locked, was_due) = deadline.wait_for(&slot.changed, state, may_go_on);
+            state = locked;
+            state.waiting -= 1;
+            let timeout = || LockError::Timeout { waited: deadline.waited() };
+            state.due -= usize::from(was_due.ok_or_else(timeout)?);
         }
-        self.metrics.taken_over.inc();
-        Some(grant)
+        let reason = |grant: &mut KeptGrant| self.reason_to_end(grant, Duration::MAX);
+        let shares = match &mut state.kept {
+            Some(grant) => reason(grant).is_none(),
+            None => false,
+        };
+        state.readers += usize::from(shares);
+        slot.changed.notify_all();
+        drop(state);
+        if shares {
+            let reader = Reader { keeper: Arc::clone(self), slot };
+            return Ok(Guard::shared(Box::new(reader)));
+        }
+        if let Some((grant, reason)) = slot.take_unused(reason) {
+            self.give_back(grant, reason);
+        }
+        self.lock.acquire(&slot.key, Mode::Shared, deadline.remaining())
     }
 
     /// Why no further turn may begin under the grant; `None` if one may.
@@ -238,86 +336,105 @@ impl Keeper {
         if grant.turns >= limits.turns || grant.since.elapsed() >= limits.time {
             return Some(Reason::Limit);
         }
+        if grant.guard.check().is_err() {
+            return Some(Reason::Doubtful);
+        }
         match grant.guard.is_wanted(known_within) {
-            Ok(false) => grant.guard.check().err().map(|_| Reason::Doubtful),
+            Ok(false) => None,
             Ok(true) => Some(Reason::Wanted),
             Err(_) => Some(Reason::Doubtful),
         }
     }
 
-    /// Leaves the grant for the next turn, or gives it back.
-    fn keep(&self, slot: &Arc<Slot>, mut grant: KeptGrant) {
+    /// Leaves the grant for the next turn, or gives it back, and lets readers in that waited. The
+    /// slot is in a turn meanwhile.
+    fn end_turn(&self, slot: &Arc<Slot>, mut grant: KeptGrant) {
         let looks = !failpoint::is_off("lock.kept.look");
         let known_within = if looks { self.limits.look_every } else { Duration::MAX };
-        if let Some(reason) = self.reason_to_end(&mut grant, known_within) {
-            return self.give_back(Some(grant), reason);
+        match self.reason_to_end(&mut grant, known_within) {
+            Some(reason) => self.give_back(grant, reason),
+            None => self.keep(slot, grant),
         }
-        *lock(&slot.kept) = Some(grant);
+    }
+
+    fn keep(&self, slot: &Arc<Slot>, grant: KeptGrant) {
+        slot.state().kept = Some(grant);
         if !slot.is_watched.swap(true, Ordering::SeqCst) {
             lock(&self.watch).insert(slot.key.clone(), Arc::clone(slot));
             self.to_watch.notify_all();
         }
         // It may have been closed meanwhile, and have missed this grant.
         if self.closing.load(Ordering::SeqCst) {
-            self.give_back(slot.take(), Reason::Closing);
+            self.close(slot);
         }
     }
 
-    fn give_back(&self, grant: Option<KeptGrant>, reason: Reason) {
-        if let Some(grant) = grant {
-            self.metrics.given_back(reason).inc();
-            grant.guard.release();
+    fn close(&self, slot: &Slot) {
+        if let Some((grant, reason)) = slot.take_unused(|_| Some(Reason::Closing)) {
+            self.give_back(grant, reason);
         }
+    }
+
+    fn give_back(&self, grant: KeptGrant, reason: Reason) {
+        self.metrics.ended(reason).inc();
+        grant.guard.release();
     }
 
     /// The thread: gives back what was idle for long enough, or what others want, until the lock is
     /// closed.
     fn run(&self) {
         while !self.closing.load(Ordering::SeqCst) {
-            let watch = lock(&self.watch);
-            let watched: Vec<Arc<Slot>> = watch.values().cloned().collect();
-            if watched.is_empty() {
-                let limit = Deadline::after(PARKED_FOR);
-                let something = |watch: &mut HashMap<_, _>| {
-                    let closing = self.closing.load(Ordering::SeqCst);
-                    (!watch.is_empty() || closing).then_some(())
-                };
-                let _ = limit.wait_for(&self.to_watch, watch, something);
-                continue;
+            // A panic is a bug of ours; without the thread, what is kept would stay so for minutes.
+            let pass = catch_unwind(AssertUnwindSafe(|| self.pass()));
+            if pass.is_err() {
+                log::error!("the thread that gives back kept locks panicked, and goes on");
+                thread::sleep(self.limits.idle);
             }
-            drop(watch);
-            let next = watched.iter().map(|slot| self.look_at(slot)).min();
-            self.lock.listen_for_others(next.unwrap_or(self.limits.idle).max(SHORTEST_WAIT));
         }
+    }
+
+    fn pass(&self) {
+        let watch = lock(&self.watch);
+        let watched: Vec<Arc<Slot>> = watch.values().cloned().collect();
+        if watched.is_empty() {
+            let limit = Deadline::after(PARKED_FOR);
+            let something = |watch: &mut HashMap<_, _>| {
+                let closing = self.closing.load(Ordering::SeqCst);
+                (!watch.is_empty() || closing).then_some(())
+            };
+            let _ = limit.wait_for(&self.to_watch, watch, something);
+            return;
+        }
+        drop(watch);
+        let next = watched.iter().map(|slot| self.look_at(slot)).min();
+        self.lock.listen_for_others(next.unwrap_or(self.limits.idle).max(SHORTEST_WAIT));
     }
 
     /// Gives back what is kept there if that is due. Returns how long until it may be due.
     fn look_at(&self, slot: &Arc<Slot>) -> Duration {
-        let Self { limits, .. } = self;
-        let (due, reason) = {
-            let mut kept = lock(&slot.kept);
-            match &mut *kept {
-                None => {
-                    drop(kept);
-                    if !slot.is_in_use.load(Ordering::SeqCst) {
-                        self.forget(slot);
-                    }
-                    return limits.idle;
-                }
-                Some(grant) => {
-                    let idle = grant.idle_since.elapsed();
-                    // Asks nobody, so the mutex may be held.
-                    let is_wanted = grant.guard.is_wanted(Duration::MAX).unwrap_or(true);
-                    let is_idle = idle >= limits.idle && !failpoint::is_off("lock.kept.idle");
-                    if !is_wanted && !is_idle {
-                        return limits.idle.saturating_sub(idle);
-                    }
-                    (kept.take(), if is_wanted { Reason::Wanted } else { Reason::Idle })
-                }
+        let idle_limit = self.limits.idle;
+        let mut next = idle_limit;
+        let due = slot.take_unused(|grant| {
+            let idle = grant.idle_since.elapsed();
+            next = idle_limit.saturating_sub(idle);
+            // Asks nobody, so the mutex may be held.
+            match grant.guard.is_wanted(Duration::MAX) {
+                Ok(false) => self.is_idle(grant).then_some(Reason::Idle),
+                Ok(true) => Some(Reason::Wanted),
+                Err(_) => Some(Reason::Doubtful),
             }
-        };
-        self.give_back(due, reason);
-        limits.idle
+        });
+        match due {
+            Some((grant, reason)) => self.give_back(grant, reason),
+            None if slot.is_idle() => self.forget(slot),
+            None => return next,
+        }
+        idle_limit
+    }
+
+    fn is_idle(&self, grant: &KeptGrant) -> bool {
+        let is_over = grant.idle_since.elapsed() >= self.limits.idle;
+        is_over && !failpoint::is_off("lock.kept.idle")
     }
 
     /// Looks at the slot no more, until a grant is kept there.
@@ -325,10 +442,10 @@ impl Keeper {
         let mut watch = lock(&self.watch);
         slot.is_watched.store(false, Ordering::SeqCst);
         // Under the mutex: whoever keeps a grant now comes after.
-        if slot.keeps() {
-            slot.is_watched.store(true, Ordering::SeqCst);
-        } else {
+        if slot.is_idle() {
             watch.remove(&slot.key);
+        } else {
+            slot.is_watched.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -338,29 +455,24 @@ const PARKED_FOR: Duration = Duration::from_secs(1);
 /// The shortest time for which it listens.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
-/// A grant in use by one turn, which has the place in front.
-struct InUse {
+/// A turn of a writer: its grant, and the place at the gate.
+struct InTurn {
     keeper: Arc<Keeper>,
     slot: Arc<Slot>,
     /// `None` once it was left or given back.
     grant: Option<KeptGrant>,
-    mode: Mode,
 }
 
-impl InUse {
+impl InTurn {
     fn into_guard(self) -> Guard {
-        let guard = self.grant.as_ref().map(|grant| &grant.guard);
-        let (incarnation, token) = guard
-            .map(|guard| (guard.incarnation().unwrap_or_default().to_owned(), guard.token()))
-            .unwrap_or_default();
-        let must_seal = guard.is_some_and(Guard::must_seal);
-        match self.mode {
-            Mode::Shared => Guard::shared(Box::new(self)),
-            Mode::Exclusive => {
-                let guard = Guard::exclusive(Box::new(self), incarnation, token);
-                if must_seal { guard.after_expiry() } else { guard }
-            }
-        }
+        let Some(KeptGrant { guard, turns, .. }) = &self.grant else {
+            unreachable!("a turn begins with a grant")
+        };
+        let incarnation = guard.incarnation().unwrap_or_default().to_owned();
+        let (token, must_seal, is_kept) = (guard.token(), guard.must_seal(), *turns > 0);
+        let guard = Guard::exclusive(Box::new(self), incarnation, token);
+        let guard = if must_seal { guard.after_expiry() } else { guard };
+        if is_kept { guard.kept() } else { guard }
     }
 
     fn guard(&mut self) -> Result<&mut Guard, LockError> {
@@ -369,7 +481,7 @@ impl InUse {
     }
 }
 
-impl Held for InUse {
+impl Held for InTurn {
     fn store(&mut self, _incarnation: &str, first: FencingToken) -> Result<(), LockError> {
         self.guard()?.seed(first.epoch()).map(drop)
     }
@@ -389,34 +501,62 @@ impl Held for InUse {
     }
 
     fn end_turn(mut self: Box<Self>) {
-        let Some(mut grant) = self.grant.take() else { return };
-        if self.mode == Mode::Exclusive {
+        if let Some(mut grant) = self.grant.take() {
             grant.turns += 1;
             grant.idle_since = Instant::now();
+            self.keeper.end_turn(&self.slot, grant);
         }
-        self.keeper.keep(&self.slot, grant);
     }
 }
 
-/// Gives back the grant, unless the turn has left it, and then the place in front.
-impl Drop for InUse {
+/// Gives back the grant, unless the turn has ended well, and then the place at the gate.
+impl Drop for InTurn {
     fn drop(&mut self) {
-        if self.mode == Mode::Shared {
-            // Its reader wrote nothing that could have been cut short.
-            if let Some(grant) = self.grant.take() {
-                self.keeper.keep(&self.slot, grant);
-            }
+        if let Some(grant) = self.grant.take() {
+            self.keeper.give_back(grant, Reason::Failed);
         }
-        drop(self.grant.take());
-        self.slot.is_in_use.store(false, Ordering::SeqCst);
+        let mut state = self.slot.state();
+        state.is_in_turn = false;
+        state.ended += 1;
+        state.due = state.waiting;
+        drop(state);
+        self.slot.changed.notify_all();
         self.slot.gate.pass_on();
+    }
+}
+
+/// A reader that uses the grant that is kept, and leaves it.
+struct Reader {
+    keeper: Arc<Keeper>,
+    slot: Arc<Slot>,
+}
+
+impl Held for Reader {
+    fn store(&mut self, _incarnation: &str, _first: FencingToken) -> Result<(), LockError> {
+        Err(LockError::NotExclusive)
+    }
+}
+
+/// The last reader gives the grant back if that has become due.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let (keeper, slot) = (&self.keeper, &self.slot);
+        slot.state().readers -= 1;
+        slot.changed.notify_all();
+        let due = slot.take_unused(|grant| {
+            let is_idle = || keeper.is_idle(grant).then_some(Reason::Idle);
+            is_idle().or_else(|| keeper.reason_to_end(grant, Duration::MAX))
+        });
+        if let Some((grant, reason)) = due {
+            keeper.give_back(grant, reason);
+        }
     }
 }
 
 struct Metrics {
     /// Turns that needed no grant of their own.
-    taken_over: IntCounter,
-    given_back: IntCounterVec,
+    used: IntCounter,
+    ended: IntCounterVec,
 }
 
 impl Metrics {
@@ -428,25 +568,26 @@ impl Metrics {
             "Grants of the lock that were not kept for another turn, by reason",
         );
         Self {
-            taken_over: counter(
+            used: counter(
                 "fencepost_lock_grants_kept_total",
-                "Turns that used the grant of an earlier turn of this node",
+                "Turns of writers that used the grant of an earlier turn",
             ),
-            given_back: IntCounterVec::new(options, &["reason"]).expect("the name is valid"),
+            ended: IntCounterVec::new(options, &["reason"]).expect("the name is valid"),
         }
     }
 
-    fn given_back(&self, reason: Reason) -> IntCounter {
-        self.given_back.with_label_values(&[match reason {
+    fn ended(&self, reason: Reason) -> IntCounter {
+        self.ended.with_label_values(&[match reason {
             Reason::Wanted => "wanted",
             Reason::Idle => "idle",
             Reason::Limit => "limit",
             Reason::Doubtful => "doubtful",
+            Reason::Failed => "failed",
             Reason::Closing => "closing",
         }])
     }
 
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        vec![Box::new(self.taken_over.clone()), Box::new(self.given_back.clone())]
+        vec![Box::new(self.used.clone()), Box::new(self.ended.clone())]
     }
 }

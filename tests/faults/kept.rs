@@ -55,8 +55,8 @@ fn a_node_that_is_stopped_while_it_keeps_the_lock_decides_on_what_others_wrote()
 fn a_node_that_is_stopped_in_a_later_turn_of_a_kept_grant_is_told_the_truth() {
     let field = Field::new();
     let reached = field.site.path("reached");
-    let keeper = keeper(&field, &format!("after-check=pause:{}@2", reached.display()));
     let other = field.node("");
+    let keeper = keeper(&field, &format!("after-check=pause:{}@2", reached.display()));
     thread::scope(|scope| {
         let stopped = scope.spawn(|| field.put(&keeper, "stopped", "x", "y"));
         wait_until("the holder is at the point", || reached.exists());
@@ -88,12 +88,15 @@ fn a_node_that_writes_without_a_pause_lets_another_in() {
 #[test]
 fn a_lock_that_is_kept_is_given_back_when_its_node_is_idle_or_ends() {
     let field = Field::new();
-    let mut idle = field.node("");
+    let idle = field.node("");
     assert_eq!(version(&field.put(&idle, "first", "a", "b")), 1);
     wait_until("the lock is given back", || !is_held(&field));
     assert_eq!(idle.count("fencepost_lock_grants_ended_total", "idle"), 1);
-    idle.signal("TERM");
-    idle.kill();
-    let other = field.node("");
-    field.expect_valid(&other);
+    let ends = field.node(KEEPS);
+    assert_eq!(version(&field.put(&ends, "second", "c", "d")), 2);
+    assert!(is_held(&field));
+    ends.signal("TERM");
+    assert_eq!(version(&field.put(&idle, "third", "e", "f")), 3);
+    assert_eq!(idle.count("fencepost_tokens_sealed_total", ""), 0, "its lease ran out");
+    field.expect_valid(&idle);
 }

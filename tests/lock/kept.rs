@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -77,7 +78,25 @@ struct EndsTurn(Option<Guard>);
 
 impl Held for EndsTurn {
     fn store(&mut self, _incarnation: &str, first: FencingToken) -> Result<(), LockError> {
-        self.0.as_mut().expect("it is held").seed(first.epoch()).map(drop)
+        self.guard().seed(first.epoch()).map(drop)
+    }
+
+    fn check(&mut self) -> Result<(), LockError> {
+        self.guard().check()
+    }
+
+    fn sealed(&mut self) {
+        self.guard().sealed();
+    }
+
+    fn is_wanted(&mut self, known_within: Duration) -> Result<bool, LockError> {
+        self.guard().is_wanted(known_within)
+    }
+}
+
+impl EndsTurn {
+    fn guard(&mut self) -> &mut Guard {
+        self.0.as_mut().expect("it is held")
     }
 }
 
@@ -87,8 +106,8 @@ impl Drop for EndsTurn {
     }
 }
 
-/// All but what asks for a token of each turn's own, or for readers that wait for each other: those
-/// of the process that keeps the grant have it one after another.
+/// The suite without two kinds of cases: those that want a new token for each turn, and one in which
+/// readers of several processes hold the lock together before any of them goes on.
 mod suite {
     use super::Fixture;
     use crate::lock::redis;
@@ -197,12 +216,16 @@ fn an_idle_grant_is_given_back() {
     }
 }
 
-/// A message ends it: nothing else can, for so long.
+/// A message ends it: nothing else can, for so long. Its lease is not renewed meanwhile, which would
+/// tell as well.
 #[test]
 fn an_idle_grant_is_given_back_when_another_process_wants_it() {
     for wanted in [Exclusive, Shared] {
         let fixture = redis::Fixture::new();
-        let (lock, other) = (kept(&fixture, FOR_EVER), inner(&fixture));
+        let long = Terms { lease: FOR_EVER.idle, ..Terms::default() };
+        let of_lock = Arc::new(redis::open(&fixture.address(), long));
+        let lock = KeptLock::over(of_lock, FOR_EVER).expect("a thread can be started");
+        let other = inner(&fixture);
         for _ in 0..3 {
             turn(&lock);
             take(&other, wanted).release();
@@ -266,7 +289,8 @@ fn readers_of_the_process_that_keeps_a_grant_use_it_between_turns() {
         lock.acquire(&key(), Exclusive, Duration::ZERO),
         Err(LockError::Timeout { .. })
     ));
-    drop(reader);
+    let together = take(&lock, Shared);
+    drop((reader, together));
     let (guard, same) = begin(&lock);
     thread::scope(|scope| {
         let readers: Vec<_> = (0..4).map(|_| scope.spawn(|| drop(take(&lock, Shared)))).collect();
@@ -275,6 +299,73 @@ fn readers_of_the_process_that_keeps_a_grant_use_it_between_turns() {
     });
     assert_eq!((same, turn(&lock)), (token, token));
     assert_eq!(grants(&lock), 1);
+}
+
+/// It waits for turns of its own process, and never for a thread that itself waits for the lock.
+#[test]
+fn a_reader_does_not_wait_behind_a_writer_of_its_process_that_waits_for_others() {
+    let fixture = redis::Fixture::new();
+    let (lock, other) = (kept(&fixture, FOR_EVER), inner(&fixture));
+    turn(&lock);
+    let reader = take(&lock, Shared);
+    thread::scope(|scope| {
+        let own_writer = scope.spawn(|| begin(&lock).0);
+        let others_writer = scope.spawn(|| take(&other, Exclusive));
+        wait_until(limit(), "the other waits", || waiting(&other) == 1);
+        drop(reader);
+        let others_turn = others_writer.join().expect("the reader gave it back");
+        wait_until(limit(), "the own writer waits for it", || waiting(&other) == 1);
+        let second = scope.spawn(|| take(&lock, Shared));
+        wait_until(limit(), "the reader waits for it", || waiting(&other) == 2);
+        others_turn.release();
+        let second = second.join().expect("readers go before the next writer");
+        assert!(!own_writer.is_finished());
+        drop(second);
+        own_writer.join().expect("it gets in").end_turn();
+    });
+}
+
+#[test]
+fn neither_readers_nor_writers_of_one_process_starve_each_other_under_a_kept_grant() {
+    let fixture = redis::Fixture::new();
+    let lock = kept(&fixture, FOR_EVER);
+    turn(&lock);
+    for (flood, loner) in [(Exclusive, Shared), (Shared, Exclusive)] {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::SeqCst) {
+                        take(&lock, flood).end_turn();
+                    }
+                });
+            }
+            for _ in 0..50 {
+                take(&lock, loner).end_turn();
+            }
+            over.store(true, Ordering::SeqCst);
+        });
+    }
+    assert_eq!(grants(&lock), 1);
+}
+
+#[test]
+fn a_wait_that_is_over_was_as_long_as_was_asked_for() {
+    let fixture = redis::Fixture::new();
+    let (lock, other) = (kept(&fixture, FOR_EVER), inner(&fixture));
+    let others_turn = take(&other, Exclusive);
+    const WAIT: Duration = Duration::from_millis(50);
+    thread::scope(|scope| {
+        let waits = || lock.acquire(&key(), Exclusive, WAIT).map(drop);
+        // The second waits for the first, and then for the lock.
+        for waiter in [scope.spawn(waits), scope.spawn(waits)] {
+            let refused = waiter.join().expect("no panic");
+            let long_enough =
+                matches!(refused, Err(LockError::Timeout { waited }) if waited >= WAIT);
+            assert!(long_enough, "{refused:?}");
+        }
+    });
+    others_turn.release();
 }
 
 #[test]

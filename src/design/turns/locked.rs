@@ -3,8 +3,7 @@
 //! **How it takes turns.** It acquires the graph's lock and with it a fencing token, seals that in
 //! the database if the lock was gained because a lease ran out, brings the image to the store's
 //! version, decides, makes sure that the lock is still held, and writes on the condition that
-//! neither the version nor a larger token came in between. The lock is given back when all are
-//! answered.
+//! neither the version nor a larger token came in between. The turn ends when all are answered.
 //!
 //! A token that directly follows this node's own last one tells that nobody else had the lock in
 //! between. Then the turn decides on the image that it has, without a look at the store, and its
@@ -202,19 +201,15 @@ impl Locked {
         held: &mut HeldLock,
     ) -> Result<Option<(Refreshed, FencingToken)>, TurnError> {
         let Some(Grant { incarnation, token }) = held.grant()? else { return Ok(None) };
-        let Some(last) = self.last_grant(turn).filter(|last| last.incarnation == incarnation)
-        else {
+        let last = lock(&self.last_grants).get(&turn.graph_id()).cloned();
+        let Some(last) = last.filter(|last| last.incarnation == incarnation) else {
             return Ok(None);
         };
-        let follows = token == last.token || token.follows(last.token);
-        let trusted = |read: &Refreshed| is_trusted(token, &incarnation, &read.head, Some(&last));
+        let is_kept = held.is_kept()?;
+        let follows = token.follows(last.token) || (is_kept && token == last.token);
+        let trusted = |read: &Refreshed| is_trusted(token, &incarnation, is_kept, &read.head);
         let read = turn.at_hand().filter(|read| follows && trusted(read));
         Ok(read.map(|read| (read, token)))
-    }
-
-    /// The grant of this node's last turn on the graph.
-    fn last_grant(&self, turn: &Turn<'_>) -> Option<Grant> {
-        lock(&self.last_grants).get(&turn.graph_id()).cloned()
     }
 
     /// Remembers the grant of this turn, for the next one.
@@ -256,8 +251,8 @@ impl Locked {
         let (incarnation, token) = held.with(|guard| {
             Ok((guard.incarnation().unwrap_or_default().to_owned(), guard.token()))
         })?;
-        let own = self.last_grant(turn);
-        let trusted = |token: &FencingToken| is_trusted(*token, &incarnation, head, own.as_ref());
+        let is_kept = held.is_kept()?;
+        let trusted = |token: &FencingToken| is_trusted(*token, &incarnation, is_kept, head);
         if let Some(token) = token.filter(trusted) {
             return Ok(token);
         }
@@ -289,12 +284,11 @@ impl Locked {
 }
 
 /// Whether the database knows the run of the lock that gave the token, and the token is larger than
-/// every one that it has seen, or is the largest and this node's `own`: that of a kept grant.
-fn is_trusted(token: FencingToken, incarnation: &str, head: &Head, own: Option<&Grant>) -> bool {
-    let is_own = own.is_some_and(|own| own.token == token && own.incarnation == incarnation);
+/// every one that it has seen. The token of a kept grant may be the largest that it has seen.
+fn is_trusted(token: FencingToken, incarnation: &str, is_kept: bool, head: &Head) -> bool {
     token.epoch() == head.epoch
         && incarnation == head.lock_incarnation
-        && (token.as_i64() > head.fence || (is_own && token.as_i64() == head.fence))
+        && (token.as_i64() > head.fence || (is_kept && token.as_i64() == head.fence))
 }
 
 /// What only turns under the lock measure.
@@ -314,7 +308,7 @@ struct LockMetrics {
 struct LockTimes {
     /// Waiting for the lock, until it was granted.
     wait: Histogram,
-    /// From the grant of the lock until it was given back.
+    /// From the grant of the lock until the turn ended.
     hold: Histogram,
 }
 
@@ -379,6 +373,10 @@ struct HeldLock {
 impl HeldLock {
     fn must_seal(&mut self) -> Result<bool, TurnError> {
         self.with(|guard| Ok(guard.must_seal()))
+    }
+
+    fn is_kept(&mut self) -> Result<bool, TurnError> {
+        self.with(|guard| Ok(guard.is_kept()))
     }
 
     /// `None` if the lock gave no token.

@@ -38,9 +38,10 @@ pub(super) struct LockClient {
     /// Whether the housekeeper must run a round at once.
     round_is_due: Mutex<bool>,
     round_became_due: Condvar,
-    /// Whether a message has come that another process wants what this one holds.
-    something_is_wanted: Mutex<bool>,
-    became_wanted: Condvar,
+    /// Counts messages that another process wants what this one holds, and that nobody listens any
+    /// more.
+    news: Mutex<u64>,
+    news_came: Condvar,
 }
 
 impl LockClient {
@@ -61,8 +62,8 @@ impl LockClient {
             closing: AtomicBool::new(false),
             round_is_due: Mutex::new(false),
             round_became_due: Condvar::new(),
-            something_is_wanted: Mutex::new(false),
-            became_wanted: Condvar::new(),
+            news: Mutex::default(),
+            news_came: Condvar::new(),
         };
         client
             .listener
@@ -152,7 +153,9 @@ impl LockClient {
                 request.wait_for(deadline, |state| is_over(state).then_some(()));
             }
         };
-        self.listener.leave(request);
+        if self.listener.leave(request) {
+            self.spread_news();
+        }
         waited
     }
 
@@ -179,13 +182,19 @@ impl LockClient {
     /// lets another thread do so. Returns early when such a message comes.
     pub(super) fn listen_for_others(&self, wait: Duration) {
         let deadline = Deadline::after(wait);
+        let seen = *lock(&self.news);
         let listened = self.listen(wait);
         self.listener.let_another_listen();
         if !listened {
-            let has_news = lock(&self.something_is_wanted);
-            let news = |has_news: &mut bool| std::mem::take(has_news).then_some(());
-            let _ = deadline.wait_for(&self.became_wanted, has_news, news);
+            let is_new = |news: &mut u64| (*news != seen).then_some(());
+            let _ = deadline.wait_for(&self.news_came, lock(&self.news), is_new);
         }
+    }
+
+    /// Wakes who waits in [`listen_for_others`](Self::listen_for_others).
+    fn spread_news(&self) {
+        *lock(&self.news) += 1;
+        self.news_came.notify_all();
     }
 
     /// Publishes an empty message to this process, to test the connection of the listener.
@@ -205,8 +214,7 @@ impl LockClient {
             Message::Wanted(number) => {
                 if let Some(request) = self.requests.get(*number) {
                     request.state().is_wanted = true;
-                    *lock(&self.something_is_wanted) = true;
-                    self.became_wanted.notify_all();
+                    self.spread_news();
                 }
                 return;
             }

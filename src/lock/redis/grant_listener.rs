@@ -1,6 +1,7 @@
-//! Receives the messages by which the server tells this process what was handed over to it. There
-//! is no thread for that: of the threads that wait for a lock, one listens for all of them. So the
-//! message itself usually wakes the thread that it is meant for.
+//! Receives the messages by which the server tells this process what was handed over to it, and what
+//! it holds that others want. Of the threads that wait for a lock, one listens for all of them. So
+//! the message itself usually wakes the thread that it is meant for. While locks are kept, the
+//! thread that gives them back takes part.
 //!
 //! A thread that stops waiting has another one listen, if nobody else does.
 
@@ -131,21 +132,22 @@ impl GrantListener {
         lock(&self.0).waiting.insert(request.number, Arc::clone(request));
     }
 
-    /// Removes a request that no longer waits. Has another thread listen if none does.
-    pub(super) fn leave(&self, request: &Request) {
+    /// Removes a request that no longer waits. Has another thread that waits listen, if none does.
+    /// Returns whether nobody listens.
+    pub(super) fn leave(&self, request: &Request) -> bool {
         lock(&self.0).waiting.remove(&request.number);
-        self.let_another_listen();
+        self.let_another_listen()
     }
 
-    /// Has a thread that waits for a lock listen, if nobody does.
-    pub(super) fn let_another_listen(&self) {
+    /// Has a thread that waits for a lock listen, if none does. Returns whether nobody listens.
+    pub(super) fn let_another_listen(&self) -> bool {
         let state = lock(&self.0);
         let nobody_listens = state.subscription.is_some();
         let next = state.waiting.values().next().filter(|_| nobody_listens).cloned();
         drop(state);
-        if let Some(next) = next {
-            next.ask_to_listen();
-        }
+        let Some(next) = next else { return nobody_listens };
+        next.ask_to_listen();
+        false
     }
 
     /// Listens for one message, unless another thread listens: then it returns at once.
