@@ -6,6 +6,7 @@ mod clock;
 mod commit_call;
 mod idempotency;
 mod migrations;
+mod orphans;
 mod postgres;
 #[cfg(test)]
 mod query_plan;
@@ -20,9 +21,10 @@ mod url;
 pub use commit_call::{CallOutcome, CallRefused, CommitCall};
 pub use idempotency::AnswerRow;
 pub(super) use migrations::Schema;
+pub use orphans::OrphanedRows;
 pub(crate) use postgres::connect_postgres;
 pub use rows::{
-    DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, RowRange, RowsWrite,
+    DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, RowRange, RowTable, RowsWrite,
 };
 pub use server_state::{ServerState, server_state};
 pub(super) use sqlite::{

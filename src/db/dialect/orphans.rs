@@ -1,0 +1,62 @@
+//! Rows of no graph. No key of the database stops them, where the schema has none or a program does
+//! not have SQLite look at them.
+
+use diesel::prelude::*;
+
+use super::AnyConnection;
+use super::statement::TextRow;
+
+/// Rows of a table whose `graph_id` no graph has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrphanedRows {
+    /// The table.
+    pub table: &'static str,
+    /// The value of `graph_id`; quoted if it is no integer, which SQLite would store.
+    pub graph_id: String,
+}
+
+/// A query for each table whose rows belong to graphs. It goes from one `graph_id` to the next by
+/// the primary key, so its cost is that of the number of graphs, not of the rows.
+macro_rules! queries {
+    ($($table:literal),*) => {
+        [$(($table, concat!(
+            "WITH RECURSIVE owners (graph_id) AS (SELECT min(graph_id) FROM ", $table,
+            " UNION ALL SELECT (SELECT min(graph_id) FROM ", $table,
+            " AS next WHERE next.graph_id > owners.graph_id) FROM owners ",
+            "WHERE owners.graph_id IS NOT NULL) ",
+            "SELECT CAST(graph_id AS TEXT) AS value FROM owners ",
+            "WHERE graph_id IS NOT NULL AND graph_id NOT IN (SELECT id FROM graphs) ",
+            "ORDER BY graph_id"
+        ))),*]
+    };
+}
+
+const QUERIES: [(&str, &str); 7] = queries!(
+    "jobs",
+    "datasets",
+    "changes",
+    "idempotency_keys",
+    "consumers",
+    "snapshots",
+    "snapshot_parts"
+);
+
+impl AnyConnection {
+    /// All tables and values of `graph_id` for which there is no graph.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn orphaned_rows(&mut self) -> QueryResult<Vec<OrphanedRows>> {
+        let mut found = Vec::new();
+        for (table, query) in QUERIES {
+            let rows: Vec<TextRow> = diesel::sql_query(query).load(self)?;
+            let orphaned = |row: TextRow| {
+                let is_integer = row.value.parse::<i64>().is_ok();
+                let graph_id = if is_integer { row.value } else { format!("'{}'", row.value) };
+                OrphanedRows { table, graph_id }
+            };
+            found.extend(rows.into_iter().map(orphaned));
+        }
+        Ok(found)
+    }
+}
