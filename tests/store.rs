@@ -10,6 +10,7 @@ mod failover;
 mod files;
 mod foreign;
 mod keys;
+mod missing_rows;
 mod opening;
 mod outcomes;
 mod poolers;

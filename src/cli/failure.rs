@@ -166,6 +166,7 @@ impl From<NodeError> for Failure {
                 | DbError::Mixed { .. }
                 | DbError::Migration { .. }
                 | DbError::TransactionPooling
+                | DbError::RowsDiffer { .. }
                 | DbError::Refused(_),
             )
             | NodeError::LockSetMeanwhile { .. } => Self::refused(error),

@@ -106,6 +106,25 @@ pub(super) fn is_taken_back(error: &Error) -> bool {
 /// The message when another session of the server has answered than the connection's own.
 pub(super) const ANOTHER_ANSWERED: &str = "another session of the server has answered";
 
+/// The beginning of the message when a write did not find the rows that it was decided on. The
+/// function `fencepost_commit_1` has the same words.
+const ROWS_DIFFER: &str = "the stored rows are not those that were read: ";
+
+/// The error of a write that found so many of the rows that it was decided on.
+pub(super) fn rows_differ(found: usize, expected: usize, what: &str) -> Error {
+    let message = format!("{ROWS_DIFFER}{found} of {expected} {what}");
+    Error::DatabaseError(DatabaseErrorKind::CheckViolation, Box::new(message))
+}
+
+/// Whether a write did not find the rows that it was decided on.
+pub(super) fn is_of_differing_rows(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::DatabaseError(DatabaseErrorKind::CheckViolation, what)
+            if what.message().starts_with(ROWS_DIFFER)
+    )
+}
+
 /// Whether a pooler lends sessions by transaction: another session has answered, or does not know
 /// a statement that was prepared. Diesel names prepared statements `__diesel_stmt_…`, and only an
 /// error about a whole statement has no position in its text.

@@ -128,6 +128,14 @@ pub enum DbError {
          --lock-url redis://… does not help: settings and statements would still be lost"
     )]
     TransactionPooling,
+    /// The rows are not those that a write was decided on: some are missing or there twice, though
+    /// the graph's version is the one that was read. Nothing was written. Something else has changed
+    /// them, or a trigger interferes.
+    #[error("{what}. Run `fencepost check-rows` on the graph: it names the rows that are damaged")]
+    RowsDiffer {
+        /// How many of which rows were found.
+        what: String,
+    },
     /// The database refused a statement of ours.
     #[error("the database refused a statement: {0}")]
     Refused(diesel::result::Error),
@@ -138,6 +146,11 @@ impl From<diesel::result::Error> for DbError {
         use diesel::result::{DatabaseErrorKind as Kind, Error};
         if causes::is_of_another_session(&error) {
             return Self::TransactionPooling;
+        }
+        if let Error::DatabaseError(_, what) = &error
+            && causes::is_of_differing_rows(&error)
+        {
+            return Self::RowsDiffer { what: what.message().to_owned() };
         }
         match &error {
             Error::DatabaseError(

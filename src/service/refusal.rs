@@ -83,7 +83,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let what = error.to_string();
         match error {
-            StoreError::Database(DbError::Refused(_))
+            StoreError::Database(DbError::Refused(_) | DbError::RowsDiffer { .. })
             | StoreError::DamagedRows { .. }
             | StoreError::DamagedLog(_)
             | StoreError::DamagedValue(_)

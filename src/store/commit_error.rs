@@ -89,7 +89,7 @@ pub enum CommitError {
 impl From<DbError> for CommitError {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Refused(_) => Self::Refused(error),
+            DbError::Refused(_) | DbError::RowsDiffer { .. } => Self::Refused(error),
             DbError::Yielded { .. } => Self::Yielded(error),
             other => Self::Unavailable(other.into()),
         }

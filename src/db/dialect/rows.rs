@@ -13,7 +13,9 @@ use diesel::sqlite::{Sqlite, SqliteType, SqliteValue};
 use super::AnyConnection;
 use super::sqlite::set_sqlite_cache;
 use super::statement::{PostgresValue, RawSql, TypedSql, Value};
+use crate::db::causes;
 use crate::db::limits::Size;
+use crate::failpoint;
 
 /// A statement over this many rows belongs to a load, not to an ordinary request.
 const MANY_ROWS: usize = 5_000;
@@ -96,6 +98,18 @@ impl RowsWrite<'_> {
             Self::UpdateJobs(rows) => rows.len(),
             Self::InsertDatasets(rows) => rows.len(),
             Self::InsertJobs(rows) => rows.len(),
+        }
+    }
+
+    /// What it does, for people.
+    fn what(&self) -> &'static str {
+        match self {
+            Self::DeleteJobs(_) => "jobs to be deleted",
+            Self::DeleteDatasets(_) => "datasets to be deleted",
+            Self::UpdateDatasets(_) => "datasets to be changed",
+            Self::UpdateJobs(_) => "jobs to be changed",
+            Self::InsertDatasets(_) => "datasets to be added",
+            Self::InsertJobs(_) => "jobs to be added",
         }
     }
 
@@ -211,7 +225,8 @@ impl AnyConnection {
     /// row.
     ///
     /// # Errors
-    /// What the database reports.
+    /// What the database reports, and [`RowsDiffer`](crate::db::DbError::RowsDiffer) as an error of
+    /// Diesel if it did not write each row once.
     pub fn write_rows(&mut self, graph_id: i64, write: &RowsWrite<'_>) -> QueryResult<()> {
         if write.rows() == 0 {
             return Ok(());
@@ -343,6 +358,14 @@ fn first_damaged<const N: usize>(columns: [(&'static str, bool); N]) -> Option<&
     columns.into_iter().find(|(_, fits)| !fits).map(|(column, _)| column)
 }
 
+/// A row that the statement did not find, or found twice, is not the one that was read.
+fn check_written(written: usize, expected: usize, write: &RowsWrite<'_>) -> QueryResult<()> {
+    if written == expected || failpoint::is_off("row-counts") {
+        return Ok(());
+    }
+    Err(causes::rows_differ(written, expected, write.what()))
+}
+
 /// SQLite prepares each statement once, and binds and runs it for each row: no text of many rows is
 /// made and parsed.
 fn write_each(
@@ -354,7 +377,7 @@ fn write_each(
     let graph = V::Integer(graph_id);
     let id = |id: u32| V::Integer(id.into());
     let mut run = |text: &'static str, values: &[Value<'_>]| {
-        RawSql { text, values }.execute(connection).map(drop)
+        check_written(RawSql { text, values }.execute(connection)?, 1, write)
     };
     match write {
         RowsWrite::DeleteJobs(ids) => ids.iter().try_for_each(|&job| {
@@ -419,7 +442,7 @@ fn write_all(
     let graph = V::Integer(graph_id);
     let ids = |ids: &mut dyn Iterator<Item = u32>| V::Integers(ids.map(i64::from).collect());
     let mut run = |text: &'static str, values: &[PostgresValue<'_>]| {
-        RawSql { text, values }.execute(connection).map(drop)
+        check_written(RawSql { text, values }.execute(connection)?, write.rows(), write)
     };
     match write {
         RowsWrite::DeleteJobs(jobs) => run(
