@@ -165,6 +165,9 @@ impl From<NodeError> for Failure {
                 | DbError::Encoding { .. }
                 | DbError::Mixed { .. }
                 | DbError::Migration { .. }
+                | DbError::TooFewMigrations { .. }
+                | DbError::FunctionMissing { .. }
+                | DbError::FunctionDenied { .. }
                 | DbError::TransactionPooling
                 | DbError::RowsDiffer { .. }
                 | DbError::Refused(_),

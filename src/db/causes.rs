@@ -137,6 +137,24 @@ pub(super) fn is_of_another_session(error: &Error) -> bool {
         || what.message().contains("__diesel_stmt_") && what.statement_position().is_none()
 }
 
+/// What to grant where Postgres refuses a statement for want of a right. It does not say which role
+/// it was, nor which right.
+pub(super) fn missing_grant(message: &str) -> Option<String> {
+    let (_, of) = message.split_once("permission denied for ")?;
+    let (kind, name) = of.split_once(' ')?;
+    let (rights, what) = match kind {
+        "table" => ("SELECT, INSERT, UPDATE, DELETE", "TABLE"),
+        "sequence" => ("USAGE", "SEQUENCE"),
+        "function" => ("EXECUTE", "FUNCTION"),
+        "schema" => ("USAGE", "SCHEMA"),
+        _ => return None,
+    };
+    Some(format!(
+        "let its owner run GRANT {rights} ON {what} {name} TO ROLE, where ROLE is the role of the \
+         database URL"
+    ))
+}
+
 /// Whether a table or column is missing. Not known in another language than English: then only
 /// readiness finds out that the schema is an older one.
 pub(super) fn lacks_schema(error: &Error) -> bool {

@@ -4,6 +4,7 @@
 mod changes;
 mod clock;
 mod commit_call;
+mod functions;
 mod idempotency;
 mod migrations;
 mod orphans;
@@ -15,11 +16,14 @@ mod server_state;
 mod settings;
 mod sqlite;
 mod statement;
+mod stored_damage;
 mod transactions;
 mod url;
 
 pub use commit_call::{CallOutcome, CallRefused, CommitCall};
+pub(super) use functions::{FUNCTION, FunctionState};
 pub use idempotency::AnswerRow;
+pub use migrations::Migrated;
 pub(super) use migrations::Schema;
 pub use orphans::OrphanedRows;
 pub(crate) use postgres::connect_postgres;

@@ -132,11 +132,7 @@ impl fmt::Display for Difference {
         match self {
             Self::Graph { name, what } => write!(f, "graph `{}`: {what}", short(name.as_str())),
             Self::Row(difference) => difference.fmt(f),
-            Self::Orphans(OrphanedRows { table, graph_id }) => write!(
-                f,
-                "table {table}: rows with graph_id {graph_id}, which no graph has; they can be \
-                 deleted: DELETE FROM {table} WHERE graph_id = {graph_id}"
-            ),
+            Self::Orphans(orphans) => orphans.fmt(f),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Rows of no graph. No key of the database stops them, where the schema has none or a program does
 //! not have SQLite look at them.
 
+use std::fmt;
+
 use diesel::prelude::*;
 
 use super::AnyConnection;
@@ -13,6 +15,17 @@ pub struct OrphanedRows {
     pub table: &'static str,
     /// The value of `graph_id`; quoted if it is no integer, which SQLite would store.
     pub graph_id: String,
+}
+
+impl fmt::Display for OrphanedRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, graph_id } = self;
+        write!(
+            f,
+            "table {table}: rows with graph_id {graph_id}, which no graph has; they can be \
+             deleted: DELETE FROM {table} WHERE graph_id = {graph_id}"
+        )
+    }
 }
 
 /// A query for each table whose rows belong to graphs. It goes from one `graph_id` to the next by
