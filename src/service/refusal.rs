@@ -105,14 +105,14 @@ impl Refusal {
         match error {
             CommitError::Frozen { moved_to } => Refusal::Frozen { graph: graph.clone(), moved_to },
             CommitError::Deleted => Self::graph_not_found(graph),
-            CommitError::Fenced { .. } => {
+            CommitError::Fenced { .. }
+            | CommitError::EpochMoved { .. }
+            | CommitError::Gone { .. } => {
                 Refusal::Contended { what: format!("the turn was lost: {what}") }
             }
             CommitError::Thawed => Self::Contended { what },
             CommitError::Conflict { .. }
-            | CommitError::EpochMoved { .. }
             | CommitError::KeyTaken { .. }
-            | CommitError::Gone { .. }
             | CommitError::Yielded(_) => {
                 Refusal::Contended { what: format!("other writers were faster: {what}") }
             }

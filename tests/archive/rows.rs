@@ -175,7 +175,7 @@ fn a_value_of_another_type_is_told_of_and_refused() {
     ] {
         let site = written(Kind::Sqlite);
         site.run_sql(damage);
-        let what = format!("holds a value of another type");
+        let what = "holds a value of another type";
         let told = format!("{of} at version 4: the field '{field}' of the row with id {id} {what}");
         let found = differences(&site);
         assert_eq!(found.iter().filter(|one| **one == told).count(), 1, "{damage}: {found:?}");

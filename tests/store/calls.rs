@@ -357,6 +357,9 @@ fn another_graph_with_the_same_history_is_not_written() {
         site.run_sql(&format!("UPDATE graphs SET uuid = '{another}'"));
         let refused = write_with(&store, &seen, Fence::Unfenced, put_dataset("d"));
         assert!(matches!(refused, Err(CommitError::Gone { .. })), "on {kind:?}: {refused:?}");
+        let told = "the row of the graph, with id 1, is not in the database any more, or is another \
+                    graph's";
+        assert_eq!(refused.unwrap_err().to_string(), told);
     }
 
     let site = Site::with_graph_on(Kind::Postgres);
