@@ -13,7 +13,7 @@ mod prune;
 mod restore;
 
 pub use check_rows::{
-    CheckedRows, Difference, GraphFault, RowDifference, RowFault, RowOf, check_rows,
+    CheckedRows, Difference, GraphFault, Remedy, RowDifference, RowFault, RowOf, check_rows,
 };
 pub use listing::{Listing, ListingError, ListingFormat, list};
 pub use past::{Past, PastError, graph_at};

@@ -34,8 +34,21 @@ pub struct CheckedRows {
     pub version: u64,
     /// How many differences were found.
     pub differences: u64,
-    /// Whether the log was pruned, so that it does not lead to the graph by itself.
-    pub is_pruned: bool,
+    /// What can be done about the differences, if there are any.
+    pub remedy: Remedy,
+}
+
+/// What can be done about differences. A backup helps in each case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The graph can be made again from its log.
+    Log,
+    /// The log was pruned: it does not lead to the graph without what was exported before.
+    ExportedLog,
+    /// The log is not whole, or is not the one that the graph's row tells of.
+    Backup,
+    /// The graph is as its log says. Rows of no graph can be deleted.
+    Delete,
 }
 
 /// Compares all rows of the graph with its log, and calls `each` with every difference. Also looks
@@ -49,7 +62,7 @@ pub fn check_rows(
     name: &Name,
     each: &mut dyn FnMut(&Difference),
 ) -> Result<CheckedRows, PastError> {
-    let mut found = Found { count: 0, each };
+    let mut found = Found { count: 0, orphans: 0, contradicts_log: false, each };
     for orphans in store.orphaned_rows()? {
         found.tell(Difference::Orphans(orphans));
     }
@@ -66,19 +79,35 @@ pub fn check_rows(
     let mut check = Check { store, name, replayed, found };
     let datasets = check.compare_all::<StoredDataset>()?;
     let jobs = check.compare_all::<StoredJob>()?;
-    let (version, differences) = (check.replayed.graph.version(), check.found.count);
-    Ok(CheckedRows { jobs, datasets, version, differences, is_pruned })
+    let Check { replayed, found, .. } = check;
+    let remedy = match found {
+        Found { contradicts_log: true, .. } => Remedy::Backup,
+        Found { count, orphans, .. } if count == orphans => Remedy::Delete,
+        _ if is_pruned => Remedy::ExportedLog,
+        _ => Remedy::Log,
+    };
+    let (version, differences) = (replayed.graph.version(), found.count);
+    Ok(CheckedRows { jobs, datasets, version, differences, remedy })
 }
 
 /// Counts what is told.
 struct Found<'c> {
     count: u64,
+    /// How many of them are rows of no graph.
+    orphans: u64,
+    /// Whether the graph's row and its log contradict each other.
+    contradicts_log: bool,
     each: &'c mut dyn FnMut(&Difference),
 }
 
 impl Found<'_> {
     fn tell(&mut self, difference: Difference) {
         self.count += 1;
+        match &difference {
+            Difference::Orphans(_) => self.orphans += 1,
+            Difference::Graph { what, .. } => self.contradicts_log |= *what != GraphFault::Deleted,
+            Difference::Row(_) => {}
+        }
         (self.each)(&difference);
     }
 }

@@ -39,8 +39,15 @@ pub struct GraphBuilder {
 #[derive(Debug, thiserror::Error)]
 pub enum DamagedRows {
     /// A name breaks the rules for names.
-    #[error("a stored name is damaged: {0}")]
-    Name(#[from] InvalidName),
+    #[error("the stored name of the {what} with id {id} is damaged: {reason}")]
+    Name {
+        /// Job or dataset.
+        what: &'static str,
+        /// The row's id.
+        id: i64,
+        /// Which rule.
+        reason: InvalidName,
+    },
     /// Two rows have the same id, or the same name.
     #[error("the {what} `{name}` is stored twice")]
     Twice {
@@ -141,7 +148,8 @@ impl GraphBuilder {
         spec: impl AsRef<str> + Into<ArcStr>,
         version: u64,
     ) -> Result<(), DamagedRows> {
-        let name = Name::try_from(name.into())?;
+        let damaged = |reason| DamagedRows::Name { what: "job", id, reason };
+        let name = Name::try_from(name.into()).map_err(damaged)?;
         self.named_job(id, name, CanonicalJson::from_canonical(spec), version)
     }
 
@@ -181,7 +189,8 @@ impl GraphBuilder {
         name: impl Into<ArcStr>,
         metadata: Option<impl AsRef<str> + Into<ArcStr>>,
     ) -> Result<(), DamagedRows> {
-        let name = Name::try_from(name.into())?;
+        let damaged = |reason| DamagedRows::Name { what: "dataset", id, reason };
+        let name = Name::try_from(name.into()).map_err(damaged)?;
         self.named_dataset(id, name, metadata.map(CanonicalJson::from_canonical))
     }
 

@@ -72,7 +72,7 @@ impl Head {
 
 /// The row as what it says.
 pub(super) fn head_of(row: GraphRow) -> Result<Head, StoreError> {
-    let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of graph {}", row.id));
+    let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of graph `{}`", row.name));
     Ok(Head {
         id: row.id,
         name: Name::new(&row.name).map_err(|error| StoreError::DamagedValue(error.to_string()))?,

@@ -255,14 +255,14 @@ fn rows_of_no_graph_are_told_of() {
         );
         let told = |table, id: i64| {
             format!(
-                "table {table}: rows with graph_id {id}, which no graph has; they can be deleted: \
-                 DELETE FROM {table} WHERE graph_id = {id}"
+                "table {table}: rows with graph_id {id}, which no graph has; restore the graph from \
+                 a backup or, if nobody needs them, DELETE FROM {table} WHERE graph_id = {id}"
             )
         };
         let expected = [told("jobs", 77), told("datasets", -5), told("datasets", 78)];
         assert_eq!(differences(&site), expected, "{kind:?}");
         for line in expected {
-            site.run_sql(line.split(": ").last().unwrap());
+            site.run_sql(line.split(", ").last().unwrap());
         }
         assert_eq!(differences(&site), Vec::<String>::new(), "{kind:?}");
     }
@@ -455,6 +455,12 @@ fn the_command_counts_what_differs_and_fails() {
     let (code, said) = check(&[]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(" compared, 1 difference. The log was pruned"), "{said}");
+    site.run_sql("INSERT INTO datasets (graph_id, id, name) VALUES (77, 0, 'd')");
+    let (_, said) = finish(site.fencepost(&["check-rows", "--graph", "mended"]));
+    assert!(said.contains(" compared, 1 difference. The graph itself is what its log"), "{said}");
+    site.run_sql("UPDATE graphs SET chain = zeroblob(32) WHERE name = 'mended'");
+    let (_, said) = finish(site.fencepost(&["check-rows", "--graph", "mended"]));
+    assert!(said.contains("its log contradict each other: restore a backup"), "{said}");
     let (code, said) = finish(site.fencepost(&["check-rows", "--graph", "nowhere"]));
     assert_eq!(code, Some(1), "{said}");
 }

@@ -70,8 +70,8 @@ fn rows_that_an_earlier_schema_does_not_take_are_named() {
             ),
             (
                 "INSERT INTO datasets (graph_id, id, name) VALUES (77, 0, 'd')".to_owned(),
-                "table datasets: rows with graph_id 77, which no graph has; they can be deleted: \
-                 DELETE FROM datasets WHERE graph_id = 77",
+                "table datasets: rows with graph_id 77, which no graph has; restore the graph from a \
+                 backup or, if nobody needs them, DELETE FROM datasets WHERE graph_id = 77",
                 "Key (graph_id)=(77) is not present in table \"graphs\".",
             ),
         ];
