@@ -7,7 +7,6 @@ mod commit_call;
 mod functions;
 mod idempotency;
 mod migrations;
-mod orphans;
 mod postgres;
 #[cfg(test)]
 mod query_plan;
@@ -18,6 +17,7 @@ mod sqlite;
 mod statement;
 mod stored_damage;
 mod transactions;
+mod unguarded;
 mod url;
 
 pub use commit_call::{CallOutcome, CallRefused, CommitCall};
@@ -25,7 +25,6 @@ pub(super) use functions::{FUNCTION, FunctionState};
 pub use idempotency::AnswerRow;
 pub use migrations::Migrated;
 pub(super) use migrations::Schema;
-pub use orphans::OrphanedRows;
 pub(crate) use postgres::connect_postgres;
 pub use rows::{
     DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, RowRange, RowTable, RowsWrite,
@@ -36,6 +35,7 @@ pub(super) use sqlite::{
     pragma, refuse_read_only, with_lacking_permission,
 };
 pub use statement::Value;
+pub use unguarded::OrphanedRows;
 pub use url::{DatabaseUrl, OpenMode};
 
 /// A connection to whichever database the URL named.

@@ -46,6 +46,8 @@ pub struct LogEnds {
     pub newest_logged: Option<u64>,
     /// The version of the snapshot that stands in for what was pruned.
     pub snapshot: Option<u64>,
+    /// The first column of the row that holds a value of another type.
+    pub damaged: Option<String>,
 }
 
 /// A reference from one row to another.
@@ -167,7 +169,8 @@ impl Store {
             let kept: Option<i64> = kept.first(connection).optional()?;
             let version = |version: i64| version as u64;
             let (oldest_logged, snapshot) = (oldest.map(version), kept.map(version));
-            Ok(Some(LogEnds { head, oldest_logged, newest_logged, snapshot }))
+            let damaged = connection.damaged_graph_column(head.id)?;
+            Ok(Some(LogEnds { head, oldest_logged, newest_logged, snapshot, damaged }))
         })
     }
 

@@ -184,6 +184,10 @@ fn a_value_of_another_type_is_told_of_and_refused() {
         assert!(error.contains(&told), "{damage}: {error}");
     }
     let site = written(Kind::Sqlite);
+    site.run_sql("UPDATE graphs SET version = 4.5, fence = 'abc'");
+    let told = "graph `g`: the field 'version' of its row holds a value of another type";
+    assert_eq!(differences(&site), [told]);
+    let site = written(Kind::Sqlite);
     site.run_sql("UPDATE jobs SET inputs = CAST(inputs AS BLOB) WHERE name = 'b'");
     let told = "job `b` at version 4: its inputs are stored as no list of rising ids";
     assert_eq!(differences(&site), [told]);

@@ -54,6 +54,8 @@ pub enum GraphFault {
         /// The row's version.
         version: u64,
     },
+    /// This column of the row holds a value of another type.
+    Field(String),
     /// The row says that the graph is deleted, and by the log it is not empty.
     Deleted,
 }
@@ -161,6 +163,9 @@ impl fmt::Display for GraphFault {
                 "its row says that the log begins at version {oldest}, which cannot be at version \
                  {version}"
             ),
+            Self::Field(field) => {
+                write!(f, "the field '{field}' of its row holds a value of another type")
+            }
             Self::Deleted => f.write_str("its row says that it is deleted, but the log has more"),
         }
     }

@@ -6,9 +6,9 @@ use crate::store::{GraphState, LogEnds};
 
 /// How the row differs from where the log begins and ends.
 pub(super) fn faults_of_ends(ends: &LogEnds) -> Vec<GraphFault> {
-    let LogEnds { head, oldest_logged: first, newest_logged: newest, snapshot } = ends;
+    let LogEnds { head, oldest_logged: first, newest_logged: newest, snapshot, damaged } = ends;
     let (version, oldest) = (head.version, head.oldest);
-    let mut faults = Vec::new();
+    let mut faults: Vec<GraphFault> = damaged.iter().cloned().map(GraphFault::Field).collect();
     // While a log is pruned, and after that was cut short, it still has changes before it.
     let begins_later = first.is_some_and(|first| first > oldest && oldest <= version);
     let is_pruned_without_snapshot = oldest > 1 && snapshot.is_none();

@@ -1,9 +1,10 @@
-//! Rows of no graph. No key of the database stops them, where the schema has none or a program does
-//! not have SQLite look at them.
+//! Damage of rows that no key of the database stops: rows of no graph, where the schema has no key
+//! or a program does not have SQLite look at it, and values of another type in a graph's row.
 
 use std::fmt;
 
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 
 use super::AnyConnection;
 use super::statement::TextRow;
@@ -71,5 +72,28 @@ impl AnyConnection {
             found.extend(rows.into_iter().map(orphaned));
         }
         Ok(found)
+    }
+}
+
+/// The columns of a graph's row, and SQLite's name for the type that each must have.
+const GRAPH_COLUMNS: &str = "SELECT CASE WHEN typeof(version) <> 'integer' THEN 'version' \
+     WHEN typeof(fence) <> 'integer' THEN 'fence' WHEN typeof(epoch) <> 'integer' THEN 'epoch' \
+     WHEN typeof(oldest) <> 'integer' THEN 'oldest' WHEN typeof(chain) <> 'blob' THEN 'chain' \
+     WHEN typeof(state) <> 'text' THEN 'state' WHEN typeof(uuid) <> 'text' THEN 'uuid' \
+     WHEN typeof(lock_incarnation) <> 'text' THEN 'lock_incarnation' \
+     WHEN typeof(moved_to) NOT IN ('text', 'null') THEN 'moved_to' ELSE '' END AS value \
+     FROM graphs WHERE id = ?";
+
+impl AnyConnection {
+    /// The first column of a graph's row that holds a value of another type, which SQLite stores in
+    /// any column; `None` if there is none.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn damaged_graph_column(&mut self, graph_id: i64) -> QueryResult<Option<String>> {
+        let Self::Sqlite(connection) = self else { return Ok(None) };
+        let query = diesel::sql_query(GRAPH_COLUMNS).bind::<BigInt, _>(graph_id);
+        let row = query.get_result::<TextRow>(connection).optional()?;
+        Ok(row.map(|row| row.value).filter(|column| !column.is_empty()))
     }
 }
