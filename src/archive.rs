@@ -12,7 +12,9 @@ mod past;
 mod prune;
 mod restore;
 
-pub use check_rows::{CheckedRows, RowDifference, RowFault, RowOf, check_rows};
+pub use check_rows::{
+    CheckedRows, Difference, GraphFault, Remedy, RowDifference, RowFault, RowOf, check_rows,
+};
 pub use listing::{Listing, ListingError, ListingFormat, list};
 pub use past::{Past, PastError, graph_at};
 pub use prune::{PruneError, Pruned, prune};

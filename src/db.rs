@@ -29,13 +29,13 @@ mod sqlite_evidence;
 mod sqlite_file;
 pub mod watch;
 
-use dialect::Schema;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{
     AnswerRow, AnyConnection, CallOutcome, CallRefused, CommitCall, DatabaseUrl, DatasetRow,
-    DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, OpenMode, RowRange, RowsWrite,
-    ServerState, Value, server_state,
+    DatasetUpdate, JobRow, JobUpdate, Migrated, NewDataset, NewJob, OpenMode, OrphanedRows,
+    RowRange, RowTable, RowsWrite, ServerState, Value, server_state,
 };
+use dialect::{FUNCTION, FunctionState, Schema};
 pub(crate) use error::on_one_line;
 pub use error::{CallError, DbError, WriteError};
 pub use limits::{ANSWER, IDLE_FOR, LOADING_STALL, PoolLimits, SESSIONS, STALL_MAX, Size};
@@ -106,20 +106,20 @@ impl Database {
         Ok(Self { sessions, file })
     }
 
-    /// Brings the schema up to date and names what was run; empty if it was. Tables of another
-    /// application may stand beside ours.
+    /// Brings the schema up to date, and says what was done. Tables of another application may stand
+    /// beside ours.
     ///
     /// # Errors
     /// [`DbError`] says what to do.
-    pub fn migrate(url: &DatabaseUrl) -> Result<Vec<String>, DbError> {
-        url.connect_first(OpenMode::CreateBesideOthers)?.migrate()
+    pub fn migrate(url: &DatabaseUrl) -> Result<Migrated, DbError> {
+        url.connect_first(OpenMode::CreateBesideOthers)?.migrate_and_repair()
     }
 
-    /// Takes the newest `count` migrations back. What they held is lost.
+    /// Takes the newest `count` migrations back, and names them. What they held is lost.
     ///
     /// # Errors
     /// [`DbError`] says what to do.
-    pub fn revert(url: &DatabaseUrl, count: usize) -> Result<(), DbError> {
+    pub fn revert(url: &DatabaseUrl, count: usize) -> Result<Vec<String>, DbError> {
         url.connect_first(OpenMode::Change)?.revert(count)
     }
 
@@ -166,13 +166,15 @@ impl Database {
     ///
     /// # Errors
     /// As [`learn`](Self::learn), and [`DbError::OlderSchema`] or [`DbError::NoTables`] if a backup
-    /// of an older program was put back meanwhile.
+    /// of an older program was put back meanwhile; [`DbError::FunctionMissing`] or
+    /// [`DbError::FunctionDenied`] if no commit can be made.
     pub fn ready(
         &self,
         body: impl Fn(&mut AnyConnection) -> QueryResult<(Option<ServerState>, ())>,
     ) -> Result<(), DbError> {
         let (mut session, ()) = self.on_living_connection(|session| session.learn(&body))?;
-        self.sessions.look_at_schema(&mut session)
+        self.sessions.look_at_schema(&mut session)?;
+        session.look_at_function()
     }
 
     /// As [`ask`](Self::ask), of a statement that also reads the [server's state](server_state); if
@@ -441,13 +443,15 @@ impl Database {
     }
 
     /// What is to be told instead of `error`, which came of statements on this session, if it has
-    /// another cause: tables of an older program.
+    /// another cause: tables of an older program, or a function that is missing.
     fn explained<E: From<DbError>>(&self, session: &mut Lent, error: E) -> E {
         let may_be = session.is_embedded() || session.signals.lacks_schema();
         if !may_be || session.in_transaction || session.is_lost {
             return error;
         }
-        self.sessions.look_at_schema(session).err().map_or(error, E::from)
+        let looked =
+            self.sessions.look_at_schema(session).and_then(|()| session.look_at_function());
+        looked.err().map_or(error, E::from)
     }
 
     /// A statement may find out in the middle of a transaction.
@@ -672,6 +676,17 @@ struct Session {
 impl Session {
     fn is_embedded(&self) -> bool {
         matches!(self.connection, AnyConnection::Sqlite(_))
+    }
+
+    /// Whether commits can be made. What cannot be learnt now, the next statement tells.
+    fn look_at_function(&mut self) -> Result<(), DbError> {
+        match self.connection.function_state() {
+            Ok(FunctionState::Missing) => Err(DbError::FunctionMissing { function: FUNCTION }),
+            Ok(FunctionState::Denied { role }) => {
+                Err(DbError::FunctionDenied { function: FUNCTION, role })
+            }
+            Ok(FunctionState::Usable) | Err(_) => Ok(()),
+        }
     }
 
     fn roll_back(&mut self) {

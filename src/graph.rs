@@ -45,7 +45,7 @@ mod traversal;
 mod two_threads;
 
 pub use apply::{apply, apply_all};
-pub use build::{DamagedRows, GraphBuilder};
+pub use build::{DamagedRows, GraphBuilder, is_id};
 pub use change::{Change, Fact};
 pub use change_json::DamagedFact;
 pub use decide::{CHANGE_BYTES_MAX, Decision, decide};

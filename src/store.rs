@@ -43,7 +43,7 @@ pub use head::{GraphState, Head, ImageKey};
 pub use lock_record::LockRecord;
 pub use refresh::{CatchUp, ImageUpdate};
 pub use restore::{Restoration, Restored, Target};
-pub use row_pages::{RowPage, RowSelection, StoredDataset, StoredJob, StoredReference};
+pub use row_pages::{LogEnds, RowPage, RowSelection, StoredDataset, StoredJob, StoredReference};
 pub use snapshots::SnapshotOutcome;
 
 use storage::Storage;

@@ -156,7 +156,7 @@ fn migrations_run_once_and_can_be_taken_back() {
     let shell = Shell::new();
     assert!(shell.run(&["migrate"]).result.starts_with("ran 2026"));
     assert_eq!(shell.run(&["migrate"]).result, "ran nothing: up to date\n");
-    assert_eq!(shell.run(&["migrate", "--revert", "2"]).result, "took back 2\n");
+    assert!(shell.run(&["migrate", "--revert", "2"]).result.starts_with("took back 2: 2026-"));
     assert!(shell.run(&["migrate"]).result.contains(", "), "both run again");
 }
 

@@ -1,20 +1,22 @@
 //! Compares the rows of a graph with what its change log says, name by name.
 //!
 //! No key of the database refers from one row to another: a load refuses rows that are no legal
-//! graph, and this finds every other difference. The log is replayed once, from the kept snapshot
-//! or from the beginning. Rows are read some at a time, each time from a short snapshot of the
-//! database, and the replayed graph follows to the version of that snapshot: so others can write
-//! meanwhile, and no transaction stays open for long.
+//! graph, and this finds every other difference, in the graph's own row too. The log is replayed
+//! once, from the kept snapshot or from the beginning. Rows are read some at a time, each time from
+//! a short snapshot of the database, and the replayed graph follows to the version of that
+//! snapshot: so others can write meanwhile, and no transaction stays open for long.
+
+mod compared_row;
+mod difference;
+mod graph_row;
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::ops::Bound;
 
 use super::past::{Past, PastError, follow, replayed_at};
-use crate::graph::{CanonicalJson, Graph, Name};
-use crate::store::{
-    RowPage, RowSelection, Store, StoreError, StoredDataset, StoredJob, StoredReference,
-};
+use crate::graph::Name;
+use crate::store::{RowPage, RowSelection, Store, StoredDataset, StoredJob};
+use compared_row::ComparedRow;
+pub use difference::{Difference, GraphFault, RowDifference, RowFault, RowOf};
 
 /// Rows that are read from one snapshot.
 const PAGE_ROWS: usize = 500;
@@ -32,135 +34,89 @@ pub struct CheckedRows {
     pub version: u64,
     /// How many differences were found.
     pub differences: u64,
+    /// What can be done about the differences, if there are any.
+    pub remedy: Remedy,
 }
 
-/// A row that is not what the log says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RowDifference {
-    /// Whose row.
-    pub of: RowOf,
-    /// The name of the job or dataset.
-    pub name: String,
-    /// The version of the graph that it was compared at.
-    pub version: u64,
-    /// What differs.
-    pub what: RowFault,
-}
-
-/// What kind of row.
+/// What can be done about differences. A backup helps in each case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowOf {
-    /// A job's.
-    Job,
-    /// A dataset's.
-    Dataset,
+pub enum Remedy {
+    /// The graph can be made again from its log.
+    Log,
+    /// The log was pruned: it does not lead to the graph without what was exported before.
+    ExportedLog,
+    /// The log is not whole, or is not the one that the graph's row tells of.
+    Backup,
+    /// The graph is as its log says. Rows of no graph can be deleted.
+    Delete,
 }
 
-/// How a row differs from the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RowFault {
-    /// The log has it, and there is no row.
-    Missing,
-    /// There is a row, and the log does not have it.
-    Unknown,
-    /// Several rows have the name.
-    Twice,
-    /// A job's specification is another.
-    Spec,
-    /// A job's version is another.
-    Version {
-        /// The log's.
-        expected: u64,
-        /// The row's.
-        actual: i64,
-    },
-    /// A job's list of inputs holds something other than rising ids.
-    NoList,
-    /// A job's inputs are others.
-    Inputs {
-        /// The first that the log has and the row has not.
-        missing: Option<String>,
-        /// The first that the row has and the log has not.
-        unknown: Option<StoredReference>,
-    },
-    /// A dataset's metadata is another, or it is declared in one of the two only.
-    Metadata,
-    /// A dataset's producer is another.
-    Producer {
-        /// The log's.
-        expected: Option<String>,
-        /// The row's.
-        actual: Option<StoredReference>,
-    },
-}
-
-impl fmt::Display for RowDifference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.of {
-            RowOf::Job => "job",
-            RowOf::Dataset => "dataset",
-        };
-        write!(f, "{kind} `{}` at version {}: ", self.name, self.version)?;
-        let shown = |reference: &Option<StoredReference>| match reference {
-            None => "none".to_owned(),
-            Some(StoredReference::Name(name)) => format!("`{name}`"),
-            Some(StoredReference::Nothing(id)) => format!("id {id}, which no row has"),
-        };
-        match &self.what {
-            RowFault::Missing => f.write_str("there is no row"),
-            RowFault::Unknown => f.write_str("there is a row, but the log does not have it"),
-            RowFault::Twice => f.write_str("there are several rows"),
-            RowFault::Spec => f.write_str("the spec is not the log's"),
-            RowFault::Version { expected, actual } => {
-                write!(f, "its version is {actual}, not {expected}")
-            }
-            RowFault::NoList => f.write_str("its inputs are stored as no list of rising ids"),
-            RowFault::Inputs { missing, unknown } => {
-                f.write_str("its inputs are not the log's:")?;
-                if let Some(missing) = missing {
-                    write!(f, " it lacks `{missing}`")?;
-                }
-                match (missing, unknown) {
-                    (Some(_), Some(_)) => write!(f, " and has {}", shown(unknown)),
-                    (None, Some(_)) => write!(f, " it has {}", shown(unknown)),
-                    (_, None) => Ok(()),
-                }
-            }
-            RowFault::Metadata => f.write_str("the metadata is not the log's"),
-            RowFault::Producer { expected, actual } => {
-                let expected = expected.clone().map(StoredReference::Name);
-                write!(f, "its producer is {}, not {}", shown(actual), shown(&expected))
-            }
-        }
-    }
-}
-
-/// Compares all rows of the graph with its log, and calls `each` with every difference. Memory: the
-/// replayed graph and a page of rows.
+/// Compares all rows of the graph with its log, and calls `each` with every difference. Also looks
+/// for rows that belong to no graph. Memory: the replayed graph and a page of rows.
 ///
 /// # Errors
 /// [`PastError`] if there is no such graph, its log is damaged or was pruned meanwhile, or the
-/// database cannot be read.
+/// database cannot be read. `each` was called with what was found before.
 pub fn check_rows(
     store: &Store,
     name: &Name,
-    each: &mut dyn FnMut(&RowDifference),
+    each: &mut dyn FnMut(&Difference),
 ) -> Result<CheckedRows, PastError> {
-    let head = store.head(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
-    let replayed = replayed_at(store, head)?;
-    let mut check = Check { store, name, replayed, differences: 0, each };
+    let mut found = Found { count: 0, orphans: 0, contradicts_log: false, each };
+    for orphans in store.orphaned_rows()? {
+        found.tell(Difference::Orphans(orphans));
+    }
+    let ends = store.log_ends(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
+    for what in graph_row::faults_of_ends(&ends) {
+        found.tell(Difference::Graph { name: name.clone(), what });
+    }
+    let logged = ends.newest_logged.max(ends.snapshot).unwrap_or(0);
+    let (is_pruned, version) = (ends.head.oldest > 1, ends.head.version.min(logged));
+    let replayed = replayed_at(store, ends.head, version)?;
+    for what in graph_row::faults_of_replayed(&replayed) {
+        found.tell(Difference::Graph { name: name.clone(), what });
+    }
+    let mut check = Check { store, name, replayed, found };
     let datasets = check.compare_all::<StoredDataset>()?;
     let jobs = check.compare_all::<StoredJob>()?;
-    let (version, differences) = (check.replayed.graph.version(), check.differences);
-    Ok(CheckedRows { jobs, datasets, version, differences })
+    let Check { replayed, found, .. } = check;
+    let remedy = match found {
+        Found { contradicts_log: true, .. } => Remedy::Backup,
+        Found { count, orphans, .. } if count == orphans => Remedy::Delete,
+        _ if is_pruned => Remedy::ExportedLog,
+        _ => Remedy::Log,
+    };
+    let (version, differences) = (replayed.graph.version(), found.count);
+    Ok(CheckedRows { jobs, datasets, version, differences, remedy })
+}
+
+/// Counts what is told.
+struct Found<'c> {
+    count: u64,
+    /// How many of them are rows of no graph.
+    orphans: u64,
+    /// Whether the graph's row and its log contradict each other.
+    contradicts_log: bool,
+    each: &'c mut dyn FnMut(&Difference),
+}
+
+impl Found<'_> {
+    fn tell(&mut self, difference: Difference) {
+        self.count += 1;
+        match &difference {
+            Difference::Orphans(_) => self.orphans += 1,
+            Difference::Graph { what, .. } => self.contradicts_log |= *what != GraphFault::Deleted,
+            Difference::Row(_) => {}
+        }
+        (self.each)(&difference);
+    }
 }
 
 struct Check<'c> {
     store: &'c Store,
     name: &'c Name,
     replayed: Past,
-    differences: u64,
-    each: &'c mut dyn FnMut(&RowDifference),
+    found: Found<'c>,
 }
 
 /// Names of rows that were compared. A row that is deleted and made again meanwhile may get an id
@@ -170,6 +126,8 @@ struct Check<'c> {
 struct Seen {
     once: HashSet<Name>,
     again: Vec<Name>,
+    /// Of rows without an integer as their id, which more than one page may have.
+    without_id: HashSet<String>,
 }
 
 impl Seen {
@@ -181,7 +139,7 @@ impl Seen {
 
     /// The names to be looked up again, if these are all that there should be.
     fn doubtful<'n>(self, all: impl Iterator<Item = &'n Name>) -> Vec<Name> {
-        let Self { once, mut again } = self;
+        let Self { once, mut again, .. } = self;
         again.extend(all.filter(|name| !once.contains(*name)).cloned());
         again.sort_unstable();
         again.dedup();
@@ -191,52 +149,77 @@ impl Seen {
 
 impl Check<'_> {
     /// Compares all rows of one table; how many there were.
-    fn compare_all<R: StoredRow>(&mut self) -> Result<u64, PastError> {
-        let (mut seen, mut after, mut count) = (Seen::default(), i64::MIN, 0);
-        loop {
-            let page = R::read(self.store, self.name, RowSelection::IdsAfter(after, PAGE_ROWS))?;
+    fn compare_all<R: ComparedRow>(&mut self) -> Result<u64, PastError> {
+        let (mut seen, mut next, mut count) = (Seen::default(), Some(i64::MIN), 0);
+        while let Some(from) = next {
+            let page = R::read(self.store, self.name, RowSelection::IdsFrom(from, PAGE_ROWS))?;
             let rows = self.reach(page)?;
-            let Some(last) = rows.last() else { break };
-            after = last.id();
-            count += rows.len() as u64;
-            let graph = self.replayed.graph.clone();
-            for row in &rows {
-                match R::logged_name(&graph, row.name()) {
-                    Some(name) => seen.note(name),
-                    None => self.tell(R::OF, row.name(), RowFault::Unknown),
-                }
-                row.faults(&graph).into_iter().for_each(|what| self.tell(R::OF, row.name(), what));
-            }
+            // SQLite sorts what is no number behind all integers.
+            let last = rows.iter().rev().find(|row| row.damaged() != Some("id"));
+            next = last.and_then(|last| last.id().checked_add(1));
+            count += self.compare_page(&rows, &mut seen);
         }
         let graph = self.replayed.graph.clone();
         for some in seen.doubtful(R::logged_names(&graph)).chunks(NAMES_AT_ONCE) {
-            let page = R::read(self.store, self.name, RowSelection::Named(some))?;
-            let rows = self.reach(page)?;
-            let mut by_name: HashMap<&str, Vec<&R>> = HashMap::new();
-            rows.iter().for_each(|row| by_name.entry(row.name()).or_default().push(row));
-            let graph = self.replayed.graph.clone();
-            for name in some.iter().filter(|name| R::logged_name(&graph, name.as_str()).is_some()) {
-                match by_name.get(name.as_str()).map_or(&[][..], Vec::as_slice) {
-                    [] => self.tell(R::OF, name.as_str(), RowFault::Missing),
-                    [row] => {
-                        let faults = row.faults(&graph);
-                        faults.into_iter().for_each(|what| self.tell(R::OF, name.as_str(), what));
-                    }
-                    _ => self.tell(R::OF, name.as_str(), RowFault::Twice),
-                }
-            }
+            self.compare_named::<R>(some)?;
         }
         Ok(count)
     }
 
-    /// Brings the replayed graph to the version at which the page was read.
+    fn compare_page<R: ComparedRow>(&mut self, rows: &[R], seen: &mut Seen) -> u64 {
+        let graph = self.replayed.graph.clone();
+        let mut count = 0;
+        for row in rows {
+            if row.damaged() == Some("id") && !seen.without_id.insert(row.name().to_owned()) {
+                continue;
+            }
+            count += 1;
+            // A value that is no text is no name, even where it would be shown as one.
+            if row.damaged() != Some("name") {
+                match R::logged_name(&graph, row.name()) {
+                    Some(name) => seen.note(name),
+                    None => self.tell(R::OF, row.name(), RowFault::Unknown),
+                }
+            }
+            self.compare(row);
+        }
+        count
+    }
+
+    /// Compares rows that were not found, or twice, now that each name is looked for.
+    fn compare_named<R: ComparedRow>(&mut self, names: &[Name]) -> Result<(), PastError> {
+        let page = R::read(self.store, self.name, RowSelection::Named(names))?;
+        let rows = self.reach(page)?;
+        let mut by_name: HashMap<&str, Vec<&R>> = HashMap::new();
+        rows.iter().for_each(|row| by_name.entry(row.name()).or_default().push(row));
+        let graph = self.replayed.graph.clone();
+        for name in names.iter().filter(|name| R::logged_name(&graph, name.as_str()).is_some()) {
+            match by_name.get(name.as_str()).map_or(&[][..], Vec::as_slice) {
+                [] => self.tell(R::OF, name.as_str(), RowFault::Missing),
+                [row] => self.compare(*row),
+                _ => self.tell(R::OF, name.as_str(), RowFault::Twice),
+            }
+        }
+        Ok(())
+    }
+
+    fn compare<R: ComparedRow>(&mut self, row: &R) {
+        let mut faults = row.unloadable();
+        if row.damaged().is_none() {
+            faults.extend(row.faults(&self.replayed.graph));
+        }
+        faults.into_iter().for_each(|what| self.tell(R::OF, row.name(), what));
+    }
+
+    /// Brings the replayed graph to the version at which the page was read, or where the log ends.
     fn reach<T>(&mut self, page: Option<RowPage<T>>) -> Result<Vec<T>, PastError> {
         let not_found = || PastError::GraphNotFound(self.name.clone());
-        let RowPage { head, rows } = page.ok_or_else(not_found)?;
-        let version = head.version;
-        if version < self.replayed.graph.version() {
+        let RowPage { head, newest_logged, rows } = page.ok_or_else(not_found)?;
+        let reached = self.replayed.graph.version();
+        if head.version < reached {
             return Err(PastError::Contended(self.name.clone()));
         }
+        let version = head.version.min(newest_logged.unwrap_or(0).max(reached));
         let start = Past { head, ..self.replayed.clone() };
         let reached = follow(self.store, start, version)?;
         self.replayed = reached.ok_or_else(|| PastError::Contended(self.name.clone()))?;
@@ -244,135 +227,8 @@ impl Check<'_> {
     }
 
     fn tell(&mut self, of: RowOf, name: &str, what: RowFault) {
-        self.differences += 1;
         let version = self.replayed.graph.version();
-        (self.each)(&RowDifference { of, name: name.to_owned(), version, what });
+        let name = name.to_owned();
+        self.found.tell(Difference::Row(RowDifference { of, name, version, what }));
     }
-}
-
-/// A row of one of the two tables, and what the log has for it.
-trait StoredRow: Sized {
-    const OF: RowOf;
-
-    fn read(
-        store: &Store,
-        graph: &Name,
-        selection: RowSelection<'_>,
-    ) -> Result<Option<RowPage<Self>>, StoreError>;
-
-    fn id(&self) -> i64;
-
-    fn name(&self) -> &str;
-
-    /// The name as the replayed graph has it; `None` if it has no such job or dataset.
-    fn logged_name<'g>(graph: &'g Graph, name: &str) -> Option<&'g Name>;
-
-    /// All names of the replayed graph.
-    fn logged_names(graph: &Graph) -> impl Iterator<Item = &Name>;
-
-    /// How the row differs from what the log has under its name; empty if that has none.
-    fn faults(&self, graph: &Graph) -> Vec<RowFault>;
-}
-
-impl StoredRow for StoredDataset {
-    const OF: RowOf = RowOf::Dataset;
-
-    fn read(
-        store: &Store,
-        graph: &Name,
-        selection: RowSelection<'_>,
-    ) -> Result<Option<RowPage<Self>>, StoreError> {
-        store.dataset_rows(graph, selection)
-    }
-
-    fn id(&self) -> i64 {
-        self.id
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn logged_name<'g>(graph: &'g Graph, name: &str) -> Option<&'g Name> {
-        graph.dataset(name).map(|dataset| dataset.name())
-    }
-
-    fn logged_names(graph: &Graph) -> impl Iterator<Item = &Name> {
-        graph.datasets_from(Bound::Unbounded).map(|dataset| dataset.name())
-    }
-
-    fn faults(&self, graph: &Graph) -> Vec<RowFault> {
-        let Some(expected) = graph.dataset(&self.name) else { return Vec::new() };
-        let mut faults = Vec::new();
-        if expected.metadata().map(CanonicalJson::as_str) != self.metadata.as_deref() {
-            faults.push(RowFault::Metadata);
-        }
-        let producer = expected.producer().map(|job| job.name().to_string());
-        if producer.clone().map(StoredReference::Name) != self.producer {
-            faults.push(RowFault::Producer { expected: producer, actual: self.producer.clone() });
-        }
-        faults
-    }
-}
-
-impl StoredRow for StoredJob {
-    const OF: RowOf = RowOf::Job;
-
-    fn read(
-        store: &Store,
-        graph: &Name,
-        selection: RowSelection<'_>,
-    ) -> Result<Option<RowPage<Self>>, StoreError> {
-        store.job_rows(graph, selection)
-    }
-
-    fn id(&self) -> i64 {
-        self.id
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn logged_name<'g>(graph: &'g Graph, name: &str) -> Option<&'g Name> {
-        graph.job(name).map(|job| job.name())
-    }
-
-    fn logged_names(graph: &Graph) -> impl Iterator<Item = &Name> {
-        graph.jobs_from(Bound::Unbounded).map(|job| job.name())
-    }
-
-    fn faults(&self, graph: &Graph) -> Vec<RowFault> {
-        let Some(expected) = graph.job(&self.name) else { return Vec::new() };
-        let mut faults = Vec::new();
-        if expected.spec().as_str() != self.spec {
-            faults.push(RowFault::Spec);
-        }
-        if i64::try_from(expected.version()) != Ok(self.version) {
-            let (expected, actual) = (expected.version(), self.version);
-            faults.push(RowFault::Version { expected, actual });
-        }
-        faults.extend(match &self.inputs {
-            None => Some(RowFault::NoList),
-            Some(inputs) => differing_inputs(&expected.inputs(), inputs),
-        });
-        faults
-    }
-}
-
-/// The fault, if a row's inputs are not those of the log, which are sorted.
-fn differing_inputs(expected: &[&Name], stored: &[StoredReference]) -> Option<RowFault> {
-    let mut stored = stored.to_vec();
-    stored.sort_unstable();
-    let expected: Vec<StoredReference> =
-        expected.iter().map(|dataset| StoredReference::Name(dataset.to_string())).collect();
-    if stored == expected {
-        return None;
-    }
-    let missing = expected.iter().find_map(|input| match input {
-        StoredReference::Name(name) if stored.binary_search(input).is_err() => Some(name.clone()),
-        _ => None,
-    });
-    let unknown = stored.iter().find(|input| expected.binary_search(input).is_err()).cloned();
-    Some(RowFault::Inputs { missing, unknown })
 }

@@ -109,13 +109,13 @@ pub fn graph_at(store: &Store, name: &Name, version: u64) -> Result<Past, PastEr
     Err(PastError::Contended(name.clone()))
 }
 
-/// The graph of `head` from the kept snapshot and the log alone, whatever its rows say. O(size of
-/// the snapshot and of all changes after it).
+/// The graph of `head` at `version` from the kept snapshot and the log alone, whatever its rows
+/// say. O(size of the snapshot and of all changes after it).
 ///
 /// # Errors
 /// [`PastError`] says why there is none.
-pub(super) fn replayed_at(store: &Store, head: Head) -> Result<Past, PastError> {
-    let (name, version) = (head.name.clone(), head.version);
+pub(super) fn replayed_at(store: &Store, head: Head, version: u64) -> Result<Past, PastError> {
+    let name = head.name.clone();
     for _ in 0..TRIES {
         if let Some(found) = past(store, head.clone(), version)? {
             return Ok(found);

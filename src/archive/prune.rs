@@ -7,7 +7,7 @@
 //! stands in for is deleted, some rows at a time. What a killed one leaves, the next one tidies up.
 
 use super::PART_BYTES;
-use super::past::{PastError, graph_at};
+use super::past::{PastError, replayed_at};
 use crate::event::rfc3339;
 use crate::failpoint;
 use crate::graph::Name;
@@ -94,7 +94,9 @@ pub fn prune(store: &Store, name: &Name, before: u64) -> Result<Pruned, PruneErr
 }
 
 fn keep_snapshot(store: &Store, name: &Name, version: u64) -> Result<(), PruneError> {
-    let past = graph_at(store, name, version)?;
+    // From the log, not from the rows: if they differ, the log is right, and it is about to go.
+    let head = store.head(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
+    let past = replayed_at(store, head, version)?;
     let (graph_id, committed_at_ms) = (past.head.id, past.committed_at_ms);
     let mut importing = past.importing();
     let (mut sizes, mut part) = (Vec::new(), Vec::with_capacity(PART_BYTES));

@@ -1,7 +1,7 @@
 //! `fencepost check-rows`
 
 use clap::Args;
-use fencepost::archive;
+use fencepost::archive::{self, Remedy};
 use fencepost::terminal;
 
 use super::arguments::name;
@@ -28,22 +28,38 @@ pub fn run(node: &NodeArgs, args: &CheckRowsArgs) -> Result<(), Failure> {
         if found <= args.show {
             lines += &format!("{difference}\n");
         }
-    })?;
+    });
+    if found > args.show {
+        lines += &format!("and {} more\n", found - args.show);
+    }
+    // What was found before the log turned out to be damaged is told too.
     print(&terminal::lines(&lines))?;
-    let archive::CheckedRows { jobs, datasets, version, differences } = checked;
+    let archive::CheckedRows { jobs, datasets, version, differences, remedy } = checked?;
     let compared = format!(
         "graph {graph} up to version {version}: {jobs} rows of jobs and {datasets} rows of datasets"
     );
     if differences == 0 {
         return print(&format!("{compared} are what the log says\n"));
     }
-    if differences > args.show {
-        print(&format!("and {} more\n", differences - args.show))?;
-    }
-    Err(Failure::refused(format!(
-        "{compared} compared, {differences} differences. The log replays to a legal graph. To make \
-         a graph of it: fencepost export --graph {} --after 0 --to file:LOG (if the log was never \
-         pruned), then fencepost import --graph NAME --format events LOG; or restore a backup",
-        terminal::shell_word(graph.as_str())
-    )))
+    let counted =
+        if differences == 1 { "1 difference" } else { &format!("{differences} differences") };
+    let advice = match remedy {
+        Remedy::Log => format!(
+            "The log replays to a legal graph. To make a graph of it: fencepost export --graph {} \
+             --after 0 --to file:LOG, then fencepost import --graph NAME --format events LOG; or \
+             restore a backup",
+            terminal::shell_word(graph.as_str())
+        ),
+        Remedy::ExportedLog => {
+            "The log was pruned, and cannot make the graph again by itself: restore a backup, or \
+             import a log that was exported before: fencepost import --graph NAME --format events \
+             LOG"
+            .to_owned()
+        }
+        Remedy::Backup => {
+            "The graph's own row and its log contradict each other: restore a backup".to_owned()
+        }
+        Remedy::Delete => "The graph itself is what its log says".to_owned(),
+    };
+    Err(Failure::refused(format!("{compared} compared, {counted}. {advice}")))
 }

@@ -165,7 +165,11 @@ impl From<NodeError> for Failure {
                 | DbError::Encoding { .. }
                 | DbError::Mixed { .. }
                 | DbError::Migration { .. }
+                | DbError::TooFewMigrations { .. }
+                | DbError::FunctionMissing { .. }
+                | DbError::FunctionDenied { .. }
                 | DbError::TransactionPooling
+                | DbError::RowsDiffer { .. }
                 | DbError::Refused(_),
             )
             | NodeError::LockSetMeanwhile { .. } => Self::refused(error),

@@ -1,7 +1,7 @@
 //! `fencepost migrate`
 
 use clap::Args;
-use fencepost::db::Database;
+use fencepost::db::{Database, Migrated};
 use fencepost::node::NodeError;
 
 use super::failure::Failure;
@@ -12,23 +12,28 @@ use super::output::print;
 #[derive(Args)]
 pub struct MigrateArgs {
     /// Take the newest N migrations back instead; what they hold is lost
-    #[arg(long, value_name = "N")]
-    revert: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    revert: Option<u32>,
 }
 
 pub fn run(node: &NodeArgs, args: &MigrateArgs) -> Result<(), Failure> {
     let url = node.options()?.database;
     match args.revert {
         Some(count) => {
-            Database::revert(&url, count).map_err(NodeError::from)?;
-            print(&format!("took back {count}\n"))
+            let reverted = Database::revert(&url, count as usize).map_err(NodeError::from)?;
+            print(&format!("took back {count}: {}\n", reverted.join(", ")))
         }
         None => {
-            let run = Database::migrate(&url).map_err(NodeError::from)?;
-            print(&format!(
-                "ran {}\n",
-                if run.is_empty() { "nothing: up to date".to_owned() } else { run.join(", ") }
-            ))
+            let Migrated { run, repaired } = Database::migrate(&url).map_err(NodeError::from)?;
+            let repaired = repaired.map_or_else(String::new, |function| {
+                format!("made the function {function} again: it was missing or another\n")
+            });
+            let ran = match (run.is_empty(), repaired.is_empty()) {
+                (true, true) => "ran nothing: up to date\n".to_owned(),
+                (true, false) => String::new(),
+                (false, _) => format!("ran {}\n", run.join(", ")),
+            };
+            print(&(ran + &repaired))
         }
     }
 }

@@ -106,6 +106,25 @@ pub(super) fn is_taken_back(error: &Error) -> bool {
 /// The message when another session of the server has answered than the connection's own.
 pub(super) const ANOTHER_ANSWERED: &str = "another session of the server has answered";
 
+/// The beginning of the message when a write did not find the rows that it was decided on. The
+/// function `fencepost_commit_1` has the same words.
+const ROWS_DIFFER: &str = "the stored rows are not those that were read: ";
+
+/// The error of a write that found so many of the rows that it was decided on.
+pub(super) fn rows_differ(found: usize, expected: usize, what: &str) -> Error {
+    let message = format!("{ROWS_DIFFER}{found} of {expected} {what}");
+    Error::DatabaseError(DatabaseErrorKind::CheckViolation, Box::new(message))
+}
+
+/// Whether a write did not find the rows that it was decided on.
+pub(super) fn is_of_differing_rows(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::DatabaseError(DatabaseErrorKind::CheckViolation, what)
+            if what.message().starts_with(ROWS_DIFFER)
+    )
+}
+
 /// Whether a pooler lends sessions by transaction: another session has answered, or does not know
 /// a statement that was prepared. Diesel names prepared statements `__diesel_stmt_…`, and only an
 /// error about a whole statement has no position in its text.
@@ -116,6 +135,24 @@ pub(super) fn is_of_another_session(error: &Error) -> bool {
     }
     what.message() == ANOTHER_ANSWERED
         || what.message().contains("__diesel_stmt_") && what.statement_position().is_none()
+}
+
+/// What to grant where Postgres refuses a statement for want of a right. It does not say which role
+/// it was, nor which right.
+pub(super) fn missing_grant(message: &str) -> Option<String> {
+    let (_, of) = message.split_once("permission denied for ")?;
+    let (kind, name) = of.split_once(' ')?;
+    let (rights, what) = match kind {
+        "table" => ("SELECT, INSERT, UPDATE, DELETE", "TABLE"),
+        "sequence" => ("USAGE", "SEQUENCE"),
+        "function" => ("EXECUTE", "FUNCTION"),
+        "schema" => ("USAGE", "SCHEMA"),
+        _ => return None,
+    };
+    Some(format!(
+        "let its owner run GRANT {rights} ON {what} {name} TO ROLE, where ROLE is the role of the \
+         database URL"
+    ))
 }
 
 /// Whether a table or column is missing. Not known in another language than English: then only

@@ -4,6 +4,7 @@
 mod changes;
 mod clock;
 mod commit_call;
+mod functions;
 mod idempotency;
 mod migrations;
 mod postgres;
@@ -14,15 +15,19 @@ mod server_state;
 mod settings;
 mod sqlite;
 mod statement;
+mod stored_damage;
 mod transactions;
+mod unguarded;
 mod url;
 
 pub use commit_call::{CallOutcome, CallRefused, CommitCall};
+pub(super) use functions::{FUNCTION, FunctionState};
 pub use idempotency::AnswerRow;
+pub use migrations::Migrated;
 pub(super) use migrations::Schema;
 pub(crate) use postgres::connect_postgres;
 pub use rows::{
-    DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, RowRange, RowsWrite,
+    DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, RowRange, RowTable, RowsWrite,
 };
 pub use server_state::{ServerState, server_state};
 pub(super) use sqlite::{
@@ -30,6 +35,7 @@ pub(super) use sqlite::{
     pragma, refuse_read_only, with_lacking_permission,
 };
 pub use statement::Value;
+pub use unguarded::OrphanedRows;
 pub use url::{DatabaseUrl, OpenMode};
 
 /// A connection to whichever database the URL named.

@@ -99,6 +99,34 @@ pub enum DbError {
         /// The first migration that is not known here.
         version: String,
     },
+    /// The function that commits is not there, or is another with its name. No write can be made.
+    #[error(
+        "the database lacks the function {function}, or has another of that name; \
+         `fencepost migrate` makes it again"
+    )]
+    FunctionMissing {
+        /// Its name.
+        function: &'static str,
+    },
+    /// The role may not call the function that commits. No write can be made.
+    #[error(
+        "the role {role} may not call the function {function} of the database; let its owner run \
+         GRANT EXECUTE ON FUNCTION {function} TO {role}"
+    )]
+    FunctionDenied {
+        /// Its name.
+        function: &'static str,
+        /// The role of the session, as SQL has it.
+        role: String,
+    },
+    /// Fewer migrations were run than are to be taken back. Nothing was changed.
+    #[error("the database has {applied} migrations: {asked} cannot be taken back")]
+    TooFewMigrations {
+        /// How many were to be.
+        asked: usize,
+        /// How many there are.
+        applied: usize,
+    },
     /// The schema could not be brought up to date. Nothing was changed.
     #[error("migrating the database failed: {reason}")]
     Migration {
@@ -128,6 +156,14 @@ pub enum DbError {
          --lock-url redis://… does not help: settings and statements would still be lost"
     )]
     TransactionPooling,
+    /// The rows are not those that a write was decided on: some are missing or there twice, though
+    /// the graph's version is the one that was read. Nothing was written. Something else has changed
+    /// them, or a trigger interferes.
+    #[error("{what}. Run `fencepost check-rows` on the graph: it names the rows that are damaged")]
+    RowsDiffer {
+        /// How many of which rows were found.
+        what: String,
+    },
     /// The database refused a statement of ours.
     #[error("the database refused a statement: {0}")]
     Refused(diesel::result::Error),
@@ -138,6 +174,11 @@ impl From<diesel::result::Error> for DbError {
         use diesel::result::{DatabaseErrorKind as Kind, Error};
         if causes::is_of_another_session(&error) {
             return Self::TransactionPooling;
+        }
+        if let Error::DatabaseError(_, what) = &error
+            && causes::is_of_differing_rows(&error)
+        {
+            return Self::RowsDiffer { what: what.message().to_owned() };
         }
         match &error {
             Error::DatabaseError(
@@ -167,7 +208,13 @@ impl From<diesel::result::Error> for DbError {
                 Self::Refused(error)
             }
             Error::InvalidCString(_) => Self::Refused(error),
-            _ => Self::Unavailable { what: on_one_line(error) },
+            _ => {
+                let what = on_one_line(error);
+                let grant = causes::missing_grant(&what);
+                Self::Unavailable {
+                    what: grant.map_or(what.clone(), |grant| format!("{what}; {grant}")),
+                }
+            }
         }
     }
 }

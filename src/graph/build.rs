@@ -39,8 +39,15 @@ pub struct GraphBuilder {
 #[derive(Debug, thiserror::Error)]
 pub enum DamagedRows {
     /// A name breaks the rules for names.
-    #[error("a stored name is damaged: {0}")]
-    Name(#[from] InvalidName),
+    #[error("the stored name of the {what} with id {id} is damaged: {reason}")]
+    Name {
+        /// Job or dataset.
+        what: &'static str,
+        /// The row's id.
+        id: i64,
+        /// Which rule.
+        reason: InvalidName,
+    },
     /// Two rows have the same id, or the same name.
     #[error("the {what} `{name}` is stored twice")]
     Twice {
@@ -50,15 +57,47 @@ pub enum DamagedRows {
         name: Name,
     },
     /// An id is not one that Fencepost gives.
-    #[error("{0} is no id")]
-    Id(i64),
+    #[error("{id} is no id, and the {what} `{name}` has it")]
+    Id {
+        /// Job or dataset.
+        what: &'static str,
+        /// Its name.
+        name: Name,
+        /// Its id.
+        id: i64,
+    },
+    /// A field holds a value of another type than its column has, or text that is no UTF-8. SQLite
+    /// stores any value in any column.
+    #[error(
+        "the field '{field}' of the {what} `{name}` with id {id} holds a value of another type"
+    )]
+    Field {
+        /// Job or dataset.
+        what: &'static str,
+        /// The row's id, as far as it can be read.
+        id: i64,
+        /// The row's name, as far as it can be read.
+        name: String,
+        /// The column.
+        field: &'static str,
+    },
+    /// A job was last changed at no version that the graph has had.
+    #[error("the job `{name}` is stored with version {version}, and its graph with {of_graph}")]
+    Version {
+        /// The job's name.
+        name: String,
+        /// Its version.
+        version: i64,
+        /// The graph's version.
+        of_graph: u64,
+    },
     /// An end of an edge does not exist.
     #[error("an edge between job {job} and dataset {dataset} leads nowhere")]
     DanglingEdge {
         /// The job's id.
-        job: u32,
+        job: i64,
         /// The dataset's id.
-        dataset: u32,
+        dataset: i64,
     },
     /// The inputs of a job are not the ids of datasets, each once and rising.
     #[error("the inputs of the job with id {job} are stored as no list of rising ids")]
@@ -75,8 +114,14 @@ pub enum DamagedRows {
 /// large as this; a damaged one is refused here.
 const MAX_ID: i64 = 1 << 28;
 
-fn slot(id: i64) -> Result<Slot, DamagedRows> {
-    if (0..MAX_ID).contains(&id) { Ok(id as Slot) } else { Err(DamagedRows::Id(id)) }
+/// Whether a job or a dataset of a stored graph can have this id.
+#[must_use]
+pub fn is_id(id: i64) -> bool {
+    (0..MAX_ID).contains(&id)
+}
+
+fn slot(id: i64) -> Option<Slot> {
+    is_id(id).then_some(id as Slot)
 }
 
 fn put<T>(nodes: &mut Vec<Option<T>>, slot: Slot, node: T) -> bool {
@@ -103,7 +148,8 @@ impl GraphBuilder {
         spec: impl AsRef<str> + Into<ArcStr>,
         version: u64,
     ) -> Result<(), DamagedRows> {
-        let name = Name::try_from(name.into())?;
+        let damaged = |reason| DamagedRows::Name { what: "job", id, reason };
+        let name = Name::try_from(name.into()).map_err(damaged)?;
         self.named_job(id, name, CanonicalJson::from_canonical(spec), version)
     }
 
@@ -122,8 +168,9 @@ impl GraphBuilder {
             inputs: Neighbours::default(),
             outputs: Neighbours::default(),
         };
-        let slot = slot(id)?;
-        let twice = |name| DamagedRows::Twice { what: "job", name };
+        let what = "job";
+        let slot = slot(id).ok_or_else(|| DamagedRows::Id { what, name: name.clone(), id })?;
+        let twice = |name| DamagedRows::Twice { what, name };
         if !put(&mut self.jobs, slot, node) {
             return Err(twice(name));
         }
@@ -142,7 +189,8 @@ impl GraphBuilder {
         name: impl Into<ArcStr>,
         metadata: Option<impl AsRef<str> + Into<ArcStr>>,
     ) -> Result<(), DamagedRows> {
-        let name = Name::try_from(name.into())?;
+        let damaged = |reason| DamagedRows::Name { what: "dataset", id, reason };
+        let name = Name::try_from(name.into()).map_err(damaged)?;
         self.named_dataset(id, name, metadata.map(CanonicalJson::from_canonical))
     }
 
@@ -154,8 +202,9 @@ impl GraphBuilder {
         metadata: Option<CanonicalJson>,
     ) -> Result<(), DamagedRows> {
         let node = DatasetNode { name: name.clone(), metadata };
-        let slot = slot(id)?;
-        let twice = |name| DamagedRows::Twice { what: "dataset", name };
+        let what = "dataset";
+        let slot = slot(id).ok_or_else(|| DamagedRows::Id { what, name: name.clone(), id })?;
+        let twice = |name| DamagedRows::Twice { what, name };
         if !put(&mut self.datasets, slot, node) {
             return Err(twice(name));
         }
@@ -199,10 +248,10 @@ impl GraphBuilder {
     }
 
     fn edge(&self, job: i64, dataset: i64) -> Result<(Slot, Slot), DamagedRows> {
-        let (job, dataset) = (slot(job)?, slot(dataset)?);
-        let there = self.jobs_there.contains(job as usize)
-            && self.datasets_there.contains(dataset as usize);
-        if there { Ok((dataset, job)) } else { Err(DamagedRows::DanglingEdge { job, dataset }) }
+        let is_there =
+            |there: &FixedBitSet, id| slot(id).filter(|&slot| there.contains(slot as usize));
+        let ends = is_there(&self.datasets_there, dataset).zip(is_there(&self.jobs_there, job));
+        ends.ok_or(DamagedRows::DanglingEdge { job, dataset })
     }
 
     /// The graph at `version`. O(n log n) for n jobs, datasets and edges; for a large graph, in two

@@ -293,7 +293,8 @@ fn parameters() -> Value {
         "Idempotency-Key": header(
             "Idempotency-Key",
             "Names this request, so that it can be sent again: an accepted write's answer is kept for a day and given again. \
-             Rejections are not kept. Another method, path or body with the key is refused; \
+             Rejections are not kept. A key belongs to a graph. Another method, path or body with the key is refused, \
+             also if only the order of an object's members is another; \
              preconditions are not compared, so that a retry may send the ETag that it has read since.",
             json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"}),
         ),

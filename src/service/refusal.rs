@@ -83,7 +83,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let what = error.to_string();
         match error {
-            StoreError::Database(DbError::Refused(_))
+            StoreError::Database(DbError::Refused(_) | DbError::RowsDiffer { .. })
             | StoreError::DamagedRows { .. }
             | StoreError::DamagedLog(_)
             | StoreError::DamagedValue(_)
@@ -105,14 +105,14 @@ impl Refusal {
         match error {
             CommitError::Frozen { moved_to } => Refusal::Frozen { graph: graph.clone(), moved_to },
             CommitError::Deleted => Self::graph_not_found(graph),
-            CommitError::Fenced { .. } => {
+            CommitError::Fenced { .. }
+            | CommitError::EpochMoved { .. }
+            | CommitError::Gone { .. } => {
                 Refusal::Contended { what: format!("the turn was lost: {what}") }
             }
             CommitError::Thawed => Self::Contended { what },
             CommitError::Conflict { .. }
-            | CommitError::EpochMoved { .. }
             | CommitError::KeyTaken { .. }
-            | CommitError::Gone { .. }
             | CommitError::Yielded(_) => {
                 Refusal::Contended { what: format!("other writers were faster: {what}") }
             }

@@ -21,7 +21,7 @@ pub enum TurnError {
     LockLost(&'static str),
     /// The name is another graph's now: a database was put in the place of the one whose graph was
     /// to be written. Nothing was written.
-    #[error("graph {expected} of the database is graph {actual} now")]
+    #[error("the row of the graph, with id {expected} before, has id {actual} now")]
     GraphReplaced {
         /// The row id that was known.
         expected: i64,

@@ -89,6 +89,7 @@ fn concluded(
             let what = format!("{}; the change log was pruned since", before());
             return Err(CommitError::outcome_unknown(commit, what));
         }
+        CallOutcome::Strange(what) => return Err(CommitError::outcome_unknown(commit, what)),
         // A lost call that comes after this is refused as well, for as long as they are kept.
         CallOutcome::KeysTaken(kept) => {
             let kept = kept.into_iter().map(StoredAnswer::from).collect();

@@ -40,7 +40,9 @@ pub enum CommitError {
     /// The graph's row is not there any more, or is another graph's: a database was put in the
     /// place of the one that had it. Nothing was written. Look for the graph by its name, and
     /// decide anew.
-    #[error("graph {id} of the database is not there any more")]
+    #[error(
+        "the row of the graph, with id {id}, is not in the database any more, or is another graph's"
+    )]
     Gone {
         /// The id of the row.
         id: i64,
@@ -89,7 +91,7 @@ pub enum CommitError {
 impl From<DbError> for CommitError {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Refused(_) => Self::Refused(error),
+            DbError::Refused(_) | DbError::RowsDiffer { .. } => Self::Refused(error),
             DbError::Yielded { .. } => Self::Yielded(error),
             other => Self::Unavailable(other.into()),
         }

@@ -10,7 +10,9 @@ pub enum StoreError {
     #[error(transparent)]
     Database(#[from] DbError),
     /// The rows are no legal graph. Restore them from a backup.
-    #[error("graph `{graph}` cannot be loaded: {reason}")]
+    #[error(
+        "graph `{graph}` cannot be loaded: {reason}; `fencepost check-rows` names all damaged rows"
+    )]
     DamagedRows {
         /// The graph.
         graph: Name,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable};
 use uuid::Uuid;
 
 use super::error::StoreError;
@@ -71,7 +72,7 @@ impl Head {
 
 /// The row as what it says.
 pub(super) fn head_of(row: GraphRow) -> Result<Head, StoreError> {
-    let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of graph {}", row.id));
+    let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of graph `{}`", row.name));
     Ok(Head {
         id: row.id,
         name: Name::new(&row.name).map_err(|error| StoreError::DamagedValue(error.to_string()))?,
@@ -119,6 +120,23 @@ pub(super) fn read_head_row(
     let found: Option<(ServerState, GraphRow)> = graphs::table
         .filter(graphs::name.eq(name.as_str()))
         .select((server_state(), GraphRow::as_select()))
+        .first(connection)
+        .optional()?;
+    Ok(found.unzip())
+}
+
+/// The same, and the version of the newest change in the graph's log.
+#[expect(clippy::type_complexity, reason = "each part is optional by itself")]
+pub(super) fn read_head_row_and_log(
+    connection: &mut AnyConnection,
+    name: &Name,
+) -> QueryResult<(Option<ServerState>, Option<(GraphRow, Option<i64>)>)> {
+    let newest = diesel::dsl::sql::<Nullable<BigInt>>(
+        "(SELECT max(version) FROM changes WHERE changes.graph_id = graphs.id)",
+    );
+    let found: Option<(ServerState, (GraphRow, Option<i64>))> = graphs::table
+        .filter(graphs::name.eq(name.as_str()))
+        .select((server_state(), (GraphRow::as_select(), newest)))
         .first(connection)
         .optional()?;
     Ok(found.unzip())

@@ -3,7 +3,7 @@
 use super::Store;
 use super::catch_up::{CaughtUp, catch_up};
 use super::error::StoreError;
-use super::head::{Head, ImageKey, head_of, read_head_row};
+use super::head::{Head, ImageKey, column, head_of, read_head_row_and_log};
 use crate::db::AnyConnection;
 use crate::graph::{Change, Graph, Name};
 
@@ -60,10 +60,11 @@ impl Store {
                 Some((_, CaughtUp::Whole(why))) => log::info!("graph `{name}` is read anew: {why}"),
             },
         }
-        let head = |connection: &mut AnyConnection| read_head_row(connection, name);
+        let head = |connection: &mut AnyConnection| read_head_row_and_log(connection, name);
         let read = self.database.learn_and_read(head, |connection, row| {
-            let Some(row) = row else { return Ok::<_, StoreError>(None) };
+            let Some((row, newest_logged)) = row else { return Ok::<_, StoreError>(None) };
             let head = head_of(row)?;
+            check_log(&head, newest_logged)?;
             let loaded = self.storage.load(connection, &head)?;
             Ok(Some((head, loaded)))
         })?;
@@ -82,5 +83,26 @@ impl Store {
             ImageUpdate::Whole(graph) => (head, *graph),
             ImageUpdate::Current | ImageUpdate::Changes(_) => unreachable!("nothing was known"),
         }))
+    }
+}
+
+/// Refuses a row whose log goes on after its version, or that names a beginning of its log which
+/// cannot be: the rows may be of any version then. A log that ends before the row's version does
+/// not stop a load, as the rows are whole without it; `check-rows` tells of it.
+fn check_log(head: &Head, newest_logged: Option<i64>) -> Result<(), StoreError> {
+    let Head { name, version, oldest, .. } = head;
+    let damaged = |what: String| {
+        Err(StoreError::DamagedValue(format!(
+            "graph `{name}` is at version {version}, and {what}; run `fencepost check-rows`"
+        )))
+    };
+    match newest_logged {
+        Some(newest) if newest > column(*version) => {
+            damaged(format!("its log goes on to version {newest}"))
+        }
+        _ if !(1..=version + 1).contains(oldest) => {
+            damaged(format!("its log is said to begin at version {oldest}"))
+        }
+        _ => Ok(()),
     }
 }

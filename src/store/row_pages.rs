@@ -3,23 +3,24 @@
 
 use std::collections::HashMap;
 
+use diesel::dsl::{max, min};
 use diesel::prelude::*;
 
 use super::Store;
 use super::error::StoreError;
 use super::head::{Head, read_head};
-use crate::db::schema::{datasets, jobs};
-use crate::db::{AnyConnection, DatasetRow, JobRow, RowRange};
+use crate::db::schema::{changes, snapshots};
+use crate::db::{AnyConnection, DatasetRow, JobRow, OrphanedRows, RowRange, RowTable};
 use crate::graph::Name;
 
-/// Ids or names that one query looks up: SQLite takes 32,766 values.
-const KEYS_AT_ONCE: usize = 10_000;
+/// Ids that one query looks up.
+const IDS_AT_ONCE: usize = 10_000;
 
 /// Which rows are read from one snapshot.
 #[derive(Debug, Clone, Copy)]
 pub enum RowSelection<'s> {
-    /// By rising ids, after this one, at most so many.
-    IdsAfter(i64, usize),
+    /// By rising ids, from this one on, at most so many.
+    IdsFrom(i64, usize),
     /// Those with one of these names, found by reading all rows of the graph.
     Named(&'s [Name]),
 }
@@ -28,8 +29,25 @@ pub enum RowSelection<'s> {
 pub struct RowPage<T> {
     /// The graph's row, read in the same snapshot.
     pub head: Head,
+    /// The version of the newest change in the log, in the same snapshot.
+    pub newest_logged: Option<u64>,
     /// In the order of their ids.
     pub rows: Vec<T>,
+}
+
+/// A graph's row, and from where to where its log goes, from one snapshot.
+#[derive(Debug, Clone)]
+pub struct LogEnds {
+    /// The graph's row.
+    pub head: Head,
+    /// The version of the first change that the log has.
+    pub oldest_logged: Option<u64>,
+    /// The version of its last change.
+    pub newest_logged: Option<u64>,
+    /// The version of the snapshot that stands in for what was pruned.
+    pub snapshot: Option<u64>,
+    /// The first column of the row that holds a value of another type.
+    pub damaged: Option<String>,
 }
 
 /// A reference from one row to another.
@@ -55,6 +73,8 @@ pub struct StoredJob {
     /// The datasets that it reads, in the order of their ids; `None` if the column holds something
     /// other than rising ids.
     pub inputs: Option<Vec<StoredReference>>,
+    /// The first column that holds a value of another type.
+    pub damaged: Option<&'static str>,
 }
 
 /// A dataset's row.
@@ -68,44 +88,8 @@ pub struct StoredDataset {
     pub metadata: Option<String>,
     /// The job that writes it.
     pub producer: Option<StoredReference>,
-}
-
-/// Names of rows of the table by their ids, some thousand at a time.
-macro_rules! names {
-    ($connection:expr, $table:ident, $graph_id:expr, $ids:expr) => {{
-        let mut names = HashMap::new();
-        for some in distinct($ids).chunks(KEYS_AT_ONCE) {
-            let found = $table::table
-                .filter($table::graph_id.eq($graph_id))
-                .filter($table::id.eq_any(some))
-                .select(($table::id, $table::name));
-            names.extend(found.load::<(i64, String)>($connection)?);
-        }
-        Names(names)
-    }};
-}
-
-/// Ranges of rows that make up the selection.
-macro_rules! ranges {
-    ($connection:expr, $table:ident, $graph_id:expr, $selection:expr) => {
-        match $selection {
-            RowSelection::IdsAfter(after, most) => vec![RowRange::IdsAfter(after, most as i64)],
-            RowSelection::Named(names) => {
-                let mut ids: Vec<i64> = Vec::new();
-                for some in names.chunks(KEYS_AT_ONCE) {
-                    let found = $table::table
-                        .filter($table::graph_id.eq($graph_id))
-                        .filter($table::name.eq_any(some.iter().map(Name::as_str)))
-                        .select($table::id);
-                    ids.extend(found.load::<i64>($connection)?);
-                }
-                distinct(ids.into_iter())
-                    .into_iter()
-                    .map(|id| RowRange::IdsAfter(id - 1, 1))
-                    .collect()
-            }
-        }
-    };
+    /// The first column that holds a value of another type.
+    pub damaged: Option<&'static str>,
 }
 
 impl Store {
@@ -118,16 +102,15 @@ impl Store {
         graph: &Name,
         selection: RowSelection<'_>,
     ) -> Result<Option<RowPage<StoredJob>>, StoreError> {
-        self.row_page(graph, |connection, head| {
+        self.row_page(graph, selection, |connection, graph_id, range| {
             let mut rows: Vec<JobRow> = Vec::new();
-            for range in ranges!(connection, jobs, head.id, selection) {
-                connection.each_job(head.id, range, &mut |row| {
-                    rows.push(row);
-                    Ok::<_, StoreError>(())
-                })?;
-            }
+            connection.each_job(graph_id, range, &mut |row| {
+                rows.push(row);
+                Ok::<_, StoreError>(())
+            })?;
             let inputs = rows.iter().flat_map(|row| row.inputs.iter().flatten());
-            let names = names!(connection, datasets, head.id, inputs.map(|&id| i64::from(id)));
+            let names =
+                Names::read(connection, RowTable::Datasets, graph_id, inputs.map(|&id| id.into()))?;
             let stored = |row: JobRow| StoredJob {
                 id: row.id,
                 name: row.name.to_string(),
@@ -137,6 +120,7 @@ impl Store {
                     .inputs
                     .filter(|ids| ids.is_sorted_by(|a, b| a < b))
                     .map(|ids| ids.into_iter().map(|id| names.of(id.into())).collect()),
+                damaged: row.damaged,
             };
             Ok(rows.into_iter().map(stored).collect())
         })
@@ -151,52 +135,108 @@ impl Store {
         graph: &Name,
         selection: RowSelection<'_>,
     ) -> Result<Option<RowPage<StoredDataset>>, StoreError> {
-        self.row_page(graph, |connection, head| {
+        self.row_page(graph, selection, |connection, graph_id, range| {
             let mut rows: Vec<DatasetRow> = Vec::new();
-            for range in ranges!(connection, datasets, head.id, selection) {
-                connection.each_dataset(head.id, range, &mut |row| {
-                    rows.push(row);
-                    Ok::<_, StoreError>(())
-                })?;
-            }
+            connection.each_dataset(graph_id, range, &mut |row| {
+                rows.push(row);
+                Ok::<_, StoreError>(())
+            })?;
             let producers = rows.iter().filter_map(|row| row.producer);
-            let names = names!(connection, jobs, head.id, producers);
+            let names = Names::read(connection, RowTable::Jobs, graph_id, producers)?;
             let stored = |row: DatasetRow| StoredDataset {
                 id: row.id,
                 name: row.name.to_string(),
                 metadata: row.metadata.as_deref().map(str::to_owned),
                 producer: row.producer.map(|id| names.of(id)),
+                damaged: row.damaged,
             };
             Ok(rows.into_iter().map(stored).collect())
         })
     }
 
+    /// The graph's row, deleted graphs included, and where its log begins and ends.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn log_ends(&self, graph: &Name) -> Result<Option<LogEnds>, StoreError> {
+        self.database.read(|connection| {
+            let Some(head) = read_head(connection, graph)? else { return Ok(None) };
+            let of_graph = changes::table.filter(changes::graph_id.eq(head.id));
+            let oldest: Option<i64> =
+                of_graph.select(min(changes::version)).get_result(connection)?;
+            let newest_logged = newest_logged(connection, head.id)?;
+            let kept = snapshots::table.find(head.id).select(snapshots::version);
+            let kept: Option<i64> = kept.first(connection).optional()?;
+            let version = |version: i64| version as u64;
+            let (oldest_logged, snapshot) = (oldest.map(version), kept.map(version));
+            let damaged = connection.damaged_graph_column(head.id)?;
+            Ok(Some(LogEnds { head, oldest_logged, newest_logged, snapshot, damaged }))
+        })
+    }
+
+    /// Rows that belong to no graph of the database.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn orphaned_rows(&self) -> Result<Vec<OrphanedRows>, StoreError> {
+        self.database.read(|connection| Ok(connection.orphaned_rows()?))
+    }
+
     fn row_page<T>(
         &self,
         graph: &Name,
-        rows: impl FnOnce(&mut AnyConnection, &Head) -> Result<Vec<T>, StoreError>,
+        selection: RowSelection<'_>,
+        rows: impl FnOnce(&mut AnyConnection, i64, RowRange<'_>) -> Result<Vec<T>, StoreError>,
     ) -> Result<Option<RowPage<T>>, StoreError> {
+        let names = match selection {
+            RowSelection::IdsFrom(..) => String::new(),
+            RowSelection::Named(names) => {
+                let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+                serde_json::to_string(&names).expect("texts are JSON")
+            }
+        };
+        let range = match selection {
+            RowSelection::IdsFrom(from, most) => RowRange::IdsFrom(from, most as i64),
+            RowSelection::Named(_) => RowRange::Named(&names),
+        };
         self.database.read(|connection| {
             let Some(head) = read_head(connection, graph)? else { return Ok(None) };
-            let rows = rows(connection, &head)?;
-            Ok(Some(RowPage { head, rows }))
+            let newest_logged = newest_logged(connection, head.id)?;
+            let rows = rows(connection, head.id, range)?;
+            Ok(Some(RowPage { head, newest_logged, rows }))
         })
     }
+}
+
+fn newest_logged(connection: &mut AnyConnection, graph_id: i64) -> QueryResult<Option<u64>> {
+    let of_graph = changes::table.filter(changes::graph_id.eq(graph_id));
+    let newest: Option<i64> = of_graph.select(max(changes::version)).get_result(connection)?;
+    Ok(newest.map(|version| version as u64))
 }
 
 /// Names by id.
 struct Names(HashMap<i64, String>);
 
 impl Names {
+    /// Of the rows of the table that have these ids.
+    fn read(
+        connection: &mut AnyConnection,
+        table: RowTable,
+        graph_id: i64,
+        ids: impl Iterator<Item = i64>,
+    ) -> QueryResult<Self> {
+        let mut ids: Vec<i64> = ids.collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut names = HashMap::new();
+        for some in ids.chunks(IDS_AT_ONCE) {
+            names.extend(connection.names_of_rows(table, graph_id, some)?);
+        }
+        Ok(Self(names))
+    }
+
     fn of(&self, id: i64) -> StoredReference {
         let name = self.0.get(&id).cloned();
         name.map_or(StoredReference::Nothing(id), StoredReference::Name)
     }
-}
-
-fn distinct(ids: impl Iterator<Item = i64>) -> Vec<i64> {
-    let mut ids: Vec<i64> = ids.collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }

@@ -44,7 +44,7 @@ impl Storage for Rows {
     fn load(&self, connection: &mut AnyConnection, head: &Head) -> Result<Loaded, StoreError> {
         let rows = read_rows(connection, head)?;
         let head = head.clone();
-        Ok(Box::new(move || rows.graph(head.version).map_err(|reason| damaged(&head, reason))))
+        Ok(Box::new(move || rows.graph().map_err(|reason| damaged(&head, reason))))
     }
 
     fn writes<'c>(&self, commit: &Commit<'c>) -> Vec<RowsWrite<'c>> {
@@ -90,7 +90,7 @@ fn damaged(head: &Head, reason: DamagedRows) -> StoreError {
 /// All rows of a graph, in the order of their ids; of a deleted one there are none.
 fn read_rows(connection: &mut AnyConnection, head: &Head) -> Result<RowsRead, StoreError> {
     thread::scope(|scope| {
-        let mut reader = RowReader::new(scope);
+        let mut reader = RowReader::new(scope, head.version);
         let mut read = || {
             connection
                 .each_dataset(head.id, RowRange::All, &mut |row| reader.take(Row::Dataset(row)))?;
@@ -115,6 +115,8 @@ enum Row {
 #[derive(Default)]
 struct RowsRead {
     builder: GraphBuilder,
+    /// The graph's version.
+    version: u64,
     /// Pairs of a job and a dataset that it writes. A producer is known once the jobs are.
     outputs: Vec<(i64, i64)>,
 }
@@ -122,22 +124,33 @@ struct RowsRead {
 impl RowsRead {
     fn add(&mut self, rows: Vec<Row>) -> Result<(), DamagedRows> {
         rows.into_iter().try_for_each(|row| match row {
+            Row::Dataset(DatasetRow { id, name, damaged: Some(field), .. }) => {
+                Err(DamagedRows::Field { what: "dataset", id, name: name.to_string(), field })
+            }
+            Row::Job(JobRow { id, name, damaged: Some(field), .. }) => {
+                Err(DamagedRows::Field { what: "job", id, name: name.to_string(), field })
+            }
             Row::Dataset(row) => {
                 self.outputs.extend(row.producer.map(|producer| (producer, row.id)));
                 self.builder.dataset(row.id, row.name, row.metadata)
             }
             Row::Job(row) => {
-                self.builder.job(row.id, row.name, row.spec, row.version as u64)?;
+                let version = u64::try_from(row.version).ok();
+                let Some(version) = version.filter(|v| (1..=self.version).contains(v)) else {
+                    let (name, version) = (row.name.to_string(), row.version);
+                    return Err(DamagedRows::Version { name, version, of_graph: self.version });
+                };
+                self.builder.job(row.id, row.name, row.spec, version)?;
                 self.builder.inputs(row.id, row.inputs.as_deref())
             }
         })
     }
 
-    fn graph(mut self, version: u64) -> Result<Graph, DamagedRows> {
+    fn graph(mut self) -> Result<Graph, DamagedRows> {
         for (job, dataset) in self.outputs {
             self.builder.output(job, dataset)?;
         }
-        self.builder.finish(version)
+        self.builder.finish(self.version)
     }
 }
 
@@ -174,8 +187,9 @@ impl From<diesel::result::Error> for Stopped {
 }
 
 impl<'scope, 'env> RowReader<'scope, 'env> {
-    fn new(scope: &'scope Scope<'scope, 'env>) -> Self {
-        Self { scope, batch: Vec::new(), read: RowsRead::default(), thread: None }
+    fn new(scope: &'scope Scope<'scope, 'env>, version: u64) -> Self {
+        let read = RowsRead { version, ..RowsRead::default() };
+        Self { scope, batch: Vec::new(), read, thread: None }
     }
 
     fn take(&mut self, row: Row) -> Result<(), Stopped> {

@@ -278,3 +278,17 @@ fn it_makes_no_lock_names_none_and_measures_none() {
         locked.metrics().text().contains("fencepost_lock_wait_seconds_count{mode=\"exclusive\"} 1")
     );
 }
+
+/// Designs may be mixed on a graph. That a node which takes the lock loses to one that does not is
+/// usual there: it is counted, and no line of the log for each.
+#[test]
+fn a_conflict_with_a_node_of_another_design_is_counted_and_not_logged() {
+    let site = Site::with_graph();
+    let (locked, other) = (site.serve(), optimistic(&site));
+    assert_eq!(locked.put_job("a", &[], &[]).unwrap().version(), 2);
+    accepted(&other, [put_dataset("between")]);
+    assert_eq!(locked.put_job("b", &[], &[]).unwrap().version(), 4);
+    assert_eq!(locked.count("fencepost_lost_writes_total", "conflict"), 1);
+    let log = locked.wait_for_log(|_| true);
+    assert!(!log.contains("did not hold"), "{log}");
+}

@@ -29,7 +29,7 @@ struct Definition {
 }
 
 /// Puts `otherwise` in the place of a part that the function has once.
-fn replace(site: &Site, part: &str, otherwise: &str) {
+pub(super) fn replace(site: &Site, part: &str, otherwise: &str) {
     let query = "SELECT pg_get_functiondef('fencepost_commit_1'::regproc) AS text";
     let Definition { text } = diesel::sql_query(query).get_result(&mut site.sql()).unwrap();
     assert_eq!(text.matches(part).count(), 1, "the function has the guard {part}");
@@ -357,6 +357,9 @@ fn another_graph_with_the_same_history_is_not_written() {
         site.run_sql(&format!("UPDATE graphs SET uuid = '{another}'"));
         let refused = write_with(&store, &seen, Fence::Unfenced, put_dataset("d"));
         assert!(matches!(refused, Err(CommitError::Gone { .. })), "on {kind:?}: {refused:?}");
+        let told = "the row of the graph, with id 1, is not in the database any more, or is another \
+                    graph's";
+        assert_eq!(refused.unwrap_err().to_string(), told);
     }
 
     let site = Site::with_graph_on(Kind::Postgres);

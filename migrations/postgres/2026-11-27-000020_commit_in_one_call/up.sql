@@ -81,7 +81,9 @@ CREATE FUNCTION fencepost_commit_1(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     now_ms BIGINT;
-    answers_kept INTEGER;
+    touched INTEGER;
+    -- What of the rows was not as the batch was decided on; null: nothing.
+    differing TEXT;
 BEGIN
     IF own_backend <> pg_backend_pid() THEN
         outcome := 'another session';
@@ -162,9 +164,17 @@ BEGIN
     -- What goes, goes first: ids are used again within one batch.
     IF cardinality(gone_jobs) > 0 THEN
         DELETE FROM jobs WHERE jobs.graph_id = graph AND jobs.id = ANY (gone_jobs);
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> cardinality(gone_jobs) THEN
+            differing := format('%s of %s jobs to be deleted', touched, cardinality(gone_jobs));
+        END IF;
     END IF;
     IF cardinality(gone_datasets) > 0 THEN
         DELETE FROM datasets WHERE datasets.graph_id = graph AND datasets.id = ANY (gone_datasets);
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> cardinality(gone_datasets) THEN
+            differing := format('%s of %s datasets to be deleted', touched, cardinality(gone_datasets));
+        END IF;
     END IF;
     IF cardinality(changed_datasets) > 0 THEN
         UPDATE datasets SET metadata = new.metadata, producer = new.producer
@@ -172,6 +182,10 @@ BEGIN
             AS new (id, metadata, producer)
         WHERE datasets.graph_id = graph AND datasets.id = ANY (changed_datasets)
         AND datasets.id = new.id;
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> cardinality(changed_datasets) THEN
+            differing := format('%s of %s datasets to be changed', touched, cardinality(changed_datasets));
+        END IF;
     END IF;
     IF cardinality(changed_jobs) > 0 THEN
         UPDATE jobs SET spec = coalesce(new.spec, jobs.spec), version = new.version,
@@ -179,17 +193,29 @@ BEGIN
         FROM unnest(changed_jobs, changed_specs, changed_versions, changed_inputs)
             AS new (id, spec, version, inputs)
         WHERE jobs.graph_id = graph AND jobs.id = ANY (changed_jobs) AND jobs.id = new.id;
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> cardinality(changed_jobs) THEN
+            differing := format('%s of %s jobs to be changed', touched, cardinality(changed_jobs));
+        END IF;
     END IF;
     IF cardinality(new_datasets) > 0 THEN
         INSERT INTO datasets (graph_id, id, name, metadata, producer)
         SELECT graph, new.*
         FROM unnest(new_datasets, new_dataset_names, new_metadata, new_producers) AS new;
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> cardinality(new_datasets) THEN
+            differing := format('%s of %s datasets to be added', touched, cardinality(new_datasets));
+        END IF;
     END IF;
     IF cardinality(new_jobs) > 0 THEN
         INSERT INTO jobs (graph_id, id, name, spec, version, inputs)
         SELECT graph, new.id, new.name, new.spec, new.version, new.inputs::integer[]
         FROM unnest(new_jobs, new_job_names, new_specs, new_versions, new_inputs)
             AS new (id, name, spec, version, inputs);
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> cardinality(new_jobs) THEN
+            differing := format('%s of %s jobs to be added', touched, cardinality(new_jobs));
+        END IF;
     END IF;
 
     IF cardinality(log_changes) > 0 THEN
@@ -199,6 +225,15 @@ BEGIN
             now_ms, new.actor
         FROM unnest(log_changes, log_chains, log_actors) WITH ORDINALITY
             AS new (change, chain, actor, place);
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> cardinality(log_changes) THEN
+            differing := format('%s of %s changes to be added to the log', touched, cardinality(log_changes));
+        END IF;
+    END IF;
+    -- The image was not what is stored, or a trigger or rule of the database interferes.
+    IF differing IS NOT NULL THEN
+        RAISE check_violation
+            USING MESSAGE = 'the stored rows are not those that were read: ' || differing;
     END IF;
     IF cardinality(answer_keys) > 0 THEN
         -- One that is there is too old, or was kept by this attempt.
@@ -211,8 +246,8 @@ BEGIN
             answer = excluded.answer, created_at_ms = excluded.created_at_ms,
             attempt = excluded.attempt
         WHERE kept.created_at_ms < now_ms - key_age_max_ms OR kept.attempt = this_attempt;
-        GET DIAGNOSTICS answers_kept = ROW_COUNT;
-        IF answers_kept <> cardinality(answer_keys) THEN
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> cardinality(answer_keys) THEN
             RAISE unique_violation
                 USING MESSAGE = 'an answer is kept under a key that was not asked for';
         END IF;

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use super::AnyConnection;
 use super::clock::{postgres_now_ms, sqlite_clock_ms};
 use super::statement::{PostgresValue, RawSql};
+use crate::db::causes;
 use crate::db::schema::{ChangeRow, changes};
 
 impl AnyConnection {
@@ -12,11 +13,13 @@ impl AnyConnection {
     /// time gets the database's.
     ///
     /// # Errors
-    /// What the database reports.
+    /// What the database reports, and [`RowsDiffer`](crate::db::DbError::RowsDiffer) as an error of
+    /// Diesel if it did not write each row.
     pub fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> QueryResult<()> {
-        match self {
+        let inserted = match self {
             Self::Sqlite(connection) => {
                 let now_ms = sqlite_clock_ms(connection)?;
+                let mut inserted = 0;
                 for row in rows {
                     let row = (
                         changes::graph_id.eq(row.graph_id),
@@ -28,12 +31,17 @@ impl AnyConnection {
                         changes::committed_at_ms.eq(row.committed_at_ms.unwrap_or(now_ms)),
                         changes::actor.eq(row.actor),
                     );
-                    diesel::insert_into(changes::table).values(row).execute(connection)?;
+                    inserted +=
+                        diesel::insert_into(changes::table).values(row).execute(connection)?;
                 }
+                inserted
             }
             Self::Postgres(connection) => insert_changes_at_once(connection, rows)?,
+        };
+        if inserted == rows.len() {
+            return Ok(());
         }
-        Ok(())
+        Err(causes::rows_differ(inserted, rows.len(), "changes to be added to the log"))
     }
 }
 
@@ -41,9 +49,9 @@ impl AnyConnection {
 fn insert_changes_at_once(
     connection: &mut PgConnection,
     rows: &[ChangeRow<'_>],
-) -> QueryResult<()> {
+) -> QueryResult<usize> {
     use PostgresValue as V;
-    let Some(of_all) = rows.first() else { return Ok(()) };
+    let Some(of_all) = rows.first() else { return Ok(0) };
     let statement = RawSql {
         text: concat!(
             "INSERT INTO changes \
@@ -65,6 +73,5 @@ fn insert_changes_at_once(
             V::OptionalTexts(rows.iter().map(|row| row.actor).collect()),
         ],
     };
-    statement.execute(connection)?;
-    Ok(())
+    statement.execute(connection)
 }

@@ -6,6 +6,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{Array, BigInt, Binary, Nullable, Text};
 
 use super::AnyConnection;
+use super::functions::FUNCTION;
 use super::idempotency::AnswerRow;
 use super::rows::{RowsWrite, list_of_ids};
 use super::statement::{PostgresValue, TypedSql};
@@ -49,6 +50,8 @@ pub enum CallOutcome {
     Refused(Box<CallRefused>),
     /// Nothing was: these are kept under keys of the batch.
     KeysTaken(Vec<AnswerRow>),
+    /// Another function was called: it is not known what it did. For people, what to do.
+    Strange(String),
 }
 
 /// Why a call was refused.
@@ -134,9 +137,10 @@ impl AnyConnection {
                 DatabaseErrorKind::Unknown,
                 Box::new(ANOTHER_ANSWERED.to_owned()),
             )),
-            (outcome, _) => Err(Error::DeserializationError(
-                format!("fencepost_commit_1 answered {outcome}").into(),
-            )),
+            (outcome, _) => Ok(CallOutcome::Strange(format!(
+                "the function {FUNCTION} of the database is not this program's: it answered \
+                 `{outcome}`; `fencepost migrate` makes it again"
+            ))),
         }
     }
 }

@@ -1,13 +1,19 @@
 //! Which schema a database has, and how it is brought up to date or reverted.
 
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use diesel::backend::Backend;
-use diesel::connection::{AnsiTransactionManager, SimpleConnection as _, TransactionManager as _};
+use diesel::connection::{
+    AnsiTransactionManager, InstrumentationEvent, SimpleConnection as _, TransactionManager as _,
+};
 use diesel::migration::MigrationSource;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
 use super::AnyConnection;
+use super::functions::{FUNCTION, FunctionState};
 use super::statement::TextRow;
 use crate::db::error::DbError;
 
@@ -34,8 +40,14 @@ const COLUMNS: [&str; 9] = [
     "SELECT graph_id, version, part, lines FROM snapshot_parts LIMIT 0",
 ];
 
-/// A query that fails where a function that this program calls is missing, in Postgres.
-const FUNCTIONS: &str = "SELECT 'fencepost_commit_1'::regproc";
+/// What bringing a schema up to date has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// The names of the migrations that were run.
+    pub run: Vec<String>,
+    /// The function that was missing or was another, and was made again.
+    pub repaired: Option<&'static str>,
+}
 
 /// Which of our tables a database has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,13 +144,8 @@ impl AnyConnection {
         if diesel::sql_query(table).get_result::<Count>(self)?.count == 0 {
             return Ok(Schema::Missing);
         }
-        let applied = diesel::sql_query("SELECT version AS value FROM __diesel_schema_migrations");
-        let applied: Vec<String> =
-            applied.load::<TextRow>(self)?.into_iter().map(|row| row.value).collect();
-        let known = match self {
-            Self::Sqlite(_) => versions::<diesel::sqlite::Sqlite>(&SQLITE_MIGRATIONS),
-            Self::Postgres(_) => versions::<diesel::pg::Pg>(&POSTGRES_MIGRATIONS),
-        }?;
+        let applied = self.applied()?;
+        let known: Vec<String> = self.names()?.into_iter().map(|(version, _)| version).collect();
         let unknown = applied.iter().find(|version| !known.contains(version));
         // Every program of ours has run the first migration.
         let is_ours = known.iter().min().is_some_and(|first| applied.contains(first));
@@ -157,50 +164,88 @@ impl AnyConnection {
     /// Whether there are all columns and functions that this program uses: a newer schema may lack
     /// some.
     pub(crate) fn has_columns(&mut self) -> bool {
-        let has_functions = match self {
-            Self::Sqlite(_) => true,
-            Self::Postgres(connection) => diesel::sql_query(FUNCTIONS).execute(connection).is_ok(),
-        };
+        let has_functions =
+            self.function_state().is_ok_and(|state| state != FunctionState::Missing);
         has_functions && COLUMNS.iter().all(|query| diesel::sql_query(*query).execute(self).is_ok())
     }
 
-    /// Brings the schema up to date. When several processes start at once, one of them migrates and
-    /// the others wait.
+    /// Brings the schema up to date, and returns the names of the migrations that it has run. When
+    /// several processes start at once, one of them migrates and the others wait.
     pub(crate) fn migrate(&mut self) -> Result<Vec<String>, DbError> {
         // The first look takes no lock: a reader must not wait for a writer.
         if self.schema()? == Schema::Current {
             return Ok(Vec::new());
         }
+        let detail = Detail::of(self);
         self.alone(|this| {
             this.schema()?;
+            let names = this.names()?;
             let run = match this {
                 Self::Sqlite(connection) => {
-                    connection.run_pending_migrations(SQLITE_MIGRATIONS).map(names_of)
+                    connection.run_pending_migrations(SQLITE_MIGRATIONS).map(versions_of)
                 }
                 Self::Postgres(connection) => {
-                    connection.run_pending_migrations(POSTGRES_MIGRATIONS).map(names_of)
+                    connection.run_pending_migrations(POSTGRES_MIGRATIONS).map(versions_of)
                 }
             };
-            run.map_err(|error| DbError::Migration { reason: error.to_string() })
+            let run = run.map_err(|error| detail.failed(&error, "running"))?;
+            Ok(run.iter().map(|version| name_of(&names, version)).collect())
         })
     }
 
-    /// Reverts the newest `count` migrations.
-    pub(crate) fn revert(&mut self, count: usize) -> Result<(), DbError> {
-        self.alone(|this| {
+    /// As [`migrate`](Self::migrate), and makes a function that is missing or another again.
+    pub(crate) fn migrate_and_repair(&mut self) -> Result<Migrated, DbError> {
+        let run = self.migrate()?;
+        let repaired = match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(_) => self.alone(|this| Ok(this.repair_function()?))?,
+        };
+        Ok(Migrated { run, repaired: repaired.then_some(FUNCTION) })
+    }
+
+    /// Reverts the newest `count` migrations, and returns their names.
+    pub(crate) fn revert(&mut self, count: usize) -> Result<Vec<String>, DbError> {
+        self.schema()?;
+        let detail = Detail::of(self);
+        let reverted = self.alone(|this| {
+            let (names, applied) = (this.names()?, this.applied()?.len());
+            if count > applied {
+                return Err(DbError::TooFewMigrations { asked: count, applied });
+            }
+            let mut reverted = Vec::with_capacity(count);
             for _ in 0..count {
-                let reverted = match this {
-                    Self::Sqlite(connection) => {
-                        connection.revert_last_migration(SQLITE_MIGRATIONS).map(drop)
-                    }
+                let one = match this {
+                    Self::Sqlite(connection) => connection.revert_last_migration(SQLITE_MIGRATIONS),
                     Self::Postgres(connection) => {
-                        connection.revert_last_migration(POSTGRES_MIGRATIONS).map(drop)
+                        connection.revert_last_migration(POSTGRES_MIGRATIONS)
                     }
                 };
-                reverted.map_err(|error| DbError::Migration { reason: error.to_string() })?;
+                let version = one.map_err(|error| detail.failed(&error, "taking back"))?;
+                reverted.push(name_of(&names, &version.to_string()));
             }
-            Ok(())
+            Ok(reverted)
+        });
+        // All is as it was before.
+        reverted.map_err(|error| match (error, self.stored_damage()) {
+            (DbError::Migration { reason }, Some(damage)) => {
+                DbError::Migration { reason: format!("{reason}. {damage}") }
+            }
+            (error, _) => error,
         })
+    }
+
+    /// The names of all migrations that this program knows, each with its version.
+    fn names(&self) -> Result<Vec<(String, String)>, DbError> {
+        match self {
+            Self::Sqlite(_) => names::<diesel::sqlite::Sqlite>(&SQLITE_MIGRATIONS),
+            Self::Postgres(_) => names::<diesel::pg::Pg>(&POSTGRES_MIGRATIONS),
+        }
+    }
+
+    /// The versions of all migrations that the database has.
+    fn applied(&mut self) -> Result<Vec<String>, DbError> {
+        let applied = diesel::sql_query("SELECT version AS value FROM __diesel_schema_migrations");
+        Ok(applied.load::<TextRow>(self)?.into_iter().map(|row| row.value).collect())
     }
 }
 
@@ -210,13 +255,59 @@ struct Count {
     count: i64,
 }
 
-fn names_of<V: ToString>(versions: Vec<V>) -> Vec<String> {
+fn versions_of<V: ToString>(versions: Vec<V>) -> Vec<String> {
     versions.iter().map(ToString::to_string).collect()
 }
 
-fn versions<DB: Backend>(migrations: &EmbeddedMigrations) -> Result<Vec<String>, DbError> {
+/// What the database said of the last statement that it refused beside the error's own words: which
+/// row it was. The errors of migrations do not have it.
+#[derive(Clone, Default)]
+struct Detail(Arc<Mutex<Option<String>>>);
+
+impl Detail {
+    /// Of statements of this connection.
+    fn of(connection: &mut AnyConnection) -> Self {
+        let detail = Self::default();
+        let noted = detail.clone();
+        connection.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::FinishQuery {
+                error: Some(diesel::result::Error::DatabaseError(_, what)),
+                ..
+            } = event
+            {
+                let said = what.details().map(str::to_owned);
+                *noted.0.lock().unwrap_or_else(PoisonError::into_inner) = said;
+            }
+        });
+        detail
+    }
+
+    /// What is told of a migration that failed.
+    fn failed(&self, error: &impl Display, doing: &str) -> DbError {
+        let text = error.to_string();
+        let parts = text.strip_prefix("Failed to run ").and_then(|text| text.split_once(" with: "));
+        let mut reason =
+            parts.map_or(text.clone(), |(name, cause)| format!("{doing} {name}: {cause}"));
+        if let Some(said) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            reason += &format!(" ({said})");
+        }
+        DbError::Migration { reason }
+    }
+}
+
+fn names<DB: Backend>(migrations: &EmbeddedMigrations) -> Result<Vec<(String, String)>, DbError> {
     let migrations = MigrationSource::<DB>::migrations(migrations);
     let migrations =
         migrations.map_err(|error| DbError::Migration { reason: error.to_string() })?;
-    Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
+    let names = migrations.iter().map(|migration| {
+        let name = migration.name();
+        (name.version().to_string(), name.to_string())
+    });
+    Ok(names.collect())
+}
+
+/// The name of the migration with this version; the version, if there is none.
+fn name_of(names: &[(String, String)], version: &str) -> String {
+    let found = names.iter().find(|(of_name, _)| of_name == version);
+    found.map_or(version, |(_, name)| name).to_owned()
 }

@@ -8,12 +8,14 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::pg::{Pg, PgValue};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
-use diesel::sqlite::{Sqlite, SqliteValue};
+use diesel::sqlite::{Sqlite, SqliteType, SqliteValue};
 
 use super::AnyConnection;
 use super::sqlite::set_sqlite_cache;
 use super::statement::{PostgresValue, RawSql, TypedSql, Value};
+use crate::db::causes;
 use crate::db::limits::Size;
+use crate::failpoint;
 
 /// A statement over this many rows belongs to a load, not to an ordinary request.
 const MANY_ROWS: usize = 5_000;
@@ -99,6 +101,18 @@ impl RowsWrite<'_> {
         }
     }
 
+    /// What it does, for people.
+    fn what(&self) -> &'static str {
+        match self {
+            Self::DeleteJobs(_) => "jobs to be deleted",
+            Self::DeleteDatasets(_) => "datasets to be deleted",
+            Self::UpdateDatasets(_) => "datasets to be changed",
+            Self::UpdateJobs(_) => "jobs to be changed",
+            Self::InsertDatasets(_) => "datasets to be added",
+            Self::InsertJobs(_) => "jobs to be added",
+        }
+    }
+
     /// How much work the statement is.
     #[must_use]
     pub fn size(&self) -> Size {
@@ -119,6 +133,9 @@ pub struct JobRow {
     pub version: i64,
     /// Ids of the datasets that it reads; `None` if the column does not hold a list of ids.
     pub inputs: Option<Vec<u32>>,
+    /// The first column that holds a value of another type, or text that is no UTF-8; what is here
+    /// of that column means nothing. SQLite stores any value in any column.
+    pub damaged: Option<&'static str>,
 }
 
 /// A dataset's row as it was read.
@@ -132,39 +149,72 @@ pub struct DatasetRow {
     pub metadata: Option<ArcStr>,
     /// Id of the job that writes it.
     pub producer: Option<i64>,
+    /// As of a [`JobRow`].
+    pub damaged: Option<&'static str>,
 }
 
 /// Which rows of a graph are read.
 #[derive(Clone, Copy)]
-pub enum RowRange {
+pub enum RowRange<'r> {
     /// All, by rising ids.
     All,
-    /// By rising ids, after this one, at most so many.
-    IdsAfter(i64, i64),
+    /// By rising ids, from this one on, at most so many.
+    IdsFrom(i64, i64),
+    /// Those whose names are in this JSON array, found by reading all rows of the graph.
+    Named(&'r str),
 }
 
-/// A query for each [`RowRange`].
+/// One of the two tables of rows.
+#[derive(Clone, Copy)]
+pub enum RowTable {
+    /// Jobs.
+    Jobs,
+    /// Datasets.
+    Datasets,
+}
+
+/// A query for each [`RowRange`]; for the last, one for each database.
 macro_rules! ranges {
     ($select:literal) => {
         [
             concat!($select, " WHERE graph_id = ? ORDER BY id"),
-            concat!($select, " WHERE graph_id = ? AND id > ? ORDER BY id LIMIT ?"),
+            concat!($select, " WHERE graph_id = ? AND id >= ? ORDER BY id LIMIT ?"),
+            concat!(
+                $select,
+                " WHERE graph_id = ? AND name IN (SELECT value FROM json_each(?)) ORDER BY id"
+            ),
+            concat!(
+                $select,
+                " WHERE graph_id = ? AND name IN (SELECT jsonb_array_elements_text(?::jsonb)) \
+                 ORDER BY id"
+            ),
         ]
     };
 }
 
-impl RowRange {
+macro_rules! names_query {
+    ($table:literal, $ids:literal) => {
+        concat!("SELECT id, name FROM ", $table, " WHERE graph_id = ? AND id IN ", $ids)
+    };
+}
+
+impl<'r> RowRange<'r> {
     fn query(
         self,
         graph_id: i64,
-        queries: [&'static str; 2],
-    ) -> (&'static str, Vec<Value<'static>>) {
-        let [all, after] = queries;
+        queries: [&'static str; 4],
+        is_sqlite: bool,
+    ) -> (&'static str, Vec<Value<'r>>) {
+        let [all, from, named_in_sqlite, named_in_postgres] = queries;
         let graph = Value::Integer(graph_id);
         match self {
             Self::All => (all, vec![graph]),
-            Self::IdsAfter(id, most) => {
-                (after, vec![graph, Value::Integer(id), Value::Integer(most)])
+            Self::IdsFrom(id, most) => {
+                (from, vec![graph, Value::Integer(id), Value::Integer(most)])
+            }
+            Self::Named(names) => {
+                let named = if is_sqlite { named_in_sqlite } else { named_in_postgres };
+                (named, vec![graph, Value::Text(names)])
             }
         }
     }
@@ -175,7 +225,8 @@ impl AnyConnection {
     /// row.
     ///
     /// # Errors
-    /// What the database reports.
+    /// What the database reports, and [`RowsDiffer`](crate::db::DbError::RowsDiffer) as an error of
+    /// Diesel if it did not write each row once.
     pub fn write_rows(&mut self, graph_id: i64, write: &RowsWrite<'_>) -> QueryResult<()> {
         if write.rows() == 0 {
             return Ok(());
@@ -198,18 +249,25 @@ impl AnyConnection {
     pub fn each_dataset<E: From<diesel::result::Error>>(
         &mut self,
         graph_id: i64,
-        range: RowRange,
+        range: RowRange<'_>,
         each: &mut dyn FnMut(DatasetRow) -> Result<(), E>,
     ) -> Result<(), E> {
         type Columns = (BigInt, Text, Nullable<Text>, Nullable<BigInt>);
-        type Row = (i64, SharedText, Option<SharedText>, Option<i64>);
-        let (text, values) =
-            range.query(graph_id, ranges!("SELECT id, name, metadata, producer FROM datasets"));
+        type Row = (ReadInteger, ReadText, Option<ReadText>, Option<ReadInteger>);
+        let queries = ranges!("SELECT id, name, metadata, producer FROM datasets");
+        let (text, values) = range.query(graph_id, queries, matches!(self, Self::Sqlite(_)));
         let query = TypedSql::<Columns, _>::new(text, &values);
         let mut take = |row: QueryResult<Row>| {
-            let (id, SharedText(name), metadata, producer) = row?;
-            let metadata = metadata.map(|SharedText(metadata)| metadata);
-            each(DatasetRow { id, name, metadata, producer })
+            let (id, name, metadata, producer) = row?;
+            let damaged = first_damaged([
+                ("id", id.fits),
+                ("name", name.fits),
+                ("metadata", metadata.as_ref().is_none_or(|metadata| metadata.fits)),
+                ("producer", producer.as_ref().is_none_or(|producer| producer.fits)),
+            ]);
+            let metadata = metadata.map(|metadata| metadata.text);
+            let producer = producer.map(|producer| producer.value);
+            each(DatasetRow { id: id.value, name: name.text, metadata, producer, damaged })
         };
         match self {
             Self::Sqlite(connection) => {
@@ -228,15 +286,22 @@ impl AnyConnection {
     pub fn each_job<E: From<diesel::result::Error>>(
         &mut self,
         graph_id: i64,
-        range: RowRange,
+        range: RowRange<'_>,
         each: &mut dyn FnMut(JobRow) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (text, values) =
-            range.query(graph_id, ranges!("SELECT id, name, spec, version, inputs FROM jobs"));
-        type Row = (i64, SharedText, SharedText, i64, InputIds);
+        type Row = (ReadInteger, ReadText, ReadText, ReadInteger, InputIds);
+        let queries = ranges!("SELECT id, name, spec, version, inputs FROM jobs");
+        let (text, values) = range.query(graph_id, queries, matches!(self, Self::Sqlite(_)));
         let mut take = |row: QueryResult<Row>| {
-            let (id, SharedText(name), SharedText(spec), version, InputIds(inputs)) = row?;
-            each(JobRow { id, name, spec, version, inputs })
+            let (id, name, spec, version, InputIds(inputs)) = row?;
+            let damaged = first_damaged([
+                ("id", id.fits),
+                ("name", name.fits),
+                ("spec", spec.fits),
+                ("version", version.fits),
+            ]);
+            let (id, version) = (id.value, version.value);
+            each(JobRow { id, name: name.text, spec: spec.text, version, inputs, damaged })
         };
         match self {
             Self::Sqlite(connection) => {
@@ -252,6 +317,55 @@ impl AnyConnection {
     }
 }
 
+impl AnyConnection {
+    /// Names of those rows of a graph that have these ids, as far as they can be read.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn names_of_rows(
+        &mut self,
+        table: RowTable,
+        graph_id: i64,
+        ids: &[i64],
+    ) -> QueryResult<Vec<(i64, String)>> {
+        type Columns = (BigInt, Text);
+        let list = ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+        let (list, text) = match (&self, table) {
+            (Self::Sqlite(_), RowTable::Jobs) => {
+                (format!("[{list}]"), names_query!("jobs", "(SELECT value FROM json_each(?))"))
+            }
+            (Self::Sqlite(_), RowTable::Datasets) => {
+                (format!("[{list}]"), names_query!("datasets", "(SELECT value FROM json_each(?))"))
+            }
+            (Self::Postgres(_), RowTable::Jobs) => {
+                (format!("{{{list}}}"), names_query!("jobs", "(SELECT unnest(?::bigint[]))"))
+            }
+            (Self::Postgres(_), RowTable::Datasets) => {
+                (format!("{{{list}}}"), names_query!("datasets", "(SELECT unnest(?::bigint[]))"))
+            }
+        };
+        let values = [Value::Integer(graph_id), Value::Text(&list)];
+        let query = TypedSql::<Columns, _>::new(text, &values);
+        let rows: Vec<(ReadInteger, ReadText)> = match self {
+            Self::Sqlite(connection) => query.load(connection),
+            Self::Postgres(connection) => query.load(connection),
+        }?;
+        Ok(rows.into_iter().map(|(id, name)| (id.value, name.text.to_string())).collect())
+    }
+}
+
+fn first_damaged<const N: usize>(columns: [(&'static str, bool); N]) -> Option<&'static str> {
+    columns.into_iter().find(|(_, fits)| !fits).map(|(column, _)| column)
+}
+
+/// A row that the statement did not find, or found twice, is not the one that was read.
+fn check_written(written: usize, expected: usize, write: &RowsWrite<'_>) -> QueryResult<()> {
+    if written == expected || failpoint::is_off("row-counts") {
+        return Ok(());
+    }
+    Err(causes::rows_differ(written, expected, write.what()))
+}
+
 /// SQLite prepares each statement once, and binds and runs it for each row: no text of many rows is
 /// made and parsed.
 fn write_each(
@@ -263,7 +377,7 @@ fn write_each(
     let graph = V::Integer(graph_id);
     let id = |id: u32| V::Integer(id.into());
     let mut run = |text: &'static str, values: &[Value<'_>]| {
-        RawSql { text, values }.execute(connection).map(drop)
+        check_written(RawSql { text, values }.execute(connection)?, 1, write)
     };
     match write {
         RowsWrite::DeleteJobs(ids) => ids.iter().try_for_each(|&job| {
@@ -328,7 +442,7 @@ fn write_all(
     let graph = V::Integer(graph_id);
     let ids = |ids: &mut dyn Iterator<Item = u32>| V::Integers(ids.map(i64::from).collect());
     let mut run = |text: &'static str, values: &[PostgresValue<'_>]| {
-        RawSql { text, values }.execute(connection).map(drop)
+        check_written(RawSql { text, values }.execute(connection)?, write.rows(), write)
     };
     match write {
         RowsWrite::DeleteJobs(jobs) => run(
@@ -440,30 +554,60 @@ fn ids_of_json(text: &str) -> Option<Vec<u32>> {
 /// A text that is made shareable as it is read: the graph keeps it as it is.
 #[derive(Debug, FromSqlRow)]
 #[diesel(sql_type = Text)]
-struct SharedText(ArcStr);
+struct ReadText {
+    text: ArcStr,
+    /// Whether it is a text, of UTF-8. If not, `text` only shows people what is there.
+    fits: bool,
+}
 
-impl SharedText {
-    fn of(text: &str) -> Self {
+impl ReadText {
+    fn of(text: &str, fits: bool) -> Self {
         // What most jobs have as their specification takes no memory of its own.
-        Self(if text == "{}" { arcstr::literal!("{}") } else { text.into() })
+        let text = if text == "{}" { arcstr::literal!("{}") } else { text.into() };
+        Self { text, fits }
     }
 }
 
-impl FromSql<Text, Sqlite> for SharedText {
+impl FromSql<Text, Sqlite> for ReadText {
     fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        let is_text = value.value_type() == Some(SqliteType::Text);
         let text = value.read_text();
         // This may stand for bytes that are no UTF-8. To read the bytes of every text would cost a
         // copy by SQLite.
         if text.contains(char::REPLACEMENT_CHARACTER) {
-            return Ok(Self::of(str::from_utf8(value.read_blob())?));
+            let text = Self::of(text, is_text);
+            let fits = is_text && str::from_utf8(value.read_blob()).is_ok();
+            return Ok(Self { fits, ..text });
         }
-        Ok(Self::of(text))
+        Ok(Self::of(text, is_text))
     }
 }
 
-impl FromSql<Text, Pg> for SharedText {
+impl FromSql<Text, Pg> for ReadText {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        Ok(Self::of(str::from_utf8(value.as_bytes())?))
+        Ok(Self::of(str::from_utf8(value.as_bytes())?, true))
+    }
+}
+
+/// An integer. SQLite would read as one whatever a column holds: text as 0, a fraction without its
+/// digits after the point.
+#[derive(Debug, FromSqlRow)]
+#[diesel(sql_type = BigInt)]
+struct ReadInteger {
+    value: i64,
+    fits: bool,
+}
+
+impl FromSql<BigInt, Sqlite> for ReadInteger {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        let fits = value.value_type() == Some(SqliteType::Long);
+        Ok(Self { value: value.read_long(), fits })
+    }
+}
+
+impl FromSql<BigInt, Pg> for ReadInteger {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self { value: FromSql::<BigInt, Pg>::from_sql(value)?, fits: true })
     }
 }
 
@@ -475,7 +619,9 @@ struct InputIds(Option<Vec<u32>>);
 
 impl FromSql<Text, Sqlite> for InputIds {
     fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
-        Ok(Self(ids_of_json(value.read_text())))
+        // What are bytes to SQLite is no JSON to its functions.
+        let is_text = value.value_type() == Some(SqliteType::Text);
+        Ok(Self(if is_text { ids_of_json(value.read_text()) } else { None }))
     }
 }
 
@@ -502,7 +648,10 @@ fn ids_of_array(bytes: &[u8]) -> Option<Vec<u32>> {
     if dimensions != 1 {
         return None;
     }
-    let (length, _lower_bound) = (take(&mut rest)?, take(&mut rest)?);
+    let (length, lower_bound) = (take(&mut rest)?, take(&mut rest)?);
+    if lower_bound != 1 {
+        return None;
+    }
     let mut ids = Vec::with_capacity(usize::try_from(length).ok()?.min(rest.len() / 8));
     for _ in 0..length {
         if take(&mut rest)? != 4 {
@@ -558,6 +707,7 @@ mod tests {
         for damaged in [
             &[][..],
             &[2, 0, 23, 1, 1, 1, 1, 4, 5],
+            &[1, 0, 23, 2, 0, 4, 5, 4, 6],
             &[1, 1, 23, 1, 1, -1],
             &[1, 0, 23, 1, 1, 4, -5],
             &[1, 0, 23, 2, 1, 4, 5],

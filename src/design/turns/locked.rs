@@ -131,8 +131,13 @@ impl Turns for Locked {
 
     /// A lost turn is taken again at once: the lock makes room for it.
     fn retry(&self, graph: &Name, error: &TurnError, attempt: usize) -> Retry {
-        if !matches!(error, TurnError::Commit(CommitError::KeyTaken { .. })) {
-            log::warn!("graph `{graph}`: a write did not hold: {error}");
+        match error {
+            TurnError::Commit(CommitError::KeyTaken { .. }) => {}
+            // As usual where nodes that take no lock write beside this one: it is counted.
+            TurnError::Outdated | TurnError::Commit(CommitError::Conflict { .. }) => {
+                log::debug!("graph `{graph}`: a write did not hold: {error}");
+            }
+            _ => log::warn!("graph `{graph}`: a write did not hold: {error}"),
         }
         if attempt == self.limits.retries { Retry::GiveUp } else { Retry::Now }
     }
