@@ -173,7 +173,8 @@ BEGIN
         DELETE FROM datasets WHERE datasets.graph_id = graph AND datasets.id = ANY (gone_datasets);
         GET DIAGNOSTICS touched = ROW_COUNT;
         IF touched <> cardinality(gone_datasets) THEN
-            differing := format('%s of %s datasets to be deleted', touched, cardinality(gone_datasets));
+            differing :=
+                format('%s of %s datasets to be deleted', touched, cardinality(gone_datasets));
         END IF;
     END IF;
     IF cardinality(changed_datasets) > 0 THEN
@@ -184,7 +185,8 @@ BEGIN
         AND datasets.id = new.id;
         GET DIAGNOSTICS touched = ROW_COUNT;
         IF touched <> cardinality(changed_datasets) THEN
-            differing := format('%s of %s datasets to be changed', touched, cardinality(changed_datasets));
+            differing :=
+                format('%s of %s datasets to be changed', touched, cardinality(changed_datasets));
         END IF;
     END IF;
     IF cardinality(changed_jobs) > 0 THEN
@@ -204,7 +206,8 @@ BEGIN
         FROM unnest(new_datasets, new_dataset_names, new_metadata, new_producers) AS new;
         GET DIAGNOSTICS touched = ROW_COUNT;
         IF touched <> cardinality(new_datasets) THEN
-            differing := format('%s of %s datasets to be added', touched, cardinality(new_datasets));
+            differing :=
+                format('%s of %s datasets to be added', touched, cardinality(new_datasets));
         END IF;
     END IF;
     IF cardinality(new_jobs) > 0 THEN
@@ -227,7 +230,8 @@ BEGIN
             AS new (change, chain, actor, place);
         GET DIAGNOSTICS touched = ROW_COUNT;
         IF touched <> cardinality(log_changes) THEN
-            differing := format('%s of %s changes to be added to the log', touched, cardinality(log_changes));
+            differing :=
+                format('%s of %s changes to be added to the log', touched, cardinality(log_changes));
         END IF;
     END IF;
     -- The image was not what is stored, or a trigger or rule of the database interferes.
