@@ -5,7 +5,7 @@
 //!
 //! - **Exclusive excludes; shared shares.** Locks of different keys never meet.
 //! - **Neither side starves.** A waiting writer holds back the readers that come after it. A
-//!   writer's release lets readers in that waited. (Under a [kept](kept) lock, readers of the
+//!   writer's release lets readers in that waited. (Under a [kept] lock, readers of the
 //!   writer's own process may have to let one other writer go first.)
 //! - **A wait ends.** The caller says how long it will wait, and is told when that is over.
 //! - **A guard is released on drop**, and when its process dies.
@@ -154,7 +154,7 @@ pub trait DistributedLock: Send + Sync {
     }
 
     /// Whether a writer that holds the lock learns that others wait for it, so that its grant may
-    /// be [kept](kept) from one turn to the next.
+    /// be [kept] from one turn to the next.
     fn tells_holders(&self) -> bool {
         false
     }
@@ -367,14 +367,14 @@ impl Guard {
         self.held.is_wanted(known_within)
     }
 
-    /// Ends a turn that went well. A [kept](kept) lock may keep the grant for the next turn of this
+    /// Ends a turn that went well. A [kept] lock may keep the grant for the next turn of this
     /// process; every other lock is given back, as it is when the guard is dropped.
     pub fn end_turn(self) {
         self.held.end_turn();
     }
 
     /// Gives the lock back. The same as dropping the guard, for where that should be seen. A reader
-    /// that shared a [kept](kept) grant leaves that.
+    /// that shared a [kept] grant leaves that.
     pub fn release(self) {}
 }
 
