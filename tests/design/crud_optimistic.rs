@@ -8,6 +8,7 @@ use fencepost::design::Reads;
 use fencepost::design::TurnLimits;
 use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::design::turns::expected_version::ExpectedVersionLimits;
+use fencepost::design::turns::locked::LockedLimits;
 use fencepost::graph::{Precondition, Rejection};
 use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::service::{Limits, Refusal, Service};
@@ -17,7 +18,7 @@ use crate::support::ask::{
     verdicts, write,
 };
 use crate::support::cluster::start_optimistic;
-use crate::support::cluster::{GRAPH, Kind, LIMIT, Site, name, wait_until, waiting_for_lock};
+use crate::support::cluster::{GRAPH, Kind, LIMIT, Site, name, wait_until};
 use crate::support::redis::Redis;
 use crate::support::stages::{Interrupted, is_over, set};
 use crate::support::storm::{Choices, audit};
@@ -231,7 +232,9 @@ fn it_serves_while_the_lock_server_is_away() {
     let mut server = Redis::start(&[]);
     let mut site = Site::on(Kind::Sqlite);
     site.lock_url = Some(LockUrl::parse(&server.url()).unwrap());
-    let turn_limits = waiting_for_lock(Duration::from_millis(100));
+    // Not kept: a kept grant serves turns until the server is asked again.
+    let locked = LockedLimits { keep: None, wait: Duration::from_millis(100), retries: 3 };
+    let turn_limits = TurnLimits { locked, ..TurnLimits::default() };
     let locked = node::open(&NodeOptions { turn_limits, ..site.options() }).unwrap();
     locked.create_graph_and_wait(&name(GRAPH)).unwrap();
     accepted(&locked, [put_dataset("with the lock")]);
