@@ -4,8 +4,8 @@
 //!
 //! `cargo bench --bench write`. `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, to
 //! use instead of a new SQLite file, and `FENCEPOST_BENCH_REDIS` a Redis server to take the lock
-//! from, for each write and then kept from one to the next, `FENCEPOST_BENCH_DESIGN` another design than `crud`. Prints medians in microseconds and
-//! their ratio. The two take turns, write by write.
+//! from, for each write and then kept from one to the next, `FENCEPOST_BENCH_DESIGN` another design
+//! than `crud`. Prints medians in microseconds and their ratio. The two take turns, write by write.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

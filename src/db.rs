@@ -106,8 +106,8 @@ impl Database {
         Ok(Self { sessions, file })
     }
 
-    /// Brings the schema up to date, and says what was done. Tables of another application may stand
-    /// beside ours.
+    /// Brings the schema up to date, and says what was done. Tables of another application may
+    /// stand beside ours.
     ///
     /// # Errors
     /// [`DbError`] says what to do.

@@ -157,8 +157,8 @@ pub enum DbError {
     )]
     TransactionPooling,
     /// The rows are not those that a write was decided on: some are missing or there twice, though
-    /// the graph's version is the one that was read. Nothing was written. Something else has changed
-    /// them, or a trigger interferes.
+    /// the graph's version is the one that was read. Nothing was written. Something else has
+    /// changed them, or a trigger interferes.
     #[error("{what}. Run `fencepost check-rows` on the graph: it names the rows that are damaged")]
     RowsDiffer {
         /// How many of which rows were found.

@@ -1,16 +1,16 @@
 //! A lock whose exclusive grants are kept from one turn to the next while nobody else wants them,
 //! so that a process that writes alone asks the lock's server rarely.
 //!
-//! **How it takes turns.** Writers of this process pass a gate, one for each key. Whoever is in front
-//! takes over the grant that the last turn has left, or else acquires one from the lock behind this
-//! one. When its turn [ends](Guard::end_turn), the grant is left for the next, unless another
-//! process waits for it or it has been kept for long enough. A guard that is dropped without that
-//! is given back: the turn failed, and perhaps was cut short.
+//! **How it takes turns.** Writers of this process pass a gate, one for each key. Whoever is in
+//! front takes over the grant that the last turn has left, or else acquires one from the lock
+//! behind this one. When its turn [ends](Guard::end_turn), the grant is left for the next, unless
+//! another process waits for it or it has been kept for long enough. A guard that is dropped
+//! without that is given back: the turn failed, and perhaps was cut short.
 //!
-//! **When others wait.** They tell the holder by a message, which a thread of this file listens for.
-//! The thread gives back an idle grant at once. A grant in use is given back when its turn ends.
-//! Messages may be lost, so a turn that ends also asks the lock, if the last answer is older than
-//! [`KeepLimits::look_every`].
+//! **When others wait.** They tell the holder by a message, which a thread of this file listens
+//! for. The thread gives back an idle grant at once. A grant in use is given back when its turn
+//! ends. Messages may be lost, so a turn that ends also asks the lock, if the last answer is older
+//! than [`KeepLimits::look_every`].
 //!
 //! **Readers of this process** share the grant while it is kept. Those that come in a turn of a
 //! writer wait for its end, and go before the next. If the grant is given back then, they acquire
@@ -260,24 +260,25 @@ impl Keeper {
         state.writer_waits = true;
         let readers_are_out =
             |state: &mut State| (state.readers == 0 && state.due == 0).then_some(());
-        let (mut state, turn) = deadline.wait_for(&slot.changed, state, readers_are_out);
-        state.writer_waits = false;
-        slot.changed.notify_all();
-        turn.ok_or_else(timeout)?;
-        let mut kept = state.kept.take();
-        let reason = kept.as_mut().and_then(|grant| self.reason_to_end(grant, Duration::MAX));
-        // While a new grant is waited for, readers go to the lock as well.
-        state.is_in_turn = kept.is_some() && reason.is_none();
+        let (state, turn) = deadline.wait_for(&slot.changed, state, readers_are_out);
         drop(state);
-        let grant = match (kept, reason) {
-            (Some(grant), None) => {
+        if turn.is_some() {
+            self.end_if(&slot, |grant| self.reason_to_end(grant, Duration::MAX));
+        }
+        let mut state = slot.state();
+        state.writer_waits = false;
+        let kept = turn.and_then(|()| state.kept.take());
+        // While a new grant is waited for, readers go to the lock as well.
+        state.is_in_turn = kept.is_some();
+        slot.changed.notify_all();
+        drop(state);
+        turn.ok_or_else(timeout)?;
+        let grant = match kept {
+            Some(grant) => {
                 self.metrics.used.inc();
                 grant
             }
-            (ended, reason) => {
-                reason.into_iter().zip(ended).for_each(|(reason, grant)| {
-                    self.give_back(grant, reason);
-                });
+            None => {
                 let guard = self.lock.acquire(&slot.key, Mode::Exclusive, deadline.remaining())?;
                 slot.state().is_in_turn = true;
                 let now = Instant::now();
@@ -321,9 +322,7 @@ impl Keeper {
             let reader = Reader { keeper: Arc::clone(self), slot };
             return Ok(Guard::shared(Box::new(reader)));
         }
-        if let Some((grant, reason)) = slot.take_unused(reason) {
-            self.give_back(grant, reason);
-        }
+        self.end_if(&slot, reason);
         self.lock.acquire(&slot.key, Mode::Shared, deadline.remaining())
     }
 
@@ -370,9 +369,14 @@ impl Keeper {
     }
 
     fn close(&self, slot: &Slot) {
-        if let Some((grant, reason)) = slot.take_unused(|_| Some(Reason::Closing)) {
-            self.give_back(grant, reason);
-        }
+        self.end_if(slot, |_| Some(Reason::Closing));
+    }
+
+    /// Gives back the grant that is kept, if nobody uses it and `reason` says why it ends. Returns
+    /// whether it did.
+    fn end_if(&self, slot: &Slot, reason: impl FnOnce(&mut KeptGrant) -> Option<Reason>) -> bool {
+        let due = slot.take_unused(reason);
+        due.map(|(grant, reason)| self.give_back(grant, reason)).is_some()
     }
 
     fn give_back(&self, grant: KeptGrant, reason: Reason) {
@@ -414,7 +418,7 @@ impl Keeper {
     fn look_at(&self, slot: &Arc<Slot>) -> Duration {
         let idle_limit = self.limits.idle;
         let mut next = idle_limit;
-        let due = slot.take_unused(|grant| {
+        let has_ended = self.end_if(slot, |grant| {
             let idle = grant.idle_since.elapsed();
             next = idle_limit.saturating_sub(idle);
             // Asks nobody, so the mutex may be held.
@@ -424,12 +428,10 @@ impl Keeper {
                 Err(_) => Some(Reason::Doubtful),
             }
         });
-        match due {
-            Some((grant, reason)) => self.give_back(grant, reason),
-            None if slot.is_idle() => self.forget(slot),
-            None => return next,
+        if !has_ended && slot.is_idle() {
+            self.forget(slot);
         }
-        idle_limit
+        if has_ended { idle_limit } else { next }
     }
 
     fn is_idle(&self, grant: &KeptGrant) -> bool {
@@ -543,13 +545,10 @@ impl Drop for Reader {
         let (keeper, slot) = (&self.keeper, &self.slot);
         slot.state().readers -= 1;
         slot.changed.notify_all();
-        let due = slot.take_unused(|grant| {
+        keeper.end_if(slot, |grant| {
             let is_idle = || keeper.is_idle(grant).then_some(Reason::Idle);
             is_idle().or_else(|| keeper.reason_to_end(grant, Duration::MAX))
         });
-        if let Some((grant, reason)) = due {
-            keeper.give_back(grant, reason);
-        }
     }
 }
 

@@ -112,24 +112,7 @@ mod suite {
     use super::Fixture;
     use crate::lock::redis;
 
-    lock_conformance! { @cases conformance, Fixture(redis::Fixture::new());
-        exclusive_excludes_exclusive_and_shared
-        shared_shares_and_excludes_exclusive
-        graphs_and_databases_do_not_interfere
-        a_wait_that_runs_out_leaves_a_working_lock
-        a_writer_that_gave_up_holds_back_no_reader
-        those_who_gave_up_behind_a_waiting_writer_block_nobody
-        the_longest_wait_is_a_wait
-        a_waiting_writer_holds_back_later_readers
-        a_writer_gets_through_a_flood_of_readers
-        a_writer_gets_through_a_flood_of_readers_on_its_own_node
-        a_reader_gets_through_a_flood_of_writers
-        a_reader_gets_through_a_flood_of_writers_on_its_own_node
-        drop_releases
-        a_panicking_holder_releases
-        keys_that_are_none_are_refused
-        all_nodes_name_the_same_lock_and_answer_pings
-    }
+    lock_conformance! { @kept Fixture(redis::Fixture::new()) }
 }
 
 fn inner(fixture: &redis::Fixture) -> RedisLock {

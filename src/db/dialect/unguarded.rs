@@ -23,8 +23,8 @@ impl fmt::Display for OrphanedRows {
         let Self { table, graph_id } = self;
         write!(
             f,
-            "table {table}: rows with graph_id {graph_id}, which no graph has; restore the graph from \
-             a backup or, if nobody needs them, DELETE FROM {table} WHERE graph_id = {graph_id}"
+            "table {table}: rows with graph_id {graph_id}, which no graph has; restore the graph \
+             from a backup or, if nobody needs them, DELETE FROM {table} WHERE graph_id = {graph_id}"
         )
     }
 }
