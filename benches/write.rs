@@ -110,6 +110,7 @@ impl Bare {
         let call = CommitCall {
             graph_id: self.graph_id,
             read_uuid: &self.uuid,
+            read_storage: "rows",
             read_version: number - 1,
             read_chain: &[0; 32],
             token: Some(number),

@@ -33,8 +33,8 @@ use dialect::Schema;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{
     AnswerRow, AnyConnection, CallOutcome, CallRefused, CommitCall, DatabaseUrl, DatasetRow,
-    DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, OpenMode, RowRange, RowsWrite,
-    ServerState, Value, server_state,
+    DatasetUpdate, JobRow, JobUpdate, LoggedText, NewDataset, NewJob, OpenMode, RowRange,
+    RowsWrite, ServerState, Value, server_state,
 };
 pub(crate) use error::on_one_line;
 pub use error::{CallError, DbError, WriteError};

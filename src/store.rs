@@ -1,6 +1,7 @@
 //! Where a graph's state is kept: loaded in one snapshot, changed by one conditional write.
 //!
-//! [`Store`] is the same for all storages; what differs between them is [`storage`]'s trait.
+//! [`Store`] is the same for all storages; what differs between them is [`storage`]'s trait. In
+//! which storage a graph is kept, its row says.
 //! Knows `graph` and `db`; knows no lock (a token is a number here), no HTTP, and takes no turns.
 
 use crate::db::schema::service;
@@ -21,6 +22,8 @@ mod freeze;
 mod graphs;
 mod head;
 mod lock_record;
+pub mod log;
+mod open;
 mod refresh;
 mod restore;
 mod row_delta;
@@ -28,6 +31,8 @@ mod row_pages;
 pub mod rows;
 mod snapshots;
 pub mod storage;
+mod storage_kind;
+mod storages;
 mod transaction;
 
 pub use answers::{ANSWER_KEPT, Purged};
@@ -45,25 +50,26 @@ pub use refresh::{CatchUp, ImageUpdate};
 pub use restore::{Restoration, Restored, Target};
 pub use row_pages::{RowPage, RowSelection, StoredDataset, StoredJob, StoredReference};
 pub use snapshots::SnapshotOutcome;
-
-use storage::Storage;
+pub use storage_kind::StorageKind;
+pub use storages::Storages;
 
 /// The graphs of one database.
 pub struct Store {
     database: Database,
     database_id: String,
-    storage: Box<dyn Storage>,
+    storages: Storages,
 }
 
 impl Store {
-    /// Takes a database whose schema is up to date; its graphs are kept in `storage`.
+    /// Takes a database whose schema is up to date. Each of its graphs is kept in the one of
+    /// `storages` that its row names.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
-    pub fn with_storage(database: Database, storage: Box<dyn Storage>) -> Result<Self, StoreError> {
+    pub fn with_storages(database: Database, storages: Storages) -> Result<Self, StoreError> {
         let database_id = database
             .ask(|connection| service::table.select(service::database_id).first(connection))?;
-        Ok(Self { database, database_id, storage })
+        Ok(Self { database, database_id, storages })
     }
 
     /// Where it is.
@@ -76,6 +82,13 @@ impl Store {
     #[must_use]
     pub fn database_id(&self) -> &str {
         &self.database_id
+    }
+
+    /// Whether graphs that are kept so are loaded by replaying their log from version 1 on: then
+    /// nothing of it may be pruned.
+    #[must_use]
+    pub fn needs_whole_log(&self, storage: StorageKind) -> bool {
+        self.storages.of_kind(storage).is_some_and(storage::Storage::needs_whole_log)
     }
 
     /// Whether the database answers.

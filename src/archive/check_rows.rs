@@ -13,7 +13,8 @@ use std::ops::Bound;
 use super::past::{Past, PastError, follow, replayed_at};
 use crate::graph::{CanonicalJson, Graph, Name};
 use crate::store::{
-    RowPage, RowSelection, Store, StoreError, StoredDataset, StoredJob, StoredReference,
+    RowPage, RowSelection, StorageKind, Store, StoreError, StoredDataset, StoredJob,
+    StoredReference,
 };
 
 /// Rows that are read from one snapshot.
@@ -139,7 +140,7 @@ impl fmt::Display for RowDifference {
 /// replayed graph and a page of rows.
 ///
 /// # Errors
-/// [`PastError`] if there is no such graph, its log is damaged or was pruned meanwhile, or the
+/// [`PastError`] if there is no such graph, it is not kept as rows, its log is damaged or was pruned meanwhile, or the
 /// database cannot be read.
 pub fn check_rows(
     store: &Store,
@@ -147,6 +148,9 @@ pub fn check_rows(
     each: &mut dyn FnMut(&RowDifference),
 ) -> Result<CheckedRows, PastError> {
     let head = store.head(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
+    if head.storage != StorageKind::Rows {
+        return Err(PastError::NotRows { graph: name.clone(), storage: head.storage });
+    }
     let replayed = replayed_at(store, head)?;
     let mut check = Check { store, name, replayed, differences: 0, each };
     let datasets = check.compare_all::<StoredDataset>()?;

@@ -4,7 +4,7 @@
 use crate::chain::{Chain, LoggedChange};
 use crate::event::{Importing, Replay, ReplayError, Stream};
 use crate::graph::{Change, Graph, Name, replay};
-use crate::store::{Head, Store, StoreError};
+use crate::store::{Head, StorageKind, Store, StoreError};
 
 /// Changes that are read at once.
 const PAGE_CHANGES: usize = 1_000;
@@ -64,6 +64,14 @@ pub enum PastError {
         oldest: u64,
         /// What was asked for.
         asked: u64,
+    },
+    /// The graph has no rows that could be compared.
+    #[error("graph `{graph}` is kept as {storage}: it has no rows, so there is nothing to compare")]
+    NotRows {
+        /// The graph.
+        graph: Name,
+        /// How it is kept.
+        storage: StorageKind,
     },
     /// The log or the snapshot is not what was written. Restore the database from a backup.
     #[error("the past of graph `{graph}` is damaged: {what}")]

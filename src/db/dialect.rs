@@ -17,6 +17,7 @@ mod statement;
 mod transactions;
 mod url;
 
+pub use changes::LoggedText;
 pub use commit_call::{CallOutcome, CallRefused, CommitCall};
 pub use idempotency::AnswerRow;
 pub(super) use migrations::Schema;

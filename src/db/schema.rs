@@ -28,6 +28,7 @@ diesel::table! {
         chain -> Binary,
         uuid -> Text,
         oldest -> BigInt,
+        storage -> Text,
     }
 }
 
@@ -128,6 +129,7 @@ pub struct GraphRow {
     pub chain: Vec<u8>,
     pub uuid: String,
     pub oldest: i64,
+    pub storage: String,
 }
 
 /// A row of the change log. Without a time, it is written now, by the database's clock.

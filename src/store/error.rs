@@ -20,6 +20,20 @@ pub enum StoreError {
     /// The change log cannot be read. Restore it from a backup.
     #[error(transparent)]
     DamagedLog(#[from] DamagedFact),
+    /// The graph is kept by its change log, which is not whole or not what was written. Restore the
+    /// database from a backup.
+    #[error("graph `{graph}` cannot be loaded from its log: version {version}: {what}")]
+    DamagedHistory {
+        /// The graph.
+        graph: Name,
+        /// The version at which it is wrong.
+        version: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// Only a newer program knows how the graph is kept. Use that.
+    #[error("graph `{0}` is kept in a way that only a newer fencepost knows")]
+    UnknownStorage(Name),
     /// A column holds what Fencepost never writes.
     #[error("the database holds a damaged value: {0}")]
     DamagedValue(String),

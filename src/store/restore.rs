@@ -12,6 +12,7 @@ use super::error::StoreError;
 use super::head::{GraphState, Head, column, read_head};
 use super::snapshots;
 use super::storage::Storage;
+use super::storage_kind::StorageKind;
 use crate::chain::{Chain, LoggedChange};
 use crate::db::schema::{ChangeRow, graphs};
 use crate::db::{AnyConnection, DbError, Size, Value, WriteError};
@@ -33,6 +34,8 @@ pub struct Target<'t> {
     pub oldest: u64,
     /// Whether its last change deleted it.
     pub deleted: bool,
+    /// How it will be kept.
+    pub storage: StorageKind,
 }
 
 /// The outcome of a restore.
@@ -69,11 +72,14 @@ impl Store {
         fill: impl FnOnce(&mut Restoration<'_>) -> Result<(), E>,
     ) -> Result<Restored, E> {
         let mut uuid = target.uuid;
+        let storage = self.storages.of_kind(target.storage);
+        let unknown = || CommitError::from(StoreError::UnknownStorage(target.name.clone()));
+        let storage = storage.ok_or_else(unknown)?;
         let written = self.database.write_sized(Size::Large, |connection| {
             let begun = begin(connection, target).map_err(E::from)?;
             let mut restoration = match begun {
                 Ok((graph_id, chosen)) => {
-                    Restoration { connection, storage: &*self.storage, graph_id, uuid: chosen }
+                    Restoration { connection, storage, graph_id, uuid: chosen }
                 }
                 Err(refused) => return Ok(refused),
             };
@@ -133,7 +139,7 @@ fn begin(
     let wanted = target.uuid.to_string();
     // Whoever restores the same log under another name at the same time waits here.
     connection.hold_text(&wanted)?;
-    insert_graph(connection, target.name)?;
+    insert_graph(connection, target.name, target.storage)?;
     connection.hold_graph(target.name.as_str())?;
     let disappeared = || StoreError::RowDisappeared(target.name.clone());
     let head = read_head(connection, target.name)?.ok_or_else(disappeared)?;
@@ -153,6 +159,7 @@ fn begin(
             Value::Text(&uuid.to_string()),
             Value::Integer(column(target.oldest)),
             Value::Text(state.column()),
+            Value::Text(target.storage.word()),
             Value::Integer(head.id),
         ],
     )?;
@@ -163,8 +170,8 @@ fn begin(
     Ok(Ok((head.id, uuid)))
 }
 
-const UPDATE: &str = "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ? \
-                      WHERE id = ? AND state = 'open' AND version = 0";
+const UPDATE: &str = "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ?, \
+                      storage = ? WHERE id = ? AND state = 'open' AND version = 0";
 
 #[cfg(not(feature = "failpoints"))]
 fn update() -> &'static str {
@@ -175,7 +182,8 @@ fn update() -> &'static str {
 #[cfg(feature = "failpoints")]
 fn update() -> &'static str {
     if crate::failpoint::is_off("restore-empty") {
-        "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ? WHERE id = ?"
+        "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ?, storage = ? \
+         WHERE id = ?"
     } else {
         UPDATE
     }

@@ -1,7 +1,7 @@
 //! What differs between the storages of a graph: what a load reads, and what a write changes beside
-//! the graph's row, the change log and the kept answers. [`rows`](super::rows) is one; a log would
-//! be another, whose writes are empty, since the change log has them all, and whose load replays
-//! it.
+//! the graph's row, the change log and the kept answers. [`rows`](super::rows) is one;
+//! [`log`](super::log) is another, whose writes are empty, since the change log has them all, and
+//! whose load replays it.
 
 use diesel::QueryResult;
 
@@ -18,7 +18,8 @@ pub type Loaded = Box<dyn FnOnce() -> Result<Graph, StoreError>>;
 /// [`Store`](super::Store) has it.
 pub trait Storage: Send + Sync {
     /// Reads the graph at the version of `head`, which was read in the same transaction, of one
-    /// snapshot.
+    /// snapshot of the database. From what is up to the storage: a log that had snapshots of its
+    /// graph would begin with the newest.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read, also when what was read is no legal graph.
@@ -41,4 +42,10 @@ pub trait Storage: Send + Sync {
     /// What the database says.
     fn fill(&self, connection: &mut AnyConnection, graph_id: i64, graph: &Graph)
     -> QueryResult<()>;
+
+    /// Whether a load reads the change log from its first version on: then nothing of the log may
+    /// be pruned.
+    fn needs_whole_log(&self) -> bool {
+        false
+    }
 }

@@ -26,7 +26,8 @@ impl Store {
         // All is written out before the graph's row is held, to hold it no longer than need be.
         let entries = log_entries(commit);
         let log = log_rows(commit, &entries);
-        let rows = self.storage.writes(commit);
+        let storage = self.storages.of(commit.read)?;
+        let rows = storage.writes(commit);
         let large = commit.deletes_graph
             || rows.iter().any(|write| write.size() == Size::Large)
             || log.iter().map(|row| row.change.len()).sum::<usize>() > LARGE_CHANGES;
@@ -34,9 +35,9 @@ impl Store {
             self.commit_by_call(commit, &log, &rows)?;
         } else {
             let size = if large { Size::Large } else { Size::Usual };
-            let written = self.database.write_sized(size, |connection| {
-                write(connection, &*self.storage, commit, &log, &rows)
-            });
+            let written = self
+                .database
+                .write_sized(size, |connection| write(connection, storage, commit, &log, &rows));
             match written {
                 Ok(()) => {}
                 Err(WriteError::RolledBack(error)) => return Err(error),
@@ -99,7 +100,9 @@ impl Store {
 /// Tests hold a commit still between its statements, or take a guard out of one.
 fn must_be_statements() -> bool {
     failpoint::is_armed("after-conditional-update")
-        || ["one-call", "version-comparison", "fence-comparison"].into_iter().any(failpoint::is_off)
+        || ["one-call", "version-comparison", "fence-comparison", "storage-comparison"]
+            .into_iter()
+            .any(failpoint::is_off)
 }
 
 /// Bytes of changes beyond which a commit is as much as a whole graph.
@@ -179,21 +182,27 @@ fn conditional_update(
     let version = read.version + commit.entries.len() as u64;
     let state = if commit.deletes_graph { GraphState::Deleted } else { GraphState::Open };
     let uuid = read.uuid.to_string();
+    let storage = match failpoint::is_off("storage-comparison") {
+        true => read_head_by_id(connection, read.id)?.storage,
+        false => read.storage,
+    };
     let values = [
         Value::Integer(column(version)),
         Value::Bytes(chain),
         Value::Text(state.column()),
         Value::Integer(read.id),
         Value::Text(&uuid),
+        Value::Text(storage.word()),
         Value::Integer(column(read.version)),
         Value::Bytes(&read.chain.0),
     ];
     let changed = match commit.fence {
         Fence::Unfenced => connection.run(unfenced_update(), &values),
         Fence::Token(token) => {
-            let [version, chain, state, id, uuid, of_version, of_chain] = values;
+            let [version, chain, state, id, uuid, storage, of_version, of_chain] = values;
             let token = Value::Integer(token);
-            let values = [version, chain, state, token, id, uuid, of_version, of_chain, token];
+            let values =
+                [version, chain, state, token, id, uuid, storage, of_version, of_chain, token];
             connection.run(fenced_update(), &values)
         }
     }?;
@@ -213,7 +222,7 @@ macro_rules! update {
         concat!(
             "UPDATE graphs SET version = ?, chain = ?, state = ?",
             $set,
-            " WHERE id = ? AND uuid = ? AND state = 'open' AND ",
+            " WHERE id = ? AND uuid = ? AND storage = ? AND state = 'open' AND ",
             $conditions
         )
     };

@@ -14,7 +14,7 @@ use fencepost::check::{CheckArgs, Finding, Format, Summary, Verdict, check};
 use fencepost::design::{Design, Reads};
 use fencepost::graph::{CanonicalJson, JobSpecification, Operation, Step};
 use fencepost::lock::redis::RedisUrl;
-use fencepost::node::LockUrl;
+use fencepost::node::{self, LockUrl, NodeOptions};
 use serde_json::json;
 
 use crate::bench::place::arguments;
@@ -51,7 +51,8 @@ impl Field {
         let wire = Wire::to(redis.port());
         let url = RedisUrl::parse(&wire.url()).unwrap();
         site.lock_url = Some(LockUrl::Redis(Box::new(url)));
-        site.node().create_graph_and_wait(&name(GRAPH)).unwrap();
+        let maker = node::open(&NodeOptions { design, ..site.options() }).unwrap();
+        maker.create_graph_and_wait(&name(GRAPH)).unwrap();
         let recording = Recording::new(site.path("recorded.ndjson"));
         Self { site, redis, wire, design, reads, recording, loads: AtomicU64::new(0) }
     }

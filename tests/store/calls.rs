@@ -30,7 +30,7 @@ struct Definition {
 
 /// Puts `otherwise` in the place of a part that the function has once.
 fn replace(site: &Site, part: &str, otherwise: &str) {
-    let query = "SELECT pg_get_functiondef('fencepost_commit_1'::regproc) AS text";
+    let query = "SELECT pg_get_functiondef('fencepost_commit_2'::regproc) AS text";
     let Definition { text } = diesel::sql_query(query).get_result(&mut site.sql()).unwrap();
     assert_eq!(text.matches(part).count(), 1, "the function has the guard {part}");
     site.run_sql(&text.replace(part, otherwise));

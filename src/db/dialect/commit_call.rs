@@ -18,6 +18,8 @@ pub struct CommitCall<'c> {
     pub graph_id: i64,
     /// The graph's UUID.
     pub read_uuid: &'c str,
+    /// How the graph is kept.
+    pub read_storage: &'c str,
     /// The version that the batch was decided on.
     pub read_version: i64,
     /// The chain at that version.
@@ -61,9 +63,9 @@ pub struct CallRefused {
 
 const CALL: &str = "SELECT outcome, head_id, head_name, head_state, head_moved_to, head_version, \
      head_fence, head_epoch, head_lock_incarnation, head_chain, head_uuid, head_oldest, \
-     since_changes, since_chains, taken_keys, taken_fingerprints, taken_answers \
-     FROM fencepost_commit_1(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     head_storage, since_changes, since_chains, taken_keys, taken_fingerprints, taken_answers \
+     FROM fencepost_commit_2(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 type Columns = (
     Text,
@@ -79,6 +81,7 @@ type Columns = (
         Binary,
         Text,
         BigInt,
+        Text,
     )>,
     Nullable<Array<Text>>,
     Nullable<Array<Binary>>,
@@ -135,7 +138,7 @@ impl AnyConnection {
                 Box::new(ANOTHER_ANSWERED.to_owned()),
             )),
             (outcome, _) => Err(Error::DeserializationError(
-                format!("fencepost_commit_1 answered {outcome}").into(),
+                format!("fencepost_commit_2 answered {outcome}").into(),
             )),
         }
     }
@@ -156,6 +159,7 @@ fn values_of<'c>(
         V::OptionalShort(own_backend),
         V::Integer(call.graph_id),
         V::Text(call.read_uuid),
+        V::Text(call.read_storage),
         V::Integer(call.read_version),
         V::Bytes(call.read_chain),
         V::OptionalInteger(call.token),

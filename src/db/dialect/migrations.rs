@@ -21,7 +21,7 @@ const MIGRATION_LOCK: i64 = 0x66656e63_65706f73;
 const COLUMNS: [&str; 9] = [
     "SELECT id, database_id, lock_kind, lock_identity FROM service LIMIT 0",
     "SELECT id, name, state, moved_to, version, fence, epoch, lock_incarnation, chain, uuid, \
-     oldest FROM graphs LIMIT 0",
+     oldest, storage FROM graphs LIMIT 0",
     "SELECT graph_id, id, name, spec, version, inputs FROM jobs LIMIT 0",
     "SELECT graph_id, id, name, metadata, producer FROM datasets LIMIT 0",
     "SELECT graph_id, version, change, chain, attempt, token, committed_at_ms, actor \
@@ -35,7 +35,7 @@ const COLUMNS: [&str; 9] = [
 ];
 
 /// A query that fails where a function that this program calls is missing, in Postgres.
-const FUNCTIONS: &str = "SELECT 'fencepost_commit_1'::regproc";
+const FUNCTIONS: &str = "SELECT 'fencepost_commit_2'::regproc";
 
 /// Which of our tables a database has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

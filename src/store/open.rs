@@ -1,0 +1,18 @@
+//! A store with the storages that this program has.
+
+use super::Store;
+use super::error::StoreError;
+use super::log::Log;
+use super::rows::Rows;
+use super::storages::Storages;
+use crate::db::Database;
+
+impl Store {
+    /// Takes a database whose schema is up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn new(database: Database) -> Result<Self, StoreError> {
+        Self::with_storages(database, Storages { rows: Box::new(Rows), log: Box::new(Log) })
+    }
+}
