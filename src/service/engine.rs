@@ -113,6 +113,9 @@ impl Engine {
                     graph.image.discard(image.key);
                 }
                 self.metrics.image_loads.inc();
+                if self.store.needs_whole_log(head.storage) {
+                    self.metrics.changes_replayed.inc_by(head.version);
+                }
                 let image = Image::loaded(&head, *whole, permit);
                 self.publish(graph, image, choices.refresh.keeps_images())
             }

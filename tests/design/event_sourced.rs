@@ -101,6 +101,7 @@ fn a_graph_that_is_kept_by_its_log_has_no_rows_and_is_there_after_a_restart() {
             let again = node_of(&site, design);
             let loaded = again.read_and_wait(&name(GRAPH)).unwrap();
             assert_eq!((loaded.key, loaded.graph.digest()), (image.key, image.graph.digest()));
+            assert_eq!(again.metrics().changes_replayed.get(), image.key.version);
             // It goes on from there.
             let version = accepted(&again, [put_dataset("one more")]);
             assert_eq!(version, image.key.version + 1);
