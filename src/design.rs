@@ -9,6 +9,7 @@ pub mod crud;
 pub mod crud_delta;
 pub mod crud_naive;
 pub mod crud_optimistic;
+pub mod crud_plain;
 mod definition;
 pub mod es_locked;
 pub mod es_optimistic;
@@ -25,6 +26,7 @@ pub static ALL: &[&Design] = &[
     &crud_delta::CRUD_DELTA,
     &crud_optimistic::CRUD_OPTIMISTIC,
     &crud_naive::CRUD_NAIVE,
+    &crud_plain::CRUD_PLAIN,
     &es_optimistic::ES_OPTIMISTIC,
     &es_locked::ES_LOCKED,
 ];
@@ -43,6 +45,7 @@ impl Design {
     pub fn following(storage: StorageKind) -> Option<&'static Self> {
         match storage {
             StorageKind::Rows => Some(&crud::CRUD),
+            StorageKind::RowsPlain => Some(&crud_plain::CRUD_PLAIN),
             StorageKind::Log => Some(&es_optimistic::ES_OPTIMISTIC),
             StorageKind::Unknown => None,
         }

@@ -24,6 +24,7 @@ mod head;
 mod lock_record;
 pub mod log;
 mod open;
+pub mod plain;
 mod refresh;
 mod restore;
 mod row_delta;
@@ -50,6 +51,7 @@ pub use refresh::{CatchUp, ImageUpdate};
 pub use restore::{Restoration, Restored, Target};
 pub use row_pages::{RowPage, RowSelection, StoredDataset, StoredJob, StoredReference};
 pub use snapshots::SnapshotOutcome;
+pub use storage::History;
 pub use storage_kind::StorageKind;
 pub use storages::Storages;
 
@@ -84,11 +86,11 @@ impl Store {
         &self.database_id
     }
 
-    /// Whether graphs that are kept so are loaded by replaying their log from version 1 on: then
-    /// nothing of it may be pruned.
+    /// What the change log is to graphs that are kept so. Of graphs that only a newer program knows
+    /// how to read, all of it is needed.
     #[must_use]
-    pub fn needs_whole_log(&self, storage: StorageKind) -> bool {
-        self.storages.of_kind(storage).is_some_and(storage::Storage::needs_whole_log)
+    pub fn history(&self, storage: StorageKind) -> History {
+        self.storages.of_kind(storage).map_or(History::Whole, storage::Storage::history)
     }
 
     /// Whether the database answers.

@@ -7,6 +7,7 @@ mod crud;
 mod crud_delta;
 mod crud_naive;
 mod crud_optimistic;
+mod crud_plain;
 mod event_sourced;
 mod graph_cache;
 mod keys;
@@ -106,6 +107,10 @@ impl Fixture for Combination {
         let node = start_without_lock(design, Arc::clone(&store.store), limits, turn_limits);
         self.stores.lock().unwrap().push(store);
         node
+    }
+
+    fn has_history(&self) -> bool {
+        self.design.storage != StorageKind::RowsPlain
     }
 
     fn takes_lock(&self) -> bool {

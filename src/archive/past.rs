@@ -4,7 +4,7 @@
 use crate::chain::{Chain, LoggedChange};
 use crate::event::{Importing, Replay, ReplayError, Stream};
 use crate::graph::{Change, Graph, Name, replay};
-use crate::store::{Head, StorageKind, Store, StoreError};
+use crate::store::{Head, History, StorageKind, Store, StoreError};
 
 /// Changes that are read at once.
 const PAGE_CHANGES: usize = 1_000;
@@ -65,8 +65,11 @@ pub enum PastError {
         /// What was asked for.
         asked: u64,
     },
-    /// The graph has no rows that could be compared.
-    #[error("graph `{graph}` is kept as {storage}: it has no rows, so there is nothing to compare")]
+    /// The graph does not have both rows and a log.
+    #[error(
+        "graph `{graph}` is kept as {storage}: only one that is kept as rows, beside its log, can \
+         be compared with it"
+    )]
     NotRows {
         /// The graph.
         graph: Name,
@@ -153,6 +156,10 @@ fn past(store: &Store, head: Head, version: u64) -> Result<Option<Past>, PastErr
     let start = match store.snapshot_version(head.id)? {
         Some(kept) if kept <= version => snapshot(store, head, kept)?,
         Some(oldest) => {
+            return Err(PastError::Pruned { graph: head.name, oldest, asked: version });
+        }
+        None if store.history(head.storage) == History::None => {
+            let oldest = head.version;
             return Err(PastError::Pruned { graph: head.name, oldest, asked: version });
         }
         None if head.oldest > 1 => {

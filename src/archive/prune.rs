@@ -12,7 +12,7 @@ use crate::event::rfc3339;
 use crate::failpoint;
 use crate::graph::Name;
 use crate::store::{
-    CommitError, Consumer, SnapshotOutcome, StorageKind, Store, StoreError, behind,
+    CommitError, Consumer, History, SnapshotOutcome, StorageKind, Store, StoreError, behind,
 };
 use crate::terminal::shell_word;
 
@@ -34,12 +34,10 @@ pub enum PruneError {
     /// There is no such version, or it cannot be had.
     #[error(transparent)]
     Past(#[from] PastError),
-    /// The graph is kept by its log: what was pruned of it would be lost.
-    #[error(
-        "graph `{graph}` is kept as {storage}: its log is all that there is of it, and nothing of \
-         it can be pruned"
-    )]
-    LogIsAll {
+    /// The log is all there is of the graph, or holds attempts only, which are short and needed to
+    /// look up lost answers.
+    #[error("graph `{graph}` is kept as {storage}: nothing of its log can be pruned")]
+    NotPrunable {
         /// The graph.
         graph: Name,
         /// How it is kept.
@@ -78,8 +76,8 @@ pub enum PruneError {
 pub fn prune(store: &Store, name: &Name, before: u64) -> Result<Pruned, PruneError> {
     let not_found = || PastError::GraphNotFound(name.clone());
     let (head, consumers) = store.consumers(name)?.ok_or_else(not_found)?;
-    if store.needs_whole_log(head.storage) && !failpoint::is_off("prune-looks-first") {
-        return Err(PruneError::LogIsAll { graph: name.clone(), storage: head.storage });
+    if store.history(head.storage) != History::Beside && !failpoint::is_off("prune-looks-first") {
+        return Err(PruneError::NotPrunable { graph: name.clone(), storage: head.storage });
     }
     if before > head.version {
         return Err(
@@ -123,8 +121,8 @@ fn keep_snapshot(store: &Store, name: &Name, version: u64) -> Result<(), PruneEr
     failpoint::pass("prune-snapshot-written");
     match store.keep_snapshot(name, version, committed_at_ms, &sizes)? {
         SnapshotOutcome::Yes | SnapshotOutcome::Already => Ok(()),
-        SnapshotOutcome::LogIsAll(storage) => {
-            Err(PruneError::LogIsAll { graph: name.clone(), storage })
+        SnapshotOutcome::NotPrunable(storage) => {
+            Err(PruneError::NotPrunable { graph: name.clone(), storage })
         }
         SnapshotOutcome::NeededBy(consumers) => Err(needed_by(name, consumers)),
         SnapshotOutcome::ConcurrentPrune => Err(PruneError::ConcurrentPrune(name.clone())),

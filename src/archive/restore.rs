@@ -15,8 +15,8 @@ use crate::db::DbError;
 use crate::event::{Event, Importing, Kind, Reader, Replay, ReplayError, Replayed, Stream};
 use crate::graph::{Graph, Name};
 use crate::store::{
-    CommitError, Consumer, GraphState, Head, Restoration, Restored, StorageKind, Store, StoreError,
-    Target,
+    CommitError, Consumer, GraphState, Head, History, Restoration, Restored, StorageKind, Store,
+    StoreError, Target,
 };
 use crate::terminal::shell_word;
 
@@ -191,9 +191,13 @@ impl Restorer {
         });
         let (version, chain) = (replayed.graph.version(), replayed.chain);
         let oldest = importing.as_ref().map_or(1, |importing| importing.contents().version + 1);
-        if oldest > 1 && store.needs_whole_log(storage) {
-            return Err(RestoreError::BeginsLate { graph: name.clone(), storage, oldest });
-        }
+        let oldest = match store.history(storage) {
+            History::Whole if oldest > 1 => {
+                return Err(RestoreError::BeginsLate { graph: name.clone(), storage, oldest });
+            }
+            History::Whole | History::Beside => oldest,
+            History::None => version + 1,
+        };
         let deleted = replayed.deleted;
         let target = Target { name, uuid, version, chain, oldest, deleted, storage };
         let changes = rewound(waiting).map_err(|error| RestoreError::Waiting { error })?;

@@ -259,7 +259,7 @@ impl From<PruneError> for Failure {
             PruneError::Write(error) => Self { message, ..error.into() },
             PruneError::NeededBy { .. }
             | PruneError::ConcurrentPrune(_)
-            | PruneError::LogIsAll { .. } => Self::refused(error),
+            | PruneError::NotPrunable { .. } => Self::refused(error),
         }
     }
 }

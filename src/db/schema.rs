@@ -29,6 +29,7 @@ diesel::table! {
         uuid -> Text,
         oldest -> BigInt,
         storage -> Text,
+        known_version -> Nullable<BigInt>,
     }
 }
 

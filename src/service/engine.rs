@@ -18,7 +18,7 @@ use super::turn_error::TurnError;
 use super::workers::Workers;
 use crate::db::watch::Reclaimable;
 use crate::graph::{Change, apply_all};
-use crate::store::{CatchUp, ChangesSince, Head, ImageUpdate, Store, StoreError};
+use crate::store::{CatchUp, ChangesSince, Head, History, ImageUpdate, Store, StoreError};
 
 pub(super) struct Engine {
     pub(super) store: Arc<Store>,
@@ -113,7 +113,7 @@ impl Engine {
                     graph.image.discard(image.key);
                 }
                 self.metrics.image_loads.inc();
-                if self.store.needs_whole_log(head.storage) {
+                if self.store.history(head.storage) == History::Whole {
                     self.metrics.changes_replayed.inc_by(head.version);
                 }
                 let image = Image::loaded(&head, *whole, permit);

@@ -92,6 +92,7 @@ impl Store {
                             .set((
                                 graphs::state.eq(GraphState::Open.column()),
                                 graphs::storage.eq(storage.word()),
+                                graphs::known_version.eq(graphs::version.nullable()),
                             ))
                             .execute(connection)?;
                         true
@@ -174,7 +175,7 @@ pub(super) fn insert_graph(
 ) -> QueryResult<bool> {
     let inserted = connection.run(
         "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, uuid, \
-         storage) VALUES (?, ?, 0, 0, 0, '', ?, ?, ?) ON CONFLICT (name) DO NOTHING",
+         storage, known_version) VALUES (?, ?, 0, 0, 0, '', ?, ?, ?, 0) ON CONFLICT (name) DO NOTHING",
         &[
             Value::Text(name.as_str()),
             Value::Text(GraphState::Open.column()),

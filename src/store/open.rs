@@ -3,6 +3,7 @@
 use super::Store;
 use super::error::StoreError;
 use super::log::Log;
+use super::plain::Plain;
 use super::rows::Rows;
 use super::storages::Storages;
 use crate::db::Database;
@@ -13,6 +14,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub fn new(database: Database) -> Result<Self, StoreError> {
-        Self::with_storages(database, Storages { rows: Box::new(Rows), log: Box::new(Log) })
+        let rows = Box::new(Rows);
+        let storages = Storages { rows, plain: Box::new(Plain), log: Box::new(Log) };
+        Self::with_storages(database, storages)
     }
 }

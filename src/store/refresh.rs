@@ -4,7 +4,7 @@ use super::Store;
 use super::catch_up::{CaughtUp, catch_up};
 use super::error::StoreError;
 use super::head::{Head, ImageKey, head_of, read_head_row};
-use super::storage::{Loaded, Storage};
+use super::storage::{History, Loaded, Storage};
 use super::storage_kind::StorageKind;
 use crate::db::AnyConnection;
 use crate::failpoint;
@@ -48,7 +48,7 @@ impl Store {
         by: CatchUp,
         storage: StorageKind,
     ) -> Result<Option<(Head, ImageUpdate)>, StoreError> {
-        let replays = self.needs_whole_log(storage);
+        let replays = self.history(storage) == History::Whole;
         // What the image is of decides what a write will expect, and not the row.
         let read = |head: Head, update| Ok(Some((Head { storage, ..head }, update)));
         match (known, by) {

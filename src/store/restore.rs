@@ -11,7 +11,7 @@ use super::creation::insert_graph;
 use super::error::StoreError;
 use super::head::{GraphState, Head, column, read_head};
 use super::snapshots;
-use super::storage::Storage;
+use super::storage::{History, Storage};
 use super::storage_kind::StorageKind;
 use crate::chain::{Chain, LoggedChange};
 use crate::db::schema::{ChangeRow, graphs};
@@ -155,6 +155,7 @@ fn begin(
         update(),
         &[
             Value::Integer(column(target.version)),
+            Value::Integer(column(target.version)),
             Value::Bytes(&target.chain.0),
             Value::Text(&uuid.to_string()),
             Value::Integer(column(target.oldest)),
@@ -170,8 +171,8 @@ fn begin(
     Ok(Ok((head.id, uuid)))
 }
 
-const UPDATE: &str = "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ?, \
-                      storage = ? WHERE id = ? AND state = 'open' AND version = 0";
+const UPDATE: &str = "UPDATE graphs SET version = ?, known_version = ?, chain = ?, uuid = ?, \
+                      oldest = ?, state = ?, storage = ? WHERE id = ? AND state = 'open' AND version = 0";
 
 #[cfg(not(feature = "failpoints"))]
 fn update() -> &'static str {
@@ -182,7 +183,8 @@ fn update() -> &'static str {
 #[cfg(feature = "failpoints")]
 fn update() -> &'static str {
     if crate::failpoint::is_off("restore-empty") {
-        "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ?, storage = ? \
+        "UPDATE graphs SET version = ?, known_version = ?, chain = ?, uuid = ?, oldest = ?, \
+         state = ?, storage = ? \
          WHERE id = ?"
     } else {
         UPDATE
@@ -196,7 +198,7 @@ impl Restoration<'_> {
         self.uuid
     }
 
-    /// Writes a part of the snapshot that is to be kept.
+    /// Writes a part of the snapshot that is to be kept, if the graph has a history.
     ///
     /// # Errors
     /// What the database says.
@@ -206,7 +208,10 @@ impl Restoration<'_> {
         part: u64,
         lines: &str,
     ) -> Result<(), CommitError> {
-        Ok(snapshots::insert_part(self.connection, self.graph_id, version, part, lines)?)
+        if self.has_history() {
+            snapshots::insert_part(self.connection, self.graph_id, version, part, lines)?;
+        }
+        Ok(())
     }
 
     /// Makes the snapshot whose parts were written the kept one.
@@ -218,14 +223,21 @@ impl Restoration<'_> {
         version: u64,
         committed_at_ms: Option<i64>,
     ) -> Result<(), CommitError> {
-        Ok(snapshots::keep(self.connection, self.graph_id, version, committed_at_ms)?)
+        if self.has_history() {
+            snapshots::keep(self.connection, self.graph_id, version, committed_at_ms)?;
+        }
+        Ok(())
     }
 
-    /// Writes changes into the log, as those of one attempt with the smallest of tokens.
+    /// Writes changes into the log, if the graph has a history, as those of one attempt with the
+    /// smallest of tokens.
     ///
     /// # Errors
     /// What the database says.
     pub fn changes(&mut self, logged: &[LoggedChange]) -> Result<(), CommitError> {
+        if !self.has_history() {
+            return Ok(());
+        }
         let attempt = format!("restored {}", self.uuid);
         let rows = logged.iter().map(|logged| ChangeRow {
             graph_id: self.graph_id,
@@ -238,6 +250,10 @@ impl Restoration<'_> {
             actor: logged.actor.as_deref(),
         });
         Ok(self.connection.insert_changes(&rows.collect::<Vec<_>>())?)
+    }
+
+    fn has_history(&self) -> bool {
+        self.storage.history() != History::None
     }
 
     /// Writes the graph as it is now, as its storage keeps it. O(size of the graph).

@@ -9,6 +9,7 @@ use super::commit_error::{CommitError, repeatable};
 use super::consumers::{Consumer, forget_consumers, read_behind};
 use super::error::StoreError;
 use super::head::{Head, column, read_head, split_server_state};
+use super::storage::History;
 use super::storage_kind::StorageKind;
 use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
 use crate::db::{AnyConnection, Value, server_state};
@@ -31,8 +32,8 @@ pub enum SnapshotOutcome {
     Already,
     /// These have not acknowledged the change before, the furthest behind first.
     NeededBy(Vec<Consumer>),
-    /// The graph is kept by its log, in this storage: all of it is needed.
-    LogIsAll(StorageKind),
+    /// The graph is kept in this storage, of whose log nothing can be pruned.
+    NotPrunable(StorageKind),
     /// Its parts are not those that were written: somebody else is pruning.
     ConcurrentPrune,
     /// There is no such graph, or it has not come to that version.
@@ -116,8 +117,8 @@ impl Store {
             connection.hold_graph(name.as_str())?;
             let found = read_head(connection, name)?.filter(|head| version <= head.version);
             let Some(head) = found else { return Ok(SnapshotOutcome::NotThere) };
-            if self.needs_whole_log(head.storage) {
-                return Ok(SnapshotOutcome::LogIsAll(head.storage));
+            if self.history(head.storage) != History::Beside {
+                return Ok(SnapshotOutcome::NotPrunable(head.storage));
             }
             let kept = read_snapshot_version(connection, head.id)?;
             if kept.is_some_and(|kept| kept >= column(version)) {

@@ -7,6 +7,9 @@ use std::fmt;
 pub enum StorageKind {
     /// Jobs and datasets as rows, and the change log.
     Rows,
+    /// Jobs and datasets as rows, and no history: the log holds only which attempt made which
+    /// version, so that a lost answer to a commit can be looked up.
+    RowsPlain,
     /// The change log alone.
     Log,
     /// In a way that only a newer program knows.
@@ -15,13 +18,14 @@ pub enum StorageKind {
 
 impl StorageKind {
     /// All that this program knows.
-    pub const ALL: [Self; 2] = [Self::Rows, Self::Log];
+    pub const ALL: [Self; 3] = [Self::Rows, Self::RowsPlain, Self::Log];
 
     /// As in the graph's row, and in what is shown of a graph.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Rows => "rows",
+            Self::RowsPlain => "rows_plain",
             Self::Log => "log",
             Self::Unknown => "unknown",
         }

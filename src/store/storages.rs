@@ -9,6 +9,8 @@ use super::storage_kind::StorageKind;
 pub struct Storages {
     /// For [`StorageKind::Rows`].
     pub rows: Box<dyn Storage>,
+    /// For [`StorageKind::RowsPlain`].
+    pub plain: Box<dyn Storage>,
     /// For [`StorageKind::Log`].
     pub log: Box<dyn Storage>,
 }
@@ -26,6 +28,7 @@ impl Storages {
     pub(super) fn of_kind(&self, kind: StorageKind) -> Option<&dyn Storage> {
         match kind {
             StorageKind::Rows => Some(&*self.rows),
+            StorageKind::RowsPlain => Some(&*self.plain),
             StorageKind::Log => Some(&*self.log),
             StorageKind::Unknown => None,
         }

@@ -445,7 +445,7 @@ fn nothing_is_pruned_of_a_log_that_is_the_graph_and_it_has_no_rows_to_check() {
         let site = site_with_log(kind);
         let store = site.store();
         let pruned = prune(&store, &name(GRAPH), 3);
-        assert!(matches!(pruned, Err(PruneError::LogIsAll { .. })), "{pruned:?}");
+        assert!(matches!(pruned, Err(PruneError::NotPrunable { .. })), "{pruned:?}");
         let checked = check_rows(&store, &name(GRAPH), &mut |_| {});
         assert!(matches!(checked, Err(PastError::NotRows { .. })), "{checked:?}");
         assert_eq!((site.head().oldest, count(&site, "changes")), (1, 5));
@@ -465,7 +465,7 @@ fn a_log_that_is_the_graph_is_not_pruned_without_the_first_look_either() {
             for kind in KINDS {
                 let site = site_with_log(kind);
                 let pruned = prune(&site.store(), &name(GRAPH), 3);
-                assert!(matches!(pruned, Err(PruneError::LogIsAll { .. })), "{pruned:?}");
+                assert!(matches!(pruned, Err(PruneError::NotPrunable { .. })), "{pruned:?}");
                 assert_eq!((site.head().oldest, count(&site, "changes")), (1, 5));
             }
         },
@@ -590,8 +590,8 @@ fn commands_follow_the_graph() {
     assert_eq!(digest("as rows"), digest(GRAPH));
     assert_eq!(digest("as log"), digest(GRAPH));
     for (command, told) in [
-        (&["check-rows", "--graph", GRAPH][..], "it has no rows"),
-        (&["prune", "--graph", GRAPH, "--before", "3"], "nothing of it can be pruned"),
+        (&["check-rows", "--graph", GRAPH][..], "only one that is kept as rows"),
+        (&["prune", "--graph", GRAPH, "--before", "3"], "nothing of its log can be pruned"),
     ] {
         let (code, said) = finish(site.fencepost(command));
         assert!(code == Some(1) && said.contains(told), "{code:?} {said}");

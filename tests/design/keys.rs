@@ -5,10 +5,10 @@ use std::sync::{Arc, mpsc};
 
 use fencepost::design::TurnLimits;
 use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
-use fencepost::design::es_optimistic::ES_OPTIMISTIC;
 use fencepost::design::{self, Design};
 use fencepost::event::{Event, Stream};
 use fencepost::import::events;
+use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Accepted, IdempotencyKey, Limits, Refusal, Service, Verdict, Write};
 use fencepost::store::StorageKind;
 
@@ -16,8 +16,8 @@ use super::node_held_up;
 use crate::support::ask::{
     accepted, changeset, delete_dataset, delete_graph, in_line, keyed, put_dataset, verdicts,
 };
+use crate::support::cluster::start_optimistic;
 use crate::support::cluster::{Client, GRAPH, Kind, LIMIT, Site, name, wait_until};
-use crate::support::cluster::{start_optimistic, start_without_lock};
 use crate::support::stages::{Interrupted, is_over, set};
 use crate::support::storm::audit;
 
@@ -33,14 +33,6 @@ fn raced(site: &Site, design: &'static Design) -> (Interrupted, Service) {
 
 fn optimistic(site: &Site) -> Service {
     start_optimistic(Arc::new(site.store()), Limits::default(), TurnLimits::default())
-}
-
-/// A node that takes no lock, for graphs of that storage.
-fn without_lock(site: &Site, storage: StorageKind) -> Service {
-    let all = [&CRUD_OPTIMISTIC, &ES_OPTIMISTIC];
-    let design = all.into_iter().find(|design| design.storage == storage).unwrap();
-    let store = Arc::new(site.store());
-    start_without_lock(design, store, Limits::default(), TurnLimits::default())
 }
 
 fn ask(node: &Service, write: Write) -> Verdict {
@@ -123,7 +115,7 @@ fn a_graph_that_is_created_with_a_key_beside_a_turn_with_the_same_key_keeps_it()
             for write in [nothing(), changeset([put_dataset("second")]), delete_graph()] {
                 let site = Site::on(kind);
                 let (store, node) = raced(&site, design);
-                let creator = without_lock(&site, design.storage);
+                let creator = node::open(&NodeOptions { design, ..site.options() }).unwrap();
                 let loads = told(&node).1;
                 set(&store.before_commit, move || assert_eq!(create(&creator, "k"), UNCHANGED));
                 let verdict = ask(&node, keyed(write.clone(), "k", "f"));

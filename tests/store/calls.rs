@@ -10,8 +10,9 @@ use fencepost::archive::prune;
 use fencepost::chain::Chain;
 use fencepost::db::DbError;
 use fencepost::design::TurnLimits;
+use fencepost::design::crud_plain::CRUD_PLAIN;
 use fencepost::graph::{Operation, decide};
-use fencepost::node;
+use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Accepted, Limits, Refusal, Service};
 use fencepost::store::{Commit, CommitError, Entry, Fence, Store, StoreError};
 
@@ -200,6 +201,36 @@ fn a_lost_call_that_did_not_arrive_is_judged_again_after_another_write() {
     });
     assert_eq!(put(&node, "lost"), Ok(4));
     assert_eq!(audit_without_tokens(&mut site.sql(), GRAPH).version, 4);
+}
+
+/// The same of a graph without a history, whose log begins after its last version: it has the
+/// attempts all the same.
+#[test]
+fn a_lost_call_to_a_graph_without_a_history_is_found() {
+    for sought in [true, false] {
+        let (_server, site, proxy, through) = behind_a_proxy();
+        site.run_sql("UPDATE graphs SET storage = 'rows_plain', oldest = version + 1");
+        let node = node::open(&NodeOptions { design: &CRUD_PLAIN, ..impatient(&through) }).unwrap();
+        assert_eq!(put(&node, "a"), Ok(2));
+        if !sought {
+            replace(&site, "changes.attempt = this_attempt", "false");
+        }
+        let store = site.store();
+        proxy.cut_while(Cut::Answer, move || {
+            wait_until("it is carried out", || read(&store).head.version == 3);
+            let seen = read(&store);
+            write_with(&store, &seen, Fence::Unfenced, delete_dataset("a")).unwrap();
+        });
+        assert_eq!(put(&node, "lost"), Ok(if sought { 3 } else { 4 }));
+        // One that was never carried out is not taken for one whose trace was pruned.
+        let store = site.store();
+        proxy.cut_while(Cut::Commit, move || {
+            let seen = read(&store);
+            write_with(&store, &seen, Fence::Unfenced, put_dataset("between")).unwrap();
+        });
+        let version = site.head().version;
+        assert_eq!(put(&node, "never carried out"), Ok(version + 2));
+    }
 }
 
 /// The lost call arrives after it was sent again. It does nothing, whether it changes the graph or

@@ -283,8 +283,8 @@ impl Site {
     /// The table in which a new job of [`GRAPH`] is found.
     fn jobs_are_written_to(&self) -> &'static str {
         match self.head().storage {
-            StorageKind::Rows => "jobs",
-            _ => "changes",
+            StorageKind::Log => "changes",
+            _ => "jobs",
         }
     }
 

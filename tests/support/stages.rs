@@ -11,8 +11,9 @@ use fencepost::lock::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
 };
 use fencepost::store::log::Log;
+use fencepost::store::plain::Plain;
 use fencepost::store::rows::Rows;
-use fencepost::store::storage::{Loaded, Storage};
+use fencepost::store::storage::{History, Loaded, Storage};
 use fencepost::store::{Commit, Head, Storages, Store, StoreError};
 
 /// What is set here happens once.
@@ -28,8 +29,10 @@ impl Interrupted {
     pub fn new(database: Database) -> Self {
         let before_commit = Interlude::default();
         let rows = Box::new(InterruptedBy(Arc::clone(&before_commit), Rows));
+        let plain = Box::new(InterruptedBy(Arc::clone(&before_commit), Plain));
         let log = Box::new(InterruptedBy(Arc::clone(&before_commit), Log));
-        let store = Arc::new(Store::with_storages(database, Storages { rows, log }).unwrap());
+        let store =
+            Arc::new(Store::with_storages(database, Storages { rows, plain, log }).unwrap());
         Self { store, before_commit }
     }
 }
@@ -75,8 +78,8 @@ impl<S: Storage> Storage for InterruptedBy<S> {
         self.1.fill(connection, graph_id, graph)
     }
 
-    fn needs_whole_log(&self) -> bool {
-        self.1.needs_whole_log()
+    fn history(&self) -> History {
+        self.1.history()
     }
 }
 

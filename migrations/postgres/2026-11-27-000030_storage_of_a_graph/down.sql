@@ -7,4 +7,5 @@ BEGIN
 END
 $$;
 DROP FUNCTION fencepost_commit_2;
+ALTER TABLE graphs DROP COLUMN known_version;
 ALTER TABLE graphs DROP COLUMN storage;

@@ -1,7 +1,11 @@
--- How a graph is kept: as rows, or by its change log alone. Every conditional write compares it, so
--- that a program that takes a graph for another storage's writes nothing. A former program knows
--- only rows: end all of them before a graph is created in another storage.
+-- How a graph is kept: as rows with a change log, as rows without, or by its log alone. Every
+-- conditional write compares it, so that a program that takes a graph for another storage's writes
+-- nothing. A former program knows only rows, and would take a graph of another storage for an empty
+-- one: end all of them before such a graph is created. Should one be left, it cannot write: it sets
+-- the version of such a graph and not the known version, which must be the same.
 ALTER TABLE graphs ADD COLUMN storage TEXT NOT NULL DEFAULT 'rows';
+ALTER TABLE graphs ADD COLUMN known_version BIGINT
+    CHECK (storage = 'rows' OR known_version IS NOT NULL AND known_version = version);
 
 -- Commits a batch of writes to a graph, as one statement and so in one round trip. Either all of it
 -- is written, or nothing. The number in its name is its version: a change makes a new function
@@ -112,6 +116,7 @@ BEGIN
         END IF;
         IF EXISTS (
             SELECT FROM graphs WHERE graphs.id = graph AND graphs.oldest > read_version + 1
+            AND graphs.storage <> 'rows_plain'
         ) THEN
             outcome := 'pruned';
             RETURN;
@@ -133,7 +138,10 @@ BEGIN
     END IF;
 
     UPDATE graphs
-    SET version = next_version, chain = next_chain, fence = coalesce(token, graphs.fence)
+    SET version = next_version, known_version = next_version, chain = next_chain,
+        fence = coalesce(token, graphs.fence),
+        -- There is nothing to read of a log that holds attempts only.
+        oldest = CASE graphs.storage WHEN 'rows_plain' THEN next_version + 1 ELSE graphs.oldest END
     WHERE graphs.id = graph AND graphs.state = 'open'
     AND graphs.storage = read_storage
     AND graphs.uuid = read_uuid

@@ -5,4 +5,5 @@ CREATE TABLE kept_as_rows (
 );
 INSERT INTO kept_as_rows SELECT storage FROM graphs WHERE state <> 'deleted';
 DROP TABLE kept_as_rows;
+ALTER TABLE graphs DROP COLUMN known_version;
 ALTER TABLE graphs DROP COLUMN storage;

@@ -21,7 +21,7 @@ const MIGRATION_LOCK: i64 = 0x66656e63_65706f73;
 const COLUMNS: [&str; 9] = [
     "SELECT id, database_id, lock_kind, lock_identity FROM service LIMIT 0",
     "SELECT id, name, state, moved_to, version, fence, epoch, lock_incarnation, chain, uuid, \
-     oldest, storage FROM graphs LIMIT 0",
+     oldest, storage, known_version FROM graphs LIMIT 0",
     "SELECT graph_id, id, name, spec, version, inputs FROM jobs LIMIT 0",
     "SELECT graph_id, id, name, metadata, producer FROM datasets LIMIT 0",
     "SELECT graph_id, version, change, chain, attempt, token, committed_at_ms, actor \
