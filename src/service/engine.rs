@@ -88,7 +88,12 @@ impl Engine {
             return Ok(None);
         };
         let image = match (update, known) {
-            (ImageUpdate::Current, Some(image)) => image,
+            (ImageUpdate::Current, Some(image)) if image.storage == head.storage => image,
+            // It was deleted, and created again in another storage at the same version.
+            (ImageUpdate::Current, Some(image)) => {
+                let image = Image::derived(&head, image.graph.clone());
+                self.publish(graph, image, choices.refresh.keeps_images())
+            }
             (ImageUpdate::Changes(changes), Some(image)) => {
                 self.caught_up(graph, &head, &image, &changes)
             }

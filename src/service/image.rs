@@ -87,11 +87,14 @@ impl ImageCell {
         Committing(self)
     }
 
-    /// Makes `image` the newest, unless a newer one of that graph was published meanwhile.
+    /// Makes `image` the newest, unless a newer one of that graph was published meanwhile. One of
+    /// the same version takes the place of one that was kept in another storage.
     pub(super) fn publish(&self, image: &Arc<Image>) {
         let mut state = self.lock();
-        let older =
-            state.newest.as_ref().is_none_or(|newest| newest.key.version < image.key.version);
+        let older = state.newest.as_ref().is_none_or(|newest| {
+            newest.key.version < image.key.version
+                || newest.key == image.key && newest.storage != image.storage
+        });
         if older {
             // The former image is dropped after the mutex is free: it may be the last owner of a
             // whole graph.

@@ -48,7 +48,8 @@ impl LocalGraph {
     /// be outdated: see [`Turn::at_hand`](super::turn::Turn::at_hand).
     pub(super) fn at_hand(&self) -> Option<Refreshed> {
         let (head, image) = (lock(&self.head).clone()?, self.image.get()?);
-        (image.key == head.key()).then_some(Refreshed { head, image })
+        let is_of_head = (image.key, image.storage) == (head.key(), head.storage);
+        is_of_head.then_some(Refreshed { head, image })
     }
 
     /// Writes take one turn after another.

@@ -132,7 +132,8 @@ impl ReadTurn<'_> {
                 return Err(TurnError::StorageChanged { expected, actual });
             }
             let image = graph.image.get_awaiting(head.version, IMAGE_WAIT);
-            let at_head = image.filter(|image| image.key == head.key());
+            let at_head =
+                image.filter(|image| (image.key, image.storage) == (head.key(), head.storage));
             let current = match at_head {
                 Some(image) => Some(Refreshed { head, image }),
                 // What was published since then is newer than the row that was read.

@@ -329,11 +329,14 @@ fn a_graph_that_is_created_again_in_another_storage_is_followed_or_refused() {
             old.create_graph_and_wait(&name(GRAPH)).unwrap();
             accepted(&old, [put_job("old", &["x"], &["y"])]);
             accepted(&both, [put_dataset("d")]);
-            old.write_and_wait(&name(GRAPH), delete_graph()).unwrap();
+            both.write_and_wait(&name(GRAPH), delete_graph()).unwrap();
             // What is deleted is not there, whoever could have served it.
             let not_found = Err(Refusal::GraphNotFound { graph: name(GRAPH) });
             assert_eq!(key_of(new.read_and_wait(&name(GRAPH))), not_found);
             new.create_graph_and_wait(&name(GRAPH)).unwrap();
+            // At the version at which it was deleted, of which a node may have an image.
+            let image = both.read_and_wait(&name(GRAPH)).unwrap();
+            assert_eq!((image.key.version, image.storage), (3, after.storage));
             accepted(&new, [put_job("new", &["y"], &["x"])]);
             assert_mismatch(write(&old, [put_dataset("stale")]), after.storage, before.name);
             assert_mismatch(key_of(old.read_and_wait(&name(GRAPH))), after.storage, before.name);
