@@ -14,7 +14,7 @@ use fencepost::design::crud_plain::CRUD_PLAIN;
 use fencepost::graph::{Operation, decide};
 use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Accepted, Limits, Refusal, Service};
-use fencepost::store::{Commit, CommitError, Entry, Fence, Store, StoreError};
+use fencepost::store::{Commit, CommitError, Entry, Fence, StorageKind, Store, StoreError};
 
 use super::server::{behind_a_proxy, impatient, put};
 use super::writes::{half_a_cycle, read, with_two_jobs, write_with};
@@ -146,6 +146,30 @@ fn a_call_that_the_database_refuses_leaves_nothing() {
     assert!(matches!(refused, CommitError::Refused(_)), "{refused:?}");
     assert_eq!((site.head().chain, audit(&site).version), (seen.head.chain, 3));
     write_with(&store, &seen, Fence::Unfenced, put_dataset("e")).unwrap();
+}
+
+/// The graph was created again in another storage, at a version and with a chain that a writer has
+/// read: as after an older copy of the database was put back.
+#[test]
+fn the_storage_stops_whoever_has_read_the_graph_as_it_was_kept_before() {
+    for is_compared in [true, false] {
+        let site = two_jobs();
+        let store = site.store();
+        let seen = read(&store);
+        site.run_sql("UPDATE graphs SET storage = 'log', known_version = version");
+        if !is_compared {
+            replace(&site, "AND graphs.storage = read_storage", "");
+        }
+        let written = write_with(&store, &seen, Fence::Unfenced, put_dataset("stale"));
+        match (written, is_compared) {
+            (Err(CommitError::StorageChanged { expected, actual }), true) => {
+                assert_eq!((expected, actual), (StorageKind::Rows, StorageKind::Log));
+                assert_eq!(site.head().version, 3);
+            }
+            (Ok(_), false) => assert_eq!(site.head().version, 4),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
 }
 
 /// As after a backup of an older program was put back, or by a mistake: nothing is written, and the
