@@ -77,15 +77,24 @@ fn chain(version: i64) -> Vec<u8> {
     chain
 }
 
+/// The statement with the version that was read, the next chain, the graph and the chain that was
+/// read; and the change, if there is one.
 macro_rules! bound {
-    ($text:expr, $version:expr, $graph:expr, $change:expr) => {
+    ($text:expr, $version:expr, $graph:expr) => {
         diesel::sql_query($text)
             .bind::<BigInt, _>($version)
             .bind::<Binary, _>(chain($version + 1))
             .bind::<BigInt, _>($graph)
             .bind::<Binary, _>(chain($version))
-            .bind::<Text, _>($change)
     };
+    ($text:expr, $version:expr, $graph:expr, $change:expr) => {
+        bound!($text, $version, $graph).bind::<Text, _>($change)
+    };
+}
+
+/// With the parameters numbered as SQLite does it.
+fn for_sqlite(text: &str) -> String {
+    text.replace('$', "?")
 }
 
 impl Connection {
@@ -124,10 +133,11 @@ impl Connection {
             Self::Sqlite(connection) => connection
                 .immediate_transaction(|connection| {
                     if append == Append::Without {
-                        return bound!(INSERT_AFTER, version, graph, change).execute(connection);
+                        let insert = for_sqlite(INSERT_AFTER);
+                        return bound!(insert, version, graph, change).execute(connection);
                     }
-                    bound!(UPDATE, version, graph, change).execute(connection)?;
-                    bound!(INSERT, version, graph, change).execute(connection)
+                    bound!(for_sqlite(UPDATE), version, graph).execute(connection)?;
+                    bound!(for_sqlite(INSERT), version, graph, change).execute(connection)
                 })
                 .expect("appends"),
             Self::Postgres(connection) => {
@@ -190,10 +200,13 @@ fn measure(url: &str) {
     for (at, what) in ["with the row", "without it"].into_iter().enumerate() {
         let time: Duration = median(&mut times[at]);
         let (bytes, first) = (median(&mut bytes[at]), after_checkpoint[at]);
-        println!(
-            "{what}: {:.1} µs, {bytes} bytes of log, {first} just after a checkpoint",
-            time.as_secs_f64() * 1e6
-        );
+        print!("{what}: {:.1} µs", time.as_secs_f64() * 1e6);
+        match connection {
+            Connection::Sqlite(_) => println!(),
+            Connection::Postgres(_) => {
+                println!(", {bytes} bytes of log, {first} just after a checkpoint");
+            }
+        }
     }
 }
 
