@@ -9,6 +9,7 @@ use super::commit::StoredAnswer;
 use super::commit_error::{CommitError, repeatable};
 use super::error::StoreError;
 use super::head::{GraphState, Head, read_head};
+use super::storage::History;
 use super::storage_kind::StorageKind;
 use crate::chain::Chain;
 use crate::db::schema::graphs;
@@ -38,7 +39,8 @@ pub enum Creation {
         /// The version that its row has, which a deleted graph keeps; 0 if there never was one.
         version: u64,
     },
-    /// It is there, and kept in none of the storages that were asked for. Nothing was written.
+    /// It is there, and kept in none of the storages that were asked for; or it was deleted, and its
+    /// log can go on in none of them. Nothing was written.
     OtherStorage {
         /// Its row.
         head: Head,
@@ -49,9 +51,9 @@ pub enum Creation {
 
 impl Store {
     /// Creates the graph, or again if it was deleted, unless `precondition` forbids it, to be kept
-    /// in the first of `storages`; one that is there must be kept in one of them. With `keep`, does
-    /// nothing if the graph has an answer under that key already, and otherwise keeps what `keep`
-    /// makes of the outcome.
+    /// in the first of `storages`, or the first in which the log of the deleted one can go on; one
+    /// that is there must be kept in one of them. With `keep`, does nothing if the graph has an
+    /// answer under that key already, and otherwise keeps what `keep` makes of the outcome.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
@@ -62,7 +64,7 @@ impl Store {
         precondition: Option<Precondition>,
         keep: Option<AnswerToStore<'_>>,
     ) -> Result<Creation, CommitError> {
-        let storage = *storages.first().expect("a new graph is kept somehow");
+        let first = *storages.first().expect("a new graph is kept somehow");
         let mut made = None;
         let written = self.database.write(|connection| {
             // Again if another process makes the same graph at the same time.
@@ -78,6 +80,17 @@ impl Store {
                 if let Some(head) = there.filter(|head| !storages.contains(&head.storage)) {
                     return Ok(Creation::OtherStorage { head: head.clone() });
                 }
+                let storage = match &found {
+                    Some(head) if head.state == GraphState::Deleted => {
+                        let mut fitting =
+                            storages.iter().filter(|one| self.goes_on_in(head, **one));
+                        let Some(storage) = fitting.next() else {
+                            return Ok(Creation::OtherStorage { head: head.clone() });
+                        };
+                        *storage
+                    }
+                    _ => first,
+                };
                 let actual = there.map(|head| head.version);
                 if let Some(expected) = &precondition
                     && !expected.holds(actual)
@@ -116,6 +129,18 @@ impl Store {
                 Ok(Creation::There { head: made.head, created: made.created })
             }
             (written, _) => written.map_err(repeatable),
+        }
+    }
+
+    /// Whether the log of a graph that was deleted can go on in that storage. Where there was no
+    /// history, no other storage would find the beginning of its log; and where the log is to be
+    /// all there is of a graph, it must be whole.
+    fn goes_on_in(&self, head: &Head, storage: StorageKind) -> bool {
+        match (self.history(head.storage), self.history(storage)) {
+            (_, History::None) => true,
+            (History::None, _) => false,
+            (_, History::Whole) => head.oldest <= 1,
+            (_, History::Beside) => true,
         }
     }
 

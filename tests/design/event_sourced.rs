@@ -368,6 +368,37 @@ fn a_graph_that_is_created_again_in_another_storage_is_followed_or_refused() {
     }
 }
 
+/// A log of which the beginning is gone, or in which no change ever was, cannot be all that there is
+/// of a graph; and no history beside rows either, if it never was one.
+#[test]
+fn a_graph_is_created_again_only_in_a_storage_in_which_its_log_can_go_on() {
+    for kind in KINDS {
+        for (before, after, is_pruned) in [
+            (&CRUD, &ES_LOCKED, true),
+            (&CRUD_PLAIN, &ES_LOCKED, false),
+            (&CRUD_PLAIN, &CRUD, false),
+        ] {
+            let site = Site::on(kind);
+            let (old, new) = (node_of(&site, before), node_of(&site, after));
+            old.create_graph_and_wait(&name(GRAPH)).unwrap();
+            accepted(&old, [put_job("old", &["x"], &["y"])]);
+            accepted(&old, [put_dataset("d")]);
+            if is_pruned {
+                prune(&site.store(), &name(GRAPH), 2).unwrap();
+            }
+            old.write_and_wait(&name(GRAPH), delete_graph()).unwrap();
+            let created = new.create_graph_and_wait(&name(GRAPH)).map(|accepted| accepted.version);
+            assert_mismatch(created, before.storage, after.name);
+            // What the mismatch says to do.
+            let both = node_of_all(&site, &[after, before]);
+            both.create_graph_and_wait(&name(GRAPH)).unwrap();
+            assert_eq!(site.head().storage, before.storage, "{after} after {before}");
+            assert_eq!(accepted(&both, [put_job("new", &["x"], &["y"])]), 4);
+            assert_eq!(site.store().load(&name(GRAPH)).unwrap().unwrap().1.job_count(), 1);
+        }
+    }
+}
+
 /// What the comparison of the storage is for: a node that takes a graph for one of rows, as if it
 /// did not know that there is anything else, would load rows that are not the graph's, and write
 /// what it decided on them.
