@@ -20,7 +20,7 @@ use fencepost::design::{self, TurnLimits};
 use fencepost::graph::{CanonicalJson, Changeset, Command, JobSpecification, Name, Operation};
 use fencepost::lock::kept::KeepLimits;
 use fencepost::node::{self, LockUrl, NodeOptions};
-use fencepost::store::Store;
+use fencepost::store::{StorageKind, Store};
 
 const WARM_UP: usize = 50;
 const ROUNDS: usize = 1_000;
@@ -40,6 +40,7 @@ struct Bare {
     lock: Lock,
     graph_id: i64,
     uuid: String,
+    storage: StorageKind,
 }
 
 /// Whom the lock is asked of.
@@ -74,7 +75,7 @@ impl Bare {
         );
         let (id, output) = (number as u32, 2 + number as u32);
         let (job, dataset) = (format!("job{number}"), format!("out{number}"));
-        let rows = [
+        let rows = vec![
             RowsWrite::InsertDatasets(vec![NewDataset {
                 id: output,
                 name: &dataset,
@@ -89,6 +90,8 @@ impl Bare {
                 inputs: vec![0, 1],
             }]),
         ];
+        // Of a graph that is kept by its log there are no rows.
+        let rows = if self.storage == StorageKind::Log { Vec::new() } else { rows };
         let log = [ChangeRow {
             graph_id: self.graph_id,
             version: number,
@@ -112,6 +115,7 @@ impl Bare {
         let call = CommitCall {
             graph_id: self.graph_id,
             read_uuid: &self.uuid,
+            read_storage: self.storage.word(),
             read_version: number - 1,
             read_chain: &[0; 32],
             token: Some(number),
@@ -132,8 +136,8 @@ impl Bare {
     fn transaction(&self, number: i64, log: &[ChangeRow<'_>], rows: &[RowsWrite<'_>]) {
         let written = self.database.write(|connection| {
             connection.run(
-                "UPDATE graphs SET version = ? WHERE id = ?",
-                &[Value::Integer(number), Value::Integer(self.graph_id)],
+                "UPDATE graphs SET version = ?, known_version = ? WHERE id = ?",
+                &[Value::Integer(number), Value::Integer(number), Value::Integer(self.graph_id)],
             )?;
             for write in rows {
                 connection.write_rows(self.graph_id, write)?;
@@ -194,7 +198,8 @@ fn measure(url: &DatabaseUrl, keep: Option<KeepLimits>) {
         (None, DatabaseUrl::Postgres(_)) => Lock::Postgres(open(1)),
         (None, DatabaseUrl::Sqlite(_)) => Lock::Files,
     };
-    let bare = Bare { database: open(1), lock, graph_id: head.id, uuid: head.uuid.to_string() };
+    let (graph_id, uuid, storage) = (head.id, head.uuid.to_string(), head.storage);
+    let bare = Bare { database: open(1), lock, graph_id, uuid, storage };
     let input = |id, name| NewDataset { id, name, metadata: None, producer: None };
     let inputs = RowsWrite::InsertDatasets(vec![input(0, "in0"), input(1, "in1")]);
     let written = bare

@@ -32,8 +32,8 @@ pub mod watch;
 pub(crate) use dialect::connect_postgres;
 pub use dialect::{
     AnswerRow, AnyConnection, CallOutcome, CallRefused, CommitCall, DatabaseUrl, DatasetRow,
-    DatasetUpdate, JobRow, JobUpdate, Migrated, NewDataset, NewJob, OpenMode, OrphanedRows,
-    RowRange, RowTable, RowsWrite, ServerState, Value, server_state,
+    DatasetUpdate, JobRow, JobUpdate, LoggedText, Migrated, NewDataset, NewJob, OpenMode,
+    OrphanedRows, RowRange, RowTable, RowsWrite, ServerState, Value, server_state,
 };
 use dialect::{FUNCTION, FunctionState, Schema};
 pub(crate) use error::on_one_line;

@@ -9,11 +9,16 @@ pub mod crud;
 pub mod crud_delta;
 pub mod crud_naive;
 pub mod crud_optimistic;
+pub mod crud_plain;
 mod definition;
+pub mod es_locked;
+pub mod es_optimistic;
 pub mod turns;
 
-pub use definition::{Design, NoLockToShare, TurnLimits};
+pub use definition::{Design, Designs, NoLockToShare, OneStorageTwice, TurnLimits};
 pub use turns::Reads;
+
+use crate::store::StorageKind;
 
 /// All designs. The first is the default.
 pub static ALL: &[&Design] = &[
@@ -21,12 +26,30 @@ pub static ALL: &[&Design] = &[
     &crud_delta::CRUD_DELTA,
     &crud_optimistic::CRUD_OPTIMISTIC,
     &crud_naive::CRUD_NAIVE,
+    &crud_plain::CRUD_PLAIN,
+    &es_optimistic::ES_OPTIMISTIC,
+    &es_locked::ES_LOCKED,
 ];
 
 /// The design of that name.
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Design> {
     ALL.iter().copied().find(|design| design.name == name)
+}
+
+impl Design {
+    /// The design by which a command follows a graph of that storage, if none was named. Designs of
+    /// one storage work side by side, so it need not be the one that servers have. `None` if this
+    /// program has none.
+    #[must_use]
+    pub fn following(storage: StorageKind) -> Option<&'static Self> {
+        match storage {
+            StorageKind::Rows => Some(&crud::CRUD),
+            StorageKind::RowsPlain => Some(&crud_plain::CRUD_PLAIN),
+            StorageKind::Log => Some(&es_optimistic::ES_OPTIMISTIC),
+            StorageKind::Unknown => None,
+        }
+    }
 }
 
 impl Default for &Design {

@@ -26,6 +26,7 @@ mod illegal;
 mod import_builder;
 mod index;
 mod json;
+mod log_builder;
 mod name;
 mod names_in_order;
 mod neighbours;
@@ -55,6 +56,7 @@ pub use hex::hex;
 pub use illegal::{FactViolation, IllegalChange, IllegalFact};
 pub use import_builder::ImportBuilder;
 pub use json::{CanonicalJson, JsonError};
+pub use log_builder::{LogBuilder, LogIsCyclic};
 pub use name::{InvalidName, Name};
 pub use operation::{
     Changeset, Command, JobPatch, JobSpecification, Operation, Precondition, Side, SpecPatch, Step,

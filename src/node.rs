@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::address;
 use crate::db::{Database, DatabaseUrl, DbError, OpenMode, PoolLimits};
-use crate::design::{Design, NoLockToShare, Reads, TurnLimits};
+use crate::design::{Design, Designs, NoLockToShare, OneStorageTwice, Reads, TurnLimits};
 use crate::graph::Name;
 use crate::lock::file::FileLock;
 use crate::lock::postgres::PostgresLock;
@@ -19,7 +19,7 @@ use crate::lock::{
     self, DistributedLock, FencingToken, Inspection, LockError, LockIdentity, LockKey, Participant,
 };
 use crate::service::{Limits, Service};
-use crate::store::{Head, LockRecord, Store, StoreError};
+use crate::store::{GraphState, Head, LockRecord, Store, StoreError};
 use crate::terminal::OneLine;
 
 mod binding;
@@ -35,8 +35,10 @@ pub struct NodeOptions {
     pub lock_url: Option<LockUrl>,
     /// Lock lease: after how long a silent holder loses the lock, where the lock has leases.
     pub lease: Duration,
-    /// How the service is built.
+    /// How the service is built for new graphs, and for graphs that are kept as they are.
     pub design: &'static Design,
+    /// The same for graphs that are kept in other ways. Those of no design are refused.
+    pub other_designs: Vec<&'static Design>,
     /// How reads are kept from seeing less than was answered; `None`: as the design does it.
     pub reads: Option<Reads>,
     /// Bounds of the service.
@@ -56,11 +58,20 @@ impl NodeOptions {
             lock_url: None,
             lease: lock::LEASE,
             design: <&Design>::default(),
+            other_designs: Vec::new(),
             reads: None,
             limits: Limits::default(),
             turn_limits: TurnLimits::default(),
             pool: PoolLimits::default(),
         }
+    }
+
+    /// The designs together.
+    ///
+    /// # Errors
+    /// [`OneStorageTwice`] if two are of one storage.
+    pub fn designs(&self) -> Result<Designs, OneStorageTwice> {
+        Designs::new(self.design, self.other_designs.iter().copied())
     }
 }
 
@@ -106,6 +117,9 @@ pub enum NodeError {
     /// The design takes no lock that reads could share. Wrong usage.
     #[error(transparent)]
     NoLockToShare(#[from] NoLockToShare),
+    /// Two of the designs are of one storage. Wrong usage.
+    #[error(transparent)]
+    OneStorageTwice(#[from] OneStorageTwice),
     /// Another process named the lock of the database at the same time, and was faster.
     #[error(
         "another process has meanwhile made {stored} the lock that guards the database: nothing \
@@ -255,7 +269,7 @@ pub fn open_store_for(mode: OpenMode, options: &NodeOptions) -> Result<Store, No
     // Who stalls in a transaction must not hold the row for longer than the lock.
     let pool = PoolLimits { stall: options.pool.stall.min(options.lease), ..options.pool };
     let database = Database::open_for(mode, &options.database, pool)?;
-    Ok(Store::with_storage(database, options.design.storage.storage())?)
+    Ok(Store::new(database)?)
 }
 
 /// Opens database and lock and starts the service.
@@ -263,26 +277,57 @@ pub fn open_store_for(mode: OpenMode, options: &NodeOptions) -> Result<Store, No
 /// # Errors
 /// [`NodeError`] says what to do.
 pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
-    let NodeOptions { design, reads, limits, turn_limits, .. } = *options;
     // Before a database is made.
-    design.reads(reads)?;
+    let designs = options.designs()?;
+    designs.check_reads(options.reads)?;
     let store = Arc::new(open_store(options)?);
-    design.start(store, reads, limits, turn_limits, |store| {
+    open_on(store, &designs, options)
+}
+
+/// As [`open`], for a command that follows `graph`: one that is there is served by a design of its
+/// storage, whether or not one was named.
+///
+/// # Errors
+/// [`NodeError`] says what to do.
+pub fn open_following(options: &NodeOptions, graph: &Name) -> Result<Service, NodeError> {
+    let designs = options.designs()?;
+    designs.check_reads(options.reads)?;
+    let store = Arc::new(open_store(options)?);
+    let designs = following(designs, &store, graph)?;
+    open_on(store, &designs, options)
+}
+
+/// The designs, and one for the storage of the graph, if it is there and they have none.
+fn following(designs: Designs, store: &Store, graph: &Name) -> Result<Designs, StoreError> {
+    let head = store.head(graph)?.filter(|head| head.state != GraphState::Deleted);
+    let default = head.and_then(|head| Design::following(head.storage));
+    Ok(designs.with_default(default))
+}
+
+fn open_on(
+    store: Arc<Store>,
+    designs: &Designs,
+    options: &NodeOptions,
+) -> Result<Service, NodeError> {
+    let NodeOptions { reads, limits, turn_limits, .. } = *options;
+    designs.start(store, reads, limits, turn_limits, |store| {
         let lock = open_lock_of(store, options)?;
         bind_lock(store, &lock.identity())?;
         Ok(lock)
     })
 }
 
-/// As [`open`], to judge writes that are not made: makes no database, no lock directory, and no
-/// lock the database's own.
+/// As [`open_following`], to judge writes that are not made: makes no database, no lock directory,
+/// and no lock the database's own.
 ///
 /// # Errors
 /// [`NodeError`] says what to do.
-pub fn open_to_judge(options: &NodeOptions) -> Result<Service, NodeError> {
-    let NodeOptions { design, reads, limits, turn_limits, .. } = *options;
-    design.reads(reads)?;
+pub fn open_to_judge(options: &NodeOptions, graph: &Name) -> Result<Service, NodeError> {
+    let NodeOptions { reads, limits, turn_limits, .. } = *options;
+    let designs = options.designs()?;
+    designs.check_reads(reads)?;
     let store = Arc::new(open_store_for(OpenMode::Read, options)?);
+    let designs = following(designs, &store, graph)?;
     let url = lock_url(&store, options)?;
     let is_there = match &url {
         LockUrl::File(directory) => {
@@ -290,10 +335,10 @@ pub fn open_to_judge(options: &NodeOptions) -> Result<Service, NodeError> {
         }
         LockUrl::Postgres | LockUrl::Redis(_) => true,
     };
-    if design.takes_lock() && !is_there {
-        return Ok(design.start_without_lock(store, limits));
+    if designs.take_lock() && !is_there {
+        return Ok(designs.start_without_lock(store, limits));
     }
-    design.start(store, reads, limits, turn_limits, |store| {
+    designs.start(store, reads, limits, turn_limits, |store| {
         let lock = open_lock(&url, &options.database, options.lease)?;
         check_lock(store, &lock.identity())?;
         Ok(lock)

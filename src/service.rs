@@ -2,7 +2,8 @@
 //! to the store's version, decides, writes and answers.
 //!
 //! Uses `graph` and `store`; synchronous; knows no HTTP, no lock and no design. How writers take
-//! turns is behind [`Turns`]; what else may differ is in [`Choices`].
+//! turns is behind [`Turns`]; what else may differ is in [`Choices`]. A service has a [`Handling`]
+//! of both for each storage of graphs that it serves.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,6 +16,7 @@ mod creation;
 mod decisions;
 mod engine;
 mod graph_cache;
+mod handling;
 mod image;
 mod limits;
 mod listeners;
@@ -36,6 +38,7 @@ mod write_turn;
 
 pub use choices::{BatchSize, Choices, CycleCheck, Refresh};
 pub use decisions::{Decisions, Held, Served};
+pub use handling::Handling;
 pub use image::Image;
 pub use image::Refreshed;
 pub use limits::Limits;
@@ -50,6 +53,7 @@ pub use turn_taking::{Retry, Turns};
 pub use write::{Accepted, IdempotencyKey, Subject, Verdict, Write};
 
 use engine::Engine;
+use handling::Handlings;
 use limits::CLOSING_PATIENCE;
 use local_graph::LocalGraph;
 use purge::Purge;
@@ -78,13 +82,19 @@ impl Drop for Closing {
 }
 
 impl Service {
-    /// Takes turns on the graphs of `store`.
+    /// Takes turns on the graphs of `store`. There is at most one handling for each storage; new
+    /// graphs are of the first one's.
+    ///
+    /// # Panics
+    /// If there are none, or two for one storage.
     #[must_use]
-    pub fn new(store: Arc<Store>, turns: Box<dyn Turns>, choices: Choices, limits: Limits) -> Self {
-        let engine = Engine::new(store, choices, limits);
-        engine.metrics.register(turns.collectors());
+    pub fn new(store: Arc<Store>, handlings: Vec<Handling>, limits: Limits) -> Self {
+        let (engine, handlings) = (Engine::new(store, limits), Handlings::new(handlings));
+        for turns in handlings.turns() {
+            engine.metrics.register(turns.collectors());
+        }
         let purge = Purge::start(Arc::clone(&engine.store), limits, &engine.metrics.purged_keys);
-        let shared = Arc::new(Shared { engine, turns });
+        let shared = Arc::new(Shared { engine, handlings });
         Self { _closing: Arc::new(Closing { shared: Arc::clone(&shared), _purge: purge }), shared }
     }
 
@@ -115,7 +125,7 @@ impl Service {
         write: Write,
         reply: Reply<Verdict>,
     ) -> Option<Arc<LocalGraph>> {
-        let local = self.shared.engine.local_graph(graph);
+        let local = self.shared.local_graph(graph);
         let limit = self.shared.engine.limits.waiting_writes;
         match local.push_write(PendingWrite { write, reply, since: Instant::now() }, limit) {
             Queued::Behind => None,
@@ -133,9 +143,10 @@ impl Service {
         graph: &Name,
         reply: Reply<Result<Arc<Image>, Refusal>>,
     ) -> Option<Arc<LocalGraph>> {
-        let local = self.shared.engine.local_graph(graph);
+        let local = self.shared.local_graph(graph);
         let limit = self.shared.engine.limits.waiting_reads;
-        match local.push_read(PendingRead { reply, since: Instant::now() }, limit) {
+        let turns = self.shared.read_turns(&local);
+        match local.push_read(PendingRead { reply, since: Instant::now() }, limit, turns) {
             Queued::Behind => None,
             Queued::First => Some(local),
             Queued::Full(pending) => {

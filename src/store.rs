@@ -1,6 +1,7 @@
 //! Where a graph's state is kept: loaded in one snapshot, changed by one conditional write.
 //!
-//! [`Store`] is the same for all storages; what differs between them is [`storage`]'s trait.
+//! [`Store`] is the same for all storages; what differs between them is [`storage`]'s trait. In
+//! which storage a graph is kept, its row says.
 //! Knows `graph` and `db`; knows no lock (a token is a number here), no HTTP, and takes no turns.
 
 use crate::db::schema::service;
@@ -21,6 +22,9 @@ mod freeze;
 mod graphs;
 mod head;
 mod lock_record;
+pub mod log;
+mod open;
+pub mod plain;
 mod refresh;
 mod restore;
 mod row_delta;
@@ -28,6 +32,8 @@ mod row_pages;
 pub mod rows;
 mod snapshots;
 pub mod storage;
+mod storage_kind;
+mod storages;
 mod transaction;
 
 pub use answers::{ANSWER_KEPT, Purged};
@@ -45,25 +51,27 @@ pub use refresh::{CatchUp, ImageUpdate};
 pub use restore::{Restoration, Restored, Target};
 pub use row_pages::{LogEnds, RowPage, RowSelection, StoredDataset, StoredJob, StoredReference};
 pub use snapshots::SnapshotOutcome;
-
-use storage::Storage;
+pub use storage::History;
+pub use storage_kind::StorageKind;
+pub use storages::Storages;
 
 /// The graphs of one database.
 pub struct Store {
     database: Database,
     database_id: String,
-    storage: Box<dyn Storage>,
+    storages: Storages,
 }
 
 impl Store {
-    /// Takes a database whose schema is up to date; its graphs are kept in `storage`.
+    /// Takes a database whose schema is up to date. Each of its graphs is kept in the one of
+    /// `storages` that its row names.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
-    pub fn with_storage(database: Database, storage: Box<dyn Storage>) -> Result<Self, StoreError> {
+    pub fn with_storages(database: Database, storages: Storages) -> Result<Self, StoreError> {
         let database_id = database
             .ask(|connection| service::table.select(service::database_id).first(connection))?;
-        Ok(Self { database, database_id, storage })
+        Ok(Self { database, database_id, storages })
     }
 
     /// Where it is.
@@ -76,6 +84,13 @@ impl Store {
     #[must_use]
     pub fn database_id(&self) -> &str {
         &self.database_id
+    }
+
+    /// What the change log is to graphs that are kept so. Of graphs that only a newer program knows
+    /// how to read, all of it is needed.
+    #[must_use]
+    pub fn history(&self, storage: StorageKind) -> History {
+        self.storages.of_kind(storage).map_or(History::Whole, storage::Storage::history)
     }
 
     /// Whether the database answers.

@@ -7,6 +7,8 @@ mod crud;
 mod crud_delta;
 mod crud_naive;
 mod crud_optimistic;
+mod crud_plain;
+mod event_sourced;
 mod graph_cache;
 mod keys;
 mod listeners;
@@ -21,7 +23,7 @@ use conformance::Fixture;
 use fencepost::design::{self, Design, Reads, TurnLimits};
 use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::service::{BatchSize, Limits, Service};
-use fencepost::store::Store;
+use fencepost::store::{StorageKind, Store};
 
 use crate::support::cluster::{Kind, LIMIT, Site, start_without_lock, waiting_for_lock};
 use crate::support::redis::Redis;
@@ -49,10 +51,13 @@ enum Lock {
 
 impl Combination {
     /// Every design that makes a difference there, each on a database of its own. To one without a
-    /// lock all locks are the same.
+    /// lock all locks are the same. To turns under a lock it is the same how a graph is kept, which
+    /// the locks and the ways to read are crossed with for graphs that are kept as rows: so a
+    /// design of another storage comes once for each database and way to read.
     fn of_all_designs(kind: Kind, lock: Lock, reads: Reads) -> impl Iterator<Item = Self> {
         let differs = move |design: &&Design| {
-            design.reads(Some(reads)).is_ok() && (design.takes_lock() || lock == Lock::Default)
+            let by_lock = design.takes_lock() && design.storage == StorageKind::Rows;
+            design.reads(Some(reads)).is_ok() && (by_lock || lock == Lock::Default)
         };
         design::ALL
             .iter()
@@ -102,6 +107,10 @@ impl Fixture for Combination {
         let node = start_without_lock(design, Arc::clone(&store.store), limits, turn_limits);
         self.stores.lock().unwrap().push(store);
         node
+    }
+
+    fn has_history(&self) -> bool {
+        self.design.storage != StorageKind::RowsPlain
     }
 
     fn takes_lock(&self) -> bool {

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::past::{Past, PastError, follow, replayed_at};
 use crate::graph::Name;
-use crate::store::{RowPage, RowSelection, Store, StoredDataset, StoredJob};
+use crate::store::{RowPage, RowSelection, StorageKind, Store, StoredDataset, StoredJob};
 use compared_row::ComparedRow;
 pub use difference::{Difference, GraphFault, RowDifference, RowFault, RowOf};
 
@@ -55,8 +55,8 @@ pub enum Remedy {
 /// for rows that belong to no graph. Memory: the replayed graph and a page of rows.
 ///
 /// # Errors
-/// [`PastError`] if there is no such graph, its log is damaged or was pruned meanwhile, or the
-/// database cannot be read. `each` was called with what was found before.
+/// [`PastError`] if there is no such graph, it is not kept as rows, its log is damaged or was
+/// pruned meanwhile, or the database cannot be read. `each` was called with what was found before.
 pub fn check_rows(
     store: &Store,
     name: &Name,
@@ -69,6 +69,9 @@ pub fn check_rows(
     let ends = store.log_ends(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
     for what in graph_row::faults_of_ends(&ends) {
         found.tell(Difference::Graph { name: name.clone(), what });
+    }
+    if ends.head.storage != StorageKind::Rows {
+        return Err(PastError::NotRows { graph: name.clone(), storage: ends.head.storage });
     }
     let logged = ends.newest_logged.max(ends.snapshot).unwrap_or(0);
     let (is_pruned, version) = (ends.head.oldest > 1, ends.head.version.min(logged));

@@ -4,7 +4,7 @@
 use crate::chain::{Chain, LoggedChange};
 use crate::event::{Importing, Replay, ReplayError, Stream};
 use crate::graph::{Change, Graph, Name, replay};
-use crate::store::{Head, Store, StoreError};
+use crate::store::{Head, History, StorageKind, Store, StoreError};
 
 /// Changes that are read at once.
 const PAGE_CHANGES: usize = 1_000;
@@ -64,6 +64,17 @@ pub enum PastError {
         oldest: u64,
         /// What was asked for.
         asked: u64,
+    },
+    /// The graph does not have both rows and a log.
+    #[error(
+        "graph `{graph}` is kept as {storage}: only one that is kept as rows, beside its log, can \
+         be compared with it"
+    )]
+    NotRows {
+        /// The graph.
+        graph: Name,
+        /// How it is kept.
+        storage: StorageKind,
     },
     /// The log or the snapshot is not what was written. Restore the database from a backup.
     #[error("the past of graph `{graph}` is damaged: {what}")]
@@ -145,6 +156,10 @@ fn past(store: &Store, head: Head, version: u64) -> Result<Option<Past>, PastErr
     let start = match store.snapshot_version(head.id)? {
         Some(kept) if kept <= version => snapshot(store, head, kept)?,
         Some(oldest) => {
+            return Err(PastError::Pruned { graph: head.name, oldest, asked: version });
+        }
+        None if store.history(head.storage) == History::None => {
+            let oldest = head.version;
             return Err(PastError::Pruned { graph: head.name, oldest, asked: version });
         }
         None if head.oldest > 1 => {

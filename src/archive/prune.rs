@@ -11,7 +11,9 @@ use super::past::{PastError, replayed_at};
 use crate::event::rfc3339;
 use crate::failpoint;
 use crate::graph::Name;
-use crate::store::{CommitError, Consumer, SnapshotOutcome, Store, StoreError, behind};
+use crate::store::{
+    CommitError, Consumer, History, SnapshotOutcome, StorageKind, Store, StoreError, behind,
+};
 use crate::terminal::shell_word;
 
 /// Consumers in the way that are named beside the first, at most.
@@ -32,6 +34,15 @@ pub enum PruneError {
     /// There is no such version, or it cannot be had.
     #[error(transparent)]
     Past(#[from] PastError),
+    /// The log is all there is of the graph, or holds attempts only, which are short and needed to
+    /// look up lost answers.
+    #[error("graph `{graph}` is kept as {storage}: nothing of its log can be pruned")]
+    NotPrunable {
+        /// The graph.
+        graph: Name,
+        /// How it is kept.
+        storage: StorageKind,
+    },
     /// Somebody still has to read a change that would go.
     #[error(
         "{}: let it read on, or remove it: fencepost consumer remove --graph {} --name {}{}",
@@ -65,6 +76,9 @@ pub enum PruneError {
 pub fn prune(store: &Store, name: &Name, before: u64) -> Result<Pruned, PruneError> {
     let not_found = || PastError::GraphNotFound(name.clone());
     let (head, consumers) = store.consumers(name)?.ok_or_else(not_found)?;
+    if store.history(head.storage) != History::Beside && !failpoint::is_off("prune-looks-first") {
+        return Err(PruneError::NotPrunable { graph: name.clone(), storage: head.storage });
+    }
     if before > head.version {
         return Err(
             PastError::Ahead { graph: name.clone(), version: head.version, asked: before }.into()
@@ -109,6 +123,9 @@ fn keep_snapshot(store: &Store, name: &Name, version: u64) -> Result<(), PruneEr
     failpoint::pass("prune-snapshot-written");
     match store.keep_snapshot(name, version, committed_at_ms, &sizes)? {
         SnapshotOutcome::Yes | SnapshotOutcome::Already => Ok(()),
+        SnapshotOutcome::NotPrunable(storage) => {
+            Err(PruneError::NotPrunable { graph: name.clone(), storage })
+        }
         SnapshotOutcome::NeededBy(consumers) => Err(needed_by(name, consumers)),
         SnapshotOutcome::ConcurrentPrune => Err(PruneError::ConcurrentPrune(name.clone())),
         SnapshotOutcome::NotThere => Err(PastError::GraphNotFound(name.clone()).into()),

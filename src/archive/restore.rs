@@ -15,7 +15,8 @@ use crate::db::DbError;
 use crate::event::{Event, Importing, Kind, Reader, Replay, ReplayError, Replayed, Stream};
 use crate::graph::{Graph, Name};
 use crate::store::{
-    CommitError, Consumer, GraphState, Head, Restoration, Restored, Store, StoreError, Target,
+    CommitError, Consumer, GraphState, Head, History, Restoration, Restored, StorageKind, Store,
+    StoreError, Target,
 };
 use crate::terminal::shell_word;
 
@@ -54,6 +55,20 @@ pub enum RestoreError {
         /// Who is furthest behind.
         consumer: Box<Consumer>,
         /// The oldest change that there would be.
+        oldest: u64,
+    },
+    /// The log begins with a snapshot, and a graph that is kept by its log needs all of it.
+    #[error(
+        "the log begins with a snapshot, and its first change is version {oldest}: graph `{graph}` \
+         would be kept as {storage}, by all of its changes; export the log with --after 0, or give \
+         --design one that keeps rows"
+    )]
+    BeginsLate {
+        /// The graph.
+        graph: Name,
+        /// How it would be kept.
+        storage: StorageKind,
+        /// The oldest change that there is.
         oldest: u64,
     },
     /// The file in which changes wait could not be written or read. Nothing was restored. Make
@@ -111,6 +126,7 @@ pub struct Restorer {
     replay: Replay,
     imported: Option<Imported>,
     waiting: BufWriter<File>,
+    storage: StorageKind,
 }
 
 /// The graph that the log begins with.
@@ -121,18 +137,20 @@ struct Imported {
 }
 
 impl Restorer {
-    /// For the graph `name`, which must be free.
+    /// For the graph `name`, which must be free. If it is not there, it will be kept in `storage`.
     ///
     /// # Errors
     /// [`RestoreError::InTheWay`] if it is not; [`RestoreError::Waiting`] if there is no place for
     /// a temporary file.
-    pub fn new(store: &Store, name: &Name) -> Result<Self, RestoreError> {
+    pub fn new(store: &Store, name: &Name, storage: StorageKind) -> Result<Self, RestoreError> {
         if let Some(head) = store.head_unless_free(name)? {
             return Err(RestoreError::InTheWay { graph: name.clone(), head: Box::new(head) });
         }
         let file = tempfile::tempfile().map_err(|error| RestoreError::Waiting { error })?;
         let waiting = BufWriter::with_capacity(1 << 20, file);
-        Ok(Self { replay: Replay::default(), imported: None, waiting })
+        // One that was created and never written is kept as it was created.
+        let storage = store.head(name)?.map_or(storage, |head| head.storage);
+        Ok(Self { replay: Replay::default(), imported: None, waiting, storage })
     }
 
     /// Takes the next event, without its line feed.
@@ -164,7 +182,7 @@ impl Restorer {
     /// # Errors
     /// [`RestoreError`]; all but [`CommitError::Unknown`] mean that nothing was written.
     pub fn finish(self, store: &Store, name: &Name) -> Result<RestoredGraph, RestoreError> {
-        let Self { replay, imported, waiting } = self;
+        let Self { replay, imported, waiting, storage } = self;
         let replayed = replay.finish()?;
         let uuid = replayed.stream.uuid;
         // Put in order before the transaction: a server ends one that stands still.
@@ -173,8 +191,15 @@ impl Restorer {
         });
         let (version, chain) = (replayed.graph.version(), replayed.chain);
         let oldest = importing.as_ref().map_or(1, |importing| importing.contents().version + 1);
+        let oldest = match store.history(storage) {
+            History::Whole if oldest > 1 => {
+                return Err(RestoreError::BeginsLate { graph: name.clone(), storage, oldest });
+            }
+            History::Whole | History::Beside => oldest,
+            History::None => version + 1,
+        };
         let deleted = replayed.deleted;
-        let target = Target { name, uuid, version, chain, oldest, deleted };
+        let target = Target { name, uuid, version, chain, oldest, deleted, storage };
         let changes = rewound(waiting).map_err(|error| RestoreError::Waiting { error })?;
         match store.restore(&target, |into| fill(into, name, importing, changes, &replayed))? {
             Restored::InTheWay(head) => Err(RestoreError::InTheWay { graph: name.clone(), head }),

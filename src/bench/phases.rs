@@ -55,6 +55,16 @@ const TURN: &str = "turn";
 /// Not a time.
 const BATCH: &str = "batch";
 
+/// Counters that are told where they have counted anything, whatever their labels: writes that did
+/// not hold, such as appends that came second; decisions thrown away with them; changes by which
+/// images were brought up to date; and changes from which graphs were loaded.
+const COUNTED: [(&str, &str); 4] = [
+    ("lost writes", "fencepost_lost_writes"),
+    ("wasted decisions", "fencepost_wasted_decisions"),
+    ("changes applied", "fencepost_changes_applied"),
+    ("changes replayed", "fencepost_changes_replayed"),
+];
+
 impl Histograms {
     /// What a node's `/metrics` say. Routes are added up.
     fn read(text: &str) -> Self {
@@ -78,7 +88,7 @@ impl Histograms {
             let Ok(value) = value.parse::<f64>() else { continue };
             let observed = histograms.0.entry(histogram.to_owned() + &labels).or_default();
             match (part, bound) {
-                ("count", _) => observed.count += value,
+                ("count" | "total", _) => observed.count += value,
                 ("sum", _) => observed.sum += value,
                 ("bucket", Some(bound)) => {
                     observed.add_bucket(bound.parse().unwrap_or(f64::INFINITY), value)
@@ -133,6 +143,19 @@ impl Phases {
         found.filter(|(.., observed)| observed.count > 0.0).collect()
     }
 
+    /// What was counted at all: what it is, and how often.
+    fn counted(&self) -> Vec<(&'static str, f64)> {
+        let sum = |counter: &str| {
+            let of_it = self.of_all.0.iter().filter(|(name, _)| {
+                name.strip_prefix(counter)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+            });
+            of_it.map(|(_, observed)| observed.count).sum::<f64>()
+        };
+        let all = COUNTED.iter().map(|&(what, counter)| (what, sum(counter)));
+        all.filter(|(_, count)| *count > 0.0).collect()
+    }
+
     /// As a table, with what part of its turns each phase takes; empty if nothing was observed.
     pub fn table(&self) -> String {
         let rows = self.rows();
@@ -174,10 +197,13 @@ impl Phases {
                 share.unwrap_or_default()
             );
         }
+        for (what, count) in self.counted() {
+            let _ = writeln!(text, "{what:<21} {count:>9}");
+        }
         text
     }
 
-    /// The same as JSON: microseconds, but the batches in requests.
+    /// The same as JSON: microseconds, but the batches in requests; and what was counted.
     pub fn json(&self) -> Value {
         let row = |(whose, what, observed): (&str, &str, &Observed)| {
             let scale = if what == BATCH { 1.0 } else { 1e6 };
@@ -185,7 +211,8 @@ impl Phases {
                 [observed.mean(), observed.quantile(0.5), observed.quantile(0.99)];
             json!({"of": whose, "phase": what, "count": observed.count, "mean": mean * scale, "p50": p50 * scale, "p99": p99 * scale})
         };
-        self.rows().into_iter().map(row).collect()
+        let counted = |(what, count): (&str, f64)| json!({"counted": what, "count": count});
+        self.rows().into_iter().map(row).chain(self.counted().into_iter().map(counted)).collect()
     }
 }
 
@@ -256,6 +283,9 @@ fencepost_turn_seconds_count{kind=\"write\"} 4
 fencepost_http_request_seconds_count{route=\"getJob\"} 3
 fencepost_http_request_seconds_count{route=\"putJob\"} 4
 fencepost_graphs_held 1
+fencepost_lost_writes_total{reason=\"conflict\"} 3
+fencepost_lost_writes_total{reason=\"key\"} 1
+fencepost_changes_replayed_total 0
 ";
 
     fn between(nodes: &[(Option<&str>, Option<&str>)]) -> Phases {
@@ -284,6 +314,12 @@ fencepost_graphs_held 1
         );
         let row = "write decide                  4      1500.0     1500.0     1990.0   50.0 %";
         assert!(phases.table().contains(row) && !phases.table().contains("nodes only"));
+        assert_eq!(phases.counted(), [("lost writes", 4.0)]);
+        assert!(
+            phases.table().ends_with("lost writes                   4\n"),
+            "{}",
+            phases.table()
+        );
     }
 
     #[test]

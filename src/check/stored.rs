@@ -10,7 +10,7 @@ use super::recorded_request::{Text, Texts};
 use crate::db::OpenMode;
 use crate::graph::{Graph, Name};
 use crate::node::{self, NodeError, NodeOptions};
-use crate::store::StoreError;
+use crate::store::{History, StoreError};
 
 /// Why a graph could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,10 @@ pub fn fetch(
     })?;
     let (head, rows) =
         found.ok_or_else(|| damaged(format!("is not in the database {}", options.database)))?;
+    if store.history(head.storage) == History::None {
+        let what = format!("is kept as {}: it has no log; check without --stored", head.storage);
+        return Err(damaged(what));
+    }
     let mut log = Log { name: options.database.to_string(), changes: Vec::new() };
     let mut unreadable = None;
     let read = store.changes(head.id, 0, &mut |version, text, chain| {

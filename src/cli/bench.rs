@@ -32,8 +32,9 @@ fn drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
         let options = node.options()?;
         let reads = options.design.reads(options.reads).map_err(NodeError::from)?;
         let reads = format!("{reads:?}").to_lowercase();
+        let designs = options.designs().map_err(NodeError::from)?;
         let description =
-            format!("in process on {}, design {}, reads {reads}", options.database, options.design);
+            format!("in process on {}, design {designs}, reads {reads}", options.database);
         bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
     } else {
         let timeout = Duration::from_secs_f64(args.timeout_seconds);

@@ -154,6 +154,7 @@ impl From<NodeError> for Failure {
             | NodeError::RedisUrl(_)
             | NodeError::LockCannotGuard { .. }
             | NodeError::NoLockToShare(_)
+            | NodeError::OneStorageTwice(_)
             | NodeError::Database(DbError::Url { .. }) => Self::usage(error),
             NodeError::GraphNotFound(_) => Self::not_in_database(error),
             NodeError::Database(
@@ -194,6 +195,7 @@ impl From<Refusal> for Failure {
             Refusal::GraphNotFound { .. } => Self::not_in_database(refusal),
             Refusal::Rejected { .. }
             | Refusal::Frozen { .. }
+            | Refusal::StorageMismatch { .. }
             | Refusal::KeyReused
             | Refusal::Internal { .. } => Self::refused(refusal),
             Refusal::Contended { .. }
@@ -210,6 +212,8 @@ impl From<StoreError> for Failure {
             StoreError::Database(error) => NodeError::from(error).into(),
             StoreError::DamagedRows { .. }
             | StoreError::DamagedLog(_)
+            | StoreError::DamagedHistory { .. }
+            | StoreError::UnknownStorage(_)
             | StoreError::DamagedValue(_)
             | StoreError::RowDisappeared(_) => Self::refused(error),
         }
@@ -228,6 +232,7 @@ impl From<CommitError> for Failure {
             | CommitError::Conflict { .. }
             | CommitError::EpochMoved { .. }
             | CommitError::KeyTaken { .. }
+            | CommitError::StorageChanged { .. }
             | CommitError::Gone { .. }
             | CommitError::Refused(_) => Self::refused(error),
         }
@@ -256,7 +261,9 @@ impl From<PruneError> for Failure {
             PruneError::Store(error) => error.into(),
             PruneError::Past(error) => error.into(),
             PruneError::Write(error) => Self { message, ..error.into() },
-            PruneError::NeededBy { .. } | PruneError::ConcurrentPrune(_) => Self::refused(error),
+            PruneError::NeededBy { .. }
+            | PruneError::ConcurrentPrune(_)
+            | PruneError::NotPrunable { .. } => Self::refused(error),
         }
     }
 }
@@ -269,6 +276,7 @@ impl From<PastError> for Failure {
             PastError::Ahead { .. }
             | PastError::Pruned { .. }
             | PastError::Damaged { .. }
+            | PastError::NotRows { .. }
             | PastError::Contended(_) => Self::refused(error),
         }
     }

@@ -84,10 +84,10 @@ pub fn run(node: &NodeArgs, args: &ImportArgs) -> Result<(), Failure> {
     };
     let options = node.options()?;
     if args.dry_run {
-        let service = node::open_to_judge(&options)?;
+        let service = node::open_to_judge(&options, &request.graph)?;
         return print_preview(&request.graph, import::preview(&service, &request, files)?);
     }
-    let service = node::open(&options)?;
+    let service = node::open_following(&options, &request.graph)?;
     let imported = import::import(&service, &request, files)?;
     let deleted = match imported.deleted {
         0 => String::new(),
@@ -161,7 +161,8 @@ fn restore(node: &NodeArgs, args: &ImportArgs, graph: &Name, log: LogFile) -> Re
     // No lock is held meanwhile, so the lease need not limit how long the transaction may stand
     // still.
     let options = NodeOptions { lease: STALL_MAX, ..node.options()? };
-    let restored = events::restore(&node::open_store(&options)?, graph, log)?;
+    let restored =
+        events::restore(&node::open_store(&options)?, graph, options.design.storage, log)?;
     if !restored.same_uuid {
         log::info!(
             target: "fencepost",

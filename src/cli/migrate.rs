@@ -25,9 +25,12 @@ pub fn run(node: &NodeArgs, args: &MigrateArgs) -> Result<(), Failure> {
         }
         None => {
             let Migrated { run, repaired } = Database::migrate(&url).map_err(NodeError::from)?;
-            let repaired = repaired.map_or_else(String::new, |function| {
-                format!("made the function {function} again: it was missing or another\n")
-            });
+            let repaired: String = repaired
+                .iter()
+                .map(|function| {
+                    format!("made the function {function} again: it was missing or another\n")
+                })
+                .collect();
             let ran = match (run.is_empty(), repaired.is_empty()) {
                 (true, true) => "ran nothing: up to date\n".to_owned(),
                 (true, false) => String::new(),

@@ -1,9 +1,10 @@
 //! The options of all commands that open a database: which it is, by which lock and design.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
+use clap::{Arg, Args, Command, ValueEnum};
 use fencepost::db::{ANSWER, DatabaseUrl, OpenMode, SESSIONS};
 use fencepost::design::{self, Design, Reads};
 use fencepost::lock::LEASE;
@@ -73,16 +74,18 @@ pub struct NodeArgs {
         value_name = "MS"
     )]
     database_answer_ms: u64,
-    /// How the service is built
+    /// How the service is built. Several, separated by commas, each for graphs that are kept in
+    /// another way: new graphs are kept as the first has it, and graphs of no design are refused.
+    /// Commands other than `serve` and `bench` follow each graph
     #[arg(
         long,
         global = true,
         env = "FENCEPOST_DESIGN",
         hide_env_values = true,
         default_value = design::ALL[0].name,
-        value_parser = designs()
+        value_parser = DesignsParser
     )]
-    design: &'static Design,
+    design: Named,
     /// Whether reads share the lock, or read one snapshot of the database and never wait for a
     /// writer [default: lock, or snapshot where the design takes no lock]
     #[arg(long, global = true, env = "FENCEPOST_READS", hide_env_values = true, value_enum)]
@@ -119,11 +122,46 @@ enum Sharing {
     Off,
 }
 
-/// Every design by its name.
-fn designs() -> impl TypedValueParser<Value = &'static Design> {
-    let value = |design: &'static Design| PossibleValue::new(design.name).help(design.summary);
-    PossibleValuesParser::new(design::ALL.iter().copied().map(value))
-        .try_map(|name| design::named(&name).ok_or("is no design"))
+/// Designs by their names, in the order in which they were given.
+#[derive(Clone)]
+struct Named(Vec<&'static Design>);
+
+/// Reads names of designs, separated by commas.
+#[derive(Clone)]
+struct DesignsParser;
+
+impl DesignsParser {
+    fn one() -> PossibleValuesParser {
+        let value = |design: &'static Design| PossibleValue::new(design.name).help(design.summary);
+        PossibleValuesParser::new(design::ALL.iter().copied().map(value))
+    }
+}
+
+impl TypedValueParser for DesignsParser {
+    type Value = Named;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Named, clap::Error> {
+        let text = value.to_str().unwrap_or_default();
+        let designs: Option<Vec<_>> = text.split(',').map(design::named).collect();
+        match designs {
+            Some(designs) => Ok(Named(designs)),
+            // The whole value is told: whether a part of it may be shown, nobody knows.
+            None => Err(match Self::one().parse_ref(command, argument, value) {
+                Err(error) => error,
+                Ok(_) => unreachable!("one name is a list of names"),
+            }),
+        }
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let values: Vec<PossibleValue> = Self::one().possible_values()?.collect();
+        Some(Box::new(values.into_iter()))
+    }
 }
 
 impl NodeArgs {
@@ -131,10 +169,18 @@ impl NodeArgs {
         let database = DatabaseUrl::parse(&self.database_url).map_err(NodeError::from)?;
         let lock_url = self.lock_url.as_deref().map(LockUrl::parse).transpose()?;
         let lease = Duration::from_millis(self.lock_lease_ms);
-        let (design, reads) = (self.design, self.reads);
-        design.reads(reads).map_err(NodeError::from)?;
-        let mut options =
-            NodeOptions { lock_url, lease, design, reads, ..NodeOptions::new(database) };
+        let mut designs = self.design.0.iter().copied();
+        let design = designs.next().unwrap_or_default();
+        let (other_designs, reads) = (designs.collect(), self.reads);
+        let mut options = NodeOptions {
+            lock_url,
+            lease,
+            design,
+            other_designs,
+            reads,
+            ..NodeOptions::new(database)
+        };
+        options.designs().map_err(NodeError::from)?.check_reads(reads).map_err(NodeError::from)?;
         options.pool.sessions = self.database_sessions;
         options.pool.answer = Duration::from_millis(self.database_answer_ms);
         options.limits.share_turns = self.sharing == Sharing::On;

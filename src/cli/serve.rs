@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use fencepost::design::TurnLimits;
 use fencepost::http::{self, Access, AllowedHost, AllowedOrigin, HttpLimits, LostHeaders};
-use fencepost::node;
+use fencepost::node::{self, NodeError};
 use fencepost::service::{Limits, Service};
 
 use super::arguments::at_least_one;
@@ -138,6 +138,7 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
         return Err(Failure::usage(message));
     }
     let mut options = node.options()?;
+    let designs = options.designs().map_err(NodeError::from)?;
     options.limits.waiting_writes = args.waiting_writes;
     options.limits.waiting_reads = args.waiting_reads;
     options.limits.batch_writes = args.batch_writes;
@@ -163,7 +164,7 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
     // Opening the database may migrate it, which must not happen if nothing is served then.
     http::check_address(args.address).map_err(|error| cannot_serve(error.to_string()))?;
     let service: Service = node::open(&options)?;
-    let (database, design) = (options.database.clone(), options.design);
+    let (database, design) = (options.database.clone(), designs);
     let ready = move |address| {
         log::info!(
             target: "fencepost",

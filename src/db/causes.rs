@@ -107,7 +107,7 @@ pub(super) fn is_taken_back(error: &Error) -> bool {
 pub(super) const ANOTHER_ANSWERED: &str = "another session of the server has answered";
 
 /// The beginning of the message when a write did not find the rows that it was decided on. The
-/// function `fencepost_commit_1` has the same words.
+/// functions that commit on Postgres have the same words.
 const ROWS_DIFFER: &str = "the stored rows are not those that were read: ";
 
 /// The error of a write that found so many of the rows that it was decided on.

@@ -20,6 +20,7 @@ mod transactions;
 mod unguarded;
 mod url;
 
+pub use changes::LoggedText;
 pub use commit_call::{CallOutcome, CallRefused, CommitCall};
 pub(super) use functions::{FUNCTION, FunctionState};
 pub use idempotency::AnswerRow;

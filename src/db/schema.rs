@@ -28,6 +28,8 @@ diesel::table! {
         chain -> Binary,
         uuid -> Text,
         oldest -> BigInt,
+        storage -> Text,
+        known_version -> Nullable<BigInt>,
     }
 }
 
@@ -128,6 +130,7 @@ pub struct GraphRow {
     pub chain: Vec<u8>,
     pub uuid: String,
     pub oldest: i64,
+    pub storage: String,
 }
 
 /// A row of the change log. Without a time, it is written now, by the database's clock.

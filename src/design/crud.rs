@@ -18,8 +18,9 @@
 //! and its write, and loses the lock meanwhile, closes a cycle together with its successor. The
 //! fence alone does not stop that, since each of the two passes it.
 
-use super::definition::{Design, StorageKind, TurnKind};
+use super::definition::{Design, TurnKind};
 use crate::service::{BatchSize, CycleCheck, Refresh};
+use crate::store::StorageKind;
 
 /// See the [module](self).
 pub const CRUD: Design = Design {

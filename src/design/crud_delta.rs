@@ -16,8 +16,9 @@
 //! checked to be the next of the image's own history: a version that is not dense, or a chain that
 //! does not match, means that the graph is loaded instead.
 
-use super::definition::{Design, StorageKind, TurnKind};
+use super::definition::{Design, TurnKind};
 use crate::service::{BatchSize, CycleCheck, Refresh};
+use crate::store::StorageKind;
 
 /// See the [module](self).
 pub const CRUD_DELTA: Design = Design {

@@ -14,8 +14,9 @@
 //!
 //! **What would break it.** The same as [`crud`](super::crud).
 
-use super::definition::{Design, StorageKind, TurnKind};
+use super::definition::{Design, TurnKind};
 use crate::service::{BatchSize, CycleCheck, Refresh};
+use crate::store::StorageKind;
 
 /// See the [module](self).
 pub const CRUD_NAIVE: Design = Design {

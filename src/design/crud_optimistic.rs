@@ -16,8 +16,9 @@
 //! **What would break it.** The version comparison is all that it has. Without it two writers that
 //! read the same version both commit, and together close a cycle.
 
-use super::definition::{Design, StorageKind, TurnKind};
+use super::definition::{Design, TurnKind};
 use crate::service::{BatchSize, CycleCheck, Refresh};
+use crate::store::StorageKind;
 
 /// See the [module](self).
 pub const CRUD_OPTIMISTIC: Design = Design {

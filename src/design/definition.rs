@@ -7,10 +7,8 @@ use super::turns::Reads;
 use super::turns::expected_version::{ExpectedVersion, ExpectedVersionLimits};
 use super::turns::locked::{Locked, LockedLimits};
 use crate::lock::{DistributedLock, LockError};
-use crate::service::{BatchSize, Choices, CycleCheck, Limits, Refresh, Service, Turns};
-use crate::store::Store;
-use crate::store::rows::Rows;
-use crate::store::storage::Storage;
+use crate::service::{BatchSize, Choices, CycleCheck, Handling, Limits, Refresh, Service, Turns};
+use crate::store::{StorageKind, Store};
 
 /// One way to build the service. Rules, answers and durability are the same for all; what a request
 /// costs is not.
@@ -20,7 +18,7 @@ pub struct Design {
     pub name: &'static str,
     /// One sentence without its full stop, for `--help`.
     pub summary: &'static str,
-    /// Where graphs are.
+    /// How the graphs are kept that it serves.
     pub storage: StorageKind,
     /// How the image follows the store.
     pub refresh: Refresh,
@@ -30,23 +28,6 @@ pub struct Design {
     pub batch: BatchSize,
     /// What a write looks at to see that there is no cycle.
     pub cycle_check: CycleCheck,
-}
-
-/// Where graphs are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StorageKind {
-    /// Jobs, datasets and edges as rows, and the change log.
-    Rows,
-}
-
-impl StorageKind {
-    /// The storage itself.
-    #[must_use]
-    pub fn storage(self) -> Box<dyn Storage> {
-        match self {
-            Self::Rows => Box::new(Rows),
-        }
-    }
 }
 
 /// How writers take turns: which file of [`turns`](super::turns).
@@ -111,12 +92,117 @@ impl Design {
         }
     }
 
-    /// Starts the service on `store`. `lock` opens the lock that guards it, and is called only if
-    /// the design takes one.
+    /// Starts a service of this design alone: see [`Designs::start`].
     ///
     /// # Errors
-    /// What `lock` gives; [`NoLockToShare`] as [`reads`](Self::reads); [`LockError`] if the lock
-    /// cannot be used.
+    /// As there.
+    pub fn start<E: From<NoLockToShare> + From<LockError>>(
+        &'static self,
+        store: Arc<Store>,
+        reads: Option<Reads>,
+        limits: Limits,
+        turn_limits: TurnLimits,
+        lock: impl FnOnce(&Store) -> Result<Arc<dyn DistributedLock>, E>,
+    ) -> Result<Service, E> {
+        Designs::from(self).start(store, reads, limits, turn_limits, lock)
+    }
+
+    fn handling(&self, turns: &Arc<dyn Turns>) -> Handling {
+        let Self { name, storage, refresh, batch, cycle_check, .. } = *self;
+        let choices = Choices { storage, refresh, batch, cycle_check };
+        Handling { name, choices, turns: Arc::clone(turns) }
+    }
+}
+
+/// Designs of different storages that serve one store together. New graphs are kept as the first
+/// has it; each graph that is there is served by the design of its storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Designs(Vec<&'static Design>);
+
+/// Two designs of one storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{first} and {second} both serve graphs that are kept as {storage}: name one design for each \
+     storage"
+)]
+pub struct OneStorageTwice {
+    /// The one that was named first.
+    pub first: &'static str,
+    /// The other.
+    pub second: &'static str,
+    /// Their storage.
+    pub storage: StorageKind,
+}
+
+impl Designs {
+    /// `first`, and `others` for graphs of other storages.
+    ///
+    /// # Errors
+    /// [`OneStorageTwice`] if a storage has two.
+    pub fn new(
+        first: &'static Design,
+        others: impl IntoIterator<Item = &'static Design>,
+    ) -> Result<Self, OneStorageTwice> {
+        let mut designs = Self::from(first);
+        for design in others {
+            if let Some(other) = designs.of(design.storage) {
+                let (first, second) = (other.name, design.name);
+                return Err(OneStorageTwice { first, second, storage: design.storage });
+            }
+            designs.0.push(design);
+        }
+        Ok(designs)
+    }
+
+    /// That of new graphs.
+    #[must_use]
+    pub fn first(&self) -> &'static Design {
+        self.0[0]
+    }
+
+    /// These and `default`, if they have none of its storage.
+    #[must_use]
+    pub fn with_default(mut self, default: Option<&'static Design>) -> Self {
+        self.0.extend(default.filter(|design| self.of(design.storage).is_none()));
+        self
+    }
+
+    /// That of graphs of a storage.
+    #[must_use]
+    pub fn of(&self, storage: StorageKind) -> Option<&'static Design> {
+        self.0.iter().copied().find(|design| design.storage == storage)
+    }
+
+    /// Whether any of them takes turns by the lock.
+    #[must_use]
+    pub fn take_lock(&self) -> bool {
+        self.0.iter().any(|design| design.takes_lock())
+    }
+
+    /// Whether the lock is kept from one turn to the next while no other node wants it: if each
+    /// design that takes it has it so, as all of them take turns by one.
+    #[must_use]
+    pub fn keep_lock(&self) -> bool {
+        self.0.iter().all(|design| design.keeps_lock() || !design.takes_lock())
+    }
+
+    /// Makes sure that reads can be done as `asked`.
+    ///
+    /// # Errors
+    /// [`NoLockToShare`] if that needs a lock, and none of them takes one.
+    pub fn check_reads(&self, asked: Option<Reads>) -> Result<(), NoLockToShare> {
+        if asked == Some(Reads::Lock) && !self.take_lock() {
+            return Err(NoLockToShare { design: self.first().name });
+        }
+        Ok(())
+    }
+
+    /// Starts the service on `store`. `lock` opens the lock that guards it, and is called only if
+    /// one of the designs takes one.
+    ///
+    /// # Errors
+    /// What `lock` gives; [`NoLockToShare`] as [`check_reads`](Self::check_reads); [`LockError`] if
+    /// the lock cannot be used.
     pub fn start<E: From<NoLockToShare> + From<LockError>>(
         &self,
         store: Arc<Store>,
@@ -125,32 +211,50 @@ impl Design {
         turn_limits: TurnLimits,
         lock: impl FnOnce(&Store) -> Result<Arc<dyn DistributedLock>, E>,
     ) -> Result<Service, E> {
-        let reads = self.reads(reads)?;
-        let turns: Box<dyn Turns> = match self.turns {
-            TurnKind::Lock { .. } => {
+        self.check_reads(reads)?;
+        let reads_by_lock = reads.unwrap_or(Reads::Lock);
+        let without_lock: Arc<dyn Turns> =
+            Arc::new(ExpectedVersion::new(turn_limits.expected_version));
+        // Two designs that take turns by the lock take them by one.
+        let by_lock: Option<Arc<dyn Turns>> = match self.take_lock() {
+            true => {
                 let locked = turn_limits.locked;
-                let keep = locked.keep.filter(|_| self.keeps_lock());
+                let keep = locked.keep.filter(|_| self.keep_lock());
                 let limits = LockedLimits { keep, ..locked };
-                Box::new(Locked::new(lock(&store)?, &store, reads, limits)?)
+                Some(Arc::new(Locked::new(lock(&store)?, &store, reads_by_lock, limits)?))
             }
-            TurnKind::ExpectedVersion => {
-                Box::new(ExpectedVersion::new(turn_limits.expected_version))
+            false => None,
+        };
+        let handling = |design: &&'static Design| match (design.turns, &by_lock) {
+            (TurnKind::Lock { .. }, Some(turns)) => design.handling(turns),
+            (TurnKind::Lock { .. }, None) | (TurnKind::ExpectedVersion, _) => {
+                design.handling(&without_lock)
             }
         };
-        Ok(Service::new(store, turns, self.choices(), limits))
+        Ok(Service::new(store, self.0.iter().map(handling).collect(), limits))
     }
 
     /// As [`start`](Self::start), without the lock: for dry runs where the database's lock does not
     /// exist yet, so no process writes.
     #[must_use]
     pub fn start_without_lock(&self, store: Arc<Store>, limits: Limits) -> Service {
-        let turns = ExpectedVersion::new(ExpectedVersionLimits::default());
-        Service::new(store, Box::new(turns), self.choices(), limits)
+        let turns: Arc<dyn Turns> =
+            Arc::new(ExpectedVersion::new(ExpectedVersionLimits::default()));
+        let handlings = self.0.iter().map(|design| design.handling(&turns));
+        Service::new(store, handlings.collect(), limits)
     }
+}
 
-    fn choices(&self) -> Choices {
-        let Self { refresh, batch, cycle_check, .. } = *self;
-        Choices { refresh, batch, cycle_check }
+impl From<&'static Design> for Designs {
+    fn from(design: &'static Design) -> Self {
+        Self(vec![design])
+    }
+}
+
+impl fmt::Display for Designs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.0.iter().map(|design| design.name).collect();
+        f.write_str(&names.join(","))
     }
 }
 

@@ -21,6 +21,7 @@ struct GraphBody<'g> {
     jobs: usize,
     datasets: usize,
     edges: usize,
+    storage: &'static str,
 }
 
 /// `GET /v1/graphs`
@@ -46,6 +47,7 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
             jobs: counts.job_count(),
             datasets: counts.dataset_count(),
             edges: counts.edge_count(),
+            storage: image.storage.word(),
         })
     }))
 }

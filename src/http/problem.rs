@@ -41,6 +41,8 @@ pub enum Kind {
     DatasetInUse,
     /// The graph takes no writes any more.
     Frozen,
+    /// This node serves no graphs of its storage.
+    StorageMismatch,
     /// The log no longer has that change.
     Pruned,
     /// The graph is not what the client thinks.
@@ -71,7 +73,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Malformed,
         Self::Forbidden,
         Self::GraphNotFound,
@@ -87,6 +89,7 @@ impl Kind {
         Self::SecondProducer,
         Self::DatasetInUse,
         Self::Frozen,
+        Self::StorageMismatch,
         Self::Pruned,
         Self::PreconditionFailed,
         Self::TooLarge,
@@ -121,6 +124,9 @@ impl Kind {
             Self::SecondProducer => (409, "second_producer", "The dataset has a producer already"),
             Self::DatasetInUse => (409, "dataset_in_use", "The dataset is in use"),
             Self::Frozen => (409, "frozen", "The graph is frozen"),
+            Self::StorageMismatch => {
+                (409, "storage_mismatch", "The graph is kept in a storage that is not served")
+            }
             Self::Pruned => (410, "pruned", "The log no longer has that change"),
             Self::PreconditionFailed => (412, "precondition_failed", "A precondition failed"),
             Self::TooLarge => (413, "too_large", "A limit is exceeded"),
@@ -243,6 +249,12 @@ impl Problem {
             Refusal::Frozen { moved_to, .. } => Self::new(Kind::Frozen, detail)
                 .with("graph", json!(graph))
                 .with("moved_to", json!(moved_to)),
+            Refusal::StorageMismatch { graph, storage, design } => {
+                Self::new(Kind::StorageMismatch, detail)
+                    .with("graph", json!(graph))
+                    .with("storage", json!(storage.word()))
+                    .with("design", json!(design))
+            }
             Refusal::KeyReused => Self::new(Kind::IdempotencyKeyReused, detail),
             Refusal::Contended { .. } => Self::new(Kind::Contended, detail),
             Refusal::LockUnavailable { .. } => Self::new(Kind::LockUnavailable, detail),

@@ -619,6 +619,7 @@ impl Route {
         }
         if matches!(self.class, Class::Read | Class::Write) {
             kinds.extend([
+                Kind::StorageMismatch,
                 Kind::InvalidName,
                 Kind::Contended,
                 Kind::LockUnavailable,

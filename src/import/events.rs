@@ -16,7 +16,7 @@ use crate::archive::{RestoreError, RestoredGraph, Restorer};
 use crate::event::LINE_BYTES_MAX;
 use crate::graph::Name;
 use crate::input::{self, Repeats};
-use crate::store::Store;
+use crate::store::{StorageKind, Store};
 
 /// Why a graph was not restored from a file.
 #[derive(Debug, thiserror::Error)]
@@ -58,13 +58,19 @@ impl LogFile {
     }
 }
 
-/// Restores a log as `graph`. Shows a progress bar if standard error is a terminal.
+/// Restores a log as `graph`, to be kept in `storage` if it is not there. Shows a progress bar if
+/// standard error is a terminal.
 ///
 /// # Errors
 /// [`LogFileError`] names the first bad line; nothing is written then.
-pub fn restore(store: &Store, graph: &Name, log: LogFile) -> Result<RestoredGraph, LogFileError> {
+pub fn restore(
+    store: &Store,
+    graph: &Name,
+    storage: StorageKind,
+    log: LogFile,
+) -> Result<RestoredGraph, LogFileError> {
     let bar = bar_over(log.bytes);
-    let restored = restore_showing(store, graph, log.file, &bar);
+    let restored = restore_showing(store, graph, storage, log.file, &bar);
     bar.finish_and_clear();
     restored
 }
@@ -72,10 +78,11 @@ pub fn restore(store: &Store, graph: &Name, log: LogFile) -> Result<RestoredGrap
 fn restore_showing(
     store: &Store,
     graph: &Name,
+    storage: StorageKind,
     file: OpenFile,
     bar: &ProgressBar,
 ) -> Result<RestoredGraph, LogFileError> {
-    let mut restorer = Restorer::new(store, graph).map_err(LogFileError::Restore)?;
+    let mut restorer = Restorer::new(store, graph, storage).map_err(LogFileError::Restore)?;
     let mut place = Place { path: Arc::clone(file.path()), line: 0 };
     let bad = |at: &Place, reason: String| LogFileError::BadLine { at: at.clone(), reason };
     let told = |at: &Place, error: RestoreError| match error {

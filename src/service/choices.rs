@@ -1,12 +1,13 @@
-//! What may differ between two services over the same store, besides the store's storage and how
-//! writers take turns.
+//! What may differ between two services over the same store, besides how writers take turns.
 
-use crate::store::CatchUp;
+use crate::store::{CatchUp, StorageKind};
 
 /// How a service is built. Rules, answers and durability are the same for all; what a request costs
 /// is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choices {
+    /// How the graphs are kept that are served so.
+    pub storage: StorageKind,
     /// How the image follows the store.
     pub refresh: Refresh,
     /// How many requests one turn serves.

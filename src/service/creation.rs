@@ -1,9 +1,9 @@
 //! Creating a graph. It takes no turn: one conditional transaction of the store does it.
 
 use super::Service;
-use super::engine::Engine;
 use super::queue::wait_for;
 use super::refusal::Refusal;
+use super::shared::Shared;
 use super::write::{Accepted, IdempotencyKey, Verdict};
 use crate::graph::{Name, Precondition, Rejection};
 use crate::store::{AnswerToStore, CommitError, Creation, Head};
@@ -17,8 +17,8 @@ impl Service {
         idempotency: Option<IdempotencyKey>,
         reply: impl FnOnce(Verdict) + Send + 'static,
     ) {
-        self.shared.run_apart(graph, reply, move |engine, graph| {
-            create_graph(engine, graph, precondition, idempotency.as_ref())
+        self.shared.run_apart(graph, reply, move |shared, graph| {
+            create_graph(shared, graph, precondition, idempotency.as_ref())
         });
     }
 
@@ -32,7 +32,7 @@ impl Service {
 }
 
 fn create_graph(
-    engine: &Engine,
+    shared: &Shared,
     graph: &Name,
     precondition: Option<Precondition>,
     idempotency: Option<&IdempotencyKey>,
@@ -49,12 +49,13 @@ fn create_graph(
     let keep = keep.map(|(idempotency, answer)| {
         (idempotency.key.as_str(), answer as &dyn Fn(&Head, bool) -> _)
     });
-    match (create_in_store(engine, graph, precondition, keep), idempotency) {
+    match (create_in_store(shared, graph, precondition, keep), idempotency) {
         (Ok(Creation::There { head, created }), _) => Ok(accepted(&head, created)),
         (Ok(Creation::NotAsExpected { expected, actual, version }), _) => {
             let rejection = Rejection::PreconditionFailed { expected, actual, operation: None };
             Err(Refusal::Rejected { rejection, version })
         }
+        (Ok(Creation::OtherStorage { head }), _) => Err(shared.mismatch(graph, head.storage)),
         (Ok(Creation::Answered(stored)), Some(key)) => key.verdict(&stored),
         (Ok(Creation::Answered(_)), None) => unreachable!("only a key has an answer"),
         (Err(error), _) => Err(Refusal::of_commit(graph, error)),
@@ -63,14 +64,15 @@ fn create_graph(
 
 /// Tries again, up to the limit, where the database favoured another transaction.
 fn create_in_store(
-    engine: &Engine,
+    shared: &Shared,
     graph: &Name,
     precondition: Option<Precondition>,
     keep: Option<AnswerToStore<'_>>,
 ) -> Result<Creation, CommitError> {
-    let mut retries = 0;
+    let Shared { engine, handlings } = shared;
+    let (storages, mut retries) = (handlings.storages(), 0);
     loop {
-        match engine.store.create_graph(graph, precondition.clone(), keep) {
+        match engine.store.create_graph(graph, &storages, precondition.clone(), keep) {
             Err(CommitError::KeyTaken { .. } | CommitError::Yielded(_))
                 if retries < engine.limits.creation_retries =>
             {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use prometheus::Histogram;
 
-use super::choices::{BatchSize, Choices};
+use super::choices::Choices;
 use super::graph_cache::GraphCache;
 use super::image::{Image, Refreshed};
 use super::limits::Limits;
@@ -14,51 +14,33 @@ use super::local_graph::LocalGraph;
 use super::metrics::{Metrics, observe};
 use super::permits::{Permit, Permits};
 use super::refusal::Refusal;
+use super::turn_error::TurnError;
 use super::workers::Workers;
 use crate::db::watch::Reclaimable;
-use crate::graph::{Change, Name, apply_all};
-use crate::store::{CatchUp, ChangesSince, Head, ImageUpdate, Store, StoreError};
+use crate::graph::{Change, apply_all};
+use crate::store::{CatchUp, ChangesSince, Head, History, ImageUpdate, Store, StoreError};
 
 pub(super) struct Engine {
     pub(super) store: Arc<Store>,
-    pub(super) choices: Choices,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
-    /// Permits to load a graph, if images are not kept.
-    loads: Option<Arc<Permits>>,
+    /// Permits to load a graph whose image is not kept.
+    loads: Arc<Permits>,
     pub(super) graphs: GraphCache,
     pub(super) listeners: Arc<Listeners>,
     pub(super) workers: Workers,
 }
 
 impl Engine {
-    pub(super) fn new(store: Arc<Store>, choices: Choices, limits: Limits) -> Self {
+    pub(super) fn new(store: Arc<Store>, limits: Limits) -> Self {
         let metrics = Metrics::new();
         let (held, bytes) = (metrics.graphs_held.clone(), metrics.graph_bytes.clone());
         let graphs =
             GraphCache::new(limits.graph_bytes, held, bytes, metrics.graphs_evicted.clone());
-        let permits = || {
-            let (held, waiting) = (metrics.loads_held.clone(), metrics.loads_waiting.clone());
-            Permits::new(limits.loaded_images, held, waiting)
-        };
-        let loads = (!choices.refresh.keeps_images()).then(permits);
+        let (held, waiting) = (metrics.loads_held.clone(), metrics.loads_waiting.clone());
+        let loads = Permits::new(limits.loaded_images, held, waiting);
         let (listeners, workers) = (Arc::default(), Workers::new(limits.turn_threads));
-        Self { store, choices, limits, metrics, loads, graphs, listeners, workers }
-    }
-
-    pub(super) fn local_graph(&self, graph: &Name) -> Arc<LocalGraph> {
-        let read_turns = if self.shares_turns() { 1 } else { self.limits.unshared_reads.max(1) };
-        let keeps_images = self.choices.refresh.keeps_images();
-        self.graphs.get(graph, || LocalGraph::new(graph.clone(), keeps_images, read_turns))
-    }
-
-    pub(super) fn shares_turns(&self) -> bool {
-        self.choices.batch == BatchSize::AllWaiting && self.limits.share_turns
-    }
-
-    /// Requests that one turn serves: `limit`, or 1 if turns are not shared.
-    pub(super) fn turn_size(&self, limit: usize) -> usize {
-        if self.shares_turns() { limit } else { 1 }
+        Self { store, limits, metrics, loads, graphs, listeners, workers }
     }
 
     pub(super) fn overflow(&self, what: &str, limit: usize) -> Refusal {
@@ -66,41 +48,59 @@ impl Engine {
         Refusal::Contended { what: format!("{limit} {what} of this graph are waiting already") }
     }
 
-    /// The row's id; `None` if there never was such a graph. Keeps nothing of a name that is not
-    /// known to be a graph's.
+    /// The row's id; `None` if there never was such a graph.
     pub(super) fn graph_id(&self, graph: &LocalGraph) -> Result<Option<i64>, StoreError> {
         if let Some(id) = graph.graph_id() {
             return Ok(Some(id));
         }
+        Ok(self.look(graph)?.map(|head| head.id))
+    }
+
+    /// The row now; `None` if there never was such a graph. Keeps nothing of a name that is not
+    /// known to be a graph's.
+    pub(super) fn look(&self, graph: &LocalGraph) -> Result<Option<Head>, StoreError> {
         let head = self.store.head(&graph.name);
         if let Ok(Some(head)) = &head {
             graph.set_head(Some(head.clone()));
         } else {
             self.graphs.forget(&graph.name);
         }
-        Ok(head?.map(|head| head.id))
+        head
     }
 
     /// The row and the image at its version. `None` if there is no such graph.
+    ///
+    /// # Errors
+    /// [`TurnError::StorageChanged`] if it is not kept as `choices` have it.
     pub(super) fn refreshed(
         &self,
         graph: &LocalGraph,
+        choices: Choices,
         timed: &Histogram,
-    ) -> Result<Option<Refreshed>, Refusal> {
-        let permit = self.load_permit()?;
+    ) -> Result<Option<Refreshed>, TurnError> {
+        let permit = self.load_permit(choices)?;
         let began = Instant::now();
         let known = graph.image.get();
-        let by = self.choices.refresh.catches_up_by();
-        let refreshed =
-            self.store.refresh(&graph.name, known.as_ref().map(|image| image.key), by)?;
+        let (by, key) = (choices.refresh.catches_up_by(), known.as_ref().map(|image| image.key));
+        let refreshed = self.store.refresh(&graph.name, key, by, choices.storage)?;
         let Some((head, update)) = refreshed else {
             graph.set_head(None);
             return Ok(None);
         };
         let image = match (update, known) {
-            (ImageUpdate::Current, Some(image)) => image,
+            (ImageUpdate::Current, Some(image)) if image.storage == head.storage => image,
+            // It was deleted, and created again in another storage at the same version.
+            (ImageUpdate::Current, Some(image)) => {
+                let image = Image::derived(&head, image.graph.clone());
+                self.publish(graph, image, choices.refresh.keeps_images())
+            }
             (ImageUpdate::Changes(changes), Some(image)) => {
                 self.caught_up(graph, &head, &image, &changes)
+            }
+            (ImageUpdate::OtherStorage, _) => {
+                let (expected, actual) = (choices.storage, head.storage);
+                graph.set_head(Some(head));
+                return Err(TurnError::StorageChanged { expected, actual });
             }
             (ImageUpdate::Current | ImageUpdate::Changes(_), None) => {
                 unreachable!("the store was told of no image")
@@ -118,7 +118,11 @@ impl Engine {
                     graph.image.discard(image.key);
                 }
                 self.metrics.image_loads.inc();
-                self.publish(graph, Image::loaded(head.key(), *whole, permit))
+                if self.store.history(head.storage) == History::Whole {
+                    self.metrics.changes_replayed.inc_by(head.version);
+                }
+                let image = Image::loaded(&head, *whole, permit);
+                self.publish(graph, image, choices.refresh.keeps_images())
             }
         };
         // A commit of this process may have come since the row was read.
@@ -131,11 +135,19 @@ impl Engine {
 
     /// Brings the image to the version that a refused commit has learnt of; whether it did. Only in
     /// designs whose images follow changes.
-    pub(super) fn follow(&self, graph: &LocalGraph, since: &ChangesSince) -> bool {
+    pub(super) fn follow(
+        &self,
+        graph: &LocalGraph,
+        choices: Choices,
+        since: &ChangesSince,
+    ) -> bool {
         let image = graph.image.get().filter(|image| image.key == since.from);
-        let (Some(image), CatchUp::Changes) = (image, self.choices.refresh.catches_up_by()) else {
+        let (Some(image), CatchUp::Changes) = (image, choices.refresh.catches_up_by()) else {
             return false;
         };
+        if since.head.storage != choices.storage {
+            return false;
+        }
         self.caught_up(graph, &since.head, &image, &since.changes);
         graph.set_head(Some(since.head.clone()));
         true
@@ -151,21 +163,25 @@ impl Engine {
     ) -> Arc<Image> {
         self.metrics.image_catch_ups.inc();
         self.metrics.changes_applied.inc_by(changes.len() as u64);
-        self.publish(graph, Image::derived(head.key(), apply_all(&image.graph, changes)))
+        self.publish(graph, Image::derived(head, apply_all(&image.graph, changes)), true)
     }
 
-    /// Makes `image` the newest of the graph.
-    pub(super) fn publish(&self, graph: &LocalGraph, image: Image) -> Arc<Image> {
+    /// Makes `image` the newest of the graph, if it is to be kept.
+    pub(super) fn publish(&self, graph: &LocalGraph, image: Image, keep: bool) -> Arc<Image> {
         let image = Arc::new(image);
-        graph.image.publish(&image);
-        self.graphs.settle(graph);
+        if keep {
+            graph.image.publish(&image);
+            self.graphs.settle(graph);
+        }
         image
     }
 
     /// A permit to hold one more graph in memory; `None` if loads are not limited.
-    fn load_permit(&self) -> Result<Option<Reclaimable<Permit>>, Refusal> {
-        let Some(loads) = &self.loads else { return Ok(None) };
-        let permit = loads.take(self.limits.load_wait);
+    fn load_permit(&self, choices: Choices) -> Result<Option<Reclaimable<Permit>>, Refusal> {
+        if choices.refresh.keeps_images() {
+            return Ok(None);
+        }
+        let permit = self.loads.take(self.limits.load_wait);
         let contended = || Refusal::Contended {
             what: format!("the limit of {} loaded graphs is reached", self.limits.loaded_images),
         };

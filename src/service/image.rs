@@ -7,13 +7,15 @@ use std::time::Duration;
 use super::permits::Permit;
 use crate::db::watch::Reclaimable;
 use crate::graph::Graph;
-use crate::store::{Head, ImageKey};
+use crate::store::{Head, ImageKey, StorageKind};
 
 /// A graph and what it is known by. Never changes; whoever holds one sees one state for as long as
 /// it likes.
 pub struct Image {
     /// Graph, version and chain.
     pub key: ImageKey,
+    /// How the graph is kept.
+    pub storage: StorageKind,
     /// The graph at that version.
     pub graph: Graph,
     /// Given back after the graph, or when the task that loaded it is given up.
@@ -22,13 +24,13 @@ pub struct Image {
 
 impl Image {
     /// From the store.
-    pub(super) fn loaded(key: ImageKey, graph: Graph, permit: Option<Reclaimable<Permit>>) -> Self {
-        Self { key, graph, _permit: permit }
+    pub(super) fn loaded(head: &Head, graph: Graph, permit: Option<Reclaimable<Permit>>) -> Self {
+        Self { key: head.key(), storage: head.storage, graph, _permit: permit }
     }
 
     /// From the image before and a change; it shares all that the change left as it was.
-    pub(super) fn derived(key: ImageKey, graph: Graph) -> Self {
-        Self { key, graph, _permit: None }
+    pub(super) fn derived(head: &Head, graph: Graph) -> Self {
+        Self { key: head.key(), storage: head.storage, graph, _permit: None }
     }
 }
 
@@ -40,10 +42,10 @@ pub struct Refreshed {
     pub image: Arc<Image>,
 }
 
-/// The newest image of one graph, unless the design keeps none. The mutex is held to copy a
+/// The newest image of one graph. The mutex is held to copy a
 /// pointer, never across anything that waits for something else than it.
+#[derive(Default)]
 pub(super) struct ImageCell {
-    keeps: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -56,10 +58,6 @@ struct State {
 }
 
 impl ImageCell {
-    pub(super) fn new(keeps: bool) -> Self {
-        Self { keeps, state: Mutex::default(), changed: Condvar::new() }
-    }
-
     pub(super) fn get(&self) -> Option<Arc<Image>> {
         self.lock().newest.clone()
     }
@@ -89,12 +87,15 @@ impl ImageCell {
         Committing(self)
     }
 
-    /// Makes `image` the newest, unless a newer one of that graph was published meanwhile.
+    /// Makes `image` the newest, unless a newer one of that graph was published meanwhile. One of
+    /// the same version takes the place of one that was kept in another storage.
     pub(super) fn publish(&self, image: &Arc<Image>) {
         let mut state = self.lock();
-        let older =
-            state.newest.as_ref().is_none_or(|newest| newest.key.version < image.key.version);
-        if older && self.keeps {
+        let older = state.newest.as_ref().is_none_or(|newest| {
+            newest.key.version < image.key.version
+                || newest.key == image.key && newest.storage != image.storage
+        });
+        if older {
             // The former image is dropped after the mutex is free: it may be the last owner of a
             // whole graph.
             let former = state.newest.replace(Arc::clone(image));

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::image::{ImageCell, Refreshed};
 use super::queue::{PendingRead, PendingWrite, Queue, Queued, lock};
 use crate::graph::Name;
-use crate::store::Head;
+use crate::store::{Head, StorageKind};
 
 /// One graph in this process.
 pub(super) struct LocalGraph {
@@ -20,19 +20,23 @@ pub(super) struct LocalGraph {
 }
 
 impl LocalGraph {
-    /// Writes take one turn after another, reads up to `read_turns` at once.
-    pub(super) fn new(name: Name, keeps_images: bool, read_turns: usize) -> Self {
+    pub(super) fn new(name: Name) -> Self {
         Self {
             name,
             head: Mutex::default(),
-            image: ImageCell::new(keeps_images),
-            writes: Mutex::new(Queue::new(1)),
-            reads: Mutex::new(Queue::new(read_turns)),
+            image: ImageCell::default(),
+            writes: Mutex::default(),
+            reads: Mutex::default(),
         }
     }
 
     pub(super) fn graph_id(&self) -> Option<i64> {
         lock(&self.head).as_ref().map(|head| head.id)
+    }
+
+    /// How it is kept, as it was last seen; `None` if it was not seen yet.
+    pub(super) fn storage(&self) -> Option<StorageKind> {
+        lock(&self.head).as_ref().map(|head| head.storage)
     }
 
     /// `None` if there is no such graph.
@@ -44,15 +48,23 @@ impl LocalGraph {
     /// be outdated: see [`Turn::at_hand`](super::turn::Turn::at_hand).
     pub(super) fn at_hand(&self) -> Option<Refreshed> {
         let (head, image) = (lock(&self.head).clone()?, self.image.get()?);
-        (image.key == head.key()).then_some(Refreshed { head, image })
+        let is_of_head = (image.key, image.storage) == (head.key(), head.storage);
+        is_of_head.then_some(Refreshed { head, image })
     }
 
+    /// Writes take one turn after another.
     pub(super) fn push_write(&self, write: PendingWrite, limit: usize) -> Queued<PendingWrite> {
-        lock(&self.writes).push(write, limit)
+        lock(&self.writes).push(write, limit, 1)
     }
 
-    pub(super) fn push_read(&self, read: PendingRead, limit: usize) -> Queued<PendingRead> {
-        lock(&self.reads).push(read, limit)
+    /// Reads take up to `turns` turns at once.
+    pub(super) fn push_read(
+        &self,
+        read: PendingRead,
+        limit: usize,
+        turns: usize,
+    ) -> Queued<PendingRead> {
+        lock(&self.reads).push(read, limit, turns)
     }
 
     /// The next batch of writes: at least one, and then as many as fit both limits.

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub image_catch_ups: IntCounter,
     /// Changes that were applied for that.
     pub changes_applied: IntCounter,
+    /// Changes from which graphs were loaded that are kept by their logs.
+    pub changes_replayed: IntCounter,
     /// Images and all else that was kept of a graph, let go to stay within the budget.
     pub graphs_evicted: IntCounter,
     /// What is kept of all graphs, in bytes.
@@ -114,6 +116,10 @@ impl Metrics {
             changes_applied: counter(
                 "fencepost_changes_applied_total",
                 "Changes applied to images that were behind",
+            ),
+            changes_replayed: counter(
+                "fencepost_changes_replayed_total",
+                "Changes from which graphs were loaded that are kept by their logs",
             ),
             graphs_evicted: counter(
                 "fencepost_graphs_evicted_total",

@@ -68,8 +68,12 @@ pub(super) struct PendingRead {
 pub(super) struct Queue<T> {
     pub(super) waiting: VecDeque<T>,
     turns: usize,
-    /// Turns at once.
-    most_turns: usize,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), turns: 0 }
+    }
 }
 
 /// The result of adding a request to the queue.
@@ -83,16 +87,13 @@ pub(super) enum Queued<T> {
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(most_turns: usize) -> Self {
-        Self { waiting: VecDeque::new(), turns: 0, most_turns }
-    }
-
-    pub(super) fn push(&mut self, item: T, limit: usize) -> Queued<T> {
+    /// Adds a request, unless `limit` wait already. At most `most_turns` turns are under way.
+    pub(super) fn push(&mut self, item: T, limit: usize, most_turns: usize) -> Queued<T> {
         if self.waiting.len() >= limit {
             return Queued::Full(item);
         }
         self.waiting.push_back(item);
-        if self.turns == self.most_turns {
+        if self.turns >= most_turns {
             return Queued::Behind;
         }
         self.turns += 1;

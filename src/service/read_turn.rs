@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::choices::Refresh;
+use super::choices::{Choices, Refresh};
+use super::handling::Handling;
 use super::image::{Image, Refreshed};
 use super::local_graph::LocalGraph;
 use super::metrics::observe;
 use super::queue::PendingRead;
 use super::refusal::Refusal;
 use super::shared::Shared;
+use super::turn_error::TurnError;
 use crate::db::watch::{self, GivenUp};
 use crate::store::GraphState;
 
@@ -22,10 +24,10 @@ pub(super) fn start(shared: &Arc<Shared>, graph: Arc<LocalGraph>) {
 
 /// Takes a turn of reads on this thread.
 pub(super) fn take(shared: &Arc<Shared>, graph: &Arc<LocalGraph>) {
-    if shared.engine.shares_turns() {
+    if shared.shares_turns(graph) {
         gather(graph);
     }
-    let batch = graph.take_reads(shared.engine.turn_size(shared.engine.limits.batch_reads));
+    let batch = graph.take_reads(shared.turn_size(graph, shared.engine.limits.batch_reads));
     let replies: Vec<_> = batch.iter().map(|read| read.reply.clone()).collect();
     let (shared_of_turn, graph_of_turn) = (Arc::clone(shared), Arc::clone(graph));
     let given_up = move |given_up: GivenUp| {
@@ -48,6 +50,8 @@ fn gather(graph: &LocalGraph) {
     }
 }
 
+/// How often a read looks anew because the graph was created again in another storage meanwhile.
+const STORAGE_CHANGES: usize = 3;
 /// How often a read turn yields to let others join it.
 const GATHERINGS: usize = 16;
 /// How long a read waits for the image of a commit that this process has under way.
@@ -82,39 +86,60 @@ impl ReadTurn<'_> {
     /// The image at the store's version now. The guard is held only while that version is learnt:
     /// an image never changes, so what is computed from it needs none.
     fn current_image(&self) -> Result<Arc<Image>, Refusal> {
+        let mut tries = 0;
+        loop {
+            match self.image_as_kept(self.shared.handling(self.graph)?) {
+                Err(TurnError::StorageChanged { .. }) if tries < STORAGE_CHANGES => tries += 1,
+                outcome => return outcome.map_err(|error| error.into_refusal(&self.graph.name)),
+            }
+        }
+    }
+
+    /// The same, if the graph is kept as it was when it was last seen.
+    fn image_as_kept(&self, handling: &Handling) -> Result<Arc<Image>, TurnError> {
         let Self { shared, graph } = self;
+        let Handling { choices, turns, .. } = handling;
         let not_found = || Refusal::graph_not_found(&graph.name);
-        let Some(graph_id) = shared.engine.graph_id(graph)? else { return Err(not_found()) };
-        let guard = shared.turns.read_guard(graph_id)?;
+        let Some(graph_id) = shared.engine.graph_id(graph)? else { return Err(not_found().into()) };
+        let guard = turns.read_guard(graph_id)?;
         let current = match guard {
-            None => self.refreshed_beside_writers(),
-            Some(_) => shared.engine.refreshed(graph, &shared.engine.metrics.refresh.read),
+            None => self.refreshed_beside_writers(*choices),
+            Some(_) => {
+                shared.engine.refreshed(graph, *choices, &shared.engine.metrics.refresh.read)
+            }
         };
         drop(guard);
         let Refreshed { head, image } = current?.ok_or_else(not_found)?;
-        if head.state == GraphState::Deleted { Err(not_found()) } else { Ok(image) }
+        if head.state == GraphState::Deleted { Err(not_found().into()) } else { Ok(image) }
     }
 
     /// As [`Engine::refreshed`], without a guard. A version that is newer than the image may have
     /// been written here a moment ago, its image on the way: to read its changes, or the whole
     /// graph, would cost more than to wait.
-    fn refreshed_beside_writers(&self) -> Result<Option<Refreshed>, Refusal> {
+    fn refreshed_beside_writers(&self, choices: Choices) -> Result<Option<Refreshed>, TurnError> {
         let Self { shared, graph } = self;
         let timed = &shared.engine.metrics.refresh.read;
         let before = graph.image.get();
         // Where changes are read, the look at the row can bring them.
-        let brings_changes = shared.engine.choices.refresh == Refresh::Delta;
+        let brings_changes = choices.refresh == Refresh::Delta;
         let look_first = graph.image.is_committing() || !brings_changes;
         if let Some(before) = before.filter(|_| look_first) {
             let began = Instant::now();
             let Some(head) = shared.engine.store.head(&graph.name)? else { return Ok(None) };
+            let (expected, actual) = (choices.storage, head.storage);
+            if expected != actual {
+                graph.set_head(Some(head));
+                return Err(TurnError::StorageChanged { expected, actual });
+            }
             let image = graph.image.get_awaiting(head.version, IMAGE_WAIT);
-            let at_head = image.filter(|image| image.key == head.key());
+            let at_head =
+                image.filter(|image| (image.key, image.storage) == (head.key(), head.storage));
             let current = match at_head {
                 Some(image) => Some(Refreshed { head, image }),
                 // What was published since then is newer than the row that was read.
                 None => graph.at_hand().filter(|now| {
-                    (now.head.id, now.head.version > head.version) == (head.id, true)
+                    (now.head.id, now.head.storage) == (head.id, head.storage)
+                        && now.head.version > head.version
                         && !Arc::ptr_eq(&now.image, &before)
                 }),
             };
@@ -123,7 +148,7 @@ impl ReadTurn<'_> {
                 return Ok(current);
             }
         }
-        shared.engine.refreshed(graph, timed)
+        shared.engine.refreshed(graph, choices, timed)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::db::DbError;
 use crate::db::watch::{self, GivenUp};
 use crate::graph::{Name, Rejection};
-use crate::store::{CommitError, StoreError};
+use crate::store::{CommitError, StorageKind, StoreError};
 
 /// Why a request was not served. Only [`Refusal::OutcomeUnknown`] and [`Refusal::Internal`] leave
 /// open whether it was applied.
@@ -33,6 +33,20 @@ pub enum Refusal {
         graph: Name,
         /// Where it went.
         moved_to: Option<String>,
+    },
+    /// This process serves no graphs of that storage. Ask another, or start this one with a design
+    /// for the storage as well.
+    #[error(
+        "graph `{graph}` is kept as {storage}, which the design {design} does not serve: give \
+         --design one for that storage as well, separated by a comma"
+    )]
+    StorageMismatch {
+        /// Its name.
+        graph: Name,
+        /// How it is kept.
+        storage: StorageKind,
+        /// What is served, for people.
+        design: String,
     },
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
@@ -86,6 +100,8 @@ impl From<StoreError> for Refusal {
             StoreError::Database(DbError::Refused(_) | DbError::RowsDiffer { .. })
             | StoreError::DamagedRows { .. }
             | StoreError::DamagedLog(_)
+            | StoreError::DamagedHistory { .. }
+            | StoreError::UnknownStorage(_)
             | StoreError::DamagedValue(_)
             | StoreError::RowDisappeared(_) => Self::Internal { what },
             StoreError::Database(_) => Self::DatabaseUnavailable { what },
@@ -112,6 +128,7 @@ impl Refusal {
             }
             CommitError::Thawed => Self::Contended { what },
             CommitError::Conflict { .. }
+            | CommitError::StorageChanged { .. }
             | CommitError::KeyTaken { .. }
             | CommitError::Yielded(_) => {
                 Refusal::Contended { what: format!("other writers were faster: {what}") }

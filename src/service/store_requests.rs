@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Service;
 use super::listeners::Listening;
 use super::refusal::Refusal;
+use super::shared::Shared;
 use crate::db::watch;
 use crate::graph::Name;
 use crate::store::{Acknowledgement, Consumer, Feed, GraphState, Head};
@@ -38,7 +39,7 @@ impl Service {
             // Whoever asks is less patient than a client.
             let _limit = watch::limited(READY_ANSWER);
             shared.engine.store.ping()?;
-            shared.turns.ready()
+            shared.handlings.turns().try_for_each(|turns| turns.ready())
         });
     }
 
@@ -53,7 +54,7 @@ impl Service {
         show: impl FnOnce(Feed) -> T + Send + 'static,
         reply: impl FnOnce(Result<T, Refusal>) + Send + 'static,
     ) {
-        self.shared.run_apart(graph, reply, move |engine, graph| {
+        self.shared.run_apart(graph, reply, move |Shared { engine, .. }, graph| {
             let feed = engine.store.feed(graph, after, most)?;
             feed.map(show).ok_or_else(|| Refusal::graph_not_found(graph))
         });
@@ -68,7 +69,7 @@ impl Service {
         version: u64,
         reply: impl FnOnce(Result<(Head, Option<i64>), Refusal>) + Send + 'static,
     ) {
-        self.shared.run_apart(graph, reply, move |engine, graph| {
+        self.shared.run_apart(graph, reply, move |Shared { engine, .. }, graph| {
             let head = engine.store.head(graph)?.ok_or_else(|| Refusal::graph_not_found(graph))?;
             let committed_at_ms = engine.store.committed_at(head.id, version)?;
             Ok((head, committed_at_ms))
@@ -82,7 +83,7 @@ impl Service {
         graph: &Name,
         reply: impl FnOnce(Result<(Head, Vec<Consumer>), Refusal>) + Send + 'static,
     ) {
-        self.shared.run_apart(graph, reply, |engine, graph| {
+        self.shared.run_apart(graph, reply, |Shared { engine, .. }, graph| {
             let found = engine
                 .store
                 .consumers(graph)?
@@ -101,7 +102,7 @@ impl Service {
         reply: impl FnOnce(Result<Acknowledgement, Refusal>) + Send + 'static,
     ) {
         let consumer = consumer.clone();
-        self.shared.run_apart(graph, reply, move |engine, graph| {
+        self.shared.run_apart(graph, reply, move |Shared { engine, .. }, graph| {
             let noted = engine.store.acknowledge(graph, &consumer, version);
             noted.map_err(|error| Refusal::of_commit(graph, error))
         });
@@ -116,7 +117,7 @@ impl Service {
         reply: impl FnOnce(Result<(Head, bool), Refusal>) + Send + 'static,
     ) {
         let consumer = consumer.clone();
-        self.shared.run_apart(graph, reply, move |engine, graph| {
+        self.shared.run_apart(graph, reply, move |Shared { engine, .. }, graph| {
             let head = engine.store.head(graph)?.filter(|head| head.state != GraphState::Deleted);
             let head = head.ok_or_else(|| Refusal::graph_not_found(graph))?;
             let forgotten = engine.store.forget_consumer(graph, &consumer);

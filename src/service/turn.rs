@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use super::choices::CycleCheck;
+use super::choices::{Choices, CycleCheck};
 use super::decisions::Decisions;
 use super::engine::Engine;
 use super::image::{Image, Refreshed};
@@ -17,13 +17,12 @@ use super::refusal::Refusal;
 use super::turn_error::TurnError;
 use crate::failpoint;
 use crate::graph::{Graph, Name, hex};
-use crate::store::{
-    Commit, CommitError, Entry, Fence, GraphState, Head, ImageKey, Store, StoredAnswer,
-};
+use crate::store::{Commit, CommitError, Entry, Fence, GraphState, Head, Store, StoredAnswer};
 
 /// One attempt at a batch of writes to a graph.
 pub struct Turn<'t> {
     engine: &'t Engine,
+    choices: Choices,
     graph: &'t LocalGraph,
     graph_id: i64,
     batch: &'t [PendingWrite],
@@ -46,6 +45,7 @@ pub(super) struct Learnt {
 impl<'t> Turn<'t> {
     pub(super) fn new(
         engine: &'t Engine,
+        choices: Choices,
         graph: &'t LocalGraph,
         batch: &'t [PendingWrite],
         learnt: &'t Learnt,
@@ -53,7 +53,7 @@ impl<'t> Turn<'t> {
         let not_found = || Refusal::graph_not_found(&graph.name);
         let graph_id = engine.graph_id(graph)?.ok_or_else(not_found)?;
         let (looked, decided) = (Cell::default(), Cell::default());
-        Ok(Self { engine, graph, graph_id, batch, learnt, looked, decided })
+        Ok(Self { engine, choices, graph, graph_id, batch, learnt, looked, decided })
     }
 
     /// How many writes of the batch were decided.
@@ -93,16 +93,19 @@ impl<'t> Turn<'t> {
     #[must_use]
     pub fn at_hand(&self) -> Option<Refreshed> {
         let known = self.graph.at_hand().filter(|_| !self.learnt.must_look)?;
-        (known.head.id == self.graph_id).then_some(known)
+        let expected = (self.graph_id, self.choices.storage);
+        ((known.head.id, known.head.storage) == expected).then_some(known)
     }
 
     /// Brings the image to the store's version.
     ///
     /// # Errors
     /// [`TurnError::Refused`] if that cannot be done; [`TurnError::GraphReplaced`] if what was
-    /// acquired for this turn is another graph's.
+    /// acquired for this turn is another graph's; [`TurnError::StorageChanged`] if the graph is
+    /// kept in another way since.
     pub fn refresh(&self) -> Result<Refreshed, TurnError> {
-        let refreshed = self.engine.refreshed(self.graph, &self.engine.metrics.refresh.write)?;
+        let timed = &self.engine.metrics.refresh.write;
+        let refreshed = self.engine.refreshed(self.graph, self.choices, timed)?;
         let not_found = || Refusal::graph_not_found(&self.graph.name);
         let refreshed = refreshed.ok_or_else(not_found)?;
         let (expected, actual) = (self.graph_id, refreshed.head.id);
@@ -132,7 +135,7 @@ impl<'t> Turn<'t> {
             self.decided.set(number + 1);
         }
         observe(&self.engine.metrics.decide, began.elapsed());
-        if self.engine.choices.cycle_check == CycleCheck::WholeGraph {
+        if self.choices.cycle_check == CycleCheck::WholeGraph {
             self.check_whole(decisions.graph())?;
         }
         Ok(decisions)
@@ -151,7 +154,7 @@ impl<'t> Turn<'t> {
         let next = self.write(decisions, fence)?;
         observe(&metrics.commit, began.elapsed());
         let began = Instant::now();
-        engine.publish(self.graph, next);
+        engine.publish(self.graph, next, self.choices.refresh.keeps_images());
         drop(committing);
         observe(&metrics.publish, began.elapsed());
         engine.listeners.notify(&self.graph.name);
@@ -169,7 +172,8 @@ impl<'t> Turn<'t> {
             let began = Instant::now();
             let now = self.head()?;
             let is_current = now.as_ref().is_some_and(|now| {
-                (now.key(), now.state, &now.moved_to) == (read.key(), read.state, &read.moved_to)
+                (now.key(), now.state, &now.moved_to, now.storage)
+                    == (read.key(), read.state, &read.moved_to, read.storage)
             });
             observe(&engine.metrics.refresh.write, began.elapsed());
             if !is_current {
@@ -199,12 +203,12 @@ impl<'t> Turn<'t> {
             deletes_graph: decisions.deletes_graph(),
         })?;
         let graph = decisions.graph().clone();
-        let key = ImageKey { graph_id: read.head.id, version: graph.version(), chain };
         let fence = fence.token().unwrap_or(read.head.fence);
         let state = if decisions.deletes_graph() { GraphState::Deleted } else { GraphState::Open };
-        let head = Head { version: key.version, chain, fence, state, ..read.head.clone() };
+        let head = Head { version: graph.version(), chain, fence, state, ..read.head.clone() };
+        let image = Image::derived(&head, graph);
         self.graph.set_head(Some(head));
-        Ok(Image::derived(key, graph))
+        Ok(image)
     }
 
     fn check_whole(&self, graph: &Graph) -> Result<(), TurnError> {

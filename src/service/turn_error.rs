@@ -2,7 +2,7 @@
 
 use super::refusal::Refusal;
 use crate::graph::Name;
-use crate::store::{CommitError, StoreError};
+use crate::store::{CommitError, StorageKind, StoreError};
 
 /// How a turn can fail as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,14 @@ pub enum TurnError {
     /// The image that was decided on is not the store's state. Nothing was written.
     #[error("the graph was changed meanwhile")]
     Outdated,
+    /// The graph was deleted, and created again in another storage. Nothing was written.
+    #[error("the graph is kept as {actual}, no longer as {expected}")]
+    StorageChanged {
+        /// How it was kept when it was last seen.
+        expected: StorageKind,
+        /// How it is kept now.
+        actual: StorageKind,
+    },
     /// The lock was lost, and nothing was written.
     #[error("{0}")]
     LockLost(&'static str),
@@ -37,6 +45,9 @@ impl TurnError {
             Self::LockLost(_) => Some("lease"),
             Self::Outdated => Some("outdated"),
             Self::GraphReplaced { .. } | Self::Commit(CommitError::Gone { .. }) => Some("replaced"),
+            Self::StorageChanged { .. } | Self::Commit(CommitError::StorageChanged { .. }) => {
+                Some("storage")
+            }
             Self::Commit(CommitError::Fenced { .. }) => Some("fenced"),
             Self::Commit(CommitError::EpochMoved { .. }) => Some("epoch"),
             Self::Commit(CommitError::Conflict { .. }) => Some("conflict"),
@@ -60,7 +71,7 @@ impl TurnError {
             Self::LockLost(what) => {
                 Refusal::Contended { what: format!("the turn was lost: {what}") }
             }
-            Self::GraphReplaced { .. } | Self::Outdated => {
+            Self::GraphReplaced { .. } | Self::Outdated | Self::StorageChanged { .. } => {
                 Refusal::Contended { what: format!("the turn was lost: {self}") }
             }
         }

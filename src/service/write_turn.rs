@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::decisions::{Outcome, Served, Spent};
+use super::handling::Handling;
 use super::local_graph::LocalGraph;
 use super::metrics::observe;
 use super::queue::PendingWrite;
@@ -28,7 +29,7 @@ pub(super) fn start(shared: &Arc<Shared>, graph: Arc<LocalGraph>) {
 /// Takes a turn of writes on this thread.
 pub(super) fn take(shared: &Arc<Shared>, graph: &Arc<LocalGraph>) {
     let limits = &shared.engine.limits;
-    let batch = graph.take_writes(shared.engine.turn_size(limits.batch_writes), limits.batch_bytes);
+    let batch = graph.take_writes(shared.turn_size(graph, limits.batch_writes), limits.batch_bytes);
     let replies: Vec<_> = batch.iter().map(|write| write.reply.clone()).collect();
     let (shared_of_turn, graph_of_turn) = (Arc::clone(shared), Arc::clone(graph));
     let given_up = move |given_up: GivenUp| {
@@ -117,8 +118,9 @@ impl WriteTurn<'_> {
         let engine = &shared.engine;
         let (mut attempt, mut learnt) = (0, Learnt::default());
         loop {
-            let turn = Turn::new(engine, graph, batch, &learnt)?;
-            let error = match shared.turns.serve(&turn) {
+            let Handling { choices, turns, .. } = shared.handling(graph)?;
+            let turn = Turn::new(engine, *choices, graph, batch, &learnt)?;
+            let error = match turns.serve(&turn) {
                 Ok(served) => return Ok(served),
                 Err(error) => error,
             };
@@ -130,7 +132,7 @@ impl WriteTurn<'_> {
             let Some(reason) = error.lost_because() else { return Err(error) };
             engine.metrics.lost_writes.with_label_values(&[reason]).inc();
             engine.metrics.wasted_decisions.inc_by(turn.decided() as u64);
-            match shared.turns.retry(&graph.name, &error, attempt) {
+            match turns.retry(&graph.name, &error, attempt) {
                 Retry::GiveUp => return Err(error),
                 Retry::Now => {}
                 Retry::After(wait) => thread::sleep(wait),
@@ -138,7 +140,7 @@ impl WriteTurn<'_> {
             attempt += 1;
             learnt.must_look = match error {
                 TurnError::Commit(CommitError::Conflict { since: Some(since), .. }) => {
-                    !engine.follow(graph, &since)
+                    !engine.follow(graph, *choices, &since)
                 }
                 TurnError::Commit(CommitError::KeyTaken { kept }) if !kept.is_empty() => {
                     learnt.kept.extend(kept.into_iter().map(|answer| (answer.key.clone(), answer)));

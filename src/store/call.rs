@@ -30,6 +30,7 @@ impl Store {
         let call = CommitCall {
             graph_id: commit.read.id,
             read_uuid: &uuid,
+            read_storage: commit.read.storage.word(),
             read_version: column(commit.read.version),
             read_chain: &commit.read.chain.0,
             token: commit.fence.token(),

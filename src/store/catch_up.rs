@@ -14,7 +14,8 @@ use crate::graph::{Change, Name};
 /// snapshot of its own.
 const PAGE: i64 = 256;
 /// Beyond so many versions, or bytes of changes, the whole graph is read instead: it is bounded by
-/// what is true now, the log is not.
+/// what is true now, the log is not. Where the whole graph is read by replaying its log, that is
+/// done only if half of the log or more is new.
 const FURTHEST: u64 = 16_384;
 const MOST_BYTES: usize = 64 << 20;
 
@@ -31,11 +32,12 @@ pub(super) enum CaughtUp {
 type LoggedRow = (i64, String, Vec<u8>);
 
 /// The head of the graph of that name, and what leads from `known` to it. One round trip for each
-/// page of changes.
+/// page of changes. `replays_whole` if the whole graph would be read by replaying its log.
 pub(super) fn catch_up(
     database: &Database,
     name: &Name,
     known: ImageKey,
+    replays_whole: bool,
 ) -> Result<Option<(Head, CaughtUp)>, StoreError> {
     let (mut at, mut found, mut bytes) = (known, Vec::new(), 0);
     loop {
@@ -48,7 +50,8 @@ pub(super) fn catch_up(
         if head.id != at.graph_id || head.version < at.version {
             return whole("the store is on another history".to_owned());
         }
-        if head.version - at.version > FURTHEST {
+        let furthest = if replays_whole { FURTHEST.max(head.version / 2) } else { FURTHEST };
+        if head.version - at.version > furthest {
             return whole(format!("{} changes since", head.version - at.version));
         }
         for (version, text, chain) in first.into_iter().chain(rows.filter_map(|(_, change)| change))

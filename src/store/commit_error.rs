@@ -4,6 +4,7 @@ use super::catch_up::ChangesSince;
 use super::commit::{Commit, Fence, StoredAnswer};
 use super::error::StoreError;
 use super::head::{GraphState, Head};
+use super::storage_kind::StorageKind;
 use crate::db::{DbError, WriteError};
 
 /// Why a write did not happen, or may not have. Only [`CommitError::Unknown`] leaves that open.
@@ -36,6 +37,15 @@ pub enum CommitError {
         actual: u64,
         /// What was written since, if that was learnt on the way.
         since: Option<Box<ChangesSince>>,
+    },
+    /// The graph was deleted since it was read, and created again in another storage. Nothing was
+    /// written. Read it as it is kept now, and decide anew.
+    #[error("the graph is kept as {actual}, no longer as {expected}")]
+    StorageChanged {
+        /// How it was kept when it was read.
+        expected: StorageKind,
+        /// How it is kept now.
+        actual: StorageKind,
     },
     /// The graph's row is not there any more, or is another graph's: a database was put in the
     /// place of the one that had it. Nothing was written. Look for the graph by its name, and
@@ -118,6 +128,9 @@ impl CommitError {
         match (now.state, commit.fence) {
             (GraphState::Frozen, _) => CommitError::Frozen { moved_to: now.moved_to },
             (GraphState::Deleted, _) => CommitError::Deleted,
+            (GraphState::Open, _) if now.storage != read.storage => {
+                CommitError::StorageChanged { expected: read.storage, actual: now.storage }
+            }
             (GraphState::Open, Fence::Token(token)) if now.fence > token => {
                 CommitError::Fenced { token, fence: now.fence }
             }

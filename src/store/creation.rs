@@ -9,6 +9,8 @@ use super::commit::StoredAnswer;
 use super::commit_error::{CommitError, repeatable};
 use super::error::StoreError;
 use super::head::{GraphState, Head, read_head};
+use super::storage::History;
+use super::storage_kind::StorageKind;
 use crate::chain::Chain;
 use crate::db::schema::graphs;
 use crate::db::{AnyConnection, DbError, Value, WriteError};
@@ -37,23 +39,32 @@ pub enum Creation {
         /// The version that its row has, which a deleted graph keeps; 0 if there never was one.
         version: u64,
     },
+    /// It is there, and kept in none of the storages that were asked for; or it was deleted, and its
+    /// log can go on in none of them. Nothing was written.
+    OtherStorage {
+        /// Its row.
+        head: Head,
+    },
     /// The key has been used: this is what was answered, if for the same request.
     Answered(StoredAnswer),
 }
 
 impl Store {
-    /// Creates the graph, or again if it was deleted, unless `precondition` forbids it. With
-    /// `keep`, does nothing if the graph has an answer under that key already, and otherwise keeps
-    /// what `keep` makes of the outcome.
+    /// Creates the graph, or again if it was deleted, unless `precondition` forbids it, to be kept
+    /// in the first of `storages`, or the first in which the log of the deleted one can go on; one
+    /// that is there must be kept in one of them. With `keep`, does nothing if the graph has an
+    /// answer under that key already, and otherwise keeps what `keep` makes of the outcome.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
     pub fn create_graph(
         &self,
         name: &Name,
+        storages: &[StorageKind],
         precondition: Option<Precondition>,
         keep: Option<AnswerToStore<'_>>,
     ) -> Result<Creation, CommitError> {
+        let first = *storages.first().expect("a new graph is kept somehow");
         let mut made = None;
         let written = self.database.write(|connection| {
             // Again if another process makes the same graph at the same time.
@@ -66,6 +77,20 @@ impl Store {
                     return Ok(Creation::Answered(stored));
                 }
                 let there = found.as_ref().filter(|head| head.state != GraphState::Deleted);
+                if let Some(head) = there.filter(|head| !storages.contains(&head.storage)) {
+                    return Ok(Creation::OtherStorage { head: head.clone() });
+                }
+                let storage = match &found {
+                    Some(head) if head.state == GraphState::Deleted => {
+                        let mut fitting =
+                            storages.iter().filter(|one| self.goes_on_in(head, **one));
+                        let Some(storage) = fitting.next() else {
+                            return Ok(Creation::OtherStorage { head: head.clone() });
+                        };
+                        *storage
+                    }
+                    _ => first,
+                };
                 let actual = there.map(|head| head.version);
                 if let Some(expected) = &precondition
                     && !expected.holds(actual)
@@ -78,11 +103,15 @@ impl Store {
                     Some(head) if head.state != GraphState::Deleted => false,
                     Some(head) => {
                         diesel::update(graphs::table.find(head.id))
-                            .set(graphs::state.eq(GraphState::Open.column()))
+                            .set((
+                                graphs::state.eq(GraphState::Open.column()),
+                                graphs::storage.eq(storage.word()),
+                                graphs::known_version.eq(graphs::version.nullable()),
+                            ))
                             .execute(connection)?;
                         true
                     }
-                    None if insert_graph(connection, name)? => true,
+                    None if insert_graph(connection, name, storage)? => true,
                     None => continue,
                 };
                 let head = read_head(connection, name)?
@@ -103,13 +132,25 @@ impl Store {
         }
     }
 
+    /// Whether the log of a graph that was deleted can go on in that storage. Where there was no
+    /// history, no other storage would find the beginning of its log; and where the log is to be
+    /// all there is of a graph, it must be whole.
+    fn goes_on_in(&self, head: &Head, storage: StorageKind) -> bool {
+        match (self.history(head.storage), self.history(storage)) {
+            (_, History::None) => true,
+            (History::None, _) => false,
+            (_, History::Whole) => head.oldest <= 1,
+            (_, History::Beside) => true,
+        }
+    }
+
     /// Checks whether the graph was created, after the answer to COMMIT was lost.
     fn find_made(&self, made: &Made, lost: DbError) -> Result<(), CommitError> {
         let name = &made.head.name;
         // The server may still be at it: whoever has the row then is waited for, or, if it is new,
         // whoever inserts it. What is inserted here does not stay.
         let found = self.database.read_held(name.as_str(), |connection| {
-            if insert_graph(connection, name)? {
+            if insert_graph(connection, name, made.head.storage)? {
                 return Ok(None);
             }
             let Some(head) = read_head(connection, name)? else { return Ok(None) };
@@ -151,17 +192,24 @@ struct Made {
     answer: Option<StoredAnswer>,
 }
 
-/// Makes the graph's row, open and empty, unless there is one of that name; whether it did. On
-/// Postgres another process may be doing the same: then this waits for what becomes of that.
-pub(super) fn insert_graph(connection: &mut AnyConnection, name: &Name) -> QueryResult<bool> {
+/// Makes the graph's row, open and empty, to be kept in `storage`, unless there is one of that
+/// name; whether it did. On Postgres another process may be doing the same: then this waits for
+/// what becomes of that.
+pub(super) fn insert_graph(
+    connection: &mut AnyConnection,
+    name: &Name,
+    storage: StorageKind,
+) -> QueryResult<bool> {
     let inserted = connection.run(
-        "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, uuid) \
-         VALUES (?, ?, 0, 0, 0, '', ?, ?) ON CONFLICT (name) DO NOTHING",
+        "INSERT INTO graphs (name, state, version, fence, epoch, lock_incarnation, chain, uuid, \
+         storage, known_version) VALUES (?, ?, 0, 0, 0, '', ?, ?, ?, 0) \
+         ON CONFLICT (name) DO NOTHING",
         &[
             Value::Text(name.as_str()),
             Value::Text(GraphState::Open.column()),
             Value::Bytes(&Chain::START.0),
             Value::Text(&Uuid::new_v4().to_string()),
+            Value::Text(storage.word()),
         ],
     )?;
     Ok(inserted == 1)

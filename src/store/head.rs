@@ -7,6 +7,7 @@ use diesel::sql_types::{BigInt, Nullable};
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::storage_kind::StorageKind;
 use crate::chain::Chain;
 use crate::db::schema::{GraphRow, graphs};
 use crate::db::{AnyConnection, ServerState, server_state};
@@ -49,6 +50,8 @@ pub struct Head {
     pub uuid: Uuid,
     /// The oldest change that the log still has; where it has none, the next one.
     pub oldest: u64,
+    /// How the graph is kept.
+    pub storage: StorageKind,
 }
 
 /// What an image is known by: the same key, the same graph.
@@ -82,6 +85,7 @@ pub(super) fn head_of(row: GraphRow) -> Result<Head, StoreError> {
         chain: Chain(row.chain.as_slice().try_into().map_err(|_| damaged("chain"))?),
         uuid: Uuid::parse_str(&row.uuid).map_err(|_| damaged("uuid"))?,
         oldest: u64::try_from(row.oldest).map_err(|_| damaged("oldest"))?,
+        storage: StorageKind::of_word(&row.storage),
         moved_to: row.moved_to,
         fence: row.fence,
         lock_incarnation: row.lock_incarnation,

@@ -4,7 +4,10 @@ use super::Store;
 use super::catch_up::{CaughtUp, catch_up};
 use super::error::StoreError;
 use super::head::{Head, ImageKey, column, head_of, read_head_row_and_log};
+use super::storage::{History, Loaded, Storage};
+use super::storage_kind::StorageKind;
 use crate::db::AnyConnection;
+use crate::failpoint;
 use crate::graph::{Change, Graph, Name};
 
 /// How an image that is behind is to be brought up to date.
@@ -26,12 +29,15 @@ pub enum ImageUpdate {
     Changes(Vec<Change>),
     /// This instead.
     Whole(Box<Graph>),
+    /// Nothing was read but the row: the graph is not kept in the storage that was expected.
+    OtherStorage,
 }
 
 impl Store {
     /// The graph's row and, unless its key is `known`, what makes of the graph that is known the
     /// graph at that version: both from one snapshot. [`CatchUp::Changes`] costs what was changed
-    /// since, [`CatchUp::Reload`] the whole graph.
+    /// since, [`CatchUp::Reload`] the whole graph. A graph that is not kept in `storage` is not
+    /// read: what this program would take for it is none of it.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
@@ -40,60 +46,96 @@ impl Store {
         name: &Name,
         known: Option<ImageKey>,
         by: CatchUp,
+        storage: StorageKind,
     ) -> Result<Option<(Head, ImageUpdate)>, StoreError> {
+        let replays = self.history(storage) == History::Whole;
+        // What the image is of decides what a write will expect, and not the row.
+        let read = |head: Head, update| Ok(Some((Head { storage, ..head }, update)));
         match (known, by) {
             (None, _) => {}
             (Some(known), CatchUp::Reload) => {
                 let Some(head) = self.head(name)? else { return Ok(None) };
+                if is_other(&head, storage) {
+                    return Ok(Some((head, ImageUpdate::OtherStorage)));
+                }
                 if known == head.key() {
-                    return Ok(Some((head, ImageUpdate::Current)));
+                    return read(head, ImageUpdate::Current);
                 }
             }
-            (Some(known), CatchUp::Changes) => match catch_up(&self.database, name, known)? {
-                None => return Ok(None),
-                Some((head, CaughtUp::Changes(changes))) if changes.is_empty() => {
-                    return Ok(Some((head, ImageUpdate::Current)));
+            (Some(known), CatchUp::Changes) => {
+                match catch_up(&self.database, name, known, replays)? {
+                    None => return Ok(None),
+                    Some((head, _)) if is_other(&head, storage) => {
+                        return Ok(Some((head, ImageUpdate::OtherStorage)));
+                    }
+                    Some((head, CaughtUp::Changes(changes))) if changes.is_empty() => {
+                        return read(head, ImageUpdate::Current);
+                    }
+                    Some((head, CaughtUp::Changes(changes))) => {
+                        return read(head, ImageUpdate::Changes(changes));
+                    }
+                    Some((_, CaughtUp::Whole(why))) => {
+                        log::info!("graph `{name}` is read anew: {why}")
+                    }
                 }
-                Some((head, CaughtUp::Changes(changes))) => {
-                    return Ok(Some((head, ImageUpdate::Changes(changes))));
-                }
-                Some((_, CaughtUp::Whole(why))) => log::info!("graph `{name}` is read anew: {why}"),
-            },
+            }
         }
-        let head = |connection: &mut AnyConnection| read_head_row_and_log(connection, name);
-        let read = self.database.learn_and_read(head, |connection, row| {
-            let Some((row, newest_logged)) = row else { return Ok::<_, StoreError>(None) };
-            let head = head_of(row)?;
-            check_log(&head, newest_logged)?;
-            let loaded = self.storage.load(connection, &head)?;
-            Ok(Some((head, loaded)))
+        let whole = self.read_whole(name, |head| match is_other(head, storage) {
+            true => Ok(None),
+            false => {
+                let unknown = || StoreError::UnknownStorage(head.name.clone());
+                self.storages.of_kind(storage).ok_or_else(unknown).map(Some)
+            }
         })?;
-        // When the transaction is over: others may need the connection.
-        let Some((head, loaded)) = read else { return Ok(None) };
-        Ok(Some((head, ImageUpdate::Whole(Box::new(loaded()?)))))
+        match whole {
+            None => Ok(None),
+            // When the transaction is over: others may need the connection.
+            Some((head, Some(loaded))) => read(head, ImageUpdate::Whole(Box::new(loaded()?))),
+            Some((head, None)) => Ok(Some((head, ImageUpdate::OtherStorage))),
+        }
     }
 
-    /// The graph's row and the whole graph at its version, from one snapshot. O(size of the graph).
+    /// The graph's row and the whole graph at its version, from one snapshot, however it is kept.
+    /// O(size of the graph); of a graph that is kept by its log, O(its history).
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
     pub fn load(&self, name: &Name) -> Result<Option<(Head, Graph)>, StoreError> {
-        let read = self.refresh(name, None, CatchUp::Reload)?;
-        Ok(read.map(|(head, refresh)| match refresh {
-            ImageUpdate::Whole(graph) => (head, *graph),
-            ImageUpdate::Current | ImageUpdate::Changes(_) => unreachable!("nothing was known"),
-        }))
+        let read = self.read_whole(name, |head| self.storages.of(head).map(Some))?;
+        let Some((head, Some(loaded))) = read else { return Ok(None) };
+        Ok(Some((head, loaded()?)))
+    }
+
+    /// The graph's row, and the graph as the storage that `choose` names for it has it.
+    fn read_whole<'s>(
+        &'s self,
+        name: &Name,
+        choose: impl Fn(&Head) -> Result<Option<&'s dyn Storage>, StoreError>,
+    ) -> Result<Option<(Head, Option<Loaded>)>, StoreError> {
+        let head = |connection: &mut AnyConnection| read_head_row_and_log(connection, name);
+        self.database.learn_and_read(head, |connection, row| {
+            let Some((row, newest_logged)) = row else { return Ok::<_, StoreError>(None) };
+            let head = head_of(row)?;
+            let Some(storage) = choose(&head)? else { return Ok(Some((head, None))) };
+            check_log(&head, newest_logged)?;
+            let loaded = storage.load(connection, &head)?;
+            Ok(Some((head, Some(loaded))))
+        })
     }
 }
 
 /// Refuses a row whose log goes on after its version, or that names a beginning of its log which
 /// cannot be: the rows may be of any version then. A log that ends before the row's version does
-/// not stop a load, as the rows are whole without it; `check-rows` tells of it.
+/// not stop a load of rows, as they are whole without it; `check-rows` tells of it.
 fn check_log(head: &Head, newest_logged: Option<i64>) -> Result<(), StoreError> {
     let Head { name, version, oldest, .. } = head;
+    let advice = match head.storage {
+        StorageKind::Rows => "run `fencepost check-rows`",
+        _ => "restore the database from a backup",
+    };
     let damaged = |what: String| {
         Err(StoreError::DamagedValue(format!(
-            "graph `{name}` is at version {version}, and {what}; run `fencepost check-rows`"
+            "graph `{name}` is at version {version}, and {what}; {advice}"
         )))
     };
     match newest_logged {
@@ -105,4 +147,10 @@ fn check_log(head: &Head, newest_logged: Option<i64>) -> Result<(), StoreError> 
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the graph is kept in another storage than expected. Tests switch this off, to show what
+/// then stops a write.
+fn is_other(head: &Head, expected: StorageKind) -> bool {
+    head.storage != expected && !failpoint::is_off("storage-of-graph")
 }

@@ -11,7 +11,8 @@ use super::creation::insert_graph;
 use super::error::StoreError;
 use super::head::{GraphState, Head, column, read_head};
 use super::snapshots;
-use super::storage::Storage;
+use super::storage::{History, Storage};
+use super::storage_kind::StorageKind;
 use crate::chain::{Chain, LoggedChange};
 use crate::db::schema::{ChangeRow, graphs};
 use crate::db::{AnyConnection, DbError, Size, Value, WriteError};
@@ -33,6 +34,8 @@ pub struct Target<'t> {
     pub oldest: u64,
     /// Whether its last change deleted it.
     pub deleted: bool,
+    /// How it will be kept.
+    pub storage: StorageKind,
 }
 
 /// The outcome of a restore.
@@ -69,11 +72,14 @@ impl Store {
         fill: impl FnOnce(&mut Restoration<'_>) -> Result<(), E>,
     ) -> Result<Restored, E> {
         let mut uuid = target.uuid;
+        let storage = self.storages.of_kind(target.storage);
+        let unknown = || CommitError::from(StoreError::UnknownStorage(target.name.clone()));
+        let storage = storage.ok_or_else(unknown)?;
         let written = self.database.write_sized(Size::Large, |connection| {
             let begun = begin(connection, target).map_err(E::from)?;
             let mut restoration = match begun {
                 Ok((graph_id, chosen)) => {
-                    Restoration { connection, storage: &*self.storage, graph_id, uuid: chosen }
+                    Restoration { connection, storage, graph_id, uuid: chosen }
                 }
                 Err(refused) => return Ok(refused),
             };
@@ -133,7 +139,7 @@ fn begin(
     let wanted = target.uuid.to_string();
     // Whoever restores the same log under another name at the same time waits here.
     connection.hold_text(&wanted)?;
-    insert_graph(connection, target.name)?;
+    insert_graph(connection, target.name, target.storage)?;
     connection.hold_graph(target.name.as_str())?;
     let disappeared = || StoreError::RowDisappeared(target.name.clone());
     let head = read_head(connection, target.name)?.ok_or_else(disappeared)?;
@@ -149,10 +155,12 @@ fn begin(
         update(),
         &[
             Value::Integer(column(target.version)),
+            Value::Integer(column(target.version)),
             Value::Bytes(&target.chain.0),
             Value::Text(&uuid.to_string()),
             Value::Integer(column(target.oldest)),
             Value::Text(state.column()),
+            Value::Text(target.storage.word()),
             Value::Integer(head.id),
         ],
     )?;
@@ -163,7 +171,8 @@ fn begin(
     Ok(Ok((head.id, uuid)))
 }
 
-const UPDATE: &str = "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ? \
+const UPDATE: &str = "UPDATE graphs SET version = ?, known_version = ?, chain = ?, uuid = ?, \
+                      oldest = ?, state = ?, storage = ? \
                       WHERE id = ? AND state = 'open' AND version = 0";
 
 #[cfg(not(feature = "failpoints"))]
@@ -175,7 +184,9 @@ fn update() -> &'static str {
 #[cfg(feature = "failpoints")]
 fn update() -> &'static str {
     if crate::failpoint::is_off("restore-empty") {
-        "UPDATE graphs SET version = ?, chain = ?, uuid = ?, oldest = ?, state = ? WHERE id = ?"
+        "UPDATE graphs SET version = ?, known_version = ?, chain = ?, uuid = ?, oldest = ?, \
+         state = ?, storage = ? \
+         WHERE id = ?"
     } else {
         UPDATE
     }
@@ -188,7 +199,7 @@ impl Restoration<'_> {
         self.uuid
     }
 
-    /// Writes a part of the snapshot that is to be kept.
+    /// Writes a part of the snapshot that is to be kept, if the graph has a history.
     ///
     /// # Errors
     /// What the database says.
@@ -198,7 +209,10 @@ impl Restoration<'_> {
         part: u64,
         lines: &str,
     ) -> Result<(), CommitError> {
-        Ok(snapshots::insert_part(self.connection, self.graph_id, version, part, lines)?)
+        if self.has_history() {
+            snapshots::insert_part(self.connection, self.graph_id, version, part, lines)?;
+        }
+        Ok(())
     }
 
     /// Makes the snapshot whose parts were written the kept one.
@@ -210,14 +224,21 @@ impl Restoration<'_> {
         version: u64,
         committed_at_ms: Option<i64>,
     ) -> Result<(), CommitError> {
-        Ok(snapshots::keep(self.connection, self.graph_id, version, committed_at_ms)?)
+        if self.has_history() {
+            snapshots::keep(self.connection, self.graph_id, version, committed_at_ms)?;
+        }
+        Ok(())
     }
 
-    /// Writes changes into the log, as those of one attempt with the smallest of tokens.
+    /// Writes changes into the log, if the graph has a history, as those of one attempt with the
+    /// smallest of tokens.
     ///
     /// # Errors
     /// What the database says.
     pub fn changes(&mut self, logged: &[LoggedChange]) -> Result<(), CommitError> {
+        if !self.has_history() {
+            return Ok(());
+        }
         let attempt = format!("restored {}", self.uuid);
         let rows = logged.iter().map(|logged| ChangeRow {
             graph_id: self.graph_id,
@@ -230,6 +251,10 @@ impl Restoration<'_> {
             actor: logged.actor.as_deref(),
         });
         Ok(self.connection.insert_changes(&rows.collect::<Vec<_>>())?)
+    }
+
+    fn has_history(&self) -> bool {
+        self.storage.history() != History::None
     }
 
     /// Writes the graph as it is now, as its storage keeps it. O(size of the graph).

@@ -7,7 +7,6 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 
 use diesel::prelude::*;
 
-use super::Store;
 use super::commit::Commit;
 use super::error::StoreError;
 use super::head::Head;
@@ -15,21 +14,11 @@ use super::row_delta::{JobChange, RowDelta};
 use super::storage::{Loaded, Storage};
 use crate::db::schema::{datasets, jobs};
 use crate::db::{
-    AnyConnection, Database, DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob,
-    RowRange, RowsWrite,
+    AnyConnection, DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, RowRange,
+    RowsWrite,
 };
 use crate::failpoint;
 use crate::graph::{CanonicalJson, DamagedRows, Dataset, Graph, GraphBuilder, Job, Touched};
-
-impl Store {
-    /// Takes a database whose schema is up to date; its graphs are kept as rows.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be read.
-    pub fn new(database: Database) -> Result<Self, StoreError> {
-        Self::with_storage(database, Box::new(Rows))
-    }
-}
 
 /// Rows, and bytes of them, that one statement writes.
 const CHUNK_ROWS: usize = 5_000;
@@ -84,7 +73,7 @@ impl Storage for Rows {
 }
 
 fn damaged(head: &Head, reason: DamagedRows) -> StoreError {
-    StoreError::DamagedRows { graph: head.name.clone(), reason }
+    StoreError::DamagedRows { graph: head.name.clone(), storage: head.storage, reason }
 }
 
 /// All rows of a graph, in the order of their ids; of a deleted one there are none.

@@ -9,6 +9,8 @@ use super::commit_error::{CommitError, repeatable};
 use super::consumers::{Consumer, forget_consumers, read_behind};
 use super::error::StoreError;
 use super::head::{Head, column, read_head, split_server_state};
+use super::storage::History;
+use super::storage_kind::StorageKind;
 use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
 use crate::db::{AnyConnection, Value, server_state};
 use crate::failpoint;
@@ -30,6 +32,8 @@ pub enum SnapshotOutcome {
     Already,
     /// These have not acknowledged the change before, the furthest behind first.
     NeededBy(Vec<Consumer>),
+    /// The graph is kept in this storage, of whose log nothing can be pruned.
+    NotPrunable(StorageKind),
     /// Its parts are not those that were written: somebody else is pruning.
     ConcurrentPrune,
     /// There is no such graph, or it has not come to that version.
@@ -113,6 +117,9 @@ impl Store {
             connection.hold_graph(name.as_str())?;
             let found = read_head(connection, name)?.filter(|head| version <= head.version);
             let Some(head) = found else { return Ok(SnapshotOutcome::NotThere) };
+            if self.history(head.storage) != History::Beside {
+                return Ok(SnapshotOutcome::NotPrunable(head.storage));
+            }
             let kept = read_snapshot_version(connection, head.id)?;
             if kept.is_some_and(|kept| kept >= column(version)) {
                 return Ok(SnapshotOutcome::Already);

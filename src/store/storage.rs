@@ -1,7 +1,7 @@
 //! What differs between the storages of a graph: what a load reads, and what a write changes beside
-//! the graph's row, the change log and the kept answers. [`rows`](super::rows) is one; a log would
-//! be another, whose writes are empty, since the change log has them all, and whose load replays
-//! it.
+//! the graph's row, the change log and the kept answers. [`rows`](super::rows) is one;
+//! [`log`](super::log) is another, whose writes are empty, since the change log has them all, and
+//! whose load replays it.
 
 use diesel::QueryResult;
 
@@ -14,11 +14,24 @@ use crate::graph::Graph;
 /// What was read, to be made a graph when its transaction is over: others may need the connection.
 pub type Loaded = Box<dyn FnOnce() -> Result<Graph, StoreError>>;
 
+/// What the change log is to a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    /// It tells how the graph came to be, beside what the graph is. Its beginning can be pruned.
+    Beside,
+    /// It is all there is of the graph: a load reads it from its first version on, so nothing of it
+    /// can be pruned.
+    Whole,
+    /// It has no changes, only the attempts that made them.
+    None,
+}
+
 /// A way to keep graphs in a database. Everything else about a graph is the same for all:
 /// [`Store`](super::Store) has it.
 pub trait Storage: Send + Sync {
     /// Reads the graph at the version of `head`, which was read in the same transaction, of one
-    /// snapshot.
+    /// snapshot of the database. From what is up to the storage: a log that had snapshots of its
+    /// graph would begin with the newest.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read, also when what was read is no legal graph.
@@ -41,4 +54,9 @@ pub trait Storage: Send + Sync {
     /// What the database says.
     fn fill(&self, connection: &mut AnyConnection, graph_id: i64, graph: &Graph)
     -> QueryResult<()>;
+
+    /// What the change log is to a graph that is kept so.
+    fn history(&self) -> History {
+        History::Beside
+    }
 }

@@ -10,7 +10,7 @@ use super::commit::{Commit, Entry, Fence};
 use super::commit_error::CommitError;
 use super::error::StoreError;
 use super::head::{GraphState, column, head_of, read_head_by_id};
-use super::storage::Storage;
+use super::storage::{History, Storage};
 use crate::chain::Chain;
 use crate::db::schema::{ChangeRow, GraphRow, changes, graphs, idempotency_keys};
 use crate::db::{AnyConnection, DbError, RowsWrite, Size, Value, WriteError};
@@ -24,9 +24,13 @@ impl Store {
     /// [`CommitError`]; all but [`CommitError::Unknown`] mean that nothing was written.
     pub fn commit(&self, commit: &Commit<'_>) -> Result<Chain, CommitError> {
         // All is written out before the graph's row is held, to hold it no longer than need be.
-        let entries = log_entries(commit);
+        let storage = self.storages.of(commit.read)?;
+        let entries = match storage.history() {
+            History::None => attempt_entries(commit),
+            History::Beside | History::Whole => log_entries(commit),
+        };
         let log = log_rows(commit, &entries);
-        let rows = self.storage.writes(commit);
+        let rows = storage.writes(commit);
         let large = commit.deletes_graph
             || rows.iter().any(|write| write.size() == Size::Large)
             || log.iter().map(|row| row.change.len()).sum::<usize>() > LARGE_CHANGES;
@@ -34,9 +38,9 @@ impl Store {
             self.commit_by_call(commit, &log, &rows)?;
         } else {
             let size = if large { Size::Large } else { Size::Usual };
-            let written = self.database.write_sized(size, |connection| {
-                write(connection, &*self.storage, commit, &log, &rows)
-            });
+            let written = self
+                .database
+                .write_sized(size, |connection| write(connection, storage, commit, &log, &rows));
             match written {
                 Ok(()) => {}
                 Err(WriteError::RolledBack(error)) => return Err(error),
@@ -56,6 +60,8 @@ impl Store {
                 Err(error) => Err(unknown(format!("{lost}; then {error}"))),
             };
         }
+        // Attempts that stand in a log of their own are not pruned.
+        let log_is_pruned = self.history(commit.read.storage) != History::None;
         // The server may still be at it: whoever has the row then is waited for.
         let found = self.database.read_held(commit.read.name.as_str(), |connection| {
             let attempts = changes::table
@@ -70,7 +76,9 @@ impl Store {
             Ok((Some(_), _)) => Ok(()),
             // The log rows in which the attempt would be found were pruned.
             Ok((None, oldest))
-                if oldest > commit.read.version + 1 && !failpoint::is_off("pruned-attempt") =>
+                if oldest > commit.read.version + 1
+                    && log_is_pruned
+                    && !failpoint::is_off("pruned-attempt") =>
             {
                 Err(unknown(format!(
                     "{lost}; the change log was pruned since, up to version {oldest}"
@@ -99,7 +107,9 @@ impl Store {
 /// Tests hold a commit still between its statements, or take a guard out of one.
 fn must_be_statements() -> bool {
     failpoint::is_armed("after-conditional-update")
-        || ["one-call", "version-comparison", "fence-comparison"].into_iter().any(failpoint::is_off)
+        || ["one-call", "version-comparison", "fence-comparison", "storage-comparison"]
+            .into_iter()
+            .any(failpoint::is_off)
 }
 
 /// Bytes of changes beyond which a commit is as much as a whole graph.
@@ -119,6 +129,13 @@ fn log_entries(commit: &Commit<'_>) -> Vec<LogEntry> {
         LogEntry { change, chain }
     };
     commit.entries.iter().map(entry).collect()
+}
+
+/// What a log without changes has for each version: that this attempt made it.
+fn attempt_entries(commit: &Commit<'_>) -> Vec<LogEntry> {
+    // A number that no other attempt has: what tells two histories apart.
+    let chain = Chain::START.next(commit.attempt);
+    commit.entries.iter().map(|_| LogEntry { change: String::new(), chain }).collect()
 }
 
 fn log_rows<'c>(commit: &Commit<'c>, entries: &'c [LogEntry]) -> Vec<ChangeRow<'c>> {
@@ -179,21 +196,34 @@ fn conditional_update(
     let version = read.version + commit.entries.len() as u64;
     let state = if commit.deletes_graph { GraphState::Deleted } else { GraphState::Open };
     let uuid = read.uuid.to_string();
+    let storage = match failpoint::is_off("storage-comparison") {
+        true => read_head_by_id(connection, read.id)?.storage,
+        false => read.storage,
+    };
     let values = [
+        Value::Integer(column(version)),
+        // Whoever knows no storage but rows does not set it, and is refused.
         Value::Integer(column(version)),
         Value::Bytes(chain),
         Value::Text(state.column()),
+        // There is nothing to read of a log that holds attempts only.
+        Value::Integer(column(version + 1)),
         Value::Integer(read.id),
         Value::Text(&uuid),
+        Value::Text(storage.word()),
         Value::Integer(column(read.version)),
         Value::Bytes(&read.chain.0),
     ];
     let changed = match commit.fence {
         Fence::Unfenced => connection.run(unfenced_update(), &values),
         Fence::Token(token) => {
-            let [version, chain, state, id, uuid, of_version, of_chain] = values;
+            let [version, known, chain, state, oldest, id, uuid, storage, of_version, of_chain] =
+                values;
             let token = Value::Integer(token);
-            let values = [version, chain, state, token, id, uuid, of_version, of_chain, token];
+            let values = [
+                version, known, chain, state, oldest, token, id, uuid, storage, of_version,
+                of_chain, token,
+            ];
             connection.run(fenced_update(), &values)
         }
     }?;
@@ -211,9 +241,10 @@ fn conditional_update(
 macro_rules! update {
     ($set:literal, $conditions:literal) => {
         concat!(
-            "UPDATE graphs SET version = ?, chain = ?, state = ?",
+            "UPDATE graphs SET version = ?, known_version = ?, chain = ?, state = ?, \
+             oldest = CASE storage WHEN 'rows_plain' THEN ? ELSE oldest END",
             $set,
-            " WHERE id = ? AND uuid = ? AND state = 'open' AND ",
+            " WHERE id = ? AND uuid = ? AND storage = ? AND state = 'open' AND ",
             $conditions
         )
     };

@@ -12,7 +12,7 @@ use fencepost::event::{Event, Stream};
 use fencepost::graph::{CanonicalJson, Change, Fact};
 use fencepost::import::events::{self, LogFile};
 use fencepost::node::{self, NodeOptions};
-use fencepost::store::{ConsumerSink, ExportReport, GraphState, Lifetime};
+use fencepost::store::{ConsumerSink, ExportReport, GraphState, Lifetime, StorageKind};
 
 use super::{KINDS, Known, grown, logged, plain, snapshot, tail};
 use crate::support::ask::{accepted, delete_graph, put_dataset, put_job};
@@ -24,7 +24,8 @@ fn restored(site: &Site, graph: &str, text: &str) -> Result<RestoredGraph, Strin
     let file = site.path("log");
     std::fs::write(&file, text).unwrap();
     let log = LogFile::open(&file).map_err(|error| error.to_string())?;
-    events::restore(&site.store(), &name(graph), log).map_err(|error| error.to_string())
+    events::restore(&site.store(), &name(graph), StorageKind::Rows, log)
+        .map_err(|error| error.to_string())
 }
 
 /// Rows of any kind that are of a graph.
@@ -169,7 +170,14 @@ fn logs_restored_at_the_same_moment_share_no_uuid() {
                 let (other, file) = (&other, &file);
                 scope.spawn(move || {
                     let log = LogFile::open(file).unwrap();
-                    events::restore(&other.store(), &name(&format!("copy-{n}")), log).unwrap().uuid
+                    events::restore(
+                        &other.store(),
+                        &name(&format!("copy-{n}")),
+                        StorageKind::Rows,
+                        log,
+                    )
+                    .unwrap()
+                    .uuid
                 })
             };
             let restoring: Vec<_> = (0..4).map(restore).collect();
@@ -208,7 +216,8 @@ fn a_graph_that_is_written_while_its_log_is_read_is_in_the_way() {
         plain(&site, 3);
         let other = Site::on(kind);
         let store = other.store();
-        let mut restorer = fencepost::archive::Restorer::new(&store, &name(GRAPH)).unwrap();
+        let mut restorer =
+            fencepost::archive::Restorer::new(&store, &name(GRAPH), StorageKind::Rows).unwrap();
         for line in tail(&site.store(), 0) {
             restorer.take(line.trim_end()).unwrap();
         }
@@ -353,7 +362,7 @@ fn no_byte_of_a_log_or_a_snapshot_can_be_another() {
                 bytes[at] ^= flip;
                 std::fs::write(&file, &bytes).unwrap();
                 let log = LogFile::open(&file).unwrap();
-                let outcome = events::restore(&there, &name(GRAPH), log);
+                let outcome = events::restore(&there, &name(GRAPH), StorageKind::Rows, log);
                 let shown = String::from_utf8_lossy(
                     &bytes[at.saturating_sub(30)..(at + 30).min(bytes.len())],
                 )

@@ -4,7 +4,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fencepost::archive::{Difference, check_rows, prune};
+use fencepost::design::crud_plain::CRUD_PLAIN;
+use fencepost::design::es_locked::ES_LOCKED;
 use fencepost::graph::Side;
+use fencepost::node::{self, NodeOptions};
 
 use super::KINDS;
 use crate::support::ask::{accepted, add, put_dataset, put_job, remove};
@@ -187,6 +190,20 @@ fn a_value_of_another_type_is_told_of_and_refused() {
     site.run_sql("UPDATE graphs SET version = 4.5, fence = 'abc'");
     let told = "graph `g`: the field 'version' of its row holds a value of another type";
     assert_eq!(differences(&site), [told]);
+    for (damage, field) in [
+        ("UPDATE graphs SET known_version = 'abc'", "known_version"),
+        ("UPDATE graphs SET storage = x'00', known_version = version", "storage"),
+    ] {
+        let site = written(Kind::Sqlite);
+        site.run_sql(damage);
+        let mut told = Vec::new();
+        let each = &mut |difference: &Difference| told.push(difference.to_string());
+        // A graph that is not known to be kept as rows is not compared.
+        drop(check_rows(&site.store(), &name(GRAPH), each));
+        let expected =
+            format!("graph `g`: the field '{field}' of its row holds a value of another type");
+        assert_eq!(told, [expected], "{damage}");
+    }
     let site = written(Kind::Sqlite);
     site.run_sql("UPDATE jobs SET inputs = CAST(inputs AS BLOB) WHERE name = 'b'");
     let told = "job `b` at version 4: its inputs are stored as no list of rising ids";
@@ -286,6 +303,23 @@ fn a_load_refuses_a_graph_whose_log_goes_on_after_it() {
             site.run_sql(damage);
             let error = store.load(&name(GRAPH)).err().expect("it is refused").to_string();
             assert!(error.contains(told) && error.contains("check-rows"), "{kind:?}: {error}");
+        }
+    }
+}
+
+/// Without rows and a log beside each other there is nothing to compare: another advice is given.
+#[test]
+fn so_it_does_however_the_graph_is_kept() {
+    for kind in KINDS {
+        for design in [&ES_LOCKED, &CRUD_PLAIN] {
+            let site = Site::with_graph_of(kind, design);
+            let node = node::open(&NodeOptions { design, ..site.options() }).unwrap();
+            accepted(&node, [put_dataset("declared")]);
+            let store = site.store();
+            site.run_sql("UPDATE graphs SET version = 1, known_version = 1, oldest = 1");
+            let error = store.load(&name(GRAPH)).err().expect("it is refused").to_string();
+            let told = "graph `g` is at version 1, and its log goes on to version 2; restore";
+            assert!(error.contains(told), "{design} on {kind:?}: {error}");
         }
     }
 }

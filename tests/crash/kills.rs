@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use fencepost::design::Design;
+use fencepost::design::crud::CRUD;
+use fencepost::design::crud_plain::CRUD_PLAIN;
+use fencepost::design::es_locked::ES_LOCKED;
 use serde_json::json;
 
-use crate::support::cluster::{Answer, Client, GRAPH, Server, Site, Sql, wait_until};
+use crate::support::cluster::{Answer, Client, GRAPH, Kind, Server, Site, Sql, wait_until};
 use crate::support::storm::audit;
 
 /// One write of several rows: two jobs, one of them with a dataset of its own.
@@ -21,11 +25,19 @@ fn put_pair(server: &Server, n: u64) -> Result<Answer, String> {
 }
 
 /// Kills a server as it passes `point` for the third time, in its third write; `outlives` says
-/// whether that write is to be found.
+/// whether that write is to be found. Of each way to keep a graph one design.
 fn killed_at(point: &str, outlives: bool) {
-    let site = Site::with_graph();
+    for design in [&CRUD, &CRUD_PLAIN, &ES_LOCKED] {
+        design_killed_at(design, point, outlives);
+    }
+}
+
+fn design_killed_at(design: &'static Design, point: &str, outlives: bool) {
+    let site = Site::with_graph_of(Kind::of_this_run(), design);
     let reached = site.path("reached");
-    let mut server = site.serve_armed(&format!("{point}=pause:{}@3", reached.display()), &[]);
+    let armed = format!("{point}=pause:{}@3", reached.display());
+    let serve = |failpoints: &str| site.serve_armed(failpoints, &["--design", design.name]);
+    let mut server = serve(&armed);
     let epoch = site.head().epoch;
     assert_eq!(put_pair(&server, 2).unwrap().version(), 2);
     assert_eq!(put_pair(&server, 3).unwrap().version(), 3);
@@ -45,7 +57,7 @@ fn killed_at(point: &str, outlives: bool) {
     // Whatever is there is whole, before anybody has tidied up.
     let found = audit(&site).version;
     assert_eq!(found, if outlives { 4 } else { 3 });
-    let next = site.serve();
+    let next = serve("");
     let answer = put_pair(&next, 5).unwrap();
     assert_eq!((answer.status, answer.version()), (201, found + 1), "{answer:?}");
     for n in 2..=5 {

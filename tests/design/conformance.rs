@@ -38,6 +38,9 @@ pub trait Fixture {
     /// Whether a read waits for a writer that holds the lock.
     fn reads_wait(&self) -> bool;
 
+    /// Whether what was written can be read in the change log.
+    fn has_history(&self) -> bool;
+
     /// Whether turns are taken by the lock.
     fn takes_lock(&self) -> bool;
 

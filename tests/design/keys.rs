@@ -8,7 +8,9 @@ use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::design::{self, Design};
 use fencepost::event::{Event, Stream};
 use fencepost::import::events;
+use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Accepted, IdempotencyKey, Limits, Refusal, Service, Verdict, Write};
+use fencepost::store::StorageKind;
 
 use super::node_held_up;
 use crate::support::ask::{
@@ -113,7 +115,7 @@ fn a_graph_that_is_created_with_a_key_beside_a_turn_with_the_same_key_keeps_it()
             for write in [nothing(), changeset([put_dataset("second")]), delete_graph()] {
                 let site = Site::on(kind);
                 let (store, node) = raced(&site, design);
-                let creator = optimistic(&site);
+                let creator = node::open(&NodeOptions { design, ..site.options() }).unwrap();
                 let loads = told(&node).1;
                 set(&store.before_commit, move || assert_eq!(create(&creator, "k"), UNCHANGED));
                 let verdict = ask(&node, keyed(write.clone(), "k", "f"));
@@ -210,7 +212,7 @@ fn a_keyed_request_that_a_restored_log_overtakes_is_judged_on_what_was_restored(
         let into = site.store();
         set(&store.before_commit, move || {
             let log = events::LogFile::open(&file).unwrap();
-            events::restore(&into, &name(GRAPH), log).unwrap();
+            events::restore(&into, &name(GRAPH), StorageKind::Rows, log).unwrap();
         });
         let verdict = ask(&slow, keyed(changeset([]), "k", "f"));
         assert_eq!(

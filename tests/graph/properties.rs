@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use super::model::{Model, Verdict};
 use super::random::{CommandDraw, PlanDraw, Universe, commands, plan_request};
-use super::support::{assert_same, command, decided, plan, reachable, rebuilt, verdict};
+use super::support::{
+    assert_same, built_from, command, decided, plan, reachable, rebuilt, verdict,
+};
 
 /// Carries the commands out on graph and model, comparing all that can be compared after each.
 fn run(
@@ -94,6 +96,10 @@ fn run(
         assert_same(graph, model);
     }
     followers.push((apply_all(&Graph::default(), &changes), "followed all at once"));
+    let from_log = built_from(&changes).unwrap();
+    assert_eq!(from_log.memory_bytes(), graph.memory_bytes());
+    assert_eq!(from_log.edge_count(), graph.edge_count());
+    followers.push((from_log, "built from its log"));
     for (follower, how) in followers {
         assert_eq!((follower.digest(), ids(&follower)), (graph.digest(), ids(&graph)), "{how}");
         assert_answers(&follower, &model);

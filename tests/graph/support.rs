@@ -3,8 +3,8 @@
 use std::ops::Bound;
 
 use fencepost::graph::{
-    CanonicalJson, Changeset, Command, Direction, Graph, GraphBuilder, JobSpecification, Name,
-    Operation, Origin, PlanRequest, Precondition, Rejection, decide,
+    CanonicalJson, Change, Changeset, Command, Direction, Graph, GraphBuilder, JobSpecification,
+    LogBuilder, Name, Operation, Origin, PlanRequest, Precondition, Rejection, decide,
 };
 use fencepost::wire::ChangesetWire;
 use serde_json::{Value, json};
@@ -181,6 +181,16 @@ pub fn assert_same(graph: &Graph, model: &Model) {
         );
         assert_eq!(dataset.mentions(), model.producers(&name).len() + model.consumers(&name).len());
     }
+}
+
+/// The graph that a log of these changes leads to, or the first reason why it leads to none.
+pub fn built_from(changes: &[Change]) -> Result<Graph, String> {
+    let mut builder = LogBuilder::default();
+    for (version, change) in (1..).zip(changes) {
+        builder.add(change).map_err(|error| error.to_string())?;
+        assert_eq!(builder.version(), version);
+    }
+    builder.finish().map_err(|error| error.to_string())
 }
 
 /// The same graph built from its rows, in slots of the same numbers.

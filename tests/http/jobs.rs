@@ -105,7 +105,9 @@ fn deleting_a_job_takes_its_edges_and_implied_datasets_with_it() {
     let deleted = server.delete("/v1/graphs/g/jobs/a").send().expect(200);
     let written = json!({"graph": "g", "version": 3, "changed": true, "etag": null});
     assert_eq!(deleted.json(), written);
-    let counts = json!({"graph": "g", "version": 3, "jobs": 0, "datasets": 1, "edges": 0});
+    let counts = json!({
+        "graph": "g", "version": 3, "jobs": 0, "datasets": 1, "edges": 0, "storage": "rows"
+    });
     assert_eq!(server.get("/v1/graphs/g").send().json(), counts);
     let problem = server.delete("/v1/graphs/g/jobs/a").send().problem(404, "job_not_found");
     assert_eq!((&problem["name"], &problem["version"]), (&json!("a"), &json!(3)));

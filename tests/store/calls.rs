@@ -10,10 +10,11 @@ use fencepost::archive::prune;
 use fencepost::chain::Chain;
 use fencepost::db::DbError;
 use fencepost::design::TurnLimits;
+use fencepost::design::crud_plain::CRUD_PLAIN;
 use fencepost::graph::{Operation, decide};
-use fencepost::node;
+use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Accepted, Limits, Refusal, Service};
-use fencepost::store::{Commit, CommitError, Entry, Fence, Store, StoreError};
+use fencepost::store::{Commit, CommitError, Entry, Fence, StorageKind, Store, StoreError};
 
 use super::server::{behind_a_proxy, impatient, put};
 use super::writes::{half_a_cycle, read, with_two_jobs, write_with};
@@ -30,7 +31,7 @@ struct Definition {
 
 /// Puts `otherwise` in the place of a part that the function has once.
 pub(super) fn replace(site: &Site, part: &str, otherwise: &str) {
-    let query = "SELECT pg_get_functiondef('fencepost_commit_1'::regproc) AS text";
+    let query = "SELECT pg_get_functiondef('fencepost_commit_2'::regproc) AS text";
     let Definition { text } = diesel::sql_query(query).get_result(&mut site.sql()).unwrap();
     assert_eq!(text.matches(part).count(), 1, "the function has the guard {part}");
     site.run_sql(&text.replace(part, otherwise));
@@ -147,6 +148,30 @@ fn a_call_that_the_database_refuses_leaves_nothing() {
     write_with(&store, &seen, Fence::Unfenced, put_dataset("e")).unwrap();
 }
 
+/// The graph was created again in another storage, at a version and with a chain that a writer has
+/// read: as after an older copy of the database was put back.
+#[test]
+fn the_storage_stops_whoever_has_read_the_graph_as_it_was_kept_before() {
+    for is_compared in [true, false] {
+        let site = two_jobs();
+        let store = site.store();
+        let seen = read(&store);
+        site.run_sql("UPDATE graphs SET storage = 'log', known_version = version");
+        if !is_compared {
+            replace(&site, "AND graphs.storage = read_storage", "");
+        }
+        let written = write_with(&store, &seen, Fence::Unfenced, put_dataset("stale"));
+        match (written, is_compared) {
+            (Err(CommitError::StorageChanged { expected, actual }), true) => {
+                assert_eq!((expected, actual), (StorageKind::Rows, StorageKind::Log));
+                assert_eq!(site.head().version, 3);
+            }
+            (Ok(_), false) => assert_eq!(site.head().version, 4),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+}
+
 /// As after a backup of an older program was put back, or by a mistake: nothing is written, and the
 /// reason is told.
 #[test]
@@ -200,6 +225,36 @@ fn a_lost_call_that_did_not_arrive_is_judged_again_after_another_write() {
     });
     assert_eq!(put(&node, "lost"), Ok(4));
     assert_eq!(audit_without_tokens(&mut site.sql(), GRAPH).version, 4);
+}
+
+/// The same of a graph without a history, whose log begins after its last version: it has the
+/// attempts all the same.
+#[test]
+fn a_lost_call_to_a_graph_without_a_history_is_found() {
+    for sought in [true, false] {
+        let (_server, site, proxy, through) = behind_a_proxy();
+        site.run_sql("UPDATE graphs SET storage = 'rows_plain', oldest = version + 1");
+        let node = node::open(&NodeOptions { design: &CRUD_PLAIN, ..impatient(&through) }).unwrap();
+        assert_eq!(put(&node, "a"), Ok(2));
+        if !sought {
+            replace(&site, "changes.attempt = this_attempt", "false");
+        }
+        let store = site.store();
+        proxy.cut_while(Cut::Answer, move || {
+            wait_until("it is carried out", || read(&store).head.version == 3);
+            let seen = read(&store);
+            write_with(&store, &seen, Fence::Unfenced, delete_dataset("a")).unwrap();
+        });
+        assert_eq!(put(&node, "lost"), Ok(if sought { 3 } else { 4 }));
+        // One that was never carried out is not taken for one whose trace was pruned.
+        let store = site.store();
+        proxy.cut_while(Cut::Commit, move || {
+            let seen = read(&store);
+            write_with(&store, &seen, Fence::Unfenced, put_dataset("between")).unwrap();
+        });
+        let version = site.head().version;
+        assert_eq!(put(&node, "never carried out"), Ok(version + 2));
+    }
 }
 
 /// The lost call arrives after it was sent again. It does nothing, whether it changes the graph or

@@ -171,11 +171,11 @@ fn all_in_the_file(site: &Site, version: u64) {
 /// closed before the process ends.
 #[test]
 fn a_clean_end_of_the_last_process_leaves_everything_in_the_file() {
-    for design in design::ALL.iter().map(|design| design.name) {
+    for design in design::ALL.iter().copied() {
         for signal in ["TERM", "INT"] {
-            let site = Site::with_graph_on(Kind::Sqlite);
+            let site = Site::with_graph_of(Kind::Sqlite, design);
             let mut command = site.fencepost(&SERVE);
-            command.args(["--design", design]);
+            command.args(["--design", design.name]);
             let server = Server::start(command);
             for job in ["a", "b", "c"] {
                 server.put_job(job, &[], &[&format!("{job}-made")]).unwrap();
@@ -183,11 +183,11 @@ fn a_clean_end_of_the_last_process_leaves_everything_in_the_file() {
             assert_eq!(server.end(signal).code(), Some(0));
             all_in_the_file(&site, 4);
         }
-        let site = Site::with_graph_on(Kind::Sqlite);
+        let site = Site::with_graph_of(Kind::Sqlite, design);
         let jobs = site.path("jobs.ndjson");
         fs::write(&jobs, r#"{"name":"a","inputs":[],"outputs":["d"]}"#).unwrap();
         let jobs = jobs.display().to_string();
-        let import = ["--design", design, "import", "--graph", GRAPH, &jobs];
+        let import = ["--design", design.name, "import", "--graph", GRAPH, &jobs];
         let acknowledge = ["consumer", "ack", "--graph", GRAPH, "--name", "c", "--version", "2"];
         for arguments in [&import[..], &acknowledge] {
             let (code, said) = finish(site.fencepost(arguments));
@@ -483,7 +483,7 @@ fn an_older_schema_under_a_service_is_told_until_it_is_migrated() {
         let site = Site::with_graph_on(kind);
         let server = site.serve();
         served(&server);
-        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "4"]));
+        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "5"]));
         assert_eq!(code, Some(0), "{said}");
         let told = "has an older schema; `fencepost migrate` brings it up to date";
         let consumers = format!("/v1/graphs/{GRAPH}/consumers");

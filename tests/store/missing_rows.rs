@@ -1,7 +1,10 @@
 //! Rows that something else deleted or doubled under a node that has the graph in memory: a write
 //! that would change them is refused as a whole, and never answered as done.
 
+use fencepost::design::crud_plain::CRUD_PLAIN;
+use fencepost::design::es_locked::ES_LOCKED;
 use fencepost::graph::{Operation, Side};
+use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Refusal, Service};
 
 use super::calls::replace;
@@ -87,6 +90,43 @@ fn all_are_refused(kind: Kind) {
 #[test]
 fn a_write_over_a_row_that_is_missing_or_there_twice_is_refused() {
     KINDS.into_iter().for_each(all_are_refused);
+}
+
+/// A graph that is kept by its log alone has nothing but its log, one without a history its
+/// attempts.
+#[test]
+fn a_write_whose_log_is_not_written_is_refused_however_the_graph_is_kept() {
+    for kind in KINDS {
+        for design in [&ES_LOCKED, &CRUD_PLAIN] {
+            let site = Site::with_graph_of(kind, design);
+            let node = node::open(&NodeOptions { design, ..site.options() }).unwrap();
+            accepted(&node, [put_job("job", &[], &[])]);
+            site.run_sql(&swallow_inserts(kind, "changes"));
+            let answer = write(&node, [put_job("new", &[], &[])]);
+            let Err(Refusal::Internal { what }) = answer else { panic!("{design}: {answer:?}") };
+            assert!(what.contains("0 of 1 changes to be added to the log"), "{design}: {what}");
+            assert_eq!(site.head().version, 2, "{design} on {kind:?}");
+        }
+    }
+}
+
+/// The rows of a graph without a history are its only rows.
+#[test]
+fn a_write_over_a_missing_row_of_a_graph_without_a_history_is_refused() {
+    for kind in KINDS {
+        for (damage, operation, found) in cases() {
+            let site = Site::with_graph_of(kind, &CRUD_PLAIN);
+            let options = NodeOptions { design: &CRUD_PLAIN, ..site.options() };
+            let node = node::open(&options).unwrap();
+            let other = put_job("other", &[], &[]);
+            accepted(&node, [put_job("job", &[], &[]), other, put_dataset("dataset")]);
+            site.run_sql(damage);
+            let answer = write(&node, [operation]);
+            let Err(Refusal::Internal { what }) = answer else { panic!("{damage}: {answer:?}") };
+            assert!(what.contains(found), "{kind:?}: {what}");
+            assert_eq!(site.head().version, 2, "{kind:?}: {damage}");
+        }
+    }
 }
 
 /// As a very large commit is written on Postgres.

@@ -13,12 +13,13 @@ fn revert(site: &Site, count: &str) -> (Option<i32>, String) {
 #[test]
 fn the_migrations_that_were_taken_back_are_named() {
     let site = Site::with_graph();
-    let (code, said) = revert(&site, "2");
-    let named = "took back 2: 2026-11-27-000020_commit_in_one_call, \
-                 2026-11-27-000010_adjacency_lists\n";
+    let (code, said) = revert(&site, "3");
+    let named = "took back 3: 2026-11-27-000030_storage_of_a_graph, \
+                 2026-11-27-000020_commit_in_one_call, 2026-11-27-000010_adjacency_lists\n";
     assert_eq!((code, said.as_str()), (Some(0), named));
     let (_, said) = finish(site.fencepost(&["migrate"]));
-    let named = "ran 2026-11-27-000010_adjacency_lists, 2026-11-27-000020_commit_in_one_call\n";
+    let named = "ran 2026-11-27-000010_adjacency_lists, 2026-11-27-000020_commit_in_one_call, \
+                 2026-11-27-000030_storage_of_a_graph\n";
     assert_eq!(said, named);
 }
 
@@ -26,7 +27,7 @@ fn the_migrations_that_were_taken_back_are_named() {
 fn more_than_there_are_and_none_at_all_are_refused() {
     let site = Site::with_graph();
     let (code, said) = revert(&site, "99");
-    let told = "fencepost: the database has 9 migrations: 99 cannot be taken back\n";
+    let told = "fencepost: the database has 10 migrations: 99 cannot be taken back\n";
     assert_eq!((code, said.as_str()), (Some(1), told));
     let (code, said) = revert(&site, "0");
     assert_eq!(code, Some(2), "{said}");
@@ -80,7 +81,7 @@ fn rows_that_an_earlier_schema_does_not_take_are_named() {
             let jobs = [put_job("a", &["x", "y"], &["z"]), put_job("b", &["z"], &["end"])];
             accepted(&site.node(), jobs);
             site.run_sql(&damage);
-            let (code, said) = revert(&site, "2");
+            let (code, said) = revert(&site, "3");
             assert_eq!(code, Some(1), "{kind:?}: {damage}: {said}");
             let what = "taking back 2026-11-27-000010_adjacency_lists: ";
             assert!(said.contains(what) && said.contains(told), "{kind:?}: {damage}: {said}");

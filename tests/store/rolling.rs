@@ -12,6 +12,8 @@ use std::process::Command;
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
+use fencepost::design::crud_plain::CRUD_PLAIN;
+use fencepost::design::es_locked::ES_LOCKED;
 use sha2::{Digest, Sha256};
 
 use crate::support::ask::{accepted, put_job};
@@ -149,6 +151,37 @@ impl Previous<'_> {
             "graph_id, version, part, lines FROM snapshot_parts",
         ] {
             self.number(&format!("SELECT count(*) AS value FROM (SELECT {columns}) AS read"));
+        }
+    }
+}
+
+/// It knows no storage but rows, and would write what it decided on rows that are not the graph's.
+#[test]
+fn a_node_of_the_program_before_writes_nothing_to_a_graph_that_is_kept_in_another_storage() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        for design in [&ES_LOCKED, &CRUD_PLAIN] {
+            let site = Site::with_graph_of(kind, design);
+            let fence = site.head().fence;
+            let update = |more: &str| {
+                let update = format!(
+                    "UPDATE graphs SET version = version + 1, fence = {fence} {more} \
+                     WHERE name = '{GRAPH}' AND state = 'open'"
+                );
+                diesel::sql_query(update).execute(&mut site.sql())
+            };
+            assert!(update("").is_err(), "{design} on {kind:?}");
+            if kind == Kind::Postgres {
+                let call = "SELECT outcome AS value FROM graphs, fencepost_commit_1(NULL, id, uuid, \
+                    version, chain, fence + 1, 'previous', false, version + 1, chain, fence + 1, \
+                    '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', \
+                    '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 1)";
+                let called = diesel::sql_query(call).get_result::<Word>(&mut site.sql());
+                let refused = called.map(|word| word.value).unwrap_err().to_string();
+                assert!(refused.contains("check"), "{refused}");
+            }
+            audit(&site);
+            // As it would be without what stops it.
+            assert_eq!(update(", known_version = version + 1"), Ok(1));
         }
     }
 }

@@ -20,7 +20,7 @@ use fencepost::lock::file::FileLock;
 use fencepost::lock::{DistributedLock, Guard, LockKey, Mode};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
 use fencepost::service::{Limits, Service};
-use fencepost::store::{Head, Store};
+use fencepost::store::{Head, StorageKind, Store};
 use serde_json::Value;
 
 use super::postgres::Postgres;
@@ -84,7 +84,7 @@ pub fn waiting_for_lock(wait: Duration) -> TurnLimits {
 
 /// A node of that design on `store`, under `lock` if the design takes one.
 pub fn start(
-    design: &Design,
+    design: &'static Design,
     store: Arc<Store>,
     lock: Arc<dyn DistributedLock>,
     limits: Limits,
@@ -95,7 +95,7 @@ pub fn start(
 
 /// A node of a design that takes no lock on `store`.
 pub fn start_without_lock(
-    design: &Design,
+    design: &'static Design,
     store: Arc<Store>,
     limits: Limits,
     turn_limits: TurnLimits,
@@ -152,9 +152,18 @@ impl Site {
         Self::at(url).given_a_graph()
     }
 
+    /// The same, kept and written as `design` does it.
+    pub fn with_graph_of(kind: Kind, design: &'static Design) -> Self {
+        Self::on(kind).given_a_graph_of(design)
+    }
+
     fn given_a_graph(self) -> Self {
+        self.given_a_graph_of(<&Design>::default())
+    }
+
+    fn given_a_graph_of(self, design: &'static Design) -> Self {
         let site = self;
-        let node = site.node();
+        let node = node::open(&NodeOptions { design, ..site.options() }).unwrap();
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
         let first = crate::support::ask::put_dataset("first");
         crate::support::ask::write(&node, [first]).unwrap();
@@ -248,22 +257,35 @@ impl Site {
 
     /// Has the database refuse a job that the rules allow.
     pub fn refuse_jobs_named(&self, job: &str) {
+        let (table, is_refused) = match self.jobs_are_written_to() {
+            "jobs" => ("jobs", format!("name = '{job}'")),
+            table => (table, format!("change LIKE '%\"name\":\"{job}\"%'")),
+        };
         self.run_sql(&match self.sql() {
             Sql::Sqlite(_) => format!(
-                "CREATE TRIGGER refuse BEFORE INSERT ON jobs WHEN NEW.name = '{job}' \
+                "CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN NEW.{is_refused} \
                  BEGIN INSERT INTO service (id, database_id) VALUES (1, 'second'); END"
             ),
             Sql::Postgres(_) => {
-                format!("ALTER TABLE jobs ADD CONSTRAINT refuse CHECK (name <> '{job}')")
+                format!("ALTER TABLE {table} ADD CONSTRAINT refuse CHECK (NOT ({is_refused}))")
             }
         });
     }
 
     pub fn refuse_no_jobs(&self) {
-        self.run_sql(match self.sql() {
-            Sql::Sqlite(_) => "DROP TRIGGER refuse",
-            Sql::Postgres(_) => "ALTER TABLE jobs DROP CONSTRAINT refuse",
+        let table = self.jobs_are_written_to();
+        self.run_sql(&match self.sql() {
+            Sql::Sqlite(_) => "DROP TRIGGER refuse".to_owned(),
+            Sql::Postgres(_) => format!("ALTER TABLE {table} DROP CONSTRAINT refuse"),
         });
+    }
+
+    /// The table in which a new job of [`GRAPH`] is found.
+    fn jobs_are_written_to(&self) -> &'static str {
+        match self.head().storage {
+            StorageKind::Log => "changes",
+            _ => "jobs",
+        }
     }
 
     /// Has a Postgres server end every session on this database, and says how many those were.

@@ -10,9 +10,11 @@ use fencepost::graph::Graph;
 use fencepost::lock::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
 };
+use fencepost::store::log::Log;
+use fencepost::store::plain::Plain;
 use fencepost::store::rows::Rows;
-use fencepost::store::storage::{Loaded, Storage};
-use fencepost::store::{Commit, Head, Store, StoreError};
+use fencepost::store::storage::{History, Loaded, Storage};
+use fencepost::store::{Commit, Head, Storages, Store, StoreError};
 
 /// What is set here happens once.
 pub type Interlude = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
@@ -26,8 +28,11 @@ pub struct Interrupted {
 impl Interrupted {
     pub fn new(database: Database) -> Self {
         let before_commit = Interlude::default();
-        let storage = Box::new(InterruptedRows(Arc::clone(&before_commit)));
-        let store = Arc::new(Store::with_storage(database, storage).unwrap());
+        let rows = Box::new(InterruptedBy(Arc::clone(&before_commit), Rows));
+        let plain = Box::new(InterruptedBy(Arc::clone(&before_commit), Plain));
+        let log = Box::new(InterruptedBy(Arc::clone(&before_commit), Log));
+        let store =
+            Arc::new(Store::with_storages(database, Storages { rows, plain, log }).unwrap());
         Self { store, before_commit }
     }
 }
@@ -47,21 +52,21 @@ fn play(interlude: &Interlude) {
     }
 }
 
-/// Rows, interrupted where a commit makes out what it writes, before its transaction begins.
-struct InterruptedRows(Interlude);
+/// A storage, interrupted where a commit makes out what it writes, before its transaction begins.
+struct InterruptedBy<S>(Interlude, S);
 
-impl Storage for InterruptedRows {
+impl<S: Storage> Storage for InterruptedBy<S> {
     fn load(&self, connection: &mut AnyConnection, head: &Head) -> Result<Loaded, StoreError> {
-        Rows.load(connection, head)
+        self.1.load(connection, head)
     }
 
     fn writes<'c>(&self, commit: &Commit<'c>) -> Vec<RowsWrite<'c>> {
         play(&self.0);
-        Rows.writes(commit)
+        self.1.writes(commit)
     }
 
     fn clear(&self, connection: &mut AnyConnection, graph_id: i64) -> QueryResult<()> {
-        Rows.clear(connection, graph_id)
+        self.1.clear(connection, graph_id)
     }
 
     fn fill(
@@ -70,7 +75,11 @@ impl Storage for InterruptedRows {
         graph_id: i64,
         graph: &Graph,
     ) -> QueryResult<()> {
-        Rows.fill(connection, graph_id, graph)
+        self.1.fill(connection, graph_id, graph)
+    }
+
+    fn history(&self) -> History {
+        self.1.history()
     }
 }
 

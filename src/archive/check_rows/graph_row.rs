@@ -2,13 +2,17 @@
 
 use super::difference::GraphFault;
 use crate::archive::past::Past;
-use crate::store::{GraphState, LogEnds};
+use crate::store::{GraphState, LogEnds, StorageKind};
 
-/// How the row differs from where the log begins and ends.
+/// How the row differs from where the log begins and ends; of a graph that is not kept as rows,
+/// only whether a value of it is of another type.
 pub(super) fn faults_of_ends(ends: &LogEnds) -> Vec<GraphFault> {
     let LogEnds { head, oldest_logged: first, newest_logged: newest, snapshot, damaged } = ends;
     let (version, oldest) = (head.version, head.oldest);
     let mut faults: Vec<GraphFault> = damaged.iter().cloned().map(GraphFault::Field).collect();
+    if head.storage != StorageKind::Rows {
+        return faults;
+    }
     // While a log is pruned, and after that was cut short, it still has changes before it.
     let begins_later = first.is_some_and(|first| first > oldest && oldest <= version);
     let is_pruned_without_snapshot = oldest > 1 && snapshot.is_none();

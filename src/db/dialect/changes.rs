@@ -1,5 +1,7 @@
-//! How rows of the change log are written.
+//! How rows of the change log are written, and how a long log is read.
 
+use diesel::connection::DefaultLoadingMode;
+use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 
 use super::AnyConnection;
@@ -8,7 +10,50 @@ use super::statement::{PostgresValue, RawSql};
 use crate::db::causes;
 use crate::db::schema::{ChangeRow, changes};
 
+/// A change as it is read: its version, its text and its chain.
+pub type LoggedText = (i64, String, Vec<u8>);
+
+/// Changes of which one statement reads: it is done long before a statement over a whole graph must
+/// be.
+const PAGE_CHANGES: i64 = 50_000;
+
 impl AnyConnection {
+    /// Calls `each` with the changes of a graph after version `after` and up to `last`, in order.
+    /// Holds one of them in memory at a time, however long the log is.
+    ///
+    /// # Errors
+    /// What the database reports, or `each` returns.
+    pub fn each_change<E: From<diesel::result::Error>>(
+        &mut self,
+        graph_id: i64,
+        after: i64,
+        last: i64,
+        each: &mut dyn FnMut(LoggedText) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut from = after;
+        while from < last {
+            let to = last.min(from.saturating_add(PAGE_CHANGES));
+            let page = changes::table
+                .filter(changes::graph_id.eq(graph_id))
+                .filter(changes::version.gt(from))
+                .filter(changes::version.le(to))
+                .order(changes::version)
+                .select((changes::version, changes::change, changes::chain));
+            let mut take = |row: QueryResult<LoggedText>| each(row?);
+            match self {
+                Self::Sqlite(connection) => page
+                    .load_iter::<LoggedText, DefaultLoadingMode>(connection)?
+                    .try_for_each(&mut take)?,
+                // The default would hold the whole page, of which each change may be large.
+                Self::Postgres(connection) => page
+                    .load_iter::<LoggedText, PgRowByRowLoadingMode>(connection)?
+                    .try_for_each(&mut take)?,
+            }
+            from = to;
+        }
+        Ok(())
+    }
+
     /// Writes rows of the change log, all with the same graph, attempt and token. A row without a
     /// time gets the database's.
     ///

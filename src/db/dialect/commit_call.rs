@@ -19,6 +19,8 @@ pub struct CommitCall<'c> {
     pub graph_id: i64,
     /// The graph's UUID.
     pub read_uuid: &'c str,
+    /// How the graph is kept.
+    pub read_storage: &'c str,
     /// The version that the batch was decided on.
     pub read_version: i64,
     /// The chain at that version.
@@ -64,9 +66,9 @@ pub struct CallRefused {
 
 const CALL: &str = "SELECT outcome, head_id, head_name, head_state, head_moved_to, head_version, \
      head_fence, head_epoch, head_lock_incarnation, head_chain, head_uuid, head_oldest, \
-     since_changes, since_chains, taken_keys, taken_fingerprints, taken_answers \
-     FROM fencepost_commit_1(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     head_storage, since_changes, since_chains, taken_keys, taken_fingerprints, taken_answers \
+     FROM fencepost_commit_2(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 type Columns = (
     Text,
@@ -82,6 +84,7 @@ type Columns = (
         Binary,
         Text,
         BigInt,
+        Text,
     )>,
     Nullable<Array<Text>>,
     Nullable<Array<Binary>>,
@@ -160,6 +163,7 @@ fn values_of<'c>(
         V::OptionalShort(own_backend),
         V::Integer(call.graph_id),
         V::Text(call.read_uuid),
+        V::Text(call.read_storage),
         V::Integer(call.read_version),
         V::Bytes(call.read_chain),
         V::OptionalInteger(call.token),

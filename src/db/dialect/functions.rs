@@ -1,5 +1,5 @@
-//! The function that the schema has in Postgres: whether it is there and may be called, and how it
-//! is made again. SQLite has none.
+//! The functions that the schema has in Postgres: whether that of this program is there and may be
+//! called, and how they are made again. SQLite has none.
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -8,22 +8,46 @@ use diesel::sql_types::Text;
 use super::AnyConnection;
 use super::statement::TextRow;
 
-/// Its name.
-pub(crate) const FUNCTION: &str = "fencepost_commit_1";
+/// The name of the one that this program calls.
+pub(crate) const FUNCTION: &str = "fencepost_commit_2";
 
-/// The migration that makes it, and nothing after it.
-const MIGRATION: &str =
-    include_str!("../../../migrations/postgres/2026-11-27-000020_commit_in_one_call/up.sql");
+/// A function, which the migration makes last.
+struct Function {
+    name: &'static str,
+    /// Its name and its parameters' types, by which it is called.
+    signature: &'static str,
+    migration: &'static str,
+}
 
-/// Its parameters' types, by which it is called.
+/// The types of parameters that all of them have last.
 macro_rules! signature {
-    () => {
-        "'fencepost_commit_1(integer, bigint, text, bigint, bytea, bigint, text, boolean, bigint, \
-         bytea, bigint, text[], bytea[], text[], bigint[], bigint[], bigint[], text[], bigint[], \
-         bigint[], text[], bigint[], text[], bigint[], text[], text[], bigint[], bigint[], text[], \
-         text[], bigint[], text[], text[], text[], text[], text[], bigint)'"
+    ($begins:literal) => {
+        concat!(
+            $begins,
+            ", bigint, bytea, bigint, text, boolean, bigint, bytea, bigint, text[], bytea[], \
+             text[], bigint[], bigint[], bigint[], text[], bigint[], bigint[], text[], bigint[], \
+             text[], bigint[], text[], text[], bigint[], bigint[], text[], text[], bigint[], \
+             text[], text[], text[], text[], text[], bigint)"
+        )
     };
 }
+
+const CALLED: Function = Function {
+    name: FUNCTION,
+    signature: signature!("fencepost_commit_2(integer, bigint, text, text"),
+    migration: include_str!(
+        "../../../migrations/postgres/2026-11-27-000030_storage_of_a_graph/up.sql"
+    ),
+};
+
+/// What the program before this one calls: both may run at once.
+const FORMER: Function = Function {
+    name: "fencepost_commit_1",
+    signature: signature!("fencepost_commit_1(integer, bigint, text"),
+    migration: include_str!(
+        "../../../migrations/postgres/2026-11-27-000020_commit_in_one_call/up.sql"
+    ),
+};
 
 /// Whether this session can call the function that this program calls.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,15 +67,12 @@ impl AnyConnection {
     /// Whether this session can call the function. One round trip.
     pub(crate) fn function_state(&mut self) -> QueryResult<FunctionState> {
         let Self::Postgres(connection) = self else { return Ok(FunctionState::Usable) };
-        let query = concat!(
-            "SELECT CASE WHEN function IS NULL THEN 'missing' \
+        let query = "SELECT CASE WHEN function IS NULL THEN 'missing' \
              WHEN has_function_privilege(function, 'EXECUTE') THEN 'usable' \
              ELSE 'denied ' || quote_ident(current_user) END AS value \
-             FROM (SELECT to_regprocedure(",
-            signature!(),
-            ")::oid AS function) AS found"
-        );
-        let state = diesel::sql_query(query).get_result::<TextRow>(connection)?.value;
+             FROM (SELECT to_regprocedure($1)::oid AS function) AS found";
+        let query = diesel::sql_query(query).bind::<Text, _>(CALLED.signature);
+        let state = query.get_result::<TextRow>(connection)?.value;
         Ok(match (state.as_str(), state.strip_prefix("denied ")) {
             (_, Some(role)) => FunctionState::Denied { role: role.to_owned() },
             ("missing", None) => FunctionState::Missing,
@@ -59,19 +80,35 @@ impl AnyConnection {
         })
     }
 
-    /// Makes the function again if it is missing or is not what the migration has made; whether it
-    /// did. In a transaction.
-    pub(super) fn repair_function(&mut self) -> QueryResult<bool> {
-        let Self::Postgres(connection) = self else { return Ok(false) };
-        let definition = definition();
+    /// Makes each function again that is missing or is not what its migration has made; the names
+    /// of those. In a transaction, when all migrations have run.
+    pub(super) fn repair_functions(&mut self) -> QueryResult<Vec<&'static str>> {
+        let Self::Postgres(connection) = self else { return Ok(Vec::new()) };
+        let mut repaired = Vec::new();
+        for function in [FORMER, CALLED] {
+            if function.repair(connection)? {
+                repaired.push(function.name);
+            }
+        }
+        Ok(repaired)
+    }
+}
+
+impl Function {
+    fn definition(&self) -> &'static str {
+        let begin = self.migration.find("CREATE FUNCTION").expect("it makes the function");
+        &self.migration[begin..]
+    }
+
+    /// Makes it again if need be; whether it did.
+    fn repair(&self, connection: &mut PgConnection) -> QueryResult<bool> {
+        let definition = self.definition();
         let body = definition.split("$$").nth(1).expect("the function has a body");
-        let query = concat!(
-            "SELECT proname::text AS value FROM pg_proc \
-             JOIN pg_language ON pg_language.oid = prolang WHERE pg_proc.oid = to_regprocedure(",
-            signature!(),
-            ") AND prosrc = $1 AND lanname = 'plpgsql' AND NOT prosecdef AND proconfig IS NULL"
-        );
-        let intact = diesel::sql_query(query).bind::<Text, _>(body);
+        let query = "SELECT proname::text AS value FROM pg_proc \
+             JOIN pg_language ON pg_language.oid = prolang \
+             WHERE pg_proc.oid = to_regprocedure($1) AND prosrc = $2 \
+             AND lanname = 'plpgsql' AND NOT prosecdef AND proconfig IS NULL";
+        let intact = diesel::sql_query(query).bind::<Text, _>(self.signature).bind::<Text, _>(body);
         if intact.get_result::<TextRow>(connection).optional()?.is_some() {
             return Ok(false);
         }
@@ -79,21 +116,13 @@ impl AnyConnection {
         let replaced = definition.replacen("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1);
         connection.batch_execute("SAVEPOINT before_function")?;
         if connection.batch_execute(&replaced).is_err() {
-            let drop = concat!(
-                "SELECT 'DROP FUNCTION ' || to_regprocedure(",
-                signature!(),
-                ")::text AS value"
-            );
+            let drop = "SELECT 'DROP FUNCTION ' || to_regprocedure($1)::text AS value";
             connection.batch_execute("ROLLBACK TO before_function")?;
-            let drop = diesel::sql_query(drop).get_result::<TextRow>(connection)?.value;
+            let drop = diesel::sql_query(drop).bind::<Text, _>(self.signature);
+            let drop = drop.get_result::<TextRow>(connection)?.value;
             connection.batch_execute(&drop)?;
             connection.batch_execute(definition)?;
         }
         Ok(true)
     }
-}
-
-fn definition() -> &'static str {
-    let begin = MIGRATION.find("CREATE FUNCTION").expect("the migration makes the function");
-    &MIGRATION[begin..]
 }

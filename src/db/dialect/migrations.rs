@@ -13,7 +13,7 @@ use diesel::sql_types::BigInt;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
 use super::AnyConnection;
-use super::functions::{FUNCTION, FunctionState};
+use super::functions::FunctionState;
 use super::statement::TextRow;
 use crate::db::error::DbError;
 
@@ -27,7 +27,7 @@ const MIGRATION_LOCK: i64 = 0x66656e63_65706f73;
 const COLUMNS: [&str; 9] = [
     "SELECT id, database_id, lock_kind, lock_identity FROM service LIMIT 0",
     "SELECT id, name, state, moved_to, version, fence, epoch, lock_incarnation, chain, uuid, \
-     oldest FROM graphs LIMIT 0",
+     oldest, storage, known_version FROM graphs LIMIT 0",
     "SELECT graph_id, id, name, spec, version, inputs FROM jobs LIMIT 0",
     "SELECT graph_id, id, name, metadata, producer FROM datasets LIMIT 0",
     "SELECT graph_id, version, change, chain, attempt, token, committed_at_ms, actor \
@@ -45,8 +45,8 @@ const COLUMNS: [&str; 9] = [
 pub struct Migrated {
     /// The names of the migrations that were run.
     pub run: Vec<String>,
-    /// The function that was missing or was another, and was made again.
-    pub repaired: Option<&'static str>,
+    /// The functions that were missing or were others, and were made again.
+    pub repaired: Vec<&'static str>,
 }
 
 /// Which of our tables a database has.
@@ -193,14 +193,14 @@ impl AnyConnection {
         })
     }
 
-    /// As [`migrate`](Self::migrate), and makes a function that is missing or another again.
+    /// As [`migrate`](Self::migrate), and makes functions that are missing or others again.
     pub(crate) fn migrate_and_repair(&mut self) -> Result<Migrated, DbError> {
         let run = self.migrate()?;
         let repaired = match self {
-            Self::Sqlite(_) => false,
-            Self::Postgres(_) => self.alone(|this| Ok(this.repair_function()?))?,
+            Self::Sqlite(_) => Vec::new(),
+            Self::Postgres(_) => self.alone(|this| Ok(this.repair_functions()?))?,
         };
-        Ok(Migrated { run, repaired: repaired.then_some(FUNCTION) })
+        Ok(Migrated { run, repaired })
     }
 
     /// Reverts the newest `count` migrations, and returns their names.

@@ -81,6 +81,8 @@ const GRAPH_COLUMNS: &str = "SELECT CASE WHEN typeof(version) <> 'integer' THEN 
      WHEN typeof(oldest) <> 'integer' THEN 'oldest' WHEN typeof(chain) <> 'blob' THEN 'chain' \
      WHEN typeof(state) <> 'text' THEN 'state' WHEN typeof(uuid) <> 'text' THEN 'uuid' \
      WHEN typeof(lock_incarnation) <> 'text' THEN 'lock_incarnation' \
+     WHEN typeof(storage) <> 'text' THEN 'storage' \
+     WHEN typeof(known_version) NOT IN ('integer', 'null') THEN 'known_version' \
      WHEN typeof(moved_to) NOT IN ('text', 'null') THEN 'moved_to' ELSE '' END AS value \
      FROM graphs WHERE id = ?";
 

@@ -58,6 +58,7 @@ fn members(kind: Kind) -> Vec<Member> {
     let number = || json!({"type": "integer", "minimum": 0});
     let or_null = || json!({"type": ["integer", "null"], "minimum": 0});
     let at = || json!({"type": "string", "description": "Where: a header, a parameter, a path into the body."});
+    let storage = || json!({"type": "string", "description": "How the graph is kept."});
     let operation = || json!({"type": "integer", "minimum": 0, "description": "The operation's index in the changeset."});
     let operation_that = |what: &str| {
         let what = format!("The index in the changeset of {what}");
@@ -129,6 +130,14 @@ fn members(kind: Kind) -> Vec<Member> {
         }
         Kind::Frozen => {
             vec![("graph", name(), true), ("moved_to", json!({"type": ["string", "null"]}), true)]
+        }
+        Kind::StorageMismatch => {
+            let what = "The designs of this node, separated by commas.";
+            vec![
+                ("graph", name(), true),
+                ("storage", storage(), true),
+                ("design", json!({"type": "string", "description": what}), true),
+            ]
         }
         Kind::Pruned => {
             let what = "The oldest change that the log still has; where it has none, the next one.";

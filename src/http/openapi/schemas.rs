@@ -207,10 +207,11 @@ fn answers() -> Value {
     };
     json!({
         "Graph": with_example(
-            object("A graph's version and counts.", &["graph", "version", "jobs", "datasets", "edges"], json!({
+            object("A graph's version, counts and storage.", &["graph", "version", "jobs", "datasets", "edges", "storage"], json!({
                 "graph": to("Name"), "version": to("Version"), "jobs": count(), "datasets": count(), "edges": count(),
+                "storage": {"type": "string", "description": "How the graph is kept: as `rows`, beside its change log; as `rows_plain`, without one; or by its `log` alone."},
             })),
-            json!({"graph": "main", "version": 7, "jobs": 2, "datasets": 2, "edges": 3}),
+            json!({"graph": "main", "version": 7, "jobs": 2, "datasets": 2, "edges": 3, "storage": "rows"}),
         ),
         "GraphHead": object("A graph and its version.", &["graph", "version"], json!({"graph": to("Name"), "version": to("Version")})),
         "GraphPage": page("GraphHead"),

@@ -47,6 +47,9 @@ pub fn a_rejection_tells_the_version_it_was_decided_at(fixture: &impl Fixture) {
 }
 
 pub fn the_change_log_replays_to_the_same_digest(fixture: &impl Fixture) {
+    if !fixture.has_history() {
+        return;
+    }
     let node = fixture.node_with_graph();
     accepted(&node, [put_job("a", &["x"], &["y"]), put_dataset("d")]);
     accepted(&node, [put_job("b", &["y", "d"], &["z"])]);

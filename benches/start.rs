@@ -1,0 +1,189 @@
+//! What a start costs for a graph that is kept by its log, against one of rows with the same
+//! history: `cargo bench --bench start`.
+//!
+//! Two histories: one change for each job that is created, with one output and three inputs; and
+//! one change for each edge that comes or goes, on 50,000 jobs. Each at several lengths, to see
+//! that a start is linear. Prints how long a load takes, reading included, how many changes a
+//! second that is, the processor time, and the memory of the process. `FENCEPOST_BENCH_DATABASES`
+//! may name URLs, with spaces between, of empty databases to use instead of a new file.
+
+use std::sync::mpsc;
+use std::time::Instant;
+
+use fencepost::db::{Database, DatabaseUrl, PoolLimits};
+use fencepost::design::Design;
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
+use fencepost::design::es_optimistic::ES_OPTIMISTIC;
+use fencepost::graph::{
+    CanonicalJson, Changeset, Command, JobSpecification, Name, Operation, Side,
+};
+use fencepost::node::{self, NodeOptions};
+use fencepost::service::{Limits, Service};
+use fencepost::store::Store;
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const CREATIONS: [usize; 3] = [100_000, 300_000, 1_000_000];
+const EDGE_CHANGES: [usize; 3] = [100_000, 300_000, 1_000_000];
+const EDGE_JOBS: usize = 50_000;
+/// Writes that wait at once, and that one turn serves.
+const IN_LINE: usize = 4_096;
+const ROUNDS: usize = 3;
+
+fn name(kind: &str, number: usize) -> Name {
+    Name::new(&format!("{kind}-{number:08}")).expect("a name")
+}
+
+/// Xorshift (G. Marsaglia, 2003), seeded with the number.
+fn inputs_of(number: usize) -> Vec<Name> {
+    let (mut random, mut inputs) = (number as u64 + 1, Vec::new());
+    while inputs.len() < 3.min(number) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let before = (random % number as u64) as usize;
+        if !inputs.contains(&before) {
+            inputs.push(before);
+        }
+    }
+    inputs.sort_unstable();
+    inputs.into_iter().map(|before| name("dataset", before)).collect()
+}
+
+fn creation(number: usize) -> Operation {
+    Operation::PutJob(JobSpecification {
+        name: name("job", number),
+        inputs: inputs_of(number),
+        outputs: vec![name("dataset", number)],
+        spec: CanonicalJson::default(),
+    })
+}
+
+/// Every other one takes back what the one before did. An edge leads to an earlier job's output.
+fn edge_change(number: usize) -> Operation {
+    let pair = number / 2;
+    let job = 1 + pair % (EDGE_JOBS - 1);
+    let wanted = (pair / EDGE_JOBS + pair * 7) % job;
+    // Not one that the job has.
+    let has = inputs_of(job);
+    let dataset = (0..4).map(|more| name("dataset", (wanted + more) % job));
+    let free = dataset.into_iter().find(|dataset| !has.contains(dataset));
+    let dataset = free.unwrap_or_else(|| name("outside", pair % 1_000));
+    let (side, job) = (Side::Input, name("job", job));
+    match number % 2 {
+        0 => Operation::AddEdge { side, job, dataset },
+        _ => Operation::RemoveEdge { side, job, dataset },
+    }
+}
+
+fn write_all(node: &Service, graph: &Name, operations: impl Iterator<Item = Operation>) {
+    let mut operations = operations.peekable();
+    while operations.peek().is_some() {
+        let (sender, receiver) = mpsc::channel();
+        for operation in operations.by_ref().take(IN_LINE) {
+            let (changeset, sender): (Changeset, _) =
+                ([operation].into_iter().collect(), sender.clone());
+            let command = Command::Changeset(changeset);
+            node.write(graph, command.into(), move |verdict| drop(sender.send(verdict)));
+        }
+        drop(sender);
+        receiver.into_iter().for_each(|verdict| {
+            verdict.expect("it is legal");
+        });
+    }
+}
+
+fn resident_mb(field: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
+/// Of this process, in all its threads, since it began; what is freed after a load is in it.
+fn processor_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: f64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+    // A tick is 10 ms on Linux.
+    ticks / 100.0
+}
+
+fn load(store: &Store, graph: &Name, what: &str, changes: usize) {
+    let mut times = Vec::new();
+    let mut resident = 0.0;
+    let before = processor_seconds();
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        let loaded = store.load(graph).expect("loads").expect("is there");
+        times.push(began.elapsed());
+        resident = resident_mb("VmRSS");
+        drop(loaded);
+    }
+    times.sort_unstable();
+    let median = times[ROUNDS / 2].as_secs_f64();
+    let processor = (processor_seconds() - before) / ROUNDS as f64;
+    println!(
+        "{what}: {median:.2} s, {:.0} changes/s; {processor:.2} s of processor time; {resident:.0} MB \
+         resident with it",
+        changes as f64 / median
+    );
+}
+
+fn measure(url: &str) {
+    let database = DatabaseUrl::parse(url).expect("a URL");
+    println!("{database}");
+    let limits = Limits {
+        waiting_writes: IN_LINE,
+        batch_writes: IN_LINE,
+        batch_time: std::time::Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let of = |design: &'static Design| NodeOptions {
+        design,
+        limits,
+        ..NodeOptions::new(database.clone())
+    };
+    let open = || {
+        Store::new(Database::open(&database, PoolLimits::default()).expect("opens")).expect("opens")
+    };
+    for design in [&ES_OPTIMISTIC, &CRUD_OPTIMISTIC] {
+        let node = node::open(&of(design)).expect("a node");
+        let graph = Name::new(&format!("creations, {design}")).expect("a name");
+        node.create_graph_and_wait(&graph).expect("a graph");
+        let mut written = 0;
+        for length in CREATIONS {
+            write_all(&node, &graph, (written..length).map(creation));
+            written = length;
+            load(&open(), &graph, &format!("{design}, {length} creations"), length);
+        }
+        drop(node);
+        let node = node::open(&of(design)).expect("a node");
+        let graph = Name::new(&format!("edges, {design}")).expect("a name");
+        node.create_graph_and_wait(&graph).expect("a graph");
+        let jobs: Changeset = (0..EDGE_JOBS).map(creation).chain((0..1_000).map(outside)).collect();
+        node.write_and_wait(&graph, Command::Changeset(jobs).into()).expect("it is legal");
+        let mut written = 0;
+        for length in EDGE_CHANGES {
+            write_all(&node, &graph, (written..length).map(edge_change));
+            written = length;
+            load(&open(), &graph, &format!("{design}, {length} edge changes"), length);
+        }
+    }
+}
+
+/// A dataset that no job writes.
+fn outside(number: usize) -> Operation {
+    Operation::PutDataset { name: name("outside", number), metadata: CanonicalJson::default() }
+}
+
+fn main() {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = format!("sqlite:{}", folder.path().join("bench.db").display());
+    let urls = std::env::var("FENCEPOST_BENCH_DATABASES").unwrap_or(made);
+    urls.split_whitespace().for_each(measure);
+}
