@@ -163,15 +163,13 @@ fn find(raw_path: &str, method: &str) -> Result<Found, Problem> {
         return Err(not_found());
     }
     let path = call::segments(raw_path)?;
-    let mut allowed = Vec::new();
-    for route in ROUTES {
+    for route in ROUTES.iter().filter(|route| route.method == method) {
         if let Some(parameters) = route.matches(&path) {
-            if route.method == method {
-                return Ok((route, parameters, path));
-            }
-            allowed.push(route.method);
+            return Ok((route, parameters, path));
         }
     }
+    let of_path = ROUTES.iter().filter(|route| route.matches(&path).is_some());
+    let mut allowed: Vec<_> = of_path.map(|route| route.method).collect();
     if allowed.is_empty() {
         return Err(not_found());
     }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use crate::graph::Name;
 use crate::store::Store;
 
+mod ahead;
 mod choices;
 mod creation;
 mod decisions;
@@ -22,6 +23,7 @@ mod limits;
 mod listeners;
 mod local_graph;
 mod metrics;
+mod pending_state;
 mod permits;
 mod purge;
 mod queue;
@@ -34,6 +36,7 @@ mod turn_error;
 mod turn_taking;
 mod workers;
 mod write;
+mod write_queue;
 mod write_turn;
 
 pub use choices::{BatchSize, Choices, CycleCheck, Refresh};
@@ -127,8 +130,13 @@ impl Service {
     ) -> Option<Arc<LocalGraph>> {
         let local = self.shared.local_graph(graph);
         let limit = self.shared.engine.limits.waiting_writes;
-        match local.push_write(PendingWrite { write, reply, since: Instant::now() }, limit) {
+        let write = PendingWrite { write, reply, since: Instant::now() };
+        match local.push_write(write, limit, self.shared.batch_limits(&local)) {
             Queued::Behind => None,
+            Queued::Ahead => {
+                ahead::start(&self.shared, &local, write_turn::take);
+                None
+            }
             Queued::First => Some(local),
             Queued::Full(pending) => {
                 pending.reply.answer(Err(self.shared.engine.overflow("writes", limit)));
@@ -147,7 +155,7 @@ impl Service {
         let limit = self.shared.engine.limits.waiting_reads;
         let turns = self.shared.read_turns(&local);
         match local.push_read(PendingRead { reply, since: Instant::now() }, limit, turns) {
-            Queued::Behind => None,
+            Queued::Behind | Queued::Ahead => None,
             Queued::First => Some(local),
             Queued::Full(pending) => {
                 pending.reply.answer(Err(self.shared.engine.overflow("reads", limit)));

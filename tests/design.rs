@@ -1,6 +1,7 @@
 //! Every design on every database under every lock passes one suite: a design is an entry in the
 //! list of designs, a database under a lock is a line here, a case is a function there.
 
+mod ahead;
 mod at_hand;
 mod conformance;
 mod crud;
@@ -79,11 +80,20 @@ impl Combination {
 
 /// A node of a design, held up where a test wants it.
 fn node_held_up(design: &'static Design, site: &Site) -> (Interrupted, Service) {
+    node_held_up_with(design, site, Limits::default())
+}
+
+/// The same, with these limits.
+fn node_held_up_with(
+    design: &'static Design,
+    site: &Site,
+    limits: Limits,
+) -> (Interrupted, Service) {
     let options = site.options();
     let url = LockUrl::default_for(&options.database);
     let lock = |_: &Store| node::open_lock(&url, &options.database, options.lease);
     let store = Interrupted::new(site.open_database());
-    let (limits, turn_limits) = (Limits::default(), TurnLimits::default());
+    let turn_limits = TurnLimits::default();
     let node = design.start(Arc::clone(&store.store), None, limits, turn_limits, lock).unwrap();
     (store, node)
 }

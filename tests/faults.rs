@@ -2,6 +2,7 @@
 //! test ends with the checker, which reads all that was asked and answered, the change log and the
 //! rows; and with a look at whether the fault has hit at all.
 
+mod ahead;
 mod designs;
 mod field;
 mod floods;

@@ -17,7 +17,7 @@ mod outcomes;
 mod poolers;
 mod reverting;
 mod rolling;
-mod server;
+pub mod server;
 mod sessions;
 mod tokens;
 mod writes;

@@ -31,13 +31,14 @@ struct Observed {
 
 /// What is told: whose it is, what it is called, and which histogram it is, its labels in byte
 /// order.
-const TOLD: [(&str, &str, &str); 18] = [
+const TOLD: [(&str, &str, &str); 19] = [
     ("http", "request", "fencepost_http_request_seconds"),
     ("write", "request", "fencepost_request_seconds{kind=\"write\"}"),
     ("write", "queue", "fencepost_queue_wait_seconds{kind=\"write\"}"),
     ("write", TURN, "fencepost_turn_seconds{kind=\"write\"}"),
     ("write", "lock", "fencepost_lock_wait_seconds{mode=\"exclusive\"}"),
     ("write", "refresh", "fencepost_refresh_seconds{kind=\"write\"}"),
+    ("write", AHEAD, "fencepost_decide_ahead_seconds"),
     ("write", "decide", "fencepost_decide_seconds"),
     ("write", "whole check", "fencepost_whole_check_seconds"),
     ("write", "commit", "fencepost_commit_seconds"),
@@ -52,13 +53,17 @@ const TOLD: [(&str, &str, &str); 18] = [
     ("read", BATCH, "fencepost_read_batch_requests"),
 ];
 const TURN: &str = "turn";
+/// While the turn before commits, so part of no turn.
+const AHEAD: &str = "decide ahead";
 /// Not a time.
 const BATCH: &str = "batch";
 
-/// Counters that are told where they have counted anything, whatever their labels: writes that did
-/// not hold, such as appends that came second; decisions thrown away with them; changes by which
-/// images were brought up to date; and changes from which graphs were loaded.
-const COUNTED: [(&str, &str); 4] = [
+/// Counters that are told where they have counted anything, whatever their labels: writes that were
+/// decided while the commit before them was under way; writes that did not hold, such as appends
+/// that came second; decisions thrown away with them; changes by which images were brought up to
+/// date; and changes from which graphs were loaded.
+const COUNTED: [(&str, &str); 5] = [
+    ("decided ahead", "fencepost_decided_ahead"),
     ("lost writes", "fencepost_lost_writes"),
     ("wasted decisions", "fencepost_wasted_decisions"),
     ("changes applied", "fencepost_changes_applied"),
@@ -182,7 +187,7 @@ impl Phases {
             }
             let turns =
                 rows.iter().find(|row| row.0 == *whose && row.1 == TURN).map(|row| row.2.sum);
-            let of_turn = !matches!(*what, "request" | "queue" | TURN);
+            let of_turn = !matches!(*what, "request" | "queue" | TURN | AHEAD);
             let share = turns
                 .filter(|_| of_turn)
                 .map(|turns| format!("{:.1} %", 100.0 * observed.sum / turns));

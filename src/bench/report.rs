@@ -14,9 +14,16 @@ use crate::terminal::OneLine;
 /// Latencies in nanoseconds; three digits are kept.
 pub struct Latencies(Histogram<u64>);
 
+/// A histogram has room for latencies of up to this, in nanoseconds: two minutes. Beyond, it grows,
+/// which the clients of a run, each with its own, would do again and again.
+const USUAL_NS: u64 = 120_000_000_000;
+
 impl Default for Latencies {
     fn default() -> Self {
-        Self(Histogram::new(3).expect("three digits are allowed"))
+        let mut latencies =
+            Histogram::new_with_bounds(1, USUAL_NS, 3).expect("three digits are allowed");
+        latencies.auto(true);
+        Self(latencies)
     }
 }
 

@@ -101,6 +101,18 @@ pub struct NodeArgs {
         value_enum
     )]
     sharing: Sharing,
+    /// Batches of waiting writes that are decided while the commit before them is under way; 0 to
+    /// measure what that is worth. Only where the design keeps images
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_BATCHES_AHEAD",
+        hide_env_values = true,
+        default_value_t = Limits::default().ahead as u8,
+        value_parser = clap::value_parser!(u8).range(..=8),
+        value_name = "N"
+    )]
+    batches_ahead: u8,
     /// Memory for cached graphs, in MiB. Above it the least recently used are evicted and loaded
     /// again when needed. A graph in use is never evicted
     #[arg(
@@ -184,6 +196,7 @@ impl NodeArgs {
         options.pool.sessions = self.database_sessions;
         options.pool.answer = Duration::from_millis(self.database_answer_ms);
         options.limits.share_turns = self.sharing == Sharing::On;
+        options.limits.ahead = usize::from(self.batches_ahead);
         options.limits.graph_bytes = self.graph_memory_mib.saturating_mul(1 << 20);
         Ok(options)
     }

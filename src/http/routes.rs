@@ -564,21 +564,27 @@ pub static ROUTES: &[Route] = &[
     },
 ];
 
+/// The name of the parameter that a part of a path stands for; `None` if it stands for itself.
+fn parameter_of(part: &'static str) -> Option<&'static str> {
+    part.strip_prefix('{')?.strip_suffix('}')
+}
+
 impl Route {
     /// Which segments of `path` the route's parameters are, if it is the route's.
     #[must_use]
     pub fn matches(&self, path: &[String]) -> Option<Vec<(&'static str, usize)>> {
-        let mut template = self.path.trim_start_matches('/').split('/');
-        let mut parameters = Vec::new();
-        for (index, segment) in path.iter().enumerate() {
-            let expected = template.next()?;
-            match expected.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-                Some(parameter) => parameters.push((parameter, index)),
-                None if expected == segment => {}
-                None => return None,
-            }
-        }
-        template.next().is_none().then_some(parameters)
+        let template = || self.path.trim_start_matches('/').split('/');
+        let mut expected = template();
+        let fits = path.iter().all(|segment| {
+            expected
+                .next()
+                .is_some_and(|expected| parameter_of(expected).is_some() || expected == segment)
+        });
+        // Nothing is allocated for the many routes that are not the one.
+        (fits && expected.next().is_none()).then(|| {
+            let numbered = template().enumerate();
+            numbered.filter_map(|(index, part)| Some((parameter_of(part)?, index))).collect()
+        })
     }
 
     /// The media types that the body may have.

@@ -2,29 +2,39 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::image::{Image, Refreshed};
+use super::pending_state::StateId;
+use super::queue::PendingWrite;
 use super::refusal::Refusal;
 use super::write::{Accepted, IdempotencyKey, Verdict, Write};
 use crate::graph::{Command, DecidedBatch, Effect, Graph, Name};
 use crate::store::{Entry, GraphState, StoredAnswer};
 
-/// The verdicts on a batch, and what must be committed before any of them is answered.
-pub struct Decisions<'b> {
-    graph: &'b Name,
-    read: Refreshed,
-    frozen: Option<Refusal>,
+/// Writes decided one after another on a graph, which may not be in the store yet. They are named
+/// by their numbers in the batch.
+pub(super) struct DecidedWrites {
     decided: DecidedBatch,
-    /// Who asked for each that was accepted.
-    actors: Vec<Option<&'b str>>,
+    /// Which of them changed something.
+    accepted: Vec<usize>,
+    frozen: Option<Refusal>,
     deleted: bool,
     /// Answers that are known to be kept already, of earlier turns and of this one.
     kept: HashMap<String, StoredAnswer>,
-    /// Keys that were decided without an answer to them being known.
-    keys: Vec<&'b str>,
+    /// Those whose keys were not known to be used.
+    keys: Vec<usize>,
     /// Answers to keep.
     answers: Vec<StoredAnswer>,
-    outcomes: Vec<Outcome>,
+    verdicts: Vec<Verdict>,
+}
+
+/// The verdicts on a batch, and what must be committed before any of them is answered.
+pub struct Decisions {
+    read: Refreshed,
+    /// The state that a commit of them leads to.
+    leads_to: StateId,
+    writes: DecidedWrites,
     batch: usize,
 }
 
@@ -55,115 +65,79 @@ pub(super) struct Spent {
     _image: Arc<Image>,
 }
 
-impl<'b> Decisions<'b> {
-    /// None yet, for a batch of so many. `kept` are answers that are known to be kept
-    /// under their keys.
-    pub(super) fn new(
-        graph: &'b Name,
-        read: Refreshed,
-        kept: HashMap<String, StoredAnswer>,
-        batch: usize,
-    ) -> Self {
-        let head = &read.head;
-        let frozen = (head.state == GraphState::Frozen)
-            .then(|| Refusal::Frozen { graph: graph.clone(), moved_to: head.moved_to.clone() });
-        let deleted = head.state == GraphState::Deleted;
+impl DecidedWrites {
+    /// None yet, on an open graph.
+    pub(super) fn on(graph: &Graph) -> Self {
         Self {
-            graph,
-            frozen,
-            decided: DecidedBatch::on(&read.image.graph),
-            actors: Vec::new(),
-            deleted,
-            kept,
+            decided: DecidedBatch::on(graph),
+            accepted: Vec::new(),
+            frozen: None,
+            deleted: false,
+            kept: HashMap::new(),
             keys: Vec::new(),
             answers: Vec::new(),
-            outcomes: Vec::with_capacity(batch),
-            batch,
-            read,
+            verdicts: Vec::new(),
         }
     }
 
-    /// The graph that they were decided on.
-    pub(super) fn read(&self) -> &Refreshed {
-        &self.read
+    /// None yet, on the graph as it was read. `kept` are answers that are known to be kept under
+    /// their keys.
+    pub(super) fn on_read(
+        name: &Name,
+        read: &Refreshed,
+        kept: HashMap<String, StoredAnswer>,
+    ) -> Self {
+        let Refreshed { head, image } = read;
+        let frozen = (head.state == GraphState::Frozen)
+            .then(|| Refusal::Frozen { graph: name.clone(), moved_to: head.moved_to.clone() });
+        let deleted = head.state == GraphState::Deleted;
+        Self { frozen, deleted, kept, ..Self::on(&image.graph) }
     }
 
-    /// The graph before the first accepted write.
-    pub(super) fn base(&self) -> &Graph {
-        self.decided.base()
+    /// How many are decided.
+    pub(super) fn count(&self) -> usize {
+        self.verdicts.len()
     }
 
-    /// The graph that all accepted writes lead to.
+    /// The graph that all accepted ones lead to.
     pub(super) fn graph(&self) -> &Graph {
         self.decided.graph()
     }
 
-    /// Whether anything must be committed before the verdicts are answered.
-    #[must_use]
-    pub fn need_commit(&self) -> bool {
-        !self.actors.is_empty() || !self.answers.is_empty()
+    /// The version of the graph that they are decided on.
+    pub(super) fn base_version(&self) -> u64 {
+        self.decided.base().version()
     }
 
-    /// The changes, in order.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.decided.accepted().iter().zip(&self.actors).map(|(accepted, actor)| Entry {
-            change: &accepted.change,
-            version: accepted.version,
-            touched: &accepted.touched,
-            actor: *actor,
-        })
+    /// Whether one of them has deleted the graph, or it was deleted before.
+    pub(super) fn leave_it_deleted(&self) -> bool {
+        self.deleted
     }
 
-    /// The keys of requests that were decided without an answer to them being known. If there is
-    /// one, the decisions do not hold.
-    pub(super) fn keys(&self) -> &[&'b str] {
-        &self.keys
+    /// Decides those of `batch` that are not decided yet: the first of all, and then as many as
+    /// `time` allows.
+    pub(super) fn decide(&mut self, name: &Name, batch: &[PendingWrite], time: Duration) {
+        let began = Instant::now();
+        while let Some(pending) = batch.get(self.count()) {
+            if self.count() > 0 && began.elapsed() > time {
+                break;
+            }
+            let verdict = self.verdict_on(name, &pending.write);
+            self.verdicts.push(verdict);
+        }
     }
 
-    /// The answers to keep.
-    pub(super) fn answers(&self) -> &[StoredAnswer] {
-        &self.answers
-    }
-
-    /// Whether the last change deletes the graph.
-    pub(super) fn deletes_graph(&self) -> bool {
-        self.deleted && !self.actors.is_empty()
-    }
-
-    /// The batch, to be answered.
-    #[must_use]
-    pub fn served(self) -> Served {
-        self.served_holding(None)
-    }
-
-    /// As [`served`](Self::served), giving back what is `held` when all are answered.
-    #[must_use]
-    pub fn served_under(self, held: impl Send + 'static) -> Served {
-        self.served_holding(Some(Box::new(held)))
-    }
-
-    fn served_holding(self, held: Option<Held>) -> Served {
-        let Self { mut outcomes, batch, decided, read, .. } = self;
-        outcomes.resize_with(batch, || Outcome::LeftOver);
-        Served { outcomes, held, spent: Spent { _batch: decided, _image: read.image } }
-    }
-
-    /// Decides the next write.
-    pub(super) fn decide(&mut self, write: &'b Write) {
-        let verdict = self.verdict_on(write);
-        self.outcomes.push(Outcome::Decided(verdict));
-    }
-
-    fn verdict_on(&mut self, write: &'b Write) -> Verdict {
+    fn verdict_on(&mut self, name: &Name, write: &Write) -> Verdict {
+        let number = self.count();
         let key = write.idempotency.as_ref().filter(|_| !write.dry_run);
         if let Some(key) = key {
             if let Some(stored) = self.kept.get(&key.key) {
                 return key.verdict(stored);
             }
-            self.keys.push(&key.key);
+            self.keys.push(number);
         }
         if self.deleted {
-            return Err(Refusal::graph_not_found(self.graph));
+            return Err(Refusal::graph_not_found(name));
         }
         if let Some(frozen) = &self.frozen {
             return Err(frozen.clone());
@@ -182,7 +156,7 @@ impl<'b> Decisions<'b> {
         }
         let effect = self.decided.decide(&write.command).map_err(rejected)?;
         if effect.changed {
-            self.actors.push(write.actor.as_deref());
+            self.accepted.push(number);
             self.deleted = matches!(write.command, Command::DeleteGraph { .. });
         }
         let accepted = accepted(effect, self.decided.graph(), self.deleted);
@@ -196,5 +170,99 @@ impl<'b> Decisions<'b> {
         let answer = key.answer(accepted);
         self.kept.insert(key.key.clone(), answer.clone());
         self.answers.push(answer);
+    }
+}
+
+impl Decisions {
+    /// `writes` of a batch of so many, decided on the graph as it was read.
+    pub(super) fn new(
+        read: Refreshed,
+        leads_to: StateId,
+        writes: DecidedWrites,
+        batch: usize,
+    ) -> Self {
+        Self { read, leads_to, writes, batch }
+    }
+
+    /// The graph that they were decided on.
+    pub(super) fn read(&self) -> &Refreshed {
+        &self.read
+    }
+
+    /// The state that a commit of them leads to.
+    pub(super) fn leads_to(&self) -> StateId {
+        self.leads_to
+    }
+
+    /// The graph before the first accepted write.
+    pub(super) fn base(&self) -> &Graph {
+        self.writes.decided.base()
+    }
+
+    /// The graph that all accepted writes lead to.
+    pub(super) fn graph(&self) -> &Graph {
+        self.writes.graph()
+    }
+
+    /// Whether all of the batch are decided.
+    pub(super) fn are_complete(&self) -> bool {
+        self.writes.count() == self.batch
+    }
+
+    /// Whether anything must be committed before the verdicts are answered.
+    #[must_use]
+    pub fn need_commit(&self) -> bool {
+        !self.writes.accepted.is_empty() || !self.writes.answers.is_empty()
+    }
+
+    /// The changes, in order, of this batch.
+    pub(super) fn entries<'e>(
+        &'e self,
+        batch: &'e [PendingWrite],
+    ) -> impl Iterator<Item = Entry<'e>> {
+        let DecidedWrites { decided, accepted, .. } = &self.writes;
+        decided.accepted().iter().zip(accepted).map(|(accepted, number)| Entry {
+            change: &accepted.change,
+            version: accepted.version,
+            touched: &accepted.touched,
+            actor: batch[*number].write.actor.as_deref(),
+        })
+    }
+
+    /// The keys of requests of this batch that were decided without an answer to them being known.
+    /// If there is one, the decisions do not hold.
+    pub(super) fn keys<'e>(&self, batch: &'e [PendingWrite]) -> Vec<&'e str> {
+        let key_of = |number: &usize| Some(batch[*number].write.idempotency.as_ref()?.key.as_str());
+        self.writes.keys.iter().filter_map(key_of).collect()
+    }
+
+    /// The answers to keep.
+    pub(super) fn answers(&self) -> &[StoredAnswer] {
+        &self.writes.answers
+    }
+
+    /// Whether the last change deletes the graph.
+    pub(super) fn deletes_graph(&self) -> bool {
+        self.writes.deleted && !self.writes.accepted.is_empty()
+    }
+
+    /// The batch, to be answered.
+    #[must_use]
+    pub fn served(self) -> Served {
+        self.served_holding(None)
+    }
+
+    /// As [`served`](Self::served), giving back what is `held` when all are answered.
+    #[must_use]
+    pub fn served_under(self, held: impl Send + 'static) -> Served {
+        self.served_holding(Some(Box::new(held)))
+    }
+
+    fn served_holding(self, held: Option<Held>) -> Served {
+        let Self { read, writes, batch, .. } = self;
+        let DecidedWrites { decided, verdicts, .. } = writes;
+        let mut outcomes: Vec<Outcome> = verdicts.into_iter().map(Outcome::Decided).collect();
+        outcomes.resize_with(batch, || Outcome::LeftOver);
+        Served { outcomes, held, spent: Spent { _batch: decided, _image: read.image } }
     }
 }

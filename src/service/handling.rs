@@ -67,10 +67,18 @@ impl Handlings {
     /// Whether a turn on a graph of that storage serves all requests that wait. Of a graph that was
     /// not seen yet, only if that is so for every storage.
     pub(super) fn share_turns(&self, storage: Option<StorageKind>) -> bool {
-        let shares = |handling: &Handling| handling.choices.batch == BatchSize::AllWaiting;
+        self.have(storage, |choices| choices.batch == BatchSize::AllWaiting)
+    }
+
+    /// Whether images of graphs of that storage are kept; as [`share_turns`](Self::share_turns).
+    pub(super) fn keep_images(&self, storage: Option<StorageKind>) -> bool {
+        self.have(storage, |choices| choices.refresh.keeps_images())
+    }
+
+    fn have(&self, storage: Option<StorageKind>, what: impl Fn(&Choices) -> bool) -> bool {
         match storage.and_then(|storage| self.of(storage)) {
-            Some(handling) => shares(handling),
-            None => self.iter().all(shares),
+            Some(handling) => what(&handling.choices),
+            None => self.iter().all(|handling| what(&handling.choices)),
         }
     }
 }

@@ -22,6 +22,11 @@ pub struct Limits {
     /// Time limit for deciding the writes of one turn after its first. Writes left over go first in
     /// the next turn.
     pub batch_time: Duration,
+    /// Batches of writes of one graph that are decided ahead, while the commit before them is under
+    /// way. 0: none.
+    pub ahead: usize,
+    /// So many waiting writes make it worth while to wake a worker that decides them ahead.
+    pub worth_a_worker: usize,
     /// Reads that one turn serves.
     pub batch_reads: usize,
     /// Turns of reads of one graph at once where turns are not shared.
@@ -56,6 +61,8 @@ impl Default for Limits {
             batch_writes: 128,
             batch_bytes: 8 << 20,
             batch_time: Duration::from_millis(20),
+            ahead: 1,
+            worth_a_worker: 8,
             batch_reads: 8192,
             unshared_reads: 8,
             graph_bytes: 2 << 30,

@@ -1,10 +1,11 @@
 //! What this process keeps of one graph: its image, the id of its row, and the requests that wait
 //! for its turns.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use super::image::{ImageCell, Refreshed};
 use super::queue::{PendingRead, PendingWrite, Queue, Queued, lock};
+use super::write_queue::{BatchLimits, WriteQueue};
 use crate::graph::Name;
 use crate::store::{Head, StorageKind};
 
@@ -15,7 +16,7 @@ pub(super) struct LocalGraph {
     /// unless an older database is put back.
     head: Mutex<Option<Head>>,
     pub(super) image: ImageCell,
-    writes: Mutex<Queue<PendingWrite>>,
+    writes: Mutex<WriteQueue>,
     reads: Mutex<Queue<PendingRead>>,
 }
 
@@ -52,9 +53,13 @@ impl LocalGraph {
         is_of_head.then_some(Refreshed { head, image })
     }
 
-    /// Writes take one turn after another.
-    pub(super) fn push_write(&self, write: PendingWrite, limit: usize) -> Queued<PendingWrite> {
-        lock(&self.writes).push(write, limit, 1)
+    pub(super) fn push_write(
+        &self,
+        write: PendingWrite,
+        limit: usize,
+        batch: BatchLimits,
+    ) -> Queued<PendingWrite> {
+        self.writes().push(write, limit, batch)
     }
 
     /// Reads take up to `turns` turns at once.
@@ -67,28 +72,9 @@ impl LocalGraph {
         lock(&self.reads).push(read, limit, turns)
     }
 
-    /// The next batch of writes: at least one, and then as many as fit both limits.
-    pub(super) fn take_writes(&self, most: usize, most_bytes: usize) -> Vec<PendingWrite> {
-        let mut queue = lock(&self.writes);
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while let Some(next) = queue.waiting.front() {
-            bytes += next.write.bytes;
-            if !batch.is_empty() && (batch.len() >= most || bytes > most_bytes) {
-                break;
-            }
-            batch.extend(queue.waiting.pop_front());
-        }
-        batch
-    }
-
-    /// Puts writes that a turn took but did not decide back at the front of the queue.
-    pub(super) fn put_back(&self, writes: Vec<PendingWrite>) {
-        let mut queue = lock(&self.writes);
-        for write in writes.into_iter().rev() {
-            let reply = write.reply.for_another_turn();
-            queue.waiting.push_front(PendingWrite { reply, ..write });
-        }
+    /// The writes that wait. Nothing is decided while they are locked.
+    pub(super) fn writes(&self) -> MutexGuard<'_, WriteQueue> {
+        lock(&self.writes)
     }
 
     /// The reads that have arrived by now, the first `most` of them.
@@ -98,16 +84,12 @@ impl LocalGraph {
         waiting.drain(..most).collect()
     }
 
-    pub(super) fn end_write_turn(&self) -> bool {
-        lock(&self.writes).end_turn()
-    }
-
     pub(super) fn end_read_turn(&self) -> bool {
-        lock(&self.reads).end_turn()
+        lock(&self.reads).end_turn(false)
     }
 
     /// How many requests wait, writes and reads.
     pub(super) fn waiting(&self) -> (usize, usize) {
-        (lock(&self.writes).waiting.len(), lock(&self.reads).waiting.len())
+        (self.writes().waiting(), lock(&self.reads).waiting.len())
     }
 }

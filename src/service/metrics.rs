@@ -26,6 +26,10 @@ pub struct Metrics {
     pub refresh: ByKind,
     /// Deciding a batch.
     pub decide: Histogram,
+    /// Deciding ahead, while the commit before is under way: a batch, or what came to it.
+    pub decide_ahead: Histogram,
+    /// Decisions made ahead. Those that did not hold are among the wasted ones.
+    pub decided_ahead: IntCounter,
     /// Sorting the whole graph, under a design that does.
     pub whole_check: Histogram,
     /// From the conditional update to the acknowledged commit.
@@ -102,6 +106,14 @@ impl Metrics {
                 "Bringing the image to the store's version",
             ),
             decide: seconds("fencepost_decide_seconds", "Deciding a batch"),
+            decide_ahead: seconds(
+                "fencepost_decide_ahead_seconds",
+                "Deciding writes while the commit before them is under way",
+            ),
+            decided_ahead: counter(
+                "fencepost_decided_ahead_total",
+                "Decisions made ahead of their turn",
+            ),
             whole_check: seconds(
                 "fencepost_whole_check_seconds",
                 "Sorting the whole graph to see that it has no cycle",

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::handling::{Handling, Handlings};
+use super::limits::Limits;
 use super::local_graph::LocalGraph;
 use super::queue::Reply;
 use super::refusal::Refusal;
+use super::write_queue::BatchLimits;
 use crate::db::watch;
 use crate::failpoint;
 use crate::graph::Name;
@@ -64,6 +66,19 @@ impl Shared {
     /// Requests that one turn serves: `limit`, or 1 if turns are not shared.
     pub(super) fn turn_size(&self, graph: &LocalGraph, limit: usize) -> usize {
         if self.shares_turns(graph) { limit } else { 1 }
+    }
+
+    /// How much a turn of writes serves, and how much is decided ahead of it: nothing where images
+    /// are not kept.
+    pub(super) fn batch_limits(&self, graph: &LocalGraph) -> BatchLimits {
+        let Limits { batch_writes, batch_bytes, ahead, worth_a_worker, .. } = self.engine.limits;
+        let keeps_images = self.handlings.keep_images(graph.storage());
+        BatchLimits {
+            writes: self.turn_size(graph, batch_writes),
+            bytes: batch_bytes,
+            ahead: if keeps_images { ahead } else { 0 },
+            worth_a_worker,
+        }
     }
 
     /// Does `work`, which asks the store about the graph, on a worker, apart from the graph's

@@ -7,17 +7,22 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use super::choices::{Choices, CycleCheck};
-use super::decisions::Decisions;
+use super::decisions::{DecidedWrites, Decisions};
 use super::engine::Engine;
 use super::image::{Image, Refreshed};
 use super::local_graph::LocalGraph;
 use super::metrics::observe;
+use super::pending_state::{CommittedState, StateId};
 use super::queue::PendingWrite;
 use super::refusal::Refusal;
 use super::turn_error::TurnError;
+use super::write_queue::{BatchLimits, DecidedAhead};
+use crate::db::watch;
 use crate::failpoint;
 use crate::graph::{Graph, Name, hex};
-use crate::store::{Commit, CommitError, Entry, Fence, GraphState, Head, Store, StoredAnswer};
+use crate::store::{
+    Commit, CommitError, Entry, Fence, GraphState, Head, ImageKey, StorageKind, Store, StoredAnswer,
+};
 
 /// One attempt at a batch of writes to a graph.
 pub struct Turn<'t> {
@@ -27,10 +32,22 @@ pub struct Turn<'t> {
     graph_id: i64,
     batch: &'t [PendingWrite],
     learnt: &'t Learnt,
+    /// What was decided of the batch before its turn, until that is used.
+    ahead: Cell<Option<DecidedAhead>>,
+    overlap: Overlap<'t>,
     /// Whether the store was looked at.
     looked: Cell<bool>,
     /// How many writes of the batch were decided.
     decided: Cell<usize>,
+}
+
+/// How the next batch is decided while this one's commit is under way.
+#[derive(Clone, Copy)]
+pub(super) struct Overlap<'t> {
+    /// How much of it.
+    pub(super) limits: BatchLimits,
+    /// Wakes the worker that does it.
+    pub(super) call_worker: &'t dyn Fn(),
 }
 
 /// What lost attempts at a batch have taught.
@@ -49,11 +66,24 @@ impl<'t> Turn<'t> {
         graph: &'t LocalGraph,
         batch: &'t [PendingWrite],
         learnt: &'t Learnt,
+        ahead: Option<DecidedAhead>,
+        overlap: Overlap<'t>,
     ) -> Result<Self, TurnError> {
         let not_found = || Refusal::graph_not_found(&graph.name);
         let graph_id = engine.graph_id(graph)?.ok_or_else(not_found)?;
-        let (looked, decided) = (Cell::default(), Cell::default());
-        Ok(Self { engine, choices, graph, graph_id, batch, learnt, looked, decided })
+        let (looked, decided, ahead) = (Cell::default(), Cell::default(), Cell::new(ahead));
+        Ok(Self {
+            engine,
+            choices,
+            graph,
+            graph_id,
+            batch,
+            learnt,
+            ahead,
+            overlap,
+            looked,
+            decided,
+        })
     }
 
     /// How many writes of the batch were decided.
@@ -118,22 +148,28 @@ impl<'t> Turn<'t> {
 
     /// Decides each write of the batch, each seeing the accepted ones before it, as many as the
     /// time limit allows. A request with an idempotency key is decided as if its key was never
-    /// used, unless an earlier attempt has found it used.
+    /// used, unless an earlier attempt has found it used. What was decided ahead is taken over, if
+    /// it was decided on the graph as it was read.
     ///
     /// # Errors
     /// [`TurnError::Refused`] if a design that checks the whole graph finds a cycle: a bug of ours.
-    pub fn decide(&self, read: Refreshed) -> Result<Decisions<'t>, TurnError> {
+    pub fn decide(&self, read: Refreshed) -> Result<Decisions, TurnError> {
         let began = Instant::now();
-        let kept = self.learnt.kept.clone();
-        let mut decisions = Decisions::new(&self.graph.name, read, kept, self.batch.len());
-        let batch_time = self.engine.limits.batch_time;
-        for (number, pending) in self.batch.iter().enumerate() {
-            if number > 0 && began.elapsed() > batch_time {
-                break;
+        let name = &self.graph.name;
+        let (mut leads_to, mut writes) = match self.decided_ahead(&read.head) {
+            Some(ahead) => (ahead.leads_to, ahead.decided),
+            None => {
+                let kept = self.learnt.kept.clone();
+                (StateId::new(), DecidedWrites::on_read(name, &read, kept))
             }
-            decisions.decide(&pending.write);
-            self.decided.set(number + 1);
+        };
+        let before = writes.count();
+        writes.decide(name, self.batch, self.engine.limits.batch_time);
+        if writes.count() != before {
+            leads_to = StateId::new();
         }
+        self.decided.set(writes.count());
+        let decisions = Decisions::new(read, leads_to, writes, self.batch.len());
         observe(&self.engine.metrics.decide, began.elapsed());
         if self.choices.cycle_check == CycleCheck::WholeGraph {
             self.check_whole(decisions.graph())?;
@@ -146,12 +182,12 @@ impl<'t> Turn<'t> {
     ///
     /// # Errors
     /// [`TurnError::Commit`] says whether anything was written.
-    pub fn commit(&self, decisions: &Decisions<'_>, fence: Fence) -> Result<(), TurnError> {
+    pub fn commit(&self, decisions: &Decisions, fence: Fence) -> Result<(), TurnError> {
         let (engine, metrics) = (self.engine, &self.engine.metrics);
         failpoint::pass("after-check");
         let began = Instant::now();
         let committing = self.graph.image.committing();
-        let next = self.write(decisions, fence)?;
+        let next = self.write_deciding_ahead(decisions, fence)?;
         observe(&metrics.commit, began.elapsed());
         let began = Instant::now();
         engine.publish(self.graph, next, self.choices.refresh.keeps_images());
@@ -166,7 +202,7 @@ impl<'t> Turn<'t> {
     ///
     /// # Errors
     /// [`TurnError::Outdated`] or [`CommitError::KeyTaken`] if not.
-    pub fn confirm(&self, decisions: &Decisions<'_>) -> Result<(), TurnError> {
+    pub fn confirm(&self, decisions: &Decisions) -> Result<(), TurnError> {
         let (engine, read) = (self.engine, &decisions.read().head);
         if !self.looked.get() && !failpoint::is_off("confirmation") {
             let began = Instant::now();
@@ -180,16 +216,53 @@ impl<'t> Turn<'t> {
                 return Err(TurnError::Outdated);
             }
         }
-        if decisions.keys().is_empty() || failpoint::is_off("kept-keys") {
-            return Ok(());
+        let keys = decisions.keys(self.batch);
+        if !keys.is_empty() && !failpoint::is_off("kept-keys") {
+            let kept = engine.store.stored_answers(read.id, &keys)?;
+            if !kept.is_empty() {
+                return Err(CommitError::KeyTaken { kept }.into());
+            }
         }
-        let kept = engine.store.stored_answers(read.id, decisions.keys())?;
-        if kept.is_empty() { Ok(()) } else { Err(CommitError::KeyTaken { kept }.into()) }
+        // They lead to what was read.
+        self.committed(decisions.leads_to(), read.key(), read.storage);
+        Ok(())
     }
 
-    fn write(&self, decisions: &Decisions<'_>, fence: Fence) -> Result<Image, TurnError> {
+    /// What is decided on this state holds from now on.
+    fn committed(&self, id: StateId, key: ImageKey, storage: StorageKind) {
+        self.graph.writes().committed(CommittedState { id, key, storage });
+    }
+
+    /// Has the next batch decided meanwhile, on the state that this write leads to.
+    fn write_deciding_ahead(
+        &self,
+        decisions: &Decisions,
+        fence: Fence,
+    ) -> Result<Image, TurnError> {
+        let id = decisions.leads_to();
+        // Those that are left over come first in the next turn.
+        let on_this = decisions.are_complete() && !decisions.deletes_graph();
+        // A turn that was given up goes on when the database answers; another is under way then.
+        if on_this && !watch::is_given_up() {
+            let graph = decisions.graph();
+            let begun = self.graph.writes().commit_begins(id, graph, self.overlap.limits);
+            self.engine.metrics.wasted_decisions.inc_by(begun.wasted as u64);
+            if begun.calls_worker {
+                (self.overlap.call_worker)();
+            }
+            failpoint::pass("commit-begun");
+        }
+        let written = self.write(decisions, fence);
+        match &written {
+            Ok(image) => self.committed(id, image.key, image.storage),
+            Err(_) => self.graph.writes().commit_failed(id),
+        }
+        written
+    }
+
+    fn write(&self, decisions: &Decisions, fence: Fence) -> Result<Image, TurnError> {
         let attempt = new_attempt()?;
-        let entries: Vec<Entry<'_>> = decisions.entries().collect();
+        let entries: Vec<Entry<'_>> = decisions.entries(self.batch).collect();
         let read = decisions.read();
         let chain = self.engine.store.commit(&Commit {
             read: &read.head,
@@ -198,7 +271,7 @@ impl<'t> Turn<'t> {
             before: decisions.base(),
             after: decisions.graph(),
             entries: &entries,
-            keys: decisions.keys(),
+            keys: &decisions.keys(self.batch),
             answers: decisions.answers(),
             deletes_graph: decisions.deletes_graph(),
         })?;
@@ -209,6 +282,16 @@ impl<'t> Turn<'t> {
         let image = Image::derived(&head, graph);
         self.graph.set_head(Some(head));
         Ok(image)
+    }
+
+    /// What was decided ahead, if it holds on the graph as it was read.
+    fn decided_ahead(&self, read: &Head) -> Option<DecidedAhead> {
+        let ahead = self.ahead.take()?;
+        if self.graph.writes().holds(&ahead, read) {
+            return Some(ahead);
+        }
+        self.engine.metrics.wasted_decisions.inc_by(ahead.decided.count() as u64);
+        None
     }
 
     fn check_whole(&self, graph: &Graph) -> Result<(), TurnError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use super::ahead;
 use super::decisions::{Outcome, Served, Spent};
 use super::handling::Handling;
 use super::local_graph::LocalGraph;
@@ -13,10 +14,11 @@ use super::metrics::observe;
 use super::queue::PendingWrite;
 use super::refusal::Refusal;
 use super::shared::Shared;
-use super::turn::{Learnt, Turn};
+use super::turn::{Learnt, Overlap, Turn};
 use super::turn_error::TurnError;
 use super::turn_taking::Retry;
 use super::write::Verdict;
+use super::write_queue::{BatchLimits, DecidedAhead};
 use crate::db::watch::{self, GivenUp};
 use crate::store::CommitError;
 
@@ -28,8 +30,8 @@ pub(super) fn start(shared: &Arc<Shared>, graph: Arc<LocalGraph>) {
 
 /// Takes a turn of writes on this thread.
 pub(super) fn take(shared: &Arc<Shared>, graph: &Arc<LocalGraph>) {
-    let limits = &shared.engine.limits;
-    let batch = graph.take_writes(shared.turn_size(graph, limits.batch_writes), limits.batch_bytes);
+    let limits = shared.batch_limits(graph);
+    let (batch, ahead) = graph.writes().take(limits);
     let replies: Vec<_> = batch.iter().map(|write| write.reply.clone()).collect();
     let (shared_of_turn, graph_of_turn) = (Arc::clone(shared), Arc::clone(graph));
     let given_up = move |given_up: GivenUp| {
@@ -38,9 +40,9 @@ pub(super) fn take(shared: &Arc<Shared>, graph: &Arc<LocalGraph>) {
     };
     watch::watched(given_up, || {
         let began = Instant::now();
-        let mut turn = WriteTurn { shared, graph, began, ends_here: false };
+        let mut turn = WriteTurn { shared, graph, began, limits, ends_here: false };
         let light = batch.len() <= LIGHT;
-        let spent = turn.serve(batch);
+        let spent = turn.serve(batch, ahead);
         observe(&shared.engine.metrics.turn.write, began.elapsed());
         if light {
             drop(spent);
@@ -62,6 +64,7 @@ struct WriteTurn<'t> {
     shared: &'t Arc<Shared>,
     graph: &'t Arc<LocalGraph>,
     began: Instant,
+    limits: BatchLimits,
     /// Whether this thread has nothing else to do.
     ends_here: bool,
 }
@@ -69,8 +72,8 @@ struct WriteTurn<'t> {
 impl WriteTurn<'_> {
     /// Until every write of the batch is answered, or, if its time is up, put back to be the first
     /// of the next turn.
-    fn serve(&self, batch: Vec<PendingWrite>) -> Option<Spent> {
-        let outcome = self.attempts(&batch);
+    fn serve(&self, batch: Vec<PendingWrite>, ahead: Option<DecidedAhead>) -> Option<Spent> {
+        let outcome = self.attempts(&batch, ahead);
         let decided = |outcome: &&Outcome| matches!(outcome, Outcome::Decided(_));
         let served = match &outcome {
             Ok(served) => served.outcomes.iter().filter(decided).count(),
@@ -97,7 +100,7 @@ impl WriteTurn<'_> {
     fn serve_one_by_one(&self, batch: Vec<PendingWrite>) {
         let mut waiting = batch.into_iter();
         while let Some(write) = waiting.next() {
-            let outcome = self.attempts(slice::from_ref(&write));
+            let outcome = self.attempts(slice::from_ref(&write), None);
             let mut served = vec![write];
             if let Err(
                 TurnError::Commit(CommitError::Unavailable(_))
@@ -112,14 +115,21 @@ impl WriteTurn<'_> {
         }
     }
 
-    /// Tries to serve the batch until an attempt succeeds or a retry cannot help.
-    fn attempts(&self, batch: &[PendingWrite]) -> Result<Served, TurnError> {
+    /// Tries to serve the batch until an attempt succeeds or a retry cannot help. What was decided
+    /// `ahead` is of use to the first.
+    fn attempts(
+        &self,
+        batch: &[PendingWrite],
+        mut ahead: Option<DecidedAhead>,
+    ) -> Result<Served, TurnError> {
         let (shared, graph) = (self.shared, self.graph);
         let engine = &shared.engine;
         let (mut attempt, mut learnt) = (0, Learnt::default());
+        let call_worker = || ahead::start(shared, graph, take);
+        let overlap = Overlap { limits: self.limits, call_worker: &call_worker };
         loop {
             let Handling { choices, turns, .. } = shared.handling(graph)?;
-            let turn = Turn::new(engine, *choices, graph, batch, &learnt)?;
+            let turn = Turn::new(engine, *choices, graph, batch, &learnt, ahead.take(), overlap)?;
             let error = match turns.serve(&turn) {
                 Ok(served) => return Ok(served),
                 Err(error) => error,
@@ -174,7 +184,7 @@ impl WriteTurn<'_> {
         }
         // Otherwise the watchdog has answered all of the batch.
         if !watch::is_given_up() {
-            self.graph.put_back(left_over);
+            self.graph.writes().put_back(left_over);
         }
         self.answer(decided);
         drop(held);
@@ -204,7 +214,7 @@ impl Drop for WriteTurn<'_> {
 
 /// Starts the next turn, if anybody waits: on this thread, if it `ends_here`.
 fn end(shared: &Arc<Shared>, graph: &Arc<LocalGraph>, ends_here: bool) {
-    if !graph.end_write_turn() {
+    if !graph.writes().end_turn() {
         return;
     }
     let (next, graph) = (Arc::clone(shared), Arc::clone(graph));

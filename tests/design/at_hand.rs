@@ -25,7 +25,7 @@ use crate::support::storm::audit_without_tokens;
 
 /// What the other process does.
 #[derive(Clone, Copy, Debug)]
-enum Foreign {
+pub(super) enum Foreign {
     Nothing,
     Puts,
     PutsWithKey,
@@ -43,7 +43,7 @@ use Foreign::{
 };
 
 /// What can befall a graph that is open.
-const TO_OPEN: [Foreign; 7] =
+pub(super) const TO_OPEN: [Foreign; 7] =
     [Nothing, Puts, PutsWithKey, Deletes, DeletesGraph, CreatesGraphAgain, Freezes];
 /// And one that is frozen.
 const TO_FROZEN: [Foreign; 3] = [Nothing, FreezesElsewhere, Thaws];
@@ -51,7 +51,7 @@ const TO_FROZEN: [Foreign; 3] = [Nothing, FreezesElsewhere, Thaws];
 const TO_DELETED: [Foreign; 2] = [Nothing, CreatesGraphAgain];
 
 impl Foreign {
-    fn happens(self, other: &Other, graph: &str) {
+    pub(super) fn happens(self, other: &Other, graph: &str) {
         let write = match self {
             Nothing => return,
             Freezes | FreezesElsewhere => {
@@ -79,7 +79,7 @@ impl Foreign {
 }
 
 /// What the node under test is asked for at once.
-fn batches() -> Vec<Vec<Write>> {
+pub(super) fn batches() -> Vec<Vec<Write>> {
     let theirs = || changeset([put_dataset("theirs")]);
     let at_two = Precondition::Version(2);
     let singles = [
@@ -118,19 +118,25 @@ enum When {
 }
 
 /// Another process.
-struct Other {
+pub(super) struct Other {
     node: Service,
     store: Arc<Store>,
 }
 
-fn other_on(site: &Site) -> Arc<Other> {
+impl Other {
+    pub(super) fn writes(&self, write: Write) {
+        self.node.write_and_wait(&name(GRAPH), write).unwrap();
+    }
+}
+
+pub(super) fn other_on(site: &Site) -> Arc<Other> {
     let store = Arc::new(site.store());
     let (limits, turn_limits) = (Limits::default(), TurnLimits::default());
     Arc::new(Other { node: start_optimistic(Arc::clone(&store), limits, turn_limits), store })
 }
 
 /// At version 3, with the image of that version at hand.
-fn prepare(node: &Service, graph: &str) {
+pub(super) fn prepare(node: &Service, graph: &str) {
     node.create_graph_and_wait(&name(graph)).unwrap();
     for operation in [put_job("a", &["x"], &["y"]), put_dataset("first"), put_dataset("second")] {
         node.write_and_wait(&name(graph), changeset([operation])).unwrap();
@@ -138,7 +144,7 @@ fn prepare(node: &Service, graph: &str) {
 }
 
 /// The verdicts on writes to `graph`, without its name.
-fn outlines(verdicts: Vec<Verdict>, graph: &str) -> Vec<String> {
+pub(super) fn outlines(verdicts: Vec<Verdict>, graph: &str) -> Vec<String> {
     verdicts.iter().map(|verdict| format!("{verdict:?}").replace(graph, GRAPH)).collect()
 }
 

@@ -38,7 +38,7 @@ fn proxied(server: &Postgres, site: &Site) -> (Proxy, Site) {
 }
 
 /// A server, a site on it, and the same site reached through a proxy.
-pub(super) fn behind_a_proxy() -> (Postgres, Site, Proxy, Site) {
+pub fn behind_a_proxy() -> (Postgres, Site, Proxy, Site) {
     let server = Postgres::start(&[]);
     let site = site_on(&server);
     let (proxy, through) = proxied(&server, &site);
