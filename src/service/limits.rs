@@ -26,10 +26,9 @@ pub struct Limits {
     pub batch_reads: usize,
     /// Turns of reads of one graph at once where turns are not shared.
     pub unshared_reads: usize,
-    /// What is kept of all graphs, in bytes, as
-    /// [`Graph::memory_bytes`](crate::graph::Graph::memory_bytes) counts it: beyond, graphs that
-    /// nobody uses leave memory, the one that was used longest ago first, and are loaded again when
-    /// they are asked for.
+    /// Memory for cached graphs, in bytes, as
+    /// [`Graph::memory_bytes`](crate::graph::Graph::memory_bytes) estimates it. Above it, graphs
+    /// that nobody uses are evicted, the least recently used first, and loaded again when needed.
     pub graph_bytes: usize,
     /// Whole graphs in memory at once where images are not kept. An image counts until nobody holds
     /// it.

@@ -42,7 +42,7 @@ pub struct Metrics {
     pub changes_applied: IntCounter,
     /// Changes from which graphs were loaded that are kept by their logs.
     pub changes_replayed: IntCounter,
-    /// Images and all else that was kept of a graph, let go to stay within the budget.
+    /// Graphs evicted from the cache, each with its image, to stay within its limit.
     pub graphs_evicted: IntCounter,
     /// What is kept of all graphs, in bytes.
     pub graph_bytes: IntGauge,
@@ -58,7 +58,7 @@ pub struct Metrics {
     pub wasted_decisions: IntCounter,
     /// Requests turned away because too many were waiting.
     pub overflows: IntCounter,
-    /// Graphs that this process keeps something of.
+    /// Graphs in the cache, those without an image included.
     pub graphs_held: IntGauge,
     /// Old idempotency keys that were deleted.
     pub purged_keys: IntCounter,

@@ -103,7 +103,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     ///
-    /// One row by its primary key, or two, and as often what the server tells of itself.
+    /// Cost: one or two rows, each found by its primary key, and each with a query of the server's
+    /// state.
     pub fn committed_at(&self, graph_id: i64, version: u64) -> Result<Option<i64>, StoreError> {
         let change =
             changes::table.find((graph_id, column(version))).select(changes::committed_at_ms);

@@ -50,10 +50,10 @@ pub enum Creation {
 }
 
 impl Store {
-    /// Creates the graph, or again if it was deleted, unless `precondition` forbids it, to be kept
-    /// in the first of `storages`, or the first in which the log of the deleted one can go on; one
-    /// that is there must be kept in one of them. With `keep`, does nothing if the graph has an
-    /// answer under that key already, and otherwise keeps what `keep` makes of the outcome.
+    /// Creates the graph, also one that was deleted, unless `precondition` forbids it. A new graph
+    /// gets the first of `storages`, one that was deleted the first in which its log can continue;
+    /// one that exists must have one of them. With `keep`, returns the answer that is stored under
+    /// that key, if there is one, and otherwise stores what `keep` makes of the outcome.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
@@ -132,9 +132,9 @@ impl Store {
         }
     }
 
-    /// Whether the log of a graph that was deleted can go on in that storage. Where there was no
-    /// history, no other storage would find the beginning of its log; and where the log is to be
-    /// all there is of a graph, it must be whole.
+    /// Whether the log of a deleted graph can continue in that storage. A graph without a history
+    /// cannot get one, since the beginning of its log would be missing. Where the log is all there
+    /// is of a graph, it must be whole.
     fn goes_on_in(&self, head: &Head, storage: StorageKind) -> bool {
         match (self.history(head.storage), self.history(storage)) {
             (_, History::None) => true,
@@ -147,8 +147,8 @@ impl Store {
     /// Checks whether the graph was created, after the answer to COMMIT was lost.
     fn find_made(&self, made: &Made, lost: DbError) -> Result<(), CommitError> {
         let name = &made.head.name;
-        // The server may still be at it: whoever has the row then is waited for, or, if it is new,
-        // whoever inserts it. What is inserted here does not stay.
+        // The server may still be working on it. So this waits for whoever holds the row or, if it
+        // is new, inserts it. What is inserted here is rolled back.
         let found = self.database.read_held(name.as_str(), |connection| {
             if insert_graph(connection, name, made.head.storage)? {
                 return Ok(None);

@@ -34,10 +34,10 @@ pub enum ImageUpdate {
 }
 
 impl Store {
-    /// The graph's row and, unless its key is `known`, what makes of the graph that is known the
-    /// graph at that version: both from one snapshot. [`CatchUp::Changes`] costs what was changed
-    /// since, [`CatchUp::Reload`] the whole graph. A graph that is not kept in `storage` is not
-    /// read: what this program would take for it is none of it.
+    /// The graph's row and, unless its key is `known`, what brings the known graph to that version:
+    /// both from one snapshot. [`CatchUp::Changes`] costs what was changed since,
+    /// [`CatchUp::Reload`] the whole graph. A graph of another storage than `storage` is not read:
+    /// what is stored for it would be taken for something else.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
@@ -124,9 +124,9 @@ impl Store {
     }
 }
 
-/// Refuses a row whose log goes on after its version, or that names a beginning of its log which
-/// cannot be: the rows may be of any version then. A log that ends before the row's version does
-/// not stop a load of rows, as they are whole without it; `check-rows` tells of it.
+/// Refuses a graph whose log continues beyond the version of its row, or whose `oldest` is
+/// impossible: its rows may then be of any version. A log that ends before the row's version does
+/// not stop a load of rows, which are whole without it; `check-rows` reports it.
 fn check_log(head: &Head, newest_logged: Option<i64>) -> Result<(), StoreError> {
     let Head { name, version, oldest, .. } = head;
     let advice = match head.storage {

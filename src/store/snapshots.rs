@@ -99,10 +99,10 @@ impl Store {
         written.map_err(repeatable)
     }
 
-    /// Makes the snapshot of `version`, committed then and whose parts have these sizes in bytes,
-    /// what stands in for all before it, unless somebody still reads there. Consumers for whom
-    /// pruning no longer waits, and which it overtakes, are forgotten. One short transaction, which
-    /// holds the graph's row: so does whoever registers to read.
+    /// Makes the snapshot of `version` the beginning of the log, unless a consumer still needs
+    /// earlier changes. `committed_at_ms` is when that version was committed, `sizes` the bytes of
+    /// each part. Consumers that need earlier changes, and that pruning no longer waits for, are
+    /// forgotten. One short transaction, which holds the graph's row, as registering does.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
@@ -142,8 +142,8 @@ impl Store {
         written.map_err(repeatable)
     }
 
-    /// Deletes what the kept snapshot stands in for, and what is left of snapshots that never were
-    /// or no longer are: some rows in each transaction. How many changes went.
+    /// Deletes the changes that the kept snapshot replaces, and the parts of unfinished and former
+    /// snapshots, some rows in each transaction. Returns how many changes were deleted.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done; what was deleted until then stays so.
