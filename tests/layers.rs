@@ -67,9 +67,9 @@ fn no_modules_use_each_other_in_a_circle() {
 }
 
 /// A file uses the file that defines what it names; re-exports are followed to their origin. A
-/// parent does not use the children that it only declares and re-exports. So a parent's file is
-/// either the ground of its module, whose children use what it defines, or its front, which uses
-/// its children; if it were both, that would be a circle. Tests are left out.
+/// parent does not use the children that it only declares and re-exports. So a parent's file may
+/// define what some children use, and use others; with the same child that would be a circle. A
+/// method is not followed to the file of its `impl`, nor a link in a comment. Tests are left out.
 #[test]
 fn no_files_of_a_module_use_each_other_in_a_circle() {
     let sources = Sources::read();
