@@ -21,6 +21,7 @@ mod fencing;
 mod freeze;
 mod graphs;
 mod head;
+mod history;
 mod lock_record;
 pub mod log;
 mod open;
@@ -46,12 +47,12 @@ pub use consumers::{Acknowledgement, Consumer, ConsumerSink, ExportReport, Lifet
 pub use creation::{AnswerToStore, Creation};
 pub use error::StoreError;
 pub use head::{GraphState, Head, ImageKey};
+pub use history::History;
 pub use lock_record::LockRecord;
 pub use refresh::{CatchUp, ImageUpdate};
 pub use restore::{Restoration, Restored, Target};
 pub use row_pages::{LogEnds, RowPage, RowSelection, StoredDataset, StoredJob, StoredReference};
 pub use snapshots::SnapshotOutcome;
-pub use storage::History;
 pub use storage_kind::StorageKind;
 pub use storages::Storages;
 

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::past::{Past, PastError, follow, replayed_at};
 use crate::graph::Name;
-use crate::store::{RowPage, RowSelection, StorageKind, Store, StoredDataset, StoredJob};
+use crate::store::{History, RowPage, RowSelection, Store, StoredDataset, StoredJob};
 use compared_row::ComparedRow;
 pub use difference::{Difference, GraphFault, RowDifference, RowFault, RowOf};
 
@@ -67,10 +67,11 @@ pub fn check_rows(
         found.tell(Difference::Orphans(orphans));
     }
     let ends = store.log_ends(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
-    for what in graph_row::faults_of_ends(&ends) {
+    let history = store.history(ends.head.storage);
+    for what in graph_row::faults_of_ends(&ends, history) {
         found.tell(Difference::Graph { name: name.clone(), what });
     }
-    if ends.head.storage != StorageKind::Rows {
+    if history != History::Beside {
         return Err(PastError::NotRows { graph: name.clone(), storage: ends.head.storage });
     }
     let logged = ends.newest_logged.max(ends.snapshot).unwrap_or(0);

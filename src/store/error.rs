@@ -1,6 +1,6 @@
 //! Why state could not be read or prepared.
 
-use super::storage_kind::StorageKind;
+use super::history::History;
 use crate::db::{DbError, WriteError};
 use crate::graph::{DamagedFact, DamagedRows, Name};
 
@@ -11,12 +11,12 @@ pub enum StoreError {
     #[error(transparent)]
     Database(#[from] DbError),
     /// The rows are no legal graph. Restore them from a backup.
-    #[error("graph `{graph}` cannot be loaded: {reason}; {}", advice(*.storage))]
+    #[error("graph `{graph}` cannot be loaded: {reason}; {}", .history.advice())]
     DamagedRows {
         /// The graph.
         graph: Name,
-        /// How it is kept.
-        storage: StorageKind,
+        /// What its change log is to it.
+        history: History,
         /// What is wrong.
         reason: DamagedRows,
     },
@@ -47,15 +47,6 @@ pub enum StoreError {
          on the table graphs"
     )]
     RowDisappeared(Name),
-}
-
-/// What helps where a graph's rows are damaged. Without a log beside them there is nothing to
-/// compare them with.
-fn advice(storage: StorageKind) -> &'static str {
-    match storage {
-        StorageKind::Rows => "`fencepost check-rows` names all damaged rows",
-        _ => "restore the database from a backup",
-    }
 }
 
 impl From<diesel::result::Error> for StoreError {

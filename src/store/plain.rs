@@ -7,7 +7,7 @@ use diesel::QueryResult;
 use super::commit::Commit;
 use super::error::StoreError;
 use super::head::Head;
-use super::rows::Rows;
+use super::rows::{self, Rows};
 use super::storage::{History, Loaded, Storage};
 use crate::db::{AnyConnection, RowsWrite};
 use crate::graph::Graph;
@@ -17,7 +17,7 @@ pub struct Plain;
 
 impl Storage for Plain {
     fn load(&self, connection: &mut AnyConnection, head: &Head) -> Result<Loaded, StoreError> {
-        Rows.load(connection, head)
+        rows::load(connection, head, self.history())
     }
 
     fn writes<'c>(&self, commit: &Commit<'c>) -> Vec<RowsWrite<'c>> {

@@ -117,7 +117,7 @@ impl Store {
             let Some((row, newest_logged)) = row else { return Ok::<_, StoreError>(None) };
             let head = head_of(row)?;
             let Some(storage) = choose(&head)? else { return Ok(Some((head, None))) };
-            check_log(&head, newest_logged)?;
+            check_log(&head, storage.history(), newest_logged)?;
             let loaded = storage.load(connection, &head)?;
             Ok(Some((head, Some(loaded))))
         })
@@ -127,15 +127,12 @@ impl Store {
 /// Refuses a graph whose log continues beyond the version of its row, or whose `oldest` is
 /// impossible: its rows may then be of any version. A log that ends before the row's version does
 /// not stop a load of rows, which are whole without it; `check-rows` reports it.
-fn check_log(head: &Head, newest_logged: Option<i64>) -> Result<(), StoreError> {
+fn check_log(head: &Head, history: History, newest_logged: Option<i64>) -> Result<(), StoreError> {
     let Head { name, version, oldest, .. } = head;
-    let advice = match head.storage {
-        StorageKind::Rows => "run `fencepost check-rows`",
-        _ => "restore the database from a backup",
-    };
     let damaged = |what: String| {
         Err(StoreError::DamagedValue(format!(
-            "graph `{name}` is at version {version}, and {what}; {advice}"
+            "graph `{name}` is at version {version}, and {what}; {}",
+            history.advice()
         )))
     };
     match newest_logged {

@@ -8,23 +8,12 @@ use diesel::QueryResult;
 use super::commit::Commit;
 use super::error::StoreError;
 use super::head::Head;
+pub use super::history::History;
 use crate::db::{AnyConnection, RowsWrite};
 use crate::graph::Graph;
 
 /// What was read, to be made a graph when its transaction is over: others may need the connection.
 pub type Loaded = Box<dyn FnOnce() -> Result<Graph, StoreError>>;
-
-/// What the change log is to a graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum History {
-    /// It tells how the graph came to be, beside what the graph is. Its beginning can be pruned.
-    Beside,
-    /// It is all there is of the graph: a load reads it from its first version on, so nothing of it
-    /// can be pruned.
-    Whole,
-    /// It has no changes, only the attempts that made them.
-    None,
-}
 
 /// A way to keep graphs in a database. Everything else about a graph is the same for all:
 /// [`Store`](super::Store) has it.

@@ -31,6 +31,17 @@ impl StorageKind {
         }
     }
 
+    /// As a part of a sentence, for people who read the API's document.
+    #[must_use]
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Rows => "as `rows`, beside its change log",
+            Self::RowsPlain => "as `rows_plain`, without a change log",
+            Self::Log => "by its `log` alone",
+            Self::Unknown => "in a way that only a newer program knows",
+        }
+    }
+
     /// What the row's word means.
     pub(super) fn of_word(word: &str) -> Self {
         Self::ALL.into_iter().find(|kind| kind.word() == word).unwrap_or(Self::Unknown)
