@@ -60,8 +60,7 @@ pub enum RestoreError {
     /// The log begins with a snapshot, and a graph that is kept by its log needs all of it.
     #[error(
         "the log begins with a snapshot, and its first change is version {oldest}: graph `{graph}` \
-         would be kept as {storage}, by all of its changes; export the log with --after 0, or give \
-         --design one that keeps rows"
+         would be kept as {storage}, by all of its changes; export the log with --after 0"
     )]
     BeginsLate {
         /// The graph.

@@ -26,7 +26,7 @@ pub struct Metrics {
     pub refresh: ByKind,
     /// Deciding a batch.
     pub decide: Histogram,
-    /// Sorting the whole graph, under a design that does.
+    /// Sorting the whole graph, where that is done: see [`CycleCheck`](super::CycleCheck).
     pub whole_check: Histogram,
     /// From the conditional update to the acknowledged commit.
     pub commit: Histogram,
