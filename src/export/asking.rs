@@ -4,10 +4,11 @@
 use std::fmt;
 
 use super::consumer_name::NAME_BEGINS;
+use super::gaps;
 use super::last_event::{self, Judgement};
 use super::sink::{Gap, Purpose, SinkError};
 use super::sink_url::SinkUrl;
-use super::{file, gaps};
+use super::sinks::file;
 use crate::archive::PastError;
 use crate::event::{Kind, Reader, Stream};
 use crate::graph::Name;

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::backoff::Backoff;
 use super::consumer_name::{NAME_BEGINS, is_former_name};
-use super::export_error::{ExportError, RESENDS_MAX};
+use super::error::{ExportError, RESENDS_MAX};
 use super::gaps;
 use super::last_event::{self, Judgement};
 use super::sink::{Batch, Purpose, Sink, SinkError};

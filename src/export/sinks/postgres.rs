@@ -27,10 +27,10 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Text};
 
-use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::{self, DbError, on_one_line};
 use crate::event::{EventIndex, Stream};
+use crate::export::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::failpoint;
 use crate::graph::Name;
 
@@ -137,7 +137,7 @@ const KEY: &str = "graph,version,ordinal";
 ///
 /// # Errors
 /// What is wrong with the address.
-pub(super) fn check(address: &Address) -> Result<(String, String), &'static str> {
+pub(in crate::export) fn check(address: &Address) -> Result<(String, String), &'static str> {
     address.check_for_libpq()?;
     let path = address.path()?;
     let [database, table] = path.as_slice() else {
@@ -163,7 +163,7 @@ pub(super) fn check(address: &Address) -> Result<(String, String), &'static str>
 }
 
 /// The statement that deletes the graph's log from the table.
-pub(super) fn how_to_delete(address: &Address, graph: &Name) -> String {
+pub(in crate::export) fn how_to_delete(address: &Address, graph: &Name) -> String {
     let table = check(address).map(|(_, table)| table).unwrap_or_default();
     format!("DELETE FROM {table} WHERE graph = '{}'", graph.as_str().replace('\'', "''"))
 }

@@ -28,10 +28,10 @@ use ::redis::{
 };
 use uuid::Uuid;
 
-use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::on_one_line;
 use crate::event::EventIndex;
+use crate::export::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::failpoint;
 use crate::terminal::shell_word;
 
@@ -116,7 +116,7 @@ pub struct RedisSink {
 ///
 /// # Errors
 /// What is wrong with the address.
-pub(super) fn check(address: &Address) -> Result<(String, String), &'static str> {
+pub(in crate::export) fn check(address: &Address) -> Result<(String, String), &'static str> {
     const NO_STREAM: &str = "it names no stream";
     check_parameters(&address.tail)?;
     let mut path = address.path()?;
@@ -161,7 +161,7 @@ fn cli(address: &Address) -> String {
 }
 
 /// The command of a shell that deletes the stream.
-pub(super) fn how_to_delete(address: &Address) -> String {
+pub(in crate::export) fn how_to_delete(address: &Address) -> String {
     let key = check(address).map(|(_, key)| key).unwrap_or_default();
     format!("{} DEL {}", cli(address), shell_word(&key))
 }
