@@ -23,11 +23,11 @@ use crate::graph::{Name, Scanner, hex};
 use crate::object::objects_only;
 
 mod contents;
-mod import;
+mod import_events;
 mod replay;
 
 pub use contents::Contents;
-pub use import::Importing;
+pub use import_events::Importing;
 pub use replay::{Envelope, Parsed, Parser, Replay, ReplayError, Replayed};
 
 /// The kind of an event.
