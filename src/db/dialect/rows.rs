@@ -11,7 +11,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 use diesel::sqlite::{Sqlite, SqliteType, SqliteValue};
 
 use super::AnyConnection;
-use super::sqlite::set_sqlite_cache;
+use super::sqlite_connection::set_sqlite_cache;
 use super::statement::{PostgresValue, RawSql, TypedSql, Value};
 use crate::db::causes;
 use crate::db::limits::Size;
