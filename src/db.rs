@@ -24,7 +24,7 @@ mod open;
 mod outage;
 pub mod schema;
 mod server;
-pub(crate) mod sessions;
+pub(crate) mod session_budget;
 mod sqlite_evidence;
 mod sqlite_file;
 pub mod watch;
@@ -41,8 +41,8 @@ pub use error::{CallError, DbError, WriteError};
 pub use limits::{ANSWER, IDLE_FOR, LOADING_STALL, PoolLimits, SESSIONS, STALL_MAX, Size};
 use server::Signals;
 pub(crate) use server::{OwnBackend, connect_apart, watch_session};
-pub use sessions::SessionBudget;
-use sessions::{Idle, LOOK, Lending, Permit, Side};
+pub use session_budget::SessionBudget;
+use session_budget::{Idle, LOOK, Lending, Permit, Side};
 use sqlite_file::SqliteFile;
 
 /// Connections to one database, all set up alike.
