@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::chain::{Chain, LoggedChange};
-use crate::graph::{Name, Scanner, hex};
+use crate::graph::{Name, Scanner, hex_into};
 use crate::object::objects_only;
 
 mod contents;
@@ -281,49 +281,6 @@ fn checksum<'d>(
     hex_into(&hash.finalize()[..CHECKSUM_DIGITS / 2], digits)
 }
 
-fn hex_into<'d>(bytes: &[u8], digits: &'d mut [u8]) -> &'d str {
-    for (byte, pair) in bytes.iter().zip(digits.chunks_exact_mut(2)) {
-        pair[0] = HEX_DIGITS[usize::from(byte >> 4)];
-        pair[1] = HEX_DIGITS[usize::from(byte & 15)];
-    }
-    std::str::from_utf8(digits).expect("digits are ASCII")
-}
-
-/// The value of each lower-case hexadecimal digit; 255 for every other byte.
-const HEX_VALUES: [u8; 256] = {
-    let (mut values, mut digit) = ([255; 256], 0);
-    while digit < 16 {
-        values[HEX_DIGITS[digit] as usize] = digit as u8;
-        digit += 1;
-    }
-    values
-};
-
-const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-impl Chain {
-    /// The chain that 64 lower-case hexadecimal digits spell, as events have it.
-    #[must_use]
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let mut chain = [0; 32];
-        let digits = text.as_bytes();
-        if digits.len() != 2 * chain.len() {
-            return None;
-        }
-        // Digits and letters come in random order: branches would be predicted wrongly.
-        let mut wrong = 0;
-        for (byte, pair) in chain.iter_mut().zip(digits.chunks_exact(2)) {
-            let (high, low) = (HEX_VALUES[usize::from(pair[0])], HEX_VALUES[usize::from(pair[1])]);
-            wrong |= high | low;
-            *byte = high << 4 | low & 15;
-        }
-        if wrong > 15 {
-            return None;
-        }
-        Some(Self(chain))
-    }
-}
-
 /// Writes events of one stream one after another, and formats a time once for all events that share
 /// it.
 pub struct Writer<'s> {
@@ -531,12 +488,5 @@ impl Reader {
             self.time = (rfc3339(ms), ms);
         }
         Some(self.time.1)
-    }
-}
-
-/// A chain as 64 hexadecimal digits.
-impl fmt::Display for Chain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
     }
 }
