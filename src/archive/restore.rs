@@ -278,7 +278,7 @@ fn write_changes(
 fn logged(event: Event<'_>) -> Result<LoggedChange, ReplayError> {
     let no_time = || ReplayError::Data("it has no time".to_owned());
     Ok(LoggedChange {
-        version: event.position.version,
+        version: event.index.version,
         change: event.data.into_owned(),
         chain: event.chain,
         committed_at_ms: event.committed_at_ms.ok_or_else(no_time)?,

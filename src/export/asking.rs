@@ -181,7 +181,7 @@ fn check(
     consumer: &Consumer,
     before: u64,
     sink: &str,
-    told: Told,
+    told: SinkState,
 ) -> Result<(), AskError> {
     let (graph, name) = (stream.graph.to_string(), consumer.name.to_string());
     let acknowledged = consumer.acknowledged;
@@ -206,7 +206,7 @@ fn check(
     if matches!(event.kind, Kind::ImportBegun | Kind::Imported) {
         return lacks("has nothing whole of it".to_owned());
     }
-    let version = event.position.version;
+    let version = event.index.version;
     if version + 1 < before {
         return lacks(format!("has version {version}"));
     }
@@ -282,7 +282,7 @@ fn url_of(consumer: &Consumer) -> Option<String> {
 }
 
 /// What a sink says of itself.
-struct Told {
+struct SinkState {
     last: Option<String>,
     gaps: Vec<Gap>,
 }
@@ -294,7 +294,7 @@ fn ask(
     url: &str,
     given: &[SinkUrl],
     stream: &Stream,
-) -> Result<(String, Told), String> {
+) -> Result<(String, SinkState), String> {
     let stored = SinkUrl::parse(url).map_err(|error| error.to_string())?;
     // A given URL that is shown as the stored one is that with its password.
     let is_same = |other: &&SinkUrl| other.to_string() == stored.to_string();
@@ -306,7 +306,7 @@ fn ask(
             Ok(told) => return Ok((sink.to_string(), told)),
             // A file that is missing tells nothing if it was another machine's.
             Err(Silence::Sink(SinkError::NotThere { .. })) if is_the_place(sink, known) => {
-                return Ok((sink.to_string(), Told { last: None, gaps: Vec::new() }));
+                return Ok((sink.to_string(), SinkState { last: None, gaps: Vec::new() }));
             }
             Err(Silence::IsAnotherPlace) => {
                 let what = format!("what is at {sink} is another place than the one it wrote to");
@@ -326,14 +326,14 @@ fn ask(
     Err(reason.unwrap_or_else(|| "its sink was not found".to_owned()))
 }
 
-fn ask_one(sink: &SinkUrl, known: Option<&str>, stream: &Stream) -> Result<Told, Silence> {
+fn ask_one(sink: &SinkUrl, known: Option<&str>, stream: &Stream) -> Result<SinkState, Silence> {
     let mut opened = sink.open(stream, Purpose::Ask)?;
     if let Some(known) = known
         && opened.identity()? != known
     {
         return Err(Silence::IsAnotherPlace);
     }
-    Ok(Told { last: opened.last()?, gaps: opened.gaps()? })
+    Ok(SinkState { last: opened.last()?, gaps: opened.gaps()? })
 }
 
 /// Whether a sink where nothing is found is the place that the consumer wrote to.

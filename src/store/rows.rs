@@ -98,8 +98,8 @@ fn read_rows(
             connection.each_job(head.id, RowRange::All, &mut |row| reader.take(Row::Job(row)))
         };
         match read() {
-            Err(Stopped::ByDatabase(error)) => Err(error),
-            Ok(()) | Err(Stopped::ByDamage) => Ok(reader.finish()),
+            Err(ReadStopped::ByDatabase(error)) => Err(error),
+            Ok(()) | Err(ReadStopped::ByDamage) => Ok(reader.finish()),
         }
     })
 }
@@ -172,13 +172,13 @@ struct RowThread<'scope> {
 }
 
 /// Why not all rows were read.
-enum Stopped {
+enum ReadStopped {
     ByDatabase(diesel::result::Error),
     /// [`RowReader::finish`] says by which.
     ByDamage,
 }
 
-impl From<diesel::result::Error> for Stopped {
+impl From<diesel::result::Error> for ReadStopped {
     fn from(error: diesel::result::Error) -> Self {
         Self::ByDatabase(error)
     }
@@ -190,7 +190,7 @@ impl<'scope, 'env> RowReader<'scope, 'env> {
         Self { scope, batch: Vec::new(), read, thread: None }
     }
 
-    fn take(&mut self, row: Row) -> Result<(), Stopped> {
+    fn take(&mut self, row: Row) -> Result<(), ReadStopped> {
         self.batch.push(row);
         if self.batch.len() < BATCH_ROWS {
             return Ok(());
@@ -205,7 +205,7 @@ impl<'scope, 'env> RowReader<'scope, 'env> {
             };
             RowThread { batches, read: self.scope.spawn(add_all) }
         });
-        thread.batches.send(batch).map_err(|_| Stopped::ByDamage)
+        thread.batches.send(batch).map_err(|_| ReadStopped::ByDamage)
     }
 
     fn finish(mut self) -> Result<RowsRead, DamagedRows> {

@@ -494,9 +494,9 @@ impl Link {
     fn check_sizes(&self, connected: &Connected, batch: &Batch) -> Result<(), SinkError> {
         let most = connected.client.server_info().max_payload;
         let too_large = batch.events().find(|(_, event)| event.len() + HEADERS_BYTES_MAX > most);
-        let Some((position, event)) = too_large else { return Ok(()) };
+        let Some((index, event)) = too_large else { return Ok(()) };
         let what = format!(
-            "the event at {position} has {} bytes, and the server takes messages of {most}, headers included: raise max_payload in its configuration \
+            "the event at {index} has {} bytes, and the server takes messages of {most}, headers included: raise max_payload in its configuration \
              (at most 64 MB) and export again; nothing of this append was written",
             event.len()
         );

@@ -460,10 +460,8 @@ impl PostgresSink {
     fn append_part(&mut self, part: &[(EventIndex, &str)]) -> Result<(), SinkError> {
         let number =
             |number: u64| i64::try_from(number).expect("versions and ordinals are below 2^63");
-        let versions: Vec<i64> =
-            part.iter().map(|(position, _)| number(position.version)).collect();
-        let ordinals: Vec<i64> =
-            part.iter().map(|(position, _)| number(position.ordinal)).collect();
+        let versions: Vec<i64> = part.iter().map(|(index, _)| number(index.version)).collect();
+        let ordinals: Vec<i64> = part.iter().map(|(index, _)| number(index.ordinal)).collect();
         let events: Vec<&str> = part.iter().map(|(_, event)| *event).collect();
         let statement = format!(
             "INSERT INTO {} (graph, version, ordinal, event)
@@ -719,11 +717,11 @@ impl Sink for PostgresSink {
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
-        if let Some((position, event)) =
+        if let Some((index, event)) =
             batch.events().find(|(_, event)| event.len() > EVENT_BYTES_MAX)
         {
             return Err(self.refused(format!(
-                "the event at {position} has {} bytes, and a value in Postgres {EVENT_BYTES_MAX} \
+                "the event at {index} has {} bytes, and a value in Postgres {EVENT_BYTES_MAX} \
                  at most. Export to a file; nothing of this append was written",
                 event.len()
             )));
