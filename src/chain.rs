@@ -1,7 +1,7 @@
 //! The chain of hashes over a graph's history, and a change as the log has it with its chain.
 //!
-//! Knows nothing of ours but how bytes are written in hex. The store has a chain with each change and
-//! events carry it, so it is below both.
+//! Knows nothing of ours but how bytes are written in hex. The store has a chain with each change
+//! and events carry it, so it is below both.
 
 use std::fmt;
 

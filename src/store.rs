@@ -37,7 +37,7 @@ mod storage_kind;
 mod storages;
 mod transaction;
 
-pub use answers::{ANSWER_KEPT, Purged};
+pub use answers::{ANSWER_RETENTION, Purged};
 pub use catch_up::ChangesSince;
 pub use changes::Feed;
 pub use commit::{Commit, Entry, Fence, StoredAnswer};
@@ -87,8 +87,8 @@ impl Store {
         &self.database_id
     }
 
-    /// What the change log is to graphs that are kept so. Of graphs that only a newer program knows
-    /// how to read, all of it is needed.
+    /// What the change log is to graphs that are stored so. Of graphs that only a newer program
+    /// knows how to read, all of it is needed.
     #[must_use]
     pub fn history(&self, storage: StorageKind) -> History {
         self.storages.of_kind(storage).map_or(History::Whole, storage::Storage::history)

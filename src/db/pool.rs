@@ -1,5 +1,6 @@
-//! The pool of sessions that run statements. All are on one server: when that turns out to be unfit,
-//! the pool is replaced, and the sessions of the former one are closed as they are given back.
+//! The pool of sessions that run statements. All are on one server: when that turns out to be
+//! unfit, the pool is replaced, and the sessions of the former one are closed as they are given
+//! back.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

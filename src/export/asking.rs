@@ -105,9 +105,10 @@ impl From<PastError> for AskError {
 const UNASKED_TOLD_MAX: usize = 9;
 
 /// Asks each sink that acknowledged what pruning before `before` would remove whether it still has
-/// that, and returns the sinks that cannot be asked. A sink is found by its URL among `given`, which
-/// have passwords, or else by the URL that is stored with its consumer. Logs who else is taken at
-/// their word. O(exports), and O(size of the graph) for each sink that ends with an import.
+/// that, and returns the sinks that cannot be asked. A sink is found by its URL among `given`,
+/// which have passwords, or else by the URL that is stored with its consumer. Logs who else is
+/// taken at their word. O(exports), and O(size of the graph) for each sink that ends with an
+/// import.
 ///
 /// # Errors
 /// [`AskError`] if one does not have what would be pruned.

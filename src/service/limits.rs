@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Everything that is bounded. What happens at each bound is an error that a person understands.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Whether waiting requests share a turn, if the handling of the graph allows it. Off only to measure what
-    /// sharing gains.
+    /// Whether waiting requests share a turn, if the handling of the graph allows it. Off only to
+    /// measure what sharing gains.
     pub share_turns: bool,
     /// Turns at once, in a thread each, those included that wait for a lock held by another
     /// process. A graph has at most one of writes and one of reads.

@@ -16,8 +16,8 @@ use crate::db::schema::graphs;
 use crate::db::{AnyConnection, DbError, Value, WriteError};
 use crate::graph::{Name, Precondition};
 
-/// A key, and what makes the answer to keep under it from the graph's row and whether the graph was
-/// not there.
+/// A key, and what makes the answer to store under it from the graph's row and whether the graph
+/// was not there.
 pub type AnswerToStore<'k> = (&'k str, &'k dyn Fn(&Head, bool) -> StoredAnswer);
 
 /// The outcome of creating a graph.
@@ -39,7 +39,7 @@ pub enum Creation {
         /// The version that its row has, which a deleted graph keeps; 0 if there never was one.
         version: u64,
     },
-    /// It is there, and kept in none of the storages that were asked for; or it was deleted, and its
+    /// It is there, and in none of the storages that were asked for; or it was deleted, and its
     /// log can go on in none of them. Nothing was written.
     OtherStorage {
         /// Its row.
@@ -52,8 +52,8 @@ pub enum Creation {
 impl Store {
     /// Creates the graph, also one that was deleted, unless `precondition` forbids it. A new graph
     /// gets the first of `storages`, one that was deleted the first in which its log can continue;
-    /// one that exists must have one of them. With `keep`, returns the answer that is stored under
-    /// that key, if there is one, and otherwise stores what `keep` makes of the outcome.
+    /// one that exists must have one of them. With `to_store`, returns the answer that is stored
+    /// under that key, if there is one, and otherwise stores what `to_store` makes of the outcome.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
@@ -62,16 +62,16 @@ impl Store {
         name: &Name,
         storages: &[StorageKind],
         precondition: Option<Precondition>,
-        keep: Option<AnswerToStore<'_>>,
+        to_store: Option<AnswerToStore<'_>>,
     ) -> Result<Creation, CommitError> {
-        let first = *storages.first().expect("a new graph is kept somehow");
+        let first = *storages.first().expect("there is a storage for a new graph");
         let mut made = None;
         let written = self.database.write(|connection| {
             // Again if another process makes the same graph at the same time.
             loop {
                 connection.hold_graph(name.as_str())?;
                 let found = read_head(connection, name)?;
-                if let (Some(head), Some((key, _))) = (&found, keep)
+                if let (Some(head), Some((key, _))) = (&found, to_store)
                     && let Some(stored) = read_answers(connection, head.id, &[key])?.pop()
                 {
                     return Ok(Creation::Answered(stored));
@@ -116,7 +116,7 @@ impl Store {
                 };
                 let head = read_head(connection, name)?
                     .ok_or_else(|| StoreError::RowDisappeared(name.clone()))?;
-                let answer = keep.map(|(_, answer)| answer(&head, created));
+                let answer = to_store.map(|(_, answer)| answer(&head, created));
                 keep_answers(connection, head.id, answer.as_slice(), None)?;
                 let is_again = created && found.is_some();
                 made = Some(Made { head: head.clone(), created, is_again, answer });
@@ -188,11 +188,11 @@ struct Made {
     created: bool,
     /// Whether it had been deleted before.
     is_again: bool,
-    /// What is kept for whoever asks again.
+    /// What is stored for whoever asks again.
     answer: Option<StoredAnswer>,
 }
 
-/// Makes the graph's row, open and empty, to be kept in `storage`, unless there is one of that
+/// Makes the graph's row, open and empty, to be stored in `storage`, unless there is one of that
 /// name; whether it did. On Postgres another process may be doing the same: then this waits for
 /// what becomes of that.
 pub(super) fn insert_graph(

@@ -23,8 +23,8 @@ pub enum StoreError {
     /// The change log cannot be read. Restore it from a backup.
     #[error(transparent)]
     DamagedLog(#[from] DamagedFact),
-    /// The graph is kept by its change log, which is not whole or not what was written. Restore the
-    /// database from a backup.
+    /// The graph is stored as its change log, which is not whole or not what was written. Restore
+    /// the database from a backup.
     #[error("graph `{graph}` cannot be loaded from its log: version {version}: {what}")]
     DamagedHistory {
         /// The graph.
@@ -34,7 +34,7 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
-    /// Only a newer program knows how the graph is kept. Use that.
+    /// Only a newer program knows how the graph is stored. Use that.
     #[error("graph `{0}` is kept in a way that only a newer fencepost knows")]
     UnknownStorage(Name),
     /// A column holds what Fencepost never writes.

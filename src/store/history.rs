@@ -1,5 +1,5 @@
-//! What the change log is to a graph: the one property of storages that the rest of the program asks
-//! for, instead of which storage it is.
+//! What the change log is to a graph: the one property of storages that the rest of the program
+//! asks for, instead of which storage it is.
 
 /// What the change log is to a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,7 +29,7 @@ pub enum ImageUpdate {
     Changes(Vec<Change>),
     /// This instead.
     Whole(Box<Graph>),
-    /// Nothing was read but the row: the graph is not kept in the storage that was expected.
+    /// Nothing was read but the row: the graph is not in the storage that was expected.
     OtherStorage,
 }
 
@@ -95,8 +95,8 @@ impl Store {
         }
     }
 
-    /// The graph's row and the whole graph at its version, from one snapshot, however it is kept.
-    /// O(size of the graph); of a graph that is kept by its log, O(its history).
+    /// The graph's row and the whole graph at its version, from one snapshot, however it is stored.
+    /// O(size of the graph); of a graph that is stored as its log, O(its history).
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
@@ -146,7 +146,7 @@ fn check_log(head: &Head, history: History, newest_logged: Option<i64>) -> Resul
     }
 }
 
-/// Whether the graph is kept in another storage than expected. Tests switch this off, to show what
+/// Whether the graph is in another storage than expected. Tests switch this off, to show what
 /// then stops a write.
 fn is_other(head: &Head, expected: StorageKind) -> bool {
     head.storage != expected && !failpoint::is_off("storage-of-graph")

@@ -1,8 +1,8 @@
-//! How a graph is kept: a property of the graph, in its row.
+//! How a graph is stored: a property of the graph, in its row.
 
 use std::fmt;
 
-/// How a graph is kept. It is chosen when the graph is created, or created again.
+/// How a graph is stored. It is chosen when the graph is created, or created again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StorageKind {
     /// Jobs and datasets as rows, and the change log.

@@ -1,5 +1,5 @@
-//! Rows, read in the order of their ids. A value that Fencepost never writes is reported in its row,
-//! which is read all the same.
+//! Rows, read in the order of their ids. A value that Fencepost never writes is reported in its
+//! row, which is read all the same.
 
 use arcstr::ArcStr;
 use diesel::QueryResult;
