@@ -1,4 +1,4 @@
-//! Storage as rows without a history: [`rows`](super::rows), and a log that has no changes. Of each
+//! Storage as rows without a history: [`rows`], and a log that has no changes. Of each
 //! version it holds the attempt that made it, so that a lost answer to a commit can be looked up;
 //! in the place of the chain of hashes stands a number that no other attempt has.
 
