@@ -1,9 +1,9 @@
 //! The load driver: workloads from a seed, against a server or in process, with latencies and, if
 //! wanted, a history that a checker can judge.
 //!
-//! Uses `graph` and `design`, speaks HTTP as any client does, and takes from `http` only the names
-//! and bodies of problems, so that both targets answer in the same words. It must not see a turn
-//! from inside: what it measures is what a client sees.
+//! Asks a server over HTTP as any client does, or a `service` in this process. Takes from `http`
+//! only the names and bodies of problems, so that both targets answer in the same words. It must
+//! not see a turn from inside: what it measures is what a client sees.
 //!
 //! Request number n is a function of the seed and n: a run is the same requests in the same order
 //! of sending, whichever client sends which.

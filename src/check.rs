@@ -16,13 +16,13 @@ mod answer;
 mod changeset;
 mod cycle;
 mod facts;
+mod final_log;
 mod finding;
 mod history;
 mod json;
 mod judge;
-mod log;
 mod model;
-mod order;
+mod real_time;
 mod recorded_request;
 mod stored;
 mod unknown;
@@ -112,8 +112,8 @@ fn open(path: &Path) -> Result<BufReader<File>, InputError> {
 pub struct Evidence {
     texts: recorded_request::Texts,
     histories: history::Histories,
-    log: Option<log::Log>,
-    rows: Option<log::Rows>,
+    log: Option<final_log::Log>,
+    rows: Option<final_log::Rows>,
 }
 
 impl Evidence {
@@ -130,7 +130,7 @@ impl Evidence {
     /// # Errors
     /// [`InputError`] with the line that is wrong.
     pub fn changes(&mut self, name: &str, lines: impl BufRead) -> Result<(), InputError> {
-        self.log = Some(log::Log::read(name, lines, &mut self.texts)?);
+        self.log = Some(final_log::Log::read(name, lines, &mut self.texts)?);
         Ok(())
     }
 

@@ -38,9 +38,9 @@ pub fn named(name: &str) -> Option<&'static Design> {
 }
 
 impl Design {
-    /// The design by which a command follows a graph of that storage, if none was named. Designs of
-    /// one storage work side by side, so it need not be the one that servers have. `None` if this
-    /// program has none.
+    /// The design that a command uses for a graph of that storage, unless it was given one. Designs
+    /// of one storage work side by side, so servers may use another. `None` if this program has no
+    /// design for that storage.
     #[must_use]
     pub fn following(storage: StorageKind) -> Option<&'static Self> {
         match storage {

@@ -19,15 +19,15 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::chain::{Chain, LoggedChange};
-use crate::graph::{Name, Scanner, hex};
+use crate::graph::{Name, Scanner, hex_into};
 use crate::object::objects_only;
 
 mod contents;
-mod import;
+mod import_events;
 mod replay;
 
 pub use contents::Contents;
-pub use import::Importing;
+pub use import_events::Importing;
 pub use replay::{Envelope, Parsed, Parser, Replay, ReplayError, Replayed};
 
 /// The kind of an event.
@@ -61,7 +61,7 @@ impl Kind {
 }
 
 /// Where an event stands in its graph's log: changes at ordinal 0 of the version that they made,
-/// parts of an import one after another at the version of the import. Positions rise along a log.
+/// parts of an import one after another at the version of the import. Indexes rise along a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventIndex {
     /// The graph's version.
@@ -83,7 +83,7 @@ pub struct Event<'e> {
     /// Its kind.
     pub kind: Kind,
     /// Its place in the log.
-    pub position: EventIndex,
+    pub index: EventIndex,
     /// For a change, and for the beginning and the end of an import, the graph's chain at that
     /// version. For a part of an import, the hash over the chain at its beginning and the data of
     /// all parts up to this one.
@@ -103,7 +103,7 @@ impl<'e> Event<'e> {
     pub fn changed(logged: &'e LoggedChange) -> Self {
         Self {
             kind: Kind::Changed,
-            position: EventIndex { version: logged.version, ordinal: 0 },
+            index: EventIndex { version: logged.version, ordinal: 0 },
             chain: logged.chain,
             committed_at_ms: Some(logged.committed_at_ms),
             actor: logged.actor.as_deref().map(Cow::Borrowed),
@@ -148,14 +148,14 @@ impl Stream {
     }
 
     /// UUIDv5 in the graph's own name space: of a change `VERSION/ORDINAL`, of a part of an import
-    /// `import/VERSION/ORDINAL`, since a change and an import may stand at one position, and of the
+    /// `import/VERSION/ORDINAL`, since a change and an import may have one index, and of the
     /// beginning of an import that abandons another `import/VERSION/ORDINAL/LAST`, the last version
     /// that was abandoned.
     #[must_use]
     pub fn id(&self, event: &Event<'_>) -> Uuid {
-        let EventIndex { version, ordinal } = event.position;
+        let EventIndex { version, ordinal } = event.index;
         match event.kind {
-            Kind::Changed => self.id_by_position(event.position),
+            Kind::Changed => self.id_by_index(event.index),
             Kind::ImportBegun => {
                 let abandons = Contents::abandons_in(&event.data);
                 let last = abandons.map(|last| format!("/{last}")).unwrap_or_default();
@@ -165,16 +165,16 @@ impl Stream {
                 const PREFIX: &[u8] = b"import/";
                 let mut name = [0; PREFIX.len() + POSITION_DIGITS];
                 name[..PREFIX.len()].copy_from_slice(PREFIX);
-                let length = write_position(event.position, &mut name[PREFIX.len()..]);
+                let length = write_index(event.index, &mut name[PREFIX.len()..]);
                 Uuid::new_v5(&self.uuid, &name[..PREFIX.len() + length])
             }
         }
     }
 
     /// The former ids of parts of an import. Logs that hold them are read, and none is written.
-    fn id_by_position(&self, position: EventIndex) -> Uuid {
+    fn id_by_index(&self, index: EventIndex) -> Uuid {
         let mut name = [0; POSITION_DIGITS];
-        let length = write_position(position, &mut name);
+        let length = write_index(index, &mut name);
         Uuid::new_v5(&self.uuid, &name[..length])
     }
 
@@ -185,12 +185,11 @@ impl Stream {
 
     /// The same with this id; `time` is formatted already, and empty if there is none.
     fn write_as(&self, id: Uuid, event: &Event<'_>, time: &str, out: &mut Vec<u8>) {
-        let Event { kind, position, chain, actor, data, .. } = event;
+        let Event { kind, index, chain, actor, data, .. } = event;
         let mut digits = [0; uuid::fmt::Hyphenated::LENGTH];
         let id: &str = id.hyphenated().encode_lower(&mut digits);
         let (mut version, mut ordinal) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let (version, ordinal) =
-            (version.format(position.version), ordinal.format(position.ordinal));
+        let (version, ordinal) = (version.format(index.version), ordinal.format(index.ordinal));
         let mut digits = [0; 64];
         let chain = hex_into(&chain.0, &mut digits);
         let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
@@ -246,9 +245,9 @@ const ZEROS: &str = "00000000000000000000";
 const POSITION_DIGITS: usize = 41;
 
 /// Writes `VERSION/ORDINAL` and returns its length.
-fn write_position(position: EventIndex, out: &mut [u8]) -> usize {
+fn write_index(index: EventIndex, out: &mut [u8]) -> usize {
     let (mut version, mut ordinal) = (itoa::Buffer::new(), itoa::Buffer::new());
-    let (version, ordinal) = (version.format(position.version), ordinal.format(position.ordinal));
+    let (version, ordinal) = (version.format(index.version), ordinal.format(index.ordinal));
     let length = version.len() + 1 + ordinal.len();
     out[..version.len()].copy_from_slice(version.as_bytes());
     out[version.len()] = b'/';
@@ -279,49 +278,6 @@ fn checksum<'d>(
         hash.update(part);
     }
     hex_into(&hash.finalize()[..CHECKSUM_DIGITS / 2], digits)
-}
-
-fn hex_into<'d>(bytes: &[u8], digits: &'d mut [u8]) -> &'d str {
-    for (byte, pair) in bytes.iter().zip(digits.chunks_exact_mut(2)) {
-        pair[0] = HEX_DIGITS[usize::from(byte >> 4)];
-        pair[1] = HEX_DIGITS[usize::from(byte & 15)];
-    }
-    std::str::from_utf8(digits).expect("digits are ASCII")
-}
-
-/// The value of each lower-case hexadecimal digit; 255 for every other byte.
-const HEX_VALUES: [u8; 256] = {
-    let (mut values, mut digit) = ([255; 256], 0);
-    while digit < 16 {
-        values[HEX_DIGITS[digit] as usize] = digit as u8;
-        digit += 1;
-    }
-    values
-};
-
-const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-impl Chain {
-    /// The chain that 64 lower-case hexadecimal digits spell, as events have it.
-    #[must_use]
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let mut chain = [0; 32];
-        let digits = text.as_bytes();
-        if digits.len() != 2 * chain.len() {
-            return None;
-        }
-        // Digits and letters come in random order: branches would be predicted wrongly.
-        let mut wrong = 0;
-        for (byte, pair) in chain.iter_mut().zip(digits.chunks_exact(2)) {
-            let (high, low) = (HEX_VALUES[usize::from(pair[0])], HEX_VALUES[usize::from(pair[1])]);
-            wrong |= high | low;
-            *byte = high << 4 | low & 15;
-        }
-        if wrong > 15 {
-            return None;
-        }
-        Some(Self(chain))
-    }
 }
 
 /// Writes events of one stream one after another, and formats a time once for all events that share
@@ -450,15 +406,15 @@ impl Reader {
         }
         scanner.literal(r#","data":"#)?;
         let data = Cow::Borrowed(scanner.rest().strip_suffix('}')?);
-        let position = EventIndex { version, ordinal };
+        let index = EventIndex { version, ordinal };
         let actor = actor.map(Cow::Borrowed);
-        let event = Event { kind, position, chain, committed_at_ms, actor, data };
+        let event = Event { kind, index, chain, committed_at_ms, actor, data };
         let is_called = |uuid: Uuid| {
             let mut digits = [0; uuid::fmt::Hyphenated::LENGTH];
             uuid.hyphenated().encode_lower(&mut digits) == id
         };
         // A change has one id only.
-        let is_named = is_called(stream.id_by_position(position))
+        let is_named = is_called(stream.id_by_index(index))
             || (kind != Kind::Changed && is_called(stream.id(&event)));
         is_named.then_some((stream, event))
     }
@@ -494,7 +450,7 @@ impl Reader {
         let event = Event {
             kind: kind
                 .ok_or_else(|| DamagedEvent::NoEvent(format!("its type is `{}`", wire.kind)))?,
-            position: EventIndex { version: wire.graphversion, ordinal: wire.ordinal },
+            index: EventIndex { version: wire.graphversion, ordinal: wire.ordinal },
             chain: Chain::from_hex(&wire.chainhash)
                 .ok_or_else(|| no_event("its chainhash is none"))?,
             committed_at_ms,
@@ -502,10 +458,10 @@ impl Reader {
             data: Cow::Borrowed(wire.data.get()),
         };
         let stream = self.last.as_ref().expect("set above");
-        let by_position = stream.id_by_position(event.position);
+        let by_index = stream.id_by_index(event.index);
         let mut digits = [0; uuid::fmt::Hyphenated::LENGTH];
-        let spelled: &str = by_position.hyphenated().encode_lower(&mut digits);
-        let id = if spelled == wire.id { by_position } else { stream.id(&event) };
+        let spelled: &str = by_index.hyphenated().encode_lower(&mut digits);
+        let id = if spelled == wire.id { by_index } else { stream.id(&event) };
         let time = if committed_at_ms.is_some() { &self.time.0 } else { "" };
         self.written.clear();
         stream.write_as(id, &event, time, &mut self.written);
@@ -531,12 +487,5 @@ impl Reader {
             self.time = (rfc3339(ms), ms);
         }
         Some(self.time.1)
-    }
-}
-
-/// A chain as 64 hexadecimal digits.
-impl fmt::Display for Chain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
     }
 }

@@ -52,7 +52,7 @@ pub use change_json::DamagedFact;
 pub use decide::{CHANGE_BYTES_MAX, Decision, decide};
 pub use decided_batch::{AcceptedCommand, DecidedBatch, Effect};
 pub use graph::{Dataset, Graph, Job};
-pub use hex::hex;
+pub use hex::{HEX_DIGITS, hex, hex_into};
 pub use illegal::{FactViolation, IllegalChange, IllegalFact};
 pub use import_builder::ImportBuilder;
 pub use json::{CanonicalJson, JsonError};

@@ -19,6 +19,7 @@ use rocket::{Request, Response};
 
 use crate::service::Service;
 
+mod about;
 mod access;
 mod app;
 mod ask;
@@ -38,7 +39,6 @@ mod plans;
 mod problem;
 mod reply;
 mod routes;
-mod service;
 mod snapshot;
 mod stream;
 mod tail;

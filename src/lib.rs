@@ -1,6 +1,6 @@
-//! Fencepost keeps a graph of jobs and the datasets they read and write as rows in SQL, refuses
-//! every change that would break the graph's rules, and says in which order jobs must run to
-//! produce a dataset.
+//! Fencepost stores a graph of jobs and the datasets they read and write in SQL, as rows or as a
+//! log of changes. It refuses every change that would break the graph's rules, and says in which
+//! order jobs must run to produce a dataset.
 //!
 //! `docs/ARCHITECTURE.md` walks one write and one read through these modules. Its table "Who may
 //! use whom" says which module may use which; a test holds the sources to it.

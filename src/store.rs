@@ -21,6 +21,7 @@ mod fencing;
 mod freeze;
 mod graphs;
 mod head;
+mod history;
 mod lock_record;
 pub mod log;
 mod open;
@@ -36,7 +37,7 @@ mod storage_kind;
 mod storages;
 mod transaction;
 
-pub use answers::{ANSWER_KEPT, Purged};
+pub use answers::{ANSWER_RETENTION, Purged};
 pub use catch_up::ChangesSince;
 pub use changes::Feed;
 pub use commit::{Commit, Entry, Fence, StoredAnswer};
@@ -46,12 +47,12 @@ pub use consumers::{Acknowledgement, Consumer, ConsumerSink, ExportReport, Lifet
 pub use creation::{AnswerToStore, Creation};
 pub use error::StoreError;
 pub use head::{GraphState, Head, ImageKey};
+pub use history::History;
 pub use lock_record::LockRecord;
 pub use refresh::{CatchUp, ImageUpdate};
 pub use restore::{Restoration, Restored, Target};
 pub use row_pages::{LogEnds, RowPage, RowSelection, StoredDataset, StoredJob, StoredReference};
 pub use snapshots::SnapshotOutcome;
-pub use storage::History;
 pub use storage_kind::StorageKind;
 pub use storages::Storages;
 
@@ -86,8 +87,8 @@ impl Store {
         &self.database_id
     }
 
-    /// What the change log is to graphs that are kept so. Of graphs that only a newer program knows
-    /// how to read, all of it is needed.
+    /// What the change log is to graphs that are stored so. Of graphs that only a newer program
+    /// knows how to read, all of it is needed.
     #[must_use]
     pub fn history(&self, storage: StorageKind) -> History {
         self.storages.of_kind(storage).map_or(History::Whole, storage::Storage::history)

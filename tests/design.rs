@@ -24,7 +24,7 @@ use conformance::Fixture;
 use fencepost::design::{self, Design, Reads, TurnLimits};
 use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::service::{BatchSize, Limits, Service};
-use fencepost::store::{StorageKind, Store};
+use fencepost::store::{History, StorageKind, Store};
 
 use crate::support::cluster::{Kind, LIMIT, Site, start_without_lock, waiting_for_lock};
 use crate::support::redis::Redis;
@@ -120,7 +120,7 @@ impl Fixture for Combination {
     }
 
     fn has_history(&self) -> bool {
-        self.design.storage != StorageKind::RowsPlain
+        self.site.store().history(self.design.storage) != History::None
     }
 
     fn takes_lock(&self) -> bool {

@@ -57,6 +57,15 @@ fn nothing_outside_of_design_names_a_design() {
     assert!(found.is_empty(), "a design is named outside of src/design:\n{}", found.join("\n"));
 }
 
+/// Those who read the command line, or answer whoever started the process, and no others.
+#[test]
+fn only_the_surfaces_speak_of_the_option_that_picks_a_design() {
+    let is_surface = |file: &str| ["cli/", "http/", "design"].iter().any(|at| file.starts_with(at));
+    let speaks = |(file, text): &(String, String)| !is_surface(file) && text.contains("--design");
+    let found: Vec<String> = texts().into_iter().filter(speaks).map(|(file, _)| file).collect();
+    assert_eq!(found, Vec::<String>::new());
+}
+
 #[test]
 fn no_modules_use_each_other_in_a_circle() {
     let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -67,9 +76,9 @@ fn no_modules_use_each_other_in_a_circle() {
 }
 
 /// A file uses the file that defines what it names; re-exports are followed to their origin. A
-/// parent does not use the children that it only declares and re-exports. So a parent's file is
-/// either the ground of its module, whose children use what it defines, or its front, which uses
-/// its children; if it were both, that would be a circle. Tests are left out.
+/// parent does not use the children that it only declares and re-exports. So a parent's file may
+/// define what some children use, and use others; with the same child that would be a circle. A
+/// method is not followed to the file of its `impl`, nor a link in a comment. Tests are left out.
 #[test]
 fn no_files_of_a_module_use_each_other_in_a_circle() {
     let sources = Sources::read();

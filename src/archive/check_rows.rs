@@ -2,8 +2,8 @@
 //!
 //! No key of the database refers from one row to another: a load refuses rows that are no legal
 //! graph, and this finds every other difference, in the graph's own row too. The log is replayed
-//! once, from the kept snapshot or from the beginning. Rows are read some at a time, each time from
-//! a short snapshot of the database, and the replayed graph follows to the version of that
+//! once, from the current snapshot or from the beginning. Rows are read some at a time, each time
+//! from a short snapshot of the database, and the replayed graph follows to the version of that
 //! snapshot: so others can write meanwhile, and no transaction stays open for long.
 
 mod compared_row;
@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::past::{Past, PastError, follow, replayed_at};
 use crate::graph::Name;
-use crate::store::{RowPage, RowSelection, StorageKind, Store, StoredDataset, StoredJob};
+use crate::store::{History, RowPage, RowSelection, Store, StoredDataset, StoredJob};
 use compared_row::ComparedRow;
 pub use difference::{Difference, GraphFault, RowDifference, RowFault, RowOf};
 
@@ -55,7 +55,7 @@ pub enum Remedy {
 /// for rows that belong to no graph. Memory: the replayed graph and a page of rows.
 ///
 /// # Errors
-/// [`PastError`] if there is no such graph, it is not kept as rows, its log is damaged or was
+/// [`PastError`] if there is no such graph, it is not stored as rows, its log is damaged or was
 /// pruned meanwhile, or the database cannot be read. `each` was called with what was found before.
 pub fn check_rows(
     store: &Store,
@@ -67,10 +67,11 @@ pub fn check_rows(
         found.tell(Difference::Orphans(orphans));
     }
     let ends = store.log_ends(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
-    for what in graph_row::faults_of_ends(&ends) {
+    let history = store.history(ends.head.storage);
+    for what in graph_row::faults_of_ends(&ends, history) {
         found.tell(Difference::Graph { name: name.clone(), what });
     }
-    if ends.head.storage != StorageKind::Rows {
+    if history != History::Beside {
         return Err(PastError::NotRows { graph: name.clone(), storage: ends.head.storage });
     }
     let logged = ends.newest_logged.max(ends.snapshot).unwrap_or(0);

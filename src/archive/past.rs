@@ -1,4 +1,4 @@
-//! A graph at an earlier version: from the snapshot that is kept, or the empty graph, and the
+//! A graph at an earlier version: from the current snapshot, or the empty graph, and the
 //! changes after it.
 
 use crate::chain::{Chain, LoggedChange};
@@ -60,7 +60,7 @@ pub enum PastError {
     Pruned {
         /// The graph.
         graph: Name,
-        /// The version of the kept snapshot.
+        /// The version of the current snapshot.
         oldest: u64,
         /// What was asked for.
         asked: u64,
@@ -73,7 +73,7 @@ pub enum PastError {
     NotRows {
         /// The graph.
         graph: Name,
-        /// How it is kept.
+        /// How it is stored.
         storage: StorageKind,
     },
     /// The log or the snapshot is not what was written. Restore the database from a backup.
@@ -93,7 +93,7 @@ pub enum PastError {
 }
 
 /// The graph as it was at `version`, its chain held against the log's. O(size of the graph) for the
-/// version that it has; for an earlier one, O(size of the kept snapshot and of all changes
+/// version that it has; for an earlier one, O(size of the current snapshot and of all changes
 /// between).
 ///
 /// # Errors
@@ -120,7 +120,7 @@ pub fn graph_at(store: &Store, name: &Name, version: u64) -> Result<Past, PastEr
     Err(PastError::Contended(name.clone()))
 }
 
-/// The graph of `head` at `version` from the kept snapshot and the log alone, whatever its rows
+/// The graph of `head` at `version` from the current snapshot and the log alone, whatever its rows
 /// say. O(size of the snapshot and of all changes after it).
 ///
 /// # Errors
@@ -154,7 +154,7 @@ fn present(store: &Store, read: &Head) -> Result<Option<Past>, PastError> {
 /// From the snapshot and the log; `None` if they were pruned meanwhile.
 fn past(store: &Store, head: Head, version: u64) -> Result<Option<Past>, PastError> {
     let start = match store.snapshot_version(head.id)? {
-        Some(kept) if kept <= version => snapshot(store, head, kept)?,
+        Some(current) if current <= version => snapshot(store, head, current)?,
         Some(oldest) => {
             return Err(PastError::Pruned { graph: head.name, oldest, asked: version });
         }
@@ -172,22 +172,22 @@ fn past(store: &Store, head: Head, version: u64) -> Result<Option<Past>, PastErr
     start.map_or(Ok(None), |start| follow(store, start, version))
 }
 
-/// The kept snapshot; `None` if another one took its place meanwhile.
-fn snapshot(store: &Store, head: Head, kept: u64) -> Result<Option<Past>, PastError> {
+/// The current snapshot; `None` if another one took its place meanwhile.
+fn snapshot(store: &Store, head: Head, current: u64) -> Result<Option<Past>, PastError> {
     let mut replay = Replay::of(Some(Stream::new(head.name.clone(), head.uuid)));
-    let taken = take_parts(store, &head, kept, &mut replay)?;
+    let taken = take_parts(store, &head, current, &mut replay)?;
     let replayed = taken.and_then(|committed_at_ms| Ok((committed_at_ms, replay.finish()?)));
-    if store.snapshot_version(head.id)? != Some(kept) {
+    if store.snapshot_version(head.id)? != Some(current) {
         return Ok(None);
     }
     let wrong = |what: &dyn std::fmt::Display| {
-        damaged(&head, &format!("the snapshot at version {kept}: {what}"))
+        damaged(&head, &format!("the snapshot at version {current}: {what}"))
     };
     let (committed_at_ms, replayed) = replayed.map_err(|error| wrong(&error))?;
-    if replayed.graph.version() != kept {
+    if replayed.graph.version() != current {
         return Err(wrong(&format!("it is of version {}", replayed.graph.version())));
     }
-    if change_of(store, &head, kept)?.is_some_and(|change| change.chain != replayed.chain) {
+    if change_of(store, &head, current)?.is_some_and(|change| change.chain != replayed.chain) {
         return Err(wrong(&"its chain is not the log's"));
     }
     Ok(Some(Past { head, graph: replayed.graph, chain: replayed.chain, committed_at_ms }))
@@ -197,12 +197,12 @@ fn snapshot(store: &Store, head: Head, kept: u64) -> Result<Option<Past>, PastEr
 fn take_parts(
     store: &Store,
     head: &Head,
-    kept: u64,
+    current: u64,
     replay: &mut Replay,
 ) -> Result<Result<Option<i64>, ReplayError>, PastError> {
     let (mut from, mut committed_at_ms) = (0, None);
     loop {
-        let parts = store.snapshot_parts(head.id, kept, from)?;
+        let parts = store.snapshot_parts(head.id, current, from)?;
         if parts.is_empty() {
             return Ok(Ok(committed_at_ms));
         }

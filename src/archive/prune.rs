@@ -1,5 +1,5 @@
-//! Pruning: changes before a version leave the log, and a snapshot at that version is kept in their
-//! place.
+//! Pruning: changes before a version leave the log, and a snapshot at that version is stored in
+//! their place.
 //!
 //! In three steps, so that a kill at any point loses nothing and holds nobody up. The snapshot is
 //! written, part by part, where nobody reads it yet. One short transaction, which holds the graph's
@@ -40,7 +40,7 @@ pub enum PruneError {
     NotPrunable {
         /// The graph.
         graph: Name,
-        /// How it is kept.
+        /// How it is stored.
         storage: StorageKind,
     },
     /// Somebody still has to read a change that would go.
@@ -68,8 +68,8 @@ pub enum PruneError {
     Store(#[from] StoreError),
 }
 
-/// Has the log begin at `before`: changes before it go, and a snapshot at it is kept. O(size of the
-/// graph at that version, and of what goes).
+/// Has the log begin at `before`: changes before it go, and a snapshot at it is stored. O(size of
+/// the graph at that version, and of what goes).
 ///
 /// # Errors
 /// [`PruneError`] says what to do. Nothing that a consumer needs is gone.
@@ -100,14 +100,14 @@ pub fn prune(store: &Store, name: &Name, before: u64) -> Result<Pruned, PruneErr
                 rfc3339(consumer.expires_at_ms().unwrap_or_default())
             );
         }
-        keep_snapshot(store, name, before)?;
+        write_snapshot(store, name, before)?;
         failpoint::pass("prune-flipped");
     }
     let changes = store.delete_pruned(name)?;
     Ok(Pruned { changes, already: already && changes == 0 })
 }
 
-fn keep_snapshot(store: &Store, name: &Name, version: u64) -> Result<(), PruneError> {
+fn write_snapshot(store: &Store, name: &Name, version: u64) -> Result<(), PruneError> {
     // From the log, not from the rows: if they differ, the log is right, and it is about to go.
     let head = store.head(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
     let past = replayed_at(store, head, version)?;
@@ -121,8 +121,8 @@ fn keep_snapshot(store: &Store, name: &Name, version: u64) -> Result<(), PruneEr
         part.clear();
     }
     failpoint::pass("prune-snapshot-written");
-    match store.keep_snapshot(name, version, committed_at_ms, &sizes)? {
-        SnapshotOutcome::Yes | SnapshotOutcome::Already => Ok(()),
+    match store.install_snapshot(name, version, committed_at_ms, &sizes)? {
+        SnapshotOutcome::Installed | SnapshotOutcome::AlreadyLater => Ok(()),
         SnapshotOutcome::NotPrunable(storage) => {
             Err(PruneError::NotPrunable { graph: name.clone(), storage })
         }

@@ -57,16 +57,15 @@ pub enum RestoreError {
         /// The oldest change that there would be.
         oldest: u64,
     },
-    /// The log begins with a snapshot, and a graph that is kept by its log needs all of it.
+    /// The log begins with a snapshot, and a graph that is stored as its log needs all of it.
     #[error(
         "the log begins with a snapshot, and its first change is version {oldest}: graph `{graph}` \
-         would be kept as {storage}, by all of its changes; export the log with --after 0, or give \
-         --design one that keeps rows"
+         would be kept as {storage}, by all of its changes; export the log with --after 0"
     )]
     BeginsLate {
         /// The graph.
         graph: Name,
-        /// How it would be kept.
+        /// How it would be stored.
         storage: StorageKind,
         /// The oldest change that there is.
         oldest: u64,
@@ -137,7 +136,8 @@ struct Imported {
 }
 
 impl Restorer {
-    /// For the graph `name`, which must be free. If it is not there, it will be kept in `storage`.
+    /// For the graph `name`, which must be free. If it is not there, it will be stored in
+    /// `storage`.
     ///
     /// # Errors
     /// [`RestoreError::InTheWay`] if it is not; [`RestoreError::Waiting`] if there is no place for
@@ -148,7 +148,7 @@ impl Restorer {
         }
         let file = tempfile::tempfile().map_err(|error| RestoreError::Waiting { error })?;
         let waiting = BufWriter::with_capacity(1 << 20, file);
-        // One that was created and never written is kept as it was created.
+        // One that was created and never written stays as it was created.
         let storage = store.head(name)?.map_or(storage, |head| head.storage);
         Ok(Self { replay: Replay::default(), imported: None, waiting, storage })
     }
@@ -247,7 +247,7 @@ fn write_snapshot(
         number += 1;
         part.clear();
     }
-    Ok(into.keep_snapshot(version, committed_at_ms)?)
+    Ok(into.install_snapshot(version, committed_at_ms)?)
 }
 
 /// They were judged when they were taken.
@@ -279,7 +279,7 @@ fn write_changes(
 fn logged(event: Event<'_>) -> Result<LoggedChange, ReplayError> {
     let no_time = || ReplayError::Data("it has no time".to_owned());
     Ok(LoggedChange {
-        version: event.position.version,
+        version: event.index.version,
         change: event.data.into_owned(),
         chain: event.chain,
         committed_at_ms: event.committed_at_ms.ok_or_else(no_time)?,

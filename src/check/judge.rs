@@ -9,12 +9,12 @@ use super::answer;
 use super::changeset::{Accepted, Rejection, decide};
 use super::cycle::{self, View};
 use super::facts::{Fact, canonical_change, hex, next_chain};
+use super::final_log::{Log, LoggedChange, Rows};
 use super::finding::{Finding, Kind, Summary, Verdict};
 use super::history::{Call, End, Histories, is_problem};
 use super::json;
-use super::log::{Log, LoggedChange, Rows};
 use super::model::State;
-use super::order::{Floors, check_freeze, check_sessions};
+use super::real_time::{Floors, check_freeze, check_sessions};
 use super::recorded_request::{Request, Step, Text};
 use super::unknown::{Unknowns, settle};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::facts::read_change;
-use super::log::{Log, LoggedChange, Rows, StoredChange};
+use super::final_log::{Log, LoggedChange, Rows, StoredChange};
 use super::model::{Dataset, Job, State};
 use super::recorded_request::{Text, Texts};
 use crate::db::OpenMode;

@@ -42,7 +42,7 @@ pub fn run(node: &NodeArgs, args: &ExportArgs) -> Result<(), Failure> {
     let to = SinkUrl::parse(&args.to)?;
     let registration = match &args.consumer {
         Some(consumer) => Registration::As(name("--consumer", consumer)?),
-        // Nothing can be asked of standard output, and so nothing gone on with.
+        // Standard output cannot be asked what it has, so no export to it can be resumed.
         None if args.no_consumer || to == SinkUrl::StandardOutput => Registration::None,
         None => Registration::AfterSink,
     };

@@ -189,13 +189,25 @@ impl From<NodeError> for Failure {
     }
 }
 
+/// What helps at the command line, to be told after the refusal.
+fn advice(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::StorageMismatch { .. } => {
+            "; give --design one for that storage as well, separated by a comma"
+        }
+        _ => "",
+    }
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::GraphNotFound { .. } => Self::not_in_database(refusal),
+            Refusal::StorageMismatch { .. } => {
+                Self::refused(format!("{refusal}{}", advice(&refusal)))
+            }
             Refusal::Rejected { .. }
             | Refusal::Frozen { .. }
-            | Refusal::StorageMismatch { .. }
             | Refusal::KeyReused
             | Refusal::Internal { .. } => Self::refused(refusal),
             Refusal::Contended { .. }
@@ -318,7 +330,9 @@ impl From<ImportError> for Failure {
         let message = error.to_string();
         match error {
             ImportError::Input(error) => Self { message, ..error.into() },
-            ImportError::Refused { refusal, .. } => Self { message, ..refusal.into() },
+            ImportError::Refused { refusal, .. } => {
+                Self { message: format!("{message}{}", advice(&refusal)), ..refusal.into() }
+            }
             ImportError::BadLine { .. }
             | ImportError::Duplicate { .. }
             | ImportError::Rejected { .. }
@@ -334,6 +348,9 @@ impl From<LogFileError> for Failure {
         match error {
             LogFileError::Restore(RestoreError::Store(error)) => error.into(),
             LogFileError::Restore(RestoreError::Write(error)) => error.into(),
+            LogFileError::Restore(RestoreError::BeginsLate { .. }) => {
+                Self::refused(format!("{error}, or give --design one that keeps rows"))
+            }
             LogFileError::BadLine { .. } | LogFileError::Restore(_) => Self::refused(error),
         }
     }

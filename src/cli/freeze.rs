@@ -12,8 +12,8 @@ use super::failure::Failure;
 use super::node::NodeArgs;
 use super::output::print;
 
-/// Close a graph for good: no write of any node holds from then on. Waits until a sink has all
-/// that there is, and verifies it
+/// Close a graph for good: every write is refused from then on. With --sink, waits until
+/// the sink has the whole log, and verifies it
 #[derive(Args)]
 pub struct FreezeArgs {
     /// The graph

@@ -44,12 +44,12 @@ pub struct ImportArgs {
     /// refuses the import
     #[arg(long, requires = "sync")]
     allow_outside: bool,
-    /// With --sync: delete at most N jobs; if more would go, the import is refused [default: half
-    /// of the jobs that the graph has under PREFIX]
+    /// With --sync: delete at most N jobs; if more would be deleted, the import is refused
+    /// [default: half of the jobs that the graph has under PREFIX]
     #[arg(long, requires = "sync", value_name = "N")]
     max_delete: Option<usize>,
-    /// What becomes of a job whose name came before with another content. A job that comes again as
-    /// it was is skipped and counted [default: refuse]
+    /// What becomes of a job whose name was read before with other content. An identical repeat is
+    /// skipped and counted [default: refuse]
     #[arg(long, value_enum)]
     on_duplicate: Option<OnDuplicate>,
     /// Jobs in one changeset. With fewer, other requests to the graph wait less for each; with

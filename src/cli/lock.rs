@@ -15,8 +15,8 @@ pub enum LockCommand {
     /// Make --lock-url the lock that guards the database. No process may be running on the former
     /// one
     Set,
-    /// Who holds a graph's lock, who waits for it, and what the database knows of it. Takes
-    /// nothing, changes nothing
+    /// Who holds a graph's lock, who waits for it, and what the database knows of it. Does
+    /// not take the lock, and changes nothing
     Inspect {
         /// The graph
         #[arg(long)]

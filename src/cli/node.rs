@@ -90,8 +90,8 @@ pub struct NodeArgs {
     /// writer [default: lock, or snapshot where the design takes no lock]
     #[arg(long, global = true, env = "FENCEPOST_READS", hide_env_values = true, value_enum)]
     reads: Option<Reads>,
-    /// Whether requests that wait for a graph share its next turn, as far as the design does that;
-    /// off to measure what it is worth
+    /// Whether requests that wait for a graph share its next turn, if the design allows it; off to
+    /// measure what sharing gains
     #[arg(
         long,
         global = true,

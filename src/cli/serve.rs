@@ -92,7 +92,7 @@ pub struct ServeArgs {
         value_name = "BYTES"
     )]
     batch_bytes: usize,
-    /// How long a turn decides writes, in milliseconds, before it leaves the others to the next
+    /// How long a turn decides writes, in milliseconds, before the rest waits for the next turn
     #[arg(
         long,
         default_value_t = Limits::default().batch_time.as_millis() as u64,
@@ -114,7 +114,7 @@ pub struct ServeArgs {
         value_name = "N"
     )]
     streams: usize,
-    /// After how long a live tail that has nothing to tell says that it is there, in milliseconds
+    /// After how long a live tail without news sends a heartbeat, in milliseconds
     #[arg(
         long,
         default_value_t = HttpLimits::default().heartbeat.as_millis() as u64,

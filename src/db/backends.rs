@@ -25,10 +25,10 @@ pub(super) fn backend_of(connection: &mut PgConnection) -> QueryResult<Backend> 
 
 /// The sessions of a process, and how many connections claim each. Clones share one value.
 #[derive(Clone, Default)]
-pub(super) struct Backends(pub(super) Arc<Known>);
+pub(super) struct Backends(pub(super) Arc<Claims>);
 
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct Claims {
     backends: Mutex<HashMap<Backend, usize>>,
     /// Whether connections were found to share a session, and not found apart since.
     pub(super) are_shared: AtomicBool,

@@ -7,13 +7,13 @@ mod commit_call;
 mod functions;
 mod idempotency;
 mod migrations;
-mod postgres;
+mod postgres_connection;
 #[cfg(test)]
 mod query_plan;
 mod rows;
 mod server_state;
 mod settings;
-mod sqlite;
+mod sqlite_connection;
 mod statement;
 mod stored_damage;
 mod transactions;
@@ -26,12 +26,12 @@ pub(super) use functions::{FUNCTION, FunctionState};
 pub use idempotency::AnswerRow;
 pub use migrations::Migrated;
 pub(super) use migrations::Schema;
-pub(crate) use postgres::connect_postgres;
+pub(crate) use postgres_connection::connect_postgres;
 pub use rows::{
     DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, RowRange, RowTable, RowsWrite,
 };
 pub use server_state::{ServerState, server_state};
-pub(super) use sqlite::{
+pub(super) use sqlite_connection::{
     beside, configure_sqlite, connect_sqlite, connect_sqlite_without_log, establish_sqlite, log_of,
     pragma, refuse_read_only, with_lacking_permission,
 };

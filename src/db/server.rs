@@ -17,7 +17,7 @@ use super::backends::{Backend, Backends, backend_of};
 use super::causes::{ANOTHER_ANSWERED, cannot_write, is_of_another_session, lacks_schema};
 use super::dialect::{AnyConnection, DatabaseUrl, ServerState, connect_postgres, server_state};
 use super::error::DbError;
-use super::sessions::SessionBudget;
+use super::session_budget::SessionBudget;
 use super::watch;
 use crate::failpoint;
 

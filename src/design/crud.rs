@@ -9,10 +9,9 @@
 //! version; a write its own size, a round trip to the lock and one fsync, which all writes of the
 //! turn share; and O(n) after another process has written, since then all rows are loaded again.
 //!
-//! **When it loses.** With two nodes that write by turns every turn loads the whole graph: this is
-//! the cost that [`crud_delta`](super::crud_delta) saves. On a network the lock is one more round
-//! trip for each turn, which [`crud_optimistic`](super::crud_optimistic) saves where writers are
-//! few.
+//! **When it loses.** When two nodes write in alternation, every turn loads the whole graph;
+//! [`crud_delta`](super::crud_delta) saves that cost. On a network the lock is one more round trip
+//! for each turn, which [`crud_optimistic`](super::crud_optimistic) saves where writers are few.
 //!
 //! **What would break it.** Without the version comparison a holder that stalls between its check
 //! and its write, and loses the lock meanwhile, closes a cycle together with its successor. The

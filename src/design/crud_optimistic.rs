@@ -1,9 +1,9 @@
 //! `crud-optimistic`: as [`crud_delta`](super::crud_delta), but without a lock.
 //!
-//! **How it takes turns.** It takes none. A turn decides on its image and writes on the condition
-//! that the version still stands. Whoever finds that another was faster learns from the refusal
-//! what that one did and decides again, after a random wait that grows, a bounded number of times.
-//! Reads take one snapshot of the database. See
+//! **How it takes turns.** No writer waits for another. A turn decides on its image and writes on
+//! the condition that the version is still the one it read. If another write came first, the
+//! refusal brings the changes since; the turn applies them, waits for a random time that grows, and
+//! decides again, a bounded number of times. Reads take one snapshot of the database. See
 //! [`turns::expected_version`](super::turns::expected_version).
 //!
 //! **What it costs.** What `crud-delta` costs, less the round trips to the lock. Each conflict

@@ -1,6 +1,6 @@
-//! `crud-plain`: as [`crud`](super::crud), but no history is kept: the CRUD of Robert Fink's
-//! article, whose tables said what is true and nothing else. It tells what rows cost from what a
-//! history beside them costs.
+//! `crud-plain`: as [`crud`](super::crud), but without a history: the CRUD of Robert Fink's
+//! article, whose tables held the current state and nothing else. Beside `crud` it shows what a
+//! history costs.
 //!
 //! **How it takes turns.** By the lock, as `crud`. See [`turns::locked`](super::turns::locked), and
 //! [`store::plain`](crate::store::plain) for what is kept.

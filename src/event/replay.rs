@@ -125,7 +125,7 @@ pub struct Envelope {
     /// What it tells.
     pub kind: Kind,
     /// Where it stands.
-    pub position: EventIndex,
+    pub index: EventIndex,
     /// As [`Event::chain`].
     pub chain: Chain,
     /// As [`Event::committed_at_ms`].
@@ -180,7 +180,7 @@ impl Parser {
         self.last = Some(event.chain);
         let envelope = Envelope {
             kind: event.kind,
-            position: event.position,
+            index: event.index,
             chain: event.chain,
             committed_at_ms: event.committed_at_ms,
             actor: event.actor.as_deref().map(Box::from),
@@ -245,8 +245,8 @@ impl Replay {
 
     /// Where the log has come to; `None` before its first event.
     #[must_use]
-    pub fn position(&self) -> Option<EventIndex> {
-        self.last.map(|(position, _)| position)
+    pub fn last_index(&self) -> Option<EventIndex> {
+        self.last.map(|(index, _)| index)
     }
 
     /// Whether the graph is whole: not within an import.
@@ -299,7 +299,7 @@ impl Replay {
             _ => self.stream = Some(Arc::clone(&parsed.stream)),
         }
         let envelope = parsed.envelope;
-        let Envelope { kind, position, chain, committed_at_ms: time, .. } = envelope;
+        let Envelope { kind, index, chain, committed_at_ms: time, .. } = envelope;
         if let Phase::Importing { committed_at_ms, .. } = &self.phase
             && matches!(kind, Kind::Imported | Kind::ImportEnded)
             && *committed_at_ms != time
@@ -309,7 +309,7 @@ impl Replay {
         }
         match (kind, parsed.content) {
             (Kind::ImportBegun, Content::Whole(contents)) => {
-                self.begin(position, chain, &contents)?;
+                self.begin(index, chain, &contents)?;
                 self.phase = Phase::Importing {
                     contents,
                     committed_at_ms: time,
@@ -317,13 +317,13 @@ impl Replay {
                     builder: Box::default(),
                 };
             }
-            (Kind::ImportEnded, Content::Whole(told)) => self.end(position, chain, &told)?,
+            (Kind::ImportEnded, Content::Whole(told)) => self.end(index, chain, &told)?,
             (kind, Content::Change { change, version, job_version }) => {
-                self.check_place(kind, position)?;
+                self.check_place(kind, index)?;
                 if !parsed.chain_holds {
                     return Err(ReplayError::Chain);
                 }
-                if version != position.version {
+                if version != index.version {
                     return Err(ReplayError::Data(format!("it is of version {version}")));
                 }
                 if let Some(job_version) =
@@ -351,7 +351,7 @@ impl Replay {
             }
             (kind, Content::Whole(_)) => return Err(self.unexpected(kind)),
         }
-        self.last = Some((position, chain));
+        self.last = Some((index, chain));
         self.events += 1;
         Ok(envelope)
     }
@@ -369,7 +369,7 @@ impl Replay {
         if matches!(self.phase, Phase::Following) {
             return Err(self.unexpected(Kind::ImportBegun));
         }
-        let last = self.position();
+        let last = self.last_index();
         if last.is_some_and(|last| found <= last) {
             return Err(ReplayError::Order { last: self.last(), found });
         }
@@ -393,7 +393,7 @@ impl Replay {
 
     /// The event must be the next one.
     fn check_place(&mut self, kind: Kind, found: EventIndex) -> Result<(), ReplayError> {
-        let expected = match (kind, &self.phase, self.position()) {
+        let expected = match (kind, &self.phase, self.last_index()) {
             (Kind::Changed, Phase::Nothing, _) if found.version == 1 && found.ordinal == 0 => {
                 self.phase = Phase::Following;
                 self.first_version = 1;
@@ -553,8 +553,8 @@ mod tests {
             (select(facts.to_vec()), 0..3_u64, select(vec![None, Some("ada"), Some("a\"b")]))
                 .prop_map(|(fact, version, actor)| {
                     let data = format!(r#"{{"facts":[{fact}],"version":{version}}}"#);
-                    let position = EventIndex { version, ordinal: 0 };
-                    (Kind::Changed, position, actor, data)
+                    let index = EventIndex { version, ordinal: 0 };
+                    (Kind::Changed, index, actor, data)
                 });
         let imported = (select(facts.to_vec()), 0..12_u64).prop_map(|(fact, ordinal)| {
             let data = format!(r#"{{"facts":[{fact}],"job_version":1,"version":7}}"#);
@@ -573,9 +573,9 @@ mod tests {
         let time = select(vec![None, Some(0), Some(1_750_000_000_123)]);
         let chain = select(vec![Chain::START, Chain([0x9a; 32])]);
         (prop_oneof![changed, imported, whole], time, chain).prop_map(
-            |((kind, position, actor, data), committed_at_ms, chain)| {
+            |((kind, index, actor, data), committed_at_ms, chain)| {
                 let (actor, data) = (actor.map(Cow::Borrowed), Cow::Owned(data));
-                Event { kind, position, chain, committed_at_ms, actor, data }
+                Event { kind, index, chain, committed_at_ms, actor, data }
             },
         )
     }

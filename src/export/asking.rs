@@ -4,10 +4,11 @@
 use std::fmt;
 
 use super::consumer_name::NAME_BEGINS;
+use super::gaps;
 use super::last_event::{self, Judgement};
 use super::sink::{Gap, Purpose, SinkError};
 use super::sink_url::SinkUrl;
-use super::{file, gaps};
+use super::sinks::file;
 use crate::archive::PastError;
 use crate::event::{Kind, Reader, Stream};
 use crate::graph::Name;
@@ -104,9 +105,10 @@ impl From<PastError> for AskError {
 const UNASKED_TOLD_MAX: usize = 9;
 
 /// Asks each sink that acknowledged what pruning before `before` would remove whether it still has
-/// that, and returns the sinks that cannot be asked. A sink is found by its URL among `given`, which
-/// have passwords, or else by the URL that is stored with its consumer. Logs who else is taken at
-/// their word. O(exports), and O(size of the graph) for each sink that ends with an import.
+/// that, and returns the sinks that cannot be asked. A sink is found by its URL among `given`,
+/// which have passwords, or else by the URL that is stored with its consumer. Logs who else is
+/// taken at their word. O(exports), and O(size of the graph) for each sink that ends with an
+/// import.
 ///
 /// # Errors
 /// [`AskError`] if one does not have what would be pruned.
@@ -180,7 +182,7 @@ fn check(
     consumer: &Consumer,
     before: u64,
     sink: &str,
-    told: Told,
+    told: SinkState,
 ) -> Result<(), AskError> {
     let (graph, name) = (stream.graph.to_string(), consumer.name.to_string());
     let acknowledged = consumer.acknowledged;
@@ -205,7 +207,7 @@ fn check(
     if matches!(event.kind, Kind::ImportBegun | Kind::Imported) {
         return lacks("has nothing whole of it".to_owned());
     }
-    let version = event.position.version;
+    let version = event.index.version;
     if version + 1 < before {
         return lacks(format!("has version {version}"));
     }
@@ -281,7 +283,7 @@ fn url_of(consumer: &Consumer) -> Option<String> {
 }
 
 /// What a sink says of itself.
-struct Told {
+struct SinkState {
     last: Option<String>,
     gaps: Vec<Gap>,
 }
@@ -293,7 +295,7 @@ fn ask(
     url: &str,
     given: &[SinkUrl],
     stream: &Stream,
-) -> Result<(String, Told), String> {
+) -> Result<(String, SinkState), String> {
     let stored = SinkUrl::parse(url).map_err(|error| error.to_string())?;
     // A given URL that is shown as the stored one is that with its password.
     let is_same = |other: &&SinkUrl| other.to_string() == stored.to_string();
@@ -305,7 +307,7 @@ fn ask(
             Ok(told) => return Ok((sink.to_string(), told)),
             // A file that is missing tells nothing if it was another machine's.
             Err(Silence::Sink(SinkError::NotThere { .. })) if is_the_place(sink, known) => {
-                return Ok((sink.to_string(), Told { last: None, gaps: Vec::new() }));
+                return Ok((sink.to_string(), SinkState { last: None, gaps: Vec::new() }));
             }
             Err(Silence::IsAnotherPlace) => {
                 let what = format!("what is at {sink} is another place than the one it wrote to");
@@ -325,14 +327,14 @@ fn ask(
     Err(reason.unwrap_or_else(|| "its sink was not found".to_owned()))
 }
 
-fn ask_one(sink: &SinkUrl, known: Option<&str>, stream: &Stream) -> Result<Told, Silence> {
+fn ask_one(sink: &SinkUrl, known: Option<&str>, stream: &Stream) -> Result<SinkState, Silence> {
     let mut opened = sink.open(stream, Purpose::Ask)?;
     if let Some(known) = known
         && opened.identity()? != known
     {
         return Err(Silence::IsAnotherPlace);
     }
-    Ok(Told { last: opened.last()?, gaps: opened.gaps()? })
+    Ok(SinkState { last: opened.last()?, gaps: opened.gaps()? })
 }
 
 /// Whether a sink where nothing is found is the place that the consumer wrote to.

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use super::export_error::ExportError;
+use super::error::ExportError;
 use super::sink::SinkError;
 
 /// How long a follower waits before it tries again what failed, at first and at most.

@@ -1,7 +1,7 @@
 //! The names of exports among a graph's consumers.
 
-use super::file;
 use super::sink_url::SinkUrl;
+use super::sinks::file;
 use crate::graph::Name;
 
 /// Whether earlier builds gave an export to that sink this name: its URL as it was given, or the

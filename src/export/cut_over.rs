@@ -128,7 +128,7 @@ fn last_event(
     let mut reader = Reader::default();
     let read =
         reader.read(&last).map_err(|error| damaged(sink, format!("its last event: {error}")));
-    read.map(|(found, event)| Some((Arc::clone(found), event.kind, event.position.version)))
+    read.map(|(found, event)| Some((Arc::clone(found), event.kind, event.index.version)))
 }
 
 fn damaged(sink: &SinkUrl, what: String) -> SinkError {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::backoff::Backoff;
 use super::consumer_name::{NAME_BEGINS, is_former_name};
-use super::export_error::{ExportError, RESENDS_MAX};
+use super::error::{ExportError, RESENDS_MAX};
 use super::gaps;
 use super::last_event::{self, Judgement};
 use super::sink::{Batch, Purpose, Sink, SinkError};
@@ -110,7 +110,7 @@ pub fn export(store: &Store, request: &ExportRequest) -> Result<Exported, Export
 }
 
 /// Where to resume in a sink.
-enum Place {
+enum ResumePoint {
     /// At the beginning, after an import that was left unfinished there.
     Import { abandoned: Option<EventIndex> },
     /// With the change after `version`; the chain there, if the sink has it.
@@ -282,8 +282,8 @@ impl<'x> Export<'x> {
         let mut place = self.place()?;
         loop {
             let outcome = match place {
-                Place::Import { abandoned } => self.import(abandoned),
-                Place::After { version, chain } => Ok((version, chain)),
+                ResumePoint::Import { abandoned } => self.import(abandoned),
+                ResumePoint::After { version, chain } => Ok((version, chain)),
             };
             let outcome = outcome.and_then(|(at, chain)| self.tail(at, chain));
             place = match outcome {
@@ -295,20 +295,20 @@ impl<'x> Export<'x> {
     }
 
     /// Asks the sink where it is, when an export begins or was interrupted.
-    fn place(&mut self) -> Result<Place, ExportError> {
+    fn place(&mut self) -> Result<ResumePoint, ExportError> {
         let (last, place) = self.ask_place()?;
         match &place {
-            Place::Import { abandoned: None } => {}
-            Place::Import { abandoned: Some(last) } => {
+            ResumePoint::Import { abandoned: None } => {}
+            ResumePoint::Import { abandoned: Some(last) } => {
                 log::warn!(
                     "{} ends within an import, at {last}: it is begun anew after it",
                     self.request.to
                 );
             }
-            Place::After { version, chain: Some(_) } => {
+            ResumePoint::After { version, chain: Some(_) } => {
                 log::info!("{} has version {version}: going on after it", self.request.to);
             }
-            Place::After { chain: None, .. } => {}
+            ResumePoint::After { chain: None, .. } => {}
         }
         self.say_if_put_back(last);
         self.last = last;
@@ -318,7 +318,7 @@ impl<'x> Export<'x> {
 
     /// Asks the sink where it is, when it is not as this export left it: whether somebody else has
     /// written to it, or it was put back to what it was before.
-    fn place_again(&mut self, reason: Option<SinkError>) -> Result<Place, ExportError> {
+    fn place_again(&mut self, reason: Option<SinkError>) -> Result<ResumePoint, ExportError> {
         let (found, place) = self.ask_place()?;
         if found > self.last {
             let what = format!(
@@ -364,11 +364,11 @@ impl<'x> Export<'x> {
     }
 
     /// Takes back what was acknowledged and is not there, and looks at the sink's settings.
-    fn settle(&mut self, place: &Place) -> Result<(), ExportError> {
+    fn settle(&mut self, place: &ResumePoint) -> Result<(), ExportError> {
         let version = match place {
             // It has nothing whole.
-            Place::Import { .. } => 0,
-            Place::After { version, .. } => *version,
+            ResumePoint::Import { .. } => 0,
+            ResumePoint::After { version, .. } => *version,
         };
         // What an exporter that was killed has appended may not be durable yet.
         self.sink.sync()?;
@@ -425,7 +425,7 @@ impl<'x> Export<'x> {
         let missing = match reader.read(&text) {
             Err(reason) => format!("its first event is damaged ({reason})"),
             Ok((_, event)) => {
-                let (at, before) = (event.position, self.first);
+                let (at, before) = (event.index, self.first);
                 match (event.kind, before) {
                     (Kind::Imported | Kind::ImportEnded, _) => {
                         format!("its beginning is missing: it begins within an import, at {at}")
@@ -459,8 +459,8 @@ impl<'x> Export<'x> {
     fn ask_sink(&mut self, chain: Option<Chain>) -> Result<(), Halt> {
         let (found, place) = self.ask_place()?;
         let same = match place {
-            Place::Import { .. } => false,
-            Place::After { chain: found, .. } => found == chain,
+            ResumePoint::Import { .. } => false,
+            ResumePoint::After { chain: found, .. } => found == chain,
         };
         if found != self.last || !same {
             return Err(Halt::Moved(None));
@@ -473,14 +473,14 @@ impl<'x> Export<'x> {
     }
 
     /// What the sink says of itself: it alone knows what it has.
-    fn ask_place(&mut self) -> Result<(Option<EventIndex>, Place), ExportError> {
+    fn ask_place(&mut self) -> Result<(Option<EventIndex>, ResumePoint), ExportError> {
         let to = || self.request.to.to_string();
         let last = self.sink.last()?;
         let Some(last) = last else {
             self.known = None;
             let place = match self.request.after {
-                None => Place::Import { abandoned: None },
-                Some(version) => Place::After { version, chain: None },
+                None => ResumePoint::Import { abandoned: None },
+                Some(version) => ResumePoint::After { version, chain: None },
             };
             return Ok((None, place));
         };
@@ -492,7 +492,7 @@ impl<'x> Export<'x> {
             let (found, expected) = (named(stream), named(&self.stream));
             return Err(ExportError::OtherGraph { sink: to(), found, expected });
         }
-        let version = event.position.version;
+        let version = event.index.version;
         if let Some(after) = self.request.after.filter(|after| *after > version) {
             return Err(ExportError::Gap { sink: to(), version, after });
         }
@@ -501,23 +501,27 @@ impl<'x> Export<'x> {
             self.known = Some(hash_of(&last));
         }
         let place = match event.kind {
-            Kind::ImportBegun | Kind::Imported => Place::Import { abandoned: Some(event.position) },
-            Kind::ImportEnded | Kind::Changed => Place::After { version, chain: Some(event.chain) },
+            Kind::ImportBegun | Kind::Imported => {
+                ResumePoint::Import { abandoned: Some(event.index) }
+            }
+            Kind::ImportEnded | Kind::Changed => {
+                ResumePoint::After { version, chain: Some(event.chain) }
+            }
         };
-        Ok((Some(event.position), place))
+        Ok((Some(event.index), place))
     }
 
     /// Whether the sink's last event is the one that the database would write there.
     fn compare_last(&self, event: &Event<'_>) -> Result<(), ExportError> {
-        let (sink, position) = (self.request.to.to_string(), event.position);
+        let (sink, index) = (self.request.to.to_string(), event.index);
         match last_event::judge(self.store, &self.stream, event) {
             Ok(Judgement::Good) => Ok(()),
             Ok(Judgement::OtherHistory) => {
-                Err(ExportError::OtherHistory { sink, version: position.version })
+                Err(ExportError::OtherHistory { sink, version: index.version })
             }
-            Ok(Judgement::Altered(what)) => Err(ExportError::Altered { sink, position, what }),
+            Ok(Judgement::Altered(what)) => Err(ExportError::Altered { sink, index, what }),
             Ok(Judgement::Ahead { version }) => {
-                Err(ExportError::Ahead { sink, sink_version: position.version, version })
+                Err(ExportError::Ahead { sink, sink_version: index.version, version })
             }
             Err(PastError::Store(error)) => Err(error.into()),
             Err(reason) => Err(ExportError::NotCompared { sink, reason }),
@@ -527,7 +531,7 @@ impl<'x> Export<'x> {
     /// Notes where the sink's log begins, if it had no event before `appended`.
     fn note_first(&mut self, appended: &Batch) {
         if self.last.is_none() {
-            self.first = appended.ends.first().map(|(position, _)| *position);
+            self.first = appended.ends.first().map(|(index, _)| *index);
         }
     }
 
@@ -542,8 +546,8 @@ impl<'x> Export<'x> {
             match self.sink.append(now) {
                 Ok(()) => {
                     self.note_first(now);
-                    if let Some((position, event)) = now.last_event() {
-                        (self.last, self.known) = (Some(position), Some(hash_of(event)));
+                    if let Some((index, event)) = now.last_event() {
+                        (self.last, self.known) = (Some(index), Some(hash_of(event)));
                     }
                     self.backoff.progressed();
                     return Ok(());
@@ -874,8 +878,8 @@ fn check_not_pruned(
 }
 
 /// Where an event stands, or that there is none.
-fn place_in_words(position: Option<EventIndex>) -> String {
-    position.map_or_else(|| "none".to_owned(), |position| position.to_string())
+fn place_in_words(index: Option<EventIndex>) -> String {
+    index.map_or_else(|| "none".to_owned(), |index| index.to_string())
 }
 
 /// The next events of an import that are appended together, none if there are no more. The end

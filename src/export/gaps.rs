@@ -39,7 +39,7 @@ pub(super) fn hole(gap: &Gap) -> Option<Hole> {
     let is_whole = match (&gap.before, before, after) {
         (None, _, Some(after)) => {
             after.kind == Kind::ImportBegun
-                || (after.kind == Kind::Changed && after.position.version == 1)
+                || (after.kind == Kind::Changed && after.index.version == 1)
         }
         (Some(_), Some(before), Some(after)) => follows(before, after, &gap.after),
         _ => false,
@@ -49,39 +49,39 @@ pub(super) fn hole(gap: &Gap) -> Option<Hole> {
     }
     let whole_at = before
         .filter(|before| matches!(before.kind, Kind::ImportEnded | Kind::Changed))
-        .map_or(0, |before| before.position.version);
-    let position = |place: Place| place.position;
-    Some(Hole { before: before.map(position), after: after.map(position), whole_at })
+        .map_or(0, |before| before.index.version);
+    let index = |event: EventHeader| event.index;
+    Some(Hole { before: before.map(index), after: after.map(index), whole_at })
 }
 
 /// What an event has beside its data.
 #[derive(Clone, Copy)]
-struct Place {
+struct EventHeader {
     kind: Kind,
-    position: EventIndex,
+    index: EventIndex,
     chain: Chain,
 }
 
-fn read(text: &str) -> Option<Place> {
+fn read(text: &str) -> Option<EventHeader> {
     let mut reader = Reader::default();
     let (_, event) = reader.read(text).ok()?;
-    Some(Place { kind: event.kind, position: event.position, chain: event.chain })
+    Some(EventHeader { kind: event.kind, index: event.index, chain: event.chain })
 }
 
-fn follows(before: Place, after: Place, text: &str) -> bool {
+fn follows(before: EventHeader, after: EventHeader, text: &str) -> bool {
     let is_within = matches!(before.kind, Kind::ImportBegun | Kind::Imported);
-    let next = EventIndex { ordinal: before.position.ordinal + 1, ..before.position };
+    let next = EventIndex { ordinal: before.index.ordinal + 1, ..before.index };
     match after.kind {
         Kind::ImportBegun => {
-            let is_later = after.position.version > before.position.version;
-            is_within && (after.position == next || (is_later && after.position.ordinal == 0))
+            let is_later = after.index.version > before.index.version;
+            is_within && (after.index == next || (is_later && after.index.ordinal == 0))
         }
-        Kind::Imported | Kind::ImportEnded => is_within && after.position == next,
+        Kind::Imported | Kind::ImportEnded => is_within && after.index == next,
         Kind::Changed => {
-            let version = before.position.version + 1;
+            let version = before.index.version + 1;
             let chain = |event: &Event<'_>| before.chain.next(&event.data);
             !is_within
-                && after.position == EventIndex { version, ordinal: 0 }
+                && after.index == EventIndex { version, ordinal: 0 }
                 && Reader::default().read(text).is_ok_and(|(_, event)| chain(&event) == after.chain)
         }
     }

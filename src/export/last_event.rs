@@ -33,7 +33,7 @@ pub(super) fn judge(
     stream: &Stream,
     event: &Event<'_>,
 ) -> Result<Judgement, PastError> {
-    let version = event.position.version;
+    let version = event.index.version;
     // The graph's row is read after the event: whoever exports may have got further meanwhile.
     let Some(head) = store.head(&stream.graph)? else { return Ok(Judgement::Good) };
     if head.uuid != stream.uuid {
@@ -101,7 +101,7 @@ fn judge_part(event: &Event<'_>, mut importing: Importing) -> Judgement {
             _ => part.data == event.data,
         };
         // At version 0 there is no time; of an old snapshot it may not be known.
-        let knows_time = part.committed_at_ms.is_some() || event.position.version == 0;
+        let knows_time = part.committed_at_ms.is_some() || event.index.version == 0;
         return if !same_data {
             Judgement::Altered("data")
         } else if knows_time && !same_time(event.committed_at_ms, part.committed_at_ms) {

@@ -1,4 +1,4 @@
-//! Where a log can be kept: one trait, one file for each engine. A sink knows lines and positions,
+//! Where a log can be kept: one trait, one file for each engine. A sink knows lines and indexes,
 //! and nothing of what is in them.
 //!
 //! Each keeps its log from two dangers with whatever its engine has for it. *Duplicates*: an append
@@ -16,7 +16,7 @@ use crate::event::{Event, EventIndex, Writer};
 pub struct Batch {
     /// The lines, each ended by LF.
     pub text: Vec<u8>,
-    /// Of each line, its position and where in `text` it ends, its LF included.
+    /// Of each line, its index and where in `text` it ends, its LF included.
     pub ends: Vec<(EventIndex, usize)>,
 }
 
@@ -25,15 +25,15 @@ impl Batch {
     pub fn push(&mut self, writer: &mut Writer<'_>, event: &Event<'_>) {
         writer.write(event, &mut self.text);
         self.text.push(b'\n');
-        self.ends.push((event.position, self.text.len()));
+        self.ends.push((event.index, self.text.len()));
     }
 
     /// The events without their line feeds.
     pub fn events(&self) -> impl Iterator<Item = (EventIndex, &str)> {
         let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
-        begins.zip(&self.ends).map(|(begin, (position, end))| {
+        begins.zip(&self.ends).map(|(begin, (index, end))| {
             let line = &self.text[begin..*end - 1];
-            (*position, std::str::from_utf8(line).expect("events are written as UTF-8"))
+            (*index, std::str::from_utf8(line).expect("events are written as UTF-8"))
         })
     }
 
@@ -45,13 +45,13 @@ impl Batch {
         bytes_max: usize,
     ) -> Vec<Vec<(EventIndex, &str)>> {
         let (mut parts, mut bytes) = (vec![Vec::new()], 0);
-        for (position, event) in self.events() {
+        for (index, event) in self.events() {
             let part = parts.last_mut().expect("there is one from the start");
             if part.len() == events_max || (bytes + event.len() > bytes_max && !part.is_empty()) {
-                parts.push(vec![(position, event)]);
+                parts.push(vec![(index, event)]);
                 bytes = event.len();
             } else {
-                part.push((position, event));
+                part.push((index, event));
                 bytes += event.len();
             }
         }
@@ -59,23 +59,23 @@ impl Batch {
         parts
     }
 
-    /// The events after the one at `index`.
-    pub(super) fn after(&self, index: usize) -> Self {
-        let begin = self.ends[index].1;
-        let ends = self.ends[index + 1..].iter().map(|(position, end)| (*position, end - begin));
+    /// The events after the one at `at`.
+    pub(super) fn after(&self, at: usize) -> Self {
+        let begin = self.ends[at].1;
+        let ends = self.ends[at + 1..].iter().map(|(index, end)| (*index, end - begin));
         Self { text: self.text[begin..].to_vec(), ends: ends.collect() }
     }
 
     /// Its last event without its line feed, and where that stands.
     #[must_use]
     pub fn last_event(&self) -> Option<(EventIndex, &str)> {
-        let (before, (position, end)) = match self.ends.as_slice() {
+        let (before, (index, end)) = match self.ends.as_slice() {
             [] => return None,
             [only] => (0, only),
             [.., (_, before), last] => (*before, last),
         };
         let line = &self.text[before..*end - 1];
-        Some((*position, std::str::from_utf8(line).expect("events are written as UTF-8")))
+        Some((*index, std::str::from_utf8(line).expect("events are written as UTF-8")))
     }
 
     /// Takes all events out.

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::file::{self, FileSink};
-use super::nats::{self, NatsSink};
-use super::postgres::{self, PostgresSink};
-use super::redis::{self, RedisSink};
 use super::sink::{Purpose, Sink, SinkError};
-use super::stdout::StandardOutput;
+use super::sinks::file::{self, FileSink};
+use super::sinks::nats::{self, NatsSink};
+use super::sinks::postgres::{self, PostgresSink};
+use super::sinks::redis::{self, RedisSink};
+use super::sinks::stdout::StandardOutput;
 use crate::address::{self, Address};
 use crate::event::Stream;
 use crate::graph::Name;

@@ -71,7 +71,7 @@ pub enum VerifyError {
     /// The log breaks.
     #[error(
         "event {event}{}: {reason}{}",
-        .position.map(|position| format!(" ({position})")).unwrap_or_default(),
+        .index.map(|index| format!(" ({index})")).unwrap_or_default(),
         .anew.as_deref().map(|anew| format!(
             ". To begin anew with the whole graph: {anew}; or export to another place"
         )).unwrap_or_default()
@@ -79,8 +79,8 @@ pub enum VerifyError {
     Log {
         /// Which event, from 1.
         event: u64,
-        /// The last position before it, if there is one, said as `after version 12`.
-        position: Option<After>,
+        /// The last index before it, if there is one, said as `after version 12`.
+        index: Option<After>,
         /// What is wrong.
         reason: ReplayError,
         /// If events are missing: what a person does to begin the log anew.
@@ -169,10 +169,10 @@ pub fn verify(
         &mut |envelope, replay| comparison.take(envelope, replay),
     )?;
     let (replay, wrong) = followed;
-    let (events, position) = (replay.events(), replay.position());
+    let (events, index) = (replay.events(), replay.last_index());
     let log = |reason| VerifyError::Log {
         event: events + 1,
-        position: position.map(After),
+        index: index.map(After),
         anew: how_to_begin_anew(graph, from, &reason),
         reason,
     };
@@ -266,7 +266,7 @@ impl<'d> Comparison<'d> {
     /// Compares an event that was replayed just now. What the database no longer has is passed
     /// over.
     fn take(&mut self, envelope: &Envelope, replay: &Replay) -> Result<(), VerifyError> {
-        let version = envelope.position.version;
+        let version = envelope.index.version;
         match envelope.kind {
             Kind::ImportBegun => {
                 let committed_at_ms = self.store.committed_at(self.head.id, version)?;
@@ -505,7 +505,7 @@ fn follow<E>(
             Ok(envelope) => each(&envelope, replay)?,
             Err(wrong) => return Ok(Followed::To(wrong)),
         }
-        let version = replay.position().map(|position| position.version);
+        let version = replay.last_index().map(|index| index.version);
         if at.is_some() && replay.is_whole() && version >= at {
             return Ok(Followed::AsAsked);
         }

@@ -4,9 +4,9 @@
 //! about twenty comparisons of names that are scattered in memory; by its hash it costs one. For
 //! few names a tree is as fast, and takes a fraction of the memory.
 //!
-//! The hashed side keeps 32 bits of each name's hash and the slot, not the name: that is in the
-//! node, which whoever looks up shows by a function from slots to names. A slot is right if its
-//! node has the name that is looked for, so what a table says of a name that is gone does no harm.
+//! The hashed side keeps 32 bits of each name's hash and the slot, not the name. The name is in the
+//! node: a caller passes a function from slots to names, and a slot is right if its node has the
+//! name that is looked for. So an entry of a name that was removed does no harm.
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;

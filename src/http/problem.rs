@@ -249,11 +249,12 @@ impl Problem {
             Refusal::Frozen { moved_to, .. } => Self::new(Kind::Frozen, detail)
                 .with("graph", json!(graph))
                 .with("moved_to", json!(moved_to)),
-            Refusal::StorageMismatch { graph, storage, design } => {
-                Self::new(Kind::StorageMismatch, detail)
+            Refusal::StorageMismatch { graph, storage, served_by } => {
+                let advice = "start it with a --design for that storage as well";
+                Self::new(Kind::StorageMismatch, format!("{detail}: {advice}"))
                     .with("graph", json!(graph))
                     .with("storage", json!(storage.word()))
-                    .with("design", json!(design))
+                    .with("design", json!(served_by))
             }
             Refusal::KeyReused => Self::new(Kind::IdempotencyKeyReused, detail),
             Refusal::Contended { .. } => Self::new(Kind::Contended, detail),

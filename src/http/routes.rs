@@ -7,7 +7,7 @@ use std::pin::Pin;
 use super::call::Call;
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
-use super::{changes, consumers, datasets, graphs, jobs, plans, service, snapshot};
+use super::{about, changes, consumers, datasets, graphs, jobs, plans, snapshot};
 use crate::graph::{Direction, Side};
 
 /// What a handler is.
@@ -522,7 +522,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         answers: &[(200, "Live")],
         ..route("GET", "/livez", "livez", "Whether the process answers.", Class::Service, |call| {
-            Box::pin(service::live(call))
+            Box::pin(about::live(call))
         })
     },
     Route {
@@ -534,7 +534,7 @@ pub static ROUTES: &[Route] = &[
             "readyz",
             "Whether database and lock answer.",
             Class::Service,
-            |call| Box::pin(service::ready(call)),
+            |call| Box::pin(about::ready(call)),
         )
     },
     Route {
@@ -546,20 +546,20 @@ pub static ROUTES: &[Route] = &[
             "metrics",
             "Metrics in Prometheus' text format.",
             Class::Service,
-            |call| Box::pin(service::metrics(call)),
+            |call| Box::pin(about::metrics(call)),
         )
     },
     Route {
         answers: &[(200, "OpenApi")],
         ..route("GET", "/openapi.json", "openapi", "This document.", Class::Service, |call| {
-            Box::pin(service::openapi(call))
+            Box::pin(about::openapi(call))
         })
     },
     Route {
         answers: &[(200, "Text")],
         media_types: &["text/html"],
         ..route("GET", "/docs", "docs", "This document for people.", Class::Service, |call| {
-            Box::pin(service::docs(call))
+            Box::pin(about::docs(call))
         })
     },
 ];

@@ -75,7 +75,7 @@ use super::gate::{Deadline, Gate, lock};
 use super::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
 };
-use crate::db::sessions::{Idle, Permit, Side};
+use crate::db::session_budget::{Idle, Permit, Side};
 use crate::db::watch::{self, Reclaimable};
 use crate::db::{ANSWER, Database, IDLE_FOR, SessionBudget};
 use crate::failpoint;

@@ -56,8 +56,8 @@ impl Engine {
         Ok(self.look(graph)?.map(|head| head.id))
     }
 
-    /// The row now; `None` if there never was such a graph. Keeps nothing of a name that is not
-    /// known to be a graph's.
+    /// The row now; `None` if there never was such a graph. Unless a row was found, drops the name
+    /// from the cache.
     pub(super) fn look(&self, graph: &LocalGraph) -> Result<Option<Head>, StoreError> {
         let head = self.store.head(&graph.name);
         if let Ok(Some(head)) = &head {
@@ -133,8 +133,8 @@ impl Engine {
         Ok(Some(Refreshed { head, image }))
     }
 
-    /// Brings the image to the version that a refused commit has learnt of; whether it did. Only in
-    /// designs whose images follow changes.
+    /// Applies the changes that a refused commit has read to the image. Returns whether it did; it
+    /// does so only where images follow changes (`Refresh::Delta`).
     pub(super) fn follow(
         &self,
         graph: &LocalGraph,

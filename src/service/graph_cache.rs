@@ -32,8 +32,8 @@ struct Counted {
 }
 
 impl GraphCache {
-    /// None yet. The gauges tell how many there are and how many bytes they take, the counter how
-    /// many were let go to stay within `budget` bytes.
+    /// An empty cache. `held` and `bytes` show how many graphs are in it and how many bytes they
+    /// take; `evicted` counts the graphs that left it to stay within `budget` bytes.
     pub(super) fn new(budget: usize, held: IntGauge, bytes: IntGauge, evicted: IntCounter) -> Self {
         let state = Mutex::new(State { graphs: LruCache::unbounded(), bytes: 0 });
         Self { budget, state, held, bytes, evicted }
@@ -64,9 +64,9 @@ impl GraphCache {
         drop(gone);
     }
 
-    /// Counts the image that `graph` has now, and evicts the least recently used graphs until all
-    /// fit. One that a turn or a request has is never among them, whatever it takes: it
-    /// would come back at once.
+    /// Counts the image that `local` has now, and evicts the least recently used graphs until all
+    /// fit. A graph that a turn or a request uses is never evicted, however large: it would be
+    /// loaded again at once.
     pub(super) fn settle(&self, local: &LocalGraph) {
         let mut gone = Vec::new();
         let mut state = self.lock();
@@ -81,7 +81,7 @@ impl GraphCache {
         let before = std::mem::replace(&mut counted.bytes, bytes);
         state.bytes = state.bytes - before + bytes;
         while state.bytes > self.budget {
-            // Under this mutex nobody else can come to have a graph that only the cache has.
+            // While this mutex is held, nobody can take a graph that only the cache owns.
             let idle = state
                 .graphs
                 .iter()

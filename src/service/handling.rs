@@ -26,7 +26,7 @@ impl Handlings {
         assert!(!handlings.is_empty(), "new graphs are handled somehow");
         let storages: Vec<StorageKind> = handlings.iter().map(|one| one.choices.storage).collect();
         for (at, storage) in storages.iter().enumerate() {
-            assert!(!storages[..at].contains(storage), "two designs of one storage");
+            assert!(!storages[..at].contains(storage), "two handlings of one storage");
         }
         Self(handlings)
     }

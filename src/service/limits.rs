@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Everything that is bounded. What happens at each bound is an error that a person understands.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Whether waiting requests share a turn, if the design allows it. Off only to measure what
-    /// sharing gains.
+    /// Whether waiting requests share a turn, if the handling of the graph allows it. Off only to
+    /// measure what sharing gains.
     pub share_turns: bool,
     /// Turns at once, in a thread each, those included that wait for a lock held by another
     /// process. A graph has at most one of writes and one of reads.
@@ -31,10 +31,9 @@ pub struct Limits {
     pub batch_reads: usize,
     /// Turns of reads of one graph at once where turns are not shared.
     pub unshared_reads: usize,
-    /// What is kept of all graphs, in bytes, as
-    /// [`Graph::memory_bytes`](crate::graph::Graph::memory_bytes) counts it: beyond, graphs that
-    /// nobody uses leave memory, the one that was used longest ago first, and are loaded again when
-    /// they are asked for.
+    /// Memory for cached graphs, in bytes, as
+    /// [`Graph::memory_bytes`](crate::graph::Graph::memory_bytes) estimates it. Above it, graphs
+    /// that nobody uses are evicted, the least recently used first, and loaded again when needed.
     pub graph_bytes: usize,
     /// Whole graphs in memory at once where images are not kept. An image counts until nobody holds
     /// it.

@@ -30,7 +30,7 @@ pub struct Metrics {
     pub decide_ahead: Histogram,
     /// Decisions made ahead. Those that did not hold are among the wasted ones.
     pub decided_ahead: IntCounter,
-    /// Sorting the whole graph, under a design that does.
+    /// Sorting the whole graph, where that is done: see [`CycleCheck`](super::CycleCheck).
     pub whole_check: Histogram,
     /// From the conditional update to the acknowledged commit.
     pub commit: Histogram,
@@ -46,7 +46,7 @@ pub struct Metrics {
     pub changes_applied: IntCounter,
     /// Changes from which graphs were loaded that are kept by their logs.
     pub changes_replayed: IntCounter,
-    /// Images and all else that was kept of a graph, let go to stay within the budget.
+    /// Graphs evicted from the cache, each with its image, to stay within its limit.
     pub graphs_evicted: IntCounter,
     /// What is kept of all graphs, in bytes.
     pub graph_bytes: IntGauge,
@@ -62,7 +62,7 @@ pub struct Metrics {
     pub wasted_decisions: IntCounter,
     /// Requests turned away because too many were waiting.
     pub overflows: IntCounter,
-    /// Graphs that this process keeps something of.
+    /// Graphs in the cache, those without an image included.
     pub graphs_held: IntGauge,
     /// Old idempotency keys that were deleted.
     pub purged_keys: IntCounter,

@@ -1,7 +1,7 @@
-//! How many graphs are in memory at once under a design that loads one for each request.
+//! How many graphs are in memory at once where each request loads its graph.
 //!
-//! A turn takes its permit when it has the lock, and who holds a permit waits for no lock: so the
-//! wait ends when an answer has been made.
+//! A turn takes its permit after the lock, and waits for no lock while it holds a permit. So the
+//! wait for a permit ends when another turn has answered.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -113,9 +113,9 @@ impl ReadTurn<'_> {
         if head.state == GraphState::Deleted { Err(not_found().into()) } else { Ok(image) }
     }
 
-    /// As [`Engine::refreshed`], without a guard. A version that is newer than the image may have
-    /// been written here a moment ago, its image on the way: to read its changes, or the whole
-    /// graph, would cost more than to wait.
+    /// As [`Engine::refreshed`], without a guard. If the version is newer than the image, this
+    /// process may have just written it, and is about to publish its image. To wait for that costs
+    /// less than to read the changes or the whole graph.
     fn refreshed_beside_writers(&self, choices: Choices) -> Result<Option<Refreshed>, TurnError> {
         let Self { shared, graph } = self;
         let timed = &shared.engine.metrics.refresh.read;

@@ -34,19 +34,16 @@ pub enum Refusal {
         /// Where it went.
         moved_to: Option<String>,
     },
-    /// This process serves no graphs of that storage. Ask another, or start this one with a design
-    /// for the storage as well.
-    #[error(
-        "graph `{graph}` is kept as {storage}, which the design {design} does not serve: give \
-         --design one for that storage as well, separated by a comma"
-    )]
+    /// This process serves no graphs of that storage. Ask another, or have this one serve that
+    /// storage as well.
+    #[error("graph `{graph}` is kept as {storage}, which {served_by} does not serve")]
     StorageMismatch {
         /// Its name.
         graph: Name,
         /// How it is kept.
         storage: StorageKind,
-        /// What is served, for people.
-        design: String,
+        /// The names of the [handlings](super::Handling), for people.
+        served_by: String,
     },
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]

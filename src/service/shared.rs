@@ -45,8 +45,8 @@ impl Shared {
 
     /// That a graph of that storage is not served.
     pub(super) fn mismatch(&self, graph: &Name, storage: StorageKind) -> Refusal {
-        let design = self.handlings.names();
-        Refusal::StorageMismatch { graph: graph.clone(), storage, design }
+        let served_by = self.handlings.names();
+        Refusal::StorageMismatch { graph: graph.clone(), storage, served_by }
     }
 
     /// The local graph, made if there is none.

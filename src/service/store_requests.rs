@@ -1,8 +1,8 @@
 //! Requests that take no turn: which graphs there are, whether the service is ready, the change log
 //! and its consumers.
 //!
-//! The log grows only by commits, so a page of it that is read beside the writers is true, and has
-//! every change that was answered before.
+//! The log grows only by commits. So a page that is read while others write has only committed
+//! changes, and every change that was answered before the page was read.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -39,7 +39,7 @@ pub enum TurnError {
 }
 
 impl TurnError {
-    /// Why the attempt was in vain, as a label of metrics; `None` if another would be too.
+    /// Why the attempt failed, as a label of metrics; `None` if another attempt would fail too.
     pub(super) fn lost_because(&self) -> Option<&'static str> {
         match self {
             Self::LockLost(_) => Some("lease"),

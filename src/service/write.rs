@@ -71,10 +71,10 @@ pub struct Accepted {
     pub version: u64,
     /// Whether it changes anything.
     pub changed: bool,
-    /// Whether something that was asked for by name came to be.
+    /// Whether it creates something that the request names.
     pub created: bool,
-    /// The version that a precondition on the same subject needs from now on; `None` where there is
-    /// nothing left that could have one.
+    /// The version for the next precondition on the same subject; `None` if the subject no longer
+    /// exists.
     pub subject_version: Option<u64>,
 }
 

@@ -1,5 +1,6 @@
-//! Answers kept under idempotency keys: looked up, kept in the transaction of what they answer, and
-//! deleted when they are old, a few of one graph at a time. How old they are, the database says.
+//! Answers stored under idempotency keys: looked up, stored in the transaction of what they answer,
+//! and deleted when they are old, a few of one graph at a time. How old they are, the database
+//! says.
 
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use crate::db::{AnswerRow, AnyConnection, ServerState};
 use diesel::QueryResult;
 
 /// How long an answer is given again.
-pub const ANSWER_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+pub const ANSWER_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) const ANSWER_KEPT_MS: i64 = ANSWER_KEPT.as_millis() as i64;
+pub(super) const ANSWER_RETENTION_MS: i64 = ANSWER_RETENTION.as_millis() as i64;
 
 /// Old keys of a graph that were deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub(super) fn find_answers(
     graph_id: i64,
     keys: &[&str],
 ) -> QueryResult<(Option<ServerState>, Vec<StoredAnswer>)> {
-    let (told, rows) = connection.kept_answers(graph_id, keys, ANSWER_KEPT_MS)?;
+    let (told, rows) = connection.stored_answers(graph_id, keys, ANSWER_RETENTION_MS)?;
     Ok((told, rows.into_iter().map(StoredAnswer::from).collect()))
 }
 
@@ -54,10 +55,10 @@ impl StoredAnswer {
     }
 }
 
-/// Keeps all of them for `attempt`, in place of any that are too old to be given again.
+/// Stores all of them for `attempt`, in place of any that are too old to be given again.
 ///
 /// # Errors
-/// [`CommitError::KeyTaken`] if another answer is kept under one of the keys.
+/// [`CommitError::KeyTaken`] if another answer is stored under one of the keys.
 pub(super) fn keep_answers(
     connection: &mut AnyConnection,
     graph_id: i64,
@@ -68,12 +69,12 @@ pub(super) fn keep_answers(
         return Ok(());
     }
     let rows: Vec<[&str; 3]> = answers.iter().map(StoredAnswer::columns).collect();
-    let kept = connection.keep_answers(graph_id, &rows, attempt, ANSWER_KEPT_MS)?;
-    if kept == answers.len() { Ok(()) } else { Err(CommitError::KeyTaken { kept: Vec::new() }) }
+    let stored = connection.store_answers(graph_id, &rows, attempt, ANSWER_RETENTION_MS)?;
+    if stored == answers.len() { Ok(()) } else { Err(CommitError::KeyTaken { kept: Vec::new() }) }
 }
 
 impl Store {
-    /// The answers kept under `keys` for no longer than [`ANSWER_KEPT`].
+    /// The answers stored under `keys` for no longer than [`ANSWER_RETENTION`].
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
@@ -85,18 +86,18 @@ impl Store {
         Ok(self.database.learn(|connection| find_answers(connection, graph_id, keys))?)
     }
 
-    /// Deletes at most `most` of the keys that are older than [`ANSWER_KEPT`], all of one graph:
-    /// the first after the row id `after` that has any. `None` if no graph after it has.
+    /// Deletes at most `most` of the keys that are older than [`ANSWER_RETENTION`], all of one
+    /// graph: the first after the row id `after` that has any. `None` if no graph after it has.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done; it may be tried again.
     pub fn purge_answers(&self, after: i64, most: usize) -> Result<Option<Purged>, CommitError> {
         let next = self
             .database
-            .ask(|connection| connection.next_graph_with_old_keys(after, ANSWER_KEPT_MS))?;
+            .ask(|connection| connection.next_graph_with_old_keys(after, ANSWER_RETENTION_MS))?;
         let Some(graph_id) = next else { return Ok(None) };
         let deleted = self.database.write(|connection| {
-            Ok::<_, CommitError>(connection.delete_old_keys(graph_id, ANSWER_KEPT_MS, most)?)
+            Ok::<_, CommitError>(connection.delete_old_keys(graph_id, ANSWER_RETENTION_MS, most)?)
         });
         Ok(Some(Purged { graph_id, keys: deleted.map_err(repeatable)? }))
     }

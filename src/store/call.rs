@@ -6,7 +6,7 @@
 //! first holds, and the other is refused.
 
 use super::Store;
-use super::answers::ANSWER_KEPT_MS;
+use super::answers::ANSWER_RETENTION_MS;
 use super::catch_up::ChangesSince;
 use super::commit::{Commit, StoredAnswer};
 use super::commit_error::CommitError;
@@ -39,7 +39,7 @@ impl Store {
             rows,
             keys: commit.keys,
             answers: &answers,
-            key_age_max_ms: ANSWER_KEPT_MS,
+            key_age_max_ms: ANSWER_RETENTION_MS,
         };
         failpoint::pass("before-conditional-update");
         // Of calls whose outcome is not known.
@@ -91,7 +91,7 @@ fn concluded(
             return Err(CommitError::outcome_unknown(commit, what));
         }
         CallOutcome::Strange(what) => return Err(CommitError::outcome_unknown(commit, what)),
-        // A lost call that comes after this is refused as well, for as long as they are kept.
+        // A lost call that comes after this is refused as well, for as long as they are stored.
         CallOutcome::KeysTaken(kept) => {
             let kept = kept.into_iter().map(StoredAnswer::from).collect();
             return Err(CommitError::KeyTaken { kept });

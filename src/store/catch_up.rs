@@ -13,9 +13,9 @@ use crate::graph::{Change, Name};
 /// Changes read by one statement. One that finds as many is followed by another, each with a
 /// snapshot of its own.
 const PAGE: i64 = 256;
-/// Beyond so many versions, or bytes of changes, the whole graph is read instead: it is bounded by
-/// what is true now, the log is not. Where the whole graph is read by replaying its log, that is
-/// done only if half of the log or more is new.
+/// Beyond so many versions, or bytes of changes, the whole graph is read instead: its size is
+/// bounded by its current state, that of the log is not. Where the whole graph is read by replaying
+/// its log, the limit of versions is half of the log, if that is more.
 const FURTHEST: u64 = 16_384;
 const MOST_BYTES: usize = 64 << 20;
 

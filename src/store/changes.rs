@@ -98,12 +98,13 @@ impl Store {
     }
 
     /// When a version was committed, in milliseconds since 1970; `None` if neither the log nor the
-    /// kept snapshot has it.
+    /// current snapshot has it.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     ///
-    /// One row by its primary key, or two, and as often what the server tells of itself.
+    /// Cost: one or two rows, each found by its primary key, and each with a query of the server's
+    /// state.
     pub fn committed_at(&self, graph_id: i64, version: u64) -> Result<Option<i64>, StoreError> {
         let change =
             changes::table.find((graph_id, column(version))).select(changes::committed_at_ms);
@@ -112,11 +113,12 @@ impl Store {
         if let Some(logged) = logged {
             return Ok(Some(logged));
         }
-        let kept = snapshots::table.find(graph_id).filter(snapshots::version.eq(column(version)));
-        let kept = kept.select(snapshots::committed_at_ms);
-        let kept: Option<Option<i64>> =
-            self.database.learn(|connection| Ok((None, kept.first(connection).optional()?)))?;
-        Ok(kept.flatten())
+        let current =
+            snapshots::table.find(graph_id).filter(snapshots::version.eq(column(version)));
+        let current = current.select(snapshots::committed_at_ms);
+        let committed_at: Option<Option<i64>> =
+            self.database.learn(|connection| Ok((None, current.first(connection).optional()?)))?;
+        Ok(committed_at.flatten())
     }
 
     /// Calls `each` with every change after `after`, in order, until it returns `false`: canonical

@@ -39,12 +39,12 @@ pub enum CommitError {
         since: Option<Box<ChangesSince>>,
     },
     /// The graph was deleted since it was read, and created again in another storage. Nothing was
-    /// written. Read it as it is kept now, and decide anew.
+    /// written. Read it as it is stored now, and decide anew.
     #[error("the graph is kept as {actual}, no longer as {expected}")]
     StorageChanged {
-        /// How it was kept when it was read.
+        /// How it was stored when it was read.
         expected: StorageKind,
-        /// How it is kept now.
+        /// How it is stored now.
         actual: StorageKind,
     },
     /// The graph's row is not there any more, or is another graph's: a database was put in the
@@ -70,11 +70,11 @@ pub enum CommitError {
         /// The epoch that is there.
         actual: u32,
     },
-    /// An answer is kept under an idempotency key of this write. Nothing was written. Decide anew,
-    /// with the answer.
+    /// An answer is stored under an idempotency key of this write. Nothing was written. Decide
+    /// anew, with the answer.
     #[error("an idempotency key was used by another request before")]
     KeyTaken {
-        /// The answers that are kept under keys of this write.
+        /// The answers that are stored under keys of this write.
         kept: Vec<StoredAnswer>,
     },
     /// The database ended the transaction in favour of another. Nothing was written. Read again and

@@ -178,8 +178,8 @@ pub(crate) fn behind(consumers: Vec<Consumer>, oldest: u64) -> (Vec<Consumer>, V
     (waiting, expired)
 }
 
-/// What is noted of a consumer. The graph's row is held: whoever prunes holds it too, so that
-/// either it sees this consumer, or this sees what it left.
+/// What to note about a consumer. That holds the graph's row, as pruning does. So either pruning
+/// sees this consumer, or this sees what pruning left.
 struct Note<'n> {
     consumer: &'n Name,
     version: u64,

@@ -16,8 +16,8 @@ use crate::db::schema::graphs;
 use crate::db::{AnyConnection, DbError, Value, WriteError};
 use crate::graph::{Name, Precondition};
 
-/// A key, and what makes the answer to keep under it from the graph's row and whether the graph was
-/// not there.
+/// A key, and what makes the answer to store under it from the graph's row and whether the graph
+/// was not there.
 pub type AnswerToStore<'k> = (&'k str, &'k dyn Fn(&Head, bool) -> StoredAnswer);
 
 /// The outcome of creating a graph.
@@ -39,7 +39,7 @@ pub enum Creation {
         /// The version that its row has, which a deleted graph keeps; 0 if there never was one.
         version: u64,
     },
-    /// It is there, and kept in none of the storages that were asked for; or it was deleted, and its
+    /// It is there, and in none of the storages that were asked for; or it was deleted, and its
     /// log can go on in none of them. Nothing was written.
     OtherStorage {
         /// Its row.
@@ -50,10 +50,10 @@ pub enum Creation {
 }
 
 impl Store {
-    /// Creates the graph, or again if it was deleted, unless `precondition` forbids it, to be kept
-    /// in the first of `storages`, or the first in which the log of the deleted one can go on; one
-    /// that is there must be kept in one of them. With `keep`, does nothing if the graph has an
-    /// answer under that key already, and otherwise keeps what `keep` makes of the outcome.
+    /// Creates the graph, also one that was deleted, unless `precondition` forbids it. A new graph
+    /// gets the first of `storages`, one that was deleted the first in which its log can continue;
+    /// one that exists must have one of them. With `to_store`, returns the answer that is stored
+    /// under that key, if there is one, and otherwise stores what `to_store` makes of the outcome.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
@@ -62,16 +62,16 @@ impl Store {
         name: &Name,
         storages: &[StorageKind],
         precondition: Option<Precondition>,
-        keep: Option<AnswerToStore<'_>>,
+        to_store: Option<AnswerToStore<'_>>,
     ) -> Result<Creation, CommitError> {
-        let first = *storages.first().expect("a new graph is kept somehow");
+        let first = *storages.first().expect("there is a storage for a new graph");
         let mut made = None;
         let written = self.database.write(|connection| {
             // Again if another process makes the same graph at the same time.
             loop {
                 connection.hold_graph(name.as_str())?;
                 let found = read_head(connection, name)?;
-                if let (Some(head), Some((key, _))) = (&found, keep)
+                if let (Some(head), Some((key, _))) = (&found, to_store)
                     && let Some(stored) = read_answers(connection, head.id, &[key])?.pop()
                 {
                     return Ok(Creation::Answered(stored));
@@ -116,7 +116,7 @@ impl Store {
                 };
                 let head = read_head(connection, name)?
                     .ok_or_else(|| StoreError::RowDisappeared(name.clone()))?;
-                let answer = keep.map(|(_, answer)| answer(&head, created));
+                let answer = to_store.map(|(_, answer)| answer(&head, created));
                 keep_answers(connection, head.id, answer.as_slice(), None)?;
                 let is_again = created && found.is_some();
                 made = Some(Made { head: head.clone(), created, is_again, answer });
@@ -132,9 +132,9 @@ impl Store {
         }
     }
 
-    /// Whether the log of a graph that was deleted can go on in that storage. Where there was no
-    /// history, no other storage would find the beginning of its log; and where the log is to be
-    /// all there is of a graph, it must be whole.
+    /// Whether the log of a deleted graph can continue in that storage. A graph without a history
+    /// cannot get one, since the beginning of its log would be missing. Where the log is all there
+    /// is of a graph, it must be whole.
     fn goes_on_in(&self, head: &Head, storage: StorageKind) -> bool {
         match (self.history(head.storage), self.history(storage)) {
             (_, History::None) => true,
@@ -147,8 +147,8 @@ impl Store {
     /// Checks whether the graph was created, after the answer to COMMIT was lost.
     fn find_made(&self, made: &Made, lost: DbError) -> Result<(), CommitError> {
         let name = &made.head.name;
-        // The server may still be at it: whoever has the row then is waited for, or, if it is new,
-        // whoever inserts it. What is inserted here does not stay.
+        // The server may still be working on it. So this waits for whoever holds the row or, if it
+        // is new, inserts it. What is inserted here is rolled back.
         let found = self.database.read_held(name.as_str(), |connection| {
             if insert_graph(connection, name, made.head.storage)? {
                 return Ok(None);
@@ -188,11 +188,11 @@ struct Made {
     created: bool,
     /// Whether it had been deleted before.
     is_again: bool,
-    /// What is kept for whoever asks again.
+    /// What is stored for whoever asks again.
     answer: Option<StoredAnswer>,
 }
 
-/// Makes the graph's row, open and empty, to be kept in `storage`, unless there is one of that
+/// Makes the graph's row, open and empty, to be stored in `storage`, unless there is one of that
 /// name; whether it did. On Postgres another process may be doing the same: then this waits for
 /// what becomes of that.
 pub(super) fn insert_graph(

@@ -1,6 +1,6 @@
 //! Why state could not be read or prepared.
 
-use super::storage_kind::StorageKind;
+use super::history::History;
 use crate::db::{DbError, WriteError};
 use crate::graph::{DamagedFact, DamagedRows, Name};
 
@@ -11,20 +11,20 @@ pub enum StoreError {
     #[error(transparent)]
     Database(#[from] DbError),
     /// The rows are no legal graph. Restore them from a backup.
-    #[error("graph `{graph}` cannot be loaded: {reason}; {}", advice(*.storage))]
+    #[error("graph `{graph}` cannot be loaded: {reason}; {}", .history.advice())]
     DamagedRows {
         /// The graph.
         graph: Name,
-        /// How it is kept.
-        storage: StorageKind,
+        /// What its change log is to it.
+        history: History,
         /// What is wrong.
         reason: DamagedRows,
     },
     /// The change log cannot be read. Restore it from a backup.
     #[error(transparent)]
     DamagedLog(#[from] DamagedFact),
-    /// The graph is kept by its change log, which is not whole or not what was written. Restore the
-    /// database from a backup.
+    /// The graph is stored as its change log, which is not whole or not what was written. Restore
+    /// the database from a backup.
     #[error("graph `{graph}` cannot be loaded from its log: version {version}: {what}")]
     DamagedHistory {
         /// The graph.
@@ -34,7 +34,7 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
-    /// Only a newer program knows how the graph is kept. Use that.
+    /// Only a newer program knows how the graph is stored. Use that.
     #[error("graph `{0}` is kept in a way that only a newer fencepost knows")]
     UnknownStorage(Name),
     /// A column holds what Fencepost never writes.
@@ -47,15 +47,6 @@ pub enum StoreError {
          on the table graphs"
     )]
     RowDisappeared(Name),
-}
-
-/// What helps where a graph's rows are damaged. Without a log beside them there is nothing to
-/// compare them with.
-fn advice(storage: StorageKind) -> &'static str {
-    match storage {
-        StorageKind::Rows => "`fencepost check-rows` names all damaged rows",
-        _ => "restore the database from a backup",
-    }
 }
 
 impl From<diesel::result::Error> for StoreError {

@@ -1,6 +1,6 @@
-//! Closing a graph, and opening it again. The state is in the row that every write's first
-//! statement compares: from the commit of a freeze on no write of any node, design or lock holds,
-//! and the version that this read is the last.
+//! Closing a graph, and opening it again. The first statement of every write compares the state in
+//! the graph's row. So once a freeze is committed, every write is refused, whatever its node, lock
+//! and way of taking turns, and the version that the freeze has read is the last.
 
 use diesel::prelude::*;
 

@@ -33,7 +33,7 @@ impl Store {
         let rows: Vec<GraphRow> = self.database.learn(|connection| {
             let from = after.map_or(prefix, |after| after.max(prefix));
             let query = graphs::table
-                // A literal: only then is it seen that the index of open graphs will do.
+                // A literal, since only then does the planner use the index of open graphs.
                 .filter(diesel::dsl::sql::<diesel::sql_types::Bool>("graphs.state <> 'deleted'"))
                 .filter(graphs::name.ge(from))
                 .order(graphs::name)

@@ -50,7 +50,7 @@ pub struct Head {
     pub uuid: Uuid,
     /// The oldest change that the log still has; where it has none, the next one.
     pub oldest: u64,
-    /// How the graph is kept.
+    /// How the graph is stored.
     pub storage: StorageKind,
 }
 

@@ -1,4 +1,4 @@
-//! Storage as rows without a history: [`rows`](super::rows), and a log that has no changes. Of each
+//! Storage as rows without a history: [`rows`], and a log that has no changes. Of each
 //! version it holds the attempt that made it, so that a lost answer to a commit can be looked up;
 //! in the place of the chain of hashes stands a number that no other attempt has.
 
@@ -7,7 +7,7 @@ use diesel::QueryResult;
 use super::commit::Commit;
 use super::error::StoreError;
 use super::head::Head;
-use super::rows::Rows;
+use super::rows::{self, Rows};
 use super::storage::{History, Loaded, Storage};
 use crate::db::{AnyConnection, RowsWrite};
 use crate::graph::Graph;
@@ -17,7 +17,7 @@ pub struct Plain;
 
 impl Storage for Plain {
     fn load(&self, connection: &mut AnyConnection, head: &Head) -> Result<Loaded, StoreError> {
-        Rows.load(connection, head)
+        rows::load(connection, head, self.history())
     }
 
     fn writes<'c>(&self, commit: &Commit<'c>) -> Vec<RowsWrite<'c>> {

@@ -29,15 +29,15 @@ pub enum ImageUpdate {
     Changes(Vec<Change>),
     /// This instead.
     Whole(Box<Graph>),
-    /// Nothing was read but the row: the graph is not kept in the storage that was expected.
+    /// Nothing was read but the row: the graph is not in the storage that was expected.
     OtherStorage,
 }
 
 impl Store {
-    /// The graph's row and, unless its key is `known`, what makes of the graph that is known the
-    /// graph at that version: both from one snapshot. [`CatchUp::Changes`] costs what was changed
-    /// since, [`CatchUp::Reload`] the whole graph. A graph that is not kept in `storage` is not
-    /// read: what this program would take for it is none of it.
+    /// The graph's row and, unless its key is `known`, what brings the known graph to that version:
+    /// both from one snapshot. [`CatchUp::Changes`] costs what was changed since,
+    /// [`CatchUp::Reload`] the whole graph. A graph of another storage than `storage` is not read:
+    /// what is stored for it would be taken for something else.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
@@ -95,8 +95,8 @@ impl Store {
         }
     }
 
-    /// The graph's row and the whole graph at its version, from one snapshot, however it is kept.
-    /// O(size of the graph); of a graph that is kept by its log, O(its history).
+    /// The graph's row and the whole graph at its version, from one snapshot, however it is stored.
+    /// O(size of the graph); of a graph that is stored as its log, O(its history).
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
@@ -117,25 +117,22 @@ impl Store {
             let Some((row, newest_logged)) = row else { return Ok::<_, StoreError>(None) };
             let head = head_of(row)?;
             let Some(storage) = choose(&head)? else { return Ok(Some((head, None))) };
-            check_log(&head, newest_logged)?;
+            check_log(&head, storage.history(), newest_logged)?;
             let loaded = storage.load(connection, &head)?;
             Ok(Some((head, Some(loaded))))
         })
     }
 }
 
-/// Refuses a row whose log goes on after its version, or that names a beginning of its log which
-/// cannot be: the rows may be of any version then. A log that ends before the row's version does
-/// not stop a load of rows, as they are whole without it; `check-rows` tells of it.
-fn check_log(head: &Head, newest_logged: Option<i64>) -> Result<(), StoreError> {
+/// Refuses a graph whose log continues beyond the version of its row, or whose `oldest` is
+/// impossible: its rows may then be of any version. A log that ends before the row's version does
+/// not stop a load of rows, which are whole without it; `check-rows` reports it.
+fn check_log(head: &Head, history: History, newest_logged: Option<i64>) -> Result<(), StoreError> {
     let Head { name, version, oldest, .. } = head;
-    let advice = match head.storage {
-        StorageKind::Rows => "run `fencepost check-rows`",
-        _ => "restore the database from a backup",
-    };
     let damaged = |what: String| {
         Err(StoreError::DamagedValue(format!(
-            "graph `{name}` is at version {version}, and {what}; {advice}"
+            "graph `{name}` is at version {version}, and {what}; {}",
+            history.advice()
         )))
     };
     match newest_logged {
@@ -149,7 +146,7 @@ fn check_log(head: &Head, newest_logged: Option<i64>) -> Result<(), StoreError> 
     }
 }
 
-/// Whether the graph is kept in another storage than expected. Tests switch this off, to show what
+/// Whether the graph is in another storage than expected. Tests switch this off, to show what
 /// then stops a write.
 fn is_other(head: &Head, expected: StorageKind) -> bool {
     head.storage != expected && !failpoint::is_off("storage-of-graph")

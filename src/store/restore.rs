@@ -34,7 +34,7 @@ pub struct Target<'t> {
     pub oldest: u64,
     /// Whether its last change deleted it.
     pub deleted: bool,
-    /// How it will be kept.
+    /// How it will be stored.
     pub storage: StorageKind,
 }
 
@@ -199,7 +199,7 @@ impl Restoration<'_> {
         self.uuid
     }
 
-    /// Writes a part of the snapshot that is to be kept, if the graph has a history.
+    /// Writes a part of the snapshot that is to become the current one, if the graph has a history.
     ///
     /// # Errors
     /// What the database says.
@@ -215,17 +215,17 @@ impl Restoration<'_> {
         Ok(())
     }
 
-    /// Makes the snapshot whose parts were written the kept one.
+    /// Makes the snapshot whose parts were written the current one.
     ///
     /// # Errors
     /// What the database says.
-    pub fn keep_snapshot(
+    pub fn install_snapshot(
         &mut self,
         version: u64,
         committed_at_ms: Option<i64>,
     ) -> Result<(), CommitError> {
         if self.has_history() {
-            snapshots::keep(self.connection, self.graph_id, version, committed_at_ms)?;
+            snapshots::install(self.connection, self.graph_id, version, committed_at_ms)?;
         }
         Ok(())
     }
@@ -257,7 +257,7 @@ impl Restoration<'_> {
         self.storage.history() != History::None
     }
 
-    /// Writes the graph as it is now, as its storage keeps it. O(size of the graph).
+    /// Writes the graph as it is now, as its storage has it. O(size of the graph).
     ///
     /// # Errors
     /// What the database says.

@@ -1,13 +1,13 @@
-//! What a turn does to rows: what tells the graph that it read from the graph that it leads to,
-//! looked for only where its changes touched something. However many changes a turn holds, each
-//! table is written at most once a kind of statement.
+//! The rows that a turn writes: those that differ between the graph that it read and the graph that
+//! it leads to. Only what its changes touched is compared. However many changes a turn has, each
+//! table is written at most once for each kind of statement.
 
 use std::collections::HashSet;
 
 use crate::graph::{Dataset, Graph, Job, Touched};
 
-/// Rows by table and by what becomes of them. Ids are those of the graphs on either side. What goes
-/// must go first: ids and names are used again.
+/// Rows by table and by what is done to them. Ids of deleted rows are those of the graph before,
+/// all others those of the graph after. Deletions must come first: ids and names are used again.
 #[derive(Default)]
 pub(super) struct RowDelta<'g> {
     pub(super) jobs_gone: Vec<u32>,

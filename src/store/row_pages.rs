@@ -165,10 +165,10 @@ impl Store {
             let oldest: Option<i64> =
                 of_graph.select(min(changes::version)).get_result(connection)?;
             let newest_logged = newest_logged(connection, head.id)?;
-            let kept = snapshots::table.find(head.id).select(snapshots::version);
-            let kept: Option<i64> = kept.first(connection).optional()?;
+            let current = snapshots::table.find(head.id).select(snapshots::version);
+            let snapshot: Option<i64> = current.first(connection).optional()?;
             let version = |version: i64| version as u64;
-            let (oldest_logged, snapshot) = (oldest.map(version), kept.map(version));
+            let (oldest_logged, snapshot) = (oldest.map(version), snapshot.map(version));
             let damaged = connection.damaged_graph_column(head.id)?;
             Ok(Some(LogEnds { head, oldest_logged, newest_logged, snapshot, damaged }))
         })

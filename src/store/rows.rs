@@ -11,7 +11,7 @@ use super::commit::Commit;
 use super::error::StoreError;
 use super::head::Head;
 use super::row_delta::{JobChange, RowDelta};
-use super::storage::{Loaded, Storage};
+use super::storage::{History, Loaded, Storage};
 use crate::db::schema::{datasets, jobs};
 use crate::db::{
     AnyConnection, DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, RowRange,
@@ -31,9 +31,7 @@ pub struct Rows;
 
 impl Storage for Rows {
     fn load(&self, connection: &mut AnyConnection, head: &Head) -> Result<Loaded, StoreError> {
-        let rows = read_rows(connection, head)?;
-        let head = head.clone();
-        Ok(Box::new(move || rows.graph().map_err(|reason| damaged(&head, reason))))
+        load(connection, head, self.history())
     }
 
     fn writes<'c>(&self, commit: &Commit<'c>) -> Vec<RowsWrite<'c>> {
@@ -72,12 +70,25 @@ impl Storage for Rows {
     }
 }
 
-fn damaged(head: &Head, reason: DamagedRows) -> StoreError {
-    StoreError::DamagedRows { graph: head.name.clone(), storage: head.storage, reason }
+/// Reads all rows of a graph whose log is `history` to it.
+pub(super) fn load(
+    connection: &mut AnyConnection,
+    head: &Head,
+    history: History,
+) -> Result<Loaded, StoreError> {
+    let graph = head.name.clone();
+    let damaged = move |reason| StoreError::DamagedRows { graph, history, reason };
+    match read_rows(connection, head)? {
+        Ok(rows) => Ok(Box::new(move || rows.graph().map_err(damaged))),
+        Err(reason) => Err(damaged(reason)),
+    }
 }
 
 /// All rows of a graph, in the order of their ids; of a deleted one there are none.
-fn read_rows(connection: &mut AnyConnection, head: &Head) -> Result<RowsRead, StoreError> {
+fn read_rows(
+    connection: &mut AnyConnection,
+    head: &Head,
+) -> QueryResult<Result<RowsRead, DamagedRows>> {
     thread::scope(|scope| {
         let mut reader = RowReader::new(scope, head.version);
         let mut read = || {
@@ -87,10 +98,8 @@ fn read_rows(connection: &mut AnyConnection, head: &Head) -> Result<RowsRead, St
             connection.each_job(head.id, RowRange::All, &mut |row| reader.take(Row::Job(row)))
         };
         match read() {
-            Err(Stopped::ByDatabase(error)) => Err(error.into()),
-            Ok(()) | Err(Stopped::ByDamage) => {
-                reader.finish().map_err(|reason| damaged(head, reason))
-            }
+            Err(ReadStopped::ByDatabase(error)) => Err(error),
+            Ok(()) | Err(ReadStopped::ByDamage) => Ok(reader.finish()),
         }
     })
 }
@@ -163,13 +172,13 @@ struct RowThread<'scope> {
 }
 
 /// Why not all rows were read.
-enum Stopped {
+enum ReadStopped {
     ByDatabase(diesel::result::Error),
     /// [`RowReader::finish`] says by which.
     ByDamage,
 }
 
-impl From<diesel::result::Error> for Stopped {
+impl From<diesel::result::Error> for ReadStopped {
     fn from(error: diesel::result::Error) -> Self {
         Self::ByDatabase(error)
     }
@@ -181,7 +190,7 @@ impl<'scope, 'env> RowReader<'scope, 'env> {
         Self { scope, batch: Vec::new(), read, thread: None }
     }
 
-    fn take(&mut self, row: Row) -> Result<(), Stopped> {
+    fn take(&mut self, row: Row) -> Result<(), ReadStopped> {
         self.batch.push(row);
         if self.batch.len() < BATCH_ROWS {
             return Ok(());
@@ -196,7 +205,7 @@ impl<'scope, 'env> RowReader<'scope, 'env> {
             };
             RowThread { batches, read: self.scope.spawn(add_all) }
         });
-        thread.batches.send(batch).map_err(|_| Stopped::ByDamage)
+        thread.batches.send(batch).map_err(|_| ReadStopped::ByDamage)
     }
 
     fn finish(mut self) -> Result<RowsRead, DamagedRows> {

@@ -1,4 +1,4 @@
-//! What stands in for the beginning of a pruned log: the snapshot that is kept, in parts, and how
+//! What stands in for the beginning of a pruned log: the current snapshot, in parts, and how
 //! changes leave. What a part says is not known here.
 
 use diesel::dsl::min;
@@ -27,12 +27,12 @@ const READ_PARTS: i64 = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotOutcome {
     /// It is: from here on the log begins at its version.
-    Yes,
+    Installed,
     /// Another one of that version or a later one was there before.
-    Already,
+    AlreadyLater,
     /// These have not acknowledged the change before, the furthest behind first.
     NeededBy(Vec<Consumer>),
-    /// The graph is kept in this storage, of whose log nothing can be pruned.
+    /// The graph has this storage, of whose log nothing can be pruned.
     NotPrunable(StorageKind),
     /// Its parts are not those that were written: somebody else is pruning.
     ConcurrentPrune,
@@ -41,15 +41,15 @@ pub enum SnapshotOutcome {
 }
 
 impl Store {
-    /// The version of the snapshot that is kept of the graph, if one is. Two round trips.
+    /// The version of the graph's current snapshot, if it has one. Two round trips.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub fn snapshot_version(&self, graph_id: i64) -> Result<Option<u64>, StoreError> {
-        let kept = self
+        let current = self
             .database
             .learn(|connection| Ok((None, read_snapshot_version(connection, graph_id)?)))?;
-        Ok(kept.map(|version| version as u64))
+        Ok(current.map(|version| version as u64))
     }
 
     /// The next few parts of a snapshot from part `from` on, each whole lines. Empty after the
@@ -99,14 +99,14 @@ impl Store {
         written.map_err(repeatable)
     }
 
-    /// Makes the snapshot of `version`, committed then and whose parts have these sizes in bytes,
-    /// what stands in for all before it, unless somebody still reads there. Consumers for whom
-    /// pruning no longer waits, and which it overtakes, are forgotten. One short transaction, which
-    /// holds the graph's row: so does whoever registers to read.
+    /// Makes the snapshot of `version` the beginning of the log, unless a consumer still needs
+    /// earlier changes. `committed_at_ms` is when that version was committed, `sizes` the bytes of
+    /// each part. Consumers that need earlier changes, and that pruning no longer waits for, are
+    /// forgotten. One short transaction, which holds the graph's row, as registering does.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
-    pub fn keep_snapshot(
+    pub fn install_snapshot(
         &self,
         name: &Name,
         version: u64,
@@ -120,9 +120,9 @@ impl Store {
             if self.history(head.storage) != History::Beside {
                 return Ok(SnapshotOutcome::NotPrunable(head.storage));
             }
-            let kept = read_snapshot_version(connection, head.id)?;
-            if kept.is_some_and(|kept| kept >= column(version)) {
-                return Ok(SnapshotOutcome::Already);
+            let current = read_snapshot_version(connection, head.id)?;
+            if current.is_some_and(|current| current >= column(version)) {
+                return Ok(SnapshotOutcome::AlreadyLater);
             }
             let (waiting, expired) = read_behind(connection, head.id, version)?;
             if !waiting.is_empty() && !failpoint::is_off("prune-consumers") {
@@ -131,19 +131,19 @@ impl Store {
             if !parts_are(connection, &head, version, sizes)? {
                 return Ok(SnapshotOutcome::ConcurrentPrune);
             }
-            keep(connection, head.id, version, committed_at_ms)?;
+            install(connection, head.id, version, committed_at_ms)?;
             forget_consumers(connection, head.id, &expired)?;
             connection.run(
                 "UPDATE graphs SET oldest = ? WHERE id = ?",
                 &[Value::Integer(column(version.max(head.oldest))), Value::Integer(head.id)],
             )?;
-            Ok::<_, CommitError>(SnapshotOutcome::Yes)
+            Ok::<_, CommitError>(SnapshotOutcome::Installed)
         });
         written.map_err(repeatable)
     }
 
-    /// Deletes what the kept snapshot stands in for, and what is left of snapshots that never were
-    /// or no longer are: some rows in each transaction. How many changes went.
+    /// Deletes the changes that the current snapshot replaces, and the parts of unfinished and
+    /// former snapshots, some rows in each transaction. Returns how many changes were deleted.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done; what was deleted until then stays so.
@@ -192,7 +192,7 @@ pub(super) fn insert_part(
     Ok(())
 }
 
-pub(super) fn keep(
+pub(super) fn install(
     connection: &mut AnyConnection,
     graph_id: i64,
     version: u64,
@@ -243,13 +243,13 @@ fn delete_some_changes(
     Ok(Some(diesel::delete(gone).execute(connection)?))
 }
 
-/// Some parts of snapshots other than the kept one; whether there were any.
+/// Some parts of snapshots other than the current one; whether there were any.
 fn delete_some_parts(connection: &mut AnyConnection, name: &Name) -> Result<bool, CommitError> {
-    // Or else another snapshot might become the kept one meanwhile.
+    // Or else another snapshot might become the current one meanwhile.
     connection.hold_graph(name.as_str())?;
     let Some(head) = read_head(connection, name)? else { return Ok(false) };
-    let Some(kept) = read_snapshot_version(connection, head.id)? else { return Ok(false) };
-    let others = snapshot_parts::graph_id.eq(head.id).and(snapshot_parts::version.ne(kept));
+    let Some(current) = read_snapshot_version(connection, head.id)? else { return Ok(false) };
+    let others = snapshot_parts::graph_id.eq(head.id).and(snapshot_parts::version.ne(current));
     let first: Option<(i64, i64)> = snapshot_parts::table
         .filter(others)
         .order((snapshot_parts::version, snapshot_parts::part))

@@ -1,5 +1,5 @@
 //! What differs between the storages of a graph: what a load reads, and what a write changes beside
-//! the graph's row, the change log and the kept answers. [`rows`](super::rows) is one;
+//! the graph's row, the change log and the stored answers. [`rows`](super::rows) is one;
 //! [`log`](super::log) is another, whose writes are empty, since the change log has them all, and
 //! whose load replays it.
 
@@ -8,25 +8,14 @@ use diesel::QueryResult;
 use super::commit::Commit;
 use super::error::StoreError;
 use super::head::Head;
+pub use super::history::History;
 use crate::db::{AnyConnection, RowsWrite};
 use crate::graph::Graph;
 
 /// What was read, to be made a graph when its transaction is over: others may need the connection.
 pub type Loaded = Box<dyn FnOnce() -> Result<Graph, StoreError>>;
 
-/// What the change log is to a graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum History {
-    /// It tells how the graph came to be, beside what the graph is. Its beginning can be pruned.
-    Beside,
-    /// It is all there is of the graph: a load reads it from its first version on, so nothing of it
-    /// can be pruned.
-    Whole,
-    /// It has no changes, only the attempts that made them.
-    None,
-}
-
-/// A way to keep graphs in a database. Everything else about a graph is the same for all:
+/// A way to store graphs in a database. Everything else about a graph is the same for all:
 /// [`Store`](super::Store) has it.
 pub trait Storage: Send + Sync {
     /// Reads the graph at the version of `head`, which was read in the same transaction, of one
@@ -55,7 +44,7 @@ pub trait Storage: Send + Sync {
     fn fill(&self, connection: &mut AnyConnection, graph_id: i64, graph: &Graph)
     -> QueryResult<()>;
 
-    /// What the change log is to a graph that is kept so.
+    /// What the change log is to a graph that is stored so.
     fn history(&self) -> History {
         History::Beside
     }

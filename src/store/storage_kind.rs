@@ -1,8 +1,8 @@
-//! How a graph is kept: a property of the graph, in its row.
+//! How a graph is stored: a property of the graph, in its row.
 
 use std::fmt;
 
-/// How a graph is kept. It is chosen when the graph is created, or created again.
+/// How a graph is stored. It is chosen when the graph is created, or created again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StorageKind {
     /// Jobs and datasets as rows, and the change log.
@@ -28,6 +28,17 @@ impl StorageKind {
             Self::RowsPlain => "rows_plain",
             Self::Log => "log",
             Self::Unknown => "unknown",
+        }
+    }
+
+    /// As a part of a sentence, for people who read the API's document.
+    #[must_use]
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Rows => "as `rows`, beside its change log",
+            Self::RowsPlain => "as `rows_plain`, without a change log",
+            Self::Log => "by its `log` alone",
+            Self::Unknown => "in a way that only a newer program knows",
         }
     }
 

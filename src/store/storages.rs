@@ -1,4 +1,4 @@
-//! The storages of a store: each graph is kept in the one that its row names.
+//! The storages of a store: each graph is in the one that its row names.
 
 use super::error::StoreError;
 use super::head::Head;
@@ -16,7 +16,7 @@ pub struct Storages {
 }
 
 impl Storages {
-    /// The storage in which the graph of this row is kept.
+    /// The storage of the graph of this row.
     ///
     /// # Errors
     /// [`StoreError::UnknownStorage`] if only a newer program has it.

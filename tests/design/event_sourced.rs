@@ -249,8 +249,8 @@ fn assert_mismatch<T: std::fmt::Debug>(
     served: &str,
 ) {
     match outcome {
-        Err(Refusal::StorageMismatch { graph, storage, design }) => {
-            assert_eq!((graph.as_str(), storage, &*design), (GRAPH, kept, served));
+        Err(Refusal::StorageMismatch { graph, storage, served_by }) => {
+            assert_eq!((graph.as_str(), storage, &*served_by), (GRAPH, kept, served));
         }
         other => panic!("{served} on a graph kept as {kept}: {other:?}"),
     }

@@ -236,10 +236,10 @@ fn imports_that_break_a_rule() {
 
 fn forged_import(stream: &Stream, parts: &[String]) -> Vec<String> {
     use fencepost::event::{EventIndex, Kind};
-    let position = |ordinal| EventIndex { version: 1, ordinal };
-    let event = |kind, position, chain, data: &str| Event {
+    let index = |ordinal| EventIndex { version: 1, ordinal };
+    let event = |kind, index, chain, data: &str| Event {
         kind,
-        position,
+        index,
         chain,
         committed_at_ms: None,
         actor: None,
@@ -251,10 +251,10 @@ fn forged_import(stream: &Stream, parts: &[String]) -> Vec<String> {
         parts.len()
     );
     let mut chain = Chain([7; 32]);
-    let mut events = vec![event(Kind::ImportBegun, position(0), chain, &contents)];
+    let mut events = vec![event(Kind::ImportBegun, index(0), chain, &contents)];
     for (ordinal, data) in (1..).zip(parts) {
         chain = chain.next(data);
-        events.push(event(Kind::Imported, position(ordinal), chain, data));
+        events.push(event(Kind::Imported, index(ordinal), chain, data));
     }
     events
         .iter()

@@ -8,7 +8,7 @@ use fencepost::bench::Outcome;
 use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::design::{self, Design, Reads};
 use fencepost::service::Refresh;
-use fencepost::store::StorageKind;
+use fencepost::store::History;
 
 use super::field::Field;
 use crate::support::cluster::{Server, wait_until};
@@ -54,7 +54,7 @@ fn without_faults(design: &'static Design, reads: Option<Reads>) {
         let retried = node.count("fencepost_lost_writes_total", "") > 0;
         assert!(!retried || !design.takes_lock(), "whoever has the lock is not outrun");
     }
-    if design.storage == StorageKind::RowsPlain {
+    if field.site.store().history(design.storage) == History::None {
         return field.expect_valid_without_log(&nodes[0]);
     }
     let summary = field.expect_valid(&nodes[0]);
@@ -100,7 +100,7 @@ fn with_faults(design: &'static Design, reads: Option<Reads>) {
         lost.iter().any(|metric| stopped.count(metric, "") > 0),
         "it was not stopped for long enough"
     );
-    if design.storage == StorageKind::RowsPlain {
+    if field.site.store().history(design.storage) == History::None {
         return field.expect_valid_without_log(&stopped);
     }
     field.expect_valid(&stopped);

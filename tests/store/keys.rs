@@ -12,7 +12,7 @@ use diesel::sql_types::BigInt;
 use fencepost::design::TurnLimits;
 use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Accepted, Limits, Service, Verdict};
-use fencepost::store::{ANSWER_KEPT, Acknowledgement, Purged};
+use fencepost::store::{ANSWER_RETENTION, Acknowledgement, Purged};
 
 use crate::cli::Shell;
 use crate::support::ask::{accepted, changeset, keyed, put_dataset};
@@ -23,7 +23,7 @@ use crate::support::storm::audit;
 const KINDS: [Kind; 2] = [Kind::Sqlite, Kind::Postgres];
 
 /// Longer than a key is kept.
-const OLD_MS: i64 = ANSWER_KEPT.as_millis() as i64 + 60_000;
+const OLD_MS: i64 = ANSWER_RETENTION.as_millis() as i64 + 60_000;
 
 /// A site with graphs of these names, empty; their row ids rise.
 fn site_with(kind: Kind, graphs: &[&str]) -> Site {

@@ -2,15 +2,15 @@
 
 use super::difference::GraphFault;
 use crate::archive::past::Past;
-use crate::store::{GraphState, LogEnds, StorageKind};
+use crate::store::{GraphState, History, LogEnds};
 
-/// How the row differs from where the log begins and ends; of a graph that is not kept as rows,
-/// only whether a value of it is of another type.
-pub(super) fn faults_of_ends(ends: &LogEnds) -> Vec<GraphFault> {
+/// How the row differs from where the log begins and ends; of a graph without a log beside it, only
+/// whether a value of it is of another type.
+pub(super) fn faults_of_ends(ends: &LogEnds, history: History) -> Vec<GraphFault> {
     let LogEnds { head, oldest_logged: first, newest_logged: newest, snapshot, damaged } = ends;
     let (version, oldest) = (head.version, head.oldest);
     let mut faults: Vec<GraphFault> = damaged.iter().cloned().map(GraphFault::Field).collect();
-    if head.storage != StorageKind::Rows {
+    if history != History::Beside {
         return faults;
     }
     // While a log is pruned, and after that was cut short, it still has changes before it.

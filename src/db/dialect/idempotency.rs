@@ -1,4 +1,4 @@
-//! Idempotency keys, the answers kept under them, and their age. Only the database's clock tells
+//! Idempotency keys, the answers stored under them, and their age. Only the database's clock tells
 //! how old a key is: when it is written, looked up and deleted. So no node's clock matters.
 
 use diesel::prelude::*;
@@ -9,7 +9,7 @@ use super::clock::{postgres_now_ms, sqlite_now_ms};
 use super::server_state::{ServerState, server_state_columns};
 use super::statement::{PostgresValue, RawSql, Value};
 
-/// An answer, and the key that it is kept under.
+/// An answer, and the key that it is stored under.
 #[derive(QueryableByName)]
 pub struct AnswerRow {
     /// The client's key.
@@ -126,12 +126,12 @@ const POSTGRES_DELETE: &str = concat!(
 );
 
 impl AnyConnection {
-    /// What is kept under `keys` and is no older than `age_max_ms`, and what a server tells of
+    /// What is stored under `keys` and is no older than `age_max_ms`, and what a server tells of
     /// itself beside it. One round trip.
     ///
     /// # Errors
     /// What the database reports.
-    pub fn kept_answers(
+    pub fn stored_answers(
         &mut self,
         graph_id: i64,
         keys: &[&str],
@@ -156,13 +156,13 @@ impl AnyConnection {
         }
     }
 
-    /// Keeps answers for `attempt`, each `[key, fingerprint, answer]` with a key of its own, and
+    /// Stores answers for `attempt`, each `[key, fingerprint, answer]` with a key of its own, and
     /// says how many were written. One whose key is in use, by an answer no older than
     /// `age_max_ms`, is not. One round trip.
     ///
     /// # Errors
     /// What the database reports.
-    pub fn keep_answers(
+    pub fn store_answers(
         &mut self,
         graph_id: i64,
         answers: &[[&str; 3]],

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 
 use super::AnyConnection;
-use super::sqlite::connect_sqlite;
+use super::sqlite_connection::connect_sqlite;
 use super::url::OpenMode;
 
 #[derive(QueryableByName)]

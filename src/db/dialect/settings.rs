@@ -5,8 +5,8 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection as _;
 
 use super::AnyConnection;
-use super::postgres::{postgres_settings, statement_timeout};
-use super::sqlite::{SQLITE_SETTINGS, pragma};
+use super::postgres_connection::{postgres_settings, statement_timeout};
+use super::sqlite_connection::{SQLITE_SETTINGS, pragma};
 use crate::db::error::DbError;
 
 impl AnyConnection {

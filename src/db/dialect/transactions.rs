@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 
 use super::AnyConnection;
-use super::postgres::large_statements;
+use super::postgres_connection::large_statements;
 use crate::db::limits::{LOADING_STALL, Size};
 use crate::db::schema::graphs;
 use crate::failpoint;

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::event::Kind;
+use crate::store::StorageKind;
 
 /// All of them by name.
 pub fn all() -> Map<String, Value> {
@@ -20,6 +21,12 @@ fn to(name: &str) -> Value {
 
 fn list(of: &str) -> Value {
     json!({"type": "array", "items": to(of)})
+}
+
+/// How a graph may be kept.
+fn storages() -> String {
+    let phrases: Vec<&str> = StorageKind::ALL.into_iter().map(StorageKind::phrase).collect();
+    format!("How the graph is kept: {}.", phrases.join("; "))
 }
 
 /// An object with these properties and no others.
@@ -209,7 +216,7 @@ fn answers() -> Value {
         "Graph": with_example(
             object("A graph's version, counts and storage.", &["graph", "version", "jobs", "datasets", "edges", "storage"], json!({
                 "graph": to("Name"), "version": to("Version"), "jobs": count(), "datasets": count(), "edges": count(),
-                "storage": {"type": "string", "description": "How the graph is kept: as `rows`, beside its change log; as `rows_plain`, without one; or by its `log` alone."},
+                "storage": {"type": "string", "description": storages()},
             })),
             json!({"graph": "main", "version": 7, "jobs": 2, "datasets": 2, "edges": 3, "storage": "rows"}),
         ),

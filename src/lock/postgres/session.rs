@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use sha2::{Digest, Sha256};
 
-use crate::db::sessions::Permit;
+use crate::db::session_budget::Permit;
 use crate::db::{self, DbError, OwnBackend, ServerState, SessionBudget, server_state, watch};
 use crate::failpoint;
 use crate::lock::{FencingToken, Inspection, LockError, LockKey, Mode, Participant};

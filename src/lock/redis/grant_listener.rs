@@ -1,7 +1,7 @@
-//! Receives the messages by which the server tells this process what was handed over to it, and what
-//! it holds that others want. Of the threads that wait for a lock, one listens for all of them. So
-//! the message itself usually wakes the thread that it is meant for. While locks are kept, the
-//! thread that gives them back takes part.
+//! Receives the messages by which the server tells this process what was handed over to it, and
+//! what it holds that others want. Of the threads that wait for a lock, one listens for all of
+//! them. So the message itself usually wakes the thread that it is meant for. While locks are kept,
+//! the thread that gives them back takes part.
 //!
 //! A thread that stops waiting has another one listen, if nobody else does.
 

@@ -1,19 +1,24 @@
--- The lock of one graph, as one script: what it does is its first argument. Redis runs a script to its end before anything else. docs/LOCK.md tells
--- the protocol, and why it excludes.
+-- The lock of one graph, as one script: what it does is its first argument. Redis runs a script to
+-- its end before anything else. docs/LOCK.md tells the protocol, and why it excludes.
 --
--- Whatever it does, it first takes out what has expired. It grants in two places: an asker whom nothing stands in the way of, in `acquire`, and those
--- who wait, in `hand_over`; so an expired lease hands the lock on as a release does.
+-- Whatever it does, it first takes out what has expired. It grants in two places: an asker whom
+-- nothing stands in the way of, in `acquire`, and those who wait, in `hand_over`; so an expired
+-- lease hands the lock on as a release does.
 --
 -- A request is `PROCESS#NUMBER`. Times are milliseconds of this server's clock.
 
--- Builds for tests load it without one of the guards that `guards.rs` lists, to show that the tests then fail.
+-- Builds for tests load it without one of the guards that `guards.rs` lists, to show that the tests
+-- then fail.
 
--- state: a hash. readers: holders by the end of their leases. queue: waiting writers by ticket. patience: the same by the end of their leases.
--- crowd: waiting readers by the end of their leases. ended: requests that must not be granted any more, until when.
-local state, readers, queue, patience, crowd, ended = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- state: a hash. readers: holders by the end of their leases. queue: waiting writers by ticket.
+-- patience: the same by the end of their leases. crowd: waiting readers by the end of their leases.
+-- ended: requests that must not be granted any more, until when.
+local state, readers, queue = KEYS[1], KEYS[2], KEYS[3]
+local patience, crowd, ended = KEYS[4], KEYS[5], KEYS[6]
 
 local what = ARGV[1]
--- The run id of this server, as the client was told when it connected; a connection cannot outlive it.
+-- The run id of this server, as the client was told when it connected; a connection cannot outlive
+-- it.
 local run = ARGV[2]
 -- A lease, and how long a grant that was handed over may stay unclaimed.
 local lease_ms, claim_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -26,14 +31,18 @@ local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 
-local held = redis.call('HMGET', state, 'writer', 'ends', 'incarnation', 'epoch', 'counter', 'unsealed', 'last', 'soonest')
+local held = redis.call(
+    'HMGET', state,
+    'writer', 'ends', 'incarnation', 'epoch', 'counter', 'unsealed', 'last', 'soonest'
+)
 local writer, ends = held[1], tonumber(held[2] or 0)
 local seeded, epoch, counter = held[3], held[4], tonumber(held[5] or 0)
 -- Whether a writer's lease has run out since a writer has last sealed its token in the database.
 local unsealed = held[6] == '1'
 -- Whom the lock was last granted to, a reader or a writer.
 local last = held[7]
--- Before then nothing expires but a writer's lease; nothing known means now. It saves looking at four sets each time.
+-- Before then nothing expires but a writer's lease; nothing known means now. It saves looking at
+-- four sets each time.
 local soonest = tonumber(held[8] or 0)
 if writer == '' then writer = false end
 
@@ -59,7 +68,8 @@ local function purge()
     until #gone < MOST_AT_ONCE
     soonest = NEVER
     for _, key in ipairs({ readers, patience, crowd, ended }) do
-        soonest = math.min(soonest, tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or NEVER))
+        local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+        soonest = math.min(soonest, tonumber(first or NEVER))
     end
     redis.call('HSET', state, 'soonest', soonest)
 end
@@ -72,14 +82,19 @@ local function expects(expiry)
     end
 end
 
--- Which memory this is: of a server that was started, or made a primary, anew, it may have gone back.
+-- Which memory this is: of a server that was started, or made a primary, anew, it may have gone
+-- back.
 local this_memory
 local function incarnation()
-    this_memory = this_memory or run .. '-' .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
+    if not this_memory then
+        local replication = redis.call('INFO', 'replication')
+        this_memory = run .. '-' .. string.match(replication, 'master_replid:(%w+)')
+    end
     return this_memory
 end
 
--- What a writer is told with its grant: epoch and counter of its token, both empty if the lock must be seeded first.
+-- What a writer is told with its grant: epoch and counter of its token, both empty if the lock must
+-- be seeded first.
 local function token()
     local this = incarnation()
     if seeded ~= this or held[5] == false or counter == 0 then return '', '', this end
@@ -98,7 +113,8 @@ end
 
 -- The next token, unless the counter is used up or cannot be trusted: then 0, which no token has.
 local function give_to_writer(request, term_ms)
-    if seeded == incarnation() and counter > 0 and counter < LAST_COUNTER then counter = counter + 1 else counter = 0 end
+    local counts = seeded == incarnation() and counter > 0 and counter < LAST_COUNTER
+    counter = counts and counter + 1 or 0
     writer, ends, last = request, now + term_ms, 'w'
     redis.call('HSET', state, 'writer', writer, 'ends', ends, 'counter', counter, 'last', last)
 end
@@ -143,7 +159,10 @@ local function hand_over()
         redis.call('ZREM', patience, first)
         give_to_writer(first, claim_ms)
         local of_epoch, count, this = token()
-        local message = { 'w', string.format('%.0f', now_us), number_of(first), of_epoch, count, this, unsealed and '1' or '0' }
+        local message = {
+            'w', string.format('%.0f', now_us), number_of(first), of_epoch, count, this,
+            unsealed and '1' or '0',
+        }
         tell(process_of(first), table.concat(message, ' '))
     elseif someone_would and not (first and someone_reads) then
         admit_crowd()
@@ -157,7 +176,8 @@ local function until_free()
     return longest and tonumber(longest) - now or 0
 end
 
--- The grant of a request that holds the lock, renewed; nil of one that does not, or not in that mode.
+-- The grant of a request that holds the lock, renewed; nil of one that does not, or not in that
+-- mode.
 local function renewed(request, mode)
     if writer == request then
         ends = now + lease_ms
@@ -171,8 +191,9 @@ local function renewed(request, mode)
     end
 end
 
--- REQUEST MODE PATIENCE_MS: takes the lock, or waits in line with a lease of that length; with 0, does neither. The same request may come twice, if
--- an answer was lost, and late, after its release.
+-- REQUEST MODE PATIENCE_MS: takes the lock, or waits in line with a lease of that length; with 0,
+-- does neither. The same request may come twice, if an answer was lost, and late, after its
+-- release.
 local function acquire(request, mode, patience_ms)
     purge()
     hand_over()
@@ -190,7 +211,8 @@ local function acquire(request, mode, patience_ms)
         return writer_holds()
     end
     if patience_ms == 0 then return { 'busy' } end
-    -- A writer may keep the lock from one turn to the next. The first request to wait behind it tells it so.
+    -- A writer may keep the lock from one turn to the next. The first request to wait behind it
+    -- tells it so.
     if writer and not is_wanted() then
         tell(process_of(writer), string.format('k %.0f ', now_us) .. number_of(writer))
     end
@@ -205,8 +227,9 @@ local function acquire(request, mode, patience_ms)
     return { 'queued', tostring(until_free()) }
 end
 
--- REQUEST SEALED REMEMBER_MS: ends the request, whether it holds the lock or waits for it. SEALED is 1 if its token was sealed in the database. With
--- REMEMBER_MS, it is not granted for so long even if an `acquire` of it arrives only now.
+-- REQUEST SEALED REMEMBER_MS: ends the request, whether it holds the lock or waits for it. SEALED
+-- is 1 if its token was sealed in the database. With REMEMBER_MS, it is not granted for so long
+-- even if an `acquire` of it arrives only now.
 local function release(request, sealed, remember_ms)
     purge()
     local was, freed = 'none', false
@@ -234,8 +257,8 @@ local function release(request, sealed, remember_ms)
     return was
 end
 
--- PATIENCE_MS REQUEST…: renews what they hold, and claims what was handed over; or renews their place in line. The time in microseconds, and of each
--- what `acquire` would say, or `none`.
+-- PATIENCE_MS REQUEST…: renews what they hold, and claims what was handed over; or renews their
+-- place in line. The time in microseconds, and of each what `acquire` would say, or `none`.
 local function renew(patience_ms, from)
     purge()
     hand_over()
@@ -258,7 +281,8 @@ local function renew(patience_ms, from)
     return answers
 end
 
--- REQUEST INCARNATION EPOCH: the tokens are of this epoch from here on. The writer's own is the first.
+-- REQUEST INCARNATION EPOCH: the tokens are of this epoch from here on. The writer's own is the
+-- first.
 local function seed(request, of_incarnation, of_epoch)
     purge()
     hand_over()
@@ -270,9 +294,13 @@ end
 -- All there is, up to so many of each; changes nothing.
 local function inspect()
     local function some(key)
-        return { redis.call('ZCARD', key), redis.call('ZRANGE', key, 0, MOST_AT_ONCE - 1, 'WITHSCORES') }
+        local first = redis.call('ZRANGE', key, 0, MOST_AT_ONCE - 1, 'WITHSCORES')
+        return { redis.call('ZCARD', key), first }
     end
-    return { string.format('%.0f', now), incarnation(), redis.call('HGETALL', state), some(readers), some(queue), some(patience), some(crowd), some(ended) }
+    return {
+        string.format('%.0f', now), incarnation(), redis.call('HGETALL', state),
+        some(readers), some(queue), some(patience), some(crowd), some(ended),
+    }
 end
 
 if what == 'acquire' then return acquire(ARGV[5], ARGV[6], tonumber(ARGV[7])) end

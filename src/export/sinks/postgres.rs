@@ -27,10 +27,10 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Text};
 
-use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::{self, DbError, on_one_line};
 use crate::event::{EventIndex, Stream};
+use crate::export::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::failpoint;
 use crate::graph::Name;
 
@@ -137,7 +137,7 @@ const KEY: &str = "graph,version,ordinal";
 ///
 /// # Errors
 /// What is wrong with the address.
-pub(super) fn check(address: &Address) -> Result<(String, String), &'static str> {
+pub(in crate::export) fn check(address: &Address) -> Result<(String, String), &'static str> {
     address.check_for_libpq()?;
     let path = address.path()?;
     let [database, table] = path.as_slice() else {
@@ -163,7 +163,7 @@ pub(super) fn check(address: &Address) -> Result<(String, String), &'static str>
 }
 
 /// The statement that deletes the graph's log from the table.
-pub(super) fn how_to_delete(address: &Address, graph: &Name) -> String {
+pub(in crate::export) fn how_to_delete(address: &Address, graph: &Name) -> String {
     let table = check(address).map(|(_, table)| table).unwrap_or_default();
     format!("DELETE FROM {table} WHERE graph = '{}'", graph.as_str().replace('\'', "''"))
 }
@@ -460,10 +460,8 @@ impl PostgresSink {
     fn append_part(&mut self, part: &[(EventIndex, &str)]) -> Result<(), SinkError> {
         let number =
             |number: u64| i64::try_from(number).expect("versions and ordinals are below 2^63");
-        let versions: Vec<i64> =
-            part.iter().map(|(position, _)| number(position.version)).collect();
-        let ordinals: Vec<i64> =
-            part.iter().map(|(position, _)| number(position.ordinal)).collect();
+        let versions: Vec<i64> = part.iter().map(|(index, _)| number(index.version)).collect();
+        let ordinals: Vec<i64> = part.iter().map(|(index, _)| number(index.ordinal)).collect();
         let events: Vec<&str> = part.iter().map(|(_, event)| *event).collect();
         let statement = format!(
             "INSERT INTO {} (graph, version, ordinal, event)
@@ -719,11 +717,11 @@ impl Sink for PostgresSink {
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), SinkError> {
-        if let Some((position, event)) =
+        if let Some((index, event)) =
             batch.events().find(|(_, event)| event.len() > EVENT_BYTES_MAX)
         {
             return Err(self.refused(format!(
-                "the event at {position} has {} bytes, and a value in Postgres {EVENT_BYTES_MAX} \
+                "the event at {index} has {} bytes, and a value in Postgres {EVENT_BYTES_MAX} \
                  at most. Export to a file; nothing of this append was written",
                 event.len()
             )));

@@ -64,7 +64,7 @@ impl Importing {
     /// The same after an import that was left unfinished at `last`, to be forgotten.
     #[must_use]
     pub fn abandoning(mut self, last: EventIndex) -> Self {
-        // Where nothing was written since, the positions of this version go on.
+        // Where nothing was written since, the indexes of this version go on.
         if last.version == self.contents.version {
             self.first_ordinal = last.ordinal + 1;
         }
@@ -115,29 +115,29 @@ impl Importing {
     }
 
     /// Writes further events, each as a line, until `out` is as long as `bytes` or all are written.
-    /// Returns how many, and the position of the last; `None` if there are no more.
+    /// Returns how many, and the index of the last; `None` if there are no more.
     pub fn write_some(&mut self, bytes: usize, out: &mut Vec<u8>) -> Option<(u64, EventIndex)> {
         let mut count = 0;
         let mut last = None;
         while out.len() < bytes || count == 0 {
-            let Some(position) = self.write_next(out) else { break };
+            let Some(index) = self.write_next(out) else { break };
             out.push(b'\n');
-            last = Some(position);
+            last = Some(index);
             count += 1;
         }
-        last.map(|position| (count, position))
+        last.map(|index| (count, index))
     }
 
     /// Writes the next event, without a line feed.
     pub fn write_next(&mut self, out: &mut Vec<u8>) -> Option<EventIndex> {
         let event = self.next_event()?;
         self.stream.write(&event, out);
-        Some(event.position)
+        Some(event.index)
     }
 
     /// The next event; `None` after the last.
     pub fn next_event(&mut self) -> Option<Event<'static>> {
-        let position =
+        let index =
             EventIndex { version: self.contents.version, ordinal: self.first_ordinal + self.told };
         let contents = |contents: &Contents| {
             serde_json::to_string(contents).expect("texts and numbers are JSON")
@@ -158,7 +158,7 @@ impl Importing {
         };
         self.told += 1;
         let (committed_at_ms, data) = (self.committed_at_ms, Cow::Owned(data));
-        Some(Event { kind, position, chain, committed_at_ms, actor: None, data })
+        Some(Event { kind, index, chain, committed_at_ms, actor: None, data })
     }
 
     fn part(&self, index: usize) -> String {

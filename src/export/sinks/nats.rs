@@ -45,9 +45,9 @@ use futures_util::StreamExt;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::on_one_line;
+use crate::export::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::failpoint;
 
 /// How long a connection may take to come up, and an answer to come.
@@ -129,7 +129,7 @@ impl Violation {
 ///
 /// # Errors
 /// What is wrong with the address.
-pub(super) fn check(address: &Address) -> Result<String, &'static str> {
+pub(in crate::export) fn check(address: &Address) -> Result<String, &'static str> {
     let path = address.path()?;
     let [stream] = path.as_slice() else {
         return Err(if path.is_empty() {
@@ -152,7 +152,7 @@ pub(super) fn check(address: &Address) -> Result<String, &'static str> {
 }
 
 /// The command of a shell that deletes the stream.
-pub(super) fn how_to_delete(address: &Address) -> String {
+pub(in crate::export) fn how_to_delete(address: &Address) -> String {
     format!("nats stream rm {}", check(address).unwrap_or_default())
 }
 
@@ -494,9 +494,9 @@ impl Link {
     fn check_sizes(&self, connected: &Connected, batch: &Batch) -> Result<(), SinkError> {
         let most = connected.client.server_info().max_payload;
         let too_large = batch.events().find(|(_, event)| event.len() + HEADERS_BYTES_MAX > most);
-        let Some((position, event)) = too_large else { return Ok(()) };
+        let Some((index, event)) = too_large else { return Ok(()) };
         let what = format!(
-            "the event at {position} has {} bytes, and the server takes messages of {most}, headers included: raise max_payload in its configuration \
+            "the event at {index} has {} bytes, and the server takes messages of {most}, headers included: raise max_payload in its configuration \
              (at most 64 MB) and export again; nothing of this append was written",
             event.len()
         );

@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::ops::ControlFlow;
 
-use super::sink::{Batch, Purpose, Sink, SinkError};
+use crate::export::sink::{Batch, Purpose, Sink, SinkError};
 use crate::terminal;
 
 /// Whoever reads this process's output.

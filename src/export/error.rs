@@ -34,7 +34,7 @@ pub enum ExportError {
     },
     /// The last event of the sink is not the one that was written there.
     #[error(
-        "the last event of {sink}, at {position}, was altered: its {what} is not the database's. \
+        "the last event of {sink}, at {index}, was altered: its {what} is not the database's. \
          `fencepost verify` says up to where the log is good: cut it off there, or export to a new \
          place"
     )]
@@ -42,7 +42,7 @@ pub enum ExportError {
         /// The sink.
         sink: String,
         /// Where the event stands.
-        position: EventIndex,
+        index: EventIndex,
         /// Which part of it, as `data`.
         what: &'static str,
     },

@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::sink::{Batch, Purpose, Sink, SinkError};
 use crate::event::LINE_BYTES_MAX;
+use crate::export::sink::{Batch, Purpose, Sink, SinkError};
 use crate::{failpoint, input};
 
 /// What every event begins with.
@@ -263,7 +263,7 @@ fn is_permanent(kind: io::ErrorKind) -> bool {
 }
 
 /// The path with all links resolved, of a file that need not be there yet.
-pub(super) fn absolute(path: &Path) -> io::Result<PathBuf> {
+pub(in crate::export) fn absolute(path: &Path) -> io::Result<PathBuf> {
     if let Ok(found) = path.canonicalize() {
         return Ok(found);
     }
@@ -276,7 +276,7 @@ pub(super) fn absolute(path: &Path) -> io::Result<PathBuf> {
 
 /// What [`Sink::identity`] says of the file at `path`, whether or not it is there. Containers often
 /// have no machine id: then the path alone is the identity.
-pub(super) fn identity_of(path: &Path) -> io::Result<String> {
+pub(in crate::export) fn identity_of(path: &Path) -> io::Result<String> {
     let path = absolute(path)?;
     let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     Ok(match machine.trim() {

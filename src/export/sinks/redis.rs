@@ -3,7 +3,7 @@
 //!
 //! **Against zombies**, twice. A script compares the stream's last entry with the one that this
 //! exporter saw last and appends only if it still is; nothing runs beside a script. And each
-//! entry's id is told by its position, `VERSION-(ORDINAL + 1)`: Redis itself refuses an id that is
+//! entry's id is told by its index, `VERSION-(ORDINAL + 1)`: Redis itself refuses an id that is
 //! not above all that the stream ever had.
 //!
 //! **Identity.** Its key and a mark, a UUID under the key `STREAM:fencepost-sink`: a server has no
@@ -28,10 +28,10 @@ use ::redis::{
 };
 use uuid::Uuid;
 
-use super::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::address::Address;
 use crate::db::on_one_line;
 use crate::event::EventIndex;
+use crate::export::sink::{Batch, Gap, Purpose, Sink, SinkError};
 use crate::failpoint;
 use crate::terminal::shell_word;
 
@@ -116,7 +116,7 @@ pub struct RedisSink {
 ///
 /// # Errors
 /// What is wrong with the address.
-pub(super) fn check(address: &Address) -> Result<(String, String), &'static str> {
+pub(in crate::export) fn check(address: &Address) -> Result<(String, String), &'static str> {
     const NO_STREAM: &str = "it names no stream";
     check_parameters(&address.tail)?;
     let mut path = address.path()?;
@@ -161,7 +161,7 @@ fn cli(address: &Address) -> String {
 }
 
 /// The command of a shell that deletes the stream.
-pub(super) fn how_to_delete(address: &Address) -> String {
+pub(in crate::export) fn how_to_delete(address: &Address) -> String {
     let key = check(address).map(|(_, key)| key).unwrap_or_default();
     format!("{} DEL {}", cli(address), shell_word(&key))
 }
@@ -347,9 +347,9 @@ impl RedisSink {
     fn check_sizes(&self, batch: &Batch) -> Result<(), SinkError> {
         let (most, setting) = self.largest;
         let too_large = batch.events().find(|(_, event)| event.len() as u64 + ENTRY_BYTES > most);
-        let Some((position, event)) = too_large else { return Ok(()) };
+        let Some((index, event)) = too_large else { return Ok(()) };
         let what = format!(
-            "the event at {position} has {} bytes, and the server takes {most} with what belongs \
+            "the event at {index} has {} bytes, and the server takes {most} with what belongs \
              to it: raise {setting} (CONFIG SET {setting} BYTES) and export again; nothing of this \
              append was written",
             event.len()
@@ -382,10 +382,14 @@ impl RedisSink {
     }
 
     /// What Redis knows of the stream, by name; nothing if there is none.
-    fn stream_info(&mut self) -> Result<HashMap<String, Told>, SinkError> {
+    fn stream_info(&mut self) -> Result<HashMap<String, AnswerPart>, SinkError> {
         let key = self.key.clone();
         let told = self.ask(|connection| {
-            match cmd("XINFO").arg("STREAM").arg(&key).query::<HashMap<String, Told>>(connection) {
+            match cmd("XINFO")
+                .arg("STREAM")
+                .arg(&key)
+                .query::<HashMap<String, AnswerPart>>(connection)
+            {
                 Err(error) if error.to_string().contains("no such key") => Ok(HashMap::new()),
                 told => told,
             }
@@ -398,11 +402,11 @@ impl RedisSink {
     fn check_deleted(&mut self) -> Result<Option<String>, SinkError> {
         let told = self.stream_info()?;
         let number = |name: &str| match told.get(name) {
-            Some(Told::Number(number)) => *number,
+            Some(AnswerPart::Number(number)) => *number,
             _ => 0,
         };
         let text = |name: &str| match told.get(name) {
-            Some(Told::Text(text)) => text.as_str(),
+            Some(AnswerPart::Text(text)) => text.as_str(),
             _ => "",
         };
         let (generated, length) = (text("last-generated-id"), number("length"));
@@ -468,11 +472,11 @@ impl RedisSink {
     }
 
     fn append_part(&mut self, part: &[(EventIndex, &str)]) -> Result<(), SinkError> {
-        let id = |position: EventIndex| format!("{}-{}", position.version, position.ordinal + 1);
+        let id = |index: EventIndex| format!("{}-{}", index.version, index.ordinal + 1);
         let mut call = SCRIPT.prepare_invoke();
         call.key(&self.key).arg(&self.last);
-        for (position, event) in part {
-            call.arg(id(*position)).arg(*event);
+        for (index, event) in part {
+            call.arg(id(*index)).arg(*event);
         }
         let answer = self.ask(|connection| match call.invoke(connection) {
             // An answer like any other: the connection is whole.
@@ -485,7 +489,7 @@ impl RedisSink {
             |id: &str| if id.is_empty() { "nothing".to_owned() } else { format!("the entry {id}") };
         let what = match answer.first().map(String::as_str) {
             None => {
-                self.last = part.last().map_or_else(String::new, |(position, _)| id(*position));
+                self.last = part.last().map_or_else(String::new, |(index, _)| id(*index));
                 failpoint::pass("sink-appended");
                 return Ok(());
             }
@@ -509,13 +513,13 @@ impl RedisSink {
 }
 
 /// A part of an answer, as far as it is wanted.
-enum Told {
+enum AnswerPart {
     Text(String),
     Number(i64),
     Else,
 }
 
-impl FromRedisValue for Told {
+impl FromRedisValue for AnswerPart {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         Ok(match value {
             Value::Int(number) => Self::Number(number),
@@ -608,7 +612,7 @@ impl Sink for RedisSink {
         let told = self.stream_info()?;
         // Redis 7 and newer tell it.
         let deleted = match told.get("max-deleted-entry-id") {
-            Some(Told::Text(id)) if id != "0-0" => id.clone(),
+            Some(AnswerPart::Text(id)) if id != "0-0" => id.clone(),
             _ => return Ok(Vec::new()),
         };
         let beside = |command: &str, end: &str| {
