@@ -62,6 +62,7 @@ use local_graph::LocalGraph;
 use purge::Purge;
 use queue::{PendingRead, PendingWrite, Queued, Reply, wait_for};
 use shared::Shared;
+use write_queue::Pushed;
 
 /// Serves graphs from one store. Cloning shares it. A turn answers before it gives the lock back:
 /// when the last clone is dropped, turns that are under way get a moment to end, so that a process
@@ -130,15 +131,15 @@ impl Service {
     ) -> Option<Arc<LocalGraph>> {
         let local = self.shared.local_graph(graph);
         let limit = self.shared.engine.limits.waiting_writes;
-        let write = PendingWrite { write, reply, since: Instant::now() };
+        let write = PendingWrite { write, reply, since: Instant::now(), number: 0 };
         match local.push_write(write, limit, self.shared.batch_limits(&local)) {
-            Queued::Behind => None,
-            Queued::Ahead => {
+            Pushed::Behind => None,
+            Pushed::CallWorker => {
                 ahead::start(&self.shared, &local, write_turn::take);
                 None
             }
-            Queued::First => Some(local),
-            Queued::Full(pending) => {
+            Pushed::First => Some(local),
+            Pushed::Full(pending) => {
                 pending.reply.answer(Err(self.shared.engine.overflow("writes", limit)));
                 None
             }
@@ -155,7 +156,7 @@ impl Service {
         let limit = self.shared.engine.limits.waiting_reads;
         let turns = self.shared.read_turns(&local);
         match local.push_read(PendingRead { reply, since: Instant::now() }, limit, turns) {
-            Queued::Behind | Queued::Ahead => None,
+            Queued::Behind => None,
             Queued::First => Some(local),
             Queued::Full(pending) => {
                 pending.reply.answer(Err(self.shared.engine.overflow("reads", limit)));

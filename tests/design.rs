@@ -90,7 +90,8 @@ fn node_held_up_with(
     limits: Limits,
 ) -> (Interrupted, Service) {
     let options = site.options();
-    let url = LockUrl::default_for(&options.database);
+    let default = || LockUrl::default_for(&options.database);
+    let url = options.lock_url.clone().unwrap_or_else(default);
     let lock = |_: &Store| node::open_lock(&url, &options.database, options.lease);
     let store = Interrupted::new(site.open_database());
     let turn_limits = TurnLimits::default();

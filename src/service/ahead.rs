@@ -7,34 +7,34 @@ use std::time::Instant;
 use super::local_graph::LocalGraph;
 use super::metrics::observe;
 use super::shared::Shared;
-use super::write_queue::AheadBatch;
 
 /// Takes a turn of writes.
 type TakeTurn = fn(&Arc<Shared>, &Arc<LocalGraph>);
 
-/// Has a worker decide what waits. If the turn before ends meanwhile, it also takes the next.
+/// Starts a worker that decides the waiting writes. If the running turn ends meanwhile, the worker
+/// also takes the next turn.
 pub(super) fn start(shared: &Arc<Shared>, graph: &Arc<LocalGraph>, take_turn: TakeTurn) {
     let (shared_of_worker, graph) = (Arc::clone(shared), Arc::clone(graph));
     shared.engine.workers.spawn(move || decide_waiting(&shared_of_worker, &graph, take_turn));
 }
 
 fn decide_waiting(shared: &Arc<Shared>, graph: &Arc<LocalGraph>, take_turn: TakeTurn) {
-    let engine = &shared.engine;
+    let metrics = &shared.engine.metrics;
     loop {
         let limits = shared.batch_limits(graph);
-        let Some(AheadBatch { batch, mut ahead }) = graph.writes().begin_deciding(limits) else {
-            return;
-        };
+        let Some(mut batch) = graph.writes().begin_deciding(limits) else { return };
         let mut deciding = Deciding { graph, shared, take_turn, is_lost: true };
-        let (began, before) = (Instant::now(), ahead.decided.count());
-        ahead.decided.decide(&graph.name, &batch.writes, engine.limits.batch_time);
-        observe(&engine.metrics.decide_ahead, began.elapsed());
-        engine.metrics.decided_ahead.inc_by((ahead.decided.count() - before) as u64);
+        let (writes, decided) = batch.parts();
+        let (began, before) = (Instant::now(), decided.count());
+        decided.decide(&graph.name, writes, shared.engine.limits.batch_time);
+        observe(&metrics.decide_ahead, began.elapsed());
+        metrics.decided_ahead.inc_by((decided.count() - before) as u64);
         deciding.is_lost = false;
         drop(deciding);
-        let ended = graph.writes().end_deciding(Some(AheadBatch { batch, ahead }));
-        engine.metrics.wasted_decisions.inc_by(ended.wasted as u64);
-        if ended.turn_is_due {
+        let (turn_is_due, undone) = graph.writes().end_deciding(Some(batch));
+        metrics.wasted_decisions.inc_by(undone.wasted());
+        drop(undone);
+        if turn_is_due {
             return take_turn(shared, graph);
         }
     }
@@ -55,7 +55,8 @@ impl Drop for Deciding<'_> {
             return;
         }
         let Self { shared, graph, take_turn, .. } = *self;
-        if graph.writes().end_deciding(None).turn_is_due {
+        let (turn_is_due, _undone) = graph.writes().end_deciding(None);
+        if turn_is_due {
             let (next, graph) = (Arc::clone(shared), Arc::clone(graph));
             shared.engine.workers.spawn(move || take_turn(&next, &graph));
         }

@@ -110,16 +110,16 @@ impl DecidedWrites {
     }
 
     /// Whether one of them has deleted the graph, or it was deleted before.
-    pub(super) fn leave_it_deleted(&self) -> bool {
+    pub(super) fn graph_is_deleted(&self) -> bool {
         self.deleted
     }
 
-    /// Decides those of `batch` that are not decided yet: the first of all, and then as many as
+    /// Decides those of `batch` that are not decided yet: the first of them, and then as many as
     /// `time` allows.
     pub(super) fn decide(&mut self, name: &Name, batch: &[PendingWrite], time: Duration) {
-        let began = Instant::now();
+        let (began, first) = (Instant::now(), self.count());
         while let Some(pending) = batch.get(self.count()) {
-            if self.count() > 0 && began.elapsed() > time {
+            if self.count() > first && began.elapsed() > time {
                 break;
             }
             let verdict = self.verdict_on(name, &pending.write);

@@ -9,7 +9,8 @@ pub struct Limits {
     /// measure what sharing gains.
     pub share_turns: bool,
     /// Turns at once, in a thread each, those included that wait for a lock held by another
-    /// process. A graph has at most one of writes and one of reads.
+    /// process. A graph has at most one of writes and one of reads, and a
+    /// worker that decides ahead.
     pub turn_threads: usize,
     /// Writes that may wait for one graph; one more is refused as contended.
     pub waiting_writes: usize,
@@ -19,8 +20,8 @@ pub struct Limits {
     pub batch_writes: usize,
     /// Bytes of request bodies that one turn serves, beyond its first request.
     pub batch_bytes: usize,
-    /// Time limit for deciding the writes of one turn after its first. Writes left over go first in
-    /// the next turn.
+    /// Time limit for deciding the writes of one turn after its first, and each time that some are
+    /// decided ahead. Writes left over go first in the next turn.
     pub batch_time: Duration,
     /// Batches of writes of one graph that are decided ahead, while the commit before them is under
     /// way. 0: none.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::image::{ImageCell, Refreshed};
 use super::queue::{PendingRead, PendingWrite, Queue, Queued, lock};
-use super::write_queue::{BatchLimits, WriteQueue};
+use super::write_queue::{BatchLimits, Pushed, WriteQueue};
 use crate::graph::Name;
 use crate::store::{Head, StorageKind};
 
@@ -58,8 +58,8 @@ impl LocalGraph {
         write: PendingWrite,
         limit: usize,
         batch: BatchLimits,
-    ) -> Queued<PendingWrite> {
-        self.writes().push(write, limit, batch)
+    ) -> Pushed {
+        self.writes().push(write, limit, 1, batch)
     }
 
     /// Reads take up to `turns` turns at once.
@@ -85,7 +85,7 @@ impl LocalGraph {
     }
 
     pub(super) fn end_read_turn(&self) -> bool {
-        lock(&self.reads).end_turn(false)
+        lock(&self.reads).end_turn()
     }
 
     /// How many requests wait, writes and reads.

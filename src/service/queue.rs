@@ -57,6 +57,8 @@ pub(super) struct PendingWrite {
     pub(super) write: Write,
     pub(super) reply: Reply<Verdict>,
     pub(super) since: Instant,
+    /// In which place it came, among the writes of its graph; given by the queue.
+    pub(super) number: u64,
 }
 
 pub(super) struct PendingRead {
@@ -82,8 +84,6 @@ pub(super) enum Queued<T> {
     First,
     /// A turn will serve it.
     Behind,
-    /// The same; and a worker must be called to decide it ahead.
-    Ahead,
     /// The queue is full; here is the request again.
     Full(T),
 }
@@ -102,9 +102,9 @@ impl<T> Queue<T> {
         Queued::First
     }
 
-    /// Ends a turn; says whether another must be started, for those that wait or for `others`.
-    pub(super) fn end_turn(&mut self, others: bool) -> bool {
-        let goes_on = others || !self.waiting.is_empty();
+    /// Ends a turn; says whether another must be started.
+    pub(super) fn end_turn(&mut self) -> bool {
+        let goes_on = !self.waiting.is_empty();
         self.turns -= usize::from(!goes_on);
         goes_on
     }

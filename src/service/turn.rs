@@ -86,9 +86,10 @@ impl<'t> Turn<'t> {
         })
     }
 
-    /// How many writes of the batch were decided.
+    /// How many writes of the batch were decided, in this turn or ahead of it.
     pub(super) fn decided(&self) -> usize {
-        self.decided.get()
+        let unused = self.ahead.take().map_or(0, |ahead| ahead.decided.count());
+        self.decided.get() + unused
     }
 
     /// The graph.
@@ -228,7 +229,7 @@ impl<'t> Turn<'t> {
         Ok(())
     }
 
-    /// What is decided on this state holds from now on.
+    /// Records that this state is the store's.
     fn committed(&self, id: StateId, key: ImageKey, storage: StorageKind) {
         self.graph.writes().committed(CommittedState { id, key, storage });
     }
@@ -240,22 +241,23 @@ impl<'t> Turn<'t> {
         fence: Fence,
     ) -> Result<Image, TurnError> {
         let id = decisions.leads_to();
+        let Overlap { limits, call_worker } = self.overlap;
         // Those that are left over come first in the next turn.
-        let on_this = decisions.are_complete() && !decisions.deletes_graph();
-        // A turn that was given up goes on when the database answers; another is under way then.
-        if on_this && !watch::is_given_up() {
-            let graph = decisions.graph();
-            let begun = self.graph.writes().commit_begins(id, graph, self.overlap.limits);
-            self.engine.metrics.wasted_decisions.inc_by(begun.wasted as u64);
-            if begun.calls_worker {
-                (self.overlap.call_worker)();
+        let is_of_use = limits.ahead > 0 && decisions.are_complete() && !decisions.deletes_graph();
+        // The thread of a given-up turn may get here while the next turn runs: it must not touch
+        // the queue.
+        if is_of_use && !watch::is_given_up() {
+            let (calls, undone) = self.graph.writes().commit_begins(id, decisions.graph(), limits);
+            self.engine.metrics.wasted_decisions.inc_by(undone.wasted());
+            if calls {
+                call_worker();
             }
             failpoint::pass("commit-begun");
         }
         let written = self.write(decisions, fence);
         match &written {
             Ok(image) => self.committed(id, image.key, image.storage),
-            Err(_) => self.graph.writes().commit_failed(id),
+            Err(_) => drop(self.graph.writes().commit_failed(id)),
         }
         written
     }

@@ -18,7 +18,7 @@ use super::turn::{Learnt, Overlap, Turn};
 use super::turn_error::TurnError;
 use super::turn_taking::Retry;
 use super::write::Verdict;
-use super::write_queue::{BatchLimits, DecidedAhead};
+use super::write_queue::{BatchLimits, DecidedAhead, Taken};
 use crate::db::watch::{self, GivenUp};
 use crate::store::CommitError;
 
@@ -31,7 +31,9 @@ pub(super) fn start(shared: &Arc<Shared>, graph: Arc<LocalGraph>) {
 /// Takes a turn of writes on this thread.
 pub(super) fn take(shared: &Arc<Shared>, graph: &Arc<LocalGraph>) {
     let limits = shared.batch_limits(graph);
-    let (batch, ahead) = graph.writes().take(limits);
+    let Taken { writes: batch, ahead, undone } = graph.writes().take(limits);
+    shared.engine.metrics.wasted_decisions.inc_by(undone.wasted());
+    drop(undone);
     let replies: Vec<_> = batch.iter().map(|write| write.reply.clone()).collect();
     let (shared_of_turn, graph_of_turn) = (Arc::clone(shared), Arc::clone(graph));
     let given_up = move |given_up: GivenUp| {
@@ -73,7 +75,7 @@ impl WriteTurn<'_> {
     /// Until every write of the batch is answered, or, if its time is up, put back to be the first
     /// of the next turn.
     fn serve(&self, batch: Vec<PendingWrite>, ahead: Option<DecidedAhead>) -> Option<Spent> {
-        let outcome = self.attempts(&batch, ahead);
+        let outcome = self.attempts(&batch, ahead, self.limits);
         let decided = |outcome: &&Outcome| matches!(outcome, Outcome::Decided(_));
         let served = match &outcome {
             Ok(served) => served.outcomes.iter().filter(decided).count(),
@@ -100,7 +102,8 @@ impl WriteTurn<'_> {
     fn serve_one_by_one(&self, batch: Vec<PendingWrite>) {
         let mut waiting = batch.into_iter();
         while let Some(write) = waiting.next() {
-            let outcome = self.attempts(slice::from_ref(&write), None);
+            let alone = BatchLimits { ahead: 0, ..self.limits };
+            let outcome = self.attempts(slice::from_ref(&write), None, alone);
             let mut served = vec![write];
             if let Err(
                 TurnError::Commit(CommitError::Unavailable(_))
@@ -121,12 +124,13 @@ impl WriteTurn<'_> {
         &self,
         batch: &[PendingWrite],
         mut ahead: Option<DecidedAhead>,
+        limits: BatchLimits,
     ) -> Result<Served, TurnError> {
         let (shared, graph) = (self.shared, self.graph);
         let engine = &shared.engine;
         let (mut attempt, mut learnt) = (0, Learnt::default());
         let call_worker = || ahead::start(shared, graph, take);
-        let overlap = Overlap { limits: self.limits, call_worker: &call_worker };
+        let overlap = Overlap { limits, call_worker: &call_worker };
         loop {
             let Handling { choices, turns, .. } = shared.handling(graph)?;
             let turn = Turn::new(engine, *choices, graph, batch, &learnt, ahead.take(), overlap)?;
@@ -214,7 +218,9 @@ impl Drop for WriteTurn<'_> {
 
 /// Starts the next turn, if anybody waits: on this thread, if it `ends_here`.
 fn end(shared: &Arc<Shared>, graph: &Arc<LocalGraph>, ends_here: bool) {
-    if !graph.writes().end_turn() {
+    let (goes_on, undone) = graph.writes().end_turn();
+    drop(undone);
+    if !goes_on {
         return;
     }
     let (next, graph) = (Arc::clone(shared), Arc::clone(graph));

@@ -4,12 +4,15 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::thread;
 
 use fencepost::design::Design;
 use fencepost::design::crud_delta::CRUD_DELTA;
 use fencepost::design::crud_naive::CRUD_NAIVE;
 use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::graph::{Precondition, Rejection};
+use fencepost::lock::Mode;
+use fencepost::node::{LockUrl, inspect_lock};
 use fencepost::service::{Limits, Refusal, Service, Verdict, Write};
 use fencepost::store::StoreError;
 
@@ -17,10 +20,12 @@ use super::at_hand::{Foreign, TO_OPEN, batches, other_on, outlines, prepare};
 use super::node_held_up_with;
 use crate::store::server::behind_a_proxy;
 use crate::support::ask::{
-    changeset, conditional, in_line, put_dataset, put_job, rejection_of, verdicts,
+    changeset, conditional, delete_dataset, delete_job, in_line, put_dataset, put_job,
+    rejection_of, verdicts,
 };
 use crate::support::cluster::{GRAPH, Kind, LIMIT, Site, in_child, name, wait_until};
 use crate::support::proxy::Cut;
+use crate::support::redis::Redis;
 use crate::support::stages::{Interrupted, set};
 use crate::support::storm::audit_without_tokens;
 
@@ -288,6 +293,41 @@ fn what_was_decided_on_a_commit_without_an_answer_waits_for_its_outcome() {
             audit_without_tokens(&mut site.sql(), GRAPH);
         }
     }
+}
+
+/// Another process gets the lock between the commit and the next turn, and freezes the graph: so the
+/// next turn looks at the store, finds the version on which its batch was decided, and must not
+/// take over verdicts of an open graph.
+#[test]
+fn what_was_decided_on_an_open_graph_does_not_hold_on_a_frozen_one() {
+    let mut site = Site::on(Kind::of_this_run());
+    site.lock_url = Some(LockUrl::parse(&Redis::shared().new_database()).unwrap());
+    let site = Arc::new(site);
+    let (store, node) = node_held_up_with(&CRUD_DELTA, &site, ahead(1, 8));
+    prepare(&node, GRAPH);
+    let freezing = Arc::clone(&site);
+    let found = on_top_of_a_commit(
+        (&store, &node),
+        GRAPH,
+        &[changeset([delete_job("missing")]), changeset([delete_dataset("x")])],
+        2,
+        move || {
+            let waits = Arc::clone(&freezing);
+            thread::spawn(move || {
+                let held = waits.hold_lock(GRAPH, Mode::Exclusive);
+                waits.store().freeze(&name(GRAPH), None).unwrap().unwrap();
+                drop(held);
+            });
+            wait_until("another waits for the lock", || {
+                let report = inspect_lock(&freezing.options(), &name(GRAPH)).unwrap();
+                !report.inspection.waiting.is_empty()
+            });
+        },
+    );
+    let [under, rest @ ..] = &found[..] else { panic!("{found:?}") };
+    assert!(under.is_ok(), "{under:?}");
+    assert!(rest.iter().all(|one| matches!(one, Err(Refusal::Frozen { .. }))), "{rest:?}");
+    assert_eq!(wasted(&node), 2);
 }
 
 /// The commit conflicts, and what it was to write is rejected the second time: the store is at the

@@ -13,9 +13,6 @@ use fencepost::graph::{CanonicalJson, JobSpecification, Operation, Precondition,
 use super::field::Field;
 use crate::support::cluster::{Server, name, wait_until};
 
-/// Many clients for one node, so that some always wait.
-const MANY: &str = "--clients 24 --requests 600 --write-percent 100";
-
 fn decided_ahead(node: &Server) -> u64 {
     node.count("fencepost_decided_ahead_total", "")
 }
@@ -25,14 +22,19 @@ fn of_a_node_that_is_killed_in_a_commit_nothing_stays_that_was_decided_on_it() {
     for design in [<&Design>::default(), &CRUD_OPTIMISTIC, &ES_LOCKED, &ES_OPTIMISTIC] {
         let field = Field::of(design, None);
         let other = field.node("");
-        // Its transaction has the graph's row, and the others wait for that.
-        let reached = field.site.path("reached");
-        let armed = format!("after-conditional-update=pause:{}@20", reached.display());
+        // In its first transaction, which has the graph's row then: the others wait for that.
+        let (reached, armed) = field.pause_at("after-conditional-update");
         let killed = field.node(&armed);
-        field.under(MANY, &[&other, &killed], || {
-            wait_until("its commit is under way", || reached.exists());
-            wait_until("others are decided on that", || decided_ahead(&killed) > 0);
-            killed.signal("KILL");
+        field.under_load(&[&other], || {
+            thread::scope(|scope| {
+                for n in 0..24 {
+                    let (field, killed) = (&field, &killed);
+                    scope.spawn(move || field.put(killed, &format!("on-{n}"), "x", "y"));
+                }
+                wait_until("its commit is under way", || reached.exists());
+                wait_until("others are decided on that", || decided_ahead(&killed) > 0);
+                killed.signal("KILL");
+            });
         });
         field.expect_valid(&other);
     }
