@@ -207,11 +207,39 @@ fn answers() -> Value {
     };
     json!({
         "Graph": with_example(
-            object("A graph's version, counts and storage.", &["graph", "version", "jobs", "datasets", "edges", "storage"], json!({
-                "graph": to("Name"), "version": to("Version"), "jobs": count(), "datasets": count(), "edges": count(),
-                "storage": {"type": "string", "description": "How the graph is kept: as `rows`, beside its change log; as `rows_plain`, without one; or by its `log` alone."},
-            })),
-            json!({"graph": "main", "version": 7, "jobs": 2, "datasets": 2, "edges": 3, "storage": "rows"}),
+            object(
+                "A graph's version, counts, state and storage.",
+                &[
+                    "graph", "version", "jobs", "datasets", "edges", "state", "moved_to", "storage",
+                ],
+                json!({
+                    "graph": to("Name"),
+                    "version": to("Version"),
+                    "jobs": count(),
+                    "datasets": count(),
+                    "edges": count(),
+                    "state": {
+                        "type": "string",
+                        "enum": ["open", "frozen"],
+                        "description": "Whether the graph takes writes, as it is now: no part of a \
+                                        version, and not told of by the ETag.",
+                    },
+                    "moved_to": {
+                        "type": ["string", "null"],
+                        "description": "Where a frozen graph went, if that was said.",
+                    },
+                    "storage": {
+                        "type": "string",
+                        "description": "How the graph is kept: as `rows`, beside its change log; as \
+                                        `rows_plain`, without one; by its `log` alone; or as \
+                                        `log_unchecked`, a log that may break the rules.",
+                    },
+                }),
+            ),
+            json!({
+                "graph": "main", "version": 7, "jobs": 2, "datasets": 2, "edges": 3,
+                "state": "open", "moved_to": null, "storage": "rows",
+            }),
         ),
         "GraphHead": object("A graph and its version.", &["graph", "version"], json!({"graph": to("Name"), "version": to("Version")})),
         "GraphPage": page("GraphHead"),
