@@ -127,7 +127,8 @@ impl Service {
     ) -> Option<Arc<LocalGraph>> {
         let local = self.shared.local_graph(graph);
         let limit = self.shared.engine.limits.waiting_writes;
-        match local.push_write(PendingWrite { write, reply, since: Instant::now() }, limit) {
+        let turns = self.shared.write_turns(&local);
+        match local.push_write(PendingWrite { write, reply, since: Instant::now() }, limit, turns) {
             Queued::Behind => None,
             Queued::First => Some(local),
             Queued::Full(pending) => {

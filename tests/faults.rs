@@ -9,3 +9,4 @@ mod holders;
 mod kept;
 mod servers;
 mod silence;
+mod unchecked;

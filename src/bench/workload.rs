@@ -19,6 +19,8 @@ pub struct Workload {
     /// Load: how many datasets are declared before the first job.
     sources: u64,
     first_job: u64,
+    /// Pairs: the number of the first.
+    first_pair: u64,
     /// Jobs that existed at the start.
     known: Vec<JobSpecification>,
     /// What they write.
@@ -72,6 +74,8 @@ impl Workload {
             topology,
             sources,
             first_job: args.first_job.unwrap_or(0),
+            // Of each pair of an earlier run at least one job is there.
+            first_pair: jobs_there,
             known: Vec::new(),
             written: Vec::new(),
             plans: Vec::new(),
@@ -137,6 +141,7 @@ impl Workload {
             }
             WorkloadName::Mixed => self.mixed(number, &mut random, seen),
             WorkloadName::Conflict => self.conflict(&mut random),
+            WorkloadName::Pairs => self.one_of_pair(number),
             WorkloadName::Load => self.load(number),
             WorkloadName::Fetch => Request::Fetch(self.args.path.clone()),
         }
@@ -296,6 +301,24 @@ impl Workload {
                 step(Operation::PutDataset { name: one, metadata: revision(random.below(4)) }),
             ],
         }
+    }
+
+    /// Both jobs of a pair are legal alone. Pairs that close a cycle and pairs that write one dataset
+    /// take turns.
+    fn one_of_pair(&self, number: u64) -> Request {
+        let pair = self.first_pair + number / 2;
+        let name = |part: &str| {
+            Name::new(&format!("pair/{pair}/{part}")).expect("letters, digits and slashes")
+        };
+        let (one, other) = (name("one"), name("other"));
+        let (job, input, output) = match (pair % 2 == 0, number % 2 == 0) {
+            (true, true) => ("left", one, other),
+            (true, false) => ("right", other, one),
+            (false, true) => ("left", one, name("both")),
+            (false, false) => ("right", other, name("both")),
+        };
+        let (inputs, outputs) = (vec![input], vec![output]);
+        put(JobSpecification { inputs, outputs, ..bare_job(name(job)) })
     }
 
     fn load_operations(&self) -> u64 {

@@ -52,9 +52,14 @@ impl LocalGraph {
         is_of_head.then_some(Refreshed { head, image })
     }
 
-    /// Writes take one turn after another.
-    pub(super) fn push_write(&self, write: PendingWrite, limit: usize) -> Queued<PendingWrite> {
-        lock(&self.writes).push(write, limit, 1)
+    /// Writes take up to `turns` turns at once: in most designs one after another.
+    pub(super) fn push_write(
+        &self,
+        write: PendingWrite,
+        limit: usize,
+        turns: usize,
+    ) -> Queued<PendingWrite> {
+        lock(&self.writes).push(write, limit, turns)
     }
 
     /// Reads take up to `turns` turns at once.
@@ -67,7 +72,8 @@ impl LocalGraph {
         lock(&self.reads).push(read, limit, turns)
     }
 
-    /// The next batch of writes: at least one, and then as many as fit both limits.
+    /// The next batch of writes: at least one, and then as many as fit both limits. None if another
+    /// turn has taken them.
     pub(super) fn take_writes(&self, most: usize, most_bytes: usize) -> Vec<PendingWrite> {
         let mut queue = lock(&self.writes);
         let mut batch = Vec::new();

@@ -57,6 +57,11 @@ impl Shared {
         if self.shares_turns(graph) { 1 } else { self.engine.limits.unshared_reads.max(1) }
     }
 
+    /// Turns of writes that the graph has at once.
+    pub(super) fn write_turns(&self, graph: &LocalGraph) -> usize {
+        self.handlings.turns_at_once(graph.storage()).max(1)
+    }
+
     pub(super) fn shares_turns(&self, graph: &LocalGraph) -> bool {
         self.engine.limits.share_turns && self.handlings.share_turns(graph.storage())
     }

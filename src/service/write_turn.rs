@@ -70,6 +70,10 @@ impl WriteTurn<'_> {
     /// Until every write of the batch is answered, or, if its time is up, put back to be the first
     /// of the next turn.
     fn serve(&self, batch: Vec<PendingWrite>) -> Option<Spent> {
+        // Of several turns at once another may have been quicker.
+        if batch.is_empty() {
+            return None;
+        }
         let outcome = self.attempts(&batch);
         let decided = |outcome: &&Outcome| matches!(outcome, Outcome::Decided(_));
         let served = match &outcome {

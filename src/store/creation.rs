@@ -136,6 +136,10 @@ impl Store {
     /// history, no other storage would find the beginning of its log; and where the log is to be
     /// all there is of a graph, it must be whole.
     fn goes_on_in(&self, head: &Head, storage: StorageKind) -> bool {
+        // What may break the rules and what may not are kept apart.
+        if self.may_break_rules(head.storage) != self.may_break_rules(storage) {
+            return false;
+        }
         match (self.history(head.storage), self.history(storage)) {
             (_, History::None) => true,
             (History::None, _) => false,
