@@ -9,6 +9,7 @@ use super::commit::StoredAnswer;
 use super::commit_error::{CommitError, repeatable};
 use super::error::StoreError;
 use super::head::{GraphState, Head, read_head};
+use super::snapshots::forget_history;
 use super::storage::History;
 use super::storage_kind::StorageKind;
 use crate::chain::Chain;
@@ -109,6 +110,9 @@ impl Store {
                                 graphs::known_version.eq(graphs::version.nullable()),
                             ))
                             .execute(connection)?;
+                        if self.history(storage) == History::None {
+                            forget_history(connection, head)?;
+                        }
                         true
                     }
                     None if insert_graph(connection, name, storage)? => true,
@@ -123,13 +127,21 @@ impl Store {
                 return Ok::<_, CommitError>(Creation::There { head, created });
             }
         });
-        match (written, made) {
+        let made = match (written, made) {
             (Err(WriteError::CommitUnknown(lost)), Some(made)) => {
                 self.find_made(&made, lost)?;
-                Ok(Creation::There { head: made.head, created: made.created })
+                made
             }
-            (written, _) => written.map_err(repeatable),
+            (Ok(Creation::There { .. }), Some(made)) => made,
+            (written, _) => return written.map_err(repeatable),
+        };
+        if made.is_again
+            && self.history(made.head.storage) == History::None
+            && let Err(error) = self.delete_parts(name)
+        {
+            log::warn!("graph `{name}`: parts of its former snapshot are left: {error}");
         }
+        Ok(Creation::There { head: made.head, created: made.created })
     }
 
     /// Whether the log of a graph that was deleted can go on in that storage. Where there was no
