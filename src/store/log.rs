@@ -105,7 +105,7 @@ impl Place {
     fn pass(&mut self, (version, text, chain): &LoggedText) -> Result<(), Damage> {
         let next = self.version + 1;
         let is = |what: String| Damage { version: next, what };
-        if u64::try_from(*version) != Ok(next) {
+        if u64::try_from(*version) != Ok(next) && !failpoint::is_off("gaps-of-log") {
             return Err(is(format!("it is missing; the log goes on at version {version}")));
         }
         let chain_here = self.chain.next(text);
@@ -119,7 +119,7 @@ impl Place {
     /// Makes sure that this is the version and history that `head` tells of.
     fn expect(&self, head: &Head) -> Result<(), StoreError> {
         let Self { version, chain } = *self;
-        if version != head.version {
+        if version != head.version && !failpoint::is_off("gaps-of-log") {
             let what =
                 format!("the log ends at version {version}, the graph is at {}", head.version);
             return Err(damaged(head, version + 1, what));
@@ -141,10 +141,13 @@ fn replay(replayed: &mut impl Replayed, batch: &Batch) -> Result<(), Damage> {
         let is = |what: String| Damage { version: next, what };
         let (change, told) =
             Change::from_canonical_json(text).map_err(|error| is(error.to_string()))?;
-        if told != next {
+        if told != next && !failpoint::is_off("versions-of-log") {
             return Err(is(format!("it tells of version {told}")));
         }
-        replayed.add(&change).map_err(is)
+        match replayed.add(&change) {
+            Err(_) if failpoint::is_off("facts-of-log") => Ok(()),
+            added => added.map_err(is),
+        }
     })
 }
 
