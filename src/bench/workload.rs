@@ -38,6 +38,8 @@ const PLANS: usize = 64;
 const PLANS_KEPT: usize = 8;
 const LOAD_JOBS: u64 = 500_000;
 const CONFLICT_JOBS: u64 = 8;
+/// Datasets that every job of a pair reads.
+const PAIR_SOURCES: u64 = 100;
 const MIXED_WRITE_PERCENT: u8 = 20;
 const CONFLICT_WRITE_PERCENT: u8 = 70;
 
@@ -304,20 +306,25 @@ impl Workload {
     }
 
     /// Both jobs of a pair are legal alone. Pairs that close a cycle and pairs that write one dataset
-    /// take turns.
+    /// take turns. What all of them read besides makes a write take longer, so that the two of a pair
+    /// meet.
     fn one_of_pair(&self, number: u64) -> Request {
         let pair = self.first_pair + number / 2;
         let name = |part: &str| {
             Name::new(&format!("pair/{pair}/{part}")).expect("letters, digits and slashes")
         };
         let (one, other) = (name("one"), name("other"));
-        let (job, input, output) = match (pair % 2 == 0, number % 2 == 0) {
+        let (job, input, output) = match (pair.is_multiple_of(2), number.is_multiple_of(2)) {
             (true, true) => ("left", one, other),
             (true, false) => ("right", other, one),
             (false, true) => ("left", one, name("both")),
             (false, false) => ("right", other, name("both")),
         };
-        let (inputs, outputs) = (vec![input], vec![output]);
+        let source =
+            |n: u64| Name::new(&format!("pair/source/{n}")).expect("letters, digits and slashes");
+        let mut inputs: Vec<Name> = (0..PAIR_SOURCES).map(source).chain([input]).collect();
+        inputs.sort_unstable();
+        let outputs = vec![output];
         put(JobSpecification { inputs, outputs, ..bare_job(name(job)) })
     }
 

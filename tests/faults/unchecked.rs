@@ -1,7 +1,7 @@
 //! The negative control: with one client `es-unchecked` is right, with two the checker catches it,
 //! and nothing that reads its log falls over it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fencepost::bench::{HttpTarget, InProcess, Target, drive};
 use fencepost::check::{CheckArgs, Format, Kind as FindingKind, Verdict, check};
@@ -46,9 +46,9 @@ fn verdict(site: &Site, history: PathBuf, stored: bool) -> Verdict {
 /// What was answered is not right, and the rule that was broken is shown. With the log that is
 /// stored too, the same is found.
 #[track_caller]
-fn assert_caught(site: &Site, history: &PathBuf) {
+fn assert_caught(site: &Site, history: &Path) {
     for stored in [false, true] {
-        let finding = match verdict(site, history.clone(), stored) {
+        let finding = match verdict(site, history.to_owned(), stored) {
             Verdict::Valid(summary) => panic!("the checker found nothing: {summary:?}"),
             Verdict::Found(finding) => finding,
         };
@@ -100,12 +100,12 @@ fn two_writers_are_caught_on_two_nodes_with_postgres() {
 #[test]
 fn the_same_load_is_valid_where_versions_are_compared_and_with_one_client() {
     for (design, load) in
-        [(&ES_OPTIMISTIC, PAIRS), (&ES_UNCHECKED, "--workload pairs --clients 1 --requests 300")]
+        [(&ES_OPTIMISTIC, PAIRS), (&ES_UNCHECKED, "--workload pairs --clients 1 --requests 60")]
     {
         let site = Site::new();
         let history = driven(&site, &in_process(&site, design), load);
         match verdict(&site, history, true) {
-            Verdict::Valid(summary) => assert!(summary.operations > 100, "{summary:?}"),
+            Verdict::Valid(summary) => assert!(summary.operations > 20, "{summary:?}"),
             Verdict::Found(finding) => panic!("{design}: {finding}"),
         }
     }
