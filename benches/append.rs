@@ -22,8 +22,8 @@ const ROUNDS: i64 = 3_000;
 const TABLES: &str = "
 DROP TABLE IF EXISTS append_heads; DROP TABLE IF EXISTS append_log;
 CREATE TABLE append_heads (
-    id BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL, version BIGINT NOT NULL,
-    fence BIGINT NOT NULL, chain BYTES NOT NULL, uuid TEXT NOT NULL
+    id BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL,
+    version BIGINT NOT NULL, fence BIGINT NOT NULL, chain BYTES NOT NULL, uuid TEXT NOT NULL
 );
 CREATE TABLE append_log (
     graph_id BIGINT NOT NULL, version BIGINT NOT NULL, change TEXT NOT NULL, chain BYTES NOT NULL,
@@ -31,7 +31,8 @@ CREATE TABLE append_log (
     PRIMARY KEY (graph_id, version)
 );";
 const HEADS: &str = "
-INSERT INTO append_heads VALUES (1, 'with', 'open', 0, 0, ZERO, '0'), (2, 'without', 'open', 0, 0, ZERO, '0');
+INSERT INTO append_heads VALUES
+    (1, 'with', 'open', 0, 0, ZERO, '0'), (2, 'without', 'open', 0, 0, ZERO, '0');
 INSERT INTO append_log VALUES (2, 0, '', ZERO, '', 0, 0, NULL);";
 
 const UPDATE: &str = "UPDATE append_heads SET version = $1 + 1, chain = $2, fence = $1 \

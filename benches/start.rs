@@ -125,8 +125,8 @@ fn load(store: &Store, graph: &Name, what: &str, changes: usize) {
     let median = times[ROUNDS / 2].as_secs_f64();
     let processor = (processor_seconds() - before) / ROUNDS as f64;
     println!(
-        "{what}: {median:.2} s, {:.0} changes/s; {processor:.2} s of processor time; {resident:.0} MB \
-         resident with it",
+        "{what}: {median:.2} s, {:.0} changes/s; {processor:.2} s of processor time; \
+         {resident:.0} MB resident with it",
         changes as f64 / median
     );
 }

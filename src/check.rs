@@ -140,7 +140,7 @@ impl Evidence {
     /// [`FetchError`] if they cannot be read.
     pub fn stored(&mut self, options: &NodeOptions) -> Result<(), FetchError> {
         let (log, rows) = stored::fetch(options, &self.histories.graph, &mut self.texts)?;
-        (self.log, self.rows) = (Some(log), Some(rows));
+        (self.log, self.rows) = (Some(log), rows);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ pub mod crud_plain;
 mod definition;
 pub mod es_locked;
 pub mod es_optimistic;
+pub mod es_unchecked;
 pub mod turns;
 
 pub use definition::{Design, Designs, NoLockToShare, OneStorageTwice, TurnLimits};
@@ -20,7 +21,7 @@ pub use turns::Reads;
 
 use crate::store::StorageKind;
 
-/// All designs. The first is the default.
+/// All designs. The first is the default; the last is broken on purpose.
 pub static ALL: &[&Design] = &[
     &crud::CRUD,
     &crud_delta::CRUD_DELTA,
@@ -29,7 +30,13 @@ pub static ALL: &[&Design] = &[
     &crud_plain::CRUD_PLAIN,
     &es_optimistic::ES_OPTIMISTIC,
     &es_locked::ES_LOCKED,
+    &es_unchecked::ES_UNCHECKED,
 ];
+
+/// All designs that keep the rules.
+pub fn sound() -> impl Iterator<Item = &'static Design> {
+    ALL.iter().copied().filter(|design| design.is_sound())
+}
 
 /// The design of that name.
 #[must_use]
@@ -47,6 +54,7 @@ impl Design {
             StorageKind::Rows => Some(&crud::CRUD),
             StorageKind::RowsPlain => Some(&crud_plain::CRUD_PLAIN),
             StorageKind::Log => Some(&es_optimistic::ES_OPTIMISTIC),
+            StorageKind::LogUnchecked => Some(&es_unchecked::ES_UNCHECKED),
             StorageKind::Unknown => None,
         }
     }

@@ -65,7 +65,7 @@ pub use operation::{
 pub use plan::{Plan, PlanRequest, QueryError};
 pub use reach::{Direction, Origin, Reachable};
 pub use rejection::Rejection;
-pub use replay::replay;
+pub use replay::{apply_all_and_judge, apply_and_judge, replay};
 pub(crate) use scanner::Scanner;
 pub use sorted::SortedGraph;
 pub use touched::Touched;

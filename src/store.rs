@@ -6,9 +6,11 @@
 
 use crate::db::schema::service;
 use crate::db::{Database, ServerState, server_state};
+use crate::graph::Name;
 use diesel::prelude::*;
 
 mod answers;
+mod append;
 mod call;
 mod catch_up;
 mod changes;
@@ -24,6 +26,7 @@ mod head;
 mod history;
 mod lock_record;
 pub mod log;
+pub mod log_unchecked;
 mod open;
 pub mod plain;
 mod refresh;
@@ -38,6 +41,7 @@ mod storages;
 mod transaction;
 
 pub use answers::{ANSWER_RETENTION, Purged};
+pub use append::Appended;
 pub use catch_up::ChangesSince;
 pub use changes::Feed;
 pub use commit::{Commit, Entry, Fence, StoredAnswer};
@@ -92,6 +96,24 @@ impl Store {
     #[must_use]
     pub fn history(&self, storage: StorageKind) -> History {
         self.storages.of_kind(storage).map_or(History::Whole, storage::Storage::history)
+    }
+
+    /// Whether changes may come into the logs of graphs that are kept so that break the rules.
+    #[must_use]
+    pub fn may_break_rules(&self, storage: StorageKind) -> bool {
+        self.storages.of_kind(storage).is_some_and(storage::Storage::may_break_rules)
+    }
+
+    /// Makes sure that the log of a graph that is kept so, or would be, keeps the rules, and so may
+    /// come from elsewhere and go elsewhere.
+    ///
+    /// # Errors
+    /// [`StoreError::KeptApart`] if it may not.
+    pub fn check_may_move(&self, graph: &Name, storage: StorageKind) -> Result<(), StoreError> {
+        match self.may_break_rules(storage) {
+            true => Err(StoreError::KeptApart { graph: graph.clone(), storage }),
+            false => Ok(()),
+        }
     }
 
     /// Whether the database answers.

@@ -9,6 +9,7 @@ mod crud_delta;
 mod crud_naive;
 mod crud_optimistic;
 mod crud_plain;
+mod es_unchecked;
 mod event_sourced;
 mod graph_cache;
 mod keys;
@@ -37,6 +38,8 @@ struct Combination {
     reads: Reads,
     /// Of the nodes of a design without a lock.
     stores: Mutex<Vec<Interrupted>>,
+    /// The only node of a design without turns.
+    only_node: Mutex<Option<Service>>,
 }
 
 /// Which lock guards it.
@@ -54,7 +57,9 @@ impl Combination {
     /// Every design that makes a difference there, each on a database of its own. To one without a
     /// lock all locks are the same. To turns under a lock it is the same how a graph is kept, which
     /// the locks and the ways to read are crossed with for graphs that are kept as rows: so a
-    /// design of another storage comes once for each database and way to read.
+    /// design of another storage comes once for each database and way to read. The design that is
+    /// broken on purpose does right by one client on one node: all that a case takes for nodes is
+    /// one, and cases of several clients at once are left out.
     fn of_all_designs(kind: Kind, lock: Lock, reads: Reads) -> impl Iterator<Item = Self> {
         let differs = move |design: &&Design| {
             let by_lock = design.takes_lock() && design.storage == StorageKind::Rows;
@@ -74,7 +79,7 @@ impl Combination {
             Lock::Files => Some(LockUrl::File(Some(site.path("locks")))),
             Lock::Redis => Some(LockUrl::parse(&Redis::shared().new_database()).unwrap()),
         };
-        Self { site, design, reads, stores: Mutex::default() }
+        Self { site, design, reads, stores: Mutex::default(), only_node: Mutex::default() }
     }
 }
 
@@ -113,10 +118,17 @@ impl Fixture for Combination {
             let options = NodeOptions { design, reads, limits, turn_limits, ..self.site.options() };
             return node::open(&options).unwrap();
         }
+        // Where nobody takes turns the rules hold on one node.
+        if let Some(node) = &*self.only_node.lock().unwrap() {
+            return node.clone();
+        }
         // Without a lock to hold, a test holds the node up where it commits.
         let store = Interrupted::new(self.site.open_database());
         let node = start_without_lock(design, Arc::clone(&store.store), limits, turn_limits);
         self.stores.lock().unwrap().push(store);
+        if !design.is_sound() {
+            *self.only_node.lock().unwrap() = Some(node.clone());
+        }
         node
     }
 
@@ -126,6 +138,10 @@ impl Fixture for Combination {
 
     fn takes_lock(&self) -> bool {
         self.design.takes_lock()
+    }
+
+    fn takes_turns(&self) -> bool {
+        self.design.is_sound()
     }
 
     fn hold_up_a_commit(&self, cause: impl FnOnce()) -> mpsc::Sender<()> {

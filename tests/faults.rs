@@ -10,3 +10,4 @@ mod holders;
 mod kept;
 mod servers;
 mod silence;
+mod unchecked;

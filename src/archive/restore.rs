@@ -146,10 +146,11 @@ impl Restorer {
         if let Some(head) = store.head_unless_free(name)? {
             return Err(RestoreError::InTheWay { graph: name.clone(), head: Box::new(head) });
         }
-        let file = tempfile::tempfile().map_err(|error| RestoreError::Waiting { error })?;
-        let waiting = BufWriter::with_capacity(1 << 20, file);
         // One that was created and never written stays as it was created.
         let storage = store.head(name)?.map_or(storage, |head| head.storage);
+        store.check_may_move(name, storage)?;
+        let file = tempfile::tempfile().map_err(|error| RestoreError::Waiting { error })?;
+        let waiting = BufWriter::with_capacity(1 << 20, file);
         Ok(Self { replay: Replay::default(), imported: None, waiting, storage })
     }
 

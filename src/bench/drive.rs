@@ -17,6 +17,10 @@ use super::{BenchError, DriveArgs, WorkloadName};
 
 /// How long to measure if nothing else is said.
 const SECONDS: f64 = 10.0;
+/// How long a request of a pair waits for the client that is to send the other.
+const PAIR_PATIENCE: Duration = Duration::from_millis(100);
+/// How often it looks.
+const PAIR_PAUSE: Duration = Duration::from_micros(20);
 /// How long a client that found no server waits before it asks again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -353,6 +357,21 @@ impl Run<'_> {
         self.last_contact_ns.fetch_max(self.ns(Instant::now()), Ordering::Relaxed);
     }
 
+    /// Where requests come in pairs and there is somebody else to send the other one: waits until a
+    /// client is about to, so that both are under way at once.
+    fn wait_for_pair(&self, number: u64) {
+        if self.args.workload != WorkloadName::Pairs || self.args.clients < 2 {
+            return;
+        }
+        let (began, last_of_pair) = (Instant::now(), number | 1);
+        while self.next.load(Ordering::Relaxed) <= last_of_pair
+            && !self.ended.load(Ordering::Relaxed)
+            && began.elapsed() < PAIR_PATIENCE
+        {
+            std::thread::sleep(PAIR_PAUSE);
+        }
+    }
+
     /// Ends the run when the server has been away for longer than anyone would wait.
     fn lose_patience(&self) {
         let silent =
@@ -412,6 +431,7 @@ impl<'r> Client<'r> {
                 break;
             }
             let request = self.run.workload.request(number, &self.seen);
+            self.run.wait_for_pair(number);
             let due = self.run.schedule.due(number);
             if due.is_some_and(|due| self.run.schedule.is_over(due)) {
                 break;

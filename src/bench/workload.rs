@@ -19,6 +19,8 @@ pub struct Workload {
     /// Load: how many datasets are declared before the first job.
     sources: u64,
     first_job: u64,
+    /// Pairs: the number of the first.
+    first_pair: u64,
     /// Jobs that existed at the start.
     known: Vec<JobSpecification>,
     /// What they write.
@@ -36,6 +38,8 @@ const PLANS: usize = 64;
 const PLANS_KEPT: usize = 8;
 const LOAD_JOBS: u64 = 500_000;
 const CONFLICT_JOBS: u64 = 8;
+/// Datasets that every job of a pair reads.
+const PAIR_SOURCES: u64 = 100;
 const MIXED_WRITE_PERCENT: u8 = 20;
 const CONFLICT_WRITE_PERCENT: u8 = 70;
 
@@ -72,6 +76,8 @@ impl Workload {
             topology,
             sources,
             first_job: args.first_job.unwrap_or(0),
+            // Of each pair of an earlier run at least one job is there.
+            first_pair: jobs_there,
             known: Vec::new(),
             written: Vec::new(),
             plans: Vec::new(),
@@ -137,6 +143,7 @@ impl Workload {
             }
             WorkloadName::Mixed => self.mixed(number, &mut random, seen),
             WorkloadName::Conflict => self.conflict(&mut random),
+            WorkloadName::Pairs => self.one_of_pair(number),
             WorkloadName::Load => self.load(number),
             WorkloadName::Fetch => Request::Fetch(self.args.path.clone()),
         }
@@ -296,6 +303,29 @@ impl Workload {
                 step(Operation::PutDataset { name: one, metadata: revision(random.below(4)) }),
             ],
         }
+    }
+
+    /// Both jobs of a pair are legal alone. Pairs that close a cycle and pairs that write one dataset
+    /// take turns. What all of them read besides makes a write take longer, so that the two of a pair
+    /// meet.
+    fn one_of_pair(&self, number: u64) -> Request {
+        let pair = self.first_pair + number / 2;
+        let name = |part: &str| {
+            Name::new(&format!("pair/{pair}/{part}")).expect("letters, digits and slashes")
+        };
+        let (one, other) = (name("one"), name("other"));
+        let (job, input, output) = match (pair.is_multiple_of(2), number.is_multiple_of(2)) {
+            (true, true) => ("left", one, other),
+            (true, false) => ("right", other, one),
+            (false, true) => ("left", one, name("both")),
+            (false, false) => ("right", other, name("both")),
+        };
+        let source =
+            |n: u64| Name::new(&format!("pair/source/{n}")).expect("letters, digits and slashes");
+        let mut inputs: Vec<Name> = (0..PAIR_SOURCES).map(source).chain([input]).collect();
+        inputs.sort_unstable();
+        let outputs = vec![output];
+        put(JobSpecification { inputs, outputs, ..bare_job(name(job)) })
     }
 
     fn load_operations(&self) -> u64 {

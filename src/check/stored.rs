@@ -28,7 +28,8 @@ pub enum FetchError {
     },
 }
 
-/// The change log and the rows of `graph`, both at the version that the rows have. O(size of both).
+/// The change log and the rows of `graph`, both at the version that the rows have; of a log that
+/// breaks the rules, which leads to no graph, that alone. O(size of both).
 ///
 /// # Errors
 /// [`FetchError`] if there is no such graph, or it cannot be read.
@@ -36,17 +37,22 @@ pub fn fetch(
     options: &NodeOptions,
     graph: &str,
     texts: &mut Texts,
-) -> Result<(Log, Rows), FetchError> {
+) -> Result<(Log, Option<Rows>), FetchError> {
     let damaged = |what: String| FetchError::Damaged { graph: graph.to_owned(), what };
     let store = node::open_store_for(OpenMode::Read, options)?;
     let name = Name::new(graph).map_err(|error| damaged(error.to_string()))?;
-    let found = store.load(&name).map_err(|error| match error {
-        StoreError::Database(error) => NodeError::from(error).into(),
-        StoreError::DamagedRows { reason, .. } => damaged(reason.to_string()),
-        other => damaged(other.to_string()),
-    })?;
+    let loaded = match store.load(&name) {
+        Ok(loaded) => loaded.map(|(head, rows)| (head, Some(rows))),
+        // Whoever judges the log finds where.
+        Err(StoreError::IllegalHistory { .. }) => {
+            store.head(&name).map_err(NodeError::from)?.map(|head| (head, None))
+        }
+        Err(StoreError::Database(error)) => return Err(NodeError::from(error).into()),
+        Err(StoreError::DamagedRows { reason, .. }) => return Err(damaged(reason.to_string())),
+        Err(other) => return Err(damaged(other.to_string())),
+    };
     let (head, rows) =
-        found.ok_or_else(|| damaged(format!("is not in the database {}", options.database)))?;
+        loaded.ok_or_else(|| damaged(format!("is not in the database {}", options.database)))?;
     if store.history(head.storage) == History::None {
         let what = format!("is kept as {}: it has no log; check without --stored", head.storage);
         return Err(damaged(what));
@@ -70,7 +76,11 @@ pub fn fetch(
     });
     read.map_err(NodeError::from)?;
     unreadable.map_or(Ok(()), Err)?;
-    Ok((log, Rows { state: state_of(&rows, head.version, texts), chain: head.chain.0 }))
+    let rows = rows.map(|rows| {
+        let state = state_of(&rows, head.version, texts);
+        Rows { state, chain: head.chain.0 }
+    });
+    Ok((log, rows))
 }
 
 fn state_of(rows: &Graph, version: u64, texts: &mut Texts) -> State {

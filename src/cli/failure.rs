@@ -227,6 +227,8 @@ impl From<StoreError> for Failure {
             | StoreError::DamagedHistory { .. }
             | StoreError::UnknownStorage(_)
             | StoreError::DamagedValue(_)
+            | StoreError::IllegalHistory { .. }
+            | StoreError::KeptApart { .. }
             | StoreError::RowDisappeared(_) => Self::refused(error),
         }
     }

@@ -39,9 +39,10 @@ pub fn run(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
     let sink = args.sink.as_deref().map(SinkUrl::parse).transpose()?;
     let store = node.changing()?;
     let patience = Duration::from_secs(args.wait_seconds);
+    let head = store.head(&graph)?.ok_or_else(|| Failure::graph_not_found(&graph))?;
+    store.check_may_move(&graph, head.storage)?;
     // A sink that is mistyped, or not right, must not stop anybody.
     if let Some(sink) = &sink {
-        let head = store.head(&graph)?.ok_or_else(|| Failure::graph_not_found(&graph))?;
         export::check_sink(&store, &head, sink, patience)?;
     }
     let frozen = store.freeze(&graph, args.moved_to.as_deref())?;

@@ -159,7 +159,10 @@ pub enum DbError {
     /// The rows are not those that a write was decided on: some are missing or there twice, though
     /// the graph's version is the one that was read. Nothing was written. Something else has
     /// changed them, or a trigger interferes.
-    #[error("{what}. Run `fencepost check-rows` on the graph: it names the rows that are damaged")]
+    #[error(
+        "{what}. `fencepost check-rows` names the rows that are damaged, if the graph is kept as rows \
+         beside its log; one that has rows alone must be restored from a backup"
+    )]
     RowsDiffer {
         /// How many of which rows were found.
         what: String,

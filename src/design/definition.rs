@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::turns::Reads;
 use super::turns::expected_version::{ExpectedVersion, ExpectedVersionLimits};
 use super::turns::locked::{Locked, LockedLimits};
+use super::turns::unchecked::{Unchecked, UncheckedLimits};
 use crate::lock::{DistributedLock, LockError};
 use crate::service::{BatchSize, Choices, CycleCheck, Handling, Limits, Refresh, Service, Turns};
 use crate::store::{StorageKind, Store};
@@ -40,6 +41,8 @@ pub enum TurnKind {
     },
     /// By the version that they expect.
     ExpectedVersion,
+    /// Not at all: nothing is compared, and the rules are not kept.
+    Unchecked,
 }
 
 /// Limits of turns, for each way of taking them.
@@ -49,6 +52,8 @@ pub struct TurnLimits {
     pub locked: LockedLimits,
     /// By the version that they expect.
     pub expected_version: ExpectedVersionLimits,
+    /// Not at all.
+    pub unchecked: UncheckedLimits,
 }
 
 /// Reads were to share a lock that the design does not take.
@@ -68,8 +73,14 @@ impl Design {
     pub fn takes_lock(&self) -> bool {
         match self.turns {
             TurnKind::Lock { .. } => true,
-            TurnKind::ExpectedVersion => false,
+            TurnKind::ExpectedVersion | TurnKind::Unchecked => false,
         }
+    }
+
+    /// Whether it keeps the rules. One that does not is there to be caught.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.turns != TurnKind::Unchecked
     }
 
     /// Whether the lock is kept from one turn to the next while no other node wants it.
@@ -85,10 +96,12 @@ impl Design {
     pub fn reads(&self, asked: Option<Reads>) -> Result<Reads, NoLockToShare> {
         match (self.turns, asked) {
             (TurnKind::Lock { .. }, asked) => Ok(asked.unwrap_or(Reads::Lock)),
-            (TurnKind::ExpectedVersion, Some(Reads::Lock)) => {
+            (TurnKind::ExpectedVersion | TurnKind::Unchecked, Some(Reads::Lock)) => {
                 Err(NoLockToShare { design: self.name })
             }
-            (TurnKind::ExpectedVersion, None | Some(Reads::Snapshot)) => Ok(Reads::Snapshot),
+            (TurnKind::ExpectedVersion | TurnKind::Unchecked, None | Some(Reads::Snapshot)) => {
+                Ok(Reads::Snapshot)
+            }
         }
     }
 
@@ -213,8 +226,15 @@ impl Designs {
     ) -> Result<Service, E> {
         self.check_reads(reads)?;
         let reads_by_lock = reads.unwrap_or(Reads::Lock);
-        let without_lock: Arc<dyn Turns> =
+        let by_version: Arc<dyn Turns> =
             Arc::new(ExpectedVersion::new(turn_limits.expected_version));
+        let unchecked: Arc<dyn Turns> = Arc::new(Unchecked::new(turn_limits.unchecked));
+        for design in self.0.iter().filter(|design| !design.is_sound()) {
+            log::warn!(
+                "the design {design} is broken on purpose: it lets requests break the rules of \
+                 the graph, and is there to show that `fencepost check` finds that"
+            );
+        }
         // Two designs that take turns by the lock take them by one.
         let by_lock: Option<Arc<dyn Turns>> = match self.take_lock() {
             true => {
@@ -228,8 +248,9 @@ impl Designs {
         let handling = |design: &&'static Design| match (design.turns, &by_lock) {
             (TurnKind::Lock { .. }, Some(turns)) => design.handling(turns),
             (TurnKind::Lock { .. }, None) | (TurnKind::ExpectedVersion, _) => {
-                design.handling(&without_lock)
+                design.handling(&by_version)
             }
+            (TurnKind::Unchecked, _) => design.handling(&unchecked),
         };
         Ok(Service::new(store, self.0.iter().map(handling).collect(), limits))
     }

@@ -193,6 +193,7 @@ impl<'x> Export<'x> {
     fn begin(store: &'x Store, request: &'x ExportRequest) -> Result<Self, ExportError> {
         let not_found = || ExportError::GraphNotFound(request.graph.clone());
         let head = store.head(&request.graph)?.ok_or_else(not_found)?;
+        store.check_may_move(&request.graph, head.storage)?;
         if let Some(after) = request.after.filter(|after| *after > head.version) {
             return Err(ExportError::Beyond { after, version: head.version });
         }

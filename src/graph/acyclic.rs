@@ -39,7 +39,8 @@ pub(super) struct Cyclic {
 const STEPS: usize = 4096;
 const STEPS_PER_EDGE: usize = 8;
 
-/// Adds the created jobs to the order, and restores it for the added edges.
+/// Adds the created jobs to the order, and restores it for the added edges. In a graph that has a
+/// cycle already, which edges of earlier changes closed, it may find that one, or none.
 ///
 /// Cost: that of the cheaper of the two ways above within a constant factor, and amortised O(log n)
 /// for each job that moves; for the first jobs of a graph, one topological sort.
@@ -99,9 +100,12 @@ pub(super) fn violated_by(graph: &Graph, touched: &Touched) -> Vec<(Slot, Slot)>
         );
     }
     for &(job, dataset) in &touched.outputs_added {
-        let consumers = graph.dataset_edges(dataset).consumers.iter();
-        violated
-            .extend(consumers.filter(|&next| label(next) <= label(job)).map(|next| (job, next)));
+        let edges = graph.dataset_edges(dataset);
+        // A change that breaks the rules may have given it another producer after this one.
+        if edges.producer == Some(job) {
+            let consumers = edges.consumers.iter().filter(|&next| label(next) <= label(job));
+            violated.extend(consumers.map(|next| (job, next)));
+        }
     }
     violated
 }

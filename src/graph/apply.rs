@@ -15,7 +15,9 @@ use super::touched::Touched;
 /// keeping up the topological order costs (see [`decide`](super::decide())).
 ///
 /// Total: a fact about something that does not exist is skipped. Facts that break a rule, which
-/// `decide` never makes, leave a graph that breaks it.
+/// `decide` never makes, do no harm to later ones: a dataset that gets a second producer loses its
+/// first, since the graph has a place for one; edges that close a cycle leave a graph that has it.
+/// [`apply_and_judge`](super::apply_and_judge) tells of them.
 #[must_use]
 pub fn apply(graph: &Graph, change: &Change) -> Graph {
     apply_all(graph, [change])
@@ -96,7 +98,12 @@ impl Work<'_> {
 impl Graph {
     fn take_out(&mut self, fact: &Fact, work: &mut Work<'_>) {
         match fact {
-            Fact::GraphDeleted {} => *self = Self::empty_at(self.version),
+            Fact::GraphDeleted {} => {
+                *self = Self::empty_at(self.version);
+                // What other facts of the change have touched is gone.
+                work.touched = Touched::default();
+                work.maybe_orphans.clear();
+            }
             Fact::JobDeleted { name } => {
                 let Some(slot) =
                     self.job_index.remove(name, |slot| self.jobs.find(slot).map(|job| &job.name))
@@ -238,15 +245,23 @@ impl Graph {
                     work.touched.inputs_added.push((job, dataset));
                 }
                 Side::Output => {
-                    let second = node.producer.is_some();
-                    node.producer = Some(job);
-                    if second {
-                        let name = self.datasets.get(dataset).name.clone();
-                        work.note(&name, FactViolation::SecondProducer);
-                    }
+                    let first = node.producer.replace(job);
                     work.touched.outputs_added.push((job, dataset));
+                    if let Some(first) = first {
+                        self.forget_output(first, dataset, work);
+                    }
                 }
             }
+        }
+    }
+
+    /// Takes a dataset from its first producer, after it got a second.
+    fn forget_output(&mut self, first: Slot, dataset: Slot, work: &mut Work<'_>) {
+        let name = self.datasets.get(dataset).name.clone();
+        work.note(&name, FactViolation::SecondProducer);
+        if self.jobs.get_mut(first).outputs.remove(dataset) {
+            self.edges -= 1;
+            work.touched.outputs_removed.push((first, dataset));
         }
     }
 
@@ -268,8 +283,7 @@ impl Graph {
                 work.touched.inputs_removed.push((job, dataset));
             }
             Side::Output => {
-                // Facts that break the rules may already have given it another producer.
-                node.producer = node.producer.filter(|&producer| producer != job);
+                node.producer = None;
                 work.touched.outputs_removed.push((job, dataset));
             }
         }

@@ -32,7 +32,8 @@ impl Change {
 
     /// The length of [`canonical_json`](Self::canonical_json) in bytes, if it is more than `limit`.
     /// O(names).
-    pub(super) fn bytes_above(&self, limit: usize) -> Option<usize> {
+    #[must_use]
+    pub fn bytes_above(&self, limit: usize) -> Option<usize> {
         // At most: each byte is escaped to two, and quotes and a comma are three.
         let name = |name: &Name| 2 * name.as_str().len() + 3;
         let names = |list: &[Name]| list.iter().map(name).sum::<usize>();

@@ -37,15 +37,17 @@ pub(super) trait JobOwners {
     fn owner(&self, side: Side, dataset: &Name) -> Option<usize>;
 }
 
-/// The cycle to show, and the operation whose edges close it.
-pub(super) fn first(cyclic: &Cyclic, owners: &dyn Owners) -> (Vec<Name>, usize) {
+/// The cycle to show, and the operation whose edges close it. `None` if the operations close none:
+/// the graph had one before, which only a log that breaks the rules leads to.
+pub(super) fn first(cyclic: &Cyclic, owners: &dyn Owners) -> Option<(Vec<Name>, usize)> {
     let graph = &cyclic.graph;
     let violated = violated_by(graph, &cyclic.touched);
     let region = affected(graph, &violated, usize::MAX).expect("no region has so many edges");
     let mut subgraph = Subgraph::of(graph, &region, owners);
-    let operation = subgraph.first_cyclic();
+    let operation = subgraph.first_cyclic()?;
     subgraph.edges.retain(|edge| edge.owner <= Some(operation));
-    (subgraph.shortest_through(subgraph.job_of(operation)), operation as usize)
+    let cycle = subgraph.shortest_through(subgraph.job_of(operation)?)?;
+    Some((cycle, operation as usize))
 }
 
 /// A part of the graph in arrays. Its nodes are numbered: first the jobs, then the datasets.
@@ -130,17 +132,18 @@ impl<'g> Subgraph<'g> {
         operations
     }
 
-    /// The first operation i for which G(i) has a cycle. The last one has.
-    fn first_cyclic(&mut self) -> u32 {
+    /// The first operation i for which G(i) has a cycle. The last one has. `None` if no operation
+    /// has an edge on one.
+    fn first_cyclic(&mut self) -> Option<u32> {
         let mut operations = self.operations();
         if operations.len() > 1 {
             self.keep_what_lies_on_cycles();
             operations = self.operations();
         }
-        let (last, others) = operations.split_last().expect("the graph had no cycle before");
+        let (last, others) = operations.split_last()?;
         let leaving = self.edges_by_start();
         let first = others.partition_point(|&operation| !self.is_cyclic(&leaving, operation));
-        *others.get(first).unwrap_or(last)
+        Some(*others.get(first).unwrap_or(last))
     }
 
     /// Drops the edges that are not within a strongly connected component.
@@ -189,14 +192,14 @@ impl<'g> Subgraph<'g> {
     }
 
     /// The job that the operation's edges belong to.
-    fn job_of(&self, operation: u32) -> u32 {
-        let edge = self.edges.iter().find(|edge| edge.owner == Some(operation));
-        let edge = edge.expect("the operation closes a cycle");
-        edge.from.min(edge.to)
+    fn job_of(&self, operation: u32) -> Option<u32> {
+        let edge = self.edges.iter().find(|edge| edge.owner == Some(operation))?;
+        Some(edge.from.min(edge.to))
     }
 
-    /// The smallest of the shortest cycles. All cycles pass through `job`.
-    fn shortest_through(&self, job: u32) -> Vec<Name> {
+    /// The smallest of the shortest cycles. All cycles pass through `job`; `None` if that is not
+    /// so, as in a graph that had others before.
+    fn shortest_through(&self, job: u32) -> Option<Vec<Name>> {
         let ends = self.edges.iter().map(|edge| (edge.from, edge.to));
         let reversed = self.edges.iter().map(|edge| (edge.to, edge.from));
         let (next, former) =
@@ -206,11 +209,10 @@ impl<'g> Subgraph<'g> {
         let way = |node: u32| after[node as usize]?.checked_add(before[node as usize]?);
         // The node before the job on a cycle is one step from it.
         let last = former.get(job).iter().filter_map(|&node| after[node as usize]);
-        let length = last.min().expect("a cycle passes through the job") + 1;
+        let length = last.min()? + 1;
         let on_shortest = |&node: &u32| node == job || way(node) == Some(length);
         let jobs = 0..self.jobs.len() as u32;
-        let start = jobs.filter(on_shortest).min_by_key(|&node| self.name(node));
-        let start = start.expect("the job itself is one");
+        let start = jobs.filter(on_shortest).min_by_key(|&node| self.name(node))?;
 
         // Written from the smallest job: each step takes the smallest name from which the start can
         // still be reached in the steps that are left.
@@ -220,10 +222,10 @@ impl<'g> Subgraph<'g> {
         for left in (0..length).rev() {
             let in_time = |next: &&u32| to_start[**next as usize] == Some(left);
             let steps = next.get(node).iter().filter(in_time);
-            node = *steps.min_by_key(|&&next| self.name(next)).expect("there is a way back");
+            node = *steps.min_by_key(|&&next| self.name(next))?;
             names.push(self.name(node).clone());
         }
-        names
+        Some(names)
     }
 }
 

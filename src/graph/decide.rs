@@ -27,7 +27,8 @@ pub struct Decision {
     pub created: bool,
 }
 
-/// Judges `command` on `graph`. Pure and deterministic.
+/// Judges `command` on `graph`. Pure and deterministic. Total also on a graph that breaks the rules,
+/// which [`apply()`] makes of a log that does: then what breaks them already is no reason to reject.
 ///
 /// First come all preconditions, on `graph`; then existence, operation by operation; then, on the
 /// final graph, deleted datasets that are in use, second producers, a change longer than
@@ -77,7 +78,13 @@ fn decide_changeset(graph: &Graph, changeset: &Changeset) -> Result<Decision, Re
     let created = drafted.created();
     match try_apply(graph.clone(), &change, &mut drafted) {
         Ok((next, touched)) => Ok(Decision { created, change, next, touched }),
-        Err(cyclic) => Err(cycle_of(&cyclic, &drafted)),
+        Err(cyclic) => match cycle_of(&cyclic, &drafted) {
+            Some(rejection) => Err(rejection),
+            None => {
+                let Cyclic { graph: next, touched } = *cyclic;
+                Ok(Decision { created, change, next, touched })
+            }
+        },
     }
 }
 
@@ -110,10 +117,11 @@ pub(super) fn judge_changeset<'g>(
 /// take as a whole.
 pub const CHANGE_BYTES_MAX: usize = 256 << 20;
 
-/// The rejection of a changeset that would make the jobs form a cycle.
-pub(super) fn cycle_of(cyclic: &Cyclic, drafted: &Drafted) -> Rejection {
-    let (cycle, operation) = cycle::first(cyclic, drafted);
-    Rejection::Cycle { cycle, operation }
+/// The rejection of a changeset that would make the jobs form a cycle. `None` if they form one
+/// without it, to which it adds nothing.
+pub(super) fn cycle_of(cyclic: &Cyclic, drafted: &Drafted) -> Option<Rejection> {
+    let (cycle, operation) = cycle::first(cyclic, drafted)?;
+    Some(Rejection::Cycle { cycle, operation })
 }
 
 fn check_precondition(graph: &Graph, step: &Step, number: usize) -> Result<(), Rejection> {

@@ -1,6 +1,7 @@
 //! A batch of commands, decided one after another: each on the graph that the accepted commands
 //! before it lead to.
 
+use super::acyclic::Cyclic;
 use super::apply::{apply_all, try_apply};
 use super::change::Change;
 use super::decide::{Decision, cycle_of, decide, judge_changeset};
@@ -90,10 +91,16 @@ impl DecidedBatch {
                 let created = drafted.created();
                 match try_apply(std::mem::take(&mut self.graph), &change, &mut drafted) {
                     Ok((next, touched)) => Decision { change, next, touched, created },
-                    Err(cyclic) => {
-                        self.restore_graph();
-                        return Err(cycle_of(&cyclic, &drafted));
-                    }
+                    Err(cyclic) => match cycle_of(&cyclic, &drafted) {
+                        Some(rejection) => {
+                            self.restore_graph();
+                            return Err(rejection);
+                        }
+                        None => {
+                            let Cyclic { graph: next, touched } = *cyclic;
+                            Decision { change, next, touched, created }
+                        }
+                    },
                 }
             }
             _ => decide(&self.graph, command)?,

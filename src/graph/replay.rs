@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::acyclic::Cyclic;
-use super::apply::{NotLookedUp, try_apply_and_check};
+use super::apply::{NotLookedUp, apply_all, try_apply_and_check};
 use super::change::{Change, Fact};
 use super::cycle::{self, JobOwners, Owners};
 use super::graph::Graph;
@@ -18,25 +18,52 @@ use super::operation::Side;
 /// # Errors
 /// [`IllegalChange`] says which rule is broken. The graph is then lost.
 pub fn replay(graph: Graph, change: &Change) -> Result<Graph, IllegalChange> {
-    if change.is_empty() {
-        return Err(IllegalChange::Empty);
-    }
-    if change.facts.len() > 1 && change.facts.contains(&Fact::GraphDeleted {}) {
-        return Err(IllegalChange::DeletedAmongOthers);
-    }
+    let (next, judged) = apply_and_judge(graph, change);
+    judged.map(|()| next)
+}
+
+/// As [`apply()`](super::apply()), and as [`replay`], whether all rules hold.
+pub fn apply_and_judge(graph: Graph, change: &Change) -> (Graph, Result<(), IllegalChange>) {
     let mut illegal = None;
-    let next = match try_apply_and_check(graph, change, &mut NotLookedUp, &mut illegal) {
-        Ok((next, _)) => next,
+    let (next, cycle) = match try_apply_and_check(graph, change, &mut NotLookedUp, &mut illegal) {
+        Ok((next, _)) => (next, None),
         Err(cyclic) => {
-            return Err(illegal.map_or_else(
-                || IllegalChange::Cycle(cycle_of(&cyclic, change)),
-                IllegalChange::Fact,
-            ));
+            let cycle = illegal.is_none().then(|| cycle_of(&cyclic, change));
+            (cyclic.graph, cycle)
         }
     };
-    if let Some(fact) = illegal {
-        return Err(IllegalChange::Fact(fact));
+    let judged = match (illegal, cycle) {
+        _ if change.is_empty() => Err(IllegalChange::Empty),
+        _ if change.facts.len() > 1 && change.facts.contains(&Fact::GraphDeleted {}) => {
+            Err(IllegalChange::DeletedAmongOthers)
+        }
+        (Some(fact), _) => Err(IllegalChange::Fact(fact)),
+        (None, Some(cycle)) => Err(IllegalChange::Cycle(cycle)),
+        (None, None) => check_declarations(&next, change).and_then(|()| check_order(change)),
+    };
+    (next, judged)
+}
+
+/// As [`apply_all`](super::apply_all), and the first of the changes that breaks a rule, with the
+/// version that it makes. What comes after it is applied and not judged.
+pub fn apply_all_and_judge<'c>(
+    graph: &Graph,
+    changes: impl IntoIterator<Item = &'c Change>,
+) -> (Graph, Option<(u64, IllegalChange)>) {
+    let mut changes = changes.into_iter();
+    let mut graph = graph.clone();
+    while let Some(change) = changes.next() {
+        let (next, judged) = apply_and_judge(graph, change);
+        if let Err(illegal) = judged {
+            return (apply_all(&next, changes), Some((next.version(), illegal)));
+        }
+        graph = next;
     }
+    (graph, None)
+}
+
+/// A declaration is taken back only of a dataset that no job mentions.
+fn check_declarations(next: &Graph, change: &Change) -> Result<(), IllegalChange> {
     for fact in &change.facts {
         if let Fact::DatasetUndeclared { name } = fact
             && next.dataset(name.as_str()).is_some_and(|dataset| dataset.metadata().is_none())
@@ -47,8 +74,7 @@ pub fn replay(graph: Graph, change: &Change) -> Result<Graph, IllegalChange> {
             }));
         }
     }
-    check_order(change)?;
-    Ok(next)
+    Ok(())
 }
 
 /// Whether facts and names are in the order in which [`decide`](super::decide()) writes them. O(n
@@ -156,7 +182,8 @@ fn cycle_of(cyclic: &Cyclic, change: &Change) -> Vec<Name> {
         edges.extend(inputs.iter().map(|dataset| ((Side::Input, dataset), number)));
         edges.extend(outputs.iter().map(|dataset| ((Side::Output, dataset), number)));
     }
-    cycle::first(cyclic, &jobs).0
+    // There is none only if the graph had one before.
+    cycle::first(cyclic, &jobs).map(|(cycle, _)| cycle).unwrap_or_default()
 }
 
 /// The edges that facts add to one job, each with the number of the last fact that adds it.

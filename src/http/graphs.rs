@@ -21,6 +21,8 @@ struct GraphBody<'g> {
     jobs: usize,
     datasets: usize,
     edges: usize,
+    state: String,
+    moved_to: Option<&'g str>,
     storage: &'static str,
 }
 
@@ -38,6 +40,9 @@ pub async fn list(call: Call) -> Result<Reply, Problem> {
 /// `GET /v1/graphs/{graph}`
 pub async fn read(call: Call) -> Result<Reply, Problem> {
     let (graph, image) = call.image().await?;
+    // Of later than the image: whether it is frozen is no part of a version.
+    let head = ask(|reply| call.app.service.head(&graph, reply)).await;
+    let head: Head = head.map_err(|refusal| Problem::refused(&graph, refusal))?;
     let version = image.key.version;
     let counts = &image.graph;
     Ok(Reply::read(&call, version, version, || {
@@ -47,6 +52,8 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
             jobs: counts.job_count(),
             datasets: counts.dataset_count(),
             edges: counts.edge_count(),
+            state: head.state.to_string(),
+            moved_to: head.moved_to.as_deref(),
             storage: image.storage.word(),
         })
     }))

@@ -8,7 +8,7 @@ use super::image::{Image, Refreshed};
 use super::pending_state::StateId;
 use super::queue::PendingWrite;
 use super::refusal::Refusal;
-use super::write::{Accepted, IdempotencyKey, Verdict, Write};
+use super::write::{Accepted, IdempotencyKey, Verdict, Write, answered_later};
 use crate::graph::{Command, DecidedBatch, Effect, Graph, Name};
 use crate::store::{Entry, GraphState, StoredAnswer};
 
@@ -239,6 +239,27 @@ impl Decisions {
     /// The answers to keep.
     pub(super) fn answers(&self) -> &[StoredAnswer] {
         &self.writes.answers
+    }
+
+    /// Whether anything was accepted that changes the graph.
+    #[must_use]
+    pub fn change_the_graph(&self) -> bool {
+        !self.writes.accepted.is_empty()
+    }
+
+    /// The answers to keep, if the first change comes so many versions later than it was decided.
+    pub(super) fn answers_later(&self, later: u64) -> Vec<StoredAnswer> {
+        let base = self.base().version();
+        self.answers().iter().map(|answer| answered_later(answer, base, later)).collect()
+    }
+
+    /// Gives the verdicts other versions: the first change came so many versions later than it was
+    /// decided.
+    pub(super) fn come_later(&mut self, later: u64) {
+        let base = self.base().version();
+        for accepted in self.writes.verdicts.iter_mut().flatten() {
+            *accepted = accepted.later(base, later);
+        }
     }
 
     /// Whether the last change deletes the graph.

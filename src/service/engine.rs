@@ -91,7 +91,7 @@ impl Engine {
             (ImageUpdate::Current, Some(image)) if image.storage == head.storage => image,
             // It was deleted, and created again in another storage at the same version.
             (ImageUpdate::Current, Some(image)) => {
-                let image = Image::derived(&head, image.graph.clone());
+                let image = Image::derived(&head, image.graph.clone(), &image);
                 self.publish(graph, image, choices.refresh.keeps_images())
             }
             (ImageUpdate::Changes(changes), Some(image)) => {
@@ -163,7 +163,11 @@ impl Engine {
     ) -> Arc<Image> {
         self.metrics.image_catch_ups.inc();
         self.metrics.changes_applied.inc_by(changes.len() as u64);
-        self.publish(graph, Image::derived(head, apply_all(&image.graph, changes)), true)
+        let next = match self.store.may_break_rules(head.storage) {
+            true => Image::judged(head, changes, image),
+            false => Image::derived(head, apply_all(&image.graph, changes), image),
+        };
+        self.publish(graph, next, true)
     }
 
     /// Makes `image` the newest of the graph, if it is to be kept.

@@ -64,6 +64,15 @@ impl Handlings {
         self.iter().map(|handling| handling.name).collect::<Vec<_>>().join(",")
     }
 
+    /// How many turns of writes a graph of that storage has at once. One that was not seen yet has
+    /// as many as a graph of any storage has.
+    pub(super) fn turns_at_once(&self, storage: Option<StorageKind>) -> usize {
+        match storage.and_then(|storage| self.of(storage)) {
+            Some(handling) => handling.turns.at_once(),
+            None => self.iter().map(|handling| handling.turns.at_once()).min().unwrap_or(1),
+        }
+    }
+
     /// Whether a turn on a graph of that storage serves all requests that wait. Of a graph that was
     /// not seen yet, only if that is so for every storage.
     pub(super) fn share_turns(&self, storage: Option<StorageKind>) -> bool {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::permits::Permit;
 use crate::db::watch::Reclaimable;
-use crate::graph::Graph;
-use crate::store::{Head, ImageKey, StorageKind};
+use crate::graph::{Change, Graph, Name, apply_all, apply_all_and_judge};
+use crate::store::{Head, ImageKey, StorageKind, StoreError};
 
 /// A graph and what it is known by. Never changes; whoever holds one sees one state for as long as
 /// it likes.
@@ -18,6 +18,8 @@ pub struct Image {
     pub storage: StorageKind,
     /// The graph at that version.
     pub graph: Graph,
+    /// The first version that breaks a rule, if this one or one before it does.
+    first_illegal: Option<Arc<IllegalVersion>>,
     /// Given back after the graph, or when the task that loaded it is given up.
     _permit: Option<Reclaimable<Permit>>,
 }
@@ -25,13 +27,42 @@ pub struct Image {
 impl Image {
     /// From the store.
     pub(super) fn loaded(head: &Head, graph: Graph, permit: Option<Reclaimable<Permit>>) -> Self {
-        Self { key: head.key(), storage: head.storage, graph, _permit: permit }
+        let (key, storage) = (head.key(), head.storage);
+        Self { key, storage, graph, first_illegal: None, _permit: permit }
     }
 
-    /// From the image before and a change; it shares all that the change left as it was.
-    pub(super) fn derived(head: &Head, graph: Graph) -> Self {
-        Self { key: head.key(), storage: head.storage, graph, _permit: None }
+    /// From the image before and changes; it shares all that they left as it was.
+    pub(super) fn derived(head: &Head, graph: Graph, before: &Self) -> Self {
+        let first_illegal = before.first_illegal.clone();
+        Self { key: head.key(), storage: head.storage, graph, first_illegal, _permit: None }
     }
+
+    /// As [`derived`](Self::derived), by changes that may break the rules.
+    pub(super) fn judged(head: &Head, changes: &[Change], before: &Self) -> Self {
+        if before.first_illegal.is_some() {
+            return Self::derived(head, apply_all(&before.graph, changes), before);
+        }
+        let (graph, illegal) = apply_all_and_judge(&before.graph, changes);
+        let first_illegal = illegal.map(|(version, illegal)| {
+            Arc::new(IllegalVersion { version, what: illegal.to_string() })
+        });
+        Self { first_illegal, ..Self::derived(head, graph, before) }
+    }
+
+    /// Makes sure that the graph keeps the rules, so that something can be read of it.
+    pub(super) fn check_legal(&self, graph: &Name) -> Result<(), StoreError> {
+        let Some(illegal) = &self.first_illegal else { return Ok(()) };
+        let IllegalVersion { version, what } = &**illegal;
+        let (graph, version, what) = (graph.clone(), *version, what.clone());
+        Err(StoreError::IllegalHistory { graph, storage: self.storage, version, what })
+    }
+}
+
+/// A version whose change breaks a rule.
+struct IllegalVersion {
+    version: u64,
+    /// Which, for people.
+    what: String,
 }
 
 /// A graph as a turn takes it: the row, and the image at its version.
@@ -53,8 +84,8 @@ pub(super) struct ImageCell {
 #[derive(Default)]
 struct State {
     newest: Option<Arc<Image>>,
-    /// Whether a turn of this process is between its conditional write and its image.
-    committing: bool,
+    /// How many turns of this process are between their conditional write and their image.
+    committing: usize,
 }
 
 impl ImageCell {
@@ -67,7 +98,7 @@ impl ImageCell {
     /// comes much sooner than a load would.
     pub(super) fn get_awaiting(&self, version: u64, patience: Duration) -> Option<Arc<Image>> {
         let older = |state: &mut State| {
-            state.committing
+            state.committing > 0
                 && state.newest.as_ref().is_some_and(|newest| newest.key.version < version)
         };
         let waited = self.changed.wait_timeout_while(self.lock(), patience, older);
@@ -77,13 +108,13 @@ impl ImageCell {
 
     /// Whether a commit is under way.
     pub(super) fn is_committing(&self) -> bool {
-        self.lock().committing
+        self.lock().committing > 0
     }
 
     /// Says that a commit is under way until what is returned is dropped, which must be after its
     /// image was published.
     pub(super) fn committing(&self) -> Committing<'_> {
-        self.lock().committing = true;
+        self.lock().committing += 1;
         Committing(self)
     }
 
@@ -126,7 +157,7 @@ pub(super) struct Committing<'c>(&'c ImageCell);
 
 impl Drop for Committing<'_> {
     fn drop(&mut self) {
-        self.0.lock().committing = false;
+        self.0.lock().committing -= 1;
         self.0.changed.notify_all();
     }
 }

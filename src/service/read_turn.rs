@@ -110,7 +110,11 @@ impl ReadTurn<'_> {
         };
         drop(guard);
         let Refreshed { head, image } = current?.ok_or_else(not_found)?;
-        if head.state == GraphState::Deleted { Err(not_found().into()) } else { Ok(image) }
+        if head.state == GraphState::Deleted {
+            return Err(not_found().into());
+        }
+        image.check_legal(&graph.name)?;
+        Ok(image)
     }
 
     /// As [`Engine::refreshed`], without a guard. If the version is newer than the image, this

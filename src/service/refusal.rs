@@ -98,6 +98,8 @@ impl From<StoreError> for Refusal {
             | StoreError::DamagedRows { .. }
             | StoreError::DamagedLog(_)
             | StoreError::DamagedHistory { .. }
+            | StoreError::IllegalHistory { .. }
+            | StoreError::KeptApart { .. }
             | StoreError::UnknownStorage(_)
             | StoreError::DamagedValue(_)
             | StoreError::RowDisappeared(_) => Self::Internal { what },

@@ -59,6 +59,11 @@ impl Shared {
         if self.shares_turns(graph) { 1 } else { self.engine.limits.unshared_reads.max(1) }
     }
 
+    /// Turns of writes that the graph has at once.
+    pub(super) fn write_turns(&self, graph: &LocalGraph) -> usize {
+        self.handlings.turns_at_once(graph.storage()).max(1)
+    }
+
     pub(super) fn shares_turns(&self, graph: &LocalGraph) -> bool {
         self.engine.limits.share_turns && self.handlings.share_turns(graph.storage())
     }
@@ -69,14 +74,15 @@ impl Shared {
     }
 
     /// How much a turn of writes serves, and how much is decided ahead of it: nothing where images
-    /// are not kept.
+    /// are not kept, and where turns do not wait for each other.
     pub(super) fn batch_limits(&self, graph: &LocalGraph) -> BatchLimits {
         let Limits { batch_writes, batch_bytes, ahead, worth_a_worker, .. } = self.engine.limits;
-        let keeps_images = self.handlings.keep_images(graph.storage());
+        let one_by_one = self.write_turns(graph) == 1;
+        let decides_ahead = one_by_one && self.handlings.keep_images(graph.storage());
         BatchLimits {
             writes: self.turn_size(graph, batch_writes),
             bytes: batch_bytes,
-            ahead: if keeps_images { ahead } else { 0 },
+            ahead: if decides_ahead { ahead } else { 0 },
             worth_a_worker,
         }
     }

@@ -33,6 +33,14 @@ impl Service {
         });
     }
 
+    /// The graph's row as it is now. `reply` is called once and must not block.
+    pub fn head(&self, graph: &Name, reply: impl FnOnce(Result<Head, Refusal>) + Send + 'static) {
+        self.shared.run_apart(graph, reply, |Shared { engine, .. }, graph| {
+            let head = engine.store.head(graph)?.filter(|head| head.state != GraphState::Deleted);
+            head.ok_or_else(|| Refusal::graph_not_found(graph))
+        });
+    }
+
     /// Whether database and lock answer. `reply` is called once and must not block.
     pub fn ready(&self, reply: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
         self.shared.run_watched(reply, move |shared| {

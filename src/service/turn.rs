@@ -24,6 +24,8 @@ use crate::store::{
     Commit, CommitError, Entry, Fence, GraphState, Head, ImageKey, StorageKind, Store, StoredAnswer,
 };
 
+mod append;
+
 /// One attempt at a batch of writes to a graph.
 pub struct Turn<'t> {
     engine: &'t Engine,
@@ -281,7 +283,7 @@ impl<'t> Turn<'t> {
         let fence = fence.token().unwrap_or(read.head.fence);
         let state = if decisions.deletes_graph() { GraphState::Deleted } else { GraphState::Open };
         let head = Head { version: graph.version(), chain, fence, state, ..read.head.clone() };
-        let image = Image::derived(&head, graph);
+        let image = Image::derived(&head, graph, &read.image);
         self.graph.set_head(Some(head));
         Ok(image)
     }

@@ -23,6 +23,11 @@ pub trait Turns: Send + Sync {
     /// after which another attempt may succeed.
     fn retry(&self, graph: &Name, error: &TurnError, attempt: usize) -> Retry;
 
+    /// How many turns of writes a graph has at once in this process.
+    fn at_once(&self) -> usize {
+        1
+    }
+
     /// What is held while reads learn the version of the graph with this row id. `None`: nothing;
     /// then they read one snapshot of the database beside the writers.
     ///

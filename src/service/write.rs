@@ -112,6 +112,27 @@ impl From<StoredAccepted> for Accepted {
     }
 }
 
+impl Accepted {
+    /// As it is if the first change after `base`, which it was decided on, comes so many versions
+    /// later.
+    pub(super) fn later(self, base: u64, later: u64) -> Self {
+        let moved = |version: u64| if version > base { version + later } else { version };
+        let (version, subject_version) = (moved(self.version), self.subject_version.map(moved));
+        Self { version, subject_version, ..self }
+    }
+}
+
+/// The same of an answer that is to be kept.
+pub(super) fn answered_later(answer: &StoredAnswer, base: u64, later: u64) -> StoredAnswer {
+    let accepted: Result<StoredAccepted, _> = serde_json::from_str(&answer.answer);
+    let accepted = Accepted::from(accepted.expect("it was just made")).later(base, later);
+    StoredAnswer { answer: text_of(&accepted), ..answer.clone() }
+}
+
+fn text_of(accepted: &Accepted) -> String {
+    serde_json::to_string(accepted).expect("numbers and booleans are JSON")
+}
+
 /// How a write ended.
 pub type Verdict = Result<Accepted, Refusal>;
 
@@ -120,7 +141,7 @@ impl IdempotencyKey {
         StoredAnswer {
             key: self.key.clone(),
             fingerprint: self.fingerprint.clone(),
-            answer: serde_json::to_string(accepted).expect("numbers and booleans are JSON"),
+            answer: text_of(accepted),
         }
     }
 

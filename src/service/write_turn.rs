@@ -75,6 +75,10 @@ impl WriteTurn<'_> {
     /// Until every write of the batch is answered, or, if its time is up, put back to be the first
     /// of the next turn.
     fn serve(&self, batch: Vec<PendingWrite>, ahead: Option<DecidedAhead>) -> Option<Spent> {
+        // Of several turns at once another may have been quicker.
+        if batch.is_empty() {
+            return None;
+        }
         let outcome = self.attempts(&batch, ahead, self.limits);
         let decided = |outcome: &&Outcome| matches!(outcome, Outcome::Decided(_));
         let served = match &outcome {

@@ -9,6 +9,7 @@ use super::commit::StoredAnswer;
 use super::commit_error::{CommitError, repeatable};
 use super::error::StoreError;
 use super::head::{GraphState, Head, read_head};
+use super::snapshots::forget_history;
 use super::storage::History;
 use super::storage_kind::StorageKind;
 use crate::chain::Chain;
@@ -109,6 +110,9 @@ impl Store {
                                 graphs::known_version.eq(graphs::version.nullable()),
                             ))
                             .execute(connection)?;
+                        if self.history(storage) == History::None {
+                            forget_history(connection, head)?;
+                        }
                         true
                     }
                     None if insert_graph(connection, name, storage)? => true,
@@ -123,19 +127,31 @@ impl Store {
                 return Ok::<_, CommitError>(Creation::There { head, created });
             }
         });
-        match (written, made) {
+        let made = match (written, made) {
             (Err(WriteError::CommitUnknown(lost)), Some(made)) => {
                 self.find_made(&made, lost)?;
-                Ok(Creation::There { head: made.head, created: made.created })
+                made
             }
-            (written, _) => written.map_err(repeatable),
+            (Ok(Creation::There { .. }), Some(made)) => made,
+            (written, _) => return written.map_err(repeatable),
+        };
+        if made.is_again
+            && self.history(made.head.storage) == History::None
+            && let Err(error) = self.delete_parts(name)
+        {
+            log::warn!("graph `{name}`: parts of its former snapshot are left: {error}");
         }
+        Ok(Creation::There { head: made.head, created: made.created })
     }
 
     /// Whether the log of a deleted graph can continue in that storage. A graph without a history
     /// cannot get one, since the beginning of its log would be missing. Where the log is all there
     /// is of a graph, it must be whole.
     fn goes_on_in(&self, head: &Head, storage: StorageKind) -> bool {
+        // What may break the rules and what may not are kept apart.
+        if self.may_break_rules(head.storage) != self.may_break_rules(storage) {
+            return false;
+        }
         match (self.history(head.storage), self.history(storage)) {
             (_, History::None) => true,
             (History::None, _) => false,

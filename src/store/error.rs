@@ -1,6 +1,7 @@
 //! Why state could not be read or prepared.
 
 use super::history::History;
+use super::storage_kind::StorageKind;
 use crate::db::{DbError, WriteError};
 use crate::graph::{DamagedFact, DamagedRows, Name};
 
@@ -33,6 +34,34 @@ pub enum StoreError {
         version: u64,
         /// What is wrong.
         what: String,
+    },
+    /// The log of a graph whose writers compare no version has a change that breaks the rules.
+    /// Nothing mends it: such graphs show what the comparison is for.
+    #[error(
+        "graph `{graph}` breaks a rule from version {version} on: {what}; it is kept as {storage}, \
+         by writers that compare no version"
+    )]
+    IllegalHistory {
+        /// The graph.
+        graph: Name,
+        /// How it is kept.
+        storage: StorageKind,
+        /// The first version that breaks a rule.
+        version: u64,
+        /// Which rule.
+        what: String,
+    },
+    /// A graph whose log may break the rules stays where it is: it is neither exported nor frozen,
+    /// and no log is restored as one.
+    #[error(
+        "graph `{graph}` is kept as {storage}, by writers that compare no version, so its log may \
+         break the rules: such a graph is neither exported nor frozen, and no log is restored as one"
+    )]
+    KeptApart {
+        /// The graph.
+        graph: Name,
+        /// How it is kept, or would be.
+        storage: StorageKind,
     },
     /// Only a newer program knows how the graph is stored. Use that.
     #[error("graph `{0}` is kept in a way that only a newer fencepost knows")]

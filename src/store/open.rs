@@ -3,6 +3,7 @@
 use super::Store;
 use super::error::StoreError;
 use super::log::Log;
+use super::log_unchecked::UncheckedLog;
 use super::plain::Plain;
 use super::rows::Rows;
 use super::storages::Storages;
@@ -14,8 +15,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub fn new(database: Database) -> Result<Self, StoreError> {
-        let rows = Box::new(Rows);
-        let storages = Storages { rows, plain: Box::new(Plain), log: Box::new(Log) };
+        let storages = Storages {
+            rows: Box::new(Rows),
+            plain: Box::new(Plain),
+            log: Box::new(Log),
+            unchecked: Box::new(UncheckedLog),
+        };
         Self::with_storages(database, storages)
     }
 }

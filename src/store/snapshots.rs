@@ -156,13 +156,34 @@ impl Store {
         {
             deleted += some as u64;
         }
-        while self
-            .database
-            .write(|connection| delete_some_parts(connection, name))
-            .map_err(repeatable)?
-        {}
+        self.delete_parts(name)?;
         Ok(deleted)
     }
+
+    /// Deletes the parts of snapshots other than the kept one, some in each transaction.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be done; what was deleted until then stays so.
+    pub(super) fn delete_parts(&self, name: &Name) -> Result<(), CommitError> {
+        let history = |head: &Head| self.history(head.storage);
+        while self
+            .database
+            .write(|connection| delete_some_parts(connection, name, &history))
+            .map_err(repeatable)?
+        {}
+        Ok(())
+    }
+}
+
+/// Has nothing be read of the history of a graph that is to go on without one: neither its changes
+/// nor its snapshot.
+pub(super) fn forget_history(connection: &mut AnyConnection, head: &Head) -> QueryResult<()> {
+    diesel::delete(snapshots::table.find(head.id)).execute(connection)?;
+    connection.run(
+        "UPDATE graphs SET oldest = ? WHERE id = ?",
+        &[Value::Integer(column(head.version + 1)), Value::Integer(head.id)],
+    )?;
+    Ok(())
 }
 
 fn read_snapshot_version(
@@ -243,12 +264,21 @@ fn delete_some_changes(
     Ok(Some(diesel::delete(gone).execute(connection)?))
 }
 
-/// Some parts of snapshots other than the current one; whether there were any.
-fn delete_some_parts(connection: &mut AnyConnection, name: &Name) -> Result<bool, CommitError> {
+/// Some parts of snapshots other than the current one; whether there were any. None of a graph that
+/// has a history and no snapshot yet: they may be those of its first.
+fn delete_some_parts(
+    connection: &mut AnyConnection,
+    name: &Name,
+    history: &dyn Fn(&Head) -> History,
+) -> Result<bool, CommitError> {
     // Or else another snapshot might become the current one meanwhile.
     connection.hold_graph(name.as_str())?;
     let Some(head) = read_head(connection, name)? else { return Ok(false) };
-    let Some(current) = read_snapshot_version(connection, head.id)? else { return Ok(false) };
+    let current = match read_snapshot_version(connection, head.id)? {
+        Some(current) => current,
+        None if history(&head) == History::None => -1,
+        None => return Ok(false),
+    };
     let others = snapshot_parts::graph_id.eq(head.id).and(snapshot_parts::version.ne(current));
     let first: Option<(i64, i64)> = snapshot_parts::table
         .filter(others)

@@ -48,4 +48,10 @@ pub trait Storage: Send + Sync {
     fn history(&self) -> History {
         History::Beside
     }
+
+    /// Whether changes may come into the log that break the rules of the graph, since whoever
+    /// decided them did not know of all before them.
+    fn may_break_rules(&self) -> bool {
+        false
+    }
 }

@@ -12,13 +12,15 @@ pub enum StorageKind {
     RowsPlain,
     /// The change log alone.
     Log,
+    /// The same, by writers that compare no version: the log may break the rules.
+    LogUnchecked,
     /// In a way that only a newer program knows.
     Unknown,
 }
 
 impl StorageKind {
     /// All that this program knows.
-    pub const ALL: [Self; 3] = [Self::Rows, Self::RowsPlain, Self::Log];
+    pub const ALL: [Self; 4] = [Self::Rows, Self::RowsPlain, Self::Log, Self::LogUnchecked];
 
     /// As in the graph's row, and in what is shown of a graph.
     #[must_use]
@@ -27,6 +29,7 @@ impl StorageKind {
             Self::Rows => "rows",
             Self::RowsPlain => "rows_plain",
             Self::Log => "log",
+            Self::LogUnchecked => "log_unchecked",
             Self::Unknown => "unknown",
         }
     }
@@ -38,6 +41,7 @@ impl StorageKind {
             Self::Rows => "as `rows`, beside its change log",
             Self::RowsPlain => "as `rows_plain`, without a change log",
             Self::Log => "by its `log` alone",
+            Self::LogUnchecked => "as `log_unchecked`, by a log that may break the rules",
             Self::Unknown => "in a way that only a newer program knows",
         }
     }

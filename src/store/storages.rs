@@ -13,6 +13,8 @@ pub struct Storages {
     pub plain: Box<dyn Storage>,
     /// For [`StorageKind::Log`].
     pub log: Box<dyn Storage>,
+    /// For [`StorageKind::LogUnchecked`].
+    pub unchecked: Box<dyn Storage>,
 }
 
 impl Storages {
@@ -30,6 +32,7 @@ impl Storages {
             StorageKind::Rows => Some(&*self.rows),
             StorageKind::RowsPlain => Some(&*self.plain),
             StorageKind::Log => Some(&*self.log),
+            StorageKind::LogUnchecked => Some(&*self.unchecked),
             StorageKind::Unknown => None,
         }
     }

@@ -51,7 +51,7 @@ impl Store {
     }
 
     /// Looks for the attempt's row, since the answer to its COMMIT was lost.
-    fn resolve(&self, commit: &Commit<'_>, lost: DbError) -> Result<(), CommitError> {
+    pub(super) fn resolve(&self, commit: &Commit<'_>, lost: DbError) -> Result<(), CommitError> {
         let unknown = |reason: String| CommitError::outcome_unknown(commit, reason);
         if commit.entries.is_empty() {
             return match self.finds_answers_of(commit) {
@@ -113,15 +113,15 @@ fn must_be_statements() -> bool {
 }
 
 /// Bytes of changes beyond which a commit is as much as a whole graph.
-const LARGE_CHANGES: usize = 4 << 20;
+pub(super) const LARGE_CHANGES: usize = 4 << 20;
 
 /// A change as the log tells it.
-struct LogEntry {
+pub(super) struct LogEntry {
     change: String,
-    chain: Chain,
+    pub(super) chain: Chain,
 }
 
-fn log_entries(commit: &Commit<'_>) -> Vec<LogEntry> {
+pub(super) fn log_entries(commit: &Commit<'_>) -> Vec<LogEntry> {
     let mut chain = commit.read.chain;
     let entry = |entry: &Entry<'_>| {
         let change = entry.change.canonical_json(entry.version);
@@ -138,7 +138,7 @@ fn attempt_entries(commit: &Commit<'_>) -> Vec<LogEntry> {
     commit.entries.iter().map(|_| LogEntry { change: String::new(), chain }).collect()
 }
 
-fn log_rows<'c>(commit: &Commit<'c>, entries: &'c [LogEntry]) -> Vec<ChangeRow<'c>> {
+pub(super) fn log_rows<'c>(commit: &Commit<'c>, entries: &'c [LogEntry]) -> Vec<ChangeRow<'c>> {
     let token = commit.fence.token().unwrap_or(commit.read.fence);
     let row = |(entry, logged): (&Entry<'c>, &'c LogEntry)| ChangeRow {
         graph_id: commit.read.id,
@@ -153,7 +153,7 @@ fn log_rows<'c>(commit: &Commit<'c>, entries: &'c [LogEntry]) -> Vec<ChangeRow<'
     commit.entries.iter().zip(entries).map(row).collect()
 }
 
-fn write(
+pub(super) fn write(
     connection: &mut AnyConnection,
     storage: &dyn Storage,
     commit: &Commit<'_>,

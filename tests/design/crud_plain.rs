@@ -3,13 +3,13 @@
 
 use diesel::prelude::*;
 use fencepost::archive::{PastError, PruneError, graph_at, prune};
-use fencepost::db::schema::changes;
+use fencepost::db::schema::{changes, snapshot_parts};
 use fencepost::design::crud::CRUD;
 use fencepost::design::crud_plain::CRUD_PLAIN;
 use fencepost::node::{self, NodeOptions};
 use fencepost::store::StorageKind;
 
-use crate::support::ask::{accepted, changeset, put_dataset, put_job};
+use crate::support::ask::{accepted, changeset, delete_graph, put_dataset, put_job};
 use crate::support::cluster::{GRAPH, Kind, SERVE, Server, Site, finish, name};
 use crate::support::storm::audit;
 
@@ -93,5 +93,45 @@ fn a_log_is_restored_as_a_graph_without_a_history() {
         assert_eq!(written, 0);
         let node = node::open(&NodeOptions { design: &CRUD_PLAIN, ..into.options() }).unwrap();
         assert_eq!(accepted(&node, [put_dataset("d")]), 3);
+    }
+}
+
+/// It was kept as rows, with a log whose beginning was pruned: none of that is its history.
+#[test]
+fn a_graph_that_is_created_again_without_a_history_has_nothing_of_the_former_one() {
+    for kind in KINDS {
+        let site = Site::with_graph_of(kind, &CRUD);
+        let old = site.node();
+        for n in 2..=4 {
+            assert_eq!(accepted(&old, [put_job(&format!("j{n}"), &["x"], &[])]), n);
+        }
+        prune(&site.store(), &name(GRAPH), 3).unwrap();
+        let parts =
+            || -> i64 { snapshot_parts::table.count().get_result(&mut site.sql()).unwrap() };
+        assert!(parts() > 0);
+        old.write_and_wait(&name(GRAPH), delete_graph()).unwrap();
+        let node = node::open(&NodeOptions { design: &CRUD_PLAIN, ..site.options() }).unwrap();
+        node.create_graph_and_wait(&name(GRAPH)).unwrap();
+        let store = site.store();
+        for version in 5..=6 {
+            let head = site.head();
+            assert_eq!((head.version, head.oldest, parts()), (version, version + 1, 0));
+            for asked in 1..version {
+                let past = graph_at(&store, &name(GRAPH), asked).map(|past| past.graph.version());
+                assert!(
+                    matches!(past, Err(PastError::Pruned { oldest, .. }) if oldest == version),
+                    "{asked}: {past:?}"
+                );
+            }
+            let now = graph_at(&store, &name(GRAPH), version).unwrap();
+            assert_eq!(now.graph.job_count() as u64, version - 5);
+            for after in 0..version {
+                let feed = store.feed(&name(GRAPH), after, 10).unwrap().unwrap();
+                assert_eq!(feed.changes, []);
+            }
+            if version == 5 {
+                assert_eq!(accepted(&node, [put_job("new", &["x"], &["y"])]), 6);
+            }
+        }
     }
 }

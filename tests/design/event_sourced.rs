@@ -2,6 +2,7 @@
 //! log is written, a load replays it and refuses one that is not what was written, and no program
 //! takes a graph for one that is kept in another way.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use diesel::prelude::*;
@@ -17,16 +18,17 @@ use fencepost::design::crud_plain::CRUD_PLAIN;
 use fencepost::design::es_locked::ES_LOCKED;
 use fencepost::design::es_optimistic::ES_OPTIMISTIC;
 use fencepost::design::{self, Design, Designs};
-use fencepost::graph::Side;
+use fencepost::graph::{Operation, Side, hex};
 use fencepost::node::{self, NodeError, NodeOptions};
 use fencepost::service::{Image, Refusal, Service};
 use fencepost::store::StorageKind;
+use proptest::prelude::*;
 
 use crate::support::ask::{
     accepted, add, changeset, delete_dataset, delete_graph, delete_job, in_line, put_dataset,
     put_job, rejected, remove, verdicts, write,
 };
-use crate::support::cluster::{GRAPH, Kind, SERVE, Server, Site, finish, in_child, name};
+use crate::support::cluster::{GRAPH, Kind, SERVE, Server, Site, Sql, finish, in_child, name};
 use crate::support::guards::passes;
 use crate::support::storm::{Audit, Choices, audit, audit_without_tokens};
 
@@ -61,25 +63,28 @@ fn count(site: &Site, table: &str) -> i64 {
     diesel::sql_query(query).get_result::<Count>(&mut site.sql()).unwrap().count
 }
 
-/// A history in which everything happens: jobs and datasets come, change and go.
+/// One write of a history in which everything happens: jobs and datasets come, change and go.
+fn step(choices: &mut Choices) -> Vec<Operation> {
+    let job = format!("job-{}", choices.below(12));
+    let datasets = [(); 3].map(|()| format!("dataset-{}", choices.below(20)));
+    let [input, output, other] = datasets.each_ref().map(String::as_str);
+    let inputs = if input == other { &[input][..] } else { &[input, other] };
+    match choices.below(9) {
+        0 => vec![put_job(&job, &[input], &[]), put_dataset(other)],
+        1 | 2 => vec![put_job(&job, inputs, &[output])],
+        3 => vec![delete_job(&job), put_job(&format!("{job}-again"), &[other], &[])],
+        4 => vec![delete_job(&format!("{job}-again"))],
+        5 => vec![delete_dataset(other)],
+        6 => vec![remove(Side::Input, &job, other)],
+        7 => vec![put_dataset(other)],
+        _ => vec![add(Side::Input, &job, other)],
+    }
+}
+
 fn history(node: &Service, seed: u64, length: usize) {
     let mut choices = Choices(seed);
     for _ in 0..length {
-        let job = format!("job-{}", choices.below(12));
-        let datasets = [(); 3].map(|()| format!("dataset-{}", choices.below(20)));
-        let [input, output, other] = datasets.each_ref().map(String::as_str);
-        let inputs = if input == other { &[input][..] } else { &[input, other] };
-        let asked = match choices.below(9) {
-            0 => vec![put_job(&job, &[input], &[]), put_dataset(other)],
-            1 | 2 => vec![put_job(&job, inputs, &[output])],
-            3 => vec![delete_job(&job), put_job(&format!("{job}-again"), &[other], &[])],
-            4 => vec![delete_job(&format!("{job}-again"))],
-            5 => vec![delete_dataset(other)],
-            6 => vec![remove(Side::Input, &job, other)],
-            7 => vec![put_dataset(other)],
-            _ => vec![add(Side::Input, &job, other)],
-        };
-        match write(node, asked) {
+        match write(node, step(&mut choices)) {
             Ok(_) | Err(Refusal::Rejected { .. }) => {}
             Err(other) => panic!("neither accepted nor rejected: {other:?}"),
         }
@@ -160,23 +165,32 @@ fn forge(site: &Site, version: i64, texts: &[String]) {
 
 #[test]
 fn a_log_with_a_gap_is_refused_and_the_version_named() {
+    const TEST: &str = "design::event_sourced::a_log_with_a_gap_is_refused_and_the_version_named";
     for kind in KINDS {
-        for (gone, version) in [("version = 1", 1), ("version = 3", 3), ("version >= 4", 4)] {
+        for (gone, version, told) in [
+            ("version = 1", 1, "it is missing; the log goes on at version 2"),
+            ("version = 3", 3, "it is missing; the log goes on at version 4"),
+            ("version >= 4", 4, "the log ends at version 3, the graph is at 5"),
+        ] {
             let site = site_with_log(kind);
             site.run_sql(&format!("DELETE FROM changes WHERE {gone}"));
             let what = refusal_of_load(&site);
-            assert!(what.contains(&format!("version {version}: ")), "{gone}: {what}");
+            assert!(what.contains(&format!("version {version}: {told}")), "{gone}: {what}");
         }
         let site = site_with_log(kind);
         site.run_sql("UPDATE graphs SET oldest = 3; DELETE FROM changes WHERE version < 3");
         let what = refusal_of_load(&site);
         assert!(what.contains("version 1: the log begins at version 3"), "{what}");
     }
+    if std::env::var("FENCEPOST_FAILPOINTS").is_err() {
+        assert!(!passes(TEST, Some("gaps-of-log")), "without the comparison it is not told");
+    }
 }
 
 /// With their chain, so that it alone does not give them away.
 #[test]
 fn a_damaged_change_is_refused_and_the_version_named() {
+    const TEST: &str = "design::event_sourced::a_damaged_change_is_refused_and_the_version_named";
     for kind in KINDS {
         let forgeries = [
             ("job-3", "job-2", "job `job-2` is there already"),
@@ -202,6 +216,11 @@ fn a_damaged_change_is_refused_and_the_version_named() {
         forge(&site, 5, &[cyclic]);
         let what = refusal_of_load(&site);
         assert!(what.contains("version 5: the jobs form a cycle"), "{what}");
+    }
+    if std::env::var("FENCEPOST_FAILPOINTS").is_err() {
+        for guard in ["facts-of-log", "versions-of-log"] {
+            assert!(!passes(TEST, Some(guard)), "without {guard} it is not told");
+        }
     }
 }
 
@@ -431,6 +450,46 @@ fn whoever_takes_a_graph_for_one_of_another_storage_writes_nothing() {
     }
 }
 
+/// There are rows, of an earlier version: a graph of rows that somebody has made one of its log, and
+/// that was moved on there. Whoever knows only rows would load them, and stamp them with the version
+/// that the graph has.
+#[test]
+fn rows_that_a_log_has_left_behind_are_never_loaded() {
+    const TEST: &str = "design::event_sourced::rows_that_a_log_has_left_behind_are_never_loaded";
+    for kind in KINDS {
+        for reader in [&CRUD, &CRUD_DELTA, &CRUD_OPTIMISTIC, &CRUD_NAIVE] {
+            let site = Site::on(kind);
+            let before = node_of(&site, reader);
+            before.create_graph_and_wait(&name(GRAPH)).unwrap();
+            accepted(&before, [put_job("first", &["x"], &["y"])]);
+            site.run_sql("UPDATE graphs SET storage = 'log', known_version = version");
+            let by_log = node_of(&site, &ES_LOCKED);
+            assert_eq!(accepted(&by_log, [put_job("second", &["y"], &["z"])]), 2);
+            assert_eq!(count(&site, "jobs"), 1, "the rows are those of version 1");
+            // One that has an image of version 1, and one that has none.
+            for node in [&before, &node_of(&site, reader)] {
+                assert_mismatch(
+                    key_of(node.read_and_wait(&name(GRAPH))),
+                    StorageKind::Log,
+                    reader.name,
+                );
+                let stale = write(node, [put_job("third", &["z"], &["x"])]);
+                assert_mismatch(stale, StorageKind::Log, reader.name);
+            }
+            let head = site.head();
+            assert_eq!(
+                (head.version, head.storage, count(&site, "jobs")),
+                (2, StorageKind::Log, 1)
+            );
+            let image = by_log.read_and_wait(&name(GRAPH)).unwrap();
+            assert_eq!((image.key, image.graph.job_count()), (head.key(), 2));
+        }
+    }
+    if std::env::var("FENCEPOST_FAILPOINTS").is_err() {
+        assert!(!passes(TEST, Some("storage-of-graph")), "without it the rows are loaded");
+    }
+}
+
 #[test]
 fn twins_of_rows_and_log_are_equal_at_every_version() {
     for (kind, seeds) in [(Kind::Sqlite, 0..6), (Kind::Postgres, 6..8)] {
@@ -463,6 +522,113 @@ fn twins_of_rows_and_log_are_equal_at_every_version() {
             assert_eq!(rows.1.memory_bytes(), log.1.memory_bytes());
         }
     }
+}
+
+/// What each has stored after each write: rows on the one side, nothing but the log on the other.
+fn twins_agree_after_every_write(kind: Kind, seed: u64) {
+    let twins = [&CRUD_DELTA, &ES_LOCKED].map(|design: &'static Design| {
+        let site = Site::on(kind);
+        let node = node_of(&site, design);
+        node.create_graph_and_wait(&name(GRAPH)).unwrap();
+        let store = site.store();
+        (site, node, store)
+    });
+    let mut choices = Choices(seed);
+    for number in 0..40 {
+        let asked = match number {
+            25 => delete_graph(),
+            _ => changeset(step(&mut choices)),
+        };
+        let told = twins.each_ref().map(|(_, node, _)| {
+            let told = node.write_and_wait(&name(GRAPH), asked.clone());
+            if number == 25 {
+                node.create_graph_and_wait(&name(GRAPH)).unwrap();
+            }
+            told
+        });
+        assert_eq!(told[0], told[1], "seed {seed}, write {number}");
+        let [rows, log] = twins.each_ref().map(|(_, node, store)| {
+            let (head, graph) = store.load(&name(GRAPH)).unwrap().unwrap();
+            let image = node.read_and_wait(&name(GRAPH)).unwrap();
+            let ids: Vec<_> = graph
+                .jobs_from(Bound::Unbounded)
+                .map(|job| (job.id(), job.name().clone(), job.version()))
+                .collect();
+            assert_eq!((image.key, image.graph.digest()), (head.key(), graph.digest()));
+            (head.version, head.chain, graph.digest(), ids, graph.memory_bytes())
+        });
+        assert_eq!(rows, log, "seed {seed}, after write {number}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+    #[test]
+    fn twins_of_rows_and_log_have_stored_the_same_graph_after_every_write(seed in any::<u64>()) {
+        twins_agree_after_every_write(Kind::Sqlite, seed);
+    }
+}
+
+#[test]
+fn twins_of_rows_and_log_have_stored_the_same_graph_after_every_write_on_postgres() {
+    (0..2).for_each(|seed| twins_agree_after_every_write(Kind::Postgres, seed));
+}
+
+/// Writes the log of [`GRAPH`] on to that version, as its nodes would.
+fn lengthen(site: &Site, to: u64) {
+    let head = site.head();
+    let mut chain = head.chain;
+    let bytes = |chain: &Chain| match site.sql() {
+        Sql::Sqlite(_) => format!("X'{}'", hex(&chain.0)),
+        Sql::Postgres(_) => format!("'\\x{}'::bytea", hex(&chain.0)),
+    };
+    let versions: Vec<u64> = (head.version + 1..=to).collect();
+    for some in versions.chunks(1_000) {
+        let row = |version: &u64| {
+            let fact =
+                format!(r#"{{"fact":"dataset_declared","metadata":{{}},"name":"d{version}"}}"#);
+            let change = format!(r#"{{"facts":[{fact}],"version":{version}}}"#);
+            chain = chain.next(&change);
+            format!("({}, {version}, '{change}', {}, 'a', 0, 0)", head.id, bytes(&chain))
+        };
+        let rows: Vec<String> = some.iter().map(row).collect();
+        site.run_sql(&format!(
+            "INSERT INTO changes \
+             (graph_id, version, change, chain, attempt, token, committed_at_ms) VALUES {}",
+            rows.join(", ")
+        ));
+    }
+    site.run_sql(&format!(
+        "UPDATE graphs SET version = {to}, known_version = {to}, chain = {} WHERE id = {}",
+        bytes(&chain),
+        head.id
+    ));
+}
+
+/// Where a load is a replay, an image is followed for as long as that is less work: beyond the
+/// 16,384 versions after which a graph of rows is loaded again, but not over half of its log.
+#[test]
+fn an_image_that_is_far_behind_follows_a_log_for_as_long_as_a_replay_would_cost_more() {
+    let site = Site::new();
+    let [near, far] = [(); 2].map(|()| node_of(&site, &ES_OPTIMISTIC));
+    near.create_graph_and_wait(&name(GRAPH)).unwrap();
+    let read = |node: &Service| {
+        let image = node.read_and_wait(&name(GRAPH)).unwrap();
+        assert_eq!(image.graph.dataset_count() as u64, image.key.version);
+        let metrics = node.metrics();
+        (image.key.version, metrics.image_loads.get(), metrics.image_catch_ups.get())
+    };
+    lengthen(&site, 10);
+    assert_eq!(read(&far), (10, 1, 0));
+    lengthen(&site, 16_400);
+    assert_eq!(read(&near), (16_400, 1, 0));
+    assert_eq!(read(&far), (16_400, 2, 0), "most of the log is new");
+    lengthen(&site, 32_800);
+    assert_eq!(read(&near), (32_800, 1, 1), "no more than half of the log is new");
+    assert_eq!(near.metrics().changes_applied.get(), 16_400);
+    assert_eq!(accepted(&near, [put_dataset("one more")]), 32_801);
+    assert_eq!(read(&near).0, 32_801);
 }
 
 /// The log is longer than what a reader hands over at once, and than a page.
@@ -646,5 +812,90 @@ fn commands_follow_the_graph() {
     ] {
         let (code, said) = finish(site.fencepost(command));
         assert!(code == Some(1) && said.contains(told), "{code:?} {said}");
+    }
+}
+
+/// Whatever `--design` names, by accident or not: a graph is taken as it is kept, or refused, and is
+/// kept so afterwards.
+#[test]
+fn commands_with_a_design_of_another_storage_take_the_graph_as_it_is_kept() {
+    for (kept, named) in [
+        (&CRUD, "es-optimistic"),
+        (&CRUD, "crud-plain"),
+        (&CRUD_PLAIN, "es-locked"),
+        (&CRUD_PLAIN, "crud"),
+        (&ES_LOCKED, "crud"),
+        (&ES_OPTIMISTIC, "crud-plain"),
+        (&ES_OPTIMISTIC, "es-unchecked"),
+    ] {
+        let site = Site::with_graph_of(Kind::of_this_run(), kept);
+        let run = |arguments: &[&str]| {
+            let (code, said) = finish(site.fencepost(&[&["--design", named], arguments].concat()));
+            assert_eq!(site.head().storage, kept.storage, "{named} on {kept}: {arguments:?}");
+            (code, said)
+        };
+        let done = |arguments: &[&str]| {
+            let (code, said) = run(arguments);
+            assert_eq!(code, Some(0), "{named} on {kept}: {arguments:?}: {said}");
+            said
+        };
+        let refused = |arguments: &[&str], why: &str| {
+            let (code, said) = run(arguments);
+            assert!(
+                code == Some(1) && said.contains(why),
+                "{named} on {kept}: {arguments:?}: {code:?} {said}"
+            );
+        };
+        let (is_rows, has_log) =
+            (kept.storage == StorageKind::Rows, kept.storage != StorageKind::RowsPlain);
+
+        let jobs = site.path("jobs.ndjson");
+        std::fs::write(&jobs, "{\"name\":\"p/j\",\"inputs\":[\"first\"],\"outputs\":[\"z\"]}\n")
+            .unwrap();
+        let jobs = jobs.to_str().unwrap();
+        done(&["import", "--graph", GRAPH, "--dry-run", jobs]);
+        assert!(done(&["import", "--graph", GRAPH, jobs]).contains("now version 2"));
+        done(&["import", "--graph", GRAPH, "--sync", "p/", jobs]);
+        assert!(done(&["plan", "--graph", GRAPH, "z"]).contains("p/j"));
+
+        // A node with the design that was named serves nothing of it, and the driver stops.
+        let history = site.path("history");
+        let drive = ["bench", "drive", "--graph", GRAPH, "--workload", "conflict"];
+        let few = ["--requests", "20", "--history", history.to_str().unwrap()];
+        let (code, said) = run(&[&drive[..], &few].concat());
+        assert!(code == Some(1) && said.contains("storage_mismatch"), "{code:?} {said}");
+        let mut command = site.fencepost(&SERVE);
+        command.args(["--design", kept.name]);
+        let server = Server::start(command);
+        done(&[&drive[..], &few, &["--url", &server.base]].concat());
+        match has_log {
+            true => drop(done(&["check", "--stored", history.to_str().unwrap()])),
+            false => refused(&["check", "--stored", history.to_str().unwrap()], "has no log"),
+        }
+        drop(server);
+
+        let sink = site.path("log.ndjson");
+        let sink = format!("file:{}", sink.display());
+        let version = site.head().version.to_string();
+        done(&["consumer", "ack", "--graph", GRAPH, "--name", "c", "--version", &version]);
+        done(&["export", "--graph", GRAPH, "--to", &sink]);
+        done(&["verify", "--graph", GRAPH, "--from", &sink, "--complete"]);
+        match is_rows {
+            true => drop(done(&["check-rows", "--graph", GRAPH])),
+            false => refused(&["check-rows", "--graph", GRAPH], "only one that is kept as rows"),
+        }
+        let before = audit_mixed(&site);
+        assert!(done(&["freeze", "--graph", GRAPH, "--sink", &sink]).contains(&before.digest));
+        done(&["thaw", "--graph", GRAPH]);
+        done(&["lock", "inspect", "--graph", GRAPH]);
+        assert_eq!(audit_mixed(&site).version, before.version);
+        // The log of rows begins later from here on.
+        match is_rows {
+            true => drop(done(&["prune", "--graph", GRAPH, "--before", "2"])),
+            false => refused(&["prune", "--graph", GRAPH, "--before", "2"], "can be pruned"),
+        }
+        if !is_rows {
+            refused(&["migrate", "--revert", "1"], "is not kept as rows");
+        }
     }
 }

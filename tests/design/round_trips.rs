@@ -152,6 +152,8 @@ fn line(design: &'static Design, lock: Lock<'_>) -> String {
     ask(&other, &changeset([put_dataset("theirs")]));
     node.read_and_wait(&name(GRAPH)).unwrap();
     ask(&node, &changeset([put_dataset("warm again")]));
+    ask(&other, &changeset([put_dataset("theirs, unseen")]));
+    ask(&node, &changeset([put_dataset("after theirs")]));
     site.run_sql("DELETE FROM idempotency_keys");
     let lot = |from: usize| {
         let job = |n: usize| put_job(&format!("k{n}"), &["first"], &[&format!("kout{n}")]);

@@ -3,6 +3,10 @@
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use fencepost::design;
+use fencepost::node::{self, NodeOptions};
+use serde_json::Value;
+
 use super::Place;
 use crate::support::ask::{accepted, put_dataset};
 use crate::support::cluster::{Client, GRAPH, Kind, SERVE, Server, Site, finish, name, wait_until};
@@ -22,7 +26,8 @@ fn frozen_in_a_storm(designs: [&str; 3]) {
     const CLIENTS: usize = 6;
     const WRITES: usize = 400;
     let (site, place) = (Site::on(Kind::Postgres), Place::file());
-    site.node().create_graph_and_wait(&name(GRAPH)).unwrap();
+    let maker = NodeOptions { design: design::named(designs[0]).unwrap(), ..site.options() };
+    node::open(&maker).unwrap().create_graph_and_wait(&name(GRAPH)).unwrap();
     let servers: Vec<Server> = designs.iter().map(|design| serve(&site, design)).collect();
     let bases = servers.iter().map(|server| server.base.clone()).collect();
     let field = Field { servers: RwLock::new(bases), answered: AtomicUsize::new(0) };
@@ -67,6 +72,11 @@ fn frozen_in_a_storm(designs: [&str; 3]) {
             "{refused:?}"
         );
         assert_eq!(refused.body["type"], "urn:fencepost:problem:frozen");
+        let body = server.get(&format!("/v1/graphs/{GRAPH}")).unwrap().body;
+        assert_eq!(
+            (body["state"].as_str(), body["moved_to"].as_str()),
+            (Some("frozen"), Some(MOVED_TO))
+        );
         // What was answered before is answered again.
         let (version, mark) = told.accepted.last().unwrap();
         let again = replay(server, mark);
@@ -79,6 +89,8 @@ fn frozen_in_a_storm(designs: [&str; 3]) {
         code == Some(0) && said.contains(&format!("takes writes again, at version {sealed}")),
         "{said}"
     );
+    let told = servers[0].get(&format!("/v1/graphs/{GRAPH}")).unwrap().body;
+    assert_eq!((told["state"].as_str(), &told["moved_to"]), (Some("open"), &Value::Null));
     assert_eq!(servers[0].put_job("late", &[], &[]).unwrap().version(), sealed + 1);
 }
 
@@ -113,6 +125,11 @@ fn a_freeze_seals_a_version_whatever_the_designs_keep_in_memory() {
 #[test]
 fn a_freeze_seals_a_version_where_no_lock_is_taken() {
     frozen_in_a_storm(["crud-optimistic"; 3]);
+}
+
+#[test]
+fn a_freeze_under_load_seals_a_graph_that_is_kept_by_its_log() {
+    frozen_in_a_storm(["es-locked"; 3]);
 }
 
 #[test]

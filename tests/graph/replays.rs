@@ -1,10 +1,12 @@
 //! Replay accepts just what `decide` can produce.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use fencepost::graph::{
-    CanonicalJson, Change, Changeset, Command, Fact, FactViolation, Graph, IllegalChange,
-    JobSpecification, Name, Operation, Precondition, decide, replay,
+    CanonicalJson, Change, Changeset, Command, DecidedBatch, Direction, Fact, FactViolation, Graph,
+    IllegalChange, JobSpecification, Name, Operation, Origin, PlanRequest, Precondition, Rejection,
+    Side, apply, apply_all, apply_all_and_judge, decide, replay,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -130,4 +132,141 @@ proptest! {
             graph = next;
         }
     }
+}
+
+/// Asks for everything that can be asked of a graph, whatever it is. Each job and dataset must tell
+/// the same of their edges.
+fn ask_everything(graph: &Graph) {
+    let mut edges = 0;
+    for job in graph.jobs_from(Bound::Unbounded) {
+        edges += job.inputs().len() + job.outputs().len();
+        for input in job.inputs() {
+            let consumers = graph.dataset(input.as_str()).unwrap().consumers();
+            assert!(consumers.contains(&job.name()), "{} reads {input}", job.name());
+        }
+        for output in job.outputs() {
+            let producer = graph.dataset(output.as_str()).unwrap().producer().unwrap();
+            assert_eq!(producer.name(), job.name(), "{output}");
+        }
+        let jobs = vec![job.name().clone()];
+        graph.plan(&PlanRequest { jobs, ..PlanRequest::default() }, usize::MAX).unwrap();
+        for direction in [Direction::Upstream, Direction::Downstream] {
+            let origin = Origin::Job(job.name().clone());
+            graph.reachable(&origin, direction, None, usize::MAX).unwrap();
+        }
+    }
+    for dataset in graph.datasets_from(Bound::Unbounded) {
+        let datasets = vec![dataset.name().clone()];
+        graph.plan(&PlanRequest { datasets, ..PlanRequest::default() }, usize::MAX).unwrap();
+        let named = dataset.consumers().len() + usize::from(dataset.producer().is_some());
+        assert_eq!(named, dataset.mentions());
+        assert!(named > 0 || dataset.metadata().is_some(), "{} is an orphan", dataset.name());
+    }
+    assert_eq!(edges, graph.edge_count());
+    assert_eq!(graph.digest().len(), 64);
+    let _ = graph.is_acyclic();
+}
+
+/// Edges between few jobs, and jobs that come and go: what closes cycles.
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let one = || select(NAMES.to_vec()).prop_map(name);
+    let side = || prop_oneof![Just(Side::Input), Just(Side::Output)];
+    let sorted = || {
+        subsequence(NAMES.to_vec(), 0..=2).prop_map(|texts| texts.into_iter().map(name).collect())
+    };
+    let operation = prop_oneof![
+        4 => (one(), sorted(), sorted()).prop_map(|(name, inputs, outputs)| {
+            let spec = CanonicalJson::default();
+            Operation::PutJob(JobSpecification { name, inputs, outputs, spec })
+        }),
+        4 => (side(), one(), one())
+            .prop_map(|(side, job, dataset)| Operation::AddEdge { side, job, dataset }),
+        2 => (side(), one(), one())
+            .prop_map(|(side, job, dataset)| Operation::RemoveEdge { side, job, dataset }),
+        1 => one().prop_map(|name| Operation::DeleteJob { name }),
+    ];
+    proptest::collection::vec(operation, 1..=4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    /// Such logs are written where nobody compares versions.
+    #[test]
+    fn apply_is_total_and_every_search_ends_whatever_the_log_says(
+        changes in proptest::collection::vec(proptest::collection::vec(fact(), 1..=3), 1..=25)
+    ) {
+        let changes: Vec<Change> = changes.into_iter().map(|facts| Change { facts }).collect();
+        let (mut graph, mut legal) = (Graph::default(), Some(Graph::default()));
+        let mut first_illegal = None;
+        for change in &changes {
+            graph = apply(&graph, change);
+            ask_everything(&graph);
+            match legal.take().map(|legal| replay(legal, change)) {
+                Some(Ok(next)) => {
+                    prop_assert_eq!(next.digest(), graph.digest());
+                    legal = Some(next);
+                }
+                Some(Err(illegal)) => first_illegal = Some((graph.version(), illegal)),
+                None => {}
+            }
+        }
+        prop_assert_eq!(apply_all(&Graph::default(), &changes).digest(), graph.digest());
+        let (judged, illegal) = apply_all_and_judge(&Graph::default(), &changes);
+        prop_assert_eq!((judged.version(), judged.digest()), (graph.version(), graph.digest()));
+        prop_assert_eq!(illegal, first_illegal);
+    }
+
+    /// Two writers that decide on one graph, each beside the other, and apply both.
+    #[test]
+    fn decide_is_total_on_a_graph_that_breaks_the_rules(
+        rounds in proptest::collection::vec((operations(), operations()), 1..=20)
+    ) {
+        let mut graph = Graph::default();
+        for (one, other) in rounds {
+            let commands = [one, other].map(|operations| {
+                Command::Changeset(operations.into_iter().collect())
+            });
+            let mut batch = DecidedBatch::on(&graph);
+            for command in &commands {
+                let _ = batch.decide(command);
+            }
+            ask_everything(batch.graph());
+            let decided = commands.each_ref().map(|command| decide(&graph, command));
+            for decision in decided {
+                match decision {
+                    Ok(decision) if !decision.change.is_empty() => {
+                        graph = apply(&graph, &decision.change);
+                    }
+                    Ok(_) => {}
+                    Err(Rejection::Cycle { cycle, .. }) => {
+                        prop_assert!(cycle.len() >= 3 && cycle.first() == cycle.last());
+                    }
+                    Err(_) => {}
+                }
+                ask_everything(&graph);
+            }
+        }
+    }
+}
+
+/// The second producer takes the dataset over, so that nothing is left that leads nowhere.
+#[test]
+fn a_second_producer_takes_the_dataset_from_the_first() {
+    let created = |job: &str| Change {
+        facts: vec![Fact::JobCreated {
+            inputs: Vec::new(),
+            name: name(job),
+            outputs: vec![name("d")],
+            spec: CanonicalJson::default(),
+        }],
+    };
+    let both = apply_all(&Graph::default(), &[created("first"), created("second")]);
+    assert_eq!(both.dataset("d").unwrap().producer().unwrap().name().as_str(), "second");
+    assert_eq!(both.edge_count(), 1);
+    let deleted = Change { facts: vec![Fact::JobDeleted { name: name("second") }] };
+    let left = apply(&both, &deleted);
+    assert!(left.dataset("d").is_none());
+    assert_eq!(left.job("first").unwrap().outputs(), Vec::<&Name>::new());
+    ask_everything(&left);
 }

@@ -24,7 +24,8 @@ fn a_graph_tells_its_version_and_counts() {
     let answer = server.get("/v1/graphs/g").send().expect(200);
     assert_eq!(
         answer.json(),
-        json!({"graph": "g", "version": 1, "jobs": 1, "datasets": 3, "edges": 3, "storage": "rows"})
+        json!({"graph": "g", "version": 1, "jobs": 1, "datasets": 3, "edges": 3,
+            "state": "open", "moved_to": null, "storage": "rows"})
     );
     assert_eq!(answer.header("etag"), Some("\"1\""));
     assert_eq!(answer.header("fencepost-version"), Some("1"));
@@ -79,7 +80,8 @@ fn a_deleted_graph_is_gone_and_created_again_continues_its_versions() {
     let again = server.put("/v1/graphs/g").send().expect(201);
     assert_eq!(again.json()["version"], 2);
     let empty = json!({
-        "graph": "g", "version": 2, "jobs": 0, "datasets": 0, "edges": 0, "storage": "rows"
+        "graph": "g", "version": 2, "jobs": 0, "datasets": 0, "edges": 0,
+        "state": "open", "moved_to": null, "storage": "rows"
     });
     assert_eq!(server.get("/v1/graphs/g").send().expect(200).json(), empty);
     assert_eq!(server.put_job("a", &[], &["x"]), 3);

@@ -106,7 +106,8 @@ fn deleting_a_job_takes_its_edges_and_implied_datasets_with_it() {
     let written = json!({"graph": "g", "version": 3, "changed": true, "etag": null});
     assert_eq!(deleted.json(), written);
     let counts = json!({
-        "graph": "g", "version": 3, "jobs": 0, "datasets": 1, "edges": 0, "storage": "rows"
+        "graph": "g", "version": 3, "jobs": 0, "datasets": 1, "edges": 0,
+        "state": "open", "moved_to": null, "storage": "rows"
     });
     assert_eq!(server.get("/v1/graphs/g").send().json(), counts);
     let problem = server.delete("/v1/graphs/g/jobs/a").send().problem(404, "job_not_found");

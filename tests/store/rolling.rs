@@ -69,8 +69,9 @@ impl Previous<'_> {
         let (job, dataset) = (free("jobs"), free("datasets"));
         let first = if is_sqlite { "json_array(id)" } else { "ARRAY[id::integer]" };
         let change = format!(
-            "{{\"facts\":[{{\"fact\":\"dataset_declared\",\"metadata\":{{}},\"name\":\"old-d{number}\"}},\
-             {{\"fact\":\"job_created\",\"inputs\":[\"first\"],\"name\":\"old-j{number}\",\
+            "{{\"facts\":[{{\"fact\":\"dataset_declared\",\"metadata\":{{}},\
+             \"name\":\"old-d{number}\"}},{{\"fact\":\"job_created\",\
+             \"inputs\":[\"first\"],\"name\":\"old-j{number}\",\
              \"outputs\":[\"old-d{number}\"],\"spec\":{{}}}}],\"version\":{now}}}"
         );
         let decoded: Vec<u8> = (0..chain.len() / 2)
@@ -171,7 +172,8 @@ fn a_node_of_the_program_before_writes_nothing_to_a_graph_that_is_kept_in_anothe
             };
             assert!(update("").is_err(), "{design} on {kind:?}");
             if kind == Kind::Postgres {
-                let call = "SELECT outcome AS value FROM graphs, fencepost_commit_1(NULL, id, uuid, \
+                let call = "SELECT outcome AS value \
+                    FROM graphs, fencepost_commit_1(NULL, id, uuid, \
                     version, chain, fence + 1, 'previous', false, version + 1, chain, fence + 1, \
                     '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', \
                     '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 1)";

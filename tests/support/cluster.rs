@@ -283,7 +283,7 @@ impl Site {
     /// The table in which a new job of [`GRAPH`] is found.
     fn jobs_are_written_to(&self) -> &'static str {
         match self.head().storage {
-            StorageKind::Log => "changes",
+            StorageKind::Log | StorageKind::LogUnchecked => "changes",
             _ => "jobs",
         }
     }

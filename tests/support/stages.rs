@@ -11,6 +11,7 @@ use fencepost::lock::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
 };
 use fencepost::store::log::Log;
+use fencepost::store::log_unchecked::UncheckedLog;
 use fencepost::store::plain::Plain;
 use fencepost::store::rows::Rows;
 use fencepost::store::storage::{History, Loaded, Storage};
@@ -31,8 +32,9 @@ impl Interrupted {
         let rows = Box::new(InterruptedBy(Arc::clone(&before_commit), Rows));
         let plain = Box::new(InterruptedBy(Arc::clone(&before_commit), Plain));
         let log = Box::new(InterruptedBy(Arc::clone(&before_commit), Log));
-        let store =
-            Arc::new(Store::with_storages(database, Storages { rows, plain, log }).unwrap());
+        let unchecked = Box::new(InterruptedBy(Arc::clone(&before_commit), UncheckedLog));
+        let storages = Storages { rows, plain, log, unchecked };
+        let store = Arc::new(Store::with_storages(database, storages).unwrap());
         Self { store, before_commit }
     }
 }
@@ -80,6 +82,10 @@ impl<S: Storage> Storage for InterruptedBy<S> {
 
     fn history(&self) -> History {
         self.1.history()
+    }
+
+    fn may_break_rules(&self) -> bool {
+        self.1.may_break_rules()
     }
 }
 

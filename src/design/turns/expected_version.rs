@@ -78,7 +78,7 @@ impl Turns for ExpectedVersion {
 
 /// How long to wait after a number of lost attempts: anything up to a bound that doubles each time,
 /// so that competing writers spread out.
-fn backoff(attempt: usize) -> Duration {
+pub(super) fn backoff(attempt: usize) -> Duration {
     const FIRST: Duration = Duration::from_millis(1);
     const LONGEST: Duration = Duration::from_millis(64);
     let mut random = [u8::MAX; 4];

@@ -39,7 +39,12 @@ pub fn schema(kind: Kind) -> Value {
             required.push(name);
         }
     }
-    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
 }
 
 fn outcome(kind: Kind) -> Value {
@@ -48,7 +53,11 @@ fn outcome(kind: Kind) -> Value {
         Kind::Internal => json!(["not_applied", "unknown"]),
         _ => json!(["not_applied"]),
     };
-    json!({"type": "string", "enum": outcomes, "description": "Whether a write may have been applied."})
+    json!({
+        "type": "string",
+        "enum": outcomes,
+        "description": "Whether a write may have been applied.",
+    })
 }
 
 fn members(kind: Kind) -> Vec<Member> {
@@ -57,9 +66,20 @@ fn members(kind: Kind) -> Vec<Member> {
     let texts = || json!({"type": "array", "items": {"type": "string"}});
     let number = || json!({"type": "integer", "minimum": 0});
     let or_null = || json!({"type": ["integer", "null"], "minimum": 0});
-    let at = || json!({"type": "string", "description": "Where: a header, a parameter, a path into the body."});
+    let at = || {
+        json!({
+            "type": "string",
+            "description": "Where: a header, a parameter, a path into the body.",
+        })
+    };
     let storage = || json!({"type": "string", "description": "How the graph is kept."});
-    let operation = || json!({"type": "integer", "minimum": 0, "description": "The operation's index in the changeset."});
+    let operation = || {
+        json!({
+            "type": "integer",
+            "minimum": 0,
+            "description": "The operation's index in the changeset.",
+        })
+    };
     let operation_that = |what: &str| {
         let what = format!("The index in the changeset of {what}");
         json!({"type": "integer", "minimum": 0, "description": what})
@@ -103,16 +123,24 @@ fn members(kind: Kind) -> Vec<Member> {
             ("operation", operation(), false),
         ]),
         Kind::Cycle => {
-            let what = "Of the cycles that `operation` closes the one with the fewest jobs; of several the smallest, compared name by name. Jobs and datasets in turn, from the byte-smallest job; the first name again at the end.";
+            let what = "Of the cycles that `operation` closes the one with the fewest jobs; of \
+                        several the smallest, compared name by name. Jobs and datasets in turn, \
+                        from the byte-smallest job; the first name again at the end.";
             let cycle =
                 json!({"type": "array", "items": name(), "minItems": 3, "description": what});
-            let closing = "the first operation whose edges form a cycle with those of operations before it and those that no operation added. An edge belongs to the last operation before which it was absent and after which it was present.";
+            let closing = "the first operation whose edges form a cycle with those of operations \
+                           before it and those that no operation added. An edge belongs to the \
+                           last operation before which it was absent and after which it was \
+                           present.";
             decided_in(vec![("cycle", cycle, true), ("operation", operation_that(closing), true)])
         }
         Kind::SecondProducer => {
-            let producer = "The job that wrote the dataset before the changeset and writes it after; without one, the first job that got it.";
+            let producer = "The job that wrote the dataset before the changeset and writes it \
+                            after; without one, the first job that got it.";
             let job = "The next job that got it.";
-            let adding = "the operation by which `job` got the dataset. Of several datasets with two producers, the one of the smallest operation is told, then the byte-smallest.";
+            let adding = "the operation by which `job` got the dataset. Of several datasets with \
+                          two producers, the one of the smallest operation is told, then the \
+                          byte-smallest.";
             decided_in(vec![
                 ("dataset", name(), true),
                 ("producer", name_of(producer), true),
@@ -121,7 +149,9 @@ fn members(kind: Kind) -> Vec<Member> {
             ])
         }
         Kind::DatasetInUse => {
-            let deleting = "the first operation that deleted the dataset since it was last put. Of several datasets in use, the one of the smallest operation is told, then the byte-smallest.";
+            let deleting = "the first operation that deleted the dataset since it was last put. Of \
+                            several datasets in use, the one of the smallest operation is told, \
+                            then the byte-smallest.";
             decided_in(vec![
                 ("name", name(), true),
                 ("jobs", names(), true),
