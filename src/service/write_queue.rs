@@ -82,7 +82,7 @@ pub(super) enum Pushed {
     /// The same, and a worker must be started.
     CallWorker,
     /// The queue is full; here is the write again.
-    Full(PendingWrite),
+    Full(Box<PendingWrite>),
 }
 
 /// What was taken out of the queue and is of no use any more. To free it may take as long as to
@@ -148,7 +148,7 @@ impl WriteQueue {
         batch: BatchLimits,
     ) -> Pushed {
         if self.waiting() >= limit {
-            return Pushed::Full(write);
+            return Pushed::Full(Box::new(write));
         }
         self.pushed += 1;
         self.waiting.push_back(PendingWrite { number: self.pushed, ..write });
