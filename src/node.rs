@@ -279,7 +279,7 @@ pub fn open_store_for(mode: OpenMode, options: &NodeOptions) -> Result<Store, No
 pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
     // Before a database is made.
     let designs = options.designs()?;
-    designs.check_reads(options.reads)?;
+    designs.reads(options.reads)?;
     let store = Arc::new(open_store(options)?);
     open_on(store, &designs, options)
 }
@@ -291,7 +291,7 @@ pub fn open(options: &NodeOptions) -> Result<Service, NodeError> {
 /// [`NodeError`] says what to do.
 pub fn open_following(options: &NodeOptions, graph: &Name) -> Result<Service, NodeError> {
     let designs = options.designs()?;
-    designs.check_reads(options.reads)?;
+    designs.reads(options.reads)?;
     let store = Arc::new(open_store(options)?);
     let designs = following(designs, &store, graph)?;
     open_on(store, &designs, options)
@@ -325,7 +325,7 @@ fn open_on(
 pub fn open_to_judge(options: &NodeOptions, graph: &Name) -> Result<Service, NodeError> {
     let NodeOptions { reads, limits, turn_limits, .. } = *options;
     let designs = options.designs()?;
-    designs.check_reads(reads)?;
+    designs.reads(reads)?;
     let store = Arc::new(open_store_for(OpenMode::Read, options)?);
     let designs = following(designs, &store, graph)?;
     let url = lock_url(&store, options)?;

@@ -30,9 +30,9 @@ fn drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
         Name::new(&args.graph).map_err(|error| Failure::usage(format!("--graph: {error}")))?;
     let report = if args.url.is_empty() {
         let options = node.options()?;
-        let reads = options.design.reads(options.reads).map_err(NodeError::from)?;
-        let reads = format!("{reads:?}").to_lowercase();
         let designs = options.designs().map_err(NodeError::from)?;
+        let reads = designs.reads(options.reads).map_err(NodeError::from)?;
+        let reads = format!("{reads:?}").to_lowercase();
         let description =
             format!("in process on {}, design {designs}, reads {reads}", options.database);
         bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?

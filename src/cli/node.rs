@@ -192,7 +192,7 @@ impl NodeArgs {
             reads,
             ..NodeOptions::new(database)
         };
-        options.designs().map_err(NodeError::from)?.check_reads(reads).map_err(NodeError::from)?;
+        options.designs().map_err(NodeError::from)?.reads(reads).map_err(NodeError::from)?;
         options.pool.sessions = self.database_sessions;
         options.pool.answer = Duration::from_millis(self.database_answer_ms);
         options.limits.share_turns = self.sharing == Sharing::On;

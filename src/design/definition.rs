@@ -89,20 +89,12 @@ impl Design {
         self.turns == TurnKind::Lock { kept: true }
     }
 
-    /// How reads are done. Without `asked`, they share the lock if the design takes one.
+    /// How reads are done: see [`Designs::reads`].
     ///
     /// # Errors
-    /// [`NoLockToShare`] if `asked` needs a lock that there is not.
+    /// As there.
     pub fn reads(&self, asked: Option<Reads>) -> Result<Reads, NoLockToShare> {
-        match (self.turns, asked) {
-            (TurnKind::Lock { .. }, asked) => Ok(asked.unwrap_or(Reads::Lock)),
-            (TurnKind::ExpectedVersion | TurnKind::Unchecked, Some(Reads::Lock)) => {
-                Err(NoLockToShare { design: self.name })
-            }
-            (TurnKind::ExpectedVersion | TurnKind::Unchecked, None | Some(Reads::Snapshot)) => {
-                Ok(Reads::Snapshot)
-            }
-        }
+        reads(self.takes_lock(), self.name, asked)
     }
 
     /// Starts a service of this design alone: see [`Designs::start`].
@@ -124,6 +116,18 @@ impl Design {
         let Self { name, storage, refresh, batch, cycle_check, .. } = *self;
         let choices = Choices { storage, refresh, batch, cycle_check };
         Handling { name, choices, turns: Arc::clone(turns) }
+    }
+}
+
+fn reads(
+    takes_lock: bool,
+    design: &'static str,
+    asked: Option<Reads>,
+) -> Result<Reads, NoLockToShare> {
+    match (takes_lock, asked) {
+        (true, asked) => Ok(asked.unwrap_or(Reads::Lock)),
+        (false, Some(Reads::Lock)) => Err(NoLockToShare { design }),
+        (false, None | Some(Reads::Snapshot)) => Ok(Reads::Snapshot),
     }
 }
 
@@ -199,22 +203,19 @@ impl Designs {
         self.0.iter().all(|design| design.keeps_lock() || !design.takes_lock())
     }
 
-    /// Makes sure that reads can be done as `asked`.
+    /// How reads are done. Without `asked`, they share the lock if one of the designs takes one.
     ///
     /// # Errors
-    /// [`NoLockToShare`] if that needs a lock, and none of them takes one.
-    pub fn check_reads(&self, asked: Option<Reads>) -> Result<(), NoLockToShare> {
-        if asked == Some(Reads::Lock) && !self.take_lock() {
-            return Err(NoLockToShare { design: self.first().name });
-        }
-        Ok(())
+    /// [`NoLockToShare`] if `asked` needs a lock, and none of them takes one.
+    pub fn reads(&self, asked: Option<Reads>) -> Result<Reads, NoLockToShare> {
+        reads(self.take_lock(), self.first().name, asked)
     }
 
     /// Starts the service on `store`. `lock` opens the lock that guards it, and is called only if
     /// one of the designs takes one.
     ///
     /// # Errors
-    /// What `lock` gives; [`NoLockToShare`] as [`check_reads`](Self::check_reads); [`LockError`] if
+    /// What `lock` gives; [`NoLockToShare`] as [`reads`](Self::reads); [`LockError`] if
     /// the lock cannot be used.
     pub fn start<E: From<NoLockToShare> + From<LockError>>(
         &self,
@@ -224,8 +225,7 @@ impl Designs {
         turn_limits: TurnLimits,
         lock: impl FnOnce(&Store) -> Result<Arc<dyn DistributedLock>, E>,
     ) -> Result<Service, E> {
-        self.check_reads(reads)?;
-        let reads_by_lock = reads.unwrap_or(Reads::Lock);
+        let reads = self.reads(reads)?;
         let by_version: Arc<dyn Turns> =
             Arc::new(ExpectedVersion::new(turn_limits.expected_version));
         let unchecked: Arc<dyn Turns> = Arc::new(Unchecked::new(turn_limits.unchecked));
@@ -236,23 +236,21 @@ impl Designs {
             );
         }
         // Two designs that take turns by the lock take them by one.
-        let by_lock: Option<Arc<dyn Turns>> = match self.take_lock() {
-            true => {
-                let locked = turn_limits.locked;
-                let keep = locked.keep.filter(|_| self.keep_lock());
-                let limits = LockedLimits { keep, ..locked };
-                Some(Arc::new(Locked::new(lock(&store)?, &store, reads_by_lock, limits)?))
-            }
-            false => None,
+        let by_lock: Arc<dyn Turns> = if self.take_lock() {
+            let locked = turn_limits.locked;
+            let keep = locked.keep.filter(|_| self.keep_lock());
+            let limits = LockedLimits { keep, ..locked };
+            Arc::new(Locked::new(lock(&store)?, &store, reads, limits)?)
+        } else {
+            // Nobody's.
+            Arc::clone(&by_version)
         };
-        let handling = |design: &&'static Design| match (design.turns, &by_lock) {
-            (TurnKind::Lock { .. }, Some(turns)) => design.handling(turns),
-            (TurnKind::Lock { .. }, None) | (TurnKind::ExpectedVersion, _) => {
-                design.handling(&by_version)
-            }
-            (TurnKind::Unchecked, _) => design.handling(&unchecked),
-        };
-        Ok(Service::new(store, self.0.iter().map(handling).collect(), limits))
+        let handlings = self.handlings(|turns| match turns {
+            TurnKind::Lock { .. } => &by_lock,
+            TurnKind::ExpectedVersion => &by_version,
+            TurnKind::Unchecked => &unchecked,
+        });
+        Ok(Service::new(store, handlings, limits))
     }
 
     /// As [`start`](Self::start), without the lock: for dry runs where the database's lock does not
@@ -261,8 +259,11 @@ impl Designs {
     pub fn start_without_lock(&self, store: Arc<Store>, limits: Limits) -> Service {
         let turns: Arc<dyn Turns> =
             Arc::new(ExpectedVersion::new(ExpectedVersionLimits::default()));
-        let handlings = self.0.iter().map(|design| design.handling(&turns));
-        Service::new(store, handlings.collect(), limits)
+        Service::new(store, self.handlings(|_| &turns), limits)
+    }
+
+    fn handlings<'t>(&self, turns: impl Fn(TurnKind) -> &'t Arc<dyn Turns>) -> Vec<Handling> {
+        self.0.iter().map(|design| design.handling(turns(design.turns))).collect()
     }
 }
 

@@ -28,11 +28,11 @@ pub trait Turns: Send + Sync {
         1
     }
 
-    /// What is held while reads learn the version of the graph with this row id. `None`: nothing;
-    /// then they read one snapshot of the database beside the writers.
+    /// What reads hold while they read the version of the graph with this row id, such as a shared
+    /// lock. `None`: nothing; then they read one snapshot of the database while others write.
     ///
     /// # Errors
-    /// [`Refusal`] if it cannot be had.
+    /// [`Refusal`] if it cannot be acquired.
     fn read_guard(&self, graph_id: i64) -> Result<Option<Held>, Refusal>;
 
     /// Whether a turn could be taken now, as far as can be told cheaply.

@@ -17,8 +17,8 @@ pub struct Commit<'c> {
     pub after: &'c Graph,
     /// In version order, without gaps, from the version read.
     pub entries: &'c [Entry<'c>],
-    /// Idempotency keys of all requests that were decided: whatever is kept under one of them was
-    /// not known to whoever decided.
+    /// Idempotency keys of the requests that were decided as if their keys were new. If an answer
+    /// is stored under one of them, the write does not hold.
     pub keys: &'c [&'c str],
     /// Answers to keep, each under one of the keys.
     pub answers: &'c [StoredAnswer],

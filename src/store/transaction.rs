@@ -1,5 +1,5 @@
-//! How a graph moves on: by one transaction, whose first statement is conditional, and all else
-//! that the transaction does depends on it. On a server a commit of usual size is one
+//! The conditional write: one transaction, whose first statement is conditional. Everything else
+//! that the transaction does depends on that statement. On a server a commit of usual size is one
 //! [call](super::call), which does the same there.
 
 use diesel::prelude::*;
@@ -23,7 +23,8 @@ impl Store {
     /// # Errors
     /// [`CommitError`]; all but [`CommitError::Unknown`] mean that nothing was written.
     pub fn commit(&self, commit: &Commit<'_>) -> Result<Chain, CommitError> {
-        // All is written out before the graph's row is held, to hold it no longer than need be.
+        // Everything is prepared before the graph's row is locked, so that it is not locked longer
+        // than necessary.
         let storage = self.storages.of(commit.read)?;
         let entries = match storage.history() {
             History::None => attempt_entries(commit),
