@@ -138,6 +138,25 @@ fn wrong_usage_exits_with_2_and_says_what_is_right() {
 }
 
 #[test]
+fn reads_share_the_lock_of_whichever_design_takes_one() {
+    let ran = Shell::new().run(&[
+        "--design",
+        "es-optimistic,crud",
+        "--reads",
+        "lock",
+        "bench",
+        "drive",
+        "--workload",
+        "register",
+        "--clients",
+        "1",
+        "--requests",
+        "2",
+    ]);
+    assert_eq!(ran.code, 0, "{}", ran.errors);
+}
+
+#[test]
 fn a_database_that_cannot_be_opened_exits_with_3_and_is_named() {
     let ran = Shell::new().run(&[
         "--database-url",
