@@ -197,8 +197,8 @@ impl<'g> Subgraph<'g> {
         Some(edge.from.min(edge.to))
     }
 
-    /// The smallest of the shortest cycles. All cycles pass through `job`; `None` if that is not
-    /// so, as in a graph that had others before.
+    /// The smallest of the shortest cycles, if all cycles pass through `job`. In a graph that had
+    /// others before, a shortest one through it; `None` if none passes through it.
     fn shortest_through(&self, job: u32) -> Option<Vec<Name>> {
         let ends = self.edges.iter().map(|edge| (edge.from, edge.to));
         let reversed = self.edges.iter().map(|edge| (edge.to, edge.from));
@@ -216,16 +216,20 @@ impl<'g> Subgraph<'g> {
 
         // Written from the smallest job: each step takes the smallest name from which the start can
         // still be reached in the steps that are left.
-        let to_start = distances(&former, start);
-        let mut names = vec![self.name(start).clone()];
-        let mut node = start;
-        for left in (0..length).rev() {
-            let in_time = |next: &&u32| to_start[**next as usize] == Some(left);
-            let steps = next.get(node).iter().filter(in_time);
-            node = *steps.min_by_key(|&&next| self.name(next))?;
-            names.push(self.name(node).clone());
-        }
-        Some(names)
+        let written_from = |start: u32| {
+            let to_start = distances(&former, start);
+            let mut names = vec![self.name(start).clone()];
+            let mut node = start;
+            for left in (0..length).rev() {
+                let in_time = |next: &&u32| to_start[**next as usize] == Some(left);
+                let steps = next.get(node).iter().filter(in_time);
+                node = *steps.min_by_key(|&&next| self.name(next))?;
+                names.push(self.name(node).clone());
+            }
+            Some(names)
+        };
+        // There may be a shorter way back to the start that does not pass through the job.
+        written_from(start).or_else(|| written_from(job))
     }
 }
 
