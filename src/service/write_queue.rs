@@ -354,7 +354,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{AheadBatch, BatchLimits, DecidedAhead, PendingWrite, Pushed, WriteQueue};
-    use crate::chain::Chain;
     use crate::graph::{Command, Graph, Name, Operation};
     use crate::service::decisions::DecidedWrites;
     use crate::service::pending_state::{CommittedState, StateId};
@@ -505,7 +504,7 @@ mod tests {
                     let back = writes.split_off(decided);
                     let id = self.commit.take().filter(|_| back.is_empty());
                     self.served.extend(numbers(&writes));
-                    let key = ImageKey { graph_id: 1, version: 0, chain: Chain::START };
+                    let key = ImageKey::of_an_empty_graph();
                     let id = id.unwrap_or_else(StateId::new);
                     self.queue.committed(CommittedState { id, key, storage: StorageKind::Rows });
                     self.queue.put_back(back);

@@ -65,6 +65,13 @@ pub struct ImageKey {
     pub chain: Chain,
 }
 
+#[cfg(test)]
+impl ImageKey {
+    pub(crate) fn of_an_empty_graph() -> Self {
+        Self { graph_id: 1, version: 0, chain: Chain::START }
+    }
+}
+
 impl Head {
     /// The key of an image of this very state.
     #[must_use]

@@ -53,16 +53,39 @@ fn graphs_whose_lock_is_held_elsewhere_do_not_keep_a_free_one_waiting() {
 
 #[test]
 fn who_was_not_come_to_in_a_turn_is_the_first_in_the_next() {
-    const WRITES: usize = 20;
+    let turns = come_to_in_order(0);
+    // Each takes five, has time for one, and puts four back before those that wait.
+    assert_eq!(turns, (1 + LINE as u64, 1.0 + LINE as f64));
+}
+
+/// Whoever was decided ahead, and whoever was not come to then.
+#[test]
+fn what_is_decided_ahead_leaves_the_order_as_it_was() {
+    for ahead in [1, 2] {
+        let (_, served) = come_to_in_order(ahead);
+        assert_eq!(served, 1.0 + LINE as f64);
+    }
+}
+
+/// Writes that wait behind one.
+const LINE: usize = 20;
+
+/// Turns of five writes, with time for one; how many there were, and what they served.
+fn come_to_in_order(ahead: usize) -> (u64, f64) {
     let site = Site::with_graph();
-    // Each turn takes five, has time for one, and puts four back before those that wait.
-    let limits = Limits { batch_time: Duration::ZERO, batch_writes: 5, ..Limits::default() };
+    let limits = Limits {
+        batch_time: Duration::ZERO,
+        batch_writes: 5,
+        ahead,
+        worth_a_worker: 1,
+        ..Limits::default()
+    };
     let node = node_with(&site, limits, 2 * LIMIT);
     let lock = site.hold_lock(GRAPH, Mode::Exclusive);
     let first = in_line(&node, GRAPH, [changeset([put_dataset("d")])]);
     wait_until("the first turn has begun", || node.waiting().0 == 0);
     let (sender, answers) = mpsc::channel();
-    for n in 0..WRITES {
+    for n in 0..LINE {
         let sender = sender.clone();
         let write = changeset([put_dataset(&format!("d-{n}"))]);
         node.write(&name(GRAPH), write, move |verdict| {
@@ -71,14 +94,11 @@ fn who_was_not_come_to_in_a_turn_is_the_first_in_the_next() {
     }
     lock.release();
     assert!(verdicts(first)[0].is_ok());
-    let answered: Vec<_> = (0..WRITES).map(|_| answers.recv_timeout(LIMIT).unwrap()).collect();
-    assert_eq!(answered, (0..WRITES).map(|n| (n, n as u64 + 3)).collect::<Vec<_>>());
-    let batches = &node.metrics().write_batch;
-    assert_eq!(
-        (batches.get_sample_count(), batches.get_sample_sum()),
-        (1 + WRITES as u64, 1.0 + WRITES as f64)
-    );
+    let answered: Vec<_> = (0..LINE).map(|_| answers.recv_timeout(LIMIT).unwrap()).collect();
+    assert_eq!(answered, (0..LINE).map(|n| (n, n as u64 + 3)).collect::<Vec<_>>());
     audit(&site);
+    let batches = &node.metrics().write_batch;
+    (batches.get_sample_count(), batches.get_sample_sum())
 }
 
 #[test]
