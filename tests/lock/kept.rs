@@ -290,11 +290,14 @@ fn a_reader_does_not_wait_behind_a_writer_of_its_process_that_waits_for_others()
     let fixture = redis::Fixture::new();
     let (lock, other) = (kept(&fixture, FOR_EVER), inner(&fixture));
     turn(&lock);
-    let reader = take(&lock, Shared);
+    let mut reader = take(&lock, Shared);
     thread::scope(|scope| {
         let own_writer = scope.spawn(|| begin(&lock).0);
         let others_writer = scope.spawn(|| take(&other, Exclusive));
         wait_until(limit(), "the other waits", || waiting(&other) == 1);
+        // Otherwise the own writer may have one turn more.
+        let mut is_known = || reader.is_wanted(Duration::MAX).expect("it can be asked");
+        wait_until(limit(), "that is known here", &mut is_known);
         drop(reader);
         let others_turn = others_writer.join().expect("the reader gave it back");
         wait_until(limit(), "the own writer waits for it", || waiting(&other) == 1);
