@@ -106,8 +106,8 @@ impl Drop for EndsTurn {
     }
 }
 
-/// The suite without two kinds of cases: those that want a new token for each turn, and one in which
-/// readers of several processes hold the lock together before any of them goes on.
+/// The suite without two kinds of cases: those that want a new token for each turn, and one in
+/// which readers of several processes hold the lock together before any of them goes on.
 mod suite {
     use super::Fixture;
     use crate::lock::redis;
@@ -199,8 +199,8 @@ fn an_idle_grant_is_given_back() {
     }
 }
 
-/// A message ends it: nothing else can, for so long. Its lease is not renewed meanwhile, which would
-/// tell as well.
+/// A message ends it: nothing else can, for so long. Its lease is not renewed meanwhile, which
+/// would tell as well.
 #[test]
 fn an_idle_grant_is_given_back_when_another_process_wants_it() {
     for wanted in [Exclusive, Shared] {
@@ -290,14 +290,15 @@ fn a_reader_does_not_wait_behind_a_writer_of_its_process_that_waits_for_others()
     let fixture = redis::Fixture::new();
     let (lock, other) = (kept(&fixture, FOR_EVER), inner(&fixture));
     turn(&lock);
-    let mut reader = take(&lock, Shared);
+    let reader = take(&lock, Shared);
     thread::scope(|scope| {
-        let own_writer = scope.spawn(|| begin(&lock).0);
         let others_writer = scope.spawn(|| take(&other, Exclusive));
-        wait_until(limit(), "the other waits", || waiting(&other) == 1);
-        // Otherwise the own writer may have one turn more.
-        let mut is_known = || reader.is_wanted(Duration::MAX).expect("it can be asked");
-        wait_until(limit(), "that is known here", &mut is_known);
+        // Until that is known here, readers share the kept grant, and a writer may have a turn
+        // more.
+        wait_until(limit(), "it is known that the other waits", || {
+            lock.acquire(&key(), Shared, Duration::ZERO).is_err()
+        });
+        let own_writer = scope.spawn(|| begin(&lock).0);
         drop(reader);
         let others_turn = others_writer.join().expect("the reader gave it back");
         wait_until(limit(), "the own writer waits for it", || waiting(&other) == 1);
