@@ -9,6 +9,9 @@
 //! `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, to use instead of a new SQLite
 //! file; their tables `append_heads` and `append_log` are dropped.
 
+#[path = "shared/databases.rs"]
+mod databases;
+
 use std::time::{Duration, Instant};
 
 use diesel::Connection as _;
@@ -212,11 +215,5 @@ fn measure(url: &str) {
 }
 
 fn main() {
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let made = format!("sqlite:{}", folder.path().join("bench.db").display());
-    let urls = std::env::var("FENCEPOST_BENCH_DATABASES").unwrap_or(made);
-    urls.split_whitespace().for_each(measure);
+    databases::on_each(measure);
 }

@@ -7,6 +7,11 @@
 //! `FENCEPOST_BENCH_DATABASES` may name URLs, with spaces between, of databases to use instead of
 //! a new file: one that has the graph already is used as it is.
 
+#[path = "shared/databases.rs"]
+mod databases;
+#[path = "shared/inputs.rs"]
+mod inputs;
+
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
@@ -33,18 +38,8 @@ fn name(kind: &str, number: usize) -> Name {
 }
 
 fn job(number: usize) -> JobSpecification {
-    let mut random = number as u64 + 1;
-    let mut inputs: Vec<usize> = Vec::new();
-    while inputs.len() < 3.min(number) {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let before = (random % number as u64) as usize;
-        if !inputs.contains(&before) {
-            inputs.push(before);
-        }
-    }
-    let mut inputs: Vec<Name> = inputs.into_iter().map(|before| name("dataset", before)).collect();
+    let mut inputs: Vec<Name> =
+        inputs::before(number).into_iter().map(|before| name("dataset", before)).collect();
     inputs.sort_unstable();
     JobSpecification {
         name: name("job", number),
@@ -109,15 +104,7 @@ fn median(mut times: Vec<Duration>) -> f64 {
 }
 
 fn main() {
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let made = format!("sqlite:{}", folder.path().join("bench.db").display());
-    let urls = std::env::var("FENCEPOST_BENCH_DATABASES").unwrap_or(made);
-    for url in urls.split_whitespace() {
-        measure(url);
-    }
+    databases::on_each(measure);
 }
 
 fn measure(url: &str) {

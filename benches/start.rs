@@ -7,6 +7,11 @@
 //! second that is, the processor time, and the memory of the process. `FENCEPOST_BENCH_DATABASES`
 //! may name URLs, with spaces between, of empty databases to use instead of a new file.
 
+#[path = "shared/databases.rs"]
+mod databases;
+#[path = "shared/inputs.rs"]
+mod inputs;
+
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -36,18 +41,8 @@ fn name(kind: &str, number: usize) -> Name {
     Name::new(&format!("{kind}-{number:08}")).expect("a name")
 }
 
-/// Xorshift (G. Marsaglia, 2003), seeded with the number.
 fn inputs_of(number: usize) -> Vec<Name> {
-    let (mut random, mut inputs) = (number as u64 + 1, Vec::new());
-    while inputs.len() < 3.min(number) {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let before = (random % number as u64) as usize;
-        if !inputs.contains(&before) {
-            inputs.push(before);
-        }
-    }
+    let mut inputs = inputs::before(number);
     inputs.sort_unstable();
     inputs.into_iter().map(|before| name("dataset", before)).collect()
 }
@@ -179,11 +174,5 @@ fn outside(number: usize) -> Operation {
 }
 
 fn main() {
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let made = format!("sqlite:{}", folder.path().join("bench.db").display());
-    let urls = std::env::var("FENCEPOST_BENCH_DATABASES").unwrap_or(made);
-    urls.split_whitespace().for_each(measure);
+    databases::on_each(measure);
 }

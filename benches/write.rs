@@ -7,6 +7,9 @@
 //! from, for each write and then kept from one to the next, `FENCEPOST_BENCH_DESIGN` another design
 //! than `crud`. Prints medians in microseconds and their ratio. The two take turns, write by write.
 
+#[path = "shared/databases.rs"]
+mod databases;
+
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -150,19 +153,13 @@ impl Bare {
 }
 
 fn main() {
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let made = format!("sqlite:{}", folder.path().join("bench.db").display());
-    let urls = std::env::var("FENCEPOST_BENCH_DATABASES").unwrap_or(made);
-    for url in urls.split_whitespace() {
+    databases::on_each(|url| {
         let url = DatabaseUrl::parse(url).expect("a URL");
         measure(&url, None);
         if std::env::var_os("FENCEPOST_BENCH_REDIS").is_some() {
             measure(&url, LockedLimits::default().keep);
         }
-    }
+    });
 }
 
 /// `keep`: the lock is kept from one write to the next, so that the bare write asks it nothing.
