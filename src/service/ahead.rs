@@ -23,38 +23,32 @@ fn decide_waiting(shared: &Arc<Shared>, graph: &Arc<LocalGraph>, take_turn: Take
     loop {
         let limits = shared.batch_limits(graph);
         let Some(mut batch) = graph.writes().begin_deciding(limits) else { return };
-        let mut deciding = Deciding { graph, shared, take_turn, is_lost: true };
+        let if_it_panics = GiveUpBatch { graph, shared, take_turn };
         let (writes, decided) = batch.parts();
         let (began, before) = (Instant::now(), decided.count());
         decided.decide(&graph.name, writes, shared.engine.limits.batch_time);
         observe(&metrics.decide_ahead, began.elapsed());
         metrics.decided_ahead.inc_by((decided.count() - before) as u64);
-        deciding.is_lost = false;
-        drop(deciding);
+        std::mem::forget(if_it_panics);
         let (turn_is_due, undone) = graph.writes().end_deciding(Some(batch));
-        metrics.wasted_decisions.inc_by(undone.wasted());
-        drop(undone);
+        undone.count_in(&metrics.wasted_decisions);
         if turn_is_due {
             return take_turn(shared, graph);
         }
     }
 }
 
-/// A batch that is being decided. If that panics, the batch is lost, and its requests are told so;
-/// those behind it still get their turn.
-struct Deciding<'d> {
+/// Dropped when deciding a batch panics: the batch is lost, its requests are told so, and those
+/// behind it still get their turn.
+struct GiveUpBatch<'d> {
     shared: &'d Arc<Shared>,
     graph: &'d Arc<LocalGraph>,
     take_turn: TakeTurn,
-    is_lost: bool,
 }
 
-impl Drop for Deciding<'_> {
+impl Drop for GiveUpBatch<'_> {
     fn drop(&mut self) {
-        if !self.is_lost {
-            return;
-        }
-        let Self { shared, graph, take_turn, .. } = *self;
+        let Self { shared, graph, take_turn } = *self;
         let (turn_is_due, _undone) = graph.writes().end_deciding(None);
         if turn_is_due {
             let (next, graph) = (Arc::clone(shared), Arc::clone(graph));

@@ -53,15 +53,13 @@ impl LocalGraph {
         is_of_head.then_some(Refreshed { head, image })
     }
 
-    /// Writes take up to `turns` turns at once: in most designs one after another.
     pub(super) fn push_write(
         &self,
         write: PendingWrite,
         limit: usize,
-        turns: usize,
         batch: BatchLimits,
     ) -> Pushed {
-        self.writes().push(write, limit, turns, batch)
+        self.writes().push(write, limit, batch)
     }
 
     /// Reads take up to `turns` turns at once.

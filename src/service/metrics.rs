@@ -166,8 +166,8 @@ impl Metrics {
             ),
             wasted_decisions: counter(
                 "fencepost_wasted_decisions_total",
-                "Decisions thrown away: their write did not hold, or the state they were made on did not \
-                 come to be",
+                "Decisions thrown away: their write did not hold, or the state they were made on \
+                 did not come to be",
             ),
             overflows: counter(
                 "fencepost_queue_overflows_total",

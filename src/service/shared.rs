@@ -59,11 +59,6 @@ impl Shared {
         if self.shares_turns(graph) { 1 } else { self.engine.limits.unshared_reads.max(1) }
     }
 
-    /// Turns of writes that the graph has at once.
-    pub(super) fn write_turns(&self, graph: &LocalGraph) -> usize {
-        self.handlings.turns_at_once(graph.storage()).max(1)
-    }
-
     pub(super) fn shares_turns(&self, graph: &LocalGraph) -> bool {
         self.engine.limits.share_turns && self.handlings.share_turns(graph.storage())
     }
@@ -73,13 +68,16 @@ impl Shared {
         if self.shares_turns(graph) { limit } else { 1 }
     }
 
-    /// How much a turn of writes serves, and how much is decided ahead of it: nothing where images
+    /// How many turns of writes there are at once, how much each serves, and how much is decided
+    /// ahead of it: nothing where images
     /// are not kept, and where turns do not wait for each other.
     pub(super) fn batch_limits(&self, graph: &LocalGraph) -> BatchLimits {
         let Limits { batch_writes, batch_bytes, ahead, worth_a_worker, .. } = self.engine.limits;
-        let one_by_one = self.write_turns(graph) == 1;
-        let decides_ahead = one_by_one && self.handlings.keep_images(graph.storage());
+        let storage = graph.storage();
+        let turns = self.handlings.turns_at_once(storage).max(1);
+        let decides_ahead = turns == 1 && self.handlings.keep_images(storage);
         BatchLimits {
+            turns,
             writes: self.turn_size(graph, batch_writes),
             bytes: batch_bytes,
             ahead: if decides_ahead { ahead } else { 0 },

@@ -250,7 +250,7 @@ impl<'t> Turn<'t> {
         // the queue.
         if is_of_use && !watch::is_given_up() {
             let (calls, undone) = self.graph.writes().commit_begins(id, decisions.graph(), limits);
-            self.engine.metrics.wasted_decisions.inc_by(undone.wasted());
+            undone.count_in(&self.engine.metrics.wasted_decisions);
             if calls {
                 call_worker();
             }

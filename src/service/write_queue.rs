@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use prometheus::IntCounter;
+
 use super::decisions::DecidedWrites;
 use super::pending_state::{CommittedState, PendingState, StateId};
 use super::queue::PendingWrite;
@@ -11,9 +13,11 @@ use crate::failpoint;
 use crate::graph::Graph;
 use crate::store::{GraphState, Head};
 
-/// How much one turn serves, and how much is decided ahead of it.
+/// How many turns there are, how much each serves, and how much is decided ahead of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchLimits {
+    /// Turns that are under way at once.
+    pub(super) turns: usize,
     /// Writes of a batch.
     pub(super) writes: usize,
     /// Bytes of a batch, beyond its first write.
@@ -103,9 +107,9 @@ pub(super) struct Taken {
 }
 
 impl Undone {
-    /// How many decisions were wasted.
-    pub(super) fn wasted(&self) -> u64 {
-        self.decided.iter().map(|decided| decided.count() as u64).sum()
+    /// Counts its decisions as wasted, and frees it.
+    pub(super) fn count_in(self, wasted: &IntCounter) {
+        wasted.inc_by(self.decided.iter().map(|decided| decided.count() as u64).sum());
     }
 }
 
@@ -139,20 +143,14 @@ impl AheadBatch {
 }
 
 impl WriteQueue {
-    /// Adds a write, unless `limit` wait already. At most `most_turns` turns are under way.
-    pub(super) fn push(
-        &mut self,
-        write: PendingWrite,
-        limit: usize,
-        most_turns: usize,
-        batch: BatchLimits,
-    ) -> Pushed {
+    /// Adds a write, unless `limit` wait already.
+    pub(super) fn push(&mut self, write: PendingWrite, limit: usize, batch: BatchLimits) -> Pushed {
         if self.waiting() >= limit {
             return Pushed::Full(Box::new(write));
         }
         self.pushed += 1;
         self.waiting.push_back(PendingWrite { number: self.pushed, ..write });
-        if self.turns < most_turns {
+        if self.turns < batch.turns {
             self.turns += 1;
             return Pushed::First;
         }
@@ -394,6 +392,7 @@ mod tests {
     fn limits() -> impl Strategy<Value = BatchLimits> {
         (1..5_usize, 1..20_usize, 0..4_usize, 1..4_usize).prop_map(
             |(writes, bytes, ahead, worth_a_worker)| BatchLimits {
+                turns: 1,
                 writes,
                 bytes,
                 ahead,
@@ -447,7 +446,7 @@ mod tests {
             match step {
                 Step::Push { bytes } => {
                     let write = pending_write(bytes);
-                    match self.queue.push(write, usize::MAX, 1, limits) {
+                    match self.queue.push(write, usize::MAX, limits) {
                         Pushed::First => self.take_turn(limits),
                         Pushed::CallWorker => self.call(),
                         Pushed::Behind => {}
@@ -558,7 +557,7 @@ mod tests {
     #[test]
     fn a_worker_has_no_batch_to_which_nothing_can_be_added() {
         for ahead in [1, 2] {
-            let limits = BatchLimits { writes: 8, bytes: 8, ahead, worth_a_worker: 1 };
+            let limits = BatchLimits { turns: 1, writes: 8, bytes: 8, ahead, worth_a_worker: 1 };
             let mut model = Model::default();
             model.happens(Step::Push { bytes: 1 }, limits);
             model.happens(Step::CommitBegins, limits);
@@ -575,10 +574,10 @@ mod tests {
     #[test]
     fn nothing_is_decided_ahead_where_that_is_off() {
         let mut queue = WriteQueue::default();
-        let limits = BatchLimits { writes: 8, bytes: 8, ahead: 0, worth_a_worker: 1 };
+        let limits = BatchLimits { turns: 0, writes: 8, bytes: 8, ahead: 0, worth_a_worker: 1 };
         let (calls, _) = queue.commit_begins(StateId::new(), &Graph::default(), limits);
         assert!(!calls && queue.begin_deciding(limits).is_none());
-        let pushed = queue.push(pending_write(1), 8, 0, limits);
+        let pushed = queue.push(pending_write(1), 8, limits);
         assert!(matches!(pushed, Pushed::Behind));
         let decided = DecidedWrites::on(&Graph::default());
         assert_eq!(decided.count(), 0);

@@ -32,8 +32,7 @@ pub(super) fn start(shared: &Arc<Shared>, graph: Arc<LocalGraph>) {
 pub(super) fn take(shared: &Arc<Shared>, graph: &Arc<LocalGraph>) {
     let limits = shared.batch_limits(graph);
     let Taken { writes: batch, ahead, undone } = graph.writes().take(limits);
-    shared.engine.metrics.wasted_decisions.inc_by(undone.wasted());
-    drop(undone);
+    undone.count_in(&shared.engine.metrics.wasted_decisions);
     let replies: Vec<_> = batch.iter().map(|write| write.reply.clone()).collect();
     let (shared_of_turn, graph_of_turn) = (Arc::clone(shared), Arc::clone(graph));
     let given_up = move |given_up: GivenUp| {

@@ -20,7 +20,7 @@ use super::server::{behind_a_proxy, impatient, put};
 use super::writes::{half_a_cycle, read, with_two_jobs, write_with};
 use crate::support::ask::{accepted, changeset, delete_dataset, keyed, put_dataset};
 use crate::support::cluster::{GRAPH, Kind, Site, finish, name, start_optimistic, wait_until};
-use crate::support::proxy::Cut;
+use crate::support::proxy::{Cut, Proxy};
 use crate::support::storm::{audit, audit_without_tokens};
 
 #[derive(diesel::QueryableByName)]
@@ -189,6 +189,17 @@ fn a_function_that_is_missing_is_told() {
     assert_eq!(audit(&site).version, 5);
 }
 
+/// The next call makes version 3 and its answer is lost; another writer comes before it is sent
+/// again.
+fn lose_the_answer(proxy: &Proxy, site: &Site) {
+    let store = site.store();
+    proxy.cut_while(Cut::Answer, move || {
+        wait_until("it is carried out", || read(&store).head.version == 3);
+        let seen = read(&store);
+        write_with(&store, &seen, Fence::Unfenced, delete_dataset("a")).unwrap();
+    });
+}
+
 /// The lost call was carried out, and others have written since: it is found in the log.
 #[test]
 fn a_lost_call_is_found_behind_what_others_wrote_since() {
@@ -199,12 +210,7 @@ fn a_lost_call_is_found_behind_what_others_wrote_since() {
         if !sought {
             replace(&site, "changes.attempt = this_attempt", "false");
         }
-        let store = site.store();
-        proxy.cut_while(Cut::Answer, move || {
-            wait_until("it is carried out", || read(&store).head.version == 3);
-            let seen = read(&store);
-            write_with(&store, &seen, Fence::Unfenced, delete_dataset("a")).unwrap();
-        });
+        lose_the_answer(&proxy, &site);
         let version = put(&node, "lost");
         // Judged again, it would be told that it changed nothing.
         assert_eq!(version, Ok(if sought { 3 } else { 4 }));
@@ -239,12 +245,7 @@ fn a_lost_call_to_a_graph_without_a_history_is_found() {
         if !sought {
             replace(&site, "changes.attempt = this_attempt", "false");
         }
-        let store = site.store();
-        proxy.cut_while(Cut::Answer, move || {
-            wait_until("it is carried out", || read(&store).head.version == 3);
-            let seen = read(&store);
-            write_with(&store, &seen, Fence::Unfenced, delete_dataset("a")).unwrap();
-        });
+        lose_the_answer(&proxy, &site);
         assert_eq!(put(&node, "lost"), Ok(if sought { 3 } else { 4 }));
         // One that was never carried out is not taken for one whose trace was pruned.
         let store = site.store();

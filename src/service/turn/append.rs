@@ -11,8 +11,8 @@ use crate::service::turn_error::TurnError;
 use crate::store::{Commit, Entry, Fence, GraphState, Head};
 
 impl Turn<'_> {
-    /// Writes what was accepted after whatever version the graph has by then, and gives the verdicts
-    /// the versions that it came to. Then the image is brought to the store's version.
+    /// Writes what was accepted after whatever version the graph has by then, and gives the
+    /// verdicts the versions that it came to. Then the image is brought to the store's version.
     ///
     /// # Errors
     /// [`TurnError::Commit`] says whether anything was written.
