@@ -147,8 +147,8 @@ pub enum WorkloadName {
     Mixed,
     /// Edges between few jobs, so that cycles and second producers are common
     Conflict,
-    /// Pairs of new jobs that together close a cycle, or that both write one dataset: the rules allow
-    /// one of each pair. Where there are several clients, the two of a pair are sent at once
+    /// Pairs of new jobs that together close a cycle, or that both write one dataset: the rules
+    /// allow one of each pair. Where there are several clients, the two of a pair are sent at once
     Pairs,
     /// Brings the graph to a size
     Load,

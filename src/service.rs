@@ -131,9 +131,8 @@ impl Service {
     ) -> Option<Arc<LocalGraph>> {
         let local = self.shared.local_graph(graph);
         let limit = self.shared.engine.limits.waiting_writes;
-        let turns = self.shared.write_turns(&local);
         let write = PendingWrite { write, reply, since: Instant::now(), number: 0 };
-        match local.push_write(write, limit, turns, self.shared.batch_limits(&local)) {
+        match local.push_write(write, limit, self.shared.batch_limits(&local)) {
             Pushed::Behind => None,
             Pushed::CallWorker => {
                 ahead::start(&self.shared, &local, write_turn::take);

@@ -305,9 +305,9 @@ impl Workload {
         }
     }
 
-    /// Both jobs of a pair are legal alone. Pairs that close a cycle and pairs that write one dataset
-    /// take turns. What all of them read besides makes a write take longer, so that the two of a pair
-    /// meet.
+    /// Both jobs of a pair are legal alone. Pairs that close a cycle and pairs that write one
+    /// dataset take turns. What all of them read besides makes a write take longer, so that the two
+    /// of a pair meet.
     fn one_of_pair(&self, number: u64) -> Request {
         let pair = self.first_pair + number / 2;
         let name = |part: &str| {

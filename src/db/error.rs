@@ -160,8 +160,8 @@ pub enum DbError {
     /// the graph's version is the one that was read. Nothing was written. Something else has
     /// changed them, or a trigger interferes.
     #[error(
-        "{what}. `fencepost check-rows` names the rows that are damaged, if the graph is kept as rows \
-         beside its log; one that has rows alone must be restored from a backup"
+        "{what}. `fencepost check-rows` names the rows that are damaged, if the graph is kept as \
+         rows beside its log; one that has rows alone must be restored from a backup"
     )]
     RowsDiffer {
         /// How many of which rows were found.

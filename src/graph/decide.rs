@@ -27,8 +27,9 @@ pub struct Decision {
     pub created: bool,
 }
 
-/// Judges `command` on `graph`. Pure and deterministic. Total also on a graph that breaks the rules,
-/// which [`apply()`] makes of a log that does: then what breaks them already is no reason to reject.
+/// Judges `command` on `graph`. Pure and deterministic. Total also on a graph that breaks the
+/// rules, which [`apply()`] makes of a log that does: then what breaks them already is no reason to
+/// reject.
 ///
 /// First come all preconditions, on `graph`; then existence, operation by operation; then, on the
 /// final graph, deleted datasets that are in use, second producers, a change longer than

@@ -21,8 +21,8 @@ use super::operation::Side;
 use super::order::Order;
 use super::slots::{Slot, Slots};
 
-/// A job graph at one version. At most one producer for each dataset; acyclic, unless it was made of
-/// a log that breaks the rules.
+/// A job graph at one version. At most one producer for each dataset; acyclic, unless it was made
+/// of a log that breaks the rules.
 #[derive(Clone, Default)]
 pub struct Graph {
     pub(super) version: u64,

@@ -1,11 +1,11 @@
 //! An append that compares no version, for the one storage whose log [may break the
 //! rules](super::storage::Storage::may_break_rules).
 //!
-//! What was decided on the version that the graph still has is committed as in every storage, in one
-//! call. Otherwise it is given the versions after the one that the graph has by now, while its row is
-//! held: so the log is dense and its chain of hashes right, whoever writes at the same time. All else
-//! that a write depends on is compared as in every storage: that the graph is open and is the one
-//! that was read, how it is kept, and that no key of a request was used.
+//! What was decided on the version that the graph still has is committed as in every storage, in
+//! one call. Otherwise it is given the versions after the one that the graph has by now, while its
+//! row is held: so the log is dense and its chain of hashes right, whoever writes at the same time.
+//! All else that a write depends on is compared as in every storage: that the graph is open and is
+//! the one that was read, how it is kept, and that no key of a request was used.
 
 use diesel::prelude::*;
 
@@ -28,9 +28,9 @@ pub struct Appended {
 }
 
 impl Store {
-    /// Writes the entries of `commit` after whatever version the graph has, though they were decided
-    /// on another. `answers` gives the answers to keep, if the entries come that much later than
-    /// they are numbered.
+    /// Writes the entries of `commit` after whatever version the graph has, though they were
+    /// decided on another. `answers` gives the answers to keep, if the entries come that much later
+    /// than they are numbered.
     ///
     /// # Errors
     /// [`CommitError`]; all but [`CommitError::Unknown`] mean that nothing was written.

@@ -55,7 +55,8 @@ pub enum StoreError {
     /// and no log is restored as one.
     #[error(
         "graph `{graph}` is kept as {storage}, by writers that compare no version, so its log may \
-         break the rules: such a graph is neither exported nor frozen, and no log is restored as one"
+         break the rules: such a graph is neither exported nor frozen, and no log is restored as \
+         one"
     )]
     KeptApart {
         /// The graph.

@@ -295,8 +295,8 @@ fn what_was_decided_on_a_commit_without_an_answer_waits_for_its_outcome() {
     }
 }
 
-/// Another process gets the lock between the commit and the next turn, and freezes the graph: so the
-/// next turn looks at the store, finds the version on which its batch was decided, and must not
+/// Another process gets the lock between the commit and the next turn, and freezes the graph: so
+/// the next turn looks at the store, finds the version on which its batch was decided, and must not
 /// take over verdicts of an open graph.
 #[test]
 fn what_was_decided_on_an_open_graph_does_not_hold_on_a_frozen_one() {

@@ -387,8 +387,8 @@ fn a_graph_that_is_created_again_in_another_storage_is_followed_or_refused() {
     }
 }
 
-/// A log of which the beginning is gone, or in which no change ever was, cannot be all that there is
-/// of a graph; and no history beside rows either, if it never was one.
+/// A log of which the beginning is gone, or in which no change ever was, cannot be all that there
+/// is of a graph; and no history beside rows either, if it never was one.
 #[test]
 fn a_graph_is_created_again_only_in_a_storage_in_which_its_log_can_go_on() {
     for kind in KINDS {
@@ -450,9 +450,9 @@ fn whoever_takes_a_graph_for_one_of_another_storage_writes_nothing() {
     }
 }
 
-/// There are rows, of an earlier version: a graph of rows that somebody has made one of its log, and
-/// that was moved on there. Whoever knows only rows would load them, and stamp them with the version
-/// that the graph has.
+/// There are rows, of an earlier version: a graph of rows that somebody has made one of its log,
+/// and that was moved on there. Whoever knows only rows would load them, and stamp them with the
+/// version that the graph has.
 #[test]
 fn rows_that_a_log_has_left_behind_are_never_loaded() {
     const TEST: &str = "design::event_sourced::rows_that_a_log_has_left_behind_are_never_loaded";
@@ -815,8 +815,8 @@ fn commands_follow_the_graph() {
     }
 }
 
-/// Whatever `--design` names, by accident or not: a graph is taken as it is kept, or refused, and is
-/// kept so afterwards.
+/// Whatever `--design` names, by accident or not: a graph is taken as it is kept, or refused, and
+/// is kept so afterwards.
 #[test]
 fn commands_with_a_design_of_another_storage_take_the_graph_as_it_is_kept() {
     for (kept, named) in [

@@ -58,7 +58,7 @@ fn who_was_not_come_to_in_a_turn_is_the_first_in_the_next() {
     assert_eq!(turns, (1 + LINE as u64, 1.0 + LINE as f64));
 }
 
-/// Whoever was decided ahead, and whoever was not come to then.
+/// Also if the worker had no time to decide a whole batch.
 #[test]
 fn what_is_decided_ahead_leaves_the_order_as_it_was() {
     for ahead in [1, 2] {

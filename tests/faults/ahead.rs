@@ -40,8 +40,8 @@ fn of_a_node_that_is_killed_in_a_commit_nothing_stays_that_was_decided_on_it() {
     }
 }
 
-/// One node's commit is outrun by another's, and what it was to write is rejected then: the graph is
-/// at the version on which the next write was decided, by another history.
+/// One node's commit is outrun by another's, and what it was to write is rejected then: the graph
+/// is at the version on which the next write was decided, by another history.
 fn outrun_with_one_decided_ahead(more: &str) -> (Field, Outcome, Server) {
     let field = Field::of(&CRUD_OPTIMISTIC, None);
     let (reached, armed) = field.pause_at("commit-begun");

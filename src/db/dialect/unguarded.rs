@@ -24,7 +24,8 @@ impl fmt::Display for OrphanedRows {
         write!(
             f,
             "table {table}: rows with graph_id {graph_id}, which no graph has; restore the graph \
-             from a backup or, if nobody needs them, DELETE FROM {table} WHERE graph_id = {graph_id}"
+             from a backup or, if nobody needs them, DELETE FROM {table} \
+             WHERE graph_id = {graph_id}"
         )
     }
 }

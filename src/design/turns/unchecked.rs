@@ -1,17 +1,17 @@
 //! No turns at all: the negative control. Everyone writes, and nothing is compared.
 //!
-//! **How it takes turns.** It does not. Each request is decided on a thread of its own, on the image
-//! at hand, without a look at the store if there is one, and several requests of one graph at once.
-//! What was accepted is appended after whatever version the graph has by then. Only what writes
-//! nothing, as a rejection, looks at the version before it is answered.
+//! **How it takes turns.** It does not. Each request is decided on a thread of its own, on the
+//! image at hand, without a look at the store if there is one, and several requests of one graph at
+//! once. What was accepted is appended after whatever version the graph has by then. Only what
+//! writes nothing, as a rejection, looks at the version before it is answered.
 //!
-//! **What it costs.** The append: one call if nobody wrote meanwhile. Otherwise that call is refused,
-//! and a transaction holds the graph's row to learn the version and append after it. Nothing is
-//! decided again.
+//! **What it costs.** The append: one call if nobody wrote meanwhile. Otherwise that call is
+//! refused, and a transaction holds the graph's row to learn the version and append after it.
+//! Nothing is decided again.
 //!
 //! **What it does not do.** It does not keep the rules. Two requests that were decided on one
-//! version may both be legal there and not one after the other: together they close a cycle, or give
-//! a dataset two producers. Nobody is told.
+//! version may both be legal there and not one after the other: together they close a cycle, or
+//! give a dataset two producers. Nobody is told.
 
 use super::expected_version::backoff;
 use crate::graph::Name;
@@ -23,8 +23,8 @@ use crate::store::{CommitError, Fence};
 pub struct UncheckedLimits {
     /// How many requests of one graph are decided and appended at once in this process.
     pub at_once: usize,
-    /// How often a request is decided again: after a look has shown that its rejection was outdated,
-    /// or because its key was used.
+    /// How often a request is decided again: after a look has shown that its rejection was
+    /// outdated, or because its key was used.
     pub retries: usize,
 }
 

@@ -496,8 +496,9 @@ impl Link {
         let too_large = batch.events().find(|(_, event)| event.len() + HEADERS_BYTES_MAX > most);
         let Some((index, event)) = too_large else { return Ok(()) };
         let what = format!(
-            "the event at {index} has {} bytes, and the server takes messages of {most}, headers included: raise max_payload in its configuration \
-             (at most 64 MB) and export again; nothing of this append was written",
+            "the event at {index} has {} bytes, and the server takes messages of {most}, \
+             headers included: raise max_payload in its configuration (at most 64 MB) and export again; \
+             nothing of this append was written",
             event.len()
         );
         Err(SinkError::Refused { sink: self.name.clone(), what })
