@@ -45,7 +45,7 @@ fn flooded(design: &'static Design) -> ([u64; 2], u64) {
     });
     let served = flooded.count("fencepost_write_batch_requests_sum", "");
     assert!(
-        served > 8 * turns(flooded),
+        served > 3 * turns(flooded),
         "{served} requests in {} turns are no flood",
         turns(flooded)
     );
