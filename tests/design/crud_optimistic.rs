@@ -71,6 +71,30 @@ fn who_was_outrun_judges_again_on_what_the_other_wrote() {
     }
 }
 
+/// Nobody sees what a commit under way would lead to: it may fail.
+#[test]
+fn an_image_is_published_when_its_commit_has_succeeded_and_not_before() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let site = Site::on(kind);
+        let (store, slow, _) = raced(&site, Limits::default(), TurnLimits::default());
+        let reader = slow.clone();
+        let (seen, told) = mpsc::channel();
+        accepted(&slow, [put_dataset("second")]);
+        set(&store.before_commit, move || {
+            let image = reader.read_and_wait(&name(GRAPH)).unwrap();
+            seen.send((image.key.version, image.graph.dataset("third").is_some())).unwrap();
+        });
+        assert_eq!(accepted(&slow, [put_dataset("third")]), 3);
+        assert_eq!(told.recv_timeout(LIMIT).unwrap(), (2, false));
+        let metrics = slow.metrics();
+        assert_eq!(
+            (metrics.images_ahead_of_store.get(), metrics.image_loads.get()),
+            (0, 1),
+            "no image was thrown away or loaded again"
+        );
+    }
+}
+
 /// All verdicts of a turn that was outrun are thrown away, those that needed no commit of their own
 /// too.
 #[test]

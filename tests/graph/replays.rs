@@ -307,3 +307,16 @@ fn a_cycle_is_shown_that_shares_its_way_with_one_that_was_there_before() {
     let cycle = ["j", "q", "a", "x", "b", "p", "j"].map(name).to_vec();
     assert_eq!(told, Rejection::Cycle { cycle, operation: 0 });
 }
+
+/// What is asked for closes no cycle, though one that was there before is in its way.
+#[test]
+fn a_change_that_closes_no_cycle_is_accepted_beside_one_that_was_there_before() {
+    let jobs = [put("c", &["z"], &[]), put("a", &["q"], &["x"]), put("b", &["x"], &["p", "y"])];
+    let graph = with_cycle(jobs, "a", "y");
+    for (inputs, outputs) in [(&["p"], &["z"]), (&["w"], &["q"]), (&["y"], &["z"])] {
+        let asked = Command::Changeset([put("j", inputs, outputs)].into_iter().collect());
+        assert!(decide(&graph, &asked).is_ok(), "{inputs:?} {outputs:?}");
+    }
+    let two = [put("j", &["p"], &["z"]), put("k", &["w"], &["q"])];
+    assert!(decide(&graph, &Command::Changeset(two.into_iter().collect())).is_ok());
+}
