@@ -11,6 +11,7 @@ mod affected;
 mod apply;
 mod build;
 mod by_name;
+mod canonical_text;
 mod change;
 mod change_json;
 mod cycle;
@@ -33,7 +34,9 @@ mod neighbours;
 mod nodes;
 mod operation;
 mod order;
+mod packed;
 mod plan;
+mod ranges;
 mod reach;
 mod rejection;
 mod replay;
@@ -62,6 +65,7 @@ pub use operation::{
     Changeset, Command, JobPatch, JobSpecification, Operation, Precondition, Side, SpecPatch, Step,
     Unchanged,
 };
+pub use packed::{GraphComparer, GraphPacker, GraphUnpacker, PACKED_FORMAT, UnpackError};
 pub use plan::{Plan, PlanRequest, QueryError};
 pub use reach::{Direction, Origin, Reachable};
 pub use rejection::Rejection;

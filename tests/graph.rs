@@ -5,6 +5,7 @@ mod closing;
 mod cycles;
 mod large;
 mod model;
+mod packed;
 mod properties;
 mod random;
 mod replays;

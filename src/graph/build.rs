@@ -112,7 +112,7 @@ pub enum DamagedRows {
 
 /// Ids are slots, and slots become lengths of arrays. No graph that fits in memory has an id as
 /// large as this; a damaged one is refused here.
-const MAX_ID: i64 = 1 << 28;
+pub(super) const MAX_ID: i64 = 1 << 28;
 
 /// Whether a job or a dataset of a stored graph can have this id.
 #[must_use]
@@ -140,7 +140,7 @@ impl GraphBuilder {
     /// Adds a job without edges.
     ///
     /// # Errors
-    /// [`DamagedRows`] if its id or name is damaged or there twice.
+    /// [`DamagedRows`] if its id or name is damaged, or the id is there twice.
     pub fn job(
         &mut self,
         id: i64,
@@ -170,19 +170,18 @@ impl GraphBuilder {
         };
         let what = "job";
         let slot = slot(id).ok_or_else(|| DamagedRows::Id { what, name: name.clone(), id })?;
-        let twice = |name| DamagedRows::Twice { what, name };
         if !put(&mut self.jobs, slot, node) {
-            return Err(twice(name));
+            return Err(DamagedRows::Twice { what, name });
         }
         self.jobs_there.grow_and_insert(slot as usize);
-        let name_of = |slot: Slot| Some(&self.jobs[slot as usize].as_ref()?.name);
-        self.job_names.push(&name, slot, name_of).map_err(twice)
+        self.job_names.push(&name, slot);
+        Ok(())
     }
 
     /// Adds a dataset that no job mentions yet.
     ///
     /// # Errors
-    /// [`DamagedRows`] if its id or name is damaged or there twice.
+    /// [`DamagedRows`] if its id or name is damaged, or the id is there twice.
     pub fn dataset(
         &mut self,
         id: i64,
@@ -204,13 +203,12 @@ impl GraphBuilder {
         let node = DatasetNode { name: name.clone(), metadata };
         let what = "dataset";
         let slot = slot(id).ok_or_else(|| DamagedRows::Id { what, name: name.clone(), id })?;
-        let twice = |name| DamagedRows::Twice { what, name };
         if !put(&mut self.datasets, slot, node) {
-            return Err(twice(name));
+            return Err(DamagedRows::Twice { what, name });
         }
         self.datasets_there.grow_and_insert(slot as usize);
-        let name_of = |slot: Slot| Some(&self.datasets[slot as usize].as_ref()?.name);
-        self.dataset_names.push(&name, slot, name_of).map_err(twice)
+        self.dataset_names.push(&name, slot);
+        Ok(())
     }
 
     /// Adds the edges by which `job` reads `datasets`; `None` if what is stored is no list of ids.
@@ -260,11 +258,17 @@ impl GraphBuilder {
     /// # Errors
     /// [`DamagedRows::Cyclic`], or [`DamagedRows::Twice`] for a name that two rows have.
     pub fn finish(mut self, version: u64) -> Result<Graph, DamagedRows> {
-        let twice = |what| move |name| DamagedRows::Twice { what, name };
-        let job_index = self.job_names.finish().map_err(twice("job"))?;
-        let dataset_index = self.dataset_names.finish().map_err(twice("dataset"))?;
         let (jobs, datasets) = (self.jobs.len(), self.datasets.len());
         let large = jobs > LARGE_JOBS;
+        let twice = |what| move |name| DamagedRows::Twice { what, name };
+        let job_of = |slot: Slot| Some(&self.jobs[slot as usize].as_ref()?.name);
+        let dataset_of = |slot: Slot| Some(&self.datasets[slot as usize].as_ref()?.name);
+        let (job_index, dataset_index) = in_two_threads(
+            large,
+            || self.job_names.finish(job_of).map_err(twice("job")),
+            || self.dataset_names.finish(dataset_of).map_err(twice("dataset")),
+        );
+        let (job_index, dataset_index) = (job_index?, dataset_index?);
         self.producers.resize(datasets, None);
 
         let reversed = |&(dataset, job): &(Slot, Slot)| (job, dataset);

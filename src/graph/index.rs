@@ -8,7 +8,6 @@
 //! node: a caller passes a function from slots to names, and a slot is right if its node has the
 //! name that is looked for. So an entry of a name that was removed does no harm.
 
-use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, BuildHasherDefault};
 use std::ops::Bound;
@@ -18,6 +17,7 @@ use imbl::GenericHashMap;
 
 use super::name::Name;
 use super::names_in_order::NamesInOrder;
+use super::ranges::by_ranges;
 use super::slot_map::SlotHasher;
 use super::slots::Slot;
 
@@ -34,6 +34,18 @@ pub(super) struct NameIndex {
 }
 
 impl NameIndex {
+    /// The index of `count` names. `name_of` shows the name of each slot. The error is a name that
+    /// comes twice. O(n) for n names.
+    pub(super) fn of<'n>(
+        names: impl Iterator<Item = (&'n Name, Slot)>,
+        count: usize,
+        name_of: impl Fn(Slot) -> Option<&'n Name>,
+    ) -> Result<Self, Name> {
+        let mut builder = NameIndexBuilder::with_room(count);
+        names.for_each(|(name, slot)| builder.push(name, slot));
+        builder.finish(name_of)
+    }
+
     /// The slot of a name. `name_of` shows the name of a slot, if it is taken.
     pub(super) fn get<'n>(
         &self,
@@ -93,45 +105,44 @@ impl NameIndex {
 #[derive(Default)]
 pub(super) struct NameIndexBuilder {
     names: Vec<(Name, Slot)>,
-    hashed: Option<Hashed>,
+    /// The same, hashed while the name was in the processor's cache.
+    entries: Vec<Entry>,
+    state: RandomState,
 }
 
 impl NameIndexBuilder {
-    /// Adds a name. `name_of` shows the names of slots that were added, this one's too. The error
-    /// is a name that was added before.
-    pub(super) fn push<'n>(
-        &mut self,
-        name: &Name,
-        slot: Slot,
-        name_of: impl Fn(Slot) -> Option<&'n Name>,
-    ) -> Result<(), Name> {
-        self.names.push((name.clone(), slot));
-        if let Some(hashed) = &mut self.hashed {
-            return hashed.load(name, slot, name_of);
-        }
-        if self.names.len() > FEW {
-            let hashed = self.hashed.insert(Hashed::default());
-            return self
-                .names
-                .iter()
-                .try_for_each(|(name, slot)| hashed.load(name, *slot, &name_of));
-        }
-        Ok(())
+    /// Reserves memory for `count` names.
+    fn with_room(count: usize) -> Self {
+        let (names, entries) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        Self { names, entries, state: RandomState::default() }
     }
 
-    /// The index. The error is a name that was added twice. O(1) if there are many names: they are
-    /// sorted when their order is asked for.
-    pub(super) fn finish(mut self) -> Result<NameIndex, Name> {
-        if self.hashed.is_none() {
-            let mut seen = HashSet::with_capacity(self.names.len());
-            if let Some((twice, _)) = self.names.iter().find(|(name, _)| !seen.insert(name)) {
-                return Err(twice.clone());
-            }
-        }
+    /// Adds a name.
+    pub(super) fn push(&mut self, name: &Name, slot: Slot) {
+        self.names.push((name.clone(), slot));
+        self.entries.push(Entry { hash: hash(&self.state, name.as_str()), slot });
+    }
+
+    /// The index. `name_of` shows the name of each slot that was added. The error is a name that was
+    /// added twice. O(n) for n names, which are sorted when their order is asked for.
+    pub(super) fn finish<'n>(
+        mut self,
+        name_of: impl Fn(Slot) -> Option<&'n Name>,
+    ) -> Result<NameIndex, Name> {
+        let loaded = Table::of(self.entries, |slot, other| name_of(slot) == name_of(other));
+        let loaded = loaded.map_err(|twice| name_of(twice).expect("it was added").clone())?;
         self.names.shrink_to_fit();
         let len = self.names.len();
-        Ok(NameIndex { len, in_order: NamesInOrder::of(self.names), hashed: self.hashed })
+        let hashed = (len > FEW).then(|| {
+            let (state, loaded) = (self.state, Arc::new(loaded));
+            Hashed { state, loaded, added: SlotsByHash::default() }
+        });
+        Ok(NameIndex { len, in_order: NamesInOrder::of(self.names), hashed })
     }
+}
+
+fn hash(state: &RandomState, name: &str) -> u32 {
+    state.hash_one(name) as u32
 }
 
 /// Slots by their names' hashes: those of names that were loaded, in a table that all versions of a
@@ -152,7 +163,7 @@ type SlotsByHash =
 
 impl Hashed {
     fn hash(&self, name: &str) -> u32 {
-        self.state.hash_one(name) as u32
+        hash(&self.state, name)
     }
 
     fn find<'n>(&self, name: &str, name_of: impl Fn(Slot) -> Option<&'n Name>) -> Option<Slot> {
@@ -195,30 +206,13 @@ impl Hashed {
             self.insert(name_of(slot).expect("an added name is in its slot").as_str(), slot);
         }
     }
-
-    /// Adds a name while the graph is loaded. The error is the name, if it is there.
-    fn load<'n>(
-        &mut self,
-        name: &Name,
-        slot: Slot,
-        name_of: impl Fn(Slot) -> Option<&'n Name>,
-    ) -> Result<(), Name> {
-        let hash = self.hash(name.as_str());
-        let table = Arc::get_mut(&mut self.loaded).expect("a graph that is loaded has no versions");
-        if table.candidates(hash).any(|slot| name_of(slot) == Some(name)) {
-            return Err(name.clone());
-        }
-        table.insert(hash, slot);
-        Ok(())
-    }
 }
 
 /// Slots by hash, as [`SlotsByHash`], in one array of which at most half is taken. For names that
-/// are added one after another and never removed.
+/// are there from the start, and are never removed.
 #[derive(Default)]
 struct Table {
     entries: Vec<Entry>,
-    taken: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -232,6 +226,31 @@ struct Entry {
 const NONE: Slot = Slot::MAX;
 
 impl Table {
+    /// The table of all `entries`. The error is the slot of an entry that `is_same` as another one
+    /// with its hash.
+    fn of(entries: Vec<Entry>, is_same: impl Fn(Slot, Slot) -> bool) -> Result<Self, Slot> {
+        let places = (2 * entries.len()).next_power_of_two();
+        let mut table = Self { entries: vec![Entry { hash: 0, slot: NONE }; places] };
+        for entry in by_ranges(entries, places, |entry| entry.hash as usize & (places - 1)) {
+            table.put(entry, &is_same)?;
+        }
+        Ok(table)
+    }
+
+    fn put(&mut self, entry: Entry, is_same: impl Fn(Slot, Slot) -> bool) -> Result<(), Slot> {
+        for place in self.places(entry.hash) {
+            let there = self.entries[place];
+            if there.slot == NONE {
+                self.entries[place] = entry;
+                return Ok(());
+            }
+            if there.hash == entry.hash && is_same(there.slot, entry.slot) {
+                return Err(entry.slot);
+            }
+        }
+        unreachable!("half of the entries are free")
+    }
+
     /// The slots of all names with that hash.
     fn candidates(&self, hash: u32) -> impl Iterator<Item = Slot> + '_ {
         self.places(hash)
@@ -239,23 +258,6 @@ impl Table {
             .take_while(|entry| entry.slot != NONE)
             .filter(move |entry| entry.hash == hash)
             .map(|entry| entry.slot)
-    }
-
-    fn insert(&mut self, hash: u32, slot: Slot) {
-        if 2 * (self.taken + 1) > self.entries.len() {
-            let free = Entry { hash: 0, slot: NONE };
-            let larger = vec![free; (2 * self.entries.len()).max(2 * FEW)];
-            let entries = std::mem::replace(&mut self.entries, larger);
-            let taken = entries.into_iter().filter(|entry| entry.slot != NONE);
-            taken.for_each(|entry| self.put(entry));
-        }
-        self.put(Entry { hash, slot });
-        self.taken += 1;
-    }
-
-    fn put(&mut self, entry: Entry) {
-        let free = self.places(entry.hash).find(|&place| self.entries[place].slot == NONE);
-        self.entries[free.expect("half of the entries are free")] = entry;
     }
 
     /// Where an entry may be, in the order of the search. There are 2^n entries, or none.
@@ -296,11 +298,11 @@ mod tests {
 
     #[test]
     fn a_table_has_every_slot_of_a_hash_also_at_its_end() {
-        let mut table = Table::default();
         let hashes = [u32::MAX, 0, 1, u32::MAX - 1, 1 << 31];
         let expected = |hash: usize| (0..600).filter(move |slot| *slot as usize % 5 == hash);
-        assert_eq!(table.candidates(7).count(), 0);
-        (0..600).for_each(|slot| table.insert(hashes[slot as usize % 5], slot));
+        assert_eq!(Table::default().candidates(7).count(), 0);
+        let entries = (0..600).map(|slot| Entry { hash: hashes[slot as usize % 5], slot });
+        let table = Table::of(entries.collect(), |_, _| false).map_err(|_| ()).unwrap();
         for (at, hash) in hashes.into_iter().enumerate() {
             let mut found: Vec<Slot> = table.candidates(hash).collect();
             found.sort_unstable();
@@ -310,11 +312,8 @@ mod tests {
     }
 
     fn built(names: &[Name]) -> Result<NameIndex, Name> {
-        let mut builder = NameIndexBuilder::default();
-        for (slot, name) in names.iter().enumerate() {
-            builder.push(name, slot as Slot, |slot| Some(&names[slot as usize]))?;
-        }
-        builder.finish()
+        let name_of = |slot: Slot| Some(&names[slot as usize]);
+        NameIndex::of(names.iter().zip(0..), names.len(), name_of)
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// A JSON object as canonical text. Cloning is O(1); the empty object takes no memory of its own.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct CanonicalJson(Option<ArcStr>);
 
 /// Why a text is not an object that Fencepost keeps. Nothing was changed.

@@ -11,13 +11,13 @@ use std::collections::{BinaryHeap, HashMap};
 use super::change::{Change, Fact};
 use super::graph::Graph;
 use super::illegal::{FactViolation, IllegalChange, IllegalFact};
-use super::index::{NameIndex, NameIndexBuilder};
+use super::index::NameIndex;
 use super::name::Name;
 use super::neighbours::Neighbours;
 use super::nodes::{DatasetEdges, DatasetNode, JobNode};
 use super::operation::Side;
 use super::order::Order;
-use super::slots::{Slot, Slots};
+use super::slots::{Slot, Slots, Texts};
 use super::sorted::LARGE_JOBS;
 use super::two_threads::in_two_threads;
 
@@ -45,6 +45,29 @@ struct Nodes<T> {
 impl<T> Default for Nodes<T> {
     fn default() -> Self {
         Self { nodes: Vec::new(), free: BinaryHeap::new() }
+    }
+}
+
+impl<T: Clone + Texts> Nodes<T> {
+    /// The same nodes, and the same free slots.
+    fn of(slots: Slots<T>) -> Self {
+        let nodes: Vec<Option<T>> = slots.into_nodes().collect();
+        let free = (0..).zip(&nodes).filter(|(_, node)| node.is_none());
+        let free = free.map(|(slot, _)| Reverse(slot)).collect();
+        Self { nodes, free }
+    }
+
+    /// The slots by the names of their nodes. The error is a name that two of them have.
+    fn slots_by_name(&self, name_of: impl Fn(&T) -> &Name) -> Result<HashMap<Name, Slot>, Name> {
+        let mut slots = HashMap::with_capacity(self.nodes.len() - self.free.len());
+        for (slot, node) in (0..).zip(&self.nodes) {
+            if let Some(name) = node.as_ref().map(&name_of)
+                && slots.insert(name.clone(), slot).is_some()
+            {
+                return Err(name.clone());
+            }
+        }
+        Ok(slots)
     }
 }
 
@@ -81,6 +104,35 @@ fn illegal(name: &Name, violation: FactViolation) -> IllegalChange {
 }
 
 impl LogBuilder {
+    /// A builder that goes on from a graph of these parts. The caller makes sure that they fit each
+    /// other. The error is a name that two jobs, or two datasets, have, and which of the two.
+    pub(super) fn from_parts(
+        version: u64,
+        jobs: Slots<JobNode>,
+        (datasets, dataset_edges): (Slots<DatasetNode>, Vec<DatasetEdges>),
+        edges: usize,
+    ) -> Result<Self, (&'static str, Name)> {
+        let (jobs, datasets) = (Nodes::of(jobs), Nodes::of(datasets));
+        let (job_slots, dataset_slots) = in_two_threads(
+            jobs.nodes.len() > LARGE_JOBS,
+            || jobs.slots_by_name(|job| &job.name),
+            || datasets.slots_by_name(|dataset| &dataset.name),
+        );
+        let job_slots = job_slots.map_err(|name| ("job", name))?;
+        let dataset_slots = dataset_slots.map_err(|name| ("dataset", name))?;
+        let maybe_orphans = Vec::new();
+        Ok(Self {
+            version,
+            jobs,
+            datasets,
+            dataset_edges,
+            job_slots,
+            dataset_slots,
+            edges,
+            maybe_orphans,
+        })
+    }
+
     /// The version that the changes so far lead to.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -290,15 +342,18 @@ impl LogBuilder {
         let Self {
             version, jobs, datasets, dataset_edges, job_slots, dataset_slots, edges, ..
         } = self;
-        let large = job_slots.len() > LARGE_JOBS;
+        let (job_count, dataset_count) = (job_slots.len(), dataset_slots.len());
         drop((job_slots, dataset_slots));
         let (order, (job_index, dataset_index)) = in_two_threads(
-            large,
+            job_count > LARGE_JOBS,
             || {
                 let sorted = sorted(&jobs.nodes, &dataset_edges)?;
                 Some(Order::of(&sorted, jobs.nodes.len()))
             },
-            || (index(&jobs.nodes, |job| &job.name), index(&datasets.nodes, |node| &node.name)),
+            || {
+                let jobs = index(&jobs.nodes, job_count, |job| &job.name);
+                (jobs, index(&datasets.nodes, dataset_count, |dataset| &dataset.name))
+            },
         );
         let order = order.ok_or(LogIsCyclic { version })?;
         let jobs = Slots::from_nodes(jobs.nodes.into_iter());
@@ -324,15 +379,10 @@ fn side_of(job: &mut JobNode, side: Side) -> &mut Neighbours {
     }
 }
 
-fn index<T>(nodes: &[Option<T>], name_of: impl Fn(&T) -> &Name) -> NameIndex {
-    let mut builder = NameIndexBuilder::default();
+fn index<T>(nodes: &[Option<T>], count: usize, name_of: impl Fn(&T) -> &Name) -> NameIndex {
     let name_in = |slot: Slot| nodes[slot as usize].as_ref().map(&name_of);
-    for slot in 0..nodes.len() as Slot {
-        if let Some(name) = name_in(slot) {
-            builder.push(name, slot, name_in).expect("a map had each name once");
-        }
-    }
-    builder.finish().expect("a map had each name once")
+    let names = (0..nodes.len() as Slot).filter_map(|slot| Some((name_in(slot)?, slot)));
+    NameIndex::of(names, count, name_in).expect("a map had each name once")
 }
 
 /// A topological order of the jobs, by A. Kahn's algorithm (1962); `None` if there is a cycle.

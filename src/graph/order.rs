@@ -66,6 +66,16 @@ impl Order {
         Self { places: places.into_iter().collect(), first, last: before }
     }
 
+    /// The first job of all.
+    pub(super) fn first(&self) -> Option<Slot> {
+        Some(self.first).filter(|&job| job != NONE)
+    }
+
+    /// The job that follows `job`, which is in the order.
+    pub(super) fn after(&self, job: Slot) -> Option<Slot> {
+        Some(self.places[job as usize].after).filter(|&after| after != NONE)
+    }
+
     /// The label of a job that is in the order.
     #[inline]
     pub(super) fn label(&self, job: Slot) -> u64 {
@@ -137,9 +147,7 @@ impl Order {
     /// The jobs from `job` on, in their order.
     fn from(&self, job: Slot) -> impl Iterator<Item = Slot> + '_ {
         let job = Some(job).filter(|&job| job != NONE);
-        iter::successors(job, |&job| {
-            Some(self.places[job as usize].after).filter(|&after| after != NONE)
-        })
+        iter::successors(job, |&job| self.after(job))
     }
 
     /// The jobs before `job`, the nearest first.

@@ -45,6 +45,20 @@ impl<T: Clone + Texts> Slots<T> {
         Self { nodes, free: free.into(), text_bytes }
     }
 
+    /// Adds a slot behind all others, taken or free.
+    pub(super) fn append(&mut self, node: Option<T>) {
+        match &node {
+            Some(node) => self.text_bytes += node.text_bytes(),
+            None => drop(self.free.insert(self.nodes.len() as Slot)),
+        }
+        self.nodes.push_back(node);
+    }
+
+    /// What is in each slot.
+    pub(super) fn into_nodes(self) -> impl Iterator<Item = Option<T>> {
+        self.nodes.into_iter()
+    }
+
     /// Puts `node` into the smallest free slot, which it returns.
     pub(super) fn insert(&mut self, node: T) -> Slot {
         self.text_bytes += node.text_bytes();
@@ -67,6 +81,12 @@ impl<T: Clone + Texts> Slots<T> {
 
     pub(super) fn is_taken(&self, slot: Slot) -> bool {
         self.find(slot).is_some()
+    }
+
+    /// What is in each slot.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Option<&T>> {
+        // Several times as fast as the vector's own iterator, which looks up each chunk anew.
+        self.nodes.leaves().flatten().map(Option::as_ref)
     }
 
     /// The slots that are taken, rising.
@@ -104,6 +124,11 @@ impl<T: Clone + Texts> Slots<T> {
     /// How many slots there are, taken or free.
     pub(super) fn slots(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// How many slots are taken.
+    pub(super) fn count(&self) -> usize {
+        self.nodes.len() - self.free.len()
     }
 
     /// The length of the texts of all nodes, in bytes.

@@ -1,7 +1,6 @@
 //! What must hold for every sequence of commands.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use fencepost::graph::{
     CanonicalJson, Change, DecidedBatch, Effect, Graph, apply, apply_all, decide,
@@ -14,7 +13,8 @@ use serde_json::Value;
 use super::model::{Model, Verdict};
 use super::random::{CommandDraw, PlanDraw, Universe, commands, plan_request};
 use super::support::{
-    assert_same, built_from, command, decided, plan, reachable, rebuilt, verdict,
+    assert_same, built_from, command, decided, ids, packed, plan, reachable, rebuilt, unpacked,
+    verdict,
 };
 
 /// Carries the commands out on graph and model, comparing all that can be compared after each.
@@ -89,6 +89,7 @@ fn run(
         kept.push(before);
         if number == draws.len() / 2 {
             followers.push((rebuilt(&graph), "built from rows half-way"));
+            followers.push((unpacked(&packed(&graph, 100)).unwrap(), "unpacked half-way"));
         }
         each(&expected);
     }
@@ -106,15 +107,6 @@ fn run(
     }
     assert_answers(&rebuilt(&graph), &model);
     (graph, model)
-}
-
-/// The ids of all jobs and datasets by name.
-fn ids(graph: &Graph) -> (BTreeMap<&str, u32>, BTreeMap<&str, u32>) {
-    let jobs = graph.jobs_from(Bound::Unbounded).map(|job| (job.name().as_str(), job.id()));
-    let datasets = graph
-        .datasets_from(Bound::Unbounded)
-        .map(|dataset| (dataset.name().as_str(), dataset.id()));
-    (jobs.collect(), datasets.collect())
 }
 
 /// Plans and reachability are the naive ones, for every origin and a few sets of targets.

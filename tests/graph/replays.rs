@@ -1,17 +1,16 @@
 //! Replay accepts just what `decide` can produce.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 
 use fencepost::graph::{
-    CanonicalJson, Change, Changeset, Command, DecidedBatch, Direction, Fact, FactViolation, Graph,
-    IllegalChange, JobSpecification, Name, Operation, Origin, PlanRequest, Precondition, Rejection,
-    Side, apply, apply_all, apply_all_and_judge, decide, replay,
+    CanonicalJson, Change, Changeset, Command, DecidedBatch, Fact, FactViolation, Graph,
+    IllegalChange, JobSpecification, Name, Operation, Precondition, Rejection, Side, apply,
+    apply_all, apply_all_and_judge, decide, replay,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::support::{built_from, name};
+use super::support::{ask_everything, built_from, name};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const TEXTS: [&str; 2] = ["{}", "{\"x\":1}"];
@@ -132,39 +131,6 @@ proptest! {
             graph = next;
         }
     }
-}
-
-/// Asks for everything that can be asked of a graph, whatever it is. Each job and dataset must tell
-/// the same of their edges.
-fn ask_everything(graph: &Graph) {
-    let mut edges = 0;
-    for job in graph.jobs_from(Bound::Unbounded) {
-        edges += job.inputs().len() + job.outputs().len();
-        for input in job.inputs() {
-            let consumers = graph.dataset(input.as_str()).unwrap().consumers();
-            assert!(consumers.contains(&job.name()), "{} reads {input}", job.name());
-        }
-        for output in job.outputs() {
-            let producer = graph.dataset(output.as_str()).unwrap().producer().unwrap();
-            assert_eq!(producer.name(), job.name(), "{output}");
-        }
-        let jobs = vec![job.name().clone()];
-        graph.plan(&PlanRequest { jobs, ..PlanRequest::default() }, usize::MAX).unwrap();
-        for direction in [Direction::Upstream, Direction::Downstream] {
-            let origin = Origin::Job(job.name().clone());
-            graph.reachable(&origin, direction, None, usize::MAX).unwrap();
-        }
-    }
-    for dataset in graph.datasets_from(Bound::Unbounded) {
-        let datasets = vec![dataset.name().clone()];
-        graph.plan(&PlanRequest { datasets, ..PlanRequest::default() }, usize::MAX).unwrap();
-        let named = dataset.consumers().len() + usize::from(dataset.producer().is_some());
-        assert_eq!(named, dataset.mentions());
-        assert!(named > 0 || dataset.metadata().is_some(), "{} is an orphan", dataset.name());
-    }
-    assert_eq!(edges, graph.edge_count());
-    assert_eq!(graph.digest().len(), 64);
-    let _ = graph.is_acyclic();
 }
 
 /// Edges between few jobs, and jobs that come and go: what closes cycles.

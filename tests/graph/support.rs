@@ -1,10 +1,12 @@
 //! From the wire format to the graph's own types and back, and short ways to write commands.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use fencepost::graph::{
-    CanonicalJson, Change, Changeset, Command, Direction, Graph, GraphBuilder, JobSpecification,
-    LogBuilder, Name, Operation, Origin, PlanRequest, Precondition, Rejection, decide,
+    CanonicalJson, Change, Changeset, Command, Dataset, Direction, Graph, GraphBuilder,
+    GraphPacker, GraphUnpacker, Job, JobSpecification, LogBuilder, Name, Operation, Origin,
+    PlanRequest, Precondition, Rejection, UnpackError, decide,
 };
 use fencepost::wire::ChangesetWire;
 use serde_json::{Value, json};
@@ -181,6 +183,85 @@ pub fn assert_same(graph: &Graph, model: &Model) {
         );
         assert_eq!(dataset.mentions(), model.producers(&name).len() + model.consumers(&name).len());
     }
+}
+
+/// Asks for everything that can be asked of a graph, whatever it is. Each job and dataset must tell
+/// the same of their edges.
+pub fn ask_everything(graph: &Graph) {
+    let mut edges = 0;
+    for job in graph.jobs_from(Bound::Unbounded) {
+        edges += job.inputs().len() + job.outputs().len();
+        for input in job.inputs() {
+            let consumers = graph.dataset(input.as_str()).unwrap().consumers();
+            assert!(consumers.contains(&job.name()), "{} reads {input}", job.name());
+        }
+        for output in job.outputs() {
+            let producer = graph.dataset(output.as_str()).unwrap().producer().unwrap();
+            assert_eq!(producer.name(), job.name(), "{output}");
+        }
+        let jobs = vec![job.name().clone()];
+        graph.plan(&PlanRequest { jobs, ..PlanRequest::default() }, usize::MAX).unwrap();
+        for direction in [Direction::Upstream, Direction::Downstream] {
+            let origin = Origin::Job(job.name().clone());
+            graph.reachable(&origin, direction, None, usize::MAX).unwrap();
+        }
+    }
+    for dataset in graph.datasets_from(Bound::Unbounded) {
+        let datasets = vec![dataset.name().clone()];
+        graph.plan(&PlanRequest { datasets, ..PlanRequest::default() }, usize::MAX).unwrap();
+        let named = dataset.consumers().len() + usize::from(dataset.producer().is_some());
+        assert_eq!(named, dataset.mentions());
+        assert!(named > 0 || dataset.metadata().is_some(), "{} is an orphan", dataset.name());
+    }
+    assert_eq!(edges, graph.edge_count());
+    assert_eq!(graph.digest().len(), 64);
+    let _ = graph.is_acyclic();
+}
+
+/// The ids of all jobs and datasets by name.
+pub fn ids(graph: &Graph) -> (BTreeMap<&str, u32>, BTreeMap<&str, u32>) {
+    let jobs = graph.jobs_from(Bound::Unbounded).map(|job| (job.name().as_str(), job.id()));
+    let datasets = graph
+        .datasets_from(Bound::Unbounded)
+        .map(|dataset| (dataset.name().as_str(), dataset.id()));
+    (jobs.collect(), datasets.collect())
+}
+
+/// All that can be read of a graph, with the ids of its jobs and datasets.
+pub fn everything(graph: &Graph) -> Value {
+    let job = |job: Job<'_>| {
+        json!([job.name(), job.id(), job.version(), job.spec(), job.inputs(), job.outputs()])
+    };
+    let dataset = |dataset: Dataset<'_>| {
+        let producer = dataset.producer().map(|job| job.name());
+        let (metadata, consumers) = (dataset.metadata(), dataset.consumers());
+        json!([dataset.name(), dataset.id(), metadata, producer, consumers])
+    };
+    json!({
+        "version": graph.version(),
+        "jobs": graph.jobs_from(Bound::Unbounded).map(job).collect::<Vec<_>>(),
+        "datasets": graph.datasets_from(Bound::Unbounded).map(dataset).collect::<Vec<_>>(),
+        "counts": [graph.job_count(), graph.dataset_count(), graph.edge_count()],
+        "bytes": graph.memory_bytes(),
+        "digest": graph.digest(),
+    })
+}
+
+/// The parts of the graph in packed form.
+pub fn packed(graph: &Graph, part_bytes: usize) -> Vec<Vec<u8>> {
+    GraphPacker::new(graph, part_bytes).collect()
+}
+
+/// What has taken these parts of a packed graph.
+pub fn unpacker(parts: &[impl AsRef<[u8]>]) -> Result<GraphUnpacker, UnpackError> {
+    let mut unpacker = GraphUnpacker::default();
+    parts.iter().try_for_each(|part| unpacker.add(part.as_ref()))?;
+    Ok(unpacker)
+}
+
+/// The graph of these parts.
+pub fn unpacked(parts: &[impl AsRef<[u8]>]) -> Result<Graph, UnpackError> {
+    unpacker(parts)?.finish()
 }
 
 /// The graph that a log of these changes leads to, or the first reason why it leads to none.
