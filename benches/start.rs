@@ -6,14 +6,20 @@
 //! that a start is linear. Prints how long a load takes, reading included, how many changes a
 //! second that is, the processor time, and the memory of the process. `FENCEPOST_BENCH_DATABASES`
 //! may name URLs, with spaces between, of empty databases to use instead of a new file.
+//!
+//! Then the same from a snapshot, loads of rows in turn with it: right after it, with 100,000
+//! changes since, and where the history is much longer than the graph; and what taking one costs.
+//! `-- snapshots` leaves out the shorter histories.
 
 #[path = "shared/databases.rs"]
 mod databases;
 #[path = "shared/inputs.rs"]
 mod inputs;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fencepost::db::{Database, DatabaseUrl, PoolLimits};
 use fencepost::design::Design;
@@ -24,7 +30,7 @@ use fencepost::graph::{
 };
 use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Limits, Service};
-use fencepost::store::Store;
+use fencepost::store::{Store, TakeLimits, Taken};
 
 /// As in the program.
 #[global_allocator]
@@ -36,6 +42,8 @@ const EDGE_JOBS: usize = 50_000;
 /// Writes that wait at once, and that one turn serves.
 const IN_LINE: usize = 4_096;
 const ROUNDS: usize = 3;
+/// Changes after a snapshot.
+const TAIL: usize = 100_000;
 
 fn name(kind: &str, number: usize) -> Name {
     Name::new(&format!("{kind}-{number:08}")).expect("a name")
@@ -105,6 +113,69 @@ fn processor_seconds() -> f64 {
     ticks / 100.0
 }
 
+/// Loads each graph in turn, and prints each one's median and processor time.
+fn load_in_turn(store: &Store, graphs: [(&Name, &str); 2]) {
+    let mut all = [(); 2].map(|()| (Vec::new(), 0.0));
+    for _ in 0..ROUNDS {
+        for ((graph, _), (times, processor)) in graphs.iter().zip(&mut all) {
+            let (before, began) = (processor_seconds(), Instant::now());
+            let loaded = store.load(graph).expect("loads").expect("is there");
+            times.push(began.elapsed().as_secs_f64());
+            *processor += processor_seconds() - before;
+            drop(loaded);
+        }
+    }
+    let mut medians = Vec::new();
+    for ((_, what), (mut times, processor)) in graphs.into_iter().zip(all) {
+        times.sort_unstable_by(f64::total_cmp);
+        medians.push(times[ROUNDS / 2]);
+        println!(
+            "{what}: {:.2} s ({:.2} to {:.2}); {:.2} s of processor time",
+            times[ROUNDS / 2],
+            times[0],
+            times[ROUNDS - 1],
+            processor / ROUNDS as f64
+        );
+    }
+    println!("ratio of the two: {:.2}", medians[0] / medians[1]);
+}
+
+/// Takes a snapshot, and prints what that costs.
+fn take(store: &Store, graph: &Name) {
+    let loaded = store.load(graph).expect("loads").expect("is there");
+    let (over, before) = (AtomicBool::new(false), resident_mb("VmRSS"));
+    thread::scope(|scope| {
+        let most = scope.spawn(|| {
+            let mut most = before;
+            while !over.load(Ordering::SeqCst) {
+                most = resident_mb("VmRSS").max(most);
+                thread::sleep(Duration::from_millis(5));
+            }
+            most
+        });
+        let (processor, began) = (processor_seconds(), Instant::now());
+        let limits = TakeLimits::default();
+        let taken = store
+            .take_packed(graph, loaded.0.key(), &loaded.1, limits, &mut || true)
+            .expect("is written");
+        let elapsed = began.elapsed();
+        over.store(true, Ordering::SeqCst);
+        let Taken::Yes(taken) = taken else { panic!("it was not taken: {taken:?}") };
+        let log = store.log_bytes(loaded.0.id, 0, loaded.0.version).expect("is read");
+        println!(
+            "snapshot of {graph} at version {}: {:.1} MB in {} parts, the log has {:.1} MB; taken \
+             in {elapsed:.1?}, {:.2} s of processor time; {:.0} MB resident before, {:.0} at most",
+            taken.version,
+            taken.bytes as f64 / 1e6,
+            taken.parts,
+            log as f64 / 1e6,
+            processor_seconds() - processor,
+            before,
+            most.join().expect("it only looks")
+        );
+    });
+}
+
 fn load(store: &Store, graph: &Name, what: &str, changes: usize) {
     let mut times = Vec::new();
     let mut resident = 0.0;
@@ -132,7 +203,8 @@ fn measure(url: &str) {
     let limits = Limits {
         waiting_writes: IN_LINE,
         batch_writes: IN_LINE,
-        batch_time: std::time::Duration::from_secs(1),
+        batch_time: Duration::from_secs(1),
+        snapshot_log_bytes: u64::MAX,
         ..Limits::default()
     };
     let of = |design: &'static Design| NodeOptions {
@@ -143,29 +215,49 @@ fn measure(url: &str) {
     let open = || {
         Store::new(Database::open(&database, PoolLimits::default()).expect("opens")).expect("opens")
     };
+    let lengths = |all: [usize; 3]| match std::env::args().any(|argument| argument == "snapshots") {
+        true => vec![all[2]],
+        false => all.to_vec(),
+    };
+    let creations_of = |design| Name::new(&format!("creations, {design}")).expect("a name");
+    let edges_of = |design| Name::new(&format!("edges, {design}")).expect("a name");
     for design in [&ES_OPTIMISTIC, &CRUD_OPTIMISTIC] {
         let node = node::open(&of(design)).expect("a node");
-        let graph = Name::new(&format!("creations, {design}")).expect("a name");
+        let graph = creations_of(design);
         node.create_graph_and_wait(&graph).expect("a graph");
         let mut written = 0;
-        for length in CREATIONS {
+        for length in lengths(CREATIONS) {
             write_all(&node, &graph, (written..length).map(creation));
             written = length;
             load(&open(), &graph, &format!("{design}, {length} creations"), length);
         }
         drop(node);
         let node = node::open(&of(design)).expect("a node");
-        let graph = Name::new(&format!("edges, {design}")).expect("a name");
+        let graph = edges_of(design);
         node.create_graph_and_wait(&graph).expect("a graph");
         let jobs: Changeset = (0..EDGE_JOBS).map(creation).chain((0..1_000).map(outside)).collect();
         node.write_and_wait(&graph, Command::Changeset(jobs).into()).expect("it is legal");
         let mut written = 0;
-        for length in EDGE_CHANGES {
+        for length in lengths(EDGE_CHANGES) {
             write_all(&node, &graph, (written..length).map(edge_change));
             written = length;
             load(&open(), &graph, &format!("{design}, {length} edge changes"), length);
         }
     }
+    let [log, rows] = [&ES_OPTIMISTIC, &CRUD_OPTIMISTIC].map(creations_of);
+    take(&open(), &log);
+    load_in_turn(&open(), [(&log, "from a snapshot"), (&rows, "from rows")]);
+    let node = node::open(&of(&ES_OPTIMISTIC)).expect("a node");
+    let outside: Changeset = (0..1_000).map(outside).collect();
+    node.write_and_wait(&log, Command::Changeset(outside).into()).expect("it is legal");
+    write_all(&node, &log, (0..TAIL).map(edge_change));
+    drop(node);
+    let what = format!("from a snapshot and {TAIL} edge changes since");
+    load_in_turn(&open(), [(&log, &what), (&rows, "from rows")]);
+    let [log, rows] = [&ES_OPTIMISTIC, &CRUD_OPTIMISTIC].map(edges_of);
+    take(&open(), &log);
+    let what = "a history of many times the graph's size: from a snapshot";
+    load_in_turn(&open(), [(&log, what), (&rows, "from rows")]);
 }
 
 /// A dataset that no job writes.

@@ -8,6 +8,7 @@
 
 mod check_rows;
 mod listing;
+mod packed;
 mod past;
 mod prune;
 mod restore;
@@ -16,6 +17,7 @@ pub use check_rows::{
     CheckedRows, Difference, GraphFault, Remedy, RowDifference, RowFault, RowOf, check_rows,
 };
 pub use listing::{Listing, ListingError, ListingFormat, list};
+pub use packed::{SnapshotError, drop_snapshots, list_snapshots, take_snapshot};
 pub use past::{Past, PastError, graph_at};
 pub use prune::{PruneError, Pruned, prune};
 pub use restore::{RestoreError, RestoredGraph, Restorer};

@@ -28,6 +28,7 @@ mod output;
 mod plan;
 mod prune;
 mod serve;
+mod snapshot;
 mod thaw;
 mod verify;
 
@@ -54,6 +55,8 @@ enum Command {
     Thaw(thaw::ThawArgs),
     Log(log::LogArgs),
     Prune(prune::PruneArgs),
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
     CheckRows(check_rows::CheckRowsArgs),
     #[command(subcommand)]
     Consumer(consumer::ConsumerCommand),
@@ -95,6 +98,7 @@ fn run(cli: &Cli, lost_headers: LostHeaders) -> Result<(), Failure> {
         Command::Thaw(args) => thaw::run(node, args),
         Command::Log(args) => log::run(node, args),
         Command::Prune(args) => prune::run(node, args),
+        Command::Snapshot(command) => snapshot::run(node, command),
         Command::CheckRows(args) => check_rows::run(node, args),
         Command::Consumer(command) => consumer::run(node, command),
         Command::Migrate(args) => migrate::run(node, args),

@@ -12,6 +12,7 @@ use crate::graph::Name;
 use crate::store::Store;
 
 mod ahead;
+mod background;
 mod choices;
 mod creation;
 mod decisions;
@@ -30,6 +31,7 @@ mod queue;
 mod read_turn;
 mod refusal;
 mod shared;
+mod snapshots;
 mod store_requests;
 mod turn;
 mod turn_error;
@@ -55,11 +57,11 @@ pub use turn_error::TurnError;
 pub use turn_taking::{Retry, Turns};
 pub use write::{Accepted, IdempotencyKey, Subject, Verdict, Write};
 
+use background::Background;
 use engine::Engine;
 use handling::Handlings;
 use limits::CLOSING_PATIENCE;
 use local_graph::LocalGraph;
-use purge::Purge;
 use queue::{PendingRead, PendingWrite, Queued, Reply, wait_for};
 use shared::Shared;
 use write_queue::Pushed;
@@ -76,7 +78,7 @@ pub struct Service {
 struct Closing {
     shared: Arc<Shared>,
     /// Dropped after the turns have ended.
-    _purge: Purge,
+    _background: [Background; 2],
 }
 
 impl Drop for Closing {
@@ -97,9 +99,11 @@ impl Service {
         for turns in handlings.turns() {
             engine.metrics.register(turns.collectors());
         }
-        let purge = Purge::start(Arc::clone(&engine.store), limits, &engine.metrics.purged_keys);
+        let purge = purge::start(Arc::clone(&engine.store), limits, &engine.metrics.purged_keys);
         let shared = Arc::new(Shared { engine, handlings });
-        Self { _closing: Arc::new(Closing { shared: Arc::clone(&shared), _purge: purge }), shared }
+        let background = [purge, snapshots::start(&shared)];
+        let closing = Closing { shared: Arc::clone(&shared), _background: background };
+        Self { _closing: Arc::new(closing), shared }
     }
 
     /// Decides and applies one write in a turn with others. `reply` is called once, from another

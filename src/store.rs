@@ -21,13 +21,16 @@ mod creation;
 mod error;
 mod fencing;
 mod freeze;
+mod from_snapshot;
 mod graphs;
 mod head;
 mod history;
 mod lock_record;
 pub mod log;
+mod log_replay;
 pub mod log_unchecked;
 mod open;
+mod packed;
 pub mod plain;
 mod refresh;
 mod restore;
@@ -38,6 +41,7 @@ mod snapshots;
 pub mod storage;
 mod storage_kind;
 mod storages;
+mod take_packed;
 mod transaction;
 
 pub use answers::{ANSWER_RETENTION, Purged};
@@ -50,15 +54,19 @@ pub(crate) use consumers::behind;
 pub use consumers::{Acknowledgement, Consumer, ConsumerSink, ExportReport, Lifetime};
 pub use creation::{AnswerToStore, Creation};
 pub use error::StoreError;
+pub use from_snapshot::Unusable;
 pub use head::{GraphState, Head, ImageKey};
 pub use history::History;
 pub use lock_record::LockRecord;
+pub use packed::{DamagedParts, Dropped, PackedSnapshot};
 pub use refresh::{CatchUp, ImageUpdate};
 pub use restore::{Restoration, Restored, Target};
 pub use row_pages::{LogEnds, RowPage, RowSelection, StoredDataset, StoredJob, StoredReference};
 pub use snapshots::SnapshotOutcome;
+pub use storage::LoadedFrom;
 pub use storage_kind::StorageKind;
 pub use storages::Storages;
+pub use take_packed::{TakeLimits, Taken};
 
 /// The graphs of one database.
 pub struct Store {
@@ -102,6 +110,12 @@ impl Store {
     #[must_use]
     pub fn may_break_rules(&self, storage: StorageKind) -> bool {
         self.storages.of_kind(storage).is_some_and(storage::Storage::may_break_rules)
+    }
+
+    /// Whether graphs that are kept so are loaded from packed snapshots.
+    #[must_use]
+    pub fn loads_from_snapshots(&self, storage: StorageKind) -> bool {
+        self.storages.of_kind(storage).is_some_and(storage::Storage::loads_from_snapshots)
     }
 
     /// Makes sure that the log of a graph that is kept so, or would be, keeps the rules, and so may

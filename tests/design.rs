@@ -15,6 +15,7 @@ mod graph_cache;
 mod keys;
 mod listeners;
 mod round_trips;
+mod snapshots;
 mod turn_taking;
 
 use std::fmt;

@@ -5,6 +5,10 @@
 //! written, part by part, where nobody reads it yet. One short transaction, which holds the graph's
 //! row, makes it the log's beginning, unless a consumer still needs what is before. Then what it
 //! stands in for is deleted, some rows at a time. What a killed one leaves, the next one tidies up.
+//!
+//! A graph that is kept by its log is loaded from a packed snapshot from then on. So there must be
+//! one of that version or a later one, and it is read back first, all of it: what comes back must
+//! have the digest that the graph had.
 
 use super::PART_BYTES;
 use super::past::{PastError, replayed_at};
@@ -12,7 +16,8 @@ use crate::event::rfc3339;
 use crate::failpoint;
 use crate::graph::Name;
 use crate::store::{
-    CommitError, Consumer, History, SnapshotOutcome, StorageKind, Store, StoreError, behind,
+    CommitError, Consumer, Head, History, PackedSnapshot, SnapshotOutcome, StorageKind, Store,
+    StoreError, behind,
 };
 use crate::terminal::shell_word;
 
@@ -34,14 +39,29 @@ pub enum PruneError {
     /// There is no such version, or it cannot be had.
     #[error(transparent)]
     Past(#[from] PastError),
-    /// The log is all there is of the graph, or holds attempts only, which are short and needed to
-    /// look up lost answers.
+    /// The log may break the rules, or holds attempts only, which are short and needed to look up
+    /// lost answers.
     #[error("graph `{graph}` is kept as {storage}: nothing of its log can be pruned")]
     NotPrunable {
         /// The graph.
         graph: Name,
         /// How it is stored.
         storage: StorageKind,
+    },
+    /// The graph is loaded from packed snapshots, and none that reads back is as late as that.
+    #[error(
+        "graph `{graph}` is loaded from snapshots, and none at version {before} or later {}: take \
+         one first: fencepost snapshot take --graph {}",
+        if *.damaged { "can be read back" } else { "is there" },
+        shell_word(.graph.as_str())
+    )]
+    NoSnapshot {
+        /// The graph.
+        graph: Name,
+        /// The version at which the log was to begin.
+        before: u64,
+        /// Whether there was one that cannot be read back.
+        damaged: bool,
     },
     /// Somebody still has to read a change that would go.
     #[error(
@@ -76,7 +96,9 @@ pub enum PruneError {
 pub fn prune(store: &Store, name: &Name, before: u64) -> Result<Pruned, PruneError> {
     let not_found = || PastError::GraphNotFound(name.clone());
     let (head, consumers) = store.consumers(name)?.ok_or_else(not_found)?;
-    if store.history(head.storage) != History::Beside && !failpoint::is_off("prune-looks-first") {
+    let from_snapshots = store.loads_from_snapshots(head.storage);
+    let prunable = from_snapshots || store.history(head.storage) == History::Beside;
+    if !prunable && !failpoint::is_off("prune-looks-first") {
         return Err(PruneError::NotPrunable { graph: name.clone(), storage: head.storage });
     }
     if before > head.version {
@@ -100,14 +122,50 @@ pub fn prune(store: &Store, name: &Name, before: u64) -> Result<Pruned, PruneErr
                 rfc3339(consumer.expires_at_ms().unwrap_or_default())
             );
         }
-        write_snapshot(store, name, before)?;
+        let packed =
+            if from_snapshots { Some(proven_snapshot(store, &head, before)?) } else { None };
+        write_snapshot(store, name, before, packed.as_ref())?;
         failpoint::pass("prune-flipped");
     }
     let changes = store.delete_pruned(name)?;
     Ok(Pruned { changes, already: already && changes == 0 })
 }
 
-fn write_snapshot(store: &Store, name: &Name, version: u64) -> Result<(), PruneError> {
+/// A packed snapshot from which the graph can be loaded once the changes before `version` are gone:
+/// the newest that reads back to its digest.
+fn proven_snapshot(store: &Store, head: &Head, version: u64) -> Result<PackedSnapshot, PruneError> {
+    let mut why = None;
+    for snapshot in store.packed_snapshots(head.id)? {
+        if snapshot.version < version || snapshot.version > head.version {
+            continue;
+        }
+        match store.unpack_snapshot(head, &snapshot)? {
+            Ok(graph) if graph.digest() == snapshot.digest || failpoint::is_off("prune-proof") => {
+                return Ok(snapshot);
+            }
+            Ok(_) => why = Some("its digest differs".to_owned()),
+            Err(unusable) => why = Some(unusable.to_string()),
+        }
+        log::warn!(
+            "the snapshot of graph `{}` at version {} does not read back: {}",
+            head.name,
+            snapshot.version,
+            why.as_deref().unwrap_or_default()
+        );
+    }
+    Err(PruneError::NoSnapshot {
+        graph: head.name.clone(),
+        before: version,
+        damaged: why.is_some(),
+    })
+}
+
+fn write_snapshot(
+    store: &Store,
+    name: &Name,
+    version: u64,
+    packed: Option<&PackedSnapshot>,
+) -> Result<(), PruneError> {
     // From the log, not from the rows: if they differ, the log is right, and it is about to go.
     let head = store.head(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
     let past = replayed_at(store, head, version)?;
@@ -121,10 +179,13 @@ fn write_snapshot(store: &Store, name: &Name, version: u64) -> Result<(), PruneE
         part.clear();
     }
     failpoint::pass("prune-snapshot-written");
-    match store.install_snapshot(name, version, committed_at_ms, &sizes)? {
+    match store.install_snapshot(name, version, committed_at_ms, &sizes, packed)? {
         SnapshotOutcome::Installed | SnapshotOutcome::AlreadyLater => Ok(()),
         SnapshotOutcome::NotPrunable(storage) => {
             Err(PruneError::NotPrunable { graph: name.clone(), storage })
+        }
+        SnapshotOutcome::NotProven => {
+            Err(PruneError::NoSnapshot { graph: name.clone(), before: version, damaged: false })
         }
         SnapshotOutcome::NeededBy(consumers) => Err(needed_by(name, consumers)),
         SnapshotOutcome::ConcurrentPrune => Err(PruneError::ConcurrentPrune(name.clone())),

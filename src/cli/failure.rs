@@ -12,7 +12,7 @@ use std::thread;
 
 use clap::error::{ContextKind, ContextValue};
 use fencepost::address;
-use fencepost::archive::{ListingError, PastError, PruneError, RestoreError};
+use fencepost::archive::{ListingError, PastError, PruneError, RestoreError, SnapshotError};
 use fencepost::bench::BenchError;
 use fencepost::check::{CheckError, FetchError};
 use fencepost::db::{DatabaseUrl, DbError};
@@ -276,8 +276,26 @@ impl From<PruneError> for Failure {
             PruneError::Past(error) => error.into(),
             PruneError::Write(error) => Self { message, ..error.into() },
             PruneError::NeededBy { .. }
+            | PruneError::NoSnapshot { .. }
             | PruneError::ConcurrentPrune(_)
             | PruneError::NotPrunable { .. } => Self::refused(error),
+        }
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        let message = error.to_string();
+        match error {
+            SnapshotError::Store(error) => error.into(),
+            SnapshotError::Past(error) => error.into(),
+            SnapshotError::Write(error) => Self { message, ..error.into() },
+            SnapshotError::NotUsed { .. }
+            | SnapshotError::Empty(_)
+            | SnapshotError::ClaimedElsewhere(_)
+            | SnapshotError::OtherHistory(_)
+            | SnapshotError::NotProven { .. }
+            | SnapshotError::Needed { .. } => Self::refused(message),
         }
     }
 }

@@ -113,6 +113,17 @@ pub struct NodeArgs {
         value_name = "N"
     )]
     batches_ahead: u8,
+    /// Snapshots of a graph that is kept by its log are taken when the log has grown by this many
+    /// MiB, and by as much as the last snapshot has; 0: none are taken
+    #[arg(
+        long,
+        global = true,
+        env = "FENCEPOST_SNAPSHOT_LOG_MIB",
+        hide_env_values = true,
+        default_value_t = Limits::default().snapshot_log_bytes >> 20,
+        value_name = "MIB"
+    )]
+    snapshot_log_mib: u64,
     /// Memory for cached graphs, in MiB. Above it the least recently used are evicted and loaded
     /// again when needed. A graph in use is never evicted
     #[arg(
@@ -197,6 +208,10 @@ impl NodeArgs {
         options.pool.answer = Duration::from_millis(self.database_answer_ms);
         options.limits.share_turns = self.sharing == Sharing::On;
         options.limits.ahead = usize::from(self.batches_ahead);
+        options.limits.snapshot_log_bytes = match self.snapshot_log_mib {
+            0 => u64::MAX,
+            mib => mib.saturating_mul(1 << 20),
+        };
         options.limits.graph_bytes = self.graph_memory_mib.saturating_mul(1 << 20);
         Ok(options)
     }

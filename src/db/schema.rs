@@ -108,12 +108,50 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    packed_snapshots (graph_id, version) {
+        graph_id -> BigInt,
+        version -> BigInt,
+        snapshot -> Text,
+        chain -> Binary,
+        format -> BigInt,
+        digest -> Text,
+        parts -> BigInt,
+        bytes -> BigInt,
+        taken_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    packed_parts (graph_id, snapshot, part) {
+        graph_id -> BigInt,
+        snapshot -> Text,
+        part -> BigInt,
+        checksum -> Binary,
+        content -> Binary,
+    }
+}
+
+diesel::table! {
+    packed_claims (graph_id) {
+        graph_id -> BigInt,
+        snapshot -> Text,
+        expires_at_ms -> BigInt,
+    }
+}
+
+diesel::define_sql_function! {
+    /// How many bytes there are.
+    fn length(bytes: diesel::sql_types::Binary) -> diesel::sql_types::Integer;
+}
+
 diesel::define_sql_function! {
     /// How many bytes a text has, without reading it.
     fn octet_length(text: diesel::sql_types::Text) -> diesel::sql_types::Integer;
 }
 
 diesel::allow_tables_to_appear_in_same_query!(graphs, changes);
+diesel::allow_tables_to_appear_in_same_query!(packed_snapshots, packed_parts, packed_claims);
 
 /// A graph's row.
 #[derive(Queryable, Selectable)]

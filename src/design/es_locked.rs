@@ -5,10 +5,10 @@
 //! [`turns::locked`](super::turns::locked), and [`store::log`](crate::store::log) for the append.
 //!
 //! **What it costs.** What `crud-delta` costs, less the rows: a write changes the graph's row and
-//! adds its changes. A start replays the whole history.
+//! adds its changes. A start begins with a snapshot and replays what came after it.
 //!
-//! **When it loses.** As `crud-delta`, by the round trip to the lock; and as
-//! [`es_optimistic`](super::es_optimistic), where a process starts or a graph returns to memory.
+//! **When it loses.** As `crud-delta`, by the round trip to the lock; and where rows are wanted,
+//! which other programs can read.
 //!
 //! **What would break it.** What would break `crud-delta`: a holder that stalls and is replaced is
 //! stopped by the version comparison, not by the lock.

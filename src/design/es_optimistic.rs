@@ -9,11 +9,11 @@
 //!
 //! **What it costs.** A write: one call with the changes and the update of the graph's row, and no
 //! rows beside them. A read: a look at the version, which brings the changes since, if there are
-//! any. A start: the whole history is replayed, however small the graph has become.
+//! any. A start: the newest snapshot, and the changes after it are replayed.
 //!
 //! **When it loses.** With many nodes that write to one graph, as every optimistic design: the work
-//! that is thrown away grows with the writers, and none of them gets priority. And where a process
-//! starts, or a graph returns to memory: rows are bounded by what is true now, a log is not.
+//! that is thrown away grows with the writers, and none of them gets priority. And where rows are
+//! wanted, which other programs can read.
 //!
 //! **What would break it.** Without the comparison of version and chain two writers that read one
 //! version both append, and together close a cycle. If the numbers of versions came from a

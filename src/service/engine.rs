@@ -18,7 +18,7 @@ use super::turn_error::TurnError;
 use super::workers::Workers;
 use crate::db::watch::Reclaimable;
 use crate::graph::{Change, apply_all};
-use crate::store::{CatchUp, ChangesSince, Head, History, ImageUpdate, Store, StoreError};
+use crate::store::{CatchUp, ChangesSince, Head, ImageUpdate, LoadedFrom, Store, StoreError};
 
 pub(super) struct Engine {
     pub(super) store: Arc<Store>,
@@ -105,7 +105,7 @@ impl Engine {
             (ImageUpdate::Current | ImageUpdate::Changes(_), None) => {
                 unreachable!("the store was told of no image")
             }
-            (ImageUpdate::Whole(whole), known) => {
+            (ImageUpdate::Whole(whole, from), known) => {
                 if let Some(image) = known.filter(|image| image.key.version >= head.version) {
                     log::warn!(
                         "graph `{}`: the store is at version {}, behind the image at {} or on \
@@ -118,9 +118,8 @@ impl Engine {
                     graph.image.discard(image.key);
                 }
                 self.metrics.image_loads.inc();
-                if self.store.history(head.storage) == History::Whole {
-                    self.metrics.changes_replayed.inc_by(head.version);
-                }
+                self.metrics.image_loads_from.with_label_values(&[word(from)]).inc();
+                self.metrics.changes_replayed.inc_by(from.changes());
                 let image = Image::loaded(&head, *whole, permit);
                 self.publish(graph, image, choices.refresh.keeps_images())
             }
@@ -190,5 +189,14 @@ impl Engine {
             what: format!("the limit of {} loaded graphs is reached", self.limits.loaded_images),
         };
         permit.map(|permit| Some(Reclaimable::new(permit))).ok_or_else(contended)
+    }
+}
+
+/// What a graph was loaded from, as metrics have it.
+fn word(from: LoadedFrom) -> &'static str {
+    match from {
+        LoadedFrom::Rows => "rows",
+        LoadedFrom::Log { .. } => "log",
+        LoadedFrom::Snapshot { .. } => "snapshot",
     }
 }

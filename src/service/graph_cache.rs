@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 use prometheus::{IntCounter, IntGauge};
 
+use super::image::Image;
 use super::local_graph::LocalGraph;
 use crate::graph::Name;
 
@@ -96,6 +97,15 @@ impl GraphCache {
         self.tell(&state);
         drop(state);
         drop(gone);
+    }
+
+    /// The graphs with an image that `chosen` likes, each with its newest.
+    pub(super) fn images(&self, chosen: impl Fn(&Image) -> bool) -> Vec<(Name, Arc<Image>)> {
+        let image = |(name, counted): (&Name, &Counted)| {
+            let image = counted.local.image.get().filter(|image| chosen(image))?;
+            Some((name.clone(), image))
+        };
+        self.lock().graphs.iter().filter_map(image).collect()
     }
 
     /// How many writes and reads wait for all graphs together.

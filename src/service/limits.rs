@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::store::TakeLimits;
+
 /// Everything that is bounded. What happens at each bound is an error that a person understands.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -43,6 +45,15 @@ pub struct Limits {
     pub load_wait: Duration,
     /// How often creating a graph is tried again because other writers were faster.
     pub creation_retries: usize,
+    /// The least by which a log grows between two packed snapshots of its graph, in bytes. A log
+    /// also grows to the size of the last one before the next is due. `u64::MAX`: none are taken.
+    pub snapshot_log_bytes: u64,
+    /// How snapshots are taken.
+    pub snapshot: TakeLimits,
+    /// How often each graph in memory is looked at, whether a snapshot is due.
+    pub snapshot_every: Duration,
+    /// The same after taking one has failed.
+    pub snapshot_retry: Duration,
     /// How often old idempotency keys are looked for.
     pub purge_every: Duration,
     /// Old keys that one transaction deletes, all of one graph.
@@ -69,6 +80,10 @@ impl Default for Limits {
             loaded_images: 2,
             load_wait: Duration::from_secs(6),
             creation_retries: 3,
+            snapshot_log_bytes: 16 << 20,
+            snapshot: TakeLimits::default(),
+            snapshot_every: Duration::from_secs(1),
+            snapshot_retry: Duration::from_secs(10),
             purge_every: Duration::from_secs(5 * 60),
             purge_keys: 500,
             purge_pause: Duration::from_millis(50),
@@ -76,5 +91,5 @@ impl Default for Limits {
     }
 }
 
-/// On shutdown, how long to wait for running turns, and then for the purge thread.
+/// On shutdown, how long to wait for running turns, and then for each thread in the background.
 pub(super) const CLOSING_PATIENCE: Duration = Duration::from_secs(1);

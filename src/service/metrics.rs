@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry,
 };
 
 /// Counters and histograms of one service, in a registry of its own.
@@ -40,6 +41,16 @@ pub struct Metrics {
     pub answer: ByKind,
     /// Images loaded whole.
     pub image_loads: IntCounter,
+    /// The same, by what they were loaded from.
+    pub image_loads_from: IntCounterVec,
+    /// Packed snapshots, by what became of taking them.
+    pub snapshots: IntCounterVec,
+    /// Taking one.
+    pub snapshot_seconds: Histogram,
+    /// The size of the last one that this process took, in bytes.
+    pub snapshot_bytes: IntGauge,
+    /// When that was, in seconds since 1970, by the database's clock.
+    pub snapshot_taken_at: Gauge,
     /// Images brought up to date by the changes since.
     pub image_catch_ups: IntCounter,
     /// Changes that were applied for that.
@@ -141,6 +152,38 @@ impl Metrics {
             image_loads: counter(
                 "fencepost_image_loads_total",
                 "Images loaded whole from the store",
+            ),
+            image_loads_from: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "fencepost_image_loads_from_total",
+                        "Images loaded whole, by what they were loaded from",
+                    ),
+                    &["from"],
+                ),
+            ),
+            snapshots: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "fencepost_snapshots_total",
+                        "Snapshots of graphs, by what became of taking them",
+                    ),
+                    &["outcome"],
+                ),
+            ),
+            snapshot_seconds: seconds("fencepost_snapshot_seconds", "Taking a snapshot of a graph"),
+            snapshot_bytes: gauge(
+                "fencepost_snapshot_bytes",
+                "Size of the last snapshot that this process took",
+            ),
+            snapshot_taken_at: register(
+                &registry,
+                Gauge::new(
+                    "fencepost_snapshot_taken_timestamp_seconds",
+                    "When this process took its last snapshot, in seconds since 1970",
+                ),
             ),
             loads_held: gauge(
                 "fencepost_loads_held",

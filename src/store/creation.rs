@@ -145,8 +145,8 @@ impl Store {
     }
 
     /// Whether the log of a deleted graph can continue in that storage. A graph without a history
-    /// cannot get one, since the beginning of its log would be missing. Where the log is all there
-    /// is of a graph, it must be whole.
+    /// cannot get one, since the beginning of its log would be missing. Where the log is to become
+    /// all there is of a graph, it must be whole.
     fn goes_on_in(&self, head: &Head, storage: StorageKind) -> bool {
         // What may break the rules and what may not are kept apart.
         if self.may_break_rules(head.storage) != self.may_break_rules(storage) {
@@ -155,7 +155,9 @@ impl Store {
         match (self.history(head.storage), self.history(storage)) {
             (_, History::None) => true,
             (History::None, _) => false,
-            (_, History::Whole) => head.oldest <= 1,
+            // Nothing of it is pruned that no snapshot of its own stands in for.
+            (History::Whole, History::Whole) => true,
+            (History::Beside, History::Whole) => head.oldest <= 1,
             (_, History::Beside) => true,
         }
     }

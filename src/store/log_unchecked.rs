@@ -11,8 +11,9 @@ use diesel::QueryResult;
 use super::commit::Commit;
 use super::error::StoreError;
 use super::head::Head;
-use super::log::{Log, Replayed, read_log};
-use super::storage::{History, Loaded, Storage};
+use super::log::Log;
+use super::log_replay::{LogStart, Replayed, read_log};
+use super::storage::{History, Loaded, LoadedFrom, Storage};
 use crate::db::{AnyConnection, RowsWrite};
 use crate::graph::{Change, Graph, IllegalChange, apply, apply_and_judge};
 
@@ -21,7 +22,7 @@ pub struct UncheckedLog;
 
 impl Storage for UncheckedLog {
     fn load(&self, connection: &mut AnyConnection, head: &Head) -> Result<Loaded, StoreError> {
-        let JudgedLog { graph, illegal } = read_log(connection, head)?;
+        let JudgedLog { graph, illegal } = read_log(connection, head, LogStart::default())?;
         let loaded = match illegal {
             None => Ok(graph),
             Some((version, illegal)) => Err(StoreError::IllegalHistory {
@@ -31,7 +32,8 @@ impl Storage for UncheckedLog {
                 what: illegal.to_string(),
             }),
         };
-        Ok(Box::new(|| loaded))
+        let from = LoadedFrom::Log { changes: head.version };
+        Ok(Loaded { graph: Box::new(|| loaded), from })
     }
 
     fn writes<'c>(&self, commit: &Commit<'c>) -> Vec<RowsWrite<'c>> {

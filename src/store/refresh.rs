@@ -4,7 +4,7 @@ use super::Store;
 use super::catch_up::{CaughtUp, catch_up};
 use super::error::StoreError;
 use super::head::{Head, ImageKey, column, head_of, read_head_row_and_log};
-use super::storage::{History, Loaded, Storage};
+use super::storage::{History, Loaded, LoadedFrom, Storage};
 use super::storage_kind::StorageKind;
 use crate::db::AnyConnection;
 use crate::failpoint;
@@ -28,7 +28,7 @@ pub enum ImageUpdate {
     /// lead from the image's chain to the head's.
     Changes(Vec<Change>),
     /// This instead.
-    Whole(Box<Graph>),
+    Whole(Box<Graph>, LoadedFrom),
     /// Nothing was read but the row: the graph is not in the storage that was expected.
     OtherStorage,
 }
@@ -90,20 +90,23 @@ impl Store {
         match whole {
             None => Ok(None),
             // When the transaction is over: others may need the connection.
-            Some((head, Some(loaded))) => read(head, ImageUpdate::Whole(Box::new(loaded()?))),
+            Some((head, Some(Loaded { graph, from }))) => {
+                read(head, ImageUpdate::Whole(Box::new(graph()?), from))
+            }
             Some((head, None)) => Ok(Some((head, ImageUpdate::OtherStorage))),
         }
     }
 
     /// The graph's row and the whole graph at its version, from one snapshot, however it is stored.
-    /// O(size of the graph); of a graph that is stored as its log, O(its history).
+    /// O(size of the graph); of a graph that is stored as its log, and also O(its history since its
+    /// newest packed snapshot).
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
     pub fn load(&self, name: &Name) -> Result<Option<(Head, Graph)>, StoreError> {
         let read = self.read_whole(name, |head| self.storages.of(head).map(Some))?;
         let Some((head, Some(loaded))) = read else { return Ok(None) };
-        Ok(Some((head, loaded()?)))
+        Ok(Some((head, (loaded.graph)()?)))
     }
 
     /// The graph's row, and the graph as the storage that `choose` names for it has it.

@@ -11,7 +11,7 @@ use super::commit::Commit;
 use super::error::StoreError;
 use super::head::Head;
 use super::row_delta::{JobChange, RowDelta};
-use super::storage::{History, Loaded, Storage};
+use super::storage::{History, Loaded, LoadedFrom, Storage};
 use crate::db::schema::{datasets, jobs};
 use crate::db::{
     AnyConnection, DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, RowRange,
@@ -79,7 +79,10 @@ pub(super) fn load(
     let graph = head.name.clone();
     let damaged = move |reason| StoreError::DamagedRows { graph, history, reason };
     match read_rows(connection, head)? {
-        Ok(rows) => Ok(Box::new(move || rows.graph().map_err(damaged))),
+        Ok(rows) => Ok(Loaded {
+            graph: Box::new(move || rows.graph().map_err(damaged)),
+            from: LoadedFrom::Rows,
+        }),
         Err(reason) => Err(damaged(reason)),
     }
 }

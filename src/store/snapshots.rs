@@ -9,6 +9,7 @@ use super::commit_error::{CommitError, repeatable};
 use super::consumers::{Consumer, forget_consumers, read_behind};
 use super::error::StoreError;
 use super::head::{Head, column, read_head, split_server_state};
+use super::packed::{PackedSnapshot, forget_packed, read_snapshots};
 use super::storage::History;
 use super::storage_kind::StorageKind;
 use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
@@ -34,6 +35,8 @@ pub enum SnapshotOutcome {
     NeededBy(Vec<Consumer>),
     /// The graph has this storage, of whose log nothing can be pruned.
     NotPrunable(StorageKind),
+    /// The packed snapshot that was to stand in for the changes is gone.
+    NotProven,
     /// Its parts are not those that were written: somebody else is pruning.
     ConcurrentPrune,
     /// There is no such graph, or it has not come to that version.
@@ -102,7 +105,8 @@ impl Store {
     /// Makes the snapshot of `version` the beginning of the log, unless a consumer still needs
     /// earlier changes. `committed_at_ms` is when that version was committed, `sizes` the bytes of
     /// each part. Consumers that need earlier changes, and that pruning no longer waits for, are
-    /// forgotten. One short transaction, which holds the graph's row, as registering does.
+    /// forgotten. A graph that is kept by its log is loaded from `packed`, which must still be
+    /// there. One short transaction, which holds the graph's row, as registering does.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
@@ -112,13 +116,22 @@ impl Store {
         version: u64,
         committed_at_ms: Option<i64>,
         sizes: &[usize],
+        packed: Option<&PackedSnapshot>,
     ) -> Result<SnapshotOutcome, CommitError> {
         let written = self.database.write(|connection| {
             connection.hold_graph(name.as_str())?;
             let found = read_head(connection, name)?.filter(|head| version <= head.version);
             let Some(head) = found else { return Ok(SnapshotOutcome::NotThere) };
-            if self.history(head.storage) != History::Beside {
-                return Ok(SnapshotOutcome::NotPrunable(head.storage));
+            match self.history(head.storage) {
+                History::Beside => {}
+                History::Whole if self.loads_from_snapshots(head.storage) => {
+                    if !stands_in(connection, &head, version, packed)? {
+                        return Ok(SnapshotOutcome::NotProven);
+                    }
+                }
+                History::Whole | History::None => {
+                    return Ok(SnapshotOutcome::NotPrunable(head.storage));
+                }
             }
             let current = read_snapshot_version(connection, head.id)?;
             if current.is_some_and(|current| current >= column(version)) {
@@ -160,7 +173,8 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Deletes the parts of snapshots other than the kept one, some in each transaction.
+    /// Deletes the parts of snapshots other than the kept one, and of packed snapshots that are no
+    /// longer there, some in each transaction.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done; what was deleted until then stays so.
@@ -171,14 +185,18 @@ impl Store {
             .write(|connection| delete_some_parts(connection, name, &history))
             .map_err(repeatable)?
         {}
-        Ok(())
+        match self.head(name)? {
+            Some(head) => self.delete_packed_parts(head.id),
+            None => Ok(()),
+        }
     }
 }
 
 /// Has nothing be read of the history of a graph that is to go on without one: neither its changes
-/// nor its snapshot.
+/// nor its snapshots.
 pub(super) fn forget_history(connection: &mut AnyConnection, head: &Head) -> QueryResult<()> {
     diesel::delete(snapshots::table.find(head.id)).execute(connection)?;
+    forget_packed(connection, head.id)?;
     connection.run(
         "UPDATE graphs SET oldest = ? WHERE id = ?",
         &[Value::Integer(column(head.version + 1)), Value::Integer(head.id)],
@@ -226,6 +244,21 @@ pub(super) fn install(
         .values((snapshots::graph_id.eq(graph_id), row))
         .execute(connection)?;
     Ok(())
+}
+
+/// Whether the graph can be loaded from `packed` once the changes before `version` are gone.
+fn stands_in(
+    connection: &mut AnyConnection,
+    head: &Head,
+    version: u64,
+    packed: Option<&PackedSnapshot>,
+) -> QueryResult<bool> {
+    if failpoint::is_off("prune-packed") {
+        return Ok(true);
+    }
+    let there = read_snapshots(connection, head.id, head.version)?;
+    let is_there = |packed: &PackedSnapshot| packed.version >= version && there.contains(packed);
+    Ok(packed.is_some_and(is_there))
 }
 
 /// Whether the parts are those of these sizes. What an earlier attempt left beyond them goes.

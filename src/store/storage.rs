@@ -12,15 +12,49 @@ pub use super::history::History;
 use crate::db::{AnyConnection, RowsWrite};
 use crate::graph::Graph;
 
-/// What was read, to be made a graph when its transaction is over: others may need the connection.
-pub type Loaded = Box<dyn FnOnce() -> Result<Graph, StoreError>>;
+/// What was read.
+pub struct Loaded {
+    /// Makes it a graph, when its transaction is over: others may need the connection.
+    pub graph: Box<dyn FnOnce() -> Result<Graph, StoreError>>,
+    /// What it was read from.
+    pub from: LoadedFrom,
+}
+
+/// What a whole graph was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadedFrom {
+    /// Its rows.
+    Rows,
+    /// So many changes of its log, from the first on.
+    Log {
+        /// How many.
+        changes: u64,
+    },
+    /// A packed snapshot, and the changes after it.
+    Snapshot {
+        /// The snapshot's version.
+        version: u64,
+        /// How many changes came after it.
+        changes: u64,
+    },
+}
+
+impl LoadedFrom {
+    /// How many changes were replayed.
+    #[must_use]
+    pub fn changes(self) -> u64 {
+        match self {
+            Self::Rows => 0,
+            Self::Log { changes } | Self::Snapshot { changes, .. } => changes,
+        }
+    }
+}
 
 /// A way to store graphs in a database. Everything else about a graph is the same for all:
 /// [`Store`](super::Store) has it.
 pub trait Storage: Send + Sync {
     /// Reads the graph at the version of `head`, which was read in the same transaction, of one
-    /// snapshot of the database. From what is up to the storage: a log that had snapshots of its
-    /// graph would begin with the newest.
+    /// snapshot of the database. From what is up to the storage.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read, also when what was read is no legal graph.
@@ -47,6 +81,11 @@ pub trait Storage: Send + Sync {
     /// What the change log is to a graph that is stored so.
     fn history(&self) -> History {
         History::Beside
+    }
+
+    /// Whether a load begins with a packed snapshot, if there is one.
+    fn loads_from_snapshots(&self) -> bool {
+        false
     }
 
     /// Whether changes may come into the log that break the rules of the graph, since whoever

@@ -37,7 +37,7 @@ const KINDS: [Kind; 2] = [Kind::Sqlite, Kind::Postgres];
 /// Those that keep a graph by its log alone.
 const BY_LOG: [&Design; 2] = [&ES_OPTIMISTIC, &ES_LOCKED];
 
-fn node_of(site: &Site, design: &'static Design) -> Service {
+pub(super) fn node_of(site: &Site, design: &'static Design) -> Service {
     node::open(&NodeOptions { design, ..site.options() }).unwrap()
 }
 
@@ -81,7 +81,7 @@ fn step(choices: &mut Choices) -> Vec<Operation> {
     }
 }
 
-fn history(node: &Service, seed: u64, length: usize) {
+pub(super) fn history(node: &Service, seed: u64, length: usize) {
     let mut choices = Choices(seed);
     for _ in 0..length {
         match write(node, step(&mut choices)) {
@@ -655,14 +655,14 @@ fn a_long_log_is_replayed() {
     }
 }
 
-/// Nothing of it may go: it is all that there is.
+/// It is all that there is, as long as no snapshot stands in for its beginning.
 #[test]
-fn nothing_is_pruned_of_a_log_that_is_the_graph_and_it_has_no_rows_to_check() {
+fn without_a_snapshot_nothing_is_pruned_of_a_log_that_is_the_graph_and_it_has_no_rows_to_check() {
     for kind in KINDS {
         let site = site_with_log(kind);
         let store = site.store();
         let pruned = prune(&store, &name(GRAPH), 3);
-        assert!(matches!(pruned, Err(PruneError::NotPrunable { .. })), "{pruned:?}");
+        assert!(matches!(pruned, Err(PruneError::NoSnapshot { .. })), "{pruned:?}");
         let checked = check_rows(&store, &name(GRAPH), &mut |_| {});
         assert!(matches!(checked, Err(PastError::NotRows { .. })), "{checked:?}");
         assert_eq!((site.head().oldest, count(&site, "changes")), (1, 5));
@@ -671,16 +671,17 @@ fn nothing_is_pruned_of_a_log_that_is_the_graph_and_it_has_no_rows_to_check() {
 
 /// The graph may be created again, in another storage, after the look with which pruning begins.
 #[test]
-fn a_log_that_is_the_graph_is_not_pruned_without_the_first_look_either() {
+fn a_log_that_may_break_the_rules_is_not_pruned_without_the_first_look_either() {
     in_child(
         concat!(
             module_path!(),
-            "::a_log_that_is_the_graph_is_not_pruned_without_the_first_look_either"
+            "::a_log_that_may_break_the_rules_is_not_pruned_without_the_first_look_either"
         ),
         "prune-looks-first=off",
         || {
             for kind in KINDS {
                 let site = site_with_log(kind);
+                site.run_sql("UPDATE graphs SET storage = 'log_unchecked'");
                 let pruned = prune(&site.store(), &name(GRAPH), 3);
                 assert!(matches!(pruned, Err(PruneError::NotPrunable { .. })), "{pruned:?}");
                 assert_eq!((site.head().oldest, count(&site, "changes")), (1, 5));
@@ -694,14 +695,14 @@ fn a_log_that_is_the_graph_is_not_pruned_without_the_first_look_either() {
 fn the_migration_is_not_reverted_while_a_graph_is_kept_by_its_log() {
     for kind in KINDS {
         let site = site_with_log(kind);
-        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "1"]));
+        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "2"]));
         assert!(code == Some(1) && said.contains("is not kept as rows"), "{code:?} {said}");
         let node = node_of(&site, &ES_OPTIMISTIC);
         accepted(&node, [put_dataset("d")]);
         node.write_and_wait(&name(GRAPH), delete_graph()).unwrap();
         drop(node);
         // Its versions go on, as rows.
-        for arguments in [&["migrate", "--revert", "1"][..], &["migrate"]] {
+        for arguments in [&["migrate", "--revert", "2"][..], &["migrate"]] {
             let (code, said) = finish(site.fencepost(arguments));
             assert_eq!(code, Some(0), "{said}");
         }
@@ -808,7 +809,7 @@ fn commands_follow_the_graph() {
     assert_eq!(digest("as log"), digest(GRAPH));
     for (command, told) in [
         (&["check-rows", "--graph", GRAPH][..], "only one that is kept as rows"),
-        (&["prune", "--graph", GRAPH, "--before", "3"], "nothing of its log can be pruned"),
+        (&["prune", "--graph", GRAPH, "--before", "3"], "fencepost snapshot take --graph g"),
     ] {
         let (code, said) = finish(site.fencepost(command));
         assert!(code == Some(1) && said.contains(told), "{code:?} {said}");
@@ -889,13 +890,27 @@ fn commands_with_a_design_of_another_storage_take_the_graph_as_it_is_kept() {
         done(&["thaw", "--graph", GRAPH]);
         done(&["lock", "inspect", "--graph", GRAPH]);
         assert_eq!(audit_mixed(&site).version, before.version);
-        // The log of rows begins later from here on.
-        match is_rows {
-            true => drop(done(&["prune", "--graph", GRAPH, "--before", "2"])),
-            false => refused(&["prune", "--graph", GRAPH, "--before", "2"], "can be pruned"),
+        // The log begins later from here on, if something stands in for its beginning.
+        let prune = ["prune", "--graph", GRAPH, "--before", "2"];
+        match kept.storage {
+            StorageKind::Rows => drop(done(&prune)),
+            StorageKind::Log => {
+                refused(&prune, "fencepost snapshot take --graph g");
+                let taken = done(&["snapshot", "take", "--graph", GRAPH]);
+                assert!(taken.contains(&format!("at version {version}, of ")), "{taken}");
+                let listed = done(&["snapshot", "list", "--graph", GRAPH]);
+                assert!(listed.starts_with(&format!("{version}\t")), "{listed}");
+                assert!(listed.contains(&before.digest), "{listed}");
+                done(&["snapshot", "drop", "--graph", GRAPH]);
+                assert_eq!(done(&["snapshot", "list", "--graph", GRAPH]), "");
+            }
+            _ => {
+                refused(&prune, "can be pruned");
+                refused(&["snapshot", "take", "--graph", GRAPH], "not loaded from snapshots");
+            }
         }
         if !is_rows {
-            refused(&["migrate", "--revert", "1"], "is not kept as rows");
+            refused(&["migrate", "--revert", "2"], "is not kept as rows");
         }
     }
 }

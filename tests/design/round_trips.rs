@@ -11,7 +11,7 @@ use fencepost::design::turns::locked::LockedLimits;
 use fencepost::design::{self, Design, TurnLimits};
 use fencepost::lock::kept::KeepLimits;
 use fencepost::node::{self, LockUrl, NodeOptions};
-use fencepost::service::{Service, Write};
+use fencepost::service::{Limits, Service, Write};
 use redis::Value;
 
 use crate::support::ask::{changeset, delete_dataset, keyed, put_dataset, put_job};
@@ -137,7 +137,10 @@ fn line(design: &'static Design, lock: Lock<'_>) -> String {
     let of = |site: &Site, keep: Option<KeepLimits>| {
         let locked = LockedLimits { keep, ..LockedLimits::default() };
         let turn_limits = TurnLimits { locked, ..TurnLimits::default() };
-        let options = NodeOptions { pool, design, lease: LEASE, turn_limits, ..site.options() };
+        // Nothing asks beside the requests.
+        let limits = Limits { snapshot_log_bytes: u64::MAX, ..Limits::default() };
+        let options =
+            NodeOptions { pool, design, lease: LEASE, limits, turn_limits, ..site.options() };
         node::open(&options).unwrap()
     };
     let keeps = matches!(lock, Lock::Kept(_));

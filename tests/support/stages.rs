@@ -87,6 +87,10 @@ impl<S: Storage> Storage for InterruptedBy<S> {
     fn may_break_rules(&self) -> bool {
         self.1.may_break_rules()
     }
+
+    fn loads_from_snapshots(&self) -> bool {
+        self.1.loads_from_snapshots()
+    }
 }
 
 /// What a lock server remembers: which run this is, and the last token given in it.

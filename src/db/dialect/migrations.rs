@@ -24,7 +24,7 @@ const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/po
 const MIGRATION_LOCK: i64 = 0x66656e63_65706f73;
 
 /// Queries that fail where a table or a column that this program uses is missing.
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 12] = [
     "SELECT id, database_id, lock_kind, lock_identity FROM service LIMIT 0",
     "SELECT id, name, state, moved_to, version, fence, epoch, lock_incarnation, chain, uuid, \
      oldest, storage, known_version FROM graphs LIMIT 0",
@@ -38,6 +38,10 @@ const COLUMNS: [&str; 9] = [
      sink_identity FROM consumers LIMIT 0",
     "SELECT graph_id, version, committed_at_ms FROM snapshots LIMIT 0",
     "SELECT graph_id, version, part, lines FROM snapshot_parts LIMIT 0",
+    "SELECT graph_id, version, snapshot, chain, format, digest, parts, bytes, taken_at_ms \
+     FROM packed_snapshots LIMIT 0",
+    "SELECT graph_id, snapshot, part, checksum, content FROM packed_parts LIMIT 0",
+    "SELECT graph_id, snapshot, expires_at_ms FROM packed_claims LIMIT 0",
 ];
 
 /// What bringing a schema up to date has done.

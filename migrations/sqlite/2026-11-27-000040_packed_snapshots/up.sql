@@ -1,0 +1,36 @@
+-- Graphs at one version, packed into bytes: a process that loads a graph begins with the newest, and
+-- not with the first change. They can all be dropped, as long as the log is whole.
+CREATE TABLE packed_snapshots (
+    graph_id    INTEGER NOT NULL REFERENCES graphs (id),
+    version     INTEGER NOT NULL CHECK (version > 0),
+    -- Names its parts.
+    snapshot    TEXT    NOT NULL,
+    -- The graph's chain at that version: which history it is of.
+    chain       BLOB    NOT NULL,
+    -- How the bytes are to be read.
+    format      INTEGER NOT NULL,
+    -- The graph's digest.
+    digest      TEXT    NOT NULL,
+    parts       INTEGER NOT NULL,
+    bytes       INTEGER NOT NULL,
+    taken_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (graph_id, version)
+) WITHOUT ROWID;
+
+-- A snapshot is written part by part; its row above comes last, and nobody reads parts without one.
+CREATE TABLE packed_parts (
+    graph_id INTEGER NOT NULL REFERENCES graphs (id),
+    snapshot TEXT    NOT NULL,
+    part     INTEGER NOT NULL,
+    -- SHA-256 of the content.
+    checksum BLOB    NOT NULL,
+    content  BLOB    NOT NULL,
+    PRIMARY KEY (graph_id, snapshot, part)
+);
+
+-- Who takes a snapshot of a graph; others may claim it once that has expired.
+CREATE TABLE packed_claims (
+    graph_id      INTEGER NOT NULL PRIMARY KEY REFERENCES graphs (id),
+    snapshot      TEXT    NOT NULL,
+    expires_at_ms INTEGER NOT NULL
+);

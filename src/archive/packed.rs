@@ -1,0 +1,112 @@
+//! Packed snapshots by hand: listed, taken, dropped, and read back to be proven.
+
+use super::past::PastError;
+use crate::graph::{Graph, Name};
+use crate::store::{
+    CommitError, Dropped, Head, PackedSnapshot, StorageKind, Store, StoreError, TakeLimits, Taken,
+};
+
+/// Why a snapshot was not listed, taken or dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// There is no such graph, or it cannot be read.
+    #[error(transparent)]
+    Past(#[from] PastError),
+    /// Graphs that are kept so are not loaded from snapshots.
+    #[error("graph `{graph}` is kept as {storage}, and such graphs are not loaded from snapshots")]
+    NotUsed {
+        /// The graph.
+        graph: Name,
+        /// How it is kept.
+        storage: StorageKind,
+    },
+    /// It has no change yet.
+    #[error("graph `{0}` has no change yet, so there is nothing to take a snapshot of")]
+    Empty(Name),
+    /// Another process is at it.
+    #[error("another process takes a snapshot of graph `{0}`: wait until it is listed")]
+    ClaimedElsewhere(Name),
+    /// The log was written or pruned in a way that the graph that was read does not follow.
+    #[error("the log of graph `{0}` changed while a snapshot was taken: take it again")]
+    OtherHistory(Name),
+    /// What was written does not give the graph back.
+    #[error("the snapshot of graph `{graph}` was thrown away: {why}")]
+    NotProven {
+        /// The graph.
+        graph: Name,
+        /// What differs.
+        why: String,
+    },
+    /// The log was pruned up to it.
+    #[error(
+        "the snapshot of graph `{graph}` at version {version} stays: its log was pruned, and \
+         nothing else tells how the graph began; take a newer one first: fencepost snapshot take"
+    )]
+    Needed {
+        /// The graph.
+        graph: Name,
+        /// The version of the snapshot.
+        version: u64,
+    },
+    /// The database did not do it.
+    #[error(transparent)]
+    Write(#[from] CommitError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn head_of(store: &Store, name: &Name) -> Result<Head, SnapshotError> {
+    let head = store.head(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
+    if store.loads_from_snapshots(head.storage) {
+        return Ok(head);
+    }
+    Err(SnapshotError::NotUsed { graph: name.clone(), storage: head.storage })
+}
+
+/// The packed snapshots of a graph, the newest first.
+///
+/// # Errors
+/// [`SnapshotError`] says what to do.
+pub fn list_snapshots(store: &Store, name: &Name) -> Result<Vec<PackedSnapshot>, SnapshotError> {
+    let head = head_of(store, name)?;
+    Ok(store.packed_snapshots(head.id)?)
+}
+
+/// Takes a packed snapshot of the graph as it is now. O(size of the graph).
+///
+/// # Errors
+/// [`SnapshotError`] says what to do.
+pub fn take_snapshot(store: &Store, name: &Name) -> Result<PackedSnapshot, SnapshotError> {
+    head_of(store, name)?;
+    let not_found = || PastError::GraphNotFound(name.clone());
+    let (head, graph): (Head, Graph) = store.load(name)?.ok_or_else(not_found)?;
+    if head.version == 0 {
+        return Err(SnapshotError::Empty(name.clone()));
+    }
+    let limits = TakeLimits::default();
+    match store.take_packed(name, head.key(), &graph, limits, &mut || true)? {
+        Taken::Yes(taken) => Ok(taken),
+        Taken::ClaimedElsewhere | Taken::ClaimLost | Taken::Stopped => {
+            Err(SnapshotError::ClaimedElsewhere(name.clone()))
+        }
+        Taken::OtherHistory => Err(SnapshotError::OtherHistory(name.clone())),
+        Taken::NotProven(why) => Err(SnapshotError::NotProven { graph: name.clone(), why }),
+    }
+}
+
+/// Drops the packed snapshot of `version`, or all; how many.
+///
+/// # Errors
+/// [`SnapshotError`] says what to do.
+pub fn drop_snapshots(
+    store: &Store,
+    name: &Name,
+    version: Option<u64>,
+) -> Result<usize, SnapshotError> {
+    head_of(store, name)?;
+    match store.drop_packed(name, version)? {
+        Dropped::Count(count) => Ok(count),
+        Dropped::Needed(version) => Err(SnapshotError::Needed { graph: name.clone(), version }),
+    }
+}

@@ -1,0 +1,129 @@
+//! Takes a packed snapshot of a graph: packs it part by part, proves that the parts give the graph
+//! back, and makes them one that can be read.
+
+use std::time::Duration;
+
+use super::Store;
+use super::commit_error::CommitError;
+use super::head::ImageKey;
+use super::packed::{Installed, PackedSnapshot};
+use crate::failpoint;
+use crate::graph::{Graph, GraphComparer, GraphPacker, Name, PACKED_FORMAT};
+
+/// Limits of taking a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub struct TakeLimits {
+    /// Bytes of a part, about. Each is a transaction of its own.
+    pub part_bytes: usize,
+    /// Snapshots of a graph that are kept.
+    pub kept: usize,
+    /// How long a claim lasts after each part: then another process takes over.
+    pub claim: Duration,
+}
+
+impl Default for TakeLimits {
+    fn default() -> Self {
+        Self { part_bytes: 256 << 10, kept: 2, claim: Duration::from_secs(60) }
+    }
+}
+
+/// What became of taking a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It can be read.
+    Yes(PackedSnapshot),
+    /// Another process takes one of this graph.
+    ClaimedElsewhere,
+    /// Another process took over, since the last part was written too long ago.
+    ClaimLost,
+    /// The graph that was given is of another history than the log, or the log was pruned beyond
+    /// it.
+    OtherHistory,
+    /// The parts that were written do not give the graph back: `String` says why.
+    NotProven(String),
+    /// The caller wanted to stop.
+    Stopped,
+}
+
+impl Store {
+    /// Takes a snapshot of `graph`, which is that of `key`. Between two parts it asks `goes_on`,
+    /// which may pause. O(size of the graph); in memory one part, and what a digest takes.
+    ///
+    /// # Errors
+    /// [`CommitError`] if the database cannot be written; what was written until then nobody reads.
+    pub fn take_packed(
+        &self,
+        name: &Name,
+        key: ImageKey,
+        graph: &Graph,
+        limits: TakeLimits,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Taken, CommitError> {
+        let Some(claim) = self.claim_snapshot(name, key.graph_id, limits.claim)? else {
+            return Ok(Taken::ClaimedElsewhere);
+        };
+        // What others have left: this claim has written nothing yet.
+        self.delete_packed_parts(key.graph_id)?;
+        let mut taken = PackedSnapshot {
+            version: key.version,
+            id: claim.id().to_owned(),
+            chain: key.chain,
+            format: PACKED_FORMAT,
+            digest: graph.digest(),
+            parts: 0,
+            bytes: 0,
+            taken_at_ms: 0,
+        };
+        for part in GraphPacker::new(graph, limits.part_bytes) {
+            failpoint::pass("packed-part");
+            if !goes_on() {
+                self.give_up_claim(&claim)?;
+                return Ok(Taken::Stopped);
+            }
+            if !self.write_packed_part(&claim, taken.parts, &part)? {
+                return Ok(Taken::ClaimLost);
+            }
+            taken.parts += 1;
+            taken.bytes += part.len() as u64;
+        }
+        if let Err(why) = self.prove(&taken, key.graph_id, graph, goes_on)? {
+            self.give_up_claim(&claim)?;
+            return Ok(Taken::NotProven(why));
+        }
+        failpoint::pass("packed-written");
+        let installed = self.install_packed(&claim, &taken, limits.kept)?;
+        failpoint::pass("packed-installed");
+        self.delete_packed_parts(key.graph_id)?;
+        Ok(match installed {
+            Installed::Yes(taken) => Taken::Yes(taken),
+            Installed::ClaimLost => Taken::ClaimLost,
+            Installed::OtherHistory => Taken::OtherHistory,
+            Installed::PartsDiffer => Taken::NotProven("parts are missing".to_owned()),
+        })
+    }
+
+    /// Reads the parts back, and holds each record against the graph: the digest of what a reader
+    /// gets is that of the graph.
+    fn prove(
+        &self,
+        taken: &PackedSnapshot,
+        graph_id: i64,
+        graph: &Graph,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Result<(), String>, CommitError> {
+        let mut comparer = GraphComparer::new(graph);
+        for part in 0..taken.parts {
+            if !goes_on() {
+                return Ok(Err("it was stopped".to_owned()));
+            }
+            let content = match self.packed_part(graph_id, &taken.id, part)? {
+                Ok(content) => content,
+                Err(damaged) => return Ok(Err(damaged.to_string())),
+            };
+            if let Err(error) = comparer.add(&content) {
+                return Ok(Err(error.to_string()));
+            }
+        }
+        Ok(comparer.finish().map_err(|error| error.to_string()))
+    }
+}
