@@ -39,8 +39,8 @@ pub enum SnapshotError {
     },
     /// The log was pruned up to it.
     #[error(
-        "the snapshot of graph `{graph}` at version {version} stays: its log was pruned, and \
-         nothing else tells how the graph began; take a newer one first: fencepost snapshot take"
+        "the snapshot of graph `{graph}` at version {version} stays: its log was pruned, and the \
+         graph could be loaded from no other; take a newer one first: fencepost snapshot take"
     )]
     Needed {
         /// The graph.

@@ -140,8 +140,14 @@ fn proven_snapshot(store: &Store, head: &Head, version: u64) -> Result<PackedSna
             continue;
         }
         match store.unpack_snapshot(head, &snapshot)? {
-            Ok(graph) if graph.digest() == snapshot.digest || failpoint::is_off("prune-proof") => {
-                return Ok(snapshot);
+            Ok(_) if failpoint::is_off("prune-proof") => return Ok(snapshot),
+            Ok(graph) if graph.digest() == snapshot.digest => {
+                // The log can still tell, and is about to go.
+                let replayed = replayed_at(store, head.clone(), snapshot.version)?;
+                if replayed.graph.digest() == snapshot.digest {
+                    return Ok(snapshot);
+                }
+                why = Some("it is not the graph that the log leads to".to_owned());
             }
             Ok(_) => why = Some("its digest differs".to_owned()),
             Err(unusable) => why = Some(unusable.to_string()),

@@ -9,6 +9,7 @@ use super::commit::StoredAnswer;
 use super::commit_error::{CommitError, repeatable};
 use super::error::StoreError;
 use super::head::{GraphState, Head, read_head};
+use super::packed::read_snapshots;
 use super::snapshots::forget_history;
 use super::storage::History;
 use super::storage_kind::StorageKind;
@@ -83,8 +84,11 @@ impl Store {
                 }
                 let storage = match &found {
                     Some(head) if head.state == GraphState::Deleted => {
-                        let mut fitting =
-                            storages.iter().filter(|one| self.goes_on_in(head, **one));
+                        let has_snapshot =
+                            !read_snapshots(connection, head.id, head.version)?.is_empty();
+                        let mut fitting = storages
+                            .iter()
+                            .filter(|one| self.goes_on_in(head, **one, has_snapshot));
                         let Some(storage) = fitting.next() else {
                             return Ok(Creation::OtherStorage { head: head.clone() });
                         };
@@ -147,7 +151,7 @@ impl Store {
     /// Whether the log of a deleted graph can continue in that storage. A graph without a history
     /// cannot get one, since the beginning of its log would be missing. Where the log is to become
     /// all there is of a graph, it must be whole.
-    fn goes_on_in(&self, head: &Head, storage: StorageKind) -> bool {
+    fn goes_on_in(&self, head: &Head, storage: StorageKind, has_snapshot: bool) -> bool {
         // What may break the rules and what may not are kept apart.
         if self.may_break_rules(head.storage) != self.may_break_rules(storage) {
             return false;
@@ -156,7 +160,7 @@ impl Store {
             (_, History::None) => true,
             (History::None, _) => false,
             // Nothing of it is pruned that no snapshot of its own stands in for.
-            (History::Whole, History::Whole) => true,
+            (History::Whole, History::Whole) => head.oldest <= 1 || has_snapshot,
             (History::Beside, History::Whole) => head.oldest <= 1,
             (_, History::Beside) => true,
         }

@@ -24,7 +24,7 @@ use crate::db::schema::{
 };
 use crate::db::{AnyConnection, Value};
 use crate::failpoint;
-use crate::graph::Name;
+use crate::graph::{Name, PACKED_FORMAT};
 
 /// Parts that one transaction deletes.
 const DELETED_PARTS: i64 = 16;
@@ -80,7 +80,8 @@ pub enum Installed {
 pub enum Dropped {
     /// So many are gone.
     Count(usize),
-    /// It is the newest, and the log has nothing before it any more.
+    /// This one: the log has nothing before it any more, and the graph could be loaded from no
+    /// other.
     Needed(u64),
 }
 
@@ -257,6 +258,16 @@ impl Store {
         Ok(())
     }
 
+    /// Renews a claim; whether it still held.
+    ///
+    /// # Errors
+    /// [`CommitError`] if that cannot be done.
+    pub(super) fn renew_claim(&self, claim: &SnapshotClaim) -> Result<bool, CommitError> {
+        let renewed =
+            self.database.write(|connection| Ok::<_, CommitError>(renew(connection, claim)?));
+        renewed.map_err(repeatable)
+    }
+
     /// Writes a part of a claimed snapshot, and renews the claim; whether it still held. One
     /// transaction.
     ///
@@ -270,16 +281,7 @@ impl Store {
     ) -> Result<bool, CommitError> {
         let checksum = Sha256::digest(content);
         let written = self.database.write(|connection| {
-            let expires_at_ms = connection.now_ms()?.saturating_add(claim.lasts_ms());
-            let renewed = connection.run(
-                "UPDATE packed_claims SET expires_at_ms = ? WHERE graph_id = ? AND snapshot = ?",
-                &[
-                    Value::Integer(expires_at_ms),
-                    Value::Integer(claim.graph_id),
-                    Value::Text(&claim.id),
-                ],
-            )?;
-            if renewed == 0 && !failpoint::is_off("packed-claim") {
+            if !renew(connection, claim)? {
                 return Ok(false);
             }
             connection.run(
@@ -330,14 +332,14 @@ impl Store {
                 ..taken.clone()
             };
             insert_snapshot(connection, claim.graph_id, &taken)?;
-            forget_all_but(connection, claim.graph_id, kept)?;
+            forget_all_but(connection, claim.graph_id, kept, taken.version)?;
             Ok::<_, CommitError>(Installed::Yes(taken))
         });
         written.map_err(repeatable)
     }
 
-    /// Drops packed snapshots of the graph: that of `version`, or all. The newest of a graph whose
-    /// log was pruned stays: nothing else tells how the graph began.
+    /// Drops packed snapshots of the graph: that of `version`, or all. Of a graph whose log was
+    /// pruned one stays from which it can be loaded.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
@@ -350,9 +352,15 @@ impl Store {
                 version.is_none_or(|version| version == snapshot.version)
             };
             let is_pruned = head.oldest > 1 && self.history(head.storage) == History::Whole;
-            let newest = there.first().filter(|newest| is_pruned && goes(newest));
-            if let Some(newest) = newest.filter(|_| !failpoint::is_off("packed-needed")) {
-                return Ok(Dropped::Needed(newest.version));
+            if is_pruned && !failpoint::is_off("packed-needed") {
+                let mut stays = false;
+                for other in there.iter().filter(|snapshot| !goes(snapshot)) {
+                    stays |= other.format == PACKED_FORMAT
+                        && is_of_history(connection, &head, other, &History::Whole)?;
+                }
+                if let Some(needed) = there.iter().find(goes).filter(|_| !stays) {
+                    return Ok(Dropped::Needed(needed.version));
+                }
             }
             let gone: Vec<i64> =
                 there.iter().filter(goes).map(|snapshot| column(snapshot.version)).collect();
@@ -387,9 +395,24 @@ impl SnapshotClaim {
         &self.id
     }
 
+    /// The graph's row id.
+    pub(super) fn graph_id(&self) -> i64 {
+        self.graph_id
+    }
+
     fn lasts_ms(&self) -> i64 {
         i64::try_from(self.lasts.as_millis()).unwrap_or(i64::MAX)
     }
+}
+
+/// Renews a claim, unless it was taken over; whether it still holds.
+fn renew(connection: &mut AnyConnection, claim: &SnapshotClaim) -> QueryResult<bool> {
+    let expires_at_ms = connection.now_ms()?.saturating_add(claim.lasts_ms());
+    let renewed = connection.run(
+        "UPDATE packed_claims SET expires_at_ms = ? WHERE graph_id = ? AND snapshot = ?",
+        &[Value::Integer(expires_at_ms), Value::Integer(claim.graph_id), Value::Text(&claim.id)],
+    )?;
+    Ok(renewed > 0 || failpoint::is_off("packed-claim"))
 }
 
 /// Ends a claim; how many: none if it was taken over.
@@ -454,13 +477,21 @@ fn insert_snapshot(
     Ok(())
 }
 
-fn forget_all_but(connection: &mut AnyConnection, graph_id: i64, kept: usize) -> QueryResult<()> {
-    let versions: Vec<i64> = packed_snapshots::table
+/// Forgets all but the newest `kept`, and but that of `version`, which was just proven.
+fn forget_all_but(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    kept: usize,
+    version: u64,
+) -> QueryResult<()> {
+    let mut versions: Vec<i64> = packed_snapshots::table
         .filter(packed_snapshots::graph_id.eq(graph_id))
         .order(packed_snapshots::version.desc())
         .select(packed_snapshots::version)
         .load(connection)?;
-    forget(connection, graph_id, versions.get(kept.max(1)..).unwrap_or_default())
+    versions.drain(..kept.min(versions.len()));
+    versions.retain(|other| *other != column(version));
+    forget(connection, graph_id, &versions)
 }
 
 /// Has nobody read these snapshots any more. Their parts go later.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Store;
 use super::commit_error::CommitError;
 use super::head::ImageKey;
-use super::packed::{Installed, PackedSnapshot};
+use super::packed::{Installed, PackedSnapshot, SnapshotClaim};
 use crate::failpoint;
 use crate::graph::{Graph, GraphComparer, GraphPacker, Name, PACKED_FORMAT};
 
@@ -59,6 +59,8 @@ impl Store {
         limits: TakeLimits,
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<Taken, CommitError> {
+        // Before the claim, which would run out meanwhile.
+        let digest = graph.digest();
         let Some(claim) = self.claim_snapshot(name, key.graph_id, limits.claim)? else {
             return Ok(Taken::ClaimedElsewhere);
         };
@@ -69,7 +71,7 @@ impl Store {
             id: claim.id().to_owned(),
             chain: key.chain,
             format: PACKED_FORMAT,
-            digest: graph.digest(),
+            digest,
             parts: 0,
             bytes: 0,
             taken_at_ms: 0,
@@ -86,9 +88,9 @@ impl Store {
             taken.parts += 1;
             taken.bytes += part.len() as u64;
         }
-        if let Err(why) = self.prove(&taken, key.graph_id, graph, goes_on)? {
+        if let Some(instead) = self.prove(&claim, &taken, graph, goes_on)? {
             self.give_up_claim(&claim)?;
-            return Ok(Taken::NotProven(why));
+            return Ok(instead);
         }
         failpoint::pass("packed-written");
         let installed = self.install_packed(&claim, &taken, limits.kept)?;
@@ -103,27 +105,31 @@ impl Store {
     }
 
     /// Reads the parts back, and holds each record against the graph: the digest of what a reader
-    /// gets is that of the graph.
+    /// gets is that of the graph. If that cannot be shown, what became of the snapshot.
     fn prove(
         &self,
+        claim: &SnapshotClaim,
         taken: &PackedSnapshot,
-        graph_id: i64,
         graph: &Graph,
         goes_on: &mut dyn FnMut() -> bool,
-    ) -> Result<Result<(), String>, CommitError> {
+    ) -> Result<Option<Taken>, CommitError> {
         let mut comparer = GraphComparer::new(graph);
         for part in 0..taken.parts {
             if !goes_on() {
-                return Ok(Err("it was stopped".to_owned()));
+                return Ok(Some(Taken::Stopped));
             }
-            let content = match self.packed_part(graph_id, &taken.id, part)? {
+            // Whoever has taken over deletes the parts.
+            if !self.renew_claim(claim)? {
+                return Ok(Some(Taken::ClaimLost));
+            }
+            let content = match self.packed_part(claim.graph_id(), &taken.id, part)? {
                 Ok(content) => content,
-                Err(damaged) => return Ok(Err(damaged.to_string())),
+                Err(damaged) => return Ok(Some(Taken::NotProven(damaged.to_string()))),
             };
             if let Err(error) = comparer.add(&content) {
-                return Ok(Err(error.to_string()));
+                return Ok(Some(Taken::NotProven(error.to_string())));
             }
         }
-        Ok(comparer.finish().map_err(|error| error.to_string()))
+        Ok(comparer.finish().err().map(|error| Taken::NotProven(error.to_string())))
     }
 }

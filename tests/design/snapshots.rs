@@ -322,6 +322,18 @@ fn of_two_that_take_a_snapshot_one_does_and_a_claim_that_ran_out_is_taken_over()
         assert_eq!((from, changes), ("snapshot", 0));
         assert_eq!(graph.digest(), taken.digest);
 
+        // The same after the last part, while it is proven.
+        let (mut second, mut asked) = (None, 0);
+        let first = take_with(&store, Duration::ZERO, &mut || {
+            asked += 1;
+            if asked == taken.parts + 2 {
+                second = Some(take_with(&other, hour, &mut || true));
+            }
+            true
+        });
+        assert_eq!(first, Taken::ClaimLost);
+        let Some(Taken::Yes(taken)) = second else { panic!("{second:?}") };
+
         // Whoever is told to stop leaves the claim to others, and nothing that could be read.
         let mut parts = 0;
         let stopped = take_with(&store, hour, &mut || {
@@ -440,6 +452,12 @@ fn a_log_is_pruned_behind_a_snapshot_that_reads_back_and_never_past_a_consumer()
         let refused = drop_snapshots(&store, &name(GRAPH), None);
         assert!(matches!(refused, Err(SnapshotError::Needed { .. })), "{refused:?}");
         let newer = take(&site);
+        // Not while the newer one cannot be used.
+        let of_newer = format!("WHERE version = {}", newer.version);
+        site.run_sql(&format!("UPDATE packed_snapshots SET format = 9 {of_newer}"));
+        let refused = drop_snapshots(&store, &name(GRAPH), Some(taken.version));
+        assert!(matches!(refused, Err(SnapshotError::Needed { .. })), "{refused:?}");
+        site.run_sql(&format!("UPDATE packed_snapshots SET format = 1 {of_newer}"));
         assert_eq!(drop_snapshots(&store, &name(GRAPH), Some(taken.version)).unwrap(), 1);
         assert_eq!(versions(&site), [newer.version]);
         assert_eq!(told(&loaded(&site).0), told(&before));
