@@ -179,7 +179,7 @@ fn a_function_that_is_missing_is_told() {
     let site = two_jobs();
     let node = site.node();
     accepted(&node, [put_dataset("d")]);
-    let (code, said) = finish(site.fencepost(&["migrate", "--revert", "1"]));
+    let (code, said) = finish(site.fencepost(&["migrate", "--revert", "2"]));
     assert_eq!(code, Some(0), "{said}");
     let refused = put(&node, "e").unwrap_err();
     assert!(refused.to_string().contains("has an older schema"), "{refused:?}");
