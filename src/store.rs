@@ -63,7 +63,7 @@ pub use refresh::{CatchUp, ImageUpdate};
 pub use restore::{Restoration, Restored, Target};
 pub use row_pages::{LogEnds, RowPage, RowSelection, StoredDataset, StoredJob, StoredReference};
 pub use snapshots::SnapshotOutcome;
-pub use storage::LoadedFrom;
+pub use storage::{LoadedFrom, SnapshotUse};
 pub use storage_kind::StorageKind;
 pub use storages::Storages;
 pub use take_packed::{TakeLimits, Taken};
@@ -112,10 +112,10 @@ impl Store {
         self.storages.of_kind(storage).is_some_and(storage::Storage::may_break_rules)
     }
 
-    /// Whether graphs that are kept so are loaded from packed snapshots.
+    /// What packed snapshots are to loads of graphs that are kept so.
     #[must_use]
-    pub fn loads_from_snapshots(&self, storage: StorageKind) -> bool {
-        self.storages.of_kind(storage).is_some_and(storage::Storage::loads_from_snapshots)
+    pub fn snapshot_use(&self, storage: StorageKind) -> SnapshotUse {
+        self.storages.of_kind(storage).map_or(SnapshotUse::None, storage::Storage::snapshots)
     }
 
     /// Makes sure that the log of a graph that is kept so, or would be, keeps the rules, and so may

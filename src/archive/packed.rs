@@ -3,7 +3,8 @@
 use super::past::PastError;
 use crate::graph::{Graph, Name};
 use crate::store::{
-    CommitError, Dropped, Head, PackedSnapshot, StorageKind, Store, StoreError, TakeLimits, Taken,
+    CommitError, Dropped, Head, PackedSnapshot, SnapshotUse, StorageKind, Store, StoreError,
+    TakeLimits, Taken,
 };
 
 /// Why a snapshot was not listed, taken or dropped.
@@ -58,7 +59,7 @@ pub enum SnapshotError {
 
 fn head_of(store: &Store, name: &Name) -> Result<Head, SnapshotError> {
     let head = store.head(name)?.ok_or_else(|| PastError::GraphNotFound(name.clone()))?;
-    if store.loads_from_snapshots(head.storage) {
+    if store.snapshot_use(head.storage) != SnapshotUse::None {
         return Ok(head);
     }
     Err(SnapshotError::NotUsed { graph: name.clone(), storage: head.storage })

@@ -16,8 +16,8 @@ use crate::event::rfc3339;
 use crate::failpoint;
 use crate::graph::Name;
 use crate::store::{
-    CommitError, Consumer, Head, History, PackedSnapshot, SnapshotOutcome, StorageKind, Store,
-    StoreError, behind,
+    CommitError, Consumer, Head, History, PackedSnapshot, SnapshotOutcome, SnapshotUse,
+    StorageKind, Store, StoreError, behind,
 };
 use crate::terminal::shell_word;
 
@@ -96,7 +96,7 @@ pub enum PruneError {
 pub fn prune(store: &Store, name: &Name, before: u64) -> Result<Pruned, PruneError> {
     let not_found = || PastError::GraphNotFound(name.clone());
     let (head, consumers) = store.consumers(name)?.ok_or_else(not_found)?;
-    let from_snapshots = store.loads_from_snapshots(head.storage);
+    let from_snapshots = store.snapshot_use(head.storage) == SnapshotUse::Beginning;
     let prunable = from_snapshots || store.history(head.storage) == History::Beside;
     if !prunable && !failpoint::is_off("prune-looks-first") {
         return Err(PruneError::NotPrunable { graph: name.clone(), storage: head.storage });

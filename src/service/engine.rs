@@ -1,6 +1,6 @@
 //! What the turns and all other requests of a service share: the store, the images, the limits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use prometheus::Histogram;
@@ -17,7 +17,7 @@ use super::refusal::Refusal;
 use super::turn_error::TurnError;
 use super::workers::Workers;
 use crate::db::watch::Reclaimable;
-use crate::graph::{Change, apply_all};
+use crate::graph::{Change, Name, apply_all};
 use crate::store::{CatchUp, ChangesSince, Head, ImageUpdate, LoadedFrom, Store, StoreError};
 
 pub(super) struct Engine {
@@ -27,6 +27,9 @@ pub(super) struct Engine {
     /// Permits to load a graph whose image is not kept.
     loads: Arc<Permits>,
     pub(super) graphs: GraphCache,
+    /// Of the graphs whose load replayed changes since the last look, the one that replayed most: a
+    /// snapshot may be due though it is no longer in the cache.
+    pub(super) replayed: Mutex<Option<Replayed>>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) workers: Workers,
 }
@@ -40,7 +43,8 @@ impl Engine {
         let (held, waiting) = (metrics.loads_held.clone(), metrics.loads_waiting.clone());
         let loads = Permits::new(limits.loaded_images, held, waiting);
         let (listeners, workers) = (Arc::default(), Workers::new(limits.turn_threads));
-        Self { store, limits, metrics, loads, graphs, listeners, workers }
+        let replayed = Mutex::default();
+        Self { store, limits, metrics, loads, graphs, replayed, listeners, workers }
     }
 
     pub(super) fn overflow(&self, what: &str, limit: usize) -> Refusal {
@@ -121,7 +125,11 @@ impl Engine {
                 self.metrics.image_loads_from.with_label_values(&[word(from)]).inc();
                 self.metrics.changes_replayed.inc_by(from.changes());
                 let image = Image::loaded(&head, *whole, permit);
-                self.publish(graph, image, choices.refresh.keeps_images())
+                let image = self.publish(graph, image, choices.refresh.keeps_images());
+                if choices.refresh.keeps_images() {
+                    self.note_replay(graph, from.changes(), &image);
+                }
+                image
             }
         };
         // A commit of this process may have come since the row was read.
@@ -169,6 +177,14 @@ impl Engine {
         self.publish(graph, next, true)
     }
 
+    fn note_replay(&self, graph: &LocalGraph, changes: u64, image: &Arc<Image>) {
+        let mut most = self.replayed.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes > most.as_ref().map_or(0, |most| most.changes) {
+            let (name, image) = (graph.name.clone(), Arc::clone(image));
+            *most = Some(Replayed { name, changes, image });
+        }
+    }
+
     /// Makes `image` the newest of the graph, if it is to be kept.
     pub(super) fn publish(&self, graph: &LocalGraph, image: Image, keep: bool) -> Arc<Image> {
         let image = Arc::new(image);
@@ -190,6 +206,14 @@ impl Engine {
         };
         permit.map(|permit| Some(Reclaimable::new(permit))).ok_or_else(contended)
     }
+}
+
+/// A graph whose load replayed changes.
+pub(super) struct Replayed {
+    pub(super) name: Name,
+    /// How many.
+    changes: u64,
+    pub(super) image: Arc<Image>,
 }
 
 /// What a graph was loaded from, as metrics have it.

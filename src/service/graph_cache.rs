@@ -99,13 +99,14 @@ impl GraphCache {
         drop(gone);
     }
 
-    /// The graphs with an image that `chosen` likes, each with its newest.
-    pub(super) fn images(&self, chosen: impl Fn(&Image) -> bool) -> Vec<(Name, Arc<Image>)> {
-        let image = |(name, counted): (&Name, &Counted)| {
-            let image = counted.local.image.get().filter(|image| chosen(image))?;
-            Some((name.clone(), image))
-        };
-        self.lock().graphs.iter().filter_map(image).collect()
+    /// The graphs that are in it, by name.
+    pub(super) fn names(&self) -> Vec<Name> {
+        self.lock().graphs.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The newest image of the graph, if it is in memory. That is no use of it.
+    pub(super) fn image(&self, graph: &Name) -> Option<Arc<Image>> {
+        self.lock().graphs.peek(graph).and_then(|counted| counted.local.image.get())
     }
 
     /// How many writes and reads wait for all graphs together.

@@ -1,8 +1,8 @@
 //! Takes packed snapshots of graphs that are loaded from them, in a thread of its own, so that no
 //! request waits for one.
 //!
-//! The thread looks at each graph in memory and counts how far its log has grown since the newest
-//! snapshot. When it has grown to the size of that snapshot, and to [`Limits::snapshot_log_bytes`],
+//! The thread looks at each graph in memory, and at one that was just loaded by a replay, and counts
+//! how far its log has grown since the newest snapshot that can be used. When it has grown to the size of that snapshot, and to [`Limits::snapshot_log_bytes`],
 //! the next one is due: so a start replays no more than it reads anyway, and what is written for
 //! snapshots stays below what is written for the log. It is taken of the image that is published,
 //! which never changes: writers go on. Between two parts the thread pauses for as long as the part
@@ -11,16 +11,17 @@
 //! Of several nodes one takes it: see [`Store::take_packed`].
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::background::{Background, Pauses};
+use super::engine::Replayed;
 use super::image::Image;
 use super::limits::Limits;
 use super::metrics::{Metrics, observe};
 use super::shared::Shared;
 use crate::graph::Name;
-use crate::store::{CommitError, PackedSnapshot, Store, StoreError, Taken};
+use crate::store::{CommitError, PackedSnapshot, SnapshotUse, Store, StoreError, Taken};
 
 /// The longest pause between two parts.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -80,22 +81,37 @@ impl Grown {
 impl SnapshotThread<'_> {
     /// Looks at each graph in memory; how long to wait before the next look.
     fn look_at_all(&mut self) -> Duration {
-        let limits = &self.shared.engine.limits;
-        let chosen = |image: &Image| self.store().loads_from_snapshots(image.storage);
-        let images = self.shared.engine.graphs.images(chosen);
-        let ids: HashSet<i64> = images.iter().map(|(_, image)| image.key.graph_id).collect();
-        self.grown.retain(|id, _| ids.contains(id));
-        for (name, image) in images {
+        let engine = &self.shared.engine;
+        let replayed = engine.replayed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (mut seen, mut failed) = (HashSet::new(), false);
+        if let Some(Replayed { name, image, .. }) = replayed {
+            failed |= self.try_to_look(&name, &image, &mut seen);
+        }
+        // Each image is held for as long as it is looked at, and no longer.
+        for name in engine.graphs.names() {
             if !self.pauses.wait(Duration::ZERO) {
                 break;
             }
-            if let Err(error) = self.look_at(&name, &image) {
-                log::warn!("no snapshot of graph `{name}` was taken, tried again later: {error}");
-                self.metrics().snapshots.with_label_values(&["failed"]).inc();
-                return limits.snapshot_retry;
+            if let Some(image) = engine.graphs.image(&name) {
+                failed |= self.try_to_look(&name, &image, &mut seen);
             }
         }
-        limits.snapshot_every
+        self.grown.retain(|id, _| seen.contains(id));
+        if failed { engine.limits.snapshot_retry } else { engine.limits.snapshot_every }
+    }
+
+    /// Whether that failed. It may be the graph's own fault: others are looked at all the same.
+    fn try_to_look(&mut self, name: &Name, image: &Image, seen: &mut HashSet<i64>) -> bool {
+        let is_used = self.store().snapshot_use(image.storage) != SnapshotUse::None;
+        if !is_used || !seen.insert(image.key.graph_id) {
+            return false;
+        }
+        let looked = self.look_at(name, image);
+        if let Err(error) = &looked {
+            log::warn!("no snapshot of graph `{name}` was taken, tried again later: {error}");
+            self.metrics().snapshots.with_label_values(&["failed"]).inc();
+        }
+        looked.is_err()
     }
 
     fn store(&self) -> &Store {
@@ -111,7 +127,7 @@ impl SnapshotThread<'_> {
         let mut grown = match self.grown.get(&id) {
             Some(grown) if grown.counted <= image.key.version => *grown,
             // Also where an older database was put back.
-            _ => match self.newest(id)? {
+            _ => match self.newest(image)? {
                 // Of another node, which has written since.
                 Some(newest) if newest.version >= image.key.version => return Ok(()),
                 newest => Grown::since(newest.as_ref()),
@@ -126,7 +142,7 @@ impl SnapshotThread<'_> {
         }
         // It may have been taken elsewhere meanwhile.
         if grown.is_due(self.limits()) {
-            grown = match self.newest(id)? {
+            grown = match self.newest(image)? {
                 Some(newest) if newest.version > grown.snapshot => Grown::since(Some(&newest)),
                 _ => self.take(name, image, grown)?,
             };
@@ -139,8 +155,9 @@ impl SnapshotThread<'_> {
         &self.shared.engine.limits
     }
 
-    fn newest(&self, id: i64) -> Result<Option<PackedSnapshot>, StoreError> {
-        Ok(self.store().packed_snapshots(id)?.into_iter().next())
+    /// The newest snapshot that can be used.
+    fn newest(&self, image: &Image) -> Result<Option<PackedSnapshot>, StoreError> {
+        self.store().usable_snapshot(image.key.graph_id)
     }
 
     /// Takes a snapshot; what has grown since then.

@@ -4,7 +4,7 @@
 use diesel::prelude::*;
 
 use super::error::StoreError;
-use super::head::{Head, ImageKey, column, head_of, split_server_state};
+use super::head::{Head, ImageKey, column, head_of, read_head_row_and_stored, split_server_state};
 use crate::chain::Chain;
 use crate::db::schema::{GraphRow, changes, graphs};
 use crate::db::{AnyConnection, Database, ServerState, server_state};
@@ -15,7 +15,7 @@ use crate::graph::{Change, Name};
 const PAGE: i64 = 256;
 /// Beyond so many versions, or bytes of changes, the whole graph is read instead: its size is
 /// bounded by its current state, that of the log is not. Where the whole graph is read by replaying
-/// its log, the limit of versions is half of the log, if that is more.
+/// its log, the limit of versions is half of what would be replayed, if that is more.
 const FURTHEST: u64 = 16_384;
 const MOST_BYTES: usize = 64 << 20;
 
@@ -50,9 +50,9 @@ pub(super) fn catch_up(
         if head.id != at.graph_id || head.version < at.version {
             return whole("the store is on another history".to_owned());
         }
-        let furthest = if replays_whole { FURTHEST.max(head.version / 2) } else { FURTHEST };
-        if head.version - at.version > furthest {
-            return whole(format!("{} changes since", head.version - at.version));
+        let behind = head.version - at.version;
+        if behind > FURTHEST && !(replays_whole && replays_more(database, &head, 2 * behind)?) {
+            return whole(format!("{behind} changes since"));
         }
         for (version, text, chain) in first.into_iter().chain(rows.filter_map(|(_, change)| change))
         {
@@ -76,6 +76,13 @@ pub(super) fn catch_up(
             ));
         }
     }
+}
+
+/// Whether a load of the whole graph would replay more changes than that.
+fn replays_more(database: &Database, head: &Head, changes: u64) -> Result<bool, StoreError> {
+    let stored = database.learn(|connection| read_head_row_and_stored(connection, &head.name))?;
+    let begun = stored.and_then(|(_, stored)| stored.newest_snapshot).unwrap_or_default();
+    Ok(column(head.version).saturating_sub(begun) > column(changes))
 }
 
 /// What was written since a graph was read: the graph's row now, and the changes that lead there.

@@ -9,7 +9,7 @@ use super::commit::StoredAnswer;
 use super::commit_error::{CommitError, repeatable};
 use super::error::StoreError;
 use super::head::{GraphState, Head, read_head};
-use super::packed::read_snapshots;
+use super::packed::usable_snapshots;
 use super::snapshots::forget_history;
 use super::storage::History;
 use super::storage_kind::StorageKind;
@@ -84,8 +84,7 @@ impl Store {
                 }
                 let storage = match &found {
                     Some(head) if head.state == GraphState::Deleted => {
-                        let has_snapshot =
-                            !read_snapshots(connection, head.id, head.version)?.is_empty();
+                        let has_snapshot = !usable_snapshots(connection, head)?.is_empty();
                         let mut fitting = storages
                             .iter()
                             .filter(|one| self.goes_on_in(head, **one, has_snapshot));
@@ -159,7 +158,7 @@ impl Store {
         match (self.history(head.storage), self.history(storage)) {
             (_, History::None) => true,
             (History::None, _) => false,
-            // Nothing of it is pruned that no snapshot of its own stands in for.
+            // Nothing of it is pruned that no snapshot stands in for, which was read back for that.
             (History::Whole, History::Whole) => head.oldest <= 1 || has_snapshot,
             (History::Beside, History::Whole) => head.oldest <= 1,
             (_, History::Beside) => true,

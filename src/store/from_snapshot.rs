@@ -3,17 +3,22 @@
 //! A snapshot can be used if its format is the one that this program reads, if it is of the history
 //! that the log tells of, and if each part is what was written. One that cannot is passed over for
 //! the one before, and the log says why. So a damaged snapshot costs time and nothing else, as long
-//! as the log goes back far enough.
+//! as the log goes back far enough, or the graph has rows.
 
 use super::Store;
 use super::error::StoreError;
 use super::head::Head;
-use super::log_replay::{LogStart, Place, Replayed, finished, read_log};
+use super::log_replay::{LogStart, Place, Replayed, cyclic, read_log};
 use super::packed::{DamagedParts, PackedSnapshot, read_chain, read_part, read_snapshots};
-use super::storage::{Loaded, LoadedFrom};
+use super::storage::{Loaded, LoadedFrom, SnapshotUse};
 use crate::db::AnyConnection;
-use crate::failpoint;
-use crate::graph::{Change, Graph, GraphUnpacker, PACKED_FORMAT, UnpackError, apply_and_judge};
+use crate::graph::{
+    Change, Graph, GraphUnpacker, LogBuilder, PACKED_FORMAT, UnpackError, apply_and_judge,
+};
+
+/// Where the graph has rows: it is loaded from a snapshot if that has so many bytes for each change
+/// that came after it. The rows are then the longer way: see benches/README.md.
+const BYTES_PER_CHANGE: u64 = 128;
 
 /// Why a snapshot cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +38,9 @@ pub enum Unusable {
     /// The parts are those of another version.
     #[error("its parts are of version {0}")]
     Version(u64),
+    /// The changes after it do not follow.
+    #[error("the log does not go on from it: {0}")]
+    Tail(StoreError),
 }
 
 impl Store {
@@ -50,30 +58,47 @@ impl Store {
     }
 }
 
-/// The graph of `head` from a packed snapshot and the changes after it; `None` if there is no
-/// snapshot that can be used.
+/// The graph of `head` from a packed snapshot and the changes after it; `None` if no snapshot can
+/// be used, or if it is to be used only where that is quicker, and is not.
+///
+/// # Errors
+/// [`StoreError`] if the database cannot be read; or if there is no other way to load the graph,
+/// and its log does not go on from its snapshots.
 pub(super) fn load_from_snapshot(
     connection: &mut AnyConnection,
     head: &Head,
+    used: SnapshotUse,
 ) -> Result<Option<Loaded>, StoreError> {
+    let mut broken = None;
     for snapshot in read_snapshots(connection, head.id, head.version)? {
-        match unpack(connection, head, &snapshot)? {
-            Ok(unpacker) => match load_after(connection, head, &snapshot, unpacker)? {
-                Ok(loaded) => return Ok(Some(loaded)),
-                Err(error) => pass_over(head, &snapshot, &Unusable::Content(error)),
-            },
-            Err(why) => pass_over(head, &snapshot, &why),
+        let changes = head.version - snapshot.version;
+        let is_quicker = changes.saturating_mul(BYTES_PER_CHANGE) <= snapshot.bytes;
+        // Those before have more changes after them.
+        if used == SnapshotUse::Quicker && !is_quicker {
+            break;
+        }
+        let loaded = match unpack(connection, head, &snapshot)? {
+            Ok(unpacker) => load_after(connection, head, &snapshot, unpacker)?,
+            Err(why) => Err(why),
+        };
+        match loaded {
+            Ok(loaded) => return Ok(Some(loaded)),
+            Err(why) => {
+                log::warn!(
+                    "the snapshot of graph `{}` at version {} is passed over: {why}",
+                    head.name,
+                    snapshot.version
+                );
+                if let Unusable::Tail(error) = why {
+                    broken.get_or_insert(error);
+                }
+            }
         }
     }
-    Ok(None)
-}
-
-fn pass_over(head: &Head, snapshot: &PackedSnapshot, why: &Unusable) {
-    log::warn!(
-        "the snapshot of graph `{}` at version {} is passed over: {why}",
-        head.name,
-        snapshot.version
-    );
+    match broken {
+        Some(error) if used == SnapshotUse::Beginning && head.oldest > 1 => Err(error),
+        _ => Ok(None),
+    }
 }
 
 /// All parts of a snapshot, read; or why it cannot be used.
@@ -86,8 +111,8 @@ fn unpack(
         return Ok(Err(Unusable::OtherFormat(snapshot.format)));
     }
     let logged = read_chain(connection, head.id, snapshot.version)?;
-    let is_of_history = logged.is_some_and(|chain| chain[..] == snapshot.chain.0[..]);
-    if !is_of_history && !failpoint::is_off("packed-history") {
+    // The changes after it would not follow either; this is told before all parts are read.
+    if logged.is_none_or(|chain| chain[..] != snapshot.chain.0[..]) {
         return Ok(Err(Unusable::OtherHistory));
     }
     let mut unpacker = GraphUnpacker::default();
@@ -107,31 +132,57 @@ fn unpack(
     }
 }
 
-/// The unpacked graph, brought to the version of `head`.
+/// The unpacked graph, brought to the version of `head`; or why the snapshot cannot be used.
 fn load_after(
     connection: &mut AnyConnection,
     head: &Head,
     snapshot: &PackedSnapshot,
     unpacker: GraphUnpacker,
-) -> Result<Result<Loaded, UnpackError>, StoreError> {
+) -> Result<Result<Loaded, Unusable>, StoreError> {
     let changes = head.version - snapshot.version;
-    let from = LoadedFrom::Snapshot { version: snapshot.version, changes };
     let place = Place { version: snapshot.version, chain: snapshot.chain };
-    if unpacker.is_long_tail(changes) {
-        let replayed = match unpacker.into_log_builder() {
-            Ok(builder) => builder,
-            Err(error) => return Ok(Err(error)),
-        };
-        let builder = read_log(connection, head, LogStart { place, replayed })?;
-        return Ok(Ok(finished(builder, head, from)));
-    }
-    let graph = match unpacker.finish() {
-        Ok(graph) => graph,
-        Err(error) => return Ok(Err(error)),
+    let replayed = match unpacker.is_long_tail(changes) {
+        true => replay::<LogBuilder>(connection, head, place, unpacker.into_log_builder())
+            .and_then(|builder| builder.finish().map_err(|error| cyclic(head, &error).into())),
+        false => {
+            let unpacked = unpacker.finish().map(ShortTail);
+            replay(connection, head, place, unpacked).map(|ShortTail(graph)| graph)
+        }
     };
-    let ShortTail(graph) =
-        read_log(connection, head, LogStart { place, replayed: ShortTail(graph) })?;
-    Ok(Ok(Loaded { graph: Box::new(|| Ok(graph)), from }))
+    let from = LoadedFrom::Snapshot { version: snapshot.version, changes };
+    match replayed {
+        Ok(graph) => Ok(Ok(Loaded { graph: Box::new(|| Ok(graph)), from })),
+        Err(NotLoaded::Snapshot(why)) => Ok(Err(why)),
+        Err(NotLoaded::Database(error)) => Err(error),
+    }
+}
+
+/// Why a graph was not loaded from a snapshot.
+enum NotLoaded {
+    /// Another one may do.
+    Snapshot(Unusable),
+    /// Nothing can be read now.
+    Database(StoreError),
+}
+
+impl From<StoreError> for NotLoaded {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::DamagedHistory { .. } => Self::Snapshot(Unusable::Tail(error)),
+            other => Self::Database(other),
+        }
+    }
+}
+
+/// What was unpacked, with the log after `place` replayed on top of it.
+fn replay<R: Replayed>(
+    connection: &mut AnyConnection,
+    head: &Head,
+    place: Place,
+    unpacked: Result<R, UnpackError>,
+) -> Result<R, NotLoaded> {
+    let replayed = unpacked.map_err(|error| NotLoaded::Snapshot(Unusable::Content(error)))?;
+    Ok(read_log(connection, head, LogStart { place, replayed })?)
 }
 
 /// A graph to which few changes are applied one by one.

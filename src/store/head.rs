@@ -136,18 +136,30 @@ pub(super) fn read_head_row(
     Ok(found.unzip())
 }
 
-/// The same, and the version of the newest change in the graph's log.
+/// What else there is of a graph: what a load has to know beside the row.
+#[derive(Queryable)]
+pub(super) struct Stored {
+    /// The version of the newest change in its log.
+    pub(super) newest_change: Option<i64>,
+    /// The version of its newest packed snapshot.
+    pub(super) newest_snapshot: Option<i64>,
+}
+
+/// The same, and what else there is of the graph.
 #[expect(clippy::type_complexity, reason = "each part is optional by itself")]
-pub(super) fn read_head_row_and_log(
+pub(super) fn read_head_row_and_stored(
     connection: &mut AnyConnection,
     name: &Name,
-) -> QueryResult<(Option<ServerState>, Option<(GraphRow, Option<i64>)>)> {
-    let newest = diesel::dsl::sql::<Nullable<BigInt>>(
+) -> QueryResult<(Option<ServerState>, Option<(GraphRow, Stored)>)> {
+    let newest_change = diesel::dsl::sql::<Nullable<BigInt>>(
         "(SELECT max(version) FROM changes WHERE changes.graph_id = graphs.id)",
     );
-    let found: Option<(ServerState, (GraphRow, Option<i64>))> = graphs::table
+    let newest_snapshot = diesel::dsl::sql::<Nullable<BigInt>>(
+        "(SELECT max(version) FROM packed_snapshots WHERE packed_snapshots.graph_id = graphs.id)",
+    );
+    let found: Option<(ServerState, (GraphRow, Stored))> = graphs::table
         .filter(graphs::name.eq(name.as_str()))
-        .select((server_state(), (GraphRow::as_select(), newest)))
+        .select((server_state(), (GraphRow::as_select(), (newest_change, newest_snapshot))))
         .first(connection)
         .optional()?;
     Ok(found.unzip())

@@ -11,8 +11,8 @@
 //! that cannot be read or contradicts those before it, and one of another history. Beside the graph
 //! it has a bounded number of changes in memory.
 //!
-//! It begins with the newest packed snapshot that can be used, and replays what came after. Without
-//! one it replays all, and a log that does not begin at version 1 is refused.
+//! Where a packed snapshot can be used, it replays what came after (`from_snapshot.rs`). Without one
+//! it replays all, and a log that does not begin at version 1 is refused.
 //!
 //! [`log_unchecked`](super::log_unchecked) has the log of writers that compare nothing. It is read
 //! in the same way, and judged change by change.
@@ -21,10 +21,9 @@ use diesel::QueryResult;
 
 use super::commit::Commit;
 use super::error::StoreError;
-use super::from_snapshot::load_from_snapshot;
 use super::head::Head;
 use super::log_replay::{LogStart, finished, read_log};
-use super::storage::{History, Loaded, LoadedFrom, Storage};
+use super::storage::{History, Loaded, LoadedFrom, SnapshotUse, Storage};
 use crate::db::{AnyConnection, RowsWrite};
 use crate::graph::{Graph, LogBuilder};
 
@@ -33,9 +32,6 @@ pub struct Log;
 
 impl Storage for Log {
     fn load(&self, connection: &mut AnyConnection, head: &Head) -> Result<Loaded, StoreError> {
-        if let Some(loaded) = load_from_snapshot(connection, head)? {
-            return Ok(loaded);
-        }
         let builder: LogBuilder = read_log(connection, head, LogStart::default())?;
         Ok(finished(builder, head, LoadedFrom::Log { changes: head.version }))
     }
@@ -58,7 +54,7 @@ impl Storage for Log {
         History::Whole
     }
 
-    fn loads_from_snapshots(&self) -> bool {
-        true
+    fn snapshots(&self) -> SnapshotUse {
+        SnapshotUse::Beginning
     }
 }

@@ -17,8 +17,12 @@ use crate::graph::{Change, LogBuilder, LogIsCyclic};
 /// The graph of `builder`.
 pub(super) fn finished(builder: LogBuilder, head: &Head, from: LoadedFrom) -> Loaded {
     let head = head.clone();
-    let cyclic = move |error: LogIsCyclic| damaged(&head, error.version, error.to_string());
-    Loaded { graph: Box::new(move || builder.finish().map_err(cyclic)), from }
+    let graph = move || builder.finish().map_err(|error| cyclic(&head, &error));
+    Loaded { graph: Box::new(graph), from }
+}
+
+pub(super) fn cyclic(head: &Head, error: &LogIsCyclic) -> StoreError {
+    damaged(head, error.version, error.to_string())
 }
 
 fn damaged(head: &Head, version: u64, what: String) -> StoreError {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::Store;
 use super::commit_error::{CommitError, repeatable};
 use super::error::StoreError;
-use super::head::{Head, column, read_head};
+use super::head::{Head, column, read_head, read_head_by_id};
 use super::storage::History;
 use crate::chain::Chain;
 use crate::db::schema::{
@@ -183,6 +183,18 @@ impl Store {
         Ok(self.database.ask(|connection| read_snapshots(connection, graph_id, newest))?)
     }
 
+    /// The newest snapshot that this program can read and that is of the graph's history, as far as
+    /// its row tells.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be learnt.
+    pub fn usable_snapshot(&self, graph_id: i64) -> Result<Option<PackedSnapshot>, StoreError> {
+        self.database.read(|connection| {
+            let head = read_head_by_id(connection, graph_id)?;
+            Ok(usable_snapshots(connection, &head)?.into_iter().next())
+        })
+    }
+
     /// A part of a snapshot, held against its checksum.
     ///
     /// # Errors
@@ -347,43 +359,47 @@ impl Store {
         let written = self.database.write(|connection| {
             connection.hold_graph(name.as_str())?;
             let Some(head) = read_head(connection, name)? else { return Ok(Dropped::Count(0)) };
-            let there = read_snapshots(connection, head.id, i64::MAX as u64)?;
-            let goes = |snapshot: &&PackedSnapshot| {
-                version.is_none_or(|version| version == snapshot.version)
-            };
+            // Those whose rows are damaged are dropped like others.
+            let there = packed_snapshots::table.filter(packed_snapshots::graph_id.eq(head.id));
+            let versions = there.select(packed_snapshots::version);
+            let mut gone: Vec<i64> = versions.load(connection)?;
+            gone.retain(|there| version.is_none_or(|version| column(version) == *there));
             let is_pruned = head.oldest > 1 && self.history(head.storage) == History::Whole;
             if is_pruned && !failpoint::is_off("packed-needed") {
-                let mut stays = false;
-                for other in there.iter().filter(|snapshot| !goes(snapshot)) {
-                    stays |= other.format == PACKED_FORMAT
-                        && is_of_history(connection, &head, other, &History::Whole)?;
-                }
-                if let Some(needed) = there.iter().find(goes).filter(|_| !stays) {
+                let usable = usable_snapshots(connection, &head)?;
+                let goes = |usable: &PackedSnapshot| gone.contains(&column(usable.version));
+                if let Some(needed) = usable.first()
+                    && usable.iter().all(goes)
+                {
                     return Ok(Dropped::Needed(needed.version));
                 }
             }
-            let gone: Vec<i64> =
-                there.iter().filter(goes).map(|snapshot| column(snapshot.version)).collect();
             forget(connection, head.id, &gone)?;
             Ok::<_, CommitError>(Dropped::Count(gone.len()))
         });
         let dropped = written.map_err(repeatable)?;
         if let Some(head) = self.head(name)? {
-            self.delete_packed_parts(head.id)?;
+            self.delete_packed_parts(head.id, &mut || true)?;
         }
         Ok(dropped)
     }
 
-    /// Deletes parts that belong to no snapshot and to no claim, some in each transaction: what was
-    /// dropped, and what those left who died while they took one.
+    /// Deletes parts that belong to no snapshot and to no claim that holds, some in each
+    /// transaction, as long as the caller `goes_on`: what was dropped, and what those left who died
+    /// while they took one.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done; what was deleted until then stays so.
-    pub fn delete_packed_parts(&self, graph_id: i64) -> Result<(), CommitError> {
+    pub(super) fn delete_packed_parts(
+        &self,
+        graph_id: i64,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<(), CommitError> {
         while self
             .database
             .write(|connection| Ok::<_, CommitError>(delete_some_parts(connection, graph_id)?))
             .map_err(repeatable)?
+            && goes_on()
         {}
         Ok(())
     }
@@ -435,7 +451,24 @@ fn is_of_history(
     }
     let chain = read_chain(connection, head.id, taken.version)?;
     Ok(chain.is_some_and(|chain| chain[..] == taken.chain.0[..])
-        || failpoint::is_off("packed-history"))
+        || failpoint::is_off("installed-history"))
+}
+
+/// The snapshots that this program can read and that are of the graph's history, as far as their
+/// rows tell; the newest first.
+pub(super) fn usable_snapshots(
+    connection: &mut AnyConnection,
+    head: &Head,
+) -> QueryResult<Vec<PackedSnapshot>> {
+    let mut usable = Vec::new();
+    for snapshot in read_snapshots(connection, head.id, head.version)? {
+        if snapshot.format == PACKED_FORMAT
+            && is_of_history(connection, head, &snapshot, &History::Whole)?
+        {
+            usable.push(snapshot);
+        }
+    }
+    Ok(usable)
 }
 
 fn parts_are_there(
@@ -503,10 +536,12 @@ fn forget(connection: &mut AnyConnection, graph_id: i64, versions: &[i64]) -> Qu
     Ok(())
 }
 
-/// Has nobody read any packed snapshot of a graph that is to go on without a history.
+/// Has nobody read any packed snapshot of a graph that is to go on without a history, nor finish
+/// one.
 pub(super) fn forget_packed(connection: &mut AnyConnection, graph_id: i64) -> QueryResult<()> {
     let all = packed_snapshots::table.filter(packed_snapshots::graph_id.eq(graph_id));
     diesel::delete(all).execute(connection)?;
+    diesel::delete(packed_claims::table.find(graph_id)).execute(connection)?;
     Ok(())
 }
 
@@ -515,8 +550,11 @@ fn delete_some_parts(connection: &mut AnyConnection, graph_id: i64) -> QueryResu
     let there = packed_snapshots::table
         .filter(packed_snapshots::graph_id.eq(graph_id))
         .select(packed_snapshots::snapshot);
+    // Of a claim that ran out: if its owner comes back, it finds that parts are missing.
+    let now_ms = connection.now_ms()?;
     let claimed = packed_claims::table
         .filter(packed_claims::graph_id.eq(graph_id))
+        .filter(packed_claims::expires_at_ms.gt(now_ms))
         .select(packed_claims::snapshot);
     let first: Option<(String, i64)> = packed_parts::table
         .filter(packed_parts::graph_id.eq(graph_id))

@@ -3,8 +3,9 @@
 use super::Store;
 use super::catch_up::{CaughtUp, catch_up};
 use super::error::StoreError;
-use super::head::{Head, ImageKey, column, head_of, read_head_row_and_log};
-use super::storage::{History, Loaded, LoadedFrom, Storage};
+use super::from_snapshot::load_from_snapshot;
+use super::head::{Head, ImageKey, Stored, column, head_of, read_head_row_and_stored};
+use super::storage::{History, Loaded, LoadedFrom, SnapshotUse, Storage};
 use super::storage_kind::StorageKind;
 use crate::db::AnyConnection;
 use crate::failpoint;
@@ -80,13 +81,14 @@ impl Store {
                 }
             }
         }
-        let whole = self.read_whole(name, |head| match is_other(head, storage) {
+        let choose = |head: &Head| match is_other(head, storage) {
             true => Ok(None),
             false => {
                 let unknown = || StoreError::UnknownStorage(head.name.clone());
                 self.storages.of_kind(storage).ok_or_else(unknown).map(Some)
             }
-        })?;
+        };
+        let whole = self.read_whole(name, choose, SnapshotUse::Quicker)?;
         match whole {
             None => Ok(None),
             // When the transaction is over: others may need the connection.
@@ -97,31 +99,39 @@ impl Store {
         }
     }
 
-    /// The graph's row and the whole graph at its version, from one snapshot, however it is stored.
-    /// O(size of the graph); of a graph that is stored as its log, and also O(its history since its
-    /// newest packed snapshot).
+    /// The graph's row and the whole graph at its version, from one snapshot, as it is stored: of
+    /// rows from all rows, whatever packed snapshots there are. O(size of the graph); of a graph
+    /// that is stored as its log, and also O(its history since its newest packed snapshot).
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
     pub fn load(&self, name: &Name) -> Result<Option<(Head, Graph)>, StoreError> {
-        let read = self.read_whole(name, |head| self.storages.of(head).map(Some))?;
+        let choose = |head: &Head| self.storages.of(head).map(Some);
+        let read = self.read_whole(name, choose, SnapshotUse::Beginning)?;
         let Some((head, Some(loaded))) = read else { return Ok(None) };
         Ok(Some((head, (loaded.graph)()?)))
     }
 
-    /// The graph's row, and the graph as the storage that `choose` names for it has it.
+    /// The graph's row, and the graph as the storage that `choose` names for it has it. From a
+    /// packed snapshot only where such are that much to the storage, or more.
     fn read_whole<'s>(
         &'s self,
         name: &Name,
         choose: impl Fn(&Head) -> Result<Option<&'s dyn Storage>, StoreError>,
+        least: SnapshotUse,
     ) -> Result<Option<(Head, Option<Loaded>)>, StoreError> {
-        let head = |connection: &mut AnyConnection| read_head_row_and_log(connection, name);
+        let head = |connection: &mut AnyConnection| read_head_row_and_stored(connection, name);
         self.database.learn_and_read(head, |connection, row| {
-            let Some((row, newest_logged)) = row else { return Ok::<_, StoreError>(None) };
+            let Some((row, stored)) = row else { return Ok::<_, StoreError>(None) };
             let head = head_of(row)?;
             let Some(storage) = choose(&head)? else { return Ok(Some((head, None))) };
-            check_log(&head, storage.history(), newest_logged)?;
-            let loaded = storage.load(connection, &head)?;
+            check_log(&head, storage.history(), &stored)?;
+            let used = storage.snapshots();
+            let begun = match stored.newest_snapshot {
+                Some(_) if used >= least => load_from_snapshot(connection, &head, used)?,
+                _ => None,
+            };
+            let loaded = begun.map_or_else(|| storage.load(connection, &head), Ok)?;
             Ok(Some((head, Some(loaded))))
         })
     }
@@ -130,7 +140,7 @@ impl Store {
 /// Refuses a graph whose log continues beyond the version of its row, or whose `oldest` is
 /// impossible: its rows may then be of any version. A log that ends before the row's version does
 /// not stop a load of rows, which are whole without it; `check-rows` reports it.
-fn check_log(head: &Head, history: History, newest_logged: Option<i64>) -> Result<(), StoreError> {
+fn check_log(head: &Head, history: History, stored: &Stored) -> Result<(), StoreError> {
     let Head { name, version, oldest, .. } = head;
     let damaged = |what: String| {
         Err(StoreError::DamagedValue(format!(
@@ -138,7 +148,7 @@ fn check_log(head: &Head, history: History, newest_logged: Option<i64>) -> Resul
             history.advice()
         )))
     };
-    match newest_logged {
+    match stored.newest_change {
         Some(newest) if newest > column(*version) => {
             damaged(format!("its log goes on to version {newest}"))
         }

@@ -11,7 +11,7 @@ use super::commit::Commit;
 use super::error::StoreError;
 use super::head::Head;
 use super::row_delta::{JobChange, RowDelta};
-use super::storage::{History, Loaded, LoadedFrom, Storage};
+use super::storage::{History, Loaded, LoadedFrom, SnapshotUse, Storage};
 use crate::db::schema::{datasets, jobs};
 use crate::db::{
     AnyConnection, DatasetRow, DatasetUpdate, JobRow, JobUpdate, NewDataset, NewJob, RowRange,
@@ -67,6 +67,10 @@ impl Storage for Rows {
             connection.write_rows(graph_id, &rows)?;
         }
         Ok(())
+    }
+
+    fn snapshots(&self) -> SnapshotUse {
+        SnapshotUse::Quicker
     }
 }
 

@@ -10,7 +10,7 @@ use super::consumers::{Consumer, forget_consumers, read_behind};
 use super::error::StoreError;
 use super::head::{Head, column, read_head, split_server_state};
 use super::packed::{PackedSnapshot, forget_packed, read_snapshots};
-use super::storage::History;
+use super::storage::{History, SnapshotUse};
 use super::storage_kind::StorageKind;
 use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
 use crate::db::{AnyConnection, Value, server_state};
@@ -124,7 +124,7 @@ impl Store {
             let Some(head) = found else { return Ok(SnapshotOutcome::NotThere) };
             match self.history(head.storage) {
                 History::Beside => {}
-                History::Whole if self.loads_from_snapshots(head.storage) => {
+                History::Whole if self.snapshot_use(head.storage) == SnapshotUse::Beginning => {
                     if !stands_in(connection, &head, version, packed)? {
                         return Ok(SnapshotOutcome::NotProven);
                     }
@@ -186,7 +186,7 @@ impl Store {
             .map_err(repeatable)?
         {}
         match self.head(name)? {
-            Some(head) => self.delete_packed_parts(head.id),
+            Some(head) => self.delete_packed_parts(head.id, &mut || true),
             None => Ok(()),
         }
     }

@@ -50,11 +50,23 @@ impl LoadedFrom {
     }
 }
 
+/// What packed snapshots are to the loads of graphs that are stored in one way, from little to
+/// much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SnapshotUse {
+    /// Nothing: none is taken.
+    None,
+    /// A quicker way to the same graph, where few changes came after one.
+    Quicker,
+    /// What a load begins with. The log before one may be gone.
+    Beginning,
+}
+
 /// A way to store graphs in a database. Everything else about a graph is the same for all:
 /// [`Store`](super::Store) has it.
 pub trait Storage: Send + Sync {
     /// Reads the graph at the version of `head`, which was read in the same transaction, of one
-    /// snapshot of the database. From what is up to the storage.
+    /// snapshot of the database. From what is up to the storage; from no packed snapshot.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read, also when what was read is no legal graph.
@@ -83,9 +95,9 @@ pub trait Storage: Send + Sync {
         History::Beside
     }
 
-    /// Whether a load begins with a packed snapshot, if there is one.
-    fn loads_from_snapshots(&self) -> bool {
-        false
+    /// What packed snapshots are to loads, which begin with one or else with [`load`](Self::load).
+    fn snapshots(&self) -> SnapshotUse {
+        SnapshotUse::None
     }
 
     /// Whether changes may come into the log that break the rules of the graph, since whoever

@@ -64,9 +64,7 @@ impl Store {
         let Some(claim) = self.claim_snapshot(name, key.graph_id, limits.claim)? else {
             return Ok(Taken::ClaimedElsewhere);
         };
-        // What others have left: this claim has written nothing yet.
-        self.delete_packed_parts(key.graph_id)?;
-        let mut taken = PackedSnapshot {
+        let taken = PackedSnapshot {
             version: key.version,
             id: claim.id().to_owned(),
             chain: key.chain,
@@ -76,27 +74,46 @@ impl Store {
             bytes: 0,
             taken_at_ms: 0,
         };
+        let taken = self.take_claimed(&claim, taken, graph, limits, goes_on);
+        failpoint::pass("packed-installed");
+        // Nobody has to wait until it runs out. Then the parts go that nobody is to read: of
+        // snapshots before, or these.
+        let tidied = self
+            .give_up_claim(&claim)
+            .and_then(|()| self.delete_packed_parts(key.graph_id, goes_on));
+        if let Err(error) = tidied {
+            log::warn!("graph `{name}`: parts of snapshots are left for the next: {error}");
+        }
+        taken
+    }
+
+    /// Packs, writes and proves what was claimed. `taken` has no parts yet.
+    fn take_claimed(
+        &self,
+        claim: &SnapshotClaim,
+        mut taken: PackedSnapshot,
+        graph: &Graph,
+        limits: TakeLimits,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Taken, CommitError> {
+        // What others have left: this claim has written nothing yet.
+        self.delete_packed_parts(claim.graph_id(), goes_on)?;
         for part in GraphPacker::new(graph, limits.part_bytes) {
             failpoint::pass("packed-part");
             if !goes_on() {
-                self.give_up_claim(&claim)?;
                 return Ok(Taken::Stopped);
             }
-            if !self.write_packed_part(&claim, taken.parts, &part)? {
+            if !self.write_packed_part(claim, taken.parts, &part)? {
                 return Ok(Taken::ClaimLost);
             }
             taken.parts += 1;
             taken.bytes += part.len() as u64;
         }
-        if let Some(instead) = self.prove(&claim, &taken, graph, goes_on)? {
-            self.give_up_claim(&claim)?;
+        if let Some(instead) = self.prove(claim, &taken, graph, goes_on)? {
             return Ok(instead);
         }
         failpoint::pass("packed-written");
-        let installed = self.install_packed(&claim, &taken, limits.kept)?;
-        failpoint::pass("packed-installed");
-        self.delete_packed_parts(key.graph_id)?;
-        Ok(match installed {
+        Ok(match self.install_packed(claim, &taken, limits.kept)? {
             Installed::Yes(taken) => Taken::Yes(taken),
             Installed::ClaimLost => Taken::ClaimLost,
             Installed::OtherHistory => Taken::OtherHistory,

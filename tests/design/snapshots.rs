@@ -1,5 +1,5 @@
-//! Graphs that are kept by their logs are loaded from packed snapshots: whatever happened to those,
-//! a load gives the graph that the log tells of, or is refused.
+//! Graphs are loaded from packed snapshots: whatever happened to those, a load gives the graph that
+//! the log and the rows tell of, or is refused.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -9,15 +9,18 @@ use fencepost::archive::{
     PastError, PruneError, SnapshotError, drop_snapshots, graph_at, list_snapshots, prune,
     take_snapshot,
 };
-use fencepost::db::schema::{packed_parts, packed_snapshots};
+use fencepost::chain::Chain;
+use fencepost::db::schema::{packed_claims, packed_parts, packed_snapshots};
+use fencepost::design::Design;
 use fencepost::design::crud::CRUD;
+use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::design::crud_plain::CRUD_PLAIN;
 use fencepost::design::es_locked::ES_LOCKED;
 use fencepost::design::es_optimistic::ES_OPTIMISTIC;
 use fencepost::graph::Graph;
 use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Limits, Refusal, Service};
-use fencepost::store::{PackedSnapshot, Store, TakeLimits, Taken};
+use fencepost::store::{ImageKey, PackedSnapshot, SnapshotOutcome, Store, TakeLimits, Taken};
 use proptest::prelude::*;
 
 use super::event_sourced::{history, node_of};
@@ -30,8 +33,12 @@ const KINDS: [Kind; 2] = [Kind::Sqlite, Kind::Postgres];
 
 /// A graph with a history of so many writes, most of which are accepted.
 fn site_with_history(kind: Kind, seed: u64, writes: usize) -> Site {
+    site_of(&ES_OPTIMISTIC, kind, seed, writes)
+}
+
+fn site_of(design: &'static Design, kind: Kind, seed: u64, writes: usize) -> Site {
     let site = Site::on(kind);
-    let node = node_of(&site, &ES_OPTIMISTIC);
+    let node = node_of(&site, design);
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
     accepted(&node, [put_dataset("first")]);
     history(&node, seed, writes);
@@ -76,7 +83,11 @@ fn told(graph: &Graph) -> Told {
 /// A node that has just loaded the graph: what it was loaded from, and how many changes were
 /// replayed.
 fn loaded(site: &Site) -> (Graph, &'static str, u64) {
-    let node = node_of(site, &ES_OPTIMISTIC);
+    loaded_by(&ES_OPTIMISTIC, site)
+}
+
+fn loaded_by(design: &'static Design, site: &Site) -> (Graph, &'static str, u64) {
+    let node = node_of(site, design);
     let graph = node.read_and_wait(&name(GRAPH)).unwrap().graph.clone();
     let metrics = node.metrics();
     let from = ["rows", "log", "snapshot"].into_iter().find(|from| loads(&node, from) == 1);
@@ -141,6 +152,76 @@ proptest! {
         let (graph, ..) = loaded(&site);
         prop_assert_eq!(told(&graph), told(&replayed(&site)));
     }
+
+    /// The same where the graph has rows.
+    #[test]
+    fn every_start_of_a_graph_of_rows_gives_the_graph_that_its_rows_give(
+        seed in any::<u64>(),
+        stretches in proptest::collection::vec((0..60_usize, 0..6_usize), 1..4),
+    ) {
+        let site = site_of(&CRUD_OPTIMISTIC, Kind::Sqlite, seed, 5);
+        for (at, (writes, after)) in (1..).zip(stretches) {
+            let go_on = |seed, writes| history(&node_of(&site, &CRUD_OPTIMISTIC), seed, writes);
+            go_on(seed.wrapping_add(at), writes);
+            let taken = take(&site);
+            go_on(seed.wrapping_sub(at), after);
+            let (graph, from, changes) = loaded_by(&CRUD_OPTIMISTIC, &site);
+            let since = graph.version() - taken.version;
+            let expected = if 128 * since <= taken.bytes { ("snapshot", since) } else { ("rows", 0) };
+            prop_assert_eq!((from, changes), expected);
+            let (_, of_rows) = site.store().load(&name(GRAPH)).unwrap().unwrap();
+            prop_assert_eq!(told(&graph), told(&of_rows));
+            prop_assert_eq!(graph.digest(), audit(&site).digest);
+        }
+    }
+}
+
+#[test]
+fn a_graph_of_rows_is_loaded_from_a_snapshot_that_can_be_used_and_else_from_its_rows() {
+    for kind in KINDS {
+        let site = site_of(&CRUD, kind, 1, 100);
+        let node = node_of(&site, &CRUD);
+        let from = || {
+            let (graph, from, changes) = loaded_by(&CRUD, &site);
+            let (_, of_rows) = site.store().load(&name(GRAPH)).unwrap().unwrap();
+            assert_eq!(told(&graph), told(&of_rows));
+            (from, changes)
+        };
+        let taken = take(&site);
+        assert_eq!(from(), ("snapshot", 0));
+        accepted(&node, [put_dataset("after")]);
+        assert_eq!(from(), ("snapshot", 1));
+
+        // The log does not go on from it; it is damaged.
+        let replaced = |from: &str, to: &str| {
+            let newest = format!("version = {}", taken.version + 1);
+            site.run_sql(&format!(
+                "UPDATE changes SET change = replace(change, '{from}', '{to}') WHERE {newest}"
+            ));
+        };
+        replaced("after", "other");
+        assert_eq!(from(), ("rows", 0));
+        replaced("other", "after");
+        assert_eq!(from(), ("snapshot", 1));
+        site.run_sql("UPDATE packed_parts SET content = checksum");
+        assert_eq!(from(), ("rows", 0));
+
+        // Its log is pruned, and what is left of it leads nowhere without the snapshot.
+        take(&site);
+        assert_eq!(from(), ("snapshot", 0));
+        prune(&site.store(), &name(GRAPH), taken.version + 1).unwrap();
+        assert_eq!(from(), ("snapshot", 0));
+        assert_eq!(drop_snapshots(&site.store(), &name(GRAPH), None).unwrap(), 2);
+        assert_eq!(from(), ("rows", 0));
+        audit_of_rows(&site);
+    }
+}
+
+/// Whoever replays the log from its beginning finds the rows.
+fn audit_of_rows(site: &Site) {
+    let past = graph_at(&site.store(), &name(GRAPH), site.head().version).unwrap();
+    let (_, of_rows) = site.store().load(&name(GRAPH)).unwrap().unwrap();
+    assert_eq!(past.graph.digest(), of_rows.digest());
 }
 
 /// Snapshots at two versions of one history, and changes after them.
@@ -162,8 +243,12 @@ const NEWEST: &str = "version = (SELECT max(version) FROM packed_snapshots)";
 
 /// Whoever damages the newest snapshot makes the load begin with the one before.
 fn passes_over(what: &str, kind: Kind, damage: impl Fn(&Site)) {
-    let (site, [first, _]) = site_with_two(kind);
+    let (site, _) = site_with_two(kind);
     damage(&site);
+    let rows = packed_snapshots::table.filter(packed_snapshots::graph_id.eq(site.head().id));
+    let before = rows.select(diesel::dsl::min(packed_snapshots::version));
+    let before: Option<i64> = before.first(&mut site.sql()).unwrap();
+    let first = before.unwrap() as u64;
     let (graph, from, changes) = loaded(&site);
     let expected = ("snapshot", graph.version() - first);
     assert_eq!((from, changes), expected, "{what}");
@@ -175,8 +260,10 @@ fn passes_over(what: &str, kind: Kind, damage: impl Fn(&Site)) {
 fn a_damaged_snapshot_is_passed_over_for_the_one_before() {
     const TEST: &str = "design::snapshots::a_damaged_snapshot_is_passed_over_for_the_one_before";
     for kind in KINDS {
-        // Another letter in a name is a legal graph as well: only the checksum tells.
+        // Another letter in a name is a legal graph as well: only the checksum tells, where no
+        // change after it contradicts.
         passes_over("a letter", kind, |site| {
+            take(site);
             let first = packed_parts::table
                 .filter(packed_parts::snapshot.eq(newest_id(site)))
                 .filter(packed_parts::part.eq(0));
@@ -202,6 +289,31 @@ fn a_damaged_snapshot_is_passed_over_for_the_one_before() {
         passes_over("another format", kind, |site| {
             site.run_sql(&format!("UPDATE packed_snapshots SET format = 9 WHERE {NEWEST}"));
         });
+        // The parts of another graph, which was proven, in the place of this one's: the log does
+        // not go on from there.
+        passes_over("a graph that is another", kind, |site| {
+            let node = node_of(site, &ES_OPTIMISTIC);
+            accepted(&node, [put_job("is there", &[], &[])]);
+            let first = list_snapshots(&site.store(), &name(GRAPH)).unwrap().pop().unwrap();
+            let newest = take(site);
+            accepted(&node, [crate::support::ask::delete_job("is there")]);
+            // It would be the third.
+            assert_ne!(versions(site).last(), Some(&first.version));
+            node.create_graph_and_wait(&name("other")).unwrap();
+            for n in 1..=newest.version {
+                let put = crate::support::ask::changeset([put_dataset(&format!("d{n}"))]);
+                node.write_and_wait(&name("other"), put).unwrap();
+            }
+            let other = take_snapshot(&site.store(), &name("other")).unwrap();
+            assert_eq!(other.version, newest.version);
+            site.run_sql(&format!(
+                "UPDATE packed_parts SET graph_id = (SELECT id FROM graphs WHERE name = '{GRAPH}') \
+                 WHERE snapshot = '{0}'; \
+                 DELETE FROM packed_snapshots WHERE snapshot = '{0}'; \
+                 UPDATE packed_snapshots SET snapshot = '{0}', parts = {1} WHERE {NEWEST}",
+                other.id, other.parts
+            ));
+        });
         passes_over("a damaged row", kind, |site| {
             site.run_sql(&format!("UPDATE packed_snapshots SET parts = -1 WHERE {NEWEST}"));
         });
@@ -213,7 +325,6 @@ fn a_damaged_snapshot_is_passed_over_for_the_one_before() {
 
 #[test]
 fn a_snapshot_of_another_history_or_graph_is_passed_over() {
-    const TEST: &str = "design::snapshots::a_snapshot_of_another_history_or_graph_is_passed_over";
     for kind in KINDS {
         // A restored backup has other changes at the same versions.
         passes_over("another history", kind, |site| {
@@ -239,9 +350,6 @@ fn a_snapshot_of_another_history_or_graph_is_passed_over() {
             ));
         });
     }
-    if std::env::var("FENCEPOST_FAILPOINTS").is_err() {
-        assert!(!passes(TEST, Some("packed-history")), "without the comparison it is believed");
-    }
 }
 
 #[test]
@@ -263,6 +371,13 @@ fn without_a_usable_snapshot_the_whole_log_is_replayed_and_a_pruned_one_refused(
                 && what.contains("no snapshot"),
             "{what}"
         );
+        // Nor is a log that is damaged after its beginning taken for one without a snapshot.
+        site.run_sql("UPDATE packed_snapshots SET format = 1");
+        let gap = second + 1;
+        site.run_sql(&format!("DELETE FROM changes WHERE version = {gap}"));
+        let refused = node.read_and_wait(&name(GRAPH)).map(|image| image.key.version);
+        let Err(Refusal::Internal { what }) = refused else { panic!("it was loaded: {refused:?}") };
+        assert!(what.contains(&format!("version {gap}: it is missing")), "{what}");
     }
 }
 
@@ -332,7 +447,35 @@ fn of_two_that_take_a_snapshot_one_does_and_a_claim_that_ran_out_is_taken_over()
             true
         });
         assert_eq!(first, Taken::ClaimLost);
-        let Some(Taken::Yes(taken)) = second else { panic!("{second:?}") };
+        assert!(matches!(second, Some(Taken::Yes(_))), "{second:?}");
+
+        // While one writes, what others leave is deleted, and what it has written is not. After its
+        // claim ran out that goes too, and it finds that out.
+        for (claim, is_kept) in [(hour, true), (Duration::ZERO, false)] {
+            let mut asked = 0;
+            let first = take_with(&store, claim, &mut || {
+                asked += 1;
+                if asked == 3 {
+                    let there = drop_snapshots(&other, &name(GRAPH), None).unwrap();
+                    assert_eq!(there, 1);
+                }
+                true
+            });
+            match is_kept {
+                true => assert!(matches!(first, Taken::Yes(_)), "{first:?}"),
+                false => assert!(matches!(first, Taken::NotProven(_)), "{first:?}"),
+            }
+            assert_eq!(parts_without_a_snapshot(&site), 0);
+        }
+        let Taken::Yes(taken) = take_with(&store, hour, &mut || true) else { panic!("not taken") };
+
+        // Of an image that is not of the log's history there is none.
+        let (head, graph) = store.load(&name(GRAPH)).unwrap().unwrap();
+        let key = ImageKey { chain: Chain([7; 32]), ..head.key() };
+        let limits = TakeLimits::default();
+        let of_other = store.take_packed(&name(GRAPH), key, &graph, limits, &mut || true).unwrap();
+        assert_eq!(of_other, Taken::OtherHistory);
+        assert_eq!(parts_without_a_snapshot(&site), 0);
 
         // Whoever is told to stop leaves the claim to others, and nothing that could be read.
         let mut parts = 0;
@@ -345,7 +488,63 @@ fn of_two_that_take_a_snapshot_one_does_and_a_claim_that_ran_out_is_taken_over()
         assert!(matches!(take_with(&other, hour, &mut || true), Taken::Yes(_)));
     }
     if std::env::var("FENCEPOST_FAILPOINTS").is_err() {
-        assert!(!passes(TEST, Some("packed-claim")), "without the claim both write");
+        for guard in ["packed-claim", "installed-history"] {
+            assert!(!passes(TEST, Some(guard)), "without {guard}");
+        }
+    }
+}
+
+fn parts_without_a_snapshot(site: &Site) -> i64 {
+    let there = packed_snapshots::table.select(packed_snapshots::snapshot);
+    let others = packed_parts::table.filter(packed_parts::snapshot.ne_all(there));
+    others.count().get_result(&mut site.sql()).unwrap()
+}
+
+#[test]
+fn a_snapshot_that_loses_a_part_after_it_was_proven_is_not_one_that_can_be_read() {
+    for kind in KINDS {
+        let site = site_with_history(kind, 1, 60);
+        let reached = site.path("reached");
+        let armed = format!("packed-written=pause:{}", reached.display());
+        let mut command = site.fencepost(&["snapshot", "take", "--graph", GRAPH]);
+        let command = command.env("FENCEPOST_FAILPOINTS", armed);
+        let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        wait_until("it was proven", || reached.exists());
+        site.run_sql("DELETE FROM packed_parts");
+        std::fs::remove_file(&reached).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(said.contains("parts are missing") && ended.status.code() == Some(1), "{said}");
+        assert_eq!(versions(&site), [0; 0]);
+    }
+}
+
+#[test]
+fn a_service_that_ends_while_it_takes_a_snapshot_leaves_it_to_others() {
+    for kind in KINDS {
+        let site = Site::with_graph_of(kind, &ES_OPTIMISTIC);
+        let reached = site.path("reached");
+        let armed = format!("packed-part=pause:{}@2", reached.display());
+        let server =
+            site.serve_armed(&armed, &["--design", "es-optimistic", "--snapshot-log-mib", "1"]);
+        let spec = format!(r#"{{"text":"{}"}}"#, "x".repeat(300 << 10));
+        let put = |n| crate::support::ask::put_job_with(&format!("long-{n}"), &[], &[], &spec);
+        accepted(&node_of(&site, &ES_OPTIMISTIC), (0..4).map(put));
+        // Has it loaded.
+        server.get("/v1/graphs/g").unwrap();
+        wait_until("the first part is written", || reached.exists());
+        server.signal("TERM");
+        let claims = || {
+            let count: i64 = packed_claims::table.count().get_result(&mut site.sql()).unwrap();
+            count
+        };
+        assert_eq!(claims(), 1);
+        std::fs::remove_file(&reached).unwrap();
+        wait_until("it has given it up", || claims() == 0);
+        assert_eq!(server.end("TERM").code(), Some(0));
+        assert_eq!(versions(&site), [0; 0]);
+        take(&site);
+        assert_eq!(parts_without_a_snapshot(&site), 0);
     }
 }
 
@@ -436,6 +635,11 @@ fn a_log_is_pruned_behind_a_snapshot_that_reads_back_and_never_past_a_consumer()
         assert!(refused.contains("can be read back"), "{right}: {refused}");
         site.run_sql("UPDATE packed_snapshots SET digest = substr(digest, 2)");
 
+        // An earlier one than the log's new beginning stands in for nothing.
+        let outcome =
+            store.install_snapshot(&name(GRAPH), taken.version + 1, None, &[], Some(&taken));
+        assert_eq!(outcome.unwrap(), SnapshotOutcome::NotProven);
+
         let before = loaded(&site).0;
         let pruned = prune(&store, &name(GRAPH), taken.version).unwrap();
         assert_eq!(pruned.changes, taken.version - 1);
@@ -460,6 +664,18 @@ fn a_log_is_pruned_behind_a_snapshot_that_reads_back_and_never_past_a_consumer()
         site.run_sql(&format!("UPDATE packed_snapshots SET format = 1 {of_newer}"));
         assert_eq!(drop_snapshots(&store, &name(GRAPH), Some(taken.version)).unwrap(), 1);
         assert_eq!(versions(&site), [newer.version]);
+        // One whose row is damaged can be dropped, and is nothing to load from.
+        let of_newer = format!("WHERE version = {}", newer.version);
+        let third = take(&site);
+        assert_eq!(third.version, newer.version);
+        go_on(&site, 3, 1);
+        accepted(&node_of(&site, &ES_OPTIMISTIC), [put_dataset("after the third")]);
+        let fourth = take(&site);
+        site.run_sql(&format!("UPDATE packed_snapshots SET parts = -1 {of_newer}"));
+        let refused = drop_snapshots(&store, &name(GRAPH), Some(fourth.version));
+        assert!(matches!(refused, Err(SnapshotError::Needed { .. })), "{refused:?}");
+        assert_eq!(drop_snapshots(&store, &name(GRAPH), Some(third.version)).unwrap(), 1);
+        let before = loaded(&site).0;
         assert_eq!(told(&loaded(&site).0), told(&before));
 
         // Deleted and created again it goes on, in the same storage.
@@ -553,13 +769,13 @@ fn a_frozen_graph_is_loaded_from_its_snapshot_and_another_can_be_taken() {
 }
 
 #[test]
-fn of_an_empty_graph_and_of_rows_none_is_taken() {
+fn of_an_empty_graph_and_of_one_without_a_log_none_is_taken() {
     let site = Site::on(Kind::Sqlite);
     node_of(&site, &ES_OPTIMISTIC).create_graph_and_wait(&name(GRAPH)).unwrap();
-    node_of(&site, &CRUD).create_graph_and_wait(&name("rows")).unwrap();
+    node_of(&site, &CRUD_PLAIN).create_graph_and_wait(&name("plain")).unwrap();
     let refused = |graph: &str| take_snapshot(&site.store(), &name(graph)).unwrap_err();
     assert!(matches!(refused(GRAPH), SnapshotError::Empty(_)));
-    assert!(matches!(refused("rows"), SnapshotError::NotUsed { .. }));
+    assert!(matches!(refused("plain"), SnapshotError::NotUsed { .. }));
     assert!(matches!(refused("none"), SnapshotError::Past(PastError::GraphNotFound(_))));
 }
 
@@ -603,6 +819,123 @@ fn the_service_takes_a_snapshot_when_the_log_has_grown_enough() {
         assert_eq!(loaded(&site).1, "snapshot");
         audit(&site);
     }
+}
+
+#[test]
+fn a_snapshot_is_taken_when_the_log_has_grown_by_the_size_of_the_last() {
+    for kind in KINDS {
+        let site = site_with_history(kind, 1, 10);
+        let jobs = (0..200).map(|n| put_job(&format!("many-{n}"), &[&format!("in-{n}")], &[]));
+        accepted(&node_of(&site, &ES_OPTIMISTIC), jobs);
+        let first = take(&site);
+        assert!(first.bytes > 600, "{first:?}");
+        let node = node_that_takes(&site, 1, 1 << 30);
+        let mut seed = 2;
+        wait_until("a second one is taken", || {
+            history(&node, seed, 1);
+            seed += 1;
+            versions(&site)[0] > first.version
+        });
+        let second = versions(&site)[0];
+        let grown = site.store().log_bytes(site.head().id, first.version, second).unwrap();
+        assert!(grown >= first.bytes, "{grown} bytes are too few after {}", first.bytes);
+    }
+}
+
+/// Looks again before it takes one: another may have done so.
+#[test]
+fn a_node_counts_from_the_snapshot_that_another_took() {
+    for kind in KINDS {
+        let site = Site::on(kind);
+        let node = node_that_takes(&site, 8192, 1 << 30);
+        node.create_graph_and_wait(&name(GRAPH)).unwrap();
+        let grown_by = |after: u64| {
+            site.store().log_bytes(site.head().id, after, site.head().version).unwrap()
+        };
+        let mut seeds = 0..;
+        let mut grow_to = |bytes| {
+            while grown_by(0) < bytes {
+                history(&node, seeds.next().unwrap(), 1);
+            }
+        };
+        grow_to(6_000);
+        let by_hand = take(&site);
+        grow_to(12_000);
+        assert!(grown_by(by_hand.version) < 8192, "it would be due again");
+        // It has looked at all graphs once more when another graph has its second snapshot.
+        let clock = "clock";
+        node.create_graph_and_wait(&name(clock)).unwrap();
+        let mut number = 0;
+        let mut taken = std::collections::HashSet::new();
+        wait_until("it has looked at all", || {
+            let spec = format!(r#"{{"n":{number},"text":"{}"}}"#, "x".repeat(9000));
+            number += 1;
+            let put = [crate::support::ask::put_job_with("job", &[], &[], &spec)];
+            node.write_and_wait(&name(clock), crate::support::ask::changeset(put)).unwrap();
+            let there = list_snapshots(&site.store(), &name(clock)).unwrap();
+            taken.extend(there.into_iter().map(|snapshot| snapshot.version));
+            taken.len() > 2
+        });
+        assert_eq!(versions(&site), [by_hand.version]);
+    }
+}
+
+/// Also of a graph that left the memory again before the node looked.
+#[test]
+fn a_graph_whose_load_replays_a_long_log_gets_a_snapshot() {
+    for kind in KINDS {
+        let site = site_with_history(kind, 1, 100);
+        let small = node_of(&site, &ES_OPTIMISTIC);
+        small.create_graph_and_wait(&name("small")).unwrap();
+        let limits = Limits {
+            snapshot_log_bytes: 2048,
+            snapshot_every: Duration::from_millis(300),
+            graph_bytes: 1,
+            ..Limits::default()
+        };
+        let options = NodeOptions { design: &ES_OPTIMISTIC, limits, ..site.options() };
+        let node = node::open(&options).unwrap();
+        node.read_and_wait(&name(GRAPH)).unwrap();
+        node.read_and_wait(&name("small")).unwrap();
+        assert_eq!(node.metrics().graphs_evicted.get(), 1);
+        wait_until("it has one", || !versions(&site).is_empty());
+    }
+}
+
+#[test]
+fn a_graph_of_which_no_snapshot_can_be_taken_is_in_nobodys_way() {
+    let site = site_with_history(Kind::Sqlite, 1, 100);
+    let id = site.head().id;
+    site.run_sql(&format!(
+        "CREATE TRIGGER refused BEFORE INSERT ON packed_parts WHEN NEW.graph_id = {id} \
+         BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+    ));
+    let limits = Limits {
+        snapshot_log_bytes: 1,
+        snapshot_every: Duration::from_millis(5),
+        snapshot_retry: Duration::from_millis(5),
+        ..Limits::default()
+    };
+    let node =
+        node::open(&NodeOptions { design: &ES_OPTIMISTIC, limits, ..site.options() }).unwrap();
+    let others = ["before", "after"];
+    for graph in others {
+        node.create_graph_and_wait(&name(graph)).unwrap();
+        // The cache has them in the order in which they were used.
+        node.read_and_wait(&name(GRAPH)).unwrap();
+        let put = crate::support::ask::changeset([put_dataset("d")]);
+        node.write_and_wait(&name(graph), put).unwrap();
+    }
+    for graph in others {
+        let taken = || !list_snapshots(&site.store(), &name(graph)).unwrap().is_empty();
+        wait_until("each other graph has one", taken);
+    }
+    wait_until("it was tried", || {
+        node.metrics().snapshots.with_label_values(&["failed"]).get() > 1
+    });
+    // Its claim does not hold up whoever can.
+    site.run_sql("DROP TRIGGER refused");
+    wait_until("it has one", || !versions(&site).is_empty());
 }
 
 /// Under load, of two nodes, with graphs that come and go in memory.

@@ -4,14 +4,15 @@
 use std::fs;
 use std::thread;
 
+use fencepost::archive::take_snapshot;
 use fencepost::bench::Outcome;
 use fencepost::design::crud_optimistic::CRUD_OPTIMISTIC;
 use fencepost::design::{self, Design, Reads};
 use fencepost::service::Refresh;
-use fencepost::store::History;
+use fencepost::store::{History, SnapshotUse};
 
 use super::field::Field;
-use crate::support::cluster::{Server, wait_until};
+use crate::support::cluster::{GRAPH, Server, name, wait_until};
 
 fn served(node: &Server) -> u64 {
     node.count("fencepost_write_batch_requests_sum", "")
@@ -78,6 +79,11 @@ fn with_faults(design: &'static Design, reads: Option<Reads>) {
             wait_until("an epoch is raised", || others("fencepost_epochs_raised_total") > before);
         }
 
+        // What starts now begins with a snapshot, where that is the beginning.
+        let use_of = field.site.store().snapshot_use(design.storage);
+        if use_of != SnapshotUse::None {
+            take_snapshot(&field.site.store(), &name(GRAPH)).unwrap();
+        }
         let (reached, armed) = field.pause_at("after-check");
         let again = field.node(&armed);
         thread::scope(|scope| {
@@ -90,6 +96,8 @@ fn with_faults(design: &'static Design, reads: Option<Reads>) {
             let lease_ran_out = others("fencepost_tokens_sealed_total") > before;
             again.signal("CONT");
             let told = put.join().unwrap();
+            let from_snapshot = again.count("fencepost_image_loads_from_total", "snapshot") > 0;
+            assert!(from_snapshot || use_of != SnapshotUse::Beginning);
             assert_eq!(lease_ran_out, design.takes_lock());
             assert!(matches!(told, Outcome::Accepted(_)), "{told:?}");
         });

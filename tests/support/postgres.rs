@@ -55,12 +55,13 @@ pub struct Postgres {
 
 impl Postgres {
     /// The one that tests share which do not harm it. Every test takes a database of its own on it.
+    /// It never crashes, so nothing of it has to reach a disk.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
         SHARED.get_or_init(|| {
             match std::env::var(Self::VARIABLE).ok().and_then(|port| port.parse().ok()) {
                 Some(port) => Self { directory: tempfile::tempdir().unwrap(), port, keeper: None },
-                None => Self::start(&[]),
+                None => Self::start(&["fsync = off", "full_page_writes = off"]),
             }
         })
     }

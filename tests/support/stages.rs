@@ -14,7 +14,7 @@ use fencepost::store::log::Log;
 use fencepost::store::log_unchecked::UncheckedLog;
 use fencepost::store::plain::Plain;
 use fencepost::store::rows::Rows;
-use fencepost::store::storage::{History, Loaded, Storage};
+use fencepost::store::storage::{History, Loaded, SnapshotUse, Storage};
 use fencepost::store::{Commit, Head, Storages, Store, StoreError};
 
 /// What is set here happens once.
@@ -88,8 +88,8 @@ impl<S: Storage> Storage for InterruptedBy<S> {
         self.1.may_break_rules()
     }
 
-    fn loads_from_snapshots(&self) -> bool {
-        self.1.loads_from_snapshots()
+    fn snapshots(&self) -> SnapshotUse {
+        self.1.snapshots()
     }
 }
 
