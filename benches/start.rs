@@ -7,8 +7,9 @@
 //! second that is, the processor time, and the memory of the process. `FENCEPOST_BENCH_DATABASES`
 //! may name URLs, with spaces between, of empty databases to use instead of a new file.
 //!
-//! Then the same from a snapshot, loads of rows in turn with it: right after it, with 100,000
-//! changes since, and where the history is much longer than the graph; and what taking one costs.
+//! Then the same from a snapshot, of the log and of rows, and from rows, in turn: right after it,
+//! with 100,000 changes since, and where the history is much longer than the graph; and what taking
+//! one costs.
 //! `-- snapshots` leaves out the shorter histories.
 
 #[path = "shared/databases.rs"]
@@ -30,7 +31,7 @@ use fencepost::graph::{
 };
 use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Limits, Service};
-use fencepost::store::{Store, TakeLimits, Taken};
+use fencepost::store::{CatchUp, ImageUpdate, LoadedFrom, Store, TakeLimits, Taken};
 
 /// As in the program.
 #[global_allocator]
@@ -113,31 +114,47 @@ fn processor_seconds() -> f64 {
     ticks / 100.0
 }
 
-/// Loads each graph in turn, and prints each one's median and processor time.
-fn load_in_turn(store: &Store, graphs: [(&Name, &str); 2]) {
-    let mut all = [(); 2].map(|()| (Vec::new(), 0.0));
+/// A way to load a graph.
+type Way = fn(&Store, &Name);
+
+/// As it is stored: of rows all rows.
+fn as_stored(store: &Store, graph: &Name) {
+    store.load(graph).expect("loads").expect("is there");
+}
+
+/// As a node that starts does it, which must be from a snapshot.
+fn from_snapshot(store: &Store, graph: &Name) {
+    let storage = store.head(graph).expect("is read").expect("is there").storage;
+    let loaded = store.refresh(graph, None, CatchUp::Reload, storage).expect("loads");
+    let Some((_, ImageUpdate::Whole(_, LoadedFrom::Snapshot { .. }))) = loaded else {
+        panic!("it is not loaded from a snapshot")
+    };
+}
+
+/// Loads in each way in turn, and prints each one's median, processor time, and ratio to the last.
+/// What was loaded is dropped within the time.
+fn load_in_turn(store: &Store, ways: &[(&Name, Way, &str)]) {
+    let mut all = vec![(Vec::new(), 0.0); ways.len()];
     for _ in 0..ROUNDS {
-        for ((graph, _), (times, processor)) in graphs.iter().zip(&mut all) {
+        for ((graph, load, _), (times, processor)) in ways.iter().zip(&mut all) {
             let (before, began) = (processor_seconds(), Instant::now());
-            let loaded = store.load(graph).expect("loads").expect("is there");
+            load(store, graph);
             times.push(began.elapsed().as_secs_f64());
             *processor += processor_seconds() - before;
-            drop(loaded);
         }
     }
-    let mut medians = Vec::new();
-    for ((_, what), (mut times, processor)) in graphs.into_iter().zip(all) {
-        times.sort_unstable_by(f64::total_cmp);
-        medians.push(times[ROUNDS / 2]);
+    all.iter_mut().for_each(|(times, _)| times.sort_unstable_by(f64::total_cmp));
+    let last = all.last().map_or(1.0, |(times, _)| times[ROUNDS / 2]);
+    for ((_, _, what), (times, processor)) in ways.iter().zip(&all) {
         println!(
-            "{what}: {:.2} s ({:.2} to {:.2}); {:.2} s of processor time",
+            "{what}: {:.2} s ({:.2} to {:.2}); {:.2} s of processor time; ratio {:.2}",
             times[ROUNDS / 2],
             times[0],
             times[ROUNDS - 1],
-            processor / ROUNDS as f64
+            processor / ROUNDS as f64,
+            times[ROUNDS / 2] / last
         );
     }
-    println!("ratio of the two: {:.2}", medians[0] / medians[1]);
 }
 
 /// Takes a snapshot, and prints what that costs.
@@ -246,18 +263,32 @@ fn measure(url: &str) {
     }
     let [log, rows] = [&ES_OPTIMISTIC, &CRUD_OPTIMISTIC].map(creations_of);
     take(&open(), &log);
-    load_in_turn(&open(), [(&log, "from a snapshot"), (&rows, "from rows")]);
-    let node = node::open(&of(&ES_OPTIMISTIC)).expect("a node");
-    let outside: Changeset = (0..1_000).map(outside).collect();
-    node.write_and_wait(&log, Command::Changeset(outside).into()).expect("it is legal");
-    write_all(&node, &log, (0..TAIL).map(edge_change));
-    drop(node);
-    let what = format!("from a snapshot and {TAIL} edge changes since");
-    load_in_turn(&open(), [(&log, &what), (&rows, "from rows")]);
+    take(&open(), &rows);
+    let in_turn = || {
+        load_in_turn(
+            &open(),
+            &[
+                (&log, from_snapshot, "log, from a snapshot"),
+                (&rows, from_snapshot, "rows, from a snapshot"),
+                (&rows, as_stored, "from rows"),
+            ],
+        );
+    };
+    in_turn();
+    for (design, graph) in [(&ES_OPTIMISTIC, &log), (&CRUD_OPTIMISTIC, &rows)] {
+        let node = node::open(&of(design)).expect("a node");
+        let outside: Changeset = (0..1_000).map(outside).collect();
+        node.write_and_wait(graph, Command::Changeset(outside).into()).expect("it is legal");
+        write_all(&node, graph, (0..TAIL).map(edge_change));
+    }
+    println!("with {TAIL} edge changes since the snapshot:");
+    in_turn();
     let [log, rows] = [&ES_OPTIMISTIC, &CRUD_OPTIMISTIC].map(edges_of);
     take(&open(), &log);
-    let what = "a history of many times the graph's size: from a snapshot";
-    load_in_turn(&open(), [(&log, what), (&rows, "from rows")]);
+    println!("with a history of many times the graph's size:");
+    let ways: [(&Name, Way, &str); 2] =
+        [(&log, from_snapshot, "log, from a snapshot"), (&rows, as_stored, "from rows")];
+    load_in_turn(&open(), &ways);
 }
 
 /// A dataset that no job writes.

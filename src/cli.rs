@@ -36,7 +36,7 @@ use failure::Failure;
 
 /// A job-orchestration graph on SQL with a distributed lock.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(version)]
 struct Cli {
     #[command(flatten)]
     node: node::NodeArgs,

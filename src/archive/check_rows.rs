@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::past::{Past, PastError, follow, replayed_at};
 use crate::graph::Name;
-use crate::store::{History, RowPage, RowSelection, Store, StoredDataset, StoredJob};
+use crate::store::{Head, History, RowPage, RowSelection, Store, StoredDataset, StoredJob};
 use compared_row::ComparedRow;
 pub use difference::{Difference, GraphFault, RowDifference, RowFault, RowOf};
 
@@ -49,6 +49,8 @@ pub enum Remedy {
     Backup,
     /// The graph is as its log says. Rows of no graph can be deleted.
     Delete,
+    /// So are its rows. Its snapshots can be dropped.
+    DropSnapshots,
 }
 
 /// Compares all rows of the graph with its log, and calls `each` with every difference. Also looks
@@ -62,7 +64,7 @@ pub fn check_rows(
     name: &Name,
     each: &mut dyn FnMut(&Difference),
 ) -> Result<CheckedRows, PastError> {
-    let mut found = Found { count: 0, orphans: 0, contradicts_log: false, each };
+    let mut found = Found { count: 0, orphans: 0, snapshots: 0, contradicts_log: false, each };
     for orphans in store.orphaned_rows()? {
         found.tell(Difference::Orphans(orphans));
     }
@@ -80,6 +82,9 @@ pub fn check_rows(
     for what in graph_row::faults_of_replayed(&replayed) {
         found.tell(Difference::Graph { name: name.clone(), what });
     }
+    for version in wrong_snapshots(store, name, &replayed.head)? {
+        found.tell(Difference::Graph { name: name.clone(), what: GraphFault::Snapshot(version) });
+    }
     let mut check = Check { store, name, replayed, found };
     let datasets = check.compare_all::<StoredDataset>()?;
     let jobs = check.compare_all::<StoredJob>()?;
@@ -87,6 +92,9 @@ pub fn check_rows(
     let remedy = match found {
         Found { contradicts_log: true, .. } => Remedy::Backup,
         Found { count, orphans, .. } if count == orphans => Remedy::Delete,
+        Found { count, orphans, snapshots, .. } if count == orphans + snapshots => {
+            Remedy::DropSnapshots
+        }
         _ if is_pruned => Remedy::ExportedLog,
         _ => Remedy::Log,
     };
@@ -94,11 +102,33 @@ pub fn check_rows(
     Ok(CheckedRows { jobs, datasets, version, differences, remedy })
 }
 
+/// The versions of packed snapshots that a load would begin with, and that are not what the log
+/// leads to: they were taken of a graph whose rows were damaged.
+fn wrong_snapshots(store: &Store, name: &Name, head: &Head) -> Result<Vec<u64>, PastError> {
+    let mut wrong = Vec::new();
+    for snapshot in store.usable_snapshots(name)? {
+        // One that came meanwhile is for the next check.
+        if snapshot.version > head.version {
+            continue;
+        }
+        match replayed_at(store, head.clone(), snapshot.version) {
+            Ok(past) if past.graph.digest() == snapshot.digest => {}
+            Ok(_) => wrong.push(snapshot.version),
+            // Its version was pruned meanwhile.
+            Err(PastError::Pruned { .. }) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(wrong)
+}
+
 /// Counts what is told.
 struct Found<'c> {
     count: u64,
     /// How many of them are rows of no graph.
     orphans: u64,
+    /// How many of them are packed snapshots.
+    snapshots: u64,
     /// Whether the graph's row and its log contradict each other.
     contradicts_log: bool,
     each: &'c mut dyn FnMut(&Difference),
@@ -109,6 +139,7 @@ impl Found<'_> {
         self.count += 1;
         match &difference {
             Difference::Orphans(_) => self.orphans += 1,
+            Difference::Graph { what: GraphFault::Snapshot(_), .. } => self.snapshots += 1,
             Difference::Graph { what, .. } => self.contradicts_log |= *what != GraphFault::Deleted,
             Difference::Row(_) => {}
         }

@@ -1,11 +1,12 @@
 //! Packed snapshots by hand: listed, taken, dropped, and read back to be proven.
 
-use super::past::PastError;
+use super::past::{PastError, replayed_at};
 use crate::graph::{Graph, Name};
 use crate::store::{
     CommitError, Dropped, Head, PackedSnapshot, SnapshotUse, StorageKind, Store, StoreError,
     TakeLimits, Taken,
 };
+use crate::terminal::shell_word;
 
 /// Why a snapshot was not listed, taken or dropped.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,10 @@ pub enum SnapshotError {
     #[error("graph `{0}` has no change yet, so there is nothing to take a snapshot of")]
     Empty(Name),
     /// Another process is at it.
-    #[error("another process takes a snapshot of graph `{0}`: wait until it is listed")]
+    #[error(
+        "another process takes a snapshot of graph `{0}`: wait until it is listed, or for a minute, \
+         if that process was killed"
+    )]
     ClaimedElsewhere(Name),
     /// The log was written or pruned in a way that the graph that was read does not follow.
     #[error("the log of graph `{0}` changed while a snapshot was taken: take it again")]
@@ -37,6 +41,18 @@ pub enum SnapshotError {
         graph: Name,
         /// What differs.
         why: String,
+    },
+    /// There is none of that version.
+    #[error(
+        "graph `{graph}` has no snapshot of version {version}: fencepost snapshot list --graph {} \
+         shows which there are",
+        shell_word(.graph.as_str())
+    )]
+    NotThere {
+        /// The graph.
+        graph: Name,
+        /// The version that was asked for.
+        version: u64,
     },
     /// The log was pruned up to it.
     #[error(
@@ -74,14 +90,25 @@ pub fn list_snapshots(store: &Store, name: &Name) -> Result<Vec<PackedSnapshot>,
     Ok(store.packed_snapshots(head.id)?)
 }
 
-/// Takes a packed snapshot of the graph as it is now. O(size of the graph).
+/// Takes a packed snapshot of the graph as it is now. O(size of the graph); of a graph that is kept
+/// by its log alone, O(its history): it is replayed from the first change, or from what a prune has
+/// kept.
 ///
 /// # Errors
 /// [`SnapshotError`] says what to do.
 pub fn take_snapshot(store: &Store, name: &Name) -> Result<PackedSnapshot, SnapshotError> {
-    head_of(store, name)?;
+    let head = head_of(store, name)?;
     let not_found = || PastError::GraphNotFound(name.clone());
-    let (head, graph): (Head, Graph) = store.load(name)?.ok_or_else(not_found)?;
+    // From what stands beside snapshots, so that what is wrong with one does not live on in the
+    // next. Of a graph of rows that is its rows, which also have its ids.
+    let (head, graph): (Head, Graph) = match store.snapshot_use(head.storage) {
+        SnapshotUse::Beginning => {
+            let version = head.version;
+            let past = replayed_at(store, head, version)?;
+            (past.head, past.graph)
+        }
+        SnapshotUse::Quicker | SnapshotUse::None => store.load(name)?.ok_or_else(not_found)?,
+    };
     if head.version == 0 {
         return Err(SnapshotError::Empty(name.clone()));
     }
@@ -96,7 +123,8 @@ pub fn take_snapshot(store: &Store, name: &Name) -> Result<PackedSnapshot, Snaps
     }
 }
 
-/// Drops the packed snapshot of `version`, or all; how many.
+/// Drops the packed snapshot of `version`, or all; how many. Where the log was pruned and is all
+/// there is of the graph, one that stays is read back first.
 ///
 /// # Errors
 /// [`SnapshotError`] says what to do.
@@ -105,8 +133,28 @@ pub fn drop_snapshots(
     name: &Name,
     version: Option<u64>,
 ) -> Result<usize, SnapshotError> {
-    head_of(store, name)?;
-    match store.drop_packed(name, version)? {
+    let head = head_of(store, name)?;
+    let mut proven = None;
+    if head.oldest > 1 && store.snapshot_use(head.storage) == SnapshotUse::Beginning {
+        let mut stay = store.usable_snapshots(name)?;
+        stay.retain(|snapshot| version.is_some_and(|version| version != snapshot.version));
+        for snapshot in stay {
+            if store.unpack_snapshot(&head, &snapshot)?.is_ok() {
+                proven = Some(snapshot);
+                break;
+            }
+        }
+    }
+    // Or else the log must do.
+    if head.oldest <= 1 && store.snapshot_use(head.storage) == SnapshotUse::Beginning {
+        let version_now = head.version;
+        replayed_at(store, head, version_now)?;
+    }
+    match store.drop_packed(name, version, proven.as_ref())? {
+        Dropped::Count(0) => match version {
+            Some(version) => Err(SnapshotError::NotThere { graph: name.clone(), version }),
+            None => Ok(0),
+        },
         Dropped::Count(count) => Ok(count),
         Dropped::Needed(version) => Err(SnapshotError::Needed { graph: name.clone(), version }),
     }

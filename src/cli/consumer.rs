@@ -21,7 +21,6 @@ pub enum ConsumerCommand {
         graph: String,
     },
     /// Note that a consumer needs no change up to a version; registers it if it is new
-    #[command(disable_version_flag = true)]
     Ack {
         /// The graph
         #[arg(long)]

@@ -295,6 +295,7 @@ impl From<SnapshotError> for Failure {
             | SnapshotError::ClaimedElsewhere(_)
             | SnapshotError::OtherHistory(_)
             | SnapshotError::NotProven { .. }
+            | SnapshotError::NotThere { .. }
             | SnapshotError::Needed { .. } => Self::refused(message),
         }
     }

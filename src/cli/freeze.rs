@@ -6,6 +6,8 @@ use clap::Args;
 use fencepost::address;
 use fencepost::export;
 use fencepost::export::SinkUrl;
+use fencepost::graph::Graph;
+use fencepost::store::Head;
 
 use super::arguments::name;
 use super::failure::Failure;
@@ -45,6 +47,12 @@ pub fn run(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
     if let Some(sink) = &sink {
         export::check_sink(&store, &head, sink, patience)?;
     }
+    // Nor may a graph that cannot be read at all.
+    let readable =
+        |loaded: Option<(Head, Graph)>| loaded.ok_or_else(|| Failure::graph_not_found(&graph));
+    if sink.is_none() {
+        readable(store.load(&graph)?)?;
+    }
     let frozen = store.freeze(&graph, args.moved_to.as_deref())?;
     let frozen = frozen.ok_or_else(|| Failure::graph_not_found(&graph))?;
     print(&format!("graph `{graph}` is frozen at version {}\n", frozen.version))?;
@@ -52,9 +60,6 @@ pub fn run(node: &NodeArgs, args: &FreezeArgs) -> Result<(), Failure> {
         Some(sink) => {
             print(&format!("{}\n", export::await_sink(&store, &frozen, &sink, patience)?))
         }
-        None => {
-            let loaded = store.load(&graph)?.ok_or_else(|| Failure::graph_not_found(&graph))?;
-            print(&format!("digest {}\n", loaded.1.digest()))
-        }
+        None => print(&format!("digest {}\n", readable(store.load(&graph)?)?.1.digest())),
     }
 }

@@ -113,8 +113,8 @@ pub struct NodeArgs {
         value_name = "N"
     )]
     batches_ahead: u8,
-    /// Snapshots of a graph that is kept by its log are taken when the log has grown by this many
-    /// MiB, and by as much as the last snapshot has; 0: none are taken
+    /// A snapshot of a graph is taken when its log has grown by this many MiB, and by as much as
+    /// the last snapshot has; 0: none are taken. Graphs are loaded from snapshots
     #[arg(
         long,
         global = true,

@@ -10,8 +10,7 @@ use super::failure::Failure;
 use super::node::NodeArgs;
 use super::output::print;
 
-/// Snapshots from which a graph that is kept by its log is loaded; the service takes them as the
-/// log grows
+/// Snapshots from which a graph is loaded more quickly; the service takes them as the log grows
 #[derive(Subcommand)]
 pub enum SnapshotCommand {
     /// Print the snapshots of a graph, the newest first: version, bytes, parts, format, digest, and
@@ -27,8 +26,7 @@ pub enum SnapshotCommand {
         #[arg(long)]
         graph: String,
     },
-    /// Drop snapshots of a graph: the next load replays more of its log
-    #[command(disable_version_flag = true)]
+    /// Drop snapshots of a graph: the next load reads all rows, or replays more of the log
     Drop {
         /// The graph
         #[arg(long)]
@@ -67,5 +65,6 @@ fn take(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
 fn drop_some(node: &NodeArgs, graph: &str, version: Option<u64>) -> Result<(), Failure> {
     let graph = name("--graph", graph)?;
     let count = drop_snapshots(&node.changing()?, &graph, version)?;
-    print(&format!("dropped {count} snapshots of graph {graph}\n"))
+    let snapshots = if count == 1 { "snapshot" } else { "snapshots" };
+    print(&format!("dropped {count} {snapshots} of graph {graph}\n"))
 }

@@ -83,10 +83,17 @@ pub async fn log_page(
 /// The change after the version asked for is gone.
 fn pruned(head: &Head) -> Problem {
     let (oldest, version) = (head.oldest, head.version);
-    let detail = format!(
-        "this change was pruned; the oldest in the log is {oldest}. Read the snapshot and resume \
-         after its version"
-    );
+    let detail = match oldest > version {
+        true => format!(
+            "the log has no change up to version {version}: they were pruned, or the graph is one \
+             whose changes are never kept. Read the snapshot and, if they are kept, resume after \
+             its version"
+        ),
+        false => format!(
+            "this change was pruned; the oldest in the log is {oldest}. Read the snapshot and \
+             resume after its version"
+        ),
+    };
     Problem::new(Kind::Pruned, detail).with("oldest", json!(oldest)).decided_at(&head.name, version)
 }
 

@@ -38,7 +38,8 @@ impl Refresh {
 
     pub(super) fn catches_up_by(self) -> CatchUp {
         match self {
-            Self::Always | Self::WhenMoved => CatchUp::Reload,
+            Self::Always => CatchUp::Anew,
+            Self::WhenMoved => CatchUp::Reload,
             Self::Delta => CatchUp::Changes,
         }
     }

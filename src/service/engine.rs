@@ -18,7 +18,9 @@ use super::turn_error::TurnError;
 use super::workers::Workers;
 use crate::db::watch::Reclaimable;
 use crate::graph::{Change, Name, apply_all};
-use crate::store::{CatchUp, ChangesSince, Head, ImageUpdate, LoadedFrom, Store, StoreError};
+use crate::store::{
+    CatchUp, ChangesSince, Head, ImageUpdate, LoadedFrom, SnapshotUse, Store, StoreError,
+};
 
 pub(super) struct Engine {
     pub(super) store: Arc<Store>,
@@ -178,6 +180,11 @@ impl Engine {
     }
 
     fn note_replay(&self, graph: &LocalGraph, changes: u64, image: &Arc<Image>) {
+        let none_is_taken = self.limits.snapshot_log_bytes == u64::MAX
+            || self.store.snapshot_use(image.storage) == SnapshotUse::None;
+        if none_is_taken {
+            return;
+        }
         let mut most = self.replayed.lock().unwrap_or_else(PoisonError::into_inner);
         if changes > most.as_ref().map_or(0, |most| most.changes) {
             let (name, image) = (graph.name.clone(), Arc::clone(image));

@@ -55,7 +55,7 @@ pub struct Metrics {
     pub image_catch_ups: IntCounter,
     /// Changes that were applied for that.
     pub changes_applied: IntCounter,
-    /// Changes from which graphs were loaded that are kept by their logs.
+    /// Changes that were replayed to load graphs.
     pub changes_replayed: IntCounter,
     /// Graphs evicted from the cache, each with its image, to stay within its limit.
     pub graphs_evicted: IntCounter,
@@ -142,7 +142,7 @@ impl Metrics {
             ),
             changes_replayed: counter(
                 "fencepost_changes_replayed_total",
-                "Changes from which graphs were loaded that are kept by their logs",
+                "Changes that were replayed to load graphs",
             ),
             graphs_evicted: counter(
                 "fencepost_graphs_evicted_total",

@@ -127,9 +127,9 @@ impl SnapshotThread<'_> {
         let mut grown = match self.grown.get(&id) {
             Some(grown) if grown.counted <= image.key.version => *grown,
             // Also where an older database was put back.
-            _ => match self.newest(image)? {
+            _ => match self.newest(name)? {
                 // Of another node, which has written since.
-                Some(newest) if newest.version >= image.key.version => return Ok(()),
+                Some(newest) if newest.version > image.key.version => return Ok(()),
                 newest => Grown::since(newest.as_ref()),
             },
         };
@@ -142,7 +142,7 @@ impl SnapshotThread<'_> {
         }
         // It may have been taken elsewhere meanwhile.
         if grown.is_due(self.limits()) {
-            grown = match self.newest(image)? {
+            grown = match self.newest(name)? {
                 Some(newest) if newest.version > grown.snapshot => Grown::since(Some(&newest)),
                 _ => self.take(name, image, grown)?,
             };
@@ -156,8 +156,8 @@ impl SnapshotThread<'_> {
     }
 
     /// The newest snapshot that can be used.
-    fn newest(&self, image: &Image) -> Result<Option<PackedSnapshot>, StoreError> {
-        self.store().usable_snapshot(image.key.graph_id)
+    fn newest(&self, name: &Name) -> Result<Option<PackedSnapshot>, StoreError> {
+        Ok(self.store().usable_snapshots(name)?.into_iter().next())
     }
 
     /// Takes a snapshot; what has grown since then.

@@ -39,7 +39,7 @@ pub(super) fn catch_up(
     known: ImageKey,
     replays_whole: bool,
 ) -> Result<Option<(Head, CaughtUp)>, StoreError> {
-    let (mut at, mut found, mut bytes) = (known, Vec::new(), 0);
+    let (mut at, mut found, mut bytes, mut follows_far) = (known, Vec::new(), 0, false);
     loop {
         let rows = database.learn(|connection| read_page(connection, name, at.version))?;
         let page = rows.len();
@@ -51,7 +51,11 @@ pub(super) fn catch_up(
             return whole("the store is on another history".to_owned());
         }
         let behind = head.version - at.version;
-        if behind > FURTHEST && !(replays_whole && replays_more(database, &head, 2 * behind)?) {
+        // Asked once: a snapshot that is taken meanwhile would make what was read be in vain.
+        if behind > FURTHEST && at == known {
+            follows_far = replays_whole && replays_as_many(database, &head, 2 * behind)?;
+        }
+        if behind > FURTHEST && !follows_far {
             return whole(format!("{behind} changes since"));
         }
         for (version, text, chain) in first.into_iter().chain(rows.filter_map(|(_, change)| change))
@@ -78,11 +82,11 @@ pub(super) fn catch_up(
     }
 }
 
-/// Whether a load of the whole graph would replay more changes than that.
-fn replays_more(database: &Database, head: &Head, changes: u64) -> Result<bool, StoreError> {
+/// Whether a load of the whole graph would replay so many changes, or more.
+fn replays_as_many(database: &Database, head: &Head, changes: u64) -> Result<bool, StoreError> {
     let stored = database.learn(|connection| read_head_row_and_stored(connection, &head.name))?;
     let begun = stored.and_then(|(_, stored)| stored.newest_snapshot).unwrap_or_default();
-    Ok(column(head.version).saturating_sub(begun) > column(changes))
+    Ok(column(head.version).saturating_sub(begun) >= column(changes))
 }
 
 /// What was written since a graph was read: the graph's row now, and the changes that lead there.

@@ -9,9 +9,9 @@ use super::commit::StoredAnswer;
 use super::commit_error::{CommitError, repeatable};
 use super::error::StoreError;
 use super::head::{GraphState, Head, read_head};
-use super::packed::usable_snapshots;
+use super::packed::insert_empty;
 use super::snapshots::forget_history;
-use super::storage::History;
+use super::storage::{History, SnapshotUse};
 use super::storage_kind::StorageKind;
 use crate::chain::Chain;
 use crate::db::schema::graphs;
@@ -84,10 +84,8 @@ impl Store {
                 }
                 let storage = match &found {
                     Some(head) if head.state == GraphState::Deleted => {
-                        let has_snapshot = !usable_snapshots(connection, head)?.is_empty();
-                        let mut fitting = storages
-                            .iter()
-                            .filter(|one| self.goes_on_in(head, **one, has_snapshot));
+                        let mut fitting =
+                            storages.iter().filter(|one| self.goes_on_in(head, **one));
                         let Some(storage) = fitting.next() else {
                             return Ok(Creation::OtherStorage { head: head.clone() });
                         };
@@ -115,6 +113,10 @@ impl Store {
                             .execute(connection)?;
                         if self.history(storage) == History::None {
                             forget_history(connection, head)?;
+                        }
+                        let begins_with_one = self.snapshot_use(storage) == SnapshotUse::Beginning;
+                        if begins_with_one && head.oldest > 1 {
+                            insert_empty(connection, head)?;
                         }
                         true
                     }
@@ -148,9 +150,8 @@ impl Store {
     }
 
     /// Whether the log of a deleted graph can continue in that storage. A graph without a history
-    /// cannot get one, since the beginning of its log would be missing. Where the log is to become
-    /// all there is of a graph, it must be whole.
-    fn goes_on_in(&self, head: &Head, storage: StorageKind, has_snapshot: bool) -> bool {
+    /// cannot get one, since the beginning of its log would be missing.
+    fn goes_on_in(&self, head: &Head, storage: StorageKind) -> bool {
         // What may break the rules and what may not are kept apart.
         if self.may_break_rules(head.storage) != self.may_break_rules(storage) {
             return false;
@@ -158,9 +159,8 @@ impl Store {
         match (self.history(head.storage), self.history(storage)) {
             (_, History::None) => true,
             (History::None, _) => false,
-            // Nothing of it is pruned that no snapshot stands in for, which was read back for that.
-            (History::Whole, History::Whole) => head.oldest <= 1 || has_snapshot,
-            (History::Beside, History::Whole) => head.oldest <= 1,
+            // Of what was pruned, a snapshot of the empty graph takes the place.
+            (History::Whole | History::Beside, History::Whole) => true,
             (_, History::Beside) => true,
         }
     }

@@ -9,7 +9,7 @@ use super::Store;
 use super::error::StoreError;
 use super::head::Head;
 use super::log_replay::{LogStart, Place, Replayed, cyclic, read_log};
-use super::packed::{DamagedParts, PackedSnapshot, read_chain, read_part, read_snapshots};
+use super::packed::{DamagedParts, PackedSnapshot, is_of_history, read_part, read_snapshots};
 use super::storage::{Loaded, LoadedFrom, SnapshotUse};
 use crate::db::AnyConnection;
 use crate::graph::{
@@ -26,7 +26,7 @@ pub enum Unusable {
     /// Another version of Fencepost has taken it.
     #[error("it has format {0}, which this program does not read")]
     OtherFormat(u64),
-    /// The log does not have its version, or has it with another chain.
+    /// The log does not have its version, has it with another chain, or begins later.
     #[error("it is of another history than the log, or of a version before the log's beginning")]
     OtherHistory,
     /// A part is missing, or is not what was written.
@@ -110,9 +110,8 @@ fn unpack(
     if snapshot.format != PACKED_FORMAT {
         return Ok(Err(Unusable::OtherFormat(snapshot.format)));
     }
-    let logged = read_chain(connection, head.id, snapshot.version)?;
     // The changes after it would not follow either; this is told before all parts are read.
-    if logged.is_none_or(|chain| chain[..] != snapshot.chain.0[..]) {
+    if !is_of_history(connection, head, snapshot)? {
         return Ok(Err(Unusable::OtherHistory));
     }
     let mut unpacker = GraphUnpacker::default();

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::Store;
 use super::commit_error::{CommitError, repeatable};
 use super::error::StoreError;
-use super::head::{Head, column, read_head, read_head_by_id};
+use super::head::{Head, column, read_head};
 use super::storage::History;
 use crate::chain::Chain;
 use crate::db::schema::{
@@ -24,8 +24,10 @@ use crate::db::schema::{
 };
 use crate::db::{AnyConnection, Value};
 use crate::failpoint;
-use crate::graph::{Name, PACKED_FORMAT};
+use crate::graph::{Graph, GraphPacker, Name, PACKED_FORMAT};
 
+/// Bytes of a part of the empty graph, at most.
+const EMPTY_BYTES: usize = 1 << 10;
 /// Parts that one transaction deletes.
 const DELETED_PARTS: i64 = 16;
 
@@ -164,7 +166,7 @@ pub(super) fn read_part(
 }
 
 /// The chain that the log has at a version; `None` if it has no such change.
-pub(super) fn read_chain(
+fn read_chain(
     connection: &mut AnyConnection,
     graph_id: i64,
     version: u64,
@@ -183,16 +185,29 @@ impl Store {
         Ok(self.database.ask(|connection| read_snapshots(connection, graph_id, newest))?)
     }
 
-    /// The newest snapshot that this program can read and that is of the graph's history, as far as
-    /// its row tells.
+    /// The snapshots that this program can read and that are of the graph's history, as far as their
+    /// rows tell; the newest first.
     ///
     /// # Errors
     /// [`StoreError`] if that cannot be learnt.
-    pub fn usable_snapshot(&self, graph_id: i64) -> Result<Option<PackedSnapshot>, StoreError> {
+    pub fn usable_snapshots(&self, name: &Name) -> Result<Vec<PackedSnapshot>, StoreError> {
         self.database.read(|connection| {
-            let head = read_head_by_id(connection, graph_id)?;
-            Ok(usable_snapshots(connection, &head)?.into_iter().next())
+            let Some(head) = read_head(connection, name)? else { return Ok(Vec::new()) };
+            Ok(usable_snapshots(connection, &head)?)
         })
+    }
+
+    /// Whether another process takes a snapshot of the graph now.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be learnt.
+    pub(super) fn is_claimed(&self, graph_id: i64) -> Result<bool, StoreError> {
+        Ok(self.database.ask(|connection| {
+            let now_ms = connection.now_ms()?;
+            let claim = packed_claims::table.find(graph_id);
+            let claims = claim.filter(packed_claims::expires_at_ms.gt(now_ms)).count();
+            Ok(claims.get_result::<i64>(connection)? > 0)
+        })?)
     }
 
     /// A part of a snapshot, held against its checksum.
@@ -291,22 +306,11 @@ impl Store {
         part: u64,
         content: &[u8],
     ) -> Result<bool, CommitError> {
-        let checksum = Sha256::digest(content);
         let written = self.database.write(|connection| {
             if !renew(connection, claim)? {
                 return Ok(false);
             }
-            connection.run(
-                "INSERT INTO packed_parts (graph_id, snapshot, part, checksum, content) \
-                 VALUES (?, ?, ?, ?, ?) ON CONFLICT (graph_id, snapshot, part) DO NOTHING",
-                &[
-                    Value::Integer(claim.graph_id),
-                    Value::Text(&claim.id),
-                    Value::Integer(column(part)),
-                    Value::Bytes(&checksum),
-                    Value::Bytes(content),
-                ],
-            )?;
+            insert_part(connection, claim.graph_id, &claim.id, part, content)?;
             Ok::<_, CommitError>(true)
         });
         written.map_err(repeatable)
@@ -326,13 +330,17 @@ impl Store {
         let written = self.database.write(|connection| {
             // Whoever deletes, restores or prunes the graph waits, or is waited for.
             connection.hold_graph(claim.graph.as_str())?;
-            if end_claim(connection, claim)? == 0 && !failpoint::is_off("packed-claim") {
+            let holds = renew(connection, claim)?;
+            end_claim(connection, claim)?;
+            if !holds {
                 return Ok(Installed::ClaimLost);
             }
             let head =
                 read_head(connection, &claim.graph)?.filter(|head| head.id == claim.graph_id);
             let Some(head) = head else { return Ok(Installed::OtherHistory) };
-            if !is_of_history(connection, &head, taken, &self.history(head.storage))? {
+            let goes_on = self.history(head.storage) != History::None
+                && is_of_history(connection, &head, taken)?;
+            if !goes_on && !failpoint::is_off("installed-history") {
                 return Ok(Installed::OtherHistory);
             }
             if !parts_are_there(connection, claim, taken)? {
@@ -350,12 +358,18 @@ impl Store {
         written.map_err(repeatable)
     }
 
-    /// Drops packed snapshots of the graph: that of `version`, or all. Of a graph whose log was
-    /// pruned one stays from which it can be loaded.
+    /// Drops packed snapshots of the graph: that of `version`, or all. Of a graph that is kept by
+    /// its log, and whose log was pruned, one must stay from which it can be loaded: `proven`, which
+    /// was just read back.
     ///
     /// # Errors
     /// [`CommitError`] if that cannot be done.
-    pub fn drop_packed(&self, name: &Name, version: Option<u64>) -> Result<Dropped, CommitError> {
+    pub fn drop_packed(
+        &self,
+        name: &Name,
+        version: Option<u64>,
+        proven: Option<&PackedSnapshot>,
+    ) -> Result<Dropped, CommitError> {
         let written = self.database.write(|connection| {
             connection.hold_graph(name.as_str())?;
             let Some(head) = read_head(connection, name)? else { return Ok(Dropped::Count(0)) };
@@ -368,8 +382,9 @@ impl Store {
             if is_pruned && !failpoint::is_off("packed-needed") {
                 let usable = usable_snapshots(connection, &head)?;
                 let goes = |usable: &PackedSnapshot| gone.contains(&column(usable.version));
-                if let Some(needed) = usable.first()
-                    && usable.iter().all(goes)
+                let stays = |proven: &PackedSnapshot| usable.contains(proven) && !goes(proven);
+                if let Some(needed) = usable.iter().find(|usable| goes(usable))
+                    && !proven.is_some_and(stays)
                 {
                     return Ok(Dropped::Needed(needed.version));
                 }
@@ -378,8 +393,12 @@ impl Store {
             Ok::<_, CommitError>(Dropped::Count(gone.len()))
         });
         let dropped = written.map_err(repeatable)?;
-        if let Some(head) = self.head(name)? {
-            self.delete_packed_parts(head.id, &mut || true)?;
+        let tidied = match self.head(name)? {
+            Some(head) => self.delete_packed_parts(name, head.id, &mut || true),
+            None => Ok(()),
+        };
+        if let Err(error) = tidied {
+            log::warn!("graph `{name}`: parts of snapshots are left for later: {error}");
         }
         Ok(dropped)
     }
@@ -392,15 +411,16 @@ impl Store {
     /// [`CommitError`] if that cannot be done; what was deleted until then stays so.
     pub(super) fn delete_packed_parts(
         &self,
+        name: &Name,
         graph_id: i64,
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<(), CommitError> {
-        while self
-            .database
-            .write(|connection| Ok::<_, CommitError>(delete_some_parts(connection, graph_id)?))
-            .map_err(repeatable)?
-            && goes_on()
-        {}
+        let delete_some = |connection: &mut AnyConnection| {
+            // Or else a snapshot might be installed between the look and the deletion.
+            connection.hold_graph(name.as_str())?;
+            Ok::<_, CommitError>(delete_some_parts(connection, graph_id)?)
+        };
+        while self.database.write(delete_some).map_err(repeatable)? && goes_on() {}
         Ok(())
     }
 }
@@ -421,37 +441,48 @@ impl SnapshotClaim {
     }
 }
 
-/// Renews a claim, unless it was taken over; whether it still holds.
+/// Renews a claim, unless it has run out or was taken over; whether it still holds.
 fn renew(connection: &mut AnyConnection, claim: &SnapshotClaim) -> QueryResult<bool> {
-    let expires_at_ms = connection.now_ms()?.saturating_add(claim.lasts_ms());
+    let now_ms = connection.now_ms()?;
     let renewed = connection.run(
-        "UPDATE packed_claims SET expires_at_ms = ? WHERE graph_id = ? AND snapshot = ?",
-        &[Value::Integer(expires_at_ms), Value::Integer(claim.graph_id), Value::Text(&claim.id)],
+        "UPDATE packed_claims SET expires_at_ms = ? \
+         WHERE graph_id = ? AND snapshot = ? AND expires_at_ms > ?",
+        &[
+            Value::Integer(now_ms.saturating_add(claim.lasts_ms())),
+            Value::Integer(claim.graph_id),
+            Value::Text(&claim.id),
+            Value::Integer(now_ms),
+        ],
     )?;
     Ok(renewed > 0 || failpoint::is_off("packed-claim"))
 }
 
-/// Ends a claim; how many: none if it was taken over.
-fn end_claim(connection: &mut AnyConnection, claim: &SnapshotClaim) -> QueryResult<usize> {
+/// Ends a claim, unless it was taken over.
+fn end_claim(connection: &mut AnyConnection, claim: &SnapshotClaim) -> QueryResult<()> {
     connection.run(
         "DELETE FROM packed_claims WHERE graph_id = ? AND snapshot = ?",
         &[Value::Integer(claim.graph_id), Value::Text(&claim.id)],
-    )
+    )?;
+    Ok(())
 }
 
-/// Whether the log has the snapshot's version, with its chain.
-fn is_of_history(
+/// Whether the graph came to the snapshot's version with its chain, and its log has all that came
+/// after. Of a log that is being pruned, what is before its beginning may still be there: it does
+/// not count.
+pub(super) fn is_of_history(
     connection: &mut AnyConnection,
     head: &Head,
     taken: &PackedSnapshot,
-    history: &History,
 ) -> QueryResult<bool> {
-    if *history == History::None {
+    if taken.version > head.version || taken.version + 1 < head.oldest {
         return Ok(false);
     }
+    // A log that came from elsewhere with a snapshot lacks the change that led to it.
+    if taken.version == head.version {
+        return Ok(taken.chain == head.chain);
+    }
     let chain = read_chain(connection, head.id, taken.version)?;
-    Ok(chain.is_some_and(|chain| chain[..] == taken.chain.0[..])
-        || failpoint::is_off("installed-history"))
+    Ok(chain.is_some_and(|chain| chain[..] == taken.chain.0[..]))
 }
 
 /// The snapshots that this program can read and that are of the graph's history, as far as their
@@ -462,9 +493,7 @@ pub(super) fn usable_snapshots(
 ) -> QueryResult<Vec<PackedSnapshot>> {
     let mut usable = Vec::new();
     for snapshot in read_snapshots(connection, head.id, head.version)? {
-        if snapshot.format == PACKED_FORMAT
-            && is_of_history(connection, head, &snapshot, &History::Whole)?
-        {
+        if snapshot.format == PACKED_FORMAT && is_of_history(connection, head, &snapshot)? {
             usable.push(snapshot);
         }
     }
@@ -510,6 +539,49 @@ fn insert_snapshot(
     Ok(())
 }
 
+/// Puts a snapshot of the empty graph in the place of all before, for a graph that was deleted.
+pub(super) fn insert_empty(connection: &mut AnyConnection, head: &Head) -> QueryResult<()> {
+    let empty = Graph::empty_at(head.version);
+    let mut taken = PackedSnapshot {
+        version: head.version,
+        id: Uuid::new_v4().to_string(),
+        chain: head.chain,
+        format: PACKED_FORMAT,
+        digest: empty.digest(),
+        parts: 0,
+        bytes: 0,
+        taken_at_ms: connection.now_ms()?,
+    };
+    for content in GraphPacker::new(&empty, EMPTY_BYTES) {
+        insert_part(connection, head.id, &taken.id, taken.parts, &content)?;
+        taken.parts += 1;
+        taken.bytes += content.len() as u64;
+    }
+    forget_packed(connection, head.id)?;
+    insert_snapshot(connection, head.id, &taken)
+}
+
+fn insert_part(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    snapshot: &str,
+    part: u64,
+    content: &[u8],
+) -> QueryResult<()> {
+    connection.run(
+        "INSERT INTO packed_parts (graph_id, snapshot, part, checksum, content) \
+         VALUES (?, ?, ?, ?, ?) ON CONFLICT (graph_id, snapshot, part) DO NOTHING",
+        &[
+            Value::Integer(graph_id),
+            Value::Text(snapshot),
+            Value::Integer(column(part)),
+            Value::Bytes(&Sha256::digest(content)),
+            Value::Bytes(content),
+        ],
+    )?;
+    Ok(())
+}
+
 /// Forgets all but the newest `kept`, and but that of `version`, which was just proven.
 fn forget_all_but(
     connection: &mut AnyConnection,
@@ -536,6 +608,20 @@ fn forget(connection: &mut AnyConnection, graph_id: i64, versions: &[i64]) -> Qu
     Ok(())
 }
 
+/// Has nobody read the packed snapshots before a version any more, since what came after them is
+/// about to go.
+pub(super) fn forget_packed_before(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    version: u64,
+) -> QueryResult<()> {
+    let before = packed_snapshots::table
+        .filter(packed_snapshots::graph_id.eq(graph_id))
+        .filter(packed_snapshots::version.lt(column(version)));
+    diesel::delete(before).execute(connection)?;
+    Ok(())
+}
+
 /// Has nobody read any packed snapshot of a graph that is to go on without a history, nor finish
 /// one.
 pub(super) fn forget_packed(connection: &mut AnyConnection, graph_id: i64) -> QueryResult<()> {
@@ -550,7 +636,7 @@ fn delete_some_parts(connection: &mut AnyConnection, graph_id: i64) -> QueryResu
     let there = packed_snapshots::table
         .filter(packed_snapshots::graph_id.eq(graph_id))
         .select(packed_snapshots::snapshot);
-    // Of a claim that ran out: if its owner comes back, it finds that parts are missing.
+    // The owner of a claim that ran out writes nothing more.
     let now_ms = connection.now_ms()?;
     let claimed = packed_claims::table
         .filter(packed_claims::graph_id.eq(graph_id))

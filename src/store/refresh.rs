@@ -4,7 +4,7 @@ use super::Store;
 use super::catch_up::{CaughtUp, catch_up};
 use super::error::StoreError;
 use super::from_snapshot::load_from_snapshot;
-use super::head::{Head, ImageKey, Stored, column, head_of, read_head_row_and_stored};
+use super::head::{GraphState, Head, ImageKey, Stored, column, head_of, read_head_row_and_stored};
 use super::storage::{History, Loaded, LoadedFrom, SnapshotUse, Storage};
 use super::storage_kind::StorageKind;
 use crate::db::AnyConnection;
@@ -14,6 +14,8 @@ use crate::graph::{Change, Graph, Name};
 /// How an image that is behind is to be brought up to date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CatchUp {
+    /// By the whole graph as it is stored, though nothing may have changed.
+    Anew,
     /// By the whole graph.
     Reload,
     /// By the changes since, as long as the log has them, they are of the image's history, and they
@@ -53,7 +55,7 @@ impl Store {
         // What the image is of decides what a write will expect, and not the row.
         let read = |head: Head, update| Ok(Some((Head { storage, ..head }, update)));
         match (known, by) {
-            (None, _) => {}
+            (None, _) | (_, CatchUp::Anew) => {}
             (Some(known), CatchUp::Reload) => {
                 let Some(head) = self.head(name)? else { return Ok(None) };
                 if is_other(&head, storage) {
@@ -88,7 +90,11 @@ impl Store {
                 self.storages.of_kind(storage).ok_or_else(unknown).map(Some)
             }
         };
-        let whole = self.read_whole(name, choose, SnapshotUse::Quicker)?;
+        let least = match by {
+            CatchUp::Anew => SnapshotUse::Beginning,
+            CatchUp::Reload | CatchUp::Changes => SnapshotUse::Quicker,
+        };
+        let whole = self.read_whole(name, choose, least)?;
         match whole {
             None => Ok(None),
             // When the transaction is over: others may need the connection.
@@ -127,6 +133,13 @@ impl Store {
             let Some(storage) = choose(&head)? else { return Ok(Some((head, None))) };
             check_log(&head, storage.history(), &stored)?;
             let used = storage.snapshots();
+            // It has nothing, whatever its log still tells of before.
+            if head.state == GraphState::Deleted && used == SnapshotUse::Beginning {
+                let empty = Graph::empty_at(head.version);
+                let from = LoadedFrom::Log { changes: 0 };
+                let loaded = Loaded { graph: Box::new(|| Ok(empty)), from };
+                return Ok(Some((head, Some(loaded))));
+            }
             let begun = match stored.newest_snapshot {
                 Some(_) if used >= least => load_from_snapshot(connection, &head, used)?,
                 _ => None,

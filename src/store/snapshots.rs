@@ -9,7 +9,7 @@ use super::commit_error::{CommitError, repeatable};
 use super::consumers::{Consumer, forget_consumers, read_behind};
 use super::error::StoreError;
 use super::head::{Head, column, read_head, split_server_state};
-use super::packed::{PackedSnapshot, forget_packed, read_snapshots};
+use super::packed::{PackedSnapshot, forget_packed, forget_packed_before, read_snapshots};
 use super::storage::{History, SnapshotUse};
 use super::storage_kind::StorageKind;
 use crate::db::schema::{changes, octet_length, snapshot_parts, snapshots};
@@ -146,6 +146,7 @@ impl Store {
             }
             install(connection, head.id, version, committed_at_ms)?;
             forget_consumers(connection, head.id, &expired)?;
+            forget_packed_before(connection, head.id, version)?;
             connection.run(
                 "UPDATE graphs SET oldest = ? WHERE id = ?",
                 &[Value::Integer(column(version.max(head.oldest))), Value::Integer(head.id)],
@@ -186,7 +187,7 @@ impl Store {
             .map_err(repeatable)?
         {}
         match self.head(name)? {
-            Some(head) => self.delete_packed_parts(head.id, &mut || true),
+            Some(head) => self.delete_packed_parts(name, head.id, &mut || true),
             None => Ok(()),
         }
     }

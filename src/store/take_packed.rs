@@ -59,6 +59,9 @@ impl Store {
         limits: TakeLimits,
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<Taken, CommitError> {
+        if self.is_claimed(key.graph_id)? {
+            return Ok(Taken::ClaimedElsewhere);
+        }
         // Before the claim, which would run out meanwhile.
         let digest = graph.digest();
         let Some(claim) = self.claim_snapshot(name, key.graph_id, limits.claim)? else {
@@ -74,13 +77,16 @@ impl Store {
             bytes: 0,
             taken_at_ms: 0,
         };
-        let taken = self.take_claimed(&claim, taken, graph, limits, goes_on);
+        // What others have left: this claim has written nothing yet.
+        let taken = self
+            .delete_packed_parts(name, key.graph_id, goes_on)
+            .and_then(|()| self.take_claimed(&claim, taken, graph, limits, goes_on));
         failpoint::pass("packed-installed");
         // Nobody has to wait until it runs out. Then the parts go that nobody is to read: of
         // snapshots before, or these.
         let tidied = self
             .give_up_claim(&claim)
-            .and_then(|()| self.delete_packed_parts(key.graph_id, goes_on));
+            .and_then(|()| self.delete_packed_parts(name, key.graph_id, goes_on));
         if let Err(error) = tidied {
             log::warn!("graph `{name}`: parts of snapshots are left for the next: {error}");
         }
@@ -96,8 +102,6 @@ impl Store {
         limits: TakeLimits,
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<Taken, CommitError> {
-        // What others have left: this claim has written nothing yet.
-        self.delete_packed_parts(claim.graph_id(), goes_on)?;
         for part in GraphPacker::new(graph, limits.part_bytes) {
             failpoint::pass("packed-part");
             if !goes_on() {

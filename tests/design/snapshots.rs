@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use fencepost::archive::{
-    PastError, PruneError, SnapshotError, drop_snapshots, graph_at, list_snapshots, prune,
-    take_snapshot,
+    Difference, PastError, PruneError, Remedy, SnapshotError, check_rows, drop_snapshots, graph_at,
+    list_snapshots, prune, take_snapshot,
 };
 use fencepost::chain::Chain;
 use fencepost::db::schema::{packed_claims, packed_parts, packed_snapshots};
@@ -211,9 +211,60 @@ fn a_graph_of_rows_is_loaded_from_a_snapshot_that_can_be_used_and_else_from_its_
         assert_eq!(from(), ("snapshot", 0));
         prune(&site.store(), &name(GRAPH), taken.version + 1).unwrap();
         assert_eq!(from(), ("snapshot", 0));
-        assert_eq!(drop_snapshots(&site.store(), &name(GRAPH), None).unwrap(), 2);
+        // The one of before went with the changes.
+        assert_eq!(drop_snapshots(&site.store(), &name(GRAPH), None).unwrap(), 1);
         assert_eq!(from(), ("rows", 0));
         audit_of_rows(&site);
+
+        // Its log can go on as all there is of it, once it is empty.
+        node.write_and_wait(&name(GRAPH), delete_graph()).unwrap();
+        drop(node);
+        let node = node_of(&site, &ES_OPTIMISTIC);
+        node.create_graph_and_wait(&name(GRAPH)).unwrap();
+        let deleted_at = site.head().version;
+        accepted(&node, [put_job("new", &["a"], &["b"])]);
+        let (graph, from, changes) = loaded(&site);
+        assert_eq!((graph.job_count(), from, changes), (1, "snapshot", 1));
+        assert_eq!(graph.version(), deleted_at + 1);
+    }
+}
+
+/// A snapshot of damaged rows is one of another graph, and nothing but the log tells.
+#[test]
+fn rows_that_were_put_right_are_not_what_a_snapshot_of_before_says_and_check_rows_says_so() {
+    for kind in KINDS {
+        let site = site_of(&CRUD, kind, 1, 20);
+        accepted(&node_of(&site, &CRUD), [put_job("j", &["in"], &[])]);
+        let set_spec = |spec: &str| {
+            site.run_sql(&format!("UPDATE jobs SET spec = '{spec}' WHERE name = 'j'"));
+        };
+        let checked = || {
+            let mut told = Vec::new();
+            let each = &mut |difference: &Difference| told.push(difference.to_string());
+            let checked = check_rows(&site.store(), &name(GRAPH), each).unwrap();
+            (told, checked.remedy)
+        };
+        set_spec(r#"{"other":1}"#);
+        let taken = take(&site);
+        assert_eq!(checked().1, Remedy::Log);
+        set_spec("{}");
+        let (told, remedy) = checked();
+        let expected = format!(
+            "graph `{GRAPH}`: its snapshot of version {} is not what the log leads to",
+            taken.version
+        );
+        assert_eq!((told, remedy), (vec![expected], Remedy::DropSnapshots));
+        let (code, said) = finish(site.fencepost(&["check-rows", "--graph", GRAPH]));
+        assert!(code == Some(1) && said.contains("fencepost snapshot drop --graph g"), "{said}");
+        drop_snapshots(&site.store(), &name(GRAPH), None).unwrap();
+        assert_eq!(checked().0, [""; 0]);
+
+        // Whoever asks for the graph as it is stored is told of damaged rows, whatever there is
+        // beside them.
+        take(&site);
+        site.run_sql("UPDATE jobs SET version = 0");
+        assert!(site.store().load(&name(GRAPH)).is_err());
+        assert_eq!(loaded_by(&CRUD, &site).1, "snapshot");
     }
 }
 
@@ -381,6 +432,38 @@ fn without_a_usable_snapshot_the_whole_log_is_replayed_and_a_pruned_one_refused(
     }
 }
 
+/// Nothing is dropped that hides damage of the log, and none is taken from one that is damaged.
+#[test]
+fn a_damaged_log_is_found_by_whoever_takes_or_drops_a_snapshot() {
+    for kind in KINDS {
+        let (site, _) = site_with_two(kind);
+        site.run_sql("UPDATE changes SET change = '{}' WHERE version = 3");
+        let dropped = drop_snapshots(&site.store(), &name(GRAPH), None);
+        let taken = take_snapshot(&site.store(), &name(GRAPH));
+        for refused in [dropped.map(|_| ()), taken.map(|_| ())] {
+            assert!(matches!(refused, Err(SnapshotError::Past(_))), "{refused:?}");
+        }
+        assert_eq!(versions(&site).len(), 2);
+        assert_eq!(loaded(&site).1, "snapshot");
+    }
+}
+
+/// What a prune has kept is enough to make a snapshot from.
+#[test]
+fn a_pruned_log_whose_snapshots_are_damaged_gives_another() {
+    for kind in KINDS {
+        let (site, [_, second]) = site_with_two(kind);
+        let before = loaded(&site).0;
+        prune(&site.store(), &name(GRAPH), second).unwrap();
+        site.run_sql("DELETE FROM packed_parts");
+        let node = node_of(&site, &ES_OPTIMISTIC);
+        assert!(node.read_and_wait(&name(GRAPH)).is_err());
+        take(&site);
+        let (graph, from, changes) = loaded(&site);
+        assert_eq!((graph.digest(), from, changes), (before.digest(), "snapshot", 0));
+    }
+}
+
 #[test]
 fn the_newest_two_are_kept_and_nothing_of_the_others() {
     for kind in KINDS {
@@ -424,10 +507,14 @@ fn of_two_that_take_a_snapshot_one_does_and_a_claim_that_ran_out_is_taken_over()
         assert!(matches!(first, Taken::Yes(_)), "{first:?}");
         assert_eq!(second, Some(Taken::ClaimedElsewhere));
 
-        // The first claim has run out as soon as it is made.
+        // The first claim has run out.
+        let run_out = || site.run_sql("UPDATE packed_claims SET expires_at_ms = 0");
         let mut second = None;
-        let first = take_with(&store, Duration::ZERO, &mut || {
-            second.get_or_insert_with(|| take_with(&other, hour, &mut || true));
+        let first = take_with(&store, hour, &mut || {
+            second.get_or_insert_with(|| {
+                run_out();
+                take_with(&other, hour, &mut || true)
+            });
             true
         });
         assert_eq!(first, Taken::ClaimLost);
@@ -439,9 +526,10 @@ fn of_two_that_take_a_snapshot_one_does_and_a_claim_that_ran_out_is_taken_over()
 
         // The same after the last part, while it is proven.
         let (mut second, mut asked) = (None, 0);
-        let first = take_with(&store, Duration::ZERO, &mut || {
+        let first = take_with(&store, hour, &mut || {
             asked += 1;
             if asked == taken.parts + 2 {
+                run_out();
                 second = Some(take_with(&other, hour, &mut || true));
             }
             true
@@ -451,11 +539,14 @@ fn of_two_that_take_a_snapshot_one_does_and_a_claim_that_ran_out_is_taken_over()
 
         // While one writes, what others leave is deleted, and what it has written is not. After its
         // claim ran out that goes too, and it finds that out.
-        for (claim, is_kept) in [(hour, true), (Duration::ZERO, false)] {
+        for is_kept in [true, false] {
             let mut asked = 0;
-            let first = take_with(&store, claim, &mut || {
+            let first = take_with(&store, hour, &mut || {
                 asked += 1;
                 if asked == 3 {
+                    if !is_kept {
+                        run_out();
+                    }
                     let there = drop_snapshots(&other, &name(GRAPH), None).unwrap();
                     assert_eq!(there, 1);
                 }
@@ -463,7 +554,7 @@ fn of_two_that_take_a_snapshot_one_does_and_a_claim_that_ran_out_is_taken_over()
             });
             match is_kept {
                 true => assert!(matches!(first, Taken::Yes(_)), "{first:?}"),
-                false => assert!(matches!(first, Taken::NotProven(_)), "{first:?}"),
+                false => assert_eq!(first, Taken::ClaimLost),
             }
             assert_eq!(parts_without_a_snapshot(&site), 0);
         }
@@ -586,6 +677,11 @@ fn whoever_is_killed_while_a_snapshot_is_taken_or_a_log_pruned_loses_nothing() {
 
             let (after, from, _) = loaded(&site);
             assert_eq!((told(&after), from), (told(&before), "snapshot"), "{point}");
+            if point == "prune-flipped" {
+                // What is left of the changes before is no longer a way to load it.
+                let refused = drop_snapshots(&site.store(), &name(GRAPH), Some(second));
+                assert!(matches!(refused, Err(SnapshotError::Needed { .. })), "{refused:?}");
+            }
             // Its claim runs out.
             site.run_sql("UPDATE packed_claims SET expires_at_ms = 0");
             let (code, output) = finish(site.fencepost(&arguments));
@@ -628,6 +724,10 @@ fn a_log_is_pruned_behind_a_snapshot_that_reads_back_and_never_past_a_consumer()
         assert!(matches!(refused, Err(PruneError::NeededBy { .. })), "{refused:?}");
         store.forget_consumer(&name(GRAPH), &name("reader")).unwrap();
 
+        // Of those that are there one is dropped, and of others that is said.
+        let refused = drop_snapshots(&store, &name(GRAPH), Some(2)).unwrap_err().to_string();
+        assert!(refused.contains("no snapshot of version 2"), "{refused}");
+
         // One of which something else comes back.
         let right = "SELECT digest FROM packed_snapshots";
         site.run_sql("UPDATE packed_snapshots SET digest = 'x' || digest");
@@ -662,6 +762,18 @@ fn a_log_is_pruned_behind_a_snapshot_that_reads_back_and_never_past_a_consumer()
         let refused = drop_snapshots(&store, &name(GRAPH), Some(taken.version));
         assert!(matches!(refused, Err(SnapshotError::Needed { .. })), "{refused:?}");
         site.run_sql(&format!("UPDATE packed_snapshots SET format = 1 {of_newer}"));
+        // Nor while it cannot be read back.
+        let part = packed_parts::table.filter(packed_parts::snapshot.eq(&newer.id));
+        let content: Vec<u8> = part.select(packed_parts::content).first(&mut site.sql()).unwrap();
+        let set = |content: &[u8]| {
+            let newer = packed_parts::table.filter(packed_parts::snapshot.eq(&newer.id));
+            let set = packed_parts::content.eq(content.to_vec());
+            diesel::update(newer).set(set).execute(&mut site.sql()).unwrap();
+        };
+        set(b"something else");
+        let refused = drop_snapshots(&store, &name(GRAPH), Some(taken.version));
+        assert!(matches!(refused, Err(SnapshotError::Needed { .. })), "{refused:?}");
+        set(&content);
         assert_eq!(drop_snapshots(&store, &name(GRAPH), Some(taken.version)).unwrap(), 1);
         assert_eq!(versions(&site), [newer.version]);
         // One whose row is damaged can be dropped, and is nothing to load from.
@@ -678,10 +790,17 @@ fn a_log_is_pruned_behind_a_snapshot_that_reads_back_and_never_past_a_consumer()
         let before = loaded(&site).0;
         assert_eq!(told(&loaded(&site).0), told(&before));
 
-        // Deleted and created again it goes on, in the same storage.
+        // Deleted and created again it goes on, in the same storage, whatever snapshots there are:
+        // one of the empty graph takes the place of what was pruned.
         let node = node_of(&site, &ES_OPTIMISTIC);
         node.write_and_wait(&name(GRAPH), delete_graph()).unwrap();
+        site.run_sql("DELETE FROM packed_snapshots");
+        drop(node);
+        let node = node_of(&site, &ES_OPTIMISTIC);
+        let gone = node.read_and_wait(&name(GRAPH)).map(|image| image.key);
+        assert!(matches!(gone, Err(Refusal::GraphNotFound { .. })), "{gone:?}");
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
+        assert_eq!(versions(&site), [site.head().version]);
         accepted(&node, [put_job("new", &["a"], &["b"])]);
         drop(node);
         let (graph, from, _) = loaded(&site);
@@ -839,6 +958,19 @@ fn a_snapshot_is_taken_when_the_log_has_grown_by_the_size_of_the_last() {
         let second = versions(&site)[0];
         let grown = site.store().log_bytes(site.head().id, first.version, second).unwrap();
         assert!(grown >= first.bytes, "{grown} bytes are too few after {}", first.bytes);
+    }
+}
+
+#[test]
+fn one_that_cannot_be_used_is_not_counted_from() {
+    for kind in KINDS {
+        let (site, _) = site_with_two(kind);
+        site.run_sql("UPDATE packed_snapshots SET format = 9");
+        let node = node_that_takes(&site, 2048, 1 << 30);
+        node.read_and_wait(&name(GRAPH)).unwrap();
+        let head = site.head().version;
+        wait_until("it takes one", || versions(&site)[0] == head);
+        assert_eq!(loaded(&site).1, "snapshot");
     }
 }
 

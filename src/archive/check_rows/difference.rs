@@ -58,6 +58,9 @@ pub enum GraphFault {
     Field(String),
     /// The row says that the graph is deleted, and by the log it is not empty.
     Deleted,
+    /// A packed snapshot of this version, from which the graph may be loaded, is not the graph that
+    /// the log leads to there.
+    Snapshot(u64),
 }
 
 /// A row that is not what the log says.
@@ -167,6 +170,9 @@ impl fmt::Display for GraphFault {
                 write!(f, "the field '{field}' of its row holds a value of another type")
             }
             Self::Deleted => f.write_str("its row says that it is deleted, but the log has more"),
+            Self::Snapshot(version) => {
+                write!(f, "its snapshot of version {version} is not what the log leads to")
+            }
         }
     }
 }
