@@ -549,6 +549,7 @@ fn of_two_that_take_a_snapshot_one_does_and_a_claim_that_ran_out_is_taken_over()
                     }
                     let there = drop_snapshots(&other, &name(GRAPH), None).unwrap();
                     assert_eq!(there, 1);
+                    assert_eq!(parts_without_a_snapshot(&site) > 0, is_kept);
                 }
                 true
             });
@@ -558,15 +559,21 @@ fn of_two_that_take_a_snapshot_one_does_and_a_claim_that_ran_out_is_taken_over()
             }
             assert_eq!(parts_without_a_snapshot(&site), 0);
         }
-        let Taken::Yes(taken) = take_with(&store, hour, &mut || true) else { panic!("not taken") };
+        assert!(matches!(take_with(&store, hour, &mut || true), Taken::Yes(_)));
 
-        // Of an image that is not of the log's history there is none.
+        // Of an image that is not of the log's history there is none, at its end or before.
         let (head, graph) = store.load(&name(GRAPH)).unwrap().unwrap();
         let key = ImageKey { chain: Chain([7; 32]), ..head.key() };
         let limits = TakeLimits::default();
-        let of_other = store.take_packed(&name(GRAPH), key, &graph, limits, &mut || true).unwrap();
-        assert_eq!(of_other, Taken::OtherHistory);
-        assert_eq!(parts_without_a_snapshot(&site), 0);
+        for _ in 0..2 {
+            let of_other =
+                store.take_packed(&name(GRAPH), key, &graph, limits, &mut || true).unwrap();
+            assert_eq!(of_other, Taken::OtherHistory);
+            assert_eq!(parts_without_a_snapshot(&site), 0);
+            go_on(&site, 7, 20);
+            assert!(site.head().version > head.version);
+        }
+        let Taken::Yes(taken) = take_with(&store, hour, &mut || true) else { panic!("not taken") };
 
         // Whoever is told to stop leaves the claim to others, and nothing that could be read.
         let mut parts = 0;
@@ -660,6 +667,7 @@ fn whoever_is_killed_while_a_snapshot_is_taken_or_a_log_pruned_loses_nothing() {
                 accepted(&node_of(&site, &ES_OPTIMISTIC), [put]);
             }
             let before = loaded(&site).0;
+            let early = graph_at(&site.store(), &name(GRAPH), second - 5).unwrap();
             let reached = site.path("reached");
             let prunes = point.starts_with("prune");
             let before_arg = second.to_string();
@@ -681,6 +689,11 @@ fn whoever_is_killed_while_a_snapshot_is_taken_or_a_log_pruned_loses_nothing() {
                 // What is left of the changes before is no longer a way to load it.
                 let refused = drop_snapshots(&site.store(), &name(GRAPH), Some(second));
                 assert!(matches!(refused, Err(SnapshotError::Needed { .. })), "{refused:?}");
+                let key = ImageKey { version: second - 5, chain: early.chain, ..early.head.key() };
+                let (limits, graph) = (TakeLimits::default(), &early.graph);
+                let taken =
+                    site.store().take_packed(&name(GRAPH), key, graph, limits, &mut || true);
+                assert_eq!(taken.unwrap(), Taken::OtherHistory);
             }
             // Its claim runs out.
             site.run_sql("UPDATE packed_claims SET expires_at_ms = 0");
