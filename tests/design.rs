@@ -74,7 +74,7 @@ impl Combination {
     }
 
     fn new(design: &'static Design, kind: Kind, lock: Lock, reads: Reads) -> Self {
-        let mut site = Site::on(kind);
+        let mut site = Site::migrated_on(kind);
         site.lock_url = match lock {
             Lock::Default => None,
             Lock::Files => Some(LockUrl::File(Some(site.path("locks")))),

@@ -132,6 +132,14 @@ impl Site {
         Self { directory, url, lock_url: None }
     }
 
+    /// As [`on`](Self::on); on Postgres the schema is there before the first node is.
+    pub fn migrated_on(kind: Kind) -> Self {
+        match kind {
+            Kind::Sqlite => Self::on(kind),
+            Kind::Postgres => Self::at(Postgres::new_migrated_database()),
+        }
+    }
+
     /// On a database of that URL.
     pub fn at(url: String) -> Self {
         Self { directory: tempfile::tempdir().unwrap(), url, lock_url: None }
