@@ -18,7 +18,7 @@ use crate::graph::{
 
 /// Where the graph has rows: it is loaded from a snapshot if that has so many bytes for each change
 /// that came after it. The rows are then the longer way: see benches/README.md.
-const BYTES_PER_CHANGE: u64 = 128;
+const BYTES_PER_CHANGE: u64 = 256;
 
 /// Why a snapshot cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -167,7 +167,7 @@ proptest! {
             go_on(seed.wrapping_sub(at), after);
             let (graph, from, changes) = loaded_by(&CRUD_OPTIMISTIC, &site);
             let since = graph.version() - taken.version;
-            let expected = if 128 * since <= taken.bytes { ("snapshot", since) } else { ("rows", 0) };
+            let expected = if 256 * since <= taken.bytes { ("snapshot", since) } else { ("rows", 0) };
             prop_assert_eq!((from, changes), expected);
             let (_, of_rows) = site.store().load(&name(GRAPH)).unwrap().unwrap();
             prop_assert_eq!(told(&graph), told(&of_rows));
