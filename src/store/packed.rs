@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::Store;
 use super::commit_error::{CommitError, repeatable};
 use super::error::StoreError;
-use super::head::{Head, column, read_head};
+use super::head::{Head, column, head_of, read_head, read_head_row};
 use super::storage::History;
 use crate::chain::Chain;
 use crate::db::schema::{
@@ -192,8 +192,10 @@ impl Store {
     /// [`StoreError`] if that cannot be learnt.
     pub fn usable_snapshots(&self, name: &Name) -> Result<Vec<PackedSnapshot>, StoreError> {
         self.database.read(|connection| {
-            let Some(head) = read_head(connection, name)? else { return Ok(Vec::new()) };
-            Ok(usable_snapshots(connection, &head)?)
+            // Also of a server that takes no writes.
+            let (_, row) = read_head_row(connection, name)?;
+            let Some(row) = row else { return Ok(Vec::new()) };
+            Ok(usable_snapshots(connection, &head_of(row)?)?)
         })
     }
 
