@@ -134,22 +134,10 @@ pub fn drop_snapshots(
     version: Option<u64>,
 ) -> Result<usize, SnapshotError> {
     let head = head_of(store, name)?;
-    let mut proven = None;
-    if head.oldest > 1 && store.snapshot_use(head.storage) == SnapshotUse::Beginning {
-        let mut stay = store.usable_snapshots(name)?;
-        stay.retain(|snapshot| version.is_some_and(|version| version != snapshot.version));
-        for snapshot in stay {
-            if store.unpack_snapshot(&head, &snapshot)?.is_ok() {
-                proven = Some(snapshot);
-                break;
-            }
-        }
-    }
-    // Or else the log must do.
-    if head.oldest <= 1 && store.snapshot_use(head.storage) == SnapshotUse::Beginning {
-        let version_now = head.version;
-        replayed_at(store, head, version_now)?;
-    }
+    let proven = match store.snapshot_use(head.storage) {
+        SnapshotUse::Beginning => still_loaded_from(store, head, version)?,
+        SnapshotUse::Quicker | SnapshotUse::None => None,
+    };
     match store.drop_packed(name, version, proven.as_ref())? {
         Dropped::Count(0) => match version {
             Some(version) => Err(SnapshotError::NotThere { graph: name.clone(), version }),
@@ -158,4 +146,25 @@ pub fn drop_snapshots(
         Dropped::Count(count) => Ok(count),
         Dropped::Needed(version) => Err(SnapshotError::Needed { graph: name.clone(), version }),
     }
+}
+
+/// A snapshot from which the graph can be loaded when that of `dropped`, or all, are gone; of a
+/// whole log none, if the log itself can be replayed.
+fn still_loaded_from(
+    store: &Store,
+    head: Head,
+    dropped: Option<u64>,
+) -> Result<Option<PackedSnapshot>, SnapshotError> {
+    if head.oldest <= 1 {
+        let version = head.version;
+        replayed_at(store, head, version)?;
+        return Ok(None);
+    }
+    let stays = |snapshot: &PackedSnapshot| dropped.is_some_and(|gone| gone != snapshot.version);
+    for snapshot in store.usable_snapshots(&head.name)?.into_iter().filter(stays) {
+        if store.unpack_snapshot(&head, &snapshot)?.is_ok() {
+            return Ok(Some(snapshot));
+        }
+    }
+    Ok(None)
 }

@@ -61,8 +61,8 @@ pub fn run(node: &NodeArgs, args: &CheckRowsArgs) -> Result<(), Failure> {
         }
         Remedy::Delete => "The graph itself is what its log says".to_owned(),
         Remedy::DropSnapshots => format!(
-            "The rows are what the log says. So that no node is loaded from anything else: fencepost \
-             snapshot drop --graph {0}, and then start again all nodes that may have been",
+            "The rows are what the log says. So that no node is loaded from anything else: \
+             fencepost snapshot drop --graph {}, and then start again all nodes that may have been",
             terminal::shell_word(graph.as_str())
         ),
     };

@@ -159,9 +159,8 @@ impl Store {
         match (self.history(head.storage), self.history(storage)) {
             (_, History::None) => true,
             (History::None, _) => false,
-            // Of what was pruned, a snapshot of the empty graph takes the place.
-            (History::Whole | History::Beside, History::Whole) => true,
-            (_, History::Beside) => true,
+            // Of what was pruned, a snapshot of the empty graph takes the place where it is needed.
+            (History::Whole | History::Beside, History::Whole | History::Beside) => true,
         }
     }
 

@@ -145,7 +145,8 @@ pub(super) fn read_log<R: Replayed>(
     let after = start.place.version;
     if head.oldest > after + 1 {
         let missing = format!(
-            "the log begins at version {}, and there is no snapshot that can be used: fencepost snapshot take makes one of what a prune has kept",
+            "the log begins at version {}, and there is no snapshot that can be used: fencepost \
+             snapshot take makes one of what a prune has kept",
             head.oldest
         );
         return Err(damaged(head, after + 1, missing));

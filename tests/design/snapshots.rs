@@ -307,6 +307,17 @@ fn passes_over(what: &str, kind: Kind, damage: impl Fn(&Site)) {
     assert_eq!(told(&graph), told(&replayed(&site)), "{what}");
 }
 
+/// Gives the newest snapshot the parts of another graph's.
+fn put_in_place_of_newest(site: &Site, other: &PackedSnapshot) {
+    site.run_sql(&format!(
+        "UPDATE packed_parts SET graph_id = (SELECT id FROM graphs WHERE name = '{GRAPH}') \
+         WHERE snapshot = '{0}'; \
+         DELETE FROM packed_snapshots WHERE snapshot = '{0}'; \
+         UPDATE packed_snapshots SET snapshot = '{0}', parts = {1} WHERE {NEWEST}",
+        other.id, other.parts
+    ));
+}
+
 #[test]
 fn a_damaged_snapshot_is_passed_over_for_the_one_before() {
     const TEST: &str = "design::snapshots::a_damaged_snapshot_is_passed_over_for_the_one_before";
@@ -357,13 +368,7 @@ fn a_damaged_snapshot_is_passed_over_for_the_one_before() {
             }
             let other = take_snapshot(&site.store(), &name("other")).unwrap();
             assert_eq!(other.version, newest.version);
-            site.run_sql(&format!(
-                "UPDATE packed_parts SET graph_id = (SELECT id FROM graphs WHERE name = '{GRAPH}') \
-                 WHERE snapshot = '{0}'; \
-                 DELETE FROM packed_snapshots WHERE snapshot = '{0}'; \
-                 UPDATE packed_snapshots SET snapshot = '{0}', parts = {1} WHERE {NEWEST}",
-                other.id, other.parts
-            ));
+            put_in_place_of_newest(site, &other);
         });
         passes_over("a damaged row", kind, |site| {
             site.run_sql(&format!("UPDATE packed_snapshots SET parts = -1 WHERE {NEWEST}"));
@@ -392,13 +397,7 @@ fn a_snapshot_of_another_history_or_graph_is_passed_over() {
             let put = crate::support::ask::changeset([put_dataset("elsewhere")]);
             node.write_and_wait(&name("other"), put).unwrap();
             let other = take_snapshot(&site.store(), &name("other")).unwrap();
-            site.run_sql(&format!(
-                "UPDATE packed_parts SET graph_id = (SELECT id FROM graphs WHERE name = '{GRAPH}') \
-                 WHERE snapshot = '{0}'; \
-                 DELETE FROM packed_snapshots WHERE snapshot = '{0}'; \
-                 UPDATE packed_snapshots SET snapshot = '{0}', parts = {1} WHERE {NEWEST}",
-                other.id, other.parts
-            ));
+            put_in_place_of_newest(site, &other);
         });
     }
 }
