@@ -11,6 +11,7 @@ pub mod event_log;
 pub mod guards;
 pub mod nats;
 pub mod pgbouncer;
+pub mod ports;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;

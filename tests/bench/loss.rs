@@ -13,6 +13,7 @@ use fencepost::node::NodeOptions;
 
 use super::place::{Place, fencepost, graph};
 use super::replay::{calls, number};
+use crate::support::ports::free_port;
 
 fn drive(url: &str, history: &Path, line: &str) -> std::process::Command {
     let mut command = fencepost();
@@ -119,11 +120,9 @@ fn clients_of_a_node_that_dies_go_on_at_the_next_one() {
 #[test]
 fn a_server_that_is_away_at_the_start_is_exit_code_3() {
     let place = Place::new();
-    let free = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port");
+    let nobody = format!("http://127.0.0.1:{}", free_port());
     let output =
-        drive(&format!("http://{free}"), &place.path("history"), "--workload register").output();
+        drive(&nobody, &place.path("history"), "--workload register").output();
     let (code, log) = code(&output.expect("the driver runs"));
     assert_eq!(code, Some(3), "{log}");
 }

@@ -1,11 +1,12 @@
 //! Headers that are not UTF-8, or come twice.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::support::cluster::Kind;
+use crate::support::ports::free_port;
 use crate::support::server::{Request, Server, send_raw};
 use crate::support::{limit, wait_until};
 
@@ -118,7 +119,7 @@ fn headers_that_are_lost_are_noticed_however_little_is_logged() {
     for level in ["off", "error", "fencepost=info", "debug"] {
         let directory = tempfile::tempdir().unwrap();
         // It says nowhere where it listens.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut server = Command::new(env!("CARGO_BIN_EXE_fencepost"))
             .args(["serve", "--address", &address.to_string()])
             .env("RUST_LOG", level)

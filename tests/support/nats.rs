@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::ports::free_port;
 use super::wait_until;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -29,7 +30,7 @@ impl Nats {
     /// One that is the caller's own, with more lines of configuration. It keeps its streams over a
     /// restart.
     pub fn start(configuration: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let directory = tempfile::Builder::new().prefix("fencepost-nats-").tempdir().unwrap();
         let text =
             format!("listen: 127.0.0.1:{port}\njetstream {{ store_dir: data }}\n{configuration}\n");

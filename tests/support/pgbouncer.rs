@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use diesel::{Connection, PgConnection};
 
-use super::postgres::{Postgres, as_postgres, free_port, is_root};
+use super::ports::free_port;
+use super::postgres::{Postgres, as_postgres, is_root};
 use super::{limit, wait_until};
 
 /// Ended when dropped.

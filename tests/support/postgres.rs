@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -14,6 +13,7 @@ use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection, RunQueryDsl};
 use fencepost::db::{Database, DatabaseUrl, PoolLimits};
 
+use super::ports::free_port;
 use super::wait_until;
 
 /// Starting takes a second or two, and recovery after a crash as long again.
@@ -367,11 +367,6 @@ fn children(parent: u32) -> Vec<u32> {
         parent_of == Some(parent.to_string().as_str())
     };
     numbers.filter(is_child).collect()
-}
-
-/// Taken from the system and given back: nobody else is given it for a while.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[derive(diesel::QueryableByName)]

@@ -1,11 +1,11 @@
 //! Redis servers that tests start for themselves, on free ports of 127.0.0.1.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use super::ports::free_port;
 use super::wait_until;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ impl Redis {
 
     /// One that is the caller's own, which keeps nothing over a restart unless `settings` say so.
     pub fn start(settings: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let directory = tempfile::Builder::new().prefix("fencepost-redis-").tempdir().unwrap();
         let mut server = Self { directory, port, settings, keeper: None };

@@ -1,12 +1,11 @@
 //! URLs: which are none, and that no password is ever shown.
 
-use std::net::TcpListener;
-
 use fencepost::export::SinkUrl;
 use fencepost::export::sink::{Purpose, SinkError};
 
 use super::{Place, batch, events, fresh};
 use crate::support::nats::Nats;
+use crate::support::ports::free_port;
 use crate::support::redis::Redis;
 
 #[test]
@@ -145,7 +144,7 @@ fn a_password_is_not_shown_even_of_what_is_no_url() {
 /// Nobody listens there: every client library says so in its own words.
 #[test]
 fn a_password_is_not_shown_when_nobody_answers() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let urls = [
         format!("redis://u:hemlock@127.0.0.1:{port}/log"),
         format!("nats://u:hemlock@127.0.0.1:{port}/log"),

@@ -7,6 +7,7 @@ use fencepost::lock::{DistributedLock, LockError, Mode};
 
 use super::open;
 use crate::lock::conformance::{key, take};
+use crate::support::ports::free_port;
 use crate::support::redis::Redis;
 
 fn is_refused(url: &str) -> String {
@@ -130,10 +131,7 @@ fn a_server_is_reached_over_tls() {
         .output()
         .expect("openssl is installed: scripts/test does that");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|free| free.local_addr())
-        .expect("a port")
-        .port();
+    let port = free_port();
     let tls_port = port.to_string();
     let tls = ["--tls-port", &tls_port, "--tls-cert-file", &certificate, "--tls-key-file", &secret];
     let server = Redis::start(
