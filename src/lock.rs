@@ -57,7 +57,17 @@ impl Mode {
     }
 }
 
-/// One lock: which database, which graph in it.
+/// What is locked of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// A turn: held for a moment, by readers and writers.
+    Turns,
+    /// The leadership: held by one process, exclusively, for as long as it lives and writes. A lock
+    /// that has a maximum hold has none for it.
+    Leadership,
+}
+
+/// One lock: which database, which graph in it, and for what.
 ///
 /// The database's own identity is part of the key, so that two databases that share a lock server
 /// do not share locks.
@@ -67,20 +77,28 @@ pub struct LockKey {
     pub database: String,
     /// The row id of the graph; not negative.
     pub graph: i64,
+    /// For what.
+    pub purpose: Purpose,
 }
 
 impl LockKey {
     /// The longest identity of a database, in bytes.
     pub const MAX_DATABASE_LEN: usize = 64;
 
-    /// A checked key.
+    /// A checked key, for turns.
     ///
     /// # Errors
     /// [`LockError::InvalidKey`] for what [`LockKey::check`] refuses.
     pub fn new(database: impl Into<String>, graph: i64) -> Result<Self, LockError> {
-        let key = Self { database: database.into(), graph };
+        let key = Self { database: database.into(), graph, purpose: Purpose::Turns };
         key.check()?;
         Ok(key)
+    }
+
+    /// The same for the leadership.
+    #[must_use]
+    pub fn of_leadership(self) -> Self {
+        Self { purpose: Purpose::Leadership, ..self }
     }
 
     /// Refuses a key that is not safe in a file name or a server's key. The fields are open, so
@@ -98,9 +116,14 @@ impl LockKey {
 }
 
 impl fmt::Display for LockKey {
-    /// `DATABASE-GRAPH`. One-to-one on checked keys: the graph is what follows the last hyphen.
+    /// `DATABASE-GRAPH`, or `DATABASE-GRAPH.leader`. One-to-one on checked keys: the graph is what
+    /// follows the last hyphen.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.database, self.graph)
+        let suffix = match self.purpose {
+            Purpose::Turns => "",
+            Purpose::Leadership => ".leader",
+        };
+        write!(f, "{}-{}{suffix}", self.database, self.graph)
     }
 }
 

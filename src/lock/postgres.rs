@@ -61,37 +61,37 @@
 //!
 //! May use connections and SQL. Must never know a graph or HTTP.
 
+mod leading;
+mod renewal;
 mod session;
+mod sessions;
 
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, TryLockError, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use self::leading::LeadershipLock;
+use self::renewal::{Holds, Renewable, start_renewal};
 use self::session::Session;
+pub use self::sessions::SESSIONS_KEPT;
+use self::sessions::{SESSION_WAIT, Sessions, no_session};
 use super::by_key::ByKey;
 use super::gate::{Deadline, Gate, lock};
 use super::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
+    Purpose,
 };
-use crate::db::session_budget::{Idle, Permit, Side};
+use crate::db::session_budget::{Idle, Side};
 use crate::db::watch::{self, Reclaimable};
-use crate::db::{ANSWER, Database, IDLE_FOR, SessionBudget};
+use crate::db::{Database, SessionBudget};
 use crate::failpoint;
 
 /// What the database is told about its own lock: wherever it is moved or restored, the lock moves
 /// along and is the same.
 const IDENTITY: &str = "own-database";
 
-/// Sessions that are kept open while nobody uses them.
-pub const SESSIONS_KEPT: usize = 16;
-
 /// Sessions at most of a lock that shares no budget with statements.
 const SESSIONS_ALONE: usize = 256;
-
-/// The longest wait for a session, where the lock itself may be waited for less.
-const SESSION_WAIT: Duration = Duration::from_secs(5);
 
 /// How long after it was granted a shared grant may be joined by further readers of the process:
 /// the longest that they can keep the lock from a writer elsewhere, beyond the time for which each
@@ -110,9 +110,8 @@ pub struct PostgresLock {
     lease: Duration,
     /// Every grant that was given since it was last looked through.
     holds: Arc<Holds>,
+    leaderships: LeadershipLock,
 }
-
-type Holds = Mutex<Vec<Weak<Hold>>>;
 
 impl PostgresLock {
     /// Opens the lock of the database at `url`, `postgres://…`. Its schema must be up to date
@@ -135,20 +134,14 @@ impl PostgresLock {
     fn start(url: &str, lease: Duration, database: Option<Database>) -> Result<Self, LockError> {
         let alone = || SessionBudget::new(SESSIONS_ALONE + 1, 1);
         let budget = database.as_ref().map_or_else(alone, Database::budget);
-        let sessions = Arc::new(Sessions {
-            url: url.to_owned(),
-            budget,
-            answer: database.as_ref().map_or(ANSWER, Database::answer),
-            database,
-            idle: Mutex::default(),
-            silences: AtomicU64::new(watch::silences()),
-        });
+        let sessions = Arc::new(Sessions::new(url, budget, database));
         let idle: Arc<dyn Idle> = Arc::<Sessions>::clone(&sessions);
         sessions.budget.join(Side::Locks, Arc::downgrade(&idle));
         let holds = Arc::<Holds>::default();
         start_renewal(Arc::downgrade(&holds), Arc::downgrade(&sessions), lease)
             .map_err(no_session)?;
-        let lock = Self { sessions, queues: ByKey::default(), lease, holds };
+        let leaderships = LeadershipLock::new(&sessions, &holds, lease);
+        let lock = Self { sessions, queues: ByKey::default(), lease, holds, leaderships };
         lock.ping()?;
         Ok(lock)
     }
@@ -162,6 +155,9 @@ impl DistributedLock for PostgresLock {
     fn acquire(&self, key: &LockKey, mode: Mode, wait: Duration) -> Result<Guard, LockError> {
         key.check()?;
         let deadline = Deadline::after(wait);
+        if key.purpose == Purpose::Leadership {
+            return self.leaderships.acquire(key, &deadline);
+        }
         let timeout = || LockError::Timeout { waited: deadline.waited() };
         let queue = self.queues.get(key, |_| true, Queue::default);
         queue.gate.enter(&deadline).ok_or_else(timeout)?.keep();
@@ -187,7 +183,8 @@ impl DistributedLock for PostgresLock {
             session: Mutex::new(Some(session)),
             sessions: Arc::clone(&self.sessions),
         });
-        lock(&self.holds).push(Arc::downgrade(&hold));
+        let renewable: Weak<dyn Renewable> = Arc::<Hold>::downgrade(&hold);
+        lock(&self.holds).push(renewable);
         match mode {
             Mode::Shared => {
                 *lock(&queue.readers) = Arc::downgrade(&hold);
@@ -211,65 +208,6 @@ impl DistributedLock for PostgresLock {
         let (session, ()) = self.sessions.with(SESSION_WAIT, Session::ping)?;
         self.sessions.keep(session);
         Ok(())
-    }
-}
-
-/// Starts the thread that renews leases and closes old sessions for as long as the lock is open. If
-/// the server does not answer it, another one takes its place: sessions that it does answer are to
-/// be kept.
-fn start_renewal(holds: Weak<Holds>, sessions: Weak<Sessions>, lease: Duration) -> io::Result<()> {
-    let renew_all = move || {
-        let is_replaced = Arc::<AtomicBool>::default();
-        loop {
-            thread::sleep((lease / 4).min(IDLE_FOR / 4));
-            let (Some(held), Some(kept)) = (holds.upgrade(), sessions.upgrade()) else { return };
-            let (next_holds, next_sessions) = (Weak::clone(&holds), Weak::clone(&sessions));
-            let replaced = Arc::clone(&is_replaced);
-            let given_up = move |_: watch::GivenUp| {
-                match start_renewal(next_holds, next_sessions, lease) {
-                    Ok(()) => replaced.store(true, Ordering::SeqCst),
-                    // This one goes on when the server answers.
-                    Err(error) => log::error!("no thread can be started to renew leases: {error}"),
-                }
-            };
-            watch::watched(given_up, || {
-                // Others are to be heard of before their leases are over.
-                let is_limited = !failpoint::is_off("lock.postgres.renewal-limit");
-                let limited = is_limited.then(|| watch::limited(lease / 2));
-                renew(&held);
-                drop(limited);
-                kept.close_old();
-                watch::disarm()
-            });
-            if is_replaced.load(Ordering::SeqCst) {
-                return;
-            }
-        }
-    };
-    thread::Builder::new().name("lock-renewal".to_owned()).spawn(renew_all).map(drop)
-}
-
-/// Lets the server hear of every session that holds a lock.
-fn renew(holds: &Holds) {
-    // Not held meanwhile: whoever lets go of a lock while another session is waited for gives it
-    // back.
-    let living: Vec<Weak<Hold>> = {
-        let mut holds = lock(holds);
-        holds.retain(|hold| hold.strong_count() > 0);
-        holds.clone()
-    };
-    // The newest first: of two servers, the one that does not answer has the older ones.
-    for hold in living.iter().rev().filter_map(Weak::upgrade) {
-        if watch::is_given_up() {
-            return;
-        }
-        if failpoint::is_off("lock.postgres.renewal") {
-            continue;
-        }
-        // Who commits asks again, and is told.
-        if let Err(error) = hold.renew() {
-            log::warn!("lock {}: its lease could not be renewed: {error}", hold.key);
-        }
     }
 }
 
@@ -300,147 +238,6 @@ impl Queue {
     }
 }
 
-/// The sessions on the server.
-struct Sessions {
-    url: String,
-    budget: SessionBudget,
-    /// How long the server may take to answer.
-    answer: Duration,
-    /// Whose statements are counted in the same budget.
-    database: Option<Database>,
-    /// Those that nobody uses now, and since when; the newest is last.
-    idle: Mutex<Vec<(Session, Instant)>>,
-    /// How often a server had not answered when that was last looked at.
-    silences: AtomicU64,
-}
-
-impl Sessions {
-    /// Runs `body` on an idle session or a new one. Where an idle one turns out to have ended
-    /// meanwhile, all are dropped, and a new one is used. Waits for a session for `wait`, and no
-    /// less than [`SESSION_WAIT`].
-    fn with<T>(
-        self: &Arc<Self>,
-        wait: Duration,
-        mut body: impl FnMut(&mut Session) -> Result<T, LockError>,
-    ) -> Result<(Session, T), LockError> {
-        let deadline = Deadline::after(watch::patience(wait.max(SESSION_WAIT)));
-        loop {
-            let mut session = self.take(&deadline)?;
-            let error = match body(&mut session) {
-                Ok(value) => {
-                    session.was_used = true;
-                    return Ok((session, value));
-                }
-                Err(error) => error,
-            };
-            if !session.was_used || failpoint::is_off("lock.postgres.new-session") {
-                return Err(error);
-            }
-            log::warn!("an idle session is replaced: {error}");
-            self.budget.found_closed();
-            let ended = std::mem::take(&mut *lock(&self.idle));
-            drop((session, ended));
-        }
-    }
-
-    /// An idle session, or a new one.
-    fn take(self: &Arc<Self>, deadline: &Deadline) -> Result<Session, LockError> {
-        if let Some(what) = watch::refusal() {
-            return Err(no_session(what));
-        }
-        // Idle ones are most likely on the same server.
-        let silences = watch::silences();
-        if self.silences.swap(silences, Ordering::SeqCst) != silences {
-            let idle = std::mem::take(&mut *lock(&self.idle));
-            drop(idle);
-        }
-        let budget = &self.budget;
-        let mut waits = None;
-        loop {
-            if budget.needs_statements()
-                && let Some(database) = &self.database
-            {
-                database.check_alive().map_err(no_session)?;
-            }
-            if let Some((session, _)) = lock(&self.idle).pop() {
-                return Ok(session);
-            }
-            let is_over = deadline.remaining().is_zero();
-            if is_over || waits.is_some() && budget.take_failure(Side::Locks) {
-                return Err(no_session(budget.why_none(Side::Locks)));
-            }
-            waits.get_or_insert_with(|| budget.waiting(Side::Locks));
-            match budget.take(Side::Locks) {
-                Some(permit) => self.open(permit)?,
-                None => budget.make_room(Side::Locks),
-            }
-            budget.wait(deadline.remaining());
-        }
-    }
-
-    /// Opens a session, in a thread of its own: whoever waits may be given another one sooner, and
-    /// has others closed if this takes long.
-    fn open(self: &Arc<Self>, permit: Permit) -> Result<(), LockError> {
-        let sessions = Arc::clone(self);
-        let open = move || {
-            let _limit = watch::call(watch::OPENING);
-            match Session::open(&sessions.url, sessions.answer, &sessions.budget, permit) {
-                Ok(session) if sessions.budget.statements_come_first() => drop(session),
-                Ok(session) => {
-                    lock(&sessions.idle).push((session, Instant::now()));
-                    sessions.budget.notify();
-                }
-                Err(error) => sessions.budget.failed(Side::Locks, &error),
-            }
-        };
-        let thread = thread::Builder::new().name("lock-session".to_owned());
-        let thread = thread.spawn(|| watch::watched(|_| {}, open));
-        thread.map(drop).map_err(no_session)
-    }
-
-    /// Takes back a session that holds nothing.
-    fn keep(&self, session: Session) {
-        let is_to_close = self.budget.is_to_close(Side::Locks);
-        let mut idle = lock(&self.idle);
-        let has_room =
-            idle.len() < SESSIONS_KEPT || failpoint::is_off("lock.postgres.sessions-kept");
-        if has_room && !is_to_close {
-            idle.push((session, Instant::now()));
-            drop(idle);
-            self.budget.notify();
-            return;
-        }
-        // Closed, if at all, after the mutex is given back.
-        drop(idle);
-        drop(session);
-    }
-
-    /// Closes those that nobody has used for long.
-    fn close_old(&self) {
-        let mut idle = lock(&self.idle);
-        let young = idle.iter().position(|(_, since)| since.elapsed() < IDLE_FOR);
-        let young = young.unwrap_or(idle.len());
-        let old: Vec<_> = idle.drain(..young).collect();
-        drop(idle);
-        drop(old);
-    }
-}
-
-impl Idle for Sessions {
-    fn close_one(&self) -> bool {
-        let mut idle = lock(&self.idle);
-        let oldest = (!idle.is_empty()).then(|| idle.remove(0));
-        // Closed after the mutex is given back.
-        drop(idle);
-        oldest.is_some()
-    }
-}
-
-fn no_session(error: impl ToString) -> LockError {
-    let source = io::Error::other(error.to_string());
-    LockError::Unavailable { what: "cannot open a session".to_owned(), source }
-}
-
 /// The lock, held by a session, until dropped.
 struct Hold {
     key: LockKey,
@@ -453,8 +250,8 @@ struct Hold {
     sessions: Arc<Sessions>,
 }
 
-impl Hold {
-    /// Lets the server hear of the session. Of one that is in use it hears anyway.
+impl Renewable for Hold {
+    /// Of a session that is in use the server hears anyway.
     fn renew(&self) -> Result<(), LockError> {
         let session = match self.session.try_lock() {
             Ok(session) => Some(session),
@@ -465,6 +262,12 @@ impl Hold {
         renewed.unwrap_or(Ok(()))
     }
 
+    fn name(&self) -> String {
+        self.key.to_string()
+    }
+}
+
+impl Hold {
     fn on_session<T>(&self, body: impl FnOnce(&mut Session) -> T) -> T {
         // Another thread may be waiting for the server on it.
         let _limit = watch::call(self.sessions.answer);

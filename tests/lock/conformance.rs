@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use fencepost::lock::{DistributedLock, FencingToken, Guard, LockError, LockKey, Mode};
+use fencepost::lock::{DistributedLock, FencingToken, Guard, LockError, LockKey, Mode, Purpose};
 
 use super::row::Row;
 use crate::support::{limit, wait_until};
@@ -40,6 +40,10 @@ macro_rules! lock_conformance {
             tokens_rise_over_handles_and_seedings
             tokens_of_different_keys_are_counted_apart
             what_must_not_be_seeded_is_refused
+            a_leadership_is_one_processs_and_in_no_turns_way
+            a_process_leads_many_graphs_and_gives_up_each_by_itself
+            who_waits_for_a_leadership_gets_it
+            threads_of_one_process_lead_one_at_a_time
             hundreds_of_threads_count_right
         }
         lock_conformance! { @cases processes, $fixture;
@@ -510,11 +514,11 @@ pub fn hundreds_of_threads_count_right(fixture: &impl LockFixture) {
 pub fn keys_that_are_none_are_refused(fixture: &impl LockFixture) {
     let node = fixture.node();
     for database in ["", "../x", "A", "a/b", "a b", "é", &"a".repeat(65)] {
-        let key = LockKey { database: database.to_owned(), graph: 1 };
+        let key = LockKey { database: database.to_owned(), graph: 1, purpose: Purpose::Turns };
         let refused = node.acquire(&key, Shared, Duration::ZERO);
         assert!(matches!(refused, Err(LockError::InvalidKey { .. })), "{database:?}: {refused:?}");
     }
-    let negative = LockKey { database: "a".to_owned(), graph: -1 };
+    let negative = LockKey { database: "a".to_owned(), graph: -1, purpose: Purpose::Turns };
     assert!(matches!(
         node.acquire(&negative, Shared, Duration::ZERO),
         Err(LockError::InvalidKey { .. })
@@ -527,5 +531,99 @@ pub fn all_nodes_name_the_same_lock_and_answer_pings(fixture: &impl LockFixture)
     let _held = take(&*nodes[0], Exclusive);
     for node in &nodes {
         node.ping().expect("it answers, held or not");
+    }
+}
+
+fn leadership(graph: i64) -> LockKey {
+    LockKey { graph, ..key() }.of_leadership()
+}
+
+fn is_led(node: &dyn DistributedLock, graph: i64) -> bool {
+    match node.acquire(&leadership(graph), Exclusive, Duration::ZERO) {
+        Ok(_) => false,
+        Err(LockError::Timeout { .. }) => true,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+pub fn a_leadership_is_one_processs_and_in_no_turns_way(fixture: &impl LockFixture) {
+    let nodes = [fixture.node(), fixture.node()];
+    let mut led = nodes[0].acquire(&leadership(7), Exclusive, limit()).expect("nobody leads");
+    for node in &nodes {
+        assert!(is_led(&**node, 7));
+    }
+    assert_free(&nodes);
+    led.check().expect("it is held");
+    drop(led);
+    for node in &nodes {
+        assert!(!is_led(&**node, 7));
+    }
+}
+
+pub fn a_process_leads_many_graphs_and_gives_up_each_by_itself(fixture: &impl LockFixture) {
+    const GRAPHS: i64 = 80;
+    let nodes = [fixture.node(), fixture.node()];
+    let lead =
+        |graph| nodes[0].acquire(&leadership(graph), Exclusive, limit()).expect("it is free");
+    let mut led: Vec<(i64, Guard)> = (0..GRAPHS).map(|graph| (graph, lead(graph))).collect();
+    led.retain(|(graph, _)| graph % 2 == 0);
+    for graph in 0..GRAPHS {
+        assert_eq!(is_led(&*nodes[1], graph), graph % 2 == 0, "{graph}");
+    }
+    for (_, guard) in &mut led {
+        guard.check().expect("it is held");
+    }
+    drop(led);
+    assert!((0..GRAPHS).all(|graph| !is_led(&*nodes[1], graph)));
+    // Once more, with what is left of the first time.
+    let led: Vec<Guard> = (0..GRAPHS).map(lead).collect();
+    assert!((0..GRAPHS).all(|graph| is_led(&*nodes[1], graph)));
+    drop(led);
+}
+
+pub fn who_waits_for_a_leadership_gets_it(fixture: &impl LockFixture) {
+    let nodes = [fixture.node(), fixture.node()];
+    let led = nodes[0].acquire(&leadership(7), Exclusive, limit()).expect("nobody leads");
+    thread::scope(|scope| {
+        let successor = scope.spawn(|| {
+            let mut guard =
+                nodes[1].acquire(&leadership(7), Exclusive, limit()).expect("it is given up");
+            guard.check().expect("it is held");
+            guard
+        });
+        thread::sleep(SHORT);
+        assert!(!successor.is_finished(), "two led at once");
+        drop(led);
+        let guard = successor.join().expect("it does not panic");
+        assert!(is_led(&*nodes[0], 7));
+        drop(guard);
+    });
+}
+
+/// They take the same ones again and again, give back beside each other, and leave nothing.
+pub fn threads_of_one_process_lead_one_at_a_time(fixture: &impl LockFixture) {
+    const THREADS: i64 = 6;
+    const ROUNDS: u64 = 60;
+    let nodes = [fixture.node(), fixture.node()];
+    let leading = [0, 1].map(|_| AtomicU64::new(0));
+    thread::scope(|scope| {
+        for number in 0..THREADS {
+            let (node, leading) = (&nodes[0], &leading);
+            scope.spawn(move || {
+                let graph = number % 2;
+                let here = &leading[graph as usize];
+                for _ in 0..ROUNDS {
+                    let mut led =
+                        node.acquire(&leadership(graph), Exclusive, limit()).expect("its turn");
+                    assert_eq!(here.fetch_add(1, Ordering::SeqCst), 0, "two lead at once");
+                    led.check().expect("it is held");
+                    here.fetch_sub(1, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    for graph in [0, 1] {
+        let mut led = nodes[1].acquire(&leadership(graph), Exclusive, limit()).expect("it is free");
+        led.check().expect("it is held");
     }
 }

@@ -22,11 +22,13 @@ fn a_key_is_checked_when_it_is_made() {
 fn keys_are_written_apart() {
     let keys = [("a", 5), ("a-", 5), ("a-5", 5), ("a", 55), ("a-5", 55)];
     let mut written: Vec<String> = keys
-        .map(|(database, graph)| LockKey::new(database, graph).expect("a key").to_string())
-        .into();
+        .into_iter()
+        .map(|(database, graph)| LockKey::new(database, graph).expect("a key"))
+        .flat_map(|key| [key.to_string(), key.of_leadership().to_string()])
+        .collect();
     written.sort();
     written.dedup();
-    assert_eq!(written.len(), keys.len());
+    assert_eq!(written.len(), 2 * keys.len());
 }
 
 #[test]

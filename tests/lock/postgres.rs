@@ -340,7 +340,7 @@ fn the_locks_memory_can_be_taken_back_and_wants_seeding_when_it_is_there_again()
     row.token_for(&mut take(&*fixture.node(), Exclusive));
     let url = DatabaseUrl::parse(&fixture.url).expect("a URL");
     // The newer migrations are about something else.
-    Database::revert(&url, 9).expect("they can be taken back");
+    Database::revert(&url, 10).expect("they can be taken back");
     assert!(fixture.node().acquire(&key(), Shared, limit()).is_err());
     Database::migrate(&url).expect("it can be made again");
     row.token_for(&mut take(&*fixture.node(), Exclusive));
@@ -500,4 +500,60 @@ fn leases_on_a_new_primary_are_renewed_while_holders_on_the_former_wait_for_it()
     guard.expect("it was granted").check().expect("the lock is held");
     drop(frozen);
     drop(former);
+}
+
+fn leadership(graph: i64) -> LockKey {
+    LockKey { graph, ..key() }.of_leadership()
+}
+
+#[test]
+fn all_leaderships_of_a_process_take_one_session() {
+    let fixture = PostgresFixture::new();
+    let (lock, other) = (fixture.node(), fixture.node());
+    let lead = |graph| lock.acquire(&leadership(graph), Exclusive, limit()).expect("it is free");
+    let mut led: Vec<Guard> = (0..200).map(lead).collect();
+    assert_eq!((fixture.holders(), fixture.sessions()), (200, 2), "one of them is the other's");
+    led.truncate(1);
+    assert_eq!(fixture.holders(), 1);
+    let taken = other.acquire(&leadership(0), Exclusive, Duration::ZERO);
+    assert!(matches!(taken, Err(LockError::Timeout { .. })), "{taken:?}");
+    led.clear();
+    assert_eq!(fixture.holders(), 0);
+    // The session serves turns again.
+    let turn = lock.acquire(&key(), Exclusive, limit()).expect("it is free");
+    assert_eq!((fixture.holders(), fixture.sessions()), (1, 2));
+    turn.release();
+}
+
+#[test]
+fn leaderships_whose_session_has_ended_are_lost_and_can_be_had_again() {
+    let fixture = PostgresFixture::new();
+    let lease = Duration::from_millis(400);
+    let open = || PostgresLock::open(&fixture.url, lease).expect("it can be opened");
+    let (lock, other) = (open(), open());
+    let lead = |graph| lock.acquire(&leadership(graph), Exclusive, limit()).expect("it is free");
+    let mut led: Vec<Guard> = (0..3).map(lead).collect();
+    fixture.end_sessions();
+    wait_until(limit(), "the loss is noticed", || led.iter_mut().all(|led| led.check().is_err()));
+    let mut taken = other.acquire(&leadership(0), Exclusive, limit()).expect("it is free");
+    drop(led);
+    taken.check().expect("what was lost gives back nothing of the other's");
+    let mut again = lock.acquire(&leadership(1), Exclusive, limit()).expect("it is free");
+    again.check().expect("it is held");
+}
+
+/// A lease is much shorter than the time that this is held for.
+#[test]
+fn leaderships_outlive_their_lease_for_as_long_as_their_process_lives() {
+    let fixture = PostgresFixture::new();
+    let lease = Duration::from_millis(200);
+    let lock = PostgresLock::open(&fixture.url, lease).expect("it can be opened");
+    let lead = |graph| lock.acquire(&leadership(graph), Exclusive, limit()).expect("it is free");
+    let mut led: Vec<Guard> = (0..3).map(lead).collect();
+    // One is given back: the others keep their lease.
+    led.pop();
+    let began = std::time::Instant::now();
+    wait_until(limit(), "ten leases are over", || began.elapsed() > 10 * lease);
+    led.iter_mut().for_each(|led| led.check().expect("it is held"));
+    assert_eq!(fixture.holders(), 2);
 }

@@ -457,8 +457,13 @@ impl Server {
     }
 
     /// Sends a signal that tells it to end, and waits until it has.
-    pub fn end(mut self, signal: &str) -> ExitStatus {
+    pub fn end(self, signal: &str) -> ExitStatus {
         self.signal(signal);
+        self.ended()
+    }
+
+    /// Waits until it has ended, as it was told to.
+    pub fn ended(mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 

@@ -18,6 +18,7 @@ diesel::define_sql_function! {
     fn take_lock(lock_key: Text, advisory: BigInt, is_exclusive: Bool, wait_ms: Integer, lease_ms: Integer, run: Text) -> Nullable<Array<BigInt>>;
 }
 diesel::define_sql_function! { fn give_lock(advisory: BigInt, is_exclusive: Bool) -> Bool; }
+diesel::define_sql_function! { fn pg_advisory_unlock(advisory: BigInt) -> Bool; }
 diesel::define_sql_function! { fn nextval(sequence: Text) -> BigInt; }
 
 diesel::table! {
@@ -145,6 +146,16 @@ impl Session {
     /// Gives the lock back.
     pub(super) fn give_back(&mut self, key: &LockKey, mode: Mode) -> Result<(), LockError> {
         let call = give_lock(advisory(key), mode == Mode::Exclusive);
+        let given = diesel::select(call).get_result(&mut self.connection);
+        match given.map_err(|error| unavailable("cannot give the lock back", error))? {
+            true => Ok(()),
+            false => Err(unavailable("cannot give the lock back", "the session did not hold it")),
+        }
+    }
+
+    /// Gives the lock back, and leaves the session's lease as it is: it holds others.
+    pub(super) fn give_up(&mut self, key: &LockKey) -> Result<(), LockError> {
+        let call = pg_advisory_unlock(advisory(key));
         let given = diesel::select(call).get_result(&mut self.connection);
         match given.map_err(|error| unavailable("cannot give the lock back", error))? {
             true => Ok(()),

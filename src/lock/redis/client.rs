@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redis::RedisError;
+use redis::{RedisError, Value};
 
 use super::connection::{ConnectionPool, LockConnection, Server};
 use super::grant_listener::{self, GrantListener, Listened, Subscription};
@@ -42,6 +42,10 @@ pub(super) struct LockClient {
     /// more.
     news: Mutex<u64>,
     news_came: Condvar,
+}
+
+fn ids_of(requests: &[Arc<Request>]) -> Vec<&str> {
+    requests.iter().map(|request| request.id.as_str()).collect()
 }
 
 impl LockClient {
@@ -264,7 +268,7 @@ impl LockClient {
         connection: &mut LockConnection,
         requests: &[Arc<Request>],
     ) -> Result<u64, RedisError> {
-        let ids: Vec<&str> = requests.iter().map(|request| request.id.as_str()).collect();
+        let ids = ids_of(requests);
         let sent = Instant::now();
         let answer = connection.call(
             &self.server,
@@ -272,7 +276,39 @@ impl LockClient {
             &requests[0].keys,
             Call::Renew { requests: &ids },
         )?;
-        let (now_us, statuses) = RequestStatus::read_all(&answer)?;
+        self.note_renewal(requests, &answer, sent)
+    }
+
+    /// The same for requests for several locks, each lock's together, in one round trip. What is
+    /// wrong with one lock harms no other.
+    pub(super) fn renew_each(
+        &self,
+        connection: &mut LockConnection,
+        locks: &[&[Arc<Request>]],
+    ) -> Result<(), RedisError> {
+        let ids: Vec<Vec<&str>> = locks.iter().map(|requests| ids_of(requests)).collect();
+        let calls: Vec<_> = locks
+            .iter()
+            .zip(&ids)
+            .map(|(requests, ids)| (&requests[0].keys, Call::Renew { requests: ids }))
+            .collect();
+        let sent = Instant::now();
+        let answers = connection.call_each(&self.server, &self.requests, &calls)?;
+        let mut first_error = None;
+        for (requests, answer) in locks.iter().zip(answers) {
+            let noted = answer.and_then(|answer| self.note_renewal(requests, &answer, sent));
+            first_error = first_error.or(noted.err());
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
+    fn note_renewal(
+        &self,
+        requests: &[Arc<Request>],
+        answer: &Value,
+        sent: Instant,
+    ) -> Result<u64, RedisError> {
+        let (now_us, statuses) = RequestStatus::read_all(answer)?;
         for (request, status) in requests.iter().zip(&statuses) {
             self.note(request, status, sent);
         }

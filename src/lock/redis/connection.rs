@@ -91,6 +91,51 @@ impl LockConnection {
         }
     }
 
+    /// Calls the script once for each of `calls`, all in one round trip; the answers in their order,
+    /// of which some may be errors of the server's.
+    ///
+    /// # Errors
+    /// If the connection is of no use any more.
+    pub(super) fn call_each(
+        &mut self,
+        server: &Server,
+        requests: &Requests,
+        calls: &[(&Keys, Call<'_>)],
+    ) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+        let packed: Vec<Vec<u8>> = calls
+            .iter()
+            .map(|(keys, call)| {
+                let sha = server.script.get_hash();
+                call.command(sha, keys, &self.run, &server.terms).get_packed_command()
+            })
+            .collect();
+        self.connection.send_packed_command(&packed.concat())?;
+        self.settle(requests)?;
+        let answers = self.receive_each(packed.len())?;
+        let is_missing = |answer: &Result<Value, RedisError>| {
+            let no_script = ErrorKind::Server(ServerErrorKind::NoScript);
+            answer.as_ref().is_err_and(|error| error.kind() == no_script)
+        };
+        if !answers.iter().any(is_missing) {
+            return Ok(answers);
+        }
+        server.script.load(&mut self.connection)?;
+        self.connection.send_packed_command(&packed.concat())?;
+        self.receive_each(packed.len())
+    }
+
+    /// So many answers. None is waited for after the connection has failed.
+    fn receive_each(&mut self, count: usize) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+        let mut answers = Vec::with_capacity(count);
+        for _ in 0..count {
+            answers.push(match self.receive() {
+                Err(error) if !is_servers(&error) => return Err(error),
+                answer => answer,
+            });
+        }
+        Ok(answers)
+    }
+
     /// Publishes an empty message.
     pub(super) fn publish(&mut self, requests: &Requests, channel: &str) -> Result<(), RedisError> {
         self.connection.send_packed_command(
@@ -130,6 +175,11 @@ impl LockConnection {
     fn receive(&mut self) -> Result<Value, RedisError> {
         self.connection.recv_response()?.extract_error()
     }
+}
+
+/// Whether it is what the server has answered.
+fn is_servers(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
 /// The connections of a process, at most [`CONNECTIONS_MAX`]. Many threads can share them, since

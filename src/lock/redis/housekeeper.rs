@@ -15,10 +15,13 @@ use super::grant_listener::Subscription;
 use super::lock_request::{Request, Stage};
 use super::script::Call;
 use crate::failpoint;
-use crate::lock::{LockError, LockKey};
+use crate::lock::{LockError, LockKey, Purpose};
 
 /// The most requests that one command renews.
 const RENEWED_AT_ONCE: usize = 500;
+
+/// The most commands that are sent in one round trip.
+const SENT_AT_ONCE: usize = 100;
 
 pub(super) fn start(client: &Arc<LockClient>) -> Result<(), LockError> {
     let client = Arc::clone(client);
@@ -62,13 +65,17 @@ impl LockClient {
                 Due::Nothing => {}
             }
         }
-        for requests in renewals.values().flat_map(|requests| requests.chunks(RENEWED_AT_ONCE)) {
+        let of_locks: Vec<&[Arc<Request>]> =
+            renewals.values().flat_map(|requests| requests.chunks(RENEWED_AT_ONCE)).collect();
+        for locks in of_locks.chunks(SENT_AT_ONCE) {
             if let Err(error) = self.on_own_connection(connection, |client, connection| {
-                client.renew(connection, requests)
+                client.renew_each(connection, locks)
             }) {
+                let (key, others) = (&locks[0][0].key, locks.len() - 1);
+                let and_others =
+                    if others > 0 { format!(" and of {others} others") } else { String::new() };
                 log::warn!(
-                    "lock {}: leases could not be renewed: {}",
-                    requests[0].key,
+                    "lock {key}: its leases{and_others} could not be renewed: {}",
                     reason(&error)
                 );
             }
@@ -87,7 +94,12 @@ impl LockClient {
             {
                 Due::Nothing
             }
-            Stage::Held(holding) if now.duration_since(holding.since) > terms.max_hold => Due::Loss,
+            Stage::Held(holding)
+                if request.key.purpose == Purpose::Turns
+                    && now.duration_since(holding.since) > terms.max_hold =>
+            {
+                Due::Loss
+            }
             Stage::Held(holding) if holding.valid_until.is_none() => Due::Renewal,
             Stage::Held(holding) if now.duration_since(holding.renewed) >= terms.lease / 4 => {
                 Due::Renewal

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fencepost::lock::redis::{RedisLock, Terms};
-use fencepost::lock::{DistributedLock, Guard, LockError, Mode};
+use fencepost::lock::{DistributedLock, Guard, LockError, LockKey, Mode};
 
 use super::{Fixture, open};
 use crate::lock::child::{Role, Running};
@@ -489,4 +489,47 @@ fn a_person_sees_who_holds_and_who_waits() {
         );
         guard.release();
     });
+}
+
+/// What a turn may not, a leadership may: it lasts for as long as its process lives.
+#[test]
+fn leaderships_are_held_for_longer_than_the_maximum_and_renewed_together() {
+    const GRAPHS: i64 = 250;
+    let fixture = Fixture::new();
+    let terms = Terms { max_hold: Duration::from_millis(900), ..short() };
+    let (lock, other) = (open(&fixture.url, terms), open(&fixture.url, terms));
+    let leadership = |graph| LockKey { graph, ..key() }.of_leadership();
+    let lead = |graph| lock.acquire(&leadership(graph), Exclusive, limit()).expect("it is free");
+    let mut led: Vec<Guard> = (0..GRAPHS).map(lead).collect();
+    let mut turn = take(&lock, Exclusive);
+    wait_until(limit(), "the turn has lasted too long", || turn.check().is_err());
+    led.iter_mut().for_each(|led| led.check().expect("it is held"));
+    for graph in [0, GRAPHS / 2, GRAPHS - 1] {
+        let taken = other.acquire(&leadership(graph), Exclusive, Duration::ZERO);
+        assert!(matches!(taken, Err(LockError::Timeout { .. })), "{taken:?}");
+    }
+    // A server that forgets the script is given it again, for all of them.
+    Redis::shared().command(&["SCRIPT", "FLUSH"]);
+    let began = Instant::now();
+    wait_until(limit(), "two leases are over", || began.elapsed() > 2 * terms.lease);
+    led.iter_mut().for_each(|led| led.check().expect("it is held"));
+}
+
+/// What is stored of one lock is damaged: the leases of all others are renewed, in the same round
+/// trip.
+#[test]
+fn a_damaged_lock_costs_no_other_its_lease() {
+    let redis = Redis::start(&[]);
+    let lock = open(&redis.url(), short());
+    let leadership = |graph| LockKey { graph, ..key() }.of_leadership();
+    let lead = |graph| lock.acquire(&leadership(graph), Exclusive, limit()).expect("it is free");
+    let mut led: Vec<Guard> = (0..5).map(lead).collect();
+    let state = format!("{{fencepost:{}}}:state", leadership(2));
+    redis.command(&["SET", &state, "damaged"]);
+    wait_until(limit(), "the damaged one is lost", || led[2].check().is_err());
+    let began = Instant::now();
+    wait_until(limit(), "two leases are over", || began.elapsed() > 2 * short().lease);
+    for graph in [0, 1, 3, 4] {
+        led[graph].check().expect("it is held");
+    }
 }
