@@ -30,6 +30,7 @@ diesel::table! {
         oldest -> BigInt,
         storage -> Text,
         known_version -> Nullable<BigInt>,
+        leader_token -> BigInt,
     }
 }
 
@@ -140,6 +141,26 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    leader_nodes (node) {
+        node -> Text,
+        address -> Nullable<Text>,
+        seen_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    leaders (graph_id) {
+        graph_id -> BigInt,
+        node -> Text,
+        token -> BigInt,
+        since_ms -> BigInt,
+        is_leaving -> BigInt,
+        successor -> Nullable<Text>,
+        successor_waits -> BigInt,
+    }
+}
+
 diesel::define_sql_function! {
     /// How many bytes there are.
     fn length(bytes: diesel::sql_types::Binary) -> diesel::sql_types::Integer;
@@ -151,6 +172,7 @@ diesel::define_sql_function! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(graphs, changes);
+diesel::allow_tables_to_appear_in_same_query!(graphs, leaders, leader_nodes);
 diesel::allow_tables_to_appear_in_same_query!(packed_snapshots, packed_parts, packed_claims);
 
 /// A graph's row.
@@ -169,6 +191,7 @@ pub struct GraphRow {
     pub uuid: String,
     pub oldest: i64,
     pub storage: String,
+    pub leader_token: i64,
 }
 
 /// A row of the change log. Without a time, it is written now, by the database's clock.

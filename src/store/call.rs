@@ -34,6 +34,7 @@ impl Store {
             read_version: column(commit.read.version),
             read_chain: &commit.read.chain.0,
             token: commit.fence.token(),
+            leader: commit.fence.leader(),
             attempt: commit.attempt,
             log,
             rows,

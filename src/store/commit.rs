@@ -26,22 +26,35 @@ pub struct Commit<'c> {
     pub deletes_graph: bool,
 }
 
-/// Whether a write is made under a lock that gives fencing tokens.
+/// By what right a write is made, beside that of the version that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fence {
-    /// With this token: refused if a larger one was seen, and the largest seen from then on.
+    /// That of the lock, with this token: refused if a larger one was seen, and the largest seen
+    /// from then on.
     Token(i64),
+    /// That of the graph's leader, with the token of its take-over: refused if that is not the last
+    /// one. The fence of the lock stays.
+    Leader(i64),
     /// Without a token: no lock was taken, and the version alone decides. The fence stays.
     Unfenced,
 }
 
 impl Fence {
-    /// The token, if there is one.
+    /// The token of the lock, if it is by that.
     #[must_use]
     pub fn token(self) -> Option<i64> {
         match self {
             Self::Token(token) => Some(token),
-            Self::Unfenced => None,
+            Self::Leader(_) | Self::Unfenced => None,
+        }
+    }
+
+    /// The token of the leader, if it is by that.
+    #[must_use]
+    pub fn leader(self) -> Option<i64> {
+        match self {
+            Self::Leader(token) => Some(token),
+            Self::Token(_) | Self::Unfenced => None,
         }
     }
 }

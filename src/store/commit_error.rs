@@ -19,13 +19,13 @@ pub enum CommitError {
     /// The graph was deleted since it was read.
     #[error("the graph was deleted")]
     Deleted,
-    /// Another holder has a larger token: this one lost its lock without noticing. Acquire it
-    /// again.
-    #[error("fenced: token {token} is older than {fence}")]
+    /// Another holder, or another leader, has a larger token: this one lost its lock or its
+    /// leadership without noticing. Acquire it again.
+    #[error("fenced: token {token} is not the newest, which is {fence}")]
     Fenced {
         /// This write's token.
         token: i64,
-        /// The largest that was seen.
+        /// The newest one.
         fence: i64,
     },
     /// Another write came first. Read again and decide anew.
@@ -133,6 +133,9 @@ impl CommitError {
             }
             (GraphState::Open, Fence::Token(token)) if now.fence > token => {
                 CommitError::Fenced { token, fence: now.fence }
+            }
+            (GraphState::Open, Fence::Leader(token)) if now.leader_token != token => {
+                CommitError::Fenced { token, fence: now.leader_token }
             }
             (GraphState::Open, _) if now.key() == read.key() => CommitError::Thawed,
             (GraphState::Open, _) => {

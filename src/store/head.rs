@@ -52,6 +52,8 @@ pub struct Head {
     pub oldest: u64,
     /// How the graph is stored.
     pub storage: StorageKind,
+    /// What the last take-over of its leadership has counted up to; 0 if nobody ever led it.
+    pub leader_token: i64,
 }
 
 /// What an image is known by: the same key, the same graph.
@@ -95,6 +97,7 @@ pub(super) fn head_of(row: GraphRow) -> Result<Head, StoreError> {
         storage: StorageKind::of_word(&row.storage),
         moved_to: row.moved_to,
         fence: row.fence,
+        leader_token: row.leader_token,
         lock_incarnation: row.lock_incarnation,
     })
 }

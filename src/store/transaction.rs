@@ -108,9 +108,15 @@ impl Store {
 /// Tests hold a commit still between its statements, or take a guard out of one.
 fn must_be_statements() -> bool {
     failpoint::is_armed("after-conditional-update")
-        || ["one-call", "version-comparison", "fence-comparison", "storage-comparison"]
-            .into_iter()
-            .any(failpoint::is_off)
+        || [
+            "one-call",
+            "version-comparison",
+            "fence-comparison",
+            "leader-comparison",
+            "storage-comparison",
+        ]
+        .into_iter()
+        .any(failpoint::is_off)
 }
 
 /// Bytes of changes beyond which a commit is as much as a whole graph.
@@ -217,6 +223,9 @@ fn conditional_update(
     ];
     let changed = match commit.fence {
         Fence::Unfenced => connection.run(unfenced_update(), &values),
+        Fence::Leader(token) => {
+            connection.run(leader_update(), &[&values[..], &[Value::Integer(token)]].concat())
+        }
         Fence::Token(token) => {
             let [version, known, chain, state, oldest, id, uuid, storage, of_version, of_chain] =
                 values;
@@ -253,6 +262,7 @@ macro_rules! update {
 
 const FENCED_UPDATE: &str = update!(", fence = ?", "version = ? AND chain = ? AND fence <= ?");
 const UNFENCED_UPDATE: &str = update!("", "version = ? AND chain = ?");
+const LEADER_UPDATE: &str = update!("", "version = ? AND chain = ? AND leader_token = ?");
 
 #[cfg(not(feature = "failpoints"))]
 fn fenced_update() -> &'static str {
@@ -262,6 +272,11 @@ fn fenced_update() -> &'static str {
 #[cfg(not(feature = "failpoints"))]
 fn unfenced_update() -> &'static str {
     UNFENCED_UPDATE
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn leader_update() -> &'static str {
+    LEADER_UPDATE
 }
 
 /// In builds for tests each comparison can be switched off, to show that its test then fails. A
@@ -282,5 +297,15 @@ fn unfenced_update() -> &'static str {
         update!("", "? >= 0 AND length(?) > 0")
     } else {
         UNFENCED_UPDATE
+    }
+}
+
+#[cfg(feature = "failpoints")]
+fn leader_update() -> &'static str {
+    match (failpoint::is_off("version-comparison"), failpoint::is_off("leader-comparison")) {
+        (false, false) => LEADER_UPDATE,
+        (true, false) => update!("", "? >= 0 AND length(?) > 0 AND leader_token = ?"),
+        (false, true) => update!("", "version = ? AND chain = ? AND ? >= 0"),
+        (true, true) => update!("", "? >= 0 AND length(?) > 0 AND ? >= 0"),
     }
 }

@@ -31,7 +31,7 @@ struct Definition {
 
 /// Puts `otherwise` in the place of a part that the function has once.
 pub(super) fn replace(site: &Site, part: &str, otherwise: &str) {
-    let query = "SELECT pg_get_functiondef('fencepost_commit_2'::regproc) AS text";
+    let query = "SELECT pg_get_functiondef('fencepost_commit_3'::regproc) AS text";
     let Definition { text } = diesel::sql_query(query).get_result(&mut site.sql()).unwrap();
     assert_eq!(text.matches(part).count(), 1, "the function has the guard {part}");
     site.run_sql(&text.replace(part, otherwise));
@@ -125,6 +125,25 @@ fn the_fence_stops_a_stale_holder() {
     }
 }
 
+#[test]
+fn the_leaders_token_stops_a_former_leader() {
+    for guarded in [true, false] {
+        let site = two_jobs();
+        if !guarded {
+            replace(&site, "AND (leader IS NULL OR graphs.leader_token = leader)", "");
+        }
+        let (store, seen) = (site.store(), read(&site.store()));
+        let former = store.take_over(&seen.head, "former", None).unwrap();
+        let token = store.take_over(&site.head(), "leader", None).unwrap();
+        let late = write_with(&store, &seen, Fence::Leader(former), put_dataset("d"));
+        let is_fenced = matches!(
+            late,
+            Err(CommitError::Fenced { token: late, fence }) if (late, fence) == (former, token)
+        );
+        assert_eq!((is_fenced, late.is_ok()), (guarded, !guarded), "{late:?}");
+    }
+}
+
 /// A session that a pooler has lent is not set up for durability.
 #[test]
 fn another_session_than_the_connections_own_writes_nothing() {
@@ -179,7 +198,7 @@ fn a_function_that_is_missing_is_told() {
     let site = two_jobs();
     let node = site.node();
     accepted(&node, [put_dataset("d")]);
-    let (code, said) = finish(site.fencepost(&["migrate", "--revert", "2"]));
+    let (code, said) = finish(site.fencepost(&["migrate", "--revert", "1"]));
     assert_eq!(code, Some(0), "{said}");
     let refused = put(&node, "e").unwrap_err();
     assert!(refused.to_string().contains("has an older schema"), "{refused:?}");

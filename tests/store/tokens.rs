@@ -9,11 +9,12 @@ use fencepost::graph::Rejection;
 use fencepost::lock::FencingToken;
 use fencepost::lock::file::FileLock;
 use fencepost::service::{Limits, Service};
-use fencepost::store::CommitError;
+use fencepost::store::{CommitError, Fence};
 
+use super::writes::{read, write_with};
 use crate::support::ask::{accepted, put_dataset, put_job, rejected};
 use crate::support::cluster::start;
-use crate::support::cluster::{GRAPH, Site, back_up, name, restore};
+use crate::support::cluster::{GRAPH, Kind, Site, back_up, name, restore};
 use crate::support::stages::{Forgetful, Interrupted, is_over, set};
 use crate::support::storm::audit;
 
@@ -367,4 +368,24 @@ fn when_epochs_are_used_up_a_write_says_so() {
     };
     assert!(what.contains("epochs are used up"), "{what}");
     assert_eq!(node.read_and_wait(&name(GRAPH)).unwrap().key.version, 1, "it can still be read");
+}
+
+/// The token alone: version and chain are as they were read.
+#[test]
+fn the_token_of_a_former_leader_is_refused_though_nothing_was_written() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let site = Site::with_graph_on(kind);
+        let (store, seen) = (site.store(), read(&site.store()));
+        let token = store.take_over(&seen.head, "former", None).unwrap();
+        assert_eq!(store.take_over(&site.head(), "leader", None).unwrap(), token + 1);
+        let write = |token| write_with(&store, &seen, Fence::Leader(token), put_dataset("late"));
+        match write(token) {
+            Err(CommitError::Fenced { token: 1, fence: 2 }) => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(site.head().version, seen.head.version);
+        write(token + 1).unwrap();
+        let head = site.head();
+        assert_eq!((head.leader_token, head.fence), (2, seen.head.fence));
+    }
 }

@@ -27,6 +27,8 @@ pub struct CommitCall<'c> {
     pub read_chain: &'c [u8],
     /// The fencing token; `None` if no lock was taken.
     pub token: Option<i64>,
+    /// The token of the graph's leader; `None` if somebody else writes.
+    pub leader: Option<i64>,
     /// Names the attempt.
     pub attempt: &'c str,
     /// Rows of the change log, from `read_version + 1` on, all with this attempt and one token.
@@ -66,9 +68,9 @@ pub struct CallRefused {
 
 const CALL: &str = "SELECT outcome, head_id, head_name, head_state, head_moved_to, head_version, \
      head_fence, head_epoch, head_lock_incarnation, head_chain, head_uuid, head_oldest, \
-     head_storage, since_changes, since_chains, taken_keys, taken_fingerprints, taken_answers \
-     FROM fencepost_commit_2(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     head_storage, head_leader_token, since_changes, since_chains, taken_keys, taken_fingerprints, \
+     taken_answers FROM fencepost_commit_3(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 type Columns = (
     Text,
@@ -85,6 +87,7 @@ type Columns = (
         Text,
         BigInt,
         Text,
+        BigInt,
     )>,
     Nullable<Array<Text>>,
     Nullable<Array<Binary>>,
@@ -167,6 +170,7 @@ fn values_of<'c>(
         V::Integer(call.read_version),
         V::Bytes(call.read_chain),
         V::OptionalInteger(call.token),
+        V::OptionalInteger(call.leader),
         V::Text(call.attempt),
         V::Bool(sent_before),
         V::Integer(next.map_or(call.read_version, |row| row.version)),

@@ -9,7 +9,7 @@ use super::AnyConnection;
 use super::statement::TextRow;
 
 /// The name of the one that this program calls.
-pub(crate) const FUNCTION: &str = "fencepost_commit_2";
+pub(crate) const FUNCTION: &str = "fencepost_commit_3";
 
 /// A function, which the migration makes last.
 struct Function {
@@ -24,30 +24,41 @@ macro_rules! signature {
     ($begins:literal) => {
         concat!(
             $begins,
-            ", bigint, bytea, bigint, text, boolean, bigint, bytea, bigint, text[], bytea[], \
-             text[], bigint[], bigint[], bigint[], text[], bigint[], bigint[], text[], bigint[], \
-             text[], bigint[], text[], text[], bigint[], bigint[], text[], text[], bigint[], \
-             text[], text[], text[], text[], text[], bigint)"
+            ", text, boolean, bigint, bytea, bigint, text[], bytea[], text[], bigint[], bigint[], \
+             bigint[], text[], bigint[], bigint[], text[], bigint[], text[], bigint[], text[], \
+             text[], bigint[], bigint[], text[], text[], bigint[], text[], text[], text[], text[], \
+             text[], bigint)"
         )
     };
 }
 
 const CALLED: Function = Function {
     name: FUNCTION,
-    signature: signature!("fencepost_commit_2(integer, bigint, text, text"),
-    migration: include_str!(
-        "../../../migrations/postgres/2026-11-27-000030_storage_of_a_graph/up.sql"
+    signature: signature!(
+        "fencepost_commit_3(integer, bigint, text, text, bigint, bytea, bigint, bigint"
     ),
+    migration: include_str!("../../../migrations/postgres/2026-11-28-000010_leaders/up.sql"),
 };
 
-/// What the program before this one calls: both may run at once.
-const FORMER: Function = Function {
-    name: "fencepost_commit_1",
-    signature: signature!("fencepost_commit_1(integer, bigint, text"),
-    migration: include_str!(
-        "../../../migrations/postgres/2026-11-27-000020_commit_in_one_call/up.sql"
-    ),
-};
+/// What earlier programs call: some may still run.
+const FORMER: [Function; 2] = [
+    Function {
+        name: "fencepost_commit_1",
+        signature: signature!("fencepost_commit_1(integer, bigint, text, bigint, bytea, bigint"),
+        migration: include_str!(
+            "../../../migrations/postgres/2026-11-27-000020_commit_in_one_call/up.sql"
+        ),
+    },
+    Function {
+        name: "fencepost_commit_2",
+        signature: signature!(
+            "fencepost_commit_2(integer, bigint, text, text, bigint, bytea, bigint"
+        ),
+        migration: include_str!(
+            "../../../migrations/postgres/2026-11-27-000030_storage_of_a_graph/up.sql"
+        ),
+    },
+];
 
 /// Whether this session can call the function that this program calls.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,7 +96,7 @@ impl AnyConnection {
     pub(super) fn repair_functions(&mut self) -> QueryResult<Vec<&'static str>> {
         let Self::Postgres(connection) = self else { return Ok(Vec::new()) };
         let mut repaired = Vec::new();
-        for function in [FORMER, CALLED] {
+        for function in FORMER.iter().chain([&CALLED]) {
             if function.repair(connection)? {
                 repaired.push(function.name);
             }

@@ -24,10 +24,10 @@ const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/po
 const MIGRATION_LOCK: i64 = 0x66656e63_65706f73;
 
 /// Queries that fail where a table or a column that this program uses is missing.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 14] = [
     "SELECT id, database_id, lock_kind, lock_identity FROM service LIMIT 0",
     "SELECT id, name, state, moved_to, version, fence, epoch, lock_incarnation, chain, uuid, \
-     oldest, storage, known_version FROM graphs LIMIT 0",
+     oldest, storage, known_version, leader_token FROM graphs LIMIT 0",
     "SELECT graph_id, id, name, spec, version, inputs FROM jobs LIMIT 0",
     "SELECT graph_id, id, name, metadata, producer FROM datasets LIMIT 0",
     "SELECT graph_id, version, change, chain, attempt, token, committed_at_ms, actor \
@@ -42,6 +42,9 @@ const COLUMNS: [&str; 12] = [
      FROM packed_snapshots LIMIT 0",
     "SELECT graph_id, snapshot, part, checksum, content FROM packed_parts LIMIT 0",
     "SELECT graph_id, snapshot, expires_at_ms FROM packed_claims LIMIT 0",
+    "SELECT node, address, seen_at_ms FROM leader_nodes LIMIT 0",
+    "SELECT graph_id, node, token, since_ms, is_leaving, successor, successor_waits \
+     FROM leaders LIMIT 0",
 ];
 
 /// What bringing a schema up to date has done.

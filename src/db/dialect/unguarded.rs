@@ -46,14 +46,15 @@ macro_rules! queries {
     };
 }
 
-const QUERIES: [(&str, &str); 7] = queries!(
+const QUERIES: [(&str, &str); 8] = queries!(
     "jobs",
     "datasets",
     "changes",
     "idempotency_keys",
     "consumers",
     "snapshots",
-    "snapshot_parts"
+    "snapshot_parts",
+    "leaders"
 );
 
 impl AnyConnection {

@@ -1,0 +1,3 @@
+DROP TABLE leaders;
+DROP TABLE leader_nodes;
+ALTER TABLE graphs DROP COLUMN leader_token;

@@ -1,0 +1,429 @@
+//! Who leads which graph. The token in a graph's row is what counts: conditional writes compare it.
+//! All else is what nodes tell each other, so that clients are told where to go and graphs can be
+//! handed over; nothing that must be right rests on it.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+
+use super::Store;
+use super::commit_error::{CommitError, repeatable};
+use super::error::StoreError;
+use super::head::Head;
+use super::storage_kind::StorageKind;
+use crate::db::schema::{graphs, leader_nodes, leaders};
+use crate::db::{AnyConnection, Value, WriteError};
+use crate::graph::Name;
+
+/// What stands for any node as a successor.
+const ANY: &str = "*";
+
+/// Who leads a graph, as the leader has said itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leader {
+    /// The graph's row id.
+    pub graph_id: i64,
+    /// The graph.
+    pub graph: Name,
+    /// How it is stored.
+    pub storage: StorageKind,
+    /// Its version.
+    pub version: u64,
+    /// The node that leads it.
+    pub node: String,
+    /// Where that node's clients reach it.
+    pub address: Option<String>,
+    /// The token of its take-over.
+    pub token: i64,
+    /// Since when, by the database's clock, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// How long nothing was heard of the node, in milliseconds; `None` if it was forgotten.
+    pub silent_ms: Option<i64>,
+    /// Whether it is about to give the graph up.
+    pub is_leaving: bool,
+    /// Who is to lead next.
+    pub successor: Option<Successor>,
+}
+
+impl Leader {
+    /// The node that waits for the leader to give the graph up.
+    #[must_use]
+    pub fn waiting_successor(&self) -> Option<&String> {
+        self.successor.as_ref().filter(|successor| successor.waits)?.node.as_ref()
+    }
+}
+
+/// A node that may lead, as it has said itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Tells it from all others.
+    pub node: String,
+    /// Where its clients reach it.
+    pub address: Option<String>,
+    /// How long nothing was heard of it, in milliseconds.
+    pub silent_ms: i64,
+}
+
+/// Who is to lead a graph next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Successor {
+    /// The node; `None`: whichever takes it up.
+    pub node: Option<String>,
+    /// Whether it waits for the leader to give the graph up.
+    pub waits: bool,
+}
+
+impl Successor {
+    fn from_columns(node: Option<String>, waits: i64) -> Option<Self> {
+        let node = node?;
+        Some(Self { node: (node != ANY).then_some(node), waits: waits != 0 })
+    }
+}
+
+type LeaderRow =
+    ((i64, String, String, i64), (String, i64, i64, i64, Option<String>, i64), Option<NodeRow>);
+type NodeRow = (Option<String>, i64);
+
+impl Store {
+    /// Counts up the graph's leader token, if it still is what was read, and notes that `node`
+    /// leads the graph, and where its clients reach it. From then on the writes of all former leaders are refused. Returns the
+    /// token.
+    ///
+    /// # Errors
+    /// [`CommitError`]; [`CommitError::Fenced`] if another was first, [`CommitError::Gone`] if the
+    /// row is another graph's.
+    pub fn take_over(
+        &self,
+        read: &Head,
+        node: &str,
+        address: Option<&str>,
+    ) -> Result<i64, CommitError> {
+        let token = read.leader_token + 1;
+        let written = self.database.write(|connection| {
+            let row = graphs::table
+                .find(read.id)
+                .filter(graphs::uuid.eq(read.uuid.to_string()))
+                .filter(graphs::leader_token.eq(read.leader_token));
+            let changed = diesel::update(row).set(graphs::leader_token.eq(token));
+            if changed.execute(connection)? != 1 {
+                let found = graphs::table.find(read.id).select(graphs::leader_token);
+                let found: Option<i64> = found.first(connection).optional()?;
+                let Some(fence) = found.filter(|fence| *fence >= token) else {
+                    return Err(CommitError::Gone { id: read.id });
+                };
+                return Err(CommitError::Fenced { token, fence });
+            }
+            insert(connection, read.id, token, node)?;
+            note(connection, node, address)?;
+            Ok(token)
+        });
+        written.map_err(|error| match error {
+            WriteError::RolledBack(error) => error,
+            // Whether or not it was written: no write has carried the token, and the next take-over
+            // counts on from what it finds.
+            WriteError::CommitUnknown(error) => CommitError::from(error),
+        })
+    }
+
+    /// Notes that `node` leads the graph, if that take-over still is the last.
+    ///
+    /// # Errors
+    /// [`CommitError`] if it cannot be written.
+    pub fn note_leader(&self, graph_id: i64, token: i64, node: &str) -> Result<(), CommitError> {
+        let written = self.database.write(|connection| {
+            let now_ms = connection.now_ms()?;
+            connection.run(
+                "INSERT INTO leaders (graph_id, node, token, since_ms) SELECT ?, ?, ?, ? \
+                 FROM graphs WHERE id = ? AND leader_token = ? ON CONFLICT (graph_id) DO NOTHING",
+                &[
+                    Value::Integer(graph_id),
+                    Value::Text(node),
+                    Value::Integer(token),
+                    Value::Integer(now_ms),
+                    Value::Integer(graph_id),
+                    Value::Integer(token),
+                ],
+            )?;
+            Ok(())
+        });
+        written.map_err(repeatable)
+    }
+
+    /// Who leads the graph with this row id; `None` if nobody says so.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    pub fn leader(&self, graph_id: i64) -> Result<Option<Leader>, StoreError> {
+        let found = self.database.ask(|connection| {
+            let now_ms = connection.now_ms()?;
+            let rows = told().filter(leaders::graph_id.eq(graph_id)).load(connection)?;
+            Ok((now_ms, rows))
+        })?;
+        Ok(leaders_of(found)?.pop())
+    }
+
+    /// Who leads which graph, by row id. O(graphs that are led).
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    pub fn leaders(&self) -> Result<Vec<Leader>, StoreError> {
+        let found = self.database.ask(|connection| {
+            let now_ms = connection.now_ms()?;
+            Ok((now_ms, told().order(leaders::graph_id).load(connection)?))
+        })?;
+        leaders_of(found)
+    }
+
+    /// The nodes that may lead, those included of which nothing was heard lately.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    pub fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        let nodes = self.database.ask(|connection| {
+            let now_ms = connection.now_ms()?;
+            let rows: Vec<(String, Option<String>, i64)> =
+                leader_nodes::table.order(leader_nodes::node).load(connection)?;
+            let silent_ms = |seen_at_ms: i64| (now_ms - seen_at_ms).max(0);
+            let node = |(node, address, seen_at_ms)| Node {
+                node,
+                address,
+                silent_ms: silent_ms(seen_at_ms),
+            };
+            Ok(rows.into_iter().map(node).collect())
+        })?;
+        Ok(nodes)
+    }
+
+    /// Notes that the node lives, and where its clients reach it.
+    ///
+    /// # Errors
+    /// [`CommitError`] if it cannot be written.
+    pub fn note_node(&self, node: &str, address: Option<&str>) -> Result<(), CommitError> {
+        let written = self.database.write(|connection| Ok(note(connection, node, address)?));
+        written.map_err(repeatable)
+    }
+
+    /// Forgets nodes of which nothing was heard for so long, and what they led.
+    ///
+    /// # Errors
+    /// [`CommitError`] if it cannot be written.
+    pub fn forget_nodes(&self, silent_for: Duration) -> Result<(), CommitError> {
+        let silent_ms = i64::try_from(silent_for.as_millis()).unwrap_or(i64::MAX);
+        let written = self.database.write(|connection| {
+            let before = connection.now_ms()?.saturating_sub(silent_ms);
+            let silent: Vec<String> = leader_nodes::table
+                .filter(leader_nodes::seen_at_ms.lt(before))
+                .select(leader_nodes::node)
+                .load(connection)?;
+            for node in &silent {
+                forget(connection, node)?;
+            }
+            Ok(())
+        });
+        written.map_err(repeatable)
+    }
+
+    /// Forgets a node, and what it led.
+    ///
+    /// # Errors
+    /// [`CommitError`] if it cannot be written.
+    pub fn forget_node(&self, node: &str) -> Result<(), CommitError> {
+        self.database.write(|connection| Ok(forget(connection, node)?)).map_err(repeatable)
+    }
+
+    /// Notes that the node is about to give up all graphs that it leads.
+    ///
+    /// # Errors
+    /// [`CommitError`] if it cannot be written.
+    pub fn announce_leaving(&self, node: &str) -> Result<(), CommitError> {
+        let written = self.database.write(|connection| {
+            diesel::update(leaders::table.filter(leaders::node.eq(node)))
+                .set(leaders::is_leaving.eq(1))
+                .execute(connection)?;
+            Ok(())
+        });
+        written.map_err(repeatable)
+    }
+
+    /// Notes that the graph is not led any more, if that take-over still is the last.
+    ///
+    /// # Errors
+    /// [`CommitError`] if it cannot be written.
+    pub fn end_leadership(&self, graph_id: i64, token: i64) -> Result<(), CommitError> {
+        let written = self.database.write(|connection| {
+            diesel::delete(of_take_over(graph_id, token)).execute(connection)?;
+            Ok(())
+        });
+        written.map_err(repeatable)
+    }
+
+    /// Asks that `successor`, or `None` for any node, leads the graph next; instead of whom was
+    /// asked for before. Whether that take-over still is the last.
+    ///
+    /// # Errors
+    /// [`CommitError`] if it cannot be written.
+    pub fn name_successor(
+        &self,
+        graph_id: i64,
+        token: i64,
+        successor: Option<&str>,
+    ) -> Result<bool, CommitError> {
+        let written = self.database.write(|connection| {
+            let changed = diesel::update(of_take_over(graph_id, token))
+                .set((
+                    leaders::successor.eq(Some(successor.unwrap_or(ANY))),
+                    leaders::successor_waits.eq(0),
+                ))
+                .execute(connection)?;
+            Ok(changed == 1)
+        });
+        written.map_err(repeatable)
+    }
+
+    /// The same for `node`, unless a successor was asked for already.
+    ///
+    /// # Errors
+    /// [`CommitError`] if it cannot be written.
+    pub fn ask_to_succeed(&self, graph_id: i64, token: i64, node: &str) -> Result<(), CommitError> {
+        let written = self.database.write(|connection| {
+            diesel::update(leaders::table)
+                .filter(leaders::graph_id.eq(graph_id))
+                .filter(leaders::token.eq(token))
+                .filter(leaders::successor.is_null())
+                .set(leaders::successor.eq(Some(node)))
+                .execute(connection)?;
+            Ok(())
+        });
+        written.map_err(repeatable)
+    }
+
+    /// Takes back what [`name_successor`](Self::name_successor) has asked.
+    ///
+    /// # Errors
+    /// [`CommitError`] if it cannot be written.
+    pub fn withdraw_successor(&self, graph_id: i64, token: i64) -> Result<(), CommitError> {
+        let written = self.database.write(|connection| {
+            diesel::update(of_take_over(graph_id, token))
+                .set((leaders::successor.eq(None::<String>), leaders::successor_waits.eq(0)))
+                .execute(connection)?;
+            Ok(())
+        });
+        written.map_err(repeatable)
+    }
+
+    /// Notes that `node` waits for the leader to give the graph up, if it was named for that, or
+    /// any node was. Whether it is to wait.
+    ///
+    /// # Errors
+    /// [`CommitError`] if it cannot be written.
+    pub fn wait_as_successor(
+        &self,
+        graph_id: i64,
+        token: i64,
+        node: &str,
+    ) -> Result<bool, CommitError> {
+        let written = self.database.write(|connection| {
+            let named = [ANY.to_owned(), node.to_owned()];
+            let changed = diesel::update(leaders::table)
+                .filter(leaders::graph_id.eq(graph_id))
+                .filter(leaders::token.eq(token))
+                .filter(leaders::successor.eq_any(named))
+                .set((leaders::successor.eq(Some(node)), leaders::successor_waits.eq(1)))
+                .execute(connection)?;
+            Ok(changed == 1)
+        });
+        written.map_err(repeatable)
+    }
+}
+
+/// In place of what is noted of the graph.
+fn insert(
+    connection: &mut AnyConnection,
+    graph_id: i64,
+    token: i64,
+    node: &str,
+) -> QueryResult<()> {
+    let now_ms = connection.now_ms()?;
+    connection.run(
+        "INSERT INTO leaders (graph_id, node, token, since_ms) VALUES (?, ?, ?, ?) \
+         ON CONFLICT (graph_id) DO UPDATE SET node = excluded.node, token = excluded.token, \
+         since_ms = excluded.since_ms, is_leaving = 0, successor = NULL, successor_waits = 0",
+        &[
+            Value::Integer(graph_id),
+            Value::Text(node),
+            Value::Integer(token),
+            Value::Integer(now_ms),
+        ],
+    )?;
+    Ok(())
+}
+
+fn note(connection: &mut AnyConnection, node: &str, address: Option<&str>) -> QueryResult<()> {
+    let now_ms = connection.now_ms()?;
+    connection.run(
+        "INSERT INTO leader_nodes (node, address, seen_at_ms) VALUES (?, ?, ?) \
+         ON CONFLICT (node) DO UPDATE SET address = excluded.address, \
+         seen_at_ms = excluded.seen_at_ms",
+        &[Value::Text(node), Value::OptionalText(address), Value::Integer(now_ms)],
+    )?;
+    Ok(())
+}
+
+fn forget(connection: &mut AnyConnection, node: &str) -> QueryResult<()> {
+    diesel::delete(leaders::table.filter(leaders::node.eq(node))).execute(connection)?;
+    // It takes nothing over any more.
+    diesel::update(leaders::table.filter(leaders::successor.eq(node)))
+        .set((leaders::successor.eq(None::<String>), leaders::successor_waits.eq(0)))
+        .execute(connection)?;
+    diesel::delete(leader_nodes::table.find(node)).execute(connection)?;
+    Ok(())
+}
+
+#[diesel::dsl::auto_type(no_type_alias)]
+fn of_take_over(graph_id: i64, token: i64) -> _ {
+    leaders::table.filter(leaders::graph_id.eq(graph_id)).filter(leaders::token.eq(token))
+}
+
+/// What leaders have said, as far as it is of the last take-over of their graph.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn told() -> _ {
+    leaders::table
+        .inner_join(graphs::table.on(graphs::id.eq(leaders::graph_id)))
+        .left_join(leader_nodes::table.on(leader_nodes::node.eq(leaders::node)))
+        .filter(graphs::leader_token.eq(leaders::token))
+        .select((
+            (graphs::id, graphs::name, graphs::storage, graphs::version),
+            (
+                leaders::node,
+                leaders::token,
+                leaders::since_ms,
+                leaders::is_leaving,
+                leaders::successor,
+                leaders::successor_waits,
+            ),
+            (leader_nodes::address, leader_nodes::seen_at_ms).nullable(),
+        ))
+}
+
+fn leaders_of((now_ms, rows): (i64, Vec<LeaderRow>)) -> Result<Vec<Leader>, StoreError> {
+    let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of a graph that is led"));
+    let leader = |(graph, told, of_node): LeaderRow| {
+        let (graph_id, name, storage, version) = graph;
+        let (node, token, since_ms, is_leaving, successor, successor_waits) = told;
+        let silent_ms = of_node.as_ref().map(|(_, seen_at_ms)| (now_ms - seen_at_ms).max(0));
+        Ok(Leader {
+            graph_id,
+            graph: Name::new(&name).map_err(|_| damaged("the name"))?,
+            storage: StorageKind::of_word(&storage),
+            version: u64::try_from(version).map_err(|_| damaged("the version"))?,
+            node,
+            address: of_node.and_then(|(address, _)| address),
+            token,
+            since_ms,
+            silent_ms,
+            is_leaving: is_leaving != 0,
+            successor: Successor::from_columns(successor, successor_waits),
+        })
+    };
+    rows.into_iter().map(leader).collect()
+}
