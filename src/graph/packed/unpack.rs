@@ -61,10 +61,11 @@ pub(super) struct Header {
     pub(super) jobs: usize,
 }
 
-/// A [`LogBuilder`] pays for maps of all names, and for sorting all jobs. For each so many jobs and
-/// datasets, that takes about as long as one change takes longer to be applied to a graph.
+/// A [`LogBuilder`] pays for maps of all names, and for sorting all jobs; a change is added to it a
+/// little more quickly than applied to a graph. So it is worth it from about one change for each so
+/// many jobs and datasets on.
 /// `cargo bench --bench packed` shows both ways side by side.
-const NODES_PER_CHANGE: u64 = 50;
+const NODES_PER_CHANGE: u64 = 2;
 
 impl GraphUnpacker {
     /// Takes the next part. O(n) for n bytes of its records as they are in memory.
