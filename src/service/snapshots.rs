@@ -108,7 +108,10 @@ impl SnapshotThread<'_> {
         }
         let looked = self.look_at(name, image);
         if let Err(error) = &looked {
-            log::warn!("no snapshot of graph `{name}` was taken, tried again later: {error}");
+            // That the database is away is told where sessions are opened.
+            let is_away = matches!(error, CommitError::Unavailable(StoreError::Database(_)));
+            let level = if is_away { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "no snapshot of graph `{name}` was taken, tried again later: {error}");
             self.metrics().snapshots.with_label_values(&["failed"]).inc();
         }
         looked.is_err()
