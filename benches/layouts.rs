@@ -30,6 +30,8 @@ use self::tables::{CHANGED_CHUNK, CHUNK, Key, Kind, LAYOUTS, Layout, Load, QUEST
 
 #[path = "layouts/figures.rs"]
 mod figures;
+#[path = "../tests/support/ports.rs"]
+mod ports;
 #[path = "../tests/support/postgres.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod postgres;
