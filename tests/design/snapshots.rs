@@ -994,8 +994,11 @@ fn a_node_counts_from_the_snapshot_that_another_took() {
         let site = Site::on(kind);
         let node = node_that_takes(&site, 8192, 1 << 30);
         node.create_graph_and_wait(&name(GRAPH)).unwrap();
+        // Opened once: that takes longer than what it is asked.
+        let store = site.store();
         let grown_by = |after: u64| {
-            site.store().log_bytes(site.head().id, after, site.head().version).unwrap()
+            let head = store.head(&name(GRAPH)).unwrap().unwrap();
+            store.log_bytes(head.id, after, head.version).unwrap()
         };
         let mut seeds = 0..;
         let mut grow_to = |bytes| {
@@ -1017,7 +1020,7 @@ fn a_node_counts_from_the_snapshot_that_another_took() {
             number += 1;
             let put = [crate::support::ask::put_job_with("job", &[], &[], &spec)];
             node.write_and_wait(&name(clock), crate::support::ask::changeset(put)).unwrap();
-            let there = list_snapshots(&site.store(), &name(clock)).unwrap();
+            let there = list_snapshots(&store, &name(clock)).unwrap();
             taken.extend(there.into_iter().map(|snapshot| snapshot.version));
             taken.len() > 2
         });
