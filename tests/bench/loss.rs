@@ -121,8 +121,7 @@ fn clients_of_a_node_that_dies_go_on_at_the_next_one() {
 fn a_server_that_is_away_at_the_start_is_exit_code_3() {
     let place = Place::new();
     let nobody = format!("http://127.0.0.1:{}", free_port());
-    let output =
-        drive(&nobody, &place.path("history"), "--workload register").output();
+    let output = drive(&nobody, &place.path("history"), "--workload register").output();
     let (code, log) = code(&output.expect("the driver runs"));
     assert_eq!(code, Some(3), "{log}");
 }

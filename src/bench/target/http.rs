@@ -1,5 +1,6 @@
 //! A service over HTTP, of one node or several: one keep-alive connection a client, nothing sent
-//! twice.
+//! twice to a node that may have done it. Where one of the nodes leads the graph, a write that
+//! another refuses is sent to that one, on a second connection.
 
 use std::io;
 use std::sync::OnceLock;
@@ -137,6 +138,8 @@ struct HttpConnection {
     node: usize,
     graph: Name,
     timeout: Duration,
+    /// To the node that leads the graph, once another has said so: for writes.
+    leader: Option<Box<HttpConnection>>,
 }
 
 /// What goes over the wire.
@@ -213,12 +216,27 @@ impl Connection for HttpConnection {
     }
 
     fn perform(&mut self, request: &Request) -> Completion {
-        let message = self.message(request);
-        match self.exchange(message) {
-            Ok(raw) => Completion { at: raw.at, outcome: understand(request, &raw) },
-            Err(error) => {
-                Completion { at: Instant::now(), outcome: without_answer(&error, &self.url) }
+        if !request.writes() {
+            return self.ask(request);
+        }
+        let completion = match &self.leader {
+            Some(leader) => leader.ask(request),
+            None => self.ask(request),
+        };
+        match &completion.outcome {
+            // Not applied: it is the same request still.
+            Outcome::Refused { problem, .. } => match self.leader_named_in(problem) {
+                Some(leader) => self.leader.insert(Box::new(leader)).ask(request),
+                None => {
+                    self.leader = None;
+                    completion
+                }
+            },
+            Outcome::Unreachable(_) | Outcome::Unknown { .. } => {
+                self.leader = None;
+                completion
             }
+            _ => completion,
         }
     }
 
@@ -250,7 +268,33 @@ impl Connection for HttpConnection {
     }
 }
 
+/// A problem that says who leads the graph.
+#[derive(Deserialize)]
+#[serde(remote = "Self")]
+struct Led {
+    leader: Option<String>,
+}
+
+objects_only!(Led);
+
 impl HttpConnection {
+    fn ask(&self, request: &Request) -> Completion {
+        let message = self.message(request);
+        match self.exchange(message) {
+            Ok(raw) => Completion { at: raw.at, outcome: understand(request, &raw) },
+            Err(error) => {
+                Completion { at: Instant::now(), outcome: without_answer(&error, &self.url) }
+            }
+        }
+    }
+
+    /// A connection to the leader that the problem names, if it is one of the nodes.
+    fn leader_named_in(&self, problem: &Verbatim) -> Option<Self> {
+        let leader = problem.read::<Led>()?.leader?;
+        let node = self.urls.iter().position(|url| *url == leader)?;
+        Some(Self::new(self.urls.clone(), node, self.graph.clone(), self.timeout))
+    }
+
     /// To node `node`, counted on after the last from the first again.
     fn new(urls: Vec<String>, node: usize, graph: Name, timeout: Duration) -> Self {
         // Neither redirects nor proxies: what is measured is this server and nothing else.
@@ -266,7 +310,7 @@ impl HttpConnection {
         let agent = Agent::with_parts(config, DefaultConnector::new(), OnceResolver::default());
         let url = urls[node % urls.len()].clone();
         let graph_url = format!("{url}/v1/graphs/{}", encoded(graph.as_str()));
-        Self { agent, url, graph_url, urls, node, graph, timeout }
+        Self { agent, url, graph_url, urls, node, graph, timeout, leader: None }
     }
 
     fn exchange(&self, message: Message) -> Result<Raw, ureq::Error> {
