@@ -122,6 +122,7 @@ impl Bare {
             read_version: number - 1,
             read_chain: &[0; 32],
             token: Some(number),
+            leader: None,
             attempt: log[0].attempt,
             log,
             rows,

@@ -10,9 +10,11 @@ pub mod crud_delta;
 pub mod crud_naive;
 pub mod crud_optimistic;
 pub mod crud_plain;
+pub mod crud_single_writer;
 mod definition;
 pub mod es_locked;
 pub mod es_optimistic;
+pub mod es_single_writer;
 pub mod es_unchecked;
 pub mod turns;
 
@@ -28,8 +30,10 @@ pub static ALL: &[&Design] = &[
     &crud_optimistic::CRUD_OPTIMISTIC,
     &crud_naive::CRUD_NAIVE,
     &crud_plain::CRUD_PLAIN,
+    &crud_single_writer::CRUD_SINGLE_WRITER,
     &es_optimistic::ES_OPTIMISTIC,
     &es_locked::ES_LOCKED,
+    &es_single_writer::ES_SINGLE_WRITER,
     &es_unchecked::ES_UNCHECKED,
 ];
 

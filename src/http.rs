@@ -85,10 +85,16 @@ struct Dispatcher {
 impl Handler for Dispatcher {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
         let began = std::time::Instant::now();
+        let is_write = !matches!(request.method(), Method::Get | Method::Head);
+        let _in_flight = is_write.then(|| self.app.enter());
         let (route, outcome) = self.answer(request, data).await;
         let reply = outcome.unwrap_or_else(Reply::from);
         self.app.count(route, reply.status, began.elapsed());
-        Outcome::Success(into_response(reply))
+        let mut response = into_response(reply);
+        if self.app.is_ending() {
+            response.set_header(Header::new("Connection", "close"));
+        }
+        Outcome::Success(response)
     }
 }
 
@@ -367,10 +373,16 @@ pub fn serve(
         .collect();
     let announce = rocket::fairing::AdHoc::on_liftoff("announce", move |rocket| {
         let bound = SocketAddr::new(rocket.config().address, rocket.config().port);
-        Box::pin(async move { ready(bound) })
+        // It may ask the store.
+        Box::pin(async move {
+            drop(rocket::tokio::task::spawn_blocking(move || ready(bound)).await);
+        })
     });
-    let leave = rocket::fairing::AdHoc::on_shutdown("end live tails", move |_| {
-        Box::pin(app.see_tails_off())
+    let leave = rocket::fairing::AdHoc::on_shutdown("end turns and live tails", move |_| {
+        Box::pin(async move {
+            app.end_turns().await;
+            app.see_tails_off().await;
+        })
     });
     let shield = rocket::shield::Shield::new().enable(rocket::shield::NoSniff::Enable);
     let catcher = rocket::Catcher::new(None, LastResort { entrance });

@@ -6,7 +6,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::address;
 use crate::db::{Database, DatabaseUrl, DbError, OpenMode, PoolLimits};
@@ -19,7 +20,7 @@ use crate::lock::{
     self, DistributedLock, FencingToken, Inspection, LockError, LockIdentity, LockKey, Participant,
 };
 use crate::service::{Limits, Service};
-use crate::store::{GraphState, Head, LockRecord, Store, StoreError};
+use crate::store::{CommitError, GraphState, Head, Leader, LockRecord, Node, Store, StoreError};
 use crate::terminal::OneLine;
 
 mod binding;
@@ -129,6 +130,28 @@ pub enum NodeError {
         /// The one that guards it.
         stored: LockRecord,
     },
+    /// There is no leader that could hand the graph over.
+    #[error(
+        "nobody leads graph `{0}`: the next node of a design with a leader that is asked for a write \
+         will"
+    )]
+    NobodyLeads(Name),
+    /// No node can lead it next.
+    #[error(
+        "no {}node is there that could lead the graph: one must `serve` with a design that has a \
+         leader; `fencepost lock inspect` names the leader",
+        .0.as_ref().map(|to| format!("such ({}) ", OneLine(to))).unwrap_or_else(|| "other ".to_owned())
+    )]
+    NoSuccessor(Option<String>),
+    /// The leader lives, and the graph stays with it; or another took over meanwhile.
+    #[error(
+        "graph `{0}` was not handed over; `fencepost lock inspect` \
+         says who leads it"
+    )]
+    NotHandedOver(Name),
+    /// What was to be noted could not be written.
+    #[error(transparent)]
+    Note(#[from] CommitError),
     /// There is no such graph, and so no lock of it.
     #[error("there is no graph `{0}`")]
     GraphNotFound(Name),
@@ -297,11 +320,12 @@ pub fn open_following(options: &NodeOptions, graph: &Name) -> Result<Service, No
     open_on(store, &designs, options)
 }
 
-/// The designs, and one for the storage of the graph, if it is there and they have none.
+/// The designs, and one for the storage of the graph, if it is there and they have none. A command
+/// leads no graph, as a server may: it writes beside that, by a design of the same storage.
 fn following(designs: Designs, store: &Store, graph: &Name) -> Result<Designs, StoreError> {
     let head = store.head(graph)?.filter(|head| head.state != GraphState::Deleted);
     let default = head.and_then(|head| Design::following(head.storage));
-    Ok(designs.with_default(default))
+    Ok(designs.without_leaders().with_default(default))
 }
 
 fn open_on(
@@ -335,7 +359,7 @@ pub fn open_to_judge(options: &NodeOptions, graph: &Name) -> Result<Service, Nod
         }
         LockUrl::Postgres | LockUrl::Redis(_) => true,
     };
-    if designs.take_lock() && !is_there {
+    if (designs.take_lock() || designs.have_leader()) && !is_there {
         return Ok(designs.start_without_lock(store, limits));
     }
     designs.start(store, reads, limits, turn_limits, |store| {
@@ -378,7 +402,72 @@ pub fn inspect_lock(options: &NodeOptions, graph: &Name) -> Result<LockReport, N
     let head = store.head(graph)?.ok_or_else(|| NodeError::GraphNotFound(graph.clone()))?;
     let key = LockKey::new(store.database_id(), head.id)?;
     let inspection = lock.inspect(&key)?;
-    Ok(LockReport { head, key, lock: lock.identity(), inspection })
+    let leadership = match head.leader_token {
+        0 => None,
+        _ => Some(LeaderReport {
+            leader: store.leader(head.id)?,
+            inspection: lock.inspect(&key.clone().of_leadership())?,
+        }),
+    };
+    Ok(LockReport { head, key, lock: lock.identity(), inspection, leadership })
+}
+
+/// How long a hand-over is waited for: a candidate looks about twice a second, and may have to load
+/// the graph first.
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(30);
+/// How often it is looked at meanwhile.
+const HAND_OVER_LOOK: Duration = Duration::from_millis(50);
+/// A node of which nothing was heard for longer is not asked to lead.
+const SILENT_AFTER: Duration = Duration::from_secs(6);
+
+/// Has the graph's leader hand it over to the node `to`, named by its address or by itself, or to
+/// any other; waits for it, and says who leads then.
+///
+/// # Errors
+/// [`NodeError`] says what to do.
+pub fn hand_over(
+    options: &NodeOptions,
+    graph: &Name,
+    to: Option<&str>,
+) -> Result<Leader, NodeError> {
+    let store = open_store_for(OpenMode::Change, options)?;
+    let head = store.head(graph)?.ok_or_else(|| NodeError::GraphNotFound(graph.clone()))?;
+    let nobody_leads = || NodeError::NobodyLeads(graph.clone());
+    let former = store.leader(head.id)?.ok_or_else(nobody_leads)?;
+    let silent = i64::try_from(SILENT_AFTER.as_millis()).unwrap_or(i64::MAX);
+    let mut living = store.nodes()?.into_iter().filter(|node| node.silent_ms < silent);
+    let is_meant = |node: &Node| match to {
+        Some(to) => node.node == to || node.address.as_deref() == Some(to.trim_end_matches('/')),
+        None => node.node != former.node,
+    };
+    let successor = living.rfind(is_meant);
+    let successor = successor.ok_or_else(|| NodeError::NoSuccessor(to.map(str::to_owned)))?;
+    if successor.node == former.node {
+        return Ok(former);
+    }
+    let named = to.map(|_| successor.node.as_str());
+    if !store.name_successor(head.id, former.token, named)? {
+        return Err(NodeError::NotHandedOver(graph.clone()));
+    }
+    let until = Instant::now() + HANDED_OVER_WITHIN;
+    while Instant::now() < until {
+        let leader = store.leader(head.id)?.filter(|leader| leader.token > former.token);
+        if let Some(leader) = leader {
+            // The successor may have failed, and the former leader, or a third node, have come.
+            let is_meant = match to {
+                Some(_) => leader.node == successor.node,
+                None => leader.node != former.node,
+            };
+            return if is_meant {
+                Ok(leader)
+            } else {
+                Err(NodeError::NotHandedOver(graph.clone()))
+            };
+        }
+        thread::sleep(HAND_OVER_LOOK);
+    }
+    store.withdraw_successor(head.id, former.token)?;
+    Err(NodeError::NotHandedOver(graph.clone()))
 }
 
 /// What there is to see of a graph's lock. For people: several lines.
@@ -392,11 +481,48 @@ pub struct LockReport {
     pub lock: LockIdentity,
     /// What the lock says.
     pub inspection: Inspection,
+    /// Who leads the graph; `None` if nobody ever did.
+    pub leadership: Option<LeaderReport>,
+}
+
+/// What there is to see of a graph's leadership.
+#[derive(Debug)]
+pub struct LeaderReport {
+    /// Who leads it, as it has said itself.
+    pub leader: Option<Leader>,
+    /// What the lock says of who leads.
+    pub inspection: Inspection,
+}
+
+impl fmt::Display for LeaderReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { leader, inspection } = self;
+        let Some(leader) = leader else { return writeln!(f, "leader    nobody") };
+        let address = leader.address.as_deref().unwrap_or("at no known address");
+        write!(f, "leader    {}, node {}", OneLine(address), OneLine(&leader.node))?;
+        write!(f, "; token {}", leader.token)?;
+        match leader.silent_ms {
+            Some(ms) => {
+                writeln!(f, "; heard of {:.1?} ago", Duration::from_millis(ms.max(0) as u64))?
+            }
+            None => writeln!(f, "; not heard of")?,
+        }
+        match inspection.holders.as_slice() {
+            [] => writeln!(f, "          does not hold the lock any more")?,
+            holders => holders
+                .iter()
+                .try_for_each(|holder| writeln!(f, "          held {}", participant(holder)))?,
+        }
+        let Some(successor) = &leader.successor else { return Ok(()) };
+        let node = successor.node.as_deref().unwrap_or("any node");
+        let waits = if successor.waits { ", which waits for it" } else { "" };
+        writeln!(f, "          to be handed over to {}{waits}", OneLine(node))
+    }
 }
 
 impl fmt::Display for LockReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { head, key, lock, inspection } = self;
+        let Self { head, key, lock, inspection, leadership } = self;
         let token = |token: Option<FencingToken>| {
             token.map_or("none".to_owned(), |token| token.to_string())
         };
@@ -424,6 +550,9 @@ impl fmt::Display for LockReport {
             head.name, head.version, head.state, head.epoch
         )?;
         writeln!(f, "          seeded for {}", run(&head.lock_incarnation))?;
+        if let Some(leadership) = leadership {
+            write!(f, "{leadership}")?;
+        }
         inspection.notes.iter().try_for_each(|note| writeln!(f, "note      {}", OneLine(note)))
     }
 }

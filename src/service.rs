@@ -33,6 +33,7 @@ mod refusal;
 mod shared;
 mod snapshots;
 mod store_requests;
+mod tending;
 mod turn;
 mod turn_error;
 mod turn_taking;
@@ -54,7 +55,7 @@ pub use refusal::Refusal;
 pub use store_requests::READY_ANSWER;
 pub use turn::Turn;
 pub use turn_error::TurnError;
-pub use turn_taking::{Retry, Turns};
+pub use turn_taking::{Images, Retry, Turns};
 pub use write::{Accepted, IdempotencyKey, Subject, Verdict, Write};
 
 use background::Background;
@@ -78,12 +79,13 @@ pub struct Service {
 struct Closing {
     shared: Arc<Shared>,
     /// Dropped after the turns have ended.
-    _background: [Background; 2],
+    _background: Vec<Background>,
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
         self.shared.engine.workers.wait_until_idle(CLOSING_PATIENCE);
+        self.shared.handlings.turns().for_each(|turns| turns.end());
     }
 }
 
@@ -101,7 +103,9 @@ impl Service {
         }
         let purge = purge::start(Arc::clone(&engine.store), limits, &engine.metrics.purged_keys);
         let shared = Arc::new(Shared { engine, handlings });
-        let background = [purge, snapshots::start(&shared)];
+        let mut background = vec![purge, snapshots::start(&shared)];
+        let turns = shared.handlings.turns();
+        background.extend(turns.flat_map(|turns| tending::start(&shared, turns)));
         let closing = Closing { shared: Arc::clone(&shared), _background: background };
         Self { _closing: Arc::new(closing), shared }
     }
@@ -193,6 +197,29 @@ impl Service {
                 workers::run(|| read_turn::take(&self.shared, &local));
             }
         })
+    }
+
+    /// Says that clients reach this process from now on, at `address` if they can be told.
+    pub fn serves_at(&self, address: Option<&str>) {
+        self.shared.handlings.turns().for_each(|turns| turns.serves_at(address));
+    }
+
+    /// Says that this process is about to end, so that others can prepare for it. What was accepted
+    /// and what still comes is served as before. Whether others wait for it to
+    /// [end its turns](Self::end_turns). Blocks while the store is asked.
+    #[must_use]
+    pub fn announce_end(&self) -> bool {
+        let mut others_wait = false;
+        // Each of them is told.
+        self.shared.handlings.turns().for_each(|turns| others_wait |= turns.announce_end());
+        others_wait
+    }
+
+    /// Gives up what turns of writes rest on, so that others can take over: to be called when no
+    /// request is left and none will come. A write that comes all the same may be refused. Blocks
+    /// while store and lock are asked.
+    pub fn end_turns(&self) {
+        self.shared.handlings.turns().for_each(|turns| turns.end());
     }
 
     /// What the turns cost.

@@ -15,6 +15,7 @@ mod graph_cache;
 mod keys;
 mod listeners;
 mod round_trips;
+mod single_writer;
 mod snapshots;
 mod turn_taking;
 
@@ -34,13 +35,13 @@ use crate::support::stages::{self, Interrupted};
 
 /// A design on a database under a lock.
 struct Combination {
+    /// The only node of a design without turns, or with a leader. Dropped before its database is.
+    only_node: Mutex<Option<Service>>,
+    /// Of the nodes of a design without a lock.
+    stores: Mutex<Vec<Interrupted>>,
     site: Site,
     design: &'static Design,
     reads: Reads,
-    /// Of the nodes of a design without a lock.
-    stores: Mutex<Vec<Interrupted>>,
-    /// The only node of a design without turns.
-    only_node: Mutex<Option<Service>>,
 }
 
 /// Which lock guards it.
@@ -57,13 +58,19 @@ enum Lock {
 impl Combination {
     /// Every design that makes a difference there, each on a database of its own. To one without a
     /// lock all locks are the same. To turns under a lock it is the same how a graph is kept, which
-    /// the locks and the ways to read are crossed with for graphs that are kept as rows: so a
-    /// design of another storage comes once for each database and way to read. The design that is
+    /// the locks and the ways to read are crossed with for graphs that are kept as rows, and to who
+    /// leads for those that are kept by their log: so a design of another storage comes once for
+    /// each database and way to read. Of a design with a leader one node writes: all that a case
+    /// takes for nodes is one. The design that is
     /// broken on purpose does right by one client on one node: all that a case takes for nodes is
     /// one, and cases of several clients at once are left out.
     fn of_all_designs(kind: Kind, lock: Lock, reads: Reads) -> impl Iterator<Item = Self> {
         let differs = move |design: &&Design| {
-            let by_lock = design.takes_lock() && design.storage == StorageKind::Rows;
+            let by_lock = match design.storage {
+                StorageKind::Rows => design.takes_lock(),
+                StorageKind::Log => design.has_leader(),
+                _ => false,
+            };
             design.reads(Some(reads)).is_ok() && (by_lock || lock == Lock::Default)
         };
         design::ALL
@@ -84,6 +91,21 @@ impl Combination {
     }
 }
 
+/// A node of a design on `store`, by the site's lock if it takes one.
+fn node_on(
+    design: &'static Design,
+    site: &Site,
+    store: Arc<Store>,
+    limits: Limits,
+    turn_limits: TurnLimits,
+) -> Service {
+    let options = site.options();
+    let default = || LockUrl::default_for(&options.database);
+    let url = options.lock_url.clone().unwrap_or_else(default);
+    let lock = |_: &Store| node::open_lock(&url, &options.database, options.lease);
+    design.start(store, None, limits, turn_limits, lock).unwrap()
+}
+
 /// A node of a design, held up where a test wants it.
 fn node_held_up(design: &'static Design, site: &Site) -> (Interrupted, Service) {
     node_held_up_with(design, site, Limits::default())
@@ -95,13 +117,8 @@ fn node_held_up_with(
     site: &Site,
     limits: Limits,
 ) -> (Interrupted, Service) {
-    let options = site.options();
-    let default = || LockUrl::default_for(&options.database);
-    let url = options.lock_url.clone().unwrap_or_else(default);
-    let lock = |_: &Store| node::open_lock(&url, &options.database, options.lease);
     let store = Interrupted::new(site.open_database());
-    let turn_limits = TurnLimits::default();
-    let node = design.start(Arc::clone(&store.store), None, limits, turn_limits, lock).unwrap();
+    let node = node_on(design, site, Arc::clone(&store.store), limits, TurnLimits::default());
     (store, node)
 }
 
@@ -119,15 +136,19 @@ impl Fixture for Combination {
             let options = NodeOptions { design, reads, limits, turn_limits, ..self.site.options() };
             return node::open(&options).unwrap();
         }
-        // Where nobody takes turns the rules hold on one node.
+        // Where nobody takes turns the rules hold on one node; where one leads, it writes.
         if let Some(node) = &*self.only_node.lock().unwrap() {
             return node.clone();
         }
         // Without a lock to hold, a test holds the node up where it commits.
         let store = Interrupted::new(self.site.open_database());
-        let node = start_without_lock(design, Arc::clone(&store.store), limits, turn_limits);
+        let node = if design.has_leader() {
+            node_on(design, &self.site, Arc::clone(&store.store), limits, turn_limits)
+        } else {
+            start_without_lock(design, Arc::clone(&store.store), limits, turn_limits)
+        };
         self.stores.lock().unwrap().push(store);
-        if !design.is_sound() {
+        if !design.is_sound() || design.has_leader() {
             *self.only_node.lock().unwrap() = Some(node.clone());
         }
         node

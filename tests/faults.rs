@@ -8,6 +8,7 @@ mod field;
 mod floods;
 mod holders;
 mod kept;
+mod leader;
 mod servers;
 mod silence;
 mod unchecked;

@@ -173,7 +173,11 @@ impl From<NodeError> for Failure {
                 | DbError::RowsDiffer { .. }
                 | DbError::Refused(_),
             )
+            | NodeError::NobodyLeads(_)
+            | NodeError::NoSuccessor(_)
+            | NodeError::NotHandedOver(_)
             | NodeError::LockSetMeanwhile { .. } => Self::refused(error),
+            NodeError::Note(_) => Self::unavailable(error),
             NodeError::Store(error) | NodeError::Binding(LockBindingError::Store(error)) => {
                 error.into()
             }
@@ -211,6 +215,7 @@ impl From<Refusal> for Failure {
             | Refusal::KeyReused
             | Refusal::Internal { .. } => Self::refused(refusal),
             Refusal::Contended { .. }
+            | Refusal::LedElsewhere { .. }
             | Refusal::LockUnavailable { .. }
             | Refusal::DatabaseUnavailable { .. }
             | Refusal::OutcomeUnknown { .. } => Self::unavailable(refusal),

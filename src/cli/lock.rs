@@ -22,12 +22,24 @@ pub enum LockCommand {
         #[arg(long)]
         graph: String,
     },
+    /// Have the node that leads a graph hand it over to another, and wait until that one leads. Only
+    /// where a design with a leader is served
+    HandOver {
+        /// The graph
+        #[arg(long)]
+        graph: String,
+        /// The node that is to lead: its address, or its name as `lock inspect` shows it. Without
+        /// it, any other
+        #[arg(long, value_name = "NODE")]
+        to: Option<String>,
+    },
 }
 
 pub fn run(node: &NodeArgs, command: &LockCommand) -> Result<(), Failure> {
     match command {
         LockCommand::Set => set(node),
         LockCommand::Inspect { graph } => inspect(node, graph),
+        LockCommand::HandOver { graph, to } => hand_over(node, graph, to.as_deref()),
     }
 }
 
@@ -42,4 +54,11 @@ fn set(node: &NodeArgs) -> Result<(), Failure> {
 
 fn inspect(node: &NodeArgs, graph: &str) -> Result<(), Failure> {
     print(&node::inspect_lock(&node.options()?, &name("--graph", graph)?)?.to_string())
+}
+
+fn hand_over(node: &NodeArgs, graph: &str, to: Option<&str>) -> Result<(), Failure> {
+    let leader = node::hand_over(&node.options()?, &name("--graph", graph)?, to)?;
+    let at = leader.address.map_or_else(String::new, |address| format!(" at {address}"));
+    let line = format!("graph {graph} is led by node {}{at} now", leader.node);
+    print(&format!("{}\n", OneLine(line)))
 }

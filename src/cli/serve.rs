@@ -22,6 +22,11 @@ pub struct ServeArgs {
     /// Listen beyond this machine although anyone who reaches the address may then read and write
     #[arg(long)]
     allow_anonymous: bool,
+    /// Where clients reach this process, as http://HOST:PORT: what other nodes tell clients who ask
+    /// them for a graph that this one leads. Without it, the address where it listens, unless that
+    /// is one of all addresses of the machine
+    #[arg(long, value_parser = advertised, value_name = "URL")]
+    advertise: Option<String>,
     /// Also serve requests that name this host, besides IP addresses and localhost: HOST, or
     /// HOST:PORT for this port only. All others are refused, since a web page may have its own name
     /// resolve to this machine. May be given several times. On other addresses than loopback, hosts
@@ -127,6 +132,19 @@ pub struct ServeArgs {
     shutdown_grace_s: u64,
 }
 
+/// An `http` or `https` URL without a path, a user or a password.
+fn advertised(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let is_host = |rest: &str| {
+        let inside = |c: char| c.is_ascii_alphanumeric() || "-._~:[]%".contains(c);
+        !rest.is_empty() && rest.chars().all(inside)
+    };
+    match rest.map(|rest| rest.trim_end_matches('/')) {
+        Some(host) if is_host(host) => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("give http://HOST:PORT or https://HOST:PORT".to_owned()),
+    }
+}
+
 pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Result<(), Failure> {
     let on_loopback = args.address.ip().is_loopback();
     if !on_loopback && !args.allow_anonymous {
@@ -165,7 +183,16 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
     http::check_address(args.address).map_err(|error| cannot_serve(error.to_string()))?;
     let service: Service = node::open(&options)?;
     let (database, design) = (options.database.clone(), designs);
-    let ready = move |address| {
+    let (advertise, of_ready) = (args.advertise.clone(), service.clone());
+    let ready = move |address: SocketAddr| {
+        let here = || (!address.ip().is_unspecified()).then(|| format!("http://{address}"));
+        let told = advertise.or_else(here);
+        if told.is_none() && design.have_leader() {
+            log::warn!(
+                "clients of other nodes are not told where this one leads graphs: say --advertise"
+            );
+        }
+        of_ready.serves_at(told.as_deref());
         log::info!(
             target: "fencepost",
             "serving {database} with {design} on http://{address}; see http://{address}/docs"

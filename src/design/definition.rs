@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::turns::Reads;
 use super::turns::expected_version::{ExpectedVersion, ExpectedVersionLimits};
 use super::turns::locked::{Locked, LockedLimits};
+use super::turns::single_writer::{SingleWriter, SingleWriterLimits};
 use super::turns::unchecked::{Unchecked, UncheckedLimits};
 use crate::lock::{DistributedLock, LockError};
 use crate::service::{BatchSize, Choices, CycleCheck, Handling, Limits, Refresh, Service, Turns};
@@ -41,6 +42,8 @@ pub enum TurnKind {
     },
     /// By the version that they expect.
     ExpectedVersion,
+    /// By leadership: one node writes.
+    SingleWriter,
     /// Not at all: nothing is compared, and the rules are not kept.
     Unchecked,
 }
@@ -52,6 +55,8 @@ pub struct TurnLimits {
     pub locked: LockedLimits,
     /// By the version that they expect.
     pub expected_version: ExpectedVersionLimits,
+    /// By leadership.
+    pub single_writer: SingleWriterLimits,
     /// Not at all.
     pub unchecked: UncheckedLimits,
 }
@@ -73,8 +78,14 @@ impl Design {
     pub fn takes_lock(&self) -> bool {
         match self.turns {
             TurnKind::Lock { .. } => true,
-            TurnKind::ExpectedVersion | TurnKind::Unchecked => false,
+            TurnKind::ExpectedVersion | TurnKind::SingleWriter | TurnKind::Unchecked => false,
         }
+    }
+
+    /// Whether one node at a time leads a graph and writes it.
+    #[must_use]
+    pub fn has_leader(&self) -> bool {
+        self.turns == TurnKind::SingleWriter
     }
 
     /// Whether it keeps the rules. One that does not is there to be caught.
@@ -177,6 +188,17 @@ impl Designs {
         self.0[0]
     }
 
+    /// These, but for each that has one node lead a graph the one that a command uses.
+    #[must_use]
+    pub fn without_leaders(self) -> Self {
+        let led = |design: &&'static Design| design.has_leader();
+        let instead = |design| match Some(design).filter(led) {
+            Some(design) => Design::following(design.storage).unwrap_or(design),
+            None => design,
+        };
+        Self(self.0.into_iter().map(instead).collect())
+    }
+
     /// These and `default`, if they have none of its storage.
     #[must_use]
     pub fn with_default(mut self, default: Option<&'static Design>) -> Self {
@@ -211,8 +233,14 @@ impl Designs {
         reads(self.take_lock(), self.first().name, asked)
     }
 
+    /// Whether any of them has one node lead each graph.
+    #[must_use]
+    pub fn have_leader(&self) -> bool {
+        self.0.iter().any(|design| design.has_leader())
+    }
+
     /// Starts the service on `store`. `lock` opens the lock that guards it, and is called only if
-    /// one of the designs takes one.
+    /// one of the designs takes one, or is led by it.
     ///
     /// # Errors
     /// What `lock` gives; [`NoLockToShare`] as [`reads`](Self::reads); [`LockError`] if
@@ -235,18 +263,31 @@ impl Designs {
                  the graph, and is there to show that `fencepost check` finds that"
             );
         }
-        // Two designs that take turns by the lock take them by one.
-        let by_lock: Arc<dyn Turns> = if self.take_lock() {
-            let locked = turn_limits.locked;
-            let keep = locked.keep.filter(|_| self.keep_lock());
-            let limits = LockedLimits { keep, ..locked };
-            Arc::new(Locked::new(lock(&store)?, &store, reads, limits)?)
-        } else {
-            // Nobody's.
-            Arc::clone(&by_version)
+        let lock = match self.take_lock() || self.have_leader() {
+            true => Some(lock(&store)?),
+            false => None,
         };
+        // Nobody's, unless they are made below.
+        let (mut by_lock, mut by_leader) = (Arc::clone(&by_version), Arc::clone(&by_version));
+        if let Some(lock) = lock {
+            let led = self.0.iter().filter(|design| design.has_leader());
+            let led: Vec<StorageKind> = led.map(|design| design.storage).collect();
+            if !led.is_empty() {
+                let (lock, store) = (Arc::clone(&lock), Arc::clone(&store));
+                let limits = turn_limits.single_writer;
+                by_leader = Arc::new(SingleWriter::new(lock, store, led, limits));
+            }
+            // Two designs that take turns by the lock take them by one.
+            if self.take_lock() {
+                let locked = turn_limits.locked;
+                let keep = locked.keep.filter(|_| self.keep_lock());
+                let limits = LockedLimits { keep, ..locked };
+                by_lock = Arc::new(Locked::new(lock, &store, reads, limits)?);
+            }
+        }
         let handlings = self.handlings(|turns| match turns {
             TurnKind::Lock { .. } => &by_lock,
+            TurnKind::SingleWriter => &by_leader,
             TurnKind::ExpectedVersion => &by_version,
             TurnKind::Unchecked => &unchecked,
         });

@@ -5,6 +5,7 @@ use crate::service::{Refusal, TurnError};
 
 pub mod expected_version;
 pub mod locked;
+pub mod single_writer;
 pub mod unchecked;
 
 /// How a read makes sure that it sees every write that was answered before it began.

@@ -2,6 +2,7 @@
 //! that are given out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
@@ -64,6 +65,19 @@ pub struct App {
     /// What describes the service.
     pub documents: Documents,
     metrics: Metrics,
+    /// Writes whose answers are not made yet.
+    in_flight: AtomicUsize,
+    /// Whether a shutdown has begun that waits for no request to be left.
+    is_ending: AtomicBool,
+}
+
+/// A write whose answer is not made yet.
+pub struct InFlight<'a>(&'a App);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The documents that describe the service to programs and people.
@@ -116,7 +130,52 @@ impl App {
         let semaphore =
             |permits: usize| Arc::new(rocket::tokio::sync::Semaphore::new(permits.max(1)));
         let (computations, streams) = (semaphore(limits.computations), semaphore(limits.streams));
-        Self { service, limits, computations, streams, tails, documents, metrics }
+        let (in_flight, is_ending) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self {
+            service,
+            limits,
+            computations,
+            streams,
+            tails,
+            documents,
+            metrics,
+            in_flight,
+            is_ending,
+        }
+    }
+
+    /// Counts a write until its answer is made.
+    pub fn enter(&self) -> InFlight<'_> {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        InFlight(self)
+    }
+
+    /// Whether connections are to be closed with their next answer.
+    pub fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::SeqCst)
+    }
+
+    /// At a shutdown: has other nodes wait for what this one gives up, answers what was accepted,
+    /// and gives it up. Each answer closes its connection, since Rocket would go on to take
+    /// requests on it.
+    pub async fn end_turns(&self) {
+        let service = self.service.clone();
+        if in_time(move || service.announce_end()).await == Some(false) {
+            return;
+        }
+        self.is_ending.store(true, Ordering::SeqCst);
+        let none_is_left = async {
+            let mut quiet = 0;
+            while quiet < QUIET_LOOKS {
+                rocket::tokio::time::sleep(QUIET_LOOK).await;
+                let is_quiet = self.in_flight.load(Ordering::SeqCst) == 0;
+                quiet = if is_quiet { quiet + 1 } else { 0 };
+            }
+        };
+        let patience = self.limits.shutdown_grace.min(HANDED_OVER_WITHIN);
+        drop(rocket::tokio::time::timeout(patience, none_is_left).await);
+        let service = self.service.clone();
+        in_time(move || service.end_turns()).await;
     }
 
     /// Counts an answered request and how long it took.
@@ -187,6 +246,23 @@ impl App {
         self.service.metrics().text() + &waiting
     }
 }
+
+/// Does what asks store and lock in a thread of its own, which a process that ends does not wait
+/// for. `None` if it takes too long.
+async fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, is_done) = rocket::tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("end".to_owned());
+    thread.spawn(move || drop(done.send(work()))).ok()?;
+    rocket::tokio::time::timeout(ASKED_WITHIN, is_done).await.ok()?.ok()
+}
+
+/// How long a shutdown waits for store and lock.
+const ASKED_WITHIN: Duration = Duration::from_secs(3);
+/// How long it waits for writes before others may take over: less than they wait for that.
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(2);
+/// How often a shutdown looks whether writes are left, and how often in a row there must be none.
+const QUIET_LOOK: Duration = Duration::from_millis(2);
+const QUIET_LOOKS: usize = 3;
 
 /// What live tails are counted as.
 pub const TAIL: &str = "tail";

@@ -258,6 +258,10 @@ impl Problem {
             }
             Refusal::KeyReused => Self::new(Kind::IdempotencyKeyReused, detail),
             Refusal::Contended { .. } => Self::new(Kind::Contended, detail),
+            Refusal::LedElsewhere { leader, .. } => {
+                let problem = Self::new(Kind::Contended, detail);
+                leader.iter().fold(problem, |problem, leader| problem.with("leader", json!(leader)))
+            }
             Refusal::LockUnavailable { .. } => Self::new(Kind::LockUnavailable, detail),
             Refusal::DatabaseUnavailable { .. } => Self::new(Kind::DatabaseUnavailable, detail),
             Refusal::OutcomeUnknown { .. } => Self::new(Kind::OutcomeUnknown, detail),

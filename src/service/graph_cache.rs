@@ -109,6 +109,11 @@ impl GraphCache {
         self.lock().graphs.peek(graph).and_then(|counted| counted.local.image.get())
     }
 
+    /// Whether less than half of the budget is used.
+    pub(super) fn has_room(&self) -> bool {
+        self.lock().bytes < self.budget / 2
+    }
+
     /// How many writes and reads wait for all graphs together.
     pub(super) fn waiting(&self) -> (usize, usize) {
         let state = self.lock();

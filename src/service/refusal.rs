@@ -54,6 +54,17 @@ pub enum Refusal {
         /// What was waited for.
         what: String,
     },
+    /// Another node leads the graph. Ask that one.
+    #[error(
+        "another node leads graph `{graph}`{}",
+        .leader.as_ref().map(|leader| format!(": write to {leader}")).unwrap_or_default()
+    )]
+    LedElsewhere {
+        /// Its name.
+        graph: Name,
+        /// Where clients reach the leader, if that is known.
+        leader: Option<String>,
+    },
     /// The lock cannot be reached. Try again when it is back.
     #[error("the lock is unavailable: {what}")]
     LockUnavailable {

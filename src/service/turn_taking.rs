@@ -41,10 +41,50 @@ pub trait Turns: Send + Sync {
     /// [`Refusal`] says why not.
     fn ready(&self) -> Result<(), Refusal>;
 
+    /// How often what turns rest on is [tended](Self::tend), and [prepared](Self::prepare) for;
+    /// `None`: never.
+    fn tended_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Looks after what turns rest on, in a thread of its own, beside the turns. It is to wait for
+    /// nothing but store and lock.
+    fn tend(&self) {}
+
+    /// Makes ready for turns of graphs that others write, in another thread. It may load graphs.
+    fn prepare(&self, _images: &dyn Images) {}
+
+    /// Clients reach this process from now on, at `address` if they can be told.
+    fn serves_at(&self, _address: Option<&str>) {}
+
+    /// The process is about to end: it goes on to serve what it has accepted. Whether others are
+    /// waiting for it to [end](Self::end).
+    fn announce_end(&self) -> bool {
+        false
+    }
+
+    /// No request is served any more: gives up what turns rest on, for good.
+    fn end(&self) {}
+
     /// What only this way of taking turns measures.
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
         Vec::new()
     }
+}
+
+/// The images of a service, for who works beside its turns.
+pub trait Images {
+    /// The version of the graph's image; `None` if it is not in memory.
+    fn version(&self, graph: &Name) -> Option<u64>;
+
+    /// Whether the images take less than half of what they may.
+    fn have_room(&self) -> bool;
+
+    /// Brings the graph's image to the store's version, and loads it if it is not in memory.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why that cannot be done.
+    fn bring_up(&self, graph: &Name) -> Result<(), Refusal>;
 }
 
 /// Whether a batch is tried again.

@@ -122,6 +122,13 @@ fn members(kind: Kind) -> Vec<Member> {
             ("jobs", names(), false),
             ("operation", operation(), false),
         ]),
+        Kind::Contended => {
+            let leader = json!({
+                "type": "string",
+                "description": "Where another node is reached that leads the graph: ask there.",
+            });
+            vec![("leader", leader, false)]
+        }
         Kind::Cycle => {
             let what = "Of the cycles that `operation` closes the one with the fewest jobs; of \
                         several the smallest, compared name by name. Jobs and datasets in turn, \
@@ -207,7 +214,6 @@ fn members(kind: Kind) -> Vec<Member> {
         Kind::Forbidden
         | Kind::IdempotencyKeyReused
         | Kind::Internal
-        | Kind::Contended
         | Kind::LockUnavailable
         | Kind::DatabaseUnavailable
         | Kind::OutcomeUnknown => vec![],

@@ -1,0 +1,149 @@
+//! Turns by leadership: one node at a time leads a graph and writes it, the others tell their
+//! clients where it is.
+//!
+//! **How it takes turns.** Who leads holds a lock of the graph that is only for that, and keeps it
+//! for as long as it lives and is asked for writes. It decides on its own image, without a look at
+//! the store: whatever waits is one batch, and one commit. A node that is asked for a write and does
+//! not lead tries to take over, once; if another leads, it refuses the write and names the leader.
+//!
+//! Whoever takes over counts up the graph's leader token in the database, brings its image to the
+//! store's version, and then leads. Each write carries the token, and the database refuses it once
+//! somebody else has taken over.
+//!
+//! **What holds.** No answer rests on the lock or its lease. A batch that commits is confirmed by
+//! its commit, which compares version, chain and token. One that commits nothing (rejections, dry
+//! runs, what changes nothing) looks at the graph's row once, after all of it has arrived. Reads do
+//! the same and never take the lock. So two leaders at once, as after a lock server that forgot
+//! everything, are slow and not wrong.
+//!
+//! **What it costs.** The commit: one round trip. On the way to lead: the lock, a look, the
+//! take-over's commit, and what was written since the image was brought up to date last, which a
+//! candidate does about once a second. A node that does not lead pays a round trip to the lock and a
+//! look for each batch that it refuses.
+//!
+//! **What it does not do.** A graph whose leader died takes no writes until its lease is over. A
+//! leader that is stopped keeps a `file:` lock, which has no leases, until it goes on or is killed.
+
+mod candidate;
+mod causes;
+mod leadership;
+mod limits;
+mod metrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::core::Collector;
+
+use self::candidate::Candidate;
+use self::causes::Ended;
+use self::leadership::Leaderships;
+pub use self::limits::SingleWriterLimits;
+use super::expected_version::backoff;
+use crate::db::watch::Reclaimable;
+use crate::graph::Name;
+use crate::lock::DistributedLock;
+use crate::service::{Held, Images, Refusal, Retry, Served, Turn, TurnError, Turns};
+use crate::store::{CommitError, Fence, StorageKind, Store};
+
+/// Turns of the one who leads.
+pub struct SingleWriter {
+    leaderships: Arc<Leaderships>,
+    candidate: Candidate,
+    limits: SingleWriterLimits,
+}
+
+impl SingleWriter {
+    /// Turns on the graphs of `store` that are kept in one of `storages`, led by the `lock` that
+    /// guards it.
+    #[must_use]
+    pub fn new(
+        lock: Arc<dyn DistributedLock>,
+        store: Arc<Store>,
+        storages: Vec<StorageKind>,
+        limits: SingleWriterLimits,
+    ) -> Self {
+        let leaderships = Arc::new(Leaderships::new(lock, store, limits));
+        let candidate = Candidate::new(Arc::clone(&leaderships), storages);
+        Self { leaderships, candidate, limits }
+    }
+}
+
+impl Turns for SingleWriter {
+    fn serve(&self, turn: &Turn<'_>) -> Result<Served, TurnError> {
+        let (graph, leaderships) = (turn.graph_id(), &self.leaderships);
+        let led = leaderships.lead(turn)?;
+        let token = led.token;
+        // A turn that is given up gives it back: the thread of one may wait for a server for ever.
+        let led = Reclaimable::new(led);
+        let at_hand = turn.at_hand().filter(|read| read.head.leader_token == token);
+        let read = at_hand.map_or_else(|| turn.refresh(), Ok)?;
+        if read.head.leader_token != token {
+            return Err(leaderships.lost(graph, token, Ended::TakenOver));
+        }
+        let decisions = turn.decide(read)?;
+        if decisions.need_commit() {
+            if !led.with(|led| led.check().is_ok()).unwrap_or(false) {
+                return Err(leaderships.lost(graph, token, Ended::Lease));
+            }
+            turn.commit(&decisions, Fence::Leader(token)).inspect_err(|error| {
+                if matches!(error, TurnError::Commit(CommitError::Fenced { .. })) {
+                    leaderships.refused(graph, token);
+                }
+            })?;
+            led.with(|led| led.has_written());
+        } else {
+            turn.confirm(&decisions)?;
+        }
+        Ok(decisions.served())
+    }
+
+    /// Nodes of other designs may write beside the leader.
+    fn retry(&self, _: &Name, error: &TurnError, attempt: usize) -> Retry {
+        match error {
+            _ if attempt == self.limits.retries => Retry::GiveUp,
+            TurnError::Commit(CommitError::Conflict { .. } | CommitError::Yielded(_)) => {
+                Retry::After(backoff(attempt))
+            }
+            _ => Retry::Now,
+        }
+    }
+
+    fn read_guard(&self, _: i64) -> Result<Option<Held>, Refusal> {
+        Ok(None)
+    }
+
+    fn ready(&self) -> Result<(), Refusal> {
+        self.leaderships.ready()
+    }
+
+    fn tended_every(&self) -> Option<Duration> {
+        Some(self.limits.look_every)
+    }
+
+    fn tend(&self) {
+        self.leaderships.tend();
+        self.candidate.look();
+    }
+
+    fn prepare(&self, images: &dyn Images) {
+        self.candidate.prepare(images);
+    }
+
+    fn serves_at(&self, address: Option<&str>) {
+        self.leaderships.serves_at(address);
+    }
+
+    fn announce_end(&self) -> bool {
+        self.leaderships.announce_end();
+        true
+    }
+
+    fn end(&self) {
+        self.leaderships.end();
+    }
+
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        self.leaderships.metrics.collectors()
+    }
+}

@@ -1,0 +1,300 @@
+//! What a node does to be ready to lead: it tells the others of itself, keeps the images of graphs
+//! warm that others lead, waits for what it is to be handed, and asks for its share.
+//!
+//! All of it goes through notes in the database, about twice a second. The notes are hints: who
+//! leads is decided by the lock and the token.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::causes::Cause;
+use super::leadership::Leaderships;
+use crate::lock::gate::lock;
+use crate::service::Images;
+use crate::store::{CommitError, Leader, StorageKind, StoreError};
+
+/// How often a node tells the others that it lives.
+const NOTED_EVERY: Duration = Duration::from_secs(2);
+/// After how long nothing is asked of a node of which nothing was heard.
+const SILENT_AFTER: Duration = Duration::from_secs(6);
+/// After how long it is forgotten, with what it led.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// How long images are brought up to date at each look: what is left waits for the next.
+const WARMED_FOR: Duration = Duration::from_millis(100);
+/// How many graphs a node asks for at each look.
+const ASKED_AT_ONCE: usize = 32;
+/// How many graphs a node takes over at each look.
+const SUCCEEDED_AT_ONCE: usize = 4;
+/// How long one look waits for leaders to hand graphs over.
+const HANDED_WITHIN: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(super) struct Candidate {
+    leaderships: Arc<Leaderships>,
+    /// How graphs are kept that this process serves in this way.
+    storages: Vec<StorageKind>,
+    noted: Mutex<Option<Instant>>,
+    /// Counts the looks, so that images are not always brought up in the same order.
+    looks: AtomicUsize,
+}
+
+impl Candidate {
+    pub(super) fn new(leaderships: Arc<Leaderships>, storages: Vec<StorageKind>) -> Self {
+        Self { leaderships, storages, noted: Mutex::default(), looks: AtomicUsize::new(0) }
+    }
+
+    /// Looks who leads what: hands over what was asked for, and asks for its share.
+    pub(super) fn look(&self) {
+        let Some(address) = self.address_of_candidate() else { return };
+        let looked = self.note(address).and_then(|()| Ok(self.leaders()?));
+        match looked {
+            Ok(leaders) => {
+                let (mine, others) = self.split(&leaders);
+                mine.iter().for_each(|leader| self.hand_over(leader));
+                self.note_again(&mine);
+                self.ask_for_share(&mine, &others);
+            }
+            Err(error) => log::debug!("who leads what could not be looked at: {error}"),
+        }
+    }
+
+    /// Takes over what this node was named for, and keeps images of what others lead warm.
+    pub(super) fn prepare(&self, images: &dyn Images) {
+        if self.address_of_candidate().is_none() {
+            return;
+        }
+        match self.leaders() {
+            Ok(leaders) => {
+                let (_, others) = self.split(&leaders);
+                self.succeed_all(&others, images);
+                self.warm(&others, images);
+            }
+            Err(error) => log::debug!("who leads what could not be looked at: {error}"),
+        }
+    }
+
+    /// Where clients reach this node, if they can be told. `None`: it serves nobody but its own
+    /// program and leads what that asks for, or it is about to end.
+    fn address_of_candidate(&self) -> Option<Option<&str>> {
+        self.leaderships.address().filter(|_| !self.leaderships.is_ending())
+    }
+
+    /// Who leads the graphs that this process serves in this way.
+    fn leaders(&self) -> Result<Vec<Leader>, StoreError> {
+        let leaders = self.leaderships.store.leaders()?.into_iter();
+        Ok(leaders.filter(|leader| self.storages.contains(&leader.storage)).collect())
+    }
+
+    /// What this node leads, and what others do.
+    fn split<'l>(&self, leaders: &'l [Leader]) -> (Vec<&'l Leader>, Vec<&'l Leader>) {
+        leaders.iter().partition(|leader| leader.node == self.leaderships.node)
+    }
+
+    fn note(&self, address: Option<&str>) -> Result<(), CommitError> {
+        let is_due = lock(&self.noted).is_none_or(|noted| noted.elapsed() >= NOTED_EVERY);
+        if is_due {
+            let Leaderships { store, node, .. } = &*self.leaderships;
+            store.note_node(node, address)?;
+            store.forget_nodes(FORGOTTEN_AFTER)?;
+            *lock(&self.noted) = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Takes over what this node was named for, a few graphs at a time. Their images are brought up
+    /// to date before anybody is told that this node waits, so that no graph is held up by that.
+    fn succeed_all(&self, others: &[&Leader], images: &dyn Images) {
+        let named = others.iter().filter(|leader| self.is_to_succeed(leader));
+        let is_up = |leader: &&&Leader| {
+            let brought = images.bring_up(&leader.graph);
+            self.log(leader, brought.map_err(|error| error.to_string()))
+        };
+        let ready: Vec<_> = named.take(SUCCEEDED_AT_ONCE).filter(is_up).collect();
+        let waits = |leader: &&&&Leader| self.log(leader, self.wait_for(leader));
+        let awaited: Vec<_> = ready.iter().filter(waits).collect();
+        let until = Instant::now() + HANDED_WITHIN;
+        for leader in awaited {
+            self.log(leader, self.succeed(leader, until));
+        }
+    }
+
+    /// Notes what this process leads, where the notes were emptied: other nodes would take it for a
+    /// graph that is just being given up, and have their writes wait.
+    fn note_again(&self, mine: &[&Leader]) {
+        let noted: BTreeSet<i64> = mine.iter().map(|leader| leader.graph_id).collect();
+        for led in self.leaderships.all().iter().filter(|led| !noted.contains(&led.graph_id)) {
+            let Leaderships { store, node, .. } = &*self.leaderships;
+            if let Err(error) = store.note_leader(led.graph_id, led.token, node) {
+                log::debug!("graph `{}`: who leads it could not be noted: {error}", led.graph);
+            }
+        }
+    }
+
+    /// Hands the graph over if its successor waits.
+    fn hand_over(&self, leader: &Leader) {
+        let Some(led) = self.leaderships.led(leader.graph_id) else { return };
+        let waits = leader.successor.as_ref().is_some_and(|successor| successor.waits);
+        if waits && leader.token == led.token {
+            self.leaderships.hand_over(&led);
+        }
+    }
+
+    /// Whether this node was named, or any was.
+    fn is_to_succeed(&self, leader: &Leader) -> bool {
+        let node = &self.leaderships.node;
+        leader
+            .successor
+            .as_ref()
+            .is_some_and(|successor| successor.node.as_ref().is_none_or(|named| named == node))
+    }
+
+    /// Says that this node waits for the graph.
+    fn wait_for(&self, leader: &Leader) -> Result<(), String> {
+        let Leaderships { store, node, .. } = &*self.leaderships;
+        match store.wait_as_successor(leader.graph_id, leader.token, node) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("another node was named".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Waits for the lock, and leads.
+    fn succeed(&self, leader: &Leader, until: Instant) -> Result<(), String> {
+        let Leader { graph, graph_id, .. } = leader;
+        let wait = until.saturating_duration_since(Instant::now());
+        let acquired = self.leaderships.try_to_acquire(*graph_id, wait);
+        let Some(guard) = acquired.map_err(|error| error.to_string())? else { return Ok(()) };
+        if self.leaderships.is_ending() {
+            return Ok(());
+        }
+        self.leaderships.make_room().map_err(|error| error.to_string())?;
+        let led = self.leaderships.take_over(graph, *graph_id, guard, Cause::HandedOver);
+        led.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Whether it went well; says so if not.
+    fn log(&self, leader: &Leader, outcome: Result<(), String>) -> bool {
+        if let Err(error) = &outcome {
+            log::info!("graph `{}` is not taken over yet: {error}", leader.graph);
+        }
+        outcome.is_ok()
+    }
+
+    /// Keeps images near the leaders' versions, as far as there is memory.
+    fn warm(&self, others: &[&Leader], images: &dyn Images) {
+        let began = Instant::now();
+        let first = self.looks.fetch_add(1, Ordering::Relaxed) % others.len().max(1);
+        for leader in others[first..].iter().chain(&others[..first]) {
+            if began.elapsed() > WARMED_FOR {
+                return;
+            }
+            let is_behind = match images.version(&leader.graph) {
+                Some(version) => version < leader.version,
+                None => images.have_room(),
+            };
+            if is_behind && let Err(error) = images.bring_up(&leader.graph) {
+                log::debug!("graph `{}` is not kept warm: {error}", leader.graph);
+            }
+        }
+    }
+
+    /// Asks the node that leads most for graphs, if this one leads less than its share.
+    fn ask_for_share(&self, mine: &[&Leader], others: &[&Leader]) {
+        let mut by_node: BTreeMap<&str, Vec<&Leader>> = BTreeMap::new();
+        let silent = i64::try_from(SILENT_AFTER.as_millis()).unwrap_or(i64::MAX);
+        let lives = |leader: &&&Leader| leader.silent_ms.is_some_and(|ms| ms < silent);
+        for leader in others.iter().filter(lives) {
+            by_node.entry(&leader.node).or_default().push(leader);
+        }
+        let total = mine.len() + by_node.values().map(Vec::len).sum::<usize>();
+        let share = total / (by_node.len() + 1);
+        let is_coming = |leader: &&&Leader| {
+            leader.successor.as_ref().is_some_and(|successor| {
+                successor.node.as_ref().is_some_and(|named| *named == self.leaderships.node)
+            })
+        };
+        let coming = others.iter().filter(is_coming).count();
+        let wanted = share.saturating_sub(mine.len() + coming).min(ASKED_AT_ONCE);
+        let asked = choose(&by_node, share, wanted);
+        for leader in others.iter().filter(|leader| asked.contains(&leader.graph_id)) {
+            let Leaderships { store, node, .. } = &*self.leaderships;
+            if let Err(error) = store.ask_to_succeed(leader.graph_id, leader.token, node) {
+                log::debug!("graph `{}` could not be asked for: {error}", leader.graph);
+            }
+        }
+    }
+}
+
+/// Of nodes that lead more than `share`, `wanted` graphs that nobody else is to be given; each from
+/// the node that has most left.
+fn choose(by_node: &BTreeMap<&str, Vec<&Leader>>, share: usize, wanted: usize) -> BTreeSet<i64> {
+    let free = |led: &Vec<&Leader>| -> Vec<i64> {
+        let free = led.iter().filter(|leader| leader.successor.is_none() && !leader.is_leaving);
+        free.map(|leader| leader.graph_id).collect()
+    };
+    // What is promised to others is as good as gone.
+    let left = |led: &Vec<&Leader>| led.iter().filter(|leader| leader.successor.is_none()).count();
+    let mut nodes: Vec<(usize, Vec<i64>)> =
+        by_node.values().map(|led| (left(led), free(led))).collect();
+    let mut chosen = BTreeSet::new();
+    while chosen.len() < wanted {
+        let richest = nodes
+            .iter_mut()
+            .filter(|(left, free)| *left > share && !free.is_empty())
+            .max_by_key(|(left, _)| *left);
+        let Some((left, free)) = richest else { break };
+        *left -= 1;
+        chosen.extend(free.pop());
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Name;
+    use crate::store::Successor;
+
+    fn led_by(node: &str, graphs: std::ops::Range<i64>) -> Vec<Leader> {
+        let leader = |graph_id| Leader {
+            graph_id,
+            graph: Name::new(&format!("g{graph_id}")).unwrap(),
+            storage: StorageKind::Log,
+            version: 0,
+            node: node.to_owned(),
+            address: None,
+            token: 1,
+            since_ms: 0,
+            silent_ms: Some(0),
+            is_leaving: false,
+            successor: None,
+        };
+        graphs.map(leader).collect()
+    }
+
+    #[test]
+    fn what_is_promised_to_another_is_not_counted_as_left() {
+        let mut all = led_by("a", 0..60);
+        let promised = Successor { node: Some("b".to_owned()), waits: false };
+        all[..30].iter_mut().for_each(|leader| leader.successor = Some(promised.clone()));
+        let by_node = BTreeMap::from([("a", all.iter().collect())]);
+        assert_eq!(choose(&by_node, 20, 20).len(), 10, "a third of them stay");
+    }
+
+    #[test]
+    fn a_share_is_taken_from_those_who_lead_most_and_nobody_gets_less_than_it() {
+        let all = [led_by("a", 0..9), led_by("b", 10..15), led_by("c", 20..21)].concat();
+        let mut by_node: BTreeMap<&str, Vec<&Leader>> = BTreeMap::new();
+        all.iter().for_each(|leader| by_node.entry(&leader.node).or_default().push(leader));
+        // Fifteen graphs, four nodes.
+        let share = all.len() / 4;
+        let chosen = choose(&by_node, share, share);
+        assert_eq!(chosen.len(), 3);
+        assert!(chosen.iter().all(|graph| *graph < 9), "{chosen:?}");
+        let most = choose(&by_node, share, usize::MAX);
+        let left = |node: &str| by_node[node].iter().filter(|led| !most.contains(&led.graph_id));
+        assert_eq!((left("a").count(), left("b").count(), left("c").count()), (3, 3, 1));
+    }
+}

@@ -1,0 +1,338 @@
+//! What befalls the leader of a graph: it is killed, stopped, cut off, or outlived by what its lock
+//! remembers, at every point and under load; and it ends while clients write.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, RwLock};
+use std::thread;
+use std::time::Duration;
+
+use fencepost::bench::{Outcome, Request};
+use fencepost::design::Design;
+use fencepost::design::crud_single_writer::CRUD_SINGLE_WRITER;
+use fencepost::design::es_single_writer::ES_SINGLE_WRITER;
+
+use super::field::Field;
+use super::holders::version;
+use crate::support::cluster::{GRAPH, Server, wait_until};
+use crate::support::redis::Redis;
+use crate::support::storm;
+
+const LED: [&Design; 2] = [&ES_SINGLE_WRITER, &CRUD_SINGLE_WRITER];
+
+fn led_by(node: &Server) -> u64 {
+    node.count("fencepost_leader_graphs", "")
+}
+
+fn take_overs(nodes: &[&Server], cause: &str) -> u64 {
+    nodes.iter().map(|node| node.count("fencepost_leader_take_overs_total", cause)).sum()
+}
+
+/// Asked again until another node leads no more.
+#[track_caller]
+fn put_sooner_or_later(field: &Field, node: &Server, job: &str, input: &str, output: &str) -> u64 {
+    let mut told = None;
+    wait_until("the node leads", || {
+        told = match field.put(node, job, input, output) {
+            Outcome::Refused { .. } => None,
+            other => Some(version(&other)),
+        };
+        told.is_some()
+    });
+    told.unwrap()
+}
+
+/// The leader is killed when it passes the point for the `passage`th time, while clients write.
+fn killed_at(point: &str, passage: usize, design: &'static Design) {
+    let field = Field::of(design, None);
+    let file = field.site.path("reached");
+    let armed = format!("{point}=pause:{}@{passage}", file.display());
+    let first = field.node(&armed);
+    version(&field.put(&first, "first", "a", "b"));
+    let second = field.node("");
+    field.under_load(&[&second, &first], || {
+        wait_until("the leader is at the point", || file.exists());
+        first.signal("KILL");
+        field.wait_for_writes(20);
+    });
+    put_sooner_or_later(&field, &second, "last", "c", "d");
+    assert_eq!(led_by(&second), 1);
+    field.expect_valid(&second);
+}
+
+#[test]
+fn a_leader_killed_at_any_point_loses_nothing_that_was_answered() {
+    for (point, passage) in [
+        ("leader-acquired", 1),
+        ("leader-read", 1),
+        ("leader-counted", 1),
+        ("after-check", 30),
+        ("commit-begun", 30),
+        ("before-conditional-update", 30),
+        ("after-conditional-update", 30),
+        ("before-commit", 40),
+        ("after-commit", 40),
+    ] {
+        println!("at {point}");
+        killed_at_point(point, passage, &ES_SINGLE_WRITER);
+    }
+    killed_at_point("after-check", 30, &CRUD_SINGLE_WRITER);
+}
+
+fn killed_at_point(point: &str, passage: usize, design: &'static Design) {
+    if passage > 1 {
+        return killed_at(point, passage, design);
+    }
+    // On the way to lead.
+    let field = Field::of(design, None);
+    let (reached, armed) = field.pause_at(point);
+    let (first, second) = (field.node(&armed), field.node(""));
+    thread::scope(|scope| {
+        let put = scope.spawn(|| field.put(&first, "first", "a", "b"));
+        wait_until("it is about to lead", || reached.exists());
+        // Its request is answered by nobody.
+        first.signal("KILL");
+        drop(put.join().unwrap());
+    });
+    assert_eq!(put_sooner_or_later(&field, &second, "second", "b", "a"), 1);
+    assert_eq!(take_overs(&[&second], "lease ran out"), 1);
+    field.expect_valid(&second);
+}
+
+/// The leader is stopped past its lease, when it has judged a write. Returns what it was told in
+/// the end, when `meanwhile` was done, and both nodes.
+fn stopped(
+    meanwhile: impl FnOnce(&Field, &Server, &Server),
+    first_armed: &str,
+    second_armed: &str,
+) -> (Field, Outcome, Server, Server) {
+    let field = Field::of(&ES_SINGLE_WRITER, None);
+    let file = field.site.path("about-to-write");
+    // It has written once, so that it leads.
+    let armed = format!("after-check=pause:{}@2,{first_armed}", file.display());
+    let (first, second) = (field.node(&armed), field.node(second_armed));
+    version(&field.put(&first, "slower", "a", "y"));
+    let told = thread::scope(|scope| {
+        let put = scope.spawn(|| field.put(&first, "slower", "x", "y"));
+        wait_until("it is about to write", || file.exists());
+        first.signal("STOP");
+        fs::remove_file(&file).unwrap();
+        meanwhile(&field, &first, &second);
+        put.join().unwrap()
+    });
+    (field, told, first, second)
+}
+
+#[test]
+fn a_leader_that_wakes_after_its_successor_wrote_is_refused() {
+    let (field, told, first, second) = stopped(
+        |field, first, second| {
+            put_sooner_or_later(field, second, "faster", "y", "x");
+            first.signal("CONT");
+        },
+        "",
+        "",
+    );
+    assert!(matches!(told, Outcome::Refused { .. }), "{told:?}");
+    assert_eq!((led_by(&first), led_by(&second)), (0, 1));
+    assert_eq!(take_overs(&[&second], "lease ran out"), 1);
+    field.expect_valid(&second);
+}
+
+/// The successor has counted the token up, and nothing was written: only the token tells.
+fn wakes_before_its_successor_writes(more: &str) -> (Field, Outcome, Server, Server) {
+    let counted = std::env::temp_dir().join(format!("counted-{}", uuid::Uuid::new_v4()));
+    let armed = format!("leader-counted=pause:{}", counted.display());
+    let go_on = counted.clone();
+    let outcome = stopped(
+        move |field, first, second| {
+            thread::scope(|scope| {
+                let successor =
+                    scope.spawn(|| put_sooner_or_later(field, second, "faster", "y", "x"));
+                wait_until("its successor has taken over", || counted.exists());
+                first.signal("CONT");
+                wait_until("the former leader is through with its write", || {
+                    first.count("fencepost_leader_ended_total", "") > 0
+                        || field.site.head().version > 1
+                });
+                fs::remove_file(&counted).unwrap();
+                if more.is_empty() {
+                    successor.join().unwrap();
+                } else {
+                    // It is judged on what was written.
+                    drop(successor.join());
+                }
+            });
+        },
+        more,
+        &armed,
+    );
+    drop(fs::remove_file(go_on));
+    outcome
+}
+
+#[test]
+fn a_leader_that_wakes_before_its_successor_writes_is_refused() {
+    let (field, told, first, second) = wakes_before_its_successor_writes("");
+    assert!(matches!(told, Outcome::Refused { .. }), "{told:?}");
+    assert_eq!(first.count("fencepost_leader_refused_writes_total", ""), 1);
+    assert_eq!((led_by(&first), led_by(&second)), (0, 1));
+    field.expect_valid(&second);
+}
+
+#[test]
+fn redis_forgets_everything_in_every_way_and_there_is_one_history() {
+    let mut field = Field::of(&ES_SINGLE_WRITER, None);
+    let nodes = [field.node(""), field.node(""), field.node("")];
+    let all = nodes.each_ref();
+    let commands: [(&str, &[&str]); 3] = [
+        ("it is wiped", &["FLUSHALL"]),
+        ("it forgets its scripts", &["SCRIPT", "FLUSH"]),
+        ("its clients are cut off", &["CLIENT", "KILL", "TYPE", "normal"]),
+    ];
+    for (_, command) in commands {
+        field.under_load(&all, || drop(field.redis.command(command)));
+    }
+    let redis = std::mem::replace(&mut field.redis, Redis::start(&[]));
+    let redis = Mutex::new(redis);
+    redis.lock().unwrap().command(&["SAVE"]);
+    for what in ["it is put back", "it is started anew"] {
+        println!("{what}");
+        field.under_load(&all, || {
+            let mut redis = redis.lock().unwrap();
+            redis.kill();
+            redis.start_again();
+        });
+    }
+    assert!(take_overs(&all, "") > 1, "nobody took over");
+    field.expect_valid(&nodes[0]);
+}
+
+#[test]
+fn a_leader_that_is_cut_off_from_the_lock_stops_before_its_lease_ends() {
+    let field = Field::of(&ES_SINGLE_WRITER, None);
+    let nodes = [field.node(""), field.node("")];
+    let all = nodes.each_ref();
+    field.under_load(&all, || {
+        field.wire.lead_to(0);
+        wait_until("nobody leads", || all.map(led_by) == [0, 0]);
+        wait_until("a node says so", || {
+            let told = field.put(&nodes[0], "meanwhile", "x", "y");
+            matches!(told, Outcome::Refused { ref name, .. } if name == "lock_unavailable")
+        });
+        field.wire.lead_to(field.redis.port());
+    });
+    let lost: u64 = all.iter().map(|n| n.count("fencepost_leader_ended_total", "lease")).sum();
+    assert!(lost > 0, "the leader did not lose its lease");
+    field.expect_valid(&nodes[0]);
+}
+
+#[test]
+fn a_leader_whose_sessions_end_writes_nothing_twice() {
+    for design in LED {
+        let field = Field::of(design, None);
+        let nodes = [field.node(""), field.node("")];
+        field.under_load(&nodes.each_ref(), || {
+            for _ in 0..10 {
+                let before = field.site.head().version;
+                field.site.end_sessions();
+                wait_until("the load writes", || field.site.head().version > before);
+            }
+        });
+        field.expect_valid(&nodes[0]);
+    }
+}
+
+#[test]
+fn without_the_leaders_token_a_leader_that_wakes_writes() {
+    let (_field, told, first, _second) = wakes_before_its_successor_writes("leader-comparison=off");
+    assert!(matches!(told, Outcome::Accepted(_)), "{told:?}");
+    assert_eq!(first.count("fencepost_leader_refused_writes_total", ""), 0);
+}
+
+/// Clients write to whom they are told to; the leader is told to end, fifty times. It answers what
+/// it has accepted, and the next leads at once.
+#[test]
+fn a_leader_that_ends_hands_over_at_once_and_refuses_nothing() {
+    const ROUNDS: usize = 50;
+    let field = Field::of(&ES_SINGLE_WRITER, None);
+    let servers = RwLock::new(vec![field.node(""), field.node("")]);
+    let storm = storm::Field {
+        servers: RwLock::new(servers.read().unwrap().iter().map(|s| s.base.clone()).collect()),
+        answered: AtomicUsize::new(0),
+    };
+    let (over, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (store, graph_id) = (field.site.store(), field.site.head().id);
+    thread::scope(|scope| {
+        for client in 0..4 {
+            let (storm, over, refused) = (&storm, &over, &refused);
+            scope.spawn(move || write_until(storm, over, refused, client));
+        }
+        for round in 0..ROUNDS {
+            let before = storm.answered.load(Ordering::SeqCst);
+            wait_until("clients write", || storm.answered.load(Ordering::SeqCst) > before + 20);
+            let leads = servers.read().unwrap().iter().position(|server| led_by(server) == 1);
+            let leads = leads.unwrap_or_else(|| panic!("round {round}: nobody leads"));
+            let ended = servers.write().unwrap().remove(leads);
+            ended.signal("TERM");
+            // It says so; from then on the others wait for it and do not refuse.
+            wait_until("it has said that it ends", || {
+                store.leader(graph_id).unwrap().is_none_or(|leader| leader.is_leaving)
+            });
+            storm.servers.write().unwrap().remove(leads);
+            assert_eq!(ended.ended().code(), Some(0));
+            let next = field.node("");
+            storm.servers.write().unwrap().push(next.base.clone());
+            servers.write().unwrap().push(next);
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(refused.load(Ordering::SeqCst), 0, "requests were refused");
+    let servers = servers.into_inner().unwrap();
+    let last = servers.iter().find(|server| led_by(server) == 1).expect("one leads");
+    let digest = field.ask(last, Request::Digest);
+    assert!(matches!(digest, Outcome::Answered { .. }), "{digest:?}");
+    storm::audit(&field.site);
+}
+
+/// Writes one job after another, each to the leader as it was last told, or else to the first
+/// server; a request that was not answered is sent again under its key. Counts refusals that name
+/// no leader that is there to go to.
+fn write_until(storm: &storm::Field, over: &AtomicBool, refused: &AtomicUsize, client: usize) {
+    let mut http = crate::support::cluster::Client::new();
+    let mut leader: Option<String> = None;
+    for n in 0.. {
+        if over.load(Ordering::SeqCst) {
+            return;
+        }
+        let mark = format!("client-{client}-write-{n}");
+        let path = format!("/v1/graphs/{GRAPH}/jobs/job-{client}-{}", n % 50);
+        let body = serde_json::json!({"inputs": [], "outputs": [], "spec": {"mark": mark}});
+        loop {
+            let servers = storm.servers.read().unwrap().clone();
+            let there = leader.clone().filter(|leader| servers.contains(leader));
+            let base = there.unwrap_or_else(|| servers[0].clone());
+            match http.send(&base, "PUT", &path, Some(&mark), Some(&body)) {
+                Ok(answer) if answer.status < 300 => break,
+                Ok(answer) => {
+                    assert_eq!(answer.status, 503, "{answer:?}");
+                    match answer.body["leader"].as_str() {
+                        Some(told) if *told != *base && servers.iter().any(|s| s == told) => {
+                            leader = Some(told.to_owned());
+                        }
+                        _ => {
+                            refused.fetch_add(1, Ordering::SeqCst);
+                            println!("{base} refused: {}", answer.body);
+                            thread::sleep(Duration::from_millis(10));
+                        }
+                    }
+                }
+                Err(_) => {
+                    leader = None;
+                    http = crate::support::cluster::Client::new();
+                }
+            }
+        }
+        storm.answered.fetch_add(1, Ordering::SeqCst);
+    }
+}
