@@ -132,22 +132,19 @@ pub enum NodeError {
     },
     /// There is no leader that could hand the graph over.
     #[error(
-        "nobody leads graph `{0}`: the next node of a design with a leader that is asked for a write \
-         will"
+        "nobody leads graph `{0}`: the next node of a design with a leader that is asked for a \
+         write will"
     )]
     NobodyLeads(Name),
     /// No node can lead it next.
     #[error(
         "no {}node is there that could lead the graph: one must `serve` with a design that has a \
          leader; `fencepost lock inspect` names the leader",
-        .0.as_ref().map(|to| format!("such ({}) ", OneLine(to))).unwrap_or_else(|| "other ".to_owned())
+        .0.as_ref().map_or("other ".to_owned(), |to| format!("such ({}) ", OneLine(to)))
     )]
     NoSuccessor(Option<String>),
     /// The leader lives, and the graph stays with it; or another took over meanwhile.
-    #[error(
-        "graph `{0}` was not handed over; `fencepost lock inspect` \
-         says who leads it"
-    )]
+    #[error("graph `{0}` was not handed over; `fencepost lock inspect` says who leads it")]
     NotHandedOver(Name),
     /// What was to be noted could not be written.
     #[error(transparent)]
@@ -417,8 +414,6 @@ pub fn inspect_lock(options: &NodeOptions, graph: &Name) -> Result<LockReport, N
 const HANDED_OVER_WITHIN: Duration = Duration::from_secs(30);
 /// How often it is looked at meanwhile.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(50);
-/// A node of which nothing was heard for longer is not asked to lead.
-const SILENT_AFTER: Duration = Duration::from_secs(6);
 
 /// Has the graph's leader hand it over to the node `to`, named by its address or by itself, or to
 /// any other; waits for it, and says who leads then.
@@ -434,8 +429,7 @@ pub fn hand_over(
     let head = store.head(graph)?.ok_or_else(|| NodeError::GraphNotFound(graph.clone()))?;
     let nobody_leads = || NodeError::NobodyLeads(graph.clone());
     let former = store.leader(head.id)?.ok_or_else(nobody_leads)?;
-    let silent = i64::try_from(SILENT_AFTER.as_millis()).unwrap_or(i64::MAX);
-    let mut living = store.nodes()?.into_iter().filter(|node| node.silent_ms < silent);
+    let mut living = store.nodes()?.into_iter().filter(Node::lives);
     let is_meant = |node: &Node| match to {
         Some(to) => node.node == to || node.address.as_deref() == Some(to.trim_end_matches('/')),
         None => node.node != former.node,

@@ -22,8 +22,8 @@ pub enum LockCommand {
         #[arg(long)]
         graph: String,
     },
-    /// Have the node that leads a graph hand it over to another, and wait until that one leads. Only
-    /// where a design with a leader is served
+    /// Have the node that leads a graph hand it over to another, and wait until that one leads.
+    /// Only where a design with a leader is served
     HandOver {
         /// The graph
         #[arg(long)]

@@ -1,6 +1,6 @@
-//! `crud-single-writer`: rows, and one node at a time that leads a graph and writes it. Storage alone
-//! tells it from [`es_single_writer`](super::es_single_writer), so that the two show what the leader
-//! gains and what the log does.
+//! `crud-single-writer`: rows, and one node at a time that leads a graph and writes it. Storage
+//! alone tells it from [`es_single_writer`](super::es_single_writer), so that the two show what the
+//! leader gains and what the log does.
 //!
 //! **How it takes turns.** By leadership, as `es-single-writer`. See
 //! [`turns::single_writer`](super::turns::single_writer).

@@ -9,8 +9,8 @@ use super::shared::Shared;
 use super::turn_taking::{Images, Turns};
 use crate::graph::Name;
 
-/// Starts the threads, if these turns have something [tended](Turns::tend): one that waits for store
-/// and lock only, and one that loads graphs.
+/// Starts the threads, if these turns have something [tended](Turns::tend): one that waits for
+/// store and lock only, and one that loads graphs.
 pub(super) fn start(shared: &Arc<Shared>, turns: &Arc<dyn Turns>) -> Vec<Background> {
     if turns.tended_every().is_none() {
         return Vec::new();

@@ -17,6 +17,8 @@ use crate::graph::Name;
 
 /// What stands for any node as a successor.
 const ANY: &str = "*";
+/// A node that was silent for longer, in milliseconds, is asked for nothing.
+const SILENT_AFTER_MS: i64 = 6_000;
 
 /// Who leads a graph, as the leader has said itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub struct Leader {
     pub token: i64,
     /// Since when, by the database's clock, in milliseconds since 1970.
     pub since_ms: i64,
-    /// How long nothing was heard of the node, in milliseconds; `None` if it was forgotten.
+    /// How long the node has been silent, in milliseconds; `None` if it was forgotten.
     pub silent_ms: Option<i64>,
     /// Whether it is about to give the graph up.
     pub is_leaving: bool,
@@ -46,6 +48,12 @@ pub struct Leader {
 }
 
 impl Leader {
+    /// Whether its node has told of itself lately.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        self.silent_ms.is_some_and(|silent_ms| silent_ms < SILENT_AFTER_MS)
+    }
+
     /// The node that waits for the leader to give the graph up.
     #[must_use]
     pub fn waiting_successor(&self) -> Option<&String> {
@@ -60,8 +68,16 @@ pub struct Node {
     pub node: String,
     /// Where its clients reach it.
     pub address: Option<String>,
-    /// How long nothing was heard of it, in milliseconds.
+    /// How long it has been silent, in milliseconds.
     pub silent_ms: i64,
+}
+
+impl Node {
+    /// Whether it has told of itself lately.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        self.silent_ms < SILENT_AFTER_MS
+    }
 }
 
 /// Who is to lead a graph next.
@@ -86,8 +102,8 @@ type NodeRow = (Option<String>, i64);
 
 impl Store {
     /// Counts up the graph's leader token, if it still is what was read, and notes that `node`
-    /// leads the graph, and where its clients reach it. From then on the writes of all former leaders are refused. Returns the
-    /// token.
+    /// leads the graph, and where its clients reach it. From then on the writes of all former
+    /// leaders are refused. Returns the token.
     ///
     /// # Errors
     /// [`CommitError`]; [`CommitError::Fenced`] if another was first, [`CommitError::Gone`] if the
@@ -174,7 +190,7 @@ impl Store {
         leaders_of(found)
     }
 
-    /// The nodes that may lead, those included of which nothing was heard lately.
+    /// The nodes that may lead, silent ones included.
     ///
     /// # Errors
     /// [`StoreError`] if that cannot be read.
@@ -203,7 +219,7 @@ impl Store {
         written.map_err(repeatable)
     }
 
-    /// Forgets nodes of which nothing was heard for so long, and what they led.
+    /// Forgets nodes that were silent for so long, and what they led.
     ///
     /// # Errors
     /// [`CommitError`] if it cannot be written.
@@ -286,12 +302,8 @@ impl Store {
     /// [`CommitError`] if it cannot be written.
     pub fn ask_to_succeed(&self, graph_id: i64, token: i64, node: &str) -> Result<(), CommitError> {
         let written = self.database.write(|connection| {
-            diesel::update(leaders::table)
-                .filter(leaders::graph_id.eq(graph_id))
-                .filter(leaders::token.eq(token))
-                .filter(leaders::successor.is_null())
-                .set(leaders::successor.eq(Some(node)))
-                .execute(connection)?;
+            let unnamed = of_take_over(graph_id, token).filter(leaders::successor.is_null());
+            diesel::update(unnamed).set(leaders::successor.eq(Some(node))).execute(connection)?;
             Ok(())
         });
         written.map_err(repeatable)
@@ -324,10 +336,8 @@ impl Store {
     ) -> Result<bool, CommitError> {
         let written = self.database.write(|connection| {
             let named = [ANY.to_owned(), node.to_owned()];
-            let changed = diesel::update(leaders::table)
-                .filter(leaders::graph_id.eq(graph_id))
-                .filter(leaders::token.eq(token))
-                .filter(leaders::successor.eq_any(named))
+            let named = of_take_over(graph_id, token).filter(leaders::successor.eq_any(named));
+            let changed = diesel::update(named)
                 .set((leaders::successor.eq(Some(node)), leaders::successor_waits.eq(1)))
                 .execute(connection)?;
             Ok(changed == 1)

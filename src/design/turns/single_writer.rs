@@ -3,8 +3,9 @@
 //!
 //! **How it takes turns.** Who leads holds a lock of the graph that is only for that, and keeps it
 //! for as long as it lives and is asked for writes. It decides on its own image, without a look at
-//! the store: whatever waits is one batch, and one commit. A node that is asked for a write and does
-//! not lead tries to take over, once; if another leads, it refuses the write and names the leader.
+//! the store: whatever waits is one batch, and one commit. A node that is asked for a write and
+//! does not lead tries to take over, once; if another leads, it refuses the write and names the
+//! leader.
 //!
 //! Whoever takes over counts up the graph's leader token in the database, brings its image to the
 //! store's version, and then leads. Each write carries the token, and the database refuses it once
@@ -18,8 +19,8 @@
 //!
 //! **What it costs.** The commit: one round trip. On the way to lead: the lock, a look, the
 //! take-over's commit, and what was written since the image was brought up to date last, which a
-//! candidate does about once a second. A node that does not lead pays a round trip to the lock and a
-//! look for each batch that it refuses.
+//! candidate does about twice a second. A node that does not lead pays a round trip to the lock and
+//! a look for each batch that it refuses.
 //!
 //! **What it does not do.** A graph whose leader died takes no writes until its lease is over. A
 //! leader that is stopped keeps a `file:` lock, which has no leases, until it goes on or is killed.
@@ -50,7 +51,6 @@ use crate::store::{CommitError, Fence, StorageKind, Store};
 pub struct SingleWriter {
     leaderships: Arc<Leaderships>,
     candidate: Candidate,
-    limits: SingleWriterLimits,
 }
 
 impl SingleWriter {
@@ -65,7 +65,7 @@ impl SingleWriter {
     ) -> Self {
         let leaderships = Arc::new(Leaderships::new(lock, store, limits));
         let candidate = Candidate::new(Arc::clone(&leaderships), storages);
-        Self { leaderships, candidate, limits }
+        Self { leaderships, candidate }
     }
 }
 
@@ -101,7 +101,7 @@ impl Turns for SingleWriter {
     /// Nodes of other designs may write beside the leader.
     fn retry(&self, _: &Name, error: &TurnError, attempt: usize) -> Retry {
         match error {
-            _ if attempt == self.limits.retries => Retry::GiveUp,
+            _ if attempt == self.leaderships.limits.retries => Retry::GiveUp,
             TurnError::Commit(CommitError::Conflict { .. } | CommitError::Yielded(_)) => {
                 Retry::After(backoff(attempt))
             }
@@ -118,7 +118,7 @@ impl Turns for SingleWriter {
     }
 
     fn tended_every(&self) -> Option<Duration> {
-        Some(self.limits.look_every)
+        Some(self.leaderships.limits.look_every)
     }
 
     fn tend(&self) {

@@ -5,9 +5,9 @@
 //! The server ends the session once nothing was heard of it for a lease. A holder counts from when
 //! it was last asked, so that it asks nothing before a write.
 //!
-//! What the session holds is known under the mutex under which it is asked, so that nothing is taken
-//! twice, or given back while another is taken. Nobody waits for the mutex without a limit: whoever
-//! has it may be waiting for a server that does not answer.
+//! What the session holds is known under the mutex under which it is asked, so that nothing is
+//! taken twice, or given back while another is taken. Nobody waits for the mutex without a limit:
+//! whoever has it may be waiting for a server that does not answer.
 
 use std::collections::HashSet;
 use std::io;

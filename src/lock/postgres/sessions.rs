@@ -1,5 +1,5 @@
-//! The sessions of the lock: those that nobody uses are kept for the next to come, within the budget
-//! that they share with statements.
+//! The sessions of the lock: those that nobody uses are kept for the next to come, within the
+//! budget that they share with statements.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -91,8 +91,8 @@ impl LockConnection {
         }
     }
 
-    /// Calls the script once for each of `calls`, all in one round trip; the answers in their order,
-    /// of which some may be errors of the server's.
+    /// Calls the script once for each of `calls`, all in one round trip; the answers in their
+    /// order, of which some may be errors of the server's.
     ///
     /// # Errors
     /// If the connection is of no use any more.

@@ -17,9 +17,7 @@ use crate::store::{CommitError, Leader, StorageKind, StoreError};
 
 /// How often a node tells the others that it lives.
 const NOTED_EVERY: Duration = Duration::from_secs(2);
-/// After how long nothing is asked of a node of which nothing was heard.
-const SILENT_AFTER: Duration = Duration::from_secs(6);
-/// After how long it is forgotten, with what it led.
+/// After how long a silent node is forgotten, with what it led.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// How long images are brought up to date at each look: what is left waits for the next.
 const WARMED_FOR: Duration = Duration::from_millis(100);
@@ -203,17 +201,14 @@ impl Candidate {
     /// Asks the node that leads most for graphs, if this one leads less than its share.
     fn ask_for_share(&self, mine: &[&Leader], others: &[&Leader]) {
         let mut by_node: BTreeMap<&str, Vec<&Leader>> = BTreeMap::new();
-        let silent = i64::try_from(SILENT_AFTER.as_millis()).unwrap_or(i64::MAX);
-        let lives = |leader: &&&Leader| leader.silent_ms.is_some_and(|ms| ms < silent);
-        for leader in others.iter().filter(lives) {
+        for leader in others.iter().filter(|leader| leader.lives()) {
             by_node.entry(&leader.node).or_default().push(leader);
         }
         let total = mine.len() + by_node.values().map(Vec::len).sum::<usize>();
         let share = total / (by_node.len() + 1);
         let is_coming = |leader: &&&Leader| {
-            leader.successor.as_ref().is_some_and(|successor| {
-                successor.node.as_ref().is_some_and(|named| *named == self.leaderships.node)
-            })
+            let named = leader.successor.as_ref().and_then(|successor| successor.node.as_ref());
+            named == Some(&self.leaderships.node)
         };
         let coming = others.iter().filter(is_coming).count();
         let wanted = share.saturating_sub(mine.len() + coming).min(ASKED_AT_ONCE);

@@ -5,9 +5,9 @@
 //! database's own count of take-overs; what the lock remembers of tokens is not needed, so a lock
 //! server that forgets everything harms nothing.
 //!
-//! A take-over reads the row first, then makes sure that the lock is still held, and then counts the
-//! token up from what was read. So a holder that stalled on the way, and was replaced meanwhile,
-//! finds another token and takes over nothing.
+//! A take-over reads the row first, then makes sure that the lock is still held, and then counts
+//! the token up from what was read. So a holder that stalled on the way, and was replaced
+//! meanwhile, finds another token and takes over nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -261,8 +261,8 @@ impl Leaderships {
         self.leave(graph_id, token, Ended::TakenOver);
     }
 
-    /// Leads the graph no more, if it still does by that take-over. The lock is given back, unless a
-    /// turn is under way: then when that ends.
+    /// Leads the graph no more, if it still does by that take-over. The lock is given back, unless
+    /// a turn is under way: then when that ends.
     fn leave(&self, graph_id: i64, token: i64, why: Ended) {
         let mut all = lock(&self.led);
         if all.get(&graph_id).is_none_or(|led| led.token != token) {
