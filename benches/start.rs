@@ -44,7 +44,7 @@ const EDGE_JOBS: usize = 50_000;
 const IN_LINE: usize = 4_096;
 const ROUNDS: usize = 3;
 /// Changes after a snapshot.
-const TAIL: usize = 100_000;
+const TAIL: usize = 90_000;
 
 fn name(kind: &str, number: usize) -> Name {
     Name::new(&format!("{kind}-{number:08}")).expect("a name")
