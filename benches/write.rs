@@ -104,6 +104,7 @@ impl Bare {
             token: number,
             committed_at_ms: None,
             actor: None,
+            request: None,
         }];
         if self.database.is_server() {
             self.call(number, &log, &rows);

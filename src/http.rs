@@ -23,11 +23,13 @@ mod about;
 mod access;
 mod app;
 mod ask;
+mod asked;
 mod call;
 mod changes;
 mod consumers;
 mod datasets;
 pub mod docs;
+mod forward;
 mod graphs;
 mod headers;
 mod jobs;
@@ -45,14 +47,17 @@ mod tail;
 
 pub use access::{Access, AllowedHost, AllowedOrigin, InvalidAddress};
 pub use app::HttpLimits;
+pub use forward::{ForwardLimits, ForwardSecret, TooShort};
 pub use lost_headers::LostHeaders;
 pub use plans::{PlanBody, graphviz, mermaid};
 pub use problem::{Kind, Problem};
 pub use routes::{Body, Class, ROUTES, Route};
 
 use app::App;
+use asked::Asked;
 use call::Call;
-use headers::Headers;
+use forward::Signed;
+use headers::{FORWARDED, Headers};
 use reply::{Content, Reply};
 
 /// What every request is held to before its path is looked at.
@@ -105,9 +110,16 @@ impl Dispatcher {
         request: &Request<'_>,
         data: Data<'_>,
     ) -> (&'static str, Result<Reply, Problem>) {
-        let found = self.entrance.admit(request).and_then(|headers| {
-            let path = request.uri().path().raw().as_str();
-            find(path, request.method().as_str()).map(|found| (headers, found))
+        let raw_path = request.uri().path().raw().as_str();
+        let admitted = self.entrance.admit(request);
+        if let Ok(headers) = &admitted
+            && raw_path == forward::PATH
+            && headers.get(FORWARDED).is_some()
+        {
+            return ("forwarding", self.answer_node(request, headers, data).await);
+        }
+        let found = admitted.and_then(|headers| {
+            find(raw_path, request.method().as_str()).map(|found| (headers, found))
         });
         let (headers, (route, parameters, path)) = match found {
             Ok(found) => found,
@@ -119,13 +131,69 @@ impl Dispatcher {
         let outcome = async {
             let accepted = call::negotiate(&headers, route.media_types);
             let body = in_time(self.body(&headers, route, data)).await?;
-            let app = Arc::clone(&self.app);
-            let call = Call::new(app, request, headers, path, parameters, route.query);
-            let mut call = call?.with_body(body);
-            call.accepted = accepted?;
-            (route.handler)(call).await
+            let query = call::read_query(request.uri(), route.query)?;
+            let asked = Asked {
+                method: route.method,
+                target: request.uri().to_string(),
+                path,
+                parameters,
+                query,
+                headers,
+                accepted: accepted?,
+                body: body.into(),
+                shutdown: request.rocket().shutdown(),
+            };
+            self.serve(route, Arc::new(asked), is_from_loopback(request)).await
         };
         (route.id, outcome.await)
+    }
+
+    /// Serves the request here, or passes it on.
+    async fn serve(
+        &self,
+        route: &Route,
+        asked: Arc<Asked>,
+        is_from_loopback: bool,
+    ) -> Result<Reply, Problem> {
+        let (app, handler) = (&self.app, route.handler);
+        let (service, forwarding) = (&app.service, &app.forwarding);
+        let call = || Call::new(Arc::clone(app), Arc::clone(&asked));
+        if asked.headers.get(FORWARDED).is_some() {
+            if !route.takes_turn() {
+                return Err(Problem::new(Kind::Forbidden, "no such request is passed on"));
+            }
+            let here = |forwarded| {
+                let (call, in_flight) = (call().forwarded(forwarded), app.enter());
+                async move {
+                    let reply = handler(call).await;
+                    drop(in_flight);
+                    reply
+                }
+            };
+            return forwarding.receive(service, &asked, is_from_loopback, here).await;
+        }
+        if route.takes_turn() && service.node().is_some() {
+            let here = |applied| match applied {
+                Some(applied) => handler(call().applied(applied)),
+                None => handler(call()),
+            };
+            return forwarding.serve(service, &asked, here).await;
+        }
+        handler(call()).await
+    }
+
+    /// Answers what another node asks, which is of no route.
+    async fn answer_node(
+        &self,
+        request: &Request<'_>,
+        headers: &Headers,
+        data: Data<'_>,
+    ) -> Result<Reply, Problem> {
+        discard(data, self.app.limits.body_bytes).await;
+        let target = request.uri().to_string();
+        let signed =
+            Signed { method: request.method().as_str(), target: &target, headers, body: b"" };
+        self.app.forwarding.answer(&self.app.service, &signed, is_from_loopback(request)).await
     }
 
     /// The body of a request that may have one, read to its end or refused.
@@ -155,6 +223,11 @@ impl Dispatcher {
         Err(Problem::new(Kind::TooLarge, format!("the body is larger than {limit} bytes"))
             .with("limit", limit.into()))
     }
+}
+
+/// Whether this machine has sent the request itself.
+fn is_from_loopback(request: &Request<'_>) -> bool {
+    request.remote().is_some_and(|remote| remote.ip().to_canonical().is_loopback())
 }
 
 /// What is known of a path: its route, the route's parameters as indices of segments, the segments.
@@ -326,7 +399,7 @@ pub fn check_address(address: SocketAddr) -> std::io::Result<()> {
 }
 
 /// Serves until SIGINT or SIGTERM; then finishes what was accepted. `access` says which
-/// hosts and origins requests may name. `ready` is called with the address once requests are taken.
+/// hosts and origins requests may name; with the `secret`, writes are passed on between machines. `ready` is called with the address once requests are taken.
 ///
 /// # Errors
 /// Rocket's, such as that the address is in use.
@@ -336,6 +409,7 @@ pub fn serve(
     limits: HttpLimits,
     access: Access,
     lost_headers: LostHeaders,
+    secret: Option<ForwardSecret>,
     ready: impl FnOnce(SocketAddr) + Send + Sync + 'static,
 ) -> Result<(), Box<rocket::Error>> {
     let config = rocket::Config {
@@ -354,7 +428,7 @@ pub fn serve(
         },
         ..rocket::Config::release_default()
     };
-    let app = Arc::new(App::new(service, limits, docs::documents()));
+    let app = Arc::new(App::new(service, limits, docs::documents(), secret));
     let entrance = Entrance { access: Arc::new(access), lost_headers };
     let dispatcher = Dispatcher { app: Arc::clone(&app), entrance: entrance.clone() };
     let methods = [

@@ -494,13 +494,13 @@ impl fmt::Display for LeaderReport {
         let Some(leader) = leader else { return writeln!(f, "leader    nobody") };
         let address = leader.address.as_deref().unwrap_or("at no known address");
         write!(f, "leader    {}, node {}", OneLine(address), OneLine(&leader.node))?;
-        write!(f, "; token {}", leader.token)?;
+        let lasting = |ms: i64| Duration::from_millis(ms.max(0).unsigned_abs());
+        write!(f, "; token {}; for {:.1?}", leader.token, lasting(leader.led_ms))?;
         match leader.silent_ms {
-            Some(ms) => {
-                writeln!(f, "; heard of {:.1?} ago", Duration::from_millis(ms.max(0) as u64))?
-            }
-            None => writeln!(f, "; not heard of")?,
+            Some(ms) => write!(f, "; heard of {:.1?} ago", lasting(ms))?,
+            None => f.write_str("; not heard of")?,
         }
+        writeln!(f, "{}", if leader.follows_load { "; most writes come through it" } else { "" })?;
         match inspection.holders.as_slice() {
             [] => writeln!(f, "          does not hold the lock any more")?,
             holders => holders

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::graph::Name;
-use crate::store::Store;
+use crate::store::{RequestId, RequestLook, Store};
 
 mod ahead;
 mod background;
@@ -51,12 +51,12 @@ pub use limits::Limits;
 pub use listeners::Listening;
 pub use metrics::Metrics;
 pub(crate) use metrics::{duration_buckets, observe};
-pub use refusal::Refusal;
+pub use refusal::{LeaderAt, Refusal};
 pub use store_requests::READY_ANSWER;
 pub use turn::Turn;
 pub use turn_error::TurnError;
 pub use turn_taking::{Images, Retry, Turns};
-pub use write::{Accepted, IdempotencyKey, Subject, Verdict, Write};
+pub use write::{Accepted, Forwarded, IdempotencyKey, Subject, Verdict, Write};
 
 use background::Background;
 use engine::Engine;
@@ -220,6 +220,55 @@ impl Service {
     /// while store and lock are asked.
     pub fn end_turns(&self) {
         self.shared.handlings.turns().for_each(|turns| turns.end());
+    }
+
+    /// Tells the database from all others.
+    #[must_use]
+    pub fn database_id(&self) -> &str {
+        self.shared.engine.store.database_id()
+    }
+
+    /// The name of this process, if it may lead graphs, so that writes are passed on to it and by it.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        self.shared.handlings.turns().find_map(|turns| turns.node())
+    }
+
+    /// The token under which this process leads the graph, if it does.
+    #[must_use]
+    pub fn led_under(&self, graph: &Name) -> Option<i64> {
+        self.shared.handlings.turns().find_map(|turns| turns.led_under(graph))
+    }
+
+    /// Who else leads the graph, as far as that is known without asking.
+    #[must_use]
+    pub fn leader(&self, graph: &Name) -> Option<Arc<LeaderAt>> {
+        self.shared.handlings.turns().find_map(|turns| turns.leader(graph))
+    }
+
+    /// The process that was told as the leader by that token cannot be asked.
+    pub fn forget_leader(&self, graph: &Name, token: i64) {
+        self.shared.handlings.turns().for_each(|turns| turns.forget_leader(graph, token));
+    }
+
+    /// The version of the graph as this process knows it; 0 if it does not.
+    #[must_use]
+    pub fn known_version(&self, graph: &Name) -> u64 {
+        self.shared.engine.graphs.image(graph).map_or(0, |image| image.key.version)
+    }
+
+    /// What the database knows of a write that was passed on when the graph was at version `after`
+    /// or later; `None` if there is no such graph. `reply` is called once and must not block.
+    pub fn request_look(
+        &self,
+        graph: &Name,
+        request: RequestId,
+        after: u64,
+        reply: impl FnOnce(Result<Option<RequestLook>, Refusal>) + Send + 'static,
+    ) {
+        self.shared.run_apart(graph, reply, move |shared, graph| {
+            Ok(shared.engine.store.request_look(graph, &request, after)?)
+        });
     }
 
     /// What the turns cost.

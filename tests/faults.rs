@@ -6,6 +6,7 @@ mod ahead;
 mod designs;
 mod field;
 mod floods;
+mod forwarding;
 mod holders;
 mod kept;
 mod leader;

@@ -7,6 +7,7 @@ mod consumers;
 mod datasets;
 mod digits;
 mod document;
+mod follower;
 mod graphs;
 mod headers;
 mod hosts;

@@ -1,11 +1,15 @@
 //! `fencepost serve`
 
+use std::env::VarError;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use fencepost::design::TurnLimits;
-use fencepost::http::{self, Access, AllowedHost, AllowedOrigin, HttpLimits, LostHeaders};
+use fencepost::http::{
+    self, Access, AllowedHost, AllowedOrigin, ForwardSecret, HttpLimits, LostHeaders,
+};
 use fencepost::node::{self, NodeError};
 use fencepost::service::{Limits, Service};
 
@@ -27,6 +31,12 @@ pub struct ServeArgs {
     /// is one of all addresses of the machine
     #[arg(long, value_parser = advertised, value_name = "URL")]
     advertise: Option<String>,
+    /// A file with the secret by which nodes of several machines know each other, the same for all:
+    /// a node that does not lead a graph passes writes on to the one that does. Without it, and
+    /// without FENCEPOST_FORWARD_SECRET, which may hold the secret itself, they do so on one machine
+    /// only
+    #[arg(long, env = "FENCEPOST_FORWARD_SECRET_FILE", value_name = "PATH")]
+    forward_secret_file: Option<PathBuf>,
     /// Also serve requests that name this host, besides IP addresses and localhost: HOST, or
     /// HOST:PORT for this port only. All others are refused, since a web page may have its own name
     /// resolve to this machine. May be given several times. On other addresses than loopback, hosts
@@ -132,6 +142,33 @@ pub struct ServeArgs {
     shutdown_grace_s: u64,
 }
 
+const SECRET_VARIABLE: &str = "FENCEPOST_FORWARD_SECRET";
+
+impl ServeArgs {
+    /// The secret of nodes that pass writes on, if there is one.
+    fn forward_secret(&self) -> Result<Option<ForwardSecret>, Failure> {
+        let unusable = |from: &str, what: &dyn std::fmt::Display| {
+            Failure::usage(format!("the secret in {from} cannot be used: {what}"))
+        };
+        let given = match (&self.forward_secret_file, std::env::var(SECRET_VARIABLE)) {
+            (Some(path), _) => {
+                let from = format!("the file {}", path.display());
+                let text =
+                    std::fs::read_to_string(path).map_err(|error| unusable(&from, &error))?;
+                Some((from, text))
+            }
+            (None, Ok(text)) if text.is_empty() => None,
+            (None, Ok(text)) => Some((SECRET_VARIABLE.to_owned(), text)),
+            (None, Err(VarError::NotPresent)) => None,
+            (None, Err(error)) => return Err(unusable(SECRET_VARIABLE, &error)),
+        };
+        let read = |(from, text): (String, String)| {
+            ForwardSecret::given(&text).map_err(|error| unusable(&from, &error))
+        };
+        given.map(read).transpose()
+    }
+}
+
 /// An `http` or `https` URL without a path, a user or a password.
 fn advertised(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
@@ -155,6 +192,7 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
         );
         return Err(Failure::usage(message));
     }
+    let secret = args.forward_secret()?;
     let mut options = node.options()?;
     let designs = options.designs().map_err(NodeError::from)?;
     options.limits.waiting_writes = args.waiting_writes;
@@ -184,12 +222,17 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
     let service: Service = node::open(&options)?;
     let (database, design) = (options.database.clone(), designs);
     let (advertise, of_ready) = (args.advertise.clone(), service.clone());
+    let has_secret = secret.is_some();
     let ready = move |address: SocketAddr| {
         let here = || (!address.ip().is_unspecified()).then(|| format!("http://{address}"));
         let told = advertise.or_else(here);
         if told.is_none() && design.have_leader() {
             log::warn!(
                 "clients of other nodes are not told where this one leads graphs: say --advertise"
+            );
+        } else if !on_loopback && design.have_leader() && !has_secret {
+            log::warn!(
+                "nodes of other machines pass no writes on to this one: say --forward-secret-file"
             );
         }
         of_ready.serves_at(told.as_deref());
@@ -199,6 +242,8 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
         )
     };
     let access = Access::new(on_loopback, args.allowed_host.clone(), args.allowed_origin.clone());
-    let served = http::serve(service, args.address, limits, access, lost_headers, ready);
+    let own_host = args.advertise.as_deref().and_then(|url| url.rsplit_once("//")?.1.parse().ok());
+    let access = access.known_as(own_host);
+    let served = http::serve(service, args.address, limits, access, lost_headers, secret, ready);
     served.map_err(|error| cannot_serve(error.kind().to_string()))
 }

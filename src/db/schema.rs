@@ -65,6 +65,7 @@ diesel::table! {
         token -> BigInt,
         committed_at_ms -> BigInt,
         actor -> Nullable<Text>,
+        request -> Nullable<Text>,
     }
 }
 
@@ -158,6 +159,7 @@ diesel::table! {
         is_leaving -> BigInt,
         successor -> Nullable<Text>,
         successor_waits -> BigInt,
+        follows_load -> BigInt,
     }
 }
 
@@ -205,4 +207,6 @@ pub struct ChangeRow<'r> {
     pub token: i64,
     pub committed_at_ms: Option<i64>,
     pub actor: Option<&'r str>,
+    /// The name of the request that made it, if another node has passed it on.
+    pub request: Option<&'r str>,
 }

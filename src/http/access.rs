@@ -160,6 +160,13 @@ impl Access {
         Self { checked, hosts, origins }
     }
 
+    /// Where hosts are checked, `host` is allowed too: it is what clients and other nodes are told.
+    #[must_use]
+    pub fn known_as(mut self, host: Option<AllowedHost>) -> Self {
+        self.hosts.extend(host);
+        self
+    }
+
     /// Looks at the headers of a request.
     ///
     /// # Errors

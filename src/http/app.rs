@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
+use super::forward::{ForwardLimits, ForwardSecret, Forwarding};
 use super::problem::{Kind, Problem};
 use super::stream::Open;
 use super::tail::Tails;
@@ -28,6 +29,8 @@ pub struct HttpLimits {
     /// Interval of heartbeats on an idle live tail. A client that is gone is noticed by the next
     /// one at the latest.
     pub heartbeat: Duration,
+    /// Of writes that are passed on to other nodes.
+    pub forward: ForwardLimits,
     /// How long `at_least` waits.
     pub version_wait: Duration,
     /// How long a shutdown lets requests that were accepted finish.
@@ -45,6 +48,7 @@ impl Default for HttpLimits {
             computations: 2,
             streams: 4096,
             heartbeat: Duration::from_secs(10),
+            forward: ForwardLimits::default(),
             version_wait: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(10),
             shutdown_mercy: Duration::from_secs(5),
@@ -62,6 +66,8 @@ pub struct App {
     streams: Arc<rocket::tokio::sync::Semaphore>,
     /// The ends of the change logs that are followed.
     pub tails: Arc<Tails>,
+    /// Passes writes on to the nodes that lead their graphs, and takes those of other nodes.
+    pub forwarding: Arc<Forwarding>,
     /// What describes the service.
     pub documents: Documents,
     metrics: Metrics,
@@ -72,9 +78,9 @@ pub struct App {
 }
 
 /// A write whose answer is not made yet.
-pub struct InFlight<'a>(&'a App);
+pub struct InFlight(Arc<App>);
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
@@ -124,9 +130,15 @@ impl Metrics {
 
 impl App {
     /// Begins with nothing in use.
-    pub fn new(service: Service, limits: HttpLimits, documents: Documents) -> Self {
+    pub fn new(
+        service: Service,
+        limits: HttpLimits,
+        documents: Documents,
+        secret: Option<ForwardSecret>,
+    ) -> Self {
         let registry = &service.metrics().registry;
         let (metrics, tails) = (Metrics::new(registry), Tails::new(service.clone(), registry));
+        let forwarding = Arc::new(Forwarding::new(&service, limits.forward, secret));
         let semaphore =
             |permits: usize| Arc::new(rocket::tokio::sync::Semaphore::new(permits.max(1)));
         let (computations, streams) = (semaphore(limits.computations), semaphore(limits.streams));
@@ -137,6 +149,7 @@ impl App {
             computations,
             streams,
             tails,
+            forwarding,
             documents,
             metrics,
             in_flight,
@@ -145,9 +158,9 @@ impl App {
     }
 
     /// Counts a write until its answer is made.
-    pub fn enter(&self) -> InFlight<'_> {
+    pub fn enter(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        InFlight(self)
+        InFlight(Arc::clone(self))
     }
 
     /// Whether connections are to be closed with their next answer.

@@ -10,26 +10,26 @@ use sha2::{Digest, Sha256};
 
 use super::app::App;
 use super::ask::ask;
-use super::headers::{EntityTags, Headers};
+use super::asked::Asked;
+use super::headers::{EntityTags, Headers, entity_tag};
 use super::problem::{Kind, Problem};
-use crate::graph::{Command, Name, Precondition, hex};
-use crate::service::{Accepted, IdempotencyKey, Image, Refusal, Subject, Verdict, Write};
+use super::reply::Reply;
+use crate::graph::{Command, Name, Operation, Precondition, Step, hex};
+use crate::service::{
+    Accepted, Forwarded, IdempotencyKey, Image, Refusal, Subject, Verdict, Write,
+};
+use crate::store::AppliedRequest;
 
 /// What a handler gets.
 pub struct Call {
     /// The service and its limits.
     pub app: Arc<App>,
-    /// The media type that is to be answered.
-    pub accepted: &'static str,
-    /// Comes when the server is to end.
-    pub shutdown: rocket::Shutdown,
-    /// Decoded path segments, and which of them the route's parameters are.
-    pub path: Vec<String>,
-    parameters: Vec<(&'static str, usize)>,
-    query: BTreeMap<String, String>,
-    headers: Headers,
-    body: Vec<u8>,
-    method: &'static str,
+    /// The request.
+    pub asked: Arc<Asked>,
+    /// Where it comes from, if another node has passed it on.
+    forwarded: Option<Forwarded>,
+    /// What it has done already, if another node has served it and its answer was lost.
+    applied: Option<AppliedRequest>,
 }
 
 /// A path's segments, percent-decoded.
@@ -67,36 +67,22 @@ fn decode(raw: &str) -> Result<String, &'static str> {
 }
 
 impl Call {
-    /// A request with these headers to a route with these path parameters that takes these query
-    /// parameters.
-    ///
-    /// # Errors
-    /// [`Problem`] for a query parameter that is unknown, repeated or badly encoded.
-    pub fn new(
-        app: Arc<App>,
-        request: &rocket::Request<'_>,
-        headers: Headers,
-        path: Vec<String>,
-        parameters: Vec<(&'static str, usize)>,
-        known_query: &[&str],
-    ) -> Result<Self, Problem> {
-        Ok(Self {
-            app,
-            accepted: "application/json",
-            shutdown: request.rocket().shutdown(),
-            path,
-            parameters,
-            query: read_query(request.uri(), known_query)?,
-            headers,
-            body: Vec::new(),
-            method: request.method().as_str(),
-        })
+    /// A request of a client.
+    #[must_use]
+    pub fn new(app: Arc<App>, asked: Arc<Asked>) -> Self {
+        Self { app, asked, forwarded: None, applied: None }
     }
 
-    /// The same with a body.
+    /// The same, passed on by another node.
     #[must_use]
-    pub fn with_body(self, body: Vec<u8>) -> Self {
-        Self { body, ..self }
+    pub fn forwarded(self, forwarded: Forwarded) -> Self {
+        Self { forwarded: Some(forwarded), ..self }
+    }
+
+    /// The same, which needs an answer only: it has done this already.
+    #[must_use]
+    pub fn applied(self, applied: AppliedRequest) -> Self {
+        Self { applied: Some(applied), ..self }
     }
 
     /// The name that the path gives as `parameter`.
@@ -104,15 +90,13 @@ impl Call {
     /// # Errors
     /// [`Problem`] if it is no name.
     pub fn name(&self, parameter: &str) -> Result<Name, Problem> {
-        let (_, index) =
-            self.parameters.iter().find(|(name, _)| *name == parameter).expect("the route has it");
-        Name::new(&self.path[*index]).map_err(|invalid| Problem::invalid_name(parameter, &invalid))
+        self.asked.name(parameter)
     }
 
     /// A query parameter as it is.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<&str> {
-        self.query.get(name).map(String::as_str)
+        self.asked.query.get(name).map(String::as_str)
     }
 
     /// A query parameter that is a number.
@@ -128,7 +112,11 @@ impl Call {
     /// # Errors
     /// [`Problem`] if it is no number.
     pub fn last_event_id(&self) -> Result<Option<u64>, Problem> {
-        self.headers.get("last-event-id").map(|text| number("last-event-id", text)).transpose()
+        self.asked
+            .headers
+            .get("last-event-id")
+            .map(|text| number("last-event-id", text))
+            .transpose()
     }
 
     /// A query parameter that is `true` or `false`.
@@ -150,7 +138,7 @@ impl Call {
     /// # Errors
     /// [`Problem`] with line and column, or the field.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let text = std::str::from_utf8(&self.body).map_err(|error| {
+        let text = std::str::from_utf8(&self.asked.body).map_err(|error| {
             Problem::malformed(
                 "body",
                 format!("the body is not UTF-8 after byte {}", error.valid_up_to()),
@@ -168,7 +156,7 @@ impl Call {
     /// Whether there is a body at all.
     #[must_use]
     pub fn has_body(&self) -> bool {
-        !self.body.is_empty()
+        !self.asked.body.is_empty()
     }
 
     /// The precondition that the headers `If-Match` and `If-None-Match` state.
@@ -176,7 +164,7 @@ impl Call {
     /// # Errors
     /// [`Problem`] for a header that is not understood, or both.
     pub fn precondition(&self) -> Result<Option<Precondition>, Problem> {
-        match (self.headers.get("if-match"), self.headers.get("if-none-match")) {
+        match (self.asked.headers.get("if-match"), self.asked.headers.get("if-none-match")) {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => {
                 Err(Problem::malformed("if-match", "if-match and if-none-match exclude each other"))
@@ -204,16 +192,27 @@ impl Call {
     /// [`Problem`] that names the header.
     pub fn refuse_preconditions(&self, why: &str) -> Result<(), Problem> {
         let given = ["if-match", "if-none-match"].into_iter();
-        match given.into_iter().find(|header| self.headers.get(header).is_some()) {
+        match given.into_iter().find(|header| self.asked.headers.get(header).is_some()) {
             Some(header) => Err(Problem::malformed(header, why)),
             None => Ok(()),
         }
     }
 
+    /// The answer to a read at `version` with the ETag `tag`; 304 without a body if the client has
+    /// it.
+    pub fn read_answer(&self, version: u64, tag: u64, body: impl FnOnce() -> Reply) -> Reply {
+        let reply = if self.has_current(tag) {
+            Reply { status: 304, ..Reply::text("", Vec::new()) }
+        } else {
+            body()
+        };
+        reply.at_version(version).with("ETag", entity_tag(tag))
+    }
+
     /// Whether `If-None-Match` of a read holds this tag: then the client has the answer already.
     #[must_use]
     pub fn has_current(&self, version: u64) -> bool {
-        match self.headers.get("if-none-match").and_then(EntityTags::read) {
+        match self.asked.headers.get("if-none-match").and_then(EntityTags::read) {
             None => false,
             Some(EntityTags::Any) => true,
             Some(EntityTags::List(tags)) => {
@@ -283,15 +282,27 @@ impl Call {
         dry_run: bool,
     ) -> Result<(Name, Accepted), Problem> {
         let graph = self.name("graph")?;
+        if let Some(applied) = self.applied {
+            return Ok((graph, accepted_before(&command, &subject, applied)));
+        }
         let write = Write {
             command,
             dry_run,
             actor: self.actor()?,
             idempotency: self.idempotency()?,
             subject,
-            bytes: self.body.len(),
+            bytes: self.asked.body.len(),
+            forwarded: self.forwarded.clone(),
         };
         let verdict = self.app.write(&graph, write).await;
+        if let (Some(forwarded), Ok(accepted)) = (&self.forwarded, &verdict)
+            && accepted.changed
+            && !dry_run
+        {
+            let Accepted { version, created, .. } = *accepted;
+            let applied = AppliedRequest { version, created };
+            self.app.forwarding.received().applied(&forwarded.request, applied);
+        }
         self.verdict(graph, verdict)
     }
 
@@ -312,7 +323,7 @@ impl Call {
     /// [`Problem`] if the key is empty, too long or not of printable ASCII characters.
     pub fn idempotency(&self) -> Result<Option<IdempotencyKey>, Problem> {
         const LONGEST: usize = 255;
-        let Some(key) = self.headers.get("idempotency-key") else { return Ok(None) };
+        let Some(key) = self.asked.headers.get("idempotency-key") else { return Ok(None) };
         if key.is_empty()
             || key.len() > LONGEST
             || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte))
@@ -323,19 +334,19 @@ impl Call {
             return Err(Problem::malformed("idempotency-key", detail));
         }
         let mut hash = Sha256::new();
-        hash.update(self.method);
-        for segment in &self.path {
+        hash.update(self.asked.method);
+        for segment in &self.asked.path {
             hash.update("\0/");
             hash.update(segment);
         }
         hash.update("\0");
-        hash.update(&self.body);
+        hash.update(&self.asked.body);
         Ok(Some(IdempotencyKey { key: key.to_owned(), fingerprint: hex(&hash.finalize()) }))
     }
 
     fn actor(&self) -> Result<Option<String>, Problem> {
         const LONGEST: usize = 255;
-        match self.headers.get("fencepost-actor") {
+        match self.asked.headers.get("fencepost-actor") {
             Some(actor) if actor.is_empty() || actor.len() > LONGEST => Err(Problem::malformed(
                 "fencepost-actor",
                 format!("an actor has 1 to {LONGEST} bytes"),
@@ -368,7 +379,26 @@ fn precondition_of(tags: &EntityTags<'_>) -> Precondition {
     }
 }
 
-fn read_query(uri: &Origin<'_>, known: &[&str]) -> Result<BTreeMap<String, String>, Problem> {
+/// What was answered to a request that has made a change.
+fn accepted_before(command: &Command, subject: &Subject, applied: AppliedRequest) -> Accepted {
+    let AppliedRequest { version, created } = applied;
+    let subject_is_gone = match (subject, command) {
+        (_, Command::DeleteGraph { .. }) => true,
+        (Subject::Graph, _) => false,
+        (Subject::Job(_) | Subject::Dataset(_), Command::Changeset(changeset)) => matches!(
+            &changeset.steps[..],
+            [Step { operation: Operation::DeleteJob { .. } | Operation::DeleteDataset { .. }, .. }]
+        ),
+    };
+    let subject_version = (!subject_is_gone).then_some(version);
+    Accepted { version, changed: true, created, subject_version }
+}
+
+/// The parameters of a query that takes these.
+///
+/// # Errors
+/// [`Problem`] for one that is unknown, repeated or badly encoded.
+pub fn read_query(uri: &Origin<'_>, known: &[&str]) -> Result<BTreeMap<String, String>, Problem> {
     let mut query = BTreeMap::new();
     let raw = uri.query().map_or("", |query| query.raw().as_str());
     for item in raw.split('&').filter(|item| !item.is_empty()) {

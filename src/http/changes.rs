@@ -90,7 +90,7 @@ impl Call {
 
 /// `GET /v1/graphs/{graph}/changes`
 pub async fn read(call: Call) -> Result<Reply, Problem> {
-    let reply = match call.accepted {
+    let reply = match call.asked.accepted {
         LINES => lines(call).await,
         EVENTS => events(call).await,
         _ => page(call).await,
@@ -103,14 +103,14 @@ async fn page(call: Call) -> Result<Reply, Problem> {
     let limit = limit(&call)?.map_or(DEFAULT_ITEMS, |limit| limit as usize);
     let Page { head, events, .. } = call.first_page(seen, limit, object).await?;
     let version = head.version;
-    Ok(Reply::read(&call, version, version, || {
+    Ok(call.read_answer(version, version, || {
         let name = serde_json::to_string(&head.name).expect("a name is a JSON string");
         let mut body = format!(r#"{{"graph":{name},"version":{version},"items":["#).into_bytes();
         body.extend(events.join(&b','));
         body.extend_from_slice(
             format!(r#"],"next_after":{}}}"#, seen.after + events.len() as u64).as_bytes(),
         );
-        Reply::text(call.accepted, body)
+        Reply::text(call.asked.accepted, body)
     }))
 }
 
@@ -132,12 +132,12 @@ async fn lines(call: Call) -> Result<Reply, Problem> {
     let first = call.first_page(seen, most, line).await?;
     let version = first.head.version;
     if call.has_current(version) {
-        return Ok(Reply::read(&call, version, version, || unreachable!("the client has it")));
+        return Ok(call.read_answer(version, version, || unreachable!("the client has it")));
     }
     let last = limit.map_or(version, |limit| version.min(seen.after.saturating_add(limit)));
     let (pieces, streamed) = stream(Form::Lines, call.app.open_stream("changes")?);
     tokio::spawn(send_lines(Arc::clone(&call.app), pieces, first, seen.after, last));
-    Ok(Reply::read(&call, version, version, || Reply::streamed(LINES, streamed)))
+    Ok(call.read_answer(version, version, || Reply::streamed(LINES, streamed)))
 }
 
 /// Sends the changes after `after` up to the one that made version `last`.
@@ -181,7 +181,7 @@ async fn events(call: Call) -> Result<Reply, Problem> {
     let first = call.first_page(seen, PAGE_CHANGES, event).await?;
     let version = first.head.version;
     let (pieces, streamed) = stream(Form::Events, call.app.open_stream(TAIL)?);
-    let (app, shutdown) = (Arc::clone(&call.app), call.shutdown.clone());
+    let (app, shutdown) = (Arc::clone(&call.app), call.asked.shutdown.clone());
     tokio::spawn(async move {
         let outcome = tokio::select! {
             biased;

@@ -40,7 +40,7 @@ pub async fn list(call: Call) -> Result<Reply, Problem> {
     call.app
         .clone()
         .compute(move || {
-            Reply::read(&call, version, version, || {
+            call.read_answer(version, version, || {
                 let datasets = image.graph.datasets_from(page.from());
                 Reply::json(&page.page(datasets, |dataset| dataset.name(), DatasetBody::from))
             })
@@ -66,7 +66,7 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
                 Problem::new(Kind::DatasetNotFound, format!("there is no dataset `{name}`"));
             return Err(problem.with("name", serde_json::json!(name)).decided_at(&graph, version));
         };
-        Ok(Reply::read(&call, version, version, || Reply::json(&DatasetBody::from(dataset))))
+        Ok(call.read_answer(version, version, || Reply::json(&DatasetBody::from(dataset))))
     };
     if quick { answer() } else { app.compute(answer).await? }
 }

@@ -45,7 +45,7 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
     let head: Head = head.map_err(|refusal| Problem::refused(&graph, refusal))?;
     let version = image.key.version;
     let counts = &image.graph;
-    Ok(Reply::read(&call, version, version, || {
+    Ok(call.read_answer(version, version, || {
         Reply::json(&GraphBody {
             graph: &graph,
             version,
@@ -93,7 +93,7 @@ pub async fn digest(call: Call) -> Result<Reply, Problem> {
     call.app
         .clone()
         .compute(move || {
-            Reply::read(&call, version, version, || {
+            call.read_answer(version, version, || {
                 Reply::json(
                     &json!({"graph": graph, "version": version, "digest": image.graph.digest()}),
                 )

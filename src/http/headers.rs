@@ -7,8 +7,10 @@ use rocket::http::HeaderMap;
 
 use super::problem::Problem;
 
+/// The header of what nodes say to each other.
+pub const FORWARDED: &str = "fencepost-forwarded";
 /// Those with one value.
-const SINGLE: [&str; 7] = [
+const SINGLE: [&str; 8] = [
     "host",
     "origin",
     "content-type",
@@ -16,6 +18,7 @@ const SINGLE: [&str; 7] = [
     "idempotency-key",
     "fencepost-actor",
     "last-event-id",
+    FORWARDED,
 ];
 /// Those with a list: several lines are one list, as RFC 9110 has it.
 const LISTS: [&str; 4] = ["accept", "if-match", "if-none-match", "transfer-encoding"];

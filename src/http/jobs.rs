@@ -41,7 +41,7 @@ pub async fn list(call: Call) -> Result<Reply, Problem> {
     call.app
         .clone()
         .compute(move || {
-            Reply::read(&call, version, version, || {
+            call.read_answer(version, version, || {
                 let jobs = image.graph.jobs_from(page.from());
                 Reply::json(&page.page(jobs, |job| job.name(), JobBody::from))
             })
@@ -58,7 +58,7 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
         let problem = Problem::new(Kind::JobNotFound, format!("there is no job `{name}`"));
         return Err(problem.with("name", serde_json::json!(name)).decided_at(&graph, version));
     };
-    Ok(Reply::read(&call, version, job.version(), || Reply::json(&JobBody::from(job))))
+    Ok(call.read_answer(version, job.version(), || Reply::json(&JobBody::from(job))))
 }
 
 /// `POST …/jobs`

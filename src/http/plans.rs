@@ -108,9 +108,11 @@ async fn plan(call: Call, request: PlanRequest) -> Result<Reply, Problem> {
             let version = image.key.version;
             let plan = image.graph.plan(&request, limit);
             let plan = plan.map_err(|error| Problem::unanswered(&graph, version, error))?;
-            let reply = Reply::read(&call, version, version, || match call.accepted {
-                "text/vnd.graphviz" => Reply::text(call.accepted, graphviz(&plan).into_bytes()),
-                "text/vnd.mermaid" => Reply::text(call.accepted, mermaid(&plan).into_bytes()),
+            let reply = call.read_answer(version, version, || match call.asked.accepted {
+                "text/vnd.graphviz" => {
+                    Reply::text(call.asked.accepted, graphviz(&plan).into_bytes())
+                }
+                "text/vnd.mermaid" => Reply::text(call.asked.accepted, mermaid(&plan).into_bytes()),
                 _ => Reply::json(&PlanBody::new(&graph, version, &plan)),
             });
             Ok(reply.with("Vary", "Accept".to_owned()))
@@ -188,7 +190,7 @@ async fn reach(call: Call, origin: Origin, direction: Direction) -> Result<Reply
             let reached = image.graph.reachable(&origin, direction, depth, limit);
             let Reachable { jobs, datasets } =
                 reached.map_err(|error| Problem::unanswered(&graph, version, error))?;
-            Ok(Reply::read(&call, version, version, || {
+            Ok(call.read_answer(version, version, || {
                 Reply::json(&ReachBody { jobs: &jobs, datasets: &datasets })
             }))
         })

@@ -1,10 +1,12 @@
 //! Problems: the one place where refusals become HTTP statuses. `application/problem+json` for
 //! everything that is not an answer.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use crate::graph::{InvalidName, Name, Precondition, QueryError, Rejection};
-use crate::service::Refusal;
+use crate::service::{LeaderAt, Refusal};
 use crate::terminal;
 use crate::wire::InvalidOperation;
 
@@ -163,6 +165,10 @@ pub struct Problem {
     pub decided: Option<(Name, u64)>,
     /// Methods for the `Allow` header.
     pub allow: Option<String>,
+    /// Whether it was not decided, as another node leads the graph.
+    pub led_elsewhere: bool,
+    /// Whom to pass the request on to.
+    pub leader: Option<Arc<LeaderAt>>,
     members: Map<String, Value>,
 }
 
@@ -178,7 +184,8 @@ impl Problem {
         members.insert("title".to_owned(), json!(title));
         members.insert("status".to_owned(), json!(status));
         members.insert("detail".to_owned(), json!(detail.into()));
-        let problem = Self { kind, decided: None, allow: None, members };
+        let problem =
+            Self { kind, decided: None, allow: None, led_elsewhere: false, leader: None, members };
         match kind {
             Kind::OutcomeUnknown => problem.with("outcome", json!("unknown")),
             _ if status >= 500 => problem.with("outcome", json!("not_applied")),
@@ -204,6 +211,16 @@ impl Problem {
     pub fn decided_at(self, graph: &Name, version: u64) -> Self {
         let decided = Some((graph.clone(), version));
         Self { decided, ..self.with("graph", json!(graph)).with("version", json!(version)) }
+    }
+
+    /// Names the node that leads the graph, if it says where it is reached.
+    #[must_use]
+    pub fn led_by(self, leader: Arc<LeaderAt>) -> Self {
+        let problem = match &leader.address {
+            Some(address) => self.with("leader", json!(address)),
+            None => self,
+        };
+        Self { leader: Some(leader), ..problem }
     }
 
     /// Names the methods that the path has.
@@ -259,8 +276,11 @@ impl Problem {
             Refusal::KeyReused => Self::new(Kind::IdempotencyKeyReused, detail),
             Refusal::Contended { .. } => Self::new(Kind::Contended, detail),
             Refusal::LedElsewhere { leader, .. } => {
-                let problem = Self::new(Kind::Contended, detail);
-                leader.iter().fold(problem, |problem, leader| problem.with("leader", json!(leader)))
+                let problem = Self { led_elsewhere: true, ..Self::new(Kind::Contended, detail) };
+                match leader {
+                    Some(leader) => problem.led_by(leader),
+                    None => problem,
+                }
             }
             Refusal::LockUnavailable { .. } => Self::new(Kind::LockUnavailable, detail),
             Refusal::DatabaseUnavailable { .. } => Self::new(Kind::DatabaseUnavailable, detail),

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::call::Call;
 use super::headers::entity_tag;
 use super::problem::Problem;
 use super::stream::Streamed;
@@ -55,17 +54,6 @@ impl Reply {
     #[must_use]
     pub fn streamed(media_type: &'static str, body: Streamed) -> Self {
         Self { status: 200, media_type, body: Content::Streamed(body), headers: Vec::new() }
-    }
-
-    /// The answer to a read at `version` with the ETag `tag`; 304 without a body if the client has
-    /// it.
-    pub fn read(call: &Call, version: u64, tag: u64, body: impl FnOnce() -> Self) -> Self {
-        let reply = if call.has_current(tag) {
-            Self { status: 304, ..Self::text("", Vec::new()) }
-        } else {
-            body()
-        };
-        reply.at_version(version).with("ETag", entity_tag(tag))
     }
 
     /// The answer to an accepted write.

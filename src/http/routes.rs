@@ -587,6 +587,13 @@ impl Route {
         })
     }
 
+    /// Whether it takes a turn of writes, which a node that does not lead the graph cannot take.
+    #[must_use]
+    pub fn takes_turn(&self) -> bool {
+        // To create a graph takes none: nobody leads it before.
+        self.class == Class::Write && self.id != "createGraph"
+    }
+
     /// The media types that the body may have.
     #[must_use]
     pub fn body_types(&self) -> &'static [&'static str] {

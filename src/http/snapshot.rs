@@ -22,9 +22,7 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
     let (graph, image) = call.image().await?;
     let key = image.key;
     if call.has_current(key.version) {
-        return Ok(Reply::read(&call, key.version, key.version, || {
-            unreachable!("the client has it")
-        }));
+        return Ok(call.read_answer(key.version, key.version, || unreachable!("the client has it")));
     }
     let open = call.app.open_stream("snapshot")?;
     let origin = ask(|reply| call.app.service.origin(&graph, key.version, reply)).await;
@@ -46,7 +44,7 @@ pub async fn read(call: Call) -> Result<Reply, Problem> {
     let importing = Arc::clone(&call.app).compute(begin).await?;
     let (pieces, streamed) = stream(Form::Lines, open);
     tokio::spawn(send(Arc::clone(&call.app), importing, pieces));
-    Ok(Reply::read(&call, key.version, key.version, || Reply::streamed(LINES, streamed)))
+    Ok(call.read_answer(key.version, key.version, || Reply::streamed(LINES, streamed)))
 }
 
 /// Computes one chunk after another, each when there is room for it: a client that reads slowly

@@ -8,16 +8,26 @@ use super::image::{Image, Refreshed};
 use super::pending_state::StateId;
 use super::queue::PendingWrite;
 use super::refusal::Refusal;
-use super::write::{Accepted, IdempotencyKey, Verdict, Write, answered_later};
+use super::write::{Accepted, Forwarded, IdempotencyKey, Verdict, Write, answered_later};
+use crate::failpoint;
 use crate::graph::{Command, DecidedBatch, Effect, Graph, Name};
 use crate::store::{Entry, GraphState, StoredAnswer};
+
+/// A write that changed something.
+struct AcceptedWrite {
+    number: usize,
+    /// Whether it creates something that it names.
+    created: bool,
+}
 
 /// Writes decided one after another on a graph, which may not be in the store yet. They are named
 /// by their numbers in the batch.
 pub(super) struct DecidedWrites {
     decided: DecidedBatch,
     /// Which of them changed something.
-    accepted: Vec<usize>,
+    accepted: Vec<AcceptedWrite>,
+    /// The token of the leadership under which they are decided.
+    led_under: Option<i64>,
     frozen: Option<Refusal>,
     deleted: bool,
     /// Answers that are known to be kept already, of earlier turns and of this one.
@@ -66,11 +76,12 @@ pub(super) struct Spent {
 }
 
 impl DecidedWrites {
-    /// None yet, on an open graph.
-    pub(super) fn on(graph: &Graph) -> Self {
+    /// None yet, on an open graph, under the leadership with that token.
+    pub(super) fn on(graph: &Graph, led_under: Option<i64>) -> Self {
         Self {
             decided: DecidedBatch::on(graph),
             accepted: Vec::new(),
+            led_under,
             frozen: None,
             deleted: false,
             kept: HashMap::new(),
@@ -85,13 +96,14 @@ impl DecidedWrites {
     pub(super) fn on_read(
         name: &Name,
         read: &Refreshed,
+        led_under: Option<i64>,
         kept: HashMap<String, StoredAnswer>,
     ) -> Self {
         let Refreshed { head, image } = read;
         let frozen = (head.state == GraphState::Frozen)
             .then(|| Refusal::Frozen { graph: name.clone(), moved_to: head.moved_to.clone() });
         let deleted = head.state == GraphState::Deleted;
-        Self { frozen, deleted, kept, ..Self::on(&image.graph) }
+        Self { frozen, deleted, kept, ..Self::on(&image.graph, led_under) }
     }
 
     /// How many are decided.
@@ -107,6 +119,11 @@ impl DecidedWrites {
     /// The version of the graph that they are decided on.
     pub(super) fn base_version(&self) -> u64 {
         self.decided.base().version()
+    }
+
+    /// The token of the leadership under which they are decided.
+    pub(super) fn led_under(&self) -> Option<i64> {
+        self.led_under
     }
 
     /// Whether one of them has deleted the graph, or it was deleted before.
@@ -129,6 +146,13 @@ impl DecidedWrites {
 
     fn verdict_on(&mut self, name: &Name, write: &Write) -> Verdict {
         let number = self.count();
+        // Whoever passed it on takes it for lost once another has taken over.
+        let is_of_another = |forwarded: &Forwarded| Some(forwarded.token) != self.led_under;
+        if write.forwarded.as_ref().is_some_and(is_of_another)
+            && !failpoint::is_off("forwarded-token")
+        {
+            return Err(Refusal::LedElsewhere { graph: name.clone(), leader: None });
+        }
         let key = write.idempotency.as_ref().filter(|_| !write.dry_run);
         if let Some(key) = key {
             if let Some(stored) = self.kept.get(&key.key) {
@@ -156,7 +180,7 @@ impl DecidedWrites {
         }
         let effect = self.decided.decide(&write.command).map_err(rejected)?;
         if effect.changed {
-            self.accepted.push(number);
+            self.accepted.push(AcceptedWrite { number, created: effect.created });
             self.deleted = matches!(write.command, Command::DeleteGraph { .. });
         }
         let accepted = accepted(effect, self.decided.graph(), self.deleted);
@@ -182,6 +206,11 @@ impl Decisions {
         batch: usize,
     ) -> Self {
         Self { read, leads_to, writes, batch }
+    }
+
+    /// The token of the leadership under which they were decided.
+    pub(super) fn led_under(&self) -> Option<i64> {
+        self.writes.led_under
     }
 
     /// The graph that they were decided on.
@@ -221,12 +250,18 @@ impl Decisions {
         batch: &'e [PendingWrite],
     ) -> impl Iterator<Item = Entry<'e>> {
         let DecidedWrites { decided, accepted, .. } = &self.writes;
-        decided.accepted().iter().zip(accepted).map(|(accepted, number)| Entry {
-            change: &accepted.change,
-            version: accepted.version,
-            touched: &accepted.touched,
-            actor: batch[*number].write.actor.as_deref(),
-        })
+        decided.accepted().iter().zip(accepted).map(
+            |(change, AcceptedWrite { number, created })| {
+                let Write { actor, forwarded, .. } = &batch[*number].write;
+                Entry {
+                    change: &change.change,
+                    version: change.version,
+                    touched: &change.touched,
+                    actor: actor.as_deref(),
+                    request: forwarded.as_ref().map(|forwarded| forwarded.request.noted(*created)),
+                }
+            },
+        )
     }
 
     /// The keys of requests of this batch that were decided without an answer to them being known.

@@ -25,6 +25,8 @@ pub(super) struct PendingState {
     pub(super) id: StateId,
     /// The graph then.
     pub(super) graph: Graph,
+    /// The token of the leadership under which it was decided.
+    pub(super) led_under: Option<i64>,
 }
 
 /// A state that a commit has led to, as the store knows it.

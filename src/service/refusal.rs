@@ -1,9 +1,24 @@
 //! Why a request was not served. One enum for reads and writes; `http` gives each a status.
 
+use std::sync::Arc;
+
 use crate::db::DbError;
 use crate::db::watch::{self, GivenUp};
 use crate::graph::{Name, Rejection};
 use crate::store::{CommitError, StorageKind, StoreError};
+
+/// The node that leads a graph, as it has said itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderAt {
+    /// Tells it from all others.
+    pub node: String,
+    /// The token of its take-over.
+    pub token: i64,
+    /// Where its clients and other nodes reach it, if it says so.
+    pub address: Option<String>,
+    /// The graph's version when that was looked at.
+    pub version: u64,
+}
 
 /// Why a request was not served. Only [`Refusal::OutcomeUnknown`] and [`Refusal::Internal`] leave
 /// open whether it was applied.
@@ -57,13 +72,14 @@ pub enum Refusal {
     /// Another node leads the graph. Ask that one.
     #[error(
         "another node leads graph `{graph}`{}",
-        .leader.as_ref().map(|leader| format!(": write to {leader}")).unwrap_or_default()
+        .leader.as_ref().and_then(|leader| leader.address.as_ref())
+            .map(|address| format!(": write to {address}")).unwrap_or_default()
     )]
     LedElsewhere {
         /// Its name.
         graph: Name,
-        /// Where clients reach the leader, if that is known.
-        leader: Option<String>,
+        /// The leader, if it is known.
+        leader: Option<Arc<LeaderAt>>,
     },
     /// The lock cannot be reached. Try again when it is back.
     #[error("the lock is unavailable: {what}")]

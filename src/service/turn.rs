@@ -12,7 +12,7 @@ use super::engine::Engine;
 use super::image::{Image, Refreshed};
 use super::local_graph::LocalGraph;
 use super::metrics::observe;
-use super::pending_state::{CommittedState, StateId};
+use super::pending_state::{CommittedState, PendingState, StateId};
 use super::queue::PendingWrite;
 use super::refusal::Refusal;
 use super::turn_error::TurnError;
@@ -88,6 +88,13 @@ impl<'t> Turn<'t> {
         })
     }
 
+    /// For each write that was decided: the node that has passed it on, if one has.
+    pub fn sources(&self) -> impl Iterator<Item = Option<&str>> {
+        let from =
+            |pending: &'t PendingWrite| Some(pending.write.forwarded.as_ref()?.from.as_str());
+        self.batch.iter().take(self.decided.get()).map(from)
+    }
+
     /// How many writes of the batch were decided, in this turn or ahead of it.
     pub(super) fn decided(&self) -> usize {
         let unused = self.ahead.take().map_or(0, |ahead| ahead.decided.count());
@@ -157,13 +164,26 @@ impl<'t> Turn<'t> {
     /// # Errors
     /// [`TurnError::Refused`] if a design that checks the whole graph finds a cycle: a bug of ours.
     pub fn decide(&self, read: Refreshed) -> Result<Decisions, TurnError> {
+        self.decide_led(read, None)
+    }
+
+    /// The same for whoever leads the graph under that token: writes that other nodes have passed
+    /// on to it are accepted then.
+    ///
+    /// # Errors
+    /// As [`decide`](Self::decide).
+    pub fn decide_led(
+        &self,
+        read: Refreshed,
+        led_under: Option<i64>,
+    ) -> Result<Decisions, TurnError> {
         let began = Instant::now();
         let name = &self.graph.name;
-        let (mut leads_to, mut writes) = match self.decided_ahead(&read.head) {
+        let (mut leads_to, mut writes) = match self.decided_ahead(&read.head, led_under) {
             Some(ahead) => (ahead.leads_to, ahead.decided),
             None => {
                 let kept = self.learnt.kept.clone();
-                (StateId::new(), DecidedWrites::on_read(name, &read, kept))
+                (StateId::new(), DecidedWrites::on_read(name, &read, led_under, kept))
             }
         };
         let before = writes.count();
@@ -249,7 +269,9 @@ impl<'t> Turn<'t> {
         // The thread of a given-up turn may get here while the next turn runs: it must not touch
         // the queue.
         if is_of_use && !watch::is_given_up() {
-            let (calls, undone) = self.graph.writes().commit_begins(id, decisions.graph(), limits);
+            let (graph, led_under) = (decisions.graph().clone(), decisions.led_under());
+            let leads_to = PendingState { id, graph, led_under };
+            let (calls, undone) = self.graph.writes().commit_begins(leads_to, limits);
             undone.count_in(&self.engine.metrics.wasted_decisions);
             if calls {
                 call_worker();
@@ -289,9 +311,10 @@ impl<'t> Turn<'t> {
     }
 
     /// What was decided ahead, if it holds on the graph as it was read.
-    fn decided_ahead(&self, read: &Head) -> Option<DecidedAhead> {
+    fn decided_ahead(&self, read: &Head, led_under: Option<i64>) -> Option<DecidedAhead> {
         let ahead = self.ahead.take()?;
-        if self.graph.writes().holds(&ahead, read) {
+        let is_led_so = ahead.decided.led_under() == led_under;
+        if is_led_so && self.graph.writes().holds(&ahead, read) {
             return Some(ahead);
         }
         self.engine.metrics.wasted_decisions.inc_by(ahead.decided.count() as u64);

@@ -1,11 +1,12 @@
 //! How writers take turns, as the service sees it: the trait that each way implements.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::core::Collector;
 
 use super::decisions::{Held, Served};
-use super::refusal::Refusal;
+use super::refusal::{LeaderAt, Refusal};
 use super::turn::Turn;
 use super::turn_error::TurnError;
 use crate::graph::Name;
@@ -65,6 +66,24 @@ pub trait Turns: Send + Sync {
 
     /// No request is served any more: gives up what turns rest on, for good.
     fn end(&self) {}
+
+    /// The name of this process, if writes may be passed on to it.
+    fn node(&self) -> Option<&str> {
+        None
+    }
+
+    /// The token under which this process leads the graph, if it does.
+    fn led_under(&self, _graph: &Name) -> Option<i64> {
+        None
+    }
+
+    /// Who else leads the graph, as far as that is known without asking.
+    fn leader(&self, _graph: &Name) -> Option<Arc<LeaderAt>> {
+        None
+    }
+
+    /// The process that was told as the [leader](Self::leader) by that token cannot be asked.
+    fn forget_leader(&self, _graph: &Name, _token: i64) {}
 
     /// What only this way of taking turns measures.
     fn collectors(&self) -> Vec<Box<dyn Collector>> {

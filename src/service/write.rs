@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use super::refusal::Refusal;
 use crate::graph::{Command, Graph, Name};
 use crate::object::objects_only;
-use crate::store::StoredAnswer;
+use crate::store::{RequestId, StoredAnswer};
 
 /// One write that a client asks for.
 #[derive(Debug, Clone)]
@@ -22,12 +22,33 @@ pub struct Write {
     pub subject: Subject,
     /// How large the request was, in bytes.
     pub bytes: usize,
+    /// Of a write that another node has passed on.
+    pub forwarded: Option<Forwarded>,
+}
+
+/// Where a write comes from that another node has passed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarded {
+    /// What the log notes with the change.
+    pub request: RequestId,
+    /// The node that has passed it on.
+    pub from: String,
+    /// The token of the leadership under which alone it may be decided.
+    pub token: i64,
 }
 
 impl From<Command> for Write {
     fn from(command: Command) -> Self {
         let subject = Subject::default();
-        Self { command, dry_run: false, actor: None, idempotency: None, subject, bytes: 0 }
+        Self {
+            command,
+            dry_run: false,
+            actor: None,
+            idempotency: None,
+            subject,
+            bytes: 0,
+            forwarded: None,
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use super::decisions::DecidedWrites;
 use super::pending_state::{CommittedState, PendingState, StateId};
 use super::queue::PendingWrite;
 use crate::failpoint;
-use crate::graph::Graph;
 use crate::store::{GraphState, Head};
 
 /// How many turns there are, how much each serves, and how much is decided ahead of it.
@@ -201,11 +200,10 @@ impl WriteQueue {
     /// A commit begins that leads to this state. Says whether a worker must be started.
     pub(super) fn commit_begins(
         &mut self,
-        id: StateId,
-        graph: &Graph,
+        leads_to: PendingState,
         limits: BatchLimits,
     ) -> (bool, Undone) {
-        let former = self.pending.replace(PendingState { id, graph: graph.clone() });
+        let former = self.pending.replace(leads_to);
         let undone = Undone { _former: former, ..self.undo_if_stale() };
         (self.calls_worker(limits), undone)
     }
@@ -245,14 +243,16 @@ impl WriteQueue {
             Some(last) if last.is_incomplete() || self.fits(&last.batch, limits) => last,
             last => {
                 self.ahead.extend(last);
-                let (on, graph) = match (self.ahead.back(), &self.pending) {
-                    (Some(last), _) => (last.ahead.leads_to, last.ahead.decided.graph()),
+                let (on, decided) = match (self.ahead.back(), &self.pending) {
+                    (Some(AheadBatch { ahead, .. }), _) => {
+                        let DecidedAhead { leads_to, decided, .. } = ahead;
+                        (*leads_to, DecidedWrites::on(decided.graph(), decided.led_under()))
+                    }
                     (None, pending) => {
-                        let pending = pending.as_ref()?;
-                        (pending.id, &pending.graph)
+                        let PendingState { id, graph, led_under } = pending.as_ref()?;
+                        (*id, DecidedWrites::on(graph, *led_under))
                     }
                 };
-                let decided = DecidedWrites::on(graph);
                 let ahead = DecidedAhead { on, leads_to: StateId::new(), decided };
                 AheadBatch { batch: Batch { writes: Vec::new(), bytes: 0 }, ahead }
             }
@@ -354,7 +354,7 @@ mod tests {
     use super::{AheadBatch, BatchLimits, DecidedAhead, PendingWrite, Pushed, WriteQueue};
     use crate::graph::{Command, Graph, Name, Operation};
     use crate::service::decisions::DecidedWrites;
-    use crate::service::pending_state::{CommittedState, StateId};
+    use crate::service::pending_state::{CommittedState, PendingState, StateId};
     use crate::service::queue::Reply;
     use crate::service::write::Write;
     use crate::store::{ImageKey, StorageKind};
@@ -488,7 +488,8 @@ mod tests {
                     let first = ahead.as_ref().filter(|_| self.commit.is_none());
                     let id = first.map_or_else(StateId::new, |ahead| ahead.leads_to);
                     self.commit = Some(id);
-                    let (calls, _) = self.queue.commit_begins(id, &Graph::default(), limits);
+                    let leads_to = PendingState { id, graph: Graph::default(), led_under: None };
+                    let (calls, _) = self.queue.commit_begins(leads_to, limits);
                     if calls {
                         self.call();
                     }
@@ -575,11 +576,13 @@ mod tests {
     fn nothing_is_decided_ahead_where_that_is_off() {
         let mut queue = WriteQueue::default();
         let limits = BatchLimits { turns: 0, writes: 8, bytes: 8, ahead: 0, worth_a_worker: 1 };
-        let (calls, _) = queue.commit_begins(StateId::new(), &Graph::default(), limits);
+        let id = StateId::new();
+        let leads_to = PendingState { id, graph: Graph::default(), led_under: None };
+        let (calls, _) = queue.commit_begins(leads_to, limits);
         assert!(!calls && queue.begin_deciding(limits).is_none());
         let pushed = queue.push(pending_write(1), 8, limits);
         assert!(matches!(pushed, Pushed::Behind));
-        let decided = DecidedWrites::on(&Graph::default());
+        let decided = DecidedWrites::on(&Graph::default(), None);
         assert_eq!(decided.count(), 0);
     }
 }

@@ -70,6 +70,9 @@ pub struct Entry<'e> {
     pub touched: &'e Touched,
     /// Who asked for it.
     pub actor: Option<&'e str>,
+    /// Of a write that another node has passed on: the name of that request, and whether the change
+    /// has created something that it names.
+    pub request: Option<&'e str>,
 }
 
 /// An answer to be given again to whoever sends the same key.

@@ -37,14 +37,16 @@ pub struct Leader {
     pub address: Option<String>,
     /// The token of its take-over.
     pub token: i64,
-    /// Since when, by the database's clock, in milliseconds since 1970.
-    pub since_ms: i64,
+    /// For how long it has led it, in milliseconds.
+    pub led_ms: i64,
     /// How long the node has been silent, in milliseconds; `None` if it was forgotten.
     pub silent_ms: Option<i64>,
     /// Whether it is about to give the graph up.
     pub is_leaving: bool,
     /// Who is to lead next.
     pub successor: Option<Successor>,
+    /// Whether it leads the graph because most writes of it come through it.
+    pub follows_load: bool,
 }
 
 impl Leader {
@@ -96,8 +98,11 @@ impl Successor {
     }
 }
 
-type LeaderRow =
-    ((i64, String, String, i64), (String, i64, i64, i64, Option<String>, i64), Option<NodeRow>);
+type LeaderRow = (
+    (i64, String, String, i64),
+    (String, i64, i64, i64, Option<String>, i64, i64),
+    Option<NodeRow>,
+);
 type NodeRow = (Option<String>, i64);
 
 impl Store {
@@ -289,6 +294,7 @@ impl Store {
                 .set((
                     leaders::successor.eq(Some(successor.unwrap_or(ANY))),
                     leaders::successor_waits.eq(0),
+                    leaders::follows_load.eq(0),
                 ))
                 .execute(connection)?;
             Ok(changed == 1)
@@ -296,7 +302,29 @@ impl Store {
         written.map_err(repeatable)
     }
 
-    /// The same for `node`, unless a successor was asked for already.
+    /// Asks that `node`, through which most writes of the graph come, leads it next, unless a
+    /// successor was asked for already. As long as it leads, it is not asked to give the graph up so
+    /// that another has its share. Whether it is to lead next.
+    ///
+    /// # Errors
+    /// [`CommitError`] if it cannot be written.
+    pub fn name_for_load(
+        &self,
+        graph_id: i64,
+        token: i64,
+        node: &str,
+    ) -> Result<bool, CommitError> {
+        let written = self.database.write(|connection| {
+            let unnamed = of_take_over(graph_id, token).filter(leaders::successor.is_null());
+            let changed = diesel::update(unnamed)
+                .set((leaders::successor.eq(Some(node)), leaders::follows_load.eq(1)))
+                .execute(connection)?;
+            Ok(changed == 1)
+        });
+        written.map_err(repeatable)
+    }
+
+    /// Asks that `node` leads the graph next, unless a successor was asked for already.
     ///
     /// # Errors
     /// [`CommitError`] if it cannot be written.
@@ -316,7 +344,7 @@ impl Store {
     pub fn withdraw_successor(&self, graph_id: i64, token: i64) -> Result<(), CommitError> {
         let written = self.database.write(|connection| {
             diesel::update(of_take_over(graph_id, token))
-                .set((leaders::successor.eq(None::<String>), leaders::successor_waits.eq(0)))
+                .set(no_successor())
                 .execute(connection)?;
             Ok(())
         });
@@ -357,7 +385,8 @@ fn insert(
     connection.run(
         "INSERT INTO leaders (graph_id, node, token, since_ms) VALUES (?, ?, ?, ?) \
          ON CONFLICT (graph_id) DO UPDATE SET node = excluded.node, token = excluded.token, \
-         since_ms = excluded.since_ms, is_leaving = 0, successor = NULL, successor_waits = 0",
+         since_ms = excluded.since_ms, is_leaving = 0, successor = NULL, successor_waits = 0, \
+         follows_load = CASE leaders.successor WHEN excluded.node THEN leaders.follows_load ELSE 0 END",
         &[
             Value::Integer(graph_id),
             Value::Text(node),
@@ -383,10 +412,20 @@ fn forget(connection: &mut AnyConnection, node: &str) -> QueryResult<()> {
     diesel::delete(leaders::table.filter(leaders::node.eq(node))).execute(connection)?;
     // It takes nothing over any more.
     diesel::update(leaders::table.filter(leaders::successor.eq(node)))
-        .set((leaders::successor.eq(None::<String>), leaders::successor_waits.eq(0)))
+        .set(no_successor())
         .execute(connection)?;
     diesel::delete(leader_nodes::table.find(node)).execute(connection)?;
     Ok(())
+}
+
+#[diesel::dsl::auto_type(no_type_alias)]
+fn no_successor() -> _ {
+    let nobody: Option<String> = None;
+    (
+        leaders::successor.eq(nobody),
+        leaders::successor_waits.eq(0_i64),
+        leaders::follows_load.eq(0_i64),
+    )
 }
 
 #[diesel::dsl::auto_type(no_type_alias)]
@@ -410,6 +449,7 @@ fn told() -> _ {
                 leaders::is_leaving,
                 leaders::successor,
                 leaders::successor_waits,
+                leaders::follows_load,
             ),
             (leader_nodes::address, leader_nodes::seen_at_ms).nullable(),
         ))
@@ -419,7 +459,7 @@ fn leaders_of((now_ms, rows): (i64, Vec<LeaderRow>)) -> Result<Vec<Leader>, Stor
     let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of a graph that is led"));
     let leader = |(graph, told, of_node): LeaderRow| {
         let (graph_id, name, storage, version) = graph;
-        let (node, token, since_ms, is_leaving, successor, successor_waits) = told;
+        let (node, token, since_ms, is_leaving, successor, successor_waits, follows_load) = told;
         let silent_ms = of_node.as_ref().map(|(_, seen_at_ms)| (now_ms - seen_at_ms).max(0));
         Ok(Leader {
             graph_id,
@@ -429,10 +469,11 @@ fn leaders_of((now_ms, rows): (i64, Vec<LeaderRow>)) -> Result<Vec<Leader>, Stor
             node,
             address: of_node.and_then(|(address, _)| address),
             token,
-            since_ms,
+            led_ms: (now_ms - since_ms).max(0),
             silent_ms,
             is_leaving: is_leaving != 0,
             successor: Successor::from_columns(successor, successor_waits),
+            follows_load: follows_load != 0,
         })
     };
     rows.into_iter().map(leader).collect()

@@ -249,6 +249,7 @@ impl Restoration<'_> {
             token: 0,
             committed_at_ms: Some(logged.committed_at_ms),
             actor: logged.actor.as_deref(),
+            request: None,
         });
         Ok(self.connection.insert_changes(&rows.collect::<Vec<_>>())?)
     }

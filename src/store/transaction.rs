@@ -156,6 +156,7 @@ pub(super) fn log_rows<'c>(commit: &Commit<'c>, entries: &'c [LogEntry]) -> Vec<
         token,
         committed_at_ms: None,
         actor: entry.actor,
+        request: entry.request,
     };
     commit.entries.iter().zip(entries).map(row).collect()
 }

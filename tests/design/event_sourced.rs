@@ -697,14 +697,14 @@ fn a_log_that_may_break_the_rules_is_not_pruned_without_the_first_look_either() 
 fn the_migration_is_not_reverted_while_a_graph_is_kept_by_its_log() {
     for kind in KINDS {
         let site = site_with_log(kind);
-        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "3"]));
+        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "4"]));
         assert!(code == Some(1) && said.contains("is not kept as rows"), "{code:?} {said}");
         let node = node_of(&site, &ES_OPTIMISTIC);
         accepted(&node, [put_dataset("d")]);
         node.write_and_wait(&name(GRAPH), delete_graph()).unwrap();
         drop(node);
         // Its versions go on, as rows.
-        for arguments in [&["migrate", "--revert", "3"][..], &["migrate"]] {
+        for arguments in [&["migrate", "--revert", "4"][..], &["migrate"]] {
             let (code, said) = finish(site.fencepost(arguments));
             assert_eq!(code, Some(0), "{said}");
         }
@@ -912,7 +912,7 @@ fn commands_with_a_design_of_another_storage_take_the_graph_as_it_is_kept() {
             }
         }
         if !is_rows {
-            refused(&["migrate", "--revert", "3"], "is not kept as rows");
+            refused(&["migrate", "--revert", "4"], "is not kept as rows");
         }
     }
 }

@@ -9,10 +9,10 @@ use fencepost::design::es_optimistic::ES_OPTIMISTIC;
 use fencepost::design::es_single_writer::ES_SINGLE_WRITER;
 use fencepost::design::turns::single_writer::SingleWriterLimits;
 use fencepost::design::{Design, TurnLimits};
-use fencepost::graph::Rejection;
+use fencepost::graph::{Operation, Rejection};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
-use fencepost::service::{Refusal, Service, Verdict};
-use fencepost::store::{CommitError, Successor};
+use fencepost::service::{Forwarded, Refusal, Service, Verdict, Write};
+use fencepost::store::{AppliedRequest, CommitError, RequestId, Successor};
 
 use crate::support::ask::{
     accepted, changeset, delete_dataset, delete_job, dry_run, put_dataset, put_job, write,
@@ -240,8 +240,12 @@ fn a_process_leads_as_many_graphs_as_it_may_and_gives_up_the_one_that_was_used_l
 }
 
 fn serve(site: &Site) -> Server {
+    serve_with(site, &[])
+}
+
+fn serve_with(site: &Site, arguments: &[&str]) -> Server {
     let mut command = site.fencepost(&SERVE);
-    command.args(["--design", "es-single-writer"]);
+    command.args(["--design", "es-single-writer"]).args(arguments);
     let server = Server::start(command);
     assert_eq!(server.get("/readyz").unwrap().status, 200);
     server
@@ -259,20 +263,22 @@ fn ask(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
 fn a_refused_client_is_told_where_the_leader_is_and_reads_go_on_everywhere() {
     for kind in KINDS {
         let site = Site::with_graph_of(kind, &ES_SINGLE_WRITER);
-        let (leader, other) = (serve(&site), serve(&site));
+        // Nothing is passed on to such an address.
+        let told = "https://leader.example";
+        let (leader, other) = (serve_with(&site, &["--advertise", told]), serve(&site));
         assert_eq!(leader.put_job("a", &["x"], &["y"]).unwrap().status, 201);
         // It says where it is when it looks next.
         wait_until("the leader is named", || {
             let refused = other.put_job("b", &["y"], &["z"]).unwrap();
             assert_eq!((refused.status, &refused.body["outcome"]), (503, &"not_applied".into()));
             assert_eq!(refused.body["type"], "urn:fencepost:problem:contended");
-            refused.body["leader"] == leader.base
+            refused.body["leader"] == told
         });
         let read = other.get(&format!("/v1/graphs/{GRAPH}/jobs/a")).unwrap();
         assert_eq!((read.status, read.version()), (200, 2));
         let (code, said) = ask(&site, &["lock", "inspect", "--graph", GRAPH]);
         assert_eq!(code, Some(0), "{said}");
-        assert!(said.contains(&format!("leader    {}, node ", leader.base)), "{said}");
+        assert!(said.contains(&format!("leader    {told}, node ")), "{said}");
         assert!(said.contains("held exclusive by "), "{said}");
     }
 }
@@ -337,13 +343,11 @@ fn a_node_that_starts_takes_its_share_of_graphs() {
         let third = serve(&site);
         let all = [&first, &second, &third];
         wait_until("each has a third", || all.map(led_by) == [2, 2, 2]);
-        // Each graph is written by one of them.
+        // Each graph is written by one of them, whichever is asked.
         for graph in 0..6 {
-            let told = all.map(|server| put(server, graph, 1));
-            let mut sorted = told;
-            sorted.sort();
-            assert_eq!(sorted, [201, 503, 503], "{told:?}");
+            assert_eq!(all.map(|server| put(server, graph, 1)), [201, 200, 200]);
         }
+        assert_eq!(all.map(led_by), [2, 2, 2]);
     }
 }
 
@@ -382,5 +386,103 @@ fn each_guard_of_the_leader_is_needed() {
         ("confirmation", "of_two_leaders_the_former_says_of_nothing_that_it_changes_nothing"),
     ] {
         assert!(!passes(&test(name), Some(guard)), "{name} passes without {guard}");
+    }
+}
+
+/// Of another node's clients.
+fn passed_on(from: &Service, to: &Service, dataset: &str) -> Verdict {
+    let forwarded = Forwarded {
+        request: RequestId::random(),
+        from: from.node().unwrap().to_owned(),
+        token: to.led_under(&name(GRAPH)).unwrap_or_default(),
+    };
+    let write = changeset([put_dataset(dataset)]);
+    to.write_and_wait(&name(GRAPH), Write { forwarded: Some(forwarded), ..write })
+}
+
+#[test]
+fn a_graph_follows_its_writes_to_the_node_through_which_they_come_and_stays_there() {
+    let limits = SingleWriterLimits {
+        look_every: Duration::from_millis(20),
+        counted_for: Duration::from_millis(50),
+        most_writes: 3,
+        most_times: 2,
+        led_for: Duration::ZERO,
+        ..SingleWriterLimits::default()
+    };
+    for kind in KINDS {
+        let site = Site::on(kind);
+        let [first, second] = [0, 1].map(|_| node_with(&site, &ES_SINGLE_WRITER, limits));
+        first.serves_at(None);
+        second.serves_at(Some("http://127.0.0.1:1"));
+        for n in 0..2 {
+            first.create_graph_and_wait(&name(&format!("other-{n}"))).unwrap();
+        }
+        first.create_graph_and_wait(&name(GRAPH)).unwrap();
+        accepted(&first, [put_dataset("first")]);
+        let mut written = 0;
+        wait_until("the other node leads", || {
+            if led(&first) == 1 {
+                written += u64::from(passed_on(&second, &first, &format!("d{written}")).is_ok());
+            }
+            led(&second) == 1
+        });
+        assert!(written >= 6, "it takes two counts of three writes");
+        assert_led_elsewhere(passed_on(&second, &first, "late"));
+        accepted(&second, [put_dataset("last")]);
+        let head = site.head();
+        let leader = site.store().leader(head.id).unwrap().unwrap();
+        assert_eq!((leader.follows_load, head.version), (true, written + 2));
+        audit_without_tokens(&mut site.sql(), GRAPH);
+    }
+}
+
+#[test]
+fn a_write_that_was_sent_under_another_leadership_is_refused_alone() {
+    let site = Site::on(Kind::Sqlite);
+    let node = node_of(&site, &ES_SINGLE_WRITER);
+    node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    assert_eq!(accepted(&node, [put_dataset("first")]), 1);
+    let under =
+        |token| Forwarded { request: RequestId::random(), from: "another".to_owned(), token };
+    let put = |dataset: &str, token| Write {
+        forwarded: Some(under(token)),
+        ..changeset([put_dataset(dataset)])
+    };
+    assert_led_elsewhere(node.write_and_wait(&name(GRAPH), put("a", 0)));
+    assert_led_elsewhere(node.write_and_wait(&name(GRAPH), put("a", 2)));
+    assert_eq!(node.write_and_wait(&name(GRAPH), put("b", 1)).unwrap().version, 2);
+    assert_eq!(site.head().version, 2);
+}
+
+#[test]
+fn the_log_tells_which_request_made_a_change_and_what_it_created() {
+    for kind in KINDS {
+        let site = Site::on(kind);
+        let node = node_of(&site, &ES_SINGLE_WRITER);
+        node.create_graph_and_wait(&name(GRAPH)).unwrap();
+        let ask = |operation: Operation| {
+            let request = RequestId::random();
+            let token = node.led_under(&name(GRAPH)).unwrap_or(1);
+            let forwarded =
+                Forwarded { request: request.clone(), from: "another".to_owned(), token };
+            let write = Write { forwarded: Some(forwarded), ..changeset([operation]) };
+            node.write_and_wait(&name(GRAPH), write).unwrap();
+            request
+        };
+        accepted(&node, [put_dataset("first")]);
+        let created = ask(put_job("a", &[], &["x"]));
+        let changed = ask(put_job("a", &[], &["x", "y"]));
+        let nothing = ask(put_job("a", &[], &["x", "y"]));
+        let store = site.store();
+        let look = |request: &RequestId, after: u64| {
+            store.request_look(&name(GRAPH), request, after).unwrap().unwrap()
+        };
+        let made = |version, created| Some(AppliedRequest { version, created });
+        assert_eq!(look(&created, 0).applied, made(2, true));
+        assert_eq!(look(&created, 2).applied, None, "it was sent at a later version");
+        assert_eq!(look(&changed, 1).applied, made(3, false));
+        let look = look(&nothing, 0);
+        assert_eq!((look.applied, look.leader_token, look.log_is_whole), (None, 1, true));
     }
 }

@@ -37,7 +37,7 @@ fn database(url: &str, acknowledged: u64) -> Site {
         assert_eq!(code, Some(0), "{said}");
     };
     run(&["import", "--graph", GRAPH, "--format", "events", file.to_str().unwrap()]);
-    run(&["migrate", "--revert", "8"]);
+    run(&["migrate", "--revert", "9"]);
     let (scheme, rest) = url.split_once(':').unwrap();
     let shown = rest.rsplit_once('@').map_or(rest.to_owned(), |(_, rest)| format!("//{rest}"));
     site.run_sql(&format!(

@@ -340,7 +340,7 @@ fn the_locks_memory_can_be_taken_back_and_wants_seeding_when_it_is_there_again()
     row.token_for(&mut take(&*fixture.node(), Exclusive));
     let url = DatabaseUrl::parse(&fixture.url).expect("a URL");
     // The newer migrations are about something else.
-    Database::revert(&url, 10).expect("they can be taken back");
+    Database::revert(&url, 11).expect("they can be taken back");
     assert!(fixture.node().acquire(&key(), Shared, limit()).is_err());
     Database::migrate(&url).expect("it can be made again");
     row.token_for(&mut take(&*fixture.node(), Exclusive));

@@ -104,7 +104,7 @@ fn the_migration_there_and_back_loses_nothing() {
         let (before, all, lists) = (audit(&site), kept(&site), edges(&site));
         assert!(lists.iter().all(|edges| edges.len() > 10), "{lists:?}");
         for _ in 0..2 {
-            migrate(&site, &["--revert", "5"]);
+            migrate(&site, &["--revert", "6"]);
             assert_eq!(
                 (kept(&site), edges_before(&site)),
                 (all.clone(), lists.clone()),
@@ -124,7 +124,7 @@ fn the_migration_there_and_back_loses_nothing() {
 #[test]
 fn whoever_might_read_the_tables_may_read_them_after_the_migration() {
     let site = Site::with_graph_on(Kind::Postgres);
-    migrate(&site, &["--revert", "5"]);
+    migrate(&site, &["--revert", "6"]);
     // Roles are of the whole server, which other tests may use.
     let [reader, other] =
         ["a reader", "other"].map(|role| format!("{role} {}", std::process::id()));
@@ -173,7 +173,7 @@ fn a_migration_that_is_killed_is_begun_again() {
         for round in 0..8 {
             let back = round % 2 == 0;
             let arguments: &[&str] =
-                if back { &["migrate", "--revert", "5"] } else { &["migrate"] };
+                if back { &["migrate", "--revert", "6"] } else { &["migrate"] };
             let mut killed = site.fencepost(arguments);
             let mut killed = killed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             // Somewhere on the way, wherever that is on this machine today.
@@ -183,7 +183,7 @@ fn a_migration_that_is_killed_is_begun_again() {
             // Whether it was done or not: all of it or nothing.
             if back {
                 if finish(site.fencepost(&["check-rows", "--graph", GRAPH])).0 == Some(0) {
-                    migrate(&site, &["--revert", "5"]);
+                    migrate(&site, &["--revert", "6"]);
                 }
                 assert_eq!((kept(&site), edges_before(&site)), (all.clone(), lists.clone()));
             } else {

@@ -66,6 +66,7 @@ fn rows_are_those_of_the_last_graph_of_a_batch() {
                 version: decision.next.version(),
                 touched: &decision.touched,
                 actor: None,
+                request: None,
             })
             .collect();
         let commit = Commit {

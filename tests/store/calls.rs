@@ -31,7 +31,7 @@ struct Definition {
 
 /// Puts `otherwise` in the place of a part that the function has once.
 pub(super) fn replace(site: &Site, part: &str, otherwise: &str) {
-    let query = "SELECT pg_get_functiondef('fencepost_commit_3'::regproc) AS text";
+    let query = "SELECT pg_get_functiondef('fencepost_commit_4'::regproc) AS text";
     let Definition { text } = diesel::sql_query(query).get_result(&mut site.sql()).unwrap();
     assert_eq!(text.matches(part).count(), 1, "the function has the guard {part}");
     site.run_sql(&text.replace(part, otherwise));
@@ -315,8 +315,13 @@ fn commit(store: &Store, operation: Operation, keys: &[&str]) -> Result<Chain, C
     let seen = read(store);
     let decision = decide(&seen.graph, &changeset([operation]).command).unwrap();
     let version = decision.next.version();
-    let entry =
-        Entry { change: &decision.change, version, touched: &decision.touched, actor: None };
+    let entry = Entry {
+        change: &decision.change,
+        version,
+        touched: &decision.touched,
+        actor: None,
+        request: None,
+    };
     store.commit(&Commit {
         read: &seen.head,
         fence: Fence::Unfenced,

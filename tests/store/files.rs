@@ -483,7 +483,7 @@ fn an_older_schema_under_a_service_is_told_until_it_is_migrated() {
         let site = Site::with_graph_on(kind);
         let server = site.serve();
         served(&server);
-        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "7"]));
+        let (code, said) = finish(site.fencepost(&["migrate", "--revert", "8"]));
         assert_eq!(code, Some(0), "{said}");
         let told = "has an older schema; `fencepost migrate` brings it up to date";
         let consumers = format!("/v1/graphs/{GRAPH}/consumers");

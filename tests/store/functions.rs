@@ -18,7 +18,7 @@ struct Definition {
 
 /// The function as the database has it, and who may call it.
 fn function(site: &Site) -> Definition {
-    function_of(site, "fencepost_commit_3")
+    function_of(site, "fencepost_commit_4")
 }
 
 fn function_of(site: &Site, name: &str) -> Definition {
@@ -47,14 +47,14 @@ fn a_missing_function_is_told_and_made_again() {
     let site = Site::with_graph_on(Kind::Postgres);
     let (whole, server, node) = (function(&site), site.serve(), site.node());
     assert_eq!(put(&node, "a"), Ok(2));
-    site.run_sql("DROP FUNCTION fencepost_commit_3");
-    let told = "the database lacks the function fencepost_commit_3, or has another of that name; \
+    site.run_sql("DROP FUNCTION fencepost_commit_4");
+    let told = "the database lacks the function fencepost_commit_4, or has another of that name; \
                 `fencepost migrate` makes it again";
     assert_eq!(not_ready(&server), told);
     let refused = put(&node, "b").unwrap_err();
     assert_eq!(refused, Refusal::DatabaseUnavailable { what: told.to_owned() });
     let said = migrated(&site);
-    assert!(said.contains("made the function fencepost_commit_3 again"), "{said}");
+    assert!(said.contains("made the function fencepost_commit_4 again"), "{said}");
     assert_eq!(function(&site), whole);
     assert_eq!(migrated(&site), "ran nothing: up to date\n");
     assert_eq!(server.get("/readyz").unwrap().status, 200);
@@ -66,8 +66,8 @@ fn a_missing_function_is_told_and_made_again() {
 fn a_function_that_was_replaced_is_made_again_and_may_be_called_by_whom_it_might_be() {
     let site = Site::with_graph_on(Kind::Postgres);
     site.run_sql(
-        "REVOKE EXECUTE ON FUNCTION fencepost_commit_3 FROM PUBLIC; \
-         GRANT EXECUTE ON FUNCTION fencepost_commit_3 TO pg_monitor",
+        "REVOKE EXECUTE ON FUNCTION fencepost_commit_4 FROM PUBLIC; \
+         GRANT EXECUTE ON FUNCTION fencepost_commit_4 TO pg_monitor",
     );
     let whole = function(&site);
     let body = whole.text.split("$function$").nth(1).unwrap();
@@ -75,11 +75,11 @@ fn a_function_that_was_replaced_is_made_again_and_may_be_called_by_whom_it_might
     for replaced in [
         format!("{head} AS $f${}$f$", body.replace("graphs.fence <= token", "true")),
         format!("{head} SECURITY DEFINER AS $f${body}$f$"),
-        "ALTER FUNCTION fencepost_commit_3 SET search_path = pg_catalog".to_owned(),
+        "ALTER FUNCTION fencepost_commit_4 SET search_path = pg_catalog".to_owned(),
     ] {
         site.run_sql(&replaced);
         assert_ne!(function(&site), whole);
-        assert!(migrated(&site).contains("made the function fencepost_commit_3 again"));
+        assert!(migrated(&site).contains("made the function fencepost_commit_4 again"));
         assert_eq!(function(&site), whole, "{replaced}");
     }
     assert_eq!(migrated(&site), "ran nothing: up to date\n");
@@ -88,7 +88,9 @@ fn a_function_that_was_replaced_is_made_again_and_may_be_called_by_whom_it_might
 /// It cannot be put in its place: it is dropped first.
 #[test]
 fn a_function_that_returns_something_else_is_made_again() {
-    for called in ["fencepost_commit_1", "fencepost_commit_2", "fencepost_commit_3"] {
+    for called in
+        ["fencepost_commit_1", "fencepost_commit_2", "fencepost_commit_3", "fencepost_commit_4"]
+    {
         let site = Site::with_graph_on(Kind::Postgres);
         let whole = function_of(&site, called);
         site.run_sql(&format!(
@@ -111,14 +113,17 @@ fn the_functions_of_programs_before_are_made_again_and_not_missed_by_this_one() 
     let site = Site::with_graph_on(Kind::Postgres);
     let (server, node) = (site.serve(), site.node());
     let former = function_of(&site, "fencepost_commit_1");
-    site.run_sql("DROP FUNCTION fencepost_commit_1; DROP FUNCTION fencepost_commit_2");
+    site.run_sql(
+        "DROP FUNCTION fencepost_commit_1; DROP FUNCTION fencepost_commit_2; \
+         DROP FUNCTION fencepost_commit_3",
+    );
     assert_eq!(server.get("/readyz").unwrap().status, 200);
     assert_eq!(put(&node, "a"), Ok(2));
-    site.run_sql("DROP FUNCTION fencepost_commit_3");
+    site.run_sql("DROP FUNCTION fencepost_commit_4");
     let told = |number: u32| {
         format!("made the function fencepost_commit_{number} again: it was missing or another\n")
     };
-    assert_eq!(migrated(&site), told(1) + &told(2) + &told(3));
+    assert_eq!(migrated(&site), [1, 2, 3, 4].map(told).concat());
     assert_eq!(function_of(&site, "fencepost_commit_1"), former);
     assert_eq!(put(&node, "b"), Ok(3));
 }
@@ -132,7 +137,7 @@ fn what_another_function_answers_leaves_the_outcome_unknown() {
     let (head, _) = text.split_once("AS $function$").unwrap();
     site.run_sql(&format!("{head} AS $f$BEGIN outcome := 'fine'; END$f$"));
     let Err(Refusal::OutcomeUnknown { what }) = put(&node, "a") else { panic!("it is not known") };
-    let told = "the function fencepost_commit_3 of the database is not this program's: it answered \
+    let told = "the function fencepost_commit_4 of the database is not this program's: it answered \
                 `fine`; `fencepost migrate` makes it again";
     assert!(what.ends_with(told), "{what}");
     migrated(&site);
@@ -148,7 +153,7 @@ fn a_right_that_the_role_lacks_is_told_with_what_to_grant() {
         "CREATE ROLE {role} LOGIN; \
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}; \
          GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}; \
-         REVOKE EXECUTE ON FUNCTION fencepost_commit_3 FROM PUBLIC"
+         REVOKE EXECUTE ON FUNCTION fencepost_commit_4 FROM PUBLIC"
     ));
     let url = site.database_url().replace("postgres://postgres@", &format!("postgres://{role}@"));
     let mut options = site.options();
@@ -158,8 +163,8 @@ fn a_right_that_the_role_lacks_is_told_with_what_to_grant() {
     command.env("FENCEPOST_DATABASE_URL", &url);
     let server = Server::start(command);
     let told = format!(
-        "the role {role} may not call the function fencepost_commit_3 of the database; let its \
-         owner run GRANT EXECUTE ON FUNCTION fencepost_commit_3 TO {role}"
+        "the role {role} may not call the function fencepost_commit_4 of the database; let its \
+         owner run GRANT EXECUTE ON FUNCTION fencepost_commit_4 TO {role}"
     );
     assert_eq!(not_ready(&server), told);
     let unavailable = |what: &str| {
@@ -168,8 +173,8 @@ fn a_right_that_the_role_lacks_is_told_with_what_to_grant() {
         };
         assert!(said.contains(what), "{said}");
     };
-    unavailable("GRANT EXECUTE ON FUNCTION fencepost_commit_3 TO ROLE, where ROLE is the role of");
-    site.run_sql(&format!("GRANT EXECUTE ON FUNCTION fencepost_commit_3 TO {role}"));
+    unavailable("GRANT EXECUTE ON FUNCTION fencepost_commit_4 TO ROLE, where ROLE is the role of");
+    site.run_sql(&format!("GRANT EXECUTE ON FUNCTION fencepost_commit_4 TO {role}"));
     assert_eq!(server.get("/readyz").unwrap().status, 200);
     assert_eq!(put(&node, "b"), Ok(2));
     site.run_sql(&format!("REVOKE INSERT ON datasets FROM {role}"));

@@ -330,18 +330,18 @@ fn migrations_go_down_and_up_again() {
     };
     let before = schema();
     assert!(run(&["migrate"]).1.contains("up to date"));
-    for count in 1..=12 {
+    for count in 1..=13 {
         let (code, said) = run(&["migrate", "--revert", &count.to_string()]);
         assert_eq!(code, Some(0), "{said}");
-        if count == 12 {
+        if count == 13 {
             assert_eq!(schema(), []);
         }
         let (code, said) = run(&["migrate"]);
         assert_eq!(code, Some(0), "{said}");
         assert_eq!(schema(), before);
     }
-    let (code, said) = run(&["migrate", "--revert", "13"]);
-    assert_eq!(code, Some(1), "there are only twelve: {said}");
+    let (code, said) = run(&["migrate", "--revert", "14"]);
+    assert_eq!(code, Some(1), "there are only thirteen: {said}");
     assert_eq!(schema(), before, "all or nothing");
     let node = site.node();
     node.create_graph_and_wait(&name(GRAPH)).unwrap();
@@ -358,7 +358,7 @@ fn graphs_that_were_there_before_get_uuids_of_their_own() {
             node.create_graph_and_wait(&name(&format!("graph-{n}"))).unwrap();
         }
         drop(node);
-        for arguments in [&["migrate", "--revert", "7"][..], &["migrate"]] {
+        for arguments in [&["migrate", "--revert", "8"][..], &["migrate"]] {
             let (code, said) = finish(site.fencepost(arguments));
             assert_eq!(code, Some(0), "{said}");
         }

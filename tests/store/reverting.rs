@@ -17,15 +17,16 @@ fn revert(site: &Site, count: &str) -> (Option<i32>, String) {
 #[test]
 fn the_migrations_that_were_taken_back_are_named() {
     let site = Site::with_graph();
-    let (code, said) = revert(&site, "5");
-    let named = "took back 5: 2026-11-28-000010_leaders, 2026-11-27-000040_packed_snapshots, \
+    let (code, said) = revert(&site, "6");
+    let named = "took back 6: 2026-11-28-000020_forwarded_writes, \
+                 2026-11-28-000010_leaders, 2026-11-27-000040_packed_snapshots, \
                  2026-11-27-000030_storage_of_a_graph, \
                  2026-11-27-000020_commit_in_one_call, 2026-11-27-000010_adjacency_lists\n";
     assert_eq!((code, said.as_str()), (Some(0), named));
     let (_, said) = finish(site.fencepost(&["migrate"]));
     let named = "ran 2026-11-27-000010_adjacency_lists, 2026-11-27-000020_commit_in_one_call, \
                  2026-11-27-000030_storage_of_a_graph, 2026-11-27-000040_packed_snapshots, \
-                 2026-11-28-000010_leaders\n";
+                 2026-11-28-000010_leaders, 2026-11-28-000020_forwarded_writes\n";
     assert_eq!(said, named);
 }
 
@@ -33,7 +34,7 @@ fn the_migrations_that_were_taken_back_are_named() {
 fn more_than_there_are_and_none_at_all_are_refused() {
     let site = Site::with_graph();
     let (code, said) = revert(&site, "99");
-    let told = "fencepost: the database has 12 migrations: 99 cannot be taken back\n";
+    let told = "fencepost: the database has 13 migrations: 99 cannot be taken back\n";
     assert_eq!((code, said.as_str()), (Some(1), told));
     let (code, said) = revert(&site, "0");
     assert_eq!(code, Some(2), "{said}");
@@ -87,7 +88,7 @@ fn rows_that_an_earlier_schema_does_not_take_are_named() {
             let jobs = [put_job("a", &["x", "y"], &["z"]), put_job("b", &["z"], &["end"])];
             accepted(&site.node(), jobs);
             site.run_sql(&damage);
-            let (code, said) = revert(&site, "5");
+            let (code, said) = revert(&site, "6");
             assert_eq!(code, Some(1), "{kind:?}: {damage}: {said}");
             let what = "taking back 2026-11-27-000010_adjacency_lists: ";
             assert!(said.contains(what) && said.contains(told), "{kind:?}: {damage}: {said}");
@@ -111,13 +112,13 @@ fn a_graph_that_needs_its_snapshot_stops_taking_back_the_tables_of_snapshots() {
         }
         drop(node);
         take_snapshot(&site.store(), &name(GRAPH)).unwrap();
-        let (code, said) = revert(&site, "2");
+        let (code, said) = revert(&site, "3");
         assert_eq!(code, Some(0), "its log is whole: {said}");
         let (code, said) = finish(site.fencepost(&["migrate"]));
         assert_eq!(code, Some(0), "{said}");
         take_snapshot(&site.store(), &name(GRAPH)).unwrap();
         prune(&site.store(), &name(GRAPH), 2).unwrap();
-        let (code, said) = revert(&site, "2");
+        let (code, said) = revert(&site, "3");
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("a log was pruned behind a snapshot"), "{said}");
         assert!(site.store().load(&name(GRAPH)).unwrap().is_some());

@@ -38,8 +38,13 @@ pub(super) fn write_with(
     let decision = decide(&seen.graph, &changeset([operation]).command)
         .expect("no rule forbids it as far as was seen");
     let version = decision.next.version();
-    let entry =
-        Entry { change: &decision.change, version, touched: &decision.touched, actor: None };
+    let entry = Entry {
+        change: &decision.change,
+        version,
+        touched: &decision.touched,
+        actor: None,
+        request: None,
+    };
     store.commit(&Commit {
         read: &seen.head,
         fence,

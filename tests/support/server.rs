@@ -2,6 +2,7 @@
 //! bytes it is told to: no path is tidied, no header added unasked. Every answer is held against
 //! the OpenAPI document.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -27,7 +28,27 @@ pub struct Server {
     pub address: SocketAddr,
     pub directory: TempDir,
     log: Arc<Mutex<String>>,
+    /// Of a server that passes writes on: the one that it passes them on to.
+    _leader: Option<Leader>,
 }
+
+/// Says, in the environment, that each server is to have another one beside it, which leads all
+/// graphs that are made through requests of these tests.
+pub const THROUGH_A_FOLLOWER: &str = "FENCEPOST_TEST_THROUGH_A_FOLLOWER";
+const LED: &str = "crud-single-writer";
+
+/// Killed when dropped.
+struct Leader(Child);
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Where the leader is that belongs to a server.
+static LEADERS: Mutex<BTreeMap<SocketAddr, SocketAddr>> = Mutex::new(BTreeMap::new());
 
 impl Server {
     pub fn start() -> Self {
@@ -45,40 +66,24 @@ impl Server {
     /// With the database that `directory` was begun with.
     pub fn start_in(directory: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let url = std::fs::read_to_string(directory.path().join(URL_FILE)).unwrap();
-        let address: &[&str] =
-            if arguments.contains(&"--address") { &[] } else { &["--address", "127.0.0.1:0"] };
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fencepost"))
-            .arg("serve")
-            .args(address)
-            .args(arguments)
-            .env("FENCEPOST_DATABASE_URL", url)
-            .envs(environment.iter().copied())
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (stderr, copy) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                copy.lock().unwrap().push_str(&(line + "\n"));
-            }
+        let leader = std::env::var_os(THROUGH_A_FOLLOWER).is_some().then(|| {
+            let arguments = ["--address", "127.0.0.1:0"];
+            start_child(&directory, &url, &arguments, &[("FENCEPOST_DESIGN", LED)])
         });
-        let began = Instant::now();
-        let address = loop {
-            let text = log.lock().unwrap().clone();
-            let announced =
-                text.split("http://").nth(1).and_then(|rest| rest.split(';').next()?.parse().ok());
-            if let Some(address) = announced {
-                break address;
-            }
-            assert!(child.try_wait().unwrap().is_none(), "the server ended: {text}");
-            assert!(began.elapsed() < START_LIMIT, "the server did not start: {text}");
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        let server = Self { child, address, directory, log };
+        let mut environment = environment.to_vec();
+        if leader.is_some() {
+            environment.push(("FENCEPOST_DESIGN", LED));
+        }
+        let mut all: Vec<&str> = arguments.to_vec();
+        if !arguments.contains(&"--address") {
+            all.extend(["--address", "127.0.0.1:0"]);
+        }
+        let (child, address, log) = start_child(&directory, &url, &all, &environment);
+        let leader = leader.map(|(child, leads_at, _)| {
+            LEADERS.lock().unwrap().insert(address, leads_at);
+            Leader(child)
+        });
+        let server = Self { child, address, directory, log, _leader: leader };
         server.get("/readyz").send().expect(200);
         server
     }
@@ -166,6 +171,45 @@ impl Drop for Server {
     }
 }
 
+/// The process, where it listens, and what it says.
+fn start_child(
+    directory: &TempDir,
+    url: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (Child, SocketAddr, Arc<Mutex<String>>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fencepost"))
+        .arg("serve")
+        .args(arguments)
+        .env("FENCEPOST_DATABASE_URL", url)
+        .envs(environment.iter().copied())
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = Arc::new(Mutex::new(String::new()));
+    let (stderr, copy) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            copy.lock().unwrap().push_str(&(line + "\n"));
+        }
+    });
+    let began = Instant::now();
+    loop {
+        let text = log.lock().unwrap().clone();
+        let announced =
+            text.split("http://").nth(1).and_then(|rest| rest.split(';').next()?.parse().ok());
+        if let Some(address) = announced {
+            return (child, address, log);
+        }
+        assert!(child.try_wait().unwrap().is_none(), "the server ended: {text}");
+        assert!(began.elapsed() < START_LIMIT, "the server did not start: {text}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// A name as a path segment.
 pub fn encoded(name: &str) -> String {
     name.bytes()
@@ -219,7 +263,23 @@ impl Request {
         // A server that has already refused may close before it has read everything; its answer is
         // what counts.
         let _ = stream.write_all(&self.body);
-        self.answer(stream)
+        let answer = self.answer(stream);
+        self.have_it_led(&answer);
+        answer
+    }
+
+    /// If it has created a graph: has the leader that belongs to the server lead it.
+    fn have_it_led(&self, answer: &Answer) {
+        let path = String::from_utf8_lossy(&self.path);
+        let is_graph = path.strip_prefix("/v1/graphs/").is_some_and(|graph| !graph.contains('/'));
+        if self.method != "PUT" || !is_graph || answer.status >= 300 {
+            return;
+        }
+        let Some(leader) = LEADERS.lock().unwrap().get(&self.address).copied() else { return };
+        let nothing = Self::new(leader, "POST", &format!("{path}/changesets?dry_run=true"));
+        let told = nothing.json(&json!({"operations": []})).send();
+        // A key that was used answers though the graph was deleted since.
+        assert!([200, 404].contains(&told.status), "{told:?}");
     }
 
     /// The body in chunks, its length never told.

@@ -1,9 +1,9 @@
-//! A wire between nodes and a Redis server that can lose an answer, hold a command up, be cut, and
-//! be led to another server.
+//! A wire between nodes and a Redis server, or between two nodes, that can lose a command or an
+//! answer or half of it, hold a command up, be cut, and be led to another server.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -14,6 +14,14 @@ use super::{limit, wait_until};
 pub enum Fate {
     /// The server does it; its answer is lost and the connection with it.
     AnswerLost,
+    /// The server never gets it, and the connection is lost.
+    CommandLost,
+    /// The server gets half of it, and the connection is lost.
+    CommandHalved,
+    /// The server does it; half of its answer comes, and the connection is lost.
+    AnswerHalved,
+    /// It passes, and is kept to be looked at.
+    Copied,
     /// The connection is lost, and the server gets the command only when [`Wire::let_go`] is
     /// called.
     HeldUp,
@@ -35,7 +43,13 @@ struct State {
     struck: AtomicBool,
     /// Answers that nobody got.
     late_answers: AtomicUsize,
+    copied: Mutex<Vec<u8>>,
 }
+
+/// What becomes of the answers on a connection.
+const WHOLE: u8 = 0;
+const LOST: u8 = 1;
+const HALVED: u8 = 2;
 
 impl Wire {
     /// To the server on `port` of 127.0.0.1.
@@ -48,6 +62,7 @@ impl Wire {
             held_up: Mutex::default(),
             struck: AtomicBool::new(false),
             late_answers: AtomicUsize::new(0),
+            copied: Mutex::default(),
         });
         let wire = Self { port: listener.local_addr().unwrap().port(), state: Arc::clone(&state) };
         thread::spawn(move || {
@@ -68,6 +83,16 @@ impl Wire {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The same as a server of HTTP.
+    pub fn http_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The command that was copied last.
+    pub fn copied(&self) -> Vec<u8> {
+        self.state.copied.lock().unwrap().clone()
     }
 
     /// Strikes the next command that holds `word`, once.
@@ -106,16 +131,21 @@ impl State {
         let mut buffer = [0; 1 << 16];
         let (mut answers, mut to_client) =
             (server.try_clone().unwrap(), client.try_clone().unwrap());
-        let muted = Arc::new(AtomicBool::new(false));
-        let (is_muted, state) = (Arc::clone(&muted), Arc::clone(self));
+        let answers_are = Arc::new(AtomicU8::new(WHOLE));
+        let (becomes, state) = (Arc::clone(&answers_are), Arc::clone(self));
         thread::spawn(move || {
             let mut buffer = [0; 1 << 16];
             while let Ok(read @ 1..) = answers.read(&mut buffer) {
-                if is_muted.load(Ordering::SeqCst) {
-                    state.late_answers.fetch_add(1, Ordering::SeqCst);
-                    drop(to_client.shutdown(Shutdown::Both));
-                } else if to_client.write_all(&buffer[..read]).is_err() {
-                    break;
+                match becomes.load(Ordering::SeqCst) {
+                    WHOLE if to_client.write_all(&buffer[..read]).is_err() => break,
+                    WHOLE => {}
+                    what => {
+                        if what == HALVED {
+                            drop(to_client.write_all(&buffer[..read / 2]));
+                        }
+                        state.late_answers.fetch_add(1, Ordering::SeqCst);
+                        drop(to_client.shutdown(Shutdown::Both));
+                    }
                 }
             }
             drop(to_client.shutdown(Shutdown::Both));
@@ -126,13 +156,26 @@ impl State {
             match fate {
                 None if server.write_all(bytes).is_err() => break,
                 None => continue,
-                Some(Fate::AnswerLost) => {
+                Some(fate @ (Fate::AnswerLost | Fate::AnswerHalved)) => {
                     // What answers come from here on are read, and go nowhere.
-                    muted.store(true, Ordering::SeqCst);
+                    let what = if fate == Fate::AnswerLost { LOST } else { HALVED };
+                    answers_are.store(what, Ordering::SeqCst);
                     drop(server.write_all(bytes));
                 }
+                Some(Fate::Copied) => {
+                    *self.copied.lock().unwrap() = bytes.to_vec();
+                    drop(server.write_all(bytes));
+                }
+                Some(fate @ (Fate::CommandLost | Fate::CommandHalved)) => {
+                    if fate == Fate::CommandHalved {
+                        drop(server.write_all(&bytes[..read / 2]));
+                    }
+                    self.struck.store(true, Ordering::SeqCst);
+                    drop(client.shutdown(Shutdown::Both));
+                    break;
+                }
                 Some(Fate::HeldUp) => {
-                    muted.store(true, Ordering::SeqCst);
+                    answers_are.store(LOST, Ordering::SeqCst);
                     self.held_up.lock().unwrap().push((server, bytes.to_vec()));
                     drop(client.shutdown(Shutdown::Both));
                     self.struck.store(true, Ordering::SeqCst);

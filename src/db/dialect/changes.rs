@@ -75,6 +75,7 @@ impl AnyConnection {
                         changes::token.eq(row.token),
                         changes::committed_at_ms.eq(row.committed_at_ms.unwrap_or(now_ms)),
                         changes::actor.eq(row.actor),
+                        changes::request.eq(row.request),
                     );
                     inserted +=
                         diesel::insert_into(changes::table).values(row).execute(connection)?;
@@ -100,12 +101,12 @@ fn insert_changes_at_once(
     let statement = RawSql {
         text: concat!(
             "INSERT INTO changes \
-             (graph_id, version, change, chain, attempt, token, committed_at_ms, actor) \
+             (graph_id, version, change, chain, attempt, token, committed_at_ms, actor, request) \
              SELECT ?, new.version, new.change, new.chain, ?, ?, coalesce(new.committed_at_ms, ",
             postgres_now_ms!(),
-            "), new.actor \
-             FROM unnest(?::bigint[], ?::text[], ?::bytea[], ?::bigint[], ?::text[]) \
-             AS new (version, change, chain, committed_at_ms, actor)"
+            "), new.actor, new.request \
+             FROM unnest(?::bigint[], ?::text[], ?::bytea[], ?::bigint[], ?::text[], ?::text[]) \
+             AS new (version, change, chain, committed_at_ms, actor, request)"
         ),
         values: &[
             V::Integer(of_all.graph_id),
@@ -116,6 +117,7 @@ fn insert_changes_at_once(
             V::BytesEach(rows.iter().map(|row| row.chain).collect()),
             V::OptionalIntegers(rows.iter().map(|row| row.committed_at_ms).collect()),
             V::OptionalTexts(rows.iter().map(|row| row.actor).collect()),
+            V::OptionalTexts(rows.iter().map(|row| row.request).collect()),
         ],
     };
     statement.execute(connection)

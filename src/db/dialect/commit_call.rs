@@ -69,7 +69,7 @@ pub struct CallRefused {
 const CALL: &str = "SELECT outcome, head_id, head_name, head_state, head_moved_to, head_version, \
      head_fence, head_epoch, head_lock_incarnation, head_chain, head_uuid, head_oldest, \
      head_storage, head_leader_token, since_changes, since_chains, taken_keys, taken_fingerprints, \
-     taken_answers FROM fencepost_commit_3(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+     taken_answers FROM fencepost_commit_4(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
      ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 type Columns = (
@@ -179,6 +179,7 @@ fn values_of<'c>(
         V::Texts(call.log.iter().map(|row| row.change).collect()),
         V::BytesEach(call.log.iter().map(|row| row.chain).collect()),
         V::OptionalTexts(call.log.iter().map(|row| row.actor).collect()),
+        V::OptionalTexts(requests_of(call.log)),
         V::Integers(rows.gone_jobs),
         V::Integers(rows.gone_datasets),
         V::Integers(rows.changed_datasets.ids),
@@ -203,6 +204,12 @@ fn values_of<'c>(
         of_answers(2),
         V::Integer(call.key_age_max_ms),
     ]
+}
+
+/// Which request made each change; empty if that is noted of none.
+fn requests_of<'c>(log: &[ChangeRow<'c>]) -> Vec<Option<&'c str>> {
+    let requests = log.iter().map(|row| row.request);
+    if requests.clone().all(|request| request.is_none()) { Vec::new() } else { requests.collect() }
 }
 
 /// Rows by columns, as the function takes them.

@@ -9,7 +9,7 @@ use super::AnyConnection;
 use super::statement::TextRow;
 
 /// The name of the one that this program calls.
-pub(crate) const FUNCTION: &str = "fencepost_commit_3";
+pub(crate) const FUNCTION: &str = "fencepost_commit_4";
 
 /// A function, which the migration makes last.
 struct Function {
@@ -19,15 +19,16 @@ struct Function {
     migration: &'static str,
 }
 
-/// The types of parameters that all of them have last.
+/// A signature: how it begins, and the types of the log's columns; all else is the same in each.
 macro_rules! signature {
-    ($begins:literal) => {
+    ($begins:literal, $log:literal) => {
         concat!(
             $begins,
-            ", text, boolean, bigint, bytea, bigint, text[], bytea[], text[], bigint[], bigint[], \
-             bigint[], text[], bigint[], bigint[], text[], bigint[], text[], bigint[], text[], \
-             text[], bigint[], bigint[], text[], text[], bigint[], text[], text[], text[], text[], \
-             text[], bigint)"
+            ", text, boolean, bigint, bytea, bigint, ",
+            $log,
+            ", bigint[], bigint[], bigint[], text[], bigint[], bigint[], text[], bigint[], text[], \
+             bigint[], text[], text[], bigint[], bigint[], text[], text[], bigint[], text[], \
+             text[], text[], text[], text[], bigint)"
         )
     };
 }
@@ -35,16 +36,22 @@ macro_rules! signature {
 const CALLED: Function = Function {
     name: FUNCTION,
     signature: signature!(
-        "fencepost_commit_3(integer, bigint, text, text, bigint, bytea, bigint, bigint"
+        "fencepost_commit_4(integer, bigint, text, text, bigint, bytea, bigint, bigint",
+        "text[], bytea[], text[], text[]"
     ),
-    migration: include_str!("../../../migrations/postgres/2026-11-28-000010_leaders/up.sql"),
+    migration: include_str!(
+        "../../../migrations/postgres/2026-11-28-000020_forwarded_writes/up.sql"
+    ),
 };
 
 /// What earlier programs call: some may still run.
-const FORMER: [Function; 2] = [
+const FORMER: [Function; 3] = [
     Function {
         name: "fencepost_commit_1",
-        signature: signature!("fencepost_commit_1(integer, bigint, text, bigint, bytea, bigint"),
+        signature: signature!(
+            "fencepost_commit_1(integer, bigint, text, bigint, bytea, bigint",
+            "text[], bytea[], text[]"
+        ),
         migration: include_str!(
             "../../../migrations/postgres/2026-11-27-000020_commit_in_one_call/up.sql"
         ),
@@ -52,11 +59,20 @@ const FORMER: [Function; 2] = [
     Function {
         name: "fencepost_commit_2",
         signature: signature!(
-            "fencepost_commit_2(integer, bigint, text, text, bigint, bytea, bigint"
+            "fencepost_commit_2(integer, bigint, text, text, bigint, bytea, bigint",
+            "text[], bytea[], text[]"
         ),
         migration: include_str!(
             "../../../migrations/postgres/2026-11-27-000030_storage_of_a_graph/up.sql"
         ),
+    },
+    Function {
+        name: "fencepost_commit_3",
+        signature: signature!(
+            "fencepost_commit_3(integer, bigint, text, text, bigint, bytea, bigint, bigint",
+            "text[], bytea[], text[]"
+        ),
+        migration: include_str!("../../../migrations/postgres/2026-11-28-000010_leaders/up.sql"),
     },
 ];
 

@@ -30,7 +30,7 @@ const COLUMNS: [&str; 14] = [
      oldest, storage, known_version, leader_token FROM graphs LIMIT 0",
     "SELECT graph_id, id, name, spec, version, inputs FROM jobs LIMIT 0",
     "SELECT graph_id, id, name, metadata, producer FROM datasets LIMIT 0",
-    "SELECT graph_id, version, change, chain, attempt, token, committed_at_ms, actor \
+    "SELECT graph_id, version, change, chain, attempt, token, committed_at_ms, actor, request \
      FROM changes LIMIT 0",
     "SELECT graph_id, key, fingerprint, answer, created_at_ms, attempt \
      FROM idempotency_keys LIMIT 0",
@@ -43,7 +43,7 @@ const COLUMNS: [&str; 14] = [
     "SELECT graph_id, snapshot, part, checksum, content FROM packed_parts LIMIT 0",
     "SELECT graph_id, snapshot, expires_at_ms FROM packed_claims LIMIT 0",
     "SELECT node, address, seen_at_ms FROM leader_nodes LIMIT 0",
-    "SELECT graph_id, node, token, since_ms, is_leaving, successor, successor_waits \
+    "SELECT graph_id, node, token, since_ms, is_leaving, successor, successor_waits, follows_load \
      FROM leaders LIMIT 0",
 ];
 

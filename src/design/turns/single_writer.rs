@@ -1,5 +1,5 @@
-//! Turns by leadership: one node at a time leads a graph and writes it, the others tell their
-//! clients where it is.
+//! Turns by leadership: one node at a time leads a graph and writes it. The others say who it is, and
+//! the surface over them passes writes on.
 //!
 //! **How it takes turns.** Who leads holds a lock of the graph that is only for that, and keeps it
 //! for as long as it lives and is asked for writes. It decides on its own image, without a look at
@@ -20,7 +20,7 @@
 //! **What it costs.** The commit: one round trip. On the way to lead: the lock, a look, the
 //! take-over's commit, and what was written since the image was brought up to date last, which a
 //! candidate does about twice a second. A node that does not lead pays a round trip to the lock and
-//! a look for each batch that it refuses.
+//! a look for each batch that it refuses; writes that are passed on cost it neither.
 //!
 //! **What it does not do.** A graph whose leader died takes no writes until its lease is over. A
 //! leader that is stopped keeps a `file:` lock, which has no leases, until it goes on or is killed.
@@ -29,6 +29,7 @@ mod candidate;
 mod causes;
 mod leadership;
 mod limits;
+mod load;
 mod metrics;
 
 use std::sync::Arc;
@@ -44,7 +45,7 @@ use super::expected_version::backoff;
 use crate::db::watch::Reclaimable;
 use crate::graph::Name;
 use crate::lock::DistributedLock;
-use crate::service::{Held, Images, Refusal, Retry, Served, Turn, TurnError, Turns};
+use crate::service::{Held, Images, LeaderAt, Refusal, Retry, Served, Turn, TurnError, Turns};
 use crate::store::{CommitError, Fence, StorageKind, Store};
 
 /// Turns of the one who leads.
@@ -81,7 +82,7 @@ impl Turns for SingleWriter {
         if read.head.leader_token != token {
             return Err(leaderships.lost(graph, token, Ended::TakenOver));
         }
-        let decisions = turn.decide(read)?;
+        let decisions = turn.decide_led(read, Some(token))?;
         if decisions.need_commit() {
             if !led.with(|led| led.check().is_ok()).unwrap_or(false) {
                 return Err(leaderships.lost(graph, token, Ended::Lease));
@@ -95,6 +96,7 @@ impl Turns for SingleWriter {
         } else {
             turn.confirm(&decisions)?;
         }
+        led.with(|led| led.note_sources(turn.sources()));
         Ok(decisions.served())
     }
 
@@ -141,6 +143,22 @@ impl Turns for SingleWriter {
 
     fn end(&self) {
         self.leaderships.end();
+    }
+
+    fn node(&self) -> Option<&str> {
+        Some(&self.leaderships.node)
+    }
+
+    fn led_under(&self, graph: &Name) -> Option<i64> {
+        self.leaderships.led_under(graph)
+    }
+
+    fn leader(&self, graph: &Name) -> Option<Arc<LeaderAt>> {
+        self.leaderships.known(graph)
+    }
+
+    fn forget_leader(&self, graph: &Name, token: i64) {
+        self.leaderships.forget(graph, token);
     }
 
     fn collectors(&self) -> Vec<Box<dyn Collector>> {

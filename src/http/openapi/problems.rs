@@ -125,7 +125,7 @@ fn members(kind: Kind) -> Vec<Member> {
         Kind::Contended => {
             let leader = json!({
                 "type": "string",
-                "description": "Where another node is reached that leads the graph: ask there.",
+                "description": "Where another node is reached that leads the graph, if this one cannot pass the write on: ask there.",
             });
             vec![("leader", leader, false)]
         }

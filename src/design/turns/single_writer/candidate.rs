@@ -51,6 +51,8 @@ impl Candidate {
             Ok(leaders) => {
                 let (mine, others) = self.split(&leaders);
                 mine.iter().for_each(|leader| self.hand_over(leader));
+                self.leaderships.know(&others);
+                self.follow_load(&mine);
                 self.note_again(&mine);
                 self.ask_for_share(&mine, &others);
             }
@@ -137,6 +139,41 @@ impl Candidate {
         if waits && leader.token == led.token {
             self.leaderships.hand_over(&led);
         }
+    }
+
+    /// Names the node through which most writes of a graph come as the next to lead it: one graph
+    /// at each look, and none that this node leads only since lately.
+    fn follow_load(&self, mine: &[&Leader]) {
+        let Leaderships { store, limits, .. } = &*self.leaderships;
+        for leader in mine {
+            let Some(led) = self.leaderships.led(leader.graph_id) else { continue };
+            let Some(node) = lock(&led.load).judge(Instant::now(), limits) else { continue };
+            if led.age() < limits.led_for || leader.successor.is_some() || !self.can_be_asked(&node)
+            {
+                continue;
+            }
+            match store.name_for_load(leader.graph_id, led.token, &node) {
+                Ok(true) => {
+                    log::info!("graph `{}` is to follow its writes to node {node}", leader.graph);
+                    return;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    log::debug!(
+                        "graph `{}`: a successor could not be named: {error}",
+                        leader.graph
+                    );
+                }
+            }
+        }
+    }
+
+    /// Whether writes can be passed on to that node, as far as it says itself.
+    fn can_be_asked(&self, node: &str) -> bool {
+        let nodes = self.leaderships.store.nodes().unwrap_or_default();
+        let named = nodes.into_iter().find(|other| other.node == node && other.lives());
+        let address = named.and_then(|node| node.address);
+        address.is_some_and(|address| address.starts_with("http://"))
     }
 
     /// Whether this node was named, or any was.
@@ -226,7 +263,9 @@ impl Candidate {
 /// the node that has most left.
 fn choose(by_node: &BTreeMap<&str, Vec<&Leader>>, share: usize, wanted: usize) -> BTreeSet<i64> {
     let free = |led: &Vec<&Leader>| -> Vec<i64> {
-        let free = led.iter().filter(|leader| leader.successor.is_none() && !leader.is_leaving);
+        let free = led.iter().filter(|leader| {
+            leader.successor.is_none() && !leader.is_leaving && !leader.follows_load
+        });
         free.map(|leader| leader.graph_id).collect()
     };
     // What is promised to others is as good as gone.
@@ -261,10 +300,11 @@ mod tests {
             node: node.to_owned(),
             address: None,
             token: 1,
-            since_ms: 0,
+            led_ms: 0,
             silent_ms: Some(0),
             is_leaving: false,
             successor: None,
+            follows_load: false,
         };
         graphs.map(leader).collect()
     }
@@ -276,6 +316,15 @@ mod tests {
         all[..30].iter_mut().for_each(|leader| leader.successor = Some(promised.clone()));
         let by_node = BTreeMap::from([("a", all.iter().collect())]);
         assert_eq!(choose(&by_node, 20, 20).len(), 10, "a third of them stay");
+    }
+
+    #[test]
+    fn what_follows_its_writes_is_not_asked_for() {
+        let mut all = led_by("a", 0..60);
+        all[..50].iter_mut().for_each(|leader| leader.follows_load = true);
+        let by_node = BTreeMap::from([("a", all.iter().collect())]);
+        let chosen = choose(&by_node, 20, 20);
+        assert_eq!(chosen, (50..60).collect());
     }
 
     #[test]

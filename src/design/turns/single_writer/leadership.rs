@@ -11,21 +11,22 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::causes::{Cause, Ended};
 use super::limits::SingleWriterLimits;
+use super::load::Load;
 use super::metrics::Metrics;
 use crate::db::watch;
 use crate::failpoint;
 use crate::graph::Name;
 use crate::lock::gate::lock;
 use crate::lock::{DistributedLock, Guard, LockError, LockKey, Mode};
-use crate::service::{Refusal, Turn, TurnError, observe};
-use crate::store::{Leader, Store};
+use crate::service::{LeaderAt, Refusal, Turn, TurnError, observe};
+use crate::store::{Leader, Node, Store};
 
 /// How long a write that waits for a leader to give up waits before it looks again whether it still
 /// is about to.
@@ -49,13 +50,46 @@ pub(super) struct Leaderships {
     address: OnceLock<Option<String>>,
     pub(super) limits: SingleWriterLimits,
     pub(super) metrics: Metrics,
-    /// By row id. Held for a few assignments, never across I/O.
-    led: Mutex<HashMap<i64, Arc<Led>>>,
+    /// Held for a few assignments, never across I/O.
+    led: Mutex<AllLed>,
+    /// Who else leads what, as it was last looked at.
+    known: RwLock<HashMap<Name, Arc<LeaderAt>>>,
     /// What was handed to a successor, with the token until then, and until when it is not taken
     /// again if the successor does not come.
     handed: Mutex<HashMap<i64, (i64, Instant)>>,
     is_ending: AtomicBool,
     has_ended: AtomicBool,
+}
+
+/// What a write that needs a leader has found.
+enum Acquired {
+    /// The lock was free.
+    Lock(Guard, Cause),
+    /// This process leads by now.
+    Led(Arc<Led>),
+}
+
+/// What this process leads.
+#[derive(Default)]
+struct AllLed {
+    by_id: HashMap<i64, Arc<Led>>,
+    /// The row ids.
+    by_name: HashMap<Name, i64>,
+}
+
+impl AllLed {
+    fn insert(&mut self, led: &Arc<Led>) {
+        self.by_name.insert(led.graph.clone(), led.graph_id);
+        self.by_id.insert(led.graph_id, Arc::clone(led));
+    }
+
+    fn remove(&mut self, graph_id: i64) -> Option<Arc<Led>> {
+        let gone = self.by_id.remove(&graph_id)?;
+        if self.by_name.get(&gone.graph) == Some(&graph_id) {
+            self.by_name.remove(&gone.graph);
+        }
+        Some(gone)
+    }
 }
 
 /// A graph that this process leads. The lock is given back with the last reference: a turn that is
@@ -68,6 +102,9 @@ pub(super) struct Led {
     /// Asked by one turn at a time; it answers at once, by its own clock.
     guard: Mutex<Guard>,
     wrote: Mutex<Instant>,
+    since: Instant,
+    /// Through which nodes its writes come.
+    pub(super) load: Mutex<Load>,
 }
 
 impl Led {
@@ -81,6 +118,16 @@ impl Led {
 
     pub(super) fn has_written(&self) {
         *lock(&self.wrote) = Instant::now();
+    }
+
+    /// Takes note through which nodes the writes of a batch came.
+    pub(super) fn note_sources<'s>(&self, sources: impl Iterator<Item = Option<&'s str>>) {
+        lock(&self.load).note(sources);
+    }
+
+    /// How long this process has led the graph.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     fn unused_for(&self) -> Duration {
@@ -102,6 +149,7 @@ impl Leaderships {
             limits,
             metrics: Metrics::new(),
             led: Mutex::default(),
+            known: RwLock::default(),
             handed: Mutex::default(),
             is_ending: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
@@ -131,11 +179,11 @@ impl Leaderships {
 
     /// The leadership of the graph, if this process has it.
     pub(super) fn led(&self, graph_id: i64) -> Option<Arc<Led>> {
-        lock(&self.led).get(&graph_id).cloned()
+        lock(&self.led).by_id.get(&graph_id).cloned()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Led>> {
-        lock(&self.led).values().cloned().collect()
+        lock(&self.led).by_id.values().cloned().collect()
     }
 
     /// The leadership of the turn's graph: this process's, or taken over if nobody has it.
@@ -149,13 +197,16 @@ impl Leaderships {
             }
             self.leave(led.graph_id, led.token, Ended::Lease);
         }
-        let (guard, cause) = self.acquire(turn.graph(), turn.graph_id())?;
+        let (guard, cause) = match self.acquire(turn.graph(), turn.graph_id())? {
+            Acquired::Lock(guard, cause) => (guard, cause),
+            Acquired::Led(led) => return Ok(led),
+        };
         self.make_room()?;
         self.take_over(turn.graph(), turn.graph_id(), guard, cause)
     }
 
     /// The graph's lock, if nobody has it, or its leader is about to give it up.
-    fn acquire(&self, graph: &Name, graph_id: i64) -> Result<(Guard, Cause), Refusal> {
+    fn acquire(&self, graph: &Name, graph_id: i64) -> Result<Acquired, Refusal> {
         let until = Instant::now() + self.limits.wait;
         let mut cause = Cause::Free;
         loop {
@@ -164,15 +215,24 @@ impl Leaderships {
             if may_take {
                 let wait = if cause == Cause::Free { Duration::ZERO } else { WAIT_SLICE };
                 match self.try_to_acquire(graph_id, wait)? {
-                    Some(guard) if guard.must_seal() => return Ok((guard, Cause::LeaseRanOut)),
-                    Some(guard) => return Ok((guard, cause)),
+                    Some(guard) if guard.must_seal() => {
+                        return Ok(Acquired::Lock(guard, Cause::LeaseRanOut));
+                    }
+                    Some(guard) => return Ok(Acquired::Lock(guard, cause)),
                     None => {}
                 }
             }
             let leader = self.store.leader(graph_id)?;
-            // Without a note it is being taken over, or was just given up.
+            // The thread that succeeds others may have been quicker.
+            if let Some(led) = self.led(graph_id) {
+                return Ok(Acquired::Led(led));
+            }
+            // Without a note, or with one of this process, it is being taken over, or was just given
+            // up.
             let gives_up = leader.as_ref().is_none_or(|leader| {
-                leader.is_leaving || leader.waiting_successor() == Some(&self.node)
+                leader.is_leaving
+                    || leader.waiting_successor() == Some(&self.node)
+                    || leader.node == self.node
             });
             if !may_take || !gives_up || Instant::now() >= until {
                 let leader = leader.map(|leader| self.where_to_go(&leader)).transpose()?.flatten();
@@ -182,15 +242,49 @@ impl Leaderships {
         }
     }
 
-    /// The address of the leader; of its successor, if this process was the leader and waits for
-    /// that.
-    fn where_to_go(&self, leader: &Leader) -> Result<Option<String>, Refusal> {
+    /// The leader; its successor, if this process was the leader and waits for that.
+    fn where_to_go(&self, leader: &Leader) -> Result<Option<Arc<LeaderAt>>, Refusal> {
         if leader.node != self.node {
-            return Ok(leader.address.clone());
+            return Ok(Some(Arc::new(leader_at(leader))));
         }
         let Some(successor) = leader.waiting_successor() else { return Ok(None) };
         let node = self.store.nodes()?.into_iter().find(|node| node.node == *successor);
-        Ok(node.and_then(|node| node.address))
+        let (token, version) = (leader.token + 1, leader.version);
+        let to_come =
+            |node: Node| LeaderAt { address: node.address, node: node.node, token, version };
+        Ok(node.map(to_come).map(Arc::new))
+    }
+
+    /// The token under which this process leads the graph, if it does.
+    pub(super) fn led_under(&self, graph: &Name) -> Option<i64> {
+        let all = lock(&self.led);
+        Some(all.by_id.get(all.by_name.get(graph)?)?.token)
+    }
+
+    /// Takes note of who else leads what; of those that give up soon, nothing is noted, so that
+    /// writes wait for it.
+    pub(super) fn know(&self, others: &[&Leader]) {
+        let stay = others.iter().filter(|leader| !leader.is_leaving);
+        let known =
+            stay.map(|leader| (leader.graph.clone(), Arc::new(leader_at(leader)))).collect();
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// Who else leads the graph, as it was last looked at.
+    pub(super) fn known(&self, graph: &Name) -> Option<Arc<LeaderAt>> {
+        // The look may be of before this process has taken over.
+        if self.led_under(graph).is_some() {
+            return None;
+        }
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(graph).cloned()
+    }
+
+    /// That one, by that token, is not to be asked before the next look.
+    pub(super) fn forget(&self, graph: &Name, token: i64) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.get(graph).is_some_and(|leader| leader.token <= token) {
+            known.remove(graph);
+        }
     }
 
     /// The graph's lock; `None` if others had it all that time.
@@ -231,9 +325,12 @@ impl Leaderships {
         };
         failpoint::pass("leader-counted");
         guard.sealed();
-        let (guard, wrote) = (Mutex::new(guard), Mutex::new(Instant::now()));
-        let led = Arc::new(Led { graph_id, graph: graph.clone(), token, guard, wrote });
-        lock(&self.led).insert(graph_id, Arc::clone(&led));
+        let (guard, since) = (Mutex::new(guard), Instant::now());
+        let (graph, wrote, load) = (graph.clone(), Mutex::new(since), Mutex::default());
+        let led = Arc::new(Led { graph_id, graph, token, guard, wrote, since, load });
+        let graph = &led.graph;
+        lock(&self.led).insert(&led);
+        self.forget(graph, token);
         self.metrics.began(graph, cause);
         observe(&self.metrics.take_over, began.elapsed());
         log::info!("leads graph `{graph}`, token {token}: {}", cause.word());
@@ -265,10 +362,10 @@ impl Leaderships {
     /// a turn is under way: then when that ends.
     fn leave(&self, graph_id: i64, token: i64, why: Ended) {
         let mut all = lock(&self.led);
-        if all.get(&graph_id).is_none_or(|led| led.token != token) {
+        if all.by_id.get(&graph_id).is_none_or(|led| led.token != token) {
             return;
         }
-        let gone = all.remove(&graph_id);
+        let gone = all.remove(graph_id);
         drop(all);
         let Some(led) = gone else { return };
         self.metrics.ended(&led.graph, why);
@@ -373,4 +470,9 @@ impl Leaderships {
             log::debug!("it could not be noted that this node has ended: {error}");
         }
     }
+}
+
+fn leader_at(leader: &Leader) -> LeaderAt {
+    let Leader { node, token, address, version, .. } = leader.clone();
+    LeaderAt { node, token, address, version }
 }

@@ -13,6 +13,15 @@ pub struct SingleWriterLimits {
     pub wait: Duration,
     /// How often this process looks who leads what, and whether it is to lead or to give up.
     pub look_every: Duration,
+    /// For how long the writes of a graph are counted, by the nodes through which they come.
+    pub counted_for: Duration,
+    /// A node through which so many come each time, and two thirds of all, is to lead the graph
+    /// after so many times in a row.
+    pub most_writes: u64,
+    /// How many times that is.
+    pub most_times: u32,
+    /// For how long a node leads before it hands a graph over for that.
+    pub led_for: Duration,
     /// How often a turn is taken again after another write came first.
     pub retries: usize,
 }
@@ -24,6 +33,10 @@ impl Default for SingleWriterLimits {
             idle: Duration::from_secs(30),
             wait: Duration::from_secs(4),
             look_every: Duration::from_millis(500),
+            counted_for: Duration::from_secs(5),
+            most_writes: 50,
+            most_times: 3,
+            led_for: Duration::from_secs(60),
             retries: 64,
         }
     }

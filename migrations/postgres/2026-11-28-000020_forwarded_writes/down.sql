@@ -1,0 +1,3 @@
+DROP FUNCTION fencepost_commit_4;
+ALTER TABLE leaders DROP COLUMN follows_load;
+ALTER TABLE changes DROP COLUMN request;

@@ -1,0 +1,2 @@
+ALTER TABLE leaders DROP COLUMN follows_load;
+ALTER TABLE changes DROP COLUMN request;

@@ -1,0 +1,672 @@
+//! Writes that come to a node which does not lead their graph: it passes them on to the one that
+//! does, and answers what that one answers. And the other side: writes that other nodes pass on.
+//!
+//! A write is passed on as it came: method, path, query, body, and the headers that decide what it
+//! does. It is sent to one node, which serves it or says that it does not lead the graph, and never
+//! passes it on again.
+//!
+//! **When the answer is lost**, the write may have been applied, or may be later. Each is sent under
+//! a name of its own, and in this order it is learnt what became of it:
+//!
+//! 1. the receiver is asked. It says what it has done; or that the write did not come, and then does
+//!    not take it any more;
+//! 2. the log is looked at, which notes the name with the change;
+//! 3. if another node has taken over the graph since, whatever was sent under the former leadership
+//!    is refused by the database: what is not in the log by then was not applied;
+//! 4. this node tries to take over itself, as any node does that is asked for a write;
+//! 5. after [`ForwardLimits::settles_within`] the outcome is unknown.
+//!
+//! Only what was not applied is sent again, under a new name. So no write is applied twice.
+//!
+//! **What it costs**: on the way there and back one exchange over HTTP on a connection that is kept,
+//! and two signatures. Which node leads is known from a look twice a second.
+
+mod envelope;
+mod limits;
+mod metrics;
+mod received;
+mod secret;
+mod sender;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rocket::tokio::time::{Instant, interval, sleep, timeout, timeout_at};
+
+pub use envelope::Signed;
+pub use limits::ForwardLimits;
+pub use secret::{ForwardSecret, TooShort};
+pub use sender::PATH;
+
+use self::envelope::{ARRIVES_WITHIN, Envelope, Kind as Purpose, Outcome, now_ms};
+use self::metrics::Metrics;
+use self::received::{NotTaken, Received};
+use self::sender::{Answer, NotSent, Sender};
+use super::ask::ask;
+use super::asked::Asked;
+use super::headers::FORWARDED;
+use super::problem::{Kind, Problem};
+use super::reply::{Content, Reply};
+use crate::failpoint;
+use crate::graph::{Changeset, Command, Name};
+use crate::service::{Forwarded, LeaderAt, Refusal, Service, Write};
+use crate::store::{AppliedRequest, RequestId};
+
+/// To how many nodes one write is sent, one after the other, before the client is told to try again.
+const HOPS: u32 = 8;
+/// How long a write waits before it is sent once more, times how often it was.
+const HOP_WAIT: Duration = Duration::from_millis(10);
+/// How often it is looked whether an answer is still worth waiting for.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a write waits for this node to take over its graph, before it looks again.
+const TAKES_OVER_WITHIN: Duration = Duration::from_secs(1);
+/// How long it is tried to learn what became of a write when this process ends.
+const ENDS_WITHIN: Duration = Duration::from_secs(3);
+/// For how many graphs it is kept when a take-over was tried last.
+const TRIED_MOST: usize = 4_096;
+/// For how long a node that could not be met is not asked again.
+const MISSED_FOR: Duration = Duration::from_secs(1);
+/// After how long without an answer it is tried whether the leader still holds the lock.
+const STALLS_AFTER: Duration = Duration::from_secs(1);
+/// How long the receiver is asked after a write whose answer was lost.
+const INQUIRES_FOR: Duration = Duration::from_secs(1);
+/// How long it waits before it looks again what became of such a write, at first and at most.
+const SETTLE_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(400)];
+
+/// See the module.
+pub struct Forwarding {
+    secret: ForwardSecret,
+    limits: ForwardLimits,
+    sender: Sender,
+    /// Nodes, each with its address, that have shown that they are who they are taken for.
+    known: Mutex<HashSet<(String, String)>>,
+    /// And those that could not be met, with the reason.
+    missed: Mutex<HashMap<(String, String), (Instant, String)>>,
+    /// When it was last tried to take a graph over.
+    tried: Mutex<HashMap<Name, Instant>>,
+    received: Received,
+    metrics: Metrics,
+}
+
+/// A write whose answer was lost.
+#[derive(Clone, Copy)]
+struct Doubt<'d> {
+    graph: &'d Name,
+    leader: &'d LeaderAt,
+    sent: &'d Envelope,
+    /// The graph's version when it was sent, or an earlier one.
+    after: u64,
+    /// Why there is no answer.
+    why: &'d str,
+}
+
+/// How a write that was sent has come back.
+enum Sent {
+    Answered(Reply),
+    NotLeader,
+    /// Nothing was sent.
+    Unreachable(String),
+    /// Too many wait. Nothing was sent.
+    Full(Problem),
+    /// It was not applied, and will not be.
+    NotApplied,
+    Applied(AppliedRequest),
+    Unknown(String),
+}
+
+impl Sent {
+    /// As a label of metrics.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Answered(_) => "answered",
+            Self::NotLeader => "not leader",
+            Self::Unreachable(_) => "unreachable",
+            Self::Full(_) => "full",
+            Self::NotApplied => "not applied",
+            Self::Applied(_) => "applied",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+impl Forwarding {
+    /// Between the nodes of the service's database. Without a `secret`, between those of one
+    /// machine only.
+    pub fn new(service: &Service, limits: ForwardLimits, secret: Option<ForwardSecret>) -> Self {
+        let of_database = || ForwardSecret::of_database(service.database_id());
+        Self {
+            secret: secret.unwrap_or_else(of_database),
+            limits,
+            sender: Sender::new(limits),
+            known: Mutex::default(),
+            missed: Mutex::default(),
+            tried: Mutex::default(),
+            received: Received::default(),
+            metrics: Metrics::new(&service.metrics().registry),
+        }
+    }
+
+    /// The writes that other nodes have passed on to this one.
+    pub fn received(&self) -> &Received {
+        &self.received
+    }
+
+    /// Serves a write `here`, or passes it on to the node that leads its graph. A write that was
+    /// applied elsewhere, and whose answer was lost, is served `here` for its answer.
+    ///
+    /// # Errors
+    /// [`Problem`] if it is not accepted.
+    pub async fn serve<F: Future<Output = Result<Reply, Problem>>>(
+        &self,
+        service: &Service,
+        asked: &Asked,
+        here: impl Fn(Option<AppliedRequest>) -> F,
+    ) -> Result<Reply, Problem> {
+        let Ok(graph) = asked.name("graph") else { return here(None).await };
+        let (mut failed, mut hop): (Option<(i64, String)>, u32) = (None, 0);
+        loop {
+            let leader = match service.leader(&graph) {
+                Some(leader) if leader.address.is_some() => leader,
+                _ => match here(None).await {
+                    Err(Problem { leader: Some(leader), .. }) if leader.address.is_some() => leader,
+                    answer => return answer,
+                },
+            };
+            if let Some((token, why)) = &failed
+                && leader.token <= *token
+            {
+                return Err(out_of_reach(&graph, leader, why));
+            }
+            hop += 1;
+            if hop > HOPS {
+                let detail =
+                    format!("the leader of graph `{graph}` changed {HOPS} times meanwhile");
+                return Err(Problem::new(Kind::Contended, detail).led_by(leader));
+            }
+            if hop > 1 {
+                sleep(HOP_WAIT * (hop - 1)).await;
+            }
+            let sent = self.send(service, asked, &graph, &leader, hop).await;
+            self.metrics.count(sent.word());
+            match sent {
+                Sent::Answered(reply) => return Ok(reply),
+                Sent::Full(problem) => return Err(problem.led_by(leader)),
+                Sent::NotLeader | Sent::NotApplied => {
+                    service.forget_leader(&graph, leader.token);
+                }
+                Sent::Unreachable(why) => {
+                    service.forget_leader(&graph, leader.token);
+                    failed = Some((leader.token, why));
+                }
+                Sent::Applied(applied) => return here(Some(applied)).await,
+                Sent::Unknown(what) => return Err(Problem::new(Kind::OutcomeUnknown, what)),
+            }
+        }
+    }
+
+    /// Sends the write to the leader, and learns what became of it.
+    async fn send(
+        &self,
+        service: &Service,
+        asked: &Asked,
+        graph: &Name,
+        leader: &LeaderAt,
+        hop: u32,
+    ) -> Sent {
+        let (Some(node), Some(address)) = (service.node(), &leader.address) else {
+            return Sent::Unreachable("it does not say where it is reached".to_owned());
+        };
+        let room = match self.sender.room(address, asked.body.len()).await {
+            Ok(room) => room,
+            Err(full) => return Sent::Full(full),
+        };
+        if let Err(why) = self.meet(node, leader, address).await {
+            return Sent::Unreachable(why);
+        }
+        let began = Instant::now();
+        let after = service.known_version(graph).max(leader.version);
+        let envelope = Envelope {
+            kind: Purpose::Write,
+            request: RequestId::random(),
+            from: node.to_owned(),
+            to: leader.node.clone(),
+            token: leader.token,
+            hop,
+            expires_ms: now_ms() + ARRIVES_WITHIN.as_millis() as u64,
+        };
+        let moved = self.moved(service, graph, leader);
+        let answer = self.sender.send(address, asked, &envelope, &self.secret, moved).await;
+        self.metrics.took(began.elapsed());
+        let (why, reply) = match answer {
+            Ok(Answer { reply, outcome: Some(Outcome::Served) }) if !is_unknown(&reply) => {
+                return Sent::Answered(reply);
+            }
+            Ok(Answer { outcome: Some(Outcome::NotLeader), .. }) => return Sent::NotLeader,
+            Ok(Answer { outcome: Some(Outcome::NotApplied), .. }) => return Sent::NotApplied,
+            Ok(Answer { outcome: Some(_), .. }) => {
+                ("the leader does not know what became of it".to_owned(), None)
+            }
+            Ok(Answer { reply, outcome: None }) => {
+                ("the answer is not the leader's".to_owned(), Some(reply))
+            }
+            Err(NotSent::Never(why)) => {
+                self.forget(leader, address);
+                return Sent::Unreachable(why);
+            }
+            Err(NotSent::Perhaps(why)) => (why, None),
+        };
+        self.forget(leader, address);
+        drop(room);
+        let doubt = Doubt { graph, leader, sent: &envelope, after, why: &why };
+        match (self.settle(service, asked, doubt).await, reply) {
+            // Not even its signature was read there: who takes such a body is not known.
+            (Sent::NotApplied, Some(Reply { status: 413, .. })) => Sent::Answered(too_large()),
+            (settled, _) => settled,
+        }
+    }
+
+    /// Learns what became of a write whose answer was lost.
+    async fn settle(&self, service: &Service, asked: &Asked, doubt: Doubt<'_>) -> Sent {
+        let Doubt { graph, leader, sent, after, why } = doubt;
+        let mut until = Instant::now() + self.limits.settles_within;
+        let ([mut pause, longest], mut shutdown) = (SETTLE_PAUSES, asked.shutdown.clone());
+        let mut is_ending = false;
+        loop {
+            if let Some(outcome) = self.inquire(leader, sent).await {
+                return outcome;
+            }
+            let looked = timeout_at(until, look(service, graph, leader, &sent.request, after));
+            match looked.await {
+                Ok(Look::Settled(sent)) => return sent,
+                Ok(Look::Open) | Err(_) => {}
+                Ok(Look::Never) => until = Instant::now(),
+                Ok(Look::Lost(what)) => {
+                    log::debug!("graph `{graph}`: a write that was passed on: {what}");
+                }
+            }
+            if Instant::now() >= until {
+                let node = leader.address.as_deref().unwrap_or(&leader.node);
+                return Sent::Unknown(format!(
+                    "the write was passed on to {node}, whose answer was lost ({why}); it may be \
+                     applied later"
+                ));
+            }
+            // If nobody leads the graph any more, this takes it over. To load it may take longer.
+            drop(timeout(TAKES_OVER_WITHIN, self.leads(service, graph)).await);
+            rocket::tokio::select! {
+                () = sleep(pause) => {}
+                () = &mut shutdown, if !is_ending => {
+                    is_ending = true;
+                    until = until.min(Instant::now() + ENDS_WITHIN);
+                }
+            }
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Whether this node leads the graph. If nobody does any more, it takes it over. For all who
+    /// wait, that is tried once in a while.
+    async fn leads(&self, service: &Service, graph: &Name) -> bool {
+        {
+            let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_recent = |at: &Instant| at.elapsed() < LOOK_EVERY;
+            if tried.get(graph).is_some_and(is_recent) {
+                return service.led_under(graph).is_some();
+            }
+            if tried.len() >= TRIED_MOST {
+                tried.retain(|_, at| is_recent(at));
+            }
+            tried.insert(graph.clone(), Instant::now());
+        }
+        let nothing = Command::Changeset(Changeset::default());
+        let nothing = Write { dry_run: true, ..nothing.into() };
+        ask(|reply| service.write(graph, nothing, reply)).await.is_ok()
+    }
+
+    /// Returns when somebody else than `leader` leads the graph. If that one does not answer for
+    /// long, it is tried whether it still holds the lock.
+    async fn moved(&self, service: &Service, graph: &Name, leader: &LeaderAt) {
+        let (mut looks, stalls_at) = (interval(LOOK_EVERY), Instant::now() + STALLS_AFTER);
+        loop {
+            looks.tick().await;
+            let other = service.leader(graph).is_some_and(|now| now.token > leader.token);
+            let leads = || self.leads(service, graph);
+            if other || (Instant::now() >= stalls_at && leads().await) {
+                return;
+            }
+        }
+    }
+
+    /// What the receiver says of the write; `None` if it says nothing, or that it is under way.
+    async fn inquire(&self, leader: &LeaderAt, sent: &Envelope) -> Option<Sent> {
+        let address = leader.address.as_ref()?;
+        let envelope = Envelope { kind: Purpose::Inquiry, ..sent.clone() };
+        match self.sender.ask(address, &envelope, &self.secret, 2 * INQUIRES_FOR).await.ok()?? {
+            Outcome::Applied(applied) => Some(Sent::Applied(applied)),
+            Outcome::NotApplied => Some(Sent::NotApplied),
+            _ => None,
+        }
+    }
+
+    /// Makes sure, once, that at `address` there is the node that is to be asked, and that it
+    /// believes this one.
+    async fn meet(&self, node: &str, leader: &LeaderAt, address: &str) -> Result<(), String> {
+        let pair = (leader.node.clone(), address.to_owned());
+        if self.known().contains(&pair) {
+            return Ok(());
+        }
+        let missed = || self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, why)) = missed().get(&pair)
+            && at.elapsed() < MISSED_FOR
+        {
+            return Err(why.clone());
+        }
+        let met = self.greet(node, leader, address).await;
+        match &met {
+            Ok(()) => drop(self.known().insert(pair)),
+            Err(why) => {
+                log::warn!("no writes are passed on to the node at {address}: {why}");
+                let mut missed = missed();
+                missed.retain(|_, (at, _)| at.elapsed() < MISSED_FOR);
+                missed.insert(pair, (Instant::now(), why.clone()));
+            }
+        }
+        met
+    }
+
+    async fn greet(&self, node: &str, leader: &LeaderAt, address: &str) -> Result<(), String> {
+        if !address.starts_with("http://") {
+            return Err("nodes pass writes on over http:// only".to_owned());
+        }
+        if !self.secret.is_given() && !is_on_loopback(address) {
+            return Err(
+                "without --forward-secret-file nodes pass writes on over loopback only".to_owned()
+            );
+        }
+        let hello = Envelope {
+            kind: Purpose::Hello,
+            request: RequestId::random(),
+            from: node.to_owned(),
+            to: leader.node.clone(),
+            token: leader.token,
+            hop: 1,
+            expires_ms: now_ms() + ARRIVES_WITHIN.as_millis() as u64,
+        };
+        match self.sender.ask(address, &hello, &self.secret, self.limits.connects_within).await {
+            Ok(Some(Outcome::Hello)) => Ok(()),
+            Ok(_) => Err(
+                "what answers there is not the leader, or has another --forward-secret-file (or \
+                 FENCEPOST_FORWARD_SECRET), or another clock"
+                    .to_owned(),
+            ),
+            Err(NotSent::Never(why) | NotSent::Perhaps(why)) => Err(why),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<(String, String)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, leader: &LeaderAt, address: &str) {
+        self.known().remove(&(leader.node.clone(), address.to_owned()));
+    }
+
+    /// The envelope of a request that is from another node.
+    ///
+    /// # Errors
+    /// [`Problem`] if it is not believed.
+    fn open(
+        &self,
+        service: &Service,
+        signed: &Signed<'_>,
+        is_from_loopback: bool,
+    ) -> Result<Envelope, Problem> {
+        let forbidden = |detail: String| {
+            self.metrics.received("refused");
+            Problem::new(Kind::Forbidden, detail)
+        };
+        let Some(node) = service.node() else {
+            return Err(forbidden("no writes are passed on to this node".to_owned()));
+        };
+        if !self.secret.is_given() && !is_from_loopback {
+            return Err(forbidden(
+                "without --forward-secret-file nodes pass writes on over loopback only".to_owned(),
+            ));
+        }
+        let header = signed.headers.get(FORWARDED).unwrap_or_default();
+        let envelope = Envelope::read(header, signed, &self.secret, node);
+        envelope.map_err(|unbelieved| forbidden(unbelieved.to_string()))
+    }
+
+    /// Answers what another node asks about this one, or about a write that it has sent.
+    ///
+    /// # Errors
+    /// [`Problem`] if it is not believed.
+    pub async fn answer(
+        &self,
+        service: &Service,
+        signed: &Signed<'_>,
+        is_from_loopback: bool,
+    ) -> Result<Reply, Problem> {
+        let envelope = self.open(service, signed, is_from_loopback)?;
+        let outcome = match envelope.kind {
+            Purpose::Hello => Outcome::Hello,
+            Purpose::Inquiry => {
+                self.received.inquire(&envelope.request, envelope.expires_ms, INQUIRES_FOR).await
+            }
+            Purpose::Write => {
+                return Err(Problem::new(Kind::Forbidden, "a write names what it writes"));
+            }
+        };
+        Ok(self.signed(Reply::json(&serde_json::json!({})), &envelope.request, outcome))
+    }
+
+    /// Has a write that another node has passed on served by `here`, if this one leads its graph.
+    ///
+    /// # Errors
+    /// [`Problem`] if it is not believed. All else is answered, signed.
+    pub async fn receive<F>(
+        self: &Arc<Self>,
+        service: &Service,
+        asked: &Asked,
+        is_from_loopback: bool,
+        here: impl FnOnce(Forwarded) -> F,
+    ) -> Result<Reply, Problem>
+    where
+        F: Future<Output = Result<Reply, Problem>> + Send + 'static,
+    {
+        let Asked { method, target, headers, body, .. } = asked;
+        let signed = Signed { method, target, headers, body };
+        let envelope = self.open(service, &signed, is_from_loopback)?;
+        if envelope.kind != Purpose::Write {
+            return Err(Problem::new(Kind::Forbidden, "no such request is passed on"));
+        }
+        let graph = asked.name("graph")?;
+        let Envelope { request, from, token, expires_ms, .. } = envelope;
+        match self.received.begin(&request, expires_ms) {
+            Ok(()) => {}
+            Err(NotTaken::Again) if failpoint::is_off("forwarded-again") => {}
+            Err(NotTaken::Again) => {
+                self.metrics.received("refused");
+                let detail = "the request was passed on before: nothing is applied twice";
+                return Err(Problem::new(Kind::Forbidden, detail));
+            }
+            Err(NotTaken::Dropped) => {
+                return Ok(self.signed(nothing(), &request, Outcome::NotApplied));
+            }
+            Err(NotTaken::Full) => {
+                let detail = "too many writes were passed on to this node";
+                let full = Reply::from(Problem::new(Kind::Contended, detail));
+                return Ok(self.signed(full, &request, Outcome::Served));
+            }
+        }
+        let forwarded = Forwarded { request: request.clone(), from, token };
+        let served = self.serve_for(service, graph, forwarded, here).await;
+        failpoint::pass("forward-served");
+        let outcome = match &served {
+            Err(Problem { led_elsewhere: true, .. }) => Outcome::NotLeader,
+            _ => Outcome::Served,
+        };
+        self.metrics.received(if outcome == Outcome::Served { "served" } else { "not leader" });
+        Ok(self.signed(served.unwrap_or_else(Reply::from), &request, outcome))
+    }
+
+    /// Serves it under the leadership that it was passed on to. It goes on if the connection
+    /// breaks: then its outcome is asked for.
+    async fn serve_for<F>(
+        self: &Arc<Self>,
+        service: &Service,
+        graph: Name,
+        forwarded: Forwarded,
+        here: impl FnOnce(Forwarded) -> F,
+    ) -> Result<Reply, Problem>
+    where
+        F: Future<Output = Result<Reply, Problem>> + Send + 'static,
+    {
+        let (forwarding, service, token) = (Arc::clone(self), service.clone(), forwarded.token);
+        let ends = Ends { forwarding, request: forwarded.request.clone(), is_unknown: true };
+        let served = here(forwarded);
+        let task = rocket::tokio::spawn(async move {
+            // All of it, to be dropped here.
+            let mut ends = ends;
+            failpoint::pass("forward-received");
+            let is_led = service.led_under(&graph) == Some(token);
+            let served = if is_led || failpoint::is_off("forwarded-token") {
+                served.await
+            } else {
+                let elsewhere = Refusal::LedElsewhere { graph: graph.clone(), leader: None };
+                Err(Problem::refused(&graph, elsewhere))
+            };
+            ends.is_unknown =
+                matches!(&served, Err(Problem { kind: Kind::OutcomeUnknown | Kind::Internal, .. }));
+            served
+        });
+        task.await.unwrap_or_else(|error| {
+            Err(Problem::new(Kind::Internal, error.to_string()).with("outcome", "unknown".into()))
+        })
+    }
+
+    /// The answer with what another node believes it by.
+    fn signed(&self, reply: Reply, request: &RequestId, outcome: Outcome) -> Reply {
+        let header = outcome.sign(request, &reply, &self.secret);
+        reply.with(ANSWER_HEADER, header)
+    }
+}
+
+/// Takes note that a write has ended, also by a panic.
+struct Ends {
+    forwarding: Arc<Forwarding>,
+    request: RequestId,
+    is_unknown: bool,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.forwarding.received.end(&self.request, self.is_unknown);
+    }
+}
+
+/// As it is written in answers.
+const ANSWER_HEADER: &str = "Fencepost-Forwarded";
+
+enum Look {
+    Settled(Sent),
+    /// It may still be applied.
+    Open,
+    /// That cannot be learnt any more.
+    Never,
+    /// The database cannot be asked.
+    Lost(Refusal),
+}
+
+/// What the database knows of a write that was sent to `leader`.
+async fn look(
+    service: &Service,
+    graph: &Name,
+    leader: &LeaderAt,
+    request: &RequestId,
+    after: u64,
+) -> Look {
+    let looked = ask(|reply| service.request_look(graph, request.clone(), after, reply)).await;
+    match looked {
+        Err(refusal) => Look::Lost(refusal),
+        Ok(None) => Look::Open,
+        Ok(Some(look)) => match look.applied {
+            Some(applied) => Look::Settled(Sent::Applied(applied)),
+            None if look.leader_token > leader.token || failpoint::is_off("forwarded-seal") => {
+                if look.log_is_whole {
+                    Look::Settled(Sent::NotApplied)
+                } else {
+                    Look::Never
+                }
+            }
+            None => Look::Open,
+        },
+    }
+}
+
+/// That the leader cannot be asked.
+fn out_of_reach(graph: &Name, leader: Arc<LeaderAt>, why: &str) -> Problem {
+    let address = leader.address.as_deref().unwrap_or("an unknown address");
+    let detail = format!(
+        "graph `{graph}` is led by the node at {address}, and this node cannot pass the write on to \
+         it: {why}. Try again: if that node has died, another takes over within a lease. If it \
+         lives, write to it, and have its --advertise and both nodes' --forward-secret-file set \
+         right"
+    );
+    Problem::new(Kind::Contended, detail).led_by(leader)
+}
+
+fn too_large() -> Reply {
+    let detail = "the node that leads the graph takes no body of that size: see its \
+                  --body-limit-bytes";
+    Reply::from(Problem::new(Kind::TooLarge, detail))
+}
+
+fn nothing() -> Reply {
+    Reply::from(Problem::new(Kind::Contended, "the write is not taken any more"))
+}
+
+/// Whether a problem says that its outcome is unknown.
+fn is_unknown(reply: &Reply) -> bool {
+    let Content::Whole(body) = &reply.body else { return false };
+    let problem: Result<serde_json::Value, _> = serde_json::from_slice(body);
+    problem.is_ok_and(|problem| problem["outcome"] == "unknown")
+}
+
+/// Whether the address is this machine's own.
+fn is_on_loopback(address: &str) -> bool {
+    let place = address.strip_prefix("http://").unwrap_or(address);
+    if let Ok(socket) = place.parse::<std::net::SocketAddr>() {
+        return socket.ip().is_loopback();
+    }
+    let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_this_machine_is_known_as_one() {
+        for own in [
+            "http://127.0.0.1:8000",
+            "http://localhost:8000",
+            "http://[::1]:8000",
+            "http://127.9.0.1",
+        ] {
+            assert!(is_on_loopback(own), "{own}");
+        }
+        for other in [
+            "http://10.0.0.1:8000",
+            "http://node-a:8000",
+            "http://[2001:db8::1]:80",
+            "http://localhost.example:80",
+        ] {
+            assert!(!is_on_loopback(other), "{other}");
+        }
+    }
+}

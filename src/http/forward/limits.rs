@@ -1,0 +1,40 @@
+//! Bounds of passing writes on.
+
+use std::time::Duration;
+
+/// Bounds of passing writes on to other nodes.
+#[derive(Debug, Clone, Copy)]
+pub struct ForwardLimits {
+    /// Writes that are under way at once, each on a connection of its own.
+    pub connections: usize,
+    /// Of those, to one leader.
+    pub to_one_leader: usize,
+    /// The bytes of their bodies together.
+    pub bytes: usize,
+    /// Writes that wait until others have come back.
+    pub waiting: usize,
+    /// How long they wait.
+    pub waits: Duration,
+    /// How long it may take to connect, and to learn who answers.
+    pub connects_within: Duration,
+    /// How long an answer may take, before it is asked what became of the write.
+    pub answers_within: Duration,
+    /// How long it is tried to learn what became of a write whose answer was lost: longer than a
+    /// lease, since another node takes over after that.
+    pub settles_within: Duration,
+}
+
+impl Default for ForwardLimits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            to_one_leader: 192,
+            bytes: 64 << 20,
+            waiting: 1_024,
+            waits: Duration::from_secs(2),
+            connects_within: Duration::from_secs(2),
+            answers_within: Duration::from_secs(10),
+            settles_within: Duration::from_secs(15),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Writes that one node has passed on to another: their names, and what the database knows of them
+//! when the answer is lost.
+
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use super::Store;
+use super::error::StoreError;
+use super::head::column;
+use crate::db::schema::{changes, graphs};
+use crate::graph::Name;
+
+/// The name of a write that is passed on; each attempt at it has one of its own.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RequestId {
+    /// 32 hexadecimal digits, and what the log notes if the write has created something.
+    noted: String,
+}
+
+/// After the name, in the log: the change has created something that the request names.
+const CREATED: &str = "+";
+const DIGITS: usize = 32;
+
+impl RequestId {
+    /// A name that no other has.
+    #[must_use]
+    pub fn random() -> Self {
+        Self { noted: format!("{}{CREATED}", Uuid::new_v4().simple()) }
+    }
+
+    /// Reads 32 hexadecimal digits in lower case.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        (text.len() == DIGITS && text.bytes().all(is_digit))
+            .then(|| Self { noted: format!("{text}{CREATED}") })
+    }
+
+    /// The digits.
+    #[must_use]
+    pub fn digits(&self) -> &str {
+        &self.noted[..DIGITS]
+    }
+
+    /// The digits as a number.
+    #[must_use]
+    pub fn number(&self) -> u128 {
+        u128::from_str_radix(self.digits(), 16).expect("they are hexadecimal")
+    }
+
+    /// What the log notes of the change that the request has made.
+    pub(crate) fn noted(&self, created: bool) -> &str {
+        if created { &self.noted } else { self.digits() }
+    }
+}
+
+/// What the database knows of a request that was passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLook {
+    /// The token of the last take-over of the graph's leadership, before the log was looked at: no
+    /// write under an earlier one came afterwards.
+    pub leader_token: i64,
+    /// What it has done.
+    pub applied: Option<AppliedRequest>,
+    /// Whether the log has all changes that it can have made.
+    pub log_is_whole: bool,
+}
+
+/// A change that a request has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppliedRequest {
+    /// The graph's version with it.
+    pub version: u64,
+    /// Whether it has created something that the request names.
+    pub created: bool,
+}
+
+impl Store {
+    /// What is known of a request that was passed on when the graph was at version `after` or
+    /// later; `None` if there is no such graph. O(changes since).
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn request_look(
+        &self,
+        graph: &Name,
+        request: &RequestId,
+        after: u64,
+    ) -> Result<Option<RequestLook>, StoreError> {
+        let found = self.database.ask(|connection| {
+            let row = graphs::table
+                .filter(graphs::name.eq(graph.as_str()))
+                .select((graphs::id, graphs::leader_token, graphs::oldest))
+                .first::<(i64, i64, i64)>(connection)
+                .optional()?;
+            let Some((graph_id, leader_token, oldest)) = row else { return Ok(None) };
+            let names = [request.noted(false), request.noted(true)];
+            let made: Option<(i64, Option<String>)> = changes::table
+                .filter(changes::graph_id.eq(graph_id))
+                .filter(changes::version.gt(column(after)))
+                .filter(changes::request.eq_any(names))
+                .select((changes::version, changes::request))
+                .first(connection)
+                .optional()?;
+            let applied = made.map(|(version, noted)| AppliedRequest {
+                version: version.unsigned_abs(),
+                created: noted.as_deref() == Some(request.noted(true)),
+            });
+            let log_is_whole = oldest <= column(after) + 1;
+            Ok(Some(RequestLook { leader_token, applied, log_is_whole }))
+        })?;
+        Ok(found)
+    }
+}
