@@ -398,8 +398,9 @@ pub fn check_address(address: SocketAddr) -> std::io::Result<()> {
     std::net::TcpListener::bind(address).map(drop)
 }
 
-/// Serves until SIGINT or SIGTERM; then finishes what was accepted. `access` says which
-/// hosts and origins requests may name; with the `secret`, writes are passed on between machines. `ready` is called with the address once requests are taken.
+/// Serves until SIGINT or SIGTERM; then finishes what was accepted. `access` says which hosts and
+/// origins requests may name; with the `secret`, writes are passed on between machines. `ready` is
+/// called with the address once requests are taken.
 ///
 /// # Errors
 /// Rocket's, such as that the address is in use.

@@ -33,8 +33,8 @@ pub struct ServeArgs {
     advertise: Option<String>,
     /// A file with the secret by which nodes of several machines know each other, the same for all:
     /// a node that does not lead a graph passes writes on to the one that does. Without it, and
-    /// without FENCEPOST_FORWARD_SECRET, which may hold the secret itself, they do so on one machine
-    /// only
+    /// without FENCEPOST_FORWARD_SECRET, which may hold the secret itself, they do so on one
+    /// machine only
     #[arg(long, env = "FENCEPOST_FORWARD_SECRET_FILE", value_name = "PATH")]
     forward_secret_file: Option<PathBuf>,
     /// Also serve requests that name this host, besides IP addresses and localhost: HOST, or

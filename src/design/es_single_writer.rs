@@ -6,10 +6,12 @@
 //! the append.
 //!
 //! **What it costs.** At the leader, the append: one round trip with its commit, and neither a lock
-//! nor a look before it. Elsewhere a write is passed on to the leader: one exchange between nodes more.
+//! nor a look before it. Elsewhere a write is passed on to the leader: one exchange between nodes
+//! more.
 //!
-//! **When it loses.** When leadership moves: a leader that died is missed for a lease. Where clients
-//! ask other nodes, each write is two nodes' work. All writes of a graph are one node's work.
+//! **When it loses.** When leadership moves: a leader that died is missed for a lease. Where
+//! clients ask other nodes, each write is two nodes' work. All writes of a graph are one node's
+//! work.
 //!
 //! **What would break it.** A leader that believes its lease: it may have been replaced and not
 //! know it yet. So the database compares the token of the take-over in each write, and what writes

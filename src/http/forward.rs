@@ -47,12 +47,13 @@ use super::ask::ask;
 use super::asked::Asked;
 use super::headers::FORWARDED;
 use super::problem::{Kind, Problem};
-use super::reply::{Content, Reply};
+use super::reply::Reply;
 use crate::failpoint;
-use crate::graph::{Changeset, Command, Name};
+use crate::graph::Name;
 use crate::service::{Forwarded, LeaderAt, Refusal, Service, Write};
 use crate::store::{AppliedRequest, RequestId};
 
+const LOOPBACK_ONLY: &str = "without --forward-secret-file nodes pass writes on over loopback only";
 /// To how many nodes one write is sent, one after the other, before the client is told to try again.
 const HOPS: u32 = 8;
 /// How long a write waits before it is sent once more, times how often it was.
@@ -226,22 +227,12 @@ impl Forwarding {
         }
         let began = Instant::now();
         let after = service.known_version(graph).max(leader.version);
-        let envelope = Envelope {
-            kind: Purpose::Write,
-            request: RequestId::random(),
-            from: node.to_owned(),
-            to: leader.node.clone(),
-            token: leader.token,
-            hop,
-            expires_ms: now_ms() + ARRIVES_WITHIN.as_millis() as u64,
-        };
+        let envelope = envelope(Purpose::Write, node, leader, hop);
         let moved = self.moved(service, graph, leader);
         let answer = self.sender.send(address, asked, &envelope, &self.secret, moved).await;
         self.metrics.took(began.elapsed());
         let (why, reply) = match answer {
-            Ok(Answer { reply, outcome: Some(Outcome::Served) }) if !is_unknown(&reply) => {
-                return Sent::Answered(reply);
-            }
+            Ok(Answer { reply, outcome: Some(Outcome::Served) }) => return Sent::Answered(reply),
             Ok(Answer { outcome: Some(Outcome::NotLeader), .. }) => return Sent::NotLeader,
             Ok(Answer { outcome: Some(Outcome::NotApplied), .. }) => return Sent::NotApplied,
             Ok(Answer { outcome: Some(_), .. }) => {
@@ -319,9 +310,7 @@ impl Forwarding {
             }
             tried.insert(graph.clone(), Instant::now());
         }
-        let nothing = Command::Changeset(Changeset::default());
-        let nothing = Write { dry_run: true, ..nothing.into() };
-        ask(|reply| service.write(graph, nothing, reply)).await.is_ok()
+        ask(|reply| service.write(graph, Write::nothing(), reply)).await.is_ok()
     }
 
     /// Returns when somebody else than `leader` leads the graph. If that one does not answer for
@@ -380,19 +369,9 @@ impl Forwarding {
             return Err("nodes pass writes on over http:// only".to_owned());
         }
         if !self.secret.is_given() && !is_on_loopback(address) {
-            return Err(
-                "without --forward-secret-file nodes pass writes on over loopback only".to_owned()
-            );
+            return Err(LOOPBACK_ONLY.to_owned());
         }
-        let hello = Envelope {
-            kind: Purpose::Hello,
-            request: RequestId::random(),
-            from: node.to_owned(),
-            to: leader.node.clone(),
-            token: leader.token,
-            hop: 1,
-            expires_ms: now_ms() + ARRIVES_WITHIN.as_millis() as u64,
-        };
+        let hello = envelope(Purpose::Hello, node, leader, 1);
         match self.sender.ask(address, &hello, &self.secret, self.limits.connects_within).await {
             Ok(Some(Outcome::Hello)) => Ok(()),
             Ok(_) => Err(
@@ -430,9 +409,7 @@ impl Forwarding {
             return Err(forbidden("no writes are passed on to this node".to_owned()));
         };
         if !self.secret.is_given() && !is_from_loopback {
-            return Err(forbidden(
-                "without --forward-secret-file nodes pass writes on over loopback only".to_owned(),
-            ));
+            return Err(forbidden(LOOPBACK_ONLY.to_owned()));
         }
         let header = signed.headers.get(FORWARDED).unwrap_or_default();
         let envelope = Envelope::read(header, signed, &self.secret, node);
@@ -506,9 +483,11 @@ impl Forwarding {
         failpoint::pass("forward-served");
         let outcome = match &served {
             Err(Problem { led_elsewhere: true, .. }) => Outcome::NotLeader,
+            Err(problem) if problem.is_unknown() => Outcome::Unknown,
             _ => Outcome::Served,
         };
-        self.metrics.received(if outcome == Outcome::Served { "served" } else { "not leader" });
+        let is_served = outcome != Outcome::NotLeader;
+        self.metrics.received(if is_served { "served" } else { "not leader" });
         Ok(self.signed(served.unwrap_or_else(Reply::from), &request, outcome))
     }
 
@@ -564,6 +543,19 @@ struct Ends {
 impl Drop for Ends {
     fn drop(&mut self) {
         self.forwarding.received.end(&self.request, self.is_unknown);
+    }
+}
+
+/// Of a request that is sent now, under a name of its own.
+fn envelope(kind: Purpose, from: &str, to: &LeaderAt, hop: u32) -> Envelope {
+    Envelope {
+        kind,
+        request: RequestId::random(),
+        from: from.to_owned(),
+        to: to.node.clone(),
+        token: to.token,
+        hop,
+        expires_ms: now_ms() + ARRIVES_WITHIN.as_millis() as u64,
     }
 }
 
@@ -626,13 +618,6 @@ fn too_large() -> Reply {
 
 fn nothing() -> Reply {
     Reply::from(Problem::new(Kind::Contended, "the write is not taken any more"))
-}
-
-/// Whether a problem says that its outcome is unknown.
-fn is_unknown(reply: &Reply) -> bool {
-    let Content::Whole(body) = &reply.body else { return false };
-    let problem: Result<serde_json::Value, _> = serde_json::from_slice(body);
-    problem.is_ok_and(|problem| problem["outcome"] == "unknown")
 }
 
 /// Whether the address is this machine's own.

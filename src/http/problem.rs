@@ -229,6 +229,12 @@ impl Problem {
         Self { allow: Some(methods), ..self }
     }
 
+    /// Whether it leaves open what became of a write.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.members.get("outcome").is_some_and(|outcome| outcome == "unknown")
+    }
+
     /// The status code.
     #[must_use]
     pub fn status(&self) -> u16 {

@@ -288,8 +288,7 @@ impl Importer<'_> {
 
     /// Checks that the graph takes writes: it may be frozen, or its lock unavailable.
     fn ask_for_writes(&self) -> Result<(), ImportError> {
-        let nothing = Write { dry_run: true, ..Command::Changeset(Changeset::default()).into() };
-        match self.service.write_and_wait(self.graph, nothing) {
+        match self.service.write_and_wait(self.graph, Write::nothing()) {
             // Deleted since it was read: an import would create it again.
             Ok(_) | Err(Refusal::GraphNotFound { .. }) => Ok(()),
             Err(refusal) => Err(self.refused(refusal)),

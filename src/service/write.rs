@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 
 use super::refusal::Refusal;
-use crate::graph::{Command, Graph, Name};
+use crate::graph::{Changeset, Command, Graph, Name};
 use crate::object::objects_only;
 use crate::store::{RequestId, StoredAnswer};
 
@@ -35,6 +35,14 @@ pub struct Forwarded {
     pub from: String,
     /// The token of the leadership under which alone it may be decided.
     pub token: i64,
+}
+
+impl Write {
+    /// A dry run that asks for no change: to learn whether writes are served, and at which version.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { dry_run: true, ..Command::Changeset(Changeset::default()).into() }
+    }
 }
 
 impl From<Command> for Write {

@@ -302,37 +302,26 @@ impl Store {
         written.map_err(repeatable)
     }
 
-    /// Asks that `node`, through which most writes of the graph come, leads it next, unless a
-    /// successor was asked for already. As long as it leads, it is not asked to give the graph up so
-    /// that another has its share. Whether it is to lead next.
+    /// Asks that `node` leads the graph next, unless a successor was asked for already. If it is to
+    /// because most writes come through it (`follows_load`), it is not asked, for as long as it
+    /// leads, to give the graph up for another's share. Whether it is to lead next.
     ///
     /// # Errors
     /// [`CommitError`] if it cannot be written.
-    pub fn name_for_load(
+    pub fn ask_to_succeed(
         &self,
         graph_id: i64,
         token: i64,
         node: &str,
+        follows_load: bool,
     ) -> Result<bool, CommitError> {
         let written = self.database.write(|connection| {
             let unnamed = of_take_over(graph_id, token).filter(leaders::successor.is_null());
+            let follows_load = i64::from(follows_load);
             let changed = diesel::update(unnamed)
-                .set((leaders::successor.eq(Some(node)), leaders::follows_load.eq(1)))
+                .set((leaders::successor.eq(Some(node)), leaders::follows_load.eq(follows_load)))
                 .execute(connection)?;
             Ok(changed == 1)
-        });
-        written.map_err(repeatable)
-    }
-
-    /// Asks that `node` leads the graph next, unless a successor was asked for already.
-    ///
-    /// # Errors
-    /// [`CommitError`] if it cannot be written.
-    pub fn ask_to_succeed(&self, graph_id: i64, token: i64, node: &str) -> Result<(), CommitError> {
-        let written = self.database.write(|connection| {
-            let unnamed = of_take_over(graph_id, token).filter(leaders::successor.is_null());
-            diesel::update(unnamed).set(leaders::successor.eq(Some(node))).execute(connection)?;
-            Ok(())
         });
         written.map_err(repeatable)
     }

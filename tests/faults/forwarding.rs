@@ -35,6 +35,12 @@ fn forwarded(node: &Server, outcome: &str) -> u64 {
     node.count("fencepost_forwarded_writes_total", outcome)
 }
 
+fn expect_none_unknown(nodes: &[Server]) {
+    for node in nodes {
+        assert_eq!(forwarded(node, "unknown"), 0, "what became of a write could be known");
+    }
+}
+
 /// A leader behind a wire, and a node that passes writes on to it.
 struct Pair {
     field: Field,
@@ -305,9 +311,7 @@ fn killed_at(point: &str, passage: usize, design: &'static Design) {
         first.signal("KILL");
         field.wait_for_writes(20);
     });
-    for node in &others {
-        assert_eq!(forwarded(node, "unknown"), 0, "what became of a write could be known");
-    }
+    expect_none_unknown(&others);
     field.expect_valid(&others[0]);
 }
 
@@ -345,9 +349,7 @@ fn a_leader_that_is_stopped_with_writes_that_were_passed_on_applies_none_twice()
         });
         field.wait_for_writes(20);
     });
-    for node in &others {
-        assert_eq!(forwarded(node, "unknown"), 0, "what became of a write could be known");
-    }
+    expect_none_unknown(&others);
     field.expect_valid(&others[0]);
 }
 
@@ -368,9 +370,7 @@ fn leadership_moves_while_writes_are_passed_on() {
             field.wait_for_writes(5);
         }
     });
-    for node in &nodes {
-        assert_eq!(forwarded(node, "unknown"), 0, "what became of a write could be known");
-    }
+    expect_none_unknown(&nodes);
     field.expect_valid(&nodes[0]);
 }
 

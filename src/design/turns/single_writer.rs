@@ -1,5 +1,5 @@
-//! Turns by leadership: one node at a time leads a graph and writes it. The others say who it is, and
-//! the surface over them passes writes on.
+//! Turns by leadership: one node at a time leads a graph and writes it. The others say who it is,
+//! and the surface over them passes writes on.
 //!
 //! **How it takes turns.** Who leads holds a lock of the graph that is only for that, and keeps it
 //! for as long as it lives and is asked for writes. It decides on its own image, without a look at

@@ -148,11 +148,11 @@ impl Candidate {
         for leader in mine {
             let Some(led) = self.leaderships.led(leader.graph_id) else { continue };
             let Some(node) = lock(&led.load).judge(Instant::now(), limits) else { continue };
-            if led.age() < limits.led_for || leader.successor.is_some() || !self.can_be_asked(&node)
-            {
+            let led_for = Duration::from_millis(leader.led_ms.unsigned_abs());
+            if led_for < limits.led_for || leader.successor.is_some() || !self.can_be_asked(&node) {
                 continue;
             }
-            match store.name_for_load(leader.graph_id, led.token, &node) {
+            match store.ask_to_succeed(leader.graph_id, led.token, &node, true) {
                 Ok(true) => {
                     log::info!("graph `{}` is to follow its writes to node {node}", leader.graph);
                     return;
@@ -252,7 +252,8 @@ impl Candidate {
         let asked = choose(&by_node, share, wanted);
         for leader in others.iter().filter(|leader| asked.contains(&leader.graph_id)) {
             let Leaderships { store, node, .. } = &*self.leaderships;
-            if let Err(error) = store.ask_to_succeed(leader.graph_id, leader.token, node) {
+            let asked = store.ask_to_succeed(leader.graph_id, leader.token, node, false);
+            if let Err(error) = asked {
                 log::debug!("graph `{}` could not be asked for: {error}", leader.graph);
             }
         }

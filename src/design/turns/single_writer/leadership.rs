@@ -102,7 +102,6 @@ pub(super) struct Led {
     /// Asked by one turn at a time; it answers at once, by its own clock.
     guard: Mutex<Guard>,
     wrote: Mutex<Instant>,
-    since: Instant,
     /// Through which nodes its writes come.
     pub(super) load: Mutex<Load>,
 }
@@ -123,11 +122,6 @@ impl Led {
     /// Takes note through which nodes the writes of a batch came.
     pub(super) fn note_sources<'s>(&self, sources: impl Iterator<Item = Option<&'s str>>) {
         lock(&self.load).note(sources);
-    }
-
-    /// How long this process has led the graph.
-    pub(super) fn age(&self) -> Duration {
-        self.since.elapsed()
     }
 
     fn unused_for(&self) -> Duration {
@@ -227,8 +221,8 @@ impl Leaderships {
             if let Some(led) = self.led(graph_id) {
                 return Ok(Acquired::Led(led));
             }
-            // Without a note, or with one of this process, it is being taken over, or was just given
-            // up.
+            // Without a note, or with one of this process: it is being taken over, or was just
+            // given up.
             let gives_up = leader.as_ref().is_none_or(|leader| {
                 leader.is_leaving
                     || leader.waiting_successor() == Some(&self.node)
@@ -325,9 +319,9 @@ impl Leaderships {
         };
         failpoint::pass("leader-counted");
         guard.sealed();
-        let (guard, since) = (Mutex::new(guard), Instant::now());
-        let (graph, wrote, load) = (graph.clone(), Mutex::new(since), Mutex::default());
-        let led = Arc::new(Led { graph_id, graph, token, guard, wrote, since, load });
+        let (guard, wrote) = (Mutex::new(guard), Mutex::new(Instant::now()));
+        let (graph, load) = (graph.clone(), Mutex::default());
+        let led = Arc::new(Led { graph_id, graph, token, guard, wrote, load });
         let graph = &led.graph;
         lock(&self.led).insert(&led);
         self.forget(graph, token);
