@@ -2,7 +2,7 @@
 //! request is recorded.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -93,6 +93,30 @@ impl Field {
         // The first transaction raises the epoch.
         let passage = if point.ends_with("-commit") { 2 } else { 1 };
         (file.clone(), format!("{point}=pause:{}@{passage}", file.display()))
+    }
+
+    /// Waits until the node, which leads, has made the file of its failpoint. Where its lease ran
+    /// out on a busy machine, it is given the graph back.
+    #[track_caller]
+    pub fn wait_until_reached(&self, file: &Path, leader: &Server) {
+        let (store, graph_id) = (self.site.store(), self.site.head().id);
+        let address = Some(leader.base.as_str());
+        let give_back = || {
+            let now = store.leader(graph_id).unwrap()?;
+            let nodes = store.nodes().unwrap();
+            let node = nodes.iter().find(|node| node.address.as_deref() == address)?;
+            (now.node != node.node).then(|| {
+                store.name_successor(graph_id, now.token, Some(&node.node)).unwrap();
+            })
+        };
+        let mut looked = Instant::now();
+        wait_until("the leader is at the point", || {
+            if looked.elapsed() > LEASE {
+                looked = Instant::now();
+                give_back();
+            }
+            file.exists()
+        });
     }
 
     /// Puts a job on a node; recorded.

@@ -307,7 +307,7 @@ fn killed_at(point: &str, passage: usize, design: &'static Design) {
     version(&field.put(&first, "first", "a", "b"));
     let others = [field.node(""), field.node("")];
     field.under_load(&others.each_ref(), || {
-        wait_until("the leader is at the point", || file.exists());
+        field.wait_until_reached(&file, &first);
         first.signal("KILL");
         field.wait_for_writes(20);
     });
@@ -339,7 +339,7 @@ fn a_leader_that_is_stopped_with_writes_that_were_passed_on_applies_none_twice()
     version(&field.put(&first, "first", "a", "b"));
     let others = [field.node(""), field.node("")];
     field.under_load(&others.each_ref(), || {
-        wait_until("the leader is about to write", || file.exists());
+        field.wait_until_reached(&file, &first);
         first.signal("STOP");
         fs::remove_file(&file).unwrap();
         field.wait_for_writes(20);

@@ -52,7 +52,7 @@ fn killed_at(point: &str, passage: usize, design: &'static Design) {
     version(&field.put(&first, "first", "a", "b"));
     let second = field.node("");
     field.under_load(&[&second, &first], || {
-        wait_until("the leader is at the point", || file.exists());
+        field.wait_until_reached(&file, &first);
         first.signal("KILL");
         field.wait_for_writes(20);
     });
