@@ -26,3 +26,7 @@ pub mod service;
 pub mod store;
 pub mod terminal;
 pub mod wire;
+
+/// The commit that this was built from, with `-dirty` after it if the sources were changed since;
+/// `None` of a debug build, or where git could not tell. See `build.rs`.
+pub const COMMIT: Option<&str> = option_env!("FENCEPOST_COMMIT");

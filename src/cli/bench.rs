@@ -32,9 +32,8 @@ fn drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
         let options = node.options()?;
         let designs = options.designs().map_err(NodeError::from)?;
         let reads = designs.reads(options.reads).map_err(NodeError::from)?;
-        let reads = format!("{reads:?}").to_lowercase();
         let description =
-            format!("in process on {}, design {designs}, reads {reads}", options.database);
+            format!("in process on {}, design {designs}, reads {}", options.database, reads.name());
         bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
     } else {
         let timeout = Duration::from_secs_f64(args.timeout_seconds);

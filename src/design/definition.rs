@@ -291,7 +291,13 @@ impl Designs {
             TurnKind::ExpectedVersion => &by_version,
             TurnKind::Unchecked => &unchecked,
         });
-        Ok(Service::new(store, handlings, limits))
+        let service = Service::new(store, handlings, limits);
+        service.metrics().describe(&[
+            ("design", &self.to_string()),
+            ("reads", reads.name()),
+            ("sharing", if limits.share_turns { "on" } else { "off" }),
+        ]);
+        Ok(service)
     }
 
     /// As [`start`](Self::start), without the lock: for dry runs where the database's lock does not

@@ -17,6 +17,17 @@ pub enum Reads {
     Snapshot,
 }
 
+impl Reads {
+    /// As the command line has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
 impl From<LockError> for Refusal {
     fn from(error: LockError) -> Self {
         match error {

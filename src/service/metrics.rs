@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 /// Counters and histograms of one service, in a registry of its own.
@@ -233,6 +233,18 @@ impl Metrics {
         for collector in collectors {
             self.registry.register(collector).expect("the name is new");
         }
+    }
+
+    /// Says of the service what stays as it is: a gauge `fencepost_node_info` of 1 with these
+    /// labels, and the program's version and commit. Once.
+    pub fn describe(&self, labels: &[(&str, &str)]) {
+        let commit = crate::COMMIT.unwrap_or("unknown");
+        let program = [("version", env!("CARGO_PKG_VERSION")), ("commit", commit)];
+        let (names, values): (Vec<_>, Vec<_>) = labels.iter().copied().chain(program).unzip();
+        let help = "What this node is: always 1";
+        let opts = Opts::new("fencepost_node_info", help);
+        let gauge = register(&self.registry, IntGaugeVec::new(opts, &names));
+        gauge.with_label_values(&values).set(1);
     }
 
     /// All metrics in Prometheus' text format.
