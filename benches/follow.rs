@@ -102,7 +102,7 @@ impl Place {
         let output = command.output().expect("runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        report["per_second"].as_f64().unwrap_or_else(|| panic!("no rate in {report}"))
+        report["completed_per_second"].as_f64().unwrap_or_else(|| panic!("no rate in {report}"))
     }
 
     fn export(&self, graph: &str, to: &str) -> Running {

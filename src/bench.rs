@@ -15,12 +15,19 @@ use serde::{Serialize, Serializer};
 
 use crate::address;
 
+mod contact;
 mod drive;
 pub mod history;
+mod latencies;
+mod machine;
 mod phases;
 mod random;
 mod report;
 mod request;
+mod schedule;
+mod server;
+mod summary;
+mod tally;
 mod target;
 mod topology;
 mod verbatim;
@@ -28,9 +35,12 @@ mod workload;
 
 pub use drive::drive;
 pub use history::FORMAT_VERSION;
+pub use latencies::{Latencies, NotEncoded, Percentiles};
 pub use random::Random;
 pub use report::Report;
 pub use request::{Outcome, Request};
+pub use summary::{Row, Summary};
+pub use tally::Class;
 pub use target::{Completion, Connection, HttpTarget, InProcess, Target};
 pub use topology::{Topology, TopologyError};
 pub use verbatim::Verbatim;
@@ -94,27 +104,29 @@ pub struct DriveArgs {
     /// their names
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     pub sample: usize,
-    /// fetch: the path to get
-    #[arg(long, default_value = "/", value_name = "PATH")]
-    pub path: String,
+    /// fetch: the path to get [default: / or, if that is not there, /livez]
+    #[arg(long, value_parser = path, value_name = "PATH")]
+    pub path: Option<String>,
     /// Another seed, other requests
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Requests in flight at once; each client is a thread with one connection
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     pub clients: u32,
-    /// Requests a second, sent whether or not earlier ones were answered in time; latency counts
-    /// from when a request was due. Without it, each client sends its next request when the last
-    /// was answered
+    /// Requests a second, sent whether or not earlier ones were answered in time (open loop);
+    /// latency counts from when a request was due. Without it, each client sends its next request
+    /// when the last was answered (closed loop). A client has one request under way at a time: give
+    /// enough --clients
     #[arg(long, value_parser = positive, value_name = "R")]
     pub rate: Option<f64>,
-    /// How long to measure, in seconds [default: 10, unless --requests is given]
+    /// How long to measure, in seconds: rates are per these, whatever is answered later [default:
+    /// 10, unless --requests is given]
     #[arg(long, value_parser = positive, value_name = "S")]
     pub seconds: Option<f64>,
     /// End after so many requests, those of the warm-up included
     #[arg(long, value_name = "N")]
     pub requests: Option<u64>,
-    /// Requests that are due in the first so many seconds are not measured
+    /// What is sent in the first so many seconds, or due in them, is not measured
     #[arg(long, default_value_t = 0.0, value_parser = not_negative, value_name = "S")]
     pub warmup_seconds: f64,
     /// When an answer over HTTP is given up, its outcome unknown
@@ -123,7 +135,8 @@ pub struct DriveArgs {
     /// How long the server may be away before the run is given up
     #[arg(long, default_value_t = 10.0, value_parser = not_negative, value_name = "S")]
     pub patience_seconds: f64,
-    /// Record every request and every answer in this file (docs/HISTORY.md)
+    /// Record every request and every answer in this file (docs/HISTORY.md), which must be empty,
+    /// or a pipe, or not be there
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub history: Option<PathBuf>,
@@ -223,6 +236,13 @@ pub enum BenchError {
 /// There may be a password in one.
 fn shown_urls<S: Serializer>(urls: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(urls.iter().map(|url| address::redacted(url)))
+}
+
+fn path(text: &str) -> Result<String, String> {
+    match text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err("must begin with a slash".to_owned()),
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

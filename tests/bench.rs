@@ -7,3 +7,5 @@ mod histories;
 mod loss;
 pub mod place;
 mod replay;
+mod reports;
+mod stalls;

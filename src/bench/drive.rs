@@ -1,22 +1,32 @@
 //! A run: clients that send what is due, one after another, and count what comes back.
+//!
+//! What is measured is a window of time, and the window is settled before: it begins with the end of
+//! the warm-up and ends `--seconds` later, whatever is still under way then. At its end clients stop
+//! sending, and wait for what they sent. `tally.rs` says which requests count for what.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use super::contact::{describe, first_contact, last_look};
 use super::history::{Ending, Event, FORMAT_VERSION, Invocation, Recorder, Writer};
 use super::phases::Phases;
-use super::report::{Report, Tally};
+use super::report::Report;
 use super::request::{Outcome, Request};
+use super::schedule::{Bounds, Schedule};
+use super::server::Server;
+use super::summary::Extent;
+use super::tally::{Exchange, Tally};
 use super::target::{Connection, Target};
-use super::verbatim::Verbatim;
 use super::workload::{Seen, Workload};
 use super::{BenchError, DriveArgs, WorkloadName};
+use crate::address::redacted_file;
 
-/// How long to measure if nothing else is said.
-const SECONDS: f64 = 10.0;
 /// How long a request of a pair waits for the client that is to send the other.
 const PAIR_PATIENCE: Duration = Duration::from_millis(100);
 /// How often it looks.
@@ -34,9 +44,12 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     if !about_graph && target.service().is_some() {
         return Err(BenchError::Usage("--workload fetch asks a server: give --url".to_owned()));
     }
+    args.history.as_deref().map_or(Ok(()), refuse_to_overwrite)?;
     let mut connection = target.connect();
     let nodes = target.nodes();
-    let contact = first_contact(connection.as_mut(), nodes, args, about_graph)?;
+    let contact = first_contact(target, connection.as_mut(), args)?;
+    // As if the path that was found had been given.
+    let args = &DriveArgs { path: contact.path.clone(), ..args.clone() };
     let workload = Workload::prepare(args, contact.jobs, connection.as_mut())?;
     let (writer, recorder) = match &args.history {
         Some(path) => {
@@ -65,7 +78,7 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
         target,
         workload: &workload,
         setup: workload.setup(),
-        schedule: Schedule::new(args, &workload),
+        schedule: Schedule::new(args, workload.requests()),
         bar: workload.requests().map_or_else(ProgressBar::hidden, ProgressBar::new),
         began,
         recorder,
@@ -75,10 +88,9 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
         last_contact_ns: AtomicU64::new(0),
     };
     let mut tally = run.set_up(connection.as_mut())?;
-    let start = Instant::now();
-    let (counted, phases) = run.clients(start);
-    let measured = start.elapsed().saturating_sub(run.schedule.warmup);
+    let (counted, start, metrics) = run.clients();
     run.bar.finish_and_clear();
+    let extent = run.extent(&counted, start);
     tally.add(counted);
 
     let last = if about_graph {
@@ -93,120 +105,44 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     // What the writer says is the reason, where there is one.
     writer.map_or(Ok(()), Writer::finish)?;
     footer?;
-    let loaded = (args.workload == WorkloadName::Load).then(|| operations(&workload));
-    let final_version = last["final_version"].as_u64();
-    let first_read = contact.first_read;
+    let [before, after] = metrics;
     Ok(Report {
         args: args.clone(),
+        target: target.describe(),
+        server: Server::of(&before),
+        phases: Phases::between(&before, &after),
         tally,
-        measured,
-        first_read,
-        phases,
-        loaded,
-        final_version,
+        extent,
+        first_read: contact.first_read,
+        initial_version: contact.version,
+        final_version: last["final_version"].as_u64(),
         away,
     })
 }
 
+/// A history is evidence: one that is there is not written over. An empty file holds nothing, and a
+/// pipe or a terminal keeps nothing. Into one file with the figures it cannot go: each would be
+/// written from the beginning.
+fn refuse_to_overwrite(history: &Path) -> Result<(), BenchError> {
+    let Ok(file) = std::fs::metadata(history) else { return Ok(()) };
+    if !file.is_file() {
+        return Ok(());
+    }
+    let is_stdout = rustix::fs::fstat(std::io::stdout())
+        .is_ok_and(|out| (out.st_dev, out.st_ino) == (file.dev(), file.ino()));
+    let reason = if is_stdout {
+        "standard output goes into the same file, where the figures are to stand; give another \
+         file, or pipe standard output"
+    } else if file.len() > 0 {
+        "the file is there already, and is not written over; give another name, or remove it"
+    } else {
+        return Ok(());
+    };
+    Err(BenchError::Usage(format!("--history {}: {reason}", redacted_file(history))))
+}
+
 fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
-}
-
-fn operations(workload: &Workload) -> u64 {
-    let requests = workload.requests().unwrap_or_default();
-    let size =
-        |request: Request| if let Request::Write(steps) = request { steps.len() as u64 } else { 1 };
-    let seen = Seen::new();
-    requests.checked_sub(1).map_or(0, |last| {
-        last * size(workload.request(0, &seen)) + size(workload.request(last, &seen))
-    })
-}
-
-/// What the first answers told.
-struct Contact {
-    /// The graph's version and job count; `None` and 0 where there is no graph.
-    version: Option<u64>,
-    jobs: u64,
-    /// What the first read took: of a service that was just started, the time to load the graph.
-    first_read: Duration,
-}
-
-/// Finds out that the server is there, creates the graph, and has it loaded.
-fn first_contact(
-    connection: &mut dyn Connection,
-    nodes: usize,
-    args: &DriveArgs,
-    about_graph: bool,
-) -> Result<Contact, BenchError> {
-    let read = if about_graph { Request::Graph } else { Request::Fetch(args.path.clone()) };
-    if about_graph {
-        first_answer(connection, nodes, &Request::CreateGraph)?;
-    }
-    let began = Instant::now();
-    let (version, answer) = first_answer(connection, nodes, &read)?;
-    Ok(Contact {
-        version,
-        jobs: answer.and_then(|answer| answer.member("jobs")).unwrap_or_default(),
-        first_read: began.elapsed(),
-    })
-}
-
-/// The answer of the first node that gives one. For what may be asked twice.
-fn ask(connection: &mut dyn Connection, nodes: usize, request: &Request) -> Outcome {
-    let mut outcome = connection.perform(request).outcome;
-    for _ in 1..nodes {
-        if !matches!(
-            outcome,
-            Outcome::Unreachable(_) | Outcome::Unknown { .. } | Outcome::Refused { .. }
-        ) {
-            break;
-        }
-        connection.move_on();
-        outcome = connection.perform(request).outcome;
-    }
-    outcome
-}
-
-fn first_answer(
-    connection: &mut dyn Connection,
-    nodes: usize,
-    request: &Request,
-) -> Result<(Option<u64>, Option<Verbatim>), BenchError> {
-    match ask(connection, nodes, request) {
-        Outcome::Accepted(accepted) => Ok((Some(accepted.version), None)),
-        Outcome::Answered { version, answer } => Ok((version, Some(answer))),
-        Outcome::Unreachable(reason) | Outcome::Unknown { reason, .. } => {
-            Err(BenchError::Unavailable(reason))
-        }
-        Outcome::Refused { name, .. } => {
-            Err(BenchError::Unavailable(format!("the server cannot serve: {name}")))
-        }
-        other => Err(BenchError::Refused(format!(
-            "the first request was answered: {}",
-            describe(&other)
-        ))),
-    }
-}
-
-/// The graph's version in the end, and for a history its digest.
-fn last_look(connection: &mut dyn Connection, nodes: usize, digest: bool) -> Result<Value, String> {
-    let request = if digest { Request::Digest } else { Request::Graph };
-    match ask(connection, nodes, &request) {
-        Outcome::Answered { version, answer } => {
-            let digest: Option<String> = answer.member("digest");
-            Ok(json!({"final_version": version, "final_digest": digest}))
-        }
-        other => Err(format!("the graph could not be read at the end: {}", describe(&other))),
-    }
-}
-
-fn describe(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Unreachable(reason)
-        | Outcome::Unknown { reason, .. }
-        | Outcome::Undocumented(reason) => reason.clone(),
-        other => other.label(),
-    }
 }
 
 fn record(recorder: Option<&Recorder>, event: impl FnOnce() -> Event) -> Result<(), BenchError> {
@@ -215,42 +151,6 @@ fn record(recorder: Option<&Recorder>, event: impl FnOnce() -> Event) -> Result<
     recorder
         .send(event())
         .map_err(|_| BenchError::History(std::io::Error::other("the writer stopped")))
-}
-
-/// When requests are due, and when there are no more.
-struct Schedule {
-    rate: Option<f64>,
-    warmup: Duration,
-    end: Option<Duration>,
-    requests: u64,
-}
-
-impl Schedule {
-    fn new(args: &DriveArgs, workload: &Workload) -> Self {
-        let requests = [args.requests, workload.requests()].into_iter().flatten().min();
-        let seconds = args.seconds.or_else(|| requests.is_none().then_some(SECONDS));
-        Self {
-            rate: args.rate,
-            warmup: Duration::from_secs_f64(args.warmup_seconds),
-            end: seconds.map(|seconds| Duration::from_secs_f64(args.warmup_seconds + seconds)),
-            requests: requests.unwrap_or(u64::MAX),
-        }
-    }
-
-    /// When request `number` is due, after the start.
-    fn due(&self, number: u64) -> Option<Duration> {
-        self.rate.map(|rate| Duration::from_secs_f64(number as f64 / rate))
-    }
-
-    fn is_over(&self, since_start: Duration) -> bool {
-        self.end.is_some_and(|end| since_start >= end)
-    }
-
-    /// With a rate and an end in time, how many requests are due.
-    fn due_before_end(&self) -> u64 {
-        let due = self.rate.zip(self.end).map_or(0.0, |(rate, end)| rate * end.as_secs_f64());
-        (due.ceil() as u64).min(self.requests)
-    }
 }
 
 /// What the clients of a run share.
@@ -279,7 +179,7 @@ impl Run<'_> {
         let mut tally = Tally::default();
         for (id, request) in self.setup.iter().enumerate() {
             let (outcome, _, _) = self.exchange(connection, 0, id as u64, None, request);
-            tally.count(request.call(), &outcome, None);
+            tally.count(&outcome);
             if !matches!(outcome, Outcome::Accepted(_)) {
                 return Err(BenchError::Refused(format!(
                     "the workload cannot begin: {}",
@@ -290,23 +190,51 @@ impl Run<'_> {
         Ok(tally)
     }
 
-    /// All clients, and what the service says of its turns at the beginning and the end of what is
-    /// measured.
-    fn clients(&self, start: Instant) -> (Tally, Phases) {
+    /// All clients: what they counted, when they began, and what the nodes said of themselves at
+    /// the end of the warm-up and when all was answered. Asking for that takes no part in the
+    /// window: clients go on meanwhile, or are done.
+    fn clients(&self) -> (Tally, Instant, [Vec<Option<String>>; 2]) {
         self.touch();
+        // Held until all clients are there, so that they begin at once; given up if one cannot be
+        // started.
+        let gate: RwLock<Option<Instant>> = RwLock::new(None);
         std::thread::scope(|scope| {
+            let mut opened = gate.write().expect("nobody else has it yet");
             let clients: Vec<_> = (0..self.args.clients)
-                .map(|client| scope.spawn(move || Client::new(self, client, start).run()))
+                .map(|number| {
+                    let gate = &gate;
+                    scope.spawn(move || {
+                        let connection = self.target.connect();
+                        let start = gate.read().map_or(None, |start| *start);
+                        start.map_or_else(Tally::default, |start| {
+                            Client::new(self, connection, number, start).run()
+                        })
+                    })
+                })
                 .collect();
+            let start = Instant::now();
+            *opened = Some(start);
+            drop(opened);
             std::thread::sleep(self.schedule.warmup.saturating_sub(start.elapsed()));
             let before = self.target.metrics();
             let mut tally = Tally::default();
             for client in clients {
                 tally.add(client.join().expect("a client does not panic"));
             }
-            tally.unsent = self.schedule.due_before_end().saturating_sub(tally.sent);
-            (tally, Phases::between(&before, &self.target.metrics()))
+            (tally, start, [before, self.target.metrics()])
         })
+    }
+
+    /// How far the window of these clients went.
+    fn extent(&self, tally: &Tally, start: Instant) -> Extent {
+        let next = self.next.load(Ordering::Relaxed);
+        let is_whole = tally.abandoned.is_empty() && next >= self.schedule.requests;
+        let over = match tally.last_answer {
+            _ if self.ended.load(Ordering::Relaxed) => Some(start.elapsed()),
+            Some(last) if is_whole => Some(last.saturating_duration_since(start)),
+            _ => None,
+        };
+        Extent::new(&self.schedule, &tally.abandoned, next, over)
     }
 
     /// Sends one request; how it ended, when it was sent, and when the answer was there.
@@ -358,10 +286,10 @@ impl Run<'_> {
     }
 
     /// Where requests come in pairs and there is somebody else to send the other one: waits until a
-    /// client is about to, so that both are under way at once.
-    fn wait_for_pair(&self, number: u64) {
+    /// client is about to, so that both are under way at once. When it had waited, if it did.
+    fn wait_for_pair(&self, number: u64) -> Option<Instant> {
         if self.args.workload != WorkloadName::Pairs || self.args.clients < 2 {
-            return;
+            return None;
         }
         let (began, last_of_pair) = (Instant::now(), number | 1);
         while self.next.load(Ordering::Relaxed) <= last_of_pair
@@ -370,6 +298,7 @@ impl Run<'_> {
         {
             std::thread::sleep(PAIR_PAUSE);
         }
+        Some(Instant::now())
     }
 
     /// Ends the run when the server has been away for longer than anyone would wait.
@@ -410,38 +339,50 @@ impl Run<'_> {
 struct Client<'r> {
     run: &'r Run<'r>,
     start: Instant,
+    bounds: Bounds,
     process: u64,
     connection: Box<dyn Connection>,
     seen: Seen,
     tally: Tally,
+    /// Since when it has nothing to wait for.
+    free: Instant,
 }
 
 impl<'r> Client<'r> {
-    fn new(run: &'r Run<'r>, number: u32, start: Instant) -> Self {
-        let (connection, process) = (run.target.connect(), u64::from(number));
-        Self { run, start, process, connection, seen: Seen::new(), tally: Tally::default() }
+    fn new(run: &'r Run<'r>, connection: Box<dyn Connection>, number: u32, start: Instant) -> Self {
+        let bounds = Bounds::new(&run.schedule, start);
+        let (process, seen, tally) = (u64::from(number), Seen::new(), Tally::default());
+        Self { run, start, bounds, process, connection, seen, tally, free: start }
     }
 
     fn run(mut self) -> Tally {
-        while !self.run.ended.load(Ordering::Relaxed)
-            && !self.run.schedule.is_over(self.start.elapsed())
-        {
+        while !self.is_over() {
             let number = self.run.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.run.schedule.requests {
                 break;
             }
             let request = self.run.workload.request(number, &self.seen);
-            self.run.wait_for_pair(number);
-            let due = self.run.schedule.due(number);
-            if due.is_some_and(|due| self.run.schedule.is_over(due)) {
-                break;
+            if let Some(waited) = self.run.wait_for_pair(number) {
+                self.free = waited;
             }
-            if let Some(due) = due {
+            let due = self.run.schedule.due(number);
+            if let Some(due) = due
+                && !self.run.schedule.is_over(due)
+            {
                 std::thread::sleep(due.saturating_sub(self.start.elapsed()));
+            }
+            // The end may have come meanwhile, or come before it is due.
+            if self.is_over() || due.is_some_and(|due| self.run.schedule.is_over(due)) {
+                self.tally.abandoned.push(number);
+                break;
             }
             self.send(number, &request, due.map(|due| self.start + due));
         }
         self.tally
+    }
+
+    fn is_over(&self) -> bool {
+        self.run.ended.load(Ordering::Relaxed) || self.run.schedule.is_over(self.start.elapsed())
     }
 
     fn send(&mut self, number: u64, request: &Request, due: Option<Instant>) {
@@ -450,14 +391,14 @@ impl<'r> Client<'r> {
         let (outcome, sent, answered) =
             self.run.exchange(self.connection.as_mut(), self.process, id, due, request);
         self.run.bar.inc(1);
-        // With a rate, a late start counts as latency: the client that was due would have waited.
-        let intended = due.unwrap_or(sent);
-        let latency = answered.saturating_duration_since(intended);
-        let measured = intended.saturating_duration_since(self.start) >= self.run.schedule.warmup;
-        self.tally.count(request.call(), &outcome, measured.then_some(latency));
-        if measured && request.writes() {
+        let operations = if let Request::Write(steps) = request { steps.len() } else { 0 };
+        let (call, free) = (request.call(), self.free);
+        let exchange = Exchange { call, operations, outcome: &outcome, free, due, sent, answered };
+        self.tally.measure(&exchange, &self.bounds);
+        if due.unwrap_or(sent) >= self.bounds.from && request.writes() {
             self.count_beyond_commit(commits, answered.saturating_duration_since(sent));
         }
+        self.free = answered;
         self.learn(request, outcome);
     }
 
@@ -481,6 +422,7 @@ impl<'r> Client<'r> {
                 self.run.lose_patience();
                 self.connection.move_on();
                 std::thread::sleep(RECONNECT_PAUSE);
+                self.free = Instant::now();
             }
             Outcome::Unknown { problem: None, .. } => self.run.lose_patience(),
             _ => self.run.touch(),

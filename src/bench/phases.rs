@@ -140,6 +140,11 @@ impl Phases {
         phases
     }
 
+    /// Whether any node told anything.
+    pub fn are_told(&self) -> bool {
+        !self.of_all.0.is_empty()
+    }
+
     /// Of what is told, what was observed at all: whose it is, what it is, and the figures.
     fn rows(&self) -> Vec<(&'static str, &'static str, &Observed)> {
         let found = TOLD.iter().filter_map(|&(whose, what, histogram)| {
@@ -214,7 +219,15 @@ impl Phases {
             let scale = if what == BATCH { 1.0 } else { 1e6 };
             let [mean, p50, p99] =
                 [observed.mean(), observed.quantile(0.5), observed.quantile(0.99)];
-            json!({"of": whose, "phase": what, "count": observed.count, "mean": mean * scale, "p50": p50 * scale, "p99": p99 * scale})
+            json!({
+                "of": whose,
+                "phase": what,
+                "unit": if what == BATCH { "requests" } else { "us" },
+                "count": observed.count,
+                "mean": mean * scale,
+                "p50": p50 * scale,
+                "p99": p99 * scale,
+            })
         };
         let counted = |(what, count): (&str, f64)| json!({"counted": what, "count": count});
         self.rows().into_iter().map(row).chain(self.counted().into_iter().map(counted)).collect()

@@ -1,120 +1,73 @@
-//! What a run found: counts, rates and latencies, as a table or as JSON.
+//! A run's report, as a table or as JSON.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use super::latencies::{Latencies, Percentiles};
+use super::machine::Machine;
 use super::phases::Phases;
-use super::{BenchError, DriveArgs, Format, Outcome};
+use super::server::Server;
+use super::summary::{Extent, Row, Summary, per_second};
+use super::tally::{Class, Tally};
+use super::{BenchError, DriveArgs, Format, WorkloadName};
 use crate::terminal::OneLine;
-
-/// Latencies in nanoseconds; three digits are kept.
-pub struct Latencies(Histogram<u64>);
-
-/// A histogram has room for latencies of up to this, in nanoseconds: two minutes. Beyond, it grows,
-/// which the clients of a run, each with its own, would do again and again.
-const USUAL_NS: u64 = 120_000_000_000;
-
-impl Default for Latencies {
-    fn default() -> Self {
-        let mut latencies =
-            Histogram::new_with_bounds(1, USUAL_NS, 3).expect("three digits are allowed");
-        latencies.auto(true);
-        Self(latencies)
-    }
-}
-
-impl Latencies {
-    /// Counts one.
-    pub fn record(&mut self, latency: Duration) {
-        let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.0.record(ns.max(1)).expect("the histogram grows as needed");
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.0.add(&other.0).expect("the histogram grows as needed");
-    }
-
-    /// p50, p90, p99, p99.9 and max, in microseconds.
-    fn quantiles_us(&self) -> [f64; 5] {
-        let us = |ns: u64| ns as f64 / 1e3;
-        let at = |quantile: f64| us(self.0.value_at_quantile(quantile));
-        [at(0.5), at(0.9), at(0.99), at(0.999), us(self.0.max())]
-    }
-
-    fn json(&self) -> Value {
-        let [p50, p90, p99, p999, max] = self.quantiles_us();
-        json!({"p50_us": p50, "p90_us": p90, "p99_us": p99, "p999_us": p999, "max_us": max})
-    }
-}
-
-/// What one client counted, or all of them.
-#[derive(Default)]
-pub struct Tally {
-    /// By call and verdict, of requests that were due after the warm-up.
-    pub latencies: BTreeMap<(&'static str, String), Latencies>,
-    /// Of writes, latency less the commit's time.
-    pub beyond_commit: Latencies,
-    /// By history event, of all requests.
-    pub events: BTreeMap<&'static str, u64>,
-    /// Requests sent.
-    pub sent: u64,
-    /// Requests that were due before the end and not sent by then.
-    pub unsent: u64,
-    /// Answers that no documentation allows, and the first of them.
-    pub undocumented: Option<(u64, String)>,
-}
-
-impl Tally {
-    /// Counts one request, and its latency if it is measured.
-    pub fn count(&mut self, call: &'static str, outcome: &Outcome, latency: Option<Duration>) {
-        self.sent += 1;
-        *self.events.entry(outcome.event()).or_default() += 1;
-        if let Outcome::Undocumented(what) = outcome {
-            self.undocumented.get_or_insert_with(|| (0, what.clone())).0 += 1;
-        }
-        if let Some(latency) = latency {
-            self.latencies.entry((call, outcome.label())).or_default().record(latency);
-        }
-    }
-
-    /// Adds what another client counted.
-    pub fn add(&mut self, other: Self) {
-        for (key, latencies) in other.latencies {
-            self.latencies.entry(key).or_default().add(&latencies);
-        }
-        self.beyond_commit.add(&other.beyond_commit);
-        for (event, count) in other.events {
-            *self.events.entry(event).or_default() += count;
-        }
-        self.sent += other.sent;
-        self.unsent += other.unsent;
-        if let Some((count, first)) = other.undocumented {
-            self.undocumented.get_or_insert((0, first)).0 += count;
-        }
-    }
-}
 
 /// A whole run.
 pub struct Report {
     pub(super) args: DriveArgs,
+    /// Who was asked.
+    pub(super) target: String,
+    pub(super) server: Server,
     pub(super) tally: Tally,
-    /// How long was measured.
-    pub(super) measured: Duration,
+    pub(super) extent: Extent,
     /// What the first read took, before anything was measured.
     pub(super) first_read: Duration,
     /// What the service says of its turns while this was measured.
     pub(super) phases: Phases,
-    /// Operations in a request of the load workload, all together.
-    pub(super) loaded: Option<u64>,
-    /// The graph's version in the end.
+    /// The graph's version at the beginning, and in the end.
+    pub(super) initial_version: Option<u64>,
     pub(super) final_version: Option<u64>,
     /// Why the run ended before its end.
     pub(super) away: Option<String>,
 }
+
+/// The unit of each number in a report as JSON, by the name of its field; those of the arguments
+/// are in their names, or in `--help`.
+const UNITS: [(&str, &str); 31] = [
+    ("window_seconds", "s"),
+    ("warmup_seconds", "s"),
+    ("first_read_seconds", "s"),
+    ("completed_per_second", "requests/s in the window, served or rejected"),
+    ("per_second", "requests/s in the window"),
+    ("operations_per_second", "operations/s in the window, of accepted writes"),
+    ("count", "requests answered in the window; of a latency, those intended for it"),
+    ("served", "requests answered in the window"),
+    ("rejected", "requests answered in the window"),
+    ("refused", "requests answered in the window"),
+    ("failed", "requests answered in the window"),
+    ("due", "requests in the window"),
+    ("achieved", "share of due, from 0 to 1"),
+    ("backlog", "requests due in the window and not sent by its end"),
+    ("in_flight_at_end", "requests"),
+    ("sent", "requests, of the warm-up and the set-up too"),
+    ("undocumented", "requests, of the warm-up and the set-up too"),
+    ("p50_us", "us"),
+    ("p90_us", "us"),
+    ("p99_us", "us"),
+    ("p999_us", "us"),
+    ("max_us", "us"),
+    ("histogram", "ns:requests"),
+    ("mean", "the unit beside it"),
+    ("p50", "the unit beside it"),
+    ("p99", "the unit beside it"),
+    ("initial_version", "changes to the graph before the run"),
+    ("final_version", "changes to the graph"),
+    ("rate", "requests/s"),
+    ("processors", "processors"),
+    ("memory_bytes", "bytes"),
+];
 
 impl Report {
     /// The figures in the form that was asked for.
@@ -140,111 +93,241 @@ impl Report {
         }
     }
 
-    fn count(&self) -> u64 {
-        self.tally.latencies.values().map(|latencies| latencies.0.len()).sum()
+    /// The figures, to go on with.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary::new(&self.tally, &self.extent)
     }
 
-    fn rate(&self, count: u64) -> f64 {
-        count as f64 / self.measured.as_secs_f64().max(f64::MIN_POSITIVE)
+    /// Of a load, operations accepted within the window.
+    fn loaded(&self) -> Option<u64> {
+        (self.args.workload == WorkloadName::Load).then_some(self.tally.operations)
     }
 
-    fn beyond_commit(&self) -> Option<&Latencies> {
-        (!self.tally.beyond_commit.0.is_empty()).then_some(&self.tally.beyond_commit)
-    }
-
-    /// All of one JSON object.
+    /// All of one JSON object. Where the rate was not achieved, latencies are null.
     #[must_use]
     pub fn json(&self) -> Value {
-        let requests: Vec<Value> = self
-            .tally
-            .latencies
-            .iter()
-            .map(|((call, verdict), latencies)| {
-                let count = latencies.0.len();
-                let rate = self.rate(count);
-                let latency = latencies.json();
-                json!({"call": call, "verdict": verdict, "count": count, "per_second": rate, "latency": latency})
+        let summary = self.summary();
+        let latency = |latencies: &Latencies| match summary.saturated {
+            true => Value::Null,
+            false => latencies.json(),
+        };
+        let row = |row: &Row| {
+            json!({
+                "call": row.call,
+                "verdict": row.verdict,
+                "class": row.class.name(),
+                "count": row.count,
+                "per_second": per_second(row.count, summary.window),
+                "latency": latency(&row.latency),
+                "service": row.service.json(),
+                "first_error": row.first_error,
             })
-            .collect();
+        };
+        let classes =
+            Class::ALL.map(|class| (class.name().to_owned(), summary.count(class).into()));
+        let loaded = self.loaded().map(|operations| per_second(operations, summary.window));
         json!({
+            "fencepost": env!("CARGO_PKG_VERSION"),
+            "commit": crate::COMMIT,
+            "machine": Machine::here(),
+            "target": self.target,
+            "design": self.server.design,
+            "sharing": self.server.sharing,
+            "reads": self.server.reads,
+            "server_version": self.server.version,
+            "server_commit": self.server.commit,
             "arguments": self.args,
-            "measured_seconds": self.measured.as_secs_f64(),
+            "units": UNITS.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
+            "loop": if summary.due.is_some() { "open" } else { "closed" },
+            "window_seconds": summary.window.as_secs_f64(),
+            "warmup_seconds": self.args.warmup_seconds,
             "first_read_seconds": self.first_read.as_secs_f64(),
-            "count": self.count(),
-            "per_second": self.rate(self.count()),
+            "counts": Value::Object(classes.into_iter().collect()),
+            "completed_per_second": summary.completed_per_second,
+            "latency": latency(&summary.latency()),
+            "service": summary.service().json(),
+            "driver_lateness": summary.lateness.json(),
+            "due": summary.due,
+            "achieved": summary.achieved,
+            "saturated": summary.saturated,
+            "backlog": summary.backlog.count(),
+            "backlog_waited": summary.backlog.json(),
+            "in_flight_at_end": summary.in_flight_at_end,
+            "notes": self.notes(&summary),
+            "requests": summary.rows.iter().map(row).collect::<Vec<_>>(),
             "sent": self.tally.sent,
-            "unsent": self.tally.unsent,
             "undocumented": self.tally.undocumented.as_ref().map_or(0, |(count, _)| *count),
-            "requests": requests,
             "phases": self.phases.json(),
-            "beyond_commit": self.beyond_commit().map(Latencies::json),
-            "operations_per_second": self.loaded.map(|operations| self.rate(operations)),
+            "beyond_commit": self.tally.beyond_commit.json(),
+            "operations_per_second": loaded,
+            "initial_version": self.initial_version,
             "final_version": self.final_version,
             "ended_early": self.away,
         })
     }
 
+    /// What must be known to read the figures rightly.
+    fn notes(&self, summary: &Summary) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some((achieved, due)) = summary.achieved.zip(summary.due)
+            && summary.saturated
+        {
+            notes.push(format!(
+                "saturated: only {:.1} % of the rate were achieved, of {due} requests that were \
+                 due; latencies would be those of a queue that grows, and are not told. Lower \
+                 --rate, or give more --clients if the driver was late",
+                100.0 * achieved
+            ));
+        }
+        match summary.backlog.count() {
+            0 => {}
+            count if summary.saturated => {
+                notes.push(format!("requests due in the window and not sent: {count}"));
+            }
+            count => notes.push(format!(
+                "requests due in the window and not sent: {count}; they are in the latencies of \
+                 all, with the time for which they had been due: percentiles are lower bounds"
+            )),
+        }
+        if summary.in_flight_at_end > 0 {
+            notes.push(format!(
+                "requests under way at the end of the window: {}; they are in the latencies, and \
+                 not in the rates",
+                summary.in_flight_at_end
+            ));
+        }
+        if !self.phases.are_told() {
+            let from = "no /metrics of Fencepost were to be had from the target";
+            notes.push(format!("{from}: where the time went, design and settings are not known"));
+        }
+        if let Some(version) = self.initial_version.filter(|version| *version > 0)
+            && self.args.history.is_some()
+        {
+            notes.push(format!(
+                "the history begins at version {version}: have it checked with the change log, as \
+                 `fencepost check --stored` reads it, or with the histories before it"
+            ));
+        }
+        notes
+    }
+
     fn text(&self) -> String {
-        let mut text = String::new();
-        let row = |text: &mut String,
-                   name: &str,
-                   verdict: &str,
-                   count: u64,
-                   latencies: &Latencies| {
-            let [p50, p90, p99, p999, max] = latencies.quantiles_us();
-            // The server's word.
-            let verdict = OneLine(verdict);
-            let rate = self.rate(count);
-            let _ = writeln!(
-                text,
-                "{name:<15} {verdict:<29} {count:>9} {rate:>10.1} {p50:>10.1} {p90:>10.1} {p99:>10.1} {p999:>10.1} {max:>11.1}"
-            );
-        };
-        let _ = writeln!(
-            text,
-            "{:<15} {:<29} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10} {:>11}",
-            "call",
-            "verdict",
-            "count",
-            "per second",
-            "p50 µs",
-            "p90 µs",
-            "p99 µs",
-            "p99.9 µs",
-            "max µs"
-        );
-        let mut all = Latencies::default();
-        for ((call, verdict), latencies) in &self.tally.latencies {
-            row(&mut text, call, verdict, latencies.0.len(), latencies);
-            all.add(latencies);
+        let summary = self.summary();
+        let mut table = Table::new(&summary);
+        let is_open = summary.due.is_some();
+        let (completed, others): (Vec<&Row>, Vec<&Row>) =
+            summary.rows.iter().partition(|row| row.class.is_completed());
+        for row in &completed {
+            table.row(row.call, &row.verdict, Some(row.count), table.latency(&row.latency));
         }
-        row(&mut text, "all", "", self.count(), &all);
-        if let Some(beyond) = self.beyond_commit() {
-            row(&mut text, "beyond commit", "writes less their commit", beyond.0.len(), beyond);
+        let count = summary.count(Class::Served) + summary.count(Class::Rejected);
+        let all = table.latency(&summary.latency());
+        table.row("all", "served and rejected", Some(count), all);
+        if is_open {
+            table.row("all", "from sending", None, summary.service().percentiles());
         }
+        if self.tally.beyond_commit.count() > 0 {
+            let beyond = self.tally.beyond_commit.percentiles();
+            table.row("beyond commit", "writes less their commit", None, beyond);
+        }
+        for row in &others {
+            table.row(row.call, &row.verdict, Some(row.count), table.latency(&row.latency));
+        }
+        table.row("driver", "late in sending", None, summary.lateness.percentiles());
+        let mut text = table.text;
         text += &self.phases.table();
-        if let Some(operations) = self.loaded {
-            let (seconds, rate) = (self.measured.as_secs_f64(), self.rate(operations));
+        self.end(&summary, &mut text);
+        text
+    }
+
+    /// What stands below the tables.
+    fn end(&self, summary: &Summary, text: &mut String) {
+        let window = summary.window.as_secs_f64();
+        if let Some(operations) = self.loaded() {
+            let rate = per_second(operations, summary.window);
             let _ = writeln!(
                 text,
-                "loaded: {operations} operations in {seconds:.1} s, {rate:.0} a second"
+                "loaded: {operations} operations in {window:.1} s, {rate:.0} a second"
             );
         }
-        if self.tally.unsent > 0 {
-            let _ = writeln!(
-                text,
-                "not sent: {} requests were due before the end; the rate was too high",
-                self.tally.unsent
-            );
+        for row in &summary.rows {
+            if let Some(error) = &row.first_error {
+                // The server's words.
+                let (verdict, error) = (OneLine(&row.verdict), OneLine(error));
+                let _ = writeln!(text, "first {verdict} of {}: {error}", row.call);
+            }
         }
+        for note in self.notes(summary) {
+            let _ = writeln!(text, "{note}");
+        }
+        let said = [
+            ("design", &self.server.design),
+            ("sharing", &self.server.sharing),
+            ("reads", &self.server.reads),
+        ];
+        let said = said.into_iter().filter_map(|(what, value)| Some((what, value.as_ref()?)));
+        let said: String =
+            said.map(|(what, value)| format!("; {what} {}", OneLine(value))).collect();
         let version = self
             .final_version
             .map_or_else(String::new, |version| format!("; the graph is at version {version}"));
-        let (measured, first_read) = (self.measured.as_secs_f64(), self.first_read.as_secs_f64());
+        let first_read = self.first_read.as_secs_f64();
         let _ = write!(
             text,
-            "measured {measured:.1} s, after a first read of {first_read:.3} s{version}"
+            "measured {window:.1} s, after a first read of {first_read:.3} s{version}{said}"
         );
-        text
+    }
+}
+
+/// Rows of at most 119 columns, unless a number is very large.
+struct Table<'s> {
+    summary: &'s Summary,
+    text: String,
+}
+
+impl<'s> Table<'s> {
+    fn new(summary: &'s Summary) -> Self {
+        let mut table = Self { summary, text: String::new() };
+        let percentiles = ["p50 µs", "p90 µs", "p99 µs", "p99.9 µs", "max µs"];
+        table.line(["call", "verdict", "count", "per second"], percentiles);
+        table
+    }
+
+    /// `None` where the rate was not achieved.
+    fn latency(&self, latencies: &Latencies) -> Option<Percentiles> {
+        latencies.percentiles().filter(|_| !self.summary.saturated)
+    }
+
+    fn row(
+        &mut self,
+        call: &str,
+        verdict: &str,
+        count: Option<u64>,
+        percentiles: Option<Percentiles>,
+    ) {
+        // The server's word.
+        let verdict = OneLine(verdict).to_string();
+        let rate = count.map(|count| format!("{:.1}", per_second(count, self.summary.window)));
+        let count = count.map(|count| count.to_string());
+        let [count, rate] = [count, rate].map(Option::unwrap_or_default);
+        let us = |figure: f64| format!("{figure:.1}");
+        let shown = percentiles.map_or_else(Default::default, |found| {
+            [found.p50_us, found.p90_us, found.p99_us, found.p999_us, found.max_us].map(us)
+        });
+        let shown = shown.each_ref().map(|text: &String| match text.as_str() {
+            "" => "-",
+            text => text,
+        });
+        self.line([call, &verdict, &count, &rate], shown);
+    }
+
+    fn line(&mut self, [call, verdict, count, rate]: [&str; 4], percentiles: [&str; 5]) {
+        let [p50, p90, p99, p999, max] = percentiles;
+        let _ = writeln!(
+            self.text,
+            "{call:<14} {verdict:<30} {count:>9} {rate:>10} {p50:>9} {p90:>9} {p99:>9} {p999:>9} \
+             {max:>10}"
+        );
     }
 }

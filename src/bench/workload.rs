@@ -145,7 +145,7 @@ impl Workload {
             WorkloadName::Conflict => self.conflict(&mut random),
             WorkloadName::Pairs => self.one_of_pair(number),
             WorkloadName::Load => self.load(number),
-            WorkloadName::Fetch => Request::Fetch(self.args.path.clone()),
+            WorkloadName::Fetch => Request::Fetch(self.args.path.clone().unwrap_or_default()),
         }
     }
 

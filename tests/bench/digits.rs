@@ -54,7 +54,7 @@ fn place_with(spec: &str) -> Place {
 /// Runs the driver; the text of its history.
 fn record(place: &Place, target: &dyn Target, line: &str) -> String {
     let mut args = arguments(line);
-    args.history = Some(place.path("history"));
+    args.history = Some(place.new_history());
     drive(target, &args).unwrap().verdict().unwrap();
     std::fs::read_to_string(place.path("history")).unwrap()
 }

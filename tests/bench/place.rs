@@ -52,10 +52,17 @@ impl Place {
         Server::start(&self.database_url())
     }
 
+    /// Where the next run is to record its history; that of the run before is gone.
+    pub fn new_history(&self) -> PathBuf {
+        let history = self.path("history");
+        drop(std::fs::remove_file(&history));
+        history
+    }
+
     /// Runs the driver and reads its history.
     pub fn record(&self, target: &dyn Target, line: &str) -> (Report, Vec<Value>) {
         let mut args = arguments(line);
-        args.history = Some(self.path("history"));
+        args.history = Some(self.new_history());
         let report = drive(target, &args).expect("the run begins");
         report.verdict().expect("the run ends well");
         (report, self.history())

@@ -322,7 +322,7 @@ fn the_drivers_report_and_history_hold_no_password() {
                 "--requests",
                 "5",
                 "--history",
-                "history",
+                &format!("history-{format}"),
                 "--format",
                 format,
             ],
@@ -330,7 +330,7 @@ fn the_drivers_report_and_history_hold_no_password() {
         assert!(ran.status.success(), "{}", printed(&ran));
         assert_hidden(&ran, format);
     }
-    let history = std::fs::read_to_string(shell.path("history")).unwrap();
+    let history = std::fs::read_to_string(shell.path("history-json")).unwrap();
     assert!(!history.contains("SeCrEt") && history.contains("w:***@127.0.0.1"), "{history}");
 }
 

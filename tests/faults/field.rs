@@ -174,7 +174,10 @@ impl Field {
         let mut args = arguments(&format!(
             "--graph {GRAPH} --workload conflict --patience-seconds 60 --seed {seed} {load}"
         ));
-        args.history = Some(self.loaded(seed));
+        let history = self.loaded(seed);
+        // Of a run that did not begin.
+        drop(std::fs::remove_file(&history));
+        args.history = Some(history);
         let report = drive(&target, &args)?;
         // One that did not begin left no history.
         self.loads.fetch_add(1, Ordering::SeqCst);

@@ -254,8 +254,10 @@ impl Connection for HttpConnection {
             let count = PAGE_JOBS.min(limit - jobs.len());
             let url = format!("{}/jobs?limit={count}{cursor}", self.graph_url);
             let raw = self.exchange(Message::get(url)).map_err(|error| error.to_string())?;
-            let page: Page = serde_json::from_slice(&raw.body)
-                .map_err(|_| format!("{} {}", raw.status, String::from_utf8_lossy(&raw.body)))?;
+            let page: Page = serde_json::from_slice(&raw.body).map_err(|_| {
+                let body = String::from_utf8_lossy(&raw.body);
+                format!("the list of jobs was answered {} {body}", raw.status)
+            })?;
             for job in page.items {
                 jobs.push(job.into_job(None).map_err(|invalid| invalid.to_string())?);
             }
@@ -451,7 +453,12 @@ fn understand(request: &Request, raw: &Raw) -> Outcome {
     };
     answer.unwrap_or_else(|| {
         let text: String = String::from_utf8_lossy(&raw.body).chars().take(500).collect();
-        Outcome::Undocumented(format!("{} to {}: {text}", raw.status, request.call()))
+        let is_fetch = matches!(request, Request::Fetch(_));
+        let lacks = match raw.version {
+            None if raw.status < 300 && !is_fetch => " without a header Fencepost-Version",
+            _ => "",
+        };
+        Outcome::Undocumented(format!("{} to {}{lacks}: {text}", raw.status, request.call()))
     })
 }
 
