@@ -17,7 +17,7 @@ fn main() {
     }
     let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return };
     // A commit, a checkout and a reset are each a line of this file.
-    for watched in git(&["rev-parse", "--git-path", "logs/HEAD"]).iter().map(String::as_str) {
+    if let Some(watched) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo::rerun-if-changed={watched}");
     }
     SOURCES.iter().for_each(|source| println!("cargo::rerun-if-changed={source}"));
