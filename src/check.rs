@@ -13,11 +13,14 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 mod answer;
+mod base;
 mod changeset;
 mod cycle;
 mod facts;
 mod final_log;
 mod finding;
+mod freeze;
+mod headers;
 mod history;
 mod json;
 mod judge;
@@ -45,6 +48,14 @@ pub struct CheckArgs {
     /// is standard input
     #[arg(long, value_name = "FILE")]
     pub changes: Option<PathBuf>,
+    /// The graph at the version that the histories begin at, instead of its log up to there: what
+    /// `export --to file:FILE` wrote of it, or `GET …/snapshot` answered; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub base: Option<PathBuf>,
+    /// Somebody froze the graph while the histories were recorded: writes may be told that it is
+    /// frozen. With --stored, a graph that is still frozen says so itself
+    #[arg(long)]
+    pub frozen: bool,
     /// How the verdict is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -53,6 +64,15 @@ pub struct CheckArgs {
     /// do; - is standard input
     #[arg(required = true, value_name = "HISTORY")]
     pub histories: Vec<PathBuf>,
+}
+
+impl CheckArgs {
+    /// Those histories, and nothing beside them.
+    #[must_use]
+    pub fn of(histories: Vec<PathBuf>) -> Self {
+        let format = Format::Text;
+        Self { stored: false, changes: None, base: None, frozen: false, format, histories }
+    }
 }
 
 /// How the verdict is printed.
@@ -84,11 +104,18 @@ pub enum CheckError {
 /// # Errors
 /// [`CheckError`] if they cannot be read: then nothing is judged.
 pub fn check(args: &CheckArgs, options: &NodeOptions) -> Result<Verdict, CheckError> {
-    let paths = args.histories.iter().chain(&args.changes).map(PathBuf::as_path);
+    let files = args.histories.iter().chain(&args.changes).chain(&args.base);
+    let paths = files.map(PathBuf::as_path);
     input::inspect(paths, Repeats::Refused)?;
     let mut evidence = Evidence::default();
     for path in &args.histories {
         evidence.history(&redacted_file(path), open(path)?)?;
+    }
+    if let Some(path) = &args.base {
+        evidence.base(&redacted_file(path), open(path)?)?;
+    }
+    if args.frozen {
+        evidence.frozen();
     }
     if let Some(path) = &args.changes {
         evidence.changes(&redacted_file(path), open(path)?)?;
@@ -112,8 +139,7 @@ fn open(path: &Path) -> Result<BufReader<File>, InputError> {
 pub struct Evidence {
     texts: recorded_request::Texts,
     histories: history::Histories,
-    log: Option<final_log::Log>,
-    rows: Option<final_log::Rows>,
+    known: judge::Known,
 }
 
 impl Evidence {
@@ -125,28 +151,48 @@ impl Evidence {
         self.histories.read(name, lines, &mut self.texts)
     }
 
+    /// Adds the graph that the histories begin with. They must have been added before.
+    ///
+    /// # Errors
+    /// [`InputError`] with the line that is wrong, or if the file does not hold the graph at that
+    /// version.
+    pub fn base(&mut self, name: &str, lines: impl BufRead) -> Result<(), InputError> {
+        let version = self.histories.first_version();
+        self.known.base = Some(base::Base::read(name, lines, version, &mut self.texts)?);
+        Ok(())
+    }
+
+    /// Adds that somebody froze the graph while the histories were recorded.
+    pub fn frozen(&mut self) {
+        self.known.frozen = true;
+    }
+
     /// Adds the change log.
     ///
     /// # Errors
     /// [`InputError`] with the line that is wrong.
     pub fn changes(&mut self, name: &str, lines: impl BufRead) -> Result<(), InputError> {
-        self.log = Some(final_log::Log::read(name, lines, &mut self.texts)?);
+        self.known.log = Some(final_log::Log::read(name, lines, &mut self.texts)?);
         Ok(())
     }
 
-    /// Adds the change log and the rows of the histories' graph, from its database.
+    /// Adds the change log, from the base on if there is one, and the rows of the histories' graph,
+    /// from its database.
     ///
     /// # Errors
     /// [`FetchError`] if they cannot be read.
     pub fn stored(&mut self, options: &NodeOptions) -> Result<(), FetchError> {
-        let (log, rows) = stored::fetch(options, &self.histories.graph, &mut self.texts)?;
-        (self.log, self.rows) = (Some(log), rows);
+        let after = self.known.base.as_ref().map_or(0, |base| base.state.version);
+        let stored::Stored { log, rows, frozen } =
+            stored::fetch(options, &self.histories.graph, after, &mut self.texts)?;
+        self.known.frozen |= frozen;
+        (self.known.log, self.known.rows) = (Some(log), rows);
         Ok(())
     }
 
     /// Says what all of it is worth.
     #[must_use]
-    pub fn judge(&self) -> Verdict {
-        judge::judge(&self.histories, self.log.as_ref(), self.rows.as_ref())
+    pub fn judge(self) -> Verdict {
+        judge::judge(&self.histories, self.known)
     }
 }

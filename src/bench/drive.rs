@@ -22,7 +22,7 @@ use super::schedule::{Bounds, Schedule};
 use super::server::Server;
 use super::summary::Extent;
 use super::tally::{Exchange, Tally};
-use super::target::{Connection, Target};
+use super::target::{Completion, Connection, Target};
 use super::workload::{Seen, Workload};
 use super::{BenchError, DriveArgs, WorkloadName};
 use crate::address::redacted_file;
@@ -262,10 +262,9 @@ impl Run<'_> {
         let completion = connection.perform(request);
         if let Some(recorder) = &self.recorder {
             let time_ns = self.ns(completion.at);
-            let outcome = completion.outcome.clone();
-            self.keep(
-                recorder.send(Event::Complete(Ending { process, id, time_ns, outcome })).is_ok(),
-            );
+            let Completion { outcome, headers, written, .. } = completion.clone();
+            let ending = Ending { process, id, time_ns, outcome, headers, written };
+            self.keep(recorder.send(Event::Complete(ending)).is_ok());
         }
         (completion.outcome, sent, completion.at)
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::BenchError;
-use super::request::{Outcome, Request};
+use super::request::{Headers, Outcome, Request};
 use super::verbatim::Verbatim;
 use crate::input;
 
@@ -60,6 +60,10 @@ pub struct Ending {
     pub time_ns: u64,
     /// What it was.
     pub outcome: Outcome,
+    /// The headers of the answer, over HTTP.
+    pub headers: Option<Headers>,
+    /// The body of the answer to a write that was accepted, over HTTP.
+    pub written: Option<Verbatim>,
 }
 
 /// Where clients put their events.
@@ -145,11 +149,13 @@ struct Completed<'e> {
     problem: Option<&'e Verbatim>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<&'e Headers>,
 }
 
 impl<'e> From<&'e Ending> for Completed<'e> {
     fn from(ending: &'e Ending) -> Self {
-        let Ending { process, id, time_ns, ref outcome } = *ending;
+        let Ending { process, id, time_ns, ref outcome, ref headers, ref written } = *ending;
         let of = |verdict: &'static str| Self {
             process,
             id,
@@ -161,12 +167,14 @@ impl<'e> From<&'e Ending> for Completed<'e> {
             answer: None,
             problem: None,
             reason: None,
+            headers: headers.as_ref(),
         };
         match outcome {
             Outcome::Accepted(accepted) => Self {
                 version: Some(accepted.version),
                 changed: Some(accepted.changed),
                 created: Some(accepted.created),
+                answer: written.as_ref(),
                 ..of("accepted")
             },
             Outcome::Answered { version, answer } => {

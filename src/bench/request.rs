@@ -4,10 +4,19 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::verbatim::Verbatim;
-use crate::graph::{Name, Operation, PlanRequest, Side, Step};
+use crate::graph::{JobSpecification, Name, Operation, PlanRequest, Precondition, Side, Step};
 use crate::object::objects_only;
 use crate::service::Accepted;
 use crate::wire::OperationsJson;
+
+/// What a page lists, in byte order of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// Jobs.
+    Jobs,
+    /// Datasets, declared or mentioned by a job.
+    Datasets,
+}
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +25,8 @@ pub enum Request {
     CreateGraph,
     /// A changeset; one step has a route of its own.
     Write(Vec<Step>),
+    /// One job that must not be there, as something new of a collection.
+    Create(JobSpecification),
     /// A job, unless it is still at the version that the client has.
     Job {
         /// Its name.
@@ -31,11 +42,53 @@ pub enum Request {
     Digest,
     /// The graph's version and counts.
     Graph,
+    /// The first page of a list.
+    Page {
+        /// What it lists.
+        of: Listed,
+        /// How many items it has at most.
+        limit: usize,
+    },
     /// Any path of any server.
     Fetch(String),
 }
 
 impl Request {
+    /// A write of these steps. If it puts one job that must not be there, `creates` sends it as the
+    /// creation of that job.
+    #[must_use]
+    pub fn of_steps(steps: Vec<Step>, creates: bool) -> Self {
+        match &steps[..] {
+            [
+                Step {
+                    operation: Operation::PutJob(job),
+                    precondition: Some(Precondition::Absent),
+                },
+            ] if creates => Self::Create(job.clone()),
+            _ => Self::Write(steps),
+        }
+    }
+
+    /// A read of the graph as a whole, of the four that there are; a list with `limit` items.
+    #[must_use]
+    pub fn of_whole_graph(which: u64, limit: usize) -> Self {
+        match which {
+            0 => Self::Digest,
+            1 => Self::Graph,
+            2 => Self::Page { of: Listed::Jobs, limit },
+            _ => Self::Page { of: Listed::Datasets, limit },
+        }
+    }
+
+    /// The version that the answer to a read must have at least: what the client has already seen.
+    #[must_use]
+    pub fn at_least(&self) -> Option<u64> {
+        match self {
+            Self::Job { if_none_match, .. } => *if_none_match,
+            _ => None,
+        }
+    }
+
     /// The id of the call in the OpenAPI document; `fetch` for what may not be there.
     #[must_use]
     pub fn call(&self) -> &'static str {
@@ -45,11 +98,14 @@ impl Request {
                 [step] if step.precondition.is_none() => one_step_call(&step.operation),
                 _ => "applyChangeset",
             },
+            Self::Create(_) => "createJob",
             Self::Job { .. } => "readJob",
             Self::Dataset(_) => "readDataset",
             Self::Plan(_) => "planMany",
             Self::Digest => "readDigest",
             Self::Graph => "readGraph",
+            Self::Page { of: Listed::Jobs, .. } => "listJobs",
+            Self::Page { of: Listed::Datasets, .. } => "listDatasets",
             Self::Fetch(_) => "fetch",
         }
     }
@@ -57,7 +113,7 @@ impl Request {
     /// Whether it may change the graph.
     #[must_use]
     pub fn writes(&self) -> bool {
-        matches!(self, Self::CreateGraph | Self::Write(_))
+        matches!(self, Self::CreateGraph | Self::Write(_) | Self::Create(_))
     }
 }
 
@@ -82,6 +138,10 @@ impl Serialize for Request {
         match self {
             Self::CreateGraph | Self::Digest | Self::Graph => {}
             Self::Write(steps) => map.serialize_entry("operations", &OperationsJson(steps))?,
+            Self::Create(job) => {
+                map.serialize_entry("operations", &OperationsJson(&[creation(job.clone())]))?;
+            }
+            Self::Page { limit, .. } => map.serialize_entry("limit", limit)?,
             Self::Job { name, if_none_match } => {
                 map.serialize_entry("job", name)?;
                 if let Some(version) = if_none_match {
@@ -96,8 +156,32 @@ impl Serialize for Request {
             }
             Self::Fetch(path) => map.serialize_entry("path", path)?,
         }
+        if let Some(version) = self.at_least() {
+            map.serialize_entry("at_least", &version)?;
+        }
         map.end()
     }
+}
+
+/// The step that puts a job which must not be there.
+#[must_use]
+pub fn creation(job: JobSpecification) -> Step {
+    Step { operation: Operation::PutJob(job), precondition: Some(Precondition::Absent) }
+}
+
+/// The headers of an answer over HTTP that tell its version or its place, as they came; `None` of
+/// one that was not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Headers {
+    /// `Fencepost-Version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// `ETag`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// `Location`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
 }
 
 /// How a request ended.

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::request::{Outcome, Request};
+use super::request::{Headers, Outcome, Request};
+use super::verbatim::Verbatim;
 use crate::graph::JobSpecification;
 use crate::service::Service;
 
@@ -52,12 +53,23 @@ pub trait Connection {
 }
 
 /// An answer, or what there was instead.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Completion {
     /// When the last byte was there. What the client makes of it is not counted.
     pub at: Instant,
     /// What it is.
     pub outcome: Outcome,
+    /// Over HTTP: the headers of the answer, if there was one.
+    pub headers: Option<Headers>,
+    /// Over HTTP: the body of the answer to a write that was accepted.
+    pub written: Option<Verbatim>,
+}
+
+impl Completion {
+    /// What was not answered over HTTP.
+    fn without_http(at: Instant, outcome: Outcome) -> Self {
+        Self { at, outcome, headers: None, written: None }
+    }
 }
 
 /// What a history holds of a plan.

@@ -248,7 +248,7 @@ impl Workload {
 
     fn conflict(&self, random: &mut Random) -> Request {
         if random.percent(self.args.write_percent.unwrap_or(CONFLICT_WRITE_PERCENT)) {
-            return Request::Write(self.conflict_steps(random));
+            return Request::of_steps(self.conflict_steps(random), random.percent(50));
         }
         let number = random.below(self.fought_over());
         match random.below(8) {
@@ -258,7 +258,7 @@ impl Workload {
                 let datasets = vec![fought_over('d', number)];
                 Request::Plan(PlanRequest { datasets, ..PlanRequest::default() })
             }
-            _ => Request::Digest,
+            _ => Request::of_whole_graph(random.below(4), 1 + number as usize),
         }
     }
 

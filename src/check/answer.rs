@@ -1,6 +1,7 @@
 //! What a read must be answered, from the state at its version.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -10,8 +11,8 @@ use serde_json::value::RawValue;
 use super::changeset::Rejection;
 use super::json::canonical;
 use super::model::{Job, State, sha256};
-use super::recorded_request::{Request, Text};
-use crate::object::objects_both_ways;
+use super::recorded_request::{Listed, Request, Text};
+use crate::object::{objects_both_ways, objects_only};
 
 /// A plan: the digest of stages and dependencies, and how many jobs.
 #[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -21,6 +22,29 @@ pub struct Plan {
     pub digest: String,
     /// How many.
     pub jobs: usize,
+}
+
+/// What an answer about the whole graph says of its place beside what was asked for. Members that
+/// are absent say nothing.
+#[derive(Deserialize)]
+#[serde(remote = "Self")]
+struct PlaceWire<'a> {
+    #[serde(borrow)]
+    graph: Option<Cow<'a, str>>,
+    version: Option<u64>,
+    /// Of a plan: the digest of the stages and dependencies that were answered.
+    #[serde(borrow)]
+    digest: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    digest_of_body: Option<Cow<'a, str>>,
+}
+
+impl PlaceWire<'_> {
+    fn is(&self, graph: &str, version: u64) -> bool {
+        self.graph.as_ref().is_none_or(|given| given == graph)
+            && self.version.is_none_or(|given| given == version)
+            && self.digest_of_body.as_ref().is_none_or(|body| Some(body) == self.digest.as_ref())
+    }
 }
 
 /// What `request`, a read, must be answered, as JSON; of a plan and a digest what is recorded. For
@@ -55,8 +79,46 @@ pub fn expected(state: &State, digest: &str, request: &Request) -> Result<String
         }
         Request::Digest => Ok(shown(&DigestWire { digest: digest.to_owned() })),
         Request::Graph => Ok(shown(&Counts::of(state))),
-        Request::Write(_) | Request::Fetch => unreachable!("not a read of the graph"),
+        Request::Page { of, prefix, after, limit } => {
+            let (names, more) = page(state, *of, prefix, after.as_ref(), *limit);
+            let of_job = |name| Request::Job { name, if_none_match: None };
+            let item = |name: &Text| match of {
+                Listed::Jobs => expected(state, digest, &of_job(name.clone())),
+                Listed::Datasets => expected(state, digest, &Request::Dataset(name.clone())),
+            };
+            let items = names.into_iter().map(item).collect::<Result<Vec<_>, _>>()?;
+            let cursor = if more { "\"(a cursor)\"" } else { "null" };
+            Ok(format!(r#"{{"items":[{}],"next_cursor":{cursor}}}"#, items.join(",")))
+        }
+        Request::Write { .. } | Request::Fetch => unreachable!("not a read of the graph"),
     }
+}
+
+/// The names on a page, and whether there are more after it. O(n log limit) for n names.
+fn page<'s>(
+    state: &'s State,
+    of: Listed,
+    prefix: &str,
+    after: Option<&Text>,
+    limit: usize,
+) -> (Vec<&'s Text>, bool) {
+    let listed = |name: &&Text| name.starts_with(prefix) && after.is_none_or(|after| *name > after);
+    let mut first: BinaryHeap<&Text> = BinaryHeap::new();
+    let mut take = |name| {
+        first.push(name);
+        // One more than fits tells that there are more.
+        if first.len() > limit.saturating_add(1) {
+            first.pop();
+        }
+    };
+    match of {
+        Listed::Jobs => state.jobs.keys().filter(listed).for_each(&mut take),
+        Listed::Datasets => state.datasets.keys().filter(listed).for_each(&mut take),
+    }
+    let mut names = first.into_sorted_vec();
+    let more = names.len() > limit;
+    names.truncate(limit);
+    (names, more)
 }
 
 fn owned(names: &BTreeSet<Text>) -> Vec<String> {
@@ -122,11 +184,22 @@ impl Counts {
     }
 }
 
-objects_both_ways!(Plan, JobWire<'a>, DatasetWire<'a>, DigestWire, Counts);
+#[derive(Deserialize)]
+#[serde(remote = "Self")]
+struct PageWire<'a> {
+    #[serde(borrow)]
+    items: Vec<&'a RawValue>,
+    next_cursor: Option<String>,
+}
 
-/// Whether `answer` is what the read must be answered. Lists count in their order, JSON as
-/// canonical text: a number by its digits.
-pub fn is_right(state: &State, digest: &str, request: &Request, answer: &str) -> bool {
+objects_both_ways!(Plan, JobWire<'a>, DatasetWire<'a>, DigestWire, Counts);
+objects_only!(PlaceWire<'a>, PageWire<'a>);
+
+/// Whether `answer` is what the read must be answered, `graph` being the graph's name. Lists count
+/// in their order, JSON as canonical text: a number by its digits.
+pub fn is_right(state: &State, graph: &str, digest: &str, request: &Request, answer: &str) -> bool {
+    let in_place =
+        || object::<PlaceWire<'_>>(answer).is_some_and(|place| place.is(graph, state.version));
     let same = |stated: &[String], names: &BTreeSet<Text>| {
         stated.iter().map(String::as_str).eq(names.iter().map(|name| &**name))
     };
@@ -160,11 +233,27 @@ pub fn is_right(state: &State, digest: &str, request: &Request, answer: &str) ->
         }
         Request::Plan { datasets, jobs, stop_at } => {
             let plan = plan(state, datasets, jobs, stop_at).ok();
-            plan.is_some() && plan == object(answer)
+            plan.is_some() && plan == object(answer) && in_place()
         }
-        Request::Digest => object::<DigestWire>(answer).is_some_and(|given| given.digest == digest),
-        Request::Graph => object(answer) == Some(Counts::of(state)),
-        Request::Write(_) | Request::Fetch => unreachable!("not a read of the graph"),
+        Request::Digest => {
+            object::<DigestWire>(answer).is_some_and(|given| given.digest == digest) && in_place()
+        }
+        Request::Graph => object(answer) == Some(Counts::of(state)) && in_place(),
+        Request::Page { of, prefix, after, limit } => {
+            let (names, more) = page(state, *of, prefix, after.as_ref(), *limit);
+            let Some(PageWire { items, next_cursor }) = object(answer) else { return false };
+            let is_item = |(name, item): (&Text, &RawValue)| {
+                let request = match of {
+                    Listed::Jobs => Request::Job { name: name.clone(), if_none_match: None },
+                    Listed::Datasets => Request::Dataset(name.clone()),
+                };
+                is_right(state, graph, digest, &request, item.get())
+            };
+            names.len() == items.len()
+                && names.into_iter().zip(items).all(is_item)
+                && next_cursor.is_some() == more
+        }
+        Request::Write { .. } | Request::Fetch => unreachable!("not a read of the graph"),
     }
 }
 

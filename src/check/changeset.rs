@@ -69,6 +69,18 @@ pub fn decide(state: &State, steps: &[Step]) -> Result<Accepted, Box<Rejection>>
     Ok(Accepted { created: !facts.is_empty() && attempt.created(), facts })
 }
 
+/// Judges the creation of one job on `state`: it must not be there.
+///
+/// # Errors
+/// The rejection that comes first.
+pub fn create(state: &State, steps: &[Step]) -> Result<Accepted, Box<Rejection>> {
+    let name = steps[0].operation.target();
+    if state.jobs.contains_key(name) {
+        return Err(Rejection::new(409, "already_exists", json!({"name": name})));
+    }
+    decide(state, steps)
+}
+
 fn check_precondition(state: &State, step: &Step, number: usize) -> Result<(), Box<Rejection>> {
     let Some(precondition) = step.precondition else { return Ok(()) };
     let target = step.operation.target();

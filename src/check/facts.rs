@@ -137,6 +137,8 @@ pub fn hex(bytes: &[u8]) -> String {
 #[serde(remote = "Self")]
 struct ChangeWire<'l> {
     version: u64,
+    /// Of a part of an import.
+    job_version: Option<u64>,
     #[serde(borrow)]
     facts: Vec<FactWire<'l>>,
 }
@@ -171,11 +173,25 @@ objects_only!(ChangeWire<'l>, FactWire<'l>);
 /// # Errors
 /// Says what cannot be understood.
 pub fn read_change(text: &str, texts: &mut Texts) -> Result<(u64, Vec<Fact>), String> {
+    let (version, facts, _) = read(text, texts)?;
+    Ok((version, facts))
+}
+
+/// Reads one part of an import: a change with the version that the job in it has, if it is one.
+///
+/// # Errors
+/// Says what cannot be understood.
+pub fn read_part(text: &str, texts: &mut Texts) -> Result<(Vec<Fact>, Option<u64>), String> {
+    let (_, facts, job_version) = read(text, texts)?;
+    Ok((facts, job_version))
+}
+
+fn read(text: &str, texts: &mut Texts) -> Result<(u64, Vec<Fact>, Option<u64>), String> {
     let wire: ChangeWire<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let mut facts =
         wire.facts.into_iter().map(|fact| fact.into_fact(texts)).collect::<Result<Vec<_>, _>>()?;
     facts.sort_unstable();
-    Ok((wire.version, facts))
+    Ok((wire.version, facts, wire.job_version))
 }
 
 impl FactWire<'_> {

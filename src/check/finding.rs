@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::history::{Call, End, Histories};
+use super::history::{Call, End, Headers, Histories};
 use crate::terminal::OneLine;
 
 /// What a history is worth.
@@ -63,6 +63,8 @@ pub enum Kind {
     WrongRejection,
     /// A read is not the state at its version.
     WrongAnswer,
+    /// A header of an answer is not what its version gives.
+    WrongHeader,
     /// An answer that no documentation allows.
     UndocumentedAnswer,
     /// An answer at a version below one that had been answered before it was asked for.
@@ -73,8 +75,11 @@ pub enum Kind {
     AnswerBeforeItsWrite,
     /// A process saw an older version after a newer one.
     SessionWentBack,
-    /// A write was sent after another had been told that the graph is frozen, and made a version.
+    /// A write was sent after another had been told that the graph is frozen, and was decided.
     WriteAfterFreeze,
+    /// A read was sent after a write had been told that the graph is frozen, and was not answered
+    /// at the last version.
+    ReadBehindFreeze,
     /// The version at the end is not that of the last change.
     FinalVersion,
     /// The digest at the end is not that of the replay.
@@ -157,9 +162,24 @@ impl Histories {
             from_ms: call.invoke_ns as f64 / 1e6,
             to_ms: call.end_ns as f64 / 1e6,
             request: (&*call.asked.text).into(),
-            answer: describe(&call.end),
+            answer: describe(&call.end) + &describe_extras(call),
         }
     }
+}
+
+/// What of the answer stands elsewhere than in its verdict.
+fn describe_extras(call: &Call) -> String {
+    let mut extras = String::new();
+    if let End::Accepted { answer: Some(answer), .. } = &call.end {
+        extras.push_str(&format!(": {answer}"));
+    }
+    if let Some(Headers { version, etag, location }) = &call.headers {
+        let named = [("Fencepost-Version", version), ("ETag", etag), ("Location", location)];
+        for (name, value) in named {
+            extras.extend(value.iter().map(|value| format!("; {name}: {value}")));
+        }
+    }
+    extras
 }
 
 fn describe(end: &End) -> String {
@@ -167,7 +187,7 @@ fn describe(end: &End) -> String {
         version.map_or_else(String::new, |version| format!(" at version {version}"))
     };
     match end {
-        End::Accepted { version, changed: true, created } => {
+        End::Accepted { version, changed: true, created, .. } => {
             format!("accepted as version {version}{}", if *created { ", created" } else { "" })
         }
         End::Accepted { version, created, .. } => {

@@ -1,6 +1,7 @@
 //! Reads histories (docs/HISTORY.md), and refuses those that are not whole: by a bad file nothing
 //! can be judged.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::BufRead;
@@ -86,6 +87,19 @@ pub struct Call {
     pub asked: Arc<Asked>,
     /// What became of it.
     pub end: End,
+    /// The headers of the answer; `None` if they were not recorded.
+    pub headers: Option<Headers>,
+}
+
+/// Headers of an answer as they came; `None` of one that was not there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Headers {
+    /// `Fencepost-Version`.
+    pub version: Option<Text>,
+    /// `ETag`.
+    pub etag: Option<Text>,
+    /// `Location`.
+    pub location: Option<Text>,
 }
 
 /// A request, as text and as what it means.
@@ -95,13 +109,15 @@ pub struct Asked {
     pub text: Text,
     /// What it means.
     pub request: Request,
+    /// Of a read: it is to be answered at this version or a later one.
+    pub at_least: Option<u64>,
 }
 
 /// How a request ended.
 #[derive(Debug)]
 pub enum End {
-    /// A write that was accepted.
-    Accepted { version: u64, changed: bool, created: bool },
+    /// A write that was accepted; `answer` is the body, if it was recorded.
+    Accepted { version: u64, changed: bool, created: bool, answer: Option<Box<str>> },
     /// A read; without a version it was not about the graph.
     Answered { version: Option<u64>, answer: Text },
     /// The job is as the client has it.
@@ -214,6 +230,8 @@ struct Line<'l> {
     problem: Option<&'l RawValue>,
     #[serde(borrow)]
     reason: Option<&'l RawValue>,
+    #[serde(borrow)]
+    headers: Option<HeadersWire<'l>>,
     format: Option<u64>,
     graph: Option<String>,
     clock: Option<Clock>,
@@ -232,9 +250,26 @@ struct Clock {
     unit: String,
 }
 
-objects_only!(Line<'l>, Clock);
+#[derive(Deserialize)]
+#[serde(remote = "Self")]
+struct HeadersWire<'l> {
+    #[serde(borrow)]
+    version: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    etag: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    location: Option<Cow<'l, str>>,
+}
+
+objects_only!(Line<'l>, Clock, HeadersWire<'l>);
 
 impl Histories {
+    /// The version that the first of them begins at.
+    #[must_use]
+    pub fn first_version(&self) -> u64 {
+        self.files.iter().map(|file| file.initial_version).min().unwrap_or_default()
+    }
+
     /// Reads one more history. O(length); what is kept is a fraction of the file, since equal texts
     /// are kept once.
     ///
@@ -367,10 +402,8 @@ impl Reader<'_> {
         let asked = match self.asked.get(text) {
             Some(asked) => asked.clone(),
             None => {
-                let asked = Arc::new(Asked {
-                    text: text.into(),
-                    request: Request::read(text, self.texts)?,
-                });
+                let (request, at_least) = Request::read(text, self.texts)?;
+                let asked = Arc::new(Asked { text: text.into(), request, at_least });
                 self.asked.insert(asked.text.clone(), asked.clone());
                 asked
             }
@@ -407,6 +440,11 @@ impl Reader<'_> {
             return Err(format!("id {id} ends before it begins"));
         }
         let end = self.ending(line, &begun.asked.request)?;
+        let mut share =
+            |text: &Option<Cow<'_, str>>| text.as_ref().map(|text| self.texts.share(text));
+        let headers = line.headers.as_ref().map(|HeadersWire { version, etag, location }| {
+            Headers { version: share(version), etag: share(etag), location: share(location) }
+        });
         let state = self.processes.entry(process).or_default();
         *state = Process { busy: false, gone: line.event == Event::Info, last_ns: time_ns };
         let place = match line.event {
@@ -425,6 +463,7 @@ impl Reader<'_> {
             end_ns: time_ns,
             asked: begun.asked,
             end,
+            headers,
         });
         Ok(())
     }
@@ -440,6 +479,7 @@ impl Reader<'_> {
                 version: needed("version", line.version)?,
                 changed: needed("changed", line.changed)?,
                 created: needed("created", line.created)?,
+                answer: line.answer.map(|answer| answer.get().into()),
             },
             (Event::Ok, "answered") if !request.writes() => {
                 let about_graph = !matches!(request, Request::Fetch);

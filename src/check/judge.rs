@@ -6,27 +6,43 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::answer;
-use super::changeset::{Accepted, Rejection, decide};
+use super::base::Base;
+use super::changeset::{self, Accepted, Rejection, decide};
 use super::cycle::{self, View};
 use super::facts::{Fact, canonical_change, hex, next_chain};
 use super::final_log::{Log, LoggedChange, Rows};
 use super::finding::{Finding, Kind, Summary, Verdict};
+use super::freeze::{self, Freezes};
+use super::headers::{self, Wrong};
 use super::history::{Call, End, Histories, is_problem};
 use super::json;
 use super::model::State;
-use super::real_time::{Floors, check_freeze, check_sessions};
-use super::recorded_request::{Request, Step, Text};
+use super::real_time::{Floors, check_sessions};
+use super::recorded_request::{Request, Route, Text};
 use super::unknown::{Unknowns, settle};
 
 type Found = Box<Finding>;
 
-/// Judges histories of one graph, with the change log and the rows that it was left with, if they
-/// are at hand.
+/// What is known of the graph beside the histories.
+#[derive(Default)]
+pub struct Known {
+    /// The graph that the histories begin with. It is taken by the replay.
+    pub base: Option<Base>,
+    /// The change log that the graph was left with.
+    pub log: Option<Log>,
+    /// The rows that it was left with.
+    pub rows: Option<Rows>,
+    /// Whether somebody froze the graph while the histories were recorded.
+    pub frozen: bool,
+}
+
+/// Judges histories of one graph.
 ///
 /// O(n log n) in the number of requests, but for what plans and digests cost by their size.
 #[must_use]
-pub fn judge(histories: &Histories, log: Option<&Log>, rows: Option<&Rows>) -> Verdict {
-    match Replay::new(histories, log).run(rows) {
+pub fn judge(histories: &Histories, known: Known) -> Verdict {
+    let Known { base, log, rows, frozen } = known;
+    match Replay::new(histories, log.as_ref(), frozen).run(base, rows.as_ref()) {
         Ok(summary) => Verdict::Valid(summary),
         Err(finding) => Verdict::Found(finding),
     }
@@ -35,6 +51,9 @@ pub fn judge(histories: &Histories, log: Option<&Log>, rows: Option<&Rows>) -> V
 struct Replay<'h> {
     histories: &'h Histories,
     log: Option<&'h Log>,
+    frozen: bool,
+    /// The version of the base; 0 without one.
+    base_version: u64,
     floors: Floors,
     unknowns: Unknowns<'h>,
     state: State,
@@ -49,10 +68,12 @@ struct Replay<'h> {
 }
 
 impl<'h> Replay<'h> {
-    fn new(histories: &'h Histories, log: Option<&'h Log>) -> Self {
+    fn new(histories: &'h Histories, log: Option<&'h Log>, frozen: bool) -> Self {
         Self {
             histories,
             log,
+            frozen,
+            base_version: 0,
             floors: Floors::of(histories),
             unknowns: Unknowns::of(histories),
             state: State::default(),
@@ -63,9 +84,11 @@ impl<'h> Replay<'h> {
         }
     }
 
-    fn run(mut self, rows: Option<&Rows>) -> Result<Summary, Found> {
-        let first_version =
-            self.histories.files.iter().map(|file| file.initial_version).min().unwrap_or_default();
+    fn run(mut self, base: Option<Base>, rows: Option<&Rows>) -> Result<Summary, Found> {
+        let first_version = self.histories.first_version();
+        if let Some(Base { state, chain }) = base {
+            (self.base_version, self.state, self.chain) = (state.version, state, chain);
+        }
         self.check_log()?;
         self.reach(first_version)?;
         let writers = self.writers(first_version)?;
@@ -90,7 +113,7 @@ impl<'h> Replay<'h> {
         self.check_unversioned()?;
         self.floors.check(self.histories)?;
         check_sessions(self.histories)?;
-        check_freeze(self.histories)?;
+        Freezes::of(self.histories).check(self.histories, last_version)?;
         self.check_last_looks(last_version)?;
         if let Some(finding) = self.late.take() {
             return Err(finding);
@@ -121,10 +144,18 @@ impl<'h> Replay<'h> {
         Finding::new(kind, version, involved.collect(), expected, why)
     }
 
-    /// Versions of the log are 1, 2, 3 and so on.
+    /// The changes after the base, and none of a log that was not given.
+    fn changes(&self) -> &'h [LoggedChange] {
+        let changes = self.log.map_or(&[][..], |log| &log.changes);
+        let first = changes.partition_point(|change| change.version <= self.base_version);
+        &changes[first..]
+    }
+
+    /// Versions of the log follow one another from the first after the base on.
     fn check_log(&self) -> Result<(), Found> {
         let Some(log) = self.log else { return Ok(()) };
-        match log.changes.iter().zip(1..).find(|(change, version)| change.version != *version) {
+        let due = self.base_version + 1..;
+        match self.changes().iter().zip(due).find(|(change, version)| change.version != *version) {
             None => Ok(()),
             Some((change, version)) => {
                 let why = format!("{} has version {} in its place", log.name, change.version);
@@ -141,8 +172,8 @@ impl<'h> Replay<'h> {
 
     /// Brings the graph to where the histories begin.
     fn reach(&mut self, first_version: u64) -> Result<(), Found> {
-        if first_version == 0 {
-            return Ok(());
+        if first_version == self.base_version {
+            return self.check_beginning();
         }
         let Some(log) = self.log else {
             let why = format!(
@@ -152,15 +183,16 @@ impl<'h> Replay<'h> {
                 Kind::Undecided,
                 first_version,
                 &[],
-                "the change log: --stored or --changes FILE",
+                "the change log: --stored or --changes FILE; or the graph: --base FILE",
                 why,
             ));
         };
-        let Some(before) = log.changes.get(..first_version as usize) else {
+        let steps = first_version.checked_sub(self.base_version);
+        let Some(before) = steps.and_then(|steps| self.changes().get(..steps as usize)) else {
             let why = format!(
                 "the history begins at version {first_version}, and {} ends at {}",
                 log.name,
-                log.changes.len()
+                self.log_ends_at()
             );
             return Err(self.found(
                 Kind::DamagedLog,
@@ -174,6 +206,17 @@ impl<'h> Replay<'h> {
             self.apply(&change.facts)?;
             self.check_stored(change);
         }
+        self.check_beginning()
+    }
+
+    /// The version that the log, if there is one, ends at.
+    fn log_ends_at(&self) -> u64 {
+        self.base_version + self.changes().len() as u64
+    }
+
+    /// The graph that the histories begin with keeps the rules.
+    fn check_beginning(&self) -> Result<(), Found> {
+        let first_version = self.state.version;
         let none = BTreeMap::new();
         let all = self.state.jobs.keys().collect();
         let datasets = self.state.datasets.iter();
@@ -237,7 +280,7 @@ impl<'h> Replay<'h> {
             answered.chain(self.histories.files.iter().filter_map(|file| file.final_version)).max()
         };
         self.log
-            .map_or_else(|| seen().unwrap_or_default(), |log| log.changes.len() as u64)
+            .map_or_else(|| seen().unwrap_or_default(), |_| self.log_ends_at())
             .max(self.state.version)
     }
 
@@ -284,7 +327,8 @@ impl<'h> Replay<'h> {
 
     /// Goes one version on.
     fn step(&mut self, writer: Option<usize>) -> Result<(), Found> {
-        let logged = self.log.map(|log| &log.changes[self.state.version as usize]);
+        let logged =
+            self.log.map(|_| &self.changes()[(self.state.version - self.base_version) as usize]);
         let facts = match (writer, logged) {
             (Some(writer), logged) => self.accepted(writer, logged)?,
             (None, Some(logged)) => self.orphan(logged)?,
@@ -294,13 +338,21 @@ impl<'h> Replay<'h> {
         if let Some(logged) = logged {
             self.check_stored(logged);
         }
-        Ok(())
+        writer.map_or(Ok(()), |writer| self.check_headers(self.call(writer)))
+    }
+
+    /// What the call was answered beside its verdict, at the version that the state has.
+    fn check_headers(&self, call: &Call) -> Result<(), Found> {
+        let checked = headers::check(&self.state, &self.histories.graph, call);
+        checked.map_err(|Wrong { kind, expected }| {
+            self.wrong(call, kind, expected, "that is what belongs to an answer like this at")
+        })
     }
 
     /// What an accepted write did, if it could.
     fn accepted(&self, writer: usize, logged: Option<&LoggedChange>) -> Result<Vec<Fact>, Found> {
         let version = self.state.version + 1;
-        let decided = decide(&self.state, steps(self.call(writer)));
+        let decided = self.decide(self.call(writer));
         let Accepted { facts, created } = decided.map_err(|rejection| {
             let why = format!("that is what the rules say at version {}", self.state.version);
             self.found(
@@ -351,8 +403,7 @@ impl<'h> Replay<'h> {
     fn orphan(&mut self, logged: &LoggedChange) -> Result<Vec<Fact>, Found> {
         let version = logged.version;
         let could = |at: &usize| {
-            let decided =
-                || decide(&self.state, steps(self.call(*at))).map(|accepted| accepted.facts);
+            let decided = || self.decide(self.call(*at)).map(|accepted| accepted.facts);
             self.floors.allow_write(*at, version)
                 && decided().is_ok_and(|facts| facts == logged.facts)
         };
@@ -392,7 +443,7 @@ impl<'h> Replay<'h> {
         let version = self.state.version + 1;
         let mut fitting: Vec<(usize, Vec<Fact>)> = Vec::new();
         for at in self.unknowns.free().filter(|&at| self.floors.allow_write(at, version)) {
-            match decide(&self.state, steps(self.call(at))) {
+            match self.decide(self.call(at)) {
                 Ok(accepted) if !accepted.facts.is_empty() => fitting.push((at, accepted.facts)),
                 _ => {}
             }
@@ -444,21 +495,37 @@ impl<'h> Replay<'h> {
 
     /// A read, a rejection, or a write that changed nothing, at the version that the state has.
     fn check_other(&mut self, call: &Call) -> Result<(), Found> {
+        if let Some(least) = call.asked.at_least.filter(|least| *least > self.state.version) {
+            let expected = format!("an answer at version {least} or later, as was asked for");
+            return Err(self.wrong(call, Kind::StaleAnswer, expected, "it was answered at"));
+        }
+        self.check_verdict(call)?;
+        self.check_headers(call)
+    }
+
+    /// What the rules say of a write on the state.
+    fn decide(&self, call: &Call) -> Result<Accepted, Box<Rejection>> {
+        let Request::Write { route, steps } = &call.asked.request else {
+            unreachable!("only writes are decided");
+        };
+        match route {
+            Route::Create => changeset::create(&self.state, steps),
+            _ => decide(&self.state, steps),
+        }
+    }
+
+    fn check_verdict(&mut self, call: &Call) -> Result<(), Found> {
         match (&call.asked.request, &call.end) {
-            (Request::Write(steps), End::Accepted { created, .. }) => {
-                self.check_unchanged(call, steps, *created)
+            (Request::Write { .. }, End::Accepted { created, .. }) => {
+                self.check_unchanged(call, *created)
             }
-            (Request::Write(steps), End::Rejected { problem, .. }) => {
-                match decide(&self.state, steps) {
-                    Ok(_) => Err(self.wrong(
-                        call,
-                        Kind::WrongRejection,
-                        "accepted",
-                        "the rules allow it at",
-                    )),
-                    Err(rejection) => self.check_problem(call, problem, &rejection),
+            (Request::Write { .. }, End::Rejected { problem, .. }) => match self.decide(call) {
+                Ok(accepted) if self.is_too_long(&accepted, problem) => Ok(()),
+                Ok(_) => {
+                    Err(self.wrong(call, Kind::WrongRejection, "accepted", "the rules allow it at"))
                 }
-            }
+                Err(rejection) => self.check_problem(call, problem, &rejection),
+            },
             (request, End::Rejected { problem, .. }) => {
                 self.check_unanswered(call, request, problem)
             }
@@ -482,8 +549,8 @@ impl<'h> Replay<'h> {
         Finding::new(kind, version, involved, expected, format!("{why} version {version}"))
     }
 
-    fn check_unchanged(&self, call: &Call, steps: &[Step], created: bool) -> Result<(), Found> {
-        match decide(&self.state, steps) {
+    fn check_unchanged(&self, call: &Call, created: bool) -> Result<(), Found> {
+        match self.decide(call) {
             Err(rejection) => {
                 let expected = format!("rejected: {}", told(&rejection));
                 Err(self.wrong(
@@ -530,12 +597,22 @@ impl<'h> Replay<'h> {
     }
 
     fn check_answer(&mut self, call: &Call, request: &Request, answer: &Text) -> Result<(), Found> {
+        if let Request::Job { name, if_none_match: Some(version) } = request
+            && self.state.jobs.get(name).map(|job| job.version) == Some(*version)
+        {
+            return Err(self.wrong(
+                call,
+                Kind::WrongAnswer,
+                "not modified",
+                "the job has the version that the client has at",
+            ));
+        }
         let digest = if matches!(request, Request::Digest) {
             self.digest().to_owned()
         } else {
             String::new()
         };
-        if answer::is_right(&self.state, &digest, request, answer) {
+        if answer::is_right(&self.state, &self.histories.graph, &digest, request, answer) {
             return Ok(());
         }
         let expected = match answer::expected(&self.state, &digest, request) {
@@ -580,52 +657,109 @@ impl<'h> Replay<'h> {
     /// A plan may be refused for its size, if it has that size.
     fn is_too_large(&self, request: &Request, problem: &Text) -> bool {
         let Request::Plan { datasets, jobs, stop_at } = request else { return false };
-        let limit = || json::members(problem, |name| name == "limit")?.get("limit")?.as_u64();
-        let Some(limit) = limit().filter(|_| is_problem(problem, "too_large")) else {
-            return false;
-        };
+        let Some(limit) = limit_in(problem) else { return false };
         answer::plan(&self.state, datasets, jobs, stop_at)
             .is_ok_and(|plan| plan.jobs as u64 > limit)
+    }
+
+    /// A change may be refused for its length, if it has that length.
+    fn is_too_long(&self, accepted: &Accepted, problem: &str) -> bool {
+        limit_in(problem).is_some_and(|limit| {
+            canonical_change(&accepted.facts, self.state.version + 1).len() as u64 > limit
+        })
     }
 
     fn digest(&mut self) -> &str {
         self.digest.get_or_insert_with(|| self.state.digest())
     }
 
-    /// What was answered without a version: that a body is too large says nothing about the graph,
-    /// and that it is frozen is held against the other writes (see [`check_freeze`]); all else
-    /// does.
+    /// What was answered without a version.
     fn check_unversioned(&self) -> Result<(), Found> {
-        for (at, call) in self.histories.calls.iter().enumerate() {
-            match &call.end {
-                End::Undocumented { .. } => {
-                    let involved = vec![self.histories.involved(self.call(at))];
-                    let expected = "an answer that is documented";
-                    return Err(Finding::new(
-                        Kind::UndocumentedAnswer,
-                        None,
-                        involved,
-                        expected,
-                        "the driver knew of none such",
-                    ));
-                }
-                End::Rejected { version: None, problem }
-                    if !says_nothing_of_the_graph(call, problem) =>
-                {
-                    let involved = vec![self.histories.involved(self.call(at))];
-                    let why = "the graph is there as long as the history lasts";
-                    return Err(Finding::new(
-                        Kind::WrongRejection,
-                        None,
-                        involved,
-                        "a verdict at a version",
-                        why,
-                    ));
-                }
-                _ => {}
+        for call in &self.histories.calls {
+            let checked = self.check_unversioned_verdict(call);
+            checked.map_err(|(kind, expected, why)| {
+                let involved = vec![self.histories.involved(call)];
+                Finding::new(kind, None, involved, expected, why)
+            })?;
+            if call.version().is_none() && matches!(call.end, End::Rejected { .. }) {
+                headers::check(&self.state, &self.histories.graph, call).map_err(
+                    |Wrong { kind, expected }| {
+                        let involved = vec![self.histories.involved(call)];
+                        let why = "no version stands in the answer";
+                        Finding::new(kind, None, involved, expected, why)
+                    },
+                )?;
             }
         }
         Ok(())
+    }
+
+    /// That a body is too large says nothing about the graph, and that it is frozen is held against
+    /// the other calls (see [`Freezes`]); all else is decided at a version.
+    fn check_unversioned_verdict(
+        &self,
+        call: &Call,
+    ) -> Result<(), (Kind, &'static str, &'static str)> {
+        let writes = call.asked.request.writes();
+        match &call.end {
+            End::Undocumented { .. } => Err((
+                Kind::UndocumentedAnswer,
+                "an answer that is documented",
+                "the driver knew of none such",
+            )),
+            End::Rejected { version: None, problem } if is_problem(problem, "too_large") => {
+                // What is recorded of a request holds its whole body.
+                let longest = if call.asked.request.has_body() { call.asked.text.len() } else { 0 };
+                match limit_in(problem) {
+                    Some(limit) if (longest as u64) > limit => Ok(()),
+                    Some(_) => Err((
+                        Kind::WrongRejection,
+                        "a body of that size to be taken",
+                        "the body is not larger than the limit that the problem names",
+                    )),
+                    None => Err((
+                        Kind::WrongRejection,
+                        "a problem that names the limit",
+                        "without a limit nothing can be too large",
+                    )),
+                }
+            }
+            End::Rejected { version: None, problem } if writes && is_problem(problem, "frozen") => {
+                if !self.frozen {
+                    return Err((
+                        Kind::WrongRejection,
+                        "a verdict at a version",
+                        "nobody is known to have frozen the graph; if somebody did, say --frozen, \
+                         or show with --stored that it still is",
+                    ));
+                }
+                if freeze::is_right(problem, &self.histories.graph) {
+                    return Ok(());
+                }
+                Err((
+                    Kind::WrongRejection,
+                    "a problem with status 409, the graph, and where it moved to",
+                    "that is what belongs to a graph that is frozen",
+                ))
+            }
+            End::Rejected { version: None, .. } => Err((
+                Kind::WrongRejection,
+                "a verdict at a version",
+                "the graph is there as long as the history lasts",
+            )),
+            End::NotServed { why, .. } if !is_refusal(call, why) => Err((
+                Kind::WrongRejection,
+                "a problem of a service that cannot serve now",
+                "what is refused was not looked at: its problem has status 503, outcome \
+                 not_applied, and waits for no version that was not asked for",
+            )),
+            End::Unknown { why } if !writes && is_problem(why, "outcome_unknown") => Err((
+                Kind::WrongAnswer,
+                "an answer, or a refusal",
+                "a read changes nothing: its outcome is never unknown",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Remembers a digest at the end of a file that is not the state's.
@@ -725,19 +859,22 @@ impl<'h> Replay<'h> {
     }
 }
 
-fn steps(call: &Call) -> &[Step] {
-    match &call.asked.request {
-        Request::Write(steps) => steps,
-        _ => unreachable!("only writes are accepted"),
-    }
-}
-
 fn told(rejection: &Rejection) -> String {
     Value::Object(rejection.members.clone()).to_string()
 }
 
-/// A body that is too large, or a write to a graph that is frozen.
-fn says_nothing_of_the_graph(call: &Call, problem: &str) -> bool {
-    is_problem(problem, "too_large")
-        || is_problem(problem, "frozen") && matches!(call.asked.request, Request::Write(_))
+/// The limit of a problem that says that something is too large.
+fn limit_in(problem: &str) -> Option<u64> {
+    let limit = || json::members(problem, |name| name == "limit")?.get("limit")?.as_u64();
+    limit().filter(|_| is_problem(problem, "too_large"))
+}
+
+/// Whether `why` can be said of a call that was not served. It is prose, or a problem.
+fn is_refusal(call: &Call, why: &str) -> bool {
+    let decisive = |name: &str| matches!(name, "type" | "status" | "outcome");
+    let Some(problem) = json::members(why, decisive) else { return true };
+    let says = |member: &str, value: Value| problem.get(member).is_none_or(|it| *it == value);
+    says("status", 503.into())
+        && says("outcome", "not_applied".into())
+        && (call.asked.at_least.is_some() || !is_problem(why, "version_not_reached"))
 }

@@ -198,24 +198,32 @@ impl State {
     }
 
     /// The digest of the graph: SHA-256 of its lines, sorted as bytes. O(n log n).
+    ///
+    /// Names hold no control characters, so that lines of one kind are in the order of the names
+    /// in them.
     pub fn digest(&self) -> String {
-        let mut lines = Vec::new();
-        for (name, dataset) in &self.datasets {
-            lines.extend(
-                dataset
-                    .metadata
-                    .as_ref()
-                    .map(|text| format!("dataset\t{name}\t{}\n", sha256(text.as_bytes()))),
-            );
-        }
-        for (name, job) in &self.jobs {
-            lines.push(format!("job\t{name}\t{}\n", sha256(job.spec.as_bytes())));
-            lines.extend(job.inputs.iter().map(|dataset| format!("in\t{name}\t{dataset}\n")));
-            lines.extend(job.outputs.iter().map(|dataset| format!("out\t{name}\t{dataset}\n")));
-        }
-        lines.sort_unstable();
         let mut hash = Sha256::new();
-        lines.iter().for_each(|line| hash.update(line));
+        let mut datasets: Vec<_> = self.datasets.iter().collect();
+        datasets.sort_unstable_by_key(|(name, _)| *name);
+        for (name, dataset) in datasets {
+            if let Some(metadata) = &dataset.metadata {
+                hash.update(format!("dataset\t{name}\t{}\n", sha256(metadata.as_bytes())));
+            }
+        }
+        let mut jobs: Vec<_> = self.jobs.iter().collect();
+        jobs.sort_unstable_by_key(|(name, _)| *name);
+        let edges = |hash: &mut Sha256, kind: &str, side: Side| {
+            for (name, job) in &jobs {
+                for dataset in job.side(side) {
+                    [kind, "\t", name, "\t", dataset, "\n"].iter().for_each(|s| hash.update(s));
+                }
+            }
+        };
+        edges(&mut hash, "in", Side::Input);
+        for (name, job) in &jobs {
+            hash.update(format!("job\t{name}\t{}\n", sha256(job.spec.as_bytes())));
+        }
+        edges(&mut hash, "out", Side::Output);
         hex(&hash.finalize())
     }
 }

@@ -4,10 +4,15 @@
 use std::collections::HashMap;
 
 use super::finding::{Finding, Kind};
-use super::history::{Call, End, Histories, is_problem};
+use super::freeze::Freezes;
+use super::history::{Call, Histories};
 
 /// For each call the largest version that had been answered before it was sent.
-pub struct Floors(Vec<Floor>);
+pub struct Floors {
+    floors: Vec<Floor>,
+    /// Calls that were sent after a write had been told that the graph is frozen.
+    frozen: Vec<bool>,
+}
 
 /// What a call may not fall below.
 #[derive(Clone, Copy)]
@@ -49,13 +54,14 @@ impl Floors {
             floor = Some((call.file, now));
             floors[at] = now;
         }
-        Self(floors)
+        let freezes = Freezes::of(histories);
+        Self { floors, frozen: calls.iter().map(|call| freezes.told_before(call)).collect() }
     }
 
-    /// Whether the call may have made `version`: nothing as new had been answered before it was
-    /// sent.
+    /// Whether the call, of unknown outcome, may have made `version`: nothing as new, and not that
+    /// the graph is frozen, had been answered before it was sent.
     pub fn allow_write(&self, call: usize, version: u64) -> bool {
-        self.0[call].version < version
+        self.floors[call].version < version && !self.frozen[call]
     }
 
     /// The first call that falls below what was answered before it was sent.
@@ -64,9 +70,9 @@ impl Floors {
         let falls_below = |at: &usize| {
             let Some(version) = calls[*at].version() else { return false };
             if calls[*at].made_its_version() {
-                !self.allow_write(*at, version)
+                version <= self.floors[*at].version
             } else {
-                version < self.0[*at].version
+                version < self.floors[*at].version
             }
         };
         let first = (0..calls.len())
@@ -76,7 +82,7 @@ impl Floors {
     }
 
     fn finding(&self, histories: &Histories, at: usize) -> Box<Finding> {
-        let (call, floor) = (&histories.calls[at], self.0[at]);
+        let (call, floor) = (&histories.calls[at], self.floors[at]);
         let version = call.version().unwrap_or_default();
         let (kind, expected) = if !call.made_its_version() {
             (Kind::StaleAnswer, format!("an answer at version {} or later", floor.version))
@@ -129,29 +135,4 @@ pub fn check_sessions(histories: &Histories) -> Result<(), Box<Finding>> {
         expected,
         "the same process had seen that before",
     ))
-}
-
-/// What is frozen stays so: no write that was sent after another had been told so makes a version.
-pub fn check_freeze(histories: &Histories) -> Result<(), Box<Finding>> {
-    let told = |call: &&Call| match &call.end {
-        End::Rejected { version: None, problem } => is_problem(problem, "frozen"),
-        _ => false,
-    };
-    let mut first: HashMap<usize, &Call> = HashMap::new();
-    for call in histories.calls.iter().filter(told) {
-        let earliest = first.entry(call.file).or_insert(call);
-        if call.end_ns < earliest.end_ns {
-            *earliest = call;
-        }
-    }
-    let later = |call: &&Call| {
-        call.made_its_version()
-            && first.get(&call.file).is_some_and(|told| told.end_ns < call.invoke_ns)
-    };
-    let Some(write) = histories.calls.iter().filter(later).min_by_key(|call| call.version()) else {
-        return Ok(());
-    };
-    let operations = vec![histories.involved(first[&write.file]), histories.involved(write)];
-    let why = "the first had been told that before the second was sent; a history in which a graph is thawed cannot be judged";
-    Err(Finding::new(Kind::WriteAfterFreeze, write.version(), operations, "frozen", why))
 }

@@ -38,7 +38,12 @@ pub struct Edge {
 #[derive(Debug)]
 pub enum Request {
     /// A changeset.
-    Write(Vec<Step>),
+    Write {
+        /// Where it was sent, which decides what its answer tells beside the version.
+        route: Route,
+        /// In their order.
+        steps: Vec<Step>,
+    },
     /// A job, unless it has this version.
     Job { name: Text, if_none_match: Option<u64> },
     /// A dataset.
@@ -49,8 +54,34 @@ pub enum Request {
     Digest,
     /// The graph's counts.
     Graph,
+    /// A page of a list in byte order of names: those that begin with the prefix, after a name.
+    Page { of: Listed, prefix: Text, after: Option<Text>, limit: usize },
     /// Anything that is not about the graph.
     Fetch,
+}
+
+/// What a page lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// Jobs.
+    Jobs,
+    /// Datasets, declared or mentioned.
+    Datasets,
+}
+
+/// Where a write was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// As a changeset: its answer tells the graph's version, as ETag too.
+    Changeset,
+    /// `POST` of one job that must not be there: its answer tells the job's version, as ETag too,
+    /// and where the job is.
+    Create,
+    /// `PATCH` of one job: its answer tells the job's version, as ETag too.
+    Patch,
+    /// `PUT` or `DELETE` of a job, an edge or a dataset: its answer tells the version of the job or
+    /// dataset, and has no ETag.
+    PutOrDelete,
 }
 
 /// An operation and what must hold for it.
@@ -159,6 +190,10 @@ struct RequestWire<'l> {
     datasets: Option<Vec<String>>,
     jobs: Option<Vec<String>>,
     stop_at: Option<Vec<String>>,
+    prefix: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+    at_least: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -197,24 +232,27 @@ fn present<'l, D: serde::Deserializer<'l>>(from: D) -> Result<Option<&'l RawValu
 }
 
 impl Request {
-    /// Reads the `request` of an `invoke` line.
+    /// Reads the `request` of an `invoke` line, and the version that it is to be answered at, or at
+    /// a later one; `None` if it says none.
     ///
     /// # Errors
     /// Says what cannot be understood.
-    pub fn read(text: &str, texts: &mut Texts) -> Result<Self, String> {
+    pub fn read(text: &str, texts: &mut Texts) -> Result<(Self, Option<u64>), String> {
         let wire: RequestWire<'_> =
             serde_json::from_str(text).map_err(|error| format!("request: {error}"))?;
         let needs = |field: &str| format!("request: {field} is missing");
-        Ok(match wire.call.as_str() {
-            "putJob" | "patchJob" | "deleteJob" | "addInput" | "addOutput" | "removeInput"
-            | "removeOutput" | "putDataset" | "deleteDataset" | "applyChangeset" => {
+        let at_least = wire.at_least;
+        let request = match wire.call.as_str() {
+            call @ ("putJob" | "patchJob" | "deleteJob" | "addInput" | "addOutput"
+            | "removeInput" | "removeOutput" | "putDataset" | "deleteDataset"
+            | "applyChangeset" | "createJob") => {
                 let operations = wire.operations.ok_or_else(|| needs("operations"))?;
                 let steps = operations.into_iter().enumerate().map(|(number, operation)| {
                     operation
                         .into_step(texts)
                         .map_err(|error| format!("request: operations[{number}]: {error}"))
                 });
-                Self::Write(steps.collect::<Result<_, _>>()?)
+                Self::write(call, steps.collect::<Result<_, _>>()?)?
             }
             "readJob" => {
                 let name = texts.share(&wire.job.ok_or_else(|| needs("job"))?);
@@ -230,14 +268,63 @@ impl Request {
             },
             "readDigest" => Self::Digest,
             "readGraph" => Self::Graph,
+            "listJobs" | "listDatasets" => Self::Page {
+                of: if wire.call == "listJobs" { Listed::Jobs } else { Listed::Datasets },
+                prefix: texts.share(&wire.prefix.unwrap_or_default()),
+                after: wire.after.map(|name| texts.share(&name)),
+                limit: wire.limit.ok_or_else(|| needs("limit"))?,
+            },
             "fetch" => Self::Fetch,
             unknown => return Err(format!("request: no rules are known for the call `{unknown}`")),
-        })
+        };
+        Ok((request, at_least))
+    }
+
+    fn write(call: &str, steps: Vec<Step>) -> Result<Self, String> {
+        let route = match call {
+            "applyChangeset" => Route::Changeset,
+            "createJob" => Route::Create,
+            "patchJob" => Route::Patch,
+            _ => Route::PutOrDelete,
+        };
+        let creates = |step: &Step| {
+            matches!(step.operation, Operation::PutJob { .. })
+                && step.precondition == Some(Precondition::Absent)
+        };
+        match (route, &steps[..]) {
+            (Route::Changeset, _) => {}
+            (Route::Create, [step]) if !creates(step) => {
+                return Err("request: createJob puts a job, if_absent".to_owned());
+            }
+            (_, [_]) => {}
+            _ => return Err(format!("request: {call} has one operation")),
+        }
+        Ok(Self::Write { route, steps })
+    }
+
+    /// Whether it is sent with a body. All of it stands in the text of the request.
+    pub fn has_body(&self) -> bool {
+        match self {
+            Self::Write { route, steps } => {
+                let has_none = |step: &Step| {
+                    matches!(
+                        step.operation,
+                        Operation::AddEdge(_)
+                            | Operation::RemoveEdge(_)
+                            | Operation::DeleteJob { .. }
+                            | Operation::DeleteDataset { .. }
+                    )
+                };
+                *route != Route::PutOrDelete || !steps.iter().all(has_none)
+            }
+            Self::Plan { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether it may change the graph.
     pub fn writes(&self) -> bool {
-        matches!(self, Self::Write(_))
+        matches!(self, Self::Write { .. })
     }
 }
 

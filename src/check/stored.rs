@@ -10,7 +10,7 @@ use super::recorded_request::{Text, Texts};
 use crate::db::OpenMode;
 use crate::graph::{Graph, Name};
 use crate::node::{self, NodeError, NodeOptions};
-use crate::store::{History, StoreError};
+use crate::store::{GraphState, History, StoreError};
 
 /// Why a graph could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -28,16 +28,27 @@ pub enum FetchError {
     },
 }
 
-/// The change log and the rows of `graph`, both at the version that the rows have; of a log that
-/// breaks the rules, which leads to no graph, that alone. O(size of both).
+/// What a database holds of a graph.
+pub struct Stored {
+    /// The changes after a version.
+    pub log: Log,
+    /// Absent where the log breaks the rules and leads to no graph.
+    pub rows: Option<Rows>,
+    /// Whether the graph is frozen.
+    pub frozen: bool,
+}
+
+/// The changes after version `after` and the rows of `graph`, both at the version that the rows
+/// have; of a log that breaks the rules, which leads to no graph, that alone. O(size of both).
 ///
 /// # Errors
 /// [`FetchError`] if there is no such graph, or it cannot be read.
 pub fn fetch(
     options: &NodeOptions,
     graph: &str,
+    after: u64,
     texts: &mut Texts,
-) -> Result<(Log, Option<Rows>), FetchError> {
+) -> Result<Stored, FetchError> {
     let damaged = |what: String| FetchError::Damaged { graph: graph.to_owned(), what };
     let store = node::open_store_for(OpenMode::Read, options)?;
     let name = Name::new(graph).map_err(|error| damaged(error.to_string()))?;
@@ -59,7 +70,7 @@ pub fn fetch(
     }
     let mut log = Log { name: options.database.to_string(), changes: Vec::new() };
     let mut unreadable = None;
-    let read = store.changes(head.id, 0, &mut |version, text, chain| {
+    let read = store.changes(head.id, after, &mut |version, text, chain| {
         // A change that came after the rows were read is left out.
         if version > head.version {
             return false;
@@ -80,7 +91,7 @@ pub fn fetch(
         let state = state_of(&rows, head.version, texts);
         Rows { state, chain: head.chain.0 }
     });
-    Ok((log, rows))
+    Ok(Stored { log, rows, frozen: head.state == GraphState::Frozen })
 }
 
 fn state_of(rows: &Graph, version: u64, texts: &mut Texts) -> State {

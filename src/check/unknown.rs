@@ -74,7 +74,7 @@ impl<'h> Unknowns<'h> {
 
 fn targets(request: &Request) -> BTreeSet<&Text> {
     match request {
-        Request::Write(steps) => steps.iter().map(|step| step.operation.target()).collect(),
+        Request::Write { steps, .. } => steps.iter().map(|step| step.operation.target()).collect(),
         _ => BTreeSet::new(),
     }
 }

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use fencepost::bench::{Completion, Connection, Outcome, Request, Target, Verbatim, drive};
-use fencepost::check::{CheckArgs, Finding, Format, Kind, Verdict, check};
+use fencepost::check::{CheckArgs, Finding, Kind, Verdict, check};
 use fencepost::db::DatabaseUrl;
 use fencepost::graph::{
     CanonicalJson, JobPatch, JobSpecification, Name, Operation, SpecPatch, Step,
@@ -62,7 +62,7 @@ fn record(place: &Place, target: &dyn Target, line: &str) -> String {
 /// What the checker says of the history, with all that is stored.
 fn verdict(place: &Place) -> Verdict {
     let histories = vec![place.path("history")];
-    let args = CheckArgs { stored: true, changes: None, format: Format::Text, histories };
+    let args = CheckArgs { stored: true, ..CheckArgs::of(histories) };
     check(&args, &NodeOptions::new(DatabaseUrl::parse(&place.database_url()).unwrap())).unwrap()
 }
 

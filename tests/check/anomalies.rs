@@ -275,6 +275,7 @@ fn a_rejection_that_was_not_decided_on_the_graph() {
     assert_eq!(finding.kind, Kind::WrongRejection, "{finding}");
     // But a body may be too large whatever the graph is.
     nowhere["problem"]["type"] = json!("urn:fencepost:problem:too_large");
+    nowhere["problem"]["limit"] = json!(9);
     Script::new().call(0, [1, 2], put_job("a", &[], &[]), nowhere).valid();
 }
 
@@ -284,6 +285,7 @@ fn a_write_that_was_accepted_after_the_graph_was_said_to_be_frozen() {
     frozen.as_object_mut().unwrap().remove("version");
     let told = |write: [u64; 2]| {
         Script::new()
+            .frozen()
             .call(0, [1, 2], put_job("a", &[], &[]), created(1))
             .call(1, [3, 6], put_job("b", &[], &[]), frozen.clone())
             .call(2, write, put_job("c", &[], &[]), created(2))
@@ -426,10 +428,11 @@ fn a_problem_is_what_it_says_and_not_how_it_is_written() {
     // Only the type says that a graph is frozen.
     let frozen = |members: &str| {
         let end = json!({"event": "fail", "verdict": "rejected", "problem": "PROBLEM"});
-        let script = Script::new().call(0, [1, 2], put_job("a", &[], &[]), end);
-        judge(&[&script.text().replace("\"PROBLEM\"", members)], None).unwrap()
+        let script = Script::new().frozen().call(0, [1, 2], put_job("a", &[], &[]), end);
+        script.judge_with("\"PROBLEM\"", members)
     };
-    valid(frozen(r#"{"type":"urn:fencepost\u003aproblem:frozen","status":409}"#));
+    let told = r#"{"type":"urn:fencepost\u003aproblem:frozen","status":409,"moved_to":null}"#;
+    valid(frozen(told));
     let finding = found(frozen(r#"{"type":"about:blank","x":"urn:fencepost:problem:frozen"}"#));
     assert_eq!(finding.kind, Kind::WrongRejection, "{finding}");
 }
@@ -642,7 +645,8 @@ fn a_history_that_begins_in_the_middle_needs_the_log() {
     let script = Script::new().beginning_at(1).call(0, [1, 2], read_graph(), counts(1, 1, 0, 0));
     let finding = script.found();
     let because = "the history begins at version 1, and does not tell what was before";
-    says(&finding, Kind::Undecided, 1, &[], "the change log: --stored or --changes FILE", because);
+    let expected = "the change log: --stored or --changes FILE; or the graph: --base FILE";
+    says(&finding, Kind::Undecided, 1, &[], expected, because);
     script.valid_with_log(&[logged_job(1, "a")]);
 }
 

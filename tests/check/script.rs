@@ -8,12 +8,13 @@ pub struct Script {
     pub lines: Vec<Value>,
     pub initial_version: u64,
     pub end: Value,
+    frozen: bool,
     ids: u64,
 }
 
 impl Script {
     pub fn new() -> Self {
-        Self { lines: Vec::new(), initial_version: 0, end: json!({}), ids: 0 }
+        Self { lines: Vec::new(), initial_version: 0, end: json!({}), frozen: false, ids: 0 }
     }
 
     /// A call of `process`, sent and answered at these milliseconds.
@@ -25,6 +26,12 @@ impl Script {
         complete.as_object_mut().unwrap().extend(end.as_object().unwrap().clone());
         self.lines.extend([invoke, complete]);
         self.ids += 1;
+        self
+    }
+
+    /// Somebody is known to have frozen the graph.
+    pub fn frozen(mut self) -> Self {
+        self.frozen = true;
         self
     }
 
@@ -52,27 +59,58 @@ impl Script {
 
     #[track_caller]
     pub fn found(&self) -> Finding {
-        found(judge(&[&self.text()], None).unwrap())
+        found(self.judge(None))
     }
 
     #[track_caller]
     pub fn found_with_log(&self, log: &[Value]) -> Finding {
-        found(judge(&[&self.text()], Some(&lines(log))).unwrap())
+        found(self.judge(Some(&lines(log))))
     }
 
     #[track_caller]
     pub fn valid(&self) -> Summary {
-        valid(judge(&[&self.text()], None).unwrap())
+        valid(self.judge(None))
     }
 
     #[track_caller]
     pub fn valid_with_log(&self, log: &[Value]) -> Summary {
-        valid(judge(&[&self.text()], Some(&lines(log))).unwrap())
+        valid(self.judge(Some(&lines(log))))
+    }
+
+    /// What is said of it with `text` in the place of `mark`.
+    #[track_caller]
+    pub fn judge_with(&self, mark: &str, text: &str) -> Verdict {
+        self.judge_text(&self.text().replace(mark, text), None)
+    }
+
+    #[track_caller]
+    fn judge(&self, log: Option<&str>) -> Verdict {
+        self.judge_text(&self.text(), log)
+    }
+
+    #[track_caller]
+    fn judge_text(&self, text: &str, log: Option<&str>) -> Verdict {
+        let mut evidence = evidence(&[text], log).unwrap();
+        if self.frozen {
+            evidence.frozen();
+        }
+        evidence.judge()
     }
 }
 
 /// Judges histories, as files `1.ndjson` and so on, and a change log.
 pub fn judge(histories: &[&str], log: Option<&str>) -> Result<Verdict, InputError> {
+    Ok(evidence(histories, log)?.judge())
+}
+
+/// The same with the graph that the histories begin with.
+pub fn judge_from(base: &str, histories: &[&str]) -> Result<Verdict, InputError> {
+    let mut evidence = evidence(histories, None)?;
+    evidence.base("base.ndjson", base.as_bytes())?;
+    Ok(evidence.judge())
+}
+
+fn evidence(histories: &[&str], log: Option<&str>) -> Result<Evidence, InputError> {
     let mut evidence = Evidence::default();
     for (text, number) in histories.iter().zip(1..) {
         evidence.history(&format!("{number}.ndjson"), text.as_bytes())?;
@@ -80,7 +118,7 @@ pub fn judge(histories: &[&str], log: Option<&str>) -> Result<Verdict, InputErro
     if let Some(log) = log {
         evidence.changes("log.ndjson", log.as_bytes())?;
     }
-    Ok(evidence.judge())
+    Ok(evidence)
 }
 
 #[track_caller]

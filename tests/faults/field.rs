@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use fencepost::bench::history::{Ending, Event, FORMAT_VERSION, Invocation, Recorder, Writer};
 use fencepost::bench::{BenchError, HttpTarget, Outcome, Request, Target, drive};
-use fencepost::check::{CheckArgs, Finding, Format, Kind as FindingKind, Summary, Verdict, check};
+use fencepost::check::{CheckArgs, Finding, Kind as FindingKind, Summary, Verdict, check};
 use fencepost::design::{Design, Reads};
 use fencepost::graph::{CanonicalJson, JobSpecification, Operation, Step};
 use fencepost::lock::redis::RedisUrl;
@@ -201,7 +201,7 @@ impl Field {
         let mut histories: Vec<PathBuf> =
             (0..self.loads.load(Ordering::SeqCst)).map(|round| self.loaded(round)).collect();
         histories.extend(self.recording.end(&target));
-        let args = CheckArgs { stored, changes: None, format: Format::Text, histories };
+        let args = CheckArgs { stored, ..CheckArgs::of(histories) };
         check(&args, &self.site.options()).unwrap()
     }
 
@@ -286,7 +286,9 @@ impl Recording {
         let completion = target.connect().perform(&request);
         let outcome = completion.outcome.clone();
         *self.counts.lock().unwrap().entry(outcome.event()).or_default() += 1;
-        let ending = Ending { process: id, id, time_ns: since(completion.at), outcome };
+        let time_ns = since(completion.at);
+        let (headers, written) = (completion.headers, completion.written);
+        let ending = Ending { process: id, id, time_ns, outcome, headers, written };
         self.recorder.send(Event::Complete(ending)).unwrap();
         completion.outcome
     }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use fencepost::bench::{HttpTarget, InProcess, Target, drive};
-use fencepost::check::{CheckArgs, Format, Kind as FindingKind, Verdict, check};
+use fencepost::check::{CheckArgs, Kind as FindingKind, Verdict, check};
 use fencepost::design::Design;
 use fencepost::design::es_optimistic::ES_OPTIMISTIC;
 use fencepost::design::es_unchecked::ES_UNCHECKED;
@@ -39,7 +39,7 @@ fn server(site: &Site, design: &Design) -> Server {
 
 fn verdict(site: &Site, history: PathBuf, stored: bool) -> Verdict {
     let histories = vec![history];
-    let args = CheckArgs { stored, changes: None, format: Format::Text, histories };
+    let args = CheckArgs { stored, ..CheckArgs::of(histories) };
     check(&args, &site.options()).unwrap()
 }
 

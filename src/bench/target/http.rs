@@ -11,16 +11,17 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::{Method, Request as HttpRequest, Response, Uri};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-use super::{Completion, Connection, PlanAnswer, Target};
+use super::{Completion, Connection, Target};
 use crate::address::{self, Address};
 use crate::bench::BenchError;
-use crate::bench::request::{Outcome, Request};
+use crate::bench::request::{Headers, Listed, Outcome, Request};
 use crate::bench::verbatim::Verbatim;
 use crate::graph::{CanonicalJson, JobSpecification, Name, Operation, Side, Step};
 use crate::object::{objects_both_ways, objects_only};
@@ -30,6 +31,9 @@ use crate::wire::{JobPatchJson, JobWire, OperationsJson};
 /// The longest answer that is read, in bytes: a plan of a million jobs with long names.
 const ANSWER_BYTES: u64 = 4 << 30;
 const PAGE_JOBS: usize = 1_000;
+/// Of a plan up to this length, in bytes, all is read and not only counted: what a client takes to
+/// do so is not measured, but its processor may be the server's.
+const PLAN_BYTES_READ: usize = 64 << 10;
 
 /// The nodes of a service and one of its graphs.
 pub struct HttpTarget {
@@ -193,6 +197,14 @@ struct JobBody<'r> {
 }
 
 #[derive(Serialize)]
+struct NewJobBody<'r> {
+    name: &'r Name,
+    inputs: &'r [Name],
+    outputs: &'r [Name],
+    spec: &'r CanonicalJson,
+}
+
+#[derive(Serialize)]
 struct DatasetBody<'r> {
     metadata: &'r CanonicalJson,
 }
@@ -201,8 +213,15 @@ struct DatasetBody<'r> {
 struct Raw {
     at: Instant,
     status: u16,
-    version: Option<u64>,
+    headers: Headers,
     body: Vec<u8>,
+}
+
+impl Raw {
+    /// The version that it says it was computed at.
+    fn version(&self) -> Option<u64> {
+        self.headers.version.as_ref()?.parse().ok()
+    }
 }
 
 impl Connection for HttpConnection {
@@ -283,9 +302,16 @@ impl HttpConnection {
     fn ask(&self, request: &Request) -> Completion {
         let message = self.message(request);
         match self.exchange(message) {
-            Ok(raw) => Completion { at: raw.at, outcome: understand(request, &raw) },
+            Ok(raw) => {
+                let outcome = understand(request, &raw);
+                let accepted = matches!(outcome, Outcome::Accepted(_));
+                let written = accepted.then(|| Verbatim::parse(&raw.body)).flatten();
+                let about_graph = !matches!(request, Request::Fetch(_));
+                let headers = about_graph.then_some(raw.headers);
+                Completion { at: raw.at, outcome, headers, written }
+            }
             Err(error) => {
-                Completion { at: Instant::now(), outcome: without_answer(&error, &self.url) }
+                Completion::without_http(Instant::now(), without_answer(&error, &self.url))
             }
         }
     }
@@ -333,7 +359,7 @@ impl HttpConnection {
         };
         let body = response.body_mut().with_config().limit(ANSWER_BYTES).read_to_vec()?;
         let at = Instant::now();
-        Ok(Raw { at, status: response.status().as_u16(), version: version_of(&response), body })
+        Ok(Raw { at, status: response.status().as_u16(), headers: headers_of(&response), body })
     }
 
     fn message(&self, request: &Request) -> Message {
@@ -341,9 +367,24 @@ impl HttpConnection {
         match request {
             Request::CreateGraph => Message::bare_put(graph.clone()),
             Request::Write(steps) => self.write_message(request.call(), steps),
+            Request::Create(job) => {
+                let JobSpecification { name, inputs, outputs, spec } = job;
+                let body = NewJobBody { name, inputs, outputs, spec };
+                Message::with_body(Method::POST, format!("{graph}/jobs"), &body)
+            }
+            Request::Page { of: Listed::Jobs, limit } => {
+                Message::get(format!("{graph}/jobs?limit={limit}"))
+            }
+            Request::Page { of: Listed::Datasets, limit } => {
+                Message::get(format!("{graph}/datasets?limit={limit}"))
+            }
             Request::Job { name, if_none_match } => {
-                let message = Message::get(format!("{graph}/jobs/{}", encoded(name.as_str())));
-                Message { if_none_match: *if_none_match, ..message }
+                let at_least = match request.at_least() {
+                    Some(version) => format!("?at_least={version}"),
+                    None => String::new(),
+                };
+                let url = format!("{graph}/jobs/{}{at_least}", encoded(name.as_str()));
+                Message { if_none_match: *if_none_match, ..Message::get(url) }
             }
             Request::Dataset(name) => {
                 Message::get(format!("{graph}/datasets/{}", encoded(name.as_str())))
@@ -404,8 +445,16 @@ fn encoded(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
 }
 
-fn version_of<B>(response: &Response<B>) -> Option<u64> {
-    response.headers().get("Fencepost-Version")?.to_str().ok()?.parse().ok()
+fn headers_of<B>(response: &Response<B>) -> Headers {
+    let header = |name: &str| {
+        let value = response.headers().get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    Headers {
+        version: header("Fencepost-Version"),
+        etag: header("ETag"),
+        location: header("Location"),
+    }
 }
 
 fn without_answer(error: &ureq::Error, url: &str) -> Outcome {
@@ -443,7 +492,7 @@ fn understand(request: &Request, raw: &Raw) -> Outcome {
         (_, Request::Fetch(_)) => None,
         (200 | 201, request) if request.writes() => accepted(raw),
         (304, Request::Job { if_none_match: Some(_), .. }) => {
-            raw.version.map(|version| Outcome::NotModified { version })
+            raw.version().map(|version| Outcome::NotModified { version })
         }
         (200, request) => answered(request, raw),
         (400.., _) => {
@@ -462,17 +511,17 @@ fn understand(request: &Request, raw: &Raw) -> Outcome {
     })
 }
 
+/// That its body says the same as its headers is for whoever judges the history.
 fn accepted(raw: &Raw) -> Option<Outcome> {
     #[derive(Deserialize)]
     #[serde(remote = "Self")]
     struct Written {
-        version: u64,
         changed: bool,
         etag: Option<String>,
     }
     objects_only!(Written);
-    let Written { version, changed, etag } = serde_json::from_slice(&raw.body).ok()?;
-    (raw.version == Some(version)).then_some(())?;
+    let Written { changed, etag } = serde_json::from_slice(&raw.body).ok()?;
+    let version = raw.version()?;
     let subject_version = match etag {
         Some(tag) => Some(tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()?),
         None => None,
@@ -482,40 +531,62 @@ fn accepted(raw: &Raw) -> Option<Outcome> {
 }
 
 fn answered(request: &Request, raw: &Raw) -> Option<Outcome> {
-    // Only what is recorded is kept, as it came.
-    #[derive(Deserialize, Serialize)]
-    #[serde(remote = "Self")]
-    struct Digest<'b> {
-        #[serde(borrow)]
-        digest: &'b RawValue,
-    }
-    #[derive(Deserialize, Serialize)]
-    #[serde(remote = "Self")]
-    struct Counts<'b> {
-        #[serde(borrow)]
-        datasets: &'b RawValue,
-        #[serde(borrow)]
-        edges: &'b RawValue,
-        #[serde(borrow)]
-        jobs: &'b RawValue,
-    }
-    objects_both_ways!(Digest<'b>, Counts<'b>);
     let answer = match request {
-        Request::Plan(_) => {
-            // The jobs of a large plan are counted and not kept.
-            #[derive(Deserialize)]
-            #[serde(remote = "Self")]
-            struct Plan {
-                jobs: Vec<IgnoredAny>,
-                digest: String,
-            }
-            objects_only!(Plan);
-            let Plan { jobs, digest } = serde_json::from_slice(&raw.body).ok()?;
-            Verbatim::of(&PlanAnswer { digest, jobs: jobs.len() })
-        }
-        Request::Digest => Verbatim::of(&serde_json::from_slice::<Digest<'_>>(&raw.body).ok()?),
-        Request::Graph => Verbatim::of(&serde_json::from_slice::<Counts<'_>>(&raw.body).ok()?),
+        Request::Plan(_) => plan_answer(&raw.body)?,
         _ => Verbatim::parse(&raw.body)?,
     };
-    Some(Outcome::Answered { version: Some(raw.version?), answer })
+    Some(Outcome::Answered { version: Some(raw.version()?), answer })
+}
+
+/// What a history holds of a plan. The jobs of a large one are counted and not kept.
+fn plan_answer(body: &[u8]) -> Option<Verbatim> {
+    #[derive(Deserialize, Serialize)]
+    #[serde(remote = "Self")]
+    struct Told<'b> {
+        #[serde(borrow)]
+        graph: &'b RawValue,
+        #[serde(borrow)]
+        version: &'b RawValue,
+        digest: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(remote = "Self")]
+    struct Jobs {
+        jobs: Vec<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    #[serde(remote = "Self")]
+    struct Parts {
+        jobs: Vec<String>,
+        stages: Vec<Vec<String>>,
+        dependencies: Vec<(String, String)>,
+    }
+    #[derive(Serialize)]
+    struct Kept<'b> {
+        #[serde(flatten)]
+        told: Told<'b>,
+        jobs: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        digest_of_body: Option<String>,
+    }
+    objects_both_ways!(Told<'b>);
+    objects_only!(Jobs, Parts);
+    let told: Told<'_> = serde_json::from_slice(body).ok()?;
+    if body.len() > PLAN_BYTES_READ {
+        let Jobs { jobs } = serde_json::from_slice(body).ok()?;
+        return Some(Verbatim::of(&Kept { told, jobs: jobs.len(), digest_of_body: None }));
+    }
+    let Parts { jobs, stages, dependencies } = serde_json::from_slice(body).ok()?;
+    let mut hash = Sha256::new();
+    for (stage, names) in stages.iter().enumerate() {
+        names.iter().for_each(|name| hash.update(format!("job\t{stage}\t{name}\n")));
+    }
+    for (before, after) in &dependencies {
+        hash.update(format!("dep\t{before}\t{after}\n"));
+    }
+    // A list of jobs that is not that of the stages is no plan.
+    let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let same_jobs = stages.iter().flatten().eq(&jobs);
+    let digest = if same_jobs { digest } else { "jobs are not those of the stages".to_owned() };
+    Some(Verbatim::of(&Kept { told, jobs: jobs.len(), digest_of_body: Some(digest) }))
 }

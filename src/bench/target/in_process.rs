@@ -4,14 +4,16 @@ use std::ops::Bound;
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::{Completion, Connection, DigestAnswer, PlanAnswer, Target};
-use crate::bench::request::{Outcome, Request};
+use crate::bench::request::{Listed, Outcome, Request, creation};
 use crate::bench::verbatim::Verbatim;
 use crate::graph::{
-    CanonicalJson, Changeset, Command, Job, JobSpecification, Name, PlanRequest, QueryError, Step,
+    CanonicalJson, Changeset, Command, Dataset, Job, JobSpecification, Name, PlanRequest,
+    QueryError, Step,
 };
-use crate::http::Problem;
+use crate::http::{Kind, Problem};
 use crate::service::{Image, Service, Verdict, Write};
 
 /// The largest plan, in jobs: the server's default.
@@ -66,6 +68,8 @@ impl Connection for ServiceConnection {
         match request {
             Request::CreateGraph => self.written(self.service.create_graph_and_wait(&self.graph)),
             Request::Write(steps) => self.write(steps),
+            Request::Create(job) => self.create(job),
+            Request::Page { of, limit } => self.read(|image| page_answer(image, *of, *limit)),
             Request::Job { name, if_none_match } => {
                 self.read(|image| job_answer(image, name, *if_none_match))
             }
@@ -75,12 +79,12 @@ impl Connection for ServiceConnection {
                 self.read(|image| Ok(Read::answer(&DigestAnswer { digest: image.graph.digest() })))
             }
             Request::Graph => self.read(|image| Ok(Read::answer(&Counts::of(image)))),
-            Request::Fetch(_) => Completion {
-                at: Instant::now(),
-                outcome: Outcome::Undocumented(
+            Request::Fetch(_) => Completion::without_http(
+                Instant::now(),
+                Outcome::Undocumented(
                     "a path can be fetched over HTTP only; give --url".to_owned(),
                 ),
-            },
+            ),
         }
     }
 
@@ -128,13 +132,28 @@ impl ServiceConnection {
         self.written(self.service.write_and_wait(&self.graph, Write::from(command)))
     }
 
+    /// As a server does it: that the job is there is no failed precondition, since none was stated.
+    fn create(&self, job: &JobSpecification) -> Completion {
+        let completion = self.write(&[creation(job.clone())]);
+        match completion.outcome {
+            Outcome::Rejected { name, version: Some(version), .. }
+                if name == "precondition_failed" =>
+            {
+                let there = Problem::new(Kind::AlreadyExists, format!("job `{}` exists", job.name));
+                let there = there.with("name", json!(job.name)).decided_at(&self.graph, version);
+                Completion { outcome: outcome_of(&there), ..completion }
+            }
+            _ => completion,
+        }
+    }
+
     fn written(&self, verdict: Verdict) -> Completion {
         let at = Instant::now();
         let outcome = match verdict {
             Ok(accepted) => Outcome::Accepted(accepted),
             Err(refusal) => outcome_of(&Problem::refused(&self.graph, refusal)),
         };
-        Completion { at, outcome }
+        Completion::without_http(at, outcome)
     }
 
     /// The time ends with what an answer over HTTP would be made of.
@@ -143,10 +162,8 @@ impl ServiceConnection {
             Ok(image) => image,
             Err(refusal) => {
                 let at = Instant::now();
-                return Completion {
-                    at,
-                    outcome: outcome_of(&Problem::refused(&self.graph, refusal)),
-                };
+                let outcome = outcome_of(&Problem::refused(&self.graph, refusal));
+                return Completion::without_http(at, outcome);
             }
         };
         let version = image.key.version;
@@ -157,7 +174,7 @@ impl ServiceConnection {
             Ok(Read::NotModified) => Outcome::NotModified { version },
             Err(error) => outcome_of(&Problem::unanswered(&self.graph, version, error)),
         };
-        Completion { at, outcome }
+        Completion::without_http(at, outcome)
     }
 
     fn plan(&self, request: &PlanRequest) -> Completion {
@@ -174,47 +191,81 @@ fn outcome_of(problem: &Problem) -> Outcome {
     Outcome::of_problem(problem.status(), body)
 }
 
-fn job_answer(image: &Image, name: &Name, if_none_match: Option<u64>) -> Result<Read, QueryError> {
-    #[derive(Serialize)]
-    struct JobAnswer<'g> {
-        name: &'g Name,
-        inputs: Vec<&'g Name>,
-        outputs: Vec<&'g Name>,
-        spec: &'g CanonicalJson,
-        version: u64,
+#[derive(Serialize)]
+struct JobAnswer<'g> {
+    name: &'g Name,
+    inputs: Vec<&'g Name>,
+    outputs: Vec<&'g Name>,
+    spec: &'g CanonicalJson,
+    version: u64,
+}
+
+impl<'g> From<Job<'g>> for JobAnswer<'g> {
+    fn from(job: Job<'g>) -> Self {
+        Self {
+            name: job.name(),
+            inputs: job.inputs(),
+            outputs: job.outputs(),
+            spec: job.spec(),
+            version: job.version(),
+        }
     }
+}
+
+#[derive(Serialize)]
+struct DatasetAnswer<'g> {
+    name: &'g Name,
+    declared: bool,
+    producer: Option<&'g Name>,
+    consumers: Vec<&'g Name>,
+    metadata: CanonicalJson,
+}
+
+impl<'g> From<Dataset<'g>> for DatasetAnswer<'g> {
+    fn from(dataset: Dataset<'g>) -> Self {
+        Self {
+            name: dataset.name(),
+            declared: dataset.metadata().is_some(),
+            producer: dataset.producer().map(|job| job.name()),
+            consumers: dataset.consumers(),
+            metadata: dataset.metadata().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+fn job_answer(image: &Image, name: &Name, if_none_match: Option<u64>) -> Result<Read, QueryError> {
     let not_found = || QueryError::JobNotFound { name: name.clone() };
     let job = image.graph.job(name.as_str()).ok_or_else(not_found)?;
     if if_none_match == Some(job.version()) {
         return Ok(Read::NotModified);
     }
-    Ok(Read::answer(&JobAnswer {
-        name: job.name(),
-        inputs: job.inputs(),
-        outputs: job.outputs(),
-        spec: job.spec(),
-        version: job.version(),
-    }))
+    Ok(Read::answer(&JobAnswer::from(job)))
 }
 
 fn dataset_answer(image: &Image, name: &Name) -> Result<Read, QueryError> {
-    #[derive(Serialize)]
-    struct DatasetAnswer<'g> {
-        name: &'g Name,
-        declared: bool,
-        producer: Option<&'g Name>,
-        consumers: Vec<&'g Name>,
-        metadata: CanonicalJson,
-    }
     let not_found = || QueryError::DatasetNotFound { name: name.clone() };
     let dataset = image.graph.dataset(name.as_str()).ok_or_else(not_found)?;
-    Ok(Read::answer(&DatasetAnswer {
-        name: dataset.name(),
-        declared: dataset.metadata().is_some(),
-        producer: dataset.producer().map(|job| job.name()),
-        consumers: dataset.consumers(),
-        metadata: dataset.metadata().cloned().unwrap_or_default(),
-    }))
+    Ok(Read::answer(&DatasetAnswer::from(dataset)))
+}
+
+/// The first page. There are no others in this process, so that its cursor leads nowhere.
+fn page_answer(image: &Image, of: Listed, limit: usize) -> Result<Read, QueryError> {
+    #[derive(Serialize)]
+    struct Page<T> {
+        items: Vec<T>,
+        next_cursor: Option<&'static str>,
+    }
+    fn page<T: Serialize>(mut items: impl Iterator<Item = T>, limit: usize) -> Read {
+        let page: Vec<T> = items.by_ref().take(limit).collect();
+        Read::answer(&Page { items: page, next_cursor: items.next().map(|_| "none") })
+    }
+    let graph = &image.graph;
+    Ok(match of {
+        Listed::Jobs => page(graph.jobs_from(Bound::Unbounded).map(JobAnswer::from), limit),
+        Listed::Datasets => {
+            page(graph.datasets_from(Bound::Unbounded).map(DatasetAnswer::from), limit)
+        }
+    })
 }
 
 fn specification(job: Job<'_>) -> JobSpecification {
