@@ -4,6 +4,7 @@
 mod agreement;
 mod anomalies;
 mod bad_files;
+mod base;
 mod command;
 mod lists;
 mod mutants;

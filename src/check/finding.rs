@@ -205,6 +205,47 @@ fn describe(end: &End) -> String {
     }
 }
 
+/// How many columns a line on a screen has.
+const SCREEN_COLUMNS: usize = 160;
+/// How many requests are shown on a screen, of three lines each.
+const SCREEN_REQUESTS: usize = 5;
+
+impl Finding {
+    /// The finding as it fits a screen of 20 lines: long lines without their middle, and the first
+    /// requests only. `None` if all of it fits.
+    #[must_use]
+    pub fn on_a_screen(&self) -> Option<String> {
+        const REQUEST_LINES: usize = 3;
+        let whole = self.to_string();
+        let lines: Vec<&str> = whole.lines().collect();
+        let requests = self.operations.len();
+        let left_out = requests.saturating_sub(SCREEN_REQUESTS);
+        let fits = |line: &str| line.chars().count() <= SCREEN_COLUMNS;
+        if left_out == 0 && lines.iter().all(|line| fits(line)) {
+            return None;
+        }
+        let (head, rest) = lines.split_at(1 + REQUEST_LINES * (requests - left_out));
+        let tail = &rest[REQUEST_LINES * left_out..];
+        let more = (left_out > 0).then(|| format!("  and {left_out} more requests"));
+        let shown = head.iter().map(|line| shortened(line)).chain(more);
+        let shown: Vec<String> = shown.chain(tail.iter().map(|line| shortened(line))).collect();
+        Some(shown.join("\n"))
+    }
+}
+
+/// A line of a screen, without its middle if it is longer.
+fn shortened(line: &str) -> String {
+    const END_COLUMNS: usize = SCREEN_COLUMNS / 3;
+    const GAP: &str = " … ";
+    let letters: Vec<char> = line.chars().collect();
+    if letters.len() <= SCREEN_COLUMNS {
+        return line.to_owned();
+    }
+    let first = SCREEN_COLUMNS - END_COLUMNS - GAP.chars().count();
+    let (begin, end) = (&letters[..first], &letters[letters.len() - END_COLUMNS..]);
+    begin.iter().chain(&GAP.chars().collect::<Vec<_>>()).chain(end).collect()
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.kind == Kind::Undecided {

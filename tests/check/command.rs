@@ -110,3 +110,120 @@ fn bad_files_wrong_usage_and_absent_graphs_have_their_exit_codes() {
     let (code, errors) = codes(&[&cut_off]);
     assert!(code == 1 && errors.contains("the run was cut off"), "{errors}");
 }
+
+#[test]
+fn a_history_on_a_prepared_graph_is_judged_from_an_export_of_it() {
+    let shell = Shell::new();
+    drive(&shell, "before", "conflict --requests 300");
+    let export = || {
+        shell.run(
+            &[&DATABASE[..], &["export", "--graph", "g", "--to", "file:base", "--no-consumer"]]
+                .concat(),
+        )
+    };
+    assert_eq!(export().code, 0, "{}", export().errors);
+    drive(&shell, "history", "conflict --requests 300 --seed 2");
+    for further in [&[][..], &["--stored"]] {
+        let ran = check(&shell, &[further, &["--base", "base", "history"]].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.result.starts_with("valid: 301 operations, versions "), "{}", ran.result);
+    }
+    // Exported again it goes on with the changes since, which are not looked at.
+    assert_eq!(export().code, 0);
+    assert_eq!(check(&shell, &["--base", "base", "history"]).code, 0);
+    let ran = check(&shell, &["--base", "history", "history"]);
+    assert!(ran.code == 1 && ran.errors.contains("given twice"), "{}", ran.errors);
+    let ran = check(&shell, &["--base", "before", "history"]);
+    assert!(ran.code == 1 && ran.errors.contains("before:1: no event"), "{}", ran.errors);
+    // Another graph of that version is not the one that the history began with.
+    let text = std::fs::read_to_string(shell.path("history")).unwrap();
+    let begin = text.split("\"initial_version\":").nth(1).unwrap();
+    let begin: u64 = begin.split([',', '}']).next().unwrap().parse().unwrap();
+    let fact = |version: u64| {
+        format!(
+            r#"{{"type":"dev.fencepost.changed.v1","graphversion":{version},"chainhash":"{}","data":{{"version":{version},"facts":[{{"fact":"dataset_declared","name":"n{version}","metadata":{{}}}}]}}}}"#,
+            "0".repeat(64)
+        )
+    };
+    let other: String = (1..=begin).map(|version| fact(version) + "\n").collect();
+    shell.write("other", &other);
+    let ran = check(&shell, &["--base", "other", "history"]);
+    assert!(ran.code == 1 && ran.result.starts_with("anomaly: "), "{ran:?}");
+}
+
+#[test]
+fn a_finding_fits_a_screen_and_the_rest_of_it_is_in_a_file() {
+    let shell = Shell::new();
+    let names: Vec<String> = (0..100).map(|n| format!("dataset/{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let text = Script::new()
+        .call(0, [1, 2], put_job("a", &names, &[]), created(1))
+        .call(0, [3, 4], put_job("b", &names, &[]), changed(2))
+        .text();
+    let file = shell.write("history", &text);
+    let ran = check(&shell, &[&file]);
+    let lines: Vec<&str> = ran.result.lines().collect();
+    assert!(lines.iter().all(|line| line.chars().count() <= 160), "{}", ran.result);
+    assert_eq!((lines.len(), lines[0]), (7, "anomaly: wrong-created at version 2"));
+    let whole = format!("{file}.finding.txt");
+    assert_eq!(lines[6], format!("  whole       {whole}"));
+    assert!(lines[2].starts_with("    asked     {") && lines[2].ends_with("\"outputs\":[]}]}"));
+    let whole = std::fs::read_to_string(whole).unwrap();
+    assert!(names.iter().all(|name| whole.contains(&format!("\"{name}\""))), "{whole}");
+    // A pipe has no place beside it, and a short finding needs none.
+    let piped = shell.run_with_input(&[&DATABASE[..], &["check", "-"]].concat(), &text);
+    assert_eq!(piped.result, whole.replace(&file, "-"));
+    let short = Script::new().call(0, [1, 2], put_job("a", &[], &[]), changed(1)).text();
+    let short = shell.write("short", &short);
+    assert_eq!(check(&shell, &[&short]).code, 1);
+    assert!(!std::path::Path::new(&format!("{short}.finding.txt")).exists());
+}
+
+#[test]
+fn of_many_requests_the_first_are_shown() {
+    let shell = Shell::new();
+    let put = || put_dataset("x", json!({}));
+    let script = (0..9)
+        .fold(Script::new(), |script, process| script.call(process, [1, 2], put(), unknown()));
+    let fact = json!({"fact": "dataset_declared", "name": "x", "metadata": {}});
+    let gone = json!({"fact": "dataset_undeclared", "name": "x"});
+    let delete =
+        json!({"call": "deleteDataset", "operations": [{"op": "delete_dataset", "name": "x"}]});
+    let script = (1..=10).fold(script, |script, n| {
+        script.call(100, [10 * n, 10 * n + 1], delete.clone(), changed(2 * n))
+    });
+    let change = |version: u64| {
+        let fact = if version % 2 == 1 { &fact } else { &gone };
+        json!({"version": version, "facts": [fact]})
+    };
+    let log: Vec<Value> = (1..=20).map(change).collect();
+    let (file, log) = (shell.write("history", &script.text()), shell.write("log", &lines(&log)));
+    let ran = check(&shell, &["--changes", &log, &file]);
+    let shown: Vec<&str> = ran.result.lines().collect();
+    assert_eq!((shown.len(), shown[16]), (20, "  and 4 more requests"), "{}", ran.result);
+    assert!(shown[0].starts_with("anomaly: phantom-change at version 19"), "{}", shown[0]);
+}
+
+#[test]
+fn what_is_stored_says_whether_the_graph_is_frozen() {
+    let shell = Shell::new();
+    drive(&shell, "first", "register --requests 5");
+    let frozen = json!({
+        "event": "fail", "verdict": "rejected",
+        "problem": {
+            "type": "urn:fencepost:problem:frozen", "status": 409, "graph": "g", "moved_to": null,
+        },
+    });
+    let second = Script::new().beginning_at(5).call(0, [1, 2], put_job("a", &[], &[]), frozen);
+    let second = shell.write("second", &second.text());
+    let kind = |arguments: &[&str]| {
+        let ran = check(&shell, &[arguments, &["first", &second]].concat());
+        (ran.code, ran.result.lines().next().unwrap_or_default().to_owned())
+    };
+    let wrong = (1, "anomaly: wrong-rejection".to_owned());
+    assert_eq!((kind(&[]), kind(&["--stored"])), (wrong.clone(), wrong));
+    assert_eq!(kind(&["--frozen"]).0, 0);
+    let freeze = shell.run(&[&DATABASE[..], &["freeze", "--graph", "g"]].concat());
+    assert_eq!(freeze.code, 0, "{}", freeze.errors);
+    assert_eq!(kind(&["--stored"]).0, 0, "{:?}", kind(&["--stored"]));
+}

@@ -110,6 +110,13 @@ pub fn judge_from(base: &str, histories: &[&str]) -> Result<Verdict, InputError>
     Ok(evidence.judge())
 }
 
+/// The same of one history with the change log after that graph.
+pub fn judge_from_with_log(base: &str, history: &str, log: &str) -> Verdict {
+    let mut evidence = evidence(&[history], Some(log)).unwrap();
+    evidence.base("base.ndjson", base.as_bytes()).unwrap();
+    evidence.judge()
+}
+
 fn evidence(histories: &[&str], log: Option<&str>) -> Result<Evidence, InputError> {
     let mut evidence = Evidence::default();
     for (text, number) in histories.iter().zip(1..) {
