@@ -1,7 +1,8 @@
 //! What a run without faults records is what happened.
 
 use fencepost::bench::{Outcome, Request, Target};
-use serde_json::Value;
+use fencepost::check::{Evidence, Kind, Verdict};
+use serde_json::{Value, json};
 
 use super::place::Place;
 use super::replay::{calls, check, number};
@@ -146,4 +147,89 @@ fn the_same_seed_gives_the_same_requests_and_another_seed_others() {
         assert_eq!(run(&line(7)), run(&line(7)));
         assert_ne!(run(&line(7)), run(&line(8)));
     }
+}
+
+/// Alters the first line that has what is asked for, and says how that is called.
+#[track_caller]
+fn called(history: &[Value], wanted: impl Fn(&Value) -> bool, alter: impl Fn(&mut Value)) -> Kind {
+    let mut altered = history.to_vec();
+    alter(altered.iter_mut().find(|line| wanted(line)).expect("there is such a line"));
+    let lines: String = altered.iter().map(|line| format!("{line}\n")).collect();
+    let mut evidence = Evidence::default();
+    evidence.history("history", lines.as_bytes()).expect("a whole history");
+    match evidence.judge() {
+        Verdict::Found(finding) => finding.kind,
+        Verdict::Valid(summary) => panic!("{summary}"),
+    }
+}
+
+#[test]
+fn what_a_server_says_beside_its_verdicts_is_recorded_and_judged() {
+    let place = Place::new();
+    let server = place.serve();
+    let history = checked(&server.target(), &place, "--workload conflict --requests 800");
+    for call in calls(&history) {
+        let of_header = call.end["headers"]["version"].as_str().map(str::to_owned);
+        assert_eq!(of_header, call.end["version"].as_u64().map(|version| version.to_string()));
+    }
+    let asked = |name: &'static str| {
+        let calls = calls(&history).into_iter();
+        let ids: Vec<u64> = calls
+            .filter(|call| call.invoke["request"]["call"] == name && call.end["event"] == "ok")
+            .map(|call| number(call.invoke, "id"))
+            .collect();
+        move |line: &Value| {
+            line["event"] == "ok" && line["id"].as_u64().is_some_and(|id| ids.contains(&id))
+        }
+    };
+    let other_version = |text: &str| json!(format!("{text}0"));
+    for call in ["readJob", "readDataset", "readDigest", "readGraph", "listJobs", "listDatasets"] {
+        let kind = called(&history, asked(call), |line| line["headers"]["etag"] = json!("\"9\""));
+        assert_eq!(kind, Kind::WrongHeader, "{call}");
+    }
+    for call in ["readDigest", "readGraph", "planMany"] {
+        for (member, value) in [("version", json!(1_000_000)), ("graph", json!("other"))] {
+            let kind = called(&history, asked(call), |line| {
+                assert!(!line["answer"][member].is_null(), "{call} has no {member}");
+                line["answer"][member] = value.clone();
+            });
+            assert_eq!(kind, Kind::WrongAnswer, "{call}");
+        }
+    }
+    let kind = called(&history, asked("planMany"), |line| {
+        line["answer"]["digest_of_body"] = json!("another");
+    });
+    assert_eq!(kind, Kind::WrongAnswer);
+    let kind = called(&history, asked("createJob"), |line| {
+        let location = line["headers"]["location"].as_str().expect("it says where the job is");
+        line["headers"]["location"] = other_version(location);
+    });
+    assert_eq!(kind, Kind::WrongHeader);
+    for call in ["putJob", "deleteJob", "addInput", "applyChangeset"] {
+        let kind = called(&history, asked(call), |line| {
+            assert!(line["answer"].is_object(), "{call} has no body");
+            line["answer"]["etag"] = json!("\"1000000\"");
+        });
+        assert_eq!(kind, Kind::WrongAnswer, "{call}");
+    }
+    let rejected = |line: &Value| line["verdict"] == "rejected";
+    let kind = called(&history, rejected, |line| line["headers"]["version"] = json!("1000000"));
+    assert_eq!(kind, Kind::WrongHeader);
+}
+
+#[test]
+fn what_the_client_has_is_asked_for_at_the_version_that_it_has_seen() {
+    let place = Place::new();
+    let server = place.serve();
+    let line = "--workload mixed --requests 400 --write-percent 50 --revalidate-percent 100";
+    let history = checked(&server.target(), &place, line);
+    let revalidated = |line: &Value| line["request"]["if_none_match"].is_u64();
+    let of_header =
+        |line: &Value| line["verdict"] == "not_modified" && line["headers"]["etag"].is_string();
+    assert!(history.iter().any(of_header), "something was not modified");
+    for invoke in history.iter().filter(|line| revalidated(line)) {
+        assert_eq!(invoke["request"]["at_least"], invoke["request"]["if_none_match"]);
+    }
+    let late = called(&history, revalidated, |line| line["request"]["at_least"] = json!(1_000_000));
+    assert_eq!(late, Kind::StaleAnswer);
 }

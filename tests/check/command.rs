@@ -132,7 +132,7 @@ fn a_history_on_a_prepared_graph_is_judged_from_an_export_of_it() {
     assert_eq!(export().code, 0);
     assert_eq!(check(&shell, &["--base", "base", "history"]).code, 0);
     let ran = check(&shell, &["--base", "history", "history"]);
-    assert!(ran.code == 1 && ran.errors.contains("given twice"), "{}", ran.errors);
+    assert!(ran.code == 2 && ran.errors.contains("given twice"), "{}", ran.errors);
     let ran = check(&shell, &["--base", "before", "history"]);
     assert!(ran.code == 1 && ran.errors.contains("before:1: no event"), "{}", ran.errors);
     // Another graph of that version is not the one that the history began with.
