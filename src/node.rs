@@ -522,6 +522,9 @@ impl fmt::Display for LockReport {
         };
         let run =
             |run: &str| if run.is_empty() { "none".to_owned() } else { OneLine(run).to_string() };
+        if let Some(leadership) = leadership {
+            write!(f, "{leadership}")?;
+        }
         writeln!(f, "lock      {}, key {key}", OneLine(lock))?;
         match inspection.holders.as_slice() {
             [] => writeln!(f, "held      by nobody")?,
@@ -544,9 +547,6 @@ impl fmt::Display for LockReport {
             head.name, head.version, head.state, head.epoch
         )?;
         writeln!(f, "          seeded for {}", run(&head.lock_incarnation))?;
-        if let Some(leadership) = leadership {
-            write!(f, "{leadership}")?;
-        }
         inspection.notes.iter().try_for_each(|note| writeln!(f, "note      {}", OneLine(note)))
     }
 }
