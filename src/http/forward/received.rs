@@ -20,20 +20,31 @@ const FORGET_EVERY: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// See the module.
-#[derive(Default)]
 pub struct Received {
     by_name: Mutex<ByName>,
+    /// How many are remembered at most.
+    most: usize,
     /// Told when a write ends.
     ended: Notify,
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self { by_name: Mutex::default(), most: MOST, ended: Notify::new() }
+    }
 }
 
 #[derive(Default)]
 struct ByName {
     all: HashMap<u128, Entry>,
     forgot: Option<Instant>,
+    /// None is taken that expires by then: it may have been forgotten, where the clock was set
+    /// back since, or refused without a note of its name.
+    closed_until_ms: u64,
 }
 
 struct Entry {
+    expires_ms: u64,
     /// Nobody asks after it later.
     kept_until: Instant,
     state: State,
@@ -54,7 +65,7 @@ pub enum NotTaken {
     Again,
     /// Whoever sent it has asked after it meanwhile, and was told that it is not taken.
     Dropped,
-    /// Too many are remembered.
+    /// Too many are remembered, or were when it was signed; or the clock was set back.
     Full,
 }
 
@@ -73,13 +84,13 @@ impl Received {
         match by_name.all.get(&request.number()).map(|entry| entry.state) {
             Some(State::Ended(Outcome::NotApplied)) => return Err(NotTaken::Dropped),
             Some(_) => return Err(NotTaken::Again),
-            None if by_name.all.len() >= MOST => return Err(NotTaken::Full),
-            None => {}
+            None if expires_ms <= by_name.closed_until_ms => return Err(NotTaken::Full),
+            None if by_name.all.len() >= self.most => {
+                by_name.closed_until_ms = expires_ms;
+                return Err(NotTaken::Full);
+            }
+            None => by_name.note(request, expires_ms, State::UnderWay),
         }
-        by_name.all.insert(
-            request.number(),
-            Entry { kept_until: kept_until(expires_ms), state: State::UnderWay },
-        );
         Ok(())
     }
 
@@ -131,22 +142,23 @@ impl Received {
         }
         // If it came, it may be forgotten by now.
         let is_over = now_ms() > expires_ms + REMEMBERED_FOR.as_millis() as u64;
-        if is_over || by_name.all.len() >= MOST {
+        let is_closed = expires_ms <= by_name.closed_until_ms;
+        if is_over || is_closed || by_name.all.len() >= self.most {
             return Some(Outcome::Unknown);
         }
-        let state = State::Ended(Outcome::NotApplied);
-        by_name.all.insert(request.number(), Entry { kept_until: kept_until(expires_ms), state });
+        by_name.note(request, expires_ms, State::Ended(Outcome::NotApplied));
         Some(Outcome::NotApplied)
     }
 }
 
-/// By a clock that is never set.
-fn kept_until(expires_ms: u64) -> Instant {
-    let left = Duration::from_millis(expires_ms.saturating_sub(now_ms()));
-    Instant::now() + left + REMEMBERED_FOR + MARGIN
-}
-
 impl ByName {
+    fn note(&mut self, request: &RequestId, expires_ms: u64, state: State) {
+        // By a clock that is never set.
+        let left = Duration::from_millis(expires_ms.saturating_sub(now_ms()));
+        let kept_until = Instant::now() + left + REMEMBERED_FOR + MARGIN;
+        self.all.insert(request.number(), Entry { expires_ms, kept_until, state });
+    }
+
     fn forget_old(&mut self) {
         let now = Instant::now();
         if self.forgot.is_some_and(|forgot| now < forgot + FORGET_EVERY) {
@@ -154,7 +166,14 @@ impl ByName {
         }
         self.forgot = Some(now);
         let is_ended = |entry: &Entry| matches!(entry.state, State::Ended(_));
-        self.all.retain(|_, entry| !is_ended(entry) || now <= entry.kept_until);
+        let Self { all, closed_until_ms, .. } = self;
+        all.retain(|_, entry| {
+            let is_kept = !is_ended(entry) || now <= entry.kept_until;
+            if !is_kept {
+                *closed_until_ms = entry.expires_ms.max(*closed_until_ms);
+            }
+            is_kept
+        });
     }
 }
 
@@ -195,6 +214,35 @@ mod tests {
         let late = RequestId::random();
         assert_eq!(run(received.inquire(&late, soon, WAIT)), Outcome::NotApplied);
         assert_eq!(received.begin(&late, soon), Err(NotTaken::Dropped));
+    }
+
+    /// Its time has come again, as the clock was set back.
+    #[test]
+    fn one_that_was_forgotten_is_not_taken_again() {
+        let (received, soon) = (Received::default(), now_ms() + 5_000);
+        let request = RequestId::random();
+        received.begin(&request, soon).unwrap();
+        received.end(&request, false);
+        {
+            let mut by_name = received.by_name();
+            by_name.forgot = None;
+            by_name.all.values_mut().for_each(|entry| entry.kept_until = Instant::now() - WAIT);
+        }
+        assert_eq!(received.begin(&request, soon), Err(NotTaken::Full));
+        assert!(received.by_name().all.is_empty(), "it was forgotten");
+        assert_eq!(run(received.inquire(&request, soon, WAIT)), Outcome::Unknown);
+        assert_eq!(received.begin(&RequestId::random(), soon + 1), Ok(()));
+    }
+
+    #[test]
+    fn one_that_was_refused_as_too_many_were_remembered_is_not_taken_later() {
+        let (received, soon) = (Received { most: 1, ..Received::default() }, now_ms() + 5_000);
+        let [first, second] = [0; 2].map(|_| RequestId::random());
+        assert_eq!(received.begin(&first, soon), Ok(()));
+        assert_eq!(received.begin(&second, soon), Err(NotTaken::Full));
+        received.by_name().all.clear();
+        assert_eq!(received.begin(&second, soon), Err(NotTaken::Full));
+        assert_eq!(received.begin(&second, soon + 1), Ok(()));
     }
 
     /// It may have been applied and forgotten.
