@@ -10,6 +10,8 @@
 //! Whoever takes over counts up the graph's leader token in the database, brings its image to the
 //! store's version, and then leads. Each write carries the token, and the database refuses it once
 //! somebody else has taken over.
+//! A leader that does not learn what became of a commit leads no more: the next take-over waits for
+//! that commit, by whomever, and then the log tells.
 //!
 //! **What holds.** No answer rests on the lock or its lease. A batch that commits is confirmed by
 //! its commit, which compares version, chain and token. One that commits nothing (rejections, dry
@@ -39,10 +41,10 @@ use prometheus::core::Collector;
 
 use self::candidate::Candidate;
 use self::causes::Ended;
-use self::leadership::Leaderships;
+use self::leadership::{Leaderships, Led};
 pub use self::limits::SingleWriterLimits;
 use super::expected_version::backoff;
-use crate::db::watch::Reclaimable;
+use crate::db::watch::{self, Reclaimable};
 use crate::graph::Name;
 use crate::lock::DistributedLock;
 use crate::service::{Held, Images, LeaderAt, Refusal, Retry, Served, Turn, TurnError, Turns};
@@ -70,13 +72,31 @@ impl SingleWriter {
     }
 }
 
+/// The leadership that a turn rests on.
+struct InTurn {
+    led: Arc<Led>,
+    leaderships: Arc<Leaderships>,
+    /// Whether a commit may be under way.
+    commits: bool,
+}
+
+impl Drop for InTurn {
+    /// The commit of a turn that was given up may still be applied, under this token.
+    fn drop(&mut self) {
+        if self.commits && watch::is_given_up() {
+            self.leaderships.leave(self.led.graph_id, self.led.token, Ended::InDoubt);
+        }
+    }
+}
+
 impl Turns for SingleWriter {
     fn serve(&self, turn: &Turn<'_>) -> Result<Served, TurnError> {
         let (graph, leaderships) = (turn.graph_id(), &self.leaderships);
         let led = leaderships.lead(turn)?;
         let token = led.token;
         // A turn that is given up gives it back: the thread of one may wait for a server for ever.
-        let led = Reclaimable::new(led);
+        let led =
+            Reclaimable::new(InTurn { led, leaderships: Arc::clone(leaderships), commits: false });
         let at_hand = turn.at_hand().filter(|read| read.head.leader_token == token);
         let read = at_hand.map_or_else(|| turn.refresh(), Ok)?;
         if read.head.leader_token != token {
@@ -84,19 +104,25 @@ impl Turns for SingleWriter {
         }
         let decisions = turn.decide_led(read, Some(token))?;
         if decisions.need_commit() {
-            if !led.with(|led| led.check().is_ok()).unwrap_or(false) {
+            let holds = |held: &mut InTurn| {
+                held.commits = true;
+                held.led.check().is_ok()
+            };
+            if !led.with(holds).unwrap_or(false) {
                 return Err(leaderships.lost(graph, token, Ended::Lease));
             }
-            turn.commit(&decisions, Fence::Leader(token)).inspect_err(|error| {
-                if matches!(error, TurnError::Commit(CommitError::Fenced { .. })) {
-                    leaderships.refused(graph, token);
+            turn.commit(&decisions, Fence::Leader(token)).inspect_err(|error| match error {
+                TurnError::Commit(CommitError::Fenced { .. }) => leaderships.refused(graph, token),
+                TurnError::Commit(CommitError::Unknown { .. }) => {
+                    leaderships.leave(graph, token, Ended::InDoubt);
                 }
+                _ => {}
             })?;
-            led.with(|led| led.has_written());
+            led.with(|held| held.led.has_written());
         } else {
             turn.confirm(&decisions)?;
         }
-        led.with(|led| led.note_sources(turn.sources()));
+        led.with(|held| held.led.note_sources(turn.sources()));
         Ok(decisions.served())
     }
 

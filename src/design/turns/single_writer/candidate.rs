@@ -204,7 +204,6 @@ impl Candidate {
         if self.leaderships.is_ending() {
             return Ok(());
         }
-        self.leaderships.make_room().map_err(|error| error.to_string())?;
         let led = self.leaderships.take_over(graph, *graph_id, guard, Cause::HandedOver);
         led.map(drop).map_err(|error| error.to_string())
     }

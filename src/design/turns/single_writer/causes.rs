@@ -26,6 +26,8 @@ pub(super) enum Ended {
     Lease,
     /// Another node has taken over.
     TakenOver,
+    /// What became of a commit is not known: the next take-over, by whomever, settles it.
+    InDoubt,
 }
 
 impl Cause {
@@ -49,6 +51,7 @@ impl Ended {
             Self::Closing => "closing",
             Self::Lease => "lease",
             Self::TakenOver => "taken over",
+            Self::InDoubt => "in doubt",
         }
     }
 

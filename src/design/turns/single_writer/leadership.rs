@@ -20,7 +20,7 @@ use super::causes::{Cause, Ended};
 use super::limits::SingleWriterLimits;
 use super::load::Load;
 use super::metrics::Metrics;
-use crate::db::watch;
+use crate::db::watch::{self, Reclaimable};
 use crate::failpoint;
 use crate::graph::Name;
 use crate::lock::gate::lock;
@@ -195,7 +195,6 @@ impl Leaderships {
             Acquired::Lock(guard, cause) => (guard, cause),
             Acquired::Led(led) => return Ok(led),
         };
-        self.make_room()?;
         self.take_over(turn.graph(), turn.graph_id(), guard, cause)
     }
 
@@ -295,15 +294,18 @@ impl Leaderships {
         }
     }
 
-    /// Leads the graph from here on, by the lock that was acquired.
+    /// Leads the graph from here on, by the lock that was acquired. If the database does not answer,
+    /// the lock is given back.
     pub(super) fn take_over(
         &self,
         graph: &Name,
         graph_id: i64,
-        mut guard: Guard,
+        guard: Guard,
         cause: Cause,
     ) -> Result<Arc<Led>, TurnError> {
-        let began = Instant::now();
+        let (began, held) = (Instant::now(), Reclaimable::new(guard));
+        let given_back = || TurnError::LockLost("the database did not answer in time");
+        self.make_room(1)?;
         failpoint::pass("leader-acquired");
         let not_found = || Refusal::GraphNotFound { graph: graph.clone() };
         let head = self.store.head(graph)?.ok_or_else(not_found)?;
@@ -312,12 +314,13 @@ impl Leaderships {
         }
         failpoint::pass("leader-read");
         // It also claims a lock that was handed over.
-        guard.check()?;
+        held.with(|guard| guard.check()).ok_or_else(given_back)??;
         let token = match failpoint::is_off("leader-token") {
             true => head.leader_token,
             false => self.store.take_over(&head, &self.node, self.address().flatten())?,
         };
         failpoint::pass("leader-counted");
+        let mut guard = held.take().ok_or_else(given_back)?;
         guard.sealed();
         let (guard, wrote) = (Mutex::new(guard), Mutex::new(Instant::now()));
         let (graph, load) = (graph.clone(), Mutex::default());
@@ -354,7 +357,7 @@ impl Leaderships {
 
     /// Leads the graph no more, if it still does by that take-over. The lock is given back, unless
     /// a turn is under way: then when that ends.
-    fn leave(&self, graph_id: i64, token: i64, why: Ended) {
+    pub(super) fn leave(&self, graph_id: i64, token: i64, why: Ended) {
         let mut all = lock(&self.led);
         if all.by_id.get(&graph_id).is_none_or(|led| led.token != token) {
             return;
@@ -401,10 +404,10 @@ impl Leaderships {
         Ok(is_coming)
     }
 
-    /// Makes sure that this process leads fewer graphs than it may.
-    pub(super) fn make_room(&self) -> Result<(), Refusal> {
+    /// Makes sure that this process may lead so many more graphs; to be called for each.
+    pub(super) fn make_room(&self, more: usize) -> Result<(), Refusal> {
         let all = self.all();
-        if all.len() < self.limits.graphs {
+        if all.len() + more <= self.limits.graphs {
             return Ok(());
         }
         let longest = all.iter().max_by_key(|led| led.unused_for());
