@@ -445,8 +445,12 @@ pub fn hand_over(
     }
     let until = Instant::now() + HANDED_OVER_WITHIN;
     while Instant::now() < until {
-        let leader = store.leader(head.id)?.filter(|leader| leader.token > former.token);
-        if let Some(leader) = leader {
+        let leader = store.leader(head.id)?;
+        if leader.as_ref().is_some_and(|now| now.token == former.token && now.successor.is_none()) {
+            // The successor has declined.
+            return Err(NodeError::NotHandedOver(graph.clone()));
+        }
+        if let Some(leader) = leader.filter(|leader| leader.token > former.token) {
             // The successor may have failed, and the former leader, or a third node, have come.
             let is_meant = match to {
                 Some(_) => leader.node == successor.node,

@@ -59,7 +59,7 @@ pub use error::StoreError;
 pub use from_snapshot::Unusable;
 pub use head::{GraphState, Head, ImageKey};
 pub use history::History;
-pub use leaders::{Leader, Node, Successor};
+pub use leaders::{Leader, Node, Successor, is_on_loopback};
 pub use lock_record::LockRecord;
 pub use packed::{DamagedParts, Dropped, PackedSnapshot};
 pub use refresh::{CatchUp, ImageUpdate};

@@ -467,3 +467,40 @@ fn leaders_of((now_ms, rows): (i64, Vec<LeaderRow>)) -> Result<Vec<Leader>, Stor
     };
     rows.into_iter().map(leader).collect()
 }
+
+/// Whether a node's address, `http://HOST:PORT`, is one that leads each machine to itself.
+#[must_use]
+pub fn is_on_loopback(address: &str) -> bool {
+    let place = address.strip_prefix("http://").unwrap_or(address);
+    if let Ok(socket) = place.parse::<std::net::SocketAddr>() {
+        return socket.ip().is_loopback();
+    }
+    let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_this_machine_is_known_as_one() {
+        for own in [
+            "http://127.0.0.1:8000",
+            "http://localhost:8000",
+            "http://[::1]:8000",
+            "http://127.9.0.1",
+        ] {
+            assert!(is_on_loopback(own), "{own}");
+        }
+        for other in [
+            "http://10.0.0.1:8000",
+            "http://node-a:8000",
+            "http://[2001:db8::1]:80",
+            "http://localhost.example:80",
+        ] {
+            assert!(!is_on_loopback(other), "{other}");
+        }
+    }
+}

@@ -391,6 +391,41 @@ fn each_guard_of_the_leader_is_needed() {
     }
 }
 
+/// It leads as many graphs as it may. Before it says so, the graph is not handed over.
+#[test]
+fn a_successor_that_has_no_room_declines_and_the_leader_leads_on() {
+    let often = SingleWriterLimits { look_every: Duration::from_millis(20), ..Default::default() };
+    for kind in KINDS {
+        let site = Site::on(kind);
+        let first = node_with(&site, &ES_SINGLE_WRITER, often);
+        let second = node_with(&site, &ES_SINGLE_WRITER, SingleWriterLimits { graphs: 1, ..often });
+        for graph in [GRAPH, "other"] {
+            first.create_graph_and_wait(&name(graph)).unwrap();
+        }
+        accepted(&first, [put_dataset("first")]);
+        // It is used, and so not given up for another.
+        let use_other = |n: usize| {
+            let write = changeset([put_dataset(&format!("d{n}"))]);
+            second.write_and_wait(&name("other"), write).unwrap();
+        };
+        use_other(0);
+        first.serves_at(Some("http://127.0.0.1:2"));
+        second.serves_at(Some("http://127.0.0.1:1"));
+        let (store, graph_id, mut uses) = (site.store(), site.head().id, 0);
+        let node = second.node().unwrap();
+        assert!(store.name_successor(graph_id, 1, Some(node)).unwrap());
+        wait_until("it declines", || {
+            uses += 1;
+            use_other(uses);
+            store.leader(graph_id).unwrap().is_none_or(|leader| leader.successor.is_none())
+        });
+        let leader = store.leader(graph_id).unwrap().unwrap();
+        assert_eq!((leader.token, leader.node.as_str()), (1, first.node().unwrap()));
+        assert_eq!(count(&first, "fencepost_leader_ended_total", ""), 0);
+        accepted(&first, [put_dataset("second")]);
+    }
+}
+
 /// Of another node's clients.
 fn passed_on(from: &Service, to: &Service, dataset: &str) -> Verdict {
     let forwarded = Forwarded {
@@ -415,7 +450,7 @@ fn a_graph_follows_its_writes_to_the_node_through_which_they_come_and_stays_ther
     for kind in KINDS {
         let site = Site::on(kind);
         let [first, second] = [0, 1].map(|_| node_with(&site, &ES_SINGLE_WRITER, limits));
-        first.serves_at(None);
+        first.serves_at(Some("http://127.0.0.1:2"));
         second.serves_at(Some("http://127.0.0.1:1"));
         for n in 0..2 {
             first.create_graph_and_wait(&name(&format!("other-{n}"))).unwrap();

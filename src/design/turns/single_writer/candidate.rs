@@ -4,7 +4,7 @@
 //! All of it goes through notes in the database, about twice a second. The notes are hints: who
 //! leads is decided by the lock and the token.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::causes::Cause;
 use super::leadership::Leaderships;
 use crate::lock::gate::lock;
 use crate::service::Images;
-use crate::store::{CommitError, Leader, StorageKind, StoreError};
+use crate::store::{CommitError, Leader, StorageKind, StoreError, is_on_loopback};
 
 /// How often a node tells the others that it lives.
 const NOTED_EVERY: Duration = Duration::from_secs(2);
@@ -27,6 +27,8 @@ const ASKED_AT_ONCE: usize = 32;
 const SUCCEEDED_AT_ONCE: usize = 4;
 /// How long one look waits for leaders to hand graphs over.
 const HANDED_WITHIN: Duration = Duration::from_secs(1);
+/// For how long this node does not ask again that leadership of a graph moves.
+const RESTS_FOR: Duration = Duration::from_secs(300);
 
 /// See the module.
 pub(super) struct Candidate {
@@ -36,11 +38,15 @@ pub(super) struct Candidate {
     noted: Mutex<Option<Instant>>,
     /// Counts the looks, so that images are not always brought up in the same order.
     looks: AtomicUsize,
+    /// Graphs whose leadership this node does not have moved for a while, and since when: it has
+    /// declined it, or named a successor that may not have come.
+    resting: Mutex<HashMap<i64, Instant>>,
 }
 
 impl Candidate {
     pub(super) fn new(leaderships: Arc<Leaderships>, storages: Vec<StorageKind>) -> Self {
-        Self { leaderships, storages, noted: Mutex::default(), looks: AtomicUsize::new(0) }
+        let (noted, looks, resting) = Default::default();
+        Self { leaderships, storages, noted, looks, resting }
     }
 
     /// Looks who leads what: hands over what was asked for, and asks for its share.
@@ -104,20 +110,51 @@ impl Candidate {
     }
 
     /// Takes over what this node was named for, a few graphs at a time. Their images are brought up
-    /// to date before anybody is told that this node waits, so that no graph is held up by that.
+    /// to date, and room for them is made, before anybody is told that this node waits, so that no
+    /// graph is held up by that.
     fn succeed_all(&self, others: &[&Leader], images: &dyn Images) {
         let named = others.iter().filter(|leader| self.is_to_succeed(leader));
-        let is_up = |leader: &&&Leader| {
-            let brought = images.bring_up(&leader.graph);
-            self.log(leader, brought.map_err(|error| error.to_string()))
-        };
-        let ready: Vec<_> = named.take(SUCCEEDED_AT_ONCE).filter(is_up).collect();
+        let mut ready = Vec::new();
+        for leader in named.take(SUCCEEDED_AT_ONCE) {
+            let is_up = images.bring_up(&leader.graph);
+            let has_room = is_up.and_then(|()| self.leaderships.make_room(ready.len() + 1));
+            match has_room {
+                Ok(()) => ready.push(leader),
+                Err(error) => self.decline(leader, &error.to_string()),
+            }
+        }
         let waits = |leader: &&&&Leader| self.log(leader, self.wait_for(leader));
         let awaited: Vec<_> = ready.iter().filter(waits).collect();
         let until = Instant::now() + HANDED_WITHIN;
         for leader in awaited {
-            self.log(leader, self.succeed(leader, until));
+            if let Err(error) = self.succeed(leader, until) {
+                self.decline(leader, &error);
+            }
         }
+    }
+
+    /// Does not take over what this node was named for. Its leader goes on to lead it, and this node
+    /// does not ask for it soon.
+    fn decline(&self, leader: &Leader, why: &str) {
+        self.log(leader, Err(why.to_owned()));
+        self.rest(leader);
+        let Leaderships { store, node, .. } = &*self.leaderships;
+        let successor = leader.successor.as_ref().and_then(|successor| successor.node.as_ref());
+        if successor == Some(node)
+            && let Err(error) = store.withdraw_successor(leader.graph_id, leader.token)
+        {
+            log::debug!("graph `{}`: a successor could not be withdrawn: {error}", leader.graph);
+        }
+    }
+
+    fn rest(&self, leader: &Leader) {
+        lock(&self.resting).insert(leader.graph_id, Instant::now());
+    }
+
+    fn rests(&self, leader: &Leader) -> bool {
+        let mut resting = lock(&self.resting);
+        resting.retain(|_, since| since.elapsed() < RESTS_FOR);
+        resting.contains_key(&leader.graph_id)
     }
 
     /// Notes what this process leads, where the notes were emptied: other nodes would take it for a
@@ -149,11 +186,16 @@ impl Candidate {
             let Some(led) = self.leaderships.led(leader.graph_id) else { continue };
             let Some(node) = lock(&led.load).judge(Instant::now(), limits) else { continue };
             let led_for = Duration::from_millis(leader.led_ms.unsigned_abs());
-            if led_for < limits.led_for || leader.successor.is_some() || !self.can_be_asked(&node) {
+            if led_for < limits.led_for
+                || leader.successor.is_some()
+                || self.rests(leader)
+                || !self.can_be_asked(&node)
+            {
                 continue;
             }
             match store.ask_to_succeed(leader.graph_id, led.token, &node, true) {
                 Ok(true) => {
+                    self.rest(leader);
                     log::info!("graph `{}` is to follow its writes to node {node}", leader.graph);
                     return;
                 }
@@ -173,7 +215,10 @@ impl Candidate {
         let nodes = self.leaderships.store.nodes().unwrap_or_default();
         let named = nodes.into_iter().find(|other| other.node == node && other.lives());
         let address = named.and_then(|node| node.address);
-        address.is_some_and(|address| address.starts_with("http://"))
+        address.is_some_and(|address| {
+            address.starts_with("http://")
+                && is_near(&address, self.leaderships.address().flatten())
+        })
     }
 
     /// Whether this node was named, or any was.
@@ -234,10 +279,14 @@ impl Candidate {
         }
     }
 
-    /// Asks the node that leads most for graphs, if this one leads less than its share.
+    /// Asks the node that leads most for graphs, if this one leads less than its share. Not a node
+    /// whose clients it could not be told to.
     fn ask_for_share(&self, mine: &[&Leader], others: &[&Leader]) {
         let mut by_node: BTreeMap<&str, Vec<&Leader>> = BTreeMap::new();
-        for leader in others.iter().filter(|leader| leader.lives()) {
+        let own = self.leaderships.address().flatten();
+        let is_near =
+            |leader: &Leader| own.is_none_or(|own| is_near(own, leader.address.as_deref()));
+        for leader in others.iter().filter(|leader| leader.lives() && is_near(leader)) {
             by_node.entry(&leader.node).or_default().push(leader);
         }
         let total = mine.len() + by_node.values().map(Vec::len).sum::<usize>();
@@ -248,7 +297,7 @@ impl Candidate {
         };
         let coming = others.iter().filter(is_coming).count();
         let wanted = share.saturating_sub(mine.len() + coming).min(ASKED_AT_ONCE);
-        let asked = choose(&by_node, share, wanted);
+        let asked = choose(&by_node, share, wanted, &|leader| self.rests(leader));
         for leader in others.iter().filter(|leader| asked.contains(&leader.graph_id)) {
             let Leaderships { store, node, .. } = &*self.leaderships;
             let asked = store.ask_to_succeed(leader.graph_id, leader.token, node, false);
@@ -259,12 +308,26 @@ impl Candidate {
     }
 }
 
-/// Of nodes that lead more than `share`, `wanted` graphs that nobody else is to be given; each from
-/// the node that has most left.
-fn choose(by_node: &BTreeMap<&str, Vec<&Leader>>, share: usize, wanted: usize) -> BTreeSet<i64> {
+/// Whether `address` leads those who reach a node at `other` to the same machine: one of loopback
+/// leads each machine to itself.
+fn is_near(address: &str, other: Option<&str>) -> bool {
+    !is_on_loopback(address) || other.is_some_and(is_on_loopback)
+}
+
+/// Of nodes that lead more than `share`, `wanted` graphs that nobody else is to be given and that
+/// do not rest; each from the node that has most left.
+fn choose(
+    by_node: &BTreeMap<&str, Vec<&Leader>>,
+    share: usize,
+    wanted: usize,
+    rests: &dyn Fn(&Leader) -> bool,
+) -> BTreeSet<i64> {
     let free = |led: &Vec<&Leader>| -> Vec<i64> {
         let free = led.iter().filter(|leader| {
-            leader.successor.is_none() && !leader.is_leaving && !leader.follows_load
+            leader.successor.is_none()
+                && !leader.is_leaving
+                && !leader.follows_load
+                && !rests(leader)
         });
         free.map(|leader| leader.graph_id).collect()
     };
@@ -315,16 +378,24 @@ mod tests {
         let promised = Successor { node: Some("b".to_owned()), waits: false };
         all[..30].iter_mut().for_each(|leader| leader.successor = Some(promised.clone()));
         let by_node = BTreeMap::from([("a", all.iter().collect())]);
-        assert_eq!(choose(&by_node, 20, 20).len(), 10, "a third of them stay");
+        assert_eq!(choose(&by_node, 20, 20, &|_| false).len(), 10, "a third of them stay");
     }
 
     #[test]
-    fn what_follows_its_writes_is_not_asked_for() {
+    fn what_follows_its_writes_or_was_declined_is_not_asked_for() {
         let mut all = led_by("a", 0..60);
         all[..50].iter_mut().for_each(|leader| leader.follows_load = true);
         let by_node = BTreeMap::from([("a", all.iter().collect())]);
-        let chosen = choose(&by_node, 20, 20);
-        assert_eq!(chosen, (50..60).collect());
+        let chosen = choose(&by_node, 20, 20, &|leader| leader.graph_id >= 55);
+        assert_eq!(chosen, (50..55).collect());
+    }
+
+    #[test]
+    fn an_address_of_loopback_is_near_to_those_on_one_machine_only() {
+        let (local, other) = ("http://127.0.0.1:1", "http://10.0.0.1:1");
+        assert!(is_near(other, Some(other)) && is_near(other, Some(local)) && is_near(other, None));
+        assert!(is_near(local, Some(local)));
+        assert!(!is_near(local, Some(other)) && !is_near(local, None));
     }
 
     #[test]
@@ -334,10 +405,10 @@ mod tests {
         all.iter().for_each(|leader| by_node.entry(&leader.node).or_default().push(leader));
         // Fifteen graphs, four nodes.
         let share = all.len() / 4;
-        let chosen = choose(&by_node, share, share);
+        let chosen = choose(&by_node, share, share, &|_| false);
         assert_eq!(chosen.len(), 3);
         assert!(chosen.iter().all(|graph| *graph < 9), "{chosen:?}");
-        let most = choose(&by_node, share, usize::MAX);
+        let most = choose(&by_node, share, usize::MAX, &|_| false);
         let left = |node: &str| by_node[node].iter().filter(|led| !most.contains(&led.graph_id));
         assert_eq!((left("a").count(), left("b").count(), left("c").count()), (3, 3, 1));
     }

@@ -389,7 +389,7 @@ impl Leaderships {
         self.leave(led.graph_id, led.token, Ended::HandedOver);
     }
 
-    /// Whether the graph was handed over, and its successor has not taken over yet.
+    /// Whether the graph was handed over, and its successor still waits and has not taken over yet.
     fn is_with_successor(&self, graph_id: i64) -> Result<bool, Refusal> {
         let token = {
             let mut handed = lock(&self.handed);
@@ -397,7 +397,8 @@ impl Leaderships {
             handed.get(&graph_id).map(|(token, _)| *token)
         };
         let Some(token) = token else { return Ok(false) };
-        let is_coming = self.store.leader(graph_id)?.is_some_and(|leader| leader.token == token);
+        let waits = |leader: Leader| leader.token == token && leader.waiting_successor().is_some();
+        let is_coming = self.store.leader(graph_id)?.is_some_and(waits);
         if !is_coming {
             lock(&self.handed).remove(&graph_id);
         }
