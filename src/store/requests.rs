@@ -8,6 +8,7 @@ use super::Store;
 use super::error::StoreError;
 use super::head::column;
 use crate::db::schema::{changes, graphs};
+use crate::failpoint;
 use crate::graph::Name;
 
 /// The name of a write that is passed on; each attempt at it has one of its own.
@@ -57,12 +58,14 @@ impl RequestId {
 /// What the database knows of a request that was passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestLook {
-    /// The token of the last take-over of the graph's leadership, before the log was looked at: no
-    /// write under an earlier one came afterwards.
+    /// The token of the last take-over of the graph's leadership: no write under an earlier one
+    /// comes later than what was looked at.
     pub leader_token: i64,
     /// What it has done.
     pub applied: Option<AppliedRequest>,
-    /// Whether the log has all changes that it can have made.
+    /// Whether the log has all changes that it can have made. It has not if it was pruned, or if
+    /// the graph is at an earlier version than when the request was passed on: a backup was put
+    /// back.
     pub log_is_whole: bool,
 }
 
@@ -77,7 +80,9 @@ pub struct AppliedRequest {
 
 impl Store {
     /// What is known of a request that was passed on when the graph was at version `after` or
-    /// later; `None` if there is no such graph. O(changes since).
+    /// later; `None` if there is no such graph. It is read in one snapshot of a server that can
+    /// write: the log may be pruned meanwhile, and a former primary may have what the new one
+    /// lacks. O(changes since).
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
@@ -87,13 +92,14 @@ impl Store {
         request: &RequestId,
         after: u64,
     ) -> Result<Option<RequestLook>, StoreError> {
-        let found = self.database.ask(|connection| {
+        self.database.read(|connection| {
             let row = graphs::table
                 .filter(graphs::name.eq(graph.as_str()))
-                .select((graphs::id, graphs::leader_token, graphs::oldest))
-                .first::<(i64, i64, i64)>(connection)
+                .select((graphs::id, graphs::leader_token, graphs::oldest, graphs::version))
+                .first::<(i64, i64, i64, i64)>(connection)
                 .optional()?;
-            let Some((graph_id, leader_token, oldest)) = row else { return Ok(None) };
+            let Some((graph_id, leader_token, oldest, version)) = row else { return Ok(None) };
+            failpoint::pass("request-look");
             let names = [request.noted(false), request.noted(true)];
             let made: Option<(i64, Option<String>)> = changes::table
                 .filter(changes::graph_id.eq(graph_id))
@@ -106,9 +112,8 @@ impl Store {
                 version: version.unsigned_abs(),
                 created: noted.as_deref() == Some(request.noted(true)),
             });
-            let log_is_whole = oldest <= column(after) + 1;
+            let log_is_whole = oldest <= column(after) + 1 && version >= column(after);
             Ok(Some(RequestLook { leader_token, applied, log_is_whole }))
-        })?;
-        Ok(found)
+        })
     }
 }

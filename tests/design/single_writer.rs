@@ -519,7 +519,9 @@ fn the_log_tells_which_request_made_a_change_and_what_it_created() {
         assert_eq!(look(&created, 0).applied, made(2, true));
         assert_eq!(look(&created, 2).applied, None, "it was sent at a later version");
         assert_eq!(look(&changed, 1).applied, made(3, false));
-        let look = look(&nothing, 0);
-        assert_eq!((look.applied, look.leader_token, look.log_is_whole), (None, 1, true));
+        let of_nothing = look(&nothing, 0);
+        assert_eq!((of_nothing.applied, of_nothing.leader_token), (None, 1));
+        assert!(of_nothing.log_is_whole && look(&nothing, 3).log_is_whole);
+        assert!(!look(&nothing, 4).log_is_whole, "a backup was put back since");
     }
 }
