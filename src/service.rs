@@ -251,12 +251,6 @@ impl Service {
         self.shared.handlings.turns().for_each(|turns| turns.forget_leader(graph, token));
     }
 
-    /// The version of the graph as this process knows it; 0 if it does not.
-    #[must_use]
-    pub fn known_version(&self, graph: &Name) -> u64 {
-        self.shared.engine.graphs.image(graph).map_or(0, |image| image.key.version)
-    }
-
     /// What the database knows of a write that was passed on when the graph was at version `after`
     /// or later; `None` if there is no such graph. `reply` is called once and must not block.
     pub fn request_look(

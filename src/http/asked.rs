@@ -31,6 +31,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Whether it asks what a write would do, and applies nothing.
+    pub fn is_dry_run(&self) -> bool {
+        matches!(self.query.get("dry_run").map(String::as_str), Some("true" | ""))
+    }
+
     /// The name that the path gives as `parameter`.
     ///
     /// # Errors

@@ -16,7 +16,8 @@
 //! 4. this node tries to take over itself, as any node does that is asked for a write;
 //! 5. after [`ForwardLimits::settles_within`] the outcome is unknown.
 //!
-//! Only what was not applied is sent again, under a new name. So no write is applied twice.
+//! Only what was not applied is sent again, under a new name. So no write is applied twice. That
+//! ends [`ForwardLimits::answers_within`] after the first attempt began.
 //!
 //! **What it costs**: on the way there and back one exchange over HTTP on a connection that is kept,
 //! and two signatures. Which node leads is known from a look twice a second.
@@ -28,7 +29,7 @@ mod received;
 mod secret;
 mod sender;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ pub use sender::PATH;
 use self::envelope::{ARRIVES_WITHIN, Envelope, Kind as Purpose, Outcome, now_ms};
 use self::metrics::Metrics;
 use self::received::{NotTaken, Received};
-use self::sender::{Answer, NotSent, Sender};
+use self::sender::{Answer, NotSent, Room, Sender};
 use super::ask::ask;
 use super::asked::Asked;
 use super::headers::FORWARDED;
@@ -51,21 +52,22 @@ use super::reply::Reply;
 use crate::failpoint;
 use crate::graph::Name;
 use crate::service::{Forwarded, LeaderAt, Refusal, Service, Write};
-use crate::store::{AppliedRequest, RequestId};
+use crate::store::{AppliedRequest, RequestId, is_on_loopback};
 
 const LOOPBACK_ONLY: &str = "without --forward-secret-file nodes pass writes on over loopback only";
-/// To how many nodes one write is sent, one after the other, before the client is told to try again.
-const HOPS: u32 = 8;
-/// How long a write waits before it is sent once more, times how often it was.
-const HOP_WAIT: Duration = Duration::from_millis(10);
+/// How long a write waits before it is sent once more, times how often it was, and at most.
+const HOP_PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
 /// How often it is looked whether an answer is still worth waiting for.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a write waits for this node to take over its graph, before it looks again.
 const TAKES_OVER_WITHIN: Duration = Duration::from_secs(1);
-/// How long it is tried to learn what became of a write when this process ends.
+/// How long an answer is waited for when this process ends.
+const ANSWERS_AT_END: Duration = Duration::from_secs(1);
+/// And how long it is then tried to learn what became of a write.
 const ENDS_WITHIN: Duration = Duration::from_secs(3);
-/// For how many graphs it is kept when a take-over was tried last.
-const TRIED_MOST: usize = 4_096;
+/// For how many graphs it is kept when a take-over was tried last, and of how many nodes whether
+/// they are who they are taken for.
+const KEPT_MOST: usize = 4_096;
 /// For how long a node that could not be met is not asked again.
 const MISSED_FOR: Duration = Duration::from_secs(1);
 /// After how long without an answer it is tried whether the leader still holds the lock.
@@ -80,15 +82,15 @@ pub struct Forwarding {
     secret: ForwardSecret,
     limits: ForwardLimits,
     sender: Sender,
-    /// Nodes, each with its address, that have shown that they are who they are taken for.
-    known: Mutex<HashSet<(String, String)>>,
-    /// And those that could not be met, with the reason.
-    missed: Mutex<HashMap<(String, String), (Instant, String)>>,
+    met: Mutex<Met>,
     /// When it was last tried to take a graph over.
     tried: Mutex<HashMap<Name, Instant>>,
     received: Received,
     metrics: Metrics,
 }
+
+/// Nodes, each with its address: when it has shown that it is who it is taken for, or why not.
+type Met = HashMap<(String, String), (Instant, Result<(), String>)>;
 
 /// A write whose answer was lost.
 #[derive(Clone, Copy)]
@@ -96,8 +98,6 @@ struct Doubt<'d> {
     graph: &'d Name,
     leader: &'d LeaderAt,
     sent: &'d Envelope,
-    /// The graph's version when it was sent, or an earlier one.
-    after: u64,
     /// Why there is no answer.
     why: &'d str,
 }
@@ -110,8 +110,8 @@ enum Sent {
     Unreachable(String),
     /// Too many wait. Nothing was sent.
     Full(Problem),
-    /// It was not applied, and will not be.
-    NotApplied,
+    /// It was not applied, and will not be: why it was not answered.
+    NotApplied(String),
     Applied(AppliedRequest),
     Unknown(String),
 }
@@ -124,7 +124,7 @@ impl Sent {
             Self::NotLeader => "not leader",
             Self::Unreachable(_) => "unreachable",
             Self::Full(_) => "full",
-            Self::NotApplied => "not applied",
+            Self::NotApplied(_) => "not applied",
             Self::Applied(_) => "applied",
             Self::Unknown(_) => "unknown",
         }
@@ -140,8 +140,7 @@ impl Forwarding {
             secret: secret.unwrap_or_else(of_database),
             limits,
             sender: Sender::new(limits),
-            known: Mutex::default(),
-            missed: Mutex::default(),
+            met: Mutex::default(),
             tried: Mutex::default(),
             received: Received::default(),
             metrics: Metrics::new(&service.metrics().registry),
@@ -165,7 +164,9 @@ impl Forwarding {
         here: impl Fn(Option<AppliedRequest>) -> F,
     ) -> Result<Reply, Problem> {
         let Ok(graph) = asked.name("graph") else { return here(None).await };
-        let (mut failed, mut hop): (Option<(i64, String)>, u32) = (None, 0);
+        let until = Instant::now() + self.limits.answers_within;
+        // Under which token it did not get there, why, and whether that is enough.
+        let (mut failed, mut hop): (Option<(i64, String, bool)>, u32) = (None, 0);
         loop {
             let leader = match service.leader(&graph) {
                 Some(leader) if leader.address.is_some() => leader,
@@ -174,35 +175,39 @@ impl Forwarding {
                     answer => return answer,
                 },
             };
-            if let Some((token, why)) = &failed
+            let is_late = hop > 0 && Instant::now() >= until;
+            if let Some((token, why, is_enough)) = &failed
                 && leader.token <= *token
+                && (*is_enough || is_late)
             {
                 return Err(out_of_reach(&graph, leader, why));
             }
-            hop += 1;
-            if hop > HOPS {
+            if is_late {
+                let within = self.limits.answers_within;
                 let detail =
-                    format!("the leader of graph `{graph}` changed {HOPS} times meanwhile");
+                    format!("within {within:?} no node was found that leads graph `{graph}`");
                 return Err(Problem::new(Kind::Contended, detail).led_by(leader));
             }
-            if hop > 1 {
-                sleep(HOP_WAIT * (hop - 1)).await;
+            if hop > 0 {
+                let [pause, longest] = HOP_PAUSES;
+                sleep((pause * hop).min(longest)).await;
             }
-            let sent = self.send(service, asked, &graph, &leader, hop).await;
+            hop += 1;
+            let sent = self.send(service, asked, &graph, &leader, (hop, until)).await;
             self.metrics.count(sent.word());
             match sent {
                 Sent::Answered(reply) => return Ok(reply),
                 Sent::Full(problem) => return Err(problem.led_by(leader)),
-                Sent::NotLeader | Sent::NotApplied => {
-                    service.forget_leader(&graph, leader.token);
+                Sent::NotLeader => {}
+                Sent::NotApplied(why) => {
+                    let before = failed.is_some_and(|(token, ..)| token == leader.token);
+                    failed = Some((leader.token, why, before));
                 }
-                Sent::Unreachable(why) => {
-                    service.forget_leader(&graph, leader.token);
-                    failed = Some((leader.token, why));
-                }
+                Sent::Unreachable(why) => failed = Some((leader.token, why, true)),
                 Sent::Applied(applied) => return here(Some(applied)).await,
                 Sent::Unknown(what) => return Err(Problem::new(Kind::OutcomeUnknown, what)),
             }
+            service.forget_leader(&graph, leader.token);
         }
     }
 
@@ -213,33 +218,38 @@ impl Forwarding {
         asked: &Asked,
         graph: &Name,
         leader: &LeaderAt,
-        hop: u32,
+        (hop, until): (u32, Instant),
     ) -> Sent {
         let (Some(node), Some(address)) = (service.node(), &leader.address) else {
             return Sent::Unreachable("it does not say where it is reached".to_owned());
         };
-        let room = match self.sender.room(address, asked.body.len()).await {
-            Ok(room) => room,
-            Err(full) => return Sent::Full(full),
-        };
+        let Room { connections, bytes: _bytes } =
+            match self.sender.room(address, asked.body.len()).await {
+                Ok(room) => room,
+                Err(full) => return Sent::Full(full),
+            };
         if let Err(why) = self.meet(node, leader, address).await {
             return Sent::Unreachable(why);
         }
         let began = Instant::now();
-        let after = service.known_version(graph).max(leader.version);
         let envelope = envelope(Purpose::Write, node, leader, hop);
-        let moved = self.moved(service, graph, leader);
-        let answer = self.sender.send(address, asked, &envelope, &self.secret, moved).await;
+        let until = until.max(began + STALLS_AFTER);
+        let given_up = self.given_up(service, asked, graph, leader);
+        let sent = self.sender.send(address, asked, &envelope, &self.secret, until, given_up);
+        let answer = sent.await;
         self.metrics.took(began.elapsed());
         let (why, reply) = match answer {
             Ok(Answer { reply, outcome: Some(Outcome::Served) }) => return Sent::Answered(reply),
             Ok(Answer { outcome: Some(Outcome::NotLeader), .. }) => return Sent::NotLeader,
-            Ok(Answer { outcome: Some(Outcome::NotApplied), .. }) => return Sent::NotApplied,
+            Ok(Answer { outcome: Some(Outcome::NotApplied), .. }) => {
+                return Sent::NotApplied("it came late".to_owned());
+            }
             Ok(Answer { outcome: Some(_), .. }) => {
                 ("the leader does not know what became of it".to_owned(), None)
             }
             Ok(Answer { reply, outcome: None }) => {
-                ("the answer is not the leader's".to_owned(), Some(reply))
+                let status = reply.status;
+                (format!("an answer of status {status} that is not signed"), Some(reply))
             }
             Err(NotSent::Never(why)) => {
                 self.forget(leader, address);
@@ -248,28 +258,34 @@ impl Forwarding {
             Err(NotSent::Perhaps(why)) => (why, None),
         };
         self.forget(leader, address);
-        drop(room);
-        let doubt = Doubt { graph, leader, sent: &envelope, after, why: &why };
-        match (self.settle(service, asked, doubt).await, reply) {
+        drop(connections);
+        let settled = if asked.is_dry_run() {
+            Sent::NotApplied(why)
+        } else {
+            let doubt = Doubt { graph, leader, sent: &envelope, why: &why };
+            self.settle(service, asked, doubt).await
+        };
+        match (settled, reply) {
             // Not even its signature was read there: who takes such a body is not known.
-            (Sent::NotApplied, Some(Reply { status: 413, .. })) => Sent::Answered(too_large()),
+            (Sent::NotApplied(_), Some(Reply { status: 413, .. })) => Sent::Answered(too_large()),
             (settled, _) => settled,
         }
     }
 
     /// Learns what became of a write whose answer was lost.
     async fn settle(&self, service: &Service, asked: &Asked, doubt: Doubt<'_>) -> Sent {
-        let Doubt { graph, leader, sent, after, why } = doubt;
+        let Doubt { graph, leader, sent, why } = doubt;
         let mut until = Instant::now() + self.limits.settles_within;
         let ([mut pause, longest], mut shutdown) = (SETTLE_PAUSES, asked.shutdown.clone());
         let mut is_ending = false;
         loop {
-            if let Some(outcome) = self.inquire(leader, sent).await {
-                return outcome;
+            if let Some(applied) = self.inquire(leader, sent).await {
+                return applied.map_or_else(|| Sent::NotApplied(why.to_owned()), Sent::Applied);
             }
-            let looked = timeout_at(until, look(service, graph, leader, &sent.request, after));
-            match looked.await {
-                Ok(Look::Settled(sent)) => return sent,
+            match timeout_at(until, look(service, graph, leader, &sent.request)).await {
+                Ok(Look::Settled(applied)) => {
+                    return applied.map_or_else(|| Sent::NotApplied(why.to_owned()), Sent::Applied);
+                }
                 Ok(Look::Open) | Err(_) => {}
                 Ok(Look::Never) => until = Instant::now(),
                 Ok(Look::Lost(what)) => {
@@ -305,7 +321,7 @@ impl Forwarding {
             if tried.get(graph).is_some_and(is_recent) {
                 return service.led_under(graph).is_some();
             }
-            if tried.len() >= TRIED_MOST {
+            if tried.len() >= KEPT_MOST {
                 tried.retain(|_, at| is_recent(at));
             }
             tried.insert(graph.clone(), Instant::now());
@@ -313,27 +329,46 @@ impl Forwarding {
         ask(|reply| service.write(graph, Write::nothing(), reply)).await.is_ok()
     }
 
-    /// Returns when somebody else than `leader` leads the graph. If that one does not answer for
-    /// long, it is tried whether it still holds the lock.
-    async fn moved(&self, service: &Service, graph: &Name, leader: &LeaderAt) {
+    /// Returns why the answer is waited for no longer: somebody else than `leader` leads the graph,
+    /// or this process ends. If the leader does not answer for long, it is tried whether it still
+    /// holds the lock.
+    async fn given_up(
+        &self,
+        service: &Service,
+        asked: &Asked,
+        graph: &Name,
+        leader: &LeaderAt,
+    ) -> &'static str {
         let (mut looks, stalls_at) = (interval(LOOK_EVERY), Instant::now() + STALLS_AFTER);
-        loop {
-            looks.tick().await;
-            let other = service.leader(graph).is_some_and(|now| now.token > leader.token);
-            let leads = || self.leads(service, graph);
-            if other || (Instant::now() >= stalls_at && leads().await) {
-                return;
+        let moved = async {
+            loop {
+                looks.tick().await;
+                let other = service.leader(graph).is_some_and(|now| now.token > leader.token);
+                let leads = || self.leads(service, graph);
+                if other || (Instant::now() >= stalls_at && leads().await) {
+                    return;
+                }
             }
+        };
+        let shutdown = asked.shutdown.clone();
+        let ends = async {
+            shutdown.await;
+            sleep(ANSWERS_AT_END).await;
+        };
+        rocket::tokio::select! {
+            () = moved => "another node has taken over meanwhile",
+            () = ends => "this node ends",
         }
     }
 
-    /// What the receiver says of the write; `None` if it says nothing, or that it is under way.
-    async fn inquire(&self, leader: &LeaderAt, sent: &Envelope) -> Option<Sent> {
+    /// What the receiver says of the write, if that is settled: what was applied, or that nothing
+    /// was. `None` if it says nothing, or that it is under way.
+    async fn inquire(&self, leader: &LeaderAt, sent: &Envelope) -> Option<Option<AppliedRequest>> {
         let address = leader.address.as_ref()?;
         let envelope = Envelope { kind: Purpose::Inquiry, ..sent.clone() };
         match self.sender.ask(address, &envelope, &self.secret, 2 * INQUIRES_FOR).await.ok()?? {
-            Outcome::Applied(applied) => Some(Sent::Applied(applied)),
-            Outcome::NotApplied => Some(Sent::NotApplied),
+            Outcome::Applied(applied) => Some(Some(applied)),
+            Outcome::NotApplied => Some(None),
             _ => None,
         }
     }
@@ -342,26 +377,21 @@ impl Forwarding {
     /// believes this one.
     async fn meet(&self, node: &str, leader: &LeaderAt, address: &str) -> Result<(), String> {
         let pair = (leader.node.clone(), address.to_owned());
-        if self.known().contains(&pair) {
-            return Ok(());
-        }
-        let missed = || self.missed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, why)) = missed().get(&pair)
-            && at.elapsed() < MISSED_FOR
+        if let Some((at, outcome)) = self.met().get(&pair)
+            && (outcome.is_ok() || at.elapsed() < MISSED_FOR)
         {
-            return Err(why.clone());
+            return outcome.clone();
         }
-        let met = self.greet(node, leader, address).await;
-        match &met {
-            Ok(()) => drop(self.known().insert(pair)),
-            Err(why) => {
-                log::warn!("no writes are passed on to the node at {address}: {why}");
-                let mut missed = missed();
-                missed.retain(|_, (at, _)| at.elapsed() < MISSED_FOR);
-                missed.insert(pair, (Instant::now(), why.clone()));
-            }
+        let outcome = self.greet(node, leader, address).await;
+        if let Err(why) = &outcome {
+            log::warn!("no writes are passed on to the node at {address}: {why}");
         }
-        met
+        let mut met = self.met();
+        if met.len() >= KEPT_MOST {
+            met.clear();
+        }
+        met.insert(pair, (Instant::now(), outcome.clone()));
+        outcome
     }
 
     async fn greet(&self, node: &str, leader: &LeaderAt, address: &str) -> Result<(), String> {
@@ -383,12 +413,12 @@ impl Forwarding {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashSet<(String, String)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn met(&self) -> MutexGuard<'_, Met> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget(&self, leader: &LeaderAt, address: &str) {
-        self.known().remove(&(leader.node.clone(), address.to_owned()));
+        self.met().remove(&(leader.node.clone(), address.to_owned()));
     }
 
     /// The envelope of a request that is from another node.
@@ -563,7 +593,8 @@ fn envelope(kind: Purpose, from: &str, to: &LeaderAt, hop: u32) -> Envelope {
 const ANSWER_HEADER: &str = "Fencepost-Forwarded";
 
 enum Look {
-    Settled(Sent),
+    /// What was applied; `None`: nothing, and nothing will be.
+    Settled(Option<AppliedRequest>),
     /// It may still be applied.
     Open,
     /// That cannot be learnt any more.
@@ -573,22 +604,17 @@ enum Look {
 }
 
 /// What the database knows of a write that was sent to `leader`.
-async fn look(
-    service: &Service,
-    graph: &Name,
-    leader: &LeaderAt,
-    request: &RequestId,
-    after: u64,
-) -> Look {
+async fn look(service: &Service, graph: &Name, leader: &LeaderAt, request: &RequestId) -> Look {
+    let after = leader.version;
     let looked = ask(|reply| service.request_look(graph, request.clone(), after, reply)).await;
     match looked {
         Err(refusal) => Look::Lost(refusal),
         Ok(None) => Look::Open,
         Ok(Some(look)) => match look.applied {
-            Some(applied) => Look::Settled(Sent::Applied(applied)),
+            Some(applied) => Look::Settled(Some(applied)),
             None if look.leader_token > leader.token || failpoint::is_off("forwarded-seal") => {
                 if look.log_is_whole {
-                    Look::Settled(Sent::NotApplied)
+                    Look::Settled(None)
                 } else {
                     Look::Never
                 }
@@ -618,40 +644,4 @@ fn too_large() -> Reply {
 
 fn nothing() -> Reply {
     Reply::from(Problem::new(Kind::Contended, "the write is not taken any more"))
-}
-
-/// Whether the address is this machine's own.
-fn is_on_loopback(address: &str) -> bool {
-    let place = address.strip_prefix("http://").unwrap_or(address);
-    if let Ok(socket) = place.parse::<std::net::SocketAddr>() {
-        return socket.ip().is_loopback();
-    }
-    let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_of_this_machine_is_known_as_one() {
-        for own in [
-            "http://127.0.0.1:8000",
-            "http://localhost:8000",
-            "http://[::1]:8000",
-            "http://127.9.0.1",
-        ] {
-            assert!(is_on_loopback(own), "{own}");
-        }
-        for other in [
-            "http://10.0.0.1:8000",
-            "http://node-a:8000",
-            "http://[2001:db8::1]:80",
-            "http://localhost.example:80",
-        ] {
-            assert!(!is_on_loopback(other), "{other}");
-        }
-    }
 }

@@ -4,19 +4,22 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::thread;
 
+use fencepost::archive::prune;
 use fencepost::bench::Outcome;
 use fencepost::design::Design;
 use fencepost::design::crud_single_writer::CRUD_SINGLE_WRITER;
 use fencepost::design::es_single_writer::ES_SINGLE_WRITER;
+use fencepost::store::Node;
 use serde_json::json;
 
 use super::field::Field;
 use super::holders::version;
-use crate::support::cluster::{Answer, Client, GRAPH, Server, wait_until};
+use crate::support::cluster::{Answer, Client, GRAPH, Server, name, wait_until};
 use crate::support::redis::Redis;
 use crate::support::server;
 use crate::support::storm;
@@ -219,7 +222,7 @@ fn without_the_memory_of_names_a_replayed_write_is_applied_again() {
 /// The leader is held up with a new job that was passed on to it, and nobody reaches it, until
 /// whoever has passed it on has what it wants to know.
 fn cut_off_with_a_new_job(of_follower: &str, until: impl FnOnce(&Pair)) -> (Pair, Answer) {
-    let file = std::env::temp_dir().join(format!("held-{}", uuid::Uuid::new_v4()));
+    let file = file("held");
     let armed = format!("after-check=pause:{}@3", file.display());
     let pair = Pair::new(&ES_SINGLE_WRITER, &armed, of_follower);
     let told = thread::scope(|scope| {
@@ -232,6 +235,11 @@ fn cut_off_with_a_new_job(of_follower: &str, until: impl FnOnce(&Pair)) -> (Pair
         create.join().unwrap()
     });
     (pair, told)
+}
+
+/// One that a failpoint makes.
+fn file(what: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("{what}-{}", uuid::Uuid::new_v4()))
 }
 
 fn create_job(node: &Server, job: &str) -> Answer {
@@ -260,7 +268,7 @@ fn without_the_look_for_a_later_token_what_was_applied_is_told_not_to_be() {
 /// A write that was passed on is held up in the leader, until leadership went to the other node,
 /// which has served it, and came back. Returns how often the job was written in the end.
 fn held_up_until_leadership_came_back(of_leader: &str) -> u64 {
-    let file = std::env::temp_dir().join(format!("held-{}", uuid::Uuid::new_v4()));
+    let file = file("held");
     let armed = format!("forward-received=pause:{}@2,{of_leader}", file.display());
     let pair = Pair::new(&ES_SINGLE_WRITER, &armed, "");
     let (store, graph_id) = (pair.field.site.store(), pair.field.site.head().id);
@@ -466,6 +474,130 @@ fn two_nodes_that_pass_on_one_idempotency_key_get_one_answer() {
     }
     assert_eq!(field.site.head().version, 21, "each was applied once");
     assert!(followers.iter().all(|node| forwarded(node, "answered") == 20));
+}
+
+/// The leader has applied a new job and its answer is lost; another node has taken over, and the log
+/// is pruned while it is looked at.
+#[test]
+fn a_log_that_is_pruned_while_it_is_looked_at_hides_nothing() {
+    let [served, looks] = [file("served"), file("looks")];
+    let pair = Pair::new(
+        &CRUD_SINGLE_WRITER,
+        &format!("forward-served=pause:{}@2", served.display()),
+        &format!("request-look=pause:{}", looks.display()),
+    );
+    let store = pair.field.site.store();
+    let told = thread::scope(|scope| {
+        let create = scope.spawn(|| create_job(&pair.follower, "new"));
+        wait_until("it is applied", || served.exists());
+        assert_eq!(version(&pair.field.put(&pair.leader, "newer", "b", "d")), 4);
+        pair.wire.strike(INQUIRY, Fate::CommandLost);
+        store.take_over(&pair.field.site.head(), "another", None).unwrap();
+        wait_until("the follower looks at the log", || looks.exists());
+        assert_eq!(prune(&store, &name(GRAPH), 4).unwrap().changes, 3);
+        fs::remove_file(&looks).unwrap();
+        fs::remove_file(&served).unwrap();
+        create.join().unwrap()
+    });
+    assert_eq!((told.status, told.version()), (201, 3), "{told:?}");
+}
+
+/// It gives leadership up at once, and the lock when its turn ends.
+#[test]
+fn a_hand_over_during_a_long_turn_refuses_no_write() {
+    let held = file("held");
+    let armed = format!("after-check=pause:{}@3", held.display());
+    let pair = Pair::new(&ES_SINGLE_WRITER, &armed, "");
+    let third = pair.field.node("");
+    let (store, graph_id) = (pair.field.site.store(), pair.field.site.head().id);
+    thread::scope(|scope| {
+        let long = scope.spawn(|| pair.put("long"));
+        wait_until("its turn is under way", || held.exists());
+        let leader = store.leader(graph_id).unwrap().unwrap();
+        let nodes = store.nodes().unwrap();
+        let at = |node: &Server| {
+            let is_its = |other: &&Node| other.address.as_deref() == Some(node.base.as_str());
+            nodes.iter().find(is_its).unwrap().node.clone()
+        };
+        let successor = at(&pair.follower);
+        assert!(store.name_successor(graph_id, leader.token, Some(&successor)).unwrap());
+        wait_until("it leads no more", || !leads(&pair.leader));
+        let put = scope.spawn(|| pair.field.put(&third, "meanwhile", "a", "d"));
+        wait_until("it was asked again and again", || forwarded(&third, "not leader") > 10);
+        fs::remove_file(&held).unwrap();
+        version(&put.join().unwrap());
+        version(&long.join().unwrap());
+    });
+    assert!(leads(&pair.follower));
+    pair.expect_valid();
+}
+
+#[test]
+fn a_write_that_never_gets_to_the_leader_is_sent_twice_and_refused_with_the_reason() {
+    let pair = Pair::new(&ES_SINGLE_WRITER, "", "");
+    pair.wire.strike_each(WRITE, Fate::CommandLost);
+    let told = pair.put("lost");
+    let Outcome::Refused { name, problem } = told else { panic!("{told:?}") };
+    let detail: String = problem.member("detail").unwrap();
+    assert!(name == "contended" && detail.contains("cannot pass the write on"), "{detail}");
+    assert_eq!(forwarded(&pair.follower, "not applied"), 2);
+    pair.expect_valid();
+}
+
+/// Of what a dry run has done nothing need be learnt.
+#[test]
+fn a_dry_run_whose_answer_is_lost_is_not_in_doubt() {
+    let held = file("held");
+    let armed = format!("forward-received=pause:{}@2", held.display());
+    let pair = Pair::new(&ES_SINGLE_WRITER, &armed, "");
+    let told = thread::scope(|scope| {
+        let path = format!("/v1/graphs/{GRAPH}/changesets?dry_run=true");
+        let body = json!({"operations": [{"op": "put_dataset", "name": "d"}]});
+        let base = &pair.follower.base;
+        let ask = scope.spawn(move || Client::new().send(base, "POST", &path, None, Some(&body)));
+        wait_until("the leader has it", || held.exists());
+        pair.wire.lead_to(0);
+        let told = ask.join().unwrap().unwrap();
+        fs::remove_file(&held).unwrap();
+        told
+    });
+    assert_eq!((told.status, &told.body["outcome"]), (503, &json!("not_applied")), "{told:?}");
+    assert_eq!(told.body["type"], "urn:fencepost:problem:contended");
+}
+
+/// The leader does not learn what became of a commit.
+#[test]
+fn a_commit_that_the_leader_is_in_doubt_of_is_settled_by_a_take_over() {
+    // It commits by statements.
+    let pair = Pair::new(&ES_SINGLE_WRITER, "", "one-call=off");
+    pair.field.site.run_sql(
+        "DO $do$ DECLARE head TEXT; BEGIN \
+         SELECT split_part(pg_get_functiondef(oid), 'AS $function$', 1) INTO head \
+         FROM pg_proc WHERE proname = 'fencepost_commit_4'; \
+         EXECUTE head || 'AS $f$BEGIN outcome := ''fine''; END$f$'; END $do$",
+    );
+    assert_eq!(version(&pair.put("job")), 3);
+    assert!(leads(&pair.follower) && !leads(&pair.leader));
+    assert_eq!(pair.leader.count("fencepost_leader_ended_total", "in doubt"), 1);
+    expect_none_unknown(&[pair.follower]);
+}
+
+/// The leader has a write and does not answer.
+#[test]
+fn a_node_that_ends_answers_the_writes_that_it_has_passed_on() {
+    let held = file("held");
+    let armed = format!("after-check=pause:{}@3", held.display());
+    let pair = Pair::new(&ES_SINGLE_WRITER, &armed, "");
+    let told = thread::scope(|scope| {
+        let put = scope.spawn(|| create_job(&pair.follower, "new"));
+        wait_until("the leader has it", || held.exists());
+        pair.follower.signal("TERM");
+        put.join().unwrap()
+    });
+    assert_eq!((told.status, &told.body["outcome"]), (503, &json!("unknown")), "{told:?}");
+    assert_eq!(pair.follower.ended().code(), Some(0));
+    fs::remove_file(&held).unwrap();
+    wait_until("it is applied after all", || pair.field.site.head().version == 3);
 }
 
 /// Clients write to nodes that do not lead; the leader is told to end, fifty times.

@@ -37,6 +37,8 @@ struct State {
     /// The server's port; 0 while nobody is reached.
     target: AtomicU16,
     armed: Mutex<Option<(&'static str, Fate)>>,
+    /// Whether it strikes again and again.
+    strikes_each: AtomicBool,
     /// Connections that are open now, both ends.
     open: Mutex<Vec<TcpStream>>,
     held_up: Mutex<Vec<(TcpStream, Vec<u8>)>>,
@@ -58,6 +60,7 @@ impl Wire {
         let state = Arc::new(State {
             target: AtomicU16::new(port),
             armed: Mutex::default(),
+            strikes_each: AtomicBool::new(false),
             open: Mutex::default(),
             held_up: Mutex::default(),
             struck: AtomicBool::new(false),
@@ -99,6 +102,12 @@ impl Wire {
     pub fn strike(&self, word: &'static str, fate: Fate) {
         self.state.struck.store(false, Ordering::SeqCst);
         *self.state.armed.lock().unwrap() = Some((word, fate));
+    }
+
+    /// Strikes each command that holds `word` from now on.
+    pub fn strike_each(&self, word: &'static str, fate: Fate) {
+        self.state.strikes_each.store(true, Ordering::SeqCst);
+        self.strike(word, fate);
     }
 
     /// Waits until that has happened.
@@ -191,6 +200,9 @@ impl State {
         let mut armed = self.armed.lock().unwrap();
         let (word, fate) = (*armed)?;
         let found = bytes.windows(word.len()).any(|window| window == word.as_bytes());
-        if found { armed.take() } else { None }.map(|_| fate)
+        if found && !self.strikes_each.load(Ordering::SeqCst) {
+            *armed = None;
+        }
+        found.then_some(fate)
     }
 }

@@ -18,9 +18,9 @@ use crate::http::headers::{FORWARDED, Headers};
 use crate::http::reply::{Content, Reply};
 use crate::store::{AppliedRequest, RequestId};
 
-/// For how long a request may arrive after it was signed; and by how much the clocks of two
-/// machines may differ.
-pub const ARRIVES_WITHIN: Duration = Duration::from_secs(5);
+/// For how long a request may arrive after it was signed, with its body: as long as its answer is
+/// waited for. And by how much the clocks of two machines may differ.
+pub const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 /// For how long after that it may be asked after, and is remembered.
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(20);
 /// The headers of a client that are passed on and signed.

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-/// Bounds of passing writes on to other nodes.
+use super::envelope::ARRIVES_WITHIN;
+
+/// Bounds of passing writes on to other nodes. Of those in number, three quarters are for one
+/// leader.
 #[derive(Debug, Clone, Copy)]
 pub struct ForwardLimits {
     /// Writes that are under way at once, each on a connection of its own.
     pub connections: usize,
-    /// Of those, to one leader.
-    pub to_one_leader: usize,
-    /// The bytes of their bodies together.
+    /// The bytes of their bodies together, and of the bodies of those whose outcome is being learnt.
     pub bytes: usize,
     /// Writes that wait until others have come back.
     pub waiting: usize,
@@ -17,7 +18,8 @@ pub struct ForwardLimits {
     pub waits: Duration,
     /// How long it may take to connect, and to learn who answers.
     pub connects_within: Duration,
-    /// How long an answer may take, before it is asked what became of the write.
+    /// How long an answer may take, before it is asked what became of the write; and for how long a
+    /// write is sent again that did not get there.
     pub answers_within: Duration,
     /// How long it is tried to learn what became of a write whose answer was lost: longer than a
     /// lease, since another node takes over after that.
@@ -28,12 +30,11 @@ impl Default for ForwardLimits {
     fn default() -> Self {
         Self {
             connections: 256,
-            to_one_leader: 192,
             bytes: 64 << 20,
             waiting: 1_024,
             waits: Duration::from_secs(2),
             connects_within: Duration::from_secs(2),
-            answers_within: Duration::from_secs(10),
+            answers_within: ARRIVES_WITHIN,
             settles_within: Duration::from_secs(15),
         }
     }

@@ -1,18 +1,19 @@
 //! Sends requests to other nodes: on connections that are kept, bounded in number and in bytes.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rocket::tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
-use rocket::tokio::time::timeout;
+use rocket::tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use rocket::tokio::time::{Instant, timeout, timeout_at};
 
 use super::envelope::{ANSWER_HEADERS, Envelope, Outcome, PASSED_ON, Signed};
 use super::limits::ForwardLimits;
@@ -30,17 +31,19 @@ const ANSWER_BYTES: usize = 64 << 20;
 const IDLE_FOR: Duration = Duration::from_secs(4);
 /// How bytes are counted: a semaphore counts no more than 32 bits.
 const UNIT: usize = 1 << 10;
+/// Of all that may be under way, how many quarters to one leader: a slow one is not to hold up what
+/// goes to others.
+const TO_ONE_LEADER: usize = 3;
+const NEVER_CLOSED: &str = "it is never closed";
 const MEDIA_TYPES: [&str; 2] = ["application/json", "application/problem+json"];
 
 /// See the module.
 pub(super) struct Sender {
     client: Client<HttpConnector, Full<Bytes>>,
     limits: ForwardLimits,
-    connections: Semaphore,
-    units: Semaphore,
-    /// By address: one slow leader is not to hold up what goes to others.
-    of_leader: Mutex<HashMap<String, Arc<Semaphore>>>,
-    waiting: AtomicUsize,
+    places: Places,
+    /// By address.
+    of_leader: Mutex<HashMap<String, Arc<Places>>>,
 }
 
 /// What a node has answered.
@@ -59,19 +62,67 @@ pub(super) enum NotSent {
     Perhaps(String),
 }
 
-/// Place for one more write.
-pub(super) struct Room<'s> {
-    _of_leader: OwnedSemaphorePermit,
-    _connection: SemaphorePermit<'s>,
-    _units: SemaphorePermit<'s>,
+/// Place for one more write, among those to its leader and among all.
+pub(super) struct Room {
+    /// Of the exchange.
+    pub(super) connections: [OwnedSemaphorePermit; 2],
+    /// Of its body.
+    pub(super) bytes: [OwnedSemaphorePermit; 2],
 }
 
-/// Counts one that waits.
-struct Waits<'s>(&'s AtomicUsize);
+/// What may be under way at once, and wait for that.
+struct Places {
+    connections: Arc<Semaphore>,
+    units: Arc<Semaphore>,
+    most_units: usize,
+    waiting: Semaphore,
+    most_waiting: usize,
+}
 
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl Places {
+    /// So many quarters of the limits.
+    fn new(limits: &ForwardLimits, quarters: usize) -> Self {
+        let part = |of: usize| (of / 4 * quarters + of % 4 * quarters / 4).max(1);
+        let most_units = part(limits.bytes.div_ceil(UNIT)).min(Semaphore::MAX_PERMITS);
+        let most_waiting = part(limits.waiting);
+        Self {
+            connections: Arc::new(Semaphore::new(part(limits.connections))),
+            units: Arc::new(Semaphore::new(most_units)),
+            most_units,
+            waiting: Semaphore::new(most_waiting),
+            most_waiting,
+        }
+    }
+
+    /// A connection, and so many bytes. Whoever finds both free does not wait.
+    ///
+    /// # Errors
+    /// For people: too many wait, or it takes too long.
+    async fn enter(
+        &self,
+        bytes: usize,
+        until: Instant,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), String> {
+        let units = bytes.div_ceil(UNIT).clamp(1, self.most_units);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let mut entered = pin!(async {
+            let connection = Arc::clone(&self.connections).acquire_owned().await;
+            let units = Arc::clone(&self.units).acquire_many_owned(units).await;
+            (connection.expect(NEVER_CLOSED), units.expect(NEVER_CLOSED))
+        });
+        if let Some(entered) = entered.as_mut().now_or_never() {
+            return Ok(entered);
+        }
+        let Ok(_waits) = self.waiting.try_acquire() else {
+            return Err(format!("{} writes wait to be passed on to the leader", self.most_waiting));
+        };
+        let entered = timeout_at(until, entered).await;
+        entered.map_err(|_| "the leader answers too slowly: too many writes wait for it".to_owned())
+    }
+
+    fn are_used(&self) -> bool {
+        // Each permit has a reference.
+        Arc::strong_count(&self.connections) > 1 || Arc::strong_count(&self.units) > 1
     }
 }
 
@@ -85,74 +136,54 @@ impl Sender {
             .pool_idle_timeout(IDLE_FOR)
             .pool_max_idle_per_host(limits.connections)
             .build(connector);
-        let units = limits.bytes.div_ceil(UNIT);
-        Self {
-            client,
-            limits,
-            connections: Semaphore::new(limits.connections.max(1)),
-            units: Semaphore::new(units.clamp(1, Semaphore::MAX_PERMITS)),
-            of_leader: Mutex::default(),
-            waiting: AtomicUsize::new(0),
-        }
+        let places = Places::new(&limits, 4);
+        Self { client, limits, places, of_leader: Mutex::default() }
     }
 
     /// Waits until so many bytes more may be under way to the leader at `address`.
     ///
     /// # Errors
     /// [`Problem`] if too many wait, or that takes too long.
-    pub(super) async fn room(&self, address: &str, bytes: usize) -> Result<Room<'_>, Problem> {
+    pub(super) async fn room(&self, address: &str, bytes: usize) -> Result<Room, Problem> {
         let full = |what: String| Problem::new(Kind::Contended, what);
-        let waits = Waits(&self.waiting);
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.limits.waiting {
-            let limit = self.limits.waiting;
-            return Err(full(format!("{limit} writes wait to be passed on to the leader")));
-        }
-        let most = self.limits.bytes.div_ceil(UNIT);
-        let units = u32::try_from(bytes.div_ceil(UNIT).clamp(1, most)).unwrap_or(u32::MAX);
-        let of_leader = self.of_leader(address);
-        let room = async {
-            let of_leader = of_leader.acquire_owned().await.expect("it is never closed");
-            let connection = self.connections.acquire().await.expect("it is never closed");
-            let units = self.units.acquire_many(units).await.expect("it is never closed");
-            Room { _of_leader: of_leader, _connection: connection, _units: units }
-        };
-        let room = timeout(self.limits.waits, room).await;
-        drop(waits);
-        room.map_err(|_| full("the leader answers too slowly: too many writes wait for it".into()))
+        let (until, of_leader) = (Instant::now() + self.limits.waits, self.of_leader(address));
+        let theirs = of_leader.enter(bytes, until).await.map_err(full)?;
+        let all = self.places.enter(bytes, until).await.map_err(full)?;
+        Ok(Room { connections: [theirs.0, all.0], bytes: [theirs.1, all.1] })
     }
 
-    fn of_leader(&self, address: &str) -> Arc<Semaphore> {
+    fn of_leader(&self, address: &str) -> Arc<Places> {
         let mut all = self.of_leader.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(address) {
             return Arc::clone(known);
         }
-        // Those that nobody uses.
-        all.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
-        let made = Arc::new(Semaphore::new(self.limits.to_one_leader.max(1)));
+        all.retain(|_, places| Arc::strong_count(places) > 1 || places.are_used());
+        let made = Arc::new(Places::new(&self.limits, TO_ONE_LEADER));
         all.insert(address.to_owned(), Arc::clone(&made));
         made
     }
 
-    /// Sends a client's write to the node at `address`. Waits no longer once somebody else leads the
-    /// graph, which `moved` tells.
+    /// Sends a client's write to the node at `address`. Waits no longer than `until`, and not once it
+    /// is `given_up`, which tells why.
     pub(super) async fn send(
         &self,
         address: &str,
         asked: &Asked,
         envelope: &Envelope,
         secret: &ForwardSecret,
-        moved: impl Future<Output = ()>,
+        until: Instant,
+        given_up: impl Future<Output = &'static str>,
     ) -> Result<Answer, NotSent> {
         let Asked { method, target, headers, body, .. } = asked;
         let signed = Signed { method, target, headers, body };
         let exchange = self.exchange(address, &signed, body.clone(), envelope, secret);
-        let limit = self.limits.answers_within;
+        let limit = until.saturating_duration_since(Instant::now());
         rocket::tokio::select! {
             answer = timeout(limit, exchange) => {
-                let late = || format!("no answer within {} s", limit.as_secs());
+                let late = || format!("no answer within {limit:.0?}");
                 answer.unwrap_or_else(|_| Err(NotSent::Perhaps(late())))
             }
-            () = moved => Err(NotSent::Perhaps("another node has taken over meanwhile".to_owned())),
+            why = given_up => Err(NotSent::Perhaps(why.to_owned())),
         }
     }
 
@@ -243,6 +274,10 @@ mod tests {
         Sender::new(ForwardLimits { connections, bytes, waiting, waits, ..limits })
     }
 
+    fn said(room: Result<Room, Problem>) -> String {
+        String::from_utf8(room.err().unwrap().body()).unwrap()
+    }
+
     fn run(test: impl Future<Output = ()>) {
         let runtime = rocket::tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(test);
@@ -252,43 +287,54 @@ mod tests {
     fn so_many_writes_and_bytes_are_under_way_and_no_more() {
         run(async {
             let by_number = sender(2, 1 << 20, 8);
-            let held = [by_number.room("a", 0).await.ok(), by_number.room("a", 0).await.ok()];
-            assert!(held.iter().all(Option::is_some) && by_number.room("a", 0).await.is_err());
+            let held = [by_number.room("a", 0).await.ok(), by_number.room("b", 0).await.ok()];
+            assert!(held.iter().all(Option::is_some) && by_number.room("c", 0).await.is_err());
             drop(held);
-            assert!(by_number.room("a", 0).await.is_ok(), "there is room again");
+            assert!(by_number.room("c", 0).await.is_ok(), "there is room again");
 
             let by_bytes = sender(8, 4 << 10, 8);
             let held = by_bytes.room("a", 3 << 10).await.ok();
-            assert!(held.is_some() && by_bytes.room("a", 2 << 10).await.is_err());
-            assert!(by_bytes.room("a", 1 << 10).await.is_ok());
+            assert!(held.is_some() && by_bytes.room("b", 2 << 10).await.is_err());
+            assert!(by_bytes.room("b", 1 << 10).await.is_ok());
             drop(held);
             assert!(by_bytes.room("a", 1 << 30).await.is_ok(), "one that is larger goes alone");
         });
     }
 
     #[test]
-    fn one_leader_does_not_get_all_connections() {
+    fn a_slow_leader_leaves_connections_bytes_and_waiting_to_others() {
         run(async {
-            let limits = ForwardLimits { to_one_leader: 1, ..ForwardLimits::default() };
-            let sender = Sender::new(ForwardLimits { waits: Duration::from_millis(20), ..limits });
-            let held = sender.room("a", 0).await.ok();
-            assert!(held.is_some() && sender.room("a", 0).await.is_err());
-            assert!(sender.room("b", 0).await.is_ok());
+            let by_number = sender(4, 1 << 20, 8);
+            let (one, two) = (by_number.room("a", 0).await, by_number.room("a", 0).await);
+            let held = [one, two, by_number.room("a", 0).await];
+            assert!(held.iter().all(Result::is_ok) && by_number.room("a", 0).await.is_err());
+            assert!(by_number.room("b", 0).await.is_ok());
+
+            let by_bytes = sender(8, 8 << 10, 8);
+            let held = by_bytes.room("a", 6 << 10).await.ok();
+            assert!(held.is_some() && by_bytes.room("a", 1 << 10).await.is_err());
+            assert!(by_bytes.room("b", 2 << 10).await.is_ok());
+
+            let waiting = sender(2, 1 << 20, 2);
+            let held = waiting.room("a", 0).await.ok();
+            assert!(held.is_some());
+            let [first, second] = [waiting.room("a", 0), waiting.room("a", 0)];
+            let (first, second, other) = rocket::tokio::join!(first, second, waiting.room("b", 0));
+            assert!(said(first).contains("answers too slowly"));
+            assert!(said(second).contains("1 writes wait"));
+            assert!(other.is_ok(), "it need not wait");
         });
     }
 
     #[test]
-    fn no_more_wait_than_may() {
+    fn the_bytes_of_a_write_are_counted_beyond_its_exchange() {
         run(async {
-            let sender = sender(1, 1 << 20, 1);
-            let held = sender.room("a", 0).await.ok();
-            assert!(held.is_some());
-            let (first, second) = rocket::tokio::join!(sender.room("a", 0), sender.room("a", 0));
-            let said = |room: Result<Room<'_>, Problem>| {
-                String::from_utf8(room.err().unwrap().body()).unwrap()
-            };
-            assert!(said(first).contains("answers too slowly"));
-            assert!(said(second).contains("1 writes wait"));
+            let sender = sender(1, 1 << 10, 8);
+            let Room { connections, bytes } = sender.room("a", 1 << 10).await.ok().unwrap();
+            drop(connections);
+            assert!(sender.room("b", 1).await.is_err());
+            drop(bytes);
+            assert!(sender.room("b", 1).await.is_ok());
         });
     }
 }
