@@ -476,8 +476,8 @@ fn two_nodes_that_pass_on_one_idempotency_key_get_one_answer() {
     assert!(followers.iter().all(|node| forwarded(node, "answered") == 20));
 }
 
-/// The leader has applied a new job and its answer is lost; another node has taken over, and the log
-/// is pruned while it is looked at.
+/// The leader has applied a new job and its answer is lost; another node has taken over, and the
+/// log is pruned while it is looked at.
 #[test]
 fn a_log_that_is_pruned_while_it_is_looked_at_hides_nothing() {
     let [served, looks] = [file("served"), file("looks")];

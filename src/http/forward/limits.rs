@@ -10,7 +10,7 @@ use super::envelope::ARRIVES_WITHIN;
 pub struct ForwardLimits {
     /// Writes that are under way at once, each on a connection of its own.
     pub connections: usize,
-    /// The bytes of their bodies together, and of the bodies of those whose outcome is being learnt.
+    /// The bytes of their bodies together, and of those whose outcome is being learnt.
     pub bytes: usize,
     /// Writes that wait until others have come back.
     pub waiting: usize,

@@ -163,8 +163,8 @@ impl Sender {
         made
     }
 
-    /// Sends a client's write to the node at `address`. Waits no longer than `until`, and not once it
-    /// is `given_up`, which tells why.
+    /// Sends a client's write to the node at `address`. Waits no longer than `until`, and not once
+    /// it is `given_up`, which tells why.
     pub(super) async fn send(
         &self,
         address: &str,

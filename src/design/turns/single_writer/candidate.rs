@@ -133,8 +133,8 @@ impl Candidate {
         }
     }
 
-    /// Does not take over what this node was named for. Its leader goes on to lead it, and this node
-    /// does not ask for it soon.
+    /// Does not take over what this node was named for. Its leader goes on to lead it, and this
+    /// node does not ask for it soon.
     fn decline(&self, leader: &Leader, why: &str) {
         self.log(leader, Err(why.to_owned()));
         self.rest(leader);

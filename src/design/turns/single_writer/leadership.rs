@@ -294,8 +294,8 @@ impl Leaderships {
         }
     }
 
-    /// Leads the graph from here on, by the lock that was acquired. If the database does not answer,
-    /// the lock is given back.
+    /// Leads the graph from here on, by the lock that was acquired. If the database does not
+    /// answer, the lock is given back.
     pub(super) fn take_over(
         &self,
         graph: &Name,
