@@ -48,7 +48,7 @@ use super::ask::ask;
 use super::asked::Asked;
 use super::headers::FORWARDED;
 use super::problem::{Kind, Problem};
-use super::reply::Reply;
+use super::reply::{Content, Reply};
 use crate::failpoint;
 use crate::graph::Name;
 use crate::service::{Forwarded, LeaderAt, Refusal, Service, Write};
@@ -267,7 +267,9 @@ impl Forwarding {
         };
         match (settled, reply) {
             // Not even its signature was read there: who takes such a body is not known.
-            (Sent::NotApplied(_), Some(Reply { status: 413, .. })) => Sent::Answered(too_large()),
+            (Sent::NotApplied(_), Some(Reply { status: 413, body, .. })) => {
+                Sent::Answered(too_large(&body))
+            }
             (settled, _) => settled,
         }
     }
@@ -636,10 +638,21 @@ fn out_of_reach(graph: &Name, leader: Arc<LeaderAt>, why: &str) -> Problem {
     Problem::new(Kind::Contended, detail).led_by(leader)
 }
 
-fn too_large() -> Reply {
+/// Of the answer only the limit is taken, which nobody has signed.
+fn too_large(answer: &Content) -> Reply {
     let detail = "the node that leads the graph takes no body of that size: see its \
                   --body-limit-bytes";
-    Reply::from(Problem::new(Kind::TooLarge, detail))
+    let problem = Problem::new(Kind::TooLarge, detail);
+    let limit = match answer {
+        Content::Whole(body) => serde_json::from_slice::<serde_json::Value>(body)
+            .ok()
+            .and_then(|problem| problem.get("limit")?.as_u64()),
+        Content::Streamed(_) => None,
+    };
+    Reply::from(match limit {
+        Some(limit) => problem.with("limit", limit.into()),
+        None => problem,
+    })
 }
 
 fn nothing() -> Reply {

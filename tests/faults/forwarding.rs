@@ -665,6 +665,19 @@ fn write_to_others(
     }
 }
 
+#[test]
+fn a_body_that_the_leader_does_not_take_is_refused_with_its_limit() {
+    let field = Field::of(&ES_SINGLE_WRITER, None);
+    let leader = field.node_with("", &["--body-limit-bytes", "1000"]);
+    version(&field.put(&leader, "first", "a", "b"));
+    let follower = field.node("");
+    let body = json!({"inputs": [], "outputs": [], "spec": {"long": "x".repeat(2_000)}});
+    let path = format!("/v1/graphs/{GRAPH}/jobs/long");
+    let told = Client::new().send(&follower.base, "PUT", &path, None, Some(&body)).unwrap();
+    assert_eq!((told.status, &told.body["limit"]), (413, &json!(1000)), "{told:?}");
+    assert_eq!(field.site.head().version, 1);
+}
+
 /// Of a request to a node with another secret, or none.
 #[test]
 fn nodes_with_different_secrets_pass_nothing_on() {
