@@ -15,6 +15,7 @@ use crate::failpoint;
 mod backends;
 mod causes;
 mod dialect;
+mod disk_use;
 mod error;
 mod limits;
 mod open;
@@ -33,6 +34,7 @@ pub use dialect::{
     DatasetUpdate, JobRow, JobUpdate, LoggedText, Migrated, NewDataset, NewJob, OpenMode,
     OrphanedRows, RowRange, RowTable, RowsWrite, ServerState, Value, server_state,
 };
+pub use disk_use::{DiskUse, SQLITE_VERSION, sqlite_settings};
 pub(crate) use error::on_one_line;
 pub use error::{CallError, DbError, WriteError};
 pub use limits::{ANSWER, IDLE_FOR, LOADING_STALL, PoolLimits, SESSIONS, STALL_MAX, Size};

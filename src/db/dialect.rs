@@ -32,8 +32,8 @@ pub use rows::{
 };
 pub use server_state::{ServerState, server_state};
 pub(super) use sqlite_connection::{
-    beside, configure_sqlite, connect_sqlite, connect_sqlite_without_log, establish_sqlite, log_of,
-    pragma, refuse_read_only, with_lacking_permission,
+    SQLITE_SETTINGS, beside, configure_sqlite, connect_sqlite, connect_sqlite_without_log,
+    establish_sqlite, log_of, pragma, refuse_read_only, with_lacking_permission,
 };
 pub use statement::Value;
 pub use unguarded::OrphanedRows;

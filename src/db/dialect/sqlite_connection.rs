@@ -19,7 +19,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The settings of every SQLite connection: name, value to set, value to find afterwards. A library
 /// that was built differently, or a file system without shared memory, ignores a setting silently.
-pub(super) const SQLITE_SETTINGS: [(&str, &str, &str); 4] = [
+pub(crate) const SQLITE_SETTINGS: [(&str, &str, &str); 4] = [
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", "2"),
     ("foreign_keys", "ON", "1"),
