@@ -96,11 +96,26 @@ pub struct DriveArgs {
     /// mixed: how many of a hundred reads of a job say which version the client has seen
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100), value_name = "PERCENT")]
     pub revalidate_percent: u8,
+    /// mixed: how many of a hundred reads are plans; of the others one in nine reads a dataset, the
+    /// rest jobs
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100), value_name = "PERCENT")]
+    pub plan_percent: u8,
+    /// register: how many of a hundred requests break a rule: each closes a cycle, or is a second
+    /// producer
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100), value_name = "PERCENT")]
+    pub reject_percent: u8,
+    /// register: length of the spec of a job, in bytes; at least 10, or 0 for an empty one
+    #[arg(long, default_value_t = 0, value_parser = spec_bytes, value_name = "BYTES")]
+    pub spec_bytes: usize,
+    /// reregister, mixed: how unevenly jobs are chosen: the k-th with a weight of 1/k^S (Zipf); 0:
+    /// evenly
+    #[arg(long, default_value_t = 0.0, value_parser = skew, value_name = "S")]
+    pub skew: f64,
     /// plans: about so many jobs in a plan, where the graph allows; without it, plans of single
     /// datasets as they come
     #[arg(long, value_name = "N")]
     pub plan_jobs: Option<usize>,
-    /// reregister, plans, mixed: work on the first so many jobs of the graph, in byte order of
+    /// reregister, plans, mixed, churn, and the broken rules of register: work on the first so many jobs of the graph, in byte order of
     /// their names
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     pub sample: usize,
@@ -123,6 +138,13 @@ pub struct DriveArgs {
     /// 10, unless --requests is given]
     #[arg(long, value_parser = positive, value_name = "S")]
     pub seconds: Option<f64>,
+    /// register: clients send one after another, the next when the last was answered, so that each
+    /// write follows one of another node
+    #[arg(long, conflicts_with = "rate")]
+    pub in_turn: bool,
+    /// churn: how many jobs a changeset puts
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000), value_name = "N")]
+    pub churn_steps: u64,
     /// End after so many requests, those of the warm-up included
     #[arg(long, value_name = "N")]
     pub requests: Option<u64>,
@@ -154,6 +176,8 @@ pub enum WorkloadName {
     Register,
     /// Puts of jobs that exist, some changed and some not
     Reregister,
+    /// Jobs that exist lose an input and get it back, so that each write changes edges
+    Churn,
     /// Plans
     Plans,
     /// Reads, with new and changed jobs between
@@ -236,6 +260,19 @@ pub enum BenchError {
 /// There may be a password in one.
 fn shown_urls<S: Serializer>(urls: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(urls.iter().map(|url| address::redacted(url)))
+}
+
+fn spec_bytes(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(bytes) if bytes == 0 || (10..=1 << 20).contains(&bytes) => Ok(bytes),
+        _ => Err("must be 0, or from 10 to 1,048,576".to_owned()),
+    }
+}
+
+fn skew(text: &str) -> Result<f64, String> {
+    not_negative(text).and_then(|number| {
+        if number <= 10.0 { Ok(number) } else { Err("must be from 0 to 10".to_owned()) }
+    })
 }
 
 fn path(text: &str) -> Result<String, String> {

@@ -6,8 +6,8 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
@@ -31,6 +31,10 @@ use crate::address::redacted_file;
 const PAIR_PATIENCE: Duration = Duration::from_millis(100);
 /// How often it looks.
 const PAIR_PAUSE: Duration = Duration::from_micros(20);
+/// How often a client that is to send in turn looks whether the run is over.
+const TURN_PAUSE: Duration = Duration::from_millis(10);
+/// How often a client whose next request is not due yet looks whether the run has ended.
+const DUE_PAUSE: Duration = Duration::from_millis(100);
 /// How long a client that found no server waits before it asks again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -83,6 +87,8 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
         began,
         recorder,
         next: AtomicU64::new(0),
+        done: Mutex::new(0),
+        is_done: Condvar::new(),
         ended: AtomicBool::new(false),
         history_lost: AtomicBool::new(false),
         last_contact_ns: AtomicU64::new(0),
@@ -167,6 +173,9 @@ struct Run<'r> {
     recorder: Option<Recorder>,
     /// The number of the next request.
     next: AtomicU64,
+    /// Where clients send in turn: how many requests were answered, or not sent.
+    done: Mutex<u64>,
+    is_done: Condvar,
     ended: AtomicBool,
     history_lost: AtomicBool,
     /// When something was last answered.
@@ -300,6 +309,26 @@ impl Run<'_> {
         Some(Instant::now())
     }
 
+    /// Where clients send in turn: waits until all requests before this one are done.
+    fn wait_for_turn(&self, number: u64, is_over: impl Fn() -> bool) -> Option<Instant> {
+        if !self.args.in_turn {
+            return None;
+        }
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        while *done < number && !is_over() {
+            let waited = self.is_done.wait_timeout(done, TURN_PAUSE);
+            done = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(Instant::now())
+    }
+
+    fn end_turn(&self) {
+        if self.args.in_turn {
+            *self.done.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            self.is_done.notify_all();
+        }
+    }
+
     /// Ends the run when the server has been away for longer than anyone would wait.
     fn lose_patience(&self) {
         let silent =
@@ -361,14 +390,15 @@ impl<'r> Client<'r> {
                 break;
             }
             let request = self.run.workload.request(number, &self.seen);
-            if let Some(waited) = self.run.wait_for_pair(number) {
+            let in_turn = self.run.wait_for_turn(number, || self.is_over());
+            if let Some(waited) = self.run.wait_for_pair(number).or(in_turn) {
                 self.free = waited;
             }
             let due = self.run.schedule.due(number);
             if let Some(due) = due
                 && !self.run.schedule.is_over(due)
             {
-                std::thread::sleep(due.saturating_sub(self.start.elapsed()));
+                self.wait_until(due);
             }
             // The end may have come meanwhile, or come before it is due.
             if self.is_over() || due.is_some_and(|due| self.run.schedule.is_over(due)) {
@@ -376,8 +406,20 @@ impl<'r> Client<'r> {
                 break;
             }
             self.send(number, &request, due.map(|due| self.start + due));
+            self.run.end_turn();
         }
         self.tally
+    }
+
+    /// Waits until so long after the start, or until the run has ended.
+    fn wait_until(&self, due: Duration) {
+        while !self.run.ended.load(Ordering::Relaxed) {
+            let left = due.saturating_sub(self.start.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(DUE_PAUSE));
+        }
     }
 
     fn is_over(&self) -> bool {

@@ -25,6 +25,10 @@ pub struct Workload {
     known: Vec<JobSpecification>,
     /// What they write.
     written: Vec<Name>,
+    /// How much weight they have up to each, where some are chosen more often than others.
+    weights: Vec<f64>,
+    /// Puts that break a rule, whatever else is put.
+    illegal: Vec<JobSpecification>,
     plans: Vec<PlanRequest>,
 }
 
@@ -80,14 +84,26 @@ impl Workload {
             first_pair: jobs_there,
             known: Vec::new(),
             written: Vec::new(),
+            weights: Vec::new(),
+            illegal: Vec::new(),
             plans: Vec::new(),
         };
-        if matches!(
-            args.workload,
-            WorkloadName::Reregister | WorkloadName::Plans | WorkloadName::Mixed
-        ) {
+        let breaks_rules = args.workload == WorkloadName::Register && args.reject_percent > 0;
+        if breaks_rules
+            || matches!(
+                args.workload,
+                WorkloadName::Reregister
+                    | WorkloadName::Churn
+                    | WorkloadName::Plans
+                    | WorkloadName::Mixed
+            )
+        {
             workload.known = connection.first_jobs(args.sample).map_err(BenchError::Refused)?;
             workload.written = workload.known.iter().flat_map(|job| job.outputs.clone()).collect();
+            workload.weights = weights(workload.known.len(), args.skew);
+        }
+        if breaks_rules {
+            workload.illegal = illegal(&workload.known);
         }
         if matches!(args.workload, WorkloadName::Register | WorkloadName::Mixed)
             && args.first_job.is_none()
@@ -95,8 +111,11 @@ impl Workload {
             workload.first_job = workload.free_block(jobs_there, connection)?;
         }
         match args.workload {
-            WorkloadName::Reregister if workload.known.is_empty() => {
+            WorkloadName::Reregister | WorkloadName::Churn if workload.known.is_empty() => {
                 Err(nothing_there(args, "no job"))
+            }
+            WorkloadName::Register if breaks_rules && workload.illegal.is_empty() => {
+                Err(nothing_there(args, "no job with an output"))
             }
             WorkloadName::Plans if workload.written.is_empty() => {
                 Err(nothing_there(args, "no dataset that a job writes"))
@@ -136,7 +155,13 @@ impl Workload {
     pub fn request(&self, number: u64, seen: &Seen) -> Request {
         let mut random = Random::of(&[self.args.seed, 2, number]);
         match self.args.workload {
+            WorkloadName::Register if random.percent(self.args.reject_percent) => {
+                put(pick(&self.illegal, &mut random)
+                    .cloned()
+                    .unwrap_or_else(|| self.new_job(number)))
+            }
             WorkloadName::Register => self.register(number),
+            WorkloadName::Churn => self.churn(number),
             WorkloadName::Reregister => self.reregister(number, &mut random),
             WorkloadName::Plans => {
                 Request::Plan(pick(&self.plans, &mut random).cloned().unwrap_or_default())
@@ -150,7 +175,44 @@ impl Workload {
     }
 
     fn register(&self, number: u64) -> Request {
-        put(self.topology.job(self.first_job + self.arranged(number, self.args.order)))
+        put(self.new_job(number))
+    }
+
+    fn new_job(&self, number: u64) -> JobSpecification {
+        let mut job = self.topology.job(self.first_job + self.arranged(number, self.args.order));
+        if self.args.spec_bytes > 0 {
+            job.spec = padded(self.args.spec_bytes);
+        }
+        job
+    }
+
+    /// One of the known jobs, all evenly or the first ones more often.
+    fn known_job(&self, random: &mut Random) -> Option<(u64, &JobSpecification)> {
+        let index = match self.weights.last() {
+            None => return None,
+            Some(_) if self.args.skew == 0.0 => random.below(self.known.len() as u64) as usize,
+            Some(all) => {
+                let drawn = random.unit() * all;
+                self.weights.partition_point(|weight| *weight <= drawn).min(self.known.len() - 1)
+            }
+        };
+        Some((index as u64, &self.known[index]))
+    }
+
+    /// All known jobs in turn: first without their first input, then as they were.
+    fn churn(&self, number: u64) -> Request {
+        let (count, steps) = (self.known.len() as u64, self.args.churn_steps);
+        let job_of = |n: u64| {
+            let (round, index) = (n / count, n % count);
+            let mut job = self.known[index as usize].clone();
+            if round.is_multiple_of(2) && !job.inputs.is_empty() {
+                job.inputs.remove(0);
+            }
+            job.spec = revision(round);
+            Operation::PutJob(job)
+        };
+        let jobs = (number * steps..(number + 1) * steps).map(job_of);
+        Request::Write(jobs.collect::<Changeset>().steps)
     }
 
     /// The place of request `number` in the order of jobs.
@@ -199,8 +261,8 @@ impl Workload {
     }
 
     fn reregister(&self, number: u64, random: &mut Random) -> Request {
-        let index = random.below(self.known.len() as u64);
-        let mut job = self.known[index as usize].clone();
+        let Some((index, job)) = self.known_job(random) else { return self.register(number) };
+        let mut job = job.clone();
         // Always the same jobs, so that the others stay as they were.
         if Random::of(&[self.args.seed, 4, index]).percent(self.args.changed_percent) {
             job.spec = revision(number);
@@ -210,8 +272,8 @@ impl Workload {
 
     fn mixed(&self, number: u64, random: &mut Random, seen: &Seen) -> Request {
         if random.percent(self.args.write_percent.unwrap_or(MIXED_WRITE_PERCENT)) {
-            return match pick(&self.known, random) {
-                Some(job) if random.percent(50) => {
+            return match self.known_job(random) {
+                Some((_, job)) if random.percent(50) => {
                     put(JobSpecification { spec: revision(number), ..job.clone() })
                 }
                 _ => self.register(number),
@@ -219,27 +281,23 @@ impl Workload {
         }
         // In a graph that was empty: jobs that may have been put by now.
         let recent = self.first_job + random.below(number + 1);
-        match random.below(10) {
-            0 => Request::Dataset(
-                pick(&self.written, random)
-                    .cloned()
-                    .unwrap_or_else(|| self.topology.output_name(recent)),
-            ),
-            1 => {
-                let dataset = pick(&self.written, random).cloned();
-                let datasets = vec![dataset.unwrap_or_else(|| self.topology.output_name(recent))];
-                Request::Plan(PlanRequest { datasets, ..PlanRequest::default() })
-            }
-            _ => {
-                let name = pick(&self.known, random)
-                    .map_or_else(|| self.topology.job_name(recent), |job| job.name.clone());
-                let if_none_match = random
-                    .percent(self.args.revalidate_percent)
-                    .then(|| seen.get(&name).copied())
-                    .flatten();
-                Request::Job { name, if_none_match }
-            }
+        if random.percent(self.args.plan_percent) {
+            let dataset = pick(&self.written, random).cloned();
+            let datasets = vec![dataset.unwrap_or_else(|| self.topology.output_name(recent))];
+            return Request::Plan(PlanRequest { datasets, ..PlanRequest::default() });
         }
+        if random.below(9) == 0 {
+            let dataset = pick(&self.written, random).cloned();
+            return Request::Dataset(dataset.unwrap_or_else(|| self.topology.output_name(recent)));
+        }
+        let name = self
+            .known_job(random)
+            .map_or_else(|| self.topology.job_name(recent), |(_, job)| job.name.clone());
+        let if_none_match = random
+            .percent(self.args.revalidate_percent)
+            .then(|| seen.get(&name).copied())
+            .flatten();
+        Request::Job { name, if_none_match }
     }
 
     fn fought_over(&self) -> u64 {
@@ -424,6 +482,43 @@ fn put(job: JobSpecification) -> Request {
 
 fn revision(number: u64) -> CanonicalJson {
     CanonicalJson::from_canonical(format!("{{\"revision\":{number}}}"))
+}
+
+/// A spec of so many bytes.
+fn padded(bytes: usize) -> CanonicalJson {
+    let around = "{\"pad\":\"\"}".len();
+    let padding = ".".repeat(bytes.saturating_sub(around));
+    CanonicalJson::from_canonical(format!("{{\"pad\":\"{padding}\"}}"))
+}
+
+/// The weight of the first k of so many, for each k.
+fn weights(count: usize, skew: f64) -> Vec<f64> {
+    let mut sum = 0.0;
+    let add = |k: usize| {
+        sum += (k as f64).powf(-skew);
+        sum
+    };
+    (1..=count).map(add).collect()
+}
+
+/// Puts that break a rule as long as nobody changes what these jobs read and write: of a job that
+/// then reads what a consumer of it writes, and of a further job that writes what one of them does.
+fn illegal(known: &[JobSpecification]) -> Vec<JobSpecification> {
+    let producers: HashMap<&Name, &JobSpecification> =
+        known.iter().flat_map(|job| job.outputs.iter().map(move |output| (output, job))).collect();
+    let closes = known.iter().filter_map(|consumer| {
+        let producer = consumer.inputs.iter().find_map(|input| producers.get(input))?;
+        let mut inputs = producer.inputs.clone();
+        inputs.push(consumer.outputs.first()?.clone());
+        inputs.sort_unstable();
+        inputs.dedup();
+        Some(JobSpecification { inputs, ..(*producer).clone() })
+    });
+    let second = known.iter().enumerate().filter_map(|(number, job)| {
+        let name = Name::new(&format!("second/{number}")).expect("letters, digits and a slash");
+        Some(JobSpecification { outputs: vec![job.outputs.first()?.clone()], ..bare_job(name) })
+    });
+    closes.chain(second).collect()
 }
 
 fn fought_over(kind: char, number: u64) -> Name {

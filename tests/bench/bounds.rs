@@ -137,7 +137,8 @@ impl Connection for Refusing<'_> {
         let problem = br#"{"type":"urn:fencepost:problem:contended","status":503,
             "title":"Too many wait","outcome":"not_applied"}"#;
         let problem = Verbatim::parse(problem).unwrap();
-        Completion { at: Instant::now(), outcome: Outcome::of_problem(503, problem) }
+        let outcome = Outcome::of_problem(503, problem);
+        Completion { at: Instant::now(), outcome, headers: None, written: None }
     }
 
     fn move_on(&mut self) {
@@ -153,7 +154,7 @@ impl Connection for Refusing<'_> {
 fn refusals_are_in_no_rate_and_in_no_percentile_but_their_own() {
     let place = Place::new();
     let target = place.in_process();
-    let line = "--workload register --requests 100 --clients 2";
+    let line = "--workload register --requests 100 --clients 1";
     let (report, _) = place.record(&Refuses(&target), line);
     let summary = report.summary();
     let counts = Class::ALL.map(|class| summary.count(class));

@@ -100,7 +100,8 @@ fn what_was_read_is_put_back_to_the_byte_and_recorded_so() {
         assert_eq!((lines("invoke", &spec), lines("ok", "\"changed\":false")), (20, 20));
         expect_valid(&place);
 
-        let history = record(&place, target.as_ref(), "--workload mixed --requests 80");
+        let history =
+            record(&place, target.as_ref(), "--workload mixed --requests 80 --write-percent 5");
         let read = history.lines().filter(|line| line.contains("\"answer\":{\"name\":"));
         let kept = read.filter(|line| line.contains(&spec)).count();
         assert!(kept > 10, "{kept} answers hold what was put");

@@ -221,7 +221,7 @@ fn what_a_server_says_beside_its_verdicts_is_recorded_and_judged() {
 fn what_the_client_has_is_asked_for_at_the_version_that_it_has_seen() {
     let place = Place::new();
     let server = place.serve();
-    let line = "--workload mixed --requests 400 --write-percent 50 --revalidate-percent 100";
+    let line = "--workload mixed --requests 1200 --write-percent 20 --revalidate-percent 100";
     let history = checked(&server.target(), &place, line);
     let revalidated = |line: &Value| line["request"]["if_none_match"].is_u64();
     let of_header =
