@@ -24,6 +24,7 @@ mod phases;
 mod random;
 mod report;
 mod request;
+pub mod run;
 mod schedule;
 mod server;
 mod summary;

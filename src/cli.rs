@@ -40,6 +40,9 @@ use failure::Failure;
 struct Cli {
     #[command(flatten)]
     node: node::NodeArgs,
+    /// End when the process with this id ends, which has started this one
+    #[arg(long, global = true, hide = true, value_name = "PID")]
+    with_parent: Option<i32>,
     #[command(subcommand)]
     command: Command,
 }
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: &Cli, lost_headers: LostHeaders) -> Result<(), Failure> {
     let node = &cli.node;
+    cli.with_parent.map_or(Ok(()), end_with)?;
     match &cli.command {
         Command::Serve(args) => serve::run(node, args, lost_headers),
         Command::Import(args) => import::run(node, args),
@@ -106,5 +110,18 @@ fn run(cli: &Cli, lost_headers: LostHeaders) -> Result<(), Failure> {
         Command::Lock(command) => lock::run(node, command),
         Command::Bench(command) => bench::run(node, command),
         Command::Check(args) => check::run(node, args),
+    }
+}
+
+/// Has this process told to end when its parent has ended, in whatever way.
+fn end_with(parent: i32) -> Result<(), Failure> {
+    let told =
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+    told.map_err(|error| Failure::unavailable(format!("--with-parent: {error}")))?;
+    let is_there = rustix::process::getppid().is_some_and(|id| id.as_raw_pid() == parent);
+    if is_there {
+        Ok(())
+    } else {
+        Err(Failure::unavailable("--with-parent: it has ended".to_owned()))
     }
 }

@@ -37,6 +37,38 @@ pub static ALL: &[&Design] = &[
     &es_unchecked::ES_UNCHECKED,
 ];
 
+/// Two designs that differ in one choice: what one costs more than the other is that choice's doing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// One of them.
+    pub first: &'static str,
+    /// The other.
+    pub second: &'static str,
+    /// The choice, as a question.
+    pub question: &'static str,
+}
+
+/// All such pairs.
+pub const PAIRS: [Pair; 5] = [
+    Pair { first: "crud", second: "crud-delta", question: "load anew, or apply what came since?" },
+    Pair { first: "crud-plain", second: "crud", question: "rows without history, or with it?" },
+    Pair {
+        first: "crud-delta",
+        second: "es-locked",
+        question: "rows and log, or the log alone, with a lock?",
+    },
+    Pair {
+        first: "crud-optimistic",
+        second: "es-optimistic",
+        question: "rows and log, or the log alone, without a lock?",
+    },
+    Pair {
+        first: "crud-single-writer",
+        second: "es-single-writer",
+        question: "rows and log, or the log alone, with one writer?",
+    },
+];
+
 /// All designs that keep the rules.
 pub fn sound() -> impl Iterator<Item = &'static Design> {
     ALL.iter().copied().filter(|design| design.is_sound())

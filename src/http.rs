@@ -29,6 +29,7 @@ mod changes;
 mod consumers;
 mod datasets;
 pub mod docs;
+mod floor;
 mod forward;
 mod graphs;
 mod headers;
@@ -47,6 +48,7 @@ mod tail;
 
 pub use access::{Access, AllowedHost, AllowedOrigin, InvalidAddress};
 pub use app::HttpLimits;
+pub use floor::serve_floor;
 pub use forward::{ForwardLimits, ForwardSecret, TooShort};
 pub use lost_headers::LostHeaders;
 pub use plans::{PlanBody, graphviz, mermaid};

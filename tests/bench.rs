@@ -1,6 +1,7 @@
 //! The load driver: short runs whose histories are replayed, so that an answer that is not the
 //! state's is found.
 
+mod benchmark;
 mod bounds;
 mod digits;
 mod histories;

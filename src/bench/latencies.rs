@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use crate::object::objects_both_ways;
 
 /// Durations in nanoseconds, at least 1; three significant digits are kept.
 #[derive(Clone)]
@@ -19,7 +22,8 @@ const USUAL_NS: u64 = 120_000_000_000;
 const HEADER: &str = "ns3";
 
 /// Percentiles of a histogram, in microseconds. Each is the upper end of the bucket it falls into.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Percentiles {
     /// Half of all are not above this.
     pub p50_us: f64,
@@ -32,6 +36,8 @@ pub struct Percentiles {
     /// All.
     pub max_us: f64,
 }
+
+objects_both_ways!(Percentiles);
 
 /// Text that is no encoded histogram.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -100,8 +100,14 @@ impl Report {
     }
 
     /// Of a load, operations accepted within the window.
-    fn loaded(&self) -> Option<u64> {
+    pub(super) fn loaded(&self) -> Option<u64> {
         (self.args.workload == WorkloadName::Load).then_some(self.tally.operations)
+    }
+
+    /// Of a load, operations accepted a second.
+    pub(super) fn operations_per_second(&self) -> Option<f64> {
+        let operations = self.loaded()?;
+        Some(per_second(operations, self.summary().window))
     }
 
     /// All of one JSON object. Where the rate was not achieved, latencies are null.
@@ -126,7 +132,6 @@ impl Report {
         };
         let classes =
             Class::ALL.map(|class| (class.name().to_owned(), summary.count(class).into()));
-        let loaded = self.loaded().map(|operations| per_second(operations, summary.window));
         json!({
             "fencepost": env!("CARGO_PKG_VERSION"),
             "commit": crate::COMMIT,
@@ -160,7 +165,7 @@ impl Report {
             "undocumented": self.tally.undocumented.as_ref().map_or(0, |(count, _)| *count),
             "phases": self.phases.json(),
             "beyond_commit": self.tally.beyond_commit.json(),
-            "operations_per_second": loaded,
+            "operations_per_second": self.operations_per_second(),
             "initial_version": self.initial_version,
             "final_version": self.final_version,
             "ended_early": self.away,

@@ -1,8 +1,13 @@
 //! `fencepost bench`
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
+use fencepost::bench::run::{self as benchmark, Plan, Results, RunArgs};
 use fencepost::bench::{self, DriveArgs, HttpTarget, InProcess};
 use fencepost::graph::Name;
 use fencepost::node::{self, NodeError};
@@ -17,11 +22,127 @@ pub enum BenchCommand {
     /// Drive load against a server, or the service in this process, and report answers and
     /// latencies
     Drive(DriveArgs),
+    /// Measure designs on the same work, have every answer judged, and say which is quicker
+    Run(RunArgs),
+    /// Print what a run has found
+    Report(ResultsFile),
+    /// Say whether a file of results is whole
+    Validate(ResultsFile),
+    /// Serve what no design can be quicker than
+    #[command(hide = true)]
+    Floor(FloorArgs),
+}
+
+#[derive(Args)]
+pub struct ResultsFile {
+    /// results.json of a run
+    file: PathBuf,
+}
+
+#[derive(Args)]
+pub struct FloorArgs {
+    /// Which
+    #[arg(value_enum)]
+    kind: FloorKind,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FloorKind {
+    /// Answers what was made before
+    Echo,
+    /// Reads requests as the service does, judges and keeps nothing
+    Null,
 }
 
 pub fn run(node: &NodeArgs, command: &BenchCommand) -> Result<(), Failure> {
     match command {
         BenchCommand::Drive(args) => drive(node, args),
+        BenchCommand::Run(args) => run_benchmark(args),
+        BenchCommand::Report(ResultsFile { file }) => {
+            let results =
+                Results::read(file).map_err(|error| Failure::refused(error.to_string()))?;
+            print(&benchmark::table(&results))
+        }
+        BenchCommand::Validate(ResultsFile { file }) => {
+            let results =
+                Results::read(file).map_err(|error| Failure::refused(error.to_string()))?;
+            let (points, planned) = (results.points.len(), results.plan.points);
+            let failed = results.points.iter().filter(|point| point.failure().is_some()).count();
+            let without = match failed {
+                0 => String::new(),
+                failed => format!(", {failed} without figures or verdict"),
+            };
+            print(&format!("valid: {points} of {planned} points{without}\n"))
+        }
+        BenchCommand::Floor(args) => floor(args.kind),
+    }
+}
+
+fn run_benchmark(args: &RunArgs) -> Result<(), Failure> {
+    if args.dry_run {
+        let plan = Plan::new(args)?;
+        return print(&plan.to_string());
+    }
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::unavailable(format!("this program is not found: {error}")))?;
+    let stopped = stopped_by_signal();
+    let ran = benchmark::run(&program, args, &stopped)?;
+    print(&benchmark::table(&ran.results))?;
+    let file = ran.directory.join(benchmark::RESULTS);
+    if !ran.results.complete {
+        let (points, planned) = (ran.results.points.len(), ran.results.plan.points);
+        let resume = ran.directory.display();
+        log::warn!(
+            "ended after {points} of {planned} points; the same command with --out {resume} \
+             --resume goes on"
+        );
+    }
+    log::info!("all of it is in {}", file.display());
+    let failed = ran.results.points.iter().filter(|point| point.failure().is_some()).count();
+    match (failed, ran.results.complete) {
+        (0, true) => Ok(()),
+        (0, false) => Err(Failure::unavailable("the run is not complete".to_owned())),
+        (failed, _) => Err(Failure::unavailable(format!(
+            "{failed} points have no figures, or no verdict on them"
+        ))),
+    }
+}
+
+/// Set at the first SIGINT or SIGTERM; the second ends this process.
+fn stopped_by_signal() -> Arc<AtomicBool> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stopped);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
+            let [Ok(mut interrupt), Ok(mut terminate)] = kinds.map(signal) else { return };
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if set.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+                log::warn!("ends after this point; again to end at once");
+            }
+        });
+    });
+    stopped
+}
+
+fn floor(kind: FloorKind) -> Result<(), Failure> {
+    let ready =
+        |address: SocketAddr| log::info!("serving on http://{address}; answers are made up");
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    match kind {
+        FloorKind::Echo => benchmark::serve_echo(address, ready)
+            .map_err(|error| Failure::unavailable(error.to_string())),
+        FloorKind::Null => fencepost::http::serve_floor(address, ready)
+            .map_err(|error| Failure::unavailable(error.kind().to_string())),
     }
 }
 

@@ -46,6 +46,12 @@ impl StorageKind {
         }
     }
 
+    /// Whether what was changed can be read back.
+    #[must_use]
+    pub fn has_log(self) -> bool {
+        !matches!(self, Self::RowsPlain | Self::Unknown)
+    }
+
     /// What the row's word means.
     pub(super) fn of_word(word: &str) -> Self {
         Self::ALL.into_iter().find(|kind| kind.word() == word).unwrap_or(Self::Unknown)

@@ -503,7 +503,7 @@ fn understand(request: &Request, raw: &Raw) -> Outcome {
     answer.unwrap_or_else(|| {
         let text: String = String::from_utf8_lossy(&raw.body).chars().take(500).collect();
         let is_fetch = matches!(request, Request::Fetch(_));
-        let lacks = match raw.version {
+        let lacks = match raw.version() {
             None if raw.status < 300 && !is_fetch => " without a header Fencepost-Version",
             _ => "",
         };

@@ -1,0 +1,231 @@
+//! The benchmark: designs on the same work. Each point starts from a copy of a prepared database, is
+//! measured against servers that are processes of their own, and has its answers judged.
+//! docs/METHOD.md says why it is done as it is.
+//!
+//! Knows designs by name and storage, and of a database only that it is a file: all else is asked
+//! over HTTP or of this program's own commands, as a stranger would.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+mod args;
+mod base;
+mod echo;
+mod machine;
+mod measure;
+mod nodes;
+mod place;
+mod plan;
+pub mod results;
+pub mod statistics;
+mod table;
+pub mod workloads;
+
+pub use args::{Profile, RunArgs};
+pub use echo::serve_echo;
+pub use plan::Plan;
+pub use table::table;
+
+use base::Bases;
+use machine::Machine;
+use measure::Bench;
+use plan::Planned;
+pub use results::Results;
+use results::{BaseRecord, FORMAT, Outcome, Point, ResultsError};
+
+use place::file_error;
+
+use super::BenchError;
+
+/// The file of results in the directory of a run.
+pub const RESULTS: &str = "results.json";
+
+impl From<ResultsError> for BenchError {
+    fn from(error: ResultsError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Ran {
+    /// All that was measured.
+    pub results: Results,
+    /// Where it is.
+    pub directory: PathBuf,
+}
+
+/// Measures what the arguments ask for, with `program`, which is this one. After each point, what was
+/// measured so far is in `results.json`. Ends before its time, and well, once `stopped` is set.
+///
+/// # Errors
+/// [`BenchError`] if the arguments contradict each other, or the directory cannot be used. What goes
+/// wrong at one point is that point's outcome.
+pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, BenchError> {
+    let plan = Plan::new(args)?;
+    let directory = args.directory();
+    let file = directory.join(RESULTS);
+    let work = directory.join(WORK);
+    fs::create_dir_all(&directory).map_err(|error| file_error(&directory, &error))?;
+    let _alone = alone_in(&directory)?;
+    let before = earlier(args, &plan, &directory)?;
+    fs::create_dir_all(&work).map_err(|error| file_error(&work, &error))?;
+    let machine = Machine::look(program, &work).map_err(|error| file_error(&work, &error))?;
+    let mut results = match before {
+        Some(results) if !results.machine.is_like(&machine) => {
+            return Err(BenchError::Refused(format!(
+                "{} was measured by another build or on another machine: begin anew",
+                file.display()
+            )));
+        }
+        Some(mut results) => {
+            results.drop_failed();
+            results
+        }
+        None => Results {
+            format: FORMAT,
+            fencepost: env!("CARGO_PKG_VERSION").to_owned(),
+            plan: plan.record.clone(),
+            began_unix_ms: unix_ms(),
+            complete: false,
+            machine,
+            bases: Vec::new(),
+            points: Vec::new(),
+        },
+    };
+    let bar = progress(&plan);
+    let mut bases = Bases::new(program, args, work.join("bases"));
+    let bench = Bench {
+        program,
+        plan: &plan,
+        directory: &work,
+        kept: &directory.join(KEPT),
+        checks: !args.no_check,
+    };
+    for planned in &plan.points {
+        if stopped.load(Ordering::Relaxed) {
+            break;
+        }
+        if !results.points.iter().any(|done| done.number == planned.number) {
+            let (key, count) = (&planned.key, plan.points.len());
+            let number = planned.number + 1;
+            bar.set_message(format!("{} {} ({number} of {count})", key.design, key.workload));
+            let (point, base) = measured(&bench, &mut bases, planned)?;
+            if let Some(why) = point.failure() {
+                let (design, workload) = (&point.key.design, &point.key.workload);
+                bar.suspend(|| log::warn!("{design} with {workload}: {why}"));
+                // Perhaps it was interrupted: it is measured again by whoever goes on.
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+            results.add(point, base);
+            results.write(&file)?;
+        }
+        bar.inc(plan.time_of(planned).as_millis() as u64);
+    }
+    bar.finish_and_clear();
+    fs::remove_dir_all(&work).map_err(|error| file_error(&work, &error))?;
+    Ok(Ran { results, directory })
+}
+
+/// The point, and the base that it began from.
+fn measured(
+    bench: &Bench<'_>,
+    bases: &mut Bases<'_>,
+    planned: &Planned,
+) -> Result<(Point, Option<BaseRecord>), BenchError> {
+    let began_unix_ms = unix_ms();
+    let base = planned.design.map(|design| bases.get(planned, design)).transpose();
+    let (record, outcome) = match base {
+        Ok(base) => {
+            let outcome = bench.measure(planned, base.as_ref())?;
+            (base.map(|base| base.record), outcome)
+        }
+        Err(error) => (None, Outcome::Failed { why: error.to_string() }),
+    };
+    let point = Point {
+        number: planned.number,
+        block: planned.block,
+        key: planned.key.clone(),
+        base: record.as_ref().map(|record| record.name.clone()),
+        durability: DURABILITY.to_owned(),
+        command: measure::command(bench.plan, planned),
+        began_unix_ms,
+        outcome,
+    };
+    Ok((point, record))
+}
+
+/// What a commit survives that was answered: all that is measured on SQLite has it.
+const DURABILITY: &str = "sqlite, WAL, synchronous=FULL: a crash of the machine";
+
+/// Databases and servers' logs, in the directory of a run, and only while it runs.
+const WORK: &str = "fencepost-bench-work";
+/// Histories of points that are not valid, and what the checker needs with them.
+const KEPT: &str = "histories";
+
+/// A lock on the directory that is held until it is dropped, or this process ends.
+fn alone_in(directory: &Path) -> Result<fs::File, BenchError> {
+    let path = directory.join("lock");
+    let file = fs::File::create(&path).map_err(|error| file_error(&path, &error))?;
+    file.try_lock().map_err(|_| {
+        let shown = directory.display();
+        BenchError::Usage(format!("another run is at work in {shown}: choose another --out"))
+    })?;
+    Ok(file)
+}
+
+/// The results of an earlier run that is to be gone on with.
+fn earlier(args: &RunArgs, plan: &Plan, directory: &Path) -> Result<Option<Results>, BenchError> {
+    let file = directory.join(RESULTS);
+    for taken in [WORK, KEPT].map(|name| directory.join(name)) {
+        if !args.resume && taken.exists() && !file.exists() {
+            return Err(BenchError::Usage(format!(
+                "{} is there, perhaps of a run that was killed: choose another --out, or remove it",
+                taken.display()
+            )));
+        }
+    }
+    match (file.exists(), args.resume) {
+        (false, true) => Err(BenchError::Usage(format!(
+            "--resume: there is nothing to go on with: {} is not there",
+            file.display()
+        ))),
+        (true, false) => Err(BenchError::Usage(format!(
+            "{} is there: say --resume to go on, or choose another --out",
+            file.display()
+        ))),
+        (false, false) => Ok(None),
+        (true, true) => {
+            let results = Results::read(&file)?;
+            if results.plan == plan.record {
+                return Ok(Some(results));
+            }
+            Err(BenchError::Usage(format!(
+                "--resume: {} is of other arguments: its profile is {}, with {} points in {} blocks",
+                file.display(),
+                results.plan.profile,
+                results.plan.points,
+                results.plan.blocks
+            )))
+        }
+    }
+}
+
+/// A bar that moves by time.
+fn progress(plan: &Plan) -> ProgressBar {
+    let bar = ProgressBar::new(plan.time().as_millis() as u64);
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {eta} left  {msg}");
+    bar.set_style(style.expect("the template is right"));
+    bar.enable_steady_tick(Duration::from_secs(1));
+    bar
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

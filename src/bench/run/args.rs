@@ -1,0 +1,104 @@
+//! What a run is asked for.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use clap::{Args, ValueEnum};
+
+use crate::bench::Shape;
+
+/// What to measure.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Which points are measured, unless more is said
+    #[arg(long, value_enum, default_value_t = Profile::Quick)]
+    pub profile: Profile,
+    /// Where results and databases go; a directory without results, unless --resume is given
+    /// [default: fencepost-bench-TIME]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Only these designs, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub designs: Vec<String>,
+    /// Only these workloads, separated by commas (docs/WORKLOADS.md)
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub workloads: Vec<String>,
+    /// Graphs of so many jobs, separated by commas [default: 2500]
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=10_000_000), value_name = "JOBS")]
+    pub sizes: Vec<u64>,
+    /// Also in open loop, at so many requests a second, separated by commas; by default `register`
+    /// alone, at 500
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1_000_000), value_name = "R")]
+    pub rates: Vec<u64>,
+    /// What reads what in the graphs that are made
+    #[arg(long, value_enum, default_value_t = Shape::ScaleFree)]
+    pub shape: Shape,
+    /// Measure on the graph of this file, as `import` reads it, instead of graphs that are made
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sizes", "shape"])]
+    pub graph: Option<PathBuf>,
+    /// Clients at once, each with one connection, but where a workload says otherwise
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
+    pub writers: u32,
+    /// How often each point is measured, each time among all others in another order. With fewer
+    /// than six no pair is told apart
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
+    pub blocks: u32,
+    /// How long each point is measured, in seconds
+    #[arg(long, default_value_t = 0.35, value_parser = crate::bench::positive, value_name = "S")]
+    pub seconds: f64,
+    /// How long it is asked before, in seconds
+    #[arg(long, default_value_t = 0.1, value_parser = crate::bench::not_negative, value_name = "S")]
+    pub warmup_seconds: f64,
+    /// Another seed, other requests in another order
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=u64::MAX >> 1))]
+    pub seed: u64,
+    /// Go on where a run with the same arguments was ended
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// Print what would be measured, and how long it would take
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Neither record nor check answers: to see what that costs
+    #[arg(long)]
+    pub no_check: bool,
+}
+
+/// Which points are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// All pairs of designs on SQLite and a graph of 2,500 jobs: three minutes, nothing to install
+    Quick,
+}
+
+impl Profile {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+        }
+    }
+}
+
+impl RunArgs {
+    /// What the graphs are called by: their shape, or the file.
+    pub fn shape_name(&self) -> String {
+        match &self.graph {
+            Some(file) => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            None => shape_name(self.shape),
+        }
+    }
+
+    /// The directory of the run.
+    pub fn directory(&self) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| {
+            let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+            PathBuf::from(format!("fencepost-bench-{}", now.replace(':', "")))
+        })
+    }
+}
+
+/// The shape's name, as on the command line.
+#[must_use]
+pub fn shape_name(shape: Shape) -> String {
+    shape.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,245 @@
+//! Prepared databases: one for each graph and each way to keep it, made once and copied for each
+//! point.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+use super::args::RunArgs;
+use super::nodes::Node;
+use super::place::{GRAPH, command, file_error, serve};
+use super::plan::Planned;
+use super::results::BaseRecord;
+use super::workloads::{Measures, Past};
+use crate::bench::BenchError;
+use crate::bench::request::{Outcome, Request};
+use crate::bench::target::{HttpTarget, Target as _};
+use crate::design::Design;
+use crate::graph::Name;
+use crate::store::StorageKind;
+
+/// How many jobs are put with one changeset.
+const BATCH: u64 = 10_000;
+/// How many of them where they are put again and again, so that the history has many changes.
+const CHURN_BATCH: u64 = 50;
+/// How long a question to a base may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(600);
+
+/// Which base.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    /// The graph's name among bases: shape, size, past.
+    family: String,
+    storage: String,
+}
+
+/// A database that is ready to be copied.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// What it is.
+    pub record: BaseRecord,
+    /// Where it is.
+    pub database: PathBuf,
+    /// The graph as the service tells it: where the checker begins.
+    pub graph: PathBuf,
+}
+
+/// All that were made.
+pub struct Bases<'r> {
+    program: &'r Path,
+    args: &'r RunArgs,
+    directory: PathBuf,
+    /// Why it could not be made, of one that could not: nobody tries again.
+    made: BTreeMap<Wanted, Result<Base, String>>,
+}
+
+impl<'r> Bases<'r> {
+    /// None yet; they are to be in `directory`.
+    pub fn new(program: &'r Path, args: &'r RunArgs, directory: PathBuf) -> Self {
+        Self { program, args, directory, made: BTreeMap::new() }
+    }
+
+    /// The base of a point, made if need be. Its digest is that of the same graph in other storages.
+    ///
+    /// # Errors
+    /// [`BenchError`] if it cannot be made, or is another graph.
+    pub fn get(&mut self, point: &Planned, design: &'static Design) -> Result<Base, BenchError> {
+        let empty = point.workload.measures == Measures::Import;
+        let jobs = if empty { 0 } else { point.key.size };
+        let past = match point.workload.past {
+            Past::Loaded => String::new(),
+            Past::Churned { times } => format!("-churned-{times}"),
+        };
+        let family = format!("{}-{jobs}{past}", point.key.shape);
+        let wanted = Wanted { family, storage: design.storage.to_string() };
+        if let Some(base) = self.made.get(&wanted) {
+            return base.clone().map_err(BenchError::Refused);
+        }
+        let made = self.make(&wanted, design.storage, jobs, point.workload.past);
+        let base = made.and_then(|base| self.is_the_same_graph(&wanted, &base).map(|()| base));
+        let kept = base.as_ref().map(Base::clone).map_err(ToString::to_string);
+        self.made.insert(wanted, kept);
+        base
+    }
+
+    /// As all bases of its family that were made.
+    fn is_the_same_graph(&self, wanted: &Wanted, base: &Base) -> Result<(), BenchError> {
+        let others =
+            self.made.iter().filter_map(|(other, made)| Some((other, made.as_ref().ok()?)));
+        let same_graph = |(other, _): &(&Wanted, &Base)| other.family == wanted.family;
+        if let Some((_, other)) = { others }.find(same_graph)
+            && other.record.digest != base.record.digest
+        {
+            let (one, other) = (&base.record.name, &other.record.name);
+            return Err(BenchError::Refused(format!(
+                "the bases `{one}` and `{other}` are not the same graph: their digests differ"
+            )));
+        }
+        Ok(())
+    }
+
+    fn make(
+        &self,
+        wanted: &Wanted,
+        storage: StorageKind,
+        jobs: u64,
+        past: Past,
+    ) -> Result<Base, BenchError> {
+        let design = Design::following(storage).expect("a design of this program has it");
+        let name = format!("{}/{}", wanted.family, wanted.storage);
+        let directory = self.directory.join(name.replace('/', "-"));
+        // What an earlier run left here may be half of one.
+        drop(fs::remove_dir_all(&directory));
+        fs::create_dir_all(&directory).map_err(|error| file_error(&directory, &error))?;
+        let database = directory.join("graphs.db");
+        let url = format!("sqlite:{}", database.display());
+        let program = |arguments: &[&str]| {
+            let own = ["--database-url", &url, "--design", design.name];
+            self.run(&[&own, arguments].concat())
+        };
+        let drive =
+            ["bench", "drive", "--graph", GRAPH, "--clients", "1", "--timeout-seconds", "600"];
+        let (seed, jobs_text, batch) =
+            (self.args.seed.to_string(), jobs.to_string(), BATCH.to_string());
+        match (&self.args.graph, jobs) {
+            (Some(file), _) => {
+                let file = file.to_string_lossy();
+                program(&["import", "--graph", GRAPH, &file])?;
+            }
+            (_, 0) => {}
+            _ => {
+                let shape = self.args.shape_name();
+                let load = ["--workload", "load", "--shape", &shape, "--jobs", &jobs_text];
+                let more = ["--batch", &batch, "--seed", &seed];
+                program(&[&drive[..], &load, &more].concat())?;
+            }
+        }
+        if let Past::Churned { times } = past {
+            let requests = (times * jobs.div_ceil(CHURN_BATCH)).to_string();
+            let steps = CHURN_BATCH.to_string();
+            let churn = ["--workload", "churn", "--requests", &requests, "--sample", &jobs_text];
+            let more = ["--churn-steps", &steps, "--seed", &seed];
+            program(&[&drive[..], &churn, &more].concat())?;
+        }
+        self.look(name, wanted, design, database, jobs)
+    }
+
+    /// Asks a server what is in it.
+    fn look(
+        &self,
+        name: String,
+        wanted: &Wanted,
+        design: &Design,
+        database: PathBuf,
+        jobs: u64,
+    ) -> Result<Base, BenchError> {
+        let log = database.with_file_name("server.log");
+        let node = Node::start(self.program, &serve(design, &database), &log)
+            .map_err(|error| BenchError::Unavailable(error.to_string()))?;
+        let graph = Name::new(GRAPH).expect("a name");
+        let target = HttpTarget::new(&[node.url().to_owned()], graph, ANSWERS_WITHIN)?;
+        let mut connection = target.connect();
+        let mut ask = |request: &Request| match connection.perform(request).outcome {
+            Outcome::Accepted(_) => Ok((None, None)),
+            Outcome::Answered { version, answer } => Ok((version, Some(answer))),
+            other => Err(BenchError::Refused(format!("the base `{name}`: {}", other.label()))),
+        };
+        if jobs == 0 {
+            ask(&Request::CreateGraph)?;
+        }
+        let (version, counts) = ask(&Request::Graph)?;
+        let (_, answer) = ask(&Request::Digest)?;
+        let there = counts.and_then(|counts| counts.member("jobs")).unwrap_or(0);
+        if self.args.graph.is_none() && there != jobs {
+            return Err(BenchError::Refused(format!(
+                "the base `{name}` has {there} jobs, not {jobs}"
+            )));
+        }
+        drop(connection);
+        let graph = database.with_file_name("graph.ndjson");
+        keep_snapshot(node.url(), &graph)?;
+        let whole = node.end() && !database.with_extension("db-wal").exists();
+        let digest: Option<String> = answer.and_then(|answer| answer.member("digest"));
+        let (true, Some(digest)) = (whole, digest) else {
+            let why = "its server did not end as it was told, or said no digest";
+            return Err(BenchError::Refused(format!("the base `{name}`: {why}")));
+        };
+        let bytes = fs::metadata(&database).map_or(0, |metadata| metadata.len());
+        let record = BaseRecord {
+            name,
+            storage: wanted.storage.clone(),
+            jobs: there,
+            version: version.unwrap_or_default(),
+            digest,
+            bytes,
+        };
+        Ok(Base { record, database, graph })
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<(), BenchError> {
+        let output = command(self.program)
+            .args(arguments)
+            .env("RUST_LOG", "warn")
+            .output()
+            .map_err(|error| BenchError::Unavailable(error.to_string()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(BenchError::Refused(format!(
+            "a base could not be made: `{}`: {}",
+            arguments.join(" "),
+            said.trim()
+        )))
+    }
+}
+
+/// Writes to a file what a server tells of the whole graph.
+fn keep_snapshot(url: &str, to: &Path) -> Result<(), BenchError> {
+    let asked = ureq::get(format!("{url}/v1/graphs/{GRAPH}/snapshot")).call();
+    let mut answer = asked.map_err(|error| BenchError::Unavailable(error.to_string()))?;
+    let mut file = fs::File::create(to).map_err(|error| file_error(to, &error))?;
+    io::copy(&mut answer.body_mut().as_reader(), &mut file)
+        .map(drop)
+        .map_err(|error| file_error(to, &error))
+}
+
+impl Base {
+    /// Copies the database to a directory of its own.
+    ///
+    /// # Errors
+    /// [`BenchError`] if there is no room.
+    pub fn copy(&self, to: &Path) -> Result<PathBuf, BenchError> {
+        let copied = to.join("graphs.db");
+        let copy = || -> io::Result<()> {
+            fs::copy(&self.database, &copied)?;
+            let file = fs::File::open(&copied)?;
+            file.sync_all()?;
+            // Whatever earlier points left to be written is not written during this one.
+            Ok(rustix::fs::syncfs(&file)?)
+        };
+        copy().map_err(|error| file_error(&copied, &error))?;
+        Ok(copied)
+    }
+}

@@ -1,0 +1,222 @@
+//! The machine: what it is, and what of it this run could use. Linux.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::db::{SQLITE_VERSION, sqlite_settings};
+use crate::object::objects_both_ways;
+
+/// How many writes the probe of the disk makes.
+const PROBES: usize = 200;
+/// How much each of them writes, in bytes.
+const PROBE_BYTES: usize = 4 << 10;
+
+/// Where a benchmark ran. What could not be found out is empty or 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Machine {
+    /// The processor's name.
+    pub processor: String,
+    /// How many cores this process may use.
+    pub cores: usize,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// The operating system and the release of its kernel.
+    pub system: String,
+    /// The hypervisor, if the kernel knows of one.
+    pub hypervisor: bool,
+    /// The file system that the databases were on.
+    pub file_system: String,
+    /// Writing 4 KiB there, and waiting until they are on the disk, in microseconds.
+    pub fsync_p50_us: f64,
+    /// The same, the 99th percentile.
+    pub fsync_p99_us: f64,
+    /// Versions and settings of what is measured, by name.
+    pub software: BTreeMap<String, String>,
+}
+
+objects_both_ways!(Machine);
+
+impl Machine {
+    /// Looks at this machine and at the program that is to be measured, and writes to `directory`,
+    /// where the databases are to be.
+    ///
+    /// # Errors
+    /// If nothing can be written there.
+    pub fn look(program: &Path, directory: &Path) -> io::Result<Self> {
+        let here = crate::bench::machine::Machine::here();
+        let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let [fsync_p50_us, fsync_p99_us] = fsync_us(directory)?;
+        let software = [
+            ("fencepost", env!("CARGO_PKG_VERSION").to_owned()),
+            ("build", if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned()),
+            ("commit", crate::COMMIT.unwrap_or("unknown").to_owned()),
+            ("executable sha256", sha256_of(program)?),
+            ("sqlite", SQLITE_VERSION.to_owned()),
+            ("sqlite settings", sqlite_settings()),
+        ];
+        Ok(Self {
+            processor: here.processor.unwrap_or_default(),
+            cores: here.processors.unwrap_or_default(),
+            memory_bytes: here.memory_bytes.unwrap_or_default(),
+            system: here.system,
+            hypervisor: flags.split_whitespace().any(|flag| flag == "hypervisor"),
+            file_system: file_system(directory).unwrap_or_default(),
+            fsync_p50_us,
+            fsync_p99_us,
+            software: software.map(|(name, version)| (name.to_owned(), version)).into(),
+        })
+    }
+
+    /// Whether figures of the other may stand beside those of this one.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let of = |machine: &Self| {
+            let Self { processor, cores, system, file_system, software, .. } = machine.clone();
+            (processor, cores, system, file_system, software)
+        };
+        of(self) == of(other)
+    }
+}
+
+/// The SHA-256 of a file, in hexadecimal digits. O(its length).
+pub fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    let mut file = File::open(path)?;
+    let mut part = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut part)? {
+            0 => break,
+            length => digest.update(&part[..length]),
+        }
+    }
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The median and the 99th percentile of writes with `fsync`, in microseconds.
+fn fsync_us(directory: &Path) -> io::Result<[f64; 2]> {
+    let path = directory.join("fsync-probe");
+    let mut file = File::create(&path)?;
+    let block = [0x5a_u8; PROBE_BYTES];
+    let mut times = Vec::with_capacity(PROBES);
+    for _ in 0..PROBES {
+        let began = Instant::now();
+        file.write_all(&block)?;
+        file.sync_all()?;
+        times.push(began.elapsed().as_nanos() as f64 / 1e3);
+    }
+    fs::remove_file(path)?;
+    times.sort_unstable_by(f64::total_cmp);
+    Ok([times[PROBES / 2], times[PROBES * 99 / 100]])
+}
+
+/// The type of the file system that `path` is on, by the longest mount point above it.
+fn file_system(path: &Path) -> Option<String> {
+    let path = fs::canonicalize(path).ok()?;
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let above = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (point, kind) = (fields.next()?, fields.next()?);
+        path.starts_with(point).then(|| (point.len(), kind.to_owned()))
+    });
+    above.max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
+}
+
+/// What the host has taken from this machine so far, in seconds of all processors.
+#[must_use]
+pub fn steal_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = stat.lines().next().and_then(|line| line.split_whitespace().nth(8)?.parse().ok());
+    ticks.unwrap_or(0.0) / TICKS_A_SECOND
+}
+
+/// The unit of stolen time in `/proc`, on every platform that Linux runs on.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// What a process has used so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Used {
+    /// Processor time of its threads, in seconds. Of threads that have ended nothing is known.
+    pub processor_seconds: f64,
+    /// Bytes that it had written to storage, or that wait to be.
+    pub written_bytes: u64,
+    /// The most memory that it has had at once, in bytes.
+    pub peak_memory_bytes: u64,
+}
+
+impl Used {
+    /// By the process with this id; nothing of one that has ended.
+    #[must_use]
+    pub fn by(process: u32) -> Self {
+        let read = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}"));
+        // In nanoseconds, where the sums of `/proc/PID/stat` are in steps of ten milliseconds.
+        let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        let ns_of = |thread: fs::DirEntry| {
+            let schedule = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            schedule.split(' ').next()?.parse::<u64>().ok()
+        };
+        let ns: u64 = threads.filter_map(ns_of).sum();
+        let number = |text: io::Result<String>, name: &str| {
+            let text = text.unwrap_or_default();
+            let found = text.lines().find_map(|line| {
+                line.strip_prefix(name)?.trim().trim_end_matches(" kB").parse::<u64>().ok()
+            });
+            found.unwrap_or_default()
+        };
+        Self {
+            processor_seconds: ns as f64 / 1e9,
+            written_bytes: number(read("io"), "write_bytes:"),
+            peak_memory_bytes: number(read("status"), "VmHWM:") << 10,
+        }
+    }
+
+    /// What was used since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            processor_seconds: self.processor_seconds - earlier.processor_seconds,
+            written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
+            peak_memory_bytes: self.peak_memory_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = std::env::current_exe().unwrap();
+        let machine = Machine::look(&program, directory.path()).unwrap();
+        assert!(machine.cores > 0 && machine.memory_bytes > 0, "{machine:?}");
+        assert!(!machine.system.is_empty() && !machine.file_system.is_empty(), "{machine:?}");
+        assert!(0.0 < machine.fsync_p50_us && machine.fsync_p50_us <= machine.fsync_p99_us);
+        assert!(machine.is_like(&Machine { fsync_p50_us: 1.0, ..machine.clone() }));
+        assert!(!machine.is_like(&Machine { cores: 1 + machine.cores, ..machine.clone() }));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "the probe is gone");
+    }
+
+    #[test]
+    fn a_process_is_known_by_what_it_has_used() {
+        let before = Used::by(std::process::id());
+        let began = Instant::now();
+        // Until the kernel has counted it.
+        loop {
+            let used = Used::by(std::process::id()).since(&before);
+            if used.processor_seconds > 0.0 {
+                assert!(used.peak_memory_bytes > 0);
+                break;
+            }
+            assert!(began.elapsed().as_secs() < 60, "nothing was counted");
+        }
+        assert_eq!(Used::by(u32::MAX), Used::default());
+    }
+}

@@ -1,0 +1,386 @@
+//! One point: a copy of its base, servers, load, and what the checker says of the answers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use clap::Parser;
+use serde_json::Value;
+
+use super::args::shape_name;
+use super::base::Base;
+use super::machine::{Used, steal_seconds};
+use super::nodes::Node;
+use super::place::{GRAPH, command as command_of, database_url, file_error, floor, serve};
+use super::plan::{Plan, Planned};
+use super::results::{CheckVerdict, Disk, Key, Measurement, Outcome, Processor};
+use super::workloads::Measures;
+use crate::bench::report::Report;
+use crate::bench::request::{Outcome as Answer, Request};
+use crate::bench::summary::Summary;
+use crate::bench::tally::Class;
+use crate::bench::target::{Connection, HttpTarget, Target};
+use crate::bench::{BenchError, DriveArgs, drive};
+use crate::db::DiskUse;
+use crate::design::Design;
+use crate::graph::Name;
+use crate::service::Service;
+
+/// How long a request may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+/// How long a server may take to load a graph for its first answer.
+const LOADS_WITHIN: Duration = Duration::from_secs(600);
+
+/// What all points share.
+pub struct Bench<'r> {
+    /// This program.
+    pub program: &'r Path,
+    /// What is to be measured.
+    pub plan: &'r Plan,
+    /// Where databases are copied to.
+    pub directory: &'r Path,
+    /// Where histories are kept that are not valid.
+    pub kept: &'r Path,
+    /// Whether histories are recorded and checked.
+    pub checks: bool,
+}
+
+/// The arguments of `bench drive`.
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: DriveArgs,
+}
+
+/// The command by which a point's load can be made again.
+#[must_use]
+pub fn command(plan: &Plan, point: &Planned) -> String {
+    let record = &plan.record;
+    let Key { rate, writers, size, .. } = &point.key;
+    let shape = shape_name(plan.shape);
+    let time = match point.workload.measures {
+        Measures::Start => return "fencepost serve".to_owned(),
+        Measures::Import => format!("--jobs {size} --batch 1000"),
+        Measures::Requests => format!(
+            "--seconds {} --warmup-seconds {}",
+            record.window_seconds, record.warmup_seconds
+        ),
+    };
+    let rate = rate.map_or_else(String::new, |rate| format!(" --rate {rate}"));
+    format!(
+        "fencepost bench drive --graph {GRAPH} {} --shape {shape} --clients {writers} --seed {} \
+         {time}{rate}",
+        point.workload.drive, record.seed
+    )
+}
+
+impl Bench<'_> {
+    /// Measures the point. What goes wrong with a server is its outcome.
+    ///
+    /// # Errors
+    /// [`BenchError`] if this machine is the reason: no room, or no right to write.
+    pub fn measure(&self, point: &Planned, base: Option<&Base>) -> Result<Outcome, BenchError> {
+        let place = self.directory.join(format!("point-{}", point.number));
+        drop(fs::remove_dir_all(&place));
+        fs::create_dir_all(&place).map_err(|error| file_error(&place, &error))?;
+        let database = base.map(|base| base.copy(&place)).transpose()?;
+        let graph = base.map(|base| base.graph.as_path());
+        let found = self.in_place(point, &place, database.as_deref(), graph);
+        let outcome = found.unwrap_or_else(|why| Outcome::Failed { why: why.to_string() });
+        if matches!(outcome, Outcome::Failed { .. }) {
+            for number in 0..point.key.nodes {
+                let log = place.join(format!("server-{number}.log"));
+                if log.exists() {
+                    self.keep(&log, &format!("point-{}-server-{number}.log", point.number))?;
+                }
+            }
+        }
+        drop(fs::remove_dir_all(&place));
+        Ok(outcome)
+    }
+
+    /// Copies a file to what is kept.
+    fn keep(&self, file: &Path, name: &str) -> Result<PathBuf, BenchError> {
+        let kept = self.kept.join(name);
+        fs::create_dir_all(self.kept)
+            .and_then(|()| fs::copy(file, &kept))
+            .map_err(|error| file_error(&kept, &error))?;
+        Ok(kept)
+    }
+
+    fn in_place(
+        &self,
+        point: &Planned,
+        place: &Path,
+        database: Option<&Path>,
+        graph_before: Option<&Path>,
+    ) -> Result<Outcome, BenchError> {
+        let mut nodes = Vec::new();
+        for number in 0..point.key.nodes {
+            let arguments = match (point.design, database) {
+                (Some(design), Some(database)) => serve(design, database),
+                _ => floor(&point.key.design),
+            };
+            let log = place.join(format!("server-{number}.log"));
+            let node = Node::start(self.program, &arguments, &log)
+                .map_err(|error| BenchError::Unavailable(error.to_string()))?;
+            nodes.push(node);
+        }
+        let urls: Vec<String> = nodes.iter().map(|node| node.url().to_owned()).collect();
+        let graph = Name::new(GRAPH).expect("a name");
+        // Each has the graph's image before anything is measured.
+        let mut start_seconds = Vec::new();
+        for (node, url) in nodes.iter().zip(&urls) {
+            let target = HttpTarget::new(std::slice::from_ref(url), graph.clone(), LOADS_WITHIN)?;
+            let answer = target.connect().perform(&Request::Graph).outcome;
+            if !matches!(answer, Answer::Answered { .. }) {
+                let said = node.last_words();
+                return Err(BenchError::Unavailable(format!(
+                    "a server's first answer was {}: {said}",
+                    answer.label()
+                )));
+            }
+            start_seconds.push(node.started().elapsed().as_secs_f64());
+        }
+        let watched = Watched {
+            inner: HttpTarget::new(&urls, graph, ANSWERS_WITHIN)?,
+            processes: nodes.iter().map(Node::process).collect(),
+            looks: Mutex::default(),
+        };
+        let history = place.join("history.ndjson");
+        let report = match point.workload.measures {
+            Measures::Start => None,
+            Measures::Requests | Measures::Import => {
+                let line = command(self.plan, point);
+                let words = line.split_whitespace().skip(2);
+                let mut args = Line::try_parse_from(words)
+                    .map_err(|error| BenchError::Usage(error.to_string()))?
+                    .args;
+                // Of floors too, so that what a history costs is in them as in all else.
+                args.history = self.checks.then(|| history.clone());
+                Some(drive(&watched, &args))
+            }
+        };
+        let died = nodes.iter_mut().find_map(|node| {
+            node.ended().map(|status| format!("a server ended, {status}: {}", node.last_words()))
+        });
+        if let Some(died) = died {
+            return Err(BenchError::Unavailable(died));
+        }
+        let report = report.transpose()?;
+        let peak_memory_bytes =
+            nodes.iter().map(|node| Used::by(node.process()).peak_memory_bytes).collect();
+        let wal = database.map(|database| database.with_extension("db-wal"));
+        let wal_bytes = wal.and_then(|wal| fs::metadata(wal).ok()).map_or(0, |wal| wal.len());
+        for node in nodes {
+            if !node.end() {
+                return Err(BenchError::Unavailable("a server did not end by itself".to_owned()));
+            }
+        }
+        let verdict = match (&report, point.design, database.zip(graph_before)) {
+            (Some(_), Some(design), Some(left)) if self.checks => {
+                self.check(point, design, left, &history)?
+            }
+            _ => CheckVerdict::NotApplicable,
+        };
+        // A graph that breaks the rules cannot be read in the end: then that is what was found.
+        if let Some(report) = &report
+            && !matches!(verdict, CheckVerdict::Invalid { .. })
+        {
+            report.verdict()?;
+        }
+        let disk = match database {
+            Some(database) if point.block == 0 => Some(disk(database, wal_bytes)?),
+            _ => None,
+        };
+        let around = Around { start_seconds, peak_memory_bytes, verdict, disk };
+        let looks = watched.looks.into_inner().unwrap_or_default();
+        Ok(Outcome::Measured(Box::new(measurement(report.as_ref(), &looks, around))))
+    }
+
+    /// Has the answers judged by a process of its own, from the graph that there was before.
+    fn check(
+        &self,
+        point: &Planned,
+        design: &Design,
+        (database, graph_before): (&Path, &Path),
+        history: &Path,
+    ) -> Result<CheckVerdict, BenchError> {
+        let ask = |format: &str, history: &Path| {
+            command_of(self.program)
+                .args(["--database-url", &database_url(database), "--design", design.name])
+                .args(["check", "--format", format])
+                .args(design.storage.has_log().then_some("--stored"))
+                .arg("--base")
+                .arg(graph_before)
+                .arg(history)
+                .env("RUST_LOG", "error")
+                .output()
+                .map_err(|error| BenchError::Unavailable(error.to_string()))
+        };
+        let output = ask("json", history)?;
+        let said: Option<Value> = serde_json::from_slice(&output.stdout).ok();
+        let Some(said) = said else {
+            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Ok(CheckVerdict::Failed { why });
+        };
+        if output.status.success() {
+            return Ok(CheckVerdict::Valid { summary: said["summary"].clone() });
+        }
+        // All that is needed to judge it again.
+        let kept = self.keep(history, &format!("point-{}.ndjson", point.number))?;
+        self.keep(graph_before, &format!("point-{}-base.ndjson", point.number))?;
+        let kind = said["finding"]["kind"].as_str().unwrap_or_default().to_owned();
+        let finding = String::from_utf8_lossy(&ask("text", &kept)?.stdout).trim().to_owned();
+        Ok(CheckVerdict::Invalid { kind, finding })
+    }
+}
+
+fn disk(database: &Path, wal_bytes: u64) -> Result<Disk, BenchError> {
+    let DiskUse { file, vacuumed, parts } =
+        DiskUse::of_sqlite(database).map_err(BenchError::Unavailable)?;
+    Ok(Disk { file_bytes: file, wal_bytes, vacuumed_bytes: vacuumed, parts })
+}
+
+/// What is known besides what the driver found.
+struct Around {
+    start_seconds: Vec<f64>,
+    peak_memory_bytes: Vec<u64>,
+    verdict: CheckVerdict,
+    disk: Option<Disk>,
+}
+
+/// What processes had used when they were looked at.
+struct Look {
+    nodes: Vec<Used>,
+    driver: Used,
+    steal_seconds: f64,
+}
+
+/// Servers that are looked at when their metrics are: at the beginning and at the end of what is
+/// measured.
+struct Watched {
+    inner: HttpTarget,
+    processes: Vec<u32>,
+    looks: Mutex<Vec<Look>>,
+}
+
+impl Target for Watched {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn connect(&self) -> Box<dyn Connection> {
+        self.inner.connect()
+    }
+
+    fn nodes(&self) -> usize {
+        self.inner.nodes()
+    }
+
+    fn metrics(&self) -> Vec<Option<String>> {
+        // Looked at after the first asking and before the second: what asking costs is in neither.
+        let is_first = self.looks.lock().is_ok_and(|looks| looks.is_empty());
+        let first = is_first.then(|| self.inner.metrics());
+        let look = Look {
+            nodes: self.processes.iter().map(|process| Used::by(*process)).collect(),
+            driver: Used::by(std::process::id()),
+            steal_seconds: steal_seconds(),
+        };
+        if let Ok(mut looks) = self.looks.lock() {
+            looks.push(look);
+        }
+        first.unwrap_or_else(|| self.inner.metrics())
+    }
+
+    fn service(&self) -> Option<&Service> {
+        None
+    }
+}
+
+fn measurement(report: Option<&Report>, looks: &[Look], around: Around) -> Measurement {
+    let Around { start_seconds, peak_memory_bytes, verdict, disk } = around;
+    let summary = report.map(Report::summary);
+    let count = |class| summary.as_ref().map_or(0, |summary| summary.count(class));
+    let (served, rejected) = (count(Class::Served), count(Class::Rejected));
+    let completed = served + rejected;
+    // What was under way at the end was answered before servers were looked at again.
+    let in_flight_at_end = summary.as_ref().map_or(0, |summary| summary.in_flight_at_end);
+    let worked = match report.and_then(Report::loaded) {
+        Some(operations) => operations,
+        None => completed + in_flight_at_end,
+    };
+    let per_operation = |amount: f64| if worked > 0 { amount / worked as f64 } else { 0.0 };
+    let mut processor = Vec::new();
+    let (mut server_seconds, mut written, mut steal) = (0.0, 0, 0.0);
+    if let [first, .., last] = looks {
+        for (number, (before, after)) in first.nodes.iter().zip(&last.nodes).enumerate() {
+            let used = after.since(before);
+            server_seconds += used.processor_seconds;
+            written += used.written_bytes;
+            processor.push(of_process(format!("node {}", number + 1), used));
+        }
+        processor.push(of_process("driver".to_owned(), last.driver.since(&first.driver)));
+        steal = last.steal_seconds - first.steal_seconds;
+    }
+    let saturated = summary.as_ref().is_some_and(|summary| summary.saturated);
+    let of = |latencies: Option<crate::bench::latencies::Latencies>| {
+        latencies.filter(|_| !saturated).and_then(|latencies| latencies.percentiles())
+    };
+    let mut histograms = BTreeMap::new();
+    for row in summary.iter().flat_map(|summary| &summary.rows) {
+        let name = format!("{}/{}", row.call, row.verdict);
+        histograms.insert(format!("{name}/latency"), row.latency.encoded());
+        histograms.insert(format!("{name}/service"), row.service.encoded());
+    }
+    if let Some(summary) = &summary {
+        histograms.insert("backlog".to_owned(), summary.backlog.encoded());
+        histograms.insert("lateness".to_owned(), summary.lateness.encoded());
+    }
+    let phases = report.map_or(Value::Null, |report| report.phases.json());
+    let commits = phases.as_array().and_then(|phases| {
+        let commit =
+            phases.iter().find(|phase| phase["of"] == "write" && phase["phase"] == "commit")?;
+        commit["count"].as_f64()
+    });
+    let rates_operations = report.is_some_and(|report| report.loaded().is_some());
+    let completed_per_second = summary.as_ref().map_or(0.0, |found| found.completed_per_second);
+    let per_second = report.and_then(Report::operations_per_second).unwrap_or(completed_per_second);
+    let lateness = summary.as_ref().and_then(|summary| summary.lateness.percentiles());
+    Measurement {
+        verdict,
+        window_seconds: summary.as_ref().map_or_else(
+            || start_seconds.iter().copied().fold(f64::MIN_POSITIVE, f64::max),
+            |summary| summary.window.as_secs_f64().max(f64::MIN_POSITIVE),
+        ),
+        completed,
+        per_second,
+        rates_operations,
+        served,
+        rejected,
+        refused: count(Class::Refused),
+        failed: count(Class::Failed),
+        achieved: summary.as_ref().and_then(|summary| summary.achieved),
+        saturated,
+        latency: of(summary.as_ref().map(Summary::latency)),
+        service: of(summary.as_ref().map(Summary::service)),
+        lateness,
+        histograms,
+        processor,
+        in_flight_at_end,
+        server_us_per_operation: per_operation(server_seconds * 1e6),
+        written_bytes_per_operation: per_operation(written as f64),
+        commits_per_operation: commits.map(per_operation),
+        peak_memory_bytes,
+        steal_seconds: steal,
+        start_seconds,
+        disk,
+        phases,
+    }
+}
+
+fn of_process(process: String, used: Used) -> Processor {
+    Processor { process, seconds: used.processor_seconds }
+}

@@ -1,0 +1,277 @@
+//! What is to be measured: a profile, and the list of points that it makes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::args::{Profile, RunArgs};
+use super::machine::sha256_of;
+use super::place::file_error;
+use super::results::{Key, PlanRecord};
+use super::workloads::{self, Measures, Workload};
+use crate::bench::random::Random;
+use crate::bench::{BenchError, Shape};
+use crate::design::{self, Design, PAIRS};
+
+/// What a point takes besides its window and warm-up: a copy, servers, the checker.
+const AROUND: Duration = Duration::from_millis(400);
+
+/// One measurement that is to be made.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Its place.
+    pub number: usize,
+    /// In which repetition.
+    pub block: u32,
+    /// What is measured.
+    pub key: Key,
+    /// How.
+    pub workload: &'static Workload,
+    /// By which design; none: a floor.
+    pub design: Option<&'static Design>,
+}
+
+/// All that is to be measured.
+#[derive(Debug)]
+pub struct Plan {
+    /// For the results.
+    pub record: PlanRecord,
+    /// In the order of measuring.
+    pub points: Vec<Planned>,
+    /// The shape of graphs that are made.
+    pub shape: Shape,
+}
+
+impl Plan {
+    /// What the arguments ask for.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] names what there is not.
+    pub fn new(args: &RunArgs) -> Result<Self, BenchError> {
+        let Quick { designs, loads, sizes } = match args.profile {
+            Profile::Quick => Quick::new(args)?,
+        };
+        let blocks = args.blocks;
+        let mut points: Vec<Planned> = Vec::new();
+        for block in 0..blocks {
+            // By what is asked, so that designs that are compared are measured near each other.
+            let mut of_block: Vec<Vec<Planned>> = Vec::new();
+            let mut floors = Vec::new();
+            for &size in &sizes {
+                for &(workload, rate) in &loads {
+                    let writers = workload.writers.unwrap_or(args.writers);
+                    let key = |design: &str| Key {
+                        workload: workload.name.to_owned(),
+                        shape: args.shape_name(),
+                        size,
+                        rate,
+                        writers,
+                        nodes: workload.nodes,
+                        design: design.to_owned(),
+                    };
+                    let planned =
+                        |key: Key, design| Planned { number: 0, block, key, workload, design };
+                    let mut of_work = Vec::new();
+                    for design in &designs {
+                        // The broken one is asked once, for what shows that it is broken.
+                        let shows_broken = workload.name == "pairs" && block == 0;
+                        let is_asked = design.is_sound() != (workload.name == "pairs");
+                        if args.workloads.is_empty()
+                            && !(is_asked && (design.is_sound() || shows_broken))
+                        {
+                            continue;
+                        }
+                        of_work.push(planned(key(design.name), Some(*design)));
+                    }
+                    // Of each kind of load once in a block.
+                    let load = (rate, writers, workload.in_turn());
+                    let is_load = workload.measures == Measures::Requests;
+                    if is_load && !floors.contains(&load) {
+                        floors.push(load);
+                        for floor in ["echo", "null"] {
+                            let floored = workload.floor();
+                            let key = Key {
+                                workload: floored.name.to_owned(),
+                                shape: "none".to_owned(),
+                                size: 0,
+                                nodes: 1,
+                                ..key(floor)
+                            };
+                            of_work.push(Planned { workload: floored, ..planned(key, None) });
+                        }
+                    }
+                    of_block.push(of_work);
+                }
+            }
+            let mut random = Random::of(&[args.seed, 11, u64::from(block)]);
+            shuffle(&mut of_block, &mut random);
+            for mut of_work in of_block {
+                shuffle(&mut of_work, &mut random);
+                points.extend(of_work);
+            }
+        }
+        for (number, point) in points.iter_mut().enumerate() {
+            point.number = number;
+        }
+        if points.is_empty() {
+            return Err(BenchError::Usage("nothing is left to measure".to_owned()));
+        }
+        let mut digest = Sha256::new();
+        for point in &points {
+            digest.update(format!("{} {:?}\n", point.block, point.key));
+        }
+        digest.update(format!("{} {}\n", args.seed, args.no_check));
+        if let Some(file) = &args.graph {
+            digest.update(sha256_of(file).map_err(|error| file_error(file, &error))?);
+        }
+        let record = PlanRecord {
+            profile: args.profile.name().to_owned(),
+            seed: args.seed,
+            blocks,
+            window_seconds: args.seconds,
+            warmup_seconds: args.warmup_seconds,
+            points: points.len(),
+            digest: digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+        Ok(Self { record, points, shape: args.shape })
+    }
+
+    /// How long a point takes, about.
+    #[must_use]
+    pub fn time_of(&self, point: &Planned) -> Duration {
+        let window = match point.workload.measures {
+            Measures::Requests => self.record.window_seconds + self.record.warmup_seconds,
+            // As many jobs a second as a slow machine loads and imports.
+            Measures::Import | Measures::Start => point.key.size.max(10_000) as f64 / 20_000.0,
+        };
+        let for_size = Duration::from_secs_f64(point.key.size as f64 / 100_000.0);
+        AROUND * point.key.nodes + Duration::from_secs_f64(window) + for_size
+    }
+
+    /// How long all of it takes, about.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        self.points.iter().map(|point| self.time_of(point)).sum()
+    }
+}
+
+/// The matrix, and how long it takes.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut works: BTreeMap<Key, Vec<&str>> = BTreeMap::new();
+        for point in self.points.iter().filter(|point| point.block == 0) {
+            works.entry(point.key.of("")).or_default().push(&point.key.design);
+        }
+        for (work, designs) in &mut works {
+            designs.sort_unstable();
+            let Key { workload, shape, size, writers, nodes, .. } = work;
+            let rate =
+                work.rate.map_or_else(String::new, |rate| format!(", {rate} requests a second"));
+            let size = if *size > 0 { format!(", {size} jobs") } else { String::new() };
+            writeln!(
+                f,
+                "{workload}: {shape}{size}, {writers} clients, {nodes} nodes{rate}\n  {}",
+                designs.join(" ")
+            )?;
+        }
+        let PlanRecord { blocks, points, .. } = &self.record;
+        let seconds = self.time().as_secs();
+        writeln!(
+            f,
+            "{points} points in {blocks} blocks, about {} min {} s",
+            seconds / 60,
+            seconds % 60
+        )
+    }
+}
+
+/// Which designs, loads and sizes.
+struct Quick {
+    designs: Vec<&'static Design>,
+    /// With the rate of an open loop, or none.
+    loads: Vec<(&'static Workload, Option<u64>)>,
+    sizes: Vec<u64>,
+}
+
+impl Quick {
+    fn new(args: &RunArgs) -> Result<Self, BenchError> {
+        let all = || {
+            let paired = PAIRS.iter().flat_map(|pair| [pair.first, pair.second]);
+            // Those that are broken on purpose show the checker at work.
+            let broken = design::ALL.iter().filter(|design| !design.is_sound());
+            let names = paired.chain(broken.map(|design| design.name));
+            let mut names: Vec<String> = names.map(str::to_owned).collect();
+            names.sort_unstable();
+            names.dedup();
+            names
+        };
+        let names = if args.designs.is_empty() { all() } else { distinct(&args.designs) };
+        let designs = names.iter().map(|name| {
+            design::named(name).ok_or_else(|| {
+                let known: Vec<_> = design::ALL.iter().map(|design| design.name).collect();
+                let known = known.join(", ");
+                BenchError::Usage(format!("--designs: there is no design `{name}`, only {known}"))
+            })
+        });
+        let quick = ["register", "turns", "reads", "pairs"].map(str::to_owned);
+        let names =
+            if args.workloads.is_empty() { quick.to_vec() } else { distinct(&args.workloads) };
+        let workloads = names.iter().map(|name| {
+            workloads::named(name).ok_or_else(|| {
+                let known: Vec<_> = workloads::ALL.iter().map(|known| known.name).collect();
+                let known = known.join(", ");
+                BenchError::Usage(format!(
+                    "--workloads: there is no workload `{name}`, only {known}"
+                ))
+            })
+        });
+        let mut loads = Vec::new();
+        for workload in workloads {
+            let workload = workload?;
+            if args.graph.is_some() && !workload.takes_any_graph() {
+                return Err(BenchError::Usage(format!(
+                    "--graph: the workload `{}` makes its own graph",
+                    workload.name
+                )));
+            }
+            loads.push((workload, None));
+            let rates = workload.name == "register" || !args.rates.is_empty();
+            if rates && workload.measures == Measures::Requests && workload.nodes == 1 {
+                let chosen =
+                    if args.rates.is_empty() { vec![QUICK_RATE] } else { distinct(&args.rates) };
+                loads.extend(chosen.into_iter().map(|rate| (workload, Some(rate))));
+            }
+        }
+        let sizes = match &args.graph {
+            Some(_) => vec![0],
+            None if args.sizes.is_empty() => vec![QUICK_JOBS],
+            None => distinct(&args.sizes),
+        };
+        Ok(Self { designs: designs.collect::<Result<_, _>>()?, loads, sizes })
+    }
+}
+
+/// Jobs of the graph in the profile `quick`.
+const QUICK_JOBS: u64 = 2_500;
+/// Requests a second there: what every design can do on two cores and any disk.
+const QUICK_RATE: u64 = 500;
+
+/// Each once, in the order of the first.
+fn distinct<T: Clone + PartialEq>(items: &[T]) -> Vec<T> {
+    let mut distinct: Vec<T> = Vec::new();
+    for item in items {
+        if !distinct.contains(item) {
+            distinct.push(item.clone());
+        }
+    }
+    distinct
+}
+
+/// Fisher and Yates' shuffle.
+fn shuffle<T>(items: &mut [T], random: &mut Random) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, random.below(last as u64 + 1) as usize);
+    }
+}

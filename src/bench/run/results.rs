@@ -1,0 +1,547 @@
+//! What a benchmark leaves behind: `results.json`, from which all can be drawn or judged again.
+//!
+//! docs/RESULTS-FORMAT.md describes it. A file of another format is refused.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::machine::Machine;
+use crate::bench::latencies::{Latencies, Percentiles};
+use crate::object::{objects_both_ways, objects_only};
+
+/// The format that this program writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Results {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The program that wrote it.
+    pub fencepost: String,
+    /// What was asked for.
+    pub plan: PlanRecord,
+    /// When it began, in milliseconds since 1970.
+    pub began_unix_ms: u64,
+    /// Whether all that was planned is here.
+    pub complete: bool,
+    /// Where it ran.
+    pub machine: Machine,
+    /// The databases that points began from.
+    pub bases: Vec<BaseRecord>,
+    /// What was measured, in that order.
+    pub points: Vec<Point>,
+}
+
+/// What was asked for. `--resume` goes on with the same only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct PlanRecord {
+    /// The profile's name.
+    pub profile: String,
+    /// Of the order of points, and of the requests.
+    pub seed: u64,
+    /// How often each point is measured.
+    pub blocks: u32,
+    /// How long each window is, in seconds.
+    pub window_seconds: f64,
+    /// How long each warm-up is, in seconds.
+    pub warmup_seconds: f64,
+    /// How many points there are, those of all blocks together.
+    pub points: usize,
+    /// The SHA-256 of the list of points, in hexadecimal digits.
+    pub digest: String,
+}
+
+/// A prepared database.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct BaseRecord {
+    /// What it is called in points.
+    pub name: String,
+    /// How the graph is kept.
+    pub storage: String,
+    /// Jobs.
+    pub jobs: u64,
+    /// The graph's version.
+    pub version: u64,
+    /// The graph's digest: the same for all storages.
+    pub digest: String,
+    /// The size of the file, in bytes.
+    pub bytes: u64,
+}
+
+/// One measurement of one design.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Point {
+    /// Its place in the list of points.
+    pub number: usize,
+    /// In which repetition.
+    pub block: u32,
+    /// What is measured.
+    pub key: Key,
+    /// The base it began from; none for a floor.
+    pub base: Option<String>,
+    /// What a commit that was answered survives: points of different classes are never compared.
+    pub durability: String,
+    /// The command that drives the same load, but for the address.
+    pub command: String,
+    /// When it began, in milliseconds since 1970.
+    pub began_unix_ms: u64,
+    /// What was found.
+    pub outcome: Outcome,
+}
+
+/// Which points are repetitions of each other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Key {
+    /// The workload's name.
+    pub workload: String,
+    /// The shape of the graph, or the file that it is from.
+    pub shape: String,
+    /// Jobs in the graph at the beginning.
+    pub size: u64,
+    /// Requests a second; none where each client sends its next when the last was answered.
+    pub rate: Option<u64>,
+    /// Clients, each with one connection.
+    pub writers: u32,
+    /// Server processes.
+    pub nodes: u32,
+    /// The design; `echo` and `null` are floors.
+    pub design: String,
+}
+
+impl Point {
+    /// Why there are no figures, or no verdict on them.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Failed { why } => Some(why),
+            Outcome::Measured(found) => match &found.verdict {
+                CheckVerdict::Failed { why } => Some(why),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl Key {
+    /// Whether it is no design, but what no design can be quicker than.
+    #[must_use]
+    pub fn is_floor(&self) -> bool {
+        matches!(self.design.as_str(), "echo" | "null")
+    }
+
+    /// The same work for another design.
+    #[must_use]
+    pub fn of(&self, design: &str) -> Self {
+        Self { design: design.to_owned(), ..self.clone() }
+    }
+}
+
+/// What was found at a point.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Figures, and what the checker says of the answers.
+    Measured(Box<Measurement>),
+    /// There are none: a server died, or could not be started.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// The figures of a point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Measurement {
+    /// What the checker says.
+    pub verdict: CheckVerdict,
+    /// How long was measured, in seconds.
+    pub window_seconds: f64,
+    /// Requests of the window that were answered by a verdict on the graph: served or rejected.
+    pub completed: u64,
+    /// The same a second; of a bulk import operations a second.
+    pub per_second: f64,
+    /// Whether `per_second`, and what is told for each operation, is of operations and not of
+    /// requests, which hold many.
+    pub rates_operations: bool,
+    /// Accepted, answered, or not modified.
+    pub served: u64,
+    /// Decided against.
+    pub rejected: u64,
+    /// Not served: contended, or a server away.
+    pub refused: u64,
+    /// Without an answer, or with one that no documentation allows.
+    pub failed: u64,
+    /// With a rate: the share of what was due that was sent in the window and answered, whatever
+    /// the verdict.
+    pub achieved: Option<f64>,
+    /// Whether less than 99 % of the rate was achieved: then no percentile means anything.
+    pub saturated: bool,
+    /// From the intended start where there is a rate, else from sending, of all that was completed.
+    pub latency: Option<Percentiles>,
+    /// From sending.
+    pub service: Option<Percentiles>,
+    /// How late the driver itself sent.
+    pub lateness: Option<Percentiles>,
+    /// Raw histograms in nanoseconds: by `call/verdict/latency` and `call/verdict/service`.
+    pub histograms: BTreeMap<String, String>,
+    /// Processor time of the window, by process.
+    pub processor: Vec<Processor>,
+    /// How many requests were under way when the window ended: servers worked for them too.
+    pub in_flight_at_end: u64,
+    /// Of all servers together, for each request that was completed or under way at the end, of an
+    /// import for each operation, in microseconds.
+    pub server_us_per_operation: f64,
+    /// Bytes that servers gave to the kernel's block layer, for each of them.
+    pub written_bytes_per_operation: f64,
+    /// Commits for each of them, as the service has counted them.
+    pub commits_per_operation: Option<f64>,
+    /// The largest memory of each server process, in bytes.
+    pub peak_memory_bytes: Vec<u64>,
+    /// What the host took from this machine while this was measured, in seconds of all processors.
+    pub steal_seconds: f64,
+    /// From starting the process to the first answered read, in seconds, of each node.
+    pub start_seconds: Vec<f64>,
+    /// The database afterwards; once a key.
+    pub disk: Option<Disk>,
+    /// What the service says of its phases.
+    pub phases: serde_json::Value,
+}
+
+/// Processor time that a process has used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Processor {
+    /// `node 1`, or `driver`.
+    pub process: String,
+    /// In seconds.
+    pub seconds: f64,
+}
+
+/// What the database takes, in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Disk {
+    /// The file, its write-ahead log apart.
+    pub file_bytes: u64,
+    /// The write-ahead log.
+    pub wal_bytes: u64,
+    /// The file after `VACUUM`.
+    pub vacuumed_bytes: u64,
+    /// By part: `rows`, `indexes`, `log`, `snapshots`, `keys`, `other`.
+    pub parts: BTreeMap<String, u64>,
+}
+
+/// What the checker says of a point.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CheckVerdict {
+    /// All answers are right.
+    Valid {
+        /// What was checked, as the checker counts it.
+        summary: serde_json::Value,
+    },
+    /// They are not, or not shown to be.
+    Invalid {
+        /// The kind of the first anomaly.
+        kind: String,
+        /// The anomaly, as for a person.
+        finding: String,
+    },
+    /// There is nothing to check: floors, and starts.
+    NotApplicable,
+    /// The checker could not judge.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// An outcome as it is written: one member of these.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+struct OutcomeMembers {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured: Option<Box<Measurement>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<Why>,
+}
+
+/// A verdict as it is written: one member of these.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+struct VerdictMembers {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid: Option<Valid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invalid: Option<Invalid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_applicable: Option<Nothing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<Why>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+struct Why {
+    why: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+struct Valid {
+    summary: serde_json::Value,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+struct Invalid {
+    kind: String,
+    finding: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+struct Nothing {}
+
+objects_both_ways!(OutcomeMembers, VerdictMembers, Why, Valid, Invalid, Nothing);
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let members = match self.clone() {
+            Self::Measured(measured) => OutcomeMembers { measured: Some(measured), failed: None },
+            Self::Failed { why } => OutcomeMembers { measured: None, failed: Some(Why { why }) },
+        };
+        Serialize::serialize(&members, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Outcome {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match <OutcomeMembers as Deserialize>::deserialize(from)? {
+            OutcomeMembers { measured: Some(measured), failed: None } => {
+                Ok(Self::Measured(measured))
+            }
+            OutcomeMembers { measured: None, failed: Some(Why { why }) } => {
+                Ok(Self::Failed { why })
+            }
+            _ => Err(D::Error::custom("an outcome is either `measured` or `failed`")),
+        }
+    }
+}
+
+impl Serialize for CheckVerdict {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let none = VerdictMembers::default();
+        let members = match self.clone() {
+            Self::Valid { summary } => VerdictMembers { valid: Some(Valid { summary }), ..none },
+            Self::Invalid { kind, finding } => {
+                VerdictMembers { invalid: Some(Invalid { kind, finding }), ..none }
+            }
+            Self::NotApplicable => VerdictMembers { not_applicable: Some(Nothing {}), ..none },
+            Self::Failed { why } => VerdictMembers { failed: Some(Why { why }), ..none },
+        };
+        Serialize::serialize(&members, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for CheckVerdict {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let VerdictMembers { valid, invalid, not_applicable, failed } =
+            <VerdictMembers as Deserialize>::deserialize(from)?;
+        match (valid, invalid, not_applicable, failed) {
+            (Some(Valid { summary }), None, None, None) => Ok(Self::Valid { summary }),
+            (None, Some(Invalid { kind, finding }), None, None) => {
+                Ok(Self::Invalid { kind, finding })
+            }
+            (None, None, Some(Nothing {}), None) => Ok(Self::NotApplicable),
+            (None, None, None, Some(Why { why })) => Ok(Self::Failed { why }),
+            _ => Err(D::Error::custom(
+                "a verdict is one of `valid`, `invalid`, `not_applicable` and `failed`",
+            )),
+        }
+    }
+}
+
+objects_both_ways!(Results, PlanRecord, BaseRecord, Point, Key, Measurement, Processor, Disk);
+
+/// Why a file of results cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultsError {
+    /// It cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is not what it must be.
+    #[error("{}: {what}", path.display())]
+    Invalid {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl Results {
+    /// Reads a file, and validates it.
+    ///
+    /// # Errors
+    /// [`ResultsError`] says what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, ResultsError> {
+        #[derive(Deserialize)]
+        #[serde(remote = "Self")]
+        struct Versioned {
+            format: Option<u32>,
+        }
+        objects_only!(Versioned);
+        let invalid = |what: String| ResultsError::Invalid { path: path.to_owned(), what };
+        let text =
+            fs::read(path).map_err(|error| ResultsError::File { path: path.to_owned(), error })?;
+        let versioned: Versioned =
+            serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
+        match versioned.format {
+            Some(FORMAT) => {}
+            Some(format) => {
+                return Err(invalid(format!(
+                    "is of format {format}; this program reads format {FORMAT}"
+                )));
+            }
+            None => return Err(invalid("has no `format`: these are no results".to_owned())),
+        }
+        let results: Self =
+            serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
+        results.validate().map_err(invalid)?;
+        Ok(results)
+    }
+
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`ResultsError::File`].
+    pub fn write(&self, path: &Path) -> Result<(), ResultsError> {
+        let written = || -> std::io::Result<()> {
+            let beside = path.with_extension("json.new");
+            let mut file = File::create(&beside)?;
+            serde_json::to_writer(&mut file, self)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(beside, path)
+        };
+        written().map_err(|error| ResultsError::File { path: path.to_owned(), error })
+    }
+
+    /// Takes out points without figures or without a verdict, to be measured again.
+    pub fn drop_failed(&mut self) {
+        self.points.retain(|point| point.failure().is_none());
+        self.complete = self.points.len() == self.plan.points;
+    }
+
+    /// Adds a point, and the base that it began from.
+    pub fn add(&mut self, point: Point, base: Option<BaseRecord>) {
+        if let Some(base) = base
+            && !self.bases.contains(&base)
+        {
+            // One that was made anew takes the place of the former.
+            self.bases.retain(|known| known.name != base.name);
+            self.bases.push(base);
+        }
+        self.points.push(point);
+        self.points.sort_by_key(|point| point.number);
+        self.complete = self.points.len() == self.plan.points;
+    }
+
+    /// Whether what it says fits together.
+    ///
+    /// # Errors
+    /// Says what does not.
+    pub fn validate(&self) -> Result<(), String> {
+        let mut last = None;
+        for point in &self.points {
+            let at = |what: &str| format!("point {}: {what}", point.number);
+            if last.is_some_and(|last| point.number <= last) {
+                return Err(at("comes after one with the same or a larger number"));
+            }
+            last = Some(point.number);
+            let twice = |other: &Point| {
+                other.number < point.number
+                    && (other.block, &other.key) == (point.block, &point.key)
+            };
+            if self.points.iter().any(twice) {
+                return Err(at("is there twice in its block"));
+            }
+            if point.number >= self.plan.points || point.block >= self.plan.blocks {
+                return Err(at("is not one of those that were planned"));
+            }
+            if let Some(base) = &point.base
+                && !self.bases.iter().any(|known| known.name == *base)
+            {
+                return Err(at(&format!("began from `{base}`, which is not among the bases")));
+            }
+            let Outcome::Measured(measured) = &point.outcome else { continue };
+            measured.validate().map_err(|what| at(&what))?;
+        }
+        if self.complete && self.points.len() != self.plan.points {
+            return Err(format!(
+                "is said to be complete, with {} of {} points",
+                self.points.len(),
+                self.plan.points
+            ));
+        }
+        let digests = self.bases.iter().map(|base| (base.jobs, &base.digest));
+        for (base, (jobs, digest)) in self.bases.iter().zip(digests) {
+            let family = base.name.rsplit_once('/').map(|(family, _)| family);
+            let differs = self.bases.iter().any(|other| {
+                other.name.rsplit_once('/').map(|(family, _)| family) == family
+                    && (other.jobs, &other.digest) != (jobs, digest)
+            });
+            if differs {
+                return Err(format!("the bases like `{}` are not of one graph", base.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Measurement {
+    fn validate(&self) -> Result<(), String> {
+        if self.completed != self.served + self.rejected {
+            return Err("completed are not those that were served or rejected".to_owned());
+        }
+        if self.window_seconds <= 0.0 {
+            return Err("has no window".to_owned());
+        }
+        let per_second = self.completed as f64 / self.window_seconds;
+        let differs = (self.per_second - per_second).abs() > 1e-6 * per_second.max(1.0);
+        if differs && !self.rates_operations {
+            return Err("`per_second` is not what was completed, by the window".to_owned());
+        }
+        let ordered = |found: &Percentiles| {
+            let Percentiles { p50_us, p90_us, p99_us, p999_us, max_us } = *found;
+            let all = [0.0, p50_us, p90_us, p99_us, p999_us, max_us];
+            all.windows(2).all(|two| two[0] <= two[1])
+        };
+        if ![&self.latency, &self.service, &self.lateness].into_iter().flatten().all(ordered) {
+            return Err("a percentile is below a smaller one".to_owned());
+        }
+        if self.saturated && self.latency.is_some() {
+            return Err("has percentiles although it is saturated".to_owned());
+        }
+        for (name, histogram) in &self.histograms {
+            Latencies::decoded(histogram).map_err(|error| format!("{name}: {error}"))?;
+        }
+        Ok(())
+    }
+}

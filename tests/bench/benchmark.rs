@@ -1,0 +1,357 @@
+//! `bench run`: the real program, with servers of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use fencepost::bench::run::results::{CheckVerdict, Measurement, Outcome, Point};
+use fencepost::bench::run::{Results, workloads};
+use fencepost::design;
+use tempfile::TempDir;
+
+use super::place::fencepost;
+use crate::support::cluster::wait_until;
+
+/// A run into `out`, short and small unless `more` says otherwise.
+fn bench(out: &Path, more: &[&str]) -> Command {
+    let mut command = fencepost();
+    command.args(["bench", "run", "--out"]).arg(out);
+    let of_file = more.contains(&"--graph");
+    let given =
+        |option: &&[&str; 2]| !(more.contains(&option[0]) || of_file && option[0] == "--sizes");
+    let small = [
+        ["--sizes", "200"],
+        ["--seconds", "0.1"],
+        ["--warmup-seconds", "0"],
+        ["--blocks", "1"],
+        ["--writers", "2"],
+    ];
+    command.args(small.iter().filter(given).flatten()).args(more);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What it found, and what it printed.
+fn run(out: &Path, more: &[&str]) -> (Results, String) {
+    let output = bench(out, more).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    (results(out), String::from_utf8(output.stdout).unwrap())
+}
+
+fn results(out: &Path) -> Results {
+    Results::read(&out.join("results.json")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn measured(point: &Point) -> &Measurement {
+    match &point.outcome {
+        Outcome::Measured(measured) => measured,
+        Outcome::Failed { why } => panic!("{:?}: {why}", point.key),
+    }
+}
+
+fn names_of_all<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    names.collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn every_workload_runs_on_every_design_and_every_answer_is_judged() {
+    let directory = TempDir::new().unwrap();
+    let designs = names_of_all(design::ALL.iter().map(|design| design.name));
+    let works = names_of_all(workloads::ALL.iter().map(|workload| workload.name));
+    let (results, _) =
+        run(&directory.path().join("out"), &["--designs", &designs, "--workloads", &works]);
+    assert!(results.complete);
+    let mut seen = BTreeSet::new();
+    let (mut completed, mut rejected) = (BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());
+    for point in &results.points {
+        let measured = measured(point);
+        if point.key.is_floor() {
+            assert_eq!(measured.verdict, CheckVerdict::NotApplicable);
+            assert!(measured.served > 0 && measured.failed == 0, "{measured:?}");
+            continue;
+        }
+        let (design, workload) = (point.key.design.as_str(), point.key.workload.as_str());
+        let at = format!("{design} {workload}: {measured:?}");
+        seen.insert((design, workload));
+        assert!(!measured.start_seconds.is_empty() && measured.disk.is_some(), "{at}");
+        if workload == "start" {
+            assert_eq!(measured.verdict, CheckVerdict::NotApplicable, "{at}");
+            continue;
+        }
+        // Of a slow machine some answers come after so short a window.
+        assert!(measured.failed == 0, "{at}");
+        assert_eq!(measured.latency.is_none(), measured.saturated, "{at}");
+        *completed.entry(workload).or_default() += measured.completed;
+        if design::named(design).unwrap().is_sound() {
+            assert!(matches!(measured.verdict, CheckVerdict::Valid { .. }), "{at}");
+        }
+        if workload.starts_with("rejections") {
+            *rejected.entry(workload).or_default() += measured.rejected;
+        }
+    }
+    assert_eq!(seen.len(), design::ALL.len() * workloads::ALL.len());
+    // All but starts.
+    assert_eq!(completed.len(), workloads::ALL.len() - 1);
+    assert!(completed.values().all(|count| *count > 0), "{completed:?}");
+    assert!(rejected.len() == 2 && rejected.values().all(|count| *count > 0), "{rejected:?}");
+    assert!(!directory.path().join("out/work").exists(), "databases are gone");
+}
+
+#[test]
+fn a_broken_design_is_invalid_with_its_first_anomaly() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let more = ["--designs", "es-unchecked,crud", "--workloads", "pairs"];
+    let longer = ["--writers", "8", "--seconds", "0.5"];
+    let (results, said) = run(&out, &[more, longer].concat());
+    let of = |design: &str| {
+        let point = results.points.iter().find(|point| point.key.design == design).unwrap();
+        (point, measured(point))
+    };
+    let (point, broken) = of("es-unchecked");
+    let CheckVerdict::Invalid { kind, .. } = &broken.verdict else { panic!("{broken:?}") };
+    assert!(said.contains(&format!("INVALID: {kind}")), "{said}");
+    // What was kept of it is judged again, and found to be the same.
+    let kept = |what: &str| out.join(format!("histories/point-{}{what}.ndjson", point.number));
+    let mut check = fencepost();
+    check.args(["check", "--format", "json", "--base"]).args([kept("-base"), kept("")]);
+    let again = check.output().unwrap();
+    let found = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(again.status.code() == Some(1) && found.contains(kind), "{found}");
+    assert!(matches!(of("crud").1.verdict, CheckVerdict::Valid { .. }));
+}
+
+/// Ends what is left of a run when a test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The servers that a process has started, by the kernel's list of its children.
+fn servers_of(process: u32) -> Vec<String> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.unwrap_or_default();
+    let serves = |child: &&str| {
+        fs::read(format!("/proc/{child}/cmdline"))
+            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == b"serve"))
+    };
+    children.split_whitespace().filter(serves).map(str::to_owned).collect()
+}
+
+fn signal(signal: &str, process: &str) {
+    assert!(Command::new("kill").args([signal, "--", process]).status().unwrap().success());
+}
+
+fn points_in(out: &Path) -> usize {
+    match out.join("results.json").exists() {
+        true => results(out).points.len(),
+        false => 0,
+    }
+}
+
+const LONGER: [&str; 8] =
+    ["--designs", "crud,es-locked", "--workloads", "register", "--blocks", "2", "--seconds", "0.4"];
+
+#[test]
+fn a_run_that_was_killed_is_gone_on_with_and_leaves_no_server() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let mut running = Running(bench(&out, &LONGER).spawn().unwrap());
+    let mut servers = Vec::new();
+    wait_until("some points are measured and a server runs", || {
+        servers = servers_of(running.0.id());
+        points_in(&out) >= 2 && !servers.is_empty()
+    });
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    wait_until("its servers have ended", || {
+        servers.iter().all(|server| !Path::new(&format!("/proc/{server}")).exists())
+    });
+    let before = results(&out);
+    assert!(!before.complete);
+    // It is not written over, nor gone on with by other arguments.
+    for (more, says) in [
+        (&["--designs", "crud", "--workloads", "register"][..], "say --resume"),
+        (&["--designs", "crud", "--workloads", "register", "--resume"], "of other arguments"),
+    ] {
+        let output = bench(&out, more).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(says), "{said}");
+    }
+    let (after, _) = run(&out, &[&LONGER[..], &["--resume"]].concat());
+    assert!(after.complete);
+    for point in &before.points {
+        assert!(after.points.contains(point), "point {} was measured again", point.number);
+    }
+}
+
+#[test]
+fn ctrl_c_keeps_what_is_done_and_ends_well() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let running = bench(&out, &LONGER).process_group(0).spawn().unwrap();
+    wait_until("a point is measured", || points_in(&out) >= 1);
+    // As a terminal does it: to all that belong together.
+    signal("-INT", &format!("-{}", running.id()));
+    let output = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("--resume goes on"), "{said}");
+    let results = results(&out);
+    assert!(!results.complete && !results.points.is_empty());
+    assert!(results.points.iter().all(|point| point.failure().is_none()), "{results:?}");
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains(&format!("{} of ", results.points.len())), "{table}");
+}
+
+#[test]
+fn a_server_that_dies_costs_its_point_and_no_other() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let more = [&LONGER[..6], &["--seconds", "2"]].concat();
+    let running = bench(&out, &more).spawn().unwrap();
+    let is_measured = |server: &String| {
+        fs::read_to_string(format!("/proc/{server}/cmdline"))
+            .is_ok_and(|line| line.contains("/point-"))
+    };
+    wait_until("a server of a later point is killed", || {
+        let server = servers_of(running.id()).into_iter().find(is_measured);
+        server.filter(|_| points_in(&out) >= 1).inspect(|server| signal("-KILL", server)).is_some()
+    });
+    let output = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3), "{said}");
+    assert!(said.contains("1 points have no figures"), "{said}");
+    let results = results(&out);
+    assert!(results.complete);
+    let failed: Vec<_> = results
+        .points
+        .iter()
+        .filter(|point| matches!(point.outcome, Outcome::Failed { .. }))
+        .collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("Without figures"), "{table}");
+    let log = format!("histories/point-{}-server-0.log", failed[0].number);
+    assert!(out.join(log).exists(), "what it said is kept");
+    // Whoever goes on measures it again.
+    let (results, _) = run(&out, &[&more[..], &["--resume"]].concat());
+    assert!(results.complete && results.points.iter().all(|point| point.failure().is_none()));
+}
+
+#[test]
+fn two_runs_do_not_share_a_directory_and_nothing_there_is_lost() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let _running = Running(bench(&out, &LONGER).spawn().unwrap());
+    wait_until("it has begun", || out.join("lock").exists());
+    let said_by = |out: &Path| {
+        let output = bench(out, &LONGER).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    wait_until("the other is refused", || {
+        let (code, said) = said_by(&out);
+        code == Some(2) && said.contains("another run is at work in")
+    });
+    let theirs = directory.path().join("theirs");
+    fs::create_dir_all(theirs.join("histories")).unwrap();
+    let (code, said) = said_by(&theirs);
+    assert!(code == Some(2) && said.contains("histories is there"), "{said}");
+}
+
+#[test]
+fn a_graph_from_a_file_is_measured_and_is_the_same_when_the_run_goes_on() {
+    let directory = TempDir::new().unwrap();
+    let (out, file) = (directory.path().join("out"), directory.path().join("mine.ndjson"));
+    let job = |n: u32| {
+        format!(
+            "{{\"name\":\"j{n}\",\"inputs\":[\"d{n}\"],\"outputs\":[\"d{}\"],\"spec\":{{}}}}\n",
+            n + 1
+        )
+    };
+    fs::write(&file, (0..20).map(job).collect::<String>()).unwrap();
+    let graph = ["--graph", file.to_str().unwrap()];
+    let more = [&graph[..], &["--designs", "crud,es-locked", "--workloads", "reads"]].concat();
+    let (results, said) = run(&out, &more);
+    assert!(results.bases.iter().all(|base| base.jobs == 20), "{:?}", results.bases);
+    assert!(said.contains("reads: mine, 2 clients"), "{said}");
+    fs::write(&file, job(0)).unwrap();
+    let output = bench(&out, &[&more[..], &["--resume"]].concat()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("of other arguments"), "{said}");
+    let output = bench(&out, &[&graph[..], &["--workloads", "import"]].concat()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("makes its own graph"), "{said}");
+}
+
+#[test]
+fn results_are_read_as_they_were_written_and_what_is_none_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let more = ["--designs", "crud,crud-delta", "--workloads", "register", "--rates", "50"];
+    let (found, said) = run(&out, &more);
+    let file = out.join("results.json");
+    let again = directory.path().join("again.json");
+    found.write(&again).unwrap();
+    assert_eq!(Results::read(&again).unwrap(), found);
+    let ask = |command: &str, file: &Path| {
+        let output = fencepost().args(["bench", command]).arg(file).output().unwrap();
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    assert_eq!(ask("report", &file), (Some(0), said));
+    let points = found.points.len();
+    assert_eq!(ask("validate", &file), (Some(0), format!("valid: {points} of {points} points\n")));
+    let text = fs::read_to_string(&file).unwrap();
+    for (from, to, says) in [
+        ("{\"format\":1", "{\"format\":2", "reads format 1"),
+        ("{\"format\":1,", "{", "no `format`"),
+        ("\"points\":[", "\"more\":1,\"points\":[", "unknown field `more`"),
+        ("\"complete\":true", "\"complete\":false,\"complete\":true", "duplicate field"),
+        ("\"served\":", "\"served\":1", "completed are not those"),
+        ("\"number\":1,", "\"number\":0,", "same or a larger number"),
+        ("ns3", "ns4", "ns4"),
+        ("\"base\":\"", "\"base\":\"no/", "not among the bases"),
+        ("\"per_second\":", "\"per_second\":1", "not what was completed"),
+        ("\"p99_us\":", "\"p99_us\":-", "below a smaller one"),
+        ("]}\n", "", "EOF"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        fs::write(&again, text.replacen(from, to, 1)).unwrap();
+        for command in ["report", "validate"] {
+            let (code, said) = ask(command, &again);
+            assert!(code == Some(1) && said.contains(says), "{from}: {said}");
+        }
+    }
+}
+
+#[test]
+fn what_is_planned_is_told_and_what_there_is_not_is_named() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let ask = |more: &[&str]| {
+        let output = bench(&out, more).output().unwrap();
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = ask(&["--dry-run", "--designs", "crud", "--workloads", "register,turns"]);
+    assert_eq!(code, Some(0), "{said}");
+    // In both loops, and in turn, each with two floors.
+    assert!(said.contains("9 points in 1 blocks, about "), "{said}");
+    assert!(!out.exists(), "nothing is written");
+    for (more, says) in [
+        (["--designs", "crude"], "there is no design `crude`, only crud, "),
+        (["--workloads", "regster"], "there is no workload `regster`, only register, "),
+        (["--sizes", "0"], "0 is not in 1..=10000000"),
+        (["--seconds", "0"], "must be above 0"),
+    ] {
+        let (code, said) = ask(&more);
+        assert!(code == Some(2) && said.contains(says), "{said}");
+    }
+}
