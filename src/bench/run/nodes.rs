@@ -1,13 +1,15 @@
 //! Server processes.
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use super::place::command;
 
 /// How long a server may take until it listens.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -37,8 +39,8 @@ pub enum NodeError {
         /// Why.
         error: std::io::Error,
     },
-    /// It ended before it listened, or did not come to it.
-    #[error("a server did not come to listen: {0}")]
+    /// It ended before it listened, or took too long.
+    #[error("a server did not start to listen: {0}")]
     NotListening(String),
 }
 
@@ -50,16 +52,9 @@ impl Node {
     /// [`NodeError`].
     pub fn start(program: &Path, arguments: &[String], log: &Path) -> Result<Self, NodeError> {
         let not_started = |error| NodeError::NotStarted { program: program.to_owned(), error };
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // What is set for this process is not meant for those that it measures.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("FENCEPOST_") {
-                command.env_remove(name);
-            }
-        }
-        // Ctrl-C is for this process, which tells the others.
-        command.env("RUST_LOG", "info").process_group(0);
+        let mut command = command(program);
+        command.args(arguments).env("RUST_LOG", "info");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut file = std::fs::File::create(log).map_err(not_started)?;
         let started = Instant::now();
         let mut child = command.spawn().map_err(not_started)?;

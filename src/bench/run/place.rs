@@ -10,29 +10,30 @@ use crate::design::Design;
 /// What the graph is called in every database of a benchmark.
 pub const GRAPH: &str = "bench";
 
-/// The argument that makes a process of this program end when this one does.
-pub fn with_parent() -> [String; 2] {
-    ["--with-parent".to_owned(), std::process::id().to_string()]
-}
-
-/// A command of this program that ends with this process, and not by the terminal's Ctrl-C.
+/// A command of this program that ends with this process, and not by the terminal's Ctrl-C. What
+/// the environment sets for this process is not set for it.
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.args(with_parent()).process_group(0);
+    command.args(["--with-parent", &std::process::id().to_string()]).process_group(0);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FENCEPOST_") {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
 /// The arguments of a server for that database.
 pub fn serve(design: &Design, database: &Path) -> Vec<String> {
     let url = database_url(database);
-    let of_node = ["--database-url", &url, "--design", design.name];
-    let serve = ["serve", "--address", "127.0.0.1:0"].map(str::to_owned);
-    with_parent().into_iter().chain(of_node.map(str::to_owned)).chain(serve).collect()
+    ["--database-url", &url, "--design", design.name, "serve", "--address", "127.0.0.1:0"]
+        .map(str::to_owned)
+        .into()
 }
 
 /// The arguments of a floor.
 pub fn floor(kind: &str) -> Vec<String> {
-    with_parent().into_iter().chain(["bench", "floor", kind].map(str::to_owned)).collect()
+    ["bench", "floor", kind].map(str::to_owned).into()
 }
 
 /// As on the command line.
