@@ -48,8 +48,10 @@ mod tail;
 
 pub use access::{Access, AllowedHost, AllowedOrigin, InvalidAddress};
 pub use app::HttpLimits;
+pub use datasets::DatasetBody;
 pub use floor::serve_floor;
 pub use forward::{ForwardLimits, ForwardSecret, TooShort};
+pub use jobs::JobBody;
 pub use lost_headers::LostHeaders;
 pub use plans::{PlanBody, graphviz, mermaid};
 pub use problem::{Kind, Problem};

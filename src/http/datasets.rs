@@ -11,8 +11,9 @@ use crate::graph::{CanonicalJson, Dataset, Name, Operation};
 use crate::service::Subject;
 use crate::wire::DatasetWire;
 
+/// A dataset as it is answered.
 #[derive(Serialize)]
-struct DatasetBody<'g> {
+pub struct DatasetBody<'g> {
     name: &'g Name,
     declared: bool,
     producer: Option<&'g Name>,

@@ -12,8 +12,9 @@ use crate::graph::{
 use crate::service::{Accepted, Subject};
 use crate::wire::{JobPatchWire, JobWire};
 
+/// A job as it is answered.
 #[derive(Serialize)]
-struct JobBody<'g> {
+pub struct JobBody<'g> {
     name: &'g Name,
     inputs: Vec<&'g Name>,
     outputs: Vec<&'g Name>,

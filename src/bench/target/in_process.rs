@@ -10,10 +10,9 @@ use super::{Completion, Connection, DigestAnswer, PlanAnswer, Target};
 use crate::bench::request::{Listed, Outcome, Request, creation};
 use crate::bench::verbatim::Verbatim;
 use crate::graph::{
-    CanonicalJson, Changeset, Command, Dataset, Job, JobSpecification, Name, PlanRequest,
-    QueryError, Step,
+    Changeset, Command, Job, JobSpecification, Name, PlanRequest, QueryError, Step,
 };
-use crate::http::{Kind, Problem};
+use crate::http::{DatasetBody, JobBody, Kind, Problem};
 use crate::service::{Image, Service, Verdict, Write};
 
 /// The largest plan, in jobs: the server's default.
@@ -191,61 +190,19 @@ fn outcome_of(problem: &Problem) -> Outcome {
     Outcome::of_problem(problem.status(), body)
 }
 
-#[derive(Serialize)]
-struct JobAnswer<'g> {
-    name: &'g Name,
-    inputs: Vec<&'g Name>,
-    outputs: Vec<&'g Name>,
-    spec: &'g CanonicalJson,
-    version: u64,
-}
-
-impl<'g> From<Job<'g>> for JobAnswer<'g> {
-    fn from(job: Job<'g>) -> Self {
-        Self {
-            name: job.name(),
-            inputs: job.inputs(),
-            outputs: job.outputs(),
-            spec: job.spec(),
-            version: job.version(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct DatasetAnswer<'g> {
-    name: &'g Name,
-    declared: bool,
-    producer: Option<&'g Name>,
-    consumers: Vec<&'g Name>,
-    metadata: CanonicalJson,
-}
-
-impl<'g> From<Dataset<'g>> for DatasetAnswer<'g> {
-    fn from(dataset: Dataset<'g>) -> Self {
-        Self {
-            name: dataset.name(),
-            declared: dataset.metadata().is_some(),
-            producer: dataset.producer().map(|job| job.name()),
-            consumers: dataset.consumers(),
-            metadata: dataset.metadata().cloned().unwrap_or_default(),
-        }
-    }
-}
-
 fn job_answer(image: &Image, name: &Name, if_none_match: Option<u64>) -> Result<Read, QueryError> {
     let not_found = || QueryError::JobNotFound { name: name.clone() };
     let job = image.graph.job(name.as_str()).ok_or_else(not_found)?;
     if if_none_match == Some(job.version()) {
         return Ok(Read::NotModified);
     }
-    Ok(Read::answer(&JobAnswer::from(job)))
+    Ok(Read::answer(&JobBody::from(job)))
 }
 
 fn dataset_answer(image: &Image, name: &Name) -> Result<Read, QueryError> {
     let not_found = || QueryError::DatasetNotFound { name: name.clone() };
     let dataset = image.graph.dataset(name.as_str()).ok_or_else(not_found)?;
-    Ok(Read::answer(&DatasetAnswer::from(dataset)))
+    Ok(Read::answer(&DatasetBody::from(dataset)))
 }
 
 /// The first page. There are no others in this process, so that its cursor leads nowhere.
@@ -261,9 +218,9 @@ fn page_answer(image: &Image, of: Listed, limit: usize) -> Result<Read, QueryErr
     }
     let graph = &image.graph;
     Ok(match of {
-        Listed::Jobs => page(graph.jobs_from(Bound::Unbounded).map(JobAnswer::from), limit),
+        Listed::Jobs => page(graph.jobs_from(Bound::Unbounded).map(JobBody::from), limit),
         Listed::Datasets => {
-            page(graph.datasets_from(Bound::Unbounded).map(DatasetAnswer::from), limit)
+            page(graph.datasets_from(Bound::Unbounded).map(DatasetBody::from), limit)
         }
     })
 }
