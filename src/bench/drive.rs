@@ -1,8 +1,8 @@
 //! A run: clients that send what is due, one after another, and count what comes back.
 //!
-//! What is measured is a window of time, and the window is settled before: it begins with the end of
-//! the warm-up and ends `--seconds` later, whatever is still under way then. At its end clients stop
-//! sending, and wait for what they sent. `tally.rs` says which requests count for what.
+//! A window of time is measured, and it is fixed before: it begins at the end of the warm-up and ends
+//! `--seconds` later, whatever is still under way then. At its end clients stop sending, and wait
+//! for what they sent. `tally.rs` says which requests count for what.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -147,7 +147,8 @@ fn refuse_to_overwrite(history: &Path) -> Result<(), BenchError> {
     Err(BenchError::Usage(format!("--history {}: {reason}", redacted_file(history))))
 }
 
-fn unix_ms() -> u64 {
+/// Milliseconds since 1970.
+pub(super) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 

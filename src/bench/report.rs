@@ -104,12 +104,6 @@ impl Report {
         (self.args.workload == WorkloadName::Load).then_some(self.tally.operations)
     }
 
-    /// Of a load, operations accepted a second.
-    pub(super) fn operations_per_second(&self) -> Option<f64> {
-        let operations = self.loaded()?;
-        Some(per_second(operations, self.summary().window))
-    }
-
     /// All of one JSON object. Where the rate was not achieved, latencies are null.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -130,6 +124,7 @@ impl Report {
                 "first_error": row.first_error,
             })
         };
+        let loaded = self.loaded().map(|operations| per_second(operations, summary.window));
         let classes =
             Class::ALL.map(|class| (class.name().to_owned(), summary.count(class).into()));
         json!({
@@ -165,7 +160,7 @@ impl Report {
             "undocumented": self.tally.undocumented.as_ref().map_or(0, |(count, _)| *count),
             "phases": self.phases.json(),
             "beyond_commit": self.tally.beyond_commit.json(),
-            "operations_per_second": self.operations_per_second(),
+            "operations_per_second": loaded,
             "initial_version": self.initial_version,
             "final_version": self.final_version,
             "ended_early": self.away,

@@ -1,5 +1,5 @@
-//! The benchmark: designs on the same work. Each point starts from a copy of a prepared database, is
-//! measured against servers that are processes of their own, and has its answers judged.
+//! The benchmark: designs on the same work. Each point starts from a copy of a prepared database,
+//! is measured against servers that are processes of their own, and has its answers judged.
 //! docs/METHOD.md says why it is done as it is.
 //!
 //! Knows designs by name and storage, and of a database only that it is a file: all else is asked
@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -40,6 +40,7 @@ use results::{BaseRecord, FORMAT, Outcome, Point, ResultsError};
 use place::file_error;
 
 use super::BenchError;
+use super::drive::unix_ms;
 
 /// The file of results in the directory of a run.
 pub const RESULTS: &str = "results.json";
@@ -59,12 +60,12 @@ pub struct Ran {
     pub directory: PathBuf,
 }
 
-/// Measures what the arguments ask for, with `program`, which is this one. After each point, what was
-/// measured so far is in `results.json`. Ends before its time, and well, once `stopped` is set.
+/// Measures what the arguments ask for, with `program`, which is this one. After each point, what
+/// was measured so far is in `results.json`. Ends early, without an error, once `stopped` is set.
 ///
 /// # Errors
-/// [`BenchError`] if the arguments contradict each other, or the directory cannot be used. What goes
-/// wrong at one point is that point's outcome.
+/// [`BenchError`] if the arguments contradict each other, or the directory cannot be used. A failure
+/// at one point is that point's outcome.
 pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, BenchError> {
     let plan = Plan::new(args)?;
     let directory = args.directory();
@@ -207,7 +208,8 @@ fn earlier(args: &RunArgs, plan: &Plan, directory: &Path) -> Result<Option<Resul
                 return Ok(Some(results));
             }
             Err(BenchError::Usage(format!(
-                "--resume: {} is of other arguments: its profile is {}, with {} points in {} blocks",
+                "--resume: {} is of other arguments: its profile is {}, with {} points in {} \
+                 blocks",
                 file.display(),
                 results.plan.profile,
                 results.plan.points,
@@ -224,8 +226,4 @@ fn progress(plan: &Plan) -> ProgressBar {
     bar.set_style(style.expect("the template is right"));
     bar.enable_steady_tick(Duration::from_secs(1));
     bar
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::db::{SQLITE_VERSION, sqlite_settings};
+use crate::graph::hex;
 use crate::object::objects_both_ways;
 
 /// How many writes the probe of the disk makes.
@@ -96,7 +97,7 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
             length => digest.update(&part[..length]),
         }
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&digest.finalize()))
 }
 
 /// The median and the 99th percentile of writes with `fsync`, in microseconds.

@@ -17,9 +17,10 @@ use super::place::{GRAPH, command as command_of, database_url, file_error, floor
 use super::plan::{Plan, Planned};
 use super::results::{CheckVerdict, Disk, Key, Measurement, Outcome, Processor};
 use super::workloads::Measures;
+use crate::bench::latencies::Latencies;
 use crate::bench::report::Report;
 use crate::bench::request::{Outcome as Answer, Request};
-use crate::bench::summary::Summary;
+use crate::bench::summary::{Summary, per_second};
 use crate::bench::tally::Class;
 use crate::bench::target::{Connection, HttpTarget, Target};
 use crate::bench::{BenchError, DriveArgs, drive};
@@ -308,10 +309,8 @@ fn measurement(report: Option<&Report>, looks: &[Look], around: Around) -> Measu
     let completed = served + rejected;
     // What was under way at the end was answered before servers were looked at again.
     let in_flight_at_end = summary.as_ref().map_or(0, |summary| summary.in_flight_at_end);
-    let worked = match report.and_then(Report::loaded) {
-        Some(operations) => operations,
-        None => completed + in_flight_at_end,
-    };
+    let loaded = report.and_then(Report::loaded);
+    let worked = loaded.unwrap_or(completed + in_flight_at_end);
     let per_operation = |amount: f64| if worked > 0 { amount / worked as f64 } else { 0.0 };
     let mut processor = Vec::new();
     let (mut server_seconds, mut written, mut steal) = (0.0, 0, 0.0);
@@ -326,7 +325,7 @@ fn measurement(report: Option<&Report>, looks: &[Look], around: Around) -> Measu
         steal = last.steal_seconds - first.steal_seconds;
     }
     let saturated = summary.as_ref().is_some_and(|summary| summary.saturated);
-    let of = |latencies: Option<crate::bench::latencies::Latencies>| {
+    let of = |latencies: Option<Latencies>| {
         latencies.filter(|_| !saturated).and_then(|latencies| latencies.percentiles())
     };
     let mut histograms = BTreeMap::new();
@@ -345,9 +344,10 @@ fn measurement(report: Option<&Report>, looks: &[Look], around: Around) -> Measu
             phases.iter().find(|phase| phase["of"] == "write" && phase["phase"] == "commit")?;
         commit["count"].as_f64()
     });
-    let rates_operations = report.is_some_and(|report| report.loaded().is_some());
-    let completed_per_second = summary.as_ref().map_or(0.0, |found| found.completed_per_second);
-    let per_second = report.and_then(Report::operations_per_second).unwrap_or(completed_per_second);
+    let rate = summary.as_ref().map_or(0.0, |summary| match loaded {
+        Some(operations) => per_second(operations, summary.window),
+        None => summary.completed_per_second,
+    });
     let lateness = summary.as_ref().and_then(|summary| summary.lateness.percentiles());
     Measurement {
         verdict,
@@ -356,8 +356,8 @@ fn measurement(report: Option<&Report>, looks: &[Look], around: Around) -> Measu
             |summary| summary.window.as_secs_f64().max(f64::MIN_POSITIVE),
         ),
         completed,
-        per_second,
-        rates_operations,
+        per_second: rate,
+        rates_operations: loaded.is_some(),
         served,
         rejected,
         refused: count(Class::Refused),

@@ -14,6 +14,7 @@ use super::workloads::{self, Measures, Workload};
 use crate::bench::random::Random;
 use crate::bench::{BenchError, Shape};
 use crate::design::{self, Design, PAIRS};
+use crate::graph::hex;
 
 /// What a point takes besides its window and warm-up: a copy, servers, the checker.
 const AROUND: Duration = Duration::from_millis(400);
@@ -133,7 +134,7 @@ impl Plan {
             window_seconds: args.seconds,
             warmup_seconds: args.warmup_seconds,
             points: points.len(),
-            digest: digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            digest: hex(&digest.finalize()),
         };
         Ok(Self { record, points, shape: args.shape })
     }
@@ -166,15 +167,7 @@ impl fmt::Display for Plan {
         }
         for (work, designs) in &mut works {
             designs.sort_unstable();
-            let Key { workload, shape, size, writers, nodes, .. } = work;
-            let rate =
-                work.rate.map_or_else(String::new, |rate| format!(", {rate} requests a second"));
-            let size = if *size > 0 { format!(", {size} jobs") } else { String::new() };
-            writeln!(
-                f,
-                "{workload}: {shape}{size}, {writers} clients, {nodes} nodes{rate}\n  {}",
-                designs.join(" ")
-            )?;
+            writeln!(f, "{}\n  {}", work.title(), designs.join(" "))?;
         }
         let PlanRecord { blocks, points, .. } = &self.record;
         let seconds = self.time().as_secs();

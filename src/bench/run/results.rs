@@ -140,6 +140,21 @@ impl Key {
         matches!(self.design.as_str(), "echo" | "null")
     }
 
+    /// What is asked, and of how large a graph, in a line.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let Self { workload, shape, writers, nodes, .. } = self;
+        let rate = self.rate.map_or_else(String::new, |rate| format!(", {rate} requests a second"));
+        let jobs = self.jobs();
+        format!("{workload}: {shape}{jobs}, {writers} clients, {nodes} nodes{rate}")
+    }
+
+    /// The size of the graph as the end of a title; nothing where it is not known.
+    #[must_use]
+    pub fn jobs(&self) -> String {
+        if self.size > 0 { format!(", {} jobs", self.size) } else { String::new() }
+    }
+
     /// The same work for another design.
     #[must_use]
     pub fn of(&self, design: &str) -> Self {
@@ -516,6 +531,12 @@ impl Results {
 }
 
 impl Measurement {
+    /// What the slowest server took for its first answer, in seconds.
+    #[must_use]
+    pub fn first_answer_seconds(&self) -> Option<f64> {
+        self.start_seconds.iter().copied().reduce(f64::max)
+    }
+
     fn validate(&self) -> Result<(), String> {
         if self.completed != self.served + self.rejected {
             return Err("completed are not those that were served or rejected".to_owned());

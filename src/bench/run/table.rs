@@ -96,16 +96,7 @@ fn head(text: &mut String, results: &Results) {
 
 fn of_work(text: &mut String, work: &Key, groups: &[Group<'_>]) {
     let of_work: Vec<_> = groups.iter().filter(|group| group.key.of("") == *work).collect();
-    let rate = work.rate.map_or_else(String::new, |rate| format!(", {rate} requests a second"));
-    let _ = writeln!(
-        text,
-        "\n{}: {}{}, {} clients, {} nodes{rate}",
-        OneLine(&work.workload),
-        OneLine(&work.shape),
-        jobs(work.size),
-        work.writers,
-        work.nodes,
-    );
+    let _ = writeln!(text, "\n{}", OneLine(&work.title()));
     let starts = work.workload == "start";
     let per_second = match work.rate {
         _ if starts => "first answer ms",
@@ -126,11 +117,6 @@ fn of_work(text: &mut String, work: &Key, groups: &[Group<'_>]) {
         };
         let _ = writeln!(text, "  {}", row.line(group, floor.as_ref()));
     }
-}
-
-/// Nothing of a graph of unknown size.
-fn jobs(size: u64) -> String {
-    if size > 0 { format!(", {size} jobs") } else { String::new() }
 }
 
 /// The echo server's row, where it was measured under the same load.
@@ -178,9 +164,7 @@ impl Row {
             achieved: of(&|measured| measured.achieved.map(|share| 100.0 * share)),
             server_us: of(&server_us),
             latency: pooled(group),
-            first_answer_ms: of(&|measured| {
-                measured.start_seconds.iter().copied().reduce(f64::max).map(|s| s * 1e3)
-            }),
+            first_answer_ms: of(&|measured| Some(1e3 * measured.first_answer_seconds()?)),
             refused: sum(|measured| measured.refused),
             failed: sum(|measured| measured.failed),
             saturated: group.points.iter().filter(|(_, measured)| measured.saturated).count(),
@@ -366,7 +350,7 @@ fn pairs(text: &mut String, works: &[Key], groups: &[Group<'_>]) {
         }
         if !of_work.is_empty() {
             let rate = work.rate.map_or_else(String::new, |rate| format!(" at {rate} a second"));
-            let sizes = format!("{}{rate}{}", OneLine(&work.workload), jobs(work.size));
+            let sizes = format!("{}{rate}{}", OneLine(&work.workload), work.jobs());
             let _ = write!(lines, "  {sizes:<40}");
             for (what, _) in &figures {
                 let _ = write!(lines, " {what:<28}");
@@ -384,7 +368,8 @@ fn pairs(text: &mut String, works: &[Key], groups: &[Group<'_>]) {
     }
     let _ = writeln!(
         text,
-        "\nPairs that differ in one choice: what the first has, in times of the second, block by block"
+        "\nPairs that differ in one choice: what the first has, in times of the second, block by \
+         block"
     );
     text.push_str(&lines);
     let _ = writeln!(
@@ -400,9 +385,7 @@ type Figure = fn(&Measurement) -> Option<f64>;
 
 fn figures_of(work: &Key) -> Vec<(&'static str, Figure)> {
     if work.workload == "start" {
-        let first_answer: Figure =
-            |measured| measured.start_seconds.iter().copied().reduce(f64::max);
-        return vec![("first answer", first_answer)];
+        return vec![("first answer", Measurement::first_answer_seconds)];
     }
     let server: Figure = server_us;
     let per_second: Figure = |measured| Some(measured.per_second);

@@ -23,7 +23,7 @@ use crate::address::{self, Address};
 use crate::bench::BenchError;
 use crate::bench::request::{Headers, Listed, Outcome, Request};
 use crate::bench::verbatim::Verbatim;
-use crate::graph::{CanonicalJson, JobSpecification, Name, Operation, Side, Step};
+use crate::graph::{CanonicalJson, JobSpecification, Name, Operation, Side, Step, hex};
 use crate::object::{objects_both_ways, objects_only};
 use crate::service::{Accepted, Service};
 use crate::wire::{JobPatchJson, JobWire, OperationsJson};
@@ -585,7 +585,7 @@ fn plan_answer(body: &[u8]) -> Option<Verbatim> {
         hash.update(format!("dep\t{before}\t{after}\n"));
     }
     // A list of jobs that is not that of the stages is no plan.
-    let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&hash.finalize());
     let same_jobs = stages.iter().flatten().eq(&jobs);
     let digest = if same_jobs { digest } else { "jobs are not those of the stages".to_owned() };
     Some(Verbatim::of(&Kept { told, jobs: jobs.len(), digest_of_body: Some(digest) }))
