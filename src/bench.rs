@@ -99,11 +99,21 @@ pub struct DriveArgs {
     pub revalidate_percent: u8,
     /// mixed: how many of a hundred reads are plans; of the others one in nine reads a dataset, the
     /// rest jobs
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(..=100), value_name = "PERCENT")]
+    #[arg(
+        long,
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u8).range(..=100),
+        value_name = "PERCENT"
+    )]
     pub plan_percent: u8,
     /// register: how many of a hundred requests break a rule: each closes a cycle, or is a second
     /// producer
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100), value_name = "PERCENT")]
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u8).range(..=100),
+        value_name = "PERCENT"
+    )]
     pub reject_percent: u8,
     /// register: length of the spec of a job, in bytes; at least 10, or 0 for an empty one
     #[arg(long, default_value_t = 0, value_parser = spec_bytes, value_name = "BYTES")]
@@ -116,8 +126,8 @@ pub struct DriveArgs {
     /// datasets as they come
     #[arg(long, value_name = "N")]
     pub plan_jobs: Option<usize>,
-    /// reregister, plans, mixed, churn, and the broken rules of register: work on the first so many jobs of the graph, in byte order of
-    /// their names
+    /// reregister, plans, mixed, churn, and the broken rules of register: work on the first so many
+    /// jobs of the graph, in byte order of their names
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     pub sample: usize,
     /// fetch: the path to get [default: / or, if that is not there, /livez]
@@ -144,7 +154,12 @@ pub struct DriveArgs {
     #[arg(long, conflicts_with = "rate")]
     pub in_turn: bool,
     /// churn: how many jobs a changeset puts
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000), value_name = "N")]
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=10_000),
+        value_name = "N"
+    )]
     pub churn_steps: u64,
     /// End after so many requests, those of the warm-up included
     #[arg(long, value_name = "N")]

@@ -37,7 +37,7 @@ pub static ALL: &[&Design] = &[
     &es_unchecked::ES_UNCHECKED,
 ];
 
-/// Two designs that differ in one choice: what one costs more than the other is that choice's doing.
+/// Two designs that differ in one choice, which explains the difference in what they cost.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pair {
     /// One of them.

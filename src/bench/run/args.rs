@@ -24,11 +24,21 @@ pub struct RunArgs {
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub workloads: Vec<String>,
     /// Graphs of so many jobs, separated by commas [default: 2500]
-    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=10_000_000), value_name = "JOBS")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u64).range(1..=10_000_000),
+        value_name = "JOBS"
+    )]
     pub sizes: Vec<u64>,
     /// Also in open loop, at so many requests a second, separated by commas; by default `register`
     /// alone, at 500
-    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1_000_000), value_name = "R")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000),
+        value_name = "R"
+    )]
     pub rates: Vec<u64>,
     /// What reads what in the graphs that are made
     #[arg(long, value_enum, default_value_t = Shape::ScaleFree)]
@@ -37,11 +47,21 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["sizes", "shape"])]
     pub graph: Option<PathBuf>,
     /// Clients at once, each with one connection, but where a workload says otherwise
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
+    #[arg(
+        long,
+        default_value_t = 8,
+        value_parser = clap::value_parser!(u32).range(1..=1_000),
+        value_name = "N"
+    )]
     pub writers: u32,
     /// How often each point is measured, each time among all others in another order. With fewer
     /// than six no pair is told apart
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
+    #[arg(
+        long,
+        default_value_t = 6,
+        value_parser = clap::value_parser!(u32).range(1..=1_000),
+        value_name = "N"
+    )]
     pub blocks: u32,
     /// How long each point is measured, in seconds
     #[arg(long, default_value_t = 0.35, value_parser = crate::bench::positive, value_name = "S")]
@@ -50,7 +70,11 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 0.1, value_parser = crate::bench::not_negative, value_name = "S")]
     pub warmup_seconds: f64,
     /// Another seed, other requests in another order
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=u64::MAX >> 1))]
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(..=u64::MAX >> 1)
+    )]
     pub seed: u64,
     /// Go on where a run with the same arguments was ended
     #[arg(long, requires = "out")]

@@ -60,7 +60,7 @@ impl<'r> Bases<'r> {
         Self { program, args, directory, made: BTreeMap::new() }
     }
 
-    /// The base of a point, made if need be. Its digest is that of the same graph in other storages.
+    /// The base of a point, made if need be. The same graph in other storages has the same digest.
     ///
     /// # Errors
     /// [`BenchError`] if it cannot be made, or is another graph.

@@ -50,7 +50,8 @@ fn serve_client(client: TcpStream) -> std::io::Result<()> {
             (true, true) => (
                 "404 Not Found",
                 format!(
-                    "{{\"type\":\"urn:fencepost:problem:job_not_found\",\"status\":404,\"version\":{version}}}"
+                    "{{\"type\":\"urn:fencepost:problem:job_not_found\",\"status\":404,\
+                     \"version\":{version}}}"
                 ),
             ),
             (true, false) => (
@@ -63,13 +64,15 @@ fn serve_client(client: TcpStream) -> std::io::Result<()> {
                 (
                     if of_job { "201 Created" } else { "200 OK" },
                     format!(
-                        "{{\"graph\":\"g\",\"version\":{version},\"changed\":{of_job},\"etag\":{etag}}}"
+                        "{{\"graph\":\"g\",\"version\":{version},\"changed\":{of_job},\
+                         \"etag\":{etag}}}"
                     ),
                 )
             }
         };
         let answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nFencepost-Version: {version}\r\nContent-Length: {}\r\n\r\n{answer}",
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n\
+             Fencepost-Version: {version}\r\nContent-Length: {}\r\n\r\n{answer}",
             answer.len()
         );
         answers.write_all(answer.as_bytes())?;
