@@ -6,7 +6,8 @@
 //! not see a turn from inside: what it measures is what a client sees.
 //!
 //! Request number n is a function of the seed and n: a run is the same requests in the same order
-//! of sending, whichever client sends which.
+//! of sending, whichever client sends which. But for what a client comes back to (`seen.rs`), where
+//! an option asks for that.
 
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ mod report;
 mod request;
 pub mod run;
 mod schedule;
+mod seen;
 mod server;
 mod summary;
 mod tally;
@@ -94,6 +96,31 @@ pub struct DriveArgs {
     /// mixed, conflict: how many of a hundred requests are writes [default: 20 and 70]
     #[arg(long, value_parser = clap::value_parser!(u8).range(..=100), value_name = "PERCENT")]
     pub write_percent: Option<u8>,
+    /// conflict: how many of a hundred writes are the client's last one again, with the same
+    /// idempotency key; unless 0, all writes but creations of the graph have a key
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u8).range(..=100),
+        value_name = "PERCENT"
+    )]
+    pub replay_percent: u8,
+    /// conflict: how many of a hundred reads go on with the list that the client has begun
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u8).range(..=100),
+        value_name = "PERCENT"
+    )]
+    pub next_page_percent: u8,
+    /// conflict: how many of a hundred writes delete the graph. Who finds it gone creates it again
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u8).range(..=100),
+        value_name = "PERCENT"
+    )]
+    pub delete_percent: u8,
     /// mixed: how many of a hundred reads of a job say which version the client has seen
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100), value_name = "PERCENT")]
     pub revalidate_percent: u8,

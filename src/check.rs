@@ -16,6 +16,7 @@ mod answer;
 mod base;
 mod changeset;
 mod cycle;
+mod existence;
 mod facts;
 mod final_log;
 mod finding;
@@ -27,6 +28,7 @@ mod judge;
 mod model;
 mod real_time;
 mod recorded_request;
+mod replays;
 mod stored;
 mod unknown;
 
@@ -192,7 +194,8 @@ impl Evidence {
 
     /// Says what all of it is worth.
     #[must_use]
-    pub fn judge(self) -> Verdict {
-        judge::judge(&self.histories, self.known)
+    pub fn judge(mut self) -> Verdict {
+        let replays = replays::Replays::mark(&mut self.histories);
+        judge::judge(&self.histories, &replays, self.known)
     }
 }

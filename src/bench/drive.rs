@@ -19,11 +19,12 @@ use super::phases::Phases;
 use super::report::Report;
 use super::request::{Outcome, Request};
 use super::schedule::{Bounds, Schedule};
+use super::seen::Seen;
 use super::server::Server;
 use super::summary::Extent;
 use super::tally::{Exchange, Tally};
 use super::target::{Completion, Connection, Target};
-use super::workload::{Seen, Workload};
+use super::workload::Workload;
 use super::{BenchError, DriveArgs, WorkloadName};
 use crate::address::redacted_file;
 
@@ -99,6 +100,9 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     let extent = run.extent(&counted, start);
     tally.add(counted);
 
+    if args.delete_percent > 0 {
+        tally.add(run.create_again(connection.as_mut(), &tally));
+    }
     let last = if about_graph {
         last_look(connection.as_mut(), nodes, args.history.is_some())
     } else {
@@ -198,6 +202,18 @@ impl Run<'_> {
             }
         }
         Ok(tally)
+    }
+
+    /// Creates the graph that the run may have deleted, since it is to be read: by a process that
+    /// no client is.
+    fn create_again(&self, connection: &mut dyn Connection, tally: &Tally) -> Tally {
+        let infos = tally.events.get("info").copied().unwrap_or_default();
+        let process = u64::from(self.args.clients) * (1 + infos);
+        let id = self.setup.len() as u64 + self.next.load(Ordering::Relaxed);
+        let (outcome, _, _) = self.exchange(connection, process, id, None, &Request::CreateGraph);
+        let mut last = Tally::default();
+        last.count(&outcome);
+        last
     }
 
     /// All clients: what they counted, when they began, and what the nodes said of themselves at
@@ -380,7 +396,7 @@ struct Client<'r> {
 impl<'r> Client<'r> {
     fn new(run: &'r Run<'r>, connection: Box<dyn Connection>, number: u32, start: Instant) -> Self {
         let bounds = Bounds::new(&run.schedule, start);
-        let (process, seen, tally) = (u64::from(number), Seen::new(), Tally::default());
+        let (process, seen, tally) = (u64::from(number), Seen::default(), Tally::default());
         Self { run, start, bounds, process, connection, seen, tally, free: start }
     }
 
@@ -433,8 +449,7 @@ impl<'r> Client<'r> {
         let (outcome, sent, answered) =
             self.run.exchange(self.connection.as_mut(), self.process, id, due, request);
         self.run.bar.inc(1);
-        let operations = if let Request::Write(steps) = request { steps.len() } else { 0 };
-        let (call, free) = (request.call(), self.free);
+        let (call, operations, free) = (request.call(), request.operations(), self.free);
         let exchange = Exchange { call, operations, outcome: &outcome, free, due, sent, answered };
         self.tally.measure(&exchange, &self.bounds);
         if due.unwrap_or(sent) >= self.bounds.from && request.writes() {
@@ -475,11 +490,9 @@ impl<'r> Client<'r> {
             self.process += u64::from(self.run.args.clients);
             self.connection.move_on();
         }
-        if let (Request::Job { name, .. }, Outcome::Answered { answer, .. }) = (request, &outcome)
-            && self.run.args.revalidate_percent > 0
-            && let Some(version) = answer.member("version")
-        {
-            self.seen.insert(name.clone(), version);
+        self.seen.learn(request, &outcome);
+        if self.run.args.revalidate_percent > 0 {
+            self.seen.learn_version(request, &outcome);
         }
     }
 }

@@ -18,15 +18,33 @@ pub enum Listed {
     Datasets,
 }
 
+/// Where a page ended that has a next one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageBefore {
+    /// The name of its last item.
+    pub last: Name,
+    /// What it said is to be asked for next.
+    pub cursor: String,
+}
+
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Creates the graph unless it is there.
     CreateGraph,
+    /// Deletes the graph, whatever is in it.
+    DeleteGraph,
     /// A changeset; one step has a route of its own.
     Write(Vec<Step>),
     /// One job that must not be there, as something new of a collection.
     Create(JobSpecification),
+    /// A write with an idempotency key: sent again with the same key, it is applied once.
+    Keyed {
+        /// The key.
+        key: String,
+        /// The write.
+        write: Box<Request>,
+    },
     /// A job, unless it is still at the version that the client has.
     Job {
         /// Its name.
@@ -42,12 +60,14 @@ pub enum Request {
     Digest,
     /// The graph's version and counts.
     Graph,
-    /// The first page of a list.
+    /// A page of a list.
     Page {
         /// What it lists.
         of: Listed,
         /// How many items it has at most.
         limit: usize,
+        /// The page before; none: it is the first.
+        after: Option<PageBefore>,
     },
     /// Any path of any server.
     Fetch(String),
@@ -75,8 +95,8 @@ impl Request {
         match which {
             0 => Self::Digest,
             1 => Self::Graph,
-            2 => Self::Page { of: Listed::Jobs, limit },
-            _ => Self::Page { of: Listed::Datasets, limit },
+            2 => Self::Page { of: Listed::Jobs, limit, after: None },
+            _ => Self::Page { of: Listed::Datasets, limit, after: None },
         }
     }
 
@@ -94,6 +114,8 @@ impl Request {
     pub fn call(&self) -> &'static str {
         match self {
             Self::CreateGraph => "createGraph",
+            Self::DeleteGraph => "deleteGraph",
+            Self::Keyed { write, .. } => write.call(),
             Self::Write(steps) => match steps.as_slice() {
                 [step] if step.precondition.is_none() => one_step_call(&step.operation),
                 _ => "applyChangeset",
@@ -110,10 +132,24 @@ impl Request {
         }
     }
 
+    /// How many operations its changeset has; 0 of what is none.
+    #[must_use]
+    pub fn operations(&self) -> usize {
+        match self {
+            Self::Write(steps) => steps.len(),
+            Self::Keyed { write, .. } => write.operations(),
+            _ => 0,
+        }
+    }
+
     /// Whether it may change the graph.
     #[must_use]
     pub fn writes(&self) -> bool {
-        matches!(self, Self::CreateGraph | Self::Write(_) | Self::Create(_))
+        match self {
+            Self::CreateGraph | Self::DeleteGraph | Self::Write(_) | Self::Create(_) => true,
+            Self::Keyed { write, .. } => write.writes(),
+            _ => false,
+        }
     }
 }
 
@@ -135,13 +171,27 @@ impl Serialize for Request {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("call", self.call())?;
-        match self {
-            Self::CreateGraph | Self::Digest | Self::Graph => {}
+        let asked: &Self = match self {
+            Self::Keyed { key, write } => {
+                map.serialize_entry("key", key)?;
+                write
+            }
+            other => other,
+        };
+        match asked {
+            Self::CreateGraph | Self::DeleteGraph | Self::Digest | Self::Graph => {}
+            // A key is of a write, and not of another key.
+            Self::Keyed { .. } => {}
             Self::Write(steps) => map.serialize_entry("operations", &OperationsJson(steps))?,
             Self::Create(job) => {
                 map.serialize_entry("operations", &OperationsJson(&[creation(job.clone())]))?;
             }
-            Self::Page { limit, .. } => map.serialize_entry("limit", limit)?,
+            Self::Page { limit, after, .. } => {
+                map.serialize_entry("limit", limit)?;
+                if let Some(PageBefore { last, .. }) = after {
+                    map.serialize_entry("after", last)?;
+                }
+            }
             Self::Job { name, if_none_match } => {
                 map.serialize_entry("job", name)?;
                 if let Some(version) = if_none_match {
@@ -231,7 +281,7 @@ pub enum Outcome {
 }
 
 /// Problems that are verdicts on a graph.
-const REJECTIONS: [&str; 12] = [
+const REJECTIONS: [&str; 13] = [
     "graph_not_found",
     "job_not_found",
     "dataset_not_found",
@@ -243,6 +293,7 @@ const REJECTIONS: [&str; 12] = [
     "precondition_failed",
     "precondition_required",
     "frozen",
+    "idempotency_key_reused",
     "too_large",
 ];
 

@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 
+use uuid::Uuid;
+
 use super::random::Random;
 use super::request::{Outcome, Request};
+use super::seen::Seen;
 use super::target::Connection;
 use super::topology::{Topology, TopologyError};
 use super::{BenchError, DriveArgs, Order, WorkloadName};
@@ -30,10 +33,9 @@ pub struct Workload {
     /// Puts that break a rule, whatever else is put.
     illegal: Vec<JobSpecification>,
     plans: Vec<PlanRequest>,
+    /// What idempotency keys begin with: of this run alone, for a service keeps them for a day.
+    keys: String,
 }
-
-/// What each client has seen of jobs: their versions.
-pub type Seen = HashMap<Name, u64>;
 
 const BLOCK: u64 = 4_096;
 /// How many plans are tried at most, until so many are within a tenth of the size; the nearest in
@@ -87,6 +89,7 @@ impl Workload {
             weights: Vec::new(),
             illegal: Vec::new(),
             plans: Vec::new(),
+            keys: Uuid::new_v4().to_string(),
         };
         let breaks_rules = args.workload == WorkloadName::Register && args.reject_percent > 0;
         if breaks_rules
@@ -167,7 +170,7 @@ impl Workload {
                 Request::Plan(pick(&self.plans, &mut random).cloned().unwrap_or_default())
             }
             WorkloadName::Mixed => self.mixed(number, &mut random, seen),
-            WorkloadName::Conflict => self.conflict(&mut random),
+            WorkloadName::Conflict => self.conflict(number, &mut random, seen),
             WorkloadName::Pairs => self.one_of_pair(number),
             WorkloadName::Load => self.load(number),
             WorkloadName::Fetch => Request::Fetch(self.args.path.clone().unwrap_or_default()),
@@ -295,7 +298,7 @@ impl Workload {
             .map_or_else(|| self.topology.job_name(recent), |(_, job)| job.name.clone());
         let if_none_match = random
             .percent(self.args.revalidate_percent)
-            .then(|| seen.get(&name).copied())
+            .then(|| seen.versions.get(&name).copied())
             .flatten();
         Request::Job { name, if_none_match }
     }
@@ -304,9 +307,17 @@ impl Workload {
         self.args.jobs.unwrap_or(CONFLICT_JOBS).max(1)
     }
 
-    fn conflict(&self, random: &mut Random) -> Request {
+    fn conflict(&self, number: u64, random: &mut Random, seen: &Seen) -> Request {
+        if seen.is_gone {
+            return Request::CreateGraph;
+        }
         if random.percent(self.args.write_percent.unwrap_or(CONFLICT_WRITE_PERCENT)) {
-            return Request::of_steps(self.conflict_steps(random), random.percent(50));
+            return self.conflict_write(number, random, seen);
+        }
+        if random.percent(self.args.next_page_percent)
+            && let Some(page) = &seen.next_page
+        {
+            return page.clone();
         }
         let number = random.below(self.fought_over());
         match random.below(8) {
@@ -317,6 +328,28 @@ impl Workload {
                 Request::Plan(PlanRequest { datasets, ..PlanRequest::default() })
             }
             _ => Request::of_whole_graph(random.below(4), 1 + number as usize),
+        }
+    }
+
+    fn conflict_write(&self, number: u64, random: &mut Random, seen: &Seen) -> Request {
+        let write = if random.percent(self.args.delete_percent) {
+            Request::DeleteGraph
+        } else {
+            Request::of_steps(self.conflict_steps(random), random.percent(50))
+        };
+        if self.args.replay_percent == 0 {
+            return write;
+        }
+        match &seen.keyed {
+            Some((key, last)) if random.percent(self.args.replay_percent) => {
+                // One in eight asks for something else with the key, which is refused.
+                let again = if random.below(8) == 0 { write } else { last.clone() };
+                Request::Keyed { key: key.clone(), write: Box::new(again) }
+            }
+            _ => {
+                let key = format!("{}-{number}", self.keys);
+                Request::Keyed { key, write: Box::new(write) }
+            }
         }
     }
 

@@ -90,7 +90,9 @@ pub fn expected(state: &State, digest: &str, request: &Request) -> Result<String
             let cursor = if more { "\"(a cursor)\"" } else { "null" };
             Ok(format!(r#"{{"items":[{}],"next_cursor":{cursor}}}"#, items.join(",")))
         }
-        Request::Write { .. } | Request::Fetch => unreachable!("not a read of the graph"),
+        Request::Write { .. } | Request::CreateGraph | Request::DeleteGraph | Request::Fetch => {
+            unreachable!("not a read of the graph")
+        }
     }
 }
 
@@ -253,7 +255,9 @@ pub fn is_right(state: &State, graph: &str, digest: &str, request: &Request, ans
                 && names.into_iter().zip(items).all(is_item)
                 && next_cursor.is_some() == more
         }
-        Request::Write { .. } | Request::Fetch => unreachable!("not a read of the graph"),
+        Request::Write { .. } | Request::CreateGraph | Request::DeleteGraph | Request::Fetch => {
+            unreachable!("not a read of the graph")
+        }
     }
 }
 

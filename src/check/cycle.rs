@@ -101,6 +101,33 @@ pub fn any_through(view: &View<'_>, jobs: &BTreeSet<&Text>) -> bool {
     }
 }
 
+/// Whether any job of the whole graph depends on itself: jobs are left out one by one, each when all
+/// is left out that writes what it reads, and those of a cycle never are. O(jobs + edges).
+pub fn any(state: &State) -> bool {
+    let mut waits_for: HashMap<&Text, usize> = HashMap::with_capacity(state.jobs.len());
+    let mut ready: Vec<&Text> = Vec::new();
+    for (name, job) in &state.jobs {
+        let read = job.inputs.iter().filter_map(|dataset| state.datasets.get(dataset));
+        match read.map(|dataset| dataset.producers.len()).sum::<usize>() {
+            0 => ready.push(name),
+            producers => drop(waits_for.insert(name, producers)),
+        }
+    }
+    while let Some(job) = ready.pop() {
+        let written = state.jobs[job].outputs.iter();
+        for consumer in written.flat_map(|dataset| &state.datasets[dataset].consumers) {
+            if let Some(left) = waits_for.get_mut(consumer) {
+                *left -= 1;
+                if *left == 0 {
+                    waits_for.remove(consumer);
+                    ready.push(consumer);
+                }
+            }
+        }
+    }
+    !waits_for.is_empty()
+}
+
 /// Depth first, with a stack of its own: a chain of a million jobs must not touch the thread's.
 struct Search<'v> {
     view: &'v View<'v>,

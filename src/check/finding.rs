@@ -61,8 +61,14 @@ pub enum Kind {
     WrongCreated,
     /// Rejected although legal, or for another reason.
     WrongRejection,
+    /// Two writes with one idempotency key were both applied.
+    AppliedTwice,
+    /// A write with an idempotency key was not answered as the one before it that was accepted.
+    WrongReplay,
     /// A read is not the state at its version.
     WrongAnswer,
+    /// An answer about a graph that had been deleted, and not created again.
+    AnswerAfterDeletion,
     /// A header of an answer is not what its version gives.
     WrongHeader,
     /// An answer that no documentation allows.

@@ -31,7 +31,7 @@ impl<'h> Freezes<'h> {
     }
 
     fn before(&self, call: &Call) -> Option<&'h Call> {
-        self.0.get(&call.file).copied().filter(|told| told.end_ns < call.invoke_ns)
+        self.0.get(&call.file).copied().filter(|told| told.end_ns < call.begun_ns)
     }
 
     /// Once one was told, no write that is sent later is decided, and every read that is sent later
@@ -45,7 +45,7 @@ impl<'h> Freezes<'h> {
         }
         let wrong = |call: &&Call| {
             let behind = call.version().is_some_and(|version| version < last_version);
-            let wrong = call.version().is_some() && (call.asked.request.writes() || behind);
+            let wrong = call.version().is_some() && (call.asked.request.is_decided() || behind);
             wrong && self.told_before(call)
         };
         let first = histories.calls.iter().filter(wrong).min_by_key(|call| call.version());
@@ -53,7 +53,7 @@ impl<'h> Freezes<'h> {
             return Ok(());
         };
         let operations = vec![histories.involved(told), histories.involved(call)];
-        let (kind, expected) = if call.asked.request.writes() {
+        let (kind, expected) = if call.asked.request.is_decided() {
             (Kind::WriteAfterFreeze, "frozen".to_owned())
         } else {
             (Kind::ReadBehindFreeze, format!("an answer at version {last_version}, the last"))

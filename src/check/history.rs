@@ -13,7 +13,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::json;
-use super::recorded_request::{Request, Text, Texts};
+use super::recorded_request::{Asked, Request, Text, Texts};
 use crate::object::objects_only;
 
 /// The version of the format that is understood.
@@ -81,6 +81,9 @@ pub struct Call {
     pub invoke_line: u64,
     /// When it was sent, on the file's clock.
     pub invoke_ns: u64,
+    /// From when on it may have been applied: when it was sent, or the same request with the same
+    /// key was that was not answered.
+    pub begun_ns: u64,
     /// When its answer was there.
     pub end_ns: u64,
     /// What was asked.
@@ -89,6 +92,13 @@ pub struct Call {
     pub end: End,
     /// The headers of the answer; `None` if they were not recorded.
     pub headers: Option<Headers>,
+    /// Nothing was applied with its key up to this version: another call was rejected there.
+    pub applied_after: u64,
+    /// Which call stands for all that have its key, of which one is applied at most.
+    pub slot: usize,
+    /// Whether another call with its key was applied in its place, if one was: what this one was
+    /// answered is that one's answer, and says nothing of the graph by itself.
+    pub is_replay: bool,
 }
 
 /// Headers of an answer as they came; `None` of one that was not there.
@@ -100,17 +110,6 @@ pub struct Headers {
     pub etag: Option<Text>,
     /// `Location`.
     pub location: Option<Text>,
-}
-
-/// A request, as text and as what it means.
-#[derive(Debug)]
-pub struct Asked {
-    /// As it stands in the file.
-    pub text: Text,
-    /// What it means.
-    pub request: Request,
-    /// Of a read: it is to be answered at this version or a later one.
-    pub at_least: Option<u64>,
 }
 
 /// How a request ended.
@@ -143,21 +142,46 @@ impl Call {
     /// The version that it was answered at, or that it made.
     pub fn version(&self) -> Option<u64> {
         match self.end {
+            _ if self.is_replay => None,
             End::Accepted { version, .. } | End::NotModified { version } => Some(version),
             End::Answered { version, .. } | End::Rejected { version, .. } => version,
             End::NotServed { .. } | End::Unknown { .. } | End::Undocumented { .. } => None,
         }
     }
 
+    /// Where it stands in the order of all calls: (v, false) made version v, or found that the graph
+    /// was gone that v deleted; (v, true) is all else at v.
+    pub fn place(&self) -> Option<(u64, bool)> {
+        self.version().map(|version| (version, !self.made_its_version()))
+    }
+
+    /// Whether it was told that there is no such graph.
+    pub fn found_it_gone(&self) -> bool {
+        match &self.end {
+            End::Rejected { version: None, problem } => is_problem(problem, "graph_not_found"),
+            _ => false,
+        }
+    }
+
+    /// Whether it says that it created the graph, which makes no version.
+    pub fn created_the_graph(&self) -> bool {
+        matches!(self.asked.request, Request::CreateGraph)
+            && matches!(self.end, End::Accepted { created: true, .. })
+            && !self.is_replay
+    }
+
     /// Whether it says that it made its version.
     pub fn made_its_version(&self) -> bool {
         matches!(self.end, End::Accepted { changed: true, .. })
+            && self.asked.request.is_decided()
+            && !self.is_replay
     }
 
     /// Whether it is a write that may or may not have been applied.
     pub fn may_have_written(&self) -> bool {
-        self.asked.request.writes()
+        self.asked.request.is_decided()
             && matches!(self.end, End::Unknown { .. } | End::Undocumented { .. })
+            && !self.is_replay
     }
 
     /// Whether it is a write whose client was told that nothing was changed by it.
@@ -166,7 +190,7 @@ impl Call {
             self.end,
             End::Rejected { .. } | End::NotServed { .. } | End::Accepted { changed: false, .. }
         );
-        self.asked.request.writes() && not_applied
+        self.asked.request.writes() && not_applied && !self.is_replay
     }
 }
 
@@ -402,8 +426,7 @@ impl Reader<'_> {
         let asked = match self.asked.get(text) {
             Some(asked) => asked.clone(),
             None => {
-                let (request, at_least) = Request::read(text, self.texts)?;
-                let asked = Arc::new(Asked { text: text.into(), request, at_least });
+                let asked = Arc::new(Asked::read(text, self.texts)?);
                 self.asked.insert(asked.text.clone(), asked.clone());
                 asked
             }
@@ -460,10 +483,14 @@ impl Reader<'_> {
             id,
             invoke_line: begun.line,
             invoke_ns: begun.time_ns,
+            begun_ns: begun.time_ns,
             end_ns: time_ns,
             asked: begun.asked,
             end,
             headers,
+            applied_after: 0,
+            slot: self.histories.calls.len(),
+            is_replay: false,
         });
         Ok(())
     }

@@ -1,14 +1,15 @@
 //! The replay: every change in the order of versions, through the naive model, and at each version
 //! all that was answered at it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::answer;
 use super::base::Base;
 use super::changeset::{self, Accepted, Rejection, decide};
-use super::cycle::{self, View};
+use super::cycle;
+use super::existence::{self, Existence};
 use super::facts::{Fact, canonical_change, hex, next_chain};
 use super::final_log::{Log, LoggedChange, Rows};
 use super::finding::{Finding, Kind, Summary, Verdict};
@@ -19,6 +20,7 @@ use super::json;
 use super::model::State;
 use super::real_time::{Floors, check_sessions};
 use super::recorded_request::{Request, Route, Text};
+use super::replays::Replays;
 use super::unknown::{Unknowns, settle};
 
 type Found = Box<Finding>;
@@ -40,9 +42,9 @@ pub struct Known {
 ///
 /// O(n log n) in the number of requests, but for what plans and digests cost by their size.
 #[must_use]
-pub fn judge(histories: &Histories, known: Known) -> Verdict {
+pub fn judge(histories: &Histories, replays: &Replays, known: Known) -> Verdict {
     let Known { base, log, rows, frozen } = known;
-    match Replay::new(histories, log.as_ref(), frozen).run(base, rows.as_ref()) {
+    match Replay::new(histories, log.as_ref(), frozen).run(base, replays, rows.as_ref()) {
         Ok(summary) => Verdict::Valid(summary),
         Err(finding) => Verdict::Found(finding),
     }
@@ -55,6 +57,7 @@ struct Replay<'h> {
     /// The version of the base; 0 without one.
     base_version: u64,
     floors: Floors,
+    existence: Existence<'h>,
     unknowns: Unknowns<'h>,
     state: State,
     chain: [u8; 32],
@@ -69,12 +72,14 @@ struct Replay<'h> {
 
 impl<'h> Replay<'h> {
     fn new(histories: &'h Histories, log: Option<&'h Log>, frozen: bool) -> Self {
+        let existence = Existence::of(histories);
         Self {
             histories,
             log,
             frozen,
             base_version: 0,
-            floors: Floors::of(histories),
+            floors: Floors::of(histories, &existence),
+            existence,
             unknowns: Unknowns::of(histories),
             state: State::default(),
             chain: [0; 32],
@@ -84,11 +89,17 @@ impl<'h> Replay<'h> {
         }
     }
 
-    fn run(mut self, base: Option<Base>, rows: Option<&Rows>) -> Result<Summary, Found> {
+    fn run(
+        mut self,
+        base: Option<Base>,
+        replays: &Replays,
+        rows: Option<&Rows>,
+    ) -> Result<Summary, Found> {
         let first_version = self.histories.first_version();
         if let Some(Base { state, chain }) = base {
             (self.base_version, self.state, self.chain) = (state.version, state, chain);
         }
+        replays.check(self.histories)?;
         self.check_log()?;
         self.reach(first_version)?;
         let writers = self.writers(first_version)?;
@@ -215,16 +226,16 @@ impl<'h> Replay<'h> {
     }
 
     /// The graph that the histories begin with keeps the rules.
-    fn check_beginning(&self) -> Result<(), Found> {
+    fn check_beginning(&mut self) -> Result<(), Found> {
+        // If it had been deleted, it was created again: it was there.
+        self.state.is_deleted = false;
         let first_version = self.state.version;
-        let none = BTreeMap::new();
-        let all = self.state.jobs.keys().collect();
         let datasets = self.state.datasets.iter();
         let contested =
             datasets.filter(|(_, dataset)| dataset.producers.len() > 1).map(|(name, _)| name).min();
         let why = match contested {
             Some(name) => format!("`{name}` has two producers before the history begins"),
-            None if cycle::any_through(&View::new(&self.state, &none), &all) => {
+            None if cycle::any(&self.state) => {
                 "jobs form a cycle before the history begins".to_owned()
             }
             None => return Ok(()),
@@ -351,6 +362,7 @@ impl<'h> Replay<'h> {
 
     /// What an accepted write did, if it could.
     fn accepted(&self, writer: usize, logged: Option<&LoggedChange>) -> Result<Vec<Fact>, Found> {
+        self.check_exists(self.call(writer))?;
         let version = self.state.version + 1;
         let decided = self.decide(self.call(writer));
         let Accepted { facts, created } = decided.map_err(|rejection| {
@@ -405,9 +417,13 @@ impl<'h> Replay<'h> {
         let could = |at: &usize| {
             let decided = || self.decide(self.call(*at)).map(|accepted| accepted.facts);
             self.floors.allow_write(*at, version)
+                && self.check_exists(self.call(*at)).is_ok()
                 && decided().is_ok_and(|facts| facts == logged.facts)
         };
-        let candidates: Vec<usize> = self.unknowns.about(&logged.facts).filter(could).collect();
+        let candidates = self.unknowns.about(&logged.facts).filter(could);
+        // Of those that have one key one is applied at most.
+        let slots: BTreeSet<usize> = candidates.map(|at| self.call(at).slot).collect();
+        let candidates: Vec<usize> = slots.into_iter().collect();
         if !candidates.is_empty() {
             self.orphans.push((version, candidates));
             return Ok(logged.facts.clone());
@@ -442,7 +458,11 @@ impl<'h> Replay<'h> {
     fn unlogged(&mut self) -> Result<Vec<Fact>, Found> {
         let version = self.state.version + 1;
         let mut fitting: Vec<(usize, Vec<Fact>)> = Vec::new();
-        for at in self.unknowns.free().filter(|&at| self.floors.allow_write(at, version)) {
+        let calls = &self.histories.calls;
+        for at in self.unknowns.free(calls).filter(|&at| self.floors.allow_write(at, version)) {
+            if self.check_exists(self.call(at)).is_err() {
+                continue;
+            }
             match self.decide(self.call(at)) {
                 Ok(accepted) if !accepted.facts.is_empty() => fitting.push((at, accepted.facts)),
                 _ => {}
@@ -467,7 +487,7 @@ impl<'h> Replay<'h> {
             let expected = "the change log: --stored or --changes FILE";
             return Err(self.found(Kind::Undecided, version, &[*first, *other], expected, why));
         }
-        self.unknowns.take(*first);
+        self.unknowns.take(&self.histories.calls[*first]);
         Ok(facts.clone())
     }
 
@@ -499,27 +519,59 @@ impl<'h> Replay<'h> {
             let expected = format!("an answer at version {least} or later, as was asked for");
             return Err(self.wrong(call, Kind::StaleAnswer, expected, "it was answered at"));
         }
-        self.check_verdict(call)?;
+        match (&call.asked.request, &call.end) {
+            (Request::CreateGraph, End::Accepted { created: true, .. }) => {
+                self.check_creation(call)?;
+            }
+            _ => self.check_exists(call).and_then(|()| self.check_verdict(call))?,
+        }
         self.check_headers(call)
+    }
+
+    /// What is answered at the version of a deletion was asked when the graph was there again.
+    fn check_exists(&self, call: &Call) -> Result<(), Found> {
+        if !self.state.is_deleted || self.existence.may_be_back(self.state.version, call) {
+            return Ok(());
+        }
+        let why = "nobody created the graph again that was deleted with";
+        Err(self.wrong(call, Kind::AnswerAfterDeletion, "graph_not_found", why))
+    }
+
+    /// Who is told to have created the graph found it deleted, or the history begins with that.
+    fn check_creation(&self, call: &Call) -> Result<(), Found> {
+        let version = self.state.version;
+        let is_new = self.state.is_deleted || version == self.histories.first_version();
+        let changes = matches!(call.end, End::Accepted { changed: true, .. });
+        if !is_new || self.existence.is_created_twice(version, call) {
+            return Err(self.wrong(call, Kind::WrongCreated, "created: false", "it was there at"));
+        }
+        if !changes {
+            return Err(self.wrong(call, Kind::WrongChanged, "changed: true", "it was new at"));
+        }
+        Ok(())
     }
 
     /// What the rules say of a write on the state.
     fn decide(&self, call: &Call) -> Result<Accepted, Box<Rejection>> {
-        let Request::Write { route, steps } = &call.asked.request else {
-            unreachable!("only writes are decided");
-        };
-        match route {
-            Route::Create => changeset::create(&self.state, steps),
-            _ => decide(&self.state, steps),
+        match &call.asked.request {
+            Request::Write { route: Route::Create, steps } => changeset::create(&self.state, steps),
+            Request::Write { steps, .. } => decide(&self.state, steps),
+            Request::DeleteGraph => {
+                Ok(Accepted { facts: vec![Fact::GraphDeleted], created: false })
+            }
+            // It is there.
+            _ => Ok(Accepted { facts: Vec::new(), created: false }),
         }
     }
 
     fn check_verdict(&mut self, call: &Call) -> Result<(), Found> {
         match (&call.asked.request, &call.end) {
-            (Request::Write { .. }, End::Accepted { created, .. }) => {
-                self.check_unchanged(call, *created)
+            (_, End::Accepted { changed: true, .. }) => {
+                Err(self.wrong(call, Kind::WrongChanged, "changed: false", "it was there at"))
             }
-            (Request::Write { .. }, End::Rejected { problem, .. }) => match self.decide(call) {
+            (_, End::Accepted { created, .. }) => self.check_unchanged(call, *created),
+            (request, End::Rejected { problem, .. }) if request.writes() => match self.decide(call)
+            {
                 Ok(accepted) if self.is_too_long(&accepted, problem) => Ok(()),
                 Ok(_) => {
                     Err(self.wrong(call, Kind::WrongRejection, "accepted", "the rules allow it at"))
@@ -675,8 +727,8 @@ impl<'h> Replay<'h> {
 
     /// What was answered without a version.
     fn check_unversioned(&self) -> Result<(), Found> {
-        for call in &self.histories.calls {
-            let checked = self.check_unversioned_verdict(call);
+        for (at, call) in self.histories.calls.iter().enumerate() {
+            let checked = self.check_unversioned_verdict(at, call);
             checked.map_err(|(kind, expected, why)| {
                 let involved = vec![self.histories.involved(call)];
                 Finding::new(kind, None, involved, expected, why)
@@ -698,6 +750,7 @@ impl<'h> Replay<'h> {
     /// the other calls (see [`Freezes`]); all else is decided at a version.
     fn check_unversioned_verdict(
         &self,
+        at: usize,
         call: &Call,
     ) -> Result<(), (Kind, &'static str, &'static str)> {
         let writes = call.asked.request.writes();
@@ -742,10 +795,36 @@ impl<'h> Replay<'h> {
                     "that is what belongs to a graph that is frozen",
                 ))
             }
+            // Held against the other calls with its key, see [`Replays`].
+            End::Rejected { version: None, problem }
+                if is_problem(problem, "idempotency_key_reused") && call.asked.key.is_some() =>
+            {
+                Ok(())
+            }
+            End::Rejected { version: None, problem }
+                if is_problem(problem, "graph_not_found")
+                    && !matches!(call.asked.request, Request::CreateGraph) =>
+            {
+                if !self.existence.may_be_gone(call, self.floors.place(at)) {
+                    return Err((
+                        Kind::WrongRejection,
+                        "a verdict at a version",
+                        "nobody had deleted the graph",
+                    ));
+                }
+                if existence::is_right(problem, &self.histories.graph) {
+                    return Ok(());
+                }
+                Err((
+                    Kind::WrongRejection,
+                    "a problem with status 404 and the graph's name",
+                    "that is what belongs to a graph that is not there",
+                ))
+            }
             End::Rejected { version: None, .. } => Err((
                 Kind::WrongRejection,
                 "a verdict at a version",
-                "the graph is there as long as the history lasts",
+                "all else that is decided is decided on the graph",
             )),
             End::NotServed { why, .. } if !is_refusal(call, why) => Err((
                 Kind::WrongRejection,

@@ -44,6 +44,10 @@ pub enum Request {
         /// In their order.
         steps: Vec<Step>,
     },
+    /// Creates the graph unless it is there.
+    CreateGraph,
+    /// Deletes the graph, whatever is in it.
+    DeleteGraph,
     /// A job, unless it has this version.
     Job { name: Text, if_none_match: Option<u64> },
     /// A dataset.
@@ -194,6 +198,7 @@ struct RequestWire<'l> {
     after: Option<String>,
     limit: Option<usize>,
     at_least: Option<u64>,
+    key: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -231,18 +236,43 @@ fn present<'l, D: serde::Deserializer<'l>>(from: D) -> Result<Option<&'l RawValu
     Deserialize::deserialize(from).map(Some)
 }
 
-impl Request {
-    /// Reads the `request` of an `invoke` line, and the version that it is to be answered at, or at
-    /// a later one; `None` if it says none.
+/// A request, as text and as what it means.
+#[derive(Debug)]
+pub struct Asked {
+    /// As it stands in the file.
+    pub text: Text,
+    /// What it means.
+    pub request: Request,
+    /// Of a read: it is to be answered at this version or a later one.
+    pub at_least: Option<u64>,
+    /// Of a write: its idempotency key.
+    pub key: Option<Text>,
+}
+
+impl Asked {
+    /// Reads the `request` of an `invoke` line.
     ///
     /// # Errors
     /// Says what cannot be understood.
-    pub fn read(text: &str, texts: &mut Texts) -> Result<(Self, Option<u64>), String> {
+    pub fn read(text: &str, texts: &mut Texts) -> Result<Self, String> {
         let wire: RequestWire<'_> =
             serde_json::from_str(text).map_err(|error| format!("request: {error}"))?;
-        let needs = |field: &str| format!("request: {field} is missing");
         let at_least = wire.at_least;
-        let request = match wire.call.as_str() {
+        let key = wire.key.as_ref().map(|key| texts.share(key));
+        let request = Request::of(wire, texts)?;
+        if key.is_some() && !request.writes() {
+            return Err("request: only a write has a key".to_owned());
+        }
+        Ok(Self { text: text.into(), request, at_least, key })
+    }
+}
+
+impl Request {
+    fn of(wire: RequestWire<'_>, texts: &mut Texts) -> Result<Self, String> {
+        let needs = |field: &str| format!("request: {field} is missing");
+        Ok(match wire.call.as_str() {
+            "createGraph" => Self::CreateGraph,
+            "deleteGraph" => Self::DeleteGraph,
             call @ ("putJob" | "patchJob" | "deleteJob" | "addInput" | "addOutput"
             | "removeInput" | "removeOutput" | "putDataset" | "deleteDataset"
             | "applyChangeset" | "createJob") => {
@@ -276,8 +306,7 @@ impl Request {
             },
             "fetch" => Self::Fetch,
             unknown => return Err(format!("request: no rules are known for the call `{unknown}`")),
-        };
-        Ok((request, at_least))
+        })
     }
 
     fn write(call: &str, steps: Vec<Step>) -> Result<Self, String> {
@@ -322,9 +351,14 @@ impl Request {
         }
     }
 
+    /// Whether it is a write that is decided on the graph: one that is there is not created.
+    pub fn is_decided(&self) -> bool {
+        self.writes() && !matches!(self, Self::CreateGraph)
+    }
+
     /// Whether it may change the graph.
     pub fn writes(&self) -> bool {
-        matches!(self, Self::Write { .. })
+        matches!(self, Self::Write { .. } | Self::CreateGraph | Self::DeleteGraph)
     }
 }
 

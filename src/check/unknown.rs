@@ -3,15 +3,18 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::facts::Fact;
-use super::history::Histories;
+use super::history::{Call, Histories};
 use super::recorded_request::{Request, Text};
 
 /// The unknown writes of some histories.
 pub struct Unknowns<'h> {
     /// In the order in which they were sent.
     all: Vec<usize>,
+    /// The slots of those that were applied.
     taken: HashSet<usize>,
     by_target: HashMap<&'h Text, Vec<usize>>,
+    /// Those that delete the graph.
+    deletions: Vec<usize>,
 }
 
 impl<'h> Unknowns<'h> {
@@ -20,14 +23,16 @@ impl<'h> Unknowns<'h> {
         let calls = &histories.calls;
         let mut all: Vec<usize> =
             (0..calls.len()).filter(|&at| calls[at].may_have_written()).collect();
-        all.sort_unstable_by_key(|&at| calls[at].invoke_ns);
+        all.sort_unstable_by_key(|&at| calls[at].begun_ns);
         let mut by_target: HashMap<&Text, Vec<usize>> = HashMap::new();
         for &at in &all {
             targets(&calls[at].asked.request)
                 .into_iter()
                 .for_each(|name| by_target.entry(name).or_default().push(at));
         }
-        Self { all, taken: HashSet::new(), by_target }
+        let deletes = |at: &usize| matches!(calls[*at].asked.request, Request::DeleteGraph);
+        let deletions = all.iter().copied().filter(deletes).collect();
+        Self { all, taken: HashSet::new(), by_target, deletions }
     }
 
     /// How many there are.
@@ -41,19 +46,22 @@ impl<'h> Unknowns<'h> {
     }
 
     /// Those that are not known to have been applied.
-    pub fn free(&self) -> impl Iterator<Item = usize> {
-        self.all.iter().copied().filter(|at| !self.taken.contains(at))
+    pub fn free(&self, calls: &[Call]) -> impl Iterator<Item = usize> {
+        self.all.iter().copied().filter(|&at| !self.taken.contains(&calls[at].slot))
     }
 
-    /// Makes one known.
-    pub fn take(&mut self, call: usize) {
-        self.taken.insert(call);
+    /// Makes one known, and with it all that have its key.
+    pub fn take(&mut self, call: &Call) {
+        self.taken.insert(call.slot);
     }
 
     /// Those that name what the first fact is about: no other can have led to it.
     pub fn about(&self, facts: &[Fact]) -> impl Iterator<Item = usize> {
-        let name = facts.first().and_then(Fact::name);
-        name.and_then(|name| self.by_target.get(name)).into_iter().flatten().copied()
+        let about = match facts.first() {
+            Some(Fact::GraphDeleted) => Some(&self.deletions),
+            first => first.and_then(Fact::name).and_then(|name| self.by_target.get(name)),
+        };
+        about.into_iter().flatten().copied()
     }
 
     /// Writes about the same whose clients were told that nothing was changed. O(n): asked once,
@@ -63,9 +71,11 @@ impl<'h> Unknowns<'h> {
         histories: &'h Histories,
         facts: &'h [Fact],
     ) -> impl Iterator<Item = usize> {
-        let name = facts.first().and_then(Fact::name);
         let calls = histories.calls.iter().enumerate();
-        let about = move |request| name.is_some_and(|name| targets(request).contains(name));
+        let about = move |request: &Request| match facts.first() {
+            Some(Fact::GraphDeleted) => matches!(request, Request::DeleteGraph),
+            first => first.and_then(Fact::name).is_some_and(|name| targets(request).contains(name)),
+        };
         calls
             .filter(move |(_, call)| call.told_not_applied() && about(&call.asked.request))
             .map(|(at, _)| at)

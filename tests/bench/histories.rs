@@ -1,5 +1,7 @@
 //! What a run without faults records is what happened.
 
+use std::collections::HashMap;
+
 use fencepost::bench::{Outcome, Request, Target};
 use fencepost::check::{Evidence, Kind, Verdict};
 use serde_json::{Value, json};
@@ -12,7 +14,8 @@ fn checked(target: &dyn Target, place: &Place, line: &str) -> Vec<Value> {
     let (report, history) = place.record(target, line);
     check(&history);
     let counted: u64 = report.summary().rows.iter().map(|row| row.count).sum();
-    let setup = usize::from(line.contains("conflict"));
+    // What a workload begins with, and the graph that is created again at its end.
+    let setup = usize::from(line.contains("conflict")) + usize::from(line.contains("--delete"));
     assert_eq!(counted as usize + setup, calls(&history).len(), "every request is counted");
     let from_the_rows = place.in_process().connect().perform(&Request::Digest).outcome;
     let Outcome::Answered { answer, .. } = from_the_rows else { panic!("{from_the_rows:?}") };
@@ -24,12 +27,15 @@ fn checked(target: &dyn Target, place: &Place, line: &str) -> Vec<Value> {
     history
 }
 
-const ON_A_NEW_GRAPH: [&str; 6] = [
+const ON_A_NEW_GRAPH: [&str; 9] = [
     "--workload register --requests 200",
     "--workload register --requests 200 --order random --shape scale-free",
     "--workload register --requests 200 --order reverse --shape chain",
     "--workload mixed --requests 300 --write-percent 50 --revalidate-percent 50",
     "--workload conflict --requests 400",
+    "--workload conflict --requests 600 --replay-percent 40",
+    "--workload conflict --requests 600 --write-percent 40 --next-page-percent 50",
+    "--workload conflict --requests 600 --delete-percent 5 --replay-percent 20",
     "--workload load --jobs 300 --datasets 320 --edges 1100 --batch 50",
 ];
 
@@ -215,6 +221,59 @@ fn what_a_server_says_beside_its_verdicts_is_recorded_and_judged() {
     let rejected = |line: &Value| line["verdict"] == "rejected";
     let kind = called(&history, rejected, |line| line["headers"]["version"] = json!("1000000"));
     assert_eq!(kind, Kind::WrongHeader);
+}
+
+/// A history of what clients come back to: lists, keys, a graph that is gone.
+fn come_back() -> Vec<Value> {
+    let place = Place::new();
+    let server = place.serve();
+    let line = "--workload conflict --requests 1500 --write-percent 60 --next-page-percent 60 \
+                --replay-percent 30 --delete-percent 2 --jobs 5";
+    checked(&server.target(), &place, line)
+}
+
+#[test]
+fn what_clients_come_back_to_is_recorded_and_judged() {
+    let history = come_back();
+    let all = calls(&history);
+    let is_answer = |line: &Value, id: u64| line["id"] == id && line["event"] != "invoke";
+    // A list that goes on.
+    let next = all.iter().find(|call| {
+        let items = call.end["answer"]["items"].as_array();
+        call.invoke["request"]["after"].is_string() && items.is_some_and(|items| !items.is_empty())
+    });
+    let next = number(next.expect("a page that follows another").invoke, "id");
+    let kind = called(
+        &history,
+        |line| is_answer(line, next),
+        |line| {
+            line["answer"]["items"].as_array_mut().unwrap().remove(0);
+        },
+    );
+    assert_eq!(kind, Kind::WrongAnswer);
+    // A write that was accepted, again with its key.
+    let (mut first, mut replayed) = (HashMap::new(), None);
+    for call in all.iter().filter(|call| call.end["verdict"] == "accepted") {
+        if let Some(key) = call.invoke["request"]["key"].as_str()
+            && first.insert(key, call).is_some()
+            && call.end["changed"] == true
+        {
+            replayed = Some(number(call.invoke, "id"));
+        }
+    }
+    let replayed = replayed.expect("one was accepted again");
+    let another = |line: &mut Value| {
+        line["version"] = json!(number(line, "version") + 1);
+    };
+    assert_eq!(called(&history, |line| is_answer(line, replayed), another), Kind::AppliedTwice);
+    let reused = "urn:fencepost:problem:idempotency_key_reused";
+    assert!(all.iter().any(|call| call.end["problem"]["type"] == reused));
+    // A graph that was gone.
+    let gone = "urn:fencepost:problem:graph_not_found";
+    assert!(all.iter().any(|call| call.end["problem"]["type"] == gone));
+    let back = all.iter().filter(|call| call.invoke["request"]["call"] == "createGraph");
+    assert!(back.clone().any(|call| call.end["created"] == true));
+    assert!(all.iter().any(|call| call.invoke["request"]["call"] == "deleteGraph"));
 }
 
 #[test]

@@ -152,26 +152,33 @@ struct Message {
     url: String,
     body: Option<Vec<u8>>,
     if_none_match: Option<u64>,
+    /// `If-Match: *`
+    if_exists: bool,
+    idempotency_key: Option<String>,
 }
 
 impl Message {
+    fn new(method: Method, url: String, body: Option<Vec<u8>>) -> Self {
+        Self { method, url, body, if_none_match: None, if_exists: false, idempotency_key: None }
+    }
+
     fn get(url: String) -> Self {
-        Self { method: Method::GET, url, body: None, if_none_match: None }
+        Self::new(Method::GET, url, None)
     }
 
     fn with_body(method: Method, url: String, body: &impl Serialize) -> Self {
         let body = serde_json::to_vec(body).expect("names and canonical JSON are always JSON");
-        Self { method, url, body: Some(body), if_none_match: None }
+        Self::new(method, url, Some(body))
     }
 
     fn delete(url: String) -> Self {
-        Self { method: Method::DELETE, url, body: None, if_none_match: None }
+        Self::new(Method::DELETE, url, None)
     }
 
     /// A PUT whose path says all. Its empty body is announced as such: without one, ureq would
     /// begin a body of unknown length.
     fn bare_put(url: String) -> Self {
-        Self { method: Method::PUT, url, body: Some(Vec::new()), if_none_match: None }
+        Self::new(Method::PUT, url, Some(Vec::new()))
     }
 }
 
@@ -346,6 +353,12 @@ impl HttpConnection {
         if let Some(version) = message.if_none_match {
             request = request.header("If-None-Match", format!("\"{version}\""));
         }
+        if message.if_exists {
+            request = request.header("If-Match", "*");
+        }
+        if let Some(key) = &message.idempotency_key {
+            request = request.header("Idempotency-Key", key);
+        }
         let mut response = match message.body {
             Some(body) => {
                 let request = if body.is_empty() {
@@ -366,17 +379,22 @@ impl HttpConnection {
         let graph = &self.graph_url;
         match request {
             Request::CreateGraph => Message::bare_put(graph.clone()),
+            Request::DeleteGraph => Message { if_exists: true, ..Message::delete(graph.clone()) },
+            Request::Keyed { key, write } => {
+                Message { idempotency_key: Some(key.clone()), ..self.message(write) }
+            }
             Request::Write(steps) => self.write_message(request.call(), steps),
             Request::Create(job) => {
                 let JobSpecification { name, inputs, outputs, spec } = job;
                 let body = NewJobBody { name, inputs, outputs, spec };
                 Message::with_body(Method::POST, format!("{graph}/jobs"), &body)
             }
-            Request::Page { of: Listed::Jobs, limit } => {
-                Message::get(format!("{graph}/jobs?limit={limit}"))
-            }
-            Request::Page { of: Listed::Datasets, limit } => {
-                Message::get(format!("{graph}/datasets?limit={limit}"))
+            Request::Page { of, limit, after } => {
+                let list = if *of == Listed::Jobs { "jobs" } else { "datasets" };
+                let cursor = after.as_ref().map_or_else(String::new, |before| {
+                    format!("&cursor={}", encoded(&before.cursor))
+                });
+                Message::get(format!("{graph}/{list}?limit={limit}{cursor}"))
             }
             Request::Job { name, if_none_match } => {
                 let at_least = match request.at_least() {

@@ -5,15 +5,17 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::{Completion, Connection, DigestAnswer, PlanAnswer, Target};
-use crate::bench::request::{Listed, Outcome, Request, creation};
+use crate::bench::request::{Listed, Outcome, PageBefore, Request, creation};
 use crate::bench::verbatim::Verbatim;
 use crate::graph::{
-    Changeset, Command, Job, JobSpecification, Name, PlanRequest, QueryError, Step,
+    Changeset, Command, Job, JobSpecification, Name, PlanRequest, Precondition, QueryError, Step,
+    hex,
 };
 use crate::http::{DatasetBody, JobBody, Kind, Problem};
-use crate::service::{Image, Service, Verdict, Write};
+use crate::service::{IdempotencyKey, Image, Service, Verdict, Write};
 
 /// The largest plan, in jobs: the server's default.
 const PLAN_JOBS: usize = 1_000_000;
@@ -65,10 +67,14 @@ impl Connection for ServiceConnection {
 
     fn perform(&mut self, request: &Request) -> Completion {
         match request {
-            Request::CreateGraph => self.written(self.service.create_graph_and_wait(&self.graph)),
-            Request::Write(steps) => self.write(steps),
-            Request::Create(job) => self.create(job),
-            Request::Page { of, limit } => self.read(|image| page_answer(image, *of, *limit)),
+            Request::CreateGraph
+            | Request::DeleteGraph
+            | Request::Write(_)
+            | Request::Create(_)
+            | Request::Keyed { .. } => self.write(request, None),
+            Request::Page { of, limit, after } => {
+                self.read(|image| Ok(page_answer(image, *of, *limit, after.as_ref())))
+            }
             Request::Job { name, if_none_match } => {
                 self.read(|image| job_answer(image, name, *if_none_match))
             }
@@ -122,18 +128,36 @@ impl Counts {
 }
 
 impl ServiceConnection {
-    fn write(&self, steps: &[Step]) -> Completion {
-        let command = Command::Changeset(Changeset {
-            precondition: None,
-            unchanged: None,
-            steps: steps.to_vec(),
-        });
-        self.written(self.service.write_and_wait(&self.graph, Write::from(command)))
+    fn write(&self, request: &Request, idempotency: Option<IdempotencyKey>) -> Completion {
+        let changeset = |steps: &[Step]| {
+            Command::Changeset(Changeset {
+                precondition: None,
+                unchanged: None,
+                steps: steps.to_vec(),
+            })
+        };
+        let decided = |command: Command| {
+            let write = Write { idempotency: idempotency.clone(), ..Write::from(command) };
+            self.written(self.service.write_and_wait(&self.graph, write))
+        };
+        match request {
+            Request::Write(steps) => decided(changeset(steps)),
+            Request::Create(job) => self.created(job, decided(changeset(&[creation(job.clone())]))),
+            Request::DeleteGraph => {
+                decided(Command::DeleteGraph { precondition: Some(Precondition::Exists) })
+            }
+            Request::Keyed { key, write } => {
+                let asked = serde_json::to_vec(write).expect("a request is always JSON");
+                let fingerprint = hex(&Sha256::digest(asked));
+                self.write(write, Some(IdempotencyKey { key: key.clone(), fingerprint }))
+            }
+            // Has no key: nobody sends one.
+            _ => self.written(self.service.create_graph_and_wait(&self.graph)),
+        }
     }
 
     /// As a server does it: that the job is there is no failed precondition, since none was stated.
-    fn create(&self, job: &JobSpecification) -> Completion {
-        let completion = self.write(&[creation(job.clone())]);
+    fn created(&self, job: &JobSpecification, completion: Completion) -> Completion {
         match completion.outcome {
             Outcome::Rejected { name, version: Some(version), .. }
                 if name == "precondition_failed" =>
@@ -205,8 +229,8 @@ fn dataset_answer(image: &Image, name: &Name) -> Result<Read, QueryError> {
     Ok(Read::answer(&DatasetBody::from(dataset)))
 }
 
-/// The first page. There are no others in this process, so that its cursor leads nowhere.
-fn page_answer(image: &Image, of: Listed, limit: usize) -> Result<Read, QueryError> {
+/// A page. That another follows is all that its cursor says: the next begins after the last name.
+fn page_answer(image: &Image, of: Listed, limit: usize, after: Option<&PageBefore>) -> Read {
     #[derive(Serialize)]
     struct Page<T> {
         items: Vec<T>,
@@ -214,15 +238,14 @@ fn page_answer(image: &Image, of: Listed, limit: usize) -> Result<Read, QueryErr
     }
     fn page<T: Serialize>(mut items: impl Iterator<Item = T>, limit: usize) -> Read {
         let page: Vec<T> = items.by_ref().take(limit).collect();
-        Read::answer(&Page { items: page, next_cursor: items.next().map(|_| "none") })
+        Read::answer(&Page { items: page, next_cursor: items.next().map(|_| "after its last") })
     }
     let graph = &image.graph;
-    Ok(match of {
-        Listed::Jobs => page(graph.jobs_from(Bound::Unbounded).map(JobBody::from), limit),
-        Listed::Datasets => {
-            page(graph.datasets_from(Bound::Unbounded).map(DatasetBody::from), limit)
-        }
-    })
+    let from = after.map_or(Bound::Unbounded, |before| Bound::Excluded(before.last.as_str()));
+    match of {
+        Listed::Jobs => page(graph.jobs_from(from).map(JobBody::from), limit),
+        Listed::Datasets => page(graph.datasets_from(from).map(DatasetBody::from), limit),
+    }
 }
 
 fn specification(job: Job<'_>) -> JobSpecification {
