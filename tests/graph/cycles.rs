@@ -264,7 +264,7 @@ impl Dice {
 #[test]
 fn the_order_is_kept_through_random_edges() {
     let mut met: BTreeMap<&str, usize> = BTreeMap::new();
-    for seed in 1..=20 {
+    for seed in 1..=12 {
         let mut dice = Dice(seed * 7919);
         let count = 16 + 4 * seed as usize;
         let hidden = dice.shuffled(count);
@@ -307,7 +307,7 @@ fn the_order_is_kept_through_random_edges() {
 /// that is sorted.
 #[test]
 fn a_changeset_that_turns_the_whole_order_round_is_sorted_anew() {
-    const COUNT: usize = 4_000;
+    const COUNT: usize = 2_500;
     let mut dice = Dice(42);
     let hidden = dice.shuffled(COUNT);
     let job = |i: usize| format!("job {:05}", hidden[i]);

@@ -60,7 +60,7 @@ fn a_chain_of_200_000_jobs_fits_the_stack() {
 #[test]
 fn a_chain_grows_in_any_order() {
     in_little_stack(|| {
-        const LENGTH: usize = 60_000;
+        const LENGTH: usize = 30_000;
         let forward: Vec<usize> = (0..LENGTH).collect();
         let reverse: Vec<usize> = (0..LENGTH).rev().collect();
         let mut digests = Vec::new();
@@ -76,7 +76,7 @@ fn a_chain_grows_in_any_order() {
 #[test]
 fn a_chain_grows_job_by_job_in_any_order() {
     in_little_stack(|| {
-        const LENGTH: usize = 20_000;
+        const LENGTH: usize = 10_000;
         for order in [(0..LENGTH).collect(), (0..LENGTH).rev().collect(), Dice(5).shuffled(LENGTH)]
         {
             use_chain(chain(&order, 1), LENGTH);

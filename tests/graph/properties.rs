@@ -142,7 +142,7 @@ fn assert_answers(graph: &Graph, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_graph_answers_as_the_naive_model_does(draws in commands(1..40)) {
@@ -151,7 +151,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_larger_graph_answers_as_the_naive_model_does(draws in commands(100..140)) {
@@ -180,7 +180,7 @@ fn compare_plan(graph: &Graph, model: &Model, draw: &PlanDraw) -> ([Vec<String>;
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_plan_of_any_targets_that_stops_anywhere_is_the_naive_one(
