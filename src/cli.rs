@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::iter;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use fencepost::check::CheckArgs;
 use fencepost::http::LostHeaders;
 
@@ -79,13 +79,44 @@ pub fn main() -> ExitCode {
     let lost_headers = failure::start_log();
     // Usage lines would repeat the name that the program was called by, whatever is in that.
     let arguments = iter::once(OsString::from("fencepost")).chain(std::env::args_os().skip(1));
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let (cli, given) = match parse(arguments) {
+        Ok(parsed) => parsed,
         Err(error) => return failure::report_arguments(error),
     };
-    match run(&cli, lost_headers) {
+    let ran = refuse_unused(&cli.command, &given).and_then(|()| run(&cli, lost_headers));
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(&cli.node.database_url),
+    }
+}
+
+/// The arguments, and which options of a node are among them.
+fn parse(
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<(Cli, Vec<String>), clap::Error> {
+    let matches = Cli::command().try_get_matches_from(arguments)?;
+    let cli = Cli::from_arg_matches(&matches)
+        .map_err(|error| error.format(&mut Cli::command()))?;
+    Ok((cli, node::NodeArgs::given(&matches)))
+}
+
+/// An option that does nothing would let a reader believe that it did.
+fn refuse_unused(command: &Command, given: &[String]) -> Result<(), Failure> {
+    let Some(instead) = command.instead_of_node_options() else { return Ok(()) };
+    if given.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{} would have no effect: {instead}", given.join(", "))))
+}
+
+impl Command {
+    /// What to do instead of giving options of [`node::NodeArgs`], to a command that uses none of
+    /// them; `None` where they are used.
+    fn instead_of_node_options(&self) -> Option<&'static str> {
+        match self {
+            Self::Bench(command) => command.instead_of_node_options(),
+            _ => None,
+        }
     }
 }
 

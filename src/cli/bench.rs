@@ -54,6 +54,24 @@ enum FloorKind {
     Null,
 }
 
+impl BenchCommand {
+    /// What to do instead of giving options of [`NodeArgs`], to a command that uses none of them.
+    pub fn instead_of_node_options(&self) -> Option<&'static str> {
+        match self {
+            Self::Drive(_) => None,
+            Self::Run(_) => Some(
+                "`bench run` starts servers of its own on databases of its own, with the defaults; \
+                 choose designs with --designs and a graph with --graph FILE, and measure a server \
+                 with other settings by `bench drive --url`",
+            ),
+            Self::Report(_) | Self::Validate(_) => {
+                Some("this command reads the file of results and nothing else; leave it out")
+            }
+            Self::Floor(_) => Some("a floor has no database; leave it out"),
+        }
+    }
+}
+
 pub fn run(node: &NodeArgs, command: &BenchCommand) -> Result<(), Failure> {
     match command {
         BenchCommand::Drive(args) => drive(node, args),

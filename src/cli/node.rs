@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Arg, Args, Command, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, ValueEnum};
 use fencepost::db::{ANSWER, DatabaseUrl, OpenMode, SESSIONS};
 use fencepost::design::{self, Design, Reads};
 use fencepost::lock::LEASE;
@@ -188,6 +189,17 @@ impl TypedValueParser for DesignsParser {
 }
 
 impl NodeArgs {
+    /// Those of these options that were given on the command line, as in `--design`. What the
+    /// environment sets is not among them: it is set for many commands at once.
+    pub fn given(matches: &ArgMatches) -> Vec<String> {
+        let own = Self::augment_args(Command::new("node"));
+        let is_given = |option: &&Arg| {
+            matches.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine)
+        };
+        let given = own.get_arguments().filter(is_given);
+        given.filter_map(|option| Some(format!("--{}", option.get_long()?))).collect()
+    }
+
     pub fn options(&self) -> Result<NodeOptions, Failure> {
         let database = DatabaseUrl::parse(&self.database_url).map_err(NodeError::from)?;
         let lock_url = self.lock_url.as_deref().map(LockUrl::parse).transpose()?;

@@ -355,3 +355,53 @@ fn what_is_planned_is_told_and_what_there_is_not_is_named() {
         assert!(code == Some(2) && said.contains(says), "{said}");
     }
 }
+
+/// By the program's own help, so that a new one is among them.
+fn options_of_a_node() -> Vec<[String; 2]> {
+    let help = fencepost().arg("--help").output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    let with_value = |line: &str| {
+        let (option, _) = line.trim_start().split_once(" <")?;
+        option.starts_with("--").then(|| option.to_owned())
+    };
+    let value = |option: &str| match option {
+        "--database-url" => "sqlite:other.db",
+        "--lock-url" => "file:locks",
+        "--design" => "es-locked",
+        "--reads" => "snapshot",
+        "--sharing" => "off",
+        "--batches-ahead" => "1",
+        _ => "1000",
+    };
+    let options = help.lines().filter_map(with_value);
+    options.map(|option| [option.clone(), value(&option).to_owned()]).collect()
+}
+
+#[test]
+fn options_that_would_have_no_effect_are_refused_and_their_variables_are_not() {
+    let directory = TempDir::new().unwrap();
+    let options = options_of_a_node();
+    assert!(options.len() > 8 && options.iter().any(|[name, _]| name == "--sharing"));
+    let file = directory.path().join("results.json").display().to_string();
+    let commands: [(&[&str], &str); 3] = [
+        (&["bench", "run", "--dry-run"], "--designs"),
+        (&["bench", "report", &file], "nothing else"),
+        (&["bench", "validate", &file], "nothing else"),
+    ];
+    for (command, instead) in commands {
+        for option in &options {
+            let given = option.each_ref().map(String::as_str);
+            for arguments in [[command, &given].concat(), [&given, command].concat()] {
+                let output = fencepost().args(&arguments).output().unwrap();
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                let says = format!("{} would have no effect", given[0]);
+                let is_told = said.contains(&says) && said.contains(instead);
+                assert!(output.status.code() == Some(2) && is_told, "{arguments:?}: {said}");
+            }
+        }
+    }
+    // They are for the other commands of the same shell.
+    let set = [("FENCEPOST_SHARING", "off"), ("FENCEPOST_DATABASE_URL", "sqlite:other.db")];
+    let output = fencepost().envs(set).args(["bench", "run", "--dry-run"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
