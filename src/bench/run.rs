@@ -14,8 +14,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 mod args;
 mod base;
+mod comparisons;
 mod echo;
+mod file;
 mod machine;
+#[cfg(test)]
+mod made_up;
 mod measure;
 mod nodes;
 mod place;
@@ -23,19 +27,22 @@ mod plan;
 pub mod results;
 pub mod statistics;
 mod table;
+mod words;
 pub mod workloads;
 
 pub use args::{Profile, RunArgs};
 pub use echo::serve_echo;
+pub use file::ResultsError;
 pub use plan::Plan;
 pub use table::table;
 
 use base::Bases;
+use comparisons::comparisons;
 use machine::Machine;
 use measure::Bench;
 use plan::Planned;
 pub use results::Results;
-use results::{BaseRecord, FORMAT, Outcome, Point, ResultsError};
+use results::{BaseRecord, FORMAT, Outcome, Point};
 
 use place::file_error;
 
@@ -96,6 +103,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, 
             machine,
             bases: Vec::new(),
             points: Vec::new(),
+            comparisons: None,
         },
     };
     let bar = progress(&plan);
@@ -130,6 +138,8 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, 
         bar.inc(plan.time_of(planned).as_millis() as u64);
     }
     bar.finish_and_clear();
+    results.comparisons = Some(comparisons(&results.points));
+    results.write(&file)?;
     fs::remove_dir_all(&work).map_err(|error| file_error(&work, &error))?;
     Ok(Ran { results, directory })
 }

@@ -3,19 +3,17 @@
 //! docs/RESULTS-FORMAT.md describes it. A file of another format is refused.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::machine::Machine;
-use crate::bench::latencies::{Latencies, Percentiles};
-use crate::object::{objects_both_ways, objects_only};
+use super::statistics::Order;
+use crate::bench::latencies::Percentiles;
+use crate::object::objects_both_ways;
 
 /// The format that this program writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +35,40 @@ pub struct Results {
     pub bases: Vec<BaseRecord>,
     /// What was measured, in that order.
     pub points: Vec<Point>,
+    /// What the points say of pairs; none until the run has ended, and in one that was killed.
+    pub comparisons: Option<Vec<Compared>>,
+}
+
+/// A pair that was measured on the same work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Compared {
+    /// One of the pair.
+    pub first: Key,
+    /// The other.
+    pub second: Key,
+    /// Why the two are not compared; then there are no ratios.
+    pub not_compared: Option<String>,
+    /// For each figure that both have: what the first has, in times of the second.
+    pub ratios: Vec<Ratio>,
+}
+
+/// The ratios of one figure, one of each block in which both were measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Ratio {
+    /// The figure: `per_second`, `server_us_per_operation`, `p50_us` or `first_answer_seconds`.
+    pub figure: String,
+    /// How many ratios there are.
+    pub blocks: usize,
+    /// Their median.
+    pub median: f64,
+    /// Where the interval of the median begins.
+    pub low: f64,
+    /// Where it ends.
+    pub high: f64,
+    /// What may be said.
+    pub order: Order,
 }
 
 /// What was asked for. `--resume` goes on with the same only.
@@ -387,79 +419,23 @@ impl<'de> Deserialize<'de> for CheckVerdict {
     }
 }
 
-objects_both_ways!(Results, PlanRecord, BaseRecord, Point, Key, Measurement, Processor, Disk);
-
-/// Why a file of results cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ResultsError {
-    /// It cannot be read or written.
-    #[error("{}: {error}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// It is not what it must be.
-    #[error("{}: {what}", path.display())]
-    Invalid {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-}
+objects_both_ways!(
+    Results,
+    Compared,
+    Ratio,
+    PlanRecord,
+    BaseRecord,
+    Point,
+    Key,
+    Measurement,
+    Processor,
+    Disk
+);
 
 impl Results {
-    /// Reads a file, and validates it.
-    ///
-    /// # Errors
-    /// [`ResultsError`] says what is wrong with it.
-    pub fn read(path: &Path) -> Result<Self, ResultsError> {
-        #[derive(Deserialize)]
-        #[serde(remote = "Self")]
-        struct Versioned {
-            format: Option<u32>,
-        }
-        objects_only!(Versioned);
-        let invalid = |what: String| ResultsError::Invalid { path: path.to_owned(), what };
-        let text =
-            fs::read(path).map_err(|error| ResultsError::File { path: path.to_owned(), error })?;
-        let versioned: Versioned =
-            serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
-        match versioned.format {
-            Some(FORMAT) => {}
-            Some(format) => {
-                return Err(invalid(format!(
-                    "is of format {format}; this program reads format {FORMAT}"
-                )));
-            }
-            None => return Err(invalid("has no `format`: these are no results".to_owned())),
-        }
-        let results: Self =
-            serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
-        results.validate().map_err(invalid)?;
-        Ok(results)
-    }
-
-    /// Writes the file, whole or not at all.
-    ///
-    /// # Errors
-    /// [`ResultsError::File`].
-    pub fn write(&self, path: &Path) -> Result<(), ResultsError> {
-        let written = || -> std::io::Result<()> {
-            let beside = path.with_extension("json.new");
-            let mut file = File::create(&beside)?;
-            serde_json::to_writer(&mut file, self)?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(beside, path)
-        };
-        written().map_err(|error| ResultsError::File { path: path.to_owned(), error })
-    }
-
     /// Takes out points without figures or without a verdict, to be measured again.
     pub fn drop_failed(&mut self) {
+        self.comparisons = None;
         self.points.retain(|point| point.failure().is_none());
         self.complete = self.points.len() == self.plan.points;
     }
@@ -473,60 +449,10 @@ impl Results {
             self.bases.retain(|known| known.name != base.name);
             self.bases.push(base);
         }
+        self.comparisons = None;
         self.points.push(point);
         self.points.sort_by_key(|point| point.number);
         self.complete = self.points.len() == self.plan.points;
-    }
-
-    /// Whether what it says fits together.
-    ///
-    /// # Errors
-    /// Says what does not.
-    pub fn validate(&self) -> Result<(), String> {
-        let mut last = None;
-        for point in &self.points {
-            let at = |what: &str| format!("point {}: {what}", point.number);
-            if last.is_some_and(|last| point.number <= last) {
-                return Err(at("comes after one with the same or a larger number"));
-            }
-            last = Some(point.number);
-            let twice = |other: &Point| {
-                other.number < point.number
-                    && (other.block, &other.key) == (point.block, &point.key)
-            };
-            if self.points.iter().any(twice) {
-                return Err(at("is there twice in its block"));
-            }
-            if point.number >= self.plan.points || point.block >= self.plan.blocks {
-                return Err(at("is not one of those that were planned"));
-            }
-            if let Some(base) = &point.base
-                && !self.bases.iter().any(|known| known.name == *base)
-            {
-                return Err(at(&format!("began from `{base}`, which is not among the bases")));
-            }
-            let Outcome::Measured(measured) = &point.outcome else { continue };
-            measured.validate().map_err(|what| at(&what))?;
-        }
-        if self.complete && self.points.len() != self.plan.points {
-            return Err(format!(
-                "is said to be complete, with {} of {} points",
-                self.points.len(),
-                self.plan.points
-            ));
-        }
-        let digests = self.bases.iter().map(|base| (base.jobs, &base.digest));
-        for (base, (jobs, digest)) in self.bases.iter().zip(digests) {
-            let family = base.name.rsplit_once('/').map(|(family, _)| family);
-            let differs = self.bases.iter().any(|other| {
-                other.name.rsplit_once('/').map(|(family, _)| family) == family
-                    && (other.jobs, &other.digest) != (jobs, digest)
-            });
-            if differs {
-                return Err(format!("the bases like `{}` are not of one graph", base.name));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -535,34 +461,5 @@ impl Measurement {
     #[must_use]
     pub fn first_answer_seconds(&self) -> Option<f64> {
         self.start_seconds.iter().copied().reduce(f64::max)
-    }
-
-    fn validate(&self) -> Result<(), String> {
-        if self.completed != self.served + self.rejected {
-            return Err("completed are not those that were served or rejected".to_owned());
-        }
-        if self.window_seconds <= 0.0 {
-            return Err("has no window".to_owned());
-        }
-        let per_second = self.completed as f64 / self.window_seconds;
-        let differs = (self.per_second - per_second).abs() > 1e-6 * per_second.max(1.0);
-        if differs && !self.rates_operations {
-            return Err("`per_second` is not what was completed, by the window".to_owned());
-        }
-        let ordered = |found: &Percentiles| {
-            let Percentiles { p50_us, p90_us, p99_us, p999_us, max_us } = *found;
-            let all = [0.0, p50_us, p90_us, p99_us, p999_us, max_us];
-            all.windows(2).all(|two| two[0] <= two[1])
-        };
-        if ![&self.latency, &self.service, &self.lateness].into_iter().flatten().all(ordered) {
-            return Err("a percentile is below a smaller one".to_owned());
-        }
-        if self.saturated && self.latency.is_some() {
-            return Err("has percentiles although it is saturated".to_owned());
-        }
-        for (name, histogram) in &self.histograms {
-            Latencies::decoded(histogram).map_err(|error| format!("{name}: {error}"))?;
-        }
-        Ok(())
     }
 }

@@ -47,6 +47,22 @@ pub enum Order {
     TooFew,
 }
 
+impl Order {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::First, Self::Second, Self::Tie, Self::TooFew];
+
+    /// The word for it: what the first has, beside the second.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::First => "more",
+            Self::Second => "less",
+            Self::Tie => "tie",
+            Self::TooFew => "too_few_blocks",
+        }
+    }
+}
+
 /// The median; of an even number the mean of the two in the middle. `None` of nothing.
 #[must_use]
 pub fn median(figures: &[f64]) -> Option<f64> {

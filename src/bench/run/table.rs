@@ -1,13 +1,13 @@
 //! Results as tables.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::results::{CheckVerdict, Key, Measurement, Outcome, Point, Results};
-use super::statistics::{Comparison, Estimate, FEWEST_BLOCKS, Order};
+use super::comparisons::{Group, comparisons, figures_of, groups, server_us, works};
+use super::results::{CheckVerdict, Compared, Key, Measurement, Outcome, Results};
+use super::statistics::{Estimate, FEWEST_BLOCKS, Order};
 use super::workloads::Measures;
 use crate::bench::latencies::{Latencies, Percentiles};
-use crate::design::{self, PAIRS};
+use crate::design;
 use crate::terminal::OneLine;
 
 /// Below this many times the floor, a point says more of the driver than of the design.
@@ -17,25 +17,17 @@ const DRIVER_LIMITED: f64 = 2.0;
 const FINDING_LINES: usize = 12;
 const FINDING_COLUMNS: usize = 118;
 
-/// What can be said of points that are repetitions of each other.
-struct Group<'r> {
-    key: &'r Key,
-    points: Vec<(&'r Point, &'r Measurement)>,
-    failed: Vec<&'r str>,
-}
-
 /// All results for a terminal.
 #[must_use]
 pub fn table(results: &Results) -> String {
-    let groups = groups(results);
+    let groups = groups(&results.points);
     let mut text = String::new();
     head(&mut text, results);
-    let mut works: Vec<Key> = groups.iter().map(|group| group.key.of("")).collect();
-    works.dedup();
+    let works = works(&groups);
     for work in &works {
         of_work(&mut text, work, &groups);
     }
-    pairs(&mut text, &works, &groups);
+    pairs(&mut text, &works, &comparisons(&results.points));
     failures(&mut text, results);
     anomalies(&mut text, results);
     let cores = results.machine.cores;
@@ -45,22 +37,6 @@ pub fn table(results: &Results) -> String {
          carries over;\nrequests a second are not what a machine of its own would do."
     );
     text
-}
-
-fn groups(results: &Results) -> Vec<Group<'_>> {
-    let mut groups: BTreeMap<&Key, Group<'_>> = BTreeMap::new();
-    for point in &results.points {
-        let group = groups.entry(&point.key).or_insert_with(|| Group {
-            key: &point.key,
-            points: Vec::new(),
-            failed: Vec::new(),
-        });
-        match &point.outcome {
-            Outcome::Measured(measured) => group.points.push((point, measured)),
-            Outcome::Failed { why } => group.failed.push(why),
-        }
-    }
-    groups.into_values().collect()
 }
 
 fn head(text: &mut String, results: &Results) {
@@ -274,92 +250,8 @@ fn pooled(group: &Group<'_>) -> Option<Percentiles> {
     all.percentiles()
 }
 
-/// Nothing where nothing was done, or the kernel has counted nothing.
-fn server_us(measured: &Measurement) -> Option<f64> {
-    (measured.server_us_per_operation > 0.0).then_some(measured.server_us_per_operation)
-}
-
-/// Why a group may not be compared.
-fn unsound(group: &Group<'_>) -> Option<String> {
-    let design = &group.key.design;
-    let said = |what: &str| Some(format!("{design} {what}"));
-    if !group.failed.is_empty() || group.points.is_empty() {
-        return said("was not measured in every block");
-    }
-    let starts = group.key.workload == "start";
-    let any_checked =
-        group.points.iter().any(|(_, measured)| measured.verdict != CheckVerdict::NotApplicable);
-    for (_, measured) in &group.points {
-        match &measured.verdict {
-            CheckVerdict::Invalid { .. } => return said("is INVALID"),
-            CheckVerdict::Failed { .. } => return said("was not judged"),
-            CheckVerdict::NotApplicable if any_checked => return said("was not always checked"),
-            CheckVerdict::Valid { .. } | CheckVerdict::NotApplicable => {}
-        }
-        if measured.saturated {
-            return said("was saturated");
-        }
-        let others = measured.refused + measured.failed;
-        if (others as f64) > UNSERVED * (others + measured.completed) as f64 {
-            return said("refused more than 1 % or failed");
-        }
-        if measured.completed < FEWEST_REQUESTS && !starts && !measured.rates_operations {
-            return said("completed too little in a window: give more --seconds");
-        }
-    }
-    None
-}
-
-/// A design that served less than all but this share is not compared.
-const UNSERVED: f64 = 0.01;
-/// With fewer requests in a window, a rate tells where the window began.
-const FEWEST_REQUESTS: u64 = 20;
-
-fn pairs(text: &mut String, works: &[Key], groups: &[Group<'_>]) {
-    let mut lines = String::new();
-    let mut few = false;
-    for work in works {
-        let figures = figures_of(work);
-        let mut of_work = String::new();
-        for pair in &PAIRS {
-            let of = |design: &str| groups.iter().find(|group| *group.key == work.of(design));
-            let Some((first, second)) = of(pair.first).zip(of(pair.second)) else { continue };
-            let _ = write!(of_work, "  {:<40}", format!("{} / {}", pair.first, pair.second));
-            if let Some(why) = unsound(first).or_else(|| unsound(second)) {
-                let _ = writeln!(of_work, " not compared: {}", OneLine(&why));
-                continue;
-            }
-            for (_, figure) in &figures {
-                let Some(compared) = compare(first, second, *figure) else {
-                    let _ = write!(of_work, " {:>6} {:<21}", "-", "");
-                    continue;
-                };
-                let Estimate { median, low, high, .. } = compared.ratio;
-                let says = match compared.order {
-                    Order::First => "more",
-                    Order::Second => "less",
-                    Order::Tie => "tie",
-                    Order::TooFew => "?",
-                };
-                few |= compared.order == Order::TooFew;
-                let interval = format!("({low:.2} to {high:.2})");
-                let _ = write!(of_work, " {median:>6.2} {interval:<15} {says:<5}");
-            }
-            of_work.truncate(of_work.trim_end().len());
-            of_work.push('\n');
-        }
-        if !of_work.is_empty() {
-            let rate = work.rate.map_or_else(String::new, |rate| format!(" at {rate} a second"));
-            let sizes = format!("{}{rate}{}", OneLine(&work.workload), work.jobs());
-            let _ = write!(lines, "  {sizes:<40}");
-            for (what, _) in &figures {
-                let _ = write!(lines, " {what:<28}");
-            }
-            lines.truncate(lines.trim_end().len());
-            let _ = write!(lines, "\n{of_work}");
-        }
-    }
-    if lines.is_empty() {
+fn pairs(text: &mut String, works: &[Key], compared: &[Compared]) {
+    if compared.is_empty() {
         let _ = writeln!(
             text,
             "\nNo two of these designs differ in one choice, so none are compared (docs/METHOD.md)"
@@ -371,41 +263,52 @@ fn pairs(text: &mut String, works: &[Key], groups: &[Group<'_>]) {
         "\nPairs that differ in one choice: what the first has, in times of the second, block by \
          block"
     );
-    text.push_str(&lines);
+    for work in works {
+        let of_work: Vec<_> = compared.iter().filter(|pair| pair.first.of("") == *work).collect();
+        if of_work.is_empty() {
+            continue;
+        }
+        let rate = work.rate.map_or_else(String::new, |rate| format!(" at {rate} a second"));
+        let sizes = format!("{}{rate}{}", OneLine(&work.workload), work.jobs());
+        let mut line = format!("  {sizes:<40}");
+        for figure in figures_of(work) {
+            let _ = write!(line, " {:<28}", figure.title);
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+        for pair in of_work {
+            let _ = writeln!(text, "{}", line_of_pair(work, pair).trim_end());
+        }
+    }
     let _ = writeln!(
         text,
         "  tie: not told apart; how large a difference may be hidden, the interval says"
     );
-    if few {
+    let is_few = |pair: &Compared| pair.ratios.iter().any(|ratio| ratio.order == Order::TooFew);
+    if compared.iter().any(is_few) {
         let _ = writeln!(text, "  ?: with fewer than {FEWEST_BLOCKS} blocks nothing is told apart");
     }
 }
 
-type Figure = fn(&Measurement) -> Option<f64>;
-
-fn figures_of(work: &Key) -> Vec<(&'static str, Figure)> {
-    if work.workload == "start" {
-        return vec![("first answer", Measurement::first_answer_seconds)];
+fn line_of_pair(work: &Key, pair: &Compared) -> String {
+    let names = format!("{} / {}", OneLine(&pair.first.design), OneLine(&pair.second.design));
+    let mut line = format!("  {names:<40}");
+    if let Some(why) = &pair.not_compared {
+        let _ = write!(line, " not compared: {}", OneLine(why));
+        return line;
     }
-    let server: Figure = server_us;
-    let per_second: Figure = |measured| Some(measured.per_second);
-    let p50: Figure = |measured| Some(measured.latency?.p50_us);
-    match work.rate {
-        Some(_) => vec![("p50", p50), ("server µs", server)],
-        None => vec![("a second", per_second), ("server µs", server)],
+    for figure in figures_of(work) {
+        let Some(ratio) = pair.ratios.iter().find(|ratio| ratio.figure == figure.name) else {
+            let _ = write!(line, " {:>6} {:<21}", "-", "");
+            continue;
+        };
+        let interval = format!("({:.2} to {:.2})", ratio.low, ratio.high);
+        let says = match ratio.order {
+            Order::TooFew => "?",
+            told => told.name(),
+        };
+        let _ = write!(line, " {:>6.2} {interval:<15} {says:<5}", ratio.median);
     }
-}
-
-/// Block by block: each pair of one block was measured with the same seed, shortly after the other.
-fn compare(first: &Group<'_>, second: &Group<'_>, figure: Figure) -> Option<Comparison> {
-    let of = |group: &Group<'_>| -> BTreeMap<u32, f64> {
-        let figures = group.points.iter();
-        figures.filter_map(|(point, measured)| Some((point.block, figure(measured)?))).collect()
-    };
-    let (first, second) = (of(first), of(second));
-    let both: Vec<(f64, f64)> =
-        first.iter().filter_map(|(block, one)| Some((*one, *second.get(block)?))).collect();
-    Comparison::of(&both)
+    line
 }
 
 fn failures(text: &mut String, results: &Results) {
@@ -451,98 +354,14 @@ fn anomalies(text: &mut String, results: &Results) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use serde_json::Value;
-
-    use super::super::machine::Machine;
-    use super::super::results::{FORMAT, PlanRecord};
+    use super::super::made_up;
     use super::*;
+    use crate::design::PAIRS;
 
-    fn measurement(per_second: f64) -> Measurement {
-        Measurement {
-            verdict: CheckVerdict::Valid { summary: Value::Null },
-            window_seconds: 1.0,
-            completed: per_second as u64,
-            per_second,
-            rates_operations: false,
-            served: per_second as u64,
-            rejected: 0,
-            refused: 0,
-            failed: 0,
-            achieved: None,
-            saturated: false,
-            latency: None,
-            service: None,
-            lateness: None,
-            histograms: BTreeMap::new(),
-            processor: Vec::new(),
-            in_flight_at_end: 0,
-            server_us_per_operation: 1e6 / per_second,
-            written_bytes_per_operation: 0.0,
-            commits_per_operation: None,
-            peak_memory_bytes: Vec::new(),
-            steal_seconds: 0.0,
-            start_seconds: vec![0.1],
-            disk: None,
-            phases: Value::Null,
-        }
-    }
-
-    /// A pair in so many blocks, the first with so many a second and the second with 1,000; one of
-    /// its points may be changed.
+    /// What is said of the pair.
     fn told(rates: &[f64], change: impl Fn(&mut Outcome)) -> String {
-        let key = Key {
-            workload: "register".to_owned(),
-            shape: "chain".to_owned(),
-            size: 10,
-            rate: None,
-            writers: 8,
-            nodes: 1,
-            design: String::new(),
-        };
-        let mut points = Vec::new();
-        for (block, rate) in rates.iter().enumerate() {
-            for (design, rate) in [(PAIRS[0].first, *rate), (PAIRS[0].second, 1_000.0)] {
-                let mut outcome = Outcome::Measured(Box::new(measurement(rate)));
-                if points.is_empty() {
-                    change(&mut outcome);
-                }
-                points.push(Point {
-                    number: points.len(),
-                    block: block as u32,
-                    key: key.of(design),
-                    base: None,
-                    durability: String::new(),
-                    command: String::new(),
-                    began_unix_ms: 0,
-                    outcome,
-                });
-            }
-        }
-        let directory = tempfile::tempdir().unwrap();
-        let program = std::env::current_exe().unwrap();
-        let plan = PlanRecord {
-            profile: "quick".to_owned(),
-            seed: 1,
-            blocks: rates.len() as u32,
-            window_seconds: 1.0,
-            warmup_seconds: 0.0,
-            points: points.len(),
-            digest: String::new(),
-        };
-        let results = Results {
-            format: FORMAT,
-            fencepost: String::new(),
-            plan,
-            began_unix_ms: 0,
-            complete: true,
-            machine: Machine::look(&program, directory.path()).unwrap(),
-            bases: Vec::new(),
-            points,
-        };
         let name = format!("{} / {}", PAIRS[0].first, PAIRS[0].second);
-        let table = table(&results);
+        let table = table(&made_up::pair(rates, change));
         let line = table.lines().find(|line| line.contains(&name)).unwrap_or_default();
         line.split(&name).nth(1).unwrap_or_default().trim().to_owned()
     }

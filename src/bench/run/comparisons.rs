@@ -1,0 +1,159 @@
+//! Which measurements are compared, and what that shows. docs/METHOD.md says why so.
+
+use std::collections::BTreeMap;
+
+use super::results::{CheckVerdict, Compared, Key, Measurement, Outcome, Point, Ratio};
+use super::statistics::{Comparison, Estimate};
+use crate::design::PAIRS;
+
+/// A design that served less than all but this share is not compared.
+const UNSERVED: f64 = 0.01;
+/// With fewer requests in a window, a rate tells where the window began.
+const FEWEST_REQUESTS: u64 = 20;
+
+/// Points that are repetitions of each other.
+pub struct Group<'r> {
+    /// What was measured.
+    pub key: &'r Key,
+    /// Those that have figures.
+    pub points: Vec<(&'r Point, &'r Measurement)>,
+    /// Of the others, why not.
+    pub failed: Vec<&'r str>,
+}
+
+/// All groups, those of the same work beside each other.
+#[must_use]
+pub fn groups(points: &[Point]) -> Vec<Group<'_>> {
+    let mut groups: BTreeMap<&Key, Group<'_>> = BTreeMap::new();
+    for point in points {
+        let group = groups.entry(&point.key).or_insert_with(|| Group {
+            key: &point.key,
+            points: Vec::new(),
+            failed: Vec::new(),
+        });
+        match &point.outcome {
+            Outcome::Measured(measured) => group.points.push((point, measured)),
+            Outcome::Failed { why } => group.failed.push(why),
+        }
+    }
+    groups.into_values().collect()
+}
+
+/// What was asked of designs, each once, as keys without a design.
+#[must_use]
+pub fn works(groups: &[Group<'_>]) -> Vec<Key> {
+    let mut works: Vec<Key> = groups.iter().map(|group| group.key.of("")).collect();
+    works.dedup();
+    works
+}
+
+/// A figure by which measurements are compared.
+pub struct Figure {
+    /// As in the results.
+    pub name: &'static str,
+    /// As in tables.
+    pub title: &'static str,
+    of: fn(&Measurement) -> Option<f64>,
+}
+
+const FIRST_ANSWER: Figure = Figure {
+    name: "first_answer_seconds",
+    title: "first answer",
+    of: Measurement::first_answer_seconds,
+};
+const SERVER: Figure =
+    Figure { name: "server_us_per_operation", title: "server µs", of: server_us };
+const PER_SECOND: Figure = Figure {
+    name: "per_second",
+    title: "a second",
+    of: |measured| Some(measured.per_second),
+};
+const P50: Figure =
+    Figure { name: "p50_us", title: "p50", of: |measured| Some(measured.latency?.p50_us) };
+
+/// The figures by which designs are compared at that work.
+#[must_use]
+pub fn figures_of(work: &Key) -> Vec<Figure> {
+    match work.rate {
+        _ if work.workload == "start" => vec![FIRST_ANSWER],
+        Some(_) => vec![P50, SERVER],
+        None => vec![PER_SECOND, SERVER],
+    }
+}
+
+/// Nothing where nothing was done, or the kernel has counted nothing.
+#[must_use]
+pub fn server_us(measured: &Measurement) -> Option<f64> {
+    (measured.server_us_per_operation > 0.0).then_some(measured.server_us_per_operation)
+}
+
+/// All pairs of designs that differ in one choice and were measured on the same work. O(points), and
+/// some thousand drawings of the ratios of each.
+#[must_use]
+pub fn comparisons(points: &[Point]) -> Vec<Compared> {
+    let groups = groups(points);
+    let mut all = Vec::new();
+    for work in works(&groups) {
+        let of = |key: &Key| groups.iter().find(|group| group.key == key);
+        for pair in &PAIRS {
+            let (first, second) = (of(&work.of(pair.first)), of(&work.of(pair.second)));
+            all.extend(first.zip(second).map(|(first, second)| compared(first, second)));
+        }
+    }
+    all
+}
+
+fn compared(first: &Group<'_>, second: &Group<'_>) -> Compared {
+    let not_compared = unsound(first).or_else(|| unsound(second));
+    let figures = if not_compared.is_some() { Vec::new() } else { figures_of(first.key) };
+    let ratios = figures.iter().filter_map(|figure| ratio(first, second, figure)).collect();
+    Compared { first: first.key.clone(), second: second.key.clone(), not_compared, ratios }
+}
+
+/// Block by block: each pair of one block was measured with the same seed, shortly after the other.
+fn ratio(first: &Group<'_>, second: &Group<'_>, figure: &Figure) -> Option<Ratio> {
+    let of = |group: &Group<'_>| -> BTreeMap<u32, f64> {
+        let figures = group.points.iter();
+        let found = |(point, measured): &(&Point, &Measurement)| {
+            Some((point.block, (figure.of)(measured)?))
+        };
+        figures.filter_map(found).collect()
+    };
+    let (first, second) = (of(first), of(second));
+    let both: Vec<(f64, f64)> =
+        first.iter().filter_map(|(block, one)| Some((*one, *second.get(block)?))).collect();
+    let Comparison { ratio, order } = Comparison::of(&both)?;
+    let Estimate { median, low, high, count, .. } = ratio;
+    Some(Ratio { figure: figure.name.to_owned(), blocks: count, median, low, high, order })
+}
+
+/// Why a group may not be compared.
+fn unsound(group: &Group<'_>) -> Option<String> {
+    let design = &group.key.design;
+    let said = |what: &str| Some(format!("{design} {what}"));
+    if !group.failed.is_empty() || group.points.is_empty() {
+        return said("was not measured in every block");
+    }
+    let starts = group.key.workload == "start";
+    let any_checked =
+        group.points.iter().any(|(_, measured)| measured.verdict != CheckVerdict::NotApplicable);
+    for (_, measured) in &group.points {
+        match &measured.verdict {
+            CheckVerdict::Invalid { .. } => return said("is INVALID"),
+            CheckVerdict::Failed { .. } => return said("was not judged"),
+            CheckVerdict::NotApplicable if any_checked => return said("was not always checked"),
+            CheckVerdict::Valid { .. } | CheckVerdict::NotApplicable => {}
+        }
+        if measured.saturated {
+            return said("was saturated");
+        }
+        let others = measured.refused + measured.failed;
+        if (others as f64) > UNSERVED * (others + measured.completed) as f64 {
+            return said("refused more than 1 % or failed");
+        }
+        if measured.completed < FEWEST_REQUESTS && !starts && !measured.rates_operations {
+            return said("completed too little in a window: give more --seconds");
+        }
+    }
+    None
+}

@@ -1,0 +1,273 @@
+//! The file of results: read, validated and written.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Number, Value};
+
+use super::comparisons::comparisons;
+use super::results::{FORMAT, Measurement, Outcome, Point, Results};
+use crate::bench::latencies::{Latencies, Percentiles};
+use crate::object::objects_only;
+
+/// By how much two figures may differ that are the same but for the digits that are written, as a
+/// share of the larger.
+const ROUNDING: f64 = 1e-9;
+
+/// Why a file of results cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultsError {
+    /// It cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is not what it must be.
+    #[error("{}: {what}", path.display())]
+    Invalid {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl Results {
+    /// Reads a file, and validates it.
+    ///
+    /// # Errors
+    /// [`ResultsError`] says what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, ResultsError> {
+        #[derive(Deserialize)]
+        #[serde(remote = "Self")]
+        struct Versioned {
+            format: Option<u32>,
+        }
+        objects_only!(Versioned);
+        let invalid = |what: String| ResultsError::Invalid { path: path.to_owned(), what };
+        let text =
+            fs::read(path).map_err(|error| ResultsError::File { path: path.to_owned(), error })?;
+        let versioned: Versioned =
+            serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
+        match versioned.format {
+            Some(FORMAT) => {}
+            Some(format) => {
+                return Err(invalid(format!(
+                    "is of format {format}; this program reads format {FORMAT}"
+                )));
+            }
+            None => return Err(invalid("has no `format`: these are no results".to_owned())),
+        }
+        let results: Self =
+            serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
+        results.validate().map_err(invalid)?;
+        Ok(results)
+    }
+
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`ResultsError::File`].
+    pub fn write(&self, path: &Path) -> Result<(), ResultsError> {
+        let written = || -> std::io::Result<()> {
+            let beside = path.with_extension("json.new");
+            let mut file = File::create(&beside)?;
+            serde_json::to_writer(&mut file, self)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(beside, path)
+        };
+        written().map_err(|error| ResultsError::File { path: path.to_owned(), error })
+    }
+
+    /// Whether what it says fits together, and what is said of the points is what they say.
+    ///
+    /// # Errors
+    /// Says what does not.
+    pub fn validate(&self) -> Result<(), String> {
+        let mut last = None;
+        for point in &self.points {
+            let at = |what: &str| format!("point {}: {what}", point.number);
+            if last.is_some_and(|last| point.number <= last) {
+                return Err(at("comes after one with the same or a larger number"));
+            }
+            last = Some(point.number);
+            let twice = |other: &Point| {
+                other.number < point.number
+                    && (other.block, &other.key) == (point.block, &point.key)
+            };
+            if self.points.iter().any(twice) {
+                return Err(at("is there twice in its block"));
+            }
+            if point.number >= self.plan.points || point.block >= self.plan.blocks {
+                return Err(at("is not one of those that were planned"));
+            }
+            if let Some(base) = &point.base
+                && !self.bases.iter().any(|known| known.name == *base)
+            {
+                return Err(at(&format!("began from `{base}`, which is not among the bases")));
+            }
+            let Outcome::Measured(measured) = &point.outcome else { continue };
+            measured.validate().map_err(|what| at(&what))?;
+        }
+        if self.complete && self.points.len() != self.plan.points {
+            return Err(format!(
+                "is said to be complete, with {} of {} points",
+                self.points.len(),
+                self.plan.points
+            ));
+        }
+        let digests = self.bases.iter().map(|base| (base.jobs, &base.digest));
+        for (base, (jobs, digest)) in self.bases.iter().zip(digests) {
+            let family = base.name.rsplit_once('/').map(|(family, _)| family);
+            let differs = self.bases.iter().any(|other| {
+                other.name.rsplit_once('/').map(|(family, _)| family) == family
+                    && (other.jobs, &other.digest) != (jobs, digest)
+            });
+            if differs {
+                return Err(format!("the bases like `{}` are not of one graph", base.name));
+            }
+        }
+        self.comparisons.as_ref().map_or(Ok(()), |said| {
+            are_same("comparisons", said, &comparisons(&self.points))
+        })
+    }
+}
+
+impl Measurement {
+    fn validate(&self) -> Result<(), String> {
+        if self.completed != self.served + self.rejected {
+            return Err("completed are not those that were served or rejected".to_owned());
+        }
+        if self.window_seconds <= 0.0 {
+            return Err("has no window".to_owned());
+        }
+        let per_second = self.completed as f64 / self.window_seconds;
+        let differs = (self.per_second - per_second).abs() > 1e-6 * per_second.max(1.0);
+        if differs && !self.rates_operations {
+            return Err("`per_second` is not what was completed, by the window".to_owned());
+        }
+        let ordered = |found: &Percentiles| {
+            let Percentiles { p50_us, p90_us, p99_us, p999_us, max_us } = *found;
+            let all = [0.0, p50_us, p90_us, p99_us, p999_us, max_us];
+            all.windows(2).all(|two| two[0] <= two[1])
+        };
+        if ![&self.latency, &self.service, &self.lateness].into_iter().flatten().all(ordered) {
+            return Err("a percentile is below a smaller one".to_owned());
+        }
+        if self.saturated && self.latency.is_some() {
+            return Err("has percentiles although it is saturated".to_owned());
+        }
+        for (name, histogram) in &self.histograms {
+            Latencies::decoded(histogram).map_err(|error| format!("{name}: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Compares what is said with what was made again from what was measured.
+fn are_same<T: Serialize>(path: &str, said: &T, made: &T) -> Result<(), String> {
+    let json = |it: &T| serde_json::to_value(it).map_err(|error| format!("`{path}`: {error}"));
+    difference(path, &json(said)?, &json(made)?).map_or(Ok(()), Err)
+}
+
+/// Where the two differ by more than rounding, and how.
+fn difference(path: &str, said: &Value, made: &Value) -> Option<String> {
+    let none = Value::Null;
+    match (said, made) {
+        (Value::Object(said), Value::Object(made)) => made.iter().find_map(|(name, made)| {
+            difference(&format!("{path}.{name}"), said.get(name).unwrap_or(&none), made)
+        }),
+        (Value::Array(said), Value::Array(made)) if said.len() == made.len() => {
+            let mut items = said.iter().zip(made).enumerate();
+            items.find_map(|(at, (said, made))| difference(&format!("{path}[{at}]"), said, made))
+        }
+        (Value::Array(said), Value::Array(made)) => Some(format!(
+            "`{path}` has {} items, where what was measured makes {}",
+            said.len(),
+            made.len()
+        )),
+        (Value::Number(said), Value::Number(made)) if are_near(said, made) => None,
+        _ if said == made => None,
+        _ => Some(format!("`{path}` is {said}, where what was measured makes {made}")),
+    }
+}
+
+/// Whole numbers must be the same.
+fn are_near(one: &Number, other: &Number) -> bool {
+    if let Some((one, other)) = one.as_u64().zip(other.as_u64()) {
+        return one == other;
+    }
+    let Some((one, other)) = one.as_f64().zip(other.as_f64()) else { return false };
+    (one - other).abs() <= ROUNDING * one.abs().max(other.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::made_up;
+    use super::*;
+
+    /// Whether they are still valid when the value at each of these places is another, and that the
+    /// place is named where they are not.
+    fn assert_refused(results: &Results, changes: &[(&str, Value)]) {
+        assert_eq!(results.validate(), Ok(()));
+        for (place, value) in changes {
+            let mut json = serde_json::to_value(results).unwrap();
+            let changed = json.pointer_mut(place).unwrap_or_else(|| panic!("there is no {place}"));
+            assert_ne!(changed, value, "{place}");
+            *changed = value.clone();
+            let said = serde_json::from_value::<Results>(json).unwrap().validate().unwrap_err();
+            assert!(said.contains(&format!("`{}`", path(place))), "{place}: {said}");
+        }
+    }
+
+    /// `/points/0/key` as `points[0].key`.
+    fn path(place: &str) -> String {
+        let mut path = String::new();
+        for part in place.split('/').skip(1) {
+            match part.parse::<usize>() {
+                Ok(at) => path += &format!("[{at}]"),
+                Err(_) if path.is_empty() => path += part,
+                Err(_) => path += &format!(".{part}"),
+            }
+        }
+        path
+    }
+
+    #[test]
+    fn what_is_said_of_pairs_is_made_again_from_the_points() {
+        let mut results = made_up::pair(&[1_900.0, 2_100.0, 1_950.0, 2_050.0, 2_000.0, 1_990.0], |_| {});
+        results.comparisons = Some(comparisons(&results.points));
+        let ratio = |member: &str| format!("/comparisons/0/ratios/0/{member}");
+        let changes = [
+            (ratio("median"), json!(2.1)),
+            (ratio("low"), json!(1.5)),
+            (ratio("high"), json!(2.5)),
+            (ratio("blocks"), json!(7)),
+            (ratio("order"), json!("less")),
+            (ratio("figure"), json!("p50_us")),
+            ("/comparisons/0/not_compared".to_owned(), json!("was saturated")),
+            ("/comparisons/0/first/design".to_owned(), json!("another")),
+            ("/comparisons/0/ratios".to_owned(), json!([])),
+            ("/comparisons".to_owned(), json!([])),
+        ];
+        let changes = changes.each_ref().map(|(place, value)| (place.as_str(), value.clone()));
+        assert_refused(&results, &changes);
+    }
+
+    #[test]
+    fn figures_may_differ_by_the_digits_that_were_written() {
+        let differs = |said: Value, made: Value| difference("", &said, &made).is_some();
+        assert!(!differs(json!(0.1 + 0.2), json!(0.3)) && !differs(json!(3.0), json!(3)));
+        assert!(differs(json!(1.000_001), json!(1.0)) && differs(json!(0.0), json!(1e-12)));
+        assert!(differs(json!(1_u64 << 60), json!((1_u64 << 60) + 1)));
+        assert!(differs(json!(null), json!(0)) && differs(json!([1]), json!([1, 2])));
+    }
+}

@@ -1,0 +1,96 @@
+//! Results that nobody has measured, for tests.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::machine::Machine;
+use super::results::{
+    CheckVerdict, FORMAT, Key, Measurement, Outcome, PlanRecord, Point, Results,
+};
+use crate::design::PAIRS;
+
+/// So many served in a second, each by as much of a processor.
+pub fn measurement(per_second: f64) -> Measurement {
+    Measurement {
+        verdict: CheckVerdict::Valid { summary: Value::Null },
+        window_seconds: 1.0,
+        completed: per_second as u64,
+        per_second,
+        rates_operations: false,
+        served: per_second as u64,
+        rejected: 0,
+        refused: 0,
+        failed: 0,
+        achieved: None,
+        saturated: false,
+        latency: None,
+        service: None,
+        lateness: None,
+        histograms: BTreeMap::new(),
+        processor: Vec::new(),
+        in_flight_at_end: 0,
+        server_us_per_operation: 1e6 / per_second,
+        written_bytes_per_operation: 0.0,
+        commits_per_operation: None,
+        peak_memory_bytes: Vec::new(),
+        steal_seconds: 0.0,
+        start_seconds: vec![0.1],
+        disk: None,
+        phases: Value::Null,
+    }
+}
+
+/// A pair in so many blocks, the first with so many a second and the second with 1,000; the first
+/// point may be changed.
+pub fn pair(rates: &[f64], change: impl Fn(&mut Outcome)) -> Results {
+    let key = Key {
+        workload: "register".to_owned(),
+        shape: "chain".to_owned(),
+        size: 10,
+        rate: None,
+        writers: 8,
+        nodes: 1,
+        design: String::new(),
+    };
+    let mut points = Vec::new();
+    for (block, rate) in rates.iter().enumerate() {
+        for (design, rate) in [(PAIRS[0].first, *rate), (PAIRS[0].second, 1_000.0)] {
+            let mut outcome = Outcome::Measured(Box::new(measurement(rate)));
+            if points.is_empty() {
+                change(&mut outcome);
+            }
+            points.push(Point {
+                number: points.len(),
+                block: block as u32,
+                key: key.of(design),
+                base: None,
+                durability: String::new(),
+                command: String::new(),
+                began_unix_ms: 0,
+                outcome,
+            });
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = std::env::current_exe().unwrap();
+    Results {
+        format: FORMAT,
+        fencepost: String::new(),
+        plan: PlanRecord {
+            profile: "quick".to_owned(),
+            seed: 1,
+            blocks: rates.len() as u32,
+            window_seconds: 1.0,
+            warmup_seconds: 0.0,
+            points: points.len(),
+            digest: String::new(),
+        },
+        began_unix_ms: 0,
+        complete: true,
+        machine: Machine::look(&program, directory.path()).unwrap(),
+        bases: Vec::new(),
+        points,
+        comparisons: None,
+    }
+}

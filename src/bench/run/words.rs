@@ -1,0 +1,32 @@
+//! Choices as words in the file of results. Derived code would read them from objects too.
+
+use std::borrow::Cow;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::statistics::Order;
+
+/// For a type that has all its values in `ALL`, and for each a `name`.
+macro_rules! words {
+    ($($choice:ty),+ $(,)?) => {$(
+        impl Serialize for $choice {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(self.name())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $choice {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let word = Cow::<str>::deserialize(from)?;
+                let found = Self::ALL.into_iter().find(|choice| choice.name() == word);
+                found.ok_or_else(|| {
+                    let known = Self::ALL.map(Self::name).join("`, `");
+                    D::Error::custom(format!("`{word}` is none of `{known}`"))
+                })
+            }
+        }
+    )+};
+}
+
+words!(Order);
