@@ -122,10 +122,10 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, 
         if !results.points.iter().any(|done| done.number == planned.number) {
             let (key, count) = (&planned.key, plan.points.len());
             let number = planned.number + 1;
-            bar.set_message(format!("{} {} ({number} of {count})", key.design, key.workload));
+            bar.set_message(format!("{} {} ({number} of {count})", key.label(), key.workload));
             let (point, base) = measured(&bench, &mut bases, planned)?;
             if let Some(why) = point.failure() {
-                let (design, workload) = (&point.key.design, &point.key.workload);
+                let (design, workload) = (point.key.label(), &point.key.workload);
                 bar.suspend(|| log::warn!("{design} with {workload}: {why}"));
                 // Perhaps it was interrupted: it is measured again by whoever goes on.
                 if stopped.load(Ordering::Relaxed) {

@@ -124,6 +124,34 @@ fn a_broken_design_is_invalid_with_its_first_anomaly() {
     assert!(matches!(of("crud").1.verdict, CheckVerdict::Valid { .. }));
 }
 
+#[test]
+fn each_design_is_measured_twice_and_compared_with_itself_if_asked_for() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let designs = ["--designs", "crud,crud-delta,es-unchecked"];
+    let more = ["--a-a", "--workloads", "reregister", "--blocks", "2"];
+    let (results, said) = run(&out, &[&designs[..], &more].concat());
+    let mut found: Vec<(u32, String)> = {
+        let points = results.points.iter();
+        points.map(|point| (point.block, point.key.label())).collect()
+    };
+    found.sort_unstable();
+    // Neither floors nor one that keeps no rules.
+    let labels = ["crud", "crud 2", "crud-delta", "crud-delta 2", "echo", "es-unchecked", "null"];
+    let expected = [0, 1].map(|block| labels.map(|label| (block, label.to_owned())));
+    assert_eq!(found, expected.concat());
+    let pairs: Vec<_> = results.comparisons.iter().flatten().collect();
+    let labels: Vec<_> =
+        pairs.iter().map(|pair| (pair.first.label(), pair.second.label())).collect();
+    let expected = [("crud", "crud-delta"), ("crud", "crud 2"), ("crud-delta", "crud-delta 2")];
+    assert_eq!(labels, expected.map(|(one, other)| (one.to_owned(), other.to_owned())));
+    assert!(said.contains("A/A, each design measured twice"), "{said}");
+    let dry = [&designs[..], &more, &["--dry-run"]].concat();
+    let dry = bench(&directory.path().join("dry"), &dry).output().unwrap();
+    let dry = String::from_utf8(dry.stdout).unwrap();
+    assert!(dry.contains("14 points in 2 blocks, each design twice in a block (A/A)"), "{dry}");
+}
+
 /// Ends what is left of a run when a test fails.
 struct Running(Child);
 

@@ -87,17 +87,22 @@ pub fn server_us(measured: &Measurement) -> Option<f64> {
     (measured.server_us_per_operation > 0.0).then_some(measured.server_us_per_operation)
 }
 
-/// All pairs of designs that differ in one choice and were measured on the same work. O(points), and
-/// some thousand drawings of the ratios of each.
+/// All pairs of designs that differ in one choice and were measured on the same work, and each
+/// design that was measured twice with itself. O(points), and some thousand drawings of the ratios
+/// of each.
 #[must_use]
 pub fn comparisons(points: &[Point]) -> Vec<Compared> {
     let groups = groups(points);
     let mut all = Vec::new();
     for work in works(&groups) {
         let of = |key: &Key| groups.iter().find(|group| group.key == key);
-        for pair in &PAIRS {
-            let (first, second) = (of(&work.of(pair.first)), of(&work.of(pair.second)));
-            all.extend(first.zip(second).map(|(first, second)| compared(first, second)));
+        let declared = PAIRS.iter().map(|pair| (work.of(pair.first), work.of(pair.second)));
+        let again = groups.iter().map(|group| group.key);
+        let again = again.filter(|key| key.again && key.of("") == work);
+        let twice = again.map(|key| (work.of(&key.design), key.clone()));
+        for (first, second) in declared.chain(twice) {
+            let both = of(&first).zip(of(&second));
+            all.extend(both.map(|(first, second)| compared(first, second)));
         }
     }
     all
@@ -129,7 +134,7 @@ fn ratio(first: &Group<'_>, second: &Group<'_>, figure: &Figure) -> Option<Ratio
 
 /// Why a group may not be compared.
 fn unsound(group: &Group<'_>) -> Option<String> {
-    let design = &group.key.design;
+    let design = group.key.label();
     let said = |what: &str| Some(format!("{design} {what}"));
     if !group.failed.is_empty() || group.points.is_empty() {
         return said("was not measured in every block");

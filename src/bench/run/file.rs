@@ -107,6 +107,9 @@ impl Results {
             if point.number >= self.plan.points || point.block >= self.plan.blocks {
                 return Err(at("is not one of those that were planned"));
             }
+            if point.key.again && point.key.is_floor() {
+                return Err(at("is a second measurement of a floor: there is none"));
+            }
             if let Some(base) = &point.base
                 && !self.bases.iter().any(|known| known.name == *base)
             {
@@ -260,6 +263,14 @@ mod tests {
         ];
         let changes = changes.each_ref().map(|(place, value)| (place.as_str(), value.clone()));
         assert_refused(&results, &changes);
+    }
+
+    #[test]
+    fn a_floor_is_measured_once_in_a_block() {
+        let mut results = made_up::twice(&[2_000.0]);
+        assert_eq!(results.validate(), Ok(()));
+        results.points[1].key.design = "echo".to_owned();
+        assert!(results.validate().unwrap_err().contains("a second measurement of a floor"));
     }
 
     #[test]

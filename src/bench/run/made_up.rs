@@ -44,6 +44,19 @@ pub fn measurement(per_second: f64) -> Measurement {
 /// A pair in so many blocks, the first with so many a second and the second with 1,000; the first
 /// point may be changed.
 pub fn pair(rates: &[f64], change: impl Fn(&mut Outcome)) -> Results {
+    two(rates, [(PAIRS[0].first, false), (PAIRS[0].second, false)], change)
+}
+
+/// The same of one design, measured twice.
+pub fn twice(rates: &[f64]) -> Results {
+    two(rates, [(PAIRS[0].first, false), (PAIRS[0].first, true)], |_| {})
+}
+
+fn two(
+    rates: &[f64],
+    [first, second]: [(&str, bool); 2],
+    change: impl Fn(&mut Outcome),
+) -> Results {
     let key = Key {
         workload: "register".to_owned(),
         shape: "chain".to_owned(),
@@ -52,10 +65,11 @@ pub fn pair(rates: &[f64], change: impl Fn(&mut Outcome)) -> Results {
         writers: 8,
         nodes: 1,
         design: String::new(),
+        again: false,
     };
     let mut points = Vec::new();
     for (block, rate) in rates.iter().enumerate() {
-        for (design, rate) in [(PAIRS[0].first, *rate), (PAIRS[0].second, 1_000.0)] {
+        for ((design, again), rate) in [(first, *rate), (second, 1_000.0)] {
             let mut outcome = Outcome::Measured(Box::new(measurement(rate)));
             if points.is_empty() {
                 change(&mut outcome);
@@ -63,7 +77,7 @@ pub fn pair(rates: &[f64], change: impl Fn(&mut Outcome)) -> Results {
             points.push(Point {
                 number: points.len(),
                 block: block as u32,
-                key: key.of(design),
+                key: Key { again, ..key.of(design) },
                 base: None,
                 durability: String::new(),
                 command: String::new(),

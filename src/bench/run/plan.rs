@@ -71,6 +71,7 @@ impl Plan {
                         writers,
                         nodes: workload.nodes,
                         design: design.to_owned(),
+                        again: false,
                     };
                     let planned =
                         |key: Key, design| Planned { number: 0, block, key, workload, design };
@@ -85,6 +86,11 @@ impl Plan {
                             continue;
                         }
                         of_work.push(planned(key(design.name), Some(*design)));
+                        // One that keeps no rules is compared with nothing.
+                        if args.a_a && design.is_sound() {
+                            let again = Key { again: true, ..key(design.name) };
+                            of_work.push(planned(again, Some(*design)));
+                        }
                     }
                     // Of each kind of load once in a block.
                     let load = (rate, writers, workload.in_turn());
@@ -162,7 +168,8 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut works: BTreeMap<Key, Vec<&str>> = BTreeMap::new();
-        for point in self.points.iter().filter(|point| point.block == 0) {
+        let mut of_block = self.points.iter().filter(|point| point.block == 0);
+        for point in of_block.clone().filter(|point| !point.key.again) {
             works.entry(point.key.of("")).or_default().push(&point.key.design);
         }
         for (work, designs) in &mut works {
@@ -170,10 +177,15 @@ impl fmt::Display for Plan {
             writeln!(f, "{}\n  {}", work.title(), designs.join(" "))?;
         }
         let PlanRecord { blocks, points, .. } = &self.record;
+        let twice = if of_block.any(|point| point.key.again) {
+            ", each design twice in a block (A/A)"
+        } else {
+            ""
+        };
         let seconds = self.time().as_secs();
         writeln!(
             f,
-            "{points} points in {blocks} blocks, about {} min {} s",
+            "{points} points in {blocks} blocks{twice}, about {} min {} s",
             seconds / 60,
             seconds % 60
         )

@@ -39,7 +39,7 @@ pub struct Results {
     pub comparisons: Option<Vec<Compared>>,
 }
 
-/// A pair that was measured on the same work.
+/// A pair that was measured on the same work: two designs, or one that was measured twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct Compared {
@@ -149,6 +149,9 @@ pub struct Key {
     pub nodes: u32,
     /// The design; `echo` and `null` are floors.
     pub design: String,
+    /// Whether it is the second measurement of its design in each block: those are compared with
+    /// the first ones, to see what the method says of equal designs.
+    pub again: bool,
 }
 
 impl Point {
@@ -190,7 +193,13 @@ impl Key {
     /// The same work for another design.
     #[must_use]
     pub fn of(&self, design: &str) -> Self {
-        Self { design: design.to_owned(), ..self.clone() }
+        Self { design: design.to_owned(), again: false, ..self.clone() }
+    }
+
+    /// The design's name, and for its second measurement a number.
+    #[must_use]
+    pub fn label(&self) -> String {
+        if self.again { format!("{} 2", self.design) } else { self.design.clone() }
     }
 }
 

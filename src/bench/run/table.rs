@@ -81,14 +81,15 @@ fn of_work(text: &mut String, work: &Key, groups: &[Group<'_>]) {
     };
     let _ = writeln!(
         text,
-        "  {:<19} {:>15} {:>17} {:>5} {:>8} {:>10} {:>8} {:>8}  checked",
+        "  {:<20} {:>15} {:>17} {:>5} {:>8} {:>10} {:>8} {:>8}  checked",
         "design", per_second, "95 % interval", "CV", "x floor", "server µs", "p50 ms", "p99 ms"
     );
     let floor = floor_of(work, groups);
     for group in of_work {
         let Some(row) = Row::of(group) else {
             let why = group.failed.first().copied().unwrap_or_default();
-            let _ = writeln!(text, "  {:<19} no figures: {}", group.key.design, OneLine(why));
+            let label = OneLine(group.key.label()).to_string();
+            let _ = writeln!(text, "  {label:<20} no figures: {}", OneLine(why));
             continue;
         };
         let _ = writeln!(text, "  {}", row.line(group, floor.as_ref()));
@@ -196,8 +197,8 @@ impl Row {
             let _ = write!(remarks, ", {} without figures", group.failed.len());
         }
         format!(
-            "{:<19} {:>15} {:>17} {:>5} {:>8} {:>10} {:>8} {:>8}  {remarks}",
-            OneLine(&group.key.design).to_string(),
+            "{:<20} {:>15} {:>17} {:>5} {:>8} {:>10} {:>8} {:>8}  {remarks}",
+            OneLine(group.key.label()).to_string(),
             number(main, 0),
             interval,
             variation,
@@ -251,18 +252,49 @@ fn pooled(group: &Group<'_>) -> Option<Percentiles> {
 }
 
 fn pairs(text: &mut String, works: &[Key], compared: &[Compared]) {
-    if compared.is_empty() {
+    let (twice, declared): (Vec<&Compared>, Vec<&Compared>) =
+        compared.iter().partition(|pair| pair.second.again);
+    if declared.is_empty() {
         let _ = writeln!(
             text,
             "\nNo two of these designs differ in one choice, so none are compared (docs/METHOD.md)"
         );
-        return;
+    } else {
+        let _ = writeln!(
+            text,
+            "\nPairs that differ in one choice: what the first has, in times of the second, block \
+             by block"
+        );
+        of_works(text, works, &declared);
+        let _ = writeln!(
+            text,
+            "  tie: not told apart; how large a difference may be hidden, the interval says"
+        );
     }
-    let _ = writeln!(
-        text,
-        "\nPairs that differ in one choice: what the first has, in times of the second, block by \
-         block"
-    );
+    if !twice.is_empty() {
+        let _ = writeln!(
+            text,
+            "\nA/A, each design measured twice in a block: what the first has, in times of the \
+             second"
+        );
+        of_works(text, works, &twice);
+        let orders = twice.iter().flat_map(|pair| &pair.ratios).map(|ratio| ratio.order);
+        let judged: Vec<Order> = orders.filter(|order| *order != Order::TooFew).collect();
+        let told = judged.iter().filter(|order| **order != Order::Tie).count();
+        let _ = writeln!(
+            text,
+            "  told apart: {told} of {}; by chance expect at most 1 in 20",
+            judged.len()
+        );
+    }
+    let is_few = |pair: &Compared| pair.ratios.iter().any(|ratio| ratio.order == Order::TooFew);
+    if compared.iter().any(is_few) {
+        let _ = writeln!(text, "  ?: with fewer than {FEWEST_BLOCKS} blocks nothing is told apart");
+    }
+}
+
+/// The pairs under the work on which they were measured.
+fn of_works(text: &mut String, works: &[Key], compared: &[&Compared]) {
     for work in works {
         let of_work: Vec<_> = compared.iter().filter(|pair| pair.first.of("") == *work).collect();
         if of_work.is_empty() {
@@ -279,18 +311,10 @@ fn pairs(text: &mut String, works: &[Key], compared: &[Compared]) {
             let _ = writeln!(text, "{}", line_of_pair(work, pair).trim_end());
         }
     }
-    let _ = writeln!(
-        text,
-        "  tie: not told apart; how large a difference may be hidden, the interval says"
-    );
-    let is_few = |pair: &Compared| pair.ratios.iter().any(|ratio| ratio.order == Order::TooFew);
-    if compared.iter().any(is_few) {
-        let _ = writeln!(text, "  ?: with fewer than {FEWEST_BLOCKS} blocks nothing is told apart");
-    }
 }
 
 fn line_of_pair(work: &Key, pair: &Compared) -> String {
-    let names = format!("{} / {}", OneLine(&pair.first.design), OneLine(&pair.second.design));
+    let names = format!("{} / {}", OneLine(pair.first.label()), OneLine(pair.second.label()));
     let mut line = format!("  {names:<40}");
     if let Some(why) = &pair.not_compared {
         let _ = write!(line, " not compared: {}", OneLine(why));
@@ -317,7 +341,7 @@ fn failures(text: &mut String, results: &Results) {
         if number == 0 {
             let _ = writeln!(text, "\nWithout figures, or without a verdict:");
         }
-        let (design, workload) = (OneLine(&point.key.design), OneLine(&point.key.workload));
+        let (design, workload) = (OneLine(point.key.label()), OneLine(&point.key.workload));
         let (block, why) = (point.block + 1, OneLine(why));
         let _ = writeln!(text, "  {design} with {workload}, block {block}: {why}");
     }
@@ -382,6 +406,17 @@ mod tests {
         let mixed = [1_100.0, 1_200.0, 900.0, 1_300.0, 1_100.0, 1_200.0];
         assert!(told(&mixed, same).contains("tie"), "{}", told(&mixed, same));
         assert!(told(&[2_000.0; 5], same).contains('?'), "{}", told(&[2_000.0; 5], same));
+    }
+
+    #[test]
+    fn how_often_a_design_is_told_from_itself_is_counted() {
+        let apart = table(&made_up::twice(&[1_100.0; 6]));
+        assert!(apart.contains("told apart: 2 of 2; "), "{apart}");
+        let mixed = table(&made_up::twice(&[1_100.0, 1_200.0, 900.0, 1_300.0, 1_100.0, 1_200.0]));
+        assert!(mixed.contains("told apart: 0 of 2; "), "{mixed}");
+        let few = table(&made_up::twice(&[1_100.0; 5]));
+        assert!(few.contains("told apart: 0 of 0; ") && few.contains("?: with fewer"), "{few}");
+        assert!(!table(&made_up::pair(&[1_100.0; 6], |_| {})).contains("A/A"));
     }
 
     #[test]
