@@ -45,6 +45,10 @@ pub trait Connection {
     /// node.
     fn move_on(&mut self);
 
+    /// Says that no history is recorded: from now on answers need not hold what only a history
+    /// tells, which costs processor time that the server could use.
+    fn skip_evidence(&mut self) {}
+
     /// The first jobs of the graph in byte order of names, at most `limit`.
     ///
     /// # Errors
@@ -59,9 +63,9 @@ pub struct Completion {
     pub at: Instant,
     /// What it is.
     pub outcome: Outcome,
-    /// Over HTTP: the headers of the answer, if there was one.
+    /// Over HTTP: the headers of the answer, if there was one and a history is recorded.
     pub headers: Option<Headers>,
-    /// Over HTTP: the body of the answer to a write that was accepted.
+    /// Over HTTP: the body of the answer to a write that was accepted, where a history is recorded.
     pub written: Option<Verbatim>,
 }
 

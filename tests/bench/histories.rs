@@ -1,12 +1,15 @@
 //! What a run without faults records is what happened.
 
-use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fencepost::bench::{Outcome, Request, Target};
+use fencepost::bench::{Completion, Connection, Outcome, Request, Target, drive};
 use fencepost::check::{Evidence, Kind, Verdict};
+use fencepost::graph::{JobSpecification, PlanRequest};
+use fencepost::service::Service;
 use serde_json::{Value, json};
 
-use super::place::Place;
+use super::place::{Place, arguments};
 use super::replay::{calls, check, number};
 
 /// Fills a graph and works on it, in one history that begins with the empty graph.
@@ -291,4 +294,93 @@ fn what_the_client_has_is_asked_for_at_the_version_that_it_has_seen() {
     }
     let late = called(&history, revalidated, |line| line["request"]["at_least"] = json!(1_000_000));
     assert_eq!(late, Kind::StaleAnswer);
+}
+
+/// A service that counts the connections which were told that no history is recorded.
+struct Counts<'t> {
+    target: &'t dyn Target,
+    told: Arc<AtomicUsize>,
+}
+
+impl Target for Counts<'_> {
+    fn describe(&self) -> String {
+        self.target.describe()
+    }
+
+    fn connect(&self) -> Box<dyn Connection> {
+        Box::new(Counting { connection: self.target.connect(), told: Arc::clone(&self.told) })
+    }
+
+    fn nodes(&self) -> usize {
+        self.target.nodes()
+    }
+
+    fn metrics(&self) -> Vec<Option<String>> {
+        self.target.metrics()
+    }
+
+    fn service(&self) -> Option<&Service> {
+        self.target.service()
+    }
+}
+
+struct Counting {
+    connection: Box<dyn Connection>,
+    told: Arc<AtomicUsize>,
+}
+
+impl Connection for Counting {
+    fn perform(&mut self, request: &Request) -> Completion {
+        self.connection.perform(request)
+    }
+
+    fn move_on(&mut self) {
+        self.connection.move_on();
+    }
+
+    fn skip_evidence(&mut self) {
+        self.told.fetch_add(1, Ordering::Relaxed);
+        self.connection.skip_evidence();
+    }
+
+    fn first_jobs(&mut self, limit: usize) -> Result<Vec<JobSpecification>, String> {
+        self.connection.first_jobs(limit)
+    }
+}
+
+#[test]
+fn what_only_a_history_tells_is_not_made_where_none_is_recorded() {
+    let place = Place::new();
+    let server = place.serve();
+    let target = server.target();
+    let line = "--workload register --clients 3 --requests 30";
+    let counts = Counts { target: &target, told: Arc::default() };
+    place.record(&counts, line);
+    assert_eq!(counts.told.load(Ordering::Relaxed), 0);
+    drive(&counts, &arguments(line)).unwrap().verdict().unwrap();
+    assert_eq!(counts.told.load(Ordering::Relaxed), 3, "each client");
+
+    let jobs = target.connect().first_jobs(2).unwrap();
+    let datasets = vec![jobs[0].outputs[0].clone()];
+    let plan = Request::Plan(PlanRequest { datasets, ..PlanRequest::default() });
+    let mut connection = target.connect();
+    let mut ask = |request: &Request| {
+        let Completion { outcome, headers, written, .. } = connection.perform(request);
+        let answer = match outcome {
+            Outcome::Answered { version: Some(_), answer } => answer.to_string(),
+            Outcome::Accepted(_) => String::new(),
+            other => panic!("{other:?}"),
+        };
+        connection.skip_evidence();
+        (answer, headers, written)
+    };
+    let (recorded, headers, _) = ask(&plan);
+    assert!(recorded.contains("\"digest_of_body\":") && headers.is_some(), "{recorded}");
+    let (counted, headers, _) = ask(&plan);
+    assert!(counted.contains("\"jobs\":") && headers.is_none(), "{counted}");
+    assert!(!counted.contains("digest_of_body"), "{counted}");
+    assert!(ask(&Request::CreateGraph).2.is_none());
+    // It stays so on the next connection.
+    connection.move_on();
+    assert!(connection.perform(&plan).headers.is_none());
 }

@@ -31,8 +31,8 @@ use crate::wire::{JobPatchJson, JobWire, OperationsJson};
 /// The longest answer that is read, in bytes: a plan of a million jobs with long names.
 const ANSWER_BYTES: u64 = 4 << 30;
 const PAGE_JOBS: usize = 1_000;
-/// Of a plan up to this length, in bytes, all is read and not only counted: what a client takes to
-/// do so is not measured, but its processor may be the server's.
+/// For a history, of a plan up to this length, in bytes, all is read and not only counted: what a
+/// client takes to do so is not measured, but its processor may be the server's.
 const PLAN_BYTES_READ: usize = 64 << 10;
 
 /// The nodes of a service and one of its graphs.
@@ -144,6 +144,8 @@ struct HttpConnection {
     timeout: Duration,
     /// To the node that leads the graph, once another has said so: for writes.
     leader: Option<Box<HttpConnection>>,
+    /// Whether answers are to hold what only a history tells.
+    evidence: bool,
 }
 
 /// What goes over the wire.
@@ -233,12 +235,16 @@ impl Raw {
 
 impl Connection for HttpConnection {
     fn move_on(&mut self) {
-        *self = Self::new(
-            std::mem::take(&mut self.urls),
-            self.node + 1,
-            self.graph.clone(),
-            self.timeout,
-        );
+        let urls = std::mem::take(&mut self.urls);
+        let next = Self::new(urls, self.node + 1, self.graph.clone(), self.timeout);
+        *self = Self { evidence: self.evidence, ..next };
+    }
+
+    fn skip_evidence(&mut self) {
+        self.evidence = false;
+        if let Some(leader) = &mut self.leader {
+            leader.skip_evidence();
+        }
     }
 
     fn perform(&mut self, request: &Request) -> Completion {
@@ -310,11 +316,12 @@ impl HttpConnection {
         let message = self.message(request);
         match self.exchange(message) {
             Ok(raw) => {
-                let outcome = understand(request, &raw);
+                let outcome = understand(request, &raw, self.evidence);
                 let accepted = matches!(outcome, Outcome::Accepted(_));
-                let written = accepted.then(|| Verbatim::parse(&raw.body)).flatten();
+                let is_kept = self.evidence && accepted;
+                let written = is_kept.then(|| Verbatim::parse(&raw.body)).flatten();
                 let about_graph = !matches!(request, Request::Fetch(_));
-                let headers = about_graph.then_some(raw.headers);
+                let headers = (self.evidence && about_graph).then_some(raw.headers);
                 Completion { at: raw.at, outcome, headers, written }
             }
             Err(error) => {
@@ -327,7 +334,8 @@ impl HttpConnection {
     fn leader_named_in(&self, problem: &Verbatim) -> Option<Self> {
         let leader = problem.read::<Led>()?.leader?;
         let node = self.urls.iter().position(|url| *url == leader)?;
-        Some(Self::new(self.urls.clone(), node, self.graph.clone(), self.timeout))
+        let leader = Self::new(self.urls.clone(), node, self.graph.clone(), self.timeout);
+        Some(Self { evidence: self.evidence, ..leader })
     }
 
     /// To node `node`, counted on after the last from the first again.
@@ -345,7 +353,7 @@ impl HttpConnection {
         let agent = Agent::with_parts(config, DefaultConnector::new(), OnceResolver::default());
         let url = urls[node % urls.len()].clone();
         let graph_url = format!("{url}/v1/graphs/{}", encoded(graph.as_str()));
-        Self { agent, url, graph_url, urls, node, graph, timeout, leader: None }
+        Self { agent, url, graph_url, urls, node, graph, timeout, leader: None, evidence: true }
     }
 
     fn exchange(&self, message: Message) -> Result<Raw, ureq::Error> {
@@ -372,7 +380,8 @@ impl HttpConnection {
         };
         let body = response.body_mut().with_config().limit(ANSWER_BYTES).read_to_vec()?;
         let at = Instant::now();
-        Ok(Raw { at, status: response.status().as_u16(), headers: headers_of(&response), body })
+        let headers = headers_of(&response, self.evidence);
+        Ok(Raw { at, status: response.status().as_u16(), headers, body })
     }
 
     fn message(&self, request: &Request) -> Message {
@@ -463,15 +472,16 @@ fn encoded(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
 }
 
-fn headers_of<B>(response: &Response<B>) -> Headers {
+/// The version alone, but for a history.
+fn headers_of<B>(response: &Response<B>, evidence: bool) -> Headers {
     let header = |name: &str| {
         let value = response.headers().get(name)?;
         Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
     Headers {
         version: header("Fencepost-Version"),
-        etag: header("ETag"),
-        location: header("Location"),
+        etag: evidence.then(|| header("ETag")).flatten(),
+        location: evidence.then(|| header("Location")).flatten(),
     }
 }
 
@@ -496,7 +506,7 @@ fn without_answer(error: &ureq::Error, url: &str) -> Outcome {
     }
 }
 
-fn understand(request: &Request, raw: &Raw) -> Outcome {
+fn understand(request: &Request, raw: &Raw, evidence: bool) -> Outcome {
     let answer = match (raw.status, request) {
         (200..=299, Request::Fetch(_)) => {
             #[derive(Serialize)]
@@ -512,7 +522,7 @@ fn understand(request: &Request, raw: &Raw) -> Outcome {
         (304, Request::Job { if_none_match: Some(_), .. }) => {
             raw.version().map(|version| Outcome::NotModified { version })
         }
-        (200, request) => answered(request, raw),
+        (200, request) => answered(request, raw, evidence),
         (400.., _) => {
             Verbatim::parse(&raw.body).map(|problem| Outcome::of_problem(raw.status, problem))
         }
@@ -548,16 +558,17 @@ fn accepted(raw: &Raw) -> Option<Outcome> {
     Some(Outcome::Accepted(Accepted { version, changed, created, subject_version }))
 }
 
-fn answered(request: &Request, raw: &Raw) -> Option<Outcome> {
+fn answered(request: &Request, raw: &Raw, evidence: bool) -> Option<Outcome> {
     let answer = match request {
-        Request::Plan(_) => plan_answer(&raw.body)?,
+        Request::Plan(_) => plan_answer(&raw.body, evidence)?,
         _ => Verbatim::parse(&raw.body)?,
     };
     Some(Outcome::Answered { version: Some(raw.version()?), answer })
 }
 
-/// What a history holds of a plan. The jobs of a large one are counted and not kept.
-fn plan_answer(body: &[u8]) -> Option<Verbatim> {
+/// What a history holds of a plan. The jobs of a large one are counted and not kept, and so are all
+/// where nobody judges them.
+fn plan_answer(body: &[u8], evidence: bool) -> Option<Verbatim> {
     #[derive(Deserialize, Serialize)]
     #[serde(remote = "Self")]
     struct Told<'b> {
@@ -590,7 +601,7 @@ fn plan_answer(body: &[u8]) -> Option<Verbatim> {
     objects_both_ways!(Told<'b>);
     objects_only!(Jobs, Parts);
     let told: Told<'_> = serde_json::from_slice(body).ok()?;
-    if body.len() > PLAN_BYTES_READ {
+    if !evidence || body.len() > PLAN_BYTES_READ {
         let Jobs { jobs } = serde_json::from_slice(body).ok()?;
         return Some(Verbatim::of(&Kept { told, jobs: jobs.len(), digest_of_body: None }));
     }
