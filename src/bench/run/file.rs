@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use super::comparisons::comparisons;
-use super::results::{FORMAT, Measurement, Outcome, Point, Results};
+use super::results::{FORMAT, Measurement, Outcome, Point, Requests, Results};
 use crate::bench::latencies::{Latencies, Percentiles};
 use crate::object::objects_only;
 
@@ -165,6 +165,12 @@ impl Measurement {
         }
         if self.saturated && self.latency.is_some() {
             return Err("has percentiles although it is saturated".to_owned());
+        }
+        for Requests { call, verdict, latency, service, .. } in &self.requests {
+            for histogram in [latency, service] {
+                Latencies::decoded(histogram)
+                    .map_err(|error| format!("{call}, {verdict}: {error}"))?;
+            }
         }
         for (name, histogram) in &self.histograms {
             Latencies::decoded(histogram).map_err(|error| format!("{name}: {error}"))?;

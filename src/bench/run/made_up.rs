@@ -27,6 +27,7 @@ pub fn measurement(per_second: f64) -> Measurement {
         latency: None,
         service: None,
         lateness: None,
+        requests: Vec::new(),
         histograms: BTreeMap::new(),
         processor: Vec::new(),
         in_flight_at_end: 0,

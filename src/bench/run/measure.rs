@@ -15,7 +15,7 @@ use super::machine::{Used, steal_seconds};
 use super::nodes::Node;
 use super::place::{GRAPH, command as command_of, database_url, file_error, floor, serve};
 use super::plan::{Plan, Planned};
-use super::results::{CheckVerdict, Disk, Key, Measurement, Outcome, Processor};
+use super::results::{CheckVerdict, Disk, Key, Measurement, Outcome, Processor, Requests};
 use super::workloads::Measures;
 use crate::bench::latencies::Latencies;
 use crate::bench::report::Report;
@@ -328,12 +328,16 @@ fn measurement(report: Option<&Report>, looks: &[Look], around: Around) -> Measu
     let of = |latencies: Option<Latencies>| {
         latencies.filter(|_| !saturated).and_then(|latencies| latencies.percentiles())
     };
+    let requests = summary.iter().flat_map(|summary| &summary.rows).map(|row| Requests {
+        call: row.call.to_owned(),
+        verdict: row.verdict.clone(),
+        class: row.class,
+        count: row.count,
+        latency: row.latency.encoded(),
+        service: row.service.encoded(),
+    });
+    let requests = requests.collect();
     let mut histograms = BTreeMap::new();
-    for row in summary.iter().flat_map(|summary| &summary.rows) {
-        let name = format!("{}/{}", row.call, row.verdict);
-        histograms.insert(format!("{name}/latency"), row.latency.encoded());
-        histograms.insert(format!("{name}/service"), row.service.encoded());
-    }
     if let Some(summary) = &summary {
         histograms.insert("backlog".to_owned(), summary.backlog.encoded());
         histograms.insert("lateness".to_owned(), summary.lateness.encoded());
@@ -367,6 +371,7 @@ fn measurement(report: Option<&Report>, looks: &[Look], around: Around) -> Measu
         latency: of(summary.as_ref().map(Summary::latency)),
         service: of(summary.as_ref().map(Summary::service)),
         lateness,
+        requests,
         histograms,
         processor,
         in_flight_at_end,

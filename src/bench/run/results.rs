@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::machine::Machine;
 use super::statistics::Order;
 use crate::bench::latencies::Percentiles;
+use crate::bench::tally::Class;
 use crate::object::objects_both_ways;
 
 /// The format that this program writes and reads.
@@ -249,7 +250,9 @@ pub struct Measurement {
     pub service: Option<Percentiles>,
     /// How late the driver itself sent.
     pub lateness: Option<Percentiles>,
-    /// Raw histograms in nanoseconds: by `call/verdict/latency` and `call/verdict/service`.
+    /// By call and verdict, with raw histograms.
+    pub requests: Vec<Requests>,
+    /// Raw histograms in nanoseconds: `backlog` and `lateness`.
     pub histograms: BTreeMap<String, String>,
     /// Processor time of the window, by process.
     pub processor: Vec<Processor>,
@@ -272,6 +275,25 @@ pub struct Measurement {
     pub disk: Option<Disk>,
     /// What the service says of its phases.
     pub phases: serde_json::Value,
+}
+
+/// The requests of one call that ended in one way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Requests {
+    /// The id of the call in the OpenAPI document.
+    pub call: String,
+    /// As in `accepted` or `rejected:cycle`.
+    pub verdict: String,
+    /// What that means: completed are those that were served or rejected.
+    pub class: Class,
+    /// Answered within the window.
+    pub count: u64,
+    /// From the intended start, of those that were intended for the window, as
+    /// [`Latencies::encoded`](crate::bench::Latencies::encoded).
+    pub latency: String,
+    /// The same from sending.
+    pub service: String,
 }
 
 /// Processor time that a process has used.
@@ -437,6 +459,7 @@ objects_both_ways!(
     Point,
     Key,
     Measurement,
+    Requests,
     Processor,
     Disk
 );

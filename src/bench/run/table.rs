@@ -238,13 +238,9 @@ fn pooled(group: &Group<'_>) -> Option<Percentiles> {
         if measured.saturated {
             return None;
         }
-        let is_told = |name: &str| {
-            let completed = !["refused", "unreachable", "unknown", "undocumented"]
-                .iter()
-                .any(|verdict| name.contains(&format!("/{verdict}")));
-            name == "backlog" || name.ends_with("/latency") && completed
-        };
-        for (_, text) in measured.histograms.iter().filter(|(name, _)| is_told(name)) {
+        let completed = measured.requests.iter().filter(|row| row.class.is_completed());
+        let backlog = measured.histograms.get("backlog");
+        for text in completed.map(|row| &row.latency).chain(backlog) {
             all.add(&Latencies::decoded(text).ok()?);
         }
     }
@@ -378,8 +374,12 @@ fn anomalies(text: &mut String, results: &Results) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::made_up;
+    use super::super::results::Requests;
     use super::*;
+    use crate::bench::tally::Class;
     use crate::design::PAIRS;
 
     /// What is said of the pair.
@@ -406,6 +406,37 @@ mod tests {
         let mixed = [1_100.0, 1_200.0, 900.0, 1_300.0, 1_100.0, 1_200.0];
         assert!(told(&mixed, same).contains("tie"), "{}", told(&mixed, same));
         assert!(told(&[2_000.0; 5], same).contains('?'), "{}", told(&[2_000.0; 5], same));
+    }
+
+    #[test]
+    fn percentiles_are_of_what_was_completed() {
+        let ms = |ms: u64| {
+            let mut latencies = Latencies::default();
+            latencies.record_many(Duration::from_millis(ms), 100);
+            latencies.encoded()
+        };
+        let row = |class: Class, verdict: &str, latency| Requests {
+            call: "putJob".to_owned(),
+            verdict: verdict.to_owned(),
+            class,
+            count: 100,
+            latency: ms(latency),
+            service: ms(latency),
+        };
+        // By their class, whatever the words for a verdict are.
+        let results = made_up::pair(&[2_000.0], |outcome| {
+            let Outcome::Measured(found) = outcome else { return };
+            found.requests = vec![
+                row(Class::Served, "refused to no one", 1),
+                row(Class::Rejected, "rejected:cycle", 2),
+                row(Class::Refused, "busy", 300),
+                row(Class::Failed, "lost", 4_000),
+            ];
+        });
+        let groups = groups(&results.points);
+        let found = groups.iter().find_map(pooled).unwrap();
+        assert!(found.max_us < 3_000.0 && found.p50_us < 2_000.0, "{found:?}");
+        assert!(found.p99_us > 1_900.0, "{found:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::statistics::Order;
+use crate::bench::tally::Class;
 
 /// For a type that has all its values in `ALL`, and for each a `name`.
 macro_rules! words {
@@ -29,4 +30,4 @@ macro_rules! words {
     )+};
 }
 
-words!(Order);
+words!(Class, Order);
