@@ -108,6 +108,7 @@ impl Report {
     #[must_use]
     pub fn json(&self) -> Value {
         let summary = self.summary();
+        let window = summary.window.as_secs_f64();
         let latency = |latencies: &Latencies| match summary.saturated {
             true => Value::Null,
             false => latencies.json(),
@@ -118,13 +119,13 @@ impl Report {
                 "verdict": row.verdict,
                 "class": row.class.name(),
                 "count": row.count,
-                "per_second": per_second(row.count, summary.window),
+                "per_second": per_second(row.count, window),
                 "latency": latency(&row.latency),
                 "service": row.service.json(),
                 "first_error": row.first_error,
             })
         };
-        let loaded = self.loaded().map(|operations| per_second(operations, summary.window));
+        let loaded = self.loaded().map(|operations| per_second(operations, window));
         let classes =
             Class::ALL.map(|class| (class.name().to_owned(), summary.count(class).into()));
         json!({
@@ -140,7 +141,7 @@ impl Report {
             "arguments": self.args,
             "units": UNITS.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
             "loop": if summary.due.is_some() { "open" } else { "closed" },
-            "window_seconds": summary.window.as_secs_f64(),
+            "window_seconds": window,
             "warmup_seconds": self.args.warmup_seconds,
             "first_read_seconds": self.first_read.as_secs_f64(),
             "counts": Value::Object(classes.into_iter().collect()),
@@ -245,7 +246,7 @@ impl Report {
     fn end(&self, summary: &Summary, text: &mut String) {
         let window = summary.window.as_secs_f64();
         if let Some(operations) = self.loaded() {
-            let rate = per_second(operations, summary.window);
+            let rate = per_second(operations, window);
             let _ = writeln!(
                 text,
                 "loaded: {operations} operations in {window:.1} s, {rate:.0} a second"
@@ -308,7 +309,8 @@ impl<'s> Table<'s> {
     ) {
         // The server's word.
         let verdict = OneLine(verdict).to_string();
-        let rate = count.map(|count| format!("{:.1}", per_second(count, self.summary.window)));
+        let window = self.summary.window.as_secs_f64();
+        let rate = count.map(|count| format!("{:.1}", per_second(count, window)));
         let count = count.map(|count| count.to_string());
         let [count, rate] = [count, rate].map(Option::unwrap_or_default);
         let us = |figure: f64| format!("{figure:.1}");

@@ -16,6 +16,7 @@ mod args;
 mod base;
 mod comparisons;
 mod echo;
+pub mod figures;
 mod file;
 mod machine;
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct Summary {
     pub completed_per_second: f64,
     /// With a rate: how many requests were due in the window.
     pub due: Option<u64>,
+    /// How many of those were sent in time and answered, whatever the verdict.
+    pub kept_up: u64,
     /// With a rate: the share of those that were sent by the end of the window, or of the schedule
     /// where the run ends with its last request, and answered, whatever the verdict. `None` where
     /// none were due.
@@ -107,15 +109,15 @@ impl Summary {
         rows.sort_by_key(|row| row.class);
         let completed: u64 =
             rows.iter().filter(|row| row.class.is_completed()).map(|row| row.count).sum();
-        let due = extent.due;
-        let achieved = due.filter(|due| *due > 0).map(|due| tally.kept_up as f64 / due as f64);
+        let achieved = achieved(tally.kept_up, extent.due);
         Self {
             window: extent.window,
             rows,
-            completed_per_second: per_second(completed, extent.window),
-            due,
+            completed_per_second: per_second(completed, extent.window.as_secs_f64()),
+            due: extent.due,
+            kept_up: tally.kept_up,
             achieved,
-            saturated: achieved.is_some_and(|achieved| achieved < ENOUGH),
+            saturated: is_saturated(achieved),
             backlog: extent.backlog.clone(),
             in_flight_at_end: tally.in_flight_at_end,
             lateness: tally.lateness.clone(),
@@ -123,9 +125,19 @@ impl Summary {
     }
 }
 
-/// 0 for a window without length.
-pub fn per_second(count: u64, window: Duration) -> f64 {
-    if window.is_zero() { 0.0 } else { count as f64 / window.as_secs_f64() }
+/// By the length of the window in seconds; 0 for one without length.
+pub fn per_second(count: u64, window_seconds: f64) -> f64 {
+    if window_seconds > 0.0 { count as f64 / window_seconds } else { 0.0 }
+}
+
+/// The share of a rate that was achieved; `None` where nothing was due.
+pub fn achieved(kept_up: u64, due: Option<u64>) -> Option<f64> {
+    due.filter(|due| *due > 0).map(|due| kept_up as f64 / due as f64)
+}
+
+/// Whether that share is too small for latencies to say anything.
+pub fn is_saturated(achieved: Option<f64>) -> bool {
+    achieved.is_some_and(|achieved| achieved < ENOUGH)
 }
 
 /// How far the window went, and what was not sent in it.

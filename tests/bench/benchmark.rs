@@ -70,7 +70,8 @@ fn every_workload_runs_on_every_design_and_every_answer_is_judged() {
         let measured = measured(point);
         if point.key.is_floor() {
             assert_eq!(measured.verdict, CheckVerdict::NotApplicable);
-            assert!(measured.served > 0 && measured.failed == 0, "{measured:?}");
+            let figures = &measured.figures;
+            assert!(figures.served > 0 && figures.failed == 0, "{measured:?}");
             continue;
         }
         let (design, workload) = (point.key.design.as_str(), point.key.workload.as_str());
@@ -82,14 +83,15 @@ fn every_workload_runs_on_every_design_and_every_answer_is_judged() {
             continue;
         }
         // Of a slow machine some answers come after so short a window.
-        assert!(measured.failed == 0, "{at}");
-        assert_eq!(measured.latency.is_none(), measured.saturated, "{at}");
-        *completed.entry(workload).or_default() += measured.completed;
+        let figures = &measured.figures;
+        assert!(figures.failed == 0, "{at}");
+        assert_eq!(figures.latency.is_none(), figures.saturated, "{at}");
+        *completed.entry(workload).or_default() += figures.completed;
         if design::named(design).unwrap().is_sound() {
             assert!(matches!(measured.verdict, CheckVerdict::Valid { .. }), "{at}");
         }
         if workload.starts_with("rejections") {
-            *rejected.entry(workload).or_default() += measured.rejected;
+            *rejected.entry(workload).or_default() += figures.rejected;
         }
     }
     assert_eq!(seen.len(), design::ALL.len() * workloads::ALL.len());
@@ -342,12 +344,12 @@ fn results_are_read_as_they_were_written_and_what_is_none_is_refused() {
         ("{\"format\":2,", "{", "no `format`"),
         ("\"points\":[", "\"more\":1,\"points\":[", "unknown field `more`"),
         ("\"complete\":true", "\"complete\":false,\"complete\":true", "duplicate field"),
-        ("\"served\":", "\"served\":1", "completed are not those"),
+        ("\"served\":", "\"served\":1", "`points[0].outcome.measured.figures.served` is 1"),
         ("\"number\":1,", "\"number\":0,", "same or a larger number"),
         ("ns3", "ns4", "ns4"),
         ("\"base\":\"", "\"base\":\"no/", "not among the bases"),
-        ("\"per_second\":", "\"per_second\":1", "not what was completed"),
-        ("\"p99_us\":", "\"p99_us\":-", "below a smaller one"),
+        ("\"per_second\":", "\"per_second\":1", "figures.per_second` is 1"),
+        ("\"p99_us\":", "\"p99_us\":-", ".p99_us` is -"),
         ("]}\n", "", "EOF"),
     ] {
         assert!(text.contains(from), "{from}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::figures::Figures;
 use super::results::{CheckVerdict, Compared, Key, Measurement, Outcome, Point, Ratio};
 use super::statistics::{Comparison, Estimate};
 use crate::design::PAIRS;
@@ -66,10 +67,13 @@ const SERVER: Figure =
 const PER_SECOND: Figure = Figure {
     name: "per_second",
     title: "a second",
-    of: |measured| Some(measured.per_second),
+    of: |measured| Some(measured.figures.per_second),
 };
-const P50: Figure =
-    Figure { name: "p50_us", title: "p50", of: |measured| Some(measured.latency?.p50_us) };
+const P50: Figure = Figure {
+    name: "p50_us",
+    title: "p50",
+    of: |measured| Some(measured.figures.latency?.p50_us),
+};
 
 /// The figures by which designs are compared at that work.
 #[must_use]
@@ -84,7 +88,7 @@ pub fn figures_of(work: &Key) -> Vec<Figure> {
 /// Nothing where nothing was done, or the kernel has counted nothing.
 #[must_use]
 pub fn server_us(measured: &Measurement) -> Option<f64> {
-    (measured.server_us_per_operation > 0.0).then_some(measured.server_us_per_operation)
+    Some(measured.figures.server_us_per_operation).filter(|us| *us > 0.0)
 }
 
 /// All pairs of designs that differ in one choice and were measured on the same work, and each
@@ -149,14 +153,16 @@ fn unsound(group: &Group<'_>) -> Option<String> {
             CheckVerdict::NotApplicable if any_checked => return said("was not always checked"),
             CheckVerdict::Valid { .. } | CheckVerdict::NotApplicable => {}
         }
-        if measured.saturated {
+        let Figures { saturated, refused, failed, completed, .. } = measured.figures;
+        if saturated {
             return said("was saturated");
         }
-        let others = measured.refused + measured.failed;
-        if (others as f64) > UNSERVED * (others + measured.completed) as f64 {
+        let others = refused + failed;
+        if (others as f64) > UNSERVED * (others + completed) as f64 {
             return said("refused more than 1 % or failed");
         }
-        if measured.completed < FEWEST_REQUESTS && !starts && !measured.rates_operations {
+        let counts_requests = !starts && measured.raw.operations.is_none();
+        if completed < FEWEST_REQUESTS && counts_requests {
             return said("completed too little in a window: give more --seconds");
         }
     }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use super::comparisons::comparisons;
-use super::results::{FORMAT, Measurement, Outcome, Point, Requests, Results};
-use crate::bench::latencies::{Latencies, Percentiles};
+use super::figures::Figures;
+use super::results::{FORMAT, Measurement, Outcome, Point, Results};
 use crate::object::objects_only;
 
 /// By how much two figures may differ that are the same but for the digits that are written, as a
@@ -91,7 +91,7 @@ impl Results {
     /// Says what does not.
     pub fn validate(&self) -> Result<(), String> {
         let mut last = None;
-        for point in &self.points {
+        for (index, point) in self.points.iter().enumerate() {
             let at = |what: &str| format!("point {}: {what}", point.number);
             if last.is_some_and(|last| point.number <= last) {
                 return Err(at("comes after one with the same or a larger number"));
@@ -116,7 +116,7 @@ impl Results {
                 return Err(at(&format!("began from `{base}`, which is not among the bases")));
             }
             let Outcome::Measured(measured) = &point.outcome else { continue };
-            measured.validate().map_err(|what| at(&what))?;
+            validate(&format!("points[{index}].outcome.measured"), measured)?;
         }
         if self.complete && self.points.len() != self.plan.points {
             return Err(format!(
@@ -142,41 +142,15 @@ impl Results {
     }
 }
 
-impl Measurement {
-    fn validate(&self) -> Result<(), String> {
-        if self.completed != self.served + self.rejected {
-            return Err("completed are not those that were served or rejected".to_owned());
-        }
-        if self.window_seconds <= 0.0 {
-            return Err("has no window".to_owned());
-        }
-        let per_second = self.completed as f64 / self.window_seconds;
-        let differs = (self.per_second - per_second).abs() > 1e-6 * per_second.max(1.0);
-        if differs && !self.rates_operations {
-            return Err("`per_second` is not what was completed, by the window".to_owned());
-        }
-        let ordered = |found: &Percentiles| {
-            let Percentiles { p50_us, p90_us, p99_us, p999_us, max_us } = *found;
-            let all = [0.0, p50_us, p90_us, p99_us, p999_us, max_us];
-            all.windows(2).all(|two| two[0] <= two[1])
-        };
-        if ![&self.latency, &self.service, &self.lateness].into_iter().flatten().all(ordered) {
-            return Err("a percentile is below a smaller one".to_owned());
-        }
-        if self.saturated && self.latency.is_some() {
-            return Err("has percentiles although it is saturated".to_owned());
-        }
-        for Requests { call, verdict, latency, service, .. } in &self.requests {
-            for histogram in [latency, service] {
-                Latencies::decoded(histogram)
-                    .map_err(|error| format!("{call}, {verdict}: {error}"))?;
-            }
-        }
-        for (name, histogram) in &self.histograms {
-            Latencies::decoded(histogram).map_err(|error| format!("{name}: {error}"))?;
-        }
-        Ok(())
+/// The figures of a point: what was counted fits together, and they are what is made of it.
+fn validate(path: &str, measured: &Measurement) -> Result<(), String> {
+    let Measurement { raw, figures, .. } = measured;
+    if raw.window_seconds <= 0.0 {
+        return Err(format!("`{path}.raw.window_seconds` is {}", raw.window_seconds));
     }
+    let made = Figures::of(raw).map_err(|bad| format!("`{path}.raw`: {bad}"))?;
+    raw.counts_fit().map_err(|what| format!("`{path}.raw`: {what}"))?;
+    are_same(&format!("{path}.figures"), figures, &made)
 }
 
 /// Compares what is said with what was made again from what was measured.
@@ -269,6 +243,59 @@ mod tests {
         ];
         let changes = changes.each_ref().map(|(place, value)| (place.as_str(), value.clone()));
         assert_refused(&results, &changes);
+    }
+
+    /// The places of all that is said at `place`, and something else to say there.
+    fn others(place: &str, said: &Value, found: &mut Vec<(String, Value)>) {
+        match said {
+            Value::Object(members) => {
+                for (name, said) in members {
+                    others(&format!("{place}/{name}"), said, found);
+                }
+            }
+            Value::Number(number) if number.is_u64() => {
+                found.push((place.to_owned(), json!(number.as_u64().unwrap() + 1)));
+            }
+            Value::Number(number) => {
+                found.push((place.to_owned(), json!(number.as_f64().unwrap() * 1.001)));
+            }
+            Value::Bool(said) => found.push((place.to_owned(), json!(!said))),
+            other => panic!("{place} is {other}"),
+        }
+    }
+
+    #[test]
+    fn every_figure_of_a_point_is_made_again_from_what_was_counted() {
+        let results = made_up::pair(&[2_000.0], |_| {});
+        let place = "/points/1/outcome/measured/figures";
+        let json = serde_json::to_value(&results).unwrap();
+        let mut changes = Vec::new();
+        others(place, json.pointer(place).unwrap(), &mut changes);
+        // Three times five percentiles, and the others.
+        assert_eq!(changes.len(), 3 * 5 + 11, "{changes:?}");
+        let changes: Vec<_> =
+            changes.iter().map(|(place, value)| (place.as_str(), value.clone())).collect();
+        assert_refused(&results, &changes);
+    }
+
+    #[test]
+    fn what_was_counted_must_fit_together() {
+        let results = made_up::pair(&[2_000.0], |_| {});
+        for (member, value, says) in [
+            ("window_seconds", json!(0.0), "`points[0].outcome.measured.raw.window_seconds` is 0"),
+            ("requests/0/latency", json!("ns3 5"), "`requests[0].latency`: `5` is no part"),
+            ("requests/0/service", json!("ns3 5:1"), "`requests[0].service` has not as many"),
+            ("requests/0/count", json!(7), "only "),
+            ("lateness", json!("ns3 5:1"), "`lateness` is not of the "),
+            ("backlog", json!("5:1"), "`backlog`: `5:1` is no part"),
+            ("in_flight_at_end", json!(0), "0 under way at its end"),
+        ] {
+            let mut json = serde_json::to_value(&results).unwrap();
+            let place = format!("/points/0/outcome/measured/raw/{member}");
+            *json.pointer_mut(&place).unwrap() = value;
+            let said = serde_json::from_value::<Results>(json).unwrap().validate().unwrap_err();
+            assert!(said.contains(says), "{member}: {said}");
+        }
     }
 
     #[test]

@@ -1,44 +1,54 @@
 //! Results that nobody has measured, for tests.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::figures::{DRIVER, Figures, Processor, Raw, Requests};
 use super::machine::Machine;
 use super::results::{
     CheckVerdict, FORMAT, Key, Measurement, Outcome, PlanRecord, Point, Results,
 };
+use crate::bench::latencies::Latencies;
+use crate::bench::tally::Class;
 use crate::design::PAIRS;
 
-/// So many served in a second, each by as much of a processor.
+/// So many served in a second, one more under way at its end, by one second of a processor.
 pub fn measurement(per_second: f64) -> Measurement {
+    let served = per_second as u64;
+    let mut latencies = Latencies::default();
+    latencies.record_many(Duration::from_micros(500), served);
+    latencies.record(Duration::from_millis(3));
+    let used =
+        |process: &str, seconds| Processor { process: process.to_owned(), seconds };
+    let raw = Raw {
+        window_seconds: 1.0,
+        requests: vec![Requests {
+            call: "putJob".to_owned(),
+            verdict: "accepted".to_owned(),
+            class: Class::Served,
+            count: served,
+            latency: latencies.encoded(),
+            service: latencies.encoded(),
+        }],
+        due: Some(served),
+        kept_up: served,
+        backlog: Latencies::default().encoded(),
+        lateness: latencies.encoded(),
+        in_flight_at_end: 1,
+        operations: None,
+        processor: vec![used("node 1", 1.0), used(DRIVER, 0.5)],
+        written_bytes: 4_096 * served,
+        phases: json!([{"of": "write", "phase": "commit", "count": served}]),
+    };
     Measurement {
         verdict: CheckVerdict::Valid { summary: Value::Null },
-        window_seconds: 1.0,
-        completed: per_second as u64,
-        per_second,
-        rates_operations: false,
-        served: per_second as u64,
-        rejected: 0,
-        refused: 0,
-        failed: 0,
-        achieved: None,
-        saturated: false,
-        latency: None,
-        service: None,
-        lateness: None,
-        requests: Vec::new(),
-        histograms: BTreeMap::new(),
-        processor: Vec::new(),
-        in_flight_at_end: 0,
-        server_us_per_operation: 1e6 / per_second,
-        written_bytes_per_operation: 0.0,
-        commits_per_operation: None,
+        figures: Figures::of(&raw).unwrap(),
+        raw,
         peak_memory_bytes: Vec::new(),
         steal_seconds: 0.0,
         start_seconds: vec![0.1],
         disk: None,
-        phases: Value::Null,
     }
 }
 

@@ -1,6 +1,5 @@
 //! One point: a copy of its base, servers, load, and what the checker says of the answers.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -11,17 +10,17 @@ use serde_json::Value;
 
 use super::args::shape_name;
 use super::base::Base;
+use super::figures::{BadHistogram, DRIVER, Figures, Processor, Raw, Requests};
 use super::machine::{Used, steal_seconds};
 use super::nodes::Node;
 use super::place::{GRAPH, command as command_of, database_url, file_error, floor, serve};
 use super::plan::{Plan, Planned};
-use super::results::{CheckVerdict, Disk, Key, Measurement, Outcome, Processor, Requests};
+use super::results::{CheckVerdict, Disk, Key, Measurement, Outcome};
 use super::workloads::Measures;
 use crate::bench::latencies::Latencies;
 use crate::bench::report::Report;
 use crate::bench::request::{Outcome as Answer, Request};
-use crate::bench::summary::{Summary, per_second};
-use crate::bench::tally::Class;
+use crate::bench::summary::{Row, Summary};
 use crate::bench::target::{Connection, HttpTarget, Target};
 use crate::bench::{BenchError, DriveArgs, drive};
 use crate::db::DiskUse;
@@ -198,7 +197,9 @@ impl Bench<'_> {
         };
         let around = Around { start_seconds, peak_memory_bytes, verdict, disk };
         let looks = watched.looks.into_inner().unwrap_or_default();
-        Ok(Outcome::Measured(Box::new(measurement(report.as_ref(), &looks, around))))
+        let measured = measurement(report.as_ref(), &looks, around)
+            .map_err(|error| BenchError::Refused(error.to_string()))?;
+        Ok(Outcome::Measured(Box::new(measured)))
     }
 
     /// Has the answers judged by a process of its own, from the graph that there was before.
@@ -301,88 +302,66 @@ impl Target for Watched {
     }
 }
 
-fn measurement(report: Option<&Report>, looks: &[Look], around: Around) -> Measurement {
+fn measurement(
+    report: Option<&Report>,
+    looks: &[Look],
+    around: Around,
+) -> Result<Measurement, BadHistogram> {
     let Around { start_seconds, peak_memory_bytes, verdict, disk } = around;
     let summary = report.map(Report::summary);
-    let count = |class| summary.as_ref().map_or(0, |summary| summary.count(class));
-    let (served, rejected) = (count(Class::Served), count(Class::Rejected));
-    let completed = served + rejected;
-    // What was under way at the end was answered before servers were looked at again.
-    let in_flight_at_end = summary.as_ref().map_or(0, |summary| summary.in_flight_at_end);
-    let loaded = report.and_then(Report::loaded);
-    let worked = loaded.unwrap_or(completed + in_flight_at_end);
-    let per_operation = |amount: f64| if worked > 0 { amount / worked as f64 } else { 0.0 };
-    let mut processor = Vec::new();
-    let (mut server_seconds, mut written, mut steal) = (0.0, 0, 0.0);
+    let slowest_start = start_seconds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let mut raw = raw(summary.as_ref(), slowest_start);
+    let mut steal_seconds = 0.0;
     if let [first, .., last] = looks {
         for (number, (before, after)) in first.nodes.iter().zip(&last.nodes).enumerate() {
             let used = after.since(before);
-            server_seconds += used.processor_seconds;
-            written += used.written_bytes;
-            processor.push(of_process(format!("node {}", number + 1), used));
+            raw.written_bytes += used.written_bytes;
+            raw.processor.push(of_process(format!("node {}", number + 1), used));
         }
-        processor.push(of_process("driver".to_owned(), last.driver.since(&first.driver)));
-        steal = last.steal_seconds - first.steal_seconds;
+        raw.processor.push(of_process(DRIVER.to_owned(), last.driver.since(&first.driver)));
+        steal_seconds = last.steal_seconds - first.steal_seconds;
     }
-    let saturated = summary.as_ref().is_some_and(|summary| summary.saturated);
-    let of = |latencies: Option<Latencies>| {
-        latencies.filter(|_| !saturated).and_then(|latencies| latencies.percentiles())
+    raw.operations = report.and_then(Report::loaded);
+    raw.phases = report.map_or(Value::Null, |report| report.phases.json());
+    let figures = Figures::of(&raw)?;
+    let measured = Measurement {
+        verdict,
+        raw,
+        figures,
+        peak_memory_bytes,
+        steal_seconds,
+        start_seconds,
+        disk,
     };
-    let requests = summary.iter().flat_map(|summary| &summary.rows).map(|row| Requests {
+    Ok(measured)
+}
+
+/// What the driver counted; of a start, which it did not drive, the time that the start took.
+fn raw(summary: Option<&Summary>, start_seconds: f64) -> Raw {
+    let row = |row: &Row| Requests {
         call: row.call.to_owned(),
         verdict: row.verdict.clone(),
         class: row.class,
         count: row.count,
         latency: row.latency.encoded(),
         service: row.service.encoded(),
-    });
-    let requests = requests.collect();
-    let mut histograms = BTreeMap::new();
-    if let Some(summary) = &summary {
-        histograms.insert("backlog".to_owned(), summary.backlog.encoded());
-        histograms.insert("lateness".to_owned(), summary.lateness.encoded());
-    }
-    let phases = report.map_or(Value::Null, |report| report.phases.json());
-    let commits = phases.as_array().and_then(|phases| {
-        let commit =
-            phases.iter().find(|phase| phase["of"] == "write" && phase["phase"] == "commit")?;
-        commit["count"].as_f64()
-    });
-    let rate = summary.as_ref().map_or(0.0, |summary| match loaded {
-        Some(operations) => per_second(operations, summary.window),
-        None => summary.completed_per_second,
-    });
-    let lateness = summary.as_ref().and_then(|summary| summary.lateness.percentiles());
-    Measurement {
-        verdict,
-        window_seconds: summary.as_ref().map_or_else(
-            || start_seconds.iter().copied().fold(f64::MIN_POSITIVE, f64::max),
-            |summary| summary.window.as_secs_f64().max(f64::MIN_POSITIVE),
-        ),
-        completed,
-        per_second: rate,
-        rates_operations: loaded.is_some(),
-        served,
-        rejected,
-        refused: count(Class::Refused),
-        failed: count(Class::Failed),
-        achieved: summary.as_ref().and_then(|summary| summary.achieved),
-        saturated,
-        latency: of(summary.as_ref().map(Summary::latency)),
-        service: of(summary.as_ref().map(Summary::service)),
-        lateness,
-        requests,
-        histograms,
-        processor,
-        in_flight_at_end,
-        server_us_per_operation: per_operation(server_seconds * 1e6),
-        written_bytes_per_operation: per_operation(written as f64),
-        commits_per_operation: commits.map(per_operation),
-        peak_memory_bytes,
-        steal_seconds: steal,
-        start_seconds,
-        disk,
-        phases,
+    };
+    let encoded = |of: fn(&Summary) -> &Latencies| {
+        summary.map_or_else(|| Latencies::default().encoded(), |summary| of(summary).encoded())
+    };
+    let window = |summary: &Summary| summary.window.as_secs_f64().max(f64::MIN_POSITIVE);
+    Raw {
+        window_seconds: summary.map_or(start_seconds, window),
+        requests: summary.iter().flat_map(|summary| &summary.rows).map(row).collect(),
+        due: summary.and_then(|summary| summary.due),
+        kept_up: summary.map_or(0, |summary| summary.kept_up),
+        backlog: encoded(|summary| &summary.backlog),
+        lateness: encoded(|summary| &summary.lateness),
+        in_flight_at_end: summary.map_or(0, |summary| summary.in_flight_at_end),
+        operations: None,
+        processor: Vec::new(),
+        written_bytes: 0,
+        phases: Value::Null,
     }
 }
 

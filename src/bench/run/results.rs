@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::figures::{Figures, Raw};
 use super::machine::Machine;
 use super::statistics::Order;
-use crate::bench::latencies::Percentiles;
-use crate::bench::tally::Class;
 use crate::object::objects_both_ways;
 
 /// The format that this program writes and reads.
@@ -222,49 +221,10 @@ pub enum Outcome {
 pub struct Measurement {
     /// What the checker says.
     pub verdict: CheckVerdict,
-    /// How long was measured, in seconds.
-    pub window_seconds: f64,
-    /// Requests of the window that were answered by a verdict on the graph: served or rejected.
-    pub completed: u64,
-    /// The same a second; of a bulk import operations a second.
-    pub per_second: f64,
-    /// Whether `per_second`, and what is told for each operation, is of operations and not of
-    /// requests, which hold many.
-    pub rates_operations: bool,
-    /// Accepted, answered, or not modified.
-    pub served: u64,
-    /// Decided against.
-    pub rejected: u64,
-    /// Not served: contended, or a server away.
-    pub refused: u64,
-    /// Without an answer, or with one that no documentation allows.
-    pub failed: u64,
-    /// With a rate: the share of what was due that was sent in the window and answered, whatever
-    /// the verdict.
-    pub achieved: Option<f64>,
-    /// Whether less than 99 % of the rate was achieved: then no percentile means anything.
-    pub saturated: bool,
-    /// From the intended start where there is a rate, else from sending, of all that was completed.
-    pub latency: Option<Percentiles>,
-    /// From sending.
-    pub service: Option<Percentiles>,
-    /// How late the driver itself sent.
-    pub lateness: Option<Percentiles>,
-    /// By call and verdict, with raw histograms.
-    pub requests: Vec<Requests>,
-    /// Raw histograms in nanoseconds: `backlog` and `lateness`.
-    pub histograms: BTreeMap<String, String>,
-    /// Processor time of the window, by process.
-    pub processor: Vec<Processor>,
-    /// How many requests were under way when the window ended: servers worked for them too.
-    pub in_flight_at_end: u64,
-    /// Of all servers together, for each request that was completed or under way at the end, of an
-    /// import for each operation, in microseconds.
-    pub server_us_per_operation: f64,
-    /// Bytes that servers gave to the kernel's block layer, for each of them.
-    pub written_bytes_per_operation: f64,
-    /// Commits for each of them, as the service has counted them.
-    pub commits_per_operation: Option<f64>,
+    /// What was counted and timed.
+    pub raw: Raw,
+    /// What is made of it.
+    pub figures: Figures,
     /// The largest memory of each server process, in bytes.
     pub peak_memory_bytes: Vec<u64>,
     /// What the host took from this machine while this was measured, in seconds of all processors.
@@ -273,37 +233,6 @@ pub struct Measurement {
     pub start_seconds: Vec<f64>,
     /// The database afterwards; once a key.
     pub disk: Option<Disk>,
-    /// What the service says of its phases.
-    pub phases: serde_json::Value,
-}
-
-/// The requests of one call that ended in one way.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, remote = "Self")]
-pub struct Requests {
-    /// The id of the call in the OpenAPI document.
-    pub call: String,
-    /// As in `accepted` or `rejected:cycle`.
-    pub verdict: String,
-    /// What that means: completed are those that were served or rejected.
-    pub class: Class,
-    /// Answered within the window.
-    pub count: u64,
-    /// From the intended start, of those that were intended for the window, as
-    /// [`Latencies::encoded`](crate::bench::Latencies::encoded).
-    pub latency: String,
-    /// The same from sending.
-    pub service: String,
-}
-
-/// Processor time that a process has used.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, remote = "Self")]
-pub struct Processor {
-    /// `node 1`, or `driver`.
-    pub process: String,
-    /// In seconds.
-    pub seconds: f64,
 }
 
 /// What the database takes, in bytes.
@@ -459,8 +388,6 @@ objects_both_ways!(
     Point,
     Key,
     Measurement,
-    Requests,
-    Processor,
     Disk
 );
 

@@ -137,14 +137,14 @@ impl Row {
             group.points.iter().map(|(_, measured)| count(measured)).sum()
         };
         Some(Self {
-            per_second: of(&|measured| Some(measured.per_second)),
-            achieved: of(&|measured| measured.achieved.map(|share| 100.0 * share)),
+            per_second: of(&|measured| Some(measured.figures.per_second)),
+            achieved: of(&|measured| measured.figures.achieved.map(|share| 100.0 * share)),
             server_us: of(&server_us),
             latency: pooled(group),
             first_answer_ms: of(&|measured| Some(1e3 * measured.first_answer_seconds()?)),
-            refused: sum(|measured| measured.refused),
-            failed: sum(|measured| measured.failed),
-            saturated: group.points.iter().filter(|(_, measured)| measured.saturated).count(),
+            refused: sum(|measured| measured.figures.refused),
+            failed: sum(|measured| measured.figures.failed),
+            saturated: group.points.iter().filter(|(_, measured)| measured.figures.saturated).count(),
             verdict: verdict(group),
         })
     }
@@ -235,14 +235,10 @@ fn verdict(group: &Group<'_>) -> String {
 fn pooled(group: &Group<'_>) -> Option<Percentiles> {
     let mut all = Latencies::default();
     for (_, measured) in &group.points {
-        if measured.saturated {
+        if measured.figures.saturated {
             return None;
         }
-        let completed = measured.requests.iter().filter(|row| row.class.is_completed());
-        let backlog = measured.histograms.get("backlog");
-        for text in completed.map(|row| &row.latency).chain(backlog) {
-            all.add(&Latencies::decoded(text).ok()?);
-        }
+        all.add(&measured.raw.latencies().ok()?);
     }
     all.percentiles()
 }
@@ -374,12 +370,8 @@ fn anomalies(text: &mut String, results: &Results) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::made_up;
-    use super::super::results::Requests;
     use super::*;
-    use crate::bench::tally::Class;
     use crate::design::PAIRS;
 
     /// What is said of the pair.
@@ -409,37 +401,6 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_of_what_was_completed() {
-        let ms = |ms: u64| {
-            let mut latencies = Latencies::default();
-            latencies.record_many(Duration::from_millis(ms), 100);
-            latencies.encoded()
-        };
-        let row = |class: Class, verdict: &str, latency| Requests {
-            call: "putJob".to_owned(),
-            verdict: verdict.to_owned(),
-            class,
-            count: 100,
-            latency: ms(latency),
-            service: ms(latency),
-        };
-        // By their class, whatever the words for a verdict are.
-        let results = made_up::pair(&[2_000.0], |outcome| {
-            let Outcome::Measured(found) = outcome else { return };
-            found.requests = vec![
-                row(Class::Served, "refused to no one", 1),
-                row(Class::Rejected, "rejected:cycle", 2),
-                row(Class::Refused, "busy", 300),
-                row(Class::Failed, "lost", 4_000),
-            ];
-        });
-        let groups = groups(&results.points);
-        let found = groups.iter().find_map(pooled).unwrap();
-        assert!(found.max_us < 3_000.0 && found.p50_us < 2_000.0, "{found:?}");
-        assert!(found.p99_us > 1_900.0, "{found:?}");
-    }
-
-    #[test]
     fn how_often_a_design_is_told_from_itself_is_counted() {
         let apart = table(&made_up::twice(&[1_100.0; 6]));
         assert!(apart.contains("told apart: 2 of 2; "), "{apart}");
@@ -463,10 +424,10 @@ mod tests {
             ),
             (|found| found.verdict = CheckVerdict::Failed { why: String::new() }, "was not judged"),
             (|found| found.verdict = CheckVerdict::NotApplicable, "was not always checked"),
-            (|found| found.saturated = true, "was saturated"),
-            (|found| found.refused = 21, "refused more than 1 % or failed"),
-            (|found| found.failed = 21, "refused more than 1 % or failed"),
-            (|found| found.completed = 19, "completed too little"),
+            (|found| found.figures.saturated = true, "was saturated"),
+            (|found| found.figures.refused = 21, "refused more than 1 % or failed"),
+            (|found| found.figures.failed = 21, "refused more than 1 % or failed"),
+            (|found| found.figures.completed = 19, "completed too little"),
         ];
         for (change, why) in changes {
             let told = with(change);
@@ -476,6 +437,6 @@ mod tests {
             *outcome = Outcome::Failed { why: "it died".to_owned() };
         });
         assert!(failed.contains("was not measured in every block"), "{failed}");
-        assert!(with(|found| found.refused = 20).contains("more"));
+        assert!(with(|found| found.figures.refused = 20).contains("more"));
     }
 }

@@ -1,0 +1,263 @@
+//! What was counted and timed at a point, and the figures that are made of it: when it is measured,
+//! and again by whoever reads the results.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::bench::latencies::{Latencies, NotEncoded, Percentiles};
+use crate::bench::summary::{achieved, is_saturated, per_second};
+use crate::bench::tally::Class;
+use crate::object::objects_both_ways;
+
+/// What was counted and timed in a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Raw {
+    /// How long was measured, in seconds.
+    pub window_seconds: f64,
+    /// By call and verdict.
+    pub requests: Vec<Requests>,
+    /// With a rate: how many requests were due in the window.
+    pub due: Option<u64>,
+    /// Of those: how many were sent in it and answered, whatever the verdict.
+    pub kept_up: u64,
+    /// How long requests that were due and not sent had been due at the end: a histogram as
+    /// [`Latencies::encoded`] writes it.
+    pub backlog: String,
+    /// How late the driver itself sent: a histogram.
+    pub lateness: String,
+    /// How many requests were under way when the window ended: servers worked for them too.
+    pub in_flight_at_end: u64,
+    /// Of a bulk import: operations of writes that were accepted in the window.
+    pub operations: Option<u64>,
+    /// Processor time of the window, by process.
+    pub processor: Vec<Processor>,
+    /// Bytes that all servers gave to the kernel's block layer.
+    pub written_bytes: u64,
+    /// What the service says of its phases.
+    pub phases: Value,
+}
+
+/// The requests of one call that ended in one way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Requests {
+    /// The id of the call in the OpenAPI document.
+    pub call: String,
+    /// As in `accepted` or `rejected:cycle`.
+    pub verdict: String,
+    /// What that means: completed are those that were served or rejected.
+    pub class: Class,
+    /// Answered within the window.
+    pub count: u64,
+    /// From the intended start, of those that were intended for the window: a histogram.
+    pub latency: String,
+    /// The same from sending.
+    pub service: String,
+}
+
+/// Processor time that a process has used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Processor {
+    /// `node 1`, or [`DRIVER`].
+    pub process: String,
+    /// In seconds.
+    pub seconds: f64,
+}
+
+/// The process that is no server.
+pub const DRIVER: &str = "driver";
+
+/// What is made of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Figures {
+    /// Accepted, answered, or not modified.
+    pub served: u64,
+    /// Decided against.
+    pub rejected: u64,
+    /// Not served: contended, or a server away.
+    pub refused: u64,
+    /// Without an answer, or with one that no documentation allows.
+    pub failed: u64,
+    /// Requests of the window that were answered by a verdict on the graph: served or rejected.
+    pub completed: u64,
+    /// The same a second; of a bulk import operations a second.
+    pub per_second: f64,
+    /// With a rate: the share of what was due that was sent in the window and answered, whatever
+    /// the verdict.
+    pub achieved: Option<f64>,
+    /// Whether less than 99 % of the rate was achieved: then no percentile means anything.
+    pub saturated: bool,
+    /// From the intended start where there is a rate, else from sending, of all that was completed.
+    pub latency: Option<Percentiles>,
+    /// From sending.
+    pub service: Option<Percentiles>,
+    /// How late the driver itself sent.
+    pub lateness: Option<Percentiles>,
+    /// Of all servers together, for each request that was completed or under way at the end, of an
+    /// import for each operation, in microseconds.
+    pub server_us_per_operation: f64,
+    /// Bytes that servers gave to the kernel's block layer, for each of them.
+    pub written_bytes_per_operation: f64,
+    /// Commits for each of them, as the service has counted them.
+    pub commits_per_operation: Option<f64>,
+}
+
+objects_both_ways!(Raw, Requests, Processor, Figures);
+
+/// A histogram that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{place}`: {error}")]
+pub struct BadHistogram {
+    /// Which, as in `requests[2].latency`.
+    pub place: String,
+    /// Why not.
+    pub error: NotEncoded,
+}
+
+impl Raw {
+    /// Latencies of all that was completed, with how long those that were not sent had been due.
+    ///
+    /// # Errors
+    /// [`BadHistogram`].
+    pub fn latencies(&self) -> Result<Latencies, BadHistogram> {
+        let mut all = self.of_completed("latency", |row| &row.latency)?;
+        all.add(&decoded("backlog", &self.backlog)?);
+        Ok(all)
+    }
+
+    fn of_completed(
+        &self,
+        member: &str,
+        of: impl Fn(&Requests) -> &String,
+    ) -> Result<Latencies, BadHistogram> {
+        let mut all = Latencies::default();
+        for (at, row) in self.requests.iter().enumerate() {
+            let histogram = decoded(&format!("requests[{at}].{member}"), of(row))?;
+            if row.class.is_completed() {
+                all.add(&histogram);
+            }
+        }
+        Ok(all)
+    }
+
+    /// How many were timed in each row must be the same from the intended start and from sending;
+    /// of each the driver's lateness is known, and each was answered in the window or after it.
+    ///
+    /// # Errors
+    /// Says which counts do not fit.
+    pub fn counts_fit(&self) -> Result<(), String> {
+        let count = |text: &String| Latencies::decoded(text).map_or(0, |found| found.count());
+        let mut timed = 0;
+        for (at, row) in self.requests.iter().enumerate() {
+            let latency = count(&row.latency);
+            if latency != count(&row.service) {
+                return Err(format!("`requests[{at}].service` has not as many as `latency`"));
+            }
+            timed += latency;
+        }
+        if timed != count(&self.lateness) {
+            return Err(format!("`lateness` is not of the {timed} requests that were timed"));
+        }
+        let answered: u64 = self.requests.iter().map(|row| row.count).sum();
+        if timed > answered + self.in_flight_at_end {
+            return Err(format!(
+                "`requests` have latencies of {timed}, and only {answered} were answered in the \
+                 window and {} under way at its end",
+                self.in_flight_at_end
+            ));
+        }
+        Ok(())
+    }
+
+    /// Commits that the service has counted; `None` where it says nothing.
+    fn commits(&self) -> Option<f64> {
+        let is_commit = |phase: &&Value| phase["of"] == "write" && phase["phase"] == "commit";
+        self.phases.as_array()?.iter().find(is_commit)?["count"].as_f64()
+    }
+}
+
+fn decoded(place: &str, text: &str) -> Result<Latencies, BadHistogram> {
+    let bad = |error| BadHistogram { place: place.to_owned(), error };
+    Latencies::decoded(text).map_err(bad)
+}
+
+impl Figures {
+    /// All that is made of these counts and times.
+    ///
+    /// # Errors
+    /// [`BadHistogram`].
+    pub fn of(raw: &Raw) -> Result<Self, BadHistogram> {
+        let of_class = |class: Class| -> u64 {
+            raw.requests.iter().filter(|row| row.class == class).map(|row| row.count).sum()
+        };
+        let [served, rejected, refused, failed] = Class::ALL.map(of_class);
+        let completed = served + rejected;
+        // What was under way at the end was answered before servers were looked at again.
+        let worked = raw.operations.unwrap_or(completed + raw.in_flight_at_end);
+        let per_operation = |amount: f64| if worked > 0 { amount / worked as f64 } else { 0.0 };
+        let servers = raw.processor.iter().filter(|used| used.process != DRIVER);
+        let server_seconds: f64 = servers.map(|used| used.seconds).sum();
+        let achieved = achieved(raw.kept_up, raw.due);
+        let saturated = is_saturated(achieved);
+        let told = |latencies: Latencies| latencies.percentiles().filter(|_| !saturated);
+        Ok(Self {
+            served,
+            rejected,
+            refused,
+            failed,
+            completed,
+            per_second: per_second(raw.operations.unwrap_or(completed), raw.window_seconds),
+            achieved,
+            saturated,
+            latency: told(raw.latencies()?),
+            service: told(raw.of_completed("service", |row| &row.service)?),
+            lateness: decoded("lateness", &raw.lateness)?.percentiles(),
+            server_us_per_operation: per_operation(server_seconds * 1e6),
+            written_bytes_per_operation: per_operation(raw.written_bytes as f64),
+            commits_per_operation: raw.commits().map(per_operation),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::made_up;
+    use super::*;
+
+    #[test]
+    fn percentiles_and_rates_are_of_what_was_completed() {
+        let row = |class: Class, verdict: &str, ms| {
+            let mut latencies = Latencies::default();
+            latencies.record_many(Duration::from_millis(ms), 100);
+            Requests {
+                call: "putJob".to_owned(),
+                verdict: verdict.to_owned(),
+                class,
+                count: 100,
+                latency: latencies.encoded(),
+                service: latencies.encoded(),
+            }
+        };
+        let mut raw = made_up::measurement(1.0).raw;
+        // By their class, whatever the words for a verdict are.
+        raw.requests = vec![
+            row(Class::Served, "refused to no one", 1),
+            row(Class::Rejected, "rejected:cycle", 2),
+            row(Class::Refused, "busy", 300),
+            row(Class::Failed, "lost", 4_000),
+        ];
+        let figures = Figures::of(&raw).unwrap();
+        assert_eq!((figures.completed, figures.per_second), (200, 200.0));
+        assert_eq!((figures.refused, figures.failed), (100, 100));
+        for found in [figures.latency, figures.service].map(Option::unwrap) {
+            assert!(found.max_us < 3_000.0 && found.p50_us < 2_000.0, "{found:?}");
+            assert!(found.p99_us > 1_900.0, "{found:?}");
+        }
+        assert_eq!(raw.latencies().unwrap().count(), 200);
+    }
+}
