@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 mod args;
 mod base;
+mod child;
 mod comparisons;
 mod echo;
 pub mod figures;
@@ -45,7 +46,7 @@ use plan::Planned;
 pub use results::Results;
 use results::{BaseRecord, FORMAT, Outcome, Point};
 
-use place::file_error;
+use place::{KEPT, file_error};
 
 use super::BenchError;
 use super::drive::unix_ms;
@@ -178,8 +179,6 @@ const DURABILITY: &str = "sqlite, WAL, synchronous=FULL: a crash of the machine"
 
 /// Databases and servers' logs, in the directory of a run, and only while it runs.
 const WORK: &str = "fencepost-bench-work";
-/// Histories of points that are not valid, and what the checker needs with them.
-const KEPT: &str = "histories";
 
 /// A lock on the directory that is held until it is dropped, or this process ends.
 fn alone_in(directory: &Path) -> Result<fs::File, BenchError> {

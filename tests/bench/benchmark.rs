@@ -275,6 +275,50 @@ fn a_server_that_dies_costs_its_point_and_no_other() {
     assert!(results.complete && results.points.iter().all(|point| point.failure().is_none()));
 }
 
+/// The points and the table of a run that waits for nothing of this.
+fn without_time_for(guard: &str, out: &Path) -> (Vec<Point>, String) {
+    let more = ["--designs", "crud,es-locked", "--workloads", "reregister"];
+    let mut command = bench(out, &more);
+    let output = command.env("FENCEPOST_FAILPOINTS", format!("{guard}=off")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3), "{said}");
+    assert!(said.contains("2 points have no figures, or no verdict"), "{said}");
+    let results = results(out);
+    assert!(results.complete, "the run goes on");
+    (results.points, String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn a_check_that_takes_too_long_is_ended_and_can_be_made_again() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let (points, table) = without_time_for("bench.check", &out);
+    assert!(table.contains("not judged"), "{table}");
+    let mut judged = 0;
+    for point in points.iter().filter(|point| !point.key.is_floor()) {
+        let CheckVerdict::Failed { why } = &measured(point).verdict else { panic!("{point:?}") };
+        let (said, again) = why.split_once("to judge again: fencepost ").expect(why);
+        assert!(said.starts_with("the check took longer than "), "{why}");
+        let output = fencepost().args(again.split(' ')).current_dir(&out).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        judged += 1;
+    }
+    assert_eq!(judged, 2);
+}
+
+#[test]
+fn a_base_that_takes_too_long_to_make_costs_its_points() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let (points, _) = without_time_for("bench.base", &out);
+    for point in points.iter().filter(|point| !point.key.is_floor()) {
+        let Outcome::Failed { why } = &point.outcome else { panic!("{point:?}") };
+        let is_told = why.starts_with("a base could not be made: ") && why.contains("took longer");
+        assert!(is_told, "{why}");
+    }
+    assert!(!out.join("fencepost-bench-work").exists(), "databases are gone");
+}
+
 #[test]
 fn two_runs_do_not_share_a_directory_and_nothing_there_is_lost() {
     let directory = TempDir::new().unwrap();

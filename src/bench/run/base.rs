@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use super::args::RunArgs;
+use super::child::{limit, output_within};
 use super::nodes::Node;
 use super::place::{GRAPH, command, file_error, serve};
 use super::plan::Planned;
@@ -23,6 +24,8 @@ use crate::store::StorageKind;
 const BATCH: u64 = 10_000;
 /// How many of them where they are put again and again, so that the history has many changes.
 const CHURN_BATCH: u64 = 50;
+/// How long one command that makes a base may take. A million jobs take about a minute.
+const MADE_WITHIN: Duration = Duration::from_secs(2 * 60 * 60);
 /// How long a question to a base may take.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(600);
 
@@ -198,26 +201,28 @@ impl<'r> Bases<'r> {
     }
 
     fn run(&self, arguments: &[&str]) -> Result<(), BenchError> {
-        let output = command(self.program)
-            .args(arguments)
-            .env("RUST_LOG", "warn")
-            .output()
+        let mut command = command(self.program);
+        command.args(arguments).env("RUST_LOG", "warn");
+        let limit = limit("bench.base", MADE_WITHIN);
+        let output = output_within(&mut command, limit)
             .map_err(|error| BenchError::Unavailable(error.to_string()))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(BenchError::Refused(format!(
-            "a base could not be made: `{}`: {}",
-            arguments.join(" "),
-            said.trim()
-        )))
+        let why = match output {
+            Some(output) if output.status.success() => return Ok(()),
+            Some(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            None => {
+                let limit = humantime::format_duration(limit);
+                format!("it took longer than {limit} and was ended")
+            }
+        };
+        let line = arguments.join(" ");
+        Err(BenchError::Refused(format!("a base could not be made: `{line}`: {why}")))
     }
 }
 
 /// Writes to a file what a server tells of the whole graph.
 fn keep_snapshot(url: &str, to: &Path) -> Result<(), BenchError> {
-    let asked = ureq::get(format!("{url}/v1/graphs/{GRAPH}/snapshot")).call();
+    let request = ureq::get(format!("{url}/v1/graphs/{GRAPH}/snapshot"));
+    let asked = request.config().timeout_global(Some(ANSWERS_WITHIN)).build().call();
     let mut answer = asked.map_err(|error| BenchError::Unavailable(error.to_string()))?;
     let mut file = fs::File::create(to).map_err(|error| file_error(to, &error))?;
     io::copy(&mut answer.body_mut().as_reader(), &mut file)

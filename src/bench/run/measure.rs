@@ -10,10 +10,13 @@ use serde_json::Value;
 
 use super::args::shape_name;
 use super::base::Base;
+use super::child::{limit, output_within};
 use super::figures::{BadHistogram, DRIVER, Figures, Processor, Raw, Requests};
 use super::machine::{Used, steal_seconds};
 use super::nodes::Node;
-use super::place::{GRAPH, command as command_of, database_url, file_error, floor, serve};
+use super::place::{
+    GRAPH, check_again, command as command_of, database_url, file_error, floor, kept, serve,
+};
 use super::plan::{Plan, Planned};
 use super::results::{CheckVerdict, Disk, Key, Measurement, Outcome};
 use super::workloads::Measures;
@@ -32,6 +35,9 @@ use crate::service::Service;
 const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
 /// How long a server may take to load a graph for its first answer.
 const LOADS_WITHIN: Duration = Duration::from_secs(600);
+
+/// How long the checker may take for one point. A graph of 300,000 jobs takes half a minute.
+const JUDGED_WITHIN: Duration = Duration::from_secs(30 * 60);
 
 /// What all points share.
 pub struct Bench<'r> {
@@ -210,32 +216,50 @@ impl Bench<'_> {
         (database, graph_before): (&Path, &Path),
         history: &Path,
     ) -> Result<CheckVerdict, BenchError> {
+        let limit = limit("bench.check", JUDGED_WITHIN);
         let ask = |format: &str, history: &Path| {
-            command_of(self.program)
+            let mut command = command_of(self.program);
+            command
                 .args(["--database-url", &database_url(database), "--design", design.name])
                 .args(["check", "--format", format])
                 .args(design.storage.has_log().then_some("--stored"))
                 .arg("--base")
                 .arg(graph_before)
                 .arg(history)
-                .env("RUST_LOG", "error")
-                .output()
+                .env("RUST_LOG", "error");
+            output_within(&mut command, limit)
                 .map_err(|error| BenchError::Unavailable(error.to_string()))
         };
         let output = ask("json", history)?;
-        let said: Option<Value> = serde_json::from_slice(&output.stdout).ok();
-        let Some(said) = said else {
-            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Ok(CheckVerdict::Failed { why });
-        };
-        if output.status.success() {
+        let said: Option<Value> =
+            output.as_ref().and_then(|output| serde_json::from_slice(&output.stdout).ok());
+        if let (Some(output), Some(said)) = (&output, &said)
+            && output.status.success()
+        {
             return Ok(CheckVerdict::Valid { summary: said["summary"].clone() });
         }
         // All that is needed to judge it again.
-        let kept = self.keep(history, &format!("point-{}.ndjson", point.number))?;
-        self.keep(graph_before, &format!("point-{}-base.ndjson", point.number))?;
+        let [base_name, history_name] = kept(point.number);
+        let kept = self.keep(history, &history_name)?;
+        self.keep(graph_before, &base_name)?;
+        let again = check_again(point.number);
+        let took_too_long = || {
+            let limit = humantime::format_duration(limit);
+            format!("the check took longer than {limit} and was ended; to judge again: {again}")
+        };
+        let Some(output) = output else {
+            return Ok(CheckVerdict::Failed { why: took_too_long() });
+        };
+        let Some(said) = said else {
+            let why = String::from_utf8_lossy(&output.stderr);
+            let why = format!("{}; to judge again: {again}", why.trim());
+            return Ok(CheckVerdict::Failed { why });
+        };
         let kind = said["finding"]["kind"].as_str().unwrap_or_default().to_owned();
-        let finding = String::from_utf8_lossy(&ask("text", &kept)?.stdout).trim().to_owned();
+        let finding = match ask("text", &kept)? {
+            Some(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+            None => took_too_long(),
+        };
         Ok(CheckVerdict::Invalid { kind, finding })
     }
 }

@@ -10,6 +10,10 @@ use crate::design::Design;
 /// What the graph is called in every database of a benchmark.
 pub const GRAPH: &str = "bench";
 
+/// In the directory of a run: histories of points that are not valid, and what the checker needs
+/// with them.
+pub const KEPT: &str = "histories";
+
 /// A command of this program that ends with this process, and not by the terminal's Ctrl-C. What
 /// the environment sets for this process is not set for it.
 pub fn command(program: &Path) -> Command {
@@ -34,6 +38,18 @@ pub fn serve(design: &Design, database: &Path) -> Vec<String> {
 /// The arguments of a floor.
 pub fn floor(kind: &str) -> Vec<String> {
     ["bench", "floor", kind].map(str::to_owned).into()
+}
+
+/// The command that judges a point again from what is kept of it, in the directory of the run.
+pub fn check_again(number: usize) -> String {
+    let [base, history] = kept(number);
+    format!("fencepost check --base {KEPT}/{base} {KEPT}/{history}")
+}
+
+/// The names of what is kept of a point that is not valid: the graph that it began with, and its
+/// history.
+pub fn kept(number: usize) -> [String; 2] {
+    [format!("point-{number}-base.ndjson"), format!("point-{number}.ndjson")]
 }
 
 /// As on the command line.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::comparisons::{Group, comparisons, figures_of, groups, server_us, works};
+use super::place::check_again;
 use super::results::{CheckVerdict, Compared, Key, Measurement, Outcome, Results};
 use super::statistics::{Estimate, FEWEST_BLOCKS, Order};
 use super::workloads::Measures;
@@ -355,12 +356,7 @@ fn anomalies(text: &mut String, results: &Results) {
             OneLine(&point.key.workload),
             OneLine(kind)
         );
-        let number = point.number;
-        let _ = writeln!(
-            text,
-            "  again: fencepost check --base histories/point-{number}-base.ndjson \
-             histories/point-{number}.ndjson"
-        );
+        let _ = writeln!(text, "  again: {}", check_again(point.number));
         for line in finding.lines().take(FINDING_LINES) {
             let line: String = OneLine(line).to_string().chars().take(FINDING_COLUMNS).collect();
             let _ = writeln!(text, "  {line}");

@@ -1,0 +1,82 @@
+//! Processes that are waited for, but not for ever.
+
+use std::io::{self, Read};
+use std::process::{Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::failpoint;
+
+/// How often it is looked whether one has ended.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A limit, or no time at all where a test takes that of `name` away.
+pub fn limit(name: &str, limit: Duration) -> Duration {
+    if failpoint::is_off(name) { Duration::ZERO } else { limit }
+}
+
+/// Runs a command to its end: how it ended, and what it printed. One that takes longer than `limit`
+/// is killed, and there is no output.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn output_within(command: &mut Command, limit: Duration) -> io::Result<Option<Output>> {
+    let deadline = Instant::now() + limit;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let stdout = read(child.stdout.take().expect("it is piped"));
+    let stderr = read(child.stderr.take().expect("it is piped"));
+    loop {
+        if let Some(status) = child.try_wait()? {
+            let [stdout, stderr] = [stdout, stderr].map(|read| read.join().unwrap_or_default());
+            return Ok(Some(Output { status, stdout, stderr }));
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Reads to the end, so that a process that prints much does not wait for its reader.
+fn read(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        // What was read before an error is told.
+        let _ = from.read_to_end(&mut text);
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn what_a_process_prints_is_told_with_its_end() {
+        // More than a pipe holds, on both.
+        let script = "head -c 300000 /dev/zero; head -c 200000 /dev/zero >&2; exit 7";
+        let limit = Duration::from_secs(600);
+        let output = output_within(&mut sh(script), limit).unwrap().expect("it ends");
+        assert_eq!(output.status.code(), Some(7));
+        assert_eq!((output.stdout.len(), output.stderr.len()), (300_000, 200_000));
+        assert!(output_within(&mut Command::new("/no/such/program"), limit).is_err());
+    }
+
+    #[test]
+    fn a_process_that_takes_too_long_is_killed() {
+        // Not waiting for it is shown by coming here again: it never ends by itself.
+        let limit = Duration::from_millis(20);
+        for script in ["exec sleep infinity", "exec sleep infinity >/dev/null 2>&1"] {
+            assert_eq!(output_within(&mut sh(script), limit).unwrap(), None, "{script}");
+        }
+    }
+}
