@@ -31,6 +31,7 @@ pub mod statistics;
 mod table;
 mod words;
 pub mod workloads;
+mod wrapped;
 
 pub use args::{Profile, RunArgs};
 pub use echo::serve_echo;

@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn what_is_said_of_pairs_is_made_again_from_the_points() {
-        let mut results = made_up::pair(&[1_900.0, 2_100.0, 1_950.0, 2_050.0, 2_000.0, 1_990.0], |_| {});
+        let rates = [1_900.0, 2_100.0, 1_950.0, 2_050.0, 2_000.0, 1_990.0];
+        let mut results = made_up::pair(&rates, |_| {});
         results.comparisons = Some(comparisons(&results.points));
         let ratio = |member: &str| format!("/comparisons/0/ratios/0/{member}");
         let changes = [

@@ -11,6 +11,7 @@ use super::machine::sha256_of;
 use super::place::file_error;
 use super::results::{Key, PlanRecord};
 use super::workloads::{self, Measures, Workload};
+use super::wrapped::wrapped;
 use crate::bench::random::Random;
 use crate::bench::{BenchError, Shape};
 use crate::design::{self, Design, PAIRS};
@@ -174,7 +175,8 @@ impl fmt::Display for Plan {
         }
         for (work, designs) in &mut works {
             designs.sort_unstable();
-            writeln!(f, "{}\n  {}", work.title(), designs.join(" "))?;
+            write!(f, "{}", wrapped("", "  ", &work.title()))?;
+            write!(f, "{}", wrapped("  ", "  ", &designs.join(" ")))?;
         }
         let PlanRecord { blocks, points, .. } = &self.record;
         let twice = if of_block.any(|point| point.key.again) {
@@ -183,12 +185,12 @@ impl fmt::Display for Plan {
             ""
         };
         let seconds = self.time().as_secs();
-        writeln!(
-            f,
+        let all = format!(
             "{points} points in {blocks} blocks{twice}, about {} min {} s",
             seconds / 60,
             seconds % 60
-        )
+        );
+        write!(f, "{}", wrapped("", "  ", &all))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Results as tables.
+//! Results as tables, for a terminal of 80 columns. Paths and commands may be longer.
 
 use std::fmt::Write as _;
 
@@ -7,6 +7,7 @@ use super::place::check_again;
 use super::results::{CheckVerdict, Compared, Key, Measurement, Outcome, Results};
 use super::statistics::{Estimate, FEWEST_BLOCKS, Order};
 use super::workloads::Measures;
+use super::wrapped::{COLUMNS, wrapped};
 use crate::bench::latencies::{Latencies, Percentiles};
 use crate::design;
 use crate::terminal::OneLine;
@@ -16,7 +17,8 @@ const DRIVER_LIMITED: f64 = 2.0;
 
 /// How much of a finding is shown: the history is kept, and tells all of it.
 const FINDING_LINES: usize = 12;
-const FINDING_COLUMNS: usize = 118;
+/// In how many rows one of its lines is shown, at most.
+const FINDING_ROWS: usize = 2;
 
 /// All results for a terminal.
 #[must_use]
@@ -31,20 +33,26 @@ pub fn table(results: &Results) -> String {
     pairs(&mut text, &works, &comparisons(&results.points));
     failures(&mut text, results);
     anomalies(&mut text, results);
+    text.push('\n');
+    text += &wrapped("", "", LEGEND);
     let cores = results.machine.cores;
-    let _ = writeln!(
-        text,
-        "\nDriver and servers share {cores} cores: processor time a request is the figure that \
-         carries over;\nrequests a second are not what a machine of its own would do."
+    let share = format!(
+        "Driver and servers share {cores} cores: processor time a request is the figure that \
+         carries over; requests a second are not what a machine of its own would do."
     );
+    text += &wrapped("", "", &share);
     text
 }
+
+const LEGEND: &str =
+    "x floor: the time of a request, in times of the echo server's; CV: coefficient of variation; \
+     server µs: processor time of all servers for a request, of an import for a job; p50 and p99: \
+     of all blocks together (docs/METHOD.md).";
 
 fn head(text: &mut String, results: &Results) {
     let machine = &results.machine;
     let plan = &results.plan;
-    let _ = writeln!(
-        text,
+    let where_it_ran = format!(
         "{}, {} cores{}, {}, {} (4 KiB and fsync: p50 {:.0} µs, p99 {:.0} µs), SQLite {}, \
          fencepost {} {}",
         OneLine(&machine.processor),
@@ -58,8 +66,7 @@ fn head(text: &mut String, results: &Results) {
         OneLine(&results.fencepost),
         OneLine(machine.software.get("build").map_or("", String::as_str)),
     );
-    let _ = writeln!(
-        text,
+    let what_ran = format!(
         "profile {}, seed {}, {} of {} points in {} blocks, windows of {} s after {} s",
         OneLine(&plan.profile),
         plan.seed,
@@ -69,32 +76,71 @@ fn head(text: &mut String, results: &Results) {
         plan.window_seconds,
         plan.warmup_seconds,
     );
+    *text += &wrapped("", "  ", &where_it_ran);
+    *text += &wrapped("", "  ", &what_ran);
 }
 
 fn of_work(text: &mut String, work: &Key, groups: &[Group<'_>]) {
     let of_work: Vec<_> = groups.iter().filter(|group| group.key.of("") == *work).collect();
-    let _ = writeln!(text, "\n{}", OneLine(&work.title()));
-    let starts = work.workload == "start";
-    let per_second = match work.rate {
-        _ if starts => "first answer ms",
-        Some(_) => "achieved %",
-        None => "a second",
+    text.push('\n');
+    *text += &wrapped("", "  ", &OneLine(work.title()).to_string());
+    let main = match work.rate {
+        _ if work.workload == "start" => ["first", "ms"],
+        Some(_) => ["sent", "in %"],
+        None => ["a", "second"],
     };
-    let _ = writeln!(
-        text,
-        "  {:<20} {:>15} {:>17} {:>5} {:>8} {:>10} {:>8} {:>8}  checked",
-        "design", per_second, "95 % interval", "CV", "x floor", "server µs", "p50 ms", "p99 ms"
-    );
+    let upper = [main[0], "95 %", "", "x", "server", "p50", "p99"];
+    let lower = [main[1], "interval", "CV", "floor", "µs", "ms", "ms"];
+    line(text, "", &upper.map(str::to_owned));
+    line(text, "design", &lower.map(str::to_owned));
     let floor = floor_of(work, groups);
-    for group in of_work {
+    for group in &of_work {
+        let label = OneLine(group.key.label()).to_string();
         let Some(row) = Row::of(group) else {
             let why = group.failed.first().copied().unwrap_or_default();
-            let label = OneLine(group.key.label()).to_string();
-            let _ = writeln!(text, "  {label:<20} no figures: {}", OneLine(why));
+            line(text, &label, &Default::default());
+            *text += &wrapped("      no figures: ", "      ", &OneLine(why).to_string());
             continue;
         };
-        let _ = writeln!(text, "  {}", row.line(group, floor.as_ref()));
+        line(text, &label, &row.columns(group, floor.as_ref()));
+        let remarks = row.remarks(group, floor.as_ref());
+        if !remarks.is_empty() {
+            *text += &wrapped("      ", "      ", &remarks.join(", "));
+        }
     }
+    let checked = checked(&of_work);
+    if !checked.is_empty() {
+        *text += &wrapped("  checked: ", "  ", &checked);
+    }
+}
+
+/// A line of a table: the design, and what stands in the columns after it.
+fn line(text: &mut String, design: &str, columns: &[String; 7]) {
+    let [main, interval, variation, floor, server, p50, p99] = columns;
+    let line = format!(
+        "  {design:<20} {main:>7} {interval:>13} {variation:>4} {floor:>5} {server:>6} {p50:>7} \
+         {p99:>7}"
+    );
+    let _ = writeln!(text, "{}", line.trim_end());
+}
+
+/// What the checker says of all points of these groups.
+fn checked(groups: &[&Group<'_>]) -> String {
+    let designs = groups.iter().filter(|group| !group.key.is_floor());
+    let all = designs.flat_map(|group| group.points.iter().map(|(_, found)| &found.verdict));
+    let mut counts = [(0, "valid"), (0, "INVALID"), (0, "not judged"), (0, "not checked")];
+    for verdict in all {
+        let at = match verdict {
+            CheckVerdict::Valid { .. } => 0,
+            CheckVerdict::Invalid { .. } => 1,
+            CheckVerdict::Failed { .. } => 2,
+            CheckVerdict::NotApplicable => 3,
+        };
+        counts[at].0 += 1;
+    }
+    let told = counts.iter().filter(|(count, _)| *count > 0);
+    let told: Vec<String> = told.map(|(count, what)| format!("{count} {what}")).collect();
+    told.join(", ")
 }
 
 /// The echo server's row, where it was measured under the same load.
@@ -120,8 +166,8 @@ struct Row {
     first_answer_ms: Option<Estimate>,
     refused: u64,
     failed: u64,
-    saturated: usize,
-    verdict: String,
+    saturated: u64,
+    verdict: Option<String>,
 }
 
 impl Row {
@@ -145,90 +191,99 @@ impl Row {
             first_answer_ms: of(&|measured| Some(1e3 * measured.first_answer_seconds()?)),
             refused: sum(|measured| measured.figures.refused),
             failed: sum(|measured| measured.figures.failed),
-            saturated: group.points.iter().filter(|(_, measured)| measured.figures.saturated).count(),
+            saturated: sum(|measured| u64::from(measured.figures.saturated)),
             verdict: verdict(group),
         })
     }
 
-    fn line(&self, group: &Group<'_>, floor: Option<&Self>) -> String {
+    /// The time that one request takes of all clients, in times of the echo server's.
+    fn times_floor(&self, group: &Group<'_>, floor: Option<&Self>) -> Option<f64> {
+        let both = self.per_second.zip(floor.and_then(|floor| floor.per_second));
+        let is_rate = group.key.rate.is_none() && group.key.workload != "start";
+        both.filter(|(own, _)| is_rate && own.median > 0.0)
+            .map(|(own, floor)| floor.median / own.median)
+    }
+
+    fn columns(&self, group: &Group<'_>, floor: Option<&Self>) -> [String; 7] {
         let starts = group.key.workload == "start";
         let main = match group.key.rate {
             _ if starts => self.first_answer_ms,
             Some(_) => self.achieved,
             None => self.per_second,
         };
-        let number = |estimate: Option<Estimate>, digits: usize| {
-            estimate.map_or_else(|| "-".to_owned(), |found| format!("{:.digits$}", found.median))
-        };
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let median = |found: Estimate| whole(found.median);
         let interval = main
             .filter(|found| found.count >= FEWEST_BLOCKS)
-            .map_or_else(String::new, |found| format!("{:.0} to {:.0}", found.low, found.high));
-        let ms = |us: fn(Percentiles) -> f64| {
-            let latency = self.latency.filter(|_| !starts);
-            latency.map_or_else(|| "-".to_owned(), |found| format!("{:.2}", us(found) / 1e3))
-        };
-        let variation = main
-            .and_then(|found| found.variation)
-            .map_or_else(String::new, |variation| format!("{:.0}%", variation * 100.0));
-        let mut remarks = self.verdict.clone();
+            .map(|found| format!("{}–{}", whole(found.low), whole(found.high)));
+        let variation = main.and_then(|found| found.variation);
+        let variation = variation.map(|variation| format!("{:.0}%", variation * 100.0));
+        let latency = self.latency.filter(|_| !starts);
+        [
+            or_dash(main.map(median)),
+            interval.unwrap_or_default(),
+            variation.unwrap_or_default(),
+            or_dash(self.times_floor(group, floor).map(|times| short(times, 1))),
+            or_dash(self.server_us.filter(|_| !starts).map(median)),
+            or_dash(latency.map(|found| short(found.p50_us / 1e3, 2))),
+            or_dash(latency.map(|found| short(found.p99_us / 1e3, 2))),
+        ]
+    }
+
+    /// What must be known to read the figures.
+    fn remarks(&self, group: &Group<'_>, floor: Option<&Self>) -> Vec<String> {
+        let mut remarks: Vec<String> = self.verdict.iter().cloned().collect();
         let is_floor = group.key.is_floor();
-        // The time that one request takes of all clients, against the echo server's.
-        let times_floor = self
-            .per_second
-            .zip(floor.and_then(|floor| floor.per_second))
-            .filter(|(own, _)| group.key.rate.is_none() && !starts && own.median > 0.0)
-            .map(|(own, floor)| floor.median / own.median);
+        let times_floor = self.times_floor(group, floor);
         if times_floor.is_some_and(|times| times < DRIVER_LIMITED) && !is_floor {
-            remarks += ", driver-limited";
+            remarks.push("driver-limited".to_owned());
         }
         let p99 = self.latency.zip(floor.and_then(|floor| floor.latency));
         let is_machines = p99.is_some_and(|(own, floor)| own.p99_us < floor.p99_us);
         if group.key.rate.is_some() && is_machines && !is_floor {
-            remarks += ", p99 is the machine's";
+            remarks.push("p99 is the machine's".to_owned());
         }
         if self.saturated > 0 {
-            let _ = write!(remarks, ", saturated in {} of {}", self.saturated, group.points.len());
+            remarks.push(format!("saturated in {} of {}", self.saturated, group.points.len()));
         }
         for (count, what) in [(self.refused, "refused"), (self.failed, "failed")] {
             if count > 0 {
-                let _ = write!(remarks, ", {count} {what}");
+                remarks.push(format!("{count} {what}"));
             }
         }
         if !group.failed.is_empty() {
-            let _ = write!(remarks, ", {} without figures", group.failed.len());
+            remarks.push(format!("{} without figures", group.failed.len()));
         }
-        format!(
-            "{:<20} {:>15} {:>17} {:>5} {:>8} {:>10} {:>8} {:>8}  {remarks}",
-            OneLine(group.key.label()).to_string(),
-            number(main, 0),
-            interval,
-            variation,
-            times_floor.map_or_else(|| "-".to_owned(), |times| format!("{times:.1}")),
-            number(self.server_us.filter(|_| !starts), 0),
-            ms(|found| found.p50_us),
-            ms(|found| found.p99_us),
-        )
+        remarks
     }
 }
 
-fn verdict(group: &Group<'_>) -> String {
-    if group.key.is_floor() {
-        return "floor".to_owned();
-    }
+/// Without digits after the point; of millions, two.
+fn whole(figure: f64) -> String {
+    if figure < 999_999.5 { format!("{figure:.0}") } else { format!("{:.2}M", figure / 1e6) }
+}
+
+/// With so many digits after the point, but none of a large figure.
+fn short(figure: f64, digits: usize) -> String {
+    if figure < 999.5 { format!("{figure:.digits$}") } else { whole(figure) }
+}
+
+/// What is to be said of a group that is not just valid.
+fn verdict(group: &Group<'_>) -> Option<String> {
     let all = group.points.iter().map(|(_, measured)| &measured.verdict);
     for verdict in all.clone() {
         match verdict {
-            CheckVerdict::Invalid { kind, .. } => return format!("INVALID: {}", OneLine(kind)),
-            CheckVerdict::Failed { .. } => return "not judged".to_owned(),
+            CheckVerdict::Invalid { kind, .. } => {
+                return Some(format!("INVALID: {}", OneLine(kind)));
+            }
+            CheckVerdict::Failed { .. } => return Some("not judged".to_owned()),
             CheckVerdict::Valid { .. } | CheckVerdict::NotApplicable => {}
         }
     }
-    let valid = all.filter(|verdict| matches!(verdict, CheckVerdict::Valid { .. })).count();
+    let is_valid = { all }.any(|verdict| matches!(verdict, CheckVerdict::Valid { .. }));
     let is_broken = design::named(&group.key.design).is_some_and(|design| !design.is_sound());
-    if valid > 0 && is_broken && group.key.workload == "pairs" {
-        return "valid: it keeps no rules, and that was NOT SEEN".to_owned();
-    }
-    if valid == 0 { "not checked".to_owned() } else { format!("valid, {valid} times") }
+    let not_seen = is_valid && is_broken && group.key.workload == "pairs";
+    not_seen.then(|| "valid: it keeps no rules, and that was NOT SEEN".to_owned())
 }
 
 /// Percentiles of all blocks together; none where a block was saturated, whose latencies would be
@@ -248,28 +303,24 @@ fn pairs(text: &mut String, works: &[Key], compared: &[Compared]) {
     let (twice, declared): (Vec<&Compared>, Vec<&Compared>) =
         compared.iter().partition(|pair| pair.second.again);
     if declared.is_empty() {
-        let _ = writeln!(
-            text,
-            "\nNo two of these designs differ in one choice, so none are compared (docs/METHOD.md)"
-        );
+        let none =
+            "No two of these designs differ in one choice, so none are compared (docs/METHOD.md)";
+        text.push('\n');
+        *text += &wrapped("", "", none);
     } else {
-        let _ = writeln!(
-            text,
-            "\nPairs that differ in one choice: what the first has, in times of the second, block \
-             by block"
-        );
+        let what = "Pairs that differ in one choice: what the first has, in times of the second, \
+                    block by block";
+        text.push('\n');
+        *text += &wrapped("", "  ", what);
         of_works(text, works, &declared);
-        let _ = writeln!(
-            text,
-            "  tie: not told apart; how large a difference may be hidden, the interval says"
-        );
+        let tie = "tie: not told apart; how large a difference may be hidden, the interval says";
+        *text += &wrapped("  ", "  ", tie);
     }
     if !twice.is_empty() {
-        let _ = writeln!(
-            text,
-            "\nA/A, each design measured twice in a block: what the first has, in times of the \
-             second"
-        );
+        let what = "A/A, each design measured twice in a block: what the first has, in times of \
+                    the second";
+        text.push('\n');
+        *text += &wrapped("", "  ", what);
         of_works(text, works, &twice);
         let orders = twice.iter().flat_map(|pair| &pair.ratios).map(|ratio| ratio.order);
         let judged: Vec<Order> = orders.filter(|order| *order != Order::TooFew).collect();
@@ -294,38 +345,58 @@ fn of_works(text: &mut String, works: &[Key], compared: &[&Compared]) {
             continue;
         }
         let rate = work.rate.map_or_else(String::new, |rate| format!(" at {rate} a second"));
-        let sizes = format!("{}{rate}{}", OneLine(&work.workload), work.jobs());
-        let mut line = format!("  {sizes:<40}");
+        let mut sizes = format!("{}{rate}{}", OneLine(&work.workload), work.jobs());
+        if sizes.chars().count() > NAMES {
+            *text += &wrapped("  ", "  ", &sizes);
+            sizes.clear();
+        }
+        let mut line = format!("  {sizes:<NAMES$}");
         for figure in figures_of(work) {
-            let _ = write!(line, " {:<28}", figure.title);
+            let _ = write!(line, " {:<19}", figure.title);
         }
         let _ = writeln!(text, "{}", line.trim_end());
         for pair in of_work {
-            let _ = writeln!(text, "{}", line_of_pair(work, pair).trim_end());
+            *text += &of_pair(work, pair);
         }
     }
 }
 
-fn line_of_pair(work: &Key, pair: &Compared) -> String {
-    let names = format!("{} / {}", OneLine(pair.first.label()), OneLine(pair.second.label()));
-    let mut line = format!("  {names:<40}");
+/// How wide the names of a pair are.
+const NAMES: usize = 37;
+
+fn of_pair(work: &Key, pair: &Compared) -> String {
+    let mut line = if pair.second.again {
+        format!("  {:<NAMES$}", OneLine(&pair.first.design))
+    } else {
+        let names = format!("{} / {}", pair.first.design, pair.second.design);
+        format!("  {:<NAMES$}", OneLine(names))
+    };
     if let Some(why) = &pair.not_compared {
-        let _ = write!(line, " not compared: {}", OneLine(why));
-        return line;
+        let why = OneLine(why).to_string();
+        return line.trim_end().to_owned() + "\n" + &wrapped("    not compared: ", "    ", &why);
     }
     for figure in figures_of(work) {
         let Some(ratio) = pair.ratios.iter().find(|ratio| ratio.figure == figure.name) else {
-            let _ = write!(line, " {:>6} {:<21}", "-", "");
+            let _ = write!(line, " {:>4} {:<14}", "-", "");
             continue;
         };
-        let interval = format!("({:.2} to {:.2})", ratio.low, ratio.high);
+        let interval = format!("{}–{}", times(ratio.low), times(ratio.high));
         let says = match ratio.order {
             Order::TooFew => "?",
             told => told.name(),
         };
-        let _ = write!(line, " {:>6.2} {interval:<15} {says:<5}", ratio.median);
+        let _ = write!(line, " {:>4} {interval:<9} {says:<4}", times(ratio.median));
     }
-    line
+    line.trim_end().to_owned() + "\n"
+}
+
+/// A ratio by its first three digits.
+fn times(ratio: f64) -> String {
+    match ratio {
+        _ if ratio < 9.995 => format!("{ratio:.2}"),
+        _ if ratio < 99.95 => format!("{ratio:.1}"),
+        _ => whole(ratio),
+    }
 }
 
 fn failures(text: &mut String, results: &Results) {
@@ -336,7 +407,8 @@ fn failures(text: &mut String, results: &Results) {
         }
         let (design, workload) = (OneLine(point.key.label()), OneLine(&point.key.workload));
         let (block, why) = (point.block + 1, OneLine(why));
-        let _ = writeln!(text, "  {design} with {workload}, block {block}: {why}");
+        let what = format!("{design} with {workload}, block {block}: {why}");
+        *text += &wrapped("  ", "    ", &what);
     }
 }
 
@@ -349,17 +421,17 @@ fn anomalies(text: &mut String, results: &Results) {
             continue;
         }
         told.push(&point.key.design);
-        let _ = writeln!(
-            text,
-            "\n{} is INVALID with {}: {}",
-            OneLine(&point.key.design),
-            OneLine(&point.key.workload),
-            OneLine(kind)
-        );
+        let (design, workload) = (OneLine(&point.key.design), OneLine(&point.key.workload));
+        text.push('\n');
+        let what = format!("{design} is INVALID with {workload}: {}", OneLine(kind));
+        *text += &wrapped("", "  ", &what);
         let _ = writeln!(text, "  again: {}", check_again(point.number));
         for line in finding.lines().take(FINDING_LINES) {
-            let line: String = OneLine(line).to_string().chars().take(FINDING_COLUMNS).collect();
-            let _ = writeln!(text, "  {line}");
+            // JSON, mostly: it has few spaces.
+            let letters: Vec<char> = OneLine(line).to_string().chars().collect();
+            for part in letters.chunks(COLUMNS - 2).take(FINDING_ROWS) {
+                let _ = writeln!(text, "  {}", part.iter().collect::<String>());
+            }
         }
     }
 }
@@ -367,15 +439,16 @@ fn anomalies(text: &mut String, results: &Results) {
 #[cfg(test)]
 mod tests {
     use super::super::made_up;
+    use super::super::results::Point;
     use super::*;
-    use crate::design::PAIRS;
+    use crate::design::{PAIRS, Pair};
 
-    /// What is said of the pair.
+    /// What is said of the pair, with single spaces.
     fn told(rates: &[f64], change: impl Fn(&mut Outcome)) -> String {
         let name = format!("{} / {}", PAIRS[0].first, PAIRS[0].second);
         let table = table(&made_up::pair(rates, change));
-        let line = table.lines().find(|line| line.contains(&name)).unwrap_or_default();
-        line.split(&name).nth(1).unwrap_or_default().trim().to_owned()
+        let said = table.split(&name).nth(1).and_then(|rest| rest.split("\n  tie: ").next());
+        said.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     fn with(change: impl Fn(&mut Measurement)) -> String {
@@ -389,7 +462,7 @@ mod tests {
     #[test]
     fn a_pair_is_told_apart_by_blocks_that_agree() {
         let same = |_: &mut Outcome| {};
-        let more = "2.00 (2.00 to 2.00)  more    0.50 (0.50 to 0.50)  less";
+        let more = "2.00 2.00–2.00 more 0.50 0.50–0.50 less";
         assert_eq!(told(&[2_000.0; 6], same), more);
         let mixed = [1_100.0, 1_200.0, 900.0, 1_300.0, 1_100.0, 1_200.0];
         assert!(told(&mixed, same).contains("tie"), "{}", told(&mixed, same));
@@ -434,5 +507,71 @@ mod tests {
         });
         assert!(failed.contains("was not measured in every block"), "{failed}");
         assert!(with(|found| found.figures.refused = 20).contains("more"));
+    }
+
+    /// Large figures, long names, many digits, and everything that may be said of a point.
+    fn wide() -> Results {
+        let lengths = |pair: &&Pair| pair.first.len() + pair.second.len();
+        let longest = PAIRS.iter().max_by_key(lengths).unwrap();
+        let mut results = made_up::pair(&[2_345_678.0; 6], |_| {});
+        results.machine.processor = "A processor with a name that is long ".repeat(3);
+        let again = made_up::twice(&[2_345_678.0; 6]).points;
+        results.points.extend(again.into_iter().filter(|point| point.key.again));
+        let template = std::mem::take(&mut results.points);
+        for workload in ["register", "start", "pairs", "rejections-50", "import"] {
+            for (rate, point) in [None, Some(1_000_000)]
+                .into_iter()
+                .flat_map(|rate| template.iter().map(move |point| (rate, point.clone())))
+            {
+                let number = results.points.len();
+                let is_first = point.key.design == PAIRS[0].first;
+                let key = Key {
+                    workload: workload.to_owned(),
+                    shape: "a graph from a file with a name of some words".to_owned(),
+                    size: 10_000_000,
+                    rate,
+                    design: if is_first { longest.first } else { longest.second }.to_owned(),
+                    ..point.key
+                };
+                let outcome = said_of(workload, number, point.outcome);
+                results.points.push(Point { number, key, outcome, ..point });
+            }
+        }
+        results
+    }
+
+    fn said_of(workload: &str, number: usize, outcome: Outcome) -> Outcome {
+        let Outcome::Measured(mut found) = outcome else { return outcome };
+        found.figures.server_us_per_operation = 7_654_321.0;
+        found.start_seconds = vec![1_234.5];
+        let why = "a server did not start to listen; ".repeat(9);
+        let too_long = format!("it took too long: {}", check_again(123_456));
+        let (kind, finding) = ("stale-answer".to_owned(), "{\"a\":1}".repeat(60));
+        match (workload, number % 5) {
+            ("import", _) | ("pairs", 0) => return Outcome::Failed { why },
+            ("start", _) => found.verdict = CheckVerdict::NotApplicable,
+            ("register", 0) => found.verdict = CheckVerdict::Invalid { kind, finding },
+            ("register", 1) => found.verdict = CheckVerdict::Failed { why: too_long },
+            ("pairs", _) => {
+                (found.figures.refused, found.figures.failed) = (123_456, 123_456);
+                found.figures.saturated = true;
+            }
+            _ => {}
+        }
+        Outcome::Measured(found)
+    }
+
+    #[test]
+    fn every_line_fits_a_terminal() {
+        let table = table(&wide());
+        let is_command = |line: &str| line.contains("fencepost check --base");
+        assert!(table.lines().any(is_command));
+        for said in ["INVALID", "not compared", "no figures", "saturated", "not judged", "7.65M"] {
+            let told = table.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(told.contains(said), "{said}: {table}");
+        }
+        for line in table.lines().filter(|line| !is_command(line)) {
+            assert!(line.chars().count() <= COLUMNS, "{line}\n{table}");
+        }
     }
 }
