@@ -8,10 +8,14 @@ use std::process::{Child, Command, Stdio};
 
 use fencepost::bench::run::results::{CheckVerdict, Measurement, Outcome, Point};
 use fencepost::bench::run::{Results, workloads};
+use fencepost::bench::{InProcess, Outcome as Answer, Request, Target as _};
+use fencepost::db::DatabaseUrl;
 use fencepost::design;
+use fencepost::node::{self, NodeOptions};
 use tempfile::TempDir;
 
-use super::place::fencepost;
+use super::place::{fencepost, graph};
+use crate::cli::Shell;
 use crate::support::cluster::wait_until;
 
 /// A run into `out`, short and small unless `more` says otherwise.
@@ -362,6 +366,27 @@ fn a_graph_from_a_file_is_measured_and_is_the_same_when_the_run_goes_on() {
     let output = bench(&out, &[&graph[..], &["--workloads", "import"]].concat()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && said.contains("makes its own graph"), "{said}");
+}
+
+#[test]
+fn a_base_is_made_again_by_the_commands_that_are_kept_of_it() {
+    let directory = TempDir::new().unwrap();
+    let more = ["--designs", "crud", "--workloads", "churn"];
+    let (results, _) = run(&directory.path().join("out"), &more);
+    let [base] = &results.bases[..] else { panic!("{:?}", results.bases) };
+    assert_eq!(base.commands.len(), 2, "a load and a past");
+    let shell = Shell::new();
+    for command in &base.commands {
+        let ran = shell.bash(command);
+        assert_eq!(ran.code, 0, "{command}: {}", ran.errors);
+    }
+    let database = DatabaseUrl::parse(&format!("sqlite:{}", shell.path("graphs.db"))).unwrap();
+    let service = node::open(&NodeOptions::new(database)).unwrap();
+    let target = InProcess::new(service, graph(), String::new());
+    let outcome = target.connect().perform(&Request::Digest).outcome;
+    let Answer::Answered { version, answer } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(answer.member::<String>("digest").as_ref(), Some(&base.digest));
+    assert_eq!(version, Some(base.version));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::bench::target::{HttpTarget, Target as _};
 use crate::design::Design;
 use crate::graph::Name;
 use crate::store::StorageKind;
+use crate::terminal::shell_word;
 
 /// How many jobs are put with one changeset.
 const BATCH: u64 = 10_000;
@@ -35,6 +36,17 @@ struct Wanted {
     /// The graph's name among bases: shape, size, past.
     family: String,
     storage: String,
+}
+
+/// The database that commands of a record make, where they are run.
+const DATABASE_URL: &str = "sqlite:graphs.db";
+
+/// A database that was made, before anybody has looked at it.
+struct Made {
+    name: String,
+    storage: String,
+    jobs: u64,
+    commands: Vec<String>,
 }
 
 /// A database that is ready to be copied.
@@ -117,46 +129,56 @@ impl<'r> Bases<'r> {
         fs::create_dir_all(&directory).map_err(|error| file_error(&directory, &error))?;
         let database = directory.join("graphs.db");
         let url = format!("sqlite:{}", database.display());
-        let program = |arguments: &[&str]| {
-            let own = ["--database-url", &url, "--design", design.name];
-            self.run(&[&own, arguments].concat())
+        let commands = self.commands(jobs, past);
+        for arguments in &commands {
+            let own = ["--database-url", &url, "--design", design.name].map(str::to_owned);
+            self.run(&[&own[..], arguments].concat())?;
+        }
+        let own = ["fencepost", "--database-url", DATABASE_URL, "--design", design.name];
+        let shown = |arguments: &Vec<String>| {
+            let words = arguments.iter().map(|word| shell_word(word));
+            own.map(str::to_owned).into_iter().chain(words).collect::<Vec<_>>().join(" ")
         };
-        let drive =
-            ["bench", "drive", "--graph", GRAPH, "--clients", "1", "--timeout-seconds", "600"];
-        let (seed, jobs_text, batch) =
-            (self.args.seed.to_string(), jobs.to_string(), BATCH.to_string());
+        let commands = commands.iter().map(shown).collect();
+        let made = Made { name, storage: wanted.storage.clone(), jobs, commands };
+        self.look(made, design, database)
+    }
+
+    /// The arguments of the commands that make the graph, one after another. An empty one is made
+    /// by asking for it.
+    fn commands(&self, jobs: u64, past: Past) -> Vec<Vec<String>> {
+        let (seed, size, batch) = (self.args.seed.to_string(), jobs.to_string(), BATCH.to_string());
+        let drive = |more: &[&str]| {
+            let first = ["bench", "drive", "--graph", GRAPH, "--clients", "1"];
+            let last = ["--timeout-seconds", "600", "--seed", &seed];
+            let words = [&first[..], more, &last].concat();
+            words.into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut commands = Vec::new();
         match (&self.args.graph, jobs) {
             (Some(file), _) => {
-                let file = file.to_string_lossy();
-                program(&["import", "--graph", GRAPH, &file])?;
+                let import = ["import", "--graph", GRAPH, &file.to_string_lossy()];
+                commands.push(import.map(str::to_owned).to_vec());
             }
             (_, 0) => {}
             _ => {
                 let shape = self.args.shape_name();
-                let load = ["--workload", "load", "--shape", &shape, "--jobs", &jobs_text];
-                let more = ["--batch", &batch, "--seed", &seed];
-                program(&[&drive[..], &load, &more].concat())?;
+                let load = ["--workload", "load", "--shape", &shape, "--jobs", &size];
+                commands.push(drive(&[&load[..], &["--batch", &batch]].concat()));
             }
         }
         if let Past::Churned { times } = past {
             let requests = (times * jobs.div_ceil(CHURN_BATCH)).to_string();
             let steps = CHURN_BATCH.to_string();
-            let churn = ["--workload", "churn", "--requests", &requests, "--sample", &jobs_text];
-            let more = ["--churn-steps", &steps, "--seed", &seed];
-            program(&[&drive[..], &churn, &more].concat())?;
+            let churn = ["--workload", "churn", "--requests", &requests, "--sample", &size];
+            commands.push(drive(&[&churn[..], &["--churn-steps", &steps]].concat()));
         }
-        self.look(name, wanted, design, database, jobs)
+        commands
     }
 
     /// Asks a server what is in it.
-    fn look(
-        &self,
-        name: String,
-        wanted: &Wanted,
-        design: &Design,
-        database: PathBuf,
-        jobs: u64,
-    ) -> Result<Base, BenchError> {
+    fn look(&self, made: Made, design: &Design, database: PathBuf) -> Result<Base, BenchError> {
+        let Made { name, storage, jobs, commands } = made;
         let log = database.with_file_name("server.log");
         let node = Node::start(self.program, &serve(design, &database), &log)
             .map_err(|error| BenchError::Unavailable(error.to_string()))?;
@@ -191,16 +213,17 @@ impl<'r> Bases<'r> {
         let bytes = fs::metadata(&database).map_or(0, |metadata| metadata.len());
         let record = BaseRecord {
             name,
-            storage: wanted.storage.clone(),
+            storage,
             jobs: there,
             version: version.unwrap_or_default(),
             digest,
             bytes,
+            commands,
         };
         Ok(Base { record, database, graph })
     }
 
-    fn run(&self, arguments: &[&str]) -> Result<(), BenchError> {
+    fn run(&self, arguments: &[String]) -> Result<(), BenchError> {
         let mut command = command(self.program);
         command.args(arguments).env("RUST_LOG", "warn");
         let limit = limit("bench.base", MADE_WITHIN);

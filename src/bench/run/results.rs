@@ -107,6 +107,9 @@ pub struct BaseRecord {
     pub digest: String,
     /// The size of the file, in bytes.
     pub bytes: u64,
+    /// The commands that make it again, as `graphs.db` where they are run. None of an empty graph:
+    /// a load creates it.
+    pub commands: Vec<String>,
 }
 
 /// One measurement of one design.
