@@ -8,9 +8,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressStyle};
 
 mod args;
 mod base;
@@ -24,6 +21,7 @@ mod machine;
 mod made_up;
 mod measure;
 mod nodes;
+mod pace;
 mod place;
 mod plan;
 pub mod results;
@@ -43,6 +41,7 @@ use base::Bases;
 use comparisons::comparisons;
 use machine::Machine;
 use measure::Bench;
+use pace::Progress;
 use plan::Planned;
 pub use results::Results;
 use results::{BaseRecord, FORMAT, Outcome, Point};
@@ -109,7 +108,10 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, 
             comparisons: None,
         },
     };
-    let bar = progress(&plan);
+    let is_measured =
+        |planned: &&Planned| results.points.iter().any(|done| done.number == planned.number);
+    let left: Vec<&Planned> = plan.points.iter().filter(|planned| !is_measured(planned)).collect();
+    let progress = Progress::new(left.iter().map(|planned| plan.time_of(planned)).sum());
     let mut bases = Bases::new(program, args, work.join("bases"));
     let bench = Bench {
         program,
@@ -118,29 +120,27 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, 
         kept: &directory.join(KEPT),
         checks: !args.no_check,
     };
-    for planned in &plan.points {
+    for planned in left {
         if stopped.load(Ordering::Relaxed) {
             break;
         }
-        if !results.points.iter().any(|done| done.number == planned.number) {
-            let (key, count) = (&planned.key, plan.points.len());
-            let number = planned.number + 1;
-            bar.set_message(format!("{} {} ({number} of {count})", key.label(), key.workload));
-            let (point, base) = measured(&bench, &mut bases, planned)?;
-            if let Some(why) = point.failure() {
-                let (design, workload) = (point.key.label(), &point.key.workload);
-                bar.suspend(|| log::warn!("{design} with {workload}: {why}"));
-                // Perhaps it was interrupted: it is measured again by whoever goes on.
-                if stopped.load(Ordering::Relaxed) {
-                    break;
-                }
+        let (key, count) = (&planned.key, plan.points.len());
+        let number = planned.number + 1;
+        progress.says(format!("{} {} ({number} of {count})", key.label(), key.workload));
+        let (point, base) = measured(&bench, &mut bases, planned)?;
+        if let Some(why) = point.failure() {
+            let (design, workload) = (point.key.label(), &point.key.workload);
+            progress.beside(|| log::warn!("{design} with {workload}: {why}"));
+            // Perhaps it was interrupted: it is measured again by whoever goes on.
+            if stopped.load(Ordering::Relaxed) {
+                break;
             }
-            results.add(point, base);
-            results.write(&file)?;
         }
-        bar.inc(plan.time_of(planned).as_millis() as u64);
+        results.add(point, base);
+        results.write(&file)?;
+        progress.done(plan.time_of(planned));
     }
-    bar.finish_and_clear();
+    drop(progress);
     results.comparisons = Some(comparisons(&results.points));
     results.write(&file)?;
     fs::remove_dir_all(&work).map_err(|error| file_error(&work, &error))?;
@@ -228,13 +228,4 @@ fn earlier(args: &RunArgs, plan: &Plan, directory: &Path) -> Result<Option<Resul
             )))
         }
     }
-}
-
-/// A bar that moves by time.
-fn progress(plan: &Plan) -> ProgressBar {
-    let bar = ProgressBar::new(plan.time().as_millis() as u64);
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {eta} left  {msg}");
-    bar.set_style(style.expect("the template is right"));
-    bar.enable_steady_tick(Duration::from_secs(1));
-    bar
 }
