@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -156,6 +158,38 @@ fn each_design_is_measured_twice_and_compared_with_itself_if_asked_for() {
     let dry = bench(&directory.path().join("dry"), &dry).output().unwrap();
     let dry = String::from_utf8(dry.stdout).unwrap();
     assert!(dry.contains("14 points in 2 blocks, each design twice in a block (A/A)"), "{dry}");
+}
+
+/// So that what they have used of the processor is known when their clients have gone.
+#[test]
+fn threads_of_the_echo_server_outlive_their_clients() {
+    let mut command = fencepost();
+    let mut echo = command.args(["bench", "floor", "echo"]).stderr(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(echo.stderr.take().unwrap());
+    let echo = Running(echo);
+    let mut addresses = said.lines().filter_map(|line| {
+        let line = line.unwrap();
+        Some(line.split(" on http://").nth(1)?.split(';').next()?.to_owned())
+    });
+    let address = addresses.next().expect("it says where it listens");
+    let threads = || -> BTreeSet<_> {
+        let threads = fs::read_dir(format!("/proc/{}/task", echo.0.id())).unwrap();
+        threads.map(|thread| thread.unwrap().file_name()).collect()
+    };
+    let ask_at_once = || {
+        let mut clients = [0; 3].map(|_| TcpStream::connect(&address).unwrap());
+        for client in &mut clients {
+            client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            let mut answer = [0; 8];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1");
+        }
+        threads()
+    };
+    let first = ask_at_once();
+    assert_eq!(first.len(), 4, "one accepts");
+    let second = ask_at_once();
+    assert!(first.is_subset(&second), "{first:?} {second:?}");
 }
 
 /// Ends what is left of a run when a test fails.

@@ -3,18 +3,49 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
-/// Serves until the process ends, a thread for each connection. `ready` is called with the address.
+/// Serves until the process ends, with as many threads as there were clients at once. `ready` is
+/// called with the address.
 ///
 /// # Errors
 /// If the address cannot be listened on.
 pub fn serve_echo(address: SocketAddr, ready: impl FnOnce(SocketAddr)) -> std::io::Result<()> {
     let listener = TcpListener::bind(address)?;
     ready(listener.local_addr()?);
+    let (clients, next) = mpsc::channel();
+    let waiting = Arc::new(Waiting { next: Mutex::new(next), threads: AtomicUsize::new(0) });
     loop {
         // One that cannot be taken is that client's loss.
-        if let Ok((client, _)) = listener.accept() {
-            std::thread::spawn(move || drop(serve_client(client)));
+        let Ok((client, _)) = listener.accept() else { continue };
+        let taken = |threads: usize| threads.checked_sub(1);
+        if waiting.threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_err() {
+            let waiting = Arc::clone(&waiting);
+            thread::spawn(move || waiting.serve());
+        }
+        // The threads have the other end for as long as this process runs.
+        drop(clients.send(client));
+    }
+}
+
+/// Threads that wait for a client. None ends with its client: what an ended thread has used of the
+/// processor is not known to whoever looks at the process.
+struct Waiting {
+    next: Mutex<Receiver<TcpStream>>,
+    threads: AtomicUsize,
+}
+
+impl Waiting {
+    fn serve(&self) {
+        loop {
+            let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let Ok(client) = next.recv() else { return };
+            drop(next);
+            drop(serve_client(client));
+            self.threads.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

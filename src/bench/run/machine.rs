@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::time::Instant;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -137,13 +138,14 @@ pub fn steal_seconds() -> f64 {
     ticks.unwrap_or(0.0) / TICKS_A_SECOND
 }
 
-/// The unit of stolen time in `/proc`, on every platform that Linux runs on.
+/// The unit of times in `/proc`, on every platform that Linux runs on.
 const TICKS_A_SECOND: f64 = 100.0;
 
 /// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Used {
-    /// Processor time of its threads, in seconds. Of threads that have ended nothing is known.
+    /// Processor time, in seconds. Of another process, what threads have used that have ended may
+    /// be missing up to 20 ms.
     pub processor_seconds: f64,
     /// Bytes that it had written to storage, or that wait to be.
     pub written_bytes: u64,
@@ -152,17 +154,27 @@ pub struct Used {
 }
 
 impl Used {
+    /// By this process.
+    #[must_use]
+    pub fn by_this_process() -> Self {
+        let clock = clock_gettime(ClockId::ProcessCPUTime);
+        let processor_seconds = clock.tv_sec as f64 + clock.tv_nsec as f64 / 1e9;
+        Self { processor_seconds, ..Self::by(std::process::id()) }
+    }
+
     /// By the process with this id; nothing of one that has ended.
     #[must_use]
     pub fn by(process: u32) -> Self {
         let read = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}"));
-        // In nanoseconds, where the sums of `/proc/PID/stat` are in steps of ten milliseconds.
+        // What each thread has used is told in nanoseconds, and of ended ones nothing; the sums of
+        // the process have all, in steps of ten milliseconds. The larger is nearer.
         let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
         let ns_of = |thread: fs::DirEntry| {
             let schedule = fs::read_to_string(thread.path().join("schedstat")).ok()?;
             schedule.split(' ').next()?.parse::<u64>().ok()
         };
         let ns: u64 = threads.filter_map(ns_of).sum();
+        let of_all = read("stat").ok().and_then(|stat| ticks_used(&stat)).unwrap_or_default();
         let number = |text: io::Result<String>, name: &str| {
             let text = text.unwrap_or_default();
             let found = text.lines().find_map(|line| {
@@ -171,7 +183,7 @@ impl Used {
             found.unwrap_or_default()
         };
         Self {
-            processor_seconds: ns as f64 / 1e9,
+            processor_seconds: (ns as f64 / 1e9).max(of_all as f64 / TICKS_A_SECOND),
             written_bytes: number(read("io"), "write_bytes:"),
             peak_memory_bytes: number(read("status"), "VmHWM:") << 10,
         }
@@ -181,11 +193,19 @@ impl Used {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
-            processor_seconds: self.processor_seconds - earlier.processor_seconds,
+            processor_seconds: (self.processor_seconds - earlier.processor_seconds).max(0.0),
             written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
             peak_memory_bytes: self.peak_memory_bytes,
         }
     }
+}
+
+/// User and system time of a process, ended threads included, by its `/proc/PID/stat`. The second
+/// field is its name, in parentheses, which may hold anything.
+fn ticks_used(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut times = fields.split(' ').skip(11).map(|field| field.parse::<u64>().ok());
+    Some(times.next()?? + times.next()??)
 }
 
 #[cfg(test)]
@@ -219,5 +239,28 @@ mod tests {
             assert!(began.elapsed().as_secs() < 60, "nothing was counted");
         }
         assert_eq!(Used::by(u32::MAX), Used::default());
+    }
+
+    #[test]
+    fn what_a_thread_used_that_has_ended_is_known() {
+        let clock = || Used::by_this_process().processor_seconds;
+        let (before, began) = (Used::by(std::process::id()), clock());
+        let thread = std::thread::spawn(|| {
+            let used = || clock_gettime(ClockId::ThreadCPUTime).tv_nsec;
+            while used() < 200_000_000 {}
+        });
+        thread.join().unwrap();
+        // Of this process all is known; of another, all but some steps.
+        let all = clock() - began;
+        assert!(all >= 0.2, "{all}");
+        let used = Used::by(std::process::id()).since(&before).processor_seconds;
+        assert!(used >= all - 0.05, "{used} s of {all} s");
+    }
+
+    #[test]
+    fn the_times_of_a_process_are_read_behind_its_name() {
+        let stat = "7 (a) b (c) 1) S 1 7 7 0 -1 4194304 100 0 0 0 31 12 0 0 20 0 1 0 99";
+        assert_eq!(ticks_used(stat), Some(43));
+        assert_eq!(ticks_used("7 (a"), None);
     }
 }

@@ -312,7 +312,7 @@ impl Target for Watched {
         let first = is_first.then(|| self.inner.metrics());
         let look = Look {
             nodes: self.processes.iter().map(|process| Used::by(*process)).collect(),
-            driver: Used::by(std::process::id()),
+            driver: Used::by_this_process(),
             steal_seconds: steal_seconds(),
         };
         if let Ok(mut looks) = self.looks.lock() {
