@@ -91,12 +91,9 @@ pub fn main() -> ExitCode {
 }
 
 /// The arguments, and which options of a node are among them.
-fn parse(
-    arguments: impl Iterator<Item = OsString>,
-) -> Result<(Cli, Vec<String>), clap::Error> {
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<(Cli, Vec<String>), clap::Error> {
     let matches = Cli::command().try_get_matches_from(arguments)?;
-    let cli = Cli::from_arg_matches(&matches)
-        .map_err(|error| error.format(&mut Cli::command()))?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
     Ok((cli, node::NodeArgs::given(&matches)))
 }
 

@@ -69,11 +69,8 @@ const PER_SECOND: Figure = Figure {
     title: "a second",
     of: |measured| Some(measured.figures.per_second),
 };
-const P50: Figure = Figure {
-    name: "p50_us",
-    title: "p50",
-    of: |measured| Some(measured.figures.latency?.p50_us),
-};
+const P50: Figure =
+    Figure { name: "p50_us", title: "p50", of: |measured| Some(measured.figures.latency?.p50_us) };
 
 /// The figures by which designs are compared at that work.
 #[must_use]
@@ -113,10 +110,19 @@ pub fn comparisons(points: &[Point]) -> Vec<Compared> {
 }
 
 fn compared(first: &Group<'_>, second: &Group<'_>) -> Compared {
-    let not_compared = unsound(first).or_else(|| unsound(second));
+    let not_compared =
+        unsound(first).or_else(|| unsound(second)).or_else(|| less_durable(first, second));
     let figures = if not_compared.is_some() { Vec::new() } else { figures_of(first.key) };
     let ratios = figures.iter().filter_map(|figure| ratio(first, second, figure)).collect();
     Compared { first: first.key.clone(), second: second.key.clone(), not_compared, ratios }
+}
+
+/// What does not survive the same failures has not done the same work.
+fn less_durable(first: &Group<'_>, second: &Group<'_>) -> Option<String> {
+    let mut all = first.points.iter().chain(&second.points).map(|(point, _)| &point.durability);
+    let durability = all.next()?;
+    let other = all.find(|other| *other != durability)?;
+    Some(format!("what was answered survives `{durability}`, or `{other}`"))
 }
 
 /// Block by block: each pair of one block was measured with the same seed, shortly after the other.
@@ -167,4 +173,19 @@ fn unsound(group: &Group<'_>) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up;
+    use super::*;
+
+    #[test]
+    fn what_survives_different_failures_is_not_compared() {
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        assert!(comparisons(&results.points)[0].not_compared.is_none());
+        results.points[3].durability = "nothing".to_owned();
+        let [pair] = &comparisons(&results.points)[..] else { panic!("one pair") };
+        assert!(pair.ratios.is_empty() && pair.not_compared.as_ref().unwrap().contains("nothing"));
+    }
 }

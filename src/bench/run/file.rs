@@ -136,9 +136,9 @@ impl Results {
                 return Err(format!("the bases like `{}` are not of one graph", base.name));
             }
         }
-        self.comparisons.as_ref().map_or(Ok(()), |said| {
-            are_same("comparisons", said, &comparisons(&self.points))
-        })
+        self.comparisons
+            .as_ref()
+            .map_or(Ok(()), |said| are_same("comparisons", said, &comparisons(&self.points)))
     }
 }
 

@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 
 use super::figures::{DRIVER, Figures, Processor, Raw, Requests};
 use super::machine::Machine;
-use super::results::{
-    CheckVerdict, FORMAT, Key, Measurement, Outcome, PlanRecord, Point, Results,
-};
+use super::results::{CheckVerdict, FORMAT, Key, Measurement, Outcome, PlanRecord, Point, Results};
 use crate::bench::latencies::Latencies;
 use crate::bench::tally::Class;
 use crate::design::PAIRS;
@@ -19,8 +17,7 @@ pub fn measurement(per_second: f64) -> Measurement {
     let mut latencies = Latencies::default();
     latencies.record_many(Duration::from_micros(500), served);
     latencies.record(Duration::from_millis(3));
-    let used =
-        |process: &str, seconds| Processor { process: process.to_owned(), seconds };
+    let used = |process: &str, seconds| Processor { process: process.to_owned(), seconds };
     let raw = Raw {
         window_seconds: 1.0,
         requests: vec![Requests {

@@ -382,17 +382,7 @@ impl<'de> Deserialize<'de> for CheckVerdict {
     }
 }
 
-objects_both_ways!(
-    Results,
-    Compared,
-    Ratio,
-    PlanRecord,
-    BaseRecord,
-    Point,
-    Key,
-    Measurement,
-    Disk
-);
+objects_both_ways!(Results, Compared, Ratio, PlanRecord, BaseRecord, Point, Key, Measurement, Disk);
 
 impl Results {
     /// Takes out points without figures or without a verdict, to be measured again.

@@ -44,8 +44,7 @@ pub fn table(results: &Results) -> String {
     text
 }
 
-const LEGEND: &str =
-    "x floor: the time of a request, in times of the echo server's; CV: coefficient of variation; \
+const LEGEND: &str = "x floor: the time of a request, in times of the echo server's; CV: coefficient of variation; \
      server µs: processor time of all servers for a request, of an import for a job; p50 and p99: \
      of all blocks together (docs/METHOD.md).";
 
@@ -67,14 +66,14 @@ fn head(text: &mut String, results: &Results) {
         OneLine(machine.software.get("build").map_or("", String::as_str)),
     );
     let what_ran = format!(
-        "profile {}, seed {}, {} of {} points in {} blocks, windows of {} s after {} s",
+        "profile {}, seed {}, windows of {} s after {} s, {} of {} points in {} blocks",
         OneLine(&plan.profile),
         plan.seed,
+        plan.window_seconds,
+        plan.warmup_seconds,
         results.points.len(),
         plan.points,
         plan.blocks,
-        plan.window_seconds,
-        plan.warmup_seconds,
     );
     *text += &wrapped("", "  ", &where_it_ran);
     *text += &wrapped("", "  ", &what_ran);
@@ -571,7 +570,7 @@ mod tests {
             assert!(told.contains(said), "{said}: {table}");
         }
         for line in table.lines().filter(|line| !is_command(line)) {
-            assert!(line.chars().count() <= COLUMNS, "{line}\n{table}");
+            assert!(line.chars().count() <= 80, "{line}\n{table}");
         }
     }
 }
