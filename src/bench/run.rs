@@ -93,7 +93,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, 
             )));
         }
         Some(mut results) => {
-            results.drop_failed();
+            plan.keep_whole_loads(&mut results);
             results
         }
         None => Results {

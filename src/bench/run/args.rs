@@ -80,7 +80,8 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u64).range(..=u64::MAX >> 1)
     )]
     pub seed: u64,
-    /// Go on where a run with the same arguments was ended
+    /// Go on where a run with the same arguments was ended. In a block in which a point of a load
+    /// is missing, all points of that load are measured again
     #[arg(long, requires = "out")]
     pub resume: bool,
     /// Print what would be measured, and how long it would take

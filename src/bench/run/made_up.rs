@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use super::figures::{DRIVER, Figures, Processor, Raw, Requests};
 use super::machine::Machine;
-use super::results::{CheckVerdict, FORMAT, Key, Measurement, Outcome, PlanRecord, Point, Results};
+use super::plan::Plan;
+use super::results::{
+    CheckVerdict, FORMAT, Key, Measurement, Outcome, PlanRecord, Point, Results,
+};
 use crate::bench::latencies::Latencies;
 use crate::bench::tally::Class;
 use crate::design::PAIRS;
@@ -75,25 +78,43 @@ fn two(
         design: String::new(),
         again: false,
     };
-    let mut points = Vec::new();
+    let mut points: Vec<Point> = Vec::new();
     for (block, rate) in rates.iter().enumerate() {
         for ((design, again), rate) in [(first, *rate), (second, 1_000.0)] {
             let mut outcome = Outcome::Measured(Box::new(measurement(rate)));
             if points.is_empty() {
                 change(&mut outcome);
             }
-            points.push(Point {
-                number: points.len(),
-                block: block as u32,
-                key: Key { again, ..key.of(design) },
-                base: None,
-                durability: String::new(),
-                command: String::new(),
-                began_unix_ms: 0,
-                outcome,
-            });
+            let key = Key { again, ..key.of(design) };
+            points.push(point(points.len(), block as u32, key, outcome));
         }
     }
+    results(points, rates.len() as u32)
+}
+
+/// All points of a plan.
+pub fn of_plan(plan: &Plan) -> Results {
+    let measured = || Outcome::Measured(Box::new(measurement(1_000.0)));
+    let points = plan.points.iter();
+    let points =
+        points.map(|planned| point(planned.number, planned.block, planned.key.clone(), measured()));
+    Results { plan: plan.record.clone(), ..results(points.collect(), plan.record.blocks) }
+}
+
+fn point(number: usize, block: u32, key: Key, outcome: Outcome) -> Point {
+    Point {
+        number,
+        block,
+        key,
+        base: None,
+        durability: String::new(),
+        command: String::new(),
+        began_unix_ms: 0,
+        outcome,
+    }
+}
+
+fn results(points: Vec<Point>, blocks: u32) -> Results {
     let directory = tempfile::tempdir().unwrap();
     let program = std::env::current_exe().unwrap();
     Results {
@@ -102,7 +123,7 @@ fn two(
         plan: PlanRecord {
             profile: "quick".to_owned(),
             seed: 1,
-            blocks: rates.len() as u32,
+            blocks,
             window_seconds: 1.0,
             warmup_seconds: 0.0,
             points: points.len(),

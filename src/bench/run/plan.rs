@@ -1,6 +1,6 @@
 //! What is to be measured: a profile, and the list of points that it makes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::args::{Profile, RunArgs};
 use super::machine::sha256_of;
 use super::pace::minutes;
 use super::place::file_error;
-use super::results::{Key, PlanRecord};
+use super::results::{Key, PlanRecord, Results};
 use super::workloads::{self, Measures, Workload};
 use super::wrapped::wrapped;
 use crate::bench::random::Random;
@@ -151,6 +151,18 @@ impl Plan {
         Ok(Self { record, points, shape: args.shape })
     }
 
+    /// Takes out of earlier results of this plan what is to be measured again: points without
+    /// figures or a verdict, and with a point that is missing all others of the same load in the
+    /// same block. They are compared with each other as figures that were taken some seconds apart.
+    pub fn keep_whole_loads(&self, results: &mut Results) {
+        results.retain(|point| point.failure().is_none());
+        let measured: BTreeSet<usize> = results.points.iter().map(|point| point.number).collect();
+        let missing = self.points.iter().filter(|point| !measured.contains(&point.number));
+        let cut: BTreeSet<(u32, Key)> =
+            missing.map(|point| (point.block, point.key.of(""))).collect();
+        results.retain(|point| !cut.contains(&(point.block, point.key.of(""))));
+    }
+
     /// How long a point takes, about.
     #[must_use]
     pub fn time_of(&self, point: &Planned) -> Duration {
@@ -288,6 +300,8 @@ fn shuffle<T>(items: &mut [T], random: &mut Random) {
 mod tests {
     use clap::Parser;
 
+    use super::super::made_up;
+    use super::super::results::{Outcome, Point};
     use super::*;
 
     #[derive(Parser)]
@@ -296,9 +310,12 @@ mod tests {
         args: RunArgs,
     }
 
+    fn plan_of(line: &str) -> Plan {
+        Plan::new(&Line::parse_from(line.split(' ')).args).unwrap()
+    }
+
     fn time_of(line: &str) -> u64 {
-        let args = Line::parse_from(line.split(' ')).args;
-        Plan::new(&args).unwrap().time().as_secs()
+        plan_of(line).time().as_secs()
     }
 
     /// On two cores that nobody else used, release build: 229 points in 164 s.
@@ -308,5 +325,28 @@ mod tests {
         assert!((150..180).contains(&quick), "{quick} s");
         let larger = time_of("run --sizes 10000 --blocks 1 --seconds 0.01 --warmup-seconds 0");
         assert!((25..40).contains(&larger), "{larger} s");
+    }
+
+    #[test]
+    fn a_load_without_one_of_its_points_is_measured_again_in_that_block() {
+        let plan = plan_of("run --workloads register,reads --blocks 2 --a-a");
+        let whole = made_up::of_plan(&plan);
+        let is_cut = |point: &&Planned| point.block == 1 && point.design.is_some();
+        let missing = plan.points.iter().find(is_cut).unwrap();
+        let of_load = |point: &Point| point.block == 1 && point.key.of("") == missing.key.of("");
+        let expected: Vec<Point> =
+            whole.points.iter().filter(|point| !of_load(point)).cloned().collect();
+        assert!(whole.points.len() - expected.len() > 2, "a load has several points");
+        let mut failed = whole.clone();
+        failed.points[missing.number].outcome = Outcome::Failed { why: "it died".to_owned() };
+        let mut gone = whole.clone();
+        gone.points.remove(missing.number);
+        for mut results in [failed, gone] {
+            plan.keep_whole_loads(&mut results);
+            assert!(!results.complete && results.points == expected);
+        }
+        let mut kept = whole.clone();
+        plan.keep_whole_loads(&mut kept);
+        assert!(kept.complete && kept.points == whole.points);
     }
 }

@@ -385,10 +385,10 @@ impl<'de> Deserialize<'de> for CheckVerdict {
 objects_both_ways!(Results, Compared, Ratio, PlanRecord, BaseRecord, Point, Key, Measurement, Disk);
 
 impl Results {
-    /// Takes out points without figures or without a verdict, to be measured again.
-    pub fn drop_failed(&mut self) {
+    /// Takes out all other points, to be measured again.
+    pub fn retain(&mut self, is_kept: impl Fn(&Point) -> bool) {
         self.comparisons = None;
-        self.points.retain(|point| point.failure().is_none());
+        self.points.retain(is_kept);
         self.complete = self.points.len() == self.plan.points;
     }
 
