@@ -141,7 +141,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, 
         progress.done(plan.time_of(planned));
     }
     drop(progress);
-    results.comparisons = Some(comparisons(&results.points));
+    results.comparisons = Some(comparisons(&results.points, results.plan.blocks));
     results.write(&file)?;
     fs::remove_dir_all(&work).map_err(|error| file_error(&work, &error))?;
     Ok(Ran { results, directory })

@@ -89,10 +89,10 @@ pub fn server_us(measured: &Measurement) -> Option<f64> {
 }
 
 /// All pairs of designs that differ in one choice and were measured on the same work, and each
-/// design that was measured twice with itself. O(points), and some thousand drawings of the ratios
-/// of each.
+/// design that was measured twice with itself. `blocks`: how many were planned. O(points), and some
+/// thousand drawings of the ratios of each.
 #[must_use]
-pub fn comparisons(points: &[Point]) -> Vec<Compared> {
+pub fn comparisons(points: &[Point], blocks: u32) -> Vec<Compared> {
     let groups = groups(points);
     let mut all = Vec::new();
     for work in works(&groups) {
@@ -103,15 +103,16 @@ pub fn comparisons(points: &[Point]) -> Vec<Compared> {
         let twice = again.map(|key| (work.of(&key.design), key.clone()));
         for (first, second) in declared.chain(twice) {
             let both = of(&first).zip(of(&second));
-            all.extend(both.map(|(first, second)| compared(first, second)));
+            all.extend(both.map(|(first, second)| compared(first, second, blocks)));
         }
     }
     all
 }
 
-fn compared(first: &Group<'_>, second: &Group<'_>) -> Compared {
-    let not_compared =
-        unsound(first).or_else(|| unsound(second)).or_else(|| less_durable(first, second));
+fn compared(first: &Group<'_>, second: &Group<'_>, blocks: u32) -> Compared {
+    let not_compared = unsound(first, blocks)
+        .or_else(|| unsound(second, blocks))
+        .or_else(|| less_durable(first, second));
     let figures = if not_compared.is_some() { Vec::new() } else { figures_of(first.key) };
     let ratios = figures.iter().filter_map(|figure| ratio(first, second, figure)).collect();
     Compared { first: first.key.clone(), second: second.key.clone(), not_compared, ratios }
@@ -143,10 +144,10 @@ fn ratio(first: &Group<'_>, second: &Group<'_>, figure: &Figure) -> Option<Ratio
 }
 
 /// Why a group may not be compared.
-fn unsound(group: &Group<'_>) -> Option<String> {
+fn unsound(group: &Group<'_>, blocks: u32) -> Option<String> {
     let design = group.key.label();
     let said = |what: &str| Some(format!("{design} {what}"));
-    if !group.failed.is_empty() || group.points.is_empty() {
+    if !group.failed.is_empty() || group.points.len() < blocks as usize {
         return said("was not measured in every block");
     }
     let starts = group.key.workload == "start";
@@ -181,11 +182,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_not_measured_in_every_block_is_not_compared() {
+        let mut results = made_up::pair(&[2_000.0; 7], |_| {});
+        assert!(comparisons(&results.points, 7)[0].not_compared.is_none());
+        // One of the two in one block, then both: as after Ctrl-C.
+        for _ in 0..2 {
+            results.points.pop();
+            let [pair] = &comparisons(&results.points, 7)[..] else { panic!("one pair") };
+            let why = pair.not_compared.as_ref().unwrap();
+            assert!(pair.ratios.is_empty() && why.contains("in every block"), "{why}");
+        }
+    }
+
+    #[test]
     fn what_survives_different_failures_is_not_compared() {
         let mut results = made_up::pair(&[2_000.0; 6], |_| {});
-        assert!(comparisons(&results.points)[0].not_compared.is_none());
+        assert!(comparisons(&results.points, 6)[0].not_compared.is_none());
         results.points[3].durability = "nothing".to_owned();
-        let [pair] = &comparisons(&results.points)[..] else { panic!("one pair") };
+        let [pair] = &comparisons(&results.points, 6)[..] else { panic!("one pair") };
         assert!(pair.ratios.is_empty() && pair.not_compared.as_ref().unwrap().contains("nothing"));
     }
 }

@@ -136,9 +136,9 @@ impl Results {
                 return Err(format!("the bases like `{}` are not of one graph", base.name));
             }
         }
-        self.comparisons
-            .as_ref()
-            .map_or(Ok(()), |said| are_same("comparisons", said, &comparisons(&self.points)))
+        self.comparisons.as_ref().map_or(Ok(()), |said| {
+            are_same("comparisons", said, &comparisons(&self.points, self.plan.blocks))
+        })
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
     fn what_is_said_of_pairs_is_made_again_from_the_points() {
         let rates = [1_900.0, 2_100.0, 1_950.0, 2_050.0, 2_000.0, 1_990.0];
         let mut results = made_up::pair(&rates, |_| {});
-        results.comparisons = Some(comparisons(&results.points));
+        results.comparisons = Some(comparisons(&results.points, results.plan.blocks));
         let ratio = |member: &str| format!("/comparisons/0/ratios/0/{member}");
         let changes = [
             (ratio("median"), json!(2.1)),

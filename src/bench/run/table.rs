@@ -30,7 +30,7 @@ pub fn table(results: &Results) -> String {
     for work in &works {
         of_work(&mut text, work, &groups);
     }
-    pairs(&mut text, &works, &comparisons(&results.points));
+    pairs(&mut text, &works, &comparisons(&results.points, results.plan.blocks));
     failures(&mut text, results);
     anomalies(&mut text, results);
     text.push('\n');
