@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::figures::Figures;
-use super::results::{CheckVerdict, Compared, Key, Measurement, Outcome, Point, Ratio};
+use super::results::{
+    CheckVerdict, Compared, Key, Measurement, NotCompared, Outcome, Point, Ratio,
+};
 use super::statistics::{Comparison, Estimate};
 use crate::design::PAIRS;
 
@@ -109,21 +111,26 @@ pub fn comparisons(points: &[Point], blocks: u32) -> Vec<Compared> {
     all
 }
 
-fn compared(first: &Group<'_>, second: &Group<'_>, blocks: u32) -> Compared {
-    let not_compared = unsound(first, blocks)
-        .or_else(|| unsound(second, blocks))
-        .or_else(|| less_durable(first, second));
+/// What the points say of a pair.
+#[must_use]
+pub fn compared(first: &Group<'_>, second: &Group<'_>, blocks: u32) -> Compared {
+    let not_compared = unsound(first, blocks).or_else(|| unsound(second, blocks)).or_else(|| {
+        // What does not survive the same failures has not done the same work.
+        differ_in_durability(first, second).map(|_| NotCompared::Durability)
+    });
     let figures = if not_compared.is_some() { Vec::new() } else { figures_of(first.key) };
     let ratios = figures.iter().filter_map(|figure| ratio(first, second, figure)).collect();
     Compared { first: first.key.clone(), second: second.key.clone(), not_compared, ratios }
 }
 
-/// What does not survive the same failures has not done the same work.
-fn less_durable(first: &Group<'_>, second: &Group<'_>) -> Option<String> {
-    let mut all = first.points.iter().chain(&second.points).map(|(point, _)| &point.durability);
+/// The two that are not the same, of what answers survive at these points.
+#[must_use]
+pub fn differ_in_durability<'r>(first: &Group<'r>, second: &Group<'r>) -> Option<[&'r str; 2]> {
+    let all = first.points.iter().chain(&second.points);
+    let mut all = all.map(|(point, _)| point.durability.as_str());
     let durability = all.next()?;
     let other = all.find(|other| *other != durability)?;
-    Some(format!("what was answered survives `{durability}`, or `{other}`"))
+    Some([durability, other])
 }
 
 /// Block by block: each pair of one block was measured with the same seed, shortly after the other.
@@ -144,33 +151,32 @@ fn ratio(first: &Group<'_>, second: &Group<'_>, figure: &Figure) -> Option<Ratio
 }
 
 /// Why a group may not be compared.
-fn unsound(group: &Group<'_>, blocks: u32) -> Option<String> {
-    let design = group.key.label();
-    let said = |what: &str| Some(format!("{design} {what}"));
+#[must_use]
+pub fn unsound(group: &Group<'_>, blocks: u32) -> Option<NotCompared> {
     if !group.failed.is_empty() || group.points.len() < blocks as usize {
-        return said("was not measured in every block");
+        return Some(NotCompared::Incomplete);
     }
     let starts = group.key.workload == "start";
     let any_checked =
         group.points.iter().any(|(_, measured)| measured.verdict != CheckVerdict::NotApplicable);
     for (_, measured) in &group.points {
         match &measured.verdict {
-            CheckVerdict::Invalid { .. } => return said("is INVALID"),
-            CheckVerdict::Failed { .. } => return said("was not judged"),
-            CheckVerdict::NotApplicable if any_checked => return said("was not always checked"),
+            CheckVerdict::Invalid { .. } => return Some(NotCompared::Invalid),
+            CheckVerdict::Failed { .. } => return Some(NotCompared::NotJudged),
+            CheckVerdict::NotApplicable if any_checked => return Some(NotCompared::NotChecked),
             CheckVerdict::Valid { .. } | CheckVerdict::NotApplicable => {}
         }
         let Figures { saturated, refused, failed, completed, .. } = measured.figures;
         if saturated {
-            return said("was saturated");
+            return Some(NotCompared::Saturated);
         }
         let others = refused + failed;
         if (others as f64) > UNSERVED * (others + completed) as f64 {
-            return said("refused more than 1 % or failed");
+            return Some(NotCompared::RefusedOrFailed);
         }
         let counts_requests = !starts && measured.raw.operations.is_none();
         if completed < FEWEST_REQUESTS && counts_requests {
-            return said("completed too little in a window: give more --seconds");
+            return Some(NotCompared::FewRequests);
         }
     }
     None
@@ -189,8 +195,8 @@ mod tests {
         for _ in 0..2 {
             results.points.pop();
             let [pair] = &comparisons(&results.points, 7)[..] else { panic!("one pair") };
-            let why = pair.not_compared.as_ref().unwrap();
-            assert!(pair.ratios.is_empty() && why.contains("in every block"), "{why}");
+            assert!(pair.ratios.is_empty());
+            assert_eq!(pair.not_compared, Some(NotCompared::Incomplete));
         }
     }
 
@@ -200,6 +206,6 @@ mod tests {
         assert!(comparisons(&results.points, 6)[0].not_compared.is_none());
         results.points[3].durability = "nothing".to_owned();
         let [pair] = &comparisons(&results.points, 6)[..] else { panic!("one pair") };
-        assert!(pair.ratios.is_empty() && pair.not_compared.as_ref().unwrap().contains("nothing"));
+        assert!(pair.ratios.is_empty() && pair.not_compared == Some(NotCompared::Durability));
     }
 }

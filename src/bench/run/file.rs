@@ -1,5 +1,6 @@
 //! The file of results: read, validated and written.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
-use super::comparisons::comparisons;
+use super::comparisons::{compared, groups};
 use super::figures::Figures;
-use super::results::{FORMAT, Measurement, Outcome, Point, Results};
+use super::results::{FORMAT, Key, Measurement, Outcome, Point, Results};
 use crate::object::objects_only;
 
 /// By how much two figures may differ that are the same but for the digits that are written, as a
@@ -136,9 +137,29 @@ impl Results {
                 return Err(format!("the bases like `{}` are not of one graph", base.name));
             }
         }
-        self.comparisons.as_ref().map_or(Ok(()), |said| {
-            are_same("comparisons", said, &comparisons(&self.points, self.plan.blocks))
-        })
+        self.validate_comparisons()
+    }
+
+    /// What is said of each pair is what the points say of it. Whether all pairs are here that this
+    /// program knows is not asked: another one may know more, or fewer.
+    fn validate_comparisons(&self) -> Result<(), String> {
+        let groups = groups(&self.points);
+        let of = |key: &Key| groups.iter().find(|group| group.key == key);
+        let mut pairs = BTreeSet::new();
+        for (at, said) in self.comparisons.iter().flatten().enumerate() {
+            let path = format!("comparisons[{at}]");
+            let (Some(first), Some(second)) = (of(&said.first), of(&said.second)) else {
+                return Err(format!("`{path}` is of what was not measured"));
+            };
+            if said.first == said.second || said.first.of("") != said.second.of("") {
+                return Err(format!("`{path}` is not of two that were asked the same"));
+            }
+            if !pairs.insert((&said.first, &said.second)) {
+                return Err(format!("`{path}` is of a pair that is there before"));
+            }
+            are_same(&path, said, &compared(first, second, self.plan.blocks))?;
+        }
+        Ok(())
     }
 }
 
@@ -194,7 +215,9 @@ fn are_near(one: &Number, other: &Number) -> bool {
 mod tests {
     use serde_json::json;
 
+    use super::super::comparisons::comparisons;
     use super::super::made_up;
+    use super::super::results::Compared;
     use super::*;
 
     /// Whether they are still valid when the value at each of these places is another, and that the
@@ -237,13 +260,39 @@ mod tests {
             (ratio("blocks"), json!(7)),
             (ratio("order"), json!("less")),
             (ratio("figure"), json!("p50_us")),
-            ("/comparisons/0/not_compared".to_owned(), json!("was saturated")),
-            ("/comparisons/0/first/design".to_owned(), json!("another")),
+            ("/comparisons/0/not_compared".to_owned(), json!("saturated")),
             ("/comparisons/0/ratios".to_owned(), json!([])),
-            ("/comparisons".to_owned(), json!([])),
         ];
         let changes = changes.each_ref().map(|(place, value)| (place.as_str(), value.clone()));
         assert_refused(&results, &changes);
+    }
+
+    #[test]
+    fn whatever_pairs_are_told_of_each_is_held_to_its_points() {
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        let points = results.points.clone();
+        let groups = groups(&points);
+        let [one, other] = &groups[..] else { panic!("two groups") };
+        let [pair, turned] = [compared(one, other, 6), compared(other, one, 6)];
+        // What another program takes for pairs.
+        for pairs in [vec![], vec![turned.clone()], vec![pair.clone(), turned.clone()]] {
+            results.comparisons = Some(pairs);
+            assert_eq!(results.validate(), Ok(()));
+        }
+        let of_another = |key: Key| Key { design: "another".to_owned(), ..key };
+        let of_one = Compared { second: pair.first.clone(), ..pair.clone() };
+        let of_none = Compared { first: of_another(pair.first.clone()), ..pair.clone() };
+        let wrong = Compared { ratios: turned.ratios.clone(), ..pair.clone() };
+        for (second, says) in [
+            (of_one, "is not of two that were asked the same"),
+            (of_none, "is of what was not measured"),
+            (turned.clone(), "is of a pair that is there before"),
+            (wrong, "`comparisons[1].ratios[0]."),
+        ] {
+            results.comparisons = Some(vec![turned.clone(), second]);
+            let said = results.validate().unwrap_err();
+            assert!(said.contains(says) && said.contains("`comparisons[1]"), "{said}");
+        }
     }
 
     /// The places of all that is said at `place`, and something else to say there.

@@ -107,7 +107,7 @@ fn point(number: usize, block: u32, key: Key, outcome: Outcome) -> Point {
         block,
         key,
         base: None,
-        durability: String::new(),
+        durability: "a crash".to_owned(),
         command: String::new(),
         began_unix_ms: 0,
         outcome,

@@ -12,7 +12,10 @@ use super::machine::Machine;
 use super::statistics::Order;
 use crate::object::objects_both_ways;
 
-/// The format that this program writes and reads.
+/// The format that this program writes and reads. To be raised where the same file would mean
+/// something else, or would not be valid any more: with another member or word, and with another
+/// rule by which a figure, a ratio or a reason is made. Another pair, workload or sentence of a
+/// table is no reason: files hold keys and words, and are judged by the pairs that they hold.
 pub const FORMAT: u32 = 2;
 
 /// All of it.
@@ -48,9 +51,59 @@ pub struct Compared {
     /// The other.
     pub second: Key,
     /// Why the two are not compared; then there are no ratios.
-    pub not_compared: Option<String>,
+    pub not_compared: Option<NotCompared>,
     /// For each figure that both have: what the first has, in times of the second.
     pub ratios: Vec<Ratio>,
+}
+
+/// Why two are not compared: what one of them is, or in what they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotCompared {
+    /// Not measured in every block.
+    Incomplete,
+    /// At a point, the checker found an answer that is not right.
+    Invalid,
+    /// At a point, the checker came to no verdict.
+    NotJudged,
+    /// At a point, nothing was checked.
+    NotChecked,
+    /// At a point, too little of the rate was achieved.
+    Saturated,
+    /// At a point, too many requests were refused or failed.
+    RefusedOrFailed,
+    /// At a point, too few requests were completed for a rate.
+    FewRequests,
+    /// What was answered does not survive the same failures.
+    Durability,
+}
+
+impl NotCompared {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Incomplete,
+        Self::Invalid,
+        Self::NotJudged,
+        Self::NotChecked,
+        Self::Saturated,
+        Self::RefusedOrFailed,
+        Self::FewRequests,
+        Self::Durability,
+    ];
+
+    /// The word for it in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Incomplete => "incomplete",
+            Self::Invalid => "invalid",
+            Self::NotJudged => "not_judged",
+            Self::NotChecked => "not_checked",
+            Self::Saturated => "saturated",
+            Self::RefusedOrFailed => "refused_or_failed",
+            Self::FewRequests => "few_requests",
+            Self::Durability => "durability",
+        }
+    }
 }
 
 /// The ratios of one figure, one of each block in which both were measured.

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::comparisons::{Group, comparisons, figures_of, groups, server_us, works};
+use super::comparisons::{
+    Group, comparisons, differ_in_durability, figures_of, groups, server_us, unsound, works,
+};
 use super::place::check_again;
-use super::results::{CheckVerdict, Compared, Key, Measurement, Outcome, Results};
+use super::results::{CheckVerdict, Compared, Key, Measurement, NotCompared, Outcome, Results};
 use super::statistics::{Estimate, FEWEST_BLOCKS, Order};
 use super::workloads::Measures;
 use super::wrapped::{COLUMNS, wrapped};
@@ -23,14 +25,14 @@ const FINDING_ROWS: usize = 2;
 /// All results for a terminal.
 #[must_use]
 pub fn table(results: &Results) -> String {
-    let groups = groups(&results.points);
+    let found = Found { groups: groups(&results.points), blocks: results.plan.blocks };
     let mut text = String::new();
     head(&mut text, results);
-    let works = works(&groups);
+    let works = works(&found.groups);
     for work in &works {
-        of_work(&mut text, work, &groups);
+        of_work(&mut text, work, &found.groups);
     }
-    pairs(&mut text, &works, &comparisons(&results.points, results.plan.blocks));
+    pairs(&mut text, &works, &found, &comparisons(&results.points, results.plan.blocks));
     failures(&mut text, results);
     anomalies(&mut text, results);
     text.push('\n');
@@ -47,6 +49,18 @@ pub fn table(results: &Results) -> String {
 const LEGEND: &str = "x floor: the time of a request, in times of the echo server's; CV: coefficient of variation; \
      server µs: processor time of all servers for a request, of an import for a job; p50 and p99: \
      of all blocks together (docs/METHOD.md).";
+
+/// What was measured, and in how many blocks that was to be.
+struct Found<'r> {
+    groups: Vec<Group<'r>>,
+    blocks: u32,
+}
+
+impl<'r> Found<'r> {
+    fn of(&self, key: &Key) -> Option<&Group<'r>> {
+        self.groups.iter().find(|group| group.key == key)
+    }
+}
 
 fn head(text: &mut String, results: &Results) {
     let machine = &results.machine;
@@ -298,7 +312,7 @@ fn pooled(group: &Group<'_>) -> Option<Percentiles> {
     all.percentiles()
 }
 
-fn pairs(text: &mut String, works: &[Key], compared: &[Compared]) {
+fn pairs(text: &mut String, works: &[Key], found: &Found<'_>, compared: &[Compared]) {
     let (twice, declared): (Vec<&Compared>, Vec<&Compared>) =
         compared.iter().partition(|pair| pair.second.again);
     if declared.is_empty() {
@@ -311,7 +325,7 @@ fn pairs(text: &mut String, works: &[Key], compared: &[Compared]) {
                     block by block";
         text.push('\n');
         *text += &wrapped("", "  ", what);
-        of_works(text, works, &declared);
+        of_works(text, works, &declared, found);
         let tie = "tie: not told apart; how large a difference may be hidden, the interval says";
         *text += &wrapped("  ", "  ", tie);
     }
@@ -320,7 +334,7 @@ fn pairs(text: &mut String, works: &[Key], compared: &[Compared]) {
                     the second";
         text.push('\n');
         *text += &wrapped("", "  ", what);
-        of_works(text, works, &twice);
+        of_works(text, works, &twice, found);
         let orders = twice.iter().flat_map(|pair| &pair.ratios).map(|ratio| ratio.order);
         let judged: Vec<Order> = orders.filter(|order| *order != Order::TooFew).collect();
         let told = judged.iter().filter(|order| **order != Order::Tie).count();
@@ -337,7 +351,7 @@ fn pairs(text: &mut String, works: &[Key], compared: &[Compared]) {
 }
 
 /// The pairs under the work on which they were measured.
-fn of_works(text: &mut String, works: &[Key], compared: &[&Compared]) {
+fn of_works(text: &mut String, works: &[Key], compared: &[&Compared], found: &Found<'_>) {
     for work in works {
         let of_work: Vec<_> = compared.iter().filter(|pair| pair.first.of("") == *work).collect();
         if of_work.is_empty() {
@@ -355,7 +369,7 @@ fn of_works(text: &mut String, works: &[Key], compared: &[&Compared]) {
         }
         let _ = writeln!(text, "{}", line.trim_end());
         for pair in of_work {
-            *text += &of_pair(work, pair);
+            *text += &of_pair(work, pair, found);
         }
     }
 }
@@ -363,15 +377,16 @@ fn of_works(text: &mut String, works: &[Key], compared: &[&Compared]) {
 /// How wide the names of a pair are.
 const NAMES: usize = 37;
 
-fn of_pair(work: &Key, pair: &Compared) -> String {
+fn of_pair(work: &Key, pair: &Compared, found: &Found<'_>) -> String {
     let mut line = if pair.second.again {
         format!("  {:<NAMES$}", OneLine(&pair.first.design))
     } else {
         let names = format!("{} / {}", pair.first.design, pair.second.design);
         format!("  {:<NAMES$}", OneLine(names))
     };
-    if let Some(why) = &pair.not_compared {
-        let why = OneLine(why).to_string();
+    let groups = found.of(&pair.first).zip(found.of(&pair.second));
+    if let Some((why, (first, second))) = pair.not_compared.zip(groups) {
+        let why = OneLine(why_not(why, first, second, found.blocks)).to_string();
         return line.trim_end().to_owned() + "\n" + &wrapped("    not compared: ", "    ", &why);
     }
     for figure in figures_of(work) {
@@ -387,6 +402,30 @@ fn of_pair(work: &Key, pair: &Compared) -> String {
         let _ = write!(line, " {:>4} {interval:<9} {says:<4}", times(ratio.median));
     }
     line.trim_end().to_owned() + "\n"
+}
+
+/// Why a pair is not compared, and which of the two it is.
+fn why_not(why: NotCompared, first: &Group<'_>, second: &Group<'_>, blocks: u32) -> String {
+    let is_why = |group: &&Group<'_>| unsound(group, blocks) == Some(why);
+    let which = [first, second].into_iter().find(is_why);
+    let which = which.map_or_else(String::new, |group| group.key.label());
+    match why {
+        NotCompared::Incomplete => format!("{which} was not measured in every block"),
+        NotCompared::Invalid => format!("{which} is INVALID"),
+        NotCompared::NotJudged => format!("{which} was not judged"),
+        NotCompared::NotChecked => format!("{which} was not checked"),
+        NotCompared::Saturated => format!("{which} was saturated"),
+        NotCompared::RefusedOrFailed => {
+            format!("{which} refused or failed more than 1 % of its requests")
+        }
+        NotCompared::FewRequests => {
+            format!("{which} completed too few requests in a window: give more --seconds")
+        }
+        NotCompared::Durability => {
+            let [one, other] = differ_in_durability(first, second).unwrap_or_default();
+            format!("the two differ in durability: `{one}` and `{other}`")
+        }
+    }
 }
 
 /// A ratio by its first three digits.
@@ -491,21 +530,30 @@ mod tests {
                 "is INVALID",
             ),
             (|found| found.verdict = CheckVerdict::Failed { why: String::new() }, "was not judged"),
-            (|found| found.verdict = CheckVerdict::NotApplicable, "was not always checked"),
+            (|found| found.verdict = CheckVerdict::NotApplicable, "was not checked"),
             (|found| found.figures.saturated = true, "was saturated"),
-            (|found| found.figures.refused = 21, "refused more than 1 % or failed"),
-            (|found| found.figures.failed = 21, "refused more than 1 % or failed"),
-            (|found| found.figures.completed = 19, "completed too little"),
+            (|found| found.figures.refused = 21, "refused or failed more than 1 %"),
+            (|found| found.figures.failed = 21, "refused or failed more than 1 %"),
+            (|found| found.figures.completed = 19, "completed too few requests in a window"),
         ];
         for (change, why) in changes {
             let told = with(change);
-            assert!(told.starts_with("not compared: ") && told.contains(why), "{told}");
+            let starts = format!("not compared: {} {why}", PAIRS[0].first);
+            assert!(told.starts_with(&starts), "{told}");
         }
         let failed = told(&[2_000.0; 6], |outcome| {
             *outcome = Outcome::Failed { why: "it died".to_owned() };
         });
         assert!(failed.contains("was not measured in every block"), "{failed}");
         assert!(with(|found| found.figures.refused = 20).contains("more"));
+    }
+
+    #[test]
+    fn what_the_two_survive_is_told_where_it_differs() {
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        results.points[3].durability = "nothing".to_owned();
+        let told = table(&results).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains("the two differ in durability: `a crash` and `nothing`"), "{told}");
     }
 
     /// Large figures, long names, many digits, and everything that may be said of a point.

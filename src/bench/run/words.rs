@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::results::NotCompared;
 use super::statistics::Order;
 use crate::bench::tally::Class;
 
@@ -30,4 +31,4 @@ macro_rules! words {
     )+};
 }
 
-words!(Class, Order);
+words!(Class, NotCompared, Order);
