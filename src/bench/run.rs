@@ -118,7 +118,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, 
         plan: &plan,
         directory: &work,
         kept: &directory.join(KEPT),
-        checks: !args.no_check,
+        checks: plan.record.checks,
     };
     for planned in left {
         if stopped.load(Ordering::Relaxed) {

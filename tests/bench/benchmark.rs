@@ -8,7 +8,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use fencepost::bench::run::results::{CheckVerdict, Key, Measurement, Outcome, Point};
+use fencepost::bench::run::results::{
+    CheckVerdict, Key, Measurement, NotCompared, Outcome, Point,
+};
 use fencepost::bench::run::{Results, workloads};
 use fencepost::bench::{InProcess, Outcome as Answer, Request, Target as _};
 use fencepost::db::DatabaseUrl;
@@ -130,6 +132,25 @@ fn a_broken_design_is_invalid_with_its_first_anomaly() {
     let found = String::from_utf8_lossy(&again.stdout).into_owned();
     assert!(again.status.code() == Some(1) && found.contains(kind), "{found}");
     assert!(matches!(of("crud").1.verdict, CheckVerdict::Valid { .. }));
+}
+
+#[test]
+fn what_was_not_checked_is_shown_and_not_compared() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let more = ["--designs", "crud,crud-delta", "--workloads", "reregister", "--no-check"];
+    let (results, said) = run(&out, &more);
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(!results.plan.checks && said.contains("nothing recorded or checked"), "{said}");
+    for point in &results.points {
+        assert_eq!(measured(point).verdict, CheckVerdict::NotApplicable, "{point:?}");
+    }
+    let [pair] = &results.comparisons.as_ref().unwrap()[..] else { panic!("{results:?}") };
+    assert_eq!((pair.not_compared, pair.ratios.len()), (Some(NotCompared::NotChecked), 0));
+    assert!(said.contains("not compared: crud was not checked"), "{said}");
+    let checked = [&more[..4], &["--resume"]].concat();
+    let output = bench(&out, &checked).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]

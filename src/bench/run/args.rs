@@ -87,7 +87,8 @@ pub struct RunArgs {
     /// Print what would be measured, and how long it would take
     #[arg(long)]
     pub dry_run: bool,
-    /// Neither record nor check answers: to see what that costs
+    /// Neither record nor check answers: to compare with a run that does, and see what that costs.
+    /// Pairs are not compared
     #[arg(long)]
     pub no_check: bool,
 }

@@ -157,13 +157,13 @@ pub fn unsound(group: &Group<'_>, blocks: u32) -> Option<NotCompared> {
         return Some(NotCompared::Incomplete);
     }
     let starts = group.key.workload == "start";
-    let any_checked =
-        group.points.iter().any(|(_, measured)| measured.verdict != CheckVerdict::NotApplicable);
     for (_, measured) in &group.points {
         match &measured.verdict {
             CheckVerdict::Invalid { .. } => return Some(NotCompared::Invalid),
             CheckVerdict::Failed { .. } => return Some(NotCompared::NotJudged),
-            CheckVerdict::NotApplicable if any_checked => return Some(NotCompared::NotChecked),
+            CheckVerdict::NotApplicable if group.key.has_answers() => {
+                return Some(NotCompared::NotChecked);
+            }
             CheckVerdict::Valid { .. } | CheckVerdict::NotApplicable => {}
         }
         let Figures { saturated, refused, failed, completed, .. } = measured.figures;

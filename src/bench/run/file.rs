@@ -10,7 +10,7 @@ use serde_json::{Number, Value};
 
 use super::comparisons::{compared, groups};
 use super::figures::Figures;
-use super::results::{FORMAT, Key, Measurement, Outcome, Point, Results};
+use super::results::{CheckVerdict, FORMAT, Key, Measurement, Outcome, Point, Results};
 use crate::object::objects_only;
 
 /// By how much two figures may differ that are the same but for the digits that are written, as a
@@ -117,6 +117,13 @@ impl Results {
                 return Err(at(&format!("began from `{base}`, which is not among the bases")));
             }
             let Outcome::Measured(measured) = &point.outcome else { continue };
+            let is_checked = self.plan.checks && point.key.has_answers();
+            if is_checked == (measured.verdict == CheckVerdict::NotApplicable) {
+                return Err(at(match is_checked {
+                    true => "has no verdict",
+                    false => "has a verdict, where nothing was checked",
+                }));
+            }
             validate(&format!("points[{index}].outcome.measured"), measured)?;
         }
         if self.complete && self.points.len() != self.plan.points {
@@ -292,6 +299,33 @@ mod tests {
             results.comparisons = Some(vec![turned.clone(), second]);
             let said = results.validate().unwrap_err();
             assert!(said.contains(says) && said.contains("`comparisons[1]"), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_was_checked_has_a_verdict_and_nothing_else_has() {
+        let set = |results: &mut Results, verdict: CheckVerdict| {
+            let Outcome::Measured(measured) = &mut results.points[1].outcome else { panic!() };
+            measured.verdict = verdict;
+        };
+        let valid = || CheckVerdict::Valid { summary: Value::Null };
+        for (workload, checks, verdict, says) in [
+            ("register", true, valid(), None),
+            ("register", true, CheckVerdict::NotApplicable, Some("point 1: has no verdict")),
+            ("register", false, valid(), Some("where nothing was checked")),
+            ("start", true, valid(), Some("where nothing was checked")),
+            ("start", true, CheckVerdict::NotApplicable, None),
+        ] {
+            let mut results = made_up::pair(&[2_000.0], |outcome| {
+                // Of the first point nothing is said here.
+                *outcome = Outcome::Failed { why: "it died".to_owned() };
+            });
+            results.plan.checks = checks;
+            results.points[1].key.workload = workload.to_owned();
+            set(&mut results, verdict);
+            let said = results.validate().err();
+            let is_told = said.as_deref().unwrap_or_default().contains(says.unwrap_or_default());
+            assert!(is_told && said.is_some() == says.is_some(), "{workload} {checks}: {said:?}");
         }
     }
 

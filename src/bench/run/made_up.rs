@@ -126,6 +126,7 @@ fn results(points: Vec<Point>, blocks: u32) -> Results {
             blocks,
             window_seconds: 1.0,
             warmup_seconds: 0.0,
+            checks: true,
             points: points.len(),
             digest: String::new(),
         },

@@ -135,7 +135,7 @@ impl Plan {
         for point in &points {
             digest.update(format!("{} {:?}\n", point.block, point.key));
         }
-        digest.update(format!("{} {}\n", args.seed, args.no_check));
+        digest.update(format!("{}\n", args.seed));
         if let Some(file) = &args.graph {
             digest.update(sha256_of(file).map_err(|error| file_error(file, &error))?);
         }
@@ -145,6 +145,7 @@ impl Plan {
             blocks,
             window_seconds: args.seconds,
             warmup_seconds: args.warmup_seconds,
+            checks: !args.no_check,
             points: points.len(),
             digest: hex(&digest.finalize()),
         };

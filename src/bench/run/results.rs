@@ -65,7 +65,7 @@ pub enum NotCompared {
     Invalid,
     /// At a point, the checker came to no verdict.
     NotJudged,
-    /// At a point, nothing was checked.
+    /// At a point, nothing was checked: with `--no-check`.
     NotChecked,
     /// At a point, too little of the rate was achieved.
     Saturated,
@@ -138,6 +138,8 @@ pub struct PlanRecord {
     pub window_seconds: f64,
     /// How long each warm-up is, in seconds.
     pub warmup_seconds: f64,
+    /// Whether answers are recorded and checked.
+    pub checks: bool,
     /// How many points there are, those of all blocks together.
     pub points: usize,
     /// The SHA-256 of the list of points, in hexadecimal digits.
@@ -231,6 +233,12 @@ impl Key {
         matches!(self.design.as_str(), "echo" | "null")
     }
 
+    /// Whether there is something to check: the answers of a design that was driven.
+    #[must_use]
+    pub fn has_answers(&self) -> bool {
+        !self.is_floor() && self.workload != "start"
+    }
+
     /// What is asked, and of how large a graph, in a line.
     #[must_use]
     pub fn title(&self) -> String {
@@ -320,7 +328,7 @@ pub enum CheckVerdict {
         /// The anomaly, as for a person.
         finding: String,
     },
-    /// There is nothing to check: floors, and starts.
+    /// There is nothing to check: of floors and starts, and in a run that checks nothing.
     NotApplicable,
     /// The checker could not judge.
     Failed {

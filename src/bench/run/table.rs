@@ -80,7 +80,7 @@ fn head(text: &mut String, results: &Results) {
         OneLine(machine.software.get("build").map_or("", String::as_str)),
     );
     let what_ran = format!(
-        "profile {}, seed {}, windows of {} s after {} s, {} of {} points in {} blocks",
+        "profile {}, seed {}, windows of {} s after {} s, {} of {} points in {} blocks{}",
         OneLine(&plan.profile),
         plan.seed,
         plan.window_seconds,
@@ -88,6 +88,7 @@ fn head(text: &mut String, results: &Results) {
         results.points.len(),
         plan.points,
         plan.blocks,
+        if plan.checks { "" } else { ", nothing recorded or checked" },
     );
     *text += &wrapped("", "  ", &where_it_ran);
     *text += &wrapped("", "  ", &what_ran);
