@@ -112,7 +112,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, 
         |planned: &&Planned| results.points.iter().any(|done| done.number == planned.number);
     let left: Vec<&Planned> = plan.points.iter().filter(|planned| !is_measured(planned)).collect();
     let progress = Progress::new(left.iter().map(|planned| plan.time_of(planned)).sum());
-    let mut bases = Bases::new(program, args, work.join("bases"));
+    let mut bases = Bases::new(program, args, work.join("bases"), results.bases.clone());
     let bench = Bench {
         program,
         plan: &plan,

@@ -297,6 +297,27 @@ fn a_run_that_was_killed_is_gone_on_with_and_leaves_no_server() {
     }
 }
 
+#[test]
+fn a_run_goes_on_with_the_same_graph_or_not_at_all() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let more = ["--designs", "crud,es-locked", "--workloads", "reregister,reads"];
+    let (mut before, _) = run(&out, &more);
+    // As if another graph had been made then.
+    before.bases.iter_mut().for_each(|base| base.digest = "0".repeat(64));
+    before.retain(|point| point.key.workload != "reads");
+    before.write(&out.join("results.json")).unwrap();
+    let output = bench(&out, &[&more[..], &["--resume"]].concat()).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let after = results(&out);
+    assert!(after.complete && after.bases == before.bases);
+    for point in after.points.iter().filter(|point| point.key.workload == "reads") {
+        let Outcome::Failed { why } = &point.outcome else { panic!("{point:?}") };
+        assert!(why.contains("digests differ"), "{why}");
+    }
+    assert!(before.points.iter().all(|point| after.points.contains(point)));
+}
+
 fn load_of(point: &Point) -> (u32, Key) {
     (point.block, point.key.of(""))
 }

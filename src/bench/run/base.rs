@@ -65,14 +65,22 @@ pub struct Bases<'r> {
     program: &'r Path,
     args: &'r RunArgs,
     directory: PathBuf,
+    /// Those that points of an earlier run began from.
+    known: Vec<BaseRecord>,
     /// Why it could not be made, of one that could not: nobody tries again.
     made: BTreeMap<Wanted, Result<Base, String>>,
 }
 
 impl<'r> Bases<'r> {
-    /// None yet; they are to be in `directory`.
-    pub fn new(program: &'r Path, args: &'r RunArgs, directory: PathBuf) -> Self {
-        Self { program, args, directory, made: BTreeMap::new() }
+    /// None yet; they are to be in `directory`, and of the same graphs as those that are `known` of
+    /// an earlier run.
+    pub fn new(
+        program: &'r Path,
+        args: &'r RunArgs,
+        directory: PathBuf,
+        known: Vec<BaseRecord>,
+    ) -> Self {
+        Self { program, args, directory, known, made: BTreeMap::new() }
     }
 
     /// The base of a point, made if need be. The same graph in other storages has the same digest.
@@ -92,26 +100,22 @@ impl<'r> Bases<'r> {
             return base.clone().map_err(BenchError::Refused);
         }
         let made = self.make(&wanted, design.storage, jobs, point.workload.past);
-        let base = made.and_then(|base| self.is_the_same_graph(&wanted, &base).map(|()| base));
+        let base = made.and_then(|base| self.is_the_same_graph(&base.record).map(|()| base));
         let kept = base.as_ref().map(Base::clone).map_err(ToString::to_string);
         self.made.insert(wanted, kept);
         base
     }
 
-    /// As all bases of its family that were made.
-    fn is_the_same_graph(&self, wanted: &Wanted, base: &Base) -> Result<(), BenchError> {
-        let others =
-            self.made.iter().filter_map(|(other, made)| Some((other, made.as_ref().ok()?)));
-        let same_graph = |(other, _): &(&Wanted, &Base)| other.family == wanted.family;
-        if let Some((_, other)) = { others }.find(same_graph)
-            && other.record.digest != base.record.digest
-        {
-            let (one, other) = (&base.record.name, &other.record.name);
-            return Err(BenchError::Refused(format!(
-                "the bases `{one}` and `{other}` are not the same graph: their digests differ"
-            )));
-        }
-        Ok(())
+    /// As all bases of its family, of this run and of an earlier one.
+    fn is_the_same_graph(&self, base: &BaseRecord) -> Result<(), BenchError> {
+        let made = self.made.values().filter_map(|made| Some(&made.as_ref().ok()?.record));
+        let is_another =
+            |other: &&BaseRecord| other.family() == base.family() && other.digest != base.digest;
+        let Some(other) = self.known.iter().chain(made).find(is_another) else { return Ok(()) };
+        Err(BenchError::Refused(format!(
+            "the base `{}` is not the same graph as `{}` was: their digests differ",
+            base.name, other.name
+        )))
     }
 
     fn make(

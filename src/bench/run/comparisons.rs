@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::figures::Figures;
 use super::results::{
-    CheckVerdict, Compared, Key, Measurement, NotCompared, Outcome, Point, Ratio,
+    CheckVerdict, Compared, Key, Measurement, NotCompared, Outcome, Point, Ratio, family_of,
 };
 use super::statistics::{Comparison, Estimate};
 use crate::design::PAIRS;
@@ -116,7 +116,8 @@ pub fn comparisons(points: &[Point], blocks: u32) -> Vec<Compared> {
 pub fn compared(first: &Group<'_>, second: &Group<'_>, blocks: u32) -> Compared {
     let not_compared = unsound(first, blocks).or_else(|| unsound(second, blocks)).or_else(|| {
         // What does not survive the same failures has not done the same work.
-        differ_in_durability(first, second).map(|_| NotCompared::Durability)
+        let durability = differ_in_durability(first, second).map(|_| NotCompared::Durability);
+        durability.or_else(|| differ_in_base(first, second).then_some(NotCompared::Base))
     });
     let figures = if not_compared.is_some() { Vec::new() } else { figures_of(first.key) };
     let ratios = figures.iter().filter_map(|figure| ratio(first, second, figure)).collect();
@@ -131,6 +132,14 @@ pub fn differ_in_durability<'r>(first: &Group<'r>, second: &Group<'r>) -> Option
     let durability = all.next()?;
     let other = all.find(|other| *other != durability)?;
     Some([durability, other])
+}
+
+/// Whether not all of these points began with the same graph.
+fn differ_in_base(first: &Group<'_>, second: &Group<'_>) -> bool {
+    let all = first.points.iter().chain(&second.points);
+    let mut all = all.map(|(point, _)| point.base.as_deref().map(family_of));
+    let base = all.next();
+    all.any(|other| Some(other) != base)
 }
 
 /// Block by block: each pair of one block was measured with the same seed, shortly after the other.
@@ -207,5 +216,18 @@ mod tests {
         results.points[3].durability = "nothing".to_owned();
         let [pair] = &comparisons(&results.points, 6)[..] else { panic!("one pair") };
         assert!(pair.ratios.is_empty() && pair.not_compared == Some(NotCompared::Durability));
+    }
+
+    #[test]
+    fn what_began_with_another_graph_is_not_compared() {
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        for (base, expected) in [
+            ("chain-10/another storage", None),
+            ("chain-10-churned-10/rows", Some(NotCompared::Base)),
+        ] {
+            results.points[3].base = Some(base.to_owned());
+            let [pair] = &comparisons(&results.points, 6)[..] else { panic!("one pair") };
+            assert_eq!((pair.not_compared, pair.ratios.is_empty()), (expected, expected.is_some()));
+        }
     }
 }

@@ -117,6 +117,12 @@ impl Results {
                 return Err(at(&format!("began from `{base}`, which is not among the bases")));
             }
             let Outcome::Measured(measured) = &point.outcome else { continue };
+            if point.base.is_none() != point.key.is_floor() {
+                return Err(at(match &point.base {
+                    Some(_) => "began from a base, and is of a floor, which has none",
+                    None => "began from no base, and is of a design",
+                }));
+            }
             let is_checked = self.plan.checks && point.key.has_answers();
             if is_checked == (measured.verdict == CheckVerdict::NotApplicable) {
                 return Err(at(match is_checked {
@@ -135,10 +141,8 @@ impl Results {
         }
         let digests = self.bases.iter().map(|base| (base.jobs, &base.digest));
         for (base, (jobs, digest)) in self.bases.iter().zip(digests) {
-            let family = base.name.rsplit_once('/').map(|(family, _)| family);
             let differs = self.bases.iter().any(|other| {
-                other.name.rsplit_once('/').map(|(family, _)| family) == family
-                    && (other.jobs, &other.digest) != (jobs, digest)
+                other.family() == base.family() && (other.jobs, &other.digest) != (jobs, digest)
             });
             if differs {
                 return Err(format!("the bases like `{}` are not of one graph", base.name));
@@ -300,6 +304,24 @@ mod tests {
             let said = results.validate().unwrap_err();
             assert!(said.contains(says) && said.contains("`comparisons[1]"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_design_begins_from_a_base_and_a_floor_from_none() {
+        let mut results = made_up::pair(&[2_000.0], |_| {});
+        let base = results.points[0].base.take();
+        let said = results.validate().unwrap_err();
+        assert_eq!(said, "point 0: began from no base, and is of a design");
+        let of_floor = |outcome: &mut Outcome| {
+            let Outcome::Measured(measured) = outcome else { panic!() };
+            measured.verdict = CheckVerdict::NotApplicable;
+        };
+        let mut results = made_up::pair(&[2_000.0], of_floor);
+        results.points[0].key.design = "echo".to_owned();
+        let said = results.validate().unwrap_err();
+        assert!(said.starts_with("point 0: began from a base, and is of a floor"), "{said}");
+        results.points[0].base = None;
+        assert!(base.is_some() && results.validate() == Ok(()));
     }
 
     #[test]

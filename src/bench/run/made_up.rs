@@ -8,7 +8,7 @@ use super::figures::{DRIVER, Figures, Processor, Raw, Requests};
 use super::machine::Machine;
 use super::plan::Plan;
 use super::results::{
-    CheckVerdict, FORMAT, Key, Measurement, Outcome, PlanRecord, Point, Results,
+    BaseRecord, CheckVerdict, FORMAT, Key, Measurement, Outcome, PlanRecord, Point, Results,
 };
 use crate::bench::latencies::Latencies;
 use crate::bench::tally::Class;
@@ -101,12 +101,15 @@ pub fn of_plan(plan: &Plan) -> Results {
     Results { plan: plan.record.clone(), ..results(points.collect(), plan.record.blocks) }
 }
 
+/// The base of all designs.
+const BASE: &str = "chain-10/rows";
+
 fn point(number: usize, block: u32, key: Key, outcome: Outcome) -> Point {
     Point {
         number,
         block,
+        base: (!key.is_floor()).then(|| BASE.to_owned()),
         key,
-        base: None,
         durability: "a crash".to_owned(),
         command: String::new(),
         began_unix_ms: 0,
@@ -133,7 +136,15 @@ fn results(points: Vec<Point>, blocks: u32) -> Results {
         began_unix_ms: 0,
         complete: true,
         machine: Machine::look(&program, directory.path()).unwrap(),
-        bases: Vec::new(),
+        bases: vec![BaseRecord {
+            name: BASE.to_owned(),
+            storage: "rows".to_owned(),
+            jobs: 10,
+            version: 1,
+            digest: "d".to_owned(),
+            bytes: 4_096,
+            commands: Vec::new(),
+        }],
         points,
         comparisons: None,
     }

@@ -75,11 +75,13 @@ pub enum NotCompared {
     FewRequests,
     /// What was answered does not survive the same failures.
     Durability,
+    /// They began from bases of different graphs.
+    Base,
 }
 
 impl NotCompared {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Incomplete,
         Self::Invalid,
         Self::NotJudged,
@@ -88,6 +90,7 @@ impl NotCompared {
         Self::RefusedOrFailed,
         Self::FewRequests,
         Self::Durability,
+        Self::Base,
     ];
 
     /// The word for it in the file.
@@ -102,6 +105,7 @@ impl NotCompared {
             Self::RefusedOrFailed => "refused_or_failed",
             Self::FewRequests => "few_requests",
             Self::Durability => "durability",
+            Self::Base => "base",
         }
     }
 }
@@ -165,6 +169,21 @@ pub struct BaseRecord {
     /// The commands that make it again, as `graphs.db` where they are run. None of an empty graph:
     /// a load creates it.
     pub commands: Vec<String>,
+}
+
+impl BaseRecord {
+    /// Its graph: see [`family_of`].
+    #[must_use]
+    pub fn family(&self) -> &str {
+        family_of(&self.name)
+    }
+}
+
+/// The graph of the base of that name, by shape, size and past. All bases of a family have one
+/// digest, in whatever storage.
+#[must_use]
+pub fn family_of(base: &str) -> &str {
+    base.rsplit_once('/').map_or(base, |(family, _)| family)
 }
 
 /// One measurement of one design.

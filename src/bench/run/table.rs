@@ -426,6 +426,7 @@ fn why_not(why: NotCompared, first: &Group<'_>, second: &Group<'_>, blocks: u32)
             let [one, other] = differ_in_durability(first, second).unwrap_or_default();
             format!("the two differ in durability: `{one}` and `{other}`")
         }
+        NotCompared::Base => "the two began with different graphs".to_owned(),
     }
 }
 
