@@ -141,12 +141,25 @@ pub fn steal_seconds() -> f64 {
 /// The unit of times in `/proc`, on every platform that Linux runs on.
 const TICKS_A_SECOND: f64 = 100.0;
 
+/// Processor time that this process has used so far, also in threads that have ended, in seconds.
+#[must_use]
+pub fn own_processor_seconds() -> f64 {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
+}
+
+/// How much the sum of a process may be wrong, in seconds: a step of user and of system time.
+const STEPS: f64 = 2.0 / TICKS_A_SECOND;
+
 /// What a process has used so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Used {
-    /// Processor time, in seconds. Of another process, what threads have used that have ended may
-    /// be missing up to 20 ms.
-    pub processor_seconds: f64,
+    /// Processor time of each of its threads by its id, in nanoseconds, without those that have
+    /// ended.
+    threads_ns: BTreeMap<u32, u64>,
+    /// Processor time of all its threads, those included that have ended, in steps of ten
+    /// milliseconds.
+    ticks: u64,
     /// Bytes that it had written to storage, or that wait to be.
     pub written_bytes: u64,
     /// The most memory that it has had at once, in bytes.
@@ -154,27 +167,16 @@ pub struct Used {
 }
 
 impl Used {
-    /// By this process.
-    #[must_use]
-    pub fn by_this_process() -> Self {
-        let clock = clock_gettime(ClockId::ProcessCPUTime);
-        let processor_seconds = clock.tv_sec as f64 + clock.tv_nsec as f64 / 1e9;
-        Self { processor_seconds, ..Self::by(std::process::id()) }
-    }
-
     /// By the process with this id; nothing of one that has ended.
     #[must_use]
     pub fn by(process: u32) -> Self {
         let read = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}"));
-        // What each thread has used is told in nanoseconds, and of ended ones nothing; the sums of
-        // the process have all, in steps of ten milliseconds. The larger is nearer.
         let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
         let ns_of = |thread: fs::DirEntry| {
+            let id = thread.file_name().to_str()?.parse::<u32>().ok()?;
             let schedule = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            schedule.split(' ').next()?.parse::<u64>().ok()
+            Some((id, schedule.split(' ').next()?.parse::<u64>().ok()?))
         };
-        let ns: u64 = threads.filter_map(ns_of).sum();
-        let of_all = read("stat").ok().and_then(|stat| ticks_used(&stat)).unwrap_or_default();
         let number = |text: io::Result<String>, name: &str| {
             let text = text.unwrap_or_default();
             let found = text.lines().find_map(|line| {
@@ -183,20 +185,24 @@ impl Used {
             found.unwrap_or_default()
         };
         Self {
-            processor_seconds: (ns as f64 / 1e9).max(of_all as f64 / TICKS_A_SECOND),
+            threads_ns: threads.filter_map(ns_of).collect(),
+            ticks: read("stat").ok().and_then(|stat| ticks_used(&stat)).unwrap_or_default(),
             written_bytes: number(read("io"), "write_bytes:"),
             peak_memory_bytes: number(read("status"), "VmHWM:") << 10,
         }
     }
 
-    /// What was used since `earlier`.
+    /// Processor time since `earlier`, in seconds, by what each thread has used that is there now. Of
+    /// one that has ended since, up to 20 ms may be missing.
     #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            processor_seconds: (self.processor_seconds - earlier.processor_seconds).max(0.0),
-            written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
-            peak_memory_bytes: self.peak_memory_bytes,
-        }
+    pub fn seconds_since(&self, earlier: &Self) -> f64 {
+        let since = |(thread, ns): (&u32, &u64)| {
+            ns.saturating_sub(earlier.threads_ns.get(thread).copied().unwrap_or(0))
+        };
+        let by_threads = self.threads_ns.iter().map(since).sum::<u64>() as f64 / 1e9;
+        let of_all = self.ticks.saturating_sub(earlier.ticks) as f64 / TICKS_A_SECOND;
+        // More than the steps explain: a thread has ended.
+        if of_all > by_threads + STEPS { of_all } else { by_threads }
     }
 }
 
@@ -231,8 +237,8 @@ mod tests {
         let began = Instant::now();
         // Until the kernel has counted it.
         loop {
-            let used = Used::by(std::process::id()).since(&before);
-            if used.processor_seconds > 0.0 {
+            let used = Used::by(std::process::id());
+            if used.seconds_since(&before) > 0.0 {
                 assert!(used.peak_memory_bytes > 0);
                 break;
             }
@@ -243,24 +249,34 @@ mod tests {
 
     #[test]
     fn what_a_thread_used_that_has_ended_is_known() {
-        let clock = || Used::by_this_process().processor_seconds;
-        let (before, began) = (Used::by(std::process::id()), clock());
+        let (before, began) = (Used::by(std::process::id()), own_processor_seconds());
         let thread = std::thread::spawn(|| {
             let used = || clock_gettime(ClockId::ThreadCPUTime).tv_nsec;
             while used() < 200_000_000 {}
         });
         thread.join().unwrap();
         // Of this process all is known; of another, all but some steps.
-        let all = clock() - began;
+        let all = own_processor_seconds() - began;
         assert!(all >= 0.2, "{all}");
-        let used = Used::by(std::process::id()).since(&before).processor_seconds;
+        let used = Used::by(std::process::id()).seconds_since(&before);
         assert!(used >= all - 0.05, "{used} s of {all} s");
     }
 
     #[test]
-    fn the_times_of_a_process_are_read_behind_its_name() {
-        let stat = "7 (a) b (c) 1) S 1 7 7 0 -1 4194304 100 0 0 0 31 12 0 0 20 0 1 0 99";
-        assert_eq!(ticks_used(stat), Some(43));
-        assert_eq!(ticks_used("7 (a"), None);
+    fn a_thread_that_ends_takes_nothing_from_what_others_use() {
+        let used = |threads: &[(u32, u64)], ticks| {
+            let threads_ns = threads.iter().map(|(id, ms)| (*id, ms * 1_000_000)).collect();
+            Used { threads_ns, ticks, ..Used::default() }
+        };
+        // The first had used five seconds, the third has used half of one. All of them have used
+        // 2.5 s since, or 2.7 s if the first has used something before it ended.
+        let before = used(&[(1, 5_000), (2, 1_000)], 600);
+        for (ticks, seconds) in [(850, 2.5), (852, 2.5), (849, 2.5), (870, 2.7)] {
+            let after = used(&[(2, 3_000), (3, 500)], ticks);
+            assert!((after.seconds_since(&before) - seconds).abs() < 1e-9, "{ticks}");
+        }
+        // One that ended before makes nothing less exact.
+        let (before, after) = (used(&[(2, 1_000)], 900), used(&[(2, 1_003)], 900));
+        assert!((after.seconds_since(&before) - 0.003).abs() < 1e-9);
     }
 }

@@ -12,7 +12,7 @@ use super::args::shape_name;
 use super::base::Base;
 use super::child::{limit, output_within};
 use super::figures::{BadHistogram, DRIVER, Figures, Processor, Raw, Requests};
-use super::machine::{Used, steal_seconds};
+use super::machine::{Used, own_processor_seconds, steal_seconds};
 use super::nodes::Node;
 use super::place::{
     GRAPH, check_again, command as command_of, database_url, file_error, floor, kept, serve,
@@ -281,7 +281,7 @@ struct Around {
 /// What processes had used when they were looked at.
 struct Look {
     nodes: Vec<Used>,
-    driver: Used,
+    driver_seconds: f64,
     steal_seconds: f64,
 }
 
@@ -307,18 +307,17 @@ impl Target for Watched {
     }
 
     fn metrics(&self) -> Vec<Option<String>> {
-        // Looked at after the first asking and before the second: what asking costs is in neither.
-        let is_first = self.looks.lock().is_ok_and(|looks| looks.is_empty());
-        let first = is_first.then(|| self.inner.metrics());
+        // Before asking, which takes some milliseconds: what is answered in the window meanwhile is
+        // counted, so what servers used for it is counted too.
         let look = Look {
             nodes: self.processes.iter().map(|process| Used::by(*process)).collect(),
-            driver: Used::by_this_process(),
+            driver_seconds: own_processor_seconds(),
             steal_seconds: steal_seconds(),
         };
         if let Ok(mut looks) = self.looks.lock() {
             looks.push(look);
         }
-        first.unwrap_or_else(|| self.inner.metrics())
+        self.inner.metrics()
     }
 
     fn service(&self) -> Option<&Service> {
@@ -338,11 +337,12 @@ fn measurement(
     let mut steal_seconds = 0.0;
     if let [first, .., last] = looks {
         for (number, (before, after)) in first.nodes.iter().zip(&last.nodes).enumerate() {
-            let used = after.since(before);
-            raw.written_bytes += used.written_bytes;
-            raw.processor.push(of_process(format!("node {}", number + 1), used));
+            raw.written_bytes += after.written_bytes.saturating_sub(before.written_bytes);
+            let process = format!("node {}", number + 1);
+            raw.processor.push(Processor { process, seconds: after.seconds_since(before) });
         }
-        raw.processor.push(of_process(DRIVER.to_owned(), last.driver.since(&first.driver)));
+        let seconds = last.driver_seconds - first.driver_seconds;
+        raw.processor.push(Processor { process: DRIVER.to_owned(), seconds });
         steal_seconds = last.steal_seconds - first.steal_seconds;
     }
     raw.operations = report.and_then(Report::loaded);
@@ -389,6 +389,41 @@ fn raw(summary: Option<&Summary>, start_seconds: f64) -> Raw {
     }
 }
 
-fn of_process(process: String, used: Used) -> Processor {
-    Processor { process, seconds: used.processor_seconds }
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn servers_are_looked_at_before_they_are_asked_for_metrics() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let graph = Name::new(GRAPH).unwrap();
+        let watched = Watched {
+            inner: HttpTarget::new(&[url], graph, ANSWERS_WITHIN).unwrap(),
+            processes: vec![std::process::id()],
+            looks: Mutex::default(),
+        };
+        let looks = || watched.looks.lock().unwrap().len();
+        let serve = || {
+            let (mut client, _) = listener.accept().unwrap();
+            let request = BufReader::new(client.try_clone().unwrap());
+            assert!(request.lines().any(|line| line.unwrap().is_empty()), "the head ends");
+            let looks = looks();
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            client.write_all(head.as_bytes()).unwrap();
+            looks
+        };
+        for number in 1..=2 {
+            let looks = thread::scope(|scope| {
+                let server = scope.spawn(serve);
+                assert_eq!(watched.metrics(), [Some(String::new())]);
+                server.join().unwrap()
+            });
+            assert_eq!(looks, number, "when it was asked");
+        }
+    }
 }
