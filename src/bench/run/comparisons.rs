@@ -179,8 +179,8 @@ pub fn unsound(group: &Group<'_>, blocks: u32) -> Option<NotCompared> {
         if saturated {
             return Some(NotCompared::Saturated);
         }
-        let others = refused + failed;
-        if (others as f64) > UNSERVED * (others + completed) as f64 {
+        let others = refused.saturating_add(failed);
+        if (others as f64) > UNSERVED * others.saturating_add(completed) as f64 {
             return Some(NotCompared::RefusedOrFailed);
         }
         let counts_requests = !starts && measured.raw.operations.is_none();

@@ -66,6 +66,9 @@ pub struct Processor {
     pub seconds: f64,
 }
 
+/// No window has more requests, operations or bytes than this; sums of them do not overflow.
+const LARGEST_COUNT: u64 = 1 << 48;
+
 /// The process that is no server.
 pub const DRIVER: &str = "driver";
 
@@ -143,26 +146,48 @@ impl Raw {
         Ok(all)
     }
 
-    /// How many were timed in each row must be the same from the intended start and from sending;
-    /// of each the driver's lateness is known, and each was answered in the window or after it.
+    /// No count is larger than any window has. How many were timed in each row must be the same
+    /// from the intended start and from sending; of each the driver's lateness is known, and each
+    /// was answered in the window or after it. No more kept up than were due.
     ///
     /// # Errors
-    /// Says which counts do not fit.
+    /// Says which histogram cannot be read, or which counts do not fit.
     pub fn counts_fit(&self) -> Result<(), String> {
-        let count = |text: &String| Latencies::decoded(text).map_or(0, |found| found.count());
-        let mut timed = 0;
+        let count = |place: &str, text: &str| {
+            decoded(place, text).map(|found| found.count()).map_err(|bad| bad.to_string())
+        };
+        let (mut timed, mut answered) = (0_u64, 0_u64);
         for (at, row) in self.requests.iter().enumerate() {
-            let latency = count(&row.latency);
-            if latency != count(&row.service) {
+            let latency = count(&format!("requests[{at}].latency"), &row.latency)?;
+            if latency != count(&format!("requests[{at}].service"), &row.service)? {
                 return Err(format!("`requests[{at}].service` has not as many as `latency`"));
             }
-            timed += latency;
+            timed = timed.saturating_add(latency);
+            answered = answered.saturating_add(row.count);
         }
-        if timed != count(&self.lateness) {
+        let backlog = count("backlog", &self.backlog)?;
+        let late = count("lateness", &self.lateness)?;
+        for (place, count) in [
+            ("requests", timed.max(answered)),
+            ("lateness", late),
+            ("backlog", backlog),
+            ("due", self.due.unwrap_or_default()),
+            ("kept_up", self.kept_up),
+            ("in_flight_at_end", self.in_flight_at_end),
+            ("operations", self.operations.unwrap_or_default()),
+            ("written_bytes", self.written_bytes),
+        ] {
+            if count > LARGEST_COUNT {
+                return Err(format!("`{place}` counts {count}, more than any window has"));
+            }
+        }
+        if self.kept_up > self.due.unwrap_or_default() {
+            return Err(format!("`kept_up` is {}, more than were due", self.kept_up));
+        }
+        if timed != late {
             return Err(format!("`lateness` is not of the {timed} requests that were timed"));
         }
-        let answered: u64 = self.requests.iter().map(|row| row.count).sum();
-        if timed > answered + self.in_flight_at_end {
+        if timed > answered.saturating_add(self.in_flight_at_end) {
             return Err(format!(
                 "`requests` have latencies of {timed}, and only {answered} were answered in the \
                  window and {} under way at its end",
@@ -191,12 +216,14 @@ impl Figures {
     /// [`BadHistogram`].
     pub fn of(raw: &Raw) -> Result<Self, BadHistogram> {
         let of_class = |class: Class| -> u64 {
-            raw.requests.iter().filter(|row| row.class == class).map(|row| row.count).sum()
+            let rows = raw.requests.iter().filter(|row| row.class == class);
+            rows.fold(0, |sum, row| sum.saturating_add(row.count))
         };
         let [served, rejected, refused, failed] = Class::ALL.map(of_class);
-        let completed = served + rejected;
+        let completed = served.saturating_add(rejected);
         // What was under way at the end was answered before servers were looked at again.
-        let worked = raw.operations.unwrap_or(completed + raw.in_flight_at_end);
+        let worked = completed.saturating_add(raw.in_flight_at_end);
+        let worked = raw.operations.unwrap_or(worked);
         let per_operation = |amount: f64| if worked > 0 { amount / worked as f64 } else { 0.0 };
         let servers = raw.processor.iter().filter(|used| used.process != DRIVER);
         let server_seconds: f64 = servers.map(|used| used.seconds).sum();

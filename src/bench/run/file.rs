@@ -180,8 +180,8 @@ fn validate(path: &str, measured: &Measurement) -> Result<(), String> {
     if raw.window_seconds <= 0.0 {
         return Err(format!("`{path}.raw.window_seconds` is {}", raw.window_seconds));
     }
-    let made = Figures::of(raw).map_err(|bad| format!("`{path}.raw`: {bad}"))?;
     raw.counts_fit().map_err(|what| format!("`{path}.raw`: {what}"))?;
+    let made = Figures::of(raw).map_err(|bad| format!("`{path}.raw`: {bad}"))?;
     are_same(&format!("{path}.figures"), figures, &made)
 }
 
@@ -395,6 +395,15 @@ mod tests {
             ("lateness", json!("ns3 5:1"), "`lateness` is not of the "),
             ("backlog", json!("5:1"), "`backlog`: `5:1` is no part"),
             ("in_flight_at_end", json!(0), "0 under way at its end"),
+            ("kept_up", json!(2_001), "`kept_up` is 2001, more than were due"),
+            ("due", json!(null), "`kept_up` is 2000, more than were due"),
+            ("requests/0/count", json!(u64::MAX), "`requests` counts 18446744073709551615, more"),
+            ("in_flight_at_end", json!(u64::MAX), "`in_flight_at_end` counts "),
+            ("written_bytes", json!(u64::MAX), "`written_bytes` counts "),
+            ("operations", json!((1_u64 << 48) + 1), "`operations` counts "),
+            ("due", json!(u64::MAX), "`due` counts "),
+            ("backlog", json!(LARGE), "`backlog` counts "),
+            ("lateness", json!(LARGE), "`lateness` counts "),
         ] {
             let mut json = serde_json::to_value(&results).unwrap();
             let place = format!("/points/0/outcome/measured/raw/{member}");
@@ -402,6 +411,22 @@ mod tests {
             let said = serde_json::from_value::<Results>(json).unwrap().validate().unwrap_err();
             assert!(said.contains(says), "{member}: {said}");
         }
+    }
+
+    /// As many as can be counted, in two buckets.
+    const LARGE: &str = "ns3 5:18446744073709551615 6:18446744073709551615";
+
+    #[test]
+    fn counts_that_no_window_has_are_refused_before_they_are_added() {
+        let results = made_up::pair(&[2_000.0], |_| {});
+        let mut json = serde_json::to_value(&results).unwrap();
+        let rows = json.pointer_mut("/points/0/outcome/measured/raw/requests").unwrap();
+        let mut row = rows[0].clone();
+        row["count"] = json!(u64::MAX);
+        (row["latency"], row["service"]) = (json!(LARGE), json!(LARGE));
+        *rows = json!([row.clone(), row]);
+        let said = serde_json::from_value::<Results>(json).unwrap().validate().unwrap_err();
+        assert!(said.contains("`requests` counts 18446744073709551615"), "{said}");
     }
 
     #[test]

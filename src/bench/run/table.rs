@@ -195,7 +195,8 @@ impl Row {
             Estimate::of(&figures)
         };
         let sum = |count: fn(&Measurement) -> u64| {
-            group.points.iter().map(|(_, measured)| count(measured)).sum()
+            let all = group.points.iter().map(|(_, measured)| count(measured));
+            all.fold(0, u64::saturating_add)
         };
         Some(Self {
             per_second: of(&|measured| Some(measured.figures.per_second)),
@@ -548,6 +549,17 @@ mod tests {
         });
         assert!(failed.contains("was not measured in every block"), "{failed}");
         assert!(with(|found| found.figures.refused = 20).contains("more"));
+    }
+
+    #[test]
+    fn figures_of_any_size_are_shown() {
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        for point in &mut results.points {
+            let Outcome::Measured(measured) = &mut point.outcome else { panic!() };
+            (measured.figures.refused, measured.figures.failed) = (u64::MAX, u64::MAX);
+        }
+        let table = table(&results);
+        assert!(table.contains("not compared") && table.contains(&u64::MAX.to_string()), "{table}");
     }
 
     #[test]
