@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -77,10 +77,10 @@ impl Results {
     pub fn write(&self, path: &Path) -> Result<(), ResultsError> {
         let written = || -> std::io::Result<()> {
             let beside = path.with_extension("json.new");
-            let mut file = File::create(&beside)?;
+            let mut file = BufWriter::new(File::create(&beside)?);
             serde_json::to_writer(&mut file, self)?;
             file.write_all(b"\n")?;
-            file.sync_all()?;
+            file.into_inner()?.sync_all()?;
             fs::rename(beside, path)
         };
         written().map_err(|error| ResultsError::File { path: path.to_owned(), error })
