@@ -110,6 +110,9 @@ fn every_workload_runs_on_every_design_and_every_answer_is_judged() {
     assert!(!directory.path().join("out/work").exists(), "databases are gone");
 }
 
+/// What stands before the command that judges a point again.
+const AGAIN: &str = "to judge again, in the directory of results.json:";
+
 #[test]
 fn a_broken_design_is_invalid_with_its_first_anomaly() {
     let directory = TempDir::new().unwrap();
@@ -124,13 +127,14 @@ fn a_broken_design_is_invalid_with_its_first_anomaly() {
     let (point, broken) = of("es-unchecked");
     let CheckVerdict::Invalid { kind, .. } = &broken.verdict else { panic!("{broken:?}") };
     assert!(said.contains(&format!("INVALID: {kind}")), "{said}");
-    // What was kept of it is judged again, and found to be the same.
-    let kept = |what: &str| out.join(format!("histories/point-{}{what}.ndjson", point.number));
-    let mut check = fencepost();
-    check.args(["check", "--format", "json", "--base"]).args([kept("-base"), kept("")]);
-    let again = check.output().unwrap();
+    // What was kept of it is judged again, with its log, and found to be the same.
+    assert!(out.join(format!("histories/point-{}.db", point.number)).exists());
+    let (_, again) = said.split_once(AGAIN).unwrap_or_else(|| panic!("{said}"));
+    let again = again.lines().nth(1).unwrap().trim();
+    assert!(again.starts_with("fencepost ") && again.contains(" --stored "), "{again}");
+    let again = fencepost().args(again.split(' ').skip(1)).current_dir(&out).output().unwrap();
     let found = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(again.status.code() == Some(1) && found.contains(kind), "{found}");
+    assert!(again.status.code() == Some(1) && found.contains(kind), "{again:?}");
     assert!(matches!(of("crud").1.verdict, CheckVerdict::Valid { .. }));
 }
 
@@ -397,9 +401,10 @@ fn a_check_that_takes_too_long_is_ended_and_can_be_made_again() {
     let mut judged = 0;
     for point in points.iter().filter(|point| !point.key.is_floor()) {
         let CheckVerdict::Failed { why } = &measured(point).verdict else { panic!("{point:?}") };
-        let (said, again) = why.split_once("to judge again: fencepost ").expect(why);
+        let (said, again) = why.split_once(AGAIN).expect(why);
         assert!(said.starts_with("the check took longer than "), "{why}");
-        let output = fencepost().args(again.split(' ')).current_dir(&out).output().unwrap();
+        let again = again.trim_start().split(' ').skip(1);
+        let output = fencepost().args(again).current_dir(&out).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         judged += 1;
     }

@@ -15,7 +15,7 @@ use super::figures::{BadHistogram, DRIVER, Figures, Processor, Raw, Requests};
 use super::machine::{Used, own_processor_seconds, steal_seconds};
 use super::nodes::Node;
 use super::place::{
-    GRAPH, check_again, command as command_of, database_url, file_error, floor, kept, serve,
+    GRAPH, Kept, check_again, command as command_of, database_url, file_error, floor, serve,
 };
 use super::plan::{Plan, Planned};
 use super::results::{CheckVerdict, Disk, Key, Measurement, Outcome};
@@ -239,13 +239,20 @@ impl Bench<'_> {
             return Ok(CheckVerdict::Valid { summary: said["summary"].clone() });
         }
         // All that is needed to judge it again.
-        let [base_name, history_name] = kept(point.number);
-        let kept = self.keep(history, &history_name)?;
-        self.keep(graph_before, &base_name)?;
-        let again = check_again(point.number);
+        let names = Kept::of(point.number);
+        let kept = self.keep(history, &names.history)?;
+        self.keep(graph_before, &names.base)?;
+        if design.storage.has_log() {
+            self.keep(database, &names.database)?;
+            let wal = database.with_extension("db-wal");
+            if wal.exists() {
+                self.keep(&wal, &format!("{}-wal", names.database))?;
+            }
+        }
+        let again = check_again(point.number, design.name);
         let took_too_long = || {
             let limit = humantime::format_duration(limit);
-            format!("the check took longer than {limit} and was ended; to judge again: {again}")
+            format!("the check took longer than {limit} and was ended; {again}")
         };
         let Some(output) = output else {
             return Ok(CheckVerdict::Failed { why: took_too_long() });

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::bench::BenchError;
-use crate::design::Design;
+use crate::design::{self, Design};
 
 /// What the graph is called in every database of a benchmark.
 pub const GRAPH: &str = "bench";
@@ -40,16 +40,41 @@ pub fn floor(kind: &str) -> Vec<String> {
     ["bench", "floor", kind].map(str::to_owned).into()
 }
 
-/// The command that judges a point again from what is kept of it, in the directory of the run.
-pub fn check_again(number: usize) -> String {
-    let [base, history] = kept(number);
-    format!("fencepost check --base {KEPT}/{base} {KEPT}/{history}")
+/// How a point of this design is judged again from what is kept of it: where, and the command.
+pub fn check_again(number: usize, design: &str) -> String {
+    let Kept { base, history, database } = Kept::of(number);
+    let (node, stored) = match design::named(design).is_some_and(|known| known.storage.has_log()) {
+        true => {
+            let database = format!("--database-url sqlite:{KEPT}/{database}");
+            (format!("{database} --design {design} "), "--stored ")
+        }
+        false => (String::new(), ""),
+    };
+    format!(
+        "to judge again, in the directory of results.json: fencepost {node}check {stored}--base \
+         {KEPT}/{base} {KEPT}/{history}"
+    )
 }
 
-/// The names of what is kept of a point that is not valid: the graph that it began with, and its
-/// history.
-pub fn kept(number: usize) -> [String; 2] {
-    [format!("point-{number}-base.ndjson"), format!("point-{number}.ndjson")]
+/// The names of what is kept of a point without a verdict, or with one that it is not valid.
+pub struct Kept {
+    /// The graph that it began with.
+    pub base: String,
+    /// What was asked and answered.
+    pub history: String,
+    /// The database that it left, if that has a log to judge by.
+    pub database: String,
+}
+
+impl Kept {
+    /// Of the point with this number.
+    pub fn of(number: usize) -> Self {
+        Self {
+            base: format!("point-{number}-base.ndjson"),
+            history: format!("point-{number}.ndjson"),
+            database: format!("point-{number}.db"),
+        }
+    }
 }
 
 /// As on the command line.

@@ -466,7 +466,7 @@ fn anomalies(text: &mut String, results: &Results) {
         text.push('\n');
         let what = format!("{design} is INVALID with {workload}: {}", OneLine(kind));
         *text += &wrapped("", "  ", &what);
-        let _ = writeln!(text, "  again: {}", check_again(point.number));
+        *text += &wrapped("  ", "    ", &check_again(point.number, &point.key.design));
         for line in finding.lines().take(FINDING_LINES) {
             // JSON, mostly: it has few spaces.
             let letters: Vec<char> = OneLine(line).to_string().chars().collect();
@@ -606,7 +606,7 @@ mod tests {
         found.figures.server_us_per_operation = 7_654_321.0;
         found.start_seconds = vec![1_234.5];
         let why = "a server did not start to listen; ".repeat(9);
-        let too_long = format!("it took too long: {}", check_again(123_456));
+        let too_long = format!("it took too long: {}", check_again(123_456, PAIRS[0].first));
         let (kind, finding) = ("stale-answer".to_owned(), "{\"a\":1}".repeat(60));
         match (workload, number % 5) {
             ("import", _) | ("pairs", 0) => return Outcome::Failed { why },
@@ -625,7 +625,7 @@ mod tests {
     #[test]
     fn every_line_fits_a_terminal() {
         let table = table(&wide());
-        let is_command = |line: &str| line.contains("fencepost check --base");
+        let is_command = |line: &str| line.starts_with("    fencepost --database-url ");
         assert!(table.lines().any(is_command));
         for said in ["INVALID", "not compared", "no figures", "saturated", "not judged", "7.65M"] {
             let told = table.split_whitespace().collect::<Vec<_>>().join(" ");
