@@ -227,15 +227,21 @@ impl Drop for Running {
     }
 }
 
-/// The servers that a process has started, by the kernel's list of its children.
+/// The servers that a process has started.
 fn servers_of(process: u32) -> Vec<String> {
+    children_of(process, "serve")
+}
+
+/// Those that a process has started with this command, by the kernel's list of its children.
+fn children_of(process: u32, command: &str) -> Vec<String> {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
     let children = children.unwrap_or_default();
-    let serves = |child: &&str| {
-        fs::read(format!("/proc/{child}/cmdline"))
-            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == b"serve"))
+    let is_one = |child: &&str| {
+        fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| {
+            line.split(|byte| *byte == 0).any(|word| word == command.as_bytes())
+        })
     };
-    children.split_whitespace().filter(serves).map(str::to_owned).collect()
+    children.split_whitespace().filter(is_one).map(str::to_owned).collect()
 }
 
 fn signal(signal: &str, process: &str) {
@@ -409,6 +415,30 @@ fn a_check_that_takes_too_long_is_ended_and_can_be_made_again() {
         judged += 1;
     }
     assert_eq!(judged, 2);
+}
+
+#[test]
+fn a_checker_that_is_killed_is_told_by_how_it_ended() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let more = ["--designs", "crud", "--workloads", "reregister", "--sizes", "5000"];
+    let running = bench(&out, &[&more[..], &["--blocks", "3"]].concat()).spawn().unwrap();
+    // Stopped first, so that it cannot end by itself meanwhile.
+    let is_stopped = |checker: &String| {
+        drop(Command::new("kill").args(["-STOP", "--", checker]).status());
+        let stat = fs::read_to_string(format!("/proc/{checker}/stat"));
+        stat.is_ok_and(|stat| stat.contains(") T "))
+    };
+    wait_until("a checker is killed", || {
+        let checker = children_of(running.id(), "check").into_iter().find(is_stopped);
+        checker.inspect(|checker| signal("-KILL", checker)).is_some()
+    });
+    let output = running.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let results = results(&out);
+    let failures: Vec<_> = results.points.iter().filter_map(Point::failure).collect();
+    let [why] = failures[..] else { panic!("{failures:?}") };
+    assert!(why.starts_with("the check gave no verdict: signal: 9 (SIGKILL); "), "{why}");
 }
 
 #[test]

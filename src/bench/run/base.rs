@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use super::args::RunArgs;
-use super::child::{limit, output_within};
+use super::child::{how_it_ended, limit, output_within};
 use super::nodes::Node;
 use super::place::{GRAPH, command, file_error, serve};
 use super::plan::Planned;
@@ -235,7 +235,7 @@ impl<'r> Bases<'r> {
             .map_err(|error| BenchError::Unavailable(error.to_string()))?;
         let why = match output {
             Some(output) if output.status.success() => return Ok(()),
-            Some(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Some(output) => how_it_ended(&output),
             None => {
                 let limit = humantime::format_duration(limit);
                 format!("it took longer than {limit} and was ended")

@@ -40,6 +40,15 @@ pub fn output_within(command: &mut Command, limit: Duration) -> io::Result<Optio
     }
 }
 
+/// How a process ended, and what it said on standard error: of one that was killed, the signal.
+pub fn how_it_ended(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    match said.trim() {
+        "" => output.status.to_string(),
+        said => format!("{}: {said}", output.status),
+    }
+}
+
 /// Reads to the end, so that a process that prints much does not wait for its reader.
 fn read(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
@@ -69,6 +78,17 @@ mod tests {
         assert_eq!(output.status.code(), Some(7));
         assert_eq!((output.stdout.len(), output.stderr.len()), (300_000, 200_000));
         assert!(output_within(&mut Command::new("/no/such/program"), limit).is_err());
+    }
+
+    #[test]
+    fn how_a_process_ended_is_told_whatever_it_said() {
+        for (script, told) in [
+            ("kill -KILL $$", "signal: 9 (SIGKILL)"),
+            ("echo no such file >&2; exit 3", "exit status: 3: no such file"),
+        ] {
+            let output = output_within(&mut sh(script), Duration::from_secs(600)).unwrap();
+            assert_eq!(how_it_ended(&output.unwrap()), told);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::args::shape_name;
 use super::base::Base;
-use super::child::{limit, output_within};
+use super::child::{how_it_ended, limit, output_within};
 use super::figures::{BadHistogram, DRIVER, Figures, Processor, Raw, Requests};
 use super::machine::{Used, own_processor_seconds, steal_seconds};
 use super::nodes::Node;
@@ -257,17 +257,17 @@ impl Bench<'_> {
         let Some(output) = output else {
             return Ok(CheckVerdict::Failed { why: took_too_long() });
         };
-        let Some(said) = said else {
-            let why = String::from_utf8_lossy(&output.stderr);
-            let why = format!("{}; to judge again: {again}", why.trim());
+        let kind = said.as_ref().and_then(|said| said["finding"]["kind"].as_str());
+        let Some(kind) = kind else {
+            let why = format!("the check gave no verdict: {}; {again}", how_it_ended(&output));
             return Ok(CheckVerdict::Failed { why });
         };
-        let kind = said["finding"]["kind"].as_str().unwrap_or_default().to_owned();
         let finding = match ask("text", &kept)? {
+            Some(output) if output.stdout.is_empty() => how_it_ended(&output),
             Some(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
             None => took_too_long(),
         };
-        Ok(CheckVerdict::Invalid { kind, finding })
+        Ok(CheckVerdict::Invalid { kind: kind.to_owned(), finding })
     }
 }
 
