@@ -84,6 +84,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, 
     let _alone = alone_in(&directory)?;
     let before = earlier(args, &plan, &directory)?;
     fs::create_dir_all(&work).map_err(|error| file_error(&work, &error))?;
+    let _removed = Removed(&work);
     let machine = Machine::look(program, &work).map_err(|error| file_error(&work, &error))?;
     let mut results = match before {
         Some(results) if !results.machine.is_like(&machine) => {
@@ -180,6 +181,16 @@ const DURABILITY: &str = "sqlite, WAL, synchronous=FULL: a crash of the machine"
 
 /// Databases and servers' logs, in the directory of a run, and only while it runs.
 const WORK: &str = "fencepost-bench-work";
+
+/// Removes the directory with all that is in it when it is dropped, whatever ends the run.
+struct Removed<'r>(&'r Path);
+
+impl Drop for Removed<'_> {
+    fn drop(&mut self) {
+        // A run that ends well has removed it, and told why if it could not.
+        drop(fs::remove_dir_all(self.0));
+    }
+}
 
 /// A lock on the directory that is held until it is dropped, or this process ends.
 fn alone_in(directory: &Path) -> Result<fs::File, BenchError> {

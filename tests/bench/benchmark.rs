@@ -60,6 +60,9 @@ fn measured(point: &Point) -> &Measurement {
     }
 }
 
+/// Where databases are, in the directory of a run.
+const WORK: &str = "fencepost-bench-work";
+
 fn names_of_all<'n>(names: impl Iterator<Item = &'n str>) -> String {
     names.collect::<Vec<_>>().join(",")
 }
@@ -107,7 +110,7 @@ fn every_workload_runs_on_every_design_and_every_answer_is_judged() {
     assert_eq!(completed.len(), workloads::ALL.len() - 1);
     assert!(completed.values().all(|count| *count > 0), "{completed:?}");
     assert!(rejected.len() == 2 && rejected.values().all(|count| *count > 0), "{rejected:?}");
-    assert!(!directory.path().join("out/work").exists(), "databases are gone");
+    assert!(!directory.path().join("out").join(WORK).exists(), "databases are gone");
 }
 
 /// What stands before the command that judges a point again.
@@ -328,6 +331,20 @@ fn a_run_goes_on_with_the_same_graph_or_not_at_all() {
     assert!(before.points.iter().all(|point| after.points.contains(point)));
 }
 
+#[test]
+fn a_run_that_ends_with_an_error_leaves_no_databases() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out");
+    let more = ["--designs", "crud", "--workloads", "start"];
+    let (mut before, _) = run(&out, &more);
+    before.machine.cores += 1;
+    before.write(&out.join("results.json")).unwrap();
+    let output = bench(&out, &[&more[..], &["--resume"]].concat()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("on another machine"), "{said}");
+    assert!(!out.join(WORK).exists(), "databases are gone");
+}
+
 fn load_of(point: &Point) -> (u32, Key) {
     (point.block, point.key.of(""))
 }
@@ -451,7 +468,7 @@ fn a_base_that_takes_too_long_to_make_costs_its_points() {
         let is_told = why.starts_with("a base could not be made: ") && why.contains("took longer");
         assert!(is_told, "{why}");
     }
-    assert!(!out.join("fencepost-bench-work").exists(), "databases are gone");
+    assert!(!out.join(WORK).exists(), "databases are gone");
 }
 
 #[test]
