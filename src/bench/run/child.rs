@@ -1,7 +1,7 @@
 //! Processes that are waited for, but not for ever.
 
 use std::io::{self, Read};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,18 +26,23 @@ pub fn output_within(command: &mut Command, limit: Duration) -> io::Result<Optio
     let mut child = command.spawn()?;
     let stdout = read(child.stdout.take().expect("it is piped"));
     let stderr = read(child.stderr.take().expect("it is piped"));
-    loop {
+    let Some(status) = ended_by(&mut child, deadline)? else { return Ok(None) };
+    let [stdout, stderr] = [stdout, stderr].map(|read| read.join().unwrap_or_default());
+    Ok(Some(Output { status, stdout, stderr }))
+}
+
+/// How it ended; `None` if it has not at the deadline, and is killed then. One that has ended when
+/// the deadline is found to be over is late too, so that without any time all are.
+fn ended_by(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
-            let [stdout, stderr] = [stdout, stderr].map(|read| read.join().unwrap_or_default());
-            return Ok(Some(Output { status, stdout, stderr }));
-        }
-        if Instant::now() >= deadline {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
+            return Ok(Some(status));
         }
         thread::sleep(PAUSE);
     }
+    child.kill()?;
+    child.wait()?;
+    Ok(None)
 }
 
 /// How a process ended, and what it said on standard error: of one that was killed, the signal.
@@ -98,5 +103,16 @@ mod tests {
         for script in ["exec sleep infinity", "exec sleep infinity >/dev/null 2>&1"] {
             assert_eq!(output_within(&mut sh(script), limit).unwrap(), None, "{script}");
         }
+    }
+
+    #[test]
+    fn a_process_without_any_time_is_late_even_if_it_has_ended() {
+        let mut child = sh("exit 0").spawn().unwrap();
+        let stat = format!("/proc/{}/stat", child.id());
+        let began = Instant::now();
+        while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
+            assert!(began.elapsed().as_secs() < 60, "it has not ended");
+        }
+        assert_eq!(ended_by(&mut child, Instant::now()).unwrap(), None);
     }
 }
