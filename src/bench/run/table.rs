@@ -391,9 +391,10 @@ fn of_pair(work: &Key, pair: &Compared, found: &Found<'_>) -> String {
         let why = OneLine(why_not(why, first, second, found.blocks)).to_string();
         return line.trim_end().to_owned() + "\n" + &wrapped("    not compared: ", "    ", &why);
     }
+    let mut figures = String::new();
     for figure in figures_of(work) {
         let Some(ratio) = pair.ratios.iter().find(|ratio| ratio.figure == figure.name) else {
-            let _ = write!(line, " {:>4} {:<14}", "-", "");
+            let _ = write!(figures, " {:>4} {:<14}", "-", "");
             continue;
         };
         let interval = format!("{}–{}", times(ratio.low), times(ratio.high));
@@ -401,9 +402,14 @@ fn of_pair(work: &Key, pair: &Compared, found: &Found<'_>) -> String {
             Order::TooFew => "?",
             told => told.name(),
         };
-        let _ = write!(line, " {:>4} {interval:<9} {says:<4}", times(ratio.median));
+        let _ = write!(figures, " {:>4} {interval:<9} {says:<4}", times(ratio.median));
     }
-    line.trim_end().to_owned() + "\n"
+    let figures = figures.trim_end();
+    if line.chars().count() + figures.chars().count() > COLUMNS {
+        return format!("{}\n{figures:>COLUMNS$}\n", line.trim_end());
+    }
+    line += figures;
+    line + "\n"
 }
 
 /// Why a pair is not compared, and which of the two it is.
@@ -431,9 +437,10 @@ fn why_not(why: NotCompared, first: &Group<'_>, second: &Group<'_>, blocks: u32)
     }
 }
 
-/// A ratio by its first three digits.
+/// A ratio by its first three digits; one that is small as a part of 1.
 fn times(ratio: f64) -> String {
     match ratio {
+        _ if ratio < 0.0995 => format!("1/{}", times(1.0 / ratio)),
         _ if ratio < 9.995 => format!("{ratio:.2}"),
         _ if ratio < 99.95 => format!("{ratio:.1}"),
         _ => whole(ratio),
@@ -552,6 +559,22 @@ mod tests {
     }
 
     #[test]
+    fn a_small_ratio_keeps_its_digits() {
+        for (ratio, told) in [
+            (2_346.0, "2346"),
+            (12.34, "12.3"),
+            (0.5, "0.50"),
+            (0.0996, "0.10"),
+            (0.081, "1/12.3"),
+            (0.000_5, "1/2000"),
+        ] {
+            assert_eq!(times(ratio), told, "{ratio}");
+        }
+        let told = told(&[20.0, 25.0, 20.0, 30.0, 20.0, 20.0], |_| {});
+        assert!(told.starts_with("1/50.0 1/50.0–1/33.3 less "), "{told}");
+    }
+
+    #[test]
     fn figures_of_any_size_are_shown() {
         let mut results = made_up::pair(&[2_000.0; 6], |_| {});
         for point in &mut results.points {
@@ -594,7 +617,12 @@ mod tests {
                     design: if is_first { longest.first } else { longest.second }.to_owned(),
                     ..point.key
                 };
-                let outcome = said_of(workload, number, point.outcome);
+                let mut outcome = said_of(workload, number, point.outcome);
+                if let Outcome::Measured(found) = &mut outcome
+                    && is_first
+                {
+                    found.figures.server_us_per_operation = 12.3;
+                }
                 results.points.push(Point { number, key, outcome, ..point });
             }
         }
