@@ -340,11 +340,15 @@ fn pairs(text: &mut String, works: &[Key], found: &Found<'_>, compared: &[Compar
         let orders = twice.iter().flat_map(|pair| &pair.ratios).map(|ratio| ratio.order);
         let judged: Vec<Order> = orders.filter(|order| *order != Order::TooFew).collect();
         let told = judged.iter().filter(|order| **order != Order::Tie).count();
-        let _ = writeln!(
-            text,
-            "  told apart: {told} of {}; by chance expect at most 1 in 20",
-            judged.len()
-        );
+        if !judged.is_empty() {
+            let count = judged.len();
+            let mut line =
+                format!("told apart: {told} of {count}; by chance expect at most 1 in 20");
+            if twice.iter().any(|pair| pair.not_compared.is_some()) {
+                line += ". Pairs that are not compared are not counted";
+            }
+            *text += &wrapped("  ", "  ", &line);
+        }
     }
     let is_few = |pair: &Compared| pair.ratios.iter().any(|ratio| ratio.order == Order::TooFew);
     if compared.iter().any(is_few) {
@@ -524,7 +528,18 @@ mod tests {
         let mixed = table(&made_up::twice(&[1_100.0, 1_200.0, 900.0, 1_300.0, 1_100.0, 1_200.0]));
         assert!(mixed.contains("told apart: 0 of 2; "), "{mixed}");
         let few = table(&made_up::twice(&[1_100.0; 5]));
-        assert!(few.contains("told apart: 0 of 0; ") && few.contains("?: with fewer"), "{few}");
+        assert!(!few.contains("told apart: ") && few.contains("?: with fewer"), "{few}");
+        let mut results = made_up::twice(&[1_100.0; 6]);
+        let mut failed = results.points.clone();
+        for point in &mut failed {
+            point.key.workload = "reads".to_owned();
+        }
+        failed[0].outcome = Outcome::Failed { why: "it died".to_owned() };
+        results.points.extend(failed);
+        let failed = table(&results);
+        let told = failed.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains("told apart: 2 of 2; ") && told.contains("not counted"), "{failed}");
+        assert!(!apart.contains("not counted"), "{apart}");
         assert!(!table(&made_up::pair(&[1_100.0; 6], |_| {})).contains("A/A"));
     }
 
