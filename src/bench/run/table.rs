@@ -469,11 +469,11 @@ fn anomalies(text: &mut String, results: &Results) {
     for point in &results.points {
         let Outcome::Measured(measured) = &point.outcome else { continue };
         let CheckVerdict::Invalid { kind, finding } = &measured.verdict else { continue };
-        if told.contains(&&point.key.design) {
+        let label = point.key.label();
+        if told.contains(&label) {
             continue;
         }
-        told.push(&point.key.design);
-        let (design, workload) = (OneLine(&point.key.design), OneLine(&point.key.workload));
+        let (design, workload) = (OneLine(&label), OneLine(&point.key.workload));
         text.push('\n');
         let what = format!("{design} is INVALID with {workload}: {}", OneLine(kind));
         *text += &wrapped("", "  ", &what);
@@ -485,6 +485,7 @@ fn anomalies(text: &mut String, results: &Results) {
                 let _ = writeln!(text, "  {}", part.iter().collect::<String>());
             }
         }
+        told.push(label);
     }
 }
 
@@ -606,6 +607,16 @@ mod tests {
         results.points[3].durability = "nothing".to_owned();
         let told = table(&results).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(told.contains("the two differ in durability: `a crash` and `nothing`"), "{told}");
+    }
+
+    #[test]
+    fn which_of_two_measurements_is_invalid_is_told() {
+        let mut results = made_up::twice(&[2_000.0]);
+        let Outcome::Measured(found) = &mut results.points[1].outcome else { panic!() };
+        let (kind, finding) = ("stale-answer".to_owned(), String::new());
+        found.verdict = CheckVerdict::Invalid { kind, finding };
+        let (table, design) = (table(&results), PAIRS[0].first);
+        assert!(table.contains(&format!("\n{design} 2 is INVALID with register: ")), "{table}");
     }
 
     /// Large figures, long names, many digits, and everything that may be said of a point.
