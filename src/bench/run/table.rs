@@ -7,7 +7,7 @@ use super::comparisons::{
 };
 use super::place::check_again;
 use super::results::{CheckVerdict, Compared, Key, Measurement, NotCompared, Outcome, Results};
-use super::statistics::{Estimate, FEWEST_BLOCKS, Order};
+use super::statistics::{Estimate, FEWEST_BLOCKS, Order, median};
 use super::workloads::Measures;
 use super::wrapped::{COLUMNS, wrapped};
 use crate::bench::latencies::{Latencies, Percentiles};
@@ -107,7 +107,7 @@ fn of_work(text: &mut String, work: &Key, groups: &[Group<'_>]) {
     let lower = [main[1], "interval", "CV", "floor", "µs", "ms", "ms"];
     line(text, "", &upper.map(str::to_owned));
     line(text, "design", &lower.map(str::to_owned));
-    let floor = floor_of(work, groups);
+    let floor = floor_of(work, groups).and_then(Row::of);
     for group in &of_work {
         let label = OneLine(group.key.label()).to_string();
         let Some(row) = Row::of(group) else {
@@ -116,8 +116,9 @@ fn of_work(text: &mut String, work: &Key, groups: &[Group<'_>]) {
             *text += &wrapped("      no figures: ", "      ", &OneLine(why).to_string());
             continue;
         };
-        line(text, &label, &row.columns(group, floor.as_ref()));
-        let remarks = row.remarks(group, floor.as_ref());
+        let times_floor = times_floor(group, groups);
+        line(text, &label, &row.columns(group, times_floor));
+        let remarks = row.remarks(group, times_floor, floor.as_ref());
         if !remarks.is_empty() {
             *text += &wrapped("      ", "      ", &remarks.join(", "));
         }
@@ -157,8 +158,8 @@ fn checked(groups: &[&Group<'_>]) -> String {
     told.join(", ")
 }
 
-/// The echo server's row, where it was measured under the same load.
-fn floor_of(work: &Key, groups: &[Group<'_>]) -> Option<Row> {
+/// The echo server, where it was measured under the same load.
+fn floor_of<'g, 'r>(work: &Key, groups: &'g [Group<'r>]) -> Option<&'g Group<'r>> {
     let workload = super::workloads::named(&work.workload);
     let floor = workload.filter(|known| known.measures == Measures::Requests)?.floor().name;
     let like = |group: &&Group<'_>| {
@@ -167,7 +168,26 @@ fn floor_of(work: &Key, groups: &[Group<'_>]) -> Option<Row> {
             && group.key.rate == work.rate
             && group.key.writers == work.writers
     };
-    Row::of(groups.iter().find(like)?)
+    groups.iter().find(like)
+}
+
+/// The time that one request takes of all clients, in times of the echo server's; nothing where
+/// requests come at a rate.
+fn times_floor(group: &Group<'_>, groups: &[Group<'_>]) -> Option<f64> {
+    if group.key.rate.is_some() || group.key.workload == "start" {
+        return None;
+    }
+    let per_second = |group: &Group<'_>| {
+        let rates = group.points.iter().map(|(_, measured)| measured.figures.per_second);
+        median(&rates.collect::<Vec<_>>())
+    };
+    let (floor, own) = (per_second(floor_of(group.key, groups)?)?, per_second(group)?);
+    (own > 0.0).then(|| floor / own)
+}
+
+/// Whether a design that takes so many times the floor is measured less than the driver is.
+fn is_driver_limited(times_floor: Option<f64>) -> bool {
+    times_floor.is_some_and(|times| times < DRIVER_LIMITED)
 }
 
 /// A group in figures.
@@ -211,15 +231,7 @@ impl Row {
         })
     }
 
-    /// The time that one request takes of all clients, in times of the echo server's.
-    fn times_floor(&self, group: &Group<'_>, floor: Option<&Self>) -> Option<f64> {
-        let both = self.per_second.zip(floor.and_then(|floor| floor.per_second));
-        let is_rate = group.key.rate.is_none() && group.key.workload != "start";
-        both.filter(|(own, _)| is_rate && own.median > 0.0)
-            .map(|(own, floor)| floor.median / own.median)
-    }
-
-    fn columns(&self, group: &Group<'_>, floor: Option<&Self>) -> [String; 7] {
+    fn columns(&self, group: &Group<'_>, times_floor: Option<f64>) -> [String; 7] {
         let starts = group.key.workload == "start";
         let main = match group.key.rate {
             _ if starts => self.first_answer_ms,
@@ -238,7 +250,7 @@ impl Row {
             or_dash(main.map(median)),
             interval.unwrap_or_default(),
             variation.unwrap_or_default(),
-            or_dash(self.times_floor(group, floor).map(|times| short(times, 1))),
+            or_dash(times_floor.map(|times| short(times, 1))),
             or_dash(self.server_us.filter(|_| !starts).map(median)),
             or_dash(latency.map(|found| short(found.p50_us / 1e3, 2))),
             or_dash(latency.map(|found| short(found.p99_us / 1e3, 2))),
@@ -246,11 +258,15 @@ impl Row {
     }
 
     /// What must be known to read the figures.
-    fn remarks(&self, group: &Group<'_>, floor: Option<&Self>) -> Vec<String> {
+    fn remarks(
+        &self,
+        group: &Group<'_>,
+        times_floor: Option<f64>,
+        floor: Option<&Self>,
+    ) -> Vec<String> {
         let mut remarks: Vec<String> = self.verdict.iter().cloned().collect();
         let is_floor = group.key.is_floor();
-        let times_floor = self.times_floor(group, floor);
-        if times_floor.is_some_and(|times| times < DRIVER_LIMITED) && !is_floor {
+        if is_driver_limited(times_floor) && !is_floor {
             remarks.push("driver-limited".to_owned());
         }
         let p99 = self.latency.zip(floor.and_then(|floor| floor.latency));
@@ -410,10 +426,20 @@ fn of_pair(work: &Key, pair: &Compared, found: &Found<'_>) -> String {
     }
     let figures = figures.trim_end();
     if line.chars().count() + figures.chars().count() > COLUMNS {
-        return format!("{}\n{figures:>COLUMNS$}\n", line.trim_end());
+        line = format!("{}\n{figures:>COLUMNS$}\n", line.trim_end());
+    } else {
+        line += figures;
+        line += "\n";
     }
-    line += figures;
-    line + "\n"
+    // Then the two are nearer to each other than they would be with a quicker driver.
+    let both = groups.iter().flat_map(|(first, second)| [*first, *second]);
+    let limited = both.filter(|group| is_driver_limited(times_floor(group, &found.groups)));
+    let limited: Vec<String> = limited.map(|group| group.key.label()).collect();
+    if !limited.is_empty() {
+        let what = format!("driver-limited: {}", limited.join(" and "));
+        line += &wrapped("    ", "    ", &OneLine(what).to_string());
+    }
+    line
 }
 
 /// Why a pair is not compared, and which of the two it is.
@@ -493,6 +519,7 @@ fn anomalies(text: &mut String, results: &Results) {
 mod tests {
     use super::super::made_up;
     use super::super::results::Point;
+    use super::super::workloads::FLOOR;
     use super::*;
     use crate::design::{PAIRS, Pair};
 
@@ -599,6 +626,24 @@ mod tests {
         }
         let table = table(&results);
         assert!(table.contains("not compared") && table.contains(&u64::MAX.to_string()), "{table}");
+    }
+
+    #[test]
+    fn a_pair_that_the_driver_limits_is_told_with_that() {
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        let template = results.points[0].clone();
+        for block in 0..6 {
+            let shape = "none".to_owned();
+            let workload = FLOOR.name.to_owned();
+            let key = Key { workload, shape, size: 0, ..template.key.of("echo") };
+            // Half as much again as the first design, and three times as much as the second.
+            let outcome = Outcome::Measured(Box::new(made_up::measurement(3_000.0)));
+            results.points.push(Point { block, key, outcome, ..template.clone() });
+        }
+        let (table, design) = (table(&results), PAIRS[0].first);
+        assert!(table.contains(&format!("\n    driver-limited: {design}\n")), "{table}");
+        // Beside it and beside the pair.
+        assert_eq!(table.matches("driver-limited").count(), 2, "{table}");
     }
 
     #[test]
