@@ -630,7 +630,9 @@ fn options_that_would_have_no_effect_are_refused_and_their_variables_are_not() {
     let options = options_of_a_node();
     assert!(options.len() > 8 && options.iter().any(|[name, _]| name == "--sharing"));
     let file = directory.path().join("results.json").display().to_string();
-    let commands: [(&[&str], &str); 3] = [
+    let drive = ["bench", "drive", "--workload", "register", "--url", "http://127.0.0.1:1"];
+    let commands: [(&[&str], &str); 4] = [
+        (&drive, "the servers at --url have options of their own"),
         (&["bench", "run", "--dry-run"], "--designs"),
         (&["bench", "report", &file], "nothing else"),
         (&["bench", "validate", &file], "nothing else"),
@@ -638,7 +640,7 @@ fn options_that_would_have_no_effect_are_refused_and_their_variables_are_not() {
     for (command, instead) in commands {
         for option in &options {
             let given = option.each_ref().map(String::as_str);
-            for arguments in [[command, &given].concat(), [&given, command].concat()] {
+            for arguments in [[command, &given].concat(), [&given[..], command].concat()] {
                 let output = fencepost().args(&arguments).output().unwrap();
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
                 let says = format!("{} would have no effect", given[0]);

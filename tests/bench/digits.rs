@@ -252,7 +252,7 @@ fn the_commands_keep_numbers_that_no_binary_number_holds() {
     std::fs::write(place.path("jobs.ndjson"), line + "\n").unwrap();
     let url = place.database_url();
     let run = |command: &mut Command| {
-        let ran = command.args(["--database-url", &url]).output().unwrap();
+        let ran = command.env("FENCEPOST_DATABASE_URL", &url).output().unwrap();
         let text = String::from_utf8(ran.stdout).unwrap();
         assert!(ran.status.success(), "{text}{}", String::from_utf8_lossy(&ran.stderr));
         text

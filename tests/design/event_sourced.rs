@@ -870,7 +870,10 @@ fn commands_with_a_design_of_another_storage_take_the_graph_as_it_is_kept() {
         let mut command = site.fencepost(&SERVE);
         command.args(["--design", kept.name]);
         let server = Server::start(command);
-        done(&[&drive[..], &few, &["--url", &server.base]].concat());
+        // A driver of servers takes no design: they have one.
+        let served = [&drive[..], &few, &["--url", &server.base]].concat();
+        let (code, said) = finish(site.fencepost(&served));
+        assert_eq!(code, Some(0), "{named} on {kept}: {said}");
         match has_log {
             true => drop(done(&["check", "--stored", history.to_str().unwrap()])),
             false => refused(&["check", "--stored", history.to_str().unwrap()], "has no log"),
