@@ -9,12 +9,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use fencepost::bench::run::results::{
-    CheckVerdict, Key, Measurement, NotCompared, Outcome, Point,
+    BaseRecord, CheckVerdict, Key, Measurement, NotCompared, Outcome, Point,
 };
 use fencepost::bench::run::{Results, workloads};
 use fencepost::bench::{InProcess, Outcome as Answer, Request, Target as _};
 use fencepost::db::DatabaseUrl;
-use fencepost::design;
+use fencepost::design::{self, Design};
 use fencepost::node::{self, NodeOptions};
 use tempfile::TempDir;
 
@@ -502,9 +502,20 @@ fn a_graph_from_a_file_is_measured_and_is_the_same_when_the_run_goes_on() {
         )
     };
     fs::write(&file, (0..20).map(job).collect::<String>()).unwrap();
-    let graph = ["--graph", file.to_str().unwrap()];
+    // A relative path, of which the commands that are kept know nothing.
+    let graph = ["--graph", "mine.ndjson"];
+    let bench = |out: &Path, more: &[&str]| {
+        let mut command = bench(out, more);
+        command.current_dir(directory.path());
+        command
+    };
     let more = [&graph[..], &["--designs", "crud,es-locked", "--workloads", "reads"]].concat();
-    let (results, said) = run(&out, &more);
+    let output = bench(&out, &more).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let (results, said) = (results(&out), String::from_utf8(output.stdout).unwrap());
+    for base in &results.bases {
+        assert_made_again(base);
+    }
     assert!(results.bases.iter().all(|base| base.jobs == 20), "{:?}", results.bases);
     assert!(said.contains("reads: mine, 2 clients"), "{said}");
     fs::write(&file, job(0)).unwrap();
@@ -523,13 +534,20 @@ fn a_base_is_made_again_by_the_commands_that_are_kept_of_it() {
     let (results, _) = run(&directory.path().join("out"), &more);
     let [base] = &results.bases[..] else { panic!("{:?}", results.bases) };
     assert_eq!(base.commands.len(), 2, "a load and a past");
+    assert_made_again(base);
+}
+
+/// Runs the commands of a base in a directory of their own.
+fn assert_made_again(base: &BaseRecord) {
     let shell = Shell::new();
     for command in &base.commands {
         let ran = shell.bash(command);
         assert_eq!(ran.code, 0, "{command}: {}", ran.errors);
     }
     let database = DatabaseUrl::parse(&format!("sqlite:{}", shell.path("graphs.db"))).unwrap();
-    let service = node::open(&NodeOptions::new(database)).unwrap();
+    let is_following = |design: &&&Design| design.storage.to_string() == base.storage;
+    let design = *design::ALL.iter().find(is_following).unwrap();
+    let service = node::open(&NodeOptions { design, ..NodeOptions::new(database) }).unwrap();
     let target = InProcess::new(service, graph(), String::new());
     let outcome = target.connect().perform(&Request::Digest).outcome;
     let Answer::Answered { version, answer } = outcome else { panic!("{outcome:?}") };

@@ -70,7 +70,7 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 0.1, value_parser = crate::bench::not_negative, value_name = "S")]
     pub warmup_seconds: f64,
     /// A/A: measure each design twice in each block, and compare the two, to see how often a
-    /// difference is found where there is none
+    /// difference is found where there is none. Takes twice as long
     #[arg(long)]
     pub a_a: bool,
     /// Another seed, other requests in another order

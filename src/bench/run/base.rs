@@ -133,7 +133,7 @@ impl<'r> Bases<'r> {
         fs::create_dir_all(&directory).map_err(|error| file_error(&directory, &error))?;
         let database = directory.join("graphs.db");
         let url = format!("sqlite:{}", database.display());
-        let commands = self.commands(jobs, past);
+        let commands = self.commands(jobs, past)?;
         for arguments in &commands {
             let own = ["--database-url", &url, "--design", design.name].map(str::to_owned);
             self.run(&[&own[..], arguments].concat())?;
@@ -150,7 +150,7 @@ impl<'r> Bases<'r> {
 
     /// The arguments of the commands that make the graph, one after another. An empty one is made
     /// by asking for it.
-    fn commands(&self, jobs: u64, past: Past) -> Vec<Vec<String>> {
+    fn commands(&self, jobs: u64, past: Past) -> Result<Vec<Vec<String>>, BenchError> {
         let (seed, size, batch) = (self.args.seed.to_string(), jobs.to_string(), BATCH.to_string());
         let drive = |more: &[&str]| {
             let first = ["bench", "drive", "--graph", GRAPH, "--clients", "1"];
@@ -161,6 +161,8 @@ impl<'r> Bases<'r> {
         let mut commands = Vec::new();
         match (&self.args.graph, jobs) {
             (Some(file), _) => {
+                // The commands are to work in any directory.
+                let file = fs::canonicalize(file).map_err(|error| file_error(file, &error))?;
                 let import = ["import", "--graph", GRAPH, &file.to_string_lossy()];
                 commands.push(import.map(str::to_owned).to_vec());
             }
@@ -177,7 +179,7 @@ impl<'r> Bases<'r> {
             let churn = ["--workload", "churn", "--requests", &requests, "--sample", &size];
             commands.push(drive(&[&churn[..], &["--churn-steps", &steps]].concat()));
         }
-        commands
+        Ok(commands)
     }
 
     /// Asks a server what is in it.
