@@ -216,7 +216,7 @@ fn earlier(args: &RunArgs, plan: &Plan, directory: &Path) -> Result<Option<Resul
     }
     match (file.exists(), args.resume) {
         (false, true) => Err(BenchError::Usage(format!(
-            "--resume: there is nothing to go on with: {} is not there",
+            "--resume: {} does not exist",
             file.display()
         ))),
         (true, false) => Err(BenchError::Usage(format!(
@@ -230,7 +230,7 @@ fn earlier(args: &RunArgs, plan: &Plan, directory: &Path) -> Result<Option<Resul
                 return Ok(Some(results));
             }
             Err(BenchError::Usage(format!(
-                "--resume: {} is of other arguments: its profile is {}, with {} points in {} \
+                "--resume: {} was measured with other arguments: profile {}, {} points in {} \
                  blocks",
                 file.display(),
                 results.plan.profile,

@@ -281,7 +281,7 @@ fn a_run_that_was_killed_is_gone_on_with_and_leaves_no_server() {
     // It is not written over, nor gone on with by other arguments.
     for (more, says) in [
         (&["--designs", "crud", "--workloads", "register"][..], "say --resume"),
-        (&["--designs", "crud", "--workloads", "register", "--resume"], "of other arguments"),
+        (&["--designs", "crud", "--workloads", "register", "--resume"], "with other arguments"),
     ] {
         let output = bench(&out, more).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -521,7 +521,7 @@ fn a_graph_from_a_file_is_measured_and_is_the_same_when_the_run_goes_on() {
     fs::write(&file, job(0)).unwrap();
     let output = bench(&out, &[&more[..], &["--resume"]].concat()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && said.contains("of other arguments"), "{said}");
+    assert!(output.status.code() == Some(2) && said.contains("with other arguments"), "{said}");
     let output = bench(&out, &[&graph[..], &["--workloads", "import"]].concat()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && said.contains("makes its own graph"), "{said}");

@@ -10,7 +10,7 @@ use crate::bench::Shape;
 /// What to measure.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Which points are measured, unless more is said
+    /// Which points are measured, unless other options choose
     #[arg(long, value_enum, default_value_t = Profile::Quick)]
     pub profile: Profile,
     /// Where results and databases go; a directory without results, unless --resume is given
@@ -66,7 +66,7 @@ pub struct RunArgs {
     /// How long each point is measured, in seconds
     #[arg(long, default_value_t = 0.35, value_parser = crate::bench::positive, value_name = "S")]
     pub seconds: f64,
-    /// How long it is asked before, in seconds
+    /// Warm-up before each window, in seconds
     #[arg(long, default_value_t = 0.1, value_parser = crate::bench::not_negative, value_name = "S")]
     pub warmup_seconds: f64,
     /// A/A: measure each design twice in each block, and compare the two, to see how often a

@@ -10,7 +10,7 @@ use crate::failpoint;
 /// How often it is looked whether one has ended.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A limit, or no time at all where a test takes that of `name` away.
+/// The limit; zero if a test has switched off the guard `name`.
 pub fn limit(name: &str, limit: Duration) -> Duration {
     if failpoint::is_off(name) { Duration::ZERO } else { limit }
 }

@@ -9,9 +9,9 @@ use super::results::{
 use super::statistics::{Comparison, Estimate};
 use crate::design::PAIRS;
 
-/// A design that served less than all but this share is not compared.
+/// Of a compared design, at most this share of requests was refused or failed.
 const UNSERVED: f64 = 0.01;
-/// With fewer requests in a window, a rate tells where the window began.
+/// Fewer requests than this in a window are too few for a rate.
 const FEWEST_REQUESTS: u64 = 20;
 
 /// Points that are repetitions of each other.

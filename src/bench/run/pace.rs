@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-/// The plan counts as if it had been right for so long already: the first points, for which
-/// databases are made, say little of the others.
+/// Weight of the plan's own estimate, as if it had been right for this long: the first points, for
+/// which databases are made, say little of the others.
 const TRUSTED: Duration = Duration::from_secs(10);
 
 /// What was planned, and what it took.

@@ -4,7 +4,7 @@ use crate::bench::random::Random;
 
 /// How many times the figures are drawn again.
 const RESAMPLES: usize = 2_000;
-/// Of a hundred intervals so many hold what they are of.
+/// Confidence level of intervals.
 const CONFIDENCE: f64 = 0.95;
 /// From so many blocks on, pairs may be told apart: with fewer, equal designs would too often be
 /// on one side of each other in all of them (2 · 0.5⁵ is above 1 in 20, 2 · 0.5⁶ is not).

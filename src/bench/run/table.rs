@@ -344,7 +344,7 @@ fn pairs(text: &mut String, works: &[Key], found: &Found<'_>, compared: &[Compar
         text.push('\n');
         *text += &wrapped("", "  ", what);
         of_works(text, works, &declared, found);
-        let tie = "tie: not told apart; how large a difference may be hidden, the interval says";
+        let tie = "tie: not told apart; the interval shows how large a difference may be hidden";
         *text += &wrapped("  ", "  ", tie);
     }
     if !twice.is_empty() {
