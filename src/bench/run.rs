@@ -62,7 +62,7 @@ impl From<ResultsError> for BenchError {
 
 /// What a run came to.
 #[derive(Debug)]
-pub struct Ran {
+pub struct RunResult {
     /// All that was measured.
     pub results: Results,
     /// Where it is.
@@ -75,7 +75,7 @@ pub struct Ran {
 /// # Errors
 /// [`BenchError`] if the arguments contradict each other, or the directory cannot be used. A failure
 /// at one point is that point's outcome.
-pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, BenchError> {
+pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunResult, BenchError> {
     let plan = Plan::new(args)?;
     let directory = args.directory();
     let file = directory.join(RESULTS);
@@ -145,7 +145,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<Ran, 
     results.comparisons = Some(comparisons(&results.points, results.plan.blocks));
     results.write(&file)?;
     fs::remove_dir_all(&work).map_err(|error| file_error(&work, &error))?;
-    Ok(Ran { results, directory })
+    Ok(RunResult { results, directory })
 }
 
 /// The point, and the base that it began from.

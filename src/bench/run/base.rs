@@ -30,9 +30,9 @@ const MADE_WITHIN: Duration = Duration::from_secs(2 * 60 * 60);
 /// How long a question to a base may take.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(600);
 
-/// Which base.
+/// Which base: of a graph, in a storage.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Wanted {
+struct BaseKey {
     /// The graph's name among bases: shape, size, past.
     family: String,
     storage: String,
@@ -42,7 +42,7 @@ struct Wanted {
 const DATABASE_URL: &str = "sqlite:graphs.db";
 
 /// A database that was made, before anybody has looked at it.
-struct Made {
+struct UninspectedBase {
     name: String,
     storage: String,
     jobs: u64,
@@ -68,7 +68,7 @@ pub struct Bases<'r> {
     /// Those that points of an earlier run began from.
     known: Vec<BaseRecord>,
     /// Why it could not be made, of one that could not: nobody tries again.
-    made: BTreeMap<Wanted, Result<Base, String>>,
+    made: BTreeMap<BaseKey, Result<Base, String>>,
 }
 
 impl<'r> Bases<'r> {
@@ -95,7 +95,7 @@ impl<'r> Bases<'r> {
             Past::Churned { times } => format!("-churned-{times}"),
         };
         let family = format!("{}-{jobs}{past}", point.key.shape);
-        let wanted = Wanted { family, storage: design.storage.to_string() };
+        let wanted = BaseKey { family, storage: design.storage.to_string() };
         if let Some(base) = self.made.get(&wanted) {
             return base.clone().map_err(BenchError::Refused);
         }
@@ -120,7 +120,7 @@ impl<'r> Bases<'r> {
 
     fn make(
         &self,
-        wanted: &Wanted,
+        wanted: &BaseKey,
         storage: StorageKind,
         jobs: u64,
         past: Past,
@@ -144,7 +144,7 @@ impl<'r> Bases<'r> {
             own.map(str::to_owned).into_iter().chain(words).collect::<Vec<_>>().join(" ")
         };
         let commands = commands.iter().map(shown).collect();
-        let made = Made { name, storage: wanted.storage.clone(), jobs, commands };
+        let made = UninspectedBase { name, storage: wanted.storage.clone(), jobs, commands };
         self.look(made, design, database)
     }
 
@@ -183,8 +183,13 @@ impl<'r> Bases<'r> {
     }
 
     /// Asks a server what is in it.
-    fn look(&self, made: Made, design: &Design, database: PathBuf) -> Result<Base, BenchError> {
-        let Made { name, storage, jobs, commands } = made;
+    fn look(
+        &self,
+        made: UninspectedBase,
+        design: &Design,
+        database: PathBuf,
+    ) -> Result<Base, BenchError> {
+        let UninspectedBase { name, storage, jobs, commands } = made;
         let log = database.with_file_name("server.log");
         let node = Node::start(self.program, &serve(design, &database), &log)
             .map_err(|error| BenchError::Unavailable(error.to_string()))?;

@@ -24,7 +24,7 @@ pub struct Group<'r> {
     pub failed: Vec<&'r str>,
 }
 
-/// All groups, those of the same work beside each other.
+/// All groups, those of the same load beside each other.
 #[must_use]
 pub fn groups(points: &[Point]) -> Vec<Group<'_>> {
     let mut groups: BTreeMap<&Key, Group<'_>> = BTreeMap::new();
@@ -42,16 +42,16 @@ pub fn groups(points: &[Point]) -> Vec<Group<'_>> {
     groups.into_values().collect()
 }
 
-/// What was asked of designs, each once, as keys without a design.
+/// What was asked of designs: each load once, as a key without a design.
 #[must_use]
-pub fn works(groups: &[Group<'_>]) -> Vec<Key> {
-    let mut works: Vec<Key> = groups.iter().map(|group| group.key.of("")).collect();
-    works.dedup();
-    works
+pub fn loads(groups: &[Group<'_>]) -> Vec<Key> {
+    let mut loads: Vec<Key> = groups.iter().map(|group| group.key.of("")).collect();
+    loads.dedup();
+    loads
 }
 
 /// A figure by which measurements are compared.
-pub struct Figure {
+pub struct ComparedFigure {
     /// As in the results.
     pub name: &'static str,
     /// As in tables.
@@ -59,26 +59,29 @@ pub struct Figure {
     of: fn(&Measurement) -> Option<f64>,
 }
 
-const FIRST_ANSWER: Figure = Figure {
+const FIRST_ANSWER: ComparedFigure = ComparedFigure {
     name: "first_answer_seconds",
     title: "first answer",
     of: Measurement::first_answer_seconds,
 };
-const SERVER: Figure =
-    Figure { name: "server_us_per_operation", title: "server µs", of: server_us };
-const PER_SECOND: Figure = Figure {
+const SERVER: ComparedFigure =
+    ComparedFigure { name: "server_us_per_operation", title: "server µs", of: server_us };
+const PER_SECOND: ComparedFigure = ComparedFigure {
     name: "per_second",
     title: "a second",
     of: |measured| Some(measured.figures.per_second),
 };
-const P50: Figure =
-    Figure { name: "p50_us", title: "p50", of: |measured| Some(measured.figures.latency?.p50_us) };
+const P50: ComparedFigure = ComparedFigure {
+    name: "p50_us",
+    title: "p50",
+    of: |measured| Some(measured.figures.latency?.p50_us),
+};
 
-/// The figures by which designs are compared at that work.
+/// The figures by which designs are compared under that load.
 #[must_use]
-pub fn figures_of(work: &Key) -> Vec<Figure> {
-    match work.rate {
-        _ if work.workload == "start" => vec![FIRST_ANSWER],
+pub fn figures_of(load: &Key) -> Vec<ComparedFigure> {
+    match load.rate {
+        _ if load.workload == "start" => vec![FIRST_ANSWER],
         Some(_) => vec![P50, SERVER],
         None => vec![PER_SECOND, SERVER],
     }
@@ -90,19 +93,19 @@ pub fn server_us(measured: &Measurement) -> Option<f64> {
     Some(measured.figures.server_us_per_operation).filter(|us| *us > 0.0)
 }
 
-/// All pairs of designs that differ in one choice and were measured on the same work, and each
+/// All pairs of designs that differ in one choice and were measured under the same load, and each
 /// design that was measured twice with itself. `blocks`: how many were planned. O(points), and some
 /// thousand drawings of the ratios of each.
 #[must_use]
 pub fn comparisons(points: &[Point], blocks: u32) -> Vec<Compared> {
     let groups = groups(points);
     let mut all = Vec::new();
-    for work in works(&groups) {
+    for load in loads(&groups) {
         let of = |key: &Key| groups.iter().find(|group| group.key == key);
-        let declared = PAIRS.iter().map(|pair| (work.of(pair.first), work.of(pair.second)));
+        let declared = PAIRS.iter().map(|pair| (load.of(pair.first), load.of(pair.second)));
         let again = groups.iter().map(|group| group.key);
-        let again = again.filter(|key| key.again && key.of("") == work);
-        let twice = again.map(|key| (work.of(&key.design), key.clone()));
+        let again = again.filter(|key| key.again && key.of("") == load);
+        let twice = again.map(|key| (load.of(&key.design), key.clone()));
         for (first, second) in declared.chain(twice) {
             let both = of(&first).zip(of(&second));
             all.extend(both.map(|(first, second)| compared(first, second, blocks)));
@@ -143,7 +146,7 @@ fn differ_in_base(first: &Group<'_>, second: &Group<'_>) -> bool {
 }
 
 /// Block by block: each pair of one block was measured with the same seed, shortly after the other.
-fn ratio(first: &Group<'_>, second: &Group<'_>, figure: &Figure) -> Option<Ratio> {
+fn ratio(first: &Group<'_>, second: &Group<'_>, figure: &ComparedFigure) -> Option<Ratio> {
     let of = |group: &Group<'_>| -> BTreeMap<u32, f64> {
         let figures = group.points.iter();
         let found = |(point, measured): &(&Point, &Measurement)| {

@@ -201,7 +201,7 @@ impl Bench<'_> {
             Some(database) if point.block == 0 => Some(disk(database, wal_bytes)?),
             _ => None,
         };
-        let around = Around { start_seconds, peak_memory_bytes, verdict, disk };
+        let around = MeasuredAround { start_seconds, peak_memory_bytes, verdict, disk };
         let looks = watched.looks.into_inner().unwrap_or_default();
         let measured = measurement(report.as_ref(), &looks, around)
             .map_err(|error| BenchError::Refused(error.to_string()))?;
@@ -277,8 +277,8 @@ fn disk(database: &Path, wal_bytes: u64) -> Result<Disk, BenchError> {
     Ok(Disk { file_bytes: file, wal_bytes, vacuumed_bytes: vacuumed, parts })
 }
 
-/// What is known besides what the driver found.
-struct Around {
+/// What was measured around what the driver found.
+struct MeasuredAround {
     start_seconds: Vec<f64>,
     peak_memory_bytes: Vec<u64>,
     verdict: CheckVerdict,
@@ -335,9 +335,9 @@ impl Target for Watched {
 fn measurement(
     report: Option<&Report>,
     looks: &[Look],
-    around: Around,
+    around: MeasuredAround,
 ) -> Result<Measurement, BadHistogram> {
-    let Around { start_seconds, peak_memory_bytes, verdict, disk } = around;
+    let MeasuredAround { start_seconds, peak_memory_bytes, verdict, disk } = around;
     let summary = report.map(Report::summary);
     let slowest_start = start_seconds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let mut raw = raw(summary.as_ref(), slowest_start);

@@ -81,7 +81,7 @@ impl Plan {
                     };
                     let planned =
                         |key: Key, design| Planned { number: 0, block, key, workload, design };
-                    let mut of_work = Vec::new();
+                    let mut of_load = Vec::new();
                     for design in &designs {
                         // The broken one is asked once, for what shows that it is broken.
                         let shows_broken = workload.name == "pairs" && block == 0;
@@ -91,18 +91,18 @@ impl Plan {
                         {
                             continue;
                         }
-                        of_work.push(planned(key(design.name), Some(*design)));
+                        of_load.push(planned(key(design.name), Some(*design)));
                         // One that keeps no rules is compared with nothing.
                         if args.a_a && design.is_sound() {
                             let again = Key { again: true, ..key(design.name) };
-                            of_work.push(planned(again, Some(*design)));
+                            of_load.push(planned(again, Some(*design)));
                         }
                     }
                     // Of each kind of load once in a block.
-                    let load = (rate, writers, workload.in_turn());
-                    let is_load = workload.measures == Measures::Requests;
-                    if is_load && !floors.contains(&load) {
-                        floors.push(load);
+                    let kind = (rate, writers, workload.in_turn());
+                    let is_driven = workload.measures == Measures::Requests;
+                    if is_driven && !floors.contains(&kind) {
+                        floors.push(kind);
                         for floor in ["echo", "null"] {
                             let floored = workload.floor();
                             let key = Key {
@@ -112,17 +112,17 @@ impl Plan {
                                 nodes: 1,
                                 ..key(floor)
                             };
-                            of_work.push(Planned { workload: floored, ..planned(key, None) });
+                            of_load.push(Planned { workload: floored, ..planned(key, None) });
                         }
                     }
-                    of_block.push(of_work);
+                    of_block.push(of_load);
                 }
             }
             let mut random = Random::of(&[args.seed, 11, u64::from(block)]);
             shuffle(&mut of_block, &mut random);
-            for mut of_work in of_block {
-                shuffle(&mut of_work, &mut random);
-                points.extend(of_work);
+            for mut of_load in of_block {
+                shuffle(&mut of_load, &mut random);
+                points.extend(of_load);
             }
         }
         for (number, point) in points.iter_mut().enumerate() {
@@ -186,14 +186,14 @@ impl Plan {
 /// The matrix, and how long it takes.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut works: BTreeMap<Key, Vec<&str>> = BTreeMap::new();
+        let mut loads: BTreeMap<Key, Vec<&str>> = BTreeMap::new();
         let mut of_block = self.points.iter().filter(|point| point.block == 0);
         for point in of_block.clone().filter(|point| !point.key.again) {
-            works.entry(point.key.of("")).or_default().push(&point.key.design);
+            loads.entry(point.key.of("")).or_default().push(&point.key.design);
         }
-        for (work, designs) in &mut works {
+        for (load, designs) in &mut loads {
             designs.sort_unstable();
-            write!(f, "{}", wrapped("", "  ", &work.title()))?;
+            write!(f, "{}", wrapped("", "  ", &load.title()))?;
             write!(f, "{}", wrapped("  ", "  ", &designs.join(" ")))?;
         }
         let PlanRecord { blocks, points, .. } = &self.record;

@@ -42,7 +42,7 @@ pub struct Results {
     pub comparisons: Option<Vec<Compared>>,
 }
 
-/// A pair that was measured on the same work: two designs, or one that was measured twice.
+/// A pair that was measured under the same load: two designs, or one that was measured twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct Compared {
@@ -273,7 +273,7 @@ impl Key {
         if self.size > 0 { format!(", {} jobs", self.size) } else { String::new() }
     }
 
-    /// The same work for another design.
+    /// The same load for another design.
     #[must_use]
     pub fn of(&self, design: &str) -> Self {
         Self { design: design.to_owned(), again: false, ..self.clone() }

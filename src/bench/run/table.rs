@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::comparisons::{
-    Group, comparisons, differ_in_durability, figures_of, groups, server_us, unsound, works,
+    Group, comparisons, differ_in_durability, figures_of, groups, loads, server_us, unsound,
 };
 use super::place::check_again;
 use super::results::{CheckVerdict, Compared, Key, Measurement, NotCompared, Outcome, Results};
@@ -28,11 +28,11 @@ pub fn table(results: &Results) -> String {
     let found = Found { groups: groups(&results.points), blocks: results.plan.blocks };
     let mut text = String::new();
     head(&mut text, results);
-    let works = works(&found.groups);
-    for work in &works {
-        of_work(&mut text, work, &found.groups);
+    let loads = loads(&found.groups);
+    for load in &loads {
+        of_load(&mut text, load, &found.groups);
     }
-    pairs(&mut text, &works, &found, &comparisons(&results.points, results.plan.blocks));
+    pairs(&mut text, &loads, &found, &comparisons(&results.points, results.plan.blocks));
     failures(&mut text, results);
     anomalies(&mut text, results);
     text.push('\n');
@@ -94,12 +94,12 @@ fn head(text: &mut String, results: &Results) {
     *text += &wrapped("", "  ", &what_ran);
 }
 
-fn of_work(text: &mut String, work: &Key, groups: &[Group<'_>]) {
-    let of_work: Vec<_> = groups.iter().filter(|group| group.key.of("") == *work).collect();
+fn of_load(text: &mut String, load: &Key, groups: &[Group<'_>]) {
+    let of_load: Vec<_> = groups.iter().filter(|group| group.key.of("") == *load).collect();
     text.push('\n');
-    *text += &wrapped("", "  ", &OneLine(work.title()).to_string());
-    let main = match work.rate {
-        _ if work.workload == "start" => ["first", "ms"],
+    *text += &wrapped("", "  ", &OneLine(load.title()).to_string());
+    let main = match load.rate {
+        _ if load.workload == "start" => ["first", "ms"],
         Some(_) => ["sent", "in %"],
         None => ["a", "second"],
     };
@@ -107,8 +107,8 @@ fn of_work(text: &mut String, work: &Key, groups: &[Group<'_>]) {
     let lower = [main[1], "interval", "CV", "floor", "µs", "ms", "ms"];
     line(text, "", &upper.map(str::to_owned));
     line(text, "design", &lower.map(str::to_owned));
-    let floor = floor_of(work, groups).and_then(Row::of);
-    for group in &of_work {
+    let floor = floor_of(load, groups).and_then(Row::of);
+    for group in &of_load {
         let label = OneLine(group.key.label()).to_string();
         let Some(row) = Row::of(group) else {
             let why = group.failed.first().copied().unwrap_or_default();
@@ -123,7 +123,7 @@ fn of_work(text: &mut String, work: &Key, groups: &[Group<'_>]) {
             *text += &wrapped("      ", "      ", &remarks.join(", "));
         }
     }
-    let checked = checked(&of_work);
+    let checked = checked(&of_load);
     if !checked.is_empty() {
         *text += &wrapped("  checked: ", "  ", &checked);
     }
@@ -159,14 +159,14 @@ fn checked(groups: &[&Group<'_>]) -> String {
 }
 
 /// The echo server, where it was measured under the same load.
-fn floor_of<'g, 'r>(work: &Key, groups: &'g [Group<'r>]) -> Option<&'g Group<'r>> {
-    let workload = super::workloads::named(&work.workload);
+fn floor_of<'g, 'r>(load: &Key, groups: &'g [Group<'r>]) -> Option<&'g Group<'r>> {
+    let workload = super::workloads::named(&load.workload);
     let floor = workload.filter(|known| known.measures == Measures::Requests)?.floor().name;
     let like = |group: &&Group<'_>| {
         group.key.design == "echo"
             && group.key.workload == floor
-            && group.key.rate == work.rate
-            && group.key.writers == work.writers
+            && group.key.rate == load.rate
+            && group.key.writers == load.writers
     };
     groups.iter().find(like)
 }
@@ -330,7 +330,7 @@ fn pooled(group: &Group<'_>) -> Option<Percentiles> {
     all.percentiles()
 }
 
-fn pairs(text: &mut String, works: &[Key], found: &Found<'_>, compared: &[Compared]) {
+fn pairs(text: &mut String, loads: &[Key], found: &Found<'_>, compared: &[Compared]) {
     let (twice, declared): (Vec<&Compared>, Vec<&Compared>) =
         compared.iter().partition(|pair| pair.second.again);
     if declared.is_empty() {
@@ -343,7 +343,7 @@ fn pairs(text: &mut String, works: &[Key], found: &Found<'_>, compared: &[Compar
                     block by block";
         text.push('\n');
         *text += &wrapped("", "  ", what);
-        of_works(text, works, &declared, found);
+        of_loads(text, loads, &declared, found);
         let tie = "tie: not told apart; the interval shows how large a difference may be hidden";
         *text += &wrapped("  ", "  ", tie);
     }
@@ -352,7 +352,7 @@ fn pairs(text: &mut String, works: &[Key], found: &Found<'_>, compared: &[Compar
                     the second";
         text.push('\n');
         *text += &wrapped("", "  ", what);
-        of_works(text, works, &twice, found);
+        of_loads(text, loads, &twice, found);
         let orders = twice.iter().flat_map(|pair| &pair.ratios).map(|ratio| ratio.order);
         let judged: Vec<Order> = orders.filter(|order| *order != Order::TooFew).collect();
         let told = judged.iter().filter(|order| **order != Order::Tie).count();
@@ -372,26 +372,26 @@ fn pairs(text: &mut String, works: &[Key], found: &Found<'_>, compared: &[Compar
     }
 }
 
-/// The pairs under the work on which they were measured.
-fn of_works(text: &mut String, works: &[Key], compared: &[&Compared], found: &Found<'_>) {
-    for work in works {
-        let of_work: Vec<_> = compared.iter().filter(|pair| pair.first.of("") == *work).collect();
-        if of_work.is_empty() {
+/// The pairs under the load that they were measured under.
+fn of_loads(text: &mut String, loads: &[Key], compared: &[&Compared], found: &Found<'_>) {
+    for load in loads {
+        let of_load: Vec<_> = compared.iter().filter(|pair| pair.first.of("") == *load).collect();
+        if of_load.is_empty() {
             continue;
         }
-        let rate = work.rate.map_or_else(String::new, |rate| format!(" at {rate} a second"));
-        let mut sizes = format!("{}{rate}{}", OneLine(&work.workload), work.jobs());
+        let rate = load.rate.map_or_else(String::new, |rate| format!(" at {rate} a second"));
+        let mut sizes = format!("{}{rate}{}", OneLine(&load.workload), load.jobs());
         if sizes.chars().count() > NAMES {
             *text += &wrapped("  ", "  ", &sizes);
             sizes.clear();
         }
         let mut line = format!("  {sizes:<NAMES$}");
-        for figure in figures_of(work) {
+        for figure in figures_of(load) {
             let _ = write!(line, " {:<19}", figure.title);
         }
         let _ = writeln!(text, "{}", line.trim_end());
-        for pair in of_work {
-            *text += &of_pair(work, pair, found);
+        for pair in of_load {
+            *text += &of_pair(load, pair, found);
         }
     }
 }
@@ -399,7 +399,7 @@ fn of_works(text: &mut String, works: &[Key], compared: &[&Compared], found: &Fo
 /// How wide the names of a pair are.
 const NAMES: usize = 37;
 
-fn of_pair(work: &Key, pair: &Compared, found: &Found<'_>) -> String {
+fn of_pair(load: &Key, pair: &Compared, found: &Found<'_>) -> String {
     let mut line = if pair.second.again {
         format!("  {:<NAMES$}", OneLine(&pair.first.design))
     } else {
@@ -412,7 +412,7 @@ fn of_pair(work: &Key, pair: &Compared, found: &Found<'_>) -> String {
         return line.trim_end().to_owned() + "\n" + &wrapped("    not compared: ", "    ", &why);
     }
     let mut figures = String::new();
-    for figure in figures_of(work) {
+    for figure in figures_of(load) {
         let Some(ratio) = pair.ratios.iter().find(|ratio| ratio.figure == figure.name) else {
             let _ = write!(figures, " {:>4} {:<14}", "-", "");
             continue;
