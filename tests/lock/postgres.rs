@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::child::open;
 use super::conformance::{LockFixture, assert_held_back, key, take};
 use super::row::Row;
-use crate::support::guards::is_alone;
+use crate::support::guards::{is_alone, passes};
 use crate::support::postgres::{Pair, Postgres};
 use crate::support::proxy::Proxy;
 use crate::support::{limit, wait_until};
@@ -556,4 +556,71 @@ fn leaderships_outlive_their_lease_for_as_long_as_their_process_lives() {
     wait_until(limit(), "ten leases are over", || began.elapsed() > 10 * lease);
     led.iter_mut().for_each(|led| led.check().expect("it is held"));
     assert_eq!(fixture.holders(), 2);
+}
+
+/// A statement of its holder is not answered; the lock's session is.
+#[test]
+fn a_leadership_whose_task_is_given_up_is_given_back_and_costs_no_other_its_lease() {
+    let fixture = PostgresFixture::new();
+    let lease = Duration::from_secs(1);
+    let open = || PostgresLock::open(&fixture.url, lease).expect("it can be opened");
+    let (lock, other) = (open(), open());
+    let lead = |graph| lock.acquire(&leadership(graph), Exclusive, limit()).expect("it is free");
+    let (given_up, mut kept) = (lead(0), lead(1));
+    let port = Postgres::shared().port();
+    let proxy = Proxy::to(port);
+    let through = fixture.url.replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
+    let limits = PoolLimits { answer: Duration::from_millis(500), ..PoolLimits::default() };
+    let url = DatabaseUrl::parse(&through).expect("a URL");
+    let database = Database::open(&url, limits).expect("it is there");
+    let ask = move || database.ask(|session| session.batch_execute("SELECT 1"));
+    ask().expect("a session is open");
+    proxy.hold();
+    let holder = thread::spawn(move || {
+        watch::watched(
+            |_| {},
+            || {
+                let _held = Reclaimable::new(given_up);
+                drop(ask());
+            },
+        );
+    });
+    wait_until(limit(), "another process leads the graph", || {
+        kept.check().expect("it is held");
+        other.acquire(&leadership(0), Exclusive, Duration::ZERO).is_ok()
+    });
+    assert_eq!(fixture.holders(), 1, "the other graph's");
+    proxy.let_go();
+    holder.join().expect("it does not panic");
+}
+
+#[test]
+fn what_a_task_that_is_given_up_held_stays_taken_if_nobody_gives_it_back() {
+    let test = "lock::postgres::a_leadership_whose_task_is_given_up_is_given_back_and_costs_no_other_its_lease";
+    assert!(!passes(test, Some("lock.postgres.left")));
+}
+
+/// Its session may not be ended by a server that is stopped, and is not believed in for longer than
+/// a lease.
+#[test]
+fn whether_a_leadership_is_held_is_known_without_the_server() {
+    if !is_alone("lock::postgres::whether_a_leadership_is_held_is_known_without_the_server") {
+        return;
+    }
+    let server = Postgres::start(&[]);
+    let fixture = PostgresFixture::on(&server);
+    let lock = PostgresLock::open(&fixture.url, Duration::from_secs(1)).expect("a lock");
+    let lead = |graph| lock.acquire(&leadership(graph), Exclusive, limit()).expect("it is free");
+    let mut led: Vec<Guard> = (0..50).map(lead).collect();
+    let frozen = server.freeze();
+    let (told, is_told) = mpsc::channel();
+    thread::spawn(move || {
+        wait_until(limit(), "all are lost", || led.iter_mut().all(|led| led.check().is_err()));
+        // Nor is it asked to take them back.
+        drop(led);
+        told.send(()).expect("it is waited for");
+    });
+    let told = is_told.recv_timeout(limit());
+    drop(frozen);
+    told.expect("nobody waits for the server");
 }

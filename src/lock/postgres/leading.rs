@@ -2,16 +2,19 @@
 //! where turns have a session each. It only tries to take one, since whoever waits on it would keep
 //! it from all others; who wants to wait tries again.
 //!
-//! The server ends the session once nothing was heard of it for a lease. A holder counts from when
-//! it was last asked, so that it asks nothing before a write.
+//! The server ends the session once nothing was heard of it for a lease. The thread that renews
+//! lets it hear of it four times as often. A holder counts from the last answer and asks nothing,
+//! so that it never waits to learn whether it still leads. A session that was not heard of for a
+//! lease is left: whoever takes a leadership then opens a new one.
 //!
 //! What the session holds is known under the mutex under which it is asked, so that nothing is
 //! taken twice, or given back while another is taken. Nobody waits for the mutex without a limit:
-//! whoever has it may be waiting for a server that does not answer.
+//! whoever has it may be waiting for a server that does not answer. What a thread must not wait to
+//! give back, the thread that renews gives back when it asks next. So one graph whose turn was
+//! given up costs the others of the session nothing, and is free soon.
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +23,7 @@ use super::renewal::{Holds, Renewable};
 use super::session::Session;
 use super::sessions::{SESSION_WAIT, Sessions};
 use crate::db::watch;
+use crate::failpoint;
 use crate::lock::gate::{Deadline, lock};
 use crate::lock::{FencingToken, Guard, Held, LockError, LockKey, Mode};
 
@@ -42,9 +46,8 @@ struct Leading {
     held: Mutex<Option<Holding>>,
     /// Until when the server surely keeps the session, whatever this process does.
     valid_until: Mutex<Instant>,
-    /// Something could not be given back: the session is to end by its lease, with all that it
-    /// holds.
-    is_abandoned: AtomicBool,
+    /// What is to be given back when the session is renewed.
+    left: Mutex<Vec<LockKey>>,
     sessions: Arc<Sessions>,
     lease: Duration,
 }
@@ -111,7 +114,7 @@ impl LeadershipLock {
         let leading = Arc::new(Leading {
             held: Mutex::new(Some(Holding { session, keys: [key.clone()].into() })),
             valid_until: Mutex::new(sent + lasts(self.lease)),
-            is_abandoned: AtomicBool::new(false),
+            left: Mutex::default(),
             sessions: Arc::clone(&self.sessions),
             lease: self.lease,
         });
@@ -131,6 +134,10 @@ fn has_ended() -> LockError {
     LockError::Lost { what: "its session has ended" }
 }
 
+fn was_not_heard_of() -> LockError {
+    LockError::Lost { what: "its session has ended, or was not heard of for a lease" }
+}
+
 impl Leading {
     fn guard(
         self: Arc<Self>,
@@ -142,9 +149,15 @@ impl Leading {
         Guard::exclusive(Box::new(held), incarnation, token)
     }
 
+    /// For how long the session surely is kept; zero if it may have ended.
+    fn valid_for(&self) -> Duration {
+        lock(&self.valid_until).saturating_duration_since(Instant::now())
+    }
+
     /// Tries to take one more.
     fn take(self: Arc<Self>, key: &LockKey) -> Result<Tried, LockError> {
-        if self.is_abandoned.load(Ordering::SeqCst) {
+        // A thread may wait on it for a server that never answers.
+        if self.valid_for().is_zero() {
             return Ok(Tried::Ended);
         }
         let taken = self.ask(SESSION_WAIT, |Holding { session, keys }| {
@@ -213,14 +226,20 @@ impl Leading {
             }
             Err(error) => {
                 *held = None;
+                *lock(&self.valid_until) = sent;
                 Err(error)
             }
         }
     }
 
-    /// Gives one back, and the session when that was the last.
+    /// Gives one back, and the session when that was the last. A session that may have ended is not
+    /// waited for.
     fn give_back(&self, key: &LockKey) -> Result<(), LockError> {
-        let mut held = self.held(self.sessions.answer)?;
+        let valid_for = self.valid_for();
+        if valid_for.is_zero() {
+            return Err(was_not_heard_of());
+        }
+        let mut held = self.held(self.sessions.answer.min(valid_for))?;
         let asked = self.ask_held(&mut held, |Holding { session, keys }| {
             keys.remove(key);
             match keys.is_empty() {
@@ -245,15 +264,23 @@ impl Leading {
 impl Renewable for Leading {
     /// Of a session that is in use the server hears anyway.
     fn renew(&self) -> Result<(), LockError> {
-        if self.is_abandoned.load(Ordering::SeqCst) {
-            return Ok(());
-        }
         let mut held = match self.held.try_lock() {
             Ok(held) => held,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Ok(()),
         };
-        match self.ask_held(&mut held, |holding| holding.session.ping()) {
+        let left = match failpoint::is_off("lock.postgres.left") {
+            true => Vec::new(),
+            false => std::mem::take(&mut *lock(&self.left)),
+        };
+        let asked = self.ask_held(&mut held, |Holding { session, keys }| {
+            for key in &left {
+                keys.remove(key);
+                session.give_up(key)?;
+            }
+            session.ping()
+        });
+        match asked {
             Err(LockError::Lost { .. }) => Ok(()),
             asked => asked,
         }
@@ -269,29 +296,22 @@ impl Held for Leadership {
         self.leading.ask(SESSION_WAIT, |holding| holding.session.seed(&self.key, first))
     }
 
-    /// Asks the server only if nothing was heard of it for nearly a lease, and nobody else asks.
+    /// By the clock alone.
     fn check(&mut self) -> Result<(), LockError> {
-        let is_valid = Instant::now() < *lock(&self.leading.valid_until);
-        match self.leading.held.try_lock() {
-            Ok(held) if held.is_none() => Err(has_ended()),
-            Ok(_) if is_valid => Ok(()),
-            Ok(mut held) => self.leading.ask_held(&mut held, |holding| holding.session.ping()),
-            Err(_) if is_valid => Ok(()),
-            Err(_) => Err(LockError::Lost { what: "its session was not heard of for a lease" }),
-        }
+        if self.leading.valid_for().is_zero() { Err(was_not_heard_of()) } else { Ok(()) }
     }
 }
 
 impl Drop for Leadership {
     fn drop(&mut self) {
-        // The server is not to be waited for again: it frees all when the session has ended.
+        // The server is not to be waited for again.
         let given = match watch::is_given_up() {
             true => Err(has_ended()),
             false => self.leading.give_back(&self.key),
         };
         if let Err(error) = given {
-            log::warn!("lock {}: left to the end of its session: {error}", self.key);
-            self.leading.is_abandoned.store(true, Ordering::SeqCst);
+            log::debug!("lock {}: given back later, or with its session: {error}", self.key);
+            lock(&self.leading.left).push(self.key.clone());
         }
     }
 }

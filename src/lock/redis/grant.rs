@@ -7,7 +7,7 @@ use super::client::{LockClient, unavailable};
 use super::lock_request::{Holding, Request, Stage, State};
 use super::script::{self, Call};
 use crate::failpoint;
-use crate::lock::{FencingToken, Held, LockError};
+use crate::lock::{FencingToken, Held, LockError, Purpose};
 
 /// A grant. Dropping it releases the lock.
 pub(super) struct Grant {
@@ -85,7 +85,14 @@ impl Held for Grant {
 }
 
 impl Drop for Grant {
+    /// A leadership that was lost is not released: nobody renews it, and its lease is over or about
+    /// to be. A server that is out of reach would be tried for each of all those that were lost.
     fn drop(&mut self) {
-        self.client.release(&self.request);
+        let is_lost = matches!(self.request.state().stage, Stage::Lost(_));
+        if is_lost && self.request.key.purpose == Purpose::Leadership {
+            self.client.requests.end(&self.request);
+        } else {
+            self.client.release(&self.request);
+        }
     }
 }

@@ -56,11 +56,12 @@ impl LockClient {
         let reopened = self.listener.is_disconnected() && self.reopen_listener();
         let now = Instant::now();
         let mut renewals: HashMap<LockKey, Vec<Arc<Request>>> = HashMap::new();
-        let mut next = terms.tick();
+        let (mut next, mut is_away) = (terms.tick(), false);
         for request in self.requests.all() {
             match self.due(&request, now, reopened, &mut next) {
                 Due::Renewal => renewals.entry(request.key.clone()).or_default().push(request),
-                Due::Release => self.release_again(&request, connection),
+                // If the server is out of reach, it is tried once in a round.
+                Due::Release => is_away |= !self.release_again(&request, connection, is_away),
                 Due::Loss => self.lose(&request, "it was held for longer than the maximum"),
                 Due::Nothing => {}
             }
@@ -132,17 +133,25 @@ impl LockClient {
         }
     }
 
-    /// Tells the server once more that a request is over, until it must have expired anyway.
-    fn release_again(&self, request: &Arc<Request>, connection: &mut Option<LockConnection>) {
-        let Stage::Ending { since } = request.state().stage else { return };
+    /// Tells the server once more that a request is over, until it must have expired anyway; not if
+    /// it `is_away`. Whether it was told.
+    fn release_again(
+        &self,
+        request: &Arc<Request>,
+        connection: &mut Option<LockConnection>,
+        is_away: bool,
+    ) -> bool {
+        let Stage::Ending { since } = request.state().stage else { return true };
         let sealed = request.state().sealed;
         let release = Call::Release { request: &request.id, sealed, remember: true };
-        let told = self.on_own_connection(connection, |client, connection| {
+        let tell = |client: &Self, connection: &mut LockConnection| {
             connection.call(&client.server, &client.requests, &request.keys, release)
-        });
-        if told.is_ok() || since.elapsed() > 2 * self.server.terms.lease {
+        };
+        let is_told = !is_away && self.on_own_connection(connection, tell).is_ok();
+        if is_told || since.elapsed() > 2 * self.server.terms.lease {
             self.requests.end(request);
         }
+        is_told
     }
 
     /// Runs `body` on the housekeeper's connection, which is dropped after an error.
