@@ -12,6 +12,7 @@ use fencepost::http::{
 };
 use fencepost::node::{self, NodeError};
 use fencepost::service::{Limits, Service};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::arguments::at_least_one;
 use super::failure::Failure;
@@ -182,6 +183,17 @@ fn advertised(text: &str) -> Result<String, String> {
     }
 }
 
+/// Lets the process open as many files as it may: each graph that it leads by a lock in files takes
+/// one, and so does each connection. The usual limit, 1,024, is meant for programs that use
+/// `select`.
+fn raise_limit_of_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        log::warn!("no more files can be opened than {:?}: {error}", limit.current);
+    }
+}
+
 pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Result<(), Failure> {
     let on_loopback = args.address.ip().is_loopback();
     if !on_loopback && !args.allow_anonymous {
@@ -217,6 +229,7 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
     let cannot_serve = |reason: String| {
         Failure::unavailable(format!("cannot serve on {}: {reason}", args.address))
     };
+    raise_limit_of_open_files();
     // Opening the database may migrate it, which must not happen if nothing is served then.
     http::check_address(args.address).map_err(|error| cannot_serve(error.to_string()))?;
     let service: Service = node::open(&options)?;

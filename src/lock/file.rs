@@ -54,7 +54,7 @@ use super::by_key::ByKey;
 use super::gate::{Deadline, Gate};
 use super::{
     DistributedLock, FencingToken, Guard, Held, Inspection, LockError, LockIdentity, LockKey, Mode,
-    Participant,
+    Participant, Purpose,
 };
 use crate::failpoint;
 
@@ -175,6 +175,10 @@ impl DistributedLock for FileLock {
         let Some(open) = queue.take_turn(mode, &deadline)? else {
             return Err(LockError::Timeout { waited: deadline.waited() });
         };
+        if key.purpose == Purpose::Leadership {
+            // It is held for long, and a process may lead as many graphs as it may open files.
+            queue.turnstile.forget_idle();
+        }
         let grant = Grant { queue, open: Some(open), boot: Arc::clone(&self.boot) };
         // It may have been replaced while others were waited for.
         self.check_directory()?;

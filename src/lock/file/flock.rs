@@ -179,7 +179,8 @@ impl LockFile {
         }
     }
 
-    fn forget_idle(&self) {
+    /// Closes the descriptors that are kept.
+    pub(super) fn forget_idle(&self) {
         let forgotten = std::mem::take(&mut *lock(&self.idle));
         drop(forgotten);
     }
