@@ -126,6 +126,12 @@ impl Database {
         self.sessions.opener.limits.answer
     }
 
+    /// For how long no statement was answered, on whatever session.
+    #[must_use]
+    pub fn silent_for(&self) -> Duration {
+        self.sessions.opener.budget.silent_for()
+    }
+
     /// Makes sure that there is a living connection. One round trip.
     ///
     /// # Errors

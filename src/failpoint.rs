@@ -2,9 +2,9 @@
 //! switches that take one guard out, to show that its test then goes red. Compiled to nothing
 //! without the cargo feature `failpoints`. Knows nothing of the rest; anything may call it.
 //!
-//! `FENCEPOST_FAILPOINTS=NAME=pause:FILE[@N],NAME=off,…`: the N-th passage (from 1, default 1) of
-//! `NAME` creates `FILE` and then waits until `FILE` is gone again; `off` is asked for by
-//! [`is_off`].
+//! `FENCEPOST_FAILPOINTS=NAME=pause:FILE[@N],NAME=panic[@N],NAME=number:FILE,NAME=off,…`: the N-th
+//! passage (from 1, default 1) of `NAME` creates `FILE` and then waits until `FILE` is gone again, or
+//! panics; `off` is asked for by [`is_off`], and the number that is in `FILE` by [`number`].
 
 /// Holds the caller still if a test has armed the point `name`. Costs one atomic load when nothing
 /// is armed.
@@ -42,6 +42,19 @@ pub fn is_armed(name: &str) -> bool {
     }
 }
 
+/// The number that a test has written for `name`, as it is now; 0 if none is armed.
+#[inline]
+#[must_use]
+pub fn number(name: &str) -> i64 {
+    #[cfg(feature = "failpoints")]
+    return armed::number(name);
+    #[cfg(not(feature = "failpoints"))]
+    {
+        let _ = name;
+        0
+    }
+}
+
 #[cfg(feature = "failpoints")]
 mod armed {
     use std::collections::HashMap;
@@ -51,8 +64,30 @@ mod armed {
     use std::time::Duration;
 
     enum Action {
-        Pause { file: PathBuf, at: u64, passed: AtomicU64 },
+        Pause { file: PathBuf, passages: Passages },
+        Panic { passages: Passages },
+        Number { file: PathBuf },
         Off,
+    }
+
+    /// Which passage of a point is meant.
+    struct Passages {
+        at: u64,
+        passed: AtomicU64,
+    }
+
+    impl Passages {
+        /// `ACTION[@N]`: the action, and which passage.
+        fn parse(text: &str) -> (&str, Self) {
+            let (action, at) = text.rsplit_once('@').unwrap_or((text, "1"));
+            let at = at.parse().expect("FENCEPOST_FAILPOINTS: @N wants a number");
+            (action, Self { at, passed: AtomicU64::new(0) })
+        }
+
+        /// Counts one; whether it is the one.
+        fn pass(&self) -> bool {
+            self.passed.fetch_add(1, Ordering::SeqCst) + 1 == self.at
+        }
     }
 
     fn actions() -> &'static HashMap<String, Action> {
@@ -67,13 +102,16 @@ mod armed {
         let Some((name, action)) = item.split_once('=') else {
             panic!("FENCEPOST_FAILPOINTS: `{item}` is not NAME=ACTION");
         };
-        let action = match action.split_once(':') {
-            None if action == "off" => Action::Off,
-            Some(("pause", rest)) => {
-                let (file, at) = rest.rsplit_once('@').unwrap_or((rest, "1"));
-                let at = at.parse().expect("FENCEPOST_FAILPOINTS: @N wants a number");
-                Action::Pause { file: file.into(), at, passed: AtomicU64::new(0) }
-            }
+        if action == "off" {
+            return (name.to_owned(), Action::Off);
+        }
+        if let Some(file) = action.strip_prefix("number:") {
+            return (name.to_owned(), Action::Number { file: file.into() });
+        }
+        let (what, passages) = Passages::parse(action);
+        let action = match what.split_once(':') {
+            Some(("pause", file)) => Action::Pause { file: file.into(), passages },
+            None if what == "panic" => Action::Panic { passages },
             _ => panic!("FENCEPOST_FAILPOINTS: unknown action `{action}`"),
         };
         (name.to_owned(), action)
@@ -84,18 +122,26 @@ mod armed {
         if actions.is_empty() {
             return;
         }
-        if let Some(Action::Pause { file, at, passed }) = actions.get(name)
-            && passed.fetch_add(1, Ordering::SeqCst) + 1 == *at
-        {
-            std::fs::write(file, name).expect("a failpoint's file can be written");
-            while file.exists() {
-                std::thread::sleep(Duration::from_millis(1));
+        match actions.get(name) {
+            Some(Action::Pause { file, passages }) if passages.pass() => {
+                std::fs::write(file, name).expect("a failpoint's file can be written");
+                while file.exists() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
             }
+            Some(Action::Panic { passages }) if passages.pass() => panic!("at `{name}`"),
+            _ => {}
         }
     }
 
     pub(super) fn is_armed(name: &str) -> bool {
         matches!(actions().get(name), Some(Action::Pause { .. }))
+    }
+
+    pub(super) fn number(name: &str) -> i64 {
+        let Some(Action::Number { file }) = actions().get(name) else { return 0 };
+        let text = std::fs::read_to_string(file).expect("a failpoint's file can be read");
+        text.trim().parse().expect("a failpoint's file has a number")
     }
 
     pub(super) fn is_off(name: &str) -> bool {

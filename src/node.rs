@@ -330,7 +330,8 @@ fn open_on(
     designs: &Designs,
     options: &NodeOptions,
 ) -> Result<Service, NodeError> {
-    let NodeOptions { reads, limits, turn_limits, .. } = *options;
+    let NodeOptions { reads, limits, mut turn_limits, .. } = *options;
+    turn_limits.single_writer.lease = options.lease;
     designs.start(store, reads, limits, turn_limits, |store| {
         let lock = open_lock_of(store, options)?;
         bind_lock(store, &lock.identity())?;
@@ -429,12 +430,13 @@ pub fn hand_over(
     let head = store.head(graph)?.ok_or_else(|| NodeError::GraphNotFound(graph.clone()))?;
     let nobody_leads = || NodeError::NobodyLeads(graph.clone());
     let former = store.leader(head.id)?.ok_or_else(nobody_leads)?;
-    let mut living = store.nodes()?.into_iter().filter(Node::lives);
+    let living = store.nodes()?.into_iter().filter(Node::lives);
     let is_meant = |node: &Node| match to {
         Some(to) => node.node == to || node.address.as_deref() == Some(to.trim_end_matches('/')),
         None => node.node != former.node,
     };
-    let successor = living.rfind(is_meant);
+    // One that has died lately may have had the same address.
+    let successor = living.filter(is_meant).min_by_key(|node| node.silent_ms);
     let successor = successor.ok_or_else(|| NodeError::NoSuccessor(to.map(str::to_owned)))?;
     if successor.node == former.node {
         return Ok(former);
@@ -464,7 +466,7 @@ pub fn hand_over(
         }
         thread::sleep(HAND_OVER_LOOK);
     }
-    store.withdraw_successor(head.id, former.token)?;
+    store.withdraw_successor(head.id, former.token, named)?;
     Err(NodeError::NotHandedOver(graph.clone()))
 }
 

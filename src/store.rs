@@ -4,6 +4,8 @@
 //! which storage a graph is kept, its row says.
 //! Knows `graph` and `db`; knows no lock (a token is a number here), no HTTP, and takes no turns.
 
+use std::time::Duration;
+
 use crate::db::schema::service;
 use crate::db::{Database, ServerState, server_state};
 use crate::graph::Name;
@@ -132,6 +134,26 @@ impl Store {
             true => Err(StoreError::KeptApart { graph: graph.clone(), storage }),
             false => Ok(()),
         }
+    }
+
+    /// How long the database may take to answer a statement.
+    #[must_use]
+    pub fn answer(&self) -> Duration {
+        self.database.answer()
+    }
+
+    /// For how long the database has answered nothing.
+    #[must_use]
+    pub fn silent_for(&self) -> Duration {
+        self.database.silent_for()
+    }
+
+    /// Asks the database for an answer: one round trip.
+    ///
+    /// # Errors
+    /// [`StoreError`] if there is none.
+    pub fn ask_for_life(&self) -> Result<(), StoreError> {
+        Ok(self.database.check_alive()?)
     }
 
     /// Whether the database answers.

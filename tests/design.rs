@@ -13,6 +13,7 @@ mod es_unchecked;
 mod event_sourced;
 mod graph_cache;
 mod keys;
+mod leadership;
 mod listeners;
 mod round_trips;
 mod single_writer;

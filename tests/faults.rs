@@ -3,6 +3,8 @@
 //! rows; and with a look at whether the fault has hit at all.
 
 mod ahead;
+mod clocks;
+mod cut_off;
 mod designs;
 mod field;
 mod floods;
@@ -10,6 +12,7 @@ mod forwarding;
 mod holders;
 mod kept;
 mod leader;
+mod put_back;
 mod servers;
 mod silence;
 mod unchecked;

@@ -91,6 +91,8 @@ struct State {
     is_guess: bool,
     /// Whether a session was found closed since one for statements was known to live.
     is_unsure: bool,
+    /// When a session for statements was last known to live.
+    alive_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -240,7 +242,14 @@ impl SessionBudget {
 
     /// A session for statements lives.
     pub(crate) fn found_alive(&self) {
-        self.0.lock().is_unsure = false;
+        let mut state = self.0.lock();
+        state.is_unsure = false;
+        state.alive_at = Some(Instant::now());
+    }
+
+    /// For how long none for statements has answered; nothing if none ever did.
+    pub(super) fn silent_for(&self) -> Duration {
+        self.0.lock().alive_at.map_or(Duration::ZERO, |alive_at| alive_at.elapsed())
     }
 
     /// A session could not be opened.

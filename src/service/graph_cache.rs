@@ -30,6 +30,8 @@ struct State {
 struct Counted {
     local: Arc<LocalGraph>,
     bytes: usize,
+    /// Whether a request or a turn has asked for it.
+    is_used: bool,
 }
 
 impl GraphCache {
@@ -43,14 +45,42 @@ impl GraphCache {
     /// The local graph, made by `new` if there is none; from now on the one that was used last.
     pub(super) fn get(&self, graph: &Name, new: impl FnOnce() -> LocalGraph) -> Arc<LocalGraph> {
         let mut state = self.lock();
-        if let Some(Counted { local, .. }) = state.graphs.get(graph) {
-            return Arc::clone(local);
+        if let Some(counted) = state.graphs.get_mut(graph) {
+            counted.is_used = true;
+            return Arc::clone(&counted.local);
         }
-        let local = Arc::new(new());
+        self.insert(&mut state, graph, new(), true)
+    }
+
+    /// The same, and no use of it: one that is made leaves before all that are used, and none of
+    /// them leaves for its sake.
+    pub(super) fn get_unused(
+        &self,
+        graph: &Name,
+        new: impl FnOnce() -> LocalGraph,
+    ) -> Arc<LocalGraph> {
+        let mut state = self.lock();
+        if let Some(counted) = state.graphs.peek(graph) {
+            return Arc::clone(&counted.local);
+        }
+        let local = self.insert(&mut state, graph, new(), false);
+        state.graphs.demote(graph);
+        local
+    }
+
+    fn insert(
+        &self,
+        state: &mut State,
+        graph: &Name,
+        local: LocalGraph,
+        is_used: bool,
+    ) -> Arc<LocalGraph> {
+        let local = Arc::new(local);
         let bytes = LOCAL_GRAPH_BYTES + graph.as_str().len();
-        state.graphs.push(graph.clone(), Counted { local: Arc::clone(&local), bytes });
+        let counted = Counted { local: Arc::clone(&local), bytes, is_used };
+        state.graphs.push(graph.clone(), counted);
         state.bytes += bytes;
-        self.tell(&state);
+        self.tell(state);
         local
     }
 
@@ -67,7 +97,7 @@ impl GraphCache {
 
     /// Counts the image that `local` has now, and evicts the least recently used graphs until all
     /// fit. A graph that a turn or a request uses is never evicted, however large: it would be
-    /// loaded again at once.
+    /// loaded again at once. One that nobody has asked for yet goes before any other.
     pub(super) fn settle(&self, local: &LocalGraph) {
         let mut gone = Vec::new();
         let mut state = self.lock();
@@ -79,8 +109,12 @@ impl GraphCache {
             return;
         };
         let bytes = LOCAL_GRAPH_BYTES + local.name.as_str().len() + local.image.bytes();
-        let before = std::mem::replace(&mut counted.bytes, bytes);
+        let (before, is_used) = (std::mem::replace(&mut counted.bytes, bytes), counted.is_used);
         state.bytes = state.bytes - before + bytes;
+        if state.bytes > self.budget && !is_used {
+            gone.extend(state.graphs.pop(&local.name));
+            state.bytes -= bytes;
+        }
         while state.bytes > self.budget {
             // While this mutex is held, nobody can take a graph that only the cache owns.
             let idle = state

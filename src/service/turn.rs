@@ -127,6 +127,15 @@ impl<'t> Turn<'t> {
         Ok(self.engine.store.head(&self.graph.name)?)
     }
 
+    /// The same, and what was found is what this process knows of the graph from now on: for when
+    /// something was acquired by the row id that it knew.
+    ///
+    /// # Errors
+    /// As [`head`](Self::head).
+    pub fn look(&self) -> Result<Option<Head>, TurnError> {
+        Ok(self.engine.look(self.graph)?)
+    }
+
     /// The graph as this process knows it, without a look at the store; `None` if it does not know
     /// it, or an earlier attempt at the batch has shown that it knows it wrongly. What is decided
     /// on it holds only if [`commit`](Self::commit) or [`confirm`](Self::confirm) succeeds.

@@ -42,17 +42,21 @@ pub trait Turns: Send + Sync {
     /// [`Refusal`] says why not.
     fn ready(&self) -> Result<(), Refusal>;
 
-    /// How often what turns rest on is [tended](Self::tend), and [prepared](Self::prepare) for;
-    /// `None`: never.
+    /// How often what turns rest on is [tended](Self::tend), [looked at](Self::look) and
+    /// [prepared](Self::prepare) for, each beside the others; `None`: never.
     fn tended_every(&self) -> Option<Duration> {
         None
     }
 
-    /// Looks after what turns rest on, in a thread of its own, beside the turns. It is to wait for
-    /// nothing but store and lock.
+    /// Looks after what turns rest on. It is to wait for neither store nor lock.
     fn tend(&self) {}
 
-    /// Makes ready for turns of graphs that others write, in another thread. It may load graphs.
+    /// Looks how it stands with other processes. It may wait for store and lock, and is
+    /// [given up](crate::db::watch) if the store does not answer.
+    fn look(&self) {}
+
+    /// Makes ready for turns of graphs that others write. It may load graphs; as
+    /// [`look`](Self::look).
     fn prepare(&self, _images: &dyn Images) {}
 
     /// Clients reach this process from now on, at `address` if they can be told.
@@ -104,6 +108,13 @@ pub trait Images {
     /// # Errors
     /// [`Refusal`] says why that cannot be done.
     fn bring_up(&self, graph: &Name) -> Result<(), Refusal>;
+
+    /// The same, and no use of the graph: those that are used stay in memory rather than it.
+    /// Whether there is room for it.
+    ///
+    /// # Errors
+    /// As [`bring_up`](Self::bring_up).
+    fn warm(&self, graph: &Name) -> Result<bool, Refusal>;
 }
 
 /// Whether a batch is tried again.

@@ -20,6 +20,7 @@ use super::turn_taking::Retry;
 use super::write::Verdict;
 use super::write_queue::{BatchLimits, DecidedAhead, Taken};
 use crate::db::watch::{self, GivenUp};
+use crate::failpoint;
 use crate::store::CommitError;
 
 /// Starts a turn of writes on a worker.
@@ -139,6 +140,10 @@ impl WriteTurn<'_> {
             let turn = Turn::new(engine, *choices, graph, batch, &learnt, ahead.take(), overlap)?;
             let error = match turns.serve(&turn) {
                 Ok(served) => return Ok(served),
+                // All of the batch were answered, and other turns may be under way.
+                Err(error) if watch::is_given_up() && !failpoint::is_off("given-up-attempts") => {
+                    return Err(error);
+                }
                 Err(error) => error,
             };
             if let (Some(image), TurnError::Commit(CommitError::Refused(_))) =

@@ -9,10 +9,12 @@ use diesel::prelude::*;
 use super::Store;
 use super::commit_error::{CommitError, repeatable};
 use super::error::StoreError;
-use super::head::Head;
+use super::head::{Head, ImageKey};
 use super::storage_kind::StorageKind;
+use crate::chain::Chain;
 use crate::db::schema::{graphs, leader_nodes, leaders};
 use crate::db::{AnyConnection, Value, WriteError};
+use crate::failpoint;
 use crate::graph::Name;
 
 /// What stands for any node as a successor.
@@ -31,6 +33,8 @@ pub struct Leader {
     pub storage: StorageKind,
     /// Its version.
     pub version: u64,
+    /// The chain there.
+    pub chain: Chain,
     /// The node that leads it.
     pub node: String,
     /// Where that node's clients reach it.
@@ -54,6 +58,13 @@ impl Leader {
     #[must_use]
     pub fn lives(&self) -> bool {
         self.silent_ms.is_some_and(|silent_ms| silent_ms < SILENT_AFTER_MS)
+    }
+
+    /// What an image of the graph is known by, as it was when this was read.
+    #[must_use]
+    pub fn key(&self) -> ImageKey {
+        let Self { graph_id, version, chain, .. } = *self;
+        ImageKey { graph_id, version, chain }
     }
 
     /// The node that waits for the leader to give the graph up.
@@ -99,7 +110,7 @@ impl Successor {
 }
 
 type LeaderRow = (
-    (i64, String, String, i64),
+    (i64, String, String, i64, Vec<u8>),
     (String, i64, i64, i64, Option<String>, i64, i64),
     Option<NodeRow>,
 );
@@ -183,14 +194,15 @@ impl Store {
         Ok(leaders_of(found)?.pop())
     }
 
-    /// Who leads which graph, by row id. O(graphs that are led).
+    /// Who leads which graph, by row id, but for nodes that were forgotten. O(graphs that are led).
     ///
     /// # Errors
     /// [`StoreError`] if that cannot be read.
     pub fn leaders(&self) -> Result<Vec<Leader>, StoreError> {
         let found = self.database.ask(|connection| {
             let now_ms = connection.now_ms()?;
-            Ok((now_ms, told().order(leaders::graph_id).load(connection)?))
+            let known = told().filter(leader_nodes::node.is_not_null());
+            Ok((now_ms, known.order(leaders::graph_id).load(connection)?))
         })?;
         leaders_of(found)
     }
@@ -224,7 +236,8 @@ impl Store {
         written.map_err(repeatable)
     }
 
-    /// Forgets nodes that were silent for so long, and what they led.
+    /// Forgets nodes that were silent for so long. That they lead what they led stays noted, until
+    /// another takes it over: they may still hold the lock.
     ///
     /// # Errors
     /// [`CommitError`] if it cannot be written.
@@ -238,6 +251,9 @@ impl Store {
                 .load(connection)?;
             for node in &silent {
                 forget(connection, node)?;
+                if failpoint::is_off("forgotten-leaders") {
+                    forget_leaders(connection, node)?;
+                }
             }
             Ok(())
         });
@@ -249,10 +265,14 @@ impl Store {
     /// # Errors
     /// [`CommitError`] if it cannot be written.
     pub fn forget_node(&self, node: &str) -> Result<(), CommitError> {
-        self.database.write(|connection| Ok(forget(connection, node)?)).map_err(repeatable)
+        let written = self.database.write(|connection| {
+            forget_leaders(connection, node)?;
+            Ok(forget(connection, node)?)
+        });
+        written.map_err(repeatable)
     }
 
-    /// Notes that the node is about to give up all graphs that it leads.
+    /// Notes that the node is about to give up all graphs that it leads, and takes over none.
     ///
     /// # Errors
     /// [`CommitError`] if it cannot be written.
@@ -261,18 +281,23 @@ impl Store {
             diesel::update(leaders::table.filter(leaders::node.eq(node)))
                 .set(leaders::is_leaving.eq(1))
                 .execute(connection)?;
+            succeeds_nobody(connection, node)?;
             Ok(())
         });
         written.map_err(repeatable)
     }
 
-    /// Notes that the graph is not led any more, if that take-over still is the last.
+    /// Notes that `node` does not lead these graphs any more: each with the token of its take-over,
+    /// after which another may have come.
     ///
     /// # Errors
     /// [`CommitError`] if it cannot be written.
-    pub fn end_leadership(&self, graph_id: i64, token: i64) -> Result<(), CommitError> {
+    pub fn end_leaderships(&self, node: &str, ended: &[(i64, i64)]) -> Result<(), CommitError> {
         let written = self.database.write(|connection| {
-            diesel::delete(of_take_over(graph_id, token)).execute(connection)?;
+            for (graph_id, token) in ended {
+                let of_node = of_take_over(*graph_id, *token).filter(leaders::node.eq(node));
+                diesel::delete(of_node).execute(connection)?;
+            }
             Ok(())
         });
         written.map_err(repeatable)
@@ -326,15 +351,20 @@ impl Store {
         written.map_err(repeatable)
     }
 
-    /// Takes back what [`name_successor`](Self::name_successor) has asked.
+    /// Takes back that any node was asked to lead the graph next, or `successor` was.
     ///
     /// # Errors
     /// [`CommitError`] if it cannot be written.
-    pub fn withdraw_successor(&self, graph_id: i64, token: i64) -> Result<(), CommitError> {
+    pub fn withdraw_successor(
+        &self,
+        graph_id: i64,
+        token: i64,
+        successor: Option<&str>,
+    ) -> Result<(), CommitError> {
         let written = self.database.write(|connection| {
-            diesel::update(of_take_over(graph_id, token))
-                .set(no_successor())
-                .execute(connection)?;
+            let named = [ANY.to_owned(), successor.unwrap_or(ANY).to_owned()];
+            let named = of_take_over(graph_id, token).filter(leaders::successor.eq_any(named));
+            diesel::update(named).set(no_successor()).execute(connection)?;
             Ok(())
         });
         written.map_err(repeatable)
@@ -398,12 +428,21 @@ fn note(connection: &mut AnyConnection, node: &str, address: Option<&str>) -> Qu
 }
 
 fn forget(connection: &mut AnyConnection, node: &str) -> QueryResult<()> {
+    succeeds_nobody(connection, node)?;
+    diesel::delete(leader_nodes::table.find(node)).execute(connection)?;
+    Ok(())
+}
+
+fn forget_leaders(connection: &mut AnyConnection, node: &str) -> QueryResult<()> {
     diesel::delete(leaders::table.filter(leaders::node.eq(node))).execute(connection)?;
-    // It takes nothing over any more.
+    Ok(())
+}
+
+/// It takes nothing over any more.
+fn succeeds_nobody(connection: &mut AnyConnection, node: &str) -> QueryResult<()> {
     diesel::update(leaders::table.filter(leaders::successor.eq(node)))
         .set(no_successor())
         .execute(connection)?;
-    diesel::delete(leader_nodes::table.find(node)).execute(connection)?;
     Ok(())
 }
 
@@ -430,7 +469,7 @@ fn told() -> _ {
         .left_join(leader_nodes::table.on(leader_nodes::node.eq(leaders::node)))
         .filter(graphs::leader_token.eq(leaders::token))
         .select((
-            (graphs::id, graphs::name, graphs::storage, graphs::version),
+            (graphs::id, graphs::name, graphs::storage, graphs::version, graphs::chain),
             (
                 leaders::node,
                 leaders::token,
@@ -447,7 +486,7 @@ fn told() -> _ {
 fn leaders_of((now_ms, rows): (i64, Vec<LeaderRow>)) -> Result<Vec<Leader>, StoreError> {
     let damaged = |what: &str| StoreError::DamagedValue(format!("{what} of a graph that is led"));
     let leader = |(graph, told, of_node): LeaderRow| {
-        let (graph_id, name, storage, version) = graph;
+        let (graph_id, name, storage, version, chain) = graph;
         let (node, token, since_ms, is_leaving, successor, successor_waits, follows_load) = told;
         let silent_ms = of_node.as_ref().map(|(_, seen_at_ms)| (now_ms - seen_at_ms).max(0));
         Ok(Leader {
@@ -455,6 +494,7 @@ fn leaders_of((now_ms, rows): (i64, Vec<LeaderRow>)) -> Result<Vec<Leader>, Stor
             graph: Name::new(&name).map_err(|_| damaged("the name"))?,
             storage: StorageKind::of_word(&storage),
             version: u64::try_from(version).map_err(|_| damaged("the version"))?,
+            chain: Chain(chain.as_slice().try_into().map_err(|_| damaged("the chain"))?),
             node,
             address: of_node.and_then(|(address, _)| address),
             token,

@@ -12,7 +12,7 @@ use fencepost::design::{Design, TurnLimits};
 use fencepost::graph::{Operation, Rejection};
 use fencepost::node::{self, LockUrl, NodeError, NodeOptions};
 use fencepost::service::{Forwarded, Refusal, Service, Verdict, Write};
-use fencepost::store::{AppliedRequest, CommitError, RequestId, Successor};
+use fencepost::store::{AppliedRequest, CommitError, ImageKey, RequestId, Successor};
 
 use crate::support::ask::{
     accepted, changeset, delete_dataset, delete_job, dry_run, put_dataset, put_job, write,
@@ -180,7 +180,8 @@ fn of_two_who_take_over_at_once_one_leads() {
         assert_eq!(store.take_over(&site.head(), "second", None).unwrap(), second);
         assert_eq!(store.leader(head.id).unwrap().unwrap().node, "second");
         // What the first says late is of a take-over that is not the last.
-        store.end_leadership(head.id, first).unwrap();
+        store.end_leaderships("first", &[(head.id, first)]).unwrap();
+        store.end_leaderships("first", &[(head.id, second)]).unwrap();
         assert!(!store.name_successor(head.id, first, None).unwrap());
         assert!(store.leader(head.id).unwrap().is_some());
         assert!(store.name_successor(head.id, second, None).unwrap());
@@ -191,7 +192,7 @@ fn of_two_who_take_over_at_once_one_leads() {
         );
         let successor = Successor { node: Some("third".to_owned()), waits: true };
         assert_eq!(store.leader(head.id).unwrap().unwrap().successor, Some(successor));
-        store.withdraw_successor(head.id, second).unwrap();
+        store.withdraw_successor(head.id, second, Some("third")).unwrap();
         assert_eq!(store.leader(head.id).unwrap().unwrap().successor, None);
     }
 }
@@ -395,7 +396,7 @@ fn each_guard_of_the_leader_is_needed() {
 #[test]
 fn a_successor_that_has_no_room_declines_and_the_leader_leads_on() {
     let often = SingleWriterLimits { look_every: Duration::from_millis(20), ..Default::default() };
-    for kind in KINDS {
+    for (kind, is_named) in KINDS.into_iter().flat_map(|kind| [(kind, true), (kind, false)]) {
         let site = Site::on(kind);
         let first = node_with(&site, &ES_SINGLE_WRITER, often);
         let second = node_with(&site, &ES_SINGLE_WRITER, SingleWriterLimits { graphs: 1, ..often });
@@ -412,8 +413,8 @@ fn a_successor_that_has_no_room_declines_and_the_leader_leads_on() {
         first.serves_at(Some("http://127.0.0.1:2"));
         second.serves_at(Some("http://127.0.0.1:1"));
         let (store, graph_id, mut uses) = (site.store(), site.head().id, 0);
-        let node = second.node().unwrap();
-        assert!(store.name_successor(graph_id, 1, Some(node)).unwrap());
+        let node = second.node().filter(|_| is_named);
+        assert!(store.name_successor(graph_id, 1, node).unwrap());
         wait_until("it declines", || {
             uses += 1;
             use_other(uses);
@@ -507,21 +508,31 @@ fn the_log_tells_which_request_made_a_change_and_what_it_created() {
             node.write_and_wait(&name(GRAPH), write).unwrap();
             request
         };
+        let at_0 = site.head().key();
         accepted(&node, [put_dataset("first")]);
+        let at_1 = site.head().key();
         let created = ask(put_job("a", &[], &["x"]));
+        let at_2 = site.head().key();
         let changed = ask(put_job("a", &[], &["x", "y"]));
+        let at_3 = site.head().key();
         let nothing = ask(put_job("a", &[], &["x", "y"]));
         let store = site.store();
-        let look = |request: &RequestId, after: u64| {
-            store.request_look(&name(GRAPH), request, after).unwrap().unwrap()
+        let look = |request: &RequestId, since: &ImageKey| {
+            store.request_look(&name(GRAPH), request, since).unwrap().unwrap()
         };
         let made = |version, created| Some(AppliedRequest { version, created });
-        assert_eq!(look(&created, 0).applied, made(2, true));
-        assert_eq!(look(&created, 2).applied, None, "it was sent at a later version");
-        assert_eq!(look(&changed, 1).applied, made(3, false));
-        let of_nothing = look(&nothing, 0);
+        assert_eq!(look(&created, &at_0).applied, made(2, true));
+        assert_eq!(look(&created, &at_2).applied, None, "it was sent at a later version");
+        assert_eq!(look(&changed, &at_1).applied, made(3, false));
+        let of_nothing = look(&nothing, &at_0);
         assert_eq!((of_nothing.applied, of_nothing.leader_token), (None, 1));
-        assert!(of_nothing.log_is_whole && look(&nothing, 3).log_is_whole);
-        assert!(!look(&nothing, 4).log_is_whole, "a backup was put back since");
+        assert!(of_nothing.log_is_whole && look(&nothing, &at_3).log_is_whole);
+        // Where a backup was put back, it is at an earlier version, or there by another history.
+        for version in 1..=4 {
+            let since = ImageKey { version, ..at_0 };
+            let told = look(&created, &since);
+            assert_eq!((told.applied, told.log_is_whole), (made(2, true), false), "{version}");
+            assert!(!look(&nothing, &since).log_is_whole);
+        }
     }
 }

@@ -151,7 +151,8 @@ fn a_write_that_was_given_up_is_not_committed_later() {
 #[test]
 fn without_the_look_before_commit_a_write_that_was_given_up_is_committed() {
     for in_a_transaction in [true, false] {
-        let (told, there) = write_in_silence(in_a_transaction, ",given-up=off");
+        let (told, there) =
+            write_in_silence(in_a_transaction, ",given-up=off,given-up-attempts=off");
         assert_eq!((told.status, told.body["outcome"].as_str()), (503, Some("not_applied")));
         assert!(there, "in a transaction: {in_a_transaction}");
     }

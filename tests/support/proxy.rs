@@ -1,11 +1,11 @@
-//! A wire between a node and a Postgres server that counts what goes over it, and can be cut just
-//! when a commit is on it: COMMIT, or the call that commits.
+//! A wire between a node and a Postgres server that counts what goes over it, can be cut just when
+//! a commit is on it (COMMIT, or the call that commits), and can be held, so that nothing passes.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 /// What becomes of the next commit.
@@ -22,6 +22,9 @@ pub enum Cut {
     AnswerAndServer,
     /// The client loses the connection, and the server gets it after that.
     Late,
+    /// The server gets it, and the client waits for its answer: nothing passes on that connection
+    /// any more.
+    Kept,
 }
 
 /// What happens at the next cut, before the client learns of it; of one that comes late, before the
@@ -46,6 +49,9 @@ struct State {
     interlude: Mutex<Option<Interlude>>,
     /// Late commits that the server has answered.
     late: AtomicUsize,
+    /// Whether nothing passes.
+    is_held: Mutex<bool>,
+    is_let_go: Condvar,
 }
 
 impl Proxy {
@@ -61,6 +67,8 @@ impl Proxy {
             forgotten: AtomicUsize::new(0),
             interlude: Mutex::default(),
             late: AtomicUsize::new(0),
+            is_held: Mutex::new(false),
+            is_let_go: Condvar::new(),
         });
         let proxy = Self { port: listener.local_addr().unwrap().port(), state: Arc::clone(&state) };
         thread::spawn(move || {
@@ -125,6 +133,18 @@ impl Proxy {
         self.state.forgotten.store(self.state.clients.lock().unwrap().len(), Ordering::SeqCst);
     }
 
+    /// Takes connections and what comes on them, old and new, and passes nothing on, in neither
+    /// direction, until it is [let go](Self::let_go).
+    pub fn hold(&self) {
+        *self.state.is_held.lock().unwrap() = true;
+    }
+
+    /// Passes on what was held, and all that comes.
+    pub fn let_go(&self) {
+        *self.state.is_held.lock().unwrap() = false;
+        self.state.is_let_go.notify_all();
+    }
+
     /// How often a client has waited for the server so far: round trips.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
@@ -145,8 +165,13 @@ impl State {
     fn take_cut(&self) -> Cut {
         let next = if self.is(Cut::AnswerAndServer) { Cut::AnswerAndServer } else { Cut::Not };
         let cut = self.cut.swap(next as u8, Ordering::SeqCst);
-        let all = [Cut::Not, Cut::Answer, Cut::Commit, Cut::AnswerAndServer, Cut::Late];
+        let all = [Cut::Not, Cut::Answer, Cut::Commit, Cut::AnswerAndServer, Cut::Late, Cut::Kept];
         all[usize::from(cut)]
+    }
+
+    fn wait_while_held(&self) {
+        let is_held = self.is_held.lock().unwrap();
+        drop(self.is_let_go.wait_while(is_held, |is_held| *is_held).unwrap());
     }
 
     fn play(&self) {
@@ -156,15 +181,16 @@ impl State {
         }
     }
 
-    fn pass(&self, number: usize, mut client: TcpStream, mut server: TcpStream) {
+    fn pass(self: Arc<Self>, number: usize, mut client: TcpStream, mut server: TcpStream) {
         let (mut answers, mut to_client) =
             (server.try_clone().unwrap(), client.try_clone().unwrap());
         // Set before the answer to a commit could reach the client.
         let gone = Arc::new(AtomicBool::new(false));
-        let is_gone = Arc::clone(&gone);
+        let (is_gone, state) = (Arc::clone(&gone), Arc::clone(&self));
         let answered = thread::spawn(move || {
             let mut buffer = [0; 1 << 16];
             while let Ok(read @ 1..) = answers.read(&mut buffer) {
+                state.wait_while_held();
                 let is_gone = is_gone.load(Ordering::SeqCst);
                 if !is_gone && to_client.write_all(&buffer[..read]).is_err() {
                     break;
@@ -174,6 +200,7 @@ impl State {
         });
         let (mut buffer, mut messages) = ([0; 1 << 16], Messages::default());
         while let Ok(read @ 1..) = client.read(&mut buffer) {
+            self.wait_while_held();
             if number < self.forgotten.load(Ordering::SeqCst) {
                 drop(client.shutdown(Shutdown::Both));
                 break;
@@ -192,6 +219,12 @@ impl State {
                         drop(server.write_all(bytes));
                     }
                     Cut::Commit => self.play(),
+                    Cut::Kept => {
+                        drop(server.write_all(bytes));
+                        self.play();
+                        // Until the client has had enough.
+                        while let Ok(1..) = client.read(&mut buffer) {}
+                    }
                     _ => {
                         drop(server.write_all(bytes));
                         self.play();

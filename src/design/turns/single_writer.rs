@@ -11,7 +11,8 @@
 //! store's version, and then leads. Each write carries the token, and the database refuses it once
 //! somebody else has taken over.
 //! A leader that does not learn what became of a commit leads no more: the next take-over waits for
-//! that commit, by whomever, and then the log tells.
+//! that commit, by whomever, and then the log tells. Nor does one lead that the database has not
+//! answered for a lease.
 //!
 //! **What holds.** No answer rests on the lock or its lease. A batch that commits is confirmed by
 //! its commit, which compares version, chain and token. One that commits nothing (rejections, dry
@@ -19,10 +20,11 @@
 //! the same and never take the lock. So two leaders at once, as after a lock server that forgot
 //! everything, are slow and not wrong.
 //!
-//! **What it costs.** The commit: one round trip. On the way to lead: the lock, a look, the
-//! take-over's commit, and what was written since the image was brought up to date last, which a
-//! candidate does about twice a second. A node that does not lead pays a round trip to the lock and
-//! a look for each batch that it refuses; writes that are passed on cost it neither.
+//! **What it costs.** The commit: one round trip. On the way to lead: a look who leads, the lock, a
+//! look at the row, the take-over's commit, and what was written since the image was brought up to
+//! date last, which a candidate does about twice a second. A node that does not lead pays a look
+//! and a round trip to the lock for each batch that it refuses; writes that are passed on cost it
+//! neither.
 //!
 //! **What it does not do.** A graph whose leader died takes no writes until its lease is over. A
 //! leader that is stopped keeps a `file:` lock, which has no leases, until it goes on or is killed.
@@ -35,6 +37,7 @@ mod load;
 mod metrics;
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -81,9 +84,11 @@ struct InTurn {
 }
 
 impl Drop for InTurn {
-    /// The commit of a turn that was given up may still be applied, under this token.
+    /// The commit of a turn that was given up, or that panicked, may still be applied, under this
+    /// token.
     fn drop(&mut self) {
-        if self.commits && watch::is_given_up() {
+        let is_cut_short = watch::is_given_up() || thread::panicking();
+        if self.commits && is_cut_short {
             self.leaderships.leave(self.led.graph_id, self.led.token, Ended::InDoubt);
         }
     }
@@ -108,8 +113,11 @@ impl Turns for SingleWriter {
                 held.commits = true;
                 held.led.check().is_ok()
             };
-            if !led.with(holds).unwrap_or(false) {
-                return Err(leaderships.lost(graph, token, Ended::Lease));
+            match led.with(holds) {
+                Some(true) => {}
+                Some(false) => return Err(leaderships.lost(graph, token, Ended::Lease)),
+                // The turn was given up before. Others lead on by that take-over.
+                None => return Err(TurnError::LockLost("the database did not answer in time")),
             }
             turn.commit(&decisions, Fence::Leader(token)).inspect_err(|error| match error {
                 TurnError::Commit(CommitError::Fenced { .. }) => leaderships.refused(graph, token),
@@ -151,6 +159,9 @@ impl Turns for SingleWriter {
 
     fn tend(&self) {
         self.leaderships.tend();
+    }
+
+    fn look(&self) {
         self.candidate.look();
     }
 

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use super::causes::Cause;
 use super::leadership::Leaderships;
+use crate::db::watch;
 use crate::lock::gate::lock;
 use crate::service::Images;
-use crate::store::{CommitError, Leader, StorageKind, StoreError, is_on_loopback};
+use crate::store::{CommitError, Leader, StorageKind, StoreError, Successor, is_on_loopback};
 
 /// How often a node tells the others that it lives.
 const NOTED_EVERY: Duration = Duration::from_secs(2);
-/// After how long a silent node is forgotten, with what it led.
+/// After how long a silent node is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// How long images are brought up to date at each look: what is left waits for the next.
 const WARMED_FOR: Duration = Duration::from_millis(100);
@@ -39,27 +40,35 @@ pub(super) struct Candidate {
     /// Counts the looks, so that images are not always brought up in the same order.
     looks: AtomicUsize,
     /// Graphs whose leadership this node does not have moved for a while, and since when: it has
-    /// declined it, or named a successor that may not have come.
+    /// declined it, has no room for the graph, or has named a successor that may not have come.
     resting: Mutex<HashMap<i64, Instant>>,
+    /// Graphs that this node is to hand over to a successor that does not wait yet, and since when.
+    promised: Mutex<HashMap<i64, (Successor, Instant)>>,
 }
 
 impl Candidate {
     pub(super) fn new(leaderships: Arc<Leaderships>, storages: Vec<StorageKind>) -> Self {
-        let (noted, looks, resting) = Default::default();
-        Self { leaderships, storages, noted, looks, resting }
+        let (noted, looks, resting, promised) = Default::default();
+        Self { leaderships, storages, noted, looks, resting, promised }
     }
 
     /// Looks who leads what: hands over what was asked for, and asks for its share.
     pub(super) fn look(&self) {
-        let Some(address) = self.address_of_candidate() else { return };
+        self.leaderships.note_ends();
+        let Some(address) = self.address_of_candidate() else {
+            return self.leaderships.ask_for_life();
+        };
         let looked = self.note(address).and_then(|()| Ok(self.leaders()?));
         match looked {
+            // The answer came late, and others have looked since.
+            Ok(_) if watch::is_given_up() => {}
             Ok(leaders) => {
                 let (mine, others) = self.split(&leaders);
                 mine.iter().for_each(|leader| self.hand_over(leader));
                 self.leaderships.know(&others);
                 self.follow_load(&mine);
                 self.note_again(&mine);
+                self.withdraw_promises(&mine);
                 self.ask_for_share(&mine, &others);
             }
             Err(error) => log::debug!("who leads what could not be looked at: {error}"),
@@ -72,6 +81,7 @@ impl Candidate {
             return;
         }
         match self.leaders() {
+            Ok(_) if watch::is_given_up() => {}
             Ok(leaders) => {
                 let (_, others) = self.split(&leaders);
                 self.succeed_all(&others, images);
@@ -133,17 +143,43 @@ impl Candidate {
         }
     }
 
-    /// Does not take over what this node was named for. Its leader goes on to lead it, and this
-    /// node does not ask for it soon.
+    /// Does not take over what this node, or any, was named for. Its leader goes on to lead it, and
+    /// this node does not ask for it soon.
     fn decline(&self, leader: &Leader, why: &str) {
         self.log(leader, Err(why.to_owned()));
         self.rest(leader);
-        let Leaderships { store, node, .. } = &*self.leaderships;
-        let successor = leader.successor.as_ref().and_then(|successor| successor.node.as_ref());
-        if successor == Some(node)
-            && let Err(error) = store.withdraw_successor(leader.graph_id, leader.token)
-        {
+        self.withdraw(leader, Some(&self.leaderships.node));
+    }
+
+    /// Takes back that the graph is to be handed over to any node, or to that one.
+    fn withdraw(&self, leader: &Leader, successor: Option<&str>) {
+        let store = &self.leaderships.store;
+        if let Err(error) = store.withdraw_successor(leader.graph_id, leader.token, successor) {
             log::debug!("graph `{}`: a successor could not be withdrawn: {error}", leader.graph);
+        }
+    }
+
+    /// Takes back what successors were named for that have not come for long: whoever has named one
+    /// may be gone, and the node may serve no graphs of that storage.
+    fn withdraw_promises(&self, mine: &[&Leader]) {
+        let mut overdue = Vec::new();
+        let mut promised = lock(&self.promised);
+        let before = std::mem::take(&mut *promised);
+        for leader in mine {
+            let Some(successor) = leader.successor.as_ref().filter(|named| !named.waits) else {
+                continue;
+            };
+            let known = before.get(&leader.graph_id).filter(|(named, _)| named == successor);
+            let since = known.map_or_else(Instant::now, |(_, since)| *since);
+            if since.elapsed() < self.leaderships.limits.promised_for {
+                promised.insert(leader.graph_id, (successor.clone(), since));
+            } else {
+                overdue.push((*leader, successor));
+            }
+        }
+        drop(promised);
+        for (leader, successor) in overdue {
+            self.withdraw(leader, successor.node.as_deref());
         }
     }
 
@@ -161,10 +197,11 @@ impl Candidate {
     /// graph that is just being given up, and have their writes wait.
     fn note_again(&self, mine: &[&Leader]) {
         let noted: BTreeSet<i64> = mine.iter().map(|leader| leader.graph_id).collect();
-        for led in self.leaderships.all().iter().filter(|led| !noted.contains(&led.graph_id)) {
-            let Leaderships { store, node, .. } = &*self.leaderships;
-            if let Err(error) = store.note_leader(led.graph_id, led.token, node) {
-                log::debug!("graph `{}`: who leads it could not be noted: {error}", led.graph);
+        let Leaderships { store, node, .. } = &*self.leaderships;
+        let all = self.leaderships.all().into_iter();
+        for (graph_id, token) in all.filter(|(graph_id, _)| !noted.contains(graph_id)) {
+            if let Err(error) = store.note_leader(graph_id, token, node) {
+                log::debug!("who leads the graph in row {graph_id} could not be noted: {error}");
             }
         }
     }
@@ -184,7 +221,10 @@ impl Candidate {
         let Leaderships { store, limits, .. } = &*self.leaderships;
         for leader in mine {
             let Some(led) = self.leaderships.led(leader.graph_id) else { continue };
-            let Some(node) = lock(&led.load).judge(Instant::now(), limits) else { continue };
+            let (token, judged) = (led.token, lock(&led.load).judge(Instant::now(), limits));
+            // Not kept while the database is asked: its lock could not be given back meanwhile.
+            drop(led);
+            let Some(node) = judged else { continue };
             let led_for = Duration::from_millis(leader.led_ms.unsigned_abs());
             if led_for < limits.led_for
                 || leader.successor.is_some()
@@ -193,7 +233,7 @@ impl Candidate {
             {
                 continue;
             }
-            match store.ask_to_succeed(leader.graph_id, led.token, &node, true) {
+            match store.ask_to_succeed(leader.graph_id, token, &node, true) {
                 Ok(true) => {
                     self.rest(leader);
                     log::info!("graph `{}` is to follow its writes to node {node}", leader.graph);
@@ -249,7 +289,15 @@ impl Candidate {
         if self.leaderships.is_ending() {
             return Ok(());
         }
-        let led = self.leaderships.take_over(graph, *graph_id, guard, Cause::HandedOver);
+        // Its leader may have died before it came to that.
+        let cause = if guard.must_seal() { Cause::LeaseRanOut } else { Cause::HandedOver };
+        let Leaderships { store, .. } = &*self.leaderships;
+        let head = || Ok(store.head(graph)?);
+        // A task of its own: if the database does not answer it, the lock is given back.
+        let led = watch::watched(
+            |_| {},
+            || self.leaderships.take_over(graph, *graph_id, guard, cause, head),
+        );
         led.map(drop).map_err(|error| error.to_string())
     }
 
@@ -271,10 +319,16 @@ impl Candidate {
             }
             let is_behind = match images.version(&leader.graph) {
                 Some(version) => version < leader.version,
-                None => images.have_room(),
+                None => images.have_room() && !self.rests(leader),
             };
-            if is_behind && let Err(error) = images.bring_up(&leader.graph) {
-                log::debug!("graph `{}` is not kept warm: {error}", leader.graph);
+            if !is_behind {
+                continue;
+            }
+            match images.warm(&leader.graph) {
+                Ok(true) => {}
+                // It would be loaded again and again.
+                Ok(false) => self.rest(leader),
+                Err(error) => log::debug!("graph `{}` is not kept warm: {error}", leader.graph),
             }
         }
     }
@@ -352,7 +406,7 @@ fn choose(
 mod tests {
     use super::*;
     use crate::graph::Name;
-    use crate::store::Successor;
+    use crate::store::ImageKey;
 
     fn led_by(node: &str, graphs: std::ops::Range<i64>) -> Vec<Leader> {
         let leader = |graph_id| Leader {
@@ -360,6 +414,7 @@ mod tests {
             graph: Name::new(&format!("g{graph_id}")).unwrap(),
             storage: StorageKind::Log,
             version: 0,
+            chain: ImageKey::of_an_empty_graph().chain,
             node: node.to_owned(),
             address: None,
             token: 1,

@@ -5,7 +5,7 @@
 pub(super) enum Cause {
     /// Nobody had it.
     Free,
-    /// The lease of whoever had it ran out.
+    /// Whoever had it was not heard of until its lease ran out, or did not give it up in order.
     LeaseRanOut,
     /// Whoever had it gave it up for this process.
     HandedOver,
@@ -24,6 +24,8 @@ pub(super) enum Ended {
     Closing,
     /// The lease ran out, or may have.
     Lease,
+    /// The database did not answer for a lease.
+    Database,
     /// Another node has taken over.
     TakenOver,
     /// What became of a commit is not known: the next take-over, by whomever, settles it.
@@ -50,6 +52,7 @@ impl Ended {
             Self::HandedOver => "handed over",
             Self::Closing => "closing",
             Self::Lease => "lease",
+            Self::Database => "database",
             Self::TakenOver => "taken over",
             Self::InDoubt => "in doubt",
         }
@@ -57,6 +60,19 @@ impl Ended {
 
     /// Whether it was taken from this process.
     pub(super) fn is_loss(self) -> bool {
-        matches!(self, Self::Lease | Self::TakenOver)
+        matches!(self, Self::Lease | Self::Database | Self::TakenOver)
+    }
+
+    /// Whether others are still told that this process leads the graph, unless another node does.
+    pub(super) fn leaves_note(self) -> bool {
+        match self {
+            Self::Lease | Self::Database | Self::InDoubt => true,
+            // It was taken back before.
+            Self::Idle | Self::Limit => false,
+            // The next leader notes itself; the successor is waited for by that note.
+            Self::TakenOver | Self::HandedOver => false,
+            // All notes of the process go.
+            Self::Closing => false,
+        }
     }
 }

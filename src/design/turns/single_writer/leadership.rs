@@ -8,10 +8,16 @@
 //! A take-over reads the row first, then makes sure that the lock is still held, and then counts
 //! the token up from what was read. So a holder that stalled on the way, and was replaced
 //! meanwhile, finds another token and takes over nothing.
+//!
+//! A process that the database does not answer leads nothing: it could write nothing, and another
+//! may. So it gives up what it leads once the database has been silent for a lease, by its own
+//! clock; and it asks the database who leads before it tries to take the lock, so that it does not
+//! keep that from those who reach both.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -26,11 +32,13 @@ use crate::graph::Name;
 use crate::lock::gate::lock;
 use crate::lock::{DistributedLock, Guard, LockError, LockKey, Mode};
 use crate::service::{LeaderAt, Refusal, Turn, TurnError, observe};
-use crate::store::{Leader, Node, Store};
+use crate::store::{CommitError, Head, Leader, Node, Store};
 
 /// How long a write that waits for a leader to give up waits before it looks again whether it still
 /// is about to.
 const WAIT_SLICE: Duration = Duration::from_millis(100);
+/// For how long no write waits for a leader again after writes have waited for it in vain.
+const AWAITED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// For how long whoever has handed a graph over does not take it again.
 const HANDED_FOR: Duration = Duration::from_secs(3);
 /// How long a process that ends waits for the database to take note of it.
@@ -57,6 +65,11 @@ pub(super) struct Leaderships {
     /// What was handed to a successor, with the token until then, and until when it is not taken
     /// again if the successor does not come.
     handed: Mutex<HashMap<i64, (i64, Instant)>>,
+    /// Graphs whose leader is about to give up, or is not noted yet, and since when writes wait for
+    /// that.
+    awaited: Mutex<HashMap<i64, Instant>>,
+    /// Leaderships that have ended, or never began, and may still be noted: row id and token.
+    outdated: Mutex<BTreeSet<(i64, i64)>>,
     is_ending: AtomicBool,
     has_ended: AtomicBool,
 }
@@ -78,9 +91,10 @@ struct AllLed {
 }
 
 impl AllLed {
-    fn insert(&mut self, led: &Arc<Led>) {
+    /// Returns what it replaces, to be dropped when nobody is kept waiting.
+    fn insert(&mut self, led: &Arc<Led>) -> Option<Arc<Led>> {
         self.by_name.insert(led.graph.clone(), led.graph_id);
-        self.by_id.insert(led.graph_id, Arc::clone(led));
+        self.by_id.insert(led.graph_id, Arc::clone(led))
     }
 
     fn remove(&mut self, graph_id: i64) -> Option<Arc<Led>> {
@@ -92,15 +106,16 @@ impl AllLed {
     }
 }
 
-/// A graph that this process leads. The lock is given back with the last reference: a turn that is
-/// under way has one.
+/// A graph that this process leads. The lock is given back with the last reference, unless it is
+/// [let go](Self::let_go) before. A turn that is under way has one. Nobody else keeps one while it
+/// waits for anything.
 pub(super) struct Led {
     pub(super) graph_id: i64,
     pub(super) graph: Name,
     /// That of its take-over.
     pub(super) token: i64,
-    /// Asked by one turn at a time; it answers at once, by its own clock.
-    guard: Mutex<Guard>,
+    /// It answers by its own clock. `None` once it was let go.
+    guard: Mutex<Option<Guard>>,
     wrote: Mutex<Instant>,
     /// Through which nodes its writes come.
     pub(super) load: Mutex<Load>,
@@ -112,7 +127,20 @@ impl Led {
     /// # Errors
     /// [`LockError`] if it was lost, or may have been.
     pub(super) fn check(&self) -> Result<(), LockError> {
-        lock(&self.guard).check()
+        let let_go = || LockError::Lost { what: "it was given back" };
+        lock(&self.guard).as_mut().ok_or_else(let_go)?.check()
+    }
+
+    /// Gives the lock back, though a turn may be under way: what that still writes is refused once
+    /// another node leads.
+    fn let_go(&self) {
+        let guard = lock(&self.guard).take();
+        drop(guard);
+    }
+
+    /// Row id and token.
+    fn key(&self) -> (i64, i64) {
+        (self.graph_id, self.token)
     }
 
     pub(super) fn has_written(&self) {
@@ -145,6 +173,8 @@ impl Leaderships {
             led: Mutex::default(),
             known: RwLock::default(),
             handed: Mutex::default(),
+            awaited: Mutex::default(),
+            outdated: Mutex::default(),
             is_ending: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
         }
@@ -176,8 +206,9 @@ impl Leaderships {
         lock(&self.led).by_id.get(&graph_id).cloned()
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Led>> {
-        lock(&self.led).by_id.values().cloned().collect()
+    /// What this process leads: row ids and tokens. Whoever kept references would keep the locks.
+    pub(super) fn all(&self) -> Vec<(i64, i64)> {
+        lock(&self.led).by_id.values().map(|led| led.key()).collect()
     }
 
     /// The leadership of the turn's graph: this process's, or taken over if nobody has it.
@@ -185,54 +216,74 @@ impl Leaderships {
     /// # Errors
     /// [`Refusal::LedElsewhere`] if another node has it.
     pub(super) fn lead(&self, turn: &Turn<'_>) -> Result<Arc<Led>, TurnError> {
-        if let Some(led) = self.led(turn.graph_id()) {
+        let (graph, graph_id) = (turn.graph(), turn.graph_id());
+        if let Some(led) = self.led(graph_id) {
             if led.check().is_ok() {
                 return Ok(led);
             }
-            self.leave(led.graph_id, led.token, Ended::Lease);
+            self.leave(graph_id, led.token, Ended::Lease);
         }
-        let (guard, cause) = match self.acquire(turn.graph(), turn.graph_id())? {
-            Acquired::Lock(guard, cause) => (guard, cause),
-            Acquired::Led(led) => return Ok(led),
-        };
-        self.take_over(turn.graph(), turn.graph_id(), guard, cause)
+        match self.acquire(graph, graph_id)? {
+            Acquired::Lock(guard, cause) => {
+                self.take_over(graph, graph_id, guard, cause, || turn.look())
+            }
+            Acquired::Led(led) => Ok(led),
+        }
     }
 
     /// The graph's lock, if nobody has it, or its leader is about to give it up.
     fn acquire(&self, graph: &Name, graph_id: i64) -> Result<Acquired, Refusal> {
-        let until = Instant::now() + self.limits.wait;
-        let mut cause = Cause::Free;
+        let mut wait = Duration::ZERO;
         loop {
-            let may_take =
-                !self.has_ended.load(Ordering::SeqCst) && !self.is_with_successor(graph_id)?;
-            if may_take {
-                let wait = if cause == Cause::Free { Duration::ZERO } else { WAIT_SLICE };
-                match self.try_to_acquire(graph_id, wait)? {
-                    Some(guard) if guard.must_seal() => {
-                        return Ok(Acquired::Lock(guard, Cause::LeaseRanOut));
-                    }
-                    Some(guard) => return Ok(Acquired::Lock(guard, cause)),
-                    None => {}
-                }
-            }
+            // First: whoever does not reach the database is not to have the lock.
             let leader = self.store.leader(graph_id)?;
+            let may_take = !self.has_ended.load(Ordering::SeqCst)
+                && !self.is_with_successor(graph_id, leader.as_ref());
+            if may_take && let Some(guard) = self.try_to_acquire(graph_id, wait)? {
+                lock(&self.awaited).remove(&graph_id);
+                let cause = self.cause(&guard, leader.as_ref());
+                return Ok(Acquired::Lock(guard, cause));
+            }
             // The thread that succeeds others may have been quicker.
             if let Some(led) = self.led(graph_id) {
                 return Ok(Acquired::Led(led));
             }
-            // Without a note, or with one of this process: it is being taken over, or was just
-            // given up.
-            let gives_up = leader.as_ref().is_none_or(|leader| {
-                leader.is_leaving
-                    || leader.waiting_successor() == Some(&self.node)
-                    || leader.node == self.node
-            });
-            if !may_take || !gives_up || Instant::now() >= until {
+            if !may_take || !self.is_to_wait(graph_id, leader.as_ref()) {
                 let leader = leader.map(|leader| self.where_to_go(&leader)).transpose()?.flatten();
                 return Err(Refusal::LedElsewhere { graph: graph.clone(), leader });
             }
-            cause = Cause::HandedOver;
+            wait = WAIT_SLICE;
         }
+    }
+
+    /// How the lock came free, by what was noted before.
+    fn cause(&self, guard: &Guard, leader: Option<&Leader>) -> Cause {
+        match leader {
+            _ if guard.must_seal() => Cause::LeaseRanOut,
+            Some(leader) if self.gives_up(leader) => Cause::HandedOver,
+            Some(leader) if leader.node != self.node => Cause::LeaseRanOut,
+            _ => Cause::Free,
+        }
+    }
+
+    /// Whether it says that it gives the graph up for this process, or for any.
+    fn gives_up(&self, leader: &Leader) -> bool {
+        leader.is_leaving || leader.waiting_successor() == Some(&self.node)
+    }
+
+    /// Whether a write is to wait for the lock, which another has. Without a note of the leader, or
+    /// with one of this process, it is being taken over, or was just given up. That lasts if who
+    /// has it is stopped: so all writes of a graph together wait no longer than one may, and those
+    /// that come later hold up no thread.
+    fn is_to_wait(&self, graph_id: i64, leader: Option<&Leader>) -> bool {
+        let moves = |leader: &Leader| self.gives_up(leader) || leader.node == self.node;
+        let mut awaited = lock(&self.awaited);
+        awaited.retain(|_, since| since.elapsed() < AWAITED_AGAIN_AFTER);
+        if !leader.is_none_or(moves) {
+            awaited.remove(&graph_id);
+            return false;
+        }
+        awaited.entry(graph_id).or_insert_with(Instant::now).elapsed() < self.limits.wait
     }
 
     /// The leader; its successor, if this process was the leader and waits for that.
@@ -242,9 +293,8 @@ impl Leaderships {
         }
         let Some(successor) = leader.waiting_successor() else { return Ok(None) };
         let node = self.store.nodes()?.into_iter().find(|node| node.node == *successor);
-        let (token, version) = (leader.token + 1, leader.version);
-        let to_come =
-            |node: Node| LeaderAt { address: node.address, node: node.node, token, version };
+        let (token, key) = (leader.token + 1, leader.key());
+        let to_come = |node: Node| LeaderAt { address: node.address, node: node.node, token, key };
         Ok(node.map(to_come).map(Arc::new))
     }
 
@@ -302,13 +352,16 @@ impl Leaderships {
         graph_id: i64,
         guard: Guard,
         cause: Cause,
+        head: impl FnOnce() -> Result<Option<Head>, TurnError>,
     ) -> Result<Arc<Led>, TurnError> {
         let (began, held) = (Instant::now(), Reclaimable::new(guard));
         let given_back = || TurnError::LockLost("the database did not answer in time");
+        // Meanwhile nobody else can lead.
+        let _limit = watch::limited(self.store.answer().min(self.limits.lease));
         self.make_room(1)?;
         failpoint::pass("leader-acquired");
         let not_found = || Refusal::GraphNotFound { graph: graph.clone() };
-        let head = self.store.head(graph)?.ok_or_else(not_found)?;
+        let head = head()?.ok_or_else(not_found)?;
         if head.id != graph_id {
             return Err(TurnError::GraphReplaced { expected: graph_id, actual: head.id });
         }
@@ -317,16 +370,28 @@ impl Leaderships {
         held.with(|guard| guard.check()).ok_or_else(given_back)??;
         let token = match failpoint::is_off("leader-token") {
             true => head.leader_token,
-            false => self.store.take_over(&head, &self.node, self.address().flatten())?,
+            false => {
+                let taken = self.store.take_over(&head, &self.node, self.address().flatten());
+                // It may have been written, and may be yet.
+                taken.inspect_err(|error| {
+                    if matches!(error, CommitError::Unavailable(_)) {
+                        self.is_outdated(graph_id, head.leader_token + 1);
+                    }
+                })?
+            }
         };
         failpoint::pass("leader-counted");
         let mut guard = held.take().ok_or_else(given_back)?;
         guard.sealed();
-        let (guard, wrote) = (Mutex::new(guard), Mutex::new(Instant::now()));
+        let (guard, wrote) = (Mutex::new(Some(guard)), Mutex::new(Instant::now()));
         let (graph, load) = (graph.clone(), Mutex::default());
         let led = Arc::new(Led { graph_id, graph, token, guard, wrote, load });
         let graph = &led.graph;
-        lock(&self.led).insert(&led);
+        let replaced = lock(&self.led).insert(&led);
+        if let Some(former) = replaced {
+            // Its lock was lost, or this one could not be had.
+            self.note_end(&former, Ended::Lease);
+        }
         self.forget(graph, token);
         self.metrics.began(graph, cause);
         observe(&self.metrics.take_over, began.elapsed());
@@ -358,15 +423,27 @@ impl Leaderships {
     /// Leads the graph no more, if it still does by that take-over. The lock is given back, unless
     /// a turn is under way: then when that ends.
     pub(super) fn leave(&self, graph_id: i64, token: i64, why: Ended) {
+        drop(self.remove(graph_id, token, why));
+    }
+
+    /// The same; returns what was led, to be dropped where it may take a while.
+    fn remove(&self, graph_id: i64, token: i64, why: Ended) -> Option<Arc<Led>> {
         let mut all = lock(&self.led);
         if all.by_id.get(&graph_id).is_none_or(|led| led.token != token) {
-            return;
+            return None;
         }
-        let gone = all.remove(graph_id);
+        let led = all.remove(graph_id)?;
         drop(all);
-        let Some(led) = gone else { return };
+        self.note_end(&led, why);
+        Some(led)
+    }
+
+    fn note_end(&self, led: &Led, why: Ended) {
+        if why.leaves_note() {
+            self.is_outdated(led.graph_id, led.token);
+        }
         self.metrics.ended(&led.graph, why);
-        let (graph, word) = (&led.graph, why.word());
+        let (graph, token, word) = (&led.graph, led.token, why.word());
         if why.is_loss() {
             log::warn!("no longer leads graph `{graph}`, token {token}: {word}");
         } else {
@@ -374,13 +451,9 @@ impl Leaderships {
         }
     }
 
-    /// Gives the graph up of its own accord.
-    fn give_up(&self, led: &Arc<Led>, why: Ended) {
-        // First, or it might take away what the next leader has noted: that one counts up.
-        if let Err(error) = self.store.end_leadership(led.graph_id, led.token) {
-            log::debug!("graph `{}`: who leads it could not be noted: {error}", led.graph);
-        }
-        self.leave(led.graph_id, led.token, why);
+    /// What may be noted of that take-over is not true, and is to be taken back at the next look.
+    fn is_outdated(&self, graph_id: i64, token: i64) {
+        lock(&self.outdated).insert((graph_id, token));
     }
 
     /// Gives the graph up for a successor that waits for it.
@@ -390,46 +463,97 @@ impl Leaderships {
     }
 
     /// Whether the graph was handed over, and its successor still waits and has not taken over yet.
-    fn is_with_successor(&self, graph_id: i64) -> Result<bool, Refusal> {
-        let token = {
-            let mut handed = lock(&self.handed);
-            handed.retain(|_, (_, until)| Instant::now() < *until);
-            handed.get(&graph_id).map(|(token, _)| *token)
-        };
-        let Some(token) = token else { return Ok(false) };
-        let waits = |leader: Leader| leader.token == token && leader.waiting_successor().is_some();
-        let is_coming = self.store.leader(graph_id)?.is_some_and(waits);
-        if !is_coming {
-            lock(&self.handed).remove(&graph_id);
-        }
-        Ok(is_coming)
+    fn is_with_successor(&self, graph_id: i64, leader: Option<&Leader>) -> bool {
+        let Some((token, until)) = lock(&self.handed).get(&graph_id).copied() else { return false };
+        let waits = |leader: &Leader| leader.token == token && leader.waiting_successor().is_some();
+        Instant::now() < until && leader.is_some_and(waits)
     }
 
     /// Makes sure that this process may lead so many more graphs; to be called for each.
     pub(super) fn make_room(&self, more: usize) -> Result<(), Refusal> {
-        let all = self.all();
-        if all.len() + more <= self.limits.graphs {
-            return Ok(());
-        }
-        let longest = all.iter().max_by_key(|led| led.unused_for());
-        let longest = longest.filter(|led| led.unused_for() >= UNUSED_FOR);
+        let longest = {
+            let all = lock(&self.led);
+            if all.by_id.len() + more <= self.limits.graphs {
+                return Ok(());
+            }
+            all.by_id.values().map(|led| (led.unused_for(), led.key())).max()
+        };
         let contended = || Refusal::Contended {
             what: format!("this node leads {} graphs already", self.limits.graphs),
         };
-        self.give_up(longest.ok_or_else(contended)?, Ended::Limit);
+        let longest = longest.filter(|(unused_for, _)| *unused_for >= UNUSED_FOR);
+        let (_, (graph_id, token)) = longest.ok_or_else(contended)?;
+        // As an idle one. If that cannot be noted now, then at the next look.
+        if self.store.end_leaderships(&self.node, &[(graph_id, token)]).is_err() {
+            self.is_outdated(graph_id, token);
+        }
+        self.leave(graph_id, token, Ended::Limit);
         Ok(())
     }
 
-    /// Gives up what nobody writes any more, and forgets what was lost.
+    /// Leads no more what was lost; and nothing, if the database has been silent for a lease.
+    /// Waits for nobody: locks are given back in a thread of their own.
     pub(super) fn tend(&self) {
-        let mut given_up = 0;
-        for led in self.all() {
-            if led.check().is_err() {
-                self.leave(led.graph_id, led.token, Ended::Lease);
-            } else if led.unused_for() >= self.limits.idle && given_up < GIVEN_UP_AT_ONCE {
-                given_up += 1;
-                self.give_up(&led, Ended::Idle);
+        let is_silent = self.store.silent_for() >= self.limits.silence()
+            && !failpoint::is_off("leader-silence");
+        let why = |led: &Led| match led.check() {
+            Err(_) => Some(Ended::Lease),
+            Ok(()) => is_silent.then_some(Ended::Database),
+        };
+        let all = lock(&self.led);
+        let over = all.by_id.values().filter_map(|led| Some((led.key(), why(led)?)));
+        let over: Vec<((i64, i64), Ended)> = over.collect();
+        drop(all);
+        let remove = |((graph_id, token), why)| self.remove(graph_id, token, why);
+        let gone: Vec<Arc<Led>> = over.into_iter().filter_map(remove).collect();
+        if gone.is_empty() {
+            return;
+        }
+        // A turn that is under way may have to wait for the database: it does not keep the lock.
+        let let_go = move || watch::watched(|_| {}, || gone.iter().for_each(|led| led.let_go()));
+        if let Err(error) = thread::Builder::new().name("give-back".to_owned()).spawn(let_go) {
+            log::warn!("no thread can be started to give locks back: {error}");
+        }
+    }
+
+    /// Gives up what nobody writes any more, and has others know what this process leads no more.
+    pub(super) fn note_ends(&self) {
+        // Of what was handed over to successors that have not come.
+        let (mut handed, now) = (lock(&self.handed), Instant::now());
+        let over = handed.extract_if(|_, (_, until)| *until <= now);
+        lock(&self.outdated).extend(over.map(|(graph_id, (token, _))| (graph_id, token)));
+        drop(handed);
+        let outdated = lock(&self.outdated).clone();
+        let all = lock(&self.led);
+        let idle = all.by_id.values().filter(|led| led.unused_for() >= self.limits.idle);
+        let idle: Vec<(i64, i64)> = idle.map(|led| led.key()).take(GIVEN_UP_AT_ONCE).collect();
+        drop(all);
+        let ended: Vec<_> = outdated.iter().chain(&idle).copied().collect();
+        if ended.is_empty() {
+            return;
+        }
+        match self.store.end_leaderships(&self.node, &ended) {
+            Ok(()) => {
+                lock(&self.outdated).retain(|ended| !outdated.contains(ended));
+                // After that: whoever finds the lock free and the note there takes its holder for
+                // dead.
+                for (graph_id, token) in idle {
+                    self.leave(graph_id, token, Ended::Idle);
+                }
             }
+            Err(error) => log::debug!("it could not be noted what is led no more: {error}"),
+        }
+    }
+
+    /// Asks for a sign of life of the database, if nobody else has for a while.
+    pub(super) fn ask_for_life(&self) {
+        let is_due = self.store.silent_for() >= self.limits.silence() / 4;
+        let leads = !lock(&self.led).by_id.is_empty();
+        if is_due
+            && leads
+            && let Err(error) = self.store.ask_for_life()
+        {
+            log::debug!("the database gives no sign of life: {error}");
         }
     }
 
@@ -452,11 +576,10 @@ impl Leaderships {
             return;
         }
         let until = Instant::now() + NOTED_WITHIN;
-        for led in self.all() {
+        for (graph_id, token) in self.all() {
+            let led = self.remove(graph_id, token, Ended::Closing);
             if Instant::now() < until {
-                let (graph_id, token) = (led.graph_id, led.token);
                 drop(led);
-                self.leave(graph_id, token, Ended::Closing);
             } else {
                 // The lock's server does not answer. The lease frees it.
                 std::mem::forget(led);
@@ -471,6 +594,6 @@ impl Leaderships {
 }
 
 fn leader_at(leader: &Leader) -> LeaderAt {
-    let Leader { node, token, address, version, .. } = leader.clone();
-    LeaderAt { node, token, address, version }
+    let (node, address) = (leader.node.clone(), leader.address.clone());
+    LeaderAt { node, token: leader.token, address, key: leader.key() }
 }

@@ -66,6 +66,8 @@ mod tests {
         graphs: 1,
         idle: Duration::ZERO,
         wait: Duration::ZERO,
+        lease: Duration::ZERO,
+        promised_for: Duration::ZERO,
         look_every: Duration::ZERO,
         counted_for: Duration::from_secs(5),
         most_writes: 10,
