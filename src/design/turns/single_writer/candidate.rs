@@ -289,14 +289,10 @@ impl Candidate {
         if self.leaderships.is_ending() {
             return Ok(());
         }
-        // Its leader may have died before it came to that.
-        let cause = if guard.must_seal() { Cause::LeaseRanOut } else { Cause::HandedOver };
-        let Leaderships { store, .. } = &*self.leaderships;
-        let head = || Ok(store.head(graph)?);
         // A task of its own: if the database does not answer it, the lock is given back.
         let led = watch::watched(
             |_| {},
-            || self.leaderships.take_over(graph, *graph_id, guard, cause, head),
+            || self.leaderships.take_over(graph, *graph_id, guard, Cause::HandedOver),
         );
         led.map(drop).map_err(|error| error.to_string())
     }
