@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::graph::Name;
-use crate::store::{RequestId, RequestLook, Store};
+use crate::store::{ImageKey, RequestId, RequestLook, Store};
 
 mod ahead;
 mod background;
@@ -251,17 +251,17 @@ impl Service {
         self.shared.handlings.turns().for_each(|turns| turns.forget_leader(graph, token));
     }
 
-    /// What the database knows of a write that was passed on when the graph was at version `after`
-    /// or later; `None` if there is no such graph. `reply` is called once and must not block.
+    /// What the database knows of a write that was passed on when the graph was at `since` or
+    /// later; `None` if there is no such graph. `reply` is called once and must not block.
     pub fn request_look(
         &self,
         graph: &Name,
         request: RequestId,
-        after: u64,
+        since: ImageKey,
         reply: impl FnOnce(Result<Option<RequestLook>, Refusal>) + Send + 'static,
     ) {
         self.shared.run_apart(graph, reply, move |shared, graph| {
-            Ok(shared.engine.store.request_look(graph, &request, after)?)
+            Ok(shared.engine.store.request_look(graph, &request, &since)?)
         });
     }
 

@@ -607,8 +607,7 @@ enum Look {
 
 /// What the database knows of a write that was sent to `leader`.
 async fn look(service: &Service, graph: &Name, leader: &LeaderAt, request: &RequestId) -> Look {
-    let after = leader.version;
-    let looked = ask(|reply| service.request_look(graph, request.clone(), after, reply)).await;
+    let looked = ask(|reply| service.request_look(graph, request.clone(), leader.key, reply)).await;
     match looked {
         Err(refusal) => Look::Lost(refusal),
         Ok(None) => Look::Open,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::db::DbError;
 use crate::db::watch::{self, GivenUp};
 use crate::graph::{Name, Rejection};
-use crate::store::{CommitError, StorageKind, StoreError};
+use crate::store::{CommitError, ImageKey, StorageKind, StoreError};
 
 /// The node that leads a graph, as it has said itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct LeaderAt {
     pub token: i64,
     /// Where its clients and other nodes reach it, if it says so.
     pub address: Option<String>,
-    /// The graph's version when that was looked at.
-    pub version: u64,
+    /// The graph as it was when that was looked at.
+    pub key: ImageKey,
 }
 
 /// Why a request was not served. Only [`Refusal::OutcomeUnknown`] and [`Refusal::Internal`] leave

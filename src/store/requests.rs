@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::error::StoreError;
-use super::head::column;
+use super::head::{ImageKey, column};
+use crate::db::AnyConnection;
 use crate::db::schema::{changes, graphs};
 use crate::failpoint;
 use crate::graph::Name;
@@ -64,8 +65,8 @@ pub struct RequestLook {
     /// What it has done.
     pub applied: Option<AppliedRequest>,
     /// Whether the log has all changes that it can have made. It has not if it was pruned, or if
-    /// the graph is at an earlier version than when the request was passed on: a backup was put
-    /// back.
+    /// a backup was put back: then the graph is at an earlier version than when the request was
+    /// passed on, or has come there by other changes.
     pub log_is_whole: bool,
 }
 
@@ -79,10 +80,10 @@ pub struct AppliedRequest {
 }
 
 impl Store {
-    /// What is known of a request that was passed on when the graph was at version `after` or
-    /// later; `None` if there is no such graph. It is read in one snapshot of a server that can
-    /// write: the log may be pruned meanwhile, and a former primary may have what the new one
-    /// lacks. O(changes since).
+    /// What is known of a request that was passed on when the graph was at `since` or later; `None`
+    /// if there is no such graph. It is read in one snapshot of a server that can write: the log
+    /// may be pruned meanwhile, and a former primary may have what the new one lacks. O(changes
+    /// since); O(changes in the log) if that is not whole.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
@@ -90,20 +91,23 @@ impl Store {
         &self,
         graph: &Name,
         request: &RequestId,
-        after: u64,
+        since: &ImageKey,
     ) -> Result<Option<RequestLook>, StoreError> {
         self.database.read(|connection| {
             let row = graphs::table
                 .filter(graphs::name.eq(graph.as_str()))
-                .select((graphs::id, graphs::leader_token, graphs::oldest, graphs::version))
-                .first::<(i64, i64, i64, i64)>(connection)
+                .select((graphs::leader_token, FoundAt::as_select()))
+                .first::<(i64, FoundAt)>(connection)
                 .optional()?;
-            let Some((graph_id, leader_token, oldest, version)) = row else { return Ok(None) };
+            let Some((leader_token, found)) = row else { return Ok(None) };
             failpoint::pass("request-look");
+            let log_is_whole = found.log_is_whole_since(connection, since)?;
+            let searches_all = !log_is_whole && !failpoint::is_off("forwarded-history");
+            let after = if searches_all { 0 } else { column(since.version) };
             let names = [request.noted(false), request.noted(true)];
             let made: Option<(i64, Option<String>)> = changes::table
-                .filter(changes::graph_id.eq(graph_id))
-                .filter(changes::version.gt(column(after)))
+                .filter(changes::graph_id.eq(found.id))
+                .filter(changes::version.gt(after))
                 .filter(changes::request.eq_any(names))
                 .select((changes::version, changes::request))
                 .first(connection)
@@ -112,8 +116,43 @@ impl Store {
                 version: version.unsigned_abs(),
                 created: noted.as_deref() == Some(request.noted(true)),
             });
-            let log_is_whole = oldest <= column(after) + 1 && version >= column(after);
             Ok(Some(RequestLook { leader_token, applied, log_is_whole }))
         })
+    }
+}
+
+/// Where a graph is, and which changes its log has.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = graphs)]
+struct FoundAt {
+    id: i64,
+    oldest: i64,
+    version: i64,
+    chain: Vec<u8>,
+}
+
+impl FoundAt {
+    /// Whether the log has each change since then, and none from another history.
+    fn log_is_whole_since(
+        &self,
+        connection: &mut AnyConnection,
+        since: &ImageKey,
+    ) -> QueryResult<bool> {
+        let after = column(since.version);
+        if self.id != since.graph_id || self.version < after || self.oldest > after + 1 {
+            return Ok(false);
+        }
+        if failpoint::is_off("forwarded-history") {
+            return Ok(true);
+        }
+        if self.version == after {
+            return Ok(self.chain == since.chain.0);
+        }
+        let next: Option<(String, Vec<u8>)> = changes::table
+            .find((self.id, after + 1))
+            .select((changes::change, changes::chain))
+            .first(connection)
+            .optional()?;
+        Ok(next.is_some_and(|(change, chain)| chain == since.chain.next(&change).0))
     }
 }

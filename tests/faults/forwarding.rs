@@ -26,7 +26,7 @@ use crate::support::storm;
 use crate::support::wire::{Fate, Wire};
 
 /// The header of a write that is passed on begins so.
-const WRITE: &str = "1;write;";
+pub(super) const WRITE: &str = "1;write;";
 /// The body of a request about a write whose answer was lost is empty; its header begins so.
 const INQUIRY: &str = "1;inquiry;";
 
@@ -34,7 +34,7 @@ fn leads(node: &Server) -> bool {
     node.count("fencepost_leader_graphs", "") == 1
 }
 
-fn forwarded(node: &Server, outcome: &str) -> u64 {
+pub(super) fn forwarded(node: &Server, outcome: &str) -> u64 {
     node.count("fencepost_forwarded_writes_total", outcome)
 }
 
@@ -45,20 +45,30 @@ fn expect_none_unknown(nodes: &[Server]) {
 }
 
 /// A leader behind a wire, and a node that passes writes on to it.
-struct Pair {
-    field: Field,
-    wire: Wire,
-    leader: Server,
-    follower: Server,
+pub(super) struct Pair {
+    pub(super) field: Field,
+    pub(super) wire: Wire,
+    pub(super) leader: Server,
+    pub(super) follower: Server,
 }
 
 impl Pair {
-    fn new(design: &'static Design, of_leader: &str, of_follower: &str) -> Self {
-        let field = Field::of(design, None);
+    pub(super) fn new(design: &'static Design, of_leader: &str, of_follower: &str) -> Self {
+        Self::on(Field::of(design, None), of_leader, of_follower, |_, _| ())
+    }
+
+    /// With what happens between the first write of the leader and the start of the other node.
+    pub(super) fn on(
+        field: Field,
+        of_leader: &str,
+        of_follower: &str,
+        meanwhile: impl FnOnce(&Field, &Server),
+    ) -> Self {
         let wire = Wire::to(0);
         let leader = field.node_with(of_leader, &["--advertise", &wire.http_url()]);
         wire.lead_to(port_of(&leader));
         version(&field.put(&leader, "first", "a", "b"));
+        meanwhile(&field, &leader);
         let follower = field.node(of_follower);
         version(&field.put(&follower, "second", "b", "c"));
         assert!(leads(&leader), "the write was passed on");
@@ -66,11 +76,11 @@ impl Pair {
     }
 
     /// What the follower answers to a put of a new job.
-    fn put(&self, job: &str) -> Outcome {
+    pub(super) fn put(&self, job: &str) -> Outcome {
         self.field.put(&self.follower, job, "in", &format!("out of {job}"))
     }
 
-    fn expect_valid(self) {
+    pub(super) fn expect_valid(self) {
         self.field.expect_valid(&self.follower);
     }
 }
@@ -85,7 +95,13 @@ fn address_of(node: &Server) -> SocketAddr {
 
 /// Asked again until it is served.
 #[track_caller]
-fn put_sooner_or_later(field: &Field, node: &Server, job: &str, input: &str, output: &str) {
+pub(super) fn put_sooner_or_later(
+    field: &Field,
+    node: &Server,
+    job: &str,
+    input: &str,
+    output: &str,
+) {
     wait_until("the write is served", || match field.put(node, job, input, output) {
         Outcome::Refused { .. } => false,
         other => version(&other) > 0,
@@ -238,11 +254,11 @@ fn cut_off_with_a_new_job(of_follower: &str, until: impl FnOnce(&Pair)) -> (Pair
 }
 
 /// One that a failpoint makes.
-fn file(what: &str) -> PathBuf {
+pub(super) fn file(what: &str) -> PathBuf {
     std::env::temp_dir().join(format!("{what}-{}", uuid::Uuid::new_v4()))
 }
 
-fn create_job(node: &Server, job: &str) -> Answer {
+pub(super) fn create_job(node: &Server, job: &str) -> Answer {
     let body = json!({"name": job, "inputs": ["in"], "outputs": [], "spec": {}});
     let path = format!("/v1/graphs/{GRAPH}/jobs");
     Client::new().send(&node.base, "POST", &path, None, Some(&body)).unwrap()

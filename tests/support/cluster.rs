@@ -606,7 +606,7 @@ pub fn back_up(site: &Site, to: &Path) {
 
 /// Makes the rows in the database, while nodes run on it, what they are in a copy.
 pub fn restore(site: &Site, from: &Path) {
-    const TABLES: [&str; 9] = [
+    const TABLES: [&str; 11] = [
         "service",
         "graphs",
         "datasets",
@@ -616,6 +616,8 @@ pub fn restore(site: &Site, from: &Path) {
         "consumers",
         "snapshots",
         "snapshot_parts",
+        "leader_nodes",
+        "leaders",
     ];
     let mut script = format!("ATTACH '{}' AS copy; BEGIN IMMEDIATE;", from.display());
     for table in TABLES.iter().rev() {

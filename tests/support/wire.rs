@@ -1,10 +1,10 @@
 //! A wire between nodes and a Redis server, or between two nodes, that can lose a command or an
-//! answer or half of it, hold a command up, be cut, and be led to another server.
+//! answer or half of it, hold a command up or delay it, be cut, and be led to another server.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use super::{limit, wait_until};
@@ -22,6 +22,8 @@ pub enum Fate {
     AnswerHalved,
     /// It passes, and is kept to be looked at.
     Copied,
+    /// It and what follows it on the connection is on its way until [`Wire::deliver`] is called.
+    Delayed,
     /// The connection is lost, and the server gets the command only when [`Wire::let_go`] is
     /// called.
     HeldUp,
@@ -42,6 +44,9 @@ struct State {
     /// Connections that are open now, both ends.
     open: Mutex<Vec<TcpStream>>,
     held_up: Mutex<Vec<(TcpStream, Vec<u8>)>>,
+    /// Counts how often what was delayed was to go on.
+    deliveries: Mutex<usize>,
+    delivered: Condvar,
     struck: AtomicBool,
     /// Answers that nobody got.
     late_answers: AtomicUsize,
@@ -63,6 +68,8 @@ impl Wire {
             strikes_each: AtomicBool::new(false),
             open: Mutex::default(),
             held_up: Mutex::default(),
+            deliveries: Mutex::default(),
+            delivered: Condvar::new(),
             struck: AtomicBool::new(false),
             late_answers: AtomicUsize::new(0),
             copied: Mutex::default(),
@@ -126,12 +133,20 @@ impl Wire {
         }
     }
 
-    /// Closes every connection; new ones reach the server on `port`, or nobody with 0.
+    /// Lets go on what was delayed.
+    pub fn deliver(&self) {
+        *self.state.deliveries.lock().unwrap() += 1;
+        self.state.delivered.notify_all();
+    }
+
+    /// Closes every connection; new ones reach the server on `port`, or nobody with 0. What was
+    /// delayed is lost.
     pub fn lead_to(&self, port: u16) {
         self.state.target.store(port, Ordering::SeqCst);
         for end in std::mem::take(&mut *self.state.open.lock().unwrap()) {
             drop(end.shutdown(Shutdown::Both));
         }
+        self.deliver();
     }
 }
 
@@ -174,6 +189,17 @@ impl State {
                 Some(Fate::Copied) => {
                     *self.copied.lock().unwrap() = bytes.to_vec();
                     drop(server.write_all(bytes));
+                }
+                Some(Fate::Delayed) => {
+                    let deliveries = self.deliveries.lock().unwrap();
+                    let before = *deliveries;
+                    self.struck.store(true, Ordering::SeqCst);
+                    let is_on_its_way = |count: &mut usize| *count == before;
+                    drop(self.delivered.wait_while(deliveries, is_on_its_way).unwrap());
+                    if server.write_all(bytes).is_err() {
+                        break;
+                    }
+                    continue;
                 }
                 Some(fate @ (Fate::CommandLost | Fate::CommandHalved)) => {
                     if fate == Fate::CommandHalved {

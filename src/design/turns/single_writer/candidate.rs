@@ -402,7 +402,7 @@ fn choose(
 mod tests {
     use super::*;
     use crate::graph::Name;
-    use crate::store::ImageKey;
+    use crate::store::{ImageKey, Successor};
 
     fn led_by(node: &str, graphs: std::ops::Range<i64>) -> Vec<Leader> {
         let leader = |graph_id| Leader {
