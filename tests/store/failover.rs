@@ -7,9 +7,11 @@ use diesel::connection::SimpleConnection;
 use fencepost::db::{Database, DatabaseUrl, DbError, PoolLimits};
 use fencepost::design::crud::CRUD;
 use fencepost::design::crud_delta::CRUD_DELTA;
+use fencepost::design::es_single_writer::ES_SINGLE_WRITER;
 use fencepost::design::{self, Design, Reads};
 use fencepost::node::{self, LockUrl, NodeOptions};
-use fencepost::service::{Refusal, Service};
+use fencepost::service::{Forwarded, Refusal, Service, Write};
+use fencepost::store::{RequestId, Store};
 
 use crate::support::ask::{accepted, changeset, put_dataset};
 use crate::support::cluster::{GRAPH, Site, name, wait_until};
@@ -92,12 +94,47 @@ fn a_lock_on_a_demoted_primary_is_taken_on_the_new_one() {
     assert!(read(&node).is_ok() && ready(&node).is_ok());
 }
 
+/// The former primary has a write that never came to the new one. What it says of that is no more
+/// true than what else it says.
+#[test]
+fn a_primary_that_was_demoted_is_not_asked_what_became_of_a_write() {
+    let pair = Pair::new();
+    let options = options(&pair, &ES_SINGLE_WRITER, None);
+    let node = node::open(&options).unwrap();
+    node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    assert_eq!(accepted(&node, [put_dataset("before")]), 1);
+    pair.wait_until_standby_has(1, GRAPH);
+    let database = Database::open(&options.database, PoolLimits::default()).unwrap();
+    let store = Store::new(database).unwrap();
+    let since = store.head(&name(GRAPH)).unwrap().unwrap().key();
+
+    let disconnect = "ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()";
+    for statement in disconnect.split("; ") {
+        pair.standby.sql().batch_execute(statement).unwrap();
+    }
+    let is_alone = "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_stat_replication); END $$";
+    wait_until("nothing comes to the standby", || {
+        pair.primary.sql().batch_execute(is_alone).is_ok()
+    });
+    let (request, token) = (RequestId::random(), node.led_under(&name(GRAPH)).unwrap());
+    let forwarded = Forwarded { request: request.clone(), from: "another".to_owned(), token };
+    let write = Write { forwarded: Some(forwarded), ..changeset([put_dataset("lost")]) };
+    assert_eq!(node.write_and_wait(&name(GRAPH), write).unwrap().version, 2);
+
+    let look = || store.request_look(&name(GRAPH), &request, &since).unwrap().unwrap();
+    assert_eq!(look().applied.map(|applied| applied.version), Some(2));
+    fail_over(&pair);
+    let there = look();
+    assert_eq!((there.applied, there.log_is_whole), (None, true));
+}
+
 /// Shows that it is the question which keeps older versions from being answered.
 #[test]
 fn without_asking_whether_the_server_writes_a_demoted_one_is_believed() {
     for test in [
         "store::failover::nobody_is_answered_by_a_primary_that_was_demoted",
         "store::failover::a_server_that_turns_read_only_is_refused_until_it_is_writable_again",
+        "store::failover::a_primary_that_was_demoted_is_not_asked_what_became_of_a_write",
     ] {
         assert!(!passes(test, Some("writable")), "{test}");
     }
