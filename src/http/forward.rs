@@ -24,13 +24,14 @@
 
 mod envelope;
 mod limits;
+mod met;
 mod metrics;
 mod received;
 mod secret;
 mod sender;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rocket::tokio::time::{Instant, interval, sleep, timeout, timeout_at};
@@ -41,6 +42,7 @@ pub use secret::{ForwardSecret, TooShort};
 pub use sender::PATH;
 
 use self::envelope::{ARRIVES_WITHIN, Envelope, Kind as Purpose, Outcome, now_ms};
+use self::met::Met;
 use self::metrics::Metrics;
 use self::received::{NotTaken, Received};
 use self::sender::{Answer, NotSent, Room, Sender};
@@ -65,11 +67,8 @@ const TAKES_OVER_WITHIN: Duration = Duration::from_secs(1);
 const ANSWERS_AT_END: Duration = Duration::from_secs(1);
 /// And how long it is then tried to learn what became of a write.
 const ENDS_WITHIN: Duration = Duration::from_secs(3);
-/// For how many graphs it is kept when a take-over was tried last, and of how many nodes whether
-/// they are who they are taken for.
-const KEPT_MOST: usize = 4_096;
-/// For how long a node that could not be met is not asked again.
-const MISSED_FOR: Duration = Duration::from_secs(1);
+/// For how many graphs it is kept when a take-over was tried last.
+const TRIED_MOST: usize = 4_096;
 /// After how long without an answer it is tried whether the leader still holds the lock.
 const STALLS_AFTER: Duration = Duration::from_secs(1);
 /// How long the receiver is asked after a write whose answer was lost.
@@ -82,15 +81,12 @@ pub struct Forwarding {
     secret: ForwardSecret,
     limits: ForwardLimits,
     sender: Sender,
-    met: Mutex<Met>,
+    met: Met,
     /// When it was last tried to take a graph over.
     tried: Mutex<HashMap<Name, Instant>>,
     received: Received,
     metrics: Metrics,
 }
-
-/// Nodes, each with its address: when it has shown that it is who it is taken for, or why not.
-type Met = HashMap<(String, String), (Instant, Result<(), String>)>;
 
 /// A write whose answer was lost.
 #[derive(Clone, Copy)]
@@ -140,7 +136,7 @@ impl Forwarding {
             secret: secret.unwrap_or_else(of_database),
             limits,
             sender: Sender::new(limits),
-            met: Mutex::default(),
+            met: Met::default(),
             tried: Mutex::default(),
             received: Received::default(),
             metrics: Metrics::new(&service.metrics().registry),
@@ -252,12 +248,12 @@ impl Forwarding {
                 (format!("an answer of status {status} that is not signed"), Some(reply))
             }
             Err(NotSent::Never(why)) => {
-                self.forget(leader, address);
+                self.met.forget(&leader.node, address);
                 return Sent::Unreachable(why);
             }
             Err(NotSent::Perhaps(why)) => (why, None),
         };
-        self.forget(leader, address);
+        self.met.forget(&leader.node, address);
         drop(connections);
         let settled = if asked.is_dry_run() {
             Sent::NotApplied(why)
@@ -323,7 +319,7 @@ impl Forwarding {
             if tried.get(graph).is_some_and(is_recent) {
                 return service.led_under(graph).is_some();
             }
-            if tried.len() >= KEPT_MOST {
+            if tried.len() >= TRIED_MOST {
                 tried.retain(|_, at| is_recent(at));
             }
             tried.insert(graph.clone(), Instant::now());
@@ -378,22 +374,15 @@ impl Forwarding {
     /// Makes sure, once, that at `address` there is the node that is to be asked, and that it
     /// believes this one.
     async fn meet(&self, node: &str, leader: &LeaderAt, address: &str) -> Result<(), String> {
-        let pair = (leader.node.clone(), address.to_owned());
-        if let Some((at, outcome)) = self.met().get(&pair)
-            && (outcome.is_ok() || at.elapsed() < MISSED_FOR)
-        {
-            return outcome.clone();
+        if let Some(greeting) = self.met.known(&leader.node, address) {
+            return greeting;
         }
-        let outcome = self.greet(node, leader, address).await;
-        if let Err(why) = &outcome {
+        let greeting = self.greet(node, leader, address).await;
+        if let Err(why) = &greeting {
             log::warn!("no writes are passed on to the node at {address}: {why}");
         }
-        let mut met = self.met();
-        if met.len() >= KEPT_MOST {
-            met.clear();
-        }
-        met.insert(pair, (Instant::now(), outcome.clone()));
-        outcome
+        self.met.note(&leader.node, address, greeting.clone());
+        greeting
     }
 
     async fn greet(&self, node: &str, leader: &LeaderAt, address: &str) -> Result<(), String> {
@@ -415,15 +404,7 @@ impl Forwarding {
         }
     }
 
-    fn met(&self) -> MutexGuard<'_, Met> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn forget(&self, leader: &LeaderAt, address: &str) {
-        self.met().remove(&(leader.node.clone(), address.to_owned()));
-    }
-
-    /// The envelope of a request that is from another node.
+    /// The envelope of a request that is from another node, whatever its time.
     ///
     /// # Errors
     /// [`Problem`] if it is not believed.
