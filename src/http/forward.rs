@@ -29,6 +29,7 @@ mod metrics;
 mod received;
 mod secret;
 mod sender;
+mod shares;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -219,7 +220,7 @@ impl Forwarding {
         let (Some(node), Some(address)) = (service.node(), &leader.address) else {
             return Sent::Unreachable("it does not say where it is reached".to_owned());
         };
-        let Room { connections, bytes: _bytes } =
+        let Room { connection, body: _body } =
             match self.sender.room(address, asked.body.len()).await {
                 Ok(room) => room,
                 Err(full) => return Sent::Full(full),
@@ -254,7 +255,7 @@ impl Forwarding {
             Err(NotSent::Perhaps(why)) => (why, None),
         };
         self.met.forget(&leader.node, address);
-        drop(connections);
+        drop(connection);
         let settled = if asked.is_dry_run() {
             Sent::NotApplied(why)
         } else {

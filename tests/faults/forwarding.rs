@@ -616,6 +616,35 @@ fn a_node_that_ends_answers_the_writes_that_it_has_passed_on() {
     wait_until("it is applied after all", || pair.field.site.head().version == 3);
 }
 
+/// Its connection is gone, and its body is kept until its outcome is known.
+#[test]
+fn a_write_that_is_in_doubt_takes_room_of_its_leader() {
+    let pair = Pair::new(&ES_SINGLE_WRITER, "", "");
+    // More than all that one leader may have.
+    let (body_bytes, limit_bytes) = (50 << 20, "60000000");
+    let node = pair.field.node_with("", &["--body-limit-bytes", limit_bytes]);
+    pair.wire.strike(WRITE, Fate::Delayed);
+    thread::scope(|scope| {
+        let put = scope.spawn(|| {
+            let spec = json!({"long": "x".repeat(body_bytes)});
+            let body = json!({"inputs": [], "outputs": [], "spec": spec});
+            let path = format!("/v1/graphs/{GRAPH}/jobs/large");
+            Client::new().send(&node.base, "PUT", &path, None, Some(&body))
+        });
+        pair.wire.wait_until_struck();
+        pair.wire.lead_to(0);
+        let told = pair.field.put(&node, "small", "in", "out");
+        let Outcome::Refused { name, problem } = told else { panic!("{told:?}") };
+        let detail: String = problem.member("detail").unwrap();
+        assert!(name == "contended" && detail.contains("too many writes wait"), "{detail}");
+        node.signal("KILL");
+        assert!(put.join().unwrap().is_err(), "it was still being settled");
+    });
+    pair.wire.lead_to(port_of(&pair.leader));
+    assert_eq!(pair.field.site.head().version, 2);
+    pair.expect_valid();
+}
+
 /// Clients write to nodes that do not lead; the leader is told to end, fifty times.
 #[test]
 fn a_leader_that_ends_leaves_no_write_refused_that_was_passed_on() {

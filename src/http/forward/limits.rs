@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::envelope::ARRIVES_WITHIN;
 
-/// Bounds of passing writes on to other nodes. Of those in number, three quarters are for one
-/// leader.
+/// Bounds of passing writes on to other nodes. Of those in number and in bytes one leader has three
+/// quarters at most, and gets more only as long as it has no more than three times what is free.
 #[derive(Debug, Clone, Copy)]
 pub struct ForwardLimits {
     /// Writes that are under way at once, each on a connection of its own.
@@ -14,6 +14,8 @@ pub struct ForwardLimits {
     pub bytes: usize,
     /// Writes that wait until others have come back.
     pub waiting: usize,
+    /// The bytes of their bodies together.
+    pub waiting_bytes: usize,
     /// How long they wait.
     pub waits: Duration,
     /// How long it may take to connect, and to learn who answers.
@@ -32,6 +34,7 @@ impl Default for ForwardLimits {
             connections: 256,
             bytes: 64 << 20,
             waiting: 1_024,
+            waiting_bytes: 64 << 20,
             waits: Duration::from_secs(2),
             connects_within: Duration::from_secs(2),
             answers_within: ARRIVES_WITHIN,

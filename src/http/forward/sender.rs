@@ -12,12 +12,12 @@ use hyper::header::{HeaderMap, HeaderValue};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rocket::tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use rocket::tokio::time::{Instant, timeout, timeout_at};
+use rocket::tokio::time::{Instant, timeout};
 
 use super::envelope::{ANSWER_HEADERS, Envelope, Outcome, PASSED_ON, Signed};
 use super::limits::ForwardLimits;
 use super::secret::ForwardSecret;
+use super::shares::{Amount, Share, Shares};
 use crate::http::asked::Asked;
 use crate::http::headers::{FORWARDED, Headers};
 use crate::http::problem::{Kind, Problem};
@@ -29,22 +29,21 @@ pub const PATH: &str = "/v1/forwarding";
 const ANSWER_BYTES: usize = 64 << 20;
 /// How long a connection is kept that nobody uses: less than servers keep one.
 const IDLE_FOR: Duration = Duration::from_secs(4);
-/// How bytes are counted: a semaphore counts no more than 32 bits.
-const UNIT: usize = 1 << 10;
-/// Of all that may be under way, how many quarters to one leader: a slow one is not to hold up what
-/// goes to others.
-const TO_ONE_LEADER: usize = 3;
-const NEVER_CLOSED: &str = "it is never closed";
 const MEDIA_TYPES: [&str; 2] = ["application/json", "application/problem+json"];
 
 /// See the module.
 pub(super) struct Sender {
     client: Client<HttpConnector, Full<Bytes>>,
     limits: ForwardLimits,
-    places: Places,
+    under_way: Arc<Shares>,
+    waiting: Arc<Shares>,
     /// By address.
-    of_leader: Mutex<HashMap<String, Arc<Places>>>,
+    lines: Mutex<HashMap<Arc<str>, Arc<Line>>>,
 }
+
+/// Those who wait for one leader, in the order in which they came. Only the first looks whether
+/// there is room.
+type Line = rocket::tokio::sync::Mutex<()>;
 
 /// What a node has answered.
 pub(super) struct Answer {
@@ -62,67 +61,18 @@ pub(super) enum NotSent {
     Perhaps(String),
 }
 
-/// Place for one more write, among those to its leader and among all.
+/// Place for one more write.
 pub(super) struct Room {
-    /// Of the exchange.
-    pub(super) connections: [OwnedSemaphorePermit; 2],
-    /// Of its body.
-    pub(super) bytes: [OwnedSemaphorePermit; 2],
+    /// For the exchange.
+    pub(super) connection: Share,
+    /// For its body.
+    pub(super) body: Share,
 }
 
-/// What may be under way at once, and wait for that.
-struct Places {
-    connections: Arc<Semaphore>,
-    units: Arc<Semaphore>,
-    most_units: usize,
-    waiting: Semaphore,
-    most_waiting: usize,
-}
-
-impl Places {
-    /// So many quarters of the limits.
-    fn new(limits: &ForwardLimits, quarters: usize) -> Self {
-        let part = |of: usize| (of / 4 * quarters + of % 4 * quarters / 4).max(1);
-        let most_units = part(limits.bytes.div_ceil(UNIT)).min(Semaphore::MAX_PERMITS);
-        let most_waiting = part(limits.waiting);
-        Self {
-            connections: Arc::new(Semaphore::new(part(limits.connections))),
-            units: Arc::new(Semaphore::new(most_units)),
-            most_units,
-            waiting: Semaphore::new(most_waiting),
-            most_waiting,
-        }
-    }
-
-    /// A connection, and so many bytes. Whoever finds both free does not wait.
-    ///
-    /// # Errors
-    /// For people: too many wait, or it takes too long.
-    async fn enter(
-        &self,
-        bytes: usize,
-        until: Instant,
-    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), String> {
-        let units = bytes.div_ceil(UNIT).clamp(1, self.most_units);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let mut entered = pin!(async {
-            let connection = Arc::clone(&self.connections).acquire_owned().await;
-            let units = Arc::clone(&self.units).acquire_many_owned(units).await;
-            (connection.expect(NEVER_CLOSED), units.expect(NEVER_CLOSED))
-        });
-        if let Some(entered) = entered.as_mut().now_or_never() {
-            return Ok(entered);
-        }
-        let Ok(_waits) = self.waiting.try_acquire() else {
-            return Err(format!("{} writes wait to be passed on to the leader", self.most_waiting));
-        };
-        let entered = timeout_at(until, entered).await;
-        entered.map_err(|_| "the leader answers too slowly: too many writes wait for it".to_owned())
-    }
-
-    fn are_used(&self) -> bool {
-        // Each permit has a reference.
-        Arc::strong_count(&self.connections) > 1 || Arc::strong_count(&self.units) > 1
+impl Room {
+    fn of(mut share: Share) -> Self {
+        let connection = share.split_off(Amount { writes: 1, bytes: 0 });
+        Self { connection, body: share }
     }
 }
 
@@ -136,8 +86,14 @@ impl Sender {
             .pool_idle_timeout(IDLE_FOR)
             .pool_max_idle_per_host(limits.connections)
             .build(connector);
-        let places = Places::new(&limits, 4);
-        Self { client, limits, places, of_leader: Mutex::default() }
+        let ForwardLimits { connections, bytes, waiting, waiting_bytes, .. } = limits;
+        Self {
+            client,
+            limits,
+            under_way: Shares::new(Amount { writes: connections, bytes }),
+            waiting: Shares::new(Amount { writes: waiting, bytes: waiting_bytes }),
+            lines: Mutex::default(),
+        }
     }
 
     /// Waits until so many bytes more may be under way to the leader at `address`.
@@ -145,22 +101,38 @@ impl Sender {
     /// # Errors
     /// [`Problem`] if too many wait, or that takes too long.
     pub(super) async fn room(&self, address: &str, bytes: usize) -> Result<Room, Problem> {
-        let full = |what: String| Problem::new(Kind::Contended, what);
-        let (until, of_leader) = (Instant::now() + self.limits.waits, self.of_leader(address));
-        let theirs = of_leader.enter(bytes, until).await.map_err(full)?;
-        let all = self.places.enter(bytes, until).await.map_err(full)?;
-        Ok(Room { connections: [theirs.0, all.0], bytes: [theirs.1, all.1] })
+        let full = |what: &str| Problem::new(Kind::Contended, what);
+        let ((leader, line), amount) = (self.line(address), Amount { writes: 1, bytes });
+        let mut entered = pin!(async {
+            let _is_first = line.lock().await;
+            loop {
+                let given_back = self.under_way.given_back();
+                if let Some(share) = self.under_way.try_take(&leader, amount) {
+                    return Room::of(share);
+                }
+                given_back.await;
+            }
+        });
+        // Whoever finds it free does not wait.
+        if let Some(room) = entered.as_mut().now_or_never() {
+            return Ok(room);
+        }
+        let Some(_waits) = self.waiting.try_take(&leader, amount) else {
+            return Err(full("too many writes, or bytes of them, wait to be passed on already"));
+        };
+        let entered = timeout(self.limits.waits, entered).await;
+        entered.map_err(|_| full("the leader answers too slowly: too many writes wait for it"))
     }
 
-    fn of_leader(&self, address: &str) -> Arc<Places> {
-        let mut all = self.of_leader.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = all.get(address) {
-            return Arc::clone(known);
+    fn line(&self, address: &str) -> (Arc<str>, Arc<Line>) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((leader, line)) = lines.get_key_value(address) {
+            return (Arc::clone(leader), Arc::clone(line));
         }
-        all.retain(|_, places| Arc::strong_count(places) > 1 || places.are_used());
-        let made = Arc::new(Places::new(&self.limits, TO_ONE_LEADER));
-        all.insert(address.to_owned(), Arc::clone(&made));
-        made
+        lines.retain(|_, line| Arc::strong_count(line) > 1);
+        let (leader, line): (Arc<str>, Arc<Line>) = (Arc::from(address), Arc::default());
+        lines.insert(Arc::clone(&leader), Arc::clone(&line));
+        (leader, line)
     }
 
     /// Sends a client's write to the node at `address`. Waits no longer than `until`, and not once
@@ -297,23 +269,27 @@ mod tests {
             assert!(held.is_some() && by_bytes.room("b", 2 << 10).await.is_err());
             assert!(by_bytes.room("b", 1 << 10).await.is_ok());
             drop(held);
-            assert!(by_bytes.room("a", 1 << 30).await.is_ok(), "one that is larger goes alone");
+            assert!(by_bytes.room("a", 1 << 30).await.is_ok(), "all that one leader may have");
         });
     }
 
     #[test]
-    fn a_slow_leader_leaves_connections_bytes_and_waiting_to_others() {
+    fn slow_leaders_leave_connections_bytes_and_waiting_to_others() {
         run(async {
-            let by_number = sender(4, 1 << 20, 8);
-            let (one, two) = (by_number.room("a", 0).await, by_number.room("a", 0).await);
-            let held = [one, two, by_number.room("a", 0).await];
-            assert!(held.iter().all(Result::is_ok) && by_number.room("a", 0).await.is_err());
-            assert!(by_number.room("b", 0).await.is_ok());
+            let by_number = sender(16, 1 << 20, 8);
+            let mut held = Vec::new();
+            for (slow, gets) in [("a", 12), ("b", 3)] {
+                for _ in 0..gets {
+                    held.push(by_number.room(slow, 0).await.ok().unwrap());
+                }
+                assert!(by_number.room(slow, 0).await.is_err());
+            }
+            assert!(by_number.room("c", 0).await.is_ok());
 
-            let by_bytes = sender(8, 8 << 10, 8);
-            let held = by_bytes.room("a", 6 << 10).await.ok();
-            assert!(held.is_some() && by_bytes.room("a", 1 << 10).await.is_err());
-            assert!(by_bytes.room("b", 2 << 10).await.is_ok());
+            let by_bytes = sender(16, 16 << 10, 8);
+            let held = [by_bytes.room("a", 12 << 10).await, by_bytes.room("b", 3 << 10).await];
+            assert!(held.iter().all(Result::is_ok) && by_bytes.room("a", 1 << 10).await.is_err());
+            assert!(by_bytes.room("c", 1 << 10).await.is_ok());
 
             let waiting = sender(2, 1 << 20, 2);
             let held = waiting.room("a", 0).await.ok();
@@ -321,20 +297,60 @@ mod tests {
             let [first, second] = [waiting.room("a", 0), waiting.room("a", 0)];
             let (first, second, other) = rocket::tokio::join!(first, second, waiting.room("b", 0));
             assert!(said(first).contains("answers too slowly"));
-            assert!(said(second).contains("1 writes wait"));
+            assert!(said(second).contains("too many writes"));
             assert!(other.is_ok(), "it need not wait");
+        });
+    }
+
+    #[test]
+    fn bodies_that_wait_are_bounded_in_bytes() {
+        run(async {
+            let limits = sender(1, 8 << 10, 1_000).limits;
+            let sender = Sender::new(ForwardLimits { waiting_bytes: 8 << 10, ..limits });
+            let held = sender.room("a", 0).await.ok();
+            assert!(held.is_some());
+            let [first, second] = [sender.room("a", 4 << 10), sender.room("a", 4 << 10)];
+            let (first, second, short) = rocket::tokio::join!(first, second, sender.room("a", 100));
+            assert!(said(first).contains("answers too slowly"));
+            assert!(said(second).contains("bytes of them"));
+            assert!(said(short).contains("answers too slowly"), "it may wait");
+        });
+    }
+
+    #[test]
+    fn who_waits_gets_in_when_something_is_given_back_in_the_order_of_coming() {
+        run(async {
+            let limits = ForwardLimits { waits: Duration::from_secs(60), ..sender(4, 9, 9).limits };
+            let (sender, came) = (Sender::new(limits), Mutex::new(Vec::new()));
+            let mut held = sender.room("a", 6).await.ok();
+            let enter = |name, bytes| {
+                let (room, came) = (sender.room("a", bytes), &came);
+                async move {
+                    let room = room.await.ok().unwrap();
+                    came.lock().unwrap().push(name);
+                    drop(room);
+                }
+            };
+            let give_back = async {
+                rocket::tokio::task::yield_now().await;
+                assert!(came.lock().unwrap().is_empty());
+                held.take();
+            };
+            // There would be room for the second at once.
+            rocket::tokio::join!(enter("first", 6), enter("second", 0), give_back);
+            assert_eq!(*came.lock().unwrap(), ["first", "second"]);
         });
     }
 
     #[test]
     fn the_bytes_of_a_write_are_counted_beyond_its_exchange() {
         run(async {
-            let sender = sender(1, 1 << 10, 8);
-            let Room { connections, bytes } = sender.room("a", 1 << 10).await.ok().unwrap();
-            drop(connections);
-            assert!(sender.room("b", 1).await.is_err());
-            drop(bytes);
-            assert!(sender.room("b", 1).await.is_ok());
+            let sender = sender(1, 4 << 10, 8);
+            let Room { connection, body } = sender.room("a", 3 << 10).await.ok().unwrap();
+            drop(connection);
+            assert!(sender.room("a", 1).await.is_err());
+            drop(body);
+            assert!(sender.room("a", 1).await.is_ok());
         });
     }
 }
