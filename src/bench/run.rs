@@ -215,10 +215,9 @@ fn earlier(args: &RunArgs, plan: &Plan, directory: &Path) -> Result<Option<Resul
         }
     }
     match (file.exists(), args.resume) {
-        (false, true) => Err(BenchError::Usage(format!(
-            "--resume: {} does not exist",
-            file.display()
-        ))),
+        (false, true) => {
+            Err(BenchError::Usage(format!("--resume: {} does not exist", file.display())))
+        }
         (true, false) => Err(BenchError::Usage(format!(
             "{} is there: say --resume to go on, or choose another --out",
             file.display()

@@ -59,9 +59,7 @@ impl BenchCommand {
     pub fn instead_of_node_options(&self) -> Option<&'static str> {
         match self {
             Self::Drive(args) if args.url.is_empty() => None,
-            Self::Drive(_) => {
-                Some("the servers at --url have options of their own; leave it out")
-            }
+            Self::Drive(_) => Some("the servers at --url have options of their own; leave it out"),
             Self::Run(_) => Some(
                 "`bench run` starts servers of its own on databases of its own, with the defaults; \
                  choose designs with --designs and a graph with --graph FILE, and measure a server \

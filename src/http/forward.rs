@@ -239,7 +239,7 @@ impl Forwarding {
             Ok(Answer { reply, outcome: Some(Outcome::Served) }) => return Sent::Answered(reply),
             Ok(Answer { outcome: Some(Outcome::NotLeader), .. }) => return Sent::NotLeader,
             Ok(Answer { outcome: Some(Outcome::NotApplied), .. }) => {
-                return Sent::NotApplied("it came late".to_owned());
+                return Sent::NotApplied(NOT_IN_TIME.to_owned());
             }
             Ok(Answer { outcome: Some(_), .. }) => {
                 ("the leader does not know what became of it".to_owned(), None)
@@ -396,9 +396,10 @@ impl Forwarding {
         let hello = envelope(Purpose::Hello, node, leader, 1);
         match self.sender.ask(address, &hello, &self.secret, self.limits.connects_within).await {
             Ok(Some(Outcome::Hello)) => Ok(()),
+            Ok(Some(Outcome::OtherClock)) => Err(NOT_IN_TIME.to_owned()),
             Ok(_) => Err(
                 "what answers there is not the leader, or has another --forward-secret-file (or \
-                 FENCEPOST_FORWARD_SECRET), or another clock"
+                 FENCEPOST_FORWARD_SECRET)"
                     .to_owned(),
             ),
             Err(NotSent::Never(why) | NotSent::Perhaps(why)) => Err(why),
@@ -442,6 +443,7 @@ impl Forwarding {
     ) -> Result<Reply, Problem> {
         let envelope = self.open(service, signed, is_from_loopback)?;
         let outcome = match envelope.kind {
+            Purpose::Hello | Purpose::Inquiry if !envelope.is_in_time() => Outcome::OtherClock,
             Purpose::Hello => Outcome::Hello,
             Purpose::Inquiry => {
                 self.received.inquire(&envelope.request, envelope.expires_ms, INQUIRES_FOR).await
@@ -474,7 +476,15 @@ impl Forwarding {
             return Err(Problem::new(Kind::Forbidden, "no such request is passed on"));
         }
         let graph = asked.name("graph")?;
+        let is_in_time = envelope.is_in_time() || failpoint::is_off("forwarded-time");
         let Envelope { request, from, token, expires_ms, .. } = envelope;
+        if !is_in_time {
+            self.metrics.received("refused");
+            // As if it had not come and was asked after: it is not taken from now on.
+            let outcome = self.received.inquire(&request, expires_ms, Duration::ZERO).await;
+            let late = Reply::from(Problem::new(Kind::Forbidden, NOT_IN_TIME));
+            return Ok(self.signed(late, &request, outcome));
+        }
         match self.received.begin(&request, expires_ms) {
             Ok(()) => {}
             Err(NotTaken::Again) if failpoint::is_off("forwarded-again") => {}
@@ -573,6 +583,8 @@ fn envelope(kind: Purpose, from: &str, to: &LeaderAt, hop: u32) -> Envelope {
     }
 }
 
+const NOT_IN_TIME: &str = "a request takes more than 10 s from node to node, or their clocks differ \
+                           by as much";
 /// As it is written in answers.
 const ANSWER_HEADER: &str = "Fencepost-Forwarded";
 
@@ -613,8 +625,8 @@ fn out_of_reach(graph: &Name, leader: Arc<LeaderAt>, why: &str) -> Problem {
     let detail = format!(
         "graph `{graph}` is led by the node at {address}, and this node cannot pass the write on to \
          it: {why}. Try again: if that node has died, another takes over within a lease. If it \
-         lives, write to it, and have its --advertise and both nodes' --forward-secret-file set \
-         right"
+         lives, write to it, and have its --advertise, both nodes' --forward-secret-file and their \
+         clocks set right"
     );
     Problem::new(Kind::Contended, detail).led_by(leader)
 }

@@ -240,9 +240,8 @@ fn children_of(process: u32, command: &str) -> Vec<String> {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
     let children = children.unwrap_or_default();
     let is_one = |child: &&str| {
-        fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| {
-            line.split(|byte| *byte == 0).any(|word| word == command.as_bytes())
-        })
+        fs::read(format!("/proc/{child}/cmdline"))
+            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|word| word == command.as_bytes()))
     };
     children.split_whitespace().filter(is_one).map(str::to_owned).collect()
 }

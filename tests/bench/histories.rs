@@ -1,5 +1,6 @@
 //! What a run without faults records is what happened.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

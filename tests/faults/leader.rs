@@ -11,7 +11,8 @@ use fencepost::bench::{Outcome, Request};
 use fencepost::design::Design;
 use fencepost::design::crud_single_writer::CRUD_SINGLE_WRITER;
 use fencepost::design::es_single_writer::ES_SINGLE_WRITER;
-use fencepost::lock::Mode;
+use fencepost::lock::redis::{RedisLock, RedisUrl, Terms};
+use fencepost::lock::{DistributedLock, Mode};
 use fencepost::node::open_lock;
 
 use super::field::Field;
@@ -311,43 +312,6 @@ fn a_leader_whose_database_does_not_answer_says_so_and_goes_on_when_it_does() {
 
 /// The database falls silent when a node has the lock and is about to take over. Nobody else would
 /// lead until it answers that node, if it ever does.
-#[test]
-fn a_take_over_that_the_database_does_not_answer_gives_the_lock_back() {
-    for is_handed_over in [false, true] {
-        println!("handed over: {is_handed_over}");
-        let server = Postgres::start(&[]);
-        let field = Field::on(Site::at(server.new_database()), &ES_SINGLE_WRITER, None);
-        let (site, reached) = (&field.site, field.site.path("acquired"));
-        let (options, key) = (site.options(), site.lock_key(GRAPH).of_leadership());
-        let lock_url = options.lock_url.as_ref().unwrap();
-        let lock = open_lock(lock_url, &options.database, options.lease).unwrap();
-        let former = field.node_with("", &ANSWER);
-        let node =
-            field.node_with(&format!("leader-acquired=pause:{}", reached.display()), &ANSWER);
-        thread::scope(|scope| {
-            if is_handed_over {
-                version(&field.put(&former, "first", "a", "b"));
-                let (store, graph_id) = (site.store(), site.head().id);
-                let token = store.leader(graph_id).unwrap().unwrap().token;
-                let nodes = store.nodes().unwrap();
-                let named = nodes.iter().find(|other| other.address.as_ref() == Some(&node.base));
-                assert!(store.name_successor(graph_id, token, Some(&named.unwrap().node)).unwrap());
-            } else {
-                scope.spawn(|| field.put(&node, "first", "a", "b"));
-            }
-            wait_until("it has the lock", || reached.exists());
-            let frozen = server.freeze();
-            fs::remove_file(&reached).unwrap();
-            let acquired = lock.acquire(&key, Mode::Exclusive, LIMIT);
-            assert!(acquired.is_ok(), "{:?}", acquired.err());
-            drop((acquired, frozen));
-        });
-        put_sooner_or_later(&field, &node, "second", "b", "c");
-        field.expect_valid(&node);
-    }
-}
-
-/// The lock is the database's own: a leader counts from when its session was last answered.
 #[test]
 fn a_take_over_that_the_database_does_not_answer_gives_the_lock_back() {
     for is_handed_over in [false, true] {

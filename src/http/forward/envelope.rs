@@ -13,6 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use super::secret::ForwardSecret;
+use crate::failpoint;
 use crate::graph::hex;
 use crate::http::headers::{FORWARDED, Headers};
 use crate::http::reply::{Content, Reply};
@@ -100,9 +101,6 @@ pub enum Unbelieved {
     /// It is for somebody else.
     #[error("the request is for another node than this one")]
     OtherNode,
-    /// Its time is over.
-    #[error("the request came too late, or the clocks of the two nodes differ")]
-    Expired,
 }
 
 impl Envelope {
@@ -114,7 +112,8 @@ impl Envelope {
         format!("{text};{signature}")
     }
 
-    /// Reads and checks the header of a request that came to `node`.
+    /// Reads and checks the header of a request that came to `node`, but for
+    /// [its time](Self::is_in_time).
     ///
     /// # Errors
     /// [`Unbelieved`] says why it is not believed.
@@ -129,17 +128,20 @@ impl Envelope {
         let signature = unhex(signature).ok_or(Unbelieved::Malformed)?;
         let right = envelope.mac(text, signed, secret).verify_slice(&signature);
         right.map_err(|_| Unbelieved::Signature)?;
-        if envelope.to != node {
-            return Err(Unbelieved::OtherNode);
-        }
-        let remembered_ms = match envelope.kind {
+        if envelope.to == node { Ok(envelope) } else { Err(Unbelieved::OtherNode) }
+    }
+
+    /// Whether it has come in its time, by this machine's clock. If not, it was on its way for too
+    /// long, or the clocks of the two nodes differ.
+    #[must_use]
+    pub fn is_in_time(&self) -> bool {
+        let remembered_ms = match self.kind {
             Kind::Inquiry => REMEMBERED_FOR.as_millis() as u64,
             Kind::Write | Kind::Hello => 0,
         };
         let longest_ms = 2 * ARRIVES_WITHIN.as_millis() as u64;
-        let (now_ms, until_ms) = (now_ms(), envelope.expires_ms);
-        let is_in_time = until_ms <= now_ms + longest_ms && now_ms <= until_ms + remembered_ms;
-        if is_in_time { Ok(envelope) } else { Err(Unbelieved::Expired) }
+        let (now_ms, until_ms) = (now_ms(), self.expires_ms);
+        until_ms <= now_ms + longest_ms && now_ms <= until_ms.saturating_add(remembered_ms)
     }
 
     fn text(&self) -> String {
@@ -191,6 +193,8 @@ pub enum Outcome {
     NotLeader,
     /// It is the node that it was taken for.
     Hello,
+    /// It is, and its clock differs from that of the one that asks.
+    OtherClock,
     /// The write was applied.
     Applied(AppliedRequest),
     /// The write was not applied and will not be.
@@ -207,6 +211,7 @@ impl Outcome {
             Self::Served => "served".to_owned(),
             Self::NotLeader => "not leader".to_owned(),
             Self::Hello => "hello".to_owned(),
+            Self::OtherClock => "other clock".to_owned(),
             Self::Applied(AppliedRequest { version, created }) => {
                 format!("applied {version} {}", if created { "created" } else { "changed" })
             }
@@ -221,6 +226,7 @@ impl Outcome {
             "served" => Self::Served,
             "not leader" => Self::NotLeader,
             "hello" => Self::Hello,
+            "other clock" => Self::OtherClock,
             "not applied" => Self::NotApplied,
             "pending" => Self::Pending,
             "unknown" => Self::Unknown,
@@ -295,7 +301,8 @@ fn begun(what: &str, secret: &ForwardSecret) -> Hmac<Sha256> {
 /// By this machine's clock, in milliseconds since 1970.
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    now_ms.saturating_add_signed(failpoint::number("forward-clock"))
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -353,9 +360,17 @@ mod tests {
         for bad in ["", ";", "1;write", "true", &header[..header.len() - 1]] {
             assert_eq!(read(bad, &signed, "b"), Err(Unbelieved::Malformed), "{bad}");
         }
-        for expires_ms in [now_ms() - 1, now_ms() + 60_000] {
-            let header = Envelope { expires_ms, ..envelope.clone() }.sign(&signed, &ours);
-            assert_eq!(read(&header, &signed, "b"), Err(Unbelieved::Expired));
+    }
+
+    #[test]
+    fn a_request_is_in_time_until_it_expires_and_an_inquiry_for_as_long_as_names_are_remembered() {
+        let is_in_time = |kind, left_s: i64| {
+            let expires_ms = now_ms().saturating_add_signed(1_000 * left_s);
+            Envelope { kind, expires_ms, ..envelope() }.is_in_time()
+        };
+        for (kind, least_s) in [(Kind::Write, 0), (Kind::Hello, 0), (Kind::Inquiry, -20)] {
+            let asked = [least_s - 1, least_s + 5, 15, 25].map(|left_s| is_in_time(kind, left_s));
+            assert_eq!(asked, [false, true, true, false], "{kind:?}");
         }
     }
 
@@ -368,6 +383,7 @@ mod tests {
             Outcome::Served,
             Outcome::NotLeader,
             Outcome::Hello,
+            Outcome::OtherClock,
             Outcome::Applied(applied),
             Outcome::Applied(AppliedRequest { created: false, ..applied }),
             Outcome::NotApplied,

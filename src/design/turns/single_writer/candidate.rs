@@ -289,10 +289,14 @@ impl Candidate {
         if self.leaderships.is_ending() {
             return Ok(());
         }
+        // Its leader may have died before it came to that.
+        let cause = if guard.must_seal() { Cause::LeaseRanOut } else { Cause::HandedOver };
+        let Leaderships { store, .. } = &*self.leaderships;
+        let head = || Ok(store.head(graph)?);
         // A task of its own: if the database does not answer it, the lock is given back.
         let led = watch::watched(
             |_| {},
-            || self.leaderships.take_over(graph, *graph_id, guard, Cause::HandedOver),
+            || self.leaderships.take_over(graph, *graph_id, guard, cause, head),
         );
         led.map(drop).map_err(|error| error.to_string())
     }
@@ -402,7 +406,7 @@ fn choose(
 mod tests {
     use super::*;
     use crate::graph::Name;
-    use crate::store::{ImageKey, Successor};
+    use crate::store::ImageKey;
 
     fn led_by(node: &str, graphs: std::ops::Range<i64>) -> Vec<Leader> {
         let leader = |graph_id| Leader {
