@@ -239,7 +239,7 @@ impl Field {
 }
 
 /// Ends the load when dropped, also by a test that fails.
-struct Ends<'o>(&'o AtomicBool);
+pub struct Ends<'o>(pub &'o AtomicBool);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {

@@ -17,7 +17,7 @@ use fencepost::design::es_single_writer::ES_SINGLE_WRITER;
 use fencepost::store::Node;
 use serde_json::json;
 
-use super::field::Field;
+use super::field::{Ends, Field};
 use super::holders::version;
 use crate::support::cluster::{Answer, Client, GRAPH, Server, name, wait_until};
 use crate::support::redis::Redis;
@@ -663,6 +663,7 @@ fn a_leader_that_ends_leaves_no_write_refused_that_was_passed_on() {
             let (asked, over, answered) = (&asked, &over, &answered);
             scope.spawn(move || write_to_others(asked, over, answered, client));
         }
+        let ends = Ends(&over);
         for round in 0..ROUNDS {
             let before = answered.load(Ordering::SeqCst);
             wait_until("clients write", || answered.load(Ordering::SeqCst) > before + 20);
@@ -677,7 +678,7 @@ fn a_leader_that_ends_leaves_no_write_refused_that_was_passed_on() {
             wait_until("another leads", || servers.iter().any(leads));
             *asked.write().unwrap() = others(&servers);
         }
-        over.store(true, Ordering::SeqCst);
+        drop(ends);
     });
     storm::audit(&field.site);
     assert!(answered.load(Ordering::SeqCst) > ROUNDS * 20);

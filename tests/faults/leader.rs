@@ -15,7 +15,7 @@ use fencepost::lock::redis::{RedisLock, RedisUrl, Terms};
 use fencepost::lock::{DistributedLock, Mode};
 use fencepost::node::open_lock;
 
-use super::field::Field;
+use super::field::{Ends, Field};
 use super::holders::version;
 use crate::support::cluster::{GRAPH, LIMIT, SERVE, Server, Site, wait_until};
 use crate::support::postgres::Postgres;
@@ -404,6 +404,7 @@ fn a_leader_that_ends_hands_over_at_once_and_refuses_nothing() {
             let (storm, over, refused) = (&storm, &over, &refused);
             scope.spawn(move || write_until(storm, over, refused, client));
         }
+        let ends = Ends(&over);
         for round in 0..ROUNDS {
             let before = storm.answered.load(Ordering::SeqCst);
             wait_until("clients write", || storm.answered.load(Ordering::SeqCst) > before + 20);
@@ -421,7 +422,7 @@ fn a_leader_that_ends_hands_over_at_once_and_refuses_nothing() {
             storm.servers.write().unwrap().push(next.base.clone());
             servers.write().unwrap().push(next);
         }
-        over.store(true, Ordering::SeqCst);
+        drop(ends);
     });
     assert_eq!(refused.load(Ordering::SeqCst), 0, "requests were refused");
     let servers = servers.into_inner().unwrap();
