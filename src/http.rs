@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rocket::config::{Ident, LogLevel, Shutdown, Sig};
+use rocket::config::{Ident, LogLevel};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::{Header, Method, Status};
 use rocket::route::{Handler, Outcome};
@@ -34,6 +34,7 @@ mod forward;
 mod graphs;
 mod headers;
 mod jobs;
+mod launch;
 mod log_page;
 mod lost_headers;
 pub mod openapi;
@@ -423,14 +424,7 @@ pub fn serve(
         ident: Ident::try_new("Fencepost").expect("a valid header"),
         log_level: LogLevel::Off,
         cli_colors: false,
-        shutdown: Shutdown {
-            ctrlc: true,
-            signals: [Sig::Term].into(),
-            grace: limits.shutdown_grace.as_secs() as u32,
-            mercy: limits.shutdown_mercy.as_secs() as u32,
-            force: true,
-            ..Shutdown::default()
-        },
+        shutdown: launch::ends_within(limits.shutdown_grace, limits.shutdown_mercy),
         ..rocket::Config::release_default()
     };
     let app = Arc::new(App::new(service, limits, docs::documents(), secret));
@@ -471,5 +465,5 @@ pub fn serve(
         .attach(announce)
         .attach(leave)
         .attach(shield);
-    rocket::execute(server.launch()).map(drop).map_err(Box::new)
+    launch::launch(server)
 }

@@ -5,14 +5,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use rocket::config::{LogLevel, Shutdown, Sig};
+use rocket::config::LogLevel;
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::{Method, Status};
 use rocket::route::{Handler, Outcome};
 use rocket::{Request, Response};
 use serde_json::json;
 
+use super::launch::{ends_within, launch};
 use super::problem::{Kind, Problem};
 use super::reply::Reply;
 use super::{call, into_response};
@@ -22,6 +24,8 @@ use crate::wire::JobWire;
 
 /// The largest body, in bytes.
 const BODY_BYTES: u64 = 16 << 20;
+/// What a server that is told to end gives to requests, and then to connections.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Default)]
 struct Floor {
@@ -98,13 +102,7 @@ pub fn serve_floor(
         port: address.port(),
         log_level: LogLevel::Off,
         cli_colors: false,
-        shutdown: Shutdown {
-            ctrlc: true,
-            signals: [Sig::Term].into(),
-            grace: 1,
-            mercy: 1,
-            ..Shutdown::default()
-        },
+        shutdown: ends_within(ENDS_WITHIN, ENDS_WITHIN),
         ..rocket::Config::release_default()
     };
     let floor = Floor::default();
@@ -117,5 +115,5 @@ pub fn serve_floor(
         Box::pin(async {})
     });
     let server = rocket::custom(config).mount("/", routes).attach(announce);
-    rocket::execute(server.launch()).map(drop).map_err(Box::new)
+    launch(server)
 }
