@@ -5,7 +5,7 @@
 //! rows are `store`'s.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
 use diesel::connection::SimpleConnection;
@@ -310,7 +310,7 @@ impl Database {
         body: impl Fn(&mut AnyConnection, Option<i32>) -> QueryResult<T>,
     ) -> Result<T, CallError> {
         let rolled_back = CallError::RolledBack;
-        let budget = &self.sessions.opener.budget;
+        let (budget, began) = (&self.sessions.opener.budget, Instant::now());
         loop {
             let mut session = self.sessions.check_out().map_err(rolled_back)?;
             if self.sessions.is_look_due() {
@@ -337,7 +337,6 @@ impl Database {
                     }
                     watch::commit_was_answered();
                     session.in_transaction = false;
-                    session.was_used = true;
                     budget.found_alive();
                     return Ok(value);
                 }
@@ -364,7 +363,7 @@ impl Database {
             }
             // A server that was written to before may be a standby now, and another host the one
             // that can write.
-            if !(session.was_used && session.signals.cannot_write()) {
+            if session.opened >= began || !session.signals.cannot_write() {
                 return Err(rolled_back(self.explained(&mut session, error.into())));
             }
         }
@@ -400,7 +399,7 @@ impl Database {
         &self,
         first: impl Fn(&mut Session) -> QueryResult<T>,
     ) -> Result<(Lent, T), DbError> {
-        let budget = &self.sessions.opener.budget;
+        let (budget, began) = (&self.sessions.opener.budget, Instant::now());
         loop {
             self.check_file()?;
             let mut session = self.sessions.check_out()?;
@@ -409,7 +408,6 @@ impl Database {
             }
             match first(&mut session) {
                 Ok(value) => {
-                    session.was_used = true;
                     budget.found_alive();
                     return Ok((session, value));
                 }
@@ -425,7 +423,7 @@ impl Database {
                     self.leave_if_unfit(&session);
                     // What a new one says is so, and where one is shared, all are.
                     let another_may_do = lost || session.signals.cannot_write();
-                    if !(session.was_used && another_may_do) {
+                    if session.opened >= began || !another_may_do {
                         return Err(self.explained(&mut session, error.into()));
                     }
                 }

@@ -237,8 +237,8 @@ pub(super) struct Session {
     /// the pool like that, after a lost COMMIT or a panic, is thrown away, and the database rolls
     /// back.
     pub in_transaction: bool,
-    /// Whether it has ever answered.
-    pub was_used: bool,
+    /// One that was open before it was asked for may have been lost since, used or not.
+    pub opened: Instant,
     /// Whether it was found closed, or is to be.
     pub is_lost: bool,
 }
@@ -299,7 +299,7 @@ impl Manager {
             generation: self.generation,
             signals,
             in_transaction: false,
-            was_used: false,
+            opened: Instant::now(),
             is_lost: false,
         };
         session.permit.opened();

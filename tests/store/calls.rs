@@ -5,6 +5,7 @@
 use std::sync::{Arc, Barrier};
 
 use diesel::RunQueryDsl;
+use diesel::connection::SimpleConnection;
 use diesel::sql_types::Text;
 use fencepost::archive::prune;
 use fencepost::chain::Chain;
@@ -419,6 +420,37 @@ fn a_server_that_lives_is_found_behind_connections_that_were_lost_without_a_sign
             });
         }
     });
+    proxy.forget_connections();
+    commit(&store, put_dataset("d"), &[]).unwrap();
+    assert_eq!(audit_without_tokens(&mut site.sql(), GRAPH).version, 2);
+}
+
+/// It was opened for one who then got another that came free, and lies in the pool with that.
+#[test]
+fn a_connection_that_nobody_has_used_yet_may_be_lost_too() {
+    let (_server, site, proxy, through) = behind_a_proxy();
+    let store = through.store();
+    let (mut locker, mut watcher) = (site.sql(), site.sql());
+    let logins = "DO $$ BEGIN ASSERT EXISTS (SELECT FROM pg_locks \
+                  WHERE relation = 'pg_authid'::regclass AND NOT granted); END $$";
+    // Both have been there for a moment, so that the pool has them.
+    let both_lie = "DO $$ BEGIN ASSERT (SELECT count(*) FROM pg_stat_activity WHERE datname = \
+                    current_database() AND application_name = 'fencepost' AND state = 'idle' AND \
+                    state_change < clock_timestamp() - interval '100 ms') = 2; END $$";
+    let read_nothing = || store.database().read(|_| Ok::<_, DbError>(()));
+    std::thread::scope(|scope| {
+        let mut other = None;
+        let held = store.database().read(|_| {
+            locker.batch_execute("BEGIN; LOCK pg_authid IN ACCESS EXCLUSIVE MODE").unwrap();
+            other = Some(scope.spawn(read_nothing));
+            wait_until("another is being opened", || watcher.batch_execute(logins).is_ok());
+            Ok::<_, DbError>(())
+        });
+        held.unwrap();
+        other.unwrap().join().unwrap().unwrap();
+    });
+    drop(locker);
+    wait_until("it is open", || watcher.batch_execute(both_lie).is_ok());
     proxy.forget_connections();
     commit(&store, put_dataset("d"), &[]).unwrap();
     assert_eq!(audit_without_tokens(&mut site.sql(), GRAPH).version, 2);
