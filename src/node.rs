@@ -429,7 +429,9 @@ pub fn hand_over(
     let store = open_store_for(OpenMode::Change, options)?;
     let head = store.head(graph)?.ok_or_else(|| NodeError::GraphNotFound(graph.clone()))?;
     let nobody_leads = || NodeError::NobodyLeads(graph.clone());
-    let former = store.leader(head.id)?.ok_or_else(nobody_leads)?;
+    // One that is forgotten hands nothing over, and no candidate looks at what it led.
+    let former = store.leader(head.id)?.filter(|leader| leader.silent_ms.is_some());
+    let former = former.ok_or_else(nobody_leads)?;
     let living = store.nodes()?.into_iter().filter(Node::lives);
     let is_meant = |node: &Node| match to {
         Some(to) => node.node == to || node.address.as_deref() == Some(to.trim_end_matches('/')),
