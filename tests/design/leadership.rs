@@ -7,7 +7,7 @@ use std::time::Duration;
 use fencepost::design::TurnLimits;
 use fencepost::design::es_single_writer::ES_SINGLE_WRITER;
 use fencepost::design::turns::single_writer::SingleWriterLimits;
-use fencepost::node::{self, LockUrl, NodeOptions};
+use fencepost::node::{self, NodeOptions};
 use fencepost::service::{Limits, Refusal, Service, Verdict};
 use fencepost::store::Successor;
 
@@ -17,7 +17,6 @@ use crate::support::cluster::{
 };
 use crate::support::guards::passes;
 use crate::support::limit;
-use crate::support::redis::Redis;
 use crate::support::storm::{audit_graph, audit_without_tokens};
 
 /// So long that no leadership ends by it.
@@ -89,6 +88,28 @@ fn writes_to_graphs_of_a_forgotten_leader_hold_up_no_others() {
     });
 }
 
+/// What it led is noted still, and nobody looks at it any more.
+#[test]
+fn a_leader_that_is_forgotten_is_not_waited_for_to_hand_its_graph_over() {
+    let site = Site::with_graph_of(Kind::Sqlite, &ES_SINGLE_WRITER);
+    let (store, head) = (site.store(), site.head());
+    store.take_over(&head, "leader", None).unwrap();
+    wait_until("it is forgotten", || {
+        store.forget_nodes(Duration::ZERO).unwrap();
+        store.leader(head.id).unwrap().unwrap().silent_ms.is_none()
+    });
+    let server = {
+        let mut command = site.fencepost(&SERVE);
+        command.args(["--design", "es-single-writer"]);
+        Server::start(command)
+    };
+    for to in [&[][..], &["--to", &server.base]] {
+        let command = [&["lock", "hand-over", "--graph", GRAPH], to].concat();
+        let (code, said) = finish(site.fencepost(&command));
+        assert!(code == Some(1) && said.contains("nobody leads"), "{code:?} {said}");
+    }
+}
+
 #[test]
 fn if_it_were_not_noted_what_a_forgotten_node_leads_its_graphs_would_hold_up_others() {
     let test = "design::leadership::writes_to_graphs_of_a_forgotten_leader_hold_up_no_others";
@@ -108,6 +129,19 @@ fn without_a_note_of_the_leader_writes_of_a_graph_wait_once() {
             writes == WRITES
         });
     });
+}
+
+#[test]
+fn a_leader_that_is_not_noted_any_more_notes_itself_again() {
+    let site = Site::on(Kind::Sqlite);
+    let node = node_of(&site, looks_often());
+    node.create_graph_and_wait(&name(GRAPH)).unwrap();
+    accepted(&node, [put_dataset("first")]);
+    node.serves_at(Some("http://127.0.0.1:1"));
+    site.run_sql("DELETE FROM leaders");
+    let noted = || site.store().leader(site.head().id).unwrap();
+    wait_until("it is noted", || noted().is_some());
+    assert_eq!(noted().unwrap().node, node.node().unwrap());
 }
 
 /// A backup is put back in which the name is not there, and comes to be another graph's.
@@ -138,28 +172,6 @@ fn a_node_that_only_writes_finds_a_graph_that_has_another_row_now() {
         wait_until("it is given up", || led(node) == 0);
     }
     audit_graph(&mut site.sql(), "moved");
-}
-
-/// Redis forgets everything, and it is noted that this very node is to lead next.
-#[test]
-fn a_leadership_that_a_later_one_of_the_process_replaces_is_counted_as_ended() {
-    let redis = Redis::start(&[]);
-    let mut site = Site::on(Kind::Postgres);
-    site.lock_url = Some(LockUrl::parse(&redis.url()).unwrap());
-    let node = node_of(&site, looks_often());
-    node.create_graph_and_wait(&name(GRAPH)).unwrap();
-    accepted(&node, [put_dataset("first")]);
-    node.serves_at(Some("http://127.0.0.1:1"));
-    redis.command(&["FLUSHALL"]);
-    site.run_sql(&format!(
-        "INSERT INTO leader_nodes SELECT 'other', address, seen_at_ms FROM leader_nodes; \
-         UPDATE leaders SET node = 'other', successor = '{}'",
-        node.node().unwrap()
-    ));
-    wait_until("it leads anew", || site.head().leader_token == 2);
-    wait_until("it leads no more as before", || count(&node, "fencepost_leader_ended_total") == 1);
-    assert_eq!(led(&node), 1);
-    accepted(&node, [put_dataset("second")]);
 }
 
 /// It was named by a command that was interrupted, or serves no graphs of that storage.
@@ -197,6 +209,9 @@ fn a_node_that_ends_succeeds_nobody() {
             assert_eq!(leader.successor, (successor != ends).then_some(stays));
             assert!(!leader.is_leaving);
         }
+        assert!(store.name_successor(head.id, token, Some("forgotten")).unwrap());
+        store.forget_node("forgotten").unwrap();
+        assert_eq!(store.leader(head.id).unwrap().unwrap().successor, None);
     }
 }
 

@@ -314,6 +314,8 @@ fn a_leader_whose_database_does_not_answer_says_so_and_goes_on_when_it_does() {
 /// lead until it answers that node, if it ever does.
 #[test]
 fn a_take_over_that_the_database_does_not_answer_gives_the_lock_back() {
+    // Longer than a lease, and than the lock is waited for.
+    let patient = ["--database-answer-ms", "120000"];
     for is_handed_over in [false, true] {
         println!("handed over: {is_handed_over}");
         let server = Postgres::start(&[]);
@@ -322,9 +324,9 @@ fn a_take_over_that_the_database_does_not_answer_gives_the_lock_back() {
         let (options, key) = (site.options(), site.lock_key(GRAPH).of_leadership());
         let lock_url = options.lock_url.as_ref().unwrap();
         let lock = open_lock(lock_url, &options.database, options.lease).unwrap();
-        let former = field.node_with("", &ANSWER);
+        let former = field.node_with("", &patient);
         let node =
-            field.node_with(&format!("leader-acquired=pause:{}", reached.display()), &ANSWER);
+            field.node_with(&format!("leader-acquired=pause:{}", reached.display()), &patient);
         thread::scope(|scope| {
             if is_handed_over {
                 version(&field.put(&former, "first", "a", "b"));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::child::open;
 use super::conformance::{LockFixture, assert_held_back, key, take};
 use super::row::Row;
-use crate::support::guards::{is_alone, passes};
+use crate::support::guards::{is_alone, is_alone_without, passes};
 use crate::support::postgres::{Pair, Postgres};
 use crate::support::proxy::Proxy;
 use crate::support::{limit, wait_until};
@@ -552,7 +552,7 @@ fn leaderships_outlive_their_lease_for_as_long_as_their_process_lives() {
     let mut led: Vec<Guard> = (0..3).map(lead).collect();
     // One is given back: the others keep their lease.
     led.pop();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     wait_until(limit(), "ten leases are over", || began.elapsed() > 10 * lease);
     led.iter_mut().for_each(|led| led.check().expect("it is held"));
     assert_eq!(fixture.holders(), 2);
@@ -601,26 +601,29 @@ fn what_a_task_that_is_given_up_held_stays_taken_if_nobody_gives_it_back() {
 }
 
 /// Its session may not be ended by a server that is stopped, and is not believed in for longer than
-/// a lease.
+/// a lease. Nobody renews it either: so it is where the process was stopped too.
 #[test]
 fn whether_a_leadership_is_held_is_known_without_the_server() {
-    if !is_alone("lock::postgres::whether_a_leadership_is_held_is_known_without_the_server") {
+    let test = "lock::postgres::whether_a_leadership_is_held_is_known_without_the_server";
+    if !is_alone_without(test, "lock.postgres.renewal") {
         return;
     }
     let server = Postgres::start(&[]);
     let fixture = PostgresFixture::on(&server);
-    let lock = PostgresLock::open(&fixture.url, Duration::from_secs(1)).expect("a lock");
+    let lease = Duration::from_secs(1);
+    let lock = PostgresLock::open(&fixture.url, lease).expect("a lock");
     let lead = |graph| lock.acquire(&leadership(graph), Exclusive, limit()).expect("it is free");
     let mut led: Vec<Guard> = (0..50).map(lead).collect();
-    let frozen = server.freeze();
+    let (frozen, began) = (server.freeze(), Instant::now());
+    wait_until(limit(), "the lease is over", || began.elapsed() > lease);
     let (told, is_told) = mpsc::channel();
     thread::spawn(move || {
-        wait_until(limit(), "all are lost", || led.iter_mut().all(|led| led.check().is_err()));
+        let are_lost = led.iter_mut().all(|led| led.check().is_err());
         // Nor is it asked to take them back.
         drop(led);
-        told.send(()).expect("it is waited for");
+        told.send(are_lost).expect("it is waited for");
     });
     let told = is_told.recv_timeout(limit());
     drop(frozen);
-    told.expect("nobody waits for the server");
+    assert_eq!(told, Ok(true), "nobody waits for the server");
 }

@@ -23,13 +23,25 @@ pub fn passes(test: &str, switched_off: Option<&str>) -> bool {
 /// `true`, and the test goes on.
 #[track_caller]
 pub fn is_alone(test: &str) -> bool {
+    is_alone_with(test, "")
+}
+
+/// The same, with something switched off.
+#[track_caller]
+pub fn is_alone_without(test: &str, switched_off: &str) -> bool {
+    is_alone_with(test, &format!("{switched_off}=off"))
+}
+
+#[track_caller]
+fn is_alone_with(test: &str, failpoints: &str) -> bool {
     const ALONE: &str = "FENCEPOST_TEST_ALONE";
     if std::env::var(ALONE).is_ok_and(|alone| alone == test) {
         return true;
     }
     let binary = std::env::current_exe().expect("the test binary has a path");
     let mut command = Command::new(binary);
-    let ended = command.args(["--exact", test, "--nocapture"]).env(ALONE, test).output();
+    command.args(["--exact", test, "--nocapture"]).env(ALONE, test);
+    let ended = command.env("FENCEPOST_FAILPOINTS", failpoints).output();
     let ended = ended.expect("the test binary can be run again");
     let said = [ended.stdout, ended.stderr].concat();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&said));

@@ -293,11 +293,7 @@ impl Candidate {
         let cause = if guard.must_seal() { Cause::LeaseRanOut } else { Cause::HandedOver };
         let Leaderships { store, .. } = &*self.leaderships;
         let head = || Ok(store.head(graph)?);
-        // A task of its own: if the database does not answer it, the lock is given back.
-        let led = watch::watched(
-            |_| {},
-            || self.leaderships.take_over(graph, *graph_id, guard, cause, head),
-        );
+        let led = self.leaderships.take_over(graph, *graph_id, guard, cause, head);
         led.map(drop).map_err(|error| error.to_string())
     }
 

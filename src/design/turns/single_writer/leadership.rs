@@ -597,3 +597,114 @@ fn leader_at(leader: &Leader) -> LeaderAt {
     let (node, address) = (leader.node.clone(), leader.address.clone());
     LeaderAt { node, token: leader.token, address, key: leader.key() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::db::{Database, DatabaseUrl, PoolLimits};
+    use crate::lock::file::FileLock;
+    use crate::store::StorageKind;
+
+    /// A process, and a graph in a database of its own.
+    struct Fixture {
+        leaderships: Leaderships,
+        graph: Name,
+        head: Head,
+        directory: TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("db");
+            let url = DatabaseUrl::parse(&format!("sqlite:{}", file.display())).unwrap();
+            Database::migrate(&url).unwrap();
+            let database = Database::open(&url, PoolLimits::default()).unwrap();
+            let store = Arc::new(Store::new(database).unwrap());
+            let graph = Name::new("g").unwrap();
+            store.create_graph(&graph, &[StorageKind::Log], None, None).unwrap();
+            let head = store.head(&graph).unwrap().unwrap();
+            let (lock, limits) = (lock_below(directory.path()), SingleWriterLimits::default());
+            let leaderships = Leaderships::new(lock, store, limits);
+            Self { leaderships, graph, head, directory }
+        }
+
+        /// Takes over what is thought to be the graph in that row, by a lock that nobody else has.
+        fn take_over(&self, graph_id: i64) -> Result<Arc<Led>, TurnError> {
+            let store = &self.leaderships.store;
+            let key = LockKey::new(store.database_id(), graph_id).unwrap().of_leadership();
+            let lock = lock_below(self.directory.path());
+            let guard = lock.acquire(&key, Mode::Exclusive, Duration::ZERO).unwrap();
+            let head = || Ok(store.head(&self.graph)?);
+            self.leaderships.take_over(&self.graph, graph_id, guard, Cause::Free, head)
+        }
+
+        /// What is noted.
+        fn leader(&self) -> Option<Leader> {
+            self.leaderships.store.leader(self.head.id).unwrap()
+        }
+    }
+
+    /// One that nobody else has.
+    fn lock_below(directory: &Path) -> Arc<dyn DistributedLock> {
+        let own = directory.join(Uuid::new_v4().to_string());
+        std::fs::create_dir(&own).unwrap();
+        Arc::new(FileLock::open(&own, own.display().to_string()).unwrap())
+    }
+
+    /// As after a lock server that has forgotten the first.
+    #[test]
+    fn a_leadership_that_a_later_one_of_the_process_replaces_is_counted_as_ended() {
+        let fixture = Fixture::new();
+        let Fixture { leaderships, head, .. } = &fixture;
+        for _ in 0..2 {
+            fixture.take_over(head.id).unwrap();
+        }
+        assert_eq!(leaderships.all(), [(head.id, 2)]);
+        let registry = prometheus::Registry::new();
+        for collector in leaderships.metrics.collectors() {
+            registry.register(collector).unwrap();
+        }
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        let counted =
+            ["fencepost_leader_graphs 1", "fencepost_leader_ended_total{cause=\"lease\"} 1"];
+        assert!(counted.iter().all(|line| text.lines().any(|told| told == *line)), "{text}");
+    }
+
+    #[test]
+    fn another_graph_of_that_name_is_not_taken_over() {
+        let fixture = Fixture::new();
+        let taken = fixture.take_over(fixture.head.id + 1);
+        assert!(matches!(taken, Err(TurnError::GraphReplaced { .. })));
+        assert_eq!(fixture.leader(), None);
+    }
+
+    #[test]
+    fn what_a_process_takes_over_as_it_ends_is_noted_or_given_up() {
+        let fixture = Fixture::new();
+        let Fixture { leaderships, head, .. } = &fixture;
+        leaderships.announce_end();
+        drop(fixture.take_over(head.id).unwrap());
+        assert!(fixture.leader().unwrap().is_leaving);
+        leaderships.end();
+        drop(fixture.take_over(head.id).unwrap());
+        assert_eq!(leaderships.all(), []);
+    }
+
+    #[test]
+    fn what_was_handed_over_to_one_who_has_not_come_is_not_noted_for_ever() {
+        let fixture = Fixture::new();
+        let Fixture { leaderships, head, .. } = &fixture;
+        let led = fixture.take_over(head.id).unwrap();
+        leaderships.hand_over(&led);
+        leaderships.note_ends();
+        assert!(fixture.leader().is_some(), "its successor may come");
+        lock(&leaderships.handed).values_mut().for_each(|(_, until)| *until = Instant::now());
+        leaderships.note_ends();
+        assert_eq!(fixture.leader(), None);
+    }
+}
