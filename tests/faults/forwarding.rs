@@ -518,6 +518,27 @@ fn a_log_that_is_pruned_while_it_is_looked_at_hides_nothing() {
     assert_eq!((told.status, told.version()), (201, 3), "{told:?}");
 }
 
+/// The same, but it was pruned before: that the write is not in the log says nothing.
+#[test]
+fn what_became_of_a_write_is_not_known_where_the_log_of_its_time_was_pruned() {
+    let served = file("served");
+    let armed = format!("forward-served=pause:{}@2", served.display());
+    let pair = Pair::new(&CRUD_SINGLE_WRITER, &armed, "");
+    let store = pair.field.site.store();
+    let told = thread::scope(|scope| {
+        let create = scope.spawn(|| create_job(&pair.follower, "new"));
+        wait_until("it is applied", || served.exists());
+        assert_eq!(version(&pair.field.put(&pair.leader, "newer", "b", "d")), 4);
+        assert_eq!(prune(&store, &name(GRAPH), 4).unwrap().changes, 3);
+        pair.wire.strike(INQUIRY, Fate::CommandLost);
+        store.take_over(&pair.field.site.head(), "another", None).unwrap();
+        let told = create.join().unwrap();
+        fs::remove_file(&served).unwrap();
+        told
+    });
+    assert_eq!((told.status, &told.body["outcome"]), (503, &json!("unknown")), "{told:?}");
+}
+
 /// It gives leadership up at once, and the lock when its turn ends.
 #[test]
 fn a_hand_over_during_a_long_turn_refuses_no_write() {
