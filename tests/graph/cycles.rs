@@ -300,7 +300,7 @@ fn the_order_is_kept_through_random_edges() {
         assert_same(&graph, &model);
     }
     println!("{met:?}");
-    assert!(met.values().all(|&times| times > 50) && met.len() == 3, "{met:?}");
+    assert!(met.values().all(|&times| times > 20) && met.len() == 3, "{met:?}");
 }
 
 /// The searches of one changeset together may cost more than sorting all that they come to; then
