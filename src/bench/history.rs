@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -21,6 +22,9 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Events that may wait to be written. A client that finds the line full waits, between its
 /// requests.
 const WAITING_EVENTS: usize = 65_536;
+/// How long the writer lets them gather. To be woken for each would take more of the processors,
+/// and so of what is measured, than to write it.
+const GATHERED_FOR: Duration = Duration::from_millis(5);
 
 /// One line.
 pub enum Event {
@@ -86,7 +90,7 @@ impl Writer {
         }
         let file = File::create(path).map_err(BenchError::History)?;
         let (recorder, events) = sync_channel(WAITING_EVENTS);
-        let thread = std::thread::spawn(move || write_all(file, events));
+        let thread = thread::spawn(move || write_all(file, events));
         Ok((Self { thread }, recorder))
     }
 
@@ -101,9 +105,12 @@ impl Writer {
 
 fn write_all(file: File, events: Receiver<Event>) -> std::io::Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, file);
-    for event in events {
-        serde_json::to_writer(&mut file, &event)?;
-        file.write_all(b"\n")?;
+    while let Ok(first) = events.recv() {
+        for event in std::iter::once(first).chain(events.try_iter()) {
+            serde_json::to_writer(&mut file, &event)?;
+            file.write_all(b"\n")?;
+        }
+        thread::sleep(GATHERED_FOR);
     }
     let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     // A pipe, as of >(COMMAND), cannot be synced.
