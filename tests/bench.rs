@@ -9,4 +9,5 @@ mod loss;
 pub mod place;
 mod replay;
 mod reports;
+mod servers;
 mod stalls;

@@ -2,8 +2,8 @@
 //! is measured against servers that are processes of their own, and has its answers judged.
 //! docs/METHOD.md says why it is done as it is.
 //!
-//! Knows designs by name and storage, and of a database only that it is a file: all else is asked
-//! over HTTP or of this program's own commands, as a stranger would.
+//! Knows designs by name and storage, and of a database only that it is a file or has a name on a
+//! server: all else is asked over HTTP or of this program's own commands, as a stranger would.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,18 +13,25 @@ mod args;
 mod base;
 mod child;
 mod comparisons;
+mod delay;
 mod echo;
 pub mod figures;
 mod file;
+mod looks;
 mod machine;
 #[cfg(test)]
 mod made_up;
+mod matrix;
 mod measure;
 mod nodes;
 mod pace;
 mod place;
 mod plan;
+mod proxy;
 pub mod results;
+mod servers;
+pub mod setting;
+mod site;
 pub mod statistics;
 mod table;
 mod words;
@@ -32,6 +39,7 @@ pub mod workloads;
 mod wrapped;
 
 pub use args::{Profile, RunArgs};
+pub use delay::serve_delay;
 pub use echo::serve_echo;
 pub use file::ResultsError;
 pub use plan::Plan;
@@ -47,6 +55,7 @@ pub use results::Results;
 use results::{BaseRecord, FORMAT, Outcome, Point};
 
 use place::{KEPT, file_error};
+use servers::Servers;
 
 use super::BenchError;
 use super::drive::unix_ms;
@@ -85,15 +94,19 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
     let before = earlier(args, &plan, &directory)?;
     fs::create_dir_all(&work).map_err(|error| file_error(&work, &error))?;
     let _removed = Removed(&work);
-    let machine = Machine::look(program, &work).map_err(|error| file_error(&work, &error))?;
+    // Ended before the directory is removed, in which they are.
+    let mut servers = Servers::start(plan.settings(), args, &work)?;
+    let mut machine = Machine::look(program, &work).map_err(|error| file_error(&work, &error))?;
+    machine.software.extend(servers.software());
     let mut results = match before {
-        Some(results) if !results.machine.is_like(&machine) => {
-            return Err(BenchError::Refused(format!(
-                "{} was measured by another build or on another machine: begin anew",
-                file.display()
-            )));
-        }
         Some(mut results) => {
+            if let Some(difference) = machine.differences(&results.machine).first() {
+                return Err(BenchError::Refused(format!(
+                    "{} was measured by another build, on another machine or with another server: \
+                     begin anew ({difference})",
+                    file.display()
+                )));
+            }
             plan.keep_whole_loads(&mut results);
             results
         }
@@ -128,7 +141,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
         let (key, count) = (&planned.key, plan.points.len());
         let number = planned.number + 1;
         progress.says(format!("{} {} ({number} of {count})", key.label(), key.workload));
-        let (point, base) = measured(&bench, &mut bases, planned)?;
+        let (point, base) = measured(&bench, &mut bases, &mut servers, planned)?;
         if let Some(why) = point.failure() {
             let (design, workload) = (point.key.label(), &point.key.workload);
             progress.beside(|| log::warn!("{design} with {workload}: {why}"));
@@ -142,6 +155,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
         progress.done(plan.time_of(planned));
     }
     drop(progress);
+    drop(servers);
     results.comparisons = Some(comparisons(&results.points, results.plan.blocks));
     results.write(&file)?;
     fs::remove_dir_all(&work).map_err(|error| file_error(&work, &error))?;
@@ -152,13 +166,17 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
 fn measured(
     bench: &Bench<'_>,
     bases: &mut Bases<'_>,
+    servers: &mut Servers,
     planned: &Planned,
 ) -> Result<(Point, Option<BaseRecord>), BenchError> {
     let began_unix_ms = unix_ms();
-    let base = planned.design.map(|design| bases.get(planned, design)).transpose();
+    let setting = &planned.key.setting;
+    let base = servers.revive(setting).and_then(|()| {
+        planned.design.map(|design| bases.get(planned, design, servers)).transpose()
+    });
     let (record, outcome) = match base {
         Ok(base) => {
-            let outcome = bench.measure(planned, base.as_ref())?;
+            let outcome = bench.measure(planned, base.as_ref(), servers)?;
             (base.map(|base| base.record), outcome)
         }
         Err(error) => (None, Outcome::Failed { why: error.to_string() }),
@@ -168,16 +186,13 @@ fn measured(
         block: planned.block,
         key: planned.key.clone(),
         base: record.as_ref().map(|record| record.name.clone()),
-        durability: DURABILITY.to_owned(),
+        durability: servers.durability(setting),
         command: measure::command(bench.plan, planned),
         began_unix_ms,
         outcome,
     };
     Ok((point, record))
 }
-
-/// What a commit survives that was answered: all that is measured on SQLite has it.
-const DURABILITY: &str = "sqlite, WAL, synchronous=FULL: a crash of the machine";
 
 /// Databases and servers' logs, in the directory of a run, and only while it runs.
 const WORK: &str = "fencepost-bench-work";

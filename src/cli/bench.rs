@@ -31,12 +31,30 @@ pub enum BenchCommand {
     /// Serve what no design can be quicker than
     #[command(hide = true)]
     Floor(FloorArgs),
+    /// Make round trips to servers take longer, and count them
+    #[command(hide = true)]
+    Delay(DelayArgs),
 }
 
 #[derive(Args)]
 pub struct ResultsFile {
     /// results.json of a run
     file: PathBuf,
+}
+
+#[derive(Args)]
+pub struct DelayArgs {
+    /// How much longer, in microseconds
+    #[arg(long, value_name = "US")]
+    delay_us: u64,
+    /// A server, as NAME=HOST:PORT
+    #[arg(long, value_parser = named_server, value_name = "SERVER")]
+    to: Vec<(String, String)>,
+}
+
+fn named_server(text: &str) -> Result<(String, String), String> {
+    let (name, place) = text.split_once('=').ok_or("must be NAME=HOST:PORT")?;
+    Ok((name.to_owned(), place.to_owned()))
 }
 
 #[derive(Args)]
@@ -61,14 +79,15 @@ impl BenchCommand {
             Self::Drive(args) if args.url.is_empty() => None,
             Self::Drive(_) => Some("the servers at --url have options of their own; leave it out"),
             Self::Run(_) => Some(
-                "`bench run` starts servers of its own on databases of its own, with the defaults; \
-                 choose designs with --designs and a graph with --graph FILE, and measure a server \
-                 with other settings by `bench drive --url`",
+                "`bench run` starts servers of its own on databases of its own, with the settings of \
+                 its profile; choose designs with --designs and a graph with --graph FILE, and \
+                 measure a server with other settings by `bench drive --url`",
             ),
             Self::Report(_) | Self::Validate(_) => {
                 Some("this command reads the file of results and nothing else; leave it out")
             }
             Self::Floor(_) => Some("a floor has no database; leave it out"),
+            Self::Delay(_) => Some("a proxy has no database; leave it out"),
         }
     }
 }
@@ -94,6 +113,12 @@ pub fn run(node: &NodeArgs, command: &BenchCommand) -> Result<(), Failure> {
             print(&format!("valid: {points} of {planned} points{without}\n"))
         }
         BenchCommand::Floor(args) => floor(args.kind),
+        BenchCommand::Delay(args) => {
+            let delay = Duration::from_micros(args.delay_us);
+            let (asked, told) = (std::io::stdin().lock(), std::io::stdout().lock());
+            benchmark::serve_delay(delay, &args.to, asked, told)
+                .map_err(|error| Failure::unavailable(error.to_string()))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ pub mod single_writer;
 pub mod unchecked;
 
 /// How a read makes sure that it sees every write that was answered before it began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 pub enum Reads {
     /// Share the lock
     Lock,
@@ -18,6 +18,9 @@ pub enum Reads {
 }
 
 impl Reads {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Lock, Self::Snapshot];
+
     /// As the command line has it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -88,6 +88,15 @@ impl RedisLock {
     }
 }
 
+/// Which server is at `url`, as in `Redis 7.2.4`. For measuring.
+///
+/// # Errors
+/// [`LockError::Unavailable`] when it cannot be reached, or cannot have the lock.
+pub fn server_version(url: &RedisUrl) -> Result<String, LockError> {
+    let failed = |error| unavailable("cannot open the Redis lock", error);
+    inspect::check_server(&Server::new(url, Terms::default()).map_err(failed)?)
+}
+
 impl Drop for RedisLock {
     fn drop(&mut self) {
         self.client.close();

@@ -23,7 +23,8 @@ pub struct RunArgs {
     /// Only these workloads, separated by commas (docs/WORKLOADS.md)
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub workloads: Vec<String>,
-    /// Graphs of so many jobs, separated by commas [default: 2500]
+    /// Graphs of so many jobs, separated by commas [default: 2500;
+    /// standard: 10000]
     #[arg(
         long,
         value_delimiter = ',',
@@ -32,7 +33,7 @@ pub struct RunArgs {
     )]
     pub sizes: Vec<u64>,
     /// Also in open loop, at so many requests a second, separated by commas; by default `register`
-    /// alone, at 500
+    /// alone, at 500; standard: 200
     #[arg(
         long,
         value_delimiter = ',',
@@ -63,12 +64,19 @@ pub struct RunArgs {
         value_name = "N"
     )]
     pub blocks: u32,
-    /// How long each point is measured, in seconds
-    #[arg(long, default_value_t = 0.35, value_parser = crate::bench::positive, value_name = "S")]
-    pub seconds: f64,
-    /// Warm-up before each window, in seconds
-    #[arg(long, default_value_t = 0.1, value_parser = crate::bench::not_negative, value_name = "S")]
-    pub warmup_seconds: f64,
+    /// How long each point is measured, in seconds [default: 0.35; standard: 0.6]
+    #[arg(long, value_parser = crate::bench::positive, value_name = "S")]
+    pub seconds: Option<f64>,
+    /// Warm-up before each window, in seconds [default: 0.1; standard: 0.3]
+    #[arg(long, value_parser = crate::bench::not_negative, value_name = "S")]
+    pub warmup_seconds: Option<f64>,
+    /// Measure on this Postgres, in databases that are made and removed there, instead of one that
+    /// is started; as postgres://USER@HOST/DATABASE
+    #[arg(long, value_name = "URL")]
+    pub postgres_url: Option<String>,
+    /// Keep locks on this Redis, instead of one that is started; as redis://HOST
+    #[arg(long, value_name = "URL")]
+    pub redis_url: Option<String>,
     /// A/A: measure each design twice in each block, and compare the two, to see how often a
     /// difference is found where there is none. Takes twice as long
     #[arg(long)]
@@ -98,6 +106,9 @@ pub struct RunArgs {
 pub enum Profile {
     /// All pairs of designs on SQLite and a graph of 2,500 jobs: three minutes, nothing to install
     Quick,
+    /// All designs on Postgres too, with Redis and with its own lock, on one to four nodes, near and
+    /// far: less than an hour. Starts servers of its own, unless they are given
+    Standard,
 }
 
 impl Profile {
@@ -105,6 +116,7 @@ impl Profile {
     pub fn name(self) -> &'static str {
         match self {
             Self::Quick => "quick",
+            Self::Standard => "standard",
         }
     }
 }
@@ -116,6 +128,24 @@ impl RunArgs {
             Some(file) => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             None => shape_name(self.shape),
         }
+    }
+
+    /// How long each window is.
+    pub fn window_seconds(&self) -> f64 {
+        let usual = match self.profile {
+            Profile::Quick => 0.35,
+            Profile::Standard => 0.6,
+        };
+        self.seconds.unwrap_or(usual)
+    }
+
+    /// How long each warm-up is.
+    pub fn warmup_seconds(&self) -> f64 {
+        let usual = match self.profile {
+            Profile::Quick => 0.1,
+            Profile::Standard => 0.3,
+        };
+        self.warmup_seconds.unwrap_or(usual)
     }
 
     /// The directory of the run.

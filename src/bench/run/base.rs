@@ -1,5 +1,5 @@
 //! Prepared databases: one for each graph and each way to keep it, made once and copied for each
-//! point.
+//! point. A file is copied as a file, and a database on a server by the server.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,11 @@ use std::{fs, io};
 use super::args::RunArgs;
 use super::child::{how_it_ended, limit, output_within};
 use super::nodes::Node;
-use super::place::{GRAPH, command, file_error, serve};
+use super::place::{GRAPH, Urls, command, file_error, serve};
 use super::plan::Planned;
 use super::results::BaseRecord;
+use super::servers::Servers;
+use super::setting::{DatabaseKind, Setting};
 use super::workloads::{Measures, Past};
 use crate::bench::BenchError;
 use crate::bench::request::{Outcome, Request};
@@ -30,23 +32,52 @@ const MADE_WITHIN: Duration = Duration::from_secs(2 * 60 * 60);
 /// How long a question to a base may take.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(600);
 
-/// Which base: of a graph, in a storage.
+/// Which base: of a graph, in a storage, on a database.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct BaseKey {
     /// The graph's name among bases: shape, size, past.
     family: String,
     storage: String,
+    database: DatabaseKind,
 }
 
-/// The database that commands of a record make, where they are run.
-const DATABASE_URL: &str = "sqlite:graphs.db";
+impl BaseKey {
+    /// What it is called.
+    fn name(&self) -> String {
+        let Self { family, storage, database } = self;
+        match database {
+            DatabaseKind::Postgres => format!("{family}/{storage}-on-postgres"),
+            DatabaseKind::None | DatabaseKind::Sqlite => format!("{family}/{storage}"),
+        }
+    }
+
+    /// The database that commands of its record make, as a shell takes it.
+    fn shown_url(&self) -> &'static str {
+        match self.database {
+            DatabaseKind::Postgres => "\"$DATABASE_URL\"",
+            DatabaseKind::None | DatabaseKind::Sqlite => "sqlite:graphs.db",
+        }
+    }
+}
 
 /// A database that was made, before anybody has looked at it.
-struct UninspectedBase {
-    name: String,
-    storage: String,
+struct UninspectedBase<'k> {
+    key: &'k BaseKey,
     jobs: u64,
     commands: Vec<String>,
+    prepared: Prepared,
+    urls: Urls,
+    /// Where its files are.
+    directory: PathBuf,
+}
+
+/// Where a base is.
+#[derive(Debug, Clone)]
+pub enum Prepared {
+    /// In this file.
+    File(PathBuf),
+    /// On the server, under this name.
+    Template(String),
 }
 
 /// A database that is ready to be copied.
@@ -55,7 +86,7 @@ pub struct Base {
     /// What it is.
     pub record: BaseRecord,
     /// Where it is.
-    pub database: PathBuf,
+    pub prepared: Prepared,
     /// The graph as the service tells it: where the checker begins.
     pub graph: PathBuf,
 }
@@ -87,7 +118,12 @@ impl<'r> Bases<'r> {
     ///
     /// # Errors
     /// [`BenchError`] if it cannot be made, or is another graph.
-    pub fn get(&mut self, point: &Planned, design: &'static Design) -> Result<Base, BenchError> {
+    pub fn get(
+        &mut self,
+        point: &Planned,
+        design: &'static Design,
+        servers: &Servers,
+    ) -> Result<Base, BenchError> {
         let empty = point.workload.measures == Measures::Import;
         let jobs = if empty { 0 } else { point.key.size };
         let past = match point.workload.past {
@@ -95,14 +131,18 @@ impl<'r> Bases<'r> {
             Past::Churned { times } => format!("-churned-{times}"),
         };
         let family = format!("{}-{jobs}{past}", point.key.shape);
-        let wanted = BaseKey { family, storage: design.storage.to_string() };
+        let (storage, database) = (design.storage.to_string(), point.key.setting.database);
+        let wanted = BaseKey { family, storage, database };
         if let Some(base) = self.made.get(&wanted) {
             return base.clone().map_err(BenchError::Refused);
         }
-        let made = self.make(&wanted, design.storage, jobs, point.workload.past);
+        let made = self.make(&wanted, design.storage, jobs, point.workload.past, servers);
         let base = made.and_then(|base| self.is_the_same_graph(&base.record).map(|()| base));
-        let kept = base.as_ref().map(Base::clone).map_err(ToString::to_string);
-        self.made.insert(wanted, kept);
+        // When a server that was away is back, it can be made.
+        if !matches!(base, Err(BenchError::Unavailable(_))) {
+            let kept = base.as_ref().map(Base::clone).map_err(ToString::to_string);
+            self.made.insert(wanted, kept);
+        }
         base
     }
 
@@ -124,28 +164,39 @@ impl<'r> Bases<'r> {
         storage: StorageKind,
         jobs: u64,
         past: Past,
+        servers: &Servers,
     ) -> Result<Base, BenchError> {
         let design = Design::following(storage).expect("a design of this program has it");
-        let name = format!("{}/{}", wanted.family, wanted.storage);
-        let directory = self.directory.join(name.replace('/', "-"));
+        let directory = self.directory.join(wanted.name().replace('/', "-"));
         // What an earlier run left here may be half of one.
         drop(fs::remove_dir_all(&directory));
         fs::create_dir_all(&directory).map_err(|error| file_error(&directory, &error))?;
-        let database = directory.join("graphs.db");
-        let url = format!("sqlite:{}", database.display());
+        let (prepared, urls) = match wanted.database {
+            DatabaseKind::Postgres => {
+                let postgres = servers.postgres()?;
+                let name = postgres.create()?;
+                let urls = Urls::of_server(postgres.url(&name, None), None);
+                (Prepared::Template(name), urls)
+            }
+            DatabaseKind::None | DatabaseKind::Sqlite => {
+                let file = directory.join("graphs.db");
+                let urls = Urls::of_file(&file);
+                (Prepared::File(file), urls)
+            }
+        };
         let commands = self.commands(jobs, past)?;
         for arguments in &commands {
-            let own = ["--database-url", &url, "--design", design.name].map(str::to_owned);
-            self.run(&[&own[..], arguments].concat())?;
+            let own = ["--design", design.name].map(str::to_owned);
+            self.run(&urls, &[&own[..], arguments].concat())?;
         }
-        let own = ["fencepost", "--database-url", DATABASE_URL, "--design", design.name];
+        let own = ["fencepost", "--database-url", wanted.shown_url(), "--design", design.name];
         let shown = |arguments: &Vec<String>| {
             let words = arguments.iter().map(|word| shell_word(word));
             own.map(str::to_owned).into_iter().chain(words).collect::<Vec<_>>().join(" ")
         };
         let commands = commands.iter().map(shown).collect();
-        let made = UninspectedBase { name, storage: wanted.storage.clone(), jobs, commands };
-        self.look(made, design, database)
+        let made = UninspectedBase { key: wanted, jobs, commands, prepared, urls, directory };
+        self.look(made, design, servers)
     }
 
     /// The arguments of the commands that make the graph, one after another. An empty one is made
@@ -185,13 +236,15 @@ impl<'r> Bases<'r> {
     /// Asks a server what is in it.
     fn look(
         &self,
-        made: UninspectedBase,
+        made: UninspectedBase<'_>,
         design: &Design,
-        database: PathBuf,
+        servers: &Servers,
     ) -> Result<Base, BenchError> {
-        let UninspectedBase { name, storage, jobs, commands } = made;
-        let log = database.with_file_name("server.log");
-        let node = Node::start(self.program, &serve(design, &database), &log)
+        let UninspectedBase { key, jobs, commands, prepared, urls, directory } = made;
+        let name = key.name();
+        let log = directory.join("server.log");
+        let arguments = serve(design, &Setting::SQLITE);
+        let node = Node::start(self.program, &urls, &arguments, &log)
             .map_err(|error| BenchError::Unavailable(error.to_string()))?;
         let graph = Name::new(GRAPH).expect("a name");
         let target = HttpTarget::new(&[node.url().to_owned()], graph, ANSWERS_WITHIN)?;
@@ -213,29 +266,42 @@ impl<'r> Bases<'r> {
             )));
         }
         drop(connection);
-        let graph = database.with_file_name("graph.ndjson");
+        let graph = directory.join("graph.ndjson");
         keep_snapshot(node.url(), &graph)?;
-        let whole = node.end() && !database.with_extension("db-wal").exists();
+        let has_ended = node.end();
+        let (is_whole, bytes) = match &prepared {
+            Prepared::File(file) => {
+                let bytes = fs::metadata(file).map_or(0, |metadata| metadata.len());
+                (!file.with_extension("db-wal").exists(), bytes)
+            }
+            Prepared::Template(name) => {
+                let mut session = servers.postgres()?.session(name)?;
+                let bytes = session.analyze().and_then(|()| session.bytes());
+                (true, bytes.map_err(BenchError::Unavailable)?)
+            }
+        };
+        let whole = has_ended && is_whole;
         let digest: Option<String> = answer.and_then(|answer| answer.member("digest"));
         let (true, Some(digest)) = (whole, digest) else {
             let why = "its server did not end as it was told, or said no digest";
             return Err(BenchError::Refused(format!("the base `{name}`: {why}")));
         };
-        let bytes = fs::metadata(&database).map_or(0, |metadata| metadata.len());
         let record = BaseRecord {
             name,
-            storage,
+            database: key.database,
+            storage: key.storage.clone(),
             jobs: there,
             version: version.unwrap_or_default(),
             digest,
             bytes,
             commands,
         };
-        Ok(Base { record, database, graph })
+        Ok(Base { record, prepared, graph })
     }
 
-    fn run(&self, arguments: &[String]) -> Result<(), BenchError> {
+    fn run(&self, urls: &Urls, arguments: &[String]) -> Result<(), BenchError> {
         let mut command = command(self.program);
+        urls.give_to(&mut command);
         command.args(arguments).env("RUST_LOG", "warn");
         let limit = limit("bench.base", MADE_WITHIN);
         let output = output_within(&mut command, limit)
@@ -264,21 +330,25 @@ fn keep_snapshot(url: &str, to: &Path) -> Result<(), BenchError> {
         .map_err(|error| file_error(to, &error))
 }
 
-impl Base {
-    /// Copies the database to a directory of its own.
+impl Prepared {
+    /// Copies the database: a file to that directory.
     ///
     /// # Errors
-    /// [`BenchError`] if there is no room.
-    pub fn copy(&self, to: &Path) -> Result<PathBuf, BenchError> {
-        let copied = to.join("graphs.db");
-        let copy = || -> io::Result<()> {
-            fs::copy(&self.database, &copied)?;
-            let file = fs::File::open(&copied)?;
-            file.sync_all()?;
-            // Whatever earlier points left to be written is not written during this one.
-            Ok(rustix::fs::syncfs(&file)?)
+    /// [`BenchError`] if there is no room, or the server is away.
+    pub fn copy(&self, to: &Path, servers: &Servers) -> Result<Self, BenchError> {
+        let copied = match self {
+            Self::File(file) => {
+                let copied = to.join("graphs.db");
+                fs::copy(file, &copied)
+                    .and_then(|_| fs::File::open(&copied)?.sync_all())
+                    .map_err(|error| file_error(&copied, &error))?;
+                Self::File(copied)
+            }
+            Self::Template(name) => Self::Template(servers.postgres()?.copy(name)?),
         };
-        copy().map_err(|error| file_error(&copied, &error))?;
+        // Whatever earlier points left to be written is not written during this one.
+        let synced = fs::File::open(to).and_then(|place| Ok(rustix::fs::syncfs(&place)?));
+        synced.map_err(|error| file_error(to, &error))?;
         Ok(copied)
     }
 }

@@ -34,6 +34,10 @@ pub struct Raw {
     pub processor: Vec<Processor>,
     /// Bytes that all servers gave to the kernel's block layer.
     pub written_bytes: u64,
+    /// Bytes that Postgres put into its write-ahead log; none where there is no Postgres.
+    pub wal_bytes: Option<u64>,
+    /// How often nodes waited for database and lock; none where no proxy has counted.
+    pub round_trips: Option<RoundTrips>,
     /// What the service says of its phases.
     pub phases: Value,
 }
@@ -60,17 +64,31 @@ pub struct Requests {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct Processor {
-    /// `node 1`, or [`DRIVER`].
+    /// `node 1`, `postgres`, `redis`, or one of [`NO_SERVERS`].
     pub process: String,
     /// In seconds.
     pub seconds: f64,
 }
 
+/// How often somebody has sent something after all before was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct RoundTrips {
+    /// To the server of databases.
+    pub database: u64,
+    /// To the server of locks, releases included, for whose answer nobody waits.
+    pub lock: u64,
+}
+
 /// No window has more requests, operations or bytes than this; sums of them do not overflow.
 const LARGEST_COUNT: u64 = 1 << 48;
 
-/// The process that is no server.
+/// The process that asks.
 pub const DRIVER: &str = "driver";
+/// The process that makes round trips take longer.
+pub const PROXY: &str = "proxy";
+/// Processes whose time is not the servers'.
+const NO_SERVERS: [&str; 2] = [DRIVER, PROXY];
 
 /// What is made of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,11 +122,17 @@ pub struct Figures {
     pub server_us_per_operation: f64,
     /// Bytes that servers gave to the kernel's block layer, for each of them.
     pub written_bytes_per_operation: f64,
+    /// Bytes that Postgres put into its write-ahead log, for each of them.
+    pub wal_bytes_per_operation: Option<f64>,
+    /// Round trips to the server of databases, for each of them.
+    pub database_round_trips_per_operation: Option<f64>,
+    /// Round trips to the server of locks, for each of them.
+    pub lock_round_trips_per_operation: Option<f64>,
     /// Commits for each of them, as the service has counted them.
     pub commits_per_operation: Option<f64>,
 }
 
-objects_both_ways!(Raw, Requests, Processor, Figures);
+objects_both_ways!(Raw, Requests, Processor, RoundTrips, Figures);
 
 /// A histogram that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -176,6 +200,8 @@ impl Raw {
             ("in_flight_at_end", self.in_flight_at_end),
             ("operations", self.operations.unwrap_or_default()),
             ("written_bytes", self.written_bytes),
+            ("wal_bytes", self.wal_bytes.unwrap_or_default()),
+            ("round_trips", self.round_trips.map_or(0, |trips| trips.database.max(trips.lock))),
         ] {
             if count > LARGEST_COUNT {
                 return Err(format!("`{place}` counts {count}, more than any window has"));
@@ -225,8 +251,12 @@ impl Figures {
         let worked = completed.saturating_add(raw.in_flight_at_end);
         let worked = raw.operations.unwrap_or(worked);
         let per_operation = |amount: f64| if worked > 0 { amount / worked as f64 } else { 0.0 };
-        let servers = raw.processor.iter().filter(|used| used.process != DRIVER);
+        let is_server = |used: &&Processor| !NO_SERVERS.contains(&used.process.as_str());
+        let servers = raw.processor.iter().filter(is_server);
         let server_seconds: f64 = servers.map(|used| used.seconds).sum();
+        let trips = |of: fn(&RoundTrips) -> u64| {
+            raw.round_trips.as_ref().map(|trips| per_operation(of(trips) as f64))
+        };
         let achieved = achieved(raw.kept_up, raw.due);
         let saturated = is_saturated(achieved);
         let told = |latencies: Latencies| latencies.percentiles().filter(|_| !saturated);
@@ -244,6 +274,9 @@ impl Figures {
             lateness: decoded("lateness", &raw.lateness)?.percentiles(),
             server_us_per_operation: per_operation(server_seconds * 1e6),
             written_bytes_per_operation: per_operation(raw.written_bytes as f64),
+            wal_bytes_per_operation: raw.wal_bytes.map(|bytes| per_operation(bytes as f64)),
+            database_round_trips_per_operation: trips(|trips| trips.database),
+            lock_round_trips_per_operation: trips(|trips| trips.lock),
             commits_per_operation: raw.commits().map(per_operation),
         })
     }
@@ -286,5 +319,26 @@ mod tests {
             assert!(found.p99_us > 1_900.0, "{found:?}");
         }
         assert_eq!(raw.latencies().unwrap().count(), 200);
+    }
+
+    #[test]
+    fn what_servers_took_is_neither_the_drivers_nor_the_proxys() {
+        let mut raw = made_up::measurement(1_000.0).raw;
+        let before = Figures::of(&raw).unwrap();
+        assert_eq!(before.wal_bytes_per_operation, None);
+        assert_eq!(before.database_round_trips_per_operation, None);
+        let used = |process: &str| Processor { process: process.to_owned(), seconds: 1.0 };
+        raw.processor.push(used(PROXY));
+        assert_eq!(Figures::of(&raw).unwrap(), before);
+        raw.processor.push(used("postgres"));
+        raw.wal_bytes = Some(2_002);
+        raw.round_trips = Some(RoundTrips { database: 1_001, lock: 3_003 });
+        let after = Figures::of(&raw).unwrap();
+        // One was under way at the end.
+        let twice = 2.0 * before.server_us_per_operation;
+        assert!((after.server_us_per_operation - twice).abs() < 1e-9, "{after:?}");
+        assert_eq!(after.wal_bytes_per_operation, Some(2.0));
+        assert_eq!(after.database_round_trips_per_operation, Some(1.0));
+        assert_eq!(after.lock_round_trips_per_operation, Some(3.0));
     }
 }

@@ -227,6 +227,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::comparisons::comparisons;
+    use super::super::figures::RoundTrips;
     use super::super::made_up;
     use super::super::results::Compared;
     use super::*;
@@ -372,7 +373,14 @@ mod tests {
 
     #[test]
     fn every_figure_of_a_point_is_made_again_from_what_was_counted() {
-        let results = made_up::pair(&[2_000.0], |_| {});
+        let mut results = made_up::pair(&[2_000.0], |_| {});
+        for point in &mut results.points {
+            let Outcome::Measured(measured) = &mut point.outcome else { panic!() };
+            // As on servers.
+            measured.raw.wal_bytes = Some(300);
+            measured.raw.round_trips = Some(RoundTrips { database: 5, lock: 10 });
+            measured.figures = Figures::of(&measured.raw).unwrap();
+        }
         let place = "/points/1/outcome/measured/figures";
         let json = serde_json::to_value(&results).unwrap();
         let mut changes = Vec::new();

@@ -1,6 +1,7 @@
 //! The machine: what it is, and what of it this run could use. Linux.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -45,6 +46,23 @@ pub struct Machine {
 
 objects_both_ways!(Machine);
 
+/// Something that is not the same of two machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What.
+    pub name: String,
+    /// What it is here.
+    pub here: String,
+    /// What it is there.
+    pub there: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: `{}`, not `{}`", self.name, self.here, self.there)
+    }
+}
+
 impl Machine {
     /// Looks at this machine and at the program that is to be measured, and writes to `directory`,
     /// where the databases are to be.
@@ -76,14 +94,40 @@ impl Machine {
         })
     }
 
-    /// Whether figures of the other may stand beside those of this one.
+    /// The servers of databases and locks, as the end of a list.
     #[must_use]
-    pub fn is_like(&self, other: &Self) -> bool {
-        let of = |machine: &Self| {
+    pub fn servers(&self) -> String {
+        let postgres = self.software.get("postgres").map(|version| format!(", Postgres {version}"));
+        let redis = self.software.get("redis").map(|version| format!(", {version}"));
+        postgres.into_iter().chain(redis).collect()
+    }
+
+    /// In what the other differs so that its figures may not stand beside those of this one: each as
+    /// a name, and what it is here and there.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<Difference> {
+        let facts = |machine: &Self| {
             let Self { processor, cores, system, file_system, software, .. } = machine.clone();
-            (processor, cores, system, file_system, software)
+            let own = [
+                ("processor", processor),
+                ("cores", cores.to_string()),
+                ("system", system),
+                ("file system", file_system),
+            ];
+            let own = own.map(|(name, value)| (name.to_owned(), value));
+            own.into_iter().chain(software).collect::<BTreeMap<_, _>>()
         };
-        of(self) == of(other)
+        let (here, there) = (facts(self), facts(other));
+        let names: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+        let value = |facts: &BTreeMap<String, String>, name: &str| {
+            facts.get(name).cloned().unwrap_or_else(|| "none".to_owned())
+        };
+        let of = |name: &String| Difference {
+            name: name.clone(),
+            here: value(&here, name),
+            there: value(&there, name),
+        };
+        { names }.into_iter().map(of).filter(|found| found.here != found.there).collect()
     }
 }
 
@@ -160,6 +204,8 @@ pub struct Used {
     /// Processor time of all its threads, those included that have ended, in steps of ten
     /// milliseconds.
     ticks: u64,
+    /// How many processes that is of, each with steps of its own.
+    processes: u32,
     /// Bytes that it had written to storage, or that wait to be.
     pub written_bytes: u64,
     /// The most memory that it has had at once, in bytes.
@@ -167,6 +213,26 @@ pub struct Used {
 }
 
 impl Used {
+    /// By a server of several processes, of which this is the first, and the others its children.
+    /// What children used that have ended is in the ticks.
+    #[must_use]
+    pub fn by_family(first: u32) -> Self {
+        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"));
+        let children = children.unwrap_or_default();
+        let ids = children.split_whitespace().filter_map(|id| id.parse::<u32>().ok());
+        let mut all = Self::by(first);
+        for child in ids.map(Self::by) {
+            all.threads_ns.extend(child.threads_ns);
+            all.ticks += child.ticks;
+            all.written_bytes += child.written_bytes;
+            all.peak_memory_bytes = all.peak_memory_bytes.max(child.peak_memory_bytes);
+            all.processes += 1;
+        }
+        let stat = fs::read_to_string(format!("/proc/{first}/stat")).unwrap_or_default();
+        all.ticks += ticks_of_ended(&stat).unwrap_or_default();
+        all
+    }
+
     /// By the process with this id; nothing of one that has ended.
     #[must_use]
     pub fn by(process: u32) -> Self {
@@ -184,9 +250,11 @@ impl Used {
             });
             found.unwrap_or_default()
         };
+        let stat = read("stat").ok();
         Self {
             threads_ns: threads.filter_map(ns_of).collect(),
-            ticks: read("stat").ok().and_then(|stat| ticks_used(&stat)).unwrap_or_default(),
+            ticks: stat.as_deref().and_then(ticks_used).unwrap_or_default(),
+            processes: u32::from(stat.is_some()),
             written_bytes: number(read("io"), "write_bytes:"),
             peak_memory_bytes: number(read("status"), "VmHWM:") << 10,
         }
@@ -202,16 +270,29 @@ impl Used {
         let by_threads = self.threads_ns.iter().map(since).sum::<u64>() as f64 / 1e9;
         let of_all = self.ticks.saturating_sub(earlier.ticks) as f64 / TICKS_A_SECOND;
         // More than the steps explain: a thread has ended.
-        if of_all > by_threads + STEPS { of_all } else { by_threads }
+        let steps = STEPS * f64::from(self.processes.max(earlier.processes).max(1));
+        if of_all > by_threads + steps { of_all } else { by_threads }
     }
 }
 
 /// User and system time of a process, ended threads included, by its `/proc/PID/stat`. The second
 /// field is its name, in parentheses, which may hold anything.
 fn ticks_used(stat: &str) -> Option<u64> {
+    let [user, system, ..] = ticks(stat)?;
+    Some(user + system)
+}
+
+/// The same of its children that have ended.
+fn ticks_of_ended(stat: &str) -> Option<u64> {
+    let [.., user, system] = ticks(stat)?;
+    Some(user + system)
+}
+
+/// User and system time of a process, and of its children that have ended.
+fn ticks(stat: &str) -> Option<[u64; 4]> {
     let (_, fields) = stat.rsplit_once(") ")?;
-    let mut times = fields.split(' ').skip(11).map(|field| field.parse::<u64>().ok());
-    Some(times.next()?? + times.next()??)
+    let times = fields.split(' ').skip(11).take(4).map(|field| field.parse::<u64>().ok());
+    times.collect::<Option<Vec<_>>>()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -226,8 +307,19 @@ mod tests {
         assert!(machine.cores > 0 && machine.memory_bytes > 0, "{machine:?}");
         assert!(!machine.system.is_empty() && !machine.file_system.is_empty(), "{machine:?}");
         assert!(0.0 < machine.fsync_p50_us && machine.fsync_p50_us <= machine.fsync_p99_us);
-        assert!(machine.is_like(&Machine { fsync_p50_us: 1.0, ..machine.clone() }));
-        assert!(!machine.is_like(&Machine { cores: 1 + machine.cores, ..machine.clone() }));
+        let other = |change: fn(&mut Machine)| {
+            let mut other = machine.clone();
+            change(&mut other);
+            let differences = machine.differences(&other).into_iter();
+            differences.map(|difference| difference.name).collect::<Vec<_>>()
+        };
+        assert!(other(|other| other.fsync_p50_us = 1.0).is_empty());
+        assert_eq!(other(|other| other.cores += 1), ["cores"]);
+        let changed = other(|other| {
+            other.software.remove("sqlite");
+            other.software.insert("postgres".to_owned(), "15.8".to_owned());
+        });
+        assert_eq!(changed, ["postgres", "sqlite"]);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "the probe is gone");
     }
 
@@ -260,6 +352,31 @@ mod tests {
         assert!(all >= 0.2, "{all}");
         let used = Used::by(std::process::id()).seconds_since(&before);
         assert!(used >= all - 0.05, "{used} s of {all} s");
+    }
+
+    /// As those of Postgres, each session of which is one.
+    #[test]
+    fn what_children_use_is_known_while_they_run_and_after() {
+        let used = |used: Used| used.ticks as f64 / TICKS_A_SECOND;
+        let script = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; ";
+        let family = |script: String| {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &script]).stdin(std::process::Stdio::piped()).spawn().unwrap()
+        };
+        // It ends in the end, when its parent has waited for it.
+        let mut shell = family(format!("sh -c '{script}'; read -r line"));
+        let began = Instant::now();
+        while used(Used::by_family(shell.id())) < 0.03 {
+            assert!(began.elapsed().as_secs() < 60, "nothing was counted");
+        }
+        let children = format!("/proc/{0}/task/{0}/children", shell.id());
+        while !fs::read_to_string(&children).unwrap().is_empty() {
+            assert!(began.elapsed().as_secs() < 60, "the child has not ended");
+        }
+        assert!(used(Used::by_family(shell.id())) >= 0.03);
+        assert!(used(Used::by(shell.id())) < 0.03, "it has done next to nothing itself");
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::plan::Plan;
 use super::results::{
     BaseRecord, CheckVerdict, FORMAT, Key, Measurement, Outcome, PlanRecord, Point, Results,
 };
+use super::setting::{DatabaseKind, Setting};
 use crate::bench::latencies::Latencies;
 use crate::bench::tally::Class;
 use crate::design::PAIRS;
@@ -39,6 +40,8 @@ pub fn measurement(per_second: f64) -> Measurement {
         operations: None,
         processor: vec![used("node 1", 1.0), used(DRIVER, 0.5)],
         written_bytes: 4_096 * served,
+        wal_bytes: None,
+        round_trips: None,
         phases: json!([{"of": "write", "phase": "commit", "count": served}]),
     };
     Measurement {
@@ -75,6 +78,7 @@ fn two(
         rate: None,
         writers: 8,
         nodes: 1,
+        setting: Setting::SQLITE,
         design: String::new(),
         again: false,
     };
@@ -138,6 +142,7 @@ fn results(points: Vec<Point>, blocks: u32) -> Results {
         machine: Machine::look(&program, directory.path()).unwrap(),
         bases: vec![BaseRecord {
             name: BASE.to_owned(),
+            database: DatabaseKind::Sqlite,
             storage: "rows".to_owned(),
             jobs: 10,
             version: 1,

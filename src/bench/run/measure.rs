@@ -11,25 +11,26 @@ use serde_json::Value;
 use super::args::shape_name;
 use super::base::Base;
 use super::child::{how_it_ended, limit, output_within};
-use super::figures::{BadHistogram, DRIVER, Figures, Processor, Raw, Requests};
-use super::machine::{Used, own_processor_seconds, steal_seconds};
+use super::figures::{Figures, PROXY, Raw, Requests};
+use super::looks::{Process, Watched};
+use super::machine::Used;
 use super::nodes::Node;
 use super::place::{
-    GRAPH, Kept, check_again, command as command_of, database_url, file_error, floor, serve,
+    GRAPH, Kept, Urls, check_again, command as command_of, file_error, floor, serve,
 };
 use super::plan::{Plan, Planned};
 use super::results::{CheckVerdict, Disk, Key, Measurement, Outcome};
+use super::servers::Servers;
+use super::site::Site;
 use super::workloads::Measures;
 use crate::bench::latencies::Latencies;
 use crate::bench::report::Report;
 use crate::bench::request::{Outcome as Answer, Request};
 use crate::bench::summary::{Row, Summary};
-use crate::bench::target::{Connection, HttpTarget, Target};
+use crate::bench::target::{HttpTarget, Target as _};
 use crate::bench::{BenchError, DriveArgs, drive};
-use crate::db::DiskUse;
 use crate::design::Design;
 use crate::graph::Name;
-use crate::service::Service;
 
 /// How long a request may take.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
@@ -87,13 +88,27 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// [`BenchError`] if this machine is the reason: no room, or no right to write.
-    pub fn measure(&self, point: &Planned, base: Option<&Base>) -> Result<Outcome, BenchError> {
+    pub fn measure(
+        &self,
+        point: &Planned,
+        base: Option<&Base>,
+        servers: &Servers,
+    ) -> Result<Outcome, BenchError> {
         let place = self.directory.join(format!("point-{}", point.number));
         drop(fs::remove_dir_all(&place));
         fs::create_dir_all(&place).map_err(|error| file_error(&place, &error))?;
-        let database = base.map(|base| base.copy(&place)).transpose()?;
+        let setting = &point.key.setting;
+        let site = base.map(|base| Site::new(self.program, base, setting, servers, &place));
+        let site = match site.transpose() {
+            Ok(site) => site,
+            Err(error) if setting.needs_postgres() => {
+                return Ok(Outcome::Failed { why: error.to_string() });
+            }
+            Err(error) => return Err(error),
+        };
         let graph = base.map(|base| base.graph.as_path());
-        let found = self.in_place(point, &place, database.as_deref(), graph);
+        let found = self.in_place(point, &place, site.as_ref(), graph, servers);
+        drop(site);
         let outcome = found.unwrap_or_else(|why| Outcome::Failed { why: why.to_string() });
         if matches!(outcome, Outcome::Failed { .. }) {
             for number in 0..point.key.nodes {
@@ -120,17 +135,19 @@ impl Bench<'_> {
         &self,
         point: &Planned,
         place: &Path,
-        database: Option<&Path>,
+        site: Option<&Site<'_>>,
         graph_before: Option<&Path>,
+        servers: &Servers,
     ) -> Result<Outcome, BenchError> {
+        let setting = &point.key.setting;
         let mut nodes = Vec::new();
         for number in 0..point.key.nodes {
-            let arguments = match (point.design, database) {
-                (Some(design), Some(database)) => serve(design, database),
-                _ => floor(&point.key.design),
+            let (urls, arguments) = match (point.design, site) {
+                (Some(design), Some(site)) => (site.urls(), serve(design, setting)),
+                _ => (&Urls::default(), floor(&point.key.design)),
             };
             let log = place.join(format!("server-{number}.log"));
-            let node = Node::start(self.program, &arguments, &log)
+            let node = Node::start(self.program, urls, &arguments, &log)
                 .map_err(|error| BenchError::Unavailable(error.to_string()))?;
             nodes.push(node);
         }
@@ -150,9 +167,21 @@ impl Bench<'_> {
             }
             start_seconds.push(node.started().elapsed().as_secs_f64());
         }
+        let proxy = site.and_then(Site::proxy);
+        let ids = nodes.iter().enumerate();
+        let ids = ids.map(|(number, node)| (format!("node {}", number + 1), node.process(), false));
+        let of_servers = servers.processes(setting);
+        let of_servers = of_servers.into_iter().map(|(name, id)| (name.to_owned(), id, true));
+        let of_proxy = proxy.map(|proxy| (PROXY.to_owned(), proxy.process(), false));
+        let processes = ids.chain(of_servers).chain(of_proxy);
         let watched = Watched {
             inner: HttpTarget::new(&urls, graph, ANSWERS_WITHIN)?,
-            processes: nodes.iter().map(Node::process).collect(),
+            processes: processes
+                .map(|(name, id, has_family)| Process { name, id, has_family })
+                .collect(),
+            server: site.map_or(Ok(None), Site::session)?.map(Mutex::new),
+            makes_checkpoint: setting.after_checkpoint,
+            proxy,
             looks: Mutex::default(),
         };
         let history = place.join("history.ndjson");
@@ -178,14 +207,13 @@ impl Bench<'_> {
         let report = report.transpose()?;
         let peak_memory_bytes =
             nodes.iter().map(|node| Used::by(node.process()).peak_memory_bytes).collect();
-        let wal = database.map(|database| database.with_extension("db-wal"));
-        let wal_bytes = wal.and_then(|wal| fs::metadata(wal).ok()).map_or(0, |wal| wal.len());
+        let wal_bytes = site.and_then(Site::wal_bytes);
         for node in nodes {
             if !node.end() {
                 return Err(BenchError::Unavailable("a server did not end by itself".to_owned()));
             }
         }
-        let verdict = match (&report, point.design, database.zip(graph_before)) {
+        let verdict = match (&report, point.design, site.zip(graph_before)) {
             (Some(_), Some(design), Some(left)) if self.checks => {
                 self.check(point, design, left, &history)?
             }
@@ -197,14 +225,12 @@ impl Bench<'_> {
         {
             report.verdict()?;
         }
-        let disk = match database {
-            Some(database) if point.block == 0 => Some(disk(database, wal_bytes)?),
-            _ => None,
-        };
-        let around = MeasuredAround { start_seconds, peak_memory_bytes, verdict, disk };
-        let looks = watched.looks.into_inner().unwrap_or_default();
-        let measured = measurement(report.as_ref(), &looks, around)
-            .map_err(|error| BenchError::Refused(error.to_string()))?;
+        let around = MeasuredAround { start_seconds, peak_memory_bytes, verdict, disk: None };
+        let mut measured = measurement(report.as_ref(), watched, around)?;
+        // After the session is closed by which the server was looked at.
+        if let Some(site) = site.filter(|_| point.block == 0) {
+            measured.disk = Some(site.disk(wal_bytes)?);
+        }
         Ok(Outcome::Measured(Box::new(measured)))
     }
 
@@ -213,15 +239,15 @@ impl Bench<'_> {
         &self,
         point: &Planned,
         design: &Design,
-        (database, graph_before): (&Path, &Path),
+        (site, graph_before): (&Site<'_>, &Path),
         history: &Path,
     ) -> Result<CheckVerdict, BenchError> {
         let limit = limit("bench.check", JUDGED_WITHIN);
         let ask = |format: &str, history: &Path| {
             let mut command = command_of(self.program);
+            site.direct().give_to(&mut command);
             command
-                .args(["--database-url", &database_url(database), "--design", design.name])
-                .args(["check", "--format", format])
+                .args(["--design", design.name, "check", "--format", format])
                 .args(design.storage.has_log().then_some("--stored"))
                 .arg("--base")
                 .arg(graph_before)
@@ -242,14 +268,14 @@ impl Bench<'_> {
         let names = Kept::of(point.number);
         let kept = self.keep(history, &names.history)?;
         self.keep(graph_before, &names.base)?;
-        if design.storage.has_log() {
+        if let Some(database) = site.file().filter(|_| design.storage.has_log()) {
             self.keep(database, &names.database)?;
             let wal = database.with_extension("db-wal");
             if wal.exists() {
                 self.keep(&wal, &format!("{}-wal", names.database))?;
             }
         }
-        let again = check_again(point.number, design.name);
+        let again = check_again(point.number, design.name, &point.key.setting);
         let took_too_long = || {
             let limit = humantime::format_duration(limit);
             format!("the check took longer than {limit} and was ended; {again}")
@@ -271,12 +297,6 @@ impl Bench<'_> {
     }
 }
 
-fn disk(database: &Path, wal_bytes: u64) -> Result<Disk, BenchError> {
-    let DiskUse { file, vacuumed, parts } =
-        DiskUse::of_sqlite(database).map_err(BenchError::Unavailable)?;
-    Ok(Disk { file_bytes: file, wal_bytes, vacuumed_bytes: vacuumed, parts })
-}
-
 /// What was measured around what the driver found.
 struct MeasuredAround {
     start_seconds: Vec<f64>,
@@ -285,76 +305,19 @@ struct MeasuredAround {
     disk: Option<Disk>,
 }
 
-/// What processes had used when they were looked at.
-struct Look {
-    nodes: Vec<Used>,
-    driver_seconds: f64,
-    steal_seconds: f64,
-}
-
-/// Servers that are looked at when their metrics are: at the beginning and at the end of what is
-/// measured.
-struct Watched {
-    inner: HttpTarget,
-    processes: Vec<u32>,
-    looks: Mutex<Vec<Look>>,
-}
-
-impl Target for Watched {
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-
-    fn connect(&self) -> Box<dyn Connection> {
-        self.inner.connect()
-    }
-
-    fn nodes(&self) -> usize {
-        self.inner.nodes()
-    }
-
-    fn metrics(&self) -> Vec<Option<String>> {
-        // Before asking, which takes some milliseconds: what is answered in the window meanwhile is
-        // counted, so what servers used for it is counted too.
-        let look = Look {
-            nodes: self.processes.iter().map(|process| Used::by(*process)).collect(),
-            driver_seconds: own_processor_seconds(),
-            steal_seconds: steal_seconds(),
-        };
-        if let Ok(mut looks) = self.looks.lock() {
-            looks.push(look);
-        }
-        self.inner.metrics()
-    }
-
-    fn service(&self) -> Option<&Service> {
-        None
-    }
-}
-
 fn measurement(
     report: Option<&Report>,
-    looks: &[Look],
+    watched: Watched<'_>,
     around: MeasuredAround,
-) -> Result<Measurement, BadHistogram> {
+) -> Result<Measurement, BenchError> {
     let MeasuredAround { start_seconds, peak_memory_bytes, verdict, disk } = around;
     let summary = report.map(Report::summary);
     let slowest_start = start_seconds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let mut raw = raw(summary.as_ref(), slowest_start);
-    let mut steal_seconds = 0.0;
-    if let [first, .., last] = looks {
-        for (number, (before, after)) in first.nodes.iter().zip(&last.nodes).enumerate() {
-            raw.written_bytes += after.written_bytes.saturating_sub(before.written_bytes);
-            let process = format!("node {}", number + 1);
-            raw.processor.push(Processor { process, seconds: after.seconds_since(before) });
-        }
-        let seconds = last.driver_seconds - first.driver_seconds;
-        raw.processor.push(Processor { process: DRIVER.to_owned(), seconds });
-        steal_seconds = last.steal_seconds - first.steal_seconds;
-    }
+    let steal_seconds = watched.note_in(&mut raw)?;
     raw.operations = report.and_then(Report::loaded);
     raw.phases = report.map_or(Value::Null, |report| report.phases.json());
-    let figures = Figures::of(&raw)?;
+    let figures = Figures::of(&raw).map_err(|error| BenchError::Refused(error.to_string()))?;
     let measured = Measurement {
         verdict,
         raw,
@@ -392,45 +355,8 @@ fn raw(summary: Option<&Summary>, start_seconds: f64) -> Raw {
         operations: None,
         processor: Vec::new(),
         written_bytes: 0,
+        wal_bytes: None,
+        round_trips: None,
         phases: Value::Null,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{BufRead as _, BufReader, Write as _};
-    use std::net::TcpListener;
-    use std::thread;
-
-    use super::*;
-
-    #[test]
-    fn servers_are_looked_at_before_they_are_asked_for_metrics() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let graph = Name::new(GRAPH).unwrap();
-        let watched = Watched {
-            inner: HttpTarget::new(&[url], graph, ANSWERS_WITHIN).unwrap(),
-            processes: vec![std::process::id()],
-            looks: Mutex::default(),
-        };
-        let looks = || watched.looks.lock().unwrap().len();
-        let serve = || {
-            let (mut client, _) = listener.accept().unwrap();
-            let request = BufReader::new(client.try_clone().unwrap());
-            assert!(request.lines().any(|line| line.unwrap().is_empty()), "the head ends");
-            let looks = looks();
-            let head = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            client.write_all(head.as_bytes()).unwrap();
-            looks
-        };
-        for number in 1..=2 {
-            let looks = thread::scope(|scope| {
-                let server = scope.spawn(serve);
-                assert_eq!(watched.metrics(), [Some(String::new())]);
-                server.join().unwrap()
-            });
-            assert_eq!(looks, number, "when it was asked");
-        }
     }
 }

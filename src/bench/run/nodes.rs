@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::place::command;
+use super::place::{Urls, command};
 
 /// How long a server may take until it listens.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -50,9 +50,15 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`].
-    pub fn start(program: &Path, arguments: &[String], log: &Path) -> Result<Self, NodeError> {
+    pub fn start(
+        program: &Path,
+        urls: &Urls,
+        arguments: &[String],
+        log: &Path,
+    ) -> Result<Self, NodeError> {
         let not_started = |error| NodeError::NotStarted { program: program.to_owned(), error };
         let mut command = command(program);
+        urls.give_to(&mut command);
         command.args(arguments).env("RUST_LOG", "info");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut file = std::fs::File::create(log).map_err(not_started)?;

@@ -4,8 +4,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use super::setting::{DatabaseKind, Setting};
 use crate::bench::BenchError;
-use crate::design::{self, Design};
+use crate::design::{self, Design, Reads};
 
 /// What the graph is called in every database of a benchmark.
 pub const GRAPH: &str = "bench";
@@ -27,12 +28,46 @@ pub fn command(program: &Path) -> Command {
     command
 }
 
-/// The arguments of a server for that database.
-pub fn serve(design: &Design, database: &Path) -> Vec<String> {
-    let url = database_url(database);
-    ["--database-url", &url, "--design", design.name, "serve", "--address", "127.0.0.1:0"]
-        .map(str::to_owned)
-        .into()
+/// Which database and which lock processes of this program are to use. A file is named in their
+/// arguments; URLs of servers in their environment, where others do not see them: there may be
+/// passwords in them.
+#[derive(Debug, Clone, Default)]
+pub struct Urls {
+    arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Urls {
+    /// Of an SQLite database, with the lock beside it.
+    pub fn of_file(database: &Path) -> Self {
+        let arguments = vec!["--database-url".to_owned(), database_url(database)];
+        Self { arguments, ..Self::default() }
+    }
+
+    /// Of a database on a server, with the lock of that URL, or the one that it names.
+    pub fn of_server(database: String, lock: Option<String>) -> Self {
+        let lock = lock.map(|lock| ("FENCEPOST_LOCK_URL", lock));
+        let environment = [("FENCEPOST_DATABASE_URL", database)].into_iter().chain(lock).collect();
+        Self { environment, ..Self::default() }
+    }
+
+    /// Has the command use them, before its other arguments.
+    pub fn give_to(&self, command: &mut Command) {
+        command.args(&self.arguments).envs(self.environment.iter().cloned());
+    }
+}
+
+/// The arguments of a server, with the choices of that setting.
+pub fn serve(design: &Design, setting: &Setting) -> Vec<String> {
+    let mut arguments = vec!["--design", design.name];
+    if !setting.sharing {
+        arguments.extend(["--sharing", "off"]);
+    }
+    if setting.reads != Reads::Lock {
+        arguments.extend(["--reads", setting.reads.name()]);
+    }
+    arguments.extend(["serve", "--address", "127.0.0.1:0"]);
+    arguments.into_iter().map(str::to_owned).collect()
 }
 
 /// The arguments of a floor.
@@ -40,10 +75,12 @@ pub fn floor(kind: &str) -> Vec<String> {
     ["bench", "floor", kind].map(str::to_owned).into()
 }
 
-/// How a point of this design is judged again from what is kept of it: where, and the command.
-pub fn check_again(number: usize, design: &str) -> String {
+/// How a point of this design is judged again from what is kept of it: where, and the command. Of
+/// a database on a server nothing is kept.
+pub fn check_again(number: usize, design: &str, setting: &Setting) -> String {
     let Kept { base, history, database } = Kept::of(number);
-    let (node, stored) = match design::named(design).is_some_and(|known| known.storage.has_log()) {
+    let has_log = design::named(design).is_some_and(|known| known.storage.has_log());
+    let (node, stored) = match has_log && setting.database == DatabaseKind::Sqlite {
         true => {
             let database = format!("--database-url sqlite:{KEPT}/{database}");
             (format!("{database} --design {design} "), "--stored ")
@@ -62,7 +99,7 @@ pub struct Kept {
     pub base: String,
     /// What was asked and answered.
     pub history: String,
-    /// The database that it left, if that has a log to judge by.
+    /// The database that it left, if that is a file and has a log to judge by.
     pub database: String,
 }
 

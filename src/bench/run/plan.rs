@@ -6,20 +6,26 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::args::{Profile, RunArgs};
+use super::args::RunArgs;
 use super::machine::sha256_of;
+use super::matrix::{self, Load};
 use super::pace::minutes;
 use super::place::file_error;
 use super::results::{Key, PlanRecord, Results};
-use super::workloads::{self, Measures, Workload};
+use super::setting::Setting;
+use super::workloads::{Measures, Workload};
 use super::wrapped::wrapped;
 use crate::bench::random::Random;
 use crate::bench::{BenchError, Shape};
-use crate::design::{self, Design, PAIRS};
+use crate::design::Design;
 use crate::graph::hex;
 
 /// What a point takes besides its window and warm-up: a process or two, and the driver.
 const AROUND: Duration = Duration::from_millis(100);
+/// What one on Postgres takes besides: a database is made and removed, and a session opened.
+const ON_POSTGRES: Duration = Duration::from_millis(400);
+/// What each node more than one takes: a process that loads the graph.
+const NODE_MORE: Duration = Duration::from_millis(60);
 /// With how many jobs a second its graph is copied, loaded and read by the checker.
 const JOBS_PER_SECOND: f64 = 12_500.0;
 /// How many jobs a second an import brings in.
@@ -57,66 +63,57 @@ impl Plan {
     /// # Errors
     /// [`BenchError::Usage`] names what there is not.
     pub fn new(args: &RunArgs) -> Result<Self, BenchError> {
-        let Quick { designs, loads, sizes } = match args.profile {
-            Profile::Quick => Quick::new(args)?,
-        };
+        let loads = matrix::loads(args)?;
         let blocks = args.blocks;
         let mut points: Vec<Planned> = Vec::new();
         for block in 0..blocks {
             // By what is asked, so that designs that are compared are measured near each other.
             let mut of_block: Vec<Vec<Planned>> = Vec::new();
             let mut floors = Vec::new();
-            for &size in &sizes {
-                for &(workload, rate) in &loads {
-                    let writers = workload.writers.unwrap_or(args.writers);
-                    let key = |design: &str| Key {
-                        workload: workload.name.to_owned(),
-                        shape: args.shape_name(),
-                        size,
-                        rate,
-                        writers,
-                        nodes: workload.nodes,
-                        design: design.to_owned(),
-                        again: false,
-                    };
-                    let planned =
-                        |key: Key, design| Planned { number: 0, block, key, workload, design };
-                    let mut of_load = Vec::new();
-                    for design in &designs {
-                        // The broken one is asked once, for what shows that it is broken.
-                        let shows_broken = workload.name == "pairs" && block == 0;
-                        let is_asked = design.is_sound() != (workload.name == "pairs");
-                        if args.workloads.is_empty()
-                            && !(is_asked && (design.is_sound() || shows_broken))
-                        {
-                            continue;
-                        }
-                        of_load.push(planned(key(design.name), Some(*design)));
-                        // One that keeps no rules is compared with nothing.
-                        if args.a_a && design.is_sound() {
-                            let again = Key { again: true, ..key(design.name) };
-                            of_load.push(planned(again, Some(*design)));
-                        }
+            for load in loads.iter().filter(|load| block == 0 || !load.once) {
+                let Load { workload, rate, size, nodes, setting, .. } = *load;
+                let writers = workload.writers.unwrap_or(args.writers);
+                let key = |design: &str| Key {
+                    workload: workload.name.to_owned(),
+                    shape: args.shape_name(),
+                    size,
+                    rate,
+                    writers,
+                    nodes,
+                    setting,
+                    design: design.to_owned(),
+                    again: false,
+                };
+                let planned =
+                    |key: Key, design| Planned { number: 0, block, key, workload, design };
+                let mut of_load = Vec::new();
+                for design in &load.designs {
+                    of_load.push(planned(key(design.name), Some(*design)));
+                    // One that keeps no rules is compared with nothing.
+                    if args.a_a && design.is_sound() {
+                        let again = Key { again: true, ..key(design.name) };
+                        of_load.push(planned(again, Some(*design)));
                     }
-                    // Of each kind of load once in a block.
-                    let kind = (rate, writers, workload.in_turn());
-                    let is_driven = workload.measures == Measures::Requests;
-                    if is_driven && !floors.contains(&kind) {
-                        floors.push(kind);
-                        for floor in ["echo", "null"] {
-                            let floored = workload.floor();
-                            let key = Key {
-                                workload: floored.name.to_owned(),
-                                shape: "none".to_owned(),
-                                size: 0,
-                                nodes: 1,
-                                ..key(floor)
-                            };
-                            of_load.push(Planned { workload: floored, ..planned(key, None) });
-                        }
-                    }
-                    of_block.push(of_load);
                 }
+                // Of each kind of load once in a block.
+                let kind = (rate, writers, workload.in_turn());
+                let is_driven = workload.measures == Measures::Requests && !load.designs.is_empty();
+                if is_driven && !floors.contains(&kind) {
+                    floors.push(kind);
+                    for floor in ["echo", "null"] {
+                        let floored = workload.floor();
+                        let key = Key {
+                            workload: floored.name.to_owned(),
+                            shape: "none".to_owned(),
+                            size: 0,
+                            nodes: 1,
+                            setting: Setting::FLOOR,
+                            ..key(floor)
+                        };
+                        of_load.push(Planned { workload: floored, ..planned(key, None) });
+                    }
+                }
+                of_block.push(of_load);
             }
             let mut random = Random::of(&[args.seed, 11, u64::from(block)]);
             shuffle(&mut of_block, &mut random);
@@ -143,8 +140,8 @@ impl Plan {
             profile: args.profile.name().to_owned(),
             seed: args.seed,
             blocks,
-            window_seconds: args.seconds,
-            warmup_seconds: args.warmup_seconds,
+            window_seconds: args.window_seconds(),
+            warmup_seconds: args.warmup_seconds(),
             checks: !args.no_check,
             points: points.len(),
             digest: hex(&digest.finalize()),
@@ -173,13 +170,24 @@ impl Plan {
             Measures::Import => size / IMPORTED_PER_SECOND,
             Measures::Start => 0.0,
         };
-        AROUND + Duration::from_secs_f64(window + size / JOBS_PER_SECOND)
+        let database = match point.key.setting.needs_postgres() {
+            true => ON_POSTGRES,
+            false => Duration::ZERO,
+        };
+        let others = NODE_MORE * point.key.nodes.saturating_sub(1);
+        let of_graph = Duration::from_secs_f64(window + size / JOBS_PER_SECOND);
+        AROUND + database + others + of_graph
     }
 
     /// How long all of it takes, about.
     #[must_use]
     pub fn time(&self) -> Duration {
         self.points.iter().map(|point| self.time_of(point)).sum()
+    }
+
+    /// The settings of all points.
+    pub fn settings(&self) -> impl Iterator<Item = &Setting> + Clone {
+        self.points.iter().map(|point| &point.key.setting)
     }
 }
 
@@ -206,88 +214,6 @@ impl fmt::Display for Plan {
         let all = format!("{points} points in {blocks} blocks{twice}, about {time}");
         write!(f, "{}", wrapped("", "  ", &all))
     }
-}
-
-/// Which designs, loads and sizes.
-struct Quick {
-    designs: Vec<&'static Design>,
-    /// With the rate of an open loop, or none.
-    loads: Vec<(&'static Workload, Option<u64>)>,
-    sizes: Vec<u64>,
-}
-
-impl Quick {
-    fn new(args: &RunArgs) -> Result<Self, BenchError> {
-        let all = || {
-            let paired = PAIRS.iter().flat_map(|pair| [pair.first, pair.second]);
-            // Those that are broken on purpose show the checker at work.
-            let broken = design::ALL.iter().filter(|design| !design.is_sound());
-            let names = paired.chain(broken.map(|design| design.name));
-            let mut names: Vec<String> = names.map(str::to_owned).collect();
-            names.sort_unstable();
-            names.dedup();
-            names
-        };
-        let names = if args.designs.is_empty() { all() } else { distinct(&args.designs) };
-        let designs = names.iter().map(|name| {
-            design::named(name).ok_or_else(|| {
-                let known: Vec<_> = design::ALL.iter().map(|design| design.name).collect();
-                let known = known.join(", ");
-                BenchError::Usage(format!("--designs: there is no design `{name}`, only {known}"))
-            })
-        });
-        let quick = ["register", "turns", "reads", "pairs"].map(str::to_owned);
-        let names =
-            if args.workloads.is_empty() { quick.to_vec() } else { distinct(&args.workloads) };
-        let workloads = names.iter().map(|name| {
-            workloads::named(name).ok_or_else(|| {
-                let known: Vec<_> = workloads::ALL.iter().map(|known| known.name).collect();
-                let known = known.join(", ");
-                BenchError::Usage(format!(
-                    "--workloads: there is no workload `{name}`, only {known}"
-                ))
-            })
-        });
-        let mut loads = Vec::new();
-        for workload in workloads {
-            let workload = workload?;
-            if args.graph.is_some() && !workload.takes_any_graph() {
-                return Err(BenchError::Usage(format!(
-                    "--graph: the workload `{}` makes its own graph",
-                    workload.name
-                )));
-            }
-            loads.push((workload, None));
-            let rates = workload.name == "register" || !args.rates.is_empty();
-            if rates && workload.measures == Measures::Requests && workload.nodes == 1 {
-                let chosen =
-                    if args.rates.is_empty() { vec![QUICK_RATE] } else { distinct(&args.rates) };
-                loads.extend(chosen.into_iter().map(|rate| (workload, Some(rate))));
-            }
-        }
-        let sizes = match &args.graph {
-            Some(_) => vec![0],
-            None if args.sizes.is_empty() => vec![QUICK_JOBS],
-            None => distinct(&args.sizes),
-        };
-        Ok(Self { designs: designs.collect::<Result<_, _>>()?, loads, sizes })
-    }
-}
-
-/// Jobs of the graph in the profile `quick`.
-const QUICK_JOBS: u64 = 2_500;
-/// Requests a second there: what every design can do on two cores and any disk.
-const QUICK_RATE: u64 = 500;
-
-/// Each once, in the order of the first.
-fn distinct<T: Clone + PartialEq>(items: &[T]) -> Vec<T> {
-    let mut distinct: Vec<T> = Vec::new();
-    for item in items {
-        if !distinct.contains(item) {
-            distinct.push(item.clone());
-        }
-    }
-    distinct
 }
 
 /// Fisher and Yates' shuffle.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::figures::{Figures, Raw};
 use super::machine::Machine;
+use super::setting::{DatabaseKind, Setting};
 use super::statistics::Order;
 use crate::object::objects_both_ways;
 
@@ -16,7 +17,7 @@ use crate::object::objects_both_ways;
 /// something else, or would not be valid any more: with another member or word, and with another
 /// rule by which a figure, a ratio or a reason is made. Another pair, workload or sentence of a
 /// table is no reason: files hold keys and words, and are judged by the pairs that they hold.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -156,6 +157,8 @@ pub struct PlanRecord {
 pub struct BaseRecord {
     /// What it is called in points.
     pub name: String,
+    /// Where it is.
+    pub database: DatabaseKind,
     /// How the graph is kept.
     pub storage: String,
     /// Jobs.
@@ -164,10 +167,10 @@ pub struct BaseRecord {
     pub version: u64,
     /// The graph's digest: the same for all storages.
     pub digest: String,
-    /// The size of the file, in bytes.
+    /// The size of the file, or of the database, in bytes.
     pub bytes: u64,
-    /// The commands that make it again, as `graphs.db` where they are run. None of an empty graph:
-    /// a load creates it.
+    /// The commands that make it again: as `graphs.db` where they are run, on a server as the empty
+    /// database whose URL is in `DATABASE_URL`. None of an empty graph: a load creates it.
     pub commands: Vec<String>,
 }
 
@@ -224,6 +227,8 @@ pub struct Key {
     pub writers: u32,
     /// Server processes.
     pub nodes: u32,
+    /// Database and lock, and how they are used.
+    pub setting: Setting,
     /// The design; `echo` and `null` are floors.
     pub design: String,
     /// Whether it is the second measurement of its design in each block: those are compared with
@@ -263,8 +268,8 @@ impl Key {
     pub fn title(&self) -> String {
         let Self { workload, shape, writers, nodes, .. } = self;
         let rate = self.rate.map_or_else(String::new, |rate| format!(", {rate} requests a second"));
-        let jobs = self.jobs();
-        format!("{workload}: {shape}{jobs}, {writers} clients, {nodes} nodes{rate}")
+        let (jobs, setting) = (self.jobs(), self.setting.title());
+        format!("{workload}: {shape}{jobs}, {writers} clients, {nodes} nodes{rate}{setting}")
     }
 
     /// The size of the graph as the end of a title; nothing where it is not known.
@@ -322,11 +327,11 @@ pub struct Measurement {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct Disk {
-    /// The file, its write-ahead log apart.
+    /// The file, its write-ahead log apart; on a server, the database.
     pub file_bytes: u64,
-    /// The write-ahead log.
-    pub wal_bytes: u64,
-    /// The file after `VACUUM`.
+    /// The write-ahead log; none on a server, whose log is of all its databases.
+    pub wal_bytes: Option<u64>,
+    /// The same after `VACUUM`, on a server `VACUUM FULL`.
     pub vacuumed_bytes: u64,
     /// By part: `rows`, `indexes`, `log`, `snapshots`, `keys`, `other`.
     pub parts: BTreeMap<String, u64>,

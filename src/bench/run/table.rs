@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::comparisons::{
     Group, comparisons, differ_in_durability, figures_of, groups, loads, server_us, unsound,
 };
+use super::figures::Figures;
 use super::place::check_again;
 use super::results::{CheckVerdict, Compared, Key, Measurement, NotCompared, Outcome, Results};
 use super::statistics::{Estimate, FEWEST_BLOCKS, Order, median};
@@ -47,8 +48,9 @@ pub fn table(results: &Results) -> String {
 }
 
 const LEGEND: &str = "x floor: the time of a request, in times of the echo server's; CV: coefficient of variation; \
-     server µs: processor time of all servers for a request, of an import for a job; p50 and p99: \
-     of all blocks together (docs/METHOD.md).";
+     server µs: processor time of all servers for a request, of an import for a job, database and \
+     lock included; round trips: to the database + to the lock, for a request; p50 and p99: of all \
+     blocks together (docs/METHOD.md).";
 
 /// What was measured, and in how many blocks that was to be.
 struct Found<'r> {
@@ -66,7 +68,7 @@ fn head(text: &mut String, results: &Results) {
     let machine = &results.machine;
     let plan = &results.plan;
     let where_it_ran = format!(
-        "{}, {} cores{}, {}, {} (4 KiB and fsync: p50 {:.0} µs, p99 {:.0} µs), SQLite {}, \
+        "{}, {} cores{}, {}, {} (4 KiB and fsync: p50 {:.0} µs, p99 {:.0} µs), SQLite {}{}, \
          fencepost {} {}",
         OneLine(&machine.processor),
         machine.cores,
@@ -76,6 +78,7 @@ fn head(text: &mut String, results: &Results) {
         machine.fsync_p50_us,
         machine.fsync_p99_us,
         OneLine(machine.software.get("sqlite").map_or("", String::as_str)),
+        OneLine(machine.servers()),
         OneLine(&results.fencepost),
         OneLine(machine.software.get("build").map_or("", String::as_str)),
     );
@@ -118,7 +121,8 @@ fn of_load(text: &mut String, load: &Key, groups: &[Group<'_>]) {
         };
         let times_floor = times_floor(group, groups);
         line(text, &label, &row.columns(group, times_floor));
-        let remarks = row.remarks(group, times_floor, floor.as_ref());
+        let mut remarks = row.remarks(group, times_floor, floor.as_ref());
+        remarks.extend(servers(group));
         if !remarks.is_empty() {
             *text += &wrapped("      ", "      ", &remarks.join(", "));
         }
@@ -289,6 +293,26 @@ impl Row {
     }
 }
 
+/// What was asked of the servers of database and lock for each request: medians of the blocks.
+fn servers(group: &Group<'_>) -> Option<String> {
+    let of = |figure: &dyn Fn(&Figures) -> Option<f64>| {
+        let all = group.points.iter().filter_map(|(_, measured)| figure(&measured.figures));
+        median(&all.collect::<Vec<_>>())
+    };
+    let logged = of(&|figures| figures.wal_bytes_per_operation);
+    let logged = logged.map(|bytes| format!("{} bytes of WAL", whole(bytes)));
+    let database = of(&|figures| figures.database_round_trips_per_operation);
+    let lock = of(&|figures| figures.lock_round_trips_per_operation);
+    let trips = database.map(|database| match lock {
+        Some(lock) if group.key.setting.needs_redis() => {
+            format!("{} + {} round trips", short(database, 2), short(lock, 2))
+        }
+        _ => format!("{} round trips", short(database, 2)),
+    });
+    let told: Vec<String> = logged.into_iter().chain(trips).collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
 /// Without digits after the point; of millions, two.
 fn whole(figure: f64) -> String {
     if figure < 999_999.5 { format!("{figure:.0}") } else { format!("{:.2}M", figure / 1e6) }
@@ -380,7 +404,10 @@ fn of_loads(text: &mut String, loads: &[Key], compared: &[&Compared], found: &Fo
             continue;
         }
         let rate = load.rate.map_or_else(String::new, |rate| format!(" at {rate} a second"));
-        let mut sizes = format!("{}{rate}{}", OneLine(&load.workload), load.jobs());
+        let Key { workload, nodes, setting, .. } = load;
+        let nodes = if *nodes == 1 { String::new() } else { format!(", {nodes} nodes") };
+        let setting = setting.title();
+        let mut sizes = format!("{}{rate}{}{nodes}{setting}", OneLine(workload), load.jobs());
         if sizes.chars().count() > NAMES {
             *text += &wrapped("  ", "  ", &sizes);
             sizes.clear();
@@ -503,7 +530,8 @@ fn anomalies(text: &mut String, results: &Results) {
         text.push('\n');
         let what = format!("{design} is INVALID with {workload}: {}", OneLine(kind));
         *text += &wrapped("", "  ", &what);
-        *text += &wrapped("  ", "    ", &check_again(point.number, &point.key.design));
+        let Key { design: name, setting, .. } = &point.key;
+        *text += &wrapped("  ", "    ", &check_again(point.number, name, setting));
         for line in finding.lines().take(FINDING_LINES) {
             // JSON, mostly: it has few spaces.
             let letters: Vec<char> = OneLine(line).to_string().chars().collect();
@@ -519,6 +547,7 @@ fn anomalies(text: &mut String, results: &Results) {
 mod tests {
     use super::super::made_up;
     use super::super::results::Point;
+    use super::super::setting::Setting;
     use super::super::workloads::FLOOR;
     use super::*;
     use crate::design::{PAIRS, Pair};
@@ -705,7 +734,8 @@ mod tests {
         found.figures.server_us_per_operation = 7_654_321.0;
         found.start_seconds = vec![1_234.5];
         let why = "a server did not start to listen; ".repeat(9);
-        let too_long = format!("it took too long: {}", check_again(123_456, PAIRS[0].first));
+        let too_long =
+            format!("it took too long: {}", check_again(123_456, PAIRS[0].first, &Setting::SQLITE));
         let (kind, finding) = ("stale-answer".to_owned(), "{\"a\":1}".repeat(60));
         match (workload, number % 5) {
             ("import", _) | ("pairs", 0) => return Outcome::Failed { why },

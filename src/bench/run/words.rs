@@ -6,8 +6,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::results::NotCompared;
+use super::setting::{DatabaseKind, LockKind};
 use super::statistics::Order;
 use crate::bench::tally::Class;
+use crate::design::Reads;
 
 /// For a type that has all its values in `ALL`, and for each a `name`.
 macro_rules! words {
@@ -31,4 +33,4 @@ macro_rules! words {
     )+};
 }
 
-words!(Class, NotCompared, Order);
+words!(Class, DatabaseKind, LockKind, NotCompared, Order, Reads);

@@ -12,8 +12,8 @@ use super::script::{Call, Keys, text_of, unexpected};
 use crate::lock::{FencingToken, Inspection, LockError, LockKey, Mode, Participant};
 
 /// Refuses a server that the script does not run on, and warns of one that may drop the lock's
-/// keys.
-pub(super) fn check_server(server: &Server) -> Result<(), LockError> {
+/// keys. Says which version it is, as in `Redis 7.2.4`.
+pub(super) fn check_server(server: &Server) -> Result<String, LockError> {
     let failed = |error| unavailable("cannot open the Redis lock", error);
     let mut connection = server.connect().map_err(failed)?;
     let info = |connection: &mut Connection, section: &str| {
@@ -47,7 +47,10 @@ pub(super) fn check_server(server: &Server) -> Result<(), LockError> {
              Use a server with noeviction or one of the volatile policies"
         );
     }
-    Ok(())
+    Ok(match field(&about, "valkey_version") {
+        Some(valkey) => format!("Valkey {valkey}"),
+        None => format!("Redis {version}"),
+    })
 }
 
 pub(super) fn inspect(client: &LockClient, key: &LockKey) -> Result<Inspection, LockError> {

@@ -1,0 +1,190 @@
+//! Servers that are looked at when what is measured begins, and when it has ended: what they used of
+//! the processors, what was logged, and how often nodes waited for database and lock.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::figures::{DRIVER, PROXY, Processor, Raw, RoundTrips};
+use super::machine::{Used, own_processor_seconds, steal_seconds};
+use super::proxy::{Proxy, Upstream};
+use crate::bench::BenchError;
+use crate::bench::target::{Connection, HttpTarget, Target};
+use crate::db::MeasuredPostgres;
+use crate::service::Service;
+
+/// What is looked at.
+pub struct Watched<'s> {
+    /// The nodes, as the driver asks them.
+    pub inner: HttpTarget,
+    /// Processes by their names in the results.
+    pub processes: Vec<Process>,
+    /// Of a database on a server: a session there.
+    pub server: Option<Mutex<MeasuredPostgres>>,
+    /// Whether that makes a checkpoint at the first look.
+    pub makes_checkpoint: bool,
+    /// Between the nodes and their servers.
+    pub proxy: Option<&'s Proxy>,
+    /// What was seen.
+    pub looks: Mutex<Vec<Result<Look, BenchError>>>,
+}
+
+/// A process whose time is told apart.
+pub struct Process {
+    /// As in the results.
+    pub name: String,
+    /// Its id.
+    pub id: u32,
+    /// Whether its children belong to it.
+    pub has_family: bool,
+}
+
+/// What was seen at one time.
+pub struct Look {
+    used: Vec<Used>,
+    driver_seconds: f64,
+    steal_seconds: f64,
+    logged_bytes: Option<u64>,
+    trips: Option<RoundTrips>,
+}
+
+impl Watched<'_> {
+    fn look(&self) -> Result<Look, BenchError> {
+        let used = |process: &Process| match process.has_family {
+            true => Used::by_family(process.id),
+            false => Used::by(process.id),
+        };
+        Ok(Look {
+            used: self.processes.iter().map(used).collect(),
+            driver_seconds: own_processor_seconds(),
+            steal_seconds: steal_seconds(),
+            logged_bytes: self.with_server(MeasuredPostgres::logged_bytes)?,
+            trips: self.proxy.map(trips).transpose()?,
+        })
+    }
+
+    fn with_server<T>(
+        &self,
+        ask: impl FnOnce(&mut MeasuredPostgres) -> Result<T, String>,
+    ) -> Result<Option<T>, BenchError> {
+        let Some(server) = &self.server else { return Ok(None) };
+        let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
+        ask(&mut server).map(Some).map_err(BenchError::Unavailable)
+    }
+
+    /// Notes in `raw` what was used between the first look and the last, and says what the host took
+    /// meanwhile, in seconds.
+    ///
+    /// # Errors
+    /// [`BenchError::Unavailable`] if a look found a server away.
+    pub fn note_in(self, raw: &mut Raw) -> Result<f64, BenchError> {
+        let looks = self.looks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let looks: Vec<Look> = looks.into_iter().collect::<Result<_, _>>()?;
+        let [first, .., last] = &looks[..] else { return Ok(0.0) };
+        for ((process, before), after) in self.processes.iter().zip(&first.used).zip(&last.used) {
+            if process.name != PROXY {
+                raw.written_bytes += after.written_bytes.saturating_sub(before.written_bytes);
+            }
+            let seconds = after.seconds_since(before);
+            raw.processor.push(Processor { process: process.name.clone(), seconds });
+        }
+        let seconds = last.driver_seconds - first.driver_seconds;
+        raw.processor.push(Processor { process: DRIVER.to_owned(), seconds });
+        let logged = last.logged_bytes.zip(first.logged_bytes);
+        raw.wal_bytes = logged.map(|(after, before)| after.saturating_sub(before));
+        raw.round_trips = last.trips.zip(first.trips).map(|(after, before)| RoundTrips {
+            database: after.database.saturating_sub(before.database),
+            lock: after.lock.saturating_sub(before.lock),
+        });
+        Ok(last.steal_seconds - first.steal_seconds)
+    }
+}
+
+fn trips(proxy: &Proxy) -> Result<RoundTrips, BenchError> {
+    let counts = proxy.trips()?;
+    let of = |upstream| counts.get(&upstream).copied().unwrap_or_default();
+    Ok(RoundTrips { database: of(Upstream::Database), lock: of(Upstream::Lock) })
+}
+
+impl Target for Watched<'_> {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn connect(&self) -> Box<dyn Connection> {
+        self.inner.connect()
+    }
+
+    fn nodes(&self) -> usize {
+        self.inner.nodes()
+    }
+
+    fn metrics(&self) -> Vec<Option<String>> {
+        // Before asking, which takes some milliseconds: what is answered in the window meanwhile is
+        // counted, so what servers used for it is counted too.
+        let look = self.look();
+        let is_first = {
+            let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+            looks.push(look);
+            looks.len() == 1
+        };
+        let metrics = self.inner.metrics();
+        // In the window: it takes as long as what waits to be written.
+        if is_first
+            && self.makes_checkpoint
+            && let Err(error) = self.with_server(MeasuredPostgres::checkpoint)
+        {
+            let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+            looks.push(Err(error));
+        }
+        metrics
+    }
+
+    fn service(&self) -> Option<&Service> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::super::place::GRAPH;
+    use super::*;
+    use crate::graph::Name;
+
+    #[test]
+    fn servers_are_looked_at_before_they_are_asked_for_metrics() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let graph = Name::new(GRAPH).unwrap();
+        let (name, id) = ("node 1".to_owned(), std::process::id());
+        let watched = Watched {
+            inner: HttpTarget::new(&[url], graph, Duration::from_secs(120)).unwrap(),
+            processes: vec![Process { name, id, has_family: false }],
+            server: None,
+            makes_checkpoint: false,
+            proxy: None,
+            looks: Mutex::default(),
+        };
+        let looks = || watched.looks.lock().unwrap().len();
+        let serve = || {
+            let (mut client, _) = listener.accept().unwrap();
+            let request = BufReader::new(client.try_clone().unwrap());
+            assert!(request.lines().any(|line| line.unwrap().is_empty()), "the head ends");
+            let looks = looks();
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            client.write_all(head.as_bytes()).unwrap();
+            looks
+        };
+        for number in 1..=2 {
+            let looks = thread::scope(|scope| {
+                let server = scope.spawn(serve);
+                assert_eq!(watched.metrics(), [Some(String::new())]);
+                server.join().unwrap()
+            });
+            assert_eq!(looks, number, "when it was asked");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! A Postgres server that graphs are kept on: one of the run's own, or a given one.
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::kept::{Kept, Start};
+use super::ports::free_port;
+use super::programs::{Owner, postgres_programs};
+use crate::address::Address;
+use crate::bench::BenchError;
+use crate::bench::run::child::{how_it_ended, output_within};
+use crate::bench::run::place::file_error;
+use crate::db::{MeasuredPostgres, PostgresFacts};
+
+/// How long a server may take to start, and to be made.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+/// How long one that has ended may take until it can be started again: processes that it left behind
+/// must have ended.
+const REVIVES_WITHIN: Duration = Duration::from_secs(30);
+/// How often that is tried.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// In what its own server differs from one as Postgres ships it: checkpoints come when the
+/// benchmark asks for them, and nothing is cleaned up in a window of seconds by chance. Durability
+/// is as shipped.
+const SETTINGS: [&str; 5] = [
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "autovacuum=off",
+    "checkpoint_timeout=1d",
+    "max_wal_size=16GB",
+];
+
+/// A server.
+#[derive(Debug)]
+pub struct Postgres {
+    /// Of any of its databases, with its password.
+    address: Address,
+    facts: PostgresFacts,
+    own: Option<Own>,
+    /// What the names of its databases begin with: another run may use a given server too.
+    prefix: String,
+    made: Cell<u64>,
+    /// Databases that are there.
+    databases: RefCell<Vec<String>>,
+}
+
+/// A server of the run's own.
+#[derive(Debug)]
+struct Own {
+    /// None while it is started again.
+    kept: Option<Kept>,
+    programs: PathBuf,
+    directory: PathBuf,
+    owner: Option<Owner>,
+    port: u16,
+}
+
+impl Postgres {
+    /// Makes one in a directory that is made, and starts it.
+    ///
+    /// # Errors
+    /// [`BenchError::Unavailable`] says what to install, or what went wrong.
+    pub fn start(directory: &Path) -> Result<Self, BenchError> {
+        let (programs, owner) = (postgres_programs()?, Owner::of_postgres()?);
+        Owner::make_directory(owner, directory).map_err(|error| file_error(directory, &error))?;
+        make(&programs, owner, directory)?;
+        let port = free_port()?;
+        let kept = started(&programs, owner, directory, port)?;
+        let own = Own { kept: Some(kept), programs, directory: directory.to_owned(), owner, port };
+        Self::at(&format!("postgres://postgres@127.0.0.1:{port}/postgres"), Some(own))
+    }
+
+    /// The one at `url`.
+    ///
+    /// # Errors
+    /// [`BenchError`] if it is no URL, cannot be reached, or is too old.
+    pub fn given(url: &str) -> Result<Self, BenchError> {
+        Self::at(url, None)
+    }
+
+    fn at(url: &str, own: Option<Own>) -> Result<Self, BenchError> {
+        let address = Address::parse(url)
+            .and_then(|address| address.check_for_libpq().map(|()| address))
+            .map_err(|why| BenchError::Usage(format!("--postgres-url: {why}")))?;
+        let facts = MeasuredPostgres::connect(url).and_then(|mut session| session.facts());
+        let facts = facts.map_err(BenchError::Unavailable)?;
+        let prefix = format!("fencepost_bench_{}", uuid::Uuid::new_v4().simple());
+        let (made, databases) = (Cell::new(0), RefCell::default());
+        Ok(Self { address, facts, own, prefix, made, databases })
+    }
+
+    /// What is known of it.
+    #[must_use]
+    pub fn facts(&self) -> &PostgresFacts {
+        &self.facts
+    }
+
+    /// Its first process, of the run's own.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.own.as_ref()?.kept.as_ref().map(Kept::process)
+    }
+
+    /// `HOST:PORT`, as a proxy reaches it.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] of a URL with several hosts.
+    pub fn place(&self) -> Result<String, BenchError> {
+        place_of(&self.address, "5432")
+    }
+
+    /// The URL of one of its databases, with its password; through `proxy`, if there is one.
+    #[must_use]
+    pub fn url(&self, database: &str, proxy: Option<&str>) -> String {
+        let Address { scheme, login, place, tail, .. } = &self.address;
+        format!("{scheme}://{login}{}/{database}{tail}", proxy.unwrap_or(place))
+    }
+
+    /// A session on one of its databases.
+    ///
+    /// # Errors
+    /// [`BenchError::Unavailable`].
+    pub fn session(&self, database: &str) -> Result<MeasuredPostgres, BenchError> {
+        MeasuredPostgres::connect(&self.url(database, None)).map_err(BenchError::Unavailable)
+    }
+
+    /// A session on the server, for what is about no database.
+    fn any_session(&self) -> Result<MeasuredPostgres, BenchError> {
+        let Address { scheme, login, place, tail, .. } = &self.address;
+        let path = self.address.path().unwrap_or_default().join("/");
+        let url = format!("{scheme}://{login}{place}/{path}{tail}");
+        MeasuredPostgres::connect(&url).map_err(BenchError::Unavailable)
+    }
+
+    /// Makes an empty database, and says its name.
+    ///
+    /// # Errors
+    /// [`BenchError::Unavailable`].
+    pub fn create(&self) -> Result<String, BenchError> {
+        let name = self.new_name();
+        self.any_session()?.create(&name).map_err(BenchError::Unavailable)?;
+        Ok(name)
+    }
+
+    /// Makes a copy of a database that nobody is connected to, and says its name. All that was
+    /// changed before is on disk then, and the copy knows of no lock.
+    ///
+    /// # Errors
+    /// [`BenchError::Unavailable`].
+    pub fn copy(&self, template: &str) -> Result<String, BenchError> {
+        let name = self.new_name();
+        let mut session = self.any_session()?;
+        // Whoever may not has one that comes of itself.
+        drop(session.checkpoint());
+        session.copy(template, &name).map_err(BenchError::Unavailable)?;
+        let renewed = self.session(&name)?.become_another();
+        renewed.map_err(BenchError::Unavailable)?;
+        Ok(name)
+    }
+
+    /// Removes a database.
+    pub fn remove(&self, name: &str) {
+        // One that cannot be removed now is tried again in the end.
+        if self.any_session().is_ok_and(|mut session| session.remove(name).is_ok()) {
+            self.databases.borrow_mut().retain(|known| known != name);
+        }
+    }
+
+    fn new_name(&self) -> String {
+        let number = self.made.get();
+        self.made.set(number + 1);
+        let name = format!("{}_{number}", self.prefix);
+        self.databases.borrow_mut().push(name.clone());
+        name
+    }
+
+    /// Starts the run's own again if it has ended: what it had committed is there.
+    ///
+    /// # Errors
+    /// [`BenchError::Unavailable`] says what went wrong.
+    pub fn revive(&mut self) -> Result<(), BenchError> {
+        let Some(own) = &mut self.own else { return Ok(()) };
+        if let Some(kept) = &mut own.kept {
+            if !kept.has_ended() {
+                return Ok(());
+            }
+            log::warn!("Postgres has ended, and is started again: {}", kept.last_words());
+        }
+        own.kept = None;
+        let began = Instant::now();
+        loop {
+            match started(&own.programs, own.owner, &own.directory, own.port) {
+                Err(_) if began.elapsed() < REVIVES_WITHIN => thread::sleep(PAUSE),
+                Err(error) => return Err(error),
+                Ok(kept) => {
+                    own.kept = Some(kept);
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// What is left on a given server is removed; the run's own goes with its directory.
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if self.own.is_none() {
+            let left = self.databases.take();
+            left.iter().for_each(|name| self.remove(name));
+        }
+    }
+}
+
+/// `HOST:PORT` of a URL.
+///
+/// # Errors
+/// [`BenchError::Usage`] of a URL with several hosts, or with none.
+pub fn place_of(address: &Address, port: &str) -> Result<String, BenchError> {
+    let place = &address.place;
+    if place.is_empty() || place.contains(',') {
+        return Err(BenchError::Usage(format!(
+            "{address} names not just one host: a delay needs a URL as in \
+             SCHEME://USER@HOST:PORT/DATABASE"
+        )));
+    }
+    let has_port = place.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+    Ok(if has_port { place.clone() } else { format!("{place}:{port}") })
+}
+
+fn make(programs: &Path, owner: Option<Owner>, directory: &Path) -> Result<(), BenchError> {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = Command::new(programs.join("initdb"));
+    let how = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres"];
+    command.args(how).args(["--no-sync", "-D", "data"]).current_dir(directory);
+    if let Some(Owner { uid, gid }) = owner {
+        command.uid(uid).gid(gid);
+    }
+    let failed = |why: String| {
+        let hint = match owner {
+            Some(_) => "; it runs as the user `postgres`, who must be able to enter that directory",
+            None => "",
+        };
+        let shown = directory.display();
+        BenchError::Unavailable(format!("no Postgres could be made in {shown}: {why}{hint}"))
+    };
+    match output_within(&mut command, STARTS_WITHIN).map_err(|error| failed(error.to_string()))? {
+        Some(output) if output.status.success() => Ok(()),
+        Some(output) => Err(failed(how_it_ended(&output))),
+        None => Err(failed("initdb took too long".to_owned())),
+    }
+}
+
+fn started(
+    programs: &Path,
+    owner: Option<Owner>,
+    directory: &Path,
+    port: u16,
+) -> Result<Kept, BenchError> {
+    let program = programs.join("postgres");
+    let port = port.to_string();
+    let mut arguments = ["-D", "data", "-p", &port].map(str::to_owned).to_vec();
+    arguments.extend(SETTINGS.iter().flat_map(|set| ["-c".to_owned(), (*set).to_owned()]));
+    let failed = |why: String| BenchError::Unavailable(format!("Postgres did not start: {why}"));
+    let start = Start { program: &program, arguments: &arguments, directory, owner, end: "QUIT" };
+    let mut kept = Kept::start(&start).map_err(|error| failed(error.to_string()))?;
+    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+    let answers = || MeasuredPostgres::connect(&url).is_ok();
+    kept.wait_until(STARTS_WITHIN, answers).map_err(failed)?;
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_host_has_a_place_and_several_have_none() {
+        let place = |url: &str| place_of(&Address::parse(url).unwrap(), "5432");
+        for (url, expected) in [
+            ("postgres://me@db/x", Some("db:5432")),
+            ("postgres://me:secret@db:6000/x", Some("db:6000")),
+            ("postgres://me@[::1]/x", Some("[::1]:5432")),
+            ("postgres://me@[::1]:6000/x", Some("[::1]:6000")),
+            ("postgres://me@one,two/x", None),
+            ("postgres:///x", None),
+        ] {
+            assert_eq!(place(url).ok().as_deref(), expected, "{url}");
+        }
+        let said = place("postgres://me:secret@one,two/x").unwrap_err().to_string();
+        assert!(!said.contains("secret"), "{said}");
+    }
+}

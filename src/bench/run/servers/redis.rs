@@ -1,0 +1,101 @@
+//! A Redis server that locks are kept on: one of the run's own, or a given one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::kept::{Kept, Start};
+use super::ports::free_port;
+use super::programs::redis_program;
+use crate::bench::BenchError;
+use crate::bench::run::place::file_error;
+use crate::lock::redis::{RedisUrl, server_version};
+
+/// How long it may take to start.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// What its own server keeps over a restart: nothing, since a lock need not.
+const SETTINGS: [&str; 4] = ["--save", "", "--appendonly", "no"];
+
+/// A server.
+#[derive(Debug)]
+pub struct Redis {
+    /// With its password.
+    url: String,
+    /// As in `Redis 7.2.4`.
+    version: String,
+    /// Of the run's own.
+    kept: Option<Kept>,
+}
+
+impl Redis {
+    /// Starts one in a directory that is made.
+    ///
+    /// # Errors
+    /// [`BenchError::Unavailable`] says what to install, or what went wrong.
+    pub fn start(directory: &Path) -> Result<Self, BenchError> {
+        let program = redis_program()?;
+        std::fs::create_dir_all(directory).map_err(|error| file_error(directory, &error))?;
+        let port = free_port()?.to_string();
+        let listen = ["--bind", "127.0.0.1", "--port", &port];
+        let arguments: Vec<String> =
+            listen.iter().chain(&SETTINGS).map(|word| (*word).to_owned()).collect();
+        let start =
+            Start { program: &program, arguments: &arguments, directory, owner: None, end: "TERM" };
+        let failed = |why: String| {
+            BenchError::Unavailable(format!("{} did not start: {why}", program.display()))
+        };
+        let mut kept = Kept::start(&start).map_err(|error| failed(error.to_string()))?;
+        let url = format!("redis://127.0.0.1:{port}");
+        let mut version = String::new();
+        let answers = || version_of(&url).map(|told| version = told).is_ok();
+        kept.wait_until(STARTS_WITHIN, answers).map_err(failed)?;
+        Ok(Self { url, version, kept: Some(kept) })
+    }
+
+    /// The one at `url`.
+    ///
+    /// # Errors
+    /// [`BenchError`] if it is no URL, cannot be reached, or is too old.
+    pub fn given(url: &str) -> Result<Self, BenchError> {
+        let version = version_of(url)?;
+        Ok(Self { url: url.to_owned(), version, kept: None })
+    }
+
+    /// Where it is, with its password.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// As in `Redis 7.2.4`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// What it keeps, if that is known.
+    #[must_use]
+    pub fn settings(&self) -> &'static str {
+        match self.kept {
+            Some(_) => "save='' appendonly=no",
+            None => "of a given server",
+        }
+    }
+
+    /// The process of the run's own.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.kept.as_ref().map(Kept::process)
+    }
+
+    /// Whether it is the run's own and has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.kept.as_mut().is_some_and(Kept::has_ended)
+    }
+}
+
+fn version_of(url: &str) -> Result<String, BenchError> {
+    let parsed =
+        RedisUrl::parse(url).map_err(|error| BenchError::Usage(format!("--redis-url: {error}")))?;
+    server_version(&parsed).map_err(|error| BenchError::Unavailable(error.to_string()))
+}

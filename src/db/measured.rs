@@ -1,0 +1,281 @@
+//! What a benchmark asks of a Postgres server beside the service: databases that are copies of
+//! another, what they take, and how much is logged. On sessions of its own.
+
+use std::collections::BTreeMap;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Text};
+use diesel::{PgConnection, sql_query};
+
+use super::dialect::connect_postgres;
+use super::disk_use::DiskUse;
+use super::error::on_one_line;
+
+/// From this version on, a copy can go through the write-ahead log. Pages that do are in the log
+/// already when they are first changed.
+const COPIES_BY_LOG: i32 = 150_000;
+
+/// The oldest version that the service runs on.
+const OLDEST: i32 = 140_000;
+
+/// Settings that a figure depends on, in the order in which they are told.
+const SETTINGS: [&str; 13] = [
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_level",
+    "wal_compression",
+    "wal_sync_method",
+    "shared_buffers",
+    "max_wal_size",
+    "checkpoint_timeout",
+    "autovacuum",
+    "max_connections",
+    "jit",
+    "data_checksums",
+];
+
+/// A session on a server, as whoever may create databases.
+pub struct MeasuredPostgres {
+    connection: PgConnection,
+    version: i32,
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+#[derive(QueryableByName)]
+struct Version {
+    #[diesel(sql_type = Integer)]
+    number: i32,
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+#[derive(QueryableByName)]
+struct Setting {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+#[derive(QueryableByName)]
+struct Part {
+    #[diesel(sql_type = Text)]
+    part: String,
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
+}
+
+/// What is known of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresFacts {
+    /// Its version, as in `15.8`.
+    pub version: String,
+    /// Settings of its sessions, by name.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl PostgresFacts {
+    /// What an answered commit survives, with the settings that say so.
+    #[must_use]
+    pub fn durability(&self) -> String {
+        let of = |name: &str| self.settings.get(name).map_or("", String::as_str);
+        let names = ["fsync", "synchronous_commit", "full_page_writes"];
+        let said = names.map(|name| format!("{name}={}", of(name))).join(" ");
+        // `remote_write` and the like wait for the own disk too.
+        let is_synchronous = !matches!(of("synchronous_commit"), "off");
+        let survives = match (of("fsync"), is_synchronous) {
+            ("on", true) => "a crash of the machine",
+            ("on", false) => "nothing for some milliseconds",
+            _ => "a crash of processes only",
+        };
+        format!("postgres, {said}: {survives}")
+    }
+}
+
+impl MeasuredPostgres {
+    /// Connects to a database of the server.
+    ///
+    /// # Errors
+    /// Says what went wrong, without a password; also of a server that is too old.
+    pub fn connect(url: &str) -> Result<Self, String> {
+        let mut connection = connect_postgres(url).map_err(|error| error.to_string())?;
+        let version: Version = sql_query(
+            "SELECT current_setting('server_version_num')::integer AS number, \
+             current_setting('server_version') AS name",
+        )
+        .get_result(&mut connection)
+        .map_err(told)?;
+        if version.number < OLDEST {
+            return Err(format!(
+                "the server is Postgres {}; at least version 14 is needed",
+                version.name
+            ));
+        }
+        Ok(Self { connection, version: version.number })
+    }
+
+    /// What is known of the server.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn facts(&mut self) -> Result<PostgresFacts, String> {
+        let version: Version =
+            sql_query("SELECT 0 AS number, current_setting('server_version') AS name")
+                .get_result(&mut self.connection)
+                .map_err(told)?;
+        let each = SETTINGS
+            .map(|name| format!("SELECT '{name}' AS name, current_setting('{name}') AS value"));
+        let settings: Vec<Setting> =
+            sql_query(each.join(" UNION ALL ")).load(&mut self.connection).map_err(told)?;
+        let settings = settings.into_iter().map(|setting| (setting.name, setting.value)).collect();
+        // Distributions add their own.
+        let version = version.name.split(' ').next().unwrap_or_default().to_owned();
+        Ok(PostgresFacts { version, settings })
+    }
+
+    /// Makes an empty database. Names are of lower-case letters, digits and `_`.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn create(&mut self, name: &str) -> Result<(), String> {
+        self.run(&format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"))
+    }
+
+    /// Makes a copy of a database that nobody is connected to.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn copy(&mut self, template: &str, name: &str) -> Result<(), String> {
+        let by_log = if self.version >= COPIES_BY_LOG { " STRATEGY wal_log" } else { "" };
+        self.run(&format!("CREATE DATABASE {name} TEMPLATE {template}{by_log}"))
+    }
+
+    /// Removes a database, whoever is connected to it.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn remove(&mut self, name: &str) -> Result<(), String> {
+        self.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    }
+
+    /// Writes all changed pages to disk. After that, the first change of each page is logged with
+    /// the whole page.
+    ///
+    /// # Errors
+    /// Says what went wrong: not every user may.
+    pub fn checkpoint(&mut self) -> Result<(), String> {
+        self.run("CHECKPOINT")
+    }
+
+    /// Collects the statistics of the database that this session is connected to.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn analyze(&mut self) -> Result<(), String> {
+        self.run("ANALYZE")
+    }
+
+    /// Makes the database that this session is connected to one of its own, which no lock knows
+    /// and which names no lock: it was a copy of another.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn become_another(&mut self) -> Result<(), String> {
+        self.run(
+            "UPDATE service SET database_id = replace(gen_random_uuid()::text, '-', ''), \
+             lock_kind = NULL, lock_identity = NULL",
+        )
+    }
+
+    /// How many bytes the server has put into its write-ahead log so far.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn logged_bytes(&mut self) -> Result<u64, String> {
+        self.number("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS number")
+    }
+
+    /// What the database takes that this session is connected to, in bytes.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn bytes(&mut self) -> Result<u64, String> {
+        self.number("SELECT pg_database_size(current_database()) AS number")
+    }
+
+    /// The same, part by part. Rewrites its tables, so that
+    /// nothing in them is free. O(its size).
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn disk_use(&mut self) -> Result<DiskUse, String> {
+        let file = self.bytes()?;
+        let parts: Vec<Part> = sql_query(PARTS).load(&mut self.connection).map_err(told)?;
+        let mut parts: BTreeMap<String, u64> =
+            parts.into_iter().map(|row| (row.part, row.bytes.max(0) as u64)).collect();
+        let known: u64 = parts.values().sum();
+        *parts.entry("other".to_owned()).or_default() += file.saturating_sub(known);
+        self.run("VACUUM FULL")?;
+        let vacuumed = self.bytes()?;
+        Ok(DiskUse { file, vacuumed, parts })
+    }
+
+    fn number(&mut self, query: &str) -> Result<u64, String> {
+        let row: Number = sql_query(query).get_result(&mut self.connection).map_err(told)?;
+        Ok(row.number.max(0) as u64)
+    }
+
+    fn run(&mut self, statement: &str) -> Result<(), String> {
+        self.connection.batch_execute(statement).map_err(told)
+    }
+}
+
+fn told(error: diesel::result::Error) -> String {
+    on_one_line(error.to_string())
+}
+
+const PARTS: &str = "
+    SELECT part, sum(bytes)::bigint AS bytes FROM (
+        SELECT CASE
+            WHEN relname IN ('jobs', 'datasets') THEN 'rows'
+            WHEN relname = 'changes' THEN 'log'
+            WHEN relname LIKE 'packed%' OR relname LIKE 'snapshot%' THEN 'snapshots'
+            WHEN relname = 'idempotency_keys' THEN 'keys'
+            ELSE 'other' END AS part,
+            pg_table_size(oid) AS bytes
+        FROM pg_class
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+        UNION ALL
+        SELECT 'indexes', pg_indexes_size(oid)
+        FROM pg_class
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+    ) AS each GROUP BY part";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_commit_survives_follows_from_the_settings() {
+        for (fsync, synchronous, survives) in [
+            ("on", "on", "a crash of the machine"),
+            ("on", "remote_apply", "a crash of the machine"),
+            ("on", "off", "nothing for some milliseconds"),
+            ("off", "on", "a crash of processes only"),
+        ] {
+            let settings =
+                [("fsync", fsync), ("synchronous_commit", synchronous), ("full_page_writes", "on")];
+            let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let facts = PostgresFacts { version: String::new(), settings: settings.into() };
+            let said = facts.durability();
+            assert!(said.ends_with(&format!(" full_page_writes=on: {survives}")), "{said}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! `bench run` on servers: those that it starts itself, and given ones.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use diesel::{QueryableByName, RunQueryDsl as _, sql_query};
+use fencepost::bench::run::Results;
+use fencepost::bench::run::results::{CheckVerdict, Measurement, Outcome, Point};
+use fencepost::bench::run::setting::{DatabaseKind, LockKind, Setting};
+use tempfile::TempDir;
+
+use super::place::fencepost;
+use crate::support::cluster::wait_until;
+use crate::support::postgres::Postgres;
+use crate::support::redis::Redis;
+
+/// Where a run can be into which the user may look that Postgres runs as.
+fn place() -> TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = TempDir::new().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    place
+}
+
+/// A short run of the profile `standard` into `out`.
+fn bench(out: &Path, more: &[&str]) -> Command {
+    let mut command = fencepost();
+    command.args(["bench", "run", "--profile", "standard", "--out"]).arg(out);
+    let given = |option: &&[&str; 2]| !more.contains(&option[0]);
+    let small = [
+        ["--sizes", "100"],
+        ["--seconds", "0.2"],
+        ["--warmup-seconds", "0"],
+        ["--blocks", "1"],
+        ["--writers", "4"],
+    ];
+    command.args(small.iter().filter(given).flatten()).args(more);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(out: &Path, more: &[&str]) -> (Results, String) {
+    let output = bench(out, more).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    (results(out), String::from_utf8(output.stdout).unwrap())
+}
+
+fn results(out: &Path) -> Results {
+    Results::read(&out.join("results.json")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn measured(point: &Point) -> &Measurement {
+    match &point.outcome {
+        Outcome::Measured(measured) => measured,
+        Outcome::Failed { why } => panic!("{:?}: {why}", point.key),
+    }
+}
+
+fn of_designs(results: &Results) -> impl Iterator<Item = &Point> {
+    results.points.iter().filter(|point| !point.key.is_floor())
+}
+
+/// Ends what is left of a run when a test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The ids of processes that have this word in their command line.
+fn processes_of(word: &str) -> Vec<u32> {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_one = |id: &u32| {
+        fs::read(format!("/proc/{id}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))
+    };
+    ids.filter(is_one).collect()
+}
+
+/// Servers of a run into `out`, by the directory that they run in.
+fn servers_in(out: &Path) -> Vec<u32> {
+    let within = fs::canonicalize(out).unwrap_or_else(|_| out.to_owned());
+    let of = |name: &str| processes_of(name).into_iter();
+    let all = of("postgres").chain(of("redis-server"));
+    let is_here = |id: &u32| {
+        fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|place| place.starts_with(&within))
+    };
+    all.filter(is_here).collect()
+}
+
+#[test]
+fn the_whole_matrix_runs_on_servers_of_its_own_and_every_answer_is_judged() {
+    let place = place();
+    let out = place.path().join("out");
+    let designs = ["crud", "crud-optimistic", "es-single-writer", "es-unchecked"];
+    let (results, table) = run(&out, &["--designs", &designs.join(",")]);
+    assert!(results.complete && servers_in(&out).is_empty());
+    let mut settings = BTreeSet::new();
+    for point in of_designs(&results) {
+        let (found, setting) = (measured(point), point.key.setting);
+        let at = format!("{:?}: {found:?}", point.key);
+        settings.insert((setting, point.key.nodes));
+        if point.key.design != "es-unchecked" {
+            assert!(matches!(found.verdict, CheckVerdict::Valid { .. }), "{at}");
+        }
+        assert!(found.figures.failed == 0 && found.disk.is_some(), "{at}");
+        let on_server = setting.database == DatabaseKind::Postgres;
+        assert_eq!(point.durability.starts_with("postgres, fsync=on "), on_server, "{at}");
+        assert_eq!(found.raw.wal_bytes.is_some(), on_server, "{at}");
+        assert_eq!(found.raw.round_trips.is_some(), setting.delay_us.is_some(), "{at}");
+        let of = |name: &str| found.raw.processor.iter().any(|used| used.process == name);
+        assert_eq!((of("postgres"), of("redis")), (on_server, setting.needs_redis()), "{at}");
+        assert_eq!(of("proxy"), setting.delay_us.is_some(), "{at}");
+        let base = point.base.as_ref().unwrap();
+        assert_eq!(base.ends_with("-on-postgres"), on_server, "{at}");
+    }
+    let has = |is_one: &dyn Fn(&Setting, u32) -> bool| {
+        settings.iter().any(|(setting, nodes)| is_one(setting, *nodes))
+    };
+    assert!(has(&|setting, _| *setting == Setting::SQLITE));
+    assert!(has(&|setting, nodes| *setting == Setting::POSTGRES && nodes == 4));
+    assert!(has(&|setting, _| setting.lock == LockKind::Postgres));
+    assert!(has(&|setting, _| setting.delay_us == Some(5_000)));
+    assert!(has(&|setting, nodes| setting.delay_us == Some(1_000) && nodes == 4));
+    assert!(has(&|setting, _| !setting.sharing) && has(&|setting, _| setting.after_checkpoint));
+    // One graph, wherever it is kept.
+    let digests: BTreeSet<&String> = results.bases.iter().map(|base| &base.digest).collect();
+    assert_eq!(digests.len(), 1, "{:?}", results.bases);
+    let software = &results.machine.software;
+    assert!(software["postgres settings"].contains("autovacuum=off"), "{software:?}");
+    assert!(software["redis"].starts_with("Redis ") && software.contains_key("postgres"));
+    assert!(table.contains("bytes of WAL") && table.contains("round trips"), "{table}");
+    assert!(table.contains("Postgres with the redis lock, 5 ms a round trip"), "{table}");
+}
+
+#[test]
+fn a_delay_shows_as_often_as_somebody_waits() {
+    let place = place();
+    let out = place.path().join("out");
+    let more = ["--designs", "crud", "--workloads", "turns", "--warmup-seconds", "0.5"];
+    let (results, _) = run(&out, &[&more[..], &["--seconds", "1.5"]].concat());
+    let of = |delay_us: u64| {
+        let is_one =
+            |point: &&Point| point.key.setting.delay_us == Some(delay_us) && point.key.nodes == 2;
+        measured(results.points.iter().find(is_one).unwrap())
+    };
+    // What loads the graph anew after the other node has written: docs/DATABASES.md has seven, and
+    // one to the lock that is waited for.
+    for delay_us in [0, 1_000, 5_000] {
+        let figures = &of(delay_us).figures;
+        let database = figures.database_round_trips_per_operation.unwrap();
+        let lock = figures.lock_round_trips_per_operation.unwrap();
+        assert!((6.5..11.0).contains(&database) && lock >= 1.0, "{delay_us}: {figures:?}");
+        let least_us = 7.0 * delay_us as f64;
+        let p50_us = figures.latency.unwrap().p50_us;
+        assert!(p50_us >= least_us, "{p50_us} µs with {database} + {lock} of {delay_us} µs");
+    }
+}
+
+#[test]
+fn a_killed_database_server_costs_its_point_and_is_started_again() {
+    let place = place();
+    let out = place.path().join("out");
+    let more = ["--designs", "crud,es-locked", "--workloads", "reregister", "--blocks", "3"];
+    let running = bench(&out, &[&more[..], &["--seconds", "1"]].concat()).spawn().unwrap();
+    let mut running = Running(running);
+    // Neither one of its children nor its keeper.
+    let data = |id: &u32| {
+        let line = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        line.contains("\0-D\0") && !line.starts_with("/bin/sh")
+    };
+    wait_until("the server of a later point is killed", || {
+        let is_later = out.join("results.json").exists();
+        let first = servers_in(&out).into_iter().find(data).filter(|_| is_later);
+        first.is_some_and(|first| {
+            let killed = Command::new("kill").args(["-KILL", "--", &first.to_string()]).status();
+            killed.unwrap().success()
+        })
+    });
+    let status = running.0.wait().unwrap();
+    assert_eq!(status.code(), Some(3), "a point is missing");
+    let results = results(&out);
+    assert!(results.complete);
+    let is_failed = |point: &&Point| point.failure().is_some();
+    let failed: Vec<_> = results.points.iter().filter(is_failed).collect();
+    // The one that was measured then; before, while it began, or after it had ended, none is.
+    assert!(failed.len() <= 1, "{failed:?}");
+    assert!(measured(of_designs(&results).last().unwrap()).figures.served > 0);
+    assert!(servers_in(&out).is_empty());
+}
+
+#[test]
+fn a_killed_run_leaves_no_servers() {
+    let place = place();
+    let out = place.path().join("out");
+    let more = ["--designs", "crud", "--workloads", "reregister", "--seconds", "30"];
+    let mut running = Running(bench(&out, &more).spawn().unwrap());
+    wait_until("its servers run", || servers_in(&out).len() > 2);
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    wait_until("they have ended", || servers_in(&out).is_empty());
+}
+
+#[test]
+fn what_is_missing_is_told_with_what_to_install() {
+    let place = place();
+    let out = place.path().join("out");
+    let mut command = bench(&out, &["--designs", "crud", "--workloads", "reregister"]);
+    let output = command.env("PATH", "/no/such/directory").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("apt install redis-server"), "{said}");
+    assert!(said.contains("--redis-url"), "{said}");
+}
+
+#[derive(QueryableByName)]
+struct Name {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    datname: String,
+}
+
+#[test]
+fn given_servers_are_used_and_left_as_they_were() {
+    let place = place();
+    let out = place.path().join("out");
+    let (postgres, redis) = (Postgres::shared(), Redis::shared());
+    let (database, locks) = (postgres.url("postgres"), redis.new_database());
+    let more = ["--designs", "crud", "--workloads", "turns"];
+    let urls = ["--postgres-url", &database, "--redis-url", &locks];
+    let (results, _) = run(&out, &[&more[..], &urls].concat());
+    let on_server = |point: &&Point| point.key.setting.database == DatabaseKind::Postgres;
+    let point = of_designs(&results).find(on_server).unwrap();
+    // As the tests have it.
+    let crash = "postgres, fsync=off synchronous_commit=on full_page_writes=off: a crash of \
+                 processes only";
+    assert_eq!(point.durability, crash);
+    let left = sql_query("SELECT datname::text FROM pg_database").load::<Name>(&mut postgres.sql());
+    let left: Vec<String> = left.unwrap().into_iter().map(|row| row.datname).collect();
+    assert!(!left.iter().any(|name| name.starts_with("fencepost_bench_")), "{left:?}");
+    // Another version of the server is another machine.
+    let mut before = results.clone();
+    before.machine.software.insert("postgres".to_owned(), "14.1".to_owned());
+    before.write(&out.join("results.json")).unwrap();
+    let output = bench(&out, &[&more[..], &urls, &["--resume"]].concat()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("not `14.1`"), "{said}");
+    let away = ["--postgres-url", "postgres://postgres:hush@127.0.0.1:1/x"];
+    let output = bench(&place.path().join("away"), &[&more[..], &away].concat()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && !said.contains("hush"), "{said}");
+}
