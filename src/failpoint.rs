@@ -5,6 +5,9 @@
 //! `FENCEPOST_FAILPOINTS=NAME=pause:FILE[@N],NAME=panic[@N],NAME=number:FILE,NAME=off,…`: the N-th
 //! passage (from 1, default 1) of `NAME` creates `FILE` and then waits until `FILE` is gone again, or
 //! panics; `off` is asked for by [`is_off`], and the number that is in `FILE` by [`number`].
+//! `NAME=slow:PERCENT` is for [`slow_down`].
+
+use std::time::Instant;
 
 /// Holds the caller still if a test has armed the point `name`. Costs one atomic load when nothing
 /// is armed.
@@ -14,6 +17,16 @@ pub fn pass(name: &str) {
     armed::pass(name);
     #[cfg(not(feature = "failpoints"))]
     let _ = name;
+}
+
+/// Has what was done since `began` take as many percent longer as a test has said for `name`, and
+/// uses a processor for that.
+#[inline]
+pub fn slow_down(name: &str, began: Instant) {
+    #[cfg(feature = "failpoints")]
+    armed::slow_down(name, began);
+    #[cfg(not(feature = "failpoints"))]
+    let _ = (name, began);
 }
 
 /// Whether a test has switched the guard `name` off.
@@ -61,12 +74,13 @@ mod armed {
     use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     enum Action {
         Pause { file: PathBuf, passages: Passages },
         Panic { passages: Passages },
         Number { file: PathBuf },
+        Slow { percent: u32 },
         Off,
     }
 
@@ -108,6 +122,10 @@ mod armed {
         if let Some(file) = action.strip_prefix("number:") {
             return (name.to_owned(), Action::Number { file: file.into() });
         }
+        if let Some(percent) = action.strip_prefix("slow:") {
+            let percent = percent.parse().expect("FENCEPOST_FAILPOINTS: slow: wants a number");
+            return (name.to_owned(), Action::Slow { percent });
+        }
         let (what, passages) = Passages::parse(action);
         let action = match what.split_once(':') {
             Some(("pause", file)) => Action::Pause { file: file.into(), passages },
@@ -142,6 +160,14 @@ mod armed {
         let Some(Action::Number { file }) = actions().get(name) else { return 0 };
         let text = std::fs::read_to_string(file).expect("a failpoint's file can be read");
         text.trim().parse().expect("a failpoint's file has a number")
+    }
+
+    pub(super) fn slow_down(name: &str, began: Instant) {
+        let Some(Action::Slow { percent }) = actions().get(name) else { return };
+        let until = began + began.elapsed() * (100 + percent) / 100;
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
     }
 
     pub(super) fn is_off(name: &str) -> bool {

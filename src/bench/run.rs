@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 mod args;
 mod base;
 mod child;
+mod compare;
 mod comparisons;
 mod delay;
 mod echo;
@@ -21,6 +22,7 @@ mod looks;
 mod machine;
 #[cfg(test)]
 mod made_up;
+mod markdown;
 mod matrix;
 mod measure;
 mod nodes;
@@ -39,9 +41,11 @@ pub mod workloads;
 mod wrapped;
 
 pub use args::{Profile, RunArgs};
+pub use compare::Comparison;
 pub use delay::serve_delay;
 pub use echo::serve_echo;
 pub use file::ResultsError;
+pub use markdown::markdown;
 pub use plan::Plan;
 pub use table::table;
 

@@ -24,6 +24,9 @@ pub enum BenchCommand {
     Drive(DriveArgs),
     /// Measure designs on the same work, have every answer judged, and say which is quicker
     Run(RunArgs),
+    /// Say whether a later run is worse than an earlier one of the same plan, by more than noise. Prints
+    /// Markdown; exit 1 if it is, 2 if the two cannot be compared
+    Compare(ComparedFiles),
     /// Print what a run has found
     Report(ResultsFile),
     /// Say whether a file of results is whole
@@ -40,6 +43,14 @@ pub enum BenchCommand {
 pub struct ResultsFile {
     /// results.json of a run
     file: PathBuf,
+}
+
+#[derive(Args)]
+pub struct ComparedFiles {
+    /// results.json of the earlier run
+    old: PathBuf,
+    /// results.json of the later run
+    new: PathBuf,
 }
 
 #[derive(Args)]
@@ -83,8 +94,8 @@ impl BenchCommand {
                  its profile; choose designs with --designs and a graph with --graph FILE, and \
                  measure a server with other settings by `bench drive --url`",
             ),
-            Self::Report(_) | Self::Validate(_) => {
-                Some("this command reads the file of results and nothing else; leave it out")
+            Self::Report(_) | Self::Validate(_) | Self::Compare(_) => {
+                Some("this command reads files of results and nothing else; leave it out")
             }
             Self::Floor(_) => Some("a floor has no database; leave it out"),
             Self::Delay(_) => Some("a proxy has no database; leave it out"),
@@ -96,6 +107,7 @@ pub fn run(node: &NodeArgs, command: &BenchCommand) -> Result<(), Failure> {
     match command {
         BenchCommand::Drive(args) => drive(node, args),
         BenchCommand::Run(args) => run_benchmark(args),
+        BenchCommand::Compare(files) => compare(files),
         BenchCommand::Report(ResultsFile { file }) => {
             let results =
                 Results::read(file).map_err(|error| Failure::refused(error.to_string()))?;
@@ -149,6 +161,17 @@ fn run_benchmark(args: &RunArgs) -> Result<(), Failure> {
         (failed, _) => Err(Failure::unavailable(format!(
             "{failed} points have no figures, or no verdict on them"
         ))),
+    }
+}
+
+fn compare(files: &ComparedFiles) -> Result<(), Failure> {
+    let read =
+        |file: &PathBuf| Results::read(file).map_err(|error| Failure::usage(error.to_string()));
+    let found = benchmark::Comparison::of(&read(&files.old)?, &read(&files.new)?)?;
+    print(&benchmark::markdown(&found))?;
+    match found.is_worse() {
+        true => Err(Failure::refused("the later run is worse, by more than noise")),
+        false => Ok(()),
     }
 }
 

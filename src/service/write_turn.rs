@@ -80,6 +80,7 @@ impl WriteTurn<'_> {
             return None;
         }
         let outcome = self.attempts(&batch, ahead, self.limits);
+        failpoint::slow_down("write-turn", self.began);
         let decided = |outcome: &&Outcome| matches!(outcome, Outcome::Decided(_));
         let served = match &outcome {
             Ok(served) => served.outcomes.iter().filter(decided).count(),

@@ -81,6 +81,10 @@ pub struct RunArgs {
     /// difference is found where there is none. Takes twice as long
     #[arg(long)]
     pub a_a: bool,
+    /// Only designs of declared pairs, in closed loops and in the profile's usual settings: a quick
+    /// check of a change, before and after it
+    #[arg(long)]
+    pub only_pairs: bool,
     /// Another seed, other requests in another order
     #[arg(
         long,

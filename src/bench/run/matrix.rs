@@ -52,11 +52,18 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
     };
     let mut loads = Vec::new();
     for &size in &sizes {
+        let is_asked_for = |row: &Row| {
+            !args.only_pairs
+                || row.rate.is_none()
+                    && row.nodes.is_none()
+                    && row.setting == row.setting.usual()
+                    && row.workload.name != SHOWS_BROKEN
+        };
         let rows = match args.profile {
             Profile::Quick => quick(args, &chosen),
             Profile::Standard => standard(args, &chosen),
         };
-        for row in rows {
+        for row in rows.into_iter().filter(is_asked_for) {
             let Row { setting, workload, rate, nodes, unpaired } = row;
             let is_chosen = chosen.iter().any(|known| known.name == workload.name);
             if !chosen.is_empty() && !is_chosen {
@@ -67,7 +74,7 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
             let is_asked = |design: &&'static Design| {
                 setting.suits(design)
                     && (!args.workloads.is_empty() || design.is_sound() != shows_broken)
-                    && (unpaired || is_paired(design) || !design.is_sound())
+                    && (is_paired(design) || !args.only_pairs && (unpaired || !design.is_sound()))
             };
             loads.push(Load {
                 workload,

@@ -113,7 +113,8 @@ impl Setting {
     }
 
     /// The setting of the same database from which this one is varied.
-    fn usual(&self) -> Self {
+    #[must_use]
+    pub fn usual(&self) -> Self {
         match self.database {
             DatabaseKind::None => Self::FLOOR,
             DatabaseKind::Sqlite => Self::SQLITE,

@@ -130,6 +130,73 @@ impl Comparison {
     }
 }
 
+/// What a figure of a later run is in times of that of an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shift {
+    /// The estimate of Hodges and Lehmann: the median of all ratios of a later figure and an earlier
+    /// one.
+    pub ratio: f64,
+    /// Where its interval begins.
+    pub low: f64,
+    /// Where it ends.
+    pub high: f64,
+}
+
+/// How often, of equal runs, the interval of a [`Shift`] may lie beside 1 on one side.
+const SHIFTED_BY_CHANCE: f64 = 0.0025;
+
+impl Shift {
+    /// Of figures that were measured in blocks of two runs: nothing pairs them. The interval is the
+    /// one that belongs to the test of Mann and Whitney, so nothing is assumed of how the figures
+    /// are spread (Lehmann, "Nonparametrics", 1975, chapter 2). `None` of too few.
+    #[must_use]
+    pub fn of(earlier: &[f64], later: &[f64]) -> Option<Self> {
+        let is_figure = |figure: &&f64| figure.is_finite() && **figure > 0.0;
+        let earlier: Vec<f64> = earlier.iter().filter(is_figure).copied().collect();
+        let later: Vec<f64> = later.iter().filter(is_figure).copied().collect();
+        let outside = outside_of_shift(earlier.len(), later.len())?;
+        let ratios = later.iter().flat_map(|new| earlier.iter().map(move |old| new / old));
+        let mut ratios: Vec<f64> = ratios.collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        let ratio = median(&ratios)?;
+        Some(Self { ratio, low: ratios[outside], high: ratios[ratios.len() - 1 - outside] })
+    }
+}
+
+/// How many of all ratios lie below the interval: the largest number of inversions of two equal
+/// samples that is rarer than [`SHIFTED_BY_CHANCE`]. `None` if even none is not.
+fn outside_of_shift(one: usize, other: usize) -> Option<usize> {
+    /// Up to here the counts are exact as floating-point numbers.
+    const EXACT: usize = 50;
+    if one + other > EXACT {
+        // The normal distribution's, with mean and variance of the number of inversions.
+        let (one, other) = (one as f64, other as f64);
+        let deviation = (one * other * (one + other + 1.0) / 12.0).sqrt();
+        return Some((one * other / 2.0 - 2.81 * deviation).max(0.0) as usize);
+    }
+    // The coefficients of the Gaussian binomial: in how many orders there are so many inversions.
+    let mut ways = vec![0.0; one * other + 1];
+    ways[0] = 1.0;
+    for i in 1..=one {
+        for at in (other + i..ways.len()).rev() {
+            ways[at] -= ways[at - other - i];
+        }
+        for at in i..ways.len() {
+            ways[at] += ways[at - i];
+        }
+    }
+    let all: f64 = ways.iter().sum();
+    let (mut below, mut outside) = (0.0, None);
+    for (inversions, ways) in ways.iter().enumerate() {
+        below += ways;
+        if below / all > SHIFTED_BY_CHANCE {
+            break;
+        }
+        outside = Some(inversions);
+    }
+    outside
+}
+
 /// The interval of the median of sorted figures by their order; `None` of too few.
 fn exact_interval(sorted: &[f64]) -> Option<(f64, f64)> {
     let count = sorted.len();
@@ -186,6 +253,42 @@ mod tests {
             (20, Some((6.0, 15.0))),
         ] {
             assert_eq!(exact_interval(&figures[..count]), interval, "{count}");
+        }
+    }
+
+    /// By the tables of Mann and Whitney's test.
+    #[test]
+    fn the_interval_of_a_shift_is_that_of_the_rank_sum_test() {
+        // With six and six there are 924 orders, of which one has no inversion, one has one, two
+        // have two.
+        for (blocks, outside) in [(5, None), (6, Some(1)), (7, Some(3)), (10, Some(13))] {
+            assert_eq!(outside_of_shift(blocks, blocks), outside, "{blocks}");
+        }
+        let exact = outside_of_shift(25, 25).unwrap() as f64;
+        let near = outside_of_shift(26, 25).unwrap() as f64;
+        assert!((exact / near - 1.0).abs() < 0.1, "{exact} {near}");
+        let old = [100.0, 101.0, 99.0, 100.5, 99.5, 100.0];
+        let new = old.map(|figure| figure * 1.1);
+        let shift = Shift::of(&old, &new).unwrap();
+        assert!((shift.ratio - 1.1).abs() < 0.01 && shift.low > 1.08 && shift.high < 1.12);
+        assert_eq!(Shift::of(&old[..5], &new[..5]), None);
+        assert_eq!(Shift::of(&[0.0; 6], &new), None);
+    }
+
+    #[test]
+    fn equal_runs_have_shifts_beside_one_as_seldom_as_is_said() {
+        let mut random = Random::of(&[8]);
+        for blocks in [6, 8, 12] {
+            let mut beside = 0;
+            for _ in 0..4_000 {
+                let mut run = || -> Vec<f64> {
+                    let mut noise = |_| (0..4).map(|_| random.unit() - 0.5).sum::<f64>();
+                    (0..blocks).map(|block| (noise(block) * 0.3).exp()).collect()
+                };
+                let shift = Shift::of(&run(), &run()).unwrap();
+                beside += u32::from(shift.low > 1.0 || shift.high < 1.0);
+            }
+            assert!(beside <= 35, "{beside} of 4,000, {blocks} blocks");
         }
     }
 

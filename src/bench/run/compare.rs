@@ -1,0 +1,332 @@
+//! Two runs of the same plan, of two builds: has anything become worse, beyond what such runs differ
+//! by anyway? docs/METHOD.md says how that is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::comparisons::{Group, groups, server_us, unsound};
+use super::machine::Difference;
+use super::results::{BaseRecord, CheckVerdict, Key, Measurement, NotCompared, Results};
+use super::statistics::{FEWEST_BLOCKS, Shift};
+use crate::bench::BenchError;
+
+/// What is noise whatever was measured, as a share: two builds of the same sources differ by as much.
+const LEAST_NOISE: f64 = 0.03;
+/// What is called noise where no run has measured a design twice.
+const ASSUMED_NOISE: f64 = 0.05;
+/// Which of the differences of equal designs is called the noise of a run: nineteen of twenty are
+/// smaller.
+const NOISE_QUANTILE: f64 = 0.95;
+
+/// What two builds may differ in.
+const OF_THE_BUILD: [&str; 4] = ["fencepost", "commit", "executable sha256", "sqlite"];
+
+/// A figure by which runs are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Figure {
+    /// As in the results.
+    pub name: &'static str,
+    /// Whether more of it is better.
+    pub more_is_better: bool,
+    of: fn(&Measurement) -> Option<f64>,
+}
+
+const PER_SECOND: Figure = Figure {
+    name: "per_second",
+    more_is_better: true,
+    of: |measured| Some(measured.figures.per_second),
+};
+const LATENCY: Figure = Figure {
+    name: "p50_us",
+    more_is_better: false,
+    of: |measured| Some(measured.figures.latency?.p50_us),
+};
+const SERVER: Figure =
+    Figure { name: "server_us_per_operation", more_is_better: false, of: server_us };
+const FIRST_ANSWER: Figure = Figure {
+    name: "first_answer_seconds",
+    more_is_better: false,
+    of: Measurement::first_answer_seconds,
+};
+const LOGGED: Figure = Figure {
+    name: "wal_bytes_per_operation",
+    more_is_better: false,
+    of: |measured| measured.figures.wal_bytes_per_operation,
+};
+
+/// All of them, in the order in which they are told.
+const FIGURES: [Figure; 5] = [PER_SECOND, LATENCY, SERVER, FIRST_ANSWER, LOGGED];
+
+impl Figure {
+    fn is_of(&self, key: &Key) -> bool {
+        let starts = key.workload == "start";
+        match self.name {
+            "first_answer_seconds" => starts,
+            "per_second" => !starts && key.rate.is_none(),
+            "p50_us" => !starts && key.rate.is_some(),
+            _ => !starts,
+        }
+    }
+}
+
+/// What became of a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Worse, by more than noise.
+    Worse,
+    /// Better, by more than noise.
+    Better,
+    /// Neither can be said.
+    Same,
+}
+
+/// One figure of one design under one load, or of all together.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// What was measured; none: the geometric mean of all.
+    pub key: Option<Key>,
+    /// Which figure.
+    pub figure: Figure,
+    /// The later run in times of the earlier one.
+    pub shift: Shift,
+    /// What that means.
+    pub change: Change,
+}
+
+/// What two runs show.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// What was measured in both, worst first.
+    pub rows: Vec<Row>,
+    /// By figure, what is called noise, as a share.
+    pub noise: BTreeMap<&'static str, f64>,
+    /// Whether that was measured, by both runs.
+    pub noise_is_measured: bool,
+    /// Designs that the checker found right in the earlier run and not in the later one.
+    pub invalid_now: Vec<Key>,
+    /// What cannot be compared, and why.
+    pub left_out: Vec<(Key, String)>,
+    /// What the echo server, which no change of the service touches, has in times of before: the
+    /// machine's own change. None if it was not measured.
+    pub machine: Option<Shift>,
+    /// The commits of the two.
+    pub commits: [String; 2],
+}
+
+impl Comparison {
+    /// Of an earlier run and a later one.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] if the two are not of the same machine, servers, plan and durability, or
+    /// have too few blocks.
+    pub fn of(old: &Results, new: &Results) -> Result<Self, BenchError> {
+        refuse_unlike(old, new)?;
+        let (of_old, of_new) = (groups(&old.points), groups(&new.points));
+        let machine = machine(&of_old, &of_new);
+        let (noise, noise_is_measured) = noise([old, new], machine);
+        let mut found = Self {
+            rows: Vec::new(),
+            noise,
+            noise_is_measured,
+            invalid_now: Vec::new(),
+            left_out: Vec::new(),
+            machine,
+            commits: [old, new]
+                .map(|run| run.machine.software.get("commit").cloned().unwrap_or_default()),
+        };
+        let blocks = [old.plan.blocks, new.plan.blocks];
+        // By figure: of each block the logarithms of all that both runs have.
+        let mut all: BTreeMap<&str, [BTreeMap<u32, Vec<f64>>; 2]> = BTreeMap::new();
+        for group in of_old.iter().filter(|group| is_told(group.key)) {
+            let Some(later) = of_new.iter().find(|later| later.key == group.key) else {
+                let why = "it is not in the later run".to_owned();
+                found.left_out.push((group.key.clone(), why));
+                continue;
+            };
+            if let Some(why) = found.not_compared([group, later], blocks) {
+                found.left_out.push((group.key.clone(), why));
+                continue;
+            }
+            for figure in FIGURES.into_iter().filter(|figure| figure.is_of(group.key)) {
+                let [old, new] = [group, later].map(|group| figures_of(group, figure));
+                let Some(shift) = Shift::of(&values(&old), &values(&new)) else { continue };
+                let sums = all.entry(figure.name).or_default();
+                for (sums, of_run) in sums.iter_mut().zip([&old, &new]) {
+                    for (block, value) in of_run {
+                        sums.entry(*block).or_default().push(value.ln());
+                    }
+                }
+                found.add(Some(group.key.clone()), figure, shift);
+            }
+        }
+        for figure in FIGURES {
+            let Some([old, new]) = all.get(figure.name) else { continue };
+            let [old, new] = [old, new].map(means);
+            if let Some(shift) = Shift::of(&old, &new) {
+                found.add(None, figure, shift);
+            }
+        }
+        let is_new = |key: &&Key| !of_old.iter().any(|group| group.key == *key);
+        let added = of_new.iter().map(|group| group.key).filter(|key| is_told(key)).filter(is_new);
+        let why = "it is not in the earlier run";
+        found.left_out.extend(added.map(|key| (key.clone(), why.to_owned())));
+        found.rows.sort_by(|one, other| {
+            let of = |row: &Row| (row.change, row.key.is_some());
+            of(one).cmp(&of(other)).then(other.size().total_cmp(&one.size()))
+        });
+        Ok(found)
+    }
+
+    /// Whether anything has become worse.
+    #[must_use]
+    pub fn is_worse(&self) -> bool {
+        !self.invalid_now.is_empty() || self.rows.iter().any(|row| row.change == Change::Worse)
+    }
+
+    fn add(&mut self, key: Option<Key>, figure: Figure, shift: Shift) {
+        let noise = self.noise.get(figure.name).copied().unwrap_or(ASSUMED_NOISE);
+        let change = match (shift.low > 1.0 + noise, shift.high < 1.0 / (1.0 + noise)) {
+            (true, _) if figure.more_is_better => Change::Better,
+            (_, true) if !figure.more_is_better => Change::Better,
+            (true, _) | (_, true) => Change::Worse,
+            _ => Change::Same,
+        };
+        self.rows.push(Row { key, figure, shift, change });
+    }
+
+    /// Why the two groups are not compared. One that is not right any more is noted.
+    fn not_compared(&mut self, [old, new]: [&Group<'_>; 2], blocks: [u32; 2]) -> Option<String> {
+        let before = unsound(old, blocks[0]);
+        let after = unsound(new, blocks[1]);
+        if before.is_none() && is_invalid(new) {
+            self.invalid_now.push(new.key.clone());
+        }
+        let named = |why: NotCompared, run: &str| format!("{} in the {run} run", why.name());
+        before.map(|why| named(why, "earlier")).or_else(|| after.map(|why| named(why, "later")))
+    }
+}
+
+impl Row {
+    /// How far from 1 it is.
+    fn size(&self) -> f64 {
+        self.shift.ratio.ln().abs()
+    }
+}
+
+/// Second measurements are for the noise, floors for the machine, and broken designs for the
+/// checker.
+fn is_told(key: &Key) -> bool {
+    let is_sound = crate::design::named(&key.design).is_none_or(crate::design::Design::is_sound);
+    !key.again && !key.is_floor() && is_sound
+}
+
+fn is_invalid(group: &Group<'_>) -> bool {
+    let mut verdicts = group.points.iter().map(|(_, measured)| &measured.verdict);
+    verdicts.any(|verdict| matches!(verdict, CheckVerdict::Invalid { .. }))
+}
+
+fn figures_of(group: &Group<'_>, figure: Figure) -> BTreeMap<u32, f64> {
+    let all = group.points.iter();
+    let all = all.filter_map(|(point, measured)| Some((point.block, (figure.of)(measured)?)));
+    all.filter(|(_, value)| *value > 0.0).collect()
+}
+
+fn values(figures: &BTreeMap<u32, f64>) -> Vec<f64> {
+    figures.values().copied().collect()
+}
+
+/// Of each block the geometric mean, by logarithms; of blocks in which as many were measured as in
+/// any.
+fn means(blocks: &BTreeMap<u32, Vec<f64>>) -> Vec<f64> {
+    let whole = blocks.values().map(Vec::len).max().unwrap_or_default();
+    let blocks = blocks.values().filter(|logarithms| logarithms.len() == whole);
+    let mean = |logarithms: &Vec<f64>| logarithms.iter().sum::<f64>() / logarithms.len() as f64;
+    blocks.map(|logarithms| mean(logarithms).exp()).collect()
+}
+
+/// What the echo server takes of the processors for a request, in times of before.
+fn machine(old: &[Group<'_>], new: &[Group<'_>]) -> Option<Shift> {
+    let echo = |groups: &[Group<'_>]| {
+        let closed = |group: &&Group<'_>| group.key.design == "echo" && group.key.rate.is_none();
+        let groups: Vec<_> = groups.iter().filter(closed).collect();
+        let mut blocks: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+        for group in groups {
+            for (block, value) in figures_of(group, SERVER) {
+                blocks.entry(block).or_default().push(value.ln());
+            }
+        }
+        means(&blocks)
+    };
+    Shift::of(&echo(old), &echo(new))
+}
+
+/// By figure, what equal designs differ by in these runs, and whether both say so; never less than
+/// the machine itself has changed.
+fn noise(runs: [&Results; 2], machine: Option<Shift>) -> (BTreeMap<&'static str, f64>, bool) {
+    let of_machine = machine.map_or(0.0, |shift| shift.ratio.ln().abs().exp() - 1.0);
+    let mut is_measured = true;
+    let mut noise = BTreeMap::new();
+    for figure in FIGURES {
+        let mut most: f64 = LEAST_NOISE.max(of_machine);
+        for run in runs {
+            let twice = run.comparisons.iter().flatten().filter(|pair| pair.second.again);
+            let ratios = twice.flat_map(|pair| &pair.ratios);
+            let ratios = ratios.filter(|ratio| ratio.figure == figure.name);
+            let mut sizes: Vec<f64> =
+                ratios.map(|ratio| ratio.median.ln().abs().exp() - 1.0).collect();
+            sizes.sort_unstable_by(f64::total_cmp);
+            let at = (sizes.len() as f64 * NOISE_QUANTILE).ceil() as usize;
+            match at.checked_sub(1).and_then(|at| sizes.get(at)) {
+                Some(size) => most = most.max(*size),
+                None => {
+                    most = most.max(ASSUMED_NOISE);
+                    // Which others no design is measured twice by says nothing.
+                    is_measured &= figure.name != PER_SECOND.name;
+                }
+            }
+        }
+        noise.insert(figure.name, most);
+    }
+    (noise, is_measured)
+}
+
+/// Whatever makes two runs unlike but the build.
+fn refuse_unlike(old: &Results, new: &Results) -> Result<(), BenchError> {
+    let unlike =
+        |what: String| Err(BenchError::Usage(format!("the two runs cannot be compared: {what}")));
+    let differences = new.machine.differences(&old.machine);
+    let is_of_build = |found: &Difference| OF_THE_BUILD.contains(&found.name.as_str());
+    if let Some(other) = differences.iter().find(|found| !is_of_build(found)) {
+        return unlike(format!("another machine or server ({other})"));
+    }
+    let plan = |run: &Results| {
+        let plan = &run.plan;
+        (plan.seed, plan.window_seconds.to_bits(), plan.warmup_seconds.to_bits(), plan.checks)
+    };
+    if plan(old) != plan(new) {
+        return unlike("another seed, window, warm-up, or one without checks".to_owned());
+    }
+    let durability = |run: &Results| -> BTreeSet<(Key, String)> {
+        let points = run.points.iter();
+        points.map(|point| (point.key.clone(), point.durability.clone())).collect()
+    };
+    let (before, after) = (durability(old), durability(new));
+    for (key, one) in &before {
+        if let Some((_, other)) = after.iter().find(|(other, said)| other == key && said != one) {
+            return unlike(format!("another durability, `{one}` and `{other}`"));
+        }
+    }
+    for base in &old.bases {
+        let is_another =
+            |other: &BaseRecord| other.family() == base.family() && other.digest != base.digest;
+        if new.bases.iter().any(is_another) {
+            return unlike(format!("`{}` is another graph", base.family()));
+        }
+    }
+    let fewest = old.plan.blocks.min(new.plan.blocks);
+    if (fewest as usize) < FEWEST_BLOCKS {
+        return unlike(format!(
+            "with {fewest} blocks; from {FEWEST_BLOCKS} on a difference can be told from chance"
+        ));
+    }
+    Ok(())
+}

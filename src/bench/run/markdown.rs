@@ -1,0 +1,230 @@
+//! What two runs show, as Markdown for whoever reviews the change between them.
+
+use std::fmt::Write as _;
+
+use super::compare::{Change, Comparison, Row};
+use super::results::Key;
+use crate::terminal::OneLine;
+
+/// How many figures that did not change are shown.
+const SHOWN_UNCHANGED: usize = 5;
+
+/// The verdict first, then what it rests on.
+#[must_use]
+pub fn markdown(found: &Comparison) -> String {
+    let mut text = String::new();
+    let [old, new] = found.commits.each_ref().map(|commit| OneLine(short(commit)).to_string());
+    let _ = writeln!(text, "**{}** (`{old}` → `{new}`)\n", verdict(found));
+    for key in &found.invalid_now {
+        let _ = writeln!(text, "- **INVALID now**: {}", named(Some(key)));
+    }
+    let changed: Vec<&Row> = found.rows.iter().filter(|row| row.change != Change::Same).collect();
+    let unchanged: Vec<&Row> = found.rows.iter().filter(|row| row.change == Change::Same).collect();
+    table(&mut text, &changed);
+    if !unchanged.is_empty() {
+        let count = unchanged.len();
+        let shown = SHOWN_UNCHANGED.min(count);
+        let _ = writeln!(
+            text,
+            "\n<details><summary>Within noise: {count} figures; the {shown} that differ most\
+             </summary>\n"
+        );
+        table(&mut text, &unchanged[..shown]);
+        let _ = writeln!(text, "\n</details>");
+    }
+    noise(&mut text, found);
+    for (key, why) in &found.left_out {
+        let _ = writeln!(text, "- not compared: {}: {}", named(Some(key)), OneLine(why));
+    }
+    text
+}
+
+fn verdict(found: &Comparison) -> String {
+    let count = |change| found.rows.iter().filter(|row| row.change == change).count();
+    let (worse, better) = (count(Change::Worse), count(Change::Better));
+    let told = match (found.is_worse(), better) {
+        (true, _) => format!("Worse: {worse} figures, {better} better"),
+        (false, 0) => "No difference beyond noise".to_owned(),
+        (false, better) => format!("Better: {better} figures, none worse"),
+    };
+    match found.invalid_now.len() {
+        0 => told,
+        invalid => format!("{told}; {invalid} INVALID"),
+    }
+}
+
+fn table(text: &mut String, rows: &[&Row]) {
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "| what | figure | new / old | 99.5 % interval | |");
+    let _ = writeln!(text, "|---|---|---:|---|---|");
+    for row in rows {
+        let Row { key, figure, shift, change } = row;
+        let change = match change {
+            Change::Worse => "**worse**",
+            Change::Better => "better",
+            Change::Same => "",
+        };
+        let _ = writeln!(
+            text,
+            "| {} | `{}` | {:.3} | {:.3} to {:.3} | {change} |",
+            named(key.as_ref()),
+            figure.name,
+            shift.ratio,
+            shift.low,
+            shift.high
+        );
+    }
+}
+
+fn noise(text: &mut String, found: &Comparison) {
+    let told = found.noise.iter().map(|(name, share)| format!("`{name}` {:.1} %", 100.0 * share));
+    let from = match found.noise_is_measured {
+        true => "by equal designs in both runs (A/A)",
+        false => "not measured by both runs: give both --a-a",
+    };
+    let told: Vec<String> = told.collect();
+    let _ = writeln!(text, "\n- noise, {from}: {}", told.join(", "));
+    match found.machine {
+        Some(shift) => {
+            let ratio = shift.ratio;
+            let _ = writeln!(
+                text,
+                "- the machine: the echo server took {ratio:.3} times the processor time"
+            );
+        }
+        None => {
+            let _ =
+                writeln!(text, "- whether the machine has changed is not known: no echo server");
+        }
+    }
+}
+
+/// What is in a cell of a table: names of files may hold anything.
+fn named(key: Option<&Key>) -> String {
+    let Some(key) = key else { return "all".to_owned() };
+    let text = format!("{}, {}", key.design, key.title());
+    OneLine(text.replace('|', "\\|")).to_string()
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..12).unwrap_or(commit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up;
+    use super::super::results::{CheckVerdict, Outcome, Results};
+    use super::*;
+    use crate::bench::BenchError;
+
+    const STEADY: [f64; 6] = [1_000.0, 1_010.0, 990.0, 1_005.0, 995.0, 1_000.0];
+
+    /// A run of two designs, of which the first has so many times the usual rate.
+    fn run(times: f64) -> Results {
+        made_up::pair(&STEADY.map(|rate| rate * times), |_| {})
+    }
+
+    fn compared(old: &Results, new: &Results) -> Comparison {
+        Comparison::of(old, new).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn what_is_worse_is_told_first_and_what_is_better_or_equal_is_no_failure() {
+        let (old, equal) = (run(1.0), run(1.005));
+        for (new, is_worse, says) in [
+            (&run(0.9), true, "**Worse: "),
+            (&run(1.2), false, "**Better: "),
+            (&equal, false, "**No difference beyond noise**"),
+            (&old, false, "**No difference beyond noise**"),
+        ] {
+            let found = compared(&old, new);
+            let text = markdown(&found);
+            assert!(found.is_worse() == is_worse && text.starts_with(says), "{text}");
+            assert!(text.contains("noise, not measured by both runs"), "{text}");
+        }
+        let text = markdown(&compared(&old, &run(0.9)));
+        let row = text.lines().find(|line| line.ends_with("| **worse** |")).unwrap();
+        assert!(row.contains("`per_second` | 0.9"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_right_any_more_is_worse_whatever_its_figures() {
+        let (old, mut new) = (run(1.0), run(2.0));
+        let Outcome::Measured(found) = &mut new.points[0].outcome else { panic!() };
+        let (kind, finding) = ("stale-answer".to_owned(), String::new());
+        found.verdict = CheckVerdict::Invalid { kind, finding };
+        let found = compared(&old, &new);
+        let text = markdown(&found);
+        assert!(found.is_worse() && text.contains("**INVALID now**"), "{text}");
+        // It was so before: nobody's fault.
+        assert!(!compared(&new, &new).is_worse());
+    }
+
+    #[test]
+    fn noise_is_what_equal_designs_differ_by() {
+        let twice = |times: f64| {
+            let mut run = made_up::twice(&STEADY.map(|rate| rate * times));
+            let blocks = run.plan.blocks;
+            let comparisons = super::super::comparisons::comparisons(&run.points, blocks);
+            run.comparisons = Some(comparisons);
+            run
+        };
+        // The first measurement has 0.9 of the second in both: whatever is below that is noise.
+        let (old, new) = (twice(0.9), twice(0.9));
+        let found = compared(&old, &new);
+        assert!(found.noise_is_measured && found.noise["per_second"] > 0.1, "{found:?}");
+        let (old, new) = (twice(1.0), twice(0.9));
+        let found = compared(&old, &new);
+        assert!(!found.is_worse(), "{found:?}");
+        let (old, new) = (twice(1.0), twice(1.0));
+        assert!(compared(&old, &new).noise["per_second"] < 0.031);
+    }
+
+    #[test]
+    fn runs_that_differ_in_more_than_the_build_are_refused() {
+        let old = run(1.0);
+        type Alter = fn(&mut Results);
+        let alterations: [(Alter, &str); 6] = [
+            (|run| run.machine.cores += 1, "another machine"),
+            (
+                |run| {
+                    let software = &mut run.machine.software;
+                    software.insert("postgres".to_owned(), "14.1".to_owned());
+                },
+                "postgres: `14.1`, not `none`",
+            ),
+            (
+                |run| run.points.iter_mut().for_each(|point| point.durability = "none".to_owned()),
+                "another durability, `a crash` and `none`",
+            ),
+            (|run| run.bases[0].digest = "another".to_owned(), "is another graph"),
+            (|run| run.plan.window_seconds = 2.0, "another seed, window"),
+            (|run| run.plan.blocks = 5, "with 5 blocks"),
+        ];
+        for (alter, says) in alterations {
+            let mut new = run(1.0);
+            alter(&mut new);
+            let refused = Comparison::of(&old, &new).unwrap_err();
+            assert!(matches!(refused, BenchError::Usage(_)), "{refused}");
+            assert!(refused.to_string().contains(says), "{refused}");
+        }
+        let mut new = run(1.0);
+        for name in ["commit", "executable sha256", "fencepost", "sqlite"] {
+            new.machine.software.insert(name.to_owned(), "another".to_owned());
+        }
+        assert!(!compared(&old, &new).is_worse());
+    }
+
+    #[test]
+    fn what_only_one_run_has_is_left_out_and_told() {
+        let (old, mut new) = (run(1.0), run(1.0));
+        for point in &mut new.points {
+            point.key.size += 1;
+        }
+        let text = markdown(&compared(&old, &new));
+        assert!(text.contains("it is not in the later run"), "{text}");
+        assert!(text.contains("it is not in the earlier run"), "{text}");
+    }
+}
