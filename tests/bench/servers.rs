@@ -145,7 +145,11 @@ fn a_delay_shows_as_often_as_somebody_waits() {
     let place = place();
     let out = place.path().join("out");
     let more = ["--designs", "crud", "--workloads", "turns", "--warmup-seconds", "0.5"];
-    let (results, _) = run(&out, &[&more[..], &["--seconds", "1.5"]].concat());
+    // By a path that is relative, as by default.
+    let mut command = bench(Path::new("out"), &[&more[..], &["--seconds", "1.5"]].concat());
+    let output = command.current_dir(place.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let results = results(&out);
     let of = |delay_us: u64| {
         let is_one =
             |point: &&Point| point.key.setting.delay_us == Some(delay_us) && point.key.nodes == 2;

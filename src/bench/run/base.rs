@@ -308,6 +308,10 @@ impl<'r> Bases<'r> {
             .map_err(|error| BenchError::Unavailable(error.to_string()))?;
         let why = match output {
             Some(output) if output.status.success() => return Ok(()),
+            // A server is away.
+            Some(output) if output.status.code() == Some(3) => {
+                return Err(BenchError::Unavailable(how_it_ended(&output)));
+            }
             Some(output) => how_it_ended(&output),
             None => {
                 let limit = humantime::format_duration(limit);

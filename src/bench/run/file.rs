@@ -386,7 +386,7 @@ mod tests {
         let mut changes = Vec::new();
         others(place, json.pointer(place).unwrap(), &mut changes);
         // Three times five percentiles, and the others.
-        assert_eq!(changes.len(), 3 * 5 + 11, "{changes:?}");
+        assert_eq!(changes.len(), 3 * 5 + 14, "{changes:?}");
         let changes: Vec<_> =
             changes.iter().map(|(place, value)| (place.as_str(), value.clone())).collect();
         assert_refused(&results, &changes);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::args::RunArgs;
+use super::place::file_error;
 use super::setting::Setting;
 use crate::address::Address;
 use crate::bench::BenchError;
@@ -45,6 +46,9 @@ impl Servers {
         args: &RunArgs,
         directory: &Path,
     ) -> Result<Self, BenchError> {
+        // They run in it.
+        let directory =
+            &std::path::absolute(directory).map_err(|error| file_error(directory, &error))?;
         let mut started = Self { postgres: None, redis: None, redis_directory: None };
         // What is missing is told before anything is started.
         let needs_postgres = settings.clone().any(Setting::needs_postgres);

@@ -62,7 +62,9 @@ fn on_path() -> impl Iterator<Item = PathBuf> {
 
 /// The first of these directories that has all of these programs.
 fn with_all(names: &[&str], places: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
-    { places }.find(|place| names.iter().all(|name| place.join(name).is_file()))
+    // Whoever starts one may do so in another directory.
+    let mut places = places.filter_map(|place| std::path::absolute(place).ok());
+    places.find(|place| names.iter().all(|name| place.join(name).is_file()))
 }
 
 /// The `bin` of each version in a directory, the newest first.
