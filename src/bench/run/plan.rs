@@ -23,9 +23,9 @@ use crate::graph::hex;
 /// What a point takes besides its window and warm-up: a process or two, and the driver.
 const AROUND: Duration = Duration::from_millis(100);
 /// What one on Postgres takes besides: a database is made and removed, and a session opened.
-const ON_POSTGRES: Duration = Duration::from_millis(400);
+const ON_POSTGRES: Duration = Duration::from_millis(550);
 /// What each node more than one takes: a process that loads the graph.
-const NODE_MORE: Duration = Duration::from_millis(60);
+const NODE_MORE: Duration = Duration::from_millis(130);
 /// With how many jobs a second its graph is copied, loaded and read by the checker.
 const JOBS_PER_SECOND: f64 = 12_500.0;
 /// How many jobs a second an import brings in.
@@ -245,7 +245,8 @@ mod tests {
         plan_of(line).time().as_secs()
     }
 
-    /// On two cores that nobody else used, release build: 229 points in 164 s.
+    /// On two cores, release build: 229 points in 164 s; of the profile `standard`, the 201 points of a
+    /// block in 447 s, while others used the cores too.
     #[test]
     fn the_time_is_about_what_was_measured() {
         let quick = time_of("run");
