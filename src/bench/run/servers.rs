@@ -75,7 +75,7 @@ impl Servers {
         Ok(started)
     }
 
-    /// Starts again what this setting needs and has ended.
+    /// Starts again what this setting needs and does not answer.
     ///
     /// # Errors
     /// [`BenchError::Unavailable`] if that cannot be.
@@ -87,10 +87,10 @@ impl Servers {
         }
         if setting.needs_redis()
             && let Some(redis) = &mut self.redis
-            && redis.has_ended()
+            && let Err(why) = redis.lives()
             && let Some(directory) = &self.redis_directory
         {
-            log::warn!("Redis has ended, and is started again");
+            log::warn!("Redis is started again: {why}");
             *redis = Redis::start(directory)?;
         }
         Ok(())

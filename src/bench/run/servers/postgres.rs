@@ -183,12 +183,15 @@ impl Postgres {
     /// # Errors
     /// [`BenchError::Unavailable`] says what went wrong.
     pub fn revive(&mut self) -> Result<(), BenchError> {
+        let url = self.url("postgres", None);
         let Some(own) = &mut self.own else { return Ok(()) };
         if let Some(kept) = &mut own.kept {
-            if !kept.has_ended() {
-                return Ok(());
+            // One that is about to end answers no more.
+            let answers = || MeasuredPostgres::connect(&url).is_ok();
+            match kept.wait_until(REVIVES_WITHIN, answers) {
+                Ok(()) => return Ok(()),
+                Err(why) => log::warn!("Postgres is started again: {why}"),
             }
-            log::warn!("Postgres has ended, and is started again: {}", kept.last_words());
         }
         own.kept = None;
         let began = Instant::now();

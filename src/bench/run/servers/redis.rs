@@ -88,9 +88,14 @@ impl Redis {
         self.kept.as_ref().map(Kept::process)
     }
 
-    /// Whether it is the run's own and has ended.
-    pub fn has_ended(&mut self) -> bool {
-        self.kept.as_mut().is_some_and(Kept::has_ended)
+    /// Whether it answers, or will soon; a given one is taken to.
+    ///
+    /// # Errors
+    /// Says what it said last.
+    pub fn lives(&mut self) -> Result<(), String> {
+        let Self { url, kept, .. } = self;
+        let answers = || version_of(url).is_ok();
+        kept.as_mut().map_or(Ok(()), |kept| kept.wait_until(STARTS_WITHIN, answers))
     }
 }
 
