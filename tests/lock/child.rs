@@ -17,7 +17,7 @@ use fencepost::lock::{DistributedLock, LEASE, LockError, Mode};
 
 use super::conformance::{LockFixture, key, take};
 use super::row::RowFile;
-use crate::support::{limit, wait_until};
+use crate::support::{limit, wait_until, wait_until_stopped};
 
 const ROLE: &str = "FENCEPOST_TEST_LOCK_ROLE";
 const ADDRESS: &str = "FENCEPOST_TEST_LOCK_ADDRESS";
@@ -87,13 +87,14 @@ impl Running {
         writeln!(input, "{line}").expect("the child listens");
     }
 
-    /// SIGKILL, at once.
     /// Stops it where it is.
     pub fn stop(&self) {
         let status = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "it can be stopped");
+        wait_until_stopped(self.child.id());
     }
 
+    /// SIGKILL, at once.
     pub fn kill(mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it has ended");

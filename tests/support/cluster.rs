@@ -24,6 +24,7 @@ use fencepost::store::{Head, StorageKind, Store};
 use serde_json::Value;
 
 use super::postgres::Postgres;
+use super::wait_until_stopped;
 
 /// Longer than anything here takes; reached only when something will never come.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -450,9 +451,7 @@ impl Server {
             .unwrap();
         assert!(status.success(), "kill -{signal} failed");
         if signal == "STOP" {
-            wait_until("every thread has stopped", || {
-                self.threads().iter().all(|state| *state == 'T')
-            });
+            wait_until_stopped(self.id());
         }
     }
 
@@ -465,17 +464,6 @@ impl Server {
     /// Waits until it has ended, as it was told to.
     pub fn ended(mut self) -> ExitStatus {
         self.child.wait().unwrap()
-    }
-
-    /// The states of its threads, as the kernel tells them.
-    fn threads(&self) -> Vec<char> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
-        let state = |task: std::fs::DirEntry| {
-            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
-            // After the name, which is in brackets and may hold anything.
-            stat.rsplit_once(") ")?.1.chars().next()
-        };
-        tasks.flatten().filter_map(state).collect()
     }
 
     pub fn put_job(&self, job: &str, inputs: &[&str], outputs: &[&str]) -> Result<Answer, String> {

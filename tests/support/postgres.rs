@@ -14,7 +14,7 @@ use diesel::{Connection, PgConnection, RunQueryDsl};
 use fencepost::db::{Database, DatabaseUrl, PoolLimits};
 
 use super::ports::free_port;
-use super::wait_until;
+use super::{wait_until, wait_until_stopped};
 
 /// Starting takes a second or two, and recovery after a crash as long again.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -143,8 +143,12 @@ impl Postgres {
         let postmaster: u32 = postmaster.lines().next().unwrap().parse().unwrap();
         let frozen = Frozen { postmaster };
         // From here on there are no new ones.
-        signal("STOP", postmaster);
-        children(postmaster).into_iter().for_each(|child| signal("STOP", child));
+        let stop = |process: u32| {
+            signal("STOP", process);
+            wait_until_stopped(process);
+        };
+        stop(postmaster);
+        children(postmaster).into_iter().for_each(stop);
         frozen
     }
 

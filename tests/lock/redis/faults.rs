@@ -297,7 +297,8 @@ fn what_is_handed_over_is_told_by_a_message() {
 #[test]
 fn a_hand_over_costs_as_many_commands_however_many_wait() {
     let mut server = Redis::start(&[]);
-    let lock = open(&server.url(), Terms::default());
+    // So long that no lease has to be renewed meanwhile.
+    let lock = open(&server.url(), Terms { lease: Duration::from_secs(600), ..Terms::default() });
     let calls = |server: &Redis| {
         let stats: String =
             redis::from_redis_value(server.command(&["INFO", "commandstats"])).expect("a text");
