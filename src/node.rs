@@ -143,9 +143,16 @@ pub enum NodeError {
         .0.as_ref().map_or("other ".to_owned(), |to| format!("such ({}) ", OneLine(to)))
     )]
     NoSuccessor(Option<String>),
-    /// The leader lives, and the graph stays with it; or another took over meanwhile.
-    #[error("graph `{0}` was not handed over; `fencepost lock inspect` says who leads it")]
-    NotHandedOver(Name),
+    /// The graph stays with its leader, or another node took over meanwhile.
+    #[error(
+        "graph `{graph}` was not handed over: {why}; `fencepost lock inspect` says who leads it"
+    )]
+    NotHandedOver {
+        /// The graph.
+        graph: Name,
+        /// Why not.
+        why: String,
+    },
     /// What was to be noted could not be written.
     #[error(transparent)]
     Note(#[from] CommitError),
@@ -432,44 +439,51 @@ pub fn hand_over(
     // One that is forgotten hands nothing over, and no candidate looks at what it led.
     let former = store.leader(head.id)?.filter(|leader| leader.silent_ms.is_some());
     let former = former.ok_or_else(nobody_leads)?;
-    let living = store.nodes()?.into_iter().filter(Node::lives);
     let is_meant = |node: &Node| match to {
         Some(to) => node.node == to || node.address.as_deref() == Some(to.trim_end_matches('/')),
         None => node.node != former.node,
     };
-    // One that has died lately may have had the same address.
-    let successor = living.filter(is_meant).min_by_key(|node| node.silent_ms);
-    let successor = successor.ok_or_else(|| NodeError::NoSuccessor(to.map(str::to_owned)))?;
-    if successor.node == former.node {
+    let successor = || -> Result<Option<Node>, StoreError> {
+        let living = store.nodes()?.into_iter().filter(Node::lives);
+        // One that has died lately may have had the same address.
+        Ok(living.filter(is_meant).min_by_key(|node| node.silent_ms))
+    };
+    let named = successor()?.ok_or_else(|| NodeError::NoSuccessor(to.map(str::to_owned)))?.node;
+    if named == former.node {
         return Ok(former);
     }
-    let named = to.map(|_| successor.node.as_str());
+    let named = to.map(|_| named.as_str());
+    let failed = |why: &str| NodeError::NotHandedOver { graph: graph.clone(), why: why.to_owned() };
+    let is_led_by_another = || failed("another node has taken it over");
     if !store.name_successor(head.id, former.token, named)? {
-        return Err(NodeError::NotHandedOver(graph.clone()));
+        return Err(is_led_by_another());
     }
     let until = Instant::now() + HANDED_OVER_WITHIN;
-    while Instant::now() < until {
+    let why = loop {
         let leader = store.leader(head.id)?;
         if leader.as_ref().is_some_and(|now| now.token == former.token && now.successor.is_none()) {
-            // The successor has declined.
-            return Err(NodeError::NotHandedOver(graph.clone()));
+            return Err(failed("the node that was to lead it declined"));
         }
         if let Some(leader) = leader.filter(|leader| leader.token > former.token) {
             // The successor may have failed, and the former leader, or a third node, have come.
-            let is_meant = match to {
-                Some(_) => leader.node == successor.node,
-                None => leader.node != former.node,
-            };
-            return if is_meant {
-                Ok(leader)
-            } else {
-                Err(NodeError::NotHandedOver(graph.clone()))
-            };
+            let is_named = named.map_or(leader.node != former.node, |named| leader.node == named);
+            return if is_named { Ok(leader) } else { Err(is_led_by_another()) };
+        }
+        if successor()?.is_none_or(|node| named.is_some_and(|named| node.node != named)) {
+            break "the node that was to lead it was not heard of lately, or has ended".to_owned();
+        }
+        if Instant::now() >= until {
+            let told = store.leader(head.id)?.and_then(|leader| leader.silent_ms).unwrap_or(0);
+            break format!(
+                "that was waited for for {HANDED_OVER_WITHIN:?}, and its leader was last heard of \
+                 {} s ago",
+                told / 1_000
+            );
         }
         thread::sleep(HAND_OVER_LOOK);
-    }
+    };
     store.withdraw_successor(head.id, former.token, named)?;
-    Err(NodeError::NotHandedOver(graph.clone()))
+    Err(failed(&why))
 }
 
 /// What there is to see of a graph's lock. For people: several lines.

@@ -319,6 +319,11 @@ impl Histories {
         let mut file = file;
         let mut ends: Option<FileEnds> = None;
         let mut ended = false;
+        let cut_off = || InputError::File {
+            file: name.to_owned(),
+            what: "has no last line: the run was cut off, and nothing can be judged by it"
+                .to_owned(),
+        };
         loop {
             text.clear();
             let read = file.read_line(&mut text);
@@ -327,8 +332,11 @@ impl Histories {
             if read.map_err(|error| at(error.to_string()))? == 0 {
                 break;
             }
-            let line: Line<'_> = serde_json::from_str(&text)
-                .map_err(|error| at(format!("no line of a history: {error}")))?;
+            let line: Line<'_> = match serde_json::from_str(&text) {
+                Ok(line) => line,
+                Err(_) if ends.is_some() && !text.ends_with('\n') => return Err(cut_off()),
+                Err(error) => return Err(at(format!("no line of a history: {error}"))),
+            };
             match (&mut ends, line.event) {
                 _ if ended => return Err(at("the history goes on after its end".to_owned())),
                 (None, Event::Start) => ends = Some(reader.start(name, line).map_err(at)?),
@@ -343,11 +351,6 @@ impl Histories {
             }
             number += 1;
         }
-        let cut_off = || InputError::File {
-            file: name.to_owned(),
-            what: "has no last line: the run was cut off, and nothing can be judged by it"
-                .to_owned(),
-        };
         let ends = ends.filter(|_| ended).ok_or_else(cut_off)?;
         self.files.push(FileEnds { lines: number, ..ends });
         Ok(())

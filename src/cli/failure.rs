@@ -175,7 +175,7 @@ impl From<NodeError> for Failure {
             )
             | NodeError::NobodyLeads(_)
             | NodeError::NoSuccessor(_)
-            | NodeError::NotHandedOver(_)
+            | NodeError::NotHandedOver { .. }
             | NodeError::LockSetMeanwhile { .. } => Self::refused(error),
             NodeError::Note(_) => Self::unavailable(error),
             NodeError::Store(error) | NodeError::Binding(LockBindingError::Store(error)) => {

@@ -175,7 +175,11 @@ fn advertised(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let is_host = |rest: &str| {
         let inside = |c: char| c.is_ascii_alphanumeric() || "-._~:[]%".contains(c);
-        !rest.is_empty() && rest.chars().all(inside)
+        // In brackets there is none.
+        let port = rest.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
+        !rest.is_empty()
+            && rest.chars().all(inside)
+            && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
     };
     match rest.map(|rest| rest.trim_end_matches('/')) {
         Some(host) if is_host(host) => Ok(text.trim_end_matches('/').to_owned()),
@@ -259,4 +263,29 @@ pub fn run(node: &NodeArgs, args: &ServeArgs, lost_headers: LostHeaders) -> Resu
     let access = access.known_as(own_host);
     let served = http::serve(service, args.address, limits, access, lost_headers, secret, ready);
     served.map_err(|error| cannot_serve(error.kind().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_no_client_could_reach_is_not_advertised() {
+        for url in ["http://a", "http://a:1/", "https://10.0.0.1:65535", "http://[::1]:80"] {
+            assert_eq!(advertised(url).as_deref(), Ok(url.trim_end_matches('/')));
+        }
+        for wrong in [
+            "a:1",
+            "http://",
+            "http://a:99999",
+            "http://a:0",
+            "http://a:",
+            "http://a:b",
+            "http://a/path",
+            "http://user@a",
+            "http://[::1]:0",
+        ] {
+            assert!(advertised(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -25,6 +25,11 @@ fn a_history_that_is_not_whole_is_refused() {
         "1.ndjson: has no last line: the run was cut off, and nothing can be judged by it";
     assert_eq!(refusal(|lines| drop(lines.pop())), cut_off);
     assert_eq!(refusal(Vec::clear), cut_off);
+    // Within a line, as by a driver that was killed.
+    let text = two_calls().text();
+    for end in [text.len() - 2, text.len() / 2] {
+        assert_eq!(judge(&[&text[..end]], None).expect_err("a bad file").to_string(), cut_off);
+    }
     assert_eq!(refusal(|lines| drop(lines.remove(0))), "1.ndjson:1: a history begins with `start`");
     assert_eq!(
         refusal(|lines| drop(lines.remove(2))),

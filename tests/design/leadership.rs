@@ -256,6 +256,30 @@ fn a_hand_over_to_an_address_goes_to_the_node_that_was_heard_of_last() {
     assert!(code == Some(0) && said.contains(&format!("at {} now", other.base)), "{said}");
 }
 
+#[test]
+fn a_hand_over_to_a_node_that_has_died_says_so_and_is_taken_back() {
+    let site = Site::with_graph_of(Kind::Sqlite, &ES_SINGLE_WRITER);
+    let leader = {
+        let mut command = site.fencepost(&SERVE);
+        command.args(["--design", "es-single-writer"]);
+        Server::start(command)
+    };
+    assert_eq!(leader.put_job("a", &["x"], &["y"]).unwrap().status, 201);
+    for to in [&["--to", "http://127.0.0.1:1"][..], &[]] {
+        // So lately that it is still taken to live.
+        site.run_sql(
+            "INSERT INTO leader_nodes (node, address, seen_at_ms) \
+             SELECT 'dead', 'http://127.0.0.1:1', max(seen_at_ms) - 4000 FROM leader_nodes",
+        );
+        let command = [&["lock", "hand-over", "--graph", GRAPH], to].concat();
+        let (code, said) = finish(site.fencepost(&command));
+        assert!(code == Some(1) && said.contains("was not heard of lately"), "{code:?} {said}");
+        let left = site.store().leader(site.head().id).unwrap().unwrap();
+        assert_eq!(left.successor, None);
+        site.run_sql("DELETE FROM leader_nodes WHERE node = 'dead'");
+    }
+}
+
 /// Some small graphs and one that is as large as many of them; how many bytes a small one takes.
 fn filled(site: &Site) -> usize {
     let node = node_of(site, SingleWriterLimits::default());
