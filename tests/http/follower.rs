@@ -23,9 +23,10 @@ fn every_test_of_the_contract_passes_through_a_node_that_does_not_lead() {
 }
 
 /// What holds a turn of the asked node up, counts its turns, or names its design.
-const ABOUT_ONE_NODE: [&str; 3] = [
+const ABOUT_ONE_NODE: [&str; 4] = [
     "http::limits::one_write_more_than_may_wait_is_refused_as_contended_and_not_applied",
     "http::shutdown::writes_in_flight_are_answered_and_durable_when_the_server_is_told_to_end",
+    "http::shutdown::a_write_in_flight_is_answered_however_many_connections_come_as_the_server_is_told_to_end",
     "http::document",
 ];
 
