@@ -131,6 +131,14 @@ impl Address {
         Ok(())
     }
 
+    /// The first of these parameters that it names.
+    #[must_use]
+    pub fn names_one_of<'n>(&self, names: &[&'n str]) -> Option<&'n str> {
+        let named = given(self.tail.strip_prefix('?').unwrap_or(&self.tail));
+        let mut named = named.filter_map(|each| each.split_once('=')).map(|(name, _)| name);
+        named.find_map(|given| names.iter().copied().find(|name| *name == given))
+    }
+
     /// The URL for libpq, with those of `defaults` that it does not name itself, and without the
     /// `?` and `&` that stand before nothing.
     pub fn with_parameters(&self, defaults: &[(&str, &str)]) -> String {

@@ -121,6 +121,25 @@ impl MeasuredPostgres {
         Ok(Self { connection, version: version.number })
     }
 
+    /// The same, and refuses any other database than `name`: nothing may be written there.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_to(url: &str, name: &str) -> Result<Self, String> {
+        let mut session = Self::connect(url)?;
+        let there: Version = sql_query("SELECT 0 AS number, current_database()::text AS name")
+            .get_result(&mut session.connection)
+            .map_err(told)?;
+        match there.name == name {
+            true => Ok(session),
+            false => Err(format!(
+                "asked for the database `{name}`, the server gave another, `{}`: nothing was \
+                 written there",
+                there.name
+            )),
+        }
+    }
+
     /// What is known of the server.
     ///
     /// # Errors

@@ -23,6 +23,11 @@ const REVIVES_WITHIN: Duration = Duration::from_secs(30);
 /// How often that is tried.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Parameters and variables of libpq that lead to another server or database than the one that a
+/// URL names before its `?`: the run would write into that one, or go past its proxy.
+const ELSEWHERE: [&str; 5] = ["dbname", "host", "hostaddr", "port", "service"];
+const VARIABLES_ELSEWHERE: [&str; 2] = ["PGHOSTADDR", "PGSERVICE"];
+
 /// In what its own server differs from one as Postgres ships it: checkpoints come when the
 /// benchmark asks for them, and nothing is cleaned up in a window of seconds by chance. Durability
 /// is as shipped.
@@ -65,6 +70,7 @@ impl Postgres {
     /// # Errors
     /// [`BenchError::Unavailable`] says what to install, or what went wrong.
     pub fn start(directory: &Path) -> Result<Self, BenchError> {
+        refuse_variables()?;
         let (programs, owner) = (postgres_programs()?, Owner::of_postgres()?);
         Owner::make_directory(owner, directory).map_err(|error| file_error(directory, &error))?;
         make(&programs, owner, directory)?;
@@ -79,6 +85,7 @@ impl Postgres {
     /// # Errors
     /// [`BenchError`] if it is no URL, cannot be reached, or is too old.
     pub fn given(url: &str) -> Result<Self, BenchError> {
+        refuse_variables()?;
         Self::at(url, None)
     }
 
@@ -86,6 +93,12 @@ impl Postgres {
         let address = Address::parse(url)
             .and_then(|address| address.check_for_libpq().map(|()| address))
             .map_err(|why| BenchError::Usage(format!("--postgres-url: {why}")))?;
+        if let Some(name) = address.names_one_of(&ELSEWHERE) {
+            return Err(BenchError::Usage(format!(
+                "--postgres-url: `{name}` after the `?` would lead past the databases of the run: \
+                 name host and database before it"
+            )));
+        }
         let facts = MeasuredPostgres::connect(url).and_then(|mut session| session.facts());
         let facts = facts.map_err(BenchError::Unavailable)?;
         let prefix = format!("fencepost_bench_{}", uuid::Uuid::new_v4().simple());
@@ -125,7 +138,8 @@ impl Postgres {
     /// # Errors
     /// [`BenchError::Unavailable`].
     pub fn session(&self, database: &str) -> Result<MeasuredPostgres, BenchError> {
-        MeasuredPostgres::connect(&self.url(database, None)).map_err(BenchError::Unavailable)
+        let url = self.url(database, None);
+        MeasuredPostgres::connect_to(&url, database).map_err(BenchError::Unavailable)
     }
 
     /// A session on the server, for what is about no database.
@@ -143,6 +157,8 @@ impl Postgres {
     pub fn create(&self) -> Result<String, BenchError> {
         let name = self.new_name();
         self.any_session()?.create(&name).map_err(BenchError::Unavailable)?;
+        // Others are about to write there: it must be that one.
+        self.session(&name)?;
         Ok(name)
     }
 
@@ -218,6 +234,16 @@ impl Drop for Postgres {
     }
 }
 
+/// Refuses variables that lead to another server than URLs say.
+fn refuse_variables() -> Result<(), BenchError> {
+    match VARIABLES_ELSEWHERE.into_iter().find(|name| std::env::var_os(name).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(BenchError::Usage(format!(
+            "{name} is set, and leads to another Postgres than URLs say: unset it"
+        ))),
+    }
+}
+
 /// `HOST:PORT` of a URL.
 ///
 /// # Errors
@@ -279,6 +305,36 @@ fn started(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Nothing is asked of a server before: there is none on port 1.
+    #[test]
+    fn a_url_that_leads_to_another_database_or_past_the_proxy_is_refused() {
+        for name in ["dbname", "host", "hostaddr", "port", "service"] {
+            let url = format!("postgres://me@127.0.0.1:1/x?sslmode=prefer&{name}=7");
+            let refused = Postgres::given(&url).unwrap_err();
+            assert!(matches!(refused, BenchError::Usage(_)), "{refused}");
+            assert!(refused.to_string().contains(name), "{refused}");
+        }
+        let url = "postgres://me@127.0.0.1:1/host?application_name=dbname";
+        assert!(matches!(Postgres::given(url), Err(BenchError::Unavailable(_))));
+    }
+
+    #[test]
+    fn another_database_than_was_asked_for_is_not_written_to() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(place.path(), open).unwrap();
+        let mut postgres = Postgres::start(&place.path().join("postgres")).unwrap();
+        let name = postgres.create().unwrap();
+        assert!(postgres.session(&name).is_ok());
+        // As whatever may come between: libpq takes the parameter and not the path.
+        postgres.address.tail = "?dbname=postgres".to_owned();
+        for refused in [postgres.session(&name).err(), postgres.create().err()] {
+            let refused = refused.unwrap().to_string();
+            assert!(refused.contains("gave another, `postgres`"), "{refused}");
+        }
+    }
 
     #[test]
     fn one_host_has_a_place_and_several_have_none() {
