@@ -103,6 +103,8 @@ pub struct Comparison {
     pub noise_is_measured: bool,
     /// Designs that the checker found right in the earlier run and not in the later one.
     pub invalid_now: Vec<Key>,
+    /// What could be compared in the earlier run and not in the later one, and why.
+    pub unsound_now: Vec<(Key, NotCompared)>,
     /// What cannot be compared, and why.
     pub left_out: Vec<(Key, String)>,
     /// What the echo server, which no change of the service touches, has in times of before: the
@@ -116,8 +118,8 @@ impl Comparison {
     /// Of an earlier run and a later one.
     ///
     /// # Errors
-    /// [`BenchError::Usage`] if the two are not of the same machine, servers, plan and durability, or
-    /// have too few blocks.
+    /// [`BenchError::Usage`] if the two are not of the same machine, servers, plan and durability,
+    /// have too few blocks, are not complete, or have nothing in common that can be compared.
     pub fn of(old: &Results, new: &Results) -> Result<Self, BenchError> {
         refuse_unlike(old, new)?;
         let (of_old, of_new) = (groups(&old.points), groups(&new.points));
@@ -128,6 +130,7 @@ impl Comparison {
             noise,
             noise_is_measured,
             invalid_now: Vec::new(),
+            unsound_now: Vec::new(),
             left_out: Vec::new(),
             machine,
             commits: [old, new]
@@ -169,6 +172,15 @@ impl Comparison {
         let added = of_new.iter().map(|group| group.key).filter(|key| is_told(key)).filter(is_new);
         let why = "it is not in the earlier run";
         found.left_out.extend(added.map(|key| (key.clone(), why.to_owned())));
+        if found.rows.is_empty() && !found.is_broken() {
+            let why = found.left_out.first().map(|(key, why)| {
+                format!(" (the first of what they have: {}, {}: {why})", key.design, key.title())
+            });
+            return Err(BenchError::Usage(format!(
+                "the two runs cannot be compared: nothing was measured well in both{}",
+                why.unwrap_or_default()
+            )));
+        }
         found.rows.sort_by(|one, other| {
             let of = |row: &Row| (row.change, row.key.is_some());
             of(one).cmp(&of(other)).then(other.size().total_cmp(&one.size()))
@@ -179,7 +191,12 @@ impl Comparison {
     /// Whether anything has become worse.
     #[must_use]
     pub fn is_worse(&self) -> bool {
-        !self.invalid_now.is_empty() || self.rows.iter().any(|row| row.change == Change::Worse)
+        self.is_broken() || self.rows.iter().any(|row| row.change == Change::Worse)
+    }
+
+    /// Whether something that was right or could be measured no longer is.
+    fn is_broken(&self) -> bool {
+        !self.invalid_now.is_empty() || !self.unsound_now.is_empty()
     }
 
     fn add(&mut self, key: Option<Key>, figure: Figure, shift: Shift) {
@@ -193,12 +210,15 @@ impl Comparison {
         self.rows.push(Row { key, figure, shift, change });
     }
 
-    /// Why the two groups are not compared. One that is not right any more is noted.
+    /// Why the two groups are not compared. One that is not right any more, or that cannot be
+    /// measured any more, is noted.
     fn not_compared(&mut self, [old, new]: [&Group<'_>; 2], blocks: [u32; 2]) -> Option<String> {
         let before = unsound(old, blocks[0]);
         let after = unsound(new, blocks[1]);
-        if before.is_none() && is_invalid(new) {
-            self.invalid_now.push(new.key.clone());
+        match (before, after) {
+            _ if is_invalid(new) && !is_invalid(old) => self.invalid_now.push(new.key.clone()),
+            (None, Some(why)) => self.unsound_now.push((new.key.clone(), why)),
+            _ => {}
         }
         let named = |why: NotCompared, run: &str| format!("{} in the {run} run", why.name());
         before.map(|why| named(why, "earlier")).or_else(|| after.map(|why| named(why, "later")))
@@ -320,6 +340,11 @@ fn refuse_unlike(old: &Results, new: &Results) -> Result<(), BenchError> {
             |other: &BaseRecord| other.family() == base.family() && other.digest != base.digest;
         if new.bases.iter().any(is_another) {
             return unlike(format!("`{}` is another graph", base.family()));
+        }
+    }
+    for (run, name) in [(old, "earlier"), (new, "later")] {
+        if !run.complete {
+            return unlike(format!("the {name} one is not complete; --resume goes on with it"));
         }
     }
     let fewest = old.plan.blocks.min(new.plan.blocks);

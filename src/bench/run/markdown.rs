@@ -18,6 +18,9 @@ pub fn markdown(found: &Comparison) -> String {
     for key in &found.invalid_now {
         let _ = writeln!(text, "- **INVALID now**: {}", named(Some(key)));
     }
+    for (key, why) in &found.unsound_now {
+        let _ = writeln!(text, "- **not measured well now**: {}: {}", named(Some(key)), why.name());
+    }
     let changed: Vec<&Row> = found.rows.iter().filter(|row| row.change != Change::Same).collect();
     let unchanged: Vec<&Row> = found.rows.iter().filter(|row| row.change == Change::Same).collect();
     table(&mut text, &changed);
@@ -47,10 +50,12 @@ fn verdict(found: &Comparison) -> String {
         (false, 0) => "No difference beyond noise".to_owned(),
         (false, better) => format!("Better: {better} figures, none worse"),
     };
-    match found.invalid_now.len() {
-        0 => told,
-        invalid => format!("{told}; {invalid} INVALID"),
-    }
+    let broken = [
+        (found.invalid_now.len(), "INVALID"),
+        (found.unsound_now.len(), "not measured well any more"),
+    ];
+    let broken = broken.into_iter().filter(|(count, _)| *count > 0);
+    broken.fold(told, |told, (count, what)| format!("{told}; {count} {what}"))
 }
 
 fn table(text: &mut String, rows: &[&Row]) {
@@ -114,6 +119,7 @@ fn short(commit: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::Figures;
     use super::super::made_up;
     use super::super::results::{CheckVerdict, Outcome, Results};
     use super::*;
@@ -220,11 +226,83 @@ mod tests {
     #[test]
     fn what_only_one_run_has_is_left_out_and_told() {
         let (old, mut new) = (run(1.0), run(1.0));
-        for point in &mut new.points {
+        let design = new.points[0].key.design.clone();
+        for point in new.points.iter_mut().filter(|point| point.key.design == design) {
             point.key.size += 1;
         }
-        let text = markdown(&compared(&old, &new));
+        let found = compared(&old, &new);
+        let text = markdown(&found);
+        assert!(!found.is_worse(), "{text}");
         assert!(text.contains("it is not in the later run"), "{text}");
         assert!(text.contains("it is not in the earlier run"), "{text}");
+    }
+
+    fn each_of_the_first(run: &mut Results, change: impl Fn(&mut Outcome)) {
+        let design = run.points[0].key.design.clone();
+        let points = run.points.iter_mut().filter(|point| point.key.design == design);
+        points.for_each(|point| change(&mut point.outcome));
+    }
+
+    fn figures(outcome: &mut Outcome) -> &mut Figures {
+        let Outcome::Measured(found) = outcome else { panic!("it has figures") };
+        &mut found.figures
+    }
+
+    #[test]
+    fn what_cannot_be_measured_any_more_is_worse() {
+        type Break = fn(&mut Outcome);
+        let breaks: [(Break, &str); 4] = [
+            (|outcome| *outcome = Outcome::Failed { why: "it died".to_owned() }, "incomplete"),
+            (|outcome| figures(outcome).saturated = true, "saturated"),
+            (|outcome| figures(outcome).refused = figures(outcome).completed, "refused_or_failed"),
+            (|outcome| figures(outcome).completed = 1, "few_requests"),
+        ];
+        for (change, why) in breaks {
+            let (old, mut new) = (run(1.0), run(1.0));
+            each_of_the_first(&mut new, change);
+            let found = compared(&old, &new);
+            let text = markdown(&found);
+            assert!(found.is_worse() && text.starts_with("**Worse: "), "{why}: {text}");
+            assert!(text.contains("**not measured well now**") && text.contains(why), "{text}");
+            // It was so before; the other design can still be compared.
+            assert!(!compared(&new, &new).is_worse());
+            // It is right or wrong whether or not it was quick enough before.
+            let mut invalid = run(1.0);
+            each_of_the_first(&mut invalid, |outcome| {
+                let Outcome::Measured(found) = outcome else { panic!("it has a verdict") };
+                let (kind, finding) = ("stale-answer".to_owned(), String::new());
+                found.verdict = CheckVerdict::Invalid { kind, finding };
+            });
+            assert!(compared(&new, &invalid).invalid_now.len() == 1);
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_compared_nothing_is_said_to_be_equal() {
+        let refused = |old: &Results, new: &Results| {
+            let refused = Comparison::of(old, new).unwrap_err();
+            assert!(matches!(refused, BenchError::Usage(_)), "{refused}");
+            refused.to_string()
+        };
+        let (old, mut new) = (run(1.0), run(1.0));
+        new.points.iter_mut().for_each(|point| point.key.size += 1);
+        let said = refused(&old, &new);
+        assert!(said.contains("nothing was measured well in both"), "{said}");
+        let unchecked = || {
+            let mut run = run(1.0);
+            run.plan.checks = false;
+            for point in &mut run.points {
+                let Outcome::Measured(found) = &mut point.outcome else { panic!() };
+                found.verdict = CheckVerdict::NotApplicable;
+            }
+            run
+        };
+        let said = refused(&unchecked(), &unchecked());
+        assert!(said.contains("nothing was measured well in both"), "{said}");
+        // As after Ctrl-C.
+        let mut ended = run(1.0);
+        (ended.complete, ended.points) = (false, ended.points[..1].to_vec());
+        let said = refused(&old, &ended);
+        assert!(said.contains("the later one is not complete"), "{said}");
     }
 }
