@@ -5,9 +5,10 @@
 //! Knows designs by name and storage, and of a database only that it is a file or has a name on a
 //! server: all else is asked over HTTP or of this program's own commands, as a stranger would.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
 
 mod args;
 mod base;
@@ -96,7 +97,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
     fs::create_dir_all(&directory).map_err(|error| file_error(&directory, &error))?;
     let _alone = alone_in(&directory)?;
     let before = earlier(args, &plan, &directory)?;
-    fs::create_dir_all(&work).map_err(|error| file_error(&work, &error))?;
+    clear(&work).map_err(|error| file_error(&work, &error))?;
     let _removed = Removed(&work);
     // Ended before the directory is removed, in which they are.
     let mut servers = Servers::start(plan.settings(), args, &work)?;
@@ -209,6 +210,26 @@ impl Drop for Removed<'_> {
         // A run that ends well has removed it, and told why if it could not.
         drop(fs::remove_dir_all(self.0));
     }
+}
+
+/// How long servers of a run that was killed may take to end, and to write no more.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+/// How often that is tried.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Makes the directory, empty: a run that was killed has left its servers' files there, which may
+/// be about to end.
+fn clear(work: &Path) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        match fs::remove_dir_all(work) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) if began.elapsed() > ENDS_WITHIN => return Err(error),
+            Err(_) => thread::sleep(PAUSE),
+        }
+    }
+    fs::create_dir_all(work)
 }
 
 /// A lock on the directory that is held until it is dropped, or this process ends.

@@ -203,15 +203,19 @@ fn a_killed_database_server_costs_its_point_and_is_started_again() {
 }
 
 #[test]
-fn a_killed_run_leaves_no_servers() {
+fn a_killed_run_leaves_no_servers_and_can_be_gone_on_with() {
     let place = place();
     let out = place.path().join("out");
-    let more = ["--designs", "crud", "--workloads", "reregister", "--seconds", "30"];
+    let more = ["--designs", "crud", "--workloads", "reregister", "--only-pairs"];
     let mut running = Running(bench(&out, &more).spawn().unwrap());
-    wait_until("its servers run", || servers_in(&out).len() > 2);
+    wait_until("its servers run, and a point is done", || {
+        servers_in(&out).len() > 2 && out.join("results.json").exists()
+    });
     running.0.kill().unwrap();
     running.0.wait().unwrap();
     wait_until("they have ended", || servers_in(&out).is_empty());
+    let (results, _) = run(&out, &[&more[..], &["--resume"]].concat());
+    assert!(results.complete);
 }
 
 #[test]
