@@ -100,7 +100,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
     clear(&work).map_err(|error| file_error(&work, &error))?;
     let _removed = Removed(&work);
     // Ended before the directory is removed, in which they are.
-    let mut servers = Servers::start(plan.settings(), args, &work)?;
+    let mut servers = Servers::start(plan.settings(), args, &work, &directory)?;
     let mut machine = Machine::look(program, &work).map_err(|error| file_error(&work, &error))?;
     machine.software.extend(servers.software());
     let mut results = match before {
@@ -249,12 +249,15 @@ fn earlier(args: &RunArgs, plan: &Plan, directory: &Path) -> Result<Option<Resul
     for taken in [WORK, KEPT].map(|name| directory.join(name)) {
         if !args.resume && taken.exists() && !file.exists() {
             return Err(BenchError::Usage(format!(
-                "{} is there, perhaps of a run that was killed: choose another --out, or remove it",
+                "{} is there, perhaps of a run that was killed: say --resume to go on, or choose \
+                 another --out",
                 taken.display()
             )));
         }
     }
     match (file.exists(), args.resume) {
+        // It was killed before its first point was done.
+        (false, true) if directory.join(WORK).exists() => Ok(None),
         (false, true) => {
             Err(BenchError::Usage(format!("--resume: {} does not exist", file.display())))
         }

@@ -141,7 +141,7 @@ fn run_benchmark(args: &RunArgs) -> Result<(), Failure> {
     }
     let program = std::env::current_exe()
         .map_err(|error| Failure::unavailable(format!("this program is not found: {error}")))?;
-    let stopped = stopped_by_signal();
+    let stopped = stopped_by_signal(args.postgres_url.is_some());
     let ran = benchmark::run(&program, args, &stopped)?;
     print(&benchmark::table(&ran.results))?;
     let file = ran.directory.join(benchmark::RESULTS);
@@ -175,8 +175,15 @@ fn compare(files: &ComparedFiles) -> Result<(), Failure> {
     }
 }
 
-/// Set at the first SIGINT or SIGTERM; the second ends this process.
-fn stopped_by_signal() -> Arc<AtomicBool> {
+/// Whether this process was started with SIGHUP ignored, as by `nohup`.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|it| it & 1 == 1)
+}
+
+/// Set at the first SIGINT, SIGTERM or SIGHUP, unless that was ignored; the second ends this process.
+fn stopped_by_signal(has_given_postgres: bool) -> Arc<AtomicBool> {
     let stopped = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&stopped);
     std::thread::spawn(move || {
@@ -186,12 +193,29 @@ fn stopped_by_signal() -> Arc<AtomicBool> {
             use tokio::signal::unix::{SignalKind, signal};
             let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
             let [Ok(mut interrupt), Ok(mut terminate)] = kinds.map(signal) else { return };
+            let mut hangup = match ignores_hangup() {
+                true => None,
+                false => signal(SignalKind::hangup()).ok(),
+            };
             loop {
+                let hung_up = async {
+                    match &mut hangup {
+                        Some(hangup) => hangup.recv().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    _ = hung_up => {}
                 }
                 if set.swap(true, Ordering::Relaxed) {
+                    if has_given_postgres {
+                        log::warn!(
+                            "ended at once: databases of this run are left on the server of \
+                             --postgres-url; the same command with --out and --resume removes them"
+                        );
+                    }
                     std::process::exit(130);
                 }
                 log::warn!("ends after this point; again to end at once");

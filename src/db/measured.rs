@@ -184,6 +184,21 @@ impl MeasuredPostgres {
         self.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
     }
 
+    /// The databases whose names begin so.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn databases(&mut self, prefix: &str) -> Result<Vec<String>, String> {
+        let all: Vec<Version> = sql_query(
+            "SELECT 0 AS number, datname::text AS name FROM pg_database \
+             WHERE starts_with(datname::text, $1) ORDER BY datname",
+        )
+        .bind::<Text, _>(prefix)
+        .load(&mut self.connection)
+        .map_err(told)?;
+        Ok(all.into_iter().map(|database| database.name).collect())
+    }
+
     /// Writes all changed pages to disk. After that, the first change of each page is logged with
     /// the whole page.
     ///

@@ -235,6 +235,41 @@ struct Name {
     datname: String,
 }
 
+/// All databases of benchmarks on the server.
+fn databases(postgres: &Postgres) -> BTreeSet<String> {
+    let all = sql_query("SELECT datname::text FROM pg_database").load::<Name>(&mut postgres.sql());
+    let names = all.unwrap().into_iter().map(|row| row.datname);
+    names.filter(|name| name.starts_with("fencepost_bench_")).collect()
+}
+
+/// A run that ends hard cannot remove them itself; one that is told to end does.
+#[test]
+fn a_killed_run_leaves_no_databases_on_a_given_server_once_it_is_gone_on_with() {
+    let place = place();
+    let out = place.path().join("out");
+    let postgres = Postgres::start(&[]);
+    let database = postgres.url("postgres");
+    let more = ["--designs", "crud", "--workloads", "reregister", "--only-pairs"];
+    let more = [&more[..], &["--postgres-url", &database]].concat();
+    let mut running = Running(bench(&out, &more).spawn().unwrap());
+    wait_until("it has made databases", || !databases(&postgres).is_empty());
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    let first = databases(&postgres);
+    assert!(!first.is_empty() && out.join("databases-on-postgres").exists());
+    // Whether or not a point was done before.
+    let more = [&more[..], &["--resume"]].concat();
+    let mut running = Running(bench(&out, &more).spawn().unwrap());
+    wait_until("it has removed them and made others", || {
+        let now = databases(&postgres);
+        !now.is_empty() && now.is_disjoint(&first)
+    });
+    let hung_up = Command::new("kill").args(["-HUP", "--", &running.0.id().to_string()]).status();
+    assert!(hung_up.unwrap().success());
+    assert!(matches!(running.0.wait().unwrap().code(), Some(0 | 3)), "it ended by itself");
+    assert!(databases(&postgres).is_empty() && !out.join("databases-on-postgres").exists());
+}
+
 #[test]
 fn given_servers_are_used_and_left_as_they_were() {
     let place = place();
@@ -250,9 +285,7 @@ fn given_servers_are_used_and_left_as_they_were() {
     let crash = "postgres, fsync=off synchronous_commit=on full_page_writes=off: a crash of \
                  processes only";
     assert_eq!(point.durability, crash);
-    let left = sql_query("SELECT datname::text FROM pg_database").load::<Name>(&mut postgres.sql());
-    let left: Vec<String> = left.unwrap().into_iter().map(|row| row.datname).collect();
-    assert!(!left.iter().any(|name| name.starts_with("fencepost_bench_")), "{left:?}");
+    assert!(databases(postgres).is_empty() && !out.join("databases-on-postgres").exists());
     // Another version of the server is another machine.
     let mut before = results.clone();
     before.machine.software.insert("postgres".to_owned(), "14.1".to_owned());

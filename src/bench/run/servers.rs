@@ -37,7 +37,8 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Starts what these settings need, in `directory`.
+    /// Starts what these settings need, in `directory`. What a run made in `run`, and has left on
+    /// given servers, is removed.
     ///
     /// # Errors
     /// [`BenchError`] says what to install, or what went wrong.
@@ -45,6 +46,7 @@ impl Servers {
         settings: impl Iterator<Item = &'s Setting> + Clone,
         args: &RunArgs,
         directory: &Path,
+        run: &Path,
     ) -> Result<Self, BenchError> {
         // They run in it.
         let directory =
@@ -68,7 +70,7 @@ impl Servers {
         }
         if needs_postgres {
             started.postgres = Some(match &args.postgres_url {
-                Some(url) => Postgres::given(url)?,
+                Some(url) => Postgres::given(url, run)?,
                 None => Postgres::start(&directory.join("postgres"))?,
             });
         }

@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use super::kept::{Kept, Start};
 use super::ports::free_port;
@@ -22,6 +22,11 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 const REVIVES_WITHIN: Duration = Duration::from_secs(30);
 /// How often that is tried.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the names of all databases of benchmarks begin with.
+const PREFIX: &str = "fencepost_bench_";
+/// In the directory of a run: what its databases on a given server are called, while there are any.
+const NOTE: &str = "databases-on-postgres";
 
 /// Parameters and variables of libpq that lead to another server or database than the one that a
 /// URL names before its `?`: the run would write into that one, or go past its proxy.
@@ -51,6 +56,9 @@ pub struct Postgres {
     made: Cell<u64>,
     /// Databases that are there.
     databases: RefCell<Vec<String>>,
+    /// Of a given one: the file that says what its databases are called, for whoever goes on with a
+    /// run that was killed.
+    note: Option<PathBuf>,
 }
 
 /// A server of the run's own.
@@ -80,13 +88,47 @@ impl Postgres {
         Self::at(&format!("postgres://postgres@127.0.0.1:{port}/postgres"), Some(own))
     }
 
-    /// The one at `url`.
+    /// The one at `url`. What runs have left there that noted so in the directory `run` is removed.
     ///
     /// # Errors
-    /// [`BenchError`] if it is no URL, cannot be reached, or is too old.
-    pub fn given(url: &str) -> Result<Self, BenchError> {
+    /// [`BenchError`] if it is no URL, cannot be reached, or is too old, or if nothing can be written
+    /// to the directory.
+    pub fn given(url: &str, run: &Path) -> Result<Self, BenchError> {
         refuse_variables()?;
-        Self::at(url, None)
+        let note = run.join(NOTE);
+        let mut given = Self::at(url, None)?;
+        let lines = fs::read_to_string(&note).unwrap_or_default();
+        let mut left: Vec<String> = Vec::new();
+        for line in lines.lines() {
+            if !given.has_removed_all_of(line) {
+                left.push(line.to_owned());
+            }
+        }
+        left.push(given.noted());
+        let written = fs::write(&note, left.join("\n") + "\n");
+        written.map_err(|error| file_error(&note, &error))?;
+        given.note = Some(note);
+        Ok(given)
+    }
+
+    /// As it stands in the note: what its databases' names begin with, and where it is.
+    fn noted(&self) -> String {
+        format!("{} {}", self.prefix, self.address.place)
+    }
+
+    /// Removes what another run has left here; of other servers' nothing.
+    fn has_removed_all_of(&self, noted: &str) -> bool {
+        let Some((prefix, place)) = noted.split_once(' ') else { return true };
+        if place != self.address.place || !prefix.starts_with(PREFIX) {
+            return false;
+        }
+        let left = self.any_session().and_then(|mut session| {
+            session.databases(&format!("{prefix}_")).map_err(BenchError::Unavailable)
+        });
+        let Ok(left) = left else { return false };
+        self.databases.borrow_mut().extend(left.iter().cloned());
+        left.iter().for_each(|name| self.remove(name));
+        !self.databases.borrow().iter().any(|name| left.contains(name))
     }
 
     fn at(url: &str, own: Option<Own>) -> Result<Self, BenchError> {
@@ -101,9 +143,9 @@ impl Postgres {
         }
         let facts = MeasuredPostgres::connect(url).and_then(|mut session| session.facts());
         let facts = facts.map_err(BenchError::Unavailable)?;
-        let prefix = format!("fencepost_bench_{}", uuid::Uuid::new_v4().simple());
+        let prefix = format!("{PREFIX}{}", uuid::Uuid::new_v4().simple());
         let (made, databases) = (Cell::new(0), RefCell::default());
-        Ok(Self { address, facts, own, prefix, made, databases })
+        Ok(Self { address, facts, own, prefix, made, databases, note: None })
     }
 
     /// What is known of it.
@@ -227,10 +269,23 @@ impl Postgres {
 /// What is left on a given server is removed; the run's own goes with its directory.
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if self.own.is_none() {
-            let left = self.databases.take();
-            left.iter().for_each(|name| self.remove(name));
+        let Some(note) = self.note.take() else { return };
+        let left = self.databases.borrow().clone();
+        left.iter().for_each(|name| self.remove(name));
+        let left = self.databases.take();
+        if !left.is_empty() {
+            let drop = left.iter().map(|name| format!("DROP DATABASE {name};"));
+            let drop = drop.collect::<Vec<_>>().join(" ");
+            log::warn!("databases of this run are left on {}: {drop}", self.address);
+            return;
         }
+        // Those of other servers stay noted.
+        let (own, lines) = (self.noted(), fs::read_to_string(&note).unwrap_or_default());
+        let others: Vec<&str> = lines.lines().filter(|line| *line != own).collect();
+        drop(match others.is_empty() {
+            true => fs::remove_file(&note),
+            false => fs::write(&note, others.join("\n") + "\n"),
+        });
     }
 }
 
@@ -311,12 +366,15 @@ mod tests {
     fn a_url_that_leads_to_another_database_or_past_the_proxy_is_refused() {
         for name in ["dbname", "host", "hostaddr", "port", "service"] {
             let url = format!("postgres://me@127.0.0.1:1/x?sslmode=prefer&{name}=7");
-            let refused = Postgres::given(&url).unwrap_err();
+            let refused = Postgres::given(&url, Path::new("/no/such")).unwrap_err();
             assert!(matches!(refused, BenchError::Usage(_)), "{refused}");
             assert!(refused.to_string().contains(name), "{refused}");
         }
         let url = "postgres://me@127.0.0.1:1/host?application_name=dbname";
-        assert!(matches!(Postgres::given(url), Err(BenchError::Unavailable(_))));
+        assert!(matches!(
+            Postgres::given(url, Path::new("/no/such")),
+            Err(BenchError::Unavailable(_))
+        ));
     }
 
     #[test]
