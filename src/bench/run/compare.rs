@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::comparisons::{Group, groups, server_us, unsound};
 use super::machine::Difference;
 use super::results::{BaseRecord, CheckVerdict, Key, Measurement, NotCompared, Results};
-use super::statistics::{FEWEST_BLOCKS, Shift};
+use super::statistics::{Estimate, FEWEST_BLOCKS, Shift};
 use crate::bench::BenchError;
 
 /// What is noise whatever was measured, as a share: two builds of the same sources differ by as much.
@@ -92,15 +92,22 @@ pub struct Row {
     pub change: Change,
 }
 
+/// What a figure differs by of itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Noise {
+    /// As a share.
+    pub share: f64,
+    /// Whether that was measured, by both runs.
+    pub is_measured: bool,
+}
+
 /// What two runs show.
 #[derive(Debug, Clone)]
 pub struct Comparison {
     /// What was measured in both, worst first.
     pub rows: Vec<Row>,
-    /// By figure, what is called noise, as a share.
-    pub noise: BTreeMap<&'static str, f64>,
-    /// Whether that was measured, by both runs.
-    pub noise_is_measured: bool,
+    /// By figure, what is called noise.
+    pub noise: BTreeMap<&'static str, Noise>,
     /// Designs that the checker found right in the earlier run and not in the later one.
     pub invalid_now: Vec<Key>,
     /// What could be compared in the earlier run and not in the later one, and why.
@@ -124,11 +131,11 @@ impl Comparison {
         refuse_unlike(old, new)?;
         let (of_old, of_new) = (groups(&old.points), groups(&new.points));
         let machine = machine(&of_old, &of_new);
-        let (noise, noise_is_measured) = noise([old, new], machine);
+        let blocks = [old.plan.blocks, new.plan.blocks];
+        let noise = noise([(&of_old[..], blocks[0]), (&of_new[..], blocks[1])], machine);
         let mut found = Self {
             rows: Vec::new(),
             noise,
-            noise_is_measured,
             invalid_now: Vec::new(),
             unsound_now: Vec::new(),
             left_out: Vec::new(),
@@ -136,7 +143,6 @@ impl Comparison {
             commits: [old, new]
                 .map(|run| run.machine.software.get("commit").cloned().unwrap_or_default()),
         };
-        let blocks = [old.plan.blocks, new.plan.blocks];
         // By figure: of each block the logarithms of all that both runs have.
         let mut all: BTreeMap<&str, [BTreeMap<u32, Vec<f64>>; 2]> = BTreeMap::new();
         for group in of_old.iter().filter(|group| is_told(group.key)) {
@@ -200,7 +206,7 @@ impl Comparison {
     }
 
     fn add(&mut self, key: Option<Key>, figure: Figure, shift: Shift) {
-        let noise = self.noise.get(figure.name).copied().unwrap_or(ASSUMED_NOISE);
+        let noise = self.noise.get(figure.name).map_or(ASSUMED_NOISE, |noise| noise.share);
         let change = match (shift.low > 1.0 + noise, shift.high < 1.0 / (1.0 + noise)) {
             (true, _) if figure.more_is_better => Change::Better,
             (_, true) if !figure.more_is_better => Change::Better,
@@ -279,34 +285,47 @@ fn machine(old: &[Group<'_>], new: &[Group<'_>]) -> Option<Shift> {
     Shift::of(&echo(old), &echo(new))
 }
 
-/// By figure, what equal designs differ by in these runs, and whether both say so; never less than
-/// the machine itself has changed.
-fn noise(runs: [&Results; 2], machine: Option<Shift>) -> (BTreeMap<&'static str, f64>, bool) {
+/// By figure, what equal designs differ by in these runs, by their points: what a file says of pairs
+/// may be of some of them; never less than the machine itself has changed.
+fn noise(runs: [(&[Group<'_>], u32); 2], machine: Option<Shift>) -> BTreeMap<&'static str, Noise> {
     let of_machine = machine.map_or(0.0, |shift| shift.ratio.ln().abs().exp() - 1.0);
-    let mut is_measured = true;
-    let mut noise = BTreeMap::new();
-    for figure in FIGURES {
-        let mut most: f64 = LEAST_NOISE.max(of_machine);
-        for run in runs {
-            let twice = run.comparisons.iter().flatten().filter(|pair| pair.second.again);
-            let ratios = twice.flat_map(|pair| &pair.ratios);
-            let ratios = ratios.filter(|ratio| ratio.figure == figure.name);
-            let mut sizes: Vec<f64> =
-                ratios.map(|ratio| ratio.median.ln().abs().exp() - 1.0).collect();
+    let of = |figure: Figure| {
+        let mut noise = Noise { share: LEAST_NOISE.max(of_machine), is_measured: true };
+        for (groups, blocks) in runs {
+            let mut sizes: Vec<f64> = equals(groups, blocks, figure)
+                .filter_map(|mut ratios| {
+                    ratios.sort_unstable_by(f64::total_cmp);
+                    Some(Estimate::of(&ratios)?.median.ln().abs().exp() - 1.0)
+                })
+                .collect();
             sizes.sort_unstable_by(f64::total_cmp);
             let at = (sizes.len() as f64 * NOISE_QUANTILE).ceil() as usize;
-            match at.checked_sub(1).and_then(|at| sizes.get(at)) {
-                Some(size) => most = most.max(*size),
-                None => {
-                    most = most.max(ASSUMED_NOISE);
-                    // Which others no design is measured twice by says nothing.
-                    is_measured &= figure.name != PER_SECOND.name;
-                }
-            }
+            let size = at.checked_sub(1).and_then(|at| sizes.get(at)).copied();
+            noise.is_measured &= size.is_some();
+            noise.share = noise.share.max(size.unwrap_or(ASSUMED_NOISE));
         }
-        noise.insert(figure.name, most);
-    }
-    (noise, is_measured)
+        (figure.name, noise)
+    };
+    FIGURES.into_iter().map(of).collect()
+}
+
+/// Of each design that was measured twice, the ratios of the two in each block.
+fn equals<'g>(
+    groups: &'g [Group<'_>],
+    blocks: u32,
+    figure: Figure,
+) -> impl Iterator<Item = Vec<f64>> + 'g {
+    let twice = groups.iter().filter(move |group| group.key.again && figure.is_of(group.key));
+    twice.filter_map(move |second| {
+        let first = second.key.of(&second.key.design);
+        let first = groups.iter().find(|group| *group.key == first)?;
+        if [first, second].into_iter().any(|group| unsound(group, blocks).is_some()) {
+            return None;
+        }
+        let (first, second) = (figures_of(first, figure), figures_of(second, figure));
+        let ratios = first.iter().filter_map(|(block, one)| Some(one / second.get(block)?));
+        Some(ratios.collect())
+    })
 }
 
 /// Whatever makes two runs unlike but the build.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::compare::{Change, Comparison, Row};
+use super::compare::{Change, Comparison, Noise, Row};
 use super::results::Key;
 use crate::terminal::OneLine;
 
@@ -84,8 +84,11 @@ fn table(text: &mut String, rows: &[&Row]) {
 }
 
 fn noise(text: &mut String, found: &Comparison) {
-    let told = found.noise.iter().map(|(name, share)| format!("`{name}` {:.1} %", 100.0 * share));
-    let from = match found.noise_is_measured {
+    let told = found.noise.iter().map(|(name, Noise { share, is_measured })| {
+        let assumed = if *is_measured { "" } else { " (assumed)" };
+        format!("`{name}` {:.1} %{assumed}", 100.0 * share)
+    });
+    let from = match found.noise.values().any(|noise| noise.is_measured) {
         true => "by equal designs in both runs (A/A)",
         false => "not measured by both runs: give both --a-a",
     };
@@ -119,6 +122,7 @@ fn short(commit: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::comparisons::comparisons;
     use super::super::figures::Figures;
     use super::super::made_up;
     use super::super::results::{CheckVerdict, Outcome, Results};
@@ -170,22 +174,30 @@ mod tests {
 
     #[test]
     fn noise_is_what_equal_designs_differ_by() {
-        let twice = |times: f64| {
-            let mut run = made_up::twice(&STEADY.map(|rate| rate * times));
-            let blocks = run.plan.blocks;
-            let comparisons = super::super::comparisons::comparisons(&run.points, blocks);
-            run.comparisons = Some(comparisons);
-            run
-        };
+        let twice = |times: f64| made_up::twice(&STEADY.map(|rate| rate * times));
         // The first measurement has 0.9 of the second in both: whatever is below that is noise.
         let (old, new) = (twice(0.9), twice(0.9));
         let found = compared(&old, &new);
-        assert!(found.noise_is_measured && found.noise["per_second"] > 0.1, "{found:?}");
+        let Noise { share, is_measured } = found.noise["per_second"];
+        assert!(is_measured && share > 0.1, "{found:?}");
+        // Of what no design was measured twice by, nothing is known.
+        let text = markdown(&found);
+        assert!(text.contains("`p50_us` 5.0 % (assumed)"), "{text}");
+        assert!(text.contains("`wal_bytes_per_operation` 5.0 % (assumed)"), "{text}");
+        assert!(
+            !text.contains(&format!("`per_second` {:.1} % (assumed)", 100.0 * share)),
+            "{text}"
+        );
+        // Whatever the file says of pairs: that of a killed run says nothing.
+        for comparisons in [Some(comparisons(&new.points, 6)), Some(Vec::new())] {
+            let new = Results { comparisons, ..new.clone() };
+            assert_eq!(compared(&new, &new).noise, found.noise);
+        }
         let (old, new) = (twice(1.0), twice(0.9));
         let found = compared(&old, &new);
         assert!(!found.is_worse(), "{found:?}");
         let (old, new) = (twice(1.0), twice(1.0));
-        assert!(compared(&old, &new).noise["per_second"] < 0.031);
+        assert!(compared(&old, &new).noise["per_second"].share < 0.031);
     }
 
     #[test]
