@@ -169,9 +169,12 @@ fn compare(files: &ComparedFiles) -> Result<(), Failure> {
         |file: &PathBuf| Results::read(file).map_err(|error| Failure::usage(error.to_string()));
     let found = benchmark::Comparison::of(&read(&files.old)?, &read(&files.new)?)?;
     print(&benchmark::markdown(&found))?;
-    match found.is_worse() {
-        true => Err(Failure::refused("the later run is worse, by more than noise")),
-        false => Ok(()),
+    match (found.is_worse(), found.machine_has_changed()) {
+        (true, _) => Err(Failure::refused("the later run is worse, by more than noise")),
+        (false, true) => Err(Failure::usage(
+            "the echo server itself has changed: measure both again, on one machine and built alike",
+        )),
+        (false, false) => Ok(()),
     }
 }
 

@@ -114,8 +114,8 @@ pub struct Comparison {
     pub unsound_now: Vec<(Key, NotCompared)>,
     /// What cannot be compared, and why.
     pub left_out: Vec<(Key, String)>,
-    /// What the echo server, which no change of the service touches, has in times of before: the
-    /// machine's own change. None if it was not measured.
+    /// What the echo server takes of the processors for a request, in times of before: the change
+    /// of the machine, or of how the program was built. None if it was not measured.
     pub machine: Option<Shift>,
     /// The commits of the two.
     pub commits: [String; 2],
@@ -132,7 +132,7 @@ impl Comparison {
         let (of_old, of_new) = (groups(&old.points), groups(&new.points));
         let machine = machine(&of_old, &of_new);
         let blocks = [old.plan.blocks, new.plan.blocks];
-        let noise = noise([(&of_old[..], blocks[0]), (&of_new[..], blocks[1])], machine);
+        let noise = noise([(&of_old[..], blocks[0]), (&of_new[..], blocks[1])]);
         let mut found = Self {
             rows: Vec::new(),
             noise,
@@ -197,11 +197,22 @@ impl Comparison {
     /// Whether anything has become worse.
     #[must_use]
     pub fn is_worse(&self) -> bool {
-        self.is_broken() || self.rows.iter().any(|row| row.change == Change::Worse)
+        let is_worse = |row: &Row| row.change == Change::Worse;
+        self.is_broken() || !self.machine_has_changed() && self.rows.iter().any(is_worse)
+    }
+
+    /// Whether the echo server itself has changed by more than the least noise: how much of the other
+    /// changes is the service's cannot be told then.
+    #[must_use]
+    pub fn machine_has_changed(&self) -> bool {
+        let is_beside =
+            |shift: Shift| shift.low > 1.0 + LEAST_NOISE || shift.high < 1.0 / (1.0 + LEAST_NOISE);
+        self.machine.is_some_and(is_beside)
     }
 
     /// Whether something that was right or could be measured no longer is.
-    fn is_broken(&self) -> bool {
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
         !self.invalid_now.is_empty() || !self.unsound_now.is_empty()
     }
 
@@ -269,11 +280,14 @@ fn means(blocks: &BTreeMap<u32, Vec<f64>>) -> Vec<f64> {
     blocks.map(|logarithms| mean(logarithms).exp()).collect()
 }
 
-/// What the echo server takes of the processors for a request, in times of before.
+/// What the echo server takes of the processors for a request, in times of before, of what both
+/// runs asked it.
 fn machine(old: &[Group<'_>], new: &[Group<'_>]) -> Option<Shift> {
+    let is_in = |key: &Key, groups: &[Group<'_>]| groups.iter().any(|group| group.key == key);
     let echo = |groups: &[Group<'_>]| {
         let closed = |group: &&Group<'_>| group.key.design == "echo" && group.key.rate.is_none();
-        let groups: Vec<_> = groups.iter().filter(closed).collect();
+        let in_both = |group: &&Group<'_>| is_in(group.key, old) && is_in(group.key, new);
+        let groups: Vec<_> = groups.iter().filter(closed).filter(in_both).collect();
         let mut blocks: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
         for group in groups {
             for (block, value) in figures_of(group, SERVER) {
@@ -286,11 +300,10 @@ fn machine(old: &[Group<'_>], new: &[Group<'_>]) -> Option<Shift> {
 }
 
 /// By figure, what equal designs differ by in these runs, by their points: what a file says of pairs
-/// may be of some of them; never less than the machine itself has changed.
-fn noise(runs: [(&[Group<'_>], u32); 2], machine: Option<Shift>) -> BTreeMap<&'static str, Noise> {
-    let of_machine = machine.map_or(0.0, |shift| shift.ratio.ln().abs().exp() - 1.0);
+/// may be of some of them.
+fn noise(runs: [(&[Group<'_>], u32); 2]) -> BTreeMap<&'static str, Noise> {
     let of = |figure: Figure| {
-        let mut noise = Noise { share: LEAST_NOISE.max(of_machine), is_measured: true };
+        let mut noise = Noise { share: LEAST_NOISE, is_measured: true };
         for (groups, blocks) in runs {
             let mut sizes: Vec<f64> = equals(groups, blocks, figure)
                 .filter_map(|mut ratios| {

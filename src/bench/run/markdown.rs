@@ -46,6 +46,9 @@ fn verdict(found: &Comparison) -> String {
     let count = |change| found.rows.iter().filter(|row| row.change == change).count();
     let (worse, better) = (count(Change::Worse), count(Change::Better));
     let told = match (found.is_worse(), better) {
+        _ if found.machine_has_changed() && !found.is_broken() => {
+            "Cannot be told: the machine, or how the program is built, has changed".to_owned()
+        }
         (true, _) => format!("Worse: {worse} figures, {better} better"),
         (false, 0) => "No difference beyond noise".to_owned(),
         (false, better) => format!("Better: {better} figures, none worse"),
@@ -99,7 +102,8 @@ fn noise(text: &mut String, found: &Comparison) {
             let ratio = shift.ratio;
             let _ = writeln!(
                 text,
-                "- the machine: the echo server took {ratio:.3} times the processor time"
+                "- the machine: the echo server, which no change of the service touches, took \
+                 {ratio:.3} times the processor time"
             );
         }
         None => {
@@ -316,5 +320,41 @@ mod tests {
         (ended.complete, ended.points) = (false, ended.points[..1].to_vec());
         let said = refused(&old, &ended);
         assert!(said.contains("the later one is not complete"), "{said}");
+    }
+
+    /// The run with the echo server asked by these workloads, which takes so many microseconds.
+    fn with_echo(mut run: Results, echo: &[(&str, f64)]) -> Results {
+        let design = run.points[0].key.design.clone();
+        let of_design = run.points.iter().filter(|point| point.key.design == design);
+        let of_design: Vec<_> = of_design.cloned().collect();
+        for (workload, us) in echo {
+            for mut point in of_design.clone() {
+                (point.key.design, point.base) = ("echo".to_owned(), None);
+                point.key.workload = (*workload).to_owned();
+                figures(&mut point.outcome).server_us_per_operation = *us;
+                run.points.push(point);
+            }
+        }
+        run
+    }
+
+    #[test]
+    fn another_machine_is_no_noise_and_no_verdict() {
+        // All is slower, the echo server too: nobody's noise, and nobody's fault that is known.
+        let old = with_echo(run(1.0), &[("register", 100.0)]);
+        let slower = run(0.8);
+        let found = compared(&old, &with_echo(slower.clone(), &[("register", 120.0)]));
+        let text = markdown(&found);
+        assert!(found.machine_has_changed() && !found.is_worse(), "{text}");
+        assert!(text.starts_with("**Cannot be told: "), "{text}");
+        assert!(found.noise.values().all(|noise| noise.share <= 0.05), "{text}");
+        // What is broken is so on any machine.
+        let mut broken = with_echo(slower.clone(), &[("register", 120.0)]);
+        each_of_the_first(&mut broken, |outcome| figures(outcome).saturated = true);
+        assert!(compared(&old, &broken).is_worse());
+        // What only one run asked the echo server says nothing of the machine.
+        let old = with_echo(run(1.0), &[("register", 100.0), ("turns", 300.0)]);
+        let found = compared(&old, &with_echo(slower, &[("register", 100.0)]));
+        assert!(!found.machine_has_changed() && found.is_worse(), "{found:?}");
     }
 }
