@@ -10,7 +10,8 @@ use serde_json::{Number, Value};
 
 use super::comparisons::{compared, groups};
 use super::figures::Figures;
-use super::results::{CheckVerdict, FORMAT, Key, Measurement, Outcome, Point, Results};
+use super::results::{BaseRecord, CheckVerdict, FORMAT, Key, Measurement, Outcome, Point, Results};
+use super::setting::Setting;
 use crate::object::objects_only;
 
 /// By how much two figures may differ that are the same but for the digits that are written, as a
@@ -116,6 +117,16 @@ impl Results {
             {
                 return Err(at(&format!("began from `{base}`, which is not among the bases")));
             }
+            if !point.key.setting.is_possible()
+                || point.key.is_floor() != (point.key.setting == Setting::FLOOR)
+            {
+                return Err(at("is in a setting that there is not"));
+            }
+            let database = point.key.setting.database;
+            let is_of = |base: &BaseRecord| point.base.as_ref() == Some(&base.name);
+            if self.bases.iter().any(|base| is_of(base) && base.database != database) {
+                return Err(at("began from a base in another database than its setting's"));
+            }
             let Outcome::Measured(measured) = &point.outcome else { continue };
             if point.base.is_none() != point.key.is_floor() {
                 return Err(at(match &point.base {
@@ -130,7 +141,9 @@ impl Results {
                     false => "has a verdict, where nothing was checked",
                 }));
             }
-            validate(&format!("points[{index}].outcome.measured"), measured)?;
+            let path = format!("points[{index}].outcome.measured");
+            fits_its_setting(&path, &point.key, measured)?;
+            validate(&path, measured)?;
         }
         if self.complete && self.points.len() != self.plan.points {
             return Err(format!(
@@ -185,6 +198,38 @@ fn validate(path: &str, measured: &Measurement) -> Result<(), String> {
     are_same(&format!("{path}.figures"), figures, &made)
 }
 
+/// What was counted of servers is of those that the setting has.
+fn fits_its_setting(path: &str, key: &Key, measured: &Measurement) -> Result<(), String> {
+    let Measurement { raw, start_seconds, peak_memory_bytes, steal_seconds, .. } = measured;
+    // Of a start nothing is counted.
+    let is_counted = !raw.processor.is_empty();
+    let setting = &key.setting;
+    for (member, is_there, has) in [
+        ("wal_bytes", raw.wal_bytes.is_some(), setting.needs_postgres()),
+        ("round_trips", raw.round_trips.is_some(), setting.delay_us.is_some()),
+    ] {
+        if is_there != (has && is_counted) {
+            let is = if is_there { "given" } else { "none" };
+            return Err(format!("`{path}.raw.{member}` is {is}, which its setting is not"));
+        }
+    }
+    for (member, count) in
+        [("start_seconds", start_seconds.len()), ("peak_memory_bytes", peak_memory_bytes.len())]
+    {
+        if count != key.nodes as usize {
+            return Err(format!("`{path}.{member}` is of {count} nodes, not of {}", key.nodes));
+        }
+    }
+    let is_less = |seconds: f64| seconds.is_nan() || seconds < 0.0;
+    if is_less(*steal_seconds) {
+        return Err(format!("`{path}.steal_seconds` is {steal_seconds}"));
+    }
+    match raw.processor.iter().position(|used| is_less(used.seconds)) {
+        Some(at) => Err(format!("`{path}.raw.processor[{at}].seconds` is less than nothing")),
+        None => Ok(()),
+    }
+}
+
 /// Compares what is said with what was made again from what was measured.
 fn are_same<T: Serialize>(path: &str, said: &T, made: &T) -> Result<(), String> {
     let json = |it: &T| serde_json::to_value(it).map_err(|error| format!("`{path}`: {error}"));
@@ -230,6 +275,7 @@ mod tests {
     use super::super::figures::RoundTrips;
     use super::super::made_up;
     use super::super::results::Compared;
+    use super::super::setting::DatabaseKind;
     use super::*;
 
     /// Whether they are still valid when the value at each of these places is another, and that the
@@ -319,6 +365,14 @@ mod tests {
         };
         let mut results = made_up::pair(&[2_000.0], of_floor);
         results.points[0].key.design = "echo".to_owned();
+        results.points[0].key.setting = Setting::FLOOR;
+        let base = results.points[0].base.take().or(base);
+        results.bases.push(BaseRecord {
+            name: "none".to_owned(),
+            database: DatabaseKind::None,
+            ..results.bases[0].clone()
+        });
+        results.points[0].base = Some("none".to_owned());
         let said = results.validate().unwrap_err();
         assert!(said.starts_with("point 0: began from a base, and is of a floor"), "{said}");
         results.points[0].base = None;
@@ -374,9 +428,11 @@ mod tests {
     #[test]
     fn every_figure_of_a_point_is_made_again_from_what_was_counted() {
         let mut results = made_up::pair(&[2_000.0], |_| {});
+        results.bases[0].database = DatabaseKind::Postgres;
         for point in &mut results.points {
             let Outcome::Measured(measured) = &mut point.outcome else { panic!() };
             // As on servers.
+            point.key.setting = Setting { delay_us: Some(0), ..Setting::POSTGRES };
             measured.raw.wal_bytes = Some(300);
             measured.raw.round_trips = Some(RoundTrips { database: 5, lock: 10 });
             measured.figures = Figures::of(&measured.raw).unwrap();
@@ -419,6 +475,45 @@ mod tests {
             let said = serde_json::from_value::<Results>(json).unwrap().validate().unwrap_err();
             assert!(said.contains(says), "{member}: {said}");
         }
+    }
+
+    #[test]
+    fn what_was_counted_must_fit_its_setting() {
+        let results = made_up::pair(&[2_000.0], |_| {});
+        let of = |member: &str| format!("outcome/measured/{member}");
+        for (member, value, says) in [
+            (of("raw/wal_bytes"), json!(5), "raw.wal_bytes` is given"),
+            (of("raw/round_trips"), json!({"database": 1, "lock": 0}), "round_trips` is given"),
+            (of("start_seconds"), json!([]), "start_seconds` is of 0 nodes, not of 1"),
+            (of("peak_memory_bytes"), json!([1, 2]), "peak_memory_bytes` is of 2 nodes"),
+            (of("steal_seconds"), json!(-0.1), "steal_seconds` is -0.1"),
+            (of("raw/processor/1/seconds"), json!(-0.1), "raw.processor[1].seconds` is less"),
+            ("key/setting/lock".to_owned(), json!("redis"), "setting that there is not"),
+            ("key/setting/database".to_owned(), json!("postgres"), "setting that there is not"),
+            ("key/setting/delay_us".to_owned(), json!(0), "setting that there is not"),
+            ("key/setting/after_checkpoint".to_owned(), json!(true), "setting that there is not"),
+        ] {
+            let mut json = serde_json::to_value(&results).unwrap();
+            *json.pointer_mut(&format!("/points/0/{member}")).unwrap() = value;
+            let said = serde_json::from_value::<Results>(json).unwrap().validate().unwrap_err();
+            assert!(said.contains(says), "{member}: {said}");
+        }
+        // As if it had been measured on servers.
+        let moved = |results: &Results| {
+            let mut moved = results.clone();
+            moved.points[0].key.setting = Setting::POSTGRES;
+            moved
+        };
+        let said = moved(&results).validate().unwrap_err();
+        assert!(said.contains("base in another database than its setting's"), "{said}");
+        let mut elsewhere = results.clone();
+        elsewhere.bases[0].database = DatabaseKind::Postgres;
+        elsewhere.points.truncate(1);
+        let said = moved(&elsewhere).validate().unwrap_err();
+        assert!(said.contains("raw.wal_bytes` is none"), "{said}");
+        let mut floor = results.clone();
+        floor.points[0].key.design = "echo".to_owned();
+        assert!(floor.validate().unwrap_err().contains("setting that there is not"));
     }
 
     /// As many as can be counted, in two buckets.

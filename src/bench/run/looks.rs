@@ -94,7 +94,8 @@ impl Watched<'_> {
             database: after.database.saturating_sub(before.database),
             lock: after.lock.saturating_sub(before.lock),
         });
-        Ok(last.steal_seconds - first.steal_seconds)
+        // On some hosts that count can go back.
+        Ok((last.steal_seconds - first.steal_seconds).max(0.0))
     }
 }
 

@@ -112,6 +112,18 @@ impl Setting {
             && (self.reads == Reads::Lock || design.takes_lock())
     }
 
+    /// Whether there is such a lock beside that database, and a server where one is asked.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        let has_lock = match self.database {
+            DatabaseKind::None => self.lock == LockKind::None,
+            DatabaseKind::Sqlite => self.lock == LockKind::File,
+            DatabaseKind::Postgres => matches!(self.lock, LockKind::Postgres | LockKind::Redis),
+        };
+        let asks_server = self.delay_us.is_some() || self.after_checkpoint;
+        has_lock && (self.needs_postgres() || !asks_server)
+    }
+
     /// The setting of the same database from which this one is varied.
     #[must_use]
     pub fn usual(&self) -> Self {
