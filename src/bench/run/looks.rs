@@ -52,12 +52,16 @@ impl Watched<'_> {
             true => Used::by_family(process.id),
             false => Used::by(process.id),
         };
+        // What is counted from when it is asked, before what takes some milliseconds for each of the
+        // processes: what was logged meanwhile would be missing.
+        let logged_bytes = self.with_server(MeasuredPostgres::logged_bytes)?;
+        let trips = self.proxy.map(trips).transpose()?;
         Ok(Look {
             used: self.processes.iter().map(used).collect(),
             driver_seconds: own_processor_seconds(),
             steal_seconds: steal_seconds(),
-            logged_bytes: self.with_server(MeasuredPostgres::logged_bytes)?,
-            trips: self.proxy.map(trips).transpose()?,
+            logged_bytes,
+            trips,
         })
     }
 
@@ -148,12 +152,52 @@ impl Target for Watched<'_> {
 mod tests {
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
+    use std::process::Command;
     use std::thread;
     use std::time::Duration;
 
     use super::super::place::GRAPH;
     use super::*;
     use crate::graph::Name;
+
+    /// Says where it listens, and works for a while whenever it is asked.
+    const PROXY: &str = "#!/bin/sh
+        echo database=127.0.0.1:1
+        while read question; do
+            i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done
+            echo database=7
+        done";
+
+    #[test]
+    fn bytes_and_round_trips_are_asked_for_before_processes_are_looked_at() {
+        let place = tempfile::tempdir().unwrap();
+        let program = place.path().join("proxy");
+        // By another process: nobody is to have it open for writing while it is started.
+        let write = "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\"";
+        let mut written = Command::new("/bin/sh");
+        written.args(["-c", write]).arg(&program).arg(PROXY);
+        assert!(written.status().unwrap().success());
+        let proxy = Proxy::start(&program, 0, &[(Upstream::Database, String::new())]).unwrap();
+        let (name, id) = ("proxy".to_owned(), proxy.process());
+        let before = Used::by(id);
+        let watched = Watched {
+            inner: HttpTarget::new(
+                &["http://127.0.0.1:1".to_owned()],
+                Name::new(GRAPH).unwrap(),
+                Duration::from_secs(1),
+            )
+            .unwrap(),
+            processes: vec![Process { name, id, has_family: false }],
+            server: None,
+            makes_checkpoint: false,
+            proxy: Some(&proxy),
+            looks: Mutex::default(),
+        };
+        let look = watched.look().unwrap();
+        assert_eq!(look.trips.unwrap().database, 7);
+        let worked = look.used[0].seconds_since(&before);
+        assert!(worked > 0.001, "it was looked at first: {worked}");
+    }
 
     #[test]
     fn servers_are_looked_at_before_they_are_asked_for_metrics() {
