@@ -33,7 +33,7 @@ pub struct RunArgs {
     )]
     pub sizes: Vec<u64>,
     /// Also in open loop, at so many requests a second, separated by commas; by default `register`
-    /// alone, at 500; standard: 200
+    /// alone, at 500; standard: `register` on Postgres alone, at 200
     #[arg(
         long,
         value_delimiter = ',',
@@ -83,7 +83,7 @@ pub struct RunArgs {
     pub a_a: bool,
     /// Only designs of declared pairs, in closed loops and in the profile's usual settings: a quick
     /// check of a change, before and after it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "rates")]
     pub only_pairs: bool,
     /// Another seed, other requests in another order
     #[arg(
@@ -110,8 +110,9 @@ pub struct RunArgs {
 pub enum Profile {
     /// All pairs of designs on SQLite and a graph of 2,500 jobs: three minutes, nothing to install
     Quick,
-    /// All designs on Postgres too, with Redis and with its own lock, on one to four nodes, near and
-    /// far: less than an hour. Starts servers of its own, unless they are given
+    /// Designs of pairs on Postgres too, with Redis and with its own lock, on one to four nodes, near
+    /// and far, and all designs in `register` there: less than an hour. Starts servers of its own,
+    /// unless they are given
     Standard,
 }
 

@@ -70,11 +70,14 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
                 continue;
             }
             let shows_broken = workload.name == SHOWS_BROKEN;
-            // Whoever names workloads has all designs asked for them.
+            // Whoever names workloads has all designs asked for them, and whoever names designs has
+            // them asked all that is in the profile.
+            let is_named = !args.workloads.is_empty() || !args.designs.is_empty();
             let is_asked = |design: &&'static Design| {
                 setting.suits(design)
                     && (!args.workloads.is_empty() || design.is_sound() != shows_broken)
-                    && (is_paired(design) || !args.only_pairs && (unpaired || !design.is_sound()))
+                    && (is_paired(design)
+                        || !args.only_pairs && (unpaired || is_named || !design.is_sound()))
             };
             loads.push(Load {
                 workload,

@@ -230,6 +230,7 @@ mod tests {
     use super::super::made_up;
     use super::super::results::{Outcome, Point};
     use super::*;
+    use crate::design::PAIRS;
 
     #[derive(Parser)]
     struct Line {
@@ -279,5 +280,23 @@ mod tests {
         let mut kept = whole.clone();
         plan.keep_whole_loads(&mut kept);
         assert!(kept.complete && kept.points == whole.points);
+    }
+
+    #[test]
+    fn what_is_named_is_measured_whether_or_not_it_is_of_a_pair() {
+        let is_paired =
+            |name: &str| PAIRS.iter().any(|pair| [pair.first, pair.second].contains(&name));
+        let mut alone = design::ALL.iter().filter(|design| design.is_sound());
+        let name = alone.find(|design| !is_paired(design.name)).unwrap().name;
+        for line in [
+            &format!("run --profile standard --designs {name} --workloads turns"),
+            &format!("run --profile standard --designs {name} --workloads churn"),
+            "run --profile standard --workloads churn",
+            &format!("run --profile standard --designs {name}"),
+        ] {
+            let plan = plan_of(line);
+            assert!(plan.points.iter().any(|point| point.key.design == name), "{line}");
+        }
+        assert!(Line::try_parse_from("run --only-pairs --rates 5".split(' ')).is_err());
     }
 }
