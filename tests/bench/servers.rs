@@ -271,6 +271,31 @@ fn a_killed_run_leaves_no_databases_on_a_given_server_once_it_is_gone_on_with() 
 }
 
 #[test]
+fn what_cannot_work_on_a_given_server_is_told_before_anything_is_measured() {
+    let place = place();
+    let out = place.path().join("out");
+    let postgres = Postgres::start(&[]);
+    let role = "CREATE ROLE benchmark_without_rights LOGIN";
+    sql_query(role).execute(&mut postgres.sql()).unwrap();
+    let (port, redis) = (postgres.port(), Redis::shared().new_database());
+    let twice = format!("postgres://postgres@127.0.0.1:{port},127.0.0.1:{port}/postgres");
+    let poor = format!("postgres://benchmark_without_rights@127.0.0.1:{port}/postgres");
+    let elsewhere = format!("{}?dbname=postgres", postgres.url("postgres"));
+    for (url, more, says) in [
+        (&twice, &[][..], "names not just one host"),
+        (&poor, &[], "make checkpoints"),
+        (&poor, &["--only-pairs"], "create databases"),
+        (&elsewhere, &[], "`dbname` after the `?`"),
+    ] {
+        let urls = ["--postgres-url", url, "--redis-url", &redis];
+        let output = bench(&out, &[more, &urls].concat()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(says), "{url}: {said}");
+        assert!(!out.join("results.json").exists() && databases(&postgres).is_empty());
+    }
+}
+
+#[test]
 fn given_servers_are_used_and_left_as_they_were() {
     let place = place();
     let out = place.path().join("out");

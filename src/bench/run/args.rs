@@ -71,7 +71,8 @@ pub struct RunArgs {
     #[arg(long, value_parser = crate::bench::not_negative, value_name = "S")]
     pub warmup_seconds: Option<f64>,
     /// Measure on this Postgres, in databases that are made and removed there, instead of one that
-    /// is started; as postgres://USER@HOST/DATABASE
+    /// is started; as postgres://USER@HOST/DATABASE. The user must be allowed to create databases
+    /// (CREATEDB) and to make checkpoints (pg_checkpoint)
     #[arg(long, value_name = "URL")]
     pub postgres_url: Option<String>,
     /// Keep locks on this Redis, instead of one that is started; as redis://HOST

@@ -230,7 +230,7 @@ mod tests {
     use super::super::made_up;
     use super::super::results::{Outcome, Point};
     use super::*;
-    use crate::design::PAIRS;
+    use crate::design::{self, PAIRS};
 
     #[derive(Parser)]
     struct Line {

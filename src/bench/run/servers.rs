@@ -54,7 +54,9 @@ impl Servers {
         let mut started = Self { postgres: None, redis: None, redis_directory: None };
         // What is missing is told before anything is started.
         let needs_postgres = settings.clone().any(Setting::needs_postgres);
-        let needs_redis = { settings }.any(Setting::needs_redis);
+        let needs_redis = settings.clone().any(Setting::needs_redis);
+        let has_delay = settings.clone().any(|setting| setting.delay_us.is_some());
+        let has_checkpoint = { settings }.any(|setting| setting.after_checkpoint);
         if needs_postgres && args.postgres_url.is_none() {
             programs::postgres_programs()?;
         }
@@ -73,6 +75,16 @@ impl Servers {
                 Some(url) => Postgres::given(url, run)?,
                 None => Postgres::start(&directory.join("postgres"))?,
             });
+        }
+        // Whatever would fail at each of many points is told before the first.
+        if let Some(postgres) = started.postgres.as_ref().filter(|_| args.postgres_url.is_some()) {
+            if has_delay {
+                postgres.place()?;
+            }
+            postgres.check_rights(has_checkpoint)?;
+        }
+        if needs_redis && has_delay {
+            started.redis_place()?;
         }
         Ok(started)
     }

@@ -192,6 +192,24 @@ impl Postgres {
         MeasuredPostgres::connect(&url).map_err(BenchError::Unavailable)
     }
 
+    /// Tries what a run does there, and with `checkpoint` that too.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] says which right is missing.
+    pub fn check_rights(&self, checkpoint: bool) -> Result<(), BenchError> {
+        let missing = |what: &str, why: &dyn std::fmt::Display| {
+            BenchError::Usage(format!("--postgres-url: its user must be allowed to {what}: {why}"))
+        };
+        if checkpoint {
+            let tried = self.any_session()?.checkpoint();
+            let what = "make checkpoints (GRANT pg_checkpoint, or a superuser)";
+            tried.map_err(|why| missing(what, &why))?;
+        }
+        let made = self.create().map_err(|why| missing("create databases (CREATEDB)", &why))?;
+        self.remove(&made);
+        Ok(())
+    }
+
     /// Makes an empty database, and says its name.
     ///
     /// # Errors
