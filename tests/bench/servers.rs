@@ -318,6 +318,16 @@ fn given_servers_are_used_and_left_as_they_were() {
     let output = bench(&out, &[&more[..], &urls, &["--resume"]].concat()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && said.contains("not `14.1`"), "{said}");
+    // So is one at another place.
+    before.machine.software = results.machine.software.clone();
+    before.machine.software.insert("redis server".to_owned(), "given, at redis://h".to_owned());
+    before.write(&out.join("results.json")).unwrap();
+    let output = bench(&out, &[&more[..], &urls, &["--resume"]].concat()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(1) && said.contains("not `given, at redis://h`"),
+        "{said}"
+    );
     let away = ["--postgres-url", "postgres://postgres:hush@127.0.0.1:1/x"];
     let output = bench(&place.path().join("away"), &[&more[..], &away].concat()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -107,10 +107,13 @@ impl Machine {
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
         let facts = |machine: &Self| {
-            let Self { processor, cores, system, file_system, software, .. } = machine.clone();
+            let Self { processor, cores, memory_bytes, system, file_system, software, .. } =
+                machine.clone();
             let own = [
                 ("processor", processor),
                 ("cores", cores.to_string()),
+                // The kernel keeps some of it for itself, and not always as much.
+                ("memory", format!("{} GiB", (memory_bytes >> 29).div_ceil(2))),
                 ("system", system),
                 ("file system", file_system),
             ];

@@ -208,8 +208,9 @@ mod tests {
     fn runs_that_differ_in_more_than_the_build_are_refused() {
         let old = run(1.0);
         type Alter = fn(&mut Results);
-        let alterations: [(Alter, &str); 6] = [
+        let alterations: [(Alter, &str); 7] = [
             (|run| run.machine.cores += 1, "another machine"),
+            (|run| run.machine.memory_bytes += 4 << 30, "another machine"),
             (
                 |run| {
                     let software = &mut run.machine.software;

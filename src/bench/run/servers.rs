@@ -120,10 +120,12 @@ impl Servers {
             let settings = settings.collect::<Vec<_>>().join(" ");
             software.insert("postgres".to_owned(), facts.version.clone());
             software.insert("postgres settings".to_owned(), settings);
+            software.insert("postgres server".to_owned(), postgres.whose());
         }
         if let Some(redis) = &self.redis {
             software.insert("redis".to_owned(), redis.version().to_owned());
             software.insert("redis settings".to_owned(), redis.settings().to_owned());
+            software.insert("redis server".to_owned(), redis.whose());
         }
         software
     }

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::programs::Owner;
 
+/// In the results, of a server that the run has started.
+pub const OWN: &str = "started by the run";
+
 /// How long a server may take to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// How often it is looked whether it has.

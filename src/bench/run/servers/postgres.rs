@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use super::kept::{Kept, Start};
+use super::kept::{Kept, OWN, Start};
 use super::ports::free_port;
 use super::programs::{Owner, postgres_programs};
 use crate::address::Address;
@@ -152,6 +152,16 @@ impl Postgres {
     #[must_use]
     pub fn facts(&self) -> &PostgresFacts {
         &self.facts
+    }
+
+    /// Whether it is the run's own, or where it is: another way to the same kind of server is
+    /// another machine.
+    #[must_use]
+    pub fn whose(&self) -> String {
+        match &self.own {
+            Some(_) => OWN.to_owned(),
+            None => format!("given, at {}", self.address.place),
+        }
     }
 
     /// Its first process, of the run's own.

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::kept::{Kept, Start};
+use super::kept::{Kept, OWN, Start};
 use super::ports::free_port;
 use super::programs::redis_program;
+use crate::address::redacted;
 use crate::bench::BenchError;
 use crate::bench::run::place::file_error;
 use crate::lock::redis::{RedisUrl, server_version};
@@ -79,6 +80,15 @@ impl Redis {
         match self.kept {
             Some(_) => "save='' appendonly=no",
             None => "of a given server",
+        }
+    }
+
+    /// Whether it is the run's own, or where it is.
+    #[must_use]
+    pub fn whose(&self) -> String {
+        match self.kept {
+            Some(_) => OWN.to_owned(),
+            None => format!("given, at {}", redacted(&self.url)),
         }
     }
 
