@@ -108,6 +108,8 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// By figure, what is called noise.
     pub noise: BTreeMap<&'static str, Noise>,
+    /// The same of the geometric mean of all that was measured by a figure.
+    pub noise_of_mean: BTreeMap<&'static str, Noise>,
     /// Designs that the checker found right in the earlier run and not in the later one.
     pub invalid_now: Vec<Key>,
     /// What could be compared in the earlier run and not in the later one, and why.
@@ -132,10 +134,13 @@ impl Comparison {
         let (of_old, of_new) = (groups(&old.points), groups(&new.points));
         let machine = machine(&of_old, &of_new);
         let blocks = [old.plan.blocks, new.plan.blocks];
-        let noise = noise([(&of_old[..], blocks[0]), (&of_new[..], blocks[1])]);
+        let runs = [(&of_old[..], blocks[0]), (&of_new[..], blocks[1])];
+        let noise = noise(runs);
+        let noise_of_mean = noise_of_mean(runs, &noise);
         let mut found = Self {
             rows: Vec::new(),
             noise,
+            noise_of_mean,
             invalid_now: Vec::new(),
             unsound_now: Vec::new(),
             left_out: Vec::new(),
@@ -217,7 +222,8 @@ impl Comparison {
     }
 
     fn add(&mut self, key: Option<Key>, figure: Figure, shift: Shift) {
-        let noise = self.noise.get(figure.name).map_or(ASSUMED_NOISE, |noise| noise.share);
+        let noise = if key.is_some() { &self.noise } else { &self.noise_of_mean };
+        let noise = noise.get(figure.name).map_or(ASSUMED_NOISE, |noise| noise.share);
         let change = match (shift.low > 1.0 + noise, shift.high < 1.0 / (1.0 + noise)) {
             (true, _) if figure.more_is_better => Change::Better,
             (_, true) if !figure.more_is_better => Change::Better,
@@ -306,7 +312,8 @@ fn noise(runs: [(&[Group<'_>], u32); 2]) -> BTreeMap<&'static str, Noise> {
         let mut noise = Noise { share: LEAST_NOISE, is_measured: true };
         for (groups, blocks) in runs {
             let mut sizes: Vec<f64> = equals(groups, blocks, figure)
-                .filter_map(|mut ratios| {
+                .filter_map(|ratios| {
+                    let mut ratios: Vec<f64> = ratios.into_values().collect();
                     ratios.sort_unstable_by(f64::total_cmp);
                     Some(Estimate::of(&ratios)?.median.ln().abs().exp() - 1.0)
                 })
@@ -322,12 +329,37 @@ fn noise(runs: [(&[Group<'_>], u32); 2]) -> BTreeMap<&'static str, Noise> {
     FIGURES.into_iter().map(of).collect()
 }
 
+/// By figure, the most that the means of all equal designs differ by in a block, and no more than
+/// one of them does.
+fn noise_of_mean(
+    runs: [(&[Group<'_>], u32); 2],
+    noise: &BTreeMap<&'static str, Noise>,
+) -> BTreeMap<&'static str, Noise> {
+    let of = |figure: Figure| {
+        let of_one = noise[figure.name];
+        let mut share = LEAST_NOISE;
+        for (groups, blocks) in runs {
+            let mut logarithms: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+            for (block, ratio) in equals(groups, blocks, figure).flatten() {
+                logarithms.entry(block).or_default().push(ratio.ln());
+            }
+            let sizes = means(&logarithms).into_iter().map(|mean| mean.ln().abs().exp() - 1.0);
+            share = sizes.fold(share, f64::max);
+        }
+        match of_one.is_measured {
+            true => (figure.name, Noise { share: share.min(of_one.share), ..of_one }),
+            false => (figure.name, of_one),
+        }
+    };
+    FIGURES.into_iter().map(of).collect()
+}
+
 /// Of each design that was measured twice, the ratios of the two in each block.
 fn equals<'g>(
     groups: &'g [Group<'_>],
     blocks: u32,
     figure: Figure,
-) -> impl Iterator<Item = Vec<f64>> + 'g {
+) -> impl Iterator<Item = BTreeMap<u32, f64>> + 'g {
     let twice = groups.iter().filter(move |group| group.key.again && figure.is_of(group.key));
     twice.filter_map(move |second| {
         let first = second.key.of(&second.key.design);
@@ -336,7 +368,8 @@ fn equals<'g>(
             return None;
         }
         let (first, second) = (figures_of(first, figure), figures_of(second, figure));
-        let ratios = first.iter().filter_map(|(block, one)| Some(one / second.get(block)?));
+        let ratios =
+            first.iter().filter_map(|(block, one)| Some((*block, one / second.get(block)?)));
         Some(ratios.collect())
     })
 }

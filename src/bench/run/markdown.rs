@@ -89,7 +89,12 @@ fn table(text: &mut String, rows: &[&Row]) {
 fn noise(text: &mut String, found: &Comparison) {
     let told = found.noise.iter().map(|(name, Noise { share, is_measured })| {
         let assumed = if *is_measured { "" } else { " (assumed)" };
-        format!("`{name}` {:.1} %{assumed}", 100.0 * share)
+        let of_mean = found.noise_of_mean.get(name).map_or(*share, |noise| noise.share);
+        let of_mean = match of_mean < *share {
+            true => format!(", of all {:.1} %", 100.0 * of_mean),
+            false => String::new(),
+        };
+        format!("`{name}` {:.1} %{of_mean}{assumed}", 100.0 * share)
     });
     let from = match found.noise.values().any(|noise| noise.is_measured) {
         true => "by equal designs in both runs (A/A)",
@@ -357,5 +362,32 @@ mod tests {
         let old = with_echo(run(1.0), &[("register", 100.0), ("turns", 300.0)]);
         let found = compared(&old, &with_echo(slower, &[("register", 100.0)]));
         assert!(!found.machine_has_changed() && found.is_worse(), "{found:?}");
+    }
+
+    #[test]
+    fn a_small_change_of_everything_shows_in_the_mean() {
+        // Ten designs that are measured twice: one more and the next less the second time, by 6 %.
+        let many = |times: f64| {
+            let mut all = made_up::twice(&STEADY);
+            let points = all.points.clone();
+            all.points.clear();
+            for writers in 0..10 {
+                for mut point in points.clone() {
+                    point.key.writers = writers;
+                    let sign = if writers % 2 == 0 { 1.0 } else { -1.0 };
+                    let noise: f64 = if point.key.again { 1.06_f64.powf(sign) } else { 1.0 };
+                    figures(&mut point.outcome).per_second = 1_000.0 * times * noise;
+                    all.points.push(point);
+                }
+            }
+            all
+        };
+        let found = compared(&many(1.0), &many(0.96));
+        let worse: Vec<&Row> =
+            found.rows.iter().filter(|row| row.change == Change::Worse).collect();
+        let [row] = &worse[..] else { panic!("{found:?}") };
+        assert!(row.key.is_none() && row.figure.name == "per_second", "{row:?}");
+        let text = markdown(&found);
+        assert!(text.contains("`per_second` 6.0 %, of all 3.0 %"), "{text}");
     }
 }
