@@ -32,8 +32,9 @@ pub struct Raw {
     pub operations: Option<u64>,
     /// Processor time of the window, by process.
     pub processor: Vec<Processor>,
-    /// Bytes that all servers gave to the kernel's block layer.
-    pub written_bytes: u64,
+    /// Bytes that the nodes, and the servers that the run has started, gave to the kernel's block
+    /// layer; none where the kernel does not tell that of one of them.
+    pub written_bytes: Option<u64>,
     /// Bytes that Postgres put into its write-ahead log; none where there is no Postgres.
     pub wal_bytes: Option<u64>,
     /// How often nodes waited for database and lock; none where no proxy has counted.
@@ -121,7 +122,7 @@ pub struct Figures {
     /// import for each operation, in microseconds.
     pub server_us_per_operation: f64,
     /// Bytes that servers gave to the kernel's block layer, for each of them.
-    pub written_bytes_per_operation: f64,
+    pub written_bytes_per_operation: Option<f64>,
     /// Bytes that Postgres put into its write-ahead log, for each of them.
     pub wal_bytes_per_operation: Option<f64>,
     /// Round trips to the server of databases, for each of them.
@@ -199,7 +200,7 @@ impl Raw {
             ("kept_up", self.kept_up),
             ("in_flight_at_end", self.in_flight_at_end),
             ("operations", self.operations.unwrap_or_default()),
-            ("written_bytes", self.written_bytes),
+            ("written_bytes", self.written_bytes.unwrap_or_default()),
             ("wal_bytes", self.wal_bytes.unwrap_or_default()),
             ("round_trips", self.round_trips.map_or(0, |trips| trips.database.max(trips.lock))),
         ] {
@@ -273,7 +274,7 @@ impl Figures {
             service: told(raw.of_completed("service", |row| &row.service)?),
             lateness: decoded("lateness", &raw.lateness)?.percentiles(),
             server_us_per_operation: per_operation(server_seconds * 1e6),
-            written_bytes_per_operation: per_operation(raw.written_bytes as f64),
+            written_bytes_per_operation: raw.written_bytes.map(|bytes| per_operation(bytes as f64)),
             wal_bytes_per_operation: raw.wal_bytes.map(|bytes| per_operation(bytes as f64)),
             database_round_trips_per_operation: trips(|trips| trips.database),
             lock_round_trips_per_operation: trips(|trips| trips.lock),

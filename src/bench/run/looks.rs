@@ -85,7 +85,9 @@ impl Watched<'_> {
         let [first, .., last] = &looks[..] else { return Ok(0.0) };
         for ((process, before), after) in self.processes.iter().zip(&first.used).zip(&last.used) {
             if process.name != PROXY {
-                raw.written_bytes += after.written_bytes.saturating_sub(before.written_bytes);
+                let written = after.written_bytes.zip(before.written_bytes);
+                let written = written.map(|(after, before)| after.saturating_sub(before));
+                raw.written_bytes = raw.written_bytes.zip(written).map(|(sum, more)| sum + more);
             }
             let seconds = after.seconds_since(before);
             raw.processor.push(Processor { process: process.name.clone(), seconds });

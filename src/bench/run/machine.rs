@@ -209,8 +209,9 @@ pub struct Used {
     ticks: u64,
     /// How many processes that is of, each with steps of its own.
     processes: u32,
-    /// Bytes that it had written to storage, or that wait to be.
-    pub written_bytes: u64,
+    /// Bytes that it had written to storage, or that wait to be; none if the kernel does not tell
+    /// this process, as of one of another user.
+    pub written_bytes: Option<u64>,
     /// The most memory that it has had at once, in bytes.
     pub peak_memory_bytes: u64,
 }
@@ -227,7 +228,8 @@ impl Used {
         for child in ids.map(Self::by) {
             all.threads_ns.extend(child.threads_ns);
             all.ticks += child.ticks;
-            all.written_bytes += child.written_bytes;
+            let written = all.written_bytes.zip(child.written_bytes);
+            all.written_bytes = written.map(|(sum, more)| sum + more);
             all.peak_memory_bytes = all.peak_memory_bytes.max(child.peak_memory_bytes);
             all.processes += 1;
         }
@@ -258,7 +260,10 @@ impl Used {
             threads_ns: threads.filter_map(ns_of).collect(),
             ticks: stat.as_deref().and_then(ticks_used).unwrap_or_default(),
             processes: u32::from(stat.is_some()),
-            written_bytes: number(read("io"), "write_bytes:"),
+            written_bytes: match read("io") {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+                io => Some(number(io, "write_bytes:")),
+            },
             peak_memory_bytes: number(read("status"), "VmHWM:") << 10,
         }
     }
@@ -339,7 +344,8 @@ mod tests {
             }
             assert!(began.elapsed().as_secs() < 60, "nothing was counted");
         }
-        assert_eq!(Used::by(u32::MAX), Used::default());
+        let nothing = Used { written_bytes: Some(0), ..Used::default() };
+        assert_eq!(Used::by(u32::MAX), nothing);
     }
 
     #[test]
@@ -398,5 +404,24 @@ mod tests {
         // One that ended before makes nothing less exact.
         let (before, after) = (used(&[(2, 1_000)], 900), used(&[(2, 1_003)], 900));
         assert!((after.seconds_since(&before) - 0.003).abs() < 1e-9);
+    }
+
+    /// The kernel tells this of processes of other users to whoever may trace them.
+    #[test]
+    fn what_a_process_wrote_is_not_known_where_the_kernel_does_not_tell() {
+        let own = std::process::id();
+        assert!(Used::by(own).written_bytes.is_some());
+        // One that has ended, or never was.
+        assert_eq!(Used::by(u32::MAX >> 1).written_bytes, Some(0));
+        let untold = |id: &u32| {
+            let io = fs::read_to_string(format!("/proc/{id}/io"));
+            io.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        };
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let mut ids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        // Of root with all its rights there is none.
+        if let Some(id) = ids.find(untold) {
+            assert_eq!(Used::by(id).written_bytes, None);
+        }
     }
 }

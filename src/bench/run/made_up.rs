@@ -39,7 +39,7 @@ pub fn measurement(per_second: f64) -> Measurement {
         in_flight_at_end: 1,
         operations: None,
         processor: vec![used("node 1", 1.0), used(DRIVER, 0.5)],
-        written_bytes: 4_096 * served,
+        written_bytes: Some(4_096 * served),
         wal_bytes: None,
         round_trips: None,
         phases: json!([{"of": "write", "phase": "commit", "count": served}]),

@@ -354,7 +354,7 @@ fn raw(summary: Option<&Summary>, start_seconds: f64) -> Raw {
         in_flight_at_end: summary.map_or(0, |summary| summary.in_flight_at_end),
         operations: None,
         processor: Vec::new(),
-        written_bytes: 0,
+        written_bytes: Some(0),
         wal_bytes: None,
         round_trips: None,
         phases: Value::Null,
