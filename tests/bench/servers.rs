@@ -296,7 +296,7 @@ fn what_cannot_work_on_a_given_server_is_told_before_anything_is_measured() {
 }
 
 #[test]
-fn given_servers_are_used_and_left_as_they_were() {
+fn given_servers_are_used_and_no_database_is_left_there() {
     let place = place();
     let out = place.path().join("out");
     let (postgres, redis) = (Postgres::shared(), Redis::shared());

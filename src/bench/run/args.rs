@@ -75,7 +75,8 @@ pub struct RunArgs {
     /// (CREATEDB) and to make checkpoints (pg_checkpoint)
     #[arg(long, value_name = "URL")]
     pub postgres_url: Option<String>,
-    /// Keep locks on this Redis, instead of one that is started; as redis://HOST
+    /// Keep locks on this Redis, where a few short keys of each point stay, instead of one that is
+    /// started; as redis://HOST
     #[arg(long, value_name = "URL")]
     pub redis_url: Option<String>,
     /// A/A: measure each design twice in each block, and compare the two, to see how often a
