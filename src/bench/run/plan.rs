@@ -299,4 +299,17 @@ mod tests {
         }
         assert!(Line::try_parse_from("run --only-pairs --rates 5".split(' ')).is_err());
     }
+
+    /// Of "One node that writes for all has more throughput than nodes that take turns".
+    #[test]
+    fn four_nodes_are_measured_with_and_without_a_delay_through_a_proxy() {
+        let plan = plan_of("run --profile standard");
+        for delay_us in [0, 1_000] {
+            let is_it = |point: &Planned| {
+                let Key { nodes, setting, workload, .. } = &point.key;
+                (*nodes, setting.delay_us, workload.as_str()) == (4, Some(delay_us), "register")
+            };
+            assert!(plan.points.iter().any(is_it), "{delay_us}");
+        }
+    }
 }
