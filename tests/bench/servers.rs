@@ -191,13 +191,13 @@ fn a_killed_database_server_costs_its_point_and_is_started_again() {
         })
     });
     let status = running.0.wait().unwrap();
-    assert_eq!(status.code(), Some(3), "a point is missing");
     let results = results(&out);
     assert!(results.complete);
     let is_failed = |point: &&Point| point.failure().is_some();
     let failed: Vec<_> = results.points.iter().filter(is_failed).collect();
     // The one that was measured then; before, while it began, or after it had ended, none is.
     assert!(failed.len() <= 1, "{failed:?}");
+    assert_eq!(status.code(), Some(if failed.is_empty() { 0 } else { 3 }), "a point is missing");
     assert!(measured(of_designs(&results).last().unwrap()).figures.served > 0);
     assert!(servers_in(&out).is_empty());
 }

@@ -99,26 +99,26 @@ impl Kept {
         lines[lines.len().saturating_sub(TOLD_LINES)..].join("; ")
     }
 
-    /// Waits until `answers` says so.
+    /// Waits until it answers, as `answers` says, or why not.
     ///
     /// # Errors
     /// Says what the server said last, if it has ended, or did not answer within `limit`.
     pub fn wait_until(
         &mut self,
         limit: Duration,
-        mut answers: impl FnMut() -> bool,
+        mut answers: impl FnMut() -> Result<(), String>,
     ) -> Result<(), String> {
         let began = Instant::now();
         loop {
-            if answers() {
-                return Ok(());
-            }
+            let answer = answers();
+            // If it has, another server answers at its place.
             if self.has_ended() {
                 return Err(format!("it has ended: {}", self.last_words()));
             }
+            let Err(why) = answer else { return Ok(()) };
             if began.elapsed() > limit {
-                let limit = humantime::format_duration(limit);
-                return Err(format!("it did not answer within {limit}: {}", self.last_words()));
+                let (limit, said) = (humantime::format_duration(limit), self.last_words());
+                return Err(format!("it did not answer within {limit} ({why}): {said}"));
             }
             thread::sleep(PAUSE);
         }
@@ -157,16 +157,24 @@ mod tests {
     fn a_server_ends_with_its_keeper_and_the_keeper_with_it() {
         let directory = tempfile::tempdir().unwrap();
         let mut kept = sleeper(directory.path(), "exec sleep infinity");
+        let away = || Err("away".to_owned());
         let process = kept.process();
         assert!(!kept.has_ended() && is_there(process));
         drop(kept);
         assert!(!is_there(process));
         let mut kept = sleeper(directory.path(), "echo no room; exit 1");
-        let failed = kept.wait_until(Duration::from_secs(600), || false).unwrap_err();
+        let failed = kept.wait_until(Duration::from_secs(600), away).unwrap_err();
         assert_eq!(failed, "it has ended: no room");
         let mut kept = sleeper(directory.path(), "exec sleep infinity");
-        let failed = kept.wait_until(Duration::ZERO, || false).unwrap_err();
-        assert!(failed.starts_with("it did not answer within 0s"), "{failed}");
+        let failed = kept.wait_until(Duration::ZERO, away).unwrap_err();
+        assert!(failed.starts_with("it did not answer within 0s (away)"), "{failed}");
+        // Another one answers where it was to.
+        let mut kept = sleeper(directory.path(), "echo the port is taken; exit 1");
+        let stat = format!("/proc/{}/stat", kept.keeper.id());
+        let has_ended = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
+        let another = || if has_ended() { Ok(()) } else { away() };
+        let failed = kept.wait_until(Duration::from_secs(600), another).unwrap_err();
+        assert!(failed.starts_with("it has ended: "), "{failed}");
     }
 
     /// The pipe is closed when this process ends, however it does.

@@ -273,7 +273,7 @@ impl Postgres {
         let Some(own) = &mut self.own else { return Ok(()) };
         if let Some(kept) = &mut own.kept {
             // One that is about to end answers no more.
-            let answers = || MeasuredPostgres::connect(&url).is_ok();
+            let answers = || MeasuredPostgres::connect(&url).map(drop);
             match kept.wait_until(REVIVES_WITHIN, answers) {
                 Ok(()) => return Ok(()),
                 Err(why) => log::warn!("Postgres is started again: {why}"),
@@ -380,7 +380,7 @@ fn started(
     let start = Start { program: &program, arguments: &arguments, directory, owner, end: "QUIT" };
     let mut kept = Kept::start(&start).map_err(|error| failed(error.to_string()))?;
     let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-    let answers = || MeasuredPostgres::connect(&url).is_ok();
+    let answers = || MeasuredPostgres::connect(&url).map(drop);
     kept.wait_until(STARTS_WITHIN, answers).map_err(failed)?;
     Ok(kept)
 }

@@ -48,7 +48,8 @@ impl Redis {
         let mut kept = Kept::start(&start).map_err(|error| failed(error.to_string()))?;
         let url = format!("redis://127.0.0.1:{port}");
         let mut version = String::new();
-        let answers = || version_of(&url).map(|told| version = told).is_ok();
+        let answers =
+            || version_of(&url).map(|told| version = told).map_err(|error| error.to_string());
         kept.wait_until(STARTS_WITHIN, answers).map_err(failed)?;
         Ok(Self { url, version, kept: Some(kept) })
     }
@@ -104,7 +105,7 @@ impl Redis {
     /// Says what it said last.
     pub fn lives(&mut self) -> Result<(), String> {
         let Self { url, kept, .. } = self;
-        let answers = || version_of(url).is_ok();
+        let answers = || version_of(url).map(drop).map_err(|error| error.to_string());
         kept.as_mut().map_or(Ok(()), |kept| kept.wait_until(STARTS_WITHIN, answers))
     }
 }
