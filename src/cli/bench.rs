@@ -24,8 +24,8 @@ pub enum BenchCommand {
     Drive(DriveArgs),
     /// Measure designs on the same work, have every answer judged, and say which is quicker
     Run(RunArgs),
-    /// Say whether a later run is worse than an earlier one of the same plan, by more than noise. Prints
-    /// Markdown; exit 1 if it is, 2 if the two cannot be compared
+    /// Say whether a later run is worse than an earlier one of the same plan, by more than noise.
+    /// Prints Markdown; exit 1 if it is, 2 if the two cannot be compared
     Compare(ComparedFiles),
     /// Print what a run has found
     Report(ResultsFile),

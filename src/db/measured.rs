@@ -244,8 +244,7 @@ impl MeasuredPostgres {
         self.number("SELECT pg_database_size(current_database()) AS number")
     }
 
-    /// The same, part by part. Rewrites its tables, so that
-    /// nothing in them is free. O(its size).
+    /// The same, part by part. Rewrites its tables, so that nothing in them is free. O(its size).
     ///
     /// # Errors
     /// Says what went wrong.

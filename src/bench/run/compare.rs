@@ -9,7 +9,7 @@ use super::results::{BaseRecord, CheckVerdict, Key, Measurement, NotCompared, Re
 use super::statistics::{Estimate, FEWEST_BLOCKS, Shift};
 use crate::bench::BenchError;
 
-/// What is noise whatever was measured, as a share: two builds of the same sources differ by as much.
+/// The least that is called noise, as a share: two builds of the same sources differ by as much.
 const LEAST_NOISE: f64 = 0.03;
 /// What is called noise where no run has measured a design twice.
 const ASSUMED_NOISE: f64 = 0.05;
@@ -374,7 +374,7 @@ fn equals<'g>(
     })
 }
 
-/// Whatever makes two runs unlike but the build.
+/// Refuses two runs that differ in more than the build.
 fn refuse_unlike(old: &Results, new: &Results) -> Result<(), BenchError> {
     let unlike =
         |what: String| Err(BenchError::Usage(format!("the two runs cannot be compared: {what}")));

@@ -27,7 +27,7 @@ use redis::Redis;
 /// What a commit on SQLite survives that was answered.
 const SQLITE_DURABILITY: &str = "sqlite, WAL, synchronous=FULL: a crash of the machine";
 
-/// All that a run needs.
+/// The servers of databases and locks of a run.
 #[derive(Debug)]
 pub struct Servers {
     postgres: Option<Postgres>,

@@ -17,8 +17,7 @@ use crate::db::{MeasuredPostgres, PostgresFacts};
 
 /// How long a server may take to start, and to be made.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
-/// How long one that has ended may take until it can be started again: processes that it left behind
-/// must have ended.
+/// How long it may take to start again one that has ended: its other processes must end first.
 const REVIVES_WITHIN: Duration = Duration::from_secs(30);
 /// How often that is tried.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,7 +32,7 @@ const NOTE: &str = "databases-on-postgres";
 const ELSEWHERE: [&str; 5] = ["dbname", "host", "hostaddr", "port", "service"];
 const VARIABLES_ELSEWHERE: [&str; 2] = ["PGHOSTADDR", "PGSERVICE"];
 
-/// In what its own server differs from one as Postgres ships it: checkpoints come when the
+/// Settings of the run's own server that differ from what Postgres ships: checkpoints come when the
 /// benchmark asks for them, and nothing is cleaned up in a window of seconds by chance. Durability
 /// is as shipped.
 const SETTINGS: [&str; 5] = [
@@ -47,7 +46,7 @@ const SETTINGS: [&str; 5] = [
 /// A server.
 #[derive(Debug)]
 pub struct Postgres {
-    /// Of any of its databases, with its password.
+    /// As it was given: its login, and a database to connect to.
     address: Address,
     facts: PostgresFacts,
     own: Option<Own>,
@@ -240,7 +239,7 @@ impl Postgres {
     pub fn copy(&self, template: &str) -> Result<String, BenchError> {
         let name = self.new_name();
         let mut session = self.any_session()?;
-        // Whoever may not has one that comes of itself.
+        // A user without the right to make one has the server's own checkpoints.
         drop(session.checkpoint());
         session.copy(template, &name).map_err(BenchError::Unavailable)?;
         let renewed = self.session(&name)?.become_another();
