@@ -284,6 +284,8 @@ impl Manager {
 
     fn open(&self, permit: Permit) -> Result<Session, DbError> {
         let Opener { url, mode, file, limits, budget, .. } = &*self.opener;
+        // It may be lost from here on.
+        let opened = Instant::now();
         let mut connection = match file {
             Some(file) => file.check_around(|| url.connect(*mode))?,
             None => url.connect(*mode)?,
@@ -299,7 +301,7 @@ impl Manager {
             generation: self.generation,
             signals,
             in_transaction: false,
-            opened: Instant::now(),
+            opened,
             is_lost: false,
         };
         session.permit.opened();

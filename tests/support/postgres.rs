@@ -175,9 +175,10 @@ impl Postgres {
         let mut sql = self.sql();
         sql.batch_execute(&format!("ALTER SYSTEM SET {setting}")).unwrap();
         sql.batch_execute("SELECT pg_reload_conf()").unwrap();
-        wait_until(START_LIMIT, "the setting has reached this session", || {
+        // A session that begins with it was made after all others were told.
+        wait_until(START_LIMIT, "the setting has reached all sessions", || {
             let shown = diesel::sql_query(format!("SELECT current_setting('{name}') AS value"));
-            shown.get_result::<Shown>(&mut sql).unwrap().value == value
+            shown.get_result::<Shown>(&mut self.sql()).unwrap().value == value
         });
     }
 
