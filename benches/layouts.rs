@@ -37,6 +37,8 @@ mod ports;
 mod postgres;
 #[path = "layouts/statement.rs"]
 mod statement;
+#[path = "../tests/support/stopped.rs"]
+mod stopped;
 #[path = "layouts/tables.rs"]
 mod tables;
 

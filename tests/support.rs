@@ -18,6 +18,7 @@ pub mod redis;
 pub mod requests;
 pub mod server;
 pub mod stages;
+pub mod stopped;
 pub mod storm;
 pub mod tail;
 pub mod wire;
@@ -37,19 +38,4 @@ pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bo
         assert!(started.elapsed() < limit, "waited {limit:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Waits until every thread of a process that was told to stop has stopped, or ended: that is a
-/// moment after the signal was sent.
-#[track_caller]
-pub fn wait_until_stopped(process: u32) {
-    wait_until(limit(), "every thread has stopped", || {
-        let Ok(tasks) = std::fs::read_dir(format!("/proc/{process}/task")) else { return true };
-        let state = |task: std::fs::DirEntry| {
-            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
-            // After the name, which is in brackets and may hold anything.
-            stat.rsplit_once(") ")?.1.chars().next()
-        };
-        tasks.flatten().filter_map(state).all(|state| matches!(state, 'T' | 'Z' | 'X'))
-    });
 }

@@ -17,7 +17,8 @@ use fencepost::lock::{DistributedLock, LEASE, LockError, Mode};
 
 use super::conformance::{LockFixture, key, take};
 use super::row::RowFile;
-use crate::support::{limit, wait_until, wait_until_stopped};
+use crate::support::stopped::wait_until_stopped;
+use crate::support::{limit, wait_until};
 
 const ROLE: &str = "FENCEPOST_TEST_LOCK_ROLE";
 const ADDRESS: &str = "FENCEPOST_TEST_LOCK_ADDRESS";

@@ -24,7 +24,7 @@ use fencepost::store::{Head, StorageKind, Store};
 use serde_json::Value;
 
 use super::postgres::Postgres;
-use super::wait_until_stopped;
+use super::stopped::wait_until_stopped;
 
 /// Longer than anything here takes; reached only when something will never come.
 pub const LIMIT: Duration = Duration::from_secs(60);

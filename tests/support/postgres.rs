@@ -14,7 +14,8 @@ use diesel::{Connection, PgConnection, RunQueryDsl};
 use fencepost::db::{Database, DatabaseUrl, PoolLimits};
 
 use super::ports::free_port;
-use super::{wait_until, wait_until_stopped};
+use super::stopped::wait_until_stopped;
+use super::wait_until;
 
 /// Starting takes a second or two, and recovery after a crash as long again.
 const START_LIMIT: Duration = Duration::from_secs(60);

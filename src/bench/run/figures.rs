@@ -65,7 +65,7 @@ pub struct Requests {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct Processor {
-    /// `node 1`, `postgres`, `redis`, or one of [`NO_SERVERS`].
+    /// `node 1`, `postgres`, `redis`, or what is no server: [`DRIVER`], [`PROXY`].
     pub process: String,
     /// In seconds.
     pub seconds: f64,
