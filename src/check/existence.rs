@@ -54,10 +54,8 @@ impl<'h> Existence<'h> {
         let end_ns = if call.may_have_written() { u64::MAX } else { call.end_ns };
         let created = self.creations.get(&version).into_iter().flatten();
         let mut creations = created.chain(&self.unknown_creations);
-        creations.any(|creation| {
-            let before = creation.file != call.file || creation.begun_ns < end_ns;
-            before && !std::ptr::eq(*creation, call)
-        }) || self.files.iter().any(|file| file.initial_version >= version)
+        creations.any(|creation| creation.file != call.file || creation.begun_ns < end_ns)
+            || self.files.iter().any(|file| file.initial_version >= version)
     }
 
     /// Whether `call` is one of several that were told that they created the graph after one

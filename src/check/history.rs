@@ -167,7 +167,6 @@ impl Call {
     pub fn created_the_graph(&self) -> bool {
         matches!(self.asked.request, Request::CreateGraph)
             && matches!(self.end, End::Accepted { created: true, .. })
-            && !self.is_replay
     }
 
     /// Whether it says that it made its version.
@@ -190,7 +189,7 @@ impl Call {
             self.end,
             End::Rejected { .. } | End::NotServed { .. } | End::Accepted { changed: false, .. }
         );
-        self.asked.request.writes() && not_applied && !self.is_replay
+        self.asked.request.writes() && not_applied
     }
 }
 

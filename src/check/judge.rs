@@ -226,9 +226,7 @@ impl<'h> Replay<'h> {
     }
 
     /// The graph that the histories begin with keeps the rules.
-    fn check_beginning(&mut self) -> Result<(), Found> {
-        // If it had been deleted, it was created again: it was there.
-        self.state.is_deleted = false;
+    fn check_beginning(&self) -> Result<(), Found> {
         let first_version = self.state.version;
         let datasets = self.state.datasets.iter();
         let contested =
