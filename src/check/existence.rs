@@ -73,15 +73,21 @@ impl<'h> Existence<'h> {
             deletion.file != call.file
                 || deletion.begun_ns < call.end_ns && deletion.version().is_none_or(there)
         });
-        // Or it had never been there.
-        let created = self.creations.get(&self.first_version).into_iter().flatten();
-        gone || { created }
-            .any(|creation| creation.file == call.file && creation.end_ns >= call.invoke_ns)
+        gone || self.may_never_have_been_there(call)
+    }
+
+    /// Whether the graph may have been created for the first time after `call` was sent.
+    fn may_never_have_been_there(&self, call: &Call) -> bool {
+        let mut created = self.creations.get(&self.first_version).into_iter().flatten();
+        created.any(|creation| creation.file == call.file && creation.end_ns >= call.invoke_ns)
     }
 
     /// Where a call that found the graph gone stands, if that is known: after the first deletion
     /// that can explain it.
     pub fn gone_at(&self, call: &Call, floor: (u64, bool)) -> Option<(u64, bool)> {
+        if self.may_never_have_been_there(call) {
+            return None;
+        }
         let mut first: Option<(u64, bool)> = None;
         for deletion in &self.deletions {
             if deletion.file != call.file {
