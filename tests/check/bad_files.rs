@@ -108,6 +108,9 @@ fn lines_that_are_not_understood_are_refused() {
     let unknown =
         "1.ndjson:2: request: operations[0]: no rules are known for the operation `merge_job`";
     assert_eq!(request(|request| request["operations"][0]["op"] = json!("merge_job")), unknown);
+    let read = json!({"call": "readJob", "job": "a", "key": "k"});
+    let keyed = "1.ndjson:2: request: only a write has a key";
+    assert_eq!(refusal(|lines| lines[1]["request"] = read), keyed);
     let missing = "1.ndjson:2: request: operations[0]: inputs is missing";
     assert_eq!(request(|request| request["operations"][0]["inputs"] = Value::Null), missing);
     let list = "1.ndjson:2: request: operations[0]: spec: expected a JSON object";

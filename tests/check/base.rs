@@ -30,10 +30,29 @@ fn stream() -> Stream {
 
 /// The graph at version 3, as the events that build it.
 fn snapshot() -> String {
-    let mut events = Importing::new(stream(), graph(), Chain([7; 32]), Some(0));
+    snapshot_of(graph())
+}
+
+fn snapshot_of(graph: Graph) -> String {
+    let mut events = Importing::new(stream(), graph, Chain([7; 32]), Some(0));
     let mut lines = Vec::new();
     while events.write_some(1 << 20, &mut lines).is_some() {}
     String::from_utf8(lines).unwrap()
+}
+
+/// A change that declares a dataset.
+fn declared(version: u64) -> String {
+    let fact = format!(r#"{{"fact":"dataset_declared","metadata":{{}},"name":"e{version}"}}"#);
+    let data = format!(r#"{{"facts":[{fact}],"version":{version}}}"#);
+    let event = Event {
+        kind: EventKind::Changed,
+        index: EventIndex { version, ordinal: 0 },
+        chain: Chain([version as u8; 32]),
+        committed_at_ms: Some(0),
+        actor: None,
+        data: data.into(),
+    };
+    String::from_utf8(stream().line(&event)).unwrap()
 }
 
 /// A history from version 3 on that looks at all of the graph.
@@ -81,20 +100,6 @@ fn a_history_is_judged_from_the_graph_that_it_begins_with() {
 
 #[test]
 fn changes_after_the_graph_lead_to_where_a_history_begins_and_what_follows_is_not_read() {
-    let declared = |version: u64| {
-        let data = format!(
-            r#"{{"facts":[{{"fact":"dataset_declared","metadata":{{}},"name":"e{version}"}}],"version":{version}}}"#
-        );
-        let event = Event {
-            kind: EventKind::Changed,
-            index: EventIndex { version, ordinal: 0 },
-            chain: Chain([version as u8; 32]),
-            committed_at_ms: Some(0),
-            actor: None,
-            data: data.into(),
-        };
-        String::from_utf8(stream().line(&event)).unwrap()
-    };
     let begins_at = |version: u64, datasets: usize| {
         let read = counts(version, 1, datasets, 2);
         Script::new().beginning_at(version).call(0, [1, 2], read_graph(), read).text()
@@ -123,6 +128,21 @@ fn changes_after_the_graph_lead_to_where_a_history_begins_and_what_follows_is_no
 }
 
 #[test]
+fn jobs_of_the_graph_may_depend_on_each_other() {
+    let requests = [
+        put_job("a", &["x"], &["y"]),
+        put_job("b", &["y"], &["z"]),
+        put_job("c", &["x", "y", "z"], &[]),
+    ];
+    let graph = requests.iter().fold(Graph::default(), |graph, request| {
+        truth::judge(&graph, request).expect("it is legal").next
+    });
+    let snapshot = snapshot_of(graph);
+    let text = Script::new().beginning_at(3).call(0, [1, 2], read_graph(), counts(3, 3, 3, 7));
+    valid(judge_from(&snapshot, &[&text.text()]).unwrap());
+}
+
+#[test]
 fn a_file_that_is_not_the_graph_that_it_says_is_refused() {
     let lines: Vec<String> = snapshot().lines().map(|line| format!("{line}\n")).collect();
     let refusal = |lines: &[String]| {
@@ -142,11 +162,29 @@ fn a_file_that_is_not_the_graph_that_it_says_is_refused() {
         refusal(&lines[..3]),
         "base.ndjson: ends at version 3, within an import, and the histories begin at version 3"
     );
+    // Each event has its place, and the version of the others.
+    let again = |at: usize| {
+        let later = Script::new().beginning_at(4).text();
+        let lines = [&lines[..], &lines[at..=at]].concat().concat();
+        judge_from(&lines, &[&later]).expect_err("a bad file").to_string()
+    };
+    for (at, kind) in [(1, "imported"), (3, "import.ended")] {
+        let says = format!("`dev.fencepost.{kind}.v1` of version 3 cannot follow version 3");
+        assert!(again(at).ends_with(&says), "{}", again(at));
+        let mut later = lines.clone();
+        later[at] = later[at].replace("\"graphversion\":3", "\"graphversion\":4");
+        assert!(refusal(&later).ends_with("cannot follow version 3"), "{}", refusal(&later));
+    }
+    let within = [&lines[..3], &[declared(4)], &lines[3..]].concat();
+    let says = "base.ndjson:4: `dev.fencepost.changed.v1` of version 4 cannot follow version 3";
+    assert_eq!(refusal(&within), says);
     let mut no_start = lines.clone();
     no_start.remove(0);
     assert!(refusal(&no_start).contains("cannot follow version 0"), "{}", refusal(&no_start));
     let mut no_chain = lines.clone();
     no_chain[3] = no_chain[3].replace("0707", "070");
+    assert!(refusal(&no_chain).ends_with("is no chain"), "{}", refusal(&no_chain));
+    no_chain[3] = lines[3].replacen("0707", "070707", 1);
     assert!(refusal(&no_chain).ends_with("is no chain"), "{}", refusal(&no_chain));
     let mut no_version = lines;
     no_version[2] = no_version[2].replace("job_version", "version_of_job");

@@ -131,6 +131,10 @@ fn a_history_on_a_prepared_graph_is_judged_from_an_export_of_it() {
     // Exported again it goes on with the changes since, which are not looked at.
     assert_eq!(export().code, 0);
     assert_eq!(check(&shell, &["--base", "base", "history"]).code, 0);
+    // But they lead to where a later history begins.
+    drive(&shell, "later", "conflict --requests 50 --seed 3");
+    let ran = check(&shell, &["--stored", "--base", "base", "later"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
     let ran = check(&shell, &["--base", "history", "history"]);
     assert!(ran.code == 2 && ran.errors.contains("given twice"), "{}", ran.errors);
     let ran = check(&shell, &["--base", "before", "history"]);

@@ -70,6 +70,20 @@ fn a_frozen_graph_decides_no_write_and_goes_to_no_further_version() {
     is(Kind::WriteAfterFreeze, 2, &after(put("a"), unchanged(1)));
     let absent = rejected(1, 404, "job_not_found", json!({"name": "c", "operation": 0}));
     is(Kind::WriteAfterFreeze, 2, &after(delete_job("c"), absent));
+    // Who creates a graph that is there decides nothing.
+    after(json!({"call": "createGraph"}), unchanged(1)).valid();
+    // What was applied before is told again afterwards.
+    let keyed = || {
+        let mut request = put("a");
+        request["key"] = json!("k");
+        request
+    };
+    Script::new()
+        .frozen()
+        .call(0, [1, 4], keyed(), unknown())
+        .call(1, [2, 3], put("b"), frozen())
+        .call(2, [5, 6], keyed(), created(1))
+        .valid();
     // What was under way when the graph was frozen was written before, or not at all.
     let behind = Script::new()
         .frozen()

@@ -77,8 +77,9 @@ fn a_write_of_unknown_outcome_is_applied_once_however_often_it_is_sent() {
     let early = Script::new()
         .call(0, [1, 10], put_a(), unknown())
         .call(1, [11, 12], put_job("b", &[], &[]), created(2))
-        .call(1, [13, 14], put_a(), created(1))
-        .call(1, [15, 16], read_graph(), counts(2, 2, 0, 0));
+        .call(1, [13, 14], read_graph(), counts(2, 2, 0, 0))
+        .call(1, [15, 16], put_a(), created(1))
+        .call(1, [17, 18], read_graph(), counts(2, 2, 0, 0));
     early.valid();
     // Not before any of them was sent.
     let too_early = Script::new()
@@ -143,7 +144,10 @@ fn what_is_rejected_under_a_key_was_not_applied_under_it_before() {
         .call(1, [3, 4], put_job("a", &[], &[]), created(1))
         .call(1, [5, 6], create(), there(1))
         .valid();
-    // Decided at a later version than the one that made it.
+    // Decided at the version that it made, or at a later one.
+    let at_it =
+        Script::new().call(0, [1, 20], create(), created(1)).call(1, [2, 3], create(), there(1));
+    is(Kind::WrongReplay, &at_it);
     let beside = Script::new()
         .call(0, [1, 20], create(), created(1))
         .call(1, [2, 3], put_job("b", &[], &[]), created(2))
@@ -197,10 +201,70 @@ fn a_key_is_of_one_request() {
     is(Kind::WrongRejection, &first().call(0, [3, 4], other(), ill));
     let without = Script::new().call(0, [1, 2], put_job("b", &[], &[]), reused());
     is(Kind::WrongRejection, &without);
+    // What used it was sent only later, or asked for the same.
+    let early = || Script::new().call(0, [1, 2], other(), reused());
+    is(Kind::WrongRejection, &early().call(0, [3, 4], put_a(), created(1)));
+    is(Kind::WrongRejection, &early().call(0, [3, 4], put_a(), unknown()));
+    let same = Script::new().call(0, [1, 2], put_a(), unknown()).call(1, [3, 4], put_a(), reused());
+    is(Kind::WrongRejection, &same);
     // It may have been.
     Script::new()
         .call(0, [1, 2], put_a(), unknown())
         .call(1, [3, 4], other(), reused())
         .call(1, [5, 6], read_graph(), counts(1, 1, 0, 0))
+        .valid();
+}
+
+#[test]
+fn what_has_the_key_of_an_accepted_write_and_asks_for_something_else_is_not_applied() {
+    let script = Script::new().call(0, [1, 2], put_a(), created(1)).call(
+        1,
+        [3, 4],
+        keyed(put_job("b", &[], &[]), "k"),
+        unknown(),
+    );
+    script.valid_with_log(&[logged_job(1, "a")]);
+    let finding = script.found_with_log(&[logged_job(1, "a"), logged_job(2, "b")]);
+    assert_eq!(finding.kind, Kind::PhantomChange, "{finding}");
+}
+
+#[test]
+fn keys_of_two_histories_have_nothing_to_do_with_each_other() {
+    let one = Script::new().call(0, [1, 2], put_a(), created(1));
+    let other = keyed(put_job("b", &[], &[]), "k");
+    let other = Script::new().beginning_at(1).call(0, [1, 2], other, created(2));
+    valid(judge(&[&one.text(), &other.text()], None).unwrap());
+}
+
+#[test]
+fn what_was_accepted_is_answered_again_when_the_graph_is_gone_unless_it_is_too_large() {
+    let gone = || {
+        let problem =
+            json!({"type": "urn:fencepost:problem:graph_not_found", "status": 404, "name": "g"});
+        json!({"event": "fail", "verdict": "rejected", "problem": problem})
+    };
+    let deleted = || {
+        Script::new()
+            .call(0, [1, 2], put_a(), created(1))
+            .call(0, [3, 4], json!({"call": "deleteGraph"}), changed(2))
+            .call(0, [5, 6], read_graph(), gone())
+    };
+    deleted().call(0, [7, 8], put_a(), created(1)).valid();
+    // Whatever its key is, a body that is too large is not read.
+    let problem = json!({"type": "urn:fencepost:problem:too_large", "status": 413, "limit": 1});
+    let too_large = json!({"event": "fail", "verdict": "rejected", "problem": problem});
+    deleted().call(0, [7, 8], put_a(), too_large).valid();
+    is(Kind::WrongReplay, &deleted().call(0, [7, 8], put_a(), gone()));
+}
+
+#[test]
+fn a_write_may_be_rejected_where_another_of_its_key_changed_nothing_after_it() {
+    let create = json!({"op": "put_job", "name": "a", "inputs": [], "outputs": [],
+        "if_absent": true});
+    let create = keyed(json!({"call": "createJob", "operations": [create]}), "k");
+    Script::new()
+        .call(0, [1, 2], put_job("a", &[], &[]), created(1))
+        .call(0, [3, 20], put_a(), unchanged(1))
+        .call(1, [4, 5], create, rejected(1, 409, "already_exists", json!({"name": "a"})))
         .valid();
 }

@@ -140,6 +140,27 @@ fn the_body_of_an_accepted_write_says_what_its_verdict_says() {
 }
 
 #[test]
+fn a_graph_has_a_tag_where_it_is_created_and_none_where_it_is_deleted() {
+    let told = |call: &str, end: Value, version: u64, tag: Value| {
+        let mut end = plain(end, version);
+        end["answer"] = json!({"graph": "g", "version": version, "changed": true, "etag": tag});
+        if call == "createGraph" {
+            end["answer"]["changed"] = json!(false);
+        }
+        then(json!({"call": call}), end)
+    };
+    let expected = |version: u64, changed: bool, tag: Value| {
+        json!({"graph": "g", "version": version, "changed": changed, "etag": tag}).to_string()
+    };
+    told("deleteGraph", changed(3), 3, Value::Null).valid();
+    let none = expected(3, true, Value::Null);
+    is(Kind::WrongAnswer, &none, &told("deleteGraph", changed(3), 3, json!("\"3\"")));
+    told("createGraph", unchanged(2), 2, json!("\"2\"")).valid();
+    let tag = expected(2, false, json!("\"2\""));
+    is(Kind::WrongAnswer, &tag, &told("createGraph", unchanged(2), 2, Value::Null));
+}
+
+#[test]
 fn a_read_of_the_whole_graph_names_the_graph_and_its_version() {
     let read = |version: u64, graph: &str| {
         let answer =
