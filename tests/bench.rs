@@ -9,5 +9,6 @@ mod loss;
 pub mod place;
 mod replay;
 mod reports;
+mod runs;
 mod servers;
 mod stalls;

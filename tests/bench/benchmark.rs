@@ -8,9 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use fencepost::bench::run::results::{
-    BaseRecord, CheckVerdict, Key, Measurement, NotCompared, Outcome, Point,
-};
+use fencepost::bench::run::results::{BaseRecord, CheckVerdict, Key, NotCompared, Outcome, Point};
 use fencepost::bench::run::{Results, workloads};
 use fencepost::bench::{InProcess, Outcome as Answer, Request, Target as _};
 use fencepost::db::DatabaseUrl;
@@ -19,16 +17,12 @@ use fencepost::node::{self, NodeOptions};
 use tempfile::TempDir;
 
 use super::place::{fencepost, graph};
+use super::runs::{self, measured, results};
 use crate::cli::Shell;
 use crate::support::cluster::wait_until;
 
 /// A run into `out`, short and small unless `more` says otherwise.
 fn bench(out: &Path, more: &[&str]) -> Command {
-    let mut command = fencepost();
-    command.args(["bench", "run", "--out"]).arg(out);
-    let of_file = more.contains(&"--graph");
-    let given =
-        |option: &&[&str; 2]| !(more.contains(&option[0]) || of_file && option[0] == "--sizes");
     let small = [
         ["--sizes", "200"],
         ["--seconds", "0.1"],
@@ -36,28 +30,12 @@ fn bench(out: &Path, more: &[&str]) -> Command {
         ["--blocks", "1"],
         ["--writers", "2"],
     ];
-    command.args(small.iter().filter(given).flatten()).args(more);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+    runs::bench(out, &small, more)
 }
 
 /// What it found, and what it printed.
 fn run(out: &Path, more: &[&str]) -> (Results, String) {
-    let output = bench(out, more).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    (results(out), String::from_utf8(output.stdout).unwrap())
-}
-
-fn results(out: &Path) -> Results {
-    Results::read(&out.join("results.json")).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn measured(point: &Point) -> &Measurement {
-    match &point.outcome {
-        Outcome::Measured(measured) => measured,
-        Outcome::Failed { why } => panic!("{:?}: {why}", point.key),
-    }
+    runs::ended(out, bench(out, more))
 }
 
 /// Where databases are, in the directory of a run.

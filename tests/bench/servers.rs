@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use diesel::{QueryableByName, RunQueryDsl as _, sql_query};
 use fencepost::bench::run::Results;
-use fencepost::bench::run::results::{CheckVerdict, Measurement, Outcome, Point};
+use fencepost::bench::run::results::{CheckVerdict, Point};
 use fencepost::bench::run::setting::{DatabaseKind, LockKind, Setting};
 use tempfile::TempDir;
 
-use super::place::fencepost;
+use super::runs::{self, measured, results};
 use crate::support::cluster::wait_until;
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
@@ -26,9 +26,6 @@ fn place() -> TempDir {
 
 /// A short run of the profile `standard` into `out`.
 fn bench(out: &Path, more: &[&str]) -> Command {
-    let mut command = fencepost();
-    command.args(["bench", "run", "--profile", "standard", "--out"]).arg(out);
-    let given = |option: &&[&str; 2]| !more.contains(&option[0]);
     let small = [
         ["--sizes", "100"],
         ["--seconds", "0.2"],
@@ -36,27 +33,11 @@ fn bench(out: &Path, more: &[&str]) -> Command {
         ["--blocks", "1"],
         ["--writers", "4"],
     ];
-    command.args(small.iter().filter(given).flatten()).args(more);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+    runs::bench(out, &small, &[&["--profile", "standard"], more].concat())
 }
 
 fn run(out: &Path, more: &[&str]) -> (Results, String) {
-    let output = bench(out, more).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    (results(out), String::from_utf8(output.stdout).unwrap())
-}
-
-fn results(out: &Path) -> Results {
-    Results::read(&out.join("results.json")).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn measured(point: &Point) -> &Measurement {
-    match &point.outcome {
-        Outcome::Measured(measured) => measured,
-        Outcome::Failed { why } => panic!("{:?}: {why}", point.key),
-    }
+    runs::ended(out, bench(out, more))
 }
 
 fn of_designs(results: &Results) -> impl Iterator<Item = &Point> {
