@@ -11,8 +11,9 @@
 //! 1. the receiver is asked. It says what it has done; or that the write did not come, and then does
 //!    not take it any more;
 //! 2. the log is looked at, which notes the name with the change;
-//! 3. if another node has taken over the graph since, whatever was sent under the former leadership
-//!    is refused by the database: what is not in the log by then was not applied;
+//! 3. if another node has taken over the graph since, or in place of a successor that the write was
+//!    sent to, whatever was sent is refused by the database: what is not in the log by then was not
+//!    applied;
 //! 4. this node tries to take over itself, as any node does that is asked for a write;
 //! 5. after [`ForwardLimits::settles_within`] the outcome is unknown.
 //!
@@ -162,8 +163,8 @@ impl Forwarding {
     ) -> Result<Reply, Problem> {
         let Ok(graph) = asked.name("graph") else { return here(None).await };
         let until = Instant::now() + self.limits.answers_within;
-        // Under which token it did not get there, why, and whether that is enough.
-        let (mut failed, mut hop): (Option<(i64, String, bool)>, u32) = (None, 0);
+        // Where it did not get to, why, and whether that is enough.
+        let (mut failed, mut hop): (Option<(Arc<LeaderAt>, String, bool)>, u32) = (None, 0);
         loop {
             let leader = match service.leader(&graph) {
                 Some(leader) if leader.address.is_some() => leader,
@@ -173,8 +174,8 @@ impl Forwarding {
                 },
             };
             let is_late = hop > 0 && Instant::now() >= until;
-            if let Some((token, why, is_enough)) = &failed
-                && leader.token <= *token
+            if let Some((other, why, is_enough)) = &failed
+                && !leader.replaces(other)
                 && (*is_enough || is_late)
             {
                 return Err(out_of_reach(&graph, leader, why));
@@ -197,10 +198,13 @@ impl Forwarding {
                 Sent::Full(problem) => return Err(problem.led_by(leader)),
                 Sent::NotLeader => {}
                 Sent::NotApplied(why) => {
-                    let before = failed.is_some_and(|(token, ..)| token == leader.token);
-                    failed = Some((leader.token, why, before));
+                    let is_same = |other: &LeaderAt| {
+                        (other.token, &other.node) == (leader.token, &leader.node)
+                    };
+                    let before = failed.is_some_and(|(other, ..)| is_same(&other));
+                    failed = Some((Arc::clone(&leader), why, before));
                 }
-                Sent::Unreachable(why) => failed = Some((leader.token, why, true)),
+                Sent::Unreachable(why) => failed = Some((Arc::clone(&leader), why, true)),
                 Sent::Applied(applied) => return here(Some(applied)).await,
                 Sent::Unknown(what) => return Err(Problem::new(Kind::OutcomeUnknown, what)),
             }
@@ -342,7 +346,7 @@ impl Forwarding {
         let moved = async {
             loop {
                 looks.tick().await;
-                let other = service.leader(graph).is_some_and(|now| now.token > leader.token);
+                let other = service.leader(graph).is_some_and(|now| now.replaces(leader));
                 let leads = || self.leads(service, graph);
                 if other || (Instant::now() >= stalls_at && leads().await) {
                     return;
@@ -607,14 +611,13 @@ async fn look(service: &Service, graph: &Name, leader: &LeaderAt, request: &Requ
         Ok(None) => Look::Open,
         Ok(Some(look)) => match look.applied {
             Some(applied) => Look::Settled(Some(applied)),
-            None if look.leader_token > leader.token || failpoint::is_off("forwarded-seal") => {
-                if look.log_is_whole {
-                    Look::Settled(None)
-                } else {
-                    Look::Never
-                }
+            None if !look.rules_out(&leader.node, leader.token)
+                && !failpoint::is_off("forwarded-seal") =>
+            {
+                Look::Open
             }
-            None => Look::Open,
+            None if look.log_is_whole => Look::Settled(None),
+            None => Look::Never,
         },
     }
 }

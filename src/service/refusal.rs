@@ -12,12 +12,21 @@ use crate::store::{CommitError, ImageKey, StorageKind, StoreError};
 pub struct LeaderAt {
     /// Tells it from all others.
     pub node: String,
-    /// The token of its take-over.
+    /// The token of its take-over, which may be still to come.
     pub token: i64,
     /// Where its clients and other nodes reach it, if it says so.
     pub address: Option<String>,
     /// The graph as it was when that was looked at.
     pub key: ImageKey,
+}
+
+impl LeaderAt {
+    /// Whether it has taken the graph over after `other`; or in its place: a successor that is about
+    /// to take over is told with the token to come, and may never have it.
+    #[must_use]
+    pub fn replaces(&self, other: &Self) -> bool {
+        self.token > other.token || (self.token == other.token && self.node != other.node)
+    }
 }
 
 /// Why a request was not served. Only [`Refusal::OutcomeUnknown`] and [`Refusal::Internal`] leave
@@ -163,5 +172,25 @@ impl Refusal {
             CommitError::Unavailable(error) => error.into(),
             CommitError::Unknown { .. } => Refusal::OutcomeUnknown { what },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Chain;
+
+    #[test]
+    fn a_leader_is_replaced_by_a_later_one_or_by_who_has_the_token_that_it_was_to_have() {
+        let leader = |node: &str, token| LeaderAt {
+            node: node.to_owned(),
+            token,
+            address: None,
+            key: ImageKey { graph_id: 1, version: 0, chain: Chain::START },
+        };
+        assert!(leader("a", 3).replaces(&leader("a", 2)));
+        assert!(leader("b", 2).replaces(&leader("a", 2)));
+        assert!(!leader("a", 2).replaces(&leader("a", 2)));
+        assert!(!leader("b", 1).replaces(&leader("a", 2)));
     }
 }

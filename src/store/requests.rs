@@ -8,7 +8,7 @@ use super::Store;
 use super::error::StoreError;
 use super::head::{ImageKey, column};
 use crate::db::AnyConnection;
-use crate::db::schema::{changes, graphs};
+use crate::db::schema::{changes, graphs, leaders};
 use crate::failpoint;
 use crate::graph::Name;
 
@@ -57,17 +57,29 @@ impl RequestId {
 }
 
 /// What the database knows of a request that was passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestLook {
     /// The token of the last take-over of the graph's leadership: no write under an earlier one
     /// comes later than what was looked at.
     pub leader_token: i64,
+    /// The node that has taken it over then, if that is noted.
+    pub leader: Option<String>,
     /// What it has done.
     pub applied: Option<AppliedRequest>,
     /// Whether the log has all changes that it can have made. It has not if it was pruned, or if
     /// a backup was put back: then the graph is at an earlier version than when the request was
     /// passed on, or has come there by other changes.
     pub log_is_whole: bool,
+}
+
+impl RequestLook {
+    /// Whether no write comes any more that was sent to that node under that token: another take-over
+    /// has followed, or the token, which was still to come, went to another node.
+    #[must_use]
+    pub fn rules_out(&self, node: &str, token: i64) -> bool {
+        let is_anothers = || self.leader.as_ref().is_some_and(|leader| leader != node);
+        self.leader_token > token || (self.leader_token == token && is_anothers())
+    }
 }
 
 /// A change that a request has made.
@@ -94,12 +106,14 @@ impl Store {
         since: &ImageKey,
     ) -> Result<Option<RequestLook>, StoreError> {
         self.database.read(|connection| {
+            let of_token = leaders::token.eq(graphs::leader_token);
             let row = graphs::table
+                .left_join(leaders::table.on(leaders::graph_id.eq(graphs::id).and(of_token)))
                 .filter(graphs::name.eq(graph.as_str()))
-                .select((graphs::leader_token, FoundAt::as_select()))
-                .first::<(i64, FoundAt)>(connection)
+                .select((graphs::leader_token, leaders::node.nullable(), FoundAt::as_select()))
+                .first::<(i64, Option<String>, FoundAt)>(connection)
                 .optional()?;
-            let Some((leader_token, found)) = row else { return Ok(None) };
+            let Some((leader_token, leader, found)) = row else { return Ok(None) };
             failpoint::pass("request-look");
             let log_is_whole = found.log_is_whole_since(connection, since)?;
             let searches_all = !log_is_whole && !failpoint::is_off("forwarded-history");
@@ -116,7 +130,7 @@ impl Store {
                 version: version.unsigned_abs(),
                 created: noted.as_deref() == Some(request.noted(true)),
             });
-            Ok(Some(RequestLook { leader_token, applied, log_is_whole }))
+            Ok(Some(RequestLook { leader_token, leader, applied, log_is_whole }))
         })
     }
 }
@@ -154,5 +168,26 @@ impl FoundAt {
             .first(connection)
             .optional()?;
         Ok(next.is_some_and(|(change, chain)| chain == since.chain.next(&change).0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_take_over_rules_a_write_out_and_one_of_another_node_under_its_token() {
+        let look = |leader: Option<&str>| RequestLook {
+            leader_token: 2,
+            leader: leader.map(str::to_owned),
+            applied: None,
+            log_is_whole: true,
+        };
+        assert!(look(Some("a")).rules_out("a", 1));
+        assert!(look(None).rules_out("a", 1));
+        assert!(look(Some("b")).rules_out("a", 2));
+        assert!(!look(Some("a")).rules_out("a", 2));
+        assert!(!look(None).rules_out("a", 2), "who has it is not known");
+        assert!(!look(Some("b")).rules_out("a", 3), "it is still to come");
     }
 }

@@ -526,6 +526,8 @@ fn the_log_tells_which_request_made_a_change_and_what_it_created() {
         assert_eq!(look(&changed, &at_1).applied, made(3, false));
         let of_nothing = look(&nothing, &at_0);
         assert_eq!((of_nothing.applied, of_nothing.leader_token), (None, 1));
+        let leader = store.leader(site.head().id).unwrap().map(|leader| leader.node);
+        assert!(leader.is_some() && of_nothing.leader == leader);
         assert!(of_nothing.log_is_whole && look(&nothing, &at_3).log_is_whole);
         // Where a backup was put back, it is at an earlier version, or there by another history.
         for version in 1..=4 {

@@ -321,6 +321,33 @@ fn without_the_token_that_it_was_sent_under_a_write_is_taken_later() {
     assert_eq!(held_up_until_leadership_came_back("forwarded-token=off"), 3);
 }
 
+/// The former leader sends a write to its successor, under the token to come. That one never takes
+/// over, and who does has the token.
+#[test]
+fn a_write_to_a_successor_that_never_leads_is_not_in_doubt() {
+    let pair = Pair::new(&ES_SINGLE_WRITER, "", "");
+    let (store, graph_id) = (pair.field.site.store(), pair.field.site.head().id);
+    let name_the_other = || {
+        let leader = store.leader(graph_id).unwrap().unwrap();
+        let nodes = store.nodes().unwrap();
+        let other = nodes.into_iter().find(|node| node.node != leader.node).unwrap().node;
+        assert!(store.name_successor(graph_id, leader.token, Some(&other)).unwrap());
+        (leader.token, other)
+    };
+    name_the_other();
+    wait_until("the follower leads", || leads(&pair.follower));
+    pair.leader.signal("STOP");
+    let (token, stopped) = name_the_other();
+    // What it would have said itself, had it been stopped a little later.
+    assert!(store.wait_as_successor(graph_id, token, &stopped).unwrap());
+    wait_until("nobody leads", || !leads(&pair.follower));
+    assert_eq!(version(&pair.put("job")), pair.field.site.head().version);
+    assert_eq!(forwarded(&pair.follower, "outcome=\"not applied\""), 1);
+    assert_eq!(store.leader(graph_id).unwrap().unwrap().token, token + 1);
+    pair.leader.signal("CONT");
+    pair.expect_valid();
+}
+
 /// The leader is killed when it passes the point for the `passage`th time, while clients write to
 /// the other nodes.
 fn killed_at(point: &str, passage: usize, design: &'static Design) {
