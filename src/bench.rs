@@ -33,10 +33,11 @@ mod summary;
 mod tally;
 mod target;
 mod topology;
+mod unused;
 mod verbatim;
 mod workload;
 
-pub use drive::drive;
+pub use drive::{drive, drive_until};
 pub use history::FORMAT_VERSION;
 pub use latencies::{Latencies, NotEncoded, Percentiles};
 pub use random::Random;
@@ -63,14 +64,14 @@ pub struct DriveArgs {
     /// What the requests are
     #[arg(long, value_enum)]
     pub workload: WorkloadName,
-    /// register, load: what reads what
+    /// register, mixed, load: what reads what
     #[arg(long, value_enum, default_value_t = Shape::Random)]
     pub shape: Shape,
-    /// register: in which order jobs come, in blocks of 4,096; unless topological, some outputs
+    /// register, mixed: in which order jobs come, in blocks of 4,096; unless topological, some outputs
     /// have consumers already
     #[arg(long, value_enum, default_value_t = Order::Topological)]
     pub order: Order,
-    /// Length of the names, in bytes
+    /// register, mixed, load: length of the names, in bytes
     #[arg(long, default_value_t = 40, value_name = "BYTES")]
     pub name_bytes: usize,
     /// load: so many jobs in the end [default: 500000]; conflict: jobs and datasets to fight over
@@ -142,7 +143,7 @@ pub struct DriveArgs {
         value_name = "PERCENT"
     )]
     pub reject_percent: u8,
-    /// register: length of the spec of a job, in bytes; at least 10, or 0 for an empty one
+    /// register, mixed: length of the spec of a job, in bytes; at least 10, or 0 for an empty one
     #[arg(long, default_value_t = 0, value_parser = spec_bytes, value_name = "BYTES")]
     pub spec_bytes: usize,
     /// reregister, mixed: how unevenly jobs are chosen: the k-th with a weight of 1/k^S (Zipf); 0:
@@ -176,8 +177,8 @@ pub struct DriveArgs {
     /// 10, unless --requests is given]
     #[arg(long, value_parser = positive, value_name = "S")]
     pub seconds: Option<f64>,
-    /// register: clients send one after another, the next when the last was answered, so that each
-    /// write follows one of another node
+    /// Clients send one after another, the next when the last was answered, so that each write
+    /// follows one of another node
     #[arg(long, conflicts_with = "rate")]
     pub in_turn: bool,
     /// churn: how many jobs a changeset puts
@@ -189,7 +190,7 @@ pub struct DriveArgs {
     )]
     pub churn_steps: u64,
     /// End after so many requests, those of the warm-up included
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
     pub requests: Option<u64>,
     /// What is sent in the first so many seconds, or due in them, is not measured
     #[arg(long, default_value_t = 0.0, value_parser = not_negative, value_name = "S")]

@@ -45,6 +45,20 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 /// [`BenchError`] if the run could not begin, or its history not be written. How it ended is the
 /// report's verdict.
 pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError> {
+    drive_until(target, args, &AtomicBool::new(false))
+}
+
+/// The same, to its end or until `stopped` is set: then what was sent is waited for, and the history
+/// is whole.
+///
+/// # Errors
+/// As [`drive`].
+pub fn drive_until(
+    target: &dyn Target,
+    args: &DriveArgs,
+    stopped: &AtomicBool,
+) -> Result<Report, BenchError> {
+    super::unused::refuse_unused(args)?;
     let about_graph = args.workload != WorkloadName::Fetch;
     if !about_graph && target.service().is_some() {
         return Err(BenchError::Usage("--workload fetch asks a server: give --url".to_owned()));
@@ -91,6 +105,7 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
         done: Mutex::new(0),
         is_done: Condvar::new(),
         ended: AtomicBool::new(false),
+        stopped,
         history_lost: AtomicBool::new(false),
         last_contact_ns: AtomicU64::new(0),
     };
@@ -108,7 +123,7 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     } else {
         Ok(json!({}))
     };
-    let away = last.as_ref().err().cloned().or_else(|| run.gave_up());
+    let cut_short = last.as_ref().err().cloned().or_else(|| run.why_cut_short());
     let last = last.unwrap_or_else(|_| json!({}));
     let footer = record(run.recorder.as_ref(), || run.footer(&tally, &last));
     drop(run.recorder);
@@ -126,7 +141,7 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
         first_read: contact.first_read,
         initial_version: contact.version,
         final_version: last["final_version"].as_u64(),
-        away,
+        cut_short,
     })
 }
 
@@ -181,7 +196,10 @@ struct Run<'r> {
     /// Where clients send in turn: how many requests were answered, or not sent.
     done: Mutex<u64>,
     is_done: Condvar,
+    /// By the run itself.
     ended: AtomicBool,
+    /// By whoever has begun it.
+    stopped: &'r AtomicBool,
     history_lost: AtomicBool,
     /// When something was last answered.
     last_contact_ns: AtomicU64,
@@ -244,7 +262,7 @@ impl Run<'_> {
             let start = Instant::now();
             *opened = Some(start);
             drop(opened);
-            std::thread::sleep(self.schedule.warmup.saturating_sub(start.elapsed()));
+            self.wait_until(start, self.schedule.warmup);
             let before = self.target.metrics();
             let mut tally = Tally::default();
             for client in clients {
@@ -259,7 +277,7 @@ impl Run<'_> {
         let next = self.next.load(Ordering::Relaxed);
         let is_whole = tally.abandoned.is_empty() && next >= self.schedule.requests;
         let over = match tally.last_answer {
-            _ if self.ended.load(Ordering::Relaxed) => Some(start.elapsed()),
+            _ if self.has_ended() => Some(start.elapsed()),
             Some(last) if is_whole => Some(last.saturating_duration_since(start)),
             _ => None,
         };
@@ -321,7 +339,7 @@ impl Run<'_> {
         }
         let (began, last_of_pair) = (Instant::now(), number | 1);
         while self.next.load(Ordering::Relaxed) <= last_of_pair
-            && !self.ended.load(Ordering::Relaxed)
+            && !self.has_ended()
             && began.elapsed() < PAIR_PATIENCE
         {
             std::thread::sleep(PAIR_PAUSE);
@@ -358,15 +376,36 @@ impl Run<'_> {
         }
     }
 
-    fn gave_up(&self) -> Option<String> {
-        let gave_up =
-            self.ended.load(Ordering::Relaxed) && !self.history_lost.load(Ordering::Relaxed);
-        gave_up.then(|| {
-            format!(
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) || self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so long after the start, or until the run has ended.
+    fn wait_until(&self, start: Instant, due: Duration) {
+        while !self.has_ended() {
+            let left = due.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(DUE_PAUSE));
+        }
+    }
+
+    /// Why the run ended before its end, if that was told to nobody yet.
+    fn why_cut_short(&self) -> Option<String> {
+        let [ended, lost] =
+            [&self.ended, &self.history_lost].map(|flag| flag.load(Ordering::Relaxed));
+        match (ended, lost) {
+            (_, true) => None,
+            (true, false) => Some(format!(
                 "the server was away for {} s; the run was given up",
                 self.args.patience_seconds
-            )
-        })
+            )),
+            (false, false) => self
+                .stopped
+                .load(Ordering::Relaxed)
+                .then(|| "the run was ended by a signal".to_owned()),
+        }
     }
 
     fn footer(&self, tally: &Tally, last: &Value) -> Event {
@@ -418,7 +457,7 @@ impl<'r> Client<'r> {
             if let Some(due) = due
                 && !self.run.schedule.is_over(due)
             {
-                self.wait_until(due);
+                self.run.wait_until(self.start, due);
             }
             // The end may have come meanwhile, or come before it is due.
             if self.is_over() || due.is_some_and(|due| self.run.schedule.is_over(due)) {
@@ -431,19 +470,8 @@ impl<'r> Client<'r> {
         self.tally
     }
 
-    /// Waits until so long after the start, or until the run has ended.
-    fn wait_until(&self, due: Duration) {
-        while !self.run.ended.load(Ordering::Relaxed) {
-            let left = due.saturating_sub(self.start.elapsed());
-            if left.is_zero() {
-                return;
-            }
-            std::thread::sleep(left.min(DUE_PAUSE));
-        }
-    }
-
     fn is_over(&self) -> bool {
-        self.run.ended.load(Ordering::Relaxed) || self.run.schedule.is_over(self.start.elapsed())
+        self.run.has_ended() || self.run.schedule.is_over(self.start.elapsed())
     }
 
     fn send(&mut self, number: u64, request: &Request, due: Option<Instant>) {

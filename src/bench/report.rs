@@ -30,7 +30,7 @@ pub struct Report {
     pub(super) initial_version: Option<u64>,
     pub(super) final_version: Option<u64>,
     /// Why the run ended before its end.
-    pub(super) away: Option<String>,
+    pub(super) cut_short: Option<String>,
 }
 
 /// The unit of each number in a report as JSON, by the name of its field; those of the arguments
@@ -87,7 +87,7 @@ impl Report {
         if let Some((count, first)) = &self.tally.undocumented {
             return Err(BenchError::Undocumented { count: *count, first: first.clone() });
         }
-        match &self.away {
+        match &self.cut_short {
             Some(why) => Err(BenchError::Unavailable(why.clone())),
             None => Ok(()),
         }
@@ -164,7 +164,7 @@ impl Report {
             "operations_per_second": loaded,
             "initial_version": self.initial_version,
             "final_version": self.final_version,
-            "ended_early": self.away,
+            "ended_early": self.cut_short,
         })
     }
 

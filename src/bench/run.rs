@@ -45,7 +45,7 @@ pub use args::{Profile, RunArgs};
 pub use compare::Comparison;
 pub use delay::serve_delay;
 pub use echo::serve_echo;
-pub use file::ResultsError;
+pub use file::{RESULTS, ResultsError};
 pub use markdown::markdown;
 pub use plan::Plan;
 pub use table::table;
@@ -64,9 +64,6 @@ use servers::Servers;
 
 use super::BenchError;
 use super::drive::unix_ms;
-
-/// The file of results in the directory of a run.
-pub const RESULTS: &str = "results.json";
 
 impl From<ResultsError> for BenchError {
     fn from(error: ResultsError) -> Self {
@@ -92,6 +89,10 @@ pub struct RunResult {
 pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunResult, BenchError> {
     let plan = Plan::new(args)?;
     let directory = args.directory();
+    if args.resume && !directory.exists() {
+        let shown = directory.display();
+        return Err(BenchError::Usage(format!("--resume: {shown} does not exist")));
+    }
     let file = directory.join(RESULTS);
     let work = directory.join(WORK);
     fs::create_dir_all(&directory).map_err(|error| file_error(&directory, &error))?;
@@ -184,6 +185,8 @@ fn measured(
             let outcome = bench.measure(planned, base.as_ref(), servers)?;
             (base.map(|base| base.record), outcome)
         }
+        // Nothing can be measured with such arguments.
+        Err(error @ BenchError::Usage(_)) => return Err(error),
         Err(error) => (None, Outcome::Failed { why: error.to_string() }),
     };
     let point = Point {
@@ -272,12 +275,9 @@ fn earlier(args: &RunArgs, plan: &Plan, directory: &Path) -> Result<Option<Resul
                 return Ok(Some(results));
             }
             Err(BenchError::Usage(format!(
-                "--resume: {} was measured with other arguments: profile {}, {} points in {} \
-                 blocks",
+                "--resume: {} was measured with other arguments: {}",
                 file.display(),
-                results.plan.profile,
-                results.plan.points,
-                results.plan.blocks
+                plan.record.differences(&results.plan).join(", ")
             )))
         }
     }

@@ -141,7 +141,10 @@ fn run_benchmark(args: &RunArgs) -> Result<(), Failure> {
     }
     let program = std::env::current_exe()
         .map_err(|error| Failure::unavailable(format!("this program is not found: {error}")))?;
-    let stopped = stopped_by_signal(args.postgres_url.is_some());
+    let is_left = "ended at once: databases of this run are left on the server of --postgres-url; \
+                   the same command with --out and --resume removes them";
+    let is_left = args.postgres_url.is_some().then_some(is_left);
+    let stopped = stopped_by_signal("ends after this point", is_left);
     let ran = benchmark::run(&program, args, &stopped)?;
     print(&benchmark::table(&ran.results))?;
     let file = ran.directory.join(benchmark::RESULTS);
@@ -186,7 +189,8 @@ fn ignores_hangup() -> bool {
 }
 
 /// Set at the first SIGINT, SIGTERM or SIGHUP, unless that was ignored; the second ends this process.
-fn stopped_by_signal(has_given_postgres: bool) -> Arc<AtomicBool> {
+/// With what is said then.
+fn stopped_by_signal(first: &'static str, second: Option<&'static str>) -> Arc<AtomicBool> {
     let stopped = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&stopped);
     std::thread::spawn(move || {
@@ -213,15 +217,12 @@ fn stopped_by_signal(has_given_postgres: bool) -> Arc<AtomicBool> {
                     _ = hung_up => {}
                 }
                 if set.swap(true, Ordering::Relaxed) {
-                    if has_given_postgres {
-                        log::warn!(
-                            "ended at once: databases of this run are left on the server of \
-                             --postgres-url; the same command with --out and --resume removes them"
-                        );
+                    if let Some(second) = second {
+                        log::warn!("{second}");
                     }
                     std::process::exit(130);
                 }
-                log::warn!("ends after this point; again to end at once");
+                log::warn!("{first}; again to end at once");
             }
         });
     });
@@ -243,16 +244,21 @@ fn floor(kind: FloorKind) -> Result<(), Failure> {
 fn drive(node: &NodeArgs, args: &DriveArgs) -> Result<(), Failure> {
     let graph =
         Name::new(&args.graph).map_err(|error| Failure::usage(format!("--graph: {error}")))?;
+    let stopped = stopped_by_signal("ends when what was sent is answered", None);
     let report = if args.url.is_empty() {
         let options = node.options()?;
         let designs = options.designs().map_err(NodeError::from)?;
         let reads = designs.reads(options.reads).map_err(NodeError::from)?;
         let description =
             format!("in process on {}, design {designs}, reads {}", options.database, reads.name());
-        bench::drive(&InProcess::new(node::open(&options)?, graph, description), args)?
+        bench::drive_until(
+            &InProcess::new(node::open(&options)?, graph, description),
+            args,
+            &stopped,
+        )?
     } else {
         let timeout = Duration::from_secs_f64(args.timeout_seconds);
-        bench::drive(&HttpTarget::new(&args.url, graph, timeout)?, args)?
+        bench::drive_until(&HttpTarget::new(&args.url, graph, timeout)?, args, &stopped)?
     };
     match args.format {
         bench::Format::Text => print(&format!("{}\n", report.render()))?,

@@ -178,7 +178,6 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::Chain;
 
     #[test]
     fn a_leader_is_replaced_by_a_later_one_or_by_who_has_the_token_that_it_was_to_have() {
@@ -186,7 +185,7 @@ mod tests {
             node: node.to_owned(),
             token,
             address: None,
-            key: ImageKey { graph_id: 1, version: 0, chain: Chain::START },
+            key: ImageKey::of_an_empty_graph(),
         };
         assert!(leader("a", 3).replaces(&leader("a", 2)));
         assert!(leader("b", 2).replaces(&leader("a", 2)));

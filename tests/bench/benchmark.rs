@@ -23,13 +23,8 @@ use crate::support::cluster::wait_until;
 
 /// A run into `out`, short and small unless `more` says otherwise.
 fn bench(out: &Path, more: &[&str]) -> Command {
-    let small = [
-        ["--sizes", "200"],
-        ["--seconds", "0.1"],
-        ["--warmup-seconds", "0"],
-        ["--blocks", "1"],
-        ["--writers", "2"],
-    ];
+    let small =
+        [["--sizes", "200"], ["--seconds", "0.1"], ["--warmup-seconds", "0"], ["--blocks", "1"]];
     runs::bench(out, &small, more)
 }
 
@@ -99,8 +94,8 @@ fn a_broken_design_is_invalid_with_its_first_anomaly() {
     let directory = TempDir::new().unwrap();
     let out = directory.path().join("out");
     let more = ["--designs", "es-unchecked,crud", "--workloads", "pairs"];
-    let longer = ["--writers", "8", "--seconds", "0.5"];
-    let (results, said) = run(&out, &[more, longer].concat());
+    let longer = ["--seconds", "0.5"];
+    let (results, said) = run(&out, &[&more[..], &longer].concat());
     let of = |design: &str| {
         let point = results.points.iter().find(|point| point.key.design == design).unwrap();
         (point, measured(point))
@@ -547,7 +542,8 @@ fn results_are_read_as_they_were_written_and_what_is_none_is_refused() {
         let said = if output.status.success() { output.stdout } else { output.stderr };
         (output.status.code(), String::from_utf8(said).unwrap())
     };
-    assert_eq!(ask("report", &file), (Some(0), said));
+    assert_eq!(ask("report", &file), (Some(0), said.clone()));
+    assert_eq!(ask("report", &out), (Some(0), said), "the directory of a run stands for its file");
     let points = found.points.len();
     assert_eq!(ask("validate", &file), (Some(0), format!("valid: {points} of {points} points\n")));
     let text = fs::read_to_string(&file).unwrap();
@@ -595,6 +591,18 @@ fn what_is_planned_is_told_and_what_there_is_not_is_named() {
     ] {
         let (code, said) = ask(&more);
         assert!(code == Some(2) && said.contains(says), "{said}");
+    }
+    let (code, said) = ask(&["--resume"]);
+    assert!(code == Some(2) && said.contains("out does not exist"), "{said}");
+    assert!(!out.exists(), "nothing is written");
+    let broken = directory.path().join("broken.ndjson");
+    fs::write(&broken, "{\"job\": 1}").unwrap();
+    for (file, says) in
+        [("/dev/null", "has no jobs to measure"), (broken.to_str().unwrap(), "broken.ndjson:1: ")]
+    {
+        let (code, said) = ask(&["--graph", file, "--designs", "crud"]);
+        assert!(code == Some(2) && said.contains("--graph: ") && said.contains(says), "{said}");
+        fs::remove_dir_all(&out).unwrap();
     }
 }
 

@@ -3,19 +3,21 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fencepost::bench::{Connection, Outcome, Request, Target};
 use fencepost::check::{Evidence, Verdict};
 use fencepost::db::DatabaseUrl;
 use fencepost::node::NodeOptions;
+use serde_json::Value;
 
 use super::place::{Place, fencepost, graph};
 use super::replay::{calls, number};
+use crate::support::cluster::wait_until;
 use crate::support::ports::free_port;
 
-fn drive(url: &str, history: &Path, line: &str) -> std::process::Command {
+fn drive(url: &str, history: &Path, line: &str) -> Command {
     let mut command = fencepost();
     command
         .args(["bench", "drive", "--url", url, "--history"])
@@ -33,6 +35,49 @@ fn version(connection: &mut dyn Connection) -> u64 {
         Outcome::Answered { version, .. } => version.expect("a graph has a version"),
         _ => 0,
     }
+}
+
+/// The figures are those of the time until then, and the history is whole.
+#[test]
+fn ctrl_c_ends_a_run_with_its_figures_and_a_whole_history() {
+    let place = Place::new();
+    let server = place.serve();
+    let line = "--workload register --warmup-seconds 0.1 --seconds 1000 --format json";
+    let run = drive(&server.url, &place.path("history"), line)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut connection = server.target().connect();
+    wait_until("the run is under way", || version(connection.as_mut()) >= 50);
+    let process = run.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &process]).status().unwrap().success());
+    let output = run.wait_with_output().unwrap();
+    let (code, said) = code(&output);
+    assert!(code == Some(3) && said.contains("ended by a signal"), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["ended_early"], "the run was ended by a signal");
+    let window = report["window_seconds"].as_f64().unwrap();
+    assert!(window > 0.0 && window < 1_000.0, "{window}");
+    let history = place.history();
+    assert!(calls(&history).len() >= 50);
+    assert_eq!(history.last().unwrap()["final_version"], version(connection.as_mut()));
+}
+
+/// Before its window.
+#[test]
+fn ctrl_c_ends_a_warm_up() {
+    let place = Place::new();
+    let server = place.serve();
+    let line = "--workload register --clients 1 --warmup-seconds 1000";
+    let mut command = drive(&server.url, &place.path("history"), line);
+    let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut connection = server.target().connect();
+    wait_until("the run is under way", || version(connection.as_mut()) >= 5);
+    let process = run.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
+    let (code, said) = code(&run.wait_with_output().unwrap());
+    assert!(code == Some(3) && said.contains("ended by a signal"), "{said}");
 }
 
 #[test]

@@ -26,13 +26,8 @@ fn place() -> TempDir {
 
 /// A short run of the profile `standard` into `out`.
 fn bench(out: &Path, more: &[&str]) -> Command {
-    let small = [
-        ["--sizes", "100"],
-        ["--seconds", "0.2"],
-        ["--warmup-seconds", "0"],
-        ["--blocks", "1"],
-        ["--writers", "4"],
-    ];
+    let small =
+        [["--sizes", "100"], ["--seconds", "0.2"], ["--warmup-seconds", "0"], ["--blocks", "1"]];
     runs::bench(out, &small, &[&["--profile", "standard"], more].concat())
 }
 

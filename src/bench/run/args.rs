@@ -7,6 +7,9 @@ use clap::{Args, ValueEnum};
 
 use crate::bench::Shape;
 
+/// Clients, unless another number is given.
+pub const WRITERS: u32 = 8;
+
 /// What to measure.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
@@ -50,7 +53,7 @@ pub struct RunArgs {
     /// Clients at once, each with one connection, but where a workload says otherwise
     #[arg(
         long,
-        default_value_t = 8,
+        default_value_t = WRITERS,
         value_parser = clap::value_parser!(u32).range(1..=1_000),
         value_name = "N"
     )]

@@ -139,7 +139,7 @@ impl<'r> Bases<'r> {
         let made = self.make(&wanted, design.storage, jobs, point.workload.past, servers);
         let base = made.and_then(|base| self.is_the_same_graph(&base.record).map(|()| base));
         // When a server that was away is back, it can be made.
-        if !matches!(base, Err(BenchError::Unavailable(_))) {
+        if !matches!(base, Err(BenchError::Unavailable(_) | BenchError::Usage(_))) {
             let kept = base.as_ref().map(Base::clone).map_err(ToString::to_string);
             self.made.insert(wanted, kept);
         }
@@ -187,7 +187,13 @@ impl<'r> Bases<'r> {
         let commands = self.commands(jobs, past)?;
         for arguments in &commands {
             let own = ["--design", design.name].map(str::to_owned);
-            self.run(&urls, &[&own[..], arguments].concat())?;
+            self.run(&urls, &[&own[..], arguments].concat()).map_err(|error| match error {
+                // Whatever is measured on it.
+                BenchError::Refused(why) if self.args.graph.is_some() => {
+                    BenchError::Usage(format!("--graph: {why}"))
+                }
+                error => error,
+            })?;
         }
         let own = ["fencepost", "--database-url", wanted.shown_url(), "--design", design.name];
         let shown = |arguments: &Vec<String>| {
@@ -260,6 +266,10 @@ impl<'r> Bases<'r> {
         let (version, counts) = ask(&Request::Graph)?;
         let (_, answer) = ask(&Request::Digest)?;
         let there = counts.and_then(|counts| counts.member("jobs")).unwrap_or(0);
+        if let Some(file) = self.args.graph.as_ref().filter(|_| there == 0) {
+            let file = file.display();
+            return Err(BenchError::Usage(format!("--graph: {file} has no jobs to measure with")));
+        }
         if self.args.graph.is_none() && there != jobs {
             return Err(BenchError::Refused(format!(
                 "the base `{name}` has {there} jobs, not {jobs}"

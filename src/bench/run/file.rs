@@ -14,6 +14,9 @@ use super::results::{BaseRecord, CheckVerdict, FORMAT, Key, Measurement, Outcome
 use super::setting::Setting;
 use crate::object::objects_only;
 
+/// The file of results in the directory of a run.
+pub const RESULTS: &str = "results.json";
+
 /// By how much two figures may differ that are the same but for the digits that are written, as a
 /// share of the larger.
 const ROUNDING: f64 = 1e-9;
@@ -40,11 +43,12 @@ pub enum ResultsError {
 }
 
 impl Results {
-    /// Reads a file, and validates it.
+    /// Reads a file, or that of the directory of a run, and validates it.
     ///
     /// # Errors
     /// [`ResultsError`] says what is wrong with it.
     pub fn read(path: &Path) -> Result<Self, ResultsError> {
+        let path = &if path.is_dir() { path.join(RESULTS) } else { path.to_owned() };
         #[derive(Deserialize)]
         #[serde(remote = "Self")]
         struct Versioned {
@@ -142,12 +146,16 @@ impl Results {
                 }));
             }
             let path = format!("points[{index}].outcome.measured");
+            if let CheckVerdict::Valid { summary } = &measured.verdict {
+                covers(&path, summary, measured)?;
+            }
             fits_its_setting(&path, &point.key, measured)?;
             validate(&path, measured)?;
         }
-        if self.complete && self.points.len() != self.plan.points {
+        if self.complete != (self.points.len() == self.plan.points) {
             return Err(format!(
-                "is said to be complete, with {} of {} points",
+                "is said to be {}, with {} of {} points",
+                if self.complete { "complete" } else { "incomplete" },
                 self.points.len(),
                 self.plan.points
             ));
@@ -196,6 +204,22 @@ fn validate(path: &str, measured: &Measurement) -> Result<(), String> {
     raw.counts_fit().map_err(|what| format!("`{path}.raw`: {what}"))?;
     let made = Figures::of(raw).map_err(|bad| format!("`{path}.raw`: {bad}"))?;
     are_same(&format!("{path}.figures"), figures, &made)
+}
+
+/// The checker has judged at least what is counted of the window.
+fn covers(path: &str, summary: &Value, measured: &Measurement) -> Result<(), String> {
+    let counted = measured.raw.requests.iter().map(|row| row.count);
+    let counted = counted.fold(0, u64::saturating_add);
+    match summary.get("operations").and_then(Value::as_u64) {
+        Some(judged) if judged >= counted => Ok(()),
+        judged => {
+            let judged = judged.map_or("none".to_owned(), |judged| judged.to_string());
+            Err(format!(
+                "`{path}.verdict.valid.summary.operations` is {judged}, where {counted} requests were \
+                 counted"
+            ))
+        }
+    }
 }
 
 /// What was counted of servers is of those that the setting has.
@@ -385,7 +409,7 @@ mod tests {
             let Outcome::Measured(measured) = &mut results.points[1].outcome else { panic!() };
             measured.verdict = verdict;
         };
-        let valid = || CheckVerdict::Valid { summary: Value::Null };
+        let valid = || CheckVerdict::Valid { summary: json!({"operations": 1 << 20}) };
         for (workload, checks, verdict, says) in [
             ("register", true, valid(), None),
             ("register", true, CheckVerdict::NotApplicable, Some("point 1: has no verdict")),
@@ -404,6 +428,30 @@ mod tests {
             let is_told = said.as_deref().unwrap_or_default().contains(says.unwrap_or_default());
             assert!(is_told && said.is_some() == says.is_some(), "{workload} {checks}: {said:?}");
         }
+    }
+
+    #[test]
+    fn a_verdict_is_about_all_that_was_counted() {
+        let results = made_up::pair(&[2_000.0], |_| {});
+        for summary in [json!({}), json!({"operations": 1_999}), Value::Null] {
+            let mut results = results.clone();
+            let Outcome::Measured(measured) = &mut results.points[0].outcome else { panic!() };
+            measured.verdict = CheckVerdict::Valid { summary };
+            let said = results.validate().unwrap_err();
+            assert!(said.contains("summary.operations` is "), "{said}");
+        }
+    }
+
+    #[test]
+    fn whether_all_is_there_is_said_rightly() {
+        let whole = made_up::pair(&[2_000.0], |_| {});
+        let incomplete = Results { complete: false, ..whole.clone() };
+        assert!(incomplete.validate().unwrap_err().contains("incomplete, with 2 of 2"));
+        let mut cut = whole;
+        cut.points.pop();
+        assert!(cut.validate().unwrap_err().contains("complete, with 1 of 2"));
+        cut.complete = false;
+        assert_eq!(cut.validate(), Ok(()));
     }
 
     /// The places of all that is said at `place`, and something else to say there.

@@ -1,6 +1,6 @@
 //! What a profile measures: which loads, in which settings, and by which designs.
 
-use super::args::{Profile, RunArgs};
+use super::args::{Profile, RunArgs, WRITERS};
 use super::setting::{LockKind, Setting};
 use super::workloads::{self, Measures, Workload};
 use crate::bench::BenchError;
@@ -90,7 +90,25 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
             });
         }
     }
+    refuse_unused(args, &loads)?;
     Ok(loads)
+}
+
+/// Of an option without effect it would be believed that it had one.
+fn refuse_unused(args: &RunArgs, loads: &[Load]) -> Result<(), BenchError> {
+    let unused = |what: &str| Err(BenchError::Usage(what.to_owned()));
+    if !args.rates.is_empty() && loads.iter().all(|load| load.rate.is_none()) {
+        return unused(
+            "--rates: nothing that was chosen is measured in open loop: starts, imports, and \
+             workloads on several nodes are not",
+        );
+    }
+    if args.writers != WRITERS && loads.iter().all(|load| load.workload.writers.is_some()) {
+        return unused(
+            "--writers: each workload that was chosen has as many clients as it says itself",
+        );
+    }
+    Ok(())
 }
 
 fn is_paired(design: &Design) -> bool {
@@ -108,7 +126,9 @@ fn designs(args: &RunArgs) -> Result<Vec<&'static Design>, BenchError> {
         all.sort_unstable_by_key(|design| design.name);
         return Ok(all);
     }
-    let named = distinct(&args.designs);
+    // In whatever order they are named, the same is measured.
+    let mut named = distinct(&args.designs);
+    named.sort_unstable();
     let designs = named.iter().map(|name| {
         design::named(name).ok_or_else(|| {
             let known: Vec<_> = design::ALL.iter().map(|design| design.name).collect();
@@ -227,4 +247,45 @@ fn distinct<T: Clone + PartialEq>(items: &[T]) -> Vec<T> {
         }
     }
     distinct
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: RunArgs,
+    }
+
+    fn loads_of(line: &str) -> Result<Vec<Load>, BenchError> {
+        loads(&Line::parse_from(line.split(' ')).args)
+    }
+
+    #[test]
+    fn options_without_effect_are_refused() {
+        for line in ["--workloads start,turns --rates 5", "--workloads turns,import --writers 4"] {
+            let said = loads_of(&format!("run {line}")).unwrap_err().to_string();
+            assert!(said.contains(line.rsplit("--").next().unwrap().split(' ').next().unwrap()));
+        }
+        for line in ["--workloads register,turns --rates 5 --writers 4", "--workloads turns"] {
+            loads_of(&format!("run {line}")).unwrap();
+        }
+    }
+
+    #[test]
+    fn in_whatever_order_designs_are_named_the_same_is_measured() {
+        let names = |line: &str| {
+            let loads = loads_of(line).unwrap();
+            loads[0].designs.iter().map(|design| design.name).collect::<Vec<_>>()
+        };
+        let [first, second] = [PAIRS[0].first, PAIRS[0].second];
+        assert_eq!(
+            names(&format!("run --designs {first},{second}")),
+            names(&format!("run --designs {second},{first},{second}"))
+        );
+    }
 }

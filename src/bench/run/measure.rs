@@ -66,7 +66,10 @@ struct Line {
 pub fn command(plan: &Plan, point: &Planned) -> String {
     let record = &plan.record;
     let Key { rate, writers, size, .. } = &point.key;
-    let shape = shape_name(plan.shape);
+    let shape = match point.workload.makes_jobs() {
+        true => format!(" --shape {}", shape_name(plan.shape)),
+        false => String::new(),
+    };
     let time = match point.workload.measures {
         Measures::Start => return "fencepost serve".to_owned(),
         Measures::Import => format!("--jobs {size} --batch 1000"),
@@ -77,7 +80,7 @@ pub fn command(plan: &Plan, point: &Planned) -> String {
     };
     let rate = rate.map_or_else(String::new, |rate| format!(" --rate {rate}"));
     format!(
-        "fencepost bench drive --graph {GRAPH} {} --shape {shape} --clients {writers} --seed {} \
+        "fencepost bench drive --graph {GRAPH} {}{shape} --clients {writers} --seed {} \
          {time}{rate}",
         point.workload.drive, record.seed
     )

@@ -151,6 +151,37 @@ pub struct PlanRecord {
     pub digest: String,
 }
 
+impl PlanRecord {
+    /// In what it differs from another: what it is here, and there.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let facts = |plan: &Self| {
+            let Self {
+                profile, seed, blocks, window_seconds, warmup_seconds, checks, points, ..
+            } = plan.clone();
+            [
+                ("profile", profile),
+                ("seed", seed.to_string()),
+                ("blocks", blocks.to_string()),
+                ("seconds", window_seconds.to_string()),
+                ("seconds of warm-up", warmup_seconds.to_string()),
+                ("checks", checks.to_string()),
+                ("points", points.to_string()),
+            ]
+        };
+        let both = facts(self).into_iter().zip(facts(other));
+        let mut differences: Vec<String> = both
+            .filter(|(here, there)| here != there)
+            .map(|((name, here), (_, there))| format!("{name} {here}, not {there}"))
+            .collect();
+        if differences.is_empty() && self.digest != other.digest {
+            let what = "other designs, workloads, sizes, rates, writers, or another graph";
+            differences.push(what.to_owned());
+        }
+        differences
+    }
+}
+
 /// A prepared database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
@@ -498,5 +529,21 @@ impl Measurement {
     #[must_use]
     pub fn first_answer_seconds(&self) -> Option<f64> {
         self.start_seconds.iter().copied().reduce(f64::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up;
+    use super::PlanRecord;
+
+    #[test]
+    fn each_difference_of_two_plans_is_told() {
+        let plan = made_up::twice(&[1.0]).plan;
+        assert_eq!(plan.differences(&plan), [""; 0]);
+        let other = PlanRecord { seed: 2, blocks: 3, ..plan.clone() };
+        assert_eq!(other.differences(&plan), ["seed 2, not 1", "blocks 3, not 1"]);
+        let other = PlanRecord { digest: "another".to_owned(), ..plan.clone() };
+        assert!(other.differences(&plan)[0].contains("designs"));
     }
 }

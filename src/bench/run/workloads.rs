@@ -167,6 +167,14 @@ impl Workload {
         if self.in_turn() { &FLOOR_IN_TURN } else { &FLOOR }
     }
 
+    /// Whether its requests make jobs, in some shape.
+    #[must_use]
+    pub fn makes_jobs(&self) -> bool {
+        let driven = self.drive.strip_prefix("--workload ").unwrap_or_default();
+        let name = driven.split(' ').next().unwrap_or_default();
+        matches!(name, "register" | "mixed" | "load")
+    }
+
     /// Whether it can begin with a graph that somebody else has made.
     #[must_use]
     pub fn takes_any_graph(&self) -> bool {
