@@ -489,7 +489,7 @@ fn a_graph_from_a_file_is_measured_and_is_the_same_when_the_run_goes_on() {
         assert_made_again(base);
     }
     assert!(results.bases.iter().all(|base| base.jobs == 20), "{:?}", results.bases);
-    assert!(said.contains("reads: mine, 2 clients"), "{said}");
+    assert!(said.contains("reads: mine, 8 clients"), "{said}");
     fs::write(&file, job(0)).unwrap();
     let output = bench(&out, &[&more[..], &["--resume"]].concat()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
