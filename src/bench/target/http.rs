@@ -257,13 +257,19 @@ impl Connection for HttpConnection {
         };
         match &completion.outcome {
             // Not applied: it is the same request still.
-            Outcome::Refused { problem, .. } => match self.leader_named_in(problem) {
-                Some(leader) => self.leader.insert(Box::new(leader)).ask(request),
-                None => {
-                    self.leader = None;
-                    completion
+            Outcome::Refused { problem, .. } => {
+                self.leader = self.leader_named_in(problem).map(Box::new);
+                let Some(leader) = &self.leader else { return completion };
+                let asked = leader.ask(request);
+                match asked.outcome {
+                    // Who has died is told as the leader until another takes over.
+                    Outcome::Unreachable(_) => {
+                        self.leader = None;
+                        completion
+                    }
+                    _ => asked,
                 }
-            },
+            }
             Outcome::Unreachable(_) | Outcome::Unknown { .. } => {
                 self.leader = None;
                 completion
