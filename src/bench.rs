@@ -32,6 +32,7 @@ mod server;
 mod summary;
 mod tally;
 mod target;
+mod timeline;
 mod topology;
 mod unused;
 mod verbatim;
@@ -46,6 +47,7 @@ pub use request::{Outcome, Request};
 pub use summary::{Row, Summary};
 pub use tally::Class;
 pub use target::{Completion, Connection, HttpTarget, InProcess, Target};
+pub use timeline::Part;
 pub use topology::{Topology, TopologyError};
 pub use verbatim::Verbatim;
 
@@ -195,6 +197,10 @@ pub struct DriveArgs {
     /// What is sent in the first so many seconds, or due in them, is not measured
     #[arg(long, default_value_t = 0.0, value_parser = not_negative, value_name = "S")]
     pub warmup_seconds: f64,
+    /// Also tell what became of the requests of each so long part of the window, in seconds; 36,000
+    /// parts at most
+    #[arg(long, value_parser = positive, value_name = "S")]
+    pub timeline_seconds: Option<f64>,
     /// When an answer over HTTP is given up, its outcome unknown
     #[arg(long, default_value_t = 30.0, value_parser = positive, value_name = "S")]
     pub timeout_seconds: f64,

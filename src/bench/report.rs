@@ -11,6 +11,7 @@ use super::phases::Phases;
 use super::server::Server;
 use super::summary::{Extent, Row, Summary, per_second};
 use super::tally::{Class, Tally};
+use super::timeline::Part;
 use super::{BenchError, DriveArgs, Format, WorkloadName};
 use crate::terminal::OneLine;
 
@@ -35,7 +36,7 @@ pub struct Report {
 
 /// The unit of each number in a report as JSON, by the name of its field; those of the arguments
 /// are in their names, or in `--help`.
-const UNITS: [(&str, &str); 31] = [
+const UNITS: [(&str, &str); 34] = [
     ("window_seconds", "s"),
     ("warmup_seconds", "s"),
     ("first_read_seconds", "s"),
@@ -67,6 +68,9 @@ const UNITS: [(&str, &str); 31] = [
     ("rate", "requests/s"),
     ("processors", "processors"),
     ("memory_bytes", "bytes"),
+    ("from_seconds", "s, from the beginning of the window"),
+    ("completed", "requests due in the part of the window; as refused and failed beside it"),
+    ("answered", "requests completed in the part of the window"),
 ];
 
 impl Report {
@@ -102,6 +106,13 @@ impl Report {
     /// Of a load, operations accepted within the window.
     pub(super) fn loaded(&self) -> Option<u64> {
         (self.args.workload == WorkloadName::Load).then_some(self.tally.operations)
+    }
+
+    /// What became of the requests of each part of the window; empty unless that is to be told.
+    #[must_use]
+    pub fn timeline(&self) -> Vec<Part> {
+        let part = self.args.timeline_seconds.map(Duration::from_secs_f64);
+        part.map_or_else(Vec::new, |part| self.tally.timeline.parts(part, self.extent.window))
     }
 
     /// All of one JSON object. Where the rate was not achieved, latencies are null.
@@ -160,6 +171,7 @@ impl Report {
             "sent": self.tally.sent,
             "undocumented": self.tally.undocumented.as_ref().map_or(0, |(count, _)| *count),
             "phases": self.phases.json(),
+            "timeline": self.args.timeline_seconds.map(|_| self.timeline()),
             "beyond_commit": self.tally.beyond_commit.json(),
             "operations_per_second": loaded,
             "initial_version": self.initial_version,
@@ -238,6 +250,7 @@ impl Report {
         table.row("driver", "late in sending", None, summary.lateness.percentiles());
         let mut text = table.text;
         text += &self.phases.table();
+        text += &timeline_table(&self.timeline());
         self.end(&summary, &mut text);
         text
     }
@@ -279,6 +292,29 @@ impl Report {
             "measured {window:.1} s, after a first read of {first_read:.3} s{version}{said}"
         );
     }
+}
+
+/// Empty of no parts.
+fn timeline_table(parts: &[Part]) -> String {
+    let mut text = String::new();
+    for (at, part) in parts.iter().enumerate() {
+        if at == 0 {
+            let _ = writeln!(
+                text,
+                "{:>9} {:>10} {:>8} {:>8} {:>9} {:>11} {:>11}",
+                "from s", "completed", "refused", "failed", "answered", "p50 µs", "max µs"
+            );
+        }
+        let Part { from_seconds, completed, refused, failed, answered, p50_us, max_us } = part;
+        let [p50, max] =
+            [p50_us, max_us].map(|us| us.map_or_else(String::new, |us| format!("{us:.0}")));
+        let line = format!(
+            "{from_seconds:>9.2} {completed:>10} {refused:>8} {failed:>8} {answered:>9} {p50:>11} \
+             {max:>11}"
+        );
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
 }
 
 /// Rows of at most 119 columns, unless a number is very large.

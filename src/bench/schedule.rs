@@ -19,6 +19,8 @@ pub struct Schedule {
     pub warmup: Duration,
     /// When the window ends; `None`: with the last answer.
     pub end: Option<Duration>,
+    /// How long the parts are that are told of the window.
+    pub part: Option<Duration>,
 }
 
 impl Schedule {
@@ -31,12 +33,13 @@ impl Schedule {
             requests: requests.unwrap_or(u64::MAX),
             warmup: Duration::from_secs_f64(args.warmup_seconds),
             end: seconds.map(|seconds| Duration::from_secs_f64(args.warmup_seconds + seconds)),
+            part: args.timeline_seconds.map(Duration::from_secs_f64),
         }
     }
 
     #[cfg(test)]
     pub fn of(rate: Option<f64>, requests: u64, warmup: Duration, end: Option<Duration>) -> Self {
-        Self { rate, requests, warmup, end }
+        Self { rate, requests, warmup, end, part: None }
     }
 
     /// When request `number` is due; `None` without a rate.
@@ -88,6 +91,8 @@ pub struct Bounds {
     pub to: Option<Instant>,
     /// When a request must be sent at the latest for the rate to be kept; `None` without a rate.
     pub sent_by: Option<Instant>,
+    /// How long the parts are that are told of the window.
+    pub part: Option<Duration>,
 }
 
 impl Bounds {
@@ -96,6 +101,7 @@ impl Bounds {
             from: start + schedule.warmup,
             to: schedule.end.map(|end| start + end),
             sent_by: schedule.sent_by().map(|time| start + time),
+            part: schedule.part,
         }
     }
 }

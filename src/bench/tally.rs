@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::latencies::Latencies;
 use super::request::Outcome;
 use super::schedule::Bounds;
+use super::timeline::{Timeline, since};
 
 /// What became of a request, as far as a measurement cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,6 +128,8 @@ pub struct Tally {
     pub operations: u64,
     /// When the last answer came.
     pub last_answer: Option<Instant>,
+    /// By the parts of the window, if they are to be told.
+    pub timeline: Timeline,
     /// Numbers of requests that a client had taken on, and not sent by the end.
     pub abandoned: Vec<u64>,
     /// Answers that no documentation allows, and the first of them.
@@ -163,6 +166,10 @@ impl Tally {
             return;
         }
         let class = Class::of(outcome);
+        if let Some(part) = bounds.part {
+            let times = [intended, answered].map(|time| since(bounds.from, time));
+            self.timeline.count(part, class, times);
+        }
         let row = self.rows.entry((call, outcome.label())).or_insert_with(|| Counted::new(class));
         if !class.is_completed() && row.first_error.is_none() {
             row.first_error = Some((answered, what_went_wrong(outcome)));
@@ -203,6 +210,7 @@ impl Tally {
         self.in_flight_at_end += other.in_flight_at_end;
         self.operations += other.operations;
         self.last_answer = self.last_answer.max(other.last_answer);
+        self.timeline.add(other.timeline);
         self.abandoned.extend(other.abandoned);
         if let Some((count, first)) = other.undocumented {
             self.undocumented.get_or_insert((0, first)).0 += count;

@@ -101,6 +101,7 @@ mod tests {
             "warmup_seconds",
             "timeout_seconds",
             "patience_seconds",
+            "timeline_seconds",
         ];
         let members = serde_json::to_value(args_of("drive --workload register")).unwrap();
         let members: BTreeSet<&str> =
