@@ -69,6 +69,25 @@ pub const PAIRS: [Pair; 5] = [
     },
 ];
 
+/// The designs that decide hypotheses about what the choices do (docs/METHOD.md), by their choice.
+pub mod by_choice {
+    /// Loads the whole graph for each request.
+    pub const LOADS_EACH_TIME: &str = "crud-naive";
+    /// Keeps an image that is valid for one version only; rows with a history.
+    pub const KEEPS_ONE_VERSION: &str = "crud";
+    /// The same, without history.
+    pub const WITHOUT_HISTORY: &str = "crud-plain";
+    /// Applies to its image what came since; rows and log, with a lock.
+    pub const APPLIES_CHANGES: &str = "crud-delta";
+    /// The same, with the log alone.
+    pub const LOG_ALONE: &str = "es-locked";
+    /// Nodes write without a lock, and decide again when another was first: with the log alone, and
+    /// with rows.
+    pub const OPTIMISTIC: [&str; 2] = ["es-optimistic", "crud-optimistic"];
+    /// One node writes for all.
+    pub const ONE_WRITER: &str = "es-single-writer";
+}
+
 /// All designs that keep the rules.
 pub fn sound() -> impl Iterator<Item = &'static Design> {
     ALL.iter().copied().filter(|design| design.is_sound())

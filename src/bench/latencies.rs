@@ -91,6 +91,13 @@ impl Latencies {
         })
     }
 
+    /// What so great a share of all is not above, in microseconds: the upper end of its bucket. `None`
+    /// if nothing was counted.
+    #[must_use]
+    pub fn quantile_us(&self, quantile: f64) -> Option<f64> {
+        (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile) as f64 / 1e3)
+    }
+
     /// All that was counted, as text: `ns3`, then for each bucket in use its upper end in
     /// nanoseconds and its count, as in `ns3 1023:2 4099:1`. Nothing is lost:
     /// [`decoded`](Self::decoded) gives an equal histogram. O(buckets in use), at most some

@@ -17,8 +17,10 @@ mod compare;
 mod comparisons;
 mod delay;
 mod echo;
+mod events;
 pub mod figures;
 mod file;
+mod hypotheses;
 mod looks;
 mod machine;
 #[cfg(test)]
@@ -52,6 +54,7 @@ pub use table::table;
 
 use base::Bases;
 use comparisons::comparisons;
+use hypotheses::hypotheses;
 use machine::Machine;
 use measure::Bench;
 use pace::Progress;
@@ -126,6 +129,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
             bases: Vec::new(),
             points: Vec::new(),
             comparisons: None,
+            hypotheses: None,
         },
     };
     let is_measured =
@@ -163,6 +167,7 @@ pub fn run(program: &Path, args: &RunArgs, stopped: &AtomicBool) -> Result<RunRe
     drop(progress);
     drop(servers);
     results.comparisons = Some(comparisons(&results.points, results.plan.blocks));
+    results.hypotheses = Some(hypotheses(&results.points, results.plan.blocks));
     results.write(&file)?;
     fs::remove_dir_all(&work).map_err(|error| file_error(&work, &error))?;
     Ok(RunResult { results, directory })

@@ -548,8 +548,8 @@ fn results_are_read_as_they_were_written_and_what_is_none_is_refused() {
     assert_eq!(ask("validate", &file), (Some(0), format!("valid: {points} of {points} points\n")));
     let text = fs::read_to_string(&file).unwrap();
     for (from, to, says) in [
-        ("{\"format\":3", "{\"format\":2", "reads format 3"),
-        ("{\"format\":3,", "{", "no `format`"),
+        ("{\"format\":4", "{\"format\":3", "reads format 4"),
+        ("{\"format\":4,", "{", "no `format`"),
         ("\"points\":[", "\"more\":1,\"points\":[", "unknown field `more`"),
         ("\"complete\":true", "\"complete\":false,\"complete\":true", "duplicate field"),
         ("\"served\":", "\"served\":1", "`points[0].outcome.measured.figures.served` is 1"),

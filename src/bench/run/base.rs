@@ -9,7 +9,7 @@ use std::{fs, io};
 use super::args::RunArgs;
 use super::child::{how_it_ended, limit, output_within};
 use super::nodes::Node;
-use super::place::{GRAPH, Urls, command, file_error, serve};
+use super::place::{GRAPH, Urls, command, file_error, serve, snapshot_options};
 use super::plan::Planned;
 use super::results::BaseRecord;
 use super::servers::Servers;
@@ -39,16 +39,20 @@ struct BaseKey {
     family: String,
     storage: String,
     database: DatabaseKind,
+    /// Whether snapshots were taken when it was made.
+    snapshots: bool,
 }
 
 impl BaseKey {
     /// What it is called.
     fn name(&self) -> String {
-        let Self { family, storage, database } = self;
-        match database {
-            DatabaseKind::Postgres => format!("{family}/{storage}-on-postgres"),
-            DatabaseKind::None | DatabaseKind::Sqlite => format!("{family}/{storage}"),
-        }
+        let Self { family, storage, database, snapshots } = self;
+        let on = match database {
+            DatabaseKind::Postgres => "-on-postgres",
+            DatabaseKind::None | DatabaseKind::Sqlite => "",
+        };
+        let without = if *snapshots { "" } else { "-without-snapshots" };
+        format!("{family}/{storage}{on}{without}")
     }
 
     /// The database that commands of its record make, as a shell takes it.
@@ -132,7 +136,8 @@ impl<'r> Bases<'r> {
         };
         let family = format!("{}-{jobs}{past}", point.key.shape);
         let (storage, database) = (design.storage.to_string(), point.key.setting.database);
-        let wanted = BaseKey { family, storage, database };
+        let snapshots = point.key.setting.snapshots;
+        let wanted = BaseKey { family, storage, database, snapshots };
         if let Some(base) = self.made.get(&wanted) {
             return base.clone().map_err(BenchError::Refused);
         }
@@ -185,9 +190,10 @@ impl<'r> Bases<'r> {
             }
         };
         let commands = self.commands(jobs, past)?;
+        let options = [&["--design", design.name], snapshot_options(wanted.snapshots)].concat();
         for arguments in &commands {
-            let own = ["--design", design.name].map(str::to_owned);
-            self.run(&urls, &[&own[..], arguments].concat()).map_err(|error| match error {
+            let own = options.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+            self.run(&urls, &[own, arguments.clone()].concat()).map_err(|error| match error {
                 // Whatever is measured on it.
                 BenchError::Refused(why) if self.args.graph.is_some() => {
                     BenchError::Usage(format!("--graph: {why}"))
@@ -195,10 +201,11 @@ impl<'r> Bases<'r> {
                 error => error,
             })?;
         }
-        let own = ["fencepost", "--database-url", wanted.shown_url(), "--design", design.name];
+        let own = [&["fencepost", "--database-url", wanted.shown_url()][..], &options].concat();
         let shown = |arguments: &Vec<String>| {
             let words = arguments.iter().map(|word| shell_word(word));
-            own.map(str::to_owned).into_iter().chain(words).collect::<Vec<_>>().join(" ")
+            let own = own.iter().map(|word| (*word).to_owned());
+            own.chain(words).collect::<Vec<_>>().join(" ")
         };
         let commands = commands.iter().map(shown).collect();
         let made = UninspectedBase { key: wanted, jobs, commands, prepared, urls, directory };
@@ -249,7 +256,8 @@ impl<'r> Bases<'r> {
         let UninspectedBase { key, jobs, commands, prepared, urls, directory } = made;
         let name = key.name();
         let log = directory.join("server.log");
-        let arguments = serve(design, &Setting::SQLITE);
+        let setting = Setting { snapshots: key.snapshots, ..Setting::SQLITE };
+        let arguments = serve(design, &setting);
         let node = Node::start(self.program, &urls, &arguments, &log)
             .map_err(|error| BenchError::Unavailable(error.to_string()))?;
         let graph = Name::new(GRAPH).expect("a name");

@@ -58,7 +58,7 @@ const FIGURES: [Figure; 5] = [PER_SECOND, LATENCY, SERVER, FIRST_ANSWER, LOGGED]
 
 impl Figure {
     fn is_of(&self, key: &Key) -> bool {
-        let starts = key.workload == "start";
+        let starts = key.is_start();
         match self.name {
             "first_answer_seconds" => starts,
             "per_second" => !starts && key.rate.is_none(),

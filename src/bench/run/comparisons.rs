@@ -81,7 +81,7 @@ const P50: ComparedFigure = ComparedFigure {
 #[must_use]
 pub fn figures_of(load: &Key) -> Vec<ComparedFigure> {
     match load.rate {
-        _ if load.workload == "start" => vec![FIRST_ANSWER],
+        _ if load.is_start() => vec![FIRST_ANSWER],
         Some(_) => vec![P50, SERVER],
         None => vec![PER_SECOND, SERVER],
     }
@@ -100,7 +100,8 @@ pub fn server_us(measured: &Measurement) -> Option<f64> {
 pub fn comparisons(points: &[Point], blocks: u32) -> Vec<Compared> {
     let groups = groups(points);
     let mut all = Vec::new();
-    for load in loads(&groups) {
+    // What happens in the middle of a window happens to each design in its own way.
+    for load in loads(&groups).into_iter().filter(|load| !load.has_event()) {
         let of = |key: &Key| groups.iter().find(|group| group.key == key);
         let declared = PAIRS.iter().map(|pair| (load.of(pair.first), load.of(pair.second)));
         let again = groups.iter().map(|group| group.key);
@@ -168,7 +169,7 @@ pub fn unsound(group: &Group<'_>, blocks: u32) -> Option<NotCompared> {
     if !group.failed.is_empty() || group.points.len() < blocks as usize {
         return Some(NotCompared::Incomplete);
     }
-    let starts = group.key.workload == "start";
+    let starts = group.key.is_start();
     for (_, measured) in &group.points {
         match &measured.verdict {
             CheckVerdict::Invalid { .. } => return Some(NotCompared::Invalid),
@@ -186,7 +187,8 @@ pub fn unsound(group: &Group<'_>, blocks: u32) -> Option<NotCompared> {
         if (others as f64) > UNSERVED * others.saturating_add(completed) as f64 {
             return Some(NotCompared::RefusedOrFailed);
         }
-        let counts_requests = !starts && measured.raw.operations.is_none();
+        let counts_requests =
+            !starts && !group.key.is_of_few_requests() && measured.raw.operations.is_none();
         if completed < FEWEST_REQUESTS && counts_requests {
             return Some(NotCompared::FewRequests);
         }

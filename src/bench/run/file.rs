@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use super::comparisons::{compared, groups};
+use super::events::TimeLine;
 use super::figures::Figures;
+use super::hypotheses::hypotheses;
 use super::results::{BaseRecord, CheckVerdict, FORMAT, Key, Measurement, Outcome, Point, Results};
 use super::setting::Setting;
 use crate::object::objects_only;
@@ -146,11 +148,11 @@ impl Results {
                 }));
             }
             let path = format!("points[{index}].outcome.measured");
+            fits_its_setting(&path, &point.key, measured)?;
+            validate(&path, measured)?;
             if let CheckVerdict::Valid { summary } = &measured.verdict {
                 covers(&path, summary, measured)?;
             }
-            fits_its_setting(&path, &point.key, measured)?;
-            validate(&path, measured)?;
         }
         if self.complete != (self.points.len() == self.plan.points) {
             return Err(format!(
@@ -169,7 +171,24 @@ impl Results {
                 return Err(format!("the bases like `{}` are not of one graph", base.name));
             }
         }
-        self.validate_comparisons()
+        self.validate_comparisons()?;
+        self.validate_hypotheses()
+    }
+
+    /// What is said of each hypothesis is what the points say of it.
+    pub(super) fn validate_hypotheses(&self) -> Result<(), String> {
+        let Some(all) = &self.hypotheses else { return Ok(()) };
+        let made = hypotheses(&self.points, self.plan.blocks);
+        for (at, said) in all.iter().enumerate() {
+            let path = format!("hypotheses[{at}]");
+            let is_said_before = all[..at].iter().any(|other| other.name == said.name);
+            let of_name = made.iter().find(|made| made.name == said.name);
+            let Some(made) = of_name.filter(|_| !is_said_before) else {
+                return Err(format!("`{path}` is of none, or of one that is there before"));
+            };
+            are_same(&path, said, made)?;
+        }
+        Ok(())
     }
 
     /// What is said of each pair is what the points say of it. Whether all pairs are here that this
@@ -240,9 +259,17 @@ fn fits_its_setting(path: &str, key: &Key, measured: &Measurement) -> Result<(),
     for (member, count) in
         [("start_seconds", start_seconds.len()), ("peak_memory_bytes", peak_memory_bytes.len())]
     {
-        if count != key.nodes as usize {
+        // Where something happens, a node may end or join.
+        if count != key.nodes as usize && !(member == "peak_memory_bytes" && key.has_event()) {
             return Err(format!("`{path}.{member}` is of {count} nodes, not of {}", key.nodes));
         }
+    }
+    if measured.timeline.is_some() != key.has_event() {
+        let is = if key.has_event() { "none" } else { "of a window in which nothing happens" };
+        return Err(format!("`{path}.timeline` is {is}"));
+    }
+    if let Some(Err(what)) = measured.timeline.as_ref().map(TimeLine::validate) {
+        return Err(format!("`{path}.timeline`: {what}"));
     }
     let is_less = |seconds: f64| seconds.is_nan() || seconds < 0.0;
     if is_less(*steal_seconds) {

@@ -52,6 +52,7 @@ pub fn measurement(per_second: f64) -> Measurement {
         steal_seconds: 0.0,
         start_seconds: vec![0.1],
         disk: None,
+        timeline: None,
     }
 }
 
@@ -152,5 +153,6 @@ fn results(points: Vec<Point>, blocks: u32) -> Results {
         }],
         points,
         comparisons: None,
+        hypotheses: None,
     }
 }

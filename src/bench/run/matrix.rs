@@ -1,10 +1,12 @@
 //! What a profile measures: which loads, in which settings, and by which designs.
 
 use super::args::{Profile, RunArgs, WRITERS};
+use super::events::{self, Event};
+use super::hypotheses::{GROWING, JOBS};
 use super::setting::{LockKind, Setting};
 use super::workloads::{self, Measures, Workload};
 use crate::bench::BenchError;
-use crate::design::{self, Design, PAIRS, Reads};
+use crate::design::{self, Design, PAIRS, Reads, by_choice};
 
 /// What is asked of some designs.
 #[derive(Debug, Clone)]
@@ -52,19 +54,22 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
     };
     let mut loads = Vec::new();
     for &size in &sizes {
-        let is_asked_for = |row: &Row| {
-            !args.only_pairs
-                || row.rate.is_none()
-                    && row.nodes.is_none()
-                    && row.setting == row.setting.usual()
-                    && row.workload.name != SHOWS_BROKEN
+        let is_asked_for = |row: &Row| match row.by {
+            Some(_) => !args.only_pairs && args.graph.is_none(),
+            None => {
+                !args.only_pairs
+                    || row.rate.is_none()
+                        && row.nodes.is_none()
+                        && row.setting == row.setting.usual()
+                        && row.workload.name != SHOWS_BROKEN
+            }
         };
         let rows = match args.profile {
             Profile::Quick => quick(args, &chosen),
             Profile::Standard => standard(args, &chosen),
         };
         for row in rows.into_iter().filter(is_asked_for) {
-            let Row { setting, workload, rate, nodes, unpaired } = row;
+            let Row { setting, workload, rate, nodes, unpaired, by, once } = row;
             let is_chosen = chosen.iter().any(|known| known.name == workload.name);
             if !chosen.is_empty() && !is_chosen {
                 continue;
@@ -73,20 +78,27 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
             // Whoever names workloads has all designs asked for them, and whoever names designs has
             // them asked all that is in the profile.
             let is_named = !args.workloads.is_empty() || !args.designs.is_empty();
-            let is_asked = |design: &&'static Design| {
-                setting.suits(design)
-                    && (!args.workloads.is_empty() || design.is_sound() != shows_broken)
-                    && (is_paired(design)
-                        || !args.only_pairs && (unpaired || is_named || !design.is_sound()))
+            let is_asked = |design: &&'static Design| match by {
+                Some((_, names)) => {
+                    let is_free = !args.designs.is_empty() && !args.workloads.is_empty();
+                    let is_sound = setting.suits(design) && design.is_sound();
+                    names.contains(&design.name) || is_free && is_sound
+                }
+                None => {
+                    setting.suits(design)
+                        && (!args.workloads.is_empty() || design.is_sound() != shows_broken)
+                        && (is_paired(design)
+                            || !args.only_pairs && (unpaired || is_named || !design.is_sound()))
+                }
             };
             loads.push(Load {
                 workload,
                 rate,
-                size,
+                size: by.filter(|_| args.sizes.is_empty()).map_or(size, |(size, _)| size),
                 nodes: nodes.unwrap_or(workload.nodes),
                 setting,
                 designs: designs.iter().copied().filter(is_asked).collect(),
-                once: shows_broken && args.workloads.is_empty(),
+                once: once || shows_broken && args.workloads.is_empty(),
             });
         }
     }
@@ -148,6 +160,23 @@ fn chosen_workloads(args: &RunArgs) -> Result<Vec<&'static Workload>, BenchError
             let known = known.join(", ");
             BenchError::Usage(format!("--workloads: there is no workload `{name}`, only {known}"))
         })?;
+        if args.profile == Profile::Quick && workload.event.is_some_and(Event::needs_servers) {
+            let name = workload.name;
+            return Err(BenchError::Usage(format!(
+                "--workloads: `{name}` happens to a server: say --profile standard"
+            )));
+        }
+        let given = match workload.event {
+            Some(Event::LockForgotten) => args.redis_url.as_ref().map(|_| "--redis-url"),
+            Some(Event::DatabaseRestarted) => args.postgres_url.as_ref().map(|_| "--postgres-url"),
+            _ => None,
+        };
+        if let Some(option) = given {
+            let name = workload.name;
+            return Err(BenchError::Usage(format!(
+                "{option}: a given server is left alone, and `{name}` happens to one"
+            )));
+        }
         if args.graph.is_some() && !workload.takes_any_graph() {
             let name = workload.name;
             return Err(BenchError::Usage(format!(
@@ -168,6 +197,16 @@ struct Row {
     nodes: Option<u32>,
     /// Whether designs are measured too that are of no pair.
     unpaired: bool,
+    /// If by these designs alone, and on a graph of this size.
+    by: Option<(u64, &'static [&'static str])>,
+    /// Whether in the first block only.
+    once: bool,
+}
+
+impl Row {
+    fn new(setting: Setting, workload: &'static Workload) -> Self {
+        Self { setting, workload, rate: None, nodes: None, unpaired: false, by: None, once: false }
+    }
 }
 
 /// On SQLite, what was chosen; in open loop at the rates that were chosen, or `register` at one.
@@ -177,8 +216,11 @@ fn quick(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
     let workloads: Vec<_> = if chosen.is_empty() { usual() } else { chosen.to_vec() };
     let mut rows = Vec::new();
     for workload in workloads {
-        let row =
-            |rate| Row { setting: Setting::SQLITE, workload, rate, nodes: None, unpaired: true };
+        let row = |rate| Row { rate, unpaired: true, ..Row::new(Setting::SQLITE, workload) };
+        if workload.event.is_some() {
+            rows.push(row(Some(events::RATE)));
+            continue;
+        }
         rows.push(row(None));
         let rates = workload.name == "register" || !args.rates.is_empty();
         if rates && workload.measures == Measures::Requests && workload.nodes == 1 {
@@ -199,7 +241,7 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
     let delayed = |delay_us| Setting { delay_us: Some(delay_us), ..servers };
     let at = |setting: Setting, nodes: Option<u32>, names: &[&str]| {
         let workloads: Vec<_> = names.iter().filter_map(|name| workloads::named(name)).collect();
-        let row = move |workload| Row { setting, workload, rate: None, nodes, unpaired: false };
+        let row = move |workload| Row { nodes, ..Row::new(setting, workload) };
         workloads.into_iter().map(row)
     };
     let mut rows = Vec::new();
@@ -230,12 +272,64 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
     for setting in [Setting::SQLITE, servers] {
         rows.extend(at(setting, Some(1), &["turns"]));
     }
-    let is_new = |name: &&str| !rows.iter().any(|row| row.workload.name == *name);
-    let more: Vec<&str> = chosen.iter().map(|workload| workload.name).filter(is_new).collect();
+    rows.extend(deciding(args));
+    rows.extend(eventful(args));
+    let is_there = |workload: &Workload| {
+        workload.event.is_some()
+            || rows.iter().any(|row| row.by.is_none() && row.workload.name == workload.name)
+    };
+    let more = chosen.iter().filter(|workload| !is_there(workload));
+    let more: Vec<&str> = more.map(|workload| workload.name).collect();
+    // By all designs, then, and on the graphs that were chosen.
+    rows.retain(|row| !more.contains(&row.workload.name));
     for setting in [Setting::SQLITE, servers] {
         rows.extend(at(setting, None, &more));
     }
     rows
+}
+
+/// What decides hypotheses that the other rows leave open; unless other sizes are chosen.
+fn deciding(args: &RunArgs) -> impl Iterator<Item = Row> {
+    let row = |name: &str, setting, size, designs: &'static [&'static str]| {
+        let workload = workloads::named(name)?;
+        Some(Row { by: Some((size, designs)), ..Row::new(setting, workload) })
+    };
+    let sizes = if args.sizes.is_empty() { &GROWING[..] } else { &GROWING[..1] };
+    let growing = sizes.iter();
+    let growing = growing
+        .map(move |size| row("growth", Setting::SQLITE, *size, &[by_choice::LOADS_EACH_TIME]));
+    let starts = ["start", "start-churned"].into_iter().flat_map(move |name| {
+        [true, false].map(|snapshots| {
+            let setting = Setting { snapshots, ..Setting::SQLITE };
+            row(name, setting, JOBS, &[by_choice::LOG_ALONE])
+        })
+    });
+    const HISTORIES: [&str; 2] = [by_choice::WITHOUT_HISTORY, by_choice::KEEPS_ONE_VERSION];
+    let churned = row("churn", Setting::SQLITE, JOBS, &HISTORIES);
+    growing.chain(starts).chain([churned]).flatten()
+}
+
+/// Windows in which something happens, on servers. What happens to servers, happens to the run's own.
+fn eventful(args: &RunArgs) -> impl Iterator<Item = Row> {
+    const DESIGNS: [&str; 4] = [
+        by_choice::APPLIES_CHANGES,
+        by_choice::LOG_ALONE,
+        by_choice::OPTIMISTIC[0],
+        by_choice::ONE_WRITER,
+    ];
+    let (redis, postgres) = (args.redis_url.is_some(), args.postgres_url.is_some());
+    let has_event = move |workload: &&'static Workload| match workload.event {
+        None => false,
+        Some(Event::LockForgotten) => !redis,
+        Some(Event::DatabaseRestarted) => !postgres,
+        Some(_) => true,
+    };
+    workloads::ALL.iter().filter(has_event).map(move |workload| Row {
+        rate: Some(events::RATE),
+        by: Some((STANDARD_JOBS, &DESIGNS)),
+        once: true,
+        ..Row::new(Setting::POSTGRES, workload)
+    })
 }
 
 /// Each once, in the order of the first.

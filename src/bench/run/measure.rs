@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
@@ -11,6 +12,9 @@ use serde_json::Value;
 use super::args::shape_name;
 use super::base::Base;
 use super::child::{how_it_ended, limit, output_within};
+use super::events::{
+    AT, Begins, Event, PART_SECONDS, Scene, Struck, TimeLine, WARMUP_SECONDS, WINDOW_SECONDS,
+};
 use super::figures::{Figures, PROXY, Raw, Requests};
 use super::looks::{Process, Watched};
 use super::machine::Used;
@@ -19,7 +23,7 @@ use super::place::{
     GRAPH, Kept, Urls, check_again, command as command_of, file_error, floor, serve,
 };
 use super::plan::{Plan, Planned};
-use super::results::{CheckVerdict, Disk, Key, Measurement, Outcome};
+use super::results::{CheckVerdict, Key, Measurement, Outcome};
 use super::servers::Servers;
 use super::site::Site;
 use super::workloads::Measures;
@@ -73,10 +77,17 @@ pub fn command(plan: &Plan, point: &Planned) -> String {
     let time = match point.workload.measures {
         Measures::Start => return "fencepost serve".to_owned(),
         Measures::Import => format!("--jobs {size} --batch 1000"),
-        Measures::Requests => format!(
-            "--seconds {} --warmup-seconds {}",
-            record.window_seconds, record.warmup_seconds
+        Measures::Requests if point.workload.event.is_some() => format!(
+            "--seconds {WINDOW_SECONDS} --warmup-seconds {WARMUP_SECONDS} --timeline-seconds \
+             {PART_SECONDS} --patience-seconds 60"
         ),
+        Measures::Requests => match point.workload.requests {
+            Some(requests) => format!("--requests {requests} --timeout-seconds 600"),
+            None => format!(
+                "--seconds {} --warmup-seconds {}",
+                record.window_seconds, record.warmup_seconds
+            ),
+        },
     };
     let rate = rate.map_or_else(String::new, |rate| format!(" --rate {rate}"));
     format!(
@@ -178,7 +189,7 @@ impl Bench<'_> {
         let of_proxy = proxy.map(|proxy| (PROXY.to_owned(), proxy.process(), false));
         let processes = ids.chain(of_servers).chain(of_proxy);
         let watched = Watched {
-            inner: HttpTarget::new(&urls, graph, ANSWERS_WITHIN)?,
+            inner: HttpTarget::new(&urls, graph.clone(), ANSWERS_WITHIN)?,
             processes: processes
                 .map(|(name, id, has_family)| Process { name, id, has_family })
                 .collect(),
@@ -188,6 +199,7 @@ impl Bench<'_> {
             looks: Mutex::default(),
         };
         let history = place.join("history.ndjson");
+        let mut timeline = None;
         let report = match point.workload.measures {
             Measures::Start => None,
             Measures::Requests | Measures::Import => {
@@ -198,7 +210,17 @@ impl Bench<'_> {
                     .args;
                 // Of floors too, so that what a history costs is in them as in all else.
                 args.history = self.checks.then(|| history.clone());
-                Some(drive(&watched, &args))
+                match (point.workload.event, point.design.zip(site)) {
+                    (Some(event), Some((design, site))) => {
+                        let program = self.program;
+                        let scene = Scene { program, design, setting, site, servers, place };
+                        let target = HttpTarget::new(&urls, graph, ANSWERS_WITHIN)?;
+                        let (report, line) = with_event(event, &scene, &mut nodes, target, &args)?;
+                        timeline = Some(line);
+                        Some(Ok(report))
+                    }
+                    _ => Some(drive(&watched, &args)),
+                }
             }
         };
         let died = nodes.iter_mut().find_map(|node| {
@@ -228,7 +250,7 @@ impl Bench<'_> {
         {
             report.verdict()?;
         }
-        let around = MeasuredAround { start_seconds, peak_memory_bytes, verdict, disk: None };
+        let around = MeasuredAround { start_seconds, peak_memory_bytes, verdict, timeline };
         let mut measured = measurement(report.as_ref(), watched, around)?;
         // After the session is closed by which the server was looked at.
         if let Some(site) = site.filter(|_| point.block == 0) {
@@ -300,12 +322,50 @@ impl Bench<'_> {
     }
 }
 
+/// Drives the load while something happens to `nodes`: what was found, and when it was as before.
+fn with_event(
+    event: Event,
+    scene: &Scene<'_>,
+    nodes: &mut Vec<Node>,
+    target: HttpTarget,
+    args: &DriveArgs,
+) -> Result<(Report, TimeLine), BenchError> {
+    let (target, begins) = Begins::new(target);
+    let (report, struck) = thread::scope(|scope| {
+        let driven = scope.spawn(|| {
+            let report = drive(&target, args);
+            target.is_over();
+            report
+        });
+        let struck = begins.recv().map(|began| {
+            thread::sleep(AT.saturating_sub(began.elapsed()));
+            (began, event.strike(scene, nodes))
+        });
+        (driven.join().expect("the driver does not panic"), struck)
+    });
+    let report = report?;
+    let early = |_| BenchError::Unavailable("the load ended before its window began".to_owned());
+    let (began, struck) = struck.map_err(early)?;
+    let Struck { event, at, took } = struck?;
+    let at_seconds = at.saturating_duration_since(began).as_secs_f64();
+    let parts = report.timeline();
+    let line = TimeLine {
+        event,
+        at_seconds,
+        took_seconds: took.as_secs_f64(),
+        part_seconds: PART_SECONDS,
+        recovered_seconds: TimeLine::recovery(&parts, PART_SECONDS, at_seconds),
+        parts,
+    };
+    Ok((report, line))
+}
+
 /// What was measured around what the driver found.
 struct MeasuredAround {
     start_seconds: Vec<f64>,
     peak_memory_bytes: Vec<u64>,
     verdict: CheckVerdict,
-    disk: Option<Disk>,
+    timeline: Option<TimeLine>,
 }
 
 fn measurement(
@@ -313,7 +373,7 @@ fn measurement(
     watched: Watched<'_>,
     around: MeasuredAround,
 ) -> Result<Measurement, BenchError> {
-    let MeasuredAround { start_seconds, peak_memory_bytes, verdict, disk } = around;
+    let MeasuredAround { start_seconds, peak_memory_bytes, verdict, timeline } = around;
     let summary = report.map(Report::summary);
     let slowest_start = start_seconds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let mut raw = raw(summary.as_ref(), slowest_start);
@@ -328,7 +388,8 @@ fn measurement(
         peak_memory_bytes,
         steal_seconds,
         start_seconds,
-        disk,
+        disk: None,
+        timeline,
     };
     Ok(measured)
 }

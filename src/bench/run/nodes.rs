@@ -121,13 +121,27 @@ impl Node {
         last.unwrap_or_default().chars().take(TOLD_CHARS).collect()
     }
 
+    /// Stops it until it is to go on, or is killed.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// After a [`pause`](Self::pause).
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(process) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // It may have ended.
+            let _ = kill_process(process, signal);
+        }
+    }
+
     /// Tells it to end, and waits until it has; kills it if that takes too long. Whether it ended
     /// as it was told.
     pub fn end(mut self) -> bool {
-        if let Some(process) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // It may have ended.
-            let _ = kill_process(process, Signal::TERM);
-        }
+        self.signal(Signal::TERM);
         let began = Instant::now();
         while began.elapsed() < ENDS_WITHIN {
             match self.child.try_wait() {

@@ -67,8 +67,14 @@ pub fn serve(design: &Design, setting: &Setting) -> Vec<String> {
     if setting.reads != Reads::Lock {
         arguments.extend(["--reads", setting.reads.name()]);
     }
+    arguments.extend(snapshot_options(setting.snapshots));
     arguments.extend(["serve", "--address", "127.0.0.1:0"]);
     arguments.into_iter().map(str::to_owned).collect()
+}
+
+/// The options with which snapshots are taken as usual, or not at all.
+pub fn snapshot_options(are_taken: bool) -> &'static [&'static str] {
+    if are_taken { &[] } else { &["--snapshot-log-mib", "0"] }
 }
 
 /// The arguments of a floor.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::args::RunArgs;
+use super::events::{WARMUP_SECONDS, WINDOW_SECONDS};
 use super::machine::sha256_of;
 use super::matrix::{self, Load};
 use super::pace::minutes;
@@ -28,6 +29,8 @@ const ON_POSTGRES: Duration = Duration::from_millis(550);
 const NODE_MORE: Duration = Duration::from_millis(130);
 /// With how many jobs a second its graph is copied, loaded and read by the checker.
 const JOBS_PER_SECOND: f64 = 12_500.0;
+/// How many jobs a second a process loads, for one request.
+const LOADED_PER_SECOND: f64 = 400_000.0;
 /// How many jobs a second an import brings in.
 const IMPORTED_PER_SECOND: f64 = 20_000.0;
 
@@ -166,7 +169,11 @@ impl Plan {
     pub fn time_of(&self, point: &Planned) -> Duration {
         let size = point.key.size as f64;
         let window = match point.workload.measures {
-            Measures::Requests => self.record.window_seconds + self.record.warmup_seconds,
+            Measures::Requests if point.workload.event.is_some() => WINDOW_SECONDS + WARMUP_SECONDS,
+            Measures::Requests => match point.workload.requests {
+                Some(requests) => requests as f64 * size / LOADED_PER_SECOND,
+                None => self.record.window_seconds + self.record.warmup_seconds,
+            },
             Measures::Import => size / IMPORTED_PER_SECOND,
             Measures::Start => 0.0,
         };

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use super::events::TimeLine;
 use super::figures::{Figures, Raw};
 use super::machine::Machine;
 use super::setting::{DatabaseKind, Setting};
@@ -17,7 +18,7 @@ use crate::object::objects_both_ways;
 /// something else, or would not be valid any more: with another member or word, and with another
 /// rule by which a figure, a ratio or a reason is made. Another pair, workload or sentence of a
 /// table is no reason: files hold keys and words, and are judged by the pairs that they hold.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,64 @@ pub struct Results {
     pub points: Vec<Point>,
     /// What the points say of pairs; none until the run has ended, and in one that was killed.
     pub comparisons: Option<Vec<Compared>>,
+    /// What they say of hypotheses; none as long as there are no comparisons.
+    pub hypotheses: Option<Vec<HypothesisRecord>>,
+}
+
+/// What the points say of a hypothesis of docs/METHOD.md.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct HypothesisRecord {
+    /// As there, as in `H1`.
+    pub name: String,
+    /// What may be said.
+    pub verdict: Verdict,
+    /// What decides it.
+    pub quantities: Vec<QuantityRecord>,
+}
+
+/// A figure that decides a hypothesis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct QuantityRecord {
+    /// Which, of what.
+    pub what: String,
+    /// Of how many blocks.
+    pub blocks: usize,
+    /// The median of the blocks; none where something is missing.
+    pub median: Option<f64>,
+    /// Where its interval begins.
+    pub low: Option<f64>,
+    /// Where it ends.
+    pub high: Option<f64>,
+    /// What is missing: a point that was not measured, or may not be believed.
+    pub missing: Option<String>,
+}
+
+/// What may be said of a hypothesis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Whole intervals lie where it says.
+    Confirmed,
+    /// Whole intervals lie where it must not be.
+    Refuted,
+    /// Neither, or something is missing.
+    Open,
+}
+
+impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Confirmed, Self::Refuted, Self::Open];
+
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Refuted => "refuted",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// A pair that was measured under the same load: two designs, or one that was measured twice.
@@ -288,10 +347,30 @@ impl Key {
         matches!(self.design.as_str(), "echo" | "null")
     }
 
+    /// Whether the time to a server's first answer is measured, and nothing is asked after it.
+    #[must_use]
+    pub fn is_start(&self) -> bool {
+        matches!(self.workload.as_str(), "start" | "start-churned")
+    }
+
+    /// Whether some requests are sent, however long they take, so that there is no rate.
+    #[must_use]
+    pub fn is_of_few_requests(&self) -> bool {
+        self.workload == "growth"
+    }
+
+    /// Whether something happened in the middle of the window, of which there is a time-line.
+    #[must_use]
+    pub fn has_event(&self) -> bool {
+        const WORKLOADS: [&str; 5] =
+            ["node-killed", "redis-forgets", "postgres-restarts", "node-joins", "log-exported"];
+        WORKLOADS.contains(&self.workload.as_str()) && !self.is_floor()
+    }
+
     /// Whether there is something to check: the answers of a design that was driven.
     #[must_use]
     pub fn has_answers(&self) -> bool {
-        !self.is_floor() && self.workload != "start"
+        !self.is_floor() && !self.is_start()
     }
 
     /// What is asked, and of how large a graph, in a line.
@@ -352,6 +431,8 @@ pub struct Measurement {
     pub start_seconds: Vec<f64>,
     /// The database afterwards; once a key.
     pub disk: Option<Disk>,
+    /// Of a window in which something happened.
+    pub timeline: Option<TimeLine>,
 }
 
 /// What the database takes, in bytes.
@@ -498,12 +579,24 @@ impl<'de> Deserialize<'de> for CheckVerdict {
     }
 }
 
-objects_both_ways!(Results, Compared, Ratio, PlanRecord, BaseRecord, Point, Key, Measurement, Disk);
+objects_both_ways!(
+    Results,
+    HypothesisRecord,
+    QuantityRecord,
+    Compared,
+    Ratio,
+    PlanRecord,
+    BaseRecord,
+    Point,
+    Key,
+    Measurement,
+    Disk,
+);
 
 impl Results {
     /// Takes out all other points, to be measured again.
     pub fn retain(&mut self, is_kept: impl Fn(&Point) -> bool) {
-        self.comparisons = None;
+        (self.comparisons, self.hypotheses) = (None, None);
         self.points.retain(is_kept);
         self.complete = self.points.len() == self.plan.points;
     }
@@ -517,7 +610,7 @@ impl Results {
             self.bases.retain(|known| known.name != base.name);
             self.bases.push(base);
         }
-        self.comparisons = None;
+        (self.comparisons, self.hypotheses) = (None, None);
         self.points.push(point);
         self.points.sort_by_key(|point| point.number);
         self.complete = self.points.len() == self.plan.points;

@@ -169,6 +169,16 @@ impl Servers {
         place_of(&redis_address(self.redis()?.url())?, "6379")
     }
 
+    /// `HOST:PORT` of the run's own Redis server.
+    ///
+    /// # Errors
+    /// [`BenchError::Unavailable`] if there is none.
+    pub fn own_redis(&self) -> Result<String, BenchError> {
+        let given = || BenchError::Unavailable("a given Redis is left alone".to_owned());
+        self.redis()?.process().ok_or_else(given)?;
+        self.redis_place()
+    }
+
     fn redis(&self) -> Result<&Redis, BenchError> {
         let none = || BenchError::Unavailable("there is no Redis".to_owned());
         self.redis.as_ref().ok_or_else(none)

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::design::{Design, Reads};
 use crate::object::objects_both_ways;
 use crate::service::BatchSize;
+use crate::store::StorageKind;
 
 /// What designs are compared on. Two that differ in it are never compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,6 +27,8 @@ pub struct Setting {
     /// each page is logged with the whole page. Otherwise the last one was before the base was
     /// copied.
     pub after_checkpoint: bool,
+    /// Whether snapshots of graphs are taken that are kept as a log, of the base too.
+    pub snapshots: bool,
 }
 
 objects_both_ways!(Setting);
@@ -97,6 +100,7 @@ impl Setting {
         sharing: true,
         reads: Reads::Lock,
         after_checkpoint: false,
+        snapshots: true,
     };
     /// On servers: from this one others are varied.
     pub const POSTGRES: Self =
@@ -110,6 +114,7 @@ impl Setting {
         (is_usual_lock || uses_lock)
             && (self.sharing || design.batch != BatchSize::One)
             && (self.reads == Reads::Lock || design.takes_lock())
+            && (self.snapshots || design.storage == StorageKind::Log)
     }
 
     /// Whether there is such a lock beside that database, and a server where one is asked.
@@ -170,6 +175,9 @@ impl Setting {
         if self.after_checkpoint {
             words += ", just after a checkpoint";
         }
+        if !self.snapshots {
+            words += ", no snapshots";
+        }
         words
     }
 }
@@ -190,12 +198,13 @@ mod tests {
             sharing: false,
             reads: Reads::Snapshot,
             after_checkpoint: true,
+            snapshots: false,
             ..Setting::POSTGRES
         };
         assert_eq!(
             varied.title(),
             ", Postgres with the postgres lock, 0.5 ms a round trip, no sharing, snapshot reads, \
-             just after a checkpoint"
+             just after a checkpoint, no snapshots"
         );
     }
 
@@ -203,6 +212,7 @@ mod tests {
     fn a_design_is_measured_only_where_it_has_the_choice() {
         let snapshots = Setting { reads: Reads::Snapshot, ..Setting::POSTGRES };
         let alone = Setting { sharing: false, ..Setting::POSTGRES };
+        let no_snapshots = Setting { snapshots: false, ..Setting::SQLITE };
         let own_lock = Setting { lock: LockKind::Postgres, ..Setting::POSTGRES };
         for design in design::sound() {
             let uses_lock = design.takes_lock() || design.has_leader();
@@ -210,6 +220,8 @@ mod tests {
             assert_eq!(snapshots.suits(design), design.takes_lock(), "{design}");
             assert_eq!(alone.suits(design), design.batch == BatchSize::AllWaiting, "{design}");
             assert_eq!(own_lock.suits(design), uses_lock, "{design}");
+            let takes_snapshots = design.storage == StorageKind::Log;
+            assert_eq!(no_snapshots.suits(design), takes_snapshots, "{design}");
         }
     }
 }

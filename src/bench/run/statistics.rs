@@ -103,6 +103,19 @@ impl Estimate {
     }
 }
 
+impl Estimate {
+    /// Of figures of blocks, with an interval that holds both the bootstrap's and the exact one.
+    /// `None` of fewer than [`FEWEST_BLOCKS`].
+    #[must_use]
+    pub fn of_blocks(figures: &[f64]) -> Option<Self> {
+        let mut sorted = figures.to_vec();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let (low, high) = exact_interval(&sorted)?;
+        let of_all = Self::of(&sorted)?;
+        Some(Self { low: of_all.low.min(low), high: of_all.high.max(high), ..of_all })
+    }
+}
+
 impl Comparison {
     /// Of pairs of figures, each of one block; `None` of nothing. Two are told apart when the
     /// bootstrap interval of the median ratio leaves out 1 *and* the exact one does, which reaches
@@ -110,17 +123,14 @@ impl Comparison {
     /// 1 in 20 such intervals misses the median. The bootstrap alone is too narrow with few blocks.
     #[must_use]
     pub fn of(pairs: &[(f64, f64)]) -> Option<Self> {
-        let mut ratios: Vec<f64> = pairs
+        let ratios: Vec<f64> = pairs
             .iter()
             .filter(|(first, second)| *first > 0.0 && *second > 0.0)
             .map(|(first, second)| first / second)
             .collect();
-        ratios.sort_unstable_by(f64::total_cmp);
-        let mut ratio = Estimate::of(&ratios)?;
-        let Some((low, high)) = exact_interval(&ratios) else {
-            return Some(Self { ratio, order: Order::TooFew });
+        let Some(ratio) = Estimate::of_blocks(&ratios) else {
+            return Some(Self { ratio: Estimate::of(&ratios)?, order: Order::TooFew });
         };
-        (ratio.low, ratio.high) = (ratio.low.min(low), ratio.high.max(high));
         let order = match ratio {
             Estimate { low, .. } if low > 1.0 => Order::First,
             Estimate { high, .. } if high < 1.0 => Order::Second,

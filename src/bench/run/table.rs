@@ -5,13 +5,19 @@ use std::fmt::Write as _;
 use super::comparisons::{
     Group, comparisons, differ_in_durability, figures_of, groups, loads, server_us, unsound,
 };
+use super::events::TimeLine;
 use super::figures::Figures;
+use super::hypotheses::hypotheses;
 use super::place::check_again;
-use super::results::{CheckVerdict, Compared, Key, Measurement, NotCompared, Outcome, Results};
+use super::results::{
+    CheckVerdict, Compared, HypothesisRecord, Key, Measurement, NotCompared, Outcome,
+    QuantityRecord, Results,
+};
 use super::statistics::{Estimate, FEWEST_BLOCKS, Order, median};
 use super::workloads::Measures;
 use super::wrapped::{COLUMNS, wrapped};
 use crate::bench::latencies::{Latencies, Percentiles};
+use crate::bench::timeline::Part;
 use crate::design;
 use crate::terminal::OneLine;
 
@@ -34,6 +40,7 @@ pub fn table(results: &Results) -> String {
         of_load(&mut text, load, &found.groups);
     }
     pairs(&mut text, &loads, &found, &comparisons(&results.points, results.plan.blocks));
+    judged(&mut text, &hypotheses(&results.points, results.plan.blocks));
     failures(&mut text, results);
     anomalies(&mut text, results);
     text.push('\n');
@@ -102,7 +109,7 @@ fn of_load(text: &mut String, load: &Key, groups: &[Group<'_>]) {
     text.push('\n');
     *text += &wrapped("", "  ", &OneLine(load.title()).to_string());
     let main = match load.rate {
-        _ if load.workload == "start" => ["first", "ms"],
+        _ if load.is_start() => ["first", "ms"],
         Some(_) => ["sent", "in %"],
         None => ["a", "second"],
     };
@@ -126,10 +133,48 @@ fn of_load(text: &mut String, load: &Key, groups: &[Group<'_>]) {
         if !remarks.is_empty() {
             *text += &wrapped("      ", "      ", &remarks.join(", "));
         }
+        let lines = group.points.iter().filter_map(|(_, measured)| measured.timeline.as_ref());
+        lines.for_each(|line| timeline(text, line));
     }
     let checked = checked(&of_load);
     if !checked.is_empty() {
         *text += &wrapped("  checked: ", "  ", &checked);
+    }
+}
+
+/// How tall a part of a time-line is, from nothing to the most.
+const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// What happened, and what became of requests by the parts of the window.
+fn timeline(text: &mut String, line: &TimeLine) {
+    let TimeLine { event, at_seconds, took_seconds, parts, recovered_seconds, .. } = line;
+    let took = match *took_seconds {
+        seconds if seconds > 0.0 => format!(", which took {seconds:.2} s"),
+        _ => String::new(),
+    };
+    let recovered = recovered_seconds.map_or_else(
+        || "not as before by the end".to_owned(),
+        |seconds| format!("as before {seconds:.2} s later"),
+    );
+    let event = OneLine(event);
+    let what = format!("after {at_seconds:.2} s: {event}{took}; {recovered}");
+    *text += &wrapped("      ", "      ", &what);
+    let most = parts.iter().map(|part| part.answered).max().unwrap_or(0).max(1);
+    let bars = |of: fn(&Part) -> u64| {
+        let bar = |part| match of(part) {
+            0 => ' ',
+            count => HEIGHTS[((count * 8).div_ceil(most) as usize).clamp(1, 8) - 1],
+        };
+        parts.iter().map(bar).collect::<String>()
+    };
+    for (name, of) in [
+        ("answered", (|part| part.answered) as fn(&Part) -> u64),
+        ("refused", |part| part.refused),
+        ("failed", |part| part.failed),
+    ] {
+        if parts.iter().any(|part| of(part) > 0) {
+            let _ = writeln!(text, "      {name:<8} |{}|", bars(of));
+        }
     }
 }
 
@@ -178,7 +223,7 @@ fn floor_of<'g, 'r>(load: &Key, groups: &'g [Group<'r>]) -> Option<&'g Group<'r>
 /// The time that one request takes of all clients, in times of the echo server's; nothing where
 /// requests come at a rate.
 fn times_floor(group: &Group<'_>, groups: &[Group<'_>]) -> Option<f64> {
-    if group.key.rate.is_some() || group.key.workload == "start" {
+    if group.key.rate.is_some() || group.key.is_start() {
         return None;
     }
     let per_second = |group: &Group<'_>| {
@@ -236,7 +281,7 @@ impl Row {
     }
 
     fn columns(&self, group: &Group<'_>, times_floor: Option<f64>) -> [String; 7] {
-        let starts = group.key.workload == "start";
+        let starts = group.key.is_start();
         let main = match group.key.rate {
             _ if starts => self.first_answer_ms,
             Some(_) => self.achieved,
@@ -501,6 +546,26 @@ fn times(ratio: f64) -> String {
         _ if ratio < 9.995 => format!("{ratio:.2}"),
         _ if ratio < 99.95 => format!("{ratio:.1}"),
         _ => whole(ratio),
+    }
+}
+
+/// What may be said of hypotheses, if anything that decides one was measured.
+fn judged(text: &mut String, all: &[HypothesisRecord]) {
+    if all.iter().flat_map(|one| &one.quantities).all(|quantity| quantity.median.is_none()) {
+        return;
+    }
+    text.push_str("\nhypotheses (docs/METHOD.md)\n");
+    for HypothesisRecord { name, verdict, quantities } in all {
+        *text += &wrapped("  ", "  ", &format!("{name} {}", verdict.name()));
+        for QuantityRecord { what, median, low, high, missing, .. } in quantities {
+            let found = match (median, low, high) {
+                (Some(median), Some(low), Some(high)) => {
+                    format!("{} ({} to {})", times(*median), times(*low), times(*high))
+                }
+                _ => missing.clone().unwrap_or_default(),
+            };
+            *text += &wrapped("      ", "        ", &format!("{what}: {found}"));
+        }
     }
 }
 

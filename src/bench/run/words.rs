@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::results::NotCompared;
+use super::results::{NotCompared, Verdict};
 use super::setting::{DatabaseKind, LockKind};
 use super::statistics::Order;
 use crate::bench::tally::Class;
@@ -33,4 +33,4 @@ macro_rules! words {
     )+};
 }
 
-words!(Class, DatabaseKind, LockKind, NotCompared, Order, Reads);
+words!(Class, DatabaseKind, LockKind, NotCompared, Order, Reads, Verdict);

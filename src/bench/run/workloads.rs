@@ -1,6 +1,8 @@
 //! The workloads: what is asked of each design, and which question that answers.
 //! docs/WORKLOADS.md says more of each.
 
+use super::events::Event;
+
 /// A workload.
 #[derive(Debug)]
 pub struct Workload {
@@ -18,6 +20,10 @@ pub struct Workload {
     pub writers: Option<u32>,
     /// What its base has behind it.
     pub past: Past,
+    /// So many requests are sent, however long they take, instead of for a window.
+    pub requests: Option<u64>,
+    /// What happens in the middle of its window, of which a time-line is kept.
+    pub event: Option<Event>,
 }
 
 /// What is measured.
@@ -51,10 +57,15 @@ const OF_REQUESTS: Workload = Workload {
     nodes: 1,
     writers: None,
     past: Past::Loaded,
+    requests: None,
+    event: None,
 };
 
+/// Three nodes, in a window in which something happens.
+const WITH_EVENT: Workload = Workload { drive: "--workload register", nodes: 3, ..OF_REQUESTS };
+
 /// All of them.
-pub static ALL: [Workload; 12] = [
+pub static ALL: [Workload; 19] = [
     Workload {
         name: "register",
         question: "what does a new job cost that concerns nobody else?",
@@ -115,12 +126,59 @@ pub static ALL: [Workload; 12] = [
         ..OF_REQUESTS
     },
     Workload {
+        name: "growth",
+        question: "how does the time of a lone write grow with the graph?",
+        drive: "--workload register",
+        writers: Some(1),
+        requests: Some(10),
+        ..OF_REQUESTS
+    },
+    Workload {
         name: "start",
         question: "how long does a new process take until it answers?",
         drive: "",
         measures: Measures::Start,
         writers: Some(1),
         ..OF_REQUESTS
+    },
+    Workload {
+        name: "start-churned",
+        question: "and how long where the history is much longer than the graph?",
+        drive: "",
+        measures: Measures::Start,
+        writers: Some(1),
+        past: Past::Churned { times: 10 },
+        ..OF_REQUESTS
+    },
+    Workload {
+        name: "node-killed",
+        question: "what is lost when the node that leads, or holds the lock, dies?",
+        event: Some(Event::NodeKilled),
+        ..WITH_EVENT
+    },
+    Workload {
+        name: "redis-forgets",
+        question: "and when Redis forgets all that it knew?",
+        event: Some(Event::LockForgotten),
+        ..WITH_EVENT
+    },
+    Workload {
+        name: "postgres-restarts",
+        question: "and when Postgres ends at once and is started again?",
+        event: Some(Event::DatabaseRestarted),
+        ..WITH_EVENT
+    },
+    Workload {
+        name: "node-joins",
+        question: "what does a node cost the others that comes late?",
+        event: Some(Event::NodeJoins),
+        ..WITH_EVENT
+    },
+    Workload {
+        name: "log-exported",
+        question: "and an export of the whole log?",
+        event: Some(Event::LogIsExported),
+        ..WITH_EVENT
     },
     Workload {
         name: "payload",

@@ -64,7 +64,7 @@ pub struct Postgres {
 #[derive(Debug)]
 struct Own {
     /// None while it is started again.
-    kept: Option<Kept>,
+    kept: RefCell<Option<Kept>>,
     programs: PathBuf,
     directory: PathBuf,
     owner: Option<Owner>,
@@ -83,7 +83,8 @@ impl Postgres {
         make(&programs, owner, directory)?;
         let port = free_port()?;
         let kept = started(&programs, owner, directory, port)?;
-        let own = Own { kept: Some(kept), programs, directory: directory.to_owned(), owner, port };
+        let (kept, directory) = (RefCell::new(Some(kept)), directory.to_owned());
+        let own = Own { kept, programs, directory, owner, port };
         Self::at(&format!("postgres://postgres@127.0.0.1:{port}/postgres"), Some(own))
     }
 
@@ -166,7 +167,7 @@ impl Postgres {
     /// Its first process, of the run's own.
     #[must_use]
     pub fn process(&self) -> Option<u32> {
-        self.own.as_ref()?.kept.as_ref().map(Kept::process)
+        self.own.as_ref()?.kept.borrow().as_ref().map(Kept::process)
     }
 
     /// `HOST:PORT`, as a proxy reaches it.
@@ -270,7 +271,7 @@ impl Postgres {
     pub fn revive(&mut self) -> Result<(), BenchError> {
         let url = self.url("postgres", None);
         let Some(own) = &mut self.own else { return Ok(()) };
-        if let Some(kept) = &mut own.kept {
+        if let Some(kept) = own.kept.get_mut() {
             // One that is about to end answers no more.
             let answers = || MeasuredPostgres::connect(&url).map(drop);
             match kept.wait_until(REVIVES_WITHIN, answers) {
@@ -278,14 +279,29 @@ impl Postgres {
                 Err(why) => log::warn!("Postgres is started again: {why}"),
             }
         }
-        own.kept = None;
+        own.start_again()
+    }
+
+    /// Ends the run's own at once, as a crash would, and starts it again.
+    ///
+    /// # Errors
+    /// [`BenchError::Unavailable`] if it does not start, or is a given one.
+    pub fn restart(&self) -> Result<(), BenchError> {
+        let given = || BenchError::Unavailable("a given Postgres is not ended".to_owned());
+        self.own.as_ref().ok_or_else(given)?.start_again()
+    }
+}
+
+impl Own {
+    fn start_again(&self) -> Result<(), BenchError> {
+        drop(self.kept.borrow_mut().take());
         let began = Instant::now();
         loop {
-            match started(&own.programs, own.owner, &own.directory, own.port) {
+            match started(&self.programs, self.owner, &self.directory, self.port) {
                 Err(_) if began.elapsed() < REVIVES_WITHIN => thread::sleep(PAUSE),
                 Err(error) => return Err(error),
                 Ok(kept) => {
-                    own.kept = Some(kept);
+                    self.kept.replace(Some(kept));
                     return Ok(());
                 }
             }
