@@ -146,11 +146,11 @@ impl Results {
                 }));
             }
             let path = format!("points[{index}].outcome.measured");
+            fits_its_setting(&path, &point.key, measured)?;
+            validate(&path, measured)?;
             if let CheckVerdict::Valid { summary } = &measured.verdict {
                 covers(&path, summary, measured)?;
             }
-            fits_its_setting(&path, &point.key, measured)?;
-            validate(&path, measured)?;
         }
         if self.complete != (self.points.len() == self.plan.points) {
             return Err(format!(
@@ -208,8 +208,7 @@ fn validate(path: &str, measured: &Measurement) -> Result<(), String> {
 
 /// The checker has judged at least what is counted of the window.
 fn covers(path: &str, summary: &Value, measured: &Measurement) -> Result<(), String> {
-    let counted = measured.raw.requests.iter().map(|row| row.count);
-    let counted = counted.fold(0, u64::saturating_add);
+    let counted: u64 = measured.raw.requests.iter().map(|row| row.count).sum();
     match summary.get("operations").and_then(Value::as_u64) {
         Some(judged) if judged >= counted => Ok(()),
         judged => {
