@@ -165,7 +165,7 @@ fn ratio(first: &Group<'_>, second: &Group<'_>, figure: &ComparedFigure) -> Opti
 /// Why a group may not be compared.
 #[must_use]
 pub fn unsound(group: &Group<'_>, blocks: u32) -> Option<NotCompared> {
-    if !group.failed.is_empty() || group.points.len() < blocks as usize {
+    if group.points.len() < blocks as usize {
         return Some(NotCompared::Incomplete);
     }
     let starts = group.key.workload == "start";
@@ -182,8 +182,8 @@ pub fn unsound(group: &Group<'_>, blocks: u32) -> Option<NotCompared> {
         if saturated {
             return Some(NotCompared::Saturated);
         }
-        let others = refused.saturating_add(failed);
-        if (others as f64) > UNSERVED * others.saturating_add(completed) as f64 {
+        let others = refused + failed;
+        if (others as f64) > UNSERVED * (others + completed) as f64 {
             return Some(NotCompared::RefusedOrFailed);
         }
         let counts_requests = !starts && measured.raw.operations.is_none();

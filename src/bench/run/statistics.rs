@@ -200,9 +200,6 @@ fn outside_of_shift(one: usize, other: usize) -> Option<usize> {
 /// The interval of the median of sorted figures by their order; `None` of too few.
 fn exact_interval(sorted: &[f64]) -> Option<(f64, f64)> {
     let count = sorted.len();
-    if count < FEWEST_BLOCKS {
-        return None;
-    }
     // The chance that at most `k` of the figures lie below the median.
     let (mut term, mut below, mut outside) = (0.5_f64.powi(count as i32), 0.0, 0);
     for k in 0..count / 2 {
@@ -245,8 +242,9 @@ mod tests {
     fn the_exact_interval_is_that_of_the_sign_test() {
         let figures: Vec<f64> = (1..=20).map(f64::from).collect();
         for (count, interval) in [
-            (5, None),
-            (6, Some((1.0, 6.0))),
+            (0, None),
+            (FEWEST_BLOCKS - 1, None),
+            (FEWEST_BLOCKS, Some((1.0, 6.0))),
             (8, Some((1.0, 8.0))),
             (9, Some((2.0, 8.0))),
             (12, Some((3.0, 10.0))),
