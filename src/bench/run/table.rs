@@ -661,6 +661,126 @@ mod tests {
         assert_eq!(table.matches("driver-limited").count(), 2, "{table}");
     }
 
+    /// The row of the first design, with what is remarked on it, with single spaces.
+    fn first_row(results: &Results) -> String {
+        let table = table(results);
+        let is_first = |line: &str| line.split_whitespace().next() == Some(PAIRS[0].first);
+        let mut lines = table.lines().skip_while(|line| !is_first(line));
+        let row = lines.next().unwrap_or_else(|| panic!("{table}"));
+        let remarks = lines.take_while(|line| line.starts_with("      "));
+        let row = [row].into_iter().chain(remarks).flat_map(str::split_whitespace);
+        row.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_must_be_known_to_read_figures_stands_beside_them() {
+        let row = |change: fn(&mut Outcome)| first_row(&made_up::pair(&[2_000.0; 6], change));
+        fn found(outcome: &mut Outcome) -> &mut Measurement {
+            let Outcome::Measured(found) = outcome else { panic!() };
+            found
+        }
+        let figures = "2000 2000–2000 0% - 500 0.50 0.50";
+        let name = PAIRS[0].first;
+        assert_eq!(row(|_| {}), format!("{name} {figures}"));
+        type Change = fn(&mut Outcome);
+        let changes: [(Change, &str); 5] = [
+            (
+                |outcome| {
+                    let (kind, finding) = ("stale-answer".to_owned(), String::new());
+                    found(outcome).verdict = CheckVerdict::Invalid { kind, finding };
+                },
+                "INVALID: stale-answer",
+            ),
+            (
+                |outcome| found(outcome).verdict = CheckVerdict::Failed { why: String::new() },
+                "not judged",
+            ),
+            (|outcome| found(outcome).figures.refused = 3, "3 refused"),
+            (|outcome| found(outcome).figures.failed = 2, "2 failed"),
+            (|outcome| *outcome = Outcome::Failed { why: String::new() }, "1 without figures"),
+        ];
+        for (change, remark) in changes {
+            let row = row(change);
+            assert!(row.starts_with(&format!("{name} 2000 ")), "{row}");
+            assert!(row.ends_with(&format!(" {remark}")), "{row}");
+        }
+        // Latencies of such a block would be those of a queue.
+        let saturated = row(|outcome| found(outcome).figures.saturated = true);
+        assert_eq!(saturated, format!("{name} 2000 2000–2000 0% - 500 - - saturated in 1 of 6"));
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        for point in results.points.iter_mut().step_by(2) {
+            point.outcome = Outcome::Failed { why: "it died".to_owned() };
+        }
+        assert_eq!(first_row(&results), format!("{name} no figures: it died"));
+    }
+
+    #[test]
+    fn what_the_checker_says_is_counted() {
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        let (kind, finding) = ("stale-answer".to_owned(), String::new());
+        for (point, verdict) in results.points.iter_mut().zip([
+            CheckVerdict::Invalid { kind, finding },
+            CheckVerdict::Failed { why: String::new() },
+            CheckVerdict::NotApplicable,
+        ]) {
+            let Outcome::Measured(found) = &mut point.outcome else { panic!() };
+            found.verdict = verdict;
+        }
+        let table = table(&results);
+        let says = "\n  checked: 9 valid, 1 INVALID, 1 not judged, 1 not checked\n";
+        assert!(table.contains(says), "{table}");
+    }
+
+    #[test]
+    fn a_broken_design_that_is_found_valid_is_told_where_it_is_to_be_found_out() {
+        let broken = design::ALL.iter().find(|design| !design.is_sound()).unwrap().name;
+        let told = |workload: &str, design: &str| {
+            let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+            for point in results.points.iter_mut().step_by(2) {
+                (point.key.workload, point.key.design) = (workload.to_owned(), design.to_owned());
+            }
+            table(&results).contains("NOT SEEN")
+        };
+        assert!(told("pairs", broken));
+        assert!(!told("register", broken) && !told("pairs", PAIRS[0].first));
+    }
+
+    /// Both designs of the pair at a rate, and floors of which the first has longer latencies.
+    fn with_floors(rate: Option<u64>) -> Results {
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        let template = results.points[0].clone();
+        for (block, floor) in (0..6).flat_map(|block| ["echo", "null"].map(|floor| (block, floor)))
+        {
+            let (workload, shape) = (FLOOR.name.to_owned(), "none".to_owned());
+            let key = Key { workload, shape, size: 0, ..template.key.of(floor) };
+            let mut found = made_up::measurement(2_000.0);
+            found.verdict = CheckVerdict::NotApplicable;
+            if floor == "echo" {
+                let mut slow = Latencies::default();
+                slow.record_many(std::time::Duration::from_millis(5), 2_001);
+                found.raw.requests[0].latency = slow.encoded();
+            }
+            let outcome = Outcome::Measured(Box::new(found));
+            results.points.push(Point { block, key, outcome, ..template.clone() });
+        }
+        for point in &mut results.points {
+            point.key.rate = rate;
+        }
+        results
+    }
+
+    #[test]
+    fn at_a_rate_a_p99_below_the_floors_is_the_machines_and_the_driver_limits_nothing() {
+        let at_a_rate = table(&with_floors(Some(2_000)));
+        // Beside both designs, and beside no floor.
+        assert_eq!(at_a_rate.matches("p99 is the machine's").count(), 2, "{at_a_rate}");
+        assert_eq!(at_a_rate.matches("driver-limited").count(), 0, "{at_a_rate}");
+        let closed = table(&with_floors(None));
+        assert_eq!(closed.matches("p99 is the machine's").count(), 0, "{closed}");
+        assert!(closed.contains("driver-limited"), "{closed}");
+        assert!(!closed.contains("not checked"), "nobody checks a floor: {closed}");
+    }
+
     #[test]
     fn what_the_two_survive_is_told_where_it_differs() {
         let mut results = made_up::pair(&[2_000.0; 6], |_| {});
