@@ -162,7 +162,7 @@ fn checked(groups: &[&Group<'_>]) -> String {
     told.join(", ")
 }
 
-/// The echo server, where it was measured under the same load.
+/// The echo server, where it was measured under the same load. A floor has none.
 fn floor_of<'g, 'r>(load: &Key, groups: &'g [Group<'r>]) -> Option<&'g Group<'r>> {
     let workload = super::workloads::named(&load.workload);
     let floor = workload.filter(|known| known.measures == Measures::Requests)?.floor().name;
@@ -266,13 +266,12 @@ impl Row {
         floor: Option<&Self>,
     ) -> Vec<String> {
         let mut remarks: Vec<String> = self.verdict.iter().cloned().collect();
-        let is_floor = group.key.is_floor();
-        if is_driver_limited(times_floor) && !is_floor {
+        if is_driver_limited(times_floor) {
             remarks.push("driver-limited".to_owned());
         }
         let p99 = self.latency.zip(floor.and_then(|floor| floor.latency));
         let is_machines = p99.is_some_and(|(own, floor)| own.p99_us < floor.p99_us);
-        if group.key.rate.is_some() && is_machines && !is_floor {
+        if group.key.rate.is_some() && is_machines {
             remarks.push("p99 is the machine's".to_owned());
         }
         if self.saturated > 0 {
