@@ -368,6 +368,7 @@ fn raw(summary: Option<&Summary>, start_seconds: f64) -> Raw {
 mod tests {
     use super::super::args::RunArgs;
     use super::*;
+    use crate::design::PAIRS;
 
     #[derive(Parser)]
     struct Run {
@@ -381,41 +382,33 @@ mod tests {
 
     #[test]
     fn the_command_of_a_point_makes_its_load() {
-        let plan = plan_of(
-            "run --workloads register,reads,churn,import,start,turns --designs crud --sizes 300 \
+        let plan = plan_of(&format!(
+            "run --workloads register,reads,churn,import,start,turns --designs {} --sizes 300 \
              --rates 50 --writers 3 --seed 7 --seconds 0.2 --warmup-seconds 0.1 --shape chain \
              --blocks 1",
-        );
-        let of = |workload: &str, rate: Option<u64>, design: &str| {
-            let is_it = |point: &&Planned| {
-                let key = &point.key;
-                key.workload == workload && key.rate == rate && key.design == design
-            };
+            PAIRS[0].first
+        ));
+        let of = |workload: &str, rate: Option<u64>| {
+            let is_it = |point: &&Planned| point.key.workload == workload && point.key.rate == rate;
             command(&plan, plan.points.iter().find(is_it).unwrap())
         };
         let drive = "fencepost bench drive --graph bench --workload";
         let window = "--seed 7 --seconds 0.2 --warmup-seconds 0.1";
-        let driven = |name: &str, args: &str| format!("{drive} {name} {args} {window}");
-        let mixed = "mixed --write-percent 5 --plan-percent 50";
-        let in_turn = "register --in-turn";
-        let floor = "register --first-job 0";
-        for (workload, rate, design, expected) in [
-            ("register", None, "crud", driven("register", "--shape chain --clients 3")),
-            ("register", Some(50), "crud", {
-                driven("register", "--shape chain --clients 3") + " --rate 50"
-            }),
-            ("reads", None, "crud", driven(mixed, "--shape chain --clients 3")),
-            ("churn", None, "crud", driven("churn", "--clients 3")),
-            ("turns", None, "crud", driven(in_turn, "--shape chain --clients 2")),
-            ("floor", Some(50), "echo", {
-                driven(floor, "--shape chain --clients 3") + " --rate 50"
-            }),
-            ("import", None, "crud", {
-                format!("{drive} load --shape chain --clients 1 --seed 7 --jobs 300 --batch 1000")
-            }),
-            ("start", None, "crud", "fencepost serve".to_owned()),
+        let driven = |args: &str| format!("{drive} {args} {window}");
+        let mixed = "mixed --write-percent 5 --plan-percent 50 --shape chain --clients 3";
+        let floor = "register --first-job 0 --shape chain --clients 3";
+        let import = "load --shape chain --clients 1 --seed 7 --jobs 300 --batch 1000";
+        for (workload, rate, expected) in [
+            ("register", None, driven("register --shape chain --clients 3")),
+            ("register", Some(50), driven("register --shape chain --clients 3") + " --rate 50"),
+            ("reads", None, driven(mixed)),
+            ("churn", None, driven("churn --clients 3")),
+            ("turns", None, driven("register --in-turn --shape chain --clients 2")),
+            ("floor", Some(50), driven(floor) + " --rate 50"),
+            ("import", None, format!("{drive} {import}")),
+            ("start", None, "fencepost serve".to_owned()),
         ] {
-            let command = of(workload, rate, design);
+            let command = of(workload, rate);
             assert_eq!(command, expected, "{workload}");
             if workload != "start" {
                 let words = command.split_whitespace().skip(2);
@@ -430,7 +423,7 @@ mod tests {
         let kept = directory.path().join("out").join("histories");
         let bench = Bench {
             program: Path::new("fencepost"),
-            plan: &plan_of("run --designs crud --workloads register"),
+            plan: &plan_of("run --workloads register"),
             directory: directory.path(),
             kept: &kept,
             checks: true,

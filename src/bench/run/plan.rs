@@ -289,10 +289,10 @@ mod tests {
 
     #[test]
     fn floors_are_measured_once_in_a_block_for_each_kind_of_load() {
-        let plan = plan_of(
-            "run --workloads register,reads,turns,start,import --designs crud,es-locked --rates 50 \
-             --blocks 2",
-        );
+        let plan = plan_of(&format!(
+            "run --workloads register,reads,turns,start,import --designs {},{} --rates 50 --blocks 2",
+            PAIRS[0].first, PAIRS[0].second
+        ));
         for block in 0..2 {
             let of_block = plan.points.iter().filter(|point| point.block == block);
             let floors = of_block.filter(|point| point.design.is_none());
