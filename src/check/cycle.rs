@@ -197,9 +197,7 @@ pub fn first<'v>(
         !any_through(&view, &linked)
     });
     let operation = *others.get(first).unwrap_or(last);
-    if others.is_empty() {
-        view.up_to = None;
-    } else {
+    if !others.is_empty() {
         view.limit(owners, operation);
     }
     let (edge, _) = owners.iter().find(|(_, owner)| **owner == operation)?;

@@ -1,5 +1,6 @@
 //! When requests are sent, and from when their latency counts.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use fencepost::bench::{Class, Completion, Connection, Outcome, Request, Target, Verbatim};
@@ -96,6 +97,48 @@ fn what_belongs_to_the_warm_up_is_not_measured() {
     assert_eq!((calls(&history).len(), summary.due), (60, Some(20)));
     assert_eq!((summary.latency().count(), summary.lateness.count()), (20, 20));
     assert!(summary.count(Class::Served) >= 20, "what was answered late counts for the rate");
+}
+
+/// Notes when the servers are looked at.
+struct Looked<'t> {
+    target: &'t dyn Target,
+    at: Mutex<Vec<Instant>>,
+}
+
+impl Target for Looked<'_> {
+    fn describe(&self) -> String {
+        self.target.describe()
+    }
+
+    fn connect(&self) -> Box<dyn Connection> {
+        self.target.connect()
+    }
+
+    fn nodes(&self) -> usize {
+        self.target.nodes()
+    }
+
+    fn metrics(&self) -> Vec<Option<String>> {
+        self.at.lock().unwrap().push(Instant::now());
+        self.target.metrics()
+    }
+
+    fn service(&self) -> Option<&Service> {
+        self.target.service()
+    }
+}
+
+#[test]
+fn servers_are_looked_at_when_the_window_begins_and_when_it_has_ended() {
+    let place = Place::new();
+    let looked = Looked { target: &place.in_process(), at: Mutex::default() };
+    let began = Instant::now();
+    place.record(&looked, "--workload register --warmup-seconds 0.3 --seconds 0.2 --clients 2");
+    let looks: Vec<_> = looked.at.into_inner().unwrap();
+    let [first, last] = looks[..] else { panic!("{looks:?}") };
+    let after = |at: Instant| at.duration_since(began);
+    let [warm_up, end] = [300, 500].map(Duration::from_millis);
+    assert!(after(first) >= warm_up && after(last) >= end, "{:?} {:?}", after(first), after(last));
 }
 
 /// Refuses every other write. What passes is the service's.

@@ -101,11 +101,16 @@ fn a_graph_that_nobody_deleted_is_there() {
 #[test]
 fn who_found_the_graph_gone_binds_all_that_is_asked_later() {
     let there = || Script::new().call(0, [1, 2], put_job("a", &[], &[]), created(1));
-    let stale = there()
-        .call(0, [3, 20], delete(), changed(2))
-        .call(1, [5, 6], read_graph(), gone())
-        .call(1, [7, 8], read_graph(), counts(1, 1, 0, 0));
-    is(Kind::StaleAnswer, &stale);
+    let stale =
+        || {
+            there()
+                .call(0, [3, 20], delete(), changed(2))
+                .call(1, [5, 6], read_graph(), gone())
+                .call(1, [7, 8], read_graph(), counts(1, 1, 0, 0))
+        };
+    is(Kind::StaleAnswer, &stale());
+    // A deletion that was sent only then explains nothing.
+    is(Kind::StaleAnswer, &stale().call(2, [9, 30], delete(), unknown()));
     // It was there again, and nobody deleted it a second time.
     let back = || deleted().call(9, [5, 20], create(), unknown());
     let read = || back().call(0, [7, 8], read_graph(), counts(2, 0, 0, 0));

@@ -94,6 +94,38 @@ fn a_frozen_graph_decides_no_write_and_goes_to_no_further_version() {
 }
 
 #[test]
+fn the_first_that_is_told_of_a_freeze_binds_all_that_is_sent_later() {
+    let told = |one: [u64; 2], other: [u64; 2]| {
+        Script::new()
+            .frozen()
+            .call(0, [1, 9], put("a"), created(1))
+            .call(1, one, put("b"), frozen())
+            .call(2, other, put("b"), frozen())
+            .call(3, [5, 6], put("a"), unchanged(1))
+    };
+    is(Kind::WriteAfterFreeze, 3, &told([2, 3], [2, 8]));
+    is(Kind::WriteAfterFreeze, 3, &told([2, 8], [2, 3]));
+    told([2, 8], [2, 7]).valid();
+}
+
+#[test]
+fn a_freeze_that_one_history_tells_of_binds_no_other() {
+    let told = Script::new().call(0, [1, 2], put("b"), frozen());
+    let wrote = Script::new().call(0, [5, 6], put("a"), created(1));
+    valid(judge_frozen(&[&told.text(), &wrote.text()]));
+}
+
+#[test]
+fn nothing_follows_from_a_read_that_is_told_of_a_freeze() {
+    let read = Script::new()
+        .frozen()
+        .call(0, [1, 2], read_job("a"), frozen())
+        .call(1, [3, 4], put("b"), unknown())
+        .call(2, [5, 6], read_graph(), counts(1, 1, 0, 0));
+    is(Kind::WrongRejection, 0, &read);
+}
+
+#[test]
 fn a_write_of_unknown_outcome_cannot_have_been_applied_once_the_graph_was_frozen() {
     let unknown_at = |ms: [u64; 2]| {
         Script::new()

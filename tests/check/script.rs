@@ -103,6 +103,13 @@ pub fn judge(histories: &[&str], log: Option<&str>) -> Result<Verdict, InputErro
     Ok(evidence(histories, log)?.judge())
 }
 
+/// The same of histories of a graph that somebody is known to have frozen.
+pub fn judge_frozen(histories: &[&str]) -> Verdict {
+    let mut evidence = evidence(histories, None).unwrap();
+    evidence.frozen();
+    evidence.judge()
+}
+
 /// The same with the graph that the histories begin with.
 pub fn judge_from(base: &str, histories: &[&str]) -> Result<Verdict, InputError> {
     let mut evidence = evidence(histories, None)?;

@@ -96,6 +96,10 @@ fn a_write_is_tagged_with_the_version_of_what_it_was_about_but_not_a_put() {
     then(set.clone(), tagged(changed(3), 3, 3)).valid();
     is(Kind::WrongHeader, "ETag: \"3\"", &then(set.clone(), tagged(changed(3), 3, 2)));
     is(Kind::WrongHeader, "ETag: \"3\"", &then(set, plain(changed(3), 3)));
+    // Of all that it names, the graph.
+    let same = changeset(json!([{"op": "put_job", "name": "a", "inputs": [], "outputs": []}]));
+    then(same.clone(), tagged(unchanged(2), 2, 2)).valid();
+    is(Kind::WrongHeader, "ETag: \"2\"", &then(same, tagged(unchanged(2), 2, 1)));
     let patch =
         json!({"call": "patchJob", "operations": [{"op": "patch_job", "name": "a", "patch": {}}]});
     then(patch.clone(), tagged(unchanged(2), 2, 1)).valid();
@@ -137,6 +141,30 @@ fn the_body_of_an_accepted_write_says_what_its_verdict_says() {
     gone["etag"] = Value::Null;
     told(delete_job("a"), gone.clone()).valid();
     is(Kind::WrongAnswer, &expected, &told(put(), gone));
+}
+
+#[test]
+fn a_dataset_has_a_tag_where_it_is_declared_and_none_where_it_is_gone() {
+    let told = |mut end: Value, version: u64, tag: Value| {
+        end["answer"] = json!({"graph": "g", "version": version, "changed": true, "etag": tag});
+        end
+    };
+    let put = |tag: Value| then(put_dataset("d", json!({})), told(created(3), 3, tag));
+    put(json!("\"3\"")).valid();
+    assert_eq!(put(Value::Null).found().kind, Kind::WrongAnswer);
+    let delete = json!({
+        "call": "deleteDataset", "operations": [{"op": "delete_dataset", "name": "d"}],
+    });
+    let gone = |tag: Value| {
+        Script::new().call(0, [1, 2], put_dataset("d", json!({})), created(1)).call(
+            0,
+            [3, 4],
+            delete.clone(),
+            told(changed(2), 2, tag),
+        )
+    };
+    gone(Value::Null).valid();
+    assert_eq!(gone(json!("\"2\"")).found().kind, Kind::WrongAnswer);
 }
 
 #[test]

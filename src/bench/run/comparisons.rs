@@ -166,7 +166,7 @@ fn ratio(first: &Group<'_>, second: &Group<'_>, figure: &ComparedFigure) -> Opti
 /// Why a group may not be compared.
 #[must_use]
 pub fn unsound(group: &Group<'_>, blocks: u32) -> Option<NotCompared> {
-    if !group.failed.is_empty() || group.points.len() < blocks as usize {
+    if group.points.len() < blocks as usize {
         return Some(NotCompared::Incomplete);
     }
     let starts = group.key.is_start();
@@ -183,8 +183,8 @@ pub fn unsound(group: &Group<'_>, blocks: u32) -> Option<NotCompared> {
         if saturated {
             return Some(NotCompared::Saturated);
         }
-        let others = refused.saturating_add(failed);
-        if (others as f64) > UNSERVED * others.saturating_add(completed) as f64 {
+        let others = refused + failed;
+        if (others as f64) > UNSERVED * (others + completed) as f64 {
             return Some(NotCompared::RefusedOrFailed);
         }
         let counts_requests =
@@ -212,6 +212,62 @@ mod tests {
             assert!(pair.ratios.is_empty());
             assert_eq!(pair.not_compared, Some(NotCompared::Incomplete));
         }
+    }
+
+    #[test]
+    fn only_rates_of_requests_need_many_requests() {
+        let few = |workload: &str, change: fn(&mut Measurement)| {
+            let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+            for point in &mut results.points {
+                point.key.workload = workload.to_owned();
+                let Outcome::Measured(measured) = &mut point.outcome else { panic!() };
+                change(measured);
+            }
+            let [pair] = &comparisons(&results.points, 6)[..] else { panic!("one pair") };
+            let figures: Vec<String> = pair.ratios.iter().map(|it| it.figure.clone()).collect();
+            (pair.not_compared, figures)
+        };
+        let rates = || vec![PER_SECOND.name.to_owned(), SERVER.name.to_owned()];
+        let found = few("register", |measured| measured.figures.completed = 20);
+        assert_eq!(found, (None, rates()));
+        let found = few("register", |measured| measured.figures.completed = 19);
+        assert_eq!(found, (Some(NotCompared::FewRequests), vec![]));
+        let found = few("import", |measured| {
+            (measured.figures.completed, measured.raw.operations) = (1, Some(1_000));
+        });
+        assert_eq!(found, (None, rates()));
+        let found = few("start", |measured| {
+            measured.verdict = CheckVerdict::NotApplicable;
+            measured.figures.completed = 0;
+        });
+        assert_eq!(found, (None, vec![FIRST_ANSWER.name.to_owned()]));
+    }
+
+    #[test]
+    fn what_the_kernel_has_not_counted_is_not_compared() {
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        for point in &mut results.points {
+            let Outcome::Measured(measured) = &mut point.outcome else { panic!() };
+            measured.figures.server_us_per_operation = 0.0;
+        }
+        let [pair] = &comparisons(&results.points, 6)[..] else { panic!("one pair") };
+        assert_eq!((pair.not_compared, pair.ratios.len()), (None, 1));
+    }
+
+    #[test]
+    fn designs_at_a_rate_are_compared_by_latency_and_pairs_block_by_block() {
+        let mut results = made_up::pair(&[2_000.0, 500.0, 3_000.0], |_| {});
+        for point in &mut results.points {
+            point.key.rate = Some(1_000);
+        }
+        let [pair] = &comparisons(&results.points, 3)[..] else { panic!("one pair") };
+        let figures: Vec<&str> = pair.ratios.iter().map(|ratio| ratio.figure.as_str()).collect();
+        assert_eq!(figures, [P50.name, SERVER.name]);
+        for point in &mut results.points {
+            point.key.rate = None;
+        }
+        let [pair] = &comparisons(&results.points, 3)[..] else { panic!("one pair") };
+        assert_eq!((pair.ratios[0].median, pair.ratios[0].blocks), (2.0, 3));
     }
 
     #[test]

@@ -197,7 +197,6 @@ impl Raw {
             ("lateness", late),
             ("backlog", backlog),
             ("due", self.due.unwrap_or_default()),
-            ("kept_up", self.kept_up),
             ("in_flight_at_end", self.in_flight_at_end),
             ("operations", self.operations.unwrap_or_default()),
             ("written_bytes", self.written_bytes.unwrap_or_default()),
@@ -214,7 +213,7 @@ impl Raw {
         if timed != late {
             return Err(format!("`lateness` is not of the {timed} requests that were timed"));
         }
-        if timed > answered.saturating_add(self.in_flight_at_end) {
+        if timed > answered + self.in_flight_at_end {
             return Err(format!(
                 "`requests` have latencies of {timed}, and only {answered} were answered in the \
                  window and {} under way at its end",
@@ -244,13 +243,12 @@ impl Figures {
     pub fn of(raw: &Raw) -> Result<Self, BadHistogram> {
         let of_class = |class: Class| -> u64 {
             let rows = raw.requests.iter().filter(|row| row.class == class);
-            rows.fold(0, |sum, row| sum.saturating_add(row.count))
+            rows.map(|row| row.count).sum()
         };
         let [served, rejected, refused, failed] = Class::ALL.map(of_class);
-        let completed = served.saturating_add(rejected);
+        let completed = served + rejected;
         // What was under way at the end was answered before servers were looked at again.
-        let worked = completed.saturating_add(raw.in_flight_at_end);
-        let worked = raw.operations.unwrap_or(worked);
+        let worked = raw.operations.unwrap_or(completed + raw.in_flight_at_end);
         let per_operation = |amount: f64| if worked > 0 { amount / worked as f64 } else { 0.0 };
         let is_server = |used: &&Processor| !NO_SERVERS.contains(&used.process.as_str());
         let servers = raw.processor.iter().filter(is_server);

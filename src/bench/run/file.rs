@@ -227,8 +227,7 @@ fn validate(path: &str, measured: &Measurement) -> Result<(), String> {
 
 /// The checker has judged at least what is counted of the window.
 fn covers(path: &str, summary: &Value, measured: &Measurement) -> Result<(), String> {
-    let counted = measured.raw.requests.iter().map(|row| row.count);
-    let counted = counted.fold(0, u64::saturating_add);
+    let counted: u64 = measured.raw.requests.iter().map(|row| row.count).sum();
     match summary.get("operations").and_then(Value::as_u64) {
         Some(judged) if judged >= counted => Ok(()),
         judged => {
@@ -605,6 +604,43 @@ mod tests {
         *rows = json!([row.clone(), row]);
         let said = serde_json::from_value::<Results>(json).unwrap().validate().unwrap_err();
         assert!(said.contains("`requests` counts 18446744073709551615"), "{said}");
+    }
+
+    #[test]
+    fn each_point_that_was_planned_is_there_once() {
+        let results = made_up::pair(&[2_000.0; 2], |_| {});
+        type Change = fn(&mut Vec<Point>);
+        let changes: [(Change, &str); 5] = [
+            (|points| points[1].number = 0, "point 0: comes after one with the same"),
+            (|points| points.swap(1, 2), "point 1: comes after one with the same or a larger"),
+            (|points| points[2].block = 0, "point 2: is there twice in its block"),
+            (|points| points[3].number = 4, "point 4: is not one of those that were planned"),
+            (|points| points[3].block = 2, "point 3: is not one of those that were planned"),
+        ];
+        for (change, says) in changes {
+            let mut changed = results.clone();
+            change(&mut changed.points);
+            let said = changed.validate().unwrap_err();
+            assert!(said.starts_with(says), "{said}");
+        }
+    }
+
+    #[test]
+    fn bases_of_one_family_are_of_one_graph() {
+        let results = made_up::pair(&[2_000.0], |_| {});
+        for (name, jobs, digest, is_one) in [
+            ("chain-10/log", 10, "d", true),
+            ("chain-10/log", 11, "d", false),
+            ("chain-10/log", 10, "e", false),
+            ("chain-10-churned-10/log", 11, "e", true),
+        ] {
+            let mut results = results.clone();
+            let (name, digest) = (name.to_owned(), digest.to_owned());
+            results.bases.push(BaseRecord { name, jobs, digest, ..results.bases[0].clone() });
+            let said = results.validate().err();
+            let says = said.as_ref().is_some_and(|said| said.contains("are not of one graph"));
+            assert_eq!((says, said.is_none()), (!is_one, is_one), "{said:?}");
+        }
     }
 
     #[test]

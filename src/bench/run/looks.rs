@@ -154,47 +154,60 @@ impl Target for Watched<'_> {
 mod tests {
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
+    use std::path::Path;
     use std::process::Command;
     use std::thread;
     use std::time::Duration;
 
+    use super::super::made_up;
     use super::super::place::GRAPH;
     use super::*;
     use crate::graph::Name;
 
-    /// Says where it listens, and works for a while whenever it is asked.
-    const PROXY: &str = "#!/bin/sh
+    /// Says where it listens, works for a while whenever it is asked, and counts seven more then.
+    const WORKS: &str = "#!/bin/sh
         echo database=127.0.0.1:1
+        n=0
         while read question; do
             i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done
-            echo database=7
+            n=$((n + 7)); echo database=$n
         done";
+
+    fn working(place: &Path) -> Proxy {
+        let program = place.join("proxy");
+        // By another process: nobody is to have it open for writing while it is started.
+        let write = "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\"";
+        let mut written = Command::new("/bin/sh");
+        written.args(["-c", write]).arg(&program).arg(WORKS);
+        assert!(written.status().unwrap().success());
+        Proxy::start(&program, 0, &[(Upstream::Database, String::new())]).unwrap()
+    }
+
+    fn watched(url: &str, processes: Vec<Process>) -> Watched<'static> {
+        let graph = Name::new(GRAPH).unwrap();
+        Watched {
+            inner: HttpTarget::new(&[url.to_owned()], graph, Duration::from_secs(120)).unwrap(),
+            processes,
+            server: None,
+            makes_checkpoint: false,
+            proxy: None,
+            looks: Mutex::default(),
+        }
+    }
+
+    fn process(name: &str, id: u32) -> Process {
+        Process { name: name.to_owned(), id, has_family: false }
+    }
+
+    const NOWHERE: &str = "http://127.0.0.1:1";
 
     #[test]
     fn bytes_and_round_trips_are_asked_for_before_processes_are_looked_at() {
         let place = tempfile::tempdir().unwrap();
-        let program = place.path().join("proxy");
-        // By another process: nobody is to have it open for writing while it is started.
-        let write = "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\"";
-        let mut written = Command::new("/bin/sh");
-        written.args(["-c", write]).arg(&program).arg(PROXY);
-        assert!(written.status().unwrap().success());
-        let proxy = Proxy::start(&program, 0, &[(Upstream::Database, String::new())]).unwrap();
-        let (name, id) = ("proxy".to_owned(), proxy.process());
-        let before = Used::by(id);
-        let watched = Watched {
-            inner: HttpTarget::new(
-                &["http://127.0.0.1:1".to_owned()],
-                Name::new(GRAPH).unwrap(),
-                Duration::from_secs(1),
-            )
-            .unwrap(),
-            processes: vec![Process { name, id, has_family: false }],
-            server: None,
-            makes_checkpoint: false,
-            proxy: Some(&proxy),
-            looks: Mutex::default(),
-        };
+        let proxy = working(place.path());
+        let before = Used::by(proxy.process());
+        let processes = vec![process(PROXY, proxy.process())];
+        let watched = Watched { proxy: Some(&proxy), ..watched(NOWHERE, processes) };
         let look = watched.look().unwrap();
         assert_eq!(look.trips.unwrap().database, 7);
         let worked = look.used[0].seconds_since(&before);
@@ -202,19 +215,78 @@ mod tests {
     }
 
     #[test]
+    fn what_was_done_before_the_first_look_is_not_counted() {
+        let place = tempfile::tempdir().unwrap();
+        let proxy = working(place.path());
+        for _ in 0..8 {
+            proxy.trips().unwrap();
+        }
+        let processes = vec![process("node 1", proxy.process())];
+        let watched = Watched { proxy: Some(&proxy), ..watched(NOWHERE, processes) };
+        // It works once more between two looks.
+        let looks = [watched.look(), watched.look()];
+        watched.looks.lock().unwrap().extend(looks);
+        let mut raw = made_up::measurement(1.0).raw;
+        raw.processor.clear();
+        watched.note_in(&mut raw).unwrap();
+        let of_all = Used::by(proxy.process()).seconds_since(&Used::default());
+        let seconds = raw.processor[0].seconds;
+        assert!(0.0 < seconds && seconds < of_all / 2.0, "{seconds} s of {of_all} s");
+        assert_eq!(raw.round_trips, Some(RoundTrips { database: 7, lock: 0 }));
+    }
+
+    #[test]
+    fn what_is_noted_is_the_difference_of_the_first_look_and_the_last() {
+        let names = ["node 1", "postgres", PROXY];
+        let look = |seconds: f64, logged_bytes: u64, written: [Option<u64>; 3]| {
+            let used = written.map(|written_bytes| {
+                let mut used = Used::by(std::process::id());
+                used.written_bytes = written_bytes;
+                used
+            });
+            Ok(Look {
+                used: used.into(),
+                driver_seconds: seconds,
+                steal_seconds: seconds,
+                logged_bytes: Some(logged_bytes),
+                trips: None,
+            })
+        };
+        let noted = |looks: Vec<Result<Look, BenchError>>| {
+            let watched = watched(NOWHERE, names.map(|name| process(name, 0)).into());
+            *watched.looks.lock().unwrap() = looks;
+            let mut raw = made_up::measurement(1.0).raw;
+            raw.processor.clear();
+            raw.written_bytes = Some(0);
+            let stolen = watched.note_in(&mut raw)?;
+            Ok::<_, BenchError>((raw, stolen))
+        };
+        let before = [Some(100), Some(1_000), Some(0)];
+        let after = [Some(105), Some(1_020), Some(300)];
+        let (raw, stolen) =
+            noted(vec![look(5.0, 70, before), look(5.5, 80, before), look(6.5, 100, after)])
+                .unwrap();
+        // What the proxy writes is no server's.
+        assert_eq!((raw.written_bytes, raw.wal_bytes, stolen), (Some(25), Some(30), 1.5));
+        let driver = raw.processor.last().unwrap();
+        assert_eq!((driver.process.as_str(), driver.seconds), (DRIVER, 1.5));
+        assert_eq!(raw.processor.len(), 4);
+        // The kernel does not tell what one of them wrote, and what the host took goes back.
+        let (raw, stolen) =
+            noted(vec![look(5.0, 0, before), look(4.0, 0, [Some(105), None, None])]).unwrap();
+        assert_eq!((raw.written_bytes, stolen), (None, 0.0));
+        // A start is not looked at.
+        let (raw, stolen) = noted(vec![]).unwrap();
+        assert_eq!((raw.processor, raw.wal_bytes, stolen), (vec![], None, 0.0));
+        let away = || Err(BenchError::Unavailable("it is away".to_owned()));
+        assert!(noted(vec![look(5.0, 0, before), away(), look(6.0, 0, after)]).is_err());
+    }
+
+    #[test]
     fn servers_are_looked_at_before_they_are_asked_for_metrics() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let graph = Name::new(GRAPH).unwrap();
-        let (name, id) = ("node 1".to_owned(), std::process::id());
-        let watched = Watched {
-            inner: HttpTarget::new(&[url], graph, Duration::from_secs(120)).unwrap(),
-            processes: vec![Process { name, id, has_family: false }],
-            server: None,
-            makes_checkpoint: false,
-            proxy: None,
-            looks: Mutex::default(),
-        };
+        let watched = watched(&url, vec![process("node 1", std::process::id())]);
         let looks = || watched.looks.lock().unwrap().len();
         let serve = || {
             let (mut client, _) = listener.accept().unwrap();

@@ -424,3 +424,79 @@ fn raw(summary: Option<&Summary>, start_seconds: f64) -> Raw {
         phases: Value::Null,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::RunArgs;
+    use super::*;
+    use crate::design::PAIRS;
+
+    #[derive(Parser)]
+    struct Run {
+        #[command(flatten)]
+        args: RunArgs,
+    }
+
+    fn plan_of(line: &str) -> Plan {
+        Plan::new(&Run::parse_from(line.split(' ')).args).unwrap()
+    }
+
+    #[test]
+    fn the_command_of_a_point_makes_its_load() {
+        let plan = plan_of(&format!(
+            "run --workloads register,reads,churn,import,start,turns --designs {} --sizes 300 \
+             --rates 50 --writers 3 --seed 7 --seconds 0.2 --warmup-seconds 0.1 --shape chain \
+             --blocks 1",
+            PAIRS[0].first
+        ));
+        let of = |workload: &str, rate: Option<u64>| {
+            let is_it = |point: &&Planned| point.key.workload == workload && point.key.rate == rate;
+            command(&plan, plan.points.iter().find(is_it).unwrap())
+        };
+        let drive = "fencepost bench drive --graph bench --workload";
+        let window = "--seed 7 --seconds 0.2 --warmup-seconds 0.1";
+        let driven = |args: &str| format!("{drive} {args} {window}");
+        let mixed = "mixed --write-percent 5 --plan-percent 50 --shape chain --clients 3";
+        let floor = "register --first-job 0 --shape chain --clients 3";
+        let import = "load --shape chain --clients 1 --seed 7 --jobs 300 --batch 1000";
+        for (workload, rate, expected) in [
+            ("register", None, driven("register --shape chain --clients 3")),
+            ("register", Some(50), driven("register --shape chain --clients 3") + " --rate 50"),
+            ("reads", None, driven(mixed)),
+            ("churn", None, driven("churn --clients 3")),
+            ("turns", None, driven("register --in-turn --shape chain --clients 2")),
+            ("floor", Some(50), driven(floor) + " --rate 50"),
+            ("import", None, format!("{drive} {import}")),
+            ("start", None, "fencepost serve".to_owned()),
+        ] {
+            let command = of(workload, rate);
+            assert_eq!(command, expected, "{workload}");
+            if workload != "start" {
+                let words = command.split_whitespace().skip(2);
+                assert!(Line::try_parse_from(words).is_ok(), "{command}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_there_when_the_place_of_the_point_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = directory.path().join("out").join("histories");
+        let bench = Bench {
+            program: Path::new("fencepost"),
+            plan: &plan_of("run --workloads register"),
+            directory: directory.path(),
+            kept: &kept,
+            checks: true,
+        };
+        let place = directory.path().join("point-3");
+        fs::create_dir(&place).unwrap();
+        fs::write(place.join("history.ndjson"), "evidence").unwrap();
+        let file = bench.keep(&place.join("history.ndjson"), "point-3.ndjson").unwrap();
+        fs::remove_dir_all(&place).unwrap();
+        assert_eq!(file, kept.join("point-3.ndjson"));
+        assert_eq!(fs::read_to_string(file).unwrap(), "evidence");
+        let error = bench.keep(&place.join("history.ndjson"), "point-4.ndjson").unwrap_err();
+        assert!(error.to_string().contains("point-4.ndjson"), "{error}");
+    }
+}

@@ -266,6 +266,82 @@ mod tests {
         assert!((25..40).contains(&larger), "{larger} s");
     }
 
+    fn keys(plan: &Plan) -> Vec<(u32, Key)> {
+        plan.points.iter().map(|point| (point.block, point.key.clone())).collect()
+    }
+
+    #[test]
+    fn of_one_seed_the_order_is_the_same_and_of_each_block_another() {
+        let line = "run --workloads register,reads --blocks 2";
+        let plan = plan_of(line);
+        let again = plan_of(line);
+        assert_eq!((keys(&plan), &plan.record), (keys(&again), &again.record));
+        let other = plan_of(&format!("{line} --seed 2"));
+        assert_ne!(keys(&plan), keys(&other));
+        assert_ne!(plan.record.digest, other.record.digest);
+        let sorted = |plan: &Plan| keys(plan).into_iter().collect::<BTreeSet<_>>();
+        assert_eq!(sorted(&plan), sorted(&other));
+        let of_block = |block: u32| {
+            let points = plan.points.iter().filter(move |point| point.block == block);
+            points.map(|point| point.key.clone()).collect::<Vec<_>>()
+        };
+        assert_ne!(of_block(0), of_block(1));
+        // Floors stand with one of the loads that they belong to.
+        let designs = plan.points.iter().filter(|point| point.design.is_some());
+        let mut loads: Vec<_> = designs.map(|point| (point.block, point.key.of(""))).collect();
+        loads.dedup();
+        let distinct: BTreeSet<_> = loads.iter().collect();
+        assert_eq!(loads.len(), distinct.len(), "designs of a load stand together");
+    }
+
+    #[test]
+    fn floors_are_measured_once_in_a_block_for_each_kind_of_load() {
+        let plan = plan_of(&format!(
+            "run --workloads register,reads,turns,start,import --designs {},{} --rates 50 --blocks 2",
+            PAIRS[0].first, PAIRS[0].second
+        ));
+        for block in 0..2 {
+            let of_block = plan.points.iter().filter(|point| point.block == block);
+            let floors = of_block.filter(|point| point.design.is_none());
+            let mut floors: Vec<_> = floors
+                .map(|point| {
+                    let Key { workload, rate, writers, design, .. } = &point.key;
+                    (design.as_str(), workload.as_str(), *rate, *writers)
+                })
+                .collect();
+            floors.sort_unstable();
+            let of_kind = |floor: &'static str| {
+                [
+                    (floor, "floor", None, 8),
+                    (floor, "floor", Some(50), 8),
+                    (floor, "floor-in-turn", None, 2),
+                ]
+            };
+            assert_eq!(floors, ["echo", "null"].map(of_kind).concat());
+        }
+    }
+
+    #[test]
+    fn what_shows_that_designs_are_broken_is_measured_once_unless_it_is_named() {
+        let blocks_of = |line: &str| {
+            let plan = plan_of(line);
+            let pairs = plan.points.iter().filter(|point| point.key.workload == "pairs");
+            pairs.map(|point| point.block).collect::<BTreeSet<u32>>()
+        };
+        assert_eq!(blocks_of("run --blocks 3"), BTreeSet::from([0]));
+        assert_eq!(blocks_of("run --blocks 3 --workloads pairs"), BTreeSet::from([0, 1, 2]));
+    }
+
+    #[test]
+    fn where_no_design_is_measured_no_floor_is() {
+        let is_paired =
+            |name: &str| PAIRS.iter().any(|pair| [pair.first, pair.second].contains(&name));
+        let alone = design::ALL.iter().find(|it| it.is_sound() && !is_paired(it.name)).unwrap();
+        let line = format!("run --only-pairs --designs {}", alone.name);
+        let said = Plan::new(&Line::parse_from(line.split(' ')).args).unwrap_err().to_string();
+        assert!(said.contains("nothing is left to measure"), "{said}");
+    }
+
     #[test]
     fn a_load_without_one_of_its_points_is_measured_again_in_that_block() {
         let plan = plan_of("run --workloads register,reads --blocks 2 --a-a");

@@ -627,8 +627,35 @@ impl Measurement {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::super::made_up;
-    use super::PlanRecord;
+    use super::{CheckVerdict, Outcome, PlanRecord};
+
+    #[test]
+    fn an_outcome_and_a_verdict_are_one_of_those_that_there_are() {
+        let found = || serde_json::to_value(Outcome::Measured(made_up::measurement(1.0).into()));
+        let measured = found().unwrap()["measured"].clone();
+        let failed = json!({"why": "it died"});
+        let is_outcome = |value: Value| serde_json::from_value::<Outcome>(value).is_ok();
+        assert!(is_outcome(json!({"measured": measured})) && is_outcome(json!({"failed": failed})));
+        assert!(!is_outcome(json!({"measured": measured, "failed": failed})));
+        assert!(!is_outcome(json!({})));
+        let verdicts = [
+            ("valid", json!({"summary": {}})),
+            ("invalid", json!({"kind": "stale-answer", "finding": ""})),
+            ("not_applicable", json!({})),
+            ("failed", failed),
+        ];
+        let is_verdict = |value: Value| serde_json::from_value::<CheckVerdict>(value).is_ok();
+        assert!(!is_verdict(json!({})));
+        for (name, value) in &verdicts {
+            assert!(is_verdict(json!({*name: value})), "{name}");
+            for (other, more) in verdicts.iter().filter(|(other, _)| other != name) {
+                assert!(!is_verdict(json!({*name: value, *other: more})), "{name} {other}");
+            }
+        }
+    }
 
     #[test]
     fn each_difference_of_two_plans_is_told() {

@@ -210,9 +210,6 @@ fn outside_of_shift(one: usize, other: usize) -> Option<usize> {
 /// The interval of the median of sorted figures by their order; `None` of too few.
 fn exact_interval(sorted: &[f64]) -> Option<(f64, f64)> {
     let count = sorted.len();
-    if count < FEWEST_BLOCKS {
-        return None;
-    }
     // The chance that at most `k` of the figures lie below the median.
     let (mut term, mut below, mut outside) = (0.5_f64.powi(count as i32), 0.0, 0);
     for k in 0..count / 2 {
@@ -255,8 +252,9 @@ mod tests {
     fn the_exact_interval_is_that_of_the_sign_test() {
         let figures: Vec<f64> = (1..=20).map(f64::from).collect();
         for (count, interval) in [
-            (5, None),
-            (6, Some((1.0, 6.0))),
+            (0, None),
+            (FEWEST_BLOCKS - 1, None),
+            (FEWEST_BLOCKS, Some((1.0, 6.0))),
             (8, Some((1.0, 8.0))),
             (9, Some((2.0, 8.0))),
             (12, Some((3.0, 10.0))),
@@ -314,6 +312,22 @@ mod tests {
         assert_eq!(order_of(&[0.9, 0.8, 0.9, 0.7, 0.9, 0.8]), Order::Second);
         assert_eq!(order_of(&[1.1, 1.2, 1.1, 0.99, 1.1, 1.2]), Order::Tie);
         assert_eq!(Comparison::of(&[(1.0, 0.0)]), None);
+        assert_eq!(Comparison::of(&[(0.0, 1.0)]), None);
+    }
+
+    #[test]
+    fn the_interval_of_a_pair_holds_that_of_the_bootstrap_and_the_exact_one() {
+        // Of few figures the exact one is wider, of many now and then the other.
+        for (count, is_exact_wider) in [(20, true), (299, false)] {
+            let ratios: Vec<f64> = (1..=count).map(f64::from).collect();
+            let pairs: Vec<_> = ratios.iter().map(|ratio| (*ratio, 1.0)).collect();
+            let ratio = Comparison::of(&pairs).unwrap().ratio;
+            let bootstrap = Estimate::of(&ratios).unwrap();
+            let (low, high) = exact_interval(&ratios).unwrap();
+            assert_eq!(low < bootstrap.low, is_exact_wider, "{low} {bootstrap:?}");
+            let both = (bootstrap.low.min(low), bootstrap.high.max(high));
+            assert_eq!((ratio.low, ratio.high), both, "{count}");
+        }
     }
 
     #[test]

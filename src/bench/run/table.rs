@@ -207,7 +207,7 @@ fn checked(groups: &[&Group<'_>]) -> String {
     told.join(", ")
 }
 
-/// The echo server, where it was measured under the same load.
+/// The echo server, where it was measured under the same load. A floor has none.
 fn floor_of<'g, 'r>(load: &Key, groups: &'g [Group<'r>]) -> Option<&'g Group<'r>> {
     let workload = super::workloads::named(&load.workload);
     let floor = workload.filter(|known| known.measures == Measures::Requests)?.floor().name;
@@ -223,7 +223,7 @@ fn floor_of<'g, 'r>(load: &Key, groups: &'g [Group<'r>]) -> Option<&'g Group<'r>
 /// The time that one request takes of all clients, in times of the echo server's; nothing where
 /// requests come at a rate.
 fn times_floor(group: &Group<'_>, groups: &[Group<'_>]) -> Option<f64> {
-    if group.key.rate.is_some() || group.key.is_start() {
+    if group.key.rate.is_some() {
         return None;
     }
     let per_second = |group: &Group<'_>| {
@@ -264,8 +264,7 @@ impl Row {
             Estimate::of(&figures)
         };
         let sum = |count: fn(&Measurement) -> u64| {
-            let all = group.points.iter().map(|(_, measured)| count(measured));
-            all.fold(0, u64::saturating_add)
+            group.points.iter().map(|(_, measured)| count(measured)).sum()
         };
         Some(Self {
             per_second: of(&|measured| Some(measured.figures.per_second)),
@@ -281,9 +280,8 @@ impl Row {
     }
 
     fn columns(&self, group: &Group<'_>, times_floor: Option<f64>) -> [String; 7] {
-        let starts = group.key.is_start();
         let main = match group.key.rate {
-            _ if starts => self.first_answer_ms,
+            _ if group.key.is_start() => self.first_answer_ms,
             Some(_) => self.achieved,
             None => self.per_second,
         };
@@ -294,15 +292,14 @@ impl Row {
             .map(|found| format!("{}–{}", whole(found.low), whole(found.high)));
         let variation = main.and_then(|found| found.variation);
         let variation = variation.map(|variation| format!("{:.0}%", variation * 100.0));
-        let latency = self.latency.filter(|_| !starts);
         [
             or_dash(main.map(median)),
             interval.unwrap_or_default(),
             variation.unwrap_or_default(),
             or_dash(times_floor.map(|times| short(times, 1))),
-            or_dash(self.server_us.filter(|_| !starts).map(median)),
-            or_dash(latency.map(|found| short(found.p50_us / 1e3, 2))),
-            or_dash(latency.map(|found| short(found.p99_us / 1e3, 2))),
+            or_dash(self.server_us.map(median)),
+            or_dash(self.latency.map(|found| short(found.p50_us / 1e3, 2))),
+            or_dash(self.latency.map(|found| short(found.p99_us / 1e3, 2))),
         ]
     }
 
@@ -314,13 +311,12 @@ impl Row {
         floor: Option<&Self>,
     ) -> Vec<String> {
         let mut remarks: Vec<String> = self.verdict.iter().cloned().collect();
-        let is_floor = group.key.is_floor();
-        if is_driver_limited(times_floor) && !is_floor {
+        if is_driver_limited(times_floor) {
             remarks.push("driver-limited".to_owned());
         }
         let p99 = self.latency.zip(floor.and_then(|floor| floor.latency));
         let is_machines = p99.is_some_and(|(own, floor)| own.p99_us < floor.p99_us);
-        if group.key.rate.is_some() && is_machines && !is_floor {
+        if group.key.rate.is_some() && is_machines {
             remarks.push("p99 is the machine's".to_owned());
         }
         if self.saturated > 0 {
@@ -712,17 +708,6 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_any_size_are_shown() {
-        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
-        for point in &mut results.points {
-            let Outcome::Measured(measured) = &mut point.outcome else { panic!() };
-            (measured.figures.refused, measured.figures.failed) = (u64::MAX, u64::MAX);
-        }
-        let table = table(&results);
-        assert!(table.contains("not compared") && table.contains(&u64::MAX.to_string()), "{table}");
-    }
-
-    #[test]
     fn a_pair_that_the_driver_limits_is_told_with_that() {
         let mut results = made_up::pair(&[2_000.0; 6], |_| {});
         let template = results.points[0].clone();
@@ -738,6 +723,126 @@ mod tests {
         assert!(table.contains(&format!("\n    driver-limited: {design}\n")), "{table}");
         // Beside it and beside the pair.
         assert_eq!(table.matches("driver-limited").count(), 2, "{table}");
+    }
+
+    /// The row of the first design, with what is remarked on it, with single spaces.
+    fn first_row(results: &Results) -> String {
+        let table = table(results);
+        let is_first = |line: &str| line.split_whitespace().next() == Some(PAIRS[0].first);
+        let mut lines = table.lines().skip_while(|line| !is_first(line));
+        let row = lines.next().unwrap_or_else(|| panic!("{table}"));
+        let remarks = lines.take_while(|line| line.starts_with("      "));
+        let row = [row].into_iter().chain(remarks).flat_map(str::split_whitespace);
+        row.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_must_be_known_to_read_figures_stands_beside_them() {
+        let row = |change: fn(&mut Outcome)| first_row(&made_up::pair(&[2_000.0; 6], change));
+        fn found(outcome: &mut Outcome) -> &mut Measurement {
+            let Outcome::Measured(found) = outcome else { panic!() };
+            found
+        }
+        let figures = "2000 2000–2000 0% - 500 0.50 0.50";
+        let name = PAIRS[0].first;
+        assert_eq!(row(|_| {}), format!("{name} {figures}"));
+        type Change = fn(&mut Outcome);
+        let changes: [(Change, &str); 5] = [
+            (
+                |outcome| {
+                    let (kind, finding) = ("stale-answer".to_owned(), String::new());
+                    found(outcome).verdict = CheckVerdict::Invalid { kind, finding };
+                },
+                "INVALID: stale-answer",
+            ),
+            (
+                |outcome| found(outcome).verdict = CheckVerdict::Failed { why: String::new() },
+                "not judged",
+            ),
+            (|outcome| found(outcome).figures.refused = 3, "3 refused"),
+            (|outcome| found(outcome).figures.failed = 2, "2 failed"),
+            (|outcome| *outcome = Outcome::Failed { why: String::new() }, "1 without figures"),
+        ];
+        for (change, remark) in changes {
+            let row = row(change);
+            assert!(row.starts_with(&format!("{name} 2000 ")), "{row}");
+            assert!(row.ends_with(&format!(" {remark}")), "{row}");
+        }
+        // Latencies of such a block would be those of a queue.
+        let saturated = row(|outcome| found(outcome).figures.saturated = true);
+        assert_eq!(saturated, format!("{name} 2000 2000–2000 0% - 500 - - saturated in 1 of 6"));
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        for point in results.points.iter_mut().step_by(2) {
+            point.outcome = Outcome::Failed { why: "it died".to_owned() };
+        }
+        assert_eq!(first_row(&results), format!("{name} no figures: it died"));
+    }
+
+    #[test]
+    fn what_the_checker_says_is_counted() {
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        let (kind, finding) = ("stale-answer".to_owned(), String::new());
+        for (point, verdict) in results.points.iter_mut().zip([
+            CheckVerdict::Invalid { kind, finding },
+            CheckVerdict::Failed { why: String::new() },
+            CheckVerdict::NotApplicable,
+        ]) {
+            let Outcome::Measured(found) = &mut point.outcome else { panic!() };
+            found.verdict = verdict;
+        }
+        let table = table(&results);
+        let says = "\n  checked: 9 valid, 1 INVALID, 1 not judged, 1 not checked\n";
+        assert!(table.contains(says), "{table}");
+    }
+
+    #[test]
+    fn a_broken_design_that_is_found_valid_is_told_where_it_is_to_be_found_out() {
+        let broken = design::ALL.iter().find(|design| !design.is_sound()).unwrap().name;
+        let told = |workload: &str, design: &str| {
+            let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+            for point in results.points.iter_mut().step_by(2) {
+                (point.key.workload, point.key.design) = (workload.to_owned(), design.to_owned());
+            }
+            table(&results).contains("NOT SEEN")
+        };
+        assert!(told("pairs", broken));
+        assert!(!told("register", broken) && !told("pairs", PAIRS[0].first));
+    }
+
+    /// Both designs of the pair at a rate, and floors of which the first has longer latencies.
+    fn with_floors(rate: Option<u64>) -> Results {
+        let mut results = made_up::pair(&[2_000.0; 6], |_| {});
+        let template = results.points[0].clone();
+        for (block, floor) in (0..6).flat_map(|block| ["echo", "null"].map(|floor| (block, floor)))
+        {
+            let (workload, shape) = (FLOOR.name.to_owned(), "none".to_owned());
+            let key = Key { workload, shape, size: 0, ..template.key.of(floor) };
+            let mut found = made_up::measurement(2_000.0);
+            found.verdict = CheckVerdict::NotApplicable;
+            if floor == "echo" {
+                let mut slow = Latencies::default();
+                slow.record_many(std::time::Duration::from_millis(5), 2_001);
+                found.raw.requests[0].latency = slow.encoded();
+            }
+            let outcome = Outcome::Measured(Box::new(found));
+            results.points.push(Point { block, key, outcome, ..template.clone() });
+        }
+        for point in &mut results.points {
+            point.key.rate = rate;
+        }
+        results
+    }
+
+    #[test]
+    fn at_a_rate_a_p99_below_the_floors_is_the_machines_and_the_driver_limits_nothing() {
+        let at_a_rate = table(&with_floors(Some(2_000)));
+        // Beside both designs, and beside no floor.
+        assert_eq!(at_a_rate.matches("p99 is the machine's").count(), 2, "{at_a_rate}");
+        assert_eq!(at_a_rate.matches("driver-limited").count(), 0, "{at_a_rate}");
+        let closed = table(&with_floors(None));
+        assert_eq!(closed.matches("p99 is the machine's").count(), 0, "{closed}");
+        assert!(closed.contains("driver-limited"), "{closed}");
+        assert!(!closed.contains("not checked"), "nobody checks a floor: {closed}");
     }
 
     #[test]

@@ -34,3 +34,23 @@ macro_rules! words {
 }
 
 words!(Class, DatabaseKind, LockKind, NotCompared, Order, Reads, Verdict);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_choice_is_one_of_its_words() {
+        let read = |value: Value| serde_json::from_value::<NotCompared>(value);
+        for choice in NotCompared::ALL {
+            assert_eq!(read(json!(choice)).unwrap(), choice);
+        }
+        let error = read(json!("slow")).unwrap_err().to_string();
+        assert!(error.starts_with("`slow` is none of `incomplete`, `invalid`, "), "{error}");
+        for other in [json!({"invalid": null}), json!(["invalid"]), json!(1), Value::Null] {
+            assert!(read(other.clone()).is_err(), "{other}");
+        }
+    }
+}
