@@ -16,6 +16,7 @@ use serde::{Serialize, Serializer};
 
 use crate::address;
 
+mod class;
 mod contact;
 mod drive;
 pub mod history;
@@ -38,6 +39,7 @@ mod unused;
 mod verbatim;
 mod workload;
 
+pub use class::Class;
 pub use drive::{drive, drive_until};
 pub use history::FORMAT_VERSION;
 pub use latencies::{Latencies, NotEncoded, Percentiles};
@@ -45,7 +47,6 @@ pub use random::Random;
 pub use report::Report;
 pub use request::{Outcome, Request};
 pub use summary::{Row, Summary};
-pub use tally::Class;
 pub use target::{Completion, Connection, HttpTarget, InProcess, Target};
 pub use timeline::Part;
 pub use topology::{Topology, TopologyError};

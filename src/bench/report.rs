@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::class::Class;
 use super::latencies::{Latencies, Percentiles};
 use super::machine::Machine;
 use super::phases::Phases;
 use super::server::Server;
 use super::summary::{Extent, Row, Summary, per_second};
-use super::tally::{Class, Tally};
+use super::tally::Tally;
 use super::timeline::Part;
 use super::{BenchError, DriveArgs, Format, WorkloadName};
 use crate::terminal::OneLine;

@@ -38,6 +38,7 @@ mod servers;
 pub mod setting;
 mod site;
 pub mod statistics;
+mod strike;
 mod table;
 mod words;
 pub mod workloads;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::class::Class;
 use super::latencies::Latencies;
 use super::schedule::Schedule;
-use super::tally::{Class, Tally};
+use super::tally::Tally;
 
 /// Where less than this share of a rate was achieved, latencies say nothing: they grow for as long
 /// as the run goes on.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::tally::Class;
+use super::class::Class;
 use crate::object::objects_both_ways;
 
 /// Parts at most: an hour in tenths of a second.

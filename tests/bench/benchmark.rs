@@ -44,7 +44,9 @@ fn names_of_all<'n>(names: impl Iterator<Item = &'n str>) -> String {
 fn every_workload_runs_on_every_design_and_every_answer_is_judged() {
     let directory = TempDir::new().unwrap();
     let designs = names_of_all(design::ALL.iter().map(|design| design.name));
-    let works = names_of_all(workloads::ALL.iter().map(|workload| workload.name));
+    // Those in which something happens take long, and are measured on servers.
+    let usual: Vec<_> = workloads::ALL.iter().filter(|workload| workload.event.is_none()).collect();
+    let works = names_of_all(usual.iter().map(|workload| workload.name));
     let (results, _) =
         run(&directory.path().join("out"), &["--designs", &designs, "--workloads", &works]);
     assert!(results.complete);
@@ -62,7 +64,7 @@ fn every_workload_runs_on_every_design_and_every_answer_is_judged() {
         let at = format!("{design} {workload}: {measured:?}");
         seen.insert((design, workload));
         assert!(!measured.start_seconds.is_empty() && measured.disk.is_some(), "{at}");
-        if workload == "start" {
+        if workload.starts_with("start") {
             assert_eq!(measured.verdict, CheckVerdict::NotApplicable, "{at}");
             continue;
         }
@@ -78,9 +80,9 @@ fn every_workload_runs_on_every_design_and_every_answer_is_judged() {
             *rejected.entry(workload).or_default() += figures.rejected;
         }
     }
-    assert_eq!(seen.len(), design::ALL.len() * workloads::ALL.len());
+    assert_eq!(seen.len(), design::ALL.len() * usual.len());
     // All but starts.
-    assert_eq!(completed.len(), workloads::ALL.len() - 1);
+    assert_eq!(completed.len(), usual.len() - 2);
     assert!(completed.values().all(|count| *count > 0), "{completed:?}");
     assert!(rejected.len() == 2 && rejected.values().all(|count| *count > 0), "{rejected:?}");
     assert!(!directory.path().join("out").join(WORK).exists(), "databases are gone");

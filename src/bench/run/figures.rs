@@ -4,9 +4,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::bench::class::Class;
 use crate::bench::latencies::{Latencies, NotEncoded, Percentiles};
 use crate::bench::summary::{achieved, is_saturated, per_second};
-use crate::bench::tally::Class;
 use crate::object::objects_both_ways;
 
 /// What was counted and timed in a window.

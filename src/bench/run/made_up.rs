@@ -11,8 +11,8 @@ use super::results::{
     BaseRecord, CheckVerdict, FORMAT, Key, Measurement, Outcome, PlanRecord, Point, Results,
 };
 use super::setting::{DatabaseKind, Setting};
+use crate::bench::class::Class;
 use crate::bench::latencies::Latencies;
-use crate::bench::tally::Class;
 use crate::design::PAIRS;
 
 /// So many served in a second, one more under way at its end, by one second of a processor.

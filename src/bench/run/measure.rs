@@ -12,9 +12,7 @@ use serde_json::Value;
 use super::args::shape_name;
 use super::base::Base;
 use super::child::{how_it_ended, limit, output_within};
-use super::events::{
-    AT, Begins, Event, PART_SECONDS, Scene, Struck, TimeLine, WARMUP_SECONDS, WINDOW_SECONDS,
-};
+use super::events::{AT, Event, PART_SECONDS, TimeLine, WARMUP_SECONDS, WINDOW_SECONDS};
 use super::figures::{Figures, PROXY, Raw, Requests};
 use super::looks::{Process, Watched};
 use super::machine::Used;
@@ -26,6 +24,7 @@ use super::plan::{Plan, Planned};
 use super::results::{CheckVerdict, Key, Measurement, Outcome};
 use super::servers::Servers;
 use super::site::Site;
+use super::strike::{Begins, Scene, Struck};
 use super::workloads::Measures;
 use crate::bench::latencies::Latencies;
 use crate::bench::report::Report;
@@ -339,7 +338,7 @@ fn with_event(
         });
         let struck = begins.recv().map(|began| {
             thread::sleep(AT.saturating_sub(began.elapsed()));
-            (began, event.strike(scene, nodes))
+            (began, scene.strike(event, nodes))
         });
         (driven.join().expect("the driver does not panic"), struck)
     });

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::results::{NotCompared, Verdict};
 use super::setting::{DatabaseKind, LockKind};
 use super::statistics::Order;
-use crate::bench::tally::Class;
+use crate::bench::class::Class;
 use crate::design::Reads;
 
 /// For a type that has all its values in `ALL`, and for each a `name`.
