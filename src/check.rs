@@ -25,6 +25,7 @@ mod headers;
 mod history;
 mod json;
 mod judge;
+mod maps;
 mod model;
 mod real_time;
 mod recorded_request;

@@ -1,7 +1,7 @@
 //! What a read must be answered, from the state at its version.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeSet, BinaryHeap};
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::changeset::Rejection;
 use super::json::canonical;
+use super::maps::{Map, Set};
 use super::model::{Job, State, sha256};
 use super::recorded_request::{Listed, Request, Text};
 use crate::object::{objects_both_ways, objects_only};
@@ -290,13 +291,13 @@ pub fn plan(
     if let Some(absent) = jobs.iter().find(|name| !state.jobs.contains_key(*name)) {
         return Err(job_not_found(absent));
     }
-    let stop_at: HashSet<&Text> = stop_at.iter().collect();
+    let stop_at: Set<&Text> = stop_at.iter().collect();
     let producer = |dataset: &Text| state.datasets.get(dataset)?.producers.first();
     let needed = |dataset: &&Text| !stop_at.contains(dataset);
     // Found first, by number in the order in which they were found; by name after, all of them
     // being known.
     let mut found: Vec<(&Text, &Job)> = Vec::new();
-    let mut numbers: HashMap<&Text, usize> = HashMap::new();
+    let mut numbers: Map<&Text, usize> = Map::default();
     let mut number = |found: &mut Vec<_>, name| {
         let (name, job) = state.jobs.get_key_value(name).expect("a producer is there");
         *numbers.entry(name).or_insert_with(|| {

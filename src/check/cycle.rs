@@ -1,8 +1,9 @@
 //! Whether jobs depend on themselves, and by which way: plain searches in the graph as a changeset
 //! would leave it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::maps::Map;
 use super::model::{Job, State};
 use super::recorded_request::{Edge, Side, Text};
 
@@ -104,7 +105,8 @@ pub fn any_through(view: &View<'_>, jobs: &BTreeSet<&Text>) -> bool {
 /// Whether any job of the whole graph depends on itself: jobs are left out one by one, each when all
 /// is left out that writes what it reads, and those of a cycle never are. O(jobs + edges).
 pub fn any(state: &State) -> bool {
-    let mut waits_for: HashMap<&Text, usize> = HashMap::with_capacity(state.jobs.len());
+    let mut waits_for: Map<&Text, usize> = Map::default();
+    waits_for.reserve(state.jobs.len());
     let mut ready: Vec<&Text> = Vec::new();
     for (name, job) in &state.jobs {
         let read = job.inputs.iter().filter_map(|dataset| state.datasets.get(dataset));
@@ -135,7 +137,7 @@ struct Search<'v> {
     waiting: Vec<&'v Text>,
     path: Vec<(&'v Text, Names<'v>)>,
     /// Whether all beyond the job was seen; if not, it is on the path.
-    seen: HashMap<&'v Text, bool>,
+    seen: Map<&'v Text, bool>,
 }
 
 impl<'v> Search<'v> {
@@ -145,7 +147,7 @@ impl<'v> Search<'v> {
             direction,
             waiting: from.iter().copied().collect(),
             path: Vec::new(),
-            seen: HashMap::new(),
+            seen: Map::default(),
         }
     }
 
@@ -240,8 +242,8 @@ fn distances<'v>(
     start: &'v Text,
     direction: Direction,
     limit: usize,
-) -> (HashMap<&'v Text, usize>, Option<usize>) {
-    let mut distances = HashMap::new();
+) -> (Map<&'v Text, usize>, Option<usize>) {
+    let mut distances = Map::default();
     let mut waiting = VecDeque::from([(start, 0)]);
     let mut back = None;
     while let Some((job, distance)) = waiting.pop_front() {

@@ -4,11 +4,12 @@
 //! Shares nothing with the service's own graph. Holds no rules: `changeset` judges, this does as
 //! facts say.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
 use super::facts::{Fact, JobChange, hex};
+use super::maps::Map;
 use super::recorded_request::{Edge, Side, Text};
 
 /// A graph at a version.
@@ -17,9 +18,9 @@ pub struct State {
     /// How many changes there were.
     pub version: u64,
     /// By name.
-    pub jobs: HashMap<Text, Job>,
+    pub jobs: Map<Text, Job>,
     /// By name; declared, or mentioned by a job.
-    pub datasets: HashMap<Text, Dataset>,
+    pub datasets: Map<Text, Dataset>,
     /// How many.
     pub edges: usize,
     /// Whether the last change deleted the graph.

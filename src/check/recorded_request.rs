@@ -2,13 +2,13 @@
 //!
 //! Knows the format of histories and nothing of how a request is served.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json;
+use super::maps::Set;
 use crate::object::objects_only;
 
 /// A job's or dataset's name, or canonical JSON; shared by all that mention it.
@@ -146,7 +146,7 @@ impl Operation {
 
 /// One copy of each text.
 #[derive(Default)]
-pub struct Texts(HashSet<Text>);
+pub struct Texts(Set<Text>);
 
 impl Texts {
     /// The one copy. O(length).
