@@ -481,7 +481,9 @@ impl<'r> Client<'r> {
             self.run.exchange(self.connection.as_mut(), self.process, id, due, request);
         self.run.bar.inc(1);
         let (call, operations, free) = (request.call(), request.operations(), self.free);
-        let exchange = Exchange { call, operations, outcome: &outcome, free, due, sent, answered };
+        let node = self.connection.node();
+        let exchange =
+            Exchange { call, operations, node, outcome: &outcome, free, due, sent, answered };
         self.tally.measure(&exchange, &self.bounds);
         if due.unwrap_or(sent) >= self.bounds.from && request.writes() {
             self.count_beyond_commit(commits, answered.saturating_duration_since(sent));

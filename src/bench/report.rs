@@ -160,6 +160,7 @@ impl Report {
             "completed_per_second": summary.completed_per_second,
             "latency": latency(&summary.latency()),
             "service": summary.service().json(),
+            "by_node": summary.by_node.iter().map(latency).collect::<Vec<_>>(),
             "driver_lateness": summary.lateness.json(),
             "due": summary.due,
             "achieved": summary.achieved,
@@ -240,6 +241,12 @@ impl Report {
         table.row("all", "served and rejected", Some(count), all);
         if is_open {
             table.row("all", "from sending", None, summary.service().percentiles());
+        }
+        if summary.by_node.len() > 1 {
+            for (node, latencies) in summary.by_node.iter().enumerate() {
+                let (name, count) = (format!("clients of node {}", node + 1), latencies.count());
+                table.row("all", &name, Some(count), table.latency(latencies));
+            }
         }
         if self.tally.beyond_commit.count() > 0 {
             let beyond = self.tally.beyond_commit.percentiles();

@@ -39,6 +39,8 @@ pub struct Summary {
     /// Requests that were under way at the end of the window. Their answers are in the latencies
     /// and not in the rates.
     pub in_flight_at_end: u64,
+    /// Of what was served or rejected, by the node that the client asks, from the intended start.
+    pub by_node: Vec<Latencies>,
     /// How late the driver itself sent: from when a request was due and a client was free to when
     /// it was sent. It is part of the latencies, and not the service's.
     pub lateness: Latencies,
@@ -121,6 +123,7 @@ impl Summary {
             saturated: is_saturated(achieved),
             backlog: extent.backlog.clone(),
             in_flight_at_end: tally.in_flight_at_end,
+            by_node: tally.by_node.clone(),
             lateness: tally.lateness.clone(),
         }
     }

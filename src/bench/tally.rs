@@ -15,6 +15,8 @@ pub struct Exchange<'e> {
     pub call: &'static str,
     /// Operations of a write.
     pub operations: usize,
+    /// Which node the client asks.
+    pub node: usize,
     /// How it ended.
     pub outcome: &'e Outcome,
     /// From when on the client had nothing else to do.
@@ -81,6 +83,9 @@ pub struct Tally {
     pub operations: u64,
     /// When the last answer came.
     pub last_answer: Option<Instant>,
+    /// Of requests that are measured and were completed, by the node that the client asks: from the
+    /// intended start.
+    pub by_node: Vec<Latencies>,
     /// By the parts of the window, if they are to be told.
     pub timeline: Timeline,
     /// Numbers of requests that a client had taken on, and not sent by the end.
@@ -106,7 +111,7 @@ impl Tally {
     /// window, however late the answer came: leaving out an answer because it is late would leave
     /// out just the slow ones (Tene's "coordinated omission").
     pub fn measure(&mut self, exchange: &Exchange<'_>, bounds: &Bounds) {
-        let Exchange { call, outcome, free, due, sent, answered, operations } = *exchange;
+        let Exchange { call, outcome, free, due, sent, answered, operations, node } = *exchange;
         self.count(outcome);
         self.last_answer = self.last_answer.max(Some(answered));
         let is_within = answered >= bounds.from && bounds.to.is_none_or(|end| answered <= end);
@@ -135,6 +140,12 @@ impl Tally {
         }
         if is_measured {
             row.latency.record(answered.saturating_duration_since(intended));
+            if class.is_completed() {
+                if self.by_node.len() <= node {
+                    self.by_node.resize_with(node + 1, Latencies::default);
+                }
+                self.by_node[node].record(answered.saturating_duration_since(intended));
+            }
             if due.is_some() {
                 let service = row.service.get_or_insert_default();
                 service.record(answered.saturating_duration_since(sent));
@@ -163,6 +174,10 @@ impl Tally {
         self.in_flight_at_end += other.in_flight_at_end;
         self.operations += other.operations;
         self.last_answer = self.last_answer.max(other.last_answer);
+        if self.by_node.len() < other.by_node.len() {
+            self.by_node.resize_with(other.by_node.len(), Latencies::default);
+        }
+        self.by_node.iter_mut().zip(&other.by_node).for_each(|(all, more)| all.add(more));
         self.timeline.add(other.timeline);
         self.abandoned.extend(other.abandoned);
         if let Some((count, first)) = other.undocumented {

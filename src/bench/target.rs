@@ -45,6 +45,11 @@ pub trait Connection {
     /// node.
     fn move_on(&mut self);
 
+    /// Which of the target's nodes it asks, in their order; the service in this process is the first.
+    fn node(&self) -> usize {
+        0
+    }
+
     /// Says that no history is recorded: from now on answers need not hold what only a history
     /// tells, which costs processor time that the server could use.
     fn skip_evidence(&mut self) {}

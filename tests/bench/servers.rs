@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use diesel::{QueryableByName, RunQueryDsl as _, sql_query};
-use fencepost::bench::Part;
 use fencepost::bench::run::Results;
 use fencepost::bench::run::results::{CheckVerdict, Point, TimeLine};
 use fencepost::bench::run::setting::{DatabaseKind, LockKind, Setting};
+use fencepost::bench::{Latencies, Part};
 use tempfile::TempDir;
 
 use super::runs::{self, measured, results};
@@ -121,6 +121,13 @@ fn the_whole_matrix_runs_on_servers_of_its_own_and_every_answer_is_judged() {
         assert_eq!(found.raw.wal_bytes.is_some(), on_server, "{at}");
         assert_eq!(found.raw.round_trips.is_some(), setting.delay_us.is_some(), "{at}");
         let starts = point.key.workload.starts_with("start");
+        if setting.first_is_near {
+            assert_eq!(found.raw.by_node.len(), 2, "{at}");
+            let far = Latencies::decoded(&found.raw.by_node[1]).unwrap().percentiles();
+            // By a lock, each write waits for servers; to a leader it is passed on.
+            let waits = far.is_some_and(|far| far.p50_us >= 20_000.0);
+            assert!(waits || point.key.design != "crud", "{at}");
+        }
         let of = |name: &str| starts || found.raw.processor.iter().any(|used| used.process == name);
         if !starts {
             assert_eq!((of("postgres"), of("redis")), (on_server, setting.needs_redis()), "{at}");
@@ -137,6 +144,7 @@ fn the_whole_matrix_runs_on_servers_of_its_own_and_every_answer_is_judged() {
     assert!(has(&|setting, _| setting.lock == LockKind::Postgres));
     assert!(has(&|setting, _| setting.delay_us == Some(5_000)));
     assert!(has(&|setting, nodes| setting.delay_us == Some(1_000) && nodes == 4));
+    assert!(has(&|setting, nodes| setting.first_is_near && nodes == 2));
     assert!(has(&|setting, _| !setting.sharing) && has(&|setting, _| setting.after_checkpoint));
     let events = of_designs(&results).filter_map(|point| measured(point).timeline.as_ref());
     assert_eq!(events.count(), 5, "each happens once");

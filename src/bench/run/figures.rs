@@ -26,6 +26,9 @@ pub struct Raw {
     pub backlog: String,
     /// How late the driver itself sent: a histogram.
     pub lateness: String,
+    /// Where there are several nodes: of what was completed, by the node that the client asks, from the
+    /// intended start, a histogram of each.
+    pub by_node: Vec<String>,
     /// How many requests were under way when the window ended: servers worked for them too.
     pub in_flight_at_end: u64,
     /// Of a bulk import: operations of writes that were accepted in the window.
@@ -181,13 +184,16 @@ impl Raw {
         let count = |place: &str, text: &str| {
             decoded(place, text).map(|found| found.count()).map_err(|bad| bad.to_string())
         };
-        let (mut timed, mut answered) = (0_u64, 0_u64);
+        let (mut timed, mut answered, mut completed) = (0_u64, 0_u64, 0_u64);
         for (at, row) in self.requests.iter().enumerate() {
             let latency = count(&format!("requests[{at}].latency"), &row.latency)?;
             if latency != count(&format!("requests[{at}].service"), &row.service)? {
                 return Err(format!("`requests[{at}].service` has not as many as `latency`"));
             }
             timed = timed.saturating_add(latency);
+            if row.class.is_completed() {
+                completed = completed.saturating_add(latency);
+            }
             answered = answered.saturating_add(row.count);
         }
         let backlog = count("backlog", &self.backlog)?;
@@ -209,6 +215,15 @@ impl Raw {
         }
         if self.kept_up > self.due.unwrap_or_default() {
             return Err(format!("`kept_up` is {}, more than were due", self.kept_up));
+        }
+        let by_node = self.by_node.iter().enumerate();
+        let by_node = by_node.map(|(at, text)| count(&format!("by_node[{at}]"), text));
+        let by_node = by_node.collect::<Result<Vec<u64>, String>>()?;
+        if !by_node.is_empty() && by_node.iter().copied().fold(0, u64::saturating_add) != completed
+        {
+            return Err(format!(
+                "`by_node` is not of the {completed} requests that were completed"
+            ));
         }
         if timed != late {
             return Err(format!("`lateness` is not of the {timed} requests that were timed"));

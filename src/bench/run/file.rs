@@ -263,6 +263,10 @@ fn fits_its_setting(path: &str, key: &Key, measured: &Measurement) -> Result<(),
             return Err(format!("`{path}.{member}` is of {count} nodes, not of {}", key.nodes));
         }
     }
+    // A node that nobody asks has none: with fewer clients than nodes.
+    if raw.by_node.len() > key.nodes as usize {
+        return Err(format!("`{path}.raw.by_node` is of {} nodes", raw.by_node.len()));
+    }
     if measured.timeline.is_some() != key.has_event() {
         let is = if key.has_event() { "none" } else { "of a window in which nothing happens" };
         return Err(format!("`{path}.timeline` is {is}"));
@@ -532,6 +536,7 @@ mod tests {
             ("requests/0/count", json!(7), "only "),
             ("lateness", json!("ns3 5:1"), "`lateness` is not of the "),
             ("backlog", json!("5:1"), "`backlog`: `5:1` is no part"),
+            ("by_node", json!(["ns3 5:1"]), "`by_node` is not of the 2001 requests"),
             ("in_flight_at_end", json!(0), "0 under way at its end"),
             ("kept_up", json!(2_001), "`kept_up` is 2001, more than were due"),
             ("due", json!(null), "`kept_up` is 2000, more than were due"),
@@ -555,6 +560,8 @@ mod tests {
     fn what_was_counted_must_fit_its_setting() {
         let results = made_up::pair(&[2_000.0], |_| {});
         let of = |member: &str| format!("outcome/measured/{member}");
+        let Outcome::Measured(measured) = &results.points[0].outcome else { panic!() };
+        let latencies = measured.raw.requests[0].latency.clone();
         for (member, value, says) in [
             (of("raw/wal_bytes"), json!(5), "raw.wal_bytes` is given"),
             (of("raw/round_trips"), json!({"database": 1, "lock": 0}), "round_trips` is given"),
@@ -566,6 +573,8 @@ mod tests {
             ("key/setting/database".to_owned(), json!("postgres"), "setting that there is not"),
             ("key/setting/delay_us".to_owned(), json!(0), "setting that there is not"),
             ("key/setting/after_checkpoint".to_owned(), json!(true), "setting that there is not"),
+            ("key/setting/first_is_near".to_owned(), json!(true), "setting that there is not"),
+            (of("raw/by_node"), json!([latencies, "ns3"]), "raw.by_node` is of 2 nodes"),
         ] {
             let mut json = serde_json::to_value(&results).unwrap();
             *json.pointer_mut(&format!("/points/0/{member}")).unwrap() = value;

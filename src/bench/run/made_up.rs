@@ -36,6 +36,7 @@ pub fn measurement(per_second: f64) -> Measurement {
         kept_up: served,
         backlog: Latencies::default().encoded(),
         lateness: latencies.encoded(),
+        by_node: Vec::new(),
         in_flight_at_end: 1,
         operations: None,
         processor: vec![used("node 1", 1.0), used(DRIVER, 0.5)],

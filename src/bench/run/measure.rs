@@ -156,7 +156,7 @@ impl Bench<'_> {
         let mut nodes = Vec::new();
         for number in 0..point.key.nodes {
             let (urls, arguments) = match (point.design, site) {
-                (Some(design), Some(site)) => (site.urls(), serve(design, setting)),
+                (Some(design), Some(site)) => (site.urls_of(number), serve(design, setting)),
                 _ => (&Urls::default(), floor(&point.key.design)),
             };
             let log = place.join(format!("server-{number}.log"));
@@ -393,6 +393,12 @@ fn measurement(
     Ok(measured)
 }
 
+/// Of one node nothing.
+fn by_node(summary: Option<&Summary>) -> Vec<String> {
+    let by_node = summary.map_or(&[][..], |summary| &summary.by_node);
+    if by_node.len() < 2 { Vec::new() } else { by_node.iter().map(Latencies::encoded).collect() }
+}
+
 /// What the driver counted; of a start, which it did not drive, the time that the start took.
 fn raw(summary: Option<&Summary>, start_seconds: f64) -> Raw {
     let row = |row: &Row| Requests {
@@ -414,6 +420,7 @@ fn raw(summary: Option<&Summary>, start_seconds: f64) -> Raw {
         kept_up: summary.map_or(0, |summary| summary.kept_up),
         backlog: encoded(|summary| &summary.backlog),
         lateness: encoded(|summary| &summary.lateness),
+        by_node: by_node(summary),
         in_flight_at_end: summary.map_or(0, |summary| summary.in_flight_at_end),
         operations: None,
         processor: Vec::new(),

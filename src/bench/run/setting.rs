@@ -19,6 +19,8 @@ pub struct Setting {
     /// What a round trip to database and lock takes at least, in microseconds, through a proxy that
     /// also counts round trips; none: nodes connect to the servers themselves.
     pub delay_us: Option<u64>,
+    /// Whether that delay is for all nodes but the first, which connects to the servers itself.
+    pub first_is_near: bool,
     /// Whether requests that wait for a graph share a turn.
     pub sharing: bool,
     /// How reads see every write before them. A design that takes no lock reads snapshots.
@@ -97,6 +99,7 @@ impl Setting {
         database: DatabaseKind::Sqlite,
         lock: LockKind::File,
         delay_us: None,
+        first_is_near: false,
         sharing: true,
         reads: Reads::Lock,
         after_checkpoint: false,
@@ -126,7 +129,9 @@ impl Setting {
             DatabaseKind::Postgres => matches!(self.lock, LockKind::Postgres | LockKind::Redis),
         };
         let asks_server = self.delay_us.is_some() || self.after_checkpoint;
-        has_lock && (self.needs_postgres() || !asks_server)
+        has_lock
+            && (self.needs_postgres() || !asks_server)
+            && (self.delay_us.is_some() || !self.first_is_near)
     }
 
     /// The setting of the same database from which this one is varied.
@@ -165,6 +170,9 @@ impl Setting {
         }
         if let Some(delay_us) = self.delay_us {
             words += &format!(", {} ms a round trip", delay_us as f64 / 1e3);
+            if self.first_is_near {
+                words += " but for the first node";
+            }
         }
         if !self.sharing {
             words += ", no sharing";
@@ -195,6 +203,7 @@ mod tests {
         let varied = Setting {
             lock: LockKind::Postgres,
             delay_us: Some(500),
+            first_is_near: true,
             sharing: false,
             reads: Reads::Snapshot,
             after_checkpoint: true,
@@ -203,7 +212,8 @@ mod tests {
         };
         assert_eq!(
             varied.title(),
-            ", Postgres with the postgres lock, 0.5 ms a round trip, no sharing, snapshot reads, \
+            ", Postgres with the postgres lock, 0.5 ms a round trip but for the first \
+             node, no sharing, snapshot reads, \
              just after a checkpoint, no snapshots"
         );
     }

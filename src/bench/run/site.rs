@@ -17,6 +17,8 @@ pub struct Site<'s> {
     servers: &'s Servers,
     /// As the nodes reach it.
     urls: Urls,
+    /// As the first node does, if it is nearer.
+    near: Option<Urls>,
     /// As whoever looks at it afterwards does.
     direct: Urls,
     proxy: Option<Proxy>,
@@ -35,8 +37,14 @@ impl<'s> Site<'s> {
         to: &Path,
     ) -> Result<Self, BenchError> {
         let copy = base.prepared.copy(to, servers)?;
-        let mut site =
-            Self { copy, servers, urls: Urls::default(), direct: Urls::default(), proxy: None };
+        let mut site = Self {
+            copy,
+            servers,
+            urls: Urls::default(),
+            near: None,
+            direct: Urls::default(),
+            proxy: None,
+        };
         match &site.copy {
             Prepared::File(file) => {
                 site.urls = Urls::of_file(file);
@@ -59,9 +67,21 @@ impl<'s> Site<'s> {
                 };
                 let database = postgres.url(name, through(Upstream::Database));
                 site.urls = Urls::of_server(database, Some(lock));
+                if setting.first_is_near {
+                    let lock = match setting.needs_redis() {
+                        true => servers.redis_url(None)?,
+                        false => "postgres".to_owned(),
+                    };
+                    site.near = Some(Urls::of_server(postgres.url(name, None), Some(lock)));
+                }
             }
         }
         Ok(site)
+    }
+
+    /// The database and the lock, as that node reaches them; the first is 0.
+    pub fn urls_of(&self, node: u32) -> &Urls {
+        self.near.as_ref().filter(|_| node == 0).unwrap_or(&self.urls)
     }
 
     /// The database and the lock, as nodes reach them.

@@ -130,6 +130,7 @@ fn of_load(text: &mut String, load: &Key, groups: &[Group<'_>]) {
         line(text, &label, &row.columns(group, times_floor));
         let mut remarks = row.remarks(group, times_floor, floor.as_ref());
         remarks.extend(servers(group));
+        remarks.extend(shares(group));
         if !remarks.is_empty() {
             *text += &wrapped("      ", "      ", &remarks.join(", "));
         }
@@ -140,6 +141,25 @@ fn of_load(text: &mut String, load: &Key, groups: &[Group<'_>]) {
     if !checked.is_empty() {
         *text += &wrapped("  checked: ", "  ", &checked);
     }
+}
+
+/// Where nodes are not equally far from their servers, what the clients of each got.
+fn shares(group: &Group<'_>) -> Vec<String> {
+    if !group.key.setting.first_is_near {
+        return Vec::new();
+    }
+    let of = |node: usize| {
+        let (mut all, mut seconds) = (Latencies::default(), 0.0);
+        for (_, measured) in &group.points {
+            let histogram = measured.raw.by_node.get(node)?;
+            all.add(&Latencies::decoded(histogram).ok()?);
+            seconds += measured.raw.window_seconds;
+        }
+        let (rate, p50) = (all.count() as f64 / seconds, all.percentiles()?.p50_us / 1e3);
+        let name = if node == 0 { "near" } else { "far" };
+        Some(format!("{name} node {} a second, p50 {} ms", whole(rate), short(p50, 2)))
+    };
+    (0..group.key.nodes as usize).filter_map(of).collect()
 }
 
 /// How tall a part of a time-line is, from nothing to the most.

@@ -240,6 +240,11 @@ impl Connection for HttpConnection {
         *self = Self { evidence: self.evidence, ..next };
     }
 
+    /// The one that it asks itself, whichever leads.
+    fn node(&self) -> usize {
+        self.node % self.urls.len()
+    }
+
     fn skip_evidence(&mut self) {
         self.evidence = false;
         if let Some(leader) = &mut self.leader {
