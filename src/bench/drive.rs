@@ -7,7 +7,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
@@ -105,6 +105,7 @@ pub fn drive_until(
         done: Mutex::new(0),
         is_done: Condvar::new(),
         ended: AtomicBool::new(false),
+        cut_at: OnceLock::new(),
         stopped,
         history_lost: AtomicBool::new(false),
         last_contact_ns: AtomicU64::new(0),
@@ -198,6 +199,8 @@ struct Run<'r> {
     is_done: Condvar,
     /// By the run itself.
     ended: AtomicBool,
+    /// When a client first found that the run had ended before its time.
+    cut_at: OnceLock<Instant>,
     /// By whoever has begun it.
     stopped: &'r AtomicBool,
     history_lost: AtomicBool,
@@ -276,10 +279,10 @@ impl Run<'_> {
     fn extent(&self, tally: &Tally, start: Instant) -> Extent {
         let next = self.next.load(Ordering::Relaxed);
         let is_whole = tally.abandoned.is_empty() && next >= self.schedule.requests;
-        let over = match tally.last_answer {
-            _ if self.has_ended() => Some(start.elapsed()),
-            Some(last) if is_whole => Some(last.saturating_duration_since(start)),
-            _ => None,
+        let over = match (self.cut_at.get(), tally.last_answer) {
+            (Some(cut), _) => Some(cut.saturating_duration_since(start)),
+            (None, Some(last)) if is_whole => Some(last.saturating_duration_since(start)),
+            (None, _) => None,
         };
         Extent::new(&self.schedule, &tally.abandoned, next, over)
     }
@@ -376,8 +379,14 @@ impl Run<'_> {
         }
     }
 
+    /// Whether it has ended before its time. Asked where there is more to do.
     fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed) || self.stopped.load(Ordering::Relaxed)
+        let flags = [&self.ended, self.stopped];
+        let has_ended = flags.iter().any(|flag| flag.load(Ordering::Relaxed));
+        if has_ended {
+            self.cut_at.get_or_init(Instant::now);
+        }
+        has_ended
     }
 
     /// Waits until so long after the start, or until the run has ended.
@@ -401,10 +410,7 @@ impl Run<'_> {
                 "the server was away for {} s; the run was given up",
                 self.args.patience_seconds
             )),
-            (false, false) => self
-                .stopped
-                .load(Ordering::Relaxed)
-                .then(|| "the run was ended by a signal".to_owned()),
+            (false, false) => self.cut_at.get().map(|_| "the run was ended by a signal".to_owned()),
         }
     }
 

@@ -140,6 +140,11 @@ impl Phases {
         phases
     }
 
+    /// Whether every node told something at both looks.
+    pub fn are_of_all(&self) -> bool {
+        self.told == self.nodes && self.are_told()
+    }
+
     /// Whether any node told anything.
     pub fn are_told(&self) -> bool {
         !self.of_all.0.is_empty()

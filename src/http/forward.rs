@@ -56,7 +56,7 @@ use super::reply::{Content, Reply};
 use crate::failpoint;
 use crate::graph::Name;
 use crate::service::{Forwarded, LeaderAt, Refusal, Service, Write};
-use crate::store::{AppliedRequest, RequestId, is_on_loopback};
+use crate::store::{AppliedRequest, RequestId, RequestLook, is_on_loopback};
 
 const LOOPBACK_ONLY: &str = "without --forward-secret-file nodes pass writes on over loopback only";
 /// How long a write waits before it is sent once more, times how often it was, and at most.
@@ -611,15 +611,21 @@ async fn look(service: &Service, graph: &Name, leader: &LeaderAt, request: &Requ
         Ok(None) => Look::Open,
         Ok(Some(look)) => match look.applied {
             Some(applied) => Look::Settled(Some(applied)),
-            None if !look.rules_out(&leader.node, leader.token)
-                && !failpoint::is_off("forwarded-seal") =>
-            {
+            None if !is_ruled_out(&look, leader) && !failpoint::is_off("forwarded-seal") => {
                 Look::Open
             }
             None if look.log_is_whole => Look::Settled(None),
             None => Look::Never,
         },
     }
+}
+
+/// Whether no write comes any more that was sent to `leader`: another take-over has followed; or it was
+/// to have the token that another node got.
+fn is_ruled_out(look: &RequestLook, leader: &LeaderAt) -> bool {
+    let is_anothers = || look.leader.as_ref().is_some_and(|node| *node != leader.node);
+    look.leader_token > leader.token
+        || (leader.is_to_come && look.leader_token == leader.token && is_anothers())
 }
 
 /// That the leader cannot be asked.
@@ -653,4 +659,35 @@ fn too_large(answer: &Content) -> Reply {
 
 fn nothing() -> Reply {
     Reply::from(Problem::new(Kind::Contended, "the write is not taken any more"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ImageKey;
+
+    #[test]
+    fn a_later_take_over_rules_a_write_out_and_one_in_place_of_the_successor() {
+        let look = |node: Option<&str>| RequestLook {
+            leader_token: 2,
+            leader: node.map(str::to_owned),
+            applied: None,
+            log_is_whole: true,
+        };
+        let leader = |node: &str, token, is_to_come| LeaderAt {
+            node: node.to_owned(),
+            token,
+            is_to_come,
+            address: None,
+            key: ImageKey::of_an_empty_graph(),
+        };
+        assert!(is_ruled_out(&look(Some("a")), &leader("a", 1, false)));
+        assert!(is_ruled_out(&look(None), &leader("a", 1, false)));
+        assert!(is_ruled_out(&look(Some("b")), &leader("a", 2, true)));
+        assert!(!is_ruled_out(&look(Some("a")), &leader("a", 2, true)), "it has come");
+        assert!(!is_ruled_out(&look(None), &leader("a", 2, true)), "who has it is not known");
+        assert!(!is_ruled_out(&look(Some("b")), &leader("a", 3, true)), "it is still to come");
+        // A database that was put back may give a token twice.
+        assert!(!is_ruled_out(&look(Some("b")), &leader("a", 2, false)));
+    }
 }

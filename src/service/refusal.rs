@@ -12,8 +12,10 @@ use crate::store::{CommitError, ImageKey, StorageKind, StoreError};
 pub struct LeaderAt {
     /// Tells it from all others.
     pub node: String,
-    /// The token of its take-over, which may be still to come.
+    /// The token of its take-over.
     pub token: i64,
+    /// Whether that is still to come.
+    pub is_to_come: bool,
     /// Where its clients and other nodes reach it, if it says so.
     pub address: Option<String>,
     /// The graph as it was when that was looked at.
@@ -184,6 +186,7 @@ mod tests {
         let leader = |node: &str, token| LeaderAt {
             node: node.to_owned(),
             token,
+            is_to_come: false,
             address: None,
             key: ImageKey::of_an_empty_graph(),
         };

@@ -72,16 +72,6 @@ pub struct RequestLook {
     pub log_is_whole: bool,
 }
 
-impl RequestLook {
-    /// Whether no write comes any more that was sent to that node under that token: another take-over
-    /// has followed, or the token, which was still to come, went to another node.
-    #[must_use]
-    pub fn rules_out(&self, node: &str, token: i64) -> bool {
-        let is_anothers = || self.leader.as_ref().is_some_and(|leader| leader != node);
-        self.leader_token > token || (self.leader_token == token && is_anothers())
-    }
-}
-
 /// A change that a request has made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppliedRequest {
@@ -168,26 +158,5 @@ impl FoundAt {
             .first(connection)
             .optional()?;
         Ok(next.is_some_and(|(change, chain)| chain == since.chain.next(&change).0))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_later_take_over_rules_a_write_out_and_one_of_another_node_under_its_token() {
-        let look = |leader: Option<&str>| RequestLook {
-            leader_token: 2,
-            leader: leader.map(str::to_owned),
-            applied: None,
-            log_is_whole: true,
-        };
-        assert!(look(Some("a")).rules_out("a", 1));
-        assert!(look(None).rules_out("a", 1));
-        assert!(look(Some("b")).rules_out("a", 2));
-        assert!(!look(Some("a")).rules_out("a", 2));
-        assert!(!look(None).rules_out("a", 2), "who has it is not known");
-        assert!(!look(Some("b")).rules_out("a", 3), "it is still to come");
     }
 }

@@ -52,6 +52,12 @@ impl StorageKind {
         !matches!(self, Self::RowsPlain | Self::Unknown)
     }
 
+    /// Whether snapshots of such graphs are taken.
+    #[must_use]
+    pub fn takes_snapshots(self) -> bool {
+        matches!(self, Self::Rows | Self::Log)
+    }
+
     /// What the row's word means.
     pub(super) fn of_word(word: &str) -> Self {
         Self::ALL.into_iter().find(|kind| kind.word() == word).unwrap_or(Self::Unknown)

@@ -136,6 +136,11 @@ fn the_whole_matrix_runs_on_servers_of_its_own_and_every_answer_is_judged() {
         let base = point.base.as_ref().unwrap();
         assert_eq!(base.ends_with("-on-postgres"), on_server, "{at}");
     }
+    let bases = results.bases.iter().filter(|base| base.storage == "log");
+    for base in bases {
+        let takes = base.commands.iter().any(|command| command.contains(" snapshot take "));
+        assert_eq!(takes, !base.name.ends_with("-without-snapshots"), "{base:?}");
+    }
     let has = |is_one: &dyn Fn(&Setting, u32) -> bool| {
         settings.iter().any(|(setting, nodes)| is_one(setting, *nodes))
     };

@@ -23,6 +23,9 @@ use crate::graph::Name;
 use crate::store::StorageKind;
 use crate::terminal::shell_word;
 
+/// How the name of a base ends in which no snapshots were taken.
+pub const WITHOUT_SNAPSHOTS: &str = "-without-snapshots";
+
 /// How many jobs are put with one changeset.
 const BATCH: u64 = 10_000;
 /// How many of them where they are put again and again, so that the history has many changes.
@@ -51,7 +54,7 @@ impl BaseKey {
             DatabaseKind::Postgres => "-on-postgres",
             DatabaseKind::None | DatabaseKind::Sqlite => "",
         };
-        let without = if *snapshots { "" } else { "-without-snapshots" };
+        let without = if *snapshots { "" } else { WITHOUT_SNAPSHOTS };
         format!("{family}/{storage}{on}{without}")
     }
 
@@ -189,17 +192,20 @@ impl<'r> Bases<'r> {
                 (Prepared::File(file), urls)
             }
         };
-        let commands = self.commands(jobs, past)?;
+        let mut commands = self.commands(jobs, past)?;
+        // Whether one was taken by itself of a long log, and of which version, is chance.
+        let has_snapshot = match storage {
+            StorageKind::Log => true,
+            StorageKind::Rows => past != Past::Loaded,
+            _ => false,
+        };
+        if has_snapshot && wanted.snapshots && !commands.is_empty() {
+            commands.push(["snapshot", "take", "--graph", GRAPH].map(str::to_owned).to_vec());
+        }
         let options = [&["--design", design.name], snapshot_options(wanted.snapshots)].concat();
         for arguments in &commands {
             let own = options.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-            self.run(&urls, &[own, arguments.clone()].concat()).map_err(|error| match error {
-                // Whatever is measured on it.
-                BenchError::Refused(why) if self.args.graph.is_some() => {
-                    BenchError::Usage(format!("--graph: {why}"))
-                }
-                error => error,
-            })?;
+            self.run(&urls, &[own, arguments.clone()].concat())?;
         }
         let own = [&["fencepost", "--database-url", wanted.shown_url()][..], &options].concat();
         let shown = |arguments: &Vec<String>| {
@@ -329,6 +335,10 @@ impl<'r> Bases<'r> {
             // A server is away.
             Some(output) if output.status.code() == Some(3) => {
                 return Err(BenchError::Unavailable(how_it_ended(&output)));
+            }
+            // The file is bad, whatever is measured on it.
+            Some(output) if arguments.iter().any(|word| word == "import") => {
+                return Err(BenchError::Usage(format!("--graph: {}", how_it_ended(&output))));
             }
             Some(output) => how_it_ended(&output),
             None => {

@@ -259,7 +259,7 @@ impl Row {
 /// checker.
 fn is_told(key: &Key) -> bool {
     let is_sound = crate::design::named(&key.design).is_none_or(crate::design::Design::is_sound);
-    !key.again && !key.is_floor() && is_sound
+    !key.again && !key.is_floor() && !key.has_event() && is_sound
 }
 
 fn is_invalid(group: &Group<'_>) -> bool {

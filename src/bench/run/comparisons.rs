@@ -13,6 +13,8 @@ use crate::design::PAIRS;
 const UNSERVED: f64 = 0.01;
 /// Fewer requests than this in a window are too few for a rate.
 const FEWEST_REQUESTS: u64 = 20;
+/// So many are sent where they are not sent for a window.
+const FEW_REQUESTS: u64 = 10;
 
 /// Points that are repetitions of each other.
 pub struct Group<'r> {
@@ -187,9 +189,9 @@ pub fn unsound(group: &Group<'_>, blocks: u32) -> Option<NotCompared> {
         if (others as f64) > UNSERVED * (others + completed) as f64 {
             return Some(NotCompared::RefusedOrFailed);
         }
-        let counts_requests =
-            !starts && !group.key.is_of_few_requests() && measured.raw.operations.is_none();
-        if completed < FEWEST_REQUESTS && counts_requests {
+        let fewest = if group.key.is_of_few_requests() { FEW_REQUESTS } else { FEWEST_REQUESTS };
+        let counts_requests = !starts && measured.raw.operations.is_none();
+        if completed < fewest && counts_requests {
             return Some(NotCompared::FewRequests);
         }
     }

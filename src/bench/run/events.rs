@@ -53,7 +53,10 @@ impl Event {
 pub struct TimeLine {
     /// What happened.
     pub event: String,
-    /// When that began, in seconds from the beginning of the window.
+    /// From when on it was prepared, in seconds from the beginning of the window: nodes may have been
+    /// held up by that.
+    pub prepared_seconds: f64,
+    /// When it happened.
     pub at_seconds: f64,
     /// How long it took: of a killed node nothing, of a server that was started again until it
     /// answered, of who joined until it had the graph.
@@ -69,14 +72,20 @@ pub struct TimeLine {
 objects_both_ways!(TimeLine);
 
 impl TimeLine {
-    /// From the event on, the first part from which on some in a row are as those before the event
-    /// were: all requests completed, half of them in about the time that they took before. Until that
+    /// From the event on, the first part from which on some in a row are as those were before it was
+    /// prepared: all requests completed, half of them in about the time that they took before. Until that
     /// part begins, or nothing, if that is the one in which it happened. `None` if there is none, or
     /// nothing before.
     #[must_use]
-    pub fn recovery(parts: &[Part], part_seconds: f64, at_seconds: f64) -> Option<f64> {
-        let of_event = (at_seconds / part_seconds) as usize;
-        let before: Vec<f64> = parts.iter().take(of_event).filter_map(|part| part.p50_us).collect();
+    pub fn recovery(
+        parts: &[Part],
+        part_seconds: f64,
+        [prepared_seconds, at_seconds]: [f64; 2],
+    ) -> Option<f64> {
+        let index = |seconds: f64| (seconds / part_seconds) as usize;
+        let of_event = index(at_seconds);
+        let before = parts.iter().take(index(prepared_seconds));
+        let before: Vec<f64> = before.filter_map(|part| part.p50_us).collect();
         let usual = median(&before)?;
         let is_calm = |part: &Part| {
             part.refused == 0
@@ -93,11 +102,16 @@ impl TimeLine {
     /// # Errors
     /// Says what does not.
     pub fn validate(&self) -> Result<(), String> {
-        let Self { at_seconds, took_seconds, part_seconds, parts, recovered_seconds, .. } = self;
+        let Self { prepared_seconds, at_seconds, took_seconds, part_seconds, .. } = self;
+        let Self { parts, recovered_seconds, .. } = self;
         if !(*part_seconds > 0.0 && parts.len() <= MOST) {
             return Err(format!("`part_seconds` is {part_seconds}, of {} parts", parts.len()));
         }
-        for (name, seconds) in [("at_seconds", at_seconds), ("took_seconds", took_seconds)] {
+        for (name, seconds) in [
+            ("prepared_seconds", prepared_seconds),
+            ("at_seconds", at_seconds),
+            ("took_seconds", took_seconds),
+        ] {
             if !(0.0..=1e9).contains(seconds) {
                 return Err(format!("`{name}` is {seconds}"));
             }
@@ -108,7 +122,7 @@ impl TimeLine {
         if !parts.iter().enumerate().all(is_in_place) {
             return Err("`parts` do not follow each other".to_owned());
         }
-        let made = Self::recovery(parts, *part_seconds, *at_seconds);
+        let made = Self::recovery(parts, *part_seconds, [*prepared_seconds, *at_seconds]);
         let differ = match (recovered_seconds, made) {
             // But for the digits that are written.
             (Some(said), Some(made)) => (said - made).abs() > 1e-9,
@@ -141,7 +155,8 @@ mod tests {
 
     #[test]
     fn all_is_as_before_when_some_parts_in_a_row_are() {
-        let recovery = |of: &[(f64, u64)]| TimeLine::recovery(&parts(of), PART_SECONDS, 0.625);
+        let recovery =
+            |of: &[(f64, u64)]| TimeLine::recovery(&parts(of), PART_SECONDS, [0.5, 0.625]);
         let calm = [(100.0, 0); 4];
         let before = [(100.0, 0), (120.0, 0)];
         let with = |after: &[(f64, u64)]| recovery(&[&before[..], after, &calm].concat());
@@ -157,6 +172,7 @@ mod tests {
         let parts = parts(&[(100.0, 0); 8]);
         let line = TimeLine {
             event: "it rained".to_owned(),
+            prepared_seconds: 0.5,
             at_seconds: 0.6,
             took_seconds: 0.0,
             part_seconds: PART_SECONDS,
@@ -194,6 +210,7 @@ mod tests {
             let Outcome::Measured(measured) = outcome else { panic!() };
             measured.timeline = Some(TimeLine {
                 event: String::new(),
+                prepared_seconds: 0.0,
                 at_seconds: 0.0,
                 took_seconds: 0.0,
                 part_seconds: 1.0,

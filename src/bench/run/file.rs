@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
+use super::base::WITHOUT_SNAPSHOTS;
 use super::comparisons::{compared, groups};
 use super::events::TimeLine;
-use super::figures::Figures;
+use super::figures::{Figures, Raw, Requests};
 use super::hypotheses::hypotheses;
 use super::results::{BaseRecord, CheckVerdict, FORMAT, Key, Measurement, Outcome, Point, Results};
 use super::setting::Setting;
+use crate::bench::class::Class;
+use crate::bench::latencies::Latencies;
+use crate::bench::timeline::Part;
 use crate::object::objects_only;
 
 /// The file of results in the directory of a run.
@@ -130,6 +134,11 @@ impl Results {
             }
             let database = point.key.setting.database;
             let is_of = |base: &BaseRecord| point.base.as_ref() == Some(&base.name);
+            let is_without =
+                point.base.as_ref().is_some_and(|base| base.ends_with(WITHOUT_SNAPSHOTS));
+            if is_without == point.key.setting.snapshots && point.base.is_some() {
+                return Err(at("began from a base whose snapshots are not those of its setting"));
+            }
             if self.bases.iter().any(|base| is_of(base) && base.database != database) {
                 return Err(at("began from a base in another database than its setting's"));
             }
@@ -179,16 +188,20 @@ impl Results {
     pub(super) fn validate_hypotheses(&self) -> Result<(), String> {
         let Some(all) = &self.hypotheses else { return Ok(()) };
         let made = hypotheses(&self.points, self.plan.blocks);
-        for (at, said) in all.iter().enumerate() {
-            let path = format!("hypotheses[{at}]");
-            let is_said_before = all[..at].iter().any(|other| other.name == said.name);
-            let of_name = made.iter().find(|made| made.name == said.name);
-            let Some(made) = of_name.filter(|_| !is_said_before) else {
-                return Err(format!("`{path}` is of none, or of one that is there before"));
-            };
-            are_same(&path, said, made)?;
+        if all.len() != made.len() {
+            return Err(format!("`hypotheses` has {}, not {}", all.len(), made.len()));
         }
-        Ok(())
+        // Sentences may be others' words.
+        let wordless = |one: &HypothesisRecord| {
+            let mut one = one.clone();
+            for quantity in &mut one.quantities {
+                quantity.what.clear();
+                quantity.missing = quantity.missing.as_ref().map(|_| String::new());
+            }
+            one
+        };
+        let mut both = all.iter().map(wordless).zip(made.iter().map(wordless)).enumerate();
+        both.try_for_each(|(at, (said, made))| are_same(&format!("hypotheses[{at}]"), &said, &made))
     }
 
     /// What is said of each pair is what the points say of it. Whether all pairs are here that this
@@ -271,8 +284,9 @@ fn fits_its_setting(path: &str, key: &Key, measured: &Measurement) -> Result<(),
         let is = if key.has_event() { "none" } else { "of a window in which nothing happens" };
         return Err(format!("`{path}.timeline` is {is}"));
     }
-    if let Some(Err(what)) = measured.timeline.as_ref().map(TimeLine::validate) {
-        return Err(format!("`{path}.timeline`: {what}"));
+    if let Some(line) = &measured.timeline {
+        let fits = line.validate().and_then(|()| fits_window(line, raw));
+        fits.map_err(|what| format!("`{path}.timeline`: {what}"))?;
     }
     let is_less = |seconds: f64| seconds.is_nan() || seconds < 0.0;
     if is_less(*steal_seconds) {
@@ -282,6 +296,33 @@ fn fits_its_setting(path: &str, key: &Key, measured: &Measurement) -> Result<(),
         Some(at) => Err(format!("`{path}.raw.processor[{at}].seconds` is less than nothing")),
         None => Ok(()),
     }
+}
+
+/// The parts are all of the window, and their requests those that were counted.
+fn fits_window(line: &TimeLine, raw: &Raw) -> Result<(), String> {
+    let parts = (raw.window_seconds / line.part_seconds - 1e-6).ceil();
+    if line.parts.len() as f64 != parts {
+        return Err(format!("has {} parts, where the window has {parts}", line.parts.len()));
+    }
+    let sum = |of: fn(&Part) -> u64| line.parts.iter().map(of).fold(0, u64::saturating_add);
+    let timed = |row: &Requests| Latencies::decoded(&row.latency).map_or(0, |found| found.count());
+    let rows = |is_of: fn(Class) -> bool, of: &dyn Fn(&Requests) -> u64| {
+        let rows = raw.requests.iter().filter(|row| is_of(row.class));
+        rows.map(of).fold(0, u64::saturating_add)
+    };
+    let is_refused = |class| class == Class::Refused;
+    let is_failed = |class| class == Class::Failed;
+    for (name, said, counted) in [
+        ("completed", sum(|part| part.completed), rows(Class::is_completed, &timed)),
+        ("refused", sum(|part| part.refused), rows(is_refused, &timed)),
+        ("failed", sum(|part| part.failed), rows(is_failed, &timed)),
+        ("answered", sum(|part| part.answered), rows(Class::is_completed, &|row| row.count)),
+    ] {
+        if said != counted {
+            return Err(format!("`{name}` is {said} in all parts, and {counted} were counted"));
+        }
+    }
+    Ok(())
 }
 
 /// Compares what is said with what was made again from what was measured.

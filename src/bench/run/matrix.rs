@@ -27,6 +27,14 @@ pub struct Load {
     pub once: bool,
 }
 
+impl Load {
+    /// Whether the same is asked, of whichever designs.
+    fn is_like(&self, other: &Self) -> bool {
+        let of = |load: &Self| (load.workload.name, load.rate, load.size, load.nodes, load.setting);
+        of(self) == of(other)
+    }
+}
+
 /// Jobs of the graph in the profile `quick`.
 const QUICK_JOBS: u64 = 2_500;
 /// Requests a second there: what every design can do on two cores and any disk.
@@ -52,10 +60,11 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
         (None, Profile::Quick) => vec![QUICK_JOBS],
         (None, Profile::Standard) => vec![STANDARD_JOBS],
     };
-    let mut loads = Vec::new();
+    let usual_graphs = args.sizes.is_empty() && args.graph.is_none();
+    let mut loads: Vec<Load> = Vec::new();
     for &size in &sizes {
         let is_asked_for = |row: &Row| match row.by {
-            Some(_) => !args.only_pairs && args.graph.is_none(),
+            Some(_) => !args.only_pairs && (args.graph.is_none() || row.workload.event.is_some()),
             None => {
                 !args.only_pairs
                     || row.rate.is_none()
@@ -94,13 +103,20 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
             loads.push(Load {
                 workload,
                 rate,
-                size: by.filter(|_| args.sizes.is_empty()).map_or(size, |(size, _)| size),
+                size: by.filter(|_| usual_graphs).map_or(size, |(size, _)| size),
                 nodes: nodes.unwrap_or(workload.nodes),
                 setting,
                 designs: designs.iter().copied().filter(is_asked).collect(),
                 once: once || shows_broken && args.workloads.is_empty(),
             });
         }
+    }
+    // What is asked of a design for two reasons is measured once.
+    for at in 1..loads.len() {
+        let (before, later) = loads.split_at_mut(at);
+        let load = &mut later[0];
+        let same: Vec<&Load> = before.iter().filter(|other| other.is_like(load)).collect();
+        load.designs.retain(|design| !same.iter().any(|other| other.designs.contains(design)));
     }
     refuse_unused(args, &loads)?;
     Ok(loads)
@@ -109,10 +125,23 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
 /// Of an option without effect it would be believed that it had one.
 fn refuse_unused(args: &RunArgs, loads: &[Load]) -> Result<(), BenchError> {
     let unused = |what: &str| Err(BenchError::Usage(what.to_owned()));
-    if !args.rates.is_empty() && loads.iter().all(|load| load.rate.is_none()) {
+    let has_event = |load: &Load| load.workload.event.is_some();
+    let has_rate = |load: &Load| load.rate.is_some() && !has_event(load);
+    if !args.rates.is_empty() && !loads.iter().any(has_rate) {
         return unused(
             "--rates: nothing that was chosen is measured in open loop: starts, imports, and \
-             workloads on several nodes are not",
+             workloads on several nodes are not; what happens in a window has a rate of its own",
+        );
+    }
+    let has_window = |load: &Load| {
+        let Workload { measures, requests, .. } = load.workload;
+        *measures == Measures::Requests && requests.is_none() && !has_event(load)
+    };
+    let says_window = args.seconds.or(args.warmup_seconds).is_some();
+    if says_window && !loads.iter().any(has_window) {
+        return unused(
+            "--seconds, --warmup-seconds: nothing that was chosen is measured for a window that \
+             could be chosen",
         );
     }
     if args.writers != WRITERS && loads.iter().all(|load| load.workload.writers.is_some()) {
@@ -218,7 +247,7 @@ fn quick(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
     for workload in workloads {
         let row = |rate| Row { rate, unpaired: true, ..Row::new(Setting::SQLITE, workload) };
         if workload.event.is_some() {
-            rows.push(row(Some(events::RATE)));
+            rows.push(Row { once: true, ..row(Some(events::RATE)) });
             continue;
         }
         rows.push(row(None));
@@ -282,9 +311,8 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
             || rows.iter().any(|row| row.by.is_none() && row.workload.name == workload.name)
     };
     let more = chosen.iter().filter(|workload| !is_there(workload));
+    // Beside what decides hypotheses.
     let more: Vec<&str> = more.map(|workload| workload.name).collect();
-    // By all designs, then, and on the graphs that were chosen.
-    rows.retain(|row| !more.contains(&row.workload.name));
     for setting in [Setting::SQLITE, servers] {
         rows.extend(at(setting, None, &more));
     }
@@ -299,8 +327,9 @@ fn deciding(args: &RunArgs) -> impl Iterator<Item = Row> {
     };
     let sizes = if args.sizes.is_empty() { &GROWING[..] } else { &GROWING[..1] };
     let growing = sizes.iter();
-    let growing = growing
-        .map(move |size| row("growth", Setting::SQLITE, *size, &[by_choice::LOADS_EACH_TIME]));
+    let without = Setting { snapshots: false, ..Setting::SQLITE };
+    let growing =
+        growing.map(move |size| row("growth", without, *size, &[by_choice::LOADS_EACH_TIME]));
     let starts = ["start", "start-churned"].into_iter().flat_map(move |name| {
         [true, false].map(|snapshots| {
             let setting = Setting { snapshots, ..Setting::SQLITE };
@@ -308,7 +337,7 @@ fn deciding(args: &RunArgs) -> impl Iterator<Item = Row> {
         })
     });
     const HISTORIES: [&str; 2] = [by_choice::WITHOUT_HISTORY, by_choice::KEEPS_ONE_VERSION];
-    let churned = row("churn", Setting::SQLITE, JOBS, &HISTORIES);
+    let churned = row("churn", without, JOBS, &HISTORIES);
     growing.chain(starts).chain([churned]).flatten()
 }
 

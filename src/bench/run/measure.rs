@@ -24,9 +24,10 @@ use super::plan::{Plan, Planned};
 use super::results::{CheckVerdict, Key, Measurement, Outcome};
 use super::servers::Servers;
 use super::site::Site;
-use super::strike::{Begins, Scene, Struck};
+use super::strike::{Begins, LATE_LOG, Over, Scene, Struck};
 use super::workloads::Measures;
 use crate::bench::latencies::Latencies;
+use crate::bench::phases::Phases;
 use crate::bench::report::Report;
 use crate::bench::request::{Outcome as Answer, Request};
 use crate::bench::summary::{Row, Summary};
@@ -78,10 +79,13 @@ pub fn command(plan: &Plan, point: &Planned) -> String {
         Measures::Import => format!("--jobs {size} --batch 1000"),
         Measures::Requests if point.workload.event.is_some() => format!(
             "--seconds {WINDOW_SECONDS} --warmup-seconds {WARMUP_SECONDS} --timeline-seconds \
-             {PART_SECONDS} --patience-seconds 60"
+             {PART_SECONDS} --patience-seconds 60 --timeout-seconds {}",
+            ANSWERS_WITHIN.as_secs()
         ),
         Measures::Requests => match point.workload.requests {
-            Some(requests) => format!("--requests {requests} --timeout-seconds 600"),
+            Some(requests) => {
+                format!("--requests {requests} --timeout-seconds {}", ANSWERS_WITHIN.as_secs())
+            }
             None => format!(
                 "--seconds {} --warmup-seconds {}",
                 record.window_seconds, record.warmup_seconds
@@ -124,10 +128,11 @@ impl Bench<'_> {
         drop(site);
         let outcome = found.unwrap_or_else(|why| Outcome::Failed { why: why.to_string() });
         if matches!(outcome, Outcome::Failed { .. }) {
-            for number in 0..point.key.nodes {
-                let log = place.join(format!("server-{number}.log"));
+            let logs = (0..point.key.nodes).map(|number| format!("server-{number}.log"));
+            for name in logs.chain([LATE_LOG.to_owned()]) {
+                let log = place.join(&name);
                 if log.exists() {
-                    self.keep(&log, &format!("point-{}-server-{number}.log", point.number))?;
+                    self.keep(&log, &format!("point-{}-{name}", point.number))?;
                 }
             }
         }
@@ -332,9 +337,8 @@ fn with_event(
     let (target, begins) = Begins::new(target);
     let (report, struck) = thread::scope(|scope| {
         let driven = scope.spawn(|| {
-            let report = drive(&target, args);
-            target.is_over();
-            report
+            let _over = Over(&target);
+            drive(&target, args)
         });
         let struck = begins.recv().map(|began| {
             thread::sleep(AT.saturating_sub(began.elapsed()));
@@ -345,15 +349,16 @@ fn with_event(
     let report = report?;
     let early = |_| BenchError::Unavailable("the load ended before its window began".to_owned());
     let (began, struck) = struck.map_err(early)?;
-    let Struck { event, at, took } = struck?;
-    let at_seconds = at.saturating_duration_since(began).as_secs_f64();
+    let Struck { event, prepared, at, took } = struck?;
+    let times = [prepared, at].map(|at| at.saturating_duration_since(began).as_secs_f64());
     let parts = report.timeline();
     let line = TimeLine {
         event,
-        at_seconds,
+        prepared_seconds: times[0],
+        at_seconds: times[1],
         took_seconds: took.as_secs_f64(),
         part_seconds: PART_SECONDS,
-        recovered_seconds: TimeLine::recovery(&parts, PART_SECONDS, at_seconds),
+        recovered_seconds: TimeLine::recovery(&parts, PART_SECONDS, times),
         parts,
     };
     Ok((report, line))
@@ -377,8 +382,14 @@ fn measurement(
     let slowest_start = start_seconds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let mut raw = raw(summary.as_ref(), slowest_start);
     let steal_seconds = watched.note_in(&mut raw)?;
+    if timeline.is_some() {
+        // Nobody has looked.
+        raw.written_bytes = None;
+    }
     raw.operations = report.and_then(Report::loaded);
-    raw.phases = report.map_or(Value::Null, |report| report.phases.json());
+    // Of some of the nodes alone they would be taken for those of all.
+    let phases = report.map(|report| &report.phases).filter(|phases| phases.are_of_all());
+    raw.phases = phases.map_or(Value::Null, Phases::json);
     let figures = Figures::of(&raw).map_err(|error| BenchError::Refused(error.to_string()))?;
     let measured = Measurement {
         verdict,

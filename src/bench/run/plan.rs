@@ -14,7 +14,7 @@ use super::pace::minutes;
 use super::place::file_error;
 use super::results::{Key, PlanRecord, Results};
 use super::setting::Setting;
-use super::workloads::{Measures, Workload};
+use super::workloads::{Measures, Past, Workload};
 use super::wrapped::wrapped;
 use crate::bench::random::Random;
 use crate::bench::{BenchError, Shape};
@@ -31,6 +31,9 @@ const NODE_MORE: Duration = Duration::from_millis(130);
 const JOBS_PER_SECOND: f64 = 12_500.0;
 /// How many jobs a second a process loads, for one request.
 const LOADED_PER_SECOND: f64 = 400_000.0;
+/// How many jobs a second come into a base, and are changed in it.
+const LOADED_AS_BASE_PER_SECOND: f64 = 11_000.0;
+const CHURNED_PER_SECOND: f64 = 10_000.0;
 /// How many jobs a second an import brings in.
 const IMPORTED_PER_SECOND: f64 = 20_000.0;
 
@@ -93,7 +96,7 @@ impl Plan {
                 for design in &load.designs {
                     of_load.push(planned(key(design.name), Some(*design)));
                     // One that keeps no rules is compared with nothing.
-                    if args.a_a && design.is_sound() {
+                    if args.a_a && design.is_sound() && workload.event.is_none() {
                         let again = Key { again: true, ..key(design.name) };
                         of_load.push(planned(again, Some(*design)));
                     }
@@ -189,7 +192,27 @@ impl Plan {
     /// How long all of it takes, about.
     #[must_use]
     pub fn time(&self) -> Duration {
-        self.points.iter().map(|point| self.time_of(point)).sum()
+        let points: Duration = self.points.iter().map(|point| self.time_of(point)).sum();
+        points + self.time_of_bases()
+    }
+
+    /// How long it takes to make what they begin with: once for each graph, storage and database.
+    fn time_of_bases(&self) -> Duration {
+        let bases = self.points.iter().filter_map(|point| {
+            let storage = point.design?.storage.to_string();
+            let Key { setting: Setting { database, snapshots, .. }, size, .. } = point.key;
+            let times = match point.workload.past {
+                Past::Loaded => 0,
+                Past::Churned { times } => times,
+            };
+            let is_made = point.workload.measures != Measures::Import;
+            is_made.then_some((storage, database, snapshots, size, times))
+        });
+        let bases: BTreeSet<_> = bases.collect();
+        let seconds = bases.iter().map(|(.., size, times)| {
+            *size as f64 / LOADED_AS_BASE_PER_SECOND + (times * size) as f64 / CHURNED_PER_SECOND
+        });
+        Duration::from_secs_f64(seconds.sum())
     }
 
     /// The settings of all points.

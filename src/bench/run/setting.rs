@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use crate::design::{Design, Reads};
 use crate::object::objects_both_ways;
 use crate::service::BatchSize;
-use crate::store::StorageKind;
 
 /// What designs are compared on. Two that differ in it are never compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -117,7 +116,7 @@ impl Setting {
         (is_usual_lock || uses_lock)
             && (self.sharing || design.batch != BatchSize::One)
             && (self.reads == Reads::Lock || design.takes_lock())
-            && (self.snapshots || design.storage == StorageKind::Log)
+            && (self.snapshots || design.storage.takes_snapshots())
     }
 
     /// Whether there is such a lock beside that database, and a server where one is asked.
@@ -230,7 +229,7 @@ mod tests {
             assert_eq!(snapshots.suits(design), design.takes_lock(), "{design}");
             assert_eq!(alone.suits(design), design.batch == BatchSize::AllWaiting, "{design}");
             assert_eq!(own_lock.suits(design), uses_lock, "{design}");
-            let takes_snapshots = design.storage == StorageKind::Log;
+            let takes_snapshots = design.storage.takes_snapshots();
             assert_eq!(no_snapshots.suits(design), takes_snapshots, "{design}");
         }
     }

@@ -25,6 +25,8 @@ use crate::service::Service;
 pub struct Struck {
     /// In words.
     pub event: String,
+    /// When it was prepared: from then on nodes may have been held up.
+    pub prepared: Instant,
     /// When that began.
     pub at: Instant,
     /// How long it took.
@@ -47,6 +49,9 @@ pub struct Scene<'s> {
     pub place: &'s Path,
 }
 
+/// What a node says that joins.
+pub const LATE_LOG: &str = "server-late.log";
+
 /// How long a command may take, and a node to have the graph.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
 /// How often a node is stopped to see whether it holds the lock.
@@ -64,7 +69,7 @@ impl Scene<'_> {
                 let (victim, event) = self.victim(nodes)?;
                 let at = Instant::now();
                 drop(nodes.remove(victim));
-                return Ok(Struck { event, at, took: Duration::ZERO });
+                return Ok(Struck { event, prepared: began, at, took: Duration::ZERO });
             }
             Event::LockForgotten => {
                 forget_all(&self.servers.own_redis()?)?;
@@ -83,7 +88,7 @@ impl Scene<'_> {
                 "the whole log was exported"
             }
         };
-        Ok(Struck { event: event.to_owned(), at: began, took: began.elapsed() })
+        Ok(Struck { event: event.to_owned(), prepared: began, at: began, took: began.elapsed() })
     }
 
     /// Which node is to be killed, and why that one. It is stopped then, or as good as.
@@ -100,11 +105,14 @@ impl Scene<'_> {
                 let node = &nodes[index];
                 // Whoever is stopped holds what it held, until its lease is over.
                 node.pause();
-                if self.is_held_by(node.process())? {
+                let held = self.is_held_by(node.process());
+                if !matches!(held, Ok(true)) {
+                    node.go_on();
+                }
+                if held? {
                     let event = format!("node {}, which held the lock, was killed", index + 1);
                     return Ok((index, event));
                 }
-                node.go_on();
             }
         }
         Ok((0, "node 1 was killed".to_owned()))
@@ -138,7 +146,7 @@ impl Scene<'_> {
     }
 
     fn join(&self) -> Result<Node, BenchError> {
-        let (arguments, log) = (serve(self.design, self.setting), self.place.join("late.log"));
+        let (arguments, log) = (serve(self.design, self.setting), self.place.join(LATE_LOG));
         let node = Node::start(self.program, self.site.urls(), &arguments, &log)
             .map_err(|error| BenchError::Unavailable(error.to_string()))?;
         let graph = Name::new(GRAPH).expect("a name");
@@ -198,10 +206,14 @@ impl Begins {
         let (began, begins) = channel();
         (Self { inner, began: Mutex::new(Some(began)) }, begins)
     }
+}
 
-    /// Nobody need wait any more.
-    pub fn is_over(&self) {
-        drop(self.began.lock().map(|mut began| began.take()));
+/// Nobody need wait for the beginning any more when this is dropped, however the load has ended.
+pub struct Over<'b>(pub &'b Begins);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        drop(self.0.began.lock().map(|mut began| began.take()));
     }
 }
 

@@ -270,7 +270,7 @@ impl Connection for HttpConnection {
                     // Who has died is told as the leader until another takes over.
                     Outcome::Unreachable(_) => {
                         self.leader = None;
-                        completion
+                        Completion { at: asked.at, ..completion }
                     }
                     _ => asked,
                 }

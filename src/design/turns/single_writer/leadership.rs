@@ -294,7 +294,13 @@ impl Leaderships {
         let Some(successor) = leader.waiting_successor() else { return Ok(None) };
         let node = self.store.nodes()?.into_iter().find(|node| node.node == *successor);
         let (token, key) = (leader.token + 1, leader.key());
-        let to_come = |node: Node| LeaderAt { address: node.address, node: node.node, token, key };
+        let to_come = |node: Node| LeaderAt {
+            address: node.address,
+            node: node.node,
+            token,
+            is_to_come: true,
+            key,
+        };
         Ok(node.map(to_come).map(Arc::new))
     }
 
@@ -595,7 +601,7 @@ impl Leaderships {
 
 fn leader_at(leader: &Leader) -> LeaderAt {
     let (node, address) = (leader.node.clone(), leader.address.clone());
-    LeaderAt { node, token: leader.token, address, key: leader.key() }
+    LeaderAt { node, token: leader.token, is_to_come: false, address, key: leader.key() }
 }
 
 #[cfg(test)]
