@@ -309,7 +309,7 @@ fn a_run_goes_on_with_the_same_graph_or_not_at_all() {
 fn a_run_that_ends_with_an_error_leaves_no_databases() {
     let directory = TempDir::new().unwrap();
     let out = directory.path().join("out");
-    let more = ["--designs", "crud", "--workloads", "start"];
+    let more = ["--designs", "crud", "--workloads", "register"];
     let (mut before, _) = run(&out, &more);
     before.machine.cores += 1;
     before.write(&out.join("results.json")).unwrap();

@@ -393,7 +393,13 @@ mod tests {
 
     #[test]
     fn options_without_effect_are_refused() {
-        for line in ["--workloads start,turns --rates 5", "--workloads turns,import --writers 4"] {
+        for line in [
+            "--workloads start,turns --rates 5",
+            "--workloads node-killed --rates 5",
+            "--workloads turns,import --writers 4",
+            "--workloads start,growth --seconds 3",
+            "--workloads import --warmup-seconds 3",
+        ] {
             let said = loads_of(&format!("run {line}")).unwrap_err().to_string();
             assert!(said.contains(line.rsplit("--").next().unwrap().split(' ').next().unwrap()));
         }
