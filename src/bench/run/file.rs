@@ -13,7 +13,9 @@ use super::comparisons::{compared, groups};
 use super::events::TimeLine;
 use super::figures::{Figures, Raw, Requests};
 use super::hypotheses::hypotheses;
-use super::results::{BaseRecord, CheckVerdict, FORMAT, Key, Measurement, Outcome, Point, Results};
+use super::results::{
+    BaseRecord, CheckVerdict, FORMAT, HypothesisRecord, Key, Measurement, Outcome, Point, Results,
+};
 use super::setting::Setting;
 use crate::bench::class::Class;
 use crate::bench::latencies::Latencies;
