@@ -507,7 +507,7 @@ fn a_base_is_made_again_by_the_commands_that_are_kept_of_it() {
     let more = ["--designs", "crud", "--workloads", "churn", "--seed", "7"];
     let (results, _) = run(&directory.path().join("out"), &more);
     let [base] = &results.bases[..] else { panic!("{:?}", results.bases) };
-    assert_eq!(base.commands.len(), 2, "a load and a past");
+    assert_eq!(base.commands.len(), 3, "a load, a past and a snapshot");
     assert_made_again(base);
 }
 

@@ -294,7 +294,7 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
         rows.extend(at(delayed(delay_us), Some(4), &["register"]));
     }
     // Does the nearer of two nodes leave the other its share?
-    let far = Setting { first_is_near: true, ..delayed(20_000) };
+    let far = Setting { lock: LockKind::Postgres, first_is_near: true, ..delayed(20_000) };
     rows.extend(at(far, Some(2), &["register"]));
     rows.extend(at(Setting { sharing: false, ..servers }, None, &["register"]));
     rows.extend(at(Setting { reads: Reads::Snapshot, ..servers }, None, &["reads"]));

@@ -28,7 +28,7 @@ const ON_POSTGRES: Duration = Duration::from_millis(550);
 /// What each node more than one takes: a process that loads the graph.
 const NODE_MORE: Duration = Duration::from_millis(130);
 /// With how many jobs a second its graph is copied, loaded and read by the checker.
-const JOBS_PER_SECOND: f64 = 12_500.0;
+const JOBS_PER_SECOND: f64 = 25_000.0;
 /// How many jobs a second a process loads, for one request.
 const LOADED_PER_SECOND: f64 = 400_000.0;
 /// How many jobs a second come into a base, and are changed in it.
@@ -276,17 +276,17 @@ mod tests {
         plan_of(line).time().as_secs()
     }
 
-    /// On two cores, release build: 229 points in 164 s; of the profile `standard`, the 201 points of a
-    /// block in 447 s, while others used the cores too.
+    /// On two cores, release build: 229 points in 140 to 164 s; of the profile `standard`, of one block,
+    /// 218 points in 643 s with what is measured once and most of the bases.
     #[test]
     fn the_time_is_about_what_was_measured() {
         let quick = time_of("run");
-        assert!((150..180).contains(&quick), "{quick} s");
+        assert!((135..170).contains(&quick), "{quick} s");
         // 3,600 s are allowed.
         let standard = time_of("run --profile standard");
         assert!((1_800..3_600).contains(&standard), "{standard} s");
         let larger = time_of("run --sizes 10000 --blocks 1 --seconds 0.01 --warmup-seconds 0");
-        assert!((25..40).contains(&larger), "{larger} s");
+        assert!((15..40).contains(&larger), "{larger} s");
     }
 
     fn keys(plan: &Plan) -> Vec<(u32, Key)> {

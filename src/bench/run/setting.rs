@@ -113,7 +113,7 @@ impl Setting {
     pub fn suits(&self, design: &Design) -> bool {
         let uses_lock = design.takes_lock() || design.has_leader();
         let is_usual_lock = self.lock == self.usual().lock;
-        (is_usual_lock || uses_lock)
+        (is_usual_lock || uses_lock || self.first_is_near)
             && (self.sharing || design.batch != BatchSize::One)
             && (self.reads == Reads::Lock || design.takes_lock())
             && (self.snapshots || design.storage.takes_snapshots())
@@ -130,7 +130,9 @@ impl Setting {
         let asks_server = self.delay_us.is_some() || self.after_checkpoint;
         has_lock
             && (self.needs_postgres() || !asks_server)
-            && (self.delay_us.is_some() || !self.first_is_near)
+            // A lock on Redis is known by its URL, which is another one through the proxy.
+            && (!self.first_is_near
+                || self.delay_us.is_some() && self.lock == LockKind::Postgres)
     }
 
     /// The setting of the same database from which this one is varied.
@@ -209,6 +211,9 @@ mod tests {
             snapshots: false,
             ..Setting::POSTGRES
         };
+        assert!(varied.is_possible());
+        assert!(!Setting { lock: LockKind::Redis, ..varied }.is_possible());
+        assert!(!Setting { delay_us: None, ..varied }.is_possible());
         assert_eq!(
             varied.title(),
             ", Postgres with the postgres lock, 0.5 ms a round trip but for the first \

@@ -68,10 +68,7 @@ impl<'s> Site<'s> {
                 let database = postgres.url(name, through(Upstream::Database));
                 site.urls = Urls::of_server(database, Some(lock));
                 if setting.first_is_near {
-                    let lock = match setting.needs_redis() {
-                        true => servers.redis_url(None)?,
-                        false => "postgres".to_owned(),
-                    };
+                    let lock = "postgres".to_owned();
                     site.near = Some(Urls::of_server(postgres.url(name, None), Some(lock)));
                 }
             }
