@@ -391,6 +391,8 @@ impl Quantity {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use clap::Parser;
     use serde_json::json;
 
@@ -408,8 +410,16 @@ mod tests {
 
     /// Of all points of a profile, each with the same figures but for `change`.
     fn found(line: &str, change: impl Fn(&Key, &mut Measurement)) -> Results {
-        let plan = Plan::new(&Line::parse_from(line.split(' ')).args).unwrap();
-        let mut results = made_up::of_plan(&plan);
+        // Thousands of histograms, for each of many tests.
+        static OF_STANDARD: OnceLock<Results> = OnceLock::new();
+        let of_plan = || {
+            let plan = Plan::new(&Line::parse_from(line.split(' ')).args).unwrap();
+            made_up::of_plan(&plan)
+        };
+        let mut results = match line {
+            STANDARD => OF_STANDARD.get_or_init(of_plan).clone(),
+            _ => of_plan(),
+        };
         for point in &mut results.points {
             let Outcome::Measured(measured) = &mut point.outcome else { panic!() };
             if point.key.workload == "churn" {
