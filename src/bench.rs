@@ -11,7 +11,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use serde::{Serialize, Serializer};
 
 use crate::address;
@@ -70,8 +70,8 @@ pub struct DriveArgs {
     /// register, mixed, load: what reads what
     #[arg(long, value_enum, default_value_t = Shape::Random)]
     pub shape: Shape,
-    /// register, mixed: in which order jobs come, in blocks of 4,096; unless topological, some outputs
-    /// have consumers already
+    /// register, mixed: in which order jobs come, in blocks of 4,096; unless topological, some
+    /// outputs have consumers already
     #[arg(long, value_enum, default_value_t = Order::Topological)]
     pub order: Order,
     /// register, mixed, load: length of the names, in bytes
@@ -217,6 +217,21 @@ pub struct DriveArgs {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     #[serde(skip)]
     pub format: Format,
+}
+
+impl DriveArgs {
+    /// As on a command line, of which the first word is the program's.
+    ///
+    /// # Errors
+    /// Says which word cannot be.
+    pub fn of_words<'w>(words: impl IntoIterator<Item = &'w str>) -> Result<Self, clap::Error> {
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: DriveArgs,
+        }
+        Line::try_parse_from(words).map(|line| line.args)
+    }
 }
 
 /// What the requests are.

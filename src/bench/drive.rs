@@ -1,6 +1,7 @@
 //! A run: clients that send what is due, one after another, and count what comes back.
 //!
-//! A window of time is measured, and it is fixed before: it begins at the end of the warm-up and ends
+//! A window of time is measured, and it is fixed before: it begins at the end of the warm-up and
+//! ends
 //! `--seconds` later, whatever is still under way then. At its end clients stop sending, and wait
 //! for what they sent. `tally.rs` says which requests count for what.
 
@@ -48,8 +49,8 @@ pub fn drive(target: &dyn Target, args: &DriveArgs) -> Result<Report, BenchError
     drive_until(target, args, &AtomicBool::new(false))
 }
 
-/// The same, to its end or until `stopped` is set: then what was sent is waited for, and the history
-/// is whole.
+/// The same, to its end or until `stopped` is set: then what was sent is waited for, and the
+/// history is whole.
 ///
 /// # Errors
 /// As [`drive`].
@@ -487,7 +488,7 @@ impl<'r> Client<'r> {
             self.run.exchange(self.connection.as_mut(), self.process, id, due, request);
         self.run.bar.inc(1);
         let (call, operations, free) = (request.call(), request.operations(), self.free);
-        let node = self.connection.node();
+        let node = (self.run.target.nodes() > 1).then(|| self.connection.node());
         let exchange =
             Exchange { call, operations, node, outcome: &outcome, free, due, sent, answered };
         self.tally.measure(&exchange, &self.bounds);

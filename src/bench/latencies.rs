@@ -91,8 +91,8 @@ impl Latencies {
         })
     }
 
-    /// What so great a share of all is not above, in microseconds: the upper end of its bucket. `None`
-    /// if nothing was counted.
+    /// What so great a share of all is not above, in microseconds: the upper end of its bucket.
+    /// `None` if nothing was counted.
     #[must_use]
     pub fn quantile_us(&self, quantile: f64) -> Option<f64> {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile) as f64 / 1e3)

@@ -15,8 +15,8 @@ pub struct Exchange<'e> {
     pub call: &'static str,
     /// Operations of a write.
     pub operations: usize,
-    /// Which node the client asks.
-    pub node: usize,
+    /// Which node the client asks, where there are several.
+    pub node: Option<usize>,
     /// How it ended.
     pub outcome: &'e Outcome,
     /// From when on the client had nothing else to do.
@@ -140,7 +140,7 @@ impl Tally {
         }
         if is_measured {
             row.latency.record(answered.saturating_duration_since(intended));
-            if class.is_completed() {
+            if let Some(node) = node.filter(|_| class.is_completed()) {
                 if self.by_node.len() <= node {
                     self.by_node.resize_with(node + 1, Latencies::default);
                 }

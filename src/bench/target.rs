@@ -45,7 +45,8 @@ pub trait Connection {
     /// node.
     fn move_on(&mut self);
 
-    /// Which of the target's nodes it asks, in their order; the service in this process is the first.
+    /// Which of the target's nodes it asks, in their order; the service in this process is the
+    /// first.
     fn node(&self) -> usize {
         0
     }

@@ -1,5 +1,5 @@
-//! A window in parts of one length: what became of the requests that were intended for each, so that
-//! one sees when something happened.
+//! A window in parts of one length: what became of the requests that were intended for each, so
+//! that one sees when something happened.
 
 use std::time::{Duration, Instant};
 
@@ -48,8 +48,8 @@ struct Counts {
 pub struct Timeline(Vec<Counts>);
 
 impl Timeline {
-    /// Counts one request, by its intended start and when it was answered, both from the beginning of
-    /// the window; `None`: before it.
+    /// Counts one request, by its intended start and when it was answered, both from the beginning
+    /// of the window; `None`: before it.
     pub fn count(
         &mut self,
         part: Duration,

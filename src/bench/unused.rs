@@ -1,7 +1,7 @@
-//! Options that are of some workloads only: with another, one that is given would be without effect,
-//! and the figures not those of what was asked for.
+//! Options that are of some workloads only: with another, one that is given would be without
+//! effect, and the figures not those of what was asked for.
 
-use clap::{Parser, ValueEnum};
+use clap::ValueEnum;
 use serde_json::Value;
 
 use super::WorkloadName::{self, Churn, Conflict, Load, Mixed, Plans, Register, Reregister};
@@ -33,12 +33,6 @@ const USED_BY: [(&str, &[WorkloadName]); 22] = [
     ("churn_steps", &[Churn]),
 ];
 
-#[derive(Parser)]
-struct Line {
-    #[command(flatten)]
-    args: DriveArgs,
-}
-
 /// # Errors
 /// [`BenchError::Usage`] names an option that has another value than without it, and is of no use to
 /// the workload.
@@ -46,7 +40,8 @@ pub fn refuse_unused(args: &DriveArgs) -> Result<(), BenchError> {
     let name = |workload: WorkloadName| {
         workload.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     };
-    let usual = Line::parse_from(["", "--workload", &name(args.workload)]).args;
+    let usual = DriveArgs::of_words(["", "--workload", &name(args.workload)]);
+    let usual = usual.map_err(|error| BenchError::Usage(error.to_string()))?;
     let members = |args: &DriveArgs| serde_json::to_value(args).unwrap_or_default();
     let (given, usual): (Value, Value) = (members(args), members(&usual));
     let unused = |(option, workloads): &&(&str, &[WorkloadName])| {
@@ -70,7 +65,7 @@ mod tests {
     use super::*;
 
     fn args_of(line: &str) -> DriveArgs {
-        Line::parse_from(line.split(' ')).args
+        DriveArgs::of_words(line.split(' ')).unwrap()
     }
 
     #[test]

@@ -102,8 +102,8 @@ pub fn any_through(view: &View<'_>, jobs: &BTreeSet<&Text>) -> bool {
     }
 }
 
-/// Whether any job of the whole graph depends on itself: jobs are left out one by one, each when all
-/// is left out that writes what it reads, and those of a cycle never are. O(jobs + edges).
+/// Whether any job of the whole graph depends on itself: jobs are left out one by one, each when
+/// all is left out that writes what it reads, and those of a cycle never are. O(jobs + edges).
 pub fn any(state: &State) -> bool {
     let mut waits_for: Map<&Text, usize> = Map::default();
     waits_for.reserve(state.jobs.len());

@@ -149,8 +149,8 @@ impl Call {
         }
     }
 
-    /// Where it stands in the order of all calls: (v, false) made version v, or found that the graph
-    /// was gone that v deleted; (v, true) is all else at v.
+    /// Where it stands in the order of all calls: (v, false) made version v, or found that the
+    /// graph was gone that v deleted; (v, true) is all else at v.
     pub fn place(&self) -> Option<(u64, bool)> {
         self.version().map(|version| (version, !self.made_its_version()))
     }

@@ -188,8 +188,8 @@ fn ignores_hangup() -> bool {
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|it| it & 1 == 1)
 }
 
-/// Set at the first SIGINT, SIGTERM or SIGHUP, unless that was ignored; the second ends this process.
-/// With what is said then.
+/// Set at the first SIGINT, SIGTERM or SIGHUP, unless that was ignored; the second ends this
+/// process. With what is said then.
 fn stopped_by_signal(first: &'static str, second: Option<&'static str>) -> Arc<AtomicBool> {
     let stopped = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&stopped);

@@ -5,11 +5,11 @@
 //! does. It is sent to one node, which serves it or says that it does not lead the graph, and never
 //! passes it on again.
 //!
-//! **When the answer is lost**, the write may have been applied, or may be later. Each is sent under
-//! a name of its own, and in this order it is learnt what became of it:
+//! **When the answer is lost**, the write may have been applied, or may be later. Each is sent
+//! under a name of its own, and in this order it is learnt what became of it:
 //!
-//! 1. the receiver is asked. It says what it has done; or that the write did not come, and then does
-//!    not take it any more;
+//! 1. the receiver is asked. It says what it has done; or that the write did not come, and then
+//!    does not take it any more;
 //! 2. the log is looked at, which notes the name with the change;
 //! 3. if another node has taken over the graph since, or in place of a successor that the write was
 //!    sent to, whatever was sent is refused by the database: what is not in the log by then was not
@@ -20,8 +20,8 @@
 //! Only what was not applied is sent again, under a new name. So no write is applied twice. That
 //! ends [`ForwardLimits::answers_within`] after the first attempt began.
 //!
-//! **What it costs**: on the way there and back one exchange over HTTP on a connection that is kept,
-//! and two signatures. Which node leads is known from a look twice a second.
+//! **What it costs**: on the way there and back one exchange over HTTP on a connection that is
+//! kept, and two signatures. Which node leads is known from a look twice a second.
 
 mod envelope;
 mod limits;
@@ -620,8 +620,8 @@ async fn look(service: &Service, graph: &Name, leader: &LeaderAt, request: &Requ
     }
 }
 
-/// Whether no write comes any more that was sent to `leader`: another take-over has followed; or it was
-/// to have the token that another node got.
+/// Whether no write comes any more that was sent to `leader`: another take-over has followed; or it
+/// was to have the token that another node got.
 fn is_ruled_out(look: &RequestLook, leader: &LeaderAt) -> bool {
     let is_anothers = || look.leader.as_ref().is_some_and(|node| *node != leader.node);
     look.leader_token > leader.token

@@ -23,8 +23,8 @@ pub struct LeaderAt {
 }
 
 impl LeaderAt {
-    /// Whether it has taken the graph over after `other`; or in its place: a successor that is about
-    /// to take over is told with the token to come, and may never have it.
+    /// Whether it has taken the graph over after `other`; or in its place: a successor that is
+    /// about to take over is told with the token to come, and may never have it.
     #[must_use]
     pub fn replaces(&self, other: &Self) -> bool {
         self.token > other.token || (self.token == other.token && self.node != other.node)

@@ -115,9 +115,9 @@ pub struct RunArgs {
 pub enum Profile {
     /// All pairs of designs on SQLite and a graph of 2,500 jobs: three minutes, nothing to install
     Quick,
-    /// Designs of pairs on Postgres too, with Redis and with its own lock, on one to four nodes, near
-    /// and far, and all designs in `register` there: less than an hour. Starts servers of its own,
-    /// unless they are given
+    /// Designs of pairs on Postgres too, with Redis and with its own lock, on one to four nodes,
+    /// near and far, and all designs in `register` there: less than an hour. Starts servers of its
+    /// own, unless they are given
     Standard,
 }
 
@@ -164,6 +164,19 @@ impl RunArgs {
             let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
             PathBuf::from(format!("fencepost-bench-{}", now.replace(':', "")))
         })
+    }
+}
+
+#[cfg(test)]
+impl RunArgs {
+    /// As on a command line, of which the first word is the program's.
+    pub fn of_line(line: &str) -> Result<Self, clap::Error> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: RunArgs,
+        }
+        clap::Parser::try_parse_from(line.split(' ')).map(|line: Line| line.args)
     }
 }
 

@@ -17,9 +17,8 @@ use super::setting::{DatabaseKind, Setting};
 use super::workloads::{Measures, Past};
 use crate::bench::BenchError;
 use crate::bench::request::{Outcome, Request};
-use crate::bench::target::{HttpTarget, Target as _};
+use crate::bench::target::Target as _;
 use crate::design::Design;
-use crate::graph::Name;
 use crate::store::StorageKind;
 use crate::terminal::shell_word;
 
@@ -266,9 +265,7 @@ impl<'r> Bases<'r> {
         let arguments = serve(design, &setting);
         let node = Node::start(self.program, &urls, &arguments, &log)
             .map_err(|error| BenchError::Unavailable(error.to_string()))?;
-        let graph = Name::new(GRAPH).expect("a name");
-        let target = HttpTarget::new(&[node.url().to_owned()], graph, ANSWERS_WITHIN)?;
-        let mut connection = target.connect();
+        let mut connection = node.target(ANSWERS_WITHIN)?.connect();
         let mut ask = |request: &Request| match connection.perform(request).outcome {
             Outcome::Accepted(_) => Ok((None, None)),
             Outcome::Answered { version, answer } => Ok((version, Some(answer))),

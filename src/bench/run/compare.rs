@@ -1,5 +1,5 @@
-//! Two runs of the same plan, of two builds: has anything become worse, beyond what such runs differ
-//! by anyway? docs/METHOD.md says how that is told.
+//! Two runs of the same plan, of two builds: has anything become worse, beyond what such runs
+//! differ by anyway? docs/METHOD.md says how that is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -206,8 +206,8 @@ impl Comparison {
         self.is_broken() || !self.machine_has_changed() && self.rows.iter().any(is_worse)
     }
 
-    /// Whether the echo server itself has changed by more than the least noise: how much of the other
-    /// changes is the service's cannot be told then.
+    /// Whether the echo server itself has changed by more than the least noise: how much of the
+    /// other changes is the service's cannot be told then.
     #[must_use]
     pub fn machine_has_changed(&self) -> bool {
         let is_beside =
@@ -305,8 +305,8 @@ fn machine(old: &[Group<'_>], new: &[Group<'_>]) -> Option<Shift> {
     Shift::of(&echo(old), &echo(new))
 }
 
-/// By figure, what equal designs differ by in these runs, by their points: what a file says of pairs
-/// may be of some of them.
+/// By figure, what equal designs differ by in these runs, by their points: what a file says of
+/// pairs may be of some of them.
 fn noise(runs: [(&[Group<'_>], u32); 2]) -> BTreeMap<&'static str, Noise> {
     let of = |figure: Figure| {
         let mut noise = Noise { share: LEAST_NOISE, is_measured: true };

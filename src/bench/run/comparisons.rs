@@ -13,8 +13,6 @@ use crate::design::PAIRS;
 const UNSERVED: f64 = 0.01;
 /// Fewer requests than this in a window are too few for a rate.
 const FEWEST_REQUESTS: u64 = 20;
-/// So many are sent where they are not sent for a window.
-const FEW_REQUESTS: u64 = 10;
 
 /// Points that are repetitions of each other.
 pub struct Group<'r> {
@@ -189,7 +187,7 @@ pub fn unsound(group: &Group<'_>, blocks: u32) -> Option<NotCompared> {
         if (others as f64) > UNSERVED * (others + completed) as f64 {
             return Some(NotCompared::RefusedOrFailed);
         }
-        let fewest = if group.key.is_of_few_requests() { FEW_REQUESTS } else { FEWEST_REQUESTS };
+        let fewest = group.key.requests().unwrap_or(FEWEST_REQUESTS);
         let counts_requests = !starts && measured.raw.operations.is_none();
         if completed < fewest && counts_requests {
             return Some(NotCompared::FewRequests);

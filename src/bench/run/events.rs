@@ -53,8 +53,8 @@ impl Event {
 pub struct TimeLine {
     /// What happened.
     pub event: String,
-    /// From when on it was prepared, in seconds from the beginning of the window: nodes may have been
-    /// held up by that.
+    /// From when on it was prepared, in seconds from the beginning of the window: nodes may have
+    /// been held up by that.
     pub prepared_seconds: f64,
     /// When it happened.
     pub at_seconds: f64,
@@ -72,10 +72,10 @@ pub struct TimeLine {
 objects_both_ways!(TimeLine);
 
 impl TimeLine {
-    /// From the event on, the first part from which on some in a row are as those were before it was
-    /// prepared: all requests completed, half of them in about the time that they took before. Until that
-    /// part begins, or nothing, if that is the one in which it happened. `None` if there is none, or
-    /// nothing before.
+    /// From the event on, the first part from which on some in a row are as those were before it
+    /// was prepared: all requests completed, half of them in about the time that they took before.
+    /// Until that part begins, or nothing, if that is the one in which it happened. `None` if there
+    /// is none, or nothing before.
     #[must_use]
     pub fn recovery(
         parts: &[Part],

@@ -26,8 +26,8 @@ pub struct Raw {
     pub backlog: String,
     /// How late the driver itself sent: a histogram.
     pub lateness: String,
-    /// Where there are several nodes: of what was completed, by the node that the client asks, from the
-    /// intended start, a histogram of each.
+    /// Where there are several nodes: of what was completed, by the node that the client asks, from
+    /// the intended start, a histogram of each.
     pub by_node: Vec<String>,
     /// How many requests were under way when the window ended: servers worked for them too.
     pub in_flight_at_end: u64,

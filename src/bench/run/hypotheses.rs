@@ -166,7 +166,8 @@ fn exponent(medians: &[(u64, f64)]) -> Option<f64> {
     (under > 0.0).then(|| over / under)
 }
 
-/// All hypotheses, by what the points show. O(points), and some thousand drawings for each quantity.
+/// All hypotheses, by what the points show. O(points), and some thousand drawings for each
+/// quantity.
 #[must_use]
 pub fn hypotheses(points: &[Point], blocks: u32) -> Vec<HypothesisRecord> {
     let all = Evidence { groups: groups(points), blocks };
@@ -343,8 +344,8 @@ fn history_costs_storage(all: &Evidence<'_>) -> Vec<Quantity> {
     }]
 }
 
-/// Open if any quantity is missing. Confirmed if all confirm it; else refuted if any does, or all do;
-/// else open.
+/// Open if any quantity is missing. Confirmed if all confirm it; else refuted if any does, or all
+/// do; else open.
 fn decided(name: &str, refuted: &Refuted, quantities: &[Quantity]) -> HypothesisRecord {
     let estimates: Vec<Option<Estimate>> = quantities.iter().map(Quantity::estimate).collect();
     let all = || quantities.iter().zip(&estimates);
@@ -393,7 +394,6 @@ impl Quantity {
 mod tests {
     use std::sync::OnceLock;
 
-    use clap::Parser;
     use serde_json::json;
 
     use super::super::args::RunArgs;
@@ -402,18 +402,12 @@ mod tests {
     use super::super::results::{CheckVerdict, Disk, Outcome, Results};
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: RunArgs,
-    }
-
     /// Of all points of a profile, each with the same figures but for `change`.
     fn found(line: &str, change: impl Fn(&Key, &mut Measurement)) -> Results {
         // Thousands of histograms, for each of many tests.
         static OF_STANDARD: OnceLock<Results> = OnceLock::new();
         let of_plan = || {
-            let plan = Plan::new(&Line::parse_from(line.split(' ')).args).unwrap();
+            let plan = Plan::new(&RunArgs::of_line(line).unwrap()).unwrap();
             made_up::of_plan(&plan)
         };
         let mut results = match line {

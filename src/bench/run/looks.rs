@@ -1,5 +1,5 @@
-//! Servers that are looked at when what is measured begins, and when it has ended: what they used of
-//! the processors, what was logged, and how often nodes waited for database and lock.
+//! Servers that are looked at when what is measured begins, and when it has ended: what they used
+//! of the processors, what was logged, and how often nodes waited for database and lock.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -52,8 +52,8 @@ impl Watched<'_> {
             true => Used::by_family(process.id),
             false => Used::by(process.id),
         };
-        // What is counted from when it is asked, before what takes some milliseconds for each of the
-        // processes: what was logged meanwhile would be missing.
+        // What is counted from when it is asked, before what takes some milliseconds for each of
+        // the processes: what was logged meanwhile would be missing.
         let logged_bytes = self.with_server(MeasuredPostgres::logged_bytes)?;
         let trips = self.proxy.map(trips).transpose()?;
         Ok(Look {
@@ -74,8 +74,8 @@ impl Watched<'_> {
         ask(&mut server).map(Some).map_err(BenchError::Unavailable)
     }
 
-    /// Notes in `raw` what was used between the first look and the last, and says what the host took
-    /// meanwhile, in seconds.
+    /// Notes in `raw` what was used between the first look and the last, and says what the host
+    /// took meanwhile, in seconds.
     ///
     /// # Errors
     /// [`BenchError::Unavailable`] if a look found a server away.

@@ -102,8 +102,8 @@ impl Machine {
         postgres.into_iter().chain(redis).collect()
     }
 
-    /// In what the other differs so that its figures may not stand beside those of this one: each as
-    /// a name, and what it is here and there.
+    /// In what the other differs so that its figures may not stand beside those of this one: each
+    /// as a name, and what it is here and there.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
         let facts = |machine: &Self| {
@@ -268,8 +268,8 @@ impl Used {
         }
     }
 
-    /// Processor time since `earlier`, in seconds, by what each thread has used that is there now. Of
-    /// one that has ended since, up to 20 ms may be missing.
+    /// Processor time since `earlier`, in seconds, by what each thread has used that is there now.
+    /// Of one that has ended since, up to 20 ms may be missing.
     #[must_use]
     pub fn seconds_since(&self, earlier: &Self) -> f64 {
         let since = |(thread, ns): (&u32, &u64)| {

@@ -341,7 +341,8 @@ fn deciding(args: &RunArgs) -> impl Iterator<Item = Row> {
     growing.chain(starts).chain([churned]).flatten()
 }
 
-/// Windows in which something happens, on servers. What happens to servers, happens to the run's own.
+/// Windows in which something happens, on servers. What happens to servers, happens to the run's
+/// own.
 fn eventful(args: &RunArgs) -> impl Iterator<Item = Row> {
     const DESIGNS: [&str; 4] = [
         by_choice::APPLIES_CHANGES,
@@ -377,18 +378,11 @@ fn distinct<T: Clone + PartialEq>(items: &[T]) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
 
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: RunArgs,
-    }
-
     fn loads_of(line: &str) -> Result<Vec<Load>, BenchError> {
-        loads(&Line::parse_from(line.split(' ')).args)
+        loads(&RunArgs::of_line(line).unwrap())
     }
 
     #[test]

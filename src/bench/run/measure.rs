@@ -6,7 +6,6 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use clap::Parser;
 use serde_json::Value;
 
 use super::args::shape_name;
@@ -29,9 +28,8 @@ use super::workloads::Measures;
 use crate::bench::latencies::Latencies;
 use crate::bench::phases::Phases;
 use crate::bench::report::Report;
-use crate::bench::request::{Outcome as Answer, Request};
 use crate::bench::summary::{Row, Summary};
-use crate::bench::target::{HttpTarget, Target as _};
+use crate::bench::target::HttpTarget;
 use crate::bench::{BenchError, DriveArgs, drive};
 use crate::design::Design;
 use crate::graph::Name;
@@ -56,13 +54,6 @@ pub struct Bench<'r> {
     pub kept: &'r Path,
     /// Whether histories are recorded and checked.
     pub checks: bool,
-}
-
-/// The arguments of `bench drive`.
-#[derive(Parser)]
-struct Line {
-    #[command(flatten)]
-    args: DriveArgs,
 }
 
 /// The command by which a point's load can be made again.
@@ -173,16 +164,8 @@ impl Bench<'_> {
         let graph = Name::new(GRAPH).expect("a name");
         // Each has the graph's image before anything is measured.
         let mut start_seconds = Vec::new();
-        for (node, url) in nodes.iter().zip(&urls) {
-            let target = HttpTarget::new(std::slice::from_ref(url), graph.clone(), LOADS_WITHIN)?;
-            let answer = target.connect().perform(&Request::Graph).outcome;
-            if !matches!(answer, Answer::Answered { .. }) {
-                let said = node.last_words();
-                return Err(BenchError::Unavailable(format!(
-                    "a server's first answer was {}: {said}",
-                    answer.label()
-                )));
-            }
+        for node in &nodes {
+            node.load(LOADS_WITHIN)?;
             start_seconds.push(node.started().elapsed().as_secs_f64());
         }
         let proxy = site.and_then(Site::proxy);
@@ -209,9 +192,8 @@ impl Bench<'_> {
             Measures::Requests | Measures::Import => {
                 let line = command(self.plan, point);
                 let words = line.split_whitespace().skip(2);
-                let mut args = Line::try_parse_from(words)
-                    .map_err(|error| BenchError::Usage(error.to_string()))?
-                    .args;
+                let mut args = DriveArgs::of_words(words)
+                    .map_err(|error| BenchError::Usage(error.to_string()))?;
                 // Of floors too, so that what a history costs is in them as in all else.
                 args.history = self.checks.then(|| history.clone());
                 match (point.workload.event, point.design.zip(site)) {
@@ -448,14 +430,8 @@ mod tests {
     use super::*;
     use crate::design::PAIRS;
 
-    #[derive(Parser)]
-    struct Run {
-        #[command(flatten)]
-        args: RunArgs,
-    }
-
     fn plan_of(line: &str) -> Plan {
-        Plan::new(&Run::parse_from(line.split(' ')).args).unwrap()
+        Plan::new(&RunArgs::of_line(line).unwrap()).unwrap()
     }
 
     #[test]
@@ -490,7 +466,7 @@ mod tests {
             assert_eq!(command, expected, "{workload}");
             if workload != "start" {
                 let words = command.split_whitespace().skip(2);
-                assert!(Line::try_parse_from(words).is_ok(), "{command}");
+                assert!(DriveArgs::of_words(words).is_ok(), "{command}");
             }
         }
     }

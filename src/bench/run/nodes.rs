@@ -9,7 +9,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::place::{Urls, command};
+use super::place::{GRAPH, Urls, command};
+use crate::bench::BenchError;
+use crate::bench::request::{Outcome, Request};
+use crate::bench::target::{HttpTarget, Target as _};
+use crate::graph::Name;
 
 /// How long a server may take until it listens.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -93,6 +97,30 @@ impl Node {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// It alone, as a driver asks it, with how long an answer may take.
+    ///
+    /// # Errors
+    /// [`BenchError`] if it listens nowhere.
+    pub fn target(&self, within: Duration) -> Result<HttpTarget, BenchError> {
+        let graph = Name::new(GRAPH).expect("a name");
+        HttpTarget::new(std::slice::from_ref(&self.url), graph, within)
+    }
+
+    /// Asks it for the graph, and waits until it has it.
+    ///
+    /// # Errors
+    /// [`BenchError::Unavailable`] if it answers something else.
+    pub fn load(&self, within: Duration) -> Result<(), BenchError> {
+        match self.target(within)?.connect().perform(&Request::Graph).outcome {
+            Outcome::Answered { .. } => Ok(()),
+            other => Err(BenchError::Unavailable(format!(
+                "a server's first answer was {}: {}",
+                other.label(),
+                self.last_words()
+            ))),
+        }
     }
 
     /// When its process was started.

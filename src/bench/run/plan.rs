@@ -255,28 +255,22 @@ fn shuffle<T>(items: &mut [T], random: &mut Random) {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
 
     use super::super::made_up;
     use super::super::results::{Outcome, Point};
     use super::*;
     use crate::design::{self, PAIRS};
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: RunArgs,
-    }
-
     fn plan_of(line: &str) -> Plan {
-        Plan::new(&Line::parse_from(line.split(' ')).args).unwrap()
+        Plan::new(&RunArgs::of_line(line).unwrap()).unwrap()
     }
 
     fn time_of(line: &str) -> u64 {
         plan_of(line).time().as_secs()
     }
 
-    /// On two cores, release build: 229 points in 140 to 164 s; of the profile `standard`, of one block,
+    /// On two cores, release build: 229 points in 140 to 164 s; of the profile `standard`, of one
+    /// block,
     /// 218 points in 643 s with what is measured once and most of the bases.
     #[test]
     fn the_time_is_about_what_was_measured() {
@@ -361,7 +355,7 @@ mod tests {
             |name: &str| PAIRS.iter().any(|pair| [pair.first, pair.second].contains(&name));
         let alone = design::ALL.iter().find(|it| it.is_sound() && !is_paired(it.name)).unwrap();
         let line = format!("run --only-pairs --designs {}", alone.name);
-        let said = Plan::new(&Line::parse_from(line.split(' ')).args).unwrap_err().to_string();
+        let said = Plan::new(&RunArgs::of_line(&line).unwrap()).unwrap_err().to_string();
         assert!(said.contains("nothing is left to measure"), "{said}");
     }
 
@@ -403,7 +397,7 @@ mod tests {
             let plan = plan_of(line);
             assert!(plan.points.iter().any(|point| point.key.design == name), "{line}");
         }
-        assert!(Line::try_parse_from("run --only-pairs --rates 5".split(' ')).is_err());
+        assert!(RunArgs::of_line("run --only-pairs --rates 5").is_err());
     }
 
     /// Of "One node that writes for all has more throughput than nodes that take turns".

@@ -12,6 +12,7 @@ use super::figures::{Figures, Raw};
 use super::machine::Machine;
 use super::setting::{DatabaseKind, Setting};
 use super::statistics::Order;
+use super::workloads::{self, Measures};
 use crate::object::objects_both_ways;
 
 /// The format that this program writes and reads. To be raised where the same file would mean
@@ -350,21 +351,20 @@ impl Key {
     /// Whether the time to a server's first answer is measured, and nothing is asked after it.
     #[must_use]
     pub fn is_start(&self) -> bool {
-        matches!(self.workload.as_str(), "start" | "start-churned")
+        workloads::named(&self.workload).is_some_and(|known| known.measures == Measures::Start)
     }
 
-    /// Whether some requests are sent, however long they take, so that there is no rate.
+    /// How many requests are sent, if so many are, however long they take: then there is no rate.
     #[must_use]
-    pub fn is_of_few_requests(&self) -> bool {
-        self.workload == "growth"
+    pub fn requests(&self) -> Option<u64> {
+        workloads::named(&self.workload)?.requests
     }
 
     /// Whether something happened in the middle of the window, of which there is a time-line.
     #[must_use]
     pub fn has_event(&self) -> bool {
-        const WORKLOADS: [&str; 5] =
-            ["node-killed", "redis-forgets", "postgres-restarts", "node-joins", "log-exported"];
-        WORKLOADS.contains(&self.workload.as_str()) && !self.is_floor()
+        workloads::named(&self.workload).is_some_and(|known| known.event.is_some())
+            && !self.is_floor()
     }
 
     /// Whether there is something to check: the answers of a design that was driven.

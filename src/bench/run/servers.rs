@@ -2,8 +2,8 @@
 //! 127.0.0.1, in its directory, and ended with it; or given by URL. Each is started only if a point
 //! needs it.
 //!
-//! Durability is as the servers are shipped. What differs is in `postgres.rs` and `redis.rs`, and in
-//! the results.
+//! Durability is as the servers are shipped. What differs is in `postgres.rs` and `redis.rs`, and
+//! in the results.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

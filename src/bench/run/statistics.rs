@@ -143,8 +143,8 @@ impl Comparison {
 /// What a figure of a later run is in times of that of an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shift {
-    /// The estimate of Hodges and Lehmann: the median of all ratios of a later figure and an earlier
-    /// one.
+    /// The estimate of Hodges and Lehmann: the median of all ratios of a later figure and an
+    /// earlier one.
     pub ratio: f64,
     /// Where its interval begins.
     pub low: f64,

@@ -15,10 +15,8 @@ use super::servers::Servers;
 use super::setting::Setting;
 use super::site::Site;
 use crate::bench::BenchError;
-use crate::bench::request::{Outcome as Answer, Request};
 use crate::bench::target::{Connection, HttpTarget, Target};
 use crate::design::Design;
-use crate::graph::Name;
 use crate::service::Service;
 
 /// What was done.
@@ -149,15 +147,8 @@ impl Scene<'_> {
         let (arguments, log) = (serve(self.design, self.setting), self.place.join(LATE_LOG));
         let node = Node::start(self.program, self.site.urls(), &arguments, &log)
             .map_err(|error| BenchError::Unavailable(error.to_string()))?;
-        let graph = Name::new(GRAPH).expect("a name");
-        let target = HttpTarget::new(&[node.url().to_owned()], graph, DONE_WITHIN)?;
-        match target.connect().perform(&Request::Graph).outcome {
-            Answer::Answered { .. } => Ok(node),
-            other => Err(BenchError::Unavailable(format!(
-                "the first answer of the node that joins was {}",
-                other.label()
-            ))),
-        }
+        node.load(DONE_WITHIN)?;
+        Ok(node)
     }
 
     fn export(&self) -> Result<(), BenchError> {
@@ -167,9 +158,8 @@ impl Scene<'_> {
 
 /// Whether it says that it leads the graph.
 fn leads(node: &Node) -> Result<bool, BenchError> {
-    let graph = Name::new(GRAPH).expect("a name");
-    let target = HttpTarget::new(&[node.url().to_owned()], graph, DONE_WITHIN)?;
-    let metrics = target.metrics().into_iter().flatten().next().unwrap_or_default();
+    let metrics =
+        node.target(DONE_WITHIN)?.metrics().into_iter().flatten().next().unwrap_or_default();
     let led = metrics.lines().find_map(|line| line.strip_prefix("fencepost_leader_graphs "));
     Ok(led.is_some_and(|led| led.trim() != "0"))
 }
