@@ -43,6 +43,7 @@ pub use measured::{MeasuredPostgres, PostgresFacts};
 use pool::{Lent, Session, Sessions};
 pub(crate) use server::{OwnBackend, connect_apart, watch_session};
 pub use session_budget::SessionBudget;
+pub use sqlite_evidence::commits_in_log;
 use sqlite_file::SqliteFile;
 
 /// Connections to one database, all set up alike.

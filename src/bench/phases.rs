@@ -41,7 +41,7 @@ const TOLD: [(&str, &str, &str); 19] = [
     ("write", AHEAD, "fencepost_decide_ahead_seconds"),
     ("write", "decide", "fencepost_decide_seconds"),
     ("write", "whole check", "fencepost_whole_check_seconds"),
-    ("write", "commit", "fencepost_commit_seconds"),
+    ("write", "commit", COMMIT),
     ("write", "publish", "fencepost_publish_seconds"),
     ("write", "answer", "fencepost_answer_seconds{kind=\"write\"}"),
     ("write", BATCH, "fencepost_write_batch_requests"),
@@ -55,6 +55,7 @@ const TOLD: [(&str, &str, &str); 19] = [
 const TURN: &str = "turn";
 /// While the turn before commits, so part of no turn.
 const AHEAD: &str = "decide ahead";
+const COMMIT: &str = "fencepost_commit_seconds";
 /// Not a time.
 const BATCH: &str = "batch";
 
@@ -138,6 +139,16 @@ impl Phases {
             }
         }
         phases
+    }
+
+    /// How often the nodes have committed since they began, of what they say of themselves; `None`
+    /// if one of them says nothing.
+    pub fn commits(nodes: &[Option<String>]) -> Option<u64> {
+        let of = |node: &Option<String>| {
+            let observed = Histograms::read(node.as_deref()?);
+            Some(observed.0.get(COMMIT).map_or(0, |commits| commits.count as u64))
+        };
+        nodes.iter().map(of).sum()
     }
 
     /// Whether every node told something at both looks.

@@ -2,6 +2,8 @@
 //! another, what they take, and how much is logged. On sessions of its own.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -15,6 +17,15 @@ use super::error::on_one_line;
 /// From this version on, a copy can go through the write-ahead log. Pages that do are in the log
 /// already when they are first changed.
 const COPIES_BY_LOG: i32 = 150_000;
+
+/// From this version on, a session can be told to add what it counted to what the server has
+/// counted, at once. Else it does so once in a second, and when it ends.
+const COUNTS_AT_ONCE: i32 = 150_000;
+/// From this version on, syncs of the log are counted with what else is read and written.
+const COUNTS_WITH_IO: i32 = 180_000;
+/// How long a session may take to end after its client has gone.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// The oldest version that the service runs on.
 const OLDEST: i32 = 140_000;
@@ -173,7 +184,8 @@ impl MeasuredPostgres {
     /// Says what went wrong.
     pub fn copy(&mut self, template: &str, name: &str) -> Result<(), String> {
         let by_log = if self.version >= COPIES_BY_LOG { " STRATEGY wal_log" } else { "" };
-        self.run(&format!("CREATE DATABASE {name} TEMPLATE {template}{by_log}"))
+        self.run(&format!("CREATE DATABASE {name} TEMPLATE {template}{by_log}"))?;
+        self.count()
     }
 
     /// Removes a database, whoever is connected to it.
@@ -225,7 +237,8 @@ impl MeasuredPostgres {
         self.run(
             "UPDATE service SET database_id = replace(gen_random_uuid()::text, '-', ''), \
              lock_kind = NULL, lock_identity = NULL",
-        )
+        )?;
+        self.count()
     }
 
     /// How many bytes the server has put into its write-ahead log so far.
@@ -234,6 +247,40 @@ impl MeasuredPostgres {
     /// Says what went wrong.
     pub fn logged_bytes(&mut self) -> Result<u64, String> {
         self.number("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS number")
+    }
+
+    /// How often the server has synced its write-ahead log so far, by what all sessions have done
+    /// that have ended. Waits until no other is on the database of this one. `None` before
+    /// Postgres 15, whose counts come later.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub fn log_syncs(&mut self) -> Result<Option<u64>, String> {
+        if self.version < COUNTS_AT_ONCE {
+            return Ok(None);
+        }
+        let others = "SELECT count(*) AS number FROM pg_stat_activity \
+                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let deadline = Instant::now() + ENDS_WITHIN;
+        while self.number(others)? > 0 {
+            if Instant::now() > deadline {
+                return Err("a session did not end".to_owned());
+            }
+            thread::sleep(PAUSE);
+        }
+        let syncs = match self.version >= COUNTS_WITH_IO {
+            true => "SELECT sum(fsyncs)::bigint AS number FROM pg_stat_io WHERE object = 'wal'",
+            false => "SELECT wal_sync AS number FROM pg_stat_wal",
+        };
+        self.number(syncs).map(Some)
+    }
+
+    /// Adds what this session has counted to what the server has.
+    fn count(&mut self) -> Result<(), String> {
+        if self.version < COUNTS_AT_ONCE {
+            return Ok(());
+        }
+        self.run("SELECT pg_stat_force_next_flush()")
     }
 
     /// What the database takes that this session is connected to, in bytes.

@@ -218,27 +218,80 @@ pub(super) fn mixture(
 ///
 /// SQLite takes no lock on the log, so that closing it here takes none away.
 fn schema_in_log(log: &Path) -> Option<i64> {
-    // https://www.sqlite.org/walformat.html: a head, then a frame for each page that was written.
-    const HEAD_BYTES: u64 = 32;
-    const FRAME_HEAD_BYTES: u64 = 24;
     const SCHEMA_VERSION_AT: u64 = 40;
-    let log = File::open(log).ok()?;
-    let mut head = [0; HEAD_BYTES as usize];
-    log.read_exact_at(&mut head, 0).ok()?;
-    let word = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    let page_bytes = u64::from(word(&head[8..]));
-    let (mut at, mut newest) = (HEAD_BYTES, None);
-    let mut frame = [0; FRAME_HEAD_BYTES as usize];
-    // Those that follow are left from before the log was begun anew, and have its former salts.
-    while log.read_exact_at(&mut frame, at).is_ok() && frame[8..16] == head[16..24] {
-        if word(&frame) == 1 {
+    let file = File::open(log).ok()?;
+    let (mut newest, mut is_read) = (None, true);
+    Frames::of(&file)?.for_each(|frame| {
+        if frame.page == 1 {
             let mut version = [0; 4];
-            log.read_exact_at(&mut version, at + FRAME_HEAD_BYTES + SCHEMA_VERSION_AT).ok()?;
-            newest = newest.max(Some(i64::from(word(&version))));
+            is_read &= file.read_exact_at(&mut version, frame.data_at + SCHEMA_VERSION_AT).is_ok();
+            newest = newest.max(Some(i64::from(u32::from_be_bytes(version))));
         }
-        at += FRAME_HEAD_BYTES + page_bytes;
+    });
+    newest.filter(|_| is_read)
+}
+
+/// How many transactions were committed to the write-ahead log (`-wal`) of the SQLite database in
+/// `file` since the log was made. With `synchronous=FULL`, SQLite syncs the log once for each.
+/// `None` if that is not known: there is no log, or it was begun anew meanwhile. Takes no lock.
+/// O(pages in the log).
+#[must_use]
+pub fn commits_in_log(file: &Path) -> Option<u64> {
+    let log = File::open(log_of(file)).ok()?;
+    let frames = Frames::of(&log)?;
+    if frames.checkpoints > 0 {
+        return None;
     }
-    newest
+    let mut commits = 0;
+    frames.for_each(|frame| commits += u64::from(frame.ends_transaction));
+    Some(commits)
+}
+
+/// The pages in a log: <https://www.sqlite.org/walformat.html>.
+struct Frames<'f> {
+    log: &'f File,
+    head: [u8; 32],
+    /// How often the log was begun anew.
+    checkpoints: u32,
+}
+
+/// A page in a log.
+struct Frame {
+    /// Which; the first is 1.
+    page: u32,
+    /// Whether a transaction ends with it.
+    ends_transaction: bool,
+    /// Where it is in the log.
+    data_at: u64,
+}
+
+impl<'f> Frames<'f> {
+    /// `None` of what is no log.
+    fn of(log: &'f File) -> Option<Self> {
+        let mut head = [0; 32];
+        log.read_exact_at(&mut head, 0).ok()?;
+        Some(Self { log, head, checkpoints: word(&head[12..]) })
+    }
+
+    fn for_each(&self, mut look: impl FnMut(Frame)) {
+        const FRAME_HEAD_BYTES: u64 = 24;
+        let page_bytes = u64::from(word(&self.head[8..]));
+        let mut at = self.head.len() as u64;
+        let mut frame = [0; FRAME_HEAD_BYTES as usize];
+        // Those that follow are left from before the log was begun anew, and have its former salts.
+        while self.log.read_exact_at(&mut frame, at).is_ok() && frame[8..16] == self.head[16..24] {
+            look(Frame {
+                page: word(&frame),
+                ends_transaction: word(&frame[4..]) > 0,
+                data_at: at + FRAME_HEAD_BYTES,
+            });
+            at += FRAME_HEAD_BYTES + page_bytes;
+        }
+    }
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 /// Whether `anchor`, while nobody writes, sees another state than a new connection does.

@@ -120,13 +120,19 @@ fn the_whole_matrix_runs_on_servers_of_its_own_and_every_answer_is_judged() {
         assert_eq!(point.durability.starts_with("postgres, fsync=on "), on_server, "{at}");
         assert_eq!(found.raw.wal_bytes.is_some(), on_server, "{at}");
         assert_eq!(found.raw.round_trips.is_some(), setting.delay_us.is_some(), "{at}");
-        let starts = point.key.workload.starts_with("start");
         if setting.first_is_near {
             assert_eq!(found.raw.by_node.len(), 2, "{at}");
             let far = Latencies::decoded(&found.raw.by_node[1]).unwrap().percentiles();
             // By a lock, each write waits for servers; to a leader it is passed on.
             let waits = far.is_some_and(|far| far.p50_us >= 20_000.0);
             assert!(waits || point.key.design != "crud", "{at}");
+        }
+        let starts = point.key.workload.starts_with("start");
+        // Each commit waits for one, and may share it; a node that starts or leads makes some more.
+        assert_eq!(found.raw.syncs.is_some(), !starts && found.timeline.is_none(), "{at}");
+        if let Some(syncs) = found.raw.syncs {
+            let more = syncs.count.saturating_sub(syncs.commits);
+            assert!(2 * syncs.count >= syncs.commits && more < 40, "{at}: {syncs:?}");
         }
         let of = |name: &str| starts || found.raw.processor.iter().any(|used| used.process == name);
         if !starts {

@@ -42,6 +42,8 @@ pub struct Raw {
     pub wal_bytes: Option<u64>,
     /// How often nodes waited for database and lock; none where no proxy has counted.
     pub round_trips: Option<RoundTrips>,
+    /// How often logs of databases were synced while the nodes ran; none where that is not known.
+    pub syncs: Option<Syncs>,
     /// What the service says of its phases.
     pub phases: Value,
 }
@@ -84,8 +86,21 @@ pub struct RoundTrips {
     pub lock: u64,
 }
 
+/// How often the log of the database was synced, from the start of the nodes to their end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct Syncs {
+    /// So often; on SQLite the transactions in its log, which is synced once for each.
+    pub count: u64,
+    /// Commits meanwhile, as the service has counted them.
+    pub commits: u64,
+}
+
 /// No window has more requests, operations or bytes than this; sums of them do not overflow.
 const LARGEST_COUNT: u64 = 1 << 48;
+
+/// With fewer commits, what the start of a node syncs would be much of all syncs.
+const FEWEST_COMMITS: u64 = 50;
 
 /// The process that asks.
 pub const DRIVER: &str = "driver";
@@ -134,9 +149,12 @@ pub struct Figures {
     pub lock_round_trips_per_operation: Option<f64>,
     /// Commits for each of them, as the service has counted them.
     pub commits_per_operation: Option<f64>,
+    /// Syncs of the log of the database for each of them: as many as there were for each commit
+    /// while the nodes ran, and none where those were few.
+    pub syncs_per_operation: Option<f64>,
 }
 
-objects_both_ways!(Raw, Requests, Processor, RoundTrips, Figures);
+objects_both_ways!(Raw, Requests, Processor, RoundTrips, Syncs, Figures);
 
 /// A histogram that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -208,6 +226,7 @@ impl Raw {
             ("written_bytes", self.written_bytes.unwrap_or_default()),
             ("wal_bytes", self.wal_bytes.unwrap_or_default()),
             ("round_trips", self.round_trips.map_or(0, |trips| trips.database.max(trips.lock))),
+            ("syncs", self.syncs.map_or(0, |syncs| syncs.count.max(syncs.commits))),
         ] {
             if count > LARGEST_COUNT {
                 return Err(format!("`{place}` counts {count}, more than any window has"));
@@ -271,6 +290,9 @@ impl Figures {
         let trips = |of: fn(&RoundTrips) -> u64| {
             raw.round_trips.as_ref().map(|trips| per_operation(of(trips) as f64))
         };
+        let commits_per_operation = raw.commits().map(per_operation);
+        let syncs = raw.syncs.filter(|syncs| syncs.commits >= FEWEST_COMMITS);
+        let syncs_per_commit = syncs.map(|syncs| syncs.count as f64 / syncs.commits as f64);
         let achieved = achieved(raw.kept_up, raw.due);
         let saturated = is_saturated(achieved);
         let told = |latencies: Latencies| latencies.percentiles().filter(|_| !saturated);
@@ -291,7 +313,10 @@ impl Figures {
             wal_bytes_per_operation: raw.wal_bytes.map(|bytes| per_operation(bytes as f64)),
             database_round_trips_per_operation: trips(|trips| trips.database),
             lock_round_trips_per_operation: trips(|trips| trips.lock),
-            commits_per_operation: raw.commits().map(per_operation),
+            commits_per_operation,
+            syncs_per_operation: syncs_per_commit
+                .zip(commits_per_operation)
+                .map(|(syncs, commits)| syncs * commits),
         })
     }
 }
@@ -347,6 +372,8 @@ mod tests {
         raw.processor.push(used("postgres"));
         raw.wal_bytes = Some(2_002);
         raw.round_trips = Some(RoundTrips { database: 1_001, lock: 3_003 });
+        // Of all that the nodes did, not of the window alone.
+        raw.syncs = Some(Syncs { count: 600, commits: 2_000 });
         let after = Figures::of(&raw).unwrap();
         // One was under way at the end.
         let twice = 2.0 * before.server_us_per_operation;
@@ -354,5 +381,10 @@ mod tests {
         assert_eq!(after.wal_bytes_per_operation, Some(2.0));
         assert_eq!(after.database_round_trips_per_operation, Some(1.0));
         assert_eq!(after.lock_round_trips_per_operation, Some(3.0));
+        let syncs = after.commits_per_operation.unwrap() * 0.3;
+        assert!((after.syncs_per_operation.unwrap() - syncs).abs() < 1e-9, "{after:?}");
+        // Of so few, most are those of the start.
+        raw.syncs = Some(Syncs { count: 60, commits: 49 });
+        assert_eq!(Figures::of(&raw).unwrap().syncs_per_operation, None);
     }
 }

@@ -278,6 +278,9 @@ fn fits_its_setting(path: &str, key: &Key, measured: &Measurement) -> Result<(),
             return Err(format!("`{path}.{member}` is of {count} nodes, not of {}", key.nodes));
         }
     }
+    if raw.syncs.is_some() && (!is_counted || key.is_floor()) {
+        return Err(format!("`{path}.raw.syncs` is given, where no log was looked at"));
+    }
     // A node that nobody asks has none: with fewer clients than nodes.
     if raw.by_node.len() > key.nodes as usize {
         return Err(format!("`{path}.raw.by_node` is of {} nodes", raw.by_node.len()));
@@ -369,7 +372,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::comparisons::comparisons;
-    use super::super::figures::RoundTrips;
+    use super::super::figures::{RoundTrips, Syncs};
     use super::super::made_up;
     use super::super::results::Compared;
     use super::super::setting::DatabaseKind;
@@ -556,6 +559,7 @@ mod tests {
             point.key.setting = Setting { delay_us: Some(0), ..Setting::POSTGRES };
             measured.raw.wal_bytes = Some(300);
             measured.raw.round_trips = Some(RoundTrips { database: 5, lock: 10 });
+            measured.raw.syncs = Some(Syncs { count: 70, commits: 100 });
             measured.figures = Figures::of(&measured.raw).unwrap();
         }
         let place = "/points/1/outcome/measured/figures";
@@ -563,7 +567,7 @@ mod tests {
         let mut changes = Vec::new();
         others(place, json.pointer(place).unwrap(), &mut changes);
         // Three times five percentiles, and the others.
-        assert_eq!(changes.len(), 3 * 5 + 14, "{changes:?}");
+        assert_eq!(changes.len(), 3 * 5 + 15, "{changes:?}");
         let changes: Vec<_> =
             changes.iter().map(|(place, value)| (place.as_str(), value.clone())).collect();
         assert_refused(&results, &changes);
@@ -590,6 +594,7 @@ mod tests {
             ("due", json!(u64::MAX), "`due` counts "),
             ("backlog", json!(LARGE), "`backlog` counts "),
             ("lateness", json!(LARGE), "`lateness` counts "),
+            ("syncs", json!({"count": u64::MAX, "commits": 1}), "`syncs` counts "),
         ] {
             let mut json = serde_json::to_value(&results).unwrap();
             let place = format!("/points/0/outcome/measured/raw/{member}");

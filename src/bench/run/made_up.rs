@@ -43,6 +43,7 @@ pub fn measurement(per_second: f64) -> Measurement {
         written_bytes: Some(4_096 * served),
         wal_bytes: None,
         round_trips: None,
+        syncs: None,
         phases: json!([{"of": "write", "phase": "commit", "count": served}]),
     };
     Measurement {

@@ -17,6 +17,8 @@ pub struct Load {
     pub rate: Option<u64>,
     /// Jobs in the graph.
     pub size: u64,
+    /// Clients.
+    pub writers: u32,
     /// Server processes.
     pub nodes: u32,
     /// Database and lock.
@@ -30,7 +32,10 @@ pub struct Load {
 impl Load {
     /// Whether the same is asked, of whichever designs.
     fn is_like(&self, other: &Self) -> bool {
-        let of = |load: &Self| (load.workload.name, load.rate, load.size, load.nodes, load.setting);
+        let of = |load: &Self| {
+            let Self { workload, rate, size, writers, nodes, setting, .. } = load;
+            (workload.name, *rate, *size, *writers, *nodes, *setting)
+        };
         of(self) == of(other)
     }
 }
@@ -78,7 +83,7 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
             Profile::Standard => standard(args, &chosen),
         };
         for row in rows.into_iter().filter(is_asked_for) {
-            let Row { setting, workload, rate, nodes, unpaired, by, once } = row;
+            let Row { setting, workload, rate, writers, nodes, unpaired, by, once } = row;
             let is_chosen = chosen.iter().any(|known| known.name == workload.name);
             if !chosen.is_empty() && !is_chosen {
                 continue;
@@ -104,6 +109,7 @@ pub fn loads(args: &RunArgs) -> Result<Vec<Load>, BenchError> {
                 workload,
                 rate,
                 size: by.filter(|_| usual_graphs).map_or(size, |(size, _)| size),
+                writers: writers.or(workload.writers).unwrap_or(args.writers),
                 nodes: nodes.unwrap_or(workload.nodes),
                 setting,
                 designs: designs.iter().copied().filter(is_asked).collect(),
@@ -218,10 +224,13 @@ fn chosen_workloads(args: &RunArgs) -> Result<Vec<&'static Workload>, BenchError
 }
 
 /// A row of a profile: a load, without its graph and designs.
+#[derive(Clone, Copy)]
 struct Row {
     setting: Setting,
     workload: &'static Workload,
     rate: Option<u64>,
+    /// If not as many as the workload says, or the arguments.
+    writers: Option<u32>,
     /// If not as many as the workload says.
     nodes: Option<u32>,
     /// Whether designs are measured too that are of no pair.
@@ -234,7 +243,8 @@ struct Row {
 
 impl Row {
     fn new(setting: Setting, workload: &'static Workload) -> Self {
-        Self { setting, workload, rate: None, nodes: None, unpaired: false, by: None, once: false }
+        let (rate, writers, nodes, by) = (None, None, None, None);
+        Self { setting, workload, rate, writers, nodes, unpaired: false, by, once: false }
     }
 }
 
@@ -304,6 +314,7 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
     for setting in [Setting::SQLITE, servers] {
         rows.extend(at(setting, Some(1), &["turns"]));
     }
+    rows.extend(curves(args));
     rows.extend(deciding(args));
     rows.extend(eventful(args));
     let is_there = |workload: &Workload| {
@@ -319,17 +330,51 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
     rows
 }
 
+/// How many clients `register` has beside as many as is usual, and how many requests a second.
+const MORE_WRITERS: [u32; 4] = [1, 4, 16, 32];
+const MORE_RATES: [u64; 4] = [50, 400, 800, 1600];
+
+/// One design of each kind, under less load and under more; unless others are chosen.
+fn curves(args: &RunArgs) -> impl Iterator<Item = Row> {
+    const DESIGNS: [&str; 5] = [
+        by_choice::KEEPS_ONE_VERSION,
+        by_choice::APPLIES_CHANGES,
+        by_choice::LOG_ALONE,
+        by_choice::OPTIMISTIC[0],
+        by_choice::ONE_WRITER,
+    ];
+    let by = Some((STANDARD_JOBS, &DESIGNS[..]));
+    let register = workloads::named("register");
+    let row = register.map(|workload| Row { by, ..Row::new(Setting::POSTGRES, workload) });
+    let usual_writers = args.writers == WRITERS;
+    let writers = MORE_WRITERS.into_iter().filter(move |_| usual_writers);
+    let writers = writers.filter_map(move |more| Some(Row { writers: Some(more), ..row? }));
+    let usual_rates = args.rates.is_empty();
+    let rates = MORE_RATES.into_iter().filter(move |_| usual_rates);
+    writers.chain(rates.filter_map(move |rate| Some(Row { rate: Some(rate), ..row? })))
+}
+
 /// What decides hypotheses that the other rows leave open; unless other sizes are chosen.
 fn deciding(args: &RunArgs) -> impl Iterator<Item = Row> {
     let row = |name: &str, setting, size, designs: &'static [&'static str]| {
         let workload = workloads::named(name)?;
         Some(Row { by: Some((size, designs)), ..Row::new(setting, workload) })
     };
+    // Those that keep an image show beside it how flat they are. A log of the largest graph takes
+    // minutes to make.
+    const GROW: [&str; 4] = [
+        by_choice::LOADS_EACH_TIME,
+        by_choice::APPLIES_CHANGES,
+        by_choice::KEEPS_ONE_VERSION,
+        by_choice::LOG_ALONE,
+    ];
     let sizes = if args.sizes.is_empty() { &GROWING[..] } else { &GROWING[..1] };
-    let growing = sizes.iter();
     let without = Setting { snapshots: false, ..Setting::SQLITE };
-    let growing =
-        growing.map(move |size| row("growth", without, *size, &[by_choice::LOADS_EACH_TIME]));
+    let growing = sizes.iter().map(move |&size| {
+        let is_largest = size == GROWING[GROWING.len() - 1];
+        let designs = if is_largest { &GROW[..2] } else { &GROW };
+        row("growth", without, size, designs)
+    });
     let starts = ["start", "start-churned"].into_iter().flat_map(move |name| {
         [true, false].map(|snapshots| {
             let setting = Setting { snapshots, ..Setting::SQLITE };

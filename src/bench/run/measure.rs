@@ -12,7 +12,7 @@ use super::args::shape_name;
 use super::base::Base;
 use super::child::{how_it_ended, limit, output_within};
 use super::events::{AT, Event, PART_SECONDS, TimeLine, WARMUP_SECONDS, WINDOW_SECONDS};
-use super::figures::{Figures, PROXY, Raw, Requests};
+use super::figures::{Figures, PROXY, Raw, Requests, Syncs};
 use super::looks::{Process, Watched};
 use super::machine::Used;
 use super::nodes::Node;
@@ -31,6 +31,7 @@ use crate::bench::report::Report;
 use crate::bench::summary::{Row, Summary};
 use crate::bench::target::HttpTarget;
 use crate::bench::{BenchError, DriveArgs, drive};
+use crate::db::MeasuredPostgres;
 use crate::design::Design;
 use crate::graph::Name;
 
@@ -149,6 +150,9 @@ impl Bench<'_> {
         servers: &Servers,
     ) -> Result<Outcome, BenchError> {
         let setting = &point.key.setting;
+        let mut server = site.map_or(Ok(None), Site::session)?;
+        let synced_before = server.as_mut().map(MeasuredPostgres::log_syncs).transpose();
+        let synced_before = synced_before.map_err(BenchError::Unavailable)?.flatten();
         let mut nodes = Vec::new();
         for number in 0..point.key.nodes {
             let (urls, arguments) = match (point.design, site) {
@@ -180,10 +184,11 @@ impl Bench<'_> {
             processes: processes
                 .map(|(name, id, has_family)| Process { name, id, has_family })
                 .collect(),
-            server: site.map_or(Ok(None), Site::session)?.map(Mutex::new),
+            server: server.map(Mutex::new),
             makes_checkpoint: setting.after_checkpoint,
             proxy,
             looks: Mutex::default(),
+            commits: Mutex::default(),
         };
         let history = place.join("history.ndjson");
         let mut timeline = None;
@@ -219,10 +224,15 @@ impl Bench<'_> {
         let peak_memory_bytes =
             nodes.iter().map(|node| Used::by(node.process()).peak_memory_bytes).collect();
         let wal_bytes = site.and_then(Site::wal_bytes);
+        // Of a file, whose log goes with the last node.
+        let mut log_syncs = site.and_then(Site::log_syncs);
         for node in nodes {
             if !node.end() {
                 return Err(BenchError::Unavailable("a server did not end by itself".to_owned()));
             }
+        }
+        if let Some(before) = synced_before.filter(|_| timeline.is_none()) {
+            log_syncs = watched.log_syncs()?.map(|after| after.saturating_sub(before));
         }
         let verdict = match (&report, point.design, site.zip(graph_before)) {
             (Some(_), Some(design), Some(left)) if self.checks => {
@@ -236,7 +246,8 @@ impl Bench<'_> {
         {
             report.verdict()?;
         }
-        let around = MeasuredAround { start_seconds, peak_memory_bytes, verdict, timeline };
+        let around =
+            MeasuredAround { start_seconds, peak_memory_bytes, log_syncs, verdict, timeline };
         let mut measured = measurement(report.as_ref(), watched, around)?;
         // After the session is closed by which the server was looked at.
         if let Some(site) = site.filter(|_| point.block == 0) {
@@ -350,6 +361,7 @@ fn with_event(
 struct MeasuredAround {
     start_seconds: Vec<f64>,
     peak_memory_bytes: Vec<u64>,
+    log_syncs: Option<u64>,
     verdict: CheckVerdict,
     timeline: Option<TimeLine>,
 }
@@ -359,10 +371,13 @@ fn measurement(
     watched: Watched<'_>,
     around: MeasuredAround,
 ) -> Result<Measurement, BenchError> {
-    let MeasuredAround { start_seconds, peak_memory_bytes, verdict, timeline } = around;
+    let MeasuredAround { start_seconds, peak_memory_bytes, log_syncs, verdict, timeline } = around;
     let summary = report.map(Report::summary);
     let slowest_start = start_seconds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let mut raw = raw(summary.as_ref(), slowest_start);
+    // Where nobody has looked, as in a window in which something happens, nobody knows the commits.
+    let syncs = log_syncs.zip(watched.commits());
+    raw.syncs = syncs.map(|(count, commits)| Syncs { count, commits });
     let steal_seconds = watched.note_in(&mut raw)?;
     if timeline.is_some() {
         // Nobody has looked.
@@ -420,6 +435,7 @@ fn raw(summary: Option<&Summary>, start_seconds: f64) -> Raw {
         written_bytes: Some(0),
         wal_bytes: None,
         round_trips: None,
+        syncs: None,
         phases: Value::Null,
     }
 }

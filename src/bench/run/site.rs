@@ -9,7 +9,7 @@ use super::results::Disk;
 use super::servers::Servers;
 use super::setting::{LockKind, Setting};
 use crate::bench::BenchError;
-use crate::db::{DiskUse, MeasuredPostgres};
+use crate::db::{DiskUse, MeasuredPostgres, commits_in_log};
 
 /// A copy of a base. One on a server is removed when it is dropped.
 pub struct Site<'s> {
@@ -119,6 +119,11 @@ impl<'s> Site<'s> {
     pub fn wal_bytes(&self) -> Option<u64> {
         let wal = self.file()?.with_extension("db-wal");
         Some(std::fs::metadata(wal).map_or(0, |wal| wal.len()))
+    }
+
+    /// How often a file's write-ahead log was synced, while nodes have it open; none of a server.
+    pub fn log_syncs(&self) -> Option<u64> {
+        commits_in_log(self.file()?)
     }
 
     /// What it takes, when no node runs any more. `wal_bytes` is from while they did.

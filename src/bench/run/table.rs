@@ -56,8 +56,8 @@ pub fn table(results: &Results) -> String {
 
 const LEGEND: &str = "x floor: the time of a request, in times of the echo server's; CV: coefficient of variation; \
      server µs: processor time of all servers for a request, of an import for a job, database and \
-     lock included; round trips: to the database + to the lock, for a request; p50 and p99: of all \
-     blocks together (docs/METHOD.md).";
+     lock included; syncs: of the database's log, and round trips: to the database + to the lock, \
+     for a request; p50 and p99: of all blocks together (docs/METHOD.md).";
 
 /// What was measured, and in how many blocks that was to be.
 struct Found<'r> {
@@ -370,7 +370,9 @@ fn servers(group: &Group<'_>) -> Option<String> {
         }
         _ => format!("{} round trips", short(database, 2)),
     });
-    let told: Vec<String> = logged.into_iter().chain(trips).collect();
+    let syncs = of(&|figures| figures.syncs_per_operation);
+    let syncs = syncs.map(|syncs| format!("{} syncs", short(syncs, 2)));
+    let told: Vec<String> = syncs.into_iter().chain(logged).chain(trips).collect();
     (!told.is_empty()).then(|| told.join(", "))
 }
 
