@@ -13,6 +13,8 @@ pub struct Phases {
     /// Nodes that were there, with what they had counted, at both looks.
     told: usize,
     nodes: usize,
+    /// Of those that told something.
+    commits_since_start: u64,
 }
 
 /// By name and labels, as in `name{kind="read"}`.
@@ -133,22 +135,21 @@ impl Phases {
         let mut phases = Self { nodes: after.len(), ..Self::default() };
         for (before, after) in before.iter().zip(after) {
             let Some((before, after)) = before.as_deref().zip(after.as_deref()) else { continue };
-            if let Some(observed) = Histograms::read(after).since(&Histograms::read(before)) {
+            let after = Histograms::read(after);
+            if let Some(observed) = after.since(&Histograms::read(before)) {
                 phases.of_all.add(observed);
                 phases.told += 1;
+                phases.commits_since_start +=
+                    after.0.get(COMMIT).map_or(0, |commits| commits.count as u64);
             }
         }
         phases
     }
 
-    /// How often the nodes have committed since they began, of what they say of themselves; `None`
-    /// if one of them says nothing.
-    pub fn commits(nodes: &[Option<String>]) -> Option<u64> {
-        let of = |node: &Option<String>| {
-            let observed = Histograms::read(node.as_deref()?);
-            Some(observed.0.get(COMMIT).map_or(0, |commits| commits.count as u64))
-        };
-        nodes.iter().map(of).sum()
+    /// How often the nodes had committed by the second look, since they began; `None` if one of
+    /// them tells nothing.
+    pub fn commits_since_start(&self) -> Option<u64> {
+        self.are_of_all().then_some(self.commits_since_start)
     }
 
     /// Whether every node told something at both looks.
@@ -354,6 +355,17 @@ fencepost_changes_replayed_total 0
             "{}",
             phases.table()
         );
+    }
+
+    #[test]
+    fn commits_are_counted_from_the_start_of_all_nodes() {
+        let (before, after) =
+            ("fencepost_commit_seconds_count 2\n", "fencepost_commit_seconds_count 6\n");
+        let node = (Some(before), Some(after));
+        assert_eq!(between(&[node]).commits_since_start(), Some(6));
+        assert_eq!(between(&[node, node]).commits_since_start(), Some(12));
+        assert_eq!(between(&[node, (Some(before), None)]).commits_since_start(), None);
+        assert_eq!(between(&[(Some(BEFORE), Some(AFTER))]).commits_since_start(), Some(0));
     }
 
     #[test]

@@ -220,15 +220,13 @@ pub(super) fn mixture(
 fn schema_in_log(log: &Path) -> Option<i64> {
     const SCHEMA_VERSION_AT: u64 = 40;
     let file = File::open(log).ok()?;
-    let (mut newest, mut is_read) = (None, true);
-    Frames::of(&file)?.for_each(|frame| {
-        if frame.page == 1 {
-            let mut version = [0; 4];
-            is_read &= file.read_exact_at(&mut version, frame.data_at + SCHEMA_VERSION_AT).is_ok();
-            newest = newest.max(Some(i64::from(u32::from_be_bytes(version))));
-        }
-    });
-    newest.filter(|_| is_read)
+    let mut newest = None;
+    for frame in Frames::of(&file)?.filter(|frame| frame.page == 1) {
+        let mut version = [0; 4];
+        file.read_exact_at(&mut version, frame.data_at + SCHEMA_VERSION_AT).ok()?;
+        newest = newest.max(Some(i64::from(u32::from_be_bytes(version))));
+    }
+    newest
 }
 
 /// How many transactions were committed to the write-ahead log (`-wal`) of the SQLite database in
@@ -239,20 +237,16 @@ fn schema_in_log(log: &Path) -> Option<i64> {
 pub fn commits_in_log(file: &Path) -> Option<u64> {
     let log = File::open(log_of(file)).ok()?;
     let frames = Frames::of(&log)?;
-    if frames.checkpoints > 0 {
-        return None;
-    }
-    let mut commits = 0;
-    frames.for_each(|frame| commits += u64::from(frame.ends_transaction));
-    Some(commits)
+    let is_as_made = frames.checkpoints() == 0;
+    is_as_made.then(|| frames.filter(|frame| frame.ends_transaction).count() as u64)
 }
 
 /// The pages in a log: <https://www.sqlite.org/walformat.html>.
 struct Frames<'f> {
     log: &'f File,
     head: [u8; 32],
-    /// How often the log was begun anew.
-    checkpoints: u32,
+    /// Where the next begins.
+    at: u64,
 }
 
 /// A page in a log.
@@ -270,23 +264,30 @@ impl<'f> Frames<'f> {
     fn of(log: &'f File) -> Option<Self> {
         let mut head = [0; 32];
         log.read_exact_at(&mut head, 0).ok()?;
-        Some(Self { log, head, checkpoints: word(&head[12..]) })
+        Some(Self { log, head, at: head.len() as u64 })
     }
 
-    fn for_each(&self, mut look: impl FnMut(Frame)) {
-        const FRAME_HEAD_BYTES: u64 = 24;
-        let page_bytes = u64::from(word(&self.head[8..]));
-        let mut at = self.head.len() as u64;
-        let mut frame = [0; FRAME_HEAD_BYTES as usize];
-        // Those that follow are left from before the log was begun anew, and have its former salts.
-        while self.log.read_exact_at(&mut frame, at).is_ok() && frame[8..16] == self.head[16..24] {
-            look(Frame {
-                page: word(&frame),
-                ends_transaction: word(&frame[4..]) > 0,
-                data_at: at + FRAME_HEAD_BYTES,
-            });
-            at += FRAME_HEAD_BYTES + page_bytes;
+    /// How often the log was begun anew.
+    fn checkpoints(&self) -> u32 {
+        word(&self.head[12..])
+    }
+}
+
+impl Iterator for Frames<'_> {
+    type Item = Frame;
+
+    /// Those that follow the last are left from before the log was begun anew, and have its former
+    /// salts.
+    fn next(&mut self) -> Option<Frame> {
+        let mut frame = [0; 24];
+        self.log.read_exact_at(&mut frame, self.at).ok()?;
+        if frame[8..16] != self.head[16..24] {
+            return None;
         }
+        let data_at = self.at + frame.len() as u64;
+        self.at = data_at + u64::from(word(&self.head[8..]));
+        let ends_transaction = word(&frame[4..]) > 0;
+        Some(Frame { page: word(&frame), ends_transaction, data_at })
     }
 }
 

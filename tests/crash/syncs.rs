@@ -8,8 +8,8 @@ use fencepost::db::commits_in_log;
 use crate::support::cluster::{SERVE, Server, Site};
 use crate::support::storm::audit;
 
-/// While `writes` writes were acknowledged, one after another: how often the WAL was synced, and how
-/// many commits came into it.
+/// While `writes` writes were acknowledged, one after another: how often the WAL was synced, and
+/// how many commits came into it.
 fn syncs_and_commits_during(writes: u64, failpoints: &str) -> (usize, u64) {
     let strace = Command::new("strace").arg("-V").output();
     assert!(

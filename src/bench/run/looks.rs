@@ -7,7 +7,6 @@ use super::figures::{DRIVER, PROXY, Processor, Raw, RoundTrips};
 use super::machine::{Used, own_processor_seconds, steal_seconds};
 use super::proxy::{Proxy, Upstream};
 use crate::bench::BenchError;
-use crate::bench::phases::Phases;
 use crate::bench::target::{Connection, HttpTarget, Target};
 use crate::db::MeasuredPostgres;
 use crate::service::Service;
@@ -26,8 +25,6 @@ pub struct Watched<'s> {
     pub proxy: Option<&'s Proxy>,
     /// What was seen.
     pub looks: Mutex<Vec<Result<Look, BenchError>>>,
-    /// How often the nodes had committed since they began, at the last look.
-    pub commits: Mutex<Option<u64>>,
 }
 
 /// A process whose time is told apart.
@@ -75,11 +72,6 @@ impl Watched<'_> {
     /// [`BenchError::Unavailable`].
     pub fn log_syncs(&self) -> Result<Option<u64>, BenchError> {
         Ok(self.with_server(MeasuredPostgres::log_syncs)?.flatten())
-    }
-
-    /// How often the nodes had committed since they began, at the last look.
-    pub fn commits(&self) -> Option<u64> {
-        *self.commits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with_server<T>(
@@ -151,7 +143,6 @@ impl Target for Watched<'_> {
             looks.len() == 1
         };
         let metrics = self.inner.metrics();
-        *self.commits.lock().unwrap_or_else(PoisonError::into_inner) = Phases::commits(&metrics);
         // In the window: it takes as long as what waits to be written.
         if is_first
             && self.makes_checkpoint
@@ -210,7 +201,6 @@ mod tests {
             makes_checkpoint: false,
             proxy: None,
             looks: Mutex::default(),
-            commits: Mutex::default(),
         }
     }
 

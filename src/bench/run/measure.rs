@@ -188,7 +188,6 @@ impl Bench<'_> {
             makes_checkpoint: setting.after_checkpoint,
             proxy,
             looks: Mutex::default(),
-            commits: Mutex::default(),
         };
         let history = place.join("history.ndjson");
         let mut timeline = None;
@@ -224,16 +223,19 @@ impl Bench<'_> {
         let peak_memory_bytes =
             nodes.iter().map(|node| Used::by(node.process()).peak_memory_bytes).collect();
         let wal_bytes = site.and_then(Site::wal_bytes);
-        // Of a file, whose log goes with the last node.
-        let mut log_syncs = site.and_then(Site::log_syncs);
+        // A file's log goes with the last node; a server's count is whole when all have ended.
+        let syncs_of_file = site.and_then(Site::log_syncs);
         for node in nodes {
             if !node.end() {
                 return Err(BenchError::Unavailable("a server did not end by itself".to_owned()));
             }
         }
-        if let Some(before) = synced_before.filter(|_| timeline.is_none()) {
-            log_syncs = watched.log_syncs()?.map(|after| after.saturating_sub(before));
-        }
+        let log_syncs = match synced_before {
+            // What happens may end the server, and its count with it.
+            _ if timeline.is_some() => None,
+            Some(before) => watched.log_syncs()?.map(|after| after.saturating_sub(before)),
+            None => syncs_of_file,
+        };
         let verdict = match (&report, point.design, site.zip(graph_before)) {
             (Some(_), Some(design), Some(left)) if self.checks => {
                 self.check(point, design, left, &history)?
@@ -375,9 +377,8 @@ fn measurement(
     let summary = report.map(Report::summary);
     let slowest_start = start_seconds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let mut raw = raw(summary.as_ref(), slowest_start);
-    // Where nobody has looked, as in a window in which something happens, nobody knows the commits.
-    let syncs = log_syncs.zip(watched.commits());
-    raw.syncs = syncs.map(|(count, commits)| Syncs { count, commits });
+    let commits = report.and_then(|report| report.phases.commits_since_start());
+    raw.syncs = log_syncs.zip(commits).map(|(count, commits)| Syncs { count, commits });
     let steal_seconds = watched.note_in(&mut raw)?;
     if timeline.is_some() {
         // Nobody has looked.
