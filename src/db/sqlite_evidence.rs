@@ -394,6 +394,24 @@ mod tests {
     }
 
     #[test]
+    fn commits_are_counted_in_a_log_that_was_not_begun_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.db");
+        let mut connection = database(&path);
+        let before = commits_in_log(&path).unwrap();
+        graph_at(&mut connection, 1);
+        change(&mut connection, 1);
+        assert_eq!(commits_in_log(&path), Some(before + 2));
+        connection.batch_execute("BEGIN; UPDATE graphs SET version = 9; ROLLBACK").unwrap();
+        assert_eq!(commits_in_log(&path), Some(before + 2));
+        // The next commit begins the log anew, and those before are not in it.
+        connection.batch_execute("PRAGMA wal_checkpoint(RESTART)").unwrap();
+        change(&mut connection, 2);
+        assert_eq!(commits_in_log(&path), None);
+        assert_eq!(commits_in_log(&directory.path().join("other.db")), None);
+    }
+
+    #[test]
     fn a_file_between_two_states_tells_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.db");

@@ -5,8 +5,9 @@
 use std::sync::{Barrier, mpsc};
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection;
-use fencepost::db::{Database, DbError, PoolLimits, WriteError};
+use diesel::connection::{Connection as _, SimpleConnection};
+use diesel::pg::PgConnection;
+use fencepost::db::{Database, DbError, MeasuredPostgres, PoolLimits, WriteError};
 use fencepost::node::{self, LockUrl, NodeOptions};
 use fencepost::service::{Accepted, Refusal, Service};
 use serde_json::json;
@@ -68,6 +69,36 @@ pub(super) fn impatient(site: &Site) -> NodeOptions {
 pub(super) fn put(node: &Service, dataset: &str) -> Result<u64, Refusal> {
     node.write_and_wait(&name(GRAPH), changeset([put_dataset(dataset)]))
         .map(|accepted| accepted.version)
+}
+
+/// Postgres adds what a session has counted when it ends, and until then once in a second at most.
+#[test]
+fn syncs_of_the_log_are_those_of_sessions_that_have_ended() {
+    const COMMITS: u64 = 20;
+    let server = Postgres::start(&["autovacuum=off"]);
+    let [base, copy] = ["base", "copy"];
+    let mut admin = MeasuredPostgres::connect(&server.url("postgres")).unwrap();
+    admin.create(base).unwrap();
+    admin.copy(base, copy).unwrap();
+    let mut session = MeasuredPostgres::connect_to(&server.url(copy), copy).unwrap();
+    // What the copy took was counted at once, and not when its session ends.
+    let before = session.log_syncs().unwrap().unwrap();
+    drop(admin);
+    let mut client = PgConnection::establish(&server.url(copy)).unwrap();
+    client.batch_execute("CREATE TABLE counted (n integer)").unwrap();
+    for n in 1..COMMITS {
+        client.batch_execute(&format!("INSERT INTO counted VALUES ({n})")).unwrap();
+    }
+    // A client does not wait until its session has ended: this one ends later.
+    let frozen = Postgres::freeze_session(&mut client);
+    drop(client);
+    let (counted, count) = mpsc::channel();
+    let counting = std::thread::spawn(move || counted.send(session.log_syncs()));
+    assert!(count.recv_timeout(Duration::from_millis(300)).is_err(), "it was not waited for");
+    drop(frozen);
+    let made = count.recv().unwrap().unwrap().unwrap() - before;
+    assert!((COMMITS..COMMITS + 3).contains(&made), "{made} syncs for {COMMITS} commits");
+    counting.join().unwrap().unwrap();
 }
 
 #[test]

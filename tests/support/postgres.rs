@@ -142,7 +142,7 @@ impl Postgres {
     pub fn freeze(&self) -> Frozen {
         let postmaster = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
         let postmaster: u32 = postmaster.lines().next().unwrap().parse().unwrap();
-        let frozen = Frozen { postmaster };
+        let frozen = Frozen { process: postmaster };
         // From here on there are no new ones.
         let stop = |process: u32| {
             signal("STOP", process);
@@ -151,6 +151,16 @@ impl Postgres {
         stop(postmaster);
         children(postmaster).into_iter().for_each(stop);
         frozen
+    }
+
+    /// Stops the process that serves this client, until what is returned is dropped.
+    pub fn freeze_session(client: &mut PgConnection) -> Frozen {
+        let query = "SELECT pg_backend_pid()::text AS value";
+        let shown: Shown = diesel::sql_query(query).get_result(client).unwrap();
+        let process = shown.value.parse().unwrap();
+        signal("STOP", process);
+        wait_until_stopped(process);
+        Frozen { process }
     }
 
     /// Waits until a standby has a version of a graph in that database.
@@ -346,15 +356,15 @@ impl Drop for Postgres {
     }
 }
 
-/// A server whose processes are stopped. They go on when this is dropped.
+/// A process that is stopped, with its children. They go on when this is dropped.
 pub struct Frozen {
-    postmaster: u32,
+    process: u32,
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        children(self.postmaster).into_iter().for_each(|child| signal("CONT", child));
-        signal("CONT", self.postmaster);
+        children(self.process).into_iter().for_each(|child| signal("CONT", child));
+        signal("CONT", self.process);
     }
 }
 

@@ -477,6 +477,10 @@ mod tests {
         assert!(said.starts_with("point 0: began from a base, and is of a floor"), "{said}");
         results.points[0].base = None;
         assert!(base.is_some() && results.validate() == Ok(()));
+        let Outcome::Measured(measured) = &mut results.points[0].outcome else { panic!() };
+        measured.raw.syncs = Some(Syncs { count: 1, commits: 1 });
+        let said = results.validate().unwrap_err();
+        assert!(said.contains("syncs` is given, where no log was looked at"), "{said}");
     }
 
     #[test]
