@@ -36,7 +36,7 @@ pub struct RunArgs {
     )]
     pub sizes: Vec<u64>,
     /// Also in open loop, at so many requests a second, separated by commas; by default `register`
-    /// alone, at 500; standard: `register` on Postgres alone, at 200
+    /// alone, at 500; standard: `register` on Postgres alone, at 50, 200, 800 and 1600
     #[arg(
         long,
         value_delimiter = ',',

@@ -332,7 +332,7 @@ fn standard(args: &RunArgs, chosen: &[&'static Workload]) -> Vec<Row> {
 
 /// How many clients `register` has beside as many as is usual, and how many requests a second.
 const MORE_WRITERS: [u32; 4] = [1, 4, 16, 32];
-const MORE_RATES: [u64; 4] = [50, 400, 800, 1600];
+const MORE_RATES: [u64; 3] = [50, 800, 1600];
 
 /// One design of each kind, under less load and under more; unless others are chosen.
 fn curves(args: &RunArgs) -> impl Iterator<Item = Row> {

@@ -268,16 +268,15 @@ mod tests {
         plan_of(line).time().as_secs()
     }
 
-    /// On two cores, release build: 229 points in 140 to 164 s; of the profile `standard`, of one
-    /// block,
-    /// 218 points in 643 s with what is measured once and most of the bases.
+    /// On two cores, release build: 229 points in 140 to 164 s; of the profile `standard`, 1,770
+    /// points in 3,639 s, with one rate more than now.
     #[test]
     fn the_time_is_about_what_was_measured() {
         let quick = time_of("run");
         assert!((135..170).contains(&quick), "{quick} s");
         // 3,600 s are allowed.
         let standard = time_of("run --profile standard");
-        assert!((1_800..3_700).contains(&standard), "{standard} s");
+        assert!((1_800..3_600).contains(&standard), "{standard} s");
         let larger = time_of("run --sizes 10000 --blocks 1 --seconds 0.01 --warmup-seconds 0");
         assert!((15..40).contains(&larger), "{larger} s");
     }
