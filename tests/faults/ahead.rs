@@ -27,12 +27,13 @@ fn of_a_node_that_is_killed_in_a_commit_nothing_stays_that_was_decided_on_it() {
         let killed = field.node(&armed);
         field.under_load(&[&other], || {
             thread::scope(|scope| {
-                for n in 0..24 {
-                    let (field, killed) = (&field, &killed);
-                    scope.spawn(move || field.put(killed, &format!("on-{n}"), "x", "y"));
-                }
+                let (field, killed) = (&field, &killed);
+                let put = |n| scope.spawn(move || field.put(killed, &format!("on-{n}"), "x", "y"));
+                put(0);
                 wait_until("its commit is under way", || reached.exists());
-                wait_until("others are decided on that", || decided_ahead(&killed) > 0);
+                // Not sooner: while it waits for its turn, whoever comes is taken into that turn.
+                (1..24).for_each(|n| drop(put(n)));
+                wait_until("others are decided on that", || decided_ahead(killed) > 0);
                 killed.signal("KILL");
             });
         });
